@@ -1,0 +1,1 @@
+"""Meters with one interface, and the estimator that turns counter ticks into power with an error."""

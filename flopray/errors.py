@@ -1,0 +1,95 @@
+"""One tree of errors. Each carries a one-line message that says what is wrong and how to mend it.
+
+Two families matter to callers:
+
+* `InputError` and its children end a command with exit code 2 before anything is measured or written.
+* `MeasurementError` and its children never end a sweep: they become the `status` of one phase of one point.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class FloprayError(Exception):
+    """Base of every error flopray raises on purpose; `str(error)` is one line for a person."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class InputError(FloprayError):
+    """The user asked for something that cannot be; nothing was started and nothing was written."""
+
+    exit_code = 2
+
+
+class SpecError(InputError):
+    """A point is described by values that do not make a workload."""
+
+
+class ClusterError(InputError):
+    """The Ray cluster cannot be reached, or lacks what the sweep needs."""
+
+
+class RunError(InputError):
+    """A run's folder cannot be used as asked."""
+
+
+class RunExists(RunError):
+    """A new run would overwrite an existing one."""
+
+
+class RunFinished(RunError):
+    """A resume was asked for a run that has nothing left to do."""
+
+
+class RunLocked(RunError):
+    """Another process is writing this run."""
+
+
+class NotARun(RunError):
+    """The path is not a run's folder, or its manifest cannot be read."""
+
+
+class SchemaMismatch(RunError):
+    """The run was written with a record schema that this version cannot read."""
+
+
+class StorageError(FloprayError):
+    """A record could not be made durable (disk full, folder gone, permission taken away)."""
+
+
+class MeasurementError(FloprayError):
+    """One phase of one point has no number; `status` says why in the record's vocabulary."""
+
+    status: ClassVar[str] = "failed"
+
+
+class OutOfMemory(MeasurementError):
+    """The device has too little memory for this point."""
+
+    status = "out_of_memory"
+
+
+class Unsupported(MeasurementError):
+    """The device or the framework cannot run this precision, phase or execution."""
+
+    status = "unsupported"
+
+
+class NoEnergySource(MeasurementError):
+    """The device has no energy counter or power sensor that this process may read."""
+
+    status = "no_energy_source"
+
+
+class MeterError(MeasurementError):
+    """An energy meter that worked before stopped working (lost GPU, permission, driver mismatch)."""
+
+
+class WindowTooShort(MeasurementError):
+    """Too few counter ticks fell into the window to say anything; `needed_s` is the shortest window that would do."""
+
+    def __init__(self, message: str, needed_s: float) -> None:
+        super().__init__(message)
+        self.needed_s = needed_s

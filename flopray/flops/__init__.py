@@ -1,0 +1,1 @@
+"""FLOPs of one iteration: closed forms and what the framework dispatched."""

@@ -1,0 +1,1 @@
+"""Plain modules to be measured, each beside the closed forms of its cost."""

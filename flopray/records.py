@@ -1,0 +1,213 @@
+"""What is measured: the specification of a point and the record of each of its phases.
+
+Standard library only, so that records can be read, checked and compared where neither torch nor Ray is installed.
+A *point* is one `TrialSpec`; measuring it gives one `PhaseRecord` a phase. Names carry SI units as suffixes, FLOPs are
+counts and FLOP/s rates. A value that was not measured is `None`, and a `*_status` or `*_reason` beside it says why.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from flopray.errors import SpecError
+
+#: Version of the record's columns. History: 1, the first.
+SCHEMA_VERSION = 1
+
+PHASES = ("forward", "backward", "forward_backward", "optimizer_step", "train_step")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+EXECUTIONS = ("eager", "graph", "compile")
+INSTRUMENTS = ("time", "energy")
+#: The fields that make a shape, for each workload; the order is the order of the axes in plots and tables.
+SHAPE_FIELDS = {"mlp": ("n_layers", "width", "tokens")}
+
+
+class Status(StrEnum):
+    """Whether a phase (or one of its instruments) gave a number, and if not, why."""
+
+    OK = "ok"
+    OUT_OF_MEMORY = "out_of_memory"
+    UNSUPPORTED = "unsupported"
+    NO_COUNTER_PERMISSION = "no_counter_permission"
+    NO_ENERGY_SOURCE = "no_energy_source"
+    NOT_REQUESTED = "not_requested"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSpec:
+    """One point of a sweep: a workload's shape at one precision and execution on one type of device.
+
+    Raises:
+        SpecError: an unknown workload, precision or execution, or a dimension that is missing or not positive.
+    """
+
+    workload: str
+    device_type: str
+    precision: str = "fp32"
+    execution: str = "eager"
+    n_layers: int | None = None
+    width: int | None = None
+    tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("workload", self.workload, tuple(SHAPE_FIELDS)),
+            ("precision", self.precision, PRECISIONS),
+            ("execution", self.execution, EXECUTIONS),
+        ):
+            if value not in known:
+                raise SpecError(f"unknown {name} {value!r}: choose from {', '.join(known)}")
+        for name, value in self.shape().items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise SpecError(f"{name} of the {self.workload} must be a whole number of at least 1, got {value!r}")
+
+    @property
+    def trial_id(self) -> str:
+        """16 hexadecimal digits that name this point in every run: SHA-256 of the fields that are set."""
+        fields = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def shape(self) -> dict[str, int | None]:
+        """The workload's dimensions by name, in the order of `SHAPE_FIELDS`."""
+        return {name: getattr(self, name) for name in SHAPE_FIELDS[self.workload]}
+
+    def label(self) -> str:
+        """A short line for people, such as `n=8 d=1024 m=128 fp32 eager`."""
+        letters = {"n_layers": "n", "width": "d", "tokens": "m"}
+        dims = " ".join(f"{letters.get(name, name)}={value}" for name, value in self.shape().items())
+        return f"{dims} {self.precision} {self.execution}"
+
+
+def _column(doc: str, default: Any = None) -> Any:
+    """A field of the record with its description, which `docs/records.md` and `describe_columns` show."""
+    return field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseRecord:
+    """One row: what one phase of one point cost on one device. Field names are the column names."""
+
+    # identity
+    run: str = _column("name of the run that measured the row", "")
+    trial_id: str = _column("the point: hash of its specification", "")
+    phase: str = _column("forward, backward, forward_backward, optimizer_step or train_step", "")
+    schema_version: int = _column("version of these columns", SCHEMA_VERSION)
+    attempt: int = _column("1 for the first try of the point", 1)
+    order_index: int | None = _column("place of the point in the shuffled order of the sweep")
+    started_unix_s: float | None = _column("when the phase began, seconds since 1970 UTC, clock of the node")
+    ended_unix_s: float | None = _column("when the phase ended, same clock")
+    # specification
+    workload: str = _column("mlp", "")
+    device_type: str = _column("type of device as Ray names it (H100, A100, ...), or CPU", "")
+    precision: str = _column("fp32, tf32, bf16 or fp16", "")
+    execution: str = _column("eager, graph (CUDA graph) or compile (torch.compile)", "")
+    n_layers: int | None = _column("MLP: number of layers n")
+    width: int | None = _column("MLP: width d of each layer")
+    tokens: int | None = _column("MLP: number of tokens m, the columns of the input")
+    # device
+    device_name: str | None = _column("full name of the device")
+    device_uuid: str | None = _column("NVML's UUID of the GPU")
+    node: str | None = _column("host name of the node")
+    driver_version: str | None = _column("NVIDIA driver")
+    compute_capability: str | None = _column("CUDA compute capability, such as 9.0")
+    sm_count: int | None = _column("streaming multiprocessors of the GPU")
+    max_sm_clock_hz: float | None = _column("highest SM clock NVML reports")
+    power_limit_w: float | None = _column("enforced board power limit")
+    memory_total_bytes: int | None = _column("memory of the device")
+    cpu_threads: int | None = _column("threads torch computed with, on a CPU")
+    # FLOPs of one iteration
+    model_flops: int | None = _column("closed form")
+    model_flops_convention: str | None = _column("what the closed form counts")
+    gemm_flops: int | None = _column("closed form: matrix products")
+    activation_flops: int | None = _column("closed form: activations, one FLOP an element")
+    optimizer_flops: int | None = _column("closed form: optimizer update")
+    dispatched_flops: int | None = _column("what the framework was asked to do, by FlopCounterMode on the meta device")
+    dispatched_reason: str | None = _column("why dispatched_flops is missing, or what it leaves out")
+    dispatched_rel_difference: float | None = _column("dispatched_flops / model_flops - 1")
+    executed_flops: int | None = _column("what the chip did, by hardware counters")
+    counters_status: str = _column("ok, not_requested, unsupported, no_counter_permission or failed", "not_requested")
+    # time
+    time_s: float | None = _column("mean time of one iteration")
+    time_rel_error: float | None = _column("half width of its 95 % interval / time_s, drift included")
+    time_iterations: int | None = _column("iterations inside the measured window")
+    time_clock: str | None = _column("cuda_events or perf_counter")
+    time_converged: bool | None = _column("the target error was reached before the cap")
+    warmup_s: float | None = _column("time spent until time per iteration was stable")
+    warmup_iterations: int | None = _column("iterations of the warm-up")
+    window_s: float | None = _column("length of the measured window, host clock")
+    target_error: float | None = _column("relative error that was asked for")
+    max_seconds: float | None = _column("cap on the measured window")
+    # energy
+    energy_j: float | None = _column("energy of one iteration, whole device")
+    energy_rel_error: float | None = _column("half width of its 95 % interval / energy_j, drift included")
+    energy_source: str | None = _column("nvml_counter, nvml_power, rapl or simulated")
+    energy_status: str = _column("ok, no_energy_source, not_requested or failed", "not_requested")
+    energy_reason: str | None = _column("why there is no energy")
+    energy_converged: bool | None = _column("the target error was reached before the cap")
+    energy_window_s: float | None = _column("from the first to the last tick that was used")
+    energy_ticks: int | None = _column("counter ticks that were used")
+    energy_tick_period_s: float | None = _column("median period of the counter")
+    power_w: float | None = _column("mean power in the window")
+    power_drift_rel: float | None = _column("change of power across the window / power_w")
+    idle_power_w: float | None = _column("power of the same process on the same device, idle")
+    active_energy_j: float | None = _column("energy_j - idle_power_w * time_s")
+    # efficiency
+    flops_per_s: float | None = _column("model_flops / time_s")
+    flops_per_j: float | None = _column("model_flops / energy_j")
+    mfu: float | None = _column("flops_per_s / dense peak of the device at this precision")
+    mfu_reason: str | None = _column("why mfu is missing")
+    # state of the device at both ends of the window
+    temperature_start_c: float | None = _column("GPU temperature before")
+    temperature_end_c: float | None = _column("GPU temperature after")
+    sm_clock_start_hz: float | None = _column("SM clock before")
+    sm_clock_end_hz: float | None = _column("SM clock after, under load")
+    memory_clock_start_hz: float | None = _column("memory clock before")
+    memory_clock_end_hz: float | None = _column("memory clock after")
+    throttle_start: str | None = _column("throttle reasons before, joined with |")
+    throttle_end: str | None = _column("throttle reasons after, joined with |")
+    other_processes: int | None = _column("other processes that computed on the device")
+    memory_peak_bytes: int | None = _column("peak memory torch allocated")
+    # drift of the sentinel point
+    sentinel_time_drift: float | None = _column("sentinel time / its first value - 1, last measured before the row")
+    sentinel_energy_drift: float | None = _column("sentinel energy / its first value - 1")
+    sentinel_age_s: float | None = _column("seconds since the sentinel was measured")
+    # outcome
+    status: str = _column("ok, out_of_memory, unsupported or failed", "ok")
+    status_reason: str | None = _column("one line")
+    traceback: str | None = _column("of an unexpected exception")
+    findings: tuple[str, ...] = _column("audit findings, severity:rule", ())
+    device_wall_s: float | None = _column("device time of the whole point since the last one ended, waiting included")
+    # versions
+    flopray_version: str | None = _column("version that measured")
+    torch_version: str | None = _column("torch")
+    cuda_version: str | None = _column("CUDA of torch")
+    ray_version: str | None = _column("Ray")
+    python_version: str | None = _column("Python")
+
+    def to_row(self) -> dict[str, Any]:
+        """All columns by name; tuples become lists, as JSON and Arrow have them."""
+        row = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        row["findings"] = list(self.findings)
+        return row
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> PhaseRecord:
+        """The record of a row; columns that are absent take their defaults.
+
+        Raises:
+            SpecError: a column that this schema does not know.
+        """
+        unknown = sorted(set(row) - COLUMN_NAMES)
+        if unknown:
+            raise SpecError(f"unknown record column {unknown[0]!r}")
+        return cls(**{**row, "findings": tuple(row.get("findings") or ())})
+
+
+COLUMN_NAMES = frozenset(f.name for f in dataclasses.fields(PhaseRecord))
