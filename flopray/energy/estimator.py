@@ -1,0 +1,261 @@
+"""Power and energy per iteration from the ticks of a cumulative counter, with a 95 % interval.
+
+The counter is exact at its ticks and silent between them: a window that starts and ends anywhere is wrong by up to a
+tick at either edge. So power is the slope of energy over the times of the ticks inside the load, which no edge enters.
+What is left is the blur of each tick's time (it lies between two reads), the counter's quantum, the scatter of the
+power itself and its drift; `flopray.energy.regression` has the model. Energy per iteration is power times time per
+iteration, and the time comes from device events.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import stdtrit
+
+from flopray.energy.meter import Reading
+from flopray.energy.regression import PRIOR_DOF, fit
+from flopray.energy.ticks import TickPeriod, Ticks, find_ticks, measure_tick_period
+from flopray.errors import WindowTooShort
+
+__all__ = [
+    "MIN_TICKS",
+    "EnergyEstimate",
+    "PowerEstimate",
+    "TickPeriod",
+    "estimate_energy",
+    "estimate_power",
+    "measure_tick_period",
+    "required_window_s",
+]
+
+#: Fewest ticks that give a slope and something to judge it by.
+MIN_TICKS = 3
+#: Fewest ticks from which a drift can be told.
+MIN_DRIFT_TICKS = 5
+#: Variance of a tick's time over the squared width of the interval that holds it. The sampling instant inside a read is
+#: unknown: width**2 / 48 if it is always the same (the tick is uniform between two instants half a width apart),
+#: width**2 / 24 if it is uniform and independent; this is between the two, and the residuals correct the scale.
+VARIANCE_OF_WIDTH = 1 / 32
+#: The same for an interval far wider than usual: a tick that came while the poller still slept, so near its end.
+VARIANCE_OF_WIDE = 1 / 4
+#: Drift counts as significant when this share of its distribution is on one side of zero, two-sided.
+DRIFT_LEVEL = 0.97
+
+
+@dataclass(frozen=True)
+class PowerEstimate:
+    """Mean power of a device over the ticks of a window.
+
+    Attributes:
+        power_w: slope of energy over tick times.
+        power_rel_error: half width of its 95 % interval over `power_w`; includes the scatter of ticks and power, the
+            quantum, the meter's own error, and half of a significant drift.
+        ticks: ticks that were used.
+        window_s: from the first to the last of them.
+        tick_period_s: mean distance of neighbouring ticks.
+        drift_rel: change of power across the window over `power_w`; 0 where there are too few ticks to tell.
+        drift_significant: the drift is more than the scatter explains.
+        tick_error_s: standard deviation of the time of one tick, as the fit found it.
+        power_noise_rel: standard deviation of the mean power of one tick over `power_w`, as the fit found it.
+    """
+
+    power_w: float
+    power_rel_error: float
+    ticks: int
+    window_s: float
+    tick_period_s: float
+    drift_rel: float
+    drift_significant: bool
+    tick_error_s: float
+    power_noise_rel: float
+
+
+@dataclass(frozen=True)
+class EnergyEstimate(PowerEstimate):
+    """`PowerEstimate` and what it means for one iteration.
+
+    Attributes:
+        energy_j: energy of one iteration, whole device.
+        energy_rel_error: half width of its 95 % interval over `energy_j`; adds the error of the time per iteration.
+    """
+
+    energy_j: float
+    energy_rel_error: float
+
+
+def estimate_power(
+    readings: Sequence[Reading],
+    *,
+    start_s: float,
+    end_s: float,
+    tick_period_s: float | None = None,
+    settle_s: float = 0.15,
+    quantum_j: float = 0.001,
+    power_noise_rel: float = 0.0,
+    meter_rel_error: float = 0.0,
+) -> PowerEstimate:
+    """Mean power between two host times.
+
+    Args:
+        readings: of a `Poller`, or any readings in the order of time.
+        start_s, end_s: host clock between which the device did the same thing.
+        tick_period_s: of the counter where it was measured before; only used to say how long a window is needed.
+        settle_s: ticks before `start_s + settle_s` are dropped: they hold energy from before the start.
+        quantum_j: resolution of the counter.
+        power_noise_rel: least scatter of the mean power of one tick, relative, that this kind of meter is known to
+            have; a few ticks alone cannot show it.
+        meter_rel_error: `rel_error` of the meter.
+
+    Raises:
+        WindowTooShort: fewer than `MIN_TICKS` ticks; `needed_s` counts from `start_s`.
+    """
+    all_ticks = find_ticks(readings)
+    ticks = all_ticks.where((all_ticks.after_s >= start_s + settle_s) & (all_ticks.before_s <= end_s))
+    _, counts = np.unique(ticks.segment, return_counts=True)
+    if len(ticks) < MIN_TICKS or len(ticks) - len(counts) < MIN_TICKS - 1:
+        raise _too_short(all_ticks, len(ticks), end_s - start_s, settle_s, tick_period_s)
+
+    time_s, start_j = ticks.time_s, ticks.energy_j[0]
+    window_s = float(time_s[-1] - time_s[0])
+    same = np.diff(ticks.segment) == 0
+    gap_s = float(np.median(np.diff(time_s)[same]))
+    rough_w = float(np.sum(np.diff(ticks.energy_j)[same]) / np.sum(np.diff(time_s)[same]))
+    x = (time_s - np.mean(time_s)) / gap_s
+    y = (ticks.energy_j - start_j) / (rough_w * gap_s)
+    variance = (_time_variance(ticks.width_s) + (quantum_j / rough_w) ** 2 / 12) / gap_s**2
+
+    slope = fit(x, y, variance, ticks.segment, walk_sd=power_noise_rel)
+    power = slope.mean
+    drift_rel, significant = 0.0, False
+    if len(ticks) - len(counts) >= MIN_DRIFT_TICKS - 1:
+        bend = fit(x, y, variance, ticks.segment, walk_sd=power_noise_rel, degree=2)
+        drift_rel = bend.mean * window_s / gap_s / power
+        significant = abs(bend.mean) > bend.half_width(DRIFT_LEVEL)
+    # Under a drift there is no single power: the interval then covers it from one end of the window to the other.
+    rel_error = math.hypot(slope.half_width() / power, meter_rel_error, drift_rel / 2 if significant else 0.0)
+    return PowerEstimate(
+        power_w=power * rough_w,
+        power_rel_error=rel_error,
+        ticks=len(ticks),
+        window_s=window_s,
+        tick_period_s=gap_s,
+        drift_rel=drift_rel,
+        drift_significant=significant,
+        tick_error_s=slope.noise * gap_s,
+        power_noise_rel=slope.walk,
+    )
+
+
+def estimate_energy(
+    readings: Sequence[Reading],
+    *,
+    load_start_s: float,
+    load_end_s: float,
+    time_per_iteration_s: float,
+    time_rel_error: float,
+    tick_period_s: float | None = None,
+    settle_s: float = 0.15,
+    quantum_j: float = 0.001,
+    power_noise_rel: float = 0.0,
+    meter_rel_error: float = 0.0,
+) -> EnergyEstimate:
+    """Energy of one iteration of a load that ran without a pause between two host times.
+
+    Args:
+        readings: of a `Poller`, or any readings in the order of time.
+        load_start_s, load_end_s: host clock when the device started and finished.
+        time_per_iteration_s: mean time of one iteration, by the device's own events.
+        time_rel_error: half width of its 95 % interval over it.
+        tick_period_s: see `estimate_power`, as are all that follow.
+        settle_s: see there.
+        quantum_j: see there.
+        power_noise_rel: see there.
+        meter_rel_error: see there.
+
+    Raises:
+        WindowTooShort: too few ticks; `needed_s` counts from `load_start_s`.
+    """
+    power = estimate_power(
+        readings,
+        start_s=load_start_s,
+        end_s=load_end_s,
+        tick_period_s=tick_period_s,
+        settle_s=settle_s,
+        quantum_j=quantum_j,
+        power_noise_rel=power_noise_rel,
+        meter_rel_error=meter_rel_error,
+    )
+    fields = {name: getattr(power, name) for name in PowerEstimate.__dataclass_fields__}
+    return EnergyEstimate(
+        **fields,
+        energy_j=power.power_w * time_per_iteration_s,
+        energy_rel_error=math.hypot(power.power_rel_error, time_rel_error),
+    )
+
+
+def required_window_s(
+    target_rel_error: float,
+    *,
+    tick_period_s: float,
+    tick_error_s: float,
+    power_noise_rel: float = 0.0,
+    time_rel_error: float = 0.0,
+    settle_s: float = 0.15,
+) -> float:
+    """Length of a load, its start transient included, whose energy is expected to reach a relative error.
+
+    For n ticks a period T apart the regression's variance is 12 s**2 / (n (n**2 - 1) T**2) from tick errors s and
+    close to v**2 / (n - 1) from the power's own scatter v a tick; the interval is Student's t times their root.
+
+    Args:
+        target_rel_error: half width of the 95 % interval that is wanted.
+        tick_period_s: of the counter.
+        tick_error_s, power_noise_rel: of an earlier `PowerEstimate`; before there is one, a third of a read for the
+            first is a fair guess.
+        time_rel_error: what the time per iteration contributes.
+        settle_s: ticks before it are dropped.
+
+    Returns:
+        Seconds; infinite if the time's error alone exceeds the target.
+    """
+    budget = target_rel_error**2 - time_rel_error**2
+    if budget <= 0:
+        return math.inf
+
+    def reached(n: int) -> bool:
+        variance = 12 * (tick_error_s / tick_period_s) ** 2 / (n * (n**2 - 1)) + power_noise_rel**2 / (n - 1)
+        return float(stdtrit(PRIOR_DOF + n - 2, 0.975)) ** 2 * variance <= budget
+
+    high = MIN_TICKS
+    while not reached(high):
+        high *= 2
+    low = max(MIN_TICKS, high // 2)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reached(middle) else (middle + 1, high)
+    # n ticks span n - 1 periods, and the first of them is up to one period away.
+    return settle_s + high * tick_period_s
+
+
+def _time_variance(width_s: np.ndarray) -> np.ndarray:
+    """Variance of the ticks' times from the widths of their intervals, both of shape (n,)."""
+    usual_s = float(np.median(width_s))
+    share = np.where(width_s > 2.5 * usual_s, VARIANCE_OF_WIDE, VARIANCE_OF_WIDTH)
+    return share * np.maximum(width_s, usual_s / 2) ** 2
+
+
+def _too_short(ticks: Ticks, found: int, length_s: float, settle_s: float, period_s: float | None) -> WindowTooShort:
+    """The error that says how long the window must be."""
+    if period_s is None:
+        gaps_s = np.diff(ticks.time_s)
+        period_s = float(np.median(gaps_s)) if len(gaps_s) else max(0.1, length_s)
+    needed_s = max(settle_s + (MIN_TICKS + 1) * period_s, length_s + (MIN_TICKS - found) * period_s)
+    return WindowTooShort(
+        f"{found} counter ticks in a window of {length_s:.2g} s are too few to give a power: "
+        f"{needed_s:.2g} s are needed",
+        needed_s,
+    )

@@ -1,0 +1,63 @@
+"""What a meter of energy is: something with a cumulative counter that can be read.
+
+A read takes time, so a reading carries the host clock before and after it: the counter had the returned value at some
+instant between the two. All host times are `time.perf_counter()` in seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One read of a cumulative energy counter.
+
+    Attributes:
+        before_s: host clock just before the read.
+        after_s: host clock just after it.
+        energy_j: the counter. Counters are integers of mJ or uJ and stay far below 2**53 of those, so the division
+            that makes joules is exact enough for two equal counters to compare equal and two different ones not.
+    """
+
+    before_s: float
+    after_s: float
+    energy_j: float
+
+
+class Meter(Protocol):
+    """A cumulative energy counter of one device. Not thread-safe: one thread reads a meter at a time.
+
+    Attributes:
+        source: `nvml_counter`, `nvml_power`, `rapl` or `simulated`; becomes `energy_source` of the record.
+        read_cost_s: what one read is expected to take; a poller spaces its reads by it and measures the real value.
+        quantum_j: resolution of the counter.
+        settle_s: how long after the load starts the counter still shows what was before it.
+        rel_error: 95 % half width, relative, of what the meter itself gets wrong beyond the scatter of its readings;
+            0 for counters, whose sensor bias nobody can know from inside.
+        power_noise_rel: least standard deviation of the mean power between two ticks, relative, that is known of this
+            kind of meter (duty cycle of its sensor, fluctuating load); a few ticks alone cannot show it.
+        changes_on_read: True for a counter that is computed by reading it (an integral of power samples): it changes
+            at every read and at no other time, so there are no ticks to wait for.
+    """
+
+    source: str
+    read_cost_s: float
+    quantum_j: float
+    settle_s: float
+    rel_error: float
+    power_noise_rel: float
+    changes_on_read: bool
+
+    def read(self) -> Reading:
+        """Reads the counter.
+
+        Raises:
+            MeterError: the counter worked before and cannot be read any more.
+        """
+        ...
+
+    def close(self) -> None:
+        """Releases what the meter holds; a second call does nothing."""
+        ...

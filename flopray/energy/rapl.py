@@ -1,0 +1,122 @@
+"""Energy of CPU packages and their memory from the kernel's powercap files (RAPL, Intel and AMD).
+
+Kernel documentation: https://www.kernel.org/doc/html/latest/power/powercap/powercap.html. Top zones `intel-rapl:N` are
+packages, or `psys`, the whole platform, which contains the packages and is left out. Their sub-zones `core` and
+`uncore` are parts of the package and are left out too; `dram` is not in the package and is added. `intel-rapl-mmio:N`
+is another way to the same packages.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from flopray.energy.meter import Reading
+from flopray.errors import MeterError, NoEnergySource
+
+#: Where Linux keeps the zones.
+POWERCAP_ROOT = Path("/sys/class/powercap")
+
+
+@dataclass
+class _Zone:
+    """One counter in microjoules, from `last_uj` up to `range_uj` and round again."""
+
+    name: str
+    file: Path
+    range_uj: int
+    last_uj: int
+
+
+class RaplMeter:
+    """Sum of the package and DRAM zones. It sees whole sockets: everything that runs on the machine counts.
+
+    A wrap-around is added up if at least one read falls into each round, which at 200 W takes about 20 minutes.
+
+    Args:
+        root: the powercap folder.
+
+    Raises:
+        NoEnergySource: no package zone, or one that this process may not read.
+    """
+
+    source = "rapl"
+    read_cost_s = 0.0001
+    #: 61 uJ in most processors, 15 uJ in some (Intel SDM volume 3, MSR_RAPL_POWER_UNIT).
+    quantum_j = 61e-6
+    settle_s = 0.05
+    rel_error = 0.0
+    #: Power of a CPU follows everything the machine does.
+    power_noise_rel = 0.01
+    changes_on_read = False
+
+    def __init__(self, root: Path | str = POWERCAP_ROOT) -> None:
+        self._zones = [_open_zone(path) for path in _zone_paths(Path(root))]
+        self._total_uj = 0
+        if not any(zone.name.startswith("package") for zone in self._zones):
+            raise NoEnergySource(
+                f"no RAPL package zone below {root}: the CPU or the virtual machine has none, "
+                "or the kernel module intel_rapl_common is not loaded"
+            )
+
+    @property
+    def domains(self) -> list[str]:
+        """Names of the zones that are added up."""
+        return [zone.name for zone in self._zones]
+
+    def read(self) -> Reading:
+        """See `flopray.energy.meter.Meter`; counted from the making of the meter."""
+        before_s = time.perf_counter()
+        for zone in self._zones:
+            try:
+                now_uj = int(zone.file.read_text())
+            except (OSError, ValueError) as error:
+                raise MeterError(f"RAPL zone {zone.name} cannot be read any more: {error}") from error
+            step_uj = now_uj - zone.last_uj
+            self._total_uj += step_uj if step_uj >= 0 else step_uj + zone.range_uj
+            zone.last_uj = now_uj
+        return Reading(before_s, time.perf_counter(), self._total_uj / 1e6)
+
+    def close(self) -> None:
+        """Nothing to release: the files are opened for each read."""
+
+
+def _zone_paths(root: Path) -> list[Path]:
+    """Folders of the package and DRAM zones, each once, whether the tree is flat (sysfs class) or nested (devices)."""
+    folders = {
+        path.name: path for pattern in ("intel-rapl:*", "intel-rapl:*/intel-rapl:*") for path in root.glob(pattern)
+    }
+    wanted = []
+    for name, folder in sorted(folders.items()):
+        try:
+            zone = (folder / "name").read_text().strip()
+        except OSError:
+            continue
+        top = name.count(":") == 1
+        if (top and zone.startswith("package")) or (not top and zone == "dram"):
+            wanted.append(folder)
+    return wanted
+
+
+def _open_zone(folder: Path) -> _Zone:
+    """Reads a zone for the first time.
+
+    Raises:
+        NoEnergySource: it cannot be read; the message has the remedy.
+    """
+    file = folder / "energy_uj"
+    try:
+        return _Zone(
+            name=(folder / "name").read_text().strip(),
+            file=file,
+            range_uj=int((folder / "max_energy_range_uj").read_text()),
+            last_uj=int(file.read_text()),
+        )
+    except PermissionError as error:
+        raise NoEnergySource(
+            f"no permission to read {file}: run `sudo chmod a+r {folder.parent}/intel-rapl:*/energy_uj` "
+            "(until the next reboot) or measure as root"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise NoEnergySource(f"RAPL zone {file} does not give a number: {error}") from error

@@ -1,0 +1,252 @@
+"""A meter whose true energy is known: for tests, for the bench, and never chosen on its own.
+
+The counter of a real device is modelled as power integrated up to each tick, cut to whole quanta and visible from the
+tick on. Ticks come with a period and jitter; a read takes a random time and samples the counter somewhere inside it.
+"""
+
+from __future__ import annotations
+
+import bisect
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from flopray.energy.meter import Reading
+from flopray.errors import MeterError
+
+
+class Clock(Protocol):
+    """Where a simulated meter gets its time from."""
+
+    def now(self) -> float:
+        """Seconds."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Lets time pass."""
+        ...
+
+
+class VirtualClock:
+    """A clock that only advances when someone sleeps on it: a minute of readings in a few milliseconds."""
+
+    def __init__(self, start_s: float = 0.0) -> None:
+        self._now_s = start_s
+
+    def now(self) -> float:
+        """Seconds that were slept so far, plus the start."""
+        return self._now_s
+
+    def sleep(self, seconds: float) -> None:
+        """Advances the clock at once."""
+        self._now_s += seconds
+
+
+class RealClock:
+    """The host clock of every other meter, for tests with threads."""
+
+    now = staticmethod(time.perf_counter)
+    sleep = staticmethod(time.sleep)
+
+
+class PowerTrace(Protocol):
+    """Power over time, through its integral."""
+
+    def energy_j(self, at_s: np.ndarray) -> np.ndarray:
+        """Energy from time 0 to each time of an array of any shape, in joules."""
+        ...
+
+
+@dataclass(frozen=True)
+class ConstantPower:
+    """The same power at all times."""
+
+    power_w: float
+
+    def energy_j(self, at_s: np.ndarray) -> np.ndarray:
+        """See `PowerTrace`."""
+        return self.power_w * at_s
+
+
+@dataclass(frozen=True)
+class RampPower:
+    """Power that changes by `slope_w_per_s` in every second, from `power_w` at time 0."""
+
+    power_w: float
+    slope_w_per_s: float
+
+    def energy_j(self, at_s: np.ndarray) -> np.ndarray:
+        """See `PowerTrace`."""
+        return self.power_w * at_s + 0.5 * self.slope_w_per_s * at_s**2
+
+
+@dataclass(frozen=True)
+class StepPower:
+    """`power_w` until `step_s`, `after_w` from then on; as a load that starts, or power that jumps within one."""
+
+    power_w: float
+    after_w: float
+    step_s: float
+
+    def energy_j(self, at_s: np.ndarray) -> np.ndarray:
+        """See `PowerTrace`."""
+        return self.power_w * at_s + (self.after_w - self.power_w) * np.maximum(at_s - self.step_s, 0.0)
+
+
+class NoisyPower:
+    """Mean power plus white noise that is constant within each cell of time.
+
+    Args:
+        power_w: mean power.
+        noise_rel: standard deviation of the power of one cell over the mean.
+        cell_s: length of a cell.
+        length_s: how long the trace lasts; later the noise stays at its last value.
+        seed: of the noise.
+    """
+
+    def __init__(self, power_w: float, noise_rel: float, cell_s: float, length_s: float, seed: int) -> None:
+        cells = int(np.ceil(length_s / cell_s)) + 1
+        power_w_cells = power_w * (1 + noise_rel * np.random.default_rng(seed).standard_normal(cells))
+        self._edges_s = np.arange(cells + 1) * cell_s
+        self._energy_j = np.concatenate([[0.0], np.cumsum(power_w_cells) * cell_s])
+
+    def energy_j(self, at_s: np.ndarray) -> np.ndarray:
+        """See `PowerTrace`."""
+        return np.interp(at_s, self._edges_s, self._energy_j)
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What can go wrong with a counter, to be injected.
+
+    Attributes:
+        missed_tick_rate: fraction of ticks at which the counter does not advance (the next one catches up).
+        slow_read_rate: fraction of reads that take ten times as long.
+        reset_s: time at which the counter starts again from zero.
+        wrap_j: the counter starts again from zero whenever it reaches this value.
+        fail_s: from this time on reads raise `MeterError`.
+    """
+
+    missed_tick_rate: float = 0.0
+    slow_read_rate: float = 0.0
+    reset_s: float | None = None
+    wrap_j: float | None = None
+    fail_s: float | None = None
+
+
+class SimulatedMeter:
+    """See the module's docstring; the attributes are those of `Meter`.
+
+    Args:
+        trace: the true power, from time 0 on, which is when the meter is made.
+        clock: a `VirtualClock` or a `RealClock`.
+        period_s: mean distance of two ticks.
+        jitter_rel: standard deviation of that distance over the period.
+        latency_s: mean time a read takes; each takes between half and one and a half of it.
+        sample_at: at which fraction of a read the counter is sampled; None: a random one for each read.
+        quantum_j: resolution of the counter.
+        start_j: value of the counter at time 0.
+        faults: what goes wrong.
+        seed: of all random draws.
+    """
+
+    source = "simulated"
+    changes_on_read = False
+    rel_error = 0.0
+    power_noise_rel = 0.0
+
+    def __init__(
+        self,
+        trace: PowerTrace,
+        clock: Clock | None = None,
+        *,
+        period_s: float = 0.1,
+        jitter_rel: float = 0.01,
+        latency_s: float = 0.004,
+        sample_at: float | None = None,
+        quantum_j: float = 0.001,
+        start_j: float = 1000.0,
+        faults: Faults | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.read_cost_s = latency_s
+        self.quantum_j = quantum_j
+        self.settle_s = 1.5 * period_s
+        self.reads = 0
+        self._trace = trace
+        self._clock = clock or RealClock()
+        self._origin_s = self._clock.now()
+        self._period_s, self._jitter_rel = period_s, jitter_rel
+        self._latency_s, self._sample_at = latency_s, sample_at
+        self._start_j = start_j
+        self._faults = faults or Faults()
+        self._rng = np.random.default_rng(seed)
+        self._uniform = iter(())
+        self._tick_s = [-self._rng.random() * period_s]
+        self._value_j = [self._visible(np.array(self._tick_s))[0]]
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that the meter runs on."""
+        return self._clock
+
+    def true_energy_j(self, start_s: float, end_s: float) -> float:
+        """Energy between two times of the clock, without any counter in between."""
+        at_s = np.array([start_s, end_s]) - self._origin_s
+        first, last = self._trace.energy_j(at_s)
+        return float(last - first)
+
+    def read(self) -> Reading:
+        """See `Meter`."""
+        self.reads += 1
+        latency_s = self._latency_s * (0.5 + self._draw())
+        if self._faults.slow_read_rate and self._draw() < self._faults.slow_read_rate:
+            latency_s *= 10
+        sample_at = self._draw() if self._sample_at is None else self._sample_at
+        before_s = self._clock.now()
+        self._clock.sleep(latency_s)
+        after_s = self._clock.now()
+        at_s = before_s + sample_at * (after_s - before_s) - self._origin_s
+        if self._faults.fail_s is not None and at_s >= self._faults.fail_s:
+            raise MeterError("simulated failure of the meter")
+        return Reading(before_s, after_s, self._counter_j(at_s))
+
+    def close(self) -> None:
+        """See `Meter`."""
+
+    def _draw(self) -> float:
+        """A uniform random number from 0 to 1; drawn in blocks, since single draws are slow."""
+        value = next(self._uniform, None)
+        if value is None:
+            self._uniform = iter(self._rng.random(256).tolist())
+            value = next(self._uniform)
+        return value
+
+    def _counter_j(self, at_s: float) -> float:
+        while self._tick_s[-1] <= at_s:
+            self._extend()
+        return self._value_j[bisect.bisect_right(self._tick_s, at_s) - 1]
+
+    def _extend(self, count: int = 64) -> None:
+        """Appends the next ticks and the counter's values at them."""
+        gaps = self._period_s * np.maximum(1 + self._jitter_rel * self._rng.standard_normal(count), 0.1)
+        ticks_s = self._tick_s[-1] + np.cumsum(gaps)
+        values_j = self._visible(ticks_s)
+        if self._faults.missed_tick_rate:
+            kept = self._rng.random(count) >= self._faults.missed_tick_rate
+            kept[-1] = True
+            ticks_s, values_j = ticks_s[kept], values_j[kept]
+        self._tick_s.extend(ticks_s.tolist())
+        self._value_j.extend(values_j.tolist())
+
+    def _visible(self, ticks_s: np.ndarray) -> np.ndarray:
+        """What the counter shows from each tick on, in joules."""
+        energy_j = self._start_j + self._trace.energy_j(ticks_s)
+        if self._faults.reset_s is not None:
+            at_reset_j = self._start_j + float(self._trace.energy_j(np.array([self._faults.reset_s]))[0])
+            energy_j = np.where(ticks_s >= self._faults.reset_s, energy_j - at_reset_j, energy_j)
+        if self._faults.wrap_j is not None:
+            energy_j = np.mod(energy_j, self._faults.wrap_j)
+        return np.floor(energy_j / self.quantum_j) * self.quantum_j

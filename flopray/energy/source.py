@@ -1,0 +1,46 @@
+"""Which meter a device gets. A simulated one is never among them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flopray.energy.meter import Meter
+from flopray.energy.nvml import NvmlCounterMeter, NvmlPowerMeter
+from flopray.energy.rapl import POWERCAP_ROOT, RaplMeter
+from flopray.nvml import Gpu, NvmlNotSupported
+
+
+def open_gpu_meter(uuid: str) -> Meter:
+    """The energy counter of a GPU, or the integral of its power where it has none.
+
+    Args:
+        uuid: of NVML (`GPU-...`) or of torch (without the prefix).
+
+    Raises:
+        NoEnergySource: one line: what is missing and what would give it.
+    """
+    gpu = Gpu.from_uuid(uuid)
+    try:
+        return NvmlCounterMeter(gpu)
+    except NvmlNotSupported:
+        if gpu.is_mig():
+            raise
+    return NvmlPowerMeter(gpu)
+
+
+def open_cpu_meter(root: Path | str = POWERCAP_ROOT) -> Meter:
+    """RAPL's package and DRAM counters of this machine.
+
+    Raises:
+        NoEnergySource: one line: what is missing and what would give it.
+    """
+    return RaplMeter(root)
+
+
+def open_meter(device: str) -> Meter:
+    """The meter of `cpu` or of a GPU's UUID.
+
+    Raises:
+        NoEnergySource: one line: what is missing and what would give it.
+    """
+    return open_cpu_meter() if device == "cpu" else open_gpu_meter(device)

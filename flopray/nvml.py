@@ -1,0 +1,263 @@
+"""The one place that talks to NVML: starts it once a process, finds a GPU, reads what it is and how it is.
+
+Nothing here changes a clock, a limit or the persistence mode. `pynvml` (distribution nvidia-ml-py) and the driver's
+library are loaded on first use, so importing this module works anywhere.
+NVML's manual: https://docs.nvidia.com/deploy/nvml-api/
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from flopray.errors import MeterError, NoEnergySource
+
+#: Reasons for a clock below its maximum, by bit; names of NVML's nvmlClocksEventReasons without prefix.
+CLOCK_EVENT_REASONS = {
+    0x1: "gpu_idle",
+    0x2: "applications_clocks_setting",
+    0x4: "sw_power_cap",
+    0x8: "hw_slowdown",
+    0x10: "sync_boost",
+    0x20: "sw_thermal_slowdown",
+    0x40: "hw_thermal_slowdown",
+    0x80: "hw_power_brake_slowdown",
+    0x100: "display_clock_setting",
+}
+
+_lock = threading.Lock()
+_started_in: int | None = None
+
+
+class NvmlUnavailable(NoEnergySource):
+    """NVML itself cannot be used: no library, no driver, no such GPU, no permission."""
+
+
+class NvmlNotSupported(NoEnergySource):
+    """NVML works, but this GPU does not offer what was asked for."""
+
+
+@dataclass(frozen=True)
+class GpuState:
+    """How a GPU is at one instant; a field that the GPU does not report is None.
+
+    Attributes:
+        temperature_c: of the GPU.
+        sm_clock_hz: of the streaming multiprocessors.
+        memory_clock_hz: of the memory.
+        throttle: active reasons for a lower clock, sorted by NVML's bits and joined with `|`; empty when there is none.
+        power_limit_w: enforced board limit.
+    """
+
+    temperature_c: float | None
+    sm_clock_hz: float | None
+    memory_clock_hz: float | None
+    throttle: str | None
+    power_limit_w: float | None
+
+
+def library() -> Any:
+    """The `pynvml` module, initialised in this process (and again in a forked child).
+
+    Raises:
+        NvmlUnavailable: no nvidia-ml-py, no driver, or a driver and library that do not match.
+    """
+    global _started_in
+    try:
+        import pynvml
+    except ImportError as error:
+        raise NvmlUnavailable("NVML needs the nvidia-ml-py package: pip install nvidia-ml-py") from error
+    with _lock:
+        if _started_in != os.getpid():
+            try:
+                pynvml.nvmlInit()
+            except pynvml.NVMLError as error:
+                raise typed(error, "starting NVML") from error
+            _started_in = os.getpid()
+    return pynvml
+
+
+def typed(error: Exception, doing: str) -> NoEnergySource | MeterError:
+    """The error of this package for one of `pynvml`, with one line that says what to do."""
+    import pynvml
+
+    code = getattr(error, "value", None)
+    unavailable = {
+        pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no NVML library: this machine has no NVIDIA driver",
+        pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded",
+        pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "the NVIDIA driver and its library differ in version: reboot",
+        pynvml.NVML_ERROR_NO_PERMISSION: f"no permission for {doing}: ask the administrator of this machine",
+        pynvml.NVML_ERROR_NOT_FOUND: f"NVML knows no such GPU ({doing})",
+        pynvml.NVML_ERROR_INVALID_ARGUMENT: f"NVML knows no such GPU or MIG slice ({doing})",
+    }
+    if code in unavailable:
+        return NvmlUnavailable(unavailable[code])
+    if code in (pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND):
+        return NvmlNotSupported(f"{doing} is not supported by this GPU or driver")
+    if code == pynvml.NVML_ERROR_GPU_IS_LOST:
+        return MeterError("the GPU is lost (it fell off the bus or crashed): see dmesg for its Xid")
+    return MeterError(f"{doing} failed: {error}")
+
+
+def _call(function: Callable[..., Any], *args: Any) -> Any:
+    """Calls an NVML function with its errors typed."""
+    import pynvml
+
+    try:
+        return function(*args)
+    except pynvml.NVMLError as error:
+        raise typed(error, function.__name__) from error
+
+
+def _optional(function: Callable[..., Any], *args: Any) -> Any:
+    """Calls an NVML function; None where the GPU does not support it."""
+    try:
+        return _call(function, *args)
+    except NvmlNotSupported:
+        return None
+
+
+def list_gpus() -> list[Gpu]:
+    """All GPUs of this machine, in NVML's order (which is not torch's under CUDA_VISIBLE_DEVICES).
+
+    Raises:
+        NvmlUnavailable: see `library`.
+    """
+    nvml = library()
+    return [Gpu(_call(nvml.nvmlDeviceGetHandleByIndex, i)) for i in range(_call(nvml.nvmlDeviceGetCount))]
+
+
+class Gpu:
+    """One GPU (or MIG slice) as NVML sees it.
+
+    Args:
+        handle: of NVML; use `from_uuid`, `from_torch_device` or `list_gpus`.
+    """
+
+    def __init__(self, handle: Any) -> None:
+        self._nvml = library()
+        self.handle = handle
+
+    @classmethod
+    def from_uuid(cls, uuid: str) -> Gpu:
+        """The GPU with a UUID as NVML writes it (`GPU-...`, `MIG-...`) or as torch does (without the prefix).
+
+        Raises:
+            NvmlUnavailable: NVML cannot be used, or knows no such GPU.
+        """
+        nvml = library()
+        names = [uuid] if uuid.startswith(("GPU-", "MIG-")) else [f"GPU-{uuid}", f"MIG-{uuid}"]
+        for name in names:
+            try:
+                return cls(_call(nvml.nvmlDeviceGetHandleByUUID, name))
+            except NvmlUnavailable:
+                continue
+        raise NvmlUnavailable(f"NVML knows no GPU with UUID {uuid}: is it visible in this container?")
+
+    @classmethod
+    def from_torch_device(cls, index: int) -> Gpu:
+        """The GPU that torch calls `cuda:<index>`; found by UUID, since the two number GPUs differently.
+
+        Raises:
+            NvmlUnavailable: see `from_uuid`.
+        """
+        import torch
+
+        return cls.from_uuid(str(torch.cuda.get_device_properties(index).uuid))
+
+    @property
+    def uuid(self) -> str:
+        """UUID as NVML writes it."""
+        return _call(self._nvml.nvmlDeviceGetUUID, self.handle)
+
+    def info(self) -> dict[str, Any]:
+        """What the GPU is, under the names of the record's columns; None where it does not say.
+
+        `sm_count` is always None: NVML reports cores, not multiprocessors; torch knows them.
+        """
+        nvml, handle = self._nvml, self.handle
+        capability = _optional(nvml.nvmlDeviceGetCudaComputeCapability, handle)
+        clock_mhz = _optional(nvml.nvmlDeviceGetMaxClockInfo, handle, nvml.NVML_CLOCK_SM)
+        memory = _optional(nvml.nvmlDeviceGetMemoryInfo, handle)
+        return {
+            "device_name": _optional(nvml.nvmlDeviceGetName, handle),
+            "device_uuid": self.uuid,
+            "driver_version": _optional(nvml.nvmlSystemGetDriverVersion),
+            "compute_capability": f"{capability[0]}.{capability[1]}" if capability else None,
+            "sm_count": None,
+            "max_sm_clock_hz": _scaled(clock_mhz, 1e6),
+            "power_limit_w": self._power_limit_w(),
+            "memory_total_bytes": int(memory.total) if memory else None,
+        }
+
+    def state(self) -> GpuState:
+        """Temperature, clocks, throttle reasons and power limit of this instant.
+
+        Raises:
+            MeterError: the GPU stopped answering.
+        """
+        nvml, handle = self._nvml, self.handle
+        return GpuState(
+            temperature_c=_scaled(_optional(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU), 1.0),
+            sm_clock_hz=_scaled(_optional(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM), 1e6),
+            memory_clock_hz=_scaled(_optional(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_MEM), 1e6),
+            throttle=self._throttle(),
+            power_limit_w=self._power_limit_w(),
+        )
+
+    def other_processes(self, own_context: bool = True) -> int | None:
+        """How many other processes compute on the GPU.
+
+        NVML reports the process ids of the host, which inside a container are not the ones this process knows. If its
+        own id is not in the list, one entry is taken to be this process; if the list is empty although this process
+        has a context, NVML hides processes from the container and nobody can tell.
+
+        Args:
+            own_context: this process has a CUDA context on the GPU.
+
+        Returns:
+            The number, or None where it cannot be known.
+        """
+        processes = _optional(self._nvml.nvmlDeviceGetComputeRunningProcesses, self.handle)
+        if processes is None:
+            return None
+        pids = {process.pid for process in processes}
+        if os.getpid() in pids:
+            return len(pids) - 1
+        if not own_context:
+            return len(pids)
+        return len(pids) - 1 if pids else None
+
+    def is_mig(self) -> bool:
+        """The device is a MIG slice, or a GPU that is split into slices: its energy is not one workload's."""
+        nvml = self._nvml
+        if _optional(nvml.nvmlDeviceIsMigDeviceHandle, self.handle):
+            return True
+        mode = _optional(nvml.nvmlDeviceGetMigMode, self.handle)
+        return bool(mode and mode[0] == nvml.NVML_DEVICE_MIG_ENABLE)
+
+    def _throttle(self) -> str | None:
+        nvml = self._nvml
+        # Renamed from "throttle" to "event" reasons in driver 535; the old name stays for older libraries.
+        mask = _optional(nvml.nvmlDeviceGetCurrentClocksEventReasons, self.handle)
+        if mask is None:
+            mask = _optional(nvml.nvmlDeviceGetCurrentClocksThrottleReasons, self.handle)
+        return None if mask is None else throttle_names(mask)
+
+    def _power_limit_w(self) -> float | None:
+        return _scaled(_optional(self._nvml.nvmlDeviceGetEnforcedPowerLimit, self.handle), 1e-3)
+
+
+def throttle_names(mask: int) -> str:
+    """Names of the bits of NVML's clock event reasons, joined with `|`; unknown bits as hexadecimal numbers."""
+    names = [name for bit, name in CLOCK_EVENT_REASONS.items() if mask & bit]
+    unknown = mask & ~sum(CLOCK_EVENT_REASONS)
+    return "|".join(names + ([hex(unknown)] if unknown else []))
+
+
+def _scaled(value: float | None, unit: float) -> float | None:
+    """A value of NVML in SI units; None stays None."""
+    return None if value is None else value * unit
