@@ -1,0 +1,216 @@
+"""What a GPU can do at most: dense peaks, board power, and limits from its clock.
+
+Two kinds of number, for two uses:
+
+* `peak_flops_per_s` is the dense rate (no structured sparsity) that NVIDIA's datasheet states: the denominator of MFU.
+* `hard_limit_flops_per_s` is SMs x FLOP per clock per SM x highest SM clock, which nothing can exceed. It is above the
+  datasheet where the sheet assumes a lower clock (H100: 989 TFLOP/s at 1.83 GHz, while the SMs may run at 1.98 GHz).
+
+Standard library only. A GPU that is not in the table has no known limit, which is not the same as being below one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+_TERA = 1e12
+
+
+@dataclass(frozen=True)
+class GpuSpec:
+    """One GPU as its maker describes it.
+
+    Attributes:
+        name: product and form factor, such as `H100 SXM`.
+        pattern: regular expression that matches the whole of a normalised device name.
+        compute_capability: CUDA compute capability, key of `FLOP_PER_CLOCK_PER_SM`.
+        sm_count: streaming multiprocessors that are switched on.
+        max_sm_clock_hz: boost clock; used where a record does not carry the clock NVML reports.
+        peaks: dense FLOP/s by precision; a precision that the chip has no unit for is absent.
+        board_power_w: highest board power, `None` where the figure is for more than the GPU.
+        source: where the peaks and the power are stated.
+    """
+
+    name: str
+    pattern: str
+    compute_capability: str
+    sm_count: int
+    max_sm_clock_hz: float
+    peaks: dict[str, float]
+    board_power_w: float | None
+    source: str
+
+    @property
+    def fastest_flops_per_s(self) -> float:
+        """The highest dense peak at any precision of `flopray.records.PRECISIONS`."""
+        return max(self.peaks.values())
+
+
+class Limit(NamedTuple):
+    """A bound in FLOP/s or FLOP/J, and the words that say where it comes from."""
+
+    bound: float
+    basis: str
+
+
+#: Dense FLOP per clock and SM, an FMA counting two. fp32: results per clock in the table "Throughput of Native
+#: Arithmetic Instructions" (https://docs.nvidia.com/cuda/cuda-c-programming-guide/#arithmetic-instructions).
+#: Tensor cores, from NVIDIA's architecture white papers: Volta and Turing 8 x 64 FMA of FP16; GA100 4 x 256;
+#: GA102 and Ada 4 x 128; Hopper 4 x 512; Blackwell (10.0) 4 x 1024; TF32 half of FP16. Ada and GA102 GeForce boards
+#: accumulate FP16 in FP32 at half that rate: the limit is then twice too generous, and remains a limit.
+FLOP_PER_CLOCK_PER_SM: dict[str, dict[str, int]] = {
+    "7.0": {"fp32": 128, "fp16": 1024},
+    "7.5": {"fp32": 128, "fp16": 1024},
+    "8.0": {"fp32": 128, "tf32": 1024, "bf16": 2048, "fp16": 2048},
+    "8.6": {"fp32": 256, "tf32": 512, "bf16": 1024, "fp16": 1024},
+    "8.9": {"fp32": 256, "tf32": 512, "bf16": 1024, "fp16": 1024},
+    "9.0": {"fp32": 256, "tf32": 2048, "bf16": 4096, "fp16": 4096},
+    "10.0": {"fp32": 256, "tf32": 4096, "bf16": 8192, "fp16": 8192},
+}
+
+_V100 = "https://images.nvidia.com/content/technologies/volta/pdf/volta-v100-datasheet-update-us-1165301-r5.pdf"
+_T4 = "https://www.nvidia.com/content/dam/en-zz/Solutions/Data-Center/tesla-t4/t4-tensor-core-datasheet-951643.pdf"
+_A10 = "https://www.nvidia.com/en-us/data-center/products/a10-gpu/"
+_A30 = "https://www.nvidia.com/content/dam/en-zz/Solutions/data-center/products/a30-gpu/pdf/a30-datasheet.pdf"
+_A40 = "https://images.nvidia.com/content/Solutions/data-center/a40/nvidia-a40-datasheet.pdf"
+_A100 = (
+    "https://www.nvidia.com/content/dam/en-zz/Solutions/Data-Center/a100/pdf/"
+    "nvidia-a100-datasheet-us-nvidia-1758950-r4-web.pdf"
+)
+_L4 = "https://www.nvidia.com/en-us/data-center/l4/"
+_L40 = "https://www.nvidia.com/en-us/data-center/l40/"
+_L40S = "https://www.nvidia.com/en-us/data-center/l40s/"
+_ADA = "https://images.nvidia.com/aem-dam/Solutions/geforce/ada/nvidia-ada-gpu-architecture.pdf"
+_H100 = "https://www.nvidia.com/en-us/data-center/h100/"
+_H100_PCIE = "https://resources.nvidia.com/en-us-tensor-core/nvidia-tensor-core-gpu-datasheet"
+_H200 = "https://www.nvidia.com/en-us/data-center/h200/"
+_GH200 = "https://www.nvidia.com/en-us/data-center/grace-hopper-superchip/"
+_B200 = "https://www.nvidia.com/en-us/data-center/hgx/"
+
+
+def _peaks(fp32: float, tf32: float | None, bf16: float | None, fp16: float) -> dict[str, float]:
+    """Peaks in FLOP/s from the TFLOP/s of a datasheet, those that the chip lacks left out."""
+    stated = {"fp32": fp32, "tf32": tf32, "bf16": bf16, "fp16": fp16}
+    return {precision: value * _TERA for precision, value in stated.items() if value is not None}
+
+
+_HOPPER_SXM = _peaks(67, 494.7, 989.4, 989.4)
+
+#: One row a GPU: name, names it goes by, capability, SMs, boost clock, peaks (fp32, tf32, bf16, fp16), watts, source.
+#: Datasheets since Ampere print tensor rates with sparsity; the dense rate is half of that. A short name without a
+#: form factor (`a100`, `v100`, `h100`) means the SXM board, whose limits are the highest of its family.
+GPUS: tuple[GpuSpec, ...] = (
+    GpuSpec("V100 SXM2", r"v100( sxm2)?( (16|32)gb?)?", "7.0", 80, 1.53e9, _peaks(15.7, None, None, 125), 300, _V100),
+    GpuSpec("V100 PCIe", r"v100 pcie( (16|32)gb?)?", "7.0", 80, 1.38e9, _peaks(14, None, None, 112), 250, _V100),
+    GpuSpec("V100S PCIe", r"v100s( pcie)?( 32gb?)?", "7.0", 80, 1.597e9, _peaks(16.4, None, None, 130), 250, _V100),
+    GpuSpec("T4", r"t4", "7.5", 40, 1.59e9, _peaks(8.1, None, None, 65), 70, _T4),
+    GpuSpec("A10", r"a10( pcie)?( 24gb?)?", "8.6", 72, 1.695e9, _peaks(31.2, 62.5, 125, 125), 150, _A10),
+    GpuSpec("A30", r"a30( pcie)?( 24gb?)?", "8.0", 56, 1.44e9, _peaks(10.3, 82, 165, 165), 165, _A30),
+    GpuSpec("A40", r"a40( pcie)?( 48gb?)?", "8.6", 84, 1.74e9, _peaks(37.4, 74.8, 149.7, 149.7), 300, _A40),
+    GpuSpec("A100 SXM", r"a100( sxm4?)?( (40|80)gb?)?", "8.0", 108, 1.41e9, _peaks(19.5, 156, 312, 312), 400, _A100),
+    GpuSpec("A100 PCIe 40GB", r"a100 pcie 40gb", "8.0", 108, 1.41e9, _peaks(19.5, 156, 312, 312), 250, _A100),
+    GpuSpec(
+        "A100 PCIe 80GB", r"a100 (80gb pcie|pcie 80gb)", "8.0", 108, 1.41e9, _peaks(19.5, 156, 312, 312), 300, _A100
+    ),
+    GpuSpec("L4", r"l4", "8.9", 58, 2.04e9, _peaks(30.3, 60, 121, 121), 72, _L4),
+    GpuSpec("L40", r"l40( pcie)?( 48gb?)?", "8.9", 142, 2.49e9, _peaks(90.5, 90.5, 181, 181), 300, _L40),
+    GpuSpec("L40S", r"l40s( pcie)?( 48gb?)?", "8.9", 142, 2.52e9, _peaks(91.6, 183, 362, 362), 350, _L40S),
+    GpuSpec("RTX 4090", r"rtx 4090", "8.9", 128, 2.52e9, _peaks(82.6, 82.6, 165.2, 165.2), 450, _ADA),
+    GpuSpec("H100 SXM", r"h100( sxm5?)?( 80gb?)?( hbm3)?", "9.0", 132, 1.98e9, _HOPPER_SXM, 700, _H100),
+    GpuSpec("H100 PCIe", r"h100 pcie( 80gb?)?", "9.0", 114, 1.755e9, _peaks(51, 378, 756, 756), 350, _H100_PCIE),
+    GpuSpec("H100 NVL", r"h100 nvl( 94gb?)?", "9.0", 132, 1.785e9, _peaks(60, 417.5, 835.5, 835.5), 400, _H100),
+    GpuSpec("H200 SXM", r"h200( sxm5?)?( 141gb?)?( hbm3e)?", "9.0", 132, 1.98e9, _HOPPER_SXM, 700, _H200),
+    GpuSpec("H200 NVL", r"h200 nvl( 141gb?)?", "9.0", 132, 1.785e9, _peaks(60, 417.5, 835.5, 835.5), 600, _H200),
+    # The power of a GH200 is that of the module, Grace CPU and memory included, and so is its NVML counter.
+    GpuSpec("GH200", r"gh200( (96|120|144|480)gb?)?( hbm3e?)?", "9.0", 132, 1.98e9, _HOPPER_SXM, None, _GH200),
+    GpuSpec("B200", r"b200( sxm6?)?( (180|192)gb?)?", "10.0", 148, 1.965e9, _peaks(75, 1100, 2250, 2250), 1000, _B200),
+)
+
+_MAKERS = re.compile(r"^((nvidia|tesla|geforce|graphics device)\s+)+")
+
+
+def normalise_device_name(device_name: str) -> str:
+    """Lower case, single blanks, without the maker: `NVIDIA A100-SXM4-40GB` becomes `a100 sxm4 40gb`."""
+    words = re.sub(r"[\s_-]+", " ", device_name.strip().lower())
+    return _MAKERS.sub("", words)
+
+
+def find_gpu(device_name: str | None) -> GpuSpec | None:
+    """The GPU of a name that NVML, torch or Ray gives, or of a short name such as `a100`.
+
+    The whole name must match: a slice (`... MIG 1g.10gb`), a virtual GPU (`A40-48Q`), a laptop chip or a custom board
+    (`A100-SXM-64GB`) has other limits than the product it is named after, so it is unknown.
+
+    Args:
+        device_name: full or short name of the device; `None` and the empty string are unknown.
+    """
+    if not device_name or not isinstance(device_name, str):
+        return None
+    name = normalise_device_name(device_name)
+    return next((spec for spec in GPUS if re.fullmatch(spec.pattern, name)), None)
+
+
+def peak_flops_per_s(device_name: str | None, precision: str | None) -> float | None:
+    """Dense datasheet peak in FLOP/s, `None` for an unknown GPU or a precision that the chip has no unit for.
+
+    `fp32` is the peak of the CUDA cores: with TF32 tensor cores allowed, the precision is `tf32`.
+    """
+    spec = find_gpu(device_name)
+    return None if spec is None or precision is None else spec.peaks.get(precision)
+
+
+def hard_limit_flops_per_s(
+    device_name: str | None,
+    precision: str | None,
+    *,
+    compute_capability: str | None = None,
+    sm_count: int | None = None,
+    max_sm_clock_hz: float | None = None,
+) -> Limit | None:
+    """The rate in FLOP/s that the device cannot exceed at this precision, `None` where no limit is known.
+
+    SMs, clock and capability that the device reported go before those of the table, so a GPU that the table does not
+    know still has a limit if it reported all three. With nothing reported, the limit is the higher of the table's
+    clock limit and the datasheet. A precision without its own unit (bf16 on Volta) is held against the fastest unit
+    of the chip: emulation cannot beat that.
+
+    Args:
+        device_name: as for `find_gpu`.
+        precision: one of `flopray.records.PRECISIONS`; another one has no known limit.
+        compute_capability: such as `9.0`.
+        sm_count: streaming multiprocessors.
+        max_sm_clock_hz: the highest SM clock that NVML reports.
+    """
+    if precision not in ("fp32", "tf32", "bf16", "fp16"):
+        return None
+    spec = find_gpu(device_name)
+    capability = compute_capability or (spec.compute_capability if spec else None)
+    sms = sm_count or (spec.sm_count if spec else None)
+    clock_hz = max_sm_clock_hz or (spec.max_sm_clock_hz if spec else None)
+    rates = FLOP_PER_CLOCK_PER_SM.get(capability or "")
+    from_clock = None
+    if rates and sms and clock_hz:
+        per_clock = rates.get(precision, max(rates.values()))
+        remark = "" if precision in rates else f", its fastest unit: it has none for {precision}"
+        basis = f"{sms} SMs x {per_clock} FLOP per clock x {clock_hz / 1e9:.3f} GHz{remark}"
+        from_clock = Limit(sms * per_clock * clock_hz, basis)
+    if spec is None or (from_clock and max_sm_clock_hz):
+        return from_clock
+    sheet = Limit(spec.peaks.get(precision, spec.fastest_flops_per_s), f"datasheet of the {spec.name}")
+    return max(from_clock, sheet) if from_clock else sheet
+
+
+def efficiency_limit_flops_per_j(device_name: str | None, precision: str | None) -> Limit | None:
+    """Datasheet peak over board power in FLOP/J, `None` where either is unknown.
+
+    Not a law: a GPU that is clocked down, or whose work leaves the board below its limit, can do somewhat better.
+    A precision without its own unit is held against the fastest one, as in `hard_limit_flops_per_s`.
+    """
+    spec = find_gpu(device_name)
+    if spec is None or spec.board_power_w is None or precision not in ("fp32", "tf32", "bf16", "fp16"):
+        return None
+    peak = spec.peaks.get(precision, spec.fastest_flops_per_s)
+    basis = f"peak {peak / _TERA:g} TFLOP/s over {spec.board_power_w:g} W of the {spec.name}"
+    return Limit(peak / spec.board_power_w, basis)
