@@ -1,0 +1,161 @@
+"""What the audit says: findings, their severity, and how it reads a value out of anybody's row."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+#: Columns that say which measurement a row is, in the order people read them; those a row has become a finding's keys.
+KEY_COLUMNS = (
+    "run",
+    "source",
+    "trial_id",
+    "device_type",
+    "workload",
+    "model",
+    "config",
+    "n_layers",
+    "width",
+    "tokens",
+    "batch_size",
+    "sequence_length",
+    "precision",
+    "execution",
+    "phase",
+)
+#: Keys that identify without describing; left out where a finding is named in a line.
+_OPAQUE_KEYS = frozenset({"run", "source", "trial_id", "workload", "batch_size"})
+
+
+class Severity(StrEnum):
+    """How sure the audit is that a number is wrong, from worst to mildest."""
+
+    IMPOSSIBLE = "impossible"
+    IMPLAUSIBLE = "implausible"
+    NOTE = "note"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that the audit has to say about one or more rows.
+
+    Attributes:
+        rule: name of the rule, a key of `flopray.audit.RULES`.
+        severity: `impossible` cannot be true, `implausible` needs an explanation, `note` is good to know.
+        sentence: what is the matter, with the numbers, for a person.
+        numbers: what was compared, by name with unit suffixes.
+        rows: which rows it is about: labels of the frame's index, or positions in the sequence that was audited.
+        keys: what identifies the (first) row: the columns of `KEY_COLUMNS` that it has.
+        excess: how many times over its bound, to find the worst of a rule; 1 where a rule has no measure.
+    """
+
+    rule: str
+    severity: Severity
+    sentence: str
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    rows: tuple[Any, ...] = ()
+    keys: Mapping[str, Any] = field(default_factory=dict)
+    excess: float = 1.0
+
+    @property
+    def code(self) -> str:
+        """`severity:rule`, as the column `findings` of a record keeps it."""
+        return f"{self.severity}:{self.rule}"
+
+    @property
+    def where(self) -> str:
+        """The measurement in a few words, such as `a100 large fp32 forward`."""
+        return " ".join(str(value) for name, value in self.keys.items() if name not in _OPAQUE_KEYS)
+
+
+@dataclass(frozen=True)
+class Unjudged:
+    """A rule that had nothing to judge by, which is not a pass. `rows` are positions; empty means all it was given."""
+
+    rule: str
+    reason: str
+    rows: tuple[int, ...] = field(default=(), compare=False)
+
+
+def number(row: Mapping[str, Any], column: str) -> float | None:
+    """A finite number, or None for a column that is absent, empty, not a number or not finite."""
+    value = row.get(column)
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return None
+    try:
+        value = float(value)
+    except OverflowError:  # a whole number beyond any float
+        return None
+    return value if math.isfinite(value) else None
+
+
+def text(row: Mapping[str, Any], column: str) -> str | None:
+    """A text that is not empty, or None."""
+    value = row.get(column)
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def rel_error(row: Mapping[str, Any], column: str) -> float:
+    """A relative error, 0 where none is stated: the audit then gives no benefit of doubt beyond its own tolerances."""
+    return abs(number(row, column) or 0.0)
+
+
+def device_name(row: Mapping[str, Any]) -> str | None:
+    """The full name of the device, or else its type."""
+    return text(row, "device_name") or text(row, "device_type")
+
+
+def keys_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What identifies a row, without empty values; whole numbers that pandas made floats are whole again."""
+    keys: dict[str, Any] = {}
+    for column in KEY_COLUMNS:
+        if (words := text(row, column)) is not None:
+            keys[column] = words
+        elif (value := number(row, column)) is not None:
+            keys[column] = int(value) if value == int(value) else value
+    return keys
+
+
+def is_hole(row: Mapping[str, Any]) -> bool:
+    """A row that says by its status that it has no numbers, and has none."""
+    status = text(row, "status")
+    return status not in (None, "ok") and number(row, "time_s") is None and number(row, "energy_j") is None
+
+
+def flops_per_s(row: Mapping[str, Any]) -> float | None:
+    """Model FLOP/s as stated, or else model_flops / time_s."""
+    stated = number(row, "flops_per_s")
+    return stated if stated is not None else _quotient(row, "model_flops", "time_s")
+
+
+def flops_per_j(row: Mapping[str, Any]) -> float | None:
+    """Model FLOPs per joule as stated, or else model_flops / energy_j."""
+    stated = number(row, "flops_per_j")
+    return stated if stated is not None else _quotient(row, "model_flops", "energy_j")
+
+
+def power_w(row: Mapping[str, Any]) -> float | None:
+    """Mean power in W as stated, or else energy_j / time_s."""
+    stated = number(row, "power_w")
+    return stated if stated is not None else _quotient(row, "energy_j", "time_s")
+
+
+def _quotient(row: Mapping[str, Any], upper: str, lower: str) -> float | None:
+    above, below = number(row, upper), number(row, lower)
+    if above is None or below is None or below <= 0:
+        return None
+    quotient = above / below
+    return quotient if math.isfinite(quotient) else None
+
+
+def si(value: float, unit: str) -> str:
+    """Three digits with an SI prefix: `si(1.4e15, "FLOP/s")` is `1.4 PFLOP/s`."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g} {unit}"
+    prefixes = {-3: "n", -2: "u", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T", 5: "P", 6: "E"}
+    step = min(max(math.floor(math.log10(abs(value)) / 3), min(prefixes)), max(prefixes))
+    return f"{value / 1000.0**step:.3g} {prefixes[step]}{unit}"

@@ -1,0 +1,251 @@
+"""Rules that one row can break by itself. Each takes a plain mapping, so that they also run while measuring.
+
+A rule returns its finding, `None` when the row passes, or `Unjudged` when the row lacks what the rule compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flopray.audit.findings import (
+    Finding,
+    Severity,
+    Unjudged,
+    device_name,
+    flops_per_j,
+    flops_per_s,
+    keys_of,
+    number,
+    power_w,
+    rel_error,
+    si,
+    text,
+)
+from flopray.hardware import (
+    Limit,
+    efficiency_limit_flops_per_j,
+    find_gpu,
+    hard_limit_flops_per_s,
+    peak_flops_per_s,
+)
+
+Row = Mapping[str, Any]
+Verdict = Finding | Unjudged | None
+
+#: Accuracy of a board's power sensor: NVML states 5 % for the boards where it states anything
+#: (https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html, nvmlDeviceGetPowerUsage).
+SENSOR_TOLERANCE = 0.05
+#: Drift of the sentinel that deserves a note, and that which makes rows of one sweep hard to compare.
+DRIFT_NOTE, DRIFT_IMPLAUSIBLE = 0.03, 0.10
+#: Throttle reasons that do not slow work down: nothing to do, or clocks that somebody chose.
+_HARMLESS = frozenset({"none", "gpuidle", "idle", "applicationsclockssetting", "displayclocksetting", "syncboost"})
+
+
+def not_positive(row: Row) -> Verdict:
+    """A time, energy or power of zero or less: a missing value written as a number, or a wrapped counter."""
+    seen = {column: number(row, column) for column in ("time_s", "energy_j", "power_w")}
+    seen = {column: value for column, value in seen.items() if value is not None}
+    if not seen:
+        return Unjudged("not_positive", "no time_s, energy_j or power_w")
+    bad = {column: value for column, value in seen.items() if value <= 0}
+    if not bad:
+        return None
+    named = " and ".join(f"{column} is {value:g}" for column, value in bad.items())
+    return _finding("not_positive", Severity.IMPOSSIBLE, f"{named}: work takes time and energy", row, bad)
+
+
+def rate_limit(row: Row) -> Limit | None:
+    """The hard limit of a row's device at its precision, by what the row says of SMs and clock where it does."""
+    sms, clock_hz = number(row, "sm_count"), number(row, "max_sm_clock_hz")
+    return hard_limit_flops_per_s(
+        device_name(row),
+        text(row, "precision"),
+        compute_capability=text(row, "compute_capability"),
+        sm_count=int(sms) if sms and sms >= 1 else None,
+        max_sm_clock_hz=clock_hz if clock_hz and clock_hz > 0 else None,
+    )
+
+
+def efficiency_limit(row: Row) -> Limit | None:
+    """Peak over board power of a row's device at its precision, in FLOP/J."""
+    return efficiency_limit_flops_per_j(device_name(row), text(row, "precision"))
+
+
+def rate_above_limit(row: Row) -> Verdict:
+    """FLOP/s above what the device can do at its highest clock."""
+    rate, device, precision = flops_per_s(row), device_name(row), text(row, "precision")
+    if rate is None:
+        return Unjudged("rate_above_limit", "no flops_per_s, nor model_flops and time_s")
+    limit = rate_limit(row)
+    if limit is None:
+        sentence = f"no limit known for {device or 'an unnamed device'} at {precision or 'an unnamed precision'}"
+        return _finding("no_limit_known", Severity.NOTE, sentence + ": not judged", row, {"flops_per_s": rate})
+    if rate * (1 - rel_error(row, "time_rel_error")) <= limit.bound:
+        return None
+    sentence = (
+        f"{si(rate, 'FLOP/s')} at {precision} is {rate / limit.bound:.3g} times the "
+        f"{si(limit.bound, 'FLOP/s')} that the device can do ({limit.basis})"
+    )
+    tensor = peak_flops_per_s(device, "tf32") if precision == "fp32" else None
+    if tensor and rate <= tensor:
+        sentence += f"; possible only as tf32 ({si(tensor, 'FLOP/s')}), and then the precision is mislabelled"
+    compared = {"flops_per_s": rate, "limit_flops_per_s": limit.bound, "basis": limit.basis}
+    return _finding("rate_above_limit", Severity.IMPOSSIBLE, sentence, row, compared, rate / limit.bound)
+
+
+def efficiency_above_peak(row: Row) -> Verdict:
+    """FLOPs per joule above the datasheet's peak over board power."""
+    efficiency = flops_per_j(row)
+    if efficiency is None:
+        return Unjudged("efficiency_above_peak", _why_no_energy(row, "flops_per_j, nor model_flops and energy_j"))
+    limit = efficiency_limit(row)
+    if limit is None:
+        return Unjudged("efficiency_above_peak", "no peak and board power known for the device and precision")
+    if efficiency * (1 - rel_error(row, "energy_rel_error")) <= limit.bound:
+        return None
+    sentence = (
+        f"{si(efficiency, 'FLOP/J')} is {efficiency / limit.bound:.3g} times the {limit.basis}; "
+        "only a GPU that is clocked down beats that, and not by much"
+    )
+    compared = {"flops_per_j": efficiency, "limit_flops_per_j": limit.bound, "basis": limit.basis}
+    return _finding("efficiency_above_peak", Severity.IMPLAUSIBLE, sentence, row, compared, efficiency / limit.bound)
+
+
+def power_above_limit(row: Row) -> Verdict:
+    """Mean power above the board's limit: impossible against the limit the row states, implausible against a sheet.
+
+    A board regulates to its limit, so a mean above it by more than the errors and the sensor's tolerance was not drawn
+    by this work in this time. Where the row states no limit, the datasheet of an assumed variant stands in.
+    """
+    power = power_w(row)
+    if power is None:
+        return Unjudged("power_above_limit", _why_no_energy(row, "power_w, nor energy_j and time_s"))
+    stated, spec = number(row, "power_limit_w"), find_gpu(device_name(row))
+    limit = stated or (spec.board_power_w if spec else None)
+    if not limit:
+        return Unjudged("power_above_limit", "no power limit stated or known")
+    if power * (1 - _power_error(row)) <= limit * (1 + SENSOR_TOLERANCE):
+        return None
+    severity = Severity.IMPOSSIBLE if stated else Severity.IMPLAUSIBLE
+    source = "the board enforces" if stated else f"of the {spec.name if spec else 'board'}'s datasheet"
+    sentence = f"mean power of {si(power, 'W')} is above the {si(limit, 'W')} {source}"
+    compared = {"power_w": power, "limit_w": limit}
+    return _finding("power_above_limit", severity, sentence, row, compared, power / limit)
+
+
+def power_below_idle(row: Row) -> Verdict:
+    """Mean power below that of the same process idle.
+
+    Implausible, not impossible: idle power was measured at another time, often on a warmer board.
+    """
+    power, idle = power_w(row), number(row, "idle_power_w")
+    if power is None:
+        return Unjudged("power_below_idle", _why_no_energy(row, "power_w, nor energy_j and time_s"))
+    if idle is None:
+        return Unjudged("power_below_idle", "no idle_power_w")
+    if power * (1 + _power_error(row)) >= idle * (1 - SENSOR_TOLERANCE):
+        return None
+    sentence = (
+        f"mean power of {si(power, 'W')} is below the {si(idle, 'W')} of the idle device: "
+        "the energy of the work was missed"
+    )
+    compared = {"power_w": power, "idle_power_w": idle}
+    return _finding("power_below_idle", Severity.IMPLAUSIBLE, sentence, row, compared, 2 - power / idle)
+
+
+def shared_device(row: Row) -> Verdict:
+    """Other processes computed on the device, whose energy and delays are in the numbers."""
+    others = number(row, "other_processes")
+    if others is None:
+        return Unjudged("shared_device", "no other_processes")
+    if others <= 0:
+        return None
+    noun = "process" if others == 1 else "processes"
+    sentence = f"{others:g} other {noun} used the device: their energy and delays are in these numbers"
+    return _finding("shared_device", Severity.IMPLAUSIBLE, sentence, row, {"other_processes": others}, others)
+
+
+def throttled(row: Row) -> Verdict:
+    """The device slowed itself down: a note for the power cap, which is how a full board runs; else implausible."""
+    stated = row.get("throttle_end")
+    if not isinstance(stated, str):  # an empty text says "no reason", a missing one says nothing
+        return Unjudged("throttled", "no throttle_end")
+    reasons = {reason.strip() for reason in stated.split("|") if reason.strip()}
+    slow = sorted(reason for reason in reasons if _letters(reason) not in _HARMLESS)
+    if not slow:
+        return None
+    capped = all("powercap" in _letters(reason) for reason in slow)
+    severity = Severity.NOTE if capped else Severity.IMPLAUSIBLE
+    sentence = (
+        "the board ran at its power limit, below its highest clock"
+        if capped
+        else f"the device was throttled ({', '.join(slow)}): the numbers are of a slower device"
+    )
+    return _finding("throttled", severity, sentence, row, {"throttle_end": stated})
+
+
+def target_error_missed(row: Row) -> Verdict:
+    """The error that was asked for was not reached before the cap."""
+    target = number(row, "target_error")
+    errors = {column: number(row, column) for column in ("time_rel_error", "energy_rel_error")}
+    errors = {column: value for column, value in errors.items() if value is not None}
+    if target is None or not errors:
+        return Unjudged("target_error_missed", "no target_error, time_rel_error or energy_rel_error")
+    missed = {column: value for column, value in errors.items() if value > target}
+    if not missed:
+        return None
+    named = " and ".join(f"{column.removesuffix('_rel_error')} {value:.2%}" for column, value in missed.items())
+    sentence = f"error reached: {named}, where {target:.2%} was asked for"
+    compared = {"target_error": target, **missed}
+    excess = max(missed.values()) / target if target > 0 else 1.0
+    return _finding("target_error_missed", Severity.NOTE, sentence, row, compared, excess)
+
+
+def sentinel_drift(row: Row) -> Verdict:
+    """The sentinel point, measured again and again, no longer gave what it gave at first."""
+    drifts = {column: number(row, column) for column in ("sentinel_time_drift", "sentinel_energy_drift")}
+    drifts = {column: value for column, value in drifts.items() if value is not None}
+    if not drifts:
+        return Unjudged("sentinel_drift", "no sentinel_time_drift or sentinel_energy_drift")
+    worst = max(drifts.values(), key=abs)
+    if abs(worst) <= DRIFT_NOTE:
+        return None
+    severity = Severity.IMPLAUSIBLE if abs(worst) > DRIFT_IMPLAUSIBLE else Severity.NOTE
+    named = " and ".join(f"{column.split('_')[1]} by {value:+.1%}" for column, value in drifts.items())
+    sentence = f"the sentinel drifted: {named} since the sweep began"
+    return _finding("sentinel_drift", severity, sentence, row, drifts, abs(worst) / DRIFT_NOTE)
+
+
+#: In the order of a report: what cannot be, what is unlikely, what is good to know.
+ROW_RULES: tuple[Callable[[Row], Verdict], ...] = (
+    not_positive,
+    rate_above_limit,
+    power_above_limit,
+    efficiency_above_peak,
+    power_below_idle,
+    shared_device,
+    throttled,
+    sentinel_drift,
+    target_error_missed,
+)
+
+
+def _finding(
+    rule: str, severity: Severity, sentence: str, row: Row, compared: Mapping[str, Any], excess: float = 1.0
+) -> Finding:
+    return Finding(rule, severity, sentence, numbers=dict(compared), rows=(0,), keys=keys_of(row), excess=excess)
+
+
+def _power_error(row: Row) -> float:
+    """Relative error of the mean power: stated errors of its parts, added, since they need not be independent."""
+    return rel_error(row, "energy_rel_error") + rel_error(row, "time_rel_error")
+
+
+def _why_no_energy(row: Row, needed: str) -> str:
+    status = text(row, "energy_status")
+    return f"no {needed}" + (f" (energy_status {status})" if status not in (None, "ok") else "")
+
+
+def _letters(reason: str) -> str:
+    return "".join(letter for letter in reason.lower() if letter.isalnum())

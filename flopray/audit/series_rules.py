@@ -1,0 +1,161 @@
+"""The launch-window mark: energy or time that does not rise where the FLOPs do.
+
+A window that closes when the last kernel is *launched*, not finished, sees the same host work whatever the size, so its
+energy and time stay flat along an axis. Flatness alone proves nothing: a tiny model in eager mode really is flat, since
+the host is slower than its kernels. What gives a window away is flatness that the device cannot keep up with. So over
+at least `MIN_GROWTH` times the FLOPs, the rule asks what the *added* FLOPs would have cost at the datasheet's best rate
+(time) or best efficiency (energy), and fires only when that alone is a large share of what the smaller point cost, and
+yet the larger point cost hardly more.
+
+    energy: (F2 - F1) / (peak / board power) >= 1/2 E1, and E2 < 1.5 E1
+    time:   (F2 - F1) / peak                 >= 3/4 t1, and t2 < 1.3 t1
+
+In both, the added FLOPs ran better than the best the datasheet allows. In time, the larger point would have to use 77 %
+of the peak or more exactly where it stops being bound by launches, which real kernels do not reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from flopray.audit.findings import (
+    Finding,
+    Severity,
+    Unjudged,
+    keys_of,
+    number,
+    rel_error,
+    si,
+    text,
+)
+from flopray.audit.row_rules import efficiency_limit, rate_limit
+from flopray.hardware import Limit
+
+#: Columns along which FLOPs grow; the others that a row has must agree within a series.
+AXES = ("n_layers", "width", "tokens", "batch_size", "sequence_length")
+_IDENTITY = ("run", "workload", "model", "device_type", "device_name", "device_uuid", "precision", "execution", "phase")
+#: 4 x is the usual step of a grid; a little less, since parts that do not scale keep FLOPs just below it.
+MIN_GROWTH = 3.5
+
+Row = Mapping[str, Any]
+
+
+class _Quantity(NamedTuple):
+    column: str
+    error_column: str
+    unit: str
+    limit: Callable[[Row], Limit | None]
+    flat_below: float
+    share: float
+
+
+_QUANTITIES = (
+    _Quantity("energy_j", "energy_rel_error", "J", efficiency_limit, 1.5, 0.5),
+    _Quantity("time_s", "time_rel_error", "s", rate_limit, 1.3, 0.75),
+)
+
+
+def judge_series(rows: Sequence[Row]) -> list[Finding | Unjudged]:
+    """Findings of the launch-window mark in rows of any number of series, with the reasons why some were not judged.
+
+    Args:
+        rows: records of one or more sweeps.
+
+    Returns:
+        One finding for each series and quantity, on the pair that breaks the rule most; `rows` of a finding are the
+        positions of every row of the series from the smaller to the larger one.
+    """
+    verdicts: list[Finding | Unjudged] = []
+    compared = 0
+    unlimited: set[int] = set()
+    for series in _series(rows):
+        for quantity in _QUANTITIES:
+            points = _points(rows, series, quantity)
+            if not points or points[-1].flops < MIN_GROWTH * points[0].flops:
+                continue
+            limit = quantity.limit(rows[points[-1].place])
+            if limit is None:
+                unlimited.update(point.place for point in points)
+                continue
+            compared += 1
+            finding = _worst(rows, points, quantity, limit)
+            verdicts += [finding] if finding else []
+    if unlimited:
+        reason = "no peak and board power known for the device and precision"
+        verdicts.append(Unjudged("launch_window", reason, tuple(sorted(unlimited))))
+    elif not compared:
+        verdicts.append(Unjudged("launch_window", f"no series in which model_flops grow by {MIN_GROWTH:g} x"))
+    return verdicts
+
+
+class _Point(NamedTuple):
+    flops: float
+    value: float
+    error: float
+    place: int
+
+
+def _series(rows: Sequence[Row]) -> Iterable[list[int]]:
+    """Positions of rows that differ along one axis only; without any axis, of rows with one identity."""
+    present = [axis for axis in AXES if any(number(row, axis) is not None for row in rows)]
+    for axis in present or [None]:
+        fixed = [other for other in present if other != axis]
+        groups: dict[Hashable, list[int]] = {}
+        for place, row in enumerate(rows):
+            if axis is None or number(row, axis) is not None:
+                key = (*(text(row, column) for column in _IDENTITY), *(number(row, other) for other in fixed))
+                groups.setdefault(key, []).append(place)
+        yield from (group for group in groups.values() if len(group) > 1)
+
+
+def _points(rows: Sequence[Row], series: Sequence[int], quantity: _Quantity) -> list[_Point]:
+    points = []
+    for place in series:
+        flops, value = number(rows[place], "model_flops"), number(rows[place], quantity.column)
+        if flops is not None and flops > 0 and value is not None and value > 0:
+            points.append(_Point(flops, value, rel_error(rows[place], quantity.error_column), place))
+    return sorted(points)
+
+
+def _worst(rows: Sequence[Row], points: Sequence[_Point], quantity: _Quantity, limit: Limit) -> Finding | None:
+    """The pair whose added FLOPs are the most out of proportion; each point is held against the nearest far smaller."""
+    worst: tuple[float, int, int] | None = None
+    base = -1
+    for top, large in enumerate(points):
+        while base + 1 < top and points[base + 1].flops * MIN_GROWTH <= large.flops:
+            base += 1
+        if base < 0:
+            continue
+        small = points[base]
+        share = (large.flops - small.flops) / limit.bound / small.value
+        growth = large.value * (1 + large.error) / (small.value * max(1 - small.error, 1e-9))
+        if growth < quantity.flat_below and share >= quantity.share and (worst is None or share > worst[0]):
+            worst = (share, base, top)
+    return None if worst is None else _report(rows, points[worst[1] : worst[2] + 1], quantity, limit)
+
+
+def _report(rows: Sequence[Row], points: Sequence[_Point], quantity: _Quantity, limit: Limit) -> Finding:
+    small, large = points[0], points[-1]
+    floor = (large.flops - small.flops) / limit.bound
+    name = quantity.column.rsplit("_", 1)[0]
+    sentence = (
+        f"{large.flops / small.flops:.3g} times the FLOPs, but {name} changed {large.value / small.value:.3g} times "
+        f"({si(small.value, quantity.unit)} to {si(large.value, quantity.unit)}), where the added FLOPs alone take "
+        f"{si(floor, quantity.unit)} at best: the mark of a window that saw only the launches"
+    )
+    return Finding(
+        "launch_window",
+        Severity.IMPLAUSIBLE,
+        sentence,
+        numbers={
+            "quantity": quantity.column,
+            "flops_ratio": large.flops / small.flops,
+            "value_ratio": large.value / small.value,
+            "added_floor": floor,
+            "basis": limit.basis,
+        },
+        rows=tuple(point.place for point in points),
+        keys=keys_of(rows[large.place]),
+        excess=floor / small.value,
+    )

@@ -1,0 +1,139 @@
+"""The rules over rows and tables: what applies to what, and how much of it could be judged."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from flopray.audit.findings import Finding, Severity, Unjudged, device_name, is_hole, number, text
+from flopray.audit.point_rules import judge_point
+from flopray.audit.row_rules import ROW_RULES
+from flopray.audit.series_rules import judge_series
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = Mapping[str, Any]
+
+#: Every rule by name, with what it holds against what.
+RULES: dict[str, str] = {
+    "not_positive": "time, energy or power of zero or less",
+    "rate_above_limit": "FLOP/s above SMs x FLOP per clock x highest clock (else the datasheet) at that precision",
+    "power_above_limit": "mean power above the board's limit, beyond the errors and 5 % of the sensor",
+    "efficiency_above_peak": "FLOPs per joule above datasheet peak / board power",
+    "power_below_idle": "mean power below idle power, beyond the errors and 5 % of the sensor",
+    "launch_window": "energy or time that does not rise with FLOPs although the device would be near its best",
+    "additivity": "phases measured apart that do not add up to the whole, beyond the errors and 5 to 10 %",
+    "shared_device": "other processes computed on the device",
+    "throttled": "the device slowed itself down; its power cap alone is a note",
+    "sentinel_drift": "the sentinel point drifted by more than 3 % (note) or 10 %",
+    "target_error_missed": "the error that was asked for was not reached",
+    "no_limit_known": "no peak known for the device at that precision, so its rate was not judged",
+    "not_judged": "a rule that lacked the columns or limits it compares",
+}
+
+#: What makes rows phases of one point where no trial_id says so.
+_POINT = (
+    ("run", "source", "trial_id", "workload", "model", "config", "device_type", "device_name", "device_uuid"),
+    ("precision", "execution"),
+    ("n_layers", "width", "tokens", "batch_size", "sequence_length", "attempt"),
+)
+_RANK = {severity: rank for rank, severity in enumerate(Severity)}
+
+
+def audit_row(row: Row) -> list[Finding]:
+    """Findings of the rules that one row can break by itself.
+
+    Args:
+        row: column names to values, such as `PhaseRecord.to_row()`; anything may be missing.
+
+    Returns:
+        Findings with `rows == (0,)`. A rule that could not judge is left out; a device without a known limit is not.
+    """
+    if is_hole(row):
+        return []
+    return [verdict for rule in ROW_RULES if isinstance(verdict := rule(row), Finding)]
+
+
+def audit_rows(rows: Sequence[Row], labels: Sequence[Hashable] | None = None) -> list[Finding]:
+    """Findings on a table: rows by themselves, points against their parts, and points along each axis.
+
+    Args:
+        rows: records; rows whose status says that they have no numbers are holes, and are not judged.
+        labels: what to call the rows in `Finding.rows`; their positions by default.
+
+    Returns:
+        Findings from worst to mildest. The last ones are notes that say which rule could not judge how many rows.
+    """
+    places = [place for place, row in enumerate(rows) if not is_hole(row)]
+    solid = [rows[place] for place in places]
+    found: list[Finding] = []
+    unjudged: dict[Unjudged, int] = defaultdict(int)
+    for place, row in enumerate(solid):
+        _sort(found, unjudged, [rule(row) for rule in ROW_RULES], [place])
+    for members in _points(solid):
+        _sort(found, unjudged, judge_point([solid[place] for place in members]), members)
+    _sort(found, unjudged, judge_series(solid), range(len(solid)))
+    found = [finding for finding in found if finding.rule != "no_limit_known"] + _unlimited(solid, found)
+    found.sort(key=lambda finding: _RANK[finding.severity])
+    found += [_not_judged(verdict, count, len(solid)) for verdict, count in unjudged.items()]
+    names = list(labels) if labels is not None else list(range(len(rows)))
+    return [dataclasses.replace(f, rows=tuple(names[places[place]] for place in f.rows)) for f in found]
+
+
+def audit(frame: pd.DataFrame) -> list[Finding]:
+    """`audit_rows` of a frame; `Finding.rows` are labels of its index."""
+    return audit_rows(frame.to_dict("records"), labels=list(frame.index))  # type: ignore[arg-type]
+
+
+def audit_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """The findings as a frame: severity, rule, where, sentence, rows and, in `numbers`, what was compared.
+
+    Args:
+        frame: records, as `flopray.load_run` gives them, or anything that has some of their columns.
+    """
+    import pandas as pd
+
+    columns = ["severity", "rule", "where", "sentence", "rows", "numbers"]
+    found = audit(frame)
+    table = [(str(f.severity), f.rule, f.where, f.sentence, list(f.rows), dict(f.numbers)) for f in found]
+    return pd.DataFrame(table, columns=columns)
+
+
+def _sort(found: list[Finding], unjudged: dict[Unjudged, int], verdicts: Sequence[Any], places: Sequence[int]) -> None:
+    """Put verdicts where they belong; a finding's positions within `places` become positions in the table."""
+    for verdict in verdicts:
+        if isinstance(verdict, Unjudged):
+            unjudged[verdict] += len(verdict.rows or places)
+        elif verdict is not None:
+            found.append(dataclasses.replace(verdict, rows=tuple(places[place] for place in verdict.rows)))
+
+
+def _points(rows: Sequence[Row]) -> list[list[int]]:
+    texts, more, shape = _POINT
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        identity = tuple(text(row, column) for column in texts + more)
+        groups[identity + tuple(number(row, column) for column in shape)].append(place)
+    return list(groups.values())
+
+
+def _unlimited(rows: Sequence[Row], found: Sequence[Finding]) -> list[Finding]:
+    """One note for each device and precision without a known limit, instead of one for each row."""
+    groups: dict[tuple[str | None, str | None], list[Finding]] = defaultdict(list)
+    for finding in found:
+        if finding.rule == "no_limit_known":
+            row = rows[finding.rows[0]]
+            groups[device_name(row), text(row, "precision")].append(finding)
+    return [
+        dataclasses.replace(group[0], rows=tuple(finding.rows[0] for finding in group), numbers={"rows": len(group)})
+        for group in groups.values()
+    ]
+
+
+def _not_judged(verdict: Unjudged, count: int, total: int) -> Finding:
+    sentence = f"{verdict.rule} could not be judged in {count} of {total} rows: {verdict.reason}"
+    compared = {"rule": verdict.rule, "reason": verdict.reason, "rows": count, "of": total}
+    return Finding("not_judged", Severity.NOTE, sentence, numbers=compared)

@@ -1,0 +1,348 @@
+"""Each rule fires on a row that breaks it, and stays silent just below."""
+
+import subprocess
+import sys
+
+import hypothesis.strategies as st
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+
+from flopray.audit import RULES, Severity, audit, audit_frame, audit_point, audit_row, audit_rows
+from flopray.records import COLUMN_NAMES
+
+H100 = "NVIDIA H100 80GB HBM3"
+#: A good forward pass on an H100: 50 TFLOP/s of 67 at fp32, 400 W of 700.
+GOOD = {
+    "trial_id": "0123456789abcdef",
+    "phase": "forward",
+    "device_type": "H100",
+    "device_name": H100,
+    "precision": "fp32",
+    "execution": "graph",
+    "n_layers": 8,
+    "width": 1024,
+    "tokens": 128,
+    "model_flops": 50_000_000_000,
+    "time_s": 1e-3,
+    "time_rel_error": 0.005,
+    "energy_j": 0.6,
+    "energy_rel_error": 0.008,
+    "power_w": 600.0,
+    "idle_power_w": 70.0,
+    "power_limit_w": 700.0,
+    "other_processes": 0,
+    "throttle_end": "",
+    "target_error": 0.01,
+    "sentinel_time_drift": 0.001,
+    "sentinel_energy_drift": -0.002,
+    "status": "ok",
+}
+
+
+def codes(**changes):
+    return [finding.code for finding in audit_row(GOOD | changes)]
+
+
+def test_a_good_row_has_no_finding():
+    assert codes() == []
+
+
+def test_rate_above_limit_fires_above_the_limit_and_not_just_below():
+    limit = 132 * 256 * 1.98e9
+    assert codes(flops_per_s=limit * 1.01) == ["impossible:rate_above_limit"]
+    assert codes(flops_per_s=limit * 0.999) == []
+    assert codes(flops_per_s=limit * 1.01, time_rel_error=0.02, target_error=0.02) == []  # within its own error
+
+
+def test_rate_is_derived_where_it_is_not_stated():
+    assert codes(time_s=1e-4, energy_j=None, power_w=None) == ["impossible:rate_above_limit"]
+
+
+def test_rate_is_held_against_the_reported_clock():
+    reported = {"compute_capability": "9.0", "sm_count": 132, "max_sm_clock_hz": 1.2e9}
+    assert "impossible:rate_above_limit" in codes(**reported)
+    assert codes(**reported | {"max_sm_clock_hz": 1.98e9}) == []
+
+
+def test_a_rate_that_only_tf32_reaches_says_so():
+    fast = audit_row(GOOD | {"flops_per_s": 300e12})
+    assert "mislabelled" in fast[0].sentence
+    assert "mislabelled" not in audit_row(GOOD | {"flops_per_s": 600e12})[0].sentence
+
+
+def test_power_above_the_stated_limit_is_impossible_and_above_a_datasheet_implausible():
+    assert codes(power_w=700 * 1.05 * 1.03) == ["impossible:power_above_limit"]
+    assert codes(power_w=700 * 1.05 * 1.01) == []  # within the errors of time and energy
+    assert codes(power_w=700 * 1.05 * 1.03, power_limit_w=None) == ["implausible:power_above_limit"]
+    assert codes(power_w=400.0, power_limit_w=300.0) == ["impossible:power_above_limit"]
+
+
+def test_power_below_idle():
+    assert codes(power_w=70 * 0.9) == ["implausible:power_below_idle"]
+    assert codes(power_w=70 * 0.96) == []
+
+
+def test_efficiency_above_peak_over_board_power():
+    best = 67e12 / 700
+    assert codes(flops_per_j=best * 1.02) == ["implausible:efficiency_above_peak"]
+    assert codes(flops_per_j=best * 1.005) == []  # within the error of the energy
+    assert codes(flops_per_j=None, energy_j=0.3, power_w=None) == ["implausible:efficiency_above_peak"]
+
+
+@pytest.mark.parametrize("column", ["time_s", "energy_j", "power_w"])
+@pytest.mark.parametrize("value", [0, -1.0])
+def test_zero_is_not_a_measurement(column, value):
+    assert "impossible:not_positive" in codes(**{column: value})
+
+
+def test_shared_device():
+    assert codes(other_processes=1) == ["implausible:shared_device"]
+
+
+@pytest.mark.parametrize(
+    ("reasons", "expected"),
+    [
+        ("", []),
+        ("gpu_idle", []),
+        ("none", []),
+        ("applications_clocks_setting", []),
+        ("sw_power_cap", ["note:throttled"]),
+        ("gpu_idle|sw_power_cap", ["note:throttled"]),
+        ("hw_thermal_slowdown", ["implausible:throttled"]),
+        ("sw_power_cap|hw_slowdown", ["implausible:throttled"]),
+    ],
+)
+def test_throttling(reasons, expected):
+    assert codes(throttle_end=reasons) == expected
+
+
+def test_sentinel_drift_grows_from_note_to_implausible():
+    assert codes(sentinel_time_drift=0.029) == []
+    assert codes(sentinel_time_drift=0.031) == ["note:sentinel_drift"]
+    assert codes(sentinel_energy_drift=-0.11) == ["implausible:sentinel_drift"]
+
+
+def test_target_error():
+    assert codes(time_rel_error=0.011) == ["note:target_error_missed"]
+    assert codes(energy_rel_error=0.01) == []
+
+
+def test_an_unknown_gpu_is_a_note_and_not_a_pass():
+    unknown = {"device_name": "Phantom 9000", "device_type": "PHANTOM", "flops_per_s": 1e21}
+    assert codes(**unknown) == ["note:no_limit_known"]
+    found = audit_rows([GOOD | unknown, GOOD | unknown | {"phase": "backward"}])
+    (note,) = [finding for finding in found if finding.rule == "no_limit_known"]
+    assert note.rows == (0, 1)
+    assert "Phantom 9000" in note.sentence
+    assert any(f.rule == "not_judged" and f.numbers["rule"] == "efficiency_above_peak" for f in found)
+
+
+def test_missing_columns_are_named_as_not_judged():
+    found = audit_rows([{"time_s": 1.0}, {"time_s": 2.0}])
+    judged = {finding.numbers["rule"] for finding in found if finding.rule == "not_judged"}
+    assert {finding.rule for finding in found} == {"not_judged"}
+    assert judged == {
+        "rate_above_limit",
+        "power_above_limit",
+        "efficiency_above_peak",
+        "power_below_idle",
+        "shared_device",
+        "throttled",
+        "sentinel_drift",
+        "target_error_missed",
+        "additivity",
+        "launch_window",
+    }
+    assert all("2 of 2 rows" in finding.sentence for finding in found)
+
+
+def test_a_hole_is_not_judged_at_all():
+    hole = GOOD | {"status": "out_of_memory", "time_s": None, "energy_j": None, "power_w": None, "other_processes": 3}
+    assert audit_row(hole) == []
+    assert audit_rows([hole, GOOD | {"other_processes": 1}])[0].rows == (1,)
+
+
+# additivity
+
+
+def point(execution="graph", error=0.005, **times):
+    return [
+        GOOD
+        | {"phase": phase, "execution": execution, "time_s": value, "energy_j": 600 * value}
+        | {"time_rel_error": error, "energy_rel_error": error}
+        for phase, value in times.items()
+    ]
+
+
+def added(*args, **times):
+    return [(f.severity, f.rows) for f in audit_point(point(*args, **times)) if "whole_time_s" in f.numbers]
+
+
+def test_parts_that_add_up_are_silent():
+    assert audit_point(point(forward=1.0, backward=2.0, optimizer_step=0.5, train_step=3.55)) == []
+    assert audit_point(point(forward=1.0, backward=2.0, forward_backward=3.0)) == []
+
+
+def test_a_whole_above_its_parts_is_implausible_in_time_and_energy():
+    found = audit_point(point(forward=1.0, backward=2.0, optimizer_step=0.5, train_step=3.8))
+    assert [f.code for f in found] == ["implausible:additivity"] * 2
+    assert {next(iter(f.numbers)) for f in found} == {"whole_time_s", "whole_energy_j"}
+    assert found[0].rows == (3, 0, 1, 2)
+
+
+def test_the_tolerance_is_added_to_the_errors():
+    tight, loose = 0.0, 0.05
+    assert added("graph", tight, forward=1.0, backward=2.0, forward_backward=3.16) != []
+    assert added("graph", tight, forward=1.0, backward=2.0, forward_backward=3.14) == []
+    assert added("graph", loose, forward=1.0, backward=2.0, forward_backward=3.16) == []
+
+
+def test_a_whole_below_its_parts_is_a_note_where_launches_overlap():
+    parts = {"forward": 1.0, "backward": 2.0, "forward_backward": 2.4}
+    assert added("graph", **parts) == [(Severity.IMPLAUSIBLE, (2, 0, 1))]
+    assert added("eager", **parts) == [(Severity.NOTE, (2, 0, 1))]
+    assert added("eager", **parts | {"forward_backward": 1.5}) == [(Severity.IMPLAUSIBLE, (2, 0, 1))]
+
+
+def test_both_ways_to_a_train_step_are_checked():
+    found = added(forward=1.0, backward=2.0, forward_backward=3.0, optimizer_step=1.0, train_step=5.0)
+    assert [rows for _, rows in found] == [(4, 0, 1, 3), (4, 2, 3)]
+
+
+def test_points_of_a_table_are_kept_apart():
+    rows = point(forward=1.0, backward=2.0) + [r | {"trial_id": "f" * 16} for r in point(forward_backward=9.0)]
+    found = audit_rows(rows)
+    assert not [finding for finding in found if finding.rule == "additivity"]
+    assert [f.sentence for f in found if f.numbers.get("rule") == "additivity"] == [
+        "additivity could not be judged in 3 of 3 rows: no whole phase stands beside all of its parts with numbers"
+    ]
+
+
+# launch window
+
+
+def series(flops, times, energies, **changes):
+    return [
+        GOOD
+        | {"tokens": 32 * 2**i, "trial_id": str(i), "model_flops": f, "time_s": t, "energy_j": e, "power_w": None}
+        | changes
+        for i, (f, t, e) in enumerate(zip(flops, times, energies, strict=True))
+    ]
+
+
+def marks(rows):
+    return [f for f in audit_rows(rows) if f.rule == "launch_window"]
+
+
+def test_launch_window_catches_energy_that_stays_flat_where_flops_alone_would_cost_more():
+    best = 67e12 / 700  # FLOP/J
+    flops = [1e12, 2e12, 4e12]
+    times = [f / 30e12 for f in flops]
+    small = 3e12 / best / 0.6  # the added FLOPs alone cost 0.6 of the small point
+    (mark,) = marks(series(flops, times, [small, small * 1.1, small * 1.4]))
+    assert mark.numbers["quantity"] == "energy_j"
+    assert mark.rows == (0, 1, 2)
+    assert mark.severity is Severity.IMPLAUSIBLE
+    assert marks(series(flops, times, [small, small * 1.3, small * 1.6])) == []  # it does rise
+    big = 3e12 / best / 0.4
+    assert marks(series(flops, times, [big, big * 1.1, big * 1.2])) == []  # the small point costs much by itself
+
+
+def test_launch_window_catches_flat_time_near_the_peak():
+    flops, energies = [1e12, 4e12], [20.0, 80.0]
+    (mark,) = marks(series(flops, [0.05, 0.06], energies))
+    assert mark.numbers["quantity"] == "time_s"
+    assert marks(series(flops, [0.065, 0.08], energies)) == []  # 75 % of the peak at the top, launch-bound below
+
+
+def test_launch_bound_points_of_a_small_mlp_are_not_marked():
+    """Eager n8 d1024 on an H100, as measured at m=128 (240 us, 65 mJ): flat in time, nearly flat in energy."""
+    flops = [2 * 8 * 1024**2 * m for m in (8, 16, 32, 64, 128)]
+    rows = series(flops, [238e-6, 241e-6, 239e-6, 240e-6, 240e-6], [0.05, 0.051, 0.053, 0.057, 0.065])
+    assert marks([row | {"execution": "eager"} for row in rows]) == []
+    tiny = [2 * 2 * 128**2 * m for m in (16, 32, 64, 128, 256)]
+    assert marks(series(tiny, [60e-6] * 5, [6e-3] * 5)) == []
+
+
+def test_a_true_llama_forward_is_not_marked_and_the_published_one_is():
+    """Llama-3.2-1B, batch 8, bf16, H100: measured with synchronisation, against the figures flopmetrics published."""
+    shape = {"precision": "bf16", "width": None, "n_layers": None, "tokens": None, "batch_size": 8}
+    measured = series([5062411866112, 20249647261696], [24.0e-3, 58.7e-3], [10.7, 40.9], **shape)
+    published = series([5062411866112, 20249647261696], [11.9e-3, 13.6e-3], [5.82, 6.79], **shape)
+    for rows in (measured, published):
+        rows[0]["sequence_length"], rows[1]["sequence_length"] = 256, 1024
+    assert marks(measured) == []
+    assert [mark.numbers["quantity"] for mark in marks(published)] == ["energy_j", "time_s"]
+
+
+def test_series_are_not_mixed_across_devices_precisions_or_phases():
+    flops, times, energies = [1e12, 4e12], [0.05, 0.05], [20.0, 20.0]
+    rows = series(flops, times, energies)
+    assert marks(rows)
+    for change in ({"phase": "backward"}, {"precision": "tf32"}, {"device_uuid": "GPU-2"}, {"width": 2048}):
+        assert marks([rows[0] | change, rows[1]]) == []
+
+
+# tables
+
+
+def test_findings_carry_the_labels_of_the_index():
+    frame = pd.DataFrame([GOOD, GOOD | {"flops_per_s": 1e15, "phase": "backward"}], index=["good", "bad"])
+    first = audit(frame)[0]
+    assert (first.code, first.rows) == ("impossible:rate_above_limit", ("bad",))
+    assert first.where.endswith("fp32 graph backward")
+    table = audit_frame(frame)
+    assert list(table.columns) == ["severity", "rule", "where", "sentence", "rows", "numbers"]
+    assert table.iloc[0]["rule"] == "rate_above_limit"
+
+
+def test_nullable_arrow_columns_are_read_like_any_other():
+    frame = pd.DataFrame([GOOD, GOOD | {"flops_per_s": 1e15}]).convert_dtypes(dtype_backend="pyarrow")
+    assert audit(frame)[0].code == "impossible:rate_above_limit"
+
+
+def test_an_empty_frame_has_no_finding_but_says_nothing_was_judged():
+    assert {finding.severity for finding in audit(pd.DataFrame())} <= {Severity.NOTE}
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.just(pd.NA),
+    st.booleans(),
+    st.floats(),
+    st.integers(),
+    st.just(10**400),
+    st.floats(min_value=1e-9, max_value=1e21),
+    st.text(max_size=5),
+    st.sampled_from(
+        ["h100", "v100", "fp32", "bf16", "forward", "train_step", "backward", "optimizer_step", "graph", "ok"]
+    ),
+)
+COLUMNS = st.sampled_from([*sorted(COLUMN_NAMES), "batch_size", "sequence_length", "model", "unrelated"])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.dictionaries(COLUMNS, VALUES, max_size=20), max_size=6))
+def test_any_table_is_audited_without_an_exception(rows):
+    frame = pd.DataFrame(rows, dtype=object)
+    table = audit_frame(frame)
+    assert set(table["rule"]) <= set(RULES)
+    assert set(table["severity"]) <= {"impossible", "implausible", "note"}
+    assert {row for cell in table["rows"] for row in cell} <= set(frame.index)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    rate=st.floats(min_value=1e6, max_value=1e18),
+    error=st.floats(min_value=0, max_value=0.5),
+)
+def test_a_rate_is_impossible_exactly_when_it_exceeds_the_limit_beyond_its_error(rate, error):
+    found = codes(flops_per_s=rate, time_rel_error=error, target_error=None, power_w=300.0)
+    assert ("impossible:rate_above_limit" in found) == (rate * (1 - error) > 132 * 256 * 1.98e9)
+
+
+def test_importing_the_audit_imports_neither_torch_nor_ray_nor_pandas():
+    code = "import sys, flopray.audit; print([m for m in ('torch', 'ray', 'pandas', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
