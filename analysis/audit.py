@@ -1,0 +1,181 @@
+"""Which numbers of a run cannot be true: `python analysis/audit.py PATH`.
+
+PATH is a run's folder, a table of records (.parquet or .csv) that need not be flopray's, or a folder of flopmetrics'
+JSON lines. Exit code 0: nothing impossible, 1: something is, 2: PATH cannot be audited.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from analysis.published import is_published, load_metrics, load_published
+from flopray.audit import RULES, Finding, Severity, audit
+from flopray.errors import FloprayError, InputError
+from flopray.hardware import find_gpu
+from flopray.store import load_run
+
+_STYLES = {Severity.IMPOSSIBLE: "bold red", Severity.IMPLAUSIBLE: "yellow", Severity.NOTE: "dim"}
+#: A table has to have one of these before the audit can say anything.
+_JUDGEABLE = ("model_flops", "time_s", "energy_j", "power_w", "flops_per_s", "flops_per_j")
+_PEAK_RULES = ("rate_above_limit", "efficiency_above_peak")
+
+
+def load_records(path: Path) -> pd.DataFrame:
+    """Records of a run's folder, a .parquet or .csv table, or flopmetrics' JSON lines, whichever PATH is.
+
+    Raises:
+        InputError: it is none of them, or empty, or has nothing that can be audited.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    frame = _load(path)
+    if not any(column in frame.columns for column in _JUDGEABLE):
+        raise InputError(f"{path}: has none of the columns that can be audited ({', '.join(_JUDGEABLE)})")
+    if frame.empty:
+        raise InputError(f"{path}: has no rows")
+    return frame
+
+
+def _load(path: Path) -> pd.DataFrame:
+    if is_published(path):
+        return load_published(path)
+    if path.is_dir():
+        return load_run(path)
+    readers = {".parquet": pd.read_parquet, ".csv": pd.read_csv}
+    if path.suffix not in readers:
+        raise InputError(f"{path}: not a run's folder, a .parquet or .csv table, or flopmetrics' .jsonl results")
+    try:
+        frame = readers[path.suffix](path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
+    return load_metrics(path) if "ncu_total_flops_fwd" in frame.columns else frame
+
+
+def devices(frame: pd.DataFrame) -> dict[str, str]:
+    """For each device that the frame names, the GPU whose limits it is held against."""
+    column = next((name for name in ("device_name", "device_type") if name in frame.columns), None)
+    names = sorted({str(name) for name in frame[column].dropna()}) if column else []
+    found = {name: find_gpu(name) for name in names}
+    return {name: gpu.name if gpu else "no limit known" for name, gpu in found.items()}
+
+
+def groups(findings: Iterable[Finding]) -> list[list[Finding]]:
+    """Findings by severity and rule in the order they come, the worst finding of each group at its head."""
+    grouped: dict[tuple[Severity, str], list[Finding]] = {}
+    for finding in findings:
+        grouped.setdefault((finding.severity, finding.rule), []).append(finding)
+    return [sorted(group, key=lambda finding: -finding.excess) for group in grouped.values()]
+
+
+def by_phase(frame: pd.DataFrame, findings: Sequence[Finding]) -> list[tuple[str, list[int]]]:
+    """For each phase: rows with numbers, above the peak rate, above that or peak/power, impossible or implausible."""
+
+    def rows_of(*rules: str) -> set[Any]:
+        return {row for finding in findings if finding.rule in rules for row in finding.rows}
+
+    marked = {row for f in findings if f.severity is not Severity.NOTE for row in f.rows}
+    solid = frame[frame["status"].isna() | (frame["status"] == "ok")] if "status" in frame.columns else frame
+    labels = {"all rows": solid.index}
+    if "phase" in frame.columns:
+        labels = {str(phase): part.index for phase, part in solid.groupby("phase", sort=False)}
+    kinds = (rows_of("rate_above_limit"), rows_of(*_PEAK_RULES), marked)
+    return [(name, [len(index), *(len(kind & set(index)) for kind in kinds)]) for name, index in labels.items()]
+
+
+def show(console: Console, path: Path, frame: pd.DataFrame, findings: Sequence[Finding]) -> None:
+    """Print the findings grouped, with the worst example of each group, and what was held against what."""
+    console.print(f"[bold]Audit of {escape(str(path))}[/bold]: {len(frame)} rows")
+    for name, gpu in devices(frame).items():
+        console.print(f"  {escape(name)}: " + (gpu if gpu == "no limit known" else f"held against the {gpu}"))
+    table = Table("Severity", "Rule", "Findings", "Rows", "Worst example", "What is the matter", show_lines=True)
+    table.columns[2].justify = table.columns[3].justify = "right"
+    for group in groups(finding for finding in findings if finding.rule != "not_judged"):
+        worst = group[0]
+        rows = str(len({row for finding in group for row in finding.rows}))
+        severity = f"[{_STYLES[worst.severity]}]{worst.severity}[/]"
+        table.add_row(severity, worst.rule, str(len(group)), rows, escape(worst.where), escape(worst.sentence))
+    console.print(table if table.row_count else "[green]no finding[/green]")
+    for finding in findings:
+        if finding.rule == "not_judged":
+            console.print(f"[dim]not judged: {escape(finding.sentence)}[/dim]")
+    phases = Table("Phase", "Rows with numbers", "Above peak rate", "Above peak rate or peak/power", "Any mark")
+    for name, counts in by_phase(frame, findings):
+        phases.add_row(escape(name), *map(str, counts))
+    console.print(phases)
+    impossible = sum(finding.severity is Severity.IMPOSSIBLE for finding in findings)
+    doubtful = sum(finding.severity is Severity.IMPLAUSIBLE for finding in findings)
+    console.print(f"{impossible} impossible, {doubtful} implausible, {len(findings) - impossible - doubtful} notes")
+
+
+def to_json(path: Path, frame: pd.DataFrame, findings: Sequence[Finding]) -> str:
+    """The findings as one JSON object, with the rules' explanations."""
+    listed = [
+        {
+            "severity": str(finding.severity),
+            "rule": finding.rule,
+            "sentence": finding.sentence,
+            "rows": list(finding.rows),
+            "keys": dict(finding.keys),
+            "numbers": dict(finding.numbers),
+        }
+        for finding in findings
+    ]
+    content = {"path": str(path), "rows": len(frame), "devices": devices(frame), "rules": RULES, "findings": listed}
+    return json.dumps(content, indent=2, default=str)
+
+
+def to_csv(path: Path, findings: Sequence[Finding]) -> None:
+    """Write one line for each finding, its row labels joined by blanks.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    table = [
+        (str(f.severity), f.rule, f.where, f.sentence, " ".join(map(str, f.rows)), json.dumps(f.numbers, default=str))
+        for f in findings
+    ]
+    columns = ["severity", "rule", "where", "sentence", "rows", "numbers"]
+    try:
+        pd.DataFrame(table, columns=columns).to_csv(path, index=False)
+    except OSError as error:
+        raise InputError(f"--csv {path}: cannot be written ({error.strerror or error})") from error
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Audit what the command line names and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="analysis/audit.py",
+        description="Which numbers cannot be true, which need an explanation, and why.",
+        epilog="exit code: 0 nothing impossible, 1 something is impossible, 2 PATH cannot be audited",
+    )
+    parser.add_argument("path", type=Path, metavar="PATH", help="run's folder, .parquet, .csv, or flopmetrics' results")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write every finding to a CSV file")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    options = parser.parse_args(argv)
+    try:
+        frame = load_records(options.path).reset_index(drop=True)
+        findings = audit(frame)
+        if options.csv:
+            to_csv(options.csv, findings)
+    except FloprayError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code if isinstance(error, InputError) else 2
+    if options.json:
+        print(to_json(options.path, frame, findings))
+    else:
+        show(Console(width=None if sys.stdout.isatty() else 160), options.path, frame, findings)
+    return int(any(finding.severity is Severity.IMPOSSIBLE for finding in findings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

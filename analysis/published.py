@@ -1,0 +1,173 @@
+"""The measurements that flopmetrics published, in flopray's columns, with what one must know to read them.
+
+flopmetrics (https://github.com/jmetrikat/flopmetrics) trains Llama-3.2-1B and publishes JSON lines, one for each GPU,
+precision and configuration. What the names do not say:
+
+* `*_gpu_time_mean` is in microseconds, `*_energy_mean` in joules for one batch, `*_energy_sum` joules of all batches,
+  and `*_flops_sum` the FLOPs of one batch.
+* FLOPs are those of `torch.profiler(with_flops=True)`: linear layers and elementwise products and sums; attention is
+  left out.
+* `backward` contains the optimizer step and the tail of the forward pass, so it is called `backward_and_optimizer`.
+* `fp32` is taken at its word, the CUDA cores without TF32: its backward rows run at 0.3 to 0.7 of the CUDA cores' peak.
+* A GPU is named by its family only, and is taken for the SXM board where there are several: `hardware.find_gpu`.
+
+Energy and FLOPs are kept as published. Whether they can be true is for `flopray.audit` to say.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from flopray.errors import InputError
+
+CONVENTION = "torch.profiler(with_flops): linear layers and elementwise mul/add of one batch; attention left out"
+#: Their phase, ours, and what must be said about it.
+_PHASES = (
+    ("forward", "forward", None),
+    ("backward", "backward_and_optimizer", "contains the optimizer step and the tail of the forward pass"),
+)
+_FILE = re.compile(
+    r"(?P<device>[^_]+)_(?P<precision>fp32|tf32|bf16|fp16)_(?P<model>.+?)_(all_configs|energy|[a-z]+)_results?"
+)
+_Z95 = 1.96  # half width of a 95 % interval over the standard error of the mean
+
+
+def is_published(path: str | Path) -> bool:
+    """Whether a path is a folder with flopmetrics' JSON lines, or one such file."""
+    files = _files(Path(path))
+    if not files:
+        return False
+    with files[0].open(encoding="utf-8", errors="replace") as stream:
+        first = stream.readline()
+    return "_gpu_time_mean" in first and "_flops_sum" in first
+
+
+def load_published(path: str | Path) -> pd.DataFrame:
+    """Read flopmetrics' JSON lines: one row for each device, precision, configuration and phase.
+
+    A folder's `*_all_configs_results.jsonl` are read where there are any, else all of its `.jsonl` files. A phase that
+    a line does not have becomes a row with a status and a reason, and no numbers.
+
+    Args:
+        path: the folder, or one file.
+
+    Returns:
+        A frame with the columns of `flopray.records` that can be known, and `source`, `model`, `config`, `batch_size`
+        and `sequence_length`. Times in s, energy in J of one batch, errors as half widths of 95 % intervals.
+
+    Raises:
+        InputError: nothing to read, or a line that is not flopmetrics'.
+    """
+    files = _files(Path(path))
+    if not files:
+        raise InputError(f"{path}: no .jsonl file of flopmetrics here")
+    rows: list[dict[str, Any]] = []
+    for file in files:
+        for place, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+            if line.strip():
+                rows += _rows(file, place, line)
+    return pd.DataFrame(rows)
+
+
+def load_metrics(path: str | Path) -> pd.DataFrame:
+    """Read one of flopmetrics' `metrics/<date>-<time>_n.._d.._m...csv`: FLOPs of the MLP by hardware counters.
+
+    Args:
+        path: the CSV.
+
+    Returns:
+        One row for each point and phase: `n_layers, width, tokens, phase, precision, model_flops, executed_flops` and
+        the overheads `gemm_overhead`, `splitk_per_element`, `activation_overhead`. The file does not name its GPU (an
+        Ampere one).
+
+    Raises:
+        InputError: a file without these columns.
+    """
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as CSV ({error})") from error
+    phases = []
+    for suffix, phase, gemm in (("fwd", "forward", "epsilon_gemm"), ("bwd", "backward", "epsilon_gemm_bwd")):
+        names = {
+            "n": "n_layers",
+            "d": "width",
+            "m": "tokens",
+            f"theoretical_total_flops_{suffix}": "model_flops",
+            f"ncu_total_flops_{suffix}": "executed_flops",
+            _first(table, f"omega_{suffix}", gemm): "gemm_overhead",
+            _first(table, f"rho_{suffix}", "rho"): "splitk_per_element",
+            f"kappa_{suffix}": "activation_overhead",
+        }
+        absent = sorted(str(name) for name in names if name not in table.columns)
+        if absent:
+            raise InputError(f"{path}: not a metrics table of flopmetrics, it has no column {absent[0]!r}")
+        part = table[list(names)].set_axis(list(names.values()), axis="columns")
+        phases.append(part.assign(phase=phase, workload="mlp", precision="fp32"))
+    return pd.concat(phases, ignore_index=True)
+
+
+def _first(table: pd.DataFrame, *names: str) -> str:
+    """The first of several names that a table has; an older file calls the overheads differently."""
+    return next((name for name in names if name in table.columns), names[0])
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path] if path.suffix == ".jsonl" else []
+    return sorted(path.glob("*_all_configs_results.jsonl")) or sorted(path.glob("*.jsonl"))
+
+
+def _rows(file: Path, place: int, line: str) -> list[dict[str, Any]]:
+    try:
+        fields = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{file}, line {place}: not JSON ({error.msg})") from error
+    if not isinstance(fields, dict) or "forward_flops_sum" not in fields:
+        raise InputError(f"{file}, line {place}: not a result of flopmetrics, it has no forward_flops_sum")
+    named = match.groupdict() if (match := _FILE.fullmatch(file.stem)) else {}
+    device = fields.get("gpu_config") or named.get("device")
+    shared = {
+        "source": file.name,
+        "workload": "llama",
+        "model": named.get("model"),
+        "config": fields.get("config_name"),
+        "batch_size": fields.get("batch_size"),
+        "sequence_length": fields.get("input_length"),
+        "device_type": device,
+        "device_name": device,
+        "precision": fields.get("precision") or named.get("precision"),
+        "execution": "eager",
+    }
+    return [{**shared, **_phase(fields, theirs, ours, remark)} for theirs, ours, remark in _PHASES]
+
+
+def _phase(fields: dict[str, Any], theirs: str, ours: str, remark: str | None) -> dict[str, Any]:
+    """The numbers of one phase in SI units, or the reason why there are none."""
+    flops, micros = fields.get(f"{theirs}_flops_sum"), fields.get(f"{theirs}_gpu_time_mean")
+    joules = fields.get(f"{theirs}_energy_mean")
+    if not (flops and micros and joules):
+        return {"phase": ours, "status": "failed", "status_reason": f"no {theirs} published for this configuration"}
+    time_s = micros * 1e-6
+    return {
+        "phase": ours,
+        "status": "ok",
+        "status_reason": remark,
+        "model_flops": flops,
+        "model_flops_convention": CONVENTION,
+        "time_s": time_s,
+        "time_rel_error": _Z95 * fields.get(f"{theirs}_gpu_time_sem", 0.0) / micros,
+        "time_clock": "torch.profiler",
+        "energy_j": joules,
+        "energy_rel_error": _Z95 * fields.get(f"{theirs}_energy_sem", 0.0) / joules,
+        "energy_source": "published",
+        "energy_status": "ok",
+        "power_w": joules / time_s,
+        "flops_per_s": flops / time_s,
+        "flops_per_j": flops / joules,
+    }
