@@ -1,0 +1,249 @@
+r"""One point as one line of the journal, and back; every line carries its own checksum.
+
+    {"crc32":"9ae0daaf","entry":{"trial_id":"4f1c...","status":"ok","shared":{...},"phases":[{...},{...}]}}\n
+
+The line is valid JSON, and at the same time fixed in its first 28 bytes, so that the entry can be cut out and checked
+without parsing: CRC-32 (`zlib.crc32`, eight lower-case hexadecimal digits) is over the bytes of the entry, UTF-8.
+`shared` has the columns that are equal in all phases of the point, `phases` the others, one object a phase; a column
+that has its default value is written in neither. Defaults are therefore part of the schema version.
+
+Nothing but JSON is read, and each value is checked against the type of its field, so a line from a stranger gives
+records or a typed error. NaN and infinity are no values: a record that has one is refused before it is written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import types
+import typing
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from flopray.errors import SchemaMismatch
+from flopray.records import SCHEMA_VERSION, PhaseRecord
+
+#: How every intact line begins; it cannot occur inside an entry, where quotes are escaped.
+LINE_START = b'{"crc32":"'
+_ENTRY_AT = len(LINE_START) + 8 + len(b'","entry":')
+_HEAD = re.compile(rb'\{"trial_id":"([0-9A-Za-z_-]{1,64})","status":"([a-z_]{1,32})","shared":')
+_TRIAL_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+
+#: The status of a point is the worst of its phases; this is the order, best first.
+STATUS_ORDER = (
+    "ok",
+    "not_requested",
+    "no_energy_source",
+    "no_counter_permission",
+    "unsupported",
+    "out_of_memory",
+    "failed",
+)
+_RANK = {status: rank for rank, status in enumerate(STATUS_ORDER)}
+
+
+class ColumnType(NamedTuple):
+    """What a field of `PhaseRecord` holds: `base` is str, int, float, bool or tuple (of strings)."""
+
+    base: type
+    nullable: bool
+
+
+def _column_types() -> dict[str, ColumnType]:
+    found = {}
+    for name, hint in typing.get_type_hints(PhaseRecord).items():
+        union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+        options = [option for option in typing.get_args(hint) if option is not type(None)] if union else [hint]
+        found[name] = ColumnType(typing.get_origin(options[0]) or options[0], nullable=union)
+    return found
+
+
+#: The columns in order, with their types: the one reading of PhaseRecord's annotations.
+COLUMN_TYPES = _column_types()
+DEFAULTS: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(PhaseRecord)}
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be text")
+    # Lone surrogates (undecodable file names in a traceback) have no UTF-8: they become visible escapes.
+    return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _integer(value: Any) -> int:
+    if type(value) is not int or not -(2**63) <= value < 2**63:
+        raise ValueError("must be a whole number of at most 64 bits")
+    return value
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, float) and type(value) is not int:
+        raise ValueError("must be a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError("must be finite (a missing value is None)")
+    return number
+
+
+def _flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise ValueError("must be true or false")
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError("must be a list of texts")
+    return tuple(_text(item) for item in value)
+
+
+_CHECKS: dict[type, Callable[[Any], Any]] = {str: _text, int: _integer, float: _number, bool: _flag, tuple: _texts}
+
+
+def _or_none(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else check(value)
+
+
+_CHECK = {
+    name: _or_none(_CHECKS[column.base]) if column.nullable else _CHECKS[column.base]
+    for name, column in COLUMN_TYPES.items()
+}
+
+
+def _checked(columns: dict[str, Any]) -> dict[str, Any]:
+    """The columns with values of their fields' types.
+
+    Raises:
+        ValueError: an unknown column or a value of another type; the message names the column.
+    """
+    checked = {}
+    for name, value in columns.items():
+        check = _CHECK.get(name)
+        if check is None:
+            raise ValueError(f"unknown column {name[:80]!r}")
+        try:
+            checked[name] = check(value)
+        except ValueError as error:
+            raise ValueError(f"{name} {error}, got {value!r:.80}") from None
+    return checked
+
+
+def worst_status(statuses: Sequence[str]) -> str:
+    """The worst of some phases' statuses, by `STATUS_ORDER`.
+
+    Raises:
+        ValueError: no status, or one that is not a word of the vocabulary.
+    """
+    unknown = [status for status in statuses if status not in _RANK]
+    if unknown or not statuses:
+        raise ValueError(f"unknown status {unknown[0]!r:.80}" if unknown else "a point has at least one phase")
+    return str(max(statuses, key=_RANK.__getitem__))
+
+
+def encode(phases: Sequence[PhaseRecord]) -> tuple[str, str, bytes]:
+    r"""The line of one point.
+
+    Args:
+        phases: all records of the point, one a phase.
+
+    Returns:
+        Its trial id, its status (`worst_status`), and the line with its final `\n`.
+
+    Raises:
+        ValueError: a mistake of the caller, found before anything is written: no phases, phases of several points, the
+            same phase twice, another schema version, NaN or infinity, a value that is not of its field's type.
+    """
+    if not phases:
+        raise ValueError("a point has at least one phase")
+    trial_id = phases[0].trial_id
+    if not isinstance(trial_id, str) or not _TRIAL_ID.fullmatch(trial_id):
+        raise ValueError(f"a trial id is 1 to 64 letters, digits, - or _, got {trial_id!r:.80}")
+    if any(record.trial_id != trial_id for record in phases):
+        raise ValueError(f"the phases given as point {trial_id} belong to several points")
+    if len({record.phase for record in phases}) != len(phases):
+        raise ValueError(f"point {trial_id} has the same phase twice")
+    if any(record.schema_version != SCHEMA_VERSION for record in phases):
+        raise ValueError(f"a record of point {trial_id} is not of schema version {SCHEMA_VERSION}")
+    status = worst_status([record.status for record in phases])
+    rows = [_checked({n: v for n, v in vars(record).items() if v != DEFAULTS[n]}) for record in phases]
+    for row in rows:
+        del row["trial_id"]
+    shared = {n: v for n, v in rows[0].items() if all(n in row and row[n] == v for row in rows)}
+    own = [{n: v for n, v in row.items() if n not in shared} for row in rows]
+    content = {"trial_id": trial_id, "status": status, "shared": shared, "phases": own}
+    entry = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return trial_id, status, b'%b%08x","entry":%b}\n' % (LINE_START, zlib.crc32(entry), entry)
+
+
+def intact_entry(line: bytes) -> bytes | None:
+    r"""The bytes of the entry when the line (without its `\n`) is whole and its checksum holds, else None."""
+    entry = line[_ENTRY_AT:-1]
+    if line[:_ENTRY_AT] == b'%b%08x","entry":' % (LINE_START, zlib.crc32(entry)) and line.endswith(b"}"):
+        return entry
+    return None
+
+
+def entry_offset() -> int:
+    """Where the entry begins in its line, in bytes."""
+    return _ENTRY_AT
+
+
+def head(entry: bytes) -> tuple[str, str]:
+    """Trial id and status of an intact entry, without parsing the rest.
+
+    Raises:
+        SchemaMismatch: it does not begin as entries of this schema do.
+    """
+    match = _HEAD.match(entry)
+    if match is None or match[2].decode() not in _RANK:
+        raise SchemaMismatch(_foreign("it does not begin with a trial id and a known status"))
+    return match[1].decode(), match[2].decode()
+
+
+def decode(entry: bytes) -> list[dict[str, Any]]:
+    """All rows of an intact entry, one a phase, with every column (defaults filled in) in the order of the record.
+
+    A column that the schema does not know is an error and not passed over: columns change only together with the
+    schema version, so such a line was written by something else, and leaving the column out would hide a measurement.
+
+    Raises:
+        SchemaMismatch: the entry is not one of this schema version.
+    """
+    try:
+        content = json.loads(entry)
+        trial_id, status = head(entry)
+        if set(content) != {"trial_id", "status", "shared", "phases"}:
+            raise ValueError("it has other keys than trial_id, status, shared and phases")
+        shared, phases = content["shared"], content["phases"]
+        if not isinstance(shared, dict) or not isinstance(phases, list) or content["trial_id"] != trial_id:
+            raise ValueError("shared is no object, phases no list, or the trial id is given twice")
+        return _rows(trial_id, status, _checked(shared), phases)
+    except (ValueError, RecursionError) as error:
+        raise SchemaMismatch(_foreign(str(error))) from error
+
+
+def _rows(trial_id: str, status: str, shared: dict[str, Any], phases: list[Any]) -> list[dict[str, Any]]:
+    common = DEFAULTS | shared
+    rows = []
+    for phase in phases:
+        if not isinstance(phase, dict):
+            raise ValueError("a phase is no object")
+        row = common | _checked(phase)
+        if row["trial_id"] or row["schema_version"] != SCHEMA_VERSION:
+            raise ValueError("a phase has its own trial id or schema version")
+        row["trial_id"] = trial_id
+        rows.append(row)
+    if worst_status([row["status"] for row in rows]) != status:
+        raise ValueError("the status of the point is not the worst of its phases")
+    return rows
+
+
+def _foreign(why: str) -> str:
+    why = " ".join(why.split())[:200]
+    return f"a line of the journal is intact but not of schema version {SCHEMA_VERSION}: {why}"

@@ -1,0 +1,156 @@
+"""Reading a journal: which points it has, where they stand, and what of it is damaged.
+
+Reading parses no more than it must: checksums for all lines, JSON only for the points that are loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flopray import atomic, entry
+from flopray.errors import NotARun
+
+_TAIL_BYTES = 4096
+
+
+class RunWarning(UserWarning):
+    """Something in a run's folder was damaged and repaired, or left out; the message is one line for a person."""
+
+
+class Coverage(NamedTuple):
+    """A place in the journal, to tell whether another file was made from exactly what stands before it."""
+
+    journal_bytes: int
+    #: CRC-32 of the last 4 KiB before that place, so that a journal cut and grown again to the same size is told apart.
+    tail_crc32: int
+
+
+class _Place(NamedTuple):
+    status: str
+    offset: int
+    length: int
+
+
+@dataclass
+class JournalIndex:
+    """Where the intact points of a journal are. A point written again replaces its earlier line."""
+
+    places: dict[str, _Place] = field(default_factory=dict)
+    #: Numbers of the lines (from 1) that have a wrong checksum.
+    damaged: list[int] = field(default_factory=list)
+    #: Bytes up to the end of the last line that was written completely.
+    size: int = 0
+    #: What follows: the beginning of a line whose writing was interrupted.
+    torn: bytes = b""
+    #: The last line is kept and only its line feed is missing; `size` counts it as if it were there.
+    needs_line_feed: bool = False
+
+    def statuses(self) -> dict[str, str]:
+        """Trial id to status of the point, in the order of the journal."""
+        return {trial_id: place.status for trial_id, place in self.places.items()}
+
+
+def scan(path: Path) -> JournalIndex:
+    """Check every line of a journal and note where its points are; an absent journal is an empty one.
+
+    Raises:
+        NotARun: the journal cannot be read or is not a regular file.
+        SchemaMismatch: a line is intact, but not an entry of this schema version.
+    """
+    index = JournalIndex()
+    try:
+        with atomic.open_regular(path) as file:
+            for number, line in enumerate(file, start=1):
+                _index_line(index, number, line)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise NotARun(f"the journal {path} cannot be read: {atomic.reason(error)}") from error
+    return index
+
+
+def _index_line(index: JournalIndex, number: int, line: bytes) -> None:
+    start, complete = index.size, line.endswith(b"\n")
+    text = line[:-1] if complete else line
+    content = entry.intact_entry(text)
+    if content is not None:
+        _note(index, content, start + entry.entry_offset())
+        index.needs_line_feed = not complete
+    elif not complete and text.find(entry.LINE_START, 1) < 0:
+        index.torn = line
+        return
+    else:
+        index.damaged.append(number)
+        _rescue(index, text, start)
+        index.needs_line_feed = not complete
+    index.size = start + len(text) + 1
+
+
+def _note(index: JournalIndex, content: bytes, offset: int) -> None:
+    trial_id, status = entry.head(content)
+    index.places.pop(trial_id, None)
+    index.places[trial_id] = _Place(status, offset, len(content))
+
+
+def _rescue(index: JournalIndex, text: bytes, start: int) -> None:
+    """Find the intact lines that a damaged line feed joined into this one: no whole point is given up."""
+    begin = text.find(entry.LINE_START)
+    while begin >= 0:
+        end = text.find(entry.LINE_START, begin + 1)
+        piece = text[begin:] if end < 0 else text[begin:end]
+        for candidate in (piece, piece[:-1]):
+            content = entry.intact_entry(candidate)
+            if content is not None:
+                _note(index, content, start + begin + entry.entry_offset())
+                break
+        begin = end
+
+
+def warn_of_damage(index: JournalIndex, path: Path, stacklevel: int = 3) -> None:
+    """Tell the user, as `RunWarning`, what of the journal was left out."""
+    if index.damaged:
+        count, first = len(index.damaged), index.damaged[0]
+        lines = f"{count} damaged line" + ("s" if count > 1 else "")
+        message = f"{lines} in {path} (first: line {first}) skipped; a resume measures those points again"
+        warnings.warn(message, RunWarning, stacklevel=stacklevel)
+    if index.torn:
+        message = f"the last line of {path} is incomplete and left out (interrupted, or being written right now)"
+        warnings.warn(message, RunWarning, stacklevel=stacklevel)
+
+
+def read_rows(path: Path, index: JournalIndex) -> Iterator[list[dict[str, Any]]]:
+    """The rows of each point of an index, a list a point, in the order of the journal.
+
+    Raises:
+        NotARun: the journal cannot be read any more.
+        SchemaMismatch: an intact line is not an entry of this schema version.
+    """
+    if not index.places:
+        return
+    try:
+        with atomic.open_regular(path) as file:
+            for place in sorted(index.places.values(), key=lambda place: place.offset):
+                file.seek(place.offset)
+                yield entry.decode(file.read(place.length))
+    except OSError as error:
+        raise NotARun(f"the journal {path} cannot be read: {atomic.reason(error)}") from error
+
+
+def coverage(path: Path, size: int | None = None) -> Coverage:
+    """The place `size` bytes into the journal (default: its end); past the end, or without a journal, -1 bytes."""
+    try:
+        with atomic.open_regular(path) as file:
+            end = os.fstat(file.fileno()).st_size
+            size = end if size is None else size
+            if size > end:
+                return Coverage(-1, 0)
+            file.seek(max(0, size - _TAIL_BYTES))
+            return Coverage(size, zlib.crc32(file.read(min(size, _TAIL_BYTES))))
+    except OSError:
+        return Coverage(-1, 0)

@@ -1,0 +1,71 @@
+"""One writer a run: an advisory lock that the kernel drops when its holder dies, however it dies.
+
+`flock` on a file of its own, which is never removed (removing it would let two holders lock two files of one name).
+On NFS, Linux maps it to a byte-range lock of the server, so that it also works between hosts if the export supports
+locks; where it does not, taking the lock fails with an error and not silently.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from flopray import atomic
+from flopray.errors import RunError, RunLocked
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, run: str) -> Iterator[None]:
+    """Hold the lock file `path` of a run while the block runs.
+
+    Raises:
+        RunLocked: another writer holds it; the message names its process and host.
+        RunError: the lock file cannot be written, or the file system has no locks.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise RunError(f"run {run} cannot be written ({path}: {atomic.reason(error)})") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise RunLocked(_locked_message(descriptor, run)) from None
+            raise RunError(f"run {run} cannot be locked ({path}: {atomic.reason(error)})") from error
+        _sign(descriptor)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _sign(descriptor: int) -> None:
+    """Say who holds the lock; only for the message, so a full disk must not stop the run here."""
+    holder = {"pid": os.getpid(), "host": socket.gethostname(), "since_unix_s": round(time.time(), 3)}
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(holder).encode() + b"\n", 0)
+
+
+def _locked_message(descriptor: int, run: str) -> str:
+    who = "another process"
+    # The holder signs just after it locks: a very young lock may be unsigned for a moment.
+    for _ in range(5):
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+            holder = json.loads(os.pread(descriptor, 4096, 0))
+            host = "".join(c for c in str(holder["host"])[:253] if c.isprintable())
+            who = f"process {int(holder['pid'])} on {host}"
+            break
+        time.sleep(0.02)
+    return f"run {run} is being written by {who}: wait until it ends, or stop it, and try again"

@@ -1,0 +1,172 @@
+"""The manifest of a run and the folder it stands in: published whole or not at all, and checked when it is read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from flopray import atomic
+from flopray.errors import InputError, NotARun, RunError, RunExists, SchemaMismatch
+from flopray.records import SCHEMA_VERSION
+
+FILE_NAME = "manifest.json"
+JOURNAL_NAME = "journal.jsonl"
+_LONGEST_NAME_BYTES = 200
+#: `s3://...`, which `Path` would silently turn into a folder called `s3:`.
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+def check_name(name: Any) -> None:
+    """Accept a name that is one plain folder name, on any file system and in any command line.
+
+    Raises:
+        InputError: it is not; the message says why.
+    """
+    mend = "choose a --name of letters, digits, - and _"
+    if not isinstance(name, str) or not name:
+        raise InputError(f"the name of a run must be a text that is not empty: {mend}")
+    shown = repr(name if len(name) <= 80 else name[:80] + "...")
+    if "/" in name or "\\" in name or name in (".", ".."):
+        raise InputError(f"the name {shown} is a path and not the name of a folder: {mend}")
+    if name[0] in "-." or name != name.strip():
+        raise InputError(f"the name {shown} begins with - or ., or has spaces at an end: {mend}")
+    if not name.isprintable():
+        raise InputError(f"the name {shown} has characters that cannot be printed: {mend}")
+    if len(name.encode("utf-8", "replace")) > _LONGEST_NAME_BYTES:
+        raise InputError(f"the name {shown} is longer than {_LONGEST_NAME_BYTES} bytes: {mend}")
+
+
+def publish(storage: str | PathLike[str], name: str, manifest: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """Make the folder of a new run with its complete manifest and an empty journal, or nothing at all.
+
+    Returns:
+        The absolute path of the folder, and the manifest as a reader will see it.
+
+    Raises:
+        RunExists, InputError, ValueError, TypeError: as `RunFolder.create`.
+    """
+    check_name(name)
+    manifest = {**manifest, "name": name, "schema_version": SCHEMA_VERSION}
+    text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
+    folder = _storage_folder(storage)
+    path = folder / name
+    try:
+        if path.is_symlink() or path.exists():
+            raise RunExists(_exists_message(path))
+        with _new_folders(folder):
+            _publish_folder(path, text)
+    except OSError as error:
+        raise RunError(f"storage {folder} cannot be written: {atomic.reason(error)}") from error
+    return path, json.loads(text)
+
+
+def read(path: str | PathLike[str]) -> tuple[Path, dict[str, Any]]:
+    """The absolute path of a run's folder and its manifest.
+
+    Raises:
+        NotARun, SchemaMismatch: as `RunFolder.open`.
+    """
+    path = Path(path).absolute()
+    manifest = _parse(path)
+    version = manifest.get("schema_version")
+    if type(version) is not int:
+        raise NotARun(f"{path} is not a run of flopray: its {FILE_NAME} has no schema_version")
+    if version != SCHEMA_VERSION:
+        which = "a newer" if version > SCHEMA_VERSION else "an older"
+        raise SchemaMismatch(
+            f"run {path} has record schema version {version}, this flopray reads version {SCHEMA_VERSION}: "
+            f"use {which} flopray for it"
+        )
+    try:
+        check_name(manifest.get("name"))
+    except InputError as error:
+        raise NotARun(f"{path} is not a run of flopray: in its {FILE_NAME}, {error}") from error
+    return path, manifest
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        with atomic.open_regular(path / FILE_NAME) as file:
+            manifest = json.load(file)
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_dir():
+            raise NotARun(f"{path} is not a run of flopray: it has no {FILE_NAME}") from None
+        raise NotARun(f"there is no run at {path}: give the folder that holds its {FILE_NAME}") from None
+    except OSError as error:
+        raise NotARun(f"{path / FILE_NAME} cannot be read: {atomic.reason(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise NotARun(f"{str(path / FILE_NAME)!r} is torn or not JSON: {atomic.reason(error)[:120]}") from error
+    if not isinstance(manifest, dict):
+        raise NotARun(f"{path / FILE_NAME} is not a JSON object")
+    return manifest
+
+
+def _storage_folder(storage: str | PathLike[str]) -> Path:
+    text = str(storage)
+    if not text or not text.isprintable():
+        raise InputError(f"storage {text[:80]!r} is not a path: give a local folder")
+    if _URI.match(text):
+        raise InputError(f"storage {text[:80]!r} is a URI: give a local or mounted folder")
+    return Path(text).absolute()
+
+
+def _exists_message(path: Path) -> str:
+    if (path / FILE_NAME).exists():
+        resume = f"--resume {shlex.quote(str(path))}"
+        return f"run {path.name} exists: continue it with {resume}, or choose another --name"
+    return f"{path} exists and is not a run of flopray: choose another --name"
+
+
+@contextlib.contextmanager
+def _new_folders(folder: Path) -> Iterator[None]:
+    """Make a folder with its parents for the block, and unmake what is new if the block fails."""
+    missing = [f for f in (folder, *folder.parents) if not f.exists()]
+    made: list[Path] = []
+    try:
+        for new in reversed(missing):
+            new.mkdir(exist_ok=True)
+            made.append(new)
+            atomic.fsync_folder(new.parent)
+        yield
+    except BaseException:
+        for new in reversed(made):
+            # Fails, as it should, where somebody else has put something into the folder since.
+            with contextlib.suppress(OSError):
+                new.rmdir()
+        raise
+
+
+def _publish_folder(path: Path, manifest: str) -> None:
+    """Make the complete folder under another name and rename it: it is never seen half made."""
+    new = path.with_name(atomic.unfinished_name(path.name))
+    new.mkdir()
+    try:
+        with atomic.replacing(new / FILE_NAME) as file:
+            file.write(manifest.encode())
+        with atomic.replacing(new / JOURNAL_NAME):
+            pass
+        _rename(new, path)
+    except BaseException:
+        for left in (new / FILE_NAME, new / JOURNAL_NAME):
+            with contextlib.suppress(OSError):
+                left.unlink()
+        with contextlib.suppress(OSError):
+            new.rmdir()
+        raise
+    atomic.fsync_folder(path.parent)
+
+
+def _rename(new: Path, path: Path) -> None:
+    try:
+        new.rename(path)
+    except OSError as error:
+        # Two runs of one name at the same moment: a folder that is not empty is never replaced.
+        if path.exists():
+            raise RunExists(_exists_message(path)) from error
+        raise

@@ -1,0 +1,227 @@
+"""A run's folder: who owns each path, how it is made, opened, written by one process and read by all.
+
+    <storage>/<name>/
+      manifest.json     what a resume needs; complete before the folder exists (`flopray.manifests`)
+      journal.jsonl     the points, each synced before it counts as finished (`flopray.journal`)
+      records.parquet   the same as columns, for reading fast; replaced as a whole (`flopray.table`)
+      summary.json, report.html, plots/, flopray.log, tune/
+      writer.lock       held by the one process that writes (`flopray.lock`)
+
+The points of a run are those of the journal and those of the Parquet file together; where both have a point, the
+journal's is taken. So a Parquet file that is older than the journal hides nothing, and a journal that was damaged or
+emptied after a compaction loses nothing. Folders are data only (JSON and Parquet, no pickles): opening a stranger's
+runs nothing. Import of this module is cheap; Arrow and pandas are imported by the methods that need them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import warnings
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flopray import atomic, journal_index, lock, manifests
+from flopray.errors import StorageError
+from flopray.journal import JournalWriter
+from flopray.journal_index import JournalIndex, RunWarning
+from flopray.records import PhaseRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from flopray.table import RecordsFile
+
+
+class RunFolder:
+    """An existing run. Made by `create` or `open`, which check it; all its paths are attributes."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        """For `create` and `open` only."""
+        self.path = path
+        self.manifest = manifest
+        self.name: str = manifest["name"]
+        self.manifest_path = path / manifests.FILE_NAME
+        self.journal_path = path / manifests.JOURNAL_NAME
+        self.records_path = path / "records.parquet"
+        self.summary_path = path / "summary.json"
+        self.report_path = path / "report.html"
+        self.plots_path = path / "plots"
+        self.tune_path = path / "tune"
+        self.log_path = path / "flopray.log"
+        self._lock_path = path / "writer.lock"
+
+    @classmethod
+    def create(cls, storage: str | PathLike[str], name: str, manifest: dict[str, Any]) -> RunFolder:
+        """Make the folder of a new run, with its complete manifest, or nothing at all.
+
+        Args:
+            storage: folder of all runs; made, with its parents, where it is missing.
+            name: name of the run and its folder.
+            manifest: JSON content; `name` and `schema_version` are set here.
+
+        Raises:
+            RunExists: the name is taken.
+            InputError: the name cannot be one, or the storage cannot be written.
+            ValueError, TypeError: the manifest is not JSON (a mistake of the caller).
+        """
+        return cls(*manifests.publish(storage, name, manifest))
+
+    @classmethod
+    def open(cls, path: str | PathLike[str]) -> RunFolder:
+        """Open the folder of a run, for reading or to resume it.
+
+        Raises:
+            NotARun: no such folder, or its manifest is missing, torn or not a manifest.
+            SchemaMismatch: it was written with another version of the record's columns.
+        """
+        return cls(*manifests.read(path))
+
+    @contextlib.contextmanager
+    def writer(self) -> Iterator[JournalWriter]:
+        """Write the run while the block runs: takes its lock, repairs its journal, tells of it by `RunWarning`.
+
+        Raises:
+            RunLocked: another process writes this run.
+            RunError: it cannot be written; nothing was changed.
+            NotARun, SchemaMismatch: the journal cannot be read.
+        """
+        with lock.exclusive(self._lock_path, self.name):
+            atomic.remove_unfinished(self.path)
+            with contextlib.closing(JournalWriter(self.journal_path)) as writer:
+                writer.finished = self._compacted_statuses() | writer.finished
+                yield writer
+
+    def finished(self) -> dict[str, str]:
+        """Trial id to status (the worst of its phases) of every point that needs no measuring any more.
+
+        Damaged lines are left out, with a `RunWarning` that counts them.
+
+        Raises:
+            NotARun, SchemaMismatch: the journal cannot be read.
+        """
+        return self._compacted_statuses() | self._index().statuses()
+
+    def records(self) -> list[PhaseRecord]:
+        """All records, sorted by specification and phase. Raises as `load`."""
+        from flopray import table
+
+        return table.to_records(self._table())
+
+    def load(self) -> pd.DataFrame:
+        """All records as a data frame, sorted by specification and phase; its types are told in `flopray.table`.
+
+        Raises:
+            NotARun: the journal cannot be read.
+            SchemaMismatch: a line of the journal is intact, but not of this schema version (an unknown column, for
+                one: columns change only together with the version, and none is dropped in silence).
+        """
+        from flopray import table
+
+        return table.to_frame(self._table())
+
+    def compact(self) -> Path:
+        """Write all points to `records.parquet`, atomically, and return its path. Needs little memory.
+
+        Raises:
+            StorageError: it could not be written; the old file is in place.
+            NotARun, SchemaMismatch: the journal cannot be read.
+        """
+        from flopray import table
+
+        index = self._index()
+        covered = journal_index.coverage(self.journal_path, index.size)
+        try:
+            table.write_parquet(self.records_path, self.name, covered, self._batches(index))
+        except OSError as error:
+            raise StorageError(f"{self.records_path} could not be written: {atomic.reason(error)}") from error
+        return self.records_path
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write `summary.json`, atomically.
+
+        Raises:
+            StorageError: it could not be written.
+            ValueError, TypeError: the summary is not JSON (a mistake of the caller).
+        """
+        text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
+        try:
+            with atomic.replacing(self.summary_path) as file:
+                file.write(text.encode())
+        except OSError as error:
+            raise StorageError(f"{self.summary_path} could not be written: {atomic.reason(error)}") from error
+
+    def _index(self) -> JournalIndex:
+        index = journal_index.scan(self.journal_path)
+        journal_index.warn_of_damage(index, self.journal_path, stacklevel=4)
+        return index
+
+    def _compacted(self) -> RecordsFile | None:
+        """The Parquet file if there is one that belongs to this run; a damaged or foreign one is told and passed by."""
+        if not self.records_path.exists():
+            return None
+        from flopray import table
+
+        try:
+            file = table.RecordsFile(self.records_path)
+            if file.run != self.name:
+                raise ValueError(f"it is of run {file.run[:80]!r}")
+        except (OSError, ValueError) as error:
+            self._warn_of_parquet(error)
+            return None
+        return file
+
+    def _warn_of_parquet(self, error: Exception) -> None:
+        message = f"{self.records_path} is not used: {atomic.reason(error)}; the journal is read instead"
+        warnings.warn(message, RunWarning, stacklevel=5)
+
+    def _read_compacted(self, columns: list[str] | None = None) -> pa.Table | None:
+        file = self._compacted()
+        try:
+            return None if file is None else file.read(columns)
+        except ValueError as error:
+            self._warn_of_parquet(error)
+            return None
+
+    def _compacted_statuses(self) -> dict[str, str]:
+        rows = self._read_compacted(["trial_id", "status"])
+        if rows is None:
+            return {}
+        from flopray.table import point_statuses
+
+        return point_statuses(rows)
+
+    def _table(self) -> pa.Table:
+        from flopray import table
+
+        file = self._compacted()
+        if file is not None and file.coverage == journal_index.coverage(self.journal_path):
+            with contextlib.suppress(ValueError):
+                return table.ordered(file.read())
+        return table.ordered(table.from_batches(self._batches(self._index())))
+
+    def _batches(self, index: JournalIndex) -> Iterator[pa.RecordBatch]:
+        """All points: those of the journal, then those that only the Parquet file has."""
+        from flopray import table
+
+        yield from table.batches(journal_index.read_rows(self.journal_path, index))
+        rows = self._read_compacted()
+        if rows is not None:
+            yield from table.without_points(rows, index.places).to_batches()
+
+
+def load_run(path: str | PathLike[str]) -> pd.DataFrame:
+    """The records of a run's folder as a data frame: a row per point and phase, a column per field of `PhaseRecord`.
+
+    Rows are sorted by specification and phase. Counts are nullable integers (`Int64`), measured values plain floats
+    with NaN where missing, `findings` lists of text; the reasons stand in `flopray.table`. Works while the run is still
+    being measured. Damage that was passed over is told as `flopray.journal_index.RunWarning`.
+
+    Raises:
+        NotARun: the path is not a run's folder.
+        SchemaMismatch: it was written with another version of the record's columns.
+    """
+    return RunFolder.open(path).load()

@@ -1,0 +1,196 @@
+"""Records as Arrow tables, Parquet files and data frames: the one place that says which column has which type.
+
+| field of `PhaseRecord` | Arrow and Parquet | pandas |
+|---|---|---|
+| `int`, `int | None` | int64 | `Int64` (nullable; a missing count is `<NA>` and never turns the column into floats) |
+| `float`, `float | None` | float64 | `float64`, missing is NaN (a record cannot hold NaN: the two never mix) |
+| `bool | None` | bool | `boolean` |
+| `str`, `str | None` | string | `string`, missing is `<NA>` |
+| `tuple[str, ...]` | list of string | `object`: Python lists, empty when there are none |
+
+Why so: floats are what is plotted and fitted, and plain float64 works with every library; the counts must stay exact
+above 2**53 where some are missing, which only nullable integers do. `df.model_flops / df.time_s` is a nullable float
+with missing where either was; `.to_numpy(float)` or matplotlib turn any of the numbers into floats with NaN.
+
+Parquet files carry the description of each column, and in their metadata the run, the schema version and how much of
+the journal they cover.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Container, Iterable, Iterator
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from flopray import atomic
+from flopray.entry import COLUMN_TYPES, STATUS_ORDER
+from flopray.journal_index import Coverage
+from flopray.records import EXECUTIONS, PHASES, PRECISIONS, SCHEMA_VERSION, PhaseRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_ARROW_TYPES: dict[type, pa.DataType] = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+    tuple: pa.list_(pa.string()),
+}
+_DOCS = {f.name: f.metadata["doc"] for f in dataclasses.fields(PhaseRecord)}
+
+#: The columns of a record in Arrow, in the order of its fields.
+SCHEMA = pa.schema(
+    [
+        pa.field(name, _ARROW_TYPES[column.base], column.nullable, metadata={"doc": _DOCS[name]})
+        for name, column in COLUMN_TYPES.items()
+    ]
+)
+
+#: Rows that are held as Python objects at once, when a journal becomes a table.
+_BATCH_POINTS = 4096
+_SPEC_ORDER = ("workload", "device_type", "precision", "execution", "n_layers", "width", "tokens", "trial_id", "phase")
+#: Columns that are sorted in the order of their vocabulary and not of the alphabet.
+_VOCABULARIES = {"precision": PRECISIONS, "execution": EXECUTIONS, "phase": PHASES}
+
+
+def batches(points: Iterable[list[dict[str, Any]]]) -> Iterator[pa.RecordBatch]:
+    """Points (each a list of rows with all columns, as `entry.decode` gives) as Arrow batches of bounded size."""
+    values_of = itemgetter(*SCHEMA.names)
+    iterator = iter(points)
+    while chunk := list(itertools.islice(iterator, _BATCH_POINTS)):
+        columns = zip(*(values_of(row) for rows in chunk for row in rows), strict=True)
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+        yield pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+
+
+def from_batches(content: Iterable[pa.RecordBatch]) -> pa.Table:
+    """One table of batches; an empty one of the right types where there are none."""
+    return pa.Table.from_batches(list(content), schema=SCHEMA)
+
+
+def without_points(table: pa.Table, trial_ids: Container[str]) -> pa.Table:
+    """The rows whose point is not among `trial_ids`."""
+    return table.filter(pa.array([trial_id not in trial_ids for trial_id in table["trial_id"].to_pylist()], pa.bool_()))
+
+
+def point_statuses(table: pa.Table) -> dict[str, str]:
+    """Trial id to the worst status of its phases."""
+    statuses: dict[str, str] = {}
+    for status in STATUS_ORDER:
+        having = table["trial_id"].filter(pc.call_function("equal", [table["status"], pa.scalar(status)]))
+        statuses.update(dict.fromkeys(having.unique().to_pylist(), status))
+    return statuses
+
+
+def ordered(table: pa.Table) -> pa.Table:
+    """The rows sorted by specification (workload, device type, precision, execution, shape), then by phase."""
+    keys = {}
+    for name in _SPEC_ORDER:
+        vocabulary = _VOCABULARIES.get(name)
+        keys[name] = table[name] if vocabulary is None else _ranks(table[name], vocabulary)
+    order = pa.table({**keys, "row": pa.array(range(table.num_rows), pa.int64())})
+    return table.take(order.sort_by([(name, "ascending") for name in keys])["row"])
+
+
+def _ranks(column: pa.ChunkedArray, vocabulary: tuple[str, ...]) -> pa.ChunkedArray:
+    """Place of each value in its vocabulary; a word that is not in it has none and sorts last."""
+    options = pc.SetLookupOptions(pa.array(vocabulary))
+    return pc.call_function("index_in", [column], options)
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """A data frame with the types of the table at the head of this module."""
+    import pandas as pd
+
+    dtypes = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype(), pa.string(): pd.StringDtype("pyarrow")}
+    frame = table.to_pandas(types_mapper=dtypes.get, ignore_metadata=True)
+    for index, field in enumerate(table.schema):
+        if pa.types.is_list(field.type):
+            lists = pd.Series(table.column(index).to_pylist(), index=frame.index, dtype=object)
+            frame[field.name] = lists
+    return frame
+
+
+def to_records(table: pa.Table) -> list[PhaseRecord]:
+    """The rows as records."""
+    # By column: `Table.to_pylist` takes three times as long.
+    columns = [column.to_pylist() for column in table.columns]
+    columns[table.schema.get_field_index("findings")] = [tuple(found) for found in table["findings"].to_pylist()]
+    return [PhaseRecord(**dict(zip(table.column_names, row, strict=True))) for row in zip(*columns, strict=True)]
+
+
+class RecordsFile:
+    """An existing Parquet file of records; its data is read only when asked for."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file and check that it is one of this schema.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is damaged, or is not a file of records of this schema version.
+            OSError: it cannot be read.
+        """
+        with atomic.open_regular(path) as file:
+            content = pa.py_buffer(file.read())
+        try:
+            self._file = pq.ParquetFile(content, page_checksum_verification=True)
+            schema = self._file.schema_arrow
+            metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+            if metadata["flopray.schema_version"] != str(SCHEMA_VERSION) or not schema.equals(SCHEMA):
+                raise ValueError("it has other columns than this schema version")
+            self.run = metadata["flopray.run"]
+            self.coverage = Coverage(
+                int(metadata["flopray.journal_bytes"]), int(metadata["flopray.journal_tail_crc32"])
+            )
+        except KeyError as error:
+            raise ValueError("it was not written by flopray") from error
+        except pa.ArrowException as error:
+            raise ValueError(atomic.reason(error)) from error
+
+    def read(self, columns: list[str] | None = None) -> pa.Table:
+        """All rows, of all or some columns.
+
+        Raises:
+            ValueError: the data is damaged.
+        """
+        try:
+            table = self._file.read(columns=columns)
+            table.validate(full=True)
+            return table.replace_schema_metadata(None)
+        except (OSError, pa.ArrowException) as error:
+            raise ValueError(atomic.reason(error)) from error
+
+
+def write_parquet(path: Path, run: str, covered: Coverage, content: Iterable[pa.RecordBatch]) -> None:
+    """Write a Parquet file of records atomically, batch by batch.
+
+    Args:
+        path: where; an older file stays in place until the new one is complete and synced.
+        run: name of the run.
+        covered: the journal up to where the content was taken from.
+        content: batches of `SCHEMA`.
+
+    Raises:
+        OSError: it could not be written; the older file is as it was.
+    """
+    metadata = {
+        "flopray.run": run,
+        "flopray.schema_version": str(SCHEMA_VERSION),
+        "flopray.journal_bytes": str(covered.journal_bytes),
+        "flopray.journal_tail_crc32": str(covered.tail_crc32),
+    }
+    schema = SCHEMA.with_metadata(metadata)
+    with (
+        atomic.replacing(path) as file,
+        pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
+        for batch in content:
+            writer.write_batch(batch.replace_schema_metadata(metadata))
