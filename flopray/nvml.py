@@ -36,6 +36,10 @@ class NvmlUnavailable(NoEnergySource):
     """NVML itself cannot be used: no library, no driver, no such GPU, no permission."""
 
 
+class NvmlNoSuchGpu(NvmlUnavailable):
+    """NVML works, but does not know this GPU."""
+
+
 class NvmlNotSupported(NoEnergySource):
     """NVML works, but this GPU does not offer what was asked for."""
 
@@ -90,11 +94,11 @@ def typed(error: Exception, doing: str) -> NoEnergySource | MeterError:
         pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded",
         pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "the NVIDIA driver and its library differ in version: reboot",
         pynvml.NVML_ERROR_NO_PERMISSION: f"no permission for {doing}: ask the administrator of this machine",
-        pynvml.NVML_ERROR_NOT_FOUND: f"NVML knows no such GPU ({doing})",
-        pynvml.NVML_ERROR_INVALID_ARGUMENT: f"NVML knows no such GPU or MIG slice ({doing})",
     }
     if code in unavailable:
         return NvmlUnavailable(unavailable[code])
+    if code in (pynvml.NVML_ERROR_NOT_FOUND, pynvml.NVML_ERROR_INVALID_ARGUMENT):
+        return NvmlNoSuchGpu(f"{doing}: NVML knows no such device")
     if code in (pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND):
         return NvmlNotSupported(f"{doing} is not supported by this GPU or driver")
     if code == pynvml.NVML_ERROR_GPU_IS_LOST:
@@ -113,10 +117,10 @@ def _call(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def _optional(function: Callable[..., Any], *args: Any) -> Any:
-    """Calls an NVML function; None where the GPU does not support it."""
+    """Calls an NVML function; None where the GPU does not support it or this process may not ask."""
     try:
         return _call(function, *args)
-    except NvmlNotSupported:
+    except NoEnergySource:
         return None
 
 
@@ -153,9 +157,9 @@ class Gpu:
         for name in names:
             try:
                 return cls(_call(nvml.nvmlDeviceGetHandleByUUID, name))
-            except NvmlUnavailable:
+            except NvmlNoSuchGpu:
                 continue
-        raise NvmlUnavailable(f"NVML knows no GPU with UUID {uuid}: is it visible in this container?")
+        raise NvmlNoSuchGpu(f"NVML knows no GPU with UUID {uuid}: is it visible in this container?")
 
     @classmethod
     def from_torch_device(cls, index: int) -> Gpu:

@@ -221,7 +221,12 @@ def required_window_s(
 
     Returns:
         Seconds; infinite if the time's error alone exceeds the target.
+
+    Raises:
+        ValueError: a target that is not positive.
     """
+    if not target_rel_error > 0:
+        raise ValueError(f"the target error must be positive, got {target_rel_error!r}")
     budget = target_rel_error**2 - time_rel_error**2
     if budget <= 0:
         return math.inf

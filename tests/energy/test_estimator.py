@@ -1,0 +1,193 @@
+"""The estimator at its edges: resets, missed ticks, slow reads, too few ticks, errors that add up."""
+
+import math
+
+import numpy as np
+import pytest
+
+from flopray.energy.estimator import (
+    MIN_TICKS,
+    estimate_energy,
+    estimate_power,
+    measure_tick_period,
+    required_window_s,
+)
+from flopray.energy.meter import Reading
+from flopray.energy.power_traces import ConstantPower
+from flopray.energy.simulated import Faults, SimulatedMeter, VirtualClock, poll_simulated
+from flopray.energy.ticks import find_ticks
+from flopray.errors import WindowTooShort
+
+
+def readings_of(seconds, seed=0, power_w=300.0, tick_period_s=0.1, **options):
+    settings = {"period_s": 0.1, "jitter_rel": 0.01, "latency_s": 0.004, **options}
+    meter = SimulatedMeter(ConstantPower(power_w), VirtualClock(), seed=seed, **settings)
+    return poll_simulated(meter, seconds, tick_period_s, seed)
+
+
+def hand_made(ticks, power_w=100.0, period_s=0.1, width_s=0.001, offset_s=None):
+    """Readings around exact ticks, in the middle of their intervals but for `offset_s`."""
+    readings = []
+    for k in range(1, ticks + 1):
+        at_s = k * period_s - (0.0 if offset_s is None else offset_s[k - 1])
+        readings.append(Reading(at_s - width_s / 2, at_s, power_w * (k - 1) * period_s))
+        readings.append(Reading(at_s, at_s + width_s / 2, power_w * k * period_s))
+    return readings
+
+
+def test_exact_ticks_give_the_exact_power():
+    got = estimate_power(hand_made(20), start_s=0.0, end_s=2.1, settle_s=0.0)
+    assert got.power_w == pytest.approx(100.0, rel=1e-9)
+    assert got.ticks == 20
+    assert got.window_s == pytest.approx(1.9)
+    assert got.tick_period_s == pytest.approx(0.1)
+    assert not got.drift_significant
+
+
+def test_known_tick_errors_are_a_floor():
+    """Three ticks on one line do not prove anything: the interval keeps to the width of the reads."""
+    got = estimate_power(hand_made(3, width_s=0.008), start_s=0.0, end_s=1.0, settle_s=0.0)
+    floor = 2 * math.sqrt(2) * 0.008 * math.sqrt(1 / 32) / 0.2
+    assert floor * 0.8 < got.power_rel_error < floor * 2
+
+
+def test_wide_intervals_count_less():
+    """A read that came 40 ms late moves an unweighted line by more than the whole stated error."""
+    readings = hand_made(10)
+    late = Reading(readings[-2].before_s - 0.08, readings[-2].before_s - 0.08, readings[-2].energy_j)
+    readings[-2] = late
+    got = estimate_power(readings, start_s=0.0, end_s=2.0, settle_s=0.0)
+    times = find_ticks(readings).time_s
+    plain = np.polyfit(times, [100.0 * k * 0.1 for k in range(1, 11)], 1)[0]
+    assert abs(plain / 100 - 1) > 0.01
+    assert abs(got.power_w / 100 - 1) < 0.001
+
+
+def test_regression_and_first_to_last_slope_agree():
+    for seed in range(20):
+        readings = readings_of(3.0, seed)
+        got = estimate_power(readings, start_s=0.0, end_s=3.0)
+        ticks = find_ticks(readings)
+        used = ticks.where((ticks.after_s >= 0.15) & (ticks.before_s <= 3.0))
+        ends_w = (used.energy_j[-1] - used.energy_j[0]) / (used.time_s[-1] - used.time_s[0])
+        assert got.power_w == pytest.approx(ends_w, rel=0.003)
+
+
+def test_only_ticks_inside_the_load_are_used():
+    readings = hand_made(30)
+    got = estimate_power(readings, start_s=0.5, end_s=2.05, settle_s=0.15)
+    assert got.ticks == 14  # 0.7 to 2.0 s
+    assert got.window_s == pytest.approx(1.3)
+
+
+@pytest.mark.parametrize("present", range(MIN_TICKS))
+def test_too_few_ticks_say_how_long_a_window_they_need(present):
+    readings = hand_made(10)[: 2 * present]
+    end_s = 0.1 * present + 0.05
+    with pytest.raises(WindowTooShort) as caught:
+        estimate_power(readings, start_s=0.0, end_s=end_s, settle_s=0.0, tick_period_s=0.1)
+    assert end_s < caught.value.needed_s <= end_s + 0.1 * (MIN_TICKS + 1)
+    enough = estimate_power(hand_made(10), start_s=0.0, end_s=caught.value.needed_s, settle_s=0.0)
+    assert enough.ticks >= MIN_TICKS
+
+
+def test_needed_window_is_enough_for_every_phase_of_the_counter():
+    for seed in range(50):
+        with pytest.raises(WindowTooShort) as caught:
+            estimate_power(readings_of(0.3, seed), start_s=0.0, end_s=0.3, tick_period_s=0.1)
+        longer_s = caught.value.needed_s
+        readings = readings_of(longer_s + 0.02, seed, jitter_rel=0.0)
+        assert estimate_power(readings, start_s=0.0, end_s=longer_s + 0.02).ticks >= MIN_TICKS
+
+
+def test_no_readings_at_all():
+    with pytest.raises(WindowTooShort):
+        estimate_power([], start_s=0.0, end_s=1.0)
+    with pytest.raises(WindowTooShort):
+        measure_tick_period([])
+
+
+@pytest.mark.parametrize("faults", [Faults(reset_s=1.3), Faults(wrap_j=1070.0)])
+def test_reset_and_wrap_around_do_not_disturb(faults):
+    for seed in range(40):
+        got = estimate_power(readings_of(3.0, seed, faults=faults), start_s=0.0, end_s=3.0)
+        assert abs(got.power_w / 300 - 1) < 0.01
+        assert abs(got.power_w / 300 - 1) <= 2 * got.power_rel_error
+        assert got.ticks >= 24
+
+
+def test_ticks_all_in_different_segments_are_too_few():
+    readings = [Reading(0.1 * k, 0.1 * k + 0.001, value) for k, value in enumerate([5.0, 6.0, 1.0, 2.0, 0.5, 1.0])]
+    with pytest.raises(WindowTooShort):
+        estimate_power(readings, start_s=-1.0, end_s=2.0, settle_s=0.0)
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [Faults(missed_tick_rate=0.2), Faults(slow_read_rate=0.05), Faults(missed_tick_rate=0.1, slow_read_rate=0.1)],
+)
+def test_missed_ticks_and_slow_reads_keep_the_interval_honest(faults):
+    covered = []
+    for seed in range(200):
+        got = estimate_power(readings_of(2.0, seed, faults=faults), start_s=0.0, end_s=2.0)
+        covered.append(abs(got.power_w / 300 - 1) <= got.power_rel_error)
+    assert np.mean(covered) >= 0.92
+
+
+def test_period_is_measured_not_assumed():
+    for period_s in (0.02, 0.05, 0.1, 0.2):
+        faults = Faults(missed_tick_rate=0.1)
+        got = measure_tick_period(readings_of(60 * period_s, 3, period_s=period_s, tick_period_s=None, faults=faults))
+        assert got.period_s == pytest.approx(period_s, rel=0.02)
+        assert got.p5_s <= got.period_s <= got.p95_s
+        assert got.p95_s - got.p5_s < 0.7 * period_s
+
+
+def test_energy_is_power_times_time_with_both_errors():
+    readings = readings_of(3.0)
+    power = estimate_power(readings, start_s=0.0, end_s=3.0)
+    got = estimate_energy(readings, load_start_s=0.0, load_end_s=3.0, time_per_iteration_s=2e-3, time_rel_error=0.01)
+    assert got.energy_j == pytest.approx(power.power_w * 2e-3)
+    assert got.power_rel_error == power.power_rel_error
+    assert got.energy_rel_error == pytest.approx(math.hypot(power.power_rel_error, 0.01))
+
+
+def test_error_of_the_meter_is_added():
+    readings = readings_of(3.0)
+    got = estimate_power(readings, start_s=0.0, end_s=3.0, meter_rel_error=0.05)
+    assert got.power_rel_error > 0.05
+
+
+def test_required_window_is_reached_in_practice():
+    """Plan from a short window, measure that long: the stated error is about what was asked for."""
+    reached = []
+    for seed in range(60):
+        first = estimate_power(readings_of(1.0, seed), start_s=0.0, end_s=1.0)
+        seconds = required_window_s(0.002, tick_period_s=0.1, tick_error_s=first.tick_error_s, power_noise_rel=0.0)
+        got = estimate_power(readings_of(seconds, seed + 1000), start_s=0.0, end_s=seconds)
+        if not got.drift_significant:
+            reached.append(got.power_rel_error / 0.002)
+    assert 0.7 < np.median(reached) < 1.3
+
+
+def test_required_window_grows_as_the_target_shrinks():
+    def plan(target, **more):
+        return required_window_s(target, tick_period_s=0.1, tick_error_s=0.0015, **more)
+
+    assert plan(0.01) < plan(0.003) < plan(0.001)
+    assert plan(0.01) < plan(0.01, power_noise_rel=0.02)
+    assert plan(0.01) <= plan(0.01, time_rel_error=0.009)
+    assert plan(0.01, time_rel_error=0.01) == math.inf
+    assert plan(0.5) == pytest.approx(0.15 + MIN_TICKS * 0.1)
+    with pytest.raises(ValueError, match="positive"):
+        plan(0.0)
+
+
+def test_an_estimate_costs_milliseconds_even_for_a_minute_of_ticks():
+    import time
+
+    readings = hand_made(3000, period_s=0.02)
+    begin_s = time.process_time()
+    got = estimate_power(readings, start_s=0.0, end_s=61.0)
+    assert time.process_time() - begin_s < 1.0
+    assert got.power_w == pytest.approx(100.0, rel=1e-6)

@@ -1,0 +1,183 @@
+"""The estimator against truth: simulated counters whose energy is known, polled as the real ones are."""
+
+import math
+
+import numpy as np
+import pytest
+
+from flopray.energy.estimator import estimate_power
+from flopray.energy.power_traces import ConstantPower, NoisyPower, RampPower, StepPower
+from flopray.energy.simulated import SimulatedMeter, VirtualClock, poll_simulated
+
+CASES = 10_000
+
+
+def random_case(seed):
+    """One counter and one window, all drawn at random: relative error, stated error, ticks, drift flagged."""
+    rng = np.random.default_rng(seed)
+    period_s = rng.uniform(0.02, 0.2)
+    power_w = math.exp(rng.uniform(math.log(20), math.log(700)))
+    quantum_j = 0.001 if rng.random() < 0.7 else 10 ** rng.uniform(-3, -2)
+    meter = SimulatedMeter(
+        ConstantPower(power_w),
+        VirtualClock(rng.uniform(0, 1000)),
+        period_s=period_s,
+        jitter_rel=rng.uniform(0, 0.05),
+        latency_s=rng.uniform(0.001, 0.010),
+        sample_at=rng.random() if rng.random() < 0.5 else None,
+        quantum_j=quantum_j,
+        seed=seed,
+    )
+    start_s = meter.clock.now()
+    length_s = 0.15 + rng.uniform(4, 26) * period_s
+    readings = poll_simulated(meter, length_s, period_s if rng.random() < 0.5 else None, seed)
+    got = estimate_power(readings, start_s=start_s, end_s=start_s + length_s, quantum_j=quantum_j)
+    return got.power_w / power_w - 1, got.power_rel_error, got.ticks, got.drift_significant
+
+
+@pytest.fixture(scope="module")
+def constant_power():
+    return np.array([random_case(seed) for seed in range(CASES)], dtype=float)
+
+
+def test_stated_interval_covers_the_truth_in_95_percent(constant_power):
+    error, stated, ticks, _ = constant_power.T
+    covered = np.abs(error) <= stated
+    assert 0.93 <= covered.mean() <= 0.97
+    # not only on average: short and long windows alike, with room for the share of few cases
+    for low, high in ((5, 8), (8, 14), (14, 27)):
+        some = covered[(ticks >= low) & (ticks < high)]
+        assert len(some) > 1000
+        assert 0.93 <= some.mean() <= 0.99, (low, high, some.mean())
+
+
+def test_stated_interval_is_not_wide_for_nothing(constant_power):
+    """Two standard deviations of the real error are what the interval should be, within a third."""
+    error, stated, ticks, _ = constant_power.T
+    for low, high in ((5, 8), (8, 14), (14, 27)):
+        some = (ticks >= low) & (ticks < high)
+        assert np.median(np.abs(error[some]) / stated[some]) > 0.25  # 0.34 for a normal error and its exact interval
+
+
+def test_estimate_is_not_biased(constant_power):
+    error, stated, _, _ = constant_power.T
+    pull = error / stated
+    assert abs(pull.mean()) < 4 * pull.std() / math.sqrt(CASES)
+
+
+def test_constant_power_is_rarely_called_drifting(constant_power):
+    assert constant_power[:, 3].mean() < 0.05
+
+
+def counter(trace, seed, **options):
+    settings = {"period_s": 0.1, "jitter_rel": 0.01, "latency_s": 0.004, **options}
+    return SimulatedMeter(trace, VirtualClock(), seed=seed, **settings)
+
+
+def measured(trace, seconds, seed, settle_s=0.15, known_noise=0.0, **options):
+    meter = counter(trace, seed, **options)
+    readings = poll_simulated(meter, seconds, 0.1, seed)
+    return estimate_power(readings, start_s=0.0, end_s=seconds, settle_s=settle_s, power_noise_rel=known_noise), meter
+
+
+def test_error_falls_as_theory_says():
+    """n ticks T apart with independent errors s: rel. error s/T * sqrt(12 / (n (n^2 - 1))), so n**-1.5.
+
+    s: latencies are uniform in (0.5, 1.5) L and sampled at random, which makes the tick's interval 2 L wide in the
+    mean and s between 0.35 and 0.5 L.
+    """
+    counts, rms = np.array([5, 10, 20, 40, 80]), []
+    for count in counts:
+        errors = [
+            measured(ConstantPower(300.0), 0.05 + count * 0.1, seed, settle_s=0.05)[0].power_w / 300 - 1
+            for seed in range(120)
+        ]
+        rms.append(np.sqrt(np.mean(np.square(errors))))
+    slope = np.polyfit(np.log(counts), np.log(rms), 1)[0]
+    assert slope == pytest.approx(-1.5, abs=0.15)
+    for count, error in zip(counts, rms, strict=True):
+        unit = 0.004 / 0.1 * math.sqrt(12 / (count * (count**2 - 1)))
+        assert 0.3 * unit < error < 0.6 * unit
+
+
+def test_error_from_fluctuating_power_falls_with_the_root():
+    """Where the power itself fluctuates, its mean is only as good as the number of ticks: n**-0.5."""
+    counts, rms = np.array([5, 20, 80]), []
+    for count in counts:
+        errors = []
+        for seed in range(120):
+            trace = NoisyPower(300.0, 0.05, 0.1, 0.2 + count * 0.1, seed)
+            got, _ = measured(trace, 0.05 + count * 0.1, seed, settle_s=0.05, latency_s=0.0002, jitter_rel=0.0)
+            errors.append(got.power_w / 300 - 1)
+        rms.append(np.sqrt(np.mean(np.square(errors))))
+    assert np.polyfit(np.log(counts), np.log(rms), 1)[0] == pytest.approx(-0.5, abs=0.12)
+
+
+def test_known_noise_of_the_meter_makes_intervals_honest():
+    """Half a percent of scatter a tick cannot be seen in ten ticks, but it can be known."""
+    covered = {0.0: 0, 0.02: 0}
+    for noise in covered:
+        for seed in range(300):
+            trace = NoisyPower(300.0, 0.02, 0.1, 2.0, seed)
+            got, _ = measured(trace, 1.2, seed, known_noise=noise)
+            covered[noise] += abs(got.power_w / 300 - 1) <= got.power_rel_error
+    assert covered[0.0] / 300 < 0.88
+    assert 0.92 <= covered[0.02] / 300 <= 1.0
+
+
+def test_strong_noise_is_found_without_being_told():
+    covered = 0
+    for seed in range(200):
+        trace = NoisyPower(300.0, 0.2, 0.1, 6.0, seed)
+        got, _ = measured(trace, 5.0, seed)
+        covered += abs(got.power_w / 300 - 1) <= got.power_rel_error
+        assert got.power_noise_rel > 0.05
+    assert covered / 200 >= 0.88
+
+
+@pytest.mark.parametrize("rel_per_window", [0.05, -0.05, 0.2])
+def test_ramps_are_detected_with_their_size(rel_per_window):
+    seconds = 3.0
+    drifts, found = [], 0
+    for seed in range(60):
+        got, _ = measured(RampPower(300.0, 300.0 * rel_per_window / seconds), seconds, seed)
+        drifts.append(got.drift_rel * seconds / got.window_s)
+        found += got.drift_significant
+    expected = rel_per_window / (1 + rel_per_window / 2)
+    assert np.mean(drifts) == pytest.approx(expected, rel=0.1)
+    assert found >= 57
+
+
+def test_interval_of_a_ramp_reaches_both_ends():
+    trace = RampPower(300.0, 10.0)
+    got, _ = measured(trace, 3.0, 1)
+    assert got.drift_significant
+    for at_s in (0.3, 2.9):
+        assert got.power_w * (1 - 1.1 * got.power_rel_error) <= 300 + 10 * at_s
+        assert got.power_w * (1 + 1.1 * got.power_rel_error) >= 300 + 10 * at_s
+
+
+@pytest.mark.parametrize("step_s", [0.8, 1.5, 2.2])
+def test_steps_are_detected(step_s):
+    found = [measured(StepPower(300.0, 345.0, step_s), 3.0, seed)[0].drift_significant for seed in range(60)]
+    assert np.mean(found) > 0.9
+
+
+def test_start_transient_is_dropped():
+    """The load starts 0.5 s before the polling does; with 40 times the power, one wrong tick would show."""
+    trace = StepPower(20.0, 600.0, 1.0)
+    for seed in range(30):
+        meter = counter(trace, seed)
+        readings = poll_simulated(meter, 2.5, 0.1, seed)
+        got = estimate_power(readings, start_s=1.0, end_s=2.5)
+        assert abs(got.power_w / 600 - 1) < 0.006
+        assert got.ticks in (13, 14)
+
+
+def test_power_after_the_end_does_not_count():
+    trace = StepPower(600.0, 60.0, 2.0)
+    for seed in range(30):
+        meter = counter(trace, seed)
+        readings = poll_simulated(meter, 3.0, 0.1, seed)
+        got = estimate_power(readings, start_s=0.0, end_s=2.0)
+        assert abs(got.power_w / 600 - 1) < 0.006
