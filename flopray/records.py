@@ -74,7 +74,7 @@ class TrialSpec:
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def shape(self) -> dict[str, int | None]:
+    def shape(self) -> dict[str, int]:
         """The workload's dimensions by name, in the order of `SHAPE_FIELDS`."""
         return {name: getattr(self, name) for name in SHAPE_FIELDS[self.workload]}
 
@@ -101,6 +101,7 @@ class PhaseRecord:
     schema_version: int = _column("version of these columns", SCHEMA_VERSION)
     attempt: int = _column("1 for the first try of the point", 1)
     order_index: int | None = _column("place of the point in the shuffled order of the sweep")
+    seed: int | None = _column("seed of weights and inputs")
     started_unix_s: float | None = _column("when the phase began, seconds since 1970 UTC, clock of the node")
     ended_unix_s: float | None = _column("when the phase ended, same clock")
     # specification

@@ -127,8 +127,14 @@ def _unlimited(rows: Sequence[Row], found: Sequence[Finding]) -> list[Finding]:
         if finding.rule == "no_limit_known":
             row = rows[finding.rows[0]]
             groups[device_name(row), text(row, "precision")].append(finding)
+    shared = ("device_type", "precision")
     return [
-        dataclasses.replace(group[0], rows=tuple(finding.rows[0] for finding in group), numbers={"rows": len(group)})
+        dataclasses.replace(
+            group[0],
+            rows=tuple(finding.rows[0] for finding in group),
+            numbers={"rows": len(group)},
+            keys={name: value for name, value in group[0].keys.items() if name in shared},
+        )
         for group in groups.values()
     ]
 

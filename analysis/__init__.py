@@ -1,0 +1,1 @@
+"""Reading finished runs: figures, comparisons and reports. Imports neither torch nor Ray."""

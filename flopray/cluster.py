@@ -1,0 +1,159 @@
+"""Reach a Ray cluster, or start one on this machine, and see which devices it has."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import flopray
+from flopray.errors import ClusterError
+
+NAMESPACE = "flopray"
+#: A sweep keeps records, not tensors, in Ray; its default of 30 % of the memory would be taken from the workloads.
+_OBJECT_STORE_BYTES = 256 * 2**20
+_CONNECT_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a sweep can run on.
+
+    Attributes:
+        slots: whole devices by type, such as `{"H100": 8}`; `CPU` counts trials that fit at once.
+        cores: CPU cores of the smallest node.
+        dashboard_url: where a browser finds the dashboard; None when there is none.
+        local: whether this process started it.
+    """
+
+    slots: dict[str, int]
+    cores: int
+    dashboard_url: str | None
+    local: bool
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[Cluster]:
+    """Join the cluster at an address, or start one here, and leave it again.
+
+    Args:
+        address: None starts a local cluster; `auto` joins the one this machine belongs to; `host:port` and
+            `ray://host:port` join that one.
+
+    Raises:
+        ClusterError: there is no cluster at the address, or it cannot be started.
+    """
+    quiet_ray()
+    if address is not None:
+        _check_reachable(address)
+    import ray
+
+    try:
+        ray.init(**_init_arguments(address))
+    except Exception as error:
+        raise ClusterError(_explain(address, error)) from error
+    try:
+        yield inspect_cluster(local=address is None)
+    finally:
+        ray.shutdown()
+
+
+def quiet_ray() -> None:
+    """Keep Ray's and Tune's chatter out of the terminal; must run before Tune is imported."""
+    for name, value in {
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # otherwise five files a trial
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the sweep handles Ctrl-C itself, so that the journal closes first
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DEDUP_LOGS": "0",
+    }.items():
+        os.environ.setdefault(name, value)
+    for name in ("ray", "ray.tune", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _init_arguments(address: str | None) -> dict[str, Any]:
+    common: dict[str, Any] = {"namespace": NAMESPACE, "logging_level": logging.ERROR, "log_to_driver": False}
+    if address is None:
+        # "local" never joins a cluster that happens to run here or has left its address behind.
+        return common | {
+            "address": "local",
+            "include_dashboard": True,
+            "dashboard_host": "127.0.0.1",
+            "object_store_memory": _OBJECT_STORE_BYTES,
+        }
+    # Send this very version along: a cluster's nodes need torch and Ray, not flopray.
+    package = str(Path(flopray.__file__).parent)
+    return common | {"address": address, "runtime_env": {"py_modules": [package]}}
+
+
+def _check_reachable(address: str) -> None:
+    """Fail in seconds where Ray would try for minutes."""
+    if address in ("auto", "local"):
+        return
+    parsed = urlparse(address if "://" in address else f"//{address}")
+    try:
+        host, port = parsed.hostname, parsed.port
+    except ValueError:
+        host, port = None, None
+    if parsed.scheme not in ("", "ray") or not host or port is None:
+        raise ClusterError(f"--address {address}: write auto, host:port or ray://host:port")
+    try:
+        socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise ClusterError(
+            f"--address {address}: nothing answers at {host}:{port} ({error.strerror or error})"
+        ) from error
+
+
+def _explain(address: str | None, error: Exception) -> str:
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    if address == "auto":
+        return f"--address auto: this machine belongs to no running Ray cluster; `ray start --head` starts one ({first})"
+    if address is None:
+        return f"cannot start Ray on this machine: {first}"
+    return f"--address {address}: cannot join the cluster: {first}"
+
+
+def inspect_cluster(*, local: bool) -> Cluster:
+    """Count the whole devices of the connected cluster."""
+    import ray
+
+    slots: dict[str, int] = {}
+    cores = []
+    for node in ray.nodes():
+        if not node["Alive"]:
+            continue
+        resources = node["Resources"]
+        cores.append(int(resources.get("CPU", 0)))
+        types = [name.removeprefix("accelerator_type:") for name in resources if name.startswith("accelerator_type:")]
+        for device_type in types:
+            slots[device_type] = slots.get(device_type, 0) + int(resources.get("GPU", 0))
+    url = ray.get_runtime_context and getattr(ray._private.worker, "get_dashboard_url", lambda: None)()
+    return Cluster({k: v for k, v in slots.items() if v}, min((c for c in cores if c), default=1), url, local)
+
+
+def choose_devices(cluster: Cluster, wanted: list[str] | None) -> dict[str, int]:
+    """The device types to sweep, with how many trials of each fit at once.
+
+    Args:
+        cluster: the connected cluster.
+        wanted: types by name; None takes every type of GPU, or the CPU when there is no GPU.
+
+    Raises:
+        ClusterError: a type that no node has (a trial for it would wait for ever).
+    """
+    available = {**cluster.slots, "CPU": 1}
+    if wanted is None:
+        return dict(cluster.slots) or {"CPU": 1}
+    for name in wanted:
+        if name not in available:
+            raise ClusterError(f"--accelerators {name}: no node has it; the cluster has {', '.join(available)}")
+    return {name: available[name] for name in wanted}

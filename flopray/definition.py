@@ -1,0 +1,106 @@
+"""What a sweep is: a search space and how to measure it. It is the run's manifest, and all that a resume needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import flopray
+from flopray.errors import InputError, NotARun
+from flopray.records import EXECUTIONS, PRECISIONS, SCHEMA_VERSION, SHAPE_FIELDS, TrialSpec
+from flopray.settings import MeasureSettings
+from flopray.space import grid
+
+SEARCHES = ("grid", "random", "optuna")
+#: What a searcher may optimise, and in which direction.
+OBJECTIVES = {"time_s": "min", "energy_j": "min", "flops_per_s": "max", "flops_per_j": "max", "mfu": "max"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A search space and how its points are measured.
+
+    Attributes:
+        workload: as in `TrialSpec`.
+        axes: values of every field of `TrialSpec` but the workload, `device_type` first.
+        settings: how each point is measured.
+        search: `grid` measures every point; `random` and `optuna` draw `samples` of them.
+        samples: points to draw; None for a grid.
+        objective: a column of `OBJECTIVES` for optuna, taken from the first phase that has it.
+        cpus_per_trial: CPU cores a trial holds.
+        points_per_trial: fixed size of a slab; None sizes slabs by predicted time.
+
+    Raises:
+        InputError: values that contradict one another.
+    """
+
+    workload: str
+    axes: Mapping[str, tuple[Any, ...]]
+    settings: MeasureSettings
+    search: str = "grid"
+    samples: int | None = None
+    objective: str | None = None
+    cpus_per_trial: int = 1
+    points_per_trial: int | None = None
+
+    def __post_init__(self) -> None:
+        for flag, values, known in (
+            ("--precision", self.axes["precision"], PRECISIONS),
+            ("--execution", self.axes["execution"], EXECUTIONS),
+            ("--search", (self.search,), SEARCHES),
+        ):
+            for value in values:
+                if value not in known:
+                    raise InputError(f"{flag}: unknown {value!r}, choose from {', '.join(known)}")
+            if len(set(values)) != len(values):
+                raise InputError(f"{flag}: a value stands there twice")
+        if self.search == "grid" and self.samples is not None:
+            raise InputError("--samples goes with --search random or optuna; a grid measures every point")
+        if self.search != "grid" and (self.samples is None or self.samples < 1):
+            raise InputError(f"--search {self.search} needs --samples N, the number of points to draw (at least 1)")
+        if self.search == "optuna" and self.objective not in OBJECTIVES:
+            raise InputError(f"--search optuna needs --objective, one of {', '.join(OBJECTIVES)}")
+        for flag, value in (("--cpus-per-trial", self.cpus_per_trial), ("--points-per-trial", self.points_per_trial)):
+            if value is not None and value < 1:
+                raise InputError(f"{flag} must be at least 1, got {value}")
+
+    @property
+    def grid_size(self) -> int:
+        """Points of the whole grid."""
+        size = 1
+        for values in self.axes.values():
+            size *= len(values)
+        return size
+
+    def points(self) -> list[TrialSpec]:
+        """Every point of the grid, neighbours next to one another."""
+        return grid(self.workload, self.axes)
+
+    def to_manifest(self, name: str, versions: Mapping[str, str]) -> dict[str, Any]:
+        """The content of `manifest.json`."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields["axes"] = {name: list(values) for name, values in self.axes.items()}
+        fields["settings"] = self.settings.to_dict()
+        head = {"schema_version": SCHEMA_VERSION, "flopray_version": flopray.__version__, "name": name}
+        return head | {"created_unix_s": time.time(), "versions": dict(versions), "sweep": fields}
+
+    @classmethod
+    def from_manifest(cls, manifest: Mapping[str, Any]) -> Sweep:
+        """The sweep of a manifest.
+
+        Raises:
+            NotARun: the manifest lacks what a sweep needs.
+        """
+        try:
+            fields = dict(manifest["sweep"])
+            fields["axes"] = {str(k): tuple(v) for k, v in fields["axes"].items()}
+            fields["settings"] = MeasureSettings.from_dict(fields["settings"])
+            shape = SHAPE_FIELDS[fields["workload"]]
+            if set(fields["axes"]) != {"device_type", "precision", "execution", *shape}:
+                raise KeyError("axes")
+            return cls(**fields)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise NotARun(f"the run's manifest does not describe a sweep this flopray can resume ({error})") from error

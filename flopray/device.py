@@ -1,0 +1,109 @@
+"""The device a trial owns: what it is, what state it is in, and which energy meter it has."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flopray.energy.meter import Meter
+from flopray.energy.source import open_cpu_meter, open_gpu_meter
+from flopray.errors import FloprayError, InputError
+from flopray.nvml import Gpu
+
+
+class Device:
+    """One whole GPU (the first this process sees) or this node's CPU.
+
+    Args:
+        device_type: as Ray names it; `CPU` takes the CPU, anything else the GPU.
+        threads: threads torch computes with on a CPU.
+
+    Raises:
+        InputError: a GPU is asked for and this process sees none.
+    """
+
+    def __init__(self, device_type: str, *, threads: int | None = None) -> None:
+        self.device_type = device_type
+        self.is_cuda = device_type != "CPU"
+        self._gpu: Gpu | None = None
+        if not self.is_cuda:
+            self.torch_name = "cpu"
+            torch.set_num_threads(threads or torch.get_num_threads())
+            return
+        if not torch.cuda.is_available():
+            raise InputError(
+                f"device type {device_type} was asked for, but torch {torch.__version__} sees no CUDA device"
+            )
+        self.torch_name = "cuda:0"
+        torch.cuda.init()
+        self._properties = torch.cuda.get_device_properties(0)
+        try:
+            self._gpu = Gpu.from_uuid(str(self._properties.uuid))
+        except FloprayError:
+            self._gpu = None  # without NVML there is still time; energy says what is missing when it is asked for
+
+    def columns(self) -> dict[str, Any]:
+        """The record's device columns; what cannot be read is absent."""
+        common: dict[str, Any] = {"device_type": self.device_type, "node": platform.node()}
+        if not self.is_cuda:
+            return common | {
+                "device_name": _cpu_name(),
+                "cpu_threads": torch.get_num_threads(),
+                "memory_total_bytes": _memory_bytes(),
+            }
+        own = {
+            "device_name": self._properties.name,
+            "compute_capability": f"{self._properties.major}.{self._properties.minor}",
+            "sm_count": self._properties.multi_processor_count,
+            "memory_total_bytes": self._properties.total_memory,
+        }
+        seen = {k: v for k, v in self._gpu.info().items() if v is not None} if self._gpu else {}
+        return common | own | seen
+
+    def state(self) -> Any | None:
+        """Temperature, clocks and throttle reasons now; None on a CPU or without NVML."""
+        return self._gpu.state() if self._gpu else None
+
+    def other_processes(self) -> int | None:
+        """Other processes that compute on the GPU now; None where it cannot be known."""
+        return self._gpu.other_processes() if self._gpu else None
+
+    def open_meter(self) -> Meter:
+        """The best energy meter of the device.
+
+        Raises:
+            NoEnergySource: with what is missing and what would give it.
+        """
+        return open_gpu_meter(str(self._properties.uuid)) if self.is_cuda else open_cpu_meter()
+
+    def synchronize(self) -> None:
+        """Wait for everything that was launched."""
+        if self.is_cuda:
+            torch.cuda.synchronize()
+
+    def release(self) -> None:
+        """Give cached memory back, so that the next point starts with all of it."""
+        if self.is_cuda:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+
+    def peak_memory_bytes(self) -> int | None:
+        """Peak of torch's allocations since `release`; None on a CPU, where torch does not count them."""
+        return torch.cuda.max_memory_allocated() if self.is_cuda else None
+
+
+def _cpu_name() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory_bytes() -> int | None:
+    for line in Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else ():
+        if line.startswith("MemTotal"):
+            return int(line.split()[1]) * 1024
+    return None

@@ -1,0 +1,146 @@
+"""How a phase is executed: eagerly, as a replayed CUDA graph, or through torch.compile.
+
+A workload states its phases as plain callables on one `TrainingStep`; this module wraps them so that one call is one
+iteration with nothing else inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from flopray.errors import Unsupported
+
+Work = Callable[[], object]
+
+
+class TrainingStep:
+    """A module, its input and an upstream gradient, and the phases of one training step over them.
+
+    Every iteration does the same work on the same numbers: the upstream gradient is fixed, and AdamW runs with a
+    learning rate of zero, which costs what any other rate costs and leaves the weights as they are. With a rate above
+    zero a hundred thousand repeats would drive the activations into saturation, and chips draw less power on zeros.
+    """
+
+    def __init__(self, module: torch.nn.Module, x: torch.Tensor, gradient: torch.Tensor, *, execution: str) -> None:
+        if execution == "compile":
+            # Code compiled for another shape must not linger: past a limit torch would fall back to dynamic shapes.
+            torch._dynamo.reset()  # type: ignore[attr-defined]
+        self.module = torch.compile(module, dynamic=False) if execution == "compile" else module
+        self.x, self.gradient = x, gradient
+        self.parameters = list(module.parameters())
+        # In fp16 a smaller epsilon lets the quotient overflow where the second moment rounds to zero.
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=0.0, eps=1e-3, capturable=execution == "graph" and x.device.type == "cuda"
+        )
+        self.step = torch.compile(self.optimizer.step, dynamic=False) if execution == "compile" else self.optimizer.step
+
+    def forward(self) -> torch.Tensor:
+        """The pass of a training step: with grad, so activations are kept."""
+        return self.module(self.x)
+
+    def backward(self, y: torch.Tensor, *, retain: bool = True) -> tuple[torch.Tensor, ...]:
+        """Gradients of every parameter from a graph that is kept, with no accumulation into `.grad`."""
+        return torch.autograd.grad(y, self.parameters, grad_outputs=self.gradient, retain_graph=retain)
+
+    def forward_backward(self) -> None:
+        """Both passes, the graph freed."""
+        self.backward(self.forward(), retain=False)
+
+    def fill_gradients(self) -> None:
+        """Set `.grad` as a backward pass would, for a step of the optimizer alone."""
+        for parameter, gradient in zip(self.parameters, self.backward(self.forward(), retain=False), strict=True):
+            parameter.grad = gradient
+
+    def train_step(self) -> None:
+        """Zero the gradients, forward, backward into `.grad`, AdamW."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.forward().backward(self.gradient)
+        self.step()
+
+
+def phase_work(step: TrainingStep, phase: str, execution: str) -> Work:
+    """One iteration of a phase, ready to be repeated.
+
+    Args:
+        step: the training step.
+        phase: one of `flopray.records.PHASES`.
+        execution: one of `flopray.records.EXECUTIONS`.
+
+    Returns:
+        A callable without arguments; its return value is to be ignored.
+
+    Raises:
+        Unsupported: CUDA graphs without CUDA, or work that cannot be captured or compiled.
+    """
+    if execution == "graph":
+        if step.x.device.type != "cuda":
+            raise Unsupported("execution graph needs a CUDA device; use --execution eager or compile on a CPU")
+        return _graphed(step, phase)
+    if execution == "compile":
+        # A retained graph is walked again: its buffers must not be given away to the first backward pass.
+        torch._functorch.config.donated_buffer = False  # type: ignore[attr-defined]
+    return _eager(step, phase)
+
+
+def _eager(step: TrainingStep, phase: str) -> Work:
+    if phase == "backward":
+        y = step.forward()
+        return lambda: step.backward(y)
+    if phase == "optimizer_step":
+        step.fill_gradients()
+        return step.step
+    return {"forward": step.forward, "forward_backward": step.forward_backward, "train_step": step.train_step}[phase]
+
+
+def _graphed(step: TrainingStep, phase: str) -> Work:
+    """Capture a phase into a CUDA graph, following https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        if phase == "optimizer_step":
+            step.fill_gradients()
+        warm = _eager(step, phase)
+        for _ in range(3):
+            warm()
+    torch.cuda.current_stream().wait_stream(stream)
+    del warm
+    graph = torch.cuda.CUDAGraph()
+    try:
+        if phase == "backward":
+            return _graphed_backward(step, graph, stream)
+        if phase == "train_step":
+            step.optimizer.zero_grad(set_to_none=True)
+        body = step.step if phase == "optimizer_step" else getattr(step, phase)
+        with torch.cuda.graph(graph, stream=stream):
+            kept = body()
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise Unsupported(
+            f"phase {phase} cannot be captured into a CUDA graph: {str(error).splitlines()[0]}"
+        ) from error
+    return _Replay(graph, kept)
+
+
+def _graphed_backward(step: TrainingStep, graph: torch.cuda.CUDAGraph, stream: torch.cuda.Stream) -> Work:
+    """Capture forward and backward apart: autograd runs backward on the stream of forward, which must be capturing."""
+    forward_graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(forward_graph, stream=stream):
+        y = step.forward()
+    with torch.cuda.graph(graph, pool=forward_graph.pool(), stream=stream):
+        gradients = step.backward(y, retain=False)
+    forward_graph.replay()  # fills the activations once; the backward graph only reads them
+    torch.cuda.synchronize()
+    return _Replay(graph, (forward_graph, y, gradients))
+
+
+class _Replay:
+    """A captured graph; holds whatever must outlive the capture."""
+
+    def __init__(self, graph: torch.cuda.CUDAGraph, kept: object) -> None:
+        self._graph, self._kept = graph, kept
+
+    def __call__(self) -> None:
+        self._graph.replay()

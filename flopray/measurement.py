@@ -1,0 +1,181 @@
+"""One phase of one point, measured: the record's time, energy and state columns."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import Any
+
+from flopray.device import Device
+from flopray.energy.estimator import EnergyEstimate, estimate_energy
+from flopray.energy.meter import Meter
+from flopray.energy.poller import Poller
+from flopray.errors import MeasurementError, WindowTooShort
+from flopray.execution import Work
+from flopray.laps import laps_for
+from flopray.records import Status
+from flopray.settings import MeasureSettings
+from flopray.statistics import batch_mean
+from flopray.window import Window, run_window, warm_up
+
+#: Time alone needs a window over which the clocks can show that they move.
+_MIN_TIME_WINDOW_S = 0.25
+#: How often the stopping rule is worked out; between these moments a lap costs the launching thread nothing.
+_CHECK_EVERY_S = 0.04
+
+
+def measure_phase(
+    work: Work,
+    device: Device,
+    meter: Meter | None,
+    settings: MeasureSettings,
+    *,
+    tick_period_s: float | None = None,
+) -> dict[str, Any]:
+    """Measure one phase.
+
+    Args:
+        work: one iteration.
+        device: where it runs.
+        meter: energy meter, or None to measure time alone (the caller says why in `energy_status`).
+        settings: target error and cap.
+        tick_period_s: the meter's period as measured on this device.
+
+    Returns:
+        Columns of `flopray.records.PhaseRecord` for time, energy and the state at both ends. An energy that could not
+        be had leaves its columns out and says why in `energy_status` and `energy_reason`.
+
+    Raises:
+        Exception: whatever the work raises, such as running out of memory.
+    """
+    before = device.state()
+    laps = laps_for(device.torch_name)
+    warmup = warm_up(work, laps)
+    at_end: list[Any] = []
+    with ExitStack() as stack:
+        ticks = stack.enter_context(_WindowTicks(meter, tick_period_s)) if meter else None
+        window = run_window(
+            work,
+            laps,
+            iteration_s=warmup.iteration_s,
+            max_seconds=settings.max_seconds,
+            enough=_StoppingRule(settings, ticks),
+            before_end=lambda: at_end.append((device.state(), device.other_processes())),
+        )
+        device.synchronize()
+        energy = _energy_columns(ticks, window, settings) if ticks else {}
+    after, others = at_end[0]
+    time_mean = batch_mean(window.iteration_times_s)
+    return {
+        "time_s": time_mean.value,
+        "time_rel_error": time_mean.rel_error if time_mean.rel_error < float("inf") else None,
+        "time_iterations": window.iterations,
+        "time_clock": laps.clock,
+        "time_converged": time_mean.rel_error <= settings.target_error,
+        "warmup_s": warmup.seconds,
+        "warmup_iterations": warmup.iterations,
+        "window_s": window.end_s - window.start_s,
+        "target_error": settings.target_error,
+        "max_seconds": settings.max_seconds,
+        "memory_peak_bytes": device.peak_memory_bytes(),
+        "other_processes": others,
+        **_state_columns(before, "start"),
+        **_state_columns(after, "end"),
+        **energy,
+    }
+
+
+class _WindowTicks:
+    """The ticks of a meter while a window lasts, and the energy they give."""
+
+    def __init__(self, meter: Meter, tick_period_s: float | None) -> None:
+        self.meter, self._tick_period_s = meter, tick_period_s
+        self._poller = Poller(meter, tick_period_s=tick_period_s)
+
+    def __enter__(self) -> _WindowTicks:
+        self._poller.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Ends the thread without raising: a meter that failed has said so where its readings were asked for.
+        self._poller.__exit__()
+
+    @property
+    def count(self) -> int:
+        """Ticks so far; costs nothing."""
+        return self._poller.ticks
+
+    def estimate(self, window: Window) -> EnergyEstimate:
+        """Energy of one iteration; raises `WindowTooShort` or `MeterError`."""
+        mean = batch_mean(window.iteration_times_s)
+        return estimate_energy(
+            self._poller.readings(),
+            load_start_s=window.start_s,
+            load_end_s=window.end_s,
+            time_per_iteration_s=mean.value,
+            time_rel_error=mean.rel_error,
+            tick_period_s=self._tick_period_s,
+            settle_s=self.meter.settle_s,
+            quantum_j=self.meter.quantum_j,
+            power_noise_rel=self.meter.power_noise_rel,
+            meter_rel_error=self.meter.rel_error,
+        )
+
+
+class _StoppingRule:
+    """Says when time, and energy where there is a meter, are inside the target error."""
+
+    def __init__(self, settings: MeasureSettings, ticks: _WindowTicks | None) -> None:
+        self._target, self._ticks = settings.target_error, ticks
+        self._next_check = 0.0
+        self._judged_ticks = 0
+
+    def __call__(self, window: Window) -> bool:
+        now = time.perf_counter()
+        if now < self._next_check or not window.lap_times_s or now - window.start_s < _MIN_TIME_WINDOW_S:
+            return False
+        self._next_check = now + _CHECK_EVERY_S
+        if batch_mean(window.iteration_times_s).rel_error > self._target:
+            return False
+        return self._ticks is None or self._energy_is_enough(self._ticks, window)
+
+    def _energy_is_enough(self, ticks: _WindowTicks, window: Window) -> bool:
+        if ticks.count == self._judged_ticks:
+            return False  # nothing new to judge by
+        self._judged_ticks = ticks.count
+        try:
+            return ticks.estimate(window).energy_rel_error <= self._target
+        except WindowTooShort:
+            return False
+        except MeasurementError:
+            return True  # the meter broke: going on would measure nothing more
+
+
+def _energy_columns(ticks: _WindowTicks, window: Window, settings: MeasureSettings) -> dict[str, Any]:
+    source = {"energy_source": ticks.meter.source}
+    try:
+        estimate = ticks.estimate(window)
+    except MeasurementError as error:
+        return source | {"energy_status": str(Status.FAILED), "energy_reason": str(error)}
+    return source | {
+        "energy_status": str(Status.OK),
+        "energy_j": estimate.energy_j,
+        "energy_rel_error": estimate.energy_rel_error,
+        "energy_converged": estimate.energy_rel_error <= settings.target_error,
+        "energy_window_s": estimate.window_s,
+        "energy_ticks": estimate.ticks,
+        "energy_tick_period_s": estimate.tick_period_s,
+        "power_w": estimate.power_w,
+        "power_drift_rel": estimate.drift_rel,
+    }
+
+
+def _state_columns(state: Any | None, end: str) -> dict[str, Any]:
+    if state is None:
+        return {}
+    return {
+        f"temperature_{end}_c": state.temperature_c,
+        f"sm_clock_{end}_hz": state.sm_clock_hz,
+        f"memory_clock_{end}_hz": state.memory_clock_hz,
+        f"throttle_{end}": state.throttle,
+    }

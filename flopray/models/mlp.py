@@ -1,0 +1,105 @@
+"""The feature-first MLP: n square layers without bias, each `sigmoid(W @ x)`, and its closed-form FLOPs.
+
+Shapes: x (d, m), every W (d, d), output (d, m), for n layers of width d on m tokens.
+
+Convention of the closed forms: a matrix product of (a, b) by (b, c) is 2abc FLOPs (one multiply and one add a term), an
+activation is one FLOP an element forward and one backward, and the input needs no gradient. These are the formulas of
+flopmetrics (https://github.com/jmetrikat/flopmetrics):
+
+    forward    GEMM 2 n d^2 m                      activation n d m
+    backward   GEMM (n-1) 4 d^2 m + 2 d^2 m        activation (n-1) 2 d m + d m
+
+The optimizer is AdamW as https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html writes it, counted by
+`ADAMW_FLOPS`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flopray.records import TrialSpec
+
+if TYPE_CHECKING:
+    import torch
+
+#: FLOPs of AdamW for one parameter, every operation (also square root and division) as one: weight decay 2 (multiply,
+#: subtract), first moment 3, second moment 4, both bias corrections 2, square root and epsilon 2, update 3 (multiply,
+#: divide, subtract). Source: the algorithm box of the page above.
+ADAMW_FLOPS = 16
+
+CONVENTION = "2 FLOPs a multiply-add; 1 an activation element; AdamW 16 a parameter; input without gradient"
+
+
+def closed_form(spec: TrialSpec, phase: str) -> dict[str, int]:
+    """FLOPs of one iteration of a phase, by component.
+
+    Args:
+        spec: an MLP's specification.
+        phase: one of `flopray.records.PHASES`.
+
+    Returns:
+        `gemm_flops`, `activation_flops` and `optimizer_flops`; their sum is the phase's `model_flops`.
+    """
+    n, d, m = spec.shape().values()
+    forward = {"gemm_flops": 2 * n * d * d * m, "activation_flops": n * d * m, "optimizer_flops": 0}
+    backward = {
+        "gemm_flops": (n - 1) * 4 * d * d * m + 2 * d * d * m,
+        "activation_flops": (n - 1) * 2 * d * m + d * m,
+        "optimizer_flops": 0,
+    }
+    optimizer = {"gemm_flops": 0, "activation_flops": 0, "optimizer_flops": ADAMW_FLOPS * parameters(spec)}
+    parts = {
+        "forward": (forward,),
+        "backward": (backward,),
+        "forward_backward": (forward, backward),
+        "optimizer_step": (optimizer,),
+        "train_step": (forward, backward, optimizer),
+    }[phase]
+    return {name: sum(part[name] for part in parts) for name in forward}
+
+
+def parameters(spec: TrialSpec) -> int:
+    """Number of parameters: n d^2."""
+    n, d, _ = spec.shape().values()
+    return n * d**2
+
+
+def build(spec: TrialSpec, *, device: str, dtype: torch.dtype, seed: int) -> tuple[torch.nn.Module, torch.Tensor]:
+    """The module and its input, made on the device from a fixed seed.
+
+    Args:
+        spec: an MLP's specification.
+        device: a torch device; `meta` makes shapes without memory.
+        dtype: type of weights and input.
+        seed: of the device's generator; the same seed gives the same numbers on the same device.
+
+    Returns:
+        The module, and x of shape (width, tokens), which needs no gradient.
+    """
+    import torch
+
+    n, d, m = spec.shape().values()
+    generator = None if device == "meta" else torch.Generator(device=device).manual_seed(seed)
+    # Entries of about 1/sqrt(d) keep the sigmoids out of saturation, so that gradients are ordinary numbers: chips draw
+    # less power on zeros.
+    weights = [torch.randn(d, d, device=device, dtype=dtype, generator=generator).div_(d**0.5) for _ in range(n)]
+    x = torch.randn(d, m, device=device, dtype=dtype, generator=generator)
+    return _module(weights), x
+
+
+def _module(weights: list[torch.Tensor]) -> torch.nn.Module:
+    import torch
+
+    class FeatureFirstMLP(torch.nn.Module):
+        """x (d, m) -> sigmoid(W_n @ ... sigmoid(W_1 @ x)) (d, m)."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = torch.nn.ParameterList([torch.nn.Parameter(w) for w in weights])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for weight in self.weights:
+                x = torch.sigmoid(weight @ x)
+            return x
+
+    return FeatureFirstMLP()

@@ -1,0 +1,85 @@
+"""The actor between trials and the driver: trials push what they measured, the driver drains it into the journal.
+
+It lets the driver be the only writer of a run wherever it runs (in the cluster, or outside through `ray://`), tells
+trials which points are finished already, and counts attempts, so that a point that kills its actor is tried twice and
+then recorded as failed instead of taking its neighbours along.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+
+from flopray.records import PhaseRecord
+
+#: A point that took its process down this often is recorded as failed.
+MAX_ATTEMPTS = 2
+
+
+@dataclass(frozen=True)
+class Events:
+    """What happened since the last drain.
+
+    Attributes:
+        points: the records of each finished point.
+        working_on: label of the current point by actor; only actors that began one.
+        notices: lines for the terminal.
+    """
+
+    points: list[list[PhaseRecord]] = field(default_factory=list)
+    working_on: dict[str, str] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+
+
+@ray.remote(num_cpus=0)
+class Recorder:
+    """Holds finished points until the driver has them. Its name in the dashboard is that of the sweep."""
+
+    def __init__(self, name: str, finished: set[str]) -> None:
+        self._name, self._finished = name, set(finished)
+        self._attempts: dict[str, int] = {}
+        self._events = Events()
+
+    def __repr__(self) -> str:
+        """The dashboard's name of the actor."""
+        return f"sweep {self._name}"
+
+    def begin(self, trial_id: str, label: str, actor: str) -> int | None:
+        """Ask to measure a point: the number of this attempt, or None when the point is finished already."""
+        if trial_id in self._finished:
+            return None
+        self._attempts[trial_id] = self._attempts.get(trial_id, 0) + 1
+        self._events.working_on[actor] = label
+        return self._attempts[trial_id]
+
+    def push(self, records: list[PhaseRecord]) -> None:
+        """Hand over a finished point; a second one of the same id is dropped."""
+        if records[0].trial_id not in self._finished:
+            self._finished.add(records[0].trial_id)
+            self._events.points.append(records)
+
+    def notice(self, line: str) -> None:
+        """Hand over a line for the terminal."""
+        if line not in self._events.notices:
+            self._events.notices.append(line)
+
+    def drain(self) -> Events:
+        """Everything since the last drain."""
+        events, self._events = self._events, Events()
+        return events
+
+
+def start_recorder(run: str, finished: set[str], *, actor_name: str) -> Any:
+    """Start the recorder of a sweep under a name that its trials look up.
+
+    Args:
+        run: name of the run.
+        finished: trial ids that need no measuring.
+        actor_name: unique in the namespace.
+
+    Returns:
+        The actor's handle.
+    """
+    return Recorder.options(name=actor_name).remote(run, finished)  # type: ignore[attr-defined]

@@ -1,0 +1,135 @@
+"""The order of a run: check the input, reach the cluster, make or open the folder, sweep, summarise, draw."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from flopray.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED, default_name, refuse_with_resume, sweep_from
+from flopray.cluster import Cluster, choose_devices, connected
+from flopray.definition import Sweep
+from flopray.errors import InputError, RunError, RunExists, RunFinished
+from flopray.manifests import check_name
+from flopray.progress import Progress
+from flopray.records import Status
+from flopray.store import RunFolder
+from flopray.summary import print_plan, print_summary, summarise
+
+if TYPE_CHECKING:
+    from flopray.cli import Script
+
+
+def run(script: Script, args: argparse.Namespace, console: Console) -> int:
+    """Carry out a command line; returns the exit code.
+
+    Raises:
+        FloprayError: with the one line that ends the command.
+    """
+    if args.resume:
+        return _resume(script, args, console)
+    if args.retry_failed:
+        raise InputError("--retry-failed goes with --resume RUN")
+    name, storage = args.name if args.name is not None else default_name(script), Path(args.storage or "results")
+    _check_new(storage, name)
+    # The flags are checked on a stand-in device before Ray starts; the real devices are known only after it did.
+    sweep_from(script, args, args.accelerators or ["CPU"], cores=1)
+    if args.accelerators is not None and not args.accelerators:
+        raise InputError("--accelerators needs at least one type")
+    with connected(args.address) as cluster:
+        slots = choose_devices(cluster, args.accelerators)
+        sweep = sweep_from(script, args, list(slots), cores=cluster.cores)
+        if args.dry_run:
+            print_plan(console, sweep, slots)
+            return 0
+        _say_where(console, cluster)
+        folder = RunFolder.create(storage, name, sweep.to_manifest(name, _versions()))
+        return _measure(script, args, console, sweep, folder, slots)
+
+
+def _check_new(storage: Path, name: str) -> None:
+    """Refuse before Ray starts what `RunFolder.create` would refuse after."""
+    check_name(name)
+    if (storage / name).exists():
+        raise RunExists(
+            f"run {storage / name} exists: go on with it by --resume {storage / name}, or choose another --name"
+        )
+    existing = next(folder for folder in (storage.absolute(), *storage.absolute().parents) if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise RunError(f"--storage {storage}: cannot write to {existing}; choose a folder you may write")
+
+
+def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
+    refuse_with_resume(script, args)
+    folder = RunFolder.open(args.resume)
+    sweep = Sweep.from_manifest(folder.manifest)
+    if sweep.workload != script.workload:
+        raise InputError(f"run {folder.path} is a sweep of the {sweep.workload}: resume it with that script")
+    finished = _finished(folder, retry_failed=args.retry_failed)
+    left = (sweep.samples or sweep.grid_size) - len(finished)
+    if left <= 0:
+        raise RunFinished(f"run {folder.path} is finished: all of its {len(finished)} points are in the journal")
+    with connected(args.address) as cluster:
+        slots = choose_devices(cluster, list(sweep.axes["device_type"]))
+        if args.dry_run:
+            print_plan(console, sweep, slots, finished=finished)
+            return 0
+        _say_where(console, cluster)
+        console.print(f"resuming {folder.path}: {left} points are left", highlight=False)
+        return _measure(script, args, console, sweep, folder, slots)
+
+
+def _finished(folder: RunFolder, *, retry_failed: bool) -> dict[str, str]:
+    finished = folder.finished()
+    return {k: v for k, v in finished.items() if v != Status.FAILED} if retry_failed else finished
+
+
+def _measure(
+    script: Script,
+    args: argparse.Namespace,
+    console: Console,
+    sweep: Sweep,
+    folder: RunFolder,
+    slots: Mapping[str, int],
+) -> int:
+    from flopray.sweep import run_sweep
+
+    finished = _finished(folder, retry_failed=args.retry_failed)
+    total = sweep.samples or sweep.grid_size
+    try:
+        with Progress(console, total=total, finished=len(finished)) as progress:
+            run_sweep(sweep, folder, slots, progress, finished=finished, supersede=args.retry_failed)
+    except KeyboardInterrupt:
+        command = f"python {shlex.quote(sys.argv[0])} --resume {shlex.quote(str(folder.path))}"
+        address = f" --address {shlex.quote(args.address)}" if args.address else ""
+        console.print(
+            f"interrupted; every finished point is in the journal. Go on with:\n  {command}{address}", highlight=False
+        )
+        return EXIT_INTERRUPTED
+    folder.compact()
+    frame = folder.load()
+    summary = summarise(frame, progress.measured_fraction)
+    folder.write_summary(summary)
+    if not args.no_plots:
+        script.draw(folder.path, console)
+    print_summary(console, folder, frame, summary)
+    return 0 if summary["points_not_ok"] == 0 else EXIT_SOME_FAILED
+
+
+def _say_where(console: Console, cluster: Cluster) -> None:
+    if not cluster.dashboard_url:
+        return
+    login = " (log in with the token that `ray get-auth-token` prints)" if cluster.local else ""
+    console.print(f"Ray dashboard: http://{cluster.dashboard_url}{login}", highlight=False, soft_wrap=True)
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {"python": sys.version.split()[0], **{name: version(name) for name in ("ray", "torch")}}

@@ -1,0 +1,96 @@
+"""How points are measured: what a run's manifest keeps so that a resume measures the rest the same way."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from flopray.errors import InputError
+from flopray.records import INSTRUMENTS, PHASES, TrialSpec
+
+#: The parts of a training step and the whole, so that the parts can be checked against the whole.
+DEFAULT_PHASES = ("forward", "backward", "optimizer_step", "train_step")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureSettings:
+    """What to measure at every point and how precisely.
+
+    Attributes:
+        phases: phases of the training step, in the order they are measured.
+        instruments: `time`, or `time` and `energy`.
+        target_error: relative half width of the 95 % interval that ends a window (0.01 is 1 %).
+        max_seconds: cap on one phase's window.
+        seed: of weights and inputs.
+        sentinel_every_s: seconds between measurements of the sentinel point; 0 measures none.
+        cooldown_c: wait before each point until the GPU is at most this warm; None does not wait.
+
+    Raises:
+        InputError: a value that cannot be; the message names the flag.
+    """
+
+    phases: tuple[str, ...] = DEFAULT_PHASES
+    instruments: tuple[str, ...] = INSTRUMENTS
+    target_error: float = 0.01
+    max_seconds: float = 3.0
+    seed: int = 0
+    sentinel_every_s: float = 120.0
+    cooldown_c: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_names("--phases", self.phases, PHASES)
+        _check_names("--instruments", self.instruments, INSTRUMENTS)
+        if "time" not in self.instruments:
+            raise InputError("--instruments must include time: energy per iteration is power times time")
+        if not 0 < self.target_error < 1:
+            raise InputError(f"--target-error must lie between 0 and 1 (0.01 is 1 %), got {self.target_error:g}")
+        if not (math.isfinite(self.max_seconds) and self.max_seconds > 0):
+            raise InputError(f"--max-seconds must be a positive number of seconds, got {self.max_seconds:g}")
+        if not (math.isfinite(self.sentinel_every_s) and self.sentinel_every_s >= 0):
+            raise InputError(f"--sentinel-every must be 0 or more seconds, got {self.sentinel_every_s:g}")
+        if not 0 <= self.seed < 2**31:
+            raise InputError(f"--seed must be between 0 and 2147483647, got {self.seed}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready fields."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> MeasureSettings:
+        """The inverse of `to_dict`.
+
+        Raises:
+            InputError: a field is missing its meaning in this version.
+        """
+        unknown = sorted(set(fields) - {f.name for f in dataclasses.fields(cls)})
+        if unknown:
+            raise InputError(f"the run's manifest has a setting {unknown[0]!r} that this flopray does not know")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+
+def _check_names(flag: str, given: tuple[str, ...], known: tuple[str, ...]) -> None:
+    if not given:
+        raise InputError(f"{flag} needs at least one of: {', '.join(known)}")
+    for name in given:
+        if name not in known:
+            raise InputError(f"{flag}: unknown {name!r}, choose from {', '.join(known)}")
+    if len(set(given)) != len(given):
+        raise InputError(f"{flag}: a name stands there twice")
+
+
+def predict_point_seconds(settings: MeasureSettings, spec: TrialSpec, *, has_energy: bool) -> float:
+    """A rough guess of what a point will take, for sizing trials and for `--dry-run`; never used as a result.
+
+    Args:
+        settings: how it is measured.
+        spec: the point.
+        has_energy: whether the device has an energy source, whose ticks set the shortest useful window.
+
+    Returns:
+        Seconds of device time, building and warming up included.
+    """
+    window_s = min(settings.max_seconds, 0.9 if has_energy and "energy" in settings.instruments else 0.5)
+    build_s = {"eager": 0.1, "graph": 0.3, "compile": 15.0}[spec.execution]
+    return len(settings.phases) * (window_s + 0.1 + build_s)

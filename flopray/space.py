@@ -1,0 +1,156 @@
+"""From a grid to points, and from points to the slabs that Tune schedules.
+
+A slab is one Tune trial: neighbouring points of one device type, precision and execution, as many as make the trial
+last well above an actor's start. Scheduling a trial costs Tune 14 to 60 ms and keeps its state in the driver, so a
+point each would not scale; a slab of everything would leave other devices idle.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from flopray.errors import InputError
+from flopray.records import TrialSpec
+
+#: A trial should last at least about three times an actor's start (up to 10 s with a CUDA context), and rather less
+#: than a person is willing to lose.
+TRIAL_SECONDS = (20.0, 120.0)
+#: More trials than this cost Tune's driver more than they bring.
+MAX_TRIALS = 1000
+#: Trials a device should get at least, where points are long enough, so that devices finish together.
+_TRIALS_PER_SLOT = 4
+
+
+def parse_values(flag: str, texts: Sequence[str]) -> tuple[int, ...]:
+    """Grid values from the command line: whole numbers, and ranges `first:last:step` that include their last value.
+
+    Args:
+        flag: the flag's name, for the message.
+        texts: words as given, such as `["2", "4", "128:2048:128"]`.
+
+    Returns:
+        The values in the order given.
+
+    Raises:
+        InputError: not a whole number, below 1, a range that is empty, or a value that stands there twice.
+    """
+    values: list[int] = []
+    for text in texts:
+        parts = text.split(":")
+        if len(parts) == 1:
+            values.append(_whole(flag, text))
+        elif len(parts) == 3:
+            first, last, step = (_whole(flag, part) for part in parts)
+            if last < first:
+                raise InputError(f"{flag} {text}: the range is empty, its last value is below its first")
+            values.extend(range(first, last + 1, step))
+        else:
+            raise InputError(f"{flag} {text}: write a whole number or a range first:last:step, such as 128:2048:128")
+        if len(values) > 1_000_000:
+            raise InputError(f"{flag}: more than a million values")
+    if not values:
+        raise InputError(f"{flag} needs at least one value")
+    seen: set[int] = set()
+    for value in values:
+        if value in seen:
+            raise InputError(f"{flag}: the value {value} stands there twice")
+        seen.add(value)
+    return tuple(values)
+
+
+def _whole(flag: str, text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise InputError(f"{flag}: {text!r} is not a whole number") from None
+    if value < 1:
+        raise InputError(f"{flag}: {value} is below 1")
+    return value
+
+
+def grid(workload: str, axes: Mapping[str, Sequence[Any]]) -> list[TrialSpec]:
+    """Every combination of the axes as points, the last axis fastest.
+
+    Args:
+        workload: as in `TrialSpec`.
+        axes: values by the name of `TrialSpec`'s fields.
+
+    Returns:
+        The points; as many as the product of the axes' lengths.
+
+    Raises:
+        SpecError: a combination that is no point.
+    """
+    names = list(axes)
+    return [
+        TrialSpec(workload=workload, **dict(zip(names, values, strict=True)))
+        for values in itertools.product(*axes.values())
+    ]
+
+
+def slabs(
+    points: Sequence[TrialSpec],
+    *,
+    seconds: Callable[[TrialSpec], float],
+    slots: Mapping[str, int],
+    seed: int,
+    points_per_trial: int | None = None,
+) -> list[list[TrialSpec]]:
+    """Pack points into trials.
+
+    Args:
+        points: what is left to measure, in grid order (neighbours next to one another).
+        seconds: predicted device time of a point.
+        slots: devices by type, which bounds how far work is split.
+        seed: of both shuffles; the same seed and points give the same slabs.
+        points_per_trial: fixed number of points, instead of one from the prediction.
+
+    Returns:
+        Slabs in a shuffled order with their points shuffled too, so that heat and drift do not follow an axis.
+    """
+    order = random.Random(seed)
+    packed: list[list[TrialSpec]] = []
+    by_kind: dict[tuple[str, str, str], list[TrialSpec]] = {}
+    for point in points:
+        by_kind.setdefault((point.device_type, point.precision, point.execution), []).append(point)
+    totals: dict[str, float] = {}
+    for point in points:
+        totals[point.device_type] = totals.get(point.device_type, 0.0) + seconds(point)
+    for (device_type, _, _), group in by_kind.items():
+        share = totals[device_type] / (_TRIALS_PER_SLOT * max(1, slots.get(device_type, 1)))
+        target = min(max(share, TRIAL_SECONDS[0]), max(TRIAL_SECONDS[1], sum(totals.values()) / MAX_TRIALS))
+        packed.extend(_pack(group, seconds, target, points_per_trial))
+    for slab in packed:
+        order.shuffle(slab)
+    order.shuffle(packed)
+    return packed
+
+
+def _pack(
+    group: Sequence[TrialSpec], seconds: Callable[[TrialSpec], float], target_s: float, fixed: int | None
+) -> list[list[TrialSpec]]:
+    """Cut a run of neighbours into pieces of about the target's length."""
+    pieces: list[list[TrialSpec]] = [[]]
+    filled_s = 0.0
+    for point in group:
+        full = len(pieces[-1]) >= fixed if fixed else pieces[-1] and filled_s + seconds(point) > target_s
+        if full:
+            pieces.append([])
+            filled_s = 0.0
+        pieces[-1].append(point)
+        filled_s += seconds(point)
+    return pieces
+
+
+def sentinel_of(points: Sequence[TrialSpec]) -> dict[str, TrialSpec]:
+    """The point to re-measure on each device type: the middle one of the grid's order.
+
+    A middle point is neither so small that it only measures launches nor so large that it costs a minute.
+    """
+    by_type: dict[str, list[TrialSpec]] = {}
+    for point in points:
+        by_type.setdefault(point.device_type, []).append(point)
+    return {device_type: group[len(group) // 2] for device_type, group in by_type.items()}

@@ -1,0 +1,136 @@
+"""What a person reads before a sweep (the plan) and after it (the summary)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flopray.definition import Sweep
+from flopray.records import Status
+from flopray.settings import predict_point_seconds
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from flopray.store import RunFolder
+
+#: Bytes of journal and Parquet for one phase, measured on runs with every column filled.
+_BYTES_A_PHASE = 2500
+_BEST_AND_WORST = (("flops_per_s", "FLOP/s"), ("flops_per_j", "FLOPs/J"))
+
+
+def print_plan(
+    console: Console, sweep: Sweep, slots: Mapping[str, int], *, finished: Mapping[str, str] | None = None
+) -> None:
+    """Print what a sweep would do: points, trials, time and disk for each device type.
+
+    Args:
+        console: where to.
+        sweep: the sweep.
+        slots: devices by type.
+        finished: points that are measured already.
+    """
+    from flopray.sweep import plan
+
+    table = Table("device type", "devices", "points", "trials", "predicted time", "disk", title=f"{sweep.search} sweep")
+    todo = [point for point in sweep.points() if point.trial_id not in (finished or {})]
+    for device_type, count in slots.items():
+        on_type = [point for point in todo if point.device_type == device_type]
+        has_energy = device_type != "CPU"
+        trials = len(plan(sweep, on_type, {device_type: count}, has_energy=has_energy))
+        points = len(on_type)
+        seconds = sum(predict_point_seconds(sweep.settings, point, has_energy=has_energy) for point in on_type)
+        if sweep.samples is not None:
+            seconds *= sweep.samples / max(1, points)
+            points = trials = sweep.samples
+        size = points * len(sweep.settings.phases) * _BYTES_A_PHASE
+        table.add_row(device_type, str(count), str(points), str(trials), duration(seconds / count), prefixed(size, "B"))
+    console.print(table)
+    console.print("dry run: nothing was started and nothing was written", highlight=False)
+
+
+def summarise(frame: pd.DataFrame, measured_fraction: float | None) -> dict[str, Any]:
+    """Totals of a run, as `summary.json` keeps them.
+
+    Args:
+        frame: all records of the run.
+        measured_fraction: share of device time since start-up that lay in measured windows, in this session.
+
+    Returns:
+        JSON-ready counts; what was not measured is None.
+    """
+    points = frame.groupby("trial_id")["status"].agg(lambda column: bool((column == Status.OK).all()))
+    findings = frame["findings"].explode().dropna()
+    return {
+        "points": int(points.size),
+        "points_not_ok": int((~points).sum()),
+        "rows": len(frame),
+        "rows_by_status": {str(k): int(v) for k, v in frame["status"].value_counts().items()},
+        "rows_with_energy": int(frame["energy_j"].notna().sum()),
+        "rows_converged": int(frame["time_converged"].fillna(False).sum()),
+        "findings": {str(k): int(v) for k, v in findings.value_counts().items()},
+        "measured_fraction": measured_fraction,
+    }
+
+
+def print_summary(console: Console, folder: RunFolder, frame: pd.DataFrame, summary: Mapping[str, Any]) -> None:
+    """Print best and worst points, totals and where the files are."""
+    table = Table("phase", "metric", "best", "at", "worst", "at ", title=f"run {folder.name}")
+    for phase in frame["phase"].drop_duplicates():
+        for column, unit in _BEST_AND_WORST:
+            rows = frame[(frame["phase"] == phase) & frame[column].notna()]
+            if len(rows):
+                best, worst = rows.loc[rows[column].idxmax()], rows.loc[rows[column].idxmin()]
+                table.add_row(
+                    phase,
+                    unit,
+                    prefixed(best[column], unit),
+                    _point(best),
+                    prefixed(worst[column], unit),
+                    _point(worst),
+                )
+    if table.row_count:
+        console.print(table)
+    counts = ", ".join(f"{count} {status}" for status, count in summary["rows_by_status"].items())
+    console.print(f"{summary['points']} points, {summary['rows']} rows: {counts}", highlight=False)
+    fraction = summary["measured_fraction"]
+    measured = "" if fraction is None else f"; {fraction:.0%} of device time lay in measured windows"
+    reached = f"{summary['rows_converged']} rows reached the target error"
+    console.print(f"{reached}, {summary['rows_with_energy']} have energy{measured}", highlight=False)
+    for code, count in summary["findings"].items():
+        console.print(f"audit: {count} x {code}", highlight=False)
+    _print_failures(console, frame)
+    console.print(f"records  {folder.records_path}\nplots    {folder.plots_path}", highlight=False, soft_wrap=True)
+    console.print(f"load     flopray.load_run({str(folder.path)!r})", highlight=False, soft_wrap=True)
+
+
+def _print_failures(console: Console, frame: pd.DataFrame) -> None:
+    failed = frame[frame["status"] != Status.OK]
+    for (status, reason), rows in failed.groupby(["status", "status_reason"], dropna=False):
+        console.print(f"{len(rows)} rows {status}: {reason}", highlight=False, markup=False)
+
+
+def _point(row: Any) -> str:
+    letters = {"n_layers": "n", "width": "d", "tokens": "m"}
+    import pandas as pd
+
+    dims = " ".join(f"{letter}={row[name]}" for name, letter in letters.items() if not pd.isna(row[name]))
+    return f"{dims} {row['precision']}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: `45 s`, `12 min`, `3.4 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def prefixed(value: float, unit: str) -> str:
+    """A number with three digits and an SI prefix: `12.3 TFLOP/s`."""
+    for prefix, scale in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= scale:
+            return f"{value / scale:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}"

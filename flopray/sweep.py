@@ -1,0 +1,228 @@
+"""Runs a sweep: search space -> Tuner, drains what trials measured into the journal, and survives being interrupted."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.search import BasicVariantGenerator, Searcher
+
+from flopray.cluster import NAMESPACE
+from flopray.definition import OBJECTIVES, Sweep
+from flopray.errors import InputError, StorageError
+from flopray.journal import JournalWriter
+from flopray.progress import Progress
+from flopray.recorder import Events, start_recorder
+from flopray.records import PhaseRecord, TrialSpec
+from flopray.settings import predict_point_seconds
+from flopray.space import sentinel_of, slabs
+from flopray.store import RunFolder
+from flopray.trial import PointTrial, failed_records, points_of
+
+_DRAIN_EVERY_S = 0.25
+#: Times Tune restarts a trial whose actor died; the recorder gives up on a point earlier, this bounds broken set-ups.
+_TRIAL_RETRIES = 6
+
+
+def plan(
+    sweep: Sweep, todo: Sequence[TrialSpec], slots: Mapping[str, int], *, has_energy: bool
+) -> list[list[TrialSpec]]:
+    """The slabs of a grid sweep, in the order Tune gets them.
+
+    Args:
+        sweep: the sweep.
+        todo: points that are left.
+        slots: devices by type.
+        has_energy: whether energy will be measured, which sets the windows' length.
+
+    Returns:
+        Lists of points; each is one trial.
+    """
+    return slabs(
+        todo,
+        seconds=lambda point: predict_point_seconds(sweep.settings, point, has_energy=has_energy),
+        slots=slots,
+        seed=sweep.settings.seed,
+        points_per_trial=sweep.points_per_trial,
+    )
+
+
+def run_sweep(
+    sweep: Sweep,
+    folder: RunFolder,
+    slots: Mapping[str, int],
+    progress: Progress,
+    *,
+    finished: Mapping[str, str],
+    supersede: bool = False,
+) -> None:
+    """Measure what the run's journal lacks, on the connected cluster.
+
+    Every finished point is appended to the journal and synced as it comes. An interrupt (KeyboardInterrupt in the main
+    thread) stops the sweep after a last drain and is raised again.
+
+    Args:
+        sweep: the run's sweep.
+        folder: its folder; this takes its lock.
+        slots: devices by type.
+        progress: where to show what happens.
+        finished: trial ids that need no measuring, with their status.
+        supersede: whether a point that is in the journal already may be replaced (to try failed points again).
+
+    Raises:
+        RunLocked: another process writes this run.
+        StorageError: the journal cannot be written; the sweep is stopped.
+        KeyboardInterrupt: after the journal is safe.
+    """
+    with folder.writer() as journal:
+        recorder_name = f"flopray:{folder.name}:{uuid.uuid4().hex[:8]}"
+        recorder = start_recorder(folder.name, set(finished), actor_name=recorder_name)
+        drain = _Drain(recorder, journal, progress, supersede=supersede)
+        shared = sweep_config(sweep, folder.name, recorder_name)
+        tuner = _tuner(sweep, folder, slots, shared, finished)
+        try:
+            with drain:
+                results = tuner.fit()
+        finally:
+            drain.raise_failure()
+        journal.append(_unfinished(sweep, folder.name, results, set(finished) | drain.seen), supersede=supersede)
+
+
+def sweep_config(sweep: Sweep, run: str, recorder: str) -> dict[str, Any]:
+    """What every trial of a sweep is told besides its points."""
+    phase = sweep.settings.phases[0]
+    return {
+        "run": run,
+        "recorder": recorder,
+        "namespace": NAMESPACE,
+        "settings": sweep.settings.to_dict(),
+        "cpus_per_trial": sweep.cpus_per_trial,
+        "sentinels": {t: spec_fields(s) for t, s in sentinel_of(sweep.points()).items()},
+        "objective": {"name": "objective", "column": sweep.objective, "phase": phase} if sweep.objective else None,
+    }
+
+
+def spec_fields(spec: TrialSpec) -> dict[str, Any]:
+    """The fields that make a point, as plain data."""
+    names = ("workload", "device_type", "precision", "execution")
+    return {name: getattr(spec, name) for name in names} | spec.shape()
+
+
+def _tuner(
+    sweep: Sweep, folder: RunFolder, slots: Mapping[str, int], shared: dict[str, Any], finished: Mapping[str, str]
+) -> tune.Tuner:
+    if sweep.search == "grid":
+        space = {"slab": tune.grid_search(_numbered(sweep, slots, finished)), "sweep": shared}
+        search: dict[str, Any] = {}
+    else:
+        axes = {name: tune.choice(list(values)) for name, values in sweep.axes.items()}
+        space = {"workload": sweep.workload, **axes, "sweep": shared}
+        search = {"search_alg": _searcher(sweep), "num_samples": sweep.samples}
+    return tune.Tuner(
+        PointTrial,
+        param_space=space,
+        tune_config=tune.TuneConfig(
+            reuse_actors=True, trial_name_creator=_trial_name, trial_dirname_creator=_trial_name, **search
+        ),
+        run_config=tune.RunConfig(
+            name="trials",
+            storage_path=str(folder.tune_path.resolve()),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=_TRIAL_RETRIES),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    )
+
+
+def _numbered(sweep: Sweep, slots: Mapping[str, int], finished: Mapping[str, str]) -> list[list[dict[str, Any]]]:
+    """Slabs as plain data, each point with its place in the order."""
+    todo = [point for point in sweep.points() if point.trial_id not in finished]
+    has_energy = any(device_type != "CPU" for device_type in slots)
+    index = len(finished)
+    numbered = []
+    for slab in plan(sweep, todo, slots, has_energy=has_energy):
+        numbered.append([{"order_index": index + i, "spec": spec_fields(point)} for i, point in enumerate(slab)])
+        index += len(slab)
+    return numbered
+
+
+def _searcher(sweep: Sweep) -> Searcher | BasicVariantGenerator:
+    if sweep.search == "random":
+        return BasicVariantGenerator(random_state=sweep.settings.seed)
+    try:
+        from ray.tune.search.optuna import OptunaSearch
+
+        return OptunaSearch(metric="objective", mode=OBJECTIVES[str(sweep.objective)], seed=sweep.settings.seed)
+    except (ImportError, AssertionError) as error:
+        raise InputError("--search optuna needs the extra: pip install 'flopray[optuna]'") from error
+
+
+def _trial_name(trial: Any) -> str:
+    return f"trial-{trial.trial_id}"
+
+
+class _Drain:
+    """A thread that moves finished points from the recorder into the journal, and tells the progress."""
+
+    def __init__(self, recorder: Any, journal: JournalWriter, progress: Progress, *, supersede: bool) -> None:
+        self._recorder, self._journal, self._progress, self._supersede = recorder, journal, progress, supersede
+        self._stop = threading.Event()
+        self._failure: StorageError | None = None
+        self._notices: set[str] = set()
+        self.seen: set[str] = set()
+        self._thread = threading.Thread(target=self._loop, name="flopray-drain", daemon=True)
+
+    def __enter__(self) -> _Drain:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self._failure is None:
+            self._once()
+
+    def raise_failure(self) -> None:
+        """Raise what stopped the drain, in the caller's thread."""
+        if self._failure:
+            raise self._failure
+
+    def _loop(self) -> None:
+        import _thread
+
+        while not self._stop.wait(_DRAIN_EVERY_S):
+            try:
+                self._once()
+            except StorageError as error:
+                self._failure = error
+                _thread.interrupt_main()  # measuring on would measure for nothing
+                return
+
+    def _once(self) -> None:
+        events: Events = ray.get(self._recorder.drain.remote())
+        self._journal.append(events.points, supersede=self._supersede)
+        self.seen |= {records[0].trial_id for records in events.points}
+        for line in events.notices:
+            if line not in self._notices:
+                self._notices.add(line)
+                self._progress.notice(line)
+        self._progress.update(events.points, events.working_on)
+
+
+def _unfinished(sweep: Sweep, run: str, results: tune.ResultGrid, seen: set[str]) -> list[list[PhaseRecord]]:
+    """Rows for the points of trials that Tune gave up on: a failed point stays visible."""
+    rows = []
+    for result in results:
+        if result.error is None or not result.config:
+            continue
+        reason = f"the trial could not run: {(str(result.error).strip().splitlines() or ['unknown'])[-1]}"
+        for _, fields in points_of(result.config):
+            spec = TrialSpec(**fields)
+            if spec.trial_id not in seen:
+                rows.append(failed_records(spec, sweep.settings, run, reason))
+                seen.add(spec.trial_id)
+    return rows

@@ -1,0 +1,157 @@
+"""The Tune trainable: one actor that owns one whole device and measures the points of a slab."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import ray
+from ray import tune
+
+from flopray.device import Device
+from flopray.profiler import Profiler
+from flopray.recorder import MAX_ATTEMPTS
+from flopray.records import PhaseRecord, Status, TrialSpec
+from flopray.settings import MeasureSettings
+
+#: A step returns to Tune after this long, so that Tune can stop or move a trial between points.
+_STEP_SECONDS = 1.0
+
+
+class DevicePoisoned(RuntimeError):
+    """The CUDA context is broken; only a new process can go on."""
+
+
+class PointTrial(tune.Trainable):
+    """Measures points on the device Ray gave this actor. Reused for slab after slab while the device type fits.
+
+    The configuration holds `sweep` (what all trials share, see `sweep_config`) and either `slab` (a list of points) or
+    the fields of a single point, which is what Tune's searchers fill in.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Find the recorder; the device is taken when the first point comes."""
+        sweep = config["sweep"]
+        self._recorder = ray.get_actor(sweep["recorder"], namespace=sweep["namespace"])
+        self._profiler: Profiler | None = None
+        self._take(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Go on with another slab in the same process, if it is for the same type of device."""
+        if device_type_of(new_config) != self._device_type:
+            return False
+        self._take(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Measure points for about a second (one at least); the result says how many and whether the slab is done."""
+        begin = time.monotonic()
+        measured: list[PhaseRecord] = []
+        while self._left and (not measured or time.monotonic() - begin < _STEP_SECONDS):
+            index, spec = self._left.pop(0)
+            measured = self._measure(spec, index) or measured
+        objective = {o["name"]: _objective(measured, o) for o in [self._sweep.get("objective")] if o}
+        return {"points_left": len(self._left), "done": not self._left, **objective}
+
+    def cleanup(self) -> None:
+        """Let the meter go."""
+        if self._profiler:
+            self._profiler.close()
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """One whole GPU of the slab's type and a core to launch from, or the CPU cores of a CPU trial."""
+        device_type = device_type_of(config)
+        cores = float(config["sweep"]["cpus_per_trial"])
+        if device_type == "CPU":
+            return tune.PlacementGroupFactory([{"CPU": cores}])
+        return tune.PlacementGroupFactory([{"CPU": cores, "GPU": 1.0, f"accelerator_type:{device_type}": 0.001}])
+
+    def __repr__(self) -> str:
+        """Name in the dashboard and in logs."""
+        return f"flopray {getattr(self, '_device_type', '')}".strip()
+
+    def _take(self, config: dict[str, Any]) -> None:
+        self._sweep = config["sweep"]
+        self._device_type = device_type_of(config)
+        self._left = [(index, TrialSpec(**fields)) for index, fields in points_of(config)]
+        self._result: list[PhaseRecord] = []
+
+    def _measure(self, spec: TrialSpec, index: int | None) -> list[PhaseRecord]:
+        attempt: int | None = ray.get(self._recorder.begin.remote(spec.trial_id, spec.label(), self._actor_name()))
+        if attempt is None:
+            return []
+        if attempt > MAX_ATTEMPTS:
+            reason = f"the process died {MAX_ATTEMPTS} times while measuring this point"
+            records = failed_records(spec, self._settings(), self._sweep["run"], reason, attempt=attempt - 1)
+        else:
+            records = self._open_profiler().measure_point(spec, order_index=index, attempt=attempt)
+        ray.get(self._recorder.push.remote(records))
+        if self._profiler and not self._profiler.healthy():
+            raise DevicePoisoned(f"the device of {spec.label()} stopped computing; a new process takes over")
+        return records
+
+    def _open_profiler(self) -> Profiler:
+        if self._profiler is None:
+            sentinel = self._sweep["sentinels"].get(self._device_type)
+            self._profiler = Profiler(
+                Device(self._device_type, threads=int(self._sweep["cpus_per_trial"])),
+                self._settings(),
+                run=self._sweep["run"],
+                sentinel=TrialSpec(**sentinel) if sentinel else None,
+                versions={"ray_version": ray.__version__},
+            )
+            if self._profiler.energy_reason:
+                ray.get(
+                    self._recorder.notice.remote(f"no energy on {self._device_type}: {self._profiler.energy_reason}")
+                )
+        return self._profiler
+
+    def _settings(self) -> MeasureSettings:
+        return MeasureSettings.from_dict(self._sweep["settings"])
+
+    def _actor_name(self) -> str:
+        return f"{self._device_type}@{ray.util.get_node_ip_address()}:{os.getpid()}"
+
+
+def points_of(config: dict[str, Any]) -> list[tuple[int | None, dict[str, Any]]]:
+    """The points of a trial's configuration, each with its place in the sweep's order (None under a searcher)."""
+    if "slab" in config:
+        return [(point["order_index"], point["spec"]) for point in config["slab"]]
+    return [(None, {k: v for k, v in config.items() if k != "sweep"})]
+
+
+def device_type_of(config: dict[str, Any]) -> str:
+    """The one device type of a trial's points."""
+    return points_of(config)[0][1]["device_type"]
+
+
+def failed_records(
+    spec: TrialSpec, settings: MeasureSettings, run: str, reason: str, *, attempt: int = 1
+) -> list[PhaseRecord]:
+    """Rows of a point that could not even be tried to its end, so that it stays visible.
+
+    Args:
+        spec: the point.
+        settings: for the phases.
+        run: name of the run.
+        reason: one line.
+        attempt: attempts made.
+
+    Returns:
+        One record a phase with status `failed`.
+    """
+    names = ("workload", "device_type", "precision", "execution")
+    common = {"trial_id": spec.trial_id, "run": run, "attempt": attempt, "seed": settings.seed}
+    common |= {n: getattr(spec, n) for n in names} | spec.shape()
+    outcome = {"status": str(Status.FAILED), "status_reason": reason, "started_unix_s": time.time()}
+    return [PhaseRecord(phase=phase, **common, **outcome) for phase in settings.phases]
+
+
+def _objective(records: list[PhaseRecord], objective: dict[str, str]) -> float:
+    """The searcher's number of a point; NaN, which searchers take for a failure, where there is none."""
+    for record in records:
+        if record.phase == objective["phase"] and getattr(record, objective["column"]) is not None:
+            return float(getattr(record, objective["column"]))
+    return float("nan")

@@ -1,0 +1,112 @@
+"""One measured window: warm up, repeat one phase without pause, stop when the answer is good enough.
+
+Nothing inside the window waits for the device: both of its ends are synchronised, and in between the launching thread
+stays ahead. Time comes from the laps, energy from the ticks that a poller saw meanwhile, so one pass gives both.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flopray.execution import Work
+from flopray.laps import Laps
+
+#: A lap long enough that its own cost (about 1 us) does not show, short enough to stop in time.
+_LAP_S = 0.01
+_WARMUP_MIN_S = 0.05
+_WARMUP_CAP_S = 1.0
+_STABLE_SPREAD = 0.05
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """What it took until time per iteration was stable (or the cap was reached)."""
+
+    seconds: float
+    iterations: int
+    iteration_s: float
+
+
+@dataclass(frozen=True)
+class Window:
+    """Laps of equally many iterations, and when the device was busy with them (host clock, `time.perf_counter`)."""
+
+    lap_times_s: list[float]
+    iterations_per_lap: int
+    start_s: float
+    end_s: float
+
+    @property
+    def iterations(self) -> int:
+        """Iterations in the window."""
+        return len(self.lap_times_s) * self.iterations_per_lap
+
+    @property
+    def iteration_times_s(self) -> list[float]:
+        """Mean time of one iteration, for each lap."""
+        return [lap / self.iterations_per_lap for lap in self.lap_times_s]
+
+
+def warm_up(work: Work, laps: Laps) -> Warmup:
+    """Repeat until three laps in a row agree within 5 %, for 0.05 s at least and 1 s at most.
+
+    The first iteration stands outside the cap: it may compile.
+    """
+    begin = time.perf_counter()
+    laps.start()
+    work()
+    laps.lap()
+    iteration_s, iterations = laps.finish()[0], 1
+    stable_from = time.perf_counter()
+    recent: list[float] = []
+    while (spent := time.perf_counter() - stable_from) < _WARMUP_CAP_S:
+        if len(recent) == 3 and spent > _WARMUP_MIN_S and max(recent) <= min(recent) * (1 + _STABLE_SPREAD):
+            break
+        batch = max(1, round(_LAP_S / iteration_s))
+        laps.start()
+        for _ in range(batch):
+            work()
+        laps.lap()
+        iteration_s = max(laps.finish()[0] / batch, 1e-9)
+        iterations += batch
+        recent = [*recent[-2:], iteration_s]
+    return Warmup(time.perf_counter() - begin, iterations, iteration_s)
+
+
+def run_window(
+    work: Work,
+    laps: Laps,
+    *,
+    iteration_s: float,
+    max_seconds: float,
+    enough: Callable[[Window], bool],
+    before_end: Callable[[], None],
+) -> Window:
+    """Repeat the work until `enough` says so or the cap is reached.
+
+    Args:
+        work: one iteration.
+        laps: stopwatch of the device.
+        iteration_s: expected time of an iteration, from the warm-up.
+        max_seconds: cap on the window.
+        enough: asked after every lap with the window so far; must be cheap, the device has about 20 ms of work queued.
+        before_end: called once while the device still has work, to read clocks and temperature under load.
+
+    Returns:
+        The whole window.
+    """
+    batch = max(1, round(_LAP_S / iteration_s))
+    start = laps.start()
+    while True:
+        for _ in range(batch):
+            work()
+        laps.lap()
+        now = time.perf_counter()
+        if now - start >= max_seconds or enough(Window(laps.durations_s(), batch, start, now)):
+            break
+    before_end()
+    durations = laps.finish()
+    # Lap times add up to the moment the device fell idle; the host may have been busy reading state by then.
+    return Window(durations, batch, start, start + sum(durations))

@@ -1,0 +1,30 @@
+"""Sweep the feature-first MLP over layers n, width d and tokens m: FLOPs, energy and time of each training phase."""
+
+from analysis.surfaces import draw_run
+
+from flopray.cli import Axis, Script, run_script
+
+EXAMPLES = """examples:
+  python sweeps/mlp_grid.py
+      start Ray here and measure the default grid
+  python sweeps/mlp_grid.py --address auto --n 2 4 8 --d 128:2048:128 --m 16:256:16 --precision fp32 bf16
+      join the running cluster and measure a grid of your own
+  python sweeps/mlp_grid.py --resume results/mlp_grid-20260101-120000
+      go on with an interrupted run
+"""
+
+MLP_GRID = Script(
+    workload="mlp",
+    name="mlp_grid",
+    description=__doc__,
+    examples=EXAMPLES,
+    axes=(
+        Axis("--n", "n_layers", cpu=("2", "4"), gpu=("2", "4", "8", "16", "32"), help="number of layers"),
+        Axis("--d", "width", cpu=("128", "256", "512"), gpu=("128:2048:128",), help="width of each layer"),
+        Axis("--m", "tokens", cpu=("32", "64", "128", "256"), gpu=("16:256:16",), help="tokens"),
+    ),
+    draw=draw_run,
+)
+
+if __name__ == "__main__":
+    run_script(MLP_GRID)
