@@ -202,6 +202,8 @@ def test_a_whole_below_its_parts_is_a_note_where_launches_overlap():
     parts = {"forward": 1.0, "backward": 2.0, "forward_backward": 2.4}
     assert added("graph", **parts) == [(Severity.IMPLAUSIBLE, (2, 0, 1))]
     assert added("eager", **parts) == [(Severity.NOTE, (2, 0, 1))]
+    cpu = [row | {"device_type": "CPU"} for row in point("eager", **parts)]
+    assert {finding.severity for finding in audit_point(cpu)} == {Severity.IMPLAUSIBLE}  # nothing is launched there
     assert added("eager", **parts | {"forward_backward": 1.5}) == [(Severity.IMPLAUSIBLE, (2, 0, 1))]
 
 
