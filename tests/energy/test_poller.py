@@ -1,0 +1,161 @@
+"""The poller: on the real clock with threads, and its logic on a virtual one."""
+
+import time
+
+import numpy as np
+import pytest
+
+from flopray.energy.estimator import estimate_power
+from flopray.energy.idle import idle_power
+from flopray.energy.poller import Poller, TickWatcher
+from flopray.energy.power_traces import ConstantPower
+from flopray.energy.simulated import Faults, RealClock, SimulatedMeter, VirtualClock, poll_simulated
+from flopray.energy.ticks import find_ticks
+from flopray.errors import MeterError, WindowTooShort
+
+
+def real_meter(seed=0, **options):
+    settings = {"period_s": 0.05, "jitter_rel": 0.01, "latency_s": 0.002, **options}
+    return SimulatedMeter(ConstantPower(300.0), RealClock(), seed=seed, **settings)
+
+
+def test_threaded_poller_measures_power():
+    meter = real_meter()
+    start_s = time.perf_counter()
+    with Poller(meter) as poller:
+        time.sleep(1.2)
+        running = poller.readings()
+        end_s = time.perf_counter()
+        readings = poller.stop()
+    got = estimate_power(readings, start_s=start_s, end_s=end_s, settle_s=0.0)
+    assert abs(got.power_w / 300 - 1) < max(0.01, 2 * got.power_rel_error)
+    assert 20 <= poller.ticks <= 25
+    assert running == readings[: len(running)]
+    assert poller.tick_period_s == pytest.approx(0.05, rel=0.05)
+    assert poller.stop() == readings
+
+
+def test_poller_reads_seldom_once_it_knows_the_period():
+    """All reads of two seconds at 4 ms each would be 500; five a tick are enough."""
+    meter = SimulatedMeter(ConstantPower(300.0), VirtualClock(), period_s=0.1, latency_s=0.004, seed=1)
+    readings = poll_simulated(meter, 10.0, 0.1, seed=2)
+    ticks = find_ticks(readings)
+    assert len(ticks) >= 97
+    assert meter.reads < 6.5 * len(ticks)
+    assert np.percentile(ticks.width_s, 95) < 3 * 0.004
+
+
+def test_fast_counters_are_not_chased():
+    """A counter that ticks every millisecond (RAPL) is read around one tick in twenty or so, and still correctly."""
+    meter = SimulatedMeter(
+        ConstantPower(80.0), VirtualClock(), period_s=0.001, latency_s=0.00002, quantum_j=61e-6, seed=1
+    )
+    readings = poll_simulated(meter, 5.0, seed=2)
+    ticks = find_ticks(readings)
+    assert 150 < len(ticks) < 600
+    got = estimate_power(readings, start_s=0.0, end_s=5.0, quantum_j=61e-6)
+    assert got.power_w == pytest.approx(80.0, rel=0.001)
+
+
+def test_a_wrong_period_is_unlearned():
+    meter = SimulatedMeter(ConstantPower(300.0), VirtualClock(), period_s=0.1, latency_s=0.004, seed=1)
+    for wrong_s in (0.07, 0.02, 0.21):
+        watcher = TickWatcher(meter, wrong_s, seed=3)
+        end_s = meter.clock.now() + 5.0
+        while meter.clock.now() < end_s:
+            meter.clock.sleep(watcher.feed(meter.read()))
+        ticks = find_ticks(watcher.readings)
+        late = ticks.width_s[len(ticks) // 2 :]
+        assert np.median(late) < 0.015, wrong_s
+
+
+def test_dense_reads_are_not_locked_to_the_counter():
+    """A counter and reads without any scatter: the place of the tick between two reads still varies from tick to tick.
+
+    Were it locked or creeping, the errors of neighbouring ticks would be alike and the regression would not see them.
+    """
+
+    class Regular(SimulatedMeter):
+        def _draw(self):
+            return 0.5
+
+    meter = Regular(ConstantPower(300.0), VirtualClock(), period_s=0.1, jitter_rel=0.0, latency_s=0.004, seed=1)
+    ticks = find_ticks(poll_simulated(meter, 60.0, 0.1, seed=2))
+    true_s = (ticks.energy_j - 1000.0) / 300.0
+    error_s = ticks.time_s - true_s
+    error_s -= error_s.mean()
+    assert error_s.std() > 0.0005
+    assert abs(np.corrcoef(error_s[1:], error_s[:-1])[0, 1]) < 0.15
+
+
+def test_meter_that_changes_on_read_gives_a_tick_for_each_read():
+    class OnRead(SimulatedMeter):
+        changes_on_read = True
+
+        def _counter_j(self, at_s):
+            return 300.0 * at_s
+
+    meter = OnRead(ConstantPower(300.0), VirtualClock(), latency_s=0.0005)
+    readings = poll_simulated(meter, 2.0)
+    got = estimate_power(readings, start_s=0.0, end_s=2.0)
+    assert got.power_w == pytest.approx(300.0, rel=0.001)
+    assert got.tick_period_s == pytest.approx(0.02, rel=0.1)
+    ticks = find_ticks(readings)
+    assert np.max(ticks.width_s) < 0.001
+
+
+def test_failure_in_the_thread_reaches_the_caller():
+    meter = real_meter(faults=Faults(fail_s=0.1))
+    poller = Poller(meter).start()
+    time.sleep(0.3)
+    with pytest.raises(MeterError, match="simulated failure"):
+        poller.readings()
+    with pytest.raises(MeterError, match="simulated failure"):
+        poller.stop()
+
+
+def test_unexpected_exception_in_the_thread_is_typed():
+    class Broken(SimulatedMeter):
+        def read(self):
+            raise ZeroDivisionError("oops")
+
+    poller = Poller(Broken(ConstantPower(1.0))).start()
+    with pytest.raises(MeterError, match="oops"):
+        poller.stop()
+
+
+def test_poller_starts_once_and_stops_quickly():
+    poller = Poller(real_meter(period_s=0.2), 0.2).start()
+    with pytest.raises(RuntimeError):
+        poller.start()
+    time.sleep(0.3)
+    begin_s = time.perf_counter()
+    poller.stop()
+    assert time.perf_counter() - begin_s < 0.15
+    assert Poller(real_meter()).stop() == []
+
+
+def test_leaving_the_context_ends_the_thread_even_after_an_error():
+    meter = real_meter()
+    with pytest.raises(KeyError), Poller(meter):
+        raise KeyError
+    reads = meter.reads
+    time.sleep(0.05)
+    assert meter.reads == reads
+
+
+def test_idle_power():
+    got = idle_power(real_meter(), 0.5)
+    assert got.power_w == pytest.approx(300.0, rel=0.02)
+    assert got.window_s < 0.7
+
+
+def test_idle_power_goes_on_until_there_are_enough_ticks():
+    got = idle_power(real_meter(period_s=0.2), 0.1)
+    assert got.ticks >= 3
+    assert got.power_w == pytest.approx(300.0, rel=0.05)
+
+
+def test_idle_power_gives_up_on_a_dead_counter():
+    with pytest.raises(WindowTooShort):
+        idle_power(real_meter(period_s=1000.0), 0.1, max_seconds=0.3)

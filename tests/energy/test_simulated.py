@@ -1,0 +1,69 @@
+"""The simulated meter itself: what the other tests take as truth must be true."""
+
+import numpy as np
+import pytest
+
+from flopray.energy.power_traces import ConstantPower, NoisyPower, RampPower, StepPower
+from flopray.energy.simulated import Faults, SimulatedMeter, VirtualClock
+from flopray.errors import MeterError
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [ConstantPower(100.0), RampPower(100.0, 7.0), StepPower(100.0, 50.0, 1.3), NoisyPower(100.0, 0.1, 0.01, 3.0, 1)],
+)
+def test_energy_is_the_integral_of_power(trace):
+    """Against a numerical derivative and its sum, which know nothing of the closed forms."""
+    at_s = np.linspace(0, 2.5, 25_001)
+    energy_j = trace.energy_j(at_s)
+    power_w = np.gradient(energy_j, at_s)
+    assert np.sum(power_w) * (at_s[1] - at_s[0]) == pytest.approx(energy_j[-1] - energy_j[0], rel=1e-3)
+    if isinstance(trace, RampPower):
+        assert power_w[20_000] == pytest.approx(100 + 7 * 2.0, rel=1e-3)
+    if isinstance(trace, StepPower):
+        assert (power_w[12_900], power_w[13_100]) == (pytest.approx(100), pytest.approx(50))
+    if isinstance(trace, NoisyPower):
+        assert power_w[:-1].reshape(-1, 100).mean(axis=1).std() == pytest.approx(10.0, rel=0.2)
+
+
+def test_reads_show_the_counter_at_the_last_tick():
+    meter = SimulatedMeter(
+        ConstantPower(100.0), VirtualClock(50.0), period_s=0.1, jitter_rel=0.0, latency_s=0.002, seed=4
+    )
+    previous = meter.read()
+    values = {previous.energy_j}
+    for _ in range(2000):
+        reading = meter.read()
+        assert 0.001 <= reading.after_s - reading.before_s <= 0.003
+        assert reading.before_s == previous.after_s
+        # never ahead of the truth, never more than a tick behind it
+        shown_j = reading.energy_j - 1000.0
+        assert shown_j <= meter.true_energy_j(50.0, reading.after_s) + 1e-9
+        assert shown_j >= meter.true_energy_j(50.0, reading.before_s) - 100 * 0.1 - 0.001 - 1e-9
+        values.add(reading.energy_j)
+        previous = reading
+    assert len(values) == pytest.approx(2001 * 0.002 / 0.1, abs=2)
+    assert all(abs(value * 1000 - round(value * 1000)) < 1e-6 for value in values)
+
+
+def test_same_seed_same_readings():
+    def readings(seed):
+        meter = SimulatedMeter(NoisyPower(100.0, 0.1, 0.01, 3.0, 1), VirtualClock(), seed=seed)
+        return [meter.read() for _ in range(500)]
+
+    assert readings(1) == readings(1)
+    assert readings(1) != readings(2)
+
+
+def test_faults():
+    def values(**faults):
+        meter = SimulatedMeter(ConstantPower(100.0), VirtualClock(), latency_s=0.01, faults=Faults(**faults), seed=1)
+        return np.array([meter.read().energy_j for _ in range(300)])
+
+    plain = values()
+    assert np.all(np.diff(plain) >= 0)
+    assert np.sum(np.diff(values(reset_s=1.5)) < 0) == 1
+    assert np.sum(np.diff(values(wrap_j=100.0)) < 0) == pytest.approx(3, abs=1)
+    assert len(set(values(missed_tick_rate=0.5))) < 0.7 * len(set(plain))
+    with pytest.raises(MeterError):
+        values(fail_s=1.0)

@@ -1,0 +1,303 @@
+"""NVML: errors and facts on a driver in software, and everything once more on a real GPU (marker `gpu`)."""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pynvml
+import pytest
+import torch
+
+from flopray import nvml
+from flopray.errors import MeterError, NoEnergySource
+from flopray.nvml import Gpu, NvmlNoSuchGpu, NvmlNotSupported, NvmlUnavailable, list_gpus, throttle_names
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU that torch can use")
+
+UUID = "12345678-1234-1234-1234-123456789abc"
+
+
+def refuse(code):
+    def function(*args):
+        raise pynvml.NVMLError(code)
+
+    return function
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    """NVML functions of one H100-like GPU; `driver(name, function)` replaces one of them."""
+
+    def by_uuid(uuid):
+        if uuid != f"GPU-{UUID}":
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return "handle"
+
+    functions = {
+        "nvmlInit": lambda: None,
+        "nvmlDeviceGetCount": lambda: 1,
+        "nvmlDeviceGetHandleByIndex": lambda index: "handle",
+        "nvmlDeviceGetHandleByUUID": by_uuid,
+        "nvmlDeviceGetUUID": lambda handle: f"GPU-{UUID}",
+        "nvmlDeviceGetName": lambda handle: "NVIDIA H100 80GB HBM3",
+        "nvmlSystemGetDriverVersion": lambda: "580.159.04",
+        "nvmlDeviceGetCudaComputeCapability": lambda handle: [9, 0],
+        "nvmlDeviceGetMaxClockInfo": lambda handle, kind: {pynvml.NVML_CLOCK_SM: 1980}[kind],
+        "nvmlDeviceGetMemoryInfo": lambda handle: SimpleNamespace(total=85_520_809_984),
+        "nvmlDeviceGetEnforcedPowerLimit": lambda handle: 700_000,
+        "nvmlDeviceGetTemperature": lambda handle, kind: 41,
+        "nvmlDeviceGetClockInfo": lambda handle, kind: {pynvml.NVML_CLOCK_SM: 1365, pynvml.NVML_CLOCK_MEM: 2619}[kind],
+        "nvmlDeviceGetCurrentClocksEventReasons": lambda handle: 0x24,
+        "nvmlDeviceIsMigDeviceHandle": lambda handle: 0,
+        "nvmlDeviceGetMigMode": lambda handle: [0, 0],
+        "nvmlDeviceGetComputeRunningProcesses": lambda handle: [],
+        "nvmlDeviceGetTotalEnergyConsumption": lambda handle: 123_456_789,
+        "nvmlDeviceGetPowerUsage": lambda handle: 300_000,
+        "nvmlDeviceGetFieldValues": refuse(pynvml.NVML_ERROR_NOT_SUPPORTED),
+    }
+    monkeypatch.setattr(nvml, "_started_in", None)
+    for name, function in functions.items():
+        # the errors carry the function's name
+        function.__name__ = name
+        monkeypatch.setattr(pynvml, name, function)
+
+    def replace(name, function):
+        monkeypatch.setattr(pynvml, name, function)
+
+    return replace
+
+
+def test_importing_needs_neither_driver_nor_pynvml():
+    code = "import flopray.nvml, flopray.energy.source, sys; assert not {'pynvml', 'torch'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "words"),
+    [
+        (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, NvmlUnavailable, "no NVIDIA driver"),
+        (pynvml.NVML_ERROR_DRIVER_NOT_LOADED, NvmlUnavailable, "not loaded"),
+        (pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH, NvmlUnavailable, "reboot"),
+        (pynvml.NVML_ERROR_NO_PERMISSION, NvmlUnavailable, "permission"),
+        (pynvml.NVML_ERROR_GPU_IS_LOST, MeterError, "lost"),
+        (pynvml.NVML_ERROR_UNKNOWN, MeterError, "Unknown"),
+    ],
+)
+def test_errors_of_the_start_are_typed_and_one_line(driver, code, kind, words):
+    driver("nvmlInit", refuse(code))
+    with pytest.raises(kind, match=words) as caught:
+        list_gpus()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_failed_start_is_tried_again(driver):
+    driver("nvmlInit", refuse(pynvml.NVML_ERROR_DRIVER_NOT_LOADED))
+    with pytest.raises(NvmlUnavailable):
+        list_gpus()
+    driver("nvmlInit", lambda: None)
+    assert len(list_gpus()) == 1
+
+
+def test_started_once_a_process(driver):
+    starts = []
+    driver("nvmlInit", lambda: starts.append(1))
+    list_gpus()
+    Gpu.from_uuid(UUID)
+    assert starts == [1]
+
+
+@pytest.mark.parametrize("uuid", [UUID, f"GPU-{UUID}"])
+def test_found_by_the_uuids_of_torch_and_of_nvml(driver, uuid):
+    assert Gpu.from_uuid(uuid).uuid == f"GPU-{UUID}"
+
+
+def test_unknown_uuid(driver):
+    with pytest.raises(NvmlNoSuchGpu, match="0000"):
+        Gpu.from_uuid("00000000-0000")
+
+
+def test_info_has_the_columns_of_the_record(driver):
+    assert Gpu.from_uuid(UUID).info() == {
+        "device_name": "NVIDIA H100 80GB HBM3",
+        "device_uuid": f"GPU-{UUID}",
+        "driver_version": "580.159.04",
+        "compute_capability": "9.0",
+        "sm_count": None,
+        "max_sm_clock_hz": 1.98e9,
+        "power_limit_w": 700.0,
+        "memory_total_bytes": 85_520_809_984,
+    }
+
+
+def test_what_a_gpu_does_not_report_is_none(driver):
+    for name in ("nvmlDeviceGetEnforcedPowerLimit", "nvmlDeviceGetTemperature", "nvmlDeviceGetMaxClockInfo"):
+        driver(name, refuse(pynvml.NVML_ERROR_NOT_SUPPORTED))
+    gpu = Gpu.from_uuid(UUID)
+    assert gpu.info()["power_limit_w"] is None
+    assert gpu.info()["max_sm_clock_hz"] is None
+    assert gpu.state().temperature_c is None
+
+
+def test_state(driver):
+    state = Gpu.from_uuid(UUID).state()
+    assert state.temperature_c == 41
+    assert state.sm_clock_hz == 1.365e9
+    assert state.memory_clock_hz == 2.619e9
+    assert state.throttle == "sw_power_cap|sw_thermal_slowdown"
+    assert state.power_limit_w == 700.0
+
+
+def test_state_of_an_old_driver_uses_the_old_name_of_the_reasons(driver, monkeypatch):
+    driver("nvmlDeviceGetCurrentClocksEventReasons", refuse(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND))
+    driver("nvmlDeviceGetCurrentClocksThrottleReasons", lambda handle: 0x1)
+    assert Gpu.from_uuid(UUID).state().throttle == "gpu_idle"
+
+
+def test_a_lost_gpu_is_an_error_not_a_none(driver):
+    driver("nvmlDeviceGetTemperature", refuse(pynvml.NVML_ERROR_GPU_IS_LOST))
+    with pytest.raises(MeterError, match="lost"):
+        Gpu.from_uuid(UUID).state()
+
+
+def test_throttle_names_follow_the_bits_of_pynvml():
+    assert throttle_names(0) == ""
+    assert throttle_names(0x4 | 0x80) == "sw_power_cap|hw_power_brake_slowdown"
+    assert throttle_names(0x4 | 0x8000) == "sw_power_cap|0x8000"
+    assert throttle_names(pynvml.nvmlClocksEventReasonSwPowerCap) == "sw_power_cap"
+    assert throttle_names(pynvml.nvmlClocksEventReasonHwThermalSlowdown) == "hw_thermal_slowdown"
+    assert throttle_names(pynvml.nvmlClocksEventReasonGpuIdle) == "gpu_idle"
+
+
+@pytest.mark.parametrize(
+    ("pids", "own_context", "expected"),
+    [
+        ([os.getpid()], True, 0),
+        ([os.getpid(), 77], True, 1),
+        ([os.getpid(), 77, 77, 78], True, 2),
+        ([999_999_999], True, 0),  # our own process under the host's number
+        ([999_999_998, 999_999_999], True, 1),
+        ([999_999_999], False, 1),
+        ([], False, 0),
+        ([], True, None),  # hidden by the container
+    ],
+)
+def test_other_processes(driver, pids, own_context, expected):
+    driver("nvmlDeviceGetComputeRunningProcesses", lambda handle: [SimpleNamespace(pid=pid) for pid in pids])
+    assert Gpu.from_uuid(UUID).other_processes(own_context) == expected
+
+
+def test_mig(driver):
+    gpu = Gpu.from_uuid(UUID)
+    assert not gpu.is_mig()
+    driver("nvmlDeviceGetMigMode", lambda handle: [1, 1])
+    assert gpu.is_mig()
+    driver("nvmlDeviceGetMigMode", refuse(pynvml.NVML_ERROR_NOT_SUPPORTED))
+    assert not gpu.is_mig()
+    driver("nvmlDeviceIsMigDeviceHandle", lambda handle: 1)
+    assert gpu.is_mig()
+
+
+class TestMeters:
+    """`flopray.energy.nvml` on the same driver in software."""
+
+    def test_counter_in_joules(self, driver):
+        from flopray.energy.source import open_gpu_meter
+
+        meter = open_gpu_meter(UUID)
+        assert meter.source == "nvml_counter"
+        reading = meter.read()
+        assert reading.energy_j == 123_456.789
+        assert reading.before_s <= reading.after_s
+
+    @pytest.mark.parametrize("code", [pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_NO_PERMISSION, 999])
+    def test_a_counter_that_stops_is_a_meter_error(self, driver, code):
+        from flopray.energy.source import open_gpu_meter
+
+        meter = open_gpu_meter(UUID)
+        driver("nvmlDeviceGetTotalEnergyConsumption", refuse(code))
+        with pytest.raises(MeterError):
+            meter.read()
+
+    def test_without_counter_the_average_power_is_integrated(self, driver):
+        from flopray.energy.source import open_gpu_meter
+
+        driver("nvmlDeviceGetTotalEnergyConsumption", refuse(pynvml.NVML_ERROR_NOT_SUPPORTED))
+        meter = open_gpu_meter(UUID)
+        assert meter.source == "nvml_power"
+        assert not meter.instant
+        assert meter.settle_s > 1
+        assert meter.rel_error > 0
+        first, second = meter.read(), meter.read()
+        first_s, second_s = ((r.before_s + r.after_s) / 2 for r in (first, second))
+        assert second.energy_j - first.energy_j == pytest.approx(300 * (second_s - first_s))
+
+    def test_instant_power_is_preferred(self, driver):
+        from flopray.energy.source import open_gpu_meter
+
+        def fields(handle, wanted):
+            assert wanted == [pynvml.NVML_FI_DEV_POWER_INSTANT]
+            return [SimpleNamespace(nvmlReturn=0, value=SimpleNamespace(uiVal=500_000))]
+
+        driver("nvmlDeviceGetTotalEnergyConsumption", refuse(pynvml.NVML_ERROR_NOT_SUPPORTED))
+        driver("nvmlDeviceGetFieldValues", fields)
+        meter = open_gpu_meter(UUID)
+        assert meter.instant
+        assert meter.settle_s < 1
+        first, second = meter.read(), meter.read()
+        first_s, second_s = ((r.before_s + r.after_s) / 2 for r in (first, second))
+        assert second.energy_j - first.energy_j == pytest.approx(500 * (second_s - first_s))
+
+    def test_mig_has_no_source(self, driver):
+        from flopray.energy.source import open_gpu_meter
+
+        driver("nvmlDeviceGetMigMode", lambda handle: [1, 1])
+        with pytest.raises(NoEnergySource, match="MIG"):
+            open_gpu_meter(UUID)
+
+    def test_no_driver_has_no_source(self, driver):
+        from flopray.energy.source import open_meter
+
+        driver("nvmlInit", refuse(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND))
+        with pytest.raises(NoEnergySource, match="no NVIDIA driver"):
+            open_meter(UUID)
+
+    def test_neither_counter_nor_power(self, driver):
+        from flopray.energy.source import open_gpu_meter
+
+        driver("nvmlDeviceGetTotalEnergyConsumption", refuse(pynvml.NVML_ERROR_NOT_SUPPORTED))
+        driver("nvmlDeviceGetPowerUsage", refuse(pynvml.NVML_ERROR_NOT_SUPPORTED))
+        with pytest.raises(NvmlNotSupported, match="power sensor"):
+            open_gpu_meter(UUID)
+
+
+@pytest.mark.gpu
+@needs_gpu
+class TestRealGpu:
+    def test_torch_and_nvml_mean_the_same_gpu(self):
+        for index in range(torch.cuda.device_count()):
+            gpu = Gpu.from_torch_device(index)
+            assert gpu.info()["device_name"] == torch.cuda.get_device_name(index)
+            capability = torch.cuda.get_device_capability(index)
+            assert gpu.info()["compute_capability"] == f"{capability[0]}.{capability[1]}"
+            assert gpu.uuid in {other.uuid for other in list_gpus()}
+
+    def test_info_is_plausible(self):
+        info = Gpu.from_torch_device(0).info()
+        assert info["device_uuid"].startswith("GPU-")
+        assert info["driver_version"][0].isdigit()
+        assert 0.5e9 < info["max_sm_clock_hz"] < 4e9
+        assert info["power_limit_w"] is None or 20 < info["power_limit_w"] < 2000
+        assert info["memory_total_bytes"] > 1e9
+
+    def test_state_is_plausible(self):
+        state = Gpu.from_torch_device(0).state()
+        assert 10 < state.temperature_c < 100
+        assert 0.05e9 < state.sm_clock_hz < 4e9
+        assert 0.05e9 < state.memory_clock_hz < 20e9
+        assert isinstance(state.throttle, str)
+
+    def test_this_process_is_not_another_one(self):
+        torch.zeros(1, device="cuda")
+        others = Gpu.from_torch_device(0).other_processes()
+        assert others is None or others >= 0
