@@ -73,6 +73,7 @@ def quiet_ray() -> None:
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DEDUP_LOGS": "0",
+        "RAY_worker_niceness": "0",  # Ray's 15 lets anything else on the machine push a measured process aside
     }.items():
         os.environ.setdefault(name, value)
     for name in ("ray", "ray.tune", "ray.data"):
@@ -85,7 +86,6 @@ def _init_arguments(address: str | None) -> dict[str, Any]:
         # "local" never joins a cluster that happens to run here or has left its address behind.
         return common | {
             "address": "local",
-            "include_dashboard": True,
             "dashboard_host": "127.0.0.1",
             "object_store_memory": _OBJECT_STORE_BYTES,
         }

@@ -96,7 +96,7 @@ class PointTrial(tune.Trainable):
         if self._profiler is None:
             sentinel = self._sweep["sentinels"].get(self._device_type)
             self._profiler = Profiler(
-                Device(self._device_type, threads=int(self._sweep["cpus_per_trial"])),
+                Device(self._device_type, threads=cpu_threads(int(self._sweep["cpus_per_trial"]))),
                 self._settings(),
                 run=self._sweep["run"],
                 sentinel=TrialSpec(**sentinel) if sentinel else None,
@@ -113,6 +113,14 @@ class PointTrial(tune.Trainable):
 
     def _actor_name(self) -> str:
         return f"{self._device_type}@{ray.util.get_node_ip_address()}:{os.getpid()}"
+
+
+def cpu_threads(cores: int) -> int:
+    """Threads that compute in a CPU trial: one core of those it holds is left to Ray, the driver and the meter.
+
+    A parallel loop waits for its slowest thread, so one core that is shared for a moment stalls all of them.
+    """
+    return max(1, cores - 1)
 
 
 def points_of(config: dict[str, Any]) -> list[tuple[int | None, dict[str, Any]]]:

@@ -340,9 +340,13 @@ def small_disk(tmp_path: Path):
 def test_full_disk_loses_no_point_that_was_saved(small_disk: Path) -> None:
     writer = open_writer(small_disk / "journal.jsonl")
     saved = []
-    with pytest.raises(StorageError, match="No space left on device"):
+
+    def fill() -> None:
         for i in range(1000):
-            saved += writer.append([point(i, traceback="x" * 700)]).appended
+            saved.extend(writer.append([point(i, traceback="x" * 700)]).appended)
+
+    with pytest.raises(StorageError, match="No space left on device"):
+        fill()
     assert len(saved) > 20
     index = scan(small_disk / "journal.jsonl")
     assert list(index.places) == saved == list(writer.finished)
@@ -435,6 +439,6 @@ def test_checking_a_long_journal_is_fast_and_linear(path: Path) -> None:
     with path.open("wb") as file:
         for i in range(20_000):
             file.write(entry.encode(point(i, phases=1, traceback="x" * 4000))[2])
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(scan(path).statuses()) == 20_000
-    assert time.perf_counter() - start < 1.5
+    assert time.process_time() - start < 1.5
