@@ -468,9 +468,9 @@ def test_killed_compaction_leaves_the_old_file(run: RunFolder) -> None:
 
 AS_NOBODY = """
 import os, sys
-import pandas, flopray.table
 from flopray.store import RunFolder, load_run
 storage, run = sys.argv[1], RunFolder.open(sys.argv[2])
+load_run(run.path)  # whoever may not read the installation cannot import from it later
 if os.getuid() == 0:  # root may write everywhere
     os.setgid(65534)
     os.setuid(65534)
