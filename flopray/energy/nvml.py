@@ -88,7 +88,7 @@ class NvmlPowerMeter:
     def read(self) -> Reading:
         """Takes a power sample and adds the energy since the last one; see `flopray.energy.meter.Meter`."""
         before_s = time.perf_counter()
-        power_w = self._power_mw() / 1000
+        power_w = self.power_w()
         after_s = time.perf_counter()
         at_s = (before_s + after_s) / 2
         if self._last is not None:
@@ -100,14 +100,19 @@ class NvmlPowerMeter:
     def close(self) -> None:
         """Nothing to release: NVML lives as long as the process."""
 
-    def _power_mw(self) -> int:
+    def power_w(self) -> float:
+        """One sample: instantaneous where `instant` is set, else NVML's average.
+
+        Raises:
+            MeterError: the sensor worked before and does not any more.
+        """
         if self.instant:
             power_mw = self._instant_mw()
             if power_mw is None:
                 raise MeterError("the GPU stopped reporting instantaneous power")
-            return power_mw
+            return power_mw / 1000
         try:
-            return self._nvml.nvmlDeviceGetPowerUsage(self._handle)
+            return self._nvml.nvmlDeviceGetPowerUsage(self._handle) / 1000
         except self._nvml.NVMLError as error:
             raise _broken(error, "reading the power sensor") from error
 

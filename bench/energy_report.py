@@ -1,0 +1,195 @@
+"""Tables and the plot of `energy_windows.py`, from its JSON alone."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+METHODS = {
+    "ticks": "tick-aligned (flopray)",
+    "begin_end": "begin / end",
+    "zeus": "ZeusMonitor",
+    "power_instant": "instant power, 100 ms",
+    "power_average": "average power, 100 ms",
+}
+#: A window further than this from the temperatures of both truths is left out.
+MAX_DIFFERENCE_C = 3.0
+
+
+def truth_at(run: dict[str, Any], time_s: float) -> float:
+    """Energy per iteration at a host time: the straight line through the middles of the two truths."""
+    first, last = run["truth_before"], run["truth_after"]
+    times = [(t["start_s"] + t["end_s"]) / 2 for t in (first, last)]
+    return float(np.interp(time_s, times, [first["energy_j"], last["energy_j"]]))
+
+
+def same_temperature(run: dict[str, Any], window: dict[str, Any]) -> bool:
+    """The window was as warm as the truth, or nobody knows."""
+    known = [c for t in (run["truth_before"], run["truth_after"]) for c in t["temperature_c"] if c is not None]
+    now = window["temperature_c"]
+    if now is None or not known:
+        return True
+    return min(known) - MAX_DIFFERENCE_C <= now <= max(known) + MAX_DIFFERENCE_C
+
+
+def errors(run: dict[str, Any]) -> dict[str, dict[float, np.ndarray]]:
+    """Relative errors by method and window length; arrays of shape (windows,)."""
+    found: dict[str, dict[float, list[float]]] = {}
+    for window in run["windows"]:
+        if not same_temperature(run, window):
+            continue
+        truth_j = truth_at(run, (window["start_s"] + window["end_s"]) / 2)
+        for method, energy_j in window["energy_j"].items():
+            found.setdefault(method, {}).setdefault(window["window_s"], []).append(energy_j / truth_j - 1)
+    return {m: {w: np.array(e) for w, e in sorted(by.items())} for m, by in found.items() if m in METHODS}
+
+
+def rms(values: np.ndarray) -> float:
+    """Root of the mean square."""
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
+def gpu_seconds(run: dict[str, Any], method: str) -> dict[float, float]:
+    """Load per result of a method, by window length; windows with too few ticks count without a result."""
+    cost: dict[float, float] = {}
+    for window_s in {w["window_s"] for w in run["windows"]}:
+        mine = [w for w in run["windows"] if w["window_s"] == window_s]
+        if method == "ticks":
+            mine = [w for w in mine if "ticks" in w["energy_j"] or "too_short" in w]
+        else:
+            mine = [w for w in mine if method in w["energy_j"]]
+        results = sum(method in w["energy_j"] for w in mine)
+        if results:
+            total_s = sum(w["end_s"] - w["start_s"] for w in mine)
+            cost[window_s] = total_s / (results if method == "ticks" else len(mine))
+    return dict(sorted(cost.items()))
+
+
+def seconds_for_error(run: dict[str, Any], method: str, target: float) -> tuple[float, bool]:
+    """GPU time from which a method's RMS error stays at or below `target`, and whether it got there.
+
+    Between two window lengths the error is taken as a power of the time; a method that never gets there costs more
+    than its longest window, which is returned.
+    """
+    cost = gpu_seconds(run, method)
+    points = [(cost[w], rms(e)) for w, e in errors(run)[method].items()]
+    if points[-1][1] > target:
+        return points[-1][0], False
+    best = len(points) - 1
+    while best > 0 and points[best - 1][1] <= target:
+        best -= 1
+    if best == 0:
+        return points[0][0], True
+    (t0, e0), (t1, e1) = points[best - 1 : best + 1]
+    share = math.log(e0 / target) / math.log(e0 / e1) if e1 < e0 else 1.0
+    return t0 * (t1 / t0) ** share, True
+
+
+def coverage(run: dict[str, Any]) -> tuple[int, int]:
+    """How many of the stated 95 % intervals of the tick-aligned method hold the truth, and of how many."""
+    hits = total = 0
+    for window in run["windows"]:
+        if "estimate" in window and same_temperature(run, window):
+            truth_j = truth_at(run, (window["start_s"] + window["end_s"]) / 2)
+            off = abs(window["estimate"]["energy_j"] / truth_j - 1)
+            hits += off <= window["estimate"]["energy_rel_error"]
+            total += 1
+    return hits, total
+
+
+def print_report(runs: list[dict[str, Any]]) -> None:
+    """Prints, for each run, conditions, errors by window and method, and GPU time at equal error."""
+    for run in runs:
+        _print_conditions(run)
+        _print_errors(run)
+        _print_equal_error(run)
+
+
+def _print_conditions(run: dict[str, Any]) -> None:
+    shape, first, last = run["workload"], run["truth_before"], run["truth_after"]
+    print(
+        f"\n== {shape['name']}: MLP n={shape['n_layers']} d={shape['width']} m={shape['tokens']} {shape['dtype']} "
+        f"on {run['info'].get('device_name')}, driver {run['info'].get('driver_version')}"
+    )
+    print(
+        f"truth {first['energy_j'] * 1e3:.4g} mJ, {first['time_s'] * 1e6:.4g} us, {first['power_w']:.4g} W; "
+        f"after the windows {last['energy_j'] / first['energy_j'] - 1:+.2%}; "
+        f"temperatures {first['temperature_c']} and {last['temperature_c']} C"
+    )
+    left_out = sum(not same_temperature(run, w) for w in run["windows"])
+    too_short = sum("too_short" in w for w in run["windows"])
+    tick = run["tick_period"]
+    print(
+        f"counter every {tick['period_s'] * 1e3:.1f} ms (p5 {tick['p5_s'] * 1e3:.1f}, p95 {tick['p95_s'] * 1e3:.1f}); "
+        f"polling changes time per iteration by {run['overhead']['graph']:+.2%} (graph), "
+        f"{run['overhead']['eager']:+.2%} (eager); {left_out} windows left out for their temperature, "
+        f"{too_short} repeated for too few ticks"
+    )
+    hits, total = coverage(run)
+    if total:
+        print(f"stated 95 % intervals that hold the truth: {hits} of {total}")
+
+
+def _print_errors(run: dict[str, Any]) -> None:
+    table = errors(run)
+    print(f"\nRMS error against the truth (mean error); load = window + {run['settle_s']:g} s")
+    names = [m for m in METHODS if m in table]
+    print(f"{'window':>8} {'n':>3} " + " ".join(f"{METHODS[m]:>24}" for m in names))
+    for window_s in sorted({w for by in table.values() for w in by}):
+        cells, count = [], 0
+        for method in names:
+            values = table[method].get(window_s)
+            if values is None:
+                cells.append(f"{'-':>24}")
+                continue
+            count = max(count, len(values))
+            cells.append(f"{f'{rms(values):.2%} ({values.mean():+.2%})':>24}")
+        print(f"{window_s:6.1f} s {count:3d} " + " ".join(cells))
+
+
+def _print_equal_error(run: dict[str, Any]) -> None:
+    table = errors(run)
+    others = [m for m in METHODS if m in table and m != "ticks"]
+    if "ticks" not in table:
+        return
+    print("\nGPU-seconds for the error of each tick-aligned window, and the ratio")
+    print(f"{'error':>8} {'ticks':>8} " + " ".join(f"{METHODS[m]:>24}" for m in others))
+    for values in table["ticks"].values():
+        target = rms(values)
+        own_s, _ = seconds_for_error(run, "ticks", target)
+        cells = []
+        for method in others:
+            seconds, reached = seconds_for_error(run, method, target)
+            mark = "" if reached else "> "
+            cells.append(f"{f'{mark}{seconds:.2f} s, {mark}{seconds / own_s:.1f} x':>24}")
+        print(f"{target:8.2%} {own_s:6.2f} s " + " ".join(cells))
+
+
+def plot_errors(runs: list[dict[str, Any]], path: Path) -> Path:
+    """Draws RMS error against GPU time per window, a panel for each run; returns the path of the PNG."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(runs), figsize=(4.6 * len(runs), 4.2), sharey=True, squeeze=False)
+    for axis, run in zip(axes[0], runs, strict=True):
+        for (method, by), marker in zip(sorted(errors(run).items()), "osD^v", strict=False):
+            cost = gpu_seconds(run, method)
+            times = [cost[w] for w in by]
+            axis.plot(times, [100 * rms(e) for e in by.values()], marker=marker, label=METHODS[method])
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        axis.set_xlabel("GPU time per window (s)")
+        axis.set_title(f"{run['workload']['name']}: {run['truth_before']['energy_j'] * 1e3:.3g} mJ an iteration")
+        axis.grid(True, which="both", alpha=0.25)
+    axes[0][0].set_ylabel("RMS error against a long window (%)")
+    axes[0][-1].legend(fontsize=8)
+    figure.suptitle(str(runs[0]["info"].get("device_name")), fontsize=10)
+    figure.tight_layout()
+    figure.savefig(path, dpi=160)
+    plt.close(figure)
+    return path
