@@ -174,18 +174,25 @@ def plot_errors(runs: list[dict[str, Any]], path: Path) -> Path:
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib import ticker
 
     figure, axes = plt.subplots(1, len(runs), figsize=(4.6 * len(runs), 4.2), sharey=True, squeeze=False)
     for axis, run in zip(axes[0], runs, strict=True):
-        for (method, by), marker in zip(sorted(errors(run).items()), "osD^v", strict=False):
+        table = errors(run)
+        for number, (method, name) in enumerate(METHODS.items()):
+            if method not in table:
+                continue
             cost = gpu_seconds(run, method)
-            times = [cost[w] for w in by]
-            axis.plot(times, [100 * rms(e) for e in by.values()], marker=marker, label=METHODS[method])
-        axis.set_xscale("log")
-        axis.set_yscale("log")
-        axis.set_xlabel("GPU time per window (s)")
+            times, values = [cost[w] for w in table[method]], [100 * rms(e) for e in table[method].values()]
+            axis.plot(times, values, marker="osD^v"[number], color=f"C{number}", label=name)
+        axis.set(xscale="log", yscale="log", xlabel="GPU time per window (s)")
+        axis.set_xticks([w + run["settle_s"] for w in sorted({w["window_s"] for w in run["windows"]})])
+        axis.xaxis.set_major_formatter("{x:.2g}")
+        axis.minorticks_off()
+        axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.set_title(f"{run['workload']['name']}: {run['truth_before']['energy_j'] * 1e3:.3g} mJ an iteration")
-        axis.grid(True, which="both", alpha=0.25)
+        axis.grid(True, alpha=0.25)
     axes[0][0].set_ylabel("RMS error against a long window (%)")
     axes[0][-1].legend(fontsize=8)
     figure.suptitle(str(runs[0]["info"].get("device_name")), fontsize=10)
