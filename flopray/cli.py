@@ -116,7 +116,13 @@ def _add_space(group: Any, script: Script) -> None:
             help=f"{axis.help}: numbers or first:last:step ({default})",
         )
     group.add_argument("--precision", nargs="*", metavar="P", help=f"{', '.join(PRECISIONS)} (default fp32)")
-    group.add_argument("--execution", nargs="*", metavar="E", help=f"{', '.join(EXECUTIONS)} (default eager)")
+    group.add_argument(
+        "--execution",
+        nargs="*",
+        metavar="E",
+        help=f"{', '.join(EXECUTIONS)} (default graph with a GPU, where small eager kernels would measure the launching "
+        "and not the GPU; eager without)",
+    )
     group.add_argument(
         "--accelerators",
         nargs="*",
@@ -196,7 +202,7 @@ def sweep_from(script: Script, args: argparse.Namespace, device_types: Sequence[
     on_gpu = any(device_type != "CPU" for device_type in device_types)
     axes: dict[str, tuple[Any, ...]] = {"device_type": tuple(device_types)}
     axes["precision"] = _words("--precision", args.precision, ("fp32",))
-    axes["execution"] = _words("--execution", args.execution, ("eager",))
+    axes["execution"] = _words("--execution", args.execution, ("graph",) if on_gpu else ("eager",))
     for axis in script.axes:
         given = getattr(args, axis.field)
         axes[axis.field] = parse_values(axis.flag, given if given is not None else axis.gpu if on_gpu else axis.cpu)

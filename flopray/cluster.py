@@ -116,7 +116,9 @@ def _check_reachable(address: str) -> None:
 def _explain(address: str | None, error: Exception) -> str:
     first = (str(error).splitlines() or [type(error).__name__])[0]
     if address == "auto":
-        return f"--address auto: this machine belongs to no running Ray cluster; `ray start --head` starts one ({first})"
+        return (
+            f"--address auto: this machine belongs to no running Ray cluster; `ray start --head` starts one ({first})"
+        )
     if address is None:
         return f"cannot start Ray on this machine: {first}"
     return f"--address {address}: cannot join the cluster: {first}"
@@ -136,8 +138,15 @@ def inspect_cluster(*, local: bool) -> Cluster:
         types = [name.removeprefix("accelerator_type:") for name in resources if name.startswith("accelerator_type:")]
         for device_type in types:
             slots[device_type] = slots.get(device_type, 0) + int(resources.get("GPU", 0))
-    url = ray.get_runtime_context and getattr(ray._private.worker, "get_dashboard_url", lambda: None)()
+    url = _dashboard_url()
     return Cluster({k: v for k, v in slots.items() if v}, min((c for c in cores if c), default=1), url, local)
+
+
+def _dashboard_url() -> str | None:
+    """Ray tells the address only to whoever called `ray.init`, and only through a module it calls private."""
+    from ray._private.worker import get_dashboard_url
+
+    return get_dashboard_url() or None
 
 
 def choose_devices(cluster: Cluster, wanted: list[str] | None) -> dict[str, int]:

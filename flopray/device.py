@@ -88,10 +88,14 @@ class Device:
         """Give cached memory back, so that the next point starts with all of it."""
         if self.is_cuda:
             torch.cuda.empty_cache()
+
+    def reset_peak_memory(self) -> None:
+        """Begin counting the peak of torch's allocations anew."""
+        if self.is_cuda:
             torch.cuda.reset_peak_memory_stats()
 
     def peak_memory_bytes(self) -> int | None:
-        """Peak of torch's allocations since `release`; None on a CPU, where torch does not count them."""
+        """Peak of torch's allocations since the last reset; None on a CPU, where torch does not count them."""
         return torch.cuda.max_memory_allocated() if self.is_cuda else None
 
 

@@ -27,6 +27,10 @@ from flopray.statistics import in_quadrature
 from flopray.workload import Workload
 
 _IDLE_SECONDS = 1.0
+#: Idle power is measured again at this interval. Each time costs up to `_CALM_CAP_S` besides: after a load a GPU holds
+#: its clocks for some seconds, and power at high clocks is not idle power.
+_IDLE_EVERY_S = 900.0
+_CALM_CAP_S = 10.0
 _COOLDOWN_CAP_S = 600.0
 
 
@@ -54,10 +58,16 @@ class Profiler:
         self._constant = {"run": run, **device.columns(), **_versions(), **(versions or {})}
         self._meter, self._energy_missing = self._open_meter()
         self._idle_power_w: float | None = None
+        self._idle_at = float("-inf")
         self._tick_period_s: float | None = None
         self._sentinel_spec = sentinel
         self._sentinel = Sentinel(self._measure_sentinel, every_s=settings.sentinel_every_s if sentinel else 0.0)
+        # What lives now lives as long as the actor: collections between phases need not look at it again (0.1 s each).
+        gc.collect()
+        gc.freeze()
         self._measure_idle()
+        if self._sentinel.due:
+            self._sentinel.check()
         self._last_end = time.monotonic()
 
     @property
@@ -76,8 +86,9 @@ class Profiler:
         Returns:
             One record a phase of the settings, in their order.
         """
-        if self._sentinel.due:
+        if time.monotonic() - self._idle_at > _IDLE_EVERY_S:
             self._measure_idle()
+        if self._sentinel.due:
             self._sentinel.check()
         self._cool_down()
         identity = {"order_index": order_index, "attempt": attempt, "seed": self.settings.seed}
@@ -116,11 +127,22 @@ class Profiler:
         """Idle power and tick period of this very process, which holds its CUDA context."""
         if self._meter is None:
             return
+        self._calm_down()
         try:
             idle = idle_power(self._meter, _IDLE_SECONDS)
         except MeasurementError:
             return  # the points will say what is wrong with the meter
         self._idle_power_w, self._tick_period_s = idle.power_w, idle.tick_period_s
+        self._idle_at = time.monotonic()
+
+    def _calm_down(self) -> None:
+        """Wait until the GPU has let go of its high clocks, or as long as is sensible."""
+        until = time.monotonic() + _CALM_CAP_S
+        while time.monotonic() < until:
+            state, top_hz = self.device.state(), self._constant.get("max_sm_clock_hz")
+            if state is None or not state.sm_clock_hz or not top_hz or state.sm_clock_hz < 0.5 * top_hz:
+                return
+            time.sleep(0.1)
 
     def _cool_down(self) -> None:
         limit = self.settings.cooldown_c
@@ -166,7 +188,7 @@ class Profiler:
             return _failure_columns(error)
         finally:
             work = None
-            self._forget()
+            self.device.reset_peak_memory()
 
     def _forget(self) -> None:
         """Free what the last phase held; a traceback or a reference cycle may keep tensors alive until collected."""

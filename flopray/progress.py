@@ -48,7 +48,7 @@ class Progress:
         """Stop showing; the last state stays as one plain line."""
         if self._live:
             self._live.stop()
-        self._console.print(self.line(), highlight=False)
+        self._console.print(self.line(), highlight=False, soft_wrap=True)
 
     def update(self, points: Sequence[Sequence[PhaseRecord]], working_on: dict[str, str]) -> None:
         """Take in finished points and what each actor does now."""
@@ -66,7 +66,7 @@ class Progress:
 
     def notice(self, line: str) -> None:
         """A line above the progress."""
-        self._console.print(line, highlight=False, markup=False)
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     @property
     def measured_fraction(self) -> float | None:
@@ -100,7 +100,7 @@ class Progress:
         elif time.monotonic() >= self._next_plain:
             self._next_plain = time.monotonic() + _PLAIN_EVERY_S
             now = next(iter(self._working_on.values()), None)
-            self._console.print(self.line() + (f" | now {now}" if now else ""), highlight=False)
+            self._console.print(self.line() + (f" | now {now}" if now else ""), highlight=False, soft_wrap=True)
 
     def _view(self) -> Table:
         view = Table.grid(padding=(0, 1))

@@ -67,7 +67,8 @@ class MeasureSettings:
         unknown = sorted(set(fields) - {f.name for f in dataclasses.fields(cls)})
         if unknown:
             raise InputError(f"the run's manifest has a setting {unknown[0]!r} that this flopray does not know")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        return cls(**values)
 
 
 def _check_names(flag: str, given: tuple[str, ...], known: tuple[str, ...]) -> None:

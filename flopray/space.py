@@ -7,6 +7,7 @@ point each would not scale; a slab of everything would leave other devices idle.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -148,9 +149,11 @@ def _pack(
 def sentinel_of(points: Sequence[TrialSpec]) -> dict[str, TrialSpec]:
     """The point to re-measure on each device type: the middle one of the grid's order.
 
-    A middle point is neither so small that it only measures launches nor so large that it costs a minute.
+    A middle point is neither so small that it only measures launches nor so large that it costs a minute. On a GPU it
+    runs as a CUDA graph whatever the sweep does, so that it shows drift of the device and not of Python's launches.
     """
     by_type: dict[str, list[TrialSpec]] = {}
     for point in points:
         by_type.setdefault(point.device_type, []).append(point)
-    return {device_type: group[len(group) // 2] for device_type, group in by_type.items()}
+    middles = {device_type: group[len(group) // 2] for device_type, group in by_type.items()}
+    return {t: point if t == "CPU" else dataclasses.replace(point, execution="graph") for t, point in middles.items()}

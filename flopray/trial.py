@@ -79,7 +79,7 @@ class PointTrial(tune.Trainable):
         self._result: list[PhaseRecord] = []
 
     def _measure(self, spec: TrialSpec, index: int | None) -> list[PhaseRecord]:
-        attempt: int | None = ray.get(self._recorder.begin.remote(spec.trial_id, spec.label(), self._actor_name()))
+        attempt: Any = ray.get(self._recorder.begin.remote(spec.trial_id, spec.label(), self._actor_name()))
         if attempt is None:
             return []
         if attempt > MAX_ATTEMPTS:

@@ -47,7 +47,8 @@ def _forward_and_backward(workload: str, shape: tuple[tuple[str, int], ...]) -> 
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    spec = TrialSpec(workload=workload, device_type="meta", **dict(shape))
+    fields: dict[str, Any] = dict(shape)
+    spec = TrialSpec(workload=workload, device_type="meta", **fields)
     model, x = mlp.build(spec, device="meta", dtype=torch.float32, seed=0)
     with FlopCounterMode(display=False) as counter:
         y = model(x)
