@@ -120,7 +120,7 @@ def _add_space(group: Any, script: Script) -> None:
         "--execution",
         nargs="*",
         metavar="E",
-        help=f"{', '.join(EXECUTIONS)} (default graph with a GPU, where small eager kernels would measure the launching "
+        help=f"{', '.join(EXECUTIONS)} (default graph with a GPU, where small eager kernels would show the launching "
         "and not the GPU; eager without)",
     )
     group.add_argument(

@@ -144,7 +144,9 @@ class _StoppingRule:
             return False  # nothing new to judge by
         self._judged_ticks = ticks.count
         try:
-            return ticks.estimate(window).energy_rel_error <= self._target
+            error = ticks.estimate(window).energy_rel_error
+            # What the meter itself gets wrong stands in the record, but no longer window would lower it.
+            return error**2 - ticks.meter.rel_error**2 <= self._target**2
         except WindowTooShort:
             return False
         except MeasurementError:

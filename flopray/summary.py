@@ -63,15 +63,15 @@ def summarise(frame: pd.DataFrame, measured_fraction: float | None) -> dict[str,
     Returns:
         JSON-ready counts; what was not measured is None.
     """
-    failed = frame.loc[frame["status"] != Status.OK, "trial_id"]
+    failed = set(frame.loc[frame["status"] != Status.OK, "trial_id"])
     findings = Counter(code for codes in frame["findings"] for code in codes)
     return {
-        "points": int(frame["trial_id"].nunique()),
-        "points_not_ok": int(failed.nunique()),
+        "points": len(set(frame["trial_id"])),
+        "points_not_ok": len(failed),
         "rows": len(frame),
         "rows_by_status": dict(Counter(frame["status"])),
-        "rows_with_energy": int(frame["energy_j"].notna().sum()),
-        "rows_converged": int(frame["time_converged"].fillna(False).sum()),
+        "rows_with_energy": sum(status == Status.OK for status in frame["energy_status"]),
+        "rows_converged": sum(flag is True for flag in frame["time_converged"].tolist()),
         "findings": dict(findings.most_common()),
         "measured_fraction": measured_fraction,
     }
@@ -82,7 +82,7 @@ def print_summary(console: Console, folder: RunFolder, frame: pd.DataFrame, summ
     table = Table("phase", "metric", "best", "at", "worst", "at ", title=f"run {folder.name}")
     for phase in frame["phase"].drop_duplicates():
         for column, unit in _BEST_AND_WORST:
-            rows = frame[(frame["phase"] == phase) & frame[column].notna()].sort_values(column)
+            rows = frame.loc[(frame["phase"] == phase) & frame[column].notna()].sort_values(by=column)
             if len(rows):
                 best, worst = rows.iloc[-1], rows.iloc[0]
                 table.add_row(

@@ -16,7 +16,7 @@ EXAMPLES = """examples:
 MLP_GRID = Script(
     workload="mlp",
     name="mlp_grid",
-    description=__doc__,
+    description=__doc__ or "",
     examples=EXAMPLES,
     axes=(
         Axis("--n", "n_layers", cpu=("2", "4"), gpu=("2", "4", "8", "16", "32"), help="number of layers"),

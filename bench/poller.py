@@ -1,0 +1,61 @@
+"""What polling the energy counter costs the work that is being measured: time per iteration with and without it.
+
+Needs a GPU. Windows with and without the poller alternate, so that drift falls on both alike. Prints the ratio of the
+mean times with its 95 % interval, for eager launches (where the polling thread could take the launching thread's turn)
+and for CUDA graphs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import nullcontext
+
+import numpy as np
+from scipy.stats import t as student_t
+
+from flopray.device import Device
+from flopray.energy.poller import Poller
+from flopray.laps import laps_for
+from flopray.records import TrialSpec
+from flopray.window import run_window, warm_up
+from flopray.workload import Workload
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=12, help="windows with and without")
+    parser.add_argument("--seconds", type=float, default=0.5, help="length of a window")
+    parser.add_argument("--device-type", default="GPU", help="label of the GPU in the output")
+    args = parser.parse_args()
+    device = Device(args.device_type)
+    meter = device.open_meter()
+    print(f"{device.columns()['device_name']}, driver {device.columns().get('driver_version')}")
+    for execution, (n, d, m) in (("eager", (8, 512, 128)), ("graph", (8, 512, 128)), ("graph", (8, 2048, 256))):
+        spec = TrialSpec(
+            workload="mlp", device_type=args.device_type, execution=execution, n_layers=n, width=d, tokens=m
+        )
+        work = Workload(spec, device=device.torch_name, seed=0).phase("forward")
+        laps = laps_for(device.torch_name)
+        iteration_s = warm_up(work, laps).iteration_s
+        ratios = []
+        for _ in range(args.pairs):
+            means = []
+            for poll in (False, True):
+                with Poller(meter) if poll else nullcontext():
+                    window = run_window(
+                        work,
+                        laps,
+                        iteration_s=iteration_s,
+                        max_seconds=args.seconds,
+                        enough=lambda _: False,
+                        before_end=lambda: None,
+                    )
+                means.append(np.mean(window.iteration_times_s))
+            ratios.append(means[1] / means[0])
+        half = student_t.ppf(0.975, len(ratios) - 1) * np.std(ratios, ddof=1) / np.sqrt(len(ratios))
+        print(f"{spec.label()}: {means[0] * 1e6:.1f} us; with poller / without = {np.mean(ratios):.4f} +- {half:.4f}")
+
+
+if __name__ == "__main__":
+    main()
