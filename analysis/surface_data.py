@@ -1,0 +1,180 @@
+"""What surfaces show: one metric of one phase over (width d, tokens m), a grid for each number of layers.
+
+A `SurfaceSet` holds the grids that share a figure, and so a scale. Every cell has either a value or the reason why not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.scales import Array
+from analysis.surface_selection import METRICS, Metric, Selection
+from flopray.records import PHASES
+
+NOT_MEASURED = "not measured"
+_REASON_LENGTH = 60
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One metric at one number of layers; rows are tokens m, columns are widths d.
+
+    Attributes:
+        n_layers: number of layers n.
+        values: in SI units, NaN where missing, shape (M, D).
+        rel_errors: half widths of 95 % intervals / values, NaN where unknown, shape (M, D).
+        reasons: why a value is missing, empty where there is one, shape (M, D) of str.
+        findings: audit findings of the cell, shape (M, D) of tuples of str.
+    """
+
+    n_layers: int
+    values: Array
+    rel_errors: Array
+    reasons: Array
+    findings: Array
+
+
+@dataclass(frozen=True)
+class SurfaceSet:
+    """The grids of one metric that are drawn with one scale, and what a title says about them.
+
+    Attributes:
+        widths: rising values of d, shape (D,).
+        tokens: rising values of m, shape (M,).
+        grids: one for each number of layers, rising.
+        device: full name of the device, or its type and how many models of it were mixed.
+        energy_source: how energy was measured, where known.
+        filtered: the lower bounds that were asked for, such as `d ≥ 512`, or empty.
+    """
+
+    metric: Metric
+    device_type: str
+    precision: str
+    execution: str
+    phase: str
+    widths: Array
+    tokens: Array
+    grids: tuple[Grid, ...]
+    device: str
+    energy_source: str
+    filtered: str
+
+    def values(self) -> Array:
+        """All values, shape (n, M, D)."""
+        return np.stack([grid.values for grid in self.grids])
+
+    def has_values(self) -> bool:
+        """Whether there is anything to draw."""
+        return self.value_count() > 0
+
+    def hole_counts(self) -> Counter[str]:
+        """How many cells are missing for each reason, the most frequent first when iterated by `most_common`."""
+        return Counter(reason for grid in self.grids for reason in grid.reasons.flat if reason)
+
+    def finding_counts(self) -> Counter[str]:
+        """How many cells have each audit finding."""
+        return Counter(finding for grid in self.grids for cell in grid.findings.flat for finding in cell)
+
+    def value_count(self) -> int:
+        """How many cells have a value."""
+        return int(np.isfinite(self.values()).sum())
+
+
+def surface_sets(frame: pd.DataFrame, selection: Selection) -> Iterator[SurfaceSet]:
+    """The sets to draw, ordered by device type, precision, execution, phase and metric.
+
+    Args:
+        frame: records as `flopray.load_run` gives them, a row per point and phase.
+        selection: what to keep.
+
+    Raises:
+        InputError: nothing is left to draw.
+    """
+    rows: Any = latest(selection.apply(frame))
+    metrics = [METRICS[name] for name in selection.metrics or METRICS]
+    for key, group in rows.groupby(["device_type", "precision", "execution"], sort=True):
+        # axes are those of the whole group, so that figures of all phases look alike
+        widths, tokens = (np.sort(group[c].astype(int).unique()) for c in ("width", "tokens"))
+        for phase in sorted(group["phase"].unique(), key=_phase_rank):
+            part = group[group["phase"] == phase]
+            for metric in metrics:
+                yield _surface_set(metric, (*map(str, key), str(phase)), part, widths, tokens, selection.bounds())
+
+
+def latest(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row for each cell: where runs were merged or points repeated, the one that ended last."""
+    cell = ["device_type", "precision", "execution", "phase", "n_layers", "width", "tokens"]
+    return rows.sort_values("ended_unix_s", kind="stable", na_position="first").drop_duplicates(cell, keep="last")
+
+
+def _phase_rank(phase: str) -> tuple[int, str]:
+    return (PHASES.index(phase) if phase in PHASES else len(PHASES), phase)
+
+
+def _surface_set(
+    metric: Metric, key: tuple[str, ...], rows: Any, widths: Array, tokens: Array, filtered: str
+) -> SurfaceSet:
+    device_type, precision, execution, phase = key
+    layers = sorted(int(n) for n in rows["n_layers"].unique())
+    grids = tuple(_grid(metric, n, rows[rows["n_layers"] == n], widths, tokens) for n in layers)
+    names = sorted(str(name) for name in rows["device_name"].dropna().unique())
+    device = names[0] if len(names) == 1 else device_type
+    if len(names) > 1:
+        device = f"{device_type} ({len(names)} models)"
+    sources = sorted(str(source) for source in rows["energy_source"].dropna().unique())
+    return SurfaceSet(
+        metric, device_type, precision, execution, phase, widths, tokens, grids, device, ", ".join(sources), filtered
+    )
+
+
+def _grid(metric: Metric, n_layers: int, rows: Any, widths: Array, tokens: Array) -> Grid:
+    shape = (len(tokens), len(widths))
+    at = (np.searchsorted(tokens, rows["tokens"].to_numpy(int)), np.searchsorted(widths, rows["width"].to_numpy(int)))
+    values, rel_errors = np.full(shape, np.nan), np.full(shape, np.nan)
+    reasons, findings = np.full(shape, NOT_MEASURED, dtype=object), np.full(shape, None, dtype=object)
+    values[at] = _numbers(rows[metric.column])
+    values[~np.isfinite(values)] = np.nan
+    if metric.error_column:
+        rel_errors[at] = _numbers(rows[metric.error_column])
+    reasons[at] = _first_reason(rows, metric.reason_columns)
+    if not metric.signed:
+        impossible = values <= 0
+        values[impossible], reasons[impossible] = np.nan, "value of zero or less"
+    reasons[np.isfinite(values)] = ""
+    cells = dict(zip(zip(*at, strict=True), rows["findings"], strict=True))
+    for index in np.ndindex(shape):
+        findings[index] = _as_tuple(cells.get(index)) if metric.measured else ()
+    return Grid(n_layers, values, rel_errors, reasons, findings)
+
+
+def _numbers(column: Any) -> Array:
+    numbers: Any = pd.to_numeric(column, errors="coerce")
+    return numbers.to_numpy(dtype=float, na_value=np.nan)
+
+
+def _first_reason(rows: Any, columns: Sequence[str]) -> Array:
+    """For each row the first of the columns that says something other than ok, as a person writes it."""
+    reasons = np.full(len(rows), "no value recorded", dtype=object)
+    for column in reversed(columns):
+        said = rows[column].fillna("").astype(str).to_numpy(dtype=object)
+        use = (said != "") & (said != "ok")
+        reasons[use] = said[use]
+    return np.array([_readable(reason) for reason in reasons], dtype=object)
+
+
+def _readable(reason: str) -> str:
+    text = " ".join(reason.replace("_", " ").split())
+    return text if len(text) <= _REASON_LENGTH else text[: _REASON_LENGTH - 1].rstrip() + "…"
+
+
+def _as_tuple(findings: Any) -> tuple[str, ...]:
+    """Findings of a row as Parquet, JSON or a record give them."""
+    if findings is None or isinstance(findings, float) or findings is pd.NA:
+        return ()
+    return (findings,) if isinstance(findings, str) else tuple(str(finding) for finding in findings)

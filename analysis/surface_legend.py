@@ -1,0 +1,155 @@
+"""How holes and audit findings are marked in a figure, and the legend that explains the marks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from analysis.surface_data import NOT_MEASURED, SurfaceSet
+
+#: Hatches and greys of the reasons that have a name in the records; other reasons take the spare hatches in turn.
+_HATCHES = {
+    NOT_MEASURED: "",
+    "out of memory": "////",
+    "unsupported": "xxxx",
+    "failed": "....",
+    "no energy source": "\\\\\\\\",
+    "no counter permission": "----",
+    "not requested": "||||",
+}
+_SPARE_HATCHES = ("++++", "oo", "//..", "\\\\..", "**")
+_HOLE_MARKERS = ("x", "+", "1", "2", "3", "4")
+_MOST_MARKED = 5
+#: Audit severities, worst first; the dark rim of a mark keeps it visible on light and dark cells.
+_SEVERITIES = ("impossible", "implausible", "note", "")
+_SEVERITY_COLOURS = ("#d62728", "#ff9f40", "#ffffff", "#bdbdbd")
+_SEVERITY_MARKERS = ("^v<>*", "Dsdh*", "oPX8p", "^v<>*")
+_OTHER_FINDINGS = "other findings"
+_RIM = "0.1"
+_ROW_IN = 0.17
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What each reason and each finding looks like in one figure.
+
+    Attributes:
+        hatches: reason to hatch pattern, for cells.
+        points: reason to marker, for line plots.
+        markers: finding to marker, worst first; findings that are not in it look like `other findings`.
+        everywhere: findings of all measured cells, which are stated but not marked on each cell.
+        labels: legend entries with counts, in the order of reasons, markers and everywhere.
+    """
+
+    hatches: dict[str, str]
+    points: dict[str, str]
+    markers: dict[str, str]
+    everywhere: tuple[str, ...]
+    labels: tuple[str, ...]
+
+    @classmethod
+    def of(cls, surfaces: SurfaceSet) -> Marks:
+        """The marks that this set needs, the most frequent first."""
+        holes = surfaces.hole_counts().most_common()
+        spare = iter(_SPARE_HATCHES * (len(holes) // len(_SPARE_HATCHES) + 1))
+        hatches = {reason: _HATCHES[reason] if reason in _HATCHES else next(spare) for reason, _ in holes}
+        points = {reason: _HOLE_MARKERS[i % len(_HOLE_MARKERS)] for i, (reason, _) in enumerate(holes)}
+        counts, total = surfaces.finding_counts(), surfaces.value_count()
+        everywhere = tuple(sorted((f for f in counts if counts[f] == total > 1), key=_rank))
+        single = sorted((f for f in counts if f not in everywhere), key=lambda f: (_rank(f), -counts[f]))
+        named = single if len(single) <= _MOST_MARKED else single[: _MOST_MARKED - 1]
+        shapes = [iter(markers) for markers in _SEVERITY_MARKERS]
+        markers = {finding: next(shapes[_rank(finding)]) for finding in named}
+        labels = [f"{reason} ({count})" for reason, count in holes]
+        labels += [_finding_label(finding, str(counts[finding])) for finding in named]
+        if len(named) < len(single):
+            markers[_OTHER_FINDINGS] = "."
+            labels.append(f"{_OTHER_FINDINGS} ({sum(counts[f] for f in single if f not in named)})")
+        labels += [_finding_label(finding, "all points") for finding in everywhere]
+        return cls(hatches, points, markers, everywhere, tuple(labels))
+
+    def mark_of(self, findings: Sequence[str], size_pt: float) -> dict[str, Any] | None:
+        """Keywords of `Axes.scatter` for the mark of a cell with these findings: that of the worst one."""
+        worst = min((finding for finding in findings if finding not in self.everywhere), key=_rank, default=None)
+        if worst is None:
+            return None
+        marker = self.markers.get(worst) or self.markers[_OTHER_FINDINGS]
+        return {"marker": marker, "s": size_pt**2, "c": _colour(worst), "edgecolors": _RIM, "linewidths": 0.5}
+
+
+def _rank(finding: str) -> int:
+    severity = finding.partition(":")[0]
+    return _SEVERITIES.index(severity) if severity in _SEVERITIES else len(_SEVERITIES) - 1
+
+
+def _colour(finding: str) -> str:
+    return _SEVERITY_COLOURS[_rank(finding)]
+
+
+def _finding_label(finding: str, count: str) -> str:
+    """`impossible:rate_above_limit` as `audit: rate above limit (impossible, 3)`."""
+    severity, _, rule = finding.rpartition(":")
+    return f"audit: {rule.replace('_', ' ')} ({', '.join(part for part in (severity, count) if part)})"
+
+
+def hole_style(hatch: str) -> dict[str, Any]:
+    """Keywords of a patch or collection that stands for a hole: light, with a hatch unless simply not measured."""
+    return {"facecolor": "#f4f4f4", "edgecolor": "#8c8c8c", "linewidth": 0.0, "hatch": hatch}
+
+
+def hole_marker_style(marker: str) -> dict[str, Any]:
+    """Keywords of `Axes.scatter` for the mark of a hole in a line plot."""
+    return {"marker": marker, "s": 16, "color": "0.35", "linewidths": 0.9}
+
+
+def legend_height_in(marks: Marks, width_in: float) -> float:
+    """Inches that the legend takes at the bottom of a figure of this width."""
+    return _ROW_IN * _rows(marks, width_in) + 0.06 if marks.labels else 0.0
+
+
+def draw_legend(figure: Figure, marks: Marks, *, as_points: bool = False) -> None:
+    """Put the legend of holes and findings along the bottom of the figure; nothing to explain, no legend.
+
+    Args:
+        figure: gets the legend.
+        marks: what it explains.
+        as_points: holes are marked by points, as in line plots, and not by hatched cells.
+    """
+    if not marks.labels:
+        return
+    handles: list[Artist] = []
+    for reason, hatch in marks.hatches.items():
+        if as_points:
+            handles.append(Line2D([], [], marker=marks.points[reason], color="0.35", linestyle="none"))
+        else:
+            handles.append(Patch(**{**hole_style(hatch), "linewidth": 0.5}))
+    handles.extend(
+        Line2D([], [], marker=marker, linestyle="none", color=_colour(finding), markeredgecolor=_RIM, markersize=5)
+        for finding, marker in marks.markers.items()
+    )
+    handles.extend(Line2D([], [], linestyle="none") for _ in marks.everywhere)
+    width_in, height_in = figure.get_size_inches()
+    figure.legend(
+        handles,
+        marks.labels,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 0.04 / height_in),
+        borderaxespad=0.0,
+        borderpad=0.0,
+        ncol=-(-len(marks.labels) // _rows(marks, width_in)),
+        handlelength=1.6,
+        columnspacing=1.4,
+    )
+
+
+def _rows(marks: Marks, width_in: float) -> int:
+    """Rows of a legend whose columns are as wide as its longest entry."""
+    longest_in = 0.45 + 0.062 * max(len(label) for label in marks.labels)
+    columns = max(1, min(len(marks.labels), int((width_in - 0.3) / longest_in)))
+    return -(-len(marks.labels) // columns)

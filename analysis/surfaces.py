@@ -1,0 +1,223 @@
+"""Draw a run: each metric over width d and tokens m, as 3-D surfaces and heat maps, on linear and log scales.
+
+    python analysis/surfaces.py RUN [--metrics ...] [--phases ...] [--d-min D] [--m-min M]
+
+One figure holds one metric of one phase on one scale, with a column for each number of layers n. `draw` does the same
+from Python for a frame of records, and `draw_run` for a run's folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from analysis.figures import IMAGE_FORMATS, paper_style, save_figure
+from analysis.surface_data import SurfaceSet, surface_sets
+from analysis.surface_files import figure_stem, page_path, where_lines, why_not_lines
+from analysis.surface_html import write_page
+from analysis.surface_lines import draw_lines
+from analysis.surface_plots import MAX_PANELS, draw_surfaces, font_pt_for
+from analysis.surface_selection import METRICS, Selection
+from flopray.errors import FloprayError, InputError
+from flopray.records import PHASES
+
+DEFAULT_FORMATS = ("png", "svg")
+_EXAMPLES = """examples:
+  python analysis/surfaces.py results/mlp-20250101-120000
+      everything the run has, as PNG and SVG, into its folder plots/
+  python analysis/surfaces.py RUN --metrics time flops_per_j --phases forward --n 2 8 32 --formats pdf
+      three layer counts of two metrics, for a paper
+  python analysis/surfaces.py RUN --d-min 512 --m-min 64 --out /tmp/large
+      only the large shapes, with scales of their own, beside the full view (file names say the bounds)
+
+One figure shows one metric of one phase on one scale; its columns are the layers n. A grid with one value of d or m
+becomes a line plot with error bars. Points without a value are hatched holes, and the legend says why.
+exit codes: 0 drawn, 2 bad input."""
+
+Say = Callable[[str], None]
+
+
+def draw(
+    run_frame: pd.DataFrame,
+    out_dir: Path,
+    *,
+    selection: Selection | None = None,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    html: bool | None = None,
+    console: Console | None = None,
+) -> list[Path]:
+    """Draw the records of a run and say what is where, and what could not be drawn and why.
+
+    Args:
+        run_frame: a row per point and phase with the columns of `PhaseRecord`, as `flopray.load_run` gives it.
+        out_dir: gets `surfaces/<device>_<precision>_<execution>/<phase>/<metric>_<scale>.<format>` and `surfaces.html`.
+        selection: what to draw; default everything.
+        formats: of images, among `IMAGE_FORMATS`.
+        html: also the interactive page; default where plotly is installed.
+        console: where progress and lines go; default standard error.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        InputError: nothing to draw, an unknown format, `html` without plotly, or a folder that cannot be written.
+    """
+    console = console or Console(stderr=True)
+    selection = selection or Selection()
+    for name in formats:
+        if name not in IMAGE_FORMATS:
+            raise InputError(f"unknown format {name!r}: choose from {', '.join(IMAGE_FORMATS)}")
+    html = _html_wanted(html)
+    sets = list(surface_sets(run_frame, selection))
+    drawn = [surfaces for surfaces in sets if surfaces.has_values() and surfaces.values().size > 1]
+    suffix = selection.suffix()
+    try:
+        paths = _draw_all(drawn, out_dir, suffix, formats, console)
+        if html and drawn:
+            paths.append(write_page(sets, page_path(out_dir, suffix)))
+    except OSError as error:
+        raise InputError(f"cannot write {error.filename or out_dir}: {error.strerror or error}") from error
+    for line in (*why_not_lines(sets), *where_lines(paths)):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return paths
+
+
+def draw_run(run: Path, console: Console | None = None) -> list[Path]:
+    """Draw everything of a run's folder into its plots, as the end of a sweep does.
+
+    Raises:
+        InputError: the folder is no run, or there is nothing to draw.
+    """
+    from flopray.store import RunFolder  # Arrow takes a while to import: not for `--help`
+
+    folder = RunFolder.open(run)
+    return draw(folder.load(), folder.plots_path, console=console)
+
+
+def _html_wanted(html: bool | None) -> bool:
+    installed = importlib.util.find_spec("plotly") is not None
+    if html and not installed:
+        raise InputError("the interactive page needs plotly: pip install 'flopray[html]', or leave --html out")
+    return installed if html is None else html
+
+
+def _draw_all(
+    sets: Sequence[SurfaceSet], out_dir: Path, suffix: str, formats: Sequence[str], console: Console
+) -> list[Path]:
+    """All figures, with progress."""
+    jobs = [job for surfaces in sets for job in _jobs(surfaces)]
+    paths: list[Path] = []
+    for surfaces, kind, part in _with_progress(jobs, console):
+        with paper_style(font_pt_for(len(part.grids)) if kind != "lines" else font_pt_for(1)):
+            if kind == "lines":
+                figure = draw_lines(part)
+            else:
+                figure = draw_surfaces(part, log=kind == "log", scale_values=surfaces.values())
+            stem = figure_stem(out_dir, part, kind, suffix, whole=part is surfaces)
+            paths += save_figure(figure, stem, formats)
+    return paths
+
+
+_Job = tuple[SurfaceSet, str, SurfaceSet]
+
+
+def _jobs(surfaces: SurfaceSet) -> Iterator[_Job]:
+    """The figures of a set: the whole set, what kind of figure, and the part of the set that it shows."""
+    if min(len(surfaces.widths), len(surfaces.tokens)) == 1:
+        yield surfaces, "lines", surfaces
+        return
+    parts = [surfaces]
+    if len(surfaces.grids) > MAX_PANELS:
+        count = -(-len(surfaces.grids) // MAX_PANELS)
+        each = -(-len(surfaces.grids) // count)
+        starts = range(0, len(surfaces.grids), each)
+        parts = [replace(surfaces, grids=surfaces.grids[start : start + each]) for start in starts]
+    for part in parts:
+        for kind in ("linear", "log"):
+            yield surfaces, kind, part
+
+
+def _with_progress(jobs: Sequence[_Job], console: Console) -> Iterator[_Job]:
+    """Yield the jobs; on a terminal with a bar, elsewhere with a plain line every few seconds."""
+    if console.is_terminal:
+        columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task("", total=len(jobs))
+            for job in jobs:
+                progress.update(task, description=f"{job[2].phase} {job[2].metric.name} {job[1]}")
+                yield job
+                progress.advance(task)
+        return
+    said_s = time.monotonic()
+    for index, job in enumerate(jobs):
+        if time.monotonic() - said_s > 5:
+            said_s = time.monotonic()
+            console.print(f"drawing: {index} of {len(jobs)} figures", highlight=False)
+        yield job
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors are one line, as all of flopray's are."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (see --help)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of this script."""
+    parser = _Parser(
+        prog="surfaces.py",
+        description="Draw the metrics of an MLP sweep over width d and tokens m.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run, such as results/NAME")
+    what = parser.add_argument_group("what is drawn (default: everything that the run has)")
+    what.add_argument("--metrics", nargs="+", metavar="METRIC", help=", ".join(METRICS))
+    what.add_argument("--phases", nargs="+", metavar="PHASE", help=", ".join(PHASES))
+    what.add_argument("--n", nargs="+", type=int, metavar="N", help="only these numbers of layers")
+    what.add_argument("--d-min", type=int, metavar="D", help="only widths from D on")
+    what.add_argument("--m-min", type=int, metavar="M", help="only token counts from M on")
+    how = parser.add_argument_group("how and where")
+    how.add_argument(
+        "--formats", nargs="+", default=list(DEFAULT_FORMATS), metavar="FORMAT", help="png, svg, pdf (default png svg)"
+    )
+    how.add_argument(
+        "--html",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="one interactive page that works offline (default: where plotly is installed, flopray[html])",
+    )
+    how.add_argument("--out", type=Path, metavar="DIR", help="default: plots/ in the run's folder")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    args = build_parser().parse_args(argv)
+    console = Console(stderr=True)
+    try:
+        selection = Selection(args.metrics, args.phases, args.n, args.d_min, args.m_min)
+        from flopray.store import RunFolder
+
+        folder = RunFolder.open(args.run)
+        out_dir = args.out or folder.plots_path
+        draw(folder.load(), out_dir, selection=selection, formats=args.formats, html=args.html, console=console)
+    except FloprayError as error:
+        console.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
