@@ -18,7 +18,6 @@ from analysis.surface_selection import METRICS, Metric, Selection
 from flopray.records import PHASES
 
 NOT_MEASURED = "not measured"
-_REASON_LENGTH = 60
 
 
 @dataclass(frozen=True)
@@ -169,8 +168,7 @@ def _first_reason(rows: Any, columns: Sequence[str]) -> Array:
 
 
 def _readable(reason: str) -> str:
-    text = " ".join(reason.replace("_", " ").split())
-    return text if len(text) <= _REASON_LENGTH else text[: _REASON_LENGTH - 1].rstrip() + "…"
+    return " ".join(reason.replace("_", " ").split())
 
 
 def _as_tuple(findings: Any) -> tuple[str, ...]:

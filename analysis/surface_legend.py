@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,12 +27,13 @@ _HATCHES = {
 _SPARE_HATCHES = ("++++", "oo", "//..", "\\\\..", "**")
 _HOLE_MARKERS = ("x", "+", "1", "2", "3", "4")
 _MOST_MARKED = 5
-#: Audit severities, worst first; the dark rim of a mark keeps it visible on light and dark cells.
+_REASON_LENGTH = 60
+#: Audit severities, worst first; the rims of marks keep them visible on dark and light cells.
 _SEVERITIES = ("impossible", "implausible", "note", "")
 _SEVERITY_COLOURS = ("#d62728", "#ff9f40", "#ffffff", "#bdbdbd")
+_SEVERITY_RIMS = ("white", "0.1", "0.1", "0.1")
 _SEVERITY_MARKERS = ("^v<>*", "Dsdh*", "oPX8p", "^v<>*")
 _OTHER_FINDINGS = "other findings"
-_RIM = "0.1"
 _ROW_IN = 0.17
 
 
@@ -66,7 +68,7 @@ class Marks:
         named = single if len(single) <= _MOST_MARKED else single[: _MOST_MARKED - 1]
         shapes = [iter(markers) for markers in _SEVERITY_MARKERS]
         markers = {finding: next(shapes[_rank(finding)]) for finding in named}
-        labels = [f"{reason} ({count})" for reason, count in holes]
+        labels = [f"{textwrap.shorten(reason, _REASON_LENGTH, placeholder=' …')} ({count})" for reason, count in holes]
         labels += [_finding_label(finding, str(counts[finding])) for finding in named]
         if len(named) < len(single):
             markers[_OTHER_FINDINGS] = "."
@@ -80,7 +82,7 @@ class Marks:
         if worst is None:
             return None
         marker = self.markers.get(worst) or self.markers[_OTHER_FINDINGS]
-        return {"marker": marker, "s": size_pt**2, "c": _colour(worst), "edgecolors": _RIM, "linewidths": 0.5}
+        return {"marker": marker, "s": size_pt**2, "c": _colour(worst), "edgecolors": _rim(worst), "linewidths": 0.5}
 
 
 def _rank(finding: str) -> int:
@@ -90,6 +92,10 @@ def _rank(finding: str) -> int:
 
 def _colour(finding: str) -> str:
     return _SEVERITY_COLOURS[_rank(finding)]
+
+
+def _rim(finding: str) -> str:
+    return _SEVERITY_RIMS[_rank(finding)]
 
 
 def _finding_label(finding: str, count: str) -> str:
@@ -130,7 +136,9 @@ def draw_legend(figure: Figure, marks: Marks, *, as_points: bool = False) -> Non
         else:
             handles.append(Patch(**{**hole_style(hatch), "linewidth": 0.5}))
     handles.extend(
-        Line2D([], [], marker=marker, linestyle="none", color=_colour(finding), markeredgecolor=_RIM, markersize=5)
+        Line2D(
+            [], [], marker=marker, linestyle="none", color=_colour(finding), markeredgecolor=_rim(finding), markersize=5
+        )
         for finding, marker in marks.markers.items()
     )
     handles.extend(Line2D([], [], linestyle="none") for _ in marks.everywhere)

@@ -27,10 +27,9 @@ from flopray.statistics import in_quadrature
 from flopray.workload import Workload
 
 _IDLE_SECONDS = 1.0
-#: Idle power is measured again at this interval. Each time costs up to `_CALM_CAP_S` besides: after a load a GPU holds
-#: its clocks for some seconds, and power at high clocks is not idle power.
-_IDLE_EVERY_S = 900.0
-_CALM_CAP_S = 10.0
+_AWAKE_IDLE_SECONDS = 0.6
+#: The counter takes this long to forget a load.
+_AFTER_LOAD_S = 0.15
 _COOLDOWN_CAP_S = 600.0
 
 
@@ -58,16 +57,15 @@ class Profiler:
         self._constant = {"run": run, **device.columns(), **_versions(), **(versions or {})}
         self._meter, self._energy_missing = self._open_meter()
         self._idle_power_w: float | None = None
-        self._idle_at = float("-inf")
+        self._awake_idle_power_w: float | None = None
         self._tick_period_s: float | None = None
         self._sentinel_spec = sentinel
         self._sentinel = Sentinel(self._measure_sentinel, every_s=settings.sentinel_every_s if sentinel else 0.0)
-        # What lives now lives as long as the actor: collections between phases need not look at it again (0.1 s each).
+        # What lives now lives as long as the actor: collections need not look at it again (0.1 s each).
         gc.collect()
         gc.freeze()
-        self._measure_idle()
-        if self._sentinel.due:
-            self._sentinel.check()
+        self._idle_power_w = self._idle(_IDLE_SECONDS)
+        self._check_sentinel()
         self._last_end = time.monotonic()
 
     @property
@@ -86,10 +84,7 @@ class Profiler:
         Returns:
             One record a phase of the settings, in their order.
         """
-        if time.monotonic() - self._idle_at > _IDLE_EVERY_S:
-            self._measure_idle()
-        if self._sentinel.due:
-            self._sentinel.check()
+        self._check_sentinel()
         self._cool_down()
         identity = {"order_index": order_index, "attempt": attempt, "seed": self.settings.seed}
         records = [self._constant | identity | _spec_columns(spec) | row for row in self._measure_phases(spec)]
@@ -123,26 +118,27 @@ class Profiler:
         except NoEnergySource as error:
             return None, {"energy_status": str(Status.NO_ENERGY_SOURCE), "energy_reason": str(error)}
 
-    def _measure_idle(self) -> None:
-        """Idle power and tick period of this very process, which holds its CUDA context."""
-        if self._meter is None:
-            return
-        self._calm_down()
-        try:
-            idle = idle_power(self._meter, _IDLE_SECONDS)
-        except MeasurementError:
-            return  # the points will say what is wrong with the meter
-        self._idle_power_w, self._tick_period_s = idle.power_w, idle.tick_period_s
-        self._idle_at = time.monotonic()
+    def _idle(self, seconds: float) -> float | None:
+        """Power of this very process, which holds its CUDA context, while it does nothing; None without a meter.
 
-    def _calm_down(self) -> None:
-        """Wait until the GPU has let go of its high clocks, or as long as is sensible."""
-        until = time.monotonic() + _CALM_CAP_S
-        while time.monotonic() < until:
-            state, top_hz = self.device.state(), self._constant.get("max_sm_clock_hz")
-            if state is None or not state.sm_clock_hz or not top_hz or state.sm_clock_hz < 0.5 * top_hz:
-                return
-            time.sleep(0.1)
+        The first call also learns the counter's tick period.
+        """
+        if self._meter is None:
+            return None
+        try:
+            idle = idle_power(self._meter, seconds)
+        except MeasurementError:
+            return None  # the points will say what is wrong with the meter
+        self._tick_period_s = idle.tick_period_s
+        return idle.power_w
+
+    def _check_sentinel(self) -> None:
+        """Where it is due, measure the sentinel, and after it idle power with the clocks still up."""
+        if not self._sentinel.due:
+            return
+        self._sentinel.check()
+        time.sleep(_AFTER_LOAD_S)
+        self._awake_idle_power_w = self._idle(_AWAKE_IDLE_SECONDS)
 
     def _cool_down(self) -> None:
         limit = self.settings.cooldown_c
@@ -170,14 +166,14 @@ class Profiler:
             workload = Workload(spec, device=self.device.torch_name, seed=self.settings.seed)
         except Exception as error:
             failure = _failure_columns(error)
-        rows = []
+        rows: list[dict[str, Any]] = []
         for phase in self.settings.phases:
             row = {"phase": phase, "started_unix_s": time.time()} | _flop_columns(spec, phase) | self._energy_missing
             row |= self._measure_one(workload, phase) if workload else failure
             row |= self._derived_columns(row, spec.precision)
             rows.append(row | {"ended_unix_s": time.time()})
         del workload
-        self._forget()
+        self._forget(thoroughly=any("status" in row for row in rows))
         return rows
 
     def _measure_one(self, workload: Workload, phase: str) -> dict[str, Any]:
@@ -190,9 +186,10 @@ class Profiler:
             work = None
             self.device.reset_peak_memory()
 
-    def _forget(self) -> None:
-        """Free what the last phase held; a traceback or a reference cycle may keep tensors alive until collected."""
-        gc.collect()
+    def _forget(self, *, thoroughly: bool = False) -> None:
+        """Free what the last point held; after a failure also what its traceback keeps in reference cycles."""
+        if thoroughly:
+            gc.collect()
         try:
             self.device.release()
         except RuntimeError:
@@ -211,6 +208,7 @@ class Profiler:
             columns |= _with_drift(row, "energy_rel_error", drift.get("sentinel_energy_drift"))
             columns["flops_per_j"] = flops / energy_j if energy_j > 0 else None
             columns["idle_power_w"] = self._idle_power_w
+            columns["awake_idle_power_w"] = self._awake_idle_power_w
             if self._idle_power_w is not None:
                 columns["active_energy_j"] = energy_j - self._idle_power_w * time_s
         return columns

@@ -157,7 +157,8 @@ class PhaseRecord:
     energy_tick_period_s: float | None = _column("median period of the counter")
     power_w: float | None = _column("mean power in the window")
     power_drift_rel: float | None = _column("change of power across the window / power_w")
-    idle_power_w: float | None = _column("power of the same process on the same device, idle")
+    idle_power_w: float | None = _column("power of the same process before its first work: context open, clocks low")
+    awake_idle_power_w: float | None = _column("idle power between points, clocks still up; last measured")
     active_energy_j: float | None = _column("energy_j - idle_power_w * time_s")
     # efficiency
     flops_per_s: float | None = _column("model_flops / time_s")

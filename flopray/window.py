@@ -15,7 +15,7 @@ from flopray.laps import Laps
 
 #: A lap long enough that its own cost (about 1 us) does not show, short enough to stop in time.
 _LAP_S = 0.01
-_WARMUP_MIN_S = 0.05
+_WARMUP_MIN_S = 0.03
 _WARMUP_CAP_S = 1.0
 _STABLE_SPREAD = 0.05
 
@@ -50,7 +50,7 @@ class Window:
 
 
 def warm_up(work: Work, laps: Laps) -> Warmup:
-    """Repeat until three laps in a row agree within 5 %, for 0.05 s at least and 1 s at most.
+    """Repeat until three laps in a row agree within 5 %, for 0.03 s at least and 1 s at most.
 
     The first iteration stands outside the cap: it may compile.
     """
