@@ -1,0 +1,69 @@
+"""CUDA graphs do the work they are said to do, also on the hundredth replay."""
+
+import pytest
+import torch
+
+from flopray.execution import TrainingStep, phase_work
+from flopray.models import mlp
+from flopray.profiler import Profiler
+from flopray.records import PHASES, Status, TrialSpec
+from flopray.settings import MeasureSettings
+
+pytestmark = pytest.mark.gpu
+
+
+def training_step(execution, dtype=torch.float32):
+    spec = TrialSpec(workload="mlp", device_type="GPU", n_layers=4, width=256, tokens=64)
+    torch.set_float32_matmul_precision("highest")
+    module, x = mlp.build(spec, device="cuda:0", dtype=dtype, seed=0)
+    gradient = torch.randn(x.shape, device="cuda:0", dtype=dtype, generator=torch.Generator("cuda:0").manual_seed(1))
+    return TrainingStep(module, x, gradient, execution=execution)
+
+
+def test_backward_graph_gives_the_same_gradients_on_every_replay():
+    step = training_step("graph")
+    expected = [g.clone() for g in step.backward(step.forward(), retain=False)]
+    work = phase_work(step, "backward", "graph")
+    gradients = work._kept[2]  # the buffers the graph writes
+    for _ in range(5):
+        for gradient in gradients:
+            gradient.fill_(float("nan"))
+        work()
+        torch.cuda.synchronize()
+        for got, wanted in zip(gradients, expected, strict=True):
+            torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_train_step_graph_writes_gradients_and_leaves_the_weights():
+    step = training_step("graph", torch.float16)
+    expected = [g.clone() for g in step.backward(step.forward(), retain=False)]
+    before = [p.detach().clone() for p in step.parameters]
+    work = phase_work(step, "train_step", "graph")
+    for _ in range(1000):
+        work()
+    torch.cuda.synchronize()
+    for parameter, weight, gradient in zip(step.parameters, before, expected, strict=True):
+        assert torch.equal(parameter, weight)
+        torch.testing.assert_close(parameter.grad, gradient, rtol=2e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
+def test_every_phase_of_a_graph_is_measured_and_the_parts_add_up(precision):
+    from flopray.device import Device
+
+    settings = MeasureSettings(phases=PHASES, sentinel_every_s=0)
+    profiler = Profiler(Device("GPU"), settings)
+    spec = TrialSpec(
+        workload="mlp", device_type="GPU", execution="graph", precision=precision, n_layers=4, width=1024, tokens=128
+    )
+    rows = {row.phase: row for row in profiler.measure_point(spec)}
+    profiler.close()
+    assert [row.status for row in rows.values()] == [Status.OK] * len(PHASES)
+    parts = sum(rows[phase].energy_j for phase in ("forward", "backward", "optimizer_step"))
+    assert rows["train_step"].energy_j == pytest.approx(parts, rel=0.12)
+    assert rows["forward_backward"].energy_j == pytest.approx(
+        rows["forward"].energy_j + rows["backward"].energy_j, rel=0.12
+    )
+    for row in rows.values():
+        assert row.idle_power_w < row.power_w < 1.05 * row.power_limit_w
+        assert not [finding for finding in row.findings if finding.startswith("impossible")]
