@@ -12,6 +12,7 @@ import argparse
 import importlib.util
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -98,10 +99,9 @@ def draw_run(run: Path, console: Console | None = None) -> list[Path]:
     Raises:
         InputError: the folder is no run, or there is nothing to draw.
     """
-    from flopray.store import RunFolder  # Arrow takes a while to import: not for `--help`
-
-    folder = RunFolder.open(run)
-    return draw(folder.load(), folder.plots_path, console=console)
+    console = console or Console(stderr=True)
+    frame, out_dir = _load(run, console)
+    return draw(frame, out_dir, console=console)
 
 
 def _html_wanted(html: bool | None) -> bool:
@@ -166,6 +166,19 @@ def _with_progress(jobs: Sequence[_Job], console: Console) -> Iterator[_Job]:
         yield job
 
 
+def _load(run: Path, console: Console) -> tuple[pd.DataFrame, Path]:
+    """The records of a run and the folder of its plots; what the store warns of is said once, in a line."""
+    from flopray.store import RunFolder  # Arrow takes a while to import: not for `--help`
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        folder = RunFolder.open(run)
+        frame = folder.load()
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        console.print(f"warning: {message}", highlight=False, markup=False, soft_wrap=True)
+    return frame, folder.plots_path
+
+
 class _Parser(argparse.ArgumentParser):
     """Errors are one line, as all of flopray's are."""
 
@@ -208,11 +221,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     try:
         selection = Selection(args.metrics, args.phases, args.n, args.d_min, args.m_min)
-        from flopray.store import RunFolder
-
-        folder = RunFolder.open(args.run)
-        out_dir = args.out or folder.plots_path
-        draw(folder.load(), out_dir, selection=selection, formats=args.formats, html=args.html, console=console)
+        frame, out_dir = _load(args.run, console)
+        draw(frame, args.out or out_dir, selection=selection, formats=args.formats, html=args.html, console=console)
     except FloprayError as error:
         console.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
         return error.exit_code

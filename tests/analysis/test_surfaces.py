@@ -299,6 +299,21 @@ class TestMissing:
         assert said(console).count("mfu") == 1
         assert "no figure of mfu for H100 fp32 eager (forward, backward): no peak is known" in said(console)
 
+    def test_a_long_reason_is_whole_in_the_line_and_short_in_a_legend(self, tmp_path):
+        reason = "the peak of matrix products does not apply here, " * 3
+        console = quiet()
+        selection = Selection(metrics=["mfu"])
+        surfaces.draw(
+            grid(special=all_points(mfu=None, mfu_reason=reason)), tmp_path, selection=selection, console=console
+        )
+        assert reason.strip() in said(console)
+        figure = draw_surfaces(
+            one_set(grid(special={(2, 128, 16): {"mfu": None, "mfu_reason": reason}}), "mfu"), log=True
+        )
+        (label,) = legend_texts(figure)
+        assert len(label) < 70
+        assert label.endswith("… (1)")
+
     @pytest.mark.parametrize("value", [0.0, -1.0, float("inf")])
     def test_an_impossible_value_is_a_hole(self, value):
         found = one_set(grid(special={(2, 128, 16): {"time_s": value}}), "time")
@@ -612,6 +627,14 @@ class TestCommand:
         expected = one_set(grid(special={(8, 1024, 256): OOM}), "energy")
         np.testing.assert_array_equal(stored.values(), expected.values())
         assert stored.hole_counts() == expected.hole_counts()
+
+    def test_a_warning_of_the_store_is_one_line(self, run_folder, capsys):
+        with run_folder.journal_path.open("ab") as stream:
+            stream.write(b"damaged line\n")
+        assert surfaces.main([str(run_folder.path), "--metrics", "time", "--formats", "png", "--no-html"]) == 0
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 2
+        assert lines[0].startswith("warning: ")
 
     def test_the_end_of_a_sweep_draws_the_same(self, run_folder):
         paths = surfaces.draw_run(run_folder.path, quiet())
