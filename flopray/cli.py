@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 
@@ -72,7 +72,8 @@ class Script:
 
 def main(script: Script, argv: Sequence[str] | None = None) -> int:
     """Run a sweep's command line; returns the exit code."""
-    console = Console(stderr=True)
+    # Without markup: a path or a message with [brackets] is text.
+    console = Console(stderr=True, markup=False)
     args = build_parser(script).parse_args(argv)
     warnings.simplefilter("always", RunWarning)
     warnings.showwarning = lambda message, *_: console.print(f"warning: {message}", highlight=False, markup=False)
@@ -84,6 +85,9 @@ def main(script: Script, argv: Sequence[str] | None = None) -> int:
     except FloprayError as error:
         console.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
         return error.exit_code
+    except KeyboardInterrupt:
+        console.print("interrupted", highlight=False)
+        return EXIT_INTERRUPTED
 
 
 def _interrupt(*_: object) -> None:
@@ -91,9 +95,17 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as all other bad input does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with code 2."""
+        self.exit(InputError.exit_code, f"error: {message} (--help lists the flags)\n")
+
+
 def build_parser(script: Script) -> argparse.ArgumentParser:
     """The flags of a sweep, grouped. Defaults are None where a resume takes the value from the manifest."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         description=script.description, epilog=script.examples, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"flopray {__version__}")
@@ -246,7 +258,7 @@ def refuse_with_resume(script: Script, args: argparse.Namespace) -> None:
     free = {"address", "resume", "retry_failed", "no_plots", "dry_run", "storage"}
     fields = {axis.field: axis.flag for axis in script.axes}
     for name, value in vars(args).items():
-        if name not in free and value not in (None, False):
+        if name not in free and value is not None and value is not False:
             flag = fields.get(name, "--" + name.replace("_", "-"))
             raise InputError(f"--resume takes {flag} from the run's manifest; leave it out, or start a new run")
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,13 +57,27 @@ def connected(address: str | None) -> Iterator[Cluster]:
     import ray
 
     try:
-        ray.init(**_init_arguments(address))
+        with _own_sigterm():
+            ray.init(**_init_arguments(address))
     except Exception as error:
         raise ClusterError(_explain(address, error)) from error
     try:
         yield inspect_cluster(local=address is None)
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep this process's SIGTERM handler: `ray.init` puts its own there, which ends the process without a word."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    own = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, own)
 
 
 def quiet_ray() -> None:

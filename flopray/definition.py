@@ -63,6 +63,10 @@ class Sweep:
             raise InputError(f"--search {self.search} needs --samples N, the number of points to draw (at least 1)")
         if self.search == "optuna" and self.objective not in OBJECTIVES:
             raise InputError(f"--search optuna needs --objective, one of {', '.join(OBJECTIVES)}")
+        if self.search != "optuna" and self.objective is not None:
+            raise InputError("--objective goes with --search optuna")
+        if self.objective in ("energy_j", "flops_per_j") and "energy" not in self.settings.instruments:
+            raise InputError(f"--objective {self.objective} needs energy among the --instruments")
         for flag, value in (("--cpus-per-trial", self.cpus_per_trial), ("--points-per-trial", self.points_per_trial)):
             if value is not None and value < 1:
                 raise InputError(f"{flag} must be at least 1, got {value}")

@@ -32,7 +32,7 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
     Raises:
         FloprayError: with the one line that ends the command.
     """
-    if args.resume:
+    if args.resume is not None:
         return _resume(script, args, console)
     if args.retry_failed:
         raise InputError("--retry-failed goes with --resume RUN")
@@ -81,7 +81,7 @@ def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
             print_plan(console, sweep, slots, finished=finished)
             return 0
         _say_where(console, cluster)
-        console.print(f"resuming {folder.path}: {left} points are left", highlight=False)
+        console.print(f"resuming {folder.path}: {left} points are left", highlight=False, soft_wrap=True)
         return _measure(script, args, console, sweep, folder, slots)
 
 
@@ -109,7 +109,9 @@ def _measure(
         command = f"python {shlex.quote(sys.argv[0])} --resume {shlex.quote(str(folder.path))}"
         address = f" --address {shlex.quote(args.address)}" if args.address else ""
         console.print(
-            f"interrupted; every finished point is in the journal. Go on with:\n  {command}{address}", highlight=False
+            f"interrupted; every finished point is in the journal. Go on with:\n  {command}{address}",
+            highlight=False,
+            soft_wrap=True,  # a command that is wrapped cannot be copied
         )
         return EXIT_INTERRUPTED
     folder.compact()
