@@ -15,20 +15,19 @@ METHODS = {
     "power_instant": "instant power, 100 ms",
     "power_average": "average power, 100 ms",
 }
-#: A window further than this from the temperatures of both truths is left out.
+#: A window further than this from the temperatures of the truth is left out.
 MAX_DIFFERENCE_C = 3.0
 
 
 def truth_at(run: dict[str, Any], time_s: float) -> float:
-    """Energy per iteration at a host time: the straight line through the middles of the two truths."""
-    first, last = run["truth_before"], run["truth_after"]
-    times = [(t["start_s"] + t["end_s"]) / 2 for t in (first, last)]
-    return float(np.interp(time_s, times, [first["energy_j"], last["energy_j"]]))
+    """Energy per iteration at a host time: straight lines between the middles of the slices of the truth."""
+    times = [(t["start_s"] + t["end_s"]) / 2 for t in run["truths"]]
+    return float(np.interp(time_s, times, [t["energy_j"] for t in run["truths"]]))
 
 
 def same_temperature(run: dict[str, Any], window: dict[str, Any]) -> bool:
     """The window was as warm as the truth, or nobody knows."""
-    known = [c for t in (run["truth_before"], run["truth_after"]) for c in t["temperature_c"] if c is not None]
+    known = [c for t in run["truths"] for c in t["temperature_c"] if c is not None]
     now = window["temperature_c"]
     if now is None or not known:
         return True
@@ -109,15 +108,18 @@ def print_report(runs: list[dict[str, Any]]) -> None:
 
 
 def _print_conditions(run: dict[str, Any]) -> None:
-    shape, first, last = run["workload"], run["truth_before"], run["truth_after"]
+    shape, truths = run["workload"], run["truths"]
+    energies_j = np.array([t["energy_j"] for t in truths])
+    temperatures = [c for t in truths for c in t["temperature_c"] if c is not None]
+    warm = f"{min(temperatures):g} to {max(temperatures):g} C" if temperatures else "temperature unknown"
     print(
         f"\n== {shape['name']}: MLP n={shape['n_layers']} d={shape['width']} m={shape['tokens']} {shape['dtype']} "
         f"on {run['info'].get('device_name')}, driver {run['info'].get('driver_version')}"
     )
     print(
-        f"truth {first['energy_j'] * 1e3:.4g} mJ, {first['time_s'] * 1e6:.4g} us, {first['power_w']:.4g} W; "
-        f"after the windows {last['energy_j'] / first['energy_j'] - 1:+.2%}; "
-        f"temperatures {first['temperature_c']} and {last['temperature_c']} C"
+        f"truth {energies_j.mean() * 1e3:.4g} mJ, {truths[0]['time_s'] * 1e6:.4g} us, {truths[0]['power_w']:.4g} W, "
+        f"in {len(truths)} slices of {truths[0]['end_s'] - truths[0]['start_s']:.1f} s that span "
+        f"{np.ptp(energies_j) / energies_j.mean():.2%} over {truths[-1]['end_s'] - truths[0]['start_s']:.0f} s; {warm}"
     )
     left_out = sum(not same_temperature(run, w) for w in run["windows"])
     too_short = sum("too_short" in w for w in run["windows"])
@@ -191,7 +193,7 @@ def plot_errors(runs: list[dict[str, Any]], path: Path) -> Path:
         axis.minorticks_off()
         axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.yaxis.set_major_formatter("{x:g}")
-        axis.set_title(f"{run['workload']['name']}: {run['truth_before']['energy_j'] * 1e3:.3g} mJ an iteration")
+        axis.set_title(f"{run['workload']['name']}: {run['truths'][0]['energy_j'] * 1e3:.3g} mJ an iteration")
         axis.grid(True, alpha=0.25)
     axes[0][0].set_ylabel("RMS error against a long window (%)")
     axes[0][-1].legend(fontsize=8)

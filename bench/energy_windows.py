@@ -1,7 +1,9 @@
 """How wrong is the energy of a short window, by method, against the GPU time it costs? Needs a GPU with a counter.
 
-For each workload: the truth is the counter's slope over a long window (60 s) at steady temperature, before and after
-the short ones, joined by a straight line in time. Short windows start at random phases of the counter; between them
+For each workload: the truth is the counter's slope over 60 s of load at steady temperature, cut into slices that stand
+before, between and after the short windows and are joined by straight lines in time: a board's power drifts, and now
+and then jumps, by half a percent within minutes, which two long windows around all the short ones would miss. Short
+windows start at random phases of the counter; between them
 the same load goes on, so that the temperature stays. All methods see the same stretch of load, which is `window` plus
 `settle` long: the tick-aligned method drops the ticks of the first `settle`, the others use all of it.
 
@@ -10,8 +12,8 @@ the same load goes on, so that the temperature stays. All methods see the same s
 * zeus: `ZeusMonitor.begin_window` / `end_window` of the zeus package, if it is installed.
 * power_average, power_instant: NVML's power, polled every 100 ms, mean times duration.
 
-    python bench/energy_windows.py --out results/bench                          # everything, about 18 minutes
-    python bench/energy_windows.py --workloads small --out results/bench        # one workload, about 6 minutes
+    python bench/energy_windows.py --out results/bench                          # everything, about 14 minutes
+    python bench/energy_windows.py --workloads small --out results/bench        # one workload, about 5 minutes
     python bench/energy_windows.py --smoke --out /tmp/bench                     # does it run? half a minute
     python bench/energy_windows.py --report results/bench/*.json                # tables again, no GPU needed
     python bench/energy_windows.py --plot results/bench/*.json --out docs       # error against window length, PNG
@@ -126,10 +128,10 @@ def raw(readings: list[Reading]) -> list[list[float]]:
 
 
 def measure_truth(bench: Bench, load: Load, period_s: float) -> dict[str, Any]:
-    """Energy per iteration of a long window, by its first and last tick alone: no estimator in between."""
+    """Energy per iteration of a slice of the truth, by its first and last tick alone: no estimator in between."""
     with Poller(bench.meter, period_s) as poller:
         first_c = load.temperature_c()
-        span = load.drive(bench.args.truth_seconds)
+        span = load.drive(bench.args.truth_seconds / (bench.args.repeats + 1))
         last_c = load.temperature_c()
         readings = poller.stop()
     ticks = find_ticks(readings)
@@ -242,7 +244,7 @@ def warm_up(bench: Bench, load: Load) -> list[float | None]:
 
 
 def measure_workload(bench: Bench, name: str) -> dict[str, Any]:
-    """Truth, short windows in shuffled order, truth."""
+    """Slices of the truth with one short window of each length, in a random order, between two of them."""
     args = bench.args
     load = bench.load(name)
     with Poller(bench.meter) as poller:
@@ -259,23 +261,23 @@ def measure_workload(bench: Bench, name: str) -> dict[str, Any]:
         "tick_period": asdict(period),
         "overhead": measure_overhead(bench, load, period.period_s),
         "windows": [],
+        "truths": [],
     }
     groups = [{"ticks"}, {"begin_end", "zeus"}] if args.separate else [{"ticks", "begin_end", "zeus"}]
     groups[-1] |= set(bench.samplers)
     if bench.zeus is None:
         groups = [group - {"zeus"} for group in groups]
-    order = [w for w in args.windows for _ in range(args.repeats)]
-    bench.rng.shuffle(order)
     with PowerSampler(bench.samplers) as sampler:
-        result["truth_before"] = measure_truth(bench, load, period.period_s)
-        for number, window_s in enumerate(order):
-            for group in groups:
-                for _ in range(10):
-                    window = measure_window(bench, load, window_s, period.period_s, sampler, group, number % 2 == 1)
-                    result["windows"].append(window)
-                    if "too_short" not in window:
-                        break
-        result["truth_after"] = measure_truth(bench, load, period.period_s)
+        for number in range(args.repeats):
+            result["truths"].append(measure_truth(bench, load, period.period_s))
+            for window_s in bench.rng.sample(args.windows, len(args.windows)):
+                for group in groups:
+                    for _ in range(10):
+                        window = measure_window(bench, load, window_s, period.period_s, sampler, group, number % 2 == 1)
+                        result["windows"].append(window)
+                        if "too_short" not in window:
+                            break
+        result["truths"].append(measure_truth(bench, load, period.period_s))
         result["power_samples"] = sampler.samples
     result["ended_unix_s"] = time.time()
     return result
@@ -287,7 +289,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--workloads", nargs="+", choices=sorted(WORKLOADS), default=list(WORKLOADS))
     add("--windows", nargs="+", type=float, default=[0.3, 0.5, 1.0, 2.0, 5.0], help="seconds")
     add("--repeats", type=int, default=12, help="windows of each length")
-    add("--truth-seconds", type=float, default=60.0)
+    add("--truth-seconds", type=float, default=60.0, help="all slices together")
     add("--warm-seconds", type=float, default=60.0, help="at most; ends when the temperature is steady")
     add("--settle", type=float, default=0.15, help="seconds of load whose ticks are dropped")
     add("--separate", action="store_true", help="tick polling and begin/end reads in windows of their own")
@@ -299,9 +301,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--plot", nargs="+", type=Path, metavar="JSON", help="only draw earlier runs to OUT/energy_windows.png")
     args = parser.parse_args(argv)
     if args.smoke:
-        args.windows, args.repeats, args.truth_seconds, args.warm_seconds = [0.3, 0.5], 2, 1.5, 1.0
-    if args.repeats < 1 or min(args.windows) <= 0 or args.truth_seconds < 1:
-        parser.error("--repeats, --windows and --truth-seconds must be positive, the last at least 1")
+        args.windows, args.repeats, args.truth_seconds, args.warm_seconds = [0.3, 0.5], 2, 4.5, 1.0
+    if args.repeats < 1 or min(args.windows) <= 0 or args.truth_seconds < args.repeats + 1:
+        parser.error("--repeats and --windows must be positive, --truth-seconds more than a second for each repeat")
     return args
 
 

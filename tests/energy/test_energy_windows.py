@@ -46,7 +46,7 @@ def made_up(error_by_method, loads=(0.45, 1.15), temperature_c=50.0):
                     "energy_j": energy_j,
                 }
             )
-    return {"truth_before": truths[0], "truth_after": truths[1], "windows": windows, "settle_s": 0.15}
+    return {"truths": truths, "windows": windows, "settle_s": 0.15}
 
 
 def test_errors_are_against_the_truth_of_that_moment(report):
@@ -98,7 +98,7 @@ def test_the_whole_bench_on_a_simulated_counter(tmp_path):
     assert "begin / end" in done.stdout
     (file,) = tmp_path.glob("*.json")
     run = json.loads(file.read_text())
-    truth_j = run["truth_before"]["energy_j"]
+    truth_j = run["truths"][0]["energy_j"]
     assert truth_j == pytest.approx(0.3, rel=0.02)
     ticks = [abs(w["energy_j"]["ticks"] / truth_j - 1) for w in run["windows"] if "ticks" in w["energy_j"]]
     assert len(ticks) == 4

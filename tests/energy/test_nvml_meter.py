@@ -28,9 +28,9 @@ class Load:
     Small enough to stay below the board's power limit: at the limit the regulation makes power swing.
     """
 
-    def __init__(self, size=1024, repeats=64):
-        a = torch.randn(size, size, device="cuda", dtype=torch.float16) / size**0.5
-        b = torch.randn(size, size, device="cuda", dtype=torch.float16)
+    def __init__(self, size=512, repeats=64):
+        a = torch.randn(size, size, device="cuda") / size**0.5
+        b = torch.randn(size, size, device="cuda")
         for _ in range(3):
             a @ b
         torch.cuda.synchronize()
