@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class Sweep:
         workload: as in `TrialSpec`.
         axes: values of every field of `TrialSpec` but the workload, `device_type` first.
         settings: how each point is measured.
-        search: `grid` measures every point; `random` and `optuna` draw `samples` of them.
+        search: `grid` measures every point; `random` and `optuna` draw `samples` of them, none twice.
         samples: points to draw; None for a grid.
         objective: a column of `OBJECTIVES` for optuna, taken from the first phase that has it.
         cpus_per_trial: CPU cores a trial holds.
@@ -79,9 +80,18 @@ class Sweep:
             size *= len(values)
         return size
 
+    @property
+    def size(self) -> int:
+        """Points that the finished run will have."""
+        return self.grid_size if self.samples is None else min(self.samples, self.grid_size)
+
     def points(self) -> list[TrialSpec]:
-        """Every point of the grid, neighbours next to one another."""
-        return grid(self.workload, self.axes)
+        """The points to measure, or to choose from under optuna; neighbours stand next to one another."""
+        points = grid(self.workload, self.axes)
+        if self.search != "random":
+            return points
+        # Drawn here and not by Tune, so that no point is drawn twice and a resume draws the same ones.
+        return [points[i] for i in sorted(random.Random(self.settings.seed).sample(range(len(points)), self.size))]
 
     def to_manifest(self, name: str, versions: Mapping[str, str]) -> dict[str, Any]:
         """The content of `manifest.json`."""

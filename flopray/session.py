@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,9 +43,13 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
     sweep_from(script, args, args.accelerators or ["CPU"], cores=1)
     if args.accelerators is not None and not args.accelerators:
         raise InputError("--accelerators needs at least one type")
+    if args.search == "optuna" and find_spec("optuna") is None:
+        raise InputError("--search optuna needs the extra: pip install 'flopray[optuna]'")
     with connected(args.address) as cluster:
         slots = choose_devices(cluster, args.accelerators)
         sweep = sweep_from(script, args, list(slots), cores=cluster.cores)
+        if sweep.samples is not None and sweep.samples > sweep.grid_size:
+            raise InputError(f"--samples {sweep.samples}: the grid has only {sweep.grid_size} points")
         if args.dry_run:
             print_plan(console, sweep, slots)
             return 0
@@ -72,7 +77,7 @@ def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
     if sweep.workload != script.workload:
         raise InputError(f"run {folder.path} is a sweep of the {sweep.workload}: resume it with that script")
     finished = _finished(folder, retry_failed=args.retry_failed)
-    left = (sweep.samples or sweep.grid_size) - len(finished)
+    left = sweep.size - len(finished)
     if left <= 0:
         raise RunFinished(f"run {folder.path} is finished: all of its {len(finished)} points are in the journal")
     with connected(args.address) as cluster:
@@ -101,9 +106,8 @@ def _measure(
     from flopray.sweep import run_sweep
 
     finished = _finished(folder, retry_failed=args.retry_failed)
-    total = sweep.samples or sweep.grid_size
     try:
-        with Progress(console, total=total, finished=len(finished)) as progress:
+        with Progress(console, total=sweep.size, finished=len(finished)) as progress:
             run_sweep(sweep, folder, slots, progress, finished=finished, supersede=args.retry_failed)
     except KeyboardInterrupt:
         command = f"python {shlex.quote(sys.argv[0])} --resume {shlex.quote(str(folder.path))}"

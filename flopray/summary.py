@@ -44,9 +44,10 @@ def print_plan(
         trials = len(plan(sweep, on_type, {device_type: count}, has_energy=has_energy))
         points = len(on_type)
         seconds = sum(predict_point_seconds(sweep.settings, point, has_energy=has_energy) for point in on_type)
-        if sweep.samples is not None:
-            seconds *= sweep.samples / max(1, points)
-            points = trials = sweep.samples
+        if sweep.search == "optuna":  # one point a trial; which ones, and so on which devices, it decides itself
+            left = sweep.size - len(finished or {})
+            seconds *= left / max(1, points)
+            points = trials = left
         size = points * len(sweep.settings.phases) * _BYTES_A_PHASE
         table.add_row(device_type, str(count), str(points), str(trials), duration(seconds / count), prefixed(size, "B"))
     console.print(table)

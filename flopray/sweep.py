@@ -9,11 +9,11 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.tune.search import BasicVariantGenerator, Searcher
+from ray.exceptions import RayError
 
 from flopray.cluster import NAMESPACE
-from flopray.definition import OBJECTIVES, Sweep
-from flopray.errors import InputError, StorageError
+from flopray.definition import Sweep
+from flopray.errors import FloprayError
 from flopray.journal import JournalWriter
 from flopray.progress import Progress
 from flopray.recorder import Events, start_recorder
@@ -115,13 +115,13 @@ def spec_fields(spec: TrialSpec) -> dict[str, Any]:
 def _tuner(
     sweep: Sweep, folder: RunFolder, slots: Mapping[str, int], shared: dict[str, Any], finished: Mapping[str, str]
 ) -> tune.Tuner:
-    if sweep.search == "grid":
+    if sweep.search != "optuna":
         space = {"slab": tune.grid_search(_numbered(sweep, slots, finished)), "sweep": shared}
         search: dict[str, Any] = {}
     else:
         axes = {name: tune.choice(list(values)) for name, values in sweep.axes.items()}
         space = {"workload": sweep.workload, **axes, "sweep": shared}
-        search = {"search_alg": _searcher(sweep), "num_samples": sweep.samples}
+        search = {"search_alg": _optuna(sweep, folder, finished), "num_samples": sweep.size - len(finished)}
     return tune.Tuner(
         PointTrial,
         param_space=space,
@@ -150,15 +150,16 @@ def _numbered(sweep: Sweep, slots: Mapping[str, int], finished: Mapping[str, str
     return numbered
 
 
-def _searcher(sweep: Sweep) -> Searcher | BasicVariantGenerator:
-    if sweep.search == "random":
-        return BasicVariantGenerator(random_state=sweep.settings.seed)
-    try:
-        from ray.tune.search.optuna import OptunaSearch
+def _optuna(sweep: Sweep, folder: RunFolder, finished: Mapping[str, str]) -> Any:
+    """The searcher, told what the run's earlier sessions have measured."""
+    from flopray.search import DistinctOptuna, key_of
 
-        return OptunaSearch(metric="objective", mode=OBJECTIVES[str(sweep.objective)], seed=sweep.settings.seed)
-    except (ImportError, AssertionError) as error:
-        raise InputError("--search optuna needs the extra: pip install 'flopray[optuna]'") from error
+    known = {
+        key_of(vars(record), sweep.axes): getattr(record, str(sweep.objective))
+        for record in folder.records()
+        if record.trial_id in finished and record.phase == sweep.settings.phases[0]
+    }
+    return DistinctOptuna(sweep, known)
 
 
 def _trial_name(trial: Any) -> str:
@@ -171,7 +172,7 @@ class _Drain:
     def __init__(self, recorder: Any, journal: JournalWriter, progress: Progress, *, supersede: bool) -> None:
         self._recorder, self._journal, self._progress, self._supersede = recorder, journal, progress, supersede
         self._stop = threading.Event()
-        self._failure: StorageError | None = None
+        self._failure: Exception | None = None
         self._notices: set[str] = set()
         self.seen: set[str] = set()
         self._thread = threading.Thread(target=self._loop, name="flopray-drain", daemon=True)
@@ -188,6 +189,11 @@ class _Drain:
 
     def raise_failure(self) -> None:
         """Raise what stopped the drain, in the caller's thread."""
+        if isinstance(self._failure, RayError):
+            message = (
+                f"the sweep lost its cluster ({type(self._failure).__name__}); --resume {self._journal.path.parent}"
+            )
+            raise FloprayError(f"{message} goes on with it") from self._failure
         if self._failure:
             raise self._failure
 
@@ -197,7 +203,7 @@ class _Drain:
         while not self._stop.wait(_DRAIN_EVERY_S):
             try:
                 self._once()
-            except StorageError as error:
+            except Exception as error:
                 self._failure = error
                 _thread.interrupt_main()  # measuring on would measure for nothing
                 return

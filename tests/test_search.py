@@ -1,0 +1,86 @@
+"""Optuna draws each point once, learns from what is known, and copes with points that gave no number."""
+
+import itertools
+import math
+
+import pytest
+from ray import tune
+
+from flopray.definition import Sweep
+from flopray.settings import MeasureSettings
+
+pytest.importorskip("optuna", reason="the extra optuna is not installed")
+from flopray.search import DistinctOptuna, Searcher, key_of
+
+AXES = {
+    "device_type": ("CPU",),
+    "precision": ("fp32", "bf16"),
+    "execution": ("eager",),
+    "n_layers": (1,),
+    "width": (16, 32, 64, 128),
+    "tokens": (8, 16),
+}
+GRID = set(itertools.product(*AXES.values()))
+
+
+def searcher(known=None, samples=16, objective="flops_per_s") -> DistinctOptuna:
+    sweep = Sweep(
+        workload="mlp", axes=AXES, settings=MeasureSettings(), search="optuna", samples=samples, objective=objective
+    )
+    search = DistinctOptuna(sweep, known or {})
+    space = {name: tune.choice(list(values)) for name, values in AXES.items()}
+    assert search.set_search_properties(None, None, {"workload": "mlp", **space, "sweep": {"run": "r"}})
+    return search
+
+
+def draw(search, count, value_of):
+    keys = []
+    for number in range(count):
+        fields = search.suggest(f"t{number}")
+        if fields == Searcher.FINISHED:
+            break
+        keys.append(key_of(fields, AXES))
+        search.on_trial_complete(f"t{number}", {"objective": value_of(keys[-1])})
+    return keys
+
+
+def test_every_point_of_a_grid_is_drawn_once_and_then_the_search_ends():
+    keys = draw(searcher(), 20, lambda key: float(key[4]))
+    assert len(keys) == len(GRID)
+    assert set(keys) == GRID
+
+
+@pytest.mark.parametrize("value", [float("nan"), None, float("inf")])
+def test_points_without_a_number_are_not_drawn_again(value):
+    keys = draw(searcher(), 20, lambda key: value)
+    assert set(keys) == GRID
+    assert len(keys) == len(GRID)
+
+
+def test_trials_that_run_at_the_same_time_are_of_different_points():
+    search = searcher()
+    running = [key_of(search.suggest(f"t{i}"), AXES) for i in range(len(GRID))]
+    assert set(running) == GRID
+    for i in range(len(running)):
+        search.on_trial_complete(f"t{i}", None, error=True)
+    assert search.suggest("late") == Searcher.FINISHED
+
+
+def test_what_is_known_is_not_drawn_and_is_learned_from():
+    known = {key: math.log(key[4] * key[5]) for key in sorted(GRID)[:10]}
+    known[sorted(GRID)[0]] = None
+    search = searcher(known)
+    told = search._inner._ot_study.get_trials()
+    assert sorted(trial.value for trial in told) == sorted(value for value in known.values() if value is not None)
+    assert set(draw(search, 20, lambda key: 1.0)) == GRID - set(known)
+
+
+def test_the_direction_follows_the_objective():
+    assert searcher().mode == "max"
+    assert searcher(objective="time_s").mode == "min"
+
+
+def test_a_result_of_an_unknown_trial_is_ignored():
+    search = searcher()
+    search.on_trial_complete("never-suggested", {"objective": 1.0})
+    assert len(draw(search, 20, lambda key: 1.0)) == len(GRID)
