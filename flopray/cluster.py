@@ -140,6 +140,19 @@ def _explain(address: str | None, error: Exception) -> str:
     return f"--address {address}: cannot join the cluster: {first}"
 
 
+def this_machine() -> Cluster:
+    """What a Ray started here would have, without starting one: for `--dry-run`."""
+    quiet_ray()
+    from ray._private.accelerators import NvidiaGPUAcceleratorManager as Nvidia
+    from ray._private.utils import get_num_cpus
+
+    visible = Nvidia.get_current_process_visible_accelerator_ids()
+    count = Nvidia.get_current_node_num_accelerators()
+    count = count if visible is None else min(count, len(visible))
+    device_type = Nvidia.get_current_node_accelerator_type() if count else None
+    return Cluster({device_type: count} if device_type else {}, max(1, int(get_num_cpus())), None, True)
+
+
 def inspect_cluster(*, local: bool) -> Cluster:
     """Count the whole devices of the connected cluster."""
     import ray

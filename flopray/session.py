@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from flopray.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED, default_name, refuse_with_resume, sweep_from
-from flopray.cluster import Cluster, choose_devices, connected
+from flopray.cluster import Cluster, choose_devices, connected, this_machine
 from flopray.definition import Sweep
 from flopray.errors import InputError, RunError, RunExists, RunFinished
 from flopray.manifests import check_name
@@ -45,7 +46,7 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
         raise InputError("--accelerators needs at least one type")
     if args.search == "optuna" and find_spec("optuna") is None:
         raise InputError("--search optuna needs the extra: pip install 'flopray[optuna]'")
-    with connected(args.address) as cluster:
+    with _reach(args) as cluster:
         slots = choose_devices(cluster, args.accelerators)
         sweep = sweep_from(script, args, list(slots), cores=cluster.cores)
         if sweep.samples is not None and sweep.samples > sweep.grid_size:
@@ -56,6 +57,11 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
         _say_where(console, cluster)
         folder = RunFolder.create(storage, name, sweep.to_manifest(name, _versions()))
         return _measure(script, args, console, sweep, folder, slots)
+
+
+def _reach(args: argparse.Namespace) -> AbstractContextManager[Cluster]:
+    """The cluster to run on; a plan for this machine starts none."""
+    return nullcontext(this_machine()) if args.dry_run and args.address is None else connected(args.address)
 
 
 def _check_new(storage: Path, name: str) -> None:
@@ -80,7 +86,7 @@ def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
     left = sweep.size - len(finished)
     if left <= 0:
         raise RunFinished(f"run {folder.path} is finished: all of its {len(finished)} points are in the journal")
-    with connected(args.address) as cluster:
+    with _reach(args) as cluster:
         slots = choose_devices(cluster, list(sweep.axes["device_type"]))
         if args.dry_run:
             print_plan(console, sweep, slots, finished=finished)
