@@ -50,6 +50,8 @@ class MeasureSettings:
             raise InputError(f"--max-seconds must be a positive number of seconds, got {self.max_seconds:g}")
         if not (math.isfinite(self.sentinel_every_s) and self.sentinel_every_s >= 0):
             raise InputError(f"--sentinel-every must be 0 or more seconds, got {self.sentinel_every_s:g}")
+        if self.cooldown_c is not None and not math.isfinite(self.cooldown_c):
+            raise InputError(f"--cooldown-to must be a temperature in Celsius, got {self.cooldown_c:g}")
         if not 0 <= self.seed < 2**31:
             raise InputError(f"--seed must be between 0 and 2147483647, got {self.seed}")
 

@@ -47,11 +47,12 @@ def parse_values(flag: str, texts: Sequence[str]) -> tuple[int, ...]:
             first, last, step = (_whole(flag, part) for part in parts)
             if last < first:
                 raise InputError(f"{flag} {text}: the range is empty, its last value is below its first")
-            values.extend(range(first, last + 1, step))
+            whole = range(first, last + 1, step)
+            _check_count(flag, len(values) + len(whole))
+            values.extend(whole)
         else:
             raise InputError(f"{flag} {text}: write a whole number or a range first:last:step, such as 128:2048:128")
-        if len(values) > 1_000_000:
-            raise InputError(f"{flag}: more than a million values")
+    _check_count(flag, len(values))
     if not values:
         raise InputError(f"{flag} needs at least one value")
     seen: set[int] = set()
@@ -60,6 +61,11 @@ def parse_values(flag: str, texts: Sequence[str]) -> tuple[int, ...]:
             raise InputError(f"{flag}: the value {value} stands there twice")
         seen.add(value)
     return tuple(values)
+
+
+def _check_count(flag: str, count: int) -> None:
+    if count > 1_000_000:
+        raise InputError(f"{flag}: more than a million values")
 
 
 def _whole(flag: str, text: str) -> int:

@@ -1,0 +1,127 @@
+"""What a sweep is: contradictions are refused, a manifest is all a resume needs."""
+
+import json
+
+import pytest
+
+from flopray.definition import OBJECTIVES, Sweep
+from flopray.errors import FloprayError, InputError, NotARun
+from flopray.records import COLUMN_NAMES, SCHEMA_VERSION
+from flopray.settings import MeasureSettings
+
+AXES = {
+    "device_type": ("CPU",),
+    "precision": ("fp32", "bf16"),
+    "execution": ("eager",),
+    "n_layers": (1, 2),
+    "width": (16, 32),
+    "tokens": (8, 16, 24),
+}
+
+
+def sweep(axes=None, **fields) -> Sweep:
+    return Sweep(**{"workload": "mlp", "axes": {**AXES, **(axes or {})}, "settings": MeasureSettings(), **fields})
+
+
+def test_a_grid_has_all_points_and_random_search_some_of_them():
+    whole = sweep()
+    assert whole.size == whole.grid_size == len(whole.points()) == 24
+    drawn = sweep(search="random", samples=10)
+    assert drawn.size == len(drawn.points()) == 10
+    assert drawn.grid_size == 24
+    ids = [point.trial_id for point in drawn.points()]
+    assert len(set(ids)) == 10
+    assert set(ids) < {point.trial_id for point in whole.points()}
+
+
+def test_random_search_draws_the_same_points_from_the_same_seed():
+    def ids(seed):
+        return [p.trial_id for p in sweep(search="random", samples=10, settings=MeasureSettings(seed=seed)).points()]
+
+    assert ids(3) == ids(3)
+    assert ids(3) != ids(4)
+
+
+def test_random_search_of_the_whole_grid_is_the_grid():
+    assert sweep(search="random", samples=24).points() == sweep().points()
+
+
+@pytest.mark.parametrize(
+    ("axes", "fields", "flag"),
+    [
+        ({"precision": ("fp64",)}, {}, "--precision: unknown 'fp64'"),
+        ({"precision": ("fp32", "fp32")}, {}, "--precision"),
+        ({"execution": ("fast",)}, {}, "--execution: unknown 'fast'"),
+        ({"execution": ("eager", "eager")}, {}, "--execution"),
+        ({}, {"search": "hyperband"}, "--search: unknown 'hyperband'"),
+        ({}, {"samples": 5}, "--samples goes with"),
+        ({}, {"search": "random"}, "--search random needs --samples"),
+        ({}, {"search": "random", "samples": 0}, "--search random needs --samples"),
+        ({}, {"search": "optuna", "samples": 3}, "--search optuna needs --objective"),
+        ({}, {"search": "optuna", "samples": 3, "objective": "beauty"}, "--search optuna needs --objective"),
+        ({}, {"objective": "time_s"}, "--objective goes with"),
+        ({}, {"search": "random", "samples": 3, "objective": "time_s"}, "--objective goes with"),
+        ({}, {"cpus_per_trial": 0}, "--cpus-per-trial"),
+        ({}, {"points_per_trial": 0}, "--points-per-trial"),
+    ],
+)
+def test_contradictions_are_refused_by_the_flags_name(axes, fields, flag):
+    with pytest.raises(InputError) as error:
+        sweep(axes, **fields)
+    assert flag in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("objective", ["energy_j", "flops_per_j"])
+def test_an_objective_of_energy_needs_the_instrument(objective):
+    search = {"search": "optuna", "samples": 3, "objective": objective}
+    assert sweep(**search)
+    with pytest.raises(InputError, match="energy among the --instruments"):
+        sweep(**search, settings=MeasureSettings(instruments=("time",)))
+
+
+def test_every_objective_is_a_column_with_a_direction():
+    assert set(OBJECTIVES) <= COLUMN_NAMES
+    assert set(OBJECTIVES.values()) == {"min", "max"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"search": "random", "samples": 5},
+        {"search": "optuna", "samples": 5, "objective": "flops_per_s", "cpus_per_trial": 2},
+        {"points_per_trial": 3, "settings": MeasureSettings(phases=("backward",), cooldown_c=40.0)},
+    ],
+)
+def test_a_manifest_brings_back_the_same_sweep(fields):
+    original = sweep(**fields)
+    manifest = json.loads(json.dumps(original.to_manifest("r", {"ray": "2.60"})))
+    assert manifest["schema_version"] == SCHEMA_VERSION
+    assert manifest["name"] == "r"
+    assert manifest["versions"] == {"ray": "2.60"}
+    again = Sweep.from_manifest(manifest)
+    assert again == original
+    assert [p.trial_id for p in again.points()] == [p.trial_id for p in original.points()]
+
+
+def broken_manifests():
+    good = sweep().to_manifest("r", {})
+    yield "no sweep", {k: v for k, v in good.items() if k != "sweep"}
+    yield "sweep is a list", {**good, "sweep": []}
+    for key in ("workload", "axes", "settings"):
+        yield f"no {key}", {**good, "sweep": {k: v for k, v in good["sweep"].items() if k != key}}
+    yield "an axis too many", {**good, "sweep": {**good["sweep"], "axes": {**AXES, "depth": [1]}}}
+    yield "an axis missing", {**good, "sweep": {**good["sweep"], "axes": {"width": [16]}}}
+    yield "axes of numbers", {**good, "sweep": {**good["sweep"], "axes": dict.fromkeys(AXES, 3)}}
+    yield "foreign workload", {**good, "sweep": {**good["sweep"], "workload": "cnn"}}
+    yield "unknown field", {**good, "sweep": {**good["sweep"], "colour": "blue"}}
+    yield "settings of a list", {**good, "sweep": {**good["sweep"], "settings": []}}
+
+
+@pytest.mark.parametrize("manifest", [pytest.param(m, id=what) for what, m in broken_manifests()])
+def test_a_manifest_that_describes_no_sweep_is_refused(manifest):
+    with pytest.raises(FloprayError) as error:
+        Sweep.from_manifest(manifest)
+    assert isinstance(error.value, NotARun)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,77 @@
+"""Settings: what cannot be is refused in one line that names the flag, and a manifest brings back the same."""
+
+import json
+
+import pytest
+
+from flopray.errors import InputError
+from flopray.records import EXECUTIONS, PHASES, TrialSpec
+from flopray.settings import DEFAULT_PHASES, MeasureSettings, predict_point_seconds
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("fields", "flag"),
+    [
+        ({"phases": ()}, "--phases"),
+        ({"phases": ("forwards",)}, "--phases: unknown 'forwards'"),
+        ({"phases": ("forward", "forward")}, "--phases"),
+        ({"instruments": ()}, "--instruments"),
+        ({"instruments": ("time", "watts")}, "--instruments: unknown 'watts'"),
+        ({"instruments": ("energy",)}, "--instruments must include time"),
+        ({"target_error": 0.0}, "--target-error"),
+        ({"target_error": -0.1}, "--target-error"),
+        ({"target_error": 1.0}, "--target-error"),
+        ({"target_error": NAN}, "--target-error"),
+        ({"max_seconds": 0.0}, "--max-seconds"),
+        ({"max_seconds": -1.0}, "--max-seconds"),
+        ({"max_seconds": NAN}, "--max-seconds"),
+        ({"max_seconds": INF}, "--max-seconds"),
+        ({"sentinel_every_s": -1.0}, "--sentinel-every"),
+        ({"sentinel_every_s": NAN}, "--sentinel-every"),
+        ({"seed": -1}, "--seed"),
+        ({"seed": 2**31}, "--seed"),
+        ({"cooldown_c": NAN}, "--cooldown-to"),
+        ({"cooldown_c": INF}, "--cooldown-to"),
+    ],
+)
+def test_what_cannot_be(fields, flag):
+    with pytest.raises(InputError) as error:
+        MeasureSettings(**fields)
+    assert flag in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        MeasureSettings(),
+        MeasureSettings(phases=("train_step",), instruments=("time",), target_error=0.3, max_seconds=0.5),
+        MeasureSettings(seed=2**31 - 1, sentinel_every_s=0.0, cooldown_c=45.0),
+    ],
+)
+def test_a_manifest_brings_back_the_same_settings(settings):
+    assert MeasureSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+
+
+def test_a_setting_of_another_version_is_refused_by_name():
+    with pytest.raises(InputError, match="'warp'"):
+        MeasureSettings.from_dict({**MeasureSettings().to_dict(), "warp": 9})
+
+
+def test_the_default_phases_are_the_parts_and_the_whole():
+    assert set(DEFAULT_PHASES) == set(PHASES) - {"forward_backward"}
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_the_prediction_grows_with_what_is_asked(execution):
+    spec = TrialSpec(workload="mlp", device_type="CPU", execution=execution, n_layers=1, width=16, tokens=8)
+
+    def predict(has_energy=False, **fields):
+        return predict_point_seconds(MeasureSettings(**fields), spec, has_energy=has_energy)
+
+    assert 0 < predict(phases=("forward",)) < predict(phases=PHASES)
+    assert predict(max_seconds=0.1) < predict(max_seconds=3.0)
+    assert predict(has_energy=False) < predict(has_energy=True)
+    assert predict(has_energy=True, instruments=("time",)) == predict(has_energy=False)
