@@ -1,0 +1,73 @@
+"""The sentinel is measured when it is due and says how far the device has drifted since the first time."""
+
+import pytest
+
+from flopray.sentinel import Sentinel
+
+
+@pytest.fixture
+def now(monkeypatch):
+    clock = {"s": 50.0}
+    monkeypatch.setattr("flopray.sentinel.time.monotonic", lambda: clock["s"])
+    return clock
+
+
+def sentinel(values, every_s=10.0) -> Sentinel:
+    remaining = iter(values)
+    return Sentinel(lambda: next(remaining), every_s=every_s)
+
+
+def test_it_is_due_at_once_and_then_at_intervals(now):
+    watched = sentinel([{"time_s": 1.0}] * 2)
+    assert watched.due
+    watched.check()
+    assert not watched.due
+    now["s"] += 9.9
+    assert not watched.due
+    now["s"] += 0.2
+    assert watched.due
+
+
+def test_it_can_be_switched_off(now):
+    off = sentinel([], every_s=0.0)
+    assert not off.due
+    now["s"] += 1e6
+    assert not off.due
+    assert off.columns() == {}
+
+
+def test_drift_is_against_the_first_measurement_not_the_last(now):
+    watched = sentinel([{"time_s": 2.0, "energy_j": 10.0}, {"time_s": 2.2, "energy_j": 9.0}, {"time_s": 2.5}])
+    watched.check()
+    assert watched.columns() == {"sentinel_time_drift": 0.0, "sentinel_energy_drift": 0.0, "sentinel_age_s": 0.0}
+    watched.check()
+    now["s"] += 3
+    assert watched.columns() == pytest.approx(
+        {"sentinel_time_drift": 0.1, "sentinel_energy_drift": -0.1, "sentinel_age_s": 3.0}
+    )
+    watched.check()
+    assert watched.columns()["sentinel_time_drift"] == pytest.approx(0.25)
+    assert watched.columns()["sentinel_energy_drift"] is None
+
+
+def test_without_energy_there_is_only_drift_of_time(now):
+    watched = sentinel([{"time_s": 2.0}] * 2)
+    watched.check()
+    watched.check()
+    assert watched.columns()["sentinel_energy_drift"] is None
+
+
+def test_the_first_success_is_the_baseline(now):
+    watched = sentinel([None, {"time_s": 4.0}, {"time_s": 5.0}])
+    watched.check()
+    assert watched.columns() == {}
+    watched.check()
+    watched.check()
+    assert watched.columns()["sentinel_time_drift"] == pytest.approx(0.25)
+
+
+def test_a_sentinel_that_failed_claims_no_drift(now):
+    watched = sentinel([{"time_s": 4.0}, None])
+    watched.check()
+    watched.check()
+    assert watched.columns() == {}
