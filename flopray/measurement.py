@@ -68,7 +68,7 @@ def measure_phase(
     time_mean = batch_mean(window.iteration_times_s)
     return {
         "time_s": time_mean.value,
-        "time_rel_error": time_mean.rel_error if time_mean.rel_error < float("inf") else None,
+        "time_rel_error": _if_known(time_mean.rel_error),
         "time_iterations": window.iterations,
         "time_clock": laps.clock,
         "time_converged": time_mean.rel_error <= settings.target_error,
@@ -162,7 +162,7 @@ def _energy_columns(ticks: _WindowTicks, window: Window, settings: MeasureSettin
     return source | {
         "energy_status": str(Status.OK),
         "energy_j": estimate.energy_j,
-        "energy_rel_error": estimate.energy_rel_error,
+        "energy_rel_error": _if_known(estimate.energy_rel_error),
         "energy_converged": estimate.energy_rel_error <= settings.target_error,
         "energy_window_s": estimate.window_s,
         "energy_ticks": estimate.ticks,
@@ -170,6 +170,11 @@ def _energy_columns(ticks: _WindowTicks, window: Window, settings: MeasureSettin
         "power_w": estimate.power_w,
         "power_drift_rel": estimate.drift_rel,
     }
+
+
+def _if_known(rel_error: float) -> float | None:
+    """An error that few laps say nothing about is infinite in the arithmetic and missing in the record."""
+    return rel_error if rel_error < float("inf") else None
 
 
 def _state_columns(state: Any | None, end: str) -> dict[str, Any]:

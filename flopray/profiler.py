@@ -31,6 +31,8 @@ _AWAKE_IDLE_SECONDS = 0.6
 #: The counter takes this long to forget a load.
 _AFTER_LOAD_S = 0.15
 _COOLDOWN_CAP_S = 600.0
+#: Stays in the row of a phase that failed before its energy could be known.
+_NOT_MEASURED = {"energy_status": str(Status.FAILED), "energy_reason": "the phase was not measured, see its status"}
 
 
 class Profiler:
@@ -168,7 +170,8 @@ class Profiler:
             failure = _failure_columns(error)
         rows: list[dict[str, Any]] = []
         for phase in self.settings.phases:
-            row = {"phase": phase, "started_unix_s": time.time()} | _flop_columns(spec, phase) | self._energy_missing
+            row = {"phase": phase, "started_unix_s": time.time()} | _flop_columns(spec, phase)
+            row |= self._energy_missing or _NOT_MEASURED
             row |= self._measure_one(workload, phase) if workload else failure
             row |= self._derived_columns(row, spec.precision)
             rows.append(row | {"ended_unix_s": time.time()})

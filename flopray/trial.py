@@ -154,6 +154,8 @@ def failed_records(
     common = {"trial_id": spec.trial_id, "run": run, "attempt": attempt, "seed": settings.seed}
     common |= {n: getattr(spec, n) for n in names} | spec.shape()
     outcome = {"status": str(Status.FAILED), "status_reason": reason, "started_unix_s": time.time()}
+    if "energy" in settings.instruments:
+        outcome |= {"energy_status": str(Status.FAILED), "energy_reason": reason}
     return [PhaseRecord(phase=phase, **common, **outcome) for phase in settings.phases]
 
 

@@ -1,0 +1,121 @@
+"""One phase on this machine's CPU with a meter whose truth is known: what is claimed, reached and typed."""
+
+import dataclasses
+import math
+import time
+
+import pytest
+
+from flopray.device import Device
+from flopray.energy.power_traces import ConstantPower
+from flopray.energy.simulated import Faults, SimulatedMeter
+from flopray.measurement import measure_phase
+from flopray.records import COLUMN_NAMES, PhaseRecord
+from flopray.settings import MeasureSettings
+
+POWER_W = 40.0
+QUICK = MeasureSettings(phases=("forward",), target_error=0.3, max_seconds=0.3)
+
+
+@pytest.fixture(scope="module")
+def device():
+    return Device("CPU", threads=1)
+
+
+def meter(**options) -> SimulatedMeter:
+    return SimulatedMeter(ConstantPower(POWER_W), period_s=0.02, latency_s=0.0005, **options)
+
+
+def sleeping(seconds):
+    return lambda: time.sleep(seconds)
+
+
+def test_time_alone(device):
+    columns = measure_phase(sleeping(0.002), device, None, QUICK)
+    assert set(columns) <= COLUMN_NAMES
+    assert not [name for name in columns if name.startswith(("energy", "power"))]
+    assert 0.002 <= columns["time_s"] < 0.02
+    assert columns["time_clock"] == "perf_counter"
+    assert columns["time_converged"] is True
+    assert columns["time_rel_error"] <= 0.3
+    assert columns["time_s"] * columns["time_iterations"] == pytest.approx(columns["window_s"])
+    assert columns["warmup_iterations"] > 1
+    assert (columns["target_error"], columns["max_seconds"]) == (0.3, 0.3)
+    assert columns["memory_peak_bytes"] is None
+    assert columns["other_processes"] is None
+
+
+def test_energy_is_the_meters_power_times_the_time(device):
+    settings = dataclasses.replace(QUICK, target_error=0.05, max_seconds=2.0)
+    columns = measure_phase(sleeping(0.002), device, meter(), settings, tick_period_s=0.02)
+    assert set(columns) <= COLUMN_NAMES
+    assert columns["energy_status"] == "ok"
+    assert columns["energy_source"] == "simulated"
+    assert columns["power_w"] == pytest.approx(POWER_W, rel=0.1)
+    assert columns["energy_j"] == pytest.approx(columns["power_w"] * columns["time_s"])
+    assert columns["energy_converged"] == (columns["energy_rel_error"] <= 0.05)
+    assert columns["energy_ticks"] >= 3
+    assert columns["energy_tick_period_s"] == pytest.approx(0.02, rel=0.2)
+    assert columns["energy_window_s"] <= columns["window_s"]
+
+
+def test_a_window_without_ticks_is_a_typed_failure_and_time_stays(device):
+    slow = SimulatedMeter(ConstantPower(POWER_W), period_s=30.0, latency_s=0.0005)
+    columns = measure_phase(sleeping(0.002), device, slow, QUICK)
+    assert columns["energy_status"] == "failed"
+    assert "too few" in columns["energy_reason"]
+    assert "energy_j" not in columns
+    assert columns["time_s"] >= 0.002
+
+
+def test_a_meter_that_breaks_ends_the_window_and_time_stays(device):
+    broken = meter(faults=Faults(fail_s=0.2))
+    settings = dataclasses.replace(QUICK, max_seconds=20.0)
+    columns = measure_phase(sleeping(0.002), device, broken, settings)
+    assert columns["energy_status"] == "failed"
+    assert "simulated failure" in columns["energy_reason"]
+    assert columns["time_s"] >= 0.002
+    assert columns["window_s"] < 10.0  # a broken meter gets no better by waiting for it
+
+
+def test_the_cap_is_kept_and_what_was_not_reached_is_said(device):
+    settings = MeasureSettings(phases=("forward",), target_error=1e-6, max_seconds=0.5)
+    columns = measure_phase(sleeping(0.001), device, None, settings)
+    assert columns["time_converged"] is False
+    assert columns["time_rel_error"] > 1e-6
+    assert 0.5 <= columns["window_s"] < 5.0
+
+
+@pytest.mark.parametrize("with_meter", [False, True])
+def test_a_window_of_few_laps_has_no_error_and_nothing_infinite(device, with_meter):
+    columns = measure_phase(sleeping(0.2), device, meter() if with_meter else None, QUICK)
+    assert columns["time_s"] >= 0.2
+    assert columns["time_rel_error"] is None
+    assert columns["time_converged"] is False
+    assert all(math.isfinite(value) for value in columns.values() if type(value) is float)
+    if with_meter:
+        assert columns["energy_rel_error"] is None
+        assert columns["energy_converged"] is False
+        assert columns["energy_j"] == pytest.approx(POWER_W * columns["time_s"], rel=0.2)
+
+
+def test_the_columns_make_a_record(device):
+    record = PhaseRecord(trial_id="0" * 16, phase="forward", **measure_phase(sleeping(0.002), device, meter(), QUICK))
+    assert record.time_s > 0
+    assert record.energy_source == "simulated"
+
+
+def test_what_the_work_raises_is_the_callers_and_the_meters_thread_ends(device):
+    counted = meter()
+    calls = iter(range(10**9))
+
+    def failing():
+        if next(calls) > 200:
+            raise RuntimeError("gone")
+        time.sleep(0.001)
+
+    with pytest.raises(RuntimeError, match="gone"):
+        measure_phase(failing, device, counted, dataclasses.replace(QUICK, max_seconds=30.0, target_error=1e-6))
+    reads = counted.reads
+    time.sleep(0.1)
+    assert counted.reads == reads

@@ -1,0 +1,228 @@
+"""A profiler on this machine's CPU: a record for each phase of every point, whatever happens to it."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from flopray import entry
+from flopray.device import Device
+from flopray.energy.power_traces import ConstantPower
+from flopray.energy.simulated import Faults, SimulatedMeter
+from flopray.errors import MeterError, NoEnergySource, OutOfMemory
+from flopray.flops.analytic import model_flops
+from flopray.profiler import Profiler
+from flopray.records import PHASES, Status, TrialSpec
+from flopray.settings import MeasureSettings
+
+POWER_W = 40.0
+
+
+def spec(**fields) -> TrialSpec:
+    defaults = {"n_layers": 2, "width": 32, "tokens": 16}
+    return TrialSpec(**{"workload": "mlp", "device_type": "CPU", **defaults, **fields})
+
+
+def settings(**fields) -> MeasureSettings:
+    return MeasureSettings(**{"target_error": 0.3, "max_seconds": 0.3, "sentinel_every_s": 0.0, **fields})
+
+
+@pytest.fixture
+def profiler(monkeypatch):
+    """Makes profilers whose device has the given meter, or no energy source."""
+    made = []
+
+    def make(meter=None, *, sentinel=None, **fields) -> Profiler:
+        def open_meter(self):
+            if meter is None:
+                raise NoEnergySource("this machine counts no joules: buy one that does")
+            return meter
+
+        monkeypatch.setattr(Device, "open_meter", open_meter)
+        made.append(Profiler(Device("CPU", threads=1), settings(**fields), run="r", sentinel=sentinel))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def simulated(**options) -> SimulatedMeter:
+    return SimulatedMeter(ConstantPower(POWER_W), period_s=0.02, latency_s=0.0005, **options)
+
+
+def durable(records) -> bool:
+    """Whether the journal would take the records: no NaN, no infinity, every value of its column's type."""
+    trial_id, _, line = entry.encode(records)
+    assert json.loads(line)["entry"]["trial_id"] == trial_id
+    return True
+
+
+def test_every_phase_gives_a_complete_row(profiler):
+    point = spec()
+    records = profiler(phases=PHASES).measure_point(point, order_index=7, attempt=2)
+    assert [record.phase for record in records] == list(PHASES)
+    assert durable(records)
+    for record in records:
+        assert record.status == Status.OK
+        assert record.status_reason is None
+        assert (record.run, record.trial_id, record.order_index, record.attempt, record.seed) == (
+            *("r", point.trial_id),
+            *(7, 2, 0),
+        )
+        assert (record.n_layers, record.width, record.tokens) == (2, 32, 16)
+        assert record.time_s > 0
+        assert record.flops_per_s == pytest.approx(record.model_flops / record.time_s)
+        assert record.model_flops == model_flops(point, record.phase)["model_flops"]
+        assert record.started_unix_s < record.ended_unix_s
+        assert record.device_wall_s >= sum(r.window_s for r in records)
+        assert record.cpu_threads == 1
+        assert record.torch_version == torch.__version__
+        assert record.mfu is None
+        assert record.mfu_reason
+
+
+def test_without_a_source_energy_is_missing_with_its_reason_and_never_zero(profiler):
+    without = profiler(phases=("forward", "backward"))
+    assert without.energy_reason.startswith("this machine counts no joules")
+    for record in without.measure_point(spec()):
+        assert record.status == Status.OK
+        assert record.energy_status == Status.NO_ENERGY_SOURCE
+        assert record.energy_reason == without.energy_reason
+        energy = (record.energy_j, record.energy_rel_error, record.power_w, record.idle_power_w, record.active_energy_j)
+        assert energy == (None,) * 5
+        assert record.flops_per_j is None
+
+
+def test_energy_that_was_not_asked_for_is_not_looked_for(profiler):
+    alone = profiler(simulated(), phases=("forward",), instruments=("time",))
+    assert alone.energy_reason is None
+    (record,) = alone.measure_point(spec())
+    assert (record.energy_status, record.energy_j) == (Status.NOT_REQUESTED, None)
+
+
+def test_energy_and_what_follows_from_it(profiler):
+    (record,) = profiler(simulated(), phases=("forward",), target_error=0.05, max_seconds=2.0).measure_point(spec())
+    assert durable([record])
+    assert record.energy_status == Status.OK
+    assert record.energy_j == pytest.approx(POWER_W * record.time_s, rel=0.1)
+    assert record.flops_per_j == pytest.approx(record.model_flops / record.energy_j)
+    assert record.idle_power_w == pytest.approx(POWER_W, rel=0.1)
+    assert record.active_energy_j == pytest.approx(record.energy_j - record.idle_power_w * record.time_s)
+
+
+def test_a_meter_that_broke_fails_the_energy_and_not_the_time(profiler):
+    broken = profiler(simulated(faults=Faults(fail_s=0.0)), phases=("forward", "backward"))
+    records = broken.measure_point(spec())
+    assert durable(records)
+    for record in records:
+        assert (record.status, record.energy_status) == (Status.OK, Status.FAILED)
+        assert "simulated failure" in record.energy_reason
+        assert record.energy_j is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"), [({"precision": "tf32"}, "tf32 exists only"), ({"execution": "graph"}, "CUDA")]
+)
+def test_what_a_cpu_cannot_do_is_unsupported_in_every_phase(profiler, fields, reason):
+    records = profiler(simulated(), phases=PHASES).measure_point(spec(**fields))
+    assert [record.phase for record in records] == list(PHASES)
+    assert durable(records)
+    for record in records:
+        assert record.status == Status.UNSUPPORTED
+        assert reason in record.status_reason
+        assert record.traceback is None
+        assert (record.time_s, record.energy_j, record.flops_per_s) == (None, None, None)
+        assert record.model_flops > 0  # what it would have cost is known all the same
+        assert record.energy_status == Status.FAILED
+        assert record.energy_reason
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "traced"),
+    [
+        (RuntimeError("a kernel fell over\nwith a long story"), Status.FAILED, True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), Status.OUT_OF_MEMORY, False),
+        (MemoryError(), Status.OUT_OF_MEMORY, False),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+            Status.OUT_OF_MEMORY,
+            False,
+        ),
+        (OutOfMemory("full"), Status.OUT_OF_MEMORY, False),
+        (MeterError("lost"), Status.FAILED, False),
+    ],
+)
+def test_one_phase_fails_alone_with_its_kind(profiler, monkeypatch, error, status, traced):
+    import flopray.profiler as module
+
+    real = module.Workload.phase
+
+    def phase(self, name):
+        if name == "backward":
+            raise error
+        return real(self, name)
+
+    monkeypatch.setattr(module.Workload, "phase", phase)
+    records = profiler(phases=("forward", "backward", "train_step")).measure_point(spec())
+    assert durable(records)
+    assert [record.status for record in records] == [Status.OK, status, Status.OK]
+    failed = records[1]
+    assert failed.status_reason
+    assert "\n" not in failed.status_reason
+    assert (failed.time_s, failed.energy_j) == (None, None)
+    assert (failed.traceback is not None) == traced
+    if traced:
+        assert "a kernel fell over" in failed.traceback
+        assert "with a long story" in failed.traceback
+
+
+def test_a_point_that_cannot_be_built_fails_in_every_phase_and_the_next_one_is_measured(profiler, monkeypatch):
+    import flopray.profiler as module
+
+    working = profiler(phases=("forward", "backward"))
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Workload, "__init__", lambda *a, **k: (_ for _ in ()).throw(MemoryError()))
+        assert [record.status for record in working.measure_point(spec())] == [Status.OUT_OF_MEMORY] * 2
+    assert [record.status for record in working.measure_point(spec())] == [Status.OK] * 2
+    assert working.healthy()
+
+
+def test_memory_that_cannot_be_had_is_out_of_memory(profiler):
+    # 2**22 x 2**22 weights of 4 bytes: 64 TiB, more than any address space that torch asks for is given.
+    records = profiler(phases=("forward",)).measure_point(spec(n_layers=1, width=2**22, tokens=1))
+    assert [record.status for record in records] == [Status.OUT_OF_MEMORY]
+    assert durable(records)
+
+
+def test_drift_of_the_sentinel_stands_in_the_row_and_in_its_error(profiler):
+    drifting = profiler(simulated(), sentinel=spec(), phases=("forward",), sentinel_every_s=1e6)
+    (steady,) = drifting.measure_point(spec())
+    assert (steady.sentinel_time_drift, steady.sentinel_energy_drift) == (0.0, 0.0)
+    drifting._sentinel._last = {"time_s": drifting._sentinel._baseline["time_s"] * 1.5, "energy_j": None}
+    (drifted,) = drifting.measure_point(spec())
+    assert drifted.sentinel_time_drift == pytest.approx(0.5)
+    assert drifted.sentinel_energy_drift is None
+    assert drifted.time_rel_error >= 0.5
+    assert drifted.sentinel_age_s >= steady.sentinel_age_s
+    assert durable([drifted])
+
+
+def test_a_sentinel_that_cannot_run_does_not_stop_the_points(profiler):
+    records = profiler(sentinel=spec(precision="tf32"), phases=("forward",), sentinel_every_s=10.0).measure_point(
+        spec()
+    )
+    assert [record.status for record in records] == [Status.OK]
+    assert records[0].sentinel_time_drift is None
+
+
+def test_findings_are_codes_of_the_audit(profiler):
+    from flopray.audit import RULES
+
+    for record in profiler(phases=PHASES).measure_point(spec()):
+        for finding in record.findings:
+            severity, rule = finding.split(":")
+            assert severity in ("impossible", "implausible", "note")
+            assert rule in {getattr(known, "name", known) for known in RULES}
+        assert not math.isnan(record.time_rel_error or 0.0)
