@@ -1,5 +1,7 @@
 """The phases of a training step: each does its own work and nothing else, at the precision it is told to."""
 
+import shutil
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -195,6 +197,17 @@ def test_what_a_cpu_cannot_do_is_unsupported():
     for phase in PHASES:
         with pytest.raises(Unsupported, match="needs a CUDA device"):
             phase_work(training_step(), phase, "graph")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs a C++ compiler (g++)")
+def test_compiled_phases_equal_eager_ones_also_when_repeated():
+    compiled, eager = training_step("compile"), training_step()
+    torch.testing.assert_close(phase_work(compiled, "forward", "compile")(), phase_work(eager, "forward", "eager")())
+    backward = phase_work(compiled, "backward", "compile")
+    wanted = phase_work(eager, "backward", "eager")()
+    for _ in range(3):
+        for got, want in zip(backward(), wanted, strict=True):
+            torch.testing.assert_close(got, want)
 
 
 @pytest.mark.gpu
