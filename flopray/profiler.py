@@ -67,6 +67,10 @@ class Profiler:
         gc.collect()
         gc.freeze()
         self._idle_power_w = self._idle(_IDLE_SECONDS)
+        if self._sentinel.due:
+            # Wakes the device: from deep idle, clocks and voltage take a second to come up, and a baseline measured
+            # meanwhile would call every later value a drift.
+            self._measure_sentinel()
         self._check_sentinel()
         self._last_end = time.monotonic()
 

@@ -116,24 +116,33 @@ def slabs(
         points_per_trial: fixed number of points, instead of one from the prediction.
 
     Returns:
-        Slabs in a shuffled order with their points shuffled too, so that heat and drift do not follow an axis.
+        Slabs of whole rows (the last dimension varies) that are drawn from all over the grid, in a shuffled order and
+        with their points shuffled too, so that heat and drift do not follow an axis.
     """
     order = random.Random(seed)
-    packed: list[list[TrialSpec]] = []
-    by_kind: dict[tuple[str, str, str], list[TrialSpec]] = {}
-    for point in points:
-        by_kind.setdefault((point.device_type, point.precision, point.execution), []).append(point)
     totals: dict[str, float] = {}
     for point in points:
         totals[point.device_type] = totals.get(point.device_type, 0.0) + seconds(point)
-    for (device_type, _, _), group in by_kind.items():
+    packed: list[list[TrialSpec]] = []
+    for (device_type, _, _), rows in _rows(points).items():
+        order.shuffle(rows)
         share = totals[device_type] / (_TRIALS_PER_SLOT * max(1, slots.get(device_type, 1)))
         target = min(max(share, TRIAL_SECONDS[0]), max(TRIAL_SECONDS[1], sum(totals.values()) / MAX_TRIALS))
-        packed.extend(_pack(group, seconds, target, points_per_trial))
+        packed.extend(_pack([point for row in rows for point in row], seconds, target, points_per_trial))
     for slab in packed:
         order.shuffle(slab)
     order.shuffle(packed)
     return packed
+
+
+def _rows(points: Sequence[TrialSpec]) -> dict[tuple[str, str, str], list[list[TrialSpec]]]:
+    """Points by what a slab must share, as rows along the last dimension of the shape."""
+    rows: dict[tuple[str, str, str], dict[tuple[int, ...], list[TrialSpec]]] = {}
+    for point in points:
+        kind = (point.device_type, point.precision, point.execution)
+        row = tuple(point.shape().values())[:-1]
+        rows.setdefault(kind, {}).setdefault(row, []).append(point)
+    return {kind: list(by_row.values()) for kind, by_row in rows.items()}
 
 
 def _pack(
