@@ -97,13 +97,13 @@ def print_summary(console: Console, folder: RunFolder, frame: pd.DataFrame, summ
     if table.row_count:
         console.print(table)
     counts = ", ".join(f"{count} {status}" for status, count in summary["rows_by_status"].items())
-    console.print(f"{summary['points']} points, {summary['rows']} rows: {counts}", highlight=False)
+    console.print(f"{summary['points']} points, {summary['rows']} rows: {counts}", highlight=False, soft_wrap=True)
     fraction = summary["measured_fraction"]
     measured = "" if fraction is None else f"; {fraction:.0%} of device time lay in measured windows"
     reached = f"{summary['rows_converged']} rows reached the target error"
-    console.print(f"{reached}, {summary['rows_with_energy']} have energy{measured}", highlight=False)
+    console.print(f"{reached}, {summary['rows_with_energy']} have energy{measured}", highlight=False, soft_wrap=True)
     for code, count in summary["findings"].items():
-        console.print(f"audit: {count} x {code}", highlight=False)
+        console.print(f"audit: {count} x {code}", highlight=False, soft_wrap=True)
     _print_failures(console, frame)
     console.print(f"records  {folder.records_path}\nplots    {folder.plots_path}", highlight=False, soft_wrap=True)
     console.print(f"load     flopray.load_run({str(folder.path)!r})", highlight=False, soft_wrap=True)
@@ -112,7 +112,7 @@ def print_summary(console: Console, folder: RunFolder, frame: pd.DataFrame, summ
 def _print_failures(console: Console, frame: pd.DataFrame) -> None:
     failed = frame[frame["status"] != Status.OK]
     for (status, reason), count in Counter(zip(failed["status"], failed["status_reason"], strict=True)).items():
-        console.print(f"{count} rows {status}: {reason}", highlight=False, markup=False)
+        console.print(f"{count} rows {status}: {reason}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _point(row: Any) -> str:
@@ -133,6 +133,6 @@ def duration(seconds: float) -> str:
 def prefixed(value: float, unit: str) -> str:
     """A number with three digits and an SI prefix: `12.3 TFLOP/s`."""
     for prefix, scale in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(value) >= scale:
+        if abs(value) >= 0.9995 * scale:  # from there on three digits round up to the next prefix
             return f"{value / scale:.3g} {prefix}{unit}"
     return f"{value:.3g} {unit}"

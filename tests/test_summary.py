@@ -1,0 +1,164 @@
+"""What a person reads before and after a sweep is what the records say."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from flopray.definition import Sweep
+from flopray.records import PhaseRecord, TrialSpec
+from flopray.settings import MeasureSettings
+from flopray.store import RunFolder
+from flopray.summary import duration, prefixed, print_plan, print_summary, summarise
+
+PHASES = ("forward", "backward")
+
+
+def rows(width, *, status="ok", rate=1e9, **columns):
+    spec = TrialSpec(workload="mlp", device_type="CPU", n_layers=2, width=width, tokens=8)
+    common = {"trial_id": spec.trial_id, "run": "r", "workload": "mlp", "device_type": "CPU", "precision": "fp32"}
+    common |= {"execution": "eager", "n_layers": 2, "width": width, "tokens": 8, "status": status}
+    if status == "ok":
+        common |= {"time_s": 1e-3, "flops_per_s": rate * width, "time_converged": width != 32}
+        common |= {"findings": ("note:no_limit_known",), "energy_status": "no_energy_source"}
+    else:
+        common |= {"status_reason": f"{status} [because]"}
+    return [PhaseRecord(phase=phase, **{**common, **columns}) for phase in PHASES]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Makes a run's folder of the given points."""
+
+    def make(*points, name="r") -> RunFolder:
+        folder = RunFolder.create(tmp_path, name, {})
+        with folder.writer() as journal:
+            journal.append(points)
+        return folder
+
+    return make
+
+
+def shown(function, *arguments, width=160, **options) -> str:
+    console = Console(file=io.StringIO(), width=width, markup=False)
+    function(console, *arguments, **options)
+    return console.file.getvalue()
+
+
+def test_totals(run):
+    frame = run(rows(16), rows(32), rows(64, status="unsupported"), rows(128, status="failed")).load()
+    summary = summarise(frame, 0.5)
+    assert summary == {
+        "points": 4,
+        "points_not_ok": 2,
+        "rows": 8,
+        "rows_by_status": {"ok": 4, "unsupported": 2, "failed": 2},
+        "rows_with_energy": 0,
+        "rows_converged": 2,
+        "findings": {"note:no_limit_known": 4},
+        "measured_fraction": 0.5,
+    }
+    json.dumps(summary, allow_nan=False)
+
+
+def test_totals_of_energy(run):
+    frame = run(rows(16, energy_status="ok", energy_j=1e-3), rows(32)).load()
+    assert summarise(frame, None)["rows_with_energy"] == 2
+
+
+def test_a_point_with_one_bad_phase_is_not_ok(run):
+    good, bad = rows(16)[0], rows(16, status="failed")[1]
+    assert summarise(run([good, bad]).load(), None)["points_not_ok"] == 1
+
+
+def test_a_run_without_any_point(run):
+    folder = run()
+    summary = summarise(folder.load(), None)
+    assert (summary["points"], summary["rows"], summary["points_not_ok"]) == (0, 0, 0)
+    assert "0 points, 0 rows" in shown(print_summary, folder, folder.load(), summary)
+
+
+def test_the_summary_names_best_and_worst_points_failures_and_files(run):
+    folder = run(rows(16), rows(64), rows(128, status="unsupported"))
+    frame = folder.load()
+    text = shown(print_summary, folder, frame, summarise(frame, 0.42))
+    best = next(line for line in text.splitlines() if "forward" in line)
+    assert best.index("64 GFLOP/s") < best.index("n=2 d=64 m=8 fp32") < best.index("16 GFLOP/s")
+    assert "3 points, 6 rows: 4 ok, 2 unsupported" in text
+    assert "42% of device time" in text
+    assert "2 rows unsupported: unsupported [because]" in text
+    assert "audit: 4 x note:no_limit_known" in text
+    assert str(folder.records_path) in text
+    assert f"flopray.load_run({str(folder.path)!r})" in text
+
+
+def test_paths_are_whole_in_a_narrow_pipe(run):
+    folder = run(rows(16), name="a-rather-long-name-of-a-run-that-would-not-fit-into-a-narrow-line")
+    frame = folder.load()
+    text = shown(print_summary, folder, frame, summarise(frame, None), width=40)
+    assert str(folder.records_path) in text
+    assert f"flopray.load_run({str(folder.path)!r})" in text
+
+
+def test_a_reason_that_is_long_is_one_line(run):
+    folder = run(rows(16, status="failed", status_reason="word " * 60))
+    frame = folder.load()
+    text = shown(print_summary, folder, frame, summarise(frame, None), width=80)
+    assert ("word " * 60).strip() in text
+
+
+def sweep(**fields) -> Sweep:
+    axes = {"device_type": ("CPU",), "precision": ("fp32",), "execution": ("eager",)}
+    axes |= {"n_layers": (1, 2), "width": (16, 32), "tokens": (8, 16, 24)}
+    return Sweep(workload="mlp", axes=axes, settings=MeasureSettings(), **fields)
+
+
+def cells(text) -> list[str]:
+    return [cell.strip() for cell in next(line for line in text.splitlines() if "CPU" in line).split("│")[1:-1]]
+
+
+def test_the_plan_counts_points_and_trials():
+    text = shown(print_plan, sweep(points_per_trial=4), {"CPU": 1})
+    assert cells(text)[:4] == ["CPU", "1", "12", "3"]
+    assert "nothing was started and nothing was written" in text
+
+
+def test_the_plan_of_a_resume_counts_what_is_left():
+    finished = {point.trial_id: "ok" for point in sweep().points()[:8]}
+    assert cells(shown(print_plan, sweep(points_per_trial=2), {"CPU": 1}, finished=finished))[:4] == [
+        "CPU",
+        "1",
+        "4",
+        "2",
+    ]
+
+
+def test_the_plan_of_a_search_counts_its_samples():
+    assert cells(shown(print_plan, sweep(search="random", samples=5), {"CPU": 1}))[2] == "5"
+    optuna = sweep(search="optuna", samples=5, objective="time_s")
+    assert cells(shown(print_plan, optuna, {"CPU": 1}))[2:4] == ["5", "5"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (999_400, "999 kB"),
+        (999_900, "1 MB"),
+        (1.234e9, "1.23 GB"),
+        (45.6e12, "45.6 TB"),
+        (989.4e15, "989 PB"),
+    ],
+)
+def test_numbers_have_three_digits_and_a_prefix(value, text):
+    assert prefixed(value, "B") == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (7200, "2.0 h")]
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
