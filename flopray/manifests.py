@@ -54,7 +54,7 @@ def publish(storage: str | PathLike[str], name: str, manifest: dict[str, Any]) -
     check_name(name)
     manifest = {**manifest, "name": name, "schema_version": SCHEMA_VERSION}
     text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
-    folder = _storage_folder(storage)
+    folder = storage_folder(storage)
     path = folder / name
     try:
         if path.is_symlink() or path.exists():
@@ -107,7 +107,12 @@ def _parse(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _storage_folder(storage: str | PathLike[str]) -> Path:
+def storage_folder(storage: str | PathLike[str]) -> Path:
+    """The absolute path of a folder of runs, which need not exist.
+
+    Raises:
+        InputError: it is no path of this file system.
+    """
     text = str(storage)
     if not text or not text.isprintable():
         raise InputError(f"storage {text[:80]!r} is not a path: give a local folder")

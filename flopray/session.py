@@ -18,7 +18,7 @@ from flopray.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED, default_name, refuse
 from flopray.cluster import Cluster, choose_devices, connected, this_machine
 from flopray.definition import Sweep
 from flopray.errors import InputError, RunError, RunExists, RunFinished
-from flopray.manifests import check_name
+from flopray.manifests import check_name, storage_folder
 from flopray.progress import Progress
 from flopray.records import Status
 from flopray.store import RunFolder
@@ -38,7 +38,8 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
         return _resume(script, args, console)
     if args.retry_failed:
         raise InputError("--retry-failed goes with --resume RUN")
-    name, storage = args.name if args.name is not None else default_name(script), Path(args.storage or "results")
+    name = args.name if args.name is not None else default_name(script)
+    storage = storage_folder(args.storage if args.storage is not None else "results")
     _check_new(storage, name)
     # The flags are checked on a stand-in device before Ray starts; the real devices are known only after it did.
     sweep_from(script, args, args.accelerators or ["CPU"], cores=1)

@@ -1,0 +1,358 @@
+"""The command line: bad input ends in one clear line and code 2, before Ray starts and with nothing written."""
+
+import json
+import os
+import re
+import runpy
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from flopray import cli, session
+from flopray.definition import Sweep
+from flopray.errors import StorageError
+from flopray.records import PhaseRecord
+from flopray.settings import MeasureSettings
+from flopray.store import RunFolder
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "sweeps" / "mlp_grid.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    return runpy.run_path(str(SCRIPT))["MLP_GRID"]
+
+
+class Outcome:
+    def __init__(self, code, captured):
+        self.code, self.out, self.err = code, captured.out, captured.err
+
+
+@pytest.fixture
+def command(script, tmp_path, monkeypatch, capsys):
+    """Runs the script's command line in this process, in an empty folder; a Ray that would start is an error."""
+
+    def no_ray(address):
+        raise AssertionError("this would have reached for Ray")
+
+    monkeypatch.setattr(session, "connected", no_ray)
+    monkeypatch.chdir(tmp_path)
+    handler, show = signal.getsignal(signal.SIGTERM), warnings.showwarning
+
+    def run(line) -> Outcome:
+        try:
+            code = cli.main(script, shlex.split(line))
+        except SystemExit as end:
+            code = end.code
+        return Outcome(code, capsys.readouterr())
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+    warnings.showwarning = show
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+
+
+def is_one_line_error(outcome: Outcome, about: str) -> bool:
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert re.fullmatch(r"error: [^\n]+\n", outcome.err), outcome.err
+    assert about in outcome.err
+    return True
+
+
+@pytest.mark.parametrize(
+    ("line", "about"),
+    [
+        ("--n 0", "--n: 0 is below 1"),
+        ("--d -16", "--d: -16 is below 1"),
+        ("--m 1.5", "--m: '1.5' is not a whole number"),
+        ("--m ''", "--m: '' is not a whole number"),
+        ("--n", "--n needs at least one value"),
+        ("--d 16 32 16", "--d: the value 16 stands there twice"),
+        ("--d 64:16:16", "the range is empty"),
+        ("--d 16:64", "first:last:step"),
+        ("--precision fp64", "--precision: unknown 'fp64', choose from fp32, tf32, bf16, fp16"),
+        ("--precision", "--precision needs at least one value"),
+        ("--precision fp32 fp32", "--precision"),
+        ("--execution turbo", "--execution: unknown 'turbo', choose from eager, graph, compile"),
+        ("--phases sideways", "--phases: unknown 'sideways', choose from forward"),
+        ("--phases", "--phases needs at least one"),
+        ("--phases forward forward", "--phases: a name stands there twice"),
+        ("--instruments energy", "--instruments must include time"),
+        ("--instruments time scales", "--instruments: unknown 'scales'"),
+        ("--target-error 0", "--target-error must lie between 0 and 1"),
+        ("--target-error -1", "--target-error must lie between 0 and 1"),
+        ("--target-error 1", "--target-error must lie between 0 and 1"),
+        ("--target-error nan", "--target-error must lie between 0 and 1"),
+        ("--target-error little", "--target-error: invalid float value: 'little'"),
+        ("--max-seconds 0", "--max-seconds must be a positive number"),
+        ("--max-seconds inf", "--max-seconds must be a positive number"),
+        ("--sentinel-every -1", "--sentinel-every must be 0 or more"),
+        ("--cooldown-to nan", "--cooldown-to must be a temperature"),
+        ("--seed -1", "--seed must be between"),
+        ("--seed 1.5", "--seed: invalid int value"),
+        ("--cpus-per-trial 0", "--cpus-per-trial must be at least 1"),
+        ("--points-per-trial 0", "--points-per-trial must be at least 1"),
+        ("--accelerators", "--accelerators needs at least one type"),
+        ("--search guess", "--search: unknown 'guess', choose from grid, random, optuna"),
+        ("--search random", "--search random needs --samples"),
+        ("--search random --samples 0", "--search random needs --samples"),
+        ("--search optuna --samples 5", "--search optuna needs --objective"),
+        ("--search optuna --samples 5 --objective glory", "--search optuna needs --objective"),
+        ("--samples 5", "--samples goes with"),
+        ("--objective time_s", "--objective goes with --search optuna"),
+        ("--name ../up", "is a path and not the name of a folder"),
+        ("--name a/b", "is a path and not the name of a folder"),
+        ("--name ''", "must be a text that is not empty"),
+        ("--name .hidden", "begins with"),
+        ("--storage s3://bucket/runs", "URI"),
+        ("--storage ''", "is not a path"),
+        ("--retry-failed", "--retry-failed goes with --resume"),
+        ("--nonsense", "unrecognized arguments: --nonsense"),
+        ("--resume ''", "not a run"),
+        ("--resume nowhere", "there is no run at"),
+    ],
+)
+def test_bad_input(command, tmp_path, line, about):
+    assert is_one_line_error(command(line), about)
+    assert tree(tmp_path) == {}
+
+
+def test_bad_input_is_not_hidden_by_a_dry_run(command):
+    assert is_one_line_error(command("--dry-run --n 0"), "--n: 0 is below 1")
+
+
+def test_a_message_with_brackets_is_shown_as_it_is(command):
+    assert is_one_line_error(command("--phases '[bold]forward[/bold]'"), "'[bold]forward[/bold]'")
+
+
+def test_a_storage_that_is_a_file(command, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    before = tree(tmp_path)
+    for storage in ("file", "file/deeper"):
+        assert is_one_line_error(command(f"--storage {storage}"), "--storage")
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
+def test_a_storage_without_permission(command, tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    assert is_one_line_error(command("--storage locked/runs"), "cannot write to")
+    assert list(locked.iterdir()) == []
+
+
+def sweep() -> Sweep:
+    axes = {"device_type": ("CPU",), "precision": ("fp32",), "execution": ("eager",)}
+    axes |= {"n_layers": (1,), "width": (16, 32), "tokens": (8,)}
+    return Sweep(workload="mlp", axes=axes, settings=MeasureSettings(phases=("forward",)))
+
+
+def a_run(tmp_path, finished=0, **manifest) -> RunFolder:
+    folder = RunFolder.create(tmp_path, "r", sweep().to_manifest("r", {}) | manifest)
+    with folder.writer() as journal:
+        journal.append(
+            [[PhaseRecord(trial_id=point.trial_id, phase="forward")] for point in sweep().points()[:finished]]
+        )
+    return folder
+
+
+def test_a_name_that_is_taken(command, tmp_path):
+    a_run(tmp_path)
+    before = tree(tmp_path)
+    outcome = command(f"--storage {tmp_path} --name r")
+    assert is_one_line_error(outcome, f"--resume {tmp_path / 'r'}")
+    assert tree(tmp_path) == before
+
+
+def test_a_resume_of_a_finished_run(command, tmp_path):
+    a_run(tmp_path, finished=2)
+    before = tree(tmp_path)
+    assert is_one_line_error(command("--resume r"), "is finished: all of its 2 points")
+    assert tree(tmp_path) == before
+
+
+def edit(path: Path, **changes):
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | changes))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "about"),
+    [
+        (lambda r: r.manifest_path.unlink(), "not a run"),
+        (lambda r: r.manifest_path.write_text(r.manifest_path.read_text()[:100]), "torn or not JSON"),
+        (lambda r: r.manifest_path.write_text("[]"), "not a JSON object"),
+        (lambda r: edit(r.manifest_path, schema_version=999), "schema version 999"),
+        (lambda r: edit(r.manifest_path, sweep={}), "does not describe a sweep"),
+        (lambda r: edit(r.manifest_path, sweep=sweep().to_manifest("r", {})["sweep"] | {"workload": "rnn"}), "sweep"),
+        (lambda r: (r.journal_path.unlink(), r.journal_path.mkdir()), "journal"),
+    ],
+    ids=["no manifest", "torn", "a list", "schema", "no sweep", "workload", "journal"],
+)
+def test_a_resume_of_what_is_no_run_of_this_version(command, tmp_path, spoil, about):
+    folder = a_run(tmp_path, finished=1)
+    spoil(folder)
+    before = tree(tmp_path)
+    assert is_one_line_error(command(f"--resume {folder.path}"), about)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["--n 4", "--precision fp32", "--phases forward", "--seed 0", "--sentinel-every 0", "--name r", "--samples 3",
+     "--max-seconds 1", "--cpus-per-trial 1", "--accelerators CPU"],
+)  # fmt: skip
+def test_a_resume_takes_everything_from_the_manifest(command, tmp_path, flag):
+    a_run(tmp_path, finished=1)
+    assert is_one_line_error(command(f"--resume r {flag}"), f"--resume takes {flag.split()[0]} from the run's manifest")
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return bound.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("address", "about"),
+    [
+        ("127.0.0.1:{port}", "nothing answers at 127.0.0.1:{port}"),
+        ("ray://127.0.0.1:{port}", "nothing answers at 127.0.0.1:{port}"),
+        ("localhost:{port}", "nothing answers at localhost:{port}"),
+        ("no-such-host.invalid:6379", "nothing answers at no-such-host.invalid:6379"),
+        ("nonsense", "write auto, host:port or ray://host:port"),
+        ("ray://", "write auto, host:port or ray://host:port"),
+        ("http://localhost:8265", "write auto, host:port or ray://host:port"),
+        ("localhost:port", "write auto, host:port or ray://host:port"),
+        ("localhost:99999", "write auto, host:port or ray://host:port"),
+        ("''", "write auto, host:port or ray://host:port"),
+    ],
+)
+def test_an_address_without_a_cluster(command, monkeypatch, tmp_path, free_port, address, about):
+    from flopray.cluster import connected
+
+    monkeypatch.setattr(session, "connected", connected)
+    outcome = command(f"--address {address.format(port=free_port)}")
+    assert is_one_line_error(outcome, about.format(port=free_port))
+    assert tree(tmp_path) == {}
+
+
+def test_an_interrupt_before_there_is_a_run(command, monkeypatch, tmp_path):
+    def interrupted(address):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("the signal should have ended this")
+
+    monkeypatch.setattr(session, "connected", interrupted)
+    outcome = command("--n 1")
+    assert outcome.code == 130
+    assert outcome.err == "interrupted\n"
+    assert tree(tmp_path) == {}
+
+
+def test_other_errors_of_flopray_are_one_line_too_with_their_own_code(command, monkeypatch):
+    def full(*_):
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(session, "connected", full)
+    outcome = command("--n 1")
+    assert (outcome.code, outcome.err) == (1, "error: the disk is full\n")
+
+
+def test_help_groups_the_flags_and_shows_three_examples(command):
+    outcome = command("--help")
+    assert outcome.code == 0
+    for group in ("search space:", "measuring:", "where it runs:", "run and results:", "examples:"):
+        assert f"\n{group}\n" in outcome.out
+    assert outcome.out.count("python sweeps/mlp_grid.py") == 3
+    for flag in ("--n ", "--d ", "--m ", "--precision", "--target-error", "--resume", "--dry-run", "--address"):
+        assert flag in outcome.out
+
+
+def test_the_examples_of_the_help_are_good_input(script, monkeypatch):
+    parser = cli.build_parser(script)
+    lines = [line.split()[2:] for line in script.examples.splitlines() if line.startswith("  python sweeps/")]
+    assert len(lines) == 3
+    for line in lines:
+        args = parser.parse_args(line)
+        assert args.resume or cli.sweep_from(script, args, ["H100"], cores=1).grid_size > 0
+
+
+def test_the_default_grid_with_a_gpu_is_that_of_flopmetrics_and_small_without(script):
+    args = cli.build_parser(script).parse_args([])
+    with_gpu, without = (cli.sweep_from(script, args, [device], cores=4) for device in ("H100", "CPU"))
+    assert with_gpu.axes["n_layers"] == (2, 4, 8, 16, 32)
+    assert with_gpu.axes["width"] == tuple(range(128, 2049, 128))
+    assert with_gpu.axes["tokens"] == tuple(range(16, 257, 16))
+    assert (with_gpu.axes["execution"], without.axes["execution"]) == (("graph",), ("eager",))
+    assert without.grid_size <= 48
+    assert (with_gpu.cpus_per_trial, without.cpus_per_trial) == (1, 4)
+
+
+def test_flags_reach_the_sweep(script):
+    line = "--n 1 --d 16:48:16 --m 8 --precision bf16 fp32 --execution eager --phases backward --instruments time"
+    line += " --target-error 0.05 --max-seconds 2 --seed 7 --sentinel-every 0 --cooldown-to 40"
+    line += " --search optuna --samples 3 --objective mfu --cpus-per-trial 2 --points-per-trial 5"
+    args = cli.build_parser(script).parse_args(line.split())
+    made = cli.sweep_from(script, args, ["CPU"], cores=8)
+    assert made.axes == {
+        "device_type": ("CPU",),
+        "precision": ("bf16", "fp32"),
+        "execution": ("eager",),
+        "n_layers": (1,),
+        "width": (16, 32, 48),
+        "tokens": (8,),
+    }
+    assert made.settings == MeasureSettings(
+        phases=("backward",),
+        instruments=("time",),
+        target_error=0.05,
+        max_seconds=2.0,
+        seed=7,
+        sentinel_every_s=0.0,
+        cooldown_c=40.0,
+    )
+    assert (made.search, made.samples, made.objective) == ("optuna", 3, "mfu")
+    assert (made.cpus_per_trial, made.points_per_trial) == (2, 5)
+
+
+def test_the_script_itself_refuses_bad_input_without_loading_ray_or_torch(tmp_path):
+    code = f"""
+import runpy, sys
+sys.argv = [{str(SCRIPT)!r}, "--n", "0", "--storage", {str(tmp_path / "runs")!r}]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as end:
+    print(end.code, *sorted({{"ray", "torch"}} & set(sys.modules)))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert result.stdout.split() == ["2"]
+    assert result.stderr == "error: --n: 0 is below 1\n"
+    assert tree(tmp_path) == {}
+
+
+def test_a_dry_run_writes_nothing_and_starts_no_ray(tmp_path):
+    """As a process of its own, since planning imports Ray."""
+    code = f"""
+import runpy, sys
+import ray
+ray.init = None  # calling it would raise
+sys.argv = [{str(SCRIPT)!r}, *"--dry-run --accelerators CPU --n 1 2 --d 16 32 --m 8".split()]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "nothing was started and nothing was written" in result.stderr
+    assert " 4 " in result.stderr
+    assert tree(tmp_path) == {}
