@@ -2,9 +2,10 @@
 
 Each phase is measured repeated by itself, so the sum of the parts is an independent estimate of the whole. It need not
 be equal. A whole that costs more than its parts did work that nobody accounts for, or one of the windows missed some:
-that is implausible. A whole that costs less is implausible when the device alone sets the time (CUDA graphs, a CPU). In
-eager and compiled mode on a GPU it only earns a note, because launches of one phase hide behind the kernels of another,
-as long as the whole costs at least what its dearest part costs.
+that is implausible. A whole that costs less is implausible when the device alone sets the time (CUDA graphs). In eager
+and compiled mode on a GPU it only earns a note, because launches of one phase hide behind the kernels of another, as
+long as the whole costs at least what its dearest part costs. On a CPU a difference is a note either way: a phase that is
+repeated by itself finds its operands in caches that the whole step evicts, and the whole allocates gradients anew.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ COMPOSITIONS = (
 #: Relative difference that is allowed besides the stated errors: thermal drift between the windows, the accumulation of
 #: gradients that only the whole does, and, where the host launches every kernel, its jitter.
 TOLERANCE = {"graph": 0.05, "eager": 0.10, "compile": 0.10}
+#: On a CPU, measured on MLPs of 0.1 to 4 M parameters: the whole costs 0 to 25 % more than its parts.
+CPU_TOLERANCE = 0.25
 _QUANTITIES = (("time_s", "time_rel_error", "s"), ("energy_j", "energy_rel_error", "J"))
 
 Row = Mapping[str, Any]
@@ -76,12 +79,13 @@ def _compare(
     whole, parts = values[0], values[1:]
     total, largest = sum(parts), max(parts)
     execution = text(rows[chosen[0]], "execution") or "eager"
-    tolerance = TOLERANCE.get(execution, max(TOLERANCE.values()))
+    on_cpu = text(rows[chosen[0]], "device_type") == "CPU"
+    tolerance = CPU_TOLERANCE if on_cpu else TOLERANCE.get(execution, max(TOLERANCE.values()))
     error = math.hypot(*spreads)  # the windows are apart, so their errors are taken as independent
     allowed = tolerance * total + error
     if abs(whole - total) <= allowed:
         return None
-    launched = execution != "graph" and text(rows[chosen[0]], "device_type") != "CPU"
+    launched = execution != "graph" and not on_cpu
     overlapped = launched and largest * (1 - tolerance) - error <= whole < total
     names = " + ".join(str(rows[place]["phase"]) for place in chosen[1:])
     sentence = (
@@ -90,9 +94,11 @@ def _compare(
     )
     if overlapped:
         sentence += "; in this execution, launches of one phase may hide behind kernels of another"
+    if on_cpu:
+        sentence += "; on a CPU, caches favour a phase that is repeated by itself"
     return Finding(
         "additivity",
-        Severity.NOTE if overlapped else Severity.IMPLAUSIBLE,
+        Severity.NOTE if overlapped or on_cpu else Severity.IMPLAUSIBLE,
         sentence,
         numbers={f"whole_{column}": whole, f"parts_{column}": total, "allowed_rel": allowed / total},
         rows=chosen,
