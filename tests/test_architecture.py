@@ -1,0 +1,201 @@
+"""Arrows point down: who may import whom, read from the sources, and what an import of flopray costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+#: Lowest first; a module imports from its own layer and from lower ones. A package stands for all that is in it.
+LAYERS = (
+    ("flopray.errors",),
+    ("flopray.records",),
+    ("flopray.hardware", "flopray.nvml", "flopray.models", "flopray.statistics"),
+    ("flopray.flops", "flopray.energy", "flopray.audit"),
+    ("flopray.execution", "flopray.laps", "flopray.device", "flopray.settings", "flopray.space", "flopray.sentinel"),
+    ("flopray.workload", "flopray.window", "flopray.measurement", "flopray.definition"),
+    ("flopray.profiler",),
+    ("flopray.recorder", "flopray.trial", "flopray.search"),
+    ("flopray.sweep",),
+    ("flopray.summary",),
+    ("flopray.session",),
+    ("flopray.cli",),
+)
+#: What the interface takes from one level higher, lazily or for the type checker.
+ALLOWED_UPWARDS = {("flopray.cli", "flopray.session"), ("flopray.session", "flopray.cli")}
+MAY_IMPORT_RAY = {"flopray.cluster", "flopray.recorder", "flopray.search", "flopray.sweep", "flopray.trial"}
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of the project by its dotted name."""
+    found = {}
+    for top in ("flopray", "analysis", "sweeps"):
+        for path in sorted((ROOT / top).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+class _Imports(ast.NodeVisitor):
+    """Names that are imported, apart for module level and for inside of functions; type checking counts as neither."""
+
+    def __init__(self) -> None:
+        self.at_once: set[str] = set()
+        self.later: set[str] = set()
+        self._into = self.at_once
+
+    def visit_Import(self, node: ast.Import) -> None:
+        self._into.update(alias.name for alias in node.names)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        assert node.level == 0, "relative imports hide where an arrow points"
+        self._into.update(f"{node.module}.{alias.name}" for alias in node.names)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        outer, self._into = self._into, self.later
+        self.generic_visit(node)
+        self._into = outer
+
+    visit_AsyncFunctionDef = visit_FunctionDef  # type: ignore[assignment]
+
+    def visit_If(self, node: ast.If) -> None:
+        if not (isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
+            self.generic_visit(node)
+
+
+@cache
+def imports(module: str) -> _Imports:
+    seen = _Imports()
+    seen.visit(ast.parse(modules()[module].read_text()))
+    return seen
+
+
+def top(name: str) -> str:
+    return name.split(".")[0]
+
+
+def within_project(names: set[str]) -> set[str]:
+    """The project's modules among imported names (of `a.b.c` both `a.b.c` and `a.b` may be the module)."""
+    return {m for name in names for m in (name, name.rpartition(".")[0]) if m in modules() and "." in m}
+
+
+@cache
+def loaded_with(module: str) -> frozenset[str]:
+    """Top-level packages from elsewhere that are loaded when a module is imported, through all that it imports."""
+    elsewhere, seen, todo = set(), set(), [module]
+    while todo:
+        current = todo.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        names = imports(current).at_once
+        elsewhere |= {top(name) for name in names if top(name) not in ("flopray", "analysis", "sweeps")}
+        todo.extend(within_project(names))
+        todo.extend(parent for parent in (current.rpartition(".")[0],) if parent in modules())
+    return frozenset(elsewhere)
+
+
+def layer(module: str) -> int | None:
+    for height, names in enumerate(LAYERS):
+        if any(module == name or module.startswith(name + ".") for name in names):
+            return height
+    return None
+
+
+def test_the_sources_are_found():
+    assert {"flopray", "flopray.records", "flopray.energy.estimator", "analysis.surfaces", "sweeps.mlp_grid"} <= set(
+        modules()
+    )
+    assert "flopray.errors.SpecError" in imports("flopray.records").at_once
+    assert "torch" in loaded_with("flopray.profiler")  # through what it imports
+    assert not {top(name) for name in imports("flopray.cluster").at_once} & {"ray"}
+    assert {top(name) for name in imports("flopray.cluster").later} >= {"ray"}
+
+
+def test_every_layer_exists():
+    assert [name for names in LAYERS for name in names if name not in modules()] == []
+
+
+@pytest.mark.parametrize("module", sorted(name for name in modules() if layer(name) is not None))
+def test_arrows_point_down(module):
+    height = layer(module)
+    assert height is not None
+    for other in within_project(imports(module).at_once | imports(module).later):
+        above = layer(other)
+        if above is not None and (module, other) not in ALLOWED_UPWARDS:
+            assert above <= height, f"{module} imports {other}, which stands above it"
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_only_what_talks_to_the_cluster_imports_ray(module):
+    names = imports(module).at_once | imports(module).later
+    assert "ray" not in {top(name) for name in names} or module in MAY_IMPORT_RAY
+
+
+@pytest.mark.parametrize("module", sorted(name for name in modules() if top(name) == "flopray"))
+def test_the_package_imports_nothing_of_its_users(module):
+    names = imports(module).at_once | imports(module).later
+    assert not {"analysis", "sweeps", "bench", "tests"} & {top(name) for name in names}
+
+
+@pytest.mark.parametrize("module", sorted(name for name in modules() if top(name) == "analysis"))
+def test_analysis_needs_neither_torch_nor_ray(module):
+    assert not {"torch", "ray", "transformers"} & loaded_with(module)
+    later = {top(name) for name in imports(module).later}
+    assert not {"torch", "ray", "transformers"} & later
+    for other in within_project(imports(module).later):
+        assert not {"torch", "ray", "transformers"} & loaded_with(other)
+
+
+def test_the_contracts_need_only_the_standard_library():
+    for module in ("flopray", "flopray.records", "flopray.errors"):
+        elsewhere = {name for name in loaded_with(module) if name not in sys.stdlib_module_names}
+        assert elsewhere == set(), f"{module} needs {elsewhere}"
+    assert within_project(imports("flopray.records").at_once) == {"flopray.errors"}
+    assert within_project(imports("flopray.errors").at_once) == set()
+
+
+@pytest.mark.parametrize("module", ["flopray.cli", "flopray.session", "flopray.store", "flopray.definition"])
+def test_refusing_bad_input_does_not_wait_for_torch_or_ray(module):
+    assert not {"torch", "ray", "transformers", "optuna", "pandas", "pyarrow"} & loaded_with(module)
+
+
+def test_the_profiler_knows_no_ray():
+    assert "ray" not in loaded_with("flopray.profiler")
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import flopray", ["torch", "ray", "pandas", "numpy", "pyarrow", "matplotlib", "rich"]),
+        ("import flopray.records, flopray.store", ["torch", "ray", "pandas", "pyarrow"]),
+        ("import flopray.audit", ["torch", "ray", "pandas"]),
+        ("import flopray.profiler", ["ray", "pandas", "matplotlib"]),
+        ("from flopray import load_run", ["torch", "ray"]),
+        ("import analysis.surfaces, analysis.audit", ["torch", "ray"]),
+    ],
+)
+def test_what_an_import_really_loads(statement, absent):
+    code = f"import sys; {statement}; print(*sorted(set({absent}) & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == []
+
+
+def test_importing_flopray_has_no_side_effects(tmp_path):
+    code = """
+import os, signal, sys, threading, warnings
+before = dict(os.environ), signal.getsignal(signal.SIGTERM), threading.active_count(), list(warnings.filters)
+import flopray, flopray.cli, flopray.store, flopray.audit
+after = dict(os.environ), signal.getsignal(signal.SIGTERM), threading.active_count(), list(warnings.filters)
+print(before == after)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert (result.stdout, result.stderr) == ("True\n", "")
+    assert list(tmp_path.iterdir()) == []
