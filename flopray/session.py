@@ -87,6 +87,8 @@ def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
     left = sweep.size - len(finished)
     if left <= 0:
         raise RunFinished(f"run {folder.path} is finished: all of its {len(finished)} points are in the journal")
+    if not args.dry_run:
+        folder.check_unlocked()
     with _reach(args) as cluster:
         slots = choose_devices(cluster, list(sweep.axes["device_type"]))
         if args.dry_run:

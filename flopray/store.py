@@ -95,6 +95,15 @@ class RunFolder:
                 writer.finished = self._compacted_statuses() | writer.finished
                 yield writer
 
+    def check_unlocked(self) -> None:
+        """Refuse early what `writer` would refuse; another process may still take the lock in between.
+
+        Raises:
+            RunLocked, RunError: as `writer`.
+        """
+        with lock.exclusive(self._lock_path, self.name):
+            pass
+
     def finished(self) -> dict[str, str]:
         """Trial id to status (the worst of its phases) of every point that needs no measuring any more.
 

@@ -182,6 +182,18 @@ def test_a_resume_of_a_finished_run(command, tmp_path):
     assert tree(tmp_path) == before
 
 
+def test_a_resume_of_a_run_that_is_being_written(command, tmp_path):
+    folder = a_run(tmp_path, finished=1)
+    with folder.writer():
+        assert is_one_line_error(command("--resume r"), f"is being written by process {os.getpid()}")
+    assert len(folder.finished()) == 1
+
+
+def test_a_device_that_is_not_there(command, tmp_path):
+    assert is_one_line_error(command("--dry-run --accelerators Z80"), "--accelerators Z80: no node has it")
+    assert tree(tmp_path) == {}
+
+
 def edit(path: Path, **changes):
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | changes))
