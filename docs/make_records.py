@@ -1,0 +1,95 @@
+"""Writes docs/records.md, the table of every column of a record, from `flopray.records.PhaseRecord` itself.
+
+python docs/make_records.py             write the page
+python docs/make_records.py --check     write nothing; exit code 1 when the page is not what would be written
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import re
+import sys
+import textwrap
+from pathlib import Path
+
+from flopray.entry import COLUMN_TYPES, STATUS_ORDER, ColumnType
+from flopray.records import SCHEMA_VERSION, PhaseRecord
+from flopray.table import SCHEMA
+
+PAGE = Path(__file__).with_name("records.md")
+
+_STATUSES = textwrap.fill(
+    ", ".join(f"`{status}`" for status in STATUS_ORDER) + ".", 120, initial_indent="  ", subsequent_indent="  "
+)
+_INTRODUCTION = f"""\
+# The record
+
+<!-- Written by `python docs/make_records.py` from flopray/records.py; change the columns there. -->
+
+Measuring one phase of one point gives one row. A run's `records.parquet` and `flopray.load_run(RUN)` hold the same
+columns, which this page lists in their order. This is schema version {SCHEMA_VERSION}; a run of another version is
+refused with both versions named, never read in part.
+
+- Names end in their unit: `_s` seconds, `_j` joules, `_w` watts, `_hz` hertz, `_c` degrees Celsius, `_bytes`;
+  `_flops` are counts, `_flops_per_s` and `_per_j` are rates. `rel` is relative: 0.01 is 1 %.
+- A value that was not measured is missing (NaN in float columns, `<NA>` elsewhere), never 0. Why it is missing stands
+  in a `*_status` or `*_reason` column beside it, or in `status` where the whole phase failed.
+- Types are those of Arrow. In pandas, `int64` becomes `Int64` (counts stay exact beside missing ones), `float64` stays
+  plain `float64`, `bool` becomes `boolean`, `string` a pandas string, and a list an ordinary Python list.
+- "always" in the last column means that the column is never missing.
+- A point's status is the worst of its phases', in the order of this vocabulary, best first:
+{_STATUSES}
+"""
+
+
+def page() -> str:
+    """The text of docs/records.md."""
+    parts = [_INTRODUCTION]
+    for title, names in _groups():
+        rows = [_row(name, COLUMN_TYPES[name]) for name in names]
+        head = "| column | type | what it is | |\n|---|---|---|---|"
+        parts.append(f"## {title[0].upper()}{title[1:]}\n\n" + "\n".join([head, *rows]) + "\n")
+    return "\n".join(parts)
+
+
+def _groups() -> list[tuple[str, list[str]]]:
+    """Columns under the comments that stand above them in the source of the record."""
+    groups: list[tuple[str, list[str]]] = []
+    for line in inspect.getsource(PhaseRecord).splitlines():
+        comment = re.fullmatch(r"    # (.+)", line)
+        column = re.match(r"    (\w+): .+ = _column\(", line)
+        if comment:
+            groups.append((comment[1], []))
+        elif column:
+            groups[-1][1].append(column[1])
+    found = [name for _, names in groups for name in names]
+    expected = [field.name for field in dataclasses.fields(PhaseRecord)]
+    if found != expected:
+        raise SystemExit("error: the columns read from the source of PhaseRecord are not its fields")
+    return groups
+
+
+def _row(name: str, column: ColumnType) -> str:
+    field = SCHEMA.field(name)
+    doc = field.metadata[b"doc"].decode().replace("|", "\\|")
+    # Arrow's own names of the other types differ between its versions or from what everybody else calls them.
+    shown = {"double": "float64"}.get(str(field.type), "list of string" if column.base is tuple else str(field.type))
+    return f"| `{name}` | {shown} | {doc} | {'' if column.nullable else 'always'} |"
+
+
+def main() -> int:
+    """Write or check the page; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Write docs/records.md from flopray/records.py.")
+    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 when the page is out of date")
+    if not parser.parse_args().check:
+        PAGE.write_text(page())
+    elif not PAGE.exists() or PAGE.read_text() != page():
+        print(f"{PAGE.name} is out of date: python docs/make_records.py", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
