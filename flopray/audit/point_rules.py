@@ -4,8 +4,8 @@ Each phase is measured repeated by itself, so the sum of the parts is an indepen
 be equal. A whole that costs more than its parts did work that nobody accounts for, or one of the windows missed some:
 that is implausible. A whole that costs less is implausible when the device alone sets the time (CUDA graphs). In eager
 and compiled mode on a GPU it only earns a note, because launches of one phase hide behind the kernels of another, as
-long as the whole costs at least what its dearest part costs. On a CPU a difference is a note either way: a phase that is
-repeated by itself finds its operands in caches that the whole step evicts, and the whole allocates gradients anew.
+long as the whole costs at least what its dearest part costs. On a CPU a difference is a note either way: a phase that
+is repeated by itself finds its operands in caches that the whole step evicts, and the whole allocates gradients anew.
 """
 
 from __future__ import annotations
