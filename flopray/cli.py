@@ -75,6 +75,7 @@ def main(script: Script, argv: Sequence[str] | None = None) -> int:
     # Without markup: a path or a message with [brackets] is text.
     console = Console(stderr=True, markup=False)
     args = build_parser(script).parse_args(argv)
+    warnings.filterwarnings("ignore", module="ray")  # what Ray warns of in paragraphs, our errors say in a line
     warnings.simplefilter("always", RunWarning)
     warnings.showwarning = lambda message, *_: console.print(f"warning: {message}", highlight=False, markup=False)
     signal.signal(signal.SIGTERM, _interrupt)

@@ -21,6 +21,11 @@ NAMESPACE = "flopray"
 #: A sweep keeps records, not tensors, in Ray; its default of 30 % of the memory would be taken from the workloads.
 _OBJECT_STORE_BYTES = 256 * 2**20
 _CONNECT_TIMEOUT_S = 5.0
+#: What Ray says where a client cannot join, and what helps.
+_JOIN_HINTS = {
+    "timeout": "; if the cluster asks for a token, set RAY_AUTH_TOKEN to it (`ray get-auth-token` on its head node)",
+    "Initialization failure": "; its client server started no process for us: try again, see its ray_client_server.err",
+}
 
 
 @dataclass(frozen=True)
@@ -54,15 +59,16 @@ def connected(address: str | None) -> Iterator[Cluster]:
     quiet_ray()
     if address is not None:
         _check_reachable(address)
+        _use_token(address)
     import ray
 
     try:
         with _own_sigterm():
-            ray.init(**_init_arguments(address))
+            context: Any = ray.init(**_init_arguments(address))
     except Exception as error:
         raise ClusterError(_explain(address, error)) from error
     try:
-        yield inspect_cluster(local=address is None)
+        yield inspect_cluster(dashboard_url=context.dashboard_url or None, local=address is None)
     finally:
         ray.shutdown()
 
@@ -129,6 +135,18 @@ def _check_reachable(address: str) -> None:
         ) from error
 
 
+def _use_token(address: str) -> None:
+    """Let a `ray://` connection use the token of this user, as Ray does by itself for every other kind of address.
+
+    Where tokens are looked for: https://docs.ray.io/en/latest/ray-security/token-auth.html
+    """
+    if not address.startswith("ray://") or "RAY_AUTH_MODE" in os.environ:
+        return
+    file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    if os.environ.get("RAY_AUTH_TOKEN") or file.is_file():
+        os.environ["RAY_AUTH_MODE"] = "token"
+
+
 def _explain(address: str | None, error: Exception) -> str:
     first = (str(error).splitlines() or [type(error).__name__])[0]
     if address == "auto":
@@ -137,7 +155,8 @@ def _explain(address: str | None, error: Exception) -> str:
         )
     if address is None:
         return f"cannot start Ray on this machine: {first}"
-    return f"--address {address}: cannot join the cluster: {first}"
+    hint = next((text for part, text in _JOIN_HINTS.items() if part in first), "")
+    return f"--address {address}: cannot join the cluster: {first.rstrip(': ')}{hint}"
 
 
 def this_machine() -> Cluster:
@@ -153,7 +172,7 @@ def this_machine() -> Cluster:
     return Cluster({device_type: count} if device_type else {}, max(1, int(get_num_cpus())), None, True)
 
 
-def inspect_cluster(*, local: bool) -> Cluster:
+def inspect_cluster(*, dashboard_url: str | None, local: bool) -> Cluster:
     """Count the whole devices of the connected cluster."""
     import ray
 
@@ -167,15 +186,8 @@ def inspect_cluster(*, local: bool) -> Cluster:
         types = [name.removeprefix("accelerator_type:") for name in resources if name.startswith("accelerator_type:")]
         for device_type in types:
             slots[device_type] = slots.get(device_type, 0) + int(resources.get("GPU", 0))
-    url = _dashboard_url()
-    return Cluster({k: v for k, v in slots.items() if v}, min((c for c in cores if c), default=1), url, local)
-
-
-def _dashboard_url() -> str | None:
-    """Ray tells the address only to whoever called `ray.init`, and only through a module it calls private."""
-    from ray._private.worker import get_dashboard_url
-
-    return get_dashboard_url() or None
+    counted = {device_type: count for device_type, count in slots.items() if count}
+    return Cluster(counted, min((c for c in cores if c), default=1), dashboard_url, local)
 
 
 def choose_devices(cluster: Cluster, wanted: list[str] | None) -> dict[str, int]:

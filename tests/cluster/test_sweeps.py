@@ -1,0 +1,118 @@
+"""A sweep as a user runs it, on a Ray of its own: to its end, and through every way of being stopped in the middle."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+
+import pytest
+from machine import QUICK, Machine
+
+from flopray import load_run
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+
+#: 24 points of a quarter of a second each: long enough to be stopped in the middle.
+GRID = f"--n 1 --d 16 24 32 --m 8:64:8 --phases forward {QUICK}"
+POINTS = 24
+
+
+def assert_complete(machine: Machine, name: str, points: int = POINTS) -> None:
+    ids = machine.journal_ids(machine.run_path(name))
+    assert len(ids) == points
+    assert len(set(ids)) == points
+    frame = load_run(machine.run_path(name))
+    assert len(frame) == points
+    assert set(frame.trial_id) == set(ids)
+    assert (frame.status == "ok").all()
+    assert (frame.time_s > 0).all()
+
+
+def test_a_sweep_to_its_end(machine):
+    code, output = machine.sweep(f"--n 1 2 --d 16 32 --m 8 16 {QUICK.replace('--no-plots', '')} --name whole")
+    assert code == 0, output
+    assert "Ray dashboard: http://127.0.0.1:" in output
+    assert output.count("no energy on CPU: ") + output.count("have energy") >= 1
+    run = machine.run_path("whole")
+    frame = load_run(run)
+    assert len(frame) == 2 * 2 * 2 * 4
+    assert frame.groupby("trial_id").phase.nunique().eq(4).all()
+    assert sorted(frame.order_index.unique()) == list(range(8))
+    assert frame.ray_version.notna().all()
+    for file in ("manifest.json", "journal.jsonl", "records.parquet", "summary.json"):
+        assert (run / file).stat().st_size > 0
+    assert list(run.glob("plots/surfaces/CPU_fp32_eager/forward/time_*.png"))
+    assert not machine.left_over()
+
+
+def test_failures_become_rows_and_an_exit_code(machine):
+    code, output = machine.sweep(f"--n 1 --d 16 --m 8 16 --precision fp32 tf32 --phases forward {QUICK} --name failing")
+    assert code == 3, output
+    frame = load_run(machine.run_path("failing")).set_index("precision")
+    assert (frame.loc["fp32"].status == "ok").all()
+    assert (frame.loc["tf32"].status == "unsupported").all()
+    assert frame.loc["tf32"].status_reason.str.contains("NVIDIA").all()
+    assert frame.loc["tf32"].time_s.isna().all()
+    assert "2 unsupported" in output
+
+
+@pytest.mark.parametrize("how", ["ctrl_c", "sigterm"])
+def test_an_interrupt_leaves_a_run_that_the_printed_command_finishes(machine, how):
+    sweep = machine.start(f"{GRID} --name {how}")
+    run = machine.run_path(how)
+    machine.wait_for(lambda: len(machine.journal_ids(run)) >= 3)
+    if how == "ctrl_c":
+        sweep.signal_like_a_terminal(signal.SIGINT)
+    else:
+        sweep.signal(signal.SIGTERM)
+    assert sweep.wait() == 130, sweep.output
+    assert "Traceback" not in sweep.output
+    before = machine.journal_ids(run)
+    assert 3 <= len(before) < POINTS
+    assert not machine.left_over()
+
+    command = shlex.split(next(line for line in sweep.output.splitlines() if "--resume" in line))
+    code, output = machine.sweep(shlex.join(command[2:]))
+    assert code == 0, output
+    assert machine.journal_ids(run)[: len(before)] == before
+    assert_complete(machine, how)
+
+
+def test_a_killed_sweep_is_resumed(machine):
+    sweep = machine.start(f"{GRID} --name killed")
+    run = machine.run_path("killed")
+    machine.wait_for(lambda: len(machine.journal_ids(run)) >= 3)
+    sweep.signal(signal.SIGKILL)
+    sweep.wait()
+    before = machine.journal_ids(run)
+    assert len(before) < POINTS
+    machine.wait_for(lambda: not any("PointTrial" in command for command in machine.processes().values()))
+    code, output = machine.sweep(f"--resume {run}")
+    assert code == 0, output
+    assert machine.journal_ids(run)[: len(before)] == before
+    assert_complete(machine, "killed")
+    code, output = machine.sweep(f"--resume {run}")
+    assert code == 2
+    assert "is finished" in output
+
+
+def test_an_actor_that_dies_is_replaced_and_no_point_is_measured_twice(machine):
+    sweep = machine.start(f"{GRID} --name actor")
+    run = machine.run_path("actor")
+    machine.wait_for(lambda: len(machine.journal_ids(run)) >= 3)
+    actors = [pid for pid, command in machine.processes().items() if command.startswith("ray::PointTrial")]
+    assert actors
+    for pid in actors:
+        machine.kill(pid)
+    assert sweep.wait() == 0, sweep.output
+    assert_complete(machine, "actor")
+    assert load_run(run).attempt.max() <= 2
+
+
+@pytest.mark.parametrize("search", ["random", "optuna --objective flops_per_s"])
+def test_a_search_draws_each_point_once(machine, search):
+    pytest.importorskip("optuna" if "optuna" in search else "ray")
+    name = search.split()[0]
+    code, output = machine.sweep(f"{GRID} --search {search} --samples 6 --name {name}")
+    assert code == 0, output
+    assert_complete(machine, name, points=6)
