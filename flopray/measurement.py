@@ -169,6 +169,7 @@ def _energy_columns(ticks: _WindowTicks, window: Window, settings: MeasureSettin
         "energy_tick_period_s": estimate.tick_period_s,
         "power_w": estimate.power_w,
         "power_drift_rel": estimate.drift_rel,
+        "power_drift_significant": estimate.drift_significant,
     }
 
 
@@ -184,5 +185,6 @@ def _state_columns(state: Any | None, end: str) -> dict[str, Any]:
         f"temperature_{end}_c": state.temperature_c,
         f"sm_clock_{end}_hz": state.sm_clock_hz,
         f"memory_clock_{end}_hz": state.memory_clock_hz,
+        f"power_limit_{end}_w": state.power_limit_w,
         f"throttle_{end}": state.throttle,
     }

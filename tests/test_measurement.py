@@ -9,6 +9,7 @@ import pytest
 from flopray.device import Device
 from flopray.energy.power_traces import ConstantPower
 from flopray.energy.simulated import Faults, SimulatedMeter
+from flopray.entry import encode
 from flopray.measurement import measure_phase
 from flopray.records import COLUMN_NAMES, PhaseRecord
 from flopray.settings import MeasureSettings
@@ -103,6 +104,8 @@ def test_the_columns_make_a_record(device):
     record = PhaseRecord(trial_id="0" * 16, phase="forward", **measure_phase(sleeping(0.002), device, meter(), QUICK))
     assert record.time_s > 0
     assert record.energy_source == "simulated"
+    assert record.power_drift_significant is False
+    assert encode([record])
 
 
 def test_what_the_work_raises_is_the_callers_and_the_meters_thread_ends(device):

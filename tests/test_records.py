@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +63,9 @@ def test_what_was_not_measured_is_none_and_not_zero():
     measured = [name for name in row if name.endswith(("_s", "_j", "_w", "_flops", "_hz", "_c"))]
     assert measured
     assert all(row[name] is None for name in measured)
+
+
+def test_the_page_of_columns_is_what_the_record_says():
+    script = Path(__file__).parents[1] / "docs" / "make_records.py"
+    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
