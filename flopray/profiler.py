@@ -168,6 +168,7 @@ class Profiler:
 
     def _measure_phases(self, spec: TrialSpec) -> list[dict[str, Any]]:
         workload, failure = None, {}
+        self.device.reset_peak_memory()
         try:
             workload = Workload(spec, device=self.device.torch_name, seed=self.settings.seed)
         except Exception as error:
@@ -268,9 +269,10 @@ def _findings(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def _versions() -> dict[str, Any]:
+    """As plain text: torch's version is of a class of its own, for which every reader would have to import torch."""
     return {
         "flopray_version": flopray.__version__,
-        "torch_version": torch.__version__,
+        "torch_version": str(torch.__version__),
         "cuda_version": torch.version.cuda,
         "python_version": sys.version.split()[0],
     }

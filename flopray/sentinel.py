@@ -40,10 +40,13 @@ class Sentinel:
     def columns(self) -> dict[str, float | None]:
         """Drift of time and energy against the baseline, and the age of that knowledge; empty before the first check.
 
-        A drift is None where the sentinel has no such number (no energy source, or the sentinel failed).
+        A drift is None where the sentinel has no such number (no energy source, or the sentinel failed), and until the
+        sentinel was measured a second time: a first value says nothing of drift.
         """
         if self._baseline is None or self._last is None:
             return {}
+        if self._last is self._baseline:
+            return {"sentinel_age_s": time.monotonic() - self._measured_at}
         return {
             "sentinel_time_drift": _relative(self._last.get("time_s"), self._baseline.get("time_s")),
             "sentinel_energy_drift": _relative(self._last.get("energy_j"), self._baseline.get("energy_j")),

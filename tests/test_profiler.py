@@ -2,6 +2,9 @@
 
 import json
 import math
+import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -199,7 +202,7 @@ def test_memory_that_cannot_be_had_is_out_of_memory(profiler):
 def test_drift_of_the_sentinel_stands_in_the_row_and_in_its_error(profiler):
     drifting = profiler(simulated(), sentinel=spec(), phases=("forward",), sentinel_every_s=1e6)
     (steady,) = drifting.measure_point(spec())
-    assert (steady.sentinel_time_drift, steady.sentinel_energy_drift) == (0.0, 0.0)
+    assert (steady.sentinel_time_drift, steady.sentinel_energy_drift) == (None, None)
     drifting._sentinel._last = {"time_s": drifting._sentinel._baseline["time_s"] * 1.5, "energy_j": None}
     (drifted,) = drifting.measure_point(spec())
     assert drifted.sentinel_time_drift == pytest.approx(0.5)
@@ -226,3 +229,11 @@ def test_findings_are_codes_of_the_audit(profiler):
             assert severity in ("impossible", "implausible", "note")
             assert rule in {getattr(known, "name", known) for known in RULES}
         assert not math.isnan(record.time_rel_error or 0.0)
+
+
+def test_records_are_plain_data_that_any_process_reads_without_torch(profiler):
+    (record,) = profiler(simulated(), phases=("forward",)).measure_point(spec())
+    for name, value in vars(record).items():
+        assert type(value) in (str, int, float, bool, tuple, type(None)), name
+    script = "import pickle, sys; pickle.load(sys.stdin.buffer); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], input=pickle.dumps(record), check=True)
