@@ -7,6 +7,7 @@ iteration with nothing else inside.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 
@@ -29,19 +30,12 @@ class TrainingStep:
             torch._dynamo.reset()  # type: ignore[attr-defined]
         self.module = torch.compile(module, dynamic=False) if execution == "compile" else module
         self.x, self.gradient = x, gradient
-        self._stream: torch.cuda.Stream | None = None
         self.parameters = list(module.parameters())
         # In fp16 a smaller epsilon lets the quotient overflow where the second moment rounds to zero.
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=0.0, eps=1e-3, capturable=execution == "graph" and x.device.type == "cuda"
         )
         self.step = torch.compile(self.optimizer.step, dynamic=False) if execution == "compile" else self.optimizer.step
-
-    def capture_stream(self) -> torch.cuda.Stream:
-        """The one stream of all captures: autograd expects gradients on the stream it first saw a parameter on."""
-        if self._stream is None:
-            self._stream = torch.cuda.Stream()
-        return self._stream
 
     def forward(self) -> torch.Tensor:
         """The pass of a training step: with grad, so activations are kept."""
@@ -101,9 +95,19 @@ def _eager(step: TrainingStep, phase: str) -> Work:
     return {"forward": step.forward, "forward_backward": step.forward_backward, "train_step": step.train_step}[phase]
 
 
+@cache
+def _capture_stream() -> torch.cuda.Stream:
+    """The one stream of all captures of this process.
+
+    Autograd expects gradients on the stream it first saw a parameter on, so the phases of a point share it. All points
+    do, because cuBLAS keeps a workspace of 32 MiB and more for every stream it ever ran on.
+    """
+    return torch.cuda.Stream()
+
+
 def _graphed(step: TrainingStep, phase: str) -> Work:
     """Capture a phase into a CUDA graph, following https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs."""
-    stream = step.capture_stream()
+    stream = _capture_stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         if phase == "optimizer_step":

@@ -176,8 +176,10 @@ class Profiler:
         rows: list[dict[str, Any]] = []
         for phase in self.settings.phases:
             row = {"phase": phase, "started_unix_s": time.time()} | _flop_columns(spec, phase)
-            row |= self._energy_missing or _NOT_MEASURED
+            row |= self._energy_missing
             row |= self._measure_one(workload, phase) if workload else failure
+            if "status" in row and "energy_status" not in row:
+                row |= _NOT_MEASURED
             row |= self._derived_columns(row, spec.precision)
             rows.append(row | {"ended_unix_s": time.time()})
         del workload

@@ -231,6 +231,11 @@ def test_findings_are_codes_of_the_audit(profiler):
         assert not math.isnan(record.time_rel_error or 0.0)
 
 
+def test_a_row_with_energy_gives_no_reason_for_having_none(profiler):
+    (record,) = profiler(simulated(), phases=("forward",)).measure_point(spec())
+    assert (record.energy_status, record.energy_reason) == ("ok", None)
+
+
 def test_records_are_plain_data_that_any_process_reads_without_torch(profiler):
     (record,) = profiler(simulated(), phases=("forward",)).measure_point(spec())
     for name, value in vars(record).items():
