@@ -6,7 +6,6 @@ JSON lines. Exit code 0: nothing impossible, 1: something is, 2: PATH cannot be 
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -22,6 +21,7 @@ from analysis.published import is_published, load_metrics, load_published
 from flopray.audit import RULES, Finding, Severity, audit
 from flopray.errors import FloprayError, InputError
 from flopray.hardware import find_gpu
+from flopray.parser import OneLineParser
 from flopray.store import load_run
 
 _STYLES = {Severity.IMPOSSIBLE: "bold red", Severity.IMPLAUSIBLE: "yellow", Severity.NOTE: "dim"}
@@ -153,7 +153,7 @@ def to_csv(path: Path, findings: Sequence[Finding]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Audit what the command line names and return the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="analysis/audit.py",
         description="Which numbers cannot be true, which need an explanation, and why.",
         epilog="exit code: 0 nothing impossible, 1 something is impossible, 2 PATH cannot be audited",

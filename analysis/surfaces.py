@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 import pandas as pd
 from rich.console import Console
@@ -30,6 +29,7 @@ from analysis.surface_lines import draw_lines
 from analysis.surface_plots import MAX_PANELS, draw_surfaces, font_pt_for
 from analysis.surface_selection import METRICS, Selection
 from flopray.errors import FloprayError, InputError
+from flopray.parser import OneLineParser
 from flopray.records import PHASES
 
 DEFAULT_FORMATS = ("png", "svg")
@@ -179,16 +179,9 @@ def _load(run: Path, console: Console) -> tuple[pd.DataFrame, Path]:
     return frame, folder.plots_path
 
 
-class _Parser(argparse.ArgumentParser):
-    """Errors are one line, as all of flopray's are."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message} (see --help)\n")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The command line of this script."""
-    parser = _Parser(
+    parser = OneLineParser(
         prog="surfaces.py",
         description="Draw the metrics of an MLP sweep over width d and tokens m.",
         epilog=_EXAMPLES,

@@ -1,4 +1,4 @@
-"""The command line that all sweeps share: flags, checks before anything starts, the order of a run, exit codes.
+"""The command line of a sweep: signals, warnings and errors become one line each and an exit code.
 
 Exit codes: 0 every point is ok, 2 bad input (nothing was started), 3 the sweep finished and some points failed,
 130 interrupted (the run can be resumed).
@@ -6,68 +6,16 @@ Exit codes: 0 every point is ok, 2 bad input (nothing was started), 3 the sweep 
 
 from __future__ import annotations
 
-import argparse
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Sequence
 
 from rich.console import Console
 
-from flopray import __version__
-from flopray.definition import OBJECTIVES, SEARCHES, Sweep
-from flopray.errors import FloprayError, InputError
+from flopray.errors import EXIT_INTERRUPTED, FloprayError
+from flopray.flags import Script, build_parser
 from flopray.journal_index import RunWarning
-from flopray.records import EXECUTIONS, INSTRUMENTS, PHASES, PRECISIONS
-from flopray.settings import DEFAULT_PHASES, MeasureSettings
-from flopray.space import parse_values
-
-EXIT_SOME_FAILED = 3
-EXIT_INTERRUPTED = 130
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One axis of a sweep's grid as a flag.
-
-    Attributes:
-        flag: such as `--n`.
-        field: field of `TrialSpec`.
-        cpu: default values without a GPU, as words on the command line.
-        gpu: default values with one.
-        help: what it is.
-    """
-
-    flag: str
-    field: str
-    cpu: tuple[str, ...]
-    gpu: tuple[str, ...]
-    help: str
-
-
-@dataclass(frozen=True)
-class Script:
-    """What differs between the scripts in `sweeps/`.
-
-    Attributes:
-        workload: as in `TrialSpec`.
-        name: stem of default run names.
-        description: first paragraph of `--help`.
-        examples: last paragraph of `--help`.
-        axes: the axes of the shape.
-        draw: draws the plots of a finished run, from its folder.
-    """
-
-    workload: str
-    name: str
-    description: str
-    examples: str
-    axes: tuple[Axis, ...]
-    draw: Callable[[Path, Console], Any]
 
 
 def main(script: Script, argv: Sequence[str] | None = None) -> int:
@@ -94,179 +42,6 @@ def main(script: Script, argv: Sequence[str] | None = None) -> int:
 def _interrupt(*_: object) -> None:
     """A scheduler's SIGTERM ends a sweep as cleanly as Ctrl-C."""
     raise KeyboardInterrupt
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as all other bad input does."""
-
-    def error(self, message: str) -> NoReturn:
-        """Exit with code 2."""
-        self.exit(InputError.exit_code, f"error: {message} (--help lists the flags)\n")
-
-
-def build_parser(script: Script) -> argparse.ArgumentParser:
-    """The flags of a sweep, grouped. Defaults are None where a resume takes the value from the manifest."""
-    parser = _Parser(
-        description=script.description, epilog=script.examples, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--version", action="version", version=f"flopray {__version__}")
-    _add_space(parser.add_argument_group("search space"), script)
-    _add_measuring(parser.add_argument_group("measuring"))
-    _add_searching(parser.add_argument_group("searching instead of a full grid"))
-    _add_running(parser.add_argument_group("where it runs"))
-    _add_results(parser.add_argument_group("run and results"))
-    return parser
-
-
-def _add_space(group: Any, script: Script) -> None:
-    for axis in script.axes:
-        default = f"default {' '.join(axis.gpu)} with a GPU, {' '.join(axis.cpu)} without"
-        group.add_argument(
-            axis.flag,
-            dest=axis.field,
-            nargs="*",
-            metavar="VALUE",
-            help=f"{axis.help}: numbers or first:last:step ({default})",
-        )
-    group.add_argument("--precision", nargs="*", metavar="P", help=f"{', '.join(PRECISIONS)} (default fp32)")
-    group.add_argument(
-        "--execution",
-        nargs="*",
-        metavar="E",
-        help=f"{', '.join(EXECUTIONS)} (default graph with a GPU, where small eager kernels would show the launching "
-        "and not the GPU; eager without)",
-    )
-    group.add_argument(
-        "--accelerators",
-        nargs="*",
-        metavar="TYPE",
-        help="device types to sweep, such as H100 or CPU (default every GPU type, CPU if there is none)",
-    )
-
-
-def _add_measuring(group: Any) -> None:
-    group.add_argument(
-        "--phases", nargs="*", metavar="PHASE", help=f"{', '.join(PHASES)} (default {' '.join(DEFAULT_PHASES)})"
-    )
-    group.add_argument("--instruments", nargs="*", metavar="I", help=f"{', '.join(INSTRUMENTS)} (default both)")
-    group.add_argument(
-        "--target-error", type=float, metavar="REL", help="stop a window at this relative 95%% error (default 0.01)"
-    )
-    group.add_argument(
-        "--max-seconds", type=float, metavar="S", help="but after this many seconds at the latest (default 3)"
-    )
-    group.add_argument("--seed", type=int, help="of weights, inputs and the order of the points (default 0)")
-    group.add_argument(
-        "--sentinel-every",
-        type=float,
-        metavar="S",
-        help="re-measure one point at this interval to see drift; 0 never (default 120)",
-    )
-    group.add_argument(
-        "--cooldown-to",
-        type=float,
-        metavar="CELSIUS",
-        help="before each point wait until the GPU is this cool (default off)",
-    )
-
-
-def _add_searching(group: Any) -> None:
-    group.add_argument("--search", metavar="HOW", help=f"{', '.join(SEARCHES)} (default grid)")
-    group.add_argument("--samples", type=int, metavar="N", help="points to draw with random or optuna")
-    group.add_argument(
-        "--objective", metavar="COLUMN", help=f"what optuna optimises in the first phase: {', '.join(OBJECTIVES)}"
-    )
-
-
-def _add_running(group: Any) -> None:
-    group.add_argument(
-        "--address", help="Ray cluster to join: auto, host:port or ray://host:port (default: start Ray here)"
-    )
-    group.add_argument(
-        "--cpus-per-trial",
-        type=int,
-        metavar="N",
-        help="CPU cores a trial holds (default 1 beside a GPU; all of a node on a CPU)",
-    )
-    group.add_argument(
-        "--points-per-trial", type=int, metavar="N", help="points in one Tune trial (default: sized by predicted time)"
-    )
-
-
-def _add_results(group: Any) -> None:
-    group.add_argument("--name", help="of the run and its folder (default: made from the time)")
-    group.add_argument("--storage", metavar="DIR", help="folder of all runs (default results)")
-    group.add_argument(
-        "--resume", metavar="RUN", help="folder of an interrupted run: measure what is missing, no other flag needed"
-    )
-    group.add_argument(
-        "--retry-failed", action="store_true", help="with --resume: also measure points again that failed"
-    )
-    group.add_argument("--no-plots", action="store_true", help="draw nothing at the end")
-    group.add_argument("--dry-run", action="store_true", help="print points, trials, time and disk, and start nothing")
-
-
-def sweep_from(script: Script, args: argparse.Namespace, device_types: Sequence[str], cores: int) -> Sweep:
-    """The sweep that the flags describe, on devices that are known.
-
-    Raises:
-        InputError: a flag that makes no sense.
-    """
-    on_gpu = any(device_type != "CPU" for device_type in device_types)
-    axes: dict[str, tuple[Any, ...]] = {"device_type": tuple(device_types)}
-    axes["precision"] = _words("--precision", args.precision, ("fp32",))
-    axes["execution"] = _words("--execution", args.execution, ("graph",) if on_gpu else ("eager",))
-    for axis in script.axes:
-        given = getattr(args, axis.field)
-        axes[axis.field] = parse_values(axis.flag, given if given is not None else axis.gpu if on_gpu else axis.cpu)
-    return Sweep(
-        workload=script.workload,
-        axes=axes,
-        settings=_settings(args),
-        search=args.search or "grid",
-        samples=args.samples,
-        objective=args.objective,
-        cpus_per_trial=args.cpus_per_trial if args.cpus_per_trial is not None else 1 if on_gpu else cores,
-        points_per_trial=args.points_per_trial,
-    )
-
-
-def _settings(args: argparse.Namespace) -> MeasureSettings:
-    given = {
-        "phases": None if args.phases is None else tuple(args.phases),
-        "instruments": None if args.instruments is None else tuple(args.instruments),
-        "target_error": args.target_error,
-        "max_seconds": args.max_seconds,
-        "seed": args.seed,
-        "sentinel_every_s": args.sentinel_every,
-        "cooldown_c": args.cooldown_to,
-    }
-    return MeasureSettings(**{name: value for name, value in given.items() if value is not None})
-
-
-def _words(flag: str, given: Sequence[str] | None, default: tuple[str, ...]) -> tuple[str, ...]:
-    if given is not None and not given:
-        raise InputError(f"{flag} needs at least one value")
-    return default if given is None else tuple(given)
-
-
-def refuse_with_resume(script: Script, args: argparse.Namespace) -> None:
-    """A resume takes everything from the manifest; a flag that contradicts it would make a run of two kinds.
-
-    Raises:
-        InputError: naming the first such flag.
-    """
-    free = {"address", "resume", "retry_failed", "no_plots", "dry_run", "storage"}
-    fields = {axis.field: axis.flag for axis in script.axes}
-    for name, value in vars(args).items():
-        if name not in free and value is not None and value is not False:
-            flag = fields.get(name, "--" + name.replace("_", "-"))
-            raise InputError(f"--resume takes {flag} from the run's manifest; leave it out, or start a new run")
-
-
-def default_name(script: Script) -> str:
-    """A name that sorts by time."""
-    return f"{script.name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
 def run_script(script: Script) -> None:

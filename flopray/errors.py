@@ -10,6 +10,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+#: Exit codes of a sweep that did start; what ends one before has the code of its error.
+EXIT_SOME_FAILED = 3
+EXIT_INTERRUPTED = 130
+
 
 class FloprayError(Exception):
     """Base of every error flopray raises on purpose; `str(error)` is one line for a person."""

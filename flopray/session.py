@@ -10,22 +10,18 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from flopray.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED, default_name, refuse_with_resume, sweep_from
 from flopray.cluster import Cluster, choose_devices, connected, this_machine
 from flopray.definition import Sweep
-from flopray.errors import InputError, RunError, RunExists, RunFinished
+from flopray.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, InputError, RunError, RunExists, RunFinished
+from flopray.flags import Script, default_name, refuse_with_resume, sweep_from
 from flopray.manifests import check_name, storage_folder
 from flopray.progress import Progress
 from flopray.records import Status
 from flopray.store import RunFolder
 from flopray.summary import print_plan, print_summary, summarise
-
-if TYPE_CHECKING:
-    from flopray.cli import Script
 
 
 def run(script: Script, args: argparse.Namespace, console: Console) -> int:

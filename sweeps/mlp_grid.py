@@ -1,7 +1,8 @@
 """Sweep the feature-first MLP over layers n, width d and tokens m: FLOPs, energy and time of each training phase."""
 
 from analysis.surfaces import draw_run
-from flopray.cli import Axis, Script, run_script
+from flopray.cli import run_script
+from flopray.flags import Axis, Script
 
 EXAMPLES = """examples:
   python sweeps/mlp_grid.py

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from flopray import cli, session
+from flopray import cli, flags, session
 from flopray.definition import Sweep
 from flopray.errors import StorageError
 from flopray.records import PhaseRecord
@@ -293,17 +293,17 @@ def test_help_groups_the_flags_and_shows_three_examples(command):
 
 
 def test_the_examples_of_the_help_are_good_input(script, monkeypatch):
-    parser = cli.build_parser(script)
+    parser = flags.build_parser(script)
     lines = [line.split()[2:] for line in script.examples.splitlines() if line.startswith("  python sweeps/")]
     assert len(lines) == 3
     for line in lines:
         args = parser.parse_args(line)
-        assert args.resume or cli.sweep_from(script, args, ["H100"], cores=1).grid_size > 0
+        assert args.resume or flags.sweep_from(script, args, ["H100"], cores=1).grid_size > 0
 
 
 def test_the_default_grid_with_a_gpu_is_that_of_flopmetrics_and_small_without(script):
-    args = cli.build_parser(script).parse_args([])
-    with_gpu, without = (cli.sweep_from(script, args, [device], cores=4) for device in ("H100", "CPU"))
+    args = flags.build_parser(script).parse_args([])
+    with_gpu, without = (flags.sweep_from(script, args, [device], cores=4) for device in ("H100", "CPU"))
     assert with_gpu.axes["n_layers"] == (2, 4, 8, 16, 32)
     assert with_gpu.axes["width"] == tuple(range(128, 2049, 128))
     assert with_gpu.axes["tokens"] == tuple(range(16, 257, 16))
@@ -316,8 +316,8 @@ def test_flags_reach_the_sweep(script):
     line = "--n 1 --d 16:48:16 --m 8 --precision bf16 fp32 --execution eager --phases backward --instruments time"
     line += " --target-error 0.05 --max-seconds 2 --seed 7 --sentinel-every 0 --cooldown-to 40"
     line += " --search optuna --samples 3 --objective mfu --cpus-per-trial 2 --points-per-trial 5"
-    args = cli.build_parser(script).parse_args(line.split())
-    made = cli.sweep_from(script, args, ["CPU"], cores=8)
+    args = flags.build_parser(script).parse_args(line.split())
+    made = flags.sweep_from(script, args, ["CPU"], cores=8)
     assert made.axes == {
         "device_type": ("CPU",),
         "precision": ("bf16", "fp32"),
