@@ -16,6 +16,7 @@ import numpy as np
 
 from analysis.scales import Array, ValueScale, cell_edges, display_unit, spacing_of
 from analysis.surface_data import Grid, SurfaceSet
+from analysis.surface_legend import Marks
 from analysis.surface_plots import titles
 from flopray.errors import InputError
 
@@ -71,7 +72,7 @@ def _set_data(surfaces: SurfaceSet) -> dict[str, Any]:
     }
     if not surfaces.has_values():
         return data
-    values = surfaces.values()
+    values, marks = surfaces.values(), Marks.of(surfaces)
     unit = display_unit(surfaces.metric.unit, float(np.nanmax(np.abs(values))))
     spacings = spacing_of(surfaces.widths), spacing_of(surfaces.tokens)
     scales = [ValueScale.fitting(values, log=log, signed=surfaces.metric.signed) for log in (False, True)]
@@ -96,17 +97,20 @@ def _set_data(surfaces: SurfaceSet) -> dict[str, Any]:
             cell_edges(axis, spacing).tolist()
             for axis, spacing in zip((surfaces.widths, surfaces.tokens), spacings, strict=True)
         ],
-        "grids": [_grid_data(grid) for grid in surfaces.grids],
+        "everywhere": list(marks.everywhere),
+        "grids": [_grid_data(grid, marks) for grid in surfaces.grids],
     }
 
 
-def _grid_data(grid: Grid) -> dict[str, Any]:
+def _grid_data(grid: Grid, marks: Marks) -> dict[str, Any]:
+    """Values with what is said of them; `marks` has the finding to mark a cell with, empty for none."""
     return {
         "n": grid.n_layers,
         "values": _nullable(grid.values),
         "errors": _nullable(grid.rel_errors),
         "reasons": grid.reasons.tolist(),
         "findings": [[", ".join(cell) for cell in row] for row in grid.findings],
+        "marks": [[marks.worst(cell) or "" for cell in row] for row in grid.findings],
     }
 
 

@@ -76,9 +76,13 @@ class Marks:
         labels += [_finding_label(finding, "all points") for finding in everywhere]
         return cls(hatches, points, markers, everywhere, tuple(labels))
 
+    def worst(self, findings: Sequence[str]) -> str | None:
+        """The worst finding of a cell, those of all cells left out; None where there is no other."""
+        return min((finding for finding in findings if finding not in self.everywhere), key=_rank, default=None)
+
     def mark_of(self, findings: Sequence[str], size_pt: float) -> dict[str, Any] | None:
         """Keywords of `Axes.scatter` for the mark of a cell with these findings: that of the worst one."""
-        worst = min((finding for finding in findings if finding not in self.everywhere), key=_rank, default=None)
+        worst = self.worst(findings)
         if worst is None:
             return None
         marker = self.markers.get(worst) or self.markers[_OTHER_FINDINGS]

@@ -596,6 +596,16 @@ class TestPage:
         assert data["holes"] == {"no peak is known": 24}
         assert "grids" not in data
 
+    def test_what_holds_for_all_points_is_said_once_and_marks_none(self):
+        pytest.importorskip("plotly")
+        special = all_points(findings=["note:no_limit_known"])
+        special[8, 1024, 256] = {"findings": ["note:no_limit_known", "impossible:rate_above_limit"]}
+        (data,) = self.data_of(page_text(list(surface_sets(grid(special=special), Selection(metrics=["time"])))))
+        assert data["everywhere"] == ["note:no_limit_known"]
+        marks = [mark for cells in data["grids"] for row in cells["marks"] for mark in row]
+        assert sorted(set(marks)) == ["", "impossible:rate_above_limit"]
+        assert marks.count("impossible:rate_above_limit") == 1
+
     def test_asking_for_the_page_without_plotly_names_the_extra(self, tmp_path, monkeypatch):
         monkeypatch.setattr(surfaces.importlib.util, "find_spec", lambda name: None)
         with pytest.raises(InputError, match=re.escape("pip install 'flopray[html]'")):
