@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -80,20 +81,17 @@ def summarise(frame: pd.DataFrame, measured_fraction: float | None) -> dict[str,
 
 def print_summary(console: Console, folder: RunFolder, frame: pd.DataFrame, summary: Mapping[str, Any]) -> None:
     """Print best and worst points, totals and where the files are."""
-    table = Table("phase", "metric", "best", "at", "worst", "at ", title=f"run {folder.name}")
+    # Narrow: 80 columns hold all of it.
+    style: dict[str, Any] = {"box": SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
+    table = Table("phase", "best", "at", "worst", "at ", title=f"run {folder.name}", **style)
+    varying = [name for name in ("device_type", "precision", "execution") if frame[name].nunique() > 1]
     for phase in frame["phase"].drop_duplicates():
         for column, unit in _BEST_AND_WORST:
             rows = frame.loc[(frame["phase"] == phase) & frame[column].notna()].sort_values(by=column)
             if len(rows):
-                best, worst = rows.iloc[-1], rows.iloc[0]
-                table.add_row(
-                    phase,
-                    unit,
-                    prefixed(best[column], unit),
-                    _point(best),
-                    prefixed(worst[column], unit),
-                    _point(worst),
-                )
+                ends = rows.iloc[-1], rows.iloc[0]
+                cells = [cell for row in ends for cell in (prefixed(row[column], unit), _point(row, varying))]
+                table.add_row(phase, *cells)
     if table.row_count:
         console.print(table)
     counts = ", ".join(f"{count} {status}" for status, count in summary["rows_by_status"].items())
@@ -115,12 +113,13 @@ def _print_failures(console: Console, frame: pd.DataFrame) -> None:
         console.print(f"{count} rows {status}: {reason}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _point(row: Any) -> str:
-    letters = {"n_layers": "n", "width": "d", "tokens": "m"}
+def _point(row: Any, varying: Sequence[str]) -> str:
+    """The point of a row in short: its shape, and what else differs between the points of the run."""
     import pandas as pd
 
-    dims = " ".join(f"{letter}={row[name]}" for name, letter in letters.items() if not pd.isna(row[name]))
-    return f"{dims} {row['precision']}"
+    letters = {"n_layers": "n", "width": "d", "tokens": "m"}
+    dims = [f"{letter}={row[name]}" for name, letter in letters.items() if not pd.isna(row[name])]
+    return " ".join(dims + [row[name] for name in varying])
 
 
 def duration(seconds: float) -> str:

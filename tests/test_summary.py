@@ -84,13 +84,21 @@ def test_the_summary_names_best_and_worst_points_failures_and_files(run):
     frame = folder.load()
     text = shown(print_summary, folder, frame, summarise(frame, 0.42))
     best = next(line for line in text.splitlines() if "forward" in line)
-    assert best.index("64 GFLOP/s") < best.index("n=2 d=64 m=8 fp32") < best.index("16 GFLOP/s")
+    assert best.index("64 GFLOP/s") < best.index("n=2 d=64 m=8") < best.index("16 GFLOP/s")
     assert "3 points, 6 rows: 4 ok, 2 unsupported" in text
     assert "42% of device time" in text
     assert "2 rows unsupported: unsupported [because]" in text
     assert "audit: 4 x note:no_limit_known" in text
     assert str(folder.records_path) in text
     assert f"flopray.load_run({str(folder.path)!r})" in text
+
+
+def test_a_point_is_named_by_what_differs_in_the_run(run):
+    folder = run(rows(16), rows(64, precision="bf16"))
+    text = shown(print_summary, folder, folder.load(), summarise(folder.load(), None))
+    assert "n=2 d=64 m=8 bf16" in text
+    assert "n=2 d=16 m=8 fp32" in text
+    assert "eager" not in text
 
 
 def test_paths_are_whole_in_a_narrow_pipe(run):
