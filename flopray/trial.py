@@ -103,9 +103,8 @@ class PointTrial(tune.Trainable):
                 versions={"ray_version": ray.__version__},
             )
             if self._profiler.energy_reason:
-                ray.get(
-                    self._recorder.notice.remote(f"no energy on {self._device_type}: {self._profiler.energy_reason}")
-                )
+                what = f"no energy on {self._device_type}, only time and FLOPs: {self._profiler.energy_reason}"
+                ray.get(self._recorder.notice.remote(what))
         return self._profiler
 
     def _settings(self) -> MeasureSettings:
