@@ -21,10 +21,12 @@ NAMESPACE = "flopray"
 #: A sweep keeps records, not tensors, in Ray; its default of 30 % of the memory would be taken from the workloads.
 _OBJECT_STORE_BYTES = 256 * 2**20
 _CONNECT_TIMEOUT_S = 5.0
+_CLIENT_TRIES = 3
+_NO_CLIENT_PROCESS = "Initialization failure from server"
 #: What Ray says where a client cannot join, and what helps.
 _JOIN_HINTS = {
     "timeout": "; if the cluster asks for a token, set RAY_AUTH_TOKEN to it (`ray get-auth-token` on its head node)",
-    "Initialization failure": "; its client server started no process for us: try again, see its ray_client_server.err",
+    _NO_CLIENT_PROCESS: "; its client server started no process for us: try again, see its ray_client_server.err",
 }
 
 
@@ -64,13 +66,29 @@ def connected(address: str | None) -> Iterator[Cluster]:
 
     try:
         with _own_sigterm():
-            context: Any = ray.init(**_init_arguments(address))
+            context = _init(address)
     except Exception as error:
         raise ClusterError(_explain(address, error)) from error
     try:
         yield inspect_cluster(dashboard_url=context.dashboard_url or None, local=address is None)
     finally:
         ray.shutdown()
+
+
+def _init(address: str | None) -> Any:
+    """`ray.init`, repeated where a head node's client server fails to start a process for this client.
+
+    Its fork races with its own gRPC threads; on two cores one connection in ten or so was lost to that.
+    """
+    import ray
+
+    for _ in range(_CLIENT_TRIES - 1):
+        try:
+            return ray.init(**_init_arguments(address))
+        except ConnectionAbortedError as error:
+            if _NO_CLIENT_PROCESS not in str(error):
+                raise
+    return ray.init(**_init_arguments(address))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.exceptions import RayError
+from ray.util.client import ray as client
 
 from flopray.cluster import NAMESPACE
 from flopray.definition import Sweep
@@ -130,12 +131,19 @@ def _tuner(
         ),
         run_config=tune.RunConfig(
             name="trials",
-            storage_path=str(folder.tune_path.resolve()),
+            storage_path=_tune_storage(folder),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=_TRIAL_RETRIES),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
+
+
+def _tune_storage(folder: RunFolder) -> str:
+    """Where Tune keeps its own files, which are never read: behind `ray://` it runs on another machine."""
+    if client.is_connected():
+        return f"/tmp/flopray/{folder.name}-{uuid.uuid4().hex[:8]}"
+    return str(folder.tune_path.resolve())
 
 
 def _numbered(sweep: Sweep, slots: Mapping[str, int], finished: Mapping[str, str]) -> list[list[dict[str, Any]]]:

@@ -1,0 +1,81 @@
+"""Reaching a cluster: which token, how often, and what is said when it does not work."""
+
+import pytest
+
+from flopray import cluster
+from flopray.cluster import Cluster, choose_devices
+from flopray.errors import ClusterError
+
+MIXED = Cluster({"H100": 8, "A100": 4}, cores=16, dashboard_url=None, local=False)
+
+
+def test_every_type_of_gpu_is_swept_and_the_cpu_only_without_one():
+    assert choose_devices(MIXED, None) == {"H100": 8, "A100": 4}
+    assert choose_devices(Cluster({}, 4, None, True), None) == {"CPU": 1}
+    assert choose_devices(MIXED, ["A100", "CPU"]) == {"A100": 4, "CPU": 1}
+
+
+def test_a_type_that_is_not_there_is_refused_with_those_that_are():
+    with pytest.raises(ClusterError, match=r"--accelerators V100: no node has it; the cluster has H100, A100, CPU"):
+        choose_devices(MIXED, ["V100"])
+
+
+@pytest.fixture
+def environment(monkeypatch, tmp_path):
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, "")  # so that it is put back at the end, whatever the test makes of it
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def mode_after(address):
+    cluster._use_token(address)
+    return cluster.os.environ.get("RAY_AUTH_MODE")
+
+
+def test_a_client_uses_the_token_that_the_user_has(environment, monkeypatch):
+    assert mode_after("ray://head:10001") is None
+    (environment / ".ray").mkdir()
+    (environment / ".ray" / "auth_token").write_text("secret")
+    assert mode_after("head:6379") is None  # Ray sees to it by itself
+    assert mode_after("ray://head:10001") == "token"
+
+
+def test_what_the_user_says_of_tokens_goes_first(environment, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    assert mode_after("ray://head:10001") == "disabled"
+
+
+def failing(times, error):
+    calls = []
+
+    def init(**arguments):
+        calls.append(arguments)
+        if len(calls) <= times:
+            raise error
+        return "context"
+
+    return init, calls
+
+
+def test_a_client_server_that_starts_no_process_is_asked_again(monkeypatch):
+    ray = pytest.importorskip("ray")
+    error = ConnectionAbortedError("Initialization failure from server:\n")
+    init, calls = failing(2, error)
+    monkeypatch.setattr(ray, "init", init)
+    assert cluster._init("ray://head:10001") == "context"
+    assert len(calls) == 3
+    monkeypatch.setattr(ray, "init", failing(3, error)[0])
+    with pytest.raises(ConnectionAbortedError):
+        cluster._init("ray://head:10001")
+
+
+def test_any_other_failure_is_told_at_once(monkeypatch):
+    ray = pytest.importorskip("ray")
+    init, calls = failing(1, ConnectionAbortedError("version mismatch"))
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(ConnectionAbortedError, match="version mismatch"):
+        cluster._init("ray://head:10001")
+    assert len(calls) == 1
