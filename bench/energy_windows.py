@@ -9,7 +9,7 @@ the same load goes on, so that the temperature stays. All methods see the same s
 
 * ticks: flopray, slope over the counter's ticks, polled by a thread.
 * begin_end: read the counter, run, synchronise, read again.
-* zeus: `ZeusMonitor.begin_window` / `end_window` of the zeus package, if it is installed.
+* zeus: `ZeusMonitor.begin_window` / `end_window` of the zeus package, if it is installed (`flopray[bench]`).
 * power_average, power_instant: NVML's power, polled every 100 ms, mean times duration.
 
     python bench/energy_windows.py --out results/bench                          # everything, about 14 minutes
