@@ -25,7 +25,11 @@ class Laps(Protocol):
         ...
 
     def lap(self) -> None:
-        """End a lap here in the order of the work."""
+        """End a lap here in the order of the work, and begin the next one."""
+        ...
+
+    def resume(self) -> None:
+        """Begin the next lap here instead: what happened since the last one is nobody's."""
         ...
 
     def durations_s(self) -> list[float]:
@@ -36,6 +40,10 @@ class Laps(Protocol):
         """Wait for all laps and return their seconds."""
         ...
 
+    def span_s(self) -> float:
+        """Seconds from the start to the end of the last lap, gaps included; after `finish`."""
+        ...
+
 
 class CpuLaps:
     """Laps of work that runs in this thread."""
@@ -44,20 +52,31 @@ class CpuLaps:
 
     def start(self) -> float:
         """Begin the first lap."""
-        self._marks = [time.perf_counter()]
-        return self._marks[0]
+        self._start = self._begin = self._end = time.perf_counter()
+        self._durations: list[float] = []
+        return self._start
 
     def lap(self) -> None:
         """End a lap."""
-        self._marks.append(time.perf_counter())
+        self._end = time.perf_counter()
+        self._durations.append(self._end - self._begin)
+        self._begin = self._end
+
+    def resume(self) -> None:
+        """Begin the next lap now."""
+        self._begin = time.perf_counter()
 
     def durations_s(self) -> list[float]:
         """Seconds of each lap."""
-        return [b - a for a, b in zip(self._marks, self._marks[1:], strict=False)]
+        return self._durations
 
     def finish(self) -> list[float]:
         """Seconds of each lap; there is nothing to wait for."""
-        return self.durations_s()
+        return self._durations
+
+    def span_s(self) -> float:
+        """Seconds from the start to the end of the last lap."""
+        return self._end - self._start
 
 
 class CudaLaps:
@@ -70,20 +89,26 @@ class CudaLaps:
     def start(self) -> float:
         """Synchronise, then begin the first lap."""
         torch.cuda.synchronize()
-        self._events = [self._record()]
+        self._begins = [self._record()]
+        self._ends: list[torch.cuda.Event] = []
         self._durations: list[float] = []
         return time.perf_counter()
 
     def lap(self) -> None:
         """End a lap; waits while more than a few laps are queued."""
-        self._events.append(self._record())
-        if len(self._events) > _AHEAD:
-            self._events[-_AHEAD].synchronize()
+        end = self._record()
+        self._ends.append(end)
+        self._begins.append(end)
+        if len(self._ends) >= _AHEAD:
+            self._ends[-_AHEAD].synchronize()
+
+    def resume(self) -> None:
+        """Begin the next lap where the stream is now; without effect on the times while work is still queued."""
+        self._begins[-1] = self._record()
 
     def durations_s(self) -> list[float]:
         """Seconds of each lap that has ended on the device."""
-        while len(self._durations) < len(self._events) - 1:
-            begin, end = self._events[len(self._durations)], self._events[len(self._durations) + 1]
+        for begin, end in zip(self._begins[len(self._durations) :], self._ends[len(self._durations) :], strict=False):
             if not end.query():
                 break
             self._durations.append(begin.elapsed_time(end) / 1e3)
@@ -91,8 +116,12 @@ class CudaLaps:
 
     def finish(self) -> list[float]:
         """Wait for the last lap."""
-        self._events[-1].synchronize()
+        self._ends[-1].synchronize()
         return self.durations_s()
+
+    def span_s(self) -> float:
+        """Seconds from the start to the end of the last lap, by events."""
+        return self._begins[0].elapsed_time(self._ends[-1]) / 1e3
 
     @staticmethod
     def _record() -> torch.cuda.Event:

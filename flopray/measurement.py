@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import ExitStack
 from typing import Any
 
 from flopray.device import Device
-from flopray.energy.estimator import EnergyEstimate, estimate_energy
+from flopray.energy.estimator import MIN_TICKS, EnergyEstimate, estimate_energy
 from flopray.energy.meter import Meter
 from flopray.energy.poller import Poller
-from flopray.errors import MeasurementError, WindowTooShort
+from flopray.errors import MeasurementError
 from flopray.execution import Work
 from flopray.laps import laps_for
 from flopray.records import Status
@@ -31,6 +32,7 @@ def measure_phase(
     settings: MeasureSettings,
     *,
     tick_period_s: float | None = None,
+    warm_at_least_s: float = 0.03,
 ) -> dict[str, Any]:
     """Measure one phase.
 
@@ -40,6 +42,7 @@ def measure_phase(
         meter: energy meter, or None to measure time alone (the caller says why in `energy_status`).
         settings: target error and cap.
         tick_period_s: the meter's period as measured on this device.
+        warm_at_least_s: see `flopray.window.warm_up`.
 
     Returns:
         Columns of `flopray.records.PhaseRecord` for time, energy and the state at both ends. An energy that could not
@@ -50,7 +53,7 @@ def measure_phase(
     """
     before = device.state()
     laps = laps_for(device.torch_name)
-    warmup = warm_up(work, laps)
+    warmup = warm_up(work, laps, at_least_s=warm_at_least_s)
     at_end: list[Any] = []
     with ExitStack() as stack:
         ticks = stack.enter_context(_WindowTicks(meter, tick_period_s)) if meter else None
@@ -105,6 +108,11 @@ class _WindowTicks:
         """Ticks so far; costs nothing."""
         return self._poller.ticks
 
+    @property
+    def broken(self) -> bool:
+        """Whether the meter failed; costs nothing."""
+        return self._poller.broken
+
     def estimate(self, window: Window) -> EnergyEstimate:
         """Energy of one iteration; raises `WindowTooShort` or `MeterError`."""
         mean = batch_mean(window.iteration_times_s)
@@ -128,7 +136,7 @@ class _StoppingRule:
     def __init__(self, settings: MeasureSettings, ticks: _WindowTicks | None) -> None:
         self._target, self._ticks = settings.target_error, ticks
         self._next_check = 0.0
-        self._judged_ticks = 0
+        self._next_ticks = MIN_TICKS
 
     def __call__(self, window: Window) -> bool:
         now = time.perf_counter()
@@ -140,17 +148,22 @@ class _StoppingRule:
         return self._ticks is None or self._energy_is_enough(self._ticks, window)
 
     def _energy_is_enough(self, ticks: _WindowTicks, window: Window) -> bool:
-        if ticks.count == self._judged_ticks:
+        if ticks.broken:
+            return True  # going on would measure nothing more
+        if ticks.count < self._next_ticks:
             return False  # nothing new to judge by
-        self._judged_ticks = ticks.count
+        self._next_ticks = ticks.count + 1
         try:
-            error = ticks.estimate(window).energy_rel_error
-            # What the meter itself gets wrong stands in the record, but no longer window would lower it.
-            return error**2 - ticks.meter.rel_error**2 <= self._target**2
-        except WindowTooShort:
-            return False
+            estimate = ticks.estimate(window)
         except MeasurementError:
-            return True  # the meter broke: going on would measure nothing more
+            return False  # too few ticks after the first moments, or a meter that broke just now
+        # What the meter itself gets wrong stands in the record, but no longer window would lower it.
+        excess = max(0.0, estimate.energy_rel_error**2 - ticks.meter.rel_error**2) ** 0.5 / self._target
+        if excess > 1 and math.isfinite(excess):
+            # At best the error falls with the ticks' number to the power of 1.5: asking earlier would be for nothing.
+            dropped = ticks.count - estimate.ticks
+            self._next_ticks = max(self._next_ticks, dropped + math.floor(estimate.ticks * excess ** (2 / 3)))
+        return excess <= 1
 
 
 def _energy_columns(ticks: _WindowTicks, window: Window, settings: MeasureSettings) -> dict[str, Any]:

@@ -89,6 +89,21 @@ def test_the_window_stops_when_it_is_enough(clock):
     assert len(result.lap_times_s) == 7
 
 
+def test_the_time_of_the_question_is_nobodys(clock):
+    def enough(window):
+        clock.now_s += 0.004
+        return len(window.lap_times_s) >= 20
+
+    result = window(clock.work(lambda n: 0.001), enough=enough)
+    assert result.iteration_times_s == pytest.approx([0.001] * 20)
+    assert result.end_s - result.start_s == pytest.approx(20 * 0.010 + 19 * 0.004)
+
+
+def test_the_warm_up_lasts_as_long_as_it_is_told(clock):
+    warm = warm_up(clock.work(lambda n: 0.001), CpuLaps(), at_least_s=0.8)
+    assert 0.8 <= warm.seconds < 0.9
+
+
 def test_an_iteration_longer_than_the_cap_is_still_measured_once(clock):
     result = window(clock.work(lambda n: 5.0), iteration_s=5.0, max_seconds=0.1)
     assert (result.iterations, result.iteration_times_s) == (1, [5.0])

@@ -141,6 +141,11 @@ class Poller:
         """Period the poller has learned or was given, None while unknown."""
         return self._watcher.period_s
 
+    @property
+    def broken(self) -> bool:
+        """Whether the meter failed; `readings` raises what it said. Costs nothing."""
+        return self._error is not None
+
     def start(self) -> Poller:
         """Starts the thread and returns at once.
 
