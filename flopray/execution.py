@@ -19,9 +19,10 @@ Work = Callable[[], object]
 class TrainingStep:
     """A module, its input and an upstream gradient, and the phases of one training step over them.
 
-    Every iteration does the same work on the same numbers: the upstream gradient is fixed, and AdamW runs with a
-    learning rate of zero, which costs what any other rate costs and leaves the weights as they are. With a rate above
-    zero a hundred thousand repeats would drive the activations into saturation, and chips draw less power on zeros.
+    Every iteration does the same work on the same numbers: the upstream gradient is fixed, and AdamW's learning rate is
+    so small that the weights stay what they are. With an ordinary one a hundred thousand repeats would drive the
+    activations into saturation, and chips draw less power on zeros. With zero, AdamW's captured and compiled forms
+    divide by it: their buffers would hold infinities, and weights whose second moment is 0 would become NaN.
     """
 
     def __init__(self, module: torch.nn.Module, x: torch.Tensor, gradient: torch.Tensor, *, execution: str) -> None:
@@ -31,9 +32,12 @@ class TrainingStep:
         self.module = torch.compile(module, dynamic=False) if execution == "compile" else module
         self.x, self.gradient = x, gradient
         self.parameters = list(module.parameters())
-        # In fp16 a smaller epsilon lets the quotient overflow where the second moment rounds to zero.
+        # In fp16 a smaller rate or epsilon would overflow or vanish on the way.
         self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=0.0, eps=1e-3, capturable=execution == "graph" and x.device.type == "cuda"
+            self.parameters,
+            lr=1e-7 if x.dtype == torch.float16 else 1e-20,
+            eps=1e-3,
+            capturable=execution == "graph" and x.device.type == "cuda",
         )
         self.step = torch.compile(self.optimizer.step, dynamic=False) if execution == "compile" else self.optimizer.step
 
@@ -95,6 +99,16 @@ def _eager(step: TrainingStep, phase: str) -> Work:
     return {"forward": step.forward, "forward_backward": step.forward_backward, "train_step": step.train_step}[phase]
 
 
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether the device ran out of memory, also where CUDA or cuBLAS say so in words, or during a capture."""
+    if error is None:
+        return False
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    words = ("out of memory", "ALLOC_FAILED", "can't allocate memory")
+    return any(word in str(error) for word in words) or is_out_of_memory(error.__context__)
+
+
 @cache
 def _capture_stream() -> torch.cuda.Stream:
     """The one stream of all captures of this process.
@@ -126,9 +140,9 @@ def _graphed(step: TrainingStep, phase: str) -> Work:
         body = step.step if phase == "optimizer_step" else getattr(step, phase)
         with torch.cuda.graph(graph, stream=stream):
             kept = body()
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise Unsupported(
             f"phase {phase} cannot be captured into a CUDA graph: {str(error).splitlines()[0]}"
         ) from error

@@ -17,7 +17,7 @@ from flopray.laps import laps_for
 from flopray.records import Status
 from flopray.settings import MeasureSettings
 from flopray.statistics import batch_mean
-from flopray.window import Window, run_window, warm_up
+from flopray.window import WARM_UP_S, Window, run_window, warm_up
 
 #: Time alone needs a window over which the clocks can show that they move.
 _MIN_TIME_WINDOW_S = 0.25
@@ -32,7 +32,7 @@ def measure_phase(
     settings: MeasureSettings,
     *,
     tick_period_s: float | None = None,
-    warm_at_least_s: float = 0.03,
+    warm_at_least_s: float = WARM_UP_S,
 ) -> dict[str, Any]:
     """Measure one phase.
 

@@ -44,6 +44,10 @@ class NvmlNotSupported(NoEnergySource):
     """NVML works, but this GPU does not offer what was asked for."""
 
 
+class GpuLost(MeterError):
+    """The GPU does not answer any more; nothing on it can be measured."""
+
+
 @dataclass(frozen=True)
 class GpuState:
     """How a GPU is at one instant; a field that the GPU does not report is None.
@@ -102,7 +106,7 @@ def typed(error: Exception, doing: str) -> NoEnergySource | MeterError:
     if code in (pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND):
         return NvmlNotSupported(f"{doing} is not supported by this GPU or driver")
     if code == pynvml.NVML_ERROR_GPU_IS_LOST:
-        return MeterError("the GPU is lost (it fell off the bus or crashed): see dmesg for its Xid")
+        return GpuLost("the GPU is lost (it fell off the bus or crashed): see dmesg for its Xid")
     return MeterError(f"{doing} failed: {error}")
 
 
@@ -114,13 +118,17 @@ def _call(function: Callable[..., Any], *args: Any) -> Any:
         return function(*args)
     except pynvml.NVMLError as error:
         raise typed(error, function.__name__) from error
+    except pynvml.NVMLLibraryMismatchError as error:  # no NVMLError: the driver is older than this function's version
+        raise NvmlNotSupported(f"{function.__name__} needs a newer driver") from error
 
 
 def _optional(function: Callable[..., Any], *args: Any) -> Any:
-    """Calls an NVML function; None where the GPU does not support it or this process may not ask."""
+    """Calls an NVML function; None where a GPU that is still there gives no answer: that costs a column, no more."""
     try:
         return _call(function, *args)
-    except NoEnergySource:
+    except GpuLost:
+        raise
+    except (NoEnergySource, MeterError):
         return None
 
 

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import gc
-import sys
 import time
-import traceback
 from typing import Any
 
-import torch
-
-import flopray
-from flopray.audit import audit_point, audit_row
+from flopray.columns import derived_columns, failure_columns, findings_of, flop_columns, spec_columns, version_columns
 from flopray.device import Device
 from flopray.energy.idle import idle_power
 from flopray.energy.meter import Meter
-from flopray.errors import FloprayError, MeasurementError, NoEnergySource, OutOfMemory
-from flopray.flops.analytic import model_flops
-from flopray.flops.dispatch import dispatched_flops
-from flopray.hardware import peak_flops_per_s
+from flopray.errors import MeasurementError, NoEnergySource
+from flopray.execution import Work
 from flopray.measurement import measure_phase
 from flopray.records import PhaseRecord, Status, TrialSpec
 from flopray.sentinel import Sentinel
 from flopray.settings import MeasureSettings
-from flopray.statistics import in_quadrature
+from flopray.window import COLD_AFTER_S, WAKE_S, WARM_UP_S
 from flopray.workload import Workload
 
 _IDLE_SECONDS = 1.0
@@ -31,6 +24,7 @@ _AWAKE_IDLE_SECONDS = 0.6
 #: The counter takes this long to forget a load.
 _AFTER_LOAD_S = 0.15
 _COOLDOWN_CAP_S = 600.0
+_IDLE_CLOCKS_CAP_S = 20.0
 #: Stays in the row of a phase that failed before its energy could be known.
 _NOT_MEASURED = {"energy_status": str(Status.FAILED), "energy_reason": "the phase was not measured, see its status"}
 
@@ -56,7 +50,7 @@ class Profiler:
         versions: dict[str, str] | None = None,
     ) -> None:
         self.device, self.settings = device, settings
-        self._constant = {"run": run, **device.columns(), **_versions(), **(versions or {})}
+        self._constant = {"run": run, **device.columns(), **version_columns(), **(versions or {})}
         self._meter, self._energy_missing = self._open_meter()
         self._idle_power_w: float | None = None
         self._awake_idle_power_w: float | None = None
@@ -66,6 +60,8 @@ class Profiler:
         # What lives now lives as long as the actor: collections need not look at it again (0.1 s each).
         gc.collect()
         gc.freeze()
+        self._busy_at = float("-inf")
+        self._wait_for_idle_clocks()
         self._idle_power_w = self._idle(_IDLE_SECONDS)
         if self._sentinel.due:
             # Wakes the device: from deep idle, clocks and voltage take a second to come up, and a baseline measured
@@ -93,12 +89,12 @@ class Profiler:
         self._check_sentinel()
         self._cool_down()
         identity = {"order_index": order_index, "attempt": attempt, "seed": self.settings.seed}
-        records = [self._constant | identity | _spec_columns(spec) | row for row in self._measure_phases(spec)]
+        records = [self._constant | identity | spec_columns(spec) | row for row in self._measure_phases(spec)]
         wall_s = time.monotonic() - self._last_end
         self._last_end = time.monotonic()
         for row in records:
             row["device_wall_s"] = wall_s
-        for row, findings in zip(records, _findings(records), strict=True):
+        for row, findings in zip(records, findings_of(records), strict=True):
             row["findings"] = findings
         return [PhaseRecord(**row) for row in records]
 
@@ -138,11 +134,37 @@ class Profiler:
         self._tick_period_s = idle.tick_period_s
         return idle.power_w
 
+    def _wait_for_idle_clocks(self) -> None:
+        """Before idle power: an actor that follows another one finds the clocks still up. Some boards keep them up."""
+        highest_hz = self._constant.get("max_sm_clock_hz")
+        until = time.monotonic() + _IDLE_CLOCKS_CAP_S
+        while self._meter and highest_hz and time.monotonic() < until:
+            state = self.device.state()
+            if state is None or state.sm_clock_hz is None or state.sm_clock_hz < highest_hz / 2:
+                return
+            time.sleep(0.5)
+
+    def _measure(self, work: Work) -> dict[str, Any]:
+        cold = time.monotonic() - self._busy_at > COLD_AFTER_S
+        try:
+            return measure_phase(
+                work,
+                self.device,
+                self._meter,
+                self.settings,
+                tick_period_s=self._tick_period_s,
+                warm_at_least_s=WAKE_S if cold and self.device.is_cuda else WARM_UP_S,
+            )
+        finally:
+            self._busy_at = time.monotonic()
+
     def _check_sentinel(self) -> None:
         """Where it is due, measure the sentinel, and after it idle power with the clocks still up."""
         if not self._sentinel.due:
             return
         self._sentinel.check()
+        if not self.healthy():
+            raise RuntimeError("the device stopped computing while the sentinel was measured")
         time.sleep(_AFTER_LOAD_S)
         self._awake_idle_power_w = self._idle(_AWAKE_IDLE_SECONDS)
 
@@ -159,8 +181,7 @@ class Profiler:
         assert self._sentinel_spec is not None
         try:
             workload = Workload(self._sentinel_spec, device=self.device.torch_name, seed=self.settings.seed)
-            work = workload.phase("forward")
-            return measure_phase(work, self.device, self._meter, self.settings, tick_period_s=self._tick_period_s)
+            return self._measure(workload.phase("forward"))
         except Exception:
             return None  # a sentinel that cannot run says nothing about drift; its own point reports the failure
         finally:
@@ -172,109 +193,35 @@ class Profiler:
         try:
             workload = Workload(spec, device=self.device.torch_name, seed=self.settings.seed)
         except Exception as error:
-            failure = _failure_columns(error)
+            failure = failure_columns(error)
         rows: list[dict[str, Any]] = []
         for phase in self.settings.phases:
-            row = {"phase": phase, "started_unix_s": time.time()} | _flop_columns(spec, phase)
+            row = {"phase": phase, "started_unix_s": time.time()} | flop_columns(spec, phase)
             row |= self._energy_missing
             row |= self._measure_one(workload, phase) if workload else failure
             if "status" in row and "energy_status" not in row:
                 row |= _NOT_MEASURED
-            row |= self._derived_columns(row, spec.precision)
+            row |= derived_columns(self._constant | row, spec.precision, self._sentinel.columns(), self._idle_columns())
             rows.append(row | {"ended_unix_s": time.time()})
         del workload
-        self._forget(thoroughly=any("status" in row for row in rows))
+        self._forget()
         return rows
 
     def _measure_one(self, workload: Workload, phase: str) -> dict[str, Any]:
         try:
-            work = workload.phase(phase)
-            return measure_phase(work, self.device, self._meter, self.settings, tick_period_s=self._tick_period_s)
+            return self._measure(workload.phase(phase))
         except Exception as error:
-            return _failure_columns(error)
+            return failure_columns(error)
         finally:
-            work = None
             self.device.reset_peak_memory()
 
-    def _forget(self, *, thoroughly: bool = False) -> None:
-        """Free what the last point held; after a failure also what its traceback keeps in reference cycles."""
-        if thoroughly:
-            gc.collect()
+    def _idle_columns(self) -> dict[str, float | None]:
+        return {"idle_power_w": self._idle_power_w, "awake_idle_power_w": self._awake_idle_power_w}
+
+    def _forget(self) -> None:
+        """Free what the last point held, also in cycles (tracebacks, autograd); cheap, since the rest is frozen."""
+        gc.collect()
         try:
             self.device.release()
         except RuntimeError:
             return  # a poisoned context frees nothing; `healthy` tells the actor
-
-    def _derived_columns(self, row: dict[str, Any], precision: str) -> dict[str, Any]:
-        """Rates and efficiencies, active energy, and errors with the sentinel's drift folded in."""
-        drift = self._sentinel.columns()
-        time_s, energy_j, flops = row.get("time_s"), row.get("energy_j"), row["model_flops"]
-        columns: dict[str, Any] = dict(drift)
-        if time_s:
-            columns["flops_per_s"] = flops / time_s
-            columns |= _with_drift(row, "time_rel_error", drift.get("sentinel_time_drift"))
-            columns |= self._mfu_columns(precision, row["phase"], columns["flops_per_s"])
-        if time_s and energy_j is not None:
-            columns |= _with_drift(row, "energy_rel_error", drift.get("sentinel_energy_drift"))
-            columns["flops_per_j"] = flops / energy_j if energy_j > 0 else None
-            columns["idle_power_w"] = self._idle_power_w
-            columns["awake_idle_power_w"] = self._awake_idle_power_w
-            if self._idle_power_w is not None:
-                columns["active_energy_j"] = energy_j - self._idle_power_w * time_s
-        return columns
-
-    def _mfu_columns(self, precision: str, phase: str, flops_per_s: float) -> dict[str, Any]:
-        if phase == "optimizer_step":
-            return {
-                "mfu": None,
-                "mfu_reason": "the optimizer is elementwise: the peak of matrix products does not apply",
-            }
-        name = str(self._constant.get("device_name"))
-        peak = peak_flops_per_s(name, precision) if self.device.is_cuda else None
-        if peak is None:
-            return {"mfu": None, "mfu_reason": f"no {precision} peak known for {name}"}
-        return {"mfu": flops_per_s / peak}
-
-
-def _flop_columns(spec: TrialSpec, phase: str) -> dict[str, Any]:
-    closed = model_flops(spec, phase)
-    return closed | dispatched_flops(spec, phase, closed["model_flops"])
-
-
-def _spec_columns(spec: TrialSpec) -> dict[str, Any]:
-    names = ("workload", "device_type", "precision", "execution")
-    return {"trial_id": spec.trial_id, **{n: getattr(spec, n) for n in names}, **spec.shape()}
-
-
-def _with_drift(row: dict[str, Any], name: str, drift: float | None) -> dict[str, float]:
-    return {} if row.get(name) is None or drift is None else {name: in_quadrature(row[name], drift)}
-
-
-def _failure_columns(error: Exception) -> dict[str, Any]:
-    """Status, one-line reason and, for the unexpected, the traceback."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
-        error = OutOfMemory(str(error) or "out of memory")
-    first_line = (str(error).splitlines() or [type(error).__name__])[0]
-    if isinstance(error, FloprayError):
-        return {"status": getattr(error, "status", str(Status.FAILED)), "status_reason": first_line}
-    text = "".join(traceback.format_exception(error))
-    return {"status": str(Status.FAILED), "status_reason": f"{type(error).__name__}: {first_line}", "traceback": text}
-
-
-def _findings(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Each row's findings: its own, and those of the whole point that concern it."""
-    codes = [[finding.code for finding in audit_row(row)] for row in rows]
-    for finding in audit_point(rows):
-        for place in finding.rows:
-            codes[int(str(place))].append(finding.code)
-    return [tuple(dict.fromkeys(row)) for row in codes]
-
-
-def _versions() -> dict[str, Any]:
-    """As plain text: torch's version is of a class of its own, for which every reader would have to import torch."""
-    return {
-        "flopray_version": flopray.__version__,
-        "torch_version": str(torch.__version__),
-        "cuda_version": torch.version.cuda,
-        "python_version": sys.version.split()[0],
-    }

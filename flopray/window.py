@@ -17,7 +17,12 @@ from flopray.laps import Laps
 _LAP_S = 0.01
 #: Asking whether it is enough is free at most laps; where it takes this long, a lap of 10 ms would be 0.2 % longer.
 _ASKING_SHOWS_S = 2e-5
+WARM_UP_S = 0.03
 _WARMUP_CAP_S = 1.0
+#: A GPU that did nothing for this long may have lowered its clocks (an H100 keeps them up for six seconds).
+COLD_AFTER_S = 5.0
+#: It raises them again within this time of load, in steps that look stable for a moment.
+WAKE_S = 1.0
 _STABLE_SPREAD = 0.05
 
 
@@ -53,7 +58,7 @@ class Window:
         return [lap / self.iterations_per_lap for lap in self.lap_times_s]
 
 
-def warm_up(work: Work, laps: Laps, *, at_least_s: float = 0.03) -> Warmup:
+def warm_up(work: Work, laps: Laps, *, at_least_s: float = WARM_UP_S) -> Warmup:
     """Repeat until three laps in a row agree within 5 %, for a while at least and 1 s more at most.
 
     The first iteration stands outside both limits: it may compile.
@@ -61,8 +66,8 @@ def warm_up(work: Work, laps: Laps, *, at_least_s: float = 0.03) -> Warmup:
     Args:
         work: one iteration.
         laps: stopwatch of the device.
-        at_least_s: however stable the pace; a GPU at idle clocks takes most of a second to raise them, in steps that
-            look stable for a moment.
+        at_least_s: however stable the pace; `WAKE_S` for a device that may be at idle clocks, which is also what a
+            first iteration of more than `COLD_AFTER_S` (it compiled) leads to.
     """
     begin = time.perf_counter()
     laps.start()
@@ -70,6 +75,8 @@ def warm_up(work: Work, laps: Laps, *, at_least_s: float = 0.03) -> Warmup:
     laps.lap()
     iteration_s, iterations = laps.finish()[0], 1
     stable_from = time.perf_counter()
+    if stable_from - begin > COLD_AFTER_S:
+        at_least_s = max(at_least_s, WAKE_S)
     recent: list[float] = []
     while (spent := time.perf_counter() - stable_from) < at_least_s + _WARMUP_CAP_S:
         if len(recent) == 3 and spent > at_least_s and max(recent) <= min(recent) * (1 + _STABLE_SPREAD):

@@ -18,7 +18,7 @@ LAYERS = (
     ("flopray.hardware", "flopray.nvml", "flopray.models", "flopray.statistics"),
     ("flopray.flops", "flopray.energy", "flopray.audit"),
     ("flopray.execution", "flopray.laps", "flopray.device", "flopray.settings", "flopray.space", "flopray.sentinel"),
-    ("flopray.workload", "flopray.window", "flopray.measurement", "flopray.definition"),
+    ("flopray.workload", "flopray.window", "flopray.measurement", "flopray.definition", "flopray.columns"),
     ("flopray.profiler",),
     ("flopray.recorder", "flopray.trial", "flopray.search"),
     ("flopray.sweep",),

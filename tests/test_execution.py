@@ -1,13 +1,14 @@
 """The phases of a training step: each does its own work and nothing else, at the precision it is told to."""
 
 import shutil
+import weakref
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flopray.errors import Unsupported
-from flopray.execution import TrainingStep, phase_work
+from flopray.execution import TrainingStep, is_out_of_memory, phase_work
 from flopray.models import mlp
 from flopray.records import PHASES, TrialSpec
 from flopray.workload import Workload, check_precision
@@ -131,7 +132,7 @@ def test_the_train_step_is_the_whole_and_leaves_gradients_and_the_weights():
         torch.testing.assert_close(parameter.grad, gradient)
 
 
-def test_the_rate_of_zero_is_the_only_reason_why_weights_stay():
+def test_the_tiny_rate_is_the_only_reason_why_weights_stay():
     step = training_step()
     for group in step.optimizer.param_groups:
         group["lr"] = 0.1
@@ -208,6 +209,34 @@ def test_compiled_phases_equal_eager_ones_also_when_repeated():
     for _ in range(3):
         for got, want in zip(backward(), wanted, strict=True):
             torch.testing.assert_close(got, want)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs a C++ compiler (g++)")
+def test_a_compiled_optimizer_leaves_weights_without_a_gradient_as_they_are():
+    step = training_step("compile")
+    step.gradient.zero_()
+    before = [parameter.detach().clone() for parameter in step.parameters]
+    work = phase_work(step, "optimizer_step", "compile")
+    for _ in range(5):
+        work()
+    assert all(torch.equal(parameter, weight) for parameter, weight in zip(step.parameters, before, strict=True))
+
+
+def test_a_model_that_nobody_holds_is_gone_at_once():
+    module, _ = mlp.build(spec(), device="cpu", dtype=torch.float32, seed=0)
+    weights = [weakref.ref(weight) for weight in module.parameters()]
+    del module
+    assert [weight() for weight in weights] == [None] * N
+
+
+def test_out_of_memory_is_known_by_all_its_names():
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
+    assert is_out_of_memory(MemoryError())
+    assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
+    ended = RuntimeError("CUDA error: operation failed due to a previous error during capture")
+    assert not is_out_of_memory(ended)
+    ended.__context__ = RuntimeError("CUDA error: out of memory")
+    assert is_out_of_memory(ended)
 
 
 @pytest.mark.gpu

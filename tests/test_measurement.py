@@ -39,7 +39,7 @@ def test_time_alone(device):
     assert columns["time_clock"] == "perf_counter"
     assert columns["time_converged"] is True
     assert columns["time_rel_error"] <= 0.3
-    assert columns["time_s"] * columns["time_iterations"] == pytest.approx(columns["window_s"])
+    assert 0.8 * columns["window_s"] < columns["time_s"] * columns["time_iterations"] <= columns["window_s"] + 1e-9
     assert columns["warmup_iterations"] > 1
     assert (columns["target_error"], columns["max_seconds"]) == (0.3, 0.3)
     assert columns["memory_peak_bytes"] is None

@@ -160,6 +160,21 @@ def test_a_lost_gpu_is_an_error_not_a_none(driver):
         Gpu.from_uuid(UUID).state()
 
 
+def test_a_hiccup_of_a_column_costs_the_column_and_not_the_measurement(driver):
+    driver("nvmlDeviceGetTemperature", refuse(pynvml.NVML_ERROR_UNKNOWN))
+    state = Gpu.from_uuid(UUID).state()
+    assert state.temperature_c is None
+    assert state.sm_clock_hz
+
+
+def test_a_function_that_the_driver_is_too_old_for_is_not_supported(driver):
+    def too_old(handle):
+        raise pynvml.NVMLLibraryMismatchError("newer driver needed")
+
+    driver("nvmlDeviceGetComputeRunningProcesses", too_old)
+    assert Gpu.from_uuid(UUID).other_processes() is None
+
+
 def test_throttle_names_follow_the_bits_of_pynvml():
     assert throttle_names(0) == ""
     assert throttle_names(0x4 | 0x80) == "sw_power_cap|hw_power_brake_slowdown"

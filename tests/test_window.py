@@ -53,7 +53,7 @@ def test_the_warm_up_gives_up_on_a_pace_that_never_settles(clock):
 def test_a_first_iteration_that_compiles_does_not_use_up_the_warm_up(clock):
     warm = warm_up(clock.work(lambda n: 30.0 if n == 0 else 0.001), CpuLaps())
     assert warm.iteration_s == pytest.approx(0.001)
-    assert warm.seconds >= 30.0
+    assert warm.seconds >= 31.0  # the device was idle meanwhile: it has to raise its clocks again
 
 
 def test_work_that_takes_no_time_ends_the_warm_up_at_last(monkeypatch):

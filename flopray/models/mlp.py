@@ -15,6 +15,7 @@ The optimizer is AdamW as https://docs.pytorch.org/docs/stable/generated/torch.o
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from flopray.records import TrialSpec
@@ -84,16 +85,18 @@ def build(spec: TrialSpec, *, device: str, dtype: torch.dtype, seed: int) -> tup
     # less power on zeros.
     weights = [torch.randn(d, d, device=device, dtype=dtype, generator=generator).div_(d**0.5) for _ in range(n)]
     x = torch.randn(d, m, device=device, dtype=dtype, generator=generator)
-    return _module(weights), x
+    return _module_class()(weights), x
 
 
-def _module(weights: list[torch.Tensor]) -> torch.nn.Module:
+@cache
+def _module_class() -> type[torch.nn.Module]:
+    """Made when torch is needed, and once: a class is a reference cycle, and one a model would keep its weights."""
     import torch
 
     class FeatureFirstMLP(torch.nn.Module):
         """x (d, m) -> sigmoid(W_n @ ... sigmoid(W_1 @ x)) (d, m)."""
 
-        def __init__(self) -> None:
+        def __init__(self, weights: list[torch.Tensor]) -> None:
             super().__init__()
             self.weights = torch.nn.ParameterList([torch.nn.Parameter(w) for w in weights])
 
@@ -102,4 +105,4 @@ def _module(weights: list[torch.Tensor]) -> torch.nn.Module:
                 x = torch.sigmoid(weight @ x)
             return x
 
-    return FeatureFirstMLP()
+    return FeatureFirstMLP

@@ -1,0 +1,100 @@
+"""What a row holds besides what was measured: FLOPs, rates and efficiencies, what failed and why, versions."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Any
+
+import torch
+
+import flopray
+from flopray.audit import audit_point, audit_row
+from flopray.errors import FloprayError, OutOfMemory
+from flopray.execution import is_out_of_memory
+from flopray.flops.analytic import model_flops
+from flopray.flops.dispatch import dispatched_flops
+from flopray.hardware import peak_flops_per_s
+from flopray.records import Status, TrialSpec
+from flopray.statistics import in_quadrature
+
+
+def spec_columns(spec: TrialSpec) -> dict[str, Any]:
+    """The point: its id and the fields that make it."""
+    names = ("workload", "device_type", "precision", "execution")
+    return {"trial_id": spec.trial_id, **{n: getattr(spec, n) for n in names}, **spec.shape()}
+
+
+def flop_columns(spec: TrialSpec, phase: str) -> dict[str, Any]:
+    """Closed form and dispatcher's count of one iteration."""
+    closed = model_flops(spec, phase)
+    return closed | dispatched_flops(spec, phase, closed["model_flops"])
+
+
+def derived_columns(
+    row: dict[str, Any], precision: str, drift: dict[str, float | None], idle: dict[str, float | None]
+) -> dict[str, Any]:
+    """Rates and efficiencies, active energy, and errors with the sentinel's drift folded in.
+
+    Args:
+        row: what was measured, with the device's columns.
+        precision: of the point.
+        drift: columns of the sentinel.
+        idle: `idle_power_w` and `awake_idle_power_w`.
+    """
+    time_s, energy_j, flops = row.get("time_s"), row.get("energy_j"), row["model_flops"]
+    columns: dict[str, Any] = dict(drift)
+    if time_s:
+        columns["flops_per_s"] = flops / time_s
+        columns |= _with_drift(row, "time_rel_error", drift.get("sentinel_time_drift"))
+        columns |= _mfu_columns(row, precision, columns["flops_per_s"])
+    if time_s and energy_j is not None:
+        columns |= _with_drift(row, "energy_rel_error", drift.get("sentinel_energy_drift"))
+        columns |= idle
+        columns["flops_per_j"] = flops / energy_j if energy_j > 0 else None
+        if idle["idle_power_w"] is not None:
+            columns["active_energy_j"] = energy_j - idle["idle_power_w"] * time_s
+    return columns
+
+
+def _with_drift(row: dict[str, Any], name: str, drift: float | None) -> dict[str, float]:
+    return {} if row.get(name) is None or drift is None else {name: in_quadrature(row[name], drift)}
+
+
+def _mfu_columns(row: dict[str, Any], precision: str, flops_per_s: float) -> dict[str, Any]:
+    if row["phase"] == "optimizer_step":
+        return {"mfu": None, "mfu_reason": "the optimizer is elementwise: the peak of matrix products does not apply"}
+    peak = peak_flops_per_s(row.get("device_name"), precision)
+    if peak is None:
+        return {"mfu": None, "mfu_reason": f"no {precision} peak known for {row.get('device_name')}"}
+    return {"mfu": flops_per_s / peak}
+
+
+def failure_columns(error: Exception) -> dict[str, Any]:
+    """Status, one-line reason and, for the unexpected, the traceback."""
+    if is_out_of_memory(error):
+        error = OutOfMemory(str(error) or "out of memory")
+    first_line = (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(error, FloprayError):
+        return {"status": getattr(error, "status", str(Status.FAILED)), "status_reason": first_line}
+    text = "".join(traceback.format_exception(error))
+    return {"status": str(Status.FAILED), "status_reason": f"{type(error).__name__}: {first_line}", "traceback": text}
+
+
+def findings_of(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Each row's findings: its own, and those of the whole point that concern it."""
+    codes = [[finding.code for finding in audit_row(row)] for row in rows]
+    for finding in audit_point(rows):
+        for place in finding.rows:
+            codes[int(str(place))].append(finding.code)
+    return [tuple(dict.fromkeys(row)) for row in codes]
+
+
+def version_columns() -> dict[str, Any]:
+    """As plain text: torch's version is of a class of its own, for which every reader would have to import torch."""
+    return {
+        "flopray_version": flopray.__version__,
+        "torch_version": str(torch.__version__),
+        "cuda_version": torch.version.cuda,
+        "python_version": sys.version.split()[0],
+    }
