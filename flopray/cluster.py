@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,14 +35,16 @@ class Cluster:
     """What a sweep can run on.
 
     Attributes:
-        slots: whole devices by type, such as `{"H100": 8}`; `CPU` counts trials that fit at once.
-        cores: CPU cores of the smallest node.
+        slots: whole GPUs by type, such as `{"H100": 8}`.
+        cores: CPU cores of the smallest node, which is what a trial on the CPU holds.
+        most_cores: by device type, `CPU` included, the most CPU cores that a node with it has.
         dashboard_url: where a browser finds the dashboard; None when there is none.
         local: whether this process started it.
     """
 
     slots: dict[str, int]
     cores: int
+    most_cores: dict[str, int]
     dashboard_url: str | None
     local: bool
 
@@ -136,7 +138,7 @@ def _init_arguments(address: str | None) -> dict[str, Any]:
 
 def _check_reachable(address: str) -> None:
     """Fail in seconds where Ray would try for minutes."""
-    if address in ("auto", "local"):
+    if address == "auto":
         return
     parsed = urlparse(address if "://" in address else f"//{address}")
     try:
@@ -151,6 +153,22 @@ def _check_reachable(address: str) -> None:
         raise ClusterError(
             f"--address {address}: nothing answers at {host}:{port} ({error.strerror or error})"
         ) from error
+    if os.environ.get("RAY_USE_TLS", "0") == "0" and not _speaks_grpc(host, port):
+        raise ClusterError(
+            f"--address {address}: what answers at {host}:{port} is no Ray head node: is the port right?"
+        )
+
+
+def _speaks_grpc(host: str, port: int) -> bool:
+    """Ray's head node and its client server both speak gRPC; Ray itself would go on asking a stranger for minutes."""
+    import grpc
+
+    with grpc.insecure_channel(f"[{host}]:{port}" if ":" in host else f"{host}:{port}") as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=_CONNECT_TIMEOUT_S)
+        except grpc.FutureTimeoutError:
+            return False
+    return True
 
 
 def _use_token(address: str) -> None:
@@ -187,7 +205,9 @@ def this_machine() -> Cluster:
     count = Nvidia.get_current_node_num_accelerators()
     count = count if visible is None else min(count, len(visible))
     device_type = Nvidia.get_current_node_accelerator_type() if count else None
-    return Cluster({device_type: count} if device_type else {}, max(1, int(get_num_cpus())), None, True)
+    slots = {device_type: count} if device_type else {}
+    cores = max(1, int(get_num_cpus()))
+    return Cluster(slots, cores, dict.fromkeys([*slots, "CPU"], cores), None, True)
 
 
 def inspect_cluster(*, dashboard_url: str | None, local: bool) -> Cluster:
@@ -195,17 +215,20 @@ def inspect_cluster(*, dashboard_url: str | None, local: bool) -> Cluster:
     import ray
 
     slots: dict[str, int] = {}
-    cores = []
+    most_cores: dict[str, int] = {"CPU": 1}
+    fewest: int | None = None
     for node in ray.nodes():
         if not node["Alive"]:
             continue
         resources = node["Resources"]
-        cores.append(int(resources.get("CPU", 0)))
+        cores, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
         types = [name.removeprefix("accelerator_type:") for name in resources if name.startswith("accelerator_type:")]
-        for device_type in types:
-            slots[device_type] = slots.get(device_type, 0) + int(resources.get("GPU", 0))
-    counted = {device_type: count for device_type, count in slots.items() if count}
-    return Cluster(counted, min((c for c in cores if c), default=1), dashboard_url, local)
+        for device_type in types if gpus else []:
+            slots[device_type] = slots.get(device_type, 0) + gpus
+        for device_type in ["CPU", *(types if gpus else [])]:
+            most_cores[device_type] = max(most_cores.get(device_type, 0), cores)
+        fewest = min(fewest or cores, cores) if cores else fewest
+    return Cluster(slots, fewest or 1, most_cores, dashboard_url, local)
 
 
 def choose_devices(cluster: Cluster, wanted: list[str] | None) -> dict[str, int]:
@@ -225,3 +248,22 @@ def choose_devices(cluster: Cluster, wanted: list[str] | None) -> dict[str, int]
         if name not in available:
             raise ClusterError(f"--accelerators {name}: no node has it; the cluster has {', '.join(available)}")
     return {name: available[name] for name in wanted}
+
+
+def check_cores(cluster: Cluster, cpus_per_trial: Mapping[str, int]) -> None:
+    """Refuse what Ray would wait for without a word: more cores beside a device than any node with it has.
+
+    Args:
+        cluster: the connected cluster.
+        cpus_per_trial: cores that a trial holds, by device type.
+
+    Raises:
+        ClusterError: naming what there is.
+    """
+    for device_type, cores in cpus_per_trial.items():
+        most = cluster.most_cores.get(device_type, 0)
+        if cores > most:
+            raise ClusterError(
+                f"a trial on {device_type} holds {cores} CPU cores, and no node with it has more than {most}: "
+                f"use another cluster, or start a new run with --cpus-per-trial {max(1, most)} or less"
+            )

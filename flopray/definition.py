@@ -11,10 +11,13 @@ from typing import Any
 
 import flopray
 from flopray.errors import InputError, NotARun
+from flopray.flops.analytic import model_flops
 from flopray.records import EXECUTIONS, PRECISIONS, SCHEMA_VERSION, SHAPE_FIELDS, TrialSpec
 from flopray.settings import MeasureSettings
 from flopray.space import grid
 
+#: What 64 bits hold, with a sign.
+_MOST_FLOPS = 2**63 - 1
 SEARCHES = ("grid", "random", "optuna")
 #: What a searcher may optimise, and in which direction.
 OBJECTIVES = {"time_s": "min", "energy_j": "min", "flops_per_s": "max", "flops_per_j": "max", "mfu": "max"}
@@ -31,7 +34,7 @@ class Sweep:
         search: `grid` measures every point; `random` and `optuna` draw `samples` of them, none twice.
         samples: points to draw; None for a grid.
         objective: a column of `OBJECTIVES` for optuna, taken from the first phase that has it.
-        cpus_per_trial: CPU cores a trial holds.
+        cpus_per_trial: CPU cores a trial holds, by device type.
         points_per_trial: fixed size of a slab; None sizes slabs by predicted time.
 
     Raises:
@@ -44,11 +47,12 @@ class Sweep:
     search: str = "grid"
     samples: int | None = None
     objective: str | None = None
-    cpus_per_trial: int = 1
+    cpus_per_trial: Mapping[str, int]
     points_per_trial: int | None = None
 
     def __post_init__(self) -> None:
         for flag, values, known in (
+            ("--accelerators", self.axes["device_type"], self.axes["device_type"]),
             ("--precision", self.axes["precision"], PRECISIONS),
             ("--execution", self.axes["execution"], EXECUTIONS),
             ("--search", (self.search,), SEARCHES),
@@ -68,9 +72,23 @@ class Sweep:
             raise InputError("--objective goes with --search optuna")
         if self.objective in ("energy_j", "flops_per_j") and "energy" not in self.settings.instruments:
             raise InputError(f"--objective {self.objective} needs energy among the --instruments")
-        for flag, value in (("--cpus-per-trial", self.cpus_per_trial), ("--points-per-trial", self.points_per_trial)):
+        for flag, value in (
+            *(("--cpus-per-trial", cores) for cores in self.cpus_per_trial.values()),
+            ("--points-per-trial", self.points_per_trial),
+        ):
             if value is not None and value < 1:
                 raise InputError(f"{flag} must be at least 1, got {value}")
+        self._check_size()
+
+    def _check_size(self) -> None:
+        """A record keeps counts in 64 bits."""
+        largest: dict[str, Any] = {name: max(self.axes[name]) for name in SHAPE_FIELDS[self.workload]}
+        flops = model_flops(TrialSpec(workload=self.workload, device_type="any", **largest), "train_step")[
+            "model_flops"
+        ]
+        if flops > _MOST_FLOPS:
+            shape = " ".join(f"{name}={value}" for name, value in largest.items())
+            raise InputError(f"the largest point, {shape}, takes {flops:.2g} FLOPs a step: choose smaller values")
 
     @property
     def grid_size(self) -> int:
@@ -98,6 +116,7 @@ class Sweep:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         fields["axes"] = {name: list(values) for name, values in self.axes.items()}
         fields["settings"] = self.settings.to_dict()
+        fields["cpus_per_trial"] = dict(self.cpus_per_trial)
         head = {"schema_version": SCHEMA_VERSION, "flopray_version": flopray.__version__, "name": name}
         return head | {"created_unix_s": time.time(), "versions": dict(versions), "sweep": fields}
 
@@ -112,6 +131,7 @@ class Sweep:
             fields = dict(manifest["sweep"])
             fields["axes"] = {str(k): tuple(v) for k, v in fields["axes"].items()}
             fields["settings"] = MeasureSettings.from_dict(fields["settings"])
+            fields["cpus_per_trial"] = {str(k): int(v) for k, v in fields["cpus_per_trial"].items()}
             shape = SHAPE_FIELDS[fields["workload"]]
             if set(fields["axes"]) != {"device_type", "precision", "execution", *shape}:
                 raise KeyError("axes")

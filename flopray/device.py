@@ -10,7 +10,7 @@ import torch
 
 from flopray.energy.meter import Meter
 from flopray.energy.source import open_cpu_meter, open_gpu_meter
-from flopray.errors import FloprayError, InputError
+from flopray.errors import FloprayError, InputError, NoEnergySource
 from flopray.nvml import Gpu
 
 
@@ -20,13 +20,14 @@ class Device:
     Args:
         device_type: as Ray names it; `CPU` takes the CPU, anything else the GPU.
         threads: threads torch computes with on a CPU.
+        whole: nothing else of this sweep can run on the device meanwhile.
 
     Raises:
         InputError: a GPU is asked for and this process sees none.
     """
 
-    def __init__(self, device_type: str, *, threads: int | None = None) -> None:
-        self.device_type = device_type
+    def __init__(self, device_type: str, *, threads: int | None = None, whole: bool = True) -> None:
+        self.device_type, self._whole = device_type, whole
         self.is_cuda = device_type != "CPU"
         self._gpu: Gpu | None = None
         if not self.is_cuda:
@@ -77,7 +78,11 @@ class Device:
         Raises:
             NoEnergySource: with what is missing and what would give it.
         """
-        return open_gpu_meter(str(self._properties.uuid)) if self.is_cuda else open_cpu_meter()
+        if self.is_cuda:
+            return open_gpu_meter(str(self._properties.uuid))
+        if not self._whole:
+            raise NoEnergySource("a CPU's counter covers all cores and a trial holds some: leave out --cpus-per-trial")
+        return open_cpu_meter()
 
     def synchronize(self) -> None:
         """Wait for everything that was launched."""

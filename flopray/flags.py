@@ -156,7 +156,7 @@ def _add_results(group: Any) -> None:
         "--resume", metavar="RUN", help="folder of an interrupted run: measure what is missing, no other flag needed"
     )
     group.add_argument(
-        "--retry-failed", action="store_true", help="with --resume: also measure points again that failed"
+        "--retry-failed", action="store_true", help="with --resume: also measure points again that crashed (failed)"
     )
     group.add_argument("--no-plots", action="store_true", help="draw nothing at the end")
     group.add_argument("--dry-run", action="store_true", help="print points, trials, time and disk, and start nothing")
@@ -182,9 +182,16 @@ def sweep_from(script: Script, args: argparse.Namespace, device_types: Sequence[
         search=args.search or "grid",
         samples=args.samples,
         objective=args.objective,
-        cpus_per_trial=args.cpus_per_trial if args.cpus_per_trial is not None else 1 if on_gpu else cores,
+        cpus_per_trial={t: _cores_beside(t, args.cpus_per_trial, cores) for t in device_types},
         points_per_trial=args.points_per_trial,
     )
+
+
+def _cores_beside(device_type: str, given: int | None, cores: int) -> int:
+    """One core launches the work of a GPU; a CPU is measured whole, since its energy counter is one for all cores."""
+    if given is not None:
+        return given
+    return cores if device_type == "CPU" else 1
 
 
 def _settings(args: argparse.Namespace) -> MeasureSettings:
@@ -212,7 +219,7 @@ def refuse_with_resume(script: Script, args: argparse.Namespace) -> None:
     Raises:
         InputError: naming the first such flag.
     """
-    free = {"address", "resume", "retry_failed", "no_plots", "dry_run", "storage"}
+    free = {"address", "resume", "retry_failed", "no_plots", "dry_run"}
     fields = {axis.field: axis.flag for axis in script.axes}
     for name, value in vars(args).items():
         if name not in free and value is not None and value is not False:

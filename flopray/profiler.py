@@ -194,18 +194,19 @@ class Profiler:
             workload = Workload(spec, device=self.device.torch_name, seed=self.settings.seed)
         except Exception as error:
             failure = failure_columns(error)
-        rows: list[dict[str, Any]] = []
-        for phase in self.settings.phases:
-            row = {"phase": phase, "started_unix_s": time.time()} | flop_columns(spec, phase)
-            row |= self._energy_missing
-            row |= self._measure_one(workload, phase) if workload else failure
-            if "status" in row and "energy_status" not in row:
-                row |= _NOT_MEASURED
-            row |= derived_columns(self._constant | row, spec.precision, self._sentinel.columns(), self._idle_columns())
-            rows.append(row | {"ended_unix_s": time.time()})
+        rows = [self._row(spec, phase, workload, failure) for phase in self.settings.phases]
         del workload
         self._forget()
         return rows
+
+    def _row(self, spec: TrialSpec, phase: str, workload: Workload | None, failure: dict[str, Any]) -> dict[str, Any]:
+        row = {"phase": phase, "started_unix_s": time.time()} | flop_columns(spec, phase)
+        row |= self._energy_missing
+        row |= self._measure_one(workload, phase) if workload else failure
+        if "status" in row and "energy_status" not in row:
+            row |= _NOT_MEASURED
+        row |= derived_columns(self._constant | row, spec.precision, self._sentinel.columns(), self._idle_columns())
+        return row | {"ended_unix_s": time.time()}
 
     def _measure_one(self, workload: Workload, phase: str) -> dict[str, Any]:
         try:

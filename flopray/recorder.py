@@ -16,6 +16,8 @@ from flopray.records import PhaseRecord
 
 #: A point that took its process down this often is recorded as failed.
 MAX_ATTEMPTS = 2
+#: Devices of a type that cannot be opened, one after the other, before its points are recorded as failed.
+MAX_UNOPENED = 3
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Recorder:
     def __init__(self, name: str, finished: set[str]) -> None:
         self._name, self._finished = name, set(finished)
         self._attempts: dict[str, int] = {}
+        self._unopened: dict[str, int] = {}
         self._events = Events()
 
     def __repr__(self) -> str:
@@ -53,6 +56,15 @@ class Recorder:
         self._attempts[trial_id] = self._attempts.get(trial_id, 0) + 1
         self._events.working_on[actor] = label
         return self._attempts[trial_id]
+
+    def unopened(self, device_type: str) -> int:
+        """Tell that a device could not be opened; how often in a row none of its type could."""
+        self._unopened[device_type] = self._unopened.get(device_type, 0) + 1
+        return self._unopened[device_type]
+
+    def opened(self, device_type: str) -> None:
+        """Tell that a device was opened."""
+        self._unopened.pop(device_type, None)
 
     def push(self, records: list[PhaseRecord]) -> None:
         """Hand over a finished point; a second one of the same id is dropped."""

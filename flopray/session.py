@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flopray.cluster import Cluster, choose_devices, connected, this_machine
+from flopray.cluster import Cluster, check_cores, choose_devices, connected, this_machine
 from flopray.definition import Sweep
 from flopray.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, InputError, RunError, RunExists, RunFinished
 from flopray.flags import Script, default_name, refuse_with_resume, sweep_from
@@ -48,6 +48,7 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
         sweep = sweep_from(script, args, list(slots), cores=cluster.cores)
         if sweep.samples is not None and sweep.samples > sweep.grid_size:
             raise InputError(f"--samples {sweep.samples}: the grid has only {sweep.grid_size} points")
+        check_cores(cluster, sweep.cpus_per_trial)
         if args.dry_run:
             print_plan(console, sweep, slots)
             return 0
@@ -68,7 +69,10 @@ def _check_new(storage: Path, name: str) -> None:
         raise RunExists(
             f"run {storage / name} exists: go on with it by --resume {storage / name}, or choose another --name"
         )
-    existing = next(folder for folder in (storage.absolute(), *storage.absolute().parents) if folder.exists())
+    try:
+        existing = next(folder for folder in (storage.absolute(), *storage.absolute().parents) if folder.exists())
+    except OSError as error:
+        raise RunError(f"--storage {str(storage)[:80]}: {error.strerror}; choose another folder") from error
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise RunError(f"--storage {storage}: cannot write to {existing}; choose a folder you may write")
 
@@ -82,11 +86,12 @@ def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
     finished = _finished(folder, retry_failed=args.retry_failed)
     left = sweep.size - len(finished)
     if left <= 0:
-        raise RunFinished(f"run {folder.path} is finished: all of its {len(finished)} points are in the journal")
+        raise RunFinished(f"run {folder.path} is finished: all of its {len(finished)} points are measured")
     if not args.dry_run:
         folder.check_unlocked()
     with _reach(args) as cluster:
         slots = choose_devices(cluster, list(sweep.axes["device_type"]))
+        check_cores(cluster, sweep.cpus_per_trial)
         if args.dry_run:
             print_plan(console, sweep, slots, finished=finished)
             return 0

@@ -21,6 +21,8 @@ from flopray.records import TrialSpec
 TRIAL_SECONDS = (20.0, 120.0)
 #: More trials than this cost Tune's driver more than they bring.
 MAX_TRIALS = 1000
+#: No dimension is larger: libraries index matrices with 32 bits.
+_LARGEST = 2**31 - 1
 #: Trials a device should get at least, where points are long enough, so that devices finish together.
 _TRIALS_PER_SLOT = 4
 
@@ -75,6 +77,8 @@ def _whole(flag: str, text: str) -> int:
         raise InputError(f"{flag}: {text!r} is not a whole number") from None
     if value < 1:
         raise InputError(f"{flag}: {value} is below 1")
+    if value > _LARGEST:
+        raise InputError(f"{flag}: {value} is above {_LARGEST}")
     return value
 
 

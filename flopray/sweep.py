@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import uuid
 from collections.abc import Mapping, Sequence
@@ -17,15 +18,15 @@ from flopray.definition import Sweep
 from flopray.errors import FloprayError
 from flopray.journal import JournalWriter
 from flopray.progress import Progress
-from flopray.recorder import Events, start_recorder
-from flopray.records import PhaseRecord, TrialSpec
+from flopray.recorder import MAX_ATTEMPTS, Events, start_recorder
+from flopray.records import SHAPE_FIELDS, PhaseRecord, Status, TrialSpec
 from flopray.settings import predict_point_seconds
 from flopray.space import sentinel_of, slabs
 from flopray.store import RunFolder
 from flopray.trial import PointTrial, failed_records, points_of
 
 _DRAIN_EVERY_S = 0.25
-#: Times Tune restarts a trial whose actor died; the recorder gives up on a point earlier, this bounds broken set-ups.
+#: Times Tune restarts a trial whose actor died, beside those that its points may cost: this bounds broken set-ups.
 _TRIAL_RETRIES = 6
 
 
@@ -101,7 +102,7 @@ def sweep_config(sweep: Sweep, run: str, recorder: str) -> dict[str, Any]:
         "recorder": recorder,
         "namespace": NAMESPACE,
         "settings": sweep.settings.to_dict(),
-        "cpus_per_trial": sweep.cpus_per_trial,
+        "cpus_per_trial": dict(sweep.cpus_per_trial),
         "sentinels": {t: spec_fields(s) for t, s in sentinel_of(sweep.points()).items()},
         "objective": {"name": "objective", "column": sweep.objective, "phase": phase} if sweep.objective else None,
     }
@@ -116,9 +117,14 @@ def spec_fields(spec: TrialSpec) -> dict[str, Any]:
 def _tuner(
     sweep: Sweep, folder: RunFolder, slots: Mapping[str, int], shared: dict[str, Any], finished: Mapping[str, str]
 ) -> tune.Tuner:
+    longest = 1
     if sweep.search != "optuna":
-        space = {"slab": tune.grid_search(_numbered(sweep, slots, finished)), "sweep": shared}
+        numbered = _numbered(sweep, slots, finished)
+        longest = max(len(slab) for slab in numbered)
+        space = {"slab": tune.grid_search(numbered), "sweep": shared}
         search: dict[str, Any] = {}
+        # Tune queues 200 trials at a time: a slow type would fill the queue while the devices of another one starve.
+        os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(max(200, len(numbered))))
     else:
         axes = {name: tune.choice(list(values)) for name, values in sweep.axes.items()}
         space = {"workload": sweep.workload, **axes, "sweep": shared}
@@ -133,7 +139,7 @@ def _tuner(
             name="trials",
             storage_path=_tune_storage(folder),
             verbose=0,
-            failure_config=tune.FailureConfig(max_failures=_TRIAL_RETRIES),
+            failure_config=tune.FailureConfig(max_failures=_TRIAL_RETRIES + MAX_ATTEMPTS * longest),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
@@ -218,13 +224,28 @@ class _Drain:
 
     def _once(self) -> None:
         events: Events = ray.get(self._recorder.drain.remote())
-        self._journal.append(events.points, supersede=self._supersede)
+        try:
+            self._journal.append(events.points, supersede=self._supersede)
+        except ValueError:  # of one point, before anything was written
+            events.points[:] = [self._append_alone(records) for records in events.points]
         self.seen |= {records[0].trial_id for records in events.points}
         for line in events.notices:
             if line not in self._notices:
                 self._notices.add(line)
                 self._progress.notice(line)
         self._progress.update(events.points, events.working_on)
+
+    def _append_alone(self, records: list[PhaseRecord]) -> list[PhaseRecord]:
+        """Journal one point; one that the journal refuses becomes rows that say why."""
+        try:
+            self._journal.append([records], supersede=self._supersede)
+        except ValueError as error:
+            kept = ("run", "trial_id", "workload", "device_type", "precision", "execution", "attempt")
+            common = {name: getattr(records[0], name) for name in (*kept, *SHAPE_FIELDS[records[0].workload])}
+            outcome = {"status": str(Status.FAILED), "status_reason": f"what was measured is no record: {error}"}
+            records = [PhaseRecord(phase=record.phase, **common, **outcome) for record in records]
+            self._journal.append([records], supersede=self._supersede)
+        return records
 
 
 def _unfinished(sweep: Sweep, run: str, results: tune.ResultGrid, seen: set[str]) -> list[list[PhaseRecord]]:

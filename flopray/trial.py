@@ -11,7 +11,7 @@ from ray import tune
 
 from flopray.device import Device
 from flopray.profiler import Profiler
-from flopray.recorder import MAX_ATTEMPTS
+from flopray.recorder import MAX_ATTEMPTS, MAX_UNOPENED
 from flopray.records import PhaseRecord, Status, TrialSpec
 from flopray.settings import MeasureSettings
 
@@ -63,7 +63,7 @@ class PointTrial(tune.Trainable):
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
         """One whole GPU of the slab's type and a core to launch from, or the CPU cores of a CPU trial."""
         device_type = device_type_of(config)
-        cores = float(config["sweep"]["cpus_per_trial"])
+        cores = float(config["sweep"]["cpus_per_trial"][device_type])
         if device_type == "CPU":
             return tune.PlacementGroupFactory([{"CPU": cores}])
         return tune.PlacementGroupFactory([{"CPU": cores, "GPU": 1.0, f"accelerator_type:{device_type}": 0.001}])
@@ -79,33 +79,53 @@ class PointTrial(tune.Trainable):
         self._result: list[PhaseRecord] = []
 
     def _measure(self, spec: TrialSpec, index: int | None) -> list[PhaseRecord]:
+        profiler = self._profiler or self._open_profiler()  # first: a device that cannot be opened is not the point's
         attempt: Any = ray.get(self._recorder.begin.remote(spec.trial_id, spec.label(), self._actor_name()))
         if attempt is None:
             return []
-        if attempt > MAX_ATTEMPTS:
+        if profiler is None:
+            records = failed_records(spec, self._settings(), self._sweep["run"], self._unopened, attempt=attempt)
+        elif attempt > MAX_ATTEMPTS:
             reason = f"the process died {MAX_ATTEMPTS} times while measuring this point"
             records = failed_records(spec, self._settings(), self._sweep["run"], reason, attempt=attempt - 1)
         else:
-            records = self._open_profiler().measure_point(spec, order_index=index, attempt=attempt)
+            records = profiler.measure_point(spec, order_index=index, attempt=attempt)
         ray.get(self._recorder.push.remote(records))
-        if self._profiler and not self._profiler.healthy():
+        if profiler and not profiler.healthy():
             raise DevicePoisoned(f"the device of {spec.label()} stopped computing; a new process takes over")
         return records
 
-    def _open_profiler(self) -> Profiler:
-        if self._profiler is None:
-            sentinel = self._sweep["sentinels"].get(self._device_type)
+    def _open_profiler(self) -> Profiler | None:
+        """Take the device. One that cannot be taken ends this process, so that Tune tries again, maybe elsewhere.
+
+        Returns:
+            The profiler, or None where that was tried often enough; `_unopened` then says why.
+        """
+        sentinel = self._sweep["sentinels"].get(self._device_type)
+        try:
             self._profiler = Profiler(
-                Device(self._device_type, threads=cpu_threads(int(self._sweep["cpus_per_trial"]))),
+                self._device(),
                 self._settings(),
                 run=self._sweep["run"],
                 sentinel=TrialSpec(**sentinel) if sentinel else None,
                 versions={"ray_version": ray.__version__},
             )
-            if self._profiler.energy_reason:
-                what = f"no energy on {self._device_type}, only time and FLOPs: {self._profiler.energy_reason}"
-                ray.get(self._recorder.notice.remote(what))
+        except Exception as error:
+            self._unopened = f"the device could not be opened: {(str(error).splitlines() or [repr(error)])[0]}"
+            if ray.get(self._recorder.unopened.remote(self._device_type)) < MAX_UNOPENED:
+                raise
+            return None
+        ray.get(self._recorder.opened.remote(self._device_type))
+        if self._profiler.energy_reason:
+            what = f"no energy on {self._device_type}, only time and FLOPs: {self._profiler.energy_reason}"
+            ray.get(self._recorder.notice.remote(what))
         return self._profiler
+
+    def _device(self) -> Device:
+        cores = self._sweep["cpus_per_trial"][self._device_type]
+        node = ray.get_runtime_context().get_node_id()
+        here = next((n["Resources"].get("CPU", 0) for n in ray.nodes() if n["NodeID"] == node), 0)
+        return Device(self._device_type, threads=cpu_threads(cores), whole=cores >= here)
 
     def _settings(self) -> MeasureSettings:
         return MeasureSettings.from_dict(self._sweep["settings"])

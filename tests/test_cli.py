@@ -155,7 +155,7 @@ def test_a_storage_without_permission(command, tmp_path):
 def sweep() -> Sweep:
     axes = {"device_type": ("CPU",), "precision": ("fp32",), "execution": ("eager",)}
     axes |= {"n_layers": (1,), "width": (16, 32), "tokens": (8,)}
-    return Sweep(workload="mlp", axes=axes, settings=MeasureSettings(phases=("forward",)))
+    return Sweep(workload="mlp", axes=axes, settings=MeasureSettings(phases=("forward",)), cpus_per_trial={"CPU": 1})
 
 
 def a_run(tmp_path, finished=0, **manifest) -> RunFolder:
@@ -309,7 +309,12 @@ def test_the_default_grid_with_a_gpu_is_that_of_flopmetrics_and_small_without(sc
     assert with_gpu.axes["tokens"] == tuple(range(16, 257, 16))
     assert (with_gpu.axes["execution"], without.axes["execution"]) == (("graph",), ("eager",))
     assert without.grid_size <= 48
-    assert (with_gpu.cpus_per_trial, without.cpus_per_trial) == (1, 4)
+    assert (with_gpu.cpus_per_trial, without.cpus_per_trial) == ({"H100": 1}, {"CPU": 4})
+
+
+def test_beside_gpus_a_cpu_is_still_measured_whole(script):
+    args = flags.build_parser(script).parse_args([])
+    assert flags.sweep_from(script, args, ["H100", "CPU"], cores=16).cpus_per_trial == {"H100": 1, "CPU": 16}
 
 
 def test_flags_reach_the_sweep(script):
@@ -336,7 +341,7 @@ def test_flags_reach_the_sweep(script):
         cooldown_c=40.0,
     )
     assert (made.search, made.samples, made.objective) == ("optuna", 3, "mfu")
-    assert (made.cpus_per_trial, made.points_per_trial) == (2, 5)
+    assert (made.cpus_per_trial, made.points_per_trial) == ({"CPU": 2}, 5)
 
 
 def test_the_script_itself_refuses_bad_input_without_loading_ray_or_torch(tmp_path):

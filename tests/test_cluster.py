@@ -1,23 +1,37 @@
 """Reaching a cluster: which token, how often, and what is said when it does not work."""
 
+import socket
+
 import pytest
 
 from flopray import cluster
-from flopray.cluster import Cluster, choose_devices
+from flopray.cluster import Cluster, check_cores, choose_devices
 from flopray.errors import ClusterError
 
-MIXED = Cluster({"H100": 8, "A100": 4}, cores=16, dashboard_url=None, local=False)
+MOST = {"CPU": 64, "H100": 64, "A100": 16}
+MIXED = Cluster({"H100": 8, "A100": 4}, 16, MOST, None, False)
 
 
 def test_every_type_of_gpu_is_swept_and_the_cpu_only_without_one():
     assert choose_devices(MIXED, None) == {"H100": 8, "A100": 4}
-    assert choose_devices(Cluster({}, 4, None, True), None) == {"CPU": 1}
+    assert choose_devices(Cluster({}, 4, {"CPU": 4}, None, True), None) == {"CPU": 1}
     assert choose_devices(MIXED, ["A100", "CPU"]) == {"A100": 4, "CPU": 1}
 
 
 def test_a_type_that_is_not_there_is_refused_with_those_that_are():
     with pytest.raises(ClusterError, match=r"--accelerators V100: no node has it; the cluster has H100, A100, CPU"):
         choose_devices(MIXED, ["V100"])
+
+
+def test_more_cores_than_any_node_has_are_refused_where_ray_would_wait():
+    check_cores(MIXED, {"H100": 64, "A100": 16, "CPU": 64})
+    with pytest.raises(ClusterError, match="a trial on A100 holds 17 CPU cores, and no node with it has more than 16"):
+        check_cores(MIXED, {"H100": 17, "A100": 17})
+
+
+def test_a_stranger_at_the_port_is_told_in_seconds(environment):
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(ClusterError, match="is no Ray head node"):
+        cluster._check_reachable(f"127.0.0.1:{server.getsockname()[1]}")
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ AXES = {
 
 
 def sweep(axes=None, **fields) -> Sweep:
-    return Sweep(**{"workload": "mlp", "axes": {**AXES, **(axes or {})}, "settings": MeasureSettings(), **fields})
+    defaults = {"workload": "mlp", "settings": MeasureSettings(), "cpus_per_trial": {"CPU": 1}}
+    return Sweep(**{**defaults, "axes": {**AXES, **(axes or {})}, **fields})
 
 
 def test_a_grid_has_all_points_and_random_search_some_of_them():
@@ -61,7 +62,9 @@ def test_random_search_of_the_whole_grid_is_the_grid():
         ({}, {"search": "optuna", "samples": 3, "objective": "beauty"}, "--search optuna needs --objective"),
         ({}, {"objective": "time_s"}, "--objective goes with"),
         ({}, {"search": "random", "samples": 3, "objective": "time_s"}, "--objective goes with"),
-        ({}, {"cpus_per_trial": 0}, "--cpus-per-trial"),
+        ({}, {"cpus_per_trial": {"CPU": 0}}, "--cpus-per-trial"),
+        ({"device_type": ("CPU", "CPU")}, {}, "--accelerators"),
+        ({"width": (16, 2**31 - 1), "tokens": (2**31 - 1,)}, {}, "the largest point, n_layers=2 width=2147483647"),
         ({}, {"points_per_trial": 0}, "--points-per-trial"),
     ],
 )
@@ -90,7 +93,7 @@ def test_every_objective_is_a_column_with_a_direction():
     [
         {},
         {"search": "random", "samples": 5},
-        {"search": "optuna", "samples": 5, "objective": "flops_per_s", "cpus_per_trial": 2},
+        {"search": "optuna", "samples": 5, "objective": "flops_per_s", "cpus_per_trial": {"CPU": 2}},
         {"points_per_trial": 3, "settings": MeasureSettings(phases=("backward",), cooldown_c=40.0)},
     ],
 )

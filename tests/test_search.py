@@ -25,7 +25,13 @@ GRID = set(itertools.product(*AXES.values()))
 
 def searcher(known=None, samples=16, objective="flops_per_s") -> DistinctOptuna:
     sweep = Sweep(
-        workload="mlp", axes=AXES, settings=MeasureSettings(), search="optuna", samples=samples, objective=objective
+        cpus_per_trial={"CPU": 1},
+        workload="mlp",
+        axes=AXES,
+        settings=MeasureSettings(),
+        search="optuna",
+        samples=samples,
+        objective=objective,
     )
     search = DistinctOptuna(sweep, known or {})
     space = {name: tune.choice(list(values)) for name, values in AXES.items()}

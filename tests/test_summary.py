@@ -119,7 +119,7 @@ def test_a_reason_that_is_long_is_one_line(run):
 def sweep(**fields) -> Sweep:
     axes = {"device_type": ("CPU",), "precision": ("fp32",), "execution": ("eager",)}
     axes |= {"n_layers": (1, 2), "width": (16, 32), "tokens": (8, 16, 24)}
-    return Sweep(workload="mlp", axes=axes, settings=MeasureSettings(), **fields)
+    return Sweep(workload="mlp", axes=axes, settings=MeasureSettings(), cpus_per_trial={"CPU": 1}, **fields)
 
 
 def cells(text) -> list[str]:

@@ -1,0 +1,50 @@
+"""What the driver does with points that come in."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from flopray.progress import Progress
+from flopray.records import PhaseRecord, TrialSpec
+from flopray.store import RunFolder
+from flopray.sweep import _Drain
+from flopray.trial import failed_records
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder.create(tmp_path, "r", {})
+
+
+def point(width, **columns):
+    spec = TrialSpec(workload="mlp", device_type="CPU", n_layers=2, width=width, tokens=8)
+    fields = {"trial_id": spec.trial_id, "workload": "mlp", "device_type": "CPU", **spec.shape(), **columns}
+    return [PhaseRecord(run="r", phase=phase, precision="fp32", execution="eager", **fields) for phase in ("forward",)]
+
+
+def test_a_point_that_is_no_record_is_a_row_that_says_so(folder):
+    good, bad = point(16, time_s=1.0), point(32, model_flops=2**63)
+    with folder.writer() as journal:
+        drain = _Drain(None, journal, Progress(Console(file=io.StringIO()), total=2), supersede=False)
+        assert drain._append_alone(good) == good
+        (row,) = drain._append_alone(bad)
+    assert (row.status, row.phase, row.width) == ("failed", "forward", 32)
+    assert "model_flops" in row.status_reason
+    frame = folder.load().set_index("width")
+    assert frame.status.to_dict() == {16: "ok", 32: "failed"}
+    assert frame.time_s[16] == 1.0
+
+
+def test_rows_of_a_point_that_never_ran_are_records_of_every_phase(folder):
+    from flopray.settings import MeasureSettings
+
+    spec = TrialSpec(workload="mlp", device_type="CPU", n_layers=2, width=16, tokens=8)
+    settings = MeasureSettings(phases=("forward", "backward"))
+    with folder.writer() as journal:
+        journal.append([failed_records(spec, settings, "r", "no such device")])
+    frame = folder.load()
+    assert frame.phase.tolist() == ["forward", "backward"]
+    assert (frame.status == "failed").all()
+    assert (frame.energy_status == "failed").all()
+    assert frame.status_reason.tolist() == ["no such device"] * 2
