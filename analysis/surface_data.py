@@ -6,7 +6,7 @@ A `SurfaceSet` holds the grids that share a figure, and so a scale. Every cell h
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,12 +85,16 @@ class SurfaceSet:
         return int(np.isfinite(self.values()).sum())
 
 
-def surface_sets(frame: pd.DataFrame, selection: Selection) -> Iterator[SurfaceSet]:
+def surface_sets(
+    frame: pd.DataFrame, selection: Selection, planned: Mapping[str, Sequence[int]] | None = None
+) -> Iterator[SurfaceSet]:
     """The sets to draw, ordered by device type, precision, execution, phase and metric.
 
     Args:
         frame: records as `flopray.load_run` gives them, a row per point and phase.
         selection: what to keep.
+        planned: values of `n_layers`, `width` and `tokens` that the run is to have once it is complete; what is not
+            measured yet of these shows as holes.
 
     Raises:
         InputError: nothing is left to draw.
@@ -99,11 +103,20 @@ def surface_sets(frame: pd.DataFrame, selection: Selection) -> Iterator[SurfaceS
     metrics = [METRICS[name] for name in selection.metrics or METRICS]
     for key, group in rows.groupby(["device_type", "precision", "execution"], sort=True):
         # axes are those of the whole group, so that figures of all phases look alike
-        widths, tokens = (np.sort(group[c].astype(int).unique()) for c in ("width", "tokens"))
+        axes = _axes(group, selection, planned or {})
         for phase in sorted(group["phase"].unique(), key=_phase_rank):
             part = group[group["phase"] == phase]
             for metric in metrics:
-                yield _surface_set(metric, (*map(str, key), str(phase)), part, widths, tokens, selection.bounds())
+                yield _surface_set(metric, (*map(str, key), str(phase)), part, axes, selection.bounds())
+
+
+def _axes(group: Any, selection: Selection, planned: Mapping[str, Sequence[int]]) -> tuple[Array, Array, Array]:
+    """Layers, widths and tokens of the rows and of the plan."""
+    layers, widths, tokens = (
+        np.union1d(group[name].astype(int).unique(), selection.values(name, planned.get(name, ()))).astype(int)
+        for name in ("n_layers", "width", "tokens")
+    )
+    return layers, widths, tokens
 
 
 def latest(rows: pd.DataFrame) -> pd.DataFrame:
@@ -117,11 +130,11 @@ def _phase_rank(phase: str) -> tuple[int, str]:
 
 
 def _surface_set(
-    metric: Metric, key: tuple[str, ...], rows: Any, widths: Array, tokens: Array, filtered: str
+    metric: Metric, key: tuple[str, ...], rows: Any, axes: tuple[Array, Array, Array], filtered: str
 ) -> SurfaceSet:
     device_type, precision, execution, phase = key
-    layers = sorted(int(n) for n in rows["n_layers"].unique())
-    grids = tuple(_grid(metric, n, rows[rows["n_layers"] == n], widths, tokens) for n in layers)
+    layers, widths, tokens = axes
+    grids = tuple(_grid(metric, int(n), rows[rows["n_layers"] == n], widths, tokens) for n in layers)
     names = sorted(str(name) for name in rows["device_name"].dropna().unique())
     device = names[0] if len(names) == 1 else device_type
     if len(names) > 1:
@@ -142,6 +155,10 @@ def _grid(metric: Metric, n_layers: int, rows: Any, widths: Array, tokens: Array
     if metric.error_column:
         rel_errors[at] = _numbers(rows[metric.error_column])
     reasons[at] = _first_reason(rows, metric.reason_columns)
+    failed = (rows["status"] != "ok").to_numpy(bool)
+    if failed.any():  # also where a FLOP count exists without a measurement: the point is a hole on every figure
+        places = tuple(axis[failed] for axis in at)
+        values[places], reasons[places] = np.nan, _first_reason(rows[failed], ("status",))
     if not metric.signed:
         impossible = values <= 0
         values[impossible], reasons[impossible] = np.nan, "value of zero or less"

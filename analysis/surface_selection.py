@@ -100,6 +100,13 @@ class Selection:
         parts = (("d", self.d_min), ("m", self.m_min))
         return ", ".join(f"{name} ≥ {value}" for name, value in parts if value)
 
+    def values(self, column: str, values: Sequence[int]) -> list[int]:
+        """Those of some values of `n_layers`, `width` or `tokens` that are to be drawn."""
+        if column == "n_layers":
+            return [value for value in values if self.n_layers is None or value in self.n_layers]
+        least = {"width": self.d_min, "tokens": self.m_min}[column] or 0
+        return [value for value in values if value >= least]
+
     def apply(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The rows to draw.
 

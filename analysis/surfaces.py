@@ -13,9 +13,10 @@ import importlib.util
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich.console import Console
@@ -31,6 +32,9 @@ from analysis.surface_selection import METRICS, Selection
 from flopray.errors import FloprayError, InputError
 from flopray.parser import OneLineParser
 from flopray.records import PHASES
+
+if TYPE_CHECKING:
+    from flopray.store import RunFolder
 
 DEFAULT_FORMATS = ("png", "svg")
 _EXAMPLES = """examples:
@@ -53,6 +57,7 @@ def draw(
     out_dir: Path,
     *,
     selection: Selection | None = None,
+    planned: Mapping[str, Sequence[int]] | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS,
     html: bool | None = None,
     console: Console | None = None,
@@ -63,6 +68,7 @@ def draw(
         run_frame: a row per point and phase with the columns of `PhaseRecord`, as `flopray.load_run` gives it.
         out_dir: gets `surfaces/<device>_<precision>_<execution>/<phase>/<metric>_<scale>.<format>` and `surfaces.html`.
         selection: what to draw; default everything.
+        planned: see `surface_sets`; what of it is not in the frame is drawn as holes.
         formats: of images, among `IMAGE_FORMATS`.
         html: also the interactive page; default where plotly is installed.
         console: where progress and lines go; default standard error.
@@ -79,7 +85,7 @@ def draw(
         if name not in IMAGE_FORMATS:
             raise InputError(f"unknown format {name!r}: choose from {', '.join(IMAGE_FORMATS)}")
     html = _html_wanted(html)
-    sets = list(surface_sets(run_frame, selection))
+    sets = list(surface_sets(run_frame, selection, planned))
     drawn = [surfaces for surfaces in sets if surfaces.has_values() and surfaces.values().size > 1]
     suffix = selection.suffix()
     try:
@@ -100,8 +106,8 @@ def draw_run(run: Path, console: Console | None = None) -> list[Path]:
         InputError: the folder is no run, or there is nothing to draw.
     """
     console = console or Console(stderr=True)
-    frame, out_dir = _load(run, console)
-    return draw(frame, out_dir, console=console)
+    frame, folder = _load(run, console)
+    return draw(frame, folder.plots_path, planned=_planned(folder.manifest), console=console)
 
 
 def _html_wanted(html: bool | None) -> bool:
@@ -166,8 +172,18 @@ def _with_progress(jobs: Sequence[_Job], console: Console) -> Iterator[_Job]:
         yield job
 
 
-def _load(run: Path, console: Console) -> tuple[pd.DataFrame, Path]:
-    """The records of a run and the folder of its plots; what the store warns of is said once, in a line."""
+def _planned(manifest: Mapping[str, Any]) -> dict[str, list[int]]:
+    """The grid of a run's manifest; nothing where points were drawn from a grid, or in a manifest of another kind."""
+    try:
+        sweep = manifest["sweep"]
+        names = ("n_layers", "width", "tokens") if sweep["search"] == "grid" else ()
+        return {name: [int(value) for value in sweep["axes"][name]] for name in names}
+    except (KeyError, TypeError, ValueError):
+        return {}
+
+
+def _load(run: Path, console: Console) -> tuple[pd.DataFrame, RunFolder]:
+    """The records of a run and its folder; what the store warns of is said once, in a line."""
     from flopray.store import RunFolder  # Arrow takes a while to import: not for `--help`
 
     with warnings.catch_warnings(record=True) as caught:
@@ -176,7 +192,7 @@ def _load(run: Path, console: Console) -> tuple[pd.DataFrame, Path]:
         frame = folder.load()
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         console.print(f"warning: {message}", highlight=False, markup=False, soft_wrap=True)
-    return frame, folder.plots_path
+    return frame, folder
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -214,8 +230,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     try:
         selection = Selection(args.metrics, args.phases, args.n, args.d_min, args.m_min)
-        frame, out_dir = _load(args.run, console)
-        draw(frame, args.out or out_dir, selection=selection, formats=args.formats, html=args.html, console=console)
+        frame, folder = _load(args.run, console)
+        draw(
+            frame,
+            args.out or folder.plots_path,
+            selection=selection,
+            planned=_planned(folder.manifest),
+            formats=args.formats,
+            html=args.html,
+            console=console,
+        )
     except FloprayError as error:
         console.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
         return error.exit_code

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
@@ -25,7 +25,7 @@ def main(script: Script, argv: Sequence[str] | None = None) -> int:
     args = build_parser(script).parse_args(argv)
     warnings.filterwarnings("ignore", module="ray")  # what Ray warns of in paragraphs, our errors say in a line
     warnings.simplefilter("always", RunWarning)
-    warnings.showwarning = lambda message, *_: console.print(f"warning: {message}", highlight=False, markup=False)
+    warnings.showwarning = _once_a_line(console)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         from flopray.session import run
@@ -37,6 +37,18 @@ def main(script: Script, argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.print("interrupted", highlight=False)
         return EXIT_INTERRUPTED
+
+
+def _once_a_line(console: Console) -> Callable[..., None]:
+    """Shows each warning in one line, and only once: a run's folder is read several times on the way."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, *_: object) -> None:
+        if str(message) not in shown:
+            shown.add(str(message))
+            console.print(f"warning: {message}", highlight=False, markup=False, soft_wrap=True)
+
+    return show
 
 
 def _interrupt(*_: object) -> None:

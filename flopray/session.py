@@ -50,7 +50,7 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
             raise InputError(f"--samples {sweep.samples}: the grid has only {sweep.grid_size} points")
         check_cores(cluster, sweep.cpus_per_trial)
         if args.dry_run:
-            print_plan(console, sweep, slots)
+            print_plan(_output(), sweep, slots)
             return 0
         _say_where(console, cluster)
         folder = RunFolder.create(storage, name, sweep.to_manifest(name, _versions()))
@@ -93,7 +93,7 @@ def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
         slots = choose_devices(cluster, list(sweep.axes["device_type"]))
         check_cores(cluster, sweep.cpus_per_trial)
         if args.dry_run:
-            print_plan(console, sweep, slots, finished=finished)
+            print_plan(_output(), sweep, slots, finished=finished)
             return 0
         _say_where(console, cluster)
         console.print(f"resuming {folder.path}: {left} points are left", highlight=False, soft_wrap=True)
@@ -134,7 +134,7 @@ def _measure(
     folder.write_summary(summary)
     if not args.no_plots:
         script.draw(folder.path, console)
-    print_summary(console, folder, frame, summary)
+    print_summary(_output(), folder, frame, summary)
     return 0 if summary["points_not_ok"] == 0 else EXIT_SOME_FAILED
 
 
@@ -143,6 +143,11 @@ def _say_where(console: Console, cluster: Cluster) -> None:
         return
     login = " (log in with the token that `ray get-auth-token` prints)" if cluster.local else ""
     console.print(f"Ray dashboard: http://{cluster.dashboard_url}{login}", highlight=False, soft_wrap=True)
+
+
+def _output() -> Console:
+    """Where results go, apart from the messages on standard error."""
+    return Console(markup=False)
 
 
 def _versions() -> dict[str, str]:

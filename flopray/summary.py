@@ -103,7 +103,9 @@ def print_summary(console: Console, folder: RunFolder, frame: pd.DataFrame, summ
     for code, count in summary["findings"].items():
         console.print(f"audit: {count} x {code}", highlight=False, soft_wrap=True)
     _print_failures(console, frame)
-    console.print(f"records  {folder.records_path}\nplots    {folder.plots_path}", highlight=False, soft_wrap=True)
+    console.print(f"records  {folder.records_path}", highlight=False, soft_wrap=True)
+    if folder.plots_path.exists():
+        console.print(f"plots    {folder.plots_path}", highlight=False, soft_wrap=True)
     console.print(f"load     flopray.load_run({str(folder.path)!r})", highlight=False, soft_wrap=True)
 
 

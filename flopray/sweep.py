@@ -148,7 +148,7 @@ def _tuner(
 def _tune_storage(folder: RunFolder) -> str:
     """Where Tune keeps its own files, which are never read: behind `ray://` it runs on another machine."""
     if client.is_connected():
-        return f"/tmp/flopray/{folder.name}-{uuid.uuid4().hex[:8]}"
+        return f"/tmp/flopray-tune/{folder.name}-{uuid.uuid4().hex[:8]}"
     return str(folder.tune_path.resolve())
 
 
@@ -242,7 +242,10 @@ class _Drain:
         except ValueError as error:
             kept = ("run", "trial_id", "workload", "device_type", "precision", "execution", "attempt")
             common = {name: getattr(records[0], name) for name in (*kept, *SHAPE_FIELDS[records[0].workload])}
-            outcome = {"status": str(Status.FAILED), "status_reason": f"what was measured is no record: {error}"}
+            outcome: dict[str, Any] = {
+                "status": str(Status.FAILED),
+                "status_reason": f"what was measured is no record: {error}",
+            }
             records = [PhaseRecord(phase=record.phase, **common, **outcome) for record in records]
             self._journal.append([records], supersede=self._supersede)
         return records

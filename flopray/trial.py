@@ -112,7 +112,8 @@ class PointTrial(tune.Trainable):
             )
         except Exception as error:
             self._unopened = f"the device could not be opened: {(str(error).splitlines() or [repr(error)])[0]}"
-            if ray.get(self._recorder.unopened.remote(self._device_type)) < MAX_UNOPENED:
+            in_a_row: Any = ray.get(self._recorder.unopened.remote(self._device_type))
+            if in_a_row < MAX_UNOPENED:
                 raise
             return None
         ray.get(self._recorder.opened.remote(self._device_type))

@@ -564,6 +564,31 @@ class TestDraw:
             surfaces.draw(grid(), tmp_path, html=False, console=quiet())
 
 
+class TestPlanned:
+    """A run that is not complete is drawn on the axes that it will have."""
+
+    def test_what_is_planned_and_not_measured_is_a_hole(self):
+        frame = grid()
+        part = frame[(frame.width != WIDTHS[1]) & (frame.n_layers == 2)]
+        planned = {"n_layers": [2, 8], "width": list(WIDTHS), "tokens": list(TOKENS)}
+        (drawn,) = surface_sets(part, Selection(metrics=["time"]), planned)
+        assert drawn.widths.tolist() == sorted(WIDTHS)
+        assert [cells.n_layers for cells in drawn.grids] == [2, 8]
+        assert drawn.hole_counts() == {"not measured": len(TOKENS) * (1 + len(WIDTHS))}
+
+    def test_filters_hold_for_the_plan_too(self):
+        planned = {"n_layers": [2, 8, 16], "width": [8, *WIDTHS], "tokens": list(TOKENS)}
+        selection = Selection(metrics=["time"], n_layers=[2], d_min=WIDTHS[1])
+        (drawn,) = surface_sets(grid(), selection, planned)
+        assert drawn.widths.tolist() == sorted(WIDTHS)[1:]
+        assert [cells.n_layers for cells in drawn.grids] == [2]
+
+    def test_a_failed_point_is_a_hole_also_where_its_flops_could_be_counted(self):
+        frame = grid(special={(8, 1024, 256): OOM})
+        (drawn,) = surface_sets(frame, Selection(metrics=["dispatched"]))
+        assert drawn.hole_counts() == {"out of memory": 1}
+
+
 class TestPage:
     def data_of(self, page: str) -> list[dict]:
         return json.loads(re.findall(r'<script id="data" type="application/json">(.*?)</script>', page, re.S)[-1])
