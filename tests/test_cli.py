@@ -371,5 +371,5 @@ runpy.run_path(sys.argv[0], run_name="__main__")
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "nothing was started and nothing was written" in result.stdout
-    assert " 4 " in result.stderr
+    assert " 4 " in result.stdout
     assert tree(tmp_path) == {}
