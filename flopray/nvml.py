@@ -118,8 +118,11 @@ def _call(function: Callable[..., Any], *args: Any) -> Any:
         return function(*args)
     except pynvml.NVMLError as error:
         raise typed(error, function.__name__) from error
-    except pynvml.NVMLLibraryMismatchError as error:  # no NVMLError: the driver is older than this function's version
-        raise NvmlNotSupported(f"{function.__name__} needs a newer driver") from error
+    except Exception as error:
+        # Newer bindings tell by an error of another tree that the driver is older than the function.
+        if type(error).__name__ == "NVMLLibraryMismatchError":
+            raise NvmlNotSupported(f"{function.__name__} needs a newer driver") from error
+        raise
 
 
 def _optional(function: Callable[..., Any], *args: Any) -> Any:
