@@ -13,7 +13,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flopray.cluster import Cluster, check_cores, choose_devices, connected, this_machine
+from flopray.cluster import Cluster, check_cores, choose_devices, this_machine
+from flopray.connection import connected
 from flopray.definition import Sweep
 from flopray.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, InputError, RunError, RunExists, RunFinished
 from flopray.flags import Script, default_name, refuse_with_resume, sweep_from

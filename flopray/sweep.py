@@ -13,7 +13,7 @@ from ray import tune
 from ray.exceptions import RayError
 from ray.util.client import ray as client
 
-from flopray.cluster import NAMESPACE
+from flopray.connection import NAMESPACE
 from flopray.definition import Sweep
 from flopray.errors import FloprayError
 from flopray.journal import JournalWriter

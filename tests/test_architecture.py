@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 #: Lowest first; a module imports from its own layer and from lower ones. A package stands for all that is in it.
 LAYERS = (
-    ("flopray.errors",),
+    ("flopray.errors", "flopray.quiet"),
     ("flopray.records",),
     ("flopray.hardware", "flopray.nvml", "flopray.models", "flopray.statistics"),
     ("flopray.flops", "flopray.energy", "flopray.audit"),
@@ -27,7 +27,14 @@ LAYERS = (
     ("flopray.session",),
     ("flopray.cli",),
 )
-MAY_IMPORT_RAY = {"flopray.cluster", "flopray.recorder", "flopray.search", "flopray.sweep", "flopray.trial"}
+MAY_IMPORT_RAY = {
+    "flopray.cluster",
+    "flopray.connection",
+    "flopray.recorder",
+    "flopray.search",
+    "flopray.sweep",
+    "flopray.trial",
+}
 
 
 @cache

@@ -253,7 +253,7 @@ def free_port():
     ],
 )
 def test_an_address_without_a_cluster(command, monkeypatch, tmp_path, free_port, address, about):
-    from flopray.cluster import connected
+    from flopray.connection import connected
 
     monkeypatch.setattr(session, "connected", connected)
     outcome = command(f"--address {address.format(port=free_port)}")

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from flopray import cluster
+from flopray import connection
 from flopray.cluster import Cluster, check_cores, choose_devices
 from flopray.errors import ClusterError
 
@@ -31,7 +31,7 @@ def test_more_cores_than_any_node_has_are_refused_where_ray_would_wait():
 
 def test_a_stranger_at_the_port_is_told_in_seconds(environment):
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(ClusterError, match="is no Ray head node"):
-        cluster._check_reachable(f"127.0.0.1:{server.getsockname()[1]}")
+        connection._check_reachable(f"127.0.0.1:{server.getsockname()[1]}")
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def environment(monkeypatch, tmp_path):
 
 
 def mode_after(address):
-    cluster._use_token(address)
-    return cluster.os.environ.get("RAY_AUTH_MODE")
+    connection._use_token(address)
+    return connection.os.environ.get("RAY_AUTH_MODE")
 
 
 def test_a_client_uses_the_token_that_the_user_has(environment, monkeypatch):
@@ -79,11 +79,11 @@ def test_a_client_server_that_starts_no_process_is_asked_again(monkeypatch):
     error = ConnectionAbortedError("Initialization failure from server:\n")
     init, calls = failing(2, error)
     monkeypatch.setattr(ray, "init", init)
-    assert cluster._init("ray://head:10001") == "context"
+    assert connection._init("ray://head:10001") == "context"
     assert len(calls) == 3
     monkeypatch.setattr(ray, "init", failing(3, error)[0])
     with pytest.raises(ConnectionAbortedError):
-        cluster._init("ray://head:10001")
+        connection._init("ray://head:10001")
 
 
 def test_any_other_failure_is_told_at_once(monkeypatch):
@@ -91,5 +91,5 @@ def test_any_other_failure_is_told_at_once(monkeypatch):
     init, calls = failing(1, ConnectionAbortedError("version mismatch"))
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(ConnectionAbortedError, match="version mismatch"):
-        cluster._init("ray://head:10001")
+        connection._init("ray://head:10001")
     assert len(calls) == 1
