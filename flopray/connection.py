@@ -62,7 +62,7 @@ def connected(address: str | None) -> Iterator[Cluster]:
 def _init(address: str | None) -> Any:
     """`ray.init`, repeated where a head node's client server fails to start a process for this client.
 
-    Its fork races with its own gRPC threads; on two cores one connection in ten or so was lost to that.
+    Probably its fork races with its own gRPC threads; on two cores two connections of some fifty were lost to that.
     """
     import ray
 

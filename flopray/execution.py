@@ -21,8 +21,8 @@ class TrainingStep:
 
     Every iteration does the same work on the same numbers: the upstream gradient is fixed, and AdamW's learning rate is
     so small that the weights stay what they are. With an ordinary one a hundred thousand repeats would drive the
-    activations into saturation, and chips draw less power on zeros. With zero, AdamW's captured and compiled forms
-    divide by it: their buffers would hold infinities, and weights whose second moment is 0 would become NaN.
+    activations into saturation, and chips draw less power on zeros. It is not zero, since AdamW's captured and compiled
+    forms divide by it: compiled, weights whose second moment is 0 would become NaN.
     """
 
     def __init__(self, module: torch.nn.Module, x: torch.Tensor, gradient: torch.Tensor, *, execution: str) -> None:
@@ -32,12 +32,9 @@ class TrainingStep:
         self.module = torch.compile(module, dynamic=False) if execution == "compile" else module
         self.x, self.gradient = x, gradient
         self.parameters = list(module.parameters())
-        # In fp16 a smaller rate or epsilon would overflow or vanish on the way.
+        # In fp16 a smaller epsilon lets the quotient overflow where the second moment rounds to zero.
         self.optimizer = torch.optim.AdamW(
-            self.parameters,
-            lr=1e-7 if x.dtype == torch.float16 else 1e-20,
-            eps=1e-3,
-            capturable=execution == "graph" and x.device.type == "cuda",
+            self.parameters, lr=1e-20, eps=1e-3, capturable=execution == "graph" and x.device.type == "cuda"
         )
         self.step = torch.compile(self.optimizer.step, dynamic=False) if execution == "compile" else self.optimizer.step
 

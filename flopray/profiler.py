@@ -76,7 +76,7 @@ class Profiler:
         return self._energy_missing.get("energy_reason")
 
     def measure_point(self, spec: TrialSpec, *, order_index: int | None = None, attempt: int = 1) -> list[PhaseRecord]:
-        """Measure every phase of a point; failures become records, never exceptions.
+        """Measure every phase of a point; failures of the point become records, never exceptions.
 
         Args:
             spec: the point; its device type is this device's.
@@ -85,6 +85,10 @@ class Profiler:
 
         Returns:
             One record a phase of the settings, in their order.
+
+        Raises:
+            RuntimeError: the device stopped computing before the point began; only a new process can go on.
+            MeterError: the GPU is lost.
         """
         self._check_sentinel()
         self._cool_down()

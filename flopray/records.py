@@ -154,7 +154,7 @@ class PhaseRecord:
     energy_converged: bool | None = _column("the target error was reached before the cap")
     energy_window_s: float | None = _column("from the first to the last tick that was used")
     energy_ticks: int | None = _column("counter ticks that were used")
-    energy_tick_period_s: float | None = _column("median period of the counter")
+    energy_tick_period_s: float | None = _column("median distance of the ticks that were used")
     power_w: float | None = _column("mean power in the window")
     power_drift_rel: float | None = _column("change of power across the window / power_w")
     power_drift_significant: bool | None = _column("more drift than scatter explains; half is in the error")

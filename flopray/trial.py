@@ -76,7 +76,6 @@ class PointTrial(tune.Trainable):
         self._sweep = config["sweep"]
         self._device_type = device_type_of(config)
         self._left = [(index, TrialSpec(**fields)) for index, fields in points_of(config)]
-        self._result: list[PhaseRecord] = []
 
     def _measure(self, spec: TrialSpec, index: int | None) -> list[PhaseRecord]:
         profiler = self._profiler or self._open_profiler()  # first: a device that cannot be opened is not the point's
@@ -125,7 +124,7 @@ class PointTrial(tune.Trainable):
     def _device(self) -> Device:
         cores = self._sweep["cpus_per_trial"][self._device_type]
         node = ray.get_runtime_context().get_node_id()
-        here = next((n["Resources"].get("CPU", 0) for n in ray.nodes() if n["NodeID"] == node), 0)
+        here = next((n["Resources"].get("CPU", 0) for n in ray.nodes() if n["NodeID"] == node), float("inf"))
         return Device(self._device_type, threads=cpu_threads(cores), whole=cores >= here)
 
     def _settings(self) -> MeasureSettings:

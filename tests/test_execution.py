@@ -151,10 +151,12 @@ def test_phases_do_not_disturb_one_another_on_one_step():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_thousand_train_steps_in_half_precision_give_ordinary_numbers(dtype):
     step = training_step(dtype=dtype)
+    before = [parameter.detach().clone() for parameter in step.parameters]
     work = phase_work(step, "train_step", "eager")
     for _ in range(1000):
         work()
-    for parameter in step.parameters:
+    for parameter, weight in zip(step.parameters, before, strict=True):
+        assert torch.equal(parameter, weight)
         state = step.optimizer.state[parameter]
         for tensor in (parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"]):
             assert torch.isfinite(tensor).all()
@@ -212,8 +214,9 @@ def test_compiled_phases_equal_eager_ones_also_when_repeated():
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs a C++ compiler (g++)")
-def test_a_compiled_optimizer_leaves_weights_without_a_gradient_as_they_are():
-    step = training_step("compile")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_compiled_optimizer_leaves_weights_without_a_gradient_as_they_are(dtype):
+    step = training_step("compile", dtype)
     step.gradient.zero_()
     before = [parameter.detach().clone() for parameter in step.parameters]
     work = phase_work(step, "optimizer_step", "compile")

@@ -62,7 +62,7 @@ def test_train_step_graph_writes_gradients_and_leaves_the_weights():
         work()
     torch.cuda.synchronize()
     for parameter, weight, gradient in zip(step.parameters, before, expected, strict=True):
-        torch.testing.assert_close(parameter, weight, rtol=0, atol=2e-4)  # a thousand steps at a rate of 1e-7
+        assert torch.equal(parameter, weight)
         torch.testing.assert_close(parameter.grad, gradient, rtol=2e-2, atol=1e-3)
 
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from flopray.laps import CpuLaps
+from flopray.laps import CpuLaps, CudaLaps
 from flopray.window import run_window, warm_up
 
 
@@ -123,6 +123,32 @@ def test_what_the_work_raises_comes_through():
         warm_up(broken, CpuLaps())
     with pytest.raises(RuntimeError, match="out of luck"):
         window(broken)
+
+
+@pytest.mark.gpu
+def test_laps_of_a_gpu_leave_out_what_lies_before_a_resume():
+    import torch
+
+    a = torch.randn(2048, 2048, device="cuda:0")
+
+    def lap():
+        for _ in range(20):
+            a @ a
+        laps.lap()
+
+    laps = CudaLaps()
+    laps.start()
+    lap()  # the first products load their library
+    torch.cuda.synchronize()
+    laps.start()
+    lap()
+    torch.cuda.synchronize()
+    time.sleep(0.2)
+    laps.resume()
+    lap()
+    first, second = laps.finish()
+    assert max(first, second) < 0.1
+    assert laps.span_s() > 0.2
 
 
 def test_laps_follow_the_real_clock():
