@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 #: Work is handed to the GPU in chunks of about this length, two ahead, so that a load ends when it should.
 CHUNK_S = 0.005
+#: A replay is at least this long, as in `flopray.execution`: launching shorter ones one by one the device would wait now
+#: and then for the launching thread, and the load, not its measurement, would scatter.
+REPLAY_S = 2e-4
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,9 @@ class GraphLoad:
         self._weights = [matrix(width, width, width**-0.5) for _ in range(workload.n_layers)]
         self._input = matrix(width, workload.tokens, 1.0)
         self._capture()
-        self._replays_a_chunk = 1
         first = self._chunks(5)
-        self._replays_a_chunk = max(1, round(CHUNK_S / first.time_s))
-        self._eager_a_chunk = max(1, min(self._replays_a_chunk, round(CHUNK_S / 1e-4)))
+        self._replays_a_chunk = max(1, round(CHUNK_S / (first.time_s * self._iterations_a_replay)))
+        self._eager_a_chunk = max(1, round(CHUNK_S / max(first.time_s, 1e-4)))
 
     def drive(self, seconds: float, eager: bool = False) -> Span:
         """See `Load`."""
@@ -98,12 +101,22 @@ class GraphLoad:
                 self._forward()
         torch.cuda.current_stream().wait_stream(side)
         torch.cuda.synchronize()
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._output = self._forward()
+        single, _ = self._graph_of(1)
         for _ in range(10):
-            self._graph.replay()
+            single.replay()
+        self._graph, self._iterations_a_replay = single, 1
         torch.cuda.synchronize()
+        self._replays_a_chunk = 1
+        repeats = min(64, math.ceil(REPLAY_S / self._chunks(50).time_s))
+        if repeats > 1:
+            self._graph, self._iterations_a_replay = self._graph_of(repeats)
+
+    def _graph_of(self, repeats: int) -> tuple[Any, int]:
+        graph = self._torch.cuda.CUDAGraph()
+        with self._torch.cuda.graph(graph):
+            for _ in range(repeats):
+                self._output = self._forward()
+        return graph, repeats
 
     def _chunks(self, count: int | None, seconds: float = 0.0, eager: bool = False) -> Span:
         """Runs `count` chunks, or chunks until `seconds` have passed."""
@@ -126,7 +139,7 @@ class GraphLoad:
         end.record()
         torch.cuda.synchronize()
         end_s = time.perf_counter()
-        iterations = size * len(marks)
+        iterations = size * len(marks) * (1 if eager else self._iterations_a_replay)
         return Span(start_s, end_s, iterations, begin.elapsed_time(end) / 1e3 / iterations)
 
 

@@ -12,8 +12,8 @@ the same load goes on, so that the temperature stays. All methods see the same s
 * zeus: `ZeusMonitor.begin_window` / `end_window` of the zeus package, if it is installed (`flopray[bench]`).
 * power_average, power_instant: NVML's power, polled every 100 ms, mean times duration.
 
-    python bench/energy_windows.py --out results/bench                          # everything, about 14 minutes
-    python bench/energy_windows.py --workloads small --out results/bench        # one workload, about 5 minutes
+    python bench/energy_windows.py --out results/bench                          # everything, about 11 minutes
+    python bench/energy_windows.py --workloads small --out results/bench        # one workload, about 4 minutes
     python bench/energy_windows.py --smoke --out /tmp/bench                     # does it run? half a minute
     python bench/energy_windows.py --report results/bench/*.json                # tables again, no GPU needed
     python bench/energy_windows.py --plot results/bench/*.json --out docs       # error against window length, PNG
@@ -153,7 +153,7 @@ def measure_window(
     poller = Poller(bench.meter, period_s)
     if "ticks" in methods:
         poller.start()
-    load.drive(bench.rng.uniform(0.2, 0.6))
+    load.drive(bench.rng.uniform(0.1, 0.3))  # two periods of the counter: any phase is as likely
     outer, inner = ("zeus", "begin_end") if swap else ("begin_end", "zeus")
     before: dict[str, float] = {}
 
@@ -217,7 +217,7 @@ def add_ticks(bench: Bench, result: dict[str, Any], readings: list[Reading], per
 def measure_overhead(bench: Bench, load: Load, period_s: float) -> dict[str, float]:
     """Relative change of time per iteration by the polling thread, median of pairs in turn; graph and eager."""
     result = {}
-    seconds = 0.3 if bench.args.smoke else 1.0
+    seconds = 0.3 if bench.args.smoke else 0.5
     for name, eager in (("graph", False), ("eager", True)):
         ratios = []
         for _ in range(2 if bench.args.smoke else 5):
@@ -230,15 +230,15 @@ def measure_overhead(bench: Bench, load: Load, period_s: float) -> dict[str, flo
 
 
 def warm_up(bench: Bench, load: Load) -> list[float | None]:
-    """Runs the load until its temperature rises by at most 1 K in 10 s, or the cap."""
+    """Runs the load until its temperature changes by at most 1 K in 10 s, or the cap."""
     temperatures = [load.temperature_c()]
-    step_s = min(10.0, bench.args.warm_seconds)
+    step_s = min(5.0, bench.args.warm_seconds / 2)
     begin_s = time.perf_counter()
     while time.perf_counter() - begin_s < bench.args.warm_seconds:
         load.drive(step_s)
         temperatures.append(load.temperature_c())
-        last, now = temperatures[-2:]
-        if len(temperatures) > 2 and last is not None and now is not None and abs(now - last) <= 1:
+        before, now = temperatures[-3:][0], temperatures[-1]
+        if len(temperatures) > 2 and before is not None and now is not None and abs(now - before) <= 1:
             break
     return temperatures
 

@@ -1,11 +1,12 @@
 """How a phase is executed: eagerly, as a replayed CUDA graph, or through torch.compile.
 
 A workload states its phases as plain callables on one `TrainingStep`; this module wraps them so that one call is one
-iteration with nothing else inside.
+iteration (or, as a CUDA graph, several of them) with nothing else inside.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache
 
@@ -14,6 +15,12 @@ import torch
 from flopray.errors import Unsupported
 
 Work = Callable[[], object]
+
+#: A replay that is shorter than this holds several iterations. A thread takes 10 us and more to launch a replay, and
+#: waits now and then for the interpreter that it shares with the poller of the meter: on an H100 the time of a replay
+#: of 19 us scattered by 3 %, and its power with it.
+_REPLAY_S = 2e-4
+_MOST_REPEATS = 64
 
 
 class TrainingStep:
@@ -71,7 +78,7 @@ def phase_work(step: TrainingStep, phase: str, execution: str) -> Work:
         execution: one of `flopray.records.EXECUTIONS`.
 
     Returns:
-        A callable without arguments; its return value is to be ignored.
+        A callable without arguments, whose return value is to be ignored. One call is `iterations_of` iterations.
 
     Raises:
         Unsupported: CUDA graphs without CUDA, or work that cannot be captured or compiled.
@@ -94,6 +101,11 @@ def _eager(step: TrainingStep, phase: str) -> Work:
         step.fill_gradients()
         return step.step
     return {"forward": step.forward, "forward_backward": step.forward_backward, "train_step": step.train_step}[phase]
+
+
+def iterations_of(work: Work) -> int:
+    """Iterations of a phase in one call of its work."""
+    return getattr(work, "iterations", 1)
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
@@ -128,43 +140,66 @@ def _graphed(step: TrainingStep, phase: str) -> Work:
             warm()
     torch.cuda.current_stream().wait_stream(stream)
     del warm
-    graph = torch.cuda.CUDAGraph()
     try:
-        if phase == "backward":
-            return _graphed_backward(step, graph, stream)
-        if phase == "train_step":
-            step.optimizer.zero_grad(set_to_none=True)
-        body = step.step if phase == "optimizer_step" else getattr(step, phase)
-        with torch.cuda.graph(graph, stream=stream):
-            kept = body()
+        replay = _captured(step, phase, stream, 1)
+        repeats = min(_MOST_REPEATS, math.ceil(_REPLAY_S / _replay_seconds(replay)))
+        return replay if repeats == 1 else _captured(step, phase, stream, repeats)
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
         raise Unsupported(
             f"phase {phase} cannot be captured into a CUDA graph: {str(error).splitlines()[0]}"
         ) from error
-    return _Replay(graph, kept)
 
 
-def _graphed_backward(step: TrainingStep, graph: torch.cuda.CUDAGraph, stream: torch.cuda.Stream) -> Work:
+def _captured(step: TrainingStep, phase: str, stream: torch.cuda.Stream, repeats: int) -> _Replay:
+    """A graph of so many iterations, one after the other."""
+    graph = torch.cuda.CUDAGraph()
+    if phase == "backward":
+        return _captured_backward(step, graph, stream, repeats)
+    if phase == "train_step":
+        step.optimizer.zero_grad(set_to_none=True)
+    body = step.step if phase == "optimizer_step" else getattr(step, phase)
+    with torch.cuda.graph(graph, stream=stream):
+        for _ in range(repeats):
+            kept = body()
+    return _Replay(graph, kept, repeats)
+
+
+def _captured_backward(
+    step: TrainingStep, graph: torch.cuda.CUDAGraph, stream: torch.cuda.Stream, repeats: int
+) -> _Replay:
     """Capture forward and backward apart: autograd runs backward on the stream of forward, which must be capturing."""
     forward_graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(forward_graph, stream=stream):
         y = step.forward()
     with torch.cuda.graph(graph, pool=forward_graph.pool(), stream=stream):
-        # Retained: freed activations would be handed to the gradients inside the capture, and every replay but the
-        # first would compute on what the last one left there. (Power falls by a quarter on such numbers.)
-        gradients = step.backward(y, retain=True)
+        for _ in range(repeats):
+            # Retained: freed activations would be handed to the gradients inside the capture, and every replay but the
+            # first would compute on what the last one left there. (Power falls by a quarter on such numbers.)
+            gradients = step.backward(y, retain=True)
     forward_graph.replay()  # fills the activations once; the backward graph only reads them
     torch.cuda.synchronize()
-    return _Replay(graph, (forward_graph, y, gradients))
+    return _Replay(graph, (forward_graph, y, gradients), repeats)
+
+
+def _replay_seconds(replay: _Replay) -> float:
+    """Time of a replay, launches included where they take longer than the device."""
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    replay()
+    begin.record()
+    for _ in range(5):
+        replay()
+    end.record()
+    end.synchronize()
+    return max(begin.elapsed_time(end) / 5e3, 1e-6)
 
 
 class _Replay:
     """A captured graph; holds whatever must outlive the capture."""
 
-    def __init__(self, graph: torch.cuda.CUDAGraph, kept: object) -> None:
-        self._graph, self._kept = graph, kept
+    def __init__(self, graph: torch.cuda.CUDAGraph, kept: object, iterations: int) -> None:
+        self._graph, self._kept, self.iterations = graph, kept, iterations
 
     def __call__(self) -> None:
         self._graph.replay()

@@ -57,9 +57,7 @@ class Profiler:
         self._tick_period_s: float | None = None
         self._sentinel_spec = sentinel
         self._sentinel = Sentinel(self._measure_sentinel, every_s=settings.sentinel_every_s if sentinel else 0.0)
-        # What lives now lives as long as the actor: collections need not look at it again (0.1 s each).
-        gc.collect()
-        gc.freeze()
+        self._frozen = False
         self._busy_at = float("-inf")
         self._wait_for_idle_clocks()
         self._idle_power_w = self._idle(_IDLE_SECONDS)
@@ -224,8 +222,15 @@ class Profiler:
         return {"idle_power_w": self._idle_power_w, "awake_idle_power_w": self._awake_idle_power_w}
 
     def _forget(self) -> None:
-        """Free what the last point held, also in cycles (tracebacks, autograd); cheap, since the rest is frozen."""
+        """Free what the last work held, also in cycles (tracebacks, autograd).
+
+        What still lives after the first work, modules that torch imports late included, lives as long as the actor:
+        later collections need not look at it, which would take 60 ms a point.
+        """
         gc.collect()
+        if not self._frozen:
+            gc.freeze()
+            self._frozen = True
         try:
             self.device.release()
         except RuntimeError:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flopray.execution import Work
+from flopray.execution import Work, iterations_of
 from flopray.laps import Laps
 
 #: A lap long enough that its own cost (about 1 us) does not show, short enough to stop in time.
@@ -61,10 +61,10 @@ class Window:
 def warm_up(work: Work, laps: Laps, *, at_least_s: float = WARM_UP_S) -> Warmup:
     """Repeat until three laps in a row agree within 5 %, for a while at least and 1 s more at most.
 
-    The first iteration stands outside both limits: it may compile.
+    The first call stands outside both limits: it may compile.
 
     Args:
-        work: one iteration.
+        work: of a phase.
         laps: stopwatch of the device.
         at_least_s: however stable the pace; `WAKE_S` for a device that may be at idle clocks, which is also what a
             first iteration of more than `COLD_AFTER_S` (it compiled) leads to.
@@ -73,7 +73,7 @@ def warm_up(work: Work, laps: Laps, *, at_least_s: float = WARM_UP_S) -> Warmup:
     laps.start()
     work()
     laps.lap()
-    iteration_s, iterations = laps.finish()[0], 1
+    call_s, calls = laps.finish()[0], 1
     stable_from = time.perf_counter()
     if stable_from - begin > COLD_AFTER_S:
         at_least_s = max(at_least_s, WAKE_S)
@@ -81,15 +81,16 @@ def warm_up(work: Work, laps: Laps, *, at_least_s: float = WARM_UP_S) -> Warmup:
     while (spent := time.perf_counter() - stable_from) < at_least_s + _WARMUP_CAP_S:
         if len(recent) == 3 and spent > at_least_s and max(recent) <= min(recent) * (1 + _STABLE_SPREAD):
             break
-        batch = max(1, round(_LAP_S / iteration_s))
+        batch = max(1, round(_LAP_S / call_s))
         laps.start()
         for _ in range(batch):
             work()
         laps.lap()
-        iteration_s = max(laps.finish()[0] / batch, 1e-9)
-        iterations += batch
-        recent = [*recent[-2:], iteration_s]
-    return Warmup(time.perf_counter() - begin, iterations, iteration_s)
+        call_s = max(laps.finish()[0] / batch, 1e-9)
+        calls += batch
+        recent = [*recent[-2:], call_s]
+    each = iterations_of(work)
+    return Warmup(time.perf_counter() - begin, calls * each, call_s / each)
 
 
 def run_window(
@@ -104,7 +105,7 @@ def run_window(
     """Repeat the work until `enough` says so or the cap is reached.
 
     Args:
-        work: one iteration.
+        work: of a phase.
         laps: stopwatch of the device.
         iteration_s: expected time of an iteration, from the warm-up.
         max_seconds: cap on the window.
@@ -114,10 +115,12 @@ def run_window(
     Returns:
         The whole window.
     """
-    batch = max(1, round(_LAP_S / iteration_s))
+    each = iterations_of(work)
+    calls = max(1, round(_LAP_S / (iteration_s * each)))
+    batch = calls * each
     start = laps.start()
     while True:
-        for _ in range(batch):
+        for _ in range(calls):
             work()
         laps.lap()
         now = time.perf_counter()

@@ -5,11 +5,14 @@ import gc
 import pytest
 import torch
 
-from flopray.execution import TrainingStep, phase_work
+from flopray import execution
+from flopray.execution import TrainingStep, iterations_of, phase_work
+from flopray.laps import CudaLaps
 from flopray.models import mlp
 from flopray.profiler import Profiler
 from flopray.records import PHASES, Status, TrialSpec
 from flopray.settings import MeasureSettings
+from flopray.window import run_window, warm_up
 
 pytestmark = pytest.mark.gpu
 
@@ -86,3 +89,25 @@ def test_every_phase_of_a_graph_is_measured_and_the_parts_add_up(precision):
     for row in rows.values():
         assert row.idle_power_w < row.power_w < 1.05 * row.power_limit_w
         assert not [finding for finding in row.findings if finding.startswith("impossible")]
+
+
+def test_short_iterations_share_a_replay_and_cost_the_same_as_one():
+    step = training_step("graph")
+    work = phase_work(step, "forward", "graph")
+    each = iterations_of(work)
+    assert each > 1
+    laps = CudaLaps()
+    warmup = warm_up(work, laps)
+    window = run_window(
+        work,
+        laps,
+        iteration_s=warmup.iteration_s,
+        max_seconds=0.2,
+        enough=lambda window: False,
+        before_end=lambda: None,
+    )
+    assert window.iterations % each == 0
+    single = execution._captured(step, "forward", execution._capture_stream(), 1)
+    alone = execution._replay_seconds(single)
+    shared = sum(window.iteration_times_s) / len(window.iteration_times_s)
+    assert shared <= alone * 1.1

@@ -162,3 +162,15 @@ def test_laps_follow_the_real_clock():
     assert first >= 0.02
     assert second >= 0.04
     assert laps.durations_s() == [first, second]
+
+
+def test_a_call_of_several_iterations_counts_as_so_many(clock):
+    work = clock.work(lambda n: 0.002)
+    work.iterations = 8
+    warm = warm_up(work, CpuLaps())
+    assert warm.iteration_s == pytest.approx(0.00025)
+    assert warm.iterations == 8 * clock.count
+    before = clock.count
+    seen = window(work, iteration_s=warm.iteration_s)
+    assert seen.iterations == 8 * (clock.count - before)
+    assert seen.iteration_times_s == pytest.approx([0.00025] * len(seen.lap_times_s))
