@@ -70,6 +70,8 @@ class Sweep:
             raise InputError(f"--search optuna needs --objective, one of {', '.join(OBJECTIVES)}")
         if self.search != "optuna" and self.objective is not None:
             raise InputError("--objective goes with --search optuna")
+        if self.objective is not None and "time" not in self.settings.instruments:
+            raise InputError(f"--objective {self.objective} needs time among the --instruments")
         if self.objective in ("energy_j", "flops_per_j") and "energy" not in self.settings.instruments:
             raise InputError(f"--objective {self.objective} needs energy among the --instruments")
         for flag, value in (

@@ -87,6 +87,12 @@ class NoEnergySource(MeasurementError):
     status = "no_energy_source"
 
 
+class NoCounterPermission(MeasurementError):
+    """The driver does not let this process read the GPU's counters."""
+
+    status = "no_counter_permission"
+
+
 class MeterError(MeasurementError):
     """An energy meter that worked before stopped working (lost GPU, permission, driver mismatch)."""
 

@@ -104,7 +104,12 @@ def _add_measuring(group: Any) -> None:
     group.add_argument(
         "--phases", nargs="*", metavar="PHASE", help=f"{', '.join(PHASES)} (default {' '.join(DEFAULT_PHASES)})"
     )
-    group.add_argument("--instruments", nargs="*", metavar="I", help=f"{', '.join(INSTRUMENTS)} (default both)")
+    group.add_argument(
+        "--instruments",
+        nargs="*",
+        metavar="I",
+        help=f"{', '.join(INSTRUMENTS)} (default time energy; counters needs Nsight Compute and a GPU)",
+    )
     group.add_argument(
         "--target-error", type=float, metavar="REL", help="stop a window at this relative 95%% error (default 0.01)"
     )

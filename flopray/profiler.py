@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flopray.columns import derived_columns, failure_columns, findings_of, flop_columns, spec_columns, version_columns
+from flopray.counters.ahead import CountedAhead
 from flopray.device import Device
 from flopray.energy.idle import idle_power
 from flopray.energy.meter import Meter
@@ -51,12 +53,18 @@ class Profiler:
     ) -> None:
         self.device, self.settings = device, settings
         self._constant = {"run": run, **device.columns(), **version_columns(), **(versions or {})}
+        self._timed = "time" in settings.instruments
+        capability = self._constant.get("compute_capability")
+        self._ahead = (
+            CountedAhead(capability, settings.phases, settings.seed) if "counters" in settings.instruments else None
+        )
         self._meter, self._energy_missing = self._open_meter()
         self._idle_power_w: float | None = None
         self._awake_idle_power_w: float | None = None
         self._tick_period_s: float | None = None
         self._sentinel_spec = sentinel
-        self._sentinel = Sentinel(self._measure_sentinel, every_s=settings.sentinel_every_s if sentinel else 0.0)
+        every_s = settings.sentinel_every_s if sentinel and self._timed else 0.0
+        self._sentinel = Sentinel(self._measure_sentinel, every_s=every_s)
         self._frozen = False
         self._busy_at = float("-inf")
         self._wait_for_idle_clocks()
@@ -73,6 +81,25 @@ class Profiler:
         """Why there is no energy on this device; None when there is, or when it was not asked for."""
         return self._energy_missing.get("energy_reason")
 
+    @property
+    def counters_reason(self) -> str | None:
+        """Why no counters could be read so far; None while there were some, or when they were not asked for."""
+        return self._ahead.reason if self._ahead else None
+
+    def count_ahead(self, points: Sequence[TrialSpec], tell: Callable[[TrialSpec], object] | None = None) -> None:
+        """Read the hardware counters of points that will be measured next; without effect if they were not asked for.
+
+        Counting is never in the same pass as time or energy: Nsight Compute runs in a process of its own, while this
+        one leaves the device idle.
+
+        Args:
+            points: the next points.
+            tell: called with each point that begins.
+        """
+        if self._ahead and self._ahead.waiting(points):
+            self._forget()
+            self._ahead.count(points, tell)
+
     def measure_point(self, spec: TrialSpec, *, order_index: int | None = None, attempt: int = 1) -> list[PhaseRecord]:
         """Measure every phase of a point; failures of the point become records, never exceptions.
 
@@ -88,6 +115,7 @@ class Profiler:
             RuntimeError: the device stopped computing before the point began; only a new process can go on.
             MeterError: the GPU is lost.
         """
+        self.count_ahead([spec])
         self._check_sentinel()
         self._cool_down()
         identity = {"order_index": order_index, "attempt": attempt, "seed": self.settings.seed}
@@ -96,6 +124,8 @@ class Profiler:
         self._last_end = time.monotonic()
         for row in records:
             row["device_wall_s"] = wall_s
+        if self._ahead:
+            self._ahead.forget(spec)
         for row, findings in zip(records, findings_of(records), strict=True):
             row["findings"] = findings
         return [PhaseRecord(**row) for row in records]
@@ -193,7 +223,8 @@ class Profiler:
         workload, failure = None, {}
         self.device.reset_peak_memory()
         try:
-            workload = Workload(spec, device=self.device.torch_name, seed=self.settings.seed)
+            if self._timed:
+                workload = Workload(spec, device=self.device.torch_name, seed=self.settings.seed)
         except Exception as error:
             failure = failure_columns(error)
         rows = [self._row(spec, phase, workload, failure) for phase in self.settings.phases]
@@ -207,6 +238,10 @@ class Profiler:
         row |= self._measure_one(workload, phase) if workload else failure
         if "status" in row and "energy_status" not in row:
             row |= _NOT_MEASURED
+        if self._ahead:
+            row |= self._ahead.columns(spec, row)
+            if not self._timed:
+                row |= {"status": row["counters_status"], "status_reason": row.get("counters_reason")}
         row |= derived_columns(self._constant | row, spec.precision, self._sentinel.columns(), self._idle_columns())
         return row | {"ended_unix_s": time.time()}
 

@@ -71,7 +71,7 @@ class Progress:
     @property
     def measured_fraction(self) -> float | None:
         """Share of device time since start-up that lay in measured windows."""
-        return self._window_s / self._wall_s if self._wall_s else None
+        return self._window_s / self._wall_s if self._wall_s and self._window_s else None
 
     @property
     def eta_s(self) -> float | None:

@@ -57,6 +57,14 @@ class Recorder:
         self._events.working_on[actor] = label
         return self._attempts[trial_id]
 
+    def working(self, label: str, actor: str) -> None:
+        """Tell what an actor does that is no point."""
+        self._events.working_on[actor] = label
+
+    def unfinished(self, trial_ids: list[str]) -> set[str]:
+        """Which of some points are not finished yet."""
+        return {trial_id for trial_id in trial_ids if trial_id not in self._finished}
+
     def unopened(self, device_type: str) -> int:
         """Tell that a device could not be opened; how often in a row none of its type could."""
         self._unopened[device_type] = self._unopened.get(device_type, 0) + 1

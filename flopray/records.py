@@ -16,13 +16,16 @@ from typing import Any
 
 from flopray.errors import SpecError
 
-#: Version of the record's columns. History: 1, the first.
-SCHEMA_VERSION = 1
+#: Version of the record's columns. History: 1, the first; 2, hardware counters by kernel class, overheads, kernels.
+SCHEMA_VERSION = 2
 
 PHASES = ("forward", "backward", "forward_backward", "optimizer_step", "train_step")
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 EXECUTIONS = ("eager", "graph", "compile")
-INSTRUMENTS = ("time", "energy")
+#: Closed form and dispatcher's count are always there; these are measured.
+INSTRUMENTS = ("time", "energy", "counters")
+#: What a kernel does, as hardware counters are split; `other` are the kernels whose names tell nothing.
+KERNEL_CLASSES = ("gemm", "reduction", "elementwise", "attention", "normalisation", "optimizer", "other")
 #: The fields that make a shape, for each workload; the order is the order of the axes in plots and tables.
 SHAPE_FIELDS = {"mlp": ("n_layers", "width", "tokens")}
 
@@ -132,8 +135,30 @@ class PhaseRecord:
     dispatched_flops: int | None = _column("what the framework was asked to do, by FlopCounterMode on the meta device")
     dispatched_reason: str | None = _column("why dispatched_flops is missing, or what it leaves out")
     dispatched_rel_difference: float | None = _column("dispatched_flops / model_flops - 1")
-    executed_flops: int | None = _column("what the chip did, by hardware counters")
+    # FLOPs of one iteration that the chip executed, by hardware counters
+    executed_flops: int | None = _column("what the chip did: the sum of the classes below")
+    executed_gemm_flops: int | None = _column("in matrix products")
+    executed_reduction_flops: int | None = _column("in reductions: split-K sums and others")
+    executed_elementwise_flops: int | None = _column("in elementwise kernels")
+    executed_attention_flops: int | None = _column("in fused attention")
+    executed_normalisation_flops: int | None = _column("in normalisation and softmax")
+    executed_optimizer_flops: int | None = _column("in the optimizer")
+    executed_other_flops: int | None = _column("in kernels whose names tell no class")
+    executed_other_rel: float | None = _column("executed_other_flops / executed_flops")
+    executed_tensor_flops: int | None = _column("of executed_flops, on tensor cores")
+    executed_cuda_flops: int | None = _column("of executed_flops, on CUDA cores")
+    executed_rel_difference: float | None = _column("executed_flops / model_flops - 1")
+    gemm_overhead: float | None = _column("omega: executed_gemm_flops / gemm_flops - 1")
+    splitk_per_element: float | None = _column("rho: executed_reduction_flops per n d m; backward per (2n-1) d m")
+    activation_overhead: float | None = _column("kappa: executed_elementwise_flops / activation_flops - 1")
+    kernel_launches: int | None = _column("kernels of one iteration")
+    kernel_launches_counted: int | None = _column("of them, those whose counters were read; others repeat one of them")
+    kernels: tuple[str, ...] = _column(
+        "JSON, one for each kernel name: name, class, launches, tensor and CUDA FLOPs", ()
+    )
     counters_status: str = _column("ok, not_requested, unsupported, no_counter_permission or failed", "not_requested")
+    counters_reason: str | None = _column("why there are no executed FLOPs, and what would give them")
+    ncu_version: str | None = _column("Nsight Compute that read the counters")
     # time
     time_s: float | None = _column("mean time of one iteration")
     time_rel_error: float | None = _column("half width of its 95 % interval / time_s, drift included")
@@ -199,7 +224,7 @@ class PhaseRecord:
     def to_row(self) -> dict[str, Any]:
         """All columns by name; tuples become lists, as JSON and Arrow have them."""
         row = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        row["findings"] = list(self.findings)
+        row["findings"], row["kernels"] = list(self.findings), list(self.kernels)
         return row
 
     @classmethod
@@ -212,7 +237,8 @@ class PhaseRecord:
         unknown = sorted(set(row) - COLUMN_NAMES)
         if unknown:
             raise SpecError(f"unknown record column {unknown[0]!r}")
-        return cls(**{**row, "findings": tuple(row.get("findings") or ())})
+        texts = {name: tuple(row.get(name) or ()) for name in ("findings", "kernels")}
+        return cls(**{**row, **texts})
 
 
 COLUMN_NAMES = frozenset(f.name for f in dataclasses.fields(PhaseRecord))

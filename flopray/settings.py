@@ -12,6 +12,8 @@ from flopray.records import INSTRUMENTS, PHASES, TrialSpec
 
 #: The parts of a training step and the whole, so that the parts can be checked against the whole.
 DEFAULT_PHASES = ("forward", "backward", "optimizer_step", "train_step")
+#: Counters take a pass of their own and Nsight Compute: only on request.
+DEFAULT_INSTRUMENTS = ("time", "energy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +22,8 @@ class MeasureSettings:
 
     Attributes:
         phases: phases of the training step, in the order they are measured.
-        instruments: `time`, or `time` and `energy`.
+        instruments: of `time`, `energy` (which needs time) and `counters` (hardware FLOP counters, in a pass of their
+            own).
         target_error: relative half width of the 95 % interval that ends a window (0.01 is 1 %).
         max_seconds: cap on one phase's window.
         seed: of weights and inputs.
@@ -32,7 +35,7 @@ class MeasureSettings:
     """
 
     phases: tuple[str, ...] = DEFAULT_PHASES
-    instruments: tuple[str, ...] = INSTRUMENTS
+    instruments: tuple[str, ...] = DEFAULT_INSTRUMENTS
     target_error: float = 0.01
     max_seconds: float = 3.0
     seed: int = 0
@@ -42,8 +45,8 @@ class MeasureSettings:
     def __post_init__(self) -> None:
         _check_names("--phases", self.phases, PHASES)
         _check_names("--instruments", self.instruments, INSTRUMENTS)
-        if "time" not in self.instruments:
-            raise InputError("--instruments must include time: energy per iteration is power times time")
+        if "energy" in self.instruments and "time" not in self.instruments:
+            raise InputError("--instruments energy needs time too: energy per iteration is power times time")
         if not 0 < self.target_error < 1:
             raise InputError(f"--target-error must lie between 0 and 1 (0.01 is 1 %), got {self.target_error:g}")
         if not (math.isfinite(self.max_seconds) and self.max_seconds > 0):
@@ -86,6 +89,8 @@ def _check_names(flag: str, given: tuple[str, ...], known: tuple[str, ...]) -> N
 #: What a phase takes beside its window: capture or compile, warm-up. A graph as measured on an H100.
 _PREPARE_S = {"eager": 0.2, "graph": 0.08, "compile": 15.0}
 _TIME_WINDOW_S = 0.5
+#: Reading the counters of a phase, for each kind of core: building and launching it, and its new kernels.
+_COUNT_S = 0.1
 
 
 def _energy_window_s(target_error: float) -> float:
@@ -109,4 +114,9 @@ def predict_point_seconds(settings: MeasureSettings, spec: TrialSpec, *, has_ene
     """
     with_energy = has_energy and "energy" in settings.instruments
     window_s = _energy_window_s(settings.target_error) if with_energy else _TIME_WINDOW_S
-    return len(settings.phases) * (min(settings.max_seconds, window_s) + _PREPARE_S[spec.execution])
+    phase_s = 0.0
+    if "time" in settings.instruments:
+        phase_s += min(settings.max_seconds, window_s) + _PREPARE_S[spec.execution]
+    if "counters" in settings.instruments:
+        phase_s += _COUNT_S * (1 if spec.precision == "fp32" else 2)
+    return len(settings.phases) * phase_s

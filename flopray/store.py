@@ -226,8 +226,8 @@ def load_run(path: str | PathLike[str]) -> pd.DataFrame:
     """The records of a run's folder as a data frame: a row per point and phase, a column per field of `PhaseRecord`.
 
     Rows are sorted by specification and phase. Counts are nullable integers (`Int64`), measured values plain floats
-    with NaN where missing, `findings` lists of text; the reasons stand in `flopray.table`. Works while the run is still
-    being measured. Damage that was passed over is told as `flopray.journal_index.RunWarning`.
+    with NaN where missing, `findings` and `kernels` lists of text; the reasons stand in `flopray.table`. Works while
+    the run is still being measured. Damage that was passed over is told as `flopray.journal_index.RunWarning`.
 
     Raises:
         NotARun: the path is not a run's folder.

@@ -73,6 +73,8 @@ def summarise(frame: pd.DataFrame, measured_fraction: float | None) -> dict[str,
         "rows": len(frame),
         "rows_by_status": dict(Counter(frame["status"])),
         "rows_with_energy": sum(status == Status.OK for status in frame["energy_status"]),
+        "rows_with_time": int(frame["time_s"].notna().sum()),
+        "rows_with_counters": sum(status == Status.OK for status in frame["counters_status"]),
         "rows_converged": sum(flag is True for flag in frame["time_converged"].tolist()),
         "findings": dict(findings.most_common()),
         "measured_fraction": measured_fraction,
@@ -99,7 +101,11 @@ def print_summary(console: Console, folder: RunFolder, frame: pd.DataFrame, summ
     fraction = summary["measured_fraction"]
     measured = "" if fraction is None else f"; {fraction:.0%} of device time lay in measured windows"
     reached = f"{summary['rows_converged']} rows reached the target error"
-    console.print(f"{reached}, {summary['rows_with_energy']} have energy{measured}", highlight=False, soft_wrap=True)
+    if summary["rows_with_time"]:
+        console.print(
+            f"{reached}, {summary['rows_with_energy']} have energy{measured}", highlight=False, soft_wrap=True
+        )
+    _print_counters(console, frame)
     for code, count in summary["findings"].items():
         console.print(f"audit: {count} x {code}", highlight=False, soft_wrap=True)
     _print_failures(console, frame)
@@ -107,6 +113,19 @@ def print_summary(console: Console, folder: RunFolder, frame: pd.DataFrame, summ
     if folder.plots_path.exists():
         console.print(f"plots    {folder.plots_path}", highlight=False, soft_wrap=True)
     console.print(f"load     flopray.load_run({str(folder.path)!r})", highlight=False, soft_wrap=True)
+
+
+def _print_counters(console: Console, frame: pd.DataFrame) -> None:
+    """What the chip executed beyond the closed form, or why that is not known."""
+    above = frame["executed_rel_difference"].dropna()
+    if len(above):
+        ends = f"median {above.median():+.1%}, from {above.min():+.1%} to {above.max():+.1%}"
+        text = f"{len(above)} rows have hardware counters; executed FLOPs against the closed form: {ends}"
+        console.print(text, highlight=False, soft_wrap=True)
+    missing = frame[~frame["counters_status"].isin([str(Status.OK), str(Status.NOT_REQUESTED)])]
+    missing = missing[missing["status"] == Status.OK]  # of the others their status tells
+    for reason, count in Counter(missing["counters_reason"]).items():
+        console.print(f"{count} rows without counters: {reason}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_failures(console: Console, frame: pd.DataFrame) -> None:

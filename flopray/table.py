@@ -123,7 +123,9 @@ def to_records(table: pa.Table) -> list[PhaseRecord]:
     """The rows as records."""
     # By column: `Table.to_pylist` takes three times as long.
     columns = [column.to_pylist() for column in table.columns]
-    columns[table.schema.get_field_index("findings")] = [tuple(found) for found in table["findings"].to_pylist()]
+    for index, field in enumerate(table.schema):
+        if pa.types.is_list(field.type):
+            columns[index] = [tuple(texts) for texts in columns[index]]
     return [PhaseRecord(**dict(zip(table.column_names, row, strict=True))) for row in zip(*columns, strict=True)]
 
 

@@ -46,6 +46,8 @@ class PointTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Measure points for about a second (one at least); the result says how many and whether the slab is done."""
+        if not self._counted:
+            self._count_ahead()
         begin = time.monotonic()
         measured: list[PhaseRecord] = []
         while self._left and (not measured or time.monotonic() - begin < _STEP_SECONDS):
@@ -76,6 +78,25 @@ class PointTrial(tune.Trainable):
         self._sweep = config["sweep"]
         self._device_type = device_type_of(config)
         self._left = [(index, TrialSpec(**fields)) for index, fields in points_of(config)]
+        self._counted = "counters" not in self._sweep["settings"]["instruments"]
+
+    def _count_ahead(self) -> None:
+        """Read the hardware counters of the whole slab: Nsight Compute starts slowly, and then walks points fast."""
+        self._counted = True
+        profiler = self._profiler or self._open_profiler()
+        if profiler is None:
+            return
+        ids = [spec.trial_id for _, spec in self._left]
+        unfinished: Any = ray.get(self._recorder.unfinished.remote(ids))
+        points = [spec for _, spec in self._left if spec.trial_id in unfinished]
+
+        def tell(spec: TrialSpec) -> None:
+            self._recorder.working.remote(f"counting {spec.label()}", self._actor_name())
+
+        profiler.count_ahead(points, tell)
+        if profiler.counters_reason:
+            what = f"no hardware counters on {self._device_type}: {profiler.counters_reason}"
+            ray.get(self._recorder.notice.remote(what))
 
     def _measure(self, spec: TrialSpec, index: int | None) -> list[PhaseRecord]:
         profiler = self._profiler or self._open_profiler()  # first: a device that cannot be opened is not the point's
@@ -175,6 +196,8 @@ def failed_records(
     outcome = {"status": str(Status.FAILED), "status_reason": reason, "started_unix_s": time.time()}
     if "energy" in settings.instruments:
         outcome |= {"energy_status": str(Status.FAILED), "energy_reason": reason}
+    if "counters" in settings.instruments:
+        outcome |= {"counters_status": str(Status.FAILED), "counters_reason": reason}
     return [PhaseRecord(phase=phase, **common, **outcome) for phase in settings.phases]
 
 

@@ -40,6 +40,10 @@ class Workload:
         """One iteration of a phase as a callable; see `flopray.execution.phase_work`."""
         return phase_work(self._step, phase, self.spec.execution)
 
+    def launched(self, phase: str) -> Work:
+        """The same iteration with every kernel launched by itself, as a CUDA graph's capture launches them."""
+        return phase_work(self._step, phase, "compile" if self.spec.execution == "compile" else "eager")
+
 
 def check_precision(precision: str, device: str) -> None:
     """Say whether a device computes at a precision by itself.

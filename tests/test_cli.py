@@ -88,7 +88,7 @@ def is_one_line_error(outcome: Outcome, about: str) -> bool:
         ("--phases sideways", "--phases: unknown 'sideways', choose from forward"),
         ("--phases", "--phases needs at least one"),
         ("--phases forward forward", "--phases: a name stands there twice"),
-        ("--instruments energy", "--instruments must include time"),
+        ("--instruments energy", "--instruments energy needs time too"),
         ("--instruments time scales", "--instruments: unknown 'scales'"),
         ("--target-error 0", "--target-error must lie between 0 and 1"),
         ("--target-error -1", "--target-error must lie between 0 and 1"),

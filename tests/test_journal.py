@@ -74,7 +74,7 @@ def values(column: entry.ColumnType) -> st.SearchStrategy:
 
 FREE = {n: values(c) for n, c in entry.COLUMN_TYPES.items()} | {
     "trial_id": st.just("0123456789abcdef"),
-    "schema_version": st.just(1),
+    "schema_version": st.just(2),
     "status": st.sampled_from(entry.STATUS_ORDER),
 }
 RECORD = st.fixed_dictionaries({}, optional=FREE).map(lambda c: PhaseRecord(**{"trial_id": "0123456789abcdef", **c}))
@@ -127,7 +127,7 @@ WRONG = {
     "a number as text": {"node": 5},
     "None where a text must be": {"energy_status": None},
     "one text as findings": {"findings": "high"},
-    "another schema": {"schema_version": 2},
+    "another schema": {"schema_version": 1},
     "a status that is no word": {"status": "fine"},
     "a trial id with a slash": {"trial_id": "../x"},
     "no trial id": {"trial_id": ""},
@@ -168,7 +168,7 @@ FOREIGN = {
     "phases no list": HEAD + '{},"phases":{"a":1}}',
     "second trial id": HEAD + '{},"phases":[{}],"trial_id":"cd"}',
     "trial id in a phase": HEAD + '{},"phases":[{"trial_id":"cd"}]}',
-    "other schema": HEAD + '{"schema_version":2},"phases":[{}]}',
+    "other schema": HEAD + '{"schema_version":1},"phases":[{}]}',
     "deep": HEAD + "[" * 100_000 + "]" * 100_000 + ',"phases":[{}]}',
     "unknown status": HEAD.replace("ok", "fine") + '{},"phases":[{}]}',
     "a list": "[1]",
@@ -178,7 +178,7 @@ FOREIGN = {
 @pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
 def test_intact_line_of_another_schema_is_a_typed_error(path: Path, content: str) -> None:
     path.write_bytes(crafted(content))
-    with pytest.raises(SchemaMismatch, match="intact but not of schema version 1"):
+    with pytest.raises(SchemaMismatch, match="intact but not of schema version 2"):
         records_of(path)
 
 

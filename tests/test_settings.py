@@ -19,7 +19,7 @@ NAN, INF = float("nan"), float("inf")
         ({"phases": ("forward", "forward")}, "--phases"),
         ({"instruments": ()}, "--instruments"),
         ({"instruments": ("time", "watts")}, "--instruments: unknown 'watts'"),
-        ({"instruments": ("energy",)}, "--instruments must include time"),
+        ({"instruments": ("energy",)}, "--instruments energy needs time too"),
         ({"target_error": 0.0}, "--target-error"),
         ({"target_error": -0.1}, "--target-error"),
         ({"target_error": 1.0}, "--target-error"),

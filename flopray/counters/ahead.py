@@ -1,0 +1,69 @@
+"""Counts the points of a slab before they are measured, since one start of Nsight Compute serves many points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flopray.counters.chunk import Chunks, Outcome
+from flopray.counters.columns import counter_columns
+from flopray.counters.counts import NotCounted
+from flopray.errors import MeasurementError, Unsupported
+from flopray.records import Status, TrialSpec
+
+
+class CountedAhead:
+    """Counts of points that wait to be measured.
+
+    Args:
+        compute_capability: of the GPU; None on a CPU, where nothing can be counted.
+        phases: of each point.
+        seed: of weights and inputs.
+    """
+
+    def __init__(self, compute_capability: str | None, phases: Sequence[str], seed: int) -> None:
+        self._capability, self._phases, self._seed = compute_capability, tuple(phases), seed
+        self._outcomes: dict[str, Outcome] = {}
+        self._version: str | None = None
+        self.reason: str | None = None
+
+    def count(self, points: Sequence[TrialSpec], tell: Callable[[TrialSpec], object] | None = None) -> None:
+        """Count points; failures become outcomes, never exceptions.
+
+        Args:
+            points: in the order they are walked.
+            tell: called with each point that begins.
+        """
+        left = {point.trial_id: point for point in self.waiting(points)}
+        failure = NotCounted(str(Status.FAILED), "the counting ended early")
+        try:
+            for point, outcome in self._counted(list(left.values()), tell):
+                self._outcomes[point.trial_id] = outcome
+                left.pop(point.trial_id)
+        except MeasurementError as error:
+            self.reason = str(error)
+            failure = NotCounted(error.status, str(error))
+        except Exception as error:
+            failure = NotCounted(str(Status.FAILED), f"{type(error).__name__}: {error}".splitlines()[0])
+        for trial_id in left:
+            self._outcomes[trial_id] = dict.fromkeys(self._phases, failure)
+
+    def waiting(self, points: Sequence[TrialSpec]) -> list[TrialSpec]:
+        """The points that were not counted yet."""
+        return [point for point in points if point.trial_id not in self._outcomes]
+
+    def columns(self, point: TrialSpec, row: dict[str, Any]) -> dict[str, Any]:
+        """The counters' columns of a row of a point that was counted."""
+        return counter_columns(row, self._outcomes[point.trial_id][row["phase"]], self._version)
+
+    def forget(self, point: TrialSpec) -> None:
+        """Let the counts of a point go; its records have them."""
+        self._outcomes.pop(point.trial_id, None)
+
+    def _counted(self, points: list[TrialSpec], tell: Callable[[TrialSpec], object] | None) -> Any:
+        if self._capability is None:
+            raise Unsupported("hardware counters need an NVIDIA GPU; a CPU's cores have no FLOP counters ncu can read")
+        chunks = Chunks(self._phases, compute_capability=self._capability, seed=self._seed, tell=tell)
+        self._version = chunks.version
+        for precision in dict.fromkeys(point.precision for point in points):
+            yield from chunks.count([point for point in points if point.precision == precision])

@@ -1,0 +1,94 @@
+"""Which counters of Nsight Compute hold the FLOPs of a chip at a precision, and how much each count weighs.
+
+CUDA cores: the SASS counters `smsp__sass_thread_inst_executed_op_*_pred_on` count instructions that threads executed.
+An fma is two FLOPs, and an instruction on half2 works on two numbers, so half adds and multiplies weigh 2, fmas 4. In
+16-bit precisions that is an upper bound: compilers also convert with HADD2 and load constants with HFMA2, and no
+counter tells these from arithmetic.
+
+Tensor cores: `sm__ops_path_tensor_src_*` count operations, both the multiply and the add (1024 x 1024 by 1024 x 128 in
+bf16 returns 2 * 1024 * 1024 * 128). Names from `ncu --query-metrics --chip` of Nsight Compute 2025.3.1;
+https://docs.nvidia.com/nsight-compute/ProfilingGuide/ explains the prefixes.
+
+Both kinds together need several passes of every kernel, with its memory saved and restored between them: 94 ms a kernel
+on an H100, where one kind alone takes 7 to 10 ms. So each kind has a run of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flopray.errors import Unsupported
+
+_SASS = "smsp__sass_thread_inst_executed_op_{}_pred_on.sum"
+_TENSOR = "sm__ops_path_tensor_src_{}.sum"
+#: FLOPs of one instruction of one thread.
+_WEIGHTS = {
+    **{"fadd": 1, "fmul": 1, "ffma": 2, "dadd": 1, "dmul": 1, "dfma": 2},
+    **{"hadd": 2, "hmul": 2, "hfma": 4},
+}
+#: Blackwell's data-centre chips also have packed fp32 instructions.
+_PACKED_FP32 = {"fadd2": 2, "fmul2": 2, "ffma2": 4}
+
+#: One chip of each compute capability, as ncu names it; chips of one capability have the same counters.
+CHIPS = {
+    **{"7.0": "gv100", "7.5": "tu102", "8.0": "ga100", "8.6": "ga102", "8.7": "ga10b", "8.9": "ad102"},
+    **{"9.0": "gh100", "10.0": "gb100", "10.3": "gb110", "12.0": "gb202"},
+}
+_HALVES = ("fp16_dst_fp16", "fp16_dst_fp32")
+_AMPERE = {"tf32": ("tf32_dst_fp32",), "bf16": ("bf16_dst_fp32",), "fp16": _HALVES}
+_TENSOR_SOURCES = {
+    "gv100": {"fp16": _HALVES},
+    "tu102": {"fp16": ("fp16_dst_fp16", "fp16_bf16_tf32_dst_fp32")},
+    "gh100": {"tf32": ("tf32_dst_fp32",), "bf16": ("bf16_dst_fp32",), "fp16": ("fp16",)},
+}
+
+
+@dataclass(frozen=True)
+class CounterPass:
+    """One run of ncu over the same work.
+
+    Attributes:
+        unit: `cuda` or `tensor`, the cores whose FLOPs it counts.
+        weights: FLOPs of one count, by the counter's full name.
+    """
+
+    unit: str
+    weights: dict[str, int]
+
+    def flops(self, values: dict[str, int]) -> int:
+        """FLOPs of one kernel from its counters' values.
+
+        Raises:
+            KeyError: a counter has no value.
+        """
+        return sum(weight * values[name] for name, weight in self.weights.items())
+
+
+def chip_of(compute_capability: str) -> str | None:
+    """The chip's name in ncu for a compute capability such as `9.0`; None for one that is not known."""
+    return CHIPS.get(compute_capability)
+
+
+def passes_for(precision: str, compute_capability: str) -> tuple[CounterPass, ...]:
+    """The runs that count all FLOPs of work at a precision.
+
+    fp32 takes one: IEEE products run on CUDA cores. The others take a second one for tensor cores.
+
+    Args:
+        precision: one of `flopray.records.PRECISIONS`.
+        compute_capability: of the GPU.
+
+    Raises:
+        Unsupported: no counters known for the chip, or it has no tensor cores for the precision.
+    """
+    chip = chip_of(compute_capability)
+    if chip is None:
+        raise Unsupported(f"no FLOP counters known for compute capability {compute_capability}")
+    instructions = _WEIGHTS | (_PACKED_FP32 if chip in ("gb100", "gb110") else {})
+    cuda = CounterPass("cuda", {_SASS.format(name): weight for name, weight in instructions.items()})
+    if precision == "fp32":
+        return (cuda,)
+    sources = _TENSOR_SOURCES.get(chip, _AMPERE).get(precision)
+    if sources is None:
+        raise Unsupported(f"{precision} has no tensor cores to count on compute capability {compute_capability}")
+    return cuda, CounterPass("tensor", {_TENSOR.format(name): 1 for name in sources})

@@ -1,0 +1,24 @@
+"""A program in the place of ncu, for machines that have no GPU to count on."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from flopray.counters import ncu
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """Makes `stand_in_ncu.py` the ncu of this process; call it with what shall go wrong."""
+    program = tmp_path / "ncu"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("stand_in_ncu.py")} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("FLOPRAY_NCU", str(program))
+    ncu.ncu_version.cache_clear()
+    ncu.known_chips.cache_clear()
+
+    def goes_wrong(what):
+        monkeypatch.setenv("STAND_IN", what)
+
+    return goes_wrong

@@ -1,0 +1,113 @@
+"""A chunk is counted by real processes; a point that kills its process costs only itself."""
+
+import pytest
+
+from flopray.counters import chunk, ncu
+from flopray.counters.chunk import Chunks
+from flopray.counters.counts import NotCounted, PhaseCounts
+from flopray.errors import MeasurementError, NoCounterPermission, Unsupported
+from flopray.records import TrialSpec
+
+PHASES = ("forward", "backward")
+
+
+def point(width, n=3, precision="fp32"):
+    return TrialSpec(workload="mlp", device_type="GPU", n_layers=n, width=width, tokens=8, precision=precision)
+
+
+def count(points, phases=PHASES, **options):
+    chunks = Chunks(phases, compute_capability="9.0", device="cpu", **options)
+    return {spec.width: outcome for spec, outcome in chunks.count(points)}
+
+
+def test_every_layer_is_counted_though_equal_operations_are_read_once(stand_in):
+    outcome = count([point(16, n=6)])[16]
+    forward = {kernel.kind: kernel for kernel in outcome["forward"].kernels}
+    assert forward["gemm"].launches == 6
+    assert forward["elementwise"].launches == 6
+    # 1000 of each counter: an add, a multiply and two FLOPs of an fma in fp32 and fp64, twice that in half2
+    assert forward["gemm"].cuda_flops == 6 * 1000 * (4 + 4 + 8)
+    assert outcome["forward"].launches == 12
+    assert outcome["forward"].counted < 12
+    # every layer has two products but the first, whose input needs no gradient
+    assert {k.kind: k.launches for k in outcome["backward"].kernels} == {"gemm": 11, "elementwise": 6}
+
+
+def test_tensor_cores_have_a_run_of_their_own(stand_in):
+    outcome = count([point(16, precision="bf16")])[16]
+    gemm = next(kernel for kernel in outcome["forward"].kernels if kernel.kind == "gemm")
+    assert gemm.tensor_flops == 3 * 1000
+    assert gemm.cuda_flops == 3 * 16000
+
+
+def test_a_point_that_kills_its_process_costs_only_itself(stand_in):
+    stand_in("kill:32")
+    outcomes = count([point(width) for width in (16, 32, 48, 64)])
+    assert set(outcomes) == {16, 32, 48, 64}
+    for width in (16, 48, 64):
+        assert all(isinstance(counts, PhaseCounts) for counts in outcomes[width].values())
+    for counts in outcomes[32].values():
+        assert isinstance(counts, NotCounted)
+        assert counts.status == "failed"
+        assert "died" in counts.reason
+
+
+def test_points_are_told_as_they_begin(stand_in):
+    told = []
+    count([point(16), point(32)], tell=lambda spec: told.append(spec.width))
+    assert told[-1:] == [32]
+
+
+def test_a_table_that_is_lost_is_no_zero(stand_in):
+    stand_in("lose:32")
+    outcomes = count([point(16), point(32)])
+    assert isinstance(outcomes[32]["forward"], NotCounted)
+    # what was counted before the process died went down with it: said so, never 0
+    assert isinstance(outcomes[16]["forward"], NotCounted | PhaseCounts)
+    assert getattr(outcomes[16]["forward"], "launches", 1) > 0
+
+
+@pytest.mark.parametrize(
+    ("says", "error", "remedy"),
+    [
+        ("ERR_NVGPUCTRPERM - The user does not have permission", NoCounterPermission, "NVreg_RestrictProfiling"),
+        ("Cuda driver is not compatible with Nsight Compute.", Unsupported, "driver"),
+        ("Profiling failed because a driver resource was unavailable.", MeasurementError, "dcgmi profile --pause"),
+        ("Failed to find metric sm__ops_path_tensor_src_fp16.sum", Unsupported, "newer ncu"),
+    ],
+)
+def test_what_no_repetition_would_mend_is_a_typed_error_of_one_line(stand_in, says, error, remedy):
+    stand_in(f"error:{says}")
+    with pytest.raises(error, match=remedy) as caught:
+        count([point(16)])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_chip_that_ncu_does_not_know_is_refused_before_anything_runs(stand_in):
+    stand_in("chips:tu102, ga100")
+    with pytest.raises(Unsupported, match="does not know the chip gh100: install a newer ncu"):
+        count([point(16)])
+
+
+def test_a_hanging_process_is_ended(stand_in, monkeypatch):
+    stand_in("hang")
+    monkeypatch.setattr(chunk, "_QUIET_FOR_S", 1.0)
+    with pytest.raises(MeasurementError, match="nothing moved for 1 s"):
+        count([point(16)])
+
+
+def test_no_ncu_is_said_with_what_gives_one(monkeypatch, tmp_path):
+    monkeypatch.delenv("FLOPRAY_NCU", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(ncu, "_FOLDERS", ())
+    with pytest.raises(Unsupported, match="install Nsight Compute"):
+        count([point(16)])
+    monkeypatch.setenv("FLOPRAY_NCU", str(tmp_path / "none"))
+    with pytest.raises(Unsupported, match="FLOPRAY_NCU names"):
+        count([point(16)])
+
+
+def test_a_phase_that_cannot_run_is_typed_and_the_others_are_counted(stand_in):
+    # The CPU has no tf32, and the worker says so of each phase without ending.
+    outcome = count([point(16, precision="tf32")])[16]
+    assert {counts.status for counts in outcome.values()} == {"unsupported"}
