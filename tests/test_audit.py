@@ -55,6 +55,17 @@ def test_rate_above_limit_fires_above_the_limit_and_not_just_below():
     assert codes(flops_per_s=limit * 1.01, time_rel_error=0.02, target_error=0.02) == []  # within its own error
 
 
+def test_products_that_executed_too_little_were_not_all_counted():
+    closed = {"gemm_flops": 10**9, "executed_flops": 10**9}
+    assert codes(**closed, executed_gemm_flops=10**9) == []
+    assert codes(**closed, executed_gemm_flops=10**9 - 1) == ["impossible:executed_below_closed_form"]
+
+
+def test_unclassified_kernels_are_noted_above_one_percent():
+    assert codes(executed_other_rel=0.01) == []
+    assert codes(executed_other_rel=0.02) == ["note:unclassified_kernels"]
+
+
 def test_rate_is_derived_where_it_is_not_stated():
     assert codes(time_s=1e-4, energy_j=None, power_w=None) == ["impossible:rate_above_limit"]
 
@@ -143,6 +154,8 @@ def test_missing_columns_are_named_as_not_judged():
     judged = {finding.numbers["rule"] for finding in found if finding.rule == "not_judged"}
     assert {finding.rule for finding in found} == {"not_judged"}
     assert judged == {
+        "executed_below_closed_form",
+        "unclassified_kernels",
         "rate_above_limit",
         "power_above_limit",
         "efficiency_above_peak",

@@ -55,6 +55,8 @@ def test_totals(run):
         "rows": 8,
         "rows_by_status": {"ok": 4, "unsupported": 2, "failed": 2},
         "rows_with_energy": 0,
+        "rows_with_time": 4,
+        "rows_with_counters": 0,
         "rows_converged": 2,
         "findings": {"note:no_limit_known": 4},
         "measured_fraction": 0.5,

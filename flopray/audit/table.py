@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from flopray.audit.counter_rules import COUNTER_RULES
 from flopray.audit.findings import Finding, Severity, Unjudged, device_name, is_hole, number, text
 from flopray.audit.point_rules import judge_point
 from flopray.audit.row_rules import ROW_RULES
@@ -25,11 +26,13 @@ RULES: dict[str, str] = {
     "efficiency_above_peak": "FLOPs per joule above datasheet peak / board power",
     "power_below_idle": "mean power below idle power, beyond the errors and 5 % of the sensor",
     "launch_window": "energy or time that does not rise with FLOPs although the device would be near its best",
+    "executed_below_closed_form": "fewer FLOPs executed in matrix products than their closed form has",
     "additivity": "phases measured apart that do not add up to the whole, beyond the errors and 5 to 10 %",
     "shared_device": "other processes computed on the device",
     "throttled": "the device slowed itself down; its power cap alone is a note",
     "sentinel_drift": "the sentinel point drifted by more than 3 % (note) or 10 %",
     "target_error_missed": "the error that was asked for was not reached",
+    "unclassified_kernels": "more than 1 % of executed FLOPs in kernels whose names tell no class",
     "no_limit_known": "no peak known for the device at that precision, so its rate was not judged",
     "not_judged": "a rule that lacked the columns or limits it compares",
 }
@@ -40,6 +43,7 @@ _POINT = (
     ("precision", "execution"),
     ("n_layers", "width", "tokens", "batch_size", "sequence_length", "attempt"),
 )
+_EACH_ROW = ROW_RULES + COUNTER_RULES
 _RANK = {severity: rank for rank, severity in enumerate(Severity)}
 
 
@@ -54,7 +58,7 @@ def audit_row(row: Row) -> list[Finding]:
     """
     if is_hole(row):
         return []
-    return [verdict for rule in ROW_RULES if isinstance(verdict := rule(row), Finding)]
+    return [verdict for rule in _EACH_ROW if isinstance(verdict := rule(row), Finding)]
 
 
 def audit_rows(rows: Sequence[Row], labels: Sequence[Hashable] | None = None) -> list[Finding]:
@@ -72,7 +76,7 @@ def audit_rows(rows: Sequence[Row], labels: Sequence[Hashable] | None = None) ->
     found: list[Finding] = []
     unjudged: dict[Unjudged, int] = defaultdict(int)
     for place, row in enumerate(solid):
-        _sort(found, unjudged, [rule(row) for rule in ROW_RULES], [place])
+        _sort(found, unjudged, [rule(row) for rule in _EACH_ROW], [place])
     for members in _points(solid):
         _sort(found, unjudged, judge_point([solid[place] for place in members]), members)
     _sort(found, unjudged, judge_series(solid), range(len(solid)))

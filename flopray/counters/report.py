@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from flopray.counters.permission import REMEDY
 from flopray.errors import MeasurementError, NoCounterPermission, Unsupported
 
 #: NVTX domain of the ranges that are counted.
@@ -22,8 +23,7 @@ _PROBLEMS: tuple[tuple[str, type[MeasurementError], str], ...] = (
     (
         "ERR_NVGPUCTRPERM",
         NoCounterPermission,
-        "the driver lets only administrators read GPU counters: run as root (in a container: --cap-add SYS_ADMIN), or "
-        "set the driver option NVreg_RestrictProfilingToAdminUsers=0, see https://developer.nvidia.com/ERR_NVGPUCTRPERM",
+        f"only administrators may read counters here: {REMEDY}",
     ),
     (
         "Cuda driver is not compatible",
@@ -80,21 +80,22 @@ def problem_of(text: str) -> MeasurementError | None:
     return None
 
 
-def launches(lines: Iterable[str]) -> list[Launch]:
+def launches(lines: Iterable[str], *, everywhere: bool = False) -> list[Launch]:
     """The counted kernels in the order of their launch.
 
     Args:
         lines: of ncu's log file; messages are passed over, and so is a last line that was cut.
+        everywhere: also kernels that were launched in no range of flopray's domain.
 
     Raises:
         ValueError: a line of the table is not what ncu writes.
     """
     found: dict[str, Launch] = {}
     for row in _rows(lines):
-        label = _RANGE.search(row["range"])
-        if label is None:
+        label = _RANGE.search(row.get("range", ""))
+        if label is None and not everywhere:
             continue
-        launch = found.setdefault(row["ID"], Launch(label[1], row["Kernel Name"]))
+        launch = found.setdefault(row["ID"], Launch(label[1] if label else "", row["Kernel Name"]))
         launch.values[row["Metric Name"]] = _count(row["Metric Value"])
     return list(found.values())
 
@@ -104,7 +105,7 @@ def _rows(lines: Iterable[str]) -> Iterator[dict[str, str]]:
     for cells in csv.reader(line for line in lines if line.startswith('"')):
         if header is None:
             header = ["range" if "Start/Stop_Range" in name else name for name in cells]
-            missing = {"ID", "Kernel Name", "range", "Metric Name", "Metric Value"} - set(header)
+            missing = {"ID", "Kernel Name", "Metric Name", "Metric Value"} - set(header)
             if missing:
                 raise ValueError(f"ncu's table lacks the column {sorted(missing)[0]!r}")
         elif len(cells) == len(header):

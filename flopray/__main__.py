@@ -1,0 +1,105 @@
+"""The commands of `python -m flopray`. Exit codes: 0 it did what was asked, 2 bad input, 130 interrupted."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from flopray.errors import EXIT_INTERRUPTED, FloprayError
+from flopray.parser import OneLineParser
+
+if TYPE_CHECKING:
+    from flopray.doctor.cluster import Node
+
+_DOCTOR = """\
+Look at what this machine, or every node of a Ray cluster, can measure: FLOPs,
+time, energy and hardware counters. What is missing is named with its reason and
+with what would give it. Nothing is changed and nothing runs on a GPU; it takes
+about ten seconds."""
+_DOCTOR_EXAMPLES = """\
+examples:
+  python -m flopray doctor                     this machine; starts no Ray
+  python -m flopray doctor --address auto      every node of the cluster here
+  python -m flopray doctor --address ray://HEAD:10001     and from outside
+  python -m flopray doctor --json > here.json  for programs
+"""
+_EXAMPLES = """\
+examples:
+  python -m flopray doctor          what can be measured here? What is missing?
+  python -m flopray doctor --help   the flags of a command
+
+A sweep is a script of its own: python sweeps/mlp_grid.py --help
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    args = _parser().parse_args(argv)
+    # Without markup: a path or a message with [brackets] is text.
+    errors = Console(stderr=True, markup=False, highlight=False)
+    warnings.filterwarnings("ignore", module="ray")  # what Ray warns of in paragraphs, our errors say in a line
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster is left as cleanly as after Ctrl-C
+    try:
+        return args.run(args, errors)
+    except FloprayError as error:
+        errors.print(f"error: {error}", soft_wrap=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        errors.print("interrupted")
+        return EXIT_INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(
+        prog="python -m flopray",
+        description="What a training step really costs: FLOPs, energy and time.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    doctor = commands.add_parser(
+        "doctor",
+        help="what this machine, or every node of a cluster, can measure",
+        description=_DOCTOR,
+        epilog=_DOCTOR_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    doctor.add_argument("--address", help="a running Ray cluster: auto, host:port or ray://host:port")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object with everything that was found")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _doctor(args: argparse.Namespace, progress: Console) -> int:
+    """The report: 0 whenever it could look, whatever it found."""
+    from flopray.doctor.report import as_json, print_report
+
+    with progress.status("looking at what is there, about ten seconds"):  # shown in a terminal only
+        nodes = _look(args.address)
+    if args.json:
+        print(as_json(nodes))
+    else:
+        print_report(Console(markup=False), nodes)
+    return 0
+
+
+def _look(address: str | None) -> list[Node]:
+    """This machine, or all nodes of the cluster at an address."""
+    from flopray.doctor.cluster import look_everywhere, look_here
+
+    if address is None:
+        return [look_here()]
+    from flopray.connection import connected
+
+    with connected(address):
+        return look_everywhere()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

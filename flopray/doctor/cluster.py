@@ -1,0 +1,95 @@
+"""Looks at every node of a connected Ray cluster at the same time, or at this machine alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flopray.cluster import this_machine
+from flopray.doctor.machine import Machine, look
+
+#: Time for a node to unpack flopray, start a worker and look; a node that is busy takes a minute.
+ANSWER_S = 180.0
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine, and what Ray has of it.
+
+    Attributes:
+        name: by which people know it.
+        machine: what was found there; None where nobody could look.
+        reason: why nobody could.
+        ray_gpus: GPUs that Ray gives out there, by the type it calls them; None where Ray cannot be asked.
+    """
+
+    name: str
+    machine: Machine | None
+    reason: str | None
+    ray_gpus: dict[str, int] | None
+
+
+def look_here() -> Node:
+    """This machine, with the GPUs that a Ray started here would have."""
+    machine = look()
+    ray_gpus = this_machine().slots if machine.ray else None
+    return Node(machine.hostname, machine, None, ray_gpus)
+
+
+def look_everywhere(answer_s: float = ANSWER_S) -> list[Node]:
+    """All living nodes of the connected cluster, by name.
+
+    Args:
+        answer_s: how long to wait for a node.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    names = _names(alive)
+    # No CPU and no GPU is asked for, so that a node that is fully taken answers too.
+    task: Any = ray.remote(num_cpus=0, max_retries=0)(look)
+    pins = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in alive]
+    refs = [task.options(scheduling_strategy=pin).remote(whole_machine=True) for pin in pins]
+    _, late = ray.wait(refs, num_returns=len(refs), timeout=answer_s)
+    for ref in late:
+        ray.cancel(ref, force=True)
+    nodes = [
+        Node(names[node["NodeID"]], *_answer(ref, ref in late, answer_s), _ray_gpus(node["Resources"]))
+        for node, ref in zip(alive, refs, strict=True)
+    ]
+    return sorted(nodes, key=lambda node: node.name)
+
+
+def _answer(ref: Any, late: bool, answer_s: float) -> tuple[Machine | None, str | None]:
+    """What a node found, or why it did not."""
+    import ray
+
+    if late:
+        return None, f"no answer within {answer_s:.0f} s: is the node overloaded? `ray status` shows the cluster"
+    try:
+        return ray.get(ref), None
+    except Exception as error:  # whatever ends a task on a stranger's node must not end the report on the others
+        cause = getattr(error, "cause", None) or error
+        first = (str(cause).strip().splitlines() or [""])[0]
+        return None, f"looking failed: {type(cause).__name__}: {first[:200]}"
+
+
+def _ray_gpus(resources: Mapping[str, float]) -> dict[str, int]:
+    """GPUs of a node by type; Ray has one type a node."""
+    count = int(resources.get("GPU", 0))
+    types = [name.removeprefix("accelerator_type:") for name in resources if name.startswith("accelerator_type:")]
+    return {types[0] if types else "GPU": count} if count else {}
+
+
+def _names(nodes: list[dict[str, Any]]) -> dict[str, str]:
+    """Names by node id: the hostname, and more where several nodes have the same."""
+    hosts = Counter(node["NodeManagerHostname"] for node in nodes)
+    return {
+        node["NodeID"]: node["NodeManagerHostname"]
+        if hosts[node["NodeManagerHostname"]] == 1
+        else f"{node['NodeManagerHostname']}/{node['NodeID'][:6]}"
+        for node in nodes
+    }

@@ -1,0 +1,83 @@
+"""Real counters of a real GPU, read by real ncu."""
+
+import pytest
+import torch
+
+from flopray.counters.ahead import CountedAhead
+from flopray.counters.chunk import Chunks
+from flopray.counters.counts import PhaseCounts
+from flopray.counters.overheads import reconstruct
+from flopray.device import Device
+from flopray.profiler import Profiler
+from flopray.records import Status, TrialSpec
+from flopray.settings import MeasureSettings
+
+pytestmark = [pytest.mark.gpu, pytest.mark.ncu]
+
+
+def point(n=4, d=1024, m=128, **fields):
+    return TrialSpec(workload="mlp", device_type="GPU", execution="graph", n_layers=n, width=d, tokens=m, **fields)
+
+
+def capability():
+    return "{}.{}".format(*torch.cuda.get_device_capability())
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_products_are_exact_where_tiles_divide(precision):
+    chunks = Chunks(("forward",), compute_capability=capability())
+    ((_, outcome),) = chunks.count([point(n=1, precision=precision)])
+    gemm = sum(kernel.tensor_flops for kernel in outcome["forward"].kernels if kernel.kind == "gemm")
+    assert gemm == 2 * 1024 * 1024 * 128 == 268_435_456
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_one_of_equal_operations_tells_as_much_as_all_launches(precision):
+    points = [point(n=5, d=384, m=48, precision=precision), point(n=3, d=1024, m=128, precision=precision)]
+    phases = ("forward", "backward")
+    once, all_of_them = (
+        dict(Chunks(phases, compute_capability=capability(), every_launch=every).count(points))
+        for every in (False, True)
+    )
+    for spec in points:
+        for phase in phases:
+            assert isinstance(once[spec][phase], PhaseCounts)
+            assert once[spec][phase].kernels == all_of_them[spec][phase].kernels
+            assert once[spec][phase].counted < all_of_them[spec][phase].counted == once[spec][phase].launches
+
+
+def test_counters_stand_beside_time_and_every_row_reconstructs():
+    settings = MeasureSettings(
+        phases=("forward", "backward", "optimizer_step", "train_step"),
+        instruments=("time", "counters"),
+        max_seconds=0.3,
+        sentinel_every_s=0,
+    )
+    profiler = Profiler(Device("GPU"), settings)
+    profiler.count_ahead([point()])
+    rows = profiler.measure_point(point())
+    profiler.close()
+    for row in rows:
+        assert (row.status, row.counters_status) == (Status.OK, Status.OK), row.counters_reason
+        assert row.time_s > 0
+        assert reconstruct(vars(row)) == row.executed_flops > 0
+        assert row.executed_other_flops == 0
+    by_phase = {row.phase: row for row in rows}
+    parts = sum(by_phase[phase].executed_flops for phase in ("forward", "backward", "optimizer_step"))
+    assert by_phase["train_step"].executed_flops == pytest.approx(parts, rel=0.01)
+
+
+def test_too_little_memory_is_a_typed_outcome_and_the_next_point_is_counted():
+    ahead = CountedAhead(capability(), ("forward",), seed=0)
+    points = [point(n=32, d=65536, m=16), point()]
+    ahead.count(points)
+    rows = [
+        ahead.columns(spec, {"workload": "mlp", "phase": "forward", **spec.shape(), **flops(spec)}) for spec in points
+    ]
+    assert [row["counters_status"] for row in rows] == ["out_of_memory", "ok"]
+
+
+def flops(spec):
+    from flopray.flops.analytic import model_flops
+
+    return model_flops(spec, "forward")
