@@ -22,8 +22,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from flopray import load_run
 from flopray.counters import ncu, report
 from flopray.counters.chunk import Chunks
@@ -41,7 +39,7 @@ STEPS = ("setup", "forward", "forward_backward")
 ROOT = Path(__file__).parents[1]
 
 
-def count_grid(args: argparse.Namespace) -> tuple[pd.DataFrame, float]:
+def count_grid(args: argparse.Namespace) -> tuple[Any, float]:
     """The grid through a sweep; all rows and the seconds from the command's start to its end."""
     name = f"counters_{args.precision}"
     arguments = ["--phases", *PHASES, "--instruments", "counters", "--precision", args.precision, "--no-plots"]
@@ -96,7 +94,7 @@ def every_launch(points: list[TrialSpec], capability: str) -> dict[tuple[str, st
     return found
 
 
-def sample_of(frame: pd.DataFrame, size: int) -> list[TrialSpec]:
+def sample_of(frame: Any, size: int) -> list[TrialSpec]:
     """Points spread over the run, always the same ones."""
     rows = frame[frame["phase"] == PHASES[0]].to_dict("records")
     fields = ("workload", "device_type", "precision", "execution", "n_layers", "width", "tokens")
@@ -104,7 +102,7 @@ def sample_of(frame: pd.DataFrame, size: int) -> list[TrialSpec]:
     return [TrialSpec(**{name: row[name] for name in fields}) for row in chosen]
 
 
-def compare(args: argparse.Namespace, frame: pd.DataFrame, seconds: float) -> None:
+def compare(args: argparse.Namespace, frame: Any, seconds: float) -> None:
     """Print the grid against the two other ways."""
     device = Device("GPU")
     about: dict[str, Any] = device.columns()

@@ -107,7 +107,7 @@ def slabs(
     *,
     seconds: Callable[[TrialSpec], float],
     slots: Mapping[str, int],
-    seed: int,
+    seed: int | None,
     points_per_trial: int | None = None,
 ) -> list[list[TrialSpec]]:
     """Pack points into trials.
@@ -116,26 +116,31 @@ def slabs(
         points: what is left to measure, in grid order (neighbours next to one another).
         seconds: predicted device time of a point.
         slots: devices by type, which bounds how far work is split.
-        seed: of both shuffles; the same seed and points give the same slabs.
+        seed: of both shuffles; the same seed and points give the same slabs. None shuffles nothing and keeps rows of
+            one width together, whose layers share their kernels: for counting, which heat does not change.
         points_per_trial: fixed number of points, instead of one from the prediction.
 
     Returns:
         Slabs of whole rows (the last dimension varies) that are drawn from all over the grid, in a shuffled order and
         with their points shuffled too, so that heat and drift do not follow an axis.
     """
-    order = random.Random(seed)
+    order = random.Random(seed or 0)
     totals: dict[str, float] = {}
     for point in points:
         totals[point.device_type] = totals.get(point.device_type, 0.0) + seconds(point)
     packed: list[list[TrialSpec]] = []
     for (device_type, _, _), rows in _rows(points).items():
-        order.shuffle(rows)
+        if seed is None:
+            rows.sort(key=lambda row: tuple(reversed(tuple(row[0].shape().values())[:-1])))
+        else:
+            order.shuffle(rows)
         share = totals[device_type] / (_TRIALS_PER_SLOT * max(1, slots.get(device_type, 1)))
         target = min(max(share, TRIAL_SECONDS[0]), max(TRIAL_SECONDS[1], sum(totals.values()) / MAX_TRIALS))
         packed.extend(_pack([point for row in rows for point in row], seconds, target, points_per_trial))
-    for slab in packed:
-        order.shuffle(slab)
-    order.shuffle(packed)
+    if seed is not None:
+        for slab in packed:
+            order.shuffle(slab)
+        order.shuffle(packed)
     return packed
 
 

@@ -48,7 +48,7 @@ def plan(
         todo,
         seconds=lambda point: predict_point_seconds(sweep.settings, point, has_energy=has_energy),
         slots=slots,
-        seed=sweep.settings.seed,
+        seed=sweep.settings.seed if "time" in sweep.settings.instruments else None,
         points_per_trial=sweep.points_per_trial,
     )
 

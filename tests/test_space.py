@@ -129,6 +129,15 @@ def test_the_seed_shuffles_slabs_and_points():
     assert any(slab != sorted(slab, key=points.index) for slab in first)
 
 
+def test_without_a_seed_points_that_share_kernels_stay_together():
+    points = grid("mlp", axes(n=(2, 4, 8), d=range(1, 9), m=range(1, 5)))
+    packed = pack(points, seed=None, points_per_trial=24)
+    assert len(packed) == 4
+    for slab in packed:  # two widths, with all of their depths and tokens
+        assert len({point.width for point in slab}) == 2
+    assert [points.index(point) for slab in packed for point in slab if point.n_layers == 2] == list(range(32))
+
+
 def test_short_points_are_bundled_into_trials_that_outlast_an_actors_start():
     points = grid("mlp", axes(d=range(1, 41), m=range(1, 41)))
     packed = pack(points, seconds=0.5, slots={"CPU": 2})
