@@ -1,0 +1,163 @@
+"""Closed form against dispatcher against executed FLOPs: `python analysis/compare_flops.py RUN [RUN ...]`.
+
+Prints what each phase executed and in which kernels, fits a formula for what this type of GPU executes, and draws how
+far and where executed FLOPs lie above the closed form. `--published` sets flopmetrics' published points beside a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from analysis.adjusted import fit, held_out
+from analysis.figures import IMAGE_FORMATS
+from analysis.flops_data import Counted, groups_of, holes, load_published_group, load_runs
+from analysis.flops_figures import draw_group, folder_of
+from analysis.flops_heldout import summarised
+from analysis.flops_table import difference_table, error_table, kernel_table, share_table, write_csv
+from flopray.errors import FloprayError
+from flopray.parser import OneLineParser
+
+DEFAULT_MIN_WIDTH = 512
+#: With fewer counted points of a phase no formula is fitted.
+LEAST_POINTS = 10
+_EXAMPLES = """examples:
+  python sweeps/mlp_grid.py --instruments counters --phases forward backward
+      counts what the GPU executes (Nsight Compute, and permission to read counters)
+  python analysis/compare_flops.py results/RUN
+      tables, the fitted formula, and figures in RUN/plots/flops/
+  python analysis/compare_flops.py results/RUN --published metrics/20250922-120007_n2-32_d128-2048_m16-256.csv
+      flopmetrics' 1,280 points of an Ampere GPU below ours, on the same scales
+  python analysis/compare_flops.py --published FILE --out /tmp/theirs
+      theirs alone
+
+what the words mean:
+  closed form   FLOPs that the mathematics needs (model_flops)
+  dispatched    FLOPs that torch was asked for: matrix products only
+  executed      FLOPs that the chip's counters saw
+  ω             executed GEMM FLOPs / closed form - 1: padding to tiles, and what it takes to write a tile
+  ρ             FLOPs of reductions (split-K) per element of an output
+  κ             executed elementwise FLOPs / closed form - 1: one sigmoid is many instructions
+  adds up       closed form and ω, ρ, κ give the executed count back, to the last FLOP
+
+exit codes: 0 compared, 2 bad input (also: no row has counters)."""
+
+_WAYS = """formula, global: the coefficients above; formula: fitted anew around each shape;
+interpolation: executed / closed form between counted (d, m) of the same n"""
+
+
+def report(console: Console, group: Counted, min_width: int, seed: int) -> dict[str, pd.DataFrame]:
+    """Print the tables and the fitted formulas of a group; returns held-out predictions of each phase."""
+    console.print(difference_table(group))
+    console.print(share_table(group))
+    kernels = kernel_table(group)
+    console.print(kernels or "no kernel names recorded", highlight=False)
+    predictions = {}
+    for phase in group.phases:
+        rows = group.of(phase)
+        console.print(f"\n[bold]What {phase} executes[/bold], FLOPs of one iteration, the sum of", highlight=False)
+        if len(rows) < LEAST_POINTS:
+            console.print(f"no formula: {len(rows)} points, {LEAST_POINTS} are needed", highlight=False)
+            continue
+        console.print(fit(rows).describe(), highlight=False, markup=False)
+        predictions[phase] = held_out(rows, seed)
+        errors = {"": summarised(predictions[phase])}
+        if (widths := rows["width"].to_numpy(int)).min() < min_width <= widths.max():
+            errors[f"d ≥ {min_width}"] = summarised(predictions[phase], min_width)
+        console.print(error_table(errors))
+        console.print(_WAYS, highlight=False)
+    return predictions
+
+
+def compare(console: Console, options: argparse.Namespace) -> None:
+    """Do what the command line asks for.
+
+    Raises:
+        InputError: a path that cannot be read or written, or nothing that was counted.
+    """
+    rows = load_runs(options.runs) if options.runs else None
+    ours = groups_of(rows) if rows is not None else []
+    theirs = load_published_group(options.published) if options.published else None
+    groups = [*ours, *([theirs] if theirs else [])]
+    for reason, count in (holes(rows) if rows is not None else {}).items():
+        console.print(f"without counters: {count} rows, {reason}", highlight=False, markup=False)
+    if options.csv:
+        write_csv(options.csv, rows, groups)
+    out_dir = options.out or (options.runs[0] / "plots" if options.runs else None)
+    if out_dir is None:
+        console.print("no figures: there is no run whose folder would get them; name one with --out DIR")
+    for group in groups:
+        predictions = report(console, group, options.min_width, options.seed)
+        # beside a run, the published points are drawn in the run's figures
+        if out_dir is None or (group is theirs and ours):
+            continue
+        beside = theirs if group is not theirs and theirs and group.precision == theirs.precision else None
+        paths = draw_group(
+            out_dir,
+            group,
+            beside,
+            predictions,
+            min_width=options.min_width,
+            n_layers=options.n,
+            formats=options.formats,
+        )
+        where = folder_of(out_dir, group)
+        console.print(f"\n{len(paths)} figures: {where}/", highlight=False, markup=False, soft_wrap=True)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of this script."""
+    parser = OneLineParser(
+        prog="compare_flops.py",
+        description="Compare closed-form, dispatched and executed FLOPs, and fit what this type of GPU executes.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="folders of runs with hardware counters")
+    parser.add_argument("--published", type=Path, metavar="CSV", help="flopmetrics' table of counted points")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the comparison, a line for each row")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the points held out (default 0)")
+    draw = parser.add_argument_group("figures")
+    draw.add_argument("--out", type=Path, metavar="DIR", help="default: plots/ in the folder of the first RUN")
+    draw.add_argument("--n", type=int, metavar="N", help="layers of maps and lines (default: the most that there are)")
+    draw.add_argument(
+        "--min-width",
+        type=int,
+        default=DEFAULT_MIN_WIDTH,
+        metavar="D",
+        help="draw and judge a second time without smaller widths, where overheads dwarf all others "
+        f"(default {DEFAULT_MIN_WIDTH}; 0: not)",
+    )
+    draw.add_argument("--formats", nargs="+", default=["png"], metavar="FORMAT", help="png, svg, pdf (default png)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    if not options.runs and not options.published:
+        parser.error("name at least one RUN, or --published CSV")
+    if unknown := [name for name in options.formats if name not in IMAGE_FORMATS]:
+        parser.error(f"unknown format {unknown[0]!r}: choose from {', '.join(IMAGE_FORMATS)}")
+    console, code = Console(width=None if sys.stdout.isatty() else 80), 0
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            compare(console, options)
+        except FloprayError as error:
+            print(f"error: {error}", file=sys.stderr)
+            code = error.exit_code
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        print(f"warning: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
