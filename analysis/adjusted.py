@@ -34,6 +34,9 @@ _SAME, _STEEPNESS = 1e-3, 3
 #: Weight of the prior against that of the nearest counted point, and the least weight that is used at all.
 _PRIOR, _LEAST_WEIGHT = 1e-4, 1e-4
 
+#: With fewer counted points of a phase no formula is fitted.
+LEAST_POINTS = 10
+
 
 @dataclass(frozen=True)
 class _Part:

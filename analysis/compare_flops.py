@@ -15,18 +15,15 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from analysis.adjusted import fit, held_out
+from analysis.adjusted import LEAST_POINTS, fit, held_out
 from analysis.figures import IMAGE_FORMATS
 from analysis.flops_data import Counted, groups_of, holes, load_published_group, load_runs
-from analysis.flops_figures import draw_group, folder_of
+from analysis.flops_figures import DEFAULT_MIN_WIDTH, draw_group, folder_of
 from analysis.flops_heldout import summarised
 from analysis.flops_table import difference_table, error_table, kernel_table, share_table, write_csv
 from flopray.errors import FloprayError
 from flopray.parser import OneLineParser
 
-DEFAULT_MIN_WIDTH = 512
-#: With fewer counted points of a phase no formula is fitted.
-LEAST_POINTS = 10
 _EXAMPLES = """examples:
   python sweeps/mlp_grid.py --instruments counters --phases forward backward
       counts what the GPU executes (Nsight Compute, and permission to read counters)

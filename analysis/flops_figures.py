@@ -17,6 +17,9 @@ from analysis.flops_maps import draw_maps
 from analysis.flops_ratio_plots import draw_excess, draw_extra
 from flopray.errors import InputError
 
+#: Below it, overheads of small layers dwarf all others.
+DEFAULT_MIN_WIDTH = 512
+
 
 def folder_of(out_dir: Path, group: Counted) -> Path:
     """Folder of a group's figures."""
@@ -30,9 +33,9 @@ def draw_group(
     beside: Counted | None,
     predictions: Mapping[str, pd.DataFrame],
     *,
-    min_width: int,
-    n_layers: int | None,
-    formats: Sequence[str],
+    min_width: int = DEFAULT_MIN_WIDTH,
+    n_layers: int | None = None,
+    formats: Sequence[str] = ("png",),
 ) -> list[Path]:
     """Draw all figures of a group.
 

@@ -1,6 +1,6 @@
 """Sweep the feature-first MLP over layers n, width d and tokens m: FLOPs, energy and time of each training phase."""
 
-from analysis.surfaces import draw_run
+from analysis.run_figures import draw_mlp_run
 from flopray.cli import run_script
 from flopray.flags import Axis, Script
 
@@ -23,7 +23,7 @@ MLP_GRID = Script(
         Axis("--d", "width", cpu=("128", "256", "512"), gpu=("128:2048:128",), help="width of each layer"),
         Axis("--m", "tokens", cpu=("32", "64", "128", "256"), gpu=("16:256:16",), help="tokens"),
     ),
-    draw=draw_run,
+    draw=draw_mlp_run,
 )
 
 if __name__ == "__main__":

@@ -1,0 +1,44 @@
+"""The figures at the end of an MLP sweep: surfaces of what was measured, comparisons of what was counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from analysis.adjusted import LEAST_POINTS, held_out
+from analysis.flops_data import groups_of, load_runs
+from analysis.flops_figures import draw_group, folder_of
+from analysis.surfaces import draw_run
+from flopray import load_run
+
+
+def draw_mlp_run(run: Path, console: Console) -> None:
+    """Draw all that a run has into its folder.
+
+    Args:
+        run: its folder.
+        console: where to say what was drawn and what was not.
+
+    Raises:
+        InputError: the folder is no run, or there is nothing to draw.
+    """
+    frame: Any = load_run(run)
+    counted = frame["executed_flops"].notna().any()
+    if frame["time_s"].notna().any() or not counted:
+        draw_run(run, console)
+    if counted:
+        draw_executed(run, console)
+
+
+def draw_executed(run: Path, console: Console) -> None:
+    """Draw executed FLOPs against the closed form, for each device type, precision and execution."""
+    for group in groups_of(load_runs([run])):
+        phases = {phase: group.of(phase) for phase in group.phases}
+        predictions = {phase: held_out(rows, 0) for phase, rows in phases.items() if len(rows) >= LEAST_POINTS}
+        paths = draw_group(run / "plots", group, None, predictions)
+        where = folder_of(run / "plots", group)
+        console.print(
+            f"{len(paths)} figures of executed FLOPs: {where}/", highlight=False, markup=False, soft_wrap=True
+        )

@@ -1,0 +1,42 @@
+"""The end of a sweep draws what the run has: surfaces of what was measured, executed FLOPs of what was counted."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from analysis.run_figures import draw_mlp_run
+from flopray.counters.columns import counter_columns
+from flopray.counters.counts import KernelCount, PhaseCounts
+from flopray.flops.analytic import model_flops
+from flopray.records import PhaseRecord, TrialSpec
+from flopray.store import RunFolder
+
+
+def point(n, d, m, *, timed, counted):
+    spec = TrialSpec(workload="mlp", device_type="H100", n_layers=n, width=d, tokens=m, execution="graph")
+    row = {"trial_id": spec.trial_id, "run": "r", "phase": "forward", "device_name": "H100", **spec.shape()}
+    row |= {"workload": "mlp", "device_type": "H100", "precision": "fp32", "execution": "graph"}
+    row |= model_flops(spec, "forward")
+    if timed:
+        row |= {"time_s": 1e-6 * n * d, "time_rel_error": 0.01, "flops_per_s": 1e12}
+    if counted:
+        products = KernelCount("sgemm", "gemm", n, 0, row["gemm_flops"] * 2)
+        sigmoids = KernelCount("sigmoid", "elementwise", n, 0, row["activation_flops"] * 16)
+        row |= counter_columns(row, PhaseCounts((products, sigmoids), 2), "2025.3.1")
+    return [PhaseRecord(**row)]
+
+
+@pytest.mark.parametrize(("timed", "counted"), [(True, False), (False, True), (True, True)])
+def test_what_a_run_has_is_drawn(tmp_path, timed, counted):
+    folder = RunFolder.create(tmp_path, "r", {"sweep": {"search": "random", "axes": {}}})
+    points = [point(n, d, m, timed=timed, counted=counted) for n in (2, 4) for d in (256, 512, 1024) for m in (32, 64)]
+    with folder.writer() as journal:
+        journal.append(points)
+    said = io.StringIO()
+    draw_mlp_run(folder.path, Console(file=said, width=200))
+    images = sorted(path.relative_to(folder.plots_path).as_posix() for path in folder.plots_path.rglob("*.png"))
+    executed = [name for name in images if name.startswith("flops/")]
+    assert bool(executed) == counted
+    assert bool(set(images) - set(executed)) == timed
+    assert ("executed FLOPs" in said.getvalue()) == counted
