@@ -74,10 +74,10 @@ def run_step(step: str, n: int, d: int, m: int) -> None:
     from flopray.models import mlp
 
     spec = TrialSpec(workload="mlp", device_type="GPU", n_layers=n, width=d, tokens=m)
-    module, x = mlp.build(spec, device="cuda:0", dtype=torch.float32, seed=0)
-    gradient = torch.ones_like(x)
+    built = mlp.build(spec, device="cuda:0", dtype=torch.float32, seed=0)
+    module, gradient = built.module, built.gradient
     if step != "setup":
-        y = module(x)
+        y = module(built.x)
         if step == "forward_backward":
             torch.autograd.grad(y, list(module.parameters()), grad_outputs=gradient)
     torch.cuda.synchronize()

@@ -21,8 +21,7 @@ from flopray.statistics import in_quadrature
 
 def spec_columns(spec: TrialSpec) -> dict[str, Any]:
     """The point: its id and the fields that make it."""
-    names = ("workload", "device_type", "precision", "execution")
-    return {"trial_id": spec.trial_id, **{n: getattr(spec, n) for n in names}, **spec.shape()}
+    return {"trial_id": spec.trial_id, **spec.fields()}
 
 
 def flop_columns(spec: TrialSpec, phase: str) -> dict[str, Any]:
@@ -50,6 +49,8 @@ def derived_columns(
         columns |= _mfu_columns(row, precision, columns["flops_per_s"])
     if time_s and energy_j is not None:
         columns |= _with_drift(row, "energy_rel_error", drift.get("sentinel_energy_drift"))
+        if row.get("tokens_per_iteration"):
+            columns["energy_per_token_j"] = energy_j / row["tokens_per_iteration"]
         columns |= idle
         columns["flops_per_j"] = flops / energy_j if energy_j > 0 else None
         if idle["idle_power_w"] is not None:
@@ -67,7 +68,8 @@ def _mfu_columns(row: dict[str, Any], precision: str, flops_per_s: float) -> dic
     peak = peak_flops_per_s(row.get("device_name"), precision)
     if peak is None:
         return {"mfu": None, "mfu_reason": f"no {precision} peak known for {row.get('device_name')}"}
-    return {"mfu": flops_per_s / peak}
+    again = row.get("recomputed_flops") or 0
+    return {"mfu": flops_per_s / peak, "hfu": flops_per_s * (1 + again / row["model_flops"]) / peak}
 
 
 def failure_columns(error: Exception) -> dict[str, Any]:

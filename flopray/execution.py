@@ -7,7 +7,7 @@ iteration (or, as a CUDA graph, several of them) with nothing else inside.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 
 import torch
@@ -32,7 +32,15 @@ class TrainingStep:
     forms divide by it: compiled, weights whose second moment is 0 would become NaN.
     """
 
-    def __init__(self, module: torch.nn.Module, x: torch.Tensor, gradient: torch.Tensor, *, execution: str) -> None:
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        x: torch.Tensor,
+        gradient: torch.Tensor,
+        *,
+        execution: str,
+        others: Mapping[str, Work] | None = None,
+    ) -> None:
         if execution == "compile":
             # Code compiled for another shape must not linger: past a limit torch would fall back to dynamic shapes.
             torch._dynamo.reset()  # type: ignore[attr-defined]
@@ -44,6 +52,35 @@ class TrainingStep:
             self.parameters, lr=1e-20, eps=1e-3, capturable=execution == "graph" and x.device.type == "cuda"
         )
         self.step = torch.compile(self.optimizer.step, dynamic=False) if execution == "compile" else self.optimizer.step
+        self._others = {
+            name: torch.compile(work, dynamic=False) if execution == "compile" else work
+            for name, work in (others or {}).items()
+        }
+
+    def body(self, phase: str) -> Work:
+        """One iteration of a phase that needs no preparation.
+
+        Raises:
+            Unsupported: the workload has no such phase.
+        """
+        own: dict[str, Work] = {
+            **{"inference": self.inference, "forward": self.forward, "forward_backward": self.forward_backward},
+            **{"optimizer_step": self.step, "train_step": self.train_step},
+        }
+        work = self._others.get(phase) or own.get(phase)
+        if work is None:
+            raise Unsupported(f"this workload has no phase {phase}")
+        return work
+
+    def forget(self) -> None:
+        """Let go of what only the optimizer keeps: its moments, and gradients."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.state.clear()
+
+    def inference(self) -> torch.Tensor:
+        """A forward pass that keeps no activations."""
+        with torch.no_grad():
+            return self.module(self.x)
 
     def forward(self) -> torch.Tensor:
         """The pass of a training step: with grad, so activations are kept."""
@@ -99,8 +136,7 @@ def _eager(step: TrainingStep, phase: str) -> Work:
         return lambda: step.backward(y)
     if phase == "optimizer_step":
         step.fill_gradients()
-        return step.step
-    return {"forward": step.forward, "forward_backward": step.forward_backward, "train_step": step.train_step}[phase]
+    return step.body(phase)
 
 
 def iterations_of(work: Work) -> int:
@@ -159,7 +195,7 @@ def _captured(step: TrainingStep, phase: str, stream: torch.cuda.Stream, repeats
         return _captured_backward(step, graph, stream, repeats)
     if phase == "train_step":
         step.optimizer.zero_grad(set_to_none=True)
-    body = step.step if phase == "optimizer_step" else getattr(step, phase)
+    body = step.body(phase)
     with torch.cuda.graph(graph, stream=stream):
         for _ in range(repeats):
             kept = body()

@@ -212,8 +212,7 @@ class Profiler:
     def _measure_sentinel(self) -> dict[str, Any] | None:
         assert self._sentinel_spec is not None
         try:
-            workload = Workload(self._sentinel_spec, device=self.device.torch_name, seed=self.settings.seed)
-            return self._measure(workload.phase("forward"))
+            return self._measure(self._build(self._sentinel_spec).phase("forward"))
         except Exception:
             return None  # a sentinel that cannot run says nothing about drift; its own point reports the failure
         finally:
@@ -224,13 +223,17 @@ class Profiler:
         self.device.reset_peak_memory()
         try:
             if self._timed:
-                workload = Workload(spec, device=self.device.torch_name, seed=self.settings.seed)
+                workload = self._build(spec)
         except Exception as error:
             failure = failure_columns(error)
         rows = [self._row(spec, phase, workload, failure) for phase in self.settings.phases]
         del workload
         self._forget()
         return rows
+
+    def _build(self, spec: TrialSpec) -> Workload:
+        memory_bytes = self._constant.get("memory_total_bytes")
+        return Workload(spec, device=self.device.torch_name, seed=self.settings.seed, memory_bytes=memory_bytes)
 
     def _row(self, spec: TrialSpec, phase: str, workload: Workload | None, failure: dict[str, Any]) -> dict[str, Any]:
         row = {"phase": phase, "started_unix_s": time.time()} | flop_columns(spec, phase)
@@ -247,7 +250,8 @@ class Profiler:
 
     def _measure_one(self, workload: Workload, phase: str) -> dict[str, Any]:
         try:
-            return self._measure(workload.phase(phase))
+            backend = {"attention_backend": workload.attention_backend(phase)}
+            return self._measure(workload.phase(phase)) | backend
         except Exception as error:
             return failure_columns(error)
         finally:

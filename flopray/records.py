@@ -19,15 +19,25 @@ from flopray.errors import SpecError
 #: Version of the record's columns. History: 1, the first; 2, hardware counters by kernel class, overheads, kernels.
 SCHEMA_VERSION = 2
 
-PHASES = ("forward", "backward", "forward_backward", "optimizer_step", "train_step")
+#: `inference` is a forward pass without gradients; `forward` is that of a training step. `prefill` and `decode` are the
+#: two parts of generating text.
+PHASES = (
+    *("inference", "forward", "backward", "forward_backward", "optimizer_step", "train_step"),
+    *("prefill", "decode"),
+)
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 EXECUTIONS = ("eager", "graph", "compile")
 #: Closed form and dispatcher's count are always there; these are measured.
 INSTRUMENTS = ("time", "energy", "counters")
 #: What a kernel does, as hardware counters are split; `other` are the kernels whose names tell nothing.
 KERNEL_CLASSES = ("gemm", "reduction", "elementwise", "attention", "normalisation", "optimizer", "other")
+ATTENTIONS = ("auto", "flash", "efficient", "cudnn", "math")
+WEIGHTS = ("random", "pretrained")
 #: The fields that make a shape, for each workload; the order is the order of the axes in plots and tables.
-SHAPE_FIELDS = {"mlp": ("n_layers", "width", "tokens")}
+SHAPE_FIELDS = {"mlp": ("n_layers", "width", "tokens"), "llama": ("batch_size", "sequence_length")}
+#: What else makes a point of a workload, beside precision and execution.
+CHOICE_FIELDS = {"mlp": (), "llama": ("model", "model_config", "weights", "attention", "checkpointing")}
+WORKLOAD_PHASES = {"mlp": PHASES[:6], "llama": PHASES}
 
 
 class Status(StrEnum):
@@ -40,6 +50,10 @@ class Status(StrEnum):
     NO_ENERGY_SOURCE = "no_energy_source"
     NOT_REQUESTED = "not_requested"
     FAILED = "failed"
+
+
+#: Short names of dimensions, on labels.
+LETTERS = {"n_layers": "n", "width": "d", "tokens": "m", "batch_size": "b", "sequence_length": "t"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +71,20 @@ class TrialSpec:
     n_layers: int | None = None
     width: int | None = None
     tokens: int | None = None
+    model: str | None = None
+    model_config: str | None = None
+    weights: str | None = None
+    attention: str | None = None
+    checkpointing: bool | None = None
+    batch_size: int | None = None
+    sequence_length: int | None = None
 
     def __post_init__(self) -> None:
         for name, value, known in (
             ("workload", self.workload, tuple(SHAPE_FIELDS)),
             ("precision", self.precision, PRECISIONS),
             ("execution", self.execution, EXECUTIONS),
+            *self._choices(),
         ):
             if value not in known:
                 raise SpecError(f"unknown {name} {value!r}: choose from {', '.join(known)}")
@@ -81,11 +103,23 @@ class TrialSpec:
         """The workload's dimensions by name, in the order of `SHAPE_FIELDS`."""
         return {name: getattr(self, name) for name in SHAPE_FIELDS[self.workload]}
 
+    def fields(self) -> dict[str, Any]:
+        """All that makes the point, by name; `TrialSpec(**fields)` is the point again."""
+        names = ("workload", "device_type", "precision", "execution", *CHOICE_FIELDS[self.workload])
+        return {name: getattr(self, name) for name in names} | self.shape()
+
     def label(self) -> str:
         """A short line for people, such as `n=8 d=1024 m=128 fp32 eager`."""
-        letters = {"n_layers": "n", "width": "d", "tokens": "m"}
-        dims = " ".join(f"{letters.get(name, name)}={value}" for name, value in self.shape().items())
-        return f"{dims} {self.precision} {self.execution}"
+        dims = " ".join(f"{LETTERS[name]}={value}" for name, value in self.shape().items())
+        return " ".join(filter(None, (self.model, dims, self.precision, self.execution)))
+
+    def _choices(self) -> tuple[tuple[str, Any, tuple[str, ...]], ...]:
+        """Further words that a workload must choose, with what there is to choose from."""
+        if self.workload != "llama":
+            return ()
+        if not self.model:
+            raise SpecError("a Llama needs the name of its model")
+        return ("weights", self.weights, WEIGHTS), ("attention", self.attention, ATTENTIONS)
 
 
 def _column(doc: str, default: Any = None) -> Any:
@@ -100,7 +134,7 @@ class PhaseRecord:
     # identity
     run: str = _column("name of the run that measured the row", "")
     trial_id: str = _column("the point: hash of its specification", "")
-    phase: str = _column("forward, backward, forward_backward, optimizer_step or train_step", "")
+    phase: str = _column(", ".join(PHASES), "")
     schema_version: int = _column("version of these columns", SCHEMA_VERSION)
     attempt: int = _column("1 for the first try of the point", 1)
     order_index: int | None = _column("place of the point in the shuffled order of the sweep")
@@ -108,13 +142,20 @@ class PhaseRecord:
     started_unix_s: float | None = _column("when the phase began, seconds since 1970 UTC, clock of the node")
     ended_unix_s: float | None = _column("when the phase ended, same clock")
     # specification
-    workload: str = _column("mlp", "")
+    workload: str = _column("mlp or llama", "")
     device_type: str = _column("type of device as Ray names it (H100, A100, ...), or CPU", "")
     precision: str = _column("fp32, tf32, bf16 or fp16", "")
     execution: str = _column("eager, graph (CUDA graph) or compile (torch.compile)", "")
     n_layers: int | None = _column("MLP: number of layers n")
     width: int | None = _column("MLP: width d of each layer")
     tokens: int | None = _column("MLP: number of tokens m, the columns of the input")
+    model: str | None = _column("Llama: name of the model")
+    model_config: str | None = _column("Llama: its sizes as JSON, where the name is no built-in one")
+    weights: str | None = _column("Llama: random or pretrained")
+    attention: str | None = _column("Llama: attention that was asked for: auto, flash, efficient, cudnn or math")
+    checkpointing: bool | None = _column("Llama: whether the backward pass runs the layers again")
+    batch_size: int | None = _column("Llama: sequences of a batch")
+    sequence_length: int | None = _column("Llama: tokens of each sequence; of the prompt, of the cache for decode")
     # device
     device_name: str | None = _column("full name of the device")
     device_uuid: str | None = _column("NVML's UUID of the GPU")
@@ -132,6 +173,16 @@ class PhaseRecord:
     gemm_flops: int | None = _column("closed form: matrix products")
     activation_flops: int | None = _column("closed form: activations, one FLOP an element")
     optimizer_flops: int | None = _column("closed form: optimizer update")
+    projection_flops: int | None = _column("closed form, Llama: projections of attention")
+    attention_flops: int | None = _column("closed form, Llama: scores and their products with values, full squares")
+    attention_causal_flops: int | None = _column("of attention_flops, what a causal mask leaves")
+    mlp_flops: int | None = _column("closed form, Llama: products of the gated MLP")
+    norm_flops: int | None = _column("closed form, Llama: norms and softmax")
+    elementwise_flops: int | None = _column("closed form, Llama: rotary embedding, gating, residuals")
+    embedding_flops: int | None = _column("closed form, Llama: gradient of the embedding")
+    lm_head_flops: int | None = _column("closed form, Llama: output projection")
+    loss_flops: int | None = _column("closed form, Llama: cross entropy")
+    recomputed_flops: int | None = _column("beyond model_flops: what checkpointing runs again")
     dispatched_flops: int | None = _column("what the framework was asked to do, by FlopCounterMode on the meta device")
     dispatched_reason: str | None = _column("why dispatched_flops is missing, or what it leaves out")
     dispatched_rel_difference: float | None = _column("dispatched_flops / model_flops - 1")
@@ -191,6 +242,11 @@ class PhaseRecord:
     flops_per_j: float | None = _column("model_flops / energy_j")
     mfu: float | None = _column("flops_per_s / dense peak of the device at this precision")
     mfu_reason: str | None = _column("why mfu is missing")
+    hfu: float | None = _column("as mfu, with recomputed_flops")
+    parameters: int | None = _column("Llama: weights of the model")
+    tokens_per_iteration: int | None = _column("Llama: tokens that an iteration processes (decode: makes)")
+    energy_per_token_j: float | None = _column("energy_j / tokens_per_iteration")
+    attention_backend: str | None = _column("Llama: attention that ran: flash, efficient, cudnn, math or cpu_flash")
     # state of the device at both ends of the window
     temperature_start_c: float | None = _column("GPU temperature before")
     temperature_end_c: float | None = _column("GPU temperature after")

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flopray.definition import Sweep
-from flopray.records import Status
+from flopray.records import LETTERS, Status
 from flopray.settings import predict_point_seconds
 
 if TYPE_CHECKING:
@@ -86,7 +86,9 @@ def print_summary(console: Console, folder: RunFolder, frame: pd.DataFrame, summ
     # Narrow: 80 columns hold all of it.
     style: dict[str, Any] = {"box": SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
     table = Table("phase", "best", "at", "worst", "at ", title=f"run {folder.name}", **style)
-    varying = [name for name in ("device_type", "precision", "execution") if len(set(frame[name])) > 1]
+    varying = [
+        name for name in ("device_type", "model", "precision", "execution", "attention") if len(set(frame[name])) > 1
+    ]
     for phase in frame["phase"].drop_duplicates():
         for column, unit in _BEST_AND_WORST:
             rows = frame.loc[(frame["phase"] == phase) & frame[column].notna()].sort_values(by=column)
@@ -138,8 +140,7 @@ def _point(row: Any, varying: Sequence[str]) -> str:
     """The point of a row in short: its shape, and what else differs between the points of the run."""
     import pandas as pd
 
-    letters = {"n_layers": "n", "width": "d", "tokens": "m"}
-    dims = [f"{letter}={row[name]}" for name, letter in letters.items() if not pd.isna(row[name])]
+    dims = [f"{letter}={row[name]}" for name, letter in LETTERS.items() if not pd.isna(row[name])]
     return " ".join(dims + [row[name] for name in varying])
 
 

@@ -19,7 +19,7 @@ from flopray.errors import FloprayError
 from flopray.journal import JournalWriter
 from flopray.progress import Progress
 from flopray.recorder import MAX_ATTEMPTS, Events, start_recorder
-from flopray.records import SHAPE_FIELDS, PhaseRecord, Status, TrialSpec
+from flopray.records import CHOICE_FIELDS, SHAPE_FIELDS, PhaseRecord, Status, TrialSpec
 from flopray.settings import predict_point_seconds
 from flopray.space import sentinel_of, slabs
 from flopray.store import RunFolder
@@ -103,15 +103,9 @@ def sweep_config(sweep: Sweep, run: str, recorder: str) -> dict[str, Any]:
         "namespace": NAMESPACE,
         "settings": sweep.settings.to_dict(),
         "cpus_per_trial": dict(sweep.cpus_per_trial),
-        "sentinels": {t: spec_fields(s) for t, s in sentinel_of(sweep.points()).items()},
+        "sentinels": {t: s.fields() for t, s in sentinel_of(sweep.points()).items()},
         "objective": {"name": "objective", "column": sweep.objective, "phase": phase} if sweep.objective else None,
     }
-
-
-def spec_fields(spec: TrialSpec) -> dict[str, Any]:
-    """The fields that make a point, as plain data."""
-    names = ("workload", "device_type", "precision", "execution")
-    return {name: getattr(spec, name) for name in names} | spec.shape()
 
 
 def _tuner(
@@ -159,7 +153,7 @@ def _numbered(sweep: Sweep, slots: Mapping[str, int], finished: Mapping[str, str
     index = len(finished)
     numbered = []
     for slab in plan(sweep, todo, slots, has_energy=has_energy):
-        numbered.append([{"order_index": index + i, "spec": spec_fields(point)} for i, point in enumerate(slab)])
+        numbered.append([{"order_index": index + i, "spec": point.fields()} for i, point in enumerate(slab)])
         index += len(slab)
     return numbered
 
@@ -240,8 +234,10 @@ class _Drain:
         try:
             self._journal.append([records], supersede=self._supersede)
         except ValueError as error:
+            workload = records[0].workload
             kept = ("run", "trial_id", "workload", "device_type", "precision", "execution", "attempt")
-            common = {name: getattr(records[0], name) for name in (*kept, *SHAPE_FIELDS[records[0].workload])}
+            kept += CHOICE_FIELDS[workload] + SHAPE_FIELDS[workload]
+            common = {name: getattr(records[0], name) for name in kept}
             outcome: dict[str, Any] = {
                 "status": str(Status.FAILED),
                 "status_reason": f"what was measured is no record: {error}",

@@ -56,7 +56,10 @@ SCHEMA = pa.schema(
 
 #: Rows that are held as Python objects at once, when a journal becomes a table.
 _BATCH_POINTS = 4096
-_SPEC_ORDER = ("workload", "device_type", "precision", "execution", "n_layers", "width", "tokens", "trial_id", "phase")
+_SPEC_ORDER = (
+    *("workload", "device_type", "model", "precision", "execution", "attention"),
+    *("n_layers", "width", "tokens", "batch_size", "sequence_length", "trial_id", "phase"),
+)
 #: Columns that are sorted in the order of their vocabulary and not of the alphabet.
 _VOCABULARIES = {"precision": PRECISIONS, "execution": EXECUTIONS, "phase": PHASES}
 

@@ -190,9 +190,7 @@ def failed_records(
     Returns:
         One record a phase with status `failed`.
     """
-    names = ("workload", "device_type", "precision", "execution")
-    common = {"trial_id": spec.trial_id, "run": run, "attempt": attempt, "seed": settings.seed}
-    common |= {n: getattr(spec, n) for n in names} | spec.shape()
+    common = {"trial_id": spec.trial_id, "run": run, "attempt": attempt, "seed": settings.seed} | spec.fields()
     outcome = {"status": str(Status.FAILED), "status_reason": reason, "started_unix_s": time.time()}
     if "energy" in settings.instruments:
         outcome |= {"energy_status": str(Status.FAILED), "energy_reason": reason}

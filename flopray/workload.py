@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from flopray.errors import Unsupported
+from flopray.attention import AttentionSeen
+from flopray.errors import OutOfMemory, Unsupported
 from flopray.execution import TrainingStep, Work, phase_work
-from flopray.models import mlp
+from flopray.models.registry import MODELS
 from flopray.records import TrialSpec
 
 _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_MODELS = {"mlp": mlp}
 
 
 class Workload:
@@ -20,29 +20,55 @@ class Workload:
         spec: the point.
         device: torch device, such as `cuda:0` or `cpu`.
         seed: of weights, input and upstream gradient.
+        memory_bytes: of the device, where it is known: what certainly cannot fit is refused before it is tried.
 
     Raises:
         Unsupported: the device cannot compute at this precision.
+        OutOfMemory: the weights alone are larger than the device's memory.
         torch.OutOfMemoryError: the model does not fit.
     """
 
-    def __init__(self, spec: TrialSpec, *, device: str, seed: int) -> None:
+    def __init__(self, spec: TrialSpec, *, device: str, seed: int, memory_bytes: int | None = None) -> None:
         check_precision(spec.precision, device)
+        self.spec, self._memory_bytes = spec, memory_bytes
+        self._refuse_what_cannot_fit("inference")
         # fp32 means IEEE fp32 products, tf32 means the tensor cores' shorter mantissa; torch has one switch for both.
         torch.set_float32_matmul_precision("high" if spec.precision == "tf32" else "highest")
-        self.spec = spec
-        module, x = _MODELS[spec.workload].build(spec, device=device, dtype=_DTYPES[spec.precision], seed=seed)
-        generator = torch.Generator(device=device).manual_seed(seed + 1)
-        gradient = torch.randn(x.shape, device=device, dtype=x.dtype, generator=generator)
-        self._step = TrainingStep(module, x, gradient, execution=spec.execution)
+        built = MODELS[spec.workload].build(spec, device=device, dtype=_DTYPES[spec.precision], seed=seed)
+        self._step = TrainingStep(built.module, built.x, built.gradient, execution=spec.execution, others=built.others)
 
     def phase(self, phase: str) -> Work:
-        """One iteration of a phase as a callable; see `flopray.execution.phase_work`."""
+        """One iteration of a phase as a callable; see `flopray.execution.phase_work`.
+
+        Raises:
+            OutOfMemory: the phase certainly needs more than the device has.
+        """
+        self._prepare(phase)
         return phase_work(self._step, phase, self.spec.execution)
 
     def launched(self, phase: str) -> Work:
         """The same iteration with every kernel launched by itself, as a CUDA graph's capture launches them."""
+        self._prepare(phase)
         return phase_work(self._step, phase, "compile" if self.spec.execution == "compile" else "eager")
+
+    def attention_backend(self, phase: str) -> str | None:
+        """Which implementation of attention a phase runs, seen in one eager iteration; None where it has none."""
+        if self.spec.workload != "llama" or phase == "optimizer_step":
+            return None
+        with AttentionSeen() as seen:
+            phase_work(self._step, phase, "eager")()
+        return seen.backend
+
+    def _prepare(self, phase: str) -> None:
+        self._refuse_what_cannot_fit(phase)
+        if phase not in ("optimizer_step", "train_step"):
+            self._step.forget()
+
+    def _refuse_what_cannot_fit(self, phase: str) -> None:
+        needed = MODELS[self.spec.workload].least_bytes(self.spec, phase, _DTYPES[self.spec.precision].itemsize)
+        if self._memory_bytes is not None and needed > self._memory_bytes:
+            has = f"the device has {self._memory_bytes / 1e9:.1f} GB"
+            raise OutOfMemory(f"predicted: {phase} takes at least {needed / 1e9:.1f} GB, {has}")
 
 
 def check_precision(precision: str, device: str) -> None:

@@ -10,8 +10,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from flopray.errors import Unsupported
 from flopray.execution import TrainingStep, is_out_of_memory, phase_work
 from flopray.models import mlp
-from flopray.records import PHASES, TrialSpec
+from flopray.records import WORKLOAD_PHASES, TrialSpec
 from flopray.workload import Workload, check_precision
+
+PHASES = WORKLOAD_PHASES["mlp"]
 
 N, D, M = 3, 24, 10
 
@@ -22,9 +24,8 @@ def spec(**fields) -> TrialSpec:
 
 
 def training_step(execution="eager", dtype=torch.float32, device="cpu") -> TrainingStep:
-    module, x = mlp.build(spec(), device=device, dtype=dtype, seed=0)
-    gradient = torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).to(device, dtype)
-    return TrainingStep(module, x, gradient, execution=execution)
+    built = mlp.build(spec(), device=device, dtype=dtype, seed=0)
+    return TrainingStep(built.module, built.x, built.gradient, execution=execution)
 
 
 class Operations(TorchDispatchMode):
@@ -226,7 +227,7 @@ def test_a_compiled_optimizer_leaves_weights_without_a_gradient_as_they_are(dtyp
 
 
 def test_a_model_that_nobody_holds_is_gone_at_once():
-    module, _ = mlp.build(spec(), device="cpu", dtype=torch.float32, seed=0)
+    module = mlp.build(spec(), device="cpu", dtype=torch.float32, seed=0).module
     weights = [weakref.ref(weight) for weight in module.parameters()]
     del module
     assert [weight() for weight in weights] == [None] * N

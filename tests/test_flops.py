@@ -6,7 +6,9 @@ import pytest
 
 from flopray.flops.analytic import model_flops
 from flopray.flops.dispatch import dispatched_flops
-from flopray.records import PHASES, TrialSpec
+from flopray.records import WORKLOAD_PHASES, TrialSpec
+
+PHASES = WORKLOAD_PHASES["mlp"]
 
 
 def spec(n, d, m):

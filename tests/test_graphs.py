@@ -10,9 +10,11 @@ from flopray.execution import TrainingStep, iterations_of, phase_work
 from flopray.laps import CudaLaps
 from flopray.models import mlp
 from flopray.profiler import Profiler
-from flopray.records import PHASES, Status, TrialSpec
+from flopray.records import WORKLOAD_PHASES, Status, TrialSpec
 from flopray.settings import MeasureSettings
 from flopray.window import run_window, warm_up
+
+PHASES = WORKLOAD_PHASES["mlp"]
 
 pytestmark = pytest.mark.gpu
 
@@ -20,9 +22,8 @@ pytestmark = pytest.mark.gpu
 def training_step(execution, dtype=torch.float32):
     spec = TrialSpec(workload="mlp", device_type="GPU", n_layers=4, width=256, tokens=64)
     torch.set_float32_matmul_precision("highest")
-    module, x = mlp.build(spec, device="cuda:0", dtype=dtype, seed=0)
-    gradient = torch.randn(x.shape, device="cuda:0", dtype=dtype, generator=torch.Generator("cuda:0").manual_seed(1))
-    return TrainingStep(module, x, gradient, execution=execution)
+    built = mlp.build(spec, device="cuda:0", dtype=dtype, seed=0)
+    return TrainingStep(built.module, built.x, built.gradient, execution=execution)
 
 
 def test_backward_graph_gives_the_same_gradients_on_every_replay():

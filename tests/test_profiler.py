@@ -16,8 +16,10 @@ from flopray.energy.simulated import Faults, SimulatedMeter
 from flopray.errors import MeterError, NoEnergySource, OutOfMemory
 from flopray.flops.analytic import model_flops
 from flopray.profiler import Profiler
-from flopray.records import PHASES, Status, TrialSpec
+from flopray.records import WORKLOAD_PHASES, Status, TrialSpec
 from flopray.settings import MeasureSettings
+
+PHASES = WORKLOAD_PHASES["mlp"]
 
 POWER_W = 40.0
 

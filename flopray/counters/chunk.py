@@ -6,7 +6,6 @@ alone, and the points behind it go on in a process of their own.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
@@ -117,7 +116,7 @@ class Chunks:
         with tempfile.TemporaryDirectory(prefix="flopray-") as name:
             folder = Path(name)
             chunk, progress, log, output = (folder / n for n in ("chunk.json", "progress.jsonl", "ncu.csv", "output"))
-            content = {**self._chunk, "parent": os.getpid(), "points": [_fields(point) for point in points]}
+            content = {**self._chunk, "parent": os.getpid(), "points": [point.fields() for point in points]}
             chunk.write_text(json.dumps(content))
             how = ncu.run(
                 ncu.command(self._ncu, counters, log, [*_WORKER, str(chunk), str(progress)]),
@@ -173,10 +172,6 @@ def _events(path: Path) -> list[dict[str, Any]]:
     """What the worker told; a last line that its end cut off is left out."""
     lines = path.read_text().split("\n")[:-1] if path.exists() else []
     return [json.loads(line) for line in lines]
-
-
-def _fields(spec: TrialSpec) -> dict[str, Any]:
-    return {name: value for name, value in dataclasses.asdict(spec).items() if value is not None}
 
 
 def _environment(folder: Path) -> dict[str, str]:

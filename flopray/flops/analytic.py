@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from flopray.models import mlp
+from flopray.models.registry import MODELS
 from flopray.records import TrialSpec
-
-_MODELS = {"mlp": mlp}
 
 
 def model_flops(spec: TrialSpec, phase: str) -> dict[str, Any]:
@@ -20,6 +18,7 @@ def model_flops(spec: TrialSpec, phase: str) -> dict[str, Any]:
     Returns:
         Counts for one iteration, as exact integers.
     """
-    model = _MODELS[spec.workload]
+    model = MODELS[spec.workload]
     components = model.closed_form(spec, phase)
-    return {"model_flops": sum(components.values()), **components, "model_flops_convention": model.CONVENTION}
+    total = {"model_flops": sum(components.values()), "model_flops_convention": model.CONVENTION}
+    return total | components | model.beside(spec, phase)

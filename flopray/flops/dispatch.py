@@ -7,15 +7,21 @@ convolutions and attention; elementwise operations and optimizers it does not kn
 
 from __future__ import annotations
 
+import dataclasses
 from functools import lru_cache
 from typing import Any
 
-from flopray.models import mlp
+from flopray.models.registry import MODELS
 from flopray.records import TrialSpec
 
-_ELEMENTWISE_NOTE = "the dispatcher counts matrix products; elementwise operations are left out"
+_ELEMENTWISE_NOTE = "products and attention (full squares) are counted, elementwise operations are left out"
 _OPTIMIZER_NOTE = "the dispatcher counts no elementwise operations, and this phase has no others"
-_TRAIN_NOTE = "the dispatcher counts matrix products; elementwise operations and the optimizer are left out"
+#: Fields that do not change the count, with a word for all of them.
+_ONE_OF_ALL: dict[str, Any] = {
+    **{"device_type": "meta", "precision": "fp32", "execution": "eager"},
+    **{"weights": "random", "attention": "auto"},
+}
+_TRAIN_NOTE = "products and attention (full squares) are counted, elementwise operations and optimizer are left out"
 
 
 def dispatched_flops(spec: TrialSpec, phase: str, model_flops: int) -> dict[str, Any]:
@@ -32,8 +38,8 @@ def dispatched_flops(spec: TrialSpec, phase: str, model_flops: int) -> dict[str,
     """
     if phase == "optimizer_step":
         return {"dispatched_flops": None, "dispatched_reason": _OPTIMIZER_NOTE, "dispatched_rel_difference": None}
-    forward, backward = _forward_and_backward(spec.workload, tuple(spec.shape().items()))
-    count = {"forward": forward, "backward": backward}.get(phase, forward + backward)
+    words = {name: word for name, word in _ONE_OF_ALL.items() if getattr(spec, name) is not None}
+    count = _by_phase(dataclasses.replace(spec, **words))[phase]
     return {
         "dispatched_flops": count,
         "dispatched_reason": _TRAIN_NOTE if phase == "train_step" else _ELEMENTWISE_NOTE,
@@ -42,17 +48,6 @@ def dispatched_flops(spec: TrialSpec, phase: str, model_flops: int) -> dict[str,
 
 
 @lru_cache(maxsize=4096)
-def _forward_and_backward(workload: str, shape: tuple[tuple[str, int], ...]) -> tuple[int, int]:
-    """Counts of both passes of a shape; cached, since precisions, executions and phases share them."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    fields: dict[str, Any] = dict(shape)
-    spec = TrialSpec(workload=workload, device_type="meta", **fields)
-    model, x = mlp.build(spec, device="meta", dtype=torch.float32, seed=0)
-    with FlopCounterMode(display=False) as counter:
-        y = model(x)
-    forward = counter.get_total_flops()
-    with FlopCounterMode(display=False) as counter:
-        torch.autograd.grad(y, list(model.parameters()), grad_outputs=torch.empty_like(y))
-    return forward, counter.get_total_flops()
+def _by_phase(spec: TrialSpec) -> dict[str, int]:
+    """Counts of a shape by phase; cached, since precisions, executions and phases share them."""
+    return MODELS[spec.workload].dispatched(spec)

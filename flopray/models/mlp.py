@@ -18,6 +18,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
+from flopray.models.built import Built
 from flopray.records import TrialSpec
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def closed_form(spec: TrialSpec, phase: str) -> dict[str, int]:
     }
     optimizer = {"gemm_flops": 0, "activation_flops": 0, "optimizer_flops": ADAMW_FLOPS * parameters(spec)}
     parts = {
+        "inference": (forward,),
         "forward": (forward,),
         "backward": (backward,),
         "forward_backward": (forward, backward),
@@ -65,7 +67,19 @@ def parameters(spec: TrialSpec) -> int:
     return n * d**2
 
 
-def build(spec: TrialSpec, *, device: str, dtype: torch.dtype, seed: int) -> tuple[torch.nn.Module, torch.Tensor]:
+def beside(spec: TrialSpec, phase: str) -> dict[str, int]:
+    """Nothing: the components say it all."""
+    del spec, phase
+    return {}
+
+
+def least_bytes(spec: TrialSpec, phase: str, element_bytes: int) -> int:
+    """Memory of the weights alone; small against a device, so that what does not fit is found by trying."""
+    del phase
+    return parameters(spec) * element_bytes
+
+
+def build(spec: TrialSpec, *, device: str, dtype: torch.dtype, seed: int) -> Built:
     """The module and its input, made on the device from a fixed seed.
 
     Args:
@@ -75,17 +89,38 @@ def build(spec: TrialSpec, *, device: str, dtype: torch.dtype, seed: int) -> tup
         seed: of the device's generator; the same seed gives the same numbers on the same device.
 
     Returns:
-        The module, and x of shape (width, tokens), which needs no gradient.
+        The module, x of shape (width, tokens), which needs no gradient, and an upstream gradient of the same shape.
     """
     import torch
 
     n, d, m = spec.shape().values()
-    generator = None if device == "meta" else torch.Generator(device=device).manual_seed(seed)
+
+    def generator(offset: int) -> torch.Generator | None:
+        return None if device == "meta" else torch.Generator(device=device).manual_seed(seed + offset)
+
     # Entries of about 1/sqrt(d) keep the sigmoids out of saturation, so that gradients are ordinary numbers: chips draw
     # less power on zeros.
-    weights = [torch.randn(d, d, device=device, dtype=dtype, generator=generator).div_(d**0.5) for _ in range(n)]
-    x = torch.randn(d, m, device=device, dtype=dtype, generator=generator)
-    return _module_class()(weights), x
+    one, other = generator(0), generator(1)
+    weights = [torch.randn(d, d, device=device, dtype=dtype, generator=one).div_(d**0.5) for _ in range(n)]
+    x = torch.randn(d, m, device=device, dtype=dtype, generator=one)
+    gradient = torch.randn(d, m, device=device, dtype=dtype, generator=other)
+    return Built(_module_class()(weights), x, gradient)
+
+
+def dispatched(spec: TrialSpec) -> dict[str, int]:
+    """FLOPs at torch's dispatcher by phase."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    built = build(spec, device="meta", dtype=torch.float32, seed=0)
+    with FlopCounterMode(display=False) as counter:
+        y = built.module(built.x)
+    forward = counter.get_total_flops()
+    with FlopCounterMode(display=False) as counter:
+        torch.autograd.grad(y, list(built.module.parameters()), grad_outputs=built.gradient)
+    backward = counter.get_total_flops()
+    both = {"forward_backward": forward + backward, "train_step": forward + backward}
+    return {"inference": forward, "forward": forward, "backward": backward, **both}
 
 
 @cache

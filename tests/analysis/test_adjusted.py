@@ -11,7 +11,9 @@ from analysis.flops_data import load_published_group
 from analysis.flops_heldout import METHODS, splits, summarised
 from analysis.flops_tiles import PARTS, rounded_up, terms
 from flopray.models.mlp import closed_form
-from flopray.records import PHASES, TrialSpec
+from flopray.records import WORKLOAD_PHASES, TrialSpec
+
+PHASES = WORKLOAD_PHASES["mlp"]
 
 LAYERS, WIDTHS, TOKENS = (2, 4, 8), range(64, 1025, 64), range(16, 257, 16)
 

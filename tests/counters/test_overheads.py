@@ -11,7 +11,9 @@ from flopray.counters.columns import counter_columns
 from flopray.counters.counts import KernelCount, NotCounted, PhaseCounts
 from flopray.counters.overheads import elements, reconstruct
 from flopray.flops.analytic import model_flops
-from flopray.records import KERNEL_CLASSES, PHASES, PhaseRecord, TrialSpec
+from flopray.records import KERNEL_CLASSES, WORKLOAD_PHASES, PhaseRecord, TrialSpec
+
+PHASES = WORKLOAD_PHASES["mlp"]
 
 
 def row_of(spec, phase):

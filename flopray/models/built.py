@@ -1,0 +1,27 @@
+"""What building a workload's model gives: a module, its input, and phases that are no part of a training step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model on its device.
+
+    Attributes:
+        module: one call is the forward pass of a training step.
+        x: its input.
+        gradient: upstream gradient of its output, of the output's shape.
+        others: further phases by name; one call is one iteration, none of them keeps a graph for a backward pass.
+    """
+
+    module: torch.nn.Module
+    x: torch.Tensor
+    gradient: torch.Tensor
+    others: Mapping[str, Callable[[], object]] = field(default_factory=dict)

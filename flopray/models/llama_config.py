@@ -1,0 +1,218 @@
+"""What a Llama is made of: the sizes that decide its FLOPs, for models known by name and for configurations from files.
+
+A point carries its model as a name, and where the name is not a built-in one also as a canonical JSON text of these
+sizes, so that a node needs no file of the machine that started the sweep.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from flopray.errors import InputError, SpecError
+
+#: No layer, head or vocabulary is larger.
+_LARGEST = 2**24
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlamaConfig:
+    """Sizes of a decoder of the Llama family.
+
+    Attributes:
+        hidden_size: width of the residual stream.
+        n_layers: decoder layers.
+        n_heads: query heads.
+        n_kv_heads: key and value heads.
+        head_dim: width of a head.
+        intermediate_size: width of the gated MLP.
+        vocab_size: tokens of the vocabulary.
+        tied: whether input embedding and output projection are one matrix.
+        rope_theta: base of the rotary embedding.
+        rms_norm_eps: epsilon of the norms.
+
+    Raises:
+        SpecError: a size that cannot be.
+    """
+
+    hidden_size: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    intermediate_size: int
+    vocab_size: int
+    tied: bool
+    rope_theta: float = 500_000.0
+    rms_norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type == "int" and not (type(value) is int and 1 <= value <= _LARGEST):
+                raise SpecError(f"{field.name} of a Llama must be a whole number of 1 to {_LARGEST}, got {value!r}")
+        if self.n_heads % self.n_kv_heads:
+            raise SpecError(f"{self.n_heads} query heads cannot share {self.n_kv_heads} key and value heads evenly")
+        if self.head_dim % 2:
+            raise SpecError(f"head_dim must be even for rotary embeddings, got {self.head_dim}")
+
+    @property
+    def projected_parameters(self) -> int:
+        """Weights of all matrix products of a forward pass, `N_lin`: attention, MLP and the output projection."""
+        d, heads, kv = self.hidden_size, self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
+        return self.n_layers * (2 * d * heads + 2 * d * kv + 3 * d * self.intermediate_size) + d * self.vocab_size
+
+    @property
+    def parameters(self) -> int:
+        """All weights: the above, norms, and the input embedding where it is a matrix of its own."""
+        norms = (2 * self.n_layers + 1) * self.hidden_size
+        return self.projected_parameters + norms + (0 if self.tied else self.hidden_size * self.vocab_size)
+
+    def to_json(self) -> str:
+        """Canonical text; equal configurations have equal texts."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> LlamaConfig:
+        """The inverse of `to_json`.
+
+        Raises:
+            SpecError: the text is no configuration.
+        """
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError) as error:
+            raise SpecError(f"the model's configuration cannot be read: {error}") from error
+
+
+def _llama(
+    hidden: int, layers: int, heads: int, kv: int, intermediate: int, *, tied: bool, **other: Any
+) -> LlamaConfig:
+    fields = {"head_dim": hidden // heads, "vocab_size": 128_256, **other}
+    return LlamaConfig(
+        hidden_size=hidden,
+        n_layers=layers,
+        n_heads=heads,
+        n_kv_heads=kv,
+        intermediate_size=intermediate,
+        tied=tied,
+        **fields,
+    )
+
+
+#: Models by name. Sizes: config.json of https://huggingface.co/meta-llama/Llama-3.2-1B, .../Llama-3.2-3B,
+#: .../Llama-3.1-8B and .../Llama-3.1-70B; the tiny one is ours, for machines without a GPU.
+BUILT_IN = {
+    "llama-tiny": _llama(128, 2, 4, 2, 256, tied=True, vocab_size=512),
+    "llama-3.2-1b": _llama(2048, 16, 32, 8, 8192, tied=True),
+    "llama-3.2-3b": _llama(3072, 28, 24, 8, 8192, tied=True),
+    "llama-3.1-8b": _llama(4096, 32, 32, 8, 14336, tied=False),
+    "llama-3.1-70b": _llama(8192, 80, 64, 8, 28672, tied=False),
+}
+
+
+@lru_cache(maxsize=256)
+def config_of(model: str, model_config: str | None) -> LlamaConfig:
+    """The configuration of a point's model.
+
+    Args:
+        model: its name.
+        model_config: canonical text; None for a built-in name.
+
+    Raises:
+        SpecError: neither a built-in name nor a text.
+    """
+    if model_config is not None:
+        return LlamaConfig.from_json(model_config)
+    if model not in BUILT_IN:
+        raise SpecError(f"unknown model {model!r}: choose from {', '.join(BUILT_IN)}, or name a configuration file")
+    return BUILT_IN[model]
+
+
+def find_model(name: str, *, weights: str = "random") -> tuple[str, str | None]:
+    """What `--model` names: a built-in model, a Hugging Face configuration file or folder, or a hub id.
+
+    Args:
+        name: as given.
+        weights: `random`, or `pretrained` for a hub id or a folder with safetensors.
+
+    Returns:
+        The name for the record, and the canonical configuration where the name is no built-in one.
+
+    Raises:
+        InputError: nothing of that name, no Llama, or sizes that cannot be.
+    """
+    if name.lower() in BUILT_IN:
+        if weights == "pretrained":
+            raise InputError(f"--weights pretrained needs a hub id or a folder with weights, not the built-in {name}")
+        return name.lower(), None
+    path = Path(name)
+    if path.exists():
+        file = path / "config.json" if path.is_dir() else path
+        config = from_hugging_face(_read(file), name)
+        return (str(path.resolve()) if weights == "pretrained" else _label(path)), config.to_json()
+    if weights == "pretrained" or (name.count("/") == 1 and not name.startswith((".", "/"))):
+        return name, from_hugging_face(_from_hub(name), name).to_json()
+    raise InputError(f"--model {name}: no built-in model ({', '.join(BUILT_IN)}), no file or folder, and no hub id")
+
+
+def from_hugging_face(content: Mapping[str, Any], name: str) -> LlamaConfig:
+    """The sizes of a Hugging Face `config.json`.
+
+    Raises:
+        InputError: it is not of a Llama, or a size is missing.
+    """
+    if content.get("model_type") != "llama":
+        raise InputError(f"--model {name}: model_type is {content.get('model_type')!r}, only llama is measured")
+    if content.get("attention_bias") or content.get("mlp_bias"):
+        raise InputError(f"--model {name}: biases in attention or MLP are not counted; use a model without them")
+    try:
+        hidden, heads = content["hidden_size"], content["num_attention_heads"]
+        rope = content.get("rope_parameters") or content
+        return LlamaConfig(
+            hidden_size=hidden,
+            n_layers=content["num_hidden_layers"],
+            n_heads=heads,
+            n_kv_heads=content.get("num_key_value_heads") or heads,
+            head_dim=content.get("head_dim") or hidden // heads,
+            intermediate_size=content["intermediate_size"],
+            vocab_size=content["vocab_size"],
+            tied=bool(content.get("tie_word_embeddings", False)),
+            rope_theta=float(rope.get("rope_theta", 10_000.0)),
+            rms_norm_eps=float(content.get("rms_norm_eps", 1e-6)),
+        )
+    except KeyError as error:
+        raise InputError(f"--model {name}: its configuration lacks {error.args[0]}") from error
+    except (TypeError, ValueError, ZeroDivisionError, SpecError) as error:
+        raise InputError(f"--model {name}: {error}") from error
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"--model {file}: cannot be read as a configuration ({str(error).splitlines()[0]})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"--model {file}: is no Hugging Face configuration")
+    return content
+
+
+def _from_hub(name: str) -> dict[str, Any]:
+    from transformers import PretrainedConfig
+
+    try:
+        return PretrainedConfig.get_config_dict(name)[0]
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"--model {name}: the hub gives no configuration ({first[:160]})") from error
+
+
+def _label(path: Path) -> str:
+    """A readable name for a file's model: the folder's, unless the file has a name of its own."""
+    file = path if path.is_file() else path / "config.json"
+    return file.resolve().parent.name if file.stem == "config" else file.stem

@@ -1,0 +1,18 @@
+"""The workloads that can be measured, by name; each is a module with the same five functions.
+
+    closed_form(spec, phase)    FLOPs of disjoint components; their sum is `model_flops`
+    beside(spec, phase)         further columns of the record that follow from the specification
+    dispatched(spec)            FLOPs at torch's dispatcher by phase, counted on the meta device
+    build(spec, device, dtype, seed) -> Built
+    least_bytes(spec, phase, element_bytes)   memory without which the phase cannot run; 0 where nothing is known
+
+and `CONVENTION`, one line on what the closed form counts.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from flopray.models import llama, mlp
+
+MODELS: dict[str, ModuleType] = {"mlp": mlp, "llama": llama}
