@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from flopray.errors import ClusterError
 from flopray.quiet import quiet_ray
+
+#: How often a cluster is looked at while a type of device is waited for.
+_LOOK_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,31 @@ def inspect_cluster(*, dashboard_url: str | None, local: bool) -> Cluster:
             most_cores[device_type] = max(most_cores.get(device_type, 0), cores)
         fewest = min(fewest or cores, cores) if cores else fewest
     return Cluster(slots, fewest or 1, most_cores, dashboard_url, local)
+
+
+def wait_for(cluster: Cluster, wanted: list[str] | None, seconds: float, say: Callable[[str], object]) -> Cluster:
+    """Wait until the cluster has all types that are wanted, or the time is over.
+
+    Args:
+        cluster: the connected cluster as it is.
+        wanted: types by name; None waits for nothing.
+        seconds: at most.
+        say: called with a line when waiting begins.
+
+    Returns:
+        The cluster as it is then; whether a type is still missing is for `choose_devices` to say.
+    """
+    until = time.monotonic() + seconds
+    told = False
+    while missing := [name for name in wanted or () if name not in (*cluster.slots, "CPU")]:
+        if time.monotonic() >= until:
+            break
+        if not told:
+            say(f"waiting up to {seconds:.0f} s for {', '.join(missing)} to join the cluster")
+            told = True
+        time.sleep(_LOOK_EVERY_S)
+        cluster = inspect_cluster(dashboard_url=cluster.dashboard_url, local=cluster.local)
+    return cluster
 
 
 def choose_devices(cluster: Cluster, wanted: list[str] | None) -> dict[str, int]:

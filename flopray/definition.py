@@ -6,13 +6,23 @@ import dataclasses
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import flopray
 from flopray.errors import InputError, NotARun
 from flopray.flops.analytic import model_flops
-from flopray.records import EXECUTIONS, PRECISIONS, SCHEMA_VERSION, SHAPE_FIELDS, TrialSpec
+from flopray.records import (
+    ATTENTIONS,
+    CHOICE_FIELDS,
+    EXECUTIONS,
+    PRECISIONS,
+    SCHEMA_VERSION,
+    SHAPE_FIELDS,
+    WEIGHTS,
+    WORKLOAD_PHASES,
+    TrialSpec,
+)
 from flopray.settings import MeasureSettings
 from flopray.space import grid
 
@@ -21,6 +31,12 @@ _MOST_FLOPS = 2**63 - 1
 SEARCHES = ("grid", "random", "optuna")
 #: What a searcher may optimise, and in which direction.
 OBJECTIVES = {"time_s": "min", "energy_j": "min", "flops_per_s": "max", "flops_per_j": "max", "mfu": "max"}
+
+
+def axes_of(workload: str) -> tuple[str, ...]:
+    """Names of a workload's axes, `device_type` first; a model's configuration goes with its name."""
+    choices = tuple(name for name in CHOICE_FIELDS[workload] if name != "model_config")
+    return ("device_type", "precision", "execution", *choices, *SHAPE_FIELDS[workload])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +52,7 @@ class Sweep:
         objective: a column of `OBJECTIVES` for optuna, taken from the first phase that has it.
         cpus_per_trial: CPU cores a trial holds, by device type.
         points_per_trial: fixed size of a slab; None sizes slabs by predicted time.
+        model_configs: configurations of models that are known by no built-in name, as canonical JSON.
 
     Raises:
         InputError: values that contradict one another.
@@ -49,12 +66,16 @@ class Sweep:
     objective: str | None = None
     cpus_per_trial: Mapping[str, int]
     points_per_trial: int | None = None
+    model_configs: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for flag, values, known in (
             ("--accelerators", self.axes["device_type"], self.axes["device_type"]),
             ("--precision", self.axes["precision"], PRECISIONS),
             ("--execution", self.axes["execution"], EXECUTIONS),
+            ("--attention", self.axes.get("attention", ()), ATTENTIONS),
+            ("--weights", self.axes.get("weights", ()), WEIGHTS),
+            ("--phases", self.settings.phases, WORKLOAD_PHASES[self.workload]),
             ("--search", (self.search,), SEARCHES),
         ):
             for value in values:
@@ -85,12 +106,19 @@ class Sweep:
     def _check_size(self) -> None:
         """A record keeps counts in 64 bits."""
         largest: dict[str, Any] = {name: max(self.axes[name]) for name in SHAPE_FIELDS[self.workload]}
-        flops = model_flops(TrialSpec(workload=self.workload, device_type="any", **largest), "train_step")[
-            "model_flops"
-        ]
-        if flops > _MOST_FLOPS:
-            shape = " ".join(f"{name}={value}" for name, value in largest.items())
-            raise InputError(f"the largest point, {shape}, takes {flops:.2g} FLOPs a step: choose smaller values")
+        for model in self.axes.get("model", (None,)):
+            choices = {name: self.axes[name][0] for name in CHOICE_FIELDS[self.workload] if name in self.axes}
+            fields = choices | largest | ({"model": model} if model else {})
+            point = self._with_config(TrialSpec(workload=self.workload, device_type="any", **fields))
+            flops = model_flops(point, "train_step")["model_flops"]
+            if flops > _MOST_FLOPS:
+                what = " ".join(filter(None, (model, *(f"{name}={value}" for name, value in largest.items()))))
+                raise InputError(f"the largest point, {what}, takes {flops:.2g} FLOPs a step: choose smaller values")
+
+    def _with_config(self, point: TrialSpec) -> TrialSpec:
+        """The point with its model's configuration, where the name alone does not give it."""
+        config = self.model_configs.get(point.model or "")
+        return point if config is None else dataclasses.replace(point, model_config=config)
 
     @property
     def grid_size(self) -> int:
@@ -107,7 +135,7 @@ class Sweep:
 
     def points(self) -> list[TrialSpec]:
         """The points to measure, or to choose from under optuna; neighbours stand next to one another."""
-        points = grid(self.workload, self.axes)
+        points = [self._with_config(point) for point in grid(self.workload, self.axes)]
         if self.search != "random":
             return points
         # Drawn here and not by Tune, so that no point is drawn twice and a resume draws the same ones.
@@ -118,7 +146,7 @@ class Sweep:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         fields["axes"] = {name: list(values) for name, values in self.axes.items()}
         fields["settings"] = self.settings.to_dict()
-        fields["cpus_per_trial"] = dict(self.cpus_per_trial)
+        fields["cpus_per_trial"], fields["model_configs"] = dict(self.cpus_per_trial), dict(self.model_configs)
         head = {"schema_version": SCHEMA_VERSION, "flopray_version": flopray.__version__, "name": name}
         return head | {"created_unix_s": time.time(), "versions": dict(versions), "sweep": fields}
 
@@ -134,8 +162,7 @@ class Sweep:
             fields["axes"] = {str(k): tuple(v) for k, v in fields["axes"].items()}
             fields["settings"] = MeasureSettings.from_dict(fields["settings"])
             fields["cpus_per_trial"] = {str(k): int(v) for k, v in fields["cpus_per_trial"].items()}
-            shape = SHAPE_FIELDS[fields["workload"]]
-            if set(fields["axes"]) != {"device_type", "precision", "execution", *shape}:
+            if set(fields["axes"]) != set(axes_of(fields["workload"])):
                 raise KeyError("axes")
             return cls(**fields)
         except (KeyError, TypeError, AttributeError) as error:

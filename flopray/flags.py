@@ -12,31 +12,16 @@ from typing import Any
 from rich.console import Console
 
 from flopray import __version__
+from flopray.axes import Axis
 from flopray.definition import OBJECTIVES, SEARCHES, Sweep
 from flopray.errors import InputError
+from flopray.models.llama_config import find_models
 from flopray.parser import OneLineParser
-from flopray.records import EXECUTIONS, INSTRUMENTS, PHASES, PRECISIONS
+from flopray.records import EXECUTIONS, INSTRUMENTS, PRECISIONS, WORKLOAD_PHASES
 from flopray.settings import DEFAULT_PHASES, MeasureSettings
-from flopray.space import parse_values
 
-
-@dataclass(frozen=True)
-class Axis:
-    """One axis of a sweep's grid as a flag.
-
-    Attributes:
-        flag: such as `--n`.
-        field: field of `TrialSpec`.
-        cpu: default values without a GPU, as words on the command line.
-        gpu: default values with one.
-        help: what it is.
-    """
-
-    flag: str
-    field: str
-    cpu: tuple[str, ...]
-    gpu: tuple[str, ...]
-    help: str
+#: A word for the two parts of generating text.
+_GENERATE = {"generate": ("prefill", "decode")}
 
 
 @dataclass(frozen=True)
@@ -48,8 +33,11 @@ class Script:
         name: stem of default run names.
         description: first paragraph of `--help`.
         examples: last paragraph of `--help`.
-        axes: the axes of the shape.
+        axes: the axes of the shape and of the workload's choices.
         draw: draws the plots of a finished run, from its folder.
+        phases: default phases.
+        precisions: default precisions with a GPU; without one fp32.
+        execution: default execution with a GPU, with the reason; without one eager.
     """
 
     workload: str
@@ -58,6 +46,12 @@ class Script:
     examples: str
     axes: tuple[Axis, ...]
     draw: Callable[[Path, Console], Any]
+    phases: tuple[str, ...] = DEFAULT_PHASES
+    precisions: tuple[str, ...] = ("fp32",)
+    execution: tuple[str, str] = (
+        "graph",
+        "where small eager kernels would show the launching and not the GPU",
+    )
 
 
 def build_parser(script: Script) -> argparse.ArgumentParser:
@@ -67,7 +61,7 @@ def build_parser(script: Script) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"flopray {__version__}")
     _add_space(parser.add_argument_group("search space"), script)
-    _add_measuring(parser.add_argument_group("measuring"))
+    _add_measuring(parser.add_argument_group("measuring"), script)
     _add_searching(parser.add_argument_group("searching instead of a full grid"))
     _add_running(parser.add_argument_group("where it runs"))
     _add_results(parser.add_argument_group("run and results"))
@@ -76,21 +70,16 @@ def build_parser(script: Script) -> argparse.ArgumentParser:
 
 def _add_space(group: Any, script: Script) -> None:
     for axis in script.axes:
-        default = f"default {' '.join(axis.gpu)} with a GPU, {' '.join(axis.cpu)} without"
-        group.add_argument(
-            axis.flag,
-            dest=axis.field,
-            nargs="*",
-            metavar="VALUE",
-            help=f"{axis.help}: numbers or first:last:step ({default})",
-        )
-    group.add_argument("--precision", nargs="*", metavar="P", help=f"{', '.join(PRECISIONS)} (default fp32)")
+        group.add_argument(axis.flag, dest=axis.field, nargs="*", metavar="VALUE", help=axis.describe())
+    default = " ".join(script.precisions)
+    default += " with a GPU, fp32 without" if script.precisions != ("fp32",) else ""
+    group.add_argument("--precision", nargs="*", metavar="P", help=f"{', '.join(PRECISIONS)} (default {default})")
     group.add_argument(
         "--execution",
         nargs="*",
         metavar="E",
-        help=f"{', '.join(EXECUTIONS)} (default graph with a GPU, where small eager kernels would show the launching "
-        "and not the GPU; eager without)",
+        help=f"{', '.join(EXECUTIONS)} (default {script.execution[0]} with a GPU, {script.execution[1]}; "
+        "eager without)",
     )
     group.add_argument(
         "--accelerators",
@@ -98,11 +87,19 @@ def _add_space(group: Any, script: Script) -> None:
         metavar="TYPE",
         help="device types to sweep, such as H100 or CPU (default every GPU type, CPU if there is none)",
     )
-
-
-def _add_measuring(group: Any) -> None:
     group.add_argument(
-        "--phases", nargs="*", metavar="PHASE", help=f"{', '.join(PHASES)} (default {' '.join(DEFAULT_PHASES)})"
+        "--wait",
+        type=float,
+        metavar="S",
+        help="wait so many seconds for the --accelerators to join the cluster (default not at all)",
+    )
+
+
+def _add_measuring(group: Any, script: Script) -> None:
+    known = ", ".join(WORKLOAD_PHASES[script.workload])
+    both = "; generate stands for prefill and decode" if "decode" in known else ""
+    group.add_argument(
+        "--phases", nargs="*", metavar="PHASE", help=f"{known}{both} (default {' '.join(script.phases)})"
     )
     group.add_argument(
         "--instruments",
@@ -175,15 +172,19 @@ def sweep_from(script: Script, args: argparse.Namespace, device_types: Sequence[
     """
     on_gpu = any(device_type != "CPU" for device_type in device_types)
     axes: dict[str, tuple[Any, ...]] = {"device_type": tuple(device_types)}
-    axes["precision"] = _words("--precision", args.precision, ("fp32",))
-    axes["execution"] = _words("--execution", args.execution, ("graph",) if on_gpu else ("eager",))
+    axes["precision"] = _words("--precision", args.precision, script.precisions if on_gpu else ("fp32",))
+    axes["execution"] = _words("--execution", args.execution, (script.execution[0],) if on_gpu else ("eager",))
     for axis in script.axes:
         given = getattr(args, axis.field)
-        axes[axis.field] = parse_values(axis.flag, given if given is not None else axis.gpu if on_gpu else axis.cpu)
+        axes[axis.field] = axis.values(given if given is not None else axis.gpu if on_gpu else axis.cpu)
+    models: dict[str, str] = {}
+    if "model" in axes:
+        axes["model"], models = find_models(axes["model"], axes["weights"])
     return Sweep(
         workload=script.workload,
         axes=axes,
-        settings=_settings(args),
+        settings=_settings(script, args),
+        model_configs=models,
         search=args.search or "grid",
         samples=args.samples,
         objective=args.objective,
@@ -199,9 +200,10 @@ def _cores_beside(device_type: str, given: int | None, cores: int) -> int:
     return cores if device_type == "CPU" else 1
 
 
-def _settings(args: argparse.Namespace) -> MeasureSettings:
+def _settings(script: Script, args: argparse.Namespace) -> MeasureSettings:
+    asked = script.phases if args.phases is None else args.phases
     given = {
-        "phases": None if args.phases is None else tuple(args.phases),
+        "phases": tuple(phase for word in asked for phase in _GENERATE.get(word, (word,))),
         "instruments": None if args.instruments is None else tuple(args.instruments),
         "target_error": args.target_error,
         "max_seconds": args.max_seconds,

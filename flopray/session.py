@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flopray.cluster import Cluster, check_cores, choose_devices, this_machine
+from flopray.cluster import Cluster, check_cores, choose_devices, this_machine, wait_for
 from flopray.connection import connected
 from flopray.definition import Sweep
 from flopray.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, InputError, RunError, RunExists, RunFinished
@@ -42,9 +42,13 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
     sweep_from(script, args, args.accelerators or ["CPU"], cores=1)
     if args.accelerators is not None and not args.accelerators:
         raise InputError("--accelerators needs at least one type")
+    if args.wait is not None and not (args.accelerators and 0 <= args.wait < float("inf")):
+        raise InputError("--wait takes seconds, and needs --accelerators to say what to wait for")
     if args.search == "optuna" and find_spec("optuna") is None:
         raise InputError("--search optuna needs the extra: pip install 'flopray[optuna]'")
     with _reach(args) as cluster:
+        if args.wait:
+            cluster = wait_for(cluster, args.accelerators, args.wait, lambda line: console.print(line, highlight=False))
         slots = choose_devices(cluster, args.accelerators)
         sweep = sweep_from(script, args, list(slots), cores=cluster.cores)
         if sweep.samples is not None and sweep.samples > sweep.grid_size:

@@ -91,6 +91,8 @@ _PREPARE_S = {"eager": 0.2, "graph": 0.08, "compile": 15.0}
 _TIME_WINDOW_S = 0.5
 #: Reading the counters of a phase, for each kind of core: building and launching it, and its new kernels.
 _COUNT_S = 0.1
+#: Building a large model, for each phase that is measured of it.
+_BUILD_S = {"mlp": 0.0, "llama": 1.0}
 
 
 def _energy_window_s(target_error: float) -> float:
@@ -116,7 +118,7 @@ def predict_point_seconds(settings: MeasureSettings, spec: TrialSpec, *, has_ene
     window_s = _energy_window_s(settings.target_error) if with_energy else _TIME_WINDOW_S
     phase_s = 0.0
     if "time" in settings.instruments:
-        phase_s += min(settings.max_seconds, window_s) + _PREPARE_S[spec.execution]
+        phase_s += min(settings.max_seconds, window_s) + _PREPARE_S[spec.execution] + _BUILD_S[spec.workload]
     if "counters" in settings.instruments:
         phase_s += _COUNT_S * (1 if spec.precision == "fp32" else 2)
     return len(settings.phases) * phase_s

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flopray.errors import InputError
-from flopray.records import TrialSpec
+from flopray.records import CHOICE_FIELDS, TrialSpec
 
 #: A trial should last at least about three times an actor's start (up to 10 s with a CUDA context), and rather less
 #: than a person is willing to lose.
@@ -146,10 +146,11 @@ def slabs(
 
 def _rows(points: Sequence[TrialSpec]) -> dict[tuple[str, str, str], list[list[TrialSpec]]]:
     """Points by what a slab must share, as rows along the last dimension of the shape."""
-    rows: dict[tuple[str, str, str], dict[tuple[int, ...], list[TrialSpec]]] = {}
+    rows: dict[tuple[str, str, str], dict[tuple[Any, ...], list[TrialSpec]]] = {}
     for point in points:
         kind = (point.device_type, point.precision, point.execution)
-        row = tuple(point.shape().values())[:-1]
+        choices = tuple(getattr(point, name) for name in CHOICE_FIELDS[point.workload])
+        row = (*choices, *tuple(point.shape().values())[:-1])
         rows.setdefault(kind, {}).setdefault(row, []).append(point)
     return {kind: list(by_row.values()) for kind, by_row in rows.items()}
 
@@ -180,4 +181,11 @@ def sentinel_of(points: Sequence[TrialSpec]) -> dict[str, TrialSpec]:
     for point in points:
         by_type.setdefault(point.device_type, []).append(point)
     middles = {device_type: group[len(group) // 2] for device_type, group in by_type.items()}
+    middles = {t: point if point.workload == "mlp" else _small(point) for t, point in middles.items()}
     return {t: point if t == "CPU" else dataclasses.replace(point, execution="graph") for t, point in middles.items()}
+
+
+def _small(point: TrialSpec) -> TrialSpec:
+    """An MLP in the place of a large model: the device drifts alike, and the sentinel is built in a moment."""
+    kind = {"device_type": point.device_type, "precision": point.precision, "execution": point.execution}
+    return TrialSpec(workload="mlp", n_layers=8, width=1024, tokens=128, **kind)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Bytes of journal and Parquet for one phase, measured on runs with every column filled.
 _BYTES_A_PHASE = 2500
+#: What else may differ between the points of a run.
+_VARY = ("device_type", "model", "precision", "execution", "weights", "attention", "checkpointing")
 _BEST_AND_WORST = (("flops_per_s", "FLOP/s"), ("flops_per_j", "FLOPs/J"))
 
 
@@ -87,7 +90,7 @@ def print_summary(console: Console, folder: RunFolder, frame: pd.DataFrame, summ
     style: dict[str, Any] = {"box": SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
     table = Table("phase", "best", "at", "worst", "at ", title=f"run {folder.name}", **style)
     varying = [
-        name for name in ("device_type", "model", "precision", "execution", "attention") if len(set(frame[name])) > 1
+        name for name in _VARY if len(set(frame[name])) > 1
     ]
     for phase in frame["phase"].drop_duplicates():
         for column, unit in _BEST_AND_WORST:
@@ -141,7 +144,12 @@ def _point(row: Any, varying: Sequence[str]) -> str:
     import pandas as pd
 
     dims = [f"{letter}={row[name]}" for name, letter in LETTERS.items() if not pd.isna(row[name])]
-    return " ".join(dims + [row[name] for name in varying])
+    return " ".join(dims + [_word(name, row[name]) for name in varying])
+
+
+def _word(name: str, value: Any) -> str:
+    """A choice as a person would say it."""
+    return ("" if value else "no ") + name if isinstance(value, bool | np.bool_) else str(value)
 
 
 def duration(seconds: float) -> str:

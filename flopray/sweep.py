@@ -103,6 +103,7 @@ def sweep_config(sweep: Sweep, run: str, recorder: str) -> dict[str, Any]:
         "namespace": NAMESPACE,
         "settings": sweep.settings.to_dict(),
         "cpus_per_trial": dict(sweep.cpus_per_trial),
+        "model_configs": dict(sweep.model_configs),
         "sentinels": {t: s.fields() for t, s in sentinel_of(sweep.points()).items()},
         "objective": {"name": "objective", "column": sweep.objective, "phase": phase} if sweep.objective else None,
     }

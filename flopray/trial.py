@@ -167,7 +167,9 @@ def points_of(config: dict[str, Any]) -> list[tuple[int | None, dict[str, Any]]]
     """The points of a trial's configuration, each with its place in the sweep's order (None under a searcher)."""
     if "slab" in config:
         return [(point["order_index"], point["spec"]) for point in config["slab"]]
-    return [(None, {k: v for k, v in config.items() if k != "sweep"})]
+    fields = {k: v for k, v in config.items() if k != "sweep"}
+    model_config = config["sweep"]["model_configs"].get(fields.get("model"))
+    return [(None, fields if model_config is None else {**fields, "model_config": model_config})]
 
 
 def device_type_of(config: dict[str, Any]) -> str:

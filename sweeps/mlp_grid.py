@@ -1,8 +1,9 @@
 """Sweep the feature-first MLP over layers n, width d and tokens m: FLOPs, energy and time of each training phase."""
 
 from analysis.run_figures import draw_mlp_run
+from flopray.axes import Axis
 from flopray.cli import run_script
-from flopray.flags import Axis, Script
+from flopray.flags import Script
 
 EXAMPLES = """examples:
   python sweeps/mlp_grid.py

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -132,6 +132,25 @@ def config_of(model: str, model_config: str | None) -> LlamaConfig:
     if model not in BUILT_IN:
         raise SpecError(f"unknown model {model!r}: choose from {', '.join(BUILT_IN)}, or name a configuration file")
     return BUILT_IN[model]
+
+
+def find_models(names: Sequence[str], weights: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """What several names given as `--model` mean.
+
+    Args:
+        names: as given.
+        weights: values of `--weights`.
+
+    Returns:
+        Names for the records, and the canonical configurations of those that are no built-in ones.
+
+    Raises:
+        InputError: a name means nothing, or two mean models that would go by one name.
+    """
+    found = [find_model(name, weights="pretrained" if "pretrained" in weights else "random") for name in names]
+    if len({name for name, _ in found}) != len(found):
+        raise InputError("--model: two of the models would go by the same name: rename a file or folder")
+    return tuple(name for name, _ in found), {name: config for name, config in found if config is not None}
 
 
 def find_model(name: str, *, weights: str = "random") -> tuple[str, str | None]:

@@ -12,7 +12,8 @@ and value heads of width kv in all, MLP width f, vocabulary V. Forward:
 Backward is twice forward for every component but the embedding, whose gradient is one addition a token and feature. The
 formulas for products and attention are those of PaLM's appendix B (https://arxiv.org/abs/2204.02311); the optimizer is
 AdamW as in `flopray.models.mlp`. What gradient checkpointing runs again is no model FLOP and stands in
-`recomputed_flops`. Flash attention also forms the scores again in its backward pass, 2 L B H h T^2: neither counts it.
+`recomputed_flops` (torch ends a layer's second run at the last number that is needed). Flash attention also forms the
+scores again in its backward pass, 2 L B H h T^2: neither counts it.
 """
 
 from __future__ import annotations
@@ -59,8 +60,14 @@ def components(
     }.get(phase, (forward,))
     total = {name: sum(part[name] for part in parts) for name in forward}
     again = checkpointing and phase in ("backward", "forward_backward", "train_step")
+    return total | {"recomputed_flops": _again(config, forward, batch * tokens) if again else 0}
+
+
+def _again(config: LlamaConfig, forward: dict[str, int], new: int) -> int:
+    """A layer runs again up to the last number that its backward pass needs: all but its last product and addition."""
     layers = ("projection_flops", "attention_flops", "mlp_flops", "norm_flops", "elementwise_flops")
-    return total | {"recomputed_flops": sum(forward[name] for name in layers) if again else 0}
+    last = config.n_layers * new * (2 * config.intermediate_size * config.hidden_size + config.hidden_size)
+    return sum(forward[name] for name in layers) - last
 
 
 def _forward(config: LlamaConfig, batch: int, tokens: int, phase: str) -> dict[str, int]:
