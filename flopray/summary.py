@@ -89,9 +89,7 @@ def print_summary(console: Console, folder: RunFolder, frame: pd.DataFrame, summ
     # Narrow: 80 columns hold all of it.
     style: dict[str, Any] = {"box": SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
     table = Table("phase", "best", "at", "worst", "at ", title=f"run {folder.name}", **style)
-    varying = [
-        name for name in _VARY if len(set(frame[name])) > 1
-    ]
+    varying = [name for name in _VARY if len(set(frame[name])) > 1]
     for phase in frame["phase"].drop_duplicates():
         for column, unit in _BEST_AND_WORST:
             rows = frame.loc[(frame["phase"] == phase) & frame[column].notna()].sort_values(by=column)

@@ -17,6 +17,8 @@ KEY_COLUMNS = (
     "device_type",
     "workload",
     "model",
+    "attention",
+    "checkpointing",
     "config",
     "n_layers",
     "width",

@@ -34,7 +34,10 @@ from flopray.hardware import Limit
 
 #: Columns along which FLOPs grow; the others that a row has must agree within a series.
 AXES = ("n_layers", "width", "tokens", "batch_size", "sequence_length")
-_IDENTITY = ("run", "workload", "model", "device_type", "device_name", "device_uuid", "precision", "execution", "phase")
+_IDENTITY = (
+    *("run", "workload", "model", "weights", "attention"),
+    *("device_type", "device_name", "device_uuid", "precision", "execution", "phase"),
+)
 #: 4 x is the usual step of a grid; a little less, since parts that do not scale keep FLOPs just below it.
 MIN_GROWTH = 3.5
 
@@ -104,7 +107,8 @@ def _series(rows: Sequence[Row]) -> Iterable[list[int]]:
         groups: dict[Hashable, list[int]] = {}
         for place, row in enumerate(rows):
             if axis is None or number(row, axis) is not None:
-                key = (*(text(row, column) for column in _IDENTITY), *(number(row, other) for other in fixed))
+                same = (str(row["checkpointing"]) if row.get("checkpointing") in (True, False) else None,)
+                key = (*(text(row, column) for column in _IDENTITY), *same, *(number(row, o) for o in fixed))
                 groups.setdefault(key, []).append(place)
         yield from (group for group in groups.values() if len(group) > 1)
 

@@ -40,7 +40,7 @@ RULES: dict[str, str] = {
 #: What makes rows phases of one point where no trial_id says so.
 _POINT = (
     ("run", "source", "trial_id", "workload", "model", "config", "device_type", "device_name", "device_uuid"),
-    ("precision", "execution"),
+    ("precision", "execution", "weights", "attention", "checkpointing"),
     ("n_layers", "width", "tokens", "batch_size", "sequence_length", "attempt"),
 )
 _EACH_ROW = ROW_RULES + COUNTER_RULES

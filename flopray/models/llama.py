@@ -9,6 +9,7 @@ which is put back afterwards, so that every iteration does the same work.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -81,8 +82,7 @@ def build(spec: TrialSpec, *, device: str, dtype: torch.dtype, seed: int) -> Bui
     torch.manual_seed(seed)
     model = _pretrained(spec, device, dtype) if spec.weights == "pretrained" else _random(spec, device, dtype)
     model.train()  # without dropout this only lets checkpointing work
-    if spec.checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    _set_checkpointing(model, spec)
     batch, tokens = spec.shape().values()
     x = torch.randint(_config(spec).vocab_size, (batch, tokens), device=device)
     within = _attention(spec.attention or "auto")
@@ -103,8 +103,7 @@ def dispatched(spec: TrialSpec) -> dict[str, int]:
     batch, tokens = spec.shape().values()
     model = _random(spec, "meta", torch.bfloat16)
     model.train()
-    if spec.checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    _set_checkpointing(model, spec)
 
     def mask(new: int, seen: int) -> torch.Tensor:
         return torch.empty(batch, 1, new, seen, device="meta", dtype=torch.bfloat16)
@@ -120,10 +119,10 @@ def dispatched(spec: TrialSpec) -> dict[str, int]:
     past = DynamicCache(config=model.config)
     with torch.no_grad():
         with counter:
-            model(ids, attention_mask=mask(tokens, tokens), past_key_values=past, use_cache=True, logits_to_keep=1)
+            model(ids, attention_mask=mask(tokens, tokens), use_cache=True, logits_to_keep=1, **_cache(model, past))
         prefill = counter.get_total_flops()
         with counter:
-            model(ids[:, :1], attention_mask=mask(1, tokens + 1), past_key_values=past, use_cache=True)
+            model(ids[:, :1], attention_mask=mask(1, tokens + 1), use_cache=True, **_cache(model, past))
         decode = counter.get_total_flops()
     both = forward + backward
     return {
@@ -145,7 +144,7 @@ def _others(
     def prefill() -> torch.Tensor:
         with torch.no_grad(), within():
             past = DynamicCache(config=model.config)
-            return model(input_ids=x, past_key_values=past, use_cache=True, logits_to_keep=1).logits
+            return model(input_ids=x, use_cache=True, logits_to_keep=1, **_cache(model, past)).logits
 
     kept: list[Any] = []
 
@@ -153,15 +152,30 @@ def _others(
         with torch.no_grad(), within():
             if not kept:
                 past = DynamicCache(config=model.config)
-                model(input_ids=x, past_key_values=past, use_cache=True, logits_to_keep=1)
+                model(input_ids=x, use_cache=True, logits_to_keep=1, **_cache(model, past))
                 kept.extend((past, [(layer.keys, layer.values) for layer in past.layers]))
             past, before = kept
-            logits = model(input_ids=x[:, :1], past_key_values=past, use_cache=True).logits
+            logits = model(input_ids=x[:, :1], use_cache=True, **_cache(model, past)).logits
             for layer, (keys, values) in zip(past.layers, before, strict=True):
                 layer.keys, layer.values = keys, values
             return logits
 
     return {"inference": inference, "prefill": prefill, "decode": decode}
+
+
+def _cache(model: Any, past: Any) -> dict[str, Any]:
+    """The cache under the name that this release of transformers gives it."""
+    accepted = inspect.signature(model.forward).parameters
+    return {"cache" if "cache" in accepted else "past_key_values": past}
+
+
+def _set_checkpointing(model: Any, spec: TrialSpec) -> None:
+    if spec.checkpointing:
+        enable = getattr(model, "activation_checkpointing_enable", None)
+        if enable is not None:
+            enable({"use_reentrant": False})
+        else:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def _random(spec: TrialSpec, device: str, dtype: torch.dtype) -> Any:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "sweeps" / "mlp_grid.py"
+SCRIPTS = ROOT / "sweeps"
 TAG = "FLOPRAY_TEST_TAG"
 T = TypeVar("T")
 #: A hang guard, not a measurement: Ray's start alone takes 20 s on a busy machine with two cores.
@@ -28,7 +28,7 @@ QUICK = "--max-seconds 0.3 --target-error 0.3 --sentinel-every 0 --no-plots"
 
 
 class Sweep:
-    """A running `sweeps/mlp_grid.py`."""
+    """A running script of `sweeps/`."""
 
     def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
         self._process, self._log = process, log
@@ -81,11 +81,11 @@ class Machine:
     def storage(self) -> Path:
         return self.folder / "results"
 
-    def start(self, line: str, **environment: str) -> Sweep:
+    def start(self, line: str, *, script: str = "mlp_grid.py", **environment: str) -> Sweep:
         log = self.folder / f"log-{uuid.uuid4().hex[:8]}.txt"
         with log.open("w") as file:
             process = subprocess.Popen(
-                [sys.executable, str(SCRIPT), *line.split()],
+                [sys.executable, str(SCRIPTS / script), *line.split()],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -96,9 +96,9 @@ class Machine:
             )
         return Sweep(process, log)
 
-    def sweep(self, line: str) -> tuple[int, str]:
+    def sweep(self, line: str, *, script: str = "mlp_grid.py") -> tuple[int, str]:
         """Run a sweep to its end: exit code and all it printed."""
-        started = self.start(line)
+        started = self.start(line, script=script)
         return started.wait(), started.output
 
     def ray(self, line: str) -> str:

@@ -1,0 +1,52 @@
+"""The Llama sweep as a user runs it on a machine without a GPU: the tiny model, every phase."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from machine import QUICK
+
+from flopray import load_run
+from flopray.records import PHASES
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+LLAMA = "llama_gpu.py"
+
+
+def test_the_tiny_llama_runs_the_whole_sweep(machine):
+    code, output = machine.sweep(f"{QUICK.replace('--no-plots', '')} --precision fp32 bf16 --name tiny", script=LLAMA)
+    assert code == 0, output
+    frame = load_run(machine.run_path("tiny"))
+    phases = set(PHASES) - {"forward_backward"}
+    assert len(frame) == 2 * 2 * len(phases)  # two precisions, two lengths
+    assert set(frame.phase) == phases
+    assert (frame.status == "ok").all(), frame.status_reason.dropna().tolist()
+    assert (frame.time_s > 0).all()
+    assert set(frame.model) == {"llama-tiny"}
+    counted = frame[frame.phase != "optimizer_step"]
+    assert (counted.dispatched_flops == counted.gemm_flops + counted.attention_flops).all()
+    assert counted.attention_backend.notna().all()
+    assert not machine.left_over()
+
+
+def test_a_model_of_a_file_is_swept_resumed_and_refused_by_the_other_script(machine):
+    sizes = {"model_type": "llama", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 64, "vocab_size": 128}
+    file = machine.folder / "mine.json"
+    file.write_text(json.dumps(sizes))
+    line = f"--model {file} --batch 1 --configs 8 --phases generate --instruments time {QUICK} --name mine"
+    code, output = machine.sweep(line, script=LLAMA)
+    assert code == 0, output
+    file.unlink()  # the run knows the sizes: nothing needs the file any more
+    run = machine.run_path("mine")
+    frame = load_run(run)
+    assert set(frame.phase) == {"prefill", "decode"}
+    assert set(frame.model) == {"mine"}
+    (run / "journal.jsonl").write_text("")
+    (run / "records.parquet").unlink()
+    code, output = machine.sweep(f"--resume {run} --no-plots")
+    assert (code, "resume it with that script" in output) == (2, True)
+    code, output = machine.sweep(f"--resume {run} --no-plots", script=LLAMA)
+    assert code == 0, output
+    assert set(load_run(run).trial_id) == set(frame.trial_id)

@@ -1,0 +1,81 @@
+"""A simulated cluster of several nodes with GPUs that are not there: where do trials land? Run as a program.
+
+Everything is real but the devices: Ray's nodes, resources and placement, Tune, the sweep's command line. The trainable
+opens the CPU in the place of its GPU, and writes into the record which node and which GPUs Ray gave it.
+"""
+
+import contextlib
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import ray
+from ray.cluster_utils import Cluster
+
+import flopray.sweep
+from flopray.cli import main
+from flopray.device import Device
+from flopray.trial import PointTrial
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from sweeps.llama_gpu import LLAMA_GPU
+
+FLAGS = "--model llama-tiny --batch 1 --precision fp32 --phases inference --instruments time --no-plots"
+FLAGS += " --max-seconds 0.3 --target-error 0.3 --sentinel-every 0"
+
+
+class Placed(PointTrial):
+    """Measures on the CPU and says where it was."""
+
+    def _device(self):
+        context = ray.get_runtime_context()
+        where = {"node": context.get_node_id(), "gpus": context.get_accelerator_ids()["GPU"]}
+        platform.node = lambda: json.dumps(where)
+        return Device("CPU", threads=1)
+
+
+def add(cluster, device_type, gpus):
+    node = cluster.add_node(num_cpus=2, num_gpus=gpus, resources={f"accelerator_type:{device_type}": gpus})
+    return node.node_id
+
+
+@contextlib.contextmanager
+def join_later(address, device_type):
+    """A node that joins after some seconds, by Ray's own command line."""
+    resources = json.dumps({f"accelerator_type:{device_type}": 1})
+    start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--address", address]
+    start += ["--num-cpus", "2", "--num-gpus", "1", "--resources", resources]
+    code = f"import os, time; time.sleep(4); os.execv({start[0]!r}, {start!r})"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def run(cluster, line, storage, name):
+    arguments = f"{FLAGS} --address {cluster.address} --storage {storage} --name {name} {line}"
+    code = main(LLAMA_GPU, arguments.split())
+    ray.shutdown()
+    return code
+
+
+def program(storage):
+    flopray.sweep.PointTrial = Placed
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 0})
+    nodes = {"H100": add(cluster, "H100", 2), "A100": add(cluster, "A100", 1)}
+    codes = {"both": run(cluster, "--configs 8 16 --points-per-trial 1", storage, "both")}
+    codes["chosen"] = run(cluster, "--configs 8 --accelerators A100", storage, "chosen")
+    codes["missing"] = run(cluster, "--configs 8 --accelerators L40S", storage, "missing")
+
+    with join_later(cluster.address, "L40S"):
+        codes["waited"] = run(cluster, "--configs 8 --accelerators L40S --wait 90", storage, "waited")
+    cluster.shutdown()
+    print("RESULT " + json.dumps({"nodes": nodes, "codes": codes}))
+
+
+if __name__ == "__main__":
+    program(sys.argv[1])
