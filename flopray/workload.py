@@ -12,6 +12,8 @@ from flopray.records import TrialSpec
 
 _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
+_WITHOUT_TRAINING = ("inference", "prefill", "decode")
+
 
 class Workload:
     """A built point. Building allocates the model on the device; each phase is prepared when it is asked for.
@@ -35,6 +37,7 @@ class Workload:
         # fp32 means IEEE fp32 products, tf32 means the tensor cores' shorter mantissa; torch has one switch for both.
         torch.set_float32_matmul_precision("high" if spec.precision == "tf32" else "highest")
         built = MODELS[spec.workload].build(spec, device=device, dtype=_DTYPES[spec.precision], seed=seed)
+        self._module = built.module
         self._step = TrainingStep(built.module, built.x, built.gradient, execution=spec.execution, others=built.others)
 
     def phase(self, phase: str) -> Work:
@@ -52,9 +55,13 @@ class Workload:
         return phase_work(self._step, phase, "compile" if self.spec.execution == "compile" else "eager")
 
     def attention_backend(self, phase: str) -> str | None:
-        """Which implementation of attention a phase runs, seen in one eager iteration; None where it has none."""
-        if self.spec.workload != "llama" or phase == "optimizer_step":
+        """Which implementation of attention a phase runs, seen in one eager iteration; None where it has none.
+
+        Compiled code is not looked into: it need not dispatch an operator of that name.
+        """
+        if self.spec.workload != "llama" or phase == "optimizer_step" or self.spec.execution == "compile":
             return None
+        self._prepare(phase)
         with AttentionSeen() as seen:
             phase_work(self._step, phase, "eager")()
         return seen.backend
@@ -63,6 +70,8 @@ class Workload:
         self._refuse_what_cannot_fit(phase)
         if phase not in ("optimizer_step", "train_step"):
             self._step.forget()
+        # Without dropout the mode changes no number, but layers that checkpoint take no cache while they train.
+        self._module.train(phase not in _WITHOUT_TRAINING)
 
     def _refuse_what_cannot_fit(self, phase: str) -> None:
         needed = MODELS[self.spec.workload].least_bytes(self.spec, phase, _DTYPES[self.spec.precision].itemsize)

@@ -170,6 +170,14 @@ def test_checkpointing_changes_no_gradient():
         torch.testing.assert_close(plain, again)
 
 
+def test_a_model_that_checkpoints_still_generates_from_its_cache():
+    plain, again = (workload(checkpointing=flag) for flag in (False, True))
+    for phase in ("prefill", "decode"):
+        torch.testing.assert_close(plain.phase(phase)(), again.phase(phase)())
+    again.phase("train_step")()
+    torch.testing.assert_close(plain.phase("decode")(), again.phase("decode")())
+
+
 def test_attention_is_forced_and_told():
     assert workload().attention_backend("forward") == "cpu_flash"
     assert workload(attention="math").attention_backend("forward") == "math"

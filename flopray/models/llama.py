@@ -81,7 +81,6 @@ def build(spec: TrialSpec, *, device: str, dtype: torch.dtype, seed: int) -> Bui
 
     torch.manual_seed(seed)
     model = _pretrained(spec, device, dtype) if spec.weights == "pretrained" else _random(spec, device, dtype)
-    model.train()  # without dropout this only lets checkpointing work
     _set_checkpointing(model, spec)
     batch, tokens = spec.shape().values()
     x = torch.randint(_config(spec).vocab_size, (batch, tokens), device=device)
