@@ -1,0 +1,209 @@
+"""GPUs compared by what the phases of a model cost on them: `python analysis/compare_gpus.py RUN [RUN ...]`.
+
+Merges runs of different clusters, prints time, energy and efficiency of each phase, writes the tables as CSV, Markdown
+and LaTeX, and draws them. `--published` sets flopmetrics' published Llama results beside them, audited.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from analysis import gpu_published
+from analysis.figures import IMAGE_FORMATS
+from analysis.gpu_comparison import Comparison, comparisons_of
+from analysis.gpu_data import EFFICIENCY, MFU, iter_rows, load_runs, some_of, why_missing
+from analysis.gpu_figures import draw_comparison
+from analysis.gpu_files import write_tables
+from analysis.gpu_table import EXPLANATION, beside_table, tables_of
+from analysis.gpu_truth import truth_table
+from flopray.errors import FloprayError
+from flopray.parser import OneLineParser
+from flopray.records import PRECISIONS
+
+#: More shapes than this (the grid of an MLP) are thinned in tables that people read.
+MAX_SHAPES = 8
+_EXAMPLES = """examples:
+  python sweeps/llama_gpu.py --address auto
+      measures Llama on every type of GPU of the running cluster
+  python analysis/compare_gpus.py results/RUN
+      tables, RUN/tables/ and figures in RUN/plots/gpus/
+  python analysis/compare_gpus.py results/H100_RUN results/A100_RUN --out figures --tables tables
+      runs of two clusters as one comparison
+  python analysis/compare_gpus.py results/RUN --published architecture/results_optimized
+      flopmetrics' published results beside ours; what cannot be true is crossed out
+  python analysis/compare_gpus.py --published architecture/results_optimized --out /tmp/theirs
+      theirs alone
+  python analysis/compare_gpus.py results/RUN --published architecture/results_optimized --truth H100
+      only three lines of Markdown: published and measured efficiency of the forward pass
+
+how to read the figures:
+  a marker is a GPU, a colour a precision; filled points were measured, hollow ones published
+  red cross      impossible by the audit, such as more FLOP/s than the chip has units for
+  orange ring    implausible, such as more FLOPs per joule than peak over board power
+  grey mark      a point without a number, with its reason in the legend
+  Pareto front   points that no other beats in time and energy per token
+
+exit codes: 0 compared, 2 bad input."""
+
+
+def draw_llama_run(run: Path, console: Console) -> None:
+    """Draw and tabulate one run into its own folder, as a sweep does at its end.
+
+    Args:
+        run: its folder; gets `plots/gpus/` and `tables/`.
+        console: where to say what lies where.
+
+    Raises:
+        InputError: the folder is no run, has no rows, or cannot be written.
+    """
+    rows, notes = load_runs([run])
+    comparisons = comparisons_of(rows)
+    _say(console, *notes)
+    _save(console, comparisons, run / "tables", run / "plots", ("png",))
+
+
+def compare(console: Console, options: argparse.Namespace) -> None:
+    """Do what the command line asks for.
+
+    Raises:
+        InputError: a path that cannot be read or written, or nothing to compare.
+    """
+    parts, notes = [], []
+    if options.runs:
+        rows, notes = load_runs(options.runs)
+        parts.append(rows)
+    if options.published:
+        parts.append(gpu_published.load(options.published))
+    rows = pd.concat(parts, ignore_index=True)
+    if options.truth:
+        # plain, so that it can be piped into a file
+        print(truth_table(rows, *options.truth))
+        return
+    comparisons = comparisons_of(rows)
+    _say(console, *notes)
+    _print_tables(console, comparisons)
+    tables = options.tables or (options.runs[0] / "tables" if options.runs else options.out)
+    _save(
+        console,
+        comparisons,
+        tables,
+        options.out or (options.runs[0] / "plots" if options.runs else None),
+        options.formats,
+    )
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of this script."""
+    parser = OneLineParser(
+        prog="compare_gpus.py",
+        description="Compare GPUs by time, energy and efficiency of each phase of a model.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="folders of runs, of any clusters")
+    parser.add_argument("--published", type=Path, metavar="DIR", help="flopmetrics' JSON lines, a folder or one file")
+    parser.add_argument(
+        "--truth",
+        type=_gpu_and_precision,
+        metavar="GPU[:PRECISION]",
+        help="print only a table for a README: the published forward pass against ours (default precision bf16)",
+    )
+    parser.add_argument("--tables", type=Path, metavar="DIR", help="default: tables/ in the folder of the first RUN")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="of figures; default: plots/ of the first RUN")
+    parser.add_argument("--formats", nargs="+", default=["png"], metavar="FORMAT", help="png, svg, pdf (default png)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    if not options.runs and not options.published:
+        parser.error("name at least one RUN, or --published DIR")
+    if options.truth and not options.published:
+        parser.error("--truth compares with published results: name them with --published DIR")
+    if unknown := [name for name in options.formats if name not in IMAGE_FORMATS]:
+        parser.error(f"unknown format {unknown[0]!r}: choose from {', '.join(IMAGE_FORMATS)}")
+    console, code = Console(width=None if sys.stdout.isatty() else 80), 0
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            compare(console, options)
+        except FloprayError as error:
+            print(f"error: {error}", file=sys.stderr)
+            code = error.exit_code
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        print(f"warning: {message}", file=sys.stderr)
+    return code
+
+
+def _gpu_and_precision(text: str) -> tuple[str, str]:
+    gpu, _, precision = text.partition(":")
+    precision = precision or "bf16"
+    if not gpu or precision not in PRECISIONS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no GPU[:PRECISION], such as H100 or H100:fp16")
+    return gpu, precision
+
+
+def _shapes_shown(comparison: Comparison) -> list[str]:
+    return some_of(comparison.shapes, MAX_SHAPES)
+
+
+def _print_tables(console: Console, comparisons: Sequence[Comparison]) -> None:
+    console.print(EXPLANATION, highlight=False, markup=False)
+    for comparison in comparisons:
+        shown = _shapes_shown(comparison)
+        if len(shown) < len(comparison.shapes):
+            _say(console, f"{len(shown)} of {len(comparison.shapes)} shapes are shown; the CSV has all")
+        beside = beside_table(comparison)
+        for table in (*tables_of(comparison, shown), *([beside] if beside else [])):
+            console.print()
+            console.print(table.to_rich())
+            for note in table.notes:
+                console.print(note, highlight=False, markup=False)
+
+
+def _save(
+    console: Console,
+    comparisons: Sequence[Comparison],
+    tables: Path | None,
+    out_dir: Path | None,
+    formats: Sequence[str],
+) -> None:
+    """Write tables and figures where there is a place for them, and say where they lie."""
+    if tables is not None:
+        write_tables(comparisons, tables, {each.folder: _shapes_shown(each) for each in comparisons})
+        _say(console, f"tables: {tables}/gpus.{{csv,md,tex}}")
+    if out_dir is None:
+        _say(console, "no figures: there is no run whose folder would get them; name one with --out DIR")
+        return
+    for comparison in comparisons:
+        paths, missing = draw_comparison(comparison, out_dir, formats)
+        if paths:
+            _say(console, f"{len(paths)} figures: {out_dir / 'gpus' / comparison.folder}/")
+        if missing:
+            _say(console, f"no values for {', '.join(missing)} of {comparison.title} ({_reasons(comparison)})")
+
+
+def _reasons(comparison: Comparison) -> str:
+    """The two most frequent reasons why rows have no efficiency or MFU."""
+    rows = list(iter_rows(comparison.rows))
+    said = Counter(reason for row in rows for metric in (EFFICIENCY, MFU) if (reason := why_missing(row, metric)))
+    return "; ".join(reason for reason, _ in said.most_common(2)) or "too few phases or shapes"
+
+
+def _say(console: Console, *lines: str) -> None:
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

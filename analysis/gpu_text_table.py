@@ -1,0 +1,96 @@
+"""A table of words that can be printed, and written as Markdown and LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+IMPOSSIBLE_MARK, IMPLAUSIBLE_MARK = "✗", "?"
+_FIRST_WIDTH = 19
+_STYLES = {IMPOSSIBLE_MARK: "red", IMPLAUSIBLE_MARK: "yellow"}
+_LATEX = {
+    **{"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"},
+    **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "×": r"$\times$", "±": r"$\pm$", "µ": r"\textmu{}"},
+    **{"−": "$-$", IMPOSSIBLE_MARK: r"$\times$", "…": r"\dots{}", "<": "$<$", ">": "$>$"},
+}
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """Cells as people read them.
+
+    Attributes:
+        title: above the table.
+        header: names of columns; a line feed breaks one, and the audit's mark has none where room is scarce.
+        sections: what stands above some rows, and these rows, each as long as the header.
+        notes: sentences below the table.
+        section_name: what the sections are, the first column where they have no line of their own.
+    """
+
+    title: str
+    header: Sequence[str]
+    sections: Sequence[tuple[str, Sequence[Sequence[str]]]]
+    notes: Sequence[str] = field(default=())
+    section_name: str = "Configuration"
+
+    def to_rich(self) -> Table:
+        """For a terminal of at least 80 columns; rows that end with a mark of the audit have its colour."""
+        table = Table(
+            title=escape(self.title),
+            title_justify="left",
+            title_style="bold",
+            box=SIMPLE_HEAD,
+            padding=0,
+            show_edge=False,
+        )
+        # a long section title wraps in the first column, so that it takes no room from the numbers
+        table.add_column(escape(self.header[0]), max_width=_FIRST_WIDTH)
+        for name in self.header[1:]:
+            table.add_column(escape(name), justify="right", no_wrap=True)
+        for title, rows in self.sections:
+            if title:
+                table.add_row(f"[bold]{escape(title)}[/]")
+            for row in rows:
+                table.add_row(*map(escape, row), style=_STYLES.get(row[-1]))
+        return table
+
+    def to_markdown(self) -> str:
+        """A table of GitHub's Markdown under a heading, with the notes as a list."""
+        names = [self.section_name, *self._names()]
+        lines = [f"### {self.title}", "", _pipes(names), _pipes(["---", "---", *["---:"] * (len(names) - 2)])]
+        lines += [_pipes([title, *row]) for title, rows in self.sections for row in rows]
+        return "\n".join([*lines, "", *(f"- {note}" for note in self.notes)]).rstrip() + "\n"
+
+    def to_latex(self) -> str:
+        """A `table` with the rules of the package booktabs; the notes stand in the caption."""
+        columns = len(self.header)
+        lines = [r"\begin{table}", r"\centering\small", rf"\begin{{tabular}}{{l{'r' * (columns - 1)}}}", r"\toprule"]
+        lines += [_ampersands(self._names()), r"\midrule"]
+        for place, (title, rows) in enumerate(self.sections):
+            if title:
+                lines += [r"\addlinespace"] * (place > 0)
+                lines.append(rf"\multicolumn{{{columns}}}{{l}}{{\textbf{{{latex(title)}}}}} \\")
+            lines += [_ampersands(row) for row in rows]
+        caption = " ".join([f"{self.title}.", *(f"{note.rstrip('.')}." for note in self.notes)])
+        lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{latex(caption)}}}", r"\end{table}"]
+        return "\n".join(lines) + "\n"
+
+    def _names(self) -> list[str]:
+        return [" ".join(name.split()) or "audit" for name in self.header]
+
+
+def latex(text: str) -> str:
+    """A text with what LaTeX reads as commands escaped."""
+    return "".join(_LATEX.get(letter, letter) for letter in text)
+
+
+def _pipes(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _ampersands(cells: Iterable[str]) -> str:
+    return " & ".join(latex(cell) for cell in cells) + r" \\"
