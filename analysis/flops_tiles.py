@@ -76,6 +76,7 @@ _INPUT_GRADIENT = _Product(1, ("d", "m", "d"), _WIDE_TILES)
 _WEIGHT_GRADIENT = _Product(0, ("d", "d", "m"), _DEEP_TILES)
 _BOTH = (_FORWARD, _INPUT_GRADIENT, _WEIGHT_GRADIENT)
 _PRODUCTS: dict[str, tuple[_Product, ...]] = {
+    "inference": (_FORWARD,),
     "forward": (_FORWARD,),
     "backward": (_INPUT_GRADIENT, _WEIGHT_GRADIENT),
     "forward_backward": _BOTH,

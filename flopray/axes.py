@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from flopray.errors import InputError
@@ -30,7 +31,7 @@ class Axis:
     cpu: tuple[str, ...]
     gpu: tuple[str, ...]
     help: str
-    words: Mapping[str, Any] = field(default_factory=dict)
+    words: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     numbers: bool = True
     free: bool = False
 

@@ -187,5 +187,9 @@ def sentinel_of(points: Sequence[TrialSpec]) -> dict[str, TrialSpec]:
 
 def _small(point: TrialSpec) -> TrialSpec:
     """An MLP in the place of a large model: the device drifts alike, and the sentinel is built in a moment."""
-    kind = {"device_type": point.device_type, "precision": point.precision, "execution": point.execution}
+    kind: dict[str, Any] = {
+        "device_type": point.device_type,
+        "precision": point.precision,
+        "execution": point.execution,
+    }
     return TrialSpec(workload="mlp", n_layers=8, width=1024, tokens=128, **kind)

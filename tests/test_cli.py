@@ -85,7 +85,7 @@ def is_one_line_error(outcome: Outcome, about: str) -> bool:
         ("--precision", "--precision needs at least one value"),
         ("--precision fp32 fp32", "--precision"),
         ("--execution turbo", "--execution: unknown 'turbo', choose from eager, graph, compile"),
-        ("--phases sideways", "--phases: unknown 'sideways', choose from forward"),
+        ("--phases sideways", "--phases: unknown 'sideways', choose from inference"),
         ("--phases", "--phases needs at least one"),
         ("--phases forward forward", "--phases: a name stands there twice"),
         ("--instruments energy", "--instruments energy needs time too"),

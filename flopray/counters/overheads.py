@@ -35,6 +35,7 @@ def elements(n: int, d: int, m: int, phase: str) -> int | None:
     """
     forward, backward = n * d * m, (2 * n - 1) * d * m
     return {
+        "inference": forward,
         "forward": forward,
         "backward": backward,
         "forward_backward": forward + backward,

@@ -150,7 +150,7 @@ def _others(
     def decode() -> torch.Tensor:
         with torch.no_grad(), within():
             if not kept:
-                past = DynamicCache(config=model.config)
+                past: Any = DynamicCache(config=model.config)
                 model(input_ids=x, use_cache=True, logits_to_keep=1, **_cache(model, past))
                 kept.extend((past, [(layer.keys, layer.values) for layer in past.layers]))
             past, before = kept
