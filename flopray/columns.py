@@ -10,7 +10,7 @@ import torch
 
 import flopray
 from flopray.audit import audit_point, audit_row
-from flopray.errors import FloprayError, OutOfMemory
+from flopray.errors import FloprayError, OutOfMemory, Unsupported
 from flopray.execution import is_out_of_memory
 from flopray.flops.analytic import model_flops
 from flopray.flops.dispatch import dispatched_flops
@@ -27,7 +27,11 @@ def spec_columns(spec: TrialSpec) -> dict[str, Any]:
 def flop_columns(spec: TrialSpec, phase: str) -> dict[str, Any]:
     """Closed form and dispatcher's count of one iteration."""
     closed = model_flops(spec, phase)
-    return closed | dispatched_flops(spec, phase, closed["model_flops"])
+    try:
+        return closed | dispatched_flops(spec, phase, closed["model_flops"])
+    except Exception as error:  # another library's failure to trace a model must not cost the measurement
+        reason = f"counting failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        return closed | {"dispatched_flops": None, "dispatched_reason": reason, "dispatched_rel_difference": None}
 
 
 def derived_columns(
@@ -76,6 +80,10 @@ def failure_columns(error: Exception) -> dict[str, Any]:
     """Status, one-line reason and, for the unexpected, the traceback."""
     if is_out_of_memory(error):
         error = OutOfMemory(str(error) or "out of memory")
+    elif "No available kernel" in str(error):
+        error = Unsupported(
+            "this attention backend has no kernel for the precision or the grouped heads: try another one"
+        )
     first_line = (str(error).splitlines() or [type(error).__name__])[0]
     if isinstance(error, FloprayError):
         return {"status": getattr(error, "status", str(Status.FAILED)), "status_reason": first_line}

@@ -176,16 +176,30 @@ def _graphed(step: TrainingStep, phase: str) -> Work:
             warm()
     torch.cuda.current_stream().wait_stream(stream)
     del warm
+    before = torch.cuda.current_stream()
     try:
         replay = _captured(step, phase, stream, 1)
         repeats = min(_MOST_REPEATS, math.ceil(_REPLAY_S / _replay_seconds(replay)))
         return replay if repeats == 1 else _captured(step, phase, stream, repeats)
     except RuntimeError as error:
+        # A capture that was invalidated fails a second time when it is ended, and leaves its stream current and its
+        # memory pool open. (https://github.com/pytorch/pytorch/blob/main/torch/cuda/graphs.py)
+        torch.cuda.set_stream(before)
+        if error.__context__ is not None:
+            _broken_captures.append(phase)
         if is_out_of_memory(error):
             raise
-        raise Unsupported(
-            f"phase {phase} cannot be captured into a CUDA graph: {str(error).splitlines()[0]}"
-        ) from error
+        first = str(error.__context__ or error).splitlines()[0]
+        raise Unsupported(f"phase {phase} cannot be captured into a CUDA graph: {first}") from error
+
+
+#: Phases whose capture was invalidated; the allocator of this process is not what it was before.
+_broken_captures: list[str] = []
+
+
+def captures_are_broken() -> bool:
+    """Whether a capture of this process was invalidated: only a new process has its memory in order."""
+    return bool(_broken_captures)
 
 
 def _captured(step: TrainingStep, phase: str, stream: torch.cuda.Stream, repeats: int) -> _Replay:
@@ -221,14 +235,19 @@ def _captured_backward(
 
 def _replay_seconds(replay: _Replay) -> float:
     """Time of a replay, launches included where they take longer than the device."""
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     replay()
-    begin.record()
-    for _ in range(5):
-        replay()
-    end.record()
-    end.synchronize()
-    return max(begin.elapsed_time(end) / 5e3, 1e-6)
+    seconds = float("inf")
+    for count in (1, 5):  # one replay tells enough of a long one
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        for _ in range(count):
+            replay()
+        end.record()
+        end.synchronize()
+        seconds = max(begin.elapsed_time(end) / 1e3 / count, 1e-6)
+        if seconds > 5 * _REPLAY_S:
+            break
+    return seconds
 
 
 class _Replay:

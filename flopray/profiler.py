@@ -13,7 +13,7 @@ from flopray.device import Device
 from flopray.energy.idle import idle_power
 from flopray.energy.meter import Meter
 from flopray.errors import MeasurementError, NoEnergySource
-from flopray.execution import Work
+from flopray.execution import Work, captures_are_broken
 from flopray.measurement import measure_phase
 from flopray.records import PhaseRecord, Status, TrialSpec
 from flopray.sentinel import Sentinel
@@ -131,12 +131,12 @@ class Profiler:
         return [PhaseRecord(**row) for row in records]
 
     def healthy(self) -> bool:
-        """Whether the device still computes; a poisoned CUDA context does not until its process is replaced."""
+        """Whether this process can go on: a poisoned CUDA context computes nothing until its process is replaced."""
         try:
             self.device.synchronize()
         except RuntimeError:
             return False
-        return True
+        return not captures_are_broken()
 
     def close(self) -> None:
         """Let the meter go."""
@@ -253,9 +253,13 @@ class Profiler:
             backend = {"attention_backend": workload.attention_backend(phase)}
             return self._measure(workload.phase(phase)) | backend
         except Exception as error:
-            return failure_columns(error)
+            columns = failure_columns(error)
         finally:
             self.device.reset_peak_memory()
+        # Out of the handler, where the traceback no longer holds what did not fit: the next phase starts without it.
+        workload.forget()
+        self._forget()
+        return columns
 
     def _idle_columns(self) -> dict[str, float | None]:
         return {"idle_power_w": self._idle_power_w, "awake_idle_power_w": self._awake_idle_power_w}
@@ -267,7 +271,7 @@ class Profiler:
         later collections need not look at it, which would take 60 ms a point.
         """
         gc.collect()
-        if not self._frozen:
+        if not self._frozen and self._busy_at > float("-inf"):
             gc.freeze()
             self._frozen = True
         try:

@@ -55,16 +55,22 @@ class Workload:
         return phase_work(self._step, phase, "compile" if self.spec.execution == "compile" else "eager")
 
     def attention_backend(self, phase: str) -> str | None:
-        """Which implementation of attention a phase runs, seen in one eager iteration; None where it has none.
+        """Which implementation of attention a phase runs, seen in an eager iteration; None where it has none.
 
         Compiled code is not looked into: it need not dispatch an operator of that name.
         """
         if self.spec.workload != "llama" or phase == "optimizer_step" or self.spec.execution == "compile":
             return None
         self._prepare(phase)
+        work = phase_work(self._step, phase, "eager")
+        work()  # the first call may do more: decode fills its cache
         with AttentionSeen() as seen:
-            phase_work(self._step, phase, "eager")()
+            work()
         return seen.backend
+
+    def forget(self) -> None:
+        """Let go of what a phase left: the optimizer's moments, which may be incomplete, and gradients."""
+        self._step.forget()
 
     def _prepare(self, phase: str) -> None:
         self._refuse_what_cannot_fit(phase)

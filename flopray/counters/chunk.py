@@ -6,6 +6,7 @@ alone, and the points behind it go on in a process of their own.
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import re
@@ -84,7 +85,7 @@ class Chunks:
             if finished == len(chunk):
                 continue
             if len(chunk) == 1:
-                yield chunk[0], self._died(runs, how)
+                yield chunk[0], self._died(runs if len(runs) == len(passes) else [], how)
             else:
                 waiting.appendleft(chunk[finished + 1 :])
                 waiting.appendleft([chunk[finished]])
@@ -103,11 +104,11 @@ class Chunks:
         return runs, finished, how
 
     def _died(self, runs: Sequence[Run], how: str) -> Outcome:
-        """The outcome of a point that took its own process down: what was finished before counts."""
+        """The outcome of a point that took its own process down: what every run had finished before counts."""
         reason = f"the process that counts died: {how or 'it ended early'}"
         return {
             phase: phase_counts(runs, 0, phase)
-            if all((0, phase) in run.outcomes for run in runs)
+            if runs and all((0, phase) in run.outcomes for run in runs)
             else NotCounted("failed", reason)
             for phase in self._phases
         }
@@ -181,7 +182,9 @@ def _environment(folder: Path) -> dict[str, str]:
     another's.
     """
     paths = [path for path in sys.path if path]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TMPDIR": str(folder)}
+    # Compiled code is kept where it would be without this, so that the second run finds what the first one compiled.
+    compiled = {"TORCHINDUCTOR_CACHE_DIR": f"{tempfile.gettempdir()}/torchinductor_{getpass.getuser()}"}
+    return {**compiled, **os.environ, "PYTHONPATH": os.pathsep.join(paths), "TMPDIR": str(folder)}
 
 
 def _last_line(path: Path) -> str:

@@ -150,11 +150,10 @@ def run(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Nothing of it outlives the run, the worker that ncu started included."""
-    if process.poll() is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(_GONE_S)
+    """Nothing of it outlives the run: also where ncu itself is gone, the worker that it started may be left."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(_GONE_S)
 
 
 def _how(code: int) -> str:

@@ -59,7 +59,8 @@ class Worker:
 
     def _count_point(self, index: int, spec: TrialSpec) -> None:
         try:
-            workload = Workload(spec, device=self._chunk["device"], seed=self._chunk["seed"])
+            memory_bytes = torch.cuda.get_device_properties(0).total_memory if self._cuda else None
+            workload = Workload(spec, device=self._chunk["device"], seed=self._chunk["seed"], memory_bytes=memory_bytes)
         except Exception as error:
             for phase in self._chunk["phases"]:
                 self._tell(point=index, phase=phase, **_failed(error))

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["CONVENTION", "beside", "build", "closed_form", "dispatched", "least_bytes"]
 
 _GEMM = ("projection_flops", "mlp_flops", "lm_head_flops")
+#: Without dropout there is no state of a generator to keep, which could not be read while a graph is captured.
+_CHECKPOINTING = {"use_reentrant": False, "preserve_rng_state": False}
 #: Phases that keep the gradients of all weights, and those that keep the optimizer's two moments as well.
 _GRADIENTS = ("backward", "forward_backward", "optimizer_step", "train_step")
 _MOMENTS = ("optimizer_step", "train_step")
@@ -108,6 +110,9 @@ def dispatched(spec: TrialSpec) -> dict[str, int]:
         return torch.empty(batch, 1, new, seen, device="meta", dtype=torch.bfloat16)
 
     ids = torch.empty(batch, tokens, device="meta", dtype=torch.long)
+    head_dim = _config(spec).head_dim
+    # Some releases compute the angles of the rotary embedding by a product, which is none of the model's.
+    model.model.rotary_emb.forward = lambda x, position_ids: 2 * (x.new_empty(*position_ids.shape, head_dim),)
     counter = FlopCounterMode(display=False)
     with counter:
         logits = model(ids, attention_mask=mask(tokens, tokens), use_cache=False).logits
@@ -115,6 +120,7 @@ def dispatched(spec: TrialSpec) -> dict[str, int]:
     with counter:
         torch.autograd.grad(logits, list(model.parameters()), torch.empty_like(logits))
     backward = counter.get_total_flops()
+    model.eval()  # layers that checkpoint take no cache while they train
     past = DynamicCache(config=model.config)
     with torch.no_grad():
         with counter:
@@ -172,9 +178,9 @@ def _set_checkpointing(model: Any, spec: TrialSpec) -> None:
     if spec.checkpointing:
         enable = getattr(model, "activation_checkpointing_enable", None)
         if enable is not None:
-            enable({"use_reentrant": False})
+            enable(_CHECKPOINTING)
         else:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=_CHECKPOINTING)
 
 
 def _random(spec: TrialSpec, device: str, dtype: torch.dtype) -> Any:
@@ -182,7 +188,7 @@ def _random(spec: TrialSpec, device: str, dtype: torch.dtype) -> Any:
     from transformers import LlamaForCausalLM
 
     with torch.device(device):
-        return LlamaForCausalLM._from_config(_hugging_face(spec), dtype=dtype, attn_implementation="sdpa")
+        return LlamaForCausalLM._from_config(_hugging_face(spec), dtype=dtype, attn_implementation=_causal_sdpa())
 
 
 def _pretrained(spec: TrialSpec, device: str, dtype: torch.dtype) -> Any:
@@ -190,9 +196,24 @@ def _pretrained(spec: TrialSpec, device: str, dtype: torch.dtype) -> Any:
 
     # safetensors are data; a pickled checkpoint would run its author's code.
     model: Any = LlamaForCausalLM.from_pretrained(
-        spec.model, dtype=dtype, attn_implementation="sdpa", use_safetensors=True
+        spec.model, dtype=dtype, attn_implementation=_causal_sdpa(), use_safetensors=True
     )
     return model.to(device)
+
+
+@cache
+def _causal_sdpa() -> str:
+    """transformers' own call of torch's attention, under a name for which it builds no mask.
+
+    A batch of full sequences needs none. With one, attention would run without its flash kernels; transformers builds
+    it while a CUDA graph is captured (it takes the capture for a trace), and to find out that it need not build it, it
+    waits for the device in every eager forward pass.
+    """
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    AttentionInterface.register("flopray_sdpa", sdpa_attention_forward)
+    return "flopray_sdpa"
 
 
 def _hugging_face(spec: TrialSpec) -> Any:

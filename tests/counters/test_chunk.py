@@ -42,7 +42,8 @@ def test_tensor_cores_have_a_run_of_their_own(stand_in):
 
 def test_a_point_that_kills_its_process_costs_only_itself(stand_in):
     stand_in("kill:32")
-    outcomes = count([point(width) for width in (16, 32, 48, 64)])
+    # deep, so that its end cannot come before the stand-in has seen its beginning
+    outcomes = count([point(16), point(32, n=400), point(48), point(64)])
     assert set(outcomes) == {16, 32, 48, 64}
     for width in (16, 48, 64):
         assert all(isinstance(counts, PhaseCounts) for counts in outcomes[width].values())
@@ -50,6 +51,13 @@ def test_a_point_that_kills_its_process_costs_only_itself(stand_in):
         assert isinstance(counts, NotCounted)
         assert counts.status == "failed"
         assert "died" in counts.reason
+
+
+def test_a_point_that_dies_in_the_first_run_has_no_half_counts(stand_in):
+    # Its forward pass is told as finished, but nothing has counted the tensor cores.
+    stand_in("kill:32")
+    outcomes = count([point(32, n=400, precision="bf16")], phases=("forward", "backward"))
+    assert all(isinstance(counts, NotCounted) for counts in outcomes[32].values())
 
 
 def test_points_are_told_as_they_begin(stand_in):
@@ -60,7 +68,7 @@ def test_points_are_told_as_they_begin(stand_in):
 
 def test_a_table_that_is_lost_is_no_zero(stand_in):
     stand_in("lose:32")
-    outcomes = count([point(16), point(32)])
+    outcomes = count([point(16), point(32, n=400)])
     assert isinstance(outcomes[32]["forward"], NotCounted)
     # what was counted before the process died went down with it: said so, never 0
     assert isinstance(outcomes[16]["forward"], NotCounted | PhaseCounts)
