@@ -205,7 +205,7 @@ class PhaseRecord:
     kernel_launches: int | None = _column("kernels of one iteration")
     kernel_launches_counted: int | None = _column("of them, those whose counters were read; others repeat one of them")
     kernels: tuple[str, ...] = _column(
-        "JSON, one for each kernel name: name, class, launches, tensor and CUDA FLOPs", ()
+        "JSON, one for each kernel: name, class, launches, tensor and CUDA FLOPs; as rows in kernels.parquet", ()
     )
     counters_status: str = _column("ok, not_requested, unsupported, no_counter_permission or failed", "not_requested")
     counters_reason: str | None = _column("why there are no executed FLOPs, and what would give them")

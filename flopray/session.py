@@ -134,6 +134,7 @@ def _measure(
         )
         return EXIT_INTERRUPTED
     folder.compact()
+    folder.write_kernels()
     frame = folder.load()
     summary = summarise(frame, progress.measured_fraction)
     folder.write_summary(summary)

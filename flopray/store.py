@@ -4,6 +4,7 @@
       manifest.json     what a resume needs; complete before the folder exists (`flopray.manifests`)
       journal.jsonl     the points, each synced before it counts as finished (`flopray.journal`)
       records.parquet   the same as columns, for reading fast; replaced as a whole (`flopray.table`)
+      kernels.parquet   the kernels of counted points, a row each (`flopray.kernel_table`)
       summary.json, report.html, plots/, flopray.log, tune/
       writer.lock       held by the one process that writes (`flopray.lock`)
 
@@ -47,6 +48,7 @@ class RunFolder:
         self.manifest_path = path / manifests.FILE_NAME
         self.journal_path = path / manifests.JOURNAL_NAME
         self.records_path = path / "records.parquet"
+        self.kernels_path = path / "kernels.parquet"
         self.summary_path = path / "summary.json"
         self.report_path = path / "report.html"
         self.plots_path = path / "plots"
@@ -148,6 +150,21 @@ class RunFolder:
         except OSError as error:
             raise StorageError(f"{self.records_path} could not be written: {atomic.reason(error)}") from error
         return self.records_path
+
+    def write_kernels(self) -> Path | None:
+        """Write the kernels of counted points to `kernels.parquet`, atomically; its path, None where there are none.
+
+        Raises:
+            StorageError: it could not be written; the old file is in place.
+            NotARun, SchemaMismatch: the journal cannot be read.
+        """
+        from flopray import kernel_table
+
+        rows = self._table().select([*kernel_table.KEYS, "kernels"]).to_pylist()
+        try:
+            return self.kernels_path if kernel_table.write(self.kernels_path, rows) else None
+        except OSError as error:
+            raise StorageError(f"{self.kernels_path} could not be written: {atomic.reason(error)}") from error
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write `summary.json`, atomically.

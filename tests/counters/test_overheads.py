@@ -1,5 +1,6 @@
 """omega, rho and kappa are those of flopmetrics, and give the executed total back."""
 
+import dataclasses
 import json
 
 import pandas as pd
@@ -12,6 +13,7 @@ from flopray.counters.counts import KernelCount, NotCounted, PhaseCounts
 from flopray.counters.overheads import elements, reconstruct
 from flopray.flops.analytic import model_flops
 from flopray.records import KERNEL_CLASSES, WORKLOAD_PHASES, PhaseRecord, TrialSpec
+from flopray.store import RunFolder
 
 PHASES = WORKLOAD_PHASES["mlp"]
 
@@ -71,3 +73,24 @@ def test_a_phase_without_counts_has_a_reason_and_no_zero():
     spec = TrialSpec(workload="mlp", device_type="GPU", n_layers=2, width=8, tokens=8)
     columns = counter_columns(row_of(spec, "forward"), NotCounted("no_counter_permission", "why"), "2025.3")
     assert columns == {"counters_status": "no_counter_permission", "counters_reason": "why", "ncu_version": "2025.3"}
+
+
+def test_a_run_has_its_kernels_as_a_table(tmp_path):
+    folder = RunFolder.create(tmp_path, "r", {})
+    assert folder.write_kernels() is None
+    spec = TrialSpec(workload="mlp", device_type="H100", n_layers=2, width=8, tokens=8)
+    columns = counter_columns(
+        row_of(spec, "forward"),
+        PhaseCounts((KernelCount("sgemm", "gemm", 2, 0, 4096), KernelCount("k7", "other", 1, 8, 0)), 2),
+        "2025.3",
+    )
+    record = PhaseRecord(trial_id=spec.trial_id, phase="forward", **spec.fields(), **columns)
+    broken = dataclasses.replace(record, phase="backward", kernels=("[1]", "no json", '{"name": "x"}'))
+    with folder.writer() as journal:
+        journal.append([[record, broken]])
+    table = pd.read_parquet(folder.write_kernels())
+    assert table[["phase", "kernel", "kernel_class", "launches", "tensor_flops", "cuda_flops"]].values.tolist() == [
+        ["forward", "sgemm", "gemm", 2, 0, 4096],
+        ["forward", "k7", "other", 1, 8, 0],
+    ]
+    assert set(table["trial_id"]) == {spec.trial_id}

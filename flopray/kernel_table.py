@@ -1,0 +1,64 @@
+"""The kernels of a run as a table of their own: a row for each kernel of each phase of each counted point.
+
+The records hold them as JSON texts in the column `kernels`, so that they are as safe as the rest of a row; this table
+is made of those, for reading with pandas, DuckDB and the like. Whoever wrote the run is not trusted: a text that is no
+kernel is passed over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flopray import atomic
+
+#: What a row says beside the kernel: which measurement it belongs to.
+KEYS = ("trial_id", "phase", "device_type", "precision", "execution")
+SCHEMA = pa.schema(
+    [
+        *(pa.field(name, pa.string()) for name in KEYS),
+        pa.field("kernel", pa.string(), metadata={"doc": "short name"}),
+        pa.field("kernel_class", pa.string(), metadata={"doc": "what it does"}),
+        pa.field("launches", pa.int64(), metadata={"doc": "in one iteration of the phase"}),
+        pa.field("tensor_flops", pa.int64(), metadata={"doc": "of all launches, on tensor cores"}),
+        pa.field("cuda_flops", pa.int64(), metadata={"doc": "of all launches, on CUDA cores"}),
+    ]
+)
+
+
+def kernel_rows(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Rows of `SCHEMA`.
+
+    Args:
+        records: rows with the columns `KEYS` and `kernels`.
+    """
+    for record in records:
+        keys = {name: record[name] for name in KEYS}
+        for text in record["kernels"] or ():
+            try:
+                kernel = json.loads(text)
+                counts = {name: int(kernel[name]) for name in ("launches", "tensor_flops", "cuda_flops")}
+                yield keys | {"kernel": str(kernel["name"]), "kernel_class": str(kernel["class"])} | counts
+            except (ValueError, KeyError, TypeError):
+                continue
+
+
+def write(path: Path, records: Iterable[Mapping[str, Any]]) -> bool:
+    """Write the table atomically; nothing where there are no kernels.
+
+    Returns:
+        Whether there were any.
+
+    Raises:
+        OSError: it could not be written; an older file is as it was.
+    """
+    rows = list(kernel_rows(records))
+    if rows:
+        with atomic.replacing(path) as file:
+            pq.write_table(pa.Table.from_pylist(rows, SCHEMA), file, compression="zstd")
+    return bool(rows)
