@@ -55,9 +55,9 @@ class Profiler:
         self._constant = {"run": run, **device.columns(), **version_columns(), **(versions or {})}
         self._timed = "time" in settings.instruments
         capability = self._constant.get("compute_capability")
-        self._ahead = (
-            CountedAhead(capability, settings.phases, settings.seed) if "counters" in settings.instruments else None
-        )
+        self._ahead: CountedAhead | None = None
+        if "counters" in settings.instruments:
+            self._ahead = CountedAhead(capability, settings.phases, settings.seed, device=device.torch_name)
         self._meter, self._energy_missing = self._open_meter()
         self._idle_power_w: float | None = None
         self._awake_idle_power_w: float | None = None
@@ -242,7 +242,7 @@ class Profiler:
         if "status" in row and "energy_status" not in row:
             row |= _NOT_MEASURED
         if self._ahead:
-            row |= self._ahead.columns(spec, row)
+            row |= self._ahead.columns(spec, row | spec.fields())
             if not self._timed:
                 row |= {"status": row["counters_status"], "status_reason": row.get("counters_reason")}
         row |= derived_columns(self._constant | row, spec.precision, self._sentinel.columns(), self._idle_columns())

@@ -19,10 +19,13 @@ class CountedAhead:
         compute_capability: of the GPU; None on a CPU, where nothing can be counted.
         phases: of each point.
         seed: of weights and inputs.
+        device: torch device of the process that is counted.
     """
 
-    def __init__(self, compute_capability: str | None, phases: Sequence[str], seed: int) -> None:
-        self._capability, self._phases, self._seed = compute_capability, tuple(phases), seed
+    def __init__(
+        self, compute_capability: str | None, phases: Sequence[str], seed: int, *, device: str = "cuda:0"
+    ) -> None:
+        self._capability, self._phases, self._seed, self._device = compute_capability, tuple(phases), seed, device
         self._outcomes: dict[str, Outcome] = {}
         self._version: str | None = None
         self.reason: str | None = None
@@ -63,7 +66,9 @@ class CountedAhead:
     def _counted(self, points: list[TrialSpec], tell: Callable[[TrialSpec], object] | None) -> Any:
         if self._capability is None:
             raise Unsupported("hardware counters need an NVIDIA GPU; a CPU's cores have no FLOP counters ncu can read")
-        chunks = Chunks(self._phases, compute_capability=self._capability, seed=self._seed, tell=tell)
+        chunks = Chunks(
+            self._phases, compute_capability=self._capability, seed=self._seed, device=self._device, tell=tell
+        )
         self._version = chunks.version
         for precision in dict.fromkeys(point.precision for point in points):
             yield from chunks.count([point for point in points if point.precision == precision])

@@ -1,0 +1,64 @@
+"""From ncu's table to the rows of a point: the whole way, with a stand-in for ncu and for the GPU's name."""
+
+import json
+
+import pytest
+
+from flopray.counters.overheads import reconstruct
+from flopray.device import Device
+from flopray.profiler import Profiler
+from flopray.records import Status, TrialSpec
+from flopray.settings import MeasureSettings
+
+PHASES = ("forward", "backward", "optimizer_step", "train_step")
+
+
+@pytest.fixture
+def profiler(monkeypatch, stand_in):
+    """Makes profilers of a CPU that says it is an H100."""
+    columns = Device.columns
+    monkeypatch.setattr(Device, "columns", lambda self: columns(self) | {"compute_capability": "9.0"})
+
+    def make(*instruments, phases=PHASES):
+        settings = MeasureSettings(phases=phases, instruments=instruments, max_seconds=0.3, target_error=0.5)
+        return Profiler(Device("CPU", threads=1), settings)
+
+    return make
+
+
+def point(width, **fields):
+    return TrialSpec(workload="mlp", device_type="CPU", n_layers=3, width=width, tokens=8, **fields)
+
+
+def test_counters_alone_measure_no_time(profiler):
+    counting = profiler("counters", phases=("forward", "backward"))
+    counting.count_ahead([point(16), point(32)])
+    for width in (16, 32):
+        for row in counting.measure_point(point(width)):
+            assert (row.status, row.counters_status) == (Status.OK, Status.OK)
+            assert row.time_s is None
+            assert row.energy_status == Status.NOT_REQUESTED
+            assert reconstruct(vars(row)) == row.executed_flops > 0
+            assert row.ncu_version == "2025.3.1.0"
+            assert {json.loads(text)["class"] for text in row.kernels} == {"gemm", "elementwise"}
+            assert row.kernel_launches >= row.kernel_launches_counted
+
+
+def test_counters_stand_beside_time(profiler):
+    rows = profiler("time", "counters", phases=("forward",)).measure_point(point(16))
+    assert rows[0].time_s > 0
+    assert rows[0].executed_flops > 0
+
+
+def test_what_keeps_counters_away_costs_no_time(profiler, stand_in):
+    stand_in("error:ERR_NVGPUCTRPERM - The user does not have permission to access NVIDIA GPU Performance Counters")
+    both = profiler("time", "counters", phases=("forward",))
+    (row,) = both.measure_point(point(16))
+    assert (row.status, row.counters_status) == (Status.OK, Status.NO_COUNTER_PERMISSION)
+    assert row.executed_flops is None
+    assert "NVreg_RestrictProfilingToAdminUsers=0" in row.counters_reason
+    assert both.counters_reason == row.counters_reason
+    alone = profiler("counters", phases=("forward",))
+    (row,) = alone.measure_point(point(16))
+    assert row.status == Status.NO_COUNTER_PERMISSION
+    assert row.status_reason == row.counters_reason
