@@ -65,7 +65,7 @@ def inspect_cluster(*, dashboard_url: str | None, local: bool) -> Cluster:
         for device_type in ["CPU", *(types if gpus else [])]:
             most_cores[device_type] = max(most_cores.get(device_type, 0), cores)
         fewest = min(fewest or cores, cores) if cores else fewest
-    return Cluster(slots, fewest or 1, most_cores, dashboard_url, local)
+    return Cluster(dict(sorted(slots.items())), fewest or 1, most_cores, dashboard_url, local)
 
 
 def wait_for(cluster: Cluster, wanted: list[str] | None, seconds: float, say: Callable[[str], object]) -> Cluster:

@@ -131,8 +131,11 @@ class Chunks:
             if problem:
                 raise problem
             events = _events(progress)
+            last = _last_line(output)
+            if how and last:
+                how = f"{how} ({last})"
             if not events:
-                raise MeasurementError(f"counting could not begin: {_last_line(output) or how}")
+                raise MeasurementError(f"counting could not begin: {how or 'the worker told nothing'}")
         return _read(counters, text, events), how
 
 

@@ -13,13 +13,17 @@ from machine import DEADLINE_S, ROOT
 from flopray import load_run
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+STAND_IN = Path(__file__).parents[1] / "counters" / "stand_in_ncu.py"
 PROGRAM = Path(__file__).with_name("two_types.py")
 
 
 @pytest.fixture(scope="module")
 def ran(machine):
     """Exit codes and node ids of the program, its output, and the folder of its runs."""
-    environment = machine.environment | {"PYTHONPATH": str(ROOT)}
+    ncu = machine.folder / "ncu"
+    ncu.write_text(f'#!/bin/sh\nexec {sys.executable} {STAND_IN} "$@"\n')
+    ncu.chmod(0o755)
+    environment = machine.environment | {"PYTHONPATH": str(ROOT), "FLOPRAY_NCU": str(ncu)}
     done = subprocess.run(
         [sys.executable, str(PROGRAM), str(machine.storage)],
         capture_output=True,
@@ -61,8 +65,19 @@ def test_accelerators_choose_the_types(ran):
 
 def test_a_type_that_is_not_there_is_an_error_that_lists_what_is(ran):
     assert ran["codes"]["missing"] == 2
-    assert "--accelerators L40S: no node has it; the cluster has H100, A100, CPU" in ran["output"]
+    assert "--accelerators L40S: no node has it; the cluster has A100, H100, CPU" in ran["output"]
     assert not (ran["storage"] / "missing").exists()
+
+
+def test_trials_count_their_slab_before_its_points_are_recorded(ran):
+    assert ran["codes"]["counted"] == 0, ran["output"]
+    frame = load_run(ran["storage"] / "counted")
+    assert len(frame) == 2
+    assert (frame.counters_status == "ok").all()
+    assert (frame.executed_flops > 0).all()
+    assert frame.time_s.isna().all()
+    assert (ran["storage"] / "counted" / "kernels.parquet").stat().st_size > 0
+    assert "2 rows have hardware counters" in ran["output"]
 
 
 def test_a_type_that_joins_later_is_waited_for(ran):

@@ -33,7 +33,10 @@ class Placed(PointTrial):
         context = ray.get_runtime_context()
         where = {"node": context.get_node_id(), "gpus": context.get_accelerator_ids()["GPU"]}
         platform.node = lambda: json.dumps(where)
-        return Device("CPU", threads=1)
+        device = Device("CPU", threads=1)
+        columns = device.columns() | {"compute_capability": "9.0"}
+        device.columns = lambda: columns
+        return device
 
 
 def add(cluster, device_type, gpus):
@@ -71,6 +74,7 @@ def program(storage):
     codes["chosen"] = run(cluster, "--configs 8 --accelerators A100", storage, "chosen")
     codes["missing"] = run(cluster, "--configs 8 --accelerators L40S", storage, "missing")
 
+    codes["counted"] = run(cluster, "--configs 8 16 --accelerators H100 --instruments counters", storage, "counted")
     with join_later(cluster.address, "L40S"):
         codes["waited"] = run(cluster, "--configs 8 --accelerators L40S --wait 90", storage, "waited")
     cluster.shutdown()

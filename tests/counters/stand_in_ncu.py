@@ -36,7 +36,7 @@ def run_worker(command, kill_width):
     process = subprocess.Popen(command)
     while process.poll() is None:
         begun = [event["point"] for event in events(progress) if "phase" not in event and "point" in event]
-        if begun and points[begun[-1]]["width"] == kill_width:
+        if begun and points[begun[-1]].get("width") == kill_width is not None:
             process.kill()
         time.sleep(0.01)
     return process.wait(), events(progress)
