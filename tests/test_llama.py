@@ -84,6 +84,24 @@ def test_what_is_no_llama_is_refused_in_one_line(content, message):
     assert "\n" not in str(caught.value)
 
 
+def test_pretrained_weights_come_from_a_folder_of_safetensors(tmp_path):
+    from transformers import LlamaConfig as HuggingFaceConfig
+    from transformers import LlamaForCausalLM
+
+    sizes = {key: value for key, value in TINY_FILE.items() if key != "model_type"}
+    saved = LlamaForCausalLM(HuggingFaceConfig(**sizes))
+    saved.save_pretrained(tmp_path / "mine")
+    assert list((tmp_path / "mine").glob("*.safetensors"))
+    ((name,), configs) = find_models([str(tmp_path / "mine")], ["pretrained"])
+    assert name == str(tmp_path / "mine")
+    point = spec(name, model_config=configs[name], weights="pretrained", tokens=8)
+    built = llama.build(point, device="cpu", dtype=torch.float32, seed=0)
+    weights = dict(built.module.model.named_parameters())
+    for key, weight in saved.named_parameters():
+        torch.testing.assert_close(weights[key], weight)
+    assert Workload(point, device="cpu", seed=0).phase("inference")().shape == (2, 8, 64)
+
+
 def test_names_that_mean_nothing_are_refused(tmp_path):
     (tmp_path / "config.json").write_text("[1]")
     for name in ("nope", str(tmp_path / "none.json"), str(tmp_path)):
