@@ -79,7 +79,15 @@ class Chunks:
         waiting = deque([list(points)])
         while waiting:
             chunk = waiting.popleft()
-            runs, finished, how = self._walk(chunk, passes)
+            try:
+                runs, finished, how = self._walk(chunk, passes)
+            except _TableLost as lost:
+                if len(chunk) == 1:
+                    yield chunk[0], self._died([], str(lost))
+                else:  # what was finished went down with the table: it is counted again, away from what took it down
+                    parts = (chunk[lost.finished + 1 :], chunk[: lost.finished], [chunk[lost.finished]])
+                    waiting.extendleft(part for part in parts if part)
+                continue
             for index in range(finished):
                 yield chunk[index], {phase: phase_counts(runs, index, phase) for phase in self._phases}
             if finished == len(chunk):
@@ -87,8 +95,7 @@ class Chunks:
             if len(chunk) == 1:
                 yield chunk[0], self._died(runs if len(runs) == len(passes) else [], how)
             else:
-                waiting.appendleft(chunk[finished + 1 :])
-                waiting.appendleft([chunk[finished]])
+                waiting.extendleft(part for part in (chunk[finished + 1 :], [chunk[finished]]) if part)
 
     def _walk(self, chunk: list[TrialSpec], passes: Sequence[CounterPass]) -> tuple[list[Run], int, str]:
         """All runs over a chunk, the number of points that every one of them finished, and how the last one ended."""
@@ -96,9 +103,12 @@ class Chunks:
         finished, how = len(chunk), ""
         for counters in passes:
             if finished:
-                run, ended = self._run(chunk[:finished] if runs else chunk, counters)
+                run, ended, whole = self._run(chunk[:finished] if runs else chunk, counters)
                 runs.append(run)
                 done = [all((i, phase) in run.outcomes for phase in self._phases) for i in range(finished)]
+                if not whole:
+                    # The last one, where all had told that they are done: something took ncu down at its end.
+                    raise _TableLost(done.index(False) if False in done else len(done) - 1, ended or "")
                 finished = done.index(False) if False in done else finished
                 how = ended or how
         return runs, finished, how
@@ -113,7 +123,8 @@ class Chunks:
             for phase in self._phases
         }
 
-    def _run(self, points: Sequence[TrialSpec], counters: CounterPass) -> tuple[Run, str | None]:
+    def _run(self, points: Sequence[TrialSpec], counters: CounterPass) -> tuple[Run, str | None, bool]:
+        """One run, how it ended if not well, and whether ncu's table is whole: it writes it at its end."""
         with tempfile.TemporaryDirectory(prefix="flopray-") as name:
             folder = Path(name)
             chunk, progress, log, output = (folder / n for n in ("chunk.json", "progress.jsonl", "ncu.csv", "output"))
@@ -136,7 +147,16 @@ class Chunks:
                 how = f"{how} ({last})"
             if not events:
                 raise MeasurementError(f"counting could not begin: {how or 'the worker told nothing'}")
-        return _read(counters, text, events), how
+        run = _read(counters, text, events)
+        return run, how, how is None or (bool(run.launches) and text.endswith("\n"))
+
+
+class _TableLost(Exception):
+    """ncu went down without its table, or in the middle of it; `finished` points had been walked."""
+
+    def __init__(self, finished: int, how: str) -> None:
+        super().__init__(how)
+        self.finished = finished
 
 
 class _Follower:

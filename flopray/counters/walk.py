@@ -38,10 +38,14 @@ class Operations:
         known = self._numbers.get(key)
         if known is not None:
             return known, False
-        number = self._numbers[key] = len(self._numbers)
+        number = self._numbers[key] = len(self.names)
         self.names.append(str(operator))
         self.pointwise.append(torch.Tag.pointwise in getattr(operator, "tags", ()))
         return number, True
+
+    def forget(self, key: object) -> None:
+        """An operation failed: the next of its kind is the first whose kernels can be counted."""
+        del self._numbers[key]
 
 
 class Walk(TorchDispatchMode):
@@ -71,8 +75,12 @@ class Walk(TorchDispatchMode):
         self.counts[number] += 1
         if not new:
             return func(*args, **kwargs)
-        with self._within(number):
-            return func(*args, **kwargs)
+        try:
+            with self._within(number):
+                return func(*args, **kwargs)
+        except BaseException:
+            self._operations.forget(key)
+            raise
 
 
 def _key(value: Any) -> object:

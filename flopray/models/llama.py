@@ -121,13 +121,13 @@ def dispatched(spec: TrialSpec) -> dict[str, int]:
         torch.autograd.grad(logits, list(model.parameters()), torch.empty_like(logits))
     backward = counter.get_total_flops()
     model.eval()  # layers that checkpoint take no cache while they train
-    past = DynamicCache(config=model.config)
+    past, cache_name = DynamicCache(config=model.config), _cache_name(model)
     with torch.no_grad():
         with counter:
-            model(ids, attention_mask=mask(tokens, tokens), use_cache=True, logits_to_keep=1, **_cache(model, past))
+            model(ids, attention_mask=mask(tokens, tokens), use_cache=True, logits_to_keep=1, **{cache_name: past})
         prefill = counter.get_total_flops()
         with counter:
-            model(ids[:, :1], attention_mask=mask(1, tokens + 1), use_cache=True, **_cache(model, past))
+            model(ids[:, :1], attention_mask=mask(1, tokens + 1), use_cache=True, **{cache_name: past})
         decode = counter.get_total_flops()
     both = forward + backward
     return {
@@ -149,18 +149,19 @@ def _others(
     def prefill() -> torch.Tensor:
         with torch.no_grad(), within():
             past = DynamicCache(config=model.config)
-            return model(input_ids=x, use_cache=True, logits_to_keep=1, **_cache(model, past)).logits
+            return model(input_ids=x, use_cache=True, logits_to_keep=1, **{cache_name: past}).logits
 
+    cache_name = _cache_name(model)  # not in the phases: each of their iterations is measured
     kept: list[Any] = []
 
     def decode() -> torch.Tensor:
         with torch.no_grad(), within():
             if not kept:
                 past: Any = DynamicCache(config=model.config)
-                model(input_ids=x, use_cache=True, logits_to_keep=1, **_cache(model, past))
+                model(input_ids=x, use_cache=True, logits_to_keep=1, **{cache_name: past})
                 kept.extend((past, [(layer.keys, layer.values) for layer in past.layers]))
             past, before = kept
-            logits = model(input_ids=x[:, :1], use_cache=True, **_cache(model, past)).logits
+            logits = model(input_ids=x[:, :1], use_cache=True, **{cache_name: past}).logits
             for layer, (keys, values) in zip(past.layers, before, strict=True):
                 layer.keys, layer.values = keys, values
             return logits
@@ -168,10 +169,9 @@ def _others(
     return {"inference": inference, "prefill": prefill, "decode": decode}
 
 
-def _cache(model: Any, past: Any) -> dict[str, Any]:
-    """The cache under the name that this release of transformers gives it."""
-    accepted = inspect.signature(model.forward).parameters
-    return {"cache" if "cache" in accepted else "past_key_values": past}
+def _cache_name(model: Any) -> str:
+    """What this release of transformers calls the cache."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 def _set_checkpointing(model: Any, spec: TrialSpec) -> None:
