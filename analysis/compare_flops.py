@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,12 +15,11 @@ import pandas as pd
 from rich.console import Console
 
 from analysis.adjusted import LEAST_POINTS, fit, held_out
-from analysis.figures import IMAGE_FORMATS
+from analysis.carry_out import carry_out, check_formats
 from analysis.flops_data import Counted, groups_of, holes, load_published_group, load_runs
 from analysis.flops_figures import DEFAULT_MIN_WIDTH, draw_group, folder_of
 from analysis.flops_heldout import summarised
 from analysis.flops_table import difference_table, error_table, kernel_table, share_table, write_csv
-from flopray.errors import FloprayError
 from flopray.parser import OneLineParser
 
 _EXAMPLES = """examples:
@@ -141,19 +139,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if not options.runs and not options.published:
         parser.error("name at least one RUN, or --published CSV")
-    if unknown := [name for name in options.formats if name not in IMAGE_FORMATS]:
-        parser.error(f"unknown format {unknown[0]!r}: choose from {', '.join(IMAGE_FORMATS)}")
-    console, code = Console(width=None if sys.stdout.isatty() else 80), 0
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            compare(console, options)
-        except FloprayError as error:
-            print(f"error: {error}", file=sys.stderr)
-            code = error.exit_code
-    for message in dict.fromkeys(str(warning.message) for warning in caught):
-        print(f"warning: {message}", file=sys.stderr)
-    return code
+    check_formats(parser, options.formats)
+    return carry_out(lambda console: compare(console, options))
 
 
 if __name__ == "__main__":

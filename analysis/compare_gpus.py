@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,14 +16,13 @@ import pandas as pd
 from rich.console import Console
 
 from analysis import gpu_published
-from analysis.figures import IMAGE_FORMATS
+from analysis.carry_out import carry_out, check_formats
 from analysis.gpu_comparison import Comparison, comparisons_of
 from analysis.gpu_data import EFFICIENCY, MFU, iter_rows, load_runs, some_of, why_missing
 from analysis.gpu_figures import draw_comparison
 from analysis.gpu_files import write_tables
 from analysis.gpu_table import EXPLANATION, beside_table, tables_of
 from analysis.gpu_truth import truth_table
-from flopray.errors import FloprayError
 from flopray.parser import OneLineParser
 from flopray.records import PRECISIONS
 
@@ -130,19 +128,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("name at least one RUN, or --published DIR")
     if options.truth and not options.published:
         parser.error("--truth compares with published results: name them with --published DIR")
-    if unknown := [name for name in options.formats if name not in IMAGE_FORMATS]:
-        parser.error(f"unknown format {unknown[0]!r}: choose from {', '.join(IMAGE_FORMATS)}")
-    console, code = Console(width=None if sys.stdout.isatty() else 80), 0
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            compare(console, options)
-        except FloprayError as error:
-            print(f"error: {error}", file=sys.stderr)
-            code = error.exit_code
-    for message in dict.fromkeys(str(warning.message) for warning in caught):
-        print(f"warning: {message}", file=sys.stderr)
-    return code
+    check_formats(parser, options.formats)
+    return carry_out(lambda console: compare(console, options))
 
 
 def _gpu_and_precision(text: str) -> tuple[str, str]:

@@ -6,9 +6,9 @@
    differences. fp32 counters only, as there.
 3. Every launch of the same sample counted, instead of one of equal operations: must give the same numbers.
 
-    python bench/counters.py --out results                     # 1,280 points in fp32, about 4 minutes
+    python bench/counters.py --out results                     # 1,280 points in fp32
     python bench/counters.py --precision bf16 --out results
-    python bench/counters.py --small --out /tmp/bench          # does it run? a minute
+    python bench/counters.py --small --out /tmp/bench          # does it run? eight points
 """
 
 from __future__ import annotations

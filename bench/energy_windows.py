@@ -12,7 +12,7 @@ the same load goes on, so that the temperature stays. All methods see the same s
 * zeus: `ZeusMonitor.begin_window` / `end_window` of the zeus package, if it is installed (`flopray[bench]`).
 * power_average, power_instant: NVML's power, polled every 100 ms, mean times duration.
 
-    python bench/energy_windows.py --out results/bench                          # everything, about 11 minutes
+    python bench/energy_windows.py --out results/bench                          # everything, about 12 minutes
     python bench/energy_windows.py --workloads small --out results/bench        # one workload, about 4 minutes
     python bench/energy_windows.py --smoke --out /tmp/bench                     # does it run? half a minute
     python bench/energy_windows.py --report results/bench/*.json                # tables again, no GPU needed

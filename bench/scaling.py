@@ -5,7 +5,7 @@ beginning to the last one's end, so that the start of Ray and of its actors, whi
 Prints the ratio, which GPU measured how many points, and the energy of each point on all GPUs over that on one: 1 where
 a row carries the energy of its own GPU, about 2 where it carried everyone's.
 
-    python bench/scaling.py --out results               # a grid of MLPs, two and a half minutes on two H100
+    python bench/scaling.py --out results               # 60 MLPs
     python bench/scaling.py --script llama_gpu.py --flags "--precision bf16 --phases inference train_step"
 """
 

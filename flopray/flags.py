@@ -226,7 +226,7 @@ def refuse_with_resume(script: Script, args: argparse.Namespace) -> None:
     Raises:
         InputError: naming the first such flag.
     """
-    free = {"address", "resume", "retry_failed", "no_plots", "dry_run"}
+    free = {"address", "wait", "resume", "retry_failed", "no_plots", "dry_run"}
     fields = {axis.field: axis.flag for axis in script.axes}
     for name, value in vars(args).items():
         if name not in free and value is not None and value is not False:

@@ -31,6 +31,8 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
     Raises:
         FloprayError: with the one line that ends the command.
     """
+    if args.wait is not None and not 0 <= args.wait < float("inf"):
+        raise InputError(f"--wait must be 0 or more seconds, got {args.wait:g}")
     if args.resume is not None:
         return _resume(script, args, console)
     if args.retry_failed:
@@ -42,13 +44,12 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
     sweep_from(script, args, args.accelerators or ["CPU"], cores=1)
     if args.accelerators is not None and not args.accelerators:
         raise InputError("--accelerators needs at least one type")
-    if args.wait is not None and not (args.accelerators and 0 <= args.wait < float("inf")):
-        raise InputError("--wait takes seconds, and needs --accelerators to say what to wait for")
+    if args.wait is not None and not args.accelerators:
+        raise InputError("--wait needs --accelerators to say what to wait for")
     if args.search == "optuna" and find_spec("optuna") is None:
         raise InputError("--search optuna needs the extra: pip install 'flopray[optuna]'")
     with _reach(args) as cluster:
-        if args.wait:
-            cluster = wait_for(cluster, args.accelerators, args.wait, lambda line: console.print(line, highlight=False))
+        cluster = _awaited(cluster, args, args.accelerators, console)
         slots = choose_devices(cluster, args.accelerators)
         sweep = sweep_from(script, args, list(slots), cores=cluster.cores)
         if sweep.samples is not None and sweep.samples > sweep.grid_size:
@@ -65,6 +66,11 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
 def _reach(args: argparse.Namespace) -> AbstractContextManager[Cluster]:
     """The cluster to run on; a plan for this machine starts none."""
     return nullcontext(this_machine()) if args.dry_run and args.address is None else connected(args.address)
+
+
+def _awaited(cluster: Cluster, args: argparse.Namespace, wanted: list[str] | None, console: Console) -> Cluster:
+    """The cluster once it has what is wanted, or when `--wait` is over."""
+    return wait_for(cluster, wanted, args.wait or 0.0, lambda line: console.print(line, highlight=False))
 
 
 def _check_new(storage: Path, name: str) -> None:
@@ -95,6 +101,7 @@ def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
     if not args.dry_run:
         folder.check_unlocked()
     with _reach(args) as cluster:
+        cluster = _awaited(cluster, args, list(sweep.axes["device_type"]), console)
         slots = choose_devices(cluster, list(sweep.axes["device_type"]))
         check_cores(cluster, sweep.cpus_per_trial)
         if args.dry_run:

@@ -92,10 +92,10 @@ def build(spec: TrialSpec, *, device: str, dtype: torch.dtype, seed: int) -> Bui
 
 
 def dispatched(spec: TrialSpec) -> dict[str, int]:
-    """FLOPs at torch's dispatcher by phase; attention as full squares, by matrix products of the math backend.
+    """FLOPs at torch's dispatcher by phase; attention as full squares, by the products of its mathematical form.
 
-    On the meta device attention is told apart from nothing only if it gets an explicit mask: without one, transformers
-    asks a tensor for its value, which meta tensors do not have.
+    The meta device has no other form. On a CPU fused attention would be counted as zero, and on CUDA torch 2.11 fails
+    on grouped heads (https://github.com/pytorch/pytorch/issues/177169).
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -106,16 +106,13 @@ def dispatched(spec: TrialSpec) -> dict[str, int]:
     model.train()
     _set_checkpointing(model, spec)
 
-    def mask(new: int, seen: int) -> torch.Tensor:
-        return torch.empty(batch, 1, new, seen, device="meta", dtype=torch.bfloat16)
-
     ids = torch.empty(batch, tokens, device="meta", dtype=torch.long)
     head_dim = _config(spec).head_dim
     # Some releases compute the angles of the rotary embedding by a product, which is none of the model's.
     model.model.rotary_emb.forward = lambda x, position_ids: 2 * (x.new_empty(*position_ids.shape, head_dim),)
     counter = FlopCounterMode(display=False)
     with counter:
-        logits = model(ids, attention_mask=mask(tokens, tokens), use_cache=False).logits
+        logits = model(ids, use_cache=False).logits
     forward = counter.get_total_flops()
     with counter:
         torch.autograd.grad(logits, list(model.parameters()), torch.empty_like(logits))
@@ -124,10 +121,10 @@ def dispatched(spec: TrialSpec) -> dict[str, int]:
     past, cache_name = DynamicCache(config=model.config), _cache_name(model)
     with torch.no_grad():
         with counter:
-            model(ids, attention_mask=mask(tokens, tokens), use_cache=True, logits_to_keep=1, **{cache_name: past})
+            model(ids, use_cache=True, logits_to_keep=1, **{cache_name: past})
         prefill = counter.get_total_flops()
         with counter:
-            model(ids[:, :1], attention_mask=mask(1, tokens + 1), use_cache=True, **{cache_name: past})
+            model(ids[:, :1], use_cache=True, **{cache_name: past})
         decode = counter.get_total_flops()
     both = forward + backward
     return {

@@ -1,0 +1,38 @@
+"""How an analysis script ends: an error is one line and an exit code, a warning one line, each told once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+
+from analysis.figures import IMAGE_FORMATS
+from flopray.errors import FloprayError
+
+
+def check_formats(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
+    """End the program where an image format is asked for that is not known."""
+    if unknown := [name for name in formats if name not in IMAGE_FORMATS]:
+        parser.error(f"unknown format {unknown[0]!r}: choose from {', '.join(IMAGE_FORMATS)}")
+
+
+def carry_out(work: Callable[[Console], object]) -> int:
+    """Do the work of a script; returns the exit code.
+
+    Args:
+        work: gets the console for its results, 80 columns wide where they go into a pipe or a file.
+    """
+    console, code = Console(width=None if sys.stdout.isatty() else 80), 0
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            work(console)
+        except FloprayError as error:
+            print(f"error: {error}", file=sys.stderr)
+            code = error.exit_code
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        print(f"warning: {message}", file=sys.stderr)
+    return code
