@@ -80,7 +80,7 @@ def check_chip(path: Path, chip: str) -> None:
         Unsupported: with what would help.
     """
     if chip not in known_chips(path):
-        older = "an older ncu (before 2025.1)" if chip == "gv100" else "a newer ncu"
+        older = "an older ncu (2025.3 no longer knows Volta)" if chip == "gv100" else "a newer ncu"
         raise Unsupported(f"ncu {ncu_version(path)} does not know the chip {chip}: install {older}")
 
 

@@ -18,6 +18,10 @@ from flopray.errors import MeasurementError, NoCounterPermission, Unsupported
 DOMAIN = "flopray"
 _RANGE = re.compile(rf"\b\d+:{DOMAIN}:([^:\"]+):")
 
+_OTHER_NCU = (
+    "this Nsight Compute cannot count on this GPU: install a newer ncu (for Volta an older one: "
+    "2025.3 no longer knows it)"
+)
 #: What ncu says, and what a person can do about it.
 _PROBLEMS: tuple[tuple[str, type[MeasurementError], str], ...] = (
     (
@@ -36,22 +40,9 @@ _PROBLEMS: tuple[tuple[str, type[MeasurementError], str], ...] = (
         MeasurementError,
         "another tool holds the GPU's counters: pause it while counting (DCGM: dcgmi profile --pause)",
     ),
-    (
-        "Failed to find metric",
-        Unsupported,
-        "this Nsight Compute does not know the FLOP counters of this chip: install a newer ncu (for Volta, one before "
-        "2025.1)",
-    ),
-    (
-        "not supported on this device",
-        Unsupported,
-        "this Nsight Compute cannot profile this GPU: install a newer ncu (for Volta, one before 2025.1)",
-    ),
-    (
-        "unsupported GPU",
-        Unsupported,
-        "this Nsight Compute cannot profile this GPU: install a newer ncu (for Volta, one before 2025.1)",
-    ),
+    ("Failed to find metric", Unsupported, _OTHER_NCU),
+    ("not supported on this device", Unsupported, _OTHER_NCU),
+    ("unsupported GPU", Unsupported, _OTHER_NCU),
 )
 
 
