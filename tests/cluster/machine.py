@@ -152,9 +152,13 @@ class Machine:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
-    def clean_up(self) -> None:
+    def end_processes(self) -> None:
+        """End all that this object has started; `ray stop` would end every other Ray on this machine too."""
         for pid in self.processes():
             self.kill(pid)
+
+    def clean_up(self) -> None:
+        self.end_processes()
         shutil.rmtree(self.ray_folder, ignore_errors=True)
 
 

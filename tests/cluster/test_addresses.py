@@ -23,7 +23,7 @@ def addresses(machine):
     gcs = re.search(r"--address='([^']+)'", started)
     assert gcs, started
     yield {"auto": "auto", "port": gcs[1], "client": f"ray://127.0.0.1:{client}"}
-    machine.ray("stop --force")
+    machine.end_processes()
 
 
 @pytest.mark.parametrize("kind", ["auto", "port", "client"])

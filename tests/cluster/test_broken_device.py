@@ -13,7 +13,7 @@ def boastful(machine):
     resources = '{"accelerator_type:H100":1}'
     machine.ray(f"start --head --port=0 --num-cpus=2 --num-gpus=1 --include-dashboard=false --resources={resources}")
     yield
-    machine.ray("stop --force")
+    machine.end_processes()
 
 
 def test_a_device_that_cannot_be_opened_is_told_in_every_row(machine, boastful):
