@@ -227,8 +227,9 @@ class Profiler:
         except Exception as error:
             failure = failure_columns(error)
         rows = [self._row(spec, phase, workload, failure) for phase in self.settings.phases]
-        del workload
-        self._forget()
+        if workload:
+            del workload
+            self._forget()
         return rows
 
     def _build(self, spec: TrialSpec) -> Workload:

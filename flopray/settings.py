@@ -90,7 +90,7 @@ def _check_names(flag: str, given: tuple[str, ...], known: tuple[str, ...]) -> N
 _PREPARE_S = {"eager": 0.2, "graph": 0.08, "compile": 15.0}
 _TIME_WINDOW_S = 0.5
 #: Reading the counters of a phase, for each kind of core: building and launching it, and its new kernels.
-_COUNT_S = 0.1
+_COUNT_S = 0.05
 #: Building a large model, for each phase that is measured of it.
 _BUILD_S = {"mlp": 0.0, "llama": 1.0}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -134,8 +135,11 @@ def slabs(
             rows.sort(key=lambda row: tuple(reversed(tuple(row[0].shape().values())[:-1])))
         else:
             order.shuffle(rows)
-        share = totals[device_type] / (_TRIALS_PER_SLOT * max(1, slots.get(device_type, 1)))
-        target = min(max(share, TRIAL_SECONDS[0]), max(TRIAL_SECONDS[1], sum(totals.values()) / MAX_TRIALS))
+        # A trial that counts starts Nsight Compute, which takes as long as counting a hundred points: as few as can be.
+        trials = (1 if seed is None else _TRIALS_PER_SLOT) * max(1, slots.get(device_type, 1))
+        share = totals[device_type] / trials
+        longest = max(TRIAL_SECONDS[1], sum(totals.values()) / MAX_TRIALS)
+        target = max(share / math.ceil(share / longest), TRIAL_SECONDS[0])
         packed.extend(_pack([point for row in rows for point in row], seconds, target, points_per_trial))
     if seed is not None:
         for slab in packed:
@@ -162,7 +166,7 @@ def _pack(
     pieces: list[list[TrialSpec]] = [[]]
     filled_s = 0.0
     for point in group:
-        full = len(pieces[-1]) >= fixed if fixed else pieces[-1] and filled_s + seconds(point) > target_s
+        full = len(pieces[-1]) >= fixed if fixed else pieces[-1] and filled_s + seconds(point) > target_s * (1 + 1e-9)
         if full:
             pieces.append([])
             filled_s = 0.0

@@ -83,7 +83,11 @@ class Worker:
                 work()
                 self._synchronize()
             return {}
-        with Walk(self._operations, workload.spec.precision, lambda n: self._range(f"operation{n}")) as walk:
+        # In autograd's own thread, where a backward pass runs on a GPU, operations would be launched outside of ranges.
+        with (
+            torch.autograd.set_multithreading_enabled(False),
+            Walk(self._operations, workload.spec.precision, lambda n: self._range(f"operation{n}")) as walk,
+        ):
             work()
         self._synchronize()
         self._tell_operations()
