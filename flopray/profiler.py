@@ -227,8 +227,8 @@ class Profiler:
         except Exception as error:
             failure = failure_columns(error)
         rows = [self._row(spec, phase, workload, failure) for phase in self.settings.phases]
-        if workload:
-            del workload
+        del workload
+        if self._timed:
             self._forget()
         return rows
 
