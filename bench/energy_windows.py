@@ -17,6 +17,8 @@ the same load goes on, so that the temperature stays. All methods see the same s
     python bench/energy_windows.py --smoke --out /tmp/bench                     # does it run? half a minute
     python bench/energy_windows.py --report results/bench/*.json                # tables again, no GPU needed
     python bench/energy_windows.py --plot results/bench/*.json --out docs       # error against window length, PNG
+
+Ctrl-C and SIGTERM end it after the running round of windows, a quarter of a minute at most, and what it has is written.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sys
 import threading
 import time
@@ -51,6 +54,7 @@ class Bench:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.rng = random.Random(args.seed)
+        self.stop = False
         self.gpu: Gpu | None = None
         self.zeus: Any = None
         self.info: dict[str, Any] = {"device_name": "simulated"}
@@ -83,6 +87,10 @@ class Bench:
             self.zeus_gpu = device
         except Exception as error:
             print(f"zeus is not measured: {error!r}", file=sys.stderr)
+
+    def end_after_this_round(self, *_: object) -> None:
+        """Ctrl-C and SIGTERM: what was measured is written; a round takes about a quarter of a minute."""
+        self.stop = True
 
     def load(self, name: str) -> Load:
         """The load of a workload on this device."""
@@ -269,6 +277,8 @@ def measure_workload(bench: Bench, name: str) -> dict[str, Any]:
         groups = [group - {"zeus"} for group in groups]
     with PowerSampler(bench.samplers) as sampler:
         for number in range(args.repeats):
+            if bench.stop:
+                break
             result["truths"].append(measure_truth(bench, load, period.period_s))
             for window_s in bench.rng.sample(args.windows, len(args.windows)):
                 for group in groups:
@@ -320,7 +330,11 @@ def main(argv: list[str] | None = None) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     try:
         bench = Bench(args)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, bench.end_after_this_round)
         for name in args.workloads:
+            if bench.stop:
+                break
             run = measure_workload(bench, name)
             path = args.out / f"energy_windows_{name}_{args.device}_{args.seed}.json"
             path.write_text(json.dumps(run))
