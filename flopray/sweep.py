@@ -61,6 +61,7 @@ def run_sweep(
     *,
     finished: Mapping[str, str],
     supersede: bool = False,
+    trainable: type[PointTrial] = PointTrial,
 ) -> None:
     """Measure what the run's journal lacks, on the connected cluster.
 
@@ -74,6 +75,7 @@ def run_sweep(
         progress: where to show what happens.
         finished: trial ids that need no measuring, with their status.
         supersede: whether a point that is in the journal already may be replaced (to try failed points again).
+        trainable: what Tune runs; another one than `PointTrial` only to see what orchestration itself costs.
 
     Raises:
         RunLocked: another process writes this run.
@@ -85,7 +87,7 @@ def run_sweep(
         recorder = start_recorder(folder.name, set(finished), actor_name=recorder_name)
         drain = _Drain(recorder, journal, progress, supersede=supersede)
         shared = sweep_config(sweep, folder.name, recorder_name)
-        tuner = _tuner(sweep, folder, slots, shared, finished)
+        tuner = _tuner(sweep, folder, slots, shared, finished, trainable)
         try:
             with drain:
                 results = tuner.fit()
@@ -110,7 +112,12 @@ def sweep_config(sweep: Sweep, run: str, recorder: str) -> dict[str, Any]:
 
 
 def _tuner(
-    sweep: Sweep, folder: RunFolder, slots: Mapping[str, int], shared: dict[str, Any], finished: Mapping[str, str]
+    sweep: Sweep,
+    folder: RunFolder,
+    slots: Mapping[str, int],
+    shared: dict[str, Any],
+    finished: Mapping[str, str],
+    trainable: type[PointTrial],
 ) -> tune.Tuner:
     longest = 1
     if sweep.search != "optuna":
@@ -125,7 +132,7 @@ def _tuner(
         space = {"workload": sweep.workload, **axes, "sweep": shared}
         search = {"search_alg": _optuna(sweep, folder, finished), "num_samples": sweep.size - len(finished)}
     return tune.Tuner(
-        PointTrial,
+        trainable,
         param_space=space,
         tune_config=tune.TuneConfig(
             reuse_actors=True, trial_name_creator=_trial_name, trial_dirname_creator=_trial_name, **search
