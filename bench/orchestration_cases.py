@@ -1,9 +1,9 @@
 """flopray's cases of `orchestration.py`, each run in a process of its own so that its peak of memory is its own.
 
 Their points cost nothing to measure: `ReplayTrial` is the real trainable with one thing replaced, its
-profiler. The double answers at once with the rows of a point that an H100 measured (`docs/results/h100_mlp_fp32`), under
-the specification that was asked for; so records are as wide, the journal as long and their checks as dear as those of
-a real sweep, while slabs, Tune, actors, recorder, drain, journal, Parquet and summary are the real ones.
+profiler. The double answers at once with the rows of a point that an H100 measured (`docs/results/h100_mlp_fp32`),
+under the specification that was asked for; so records are as wide, the journal as long and their checks as dear as
+those of a real sweep, while slabs, Tune, actors, recorder, drain, journal, Parquet and summary are the real ones.
 """
 
 from __future__ import annotations
@@ -19,17 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ray
 from rich.console import Console
-
-from flopray.quiet import quiet_ray
-
-quiet_ray()  # before anything imports Tune
-
-import ray  # noqa: E402
 
 from flopray.connection import NAMESPACE, connected
 from flopray.definition import Sweep
 from flopray.progress import Progress
+from flopray.quiet import quiet_ray
 from flopray.records import PhaseRecord, TrialSpec
 from flopray.settings import MeasureSettings
 from flopray.store import RunFolder
@@ -37,7 +33,7 @@ from flopray.summary import summarise
 from flopray.sweep import run_sweep
 from flopray.trial import PointTrial
 
-TEMPLATE = Path(__file__).parents[1] / "docs" / "results" / "h100_mlp_fp32"
+TEMPLATE = Path(__file__).resolve().parents[1] / "docs" / "results" / "h100_mlp_fp32"
 #: Which of the template's two phases stands in for each phase of a default sweep.
 STAND_INS = {"forward": "forward", "backward": "backward", "optimizer_step": "forward", "train_step": "backward"}
 
@@ -143,7 +139,8 @@ def flopray(points: int, folder: Path) -> dict[str, Any]:
         begin_s = time.monotonic()
         finish(run)
         finished_s = time.monotonic() - begin_s
-    assert progress.done == sweep.size and progress.first_s is not None
+    assert progress.done == sweep.size
+    assert progress.first_s is not None
     return {
         "points": sweep.size,
         "define_s": defined_s,
@@ -174,7 +171,8 @@ def resume(points: int, folder: Path) -> dict[str, Any]:
     run.check_unlocked()
     with run.writer() as journal:
         todo = [point for point in sweep.points() if point.trial_id not in journal.finished]
-    assert left == 0 and not todo
+    assert left == 0
+    assert not todo
     return {"points": sweep.size, "resume_s": time.monotonic() - begin_s, "peak_bytes": peak_bytes()}
 
 
@@ -183,6 +181,7 @@ def slow_starts(points: int, folder: Path) -> dict[str, Any]:
     sweep = mlp_sweep(points)
     run = RunFolder.create(folder, "slow", sweep.to_manifest("slow", {}))
     os.environ["FLOPRAY_BENCH_STARTS"] = "3 10 0.5"
+    quiet_ray()
     ray.init("local", num_cpus=4, namespace=NAMESPACE, log_to_driver=False)
     begin_s = time.time()
     try:

@@ -17,6 +17,7 @@ runs nothing. Import of this module is cheap; Arrow and pandas are imported by t
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import warnings
 from collections.abc import Iterator
@@ -115,6 +116,20 @@ class RunFolder:
             NotARun, SchemaMismatch: the journal cannot be read.
         """
         return self._compacted_statuses() | self._index().statuses()
+
+    def points(self) -> Iterator[list[PhaseRecord]]:
+        """The records of each point, a list a point, in the order of the journal. Needs little memory.
+
+        Raises:
+            NotARun, SchemaMismatch: the journal cannot be read.
+        """
+        from flopray import table
+
+        rows = (
+            record for batch in self._batches(self._index()) for record in table.to_records(table.from_batches([batch]))
+        )
+        for _, records in itertools.groupby(rows, key=lambda record: record.trial_id):
+            yield list(records)
 
     def records(self) -> list[PhaseRecord]:
         """All records, sorted by specification and phase. Raises as `load`."""

@@ -23,7 +23,7 @@ from flopray.records import CHOICE_FIELDS, SHAPE_FIELDS, PhaseRecord, Status, Tr
 from flopray.settings import predict_point_seconds
 from flopray.space import sentinel_of, slabs
 from flopray.store import RunFolder
-from flopray.trial import PointTrial, failed_records, points_of
+from flopray.trial import PointTrial, failed_records, packed, points_of
 
 _DRAIN_EVERY_S = 0.25
 #: Times Tune restarts a trial whose actor died, beside those that its points may cost: this bounds broken set-ups.
@@ -123,7 +123,8 @@ def _tuner(
     if sweep.search != "optuna":
         numbered = _numbered(sweep, slots, finished)
         longest = max(len(slab) for slab in numbered)
-        space = {"slab": tune.grid_search(numbered), "sweep": shared}
+        packages = [{"device_type": slab[0]["spec"]["device_type"], "points": packed(slab)} for slab in numbered]
+        space = {"slab": tune.grid_search(packages), "sweep": shared}
         search: dict[str, Any] = {}
         # Tune queues 200 trials at a time: a slow type would fill the queue while the devices of another one starve.
         os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(max(200, len(numbered))))
