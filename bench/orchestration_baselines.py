@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import resource
 import sys
@@ -65,7 +66,7 @@ class _Bare:
 def actor_pool(points: int, folder: Path) -> None:  # noqa: ARG001  (all cases are called alike)
     """A bare pool of two actors: no records, nothing kept."""
     pool = ray.util.ActorPool([_Bare.remote() for _ in range(2)])  # type: ignore[attr-defined]
-    assert sorted(pool.map(lambda actor, value: actor.point.remote(value), range(points))) == list(range(points))
+    assert sorted(pool.map(lambda actor, value: actor.point.remote(value), list(range(points)))) == list(range(points))
 
 
 CASES: dict[str, Callable[[int, Path], None]] = {
@@ -83,7 +84,7 @@ def main() -> None:
     args = parser.parse_args()
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     loads = [os.getloadavg()[0]]
-    ray.init("local", log_to_driver=False, logging_level="error")
+    ray.init("local", log_to_driver=False, logging_level=logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         begin_s = time.monotonic()
         CASES[args.case](args.points, Path(folder))

@@ -29,7 +29,7 @@ from flopray.quiet import quiet_ray
 from flopray.records import PhaseRecord, TrialSpec
 from flopray.settings import MeasureSettings
 from flopray.store import RunFolder
-from flopray.summary import summarise
+from flopray.summary import SUMMARY_COLUMNS, summarise
 from flopray.sweep import run_sweep
 from flopray.trial import PointTrial
 
@@ -45,14 +45,15 @@ class Replay:
 
     def __init__(self, run: str, phases: tuple[str, ...]) -> None:
         rows = [record for record in RunFolder.open(TEMPLATE).records() if record.width == 1024]
-        by_phase = {record.phase: vars(record) for record in rows[:2]}
+        by_phase: dict[str, dict[str, Any]] = {record.phase: vars(record) for record in rows[:2]}
         self._rows = [by_phase[STAND_INS[phase]] | {"phase": phase, "run": run} for phase in phases]
 
     def measure_point(self, spec: TrialSpec, *, order_index: int | None, attempt: int) -> list[PhaseRecord]:
         """As `Profiler.measure_point`."""
-        now = {"started_unix_s": time.time(), "ended_unix_s": time.time(), "order_index": order_index}
-        own = {"trial_id": spec.trial_id, "attempt": attempt, **spec.fields(), **now}
-        return [PhaseRecord(**(row | own)) for row in self._rows]
+        now: dict[str, Any] = {"started_unix_s": time.time(), "ended_unix_s": time.time(), "order_index": order_index}
+        own: dict[str, Any] = {"trial_id": spec.trial_id, "attempt": attempt, **spec.fields(), **now}
+        rows: list[dict[str, Any]] = [row | own for row in self._rows]
+        return [PhaseRecord(**row) for row in rows]
 
     def healthy(self) -> bool:
         """Nothing can break."""
@@ -89,9 +90,10 @@ class _Sleeping(Replay):
     def measure_point(self, spec: TrialSpec, *, order_index: int | None, attempt: int) -> list[PhaseRecord]:
         begin_s = time.time()
         time.sleep(self._point_s)
-        own = {"node": str(os.getpid()), "warmup_s": self._start_s, "started_unix_s": begin_s}
+        own: dict[str, Any] = {"node": str(os.getpid()), "warmup_s": self._start_s, "started_unix_s": begin_s}
         records = super().measure_point(spec, order_index=order_index, attempt=attempt)
-        return [PhaseRecord(**(vars(record) | own)) for record in records]
+        rows: list[dict[str, Any]] = [vars(record) | own for record in records]
+        return [PhaseRecord(**row) for row in rows]
 
 
 def peak_bytes() -> int:
@@ -102,7 +104,7 @@ def peak_bytes() -> int:
 def mlp_sweep(points: int, cores: int = 1) -> Sweep:
     """A grid of about so many points: 10 layers x widths x tokens."""
     widths = max(1, round((points / 10) ** 0.5 / 10) * 10)
-    axes = {
+    axes: dict[str, tuple[Any, ...]] = {
         "device_type": ("CPU",),
         "precision": ("fp32",),
         "execution": ("eager",),
@@ -132,7 +134,8 @@ def flopray(points: int, folder: Path) -> dict[str, Any]:
     defined_s = time.monotonic() - begin_s
     with connected(None):
         connected_s = time.monotonic()
-        with _FirstPoint(Console(file=io.StringIO()), total=sweep.size) as progress:
+        progress = _FirstPoint(Console(file=io.StringIO()), total=sweep.size)
+        with progress:
             run_sweep(sweep, run, {"CPU": 2}, progress, finished={}, trainable=ReplayTrial)
         swept_s = time.monotonic() - connected_s
         swept_bytes = peak_bytes()
@@ -159,7 +162,7 @@ def finish(run: RunFolder) -> None:
     """What a session does after the last point, plots left out."""
     run.compact()
     run.write_kernels()
-    run.write_summary(summarise(run.load(), None))
+    run.write_summary(summarise(run.load(SUMMARY_COLUMNS), None))
 
 
 def resume(points: int, folder: Path) -> dict[str, Any]:
@@ -190,7 +193,7 @@ def slow_starts(points: int, folder: Path) -> dict[str, Any]:
         end_s = time.time()
     finally:
         ray.shutdown()
-    rows = run.load().drop_duplicates("trial_id")
+    rows: Any = run.load().drop_duplicates("trial_id")
     busy_s = float((rows.ended_unix_s - rows.started_unix_s).sum())
     return {
         "points": len(rows),

@@ -21,7 +21,7 @@ from flopray.errors import InputError
 from flopray.journal import JournalWriter
 from flopray.records import SHAPE_FIELDS, PhaseRecord, Status, point_of
 from flopray.store import RunFolder
-from flopray.summary import summarise
+from flopray.summary import SUMMARY_COLUMNS, summarise
 
 #: Points that are written and synced together.
 _BATCH = 1000
@@ -77,7 +77,7 @@ def merge(sources: Sequence[Path], into: Path) -> Merged:
         _write(folders, ids, new)
         new.compact()
         new.write_kernels()
-        new.write_summary(summarise(new.load(), None))
+        new.write_summary(summarise(new.load(SUMMARY_COLUMNS), None))
 
     path, _ = manifests.publish(into.parent, into.name, manifest, fill)
     return Merged(path, len({point_of(trial_id) for trial_id in ids.values()}), len(ids), identical, reason)

@@ -22,7 +22,7 @@ from flopray.manifests import check_name, not_resumable, storage_folder
 from flopray.progress import Progress
 from flopray.records import Status, point_of
 from flopray.store import RunFolder
-from flopray.summary import print_plan, print_summary, summarise
+from flopray.summary import SUMMARY_COLUMNS, print_plan, print_summary, summarise
 
 
 def run(script: Script, args: argparse.Namespace, console: Console) -> int:
@@ -146,7 +146,7 @@ def _measure(
         return EXIT_INTERRUPTED
     folder.compact()
     folder.write_kernels()
-    frame = folder.load()
+    frame = folder.load(SUMMARY_COLUMNS)
     summary = summarise(frame, progress.measured_fraction)
     folder.write_summary(summary)
     if not args.no_plots:

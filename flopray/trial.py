@@ -29,8 +29,8 @@ class DevicePoisoned(RuntimeError):
 class PointTrial(tune.Trainable):
     """Measures points on the device Ray gave this actor. Reused for slab after slab while the device type fits.
 
-    The configuration holds `sweep` (what all trials share, see `sweep_config`) and either `slab` (`packed` points and their
-    device type) or the fields of a single point, which is what Tune's searchers fill in.
+    The configuration holds `sweep` (what all trials share, see `sweep_config`) and either `slab` (`packed` points and
+    their device type) or the fields of a single point, which is what Tune's searchers fill in.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
