@@ -64,8 +64,8 @@ def draw(found: list[dict[str, Any]], path: Path) -> None:
             axes.plot(points, [per_point_s(case) * 1e3 for case in cases], **style)
             if name == "flopray":
                 with_start = [per_point_s(case, with_start=True) * 1e3 for case in cases]
-                more: dict[str, Any] = {"linestyle": "--", "markerfacecolor": "white", "label": "flopray, start included"}
-                dashed: dict[str, Any] = style | more
+                more: dict[str, Any] = {"linestyle": "--", "markerfacecolor": "white"}
+                dashed: dict[str, Any] = style | more | {"label": "flopray, start included"}
                 axes.plot(points, with_start, **dashed)
         axes.set(xscale="log", yscale="log", xlabel="points of the sweep", ylabel="cost of a point (ms)")
         axes.grid(visible=True, which="major", alpha=0.3)
