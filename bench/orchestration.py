@@ -21,7 +21,7 @@ from typing import Any
 from orchestration_plot import draw, print_table
 
 HERE = Path(__file__).resolve().parent
-BASELINES = (("actor_pool", 5000), ("tune_class", 400), ("tune_function", 40))
+BASELINES = (("actor_pool", 5000), ("tune_class", 500), ("tune_function", 20))
 
 
 def run(script: str, *words: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import argparse
 import io
 import json
 import os
+import random
 import resource
 import sys
 import time
@@ -77,7 +78,7 @@ class SlowTrial(PointTrial):
     def _open_profiler(self) -> Any:
         begin_s = time.time()
         low, high, point_s = (float(word) for word in os.environ["FLOPRAY_BENCH_STARTS"].split())
-        time.sleep(low + (high - low) * (os.getpid() % 16) / 15)
+        time.sleep(random.Random(os.getpid()).uniform(low, high))
         self._profiler: Any = _Sleeping(self._sweep["run"], self._settings().phases, point_s, time.time() - begin_s)
         return self._profiler
 

@@ -61,6 +61,7 @@ def draw(found: list[dict[str, Any]], path: Path) -> None:
             cases = sorted((c for c in found if c["case"] == name), key=lambda case: case["points"])
             points: Any = [case["points"] for case in cases]
             style: dict[str, Any] = {"color": _COLOURS[name], "marker": _MARKERS[name], "label": label}
+            style |= {} if len(points) > 1 else {"linestyle": "none"}
             axes.plot(points, [per_point_s(case) * 1e3 for case in cases], **style)
             if name == "flopray":
                 with_start = [per_point_s(case, with_start=True) * 1e3 for case in cases]
@@ -68,6 +69,8 @@ def draw(found: list[dict[str, Any]], path: Path) -> None:
                 dashed: dict[str, Any] = style | more | {"label": "flopray, start included"}
                 axes.plot(points, with_start, **dashed)
         axes.set(xscale="log", yscale="log", xlabel="points of the sweep", ylabel="cost of a point (ms)")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.grid(visible=True, which="major", alpha=0.3)
         axes.legend(frameon=False)
         figure.savefig(path, dpi=200)
