@@ -18,6 +18,8 @@ from analysis.surface_selection import METRICS, Metric, Selection
 from flopray.records import PHASES
 
 NOT_MEASURED = "not measured"
+#: What makes a cell of a figure.
+_CELL = ["device_type", "precision", "execution", "phase", "n_layers", "width", "tokens"]
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,15 @@ def _axes(group: Any, selection: Selection, planned: Mapping[str, Sequence[int]]
 
 def latest(rows: pd.DataFrame) -> pd.DataFrame:
     """One row for each cell: where runs were merged or points repeated, the one that ended last."""
-    cell = ["device_type", "precision", "execution", "phase", "n_layers", "width", "tokens"]
-    return rows.sort_values("ended_unix_s", kind="stable", na_position="first").drop_duplicates(cell, keep="last")
+    return rows.sort_values("ended_unix_s", kind="stable", na_position="first").drop_duplicates(_CELL, keep="last")
+
+
+def repeated_lines(rows: pd.DataFrame) -> list[str]:
+    """A line where cells were measured more than once, so that nobody takes the one that is shown for all there is."""
+    repeated = rows.loc[rows.duplicated(_CELL), _CELL].drop_duplicates()
+    if repeated.empty:
+        return []
+    return [f"{len(repeated)} cells were measured more than once: the measurement that ended last is shown"]
 
 
 def _phase_rank(phase: str) -> tuple[int, str]:

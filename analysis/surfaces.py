@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from analysis.figures import IMAGE_FORMATS, paper_style, save_figure
-from analysis.surface_data import SurfaceSet, surface_sets
+from analysis.surface_data import SurfaceSet, repeated_lines, surface_sets
 from analysis.surface_files import figure_stem, page_path, where_lines, why_not_lines
 from analysis.surface_html import write_page
 from analysis.surface_lines import draw_lines
@@ -94,7 +94,7 @@ def draw(
             paths.append(write_page(sets, page_path(out_dir, suffix)))
     except OSError as error:
         raise InputError(f"cannot write {error.filename or out_dir}: {error.strerror or error}") from error
-    for line in (*why_not_lines(sets), *where_lines(paths)):
+    for line in (*repeated_lines(selection.apply(run_frame)), *why_not_lines(sets), *where_lines(paths)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return paths
 

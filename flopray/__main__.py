@@ -7,11 +7,14 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from flopray.cli import once_a_line
 from flopray.errors import EXIT_INTERRUPTED, FloprayError
+from flopray.journal_index import RunWarning
 from flopray.parser import OneLineParser
 
 if TYPE_CHECKING:
@@ -29,8 +32,19 @@ examples:
   python -m flopray doctor --address ray://HEAD:10001     and from outside
   python -m flopray doctor --json > here.json  for programs
 """
+_MERGE = """\
+Unite runs of several clusters, or the shards of one sweep, in a new run. A point
+that was measured more than once with other values is kept as often, apart by
+device and time, and never averaged; equal measurements are one. The sources are
+only read, and nothing is overwritten."""
+_MERGE_EXAMPLES = """\
+examples:
+  python -m flopray merge results/part-1 results/part-2 --into results/whole
+  python -m flopray merge h100/mlp a100/mlp --into results/both
+"""
 _EXAMPLES = """\
 examples:
+  python -m flopray merge A B --into C    unite runs
   python -m flopray doctor          what can be measured here? What is missing?
   python -m flopray doctor --help   the flags of a command
 
@@ -73,7 +87,40 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--address", help="a running Ray cluster: auto, host:port or ray://host:port")
     doctor.add_argument("--json", action="store_true", help="print one JSON object with everything that was found")
     doctor.set_defaults(run=_doctor)
+    merge = commands.add_parser(
+        "merge",
+        help="unite runs of several clusters, or the shards of one sweep, in a new run",
+        description=_MERGE,
+        epilog=_MERGE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    merge.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs, which are only read")
+    merge.add_argument("--into", type=Path, required=True, metavar="RUN", help="folder of the new run")
+    merge.set_defaults(run=_merge)
     return parser
+
+
+def _merge(args: argparse.Namespace, messages: Console) -> int:
+    """Unite runs and say what became of them."""
+    from flopray.merge import merge
+
+    warnings.simplefilter("always", RunWarning)
+    warnings.showwarning = once_a_line(messages)
+    merged = merge(args.runs, args.into)
+    console = Console(markup=False, highlight=False)
+    line = f"{merged.path}: {merged.points} points of {len(args.runs)} runs"
+    if merged.identical:
+        line += f"; {merged.identical} measurements stood in several of them and are there once"
+    console.print(line, soft_wrap=True)
+    more = merged.measurements - merged.points
+    if more:
+        text = (
+            f"{more} further measurements of these points are kept beside the first ones: trial_id ends in -2, -3, ..."
+        )
+        console.print(text, soft_wrap=True)
+    if merged.not_resumable:
+        console.print(f"the new run cannot be resumed: {merged.not_resumable}", soft_wrap=True)
+    return 0
 
 
 def _doctor(args: argparse.Namespace, progress: Console) -> int:

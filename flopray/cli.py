@@ -25,7 +25,7 @@ def main(script: Script, argv: Sequence[str] | None = None) -> int:
     args = build_parser(script).parse_args(argv)
     warnings.filterwarnings("ignore", module="ray")  # what Ray warns of in paragraphs, our errors say in a line
     warnings.simplefilter("always", RunWarning)
-    warnings.showwarning = _once_a_line(console)
+    warnings.showwarning = once_a_line(console)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         from flopray.session import run
@@ -39,7 +39,7 @@ def main(script: Script, argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
 
 
-def _once_a_line(console: Console) -> Callable[..., None]:
+def once_a_line(console: Console) -> Callable[..., None]:
     """Shows each warning in one line, and only once: a run's folder is read several times on the way."""
     shown: set[str] = set()
 

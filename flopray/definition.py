@@ -28,6 +28,7 @@ from flopray.space import grid
 
 #: What 64 bits hold, with a sign.
 _MOST_FLOPS = 2**63 - 1
+_MOST_SHARDS = 10_000
 SEARCHES = ("grid", "random", "optuna")
 #: What a searcher may optimise, and in which direction.
 OBJECTIVES = {"time_s": "min", "energy_j": "min", "flops_per_s": "max", "flops_per_j": "max", "mfu": "max"}
@@ -37,6 +38,16 @@ def axes_of(workload: str) -> tuple[str, ...]:
     """Names of a workload's axes, `device_type` first; a model's configuration goes with its name."""
     choices = tuple(name for name in CHOICE_FIELDS[workload] if name != "model_config")
     return ("device_type", "precision", "execution", *choices, *SHAPE_FIELDS[workload])
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """`3/8` as numbers."""
+    number, _, whole = text.partition("/")
+    if not (number.isascii() and number.isdecimal() and whole.isascii() and whole.isdecimal()):
+        raise InputError(f"--shard {text[:40]}: write which part of how many, such as 3/8")
+    if not 1 <= int(number) <= int(whole) <= _MOST_SHARDS:
+        raise InputError(f"--shard {text[:40]}: the parts of N are 1/N to N/N, and N is at most {_MOST_SHARDS}")
+    return int(number), int(whole)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +64,8 @@ class Sweep:
         cpus_per_trial: CPU cores a trial holds, by device type.
         points_per_trial: fixed size of a slab; None sizes slabs by predicted time.
         model_configs: configurations of models that are known by no built-in name, as canonical JSON.
+        shards: the parts of the grid that are measured, such as `3/8`; empty is all of it. A point's part follows from
+            its trial id, so that it stays the same when other axes grow.
 
     Raises:
         InputError: values that contradict one another.
@@ -67,6 +80,7 @@ class Sweep:
     cpus_per_trial: Mapping[str, int]
     points_per_trial: int | None = None
     model_configs: Mapping[str, str] = field(default_factory=dict)
+    shards: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for flag, values, known in (
@@ -101,6 +115,10 @@ class Sweep:
         ):
             if value is not None and value < 1:
                 raise InputError(f"{flag} must be at least 1, got {value}")
+        for shard in self.shards:
+            _shard(shard)
+        if self.shards and self.search == "optuna":
+            raise InputError("--shard divides a grid; with --search optuna leave it out")
         self._check_size()
 
     def _check_size(self) -> None:
@@ -131,21 +149,27 @@ class Sweep:
     @property
     def size(self) -> int:
         """Points that the finished run will have."""
+        return len(self.points()) if self.shards else self._drawn
+
+    @property
+    def _drawn(self) -> int:
         return self.grid_size if self.samples is None else min(self.samples, self.grid_size)
 
     def points(self) -> list[TrialSpec]:
         """The points to measure, or to choose from under optuna; neighbours stand next to one another."""
         points = [self._with_config(point) for point in grid(self.workload, self.axes)]
-        if self.search != "random":
-            return points
-        # Drawn here and not by Tune, so that no point is drawn twice and a resume draws the same ones.
-        return [points[i] for i in sorted(random.Random(self.settings.seed).sample(range(len(points)), self.size))]
+        if self.search == "random":
+            # Drawn here and not by Tune, so that no point is drawn twice and a resume draws the same ones.
+            chosen = random.Random(self.settings.seed).sample(range(len(points)), self._drawn)
+            points = [points[i] for i in sorted(chosen)]
+        shards = [_shard(shard) for shard in self.shards]
+        return [p for p in points if any(int(p.trial_id, 16) % n == i - 1 for i, n in shards)] if shards else points
 
     def to_manifest(self, name: str, versions: Mapping[str, str]) -> dict[str, Any]:
         """The content of `manifest.json`."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         fields["axes"] = {name: list(values) for name, values in self.axes.items()}
-        fields["settings"] = self.settings.to_dict()
+        fields["settings"], fields["shards"] = self.settings.to_dict(), list(self.shards)
         fields["cpus_per_trial"], fields["model_configs"] = dict(self.cpus_per_trial), dict(self.model_configs)
         head = {"schema_version": SCHEMA_VERSION, "flopray_version": flopray.__version__, "name": name}
         return head | {"created_unix_s": time.time(), "versions": dict(versions), "sweep": fields}
@@ -162,6 +186,7 @@ class Sweep:
             fields["axes"] = {str(k): tuple(v) for k, v in fields["axes"].items()}
             fields["settings"] = MeasureSettings.from_dict(fields["settings"])
             fields["cpus_per_trial"] = {str(k): int(v) for k, v in fields["cpus_per_trial"].items()}
+            fields["shards"] = tuple(fields.get("shards", ()))
             if set(fields["axes"]) != set(axes_of(fields["workload"])):
                 raise KeyError("axes")
             return cls(**fields)

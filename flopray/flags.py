@@ -152,6 +152,9 @@ def _add_running(group: Any) -> None:
 
 
 def _add_results(group: Any) -> None:
+    group.add_argument(
+        "--shard", metavar="I/N", help="measure only part I of N of the grid, such as 3/8; `flopray merge` unites them"
+    )
     group.add_argument("--name", help="of the run and its folder (default: made from the time)")
     group.add_argument("--storage", metavar="DIR", help="folder of all runs (default results)")
     group.add_argument(
@@ -190,6 +193,7 @@ def sweep_from(script: Script, args: argparse.Namespace, device_types: Sequence[
         objective=args.objective,
         cpus_per_trial={t: _cores_beside(t, args.cpus_per_trial, cores) for t in device_types},
         points_per_trial=args.points_per_trial,
+        shards=() if args.shard is None else (args.shard,),
     )
 
 

@@ -6,7 +6,8 @@ import contextlib
 import json
 import re
 import shlex
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,33 @@ def check_name(name: Any) -> None:
         raise InputError(f"the name {shown} is longer than {_LONGEST_NAME_BYTES} bytes: {mend}")
 
 
-def publish(storage: str | PathLike[str], name: str, manifest: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
+def check_free(storage: str | PathLike[str], name: str) -> Path:
+    """The folder that a new run would have.
+
+    Raises:
+        RunExists: there is something already.
+        InputError: the name or the storage cannot be one.
+    """
+    check_name(name)
+    path = storage_folder(storage) / name
+    try:
+        if path.is_symlink() or path.exists():
+            raise RunExists(_exists_message(path))
+    except OSError as error:
+        raise RunError(f"storage {path.parent} cannot be written: {atomic.reason(error)}") from error
+    return path
+
+
+def publish(
+    storage: str | PathLike[str], name: str, manifest: dict[str, Any], fill: Callable[[Path], None] | None = None
+) -> tuple[Path, dict[str, Any]]:
     """Make the folder of a new run with its complete manifest and an empty journal, or nothing at all.
+
+    Args:
+        storage: folder of all runs.
+        name: of the run.
+        manifest: its content.
+        fill: writes more into the folder, whose path it gets, before it appears under its name.
 
     Returns:
         The absolute path of the folder, and the manifest as a reader will see it.
@@ -51,16 +77,13 @@ def publish(storage: str | PathLike[str], name: str, manifest: dict[str, Any]) -
     Raises:
         RunExists, InputError, ValueError, TypeError: as `RunFolder.create`.
     """
-    check_name(name)
+    path = check_free(storage, name)
     manifest = {**manifest, "name": name, "schema_version": SCHEMA_VERSION}
     text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
-    folder = storage_folder(storage)
-    path = folder / name
+    folder = path.parent
     try:
-        if path.is_symlink() or path.exists():
-            raise RunExists(_exists_message(path))
         with _new_folders(folder):
-            _publish_folder(path, text)
+            _publish_folder(path, text, fill)
     except OSError as error:
         raise RunError(f"storage {folder} cannot be written: {atomic.reason(error)}") from error
     return path, json.loads(text)
@@ -107,6 +130,12 @@ def _parse(path: Path) -> dict[str, Any]:
     return manifest
 
 
+def not_resumable(manifest: dict[str, Any]) -> str | None:
+    """Why a run cannot be resumed; None when it can, as every run that was not merged."""
+    merged = manifest.get("merged")
+    return merged.get("not_resumable") if isinstance(merged, dict) else None
+
+
 def storage_folder(storage: str | PathLike[str]) -> Path:
     """The absolute path of a folder of runs, which need not exist.
 
@@ -147,7 +176,7 @@ def _new_folders(folder: Path) -> Iterator[None]:
         raise
 
 
-def _publish_folder(path: Path, manifest: str) -> None:
+def _publish_folder(path: Path, manifest: str, fill: Callable[[Path], None] | None) -> None:
     """Make the complete folder under another name and rename it: it is never seen half made."""
     new = path.with_name(atomic.unfinished_name(path.name))
     new.mkdir()
@@ -156,13 +185,11 @@ def _publish_folder(path: Path, manifest: str) -> None:
             file.write(manifest.encode())
         with atomic.replacing(new / JOURNAL_NAME):
             pass
+        if fill:
+            fill(new)
         _rename(new, path)
     except BaseException:
-        for left in (new / FILE_NAME, new / JOURNAL_NAME):
-            with contextlib.suppress(OSError):
-                left.unlink()
-        with contextlib.suppress(OSError):
-            new.rmdir()
+        shutil.rmtree(new, ignore_errors=True)
         raise
     atomic.fsync_folder(path.parent)
 

@@ -18,11 +18,11 @@ from flopray.connection import connected
 from flopray.definition import Sweep
 from flopray.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, InputError, RunError, RunExists, RunFinished
 from flopray.flags import Script, default_name, refuse_with_resume, sweep_from
-from flopray.manifests import check_name, storage_folder
+from flopray.manifests import check_name, not_resumable, storage_folder
 from flopray.progress import Progress
-from flopray.records import Status
+from flopray.records import Status, point_of
 from flopray.store import RunFolder
-from flopray.summary import print_plan, print_summary, summarise
+from flopray.summary import SUMMARY_COLUMNS, print_plan, print_summary, summarise
 
 
 def run(script: Script, args: argparse.Namespace, console: Console) -> int:
@@ -55,6 +55,8 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
         if sweep.samples is not None and sweep.samples > sweep.grid_size:
             raise InputError(f"--samples {sweep.samples}: the grid has only {sweep.grid_size} points")
         check_cores(cluster, sweep.cpus_per_trial)
+        if sweep.size == 0:
+            raise InputError(f"--shard {args.shard}: none of the {sweep.grid_size} points of the grid falls into it")
         if args.dry_run:
             print_plan(_output(), sweep, slots)
             return 0
@@ -91,6 +93,8 @@ def _check_new(storage: Path, name: str) -> None:
 def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
     refuse_with_resume(script, args)
     folder = RunFolder.open(args.resume)
+    if reason := not_resumable(folder.manifest):
+        raise RunError(f"run {folder.path} cannot be resumed: {reason}; resume the sources and merge again")
     sweep = Sweep.from_manifest(folder.manifest)
     if sweep.workload != script.workload:
         raise InputError(f"run {folder.path} is a sweep of the {sweep.workload}: resume it with that script")
@@ -113,7 +117,7 @@ def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
 
 
 def _finished(folder: RunFolder, *, retry_failed: bool) -> dict[str, str]:
-    finished = folder.finished()
+    finished = {k: v for k, v in folder.finished().items() if k == point_of(k)}
     return {k: v for k, v in finished.items() if v != Status.FAILED} if retry_failed else finished
 
 
@@ -142,7 +146,7 @@ def _measure(
         return EXIT_INTERRUPTED
     folder.compact()
     folder.write_kernels()
-    frame = folder.load()
+    frame = folder.load(SUMMARY_COLUMNS)
     summary = summarise(frame, progress.measured_fraction)
     folder.write_summary(summary)
     if not args.no_plots:

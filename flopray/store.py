@@ -17,9 +17,10 @@ runs nothing. Import of this module is cheap; Arrow and pandas are imported by t
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,14 +117,32 @@ class RunFolder:
         """
         return self._compacted_statuses() | self._index().statuses()
 
+    def points(self) -> Iterator[list[PhaseRecord]]:
+        """The records of each point, a list a point, in the order of the journal. Needs little memory.
+
+        Raises:
+            NotARun, SchemaMismatch: the journal cannot be read.
+        """
+        from flopray import table
+
+        rows = (
+            record for batch in self._batches(self._index()) for record in table.to_records(table.from_batches([batch]))
+        )
+        for _, records in itertools.groupby(rows, key=lambda record: record.trial_id):
+            yield list(records)
+
     def records(self) -> list[PhaseRecord]:
         """All records, sorted by specification and phase. Raises as `load`."""
         from flopray import table
 
         return table.to_records(self._table())
 
-    def load(self) -> pd.DataFrame:
+    def load(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """All records as a data frame, sorted by specification and phase; its types are told in `flopray.table`.
+
+        Args:
+            columns: those that are needed, besides the ones that rows are sorted by; None takes all. Half a million
+                rows take 2 GB with all columns.
 
         Raises:
             NotARun: the journal cannot be read.
@@ -132,7 +151,7 @@ class RunFolder:
         """
         from flopray import table
 
-        return table.to_frame(self._table())
+        return table.to_frame(self._table(columns))
 
     def compact(self) -> Path:
         """Write all points to `records.parquet`, atomically, and return its path. Needs little memory.
@@ -158,9 +177,14 @@ class RunFolder:
             StorageError: it could not be written; the old file is in place.
             NotARun, SchemaMismatch: the journal cannot be read.
         """
+        import pyarrow.compute as pc
+
         from flopray import kernel_table
 
-        rows = self._table().select([*kernel_table.KEYS, "kernels"]).to_pylist()
+        columns = [*kernel_table.KEYS, "kernels"]
+        table = self._table(columns).select(columns)
+        having = pc.call_function("greater", [pc.call_function("list_value_length", [table["kernels"]]), 0])
+        rows = table.filter(having).to_pylist()
         try:
             return self.kernels_path if kernel_table.write(self.kernels_path, rows) else None
         except OSError as error:
@@ -220,14 +244,16 @@ class RunFolder:
 
         return point_statuses(rows)
 
-    def _table(self) -> pa.Table:
+    def _table(self, columns: Sequence[str] | None = None) -> pa.Table:
         from flopray import table
 
+        wanted = {*columns, *table.ORDER_COLUMNS} if columns is not None else table.SCHEMA.names
+        names = [name for name in table.SCHEMA.names if name in wanted]
         file = self._compacted()
         if file is not None and file.coverage == journal_index.coverage(self.journal_path):
             with contextlib.suppress(ValueError):
-                return table.ordered(file.read())
-        return table.ordered(table.from_batches(self._batches(self._index())))
+                return table.ordered(file.read(names))
+        return table.ordered(table.from_batches(self._batches(self._index()), names))
 
     def _batches(self, index: JournalIndex) -> Iterator[pa.RecordBatch]:
         """All points: those of the journal, then those that only the Parquet file has."""

@@ -25,6 +25,12 @@ _BYTES_A_PHASE = 2500
 #: What else may differ between the points of a run.
 _VARY = ("device_type", "model", "precision", "execution", "weights", "attention", "checkpointing")
 _BEST_AND_WORST = (("flops_per_s", "FLOP/s"), ("flops_per_j", "FLOPs/J"))
+#: The columns that a summary needs.
+SUMMARY_COLUMNS = (
+    *("trial_id", "phase", "status", "status_reason", "energy_status", "counters_status", "counters_reason"),
+    *("time_s", "time_converged", "findings", "executed_rel_difference", "flops_per_s", "flops_per_j"),
+    *(*_VARY, *LETTERS),
+)
 
 
 def print_plan(

@@ -23,7 +23,7 @@ from flopray.records import CHOICE_FIELDS, SHAPE_FIELDS, PhaseRecord, Status, Tr
 from flopray.settings import predict_point_seconds
 from flopray.space import sentinel_of, slabs
 from flopray.store import RunFolder
-from flopray.trial import PointTrial, failed_records, points_of
+from flopray.trial import PointTrial, failed_records, packed, points_of
 
 _DRAIN_EVERY_S = 0.25
 #: Times Tune restarts a trial whose actor died, beside those that its points may cost: this bounds broken set-ups.
@@ -61,6 +61,7 @@ def run_sweep(
     *,
     finished: Mapping[str, str],
     supersede: bool = False,
+    trainable: type[PointTrial] = PointTrial,
 ) -> None:
     """Measure what the run's journal lacks, on the connected cluster.
 
@@ -74,6 +75,7 @@ def run_sweep(
         progress: where to show what happens.
         finished: trial ids that need no measuring, with their status.
         supersede: whether a point that is in the journal already may be replaced (to try failed points again).
+        trainable: what Tune runs; another one than `PointTrial` only to see what orchestration itself costs.
 
     Raises:
         RunLocked: another process writes this run.
@@ -85,7 +87,7 @@ def run_sweep(
         recorder = start_recorder(folder.name, set(finished), actor_name=recorder_name)
         drain = _Drain(recorder, journal, progress, supersede=supersede)
         shared = sweep_config(sweep, folder.name, recorder_name)
-        tuner = _tuner(sweep, folder, slots, shared, finished)
+        tuner = _tuner(sweep, folder, slots, shared, finished, trainable)
         try:
             with drain:
                 results = tuner.fit()
@@ -110,13 +112,19 @@ def sweep_config(sweep: Sweep, run: str, recorder: str) -> dict[str, Any]:
 
 
 def _tuner(
-    sweep: Sweep, folder: RunFolder, slots: Mapping[str, int], shared: dict[str, Any], finished: Mapping[str, str]
+    sweep: Sweep,
+    folder: RunFolder,
+    slots: Mapping[str, int],
+    shared: dict[str, Any],
+    finished: Mapping[str, str],
+    trainable: type[PointTrial],
 ) -> tune.Tuner:
     longest = 1
     if sweep.search != "optuna":
         numbered = _numbered(sweep, slots, finished)
         longest = max(len(slab) for slab in numbered)
-        space = {"slab": tune.grid_search(numbered), "sweep": shared}
+        packages = [{"device_type": slab[0]["spec"]["device_type"], "points": packed(slab)} for slab in numbered]
+        space = {"slab": tune.grid_search(packages), "sweep": shared}
         search: dict[str, Any] = {}
         # Tune queues 200 trials at a time: a slow type would fill the queue while the devices of another one starve.
         os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(max(200, len(numbered))))
@@ -125,7 +133,7 @@ def _tuner(
         space = {"workload": sweep.workload, **axes, "sweep": shared}
         search = {"search_alg": _optuna(sweep, folder, finished), "num_samples": sweep.size - len(finished)}
     return tune.Tuner(
-        PointTrial,
+        trainable,
         param_space=space,
         tune_config=tune.TuneConfig(
             reuse_actors=True, trial_name_creator=_trial_name, trial_dirname_creator=_trial_name, **search

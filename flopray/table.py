@@ -56,7 +56,8 @@ SCHEMA = pa.schema(
 
 #: Rows that are held as Python objects at once, when a journal becomes a table.
 _BATCH_POINTS = 4096
-_SPEC_ORDER = (
+#: What rows are sorted by.
+ORDER_COLUMNS = (
     *("workload", "device_type", "model", "precision", "execution", "attention"),
     *("n_layers", "width", "tokens", "batch_size", "sequence_length", "trial_id", "phase"),
 )
@@ -74,9 +75,12 @@ def batches(points: Iterable[list[dict[str, Any]]]) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
-def from_batches(content: Iterable[pa.RecordBatch]) -> pa.Table:
-    """One table of batches; an empty one of the right types where there are none."""
-    return pa.Table.from_batches(list(content), schema=SCHEMA)
+def from_batches(content: Iterable[pa.RecordBatch], columns: list[str] | None = None) -> pa.Table:
+    """One table of batches, with all or some columns; an empty one of the right types where there are none."""
+    if columns is None:
+        return pa.Table.from_batches(list(content), schema=SCHEMA)
+    schema = pa.schema([SCHEMA.field(name) for name in columns])
+    return pa.Table.from_batches([batch.select(columns) for batch in content], schema=schema)
 
 
 def without_points(table: pa.Table, trial_ids: Container[str]) -> pa.Table:
@@ -96,7 +100,7 @@ def point_statuses(table: pa.Table) -> dict[str, str]:
 def ordered(table: pa.Table) -> pa.Table:
     """The rows sorted by specification (workload, device type, precision, execution, shape), then by phase."""
     keys = {}
-    for name in _SPEC_ORDER:
+    for name in ORDER_COLUMNS:
         vocabulary = _VOCABULARIES.get(name)
         keys[name] = table[name] if vocabulary is None else _ranks(table[name], vocabulary)
     order = pa.table({**keys, "row": pa.array(range(table.num_rows), pa.int64())})

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import time
+import zlib
 from typing import Any
 
 import ray
@@ -26,8 +29,8 @@ class DevicePoisoned(RuntimeError):
 class PointTrial(tune.Trainable):
     """Measures points on the device Ray gave this actor. Reused for slab after slab while the device type fits.
 
-    The configuration holds `sweep` (what all trials share, see `sweep_config`) and either `slab` (a list of points) or
-    the fields of a single point, which is what Tune's searchers fill in.
+    The configuration holds `sweep` (what all trials share, see `sweep_config`) and either `slab` (`packed` points and
+    their device type) or the fields of a single point, which is what Tune's searchers fill in.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -163,10 +166,22 @@ def cpu_threads(cores: int) -> int:
     return max(1, cores - 1)
 
 
+def packed(points: list[dict[str, Any]]) -> str:
+    """Points as one short text: Tune copies and walks every trial's configuration, and of a text there is nothing to
+    walk. As plain lists, 10,000 points took 12 s to begin and 100,000 did not begin in eight minutes.
+    """
+    return base64.b85encode(zlib.compress(json.dumps(points, separators=(",", ":")).encode(), 1)).decode()
+
+
+def unpacked(text: str) -> list[dict[str, Any]]:
+    """The inverse of `packed`."""
+    return json.loads(zlib.decompress(base64.b85decode(text)))
+
+
 def points_of(config: dict[str, Any]) -> list[tuple[int | None, dict[str, Any]]]:
     """The points of a trial's configuration, each with its place in the sweep's order (None under a searcher)."""
     if "slab" in config:
-        return [(point["order_index"], point["spec"]) for point in config["slab"]]
+        return [(point["order_index"], point["spec"]) for point in unpacked(config["slab"]["points"])]
     fields = {k: v for k, v in config.items() if k != "sweep"}
     model_config = config["sweep"]["model_configs"].get(fields.get("model"))
     return [(None, fields if model_config is None else {**fields, "model_config": model_config})]
@@ -174,6 +189,8 @@ def points_of(config: dict[str, Any]) -> list[tuple[int | None, dict[str, Any]]]
 
 def device_type_of(config: dict[str, Any]) -> str:
     """The one device type of a trial's points."""
+    if "slab" in config:
+        return config["slab"]["device_type"]
     return points_of(config)[0][1]["device_type"]
 
 

@@ -543,3 +543,19 @@ def test_stranger_folder_gives_records_or_a_typed_error(data: st.DataObject) -> 
 def test_unfinished_names_fit_any_file_system() -> None:
     assert len(atomic.unfinished_name("é" * 100).encode()) < 255
     assert atomic.unfinished_name("a") != atomic.unfinished_name("a")
+
+
+def test_some_columns_come_with_those_that_rows_are_sorted_by(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path, "columns", {})
+    with run.writer() as journal:
+        for width in (32, 16):
+            fields = {"trial_id": f"{width:016x}", "workload": "mlp", "width": width, "time_s": 1.0 / width}
+            journal.append([[PhaseRecord(run="columns", phase="forward", **fields)]])
+    for _ in range(2):  # from the journal, then from the Parquet file
+        frame = run.load(["time_s"])
+        assert frame.width.tolist() == [16, 32]
+        assert frame.time_s.tolist() == [1 / 16, 1 / 32]
+        assert "energy_j" not in frame
+        assert frame.equals(run.load()[frame.columns])
+        assert [[record.width for record in records] for records in run.points()] == [[32], [16]]
+        run.compact()

@@ -9,7 +9,7 @@ from flopray.progress import Progress
 from flopray.records import PhaseRecord, TrialSpec
 from flopray.store import RunFolder
 from flopray.sweep import _Drain
-from flopray.trial import failed_records
+from flopray.trial import device_type_of, failed_records, packed, points_of
 
 
 @pytest.fixture
@@ -48,3 +48,16 @@ def test_rows_of_a_point_that_never_ran_are_records_of_every_phase(folder):
     assert (frame.status == "failed").all()
     assert (frame.energy_status == "failed").all()
     assert frame.status_reason.tolist() == ["no such device"] * 2
+
+
+def test_points_go_through_tune_as_a_text_and_come_back():
+    points = [{"order_index": i, "spec": record.fields()} for i, record in enumerate(_specs())]
+    config = {"slab": {"device_type": "CPU", "points": packed(points)}, "sweep": {}}
+    assert device_type_of(config) == "CPU"
+    assert [TrialSpec(**fields) for _, fields in points_of(config)] == _specs()
+    assert [index for index, _ in points_of(config)] == [0, 1, 2]
+
+
+def _specs():
+    common = {"device_type": "CPU", "n_layers": 2, "width": 16}
+    return [TrialSpec(workload="mlp", tokens=tokens, **common) for tokens in (8, 16, 24)]

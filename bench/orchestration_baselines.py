@@ -1,0 +1,104 @@
+"""What `orchestration.py` compares flopray with: plain Tune and a bare pool of actors, each in a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+
+def _point_function(config: dict[str, Any]) -> None:
+    tune.report({"value": config["point"]})
+
+
+class _PointClass(tune.Trainable):
+    def setup(self, config: dict[str, Any]) -> None:
+        self._point = config["point"]
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._point = new_config["point"]
+        return True
+
+    def step(self) -> dict[str, Any]:
+        return {"value": self._point, "done": True}
+
+
+def _tune(trainable: Any, points: int, folder: Path, *, reuse: bool) -> None:
+    """A point a trial, with Tune as it comes but for its printing."""
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"cpu": 1}),
+        param_space={"point": tune.grid_search(list(range(points)))},
+        tune_config=tune.TuneConfig(reuse_actors=reuse),
+        run_config=tune.RunConfig(
+            storage_path=str(folder),
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # a class without checkpoints fails else
+        ),
+    )
+    results = tuner.fit()
+    assert len(results) == points
+    assert not results.errors
+
+
+def tune_function(points: int, folder: Path) -> None:
+    """A plain function trainable as a user would write it: a fresh actor for each point."""
+    _tune(_point_function, points, folder, reuse=False)
+
+
+def tune_class(points: int, folder: Path) -> None:
+    """The same as a class with `reuse_actors`."""
+    _tune(_PointClass, points, folder, reuse=True)
+
+
+@ray.remote(num_cpus=1)
+class _Bare:
+    def point(self, value: int) -> int:
+        return value
+
+
+def actor_pool(points: int, folder: Path) -> None:  # noqa: ARG001  (all cases are called alike)
+    """A bare pool of two actors: no records, nothing kept."""
+    pool = ray.util.ActorPool([_Bare.remote() for _ in range(2)])  # type: ignore[attr-defined]
+    assert sorted(pool.map(lambda actor, value: actor.point.remote(value), list(range(points)))) == list(range(points))
+
+
+CASES: dict[str, Callable[[int, Path], None]] = {
+    "tune_function": tune_function,
+    "tune_class": tune_class,
+    "actor_pool": actor_pool,
+}
+
+
+def main() -> None:
+    """Run one case and print what it found as one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("case", choices=CASES)
+    parser.add_argument("points", type=int)
+    args = parser.parse_args()
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    loads = [os.getloadavg()[0]]
+    ray.init("local", log_to_driver=False, logging_level=logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder:
+        begin_s = time.monotonic()
+        CASES[args.case](args.points, Path(folder))
+        sweep_s = time.monotonic() - begin_s
+    ray.shutdown()
+    loads.append(os.getloadavg()[0])
+    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    found = {"case": args.case, "points": args.points, "sweep_s": sweep_s, "peak_bytes": peak_bytes}
+    print(json.dumps(found | {"load_average": loads}))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

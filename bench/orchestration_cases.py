@@ -1,0 +1,231 @@
+"""flopray's cases of `orchestration.py`, each run in a process of its own so that its peak of memory is its own.
+
+Their points cost nothing to measure: `ReplayTrial` is the real trainable with one thing replaced, its
+profiler. The double answers at once with the rows of a point that an H100 measured (`docs/results/h100_mlp_fp32`),
+under the specification that was asked for; so records are as wide, the journal as long and their checks as dear as
+those of a real sweep, while slabs, Tune, actors, recorder, drain, journal, Parquet and summary are the real ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import random
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+from rich.console import Console
+
+from flopray.connection import NAMESPACE, connected
+from flopray.definition import Sweep
+from flopray.progress import Progress
+from flopray.quiet import quiet_ray
+from flopray.records import PhaseRecord, TrialSpec
+from flopray.settings import MeasureSettings
+from flopray.store import RunFolder
+from flopray.summary import SUMMARY_COLUMNS, summarise
+from flopray.sweep import run_sweep
+from flopray.trial import PointTrial
+
+TEMPLATE = Path(__file__).resolve().parents[1] / "docs" / "results" / "h100_mlp_fp32"
+#: Which of the template's two phases stands in for each phase of a default sweep.
+STAND_INS = {"forward": "forward", "backward": "backward", "optimizer_step": "forward", "train_step": "backward"}
+
+
+class Replay:
+    """A profiler that measures nothing: the rows of one measured point, under any specification."""
+
+    counters_reason = energy_reason = None
+
+    def __init__(self, run: str, phases: tuple[str, ...]) -> None:
+        rows = [record for record in RunFolder.open(TEMPLATE).records() if record.width == 1024]
+        by_phase: dict[str, dict[str, Any]] = {record.phase: vars(record) for record in rows[:2]}
+        self._rows = [by_phase[STAND_INS[phase]] | {"phase": phase, "run": run} for phase in phases]
+
+    def measure_point(self, spec: TrialSpec, *, order_index: int | None, attempt: int) -> list[PhaseRecord]:
+        """As `Profiler.measure_point`."""
+        now: dict[str, Any] = {"started_unix_s": time.time(), "ended_unix_s": time.time(), "order_index": order_index}
+        own: dict[str, Any] = {"trial_id": spec.trial_id, "attempt": attempt, **spec.fields(), **now}
+        rows: list[dict[str, Any]] = [row | own for row in self._rows]
+        return [PhaseRecord(**row) for row in rows]
+
+    def healthy(self) -> bool:
+        """Nothing can break."""
+        return True
+
+    def close(self) -> None:
+        """Nothing to let go."""
+
+
+class ReplayTrial(PointTrial):
+    """flopray's trainable whose points cost nothing."""
+
+    def _open_profiler(self) -> Any:
+        self._profiler: Any = Replay(self._sweep["run"], self._settings().phases)
+        return self._profiler
+
+
+class SlowTrial(PointTrial):
+    """flopray's trainable where a device takes `FLOPRAY_BENCH_STARTS` seconds to open and a point some time."""
+
+    def _open_profiler(self) -> Any:
+        begin_s = time.time()
+        low, high, point_s = (float(word) for word in os.environ["FLOPRAY_BENCH_STARTS"].split())
+        time.sleep(random.Random(os.getpid()).uniform(low, high))
+        self._profiler: Any = _Sleeping(self._sweep["run"], self._settings().phases, point_s, time.time() - begin_s)
+        return self._profiler
+
+
+class _Sleeping(Replay):
+    def __init__(self, run: str, phases: tuple[str, ...], point_s: float, start_s: float) -> None:
+        super().__init__(run, phases)
+        self._point_s, self._start_s = point_s, start_s
+
+    def measure_point(self, spec: TrialSpec, *, order_index: int | None, attempt: int) -> list[PhaseRecord]:
+        begin_s = time.time()
+        time.sleep(self._point_s)
+        own: dict[str, Any] = {"node": str(os.getpid()), "warmup_s": self._start_s, "started_unix_s": begin_s}
+        records = super().measure_point(spec, order_index=order_index, attempt=attempt)
+        rows: list[dict[str, Any]] = [vars(record) | own for record in records]
+        return [PhaseRecord(**row) for row in rows]
+
+
+def peak_bytes() -> int:
+    """Peak of this process's resident memory so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def mlp_sweep(points: int, cores: int = 1) -> Sweep:
+    """A grid of about so many points: 10 layers x widths x tokens."""
+    widths = max(1, round((points / 10) ** 0.5 / 10) * 10)
+    axes: dict[str, tuple[Any, ...]] = {
+        "device_type": ("CPU",),
+        "precision": ("fp32",),
+        "execution": ("eager",),
+        "n_layers": tuple(range(1, 11)),
+        "width": tuple(range(16, 16 * (widths + 1), 16)),
+        "tokens": tuple(range(8, 8 * (points // (10 * widths) + 1), 8)),
+    }
+    return Sweep(workload="mlp", axes=axes, settings=MeasureSettings(), cpus_per_trial={"CPU": cores})
+
+
+class _FirstPoint(Progress):
+    """Notes when the first point came in."""
+
+    first_s: float | None = None
+
+    def update(self, points: Any, working_on: Any) -> None:
+        if points and self.first_s is None:
+            self.first_s = time.monotonic()
+        super().update(points, working_on)
+
+
+def flopray(points: int, folder: Path) -> dict[str, Any]:
+    """A sweep of points that cost nothing, from its definition to its summary; then what a resume has to read."""
+    begin_s = time.monotonic()
+    sweep = mlp_sweep(points)
+    run = RunFolder.create(folder, f"points-{points}", sweep.to_manifest(f"points-{points}", {}))
+    defined_s = time.monotonic() - begin_s
+    with connected(None):
+        connected_s = time.monotonic()
+        progress = _FirstPoint(Console(file=io.StringIO()), total=sweep.size)
+        with progress:
+            run_sweep(sweep, run, {"CPU": 2}, progress, finished={}, trainable=ReplayTrial)
+        swept_s = time.monotonic() - connected_s
+        swept_bytes = peak_bytes()
+        begin_s = time.monotonic()
+        finish(run)
+        finished_s = time.monotonic() - begin_s
+    assert progress.done == sweep.size
+    assert progress.first_s is not None
+    return {
+        "points": sweep.size,
+        "define_s": defined_s,
+        "start_s": progress.first_s - connected_s,
+        "sweep_s": swept_s,
+        "finish_s": finished_s,
+        "peak_sweep_bytes": swept_bytes,
+        "peak_bytes": peak_bytes(),
+        "journal_bytes": run.journal_path.stat().st_size,
+        "parquet_bytes": run.records_path.stat().st_size,
+        "folder": str(run.path),
+    }
+
+
+def finish(run: RunFolder) -> None:
+    """What a session does after the last point, plots left out."""
+    run.compact()
+    run.write_kernels()
+    run.write_summary(summarise(run.load(SUMMARY_COLUMNS), None))
+
+
+def resume(points: int, folder: Path) -> dict[str, Any]:
+    """What a resume does before Ray starts, of a run whose points are all finished."""
+    begin_s = time.monotonic()
+    run = RunFolder.open(folder / f"points-{points}")
+    sweep = Sweep.from_manifest(run.manifest)
+    left = sweep.size - len(run.finished())
+    run.check_unlocked()
+    with run.writer() as journal:
+        todo = [point for point in sweep.points() if point.trial_id not in journal.finished]
+    assert left == 0
+    assert not todo
+    return {"points": sweep.size, "resume_s": time.monotonic() - begin_s, "peak_bytes": peak_bytes()}
+
+
+def slow_starts(points: int, folder: Path) -> dict[str, Any]:
+    """Device use with four slots whose actors take 3 to 10 s to open their device; points take 0.5 s."""
+    sweep = mlp_sweep(points)
+    run = RunFolder.create(folder, "slow", sweep.to_manifest("slow", {}))
+    os.environ["FLOPRAY_BENCH_STARTS"] = "3 10 0.5"
+    quiet_ray()
+    ray.init("local", num_cpus=4, namespace=NAMESPACE, log_to_driver=False)
+    begin_s = time.time()
+    try:
+        with Progress(Console(file=io.StringIO()), total=sweep.size) as progress:
+            run_sweep(sweep, run, {"CPU": 4}, progress, finished={}, trainable=SlowTrial)
+        end_s = time.time()
+    finally:
+        ray.shutdown()
+    rows: Any = run.load().drop_duplicates("trial_id")
+    busy_s = float((rows.ended_unix_s - rows.started_unix_s).sum())
+    return {
+        "points": len(rows),
+        "slots": 4,
+        "actors": int(rows.node.nunique()),
+        "starts_s": sorted(round(float(s), 1) for s in rows.warmup_s.unique()),
+        "wall_s": end_s - begin_s,
+        "busy_share_from_start": busy_s / (4 * (end_s - begin_s)),
+        "busy_share_of_points": busy_s / (4 * float(rows.ended_unix_s.max() - rows.started_unix_s.min())),
+    }
+
+
+CASES: dict[str, Callable[[int, Path], dict[str, Any]]] = {
+    "flopray": flopray,
+    "resume": resume,
+    "slow_starts": slow_starts,
+}
+
+
+def main() -> None:
+    """Run one case and print what it found as one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("case", choices=CASES)
+    parser.add_argument("points", type=int)
+    parser.add_argument("--folder", type=Path, required=True)
+    args = parser.parse_args()
+    loads = [os.getloadavg()[0]]
+    found = CASES[args.case](args.points, args.folder)
+    loads.append(os.getloadavg()[0])
+    print(json.dumps(found | {"case": args.case, "load_average": loads}))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

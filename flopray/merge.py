@@ -1,0 +1,175 @@
+"""Unites runs of several clusters, or the shards of one sweep, in a new run. The sources are only read.
+
+A point that was measured more than once with other values stays there more than once, nothing is averaged and nothing
+replaced: the first measurement keeps the point's id, the next ones get `-2`, `-3` and so on behind it. Ones that are ok
+come first, then the order is that of time; so the ids do not depend on the order in which the runs are named, and each
+measurement has its device, node and times in its rows. Measurements that are equal in every column are one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flopray import entry, manifests
+from flopray.definition import Sweep
+from flopray.errors import InputError
+from flopray.journal import JournalWriter
+from flopray.records import SHAPE_FIELDS, PhaseRecord, Status, point_of
+from flopray.store import RunFolder
+from flopray.summary import SUMMARY_COLUMNS, summarise
+
+#: Points that are written and synced together.
+_BATCH = 1000
+
+
+class Merged(NamedTuple):
+    """What became of some runs.
+
+    Attributes:
+        path: folder of the new run.
+        points: distinct points.
+        measurements: of these points; more than `points` where some were measured more than once.
+        identical: measurements that were in several runs, and are there once.
+        not_resumable: why the new run cannot be resumed; None when it can.
+    """
+
+    path: Path
+    points: int
+    measurements: int
+    identical: int
+    not_resumable: str | None
+
+
+def merge(sources: Sequence[Path], into: Path) -> Merged:
+    """Unite runs in a new one: complete when its folder appears, or not there at all.
+
+    Args:
+        sources: folders of at least two runs of one workload.
+        into: folder of the new run, which must not exist.
+
+    Raises:
+        InputError: nothing to merge, several workloads, or a name that cannot be one.
+        RunExists: there is something at `into`.
+        NotARun, SchemaMismatch: of a source.
+        StorageError: it could not be written; nothing is left of it.
+    """
+    if len(sources) < 2:
+        raise InputError("merge needs at least two runs")
+    folders = [RunFolder.open(source) for source in sources]
+    sweeps = [Sweep.from_manifest(folder.manifest) for folder in folders]
+    workloads = sorted({sweep.workload for sweep in sweeps})
+    if len(workloads) > 1:
+        raise InputError(f"the runs are sweeps of {' and '.join(workloads)}: merge those of one workload")
+    sweep, reason = united(sweeps)
+    reason = next((r for folder in folders if (r := manifests.not_resumable(folder.manifest))), reason)
+    manifest = sweep.to_manifest(into.name, {})
+    manifest["merged"] = {"from": [_origin(folder.manifest) for folder in folders], "not_resumable": reason}
+    manifests.check_free(into.parent, into.name)  # before reading, which may take minutes
+    ids, identical = _choose_ids(folders)
+
+    def fill(path: Path) -> None:
+        new = RunFolder(path, manifest)
+        _write(folders, ids, new)
+        new.compact()
+        new.write_kernels()
+        new.write_summary(summarise(new.load(SUMMARY_COLUMNS), None))
+
+    path, _ = manifests.publish(into.parent, into.name, manifest, fill)
+    return Merged(path, len({point_of(trial_id) for trial_id in ids.values()}), len(ids), identical, reason)
+
+
+def united(sweeps: Sequence[Sweep]) -> tuple[Sweep, str | None]:
+    """The sweep whose grid is that of all sweeps together, and why a resume could not follow it, if so.
+
+    A grid is a product of axes. Sweeps that differ in one axis (such as the device type) or are shards of one grid make
+    a product again; others do not, and a resume would measure points that nobody asked for.
+    """
+    first = sweeps[0]
+    axes = {name: tuple(dict.fromkeys(v for s in sweeps for v in s.axes[name])) for name in first.axes}
+    axes |= {name: tuple(sorted(axes[name])) for name in SHAPE_FIELDS[first.workload]}
+    joined = {
+        name: {key: value for s in reversed(sweeps) for key, value in getattr(s, name).items()}
+        for name in ("cpus_per_trial", "model_configs")
+    }
+    shards = _united_shards(sweeps)
+    sweep = dataclasses.replace(first, axes=axes, shards=shards, **joined)
+    for name in ("settings", "search", "samples", "objective"):
+        if any(getattr(s, name) != getattr(first, name) for s in sweeps):
+            return sweep, f"its sources differ in {name}"
+    for name, values in joined.items():
+        if any(values[key] != value for s in sweeps for key, value in getattr(s, name).items()):
+            return sweep, f"its sources differ in {name}"
+    if first.search != "grid":
+        same = all(dict(s.axes) == dict(first.axes) for s in sweeps)
+        return sweep, None if same else f"its sources are {first.search} searches of several grids"
+    asked = {point.trial_id for s in sweeps for point in s.points()}
+    if asked != {point.trial_id for point in sweep.points()}:
+        return sweep, "the grids of its sources make no grid together"
+    return sweep, None
+
+
+def _united_shards(sweeps: Sequence[Sweep]) -> tuple[str, ...]:
+    """All shards of the sweeps; none where one is whole, or where they are complete together."""
+    if any(not sweep.shards for sweep in sweeps):
+        return ()
+    shards = {shard for sweep in sweeps for shard in sweep.shards}
+    parts: dict[str, int] = {}
+    for shard in shards:
+        parts[shard.partition("/")[2]] = parts.get(shard.partition("/")[2], 0) + 1
+    return () if any(count == int(whole) for whole, count in parts.items()) else tuple(sorted(shards))
+
+
+def _origin(manifest: dict[str, Any]) -> dict[str, Any]:
+    kept = ("name", "created_unix_s", "flopray_version", "versions", "sweep", "merged")
+    return {name: manifest[name] for name in kept if name in manifest}
+
+
+class _Measurement(NamedTuple):
+    """A measurement of a point, ordered as `choose_ids` numbers them; `digest` is of everything in its rows."""
+
+    point: str
+    failed: bool
+    started_unix_s: float
+    digest: bytes
+
+
+def _measurement(records: Sequence[PhaseRecord]) -> _Measurement:
+    point = point_of(records[0].trial_id)
+    _, status, line = entry.encode([dataclasses.replace(record, trial_id=point) for record in records])
+    started_s = min((r.started_unix_s for r in records if r.started_unix_s is not None), default=0.0)
+    return _Measurement(point, status != Status.OK, started_s, hashlib.sha256(line).digest())
+
+
+def _choose_ids(folders: Sequence[RunFolder]) -> tuple[dict[_Measurement, str], int]:
+    """The trial id of each measurement in the merged run, and how many were there more than once."""
+    read = [_measurement(records) for folder in folders for records in folder.points()]
+    ids = {}
+    for point, group in itertools.groupby(sorted(set(read)), key=lambda measurement: measurement.point):
+        for number, measurement in enumerate(group, start=1):
+            ids[measurement] = point if number == 1 else f"{point}-{number}"
+    return ids, len(read) - len(ids)
+
+
+def _write(folders: Sequence[RunFolder], ids: dict[_Measurement, str], new: RunFolder) -> None:
+    """Append every measurement once."""
+    writer = JournalWriter(new.journal_path)
+    try:
+        points = _numbered(folders, dict(ids))
+        while batch := list(itertools.islice(points, _BATCH)):
+            writer.append(batch)
+    finally:
+        writer.close()
+
+
+def _numbered(folders: Sequence[RunFolder], ids: dict[_Measurement, str]) -> Iterator[list[PhaseRecord]]:
+    for folder in folders:
+        for records in folder.points():
+            # What a source has measured since its ids were chosen is for the next merge.
+            trial_id = ids.pop(_measurement(records), None)
+            if trial_id is not None:
+                yield [dataclasses.replace(record, trial_id=trial_id) for record in records]
