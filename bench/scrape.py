@@ -35,16 +35,16 @@ TOLERANCE = 0.05
 REPORT_MS = 1000
 _SAMPLE = re.compile(r"ray_(flopray_\w+)\{([^}]*)\} (\S+)")
 _TAG = re.compile(r'(\w+)="([^"]*)"')
-Samples = dict[tuple[str, str, str], float]
+Samples = dict[tuple[str, ...], float]
 
 
 def parse(text: str) -> tuple[Samples, Samples]:
-    """Gauges and energy counters of a scrape by metric, GPU and phase, summed over precisions for the counters."""
+    """Gauges and energy counters of a scrape by metric, GPU, phase and precision."""
     gauges: Samples = {}
     totals: Samples = {}
     for name, tags_text, value in _SAMPLE.findall(text):
         tags = dict(_TAG.findall(tags_text))
-        key = (name, tags.get("gpu", ""), tags.get("phase", ""))
+        key = (name, tags.get("gpu", ""), tags.get("phase", ""), tags.get("precision", ""))
         if name.endswith("_joules_total"):
             totals[key] = totals.get(key, 0.0) + float(value)
         else:
@@ -56,15 +56,17 @@ def compare(frame: Any, gauges: Samples, totals: Samples) -> list[tuple[str, str
     """Metric, phase, the record's value, and the value that was scraped (None where there was none)."""
     rows: list[tuple[str, str, float, float | None]] = []
     frame = frame.sort_values("ended_unix_s").assign(gpu=frame["device_uuid"].fillna(""))
-    for (gpu, phase), group in frame.groupby(["gpu", "phase"]):
+    for (gpu, phase, precision), group in frame.groupby(["gpu", "phase", "precision"]):
         last = group.iloc[-1]
         for name, column, _ in GAUGES:
             if last[column] == last[column]:
-                rows.append((name, phase, float(last[column]), gauges.get((name, gpu, phase))))
+                rows.append(
+                    (name, f"{phase} {precision}", float(last[column]), gauges.get((name, gpu, phase, precision)))
+                )
         energy = (group["power_w"] * group["window_s"]).dropna()
         if len(energy):
             name = "flopray_device_energy_joules_total"
-            rows.append((name, phase, float(energy.sum()), totals.get((name, gpu, phase))))
+            rows.append((name, f"{phase} {precision}", float(energy.sum()), totals.get((name, gpu, phase, precision))))
     return rows
 
 
@@ -95,7 +97,7 @@ def main() -> int:
         port = probe.getsockname()[1]
     os.environ["RAY_AUTH_MODE"] = "disabled"
     config = {"metrics_report_interval_ms": REPORT_MS}
-    context = ray.init(
+    context: Any = ray.init(
         address="local", _metrics_export_port=port, _system_config=config, include_dashboard=False, log_to_driver=False
     )
     out = Path(tempfile.mkdtemp(prefix="flopray-scrape-"))

@@ -152,6 +152,9 @@ def _add_running(group: Any) -> None:
 
 
 def _add_results(group: Any) -> None:
+    group.add_argument(
+        "--strict", action="store_true", help="refuse to begin where nodes differ or lack what the sweep asks for"
+    )
     group.add_argument("--name", help="of the run and its folder (default: made from the time)")
     group.add_argument("--storage", metavar="DIR", help="folder of all runs (default results)")
     group.add_argument(
@@ -232,7 +235,7 @@ def refuse_with_resume(script: Script, args: argparse.Namespace) -> None:
     Raises:
         InputError: naming the first such flag.
     """
-    free = {"address", "wait", "resume", "retry_failed", "no_plots", "dry_run", "quiet", "json"}
+    free = {"address", "wait", "resume", "retry_failed", "no_plots", "dry_run", "quiet", "json", "strict"}
     fields = {axis.field: axis.flag for axis in script.axes}
     for name, value in vars(args).items():
         if name not in free and value is not None and value is not False:

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,8 +62,9 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
             print_plan(_output(), sweep, slots)
             return 0
         _say_where(args, console, cluster)
+        notes = _preflight(args, console, sweep, slots, cluster)
         folder = RunFolder.create(storage, name, sweep.to_manifest(name, _versions()) | {"script": sys.argv[0]})
-        return _measure(script, args, console, sweep, folder, slots)
+        return _measure(script, args, console, sweep, folder, slots, notes)
 
 
 def _reach(args: argparse.Namespace, name: str, script: Script) -> AbstractContextManager[Cluster]:
@@ -114,8 +115,9 @@ def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
             print_plan(_output(), sweep, slots, finished=finished)
             return 0
         _say_where(args, console, cluster)
+        notes = _preflight(args, console, sweep, slots, cluster)
         console.print(f"resuming {folder.path}: {left} points are left", highlight=False, soft_wrap=True)
-        return _measure(script, args, console, sweep, folder, slots)
+        return _measure(script, args, console, sweep, folder, slots, notes)
 
 
 def _finished(folder: RunFolder, *, retry_failed: bool) -> dict[str, str]:
@@ -130,6 +132,7 @@ def _measure(
     sweep: Sweep,
     folder: RunFolder,
     slots: Mapping[str, int],
+    notes: Sequence[str] = (),
 ) -> int:
     from flopray.sweep import run_sweep
 
@@ -148,6 +151,8 @@ def _measure(
             ) as progress,
         ):
             log.say(f"{shlex.join(sys.argv)}: {sweep.size - len(finished)} of {sweep.size} points on {dict(slots)}")
+            for note in notes:
+                log.say(note)
             run_sweep(sweep, folder, slots, progress, finished=finished, supersede=args.retry_failed)
     except KeyboardInterrupt:
         command = f"python {shlex.quote(sys.argv[0])} --resume {shlex.quote(str(folder.path))}"
@@ -169,6 +174,17 @@ def _measure(
     if not (args.quiet or args.json):
         print_summary(_output(), folder, frame, summary)
     return 0 if summary["points_not_ok"] == 0 else EXIT_SOME_FAILED
+
+
+def _preflight(
+    args: argparse.Namespace, console: Console, sweep: Sweep, slots: Mapping[str, int], cluster: Cluster
+) -> list[str]:
+    """Look at the nodes before anything is written; what is missing on a Ray of our own is told when it matters."""
+    from flopray.doctor.preflight import check_nodes, tell
+
+    found = check_nodes(list(slots), sweep.settings.instruments, local=cluster.local)
+    silent = args.quiet or args.json or (cluster.local and not args.strict)
+    return tell(Console(quiet=True) if silent else console, found, strict=args.strict)
 
 
 def _by_type(sweep: Sweep, finished: Mapping[str, str]) -> dict[str, tuple[int, int]]:
