@@ -30,7 +30,8 @@ def ports(machine):
     found = {"dashboard": free_port(), "metrics": free_port(), "agent": free_port()}
     machine.environment |= {"RAY_AUTH_MODE": "disabled", "RAY_metrics_report_interval_ms": "1000"}
     machine.ray(
-        f"start --head --port=0 --num-cpus=2 --dashboard-port={found['dashboard']} --ray-client-server-port={free_port()}"
+        "start --head --port=0 --num-cpus=2"
+        f" --dashboard-port={found['dashboard']} --ray-client-server-port={free_port()}"
         f" --metrics-export-port={found['metrics']} --dashboard-agent-listen-port={found['agent']}"
         " --min-worker-port=0 --max-worker-port=0"
     )
