@@ -93,7 +93,8 @@ def _init_arguments(address: str | None, job: Mapping[str, str]) -> dict[str, An
     from ray.job_config import JobConfig
 
     common: dict[str, Any] = {"namespace": NAMESPACE, "logging_level": logging.ERROR, "log_to_driver": False}
-    common["job_config"] = JobConfig(metadata=dict(job))
+    if not (address or "").startswith("ray://"):  # Ray's client can hand no metadata over
+        common["job_config"] = JobConfig(metadata=dict(job))
     if address is None:
         # "local" never joins a cluster that happens to run here or has left its address behind.
         return common | {
