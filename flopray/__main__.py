@@ -46,6 +46,7 @@ _EXAMPLES = """\
 examples:
   python -m flopray merge A B --into C    unite runs
   python -m flopray doctor          what can be measured here? What is missing?
+  python -m flopray status results/RUN    how far is it? What failed?
   python -m flopray doctor --help   the flags of a command
 
 A sweep is a script of its own: python sweeps/mlp_grid.py --help
@@ -97,6 +98,10 @@ def _parser() -> argparse.ArgumentParser:
     merge.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs, which are only read")
     merge.add_argument("--into", type=Path, required=True, metavar="RUN", help="folder of the new run")
     merge.set_defaults(run=_merge)
+    status = commands.add_parser("status", help="where a run stands: progress, ETA, failures, how to resume it")
+    status.add_argument("path", metavar="RUN", help="folder of a run, running or not")
+    status.add_argument("--json", action="store_true", help="print one JSON object")
+    status.set_defaults(run=_status)
     return parser
 
 
@@ -133,6 +138,18 @@ def _doctor(args: argparse.Namespace, progress: Console) -> int:
         print(as_json(nodes))
     else:
         print_report(Console(markup=False), nodes)
+    return 0
+
+
+def _status(args: argparse.Namespace, _: Console) -> int:
+    """0 whenever the folder could be read, whatever it says."""
+    from flopray.watch.status import as_json, print_status, status_of_run
+
+    status = status_of_run(args.path)
+    if args.json:
+        print(as_json(status))
+    else:
+        print_status(Console(markup=False), status)
     return 0
 
 

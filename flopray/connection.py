@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,13 @@ _JOIN_HINTS = {
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[Cluster]:
+def connected(address: str | None, job: Mapping[str, str] | None = None) -> Iterator[Cluster]:
     """Join the cluster at an address, or start one here, and leave it again.
 
     Args:
         address: None starts a local cluster; `auto` joins the one this machine belongs to; `host:port` and
             `ray://host:port` join that one.
+        job: metadata of the Ray job, shown by `ray list jobs` and the dashboard.
 
     Raises:
         ClusterError: there is no cluster at the address, or it cannot be started.
@@ -50,7 +51,7 @@ def connected(address: str | None) -> Iterator[Cluster]:
 
     try:
         with _own_sigterm():
-            context = _init(address)
+            context = _init(address, job or {})
     except Exception as error:
         raise ClusterError(_explain(address, error)) from error
     try:
@@ -59,7 +60,7 @@ def connected(address: str | None) -> Iterator[Cluster]:
         ray.shutdown()
 
 
-def _init(address: str | None) -> Any:
+def _init(address: str | None, job: Mapping[str, str]) -> Any:
     """`ray.init`, repeated where a head node's client server fails to start a process for this client.
 
     Probably its fork races with its own gRPC threads; on two cores two connections of some fifty were lost to that.
@@ -68,11 +69,11 @@ def _init(address: str | None) -> Any:
 
     for _ in range(_CLIENT_TRIES - 1):
         try:
-            return ray.init(**_init_arguments(address))
+            return ray.init(**_init_arguments(address, job))
         except ConnectionAbortedError as error:
             if _NO_CLIENT_PROCESS not in str(error):
                 raise
-    return ray.init(**_init_arguments(address))
+    return ray.init(**_init_arguments(address, job))
 
 
 @contextmanager
@@ -88,8 +89,12 @@ def _own_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, own)
 
 
-def _init_arguments(address: str | None) -> dict[str, Any]:
+def _init_arguments(address: str | None, job: Mapping[str, str]) -> dict[str, Any]:
+    from ray.job_config import JobConfig
+
     common: dict[str, Any] = {"namespace": NAMESPACE, "logging_level": logging.ERROR, "log_to_driver": False}
+    if not (address or "").startswith("ray://"):  # Ray's client can hand no metadata over
+        common["job_config"] = JobConfig(metadata=dict(job))
     if address is None:
         # "local" never joins a cluster that happens to run here or has left its address behind.
         return common | {

@@ -155,6 +155,9 @@ def _add_results(group: Any) -> None:
     group.add_argument(
         "--shard", metavar="I/N", help="measure only part I of N of the grid, such as 3/8; `flopray merge` unites them"
     )
+    group.add_argument(
+        "--strict", action="store_true", help="refuse to begin where nodes differ or lack what the sweep asks for"
+    )
     group.add_argument("--name", help="of the run and its folder (default: made from the time)")
     group.add_argument("--storage", metavar="DIR", help="folder of all runs (default results)")
     group.add_argument(
@@ -162,6 +165,12 @@ def _add_results(group: Any) -> None:
     )
     group.add_argument(
         "--retry-failed", action="store_true", help="with --resume: also measure points again that crashed (failed)"
+    )
+    group.add_argument("--quiet", action="store_true", help="no progress and no summary; errors are still shown")
+    group.add_argument(
+        "--json",
+        action="store_true",
+        help="one JSON line an event on standard output, in place of progress and summary",
     )
     group.add_argument("--no-plots", action="store_true", help="draw nothing at the end")
     group.add_argument("--dry-run", action="store_true", help="print points, trials, time and disk, and start nothing")
@@ -230,7 +239,7 @@ def refuse_with_resume(script: Script, args: argparse.Namespace) -> None:
     Raises:
         InputError: naming the first such flag.
     """
-    free = {"address", "wait", "resume", "retry_failed", "no_plots", "dry_run"}
+    free = {"address", "wait", "resume", "retry_failed", "no_plots", "dry_run", "quiet", "json", "strict"}
     fields = {axis.field: axis.flag for axis in script.axes}
     for name, value in vars(args).items():
         if name not in free and value is not None and value is not False:

@@ -35,7 +35,7 @@ def exclusive(path: Path, run: str) -> Iterator[None]:
         raise RunError(f"run {run} cannot be written ({path}: {atomic.reason(error)})") from error
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(descriptor)
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 raise RunLocked(_locked_message(descriptor, run)) from None
@@ -48,6 +48,18 @@ def exclusive(path: Path, run: str) -> Iterator[None]:
                 os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
+
+
+def _take(descriptor: int) -> None:
+    """Take the lock; somebody who only looks whether it is held holds it for a moment, which is waited for."""
+    for _ in range(10):
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+        time.sleep(0.02)
+    return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _sign(descriptor: int) -> None:

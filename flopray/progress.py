@@ -1,21 +1,26 @@
-"""What a person sees while a sweep runs: a live line in a terminal, a plain line every few seconds elsewhere."""
+"""What a person or a program sees while a sweep runs: a live view, plain lines in a pipe, or JSON events."""
 
 from __future__ import annotations
 
+import json
+import logging
+import sys
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
 
-from flopray.entry import worst_status
-from flopray.records import PhaseRecord, Status
+from flopray.records import PhaseRecord
+from flopray.watch.outcome import label_of, reason_of, status_of
+from flopray.watch.runlog import RunLog
+from flopray.watch.state import SweepState, TypeState
+from flopray.watch.view import LiveView, clock
 
-_PLAIN_EVERY_S = 5.0
+#: Plain lines come this often at first, and at 5 % of the time that has passed later, at most once a minute.
+_PLAIN_EVERY_S, _PLAIN_AT_MOST_S = 5.0, 60.0
+_JSON_COLUMNS = ("phase", "status", "time_s", "energy_j", "power_w", "flops_per_s", "flops_per_j", "findings")
 
 
 class Progress:
@@ -25,53 +30,92 @@ class Progress:
         console: where to; a terminal gets a live view, anything else plain lines.
         total: points of the sweep.
         finished: points that an earlier session of the run has measured.
+        types: points by device type: of the sweep, and of earlier sessions.
+        log: the run's log.
+        quiet: show nothing.
+        events: print one JSON line an event to standard output, and nothing to the console.
     """
 
-    def __init__(self, console: Console, *, total: int, finished: int = 0) -> None:
-        self._console, self._total, self._before = console, total, finished
+    def __init__(
+        self,
+        console: Console,
+        *,
+        total: int,
+        finished: int = 0,
+        types: Mapping[str, tuple[int, int]] | None = None,
+        log: RunLog | None = None,
+        quiet: bool = False,
+        events: bool = False,
+    ) -> None:
+        self._console, self._total, self._before, self._log = console, total, finished, log
+        self._silent, self._events = quiet or events, events
         self.done = 0
-        self.problems: Counter[str] = Counter()
-        self._working_on: dict[str, str] = {}
-        self._window_s = self._wall_s = 0.0
+        self.state = SweepState({name: TypeState(*counts) for name, counts in (types or {}).items()})
         self._begin: float | None = None
         self._next_plain = 0.0
-        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+        shown = console.is_terminal and not self._silent
+        view: Any = LiveView(self.state, self.line)
+        self._live = Live(view, console=console, refresh_per_second=4, transient=True) if shown else None
+
+    @property
+    def problems(self) -> Mapping[str, int]:
+        """Points that are not ok, by status."""
+        return self.state.problems
+
+    @property
+    def measured_fraction(self) -> float | None:
+        """Share of device time since start-up that lay in measured windows."""
+        return self.state.measured_fraction
 
     def __enter__(self) -> Progress:
         """Start showing."""
+        self.event("started", points=self._total, finished=self._before)
         if self._live:
             self._live.start()
-            self._live.update(self._view())
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop showing; the last state stays as one plain line."""
         if self._live:
             self._live.stop()
-        self._console.print(self.line(), highlight=False, soft_wrap=True)
+        self._print(self.line())
+        if self._log:
+            self._log.say(self.line())
+        self.event("stopped", points=self._total, finished=self._before + self.done)
 
-    def update(self, points: Sequence[Sequence[PhaseRecord]], working_on: dict[str, str]) -> None:
+    def update(self, points: Sequence[Sequence[PhaseRecord]], working_on: Mapping[str, str]) -> None:
         """Take in finished points and what each actor does now."""
         if self._begin is None and (working_on or points):
             self._begin = time.monotonic()
-        self._working_on |= working_on
+        labels = {label: actor for actor, label in self.state.working_on.items()}
+        labels |= {label: actor for actor, label in working_on.items()}
+        self.state.begin(working_on)
+        for actor, label in working_on.items():
+            self.event("working", actor=actor, on=label)
         for records in points:
             self.done += 1
-            status = worst_status([record.status for record in records])
-            if status != Status.OK:
-                self.problems[status] += 1
-            self._window_s += sum(r.window_s or 0.0 for r in records)
-            self._wall_s += records[0].device_wall_s or 0.0
-        self._show()
+            self.state.take(records, labels.get(label_of(records[0])))
+            self._tell_point(records)
+        if not self._live and time.monotonic() >= self._next_plain:
+            self._print_plain()
 
     def notice(self, line: str) -> None:
         """A line above the progress."""
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._print(line)
+        if self._log:
+            self._log.say(line, level=logging.WARNING)
+        self.event("notice", text=line)
 
-    @property
-    def measured_fraction(self) -> float | None:
-        """Share of device time since start-up that lay in measured windows."""
-        return self._window_s / self._wall_s if self._wall_s and self._window_s else None
+    def retried(self, line: str) -> None:
+        """A point is tried again: for the log and for programs."""
+        if self._log:
+            self._log.say(line, level=logging.WARNING)
+        self.event("retry", text=line)
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """One JSON line on standard output, where that was asked for."""
+        if self._events:
+            print(json.dumps({"event": kind, "unix_s": round(time.time(), 3), **fields}), flush=True, file=sys.stdout)
 
     @property
     def eta_s(self) -> float | None:
@@ -88,31 +132,30 @@ class Progress:
         if self._begin is not None and self.done:
             parts.append(f"{self.done / max(time.monotonic() - self._begin, 1e-9):.2f} points/s")
         if self.eta_s is not None and done < self._total:
-            parts.append(f"ETA {_clock(self.eta_s)}")
+            parts.append(f"ETA {clock(self.eta_s)}")
         if self.measured_fraction is not None:
             parts.append(f"{self.measured_fraction:.0%} of device time measured")
         parts.extend(f"{count} {status}" for status, count in sorted(self.problems.items()))
         return " | ".join(parts)
 
-    def _show(self) -> None:
-        if self._live:
-            self._live.update(self._view())
-        elif time.monotonic() >= self._next_plain:
-            self._next_plain = time.monotonic() + _PLAIN_EVERY_S
-            now = next(iter(self._working_on.values()), None)
-            self._console.print(self.line() + (f" | now {now}" if now else ""), highlight=False, soft_wrap=True)
+    def _print(self, line: str) -> None:
+        if not self._silent:
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def _view(self) -> Table:
-        view = Table.grid(padding=(0, 1))
-        top = Table.grid(padding=(0, 1))
-        top.add_row(ProgressBar(self._total, self._before + self.done, width=24), Text(self.line()))
-        view.add_row(top)
-        for actor, label in sorted(self._working_on.items())[:8]:
-            view.add_row(Text(f"  {actor}  {label}", style="dim"))
-        return view
+    def _print_plain(self) -> None:
+        now = time.monotonic()
+        passed_s = now - self._begin if self._begin is not None else 0.0
+        self._next_plain = now + min(max(_PLAIN_EVERY_S, passed_s / 20), _PLAIN_AT_MOST_S)
+        label = next(iter(self.state.working_on.values()), None)
+        self._print(self.line() + (f" | now {label}" if label else ""))
 
-
-def _clock(seconds: float) -> str:
-    minutes, secs = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"
+    def _tell_point(self, records: Sequence[PhaseRecord]) -> None:
+        if self._log:
+            self._log.point(records)
+        if not self._events:
+            return
+        first = records[0]
+        phases = [{name: getattr(record, name) for name in _JSON_COLUMNS} for record in records]
+        fields = {"trial_id": first.trial_id, "point": label_of(first), "device_type": first.device_type}
+        fields |= {"node": first.node, "status": status_of(records), "reason": reason_of(records)}
+        self.event("point", **fields, seconds=first.device_wall_s, phases=phases)

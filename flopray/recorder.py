@@ -7,17 +7,22 @@ then recorded as failed instead of taking its neighbours along.
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 
 from flopray.records import PhaseRecord
+from flopray.watch.metrics import SweepMetrics
 
 #: A point that took its process down this often is recorded as failed.
 MAX_ATTEMPTS = 2
 #: Devices of a type that cannot be opened, one after the other, before its points are recorded as failed.
 MAX_UNOPENED = 3
+#: How often gauges are set again, so that they do not age out of Ray's agent.
+_REFRESH_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -28,11 +33,13 @@ class Events:
         points: the records of each finished point.
         working_on: label of the current point by actor; only actors that began one.
         notices: lines for the terminal.
+        retries: lines about points that are tried again, for the log.
     """
 
     points: list[list[PhaseRecord]] = field(default_factory=list)
     working_on: dict[str, str] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
+    retries: list[str] = field(default_factory=list)
 
 
 @ray.remote(num_cpus=0)
@@ -44,6 +51,10 @@ class Recorder:
         self._attempts: dict[str, int] = {}
         self._unopened: dict[str, int] = {}
         self._events = Events()
+        self._metrics = SweepMetrics(name)
+        self._running: dict[str, str] = {}  # trial id by actor
+        self._types: set[str] = set()
+        self._refresh_at = 0.0
 
     def __repr__(self) -> str:
         """The dashboard's name of the actor."""
@@ -55,6 +66,9 @@ class Recorder:
             return None
         self._attempts[trial_id] = self._attempts.get(trial_id, 0) + 1
         self._events.working_on[actor] = label
+        self._running[actor] = trial_id
+        if self._attempts[trial_id] > 1:
+            self._events.retries.append(f"attempt {self._attempts[trial_id]} of {label} on {actor}: its process died")
         return self._attempts[trial_id]
 
     def working(self, label: str, actor: str) -> None:
@@ -79,6 +93,7 @@ class Recorder:
         if records[0].trial_id not in self._finished:
             self._finished.add(records[0].trial_id)
             self._events.points.append(records)
+            self._metrics.take(records)
 
     def notice(self, line: str) -> None:
         """Hand over a line for the terminal."""
@@ -88,7 +103,15 @@ class Recorder:
     def drain(self) -> Events:
         """Everything since the last drain."""
         events, self._events = self._events, Events()
+        if time.monotonic() >= self._refresh_at:
+            self._refresh_at = time.monotonic() + _REFRESH_S
+            self._refresh()
         return events
+
+    def _refresh(self) -> None:
+        running = Counter(actor.split("@")[0] for actor, point in self._running.items() if point not in self._finished)
+        self._types |= set(running)
+        self._metrics.refresh({device_type: running[device_type] for device_type in self._types})
 
 
 def start_recorder(run: str, finished: set[str], *, actor_name: str) -> Any:

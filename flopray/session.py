@@ -6,13 +6,15 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
 
+import flopray
 from flopray.cluster import Cluster, check_cores, choose_devices, this_machine, wait_for
 from flopray.connection import connected
 from flopray.definition import Sweep
@@ -23,6 +25,7 @@ from flopray.progress import Progress
 from flopray.records import Status, point_of
 from flopray.store import RunFolder
 from flopray.summary import SUMMARY_COLUMNS, print_plan, print_summary, summarise
+from flopray.watch.runlog import RunLog
 
 
 def run(script: Script, args: argparse.Namespace, console: Console) -> int:
@@ -48,7 +51,7 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
         raise InputError("--wait needs --accelerators to say what to wait for")
     if args.search == "optuna" and find_spec("optuna") is None:
         raise InputError("--search optuna needs the extra: pip install 'flopray[optuna]'")
-    with _reach(args) as cluster:
+    with _reach(args, name, script) as cluster:
         cluster = _awaited(cluster, args, args.accelerators, console)
         slots = choose_devices(cluster, args.accelerators)
         sweep = sweep_from(script, args, list(slots), cores=cluster.cores)
@@ -60,14 +63,18 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
         if args.dry_run:
             print_plan(_output(), sweep, slots)
             return 0
-        _say_where(console, cluster)
-        folder = RunFolder.create(storage, name, sweep.to_manifest(name, _versions()))
-        return _measure(script, args, console, sweep, folder, slots)
+        _say_where(args, console, cluster)
+        notes = _preflight(args, console, sweep, slots, cluster)
+        folder = RunFolder.create(storage, name, sweep.to_manifest(name, _versions()) | {"script": sys.argv[0]})
+        return _measure(script, args, console, sweep, folder, slots, notes)
 
 
-def _reach(args: argparse.Namespace) -> AbstractContextManager[Cluster]:
+def _reach(args: argparse.Namespace, name: str, script: Script) -> AbstractContextManager[Cluster]:
     """The cluster to run on; a plan for this machine starts none."""
-    return nullcontext(this_machine()) if args.dry_run and args.address is None else connected(args.address)
+    if args.dry_run and args.address is None:
+        return nullcontext(this_machine())
+    job = {"job_name": name, "flopray_run": name, "flopray_version": flopray.__version__, "workload": script.workload}
+    return connected(args.address, job)
 
 
 def _awaited(cluster: Cluster, args: argparse.Namespace, wanted: list[str] | None, console: Console) -> Cluster:
@@ -104,16 +111,17 @@ def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
         raise RunFinished(f"run {folder.path} is finished: all of its {len(finished)} points are measured")
     if not args.dry_run:
         folder.check_unlocked()
-    with _reach(args) as cluster:
+    with _reach(args, folder.name, script) as cluster:
         cluster = _awaited(cluster, args, list(sweep.axes["device_type"]), console)
         slots = choose_devices(cluster, list(sweep.axes["device_type"]))
         check_cores(cluster, sweep.cpus_per_trial)
         if args.dry_run:
             print_plan(_output(), sweep, slots, finished=finished)
             return 0
-        _say_where(console, cluster)
+        _say_where(args, console, cluster)
+        notes = _preflight(args, console, sweep, slots, cluster)
         console.print(f"resuming {folder.path}: {left} points are left", highlight=False, soft_wrap=True)
-        return _measure(script, args, console, sweep, folder, slots)
+        return _measure(script, args, console, sweep, folder, slots, notes)
 
 
 def _finished(folder: RunFolder, *, retry_failed: bool) -> dict[str, str]:
@@ -128,12 +136,27 @@ def _measure(
     sweep: Sweep,
     folder: RunFolder,
     slots: Mapping[str, int],
+    notes: Sequence[str] = (),
 ) -> int:
     from flopray.sweep import run_sweep
 
     finished = _finished(folder, retry_failed=args.retry_failed)
     try:
-        with Progress(console, total=sweep.size, finished=len(finished)) as progress:
+        with (
+            RunLog(folder.log_path) as log,
+            Progress(
+                console,
+                total=sweep.size,
+                finished=len(finished),
+                types=_by_type(sweep, finished),
+                log=log,
+                quiet=args.quiet,
+                events=args.json,
+            ) as progress,
+        ):
+            log.say(f"{shlex.join(sys.argv)}: {sweep.size - len(finished)} of {sweep.size} points on {dict(slots)}")
+            for note in notes:
+                log.say(note)
             run_sweep(sweep, folder, slots, progress, finished=finished, supersede=args.retry_failed)
     except KeyboardInterrupt:
         command = f"python {shlex.quote(sys.argv[0])} --resume {shlex.quote(str(folder.path))}"
@@ -150,13 +173,35 @@ def _measure(
     summary = summarise(frame, progress.measured_fraction)
     folder.write_summary(summary)
     if not args.no_plots:
-        script.draw(folder.path, console)
-    print_summary(_output(), folder, frame, summary)
+        script.draw(folder.path, Console(quiet=True) if args.quiet or args.json else console)
+    progress.event("summary", run=str(folder.path), **summary)
+    if not (args.quiet or args.json):
+        print_summary(_output(), folder, frame, summary)
     return 0 if summary["points_not_ok"] == 0 else EXIT_SOME_FAILED
 
 
-def _say_where(console: Console, cluster: Cluster) -> None:
-    if not cluster.dashboard_url:
+def _preflight(
+    args: argparse.Namespace, console: Console, sweep: Sweep, slots: Mapping[str, int], cluster: Cluster
+) -> list[str]:
+    """Look at the nodes before anything is written; what is missing on a Ray of our own is told when it matters."""
+    from flopray.doctor.preflight import check_nodes, tell
+
+    found = check_nodes(list(slots), sweep.settings.instruments, local=cluster.local)
+    silent = args.quiet or args.json or (cluster.local and not args.strict)
+    return tell(Console(quiet=True) if silent else console, found, strict=args.strict)
+
+
+def _by_type(sweep: Sweep, finished: Mapping[str, str]) -> dict[str, tuple[int, int]]:
+    """Points of each device type: all, and those that are finished. Under a searcher nobody knows beforehand."""
+    if sweep.search == "optuna":
+        return {}
+    points = sweep.points()
+    done = Counter(point.device_type for point in points if point.trial_id in finished)
+    return {name: (count, done[name]) for name, count in Counter(point.device_type for point in points).items()}
+
+
+def _say_where(args: argparse.Namespace, console: Console, cluster: Cluster) -> None:
+    if not cluster.dashboard_url or args.quiet or args.json:
         return
     login = " (log in with the token that `ray get-auth-token` prints)" if cluster.local else ""
     console.print(f"Ray dashboard: http://{cluster.dashboard_url}{login}", highlight=False, soft_wrap=True)

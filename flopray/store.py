@@ -5,7 +5,7 @@
       journal.jsonl     the points, each synced before it counts as finished (`flopray.journal`)
       records.parquet   the same as columns, for reading fast; replaced as a whole (`flopray.table`)
       kernels.parquet   the kernels of counted points, a row each (`flopray.kernel_table`)
-      summary.json, report.html, plots/, flopray.log, tune/
+      summary.json, report.html, plots/, run.log, tune/
       writer.lock       held by the one process that writes (`flopray.lock`)
 
 The points of a run are those of the journal and those of the Parquet file together; where both have a point, the
@@ -54,7 +54,7 @@ class RunFolder:
         self.report_path = path / "report.html"
         self.plots_path = path / "plots"
         self.tune_path = path / "tune"
-        self.log_path = path / "flopray.log"
+        self.log_path = path / "run.log"
         self._lock_path = path / "writer.lock"
 
     @classmethod

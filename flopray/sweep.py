@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -91,6 +92,8 @@ def run_sweep(
         try:
             with drain:
                 results = tuner.fit()
+                # Ray exports every ten seconds: the last values are seen only while the recorder lives.
+                time.sleep(float(os.environ.get("FLOPRAY_METRICS_LINGER_S", "0")))
         finally:
             drain.raise_failure()
         journal.append(_unfinished(sweep, folder.name, results, set(finished) | drain.seen), supersede=supersede)
@@ -236,6 +239,8 @@ class _Drain:
             if line not in self._notices:
                 self._notices.add(line)
                 self._progress.notice(line)
+        for line in events.retries:
+            self._progress.retried(line)
         self._progress.update(events.points, events.working_on)
 
     def _append_alone(self, records: list[PhaseRecord]) -> list[PhaseRecord]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import platform
 import time
 import zlib
 from typing import Any
@@ -75,7 +76,9 @@ class PointTrial(tune.Trainable):
 
     def __repr__(self) -> str:
         """Name in the dashboard and in logs."""
-        return f"flopray {getattr(self, '_device_type', '')}".strip()
+        if not hasattr(self, "_device_type"):
+            return "flopray"
+        return f"flopray {self._device_type} {platform.node()}{_gpu_word()}"
 
     def _take(self, config: dict[str, Any]) -> None:
         self._sweep = config["sweep"]
@@ -114,6 +117,7 @@ class PointTrial(tune.Trainable):
         else:
             records = profiler.measure_point(spec, order_index=index, attempt=attempt)
         ray.get(self._recorder.push.remote(records))
+        _tell_log(spec, records)
         if profiler and not profiler.healthy():
             raise DevicePoisoned(f"the device of {spec.label()} stopped computing; a new process takes over")
         return records
@@ -156,6 +160,18 @@ class PointTrial(tune.Trainable):
 
     def _actor_name(self) -> str:
         return f"{self._device_type}@{ray.util.get_node_ip_address()}:{os.getpid()}"
+
+
+def _gpu_word() -> str:
+    """Ray's number of this actor's GPU, for its name; empty on a CPU."""
+    gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
+    return f" GPU {','.join(gpus)}" if gpus else ""
+
+
+def _tell_log(spec: TrialSpec, records: list[PhaseRecord]) -> None:
+    """A line in this actor's own log, which the dashboard opens; between two points, so outside of every window."""
+    parts = [f"{r.phase} {r.status}" + (f" {r.time_s:.4g} s" if r.time_s is not None else "") for r in records]
+    print(f"{time.strftime('%H:%M:%S')} {spec.label()}: {', '.join(parts)}", flush=True)
 
 
 def cpu_threads(cores: int) -> int:

@@ -19,7 +19,7 @@ LAYERS = (
     ("flopray.flops", "flopray.energy", "flopray.audit"),
     ("flopray.execution", "flopray.laps", "flopray.device", "flopray.settings", "flopray.space", "flopray.sentinel"),
     ("flopray.workload", "flopray.window", "flopray.measurement", "flopray.definition", "flopray.columns"),
-    ("flopray.counters",),
+    ("flopray.counters", "flopray.watch.outcome", "flopray.watch.metrics"),
     ("flopray.profiler",),
     ("flopray.recorder", "flopray.trial", "flopray.search"),
     ("flopray.sweep",),
@@ -36,6 +36,7 @@ MAY_IMPORT_RAY = {
     "flopray.search",
     "flopray.sweep",
     "flopray.trial",
+    "flopray.watch.metrics",
 }
 
 

@@ -39,7 +39,7 @@ class Outcome:
 def command(script, tmp_path, monkeypatch, capsys):
     """Runs the script's command line in this process, in an empty folder; a Ray that would start is an error."""
 
-    def no_ray(address):
+    def no_ray(*_):
         raise AssertionError("this would have reached for Ray")
 
     monkeypatch.setattr(session, "connected", no_ray)
@@ -265,7 +265,7 @@ def test_an_address_without_a_cluster(command, monkeypatch, tmp_path, free_port,
 
 
 def test_an_interrupt_before_there_is_a_run(command, monkeypatch, tmp_path):
-    def interrupted(address):
+    def interrupted(*_):
         os.kill(os.getpid(), signal.SIGTERM)
         raise AssertionError("the signal should have ended this")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from flopray.doctor.machine import Machine, look
 
 #: Time for a node to unpack flopray, start a worker and look; a node that is busy takes a minute.
 ANSWER_S = 180.0
+_CLOCK_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -31,18 +33,19 @@ class Node:
     ray_gpus: dict[str, int] | None
 
 
-def look_here() -> Node:
-    """This machine, with the GPUs that a Ray started here would have."""
-    machine = look()
+def look_here(*, quick: bool = False, counters: bool = True) -> Node:
+    """This machine, with the GPUs that a Ray started here would have; the flags as for `look`."""
+    machine = look(quick=quick, counters=counters)
     ray_gpus = this_machine().slots if machine.ray else None
     return Node(machine.hostname, machine, None, ray_gpus)
 
 
-def look_everywhere(answer_s: float = ANSWER_S) -> list[Node]:
+def look_everywhere(answer_s: float = ANSWER_S, *, quick: bool = False, counters: bool = True) -> list[Node]:
     """All living nodes of the connected cluster, by name.
 
     Args:
         answer_s: how long to wait for a node.
+        quick, counters: as for `look`.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -52,7 +55,9 @@ def look_everywhere(answer_s: float = ANSWER_S) -> list[Node]:
     # No CPU and no GPU is asked for, so that a node that is fully taken answers too.
     task: Any = ray.remote(num_cpus=0, max_retries=0)(look)
     pins = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in alive]
-    refs = [task.options(scheduling_strategy=pin).remote(whole_machine=True) for pin in pins]
+    refs = [
+        task.options(scheduling_strategy=pin).remote(whole_machine=True, quick=quick, counters=counters) for pin in pins
+    ]
     _, late = ray.wait(refs, num_returns=len(refs), timeout=answer_s)
     for ref in late:
         ray.cancel(ref, force=True)
@@ -61,6 +66,31 @@ def look_everywhere(answer_s: float = ANSWER_S) -> list[Node]:
         for node, ref in zip(alive, refs, strict=True)
     ]
     return sorted(nodes, key=lambda node: node.name)
+
+
+def _now() -> float:
+    """This node's clock; Ray takes no built-in function."""
+    return time.time()
+
+
+def clock_skews() -> dict[str, float]:
+    """How far each node's clock is ahead of this one's, in seconds, by node; half of the round trip is the error."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    names, skews = _names(alive), {}
+    task: Any = ray.remote(num_cpus=0, max_retries=0)(_now)
+    for node in alive:
+        pin = task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+        try:
+            ray.get(pin.remote(), timeout=_CLOCK_S)  # starts a process there, if none is idle
+            sent = time.time()
+            there: Any = ray.get(pin.remote(), timeout=_CLOCK_S)
+        except Exception:
+            continue  # the node's own line tells what is wrong with it
+        skews[names[node["NodeID"]]] = there - (sent + time.time()) / 2
+    return skews
 
 
 def _answer(ref: Any, late: bool, answer_s: float) -> tuple[Machine | None, str | None]:

@@ -99,25 +99,29 @@ class Machine:
     counters: Counters | None
 
 
-def look(*, whole_machine: bool = False) -> Machine:
+def look(*, whole_machine: bool = False, quick: bool = False, counters: bool = True) -> Machine:
     """Look at this machine; takes some seconds.
 
     Args:
         whole_machine: ask torch for all GPUs, not only those that CUDA_VISIBLE_DEVICES leaves this process.
+        quick: without watching ticks and without starting torch, whose version alone is read: a fraction of a second.
+        counters: look for what hardware counters need.
     """
     found, gpus_reason = _find_gpus()
-    *gpu_energy, cpu_energy = watch([*(partial(_open_gpu_meter, gpu) for gpu in found), open_cpu_meter])
+    *gpu_energy, cpu_energy = watch(
+        [*(partial(_open_gpu_meter, gpu) for gpu in found), open_cpu_meter], 0.0 if quick else WATCH_S
+    )
     gpus = tuple(_look_at_gpu(*each) for each in zip(range(len(found)), found, gpu_energy, strict=True))
     return Machine(
         hostname=platform.node(),
         flopray=flopray.__version__,
         python=platform.python_version(),
         ray=version_of("ray"),
-        torch=look_at_torch(whole_machine=whole_machine),
+        torch=Torch(version_of("torch"), None, None, None) if quick else look_at_torch(whole_machine=whole_machine),
         gpus=gpus,
         gpus_reason=gpus_reason,
         cpu_energy=cpu_energy,
-        counters=look_at_counters(gpu.compute_capability for gpu in gpus) if gpus else None,
+        counters=look_at_counters(gpu.compute_capability for gpu in gpus) if gpus and counters else None,
     )
 
 

@@ -1,0 +1,70 @@
+"""`run.log` of a run: what happened, with timestamps, one line each; also what Ray's libraries had to say."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from flopray.records import PhaseRecord, Status
+from flopray.watch.outcome import label_of, reason_of, status_of
+
+_CHATTY = ("ray", "transformers")
+
+
+class RunLog:
+    """Appends to a run's log while it is open. A log that cannot be written ends no sweep.
+
+    Args:
+        path: of the file; a resume goes on with it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._handler: logging.Handler
+        try:
+            self._handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+        except OSError:
+            self._handler = logging.NullHandler()
+        form = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+        form.converter = time.gmtime
+        self._handler.setFormatter(form)
+        self._logger = logging.getLogger("flopray.run")
+        self._logger.setLevel(logging.INFO)
+        self._logger.propagate = False
+        self._before: list[tuple[logging.Handler, int]] = []
+        self._names = ("flopray.run", *_CHATTY)
+
+    def __enter__(self) -> RunLog:
+        """Begin; Ray's and transformers' warnings go here too."""
+        ray = logging.getLogger("ray")
+        self._before = [(handler, handler.level) for handler in ray.handlers]
+        for handler, level in self._before:  # the terminal stays as quiet as `quiet_ray` made it
+            handler.setLevel(max(level, logging.ERROR))
+        for name in ("ray", "ray.tune", "ray.data"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        for name in self._names:
+            logging.getLogger(name).addHandler(self._handler)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End and close the file."""
+        for name in self._names:
+            logging.getLogger(name).removeHandler(self._handler)
+        for handler, level in self._before:
+            handler.setLevel(level)
+        self._handler.close()
+
+    def say(self, line: str, *, level: int = logging.INFO) -> None:
+        """Write a line."""
+        self._logger.log(level, "%s", line)
+
+    def point(self, records: Sequence[PhaseRecord]) -> None:
+        """Write how a point ended: its status, its reason, its attempt and the audit's findings."""
+        first, status = records[0], status_of(records)
+        findings = sorted({finding for record in records for finding in record.findings})
+        words = [f"point {label_of(first)} on {first.device_type}@{first.node or '?'}: {status}"]
+        words += [f"attempt {first.attempt}"] if first.attempt > 1 else []
+        words += [reason_of(records) or ""] if status != Status.OK else []
+        words += [f"audit: {' '.join(findings)}"] if findings else []
+        self.say("; ".join(filter(None, words)), level=logging.INFO if status == Status.OK else logging.WARNING)

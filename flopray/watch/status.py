@@ -1,0 +1,149 @@
+"""`python -m flopray status RUN`: where a run stands, from its folder alone, also while it is being measured."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shlex
+import socket
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from flopray.definition import Sweep
+from flopray.records import Status
+from flopray.store import RunFolder
+from flopray.watch.view import clock
+
+_SCRIPTS = {"mlp": "sweeps/mlp_grid.py", "llama": "sweeps/llama_gpu.py"}
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """Where a run stands.
+
+    Attributes:
+        run: its folder.
+        state: `running` (a driver holds its lock), `finished`, `killed` (the last driver ended without a word) or
+            `interrupted`.
+        driver: who holds, or held when it was killed, the lock; None where nobody does.
+        points, finished: of the whole sweep, and in the journal.
+        points_per_s: seconds of device time a point took, turned into a rate over the devices that measured.
+        eta_s: time for the rest at that rate; also of a run that stands still, if it went on.
+        failures: points by status and reason.
+        findings: rows by finding of the audit.
+        resume: the command that goes on with it; None where nothing is left.
+    """
+
+    run: str
+    state: str
+    driver: str | None
+    points: int
+    finished: int
+    devices: int
+    points_per_s: float | None
+    eta_s: float | None
+    measured_fraction: float | None
+    failures: list[dict[str, Any]]
+    findings: dict[str, int]
+    resume: str | None
+
+
+def status_of_run(path: str | Path) -> RunStatus:
+    """Look at a run's folder.
+
+    Raises:
+        NotARun, SchemaMismatch: as `RunFolder.open` and `RunFolder.load`.
+    """
+    folder = RunFolder.open(path)
+    sweep = Sweep.from_manifest(folder.manifest)
+    alive, driver = _driver(folder.path / "writer.lock")
+    frame: Any = folder.load()
+    first = frame.drop_duplicates("trial_id")
+    finished, wall_s = len(first), first["device_wall_s"].dropna()
+    devices = len(
+        set(zip(first["device_type"], first["node"].fillna(""), first["device_uuid"].fillna(""), strict=True))
+    )
+    rate = devices / wall_s.mean() if len(wall_s) and wall_s.mean() > 0 else None
+    left = max(0, sweep.size - finished)
+    windows_s = frame["window_s"].sum()
+    state = "running" if alive else "finished" if not left else "killed" if driver else "interrupted"
+    return RunStatus(
+        run=str(folder.path),
+        state=state,
+        driver=driver,
+        points=sweep.size,
+        finished=finished,
+        devices=devices,
+        points_per_s=rate,
+        eta_s=left / rate if rate and left else None,
+        measured_fraction=float(windows_s / wall_s.sum()) if len(wall_s) and windows_s else None,
+        failures=_failures(frame),
+        findings=dict(Counter(code for codes in frame["findings"] for code in codes).most_common()),
+        resume=_resume(folder, sweep) if left and not alive else None,
+    )
+
+
+def print_status(console: Console, status: RunStatus) -> None:
+    """Print it for people."""
+    lines = [f"run      {status.run}", f"state    {status.state}" + (f", {status.driver}" if status.driver else "")]
+    share = f"{status.finished / status.points:.0%}" if status.points else "-"
+    lines.append(f"points   {status.finished} of {status.points} ({share})")
+    if status.points_per_s:
+        eta = f", {clock(status.eta_s)} to go" if status.eta_s else ""
+        lines.append(f"rate     {status.points_per_s:.2f} points/s on {status.devices} devices{eta}")
+    if status.measured_fraction is not None:
+        lines.append(f"windows  {status.measured_fraction:.0%} of device time measured")
+    lines += [f"failed   {f['points']} {f['status']}: {f['reason']}" for f in status.failures]
+    lines += [f"audit    {count} rows {code}" for code, count in status.findings.items()]
+    lines += [f"resume   {status.resume}"] if status.resume else []
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def as_json(status: RunStatus) -> str:
+    """One JSON object with the fields of `RunStatus`."""
+    return json.dumps(asdict(status), indent=2)
+
+
+def _failures(frame: Any) -> list[dict[str, Any]]:
+    bad = frame[frame["status"] != Status.OK].drop_duplicates("trial_id")
+    reasons = bad["status_reason"].fillna("no reason given").str.split("\n").str[0]
+    counts = Counter(zip(bad["status"], reasons, strict=True)).most_common()
+    return [{"status": status, "reason": reason, "points": count} for (status, reason), count in counts]
+
+
+def _driver(lock: Path) -> tuple[bool, str | None]:
+    """Whether the lock is held, and whose signature is in it: a driver that ends takes its signature away."""
+    try:
+        descriptor = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False, None
+    try:
+        who, elsewhere = _signature(os.pread(descriptor, 4096, 0))
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True, who or "another process"
+        return False, f"{who} (seen from another host)" if who and elsewhere else who
+    finally:
+        os.close(descriptor)
+
+
+def _signature(content: bytes) -> tuple[str | None, bool]:
+    try:
+        holder = json.loads(content)
+        host = "".join(c for c in str(holder["host"])[:253] if c.isprintable())
+        return f"process {int(holder['pid'])} on {host}", host != socket.gethostname()
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None, False
+
+
+def _resume(folder: RunFolder, sweep: Sweep) -> str:
+    script = folder.manifest.get("script")
+    script = script if isinstance(script, str) and script.isprintable() else _SCRIPTS[sweep.workload]
+    return f"python {shlex.quote(script)} --resume {shlex.quote(str(folder.path))}"
