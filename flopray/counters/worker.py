@@ -80,8 +80,8 @@ class Worker:
         """Times of each operation in one iteration; empty where all launches of the phase are counted together."""
         work = workload.launched(phase)
         if index == 0 or phase not in _STATELESS or workload.spec.execution == "compile":
-            # Allocates what later iterations find: state, cuBLAS workspaces, compiled code. Elsewhere it would cost time
-            # only: below Nsight Compute, launching a kernel that it does not count takes half a millisecond too.
+            # Allocates what later iterations find: state, cuBLAS workspaces, compiled code. Elsewhere it would only
+            # cost time: below Nsight Compute, launching a kernel that it does not count takes half a millisecond too.
             work()
             self._synchronize()
         if self._chunk["every_launch"] or workload.spec.execution == "compile":

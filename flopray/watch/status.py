@@ -15,7 +15,8 @@ from typing import Any
 from rich.console import Console
 
 from flopray.definition import Sweep
-from flopray.records import Status
+from flopray.manifests import not_resumable
+from flopray.records import Status, point_of
 from flopray.store import RunFolder
 from flopray.watch.view import clock
 
@@ -64,7 +65,7 @@ def status_of_run(path: str | Path) -> RunStatus:
     alive, driver = _driver(folder.path / "writer.lock")
     frame: Any = folder.load()
     first = frame.drop_duplicates("trial_id")
-    finished, wall_s = len(first), first["device_wall_s"].dropna()
+    finished, wall_s = first["trial_id"].map(point_of).nunique(), first["device_wall_s"].dropna()
     devices = len(
         set(zip(first["device_type"], first["node"].fillna(""), first["device_uuid"].fillna(""), strict=True))
     )
@@ -84,7 +85,7 @@ def status_of_run(path: str | Path) -> RunStatus:
         measured_fraction=float(windows_s / wall_s.sum()) if len(wall_s) and windows_s else None,
         failures=_failures(frame),
         findings=dict(Counter(code for codes in frame["findings"] for code in codes).most_common()),
-        resume=_resume(folder, sweep) if left and not alive else None,
+        resume=_resume(folder, sweep) if left and not alive and not not_resumable(folder.manifest) else None,
     )
 
 
