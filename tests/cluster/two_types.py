@@ -5,6 +5,7 @@ opens the CPU in the place of its GPU, and writes into the record which node and
 """
 
 import contextlib
+import functools
 import json
 import platform
 import subprocess
@@ -67,7 +68,7 @@ def run(cluster, line, storage, name):
 
 
 def program(storage):
-    flopray.sweep.PointTrial = Placed
+    flopray.sweep.run_sweep = functools.partial(flopray.sweep.run_sweep, trainable=Placed)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 0})
     nodes = {"H100": add(cluster, "H100", 2), "A100": add(cluster, "A100", 1)}
     codes = {"both": run(cluster, "--configs 8 16 --points-per-trial 1", storage, "both")}
