@@ -79,11 +79,11 @@ def test_a_client_server_that_starts_no_process_is_asked_again(monkeypatch):
     error = ConnectionAbortedError("Initialization failure from server:\n")
     init, calls = failing(2, error)
     monkeypatch.setattr(ray, "init", init)
-    assert connection._init("ray://head:10001") == "context"
+    assert connection._init("ray://head:10001", {}) == "context"
     assert len(calls) == 3
     monkeypatch.setattr(ray, "init", failing(3, error)[0])
     with pytest.raises(ConnectionAbortedError):
-        connection._init("ray://head:10001")
+        connection._init("ray://head:10001", {})
 
 
 def test_any_other_failure_is_told_at_once(monkeypatch):
@@ -91,5 +91,5 @@ def test_any_other_failure_is_told_at_once(monkeypatch):
     init, calls = failing(1, ConnectionAbortedError("version mismatch"))
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(ConnectionAbortedError, match="version mismatch"):
-        connection._init("ray://head:10001")
+        connection._init("ray://head:10001", {})
     assert len(calls) == 1
