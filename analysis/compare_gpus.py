@@ -24,7 +24,7 @@ from analysis.gpu_files import write_tables
 from analysis.gpu_table import EXPLANATION, beside_table, tables_of
 from analysis.gpu_truth import truth_table
 from flopray.parser import OneLineParser
-from flopray.records import PRECISIONS
+from flopray.point import PRECISIONS
 
 #: More shapes than this (the grid of an MLP) are thinned in tables that people read.
 MAX_SHAPES = 8

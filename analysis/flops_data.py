@@ -19,7 +19,8 @@ from analysis.surface_data import latest
 from flopray.counters.overheads import elements, reconstruct
 from flopray.errors import InputError
 from flopray.models.mlp import closed_form
-from flopray.records import KERNEL_CLASSES, PHASES, TrialSpec
+from flopray.point import TrialSpec
+from flopray.records import KERNEL_CLASSES, PHASES
 from flopray.store import load_run
 
 #: What makes a group.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.gpu_data import MEASURED, PHASE_ORDER, PUBLISHED, SETTING, Frame
-from flopray.records import PRECISIONS
+from flopray.point import PRECISIONS
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ import pandas as pd
 from analysis.surface_selection import METRICS, Metric
 from flopray.audit import Severity, audit
 from flopray.errors import InputError
-from flopray.records import PHASES, SHAPE_FIELDS
+from flopray.point import SHAPE_FIELDS
+from flopray.records import PHASES
 from flopray.store import load_run
 
 #: A pandas DataFrame, whose stubs do not know whether a selection of it is one.

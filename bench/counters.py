@@ -30,7 +30,7 @@ from flopray.counters.metrics import passes_for
 from flopray.counters.overheads import reconstruct
 from flopray.device import Device
 from flopray.flops.analytic import model_flops
-from flopray.records import TrialSpec
+from flopray.point import TrialSpec
 
 PHASES = ("forward", "backward")
 SMALL = ["--n", "2", "4", "--d", "256", "1024", "--m", "64", "128"]

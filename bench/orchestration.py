@@ -37,8 +37,8 @@ def run(script: str, *words: str) -> dict[str, Any]:
 
 def measure(points: list[int]) -> list[dict[str, Any]]:
     """All cases, one after the other."""
-    found = [run("orchestration_baselines.py", name, str(count)) for name, count in BASELINES]
     with tempfile.TemporaryDirectory(prefix="orchestration-") as folder:
+        found = [run("orchestration_baselines.py", name, str(n), "--folder", folder) for name, n in BASELINES]
         for count in points:
             words = str(count), "--folder", folder
             found += [run("orchestration_cases.py", case, *words) for case in ("flopray", "resume")]

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import logging
 import os
-import resource
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ray
+from orchestration_case import peak_bytes, run_case
 from ray import tune
 
 
@@ -34,6 +30,17 @@ class _PointClass(tune.Trainable):
         return {"value": self._point, "done": True}
 
 
+def timed(points: int, work: Callable[[], None]) -> dict[str, Any]:
+    """Seconds of the work on a Ray of its own, whose start is not counted."""
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    ray.init("local", log_to_driver=False, logging_level=logging.ERROR)
+    begin_s = time.monotonic()
+    work()
+    sweep_s = time.monotonic() - begin_s
+    ray.shutdown()
+    return {"points": points, "sweep_s": sweep_s, "peak_bytes": peak_bytes()}
+
+
 def _tune(trainable: Any, points: int, folder: Path, *, reuse: bool) -> None:
     """A point a trial, with Tune as it comes but for its printing."""
     tuner = tune.Tuner(
@@ -51,14 +58,14 @@ def _tune(trainable: Any, points: int, folder: Path, *, reuse: bool) -> None:
     assert not results.errors
 
 
-def tune_function(points: int, folder: Path) -> None:
+def tune_function(points: int, folder: Path) -> dict[str, Any]:
     """A plain function trainable as a user would write it: a fresh actor for each point."""
-    _tune(_point_function, points, folder, reuse=False)
+    return timed(points, lambda: _tune(_point_function, points, folder, reuse=False))
 
 
-def tune_class(points: int, folder: Path) -> None:
+def tune_class(points: int, folder: Path) -> dict[str, Any]:
     """The same as a class with `reuse_actors`."""
-    _tune(_PointClass, points, folder, reuse=True)
+    return timed(points, lambda: _tune(_PointClass, points, folder, reuse=True))
 
 
 @ray.remote(num_cpus=1)
@@ -67,38 +74,16 @@ class _Bare:
         return value
 
 
-def actor_pool(points: int, folder: Path) -> None:  # noqa: ARG001  (all cases are called alike)
+def actor_pool(points: int, folder: Path) -> dict[str, Any]:  # noqa: ARG001  (all cases are called alike)
     """A bare pool of two actors: no records, nothing kept."""
-    pool = ray.util.ActorPool([_Bare.remote() for _ in range(2)])  # type: ignore[attr-defined]
-    assert sorted(pool.map(lambda actor, value: actor.point.remote(value), list(range(points)))) == list(range(points))
 
+    def work() -> None:
+        pool = ray.util.ActorPool([_Bare.remote() for _ in range(2)])  # type: ignore[attr-defined]
+        found = pool.map(lambda actor, value: actor.point.remote(value), list(range(points)))
+        assert sorted(found) == list(range(points))
 
-CASES: dict[str, Callable[[int, Path], None]] = {
-    "tune_function": tune_function,
-    "tune_class": tune_class,
-    "actor_pool": actor_pool,
-}
-
-
-def main() -> None:
-    """Run one case and print what it found as one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("case", choices=CASES)
-    parser.add_argument("points", type=int)
-    args = parser.parse_args()
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    loads = [os.getloadavg()[0]]
-    ray.init("local", log_to_driver=False, logging_level=logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder:
-        begin_s = time.monotonic()
-        CASES[args.case](args.points, Path(folder))
-        sweep_s = time.monotonic() - begin_s
-    ray.shutdown()
-    loads.append(os.getloadavg()[0])
-    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    found = {"case": args.case, "points": args.points, "sweep_s": sweep_s, "peak_bytes": peak_bytes}
-    print(json.dumps(found | {"load_average": loads}))
+    return timed(points, work)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_case({"tune_function": tune_function, "tune_class": tune_class, "actor_pool": actor_pool})

@@ -8,26 +8,23 @@ those of a real sweep, while slabs, Tune, actors, recorder, drain, journal, Parq
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 import os
 import random
-import resource
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ray
+from orchestration_case import peak_bytes, run_case
 from rich.console import Console
 
 from flopray.connection import NAMESPACE, connected
 from flopray.definition import Sweep
+from flopray.point import TrialSpec
 from flopray.progress import Progress
 from flopray.quiet import quiet_ray
-from flopray.records import PhaseRecord, TrialSpec
+from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.store import RunFolder
 from flopray.summary import SUMMARY_COLUMNS, summarise
@@ -95,11 +92,6 @@ class _Sleeping(Replay):
         records = super().measure_point(spec, order_index=order_index, attempt=attempt)
         rows: list[dict[str, Any]] = [vars(record) | own for record in records]
         return [PhaseRecord(**row) for row in rows]
-
-
-def peak_bytes() -> int:
-    """Peak of this process's resident memory so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def mlp_sweep(points: int, cores: int = 1) -> Sweep:
@@ -207,25 +199,5 @@ def slow_starts(points: int, folder: Path) -> dict[str, Any]:
     }
 
 
-CASES: dict[str, Callable[[int, Path], dict[str, Any]]] = {
-    "flopray": flopray,
-    "resume": resume,
-    "slow_starts": slow_starts,
-}
-
-
-def main() -> None:
-    """Run one case and print what it found as one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("case", choices=CASES)
-    parser.add_argument("points", type=int)
-    parser.add_argument("--folder", type=Path, required=True)
-    args = parser.parse_args()
-    loads = [os.getloadavg()[0]]
-    found = CASES[args.case](args.points, args.folder)
-    loads.append(os.getloadavg()[0])
-    print(json.dumps(found | {"case": args.case, "load_average": loads}))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    run_case({"flopray": flopray, "resume": resume, "slow_starts": slow_starts})

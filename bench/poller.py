@@ -16,7 +16,7 @@ from scipy.stats import t as student_t
 from flopray.device import Device
 from flopray.energy.poller import Poller
 from flopray.laps import laps_for
-from flopray.records import TrialSpec
+from flopray.point import TrialSpec
 from flopray.window import run_window, warm_up
 from flopray.workload import Workload
 

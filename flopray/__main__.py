@@ -42,12 +42,21 @@ examples:
   python -m flopray merge results/part-1 results/part-2 --into results/whole
   python -m flopray merge h100/mlp a100/mlp --into results/both
 """
+_STATUS = """\
+Say where a run stands, from its folder alone: how many points are finished, at
+which rate, how long the rest takes, what failed and why, what the audit found,
+whether somebody measures it now, and the command that goes on with it."""
+_STATUS_EXAMPLES = """\
+examples:
+  python -m flopray status results/RUN            also while it runs, and from another machine
+  python -m flopray status results/RUN --json     for programs
+"""
 _EXAMPLES = """\
 examples:
-  python -m flopray merge A B --into C    unite runs
-  python -m flopray doctor          what can be measured here? What is missing?
+  python -m flopray doctor                what can be measured here? What is missing?
   python -m flopray status results/RUN    how far is it? What failed?
-  python -m flopray doctor --help   the flags of a command
+  python -m flopray merge A B --into C    unite runs
+  python -m flopray doctor --help         the flags of a command
 
 A sweep is a script of its own: python sweeps/mlp_grid.py --help
 """
@@ -78,27 +87,24 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    doctor = commands.add_parser(
-        "doctor",
-        help="what this machine, or every node of a cluster, can measure",
-        description=_DOCTOR,
-        epilog=_DOCTOR_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+
+    def command(name: str, words: str, text: str, examples: str) -> argparse.ArgumentParser:
+        form = argparse.RawDescriptionHelpFormatter
+        return commands.add_parser(name, help=words, description=text, epilog=examples, formatter_class=form)
+
+    doctor = command("doctor", "what this machine, or every node of a cluster, can measure", _DOCTOR, _DOCTOR_EXAMPLES)
     doctor.add_argument("--address", help="a running Ray cluster: auto, host:port or ray://host:port")
     doctor.add_argument("--json", action="store_true", help="print one JSON object with everything that was found")
     doctor.set_defaults(run=_doctor)
-    merge = commands.add_parser(
-        "merge",
-        help="unite runs of several clusters, or the shards of one sweep, in a new run",
-        description=_MERGE,
-        epilog=_MERGE_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    merge = command(
+        "merge", "unite runs of several clusters, or the shards of one sweep, in a new run", _MERGE, _MERGE_EXAMPLES
     )
     merge.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs, which are only read")
     merge.add_argument("--into", type=Path, required=True, metavar="RUN", help="folder of the new run")
     merge.set_defaults(run=_merge)
-    status = commands.add_parser("status", help="where a run stands: progress, ETA, failures, how to resume it")
+    status = command(
+        "status", "where a run stands: progress, ETA, failures, how to resume it", _STATUS, _STATUS_EXAMPLES
+    )
     status.add_argument("path", metavar="RUN", help="folder of a run, running or not")
     status.add_argument("--json", action="store_true", help="print one JSON object")
     status.set_defaults(run=_status)

@@ -15,7 +15,8 @@ from flopray.execution import is_out_of_memory
 from flopray.flops.analytic import model_flops
 from flopray.flops.dispatch import dispatched_flops
 from flopray.hardware import peak_flops_per_s
-from flopray.records import Status, TrialSpec
+from flopray.point import TrialSpec
+from flopray.records import Status
 from flopray.statistics import in_quadrature
 
 

@@ -7,22 +7,14 @@ import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import flopray
 from flopray.errors import InputError, NotARun
 from flopray.flops.analytic import model_flops
-from flopray.records import (
-    ATTENTIONS,
-    CHOICE_FIELDS,
-    EXECUTIONS,
-    PRECISIONS,
-    SCHEMA_VERSION,
-    SHAPE_FIELDS,
-    WEIGHTS,
-    WORKLOAD_PHASES,
-    TrialSpec,
-)
+from flopray.point import ATTENTIONS, CHOICE_FIELDS, EXECUTIONS, PRECISIONS, SHAPE_FIELDS, WEIGHTS, TrialSpec
+from flopray.records import SCHEMA_VERSION, WORKLOAD_PHASES
 from flopray.settings import MeasureSettings
 from flopray.space import grid
 
@@ -146,7 +138,7 @@ class Sweep:
             size *= len(values)
         return size
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Points that the finished run will have."""
         return len(self.points()) if self.shards else self._drawn

@@ -112,7 +112,7 @@ def phase_work(step: TrainingStep, phase: str, execution: str) -> Work:
     Args:
         step: the training step.
         phase: one of `flopray.records.PHASES`.
-        execution: one of `flopray.records.EXECUTIONS`.
+        execution: one of `flopray.point.EXECUTIONS`.
 
     Returns:
         A callable without arguments, whose return value is to be ignored. One call is `iterations_of` iterations.

@@ -17,7 +17,8 @@ from flopray.definition import OBJECTIVES, SEARCHES, Sweep
 from flopray.errors import InputError
 from flopray.models.llama_config import find_models
 from flopray.parser import OneLineParser
-from flopray.records import EXECUTIONS, INSTRUMENTS, PRECISIONS, WORKLOAD_PHASES
+from flopray.point import EXECUTIONS, PRECISIONS
+from flopray.records import INSTRUMENTS, WORKLOAD_PHASES
 from flopray.settings import DEFAULT_PHASES, MeasureSettings
 
 #: A word for the two parts of generating text.
@@ -134,6 +135,9 @@ def _add_searching(group: Any) -> None:
     group.add_argument(
         "--objective", metavar="COLUMN", help=f"what optuna optimises in the first phase: {', '.join(OBJECTIVES)}"
     )
+    group.add_argument(
+        "--shard", metavar="I/N", help="measure only part I of N of the grid, such as 3/8; `flopray merge` unites them"
+    )
 
 
 def _add_running(group: Any) -> None:
@@ -149,15 +153,12 @@ def _add_running(group: Any) -> None:
     group.add_argument(
         "--points-per-trial", type=int, metavar="N", help="points in one Tune trial (default: sized by predicted time)"
     )
-
-
-def _add_results(group: Any) -> None:
-    group.add_argument(
-        "--shard", metavar="I/N", help="measure only part I of N of the grid, such as 3/8; `flopray merge` unites them"
-    )
     group.add_argument(
         "--strict", action="store_true", help="refuse to begin where nodes differ or lack what the sweep asks for"
     )
+
+
+def _add_results(group: Any) -> None:
     group.add_argument("--name", help="of the run and its folder (default: made from the time)")
     group.add_argument("--storage", metavar="DIR", help="folder of all runs (default results)")
     group.add_argument(

@@ -44,7 +44,7 @@ class GpuSpec:
 
     @property
     def fastest_flops_per_s(self) -> float:
-        """The highest dense peak at any precision of `flopray.records.PRECISIONS`."""
+        """The highest dense peak at any precision of `flopray.point.PRECISIONS`."""
         return max(self.peaks.values())
 
 
@@ -178,7 +178,7 @@ def hard_limit_flops_per_s(
 
     Args:
         device_name: as for `find_gpu`.
-        precision: one of `flopray.records.PRECISIONS`; another one has no known limit.
+        precision: one of `flopray.point.PRECISIONS`; another one has no known limit.
         compute_capability: such as `9.0`.
         sm_count: streaming multiprocessors.
         max_sm_clock_hz: the highest SM clock that NVML reports.

@@ -20,6 +20,9 @@ from pathlib import Path
 from flopray import atomic
 from flopray.errors import RunError, RunLocked
 
+_HELD = (errno.EWOULDBLOCK, errno.EACCES)
+_TRIES, _TRY_AGAIN_S = 10, 0.02
+
 
 @contextlib.contextmanager
 def exclusive(path: Path, run: str) -> Iterator[None]:
@@ -37,7 +40,7 @@ def exclusive(path: Path, run: str) -> Iterator[None]:
         try:
             _take(descriptor)
         except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            if error.errno in _HELD:
                 raise RunLocked(_locked_message(descriptor, run)) from None
             raise RunError(f"run {run} cannot be locked ({path}: {atomic.reason(error)})") from error
         _sign(descriptor)
@@ -52,14 +55,15 @@ def exclusive(path: Path, run: str) -> Iterator[None]:
 
 def _take(descriptor: int) -> None:
     """Take the lock; somebody who only looks whether it is held holds it for a moment, which is waited for."""
-    for _ in range(10):
+    for tries_left in reversed(range(_TRIES)):
         try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            if error.errno not in _HELD or not tries_left:
                 raise
-        time.sleep(0.02)
-    return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            time.sleep(_TRY_AGAIN_S)
+        else:
+            return
 
 
 def _sign(descriptor: int) -> None:

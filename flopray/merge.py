@@ -19,7 +19,8 @@ from flopray import entry, manifests
 from flopray.definition import Sweep
 from flopray.errors import InputError
 from flopray.journal import JournalWriter
-from flopray.records import SHAPE_FIELDS, PhaseRecord, Status, point_of
+from flopray.point import SHAPE_FIELDS, point_of
+from flopray.records import PhaseRecord, Status
 from flopray.store import RunFolder
 from flopray.summary import SUMMARY_COLUMNS, summarise
 

@@ -15,7 +15,8 @@ from flopray.energy.meter import Meter
 from flopray.errors import MeasurementError, NoEnergySource
 from flopray.execution import Work, captures_are_broken
 from flopray.measurement import measure_phase
-from flopray.records import PhaseRecord, Status, TrialSpec
+from flopray.point import TrialSpec
+from flopray.records import PhaseRecord, Status
 from flopray.sentinel import Sentinel
 from flopray.settings import MeasureSettings
 from flopray.window import COLD_AFTER_S, WAKE_S, WARM_UP_S
@@ -228,7 +229,7 @@ class Profiler:
             failure = failure_columns(error)
         rows = [self._row(spec, phase, workload, failure) for phase in self.settings.phases]
         del workload
-        if self._timed:
+        if self._timed:  # a process that only counts has built nothing
             self._forget()
         return rows
 

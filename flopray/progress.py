@@ -12,8 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
+from flopray.point import label_of
 from flopray.records import PhaseRecord
-from flopray.watch.outcome import label_of, reason_of, status_of
+from flopray.watch.outcome import reason_of, status_of
 from flopray.watch.runlog import RunLog
 from flopray.watch.state import SweepState, TypeState
 from flopray.watch.view import LiveView, clock
@@ -32,8 +33,7 @@ class Progress:
         finished: points that an earlier session of the run has measured.
         types: points by device type: of the sweep, and of earlier sessions.
         log: the run's log.
-        quiet: show nothing.
-        events: print one JSON line an event to standard output, and nothing to the console.
+        events: print one JSON line an event to standard output.
     """
 
     def __init__(
@@ -44,16 +44,15 @@ class Progress:
         finished: int = 0,
         types: Mapping[str, tuple[int, int]] | None = None,
         log: RunLog | None = None,
-        quiet: bool = False,
         events: bool = False,
     ) -> None:
         self._console, self._total, self._before, self._log = console, total, finished, log
-        self._silent, self._events = quiet or events, events
+        self._events = events
         self.done = 0
         self.state = SweepState({name: TypeState(*counts) for name, counts in (types or {}).items()})
         self._begin: float | None = None
         self._next_plain = 0.0
-        shown = console.is_terminal and not self._silent
+        shown = console.is_terminal and not console.quiet
         view: Any = LiveView(self.state, self.line)
         self._live = Live(view, console=console, refresh_per_second=4, transient=True) if shown else None
 
@@ -139,8 +138,7 @@ class Progress:
         return " | ".join(parts)
 
     def _print(self, line: str) -> None:
-        if not self._silent:
-            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _print_plain(self) -> None:
         now = time.monotonic()

@@ -21,10 +21,12 @@ from flopray.definition import Sweep
 from flopray.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, InputError, RunError, RunExists, RunFinished
 from flopray.flags import Script, default_name, refuse_with_resume, sweep_from
 from flopray.manifests import check_name, not_resumable, storage_folder
+from flopray.point import point_of
 from flopray.progress import Progress
-from flopray.records import Status, point_of
+from flopray.records import Status
 from flopray.store import RunFolder
 from flopray.summary import SUMMARY_COLUMNS, print_plan, print_summary, summarise
+from flopray.watch.metrics import linger_s
 from flopray.watch.runlog import RunLog
 
 
@@ -36,6 +38,9 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
     """
     if args.wait is not None and not 0 <= args.wait < float("inf"):
         raise InputError(f"--wait must be 0 or more seconds, got {args.wait:g}")
+    linger_s()
+    if args.quiet or args.json:
+        console = Console(quiet=True)  # errors have a console of their own
     if args.resume is not None:
         return _resume(script, args, console)
     if args.retry_failed:
@@ -63,7 +68,7 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
         if args.dry_run:
             print_plan(_output(), sweep, slots)
             return 0
-        _say_where(args, console, cluster)
+        _say_where(console, cluster)
         notes = _preflight(args, console, sweep, slots, cluster)
         folder = RunFolder.create(storage, name, sweep.to_manifest(name, _versions()) | {"script": sys.argv[0]})
         return _measure(script, args, console, sweep, folder, slots, notes)
@@ -118,7 +123,7 @@ def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
         if args.dry_run:
             print_plan(_output(), sweep, slots, finished=finished)
             return 0
-        _say_where(args, console, cluster)
+        _say_where(console, cluster)
         notes = _preflight(args, console, sweep, slots, cluster)
         console.print(f"resuming {folder.path}: {left} points are left", highlight=False, soft_wrap=True)
         return _measure(script, args, console, sweep, folder, slots, notes)
@@ -150,7 +155,6 @@ def _measure(
                 finished=len(finished),
                 types=_by_type(sweep, finished),
                 log=log,
-                quiet=args.quiet,
                 events=args.json,
             ) as progress,
         ):
@@ -161,7 +165,7 @@ def _measure(
     except KeyboardInterrupt:
         command = f"python {shlex.quote(sys.argv[0])} --resume {shlex.quote(str(folder.path))}"
         address = f" --address {shlex.quote(args.address)}" if args.address else ""
-        console.print(
+        Console(stderr=True).print(
             f"interrupted; every finished point is in the journal. Go on with:\n  {command}{address}",
             highlight=False,
             soft_wrap=True,  # a command that is wrapped cannot be copied
@@ -173,9 +177,9 @@ def _measure(
     summary = summarise(frame, progress.measured_fraction)
     folder.write_summary(summary)
     if not args.no_plots:
-        script.draw(folder.path, Console(quiet=True) if args.quiet or args.json else console)
+        script.draw(folder.path, console)
     progress.event("summary", run=str(folder.path), **summary)
-    if not (args.quiet or args.json):
+    if not console.quiet:
         print_summary(_output(), folder, frame, summary)
     return 0 if summary["points_not_ok"] == 0 else EXIT_SOME_FAILED
 
@@ -187,7 +191,7 @@ def _preflight(
     from flopray.doctor.preflight import check_nodes, tell
 
     found = check_nodes(list(slots), sweep.settings.instruments, local=cluster.local)
-    silent = args.quiet or args.json or (cluster.local and not args.strict)
+    silent = cluster.local and not args.strict
     return tell(Console(quiet=True) if silent else console, found, strict=args.strict)
 
 
@@ -200,8 +204,8 @@ def _by_type(sweep: Sweep, finished: Mapping[str, str]) -> dict[str, tuple[int, 
     return {name: (count, done[name]) for name, count in Counter(point.device_type for point in points).items()}
 
 
-def _say_where(args: argparse.Namespace, console: Console, cluster: Cluster) -> None:
-    if not cluster.dashboard_url or args.quiet or args.json:
+def _say_where(console: Console, cluster: Cluster) -> None:
+    if not cluster.dashboard_url:
         return
     login = " (log in with the token that `ray get-auth-token` prints)" if cluster.local else ""
     console.print(f"Ray dashboard: http://{cluster.dashboard_url}{login}", highlight=False, soft_wrap=True)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flopray.errors import InputError
-from flopray.records import CHOICE_FIELDS, TrialSpec
+from flopray.point import CHOICE_FIELDS, TrialSpec
 
 #: A trial should last at least about three times an actor's start (up to 10 s with a CUDA context), and rather less
 #: than a person is willing to lose.
@@ -135,7 +135,7 @@ def slabs(
             rows.sort(key=lambda row: tuple(reversed(tuple(row[0].shape().values())[:-1])))
         else:
             order.shuffle(rows)
-        # A trial that counts starts Nsight Compute, which takes as long as counting a hundred points: as few as can be.
+        # A trial that counts starts Nsight Compute, which takes as long as counting many points: as few as can be.
         trials = (1 if seed is None else _TRIALS_PER_SLOT) * max(1, slots.get(device_type, 1))
         share = totals[device_type] / trials
         longest = max(TRIAL_SECONDS[1], sum(totals.values()) / MAX_TRIALS)

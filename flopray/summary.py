@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from flopray.definition import Sweep
-from flopray.records import LETTERS, Status
+from flopray.point import LETTERS
+from flopray.records import Status
 from flopray.settings import predict_point_seconds
 
 if TYPE_CHECKING:

@@ -18,13 +18,15 @@ from flopray.connection import NAMESPACE
 from flopray.definition import Sweep
 from flopray.errors import FloprayError
 from flopray.journal import JournalWriter
+from flopray.point import CHOICE_FIELDS, SHAPE_FIELDS, TrialSpec
 from flopray.progress import Progress
 from flopray.recorder import MAX_ATTEMPTS, Events, start_recorder
-from flopray.records import CHOICE_FIELDS, SHAPE_FIELDS, PhaseRecord, Status, TrialSpec
+from flopray.records import PhaseRecord, Status
 from flopray.settings import predict_point_seconds
 from flopray.space import sentinel_of, slabs
 from flopray.store import RunFolder
 from flopray.trial import PointTrial, failed_records, packed, points_of
+from flopray.watch.metrics import linger_s
 
 _DRAIN_EVERY_S = 0.25
 #: Times Tune restarts a trial whose actor died, beside those that its points may cost: this bounds broken set-ups.
@@ -92,8 +94,7 @@ def run_sweep(
         try:
             with drain:
                 results = tuner.fit()
-                # Ray exports every ten seconds: the last values are seen only while the recorder lives.
-                time.sleep(float(os.environ.get("FLOPRAY_METRICS_LINGER_S", "0")))
+                time.sleep(linger_s())
         finally:
             drain.raise_failure()
         journal.append(_unfinished(sweep, folder.name, results, set(finished) | drain.seen), supersede=supersede)

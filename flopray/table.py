@@ -32,7 +32,8 @@ import pyarrow.parquet as pq
 from flopray import atomic
 from flopray.entry import COLUMN_TYPES, STATUS_ORDER
 from flopray.journal_index import Coverage
-from flopray.records import EXECUTIONS, PHASES, PRECISIONS, SCHEMA_VERSION, PhaseRecord
+from flopray.point import EXECUTIONS, PRECISIONS
+from flopray.records import PHASES, SCHEMA_VERSION, PhaseRecord
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,9 +14,10 @@ import ray
 from ray import tune
 
 from flopray.device import Device
+from flopray.point import TrialSpec
 from flopray.profiler import Profiler
 from flopray.recorder import MAX_ATTEMPTS, MAX_UNOPENED
-from flopray.records import PhaseRecord, Status, TrialSpec
+from flopray.records import PhaseRecord, Status
 from flopray.settings import MeasureSettings
 
 #: A step returns to Tune after this long, so that Tune can stop or move a trial between points.
@@ -184,7 +185,7 @@ def cpu_threads(cores: int) -> int:
 
 def packed(points: list[dict[str, Any]]) -> str:
     """Points as one short text: Tune copies and walks every trial's configuration, and of a text there is nothing to
-    walk. As plain lists, 10,000 points took 12 s to begin and 100,000 did not begin in eight minutes.
+    walk. As plain lists, 9,900 points took 15 s to begin (docs/results/orchestration.md).
     """
     return base64.b85encode(zlib.compress(json.dumps(points, separators=(",", ":")).encode(), 1)).decode()
 

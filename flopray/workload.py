@@ -8,7 +8,7 @@ from flopray.attention import AttentionSeen
 from flopray.errors import OutOfMemory, Unsupported
 from flopray.execution import TrainingStep, Work, phase_work
 from flopray.models.registry import MODELS
-from flopray.records import TrialSpec
+from flopray.point import TrialSpec
 
 _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

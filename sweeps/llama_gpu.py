@@ -7,7 +7,8 @@ from rich.console import Console
 from flopray.axes import Axis
 from flopray.cli import run_script
 from flopray.flags import Script
-from flopray.records import ATTENTIONS, WEIGHTS, WORKLOAD_PHASES
+from flopray.point import ATTENTIONS, WEIGHTS
+from flopray.records import WORKLOAD_PHASES
 
 EXAMPLES = """examples:
   python sweeps/llama_gpu.py

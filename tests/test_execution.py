@@ -10,7 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from flopray.errors import Unsupported
 from flopray.execution import TrainingStep, is_out_of_memory, phase_work
 from flopray.models import mlp
-from flopray.records import WORKLOAD_PHASES, TrialSpec
+from flopray.point import TrialSpec
+from flopray.records import WORKLOAD_PHASES
 from flopray.workload import Workload, check_precision
 
 PHASES = WORKLOAD_PHASES["mlp"]

@@ -6,7 +6,8 @@ import pytest
 
 from flopray.flops.analytic import model_flops
 from flopray.flops.dispatch import dispatched_flops
-from flopray.records import WORKLOAD_PHASES, TrialSpec
+from flopray.point import TrialSpec
+from flopray.records import WORKLOAD_PHASES
 
 PHASES = WORKLOAD_PHASES["mlp"]
 

@@ -12,8 +12,9 @@ from flopray.flops.dispatch import dispatched_flops
 from flopray.models import llama
 from flopray.models.llama_config import BUILT_IN, LlamaConfig, config_of, find_models, from_hugging_face
 from flopray.models.llama_flops import COMPONENTS
+from flopray.point import TrialSpec
 from flopray.profiler import Profiler
-from flopray.records import PHASES, Status, TrialSpec
+from flopray.records import PHASES, Status
 from flopray.settings import MeasureSettings
 from flopray.workload import Workload
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from flopray.device import Device
+from flopray.point import TrialSpec
 from flopray.profiler import Profiler
-from flopray.records import PHASES, Status, TrialSpec
+from flopray.records import PHASES, Status
 from flopray.settings import MeasureSettings
 
 pytestmark = pytest.mark.gpu

@@ -11,7 +11,8 @@ from flopray.__main__ import main as flopray_main
 from flopray.definition import Sweep
 from flopray.errors import InputError, NotARun, RunExists, SchemaMismatch
 from flopray.merge import merge, united
-from flopray.records import PhaseRecord, point_of
+from flopray.point import point_of
+from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.store import RunFolder
 

@@ -15,8 +15,9 @@ from flopray.energy.power_traces import ConstantPower
 from flopray.energy.simulated import Faults, SimulatedMeter
 from flopray.errors import MeterError, NoEnergySource, OutOfMemory
 from flopray.flops.analytic import model_flops
+from flopray.point import TrialSpec
 from flopray.profiler import Profiler
-from flopray.records import WORKLOAD_PHASES, Status, TrialSpec
+from flopray.records import WORKLOAD_PHASES, Status
 from flopray.settings import MeasureSettings
 
 PHASES = WORKLOAD_PHASES["mlp"]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from flopray.errors import SpecError
-from flopray.records import PhaseRecord, TrialSpec
+from flopray.point import TrialSpec
+from flopray.records import PhaseRecord
 
 POINT = {"workload": "mlp", "device_type": "CPU", "n_layers": 2, "width": 128, "tokens": 32}
 

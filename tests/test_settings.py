@@ -5,7 +5,8 @@ import json
 import pytest
 
 from flopray.errors import InputError
-from flopray.records import EXECUTIONS, WORKLOAD_PHASES, TrialSpec
+from flopray.point import EXECUTIONS, TrialSpec
+from flopray.records import WORKLOAD_PHASES
 from flopray.settings import DEFAULT_PHASES, MeasureSettings, predict_point_seconds
 
 PHASES = WORKLOAD_PHASES["mlp"]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flopray.errors import InputError, SpecError
-from flopray.records import TrialSpec
+from flopray.point import TrialSpec
 from flopray.space import MAX_TRIALS, TRIAL_SECONDS, grid, parse_values, sentinel_of, slabs
 
 

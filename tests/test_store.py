@@ -33,7 +33,8 @@ from flopray.errors import (
     StorageError,
 )
 from flopray.journal_index import RunWarning
-from flopray.records import PHASES, PhaseRecord, TrialSpec
+from flopray.point import TrialSpec
+from flopray.records import PHASES, PhaseRecord
 from flopray.store import RunFolder, load_run
 
 

@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from flopray.definition import Sweep
-from flopray.records import PhaseRecord, TrialSpec
+from flopray.point import TrialSpec
+from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.store import RunFolder
 from flopray.summary import duration, prefixed, print_plan, print_summary, summarise

@@ -5,8 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
+from flopray.point import TrialSpec
 from flopray.progress import Progress
-from flopray.records import PhaseRecord, TrialSpec
+from flopray.records import PhaseRecord
 from flopray.store import RunFolder
 from flopray.sweep import _Drain
 from flopray.trial import device_type_of, failed_records, packed, points_of

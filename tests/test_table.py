@@ -14,7 +14,8 @@ import pytest
 
 from flopray import entry, table
 from flopray.journal_index import Coverage
-from flopray.records import PHASES, PRECISIONS, PhaseRecord, TrialSpec
+from flopray.point import PRECISIONS, TrialSpec
+from flopray.records import PHASES, PhaseRecord
 
 BIG = 2**53 + 1  # the first whole number that a float cannot hold
 

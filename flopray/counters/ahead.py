@@ -9,7 +9,8 @@ from flopray.counters.chunk import Chunks, Outcome
 from flopray.counters.columns import counter_columns
 from flopray.counters.counts import NotCounted
 from flopray.errors import MeasurementError, Unsupported
-from flopray.records import Status, TrialSpec
+from flopray.point import TrialSpec
+from flopray.records import Status
 
 
 class CountedAhead:

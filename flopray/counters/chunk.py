@@ -21,7 +21,7 @@ from flopray.counters import ncu, report
 from flopray.counters.counts import NotCounted, PhaseCounts, Run, by_label, phase_counts
 from flopray.counters.metrics import CounterPass, chip_of, passes_for
 from flopray.errors import MeasurementError
-from flopray.records import TrialSpec
+from flopray.point import TrialSpec
 
 Outcome = dict[str, PhaseCounts | NotCounted]
 #: A process that tells nothing new for so long hangs. Compiling a large model is the longest that is none.

@@ -75,7 +75,7 @@ def passes_for(precision: str, compute_capability: str) -> tuple[CounterPass, ..
     fp32 takes one: IEEE products run on CUDA cores. The others take a second one for tensor cores.
 
     Args:
-        precision: one of `flopray.records.PRECISIONS`.
+        precision: one of `flopray.point.PRECISIONS`.
         compute_capability: of the GPU.
 
     Raises:

@@ -26,7 +26,7 @@ import torch
 from flopray.columns import failure_columns
 from flopray.counters.report import DOMAIN
 from flopray.counters.walk import Operations, Walk
-from flopray.records import TrialSpec
+from flopray.point import TrialSpec
 from flopray.workload import Workload
 
 #: Exit code of a process whose CUDA context is broken.
@@ -81,7 +81,7 @@ class Worker:
         work = workload.launched(phase)
         if index == 0 or phase not in _STATELESS or workload.spec.execution == "compile":
             # Allocates what later iterations find: state, cuBLAS workspaces, compiled code. Elsewhere it would only
-            # cost time: below Nsight Compute, launching a kernel that it does not count takes half a millisecond too.
+            # cost time, since Nsight Compute slows the launch of kernels that it does not count too.
             work()
             self._synchronize()
         if self._chunk["every_launch"] or workload.spec.execution == "compile":

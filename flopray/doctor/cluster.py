@@ -13,7 +13,8 @@ from flopray.doctor.machine import Machine, look
 
 #: Time for a node to unpack flopray, start a worker and look; a node that is busy takes a minute.
 ANSWER_S = 180.0
-_CLOCK_S = 10.0
+#: For a process to start on every node, and then for one to tell the time.
+_START_S, _CLOCK_S = 10.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -81,14 +82,17 @@ def clock_skews() -> dict[str, float]:
     alive = [node for node in ray.nodes() if node["Alive"]]
     names, skews = _names(alive), {}
     task: Any = ray.remote(num_cpus=0, max_retries=0)(_now)
-    for node in alive:
-        pin = task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
-        try:
-            ray.get(pin.remote(), timeout=_CLOCK_S)  # starts a process there, if none is idle
-            sent = time.time()
-            there: Any = ray.get(pin.remote(), timeout=_CLOCK_S)
-        except Exception:
+    pins = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in alive]
+    first = [task.options(scheduling_strategy=pin).remote() for pin in pins]  # starts a process where none is idle
+    ready, _ = ray.wait(first, num_returns=len(first), timeout=_START_S)
+    for node, pin, awake in zip(alive, pins, first, strict=True):
+        if awake not in ready:
             continue  # the node's own line tells what is wrong with it
+        sent = time.time()
+        try:
+            there: Any = ray.get(task.options(scheduling_strategy=pin).remote(), timeout=_CLOCK_S)
+        except Exception:
+            continue
         skews[names[node["NodeID"]]] = there - (sent + time.time()) / 2
     return skews
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flopray.models.registry import MODELS
-from flopray.records import TrialSpec
+from flopray.point import TrialSpec
 
 
 def model_flops(spec: TrialSpec, phase: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from flopray.models.built import Built
 from flopray.models.llama_config import LlamaConfig, config_of
 from flopray.models.llama_flops import COMPONENTS, CONVENTION, components
-from flopray.records import TrialSpec
+from flopray.point import TrialSpec
 
 if TYPE_CHECKING:
     import torch

@@ -19,7 +19,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from flopray.models.built import Built
-from flopray.records import TrialSpec
+from flopray.point import TrialSpec
 
 if TYPE_CHECKING:
     import torch

@@ -7,9 +7,12 @@ in front. https://prometheus.io/docs/practices/naming/
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flopray.errors import InputError
 from flopray.records import PhaseRecord
 from flopray.watch.outcome import status_of
 
@@ -22,7 +25,25 @@ GAUGES = (
     ("flopray_device_model_flops_per_second", "flops_per_s", "model FLOPs a second in the last window"),
     ("flopray_device_model_flops_per_joule", "flops_per_j", "model FLOPs a joule in the last window"),
 )
+#: Seconds the recorder lives on after a sweep, so that the last values are scraped: Ray exports every ten seconds.
+LINGER = "FLOPRAY_METRICS_LINGER_S"
 _SECONDS = [0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0]
+
+
+def linger_s() -> float:
+    """What the environment says of `LINGER`, else 0.
+
+    Raises:
+        InputError: it is no number of seconds.
+    """
+    text = os.environ.get(LINGER, "0")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise InputError(f"{LINGER} must be 0 or more seconds, got {text[:40]!r}")
+    return seconds
 
 
 class SweepMetrics:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flopray.entry import worst_status
-from flopray.records import LETTERS, SHAPE_FIELDS, PhaseRecord
+from flopray.records import PhaseRecord
 
 
 def status_of(records: Sequence[PhaseRecord]) -> str:
@@ -18,9 +18,3 @@ def reason_of(records: Sequence[PhaseRecord]) -> str | None:
     worst = status_of(records)
     reason = next((record.status_reason for record in records if record.status == worst), None)
     return reason.splitlines()[0] if reason else None
-
-
-def label_of(record: PhaseRecord) -> str:
-    """The point of a record, as `TrialSpec.label` has it."""
-    dims = [f"{LETTERS[name]}={getattr(record, name)}" for name in SHAPE_FIELDS.get(record.workload, ())]
-    return " ".join(filter(None, (record.model, *dims, record.precision, record.execution)))

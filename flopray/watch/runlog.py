@@ -7,8 +7,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from flopray.point import label_of
 from flopray.records import PhaseRecord, Status
-from flopray.watch.outcome import label_of, reason_of, status_of
+from flopray.watch.outcome import reason_of, status_of
 
 _CHATTY = ("ray", "transformers")
 

@@ -16,10 +16,15 @@ from rich.console import Console
 
 from flopray.definition import Sweep
 from flopray.manifests import not_resumable
-from flopray.records import Status, point_of
+from flopray.point import point_of
+from flopray.records import Status
 from flopray.store import RunFolder
 from flopray.watch.view import clock
 
+_COLUMNS = (
+    *("trial_id", "device_type", "node", "device_uuid", "device_wall_s", "window_s"),
+    *("status", "status_reason", "findings"),
+)
 _SCRIPTS = {"mlp": "sweeps/mlp_grid.py", "llama": "sweeps/llama_gpu.py"}
 
 
@@ -63,7 +68,7 @@ def status_of_run(path: str | Path) -> RunStatus:
     folder = RunFolder.open(path)
     sweep = Sweep.from_manifest(folder.manifest)
     alive, driver = _driver(folder.path / "writer.lock")
-    frame: Any = folder.load()
+    frame: Any = folder.load(_COLUMNS)
     first = frame.drop_duplicates("trial_id")
     finished, wall_s = first["trial_id"].map(point_of).nunique(), first["device_wall_s"].dropna()
     devices = len(

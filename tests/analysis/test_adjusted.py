@@ -11,7 +11,8 @@ from analysis.flops_data import load_published_group
 from analysis.flops_heldout import METHODS, splits, summarised
 from analysis.flops_tiles import PARTS, rounded_up, terms
 from flopray.models.mlp import closed_form
-from flopray.records import WORKLOAD_PHASES, TrialSpec
+from flopray.point import TrialSpec
+from flopray.records import WORKLOAD_PHASES
 
 PHASES = WORKLOAD_PHASES["mlp"]
 

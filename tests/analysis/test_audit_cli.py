@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from analysis.audit import main
-from flopray.records import PhaseRecord, TrialSpec
+from flopray.point import TrialSpec
+from flopray.records import PhaseRecord
 from flopray.store import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]

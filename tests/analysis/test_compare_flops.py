@@ -18,7 +18,8 @@ from analysis.flops_ratio_plots import draw_excess, draw_extra
 from analysis.flops_tiles import rounded_up
 from flopray.counters.overheads import overheads
 from flopray.models.mlp import closed_form
-from flopray.records import KERNEL_CLASSES, PhaseRecord, TrialSpec
+from flopray.point import TrialSpec
+from flopray.records import KERNEL_CLASSES, PhaseRecord
 from flopray.store import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]

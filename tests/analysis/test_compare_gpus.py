@@ -24,7 +24,8 @@ from analysis.gpu_truth import truth_table
 from flopray.errors import InputError
 from flopray.flops.analytic import model_flops
 from flopray.hardware import peak_flops_per_s
-from flopray.records import PhaseRecord, TrialSpec
+from flopray.point import TrialSpec
+from flopray.records import PhaseRecord
 from flopray.store import RunFolder
 
 H100, A100 = "NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB"

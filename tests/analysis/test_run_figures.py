@@ -9,7 +9,8 @@ from analysis.run_figures import draw_mlp_run
 from flopray.counters.columns import counter_columns
 from flopray.counters.counts import KernelCount, PhaseCounts
 from flopray.flops.analytic import model_flops
-from flopray.records import PhaseRecord, TrialSpec
+from flopray.point import TrialSpec
+from flopray.records import PhaseRecord
 from flopray.store import RunFolder
 
 

@@ -27,7 +27,8 @@ from analysis.surface_lines import draw_lines
 from analysis.surface_plots import MAX_PANELS, draw_surfaces, font_pt_for
 from analysis.surface_selection import METRICS, Selection
 from flopray.errors import InputError
-from flopray.records import PhaseRecord, TrialSpec
+from flopray.point import TrialSpec
+from flopray.records import PhaseRecord
 from flopray.store import RunFolder
 
 LAYERS, WIDTHS, TOKENS = (2, 8), (128, 256, 512, 1024), (16, 64, 256)

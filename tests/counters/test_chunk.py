@@ -6,7 +6,7 @@ from flopray.counters import chunk, ncu
 from flopray.counters.chunk import Chunks
 from flopray.counters.counts import NotCounted, PhaseCounts
 from flopray.errors import MeasurementError, NoCounterPermission, Unsupported
-from flopray.records import TrialSpec
+from flopray.point import TrialSpec
 
 PHASES = ("forward", "backward")
 

@@ -6,8 +6,9 @@ import pytest
 
 from flopray.counters.overheads import reconstruct
 from flopray.device import Device
+from flopray.point import TrialSpec
 from flopray.profiler import Profiler
-from flopray.records import Status, TrialSpec
+from flopray.records import Status
 from flopray.settings import MeasureSettings
 
 PHASES = ("forward", "backward", "optimizer_step", "train_step")

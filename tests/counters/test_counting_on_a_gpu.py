@@ -8,8 +8,9 @@ from flopray.counters.chunk import Chunks
 from flopray.counters.counts import PhaseCounts
 from flopray.counters.overheads import reconstruct
 from flopray.device import Device
+from flopray.point import TrialSpec
 from flopray.profiler import Profiler
-from flopray.records import Status, TrialSpec
+from flopray.records import Status
 from flopray.settings import MeasureSettings
 
 pytestmark = [pytest.mark.gpu, pytest.mark.ncu]

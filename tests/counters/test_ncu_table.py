@@ -9,7 +9,7 @@ from flopray.counters.counts import by_label
 from flopray.counters.metrics import CHIPS, passes_for
 from flopray.counters.report import launches, problem_of
 from flopray.errors import MeasurementError, Unsupported
-from flopray.records import PRECISIONS
+from flopray.point import PRECISIONS
 
 DATA = Path(__file__).parents[1] / "data" / "ncu"
 

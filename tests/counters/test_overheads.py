@@ -12,7 +12,8 @@ from flopray.counters.columns import counter_columns
 from flopray.counters.counts import KernelCount, NotCounted, PhaseCounts
 from flopray.counters.overheads import elements, reconstruct
 from flopray.flops.analytic import model_flops
-from flopray.records import KERNEL_CLASSES, WORKLOAD_PHASES, PhaseRecord, TrialSpec
+from flopray.point import TrialSpec
+from flopray.records import KERNEL_CLASSES, WORKLOAD_PHASES, PhaseRecord
 from flopray.store import RunFolder
 
 PHASES = WORKLOAD_PHASES["mlp"]
