@@ -33,10 +33,10 @@ examples:
   python -m flopray doctor --json > here.json  for programs
 """
 _MERGE = """\
-Unite runs of several clusters, or the shards of one sweep, in a new run. A point
-that was measured more than once with other values is kept as often, apart by
-device and time, and never averaged; equal measurements are one. The sources are
-only read, and nothing is overwritten."""
+Unite runs of several clusters, or the shards of one sweep, in a new run. A
+point that was measured more than once with other values is kept as often, apart
+by device and time, and never averaged; equal measurements are one. The sources
+are only read, and nothing is overwritten."""
 _MERGE_EXAMPLES = """\
 examples:
   python -m flopray merge results/part-1 results/part-2 --into results/whole
@@ -48,12 +48,12 @@ which rate, how long the rest takes, what failed and why, what the audit found,
 whether somebody measures it now, and the command that goes on with it."""
 _STATUS_EXAMPLES = """\
 examples:
-  python -m flopray status results/RUN            also while it runs, and from another machine
+  python -m flopray status results/RUN            also while it runs
   python -m flopray status results/RUN --json     for programs
 """
 _EXAMPLES = """\
 examples:
-  python -m flopray doctor                what can be measured here? What is missing?
+  python -m flopray doctor                what can be measured here?
   python -m flopray status results/RUN    how far is it? What failed?
   python -m flopray merge A B --into C    unite runs
   python -m flopray doctor --help         the flags of a command
@@ -96,9 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--address", help="a running Ray cluster: auto, host:port or ray://host:port")
     doctor.add_argument("--json", action="store_true", help="print one JSON object with everything that was found")
     doctor.set_defaults(run=_doctor)
-    merge = command(
-        "merge", "unite runs of several clusters, or the shards of one sweep, in a new run", _MERGE, _MERGE_EXAMPLES
-    )
+    merge = command("merge", "unite runs of several clusters or shards in a new one", _MERGE, _MERGE_EXAMPLES)
     merge.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs, which are only read")
     merge.add_argument("--into", type=Path, required=True, metavar="RUN", help="folder of the new run")
     merge.set_defaults(run=_merge)

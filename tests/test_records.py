@@ -15,7 +15,7 @@ POINT = {"workload": "mlp", "device_type": "CPU", "n_layers": 2, "width": 128, "
 
 
 def test_trial_id_is_stable_between_processes():
-    code = f"from flopray.records import TrialSpec; print(TrialSpec(**{POINT!r}).trial_id)"
+    code = f"from flopray.point import TrialSpec; print(TrialSpec(**{POINT!r}).trial_id)"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert other == TrialSpec(**POINT).trial_id
 
