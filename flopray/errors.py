@@ -12,6 +12,7 @@ from typing import ClassVar
 
 #: Exit codes of a sweep that did start; what ends one before has the code of its error.
 EXIT_SOME_FAILED = 3
+EXIT_STOPPED = 4
 EXIT_INTERRUPTED = 130
 
 
@@ -61,6 +62,12 @@ class SchemaMismatch(RunError):
 
 class StorageError(FloprayError):
     """A record could not be made durable (disk full, folder gone, permission taken away)."""
+
+
+class SweepStopped(FloprayError):
+    """Every device only fails: the sweep stopped itself, and can be resumed."""
+
+    exit_code = EXIT_STOPPED
 
 
 class MeasurementError(FloprayError):

@@ -15,6 +15,7 @@ from flopray import __version__
 from flopray.axes import Axis
 from flopray.definition import OBJECTIVES, SEARCHES, Sweep
 from flopray.errors import InputError
+from flopray.limits import Limits
 from flopray.models.llama_config import find_models
 from flopray.parser import OneLineParser
 from flopray.point import EXECUTIONS, PRECISIONS
@@ -65,6 +66,7 @@ def build_parser(script: Script) -> argparse.ArgumentParser:
     _add_measuring(parser.add_argument_group("measuring"), script)
     _add_searching(parser.add_argument_group("searching instead of a full grid"))
     _add_running(parser.add_argument_group("where it runs"))
+    _add_limits(parser.add_argument_group("when something fails"))
     _add_results(parser.add_argument_group("run and results"))
     return parser
 
@@ -158,6 +160,37 @@ def _add_running(group: Any) -> None:
     )
 
 
+def _add_limits(group: Any) -> None:
+    group.add_argument(
+        "--trial-timeout",
+        type=float,
+        metavar="S",
+        help="end a process that measures one point for longer than this; 0 never (default 3600)",
+    )
+    group.add_argument(
+        "--retries",
+        type=int,
+        metavar="N",
+        help="measure a point again so often if its process died or its node was lost (default 2)",
+    )
+    group.add_argument(
+        "--stop-after",
+        type=int,
+        metavar="N",
+        help="stop, resumable, once the last N points on every device failed alike; 0 never (default 20)",
+    )
+
+
+def limits_from(args: argparse.Namespace) -> Limits:
+    """When a point or the sweep is given up; also a resume may say it anew.
+
+    Raises:
+        InputError: a value that cannot be.
+    """
+    given = {"point_timeout_s": args.trial_timeout, "retries": args.retries, "stop_after": args.stop_after}
+    return Limits(**{name: value for name, value in given.items() if value is not None})
+
+
 def _add_results(group: Any) -> None:
     group.add_argument("--name", help="of the run and its folder (default: made from the time)")
     group.add_argument("--storage", metavar="DIR", help="folder of all runs (default results)")
@@ -241,6 +274,7 @@ def refuse_with_resume(script: Script, args: argparse.Namespace) -> None:
         InputError: naming the first such flag.
     """
     free = {"address", "wait", "resume", "retry_failed", "no_plots", "dry_run", "quiet", "json", "strict"}
+    free |= {"trial_timeout", "retries", "stop_after"}
     fields = {axis.field: axis.flag for axis in script.axes}
     for name, value in vars(args).items():
         if name not in free and value is not None and value is not False:

@@ -90,7 +90,7 @@ class Progress:
         labels |= {label: actor for actor, label in working_on.items()}
         self.state.begin(working_on)
         for actor, label in working_on.items():
-            self.event("working", actor=actor, on=label)
+            self.event("working", actor=actor, on=label or None)
         for records in points:
             self.done += 1
             self.state.take(records, labels.get(label_of(records[0])))

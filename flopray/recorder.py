@@ -1,58 +1,86 @@
 """The actor between trials and the driver: trials push what they measured, the driver drains it into the journal.
 
-It lets the driver be the only writer of a run wherever it runs (in the cluster, or outside through `ray://`), tells
-trials which points are finished already, and counts attempts, so that a point that kills its actor is tried twice and
-then recorded as failed instead of taking its neighbours along.
+It lets the driver be the only writer of a run wherever it runs (in the cluster, or outside through `ray://`), and tells
+trials which points are finished already. It also knows which point each trial measures and since when: a point whose
+process died is tried again or given up by its cause and the attempts so far, and never takes its neighbours along; a
+process that hangs beyond its own alarm is ended from here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
+from flopray.breaker import Breaker
+from flopray.failures import Cause, death_of, failed_records
+from flopray.limits import Limits
+from flopray.point import TrialSpec
 from flopray.records import PhaseRecord
+from flopray.settings import MeasureSettings
 from flopray.watch.metrics import SweepMetrics
 
-#: A point that took its process down this often is recorded as failed.
-MAX_ATTEMPTS = 2
 #: Devices of a type that cannot be opened, one after the other, before its points are recorded as failed.
 MAX_UNOPENED = 3
 #: How often gauges are set again, so that they do not age out of Ray's agent.
 _REFRESH_S = 1.0
+#: A trial ends itself when a point takes too long; where even that hangs, it is ended from here so much later.
+_OVERDUE_S = 30.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Events:
     """What happened since the last drain.
 
     Attributes:
         points: the records of each finished point.
-        working_on: label of the current point by actor; only actors that began one.
+        working_on: label of the current point by actor; only actors that began one. Empty for one that died.
         notices: lines for the terminal.
         retries: lines about points that are tried again, for the log.
+        stop: why the sweep has to stop; None while it may go on.
     """
 
     points: list[list[PhaseRecord]] = field(default_factory=list)
     working_on: dict[str, str] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
     retries: list[str] = field(default_factory=list)
+    stop: str | None = None
+
+
+@dataclass
+class _Running:
+    """What a trial measures."""
+
+    spec: TrialSpec
+    actor: str
+    handle: Any
+    since: float
+
+    @property
+    def device(self) -> str:
+        """The actor's name without its process: the next process on this device is the same device."""
+        return self.actor.rpartition(":")[0]
 
 
 @ray.remote(num_cpus=0)
 class Recorder:
     """Holds finished points until the driver has them. Its name in the dashboard is that of the sweep."""
 
-    def __init__(self, name: str, finished: set[str]) -> None:
+    def __init__(self, name: str, finished: set[str], settings: MeasureSettings, limits: Limits) -> None:
         self._name, self._finished = name, set(finished)
-        self._attempts: dict[str, int] = {}
+        self._settings, self._limits = settings, limits
+        self._attempts: Counter[str] = Counter()
         self._unopened: dict[str, int] = {}
         self._events = Events()
         self._metrics = SweepMetrics(name)
-        self._running: dict[str, str] = {}  # trial id by actor
+        self._breaker = Breaker(limits.stop_after)
+        self._stopped = False
+        self._running: dict[str, _Running] = {}  # by Tune's id of the trial
         self._types: set[str] = set()
         self._refresh_at = 0.0
 
@@ -60,16 +88,50 @@ class Recorder:
         """The dashboard's name of the actor."""
         return f"sweep {self._name}"
 
-    def begin(self, trial_id: str, label: str, actor: str) -> int | None:
-        """Ask to measure a point: the number of this attempt, or None when the point is finished already."""
-        if trial_id in self._finished:
+    def begin(self, trial: str, spec: TrialSpec, actor: str, handle: Any) -> int | None:
+        """Ask to measure a point: the number of this attempt, or None when it is finished, or the sweep has stopped.
+
+        Args:
+            trial: Tune's id of the trial.
+            spec: the point.
+            actor: `type@node:process` of who asks.
+            handle: the actor itself, to end it where it hangs.
+        """
+        if self._stopped or spec.trial_id in self._finished:
             return None
-        self._attempts[trial_id] = self._attempts.get(trial_id, 0) + 1
-        self._events.working_on[actor] = label
-        self._running[actor] = trial_id
-        if self._attempts[trial_id] > 1:
-            self._events.retries.append(f"attempt {self._attempts[trial_id]} of {label} on {actor}: its process died")
-        return self._attempts[trial_id]
+        self._attempts[spec.trial_id] += 1
+        self._events.working_on[actor] = spec.label()
+        running = self._running[trial] = _Running(spec, actor, handle, time.monotonic())
+        self._breaker.begin(running.device)
+        return self._attempts[spec.trial_id]
+
+    def died(self, trial: str, text: str) -> None:
+        """Tell that the process of a trial died: its point is tried again, or recorded with the reason.
+
+        Args:
+            trial: Tune's id of the trial.
+            text: what Ray says about it.
+        """
+        running = self._running.pop(trial, None)
+        if running is None:
+            return
+        self._events.working_on[running.actor] = ""
+        if running.spec.trial_id in self._finished:
+            return
+        death = death_of(text, time.monotonic() - running.since, self._limits)
+        if death.cause is Cause.NODE_LOST:
+            self._breaker.forget(running.device)
+        spec, attempt = running.spec, self._attempts[running.spec.trial_id]
+        allowed = death.attempts(self._limits)
+        if attempt < allowed:
+            line = (
+                f"{spec.label()} is tried again after attempt {attempt} of {allowed} on {running.actor}: {death.reason}"
+            )
+            self._events.retries.append(line)
+            return
+        reason = f"{death.reason} while it was measured, in attempt {attempt} of {allowed}"
+        rows = failed_records(spec, self._settings, self._name, reason, attempt=attempt, status=death.status)
+        self._take(rows, running)
 
     def working(self, label: str, actor: str) -> None:
         """Tell what an actor does that is no point."""
@@ -88,12 +150,11 @@ class Recorder:
         """Tell that a device was opened."""
         self._unopened.pop(device_type, None)
 
-    def push(self, records: list[PhaseRecord]) -> None:
-        """Hand over a finished point; a second one of the same id is dropped."""
+    def push(self, trial: str, records: list[PhaseRecord]) -> None:
+        """Hand over the finished point of a trial; a second one of the same id is dropped."""
+        running = self._running.pop(trial, None)
         if records[0].trial_id not in self._finished:
-            self._finished.add(records[0].trial_id)
-            self._events.points.append(records)
-            self._metrics.take(records)
+            self._take(records, running)
 
     def notice(self, line: str) -> None:
         """Hand over a line for the terminal."""
@@ -106,23 +167,41 @@ class Recorder:
         if time.monotonic() >= self._refresh_at:
             self._refresh_at = time.monotonic() + _REFRESH_S
             self._refresh()
+            self._end_overdue()
         return events
 
+    def _take(self, records: list[PhaseRecord], running: _Running | None) -> None:
+        self._finished.add(records[0].trial_id)
+        self._events.points.append(records)
+        self._metrics.take(records)
+        if running:
+            self._events.stop = self._events.stop or self._breaker.take(running.device, records)
+            self._stopped |= self._events.stop is not None
+
     def _refresh(self) -> None:
-        running = Counter(actor.split("@")[0] for actor, point in self._running.items() if point not in self._finished)
+        running = Counter(one.spec.device_type for one in self._running.values())
         self._types |= set(running)
         self._metrics.refresh({device_type: running[device_type] for device_type in self._types})
 
+    def _end_overdue(self) -> None:
+        limit_s = self._limits.point_timeout_s
+        for running in self._running.values() if limit_s else ():
+            if time.monotonic() - running.since > limit_s + _OVERDUE_S:
+                with contextlib.suppress(RayError):
+                    ray.kill(running.handle)
 
-def start_recorder(run: str, finished: set[str], *, actor_name: str) -> Any:
+
+def start_recorder(run: str, finished: set[str], settings: MeasureSettings, limits: Limits, *, actor_name: str) -> Any:
     """Start the recorder of a sweep under a name that its trials look up.
 
     Args:
         run: name of the run.
         finished: trial ids that need no measuring.
+        settings: of the sweep, for the rows of points that are given up.
+        limits: of the sweep.
         actor_name: unique in the namespace.
 
     Returns:
         The actor's handle.
     """
-    return Recorder.options(name=actor_name).remote(run, finished)  # type: ignore[attr-defined]
+    return Recorder.options(name=actor_name).remote(run, finished, settings, limits)  # type: ignore[attr-defined]

@@ -19,7 +19,7 @@ from flopray.cluster import Cluster, check_cores, choose_devices, this_machine, 
 from flopray.connection import connected
 from flopray.definition import Sweep
 from flopray.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, InputError, RunError, RunExists, RunFinished
-from flopray.flags import Script, default_name, refuse_with_resume, sweep_from
+from flopray.flags import Script, default_name, limits_from, refuse_with_resume, sweep_from
 from flopray.manifests import check_name, not_resumable, storage_folder
 from flopray.point import point_of
 from flopray.progress import Progress
@@ -39,6 +39,7 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
     if args.wait is not None and not 0 <= args.wait < float("inf"):
         raise InputError(f"--wait must be 0 or more seconds, got {args.wait:g}")
     linger_s()
+    limits_from(args)
     if args.quiet or args.json:
         console = Console(quiet=True)  # errors have a console of their own
     if args.resume is not None:
@@ -161,7 +162,8 @@ def _measure(
             log.say(f"{shlex.join(sys.argv)}: {sweep.size - len(finished)} of {sweep.size} points on {dict(slots)}")
             for note in notes:
                 log.say(note)
-            run_sweep(sweep, folder, slots, progress, finished=finished, supersede=args.retry_failed)
+            outcome = {"finished": finished, "supersede": args.retry_failed, "limits": limits_from(args)}
+            run_sweep(sweep, folder, slots, progress, **outcome)
     except KeyboardInterrupt:
         command = f"python {shlex.quote(sys.argv[0])} --resume {shlex.quote(str(folder.path))}"
         address = f" --address {shlex.quote(args.address)}" if args.address else ""

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import ray
 from ray import tune
-from ray.exceptions import RayError
 from ray.util.client import ray as client
 
 from flopray.connection import NAMESPACE
+from flopray.deaths import TellDeath
 from flopray.definition import Sweep
-from flopray.errors import FloprayError
-from flopray.journal import JournalWriter
-from flopray.point import CHOICE_FIELDS, SHAPE_FIELDS, TrialSpec
+from flopray.drain import Drain
+from flopray.failures import failed_records
+from flopray.limits import Limits
+from flopray.point import TrialSpec
 from flopray.progress import Progress
-from flopray.recorder import MAX_ATTEMPTS, Events, start_recorder
-from flopray.records import PhaseRecord, Status
+from flopray.recorder import start_recorder
+from flopray.records import PhaseRecord
 from flopray.settings import predict_point_seconds
 from flopray.space import sentinel_of, slabs
 from flopray.store import RunFolder
-from flopray.trial import PointTrial, failed_records, packed, points_of
+from flopray.trial import PointTrial, packed, points_of
 from flopray.watch.metrics import linger_s
 
-_DRAIN_EVERY_S = 0.25
 #: Times Tune restarts a trial whose actor died, beside those that its points may cost: this bounds broken set-ups.
 _TRIAL_RETRIES = 6
 
@@ -64,6 +62,7 @@ def run_sweep(
     *,
     finished: Mapping[str, str],
     supersede: bool = False,
+    limits: Limits | None = None,
     trainable: type[PointTrial] = PointTrial,
 ) -> None:
     """Measure what the run's journal lacks, on the connected cluster.
@@ -78,19 +77,22 @@ def run_sweep(
         progress: where to show what happens.
         finished: trial ids that need no measuring, with their status.
         supersede: whether a point that is in the journal already may be replaced (to try failed points again).
+        limits: when a point or the sweep is given up; None takes the defaults.
         trainable: what Tune runs; another one than `PointTrial` only to see what orchestration itself costs.
 
     Raises:
         RunLocked: another process writes this run.
         StorageError: the journal cannot be written; the sweep is stopped.
+        SweepStopped: all devices only fail.
         KeyboardInterrupt: after the journal is safe.
     """
+    limits = limits or Limits()
     with folder.writer() as journal:
         recorder_name = f"flopray:{folder.name}:{uuid.uuid4().hex[:8]}"
-        recorder = start_recorder(folder.name, set(finished), actor_name=recorder_name)
-        drain = _Drain(recorder, journal, progress, supersede=supersede)
-        shared = sweep_config(sweep, folder.name, recorder_name)
-        tuner = _tuner(sweep, folder, slots, shared, finished, trainable)
+        recorder = start_recorder(folder.name, set(finished), sweep.settings, limits, actor_name=recorder_name)
+        drain = Drain(recorder, journal, progress, supersede=supersede)
+        shared = sweep_config(sweep, folder.name, recorder_name, limits)
+        tuner = _tuner(sweep, folder, slots, shared, finished, limits, trainable)
         try:
             with drain:
                 results = tuner.fit()
@@ -100,7 +102,7 @@ def run_sweep(
         journal.append(_unfinished(sweep, folder.name, results, set(finished) | drain.seen), supersede=supersede)
 
 
-def sweep_config(sweep: Sweep, run: str, recorder: str) -> dict[str, Any]:
+def sweep_config(sweep: Sweep, run: str, recorder: str, limits: Limits) -> dict[str, Any]:
     """What every trial of a sweep is told besides its points."""
     phase = sweep.settings.phases[0]
     return {
@@ -108,6 +110,7 @@ def sweep_config(sweep: Sweep, run: str, recorder: str) -> dict[str, Any]:
         "recorder": recorder,
         "namespace": NAMESPACE,
         "settings": sweep.settings.to_dict(),
+        "point_timeout_s": limits.point_timeout_s,
         "cpus_per_trial": dict(sweep.cpus_per_trial),
         "model_configs": dict(sweep.model_configs),
         "sentinels": {t: s.fields() for t, s in sentinel_of(sweep.points()).items()},
@@ -121,6 +124,7 @@ def _tuner(
     slots: Mapping[str, int],
     shared: dict[str, Any],
     finished: Mapping[str, str],
+    limits: Limits,
     trainable: type[PointTrial],
 ) -> tune.Tuner:
     longest = 1
@@ -146,8 +150,9 @@ def _tuner(
             name="trials",
             storage_path=_tune_storage(folder),
             verbose=0,
-            failure_config=tune.FailureConfig(max_failures=_TRIAL_RETRIES + MAX_ATTEMPTS * longest),
+            failure_config=tune.FailureConfig(max_failures=_TRIAL_RETRIES + (1 + limits.retries) * longest),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            callbacks=[TellDeath(shared["recorder"])],
         ),
     )
 
@@ -185,81 +190,6 @@ def _optuna(sweep: Sweep, folder: RunFolder, finished: Mapping[str, str]) -> Any
 
 def _trial_name(trial: Any) -> str:
     return f"trial-{trial.trial_id}"
-
-
-class _Drain:
-    """A thread that moves finished points from the recorder into the journal, and tells the progress."""
-
-    def __init__(self, recorder: Any, journal: JournalWriter, progress: Progress, *, supersede: bool) -> None:
-        self._recorder, self._journal, self._progress, self._supersede = recorder, journal, progress, supersede
-        self._stop = threading.Event()
-        self._failure: Exception | None = None
-        self._notices: set[str] = set()
-        self.seen: set[str] = set()
-        self._thread = threading.Thread(target=self._loop, name="flopray-drain", daemon=True)
-
-    def __enter__(self) -> _Drain:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        if self._failure is None:
-            self._once()
-
-    def raise_failure(self) -> None:
-        """Raise what stopped the drain, in the caller's thread."""
-        if isinstance(self._failure, RayError):
-            message = (
-                f"the sweep lost its cluster ({type(self._failure).__name__}); --resume {self._journal.path.parent}"
-            )
-            raise FloprayError(f"{message} goes on with it") from self._failure
-        if self._failure:
-            raise self._failure
-
-    def _loop(self) -> None:
-        import _thread
-
-        while not self._stop.wait(_DRAIN_EVERY_S):
-            try:
-                self._once()
-            except Exception as error:
-                self._failure = error
-                _thread.interrupt_main()  # measuring on would measure for nothing
-                return
-
-    def _once(self) -> None:
-        events: Events = ray.get(self._recorder.drain.remote())
-        try:
-            self._journal.append(events.points, supersede=self._supersede)
-        except ValueError:  # of one point, before anything was written
-            events.points[:] = [self._append_alone(records) for records in events.points]
-        self.seen |= {records[0].trial_id for records in events.points}
-        for line in events.notices:
-            if line not in self._notices:
-                self._notices.add(line)
-                self._progress.notice(line)
-        for line in events.retries:
-            self._progress.retried(line)
-        self._progress.update(events.points, events.working_on)
-
-    def _append_alone(self, records: list[PhaseRecord]) -> list[PhaseRecord]:
-        """Journal one point; one that the journal refuses becomes rows that say why."""
-        try:
-            self._journal.append([records], supersede=self._supersede)
-        except ValueError as error:
-            workload = records[0].workload
-            kept = ("run", "trial_id", "workload", "device_type", "precision", "execution", "attempt")
-            kept += CHOICE_FIELDS[workload] + SHAPE_FIELDS[workload]
-            common = {name: getattr(records[0], name) for name in kept}
-            outcome: dict[str, Any] = {
-                "status": str(Status.FAILED),
-                "status_reason": f"what was measured is no record: {error}",
-            }
-            records = [PhaseRecord(phase=record.phase, **common, **outcome) for record in records]
-            self._journal.append([records], supersede=self._supersede)
-        return records
 
 
 def _unfinished(sweep: Sweep, run: str, results: tune.ResultGrid, seen: set[str]) -> list[list[PhaseRecord]]:

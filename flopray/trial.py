@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import faulthandler
 import json
 import os
 import platform
 import time
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import ray
 from ray import tune
 
 from flopray.device import Device
+from flopray.failures import failed_records
 from flopray.point import TrialSpec
 from flopray.profiler import Profiler
-from flopray.recorder import MAX_ATTEMPTS, MAX_UNOPENED
-from flopray.records import PhaseRecord, Status
+from flopray.recorder import MAX_UNOPENED
+from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 
 #: A step returns to Tune after this long, so that Tune can stop or move a trial between points.
@@ -39,6 +43,7 @@ class PointTrial(tune.Trainable):
         """Find the recorder; the device is taken when the first point comes."""
         sweep = config["sweep"]
         self._recorder = ray.get_actor(sweep["recorder"], namespace=sweep["namespace"])
+        self._myself = ray.get_runtime_context().current_actor
         self._profiler: Profiler | None = None
         self._take(config)
 
@@ -107,17 +112,16 @@ class PointTrial(tune.Trainable):
 
     def _measure(self, spec: TrialSpec, index: int | None) -> list[PhaseRecord]:
         profiler = self._profiler or self._open_profiler()  # first: a device that cannot be opened is not the point's
-        attempt: Any = ray.get(self._recorder.begin.remote(spec.trial_id, spec.label(), self._actor_name()))
+        begun = self._recorder.begin.remote(self.trial_id, spec, self._actor_name(), self._myself)
+        attempt: Any = ray.get(begun)
         if attempt is None:
             return []
         if profiler is None:
             records = failed_records(spec, self._settings(), self._sweep["run"], self._unopened, attempt=attempt)
-        elif attempt > MAX_ATTEMPTS:
-            reason = f"the process died {MAX_ATTEMPTS} times while measuring this point"
-            records = failed_records(spec, self._settings(), self._sweep["run"], reason, attempt=attempt - 1)
         else:
-            records = profiler.measure_point(spec, order_index=index, attempt=attempt)
-        ray.get(self._recorder.push.remote(records))
+            with alarm(self._sweep["point_timeout_s"]):
+                records = profiler.measure_point(spec, order_index=index, attempt=attempt)
+        ray.get(self._recorder.push.remote(self.trial_id, records))
         _tell_log(spec, records)
         if profiler and not profiler.healthy():
             raise DevicePoisoned(f"the device of {spec.label()} stopped computing; a new process takes over")
@@ -160,7 +164,27 @@ class PointTrial(tune.Trainable):
         return MeasureSettings.from_dict(self._sweep["settings"])
 
     def _actor_name(self) -> str:
-        return f"{self._device_type}@{ray.util.get_node_ip_address()}:{os.getpid()}"
+        return f"{self._device_type}@{ray.util.get_node_ip_address()}{_gpu_word()}:{os.getpid()}"
+
+
+@contextlib.contextmanager
+def alarm(seconds: float) -> Iterator[None]:
+    """End this process if the block takes longer; it may hang in a driver's call that no exception would reach.
+
+    The standard library's watchdog needs no interpreter lock, and writes where every thread stands to this actor's log
+    before it ends the process. https://docs.python.org/3/library/faulthandler.html
+
+    Args:
+        seconds: 0 sets no alarm.
+    """
+    if not seconds:
+        yield
+        return
+    faulthandler.dump_traceback_later(seconds, exit=True, file=2)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _gpu_word() -> str:
@@ -209,30 +233,6 @@ def device_type_of(config: dict[str, Any]) -> str:
     if "slab" in config:
         return config["slab"]["device_type"]
     return points_of(config)[0][1]["device_type"]
-
-
-def failed_records(
-    spec: TrialSpec, settings: MeasureSettings, run: str, reason: str, *, attempt: int = 1
-) -> list[PhaseRecord]:
-    """Rows of a point that could not even be tried to its end, so that it stays visible.
-
-    Args:
-        spec: the point.
-        settings: for the phases.
-        run: name of the run.
-        reason: one line.
-        attempt: attempts made.
-
-    Returns:
-        One record a phase with status `failed`.
-    """
-    common = {"trial_id": spec.trial_id, "run": run, "attempt": attempt, "seed": settings.seed} | spec.fields()
-    outcome = {"status": str(Status.FAILED), "status_reason": reason, "started_unix_s": time.time()}
-    if "energy" in settings.instruments:
-        outcome |= {"energy_status": str(Status.FAILED), "energy_reason": reason}
-    if "counters" in settings.instruments:
-        outcome |= {"counters_status": str(Status.FAILED), "counters_reason": reason}
-    return [PhaseRecord(phase=phase, **common, **outcome) for phase in settings.phases]
 
 
 def _objective(records: list[PhaseRecord], objective: dict[str, str]) -> float:

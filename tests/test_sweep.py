@@ -5,12 +5,13 @@ import io
 import pytest
 from rich.console import Console
 
+from flopray.drain import Drain
+from flopray.failures import failed_records
 from flopray.point import TrialSpec
 from flopray.progress import Progress
 from flopray.records import PhaseRecord
 from flopray.store import RunFolder
-from flopray.sweep import _Drain
-from flopray.trial import device_type_of, failed_records, packed, points_of
+from flopray.trial import device_type_of, packed, points_of
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def point(width, **columns):
 def test_a_point_that_is_no_record_is_a_row_that_says_so(folder):
     good, bad = point(16, time_s=1.0), point(32, model_flops=2**63)
     with folder.writer() as journal:
-        drain = _Drain(None, journal, Progress(Console(file=io.StringIO()), total=2), supersede=False)
+        drain = Drain(None, journal, Progress(Console(file=io.StringIO()), total=2), supersede=False)
         assert drain._append_alone(good) == good
         (row,) = drain._append_alone(bad)
     assert (row.status, row.phase, row.width) == ("failed", "forward", 32)

@@ -47,8 +47,8 @@ class SweepState:
     wall_s: float = 0.0
 
     def begin(self, working_on: Mapping[str, str]) -> None:
-        """Note what actors began."""
-        self.working_on |= working_on
+        """Note what actors began; those that died do nothing any more."""
+        self.working_on = {actor: label for actor, label in {**self.working_on, **working_on}.items() if label}
         for actor in working_on:
             self._of(actor.split("@")[0])
 

@@ -1,0 +1,98 @@
+"""Moves finished points from the recorder into the journal, in a thread of the driver, and tells the progress."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from flopray.errors import FloprayError, SweepStopped
+from flopray.journal import JournalWriter
+from flopray.point import CHOICE_FIELDS, SHAPE_FIELDS
+from flopray.progress import Progress
+from flopray.recorder import Events
+from flopray.records import PhaseRecord, Status
+
+_DRAIN_EVERY_S = 0.25
+
+
+class Drain:
+    """A thread that moves finished points from the recorder into the journal, and tells the progress."""
+
+    def __init__(self, recorder: Any, journal: JournalWriter, progress: Progress, *, supersede: bool) -> None:
+        self._recorder, self._journal, self._progress, self._supersede = recorder, journal, progress, supersede
+        self._stop = threading.Event()
+        self._failure: Exception | None = None
+        self._notices: set[str] = set()
+        self.seen: set[str] = set()
+        self._thread = threading.Thread(target=self._loop, name="flopray-drain", daemon=True)
+
+    def __enter__(self) -> Drain:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self._failure is None:
+            self._once()
+
+    def raise_failure(self) -> None:
+        """Raise what stopped the drain, in the caller's thread."""
+        if isinstance(self._failure, RayError):
+            message = (
+                f"the sweep lost its cluster ({type(self._failure).__name__}); --resume {self._journal.path.parent}"
+            )
+            raise FloprayError(f"{message} goes on with it") from self._failure
+        if self._failure:
+            raise self._failure
+
+    def _loop(self) -> None:
+        import _thread
+
+        while not self._stop.wait(_DRAIN_EVERY_S):
+            try:
+                self._once()
+            except Exception as error:
+                self._failure = error
+                _thread.interrupt_main()  # measuring on would measure for nothing
+                return
+
+    def _once(self) -> None:
+        events: Events = ray.get(self._recorder.drain.remote())
+        try:
+            self._journal.append(events.points, supersede=self._supersede)
+        except ValueError:  # of one point, before anything was written
+            events.points[:] = [self._append_alone(records) for records in events.points]
+        self.seen |= {records[0].trial_id for records in events.points}
+        for line in events.notices:
+            if line not in self._notices:
+                self._notices.add(line)
+                self._progress.notice(line)
+        for line in events.retries:
+            self._progress.retried(line)
+        self._progress.update(events.points, events.working_on)
+        if events.stop:
+            raise SweepStopped(
+                f"the sweep was stopped: {events.stop}; mend that, then --resume {self._journal.path.parent} "
+                "--retry-failed (or --stop-after 0 to go on all the same)"
+            )
+
+    def _append_alone(self, records: list[PhaseRecord]) -> list[PhaseRecord]:
+        """Journal one point; one that the journal refuses becomes rows that say why."""
+        try:
+            self._journal.append([records], supersede=self._supersede)
+        except ValueError as error:
+            workload = records[0].workload
+            kept = ("run", "trial_id", "workload", "device_type", "precision", "execution", "attempt")
+            kept += CHOICE_FIELDS[workload] + SHAPE_FIELDS[workload]
+            common = {name: getattr(records[0], name) for name in kept}
+            outcome: dict[str, Any] = {
+                "status": str(Status.FAILED),
+                "status_reason": f"what was measured is no record: {error}",
+            }
+            records = [PhaseRecord(phase=record.phase, **common, **outcome) for record in records]
+            self._journal.append([records], supersede=self._supersede)
+        return records

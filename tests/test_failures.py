@@ -1,0 +1,75 @@
+"""Why a process died is told from Ray's words and the clock, and decides whether its point is tried again."""
+
+import pytest
+
+from flopray.errors import InputError
+from flopray.failures import Cause, death_of, failed_records
+from flopray.limits import Limits
+from flopray.point import TrialSpec
+from flopray.settings import MeasureSettings
+
+#: The beginnings of what Ray 2.60 says, as it said it.
+KILLED = (
+    "The actor died unexpectedly before finishing this task.\nThe actor is dead because its worker process has died. "
+    "Worker exit type: SYSTEM_ERROR Worker exit detail: Worker unexpectedly exits with a connection error code 2. End "
+    "of file. Some common causes include: (1) the process was killed by the OOM killer due to high memory usage, (2) "
+    "ray stop --force was called, or (3) the worker crashed unexpectedly due to SIGSEGV or another unexpected error. "
+    "If the process was killed by the kernel OOM killer (verifiable by checking for OOM in dmesg of the OOMing node), "
+    "consider enabling resource isolation via --enable-resource-isolation to prevent node deaths by resource contention"
+)
+OUT_OF_MEMORY = "1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 192.0.2.2) was"
+UNREACHABLE = (
+    "ActorUnavailableError: The actor 7aec33942d489280a420afab01000000 is unavailable: The actor is temporarily "
+    "unavailable: RpcError: RPC error: Socket closed rpc_code: 14."
+)
+NODE_DIED = "The actor died because its node has died. Node Id: 67147e4100d501905b247e075ddf0f9ec53e0ea7dfa79f12a8705ac3"
+LIMITS = Limits(point_timeout_s=60.0, retries=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "cause", "attempts"),
+    [
+        (KILLED, Cause.PROCESS_DIED, 3),
+        (OUT_OF_MEMORY, Cause.OUT_OF_MEMORY, 1),
+        (UNREACHABLE, Cause.NODE_LOST, 3),
+        (NODE_DIED, Cause.NODE_LOST, 3),
+        ("", Cause.PROCESS_DIED, 3),
+    ],
+)
+def test_ray_s_words_tell_the_cause(text, cause, attempts):
+    death = death_of(text, 1.0, LIMITS)
+    assert (death.cause, death.attempts(LIMITS)) == (cause, attempts)
+    assert "\n" not in death.reason
+    assert death.status == ("out_of_memory" if cause is Cause.OUT_OF_MEMORY else "failed")
+
+
+def test_the_clock_tells_a_hang_whatever_ray_says():
+    death = death_of(KILLED, 60.0, LIMITS)
+    assert death.cause is Cause.TIMED_OUT
+    assert "60 s (--trial-timeout)" in death.reason
+    assert death.attempts(LIMITS) == 2
+    assert death.attempts(Limits(retries=0)) == 1
+    assert death_of(KILLED, 1e9, Limits(point_timeout_s=0.0)).cause is Cause.PROCESS_DIED
+
+
+@pytest.mark.parametrize(
+    ("values", "flag"),
+    [
+        ({"point_timeout_s": -1.0}, "--trial-timeout"),
+        ({"point_timeout_s": float("nan")}, "--trial-timeout"),
+        ({"retries": -1}, "--retries"),
+        ({"stop_after": -2}, "--stop-after"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(values, flag):
+    with pytest.raises(InputError, match=flag):
+        Limits(**values)
+
+
+def test_a_point_given_up_says_why_in_every_phase_and_instrument():
+    spec = TrialSpec(workload="mlp", device_type="CPU", n_layers=2, width=16, tokens=8)
+    settings = MeasureSettings(phases=("forward", "backward"), instruments=("time", "energy", "counters"))
+    rows = failed_records(spec, settings, "r", "its node was lost", attempt=3)
+    assert [row.phase for row in rows] == ["forward", "backward"]
+    assert {(row.status, row.status_reason, row.attempt) for row in rows} == {("failed", "its node was lost", 3)}
+    assert {(row.energy_reason, row.counters_reason) for row in rows} == {("its node was lost",) * 2}
