@@ -73,6 +73,8 @@ class Drain:
                 self._progress.notice(line)
         for line in events.retries:
             self._progress.retried(line)
+        for line in events.said:
+            self._progress.said(line)
         self._progress.update(events.points, events.working_on)
         if events.stop:
             raise SweepStopped(

@@ -111,6 +111,11 @@ class Progress:
             self._log.say(line, level=logging.WARNING)
         self.event("retry", text=line)
 
+    def said(self, line: str) -> None:
+        """What a library said in a trial's process: for the log alone."""
+        if self._log:
+            self._log.say(line, level=logging.WARNING)
+
     def event(self, kind: str, **fields: Any) -> None:
         """One JSON line on standard output, where that was asked for."""
         if self._events:

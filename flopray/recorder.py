@@ -42,6 +42,7 @@ class Events:
         working_on: label of the current point by actor; only actors that began one. Empty for one that died.
         notices: lines for the terminal.
         retries: lines about points that are tried again, for the log.
+        said: what libraries said in trials' processes, for the log.
         stop: why the sweep has to stop; None while it may go on.
     """
 
@@ -49,6 +50,7 @@ class Events:
     working_on: dict[str, str] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
     retries: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
     stop: str | None = None
 
 
@@ -160,6 +162,10 @@ class Recorder:
         """Hand over a line for the terminal."""
         if line not in self._events.notices:
             self._events.notices.append(line)
+
+    def said(self, actor: str, lines: list[str]) -> None:
+        """Hand over what libraries said in an actor's process."""
+        self._events.said += [f"{actor}: {line}" for line in lines]
 
     def drain(self) -> Events:
         """Everything since the last drain."""

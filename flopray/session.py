@@ -162,6 +162,7 @@ def _measure(
             log.say(f"{shlex.join(sys.argv)}: {sweep.size - len(finished)} of {sweep.size} points on {dict(slots)}")
             for note in notes:
                 log.say(note)
+            progress.event("preflight", notes=list(notes))
             outcome = {"finished": finished, "supersede": args.retry_failed, "limits": limits_from(args)}
             run_sweep(sweep, folder, slots, progress, **outcome)
     except KeyboardInterrupt:

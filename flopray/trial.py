@@ -23,6 +23,7 @@ from flopray.profiler import Profiler
 from flopray.recorder import MAX_UNOPENED
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
+from flopray.watch.chatter import Chatter
 
 #: A step returns to Tune after this long, so that Tune can stop or move a trial between points.
 _STEP_SECONDS = 1.0
@@ -43,6 +44,7 @@ class PointTrial(tune.Trainable):
         """Find the recorder; the device is taken when the first point comes."""
         sweep = config["sweep"]
         self._recorder = ray.get_actor(sweep["recorder"], namespace=sweep["namespace"])
+        self._chatter = Chatter()
         self._myself = ray.get_runtime_context().current_actor
         self._profiler: Profiler | None = None
         self._take(config)
@@ -122,6 +124,8 @@ class PointTrial(tune.Trainable):
             with alarm(self._sweep["point_timeout_s"]):
                 records = profiler.measure_point(spec, order_index=index, attempt=attempt)
         ray.get(self._recorder.push.remote(self.trial_id, records))
+        if said := self._chatter.take():
+            self._recorder.said.remote(self._actor_name(), said)
         _tell_log(spec, records)
         if profiler and not profiler.healthy():
             raise DevicePoisoned(f"the device of {spec.label()} stopped computing; a new process takes over")

@@ -20,7 +20,7 @@ LAYERS = (
     ("flopray.limits",),
     ("flopray.execution", "flopray.laps", "flopray.device", "flopray.settings", "flopray.space", "flopray.sentinel"),
     ("flopray.workload", "flopray.window", "flopray.measurement", "flopray.definition", "flopray.columns"),
-    ("flopray.counters", "flopray.watch.outcome", "flopray.watch.metrics"),
+    ("flopray.counters", "flopray.watch.outcome", "flopray.watch.metrics", "flopray.watch.chatter"),
     ("flopray.profiler", "flopray.failures", "flopray.breaker"),
     ("flopray.recorder", "flopray.trial", "flopray.search"),
     ("flopray.sweep",),

@@ -22,7 +22,9 @@ UNREACHABLE = (
     "ActorUnavailableError: The actor 7aec33942d489280a420afab01000000 is unavailable: The actor is temporarily "
     "unavailable: RpcError: RPC error: Socket closed rpc_code: 14."
 )
-NODE_DIED = "The actor died because its node has died. Node Id: 67147e4100d501905b247e075ddf0f9ec53e0ea7dfa79f12a8705ac3"
+NODE_DIED = (
+    "The actor died because its node has died. Node Id: 67147e4100d501905b247e075ddf0f9ec53e0ea7dfa79f12a8705ac3"
+)
 LIMITS = Limits(point_timeout_s=60.0, retries=2)
 
 

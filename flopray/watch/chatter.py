@@ -1,0 +1,36 @@
+"""What libraries have to say in a trial's process, on its way to the run's log; each thing once."""
+
+from __future__ import annotations
+
+import logging
+
+#: Whose warnings are kept; `py.warnings` are those of the `warnings` module.
+_SPEAKERS = ("py.warnings", "torch", "transformers", "ray")
+#: A process says at most so much to the log; its own log in Ray has the rest.
+_MOST_LINES = 200
+_LONGEST = 300
+
+
+class Chatter(logging.Handler):
+    """Collects warnings and errors of libraries while this process lives."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._seen: set[str] = set()
+        self._new: list[str] = []
+        logging.captureWarnings(True)
+        for name in _SPEAKERS:
+            logging.getLogger(name).addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the first line of what was said."""
+        text = next((line.strip() for line in record.getMessage().splitlines() if line.strip()), "")
+        line = f"{record.name}: {text[:_LONGEST]}"
+        if line not in self._seen and len(self._seen) < _MOST_LINES:
+            self._seen.add(line)
+            self._new.append(line)
+
+    def take(self) -> list[str]:
+        """What was said since the last call."""
+        new, self._new = self._new, []
+        return new
