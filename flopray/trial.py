@@ -8,6 +8,7 @@ import faulthandler
 import json
 import os
 import platform
+import sys
 import time
 import zlib
 from collections.abc import Iterator
@@ -198,9 +199,9 @@ def _gpu_word() -> str:
 
 
 def _tell_log(spec: TrialSpec, records: list[PhaseRecord]) -> None:
-    """A line in this actor's own log, which the dashboard opens; between two points, so outside of every window."""
+    """A line in this actor's own log, which the dashboard opens at standard error; between points, in no window."""
     parts = [f"{r.phase} {r.status}" + (f" {r.time_s:.4g} s" if r.time_s is not None else "") for r in records]
-    print(f"{time.strftime('%H:%M:%S')} {spec.label()}: {', '.join(parts)}", flush=True)
+    print(f"{time.strftime('%H:%M:%S')} {spec.label()}: {', '.join(parts)}", file=sys.stderr, flush=True)
 
 
 def cpu_threads(cores: int) -> int:
