@@ -54,6 +54,7 @@ def connected(address: str | None, job: Mapping[str, str] | None = None) -> Iter
             context = _init(address, job or {})
     except Exception as error:
         raise ClusterError(_explain(address, error)) from error
+    _log_what_raylets_say()
     try:
         yield inspect_cluster(dashboard_url=context.dashboard_url or None, local=address is None)
     finally:
@@ -78,15 +79,33 @@ def _init(address: str | None, job: Mapping[str, str]) -> Any:
 
 @contextmanager
 def _own_sigterm() -> Iterator[None]:
-    """Keep this process's SIGTERM handler: `ray.init` puts its own there, which ends the process without a word."""
+    """Keep this process's SIGTERM handler: `ray.init` puts its own there, which ends the process without a word.
+
+    Raises:
+        KeyboardInterrupt: a SIGTERM came while Ray's handler was there.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     own = signal.getsignal(signal.SIGTERM)
     try:
         yield
+    except SystemExit as ended:
+        raise KeyboardInterrupt from ended
     finally:
         signal.signal(signal.SIGTERM, own)
+
+
+def _log_what_raylets_say() -> None:
+    """Have the messages of raylets, such as that a worker died, logged: Ray prints them to standard output, where the
+    events of `--json` are.
+    """
+    from ray._private import worker
+
+    def log(data: Mapping[str, Any], **_: object) -> None:
+        logging.getLogger("ray").warning("%s", " ".join(data["lines"]))
+
+    worker.print_to_stdstream = log
 
 
 def _init_arguments(address: str | None, job: Mapping[str, str]) -> dict[str, Any]:

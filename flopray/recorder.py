@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from flopray.records import PhaseRecord
 from flopray.watch.metrics import SweepMetrics
@@ -115,7 +116,9 @@ class Recorder:
 
 
 def start_recorder(run: str, finished: set[str], *, actor_name: str) -> Any:
-    """Start the recorder of a sweep under a name that its trials look up.
+    """Start the recorder of a sweep under a name that its trials look up, beside the driver.
+
+    Ray would put it on any node, and the sweep would end with that node. The driver's own is lost with the driver.
 
     Args:
         run: name of the run.
@@ -125,4 +128,6 @@ def start_recorder(run: str, finished: set[str], *, actor_name: str) -> Any:
     Returns:
         The actor's handle.
     """
-    return Recorder.options(name=actor_name).remote(run, finished)  # type: ignore[attr-defined]
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    options = {"name": actor_name, "scheduling_strategy": here}
+    return Recorder.options(**options).remote(run, finished)  # type: ignore[attr-defined]

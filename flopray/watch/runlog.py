@@ -40,8 +40,8 @@ class RunLog:
         """Begin; Ray's and transformers' warnings go here too."""
         ray = logging.getLogger("ray")
         self._before = [(handler, handler.level) for handler in ray.handlers]
-        for handler, level in self._before:  # the terminal stays as quiet as `quiet_ray` made it
-            handler.setLevel(max(level, logging.ERROR))
+        for handler, _ in self._before:  # nothing of it in the terminal: Tune logs a dead actor as an error, at length
+            handler.setLevel(logging.CRITICAL)
         for name in ("ray", "ray.tune", "ray.data"):
             logging.getLogger(name).setLevel(logging.WARNING)
         for name in self._names:
