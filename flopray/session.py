@@ -112,6 +112,8 @@ def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
         raise InputError(f"run {folder.path} is a sweep of the {sweep.workload}: resume it with that script")
     finished = _finished(folder, retry_failed=args.retry_failed)
     left = sweep.size - len(finished)
+    if left <= 0 and not _has_results(folder) and not args.dry_run:
+        return _finish(script, args, console, folder, Progress(console, total=sweep.size, events=args.json))
     if left <= 0:
         raise RunFinished(f"run {folder.path} is finished: all of its {len(finished)} points are measured")
     if not args.dry_run:
@@ -171,6 +173,19 @@ def _measure(
             soft_wrap=True,  # a command that is wrapped cannot be copied
         )
         return EXIT_INTERRUPTED
+    return _finish(script, args, console, folder, progress)
+
+
+def _has_results(folder: RunFolder) -> bool:
+    """Whether the tables were made after the last point; a kill may come in between."""
+    try:
+        return folder.summary_path.stat().st_mtime >= folder.journal_path.stat().st_mtime
+    except OSError:
+        return folder.summary_path.exists()
+
+
+def _finish(script: Script, args: argparse.Namespace, console: Console, folder: RunFolder, progress: Progress) -> int:
+    """Make the tables and figures of a run whose points are all there; returns the exit code."""
     folder.compact()
     folder.write_kernels()
     frame = folder.load(SUMMARY_COLUMNS)

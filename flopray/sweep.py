@@ -13,11 +13,13 @@ import ray
 from ray import tune
 from ray.exceptions import RayError
 from ray.util.client import ray as client
+from rich.console import Console
 
 from flopray.connection import NAMESPACE
 from flopray.definition import Sweep
-from flopray.errors import FloprayError
+from flopray.errors import FloprayError, StorageError
 from flopray.journal import JournalWriter
+from flopray.lifeline import Lifeline, end_process
 from flopray.point import CHOICE_FIELDS, SHAPE_FIELDS, TrialSpec
 from flopray.progress import Progress
 from flopray.recorder import MAX_ATTEMPTS, Events, start_recorder
@@ -92,12 +94,25 @@ def run_sweep(
         shared = sweep_config(sweep, folder.name, recorder_name)
         tuner = _tuner(sweep, folder, slots, shared, finished, trainable)
         try:
-            with drain:
+            with drain, Lifeline(_head_address(), lambda: _leave(progress, folder)):
                 results = tuner.fit()
                 time.sleep(linger_s())
         finally:
             drain.raise_failure()
         journal.append(_unfinished(sweep, folder.name, results, set(finished) | drain.seen), supersede=supersede)
+
+
+def _head_address() -> str | None:
+    """`host:port` of the cluster's head node; None behind `ray://`."""
+    return getattr(ray.get_runtime_context(), "gcs_address", None)
+
+
+def _leave(progress: Progress, folder: RunFolder) -> None:
+    """End this process, whose calls to the cluster would never return; all that was told is in the journal."""
+    progress.__exit__()
+    message = f"the sweep lost its cluster (its head node does not answer); --resume {folder.path} goes on with it"
+    Console(stderr=True, markup=False).print(f"error: {message}", highlight=False, soft_wrap=True)
+    end_process(FloprayError.exit_code)
 
 
 def sweep_config(sweep: Sweep, run: str, recorder: str) -> dict[str, Any]:
@@ -215,6 +230,10 @@ class _Drain:
                 f"the sweep lost its cluster ({type(self._failure).__name__}); --resume {self._journal.path.parent}"
             )
             raise FloprayError(f"{message} goes on with it") from self._failure
+        if isinstance(self._failure, StorageError):
+            where = self._journal.path.parent
+            message = f"{self._failure}; all points before are safe: mend that, and --resume {where} goes on"
+            raise StorageError(message) from self._failure
         if self._failure:
             raise self._failure
 

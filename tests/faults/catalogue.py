@@ -20,6 +20,7 @@ from flopray.watch.status import status_of_run
 Act = Callable[[Scene], Any]
 INTERRUPTED = r"^interrupted; every finished point is in the journal\. Go on with:\n  python \S+ --resume \S+"
 NOT_SAVED = r"^error: \d+ points? could not be saved to \S+journal\.jsonl: "
+MEND = r"; all points before are safe: mend that, and --resume \S+ goes on$"
 GONE = r"the run folder or its journal was (removed|replaced) while the run was being written"
 LOST_CLUSTER = r"^error: the sweep lost its cluster .*--resume \S+"
 
@@ -215,15 +216,22 @@ KINDS = {
         Kind("node-lost", _kill_node, (0, 3), check=_attempts, resumes=False, layout="pair", ends_cluster=True),
         Kind("gcs-sigkill", _kill_gcs, (1,), (LOST_CLUSTER,), layout="plain", ends_cluster=True),
         Kind("raylet-sigkill", _kill_own_raylet, (1,), (LOST_CLUSTER,), layout="plain", ends_cluster=True),
-        Kind("disk-full", _fill, (1,), (NOT_SAVED + "No space left on device",), mend=_make_room, place=_small_disk),
+        Kind(
+            "disk-full",
+            _fill,
+            (1,),
+            (NOT_SAVED + "No space left on device" + MEND,),
+            mend=_make_room,
+            place=_small_disk,
+        ),
         Kind(
             "folder-read-only",
             lambda scene: damage.freeze(scene.run, frozen=True),
             (1,),
-            (NOT_SAVED + "Operation not permitted",),
+            (NOT_SAVED + "Operation not permitted" + MEND,),
             mend=lambda scene: damage.freeze(scene.run, frozen=False),
         ),
-        Kind("folder-moved", _move, (1,), (NOT_SAVED + GONE,), mend=_move_back),
+        Kind("folder-moved", _move, (1,), (NOT_SAVED + GONE + MEND,), mend=_move_back),
         Kind(
             "journal-torn",
             _sigkill,

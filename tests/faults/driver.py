@@ -1,4 +1,4 @@
-"""`sweeps/mlp_grid.py` with one thing replaced, its profiler: for rounds that are about all that is around a measurement.
+"""`sweeps/mlp_grid.py` with one thing replaced, its profiler: for rounds about all that is around a measurement.
 
 A point takes the time that the plan says and answers with the row of a point that an H100 measured
 (`docs/results/h100_mlp_fp32`) under its own specification. Flags, session, Tune, actors, recorder, drain, journal and

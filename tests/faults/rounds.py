@@ -144,9 +144,10 @@ def _ended_wrong(kind: Kind, scene: Scene, code: int) -> Iterable[str]:
 
 def _messages(scene: Scene, output: str, says: Iterable[str]) -> Iterable[str]:
     yield from (f"no message like {text!r}" for text in says if not re.search(text, output, re.MULTILINE))
-    yield from (f"shown to the user: {noise[0]!r}" for noise in _NOISE.finditer(output))
+    yield from {f"shown to the user: {noise[0]!r}" for noise in _NOISE.finditer(output)}
     if scene.json:
-        yield from (f"beside the events: {line!r}" for line in output.splitlines() if not _PLAIN.match(line))
+        beside = [line for line in output.splitlines() if not _PLAIN.match(line)]
+        yield from (f"beside the events: {line!r}" for line in beside[:3])
 
 
 def _untold(scene: Scene) -> set[str]:
