@@ -1,8 +1,8 @@
 """Notices that the cluster's head node is gone, and ends the command in one line before Ray ends it without one.
 
-Ray gives a head node that does not answer 60 s (`gcs_rpc_server_reconnect_timeout_s`) and then ends the driver's process
-from C++, past every handler of Python; until then calls of Tune block. So a thread asks the head node itself. A head
-node that comes back in time, as one with an external Redis can, is waited for.
+Ray gives a head node that does not answer 60 s (`gcs_rpc_server_reconnect_timeout_s`) and then ends the driver's
+process from C++, past every handler of Python; until then calls of Tune may block. So a thread asks the head node
+itself. A head node that comes back in time, as one with an external Redis can, is waited for.
 """
 
 from __future__ import annotations

@@ -112,7 +112,8 @@ def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
         raise InputError(f"run {folder.path} is a sweep of the {sweep.workload}: resume it with that script")
     finished = _finished(folder, retry_failed=args.retry_failed)
     left = sweep.size - len(finished)
-    if left <= 0 and not _has_results(folder) and not args.dry_run:
+    if left <= 0 and not args.dry_run and not _has_results(folder):
+        folder.check_unlocked()
         return _finish(script, args, console, folder, Progress(console, total=sweep.size, events=args.json))
     if left <= 0:
         raise RunFinished(f"run {folder.path} is finished: all of its {len(finished)} points are measured")
