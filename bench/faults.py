@@ -13,6 +13,7 @@ lost, doubled, hung, or told wrongly. The log and the folder of a round that wen
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import queue
 import random
@@ -55,27 +56,24 @@ class Campaign:
         self.outcomes: list[Outcome] = []
         self.skipped: dict[str, str] = {}
 
-    def run(self, lanes: int) -> None:
-        """Play all rounds, some side by side."""
-        threads = [threading.Thread(target=self._lane, daemon=True) for _ in range(lanes)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            while thread.is_alive():  # so that Ctrl-C comes through
-                thread.join(0.5)
-
-    def _lane(self) -> None:
-        with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-            lane = Lane(Path(folder))
+    def run(self, count: int) -> None:
+        """Play all rounds, some side by side; what they started is ended, also after Ctrl-C."""
+        with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as folder:
+            lanes = [Lane(Path(folder) / str(number)) for number in range(count)]
+            threads = [threading.Thread(target=self._play_all, args=[lane], daemon=True) for lane in lanes]
             try:
-                while True:
-                    try:
-                        kind, seed = self._jobs.get_nowait()
-                    except queue.Empty:
-                        return
-                    self._round(lane, kind, seed)
+                for thread in threads:
+                    thread.start()
+                while any(thread.is_alive() for thread in threads):
+                    time.sleep(0.5)
             finally:
-                lane.clean_up()
+                for lane in lanes:
+                    lane.clean_up()
+
+    def _play_all(self, lane: Lane) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._round(lane, *self._jobs.get_nowait())
 
     def _round(self, lane: Lane, kind: str, seed: int) -> None:
         if kind in self.skipped:
@@ -98,7 +96,9 @@ class Campaign:
         if not outcome.ok:
             kept = self._out / "failed" / f"{outcome.kind}-{outcome.seed}"
             shutil.rmtree(kept, ignore_errors=True)
-            shutil.copytree(lane.storage, kept, dirs_exist_ok=True, ignore=shutil.ignore_patterns("tune"))
+            kept.mkdir(parents=True)
+            if lane.storage.exists():
+                shutil.copytree(lane.storage, kept, dirs_exist_ok=True, ignore=shutil.ignore_patterns("tune"))
             (kept / "log.txt").write_text(outcome.log)
         shutil.rmtree(lane.storage, ignore_errors=True)
         self.write()

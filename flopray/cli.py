@@ -6,6 +6,7 @@ Exit codes: 0 every point is ok, 2 bad input (nothing was started), 3 the sweep 
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import warnings
@@ -58,4 +59,8 @@ def _interrupt(*_: object) -> None:
 
 def run_script(script: Script) -> None:
     """Entry point of a script in `sweeps/`: run and exit."""
-    sys.exit(main(script))
+    code = main(script)
+    # What is left is Ray's own clearing up: another Ctrl-C ends it at once, and not in a traceback.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(code))
+    sys.exit(code)

@@ -146,10 +146,10 @@ def _measure(
     slots: Mapping[str, int],
     notes: Sequence[str] = (),
 ) -> int:
-    from flopray.sweep import run_sweep
-
     finished = _finished(folder, retry_failed=args.retry_failed)
     try:
+        from flopray.sweep import run_sweep  # takes seconds, in which an interrupt may come too
+
         with (
             RunLog(folder.log_path) as log,
             Progress(

@@ -94,6 +94,8 @@ def _told_as_killed(scene: Scene) -> Iterable[str]:
     if not scene.run.exists():
         return
     status = status_of_run(scene.run)
+    if not status.finished:
+        return  # it may have died before it took the run's lock
     if status.finished < scene.points and (status.state != "killed" or str(scene.run) not in (status.resume or "")):
         yield f"status says {status.state!r}, resume {status.resume!r}"
 

@@ -12,7 +12,6 @@ from typing import Any
 from catalogue import Kind
 from lane import Lane, is_running
 from ledger import duplicates, lost, measurements, printed_count, printed_ids
-from machine import Sweep
 from scene import Hang, Scene, ended
 
 from flopray.store import RunFolder
@@ -123,7 +122,7 @@ def _play(kind: Kind, scene: Scene, outcome: Outcome) -> Outcome | None:
         outcome.hangs.append(str(hang))
         scene.lane.end_cluster()
     outcome.wrong += scene.refused_wrong
-    outcome.log = scene.sweep.output
+    outcome.log = scene.sweep.output + "\n== resume\n" + outcome.log
     return outcome
 
 
@@ -137,9 +136,11 @@ def _ended_wrong(kind: Kind, scene: Scene, code: int) -> Iterable[str]:
     output = scene.sweep.output
     if code not in kind.codes:
         yield f"exit code {code}"
-    says = kind.says if scene.run.exists() else ("^interrupted",) if kind.says else ()
-    yield from _messages(scene, output, says if kind.early else kind.says)
+    began = scene.run.exists() or not kind.early
+    yield from _messages(scene, output, kind.says if began or not kind.says else ("^interrupted",))
     yield from kind.check(scene)
+    if scene.layout is None:
+        yield from (f"left behind: {line[:100]!r}" for line in scene.left_behind().values())
 
 
 def _messages(scene: Scene, output: str, says: Iterable[str]) -> Iterable[str]:
@@ -158,24 +159,27 @@ def _untold(scene: Scene) -> set[str]:
 
 
 def _go_on(kind: Kind, scene: Scene, outcome: Outcome) -> None:
-    if scene.run.exists():
-        left = scene.points - len(RunFolder.open(scene.run).finished())
-        line, says = scene.printed_command(), (rf"^resuming \S+: {left} points are left",)
-    else:
-        line, says = scene.new_run(), ()
+    """Go on with the run as its user would: by the command that was printed, or from the start where nothing began."""
     if kind.ends_cluster:
         scene.lane.end_cluster()
-        line = scene.resume()
+    codes, says = (0,), kind.resume_says if scene.damaged else ()
+    if not scene.run.exists():
+        line = scene.new_run()
+    else:
+        line = scene.resume() if kind.ends_cluster else scene.printed_command()
+        left = scene.points - len(RunFolder.open(scene.run).finished())
+        if left and not scene.json:
+            says += (rf"^resuming \S+: {left} points are left",)
+        if not left and (scene.run / "summary.json").exists():  # the kill came after the last file
+            codes, says = (2,), ("^error: .* is finished",)
     begin_s = time.monotonic()
-    resumed: Sweep = scene.start(line)
+    resumed = scene.start(line)
     code = ended(resumed)
     outcome.resume_s = time.monotonic() - begin_s
-    found = [f"exit code {code}"] * (code != 0)
-    damaged = kind.resume_says if scene.damaged else ()
-    found += _messages(scene, resumed.output, (*(says if not scene.json else ()), *damaged))
-    outcome.wrong += [f"resume: {line}" for line in found]
+    found = [f"exit code {code}"] * (code not in codes) + list(_messages(scene, resumed.output, says))
+    outcome.wrong += [f"resume: {text}" for text in found]
     if found:
-        outcome.wrong.append(resumed.output[-2000:])
+        outcome.log = resumed.output
 
 
 def _judge(scene: Scene, outcome: Outcome) -> None:

@@ -14,7 +14,7 @@ from subprocess import TimeoutExpired
 
 from driver import PLAN_VARIABLE
 from lane import Lane, catches, is_running
-from ledger import Ledger, measurements
+from ledger import Ledger
 from machine import Sweep
 
 HERE = Path(__file__).parent
@@ -99,6 +99,7 @@ class Scene:
     def begin(self) -> None:
         """Start the run that will be struck, and its ledger."""
         line = self.new_run()  # starts the cluster, if one is needed
+        self._there = set(self.lane.processes())
         self.ledger = Ledger(self.journal)
         self._begin_s = time.monotonic()
         self.sweep = self.start(line)
@@ -138,14 +139,19 @@ class Scene:
         self.ledger.settle()
         return code
 
+    def left_behind(self, within_s: float = 30.0) -> dict[int, str]:
+        """Processes of a Ray of the sweep's own that are still there after some time to go."""
+        until = time.monotonic() + within_s
+        while left := {pid: line for pid, line in self.lane.processes().items() if pid not in self._there}:
+            if time.monotonic() > until:
+                return left
+            time.sleep(0.2)
+        return {}
+
     def printed_command(self) -> str:
         """The flags of the command that the sweep printed to go on; those of `resume` where it printed none."""
         found = re.search(r"^ +(python .* --resume .*)$", self.sweep.output, re.MULTILINE)
         return shlex.join(shlex.split(found[1])[2:]) + " --no-plots" if found else self.resume()
-
-    def intact(self) -> list[tuple[str, float]]:
-        """Trial ids and beginnings of the journal's intact lines as they are now."""
-        return list(measurements(self.journal.read_bytes())) if self.journal.exists() else []
 
 
 def ended(sweep: Sweep) -> int:
