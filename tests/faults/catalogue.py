@@ -49,6 +49,7 @@ class Kind:
         place: storage of the run, None for the lane's.
         plan: of `driver`, from a scene.
         device_type: of the points.
+        flags: further flags of the sweep.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Kind:
     place: Callable[[Scene], AbstractContextManager[Path | None]] = lambda _: nullcontext()
     plan: dict[str, object] | None = None
     device_type: str = "CPU"
+    flags: str = ""
 
 
 # --- the driver

@@ -21,7 +21,7 @@ EARLY = 0.2
 _TRIES = 3
 #: What no user should see.
 _NOISE = re.compile(
-    r"Traceback \(most recent|Logging error|^\*\*\* |StackTrace|core dumped|^\[\S+ [EFC] ", re.MULTILINE
+    r"Traceback \(most recent|Logging error|^\*\*\* |StackTrace|core dumped|^\[[\d-]+ [\d:,]+ [EFC] ", re.MULTILINE
 )
 #: What may stand beside the events of `--json`.
 _PLAIN = re.compile(r'\{"event"|interrupted|  python |error: |warning: |$')
@@ -79,7 +79,7 @@ def play(kind: Kind, lane: Lane, seed: int, *, real: bool = False, own: bool = F
     layout = kind.layout if kind.layout != "any" else None if own else "plain"
     for attempt in range(_TRIES):
         scene = Scene(lane, seed + attempt * 10**6, layout=layout, real=real and not kind.plan, plan=kind.plan)
-        scene.device_type = kind.device_type
+        scene.device_type, scene.flags = kind.device_type, kind.flags
         with kind.place(scene) as storage:
             scene.storage = storage or lane.storage
             outcome = _play(kind, scene, Outcome(kind.name, seed, _words(scene)))

@@ -53,12 +53,12 @@ class Scene:
         self.points = COUNTS[self.grid]
         self.name = f"r{seed}-{time.time_ns() % 10**6}"
         self.storage = lane.storage
-        self.device_type = "CPU"
+        self.device_type, self.flags = "CPU", ""
         #: Points whose lines the rig destroyed.
         self.damaged: set[str] = set()
         #: What was wrong with further commands of the round.
         self.refused_wrong: list[str] = []
-        self._cores = self.random.choice((1, 1, 2)) if layout != "pair" else 1
+        self._cores = self.random.choice((1, 2)) if layout != "pair" else 1
         self._slab = self.random.choice(("8", "24", "60"))
 
     @property
@@ -84,7 +84,7 @@ class Scene:
     def new_run(self) -> str:
         """The flags of the run."""
         space = f"{self.grid} --accelerators {self.device_type} --cpus-per-trial {self._cores}"
-        slabs = f"--points-per-trial {self._slab} {FLAGS}"
+        slabs = f"--points-per-trial {self._slab} {FLAGS} {self.flags}"
         return f"{self.address} {space} {slabs} --name {self.name} --storage {self.storage}"
 
     def resume(self) -> str:
