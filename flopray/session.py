@@ -165,6 +165,7 @@ def _measure(
             for note in notes:
                 log.say(note)
             run_sweep(sweep, folder, slots, progress, finished=finished, supersede=args.retry_failed)
+        return _finish(script, args, console, folder, progress)
     except KeyboardInterrupt:
         command = f"python {shlex.quote(sys.argv[0])} --resume {shlex.quote(str(folder.path))}"
         address = f" --address {shlex.quote(args.address)}" if args.address else ""
@@ -174,7 +175,6 @@ def _measure(
             soft_wrap=True,  # a command that is wrapped cannot be copied
         )
         return EXIT_INTERRUPTED
-    return _finish(script, args, console, folder, progress)
 
 
 def _has_results(folder: RunFolder) -> bool:

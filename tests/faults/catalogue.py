@@ -44,7 +44,7 @@ class Kind:
         resume_says: patterns of what the resume must print.
         resumes: whether a resume follows; otherwise the struck command must have finished the sweep.
         layout: of the cluster; `any` stands for a standing one or one of its own.
-        early: may strike during start-up.
+        any_time: may strike during start-up, and after the last point while tables are made.
         ends_cluster: whether the cluster is no more after it.
         place: storage of the run, None for the lane's.
         plan: of `driver`, from a scene.
@@ -61,12 +61,17 @@ class Kind:
     resume_says: tuple[str, ...] = ()
     resumes: bool = True
     layout: str = "any"
-    early: bool = False
+    any_time: bool = False
     ends_cluster: bool = False
     place: Callable[[Scene], AbstractContextManager[Path | None]] = lambda _: nullcontext()
     plan: dict[str, object] | None = None
     device_type: str = "CPU"
     flags: str = ""
+
+    @property
+    def can_be_real(self) -> bool:
+        """Whether its points can be measured and not replayed: on this machine, and none misbehaves."""
+        return self.plan is None and self.device_type == "CPU"
 
 
 # --- the driver
@@ -212,10 +217,10 @@ def _other_devices(scene: Scene) -> None:
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("driver-sigkill", _sigkill, (-9,), check=_told_as_killed, early=True),
-        Kind("driver-sigterm", _sigterm, (130,), (INTERRUPTED,), early=True),
-        Kind("driver-ctrl-c", _ctrl_c, (130,), (INTERRUPTED,), early=True),
-        Kind("driver-ctrl-c-twice", _ctrl_c_twice, (130,), (INTERRUPTED,), early=True),
+        Kind("driver-sigkill", _sigkill, (-9,), check=_told_as_killed, any_time=True),
+        Kind("driver-sigterm", _sigterm, (130,), (INTERRUPTED,), any_time=True),
+        Kind("driver-ctrl-c", _ctrl_c, (130,), (INTERRUPTED,), any_time=True),
+        Kind("driver-ctrl-c-twice", _ctrl_c_twice, (130,), (INTERRUPTED,), any_time=True),
         Kind("actor-sigkill", _kill_actor, (0, 3), check=_attempts, resumes=False),
         Kind("node-lost", _kill_node, (0, 3), check=_attempts, resumes=False, layout="pair", ends_cluster=True),
         Kind("gcs-sigkill", _kill_gcs, (1,), (LOST_CLUSTER,), layout="plain", ends_cluster=True),

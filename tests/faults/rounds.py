@@ -9,15 +9,15 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from catalogue import Kind
+from catalogue import Kind, nothing
 from lane import Lane, is_running
 from ledger import duplicates, lost, measurements, printed_count, printed_ids
 from scene import Hang, Scene, ended
 
 from flopray.store import RunFolder
 
-#: Share of rounds of kinds that can do so that strike during start-up.
-EARLY = 0.2
+#: How often kinds that can strike at any time do so in which part of a sweep.
+SHARES = {"start-up": 0.2, "middle": 0.65, "tables": 0.15}
 _TRIES = 3
 #: What no user should see.
 _NOISE = re.compile(
@@ -78,7 +78,7 @@ def play(kind: Kind, lane: Lane, seed: int, *, real: bool = False, own: bool = F
     """
     layout = kind.layout if kind.layout != "any" else None if own else "plain"
     for attempt in range(_TRIES):
-        scene = Scene(lane, seed + attempt * 10**6, layout=layout, real=real and not kind.plan, plan=kind.plan)
+        scene = Scene(lane, seed + attempt * 10**6, layout=layout, real=real and kind.can_be_real, plan=kind.plan)
         scene.device_type, scene.flags = kind.device_type, kind.flags
         with kind.place(scene) as storage:
             scene.storage = storage or lane.storage
@@ -98,13 +98,12 @@ def _words(scene: Scene) -> str:
 def _play(kind: Kind, scene: Scene, outcome: Outcome) -> Outcome | None:
     try:
         scene.begin()
-        early = kind.early and scene.random.random() < EARLY
-        outcome.conditions += ", start-up" if early else ""
+        when = scene.random.choices(list(SHARES), SHARES.values())[0] if kind.any_time else "middle"
+        outcome.conditions += "" if when == "middle" else f", {when}"
         with scene.ledger:
-            scene.wait_for_moment(early=early)
-            if not is_running(scene.sweep.pid):
-                scene.end()
-                return None if not scene.sweep.wait() else _died(scene, outcome)
+            scene.wait_for_moment(when)
+            if kind.strike is not nothing and not is_running(scene.sweep.pid):
+                return None if not scene.end() else _died(scene, outcome)
             outcome.finished_before = scene.ledger.count
             begin_s = time.monotonic()
             kind.strike(scene)
@@ -136,7 +135,7 @@ def _ended_wrong(kind: Kind, scene: Scene, code: int) -> Iterable[str]:
     output = scene.sweep.output
     if code not in kind.codes:
         yield f"exit code {code}"
-    began = scene.run.exists() or not kind.early
+    began = scene.run.exists() or not kind.any_time
     yield from _messages(scene, output, kind.says if began or not kind.says else ("^interrupted",))
     yield from kind.check(scene)
     if scene.layout is None:

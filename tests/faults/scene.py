@@ -26,6 +26,8 @@ FLAGS = "--instruments time --phases forward --max-seconds 0.01 --target-error 0
 HANG_S = 150.0
 #: A fault comes this long after a point at the most, which is more than the driver waits between two looks.
 _JITTER_S = 0.4
+#: About what the tables, the summary and leaving the cluster take.
+_TABLES_S = 2.0
 
 
 class Hang(Exception):
@@ -104,18 +106,20 @@ class Scene:
         self._begin_s = time.monotonic()
         self.sweep = self.start(line)
 
-    def wait_for_moment(self, *, early: bool) -> None:
-        """Wait for a random moment of the start-up, or from the first line of the journal to the end."""
-        if early:
+    def wait_for_moment(self, when: str) -> None:
+        """Wait for a random moment: of the `start-up`, of the `middle`, which is from the first line of the journal to
+        the last one, or after it, while `tables` are made.
+        """
+        if when == "start-up":
             self.wait_until(lambda: catches(self.sweep.pid, signal.SIGTERM))
             until = time.monotonic() + self.random.uniform(0, self.lane.start_s)
             self.wait_until(lambda: time.monotonic() > until or self.ledger.count)
             return
-        after = self.random.randint(1, self.points)
+        after = self.points if when == "tables" else self.random.randint(1, self.points)
         self.wait_until(lambda: self.ledger.count)
         self.lane.start_s = time.monotonic() - self._begin_s
         self.wait_until(lambda: self.ledger.count >= after)
-        time.sleep(self.random.uniform(0, _JITTER_S))
+        time.sleep(self.random.uniform(0, _TABLES_S if when == "tables" else _JITTER_S))
 
     def wait_until(self, condition: Callable[[], object]) -> None:
         """Wait while the sweep runs.

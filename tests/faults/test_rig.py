@@ -2,10 +2,15 @@
 
 import os
 import random
+import signal
 import time
+from types import SimpleNamespace
 
 import damage
 import pytest
+import rounds
+from catalogue import INTERRUPTED, KINDS
+from lane import catches, is_running
 from ledger import Ledger, duplicates, lost, measurements, printed_count, printed_ids
 
 from flopray.point import TrialSpec
@@ -81,3 +86,33 @@ def test_a_small_disk_fills(tmp_path):
                 (disk / "more").write_bytes(bytes(100_000))
     except PermissionError as error:
         pytest.skip(str(error))
+
+
+@pytest.mark.parametrize(
+    ("json", "output", "wrong"),
+    [
+        (False, "interrupted; every finished point is in the journal. Go on with:\n  python a.py --resume b\n", 0),
+        (False, "interrupted; every finished point is in the journal. Go on with:\n", 1),
+        (False, "Traceback (most recent call last):\n  python a.py --resume b\n", 2),
+        (True, '{"event": "point"}\n(raylet) A worker died\n', 2),
+    ],
+)
+def test_what_a_user_is_told_is_checked(json, output, wrong):
+    assert len(list(rounds._messages(SimpleNamespace(json=json), output, (INTERRUPTED,)))) == wrong
+
+
+def test_every_kind_says_what_is_expected_of_it():
+    for name, kind in KINDS.items():
+        assert name == kind.name
+        assert kind.codes
+        assert kind.says or kind.check or kind.codes == (-9,) or not kind.resumes
+        assert kind.resumes or 0 in kind.codes or 3 in kind.codes
+
+
+def test_signals_and_processes_are_seen():
+    assert is_running(os.getpid())
+    before = signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    assert not catches(os.getpid(), signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    assert catches(os.getpid(), signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, before)
