@@ -12,7 +12,7 @@ from typing import Any
 from catalogue import Kind, nothing
 from lane import Lane, is_running
 from ledger import duplicates, lost, measurements, printed_count, printed_ids
-from scene import Hang, Scene, ended
+from scene import Hang, Scene, TooLate, ended
 
 from flopray.store import RunFolder
 
@@ -117,6 +117,9 @@ def _play(kind: Kind, scene: Scene, outcome: Outcome) -> Outcome | None:
         if kind.resumes:
             _go_on(kind, scene, outcome)
         _judge(scene, outcome)
+    except TooLate:
+        scene.end()
+        return None
     except Hang as hang:
         outcome.hangs.append(str(hang))
         scene.lane.end_cluster()

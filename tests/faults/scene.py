@@ -34,6 +34,10 @@ class Hang(Exception):
     """A command did not end."""
 
 
+class TooLate(Exception):
+    """The sweep had ended before the fault could come."""
+
+
 class Scene:
     """A run that a fault happens to.
 
