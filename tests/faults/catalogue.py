@@ -18,6 +18,8 @@ INTERRUPTED = r"^interrupted; every finished point is in the journal\. Go on wit
 NOT_SAVED = r"^error: \d+ points? could not be saved to \S+journal\.jsonl: "
 MEND = r"; all points before are safe: mend that, and --resume \S+ goes on$"
 GONE = r"the run folder or its journal was (removed|replaced) while the run was being written"
+TORN = r"^warning: \S+ ended in a torn line of \d+ bytes: cut off and kept as journal\.torn-"
+DAMAGED = r"^warning: 1 damaged line in \S+ \(first: line \d+\) skipped; a resume measures those points again"
 LOST_CLUSTER = r"^error: the sweep lost its cluster .*--resume \S+"
 
 
@@ -38,7 +40,7 @@ class Kind:
         any_time: may strike during start-up, and after the last point while tables are made.
         ends_cluster: whether the cluster is no more after it.
         place: storage of the run, None for the lane's.
-        plan: of `driver`, from a scene.
+        plan: of `driver`; None replays all points alike.
         device_type: of the points.
         flags: further flags of the sweep.
     """
@@ -92,20 +94,8 @@ KINDS = {
             mend=lambda scene: damage.freeze(scene.run, frozen=False),
         ),
         Kind("folder-moved", acts.move, (1,), (NOT_SAVED + GONE + MEND,), mend=acts.move_back),
-        Kind(
-            "journal-torn",
-            acts.sigkill,
-            (-9,),
-            mend=acts.tear,
-            resume_says=(r"^warning: .* ended in a torn line of \d+ bytes",),
-        ),
-        Kind(
-            "journal-flipped",
-            acts.sigkill,
-            (-9,),
-            mend=acts.flip,
-            resume_says=(r"^warning: 1 damaged line in .* skipped",),
-        ),
+        Kind("journal-torn", acts.sigkill, (-9,), mend=acts.tear, resume_says=(TORN,)),
+        Kind("journal-flipped", acts.sigkill, (-9,), mend=acts.flip, resume_says=(DAMAGED,)),
         Kind("journal-emptied", acts.sigkill, (-9,), mend=acts.empty),
         Kind("journal-emptied-with-parquet", acts.sigkill, (-9,), mend=acts.compact_and_empty),
         Kind("parquet-older", acts.compact_then_kill, (-9,)),
