@@ -18,6 +18,7 @@ import json
 import queue
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -135,6 +136,8 @@ def main() -> int:
         return 0
     if args.out is None or args.rounds < 1 or args.lanes < 1:
         parser.error("give --out FOLDER, and at least one round and one lane")
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs, and what they start, ignore Ctrl-C
+        signal.signal(number, signal.default_int_handler)
     args.out.mkdir(parents=True, exist_ok=True)
     warnings.simplefilter("ignore")  # damage is what the rig made
     print(f"seed {args.seed}: round i has seed {args.seed} + i", file=sys.stderr)

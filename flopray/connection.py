@@ -26,6 +26,8 @@ _CLIENT_TRIES = 3
 _NO_CLIENT_PROCESS = "Initialization failure from server"
 #: What Ray says where a client cannot join, and what helps.
 _JOIN_HINTS = {
+    "Failed to connect to Ray cluster": "; if the cluster asks for a token, set RAY_AUTH_MODE=token, and on another "
+    "machine RAY_AUTH_TOKEN to it (`ray get-auth-token` on its head node)",
     "timeout": "; if the cluster asks for a token, set RAY_AUTH_TOKEN to it (`ray get-auth-token` on its head node)",
     _NO_CLIENT_PROCESS: "; its client server started no process for us: try again, see its ray_client_server.err",
 }
@@ -162,7 +164,9 @@ def _speaks_grpc(host: str, port: int) -> bool:
 
 
 def _use_token(address: str) -> None:
-    """Let a `ray://` connection use the token of this user, as Ray does by itself for every other kind of address.
+    """Let a `ray://` connection use the token of this user, as Ray does by itself for `auto`.
+
+    Not for `host:port`: a driver that asks its peers for a token cannot work on a cluster without one.
 
     Where tokens are looked for: https://docs.ray.io/en/latest/ray-security/token-auth.html
     """

@@ -109,7 +109,7 @@ def _play(kind: Kind, scene: Scene, outcome: Outcome) -> Outcome | None:
             kind.strike(scene)
             code = scene.end()
         outcome.end_s = time.monotonic() - begin_s
-        if code == 0 and 0 not in kind.codes and len(scene.ledger.told) == scene.points:
+        if code == 0 and 0 not in kind.codes and (when == "tables" or not kind.any_time):
             return None
         outcome.wrong += _ended_wrong(kind, scene, code)
         outcome.lost += sorted(_untold(scene))
