@@ -166,7 +166,7 @@ def _speaks_grpc(host: str, port: int) -> bool:
 def _use_token(address: str) -> None:
     """Let a `ray://` connection use the token of this user, as Ray does by itself for `auto`.
 
-    Not for `host:port`: a driver that asks its peers for a token cannot work on a cluster without one.
+    Where `host:port` is given, Ray leaves it to RAY_AUTH_MODE, and so does this; `_JOIN_HINTS` says so.
 
     Where tokens are looked for: https://docs.ray.io/en/latest/ray-security/token-auth.html
     """
