@@ -26,6 +26,8 @@ _CLIENT_TRIES = 3
 _NO_CLIENT_PROCESS = "Initialization failure from server"
 #: What Ray says where a client cannot join, and what helps.
 _JOIN_HINTS = {
+    "Failed to connect to Ray cluster": "; if the cluster asks for a token, set RAY_AUTH_MODE=token, and on another "
+    "machine RAY_AUTH_TOKEN to it (`ray get-auth-token` on its head node)",
     "timeout": "; if the cluster asks for a token, set RAY_AUTH_TOKEN to it (`ray get-auth-token` on its head node)",
     _NO_CLIENT_PROCESS: "; its client server started no process for us: try again, see its ray_client_server.err",
 }
@@ -54,6 +56,7 @@ def connected(address: str | None, job: Mapping[str, str] | None = None) -> Iter
             context = _init(address, job or {})
     except Exception as error:
         raise ClusterError(_explain(address, error)) from error
+    _log_what_raylets_say()
     try:
         yield inspect_cluster(dashboard_url=context.dashboard_url or None, local=address is None)
     finally:
@@ -78,15 +81,33 @@ def _init(address: str | None, job: Mapping[str, str]) -> Any:
 
 @contextmanager
 def _own_sigterm() -> Iterator[None]:
-    """Keep this process's SIGTERM handler: `ray.init` puts its own there, which ends the process without a word."""
+    """Keep this process's SIGTERM handler: `ray.init` puts its own there, which ends the process without a word.
+
+    Raises:
+        KeyboardInterrupt: a SIGTERM came while Ray's handler was there.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     own = signal.getsignal(signal.SIGTERM)
     try:
         yield
+    except SystemExit as ended:
+        raise KeyboardInterrupt from ended
     finally:
         signal.signal(signal.SIGTERM, own)
+
+
+def _log_what_raylets_say() -> None:
+    """Have the messages of raylets, such as that a worker died, logged: Ray prints them to standard output, where the
+    events of `--json` are.
+    """
+    from ray._private import worker
+
+    def log(data: Mapping[str, Any], **_: object) -> None:
+        logging.getLogger("ray").warning("%s", " ".join(data["lines"]))
+
+    worker.print_to_stdstream = log
 
 
 def _init_arguments(address: str | None, job: Mapping[str, str]) -> dict[str, Any]:
@@ -143,7 +164,9 @@ def _speaks_grpc(host: str, port: int) -> bool:
 
 
 def _use_token(address: str) -> None:
-    """Let a `ray://` connection use the token of this user, as Ray does by itself for every other kind of address.
+    """Let a `ray://` connection use the token of this user, as Ray does by itself for `auto`.
+
+    Where `host:port` is given, Ray leaves it to RAY_AUTH_MODE, and so does this; `_JOIN_HINTS` says so.
 
     Where tokens are looked for: https://docs.ray.io/en/latest/ray-security/token-auth.html
     """

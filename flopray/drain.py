@@ -8,7 +8,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from flopray.errors import FloprayError, SweepStopped
+from flopray.errors import FloprayError, StorageError, SweepStopped
 from flopray.journal import JournalWriter
 from flopray.point import CHOICE_FIELDS, SHAPE_FIELDS
 from flopray.progress import Progress
@@ -46,6 +46,10 @@ class Drain:
                 f"the sweep lost its cluster ({type(self._failure).__name__}); --resume {self._journal.path.parent}"
             )
             raise FloprayError(f"{message} goes on with it") from self._failure
+        if isinstance(self._failure, StorageError):
+            where = self._journal.path.parent
+            message = f"{self._failure}; all points before are safe: mend that, and --resume {where} goes on"
+            raise StorageError(message) from self._failure
         if self._failure:
             raise self._failure
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from flopray.breaker import Breaker
 from flopray.failures import Cause, death_of, failed_records
@@ -198,7 +199,9 @@ class Recorder:
 
 
 def start_recorder(run: str, finished: set[str], settings: MeasureSettings, limits: Limits, *, actor_name: str) -> Any:
-    """Start the recorder of a sweep under a name that its trials look up.
+    """Start the recorder of a sweep under a name that its trials look up, beside the driver.
+
+    Ray would put it on any node, and the sweep would end with that node. The driver's own is lost with the driver.
 
     Args:
         run: name of the run.
@@ -210,4 +213,6 @@ def start_recorder(run: str, finished: set[str], settings: MeasureSettings, limi
     Returns:
         The actor's handle.
     """
-    return Recorder.options(name=actor_name).remote(run, finished, settings, limits)  # type: ignore[attr-defined]
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    options = {"name": actor_name, "scheduling_strategy": here}
+    return Recorder.options(**options).remote(run, finished, settings, limits)  # type: ignore[attr-defined]

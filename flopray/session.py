@@ -113,6 +113,9 @@ def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
         raise InputError(f"run {folder.path} is a sweep of the {sweep.workload}: resume it with that script")
     finished = _finished(folder, retry_failed=args.retry_failed)
     left = sweep.size - len(finished)
+    if left <= 0 and not args.dry_run and not _has_results(folder):
+        folder.check_unlocked()
+        return _finish(script, args, console, folder, Progress(console, total=sweep.size, events=args.json))
     if left <= 0:
         raise RunFinished(f"run {folder.path} is finished: all of its {len(finished)} points are measured")
     if not args.dry_run:
@@ -144,10 +147,10 @@ def _measure(
     slots: Mapping[str, int],
     notes: Sequence[str] = (),
 ) -> int:
-    from flopray.sweep import run_sweep
-
     finished = _finished(folder, retry_failed=args.retry_failed)
     try:
+        from flopray.sweep import run_sweep  # takes seconds, in which an interrupt may come too
+
         with (
             RunLog(folder.log_path) as log,
             Progress(
@@ -165,6 +168,7 @@ def _measure(
             progress.event("preflight", notes=list(notes))
             outcome = {"finished": finished, "supersede": args.retry_failed, "limits": limits_from(args)}
             run_sweep(sweep, folder, slots, progress, **outcome)
+        return _finish(script, args, console, folder, progress)
     except KeyboardInterrupt:
         command = f"python {shlex.quote(sys.argv[0])} --resume {shlex.quote(str(folder.path))}"
         address = f" --address {shlex.quote(args.address)}" if args.address else ""
@@ -174,6 +178,18 @@ def _measure(
             soft_wrap=True,  # a command that is wrapped cannot be copied
         )
         return EXIT_INTERRUPTED
+
+
+def _has_results(folder: RunFolder) -> bool:
+    """Whether the tables were made after the last point; a kill may come in between."""
+    try:
+        return folder.summary_path.stat().st_mtime >= folder.journal_path.stat().st_mtime
+    except OSError:
+        return folder.summary_path.exists()
+
+
+def _finish(script: Script, args: argparse.Namespace, console: Console, folder: RunFolder, progress: Progress) -> int:
+    """Make the tables and figures of a run whose points are all there; returns the exit code."""
     folder.compact()
     folder.write_kernels()
     frame = folder.load(SUMMARY_COLUMNS)

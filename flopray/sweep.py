@@ -8,14 +8,18 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import ray
 from ray import tune
 from ray.util.client import ray as client
+from rich.console import Console
 
 from flopray.connection import NAMESPACE
 from flopray.deaths import TellDeath
 from flopray.definition import Sweep
 from flopray.drain import Drain
+from flopray.errors import FloprayError
 from flopray.failures import failed_records
+from flopray.lifeline import Lifeline, end_process
 from flopray.limits import Limits
 from flopray.point import TrialSpec
 from flopray.progress import Progress
@@ -94,12 +98,25 @@ def run_sweep(
         shared = sweep_config(sweep, folder.name, recorder_name, limits)
         tuner = _tuner(sweep, folder, slots, shared, finished, limits, trainable)
         try:
-            with drain:
+            with drain, Lifeline(_head_address(), lambda: _leave(progress, folder)):
                 results = tuner.fit()
                 time.sleep(linger_s())
         finally:
             drain.raise_failure()
         journal.append(_unfinished(sweep, folder.name, results, set(finished) | drain.seen), supersede=supersede)
+
+
+def _head_address() -> str | None:
+    """`host:port` of the cluster's head node; None behind `ray://`."""
+    return getattr(ray.get_runtime_context(), "gcs_address", None)
+
+
+def _leave(progress: Progress, folder: RunFolder) -> None:
+    """End this process, whose calls to the cluster would never return; all that was told is in the journal."""
+    progress.__exit__()
+    message = f"the sweep lost its cluster (its head node does not answer); --resume {folder.path} goes on with it"
+    Console(stderr=True, markup=False).print(f"error: {message}", highlight=False, soft_wrap=True)
+    end_process(FloprayError.exit_code)
 
 
 def sweep_config(sweep: Sweep, run: str, recorder: str, limits: Limits) -> dict[str, Any]:

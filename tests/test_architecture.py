@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 #: Lowest first; a module imports from its own layer and from lower ones. A package stands for all that is in it.
 LAYERS = (
-    ("flopray.errors", "flopray.quiet"),
+    ("flopray.errors", "flopray.lifeline", "flopray.quiet"),
     ("flopray.point", "flopray.records"),
     ("flopray.hardware", "flopray.nvml", "flopray.models", "flopray.statistics"),
     ("flopray.flops", "flopray.energy", "flopray.audit"),

@@ -182,8 +182,21 @@ def test_a_name_that_is_taken(command, tmp_path):
     assert tree(tmp_path) == before
 
 
+def test_a_resume_of_a_run_that_was_killed_before_its_tables(command, tmp_path):
+    folder = a_run(tmp_path, finished=2)
+    with folder.writer():
+        assert is_one_line_error(command("--resume r --no-plots"), f"is being written by process {os.getpid()}")
+    assert not folder.records_path.exists()
+    assert command("--resume r --no-plots").code == 0
+    assert len(folder.load()) == 2
+    assert json.loads(folder.summary_path.read_text())["points"] == 2
+    os.utime(folder.summary_path, (0, 0))  # as after points that came later
+    assert command("--resume r --no-plots").code == 0
+    assert is_one_line_error(command("--resume r --no-plots"), "is finished: all of its 2 points")
+
+
 def test_a_resume_of_a_finished_run(command, tmp_path):
-    a_run(tmp_path, finished=2)
+    a_run(tmp_path, finished=2).write_summary({})
     before = tree(tmp_path)
     assert is_one_line_error(command("--resume r"), "is finished: all of its 2 points")
     assert tree(tmp_path) == before

@@ -1,6 +1,9 @@
 """Reaching a cluster: which token, how often, and what is said when it does not work."""
 
+import logging
+import signal
 import socket
+import sys
 
 import pytest
 
@@ -93,3 +96,28 @@ def test_any_other_failure_is_told_at_once(monkeypatch):
     with pytest.raises(ConnectionAbortedError, match="version mismatch"):
         connection._init("ray://head:10001", {})
     assert len(calls) == 1
+
+
+def test_a_sigterm_while_ray_has_its_own_handler_is_an_interrupt():
+    own = signal.getsignal(signal.SIGTERM)
+
+    def join():
+        with connection._own_sigterm():
+            signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))  # as `ray.init` does
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        join()
+    assert signal.getsignal(signal.SIGTERM) is own
+
+
+def test_what_raylets_say_is_logged_and_not_printed(monkeypatch, capfd):
+    from ray._private import worker
+
+    monkeypatch.setattr(worker, "print_to_stdstream", worker.print_to_stdstream)
+    logged = []
+    monkeypatch.setattr(logging.getLogger("ray"), "warning", lambda form, *words: logged.append(form % words))
+    connection._log_what_raylets_say()
+    worker.print_to_stdstream({"lines": ["a worker", "died"], "pid": "raylet", "is_err": False}, ignore_prefix=False)
+    assert logged == ["a worker died"]
+    assert capfd.readouterr() == ("", "")

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from flopray.drain import Drain
+from flopray.errors import StorageError
 from flopray.failures import failed_records
 from flopray.point import TrialSpec
 from flopray.progress import Progress
@@ -63,3 +64,11 @@ def test_points_go_through_tune_as_a_text_and_come_back():
 def _specs():
     common = {"device_type": "CPU", "n_layers": 2, "width": 16}
     return [TrialSpec(workload="mlp", tokens=tokens, **common) for tokens in (8, 16, 24)]
+
+
+def test_a_journal_that_cannot_be_written_is_told_with_how_to_go_on(folder):
+    with folder.writer() as journal:
+        drain = Drain(None, journal, Progress(Console(file=io.StringIO()), total=2), supersede=False)
+        drain._failure = StorageError("1 point could not be saved")
+        with pytest.raises(StorageError, match=rf"saved; all points before are safe: .*--resume {folder.path} goes on"):
+            drain.raise_failure()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -14,6 +15,18 @@ from flopray.watch.outcome import reason_of, status_of
 _CHATTY = ("ray", "transformers")
 
 
+class _Forgiving(logging.FileHandler):
+    """Drops what cannot be written: a full disk is the journal's to tell, in one line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing."""
+
+    def close(self) -> None:
+        """Close, whatever becomes of what is still buffered."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 class RunLog:
     """Appends to a run's log while it is open. A log that cannot be written ends no sweep.
 
@@ -24,7 +37,7 @@ class RunLog:
     def __init__(self, path: Path) -> None:
         self._handler: logging.Handler
         try:
-            self._handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+            self._handler = _Forgiving(path, encoding="utf-8", errors="backslashreplace")
         except OSError:
             self._handler = logging.NullHandler()
         form = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ")
@@ -40,8 +53,8 @@ class RunLog:
         """Begin; Ray's and transformers' warnings go here too."""
         ray = logging.getLogger("ray")
         self._before = [(handler, handler.level) for handler in ray.handlers]
-        for handler, level in self._before:  # the terminal stays as quiet as `quiet_ray` made it
-            handler.setLevel(max(level, logging.ERROR))
+        for handler, _ in self._before:  # nothing of it in the terminal: Tune logs a dead actor as an error, at length
+            handler.setLevel(logging.CRITICAL)
         for name in ("ray", "ray.tune", "ray.data"):
             logging.getLogger(name).setLevel(logging.WARNING)
         for name in self._names:

@@ -46,9 +46,9 @@ class Sweep:
     def running(self) -> bool:
         return self._process.poll() is None
 
-    def wait(self) -> int:
+    def wait(self, within_s: float = DEADLINE_S) -> int:
         """Its exit code."""
-        return self._process.wait(DEADLINE_S)
+        return self._process.wait(within_s)
 
     def signal_like_a_terminal(self, number: signal.Signals) -> None:
         """Ctrl-C goes to the whole process group, so to Ray's processes too."""

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -100,6 +101,26 @@ def test_the_log_has_failures_retries_and_the_chatter_of_libraries(tmp_path, cap
     assert "on CPU@x: failed; why" in text
     assert text.count("chatter") == 1
     assert "chatter" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here that is always full")
+def test_a_log_that_cannot_be_written_says_nothing(capfd):
+    with RunLog(Path("/dev/full")) as log:
+        log.say("lost")
+        logging.getLogger("ray.tune").warning("lost too")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_tune_logs_at_length_stays_out_of_the_terminal(tmp_path):
+    terminal = logging.StreamHandler(io.StringIO())
+    logging.getLogger("ray").addHandler(terminal)
+    try:
+        with RunLog(tmp_path / "run.log"):
+            logging.getLogger("ray.tune").error("Trial task failed")
+    finally:
+        logging.getLogger("ray").removeHandler(terminal)
+    assert terminal.stream.getvalue() == ""
+    assert "Trial task failed" in (tmp_path / "run.log").read_text()
 
 
 def test_events_are_one_json_object_a_line(capsys):

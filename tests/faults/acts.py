@@ -1,0 +1,164 @@
+"""What is done to a sweep, and what is looked at afterwards: the verbs of the catalogue."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import damage
+from lane import kill
+from scene import Scene, TooLate, ended
+
+from flopray.store import RunFolder
+from flopray.watch.status import status_of_run
+
+
+def nothing(_: Scene) -> Iterable[str]:
+    """No further act or check."""
+    return ()
+
+
+# --- the driver
+
+
+def sigkill(scene: Scene) -> None:
+    kill(scene.sweep.pid)
+
+
+def sigterm(scene: Scene) -> None:
+    scene.sweep.signal(signal.SIGTERM)
+
+
+def ctrl_c(scene: Scene) -> None:
+    scene.sweep.signal_like_a_terminal(signal.SIGINT)
+
+
+def ctrl_c_twice(scene: Scene) -> None:
+    ctrl_c(scene)
+    time.sleep(scene.random.uniform(0.02, 1.5))
+    if scene.sweep.running:
+        ctrl_c(scene)
+
+
+def told_as_killed(scene: Scene) -> Iterable[str]:
+    """A killed process says nothing; `flopray status` does."""
+    if not scene.run.exists():
+        return
+    status = status_of_run(scene.run)
+    if not status.finished:
+        return  # it may have died before it took the run's lock
+    if status.finished < scene.points and (status.state != "killed" or str(scene.run) not in (status.resume or "")):
+        yield f"status says {status.state!r}, resume {status.resume!r}"
+
+
+# --- what measures
+
+
+def kill_actor(scene: Scene) -> None:
+    actors: list[int] = []
+    scene.wait_until(lambda: actors.extend(scene.lane.find(r"ray::(PointTrial|ReplayTrial|flopray)")) or actors)
+    if not actors:
+        raise TooLate
+    kill(scene.random.choice(actors))
+
+
+def attempts(scene: Scene) -> Iterable[str]:
+    """At most two attempts; one that is not the first stands in the log, with its reason."""
+    frame: Any = RunFolder.open(scene.run).load(["attempt", "status", "status_reason"])
+    log = (scene.run / "run.log").read_text()
+    if frame["attempt"].max() > 2:
+        yield f"attempt {frame['attempt'].max()} of a point"
+    if frame["attempt"].max() > 1 and "its process died" not in log:
+        yield "run.log does not say why a point was tried again"
+    failed = frame[frame["status"] != "ok"]
+    yield from (f"a point is {reason!r}" for reason in failed["status_reason"] if "process died" not in str(reason))
+
+
+def kill_node(scene: Scene) -> None:
+    kill(scene.lane.nodes[1])
+
+
+def kill_gcs(scene: Scene) -> None:
+    kill(scene.lane.find(r"\S*/gcs_server ")[0])
+
+
+def kill_own_raylet(scene: Scene) -> None:
+    kill(scene.lane.raylets()[0])
+
+
+# --- its disk
+
+
+def small_disk(scene: Scene) -> AbstractContextManager[Path]:
+    return damage.small_disk(scene.lane.folder / f"disk-{scene.name}")
+
+
+def fill(scene: Scene) -> None:
+    damage.fill(scene.storage, scene.random.randrange(12_000))
+
+
+def make_room(scene: Scene) -> None:
+    (scene.storage / "ballast").unlink()
+
+
+def move(scene: Scene) -> None:
+    scene.run.rename(scene.run.with_name("elsewhere-" + scene.name))
+
+
+def move_back(scene: Scene) -> None:
+    scene.run.with_name("elsewhere-" + scene.name).rename(scene.run)
+
+
+# --- its journal, between a kill and the resume
+
+
+def tear(scene: Scene) -> None:
+    scene.damaged |= damage.torn(scene.journal, scene.random)
+
+
+def flip(scene: Scene) -> None:
+    scene.damaged |= damage.flipped(scene.journal, scene.random)
+
+
+def empty(scene: Scene) -> None:
+    scene.damaged |= damage.emptied(scene.journal)
+
+
+def compact_and_empty(scene: Scene) -> None:
+    RunFolder.open(scene.run).compact()
+    damage.emptied(scene.journal)
+
+
+def compact_then_kill(scene: Scene) -> None:
+    RunFolder.open(scene.run).compact()
+    time.sleep(scene.random.uniform(0.3, 1.0))
+    sigkill(scene)
+
+
+# --- a second command
+
+
+def second(scene: Scene, flags: str, code: int, says: str) -> None:
+    """Run another command beside or after the sweep, which must be refused."""
+    other = scene.start(flags)
+    got = ended(other)
+    if got != code or says not in other.output or "Traceback" in other.output:
+        scene.refused_wrong.append(f"the second command: exit code {got}, {other.output[-300:]!r}")
+
+
+def second_driver(scene: Scene) -> None:
+    second(scene, scene.resume(), 2, f"is being written by process {scene.sweep.pid} on ")
+    if not scene.sweep.running:
+        raise TooLate
+
+
+def other_flags(scene: Scene) -> None:
+    second(scene, f"{scene.resume()} --n 7", 2, "--resume takes --n from the run's manifest; leave it out")
+
+
+def other_devices(scene: Scene) -> None:
+    second(scene, f"--resume {scene.run}", 2, "no node has it; the cluster has CPU")

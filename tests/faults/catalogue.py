@@ -1,0 +1,114 @@
+"""The kinds of faults: what is done to a sweep, and what its user must be told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import acts
+import damage
+from acts import nothing
+from scene import Scene
+
+Act = Callable[[Scene], Any]
+INTERRUPTED = r"^interrupted; every finished point is in the journal\. Go on with:\n  python \S+ --resume \S+"
+NOT_SAVED = r"^error: \d+ points? could not be saved to \S+journal\.jsonl: "
+MEND = r"; all points before are safe: mend that, and --resume \S+ goes on$"
+GONE = r"the run folder or its journal was (removed|replaced) while the run was being written"
+TORN = r"^warning: \S+ ended in a torn line of \d+ bytes: cut off and kept as journal\.torn-"
+DAMAGED = r"^warning: 1 damaged line in \S+ \(first: line \d+\) skipped; a resume measures those points again"
+LOST_CLUSTER = r"^error: the sweep lost its cluster .*--resume \S+"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of fault.
+
+    Attributes:
+        name: on the command line and in the table.
+        strike: does it.
+        codes: exit codes that the struck command may have.
+        says: patterns of what it must print.
+        check: what else is wrong after it, in words; each line is a wrong message.
+        mend: done before the resume: damage between the two, or making room.
+        resume_says: patterns of what the resume must print.
+        resumes: whether a resume follows; otherwise the struck command must have finished the sweep.
+        layout: of the cluster; `any` stands for a standing one or one of its own.
+        any_time: may strike during start-up, and after the last point while tables are made.
+        ends_cluster: whether the cluster is no more after it.
+        place: storage of the run, None for the lane's.
+        plan: of `driver`; None replays all points alike.
+        device_type: of the points.
+        flags: further flags of the sweep.
+    """
+
+    name: str
+    strike: Act
+    codes: tuple[int, ...] = (0,)
+    says: tuple[str, ...] = ()
+    check: Callable[[Scene], Iterable[str]] = nothing
+    mend: Act = nothing
+    resume_says: tuple[str, ...] = ()
+    resumes: bool = True
+    layout: str = "any"
+    any_time: bool = False
+    ends_cluster: bool = False
+    place: Callable[[Scene], AbstractContextManager[Path | None]] = lambda _: nullcontext()
+    plan: dict[str, object] | None = None
+    device_type: str = "CPU"
+    flags: str = ""
+
+    @property
+    def can_be_real(self) -> bool:
+        """Whether its points can be measured and not replayed: on this machine, and none misbehaves."""
+        return self.plan is None and self.device_type == "CPU"
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("driver-sigkill", acts.sigkill, (-9,), check=acts.told_as_killed, any_time=True),
+        Kind("driver-sigterm", acts.sigterm, (130,), (INTERRUPTED,), any_time=True),
+        Kind("driver-ctrl-c", acts.ctrl_c, (130,), (INTERRUPTED,), any_time=True),
+        Kind("driver-ctrl-c-twice", acts.ctrl_c_twice, (130,), (INTERRUPTED,), any_time=True),
+        Kind("actor-sigkill", acts.kill_actor, (0, 3), check=acts.attempts, resumes=False),
+        Kind("node-lost", acts.kill_node, (0, 3), check=acts.attempts, resumes=False, layout="pair", ends_cluster=True),
+        Kind("gcs-sigkill", acts.kill_gcs, (1,), (LOST_CLUSTER,), layout="plain", ends_cluster=True),
+        Kind("raylet-sigkill", acts.kill_own_raylet, (1,), (LOST_CLUSTER,), layout="plain", ends_cluster=True),
+        Kind(
+            "disk-full",
+            acts.fill,
+            (1,),
+            (NOT_SAVED + "No space left on device" + MEND,),
+            mend=acts.make_room,
+            place=acts.small_disk,
+        ),
+        Kind(
+            "folder-read-only",
+            lambda scene: damage.freeze(scene.run, frozen=True),
+            (1,),
+            (NOT_SAVED + "Operation not permitted" + MEND,),
+            mend=lambda scene: damage.freeze(scene.run, frozen=False),
+        ),
+        Kind("folder-moved", acts.move, (1,), (NOT_SAVED + GONE + MEND,), mend=acts.move_back),
+        Kind("journal-torn", acts.sigkill, (-9,), mend=acts.tear, resume_says=(TORN,)),
+        Kind("journal-flipped", acts.sigkill, (-9,), mend=acts.flip, resume_says=(DAMAGED,)),
+        Kind("journal-emptied", acts.sigkill, (-9,), mend=acts.empty),
+        Kind("journal-emptied-with-parquet", acts.sigkill, (-9,), mend=acts.compact_and_empty),
+        Kind("parquet-older", acts.compact_then_kill, (-9,)),
+        Kind("second-driver", acts.second_driver, resumes=False, layout="plain", plan={"point_s": 0.1}),
+        Kind("other-flags", acts.sigkill, (-9,), mend=acts.other_flags, layout="plain"),
+        Kind("other-devices", acts.sigkill, (-9,), mend=acts.other_devices, layout="boastful", device_type="H100"),
+        Kind(
+            "point-exits",
+            nothing,
+            (3,),
+            check=acts.attempts,
+            resumes=False,
+            plan={"act": "exit", "shape": {"n_layers": 2, "width": 32, "tokens": 40}},
+        ),
+    )
+}

@@ -1,0 +1,86 @@
+"""What can happen to the files of a run, done by the rig: to the journal, to its disk, to its folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from ledger import measurements
+
+_DISK = "64m"
+
+
+def torn(journal: Path, chance: random.Random) -> set[str]:
+    """Cut the last line at a random byte; the point it held, if there was one."""
+    data = journal.read_bytes()
+    begin = data.rfind(b"\n", 0, -1) + 1
+    if not data:
+        return set()
+    os.truncate(journal, chance.randint(begin + 1, max(begin + 1, len(data) - 2)))
+    return {trial_id for trial_id, _ in measurements(data[begin:])}
+
+
+def flipped(journal: Path, chance: random.Random) -> set[str]:
+    """Flip a bit of a random byte of all lines but the last, line feeds excluded; the point of that line."""
+    data = bytearray(journal.read_bytes())
+    places = data.rfind(b"\n", 0, -1) + 1
+    if places < 2:
+        return set()
+    place = chance.randrange(places)
+    while data[place] == ord("\n"):
+        place = chance.randrange(places)
+    begin, end = data.rfind(b"\n", 0, place) + 1, data.find(b"\n", place)
+    hit = {trial_id for trial_id, _ in measurements(bytes(data[begin:end]))}
+    data[place] ^= 1 << chance.randrange(8)
+    journal.write_bytes(data)
+    return hit
+
+
+def emptied(journal: Path, _: random.Random | None = None) -> set[str]:
+    """Empty the journal; all points it held."""
+    hit = {trial_id for trial_id, _ in measurements(journal.read_bytes())}
+    os.truncate(journal, 0)
+    return hit
+
+
+@contextlib.contextmanager
+def small_disk(at: Path) -> Iterator[Path]:
+    """A file system of its own; needs root.
+
+    Raises:
+        PermissionError: this machine lets nobody mount one.
+    """
+    at.mkdir(parents=True)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_DISK}", "tmpfs", at], capture_output=True, text=True)
+    if done.returncode:
+        raise PermissionError(f"no file system can be mounted here: {done.stderr.strip()}")
+    try:
+        yield at
+    finally:
+        subprocess.run(["umount", "-l", at], check=True)
+
+
+def fill(disk: Path, spare_bytes: int) -> None:
+    """Fill a disk but for some bytes, so that a line may or may not fit."""
+    with (disk / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(b"\0" * 65536):
+            pass
+    with contextlib.suppress(OSError):
+        os.truncate(disk / "ballast", max(0, (disk / "ballast").stat().st_size - spare_bytes))
+
+
+def freeze(folder: Path, *, frozen: bool) -> None:
+    """Let nobody, root included, write to a folder and the files in it; or let them again.
+
+    Raises:
+        PermissionError: this machine or its file system does not know how.
+    """
+    paths = [path for path in (folder, *folder.iterdir()) if path.is_file() or path == folder]
+    sign = "+i" if frozen else "-i"
+    done = subprocess.run(["chattr", sign, *map(str, paths)], capture_output=True, text=True)
+    if done.returncode:
+        raise PermissionError(f"files cannot be made immutable here: {done.stderr.strip()[:200]}")

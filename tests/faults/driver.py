@@ -1,0 +1,88 @@
+"""`sweeps/mlp_grid.py` with one thing replaced, its profiler: for rounds about all that is around a measurement.
+
+A point takes the time that the plan says and answers with the row of a point that an H100 measured
+(`docs/results/h100_mlp_fp32`) under its own specification. Flags, session, Tune, actors, recorder, drain, journal and
+messages are the real ones. The plan, JSON in `FLOPRAY_FAULT_PLAN`, can also make one point misbehave:
+
+    {"point_s": 0.01, "act": "exit", "shape": {"n_layers": 1, "width": 16, "tokens": 8}}
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+import flopray.sweep  # noqa: E402
+from flopray.cli import run_script  # noqa: E402
+from flopray.point import TrialSpec  # noqa: E402
+from flopray.records import PhaseRecord  # noqa: E402
+from flopray.store import RunFolder  # noqa: E402
+from flopray.trial import PointTrial  # noqa: E402
+from sweeps.mlp_grid import MLP_GRID  # noqa: E402
+
+PLAN_VARIABLE = "FLOPRAY_FAULT_PLAN"
+TEMPLATE = ROOT / "docs" / "results" / "h100_mlp_fp32"
+#: How a point can misbehave, each time it is tried. More ways go here; `catalogue` gives them rounds.
+ACTS: dict[str, Callable[[], object]] = {
+    "exit": lambda: os._exit(1),
+    "sleep": lambda: time.sleep(1e6),
+    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+}
+
+
+class Replay:
+    """A profiler that measures nothing: one measured row, under any specification, after some time."""
+
+    counters_reason = energy_reason = None
+
+    def __init__(self, row: dict[str, Any], plan: dict[str, Any]) -> None:
+        self._row, self._plan = row, plan
+
+    def measure_point(self, spec: TrialSpec, *, order_index: int | None, attempt: int) -> list[PhaseRecord]:
+        """As `Profiler.measure_point`."""
+        begin_s = time.time()
+        if spec.shape() == self._plan.get("shape"):
+            ACTS[self._plan["act"]]()
+        time.sleep(self._plan["point_s"])
+        own = {"trial_id": spec.trial_id, "attempt": attempt, "order_index": order_index, "phase": "forward"}
+        return [PhaseRecord(**(self._row | own | spec.fields() | {"started_unix_s": begin_s}))]
+
+    def healthy(self) -> bool:
+        """Nothing can break."""
+        return True
+
+    def close(self) -> None:
+        """Nothing to let go."""
+
+
+class ReplayTrial(PointTrial):
+    """The real trainable; only its profiler is another one."""
+
+    row: dict[str, Any]
+    plan: dict[str, Any]
+
+    def _open_profiler(self) -> Any:
+        self._profiler: Any = Replay(self.row | {"run": self._sweep["run"]}, self.plan)
+        return self._profiler
+
+
+def main() -> None:
+    """Run the command line with the trainable of the plan."""
+    ReplayTrial.plan = {"point_s": 0.01} | json.loads(os.environ.get(PLAN_VARIABLE, "{}"))
+    ReplayTrial.row = next(vars(record) for record in RunFolder.open(TEMPLATE).records() if record.phase == "forward")
+    flopray.sweep.run_sweep = functools.partial(flopray.sweep.run_sweep, trainable=ReplayTrial)
+    run_script(MLP_GRID)
+
+
+if __name__ == "__main__":
+    main()
