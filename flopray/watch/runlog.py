@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from flopray import atomic
+from flopray.errors import one_line
 from flopray.point import label_of
 from flopray.records import PhaseRecord, Status
+from flopray.redaction import redacted
 from flopray.watch.outcome import reason_of, status_of
 
 _CHATTY = ("ray", "transformers")
@@ -22,11 +27,13 @@ class RunLog:
     """
 
     def __init__(self, path: Path) -> None:
+        self._file: io.TextIOWrapper | None
         self._handler: logging.Handler
         try:
-            self._handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+            self._file = io.TextIOWrapper(atomic.append_regular(path), "utf-8", "backslashreplace", line_buffering=True)
+            self._handler = logging.StreamHandler(self._file)
         except OSError:
-            self._handler = logging.NullHandler()
+            self._file, self._handler = None, logging.NullHandler()
         form = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ")
         form.converter = time.gmtime
         self._handler.setFormatter(form)
@@ -55,10 +62,13 @@ class RunLog:
         for handler, level in self._before:
             handler.setLevel(level)
         self._handler.close()
+        if self._file:
+            with contextlib.suppress(OSError):  # a full disk: what is lost was said to be no reason to end
+                self._file.close()
 
     def say(self, line: str, *, level: int = logging.INFO) -> None:
-        """Write a line."""
-        self._logger.log(level, "%s", line)
+        """Write a line; secrets of addresses, in a command line for one, are left out."""
+        self._logger.log(level, "%s", one_line(redacted(line)))
 
     def point(self, records: Sequence[PhaseRecord]) -> None:
         """Write how a point ended: its status, its reason, its attempt and the audit's findings."""
