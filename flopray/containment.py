@@ -18,7 +18,7 @@ def check_own(folder: Path) -> Path:
     """A folder within a run's folder, which need not exist, if neither it nor anything in it is a link or a device.
 
     Raises:
-        RunError: something is, or a folder cannot be looked into.
+        RunError: something is, or a folder cannot be opened.
     """
     if folder.is_symlink():
         raise RunError(f"{folder} is a link, {_MEND}")
@@ -45,4 +45,4 @@ def check_contents(folder: Path) -> None:
                     elif not entry.is_file(follow_symlinks=False):
                         raise RunError(f"{entry.path} is neither a file nor a folder, {_MEND}")
         except OSError as error:
-            raise RunError(f"{error.filename or folder} cannot be looked into: {error.strerror}") from error
+            raise RunError(f"{error.filename or folder} cannot be written: {error.strerror}") from error

@@ -32,7 +32,7 @@ _ENTRY_AT = len(LINE_START) + 8 + len(b'","entry":')
 _HEAD = re.compile(rb'\{"trial_id":"([0-9A-Za-z_-]{1,64})","status":"([a-z_]{1,32})","shared":')
 _TRIAL_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 #: Control characters but tab and line feed, line separators and what turns the direction of writing: escape sequences
-#: in a text would move the cursor of whoever looks at it, or hide what stands there. As a class of a regular expression.
+#: in a text would move the cursor of whoever looks at it, or hide what stands there. A class of a regular expression.
 HIDDEN = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 #: Lone surrogates (undecodable file names in a traceback) besides.
 _HIDDEN = re.compile(HIDDEN[:-1] + r"\ud800-\udfff]")

@@ -62,7 +62,9 @@ def records_of(path: Path) -> list[PhaseRecord]:
 
 def values(column: entry.ColumnType) -> st.SearchStrategy:
     # What would do something to a terminal is kept as a visible escape: its own test.
-    text = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cf", "Zl", "Zp"], include_characters="\n\t"), max_size=20)
+    text = st.text(
+        st.characters(exclude_categories=["Cs", "Cc", "Cf", "Zl", "Zp"], include_characters="\n\t"), max_size=20
+    )
     kinds = {
         str: text,
         int: st.integers(-(2**63), 2**63 - 1),

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 
 import flopray.__main__ as commands
@@ -26,6 +27,14 @@ from flopray.settings import MeasureSettings
 from flopray.store import RunFolder, load_run
 from sweeps.mlp_grid import MLP_GRID
 
+#: The same examples each time, and no minutes of shrinking: what failed is printed as it is.
+BOUNDED: dict[str, Any] = {
+    "deadline": None,
+    "derandomize": True,
+    "database": None,
+    "phases": [Phase.explicit, Phase.generate],
+    "suppress_health_check": [HealthCheck.too_slow],
+}
 NASTY_TEXTS = [
     *("\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "a\x00b", "\x9b2J", "one\ntwo", "\r\rover", "\u202eback", "\ud800"),
     *("[red]x[/red]", "[/]", "[/nothing]", "[link=file:///x]y[/link]", "$\\frac$", "{0}", "%s%n", "'; touch x #"),
@@ -57,7 +66,14 @@ def point(place: int, **columns: Any) -> list[PhaseRecord]:
     """A measured and counted point of `sweep`."""
     spec = sweep().points()[place]
     kernel = {"name": "gemm", "class": "gemm", "launches": 1, "tensor_flops": 0, "cuda_flops": 4096}
-    fields = {"trial_id": spec.trial_id, "run": "r", "device_wall_s": 2.0, "window_s": 1.0, "node": "a", **spec.fields()}
+    fields = {
+        "trial_id": spec.trial_id,
+        "run": "r",
+        "device_wall_s": 2.0,
+        "window_s": 1.0,
+        "node": "a",
+        **spec.fields(),
+    }
     fields |= {"time_s": 1e-3, "time_rel_error": 0.01, "energy_j": 0.1, "energy_status": "ok", "model_flops": 4096}
     fields |= {"gemm_flops": 4096, "activation_flops": 16, "optimizer_flops": 0, "counters_status": "ok"}
     fields |= {"executed_flops": 4096, "executed_gemm_flops": 4096, "executed_cuda_flops": 4096, "flops_per_s": 4e6}
@@ -114,7 +130,11 @@ def carry_out(use: Callable[[], object]) -> object:
     """
     out = io.StringIO()
     result: object = None
-    with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+    with (
+        warnings.catch_warnings(record=True) as caught,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(out),
+    ):
         warnings.simplefilter("always", RunWarning)
         try:
             result = use()

@@ -10,7 +10,7 @@ from pathlib import Path
 import hostile
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -29,7 +29,6 @@ from flopray import entry
 from flopray.errors import FloprayError, SchemaMismatch
 from flopray.store import RunFolder, load_run
 
-BOUNDED = {"deadline": None, "derandomize": True, "suppress_health_check": [HealthCheck.too_slow]}
 ENTRY = json.loads(entry.encode(hostile.point(0))[2])["entry"]
 TEXTS = [name for name, column in entry.COLUMN_TYPES.items() if column.base is str]
 KEPT = {"trial_id", "schema_version", "status", "phase"}
@@ -96,19 +95,19 @@ def surface_texts(run: Path, out: Path) -> None:
     page_text(sets)
 
 
-@settings(max_examples=60, **BOUNDED)
+@settings(max_examples=15, **hostile.BOUNDED)
 @given(st.binary(max_size=200) | hostile.VALUES.map(lambda value: hostile.line(json.dumps(value).encode())))
 def test_any_lines(content: bytes) -> None:
     use(content)
 
 
-@settings(max_examples=80, **BOUNDED)
+@settings(max_examples=30, **hostile.BOUNDED)
 @given(hostile.mutated(ENTRY))
 def test_a_line_with_other_values_and_a_right_checksum(content: dict) -> None:
     use(hostile.line(json.dumps(content, separators=(",", ":")).encode()), further=True)
 
 
-@settings(max_examples=80, **BOUNDED)
+@settings(max_examples=30, **hostile.BOUNDED)
 @given(st.lists(st.fixed_dictionaries({}, optional=COLUMNS), min_size=2, max_size=2))
 def test_columns_of_the_right_type_that_nobody_measured(phases: list[dict]) -> None:
     phases = [{**column, "phase": name} for column, name in zip(phases, ("forward", "train_step"), strict=True)]

@@ -11,12 +11,11 @@ import hostile
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flopray import journal_index, table
 
-BOUNDED = {"deadline": None, "derandomize": True, "suppress_health_check": [HealthCheck.too_slow]}
 with tempfile.TemporaryDirectory() as _folder:
     _run = hostile.make_run(Path(_folder))
     WHOLE = _run.compact().read_bytes()
@@ -39,13 +38,13 @@ def use(content: bytes, *, without_journal: bool = False, kernels: bytes | None 
         hostile.resume_and_merge(run.path, other.path, Path(folder) / "merged")
 
 
-@settings(max_examples=40, **BOUNDED)
+@settings(max_examples=15, **hostile.BOUNDED)
 @given(st.binary(max_size=300) | st.binary(max_size=100).map(lambda middle: b"PAR1" + middle + b"PAR1"))
 def test_anything_in_its_place(content: bytes) -> None:
     use(content, kernels=content)
 
 
-@settings(max_examples=100, **BOUNDED)
+@settings(max_examples=40, **hostile.BOUNDED)
 @given(st.data())
 def test_bits_that_are_flipped_and_bytes_that_are_gone(data: st.DataObject) -> None:
     content = bytearray(WHOLE)
