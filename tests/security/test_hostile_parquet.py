@@ -38,13 +38,13 @@ def use(content: bytes, *, without_journal: bool = False, kernels: bytes | None 
         hostile.resume_and_merge(run.path, other.path, Path(folder) / "merged")
 
 
-@settings(max_examples=15, **hostile.BOUNDED)
+@settings(max_examples=10, **hostile.BOUNDED)
 @given(st.binary(max_size=300) | st.binary(max_size=100).map(lambda middle: b"PAR1" + middle + b"PAR1"))
 def test_anything_in_its_place(content: bytes) -> None:
     use(content, kernels=content)
 
 
-@settings(max_examples=40, **hostile.BOUNDED)
+@settings(max_examples=25, **hostile.BOUNDED)
 @given(st.data())
 def test_bits_that_are_flipped_and_bytes_that_are_gone(data: st.DataObject) -> None:
     content = bytearray(WHOLE)
