@@ -20,6 +20,7 @@ from analysis.flops_data import Counted, groups_of, holes, load_published_group,
 from analysis.flops_figures import DEFAULT_MIN_WIDTH, draw_group, folder_of
 from analysis.flops_heldout import summarised
 from analysis.flops_table import difference_table, error_table, kernel_table, share_table, write_csv
+from flopray.containment import check_own
 from flopray.parser import OneLineParser
 
 _EXAMPLES = """examples:
@@ -84,7 +85,7 @@ def compare(console: Console, options: argparse.Namespace) -> None:
         console.print(f"without counters: {count} rows, {reason}", highlight=False, markup=False)
     if options.csv:
         write_csv(options.csv, rows, groups)
-    out_dir = options.out or (options.runs[0] / "plots" if options.runs else None)
+    out_dir = options.out or (check_own(options.runs[0] / "plots") if options.runs else None)
     if out_dir is None:
         console.print("no figures: there is no run whose folder would get them; name one with --out DIR")
     for group in groups:

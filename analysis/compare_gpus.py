@@ -23,6 +23,7 @@ from analysis.gpu_figures import draw_comparison
 from analysis.gpu_files import write_tables
 from analysis.gpu_table import EXPLANATION, beside_table, tables_of
 from analysis.gpu_truth import truth_table
+from flopray.containment import check_own
 from flopray.parser import OneLineParser
 from flopray.point import PRECISIONS
 
@@ -65,7 +66,7 @@ def draw_llama_run(run: Path, console: Console) -> None:
     rows, notes = load_runs([run])
     comparisons = comparisons_of(rows)
     _say(console, *notes)
-    _save(console, comparisons, run / "tables", run / "plots", ("png",))
+    _save(console, comparisons, check_own(run / "tables"), check_own(run / "plots"), ("png",))
 
 
 def compare(console: Console, options: argparse.Namespace) -> None:
@@ -88,12 +89,12 @@ def compare(console: Console, options: argparse.Namespace) -> None:
     comparisons = comparisons_of(rows)
     _say(console, *notes)
     _print_tables(console, comparisons)
-    tables = options.tables or (options.runs[0] / "tables" if options.runs else options.out)
+    tables = options.tables or (check_own(options.runs[0] / "tables") if options.runs else options.out)
     _save(
         console,
         comparisons,
         tables,
-        options.out or (options.runs[0] / "plots" if options.runs else None),
+        options.out or (check_own(options.runs[0] / "plots") if options.runs else None),
         options.formats,
     )
 

@@ -154,9 +154,15 @@ def extra_flops(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def reconstructed(rows: pd.DataFrame) -> pd.Series:
-    """The executed total from closed form and overheads, as `flopray.counters.overheads.reconstruct` gives it."""
-    totals = []
+    """The executed total from closed form and overheads, as `flopray.counters.overheads.reconstruct` gives it.
+
+    Missing for rows that no sweep writes: with parts that are absent, or that no number of FLOPs can be.
+    """
+    totals: list[int | None] = []
     for row in rows.to_dict("records"):
         absent = [name for name, value in row.items() if value is pd.NA or value is None or value != value]
-        totals.append(reconstruct({str(name): value for name, value in row.items()} | dict.fromkeys(absent)))
-    return pd.Series(totals, index=rows.index, dtype="int64")
+        try:
+            totals.append(reconstruct({str(name): value for name, value in row.items()} | dict.fromkeys(absent)))
+        except (TypeError, ValueError, OverflowError):
+            totals.append(None)
+    return pd.Series(totals, index=rows.index, dtype=object)

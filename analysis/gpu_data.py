@@ -15,7 +15,7 @@ import pandas as pd
 from analysis.surface_selection import METRICS, Metric
 from flopray.audit import Severity, audit
 from flopray.errors import InputError
-from flopray.point import SHAPE_FIELDS
+from flopray.point import PRECISIONS, SHAPE_FIELDS
 from flopray.records import PHASES
 from flopray.store import load_run
 
@@ -55,12 +55,15 @@ def load_runs(paths: Sequence[Path]) -> tuple[Frame, list[str]]:
         paths: folders of runs; one that is named twice is read once.
 
     Raises:
-        InputError: a path is no run, or the runs have no rows.
+        InputError: a path is no run, or the runs have no rows, or rows of something that nobody measures.
     """
     unique = list({path.resolve(): path for path in paths}.values())
     frame = pd.concat([load_run(path) for path in unique], ignore_index=True)
     if frame.empty:
         raise InputError(f"{', '.join(map(str, unique))}: no rows yet")
+    for name, words in (("workload", SHAPE_FIELDS), ("phase", PHASES), ("precision", PRECISIONS)):
+        if unknown := set(frame[name]) - set(words):
+            raise InputError(f"{', '.join(map(str, unique))}: unknown {name} {min(unknown)!r:.80}")
     return _latest(tidy(frame, MEASURED))
 
 

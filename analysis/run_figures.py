@@ -12,6 +12,7 @@ from analysis.flops_data import groups_of, load_runs
 from analysis.flops_figures import draw_group, folder_of
 from analysis.surfaces import draw_run
 from flopray import load_run
+from flopray.containment import check_own
 
 
 def draw_mlp_run(run: Path, console: Console) -> None:
@@ -34,11 +35,12 @@ def draw_mlp_run(run: Path, console: Console) -> None:
 
 def draw_executed(run: Path, console: Console) -> None:
     """Draw executed FLOPs against the closed form, for each device type, precision and execution."""
+    plots = check_own(run / "plots")
     for group in groups_of(load_runs([run])):
         phases = {phase: group.of(phase) for phase in group.phases}
         predictions = {phase: held_out(rows, 0) for phase, rows in phases.items() if len(rows) >= LEAST_POINTS}
-        paths = draw_group(run / "plots", group, None, predictions)
-        where = folder_of(run / "plots", group)
+        paths = draw_group(plots, group, None, predictions)
+        where = folder_of(plots, group)
         console.print(
             f"{len(paths)} figures of executed FLOPs: {where}/", highlight=False, markup=False, soft_wrap=True
         )

@@ -29,6 +29,7 @@ from analysis.surface_html import write_page
 from analysis.surface_lines import draw_lines
 from analysis.surface_plots import MAX_PANELS, draw_surfaces, font_pt_for
 from analysis.surface_selection import METRICS, Selection
+from flopray.containment import check_own
 from flopray.errors import FloprayError, InputError
 from flopray.parser import OneLineParser
 from flopray.records import PHASES
@@ -107,7 +108,7 @@ def draw_run(run: Path, console: Console | None = None) -> list[Path]:
     """
     console = console or Console(stderr=True)
     frame, folder = _load(run, console)
-    return draw(frame, folder.plots_path, planned=_planned(folder.manifest), console=console)
+    return draw(frame, check_own(folder.plots_path), planned=_planned(folder.manifest), console=console)
 
 
 def _html_wanted(html: bool | None) -> bool:
@@ -233,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         frame, folder = _load(args.run, console)
         draw(
             frame,
-            args.out or folder.plots_path,
+            args.out or check_own(folder.plots_path),
             selection=selection,
             planned=_planned(folder.manifest),
             formats=args.formats,

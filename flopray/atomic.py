@@ -69,14 +69,31 @@ def remove_unfinished(folder: Path) -> None:
 def open_regular(path: Path) -> BinaryIO:
     """Open a file of a folder that may come from a stranger: a FIFO or device in its place must not hang the reader.
 
+    Links are not followed: one could lead to a file of the reader's machine that has no end, or that is nobody's run.
+
     Raises:
-        OSError: as `open`; `EINVAL` when it is no regular file.
+        OSError: as `open`; `ELOOP` or `EINVAL` when it is no regular file.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    return os.fdopen(_open_regular(path, os.O_RDONLY), "rb", buffering=1 << 20)
+
+
+def append_regular(path: Path) -> BinaryIO:
+    """Open a file to append to it, made where it is missing, with the same care as `open_regular`; not synced.
+
+    Raises:
+        OSError: as `open_regular`.
+    """
+    return os.fdopen(_open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab")
+
+
+def _open_regular(path: Path, flags: int) -> int:
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        return os.fdopen(descriptor, "rb", buffering=1 << 20)
-    except BaseException:
-        os.close(descriptor)
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "a link, which is not followed", str(path)) from error
         raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return descriptor

@@ -46,7 +46,9 @@ def connected(address: str | None, job: Mapping[str, str] | None = None) -> Iter
         ClusterError: there is no cluster at the address, or it cannot be started.
     """
     quiet_ray()
-    if address is not None:
+    if address is None:
+        _stay_on_this_machine()
+    else:
         _check_reachable(address)
         _use_token(address)
     import ray
@@ -61,6 +63,17 @@ def connected(address: str | None, job: Mapping[str, str] | None = None) -> Iter
         yield inspect_cluster(dashboard_url=context.dashboard_url or None, local=address is None)
     finally:
         ray.shutdown()
+
+
+def _stay_on_this_machine() -> None:
+    """Have all that Ray starts for itself listen on the loopback interface, unless the environment says otherwise.
+
+    Ray takes a node's address for a public one on Linux and then binds most of its servers to every interface; as the
+    address is 127.0.0.1 on macOS and Windows unless this variable is set, it also says how to have that here. Ray reads
+    it when it is first imported. `ray.init(_node_ip_address="127.0.0.1")` would not do: Ray replaces that address.
+    https://github.com/ray-project/ray/issues/18730, `get_node_ip_address` in ray/_private/services.py
+    """
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
 def _init(address: str | None, job: Mapping[str, str]) -> Any:

@@ -21,6 +21,8 @@ from flopray.space import grid
 #: What 64 bits hold, with a sign.
 _MOST_FLOPS = 2**63 - 1
 _MOST_SHARDS = 10_000
+#: A sweep holds its points in memory, about a kilobyte each.
+_MOST_POINTS = 1_000_000
 SEARCHES = ("grid", "random", "optuna")
 #: What a searcher may optimise, and in which direction.
 OBJECTIVES = {"time_s": "min", "energy_j": "min", "flops_per_s": "max", "flops_per_j": "max", "mfu": "max"}
@@ -111,6 +113,8 @@ class Sweep:
             _shard(shard)
         if self.shards and self.search == "optuna":
             raise InputError("--shard divides a grid; with --search optuna leave it out")
+        if self.grid_size > _MOST_POINTS:
+            raise InputError(f"the grid has {self.grid_size:.3g} points, more than {_MOST_POINTS}: choose fewer values")
         self._check_size()
 
     def _check_size(self) -> None:
@@ -181,6 +185,22 @@ class Sweep:
             fields["shards"] = tuple(fields.get("shards", ()))
             if set(fields["axes"]) != set(axes_of(fields["workload"])):
                 raise KeyError("axes")
+            _check_types(fields)
             return cls(**fields)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise NotARun(f"the run's manifest does not describe a sweep this flopray can resume ({error})") from error
+        except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
+            why = f"{type(error).__name__} {str(error)[:200]}"
+            raise NotARun(f"the run's manifest does not describe a sweep this flopray can resume ({why})") from error
+
+
+def _check_types(fields: Mapping[str, Any]) -> None:
+    """What other checks of a sweep take for granted, since a command line gives nothing else.
+
+    Raises:
+        TypeError: a value of a manifest is of another type.
+    """
+    whole = [fields.get("samples"), fields.get("points_per_trial"), fields["settings"].seed]
+    texts = [*fields["axes"]["device_type"], *fields["axes"].get("model", ())]
+    if not all(value is None or type(value) is int for value in whole):
+        raise TypeError("samples, points_per_trial and seed are whole numbers")
+    if not all(isinstance(value, str) and value for value in texts):
+        raise TypeError("types of devices and models are texts")

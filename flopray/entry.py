@@ -31,6 +31,11 @@ LINE_START = b'{"crc32":"'
 _ENTRY_AT = len(LINE_START) + 8 + len(b'","entry":')
 _HEAD = re.compile(rb'\{"trial_id":"([0-9A-Za-z_-]{1,64})","status":"([a-z_]{1,32})","shared":')
 _TRIAL_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+#: Control characters but tab and line feed, line separators and what turns the direction of writing: escape sequences
+#: in a text would move the cursor of whoever looks at it, or hide what stands there. A class of a regular expression.
+HIDDEN = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+#: Lone surrogates (undecodable file names in a traceback) besides.
+_HIDDEN = re.compile(HIDDEN[:-1] + r"\ud800-\udfff]")
 
 #: The status of a point is the worst of its phases; this is the order, best first.
 STATUS_ORDER = (
@@ -66,14 +71,23 @@ COLUMN_TYPES = _column_types()
 DEFAULTS: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(PhaseRecord)}
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """A text, with visible escapes for what has no UTF-8 or would do something to a terminal (`HIDDEN`).
+
+    Raises:
+        ValueError: it is none.
+    """
     if not isinstance(value, str):
         raise ValueError("must be text")
-    # Lone surrogates (undecodable file names in a traceback) have no UTF-8: they become visible escapes.
-    return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode("utf-8")
+    return value if value.isprintable() else _HIDDEN.sub(lambda m: m[0].encode("unicode_escape").decode(), value)
 
 
-def _integer(value: Any) -> int:
+def integer(value: Any) -> int:
+    """A whole number of at most 64 bits.
+
+    Raises:
+        ValueError: it is none.
+    """
     if type(value) is not int or not -(2**63) <= value < 2**63:
         raise ValueError("must be a whole number of at most 64 bits")
     return value
@@ -100,10 +114,10 @@ def _flag(value: Any) -> bool:
 def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
         raise ValueError("must be a list of texts")
-    return tuple(_text(item) for item in value)
+    return tuple(text(item) for item in value)
 
 
-_CHECKS: dict[type, Callable[[Any], Any]] = {str: _text, int: _integer, float: _number, bool: _flag, tuple: _texts}
+_CHECKS: dict[type, Callable[[Any], Any]] = {str: text, int: integer, float: _number, bool: _flag, tuple: _texts}
 
 
 def _or_none(check: Callable[[Any], Any]) -> Callable[[Any], Any]:

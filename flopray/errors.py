@@ -14,12 +14,26 @@ from typing import ClassVar
 EXIT_SOME_FAILED = 3
 EXIT_STOPPED = 4
 EXIT_INTERRUPTED = 130
+#: No message is longer: what it quotes may come from a stranger's file.
+_LONGEST_MESSAGE = 2000
+
+
+def one_line(text: str) -> str:
+    r"""The text as one line for a terminal: what cannot be printed becomes a visible escape, such as `\x1b`."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class FloprayError(Exception):
     """Base of every error flopray raises on purpose; `str(error)` is one line for a person."""
 
     exit_code: ClassVar[int] = 1
+
+    def __str__(self) -> str:
+        """The message, whatever the file or the path that it quotes has in it."""
+        text = super().__str__()
+        return one_line(text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "...")
 
 
 class InputError(FloprayError):

@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flopray import atomic, entry
-from flopray.errors import NotARun
+from flopray.errors import NotARun, one_line
 
 _TAIL_BYTES = 4096
 
 
 class RunWarning(UserWarning):
     """Something in a run's folder was damaged and repaired, or left out; the message is one line for a person."""
+
+    def __str__(self) -> str:
+        """The message, whatever the path that it quotes has in it."""
+        return one_line(super().__str__())
 
 
 class Coverage(NamedTuple):

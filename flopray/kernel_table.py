@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flopray import atomic
+from flopray.entry import integer, text
 
 #: What a row says beside the kernel: which measurement it belongs to.
 KEYS = ("trial_id", "phase", "device_type", "precision", "execution")
@@ -39,13 +40,14 @@ def kernel_rows(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]
     """
     for record in records:
         keys = {name: record[name] for name in KEYS}
-        for text in record["kernels"] or ():
+        for line in record["kernels"] or ():
             try:
-                kernel = json.loads(text)
-                counts = {name: int(kernel[name]) for name in ("launches", "tensor_flops", "cuda_flops")}
-                yield keys | {"kernel": str(kernel["name"]), "kernel_class": str(kernel["class"])} | counts
-            except (ValueError, KeyError, TypeError):
+                kernel = json.loads(line)
+                counts = {name: integer(kernel[name]) for name in ("launches", "tensor_flops", "cuda_flops")}
+                words = {"kernel": text(kernel["name"]), "kernel_class": text(kernel["class"])}
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue
+            yield keys | words | counts
 
 
 def write(path: Path, records: Iterable[Mapping[str, Any]]) -> bool:

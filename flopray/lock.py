@@ -74,14 +74,22 @@ def _sign(descriptor: int) -> None:
         os.pwrite(descriptor, json.dumps(holder).encode() + b"\n", 0)
 
 
+def holder_of(descriptor: int) -> tuple[str, str] | None:
+    """Who signed an open lock file, in words, and on which host; None where nobody did, or nothing that can be read."""
+    try:
+        holder = json.loads(os.pread(descriptor, 4096, 0))
+        host = "".join(c for c in str(holder["host"])[:253] if c.isprintable())
+        return f"process {int(holder['pid'])} on {host}", host
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return None
+
+
 def _locked_message(descriptor: int, run: str) -> str:
     who = "another process"
     # The holder signs just after it locks: a very young lock may be unsigned for a moment.
     for _ in range(5):
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-            holder = json.loads(os.pread(descriptor, 4096, 0))
-            host = "".join(c for c in str(holder["host"])[:253] if c.isprintable())
-            who = f"process {int(holder['pid'])} on {host}"
+        if holder := holder_of(descriptor):
+            who = holder[0]
             break
         time.sleep(0.02)
     return f"run {run} is being written by {who}: wait until it ends, or stop it, and try again"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from flopray import atomic
 from flopray.errors import InputError, NotARun, RunError, RunExists, SchemaMismatch
@@ -19,6 +20,8 @@ from flopray.records import SCHEMA_VERSION
 FILE_NAME = "manifest.json"
 JOURNAL_NAME = "journal.jsonl"
 _LONGEST_NAME_BYTES = 200
+#: A grid of a million points has a manifest of some ten MB at the most.
+_LARGEST_BYTES = 64 * 2**20
 #: `s3://...`, which `Path` would silently turn into a folder called `s3:`.
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
@@ -80,6 +83,10 @@ def publish(
     path = check_free(storage, name)
     manifest = {**manifest, "name": name, "schema_version": SCHEMA_VERSION}
     text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
+    try:
+        _check_texts(manifest)  # else nobody could open what is written now
+    except ValueError as error:
+        raise InputError(f"the run cannot be described: {error}; use another name for it") from error
     folder = path.parent
     try:
         with _new_folders(folder):
@@ -116,7 +123,11 @@ def read(path: str | PathLike[str]) -> tuple[Path, dict[str, Any]]:
 def _parse(path: Path) -> dict[str, Any]:
     try:
         with atomic.open_regular(path / FILE_NAME) as file:
-            manifest = json.load(file)
+            content = file.read(_LARGEST_BYTES + 1)
+        if len(content) > _LARGEST_BYTES:
+            raise ValueError(f"it is larger than {_LARGEST_BYTES // 2**20} MiB")
+        manifest = json.loads(content, parse_constant=_no_number, parse_float=_finite)
+        _check_texts(manifest)
     except (FileNotFoundError, NotADirectoryError):
         if path.is_dir():
             raise NotARun(f"{path} is not a run of flopray: it has no {FILE_NAME}") from None
@@ -130,10 +141,39 @@ def _parse(path: Path) -> dict[str, Any]:
     return manifest
 
 
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no number")
+
+
+def _finite(word: str) -> float:
+    number = float(word)
+    return number if math.isfinite(number) else _no_number(word[:20])
+
+
+def _check_texts(value: Any) -> None:
+    """Refuse names and words that would do something to the terminal that shows them, or that have no UTF-8.
+
+    Raises:
+        ValueError: there is one.
+        RecursionError: the value is nested deeply.
+    """
+    if isinstance(value, str):
+        if not value.isprintable():
+            raise ValueError(f"the text {value[:80]!r} has characters that cannot be printed")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check_texts(key)
+            _check_texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check_texts(item)
+
+
 def not_resumable(manifest: dict[str, Any]) -> str | None:
     """Why a run cannot be resumed; None when it can, as every run that was not merged."""
     merged = manifest.get("merged")
-    return merged.get("not_resumable") if isinstance(merged, dict) else None
+    reason = merged.get("not_resumable") if isinstance(merged, dict) else None
+    return None if reason is None else str(reason)
 
 
 def storage_folder(storage: str | PathLike[str]) -> Path:

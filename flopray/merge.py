@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from flopray import entry, manifests
 from flopray.definition import Sweep
-from flopray.errors import InputError
+from flopray.errors import InputError, NotARun
 from flopray.journal import JournalWriter
 from flopray.point import SHAPE_FIELDS, point_of
 from flopray.records import PhaseRecord, Status
@@ -141,7 +141,10 @@ class _Measurement(NamedTuple):
 
 def _measurement(records: Sequence[PhaseRecord]) -> _Measurement:
     point = point_of(records[0].trial_id)
-    _, status, line = entry.encode([dataclasses.replace(record, trial_id=point) for record in records])
+    try:
+        _, status, line = entry.encode([dataclasses.replace(record, trial_id=point) for record in records])
+    except ValueError as error:  # a line or a table that fits the schema and still makes no point
+        raise NotARun(f"a point of run {records[0].run[:80]!r} cannot be merged: {error}") from error
     started_s = min((r.started_unix_s for r in records if r.started_unix_s is not None), default=0.0)
     return _Measurement(point, status != Status.OK, started_s, hashlib.sha256(line).digest())
 

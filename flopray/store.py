@@ -25,7 +25,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flopray import atomic, journal_index, lock, manifests
+from flopray import atomic, containment, journal_index, lock, manifests
 from flopray.errors import StorageError
 from flopray.journal import JournalWriter
 from flopray.journal_index import JournalIndex, RunWarning
@@ -92,6 +92,7 @@ class RunFolder:
             RunError: it cannot be written; nothing was changed.
             NotARun, SchemaMismatch: the journal cannot be read.
         """
+        containment.check_contents(self.path)
         with lock.exclusive(self._lock_path, self.name):
             atomic.remove_unfinished(self.path)
             with contextlib.closing(JournalWriter(self.journal_path)) as writer:
@@ -104,6 +105,7 @@ class RunFolder:
         Raises:
             RunLocked, RunError: as `writer`.
         """
+        containment.check_contents(self.path)
         with lock.exclusive(self._lock_path, self.name):
             pass
 

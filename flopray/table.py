@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from flopray import atomic
+from flopray import atomic, foreign_table
 from flopray.entry import COLUMN_TYPES, STATUS_ORDER
 from flopray.journal_index import Coverage
 from flopray.point import EXECUTIONS, PRECISIONS
@@ -152,6 +152,7 @@ class RecordsFile:
             content = pa.py_buffer(file.read())
         try:
             self._file = pq.ParquetFile(content, page_checksum_verification=True)
+            foreign_table.check_size(self._file.metadata, len(content))
             schema = self._file.schema_arrow
             metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
             if metadata["flopray.schema_version"] != str(SCHEMA_VERSION) or not schema.equals(SCHEMA):
@@ -174,6 +175,7 @@ class RecordsFile:
         try:
             table = self._file.read(columns=columns)
             table.validate(full=True)
+            foreign_table.check_values(table)
             return table.replace_schema_metadata(None)
         except (OSError, pa.ArrowException) as error:
             raise ValueError(atomic.reason(error)) from error

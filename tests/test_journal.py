@@ -61,7 +61,10 @@ def records_of(path: Path) -> list[PhaseRecord]:
 
 
 def values(column: entry.ColumnType) -> st.SearchStrategy:
-    text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+    # What would do something to a terminal is kept as a visible escape: its own test.
+    text = st.text(
+        st.characters(exclude_categories=["Cs", "Cc", "Cf", "Zl", "Zp"], include_characters="\n\t"), max_size=20
+    )
     kinds = {
         str: text,
         int: st.integers(-(2**63), 2**63 - 1),
@@ -429,7 +432,7 @@ def test_journal_that_is_a_link_is_not_written(tmp_path: Path) -> None:
     target = tmp_path / "precious"
     target.write_bytes(b"")
     (tmp_path / "journal.jsonl").symlink_to(target)
-    with pytest.raises(RunError, match="cannot be written"):
+    with pytest.raises(RunError, match="a link, which is not followed"):
         open_writer(tmp_path / "journal.jsonl")
     assert target.read_bytes() == b""
 

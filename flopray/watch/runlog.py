@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from flopray import atomic
+from flopray.errors import one_line
 from flopray.point import label_of
 from flopray.records import PhaseRecord, Status
+from flopray.redaction import redacted
 from flopray.watch.outcome import reason_of, status_of
 
 _CHATTY = ("ray", "transformers")
 
 
-class _Forgiving(logging.FileHandler):
-    """Drops what cannot be written: a full disk is the journal's to tell, in one line."""
+class _Forgiving(logging.StreamHandler[io.TextIOWrapper]):
+    """Drops what cannot be written: a full disk is the journal's to tell, in one line. Closes its file."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Say nothing."""
 
     def close(self) -> None:
         """Close, whatever becomes of what is still buffered."""
+        super().close()
         with contextlib.suppress(OSError):
-            super().close()
+            self.stream.close()
 
 
 class RunLog:
@@ -37,7 +42,8 @@ class RunLog:
     def __init__(self, path: Path) -> None:
         self._handler: logging.Handler
         try:
-            self._handler = _Forgiving(path, encoding="utf-8", errors="backslashreplace")
+            file = io.TextIOWrapper(atomic.append_regular(path), "utf-8", "backslashreplace", line_buffering=True)
+            self._handler = _Forgiving(file)
         except OSError:
             self._handler = logging.NullHandler()
         form = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ")
@@ -70,8 +76,8 @@ class RunLog:
         self._handler.close()
 
     def say(self, line: str, *, level: int = logging.INFO) -> None:
-        """Write a line."""
-        self._logger.log(level, "%s", line)
+        """Write a line; secrets of addresses, in a command line for one, are left out."""
+        self._logger.log(level, "%s", one_line(redacted(line)))
 
     def point(self, records: Sequence[PhaseRecord]) -> None:
         """Write how a point ended: its status, its reason, its attempt and the audit's findings."""

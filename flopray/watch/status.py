@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import shlex
 import socket
@@ -14,7 +15,10 @@ from typing import Any
 
 from rich.console import Console
 
+import flopray
+from flopray import lock
 from flopray.definition import Sweep
+from flopray.errors import one_line
 from flopray.manifests import not_resumable
 from flopray.point import point_of
 from flopray.records import Status
@@ -25,7 +29,7 @@ _COLUMNS = (
     *("trial_id", "device_type", "node", "device_uuid", "device_wall_s", "window_s"),
     *("status", "status_reason", "findings"),
 )
-_SCRIPTS = {"mlp": "sweeps/mlp_grid.py", "llama": "sweeps/llama_gpu.py"}
+_SCRIPTS = {"mlp": "mlp_grid.py", "llama": "llama_gpu.py"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def status_of_run(path: str | Path) -> RunStatus:
     devices = len(
         set(zip(first["device_type"], first["node"].fillna(""), first["device_uuid"].fillna(""), strict=True))
     )
-    rate = devices / wall_s.mean() if len(wall_s) and wall_s.mean() > 0 else None
+    rate = _finite(devices / wall_s.mean()) if len(wall_s) and wall_s.mean() > 0 else None
     left = max(0, sweep.size - finished)
     windows_s = frame["window_s"].sum()
     state = "running" if alive else "finished" if not left else "killed" if driver else "interrupted"
@@ -86,12 +90,17 @@ def status_of_run(path: str | Path) -> RunStatus:
         finished=finished,
         devices=devices,
         points_per_s=rate,
-        eta_s=left / rate if rate and left else None,
-        measured_fraction=float(windows_s / wall_s.sum()) if len(wall_s) and windows_s else None,
+        eta_s=_finite(left / rate) if rate and left else None,
+        measured_fraction=_finite(windows_s / wall_s.sum()) if wall_s.sum() and windows_s else None,
         failures=_failures(frame),
         findings=dict(Counter(code for codes in frame["findings"] for code in codes).most_common()),
         resume=_resume(folder, sweep) if left and not alive and not not_resumable(folder.manifest) else None,
     )
+
+
+def _finite(value: float) -> float | None:
+    """A plain number; None where values that nobody has measured made it overflow."""
+    return float(value) if math.isfinite(value) else None
 
 
 def print_status(console: Console, status: RunStatus) -> None:
@@ -108,7 +117,7 @@ def print_status(console: Console, status: RunStatus) -> None:
     lines += [f"audit    {count} rows {code}" for code, count in status.findings.items()]
     lines += [f"resume   {status.resume}"] if status.resume else []
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(one_line(line), highlight=False, markup=False, soft_wrap=True)
 
 
 def as_json(status: RunStatus) -> str:
@@ -123,33 +132,29 @@ def _failures(frame: Any) -> list[dict[str, Any]]:
     return [{"status": status, "reason": reason, "points": count} for (status, reason), count in counts]
 
 
-def _driver(lock: Path) -> tuple[bool, str | None]:
+def _driver(lock_path: Path) -> tuple[bool, str | None]:
     """Whether the lock is held, and whose signature is in it: a driver that ends takes its signature away."""
     try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(lock_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False, None
     try:
-        who, elsewhere = _signature(os.pread(descriptor, 4096, 0))
+        who, host = lock.holder_of(descriptor) or (None, None)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             return True, who or "another process"
-        return False, f"{who} (seen from another host)" if who and elsewhere else who
+        return False, f"{who} (seen from another host)" if who and host != socket.gethostname() else who
     finally:
         os.close(descriptor)
 
 
-def _signature(content: bytes) -> tuple[str | None, bool]:
-    try:
-        holder = json.loads(content)
-        host = "".join(c for c in str(holder["host"])[:253] if c.isprintable())
-        return f"process {int(holder['pid'])} on {host}", host != socket.gethostname()
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None, False
-
-
 def _resume(folder: RunFolder, sweep: Sweep) -> str:
-    script = folder.manifest.get("script")
-    script = script if isinstance(script, str) and script.isprintable() else _SCRIPTS[sweep.workload]
-    return f"python {shlex.quote(script)} --resume {shlex.quote(str(folder.path))}"
+    """The command that goes on with a run: the script of this installation, whatever its manifest says it was begun by.
+
+    People copy this line, and a stranger's manifest could name a program that came along with it.
+    """
+    script = Path(flopray.__file__).parents[1] / "sweeps" / _SCRIPTS[sweep.workload]
+    if script.is_relative_to(Path.cwd()):
+        script = script.relative_to(Path.cwd())
+    return f"python {shlex.quote(str(script))} --resume {shlex.quote(str(folder.path))}"
