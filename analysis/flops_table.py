@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from rich.table import Table
 from analysis.flops_data import GROUP, Counted, is_counted, reconstructed
 from analysis.flops_heldout import METHODS, SPLITS
 from flopray.errors import InputError
+from flopray.kernel_table import KEYS, kernel_rows
 from flopray.records import KERNEL_CLASSES
 
 _TOP_KERNELS = 8
@@ -159,14 +159,9 @@ def _median_and_range(column: Any) -> str:
 def _kernels(rows: pd.DataFrame) -> dict[tuple[str, str], dict[str, int]]:
     """Launches and FLOPs of each kernel name and class, over all rows."""
     found: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: {"launches": 0, "flops": 0})
-    for kernel in _kernel_texts(rows):
-        entry = found[str(kernel["name"]), str(kernel["class"])]
+    columns: Any = rows[[*KEYS, "kernels"]] if "kernels" in rows else None
+    for kernel in kernel_rows(columns.to_dict("records")) if columns is not None else ():
+        entry = found[kernel["kernel"], kernel["kernel_class"]]
         entry["launches"] += kernel["launches"]
         entry["flops"] += kernel["tensor_flops"] + kernel["cuda_flops"]
     return dict(found)
-
-
-def _kernel_texts(rows: pd.DataFrame) -> Iterator[dict]:
-    if "kernels" in rows:
-        for texts in rows["kernels"]:
-            yield from map(json.loads, texts)

@@ -115,7 +115,7 @@ def surface_sets(
 def _axes(group: Any, selection: Selection, planned: Mapping[str, Sequence[int]]) -> tuple[Array, Array, Array]:
     """Layers, widths and tokens of the rows and of the plan."""
     layers, widths, tokens = (
-        np.union1d(group[name].astype(int).unique(), selection.values(name, planned.get(name, ()))).astype(int)
+        np.union1d(group[name].astype(int).unique(), np.array(selection.values(name, planned.get(name, ())), int))
         for name in ("n_layers", "width", "tokens")
     )
     return layers, widths, tokens
