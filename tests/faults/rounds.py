@@ -141,7 +141,7 @@ def _ended_wrong(kind: Kind, scene: Scene, code: int) -> Iterable[str]:
     began = scene.run.exists() or not kind.any_time
     yield from _messages(scene, output, kind.says if began or not kind.says else ("^interrupted",))
     yield from kind.check(scene)
-    if scene.layout is None:
+    if scene.layout is None and code >= 0:  # what a killed driver leaves is for Ray to end
         yield from (f"left behind: {line[:100]!r}" for line in scene.left_behind().values())
 
 
