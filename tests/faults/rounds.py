@@ -101,7 +101,7 @@ def _play(kind: Kind, scene: Scene, outcome: Outcome) -> Outcome | None:
         when = scene.random.choices(list(SHARES), SHARES.values())[0] if kind.any_time else "middle"
         outcome.conditions += "" if when == "middle" else f", {when}"
         with scene.ledger:
-            scene.wait_for_moment(when)
+            scene.wait_for_moment(when, kind.within)
             if kind.strike is not nothing and not is_running(scene.sweep.pid):
                 return None if not scene.end() else _died(scene, outcome)
             outcome.finished_before = scene.ledger.count
