@@ -42,6 +42,7 @@ class Kind:
         place: storage of the run, None for the lane's.
         plan: of `driver`; None replays all points alike.
         device_type: of the points.
+        within: the fault comes after this share of the points at the latest.
         flags: further flags of the sweep.
     """
 
@@ -59,6 +60,7 @@ class Kind:
     place: Callable[[Scene], AbstractContextManager[Path | None]] = lambda _: nullcontext()
     plan: dict[str, object] | None = None
     device_type: str = "CPU"
+    within: float = 1.0
     flags: str = ""
 
     @property
@@ -99,7 +101,7 @@ KINDS = {
         Kind("journal-emptied", acts.sigkill, (-9,), mend=acts.empty),
         Kind("journal-emptied-with-parquet", acts.sigkill, (-9,), mend=acts.compact_and_empty),
         Kind("parquet-older", acts.compact_then_kill, (-9,)),
-        Kind("second-driver", acts.second_driver, resumes=False, layout="plain", plan={"point_s": 0.1}),
+        Kind("second-driver", acts.second_driver, resumes=False, layout="plain", plan={"point_s": 0.2}, within=0.25),
         Kind("other-flags", acts.sigkill, (-9,), mend=acts.other_flags, layout="plain"),
         Kind("other-devices", acts.sigkill, (-9,), mend=acts.other_devices, layout="boastful", device_type="H100"),
         Kind(

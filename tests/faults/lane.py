@@ -12,7 +12,8 @@ from machine import Machine
 #: Flags of the nodes of a cluster: the head node first.
 LAYOUTS = {
     "plain": ("--num-cpus=2",),
-    "pair": ("--num-cpus=1", "--num-cpus=1"),
+    # The address of its own keeps a driver, which joins the node of its machine, off the second one.
+    "pair": ("--num-cpus=1", "--num-cpus=1 --node-ip-address=127.0.0.2"),
     "boastful": ('--num-cpus=2 --num-gpus=1 --resources={"accelerator_type:H100":1}',),
 }
 

@@ -101,7 +101,7 @@ def _play(kind: Kind, scene: Scene, outcome: Outcome) -> Outcome | None:
         when = scene.random.choices(list(SHARES), SHARES.values())[0] if kind.any_time else "middle"
         outcome.conditions += "" if when == "middle" else f", {when}"
         with scene.ledger:
-            scene.wait_for_moment(when)
+            scene.wait_for_moment(when, kind.within)
             if kind.strike is not nothing and not is_running(scene.sweep.pid):
                 return None if not scene.end() else _died(scene, outcome)
             outcome.finished_before = scene.ledger.count
@@ -141,7 +141,7 @@ def _ended_wrong(kind: Kind, scene: Scene, code: int) -> Iterable[str]:
     began = scene.run.exists() or not kind.any_time
     yield from _messages(scene, output, kind.says if began or not kind.says else ("^interrupted",))
     yield from kind.check(scene)
-    if scene.layout is None:
+    if scene.layout is None and code >= 0:  # what a killed driver leaves is for Ray to end
         yield from (f"left behind: {line[:100]!r}" for line in scene.left_behind().values())
 
 

@@ -110,7 +110,7 @@ class Scene:
         self._begin_s = time.monotonic()
         self.sweep = self.start(line)
 
-    def wait_for_moment(self, when: str) -> None:
+    def wait_for_moment(self, when: str, within: float = 1.0) -> None:
         """Wait for a random moment: of the `start-up`, of the `middle`, which is from the first line of the journal to
         the last one, or after it, while `tables` are made.
         """
@@ -119,7 +119,7 @@ class Scene:
             until = time.monotonic() + self.random.uniform(0, self.lane.start_s)
             self.wait_until(lambda: time.monotonic() > until or self.ledger.count)
             return
-        after = self.points if when == "tables" else self.random.randint(1, self.points)
+        after = self.points if when == "tables" else self.random.randint(1, round(within * self.points))
         self.wait_until(lambda: self.ledger.count)
         self.lane.start_s = time.monotonic() - self._begin_s
         self.wait_until(lambda: self.ledger.count >= after)
