@@ -75,7 +75,9 @@ def _figures(
     """Names and figures, made one after the other."""
     for phase in group.phases:
         drawn = [other for other in (group, beside) if other is not None and phase in other.phases]
-        yield f"excess_{phase}", draw_excess(drawn, phase, n_layers=n_layers)
+        excess = draw_excess(drawn, phase, n_layers=n_layers)
+        if excess is not None:
+            yield f"excess_{phase}", excess
         for least in _bounds(drawn, phase, min_width):
             suffix = f"_dmin{least}" if least else ""
             extra = draw_extra(drawn, phase, min_width=least)

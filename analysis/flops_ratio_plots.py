@@ -29,17 +29,22 @@ _LABELS = {"gemm": "GEMM padding"}
 _AXES = (("width", "width d", "tokens", "m"), ("tokens", "tokens m", "width", "d"))
 
 
-def draw_excess(groups: Sequence[Counted], phase: str, *, n_layers: int | None) -> Figure:
+def draw_excess(groups: Sequence[Counted], phase: str, *, n_layers: int | None) -> Figure | None:
     """executed / model - 1 on a log scale, over d with a line for some m (left) and over m with a line for some d.
 
     Args:
         groups: a row of panels for each, with one scale for all.
         phase: one of `flopray.records.PHASES`.
         n_layers: of the points that are drawn, see `layers_for`.
+
+    Returns:
+        None where no difference is known.
     """
     rows: list[tuple[Counted, Any]] = [(group, group.of(phase)) for group in groups]
     rows = [(group, part[part["n_layers"] == layers_for(part, n_layers)]) for group, part in rows if len(part)]
     values = np.concatenate([part["executed_rel_difference"].to_numpy(float) for _, part in rows])
+    if not np.isfinite(values).any():
+        return None
     scale = ValueScale.fitting(values, log=True, signed=bool((values <= 0).any()))
     figure = _figure(len(rows))
     for index, (group, part) in enumerate(rows):
