@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from scene import Scene, TooLate, ended
 
 from flopray.store import RunFolder
 from flopray.watch.status import status_of_run
+
+#: Why a point is tried again whose process or node is killed.
+LOST_PROCESS = "its process died|its process or its node could not be reached|its node was lost"
 
 
 def nothing(_: Scene) -> Iterable[str]:
@@ -67,15 +71,35 @@ def kill_actor(scene: Scene) -> None:
 
 
 def attempts(scene: Scene) -> Iterable[str]:
-    """At most two attempts; one that is not the first stands in the log, with its reason."""
+    """No point is given up, and one that was tried again stands in the log, with the reason."""
     frame: Any = RunFolder.open(scene.run).load(["attempt", "status", "status_reason"])
-    log = (scene.run / "run.log").read_text()
-    if frame["attempt"].max() > 2:
-        yield f"attempt {frame['attempt'].max()} of a point"
-    if frame["attempt"].max() > 1 and "its process died" not in log:
+    again = [
+        line for line in (scene.run / "run.log").read_text().splitlines() if " is tried again after attempt " in line
+    ]
+    if frame["attempt"].max() > 1 and not any(re.search(LOST_PROCESS, line) for line in again):
         yield "run.log does not say why a point was tried again"
-    failed = frame[frame["status"] != "ok"]
-    yield from (f"a point is {reason!r}" for reason in failed["status_reason"] if "process died" not in str(reason))
+    yield from (f"a point is {reason!r}" for reason in frame.loc[frame["status"] != "ok", "status_reason"])
+
+
+def given_up(status: str, after: int, reason: str) -> Callable[[Scene], Iterable[str]]:
+    """Check that the point that misbehaves is a row with its reason, after so many attempts, and all others are ok."""
+
+    def check(scene: Scene) -> Iterable[str]:
+        frame: Any = RunFolder.open(scene.run).load(["attempt", "status", "status_reason"])
+        bad = frame[frame["status"] != "ok"]
+        if [tuple(row) for row in bad[["status", "attempt"]].to_numpy()] != [(status, after)]:
+            yield f"not ok: {bad[['status', 'attempt', 'status_reason']].to_dict('records')[:3]}"
+        yield from (f"a reason is {text!r}" for text in bad["status_reason"] if not re.match(reason, str(text)))
+        again = (scene.run / "run.log").read_text().count(" is tried again after attempt ")
+        if again != after - 1:
+            yield f"run.log tells of {again} further attempts"
+
+    return check
+
+
+def behave(scene: Scene) -> None:
+    """Whatever made all points fail is mended."""
+    scene.plan = {}
 
 
 def kill_node(scene: Scene) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import acts
 import damage
-from acts import nothing
+from acts import given_up, nothing
 from scene import Scene
 
 Act = Callable[[Scene], Any]
@@ -20,6 +20,9 @@ MEND = r"; all points before are safe: mend that, and --resume \S+ goes on$"
 GONE = r"the run folder or its journal was (removed|replaced) while the run was being written"
 TORN = r"^warning: \S+ ended in a torn line of \d+ bytes: cut off and kept as journal\.torn-"
 DAMAGED = r"^warning: 1 damaged line in \S+ \(first: line \d+\) skipped; a resume measures those points again"
+STOPPED = (
+    r"^error: the sweep was stopped: the last 20 points on every device failed alike: .*--resume \S+ --retry-failed"
+)
 LOST_CLUSTER = r"^error: the sweep lost its cluster .*--resume \S+"
 
 
@@ -35,8 +38,9 @@ class Kind:
         check: what else is wrong after it, in words; each line is a wrong message.
         mend: done before the resume: damage between the two, or making room.
         resume_says: patterns of what the resume must print.
+        resume_codes: exit codes that it may have.
         resumes: whether a resume follows; otherwise the struck command must have finished the sweep.
-        layout: of the cluster; `any` stands for a standing one or one of its own.
+        layout: of the cluster; `any` stands for a standing one or one of its own, `own` for the latter.
         any_time: may strike during start-up, and after the last point while tables are made.
         ends_cluster: whether the cluster is no more after it.
         place: storage of the run, None for the lane's.
@@ -44,6 +48,7 @@ class Kind:
         device_type: of the points.
         within: the fault comes after this share of the points at the latest.
         flags: further flags of the sweep.
+        environment: further variables of the sweep.
     """
 
     name: str
@@ -53,6 +58,7 @@ class Kind:
     check: Callable[[Scene], Iterable[str]] = nothing
     mend: Act = nothing
     resume_says: tuple[str, ...] = ()
+    resume_codes: tuple[int, ...] = (0,)
     resumes: bool = True
     layout: str = "any"
     any_time: bool = False
@@ -62,11 +68,18 @@ class Kind:
     device_type: str = "CPU"
     within: float = 1.0
     flags: str = ""
+    environment: Callable[[], dict[str, str]] = dict
 
     @property
     def can_be_real(self) -> bool:
         """Whether its points can be measured and not replayed: on this machine, and none misbehaves."""
         return self.plan is None and self.device_type == "CPU"
+
+
+def misbehaving(name: str, act: str, check: Callable[[Scene], Iterable[str]], flags: str = "") -> Kind:
+    """One point does something, each time it is tried; the sweep gives it up and measures all others."""
+    plan: dict[str, object] = {"act": act, "shape": {"n_layers": 2, "width": 32, "tokens": 40}}
+    return Kind(name, nothing, (3,), check=check, resumes=False, plan=plan, flags=flags)
 
 
 KINDS = {
@@ -104,13 +117,32 @@ KINDS = {
         Kind("second-driver", acts.second_driver, resumes=False, layout="plain", plan={"point_s": 0.2}, within=0.25),
         Kind("other-flags", acts.sigkill, (-9,), mend=acts.other_flags, layout="plain"),
         Kind("other-devices", acts.sigkill, (-9,), mend=acts.other_devices, layout="boastful", device_type="H100"),
+        misbehaving("point-exits", "exit", given_up("failed", 3, "its process died without a word")),
+        misbehaving(
+            "point-hangs",
+            "sleep",
+            given_up("failed", 2, r"it took longer than 4 s \(--trial-timeout\)"),
+            "--trial-timeout 4",
+        ),
+        misbehaving(
+            "point-stops",
+            "stop",
+            given_up("failed", 1, r"it took longer than 3 s \(--trial-timeout\)"),
+            "--trial-timeout 3 --retries 0",
+        ),
+        replace(
+            misbehaving("point-eats-memory", "eat", given_up("out_of_memory", 1, "its node ran out of host memory")),
+            layout="own",
+            environment=damage.little_memory,
+        ),
         Kind(
-            "point-exits",
+            "all-points-fail",
             nothing,
-            (3,),
-            check=acts.attempts,
-            resumes=False,
-            plan={"act": "exit", "shape": {"n_layers": 2, "width": 32, "tokens": 40}},
+            (4,),
+            (STOPPED,),
+            mend=acts.behave,
+            resume_codes=(3,),
+            plan={"act": "fail"},
         ),
     )
 }

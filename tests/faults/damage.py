@@ -84,3 +84,13 @@ def freeze(folder: Path, *, frozen: bool) -> None:
     done = subprocess.run(["chattr", sign, *map(str, paths)], capture_output=True, text=True)
     if done.returncode:
         raise PermissionError(f"files cannot be made immutable here: {done.stderr.strip()[:200]}")
+
+
+def little_memory() -> dict[str, str]:
+    """Let Ray's memory monitor strike when 5 GB more than now are in use: no test should fill the whole machine."""
+    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    kilobytes = {words[0]: int(words[1]) for words in lines}
+    used = kilobytes["MemTotal:"] - kilobytes["MemAvailable:"] + 5e6
+    if used > 0.9 * kilobytes["MemTotal:"]:
+        raise PermissionError("fewer than 5 GB of memory are free")
+    return {"RAY_memory_usage_threshold": f"{used / kilobytes['MemTotal:']:.3f}"}

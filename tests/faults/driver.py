@@ -5,6 +5,8 @@ A point takes the time that the plan says and answers with the row of a point th
 messages are the real ones. The plan, JSON in `FLOPRAY_FAULT_PLAN`, can also make one point misbehave:
 
     {"point_s": 0.01, "act": "exit", "shape": {"n_layers": 1, "width": 16, "tokens": 8}}
+
+and the act `fail` makes all of them fail.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ ACTS: dict[str, Callable[[], object]] = {
     "exit": lambda: os._exit(1),
     "sleep": lambda: time.sleep(1e6),
     "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "eat": lambda: [bytes(range(256)) * 2**20 for _ in iter(lambda: time.sleep(0.05), 0)],
 }
 
 
@@ -51,11 +54,14 @@ class Replay:
     def measure_point(self, spec: TrialSpec, *, order_index: int | None, attempt: int) -> list[PhaseRecord]:
         """As `Profiler.measure_point`."""
         begin_s = time.time()
-        if spec.shape() == self._plan.get("shape"):
+        outcome: dict[str, Any] = {}
+        if self._plan.get("act") == "fail":
+            outcome = {"status": "failed", "status_reason": f"no number for {spec.label()}"}
+        elif spec.shape() == self._plan.get("shape"):
             ACTS[self._plan["act"]]()
         time.sleep(self._plan["point_s"])
         own = {"trial_id": spec.trial_id, "attempt": attempt, "order_index": order_index, "phase": "forward"}
-        return [PhaseRecord(**(self._row | own | spec.fields() | {"started_unix_s": begin_s}))]
+        return [PhaseRecord(**(self._row | own | spec.fields() | {"started_unix_s": begin_s} | outcome))]
 
     def healthy(self) -> bool:
         """Nothing can break."""

@@ -76,10 +76,11 @@ def play(kind: Kind, lane: Lane, seed: int, *, real: bool = False, own: bool = F
     Raises:
         PermissionError: this machine does not let the fault be made.
     """
-    layout = kind.layout if kind.layout != "any" else None if own else "plain"
+    layouts = {"any": None if own else "plain", "own": None}
+    layout = layouts.get(kind.layout, kind.layout)
     for attempt in range(_TRIES):
         scene = Scene(lane, seed + attempt * 10**6, layout=layout, real=real and kind.can_be_real, plan=kind.plan)
-        scene.device_type, scene.flags = kind.device_type, kind.flags
+        scene.device_type, scene.flags, scene.environment = kind.device_type, kind.flags, kind.environment()
         with kind.place(scene) as storage:
             scene.storage = storage or lane.storage
             outcome = _play(kind, scene, Outcome(kind.name, seed, _words(scene)))
@@ -164,7 +165,7 @@ def _go_on(kind: Kind, scene: Scene, outcome: Outcome) -> None:
     """Go on with the run as its user would: by the command that was printed, or from the start where nothing began."""
     if kind.ends_cluster:
         scene.lane.end_cluster()
-    codes, says = (0,), kind.resume_says if scene.damaged else ()
+    codes, says = kind.resume_codes, kind.resume_says if scene.damaged else ()
     if not scene.run.exists():
         line = scene.new_run()
     else:

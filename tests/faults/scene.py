@@ -60,6 +60,7 @@ class Scene:
         self.name = f"r{seed}-{time.time_ns() % 10**6}"
         self.storage = lane.storage
         self.device_type, self.flags = "CPU", ""
+        self.environment: dict[str, str] = {}
         #: Points whose lines the rig destroyed.
         self.damaged: set[str] = set()
         #: What was wrong with further commands of the round.
@@ -100,7 +101,8 @@ class Scene:
     def start(self, line: str) -> Sweep:
         """Start the script."""
         words = f"{line} --json" if self.json and "--json" not in line else line
-        return self.lane.start(words, script=self.script, **{PLAN_VARIABLE: json.dumps(self.plan)})
+        environment = self.environment | {PLAN_VARIABLE: json.dumps(self.plan)}
+        return self.lane.start(words, script=self.script, **environment)
 
     def begin(self) -> None:
         """Start the run that will be struck, and its ledger."""
