@@ -23,6 +23,7 @@ DAMAGED = r"^warning: 1 damaged line in \S+ \(first: line \d+\) skipped; a resum
 STOPPED = (
     r"^error: the sweep was stopped: the last 20 points on every device failed alike: .*--resume \S+ --retry-failed"
 )
+TOO_LONG = r"it took longer than 3 s \(--trial-timeout\)"
 LOST_CLUSTER = r"^error: the sweep lost its cluster .*--resume \S+"
 
 
@@ -118,18 +119,8 @@ KINDS = {
         Kind("other-flags", acts.sigkill, (-9,), mend=acts.other_flags, layout="plain"),
         Kind("other-devices", acts.sigkill, (-9,), mend=acts.other_devices, layout="boastful", device_type="H100"),
         misbehaving("point-exits", "exit", given_up("failed", 3, "its process died without a word")),
-        misbehaving(
-            "point-hangs",
-            "sleep",
-            given_up("failed", 2, r"it took longer than 4 s \(--trial-timeout\)"),
-            "--trial-timeout 4",
-        ),
-        misbehaving(
-            "point-stops",
-            "stop",
-            given_up("failed", 1, r"it took longer than 3 s \(--trial-timeout\)"),
-            "--trial-timeout 3 --retries 0",
-        ),
+        misbehaving("point-hangs", "sleep", given_up("failed", 2, TOO_LONG), "--trial-timeout 3"),
+        misbehaving("point-stops", "stop", given_up("failed", 1, TOO_LONG), "--trial-timeout 3 --retries 0"),
         replace(
             misbehaving("point-eats-memory", "eat", given_up("out_of_memory", 1, "its node ran out of host memory")),
             layout="own",
