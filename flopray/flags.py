@@ -24,6 +24,11 @@ from flopray.settings import DEFAULT_PHASES, MeasureSettings
 #: A word for the two parts of generating text.
 _GENERATE = {"generate": ("prefill", "decode")}
 
+_STORAGE = (
+    "where all runs are: a folder, or s3://bucket/prefix, whose runs have a working copy in $FLOPRAY_CACHE "
+    "(default ~/.cache/flopray) (default results)"
+)
+
 
 @dataclass(frozen=True)
 class Script:
@@ -160,9 +165,11 @@ def _add_running(group: Any) -> None:
 
 def _add_results(group: Any) -> None:
     group.add_argument("--name", help="of the run and its folder (default: made from the time)")
-    group.add_argument("--storage", metavar="DIR", help="folder of all runs (default results)")
+    group.add_argument("--storage", metavar="DIR", help=_STORAGE)
     group.add_argument(
-        "--resume", metavar="RUN", help="folder of an interrupted run: measure what is missing, no other flag needed"
+        "--resume",
+        metavar="RUN",
+        help="folder or URI of an interrupted run: measure what is missing, no other flag needed",
     )
     group.add_argument(
         "--retry-failed", action="store_true", help="with --resume: also measure points again that crashed (failed)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 import time
 import uuid
@@ -211,10 +212,9 @@ class _Drain:
     def raise_failure(self) -> None:
         """Raise what stopped the drain, in the caller's thread."""
         if isinstance(self._failure, RayError):
-            message = (
-                f"the sweep lost its cluster ({type(self._failure).__name__}); --resume {self._journal.path.parent}"
-            )
-            raise FloprayError(f"{message} goes on with it") from self._failure
+            message = f"the sweep lost its cluster ({type(self._failure).__name__})"
+            resume = f"--resume {shlex.quote(self._journal.run)}"
+            raise FloprayError(f"{message}; {resume} goes on with it") from self._failure
         if self._failure:
             raise self._failure
 

@@ -1,0 +1,62 @@
+"""Where runs live, as users name it: a folder of this machine or a mounted one, or a URI of an object store."""
+
+from __future__ import annotations
+
+import os
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from flopray import manifests
+from flopray.errors import RunError, RunExists
+from flopray.remote.location import Location, is_uri
+from flopray.store import RunFolder
+
+
+def check_new(storage: str, name: str, *, write: bool = True) -> None:
+    """Refuse before Ray starts what `create_run` would refuse after.
+
+    Args:
+        storage: folder or URI of all runs.
+        name: of the new one.
+        write: also write to a store for a moment, to see whether it can be.
+
+    Raises:
+        RunExists, InputError: as `create_run`.
+    """
+    manifests.check_name(name)
+    if is_uri(storage):
+        from flopray.remote import run
+
+        run.check_new(Location.parse(storage), name, write=write)
+    else:
+        _check_folder(manifests.storage_folder(storage), name)
+
+
+def _check_folder(folder: Path, name: str) -> None:
+    if (folder / name).exists():
+        raise RunExists(manifests.exists_message(str(folder / name), name))
+    try:
+        existing = next(found for found in (folder, *folder.parents) if found.exists())
+    except OSError as error:
+        raise RunError(f"--storage {str(folder)[:80]}: {error.strerror}; choose another folder") from error
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise RunError(f"--storage {folder}: cannot write to {existing}; choose a folder you may write")
+
+
+def create_run(storage: str, name: str, manifest: dict[str, Any]) -> RunFolder:
+    """Make a new run in a folder or store. Raises as `RunFolder.create`, and `RunLocked` in a store."""
+    if is_uri(storage):
+        from flopray.remote.run import RemoteRun
+
+        return RemoteRun.make(Location.parse(storage), name, manifest)
+    return RunFolder.create(storage, name, manifest)
+
+
+def open_run(path: str | PathLike[str]) -> RunFolder:
+    """Open a run by its folder or URI. Raises as `RunFolder.open`, and `RunError` for a store that cannot be read."""
+    if is_uri(str(path)):
+        from flopray.remote.run import RemoteRun
+
+        return RemoteRun.at(Location.parse(str(path)))
+    return RunFolder.open(path)
