@@ -53,6 +53,15 @@ def create_run(storage: str, name: str, manifest: dict[str, Any]) -> RunFolder:
     return RunFolder.create(storage, name, manifest)
 
 
+def local_folder(path: str | PathLike[str]) -> Path:
+    """The folder of a run on this machine: of one in a store that of its copy, brought up to date.
+
+    Raises:
+        FloprayError: as `open_run`, for a URI; a folder is not looked at.
+    """
+    return open_run(path).path if is_uri(str(path)) else Path(path)
+
+
 def open_run(path: str | PathLike[str]) -> RunFolder:
     """Open a run by its folder or URI. Raises as `RunFolder.open`, and `RunError` for a store that cannot be read."""
     if is_uri(str(path)):
