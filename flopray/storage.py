@@ -10,6 +10,7 @@ from typing import Any
 from flopray import manifests
 from flopray.errors import RunError, RunExists
 from flopray.remote.location import Location, is_uri
+from flopray.remote.mirror import cache_root
 from flopray.store import RunFolder
 
 
@@ -28,20 +29,23 @@ def check_new(storage: str, name: str, *, write: bool = True) -> None:
     if is_uri(storage):
         from flopray.remote import run
 
+        _check_writable("the cache", cache_root())
         run.check_new(Location.parse(storage), name, write=write)
-    else:
-        _check_folder(manifests.storage_folder(storage), name)
-
-
-def _check_folder(folder: Path, name: str) -> None:
+        return
+    folder = manifests.storage_folder(storage)
     if (folder / name).exists():
         raise RunExists(manifests.exists_message(str(folder / name), name))
+    _check_writable("--storage", folder)
+
+
+def _check_writable(what: str, folder: Path) -> None:
+    """Whether a folder, which need not exist, can be written."""
     try:
         existing = next(found for found in (folder, *folder.parents) if found.exists())
     except OSError as error:
-        raise RunError(f"--storage {str(folder)[:80]}: {error.strerror}; choose another folder") from error
+        raise RunError(f"{what} {str(folder)[:80]}: {error.strerror}; choose another folder") from error
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise RunError(f"--storage {folder}: cannot write to {existing}; choose a folder you may write")
+        raise RunError(f"{what} {folder}: cannot write to {existing}; choose a folder you may write")
 
 
 def create_run(storage: str, name: str, manifest: dict[str, Any]) -> RunFolder:

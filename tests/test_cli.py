@@ -119,7 +119,7 @@ def is_one_line_error(outcome: Outcome, about: str) -> bool:
         ("--name ''", "must be a text that is not empty"),
         ("--name .hidden", "begins with"),
         ("--storage s3://key:secret@bucket/runs", "has credentials in it"),
-        ("--storage s3://bucket/runs?key=x", "unknown option 'key'"),
+        ("--storage s3://bucket/runs?retries=3", "unknown option 'retries'"),
         ("--storage file:///runs", "give its path alone"),
         ("--storage ftp://host/runs", "Unrecognized filesystem type"),
         ("--resume s3://key:secret@bucket/runs", "has credentials in it"),

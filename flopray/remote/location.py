@@ -16,6 +16,7 @@ from flopray.errors import InputError
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _ENDPOINT = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?")
+_SECRET = re.compile(r"key|secret|token|password|credential", re.IGNORECASE)
 #: Options of an S3 URI, as `pyarrow.fs.FileSystem.from_uri` names them, with what their values look like.
 _S3_OPTIONS = {
     "endpoint_override": _ENDPOINT,
@@ -57,7 +58,7 @@ class Location:
         scheme, bucket, path, options = _split(text)
         parts = [part for part in unquote(path).split("/") if part]
         if not unquote(path).isprintable() or {".", ".."} & set(parts):
-            raise InputError(f"{scheme}://{bucket}{path}: a path in a store has no . and .. and is printable")
+            raise InputError(f"the path of the {scheme}: URI has . or .. in it, or what cannot be printed: mend it")
         if scheme == "s3":
             _check_s3(bucket, options)
         return cls(scheme, bucket, "/".join(parts), options)
@@ -99,10 +100,10 @@ def _split(text: str) -> tuple[str, str, str, tuple[tuple[str, str], ...]]:
     bucket, at, host = url.netloc.rpartition("@")
     # A secret may have a / in it, and then ends what looks like the bucket.
     secret = ":" in bucket or (":" in url.netloc and "@" in url.path)
-    if secret or (at and scheme == "s3"):
+    if secret or (at and scheme == "s3") or any(_SECRET.search(name) for name, _ in options):
         raise InputError(
-            f"the {scheme}: URI has credentials in it, and URIs are printed and logged: leave them out and set "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment (or ~/.aws/credentials)"
+            f"the {scheme}: URI has credentials in it, and URIs are printed and logged: leave them out, and set "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or what that store takes) in the environment"
         )
     if not host or url.fragment or not text.lower().startswith(f"{scheme}://"):
         raise InputError(f"the {scheme}: URI names no bucket, or has a # in it: give one such as s3://bucket/prefix")

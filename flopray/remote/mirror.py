@@ -29,7 +29,7 @@ from flopray import atomic, lock, manifests
 from flopray.errors import NotARun, RunError
 from flopray.journal_index import RunWarning
 from flopray.remote import segments
-from flopray.remote.objects import Objects
+from flopray.remote.objects import Objects, at_once
 
 _RECORDS = "records.parquet"
 _FETCH_TRIES = 5
@@ -66,8 +66,6 @@ class Mirror:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if not os.access(self.path.parent, os.W_OK | os.X_OK):
-                raise OSError(None, "no permission")
             with self._alone():
                 if self.path.exists():
                     self._put_aside()
@@ -127,7 +125,7 @@ class Mirror:
         """Send what is in the outbox, in order. Raises `OSError`; what could not be sent stays in it."""
         for name in sorted(_sizes(self._outbox)):
             path = self._outbox / name
-            self._objects.put_file(f"{segments.FOLDER}/{name}", path)
+            self._objects.put(f"{segments.FOLDER}/{name}", path.read_bytes())
             path.replace(self._segments / name)
 
     def merge(self, name: str) -> None:
@@ -141,8 +139,8 @@ class Mirror:
         with atomic.replacing(self._outbox / name) as file:
             _join([self._segments / part for part in covered], file)
         self.send()
+        at_once(lambda part: self._objects.delete(f"{segments.FOLDER}/{part}"), covered)
         for part in covered:
-            self._objects.delete(f"{segments.FOLDER}/{part}")
             (self._segments / part).unlink()
 
     @property
@@ -200,14 +198,15 @@ class Mirror:
             sizes = {name: stored.size for name, stored in listed.items() if segments.is_segment(name)}
             here = _sizes(self._segments)
             try:
-                for name, size in sizes.items():
-                    if here.get(name) != size:
-                        self._objects.get_file(f"{segments.FOLDER}/{name}", self._segments / name)
+                at_once(self._fetch_segment, [name for name, size in sizes.items() if here.get(name) != size])
                 return set(sizes)
             except FileNotFoundError:  # merged into another since it was listed
                 if not tries_left:
                     raise
         raise AssertionError("unreachable")
+
+    def _fetch_segment(self, name: str) -> None:
+        self._objects.get_file(f"{segments.FOLDER}/{name}", self._segments / name)
 
     def _fetch_records(self) -> None:
         """Fetch the table, which makes reading fast; the journal says the same."""

@@ -7,13 +7,13 @@ connected, so that importing this module is cheap.
 from __future__ import annotations
 
 import contextlib
-import io
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from flopray import atomic
 from flopray.errors import RunError
@@ -23,6 +23,7 @@ _CONNECT_S, _REQUEST_S, _GS_RETRY_S = 3.0, 5.0, 5
 #: Requests the SDK makes for one call before it fails; writing is tried again on top of that.
 _ATTEMPTS = 2
 _PUT_TRIES, _PUT_PAUSE_S = 3, 1.0
+_AT_ONCE = 16
 _LONGEST_REASON = 200
 _AWS_ERROR = re.compile(r"AWS Error (\w+) during (\w+) operation: (.*?)( \(Request ID.*)?$")
 _WHAT_IT_MEANS = {
@@ -70,31 +71,23 @@ class Objects:
                 raise OSError(None, f"there is no bucket {self.location.bucket}: make it, or mend the URI")
 
     def put(self, name: str, data: bytes) -> None:
-        """Write an object, or replace it."""
-        _tried(lambda: self._put(name, io.BytesIO(data)))
+        """Write an object, or replace it. Tried several times: writing the same twice does no harm."""
+        for tries_left in reversed(range(_PUT_TRIES)):
+            try:
+                with _plain_errors():
+                    self._put(self._key(name), data)
+                return
+            except OSError:
+                if not tries_left:
+                    raise
+                time.sleep(_PUT_PAUSE_S)
 
-    def put_file(self, name: str, path: Path) -> None:
-        """Write an object from a file, in parts where it is large; the object appears when all are there."""
-
-        def put() -> None:
-            with path.open("rb") as file:
-                self._put(name, file)
-
-        _tried(put)
-
-    def _put(self, name: str, content: BinaryIO) -> None:
-        key = self._key(name)
-        try:
-            with _plain_errors():
-                if self.location.scheme not in ("s3", "gs", "gcs"):  # stores that have folders want them made
-                    self._filesystem.create_dir(key.rpartition("/")[0], recursive=True)
-                with self._filesystem.open_output_stream(key) as stream:
-                    shutil.copyfileobj(content, stream, 1 << 20)
-        except BaseException:
-            # Arrow completes what an interrupt left half written: no object is better than half of one.
-            with contextlib.suppress(OSError):
-                self.delete(name)
-            raise
+    def _put(self, key: str, data: bytes) -> None:
+        if self.location.scheme not in ("s3", "gs", "gcs"):  # stores that have folders want them made
+            self._filesystem.create_dir(key.rpartition("/")[0], recursive=True)
+        with self._filesystem.open_output_stream(key) as stream:
+            # In one call, for Arrow completes what it has when a stream is closed: after an interrupt half an object.
+            stream.write(data)
 
     def get(self, name: str) -> bytes:
         """Raises `FileNotFoundError` where there is no such object."""
@@ -136,16 +129,11 @@ class Objects:
         return f"{self._base}/{name}"
 
 
-def _tried(put: Callable[[], None]) -> None:
-    """Try several times: writing the same object twice does no harm."""
-    for tries_left in reversed(range(_PUT_TRIES)):
-        try:
-            put()
-            return
-        except OSError:
-            if not tries_left:
-                raise
-            time.sleep(_PUT_PAUSE_S)
+def at_once(work: Callable[[str], object], names: Iterable[str]) -> None:
+    """Do the same for many objects, some at a time, since each costs a way to the store and back. Raises as `work`."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for _ in pool.map(work, names):
+            pass
 
 
 def _stored(info: Any) -> Stored | None:

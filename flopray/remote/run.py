@@ -15,7 +15,7 @@ from flopray.remote import claim
 from flopray.remote.claim import Claim
 from flopray.remote.location import Location
 from flopray.remote.mirror import Mirror
-from flopray.remote.objects import Objects
+from flopray.remote.objects import Objects, at_once
 from flopray.remote.segments import SegmentNames
 from flopray.store import RunFolder
 
@@ -51,8 +51,10 @@ class RemoteRun(RunFolder):
             mirror.prepare()
             path, content = manifests.publish(mirror.path.parent, name, manifest, mirror.fill)
             try:
-                objects.put_file(manifests.FILE_NAME, path / manifests.FILE_NAME)
+                objects.put(manifests.FILE_NAME, (path / manifests.FILE_NAME).read_bytes())
             except BaseException as error:
+                with contextlib.suppress(OSError):  # whether it was written is not known
+                    objects.delete(manifests.FILE_NAME)
                 shutil.rmtree(path, ignore_errors=True)
                 if not isinstance(error, OSError):
                     raise
@@ -106,11 +108,10 @@ class RemoteRun(RunFolder):
         """As `RunFolder.publish`: every point is in the store's journal whether this succeeds or not."""
         try:
             self._publish_log()
-            for name in _RESULTS if results else ():
-                path = self.path / name
-                for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-                    if file.is_file():
-                        self._objects.put_file(file.relative_to(self.path).as_posix(), file)
+            if results:
+                paths = (path for name in _RESULTS for path in (self.path / name, *(self.path / name).rglob("*")))
+                names = [path.relative_to(self.path).as_posix() for path in paths if path.is_file()]
+                at_once(lambda name: self._objects.put(name, (self.path / name).read_bytes()), names)
         except OSError as error:
             raise StorageError(
                 f"tables and figures could not be saved to {self.address}: {atomic.reason(error)}; every point is in "
@@ -152,14 +153,18 @@ class _SentJournal(JournalWriter):
         try:
             # The outbox comes first: the journal of the copy is made of it when the run is opened again.
             self._mirror.keep(self._names.next(), data)
-            super()._write(data, count)
+        except OSError as error:
+            reason = atomic.reason(error)
+            raise StorageError(f"{what} could not be saved to {self._mirror.outbox}: {reason}") from error
+        super()._write(data, count)
+        try:
             if self._claim.lost:
                 raise OSError(None, "another writer took this one for dead and went on with the run")
             self._mirror.send()
         except OSError as error:
             raise StorageError(
-                f"{what} could not be saved to {self.run}: {atomic.reason(error)}; they are kept in "
-                f"{self._mirror.outbox}, and the next --resume on this machine sends them"
+                f"{what} could not be saved to {self.run}: {atomic.reason(error)}; kept in {self._mirror.outbox}, "
+                "from where the next --resume on this machine sends what is there"
             ) from error
 
 

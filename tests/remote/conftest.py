@@ -5,27 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from points import sweep
 
-from flopray.definition import Sweep
-from flopray.records import PhaseRecord
-from flopray.settings import MeasureSettings
 from flopray.storage import create_run
 from flopray.store import RunFolder
-
-
-def sweep() -> Sweep:
-    axes = {"device_type": ("CPU",), "precision": ("fp32",), "execution": ("eager",)}
-    axes |= {"n_layers": (1,), "width": (16, 32, 64, 128, 256), "tokens": (8,)}
-    return Sweep(workload="mlp", axes=axes, settings=MeasureSettings(phases=("forward",)), cpus_per_trial={"CPU": 1})
-
-
-#: The points of a run, as if they had been measured.
-POINTS = sweep().points()
-
-
-def row(point, **changes):
-    fields = {"trial_id": point.trial_id, "phase": "forward", "time_s": 1.0, **point.fields()}
-    return [PhaseRecord(**{**fields, **changes})]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import threading
 import warnings
 
 import pytest
-from conftest import POINTS, row, sweep
+from points import POINTS, row, sweep
 
 from flopray import __main__ as commands
 from flopray import entry, journal_index, load_run, table
@@ -126,9 +126,10 @@ def test_points_that_were_not_sent_do_not_replace_later_ones(run, s3, on_machine
         raise OSError(None, "down")
 
     with monkeypatch.context() as patch, run.writer() as journal:
-        patch.setattr(objects.Objects, "put_file", unreachable)
+        patch.setattr(objects.Objects, "put", unreachable)
         with pytest.raises(StorageError):
             journal.append([row(POINTS[0], time_s=1.0)])
+        run._names = None  # as where the driver dies now: nothing is merged and sent
     on_machine("second")
     measure(open_run(run.address), 0, time_s=2.0)
     on_machine("first")
@@ -391,6 +392,8 @@ def test_a_cache_that_cannot_be_written_is_one_line(run, storage, monkeypatch, t
     for attempt in (lambda: open_run(run.address), lambda: create_run(storage, "new", sweep().to_manifest("new", {}))):
         with pytest.raises(RunError, match="cannot be copied to"):
             attempt()
+    with pytest.raises(RunError, match=r"the cache .* cannot write to"):
+        check_new(storage, "new")
     monkeypatch.setenv("FLOPRAY_CACHE", str(tmp_path / "first"))
     check_new(storage, "new")
 

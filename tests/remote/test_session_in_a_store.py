@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import POINTS, row, sweep
+from points import POINTS, row, sweep
 from rich.console import Console
 
 import flopray.sweep
