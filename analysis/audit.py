@@ -22,8 +22,7 @@ from flopray.audit import RULES, Finding, Severity, audit
 from flopray.errors import FloprayError, InputError
 from flopray.hardware import find_gpu
 from flopray.parser import OneLineParser
-from flopray.storage import local_folder
-from flopray.store import load_run
+from flopray.storage import load_run, local_folder
 
 _STYLES = {Severity.IMPOSSIBLE: "bold red", Severity.IMPLAUSIBLE: "yellow", Severity.NOTE: "dim"}
 #: A table has to have one of these before the audit can say anything.

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flopray import manifests
 from flopray.errors import RunError, RunExists
 from flopray.remote.location import Location, is_uri
 from flopray.remote.mirror import cache_root
 from flopray.store import RunFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def check_new(storage: str, name: str, *, write: bool = True) -> None:
@@ -73,3 +76,21 @@ def open_run(path: str | PathLike[str]) -> RunFolder:
 
         return RemoteRun.at(Location.parse(str(path)))
     return RunFolder.open(path)
+
+
+def load_run(path: str | PathLike[str]) -> pd.DataFrame:
+    """The records of a run as a data frame: a row per point and phase, a column per field of `PhaseRecord`.
+
+    Rows are sorted by specification and phase. Counts are nullable integers (`Int64`), measured values plain floats
+    with NaN where missing, `findings` and `kernels` lists of text; the reasons stand in `flopray.table`. Works while
+    the run is still being measured. Damage that was passed over is told as `flopray.journal_index.RunWarning`.
+
+    Args:
+        path: its folder, or a URI such as `s3://bucket/prefix/run`.
+
+    Raises:
+        NotARun: the path is not a run's folder.
+        SchemaMismatch: it was written with another version of the record's columns.
+        RunError: the place that the URI names cannot be read.
+    """
+    return open_run(path).load()

@@ -293,23 +293,3 @@ class RunFolder:
         rows = self._read_compacted()
         if rows is not None:
             yield from table.without_points(rows, index.places).to_batches()
-
-
-def load_run(path: str | PathLike[str]) -> pd.DataFrame:
-    """The records of a run as a data frame: a row per point and phase, a column per field of `PhaseRecord`.
-
-    Rows are sorted by specification and phase. Counts are nullable integers (`Int64`), measured values plain floats
-    with NaN where missing, `findings` and `kernels` lists of text; the reasons stand in `flopray.table`. Works while
-    the run is still being measured. Damage that was passed over is told as `flopray.journal_index.RunWarning`.
-
-    Args:
-        path: its folder, or a URI such as `s3://bucket/prefix/run`.
-
-    Raises:
-        NotARun: the path is not a run's folder.
-        SchemaMismatch: it was written with another version of the record's columns.
-        RunError: the place that the URI names cannot be read.
-    """
-    from flopray.storage import open_run  # which knows this module
-
-    return open_run(path).load()

@@ -8,8 +8,9 @@ written before, as those of S3 do since December 2020. Whether a claim is alive 
 alone, which dates both claims in one listing; one whose process is known to be dead, on this machine, holds nothing.
 
 What it cannot do: a writer that was asleep for more than a minute (a closed laptop) has lost its claim and learns of it
-at its next beat. Until then two may write. Segments of two writers are never the same objects, so nothing is lost or
-overwritten by that; a point may have been measured twice.
+at its next beat, unless that beat and the taking of its claim fall into the same moment. Until then two may write.
+Segments of two writers are never the same objects, so nothing is lost or overwritten by that; a point may have been
+measured twice.
 """
 
 from __future__ import annotations

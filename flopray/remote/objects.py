@@ -64,11 +64,17 @@ class Objects:
         """A listing of a bucket that does not exist is empty, so it is asked for itself."""
         from pyarrow.fs import FileType
 
-        if self.location.scheme == "s3":
-            with _plain_errors():
+        if self.location.scheme != "s3":
+            return
+        with _plain_errors():
+            try:
                 info = self._filesystem.get_file_info(self.location.bucket)
-            if info.type == FileType.NotFound:
-                raise OSError(None, f"there is no bucket {self.location.bucket}: make it, or mend the URI")
+            except OSError as error:
+                if "ACCESS_DENIED" in str(error):
+                    return  # a key for a part of the bucket: what it may do there is seen there
+                raise
+        if info.type == FileType.NotFound:
+            raise OSError(None, f"there is no bucket {self.location.bucket}: make it, or mend the URI")
 
     def put(self, name: str, data: bytes) -> None:
         """Write an object, or replace it. Tried several times: writing the same twice does no harm."""
