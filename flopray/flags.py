@@ -25,8 +25,8 @@ from flopray.settings import DEFAULT_PHASES, MeasureSettings
 _GENERATE = {"generate": ("prefill", "decode")}
 
 _STORAGE = (
-    "where all runs are: a folder, or s3://bucket/prefix, whose runs have a working copy in $FLOPRAY_CACHE "
-    "(default ~/.cache/flopray) (default results)"
+    "where all runs are: a folder (default results), or s3://bucket/prefix; a run in a bucket has a working copy in "
+    "~/.cache/flopray, or in $FLOPRAY_CACHE"
 )
 
 

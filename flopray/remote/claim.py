@@ -155,7 +155,11 @@ def _is_dead(holder: dict[str, Any]) -> bool:
     pid = holder.get("pid")
     if type(pid) is not int or holder.get("machine") != _machine():
         return False
-    return not Path(f"/proc/{pid}").exists()
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state == "Z"  # ended, and only not yet waited for
 
 
 def _machine() -> str:

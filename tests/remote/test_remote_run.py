@@ -206,13 +206,16 @@ def test_a_writer_on_another_machine_counts_as_dead_after_a_while(run, s3, prefi
 
 
 def test_a_process_of_this_machine_that_has_ended_holds_nothing(run, s3, prefix):
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    foreign_claim(s3, prefix, pid=ended.pid, machine=claim._machine())
-    measure(run, 0)
+    ended = subprocess.Popen(["true"], stdout=subprocess.PIPE)
+    assert ended.stdout is not None
+    ended.stdout.read()
+    for number, wait in enumerate((lambda: os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT), ended.wait)):
+        wait()  # first it is dead and still has its number, then it has not
+        foreign_claim(s3, prefix, pid=ended.pid, machine=claim._machine())
+        measure(run, number)
     foreign_claim(s3, prefix, pid=os.getpid(), machine=claim._machine())
     with pytest.raises(RunLocked):
-        measure(run, 1)
+        measure(run, 2)
 
 
 def test_a_claim_that_is_no_json_still_holds(run, s3, prefix):
