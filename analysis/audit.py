@@ -22,7 +22,7 @@ from flopray.audit import RULES, Finding, Severity, audit
 from flopray.errors import FloprayError, InputError
 from flopray.hardware import find_gpu
 from flopray.parser import OneLineParser
-from flopray.store import load_run
+from flopray.storage import load_run, local_folder
 
 _STYLES = {Severity.IMPOSSIBLE: "bold red", Severity.IMPLAUSIBLE: "yellow", Severity.NOTE: "dim"}
 #: A table has to have one of these before the audit can say anything.
@@ -92,7 +92,7 @@ def by_phase(frame: pd.DataFrame, findings: Sequence[Finding]) -> list[tuple[str
     return [(name, [len(index), *(len(kind & set(index)) for kind in kinds)]) for name, index in labels.items()]
 
 
-def show(console: Console, path: Path, frame: pd.DataFrame, findings: Sequence[Finding]) -> None:
+def show(console: Console, path: str | Path, frame: pd.DataFrame, findings: Sequence[Finding]) -> None:
     """Print the findings grouped, with the worst example of each group, and what was held against what."""
     console.print(f"[bold]Audit of {escape(str(path))}[/bold]: {len(frame)} rows")
     for name, gpu in devices(frame).items():
@@ -117,7 +117,7 @@ def show(console: Console, path: Path, frame: pd.DataFrame, findings: Sequence[F
     console.print(f"{impossible} impossible, {doubtful} implausible, {len(findings) - impossible - doubtful} notes")
 
 
-def to_json(path: Path, frame: pd.DataFrame, findings: Sequence[Finding]) -> str:
+def to_json(path: str | Path, frame: pd.DataFrame, findings: Sequence[Finding]) -> str:
     """The findings as one JSON object, with the rules' explanations."""
     listed = [
         {
@@ -158,12 +158,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Which numbers cannot be true, which need an explanation, and why.",
         epilog="exit code: 0 nothing impossible, 1 something is impossible, 2 PATH cannot be audited",
     )
-    parser.add_argument("path", type=Path, metavar="PATH", help="run's folder, .parquet, .csv, or flopmetrics' results")
+    parser.add_argument("path", metavar="PATH", help="run's folder or URI, .parquet, .csv, or flopmetrics' results")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write every finding to a CSV file")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     options = parser.parse_args(argv)
     try:
-        frame = load_records(options.path).reset_index(drop=True)
+        frame = load_records(local_folder(options.path)).reset_index(drop=True)
         findings = audit(frame)
         if options.csv:
             to_csv(options.csv, findings)

@@ -22,6 +22,7 @@ from analysis.flops_heldout import summarised
 from analysis.flops_table import difference_table, error_table, kernel_table, share_table, write_csv
 from flopray.containment import check_own
 from flopray.parser import OneLineParser
+from flopray.storage import local_folder
 
 _EXAMPLES = """examples:
   python sweeps/mlp_grid.py --instruments counters --phases forward backward
@@ -77,7 +78,8 @@ def compare(console: Console, options: argparse.Namespace) -> None:
     Raises:
         InputError: a path that cannot be read or written, or nothing that was counted.
     """
-    rows = load_runs(options.runs) if options.runs else None
+    runs = [local_folder(run) for run in options.runs]
+    rows = load_runs(runs) if runs else None
     ours = groups_of(rows) if rows is not None else []
     theirs = load_published_group(options.published) if options.published else None
     groups = [*ours, *([theirs] if theirs else [])]
@@ -85,7 +87,7 @@ def compare(console: Console, options: argparse.Namespace) -> None:
         console.print(f"without counters: {count} rows, {reason}", highlight=False, markup=False)
     if options.csv:
         write_csv(options.csv, rows, groups)
-    out_dir = options.out or (check_own(options.runs[0] / "plots") if options.runs else None)
+    out_dir = options.out or (check_own(runs[0] / "plots") if runs else None)
     if out_dir is None:
         console.print("no figures: there is no run whose folder would get them; name one with --out DIR")
     for group in groups:
@@ -115,7 +117,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="folders of runs with hardware counters")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="folders or URIs of runs with hardware counters")
     parser.add_argument("--published", type=Path, metavar="CSV", help="flopmetrics' table of counted points")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the comparison, a line for each row")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the points held out (default 0)")

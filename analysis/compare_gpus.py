@@ -26,6 +26,7 @@ from analysis.gpu_truth import truth_table
 from flopray.containment import check_own
 from flopray.parser import OneLineParser
 from flopray.point import PRECISIONS
+from flopray.storage import local_folder
 
 #: More shapes than this (the grid of an MLP) are thinned in tables that people read.
 MAX_SHAPES = 8
@@ -76,8 +77,9 @@ def compare(console: Console, options: argparse.Namespace) -> None:
         InputError: a path that cannot be read or written, or nothing to compare.
     """
     parts, notes = [], []
-    if options.runs:
-        rows, notes = load_runs(options.runs)
+    runs = [local_folder(run) for run in options.runs]
+    if runs:
+        rows, notes = load_runs(runs)
         parts.append(rows)
     if options.published:
         parts.append(gpu_published.load(options.published))
@@ -89,12 +91,12 @@ def compare(console: Console, options: argparse.Namespace) -> None:
     comparisons = comparisons_of(rows)
     _say(console, *notes)
     _print_tables(console, comparisons)
-    tables = options.tables or (check_own(options.runs[0] / "tables") if options.runs else options.out)
+    tables = options.tables or (check_own(runs[0] / "tables") if runs else options.out)
     _save(
         console,
         comparisons,
         tables,
-        options.out or (check_own(options.runs[0] / "plots") if options.runs else None),
+        options.out or (check_own(runs[0] / "plots") if runs else None),
         options.formats,
     )
 
@@ -107,7 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="folders of runs, of any clusters")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="folders or URIs of runs, of any clusters")
     parser.add_argument("--published", type=Path, metavar="DIR", help="flopmetrics' JSON lines, a folder or one file")
     parser.add_argument(
         "--truth",

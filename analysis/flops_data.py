@@ -21,7 +21,7 @@ from flopray.errors import InputError
 from flopray.models.mlp import closed_form
 from flopray.point import TrialSpec
 from flopray.records import KERNEL_CLASSES, PHASES
-from flopray.store import load_run
+from flopray.storage import load_run
 
 #: What makes a group.
 GROUP = ["device_type", "precision", "execution"]

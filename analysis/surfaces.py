@@ -33,6 +33,7 @@ from flopray.containment import check_own
 from flopray.errors import FloprayError, InputError
 from flopray.parser import OneLineParser
 from flopray.records import PHASES
+from flopray.storage import open_run
 
 if TYPE_CHECKING:
     from flopray.store import RunFolder
@@ -183,13 +184,11 @@ def _planned(manifest: Mapping[str, Any]) -> dict[str, list[int]]:
         return {}
 
 
-def _load(run: Path, console: Console) -> tuple[pd.DataFrame, RunFolder]:
+def _load(run: str | Path, console: Console) -> tuple[pd.DataFrame, RunFolder]:
     """The records of a run and its folder; what the store warns of is said once, in a line."""
-    from flopray.store import RunFolder  # Arrow takes a while to import: not for `--help`
-
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        folder = RunFolder.open(run)
+        folder = open_run(run)
         frame = folder.load()
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         console.print(f"warning: {message}", highlight=False, markup=False, soft_wrap=True)
@@ -204,7 +203,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run, such as results/NAME")
+    parser.add_argument("run", metavar="RUN", help="folder or URI of a run, such as results/NAME")
     what = parser.add_argument_group("what is drawn (default: everything that the run has)")
     what.add_argument("--metrics", nargs="+", metavar="METRIC", help=", ".join(METRICS))
     what.add_argument("--phases", nargs="+", metavar="PHASE", help=", ".join(PHASES))

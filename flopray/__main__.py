@@ -97,13 +97,13 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print one JSON object with everything that was found")
     doctor.set_defaults(run=_doctor)
     merge = command("merge", "unite runs of several clusters or shards in a new one", _MERGE, _MERGE_EXAMPLES)
-    merge.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs, which are only read")
+    merge.add_argument("runs", nargs="+", metavar="RUN", help="folders or URIs of runs, which are only read")
     merge.add_argument("--into", type=Path, required=True, metavar="RUN", help="folder of the new run")
     merge.set_defaults(run=_merge)
     status = command(
         "status", "where a run stands: progress, ETA, failures, how to resume it", _STATUS, _STATUS_EXAMPLES
     )
-    status.add_argument("path", metavar="RUN", help="folder of a run, running or not")
+    status.add_argument("path", metavar="RUN", help="folder or URI of a run, running or not")
     status.add_argument("--json", action="store_true", help="print one JSON object")
     status.set_defaults(run=_status)
     return parser

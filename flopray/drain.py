@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 from typing import Any
 
@@ -41,14 +42,12 @@ class Drain:
 
     def raise_failure(self) -> None:
         """Raise what stopped the drain, in the caller's thread."""
+        resume = f"--resume {shlex.quote(self._journal.run)}"
         if isinstance(self._failure, RayError):
-            message = (
-                f"the sweep lost its cluster ({type(self._failure).__name__}); --resume {self._journal.path.parent}"
-            )
-            raise FloprayError(f"{message} goes on with it") from self._failure
+            message = f"the sweep lost its cluster ({type(self._failure).__name__}); {resume} goes on with it"
+            raise FloprayError(message) from self._failure
         if isinstance(self._failure, StorageError):
-            where = self._journal.path.parent
-            message = f"{self._failure}; all points before are safe: mend that, and --resume {where} goes on"
+            message = f"{self._failure}; all points before are safe: mend that, and {resume} goes on"
             raise StorageError(message) from self._failure
         if self._failure:
             raise self._failure
@@ -82,7 +81,7 @@ class Drain:
         self._progress.update(events.points, events.working_on)
         if events.stop:
             raise SweepStopped(
-                f"the sweep was stopped: {events.stop}; mend that, then --resume {self._journal.path.parent} "
+                f"the sweep was stopped: {events.stop}; mend that, then --resume {shlex.quote(self._journal.run)} "
                 "--retry-failed (or --stop-after 0 to go on all the same)"
             )
 

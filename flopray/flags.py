@@ -25,6 +25,11 @@ from flopray.settings import DEFAULT_PHASES, MeasureSettings
 #: A word for the two parts of generating text.
 _GENERATE = {"generate": ("prefill", "decode")}
 
+_STORAGE = (
+    "where all runs are: a folder (default results), or s3://bucket/prefix; a run in a bucket has a working copy in "
+    "~/.cache/flopray, or in $FLOPRAY_CACHE"
+)
+
 
 @dataclass(frozen=True)
 class Script:
@@ -193,9 +198,11 @@ def limits_from(args: argparse.Namespace) -> Limits:
 
 def _add_results(group: Any) -> None:
     group.add_argument("--name", help="of the run and its folder (default: made from the time)")
-    group.add_argument("--storage", metavar="DIR", help="folder of all runs (default results)")
+    group.add_argument("--storage", metavar="DIR", help=_STORAGE)
     group.add_argument(
-        "--resume", metavar="RUN", help="folder of an interrupted run: measure what is missing, no other flag needed"
+        "--resume",
+        metavar="RUN",
+        help="folder or URI of an interrupted run: measure what is missing, no other flag needed",
     )
     group.add_argument(
         "--retry-failed", action="store_true", help="with --resume: also measure points again that crashed (failed)"

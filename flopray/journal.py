@@ -47,6 +47,8 @@ class JournalWriter:
             SchemaMismatch: a line of it is intact, but not of this schema version.
         """
         self.path = path
+        #: The run, as a command that resumes it names it.
+        self.run = str(path.parent)
         self._thread_lock = threading.Lock()
         self._unsure = False
         index = scan(path)

@@ -53,6 +53,36 @@ def exclusive(path: Path, run: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+def holder(path: Path) -> tuple[bool, str | None]:
+    """Whether a lock file is held, and whose signature is in it: a writer that ends takes its signature away."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False, None
+    try:
+        try:
+            who, elsewhere = _signature(os.pread(descriptor, 4096, 0))
+        except OSError:  # a folder in its place
+            return False, None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True, who or "another process"
+        return False, f"{who} (seen from another host)" if who and elsewhere else who
+    finally:
+        os.close(descriptor)
+
+
+def _signature(content: bytes) -> tuple[str | None, bool]:
+    """The writer that a lock file names, and whether it is on another host."""
+    try:
+        signed = json.loads(content)
+        host = "".join(c for c in str(signed["host"])[:253] if c.isprintable())
+        return f"process {int(signed['pid'])} on {host}", host != socket.gethostname()
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return None, False
+
+
 def _take(descriptor: int) -> None:
     """Take the lock; somebody who only looks whether it is held holds it for a moment, which is waited for."""
     for tries_left in reversed(range(_TRIES)):
@@ -68,28 +98,19 @@ def _take(descriptor: int) -> None:
 
 def _sign(descriptor: int) -> None:
     """Say who holds the lock; only for the message, so a full disk must not stop the run here."""
-    holder = {"pid": os.getpid(), "host": socket.gethostname(), "since_unix_s": round(time.time(), 3)}
+    signature = {"pid": os.getpid(), "host": socket.gethostname(), "since_unix_s": round(time.time(), 3)}
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(holder).encode() + b"\n", 0)
-
-
-def holder_of(descriptor: int) -> tuple[str, str] | None:
-    """Who signed an open lock file, in words, and on which host; None where nobody did, or nothing that can be read."""
-    try:
-        holder = json.loads(os.pread(descriptor, 4096, 0))
-        host = "".join(c for c in str(holder["host"])[:253] if c.isprintable())
-        return f"process {int(holder['pid'])} on {host}", host
-    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        return None
+        os.pwrite(descriptor, json.dumps(signature).encode() + b"\n", 0)
 
 
 def _locked_message(descriptor: int, run: str) -> str:
     who = "another process"
     # The holder signs just after it locks: a very young lock may be unsigned for a moment.
     for _ in range(5):
-        if holder := holder_of(descriptor):
-            who = holder[0]
-            break
+        with contextlib.suppress(OSError):
+            if signed := _signature(os.pread(descriptor, 4096, 0))[0]:
+                who = signed
+                break
         time.sleep(0.02)
     return f"run {run} is being written by {who}: wait until it ends, or stop it, and try again"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import re
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,14 +15,16 @@ from typing import Any, NoReturn
 from flopray import atomic
 from flopray.errors import InputError, NotARun, RunError, RunExists, SchemaMismatch
 from flopray.records import SCHEMA_VERSION
+from flopray.remote.location import is_uri
 
 FILE_NAME = "manifest.json"
 JOURNAL_NAME = "journal.jsonl"
+LOCK_NAME = "writer.lock"
+#: Only in the local copy of a run that lives elsewhere (`flopray.remote.mirror`).
+MIRROR_NAME = "mirror.json"
 _LONGEST_NAME_BYTES = 200
 #: A grid of a million points has a manifest of some ten MB at the most.
 _LARGEST_BYTES = 64 * 2**20
-#: `s3://...`, which `Path` would silently turn into a folder called `s3:`.
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def check_name(name: Any) -> None:
@@ -57,7 +58,7 @@ def check_free(storage: str | PathLike[str], name: str) -> Path:
     path = storage_folder(storage) / name
     try:
         if path.is_symlink() or path.exists():
-            raise RunExists(_exists_message(path))
+            raise RunExists(_taken(path))
     except OSError as error:
         raise RunError(f"storage {path.parent} cannot be written: {atomic.reason(error)}") from error
     return path
@@ -90,7 +91,7 @@ def publish(
     folder = path.parent
     try:
         with _new_folders(folder):
-            _publish_folder(path, text, fill)
+            publish_folder(path, text.encode(), fill)
     except OSError as error:
         raise RunError(f"storage {folder} cannot be written: {atomic.reason(error)}") from error
     return path, json.loads(text)
@@ -103,41 +104,51 @@ def read(path: str | PathLike[str]) -> tuple[Path, dict[str, Any]]:
         NotARun, SchemaMismatch: as `RunFolder.open`.
     """
     path = Path(path).absolute()
-    manifest = _parse(path)
+    try:
+        with atomic.open_regular(path / FILE_NAME) as file:
+            content = file.read(_LARGEST_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_dir():
+            raise NotARun(f"{path} is not a run of flopray: it has no {FILE_NAME}") from None
+        raise NotARun(f"there is no run at {path}: give the folder that holds its {FILE_NAME}") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise NotARun(f"{str(path / FILE_NAME)!r} cannot be read: {atomic.reason(error)}") from error
+    return path, checked(content, str(path))
+
+
+def checked(content: bytes, place: str) -> dict[str, Any]:
+    """The manifest that a file or object holds.
+
+    Args:
+        content: of the file.
+        place: the run, for messages.
+
+    Raises:
+        NotARun, SchemaMismatch: as `RunFolder.open`.
+    """
+    try:
+        if len(content) > _LARGEST_BYTES:
+            raise ValueError(f"it is larger than {_LARGEST_BYTES // 2**20} MiB")
+        manifest = json.loads(content, parse_constant=_no_number, parse_float=_finite)
+        _check_texts(manifest)
+    except (ValueError, RecursionError) as error:
+        reason = atomic.reason(error)[:120]
+        raise NotARun(f"{f'{place}/{FILE_NAME}'!r} is torn or not JSON: {reason}") from error
+    if not isinstance(manifest, dict):
+        raise NotARun(f"{place}/{FILE_NAME} is not a JSON object")
     version = manifest.get("schema_version")
     if type(version) is not int:
-        raise NotARun(f"{path} is not a run of flopray: its {FILE_NAME} has no schema_version")
+        raise NotARun(f"{place} is not a run of flopray: its {FILE_NAME} has no schema_version")
     if version != SCHEMA_VERSION:
         which = "a newer" if version > SCHEMA_VERSION else "an older"
         raise SchemaMismatch(
-            f"run {path} has record schema version {version}, this flopray reads version {SCHEMA_VERSION}: "
+            f"run {place} has record schema version {version}, this flopray reads version {SCHEMA_VERSION}: "
             f"use {which} flopray for it"
         )
     try:
         check_name(manifest.get("name"))
     except InputError as error:
-        raise NotARun(f"{path} is not a run of flopray: in its {FILE_NAME}, {error}") from error
-    return path, manifest
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        with atomic.open_regular(path / FILE_NAME) as file:
-            content = file.read(_LARGEST_BYTES + 1)
-        if len(content) > _LARGEST_BYTES:
-            raise ValueError(f"it is larger than {_LARGEST_BYTES // 2**20} MiB")
-        manifest = json.loads(content, parse_constant=_no_number, parse_float=_finite)
-        _check_texts(manifest)
-    except (FileNotFoundError, NotADirectoryError):
-        if path.is_dir():
-            raise NotARun(f"{path} is not a run of flopray: it has no {FILE_NAME}") from None
-        raise NotARun(f"there is no run at {path}: give the folder that holds its {FILE_NAME}") from None
-    except OSError as error:
-        raise NotARun(f"{path / FILE_NAME} cannot be read: {atomic.reason(error)}") from error
-    except (ValueError, RecursionError) as error:
-        raise NotARun(f"{str(path / FILE_NAME)!r} is torn or not JSON: {atomic.reason(error)[:120]}") from error
-    if not isinstance(manifest, dict):
-        raise NotARun(f"{path / FILE_NAME} is not a JSON object")
+        raise NotARun(f"{place} is not a run of flopray: in its {FILE_NAME}, {error}") from error
     return manifest
 
 
@@ -185,15 +196,19 @@ def storage_folder(storage: str | PathLike[str]) -> Path:
     text = str(storage)
     if not text or not text.isprintable():
         raise InputError(f"storage {text[:80]!r} is not a path: give a local folder")
-    if _URI.match(text):
-        raise InputError(f"storage {text[:80]!r} is a URI: give a local or mounted folder")
+    if is_uri(text):
+        raise InputError(f"{text[:80]!r} is a URI: give a local or mounted folder")
     return Path(text).absolute()
 
 
-def _exists_message(path: Path) -> str:
+def exists_message(place: str, name: str) -> str:
+    """Why a new run cannot be made at a place that has one."""
+    return f"run {name} exists: continue it with --resume {shlex.quote(place)}, or choose another --name"
+
+
+def _taken(path: Path) -> str:
     if (path / FILE_NAME).exists():
-        resume = f"--resume {shlex.quote(str(path))}"
-        return f"run {path.name} exists: continue it with {resume}, or choose another --name"
+        return exists_message(str(path), path.name)
     return f"{path} exists and is not a run of flopray: choose another --name"
 
 
@@ -216,13 +231,18 @@ def _new_folders(folder: Path) -> Iterator[None]:
         raise
 
 
-def _publish_folder(path: Path, manifest: str, fill: Callable[[Path], None] | None) -> None:
-    """Make the complete folder under another name and rename it: it is never seen half made."""
+def publish_folder(path: Path, manifest: bytes, fill: Callable[[Path], None] | None) -> None:
+    """Make the complete folder of a run under another name and rename it: it is never seen half made.
+
+    Raises:
+        RunExists: there is something at `path`.
+        OSError: it could not be written; nothing is left of it.
+    """
     new = path.with_name(atomic.unfinished_name(path.name))
     new.mkdir()
     try:
         with atomic.replacing(new / FILE_NAME) as file:
-            file.write(manifest.encode())
+            file.write(manifest)
         with atomic.replacing(new / JOURNAL_NAME):
             pass
         if fill:
@@ -240,5 +260,5 @@ def _rename(new: Path, path: Path) -> None:
     except OSError as error:
         # Two runs of one name at the same moment: a folder that is not empty is never replaced.
         if path.exists():
-            raise RunExists(_exists_message(path)) from error
+            raise RunExists(_taken(path)) from error
         raise

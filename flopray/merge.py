@@ -21,6 +21,7 @@ from flopray.errors import InputError, NotARun
 from flopray.journal import JournalWriter
 from flopray.point import SHAPE_FIELDS, point_of
 from flopray.records import PhaseRecord, Status
+from flopray.storage import open_run
 from flopray.store import RunFolder
 from flopray.summary import SUMMARY_COLUMNS, summarise
 
@@ -46,11 +47,11 @@ class Merged(NamedTuple):
     not_resumable: str | None
 
 
-def merge(sources: Sequence[Path], into: Path) -> Merged:
+def merge(sources: Sequence[str | Path], into: Path) -> Merged:
     """Unite runs in a new one: complete when its folder appears, or not there at all.
 
     Args:
-        sources: folders of at least two runs of one workload.
+        sources: folders or URIs of at least two runs of one workload.
         into: folder of the new run, which must not exist.
 
     Raises:
@@ -61,7 +62,7 @@ def merge(sources: Sequence[Path], into: Path) -> Merged:
     """
     if len(sources) < 2:
         raise InputError("merge needs at least two runs")
-    folders = [RunFolder.open(source) for source in sources]
+    folders = [open_run(source) for source in sources]
     sweeps = [Sweep.from_manifest(folder.manifest) for folder in folders]
     workloads = sorted({sweep.workload for sweep in sweeps})
     if len(workloads) > 1:

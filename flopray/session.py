@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib.util import find_spec
-from pathlib import Path
 
 from rich.console import Console
 
@@ -18,12 +16,13 @@ import flopray
 from flopray.cluster import Cluster, check_cores, choose_devices, this_machine, wait_for
 from flopray.connection import connected
 from flopray.definition import Sweep
-from flopray.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, InputError, RunError, RunExists, RunFinished
+from flopray.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, InputError, RunError, RunFinished, StorageError
 from flopray.flags import Script, default_name, limits_from, refuse_with_resume, sweep_from
-from flopray.manifests import check_name, not_resumable, storage_folder
+from flopray.manifests import not_resumable
 from flopray.point import point_of
 from flopray.progress import Progress
 from flopray.records import Status
+from flopray.storage import check_new, create_run, open_run
 from flopray.store import RunFolder
 from flopray.summary import SUMMARY_COLUMNS, print_plan, print_summary, summarise
 from flopray.watch.metrics import linger_s
@@ -47,8 +46,8 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
     if args.retry_failed:
         raise InputError("--retry-failed goes with --resume RUN")
     name = args.name if args.name is not None else default_name(script)
-    storage = storage_folder(args.storage if args.storage is not None else "results")
-    _check_new(storage, name)
+    storage = args.storage if args.storage is not None else "results"
+    check_new(storage, name, write=not args.dry_run)
     # The flags are checked on a stand-in device before Ray starts; the real devices are known only after it did.
     sweep_from(script, args, args.accelerators or ["CPU"], cores=1)
     if args.accelerators is not None and not args.accelerators:
@@ -71,7 +70,7 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
             return 0
         _say_where(console, cluster)
         notes = _preflight(args, console, sweep, slots, cluster)
-        folder = RunFolder.create(storage, name, sweep.to_manifest(name, _versions()) | {"script": sys.argv[0]})
+        folder = create_run(storage, name, sweep.to_manifest(name, _versions()) | {"script": sys.argv[0]})
         return _measure(script, args, console, sweep, folder, slots, notes)
 
 
@@ -88,36 +87,21 @@ def _awaited(cluster: Cluster, args: argparse.Namespace, wanted: list[str] | Non
     return wait_for(cluster, wanted, args.wait or 0.0, lambda line: console.print(line, highlight=False))
 
 
-def _check_new(storage: Path, name: str) -> None:
-    """Refuse before Ray starts what `RunFolder.create` would refuse after."""
-    check_name(name)
-    if (storage / name).exists():
-        raise RunExists(
-            f"run {storage / name} exists: go on with it by --resume {storage / name}, or choose another --name"
-        )
-    try:
-        existing = next(folder for folder in (storage.absolute(), *storage.absolute().parents) if folder.exists())
-    except OSError as error:
-        raise RunError(f"--storage {str(storage)[:80]}: {error.strerror}; choose another folder") from error
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise RunError(f"--storage {storage}: cannot write to {existing}; choose a folder you may write")
-
-
 def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
     refuse_with_resume(script, args)
-    folder = RunFolder.open(args.resume)
+    folder = open_run(args.resume)
     if reason := not_resumable(folder.manifest):
-        raise RunError(f"run {folder.path} cannot be resumed: {reason}; resume the sources and merge again")
+        raise RunError(f"run {folder.address} cannot be resumed: {reason}; resume the sources and merge again")
     sweep = Sweep.from_manifest(folder.manifest)
     if sweep.workload != script.workload:
-        raise InputError(f"run {folder.path} is a sweep of the {sweep.workload}: resume it with that script")
+        raise InputError(f"run {folder.address} is a sweep of the {sweep.workload}: resume it with that script")
     finished = _finished(folder, retry_failed=args.retry_failed)
     left = sweep.size - len(finished)
-    if left <= 0 and not args.dry_run and not _has_results(folder):
+    if left <= 0 and not args.dry_run and not folder.has_results():
         folder.check_unlocked()
         return _finish(script, args, console, folder, Progress(console, total=sweep.size, events=args.json))
     if left <= 0:
-        raise RunFinished(f"run {folder.path} is finished: all of its {len(finished)} points are measured")
+        raise RunFinished(f"run {folder.address} is finished: all of its {len(finished)} points are measured")
     if not args.dry_run:
         folder.check_unlocked()
     with _reach(args, folder.name, script) as cluster:
@@ -129,7 +113,7 @@ def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
             return 0
         _say_where(console, cluster)
         notes = _preflight(args, console, sweep, slots, cluster)
-        console.print(f"resuming {folder.path}: {left} points are left", highlight=False, soft_wrap=True)
+        console.print(f"resuming {folder.address}: {left} points are left", highlight=False, soft_wrap=True)
         return _measure(script, args, console, sweep, folder, slots, notes)
 
 
@@ -170,22 +154,16 @@ def _measure(
             run_sweep(sweep, folder, slots, progress, **outcome)
         return _finish(script, args, console, folder, progress)
     except KeyboardInterrupt:
-        command = f"python {shlex.quote(sys.argv[0])} --resume {shlex.quote(str(folder.path))}"
+        command = f"python {shlex.quote(sys.argv[0])} --resume {shlex.quote(folder.address)}"
         address = f" --address {shlex.quote(args.address)}" if args.address else ""
         Console(stderr=True).print(
             f"interrupted; every finished point is in the journal. Go on with:\n  {command}{address}",
             highlight=False,
             soft_wrap=True,  # a command that is wrapped cannot be copied
         )
+        with suppress(StorageError):
+            folder.publish(results=False)
         return EXIT_INTERRUPTED
-
-
-def _has_results(folder: RunFolder) -> bool:
-    """Whether the tables were made after the last point; a kill may come in between."""
-    try:
-        return folder.summary_path.stat().st_mtime >= folder.journal_path.stat().st_mtime
-    except OSError:
-        return folder.summary_path.exists()
 
 
 def _finish(script: Script, args: argparse.Namespace, console: Console, folder: RunFolder, progress: Progress) -> int:
@@ -197,7 +175,8 @@ def _finish(script: Script, args: argparse.Namespace, console: Console, folder: 
     folder.write_summary(summary)
     if not args.no_plots:
         script.draw(folder.path, console)
-    progress.event("summary", run=str(folder.path), **summary)
+    folder.publish()
+    progress.event("summary", run=folder.address, **summary)
     if not console.quiet:
         print_summary(_output(), folder, frame, summary)
     return 0 if summary["points_not_ok"] == 0 else EXIT_SOME_FAILED

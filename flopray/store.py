@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flopray import atomic, containment, journal_index, lock, manifests
-from flopray.errors import StorageError
+from flopray.errors import RunError, StorageError
 from flopray.journal import JournalWriter
 from flopray.journal_index import JournalIndex, RunWarning
 from flopray.records import PhaseRecord
@@ -55,7 +55,9 @@ class RunFolder:
         self.plots_path = path / "plots"
         self.tune_path = path / "tune"
         self.log_path = path / "run.log"
-        self._lock_path = path / "writer.lock"
+        self._lock_path = path / manifests.LOCK_NAME
+        #: What commands and messages call the run: its folder, or the URI of where it lives.
+        self.address = str(path)
 
     @classmethod
     def create(cls, storage: str | PathLike[str], name: str, manifest: dict[str, Any]) -> RunFolder:
@@ -92,10 +94,9 @@ class RunFolder:
             RunError: it cannot be written; nothing was changed.
             NotARun, SchemaMismatch: the journal cannot be read.
         """
-        containment.check_contents(self.path)
-        with lock.exclusive(self._lock_path, self.name):
+        with self._hold():
             atomic.remove_unfinished(self.path)
-            with contextlib.closing(JournalWriter(self.journal_path)) as writer:
+            with contextlib.closing(self._open_journal()) as writer:
                 writer.finished = self._compacted_statuses() | writer.finished
                 yield writer
 
@@ -105,9 +106,29 @@ class RunFolder:
         Raises:
             RunLocked, RunError: as `writer`.
         """
-        containment.check_contents(self.path)
-        with lock.exclusive(self._lock_path, self.name):
+        with self._hold():
             pass
+
+    def has_results(self) -> bool:
+        """Whether the tables were made after the last point; a kill may come in between."""
+        try:
+            return self.summary_path.stat().st_mtime >= self.journal_path.stat().st_mtime
+        except OSError:
+            return self.summary_path.exists()
+
+    def driver(self) -> tuple[bool, str | None]:
+        """Whether a driver writes the run now, and who it is; or who it was, if it ended without a word."""
+        return lock.holder(self._lock_path)
+
+    def publish(self, *, results: bool = True) -> None:
+        """Bring what a session leaves beside the journal to where the run lives; a local one is there already.
+
+        Args:
+            results: tables and figures too, not only the log.
+
+        Raises:
+            StorageError: it could not be written there.
+        """
 
     def finished(self) -> dict[str, str]:
         """Trial id to status (the worst of its phases) of every point that needs no measuring any more.
@@ -206,6 +227,21 @@ class RunFolder:
         except OSError as error:
             raise StorageError(f"{self.summary_path} could not be written: {atomic.reason(error)}") from error
 
+    @contextlib.contextmanager
+    def _hold(self) -> Iterator[None]:
+        """Be the run's writer."""
+        if (self.path / manifests.MIRROR_NAME).exists():
+            raise RunError(
+                f"{self.path} is only the copy of a run that lives elsewhere: name that by the URI that stands in "
+                f"{manifests.MIRROR_NAME}"
+            )
+        containment.check_contents(self.path)
+        with lock.exclusive(self._lock_path, self.name):
+            yield
+
+    def _open_journal(self) -> JournalWriter:
+        return JournalWriter(self.journal_path)
+
     def _index(self) -> JournalIndex:
         index = journal_index.scan(self.journal_path)
         journal_index.warn_of_damage(index, self.journal_path, stacklevel=4)
@@ -265,17 +301,3 @@ class RunFolder:
         rows = self._read_compacted()
         if rows is not None:
             yield from table.without_points(rows, index.places).to_batches()
-
-
-def load_run(path: str | PathLike[str]) -> pd.DataFrame:
-    """The records of a run's folder as a data frame: a row per point and phase, a column per field of `PhaseRecord`.
-
-    Rows are sorted by specification and phase. Counts are nullable integers (`Int64`), measured values plain floats
-    with NaN where missing, `findings` and `kernels` lists of text; the reasons stand in `flopray.table`. Works while
-    the run is still being measured. Damage that was passed over is told as `flopray.journal_index.RunWarning`.
-
-    Raises:
-        NotARun: the path is not a run's folder.
-        SchemaMismatch: it was written with another version of the record's columns.
-    """
-    return RunFolder.open(path).load()

@@ -122,7 +122,7 @@ def print_summary(console: Console, folder: RunFolder, frame: pd.DataFrame, summ
     console.print(f"records  {folder.records_path}", highlight=False, soft_wrap=True)
     if folder.plots_path.exists():
         console.print(f"plots    {folder.plots_path}", highlight=False, soft_wrap=True)
-    console.print(f"load     flopray.load_run({str(folder.path)!r})", highlight=False, soft_wrap=True)
+    console.print(f"load     flopray.load_run({folder.address!r})", highlight=False, soft_wrap=True)
 
 
 def _print_counters(console: Console, frame: pd.DataFrame) -> None:

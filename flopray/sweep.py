@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -114,7 +115,8 @@ def _head_address() -> str | None:
 def _leave(progress: Progress, folder: RunFolder) -> None:
     """End this process, whose calls to the cluster would never return; all that was told is in the journal."""
     progress.__exit__()
-    message = f"the sweep lost its cluster (its head node does not answer); --resume {folder.path} goes on with it"
+    resume = f"--resume {shlex.quote(folder.address)}"
+    message = f"the sweep lost its cluster (its head node does not answer); {resume} goes on with it"
     Console(stderr=True, markup=False).print(f"error: {message}", highlight=False, soft_wrap=True)
     end_process(FloprayError.exit_code)
 

@@ -1,9 +1,14 @@
 """What several tests need: the published results, and skipping what this machine cannot do."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from s3_server import S3Server
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "published"
 
@@ -14,6 +19,20 @@ def published() -> Path:
     if not PUBLISHED.is_dir():
         pytest.skip("the published results of flopmetrics are not beside the checkout (../shared/published)")
     return PUBLISHED
+
+
+@pytest.fixture(scope="session")
+def s3() -> "Iterator[S3Server]":
+    """An S3 server on this machine, with keys for it in the environment of this process."""
+    pytest.importorskip("moto.server", reason="moto is not installed: pip install 'flopray[test]'")
+    from s3_server import S3Server
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"AWS_ACCESS_KEY_ID": "IdOfATest", "AWS_SECRET_ACCESS_KEY": "SecretOfATest"}.items():
+            patch.setenv(name, value)
+        server = S3Server()
+        yield server
+        server.stop()
 
 
 def pytest_collection_modifyitems(items):

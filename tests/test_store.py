@@ -35,7 +35,8 @@ from flopray.errors import (
 from flopray.journal_index import RunWarning
 from flopray.point import TrialSpec
 from flopray.records import PHASES, PhaseRecord
-from flopray.store import RunFolder, load_run
+from flopray.storage import load_run
+from flopray.store import RunFolder
 
 
 def python(script: str, *arguments: object, **options) -> subprocess.Popen[str]:
@@ -469,7 +470,8 @@ def test_killed_compaction_leaves_the_old_file(run: RunFolder) -> None:
 
 AS_NOBODY = """
 import os, sys
-from flopray.store import RunFolder, load_run
+from flopray.storage import load_run
+from flopray.store import RunFolder
 storage, run = sys.argv[1], RunFolder.open(sys.argv[2])
 load_run(run.path)  # whoever may not read the installation cannot import from it later
 if os.getuid() == 0:  # root may write everywhere

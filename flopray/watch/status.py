@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
-import os
 import shlex
-import socket
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,12 +13,12 @@ from typing import Any
 from rich.console import Console
 
 import flopray
-from flopray import lock
 from flopray.definition import Sweep
 from flopray.errors import one_line
 from flopray.manifests import not_resumable
 from flopray.point import point_of
 from flopray.records import Status
+from flopray.storage import open_run
 from flopray.store import RunFolder
 from flopray.watch.view import clock
 
@@ -37,7 +34,7 @@ class RunStatus:
     """Where a run stands.
 
     Attributes:
-        run: its folder.
+        run: its folder or URI.
         state: `running` (a driver holds its lock), `finished`, `killed` (the last driver ended without a word) or
             `interrupted`.
         driver: who holds, or held when it was killed, the lock; None where nobody does.
@@ -64,14 +61,14 @@ class RunStatus:
 
 
 def status_of_run(path: str | Path) -> RunStatus:
-    """Look at a run's folder.
+    """Look at a run, in its folder or at its URI.
 
     Raises:
         NotARun, SchemaMismatch: as `RunFolder.open` and `RunFolder.load`.
     """
-    folder = RunFolder.open(path)
+    folder = open_run(path)
     sweep = Sweep.from_manifest(folder.manifest)
-    alive, driver = _driver(folder.path / "writer.lock")
+    alive, driver = folder.driver()
     frame: Any = folder.load(_COLUMNS)
     first = frame.drop_duplicates("trial_id")
     finished, wall_s = first["trial_id"].map(point_of).nunique(), first["device_wall_s"].dropna()
@@ -83,7 +80,7 @@ def status_of_run(path: str | Path) -> RunStatus:
     windows_s = frame["window_s"].sum()
     state = "running" if alive else "finished" if not left else "killed" if driver else "interrupted"
     return RunStatus(
-        run=str(folder.path),
+        run=folder.address,
         state=state,
         driver=driver,
         points=sweep.size,
@@ -132,23 +129,6 @@ def _failures(frame: Any) -> list[dict[str, Any]]:
     return [{"status": status, "reason": reason, "points": count} for (status, reason), count in counts]
 
 
-def _driver(lock_path: Path) -> tuple[bool, str | None]:
-    """Whether the lock is held, and whose signature is in it: a driver that ends takes its signature away."""
-    try:
-        descriptor = os.open(lock_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return False, None
-    try:
-        who, host = lock.holder_of(descriptor) or (None, None)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True, who or "another process"
-        return False, f"{who} (seen from another host)" if who and host != socket.gethostname() else who
-    finally:
-        os.close(descriptor)
-
-
 def _resume(folder: RunFolder, sweep: Sweep) -> str:
     """The command that goes on with a run: the script of this installation, whatever its manifest says it was begun by.
 
@@ -157,4 +137,4 @@ def _resume(folder: RunFolder, sweep: Sweep) -> str:
     script = Path(flopray.__file__).parents[1] / "sweeps" / _SCRIPTS[sweep.workload]
     if script.is_relative_to(Path.cwd()):
         script = script.relative_to(Path.cwd())
-    return f"python {shlex.quote(str(script))} --resume {shlex.quote(str(folder.path))}"
+    return f"python {shlex.quote(str(script))} --resume {shlex.quote(folder.address)}"

@@ -1,0 +1,96 @@
+"""Where runs live, as users name it: a folder of this machine or a mounted one, or a URI of an object store."""
+
+from __future__ import annotations
+
+import os
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flopray import manifests
+from flopray.errors import RunError, RunExists
+from flopray.remote.location import Location, is_uri
+from flopray.remote.mirror import cache_root
+from flopray.store import RunFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def check_new(storage: str, name: str, *, write: bool = True) -> None:
+    """Refuse before Ray starts what `create_run` would refuse after.
+
+    Args:
+        storage: folder or URI of all runs.
+        name: of the new one.
+        write: also write to a store for a moment, to see whether it can be.
+
+    Raises:
+        RunExists, InputError: as `create_run`.
+    """
+    manifests.check_name(name)
+    if is_uri(storage):
+        from flopray.remote import run
+
+        _check_writable("the cache", cache_root())
+        run.check_new(Location.parse(storage), name, write=write)
+        return
+    folder = manifests.storage_folder(storage)
+    if (folder / name).exists():
+        raise RunExists(manifests.exists_message(str(folder / name), name))
+    _check_writable("--storage", folder)
+
+
+def _check_writable(what: str, folder: Path) -> None:
+    """Whether a folder, which need not exist, can be written."""
+    try:
+        existing = next(found for found in (folder, *folder.parents) if found.exists())
+    except OSError as error:
+        raise RunError(f"{what} {str(folder)[:80]}: {error.strerror}; choose another folder") from error
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise RunError(f"{what} {folder}: cannot write to {existing}; choose a folder you may write")
+
+
+def create_run(storage: str, name: str, manifest: dict[str, Any]) -> RunFolder:
+    """Make a new run in a folder or store. Raises as `RunFolder.create`, and `RunLocked` in a store."""
+    if is_uri(storage):
+        from flopray.remote.run import RemoteRun
+
+        return RemoteRun.make(Location.parse(storage), name, manifest)
+    return RunFolder.create(storage, name, manifest)
+
+
+def local_folder(path: str | PathLike[str]) -> Path:
+    """The folder of a run on this machine: of one in a store that of its copy, brought up to date.
+
+    Raises:
+        FloprayError: as `open_run`, for a URI; a folder is not looked at.
+    """
+    return open_run(path).path if is_uri(str(path)) else Path(path)
+
+
+def open_run(path: str | PathLike[str]) -> RunFolder:
+    """Open a run by its folder or URI. Raises as `RunFolder.open`, and `RunError` for a store that cannot be read."""
+    if is_uri(str(path)):
+        from flopray.remote.run import RemoteRun
+
+        return RemoteRun.at(Location.parse(str(path)))
+    return RunFolder.open(path)
+
+
+def load_run(path: str | PathLike[str]) -> pd.DataFrame:
+    """The records of a run as a data frame: a row per point and phase, a column per field of `PhaseRecord`.
+
+    Rows are sorted by specification and phase. Counts are nullable integers (`Int64`), measured values plain floats
+    with NaN where missing, `findings` and `kernels` lists of text; the reasons stand in `flopray.table`. Works while
+    the run is still being measured. Damage that was passed over is told as `flopray.journal_index.RunWarning`.
+
+    Args:
+        path: its folder, or a URI such as `s3://bucket/prefix/run`.
+
+    Raises:
+        NotARun: the path is not a run's folder.
+        SchemaMismatch: it was written with another version of the record's columns.
+        RunError: the place that the URI names cannot be read.
+    """
+    return open_run(path).load()

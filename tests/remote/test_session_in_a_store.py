@@ -1,0 +1,56 @@
+"""How a session ends when its run lives in a store: what it prints leads back to the store, and what it has is sent."""
+
+from __future__ import annotations
+
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from points import POINTS, row, sweep
+from rich.console import Console
+
+import flopray.sweep
+from flopray import flags, session
+from flopray.storage import open_run
+
+SCRIPT = Path(__file__).parents[2] / "sweeps" / "mlp_grid.py"
+
+
+@pytest.fixture
+def end_of_session(run, monkeypatch):
+    """Ends a session of `run` whose sweep finishes some points, and then what is given; its exit code."""
+
+    def end(numbers, then=None) -> int:
+        def run_sweep(_, folder, __, progress, **___):
+            points = [row(POINTS[number]) for number in numbers]
+            with folder.writer() as journal:
+                journal.append(points)
+                progress.update(points, {})
+                if then is not None:
+                    raise then
+
+        monkeypatch.setattr(flopray.sweep, "run_sweep", run_sweep)
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--storage", "s3://..."])
+        script = runpy.run_path(str(SCRIPT))["MLP_GRID"]
+        args = flags.build_parser(script).parse_args(["--no-plots"])
+        return session._measure(script, args, Console(quiet=True), sweep(), open_run(run.address), {"CPU": 1})
+
+    return end
+
+
+def test_an_interrupt_prints_a_command_that_a_shell_understands(end_of_session, run, s3, prefix, capsys):
+    assert end_of_session([0], KeyboardInterrupt()) == 130
+    command = next(line for line in capsys.readouterr().err.splitlines() if "--resume" in line)
+    assert shlex.split(command) == ["python", str(SCRIPT), "--resume", run.address]
+    assert [name.split("/")[0] for name in s3.names(prefix)] == ["journal", "logs", "manifest.json"]
+
+
+def test_a_session_that_finishes_leaves_its_results_in_the_store(end_of_session, s3, prefix):
+    assert end_of_session([0, 1]) == 0
+    assert end_of_session([2, 3, 4]) == 0
+    names = s3.names(prefix)
+    assert {"records.parquet", "summary.json"} <= set(names)
+    logs = [s3.read(f"{prefix}/{name}").decode() for name in names if name.startswith("logs/")]
+    assert [log.count(": ok") for log in logs] == [2, 3]
