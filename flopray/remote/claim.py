@@ -94,7 +94,8 @@ class Claim:
 
     def _announce(self) -> None:
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "machine": _machine()}
-        self._objects.put(self._path, json.dumps(holder | {"beat_unix_s": round(time.time(), 3)}).encode())
+        # Always of one length, for it may be read while it is replaced.
+        self._objects.put(self._path, json.dumps(holder | {"beat_unix_ns": time.time_ns()}).encode())
 
     def _beat(self) -> None:
         while not self._stop.wait(_BEAT_S):

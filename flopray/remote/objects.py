@@ -7,6 +7,7 @@ connected, so that importing this module is cheap.
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import shutil
 import time
@@ -97,17 +98,25 @@ class Objects:
 
     def get(self, name: str) -> bytes:
         """Raises `FileNotFoundError` where there is no such object."""
-        with _plain_errors(), self._filesystem.open_input_stream(self._key(name)) as stream:
+        with self._opened(name) as stream:
             return stream.read()
 
     def get_file(self, name: str, path: Path) -> None:
         """Fetch an object into a file, which is whole when it appears. Raises as `get`."""
-        with (
-            _plain_errors(),
-            self._filesystem.open_input_stream(self._key(name)) as stream,
-            atomic.replacing(path) as file,
-        ):
+        with self._opened(name) as stream, atomic.replacing(path) as file:
             shutil.copyfileobj(stream, file, 1 << 20)
+
+    @contextlib.contextmanager
+    def _opened(self, name: str) -> Iterator[Any]:
+        try:
+            with _plain_errors(), self._filesystem.open_input_stream(self._key(name)) as stream:
+                yield stream
+        except FileNotFoundError:
+            raise
+        except OSError:
+            if self.find(name) is None:  # removed just now, which Arrow calls an internal failure
+                raise FileNotFoundError(errno.ENOENT, "no such object", name) from None
+            raise
 
     def find(self, name: str) -> Stored | None:
         """What is known of an object; None where there is none."""

@@ -133,7 +133,9 @@ def test_points_that_were_not_sent_do_not_replace_later_ones(run, s3, on_machine
     on_machine("second")
     measure(open_run(run.address), 0, time_s=2.0)
     on_machine("first")
-    measure(open_run(run.address), 1)
+    again = open_run(run.address)
+    assert list(again.load().time_s) == [2.0]  # before it is sent, and after
+    measure(again, 1)
     assert dict(zip(*load_run(run.address)[["width", "time_s"]].to_numpy().T, strict=True)) == {16: 2.0, 32: 1.0}
 
 
@@ -167,7 +169,7 @@ def test_one_writer_on_all_machines(run, on_machine, capsys):
 
 
 def test_of_two_that_begin_at_once_at_most_one_writes(run, s3, prefix, on_machine):
-    barrier, inside, most = threading.Barrier(4), [], []
+    barrier, inside, most, others = threading.Barrier(4), [], [], []
 
     def try_to_write():
         barrier.wait()
@@ -179,12 +181,16 @@ def test_of_two_that_begin_at_once_at_most_one_writes(run, s3, prefix, on_machin
                 inside.pop()
         except RunLocked:
             barrier.wait(20)
+        except Exception as error:
+            others.append(error)
+            barrier.abort()
 
     threads = [threading.Thread(target=try_to_write) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    assert others == []
     assert max(most, default=0) <= 1
     assert not [name for name in s3.names(prefix) if name.startswith("writers/")]
 
