@@ -72,6 +72,8 @@ def scan(path: Path) -> JournalIndex:
         with atomic.open_regular(path) as file:
             for number, line in enumerate(file, start=1):
                 _index_line(index, number, line)
+                if not line.endswith(b"\n"):
+                    break  # the end; what a writer adds from here on would be taken for a line of its own
     except FileNotFoundError:
         pass
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -281,6 +282,16 @@ def test_damage_is_counted_and_measured_again(path: Path) -> None:
         writer = JournalWriter(path)
     assert writer.append([point(i) for i in range(5)]) == (ids(1, 3), ids(0, 2, 4))
     assert sorted(scan(path).places) == ids(0, 1, 2, 3, 4)
+
+
+def test_a_line_that_is_being_written_is_left_out_and_what_follows_it_too(path: Path, monkeypatch) -> None:
+    """A reader may see the beginning of a line, and find the rest of it when it asks for the next one."""
+    first, second, third = filled(path, 3)
+    seen = contextlib.nullcontext([first, second[:40], second[40:], third])
+    monkeypatch.setattr("flopray.atomic.open_regular", lambda _: seen)
+    index = scan(path)
+    assert list(index.places) == ids(0)
+    assert (index.damaged, index.size, index.torn) == ([], len(first), second[:40])
 
 
 def test_whole_point_before_a_torn_end_survives_a_lost_line_feed(path: Path) -> None:

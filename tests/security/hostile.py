@@ -26,7 +26,8 @@ from flopray.journal_index import RunWarning
 from flopray.merge import merge
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
-from flopray.store import RunFolder, load_run
+from flopray.storage import load_run
+from flopray.store import RunFolder
 from sweeps.mlp_grid import MLP_GRID
 
 #: The same examples each time, and no minutes of shrinking: what failed is printed as it is.

@@ -27,7 +27,8 @@ from analysis.surface_html import page_text
 from analysis.surface_selection import Selection
 from flopray import entry
 from flopray.errors import FloprayError, SchemaMismatch
-from flopray.store import RunFolder, load_run
+from flopray.storage import load_run
+from flopray.store import RunFolder
 
 ENTRY = json.loads(entry.encode(hostile.point(0))[2])["entry"]
 TEXTS = [name for name, column in entry.COLUMN_TYPES.items() if column.base is str]
