@@ -35,7 +35,7 @@ from lane import Lane  # noqa: E402
 from rounds import Outcome, play  # noqa: E402
 
 #: Shares of the rounds that measure really, and whose sweep starts a Ray of its own, of the kinds that can do so.
-REAL, OWN = 0.2, 0.25
+REAL, OWN = 0.1, 0.15
 
 
 def schedule(rounds: int, only: list[str], seed: int) -> list[tuple[str, int]]:

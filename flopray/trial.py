@@ -12,19 +12,21 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
 
-from flopray.device import Device
 from flopray.failures import failed_records
 from flopray.point import TrialSpec
-from flopray.profiler import Profiler
 from flopray.recorder import MAX_UNOPENED
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.watch.chatter import Chatter
+
+if TYPE_CHECKING:  # these import torch, which takes seconds: only where points are measured, not in the driver
+    from flopray.device import Device
+    from flopray.profiler import Profiler
 
 #: A step returns to Tune after this long, so that Tune can stop or move a trial between points.
 _STEP_SECONDS = 1.0
@@ -138,6 +140,8 @@ class PointTrial(tune.Trainable):
         Returns:
             The profiler, or None where that was tried often enough; `_unopened` then says why.
         """
+        from flopray.profiler import Profiler
+
         sentinel = self._sweep["sentinels"].get(self._device_type)
         try:
             self._profiler = Profiler(
@@ -160,6 +164,8 @@ class PointTrial(tune.Trainable):
         return self._profiler
 
     def _device(self) -> Device:
+        from flopray.device import Device
+
         cores = self._sweep["cpus_per_trial"][self._device_type]
         node = ray.get_runtime_context().get_node_id()
         here = next((n["Resources"].get("CPU", 0) for n in ray.nodes() if n["NodeID"] == node), float("inf"))

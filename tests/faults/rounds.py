@@ -173,7 +173,7 @@ def _go_on(kind: Kind, scene: Scene, outcome: Outcome) -> None:
         left = scene.points - len(RunFolder.open(scene.run).finished())
         if left and not scene.json:
             says += (rf"^resuming \S+: {left} points are left",)
-        if not left and (scene.run / "summary.json").exists():  # the kill came after the last file
+        if not left and RunFolder.open(scene.run).has_results():  # the kill came after the last file
             codes, says = (2,), ("^error: .* is finished",)
     begin_s = time.monotonic()
     resumed = scene.start(line)
