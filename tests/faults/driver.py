@@ -6,7 +6,8 @@ messages are the real ones. The plan, JSON in `FLOPRAY_FAULT_PLAN`, can also mak
 
     {"point_s": 0.01, "act": "exit", "shape": {"n_layers": 1, "width": 16, "tokens": 8}}
 
-and the act `fail` makes all of them fail.
+and the act `fail` makes all of them fail. The act `poison` takes the real profiler, and breaks the CUDA context of its
+process at one point.
 """
 
 from __future__ import annotations
@@ -82,11 +83,37 @@ class ReplayTrial(PointTrial):
         return self._profiler
 
 
+class PoisonedTrial(PointTrial):
+    """The real trainable, which breaks its CUDA context at the point of the plan."""
+
+    plan: dict[str, Any]
+
+    def _open_profiler(self) -> Any:
+        profiler: Any = super()._open_profiler()
+        measure = profiler.measure_point
+
+        def measure_point(spec: TrialSpec, **further: Any) -> list[PhaseRecord]:
+            if spec.shape() == self.plan["shape"]:
+                poison()
+            return measure(spec, **further)
+
+        profiler.measure_point = measure_point
+        return profiler
+
+
+def poison() -> None:
+    """Read outside of a tensor on the GPU: after a device-side assert a CUDA context computes nothing any more."""
+    import torch
+
+    torch.zeros(1, device="cuda")[torch.tensor([5], device="cuda")]  # said at the next synchronisation
+
+
 def main() -> None:
     """Run the command line with the trainable of the plan."""
-    ReplayTrial.plan = {"point_s": 0.01} | json.loads(os.environ.get(PLAN_VARIABLE, "{}"))
+    PoisonedTrial.plan = ReplayTrial.plan = {"point_s": 0.01} | json.loads(os.environ.get(PLAN_VARIABLE, "{}"))
     ReplayTrial.row = next(vars(record) for record in RunFolder.open(TEMPLATE).records() if record.phase == "forward")
-    flopray.sweep.run_sweep = functools.partial(flopray.sweep.run_sweep, trainable=ReplayTrial)
+    trainable = PoisonedTrial if ReplayTrial.plan.get("act") == "poison" else ReplayTrial
+    flopray.sweep.run_sweep = functools.partial(flopray.sweep.run_sweep, trainable=trainable)
     run_script(MLP_GRID)
 
 
