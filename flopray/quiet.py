@@ -15,6 +15,7 @@ def quiet_ray() -> None:
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DEDUP_LOGS": "0",
+        "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of trials that an interrupt ended, printed when the sweep is over
         "RAY_worker_niceness": "0",  # Ray's 15 lets anything else on the machine push a measured process aside
     }.items():
         os.environ.setdefault(name, value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -134,6 +135,8 @@ def move(scene: Scene) -> None:
 
 
 def move_back(scene: Scene) -> None:
+    if {path.name for path in scene.run.glob("*")} <= {"tune"}:  # Ray makes the folder anew for its own files
+        shutil.rmtree(scene.run, ignore_errors=True)
     scene.run.with_name("elsewhere-" + scene.name).rename(scene.run)
 
 
