@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import threading
 from typing import Any
 
@@ -38,7 +39,10 @@ class Drain:
         self._stop.set()
         self._thread.join()
         if self._failure is None:
-            self._once()
+            try:
+                self._once()
+            except Exception as error:
+                self._failure = error
 
     def raise_failure(self) -> None:
         """Raise what stopped the drain, in the caller's thread."""
@@ -60,7 +64,8 @@ class Drain:
                 self._once()
             except Exception as error:
                 self._failure = error
-                _thread.interrupt_main()  # measuring on would measure for nothing
+                # Measuring on would measure for nothing. SIGTERM, since SIGINT is ignored behind `nohup` and `&`.
+                _thread.interrupt_main(signal.SIGTERM)
                 return
 
     def _once(self) -> None:
