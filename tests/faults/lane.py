@@ -81,6 +81,14 @@ def is_running(pid: int) -> bool:
         return False
 
 
+def parent(pid: int) -> int | None:
+    """Process id of a process's parent; None where the process is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    except (OSError, IndexError):
+        return None
+
+
 def kill(pid: int) -> None:
     """SIGKILL."""
     os.kill(pid, signal.SIGKILL)
