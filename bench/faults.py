@@ -1,6 +1,6 @@
 """Faults, one a round, at random moments of real sweeps: is a finished point ever lost, doubled, or a user left alone?
 
-    python bench/faults.py --rounds 200 --out results/faults                  # an hour and a half on two cores
+    python bench/faults.py --rounds 200 --out results/faults                  # some 24 s a round on two cores
     python bench/faults.py --rounds 3 --out again --only driver-sigkill --seed 71   # the round of seed 71, two more
     python bench/faults.py --list
 

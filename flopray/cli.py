@@ -62,7 +62,8 @@ def _interrupt(*_: object) -> None:
 def run_script(script: Script) -> None:
     """Entry point of a script in `sweeps/`: run and exit."""
     # Runs after all others, Ray's clearing up included; then Python itself would let a signal end it without a word.
-    atexit.register(lambda: [signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)])
+    for number in (signal.SIGINT, signal.SIGTERM):
+        atexit.register(signal.signal, number, signal.SIG_IGN)
     code = main(script)
     # What is left is Ray's own clearing up: another Ctrl-C ends it at once, and not in a traceback.
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -16,8 +16,8 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 
 from flopray.connection import NAMESPACE
 
-#: The most of Ray's error that is looked at; of a node without memory it lists every process.
-_FAILURE_CHARACTERS = 20_000
+#: How Tune begins each failure in the text it keeps of a trial (`Trial.handle_error`).
+_FAILURE = "Failure # "
 
 
 class TellDeath(tune.Callback):
@@ -49,9 +49,9 @@ class TellDeath(tune.Callback):
 
 
 def _last_failure(trial: Any) -> str:
-    """What Tune noted of a trial's last failure: the end of the text it appends to."""
+    """What Tune noted of a trial's last failure; earlier ones, which may have had other causes, stand before it."""
     try:
-        return Path(trial.error_file).read_text(errors="replace")[-_FAILURE_CHARACTERS:]
+        return Path(trial.error_file).read_text(errors="replace").rpartition(_FAILURE)[2]
     except (OSError, TypeError):
         return ""
 

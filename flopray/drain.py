@@ -64,8 +64,9 @@ class Drain:
                 self._once()
             except Exception as error:
                 self._failure = error
-                # Measuring on would measure for nothing. SIGTERM, since SIGINT is ignored behind `nohup` and `&`.
-                _thread.interrupt_main(signal.SIGTERM)
+                # Measuring on would measure for nothing. A sweep behind `nohup` or `&` ignores SIGINT.
+                ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+                _thread.interrupt_main(signal.SIGTERM if ignored else signal.SIGINT)
                 return
 
     def _once(self) -> None:

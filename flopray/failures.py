@@ -46,7 +46,7 @@ class Death:
 _NODE_LOST = re.compile(
     r"node (has died|was terminated|is dead)|NODE_DIED|node failure|drained|preempted", re.IGNORECASE
 )
-_OUT_OF_MEMORY = re.compile(r"NODE_OUT_OF_MEMORY|running low on memory|memory monitor|OutOfMemoryError", re.I)
+_OUT_OF_MEMORY = re.compile("NODE_OUT_OF_MEMORY|running low on memory", re.IGNORECASE)
 #: A connection to the actor broke; Ray cannot tell yet whether its process or its whole node is gone.
 _UNREACHABLE = re.compile("is unavailable|ActorUnavailableError", re.I)
 
@@ -61,6 +61,8 @@ def death_of(text: str, elapsed_s: float, limits: Limits) -> Death:
     """
     if limits.point_timeout_s and elapsed_s >= limits.point_timeout_s:
         return Death(Cause.TIMED_OUT, f"it took longer than {limits.point_timeout_s:g} s (--trial-timeout)")
+    if "Traceback (most recent call last)" in text:  # it ended itself by an exception, such as for a lost GPU
+        return Death(Cause.PROCESS_DIED, f"its process ended by {text.strip().splitlines()[-1][:200]}")
     if _OUT_OF_MEMORY.search(text):
         return Death(Cause.OUT_OF_MEMORY, "its node ran out of host memory, and Ray ended its process")
     if _NODE_LOST.search(text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import shlex
 import sys
 from collections import Counter
@@ -16,7 +17,15 @@ import flopray
 from flopray.cluster import Cluster, check_cores, choose_devices, this_machine, wait_for
 from flopray.connection import connected
 from flopray.definition import Sweep
-from flopray.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, InputError, RunError, RunFinished, StorageError
+from flopray.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_SOME_FAILED,
+    FloprayError,
+    InputError,
+    RunError,
+    RunFinished,
+    StorageError,
+)
 from flopray.flags import Script, default_name, limits_from, refuse_with_resume, sweep_from
 from flopray.manifests import not_resumable
 from flopray.point import point_of
@@ -151,7 +160,11 @@ def _measure(
                 log.say(note)
             progress.event("preflight", notes=list(notes))
             outcome = {"finished": finished, "supersede": args.retry_failed, "limits": limits_from(args)}
-            run_sweep(sweep, folder, slots, progress, **outcome)
+            try:
+                run_sweep(sweep, folder, slots, progress, **outcome)
+            except FloprayError as error:
+                log.say(str(error), level=logging.ERROR)
+                raise
         return _finish(script, args, console, folder, progress)
     except KeyboardInterrupt:
         command = f"python {shlex.quote(sys.argv[0])} --resume {shlex.quote(folder.address)}"
