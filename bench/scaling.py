@@ -26,7 +26,7 @@ from flopray.nvml import list_gpus
 ROOT = Path(__file__).parents[1]
 MLP = (
     "--n 4 8 16 --d 512 1024 1536 2048 --m 32 64 128 192 256 --phases forward backward --target-error 0.02 "
-    "--max-seconds 1 --points-per-trial 4"
+    "--max-seconds 1 --points-per-trial 1"
 )
 
 

@@ -68,6 +68,10 @@ class Device:
         """Temperature, clocks and throttle reasons now; None on a CPU or without NVML."""
         return self._gpu.state() if self._gpu else None
 
+    def power_capped(self) -> bool:
+        """Whether the device holds its clocks down at this moment because it is at its power limit; cheap to ask."""
+        return self._gpu is not None and "sw_power_cap" in (self._gpu.throttle() or "").split("|")
+
     def other_processes(self) -> int | None:
         """Other processes that compute on the GPU now; None where it cannot be known."""
         return self._gpu.other_processes() if self._gpu else None

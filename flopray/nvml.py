@@ -219,7 +219,7 @@ class Gpu:
             temperature_c=_scaled(_optional(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU), 1.0),
             sm_clock_hz=_scaled(_optional(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM), 1e6),
             memory_clock_hz=_scaled(_optional(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_MEM), 1e6),
-            throttle=self._throttle(),
+            throttle=self.throttle(),
             power_limit_w=self._power_limit_w(),
         )
 
@@ -254,7 +254,12 @@ class Gpu:
         mode = _optional(nvml.nvmlDeviceGetMigMode, self.handle)
         return bool(mode and mode[0] == nvml.NVML_DEVICE_MIG_ENABLE)
 
-    def _throttle(self) -> str | None:
+    def throttle(self) -> str | None:
+        """Reasons for a lower clock at this instant, as in `GpuState`; None where NVML does not tell.
+
+        Raises:
+            MeterError: the GPU stopped answering.
+        """
         nvml = self._nvml
         # Renamed from "throttle" to "event" reasons in driver 535; the old name stays for older libraries.
         mask = _optional(nvml.nvmlDeviceGetCurrentClocksEventReasons, self.handle)

@@ -60,6 +60,16 @@ def test_energy_is_the_meters_power_times_the_time(device):
     assert columns["energy_window_s"] <= columns["window_s"]
 
 
+def test_a_board_at_its_power_limit_is_watched_for_a_whole_cycle_of_its_limiter(device, monkeypatch):
+    settings = dataclasses.replace(QUICK, max_seconds=5.0)
+    free = measure_phase(sleeping(0.002), device, meter(), settings, tick_period_s=0.02)
+    monkeypatch.setattr(device, "power_capped", lambda: True)
+    capped = measure_phase(sleeping(0.002), device, meter(), settings, tick_period_s=0.02)
+    assert free["energy_window_s"] < 0.9
+    assert 1.0 <= capped["energy_window_s"] < 2.0
+    assert capped["energy_converged"]
+
+
 def test_a_window_without_ticks_is_a_typed_failure_and_time_stays(device):
     slow = SimulatedMeter(ConstantPower(POWER_W), period_s=30.0, latency_s=0.0005)
     columns = measure_phase(sleeping(0.002), device, slow, QUICK)
