@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import OutOfMemoryError, RayError
 
 from flopray.errors import FloprayError, StorageError, SweepStopped
 from flopray.journal import JournalWriter
@@ -47,6 +47,9 @@ class Drain:
     def raise_failure(self) -> None:
         """Raise what stopped the drain, in the caller's thread."""
         resume = f"--resume {shlex.quote(self._journal.run)}"
+        if isinstance(self._failure, OutOfMemoryError):
+            message = f"the driver's node ran out of host memory, and Ray ended the sweep's recorder; {resume} goes on"
+            raise FloprayError(message) from self._failure
         if isinstance(self._failure, RayError):
             message = f"the sweep lost its cluster ({type(self._failure).__name__}); {resume} goes on with it"
             raise FloprayError(message) from self._failure

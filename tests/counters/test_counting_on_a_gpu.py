@@ -31,8 +31,8 @@ def test_products_are_exact_where_tiles_divide_and_whole_tiles_where_not(precisi
     chunks = Chunks(("forward",), compute_capability=capability())
     ((_, outcome),) = chunks.count([point(n=1, precision=precision)])
     (gemm,) = [kernel for kernel in outcome["forward"].kernels if kernel.kind == "gemm"]
-    # Hopper's cuBLAS says in a name what it launches: rows x columns of a tile, and of tiles in a cluster. An H200 takes
-    # tiles of 64 x 24 in clusters of 2 x 4 for this product, so 96 columns at a time: 1056 are computed for 1024.
+    # Hopper's cuBLAS says in a name what it launches: rows x columns of a tile, and of tiles in a cluster. An H200
+    # takes tiles of 64 x 24 in clusters of 2 x 4 here, so 96 columns at a time: 1056 are computed for 1024.
     tile = re.match(r"nvjet_sm90_\w+?_(\d+)x(\d+)_\d+x\d+_(\d+)x(\d+)_", gemm.name)
     steps = (int(tile[1]) * int(tile[3]), int(tile[2]) * int(tile[4])) if tile else (1, 1)
     whole = {2 * 1024 * whole_tiles(m, steps[0]) * whole_tiles(n, steps[1]) for m, n in ((1024, 128), (128, 1024))}

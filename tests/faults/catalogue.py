@@ -67,7 +67,7 @@ class Kind:
     place: Callable[[Scene], AbstractContextManager[Path | None]] = lambda _: nullcontext()
     plan: dict[str, object] | None = None
     device_type: str = "CPU"
-    within: float = 1.0
+    within: float = 0.8
     flags: str = ""
     environment: Callable[[], dict[str, str]] = dict
 

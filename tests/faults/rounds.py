@@ -106,6 +106,8 @@ def _play(kind: Kind, scene: Scene, outcome: Outcome) -> Outcome | None:
             if kind.strike is not nothing and not is_running(scene.sweep.pid):
                 return None if not scene.end() else _died(scene, outcome)
             outcome.finished_before = scene.ledger.count
+            if when == "middle" and kind.resumes and outcome.finished_before == scene.points:
+                return None if not scene.end() else _died(scene, outcome)
             begin_s = time.monotonic()
             kind.strike(scene)
             code = scene.end()
@@ -139,8 +141,9 @@ def _ended_wrong(kind: Kind, scene: Scene, code: int) -> Iterable[str]:
     output = scene.sweep.output
     if code not in kind.codes:
         yield f"exit code {code}"
-    began = scene.run.exists() or not kind.any_time
-    yield from _messages(scene, output, kind.says if began or not kind.says else ("^interrupted",))
+    # Before the run's folder is there, and once its last file is, there is nothing to go on with.
+    goes_on = not kind.any_time or (scene.run.exists() and not RunFolder.open(scene.run).has_results())
+    yield from _messages(scene, output, kind.says if goes_on or not kind.says else ("^interrupted",))
     yield from kind.check(scene)
     if scene.layout is None and code >= 0:  # what a killed driver leaves is for Ray to end
         yield from (f"left behind: {line[:100]!r}" for line in scene.left_behind().values())

@@ -112,9 +112,9 @@ class Scene:
         self._begin_s = time.monotonic()
         self.sweep = self.start(line)
 
-    def wait_for_moment(self, when: str, within: float = 1.0) -> None:
+    def wait_for_moment(self, when: str, within: float) -> None:
         """Wait for a random moment: of the `start-up`, of the `middle`, which is from the first line of the journal to
-        the last one, or after it, while `tables` are made.
+        that share of them, or after the last one, while `tables` are made.
         """
         if when == "start-up":
             self.wait_until(lambda: catches(self.sweep.pid, signal.SIGTERM))
