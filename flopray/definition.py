@@ -153,6 +153,10 @@ class Sweep:
 
     def points(self) -> list[TrialSpec]:
         """The points to measure, or to choose from under optuna; neighbours stand next to one another."""
+        return list(self._points)
+
+    @cached_property
+    def _points(self) -> list[TrialSpec]:
         points = [self._with_config(point) for point in grid(self.workload, self.axes)]
         if self.search == "random":
             # Drawn here and not by Tune, so that no point is drawn twice and a resume draws the same ones.

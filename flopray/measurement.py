@@ -24,6 +24,8 @@ _MIN_TIME_WINDOW_S = 0.25
 #: A board at its power limit does not hold its power still: the limiter moves it around the limit, on an H200 by 1.6 %
 #: from tick to tick in a cycle of about a second (docs/method.md). Half a cycle says little about the load.
 _LIMITER_CYCLE_S = 1.0
+#: Three laps have an interval; stopping at the first three that happen to agree would make it too narrow.
+_MIN_LAPS = 5
 #: How often the stopping rule is worked out; between these moments a lap costs the launching thread nothing.
 _CHECK_EVERY_S = 0.04
 
@@ -143,7 +145,7 @@ class _StoppingRule:
 
     def __call__(self, window: Window) -> bool:
         now = time.perf_counter()
-        if now < self._next_check or not window.lap_times_s or now - window.start_s < _MIN_TIME_WINDOW_S:
+        if now < self._next_check or len(window.lap_times_s) < _MIN_LAPS or now - window.start_s < _MIN_TIME_WINDOW_S:
             return False
         self._next_check = now + _CHECK_EVERY_S
         if batch_mean(window.iteration_times_s).rel_error > self._target:

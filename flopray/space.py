@@ -20,8 +20,8 @@ from flopray.point import CHOICE_FIELDS, TrialSpec
 #: A trial should last at least about three times an actor's start (up to 10 s with a CUDA context), and rather less
 #: than a person is willing to lose.
 TRIAL_SECONDS = (20.0, 120.0)
-#: More trials than this cost Tune's driver more than they bring.
-MAX_TRIALS = 1000
+#: More trials than this cost Tune's driver more than they bring: for each it copies the list of all of them.
+MAX_TRIALS = 500
 #: No dimension is larger: libraries index matrices with 32 bits.
 _LARGEST = 2**31 - 1
 #: Trials a device should get at least, where points are long enough, so that devices finish together.
@@ -138,7 +138,8 @@ def slabs(
         # A trial that counts starts Nsight Compute, which takes as long as counting many points: as few as can be.
         trials = (1 if seed is None else _TRIALS_PER_SLOT) * max(1, slots.get(device_type, 1))
         share = totals[device_type] / trials
-        longest = max(TRIAL_SECONDS[1], sum(totals.values()) / MAX_TRIALS)
+        most = max(MAX_TRIALS, _TRIALS_PER_SLOT * sum(slots.values()))
+        longest = max(TRIAL_SECONDS[1], sum(totals.values()) / most)
         target = max(share / math.ceil(share / longest), TRIAL_SECONDS[0])
         packed.extend(_pack([point for row in rows for point in row], seconds, target, points_per_trial))
     if seed is not None:

@@ -12,7 +12,8 @@ from scipy.stats import t as student_t
 #: long groups are nearly independent, and 20 to 30 of them keep Student's t close to normal. Schmeiser 1982,
 #: https://doi.org/10.1287/opre.30.3.556
 GROUPS = 20
-_MIN_GROUPS = 5
+#: Fewer say nothing of their scatter. Three long iterations are what a large model has time for.
+_MIN_GROUPS = 3
 
 
 @dataclass(frozen=True)

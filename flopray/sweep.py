@@ -185,7 +185,8 @@ def _tune_storage(folder: RunFolder) -> str:
 
 def _numbered(sweep: Sweep, slots: Mapping[str, int], finished: Mapping[str, str]) -> list[list[dict[str, Any]]]:
     """Slabs as plain data, each point with its place in the order."""
-    todo = [point for point in sweep.points() if point.trial_id not in finished]
+    points = sweep.points()
+    todo = [point for point in points if point.trial_id not in finished] if finished else points
     has_energy = any(device_type != "CPU" for device_type in slots)
     index = len(finished)
     numbered = []

@@ -27,7 +27,7 @@ def correlated(rng, count, length, phi):
     return TRUTH + values
 
 
-@pytest.mark.parametrize("length", [5, 19, 20, 47, 200, 1000])
+@pytest.mark.parametrize("length", [3, 5, 19, 20, 47, 200, 1000])
 def test_independent_values_are_covered_in_95_of_100_cases(length):
     series = TRUTH + np.random.default_rng(length).standard_normal((3000, length))
     assert 0.935 <= coverage(series) <= 0.965
@@ -49,7 +49,7 @@ def test_the_error_falls_with_the_square_root_of_the_length():
     assert short / long == pytest.approx(4.0, rel=0.1)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize("count", [1, 2])
 def test_few_values_say_nothing_about_their_error(count):
     mean = batch_mean([2.0] * count)
     assert mean.value == 2.0

@@ -63,6 +63,8 @@ class RunLog:
             handler.setLevel(logging.CRITICAL)
         for name in ("ray", "ray.tune", "ray.data"):
             logging.getLogger(name).setLevel(logging.WARNING)
+        # Two lines a trial about result files that Tune was told not to write (`flopray.quiet`).
+        logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
         for name in self._names:
             logging.getLogger(name).addHandler(self._handler)
         return self
