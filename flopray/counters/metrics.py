@@ -22,10 +22,8 @@ from flopray.errors import Unsupported
 _SASS = "smsp__sass_thread_inst_executed_op_{}_pred_on.sum"
 _TENSOR = "sm__ops_path_tensor_src_{}.sum"
 #: FLOPs of one instruction of one thread.
-_WEIGHTS = {
-    **{"fadd": 1, "fmul": 1, "ffma": 2, "dadd": 1, "dmul": 1, "dfma": 2},
-    **{"hadd": 2, "hmul": 2, "hfma": 4},
-}
+_WEIGHTS = {"fadd": 1, "fmul": 1, "ffma": 2, "dadd": 1, "dmul": 1, "dfma": 2}
+_HALF_WEIGHTS = {"hadd": 2, "hmul": 2, "hfma": 4}
 #: Blackwell's data-centre chips also have packed fp32 instructions.
 _PACKED_FP32 = {"fadd2": 2, "fmul2": 2, "ffma2": 4}
 
@@ -85,6 +83,8 @@ def passes_for(precision: str, compute_capability: str) -> tuple[CounterPass, ..
     if chip is None:
         raise Unsupported(f"no FLOP counters known for compute capability {compute_capability}")
     instructions = _WEIGHTS | (_PACKED_FP32 if chip in ("gb100", "gb110") else {})
+    if precision in ("bf16", "fp16"):
+        instructions |= _HALF_WEIGHTS
     cuda = CounterPass("cuda", {_SASS.format(name): weight for name, weight in instructions.items()})
     if precision == "fp32":
         return (cuda,)

@@ -42,6 +42,13 @@ def test_products_are_exact_where_tiles_divide_and_whole_tiles_where_not(precisi
         assert gemm.tensor_flops == 268_435_456
 
 
+def test_a_sigmoid_in_fp32_is_its_arithmetic_and_no_constants_that_are_loaded_as_halves():
+    chunks = Chunks(("forward",), compute_capability=capability())
+    ((_, outcome),) = chunks.count([point(n=1)])
+    (sigmoid,) = [kernel for kernel in outcome["forward"].kernels if kernel.kind == "elementwise"]
+    assert sigmoid.cuda_flops == 16 * 1024 * 128
+
+
 def whole_tiles(length, step):
     return -(-length // step) * step
 
