@@ -148,13 +148,11 @@ def _tuner(
 ) -> tune.Tuner:
     longest = 1
     if sweep.search != "optuna":
-        numbered = _numbered(sweep, slots, finished)
-        longest = max(len(slab) for slab in numbered)
-        packages = [{"device_type": slab[0]["spec"]["device_type"], "points": packed(slab)} for slab in numbered]
+        packages, longest = _packages(sweep, slots, finished)
         space = {"slab": tune.grid_search(packages), "sweep": shared}
         search: dict[str, Any] = {}
         # Tune queues 200 trials at a time: a slow type would fill the queue while the devices of another one starve.
-        os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(max(200, len(numbered))))
+        os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(max(200, len(packages))))
     else:
         axes = {name: tune.choice(list(values)) for name, values in sweep.axes.items()}
         space = {"workload": sweep.workload, **axes, "sweep": shared}
@@ -183,17 +181,18 @@ def _tune_storage(folder: RunFolder) -> str:
     return str(folder.tune_path.resolve())
 
 
-def _numbered(sweep: Sweep, slots: Mapping[str, int], finished: Mapping[str, str]) -> list[list[dict[str, Any]]]:
-    """Slabs as plain data, each point with its place in the order."""
+def _packages(sweep: Sweep, slots: Mapping[str, int], finished: Mapping[str, str]) -> tuple[list[dict[str, str]], int]:
+    """The slabs as Tune gets them, each point with its place in the order; and the most points that one holds."""
     points = sweep.points()
     todo = [point for point in points if point.trial_id not in finished] if finished else points
     has_energy = any(device_type != "CPU" for device_type in slots)
-    index = len(finished)
-    numbered = []
-    for slab in plan(sweep, todo, slots, has_energy=has_energy):
-        numbered.append([{"order_index": index + i, "spec": point.fields()} for i, point in enumerate(slab)])
+    planned = plan(sweep, todo, slots, has_energy=has_energy)
+    packages, index = [], len(finished)
+    for slab in planned:
+        numbered = [{"order_index": index + i, "spec": point.fields()} for i, point in enumerate(slab)]
+        packages.append({"device_type": slab[0].device_type, "points": packed(numbered)})
         index += len(slab)
-    return numbered
+    return packages, max(map(len, planned))
 
 
 def _optuna(sweep: Sweep, folder: RunFolder, finished: Mapping[str, str]) -> Any:
