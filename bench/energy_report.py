@@ -178,8 +178,14 @@ def plot_errors(runs: list[dict[str, Any]], path: Path) -> Path:
     import matplotlib.pyplot as plt
     from matplotlib import ticker
 
-    figure, axes = plt.subplots(1, len(runs), figsize=(4.6 * len(runs), 4.2), sharey=True, squeeze=False)
-    for axis, run in zip(axes[0], runs, strict=True):
+    columns = len(runs) if len(runs) < 4 else 2
+    rows = math.ceil(len(runs) / columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(4.6 * columns, 4.0 * rows), sharey=True, squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat[len(runs) :]:
+        axis.set_axis_off()
+    for axis, run in zip(axes.flat, runs, strict=False):
         table = errors(run)
         for number, (method, name) in enumerate(METHODS.items()):
             if method not in table:
@@ -193,12 +199,16 @@ def plot_errors(runs: list[dict[str, Any]], path: Path) -> Path:
         axis.minorticks_off()
         axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.yaxis.set_major_formatter("{x:g}")
-        energy_mj, device = run["truths"][0]["energy_j"] * 1e3, run["info"].get("device_name")
-        axis.set_title(f"{run['workload']['name']}: {energy_mj:.3g} mJ an iteration\n{device}", fontsize=10)
+        energy_j = float(np.mean([truth["energy_j"] for truth in run["truths"]]))
+        energy = f"{energy_j:.3g} J" if energy_j >= 1 else f"{energy_j * 1e3:.3g} mJ"
+        axis.set_title(
+            f"{run['workload']['name']}: {energy} an iteration\n{run['info'].get('device_name')}", fontsize=10
+        )
         axis.grid(True, alpha=0.25)
-    axes[0][0].set_ylabel("RMS error against a long window (%)")
-    axes[0][-1].legend(fontsize=8)
-    figure.tight_layout()
+    for row in axes:
+        row[0].set_ylabel("RMS error against a long window (%)")
+    handles, names = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=9)
     figure.savefig(path, dpi=160)
     plt.close(figure)
     return path
