@@ -106,7 +106,7 @@ class Progress:
         self.event("notice", text=line)
 
     def retried(self, line: str) -> None:
-        """A point is tried again: for the log and for programs."""
+        """Points are tried again: for the log and for programs."""
         if self._log:
             self._log.say(line, level=logging.WARNING)
         self.event("retry", text=line)

@@ -97,10 +97,16 @@ def run_sweep(
         recorder = start_recorder(folder.name, set(finished), sweep.settings, limits, actor_name=recorder_name)
         drain = Drain(recorder, journal, progress, supersede=supersede)
         shared = sweep_config(sweep, folder.name, recorder_name, limits)
-        tuner = _tuner(sweep, folder, slots, shared, finished, limits, trainable)
+
+        def fit(done: Mapping[str, str]) -> tune.ResultGrid:
+            return _tuner(sweep, folder, slots, shared, done, limits, trainable).fit()
+
         try:
             with drain, Lifeline(_head_address(), lambda: _leave(progress, folder)):
-                results = tuner.fit()
+                results = fit(finished)
+                if left := _left(sweep, recorder, finished):
+                    progress.retried(f"{len(left)} points are tried again: Ray Tune gave their trials up")
+                    results = fit({p.trial_id: "" for p in sweep.points() if p.trial_id not in left})
                 time.sleep(linger_s())
         finally:
             drain.raise_failure()
@@ -211,6 +217,17 @@ def _trial_name(trial: Any) -> str:
     return f"trial-{trial.trial_id}"
 
 
+def _left(sweep: Sweep, recorder: Any, finished: Mapping[str, str]) -> set[str]:
+    """Points of the grid that were not finished though Tune is done.
+
+    A process that dies while it is handed its next slab ends that slab's trial without the retries that Tune was told
+    of (`TuneController._process_trial_failure` of Ray 2.60 retries running trials only).
+    """
+    if sweep.search == "optuna":  # which draws as many points as it was asked for
+        return set()
+    return ray.get(recorder.unfinished.remote([p.trial_id for p in sweep.points() if p.trial_id not in finished]))
+
+
 def _unfinished(sweep: Sweep, run: str, results: tune.ResultGrid, seen: set[str]) -> list[list[PhaseRecord]]:
     """Rows for the points of trials that Tune gave up on: a failed point stays visible."""
     rows = []
@@ -223,4 +240,6 @@ def _unfinished(sweep: Sweep, run: str, results: tune.ResultGrid, seen: set[str]
             if spec.trial_id not in seen:
                 rows.append(failed_records(spec, sweep.settings, run, reason))
                 seen.add(spec.trial_id)
-    return rows
+    unseen = [p for p in sweep.points() if p.trial_id not in seen] if sweep.search != "optuna" else []
+    reason = "Ray Tune gave its trial up, twice, before it began"
+    return rows + [failed_records(spec, sweep.settings, run, reason) for spec in unseen]
