@@ -54,6 +54,7 @@ class Campaign:
             self._jobs.put(job)
         self._lock = threading.Lock()
         self._begin_s = time.monotonic()
+        self._ended = False
         self.outcomes: list[Outcome] = []
         self.skipped: dict[str, str] = {}
 
@@ -68,12 +69,14 @@ class Campaign:
                 while any(thread.is_alive() for thread in threads):
                     time.sleep(0.5)
             finally:
+                self._ended = True  # the rounds that are being played fail now, and say nothing
                 for lane in lanes:
+                    lane.closed = True
                     lane.clean_up()
 
     def _play_all(self, lane: Lane) -> None:
         with contextlib.suppress(queue.Empty):
-            while True:
+            while not self._ended:
                 self._round(lane, *self._jobs.get_nowait())
 
     def _round(self, lane: Lane, kind: str, seed: int) -> None:
@@ -87,10 +90,13 @@ class Campaign:
             self.skipped[kind] = str(error)
             return
         except Exception as error:
+            if self._ended:
+                return
             outcome = Outcome(kind, seed, "the rig failed", wrong=[f"{type(error).__name__}: {error}"])
             lane.end_cluster()
         with self._lock:
-            self._note(lane, outcome)
+            if not self._ended:
+                self._note(lane, outcome)
 
     def _note(self, lane: Lane, outcome: Outcome) -> None:
         self.outcomes.append(outcome)

@@ -66,6 +66,8 @@ class Machine:
         # Short, since Ray puts sockets below it, whose paths may have 107 characters.
         self.ray_folder = Path(tempfile.mkdtemp(prefix="fr", dir="/tmp"))
         self._tag = uuid.uuid4().hex
+        #: Nothing more is started: what begins while it is being cleaned up would stay behind.
+        self.closed = False
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "COVERAGE"))}
         # A home of its own: Ray keeps its token there, and what a user has there must not matter.
         home = folder / "home"
@@ -82,6 +84,7 @@ class Machine:
         return self.folder / "results"
 
     def start(self, line: str, *, script: str = "mlp_grid.py", **environment: str) -> Sweep:
+        self._check_open()
         log = self.folder / f"log-{uuid.uuid4().hex[:8]}.txt"
         with log.open("w") as file:
             process = subprocess.Popen(
@@ -103,11 +106,16 @@ class Machine:
 
     def ray(self, line: str) -> str:
         """Run Ray's own command line, which stays behind as daemons where it starts a cluster; what it printed."""
+        self._check_open()
         command = [sys.executable, "-m", "ray.scripts.scripts", *line.split()]
         done = subprocess.run(
             command, capture_output=True, text=True, env=self.environment, timeout=DEADLINE_S, check=True
         )
         return done.stdout + done.stderr
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise RuntimeError("this machine was closed")
 
     def processes(self) -> dict[int, str]:
         """Process id and command line of everything that descends from what this object has started."""
