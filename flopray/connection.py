@@ -58,11 +58,29 @@ def connected(address: str | None, job: Mapping[str, str] | None = None) -> Iter
             context = _init(address, job or {})
     except Exception as error:
         raise ClusterError(_explain(address, error)) from error
+    except KeyboardInterrupt:
+        _leave_cluster()
+        raise
     _log_what_raylets_say()
     try:
         yield inspect_cluster(dashboard_url=context.dashboard_url or None, local=address is None)
     finally:
+        _leave_cluster()
+
+
+def _leave_cluster() -> None:
+    """`ray.shutdown`, in which another Ctrl-C or SIGTERM would have Ray end the process with a code of its own."""
+    import ray
+
+    if threading.current_thread() is not threading.main_thread():
         ray.shutdown()
+        return
+    own = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        ray.shutdown()
+    finally:
+        for number, handler in own.items():
+            signal.signal(number, handler)
 
 
 def _stay_on_this_machine() -> None:

@@ -141,6 +141,7 @@ def move_back(scene: Scene) -> None:
     if {path.name for path in scene.run.glob("*")} <= {"tune"}:  # Ray makes the folder anew for its own files
         shutil.rmtree(scene.run, ignore_errors=True)
     scene.run.with_name("elsewhere-" + scene.name).rename(scene.run)
+    scene.ledger.settle()  # of what was written last it could read nothing while the folder was away
 
 
 # --- its journal, between a kill and the resume

@@ -24,6 +24,8 @@ STOPPED = (
     r"^error: the sweep was stopped: the last 20 points on every device failed alike: .*--resume \S+ --retry-failed"
 )
 TOO_LONG = r"it took longer than 3 s \(--trial-timeout\)"
+#: Where the sweep takes seconds to notice, and would be done by then.
+SLOW: dict[str, object] = {"point_s": 0.1}
 LOST_CLUSTER = r"^error: the sweep lost its cluster .*--resume \S+"
 
 
@@ -91,9 +93,28 @@ KINDS = {
         Kind("driver-ctrl-c", acts.ctrl_c, (130,), (INTERRUPTED,), any_time=True),
         Kind("driver-ctrl-c-twice", acts.ctrl_c_twice, (130,), (INTERRUPTED,), any_time=True),
         Kind("actor-sigkill", acts.kill_actor, (0, 3), check=acts.attempts, resumes=False),
-        Kind("node-lost", acts.kill_node, (0, 3), check=acts.attempts, resumes=False, layout="pair", ends_cluster=True),
+        Kind(
+            "node-lost",
+            acts.kill_node,
+            (0, 3),
+            check=acts.attempts,
+            resumes=False,
+            layout="pair",
+            ends_cluster=True,
+            plan=SLOW,
+            within=0.5,
+        ),
         Kind("gcs-sigkill", acts.kill_gcs, (1,), (LOST_CLUSTER,), layout="plain", ends_cluster=True),
-        Kind("raylet-sigkill", acts.kill_own_raylet, (1,), (LOST_CLUSTER,), layout="plain", ends_cluster=True),
+        Kind(
+            "raylet-sigkill",
+            acts.kill_own_raylet,
+            (1,),
+            (LOST_CLUSTER,),
+            layout="plain",
+            ends_cluster=True,
+            plan=SLOW,
+            within=0.5,
+        ),
         Kind(
             "disk-full",
             acts.fill,

@@ -115,8 +115,8 @@ def _play(kind: Kind, scene: Scene, outcome: Outcome) -> Outcome | None:
         if code == 0 and 0 not in kind.codes and (when == "tables" or not kind.any_time):
             return None
         outcome.wrong += _ended_wrong(kind, scene, code)
-        outcome.lost += sorted(_untold(scene))
         kind.mend(scene)
+        outcome.lost += sorted(_untold(scene))
         if kind.resumes:
             _go_on(kind, scene, outcome)
         _judge(scene, outcome)
