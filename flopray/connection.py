@@ -51,8 +51,6 @@ def connected(address: str | None, job: Mapping[str, str] | None = None) -> Iter
     else:
         _check_reachable(address)
         _use_token(address)
-    import ray
-
     try:
         with _own_sigterm():
             context = _init(address, job or {})
