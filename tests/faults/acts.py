@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from flopray.watch.status import status_of_run
 
 #: Why a point is tried again whose process or node is killed.
 LOST_PROCESS = "its process died|its process or its node could not be reached|its node was lost"
+
+_alone = threading.Lock()
 
 
 def nothing(_: Scene) -> Iterable[str]:
@@ -123,6 +126,13 @@ def kill_own_raylet(scene: Scene) -> None:
 
 def small_disk(scene: Scene) -> AbstractContextManager[Path]:
     return damage.small_disk(scene.lane.folder / f"disk-{scene.name}")
+
+
+@contextmanager
+def alone(_: Scene) -> Iterator[None]:
+    """One round of its kind at a time: two that use up the machine's memory would end one another's sweeps."""
+    with _alone:
+        yield
 
 
 def fill(scene: Scene) -> None:

@@ -145,6 +145,7 @@ KINDS = {
         replace(
             misbehaving("point-eats-memory", "eat", given_up("out_of_memory", 1, "its node ran out of host memory")),
             layout="own",
+            place=acts.alone,
             environment=damage.little_memory,
         ),
         Kind(

@@ -80,9 +80,9 @@ def play(kind: Kind, lane: Lane, seed: int, *, real: bool = False, own: bool = F
     layout = layouts.get(kind.layout, kind.layout)
     for attempt in range(_TRIES):
         scene = Scene(lane, seed + attempt * 10**6, layout=layout, real=real and kind.can_be_real, plan=kind.plan)
-        scene.device_type, scene.flags, scene.environment = kind.device_type, kind.flags, kind.environment()
+        scene.device_type, scene.flags = kind.device_type, kind.flags
         with kind.place(scene) as storage:
-            scene.storage = storage or lane.storage
+            scene.storage, scene.environment = storage or lane.storage, kind.environment()
             outcome = _play(kind, scene, Outcome(kind.name, seed, _words(scene)))
         if kind.ends_cluster:
             lane.end_cluster()
