@@ -71,10 +71,12 @@ class Profiler:
         self._wait_for_idle_clocks()
         self._idle_power_w = self._idle(_IDLE_SECONDS)
         if self._sentinel.due:
-            # Wakes the device: from deep idle, clocks and voltage take a second to come up, and a baseline measured
-            # meanwhile would call every later value a drift.
+            # Wakes the device, whose clocks and voltage take a second to come up from deep idle. The baseline waits for
+            # the first point: a board leaks more the warmer it is (10 % of a small load's energy, docs/method.md), so
+            # that a baseline of a cold board would call every later value a drift.
             self._measure_sentinel()
-        self._check_sentinel()
+            self._measure_awake_idle()
+        self._warm = False
         self._last_end = time.monotonic()
 
     @property
@@ -116,11 +118,13 @@ class Profiler:
             RuntimeError: the device stopped computing before the point began; only a new process can go on.
             MeterError: the GPU is lost.
         """
+        if self._warm:
+            self._check_sentinel()
         self.count_ahead([spec])
-        self._check_sentinel()
         self._cool_down()
         identity = {"order_index": order_index, "attempt": attempt, "seed": self.settings.seed}
         records = [self._constant | identity | spec_columns(spec) | row for row in self._measure_phases(spec)]
+        self._warm = True
         wall_s = time.monotonic() - self._last_end
         self._last_end = time.monotonic()
         for row in records:
@@ -198,6 +202,9 @@ class Profiler:
         self._sentinel.check()
         if not self.healthy():
             raise RuntimeError("the device stopped computing while the sentinel was measured")
+        self._measure_awake_idle()
+
+    def _measure_awake_idle(self) -> None:
         time.sleep(_AFTER_LOAD_S)
         self._awake_idle_power_w = self._idle(_AWAKE_IDLE_SECONDS)
 

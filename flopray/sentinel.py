@@ -1,7 +1,8 @@
 """A point that is measured again and again, so that drift of the device cannot pass for a property of the workload.
 
-The sentinel is one phase of one point of the sweep. Its first value on a device is the baseline; each later value
-divided by it says how far the device has drifted (temperature, clocks, somebody else's work on the same board).
+The sentinel is one phase of one point of the sweep. Its first value on a device, taken once a point has warmed it, is
+the baseline; each later value divided by it says how far the device has drifted (temperature, clocks, somebody else's
+work on the same board).
 """
 
 from __future__ import annotations

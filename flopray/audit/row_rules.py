@@ -213,7 +213,7 @@ def sentinel_drift(row: Row) -> Verdict:
         return None
     severity = Severity.IMPLAUSIBLE if abs(worst) > DRIFT_IMPLAUSIBLE else Severity.NOTE
     named = " and ".join(f"{column.split('_')[1]} by {value:+.1%}" for column, value in drifts.items())
-    sentence = f"the sentinel drifted: {named} since the sweep began"
+    sentence = f"the sentinel drifted: {named} since the first point"
     return _finding("sentinel_drift", severity, sentence, row, drifts, abs(worst) / DRIFT_NOTE)
 
 
