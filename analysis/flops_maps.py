@@ -120,6 +120,12 @@ def _draw_map(
     view = View(surfaces, scale, unit, Marks.of(surfaces), _PANEL_IN, _FONT_PT)
     axes = add_axes(figure, box)
     draw_flat(axes, surfaces.grids[0], view)
+    if (only := _only_value(surfaces.grids[0].values)) is not None:
+        # one colour says nothing by itself
+        ground = {"facecolor": "white", "edgecolor": "none", "pad": 2.0}
+        axes.text(
+            0.5, 0.5, f"{unit.text(only)} everywhere", transform=axes.transAxes, ha="center", va="center", bbox=ground
+        )
     bar_axes = add_axes(figure, (box[0] + box[2] + 0.07, box[1], 0.09, box[3]))
     bar = figure.colorbar(ScalarMappable(scale.norm(), scale.colour_map()), cax=bar_axes)
     ticks = scale.ticks()
@@ -127,6 +133,14 @@ def _draw_map(
     bar.ax.minorticks_off()
     bar.outline.set_linewidth(0.5)  # type: ignore[operator]
     return axes
+
+
+def _only_value(values: Array) -> float | None:
+    """The value of a map that has the same one in all of its cells, to a millionth of it; None of any other map."""
+    finite = values[np.isfinite(values)]
+    if not len(finite) or np.ptp(finite) > 1e-6 * np.abs(finite).max():
+        return None
+    return float(finite[0])
 
 
 def _surface_set(row: _Row, metric: Metric) -> SurfaceSet:

@@ -75,7 +75,8 @@ def _draw_panel(axes: Axes, look: Look, rows: Frame) -> None:
         y = np.concatenate([[axes.get_ylim()[1]], joules[front], [joules[front[-1]]]])
         style: Any = {"color": "0.25", "lw": 0.9, "drawstyle": "steps-post"}
         axes.plot(x, y, zorder=2, gid="front", **style)
-        look.note("Pareto front of unmarked points", Line2D([], [], color="0.25", lw=0.9))
+        which = "measured" if (rows["source"] == MEASURED).any() else "published"
+        look.note(f"Pareto front of {which} points without a mark", Line2D([], [], color="0.25", lw=0.9))
     axes.set_xlabel(f"time per token ({units[0].label})")
     axes.set_ylabel(f"energy per token ({units[1].label})")
     axes.grid(True)
@@ -83,7 +84,7 @@ def _draw_panel(axes: Axes, look: Look, rows: Frame) -> None:
 
 
 def _arrange(figure: Figure, look: Look, panels: list[Axes]) -> None:
-    """Two panels a line, with the height that they and the legend need."""
+    """As many panels a line as fit, with the height that they and the legend need."""
     columns = min(_COLUMNS, len(panels))
     lines = -(-len(panels) // columns)
     wide = (_WIDTH_IN - _LEFT_IN - 0.15 - _GAP_IN * (_COLUMNS - 1)) / _COLUMNS

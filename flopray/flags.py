@@ -126,7 +126,7 @@ def _add_measuring(group: Any, script: Script) -> None:
         "--sentinel-every",
         type=float,
         metavar="S",
-        help="re-measure one point at this interval to see drift; 0 never (default 120)",
+        help="re-measure one point at this interval to see drift; 0 never (default 60)",
     )
     group.add_argument(
         "--cooldown-to",

@@ -40,7 +40,7 @@ class MeasureSettings:
     target_error: float = 0.01
     max_seconds: float = 3.0
     seed: int = 0
-    sentinel_every_s: float = 120.0
+    sentinel_every_s: float = 60.0
     cooldown_c: float | None = None
 
     def __post_init__(self) -> None:
