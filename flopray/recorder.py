@@ -201,7 +201,9 @@ class Recorder:
 def start_recorder(run: str, finished: set[str], settings: MeasureSettings, limits: Limits, *, actor_name: str) -> Any:
     """Start the recorder of a sweep under a name that its trials look up, beside the driver.
 
-    Ray would put it on any node, and the sweep would end with that node. The driver's own is lost with the driver.
+    Ray would put it on any node, and the sweep would end with that node. The driver's own is lost with the driver. Soft
+    affinity would not do: an actor without resources goes to a random node for all that it wishes.
+    https://github.com/ray-project/ray/pull/25360
 
     Args:
         run: name of the run.
@@ -213,6 +215,6 @@ def start_recorder(run: str, finished: set[str], settings: MeasureSettings, limi
     Returns:
         The actor's handle.
     """
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"name": actor_name, "scheduling_strategy": here}
     return Recorder.options(**options).remote(run, finished, settings, limits)  # type: ignore[attr-defined]

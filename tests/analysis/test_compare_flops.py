@@ -191,6 +191,15 @@ class TestFigures:
         mesh = figure.axes[0].collections[0]
         assert np.argwhere(np.ma.getmaskarray(mesh.get_array())).tolist() == [[3, 3]]
 
+    def test_a_map_of_one_value_says_which(self, run):
+        group = groups_of(load_runs([run]))[0]
+        kappa = group.of("forward")["activation_overhead"].unique()
+        figure = draw_maps([group], "forward", log=True, min_width=0, n_layers=4)
+        assert figure is not None
+        texts = [text.get_text() for axes in figure.axes for text in axes.texts if "everywhere" in text.get_text()]
+        assert len(kappa) == 1
+        assert texts == [f"{kappa[0]:.1f} everywhere"]
+
     def test_excess_lines_are_the_ratios_of_the_rows(self, run):
         group = groups_of(load_runs([run]))[0]
         figure = draw_excess([group], "forward", n_layers=2)

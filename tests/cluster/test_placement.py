@@ -85,3 +85,7 @@ def test_a_type_that_joins_later_is_waited_for(ran):
     assert "waiting up to 90 s for L40S to join the cluster" in ran["output"]
     (row,) = places(load_run(ran["storage"] / "waited"))["L40S"]
     assert row["node"] not in ran["nodes"].values()
+
+
+def test_the_recorder_is_beside_the_driver_so_that_no_other_node_ends_the_sweep(ran):
+    assert set(ran["recorders"]) == {ran["driver"]}

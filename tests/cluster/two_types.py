@@ -18,6 +18,9 @@ from ray.cluster_utils import Cluster
 import flopray.sweep
 from flopray.cli import main
 from flopray.device import Device
+from flopray.limits import Limits
+from flopray.recorder import start_recorder
+from flopray.settings import MeasureSettings
 from flopray.trial import PointTrial
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -67,6 +70,19 @@ def run(cluster, line, storage, name):
     return code
 
 
+def recorders(cluster, count):
+    """Node of the driver, and the nodes of so many recorders."""
+    ray.init(cluster.address, log_to_driver=False)
+    started = [
+        start_recorder("r", set(), MeasureSettings(phases=("forward",)), Limits(), actor_name=f"r{index}")
+        for index in range(count)
+    ]
+    nodes = ray.get([each.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()) for each in started])
+    here = ray.get_runtime_context().get_node_id()
+    ray.shutdown()
+    return here, nodes
+
+
 def program(storage):
     flopray.sweep.run_sweep = functools.partial(flopray.sweep.run_sweep, trainable=Placed)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 0})
@@ -78,8 +94,9 @@ def program(storage):
     codes["counted"] = run(cluster, "--configs 8 16 --accelerators H100 --instruments counters", storage, "counted")
     with join_later(cluster.address, "L40S"):
         codes["waited"] = run(cluster, "--configs 8 --accelerators L40S --wait 90", storage, "waited")
+    driver, beside = recorders(cluster, 8)
     cluster.shutdown()
-    print("RESULT " + json.dumps({"nodes": nodes, "codes": codes}))
+    print("RESULT " + json.dumps({"nodes": nodes, "codes": codes, "driver": driver, "recorders": beside}))
 
 
 if __name__ == "__main__":

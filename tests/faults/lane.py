@@ -12,7 +12,6 @@ from machine import Machine
 #: Flags of the nodes of a cluster: the head node first.
 LAYOUTS = {
     "plain": ("--num-cpus=2",),
-    # The address of its own keeps a driver, which joins the node of its machine, off the second one.
     "pair": ("--num-cpus=1", "--num-cpus=1 --node-ip-address=127.0.0.2"),
     "boastful": ('--num-cpus=2 --num-gpus=1 --resources={"accelerator_type:H100":1}',),
 }
@@ -79,14 +78,6 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (OSError, IndexError):
         return False
-
-
-def parent(pid: int) -> int | None:
-    """Process id of a process's parent; None where the process is gone."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-    except (OSError, IndexError):
-        return None
 
 
 def kill(pid: int) -> None:
