@@ -1,6 +1,7 @@
 """What several tests need: the published results, and skipping what this machine cannot do."""
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,12 @@ if TYPE_CHECKING:
     from s3_server import S3Server
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "published"
+
+
+def pytest_configure() -> None:
+    """Ctrl-C must reach the sweeps of the tests: a shell starts what runs behind `&` with SIGINT ignored, for good."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
