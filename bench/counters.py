@@ -3,7 +3,8 @@
 1. The grid, as a user runs it: `sweeps/mlp_grid.py --instruments counters`, start of Ray included.
 2. The three-process way of flopmetrics on a sample of points: one ncu process each for building the model, for building
    and forward, and for building, forward and backward; every kernel of the process is counted and the phases are
-   differences. fp32 counters only, as there.
+   differences. flopmetrics did so in fp32, whose FLOPs one run of ncu counts; the other precisions need three more
+   processes for tensor cores, as their grid needs a second run.
 3. Every launch of the same sample counted, instead of one of equal operations: must give the same numbers.
 
     python bench/counters.py --out results                     # 1,280 points in fp32
@@ -26,7 +27,7 @@ from flopray import load_run
 from flopray.counters import ncu, report
 from flopray.counters.chunk import Chunks
 from flopray.counters.columns import counter_columns
-from flopray.counters.metrics import passes_for
+from flopray.counters.metrics import CounterPass, passes_for
 from flopray.counters.overheads import reconstruct
 from flopray.device import Device
 from flopray.flops.analytic import model_flops
@@ -52,29 +53,34 @@ def count_grid(args: argparse.Namespace) -> tuple[Any, float]:
 
 def three_processes(point: TrialSpec, capability: str) -> tuple[dict[str, int], float]:
     """FLOPs of both phases by differences between whole processes, and the seconds it took."""
-    counters = passes_for("fp32", capability)[0]
-    totals, begin = [], time.perf_counter()
-    for step in STEPS:
-        with tempfile.TemporaryDirectory() as folder:
-            log = Path(folder) / "log.csv"
-            worker = [sys.executable, __file__, "--worker", step, *(str(value) for value in point.shape().values())]
-            command = [part for part in ncu.command(ncu.find_ncu(), counters, log, worker) if "nvtx" not in part]
-            command.remove(f"regex:{report.DOMAIN}@.+")
-            subprocess.run(command, check=True, capture_output=True)
-            found = report.launches(log.read_text().splitlines(), everywhere=True)
-            totals.append(sum(counters.flops(launch.values) for launch in found))
-    setup, forward, both = totals
+    passes, begin = passes_for(point.precision, capability), time.perf_counter()
+    setup, forward, both = (sum(flops_of_process(point, step, counters) for counters in passes) for step in STEPS)
     return {"forward": forward - setup, "backward": both - forward}, time.perf_counter() - begin
 
 
-def run_step(step: str, n: int, d: int, m: int) -> None:
+def flops_of_process(point: TrialSpec, step: str, counters: CounterPass) -> int:
+    """FLOPs of all kernels of a process that does no more than one of the three steps."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log.csv"
+        shape = (str(value) for value in point.shape().values())
+        worker = [sys.executable, __file__, "--precision", point.precision, "--worker", step, *shape]
+        command = [part for part in ncu.command(ncu.find_ncu(), counters, log, worker) if "nvtx" not in part]
+        command.remove(f"regex:{report.DOMAIN}@.+")
+        subprocess.run(command, check=True, capture_output=True)
+        found = report.launches(log.read_text().splitlines(), everywhere=True)
+        return sum(counters.flops(launch.values) for launch in found)
+
+
+def run_step(step: str, precision: str, n: int, d: int, m: int) -> None:
     """What one of the three processes does."""
     import torch
 
     from flopray.models import mlp
 
-    spec = TrialSpec(workload="mlp", device_type="GPU", n_layers=n, width=d, tokens=m)
-    built = mlp.build(spec, device="cuda:0", dtype=torch.float32, seed=0)
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    spec = TrialSpec(workload="mlp", device_type="GPU", precision=precision, n_layers=n, width=d, tokens=m)
+    built = mlp.build(spec, device="cuda:0", dtype=dtype, seed=0)
     module, gradient = built.module, built.gradient
     if step != "setup":
         y = module(built.x)
@@ -124,7 +130,7 @@ def compare(args: argparse.Namespace, frame: Any, seconds: float) -> None:
     took = time.perf_counter() - begin
     same = sum(value is not None and ours.get(key) == value for key, value in whole.items())
     print(f"every launch of {len(sample)} points counted in {took:.1f} s: {same} of {len(whole)} rows are the same")
-    if args.precision != "fp32" or args.no_three:
+    if args.no_three:
         return
     spent = 0.0
     for point in sample[: args.three]:
@@ -150,7 +156,7 @@ def main() -> int:
     args = parser.parse_args()
     if args.worker:
         step, n, d, m = args.worker
-        run_step(step, int(n), int(d), int(m))
+        run_step(step, args.precision, int(n), int(d), int(m))
         return 0
     import torch
 
