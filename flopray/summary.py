@@ -29,8 +29,8 @@ _BEST_AND_WORST = (("flops_per_s", "FLOP/s"), ("flops_per_j", "FLOPs/J"))
 #: The columns that a summary needs.
 SUMMARY_COLUMNS = (
     *("trial_id", "phase", "status", "status_reason", "energy_status", "counters_status", "counters_reason"),
-    *("time_s", "time_converged", "findings", "executed_rel_difference", "flops_per_s", "flops_per_j"),
-    *(*_VARY, *LETTERS),
+    *("time_s", "time_rel_error", "energy_rel_error", "target_error", "flops_per_s", "flops_per_j"),
+    *("findings", "executed_rel_difference", *_VARY, *LETTERS),
 )
 
 
@@ -85,10 +85,16 @@ def summarise(frame: pd.DataFrame, measured_fraction: float | None) -> dict[str,
         "rows_with_energy": sum(status == Status.OK for status in frame["energy_status"]),
         "rows_with_time": sum(frame["time_s"].notna()),
         "rows_with_counters": sum(status == Status.OK for status in frame["counters_status"]),
-        "rows_converged": sum(flag is True for flag in frame["time_converged"].tolist()),
+        "rows_at_target_in_time": _at_target(frame, "time_rel_error"),
+        "rows_at_target_in_energy": _at_target(frame, "energy_rel_error"),
         "findings": dict(findings.most_common()),
         "measured_fraction": measured_fraction,
     }
+
+
+def _at_target(frame: pd.DataFrame, error: str) -> int:
+    """Rows whose error, with the sentinel's drift in it, is no larger than was asked for."""
+    return sum((frame[error] <= frame["target_error"]).tolist())
 
 
 def print_summary(console: Console, folder: RunFolder, frame: pd.DataFrame, summary: Mapping[str, Any]) -> None:
@@ -110,11 +116,13 @@ def print_summary(console: Console, folder: RunFolder, frame: pd.DataFrame, summ
     console.print(f"{summary['points']} points, {summary['rows']} rows: {counts}", highlight=False, soft_wrap=True)
     fraction = summary["measured_fraction"]
     measured = "" if fraction is None else f"; {fraction:.0%} of device time lay in measured windows"
-    reached = f"{summary['rows_converged']} rows reached the target error"
     if summary["rows_with_time"]:
-        console.print(
-            f"{reached}, {summary['rows_with_energy']} have energy{measured}", highlight=False, soft_wrap=True
+        reached = ", ".join(
+            f"{summary[f'rows_at_target_in_{what}']} of {summary[f'rows_with_{what}']} in {what}"
+            for what in ("time", "energy")
+            if summary[f"rows_with_{what}"]
         )
+        console.print(f"rows that reached the target error: {reached}{measured}", highlight=False, soft_wrap=True)
     _print_counters(console, frame)
     for code, count in summary["findings"].items():
         console.print(f"audit: {count} x {code}", highlight=False, soft_wrap=True)

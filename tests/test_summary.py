@@ -21,8 +21,8 @@ def rows(width, *, status="ok", rate=1e9, **columns):
     common = {"trial_id": spec.trial_id, "run": "r", "workload": "mlp", "device_type": "CPU", "precision": "fp32"}
     common |= {"execution": "eager", "n_layers": 2, "width": width, "tokens": 8, "status": status}
     if status == "ok":
-        common |= {"time_s": 1e-3, "flops_per_s": rate * width, "time_converged": width != 32}
-        common |= {"findings": ("note:no_limit_known",), "energy_status": "no_energy_source"}
+        common |= {"time_s": 1e-3, "flops_per_s": rate * width, "time_rel_error": 0.02 if width == 32 else 0.01}
+        common |= {"target_error": 0.01, "findings": ("note:no_limit_known",), "energy_status": "no_energy_source"}
     else:
         common |= {"status_reason": f"{status} [because]"}
     return [PhaseRecord(phase=phase, **{**common, **columns}) for phase in PHASES]
@@ -58,7 +58,8 @@ def test_totals(run):
         "rows_with_energy": 0,
         "rows_with_time": 4,
         "rows_with_counters": 0,
-        "rows_converged": 2,
+        "rows_at_target_in_time": 2,
+        "rows_at_target_in_energy": 0,
         "findings": {"note:no_limit_known": 4},
         "measured_fraction": 0.5,
     }
@@ -66,8 +67,12 @@ def test_totals(run):
 
 
 def test_totals_of_energy(run):
-    frame = run(rows(16, energy_status="ok", energy_j=1e-3), rows(32)).load()
-    assert summarise(frame, None)["rows_with_energy"] == 2
+    energy = {"energy_status": "ok", "energy_j": 1e-3}
+    folder = run(rows(16, **energy, energy_rel_error=0.01), rows(64, **energy, energy_rel_error=0.011), rows(32))
+    summary = summarise(folder.load(), None)
+    assert (summary["rows_with_energy"], summary["rows_at_target_in_energy"]) == (4, 2)
+    text = shown(print_summary, folder, folder.load(), summary)
+    assert "rows that reached the target error: 4 of 6 in time, 2 of 4 in energy" in text
 
 
 def test_a_point_with_one_bad_phase_is_not_ok(run):
@@ -89,7 +94,7 @@ def test_the_summary_names_best_and_worst_points_failures_and_files(run):
     best = next(line for line in text.splitlines() if "forward" in line)
     assert best.index("64 GFLOP/s") < best.index("n=2 d=64 m=8") < best.index("16 GFLOP/s")
     assert "3 points, 6 rows: 4 ok, 2 unsupported" in text
-    assert "42% of device time" in text
+    assert "reached the target error: 4 of 4 in time; 42% of device time" in text
     assert "2 rows unsupported: unsupported [because]" in text
     assert "audit: 4 x note:no_limit_known" in text
     assert str(folder.records_path) in text
