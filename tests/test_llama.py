@@ -110,6 +110,10 @@ def test_names_that_mean_nothing_are_refused(tmp_path):
             find_models([name], ["random"])
     with pytest.raises(InputError, match="hub id or a folder"):
         find_models(["llama-tiny"], ["pretrained"])
+    (tmp_path / "config.json").write_text(json.dumps(TINY_FILE))
+    for name in (tmp_path, tmp_path / "config.json"):
+        with pytest.raises(InputError, match="has no safetensors"):
+            find_models([str(name)], ["pretrained"])
     with pytest.raises(SpecError, match="unknown model"):
         config_of("nope", None)
     with pytest.raises(SpecError, match="unknown attention"):

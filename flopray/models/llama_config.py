@@ -18,6 +18,8 @@ from flopray.errors import InputError, SpecError
 
 #: No layer, head or vocabulary is larger.
 _LARGEST = 2**24
+#: Names of the weights of one file and of several: https://huggingface.co/docs/safetensors
+_SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,9 +176,15 @@ def find_model(name: str, *, weights: str = "random") -> tuple[str, str | None]:
     if path.exists():
         file = path / "config.json" if path.is_dir() else path
         config = from_hugging_face(_read(file), name)
-        return (str(path.resolve()) if weights == "pretrained" else _label(path)), config.to_json()
+        if weights == "random":
+            return _label(path), config.to_json()
+        _check_safetensors(str(file.parent))
+        return str(file.parent.resolve()), config.to_json()
     if weights == "pretrained" or (name.count("/") == 1 and not name.startswith((".", "/"))):
-        return name, from_hugging_face(_from_hub(name), name).to_json()
+        config = from_hugging_face(_from_hub(name), name)
+        if weights == "pretrained":
+            _check_safetensors(name)
+        return name, config.to_json()
     raise InputError(f"--model {name}: no built-in model ({', '.join(BUILT_IN)}), no file or folder, and no hub id")
 
 
@@ -225,10 +233,28 @@ def _from_hub(name: str) -> dict[str, Any]:
     from transformers import PretrainedConfig
 
     try:
-        return PretrainedConfig.get_config_dict(name)[0]
+        content = PretrainedConfig.get_config_dict(name)[0]
     except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"--model {name}: the hub gives no configuration ({first[:160]})") from error
+        raise InputError(f"--model {name}: the hub gives no configuration ({_first_line(error)})") from error
+    if not content:
+        raise InputError(f"--model {name}: the hub gives no configuration (it has no config.json of that name)")
+    return content
+
+
+def _check_safetensors(name: str) -> None:
+    """Refuse a hub id or folder without them before anything is started: other formats run their author's code."""
+    from transformers.utils.hub import has_file
+
+    try:
+        found = any(has_file(name, file) for file in _SAFETENSORS)
+    except Exception as error:
+        raise InputError(f"--model {name}: the hub does not tell what it has ({_first_line(error)})") from error
+    if not found:
+        raise InputError(f"--weights pretrained: {name} has no safetensors, and no other format is loaded")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]
 
 
 def _label(path: Path) -> str:
