@@ -14,8 +14,9 @@ from typing import Any
 
 from flopray.errors import SpecError
 
-#: Version of the record's columns. History: 1, the first; 2, hardware counters by kernel class, overheads, kernels.
-SCHEMA_VERSION = 2
+#: Version of the record's columns. History: 1, the first; 2, hardware counters by kernel class, overheads, kernels;
+#: 3, errors of the sentinel's drift.
+SCHEMA_VERSION = 3
 
 #: `inference` is a forward pass without gradients; `forward` is that of a training step. `prefill` and `decode` are the
 #: two parts of generating text.
@@ -184,7 +185,9 @@ class PhaseRecord:
     memory_peak_bytes: int | None = _column("peak memory torch allocated")
     # drift of the sentinel point
     sentinel_time_drift: float | None = _column("sentinel time / its first value - 1, last measured before the row")
+    sentinel_time_drift_error: float | None = _column("half width of the 95 % interval of that drift")
     sentinel_energy_drift: float | None = _column("sentinel energy / its first value - 1")
+    sentinel_energy_drift_error: float | None = _column("half width of the 95 % interval of that drift")
     sentinel_age_s: float | None = _column("seconds since the sentinel was measured")
     # outcome
     status: str = _column("ok, out_of_memory, unsupported or failed", "ok")

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from flopray.statistics import in_quadrature
+
 
 class Sentinel:
     """Re-measures when it is due and remembers the last drift.
@@ -39,21 +41,26 @@ class Sentinel:
             self._baseline = self._last
 
     def columns(self) -> dict[str, float | None]:
-        """Drift of time and energy against the baseline, and the age of that knowledge; empty before the first check.
+        """Drift of time and energy against the baseline with its error, and its age; empty before the first check.
 
         A drift is None where the sentinel has no such number (no energy source, or the sentinel failed), and until the
-        sentinel was measured a second time: a first value says nothing of drift.
+        sentinel was measured a second time: a first value says nothing of drift. Its error is the half width of a 95 %
+        interval, None where one of the two measurements states none.
         """
         if self._baseline is None or self._last is None:
             return {}
+        age: dict[str, float | None] = {"sentinel_age_s": time.monotonic() - self._measured_at}
         if self._last is self._baseline:
-            return {"sentinel_age_s": time.monotonic() - self._measured_at}
-        return {
-            "sentinel_time_drift": _relative(self._last.get("time_s"), self._baseline.get("time_s")),
-            "sentinel_energy_drift": _relative(self._last.get("energy_j"), self._baseline.get("energy_j")),
-            "sentinel_age_s": time.monotonic() - self._measured_at,
-        }
+            return age
+        return _drift("time", "s", self._baseline, self._last) | _drift("energy", "j", self._baseline, self._last) | age
 
 
-def _relative(value: float | None, baseline: float | None) -> float | None:
-    return None if value is None or not baseline else value / baseline - 1
+def _drift(quantity: str, unit: str, first: dict[str, Any], last: dict[str, Any]) -> dict[str, float | None]:
+    value, baseline = last.get(f"{quantity}_{unit}"), first.get(f"{quantity}_{unit}")
+    drift = error = None
+    if value is not None and baseline:
+        drift = value / baseline - 1
+        errors: list[Any] = [row.get(f"{quantity}_rel_error") for row in (first, last)]
+        if None not in errors:
+            error = value / baseline * in_quadrature(*errors)
+    return {f"sentinel_{quantity}_drift": drift, f"sentinel_{quantity}_drift_error": error}

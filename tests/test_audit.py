@@ -134,6 +134,12 @@ def test_sentinel_drift_grows_from_note_to_implausible():
     assert codes(sentinel_energy_drift=-0.11) == ["implausible:sentinel_drift"]
 
 
+def test_a_drift_within_its_own_error_is_none():
+    assert codes(sentinel_time_drift=0.08, sentinel_time_drift_error=0.06) == []
+    assert codes(sentinel_time_drift=0.13, sentinel_time_drift_error=0.06) == ["note:sentinel_drift"]
+    assert codes(sentinel_time_drift=-0.17, sentinel_time_drift_error=0.06) == ["implausible:sentinel_drift"]
+
+
 def test_target_error():
     assert codes(time_rel_error=0.011) == ["note:target_error_missed"]
     assert codes(energy_rel_error=0.01) == []

@@ -77,7 +77,7 @@ def values(column: entry.ColumnType) -> st.SearchStrategy:
 
 FREE = {n: values(c) for n, c in entry.COLUMN_TYPES.items()} | {
     "trial_id": st.just("0123456789abcdef"),
-    "schema_version": st.just(2),
+    "schema_version": st.just(3),
     "status": st.sampled_from(entry.STATUS_ORDER),
 }
 RECORD = st.fixed_dictionaries({}, optional=FREE).map(lambda c: PhaseRecord(**{"trial_id": "0123456789abcdef", **c}))
@@ -181,7 +181,7 @@ FOREIGN = {
 @pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
 def test_intact_line_of_another_schema_is_a_typed_error(path: Path, content: str) -> None:
     path.write_bytes(crafted(content))
-    with pytest.raises(SchemaMismatch, match="intact but not of schema version 2"):
+    with pytest.raises(SchemaMismatch, match="intact but not of schema version 3"):
         records_of(path)
 
 

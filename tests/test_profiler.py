@@ -208,6 +208,7 @@ def test_drift_of_the_sentinel_stands_in_the_row_and_in_its_error(profiler):
     assert first.sentinel_age_s is None  # the baseline waits until a point has warmed the device
     (steady,) = drifting.measure_point(spec())
     assert (steady.sentinel_time_drift, steady.sentinel_energy_drift) == (None, None)
+    assert steady.sentinel_time_drift_error is None
     assert steady.sentinel_age_s > 0
     drifting._sentinel._last = {"time_s": drifting._sentinel._baseline["time_s"] * 1.5, "energy_j": None}
     (drifted,) = drifting.measure_point(spec())

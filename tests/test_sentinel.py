@@ -44,10 +44,19 @@ def test_drift_is_against_the_first_measurement_not_the_last(now):
     now["s"] += 3
     assert watched.columns() == pytest.approx(
         {"sentinel_time_drift": 0.1, "sentinel_energy_drift": -0.1, "sentinel_age_s": 3.0}
+        | {"sentinel_time_drift_error": None, "sentinel_energy_drift_error": None}
     )
     watched.check()
     assert watched.columns()["sentinel_time_drift"] == pytest.approx(0.25)
     assert watched.columns()["sentinel_energy_drift"] is None
+
+
+def test_a_drift_has_the_errors_of_both_measurements(now):
+    watched = sentinel([{"time_s": 2.0, "time_rel_error": 0.03}, {"time_s": 3.0, "time_rel_error": 0.04}])
+    watched.check()
+    watched.check()
+    assert watched.columns()["sentinel_time_drift_error"] == pytest.approx(1.5 * 0.05)
+    assert watched.columns()["sentinel_energy_drift_error"] is None
 
 
 def test_without_energy_there_is_only_drift_of_time(now):

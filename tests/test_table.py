@@ -126,7 +126,7 @@ def test_parquet_tells_what_it_covers_and_explains_its_columns(parquet: Path) ->
     plain = pq.read_table(parquet)  # as any other tool would
     assert plain.schema.equals(table.SCHEMA)
     assert plain.schema.field("mfu").metadata[b"doc"].startswith(b"flops_per_s / dense peak")
-    assert plain.schema.metadata[b"flopray.schema_version"] == b"2"
+    assert plain.schema.metadata[b"flopray.schema_version"] == b"3"
 
 
 def test_failing_write_leaves_the_old_file_and_no_other(parquet: Path) -> None:
@@ -169,7 +169,7 @@ def test_damaged_parquet_is_an_error_or_the_same_rows(parquet: Path) -> None:
 def test_parquet_of_somebody_else_is_not_taken(tmp_path: Path, kind: str) -> None:
     metadata = {
         "flopray.run": "r",
-        "flopray.schema_version": "1" if kind == "other version" else "2",
+        "flopray.schema_version": "1" if kind == "other version" else "3",
         "flopray.journal_bytes": "many" if kind == "no number" else "1",
         "flopray.journal_tail_crc32": "1",
     }

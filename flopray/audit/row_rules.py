@@ -203,18 +203,22 @@ def target_error_missed(row: Row) -> Verdict:
 
 
 def sentinel_drift(row: Row) -> Verdict:
-    """The sentinel point, measured again and again, no longer gave what it gave at first."""
-    drifts = {column: number(row, column) for column in ("sentinel_time_drift", "sentinel_energy_drift")}
-    drifts = {column: value for column, value in drifts.items() if value is not None}
-    if not drifts:
+    """The sentinel point, measured again and again, no longer gave what it gave at first, by more than its error."""
+    found = {}
+    for quantity in ("time", "energy"):
+        drift = number(row, f"sentinel_{quantity}_drift")
+        if drift is not None:
+            found[quantity] = drift, number(row, f"sentinel_{quantity}_drift_error") or 0.0
+    if not found:
         return Unjudged("sentinel_drift", "no sentinel_time_drift or sentinel_energy_drift")
-    worst = max(drifts.values(), key=abs)
-    if abs(worst) <= DRIFT_NOTE:
+    beyond = max(abs(drift) - error for drift, error in found.values())
+    if beyond <= DRIFT_NOTE:
         return None
-    severity = Severity.IMPLAUSIBLE if abs(worst) > DRIFT_IMPLAUSIBLE else Severity.NOTE
-    named = " and ".join(f"{column.split('_')[1]} by {value:+.1%}" for column, value in drifts.items())
+    severity = Severity.IMPLAUSIBLE if beyond > DRIFT_IMPLAUSIBLE else Severity.NOTE
+    named = " and ".join(f"{what} by {drift:+.1%} ± {error:.1%}" for what, (drift, error) in found.items())
     sentence = f"the sentinel drifted: {named} since the first point"
-    return _finding("sentinel_drift", severity, sentence, row, drifts, abs(worst) / DRIFT_NOTE)
+    compared = {f"sentinel_{what}_drift": drift for what, (drift, _) in found.items()}
+    return _finding("sentinel_drift", severity, sentence, row, compared, beyond / DRIFT_NOTE)
 
 
 #: In the order of a report: what cannot be, what is unlikely, what is good to know.

@@ -127,7 +127,7 @@ def test_columns_of_the_right_type_that_nobody_measured(phases: list[dict]) -> N
         '{"kernels":' + "[" * 5000 + "]" * 5000 + "}",
         '{"phase":5}',
         '{"trial_id":"fedcba9876543210"}',
-        '{"schema_version":3}',
+        '{"schema_version":4}',
     ],
     ids=["nan", "infinite", "65 bits", "digits", "unknown", "deep", "type", "id", "version"],
 )
