@@ -134,6 +134,14 @@ def test_sentinel_drift_grows_from_note_to_implausible():
     assert codes(sentinel_energy_drift=-0.11) == ["implausible:sentinel_drift"]
 
 
+def test_a_drift_is_told_with_its_error_where_there_is_one():
+    drifted = GOOD | {"sentinel_time_drift": 0.2, "sentinel_energy_drift": None}
+    (known,) = audit_row(drifted | {"sentinel_time_drift_error": 0.06})
+    (unknown,) = audit_row(drifted)
+    assert "time by +20.0% ± 6.0% since" in known.sentence
+    assert "time by +20.0% since" in unknown.sentence
+
+
 def test_a_drift_within_its_own_error_is_none():
     assert codes(sentinel_time_drift=0.08, sentinel_time_drift_error=0.06) == []
     assert codes(sentinel_time_drift=0.13, sentinel_time_drift_error=0.06) == ["note:sentinel_drift"]

@@ -208,14 +208,17 @@ def sentinel_drift(row: Row) -> Verdict:
     for quantity in ("time", "energy"):
         drift = number(row, f"sentinel_{quantity}_drift")
         if drift is not None:
-            found[quantity] = drift, number(row, f"sentinel_{quantity}_drift_error") or 0.0
+            found[quantity] = drift, number(row, f"sentinel_{quantity}_drift_error")
     if not found:
         return Unjudged("sentinel_drift", "no sentinel_time_drift or sentinel_energy_drift")
-    beyond = max(abs(drift) - error for drift, error in found.values())
+    beyond = max(abs(drift) - (error or 0.0) for drift, error in found.values())  # no error excuses nothing
     if beyond <= DRIFT_NOTE:
         return None
     severity = Severity.IMPLAUSIBLE if beyond > DRIFT_IMPLAUSIBLE else Severity.NOTE
-    named = " and ".join(f"{what} by {drift:+.1%} ± {error:.1%}" for what, (drift, error) in found.items())
+    named = " and ".join(
+        f"{what} by {drift:+.1%}" + ("" if error is None else f" ± {error:.1%}")
+        for what, (drift, error) in found.items()
+    )
     sentence = f"the sentinel drifted: {named} since the first point"
     compared = {f"sentinel_{what}_drift": drift for what, (drift, _) in found.items()}
     return _finding("sentinel_drift", severity, sentence, row, compared, beyond / DRIFT_NOTE)

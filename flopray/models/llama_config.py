@@ -237,7 +237,7 @@ def _from_hub(name: str) -> dict[str, Any]:
     except Exception as error:
         raise InputError(f"--model {name}: the hub gives no configuration ({_first_line(error)})") from error
     if not content:
-        raise InputError(f"--model {name}: the hub gives no configuration (it has no config.json of that name)")
+        raise InputError(f"--model {name}: the hub gives no configuration (it has no config.json)")
     return content
 
 
