@@ -17,48 +17,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.published import is_published, load_metrics, load_published
+from analysis.audit_table import PER, has_numbers, load_records, parse_renames
 from flopray.audit import RULES, Finding, Severity, audit
+from flopray.audit.findings import is_ok
 from flopray.errors import FloprayError, InputError
 from flopray.hardware import find_gpu
 from flopray.parser import OneLineParser
-from flopray.storage import load_run, local_folder
+from flopray.storage import local_folder
 
 _STYLES = {Severity.IMPOSSIBLE: "bold red", Severity.IMPLAUSIBLE: "yellow", Severity.NOTE: "dim"}
-#: A table has to have one of these before the audit can say anything.
-_JUDGEABLE = ("model_flops", "time_s", "energy_j", "power_w", "flops_per_s", "flops_per_j")
 _PEAK_RULES = ("rate_above_limit", "efficiency_above_peak")
-
-
-def load_records(path: Path) -> pd.DataFrame:
-    """Records of a run's folder, a .parquet or .csv table, or flopmetrics' JSON lines, whichever PATH is.
-
-    Raises:
-        InputError: it is none of them, or empty, or has nothing that can be audited.
-    """
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
-    frame = _load(path)
-    if not any(column in frame.columns for column in _JUDGEABLE):
-        raise InputError(f"{path}: has none of the columns that can be audited ({', '.join(_JUDGEABLE)})")
-    if frame.empty:
-        raise InputError(f"{path}: has no rows")
-    return frame
-
-
-def _load(path: Path) -> pd.DataFrame:
-    if is_published(path):
-        return load_published(path)
-    if path.is_dir():
-        return load_run(path)
-    readers = {".parquet": pd.read_parquet, ".csv": pd.read_csv}
-    if path.suffix not in readers:
-        raise InputError(f"{path}: not a run's folder, a .parquet or .csv table, or flopmetrics' .jsonl results")
-    try:
-        frame = readers[path.suffix](path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
-    return load_metrics(path) if "ncu_total_flops_fwd" in frame.columns else frame
 
 
 def devices(frame: pd.DataFrame) -> dict[str, str]:
@@ -84,7 +52,8 @@ def by_phase(frame: pd.DataFrame, findings: Sequence[Finding]) -> list[tuple[str
         return {row for finding in findings if finding.rule in rules for row in finding.rows}
 
     marked = {row for f in findings if f.severity is not Severity.NOTE for row in f.rows}
-    solid = frame[frame["status"].isna() | (frame["status"] == "ok")] if "status" in frame.columns else frame
+    ok = [is_ok(row.get("status")) and has_numbers(row) for row in frame.to_dict("records")]
+    solid = frame[pd.Series(ok, index=frame.index)]
     labels = {"all rows": solid.index}
     if "phase" in frame.columns:
         labels = {str(phase): part.index for phase, part in solid.groupby("phase", sort=False)}
@@ -92,11 +61,15 @@ def by_phase(frame: pd.DataFrame, findings: Sequence[Finding]) -> list[tuple[str
     return [(name, [len(index), *(len(kind & set(index)) for kind in kinds)]) for name, index in labels.items()]
 
 
-def show(console: Console, path: str | Path, frame: pd.DataFrame, findings: Sequence[Finding]) -> None:
+def show(
+    console: Console, path: str | Path, frame: pd.DataFrame, findings: Sequence[Finding], read_as: Sequence[str] = ()
+) -> None:
     """Print the findings grouped, with the worst example of each group, and what was held against what."""
     console.print(f"[bold]Audit of {escape(str(path))}[/bold]: {len(frame)} rows")
     for name, gpu in devices(frame).items():
         console.print(f"  {escape(name)}: " + (gpu if gpu == "no limit known" else f"held against the {gpu}"))
+    for line in read_as:
+        console.print(f"  {escape(line)}")
     table = Table("Severity", "Rule", "Findings", "Rows", "Worst example", "What is the matter", show_lines=True)
     table.columns[2].justify = table.columns[3].justify = "right"
     for group in groups(finding for finding in findings if finding.rule != "not_judged"):
@@ -161,9 +134,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("path", metavar="PATH", help="run's folder or URI, .parquet, .csv, or flopmetrics' results")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write every finding to a CSV file")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument(
+        "--rename",
+        nargs="+",
+        default=[],
+        metavar="NAME=COLUMN",
+        help="what columns are: latency=time_s energy=energy_mJ",
+    )
+    parser.add_argument(
+        "--per", choices=PER, help="where rows cover several devices: FLOPs, energy and power of all (job) or of each"
+    )
     options = parser.parse_args(argv)
     try:
-        frame = load_records(local_folder(options.path)).reset_index(drop=True)
+        renames = parse_renames(options.rename)
+        frame, read_as = load_records(local_folder(options.path), rename=renames, per=options.per)
+        frame = frame.reset_index(drop=True)
         findings = audit(frame)
         if options.csv:
             to_csv(options.csv, findings)
@@ -173,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.json:
         print(to_json(options.path, frame, findings))
     else:
-        show(Console(width=None if sys.stdout.isatty() else 160), options.path, frame, findings)
+        show(Console(width=None if sys.stdout.isatty() else 160), options.path, frame, findings, read_as)
     return int(any(finding.severity is Severity.IMPOSSIBLE for finding in findings))
 
 

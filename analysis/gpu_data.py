@@ -45,6 +45,9 @@ _NUMBERS = [
     *("time_s", "time_rel_error", "energy_j", "energy_rel_error", "power_w", "flops_per_s", "flops_per_j"),
     *("mfu", "hfu", "tokens_per_iteration", "energy_per_token_j", "memory_peak_bytes", "ended_unix_s"),
 ]
+#: What has no meaning where the time or the energy has none.
+_OF_TIME = ["time_rel_error", "flops_per_s", "mfu", "hfu", "power_w"]
+_OF_ENERGY = ["energy_rel_error", "flops_per_j", "power_w", "energy_per_token_j"]
 _SEVERITIES = (str(Severity.IMPOSSIBLE), str(Severity.IMPLAUSIBLE))
 
 
@@ -82,6 +85,7 @@ def tidy(frame: Frame, source: str) -> Frame:
     frame = frame.reset_index(drop=True)
     rows = pd.DataFrame({name: _texts(frame, name) for name in _TEXTS} | {n: _numbers(frame, n) for n in _NUMBERS})
     rows["checkpointing"] = _texts(frame, "checkpointing").isin(["True", "true"])
+    rows = _without_impossible(rows)
     rows["source"] = source
     rows["status"] = rows["status"].replace("", "ok")
     rows["gpu"] = _gpu_names(rows)
@@ -92,6 +96,19 @@ def tidy(frame: Frame, source: str) -> Frame:
     rows["energy_per_token_j"] = rows["energy_per_token_j"].fillna(rows["energy_j"] / per_iteration)
     rows["findings"] = _findings(frame)
     rows["severity"] = [next((s for s in _SEVERITIES if any(f.startswith(s) for f in fs)), "") for fs in rows.findings]
+    return rows
+
+
+def _without_impossible(rows: Frame) -> Frame:
+    """Costs that nobody can draw or divide by (zero, negative, beyond any scale) become holes that say so."""
+    for column, status, needed in (("time_s", "status", _OF_TIME), ("energy_j", "energy_status", _OF_ENERGY)):
+        bad = rows[column].notna() & ~rows[column].between(1e-150, 1e150)
+        rows.loc[bad, [column, *needed]] = np.nan
+        rows.loc[bad, status] = "not_a_possible_value"
+    for column in ("time_rel_error", "energy_rel_error"):
+        rows[column] = rows[column].where(rows[column].between(0, 1e3))
+    for column in ("flops_per_s", "flops_per_j", "mfu", "hfu", "power_w", "energy_per_token_j"):
+        rows[column] = rows[column].where(rows[column].between(1e-150, 1e150))
     return rows
 
 

@@ -34,6 +34,8 @@ _PHASES = (
 _FILE = re.compile(
     r"(?P<device>[^_]+)_(?P<precision>fp32|tf32|bf16|fp16)_(?P<model>.+?)_(all_configs|energy|[a-z]+)_results?"
 )
+#: More than any count or cost, and small enough that its square is a number.
+_LARGEST = 1e150
 _Z95 = 1.96  # half width of a 95 % interval over the standard error of the mean
 
 
@@ -43,7 +45,7 @@ def is_published(path: str | Path) -> bool:
     if not files:
         return False
     with files[0].open(encoding="utf-8", errors="replace") as stream:
-        first = stream.readline()
+        first = next((line for line in stream if line.strip()), "")
     return "_gpu_time_mean" in first and "_flops_sum" in first
 
 
@@ -68,9 +70,11 @@ def load_published(path: str | Path) -> pd.DataFrame:
         raise InputError(f"{path}: no .jsonl file of flopmetrics here")
     rows: list[dict[str, Any]] = []
     for file in files:
-        for place, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        for place, line in enumerate(file.read_bytes().split(b"\n"), start=1):
             if line.strip():
-                rows += _rows(file, place, line)
+                rows += _rows(f"{file}, line {place}", file, line)
+    if not rows:
+        raise InputError(f"{path}: no results in it")
     return pd.DataFrame(rows)
 
 
@@ -123,34 +127,56 @@ def _files(path: Path) -> list[Path]:
     return sorted(path.glob("*_all_configs_results.jsonl")) or sorted(path.glob("*.jsonl"))
 
 
-def _rows(file: Path, place: int, line: str) -> list[dict[str, Any]]:
+def _rows(where: str, file: Path, line: bytes) -> list[dict[str, Any]]:
     try:
-        fields = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{file}, line {place}: not JSON ({error.msg})") from error
+        fields = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: not UTF-8 text (byte {error.start + 1})") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not JSON ({getattr(error, 'msg', None) or type(error).__name__})") from error
     if not isinstance(fields, dict) or "forward_flops_sum" not in fields:
-        raise InputError(f"{file}, line {place}: not a result of flopmetrics, it has no forward_flops_sum")
+        raise InputError(f"{where}: not a result of flopmetrics, it has no forward_flops_sum")
     named = match.groupdict() if (match := _FILE.fullmatch(file.stem)) else {}
-    device = fields.get("gpu_config") or named.get("device")
+    device = _word(where, fields, "gpu_config") or named.get("device")
     shared = {
         "source": file.name,
         "workload": "llama",
         "model": named.get("model"),
-        "config": fields.get("config_name"),
-        "batch_size": fields.get("batch_size"),
-        "sequence_length": fields.get("input_length"),
+        "config": _word(where, fields, "config_name"),
+        "batch_size": _number(where, fields, "batch_size"),
+        "sequence_length": _number(where, fields, "input_length"),
         "device_type": device,
         "device_name": device,
-        "precision": fields.get("precision") or named.get("precision"),
+        "precision": _word(where, fields, "precision") or named.get("precision"),
         "execution": "eager",
     }
-    return [{**shared, **_phase(fields, theirs, ours, remark)} for theirs, ours, remark in _PHASES]
+    return [{**shared, **_phase(where, fields, theirs, ours, remark)} for theirs, ours, remark in _PHASES]
 
 
-def _phase(fields: dict[str, Any], theirs: str, ours: str, remark: str | None) -> dict[str, Any]:
+def _word(where: str, fields: dict[str, Any], name: str) -> str | None:
+    """A text of a line; null where it has none."""
+    value = fields.get(name)
+    if value is None or isinstance(value, str):
+        return value
+    raise InputError(f"{where}: {name} is {value!r:.40}, not a text")
+
+
+def _number(where: str, fields: dict[str, Any], name: str) -> Any:
+    """A number of a line that can be one of a cost: finite and not negative; null where it has none."""
+    value = fields.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InputError(f"{where}: {name} is {value!r:.40}, not a number")
+    if not 0 <= value <= _LARGEST:
+        raise InputError(f"{where}: {name} is {value:.6g}: it must be a finite number of at least 0")
+    return value
+
+
+def _phase(where: str, fields: dict[str, Any], theirs: str, ours: str, remark: str | None) -> dict[str, Any]:
     """The numbers of one phase in SI units, or the reason why there are none."""
-    flops, micros = fields.get(f"{theirs}_flops_sum"), fields.get(f"{theirs}_gpu_time_mean")
-    joules = fields.get(f"{theirs}_energy_mean")
+    names = ("flops_sum", "gpu_time_mean", "energy_mean", "gpu_time_sem", "energy_sem")
+    flops, micros, joules, micros_sem, joules_sem = (_number(where, fields, f"{theirs}_{name}") for name in names)
     if not (flops and micros and joules):
         return {"phase": ours, "status": "failed", "status_reason": f"no {theirs} published for this configuration"}
     time_s = micros * 1e-6
@@ -161,10 +187,10 @@ def _phase(fields: dict[str, Any], theirs: str, ours: str, remark: str | None) -
         "model_flops": flops,
         "model_flops_convention": CONVENTION,
         "time_s": time_s,
-        "time_rel_error": _Z95 * fields.get(f"{theirs}_gpu_time_sem", 0.0) / micros,
+        "time_rel_error": None if micros_sem is None else _Z95 * micros_sem / micros,
         "time_clock": "torch.profiler",
         "energy_j": joules,
-        "energy_rel_error": _Z95 * fields.get(f"{theirs}_energy_sem", 0.0) / joules,
+        "energy_rel_error": None if joules_sem is None else _Z95 * joules_sem / joules,
         "energy_source": "published",
         "energy_status": "ok",
         "power_w": joules / time_s,

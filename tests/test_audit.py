@@ -50,9 +50,11 @@ def test_a_good_row_has_no_finding():
 
 def test_rate_above_limit_fires_above_the_limit_and_not_just_below():
     limit = 132 * 256 * 1.98e9
-    assert codes(flops_per_s=limit * 1.01) == ["impossible:rate_above_limit"]
-    assert codes(flops_per_s=limit * 0.999) == []
-    assert codes(flops_per_s=limit * 1.01, time_rel_error=0.02, target_error=0.02) == []  # within its own error
+    alone = {"model_flops": None}
+    assert codes(**alone, flops_per_s=limit * 1.01) == ["impossible:rate_above_limit"]
+    assert codes(**alone, flops_per_s=limit * 0.999) == []
+    within_its_error = {"time_rel_error": 0.02, "target_error": 0.02}
+    assert codes(**alone, flops_per_s=limit * 1.01, **within_its_error) == []
 
 
 def test_products_that_executed_too_little_were_not_all_counted():
@@ -77,28 +79,144 @@ def test_rate_is_held_against_the_reported_clock():
 
 
 def test_a_rate_that_only_tf32_reaches_says_so():
-    fast = audit_row(GOOD | {"flops_per_s": 300e12})
+    alone = GOOD | {"model_flops": None}
+    fast = audit_row(alone | {"flops_per_s": 300e12})
     assert "mislabelled" in fast[0].sentence
-    assert "mislabelled" not in audit_row(GOOD | {"flops_per_s": 600e12})[0].sentence
+    assert "mislabelled" not in audit_row(alone | {"flops_per_s": 600e12})[0].sentence
 
 
 def test_power_above_the_stated_limit_is_impossible_and_above_a_datasheet_implausible():
-    assert codes(power_w=700 * 1.05 * 1.03) == ["impossible:power_above_limit"]
-    assert codes(power_w=700 * 1.05 * 1.01) == []  # within the errors of time and energy
-    assert codes(power_w=700 * 1.05 * 1.03, power_limit_w=None) == ["implausible:power_above_limit"]
-    assert codes(power_w=400.0, power_limit_w=300.0) == ["impossible:power_above_limit"]
+    alone = {"energy_j": None}
+    assert codes(**alone, power_w=700 * 1.05 * 1.03) == ["impossible:power_above_limit"]
+    assert codes(**alone, power_w=700 * 1.05 * 1.01) == []  # within the errors of time and energy
+    assert codes(**alone, power_w=700 * 1.05 * 1.03, power_limit_w=None) == ["implausible:power_above_limit"]
+    assert codes(**alone, power_w=400.0, power_limit_w=300.0) == ["impossible:power_above_limit"]
 
 
 def test_power_below_idle():
-    assert codes(power_w=70 * 0.9) == ["implausible:power_below_idle"]
-    assert codes(power_w=70 * 0.96) == []
+    assert codes(energy_j=None, power_w=70 * 0.9) == ["implausible:power_below_idle"]
+    assert codes(energy_j=None, power_w=70 * 0.96) == []
 
 
 def test_efficiency_above_peak_over_board_power():
     best = 67e12 / 700
-    assert codes(flops_per_j=best * 1.02) == ["implausible:efficiency_above_peak"]
-    assert codes(flops_per_j=best * 1.005) == []  # within the error of the energy
+    assert codes(model_flops=None, flops_per_j=best * 1.02) == ["implausible:efficiency_above_peak"]
+    assert codes(model_flops=None, flops_per_j=best * 1.005) == []  # within the error of the energy
     assert codes(flops_per_j=None, energy_j=0.3, power_w=None) == ["implausible:efficiency_above_peak"]
+
+
+@pytest.mark.parametrize("error", [1.0, 2.94, 1e6, -0.5, float("inf")])
+def test_an_error_that_bounds_nothing_excuses_nothing(error):
+    found = codes(energy_j=29.7e6 * 1e-3, power_w=29.7e6, energy_rel_error=error)
+    assert "impossible:power_above_limit" in found
+    assert "implausible:error_not_usable" in found
+    assert "impossible:rate_above_limit" in codes(time_s=1e-5, energy_j=None, power_w=None, time_rel_error=error)
+
+
+def test_parts_with_an_error_that_bounds_nothing_are_not_added_up():
+    rows = [
+        GOOD | {"phase": p, "time_s": t, "model_flops": None}
+        for p, t in zip(("forward", "backward"), (1, 2), strict=False)
+    ]
+    whole = GOOD | {"phase": "forward_backward", "time_s": 10.0, "time_rel_error": 5.0, "model_flops": None}
+    found = audit_rows([*rows, whole])
+    assert any(f.rule == "error_not_usable" for f in found)
+    assert not any(f.rule == "additivity" and "time_s" in str(f.numbers) for f in found)
+
+
+def test_the_parts_are_judged_beside_what_is_derived_from_them():
+    """5e12 FLOPs in 1 ms are 5e15 FLOP/s, whatever flops_per_s says."""
+    row = {"device_name": H100, "precision": "bf16", "model_flops": 5e12, "time_s": 1e-3, "flops_per_s": 5e14}
+    assert {f.code for f in audit_row(row)} == {"impossible:rate_above_limit", "implausible:inconsistent_columns"}
+    assert codes(flops_per_s=5e13) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"energy_j": 0.7, "power_w": 300.0, "power_limit_w": 500.0}, "energy_j / time_s is 700"),
+        ({"flops_per_j": 1e9}, "model_flops / energy_j"),
+        ({"mfu": 0.1}, "flops_per_s / peak"),
+        ({"active_energy_j": 0.2}, "energy_j - idle_power_w * time_s"),
+        ({"tokens_per_iteration": 100, "energy_per_token_j": 0.6}, "energy_j / tokens_per_iteration"),
+    ],
+)
+def test_derived_columns_are_held_against_their_parts(changes, words):
+    found = {finding.rule: finding for finding in audit_row(GOOD | changes)}
+    assert words in found["inconsistent_columns"].sentence
+    assert ("power_above_limit" in found) == ("power_limit_w" in changes)
+
+
+@pytest.mark.parametrize("column", ["model_flops", "flops_per_s", "executed_flops", "mfu"])
+def test_counts_and_rates_are_not_negative(column):
+    assert "impossible:not_positive" in codes(**{column: -5e9})
+
+
+def test_one_text_cell_leaves_the_other_rows_judged():
+    rows = [
+        {"device_name": H100, "precision": "bf16", "model_flops": "5e12", "time_s": "0.001"},
+        {"device_name": H100, "precision": "bf16", "model_flops": "5e12", "time_s": "OOM"},
+    ]
+    found = {finding.rule: finding for finding in audit_rows(rows)}
+    assert found["rate_above_limit"].rows == (0,)
+    assert found["not_a_number"].rows == (1,)
+    assert "time_s is no number in row 2: 'OOM'" in found["not_a_number"].sentence
+
+
+@pytest.mark.parametrize("cell", ["1,234", "12 %", "1_000", "inf", "0x10", "3 ms", float("inf"), "TRUE"])
+def test_a_cell_that_is_no_plain_number_is_named(cell):
+    found = {finding.rule: finding for finding in audit_rows([GOOD, GOOD | {"time_s": cell}])}
+    assert found["not_a_number"].rows == (1,)
+
+
+@pytest.mark.parametrize("cell", ["N/A", "-", "", "None", "nan", None, float("nan")])
+def test_a_cell_that_says_that_it_is_empty_is_empty(cell):
+    assert "not_a_number" not in {finding.rule for finding in audit_rows([GOOD, GOOD | {"energy_j": cell}])}
+
+
+@pytest.mark.parametrize("ids", [(0, 1), (0.0, 1.0), ("a", "b"), (True, False)])
+@pytest.mark.parametrize("column", ["trial_id", "execution", "run"])
+def test_identities_are_texts_whatever_their_type(column, ids):
+    """Parts of one point and the whole of another are not added up."""
+    base = {key: GOOD[key] for key in ("device_name", "precision", "device_type")}
+    one = [base | {column: ids[0], "phase": p, "time_s": 1.0} for p in ("forward", "backward")]
+    other = base | {column: ids[1], "phase": "forward_backward", "time_s": 50.0}
+    assert not any(f.rule == "additivity" for f in audit_rows([*one, other]))
+    same = other | {column: ids[0]}
+    assert any(f.rule == "additivity" for f in audit_rows([*one, same]))
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [("kernel", ("gemm", "softmax")), ("rank", (0, 1)), ("sparsity", (0.5, 0.25)), ("optimized", (True, False))],
+)
+def test_unknown_columns_that_tell_rows_apart_are_part_of_what_is_measured(column, values):
+    """Flat energy over kernels is no launch window."""
+    base = {"device_name": "A100", "precision": "bf16", "phase": "forward"}
+    small = base | {"model_flops": 1e12, "energy_j": 1.0, "tokens": 128}
+    large = base | {"model_flops": 1e13, "energy_j": 1.1, "tokens": 1280}
+    assert any(f.rule == "launch_window" for f in audit_rows([small, large]))
+    rows = [row | {column: value} for value, row in zip(values, (small, large), strict=False)]
+    rows += [row | {column: value, "model_flops": None} for value, row in zip(values, (small, large), strict=False)]
+    found = audit_rows(rows)
+    assert not any(f.rule == "launch_window" for f in found)
+    assert any(f.rule == "not_understood" and column in f.sentence for f in found)
+
+
+@pytest.mark.parametrize("column", ["gpu_count", "num_gpus", "world_size", "nGPUs"])
+def test_a_row_of_several_devices_is_not_held_against_one(column):
+    row = {"device_name": H100, "precision": "bf16", "model_flops": 4e12, "time_s": 1e-3, "power_w": 4000.0, column: 8}
+    found = audit_rows([row])
+    assert not any(f.severity is Severity.IMPOSSIBLE for f in found)
+    assert any(f.rule == "not_judged" and column in f.sentence and "--per" in f.sentence for f in found)
+    assert any(f.severity is Severity.IMPOSSIBLE for f in audit_rows([row | {column: 1}]))
+
+
+def test_a_column_that_sounds_like_one_of_ours_is_named():
+    found = audit_rows([{"time_s": 1.0, "energy_total": 5.0}, {"time_s": 1.1, "energy_total": 6.0}])
+    (note,) = [f for f in found if f.rule == "not_understood"]
+    assert "energy_total" in note.sentence
+    assert "--rename" in note.sentence
 
 
 @pytest.mark.parametrize("column", ["time_s", "energy_j", "power_w"])
@@ -154,7 +272,7 @@ def test_target_error():
 
 
 def test_an_unknown_gpu_is_a_note_and_not_a_pass():
-    unknown = {"device_name": "Phantom 9000", "device_type": "PHANTOM", "flops_per_s": 1e21}
+    unknown = {"device_name": "Phantom 9000", "device_type": "PHANTOM", "flops_per_s": 1e21, "model_flops": None}
     assert codes(**unknown) == ["note:no_limit_known"]
     found = audit_rows([GOOD | unknown, GOOD | unknown | {"phase": "backward"}])
     (note,) = [finding for finding in found if finding.rule == "no_limit_known"]
@@ -168,6 +286,8 @@ def test_missing_columns_are_named_as_not_judged():
     judged = {finding.numbers["rule"] for finding in found if finding.rule == "not_judged"}
     assert {finding.rule for finding in found} == {"not_judged"}
     assert judged == {
+        "error_not_usable",
+        "inconsistent_columns",
         "executed_below_closed_form",
         "unclassified_kernels",
         "rate_above_limit",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
@@ -31,6 +33,17 @@ KEY_COLUMNS = (
 )
 #: Keys that identify without describing; left out where a finding is named in a line.
 _OPAQUE_KEYS = frozenset({"run", "source", "trial_id", "workload", "batch_size"})
+
+
+#: A stated relative error from which on the value is as good as unknown.
+USELESS_ERROR = 1.0
+#: Cells that say that there is no value.
+MISSING_WORDS = frozenset({"", "na", "n/a", "nan", "none", "null", "-", "--", "<na>", "#n/a", "missing"})
+_OK_WORDS = frozenset(
+    {"ok", "okay", "success", "successful", "succeeded", "complete", "completed", "done", "finished", "passed", "true"}
+)
+#: No underscores, thousands separators, units, infinities or hexadecimals, which Python or pandas might take for one.
+_PLAIN_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 
 class Severity(StrEnum):
@@ -84,8 +97,15 @@ class Unjudged:
 
 
 def number(row: Mapping[str, Any], column: str) -> float | None:
-    """A finite number, or None for a column that is absent, empty, not a number or not finite."""
+    """A finite number, or None for a column that is absent, empty, not a number or not finite.
+
+    A text that is a plain number (`1.5`, `2e-3`) is one: tables of texts are common.
+    """
     value = row.get(column)
+    if isinstance(value, str):
+        value = float(value) if _PLAIN_NUMBER.fullmatch(value.strip()) else None
+    elif isinstance(value, Decimal) and value.is_finite():
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
     try:
@@ -95,6 +115,30 @@ def number(row: Mapping[str, Any], column: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def is_missing(value: Any) -> bool:
+    """Whether a cell says that there is no value: None, NaN, NaT, an empty text or a usual word for it."""
+    if isinstance(value, str):
+        return value.strip().lower() in MISSING_WORDS
+    if isinstance(value, float):
+        return math.isnan(value)
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
+def identity(row: Mapping[str, Any], column: str) -> str | None:
+    """What a cell identifies, as a text whatever its type: 1, 1.0 and "1" are the same; None where it is empty."""
+    value = row.get(column)
+    if is_missing(value):
+        return None
+    if not isinstance(value, bool) and (known := number(row, column)) is not None and known == int(known):
+        return str(int(known))
+    return str(value)
+
+
+def is_ok(status: Any) -> bool:
+    """Whether a status says that a row has its numbers; an empty one says nothing against it."""
+    return is_missing(status) or str(status).strip().lower() in _OK_WORDS
+
+
 def text(row: Mapping[str, Any], column: str) -> str | None:
     """A text that is not empty, or None."""
     value = row.get(column)
@@ -102,8 +146,13 @@ def text(row: Mapping[str, Any], column: str) -> str | None:
 
 
 def rel_error(row: Mapping[str, Any], column: str) -> float:
-    """A relative error, 0 where none is stated: the audit then gives no benefit of doubt beyond its own tolerances."""
-    return abs(number(row, column) or 0.0)
+    """A relative error, 0 where none is stated: the audit then gives no benefit of doubt beyond its own tolerances.
+
+    Nor does it where the error cannot be one: negative, or `USELESS_ERROR` and more, which says that the value is not
+    known at all. The rule `error_not_usable` names those.
+    """
+    stated = number(row, column) or 0.0
+    return stated if 0 <= stated < USELESS_ERROR else 0.0
 
 
 def device_name(row: Mapping[str, Any]) -> str | None:
@@ -124,29 +173,36 @@ def keys_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_hole(row: Mapping[str, Any]) -> bool:
     """A row that says by its status that it has no numbers, and has none."""
-    status = text(row, "status")
-    return status not in (None, "ok") and number(row, "time_s") is None and number(row, "energy_j") is None
+    return not is_ok(row.get("status")) and number(row, "time_s") is None and number(row, "energy_j") is None
 
 
 def flops_per_s(row: Mapping[str, Any]) -> float | None:
-    """Model FLOP/s as stated, or else model_flops / time_s."""
-    stated = number(row, "flops_per_s")
-    return stated if stated is not None else _quotient(row, "model_flops", "time_s")
+    """Model FLOP/s: the larger of what is stated and model_flops / time_s, so that neither hides the other."""
+    return _larger(number(row, "flops_per_s"), quotient(row, "model_flops", "time_s"))
 
 
 def flops_per_j(row: Mapping[str, Any]) -> float | None:
-    """Model FLOPs per joule as stated, or else model_flops / energy_j."""
-    stated = number(row, "flops_per_j")
-    return stated if stated is not None else _quotient(row, "model_flops", "energy_j")
+    """Model FLOPs per joule: the larger of what is stated and model_flops / energy_j."""
+    return _larger(number(row, "flops_per_j"), quotient(row, "model_flops", "energy_j"))
 
 
 def power_w(row: Mapping[str, Any]) -> float | None:
-    """Mean power in W as stated, or else energy_j / time_s."""
-    stated = number(row, "power_w")
-    return stated if stated is not None else _quotient(row, "energy_j", "time_s")
+    """Mean power in W: the larger of what is stated and energy_j / time_s."""
+    return _larger(number(row, "power_w"), quotient(row, "energy_j", "time_s"))
 
 
-def _quotient(row: Mapping[str, Any], upper: str, lower: str) -> float | None:
+def lowest_power_w(row: Mapping[str, Any]) -> float | None:
+    """Mean power in W: the smaller of what is stated and energy_j / time_s."""
+    values = (number(row, "power_w"), quotient(row, "energy_j", "time_s"))
+    return min((value for value in values if value is not None), default=None)
+
+
+def _larger(*values: float | None) -> float | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+def quotient(row: Mapping[str, Any], upper: str, lower: str) -> float | None:
+    """Of two columns; None where one is missing, or the lower one is not positive."""
     above, below = number(row, upper), number(row, lower)
     if above is None or below is None or below <= 0:
         return None

@@ -5,10 +5,12 @@ A rule returns its finding, `None` when the row passes, or `Unjudged` when the r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from flopray.audit.findings import (
+    USELESS_ERROR,
     Finding,
     Severity,
     Unjudged,
@@ -16,8 +18,10 @@ from flopray.audit.findings import (
     flops_per_j,
     flops_per_s,
     keys_of,
+    lowest_power_w,
     number,
     power_w,
+    quotient,
     rel_error,
     si,
     text,
@@ -36,6 +40,20 @@ Verdict = Finding | Unjudged | None
 #: Accuracy of a board's power sensor: NVML states 5 % for the boards where it states anything
 #: (https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html, nvmlDeviceGetPowerUsage).
 SENSOR_TOLERANCE = 0.05
+#: Relative difference that a derived column may have from its parts: rounding, and means of quotients.
+DERIVED_TOLERANCE = 0.05
+DERIVED = (
+    ("flops_per_s", "model_flops", "time_s"),
+    ("flops_per_j", "model_flops", "energy_j"),
+    ("power_w", "energy_j", "time_s"),
+    ("energy_per_token_j", "energy_j", "tokens_per_iteration"),
+)
+#: Columns that count, and rates: none of them is negative.
+COUNTS = (
+    *("model_flops", "dispatched_flops", "executed_flops", "gemm_flops", "executed_gemm_flops", "activation_flops"),
+    *("tokens_per_iteration", "memory_peak_bytes", "parameters"),
+)
+RATES = ("flops_per_s", "flops_per_j", "mfu", "hfu", "energy_per_token_j")
 #: Drift of the sentinel that deserves a note, and that which makes rows of one sweep hard to compare.
 DRIFT_NOTE, DRIFT_IMPLAUSIBLE = 0.03, 0.10
 #: Throttle reasons that do not slow work down: nothing to do, or clocks that somebody chose.
@@ -43,16 +61,81 @@ _HARMLESS = frozenset({"none", "gpuidle", "idle", "applicationsclockssetting", "
 
 
 def not_positive(row: Row) -> Verdict:
-    """A time, energy or power of zero or less: a missing value written as a number, or a wrapped counter."""
+    """A time, energy or power of zero or less, or a count or rate below zero."""
     seen = {column: number(row, column) for column in ("time_s", "energy_j", "power_w")}
-    seen = {column: value for column, value in seen.items() if value is not None}
-    if not seen:
+    counts = {column: number(row, column) for column in (*COUNTS, *RATES)}
+    if all(value is None for value in (*seen.values(), *counts.values())):
         return Unjudged("not_positive", "no time_s, energy_j or power_w")
-    bad = {column: value for column, value in seen.items() if value <= 0}
+    bad = {column: value for column, value in seen.items() if value is not None and value <= 0}
+    below = {column: value for column, value in counts.items() if value is not None and value < 0}
+    reasons = []
+    if bad:
+        reasons.append(" and ".join(f"{column} is {value:g}" for column, value in bad.items()))
+        reasons[-1] += ": work takes time and energy"
+    if below:
+        reasons.append(" and ".join(f"{column} is {value:g}" for column, value in below.items()))
+        reasons[-1] += ": a count is not negative"
+    if not reasons:
+        return None
+    return _finding("not_positive", Severity.IMPOSSIBLE, "; ".join(reasons), row, bad | below)
+
+
+def error_not_usable(row: Row) -> Verdict:
+    """A stated error of 100 % or more, or below zero: it bounds nothing, so the value is as good as unknown."""
+    columns = [column for column in row if isinstance(column, str) and column.endswith("_rel_error")]
+    stated = {column: value for column in columns if (value := _stated_error(row, column)) is not None}
+    if not stated:
+        return Unjudged("error_not_usable", "no time_rel_error or energy_rel_error")
+    bad = {column: value for column, value in stated.items() if not 0 <= value < USELESS_ERROR}
     if not bad:
         return None
-    named = " and ".join(f"{column} is {value:g}" for column, value in bad.items())
-    return _finding("not_positive", Severity.IMPOSSIBLE, f"{named}: work takes time and energy", row, bad)
+    named = " and ".join(f"{column} is {value:.3g}" for column, value in bad.items())
+    sentence = f"{named}: that bounds nothing, the value is as good as unknown; it is judged as if no error were stated"
+    return _finding("error_not_usable", Severity.IMPLAUSIBLE, sentence, row, bad, max(map(abs, bad.values())))
+
+
+def _stated_error(row: Row, column: str) -> float | None:
+    """A stated error, also an infinite one."""
+    value = row.get(column)
+    return value if isinstance(value, float) and math.isinf(value) else number(row, column)
+
+
+def inconsistent_columns(row: Row) -> Verdict:
+    """A derived column that is not what its parts give."""
+    found, compared_any = [], False
+    for column, parts, value in _derivations(row):
+        stated = number(row, column)
+        if stated is None or value is None:
+            continue
+        compared_any = True
+        if abs(stated - value) > DERIVED_TOLERANCE * max(abs(stated), abs(value)):
+            found.append((column, parts, stated, value))
+    if not found:
+        return None if compared_any else Unjudged("inconsistent_columns", "no derived column beside its parts")
+    sentence = "; ".join(f"{c} is {stated:.4g}, but {parts} is {value:.4g}" for c, parts, stated, value in found)
+    sentence += ": one of them is not what its name says"
+    compared = {column: stated for column, _, stated, _ in found}
+    compared |= {parts.replace(" ", ""): value for _, parts, _, value in found}
+    ratios = [max(abs(a), abs(b)) / max(min(abs(a), abs(b)), 1e-300) for *_, a, b in found]
+    return _finding("inconsistent_columns", Severity.IMPLAUSIBLE, sentence, row, compared, max(ratios))
+
+
+def _derivations(row: Row) -> Iterator[tuple[str, str, float | None]]:
+    """Derived columns with what they are made of, in words and as a number."""
+    for column, upper, lower in DERIVED:
+        yield column, f"{upper} / {lower}", quotient(row, upper, lower)
+    peak = peak_flops_per_s(device_name(row), text(row, "precision"))
+    rate = quotient(row, "model_flops", "time_s") or number(row, "flops_per_s")
+    if peak and rate is not None and text(row, "phase") != "optimizer_step":
+        yield "mfu", f"flops_per_s / peak of {peak / 1e12:g} TFLOP/s", rate / peak
+    total = [number(row, column) for column in ("energy_j", "idle_power_w", "time_s")]
+    if None not in total:
+        energy_j, idle_w, time_s = total
+        # Close to idle a difference of two like numbers says nothing: held against the whole energy.
+        active = number(row, "active_energy_j")
+        expected = energy_j - idle_w * time_s  # type: ignore[operator]
+        if active is not None and abs(active - expected) > DERIVED_TOLERANCE * abs(energy_j):  # type: ignore[arg-type]
+            yield "active_energy_j", "energy_j - idle_power_w * time_s", expected
 
 
 def rate_limit(row: Row) -> Limit | None:
@@ -139,7 +222,7 @@ def power_below_idle(row: Row) -> Verdict:
 
     Implausible, not impossible: idle power was measured at another time, often on a warmer board.
     """
-    power, idle = power_w(row), number(row, "idle_power_w")
+    power, idle = lowest_power_w(row), number(row, "idle_power_w")
     if power is None:
         return Unjudged("power_below_idle", _why_no_energy(row, "power_w, nor energy_j and time_s"))
     if idle is None:
@@ -227,6 +310,8 @@ def sentinel_drift(row: Row) -> Verdict:
 #: In the order of a report: what cannot be, what is unlikely, what is good to know.
 ROW_RULES: tuple[Callable[[Row], Verdict], ...] = (
     not_positive,
+    error_not_usable,
+    inconsistent_columns,
     rate_above_limit,
     power_above_limit,
     efficiency_above_peak,
@@ -246,7 +331,7 @@ def _finding(
 
 def _power_error(row: Row) -> float:
     """Relative error of the mean power: stated errors of its parts, added, since they need not be independent."""
-    return rel_error(row, "energy_rel_error") + rel_error(row, "time_rel_error")
+    return min(rel_error(row, "energy_rel_error") + rel_error(row, "time_rel_error"), 0.99)
 
 
 def _why_no_energy(row: Row, needed: str) -> str:

@@ -23,11 +23,11 @@ from flopray.audit.findings import (
     Finding,
     Severity,
     Unjudged,
+    identity,
     keys_of,
     number,
     rel_error,
     si,
-    text,
 )
 from flopray.audit.row_rules import efficiency_limit, rate_limit
 from flopray.hardware import Limit
@@ -59,11 +59,12 @@ _QUANTITIES = (
 )
 
 
-def judge_series(rows: Sequence[Row]) -> list[Finding | Unjudged]:
+def judge_series(rows: Sequence[Row], further: Sequence[str] = ()) -> list[Finding | Unjudged]:
     """Findings of the launch-window mark in rows of any number of series, with the reasons why some were not judged.
 
     Args:
         rows: records of one or more sweeps.
+        further: columns that also tell measurements apart.
 
     Returns:
         One finding for each series and quantity, on the pair that breaks the rule most; `rows` of a finding are the
@@ -72,7 +73,7 @@ def judge_series(rows: Sequence[Row]) -> list[Finding | Unjudged]:
     verdicts: list[Finding | Unjudged] = []
     compared = 0
     unlimited: set[int] = set()
-    for series in _series(rows):
+    for series in _series(rows, further):
         for quantity in _QUANTITIES:
             points = _points(rows, series, quantity)
             if not points or points[-1].flops < MIN_GROWTH * points[0].flops:
@@ -99,7 +100,7 @@ class _Point(NamedTuple):
     place: int
 
 
-def _series(rows: Sequence[Row]) -> Iterable[list[int]]:
+def _series(rows: Sequence[Row], further: Sequence[str]) -> Iterable[list[int]]:
     """Positions of rows that differ along one axis only; without any axis, of rows with one identity."""
     present = [axis for axis in AXES if any(number(row, axis) is not None for row in rows)]
     for axis in present or [None]:
@@ -108,7 +109,11 @@ def _series(rows: Sequence[Row]) -> Iterable[list[int]]:
         for place, row in enumerate(rows):
             if axis is None or number(row, axis) is not None:
                 same = (str(row["checkpointing"]) if row.get("checkpointing") in (True, False) else None,)
-                key = (*(text(row, column) for column in _IDENTITY), *same, *(number(row, o) for o in fixed))
+                key = (
+                    *(identity(row, column) for column in (*_IDENTITY, *further)),
+                    *same,
+                    *(number(row, o) for o in fixed),
+                )
                 groups.setdefault(key, []).append(place)
         yield from (group for group in groups.values() if len(group) > 1)
 

@@ -8,9 +8,16 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flopray.audit.counter_rules import COUNTER_RULES
-from flopray.audit.findings import Finding, Severity, Unjudged, device_name, is_hole, number, text
+from flopray.audit.findings import Finding, Severity, Unjudged, device_name, identity, is_hole, number, text
+from flopray.audit.foreign import device_count, device_count_column, not_numbers, not_understood, telling_apart
 from flopray.audit.point_rules import judge_point
-from flopray.audit.row_rules import ROW_RULES
+from flopray.audit.row_rules import (
+    ROW_RULES,
+    efficiency_above_peak,
+    power_above_limit,
+    power_below_idle,
+    rate_above_limit,
+)
 from flopray.audit.series_rules import judge_series
 
 if TYPE_CHECKING:
@@ -20,7 +27,11 @@ Row = Mapping[str, Any]
 
 #: Every rule by name, with what it holds against what.
 RULES: dict[str, str] = {
-    "not_positive": "time, energy or power of zero or less",
+    "not_positive": "time, energy or power of zero or less, or a count or rate below zero",
+    "error_not_usable": "a stated error of 100 % or more, or below zero",
+    "inconsistent_columns": "a derived column that differs from what its parts give by more than 5 %",
+    "not_a_number": "a text in a column of numbers; the row is judged by what else it has",
+    "not_understood": "columns whose meaning the audit does not know and that change what others mean",
     "rate_above_limit": "FLOP/s above SMs x FLOP per clock x highest clock (else the datasheet) at that precision",
     "power_above_limit": "mean power above the board's limit, beyond the errors and 5 % of the sensor",
     "efficiency_above_peak": "FLOPs per joule above datasheet peak / board power",
@@ -44,6 +55,8 @@ _POINT = (
     ("n_layers", "width", "tokens", "batch_size", "sequence_length", "attempt"),
 )
 _EACH_ROW = ROW_RULES + COUNTER_RULES
+#: Rules that hold a row against the limits of one device.
+_OF_ONE_DEVICE = (rate_above_limit, power_above_limit, efficiency_above_peak, power_below_idle)
 _RANK = {severity: rank for rank, severity in enumerate(Severity)}
 
 
@@ -73,13 +86,20 @@ def audit_rows(rows: Sequence[Row], labels: Sequence[Hashable] | None = None) ->
     """
     places = [place for place, row in enumerate(rows) if not is_hole(row)]
     solid = [rows[place] for place in places]
-    found: list[Finding] = []
+    further = telling_apart(solid)
+    several = device_count_column(solid)
+    found: list[Finding] = not_numbers(solid) + not_understood(solid, further)
     unjudged: dict[Unjudged, int] = defaultdict(int)
     for place, row in enumerate(solid):
-        _sort(found, unjudged, [rule(row) for rule in _EACH_ROW], [place])
-    for members in _points(solid):
+        rules = _EACH_ROW
+        if device_count(row, several) > 1:
+            rules = tuple(rule for rule in _EACH_ROW if rule not in _OF_ONE_DEVICE)
+            reason = f"{several} says that the row covers several devices; say --per job or --per device"
+            _sort(found, unjudged, [Unjudged(rule.__name__, reason) for rule in _OF_ONE_DEVICE], [place])
+        _sort(found, unjudged, [rule(row) for rule in rules], [place])
+    for members in _points(solid, further):
         _sort(found, unjudged, judge_point([solid[place] for place in members]), members)
-    _sort(found, unjudged, judge_series(solid), range(len(solid)))
+    _sort(found, unjudged, judge_series(solid, further), range(len(solid)))
     found = [finding for finding in found if finding.rule != "no_limit_known"] + _unlimited(solid, found)
     found.sort(key=lambda finding: _RANK[finding.severity])
     found += [_not_judged(verdict, count, len(solid)) for verdict, count in unjudged.items()]
@@ -115,12 +135,12 @@ def _sort(found: list[Finding], unjudged: dict[Unjudged, int], verdicts: Sequenc
             found.append(dataclasses.replace(verdict, rows=tuple(places[place] for place in verdict.rows)))
 
 
-def _points(rows: Sequence[Row]) -> list[list[int]]:
+def _points(rows: Sequence[Row], further: Sequence[str]) -> list[list[int]]:
     texts, more, shape = _POINT
     groups: dict[Hashable, list[int]] = defaultdict(list)
     for place, row in enumerate(rows):
-        identity = tuple(text(row, column) for column in texts + more)
-        groups[identity + tuple(number(row, column) for column in shape)].append(place)
+        key = tuple(identity(row, column) for column in (*texts, *more, *further))
+        groups[key + tuple(number(row, column) for column in shape)].append(place)
     return list(groups.values())
 
 

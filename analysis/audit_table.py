@@ -1,0 +1,190 @@
+"""Reading what is to be audited: a run, a table of somebody else's, or flopmetrics' results.
+
+A table from elsewhere is read cell by cell, so that one text does not make a column of texts. Columns whose name says
+their unit (`time_ms`, `energy_kwh`) are converted, and that is said; what could mean two things is refused by name,
+with the flag that settles it.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.published import is_published, load_metrics, load_published
+from flopray.audit.findings import is_missing, number
+from flopray.audit.foreign import device_count, device_count_column
+from flopray.errors import InputError
+from flopray.storage import load_run
+
+#: A table has to have one of these before the audit can say anything.
+JUDGEABLE = ("model_flops", "time_s", "energy_j", "power_w", "flops_per_s", "flops_per_j")
+#: What a row covers where a table counts devices: all of them together, or each of them.
+PER = ("job", "device")
+#: Sums over devices; a time is the same for all of them, and FLOPs per joule are a quotient of two sums.
+_SUMS = ("model_flops", "energy_j", "power_w", "flops_per_s", "idle_power_w", "active_energy_j", "executed_flops")
+_TIME = {"ms": 1e-3, "us": 1e-6, "ns": 1e-9, "sec": 1.0, "seconds": 1.0}
+#: Case matters: mJ and MJ differ by a factor of a billion, so `energy_mj` is nobody's guess.
+_ENERGY = {"mJ": 1e-3, "kJ": 1e3, "MJ": 1e6, "kj": 1e3, "wh": 3600.0, "Wh": 3600.0, "kwh": 3.6e6, "kWh": 3.6e6}
+_POWER = {"W": 1.0, "mW": 1e-3, "MW": 1e6, "kW": 1e3, "kw": 1e3, "watts": 1.0}
+_UNITS = {
+    **{f"time_{unit}": ("time_s", factor) for unit, factor in _TIME.items()},
+    **{f"energy_{unit}": ("energy_j", factor) for unit, factor in _ENERGY.items()},
+    **{"energy_J": ("energy_j", 1.0), "energy_joules": ("energy_j", 1.0)},
+    **{f"power_{unit}": ("power_w", factor) for unit, factor in _POWER.items()},
+}
+#: Names that may be milli or mega, with what they would be.
+_AMBIGUOUS = {"energy_mj": ("energy_j", "energy_mJ", "energy_MJ"), "power_mw": ("power_w", "power_mW", "power_MW")}
+
+
+def load_records(
+    path: Path, *, rename: Mapping[str, str] | None = None, per: str | None = None
+) -> tuple[pd.DataFrame, list[str]]:
+    """Records of a run's folder, a .parquet or .csv table, or flopmetrics' JSON lines, whichever PATH is.
+
+    Args:
+        path: what to read.
+        rename: names of columns by the name that the table uses.
+        per: of `PER`: what a row covers where a column counts devices.
+
+    Returns:
+        The rows, and lines that say how columns were read.
+
+    Raises:
+        InputError: it is none of them, or empty, or has nothing that can be audited, or nobody can know what it means.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    frame = _renamed(path, _load(path), rename or {})
+    frame, notes = _in_si(path, frame)
+    if not any(column in frame.columns for column in JUDGEABLE):
+        raise InputError(
+            f"{path}: has none of the columns that can be audited ({', '.join(JUDGEABLE)}); "
+            f"it has {', '.join(map(str, frame.columns[:6]))}: say what they are with --rename NAME=COLUMN"
+        )
+    if frame.empty:
+        raise InputError(f"{path}: has no rows")
+    _refuse_time_axis(path, frame)
+    return _per_device(path, frame, per, notes), notes
+
+
+def _load(path: Path) -> pd.DataFrame:
+    if is_published(path):
+        return load_published(path)
+    if path.is_dir():
+        return load_run(path)
+    readers = {".parquet": pd.read_parquet, ".csv": _read_csv}
+    if path.suffix not in readers:
+        raise InputError(f"{path}: not a run's folder, a .parquet or .csv table, or flopmetrics' .jsonl results")
+    try:
+        frame = readers[path.suffix](path)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 at byte {error.start}: convert it first (iconv -t UTF-8)") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read ({(str(error).splitlines() or ['?'])[0]})") from error
+    return load_metrics(path) if "ncu_total_flops_fwd" in frame.columns else frame
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """All cells as texts: a cell is read as what it is, whatever stands elsewhere in its column."""
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        head = stream.readline()
+    separator = next((mark for mark in (";", "\t") if mark in head and "," not in head), ",")
+    names = [name.strip() for name in next(csv.reader([head], delimiter=separator), [])]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f"{path}: column {twice!r} stands there twice")
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig")
+    return frame.set_axis([str(name).strip() for name in frame.columns], axis="columns")
+
+
+def _renamed(path: Path, frame: pd.DataFrame, rename: Mapping[str, str]) -> pd.DataFrame:
+    for name, column in rename.items():
+        if name not in frame.columns:
+            raise InputError(f"--rename {name}={column}: {path} has no column {name!r}")
+        if column in frame.columns and column not in rename:
+            raise InputError(f"--rename {name}={column}: {path} has a column {column!r} already; rename that one, too")
+    return frame.rename(columns=dict(rename))
+
+
+def _in_si(path: Path, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Columns whose name says their unit, in SI units."""
+    notes = []
+    for name in [str(column) for column in frame.columns if str(column) in _UNITS]:
+        column, factor = _UNITS[name]
+        if column in frame.columns:
+            continue  # the table has the value in SI units already
+        values = [_scaled({name: cell}, name, factor) for cell in frame[name]]
+        frame = frame.assign(**{column: pd.Series(values, index=frame.index, dtype=object)}).drop(columns=name)
+        notes.append(f"{name} is read as {column}" + ("" if factor == 1 else f" x {factor:g}"))
+    for name, (column, small, large) in _AMBIGUOUS.items():
+        if name in frame.columns and column not in frame.columns:
+            raise InputError(f"{path}: {name} may be milli or mega: say --rename {name}={small} or {name}={large}")
+    return frame, notes
+
+
+def _scaled(row: Mapping[Any, Any], name: str, factor: float) -> Any:
+    """A number times a factor; what is none stays as it is, to be named."""
+    value = number(row, name)
+    return row[name] if value is None else value * factor
+
+
+def _refuse_time_axis(path: Path, frame: pd.DataFrame) -> None:
+    """A column `time_s` of 0, 0.1, 0.2, ... is when something was seen, and not how long an iteration takes."""
+    if "time_s" not in frame.columns or len(frame) < 3:
+        return
+    times = [value for cell in frame["time_s"] if (value := number({"time_s": cell}, "time_s")) is not None]
+    if len(times) < len(frame) or times[0] != 0:
+        return
+    if all(after > before for before, after in pairwise(times)):
+        raise InputError(
+            f"{path}: time_s starts at 0 and rises from row to row: that is a time axis, and not the time of an "
+            "iteration; rename it (--rename time_s=at_s), or audit a table with a row for each measurement"
+        )
+
+
+def _per_device(path: Path, frame: pd.DataFrame, per: str | None, notes: list[str]) -> pd.DataFrame:
+    """Rows of one device each, where a column says that they cover several."""
+    rows: Sequence[Mapping[Any, Any]] = frame.to_dict("records")
+    column = device_count_column(rows)
+    if column is None:
+        return frame
+    if per is None:
+        raise InputError(
+            f"{path}: {column} says that rows cover several devices, and not whether FLOPs, energy and power are sums: "
+            "say --per job (sums over all of them) or --per device (of each)"
+        )
+    if per == "job":
+        sums = [name for name in _SUMS if name in frame.columns]
+        notes.append(f"{', '.join(sums)} are sums over {column} devices, and divided by it")
+        counts = [device_count(row, column) for row in rows]
+        for name in sums:
+            values = [_scaled(row, name, 1 / count) for row, count in zip(rows, counts, strict=True)]
+            frame = frame.assign(**{name: pd.Series(values, index=frame.index, dtype=object)})
+    return frame.drop(columns=column)
+
+
+def parse_renames(words: Sequence[str]) -> dict[str, str]:
+    """`NAME=COLUMN` as a mapping.
+
+    Raises:
+        InputError: a word without exactly one `=`, or a name that comes twice.
+    """
+    renames: dict[str, str] = {}
+    for word in words:
+        if not re.fullmatch(r"[^=]+=[^=]+", word):
+            raise InputError(f"--rename {word}: write NAME=COLUMN, such as --rename latency_ms=time_ms")
+        name, column = word.split("=")
+        if name in renames or column in renames.values():
+            raise InputError(f"--rename {word}: a column is named twice")
+        renames[name] = column
+    return renames
+
+
+def has_numbers(row: Mapping[Any, Any]) -> bool:
+    """Whether a row has anything that can be judged."""
+    return any(not is_missing(row.get(column)) for column in JUDGEABLE)

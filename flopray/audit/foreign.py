@@ -1,0 +1,128 @@
+"""What a table from elsewhere has that the audit does not know, and what that keeps it from judging.
+
+A verdict on what was not understood is worse than none. So cells that are no numbers are named, columns that the audit
+does not know and that tell rows apart are taken as part of what was measured, and rows that cover several devices are
+not held against the limits of one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from flopray.audit.findings import KEY_COLUMNS, Finding, Severity, identity, is_missing, number
+from flopray.records import COLUMN_NAMES
+
+Row = Mapping[str, Any]
+
+#: Columns that the audit reads as numbers.
+NUMBER_COLUMNS = (
+    *("model_flops", "time_s", "energy_j", "power_w", "flops_per_s", "flops_per_j", "mfu", "hfu"),
+    *("time_rel_error", "energy_rel_error", "target_error", "power_limit_w", "idle_power_w", "active_energy_j"),
+    *("executed_flops", "executed_gemm_flops", "gemm_flops", "executed_other_rel", "dispatched_flops"),
+    *("n_layers", "width", "tokens", "batch_size", "sequence_length", "tokens_per_iteration", "energy_per_token_j"),
+    *("other_processes", "sm_count", "max_sm_clock_hz", "sentinel_time_drift", "sentinel_energy_drift"),
+)
+#: Names under which tables say how many devices a row covers; compared without case, blanks, hyphens and underscores.
+_DEVICE_COUNTS = {
+    *("gpucount", "numgpus", "ngpus", "ngpu", "gpus", "gpunum", "numgpu", "nogpus", "devicecount", "numdevices"),
+    *("ndevices", "devices", "worldsize", "nprocs", "numaccelerators", "naccelerators", "acceleratorcount"),
+    *("numranks", "nranks"),
+}
+_KNOWN = COLUMN_NAMES | set(KEY_COLUMNS)
+#: Words in unknown columns that sound like what the audit judges.
+_SOUNDS = ("time", "latency", "duration", "energy", "joule", "power", "watt", "flop", "runtime", "elapsed")
+
+
+def not_numbers(rows: Sequence[Row]) -> list[Finding]:
+    """A note for each column of numbers that has texts (or infinities) in it; `rows` are positions."""
+    found: dict[str, list[int]] = {}
+    for column in NUMBER_COLUMNS:
+        suspects = [place for place, row in enumerate(rows) if not _is_plain(row.get(column))]
+        places = [p for p in suspects if not is_missing(rows[p].get(column)) and number(rows[p], column) is None]
+        if places:
+            found[column] = places
+    return [_not_a_number(rows, column, places) for column, places in found.items()]
+
+
+def _is_plain(value: Any) -> bool:
+    """A number or nothing, for which no further look is needed; most cells are, so this is quick."""
+    return value is None or (isinstance(value, (int, float)) and abs(value) != math.inf)
+
+
+def _not_a_number(rows: Sequence[Row], column: str, places: Sequence[int]) -> Finding:
+    words = Counter(f"{rows[place][column]!s:.40}" for place in places)
+    some = ", ".join(repr(word) for word, _ in words.most_common(3)) + (", ..." if len(words) > 3 else "")
+    which = f"row {places[0] + 1}" if len(places) == 1 else f"{len(places)} rows, the first is row {places[0] + 1}"
+    sentence = f"{column} is no number in {which}: {some}; these rows are judged by what else they have"
+    numbers = {"column": column, "rows": len(places), "of": len(rows)}
+    return Finding("not_a_number", Severity.NOTE, sentence, numbers=numbers, rows=tuple(places))
+
+
+def device_count_column(rows: Sequence[Row]) -> str | None:
+    """The column that says that a row covers more than one device; None where none does."""
+    for column in _columns(rows):
+        plain = "".join(letter for letter in str(column).lower() if letter.isalnum())
+        if plain in _DEVICE_COUNTS and any((number(row, column) or 0) > 1 for row in rows):
+            return str(column)
+    return None
+
+
+def device_count(row: Row, column: str | None) -> float:
+    """How many devices a row covers."""
+    return 1.0 if column is None else max(number(row, column) or 1.0, 1.0)
+
+
+def telling_apart(rows: Sequence[Row]) -> list[str]:
+    """Columns that the audit does not know and that tell rows apart: `kernel`, `rank`, `optimizer`, `sparsity`.
+
+    Texts, flags and whole numbers do; so do other numbers that come again, since a measured one hardly does.
+    """
+    found = []
+    for column in _columns(rows):
+        if column in _KNOWN or str(column).endswith(("_s", "_j", "_w", "_c", "_hz", "_bytes", "_flops", "_rel_error")):
+            continue
+        seen = Counter(identity(row, column) for row in rows)
+        seen.pop(None, None)
+        if len(seen) < 2 and sum(seen.values()) in (0, len(rows)):
+            continue
+        values = [number(row, column) for row in rows if not is_missing(row.get(column))]
+        if _sounds_measured(column) and None not in values:
+            continue
+        whole = all(value is None or value == int(value) for value in values)
+        if whole or min(seen.values()) > 1:
+            found.append(str(column))
+    return found
+
+
+def not_understood(rows: Sequence[Row], further: Sequence[str]) -> list[Finding]:
+    """Notes on unknown columns: those that tell rows apart, and those that sound like what is judged."""
+    found = []
+    if further:
+        them = "it" if len(further) == 1 else "them"
+        sentence = f"rows are also told apart by {_listed(further)}, which the audit does not know"
+        found.append(_note(f"{sentence}: only rows that agree in {them} are compared with one another"))
+    unknown = [str(column) for column in _columns(rows) if column not in _KNOWN and str(column) not in further]
+    like = [column for column in unknown if _sounds_measured(column)]
+    if like := [column for column in like if not all(is_missing(row.get(column)) for row in rows)]:
+        sentence = f"{_listed(like)}: the audit does not know what this is, so it was not judged"
+        found.append(_note(f"{sentence}; if it is one of its columns, say so with --rename {like[0]}=COLUMN"))
+    return found
+
+
+def _sounds_measured(column: object) -> bool:
+    return any(word in str(column).lower() for word in _SOUNDS)
+
+
+def _note(sentence: str) -> Finding:
+    return Finding("not_understood", Severity.NOTE, sentence)
+
+
+def _columns(rows: Sequence[Row]) -> Iterable[Any]:
+    return dict.fromkeys(column for row in rows for column in row)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")

@@ -1,0 +1,171 @@
+"""Tables, results and bytes from elsewhere: understood, or refused in one line with exit code 2, never judged wrong."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from analysis import compare_gpus
+from analysis.audit import main
+from flopray.point import TrialSpec
+from flopray.records import PhaseRecord
+from flopray.store import RunFolder
+
+GOOD = "device_name,precision,model_flops,time_s\nH100,bf16,5e11,0.001\n"
+LINE = {
+    **{"config_name": "small", "batch_size": 8, "input_length": 256, "gpu_config": "h100", "precision": "bf16"},
+    **{"forward_flops_sum": 5e12, "forward_gpu_time_mean": 12000.0, "forward_energy_mean": 6.0},
+    **{"forward_gpu_time_sem": 10.0, "forward_energy_sem": 0.1},
+    **{"backward_flops_sum": 1e13, "backward_gpu_time_mean": 40000.0, "backward_energy_mean": 20.0},
+    **{"backward_gpu_time_sem": 10.0, "backward_energy_sem": 0.1},
+}
+
+
+def run(tmp_path, capsys, content, *flags, name="t.csv"):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    code = main([str(path), *flags])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_one_text_cell_does_not_switch_the_audit_off(tmp_path, capsys):
+    table = "device_name,precision,model_flops,time_s\nH100,bf16,5e12,0.001\nH100,bf16,5e12,OOM\n"
+    code, out, _ = run(tmp_path, capsys, table)
+    assert code == 1
+    assert "rate_above_limit" in out
+    assert "'OOM'" in out
+    assert "no finding" not in out
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_dialects_of_csv(tmp_path, capsys, end, mark, separator):
+    table = mark + GOOD.replace(",", separator).replace("\n", end)
+    code, out, _ = run(tmp_path, capsys, table.replace("5e11", "5e12"))
+    assert code == 1
+    assert "rate_above_limit" in out
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("device_name,time_s\nH\xf6,1\n".encode("latin-1"), "UTF-8"),
+        (GOOD.encode("utf-16"), "UTF-8"),
+        ("", "cannot be read"),
+        ("device_name,time_s\n", "no rows"),
+        ("device_name,latency\nH100,1\n", "--rename"),
+        ("time_s,time_s\n1,2\n", "twice"),
+        ("time_s,power_w\n0,100\n0.1,200\n0.2,210\n", "time axis"),
+        ("device_name,time_s,power_mw\nH100,1,5\n", "milli or mega"),
+        ("device_name,model_flops,time_s,gpu_count\nH100,5e12,1e-3,8\n", "--per"),
+        ("device_name,model_flops,time_s,World Size\nH100,5e12,1e-3,8\n", "--per"),
+    ],
+)
+def test_what_is_not_understood_is_refused_in_a_line(tmp_path, capsys, content, words):
+    code, out, err = run(tmp_path, capsys, content)
+    assert code == 2
+    assert words in err
+    assert err.count("\n") == 1
+    assert out == ""
+
+
+def test_per_job_and_per_device(tmp_path, capsys):
+    table = "device_name,precision,model_flops,time_s,gpu_count\nH100,bf16,4e12,0.001,8\n"
+    assert run(tmp_path, capsys, table, "--per", "job")[0] == 0
+    assert run(tmp_path, capsys, table, "--per", "device")[0] == 1
+
+
+def test_units_in_names_and_renames(tmp_path, capsys):
+    table = "device_name,precision,model_flops,{},status\nH100,bf16,5e12,{},OK\n"
+    for name, value in (("time_ms", 1), ("time_us", 1000), ("time_ns", 1e6)):
+        code, out, _ = run(tmp_path, capsys, table.format(name, value))
+        assert code == 1
+        assert f"{name} is read as time_s" in out
+        assert "│ 1                 │" in out  # the row has numbers
+    code, _, _ = run(tmp_path, capsys, table.format("latency", 1), "--rename", "latency=time_ms")
+    assert code == 1
+    for words in ("latency", "latency=", "other=time_s", "precision=model_flops"):
+        code, _, err = run(tmp_path, capsys, table.format("latency", 1), "--rename", words)
+        assert code == 2
+        assert "--rename" in err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"forward_gpu_time_mean": "fast"},
+        {"forward_energy_mean": -5.0},
+        {"forward_energy_mean": float("inf")},
+        {"backward_energy_mean": float("nan")},
+        {"batch_size": "eight"},
+        {"batch_size": [8]},
+        {"forward_gpu_time_sem": "x"},
+        {"config_name": 7},
+        {"gpu_config": {"a": 1}},
+        {"forward_flops_sum": True},
+    ],
+)
+def test_a_bad_value_of_flopmetrics_is_named_with_its_line(tmp_path, capsys, change):
+    text = json.dumps(LINE) + "\n" + json.dumps(LINE | change) + "\n"
+    name = "h100_bf16_llama3.2_1b_all_configs_results.jsonl"
+    code, _, err = run(tmp_path, capsys, text, name=name)
+    assert code == 2
+    assert f"{name}, line 2: {next(iter(change))} is" in err
+    assert err.count("\n") == 1
+    assert compare_gpus.main(["--published", str(tmp_path / name), "--out", str(tmp_path / "out")]) == 2
+    assert "line 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("field", ["forward_gpu_time_sem", "forward_energy_mean", "batch_size", "precision"])
+def test_a_null_of_flopmetrics_is_a_missing_value(tmp_path, capsys, field):
+    text = json.dumps(LINE | {field: None}) + "\n"
+    code, _, _ = run(tmp_path, capsys, text, name="h100_bf16_llama3.2_1b_all_configs_results.jsonl")
+    assert code in (0, 1)
+
+
+@pytest.mark.parametrize("damage", [b"\xe9", b"[" * 100_000])
+def test_bytes_that_are_no_json_are_named_with_their_line(tmp_path, capsys, damage):
+    name = "h100_bf16_llama3.2_1b_all_configs_results.jsonl"
+    code, _, err = run(tmp_path, capsys, json.dumps(LINE).encode() + b"\n" + damage + b"\n", name=name)
+    assert code == 2
+    assert "line 2" in err
+
+
+def test_odd_types_in_parquet_are_judged_by_what_they_have(tmp_path, capsys):
+    frame = pd.DataFrame(
+        {
+            "device_name": ["H100", "H100"],
+            "precision": ["bf16", "bf16"],
+            "model_flops": [5e12, 5e12],
+            "time_s": ["0.001", "OOM"],
+            "when": pd.to_datetime(["2026-01-01", "2026-01-02"]),
+            "list": [[1, 2], [3]],
+        }
+    )
+    frame.to_parquet(tmp_path / "t.parquet")
+    assert main([str(tmp_path / "t.parquet")]) == 1
+    assert "'OOM'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", [-5.0, 0.0, 1e300])
+@pytest.mark.parametrize("column", ["energy_j", "time_s"])
+def test_a_run_with_a_value_that_cannot_be_is_compared_with_a_hole(tmp_path, capsys, value, column):
+    folder = RunFolder.create(tmp_path, "r", {})
+    point = TrialSpec(
+        **{"workload": "llama", "device_type": "H100", "model": "llama-3.2-1b", "precision": "bf16"},
+        **{"weights": "random", "attention": "auto", "checkpointing": False, "batch_size": 8, "sequence_length": 256},
+    )
+    shared = point.fields() | {"device_name": "NVIDIA H100 80GB HBM3", "energy_status": "ok", "model_flops": 10**12}
+    costs = {"time_s": 1e-2, "energy_j": 5.0, "time_rel_error": 0.01, "energy_rel_error": 0.01}
+    records = [
+        PhaseRecord(run="r", trial_id=point.trial_id, phase="forward", **shared, **costs | {column: value}),
+        PhaseRecord(run="r", trial_id=point.trial_id, phase="backward", **shared, **costs),
+    ]
+    with folder.writer() as writer:
+        writer.append([records])
+    assert compare_gpus.main([str(folder.path), "--out", str(tmp_path / "out")]) == 0
+    assert "Traceback" not in capsys.readouterr().err
