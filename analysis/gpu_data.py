@@ -101,10 +101,11 @@ def tidy(frame: Frame, source: str) -> Frame:
 
 def _without_impossible(rows: Frame) -> Frame:
     """Costs that nobody can draw or divide by (zero, negative, beyond any scale) become holes that say so."""
-    for column, status, needed in (("time_s", "status", _OF_TIME), ("energy_j", "energy_status", _OF_ENERGY)):
+    for column, needed in (("time_s", _OF_TIME), ("energy_j", _OF_ENERGY)):
         bad = rows[column].notna() & ~rows[column].between(1e-150, 1e150)
         rows.loc[bad, [column, *needed]] = np.nan
-        rows.loc[bad, status] = "not_a_possible_value"
+        if column == "energy_j":
+            rows.loc[bad, "energy_status"] = "not_a_possible_value"
     for column in ("time_rel_error", "energy_rel_error"):
         rows[column] = rows[column].where(rows[column].between(0, 1e3))
     for column in ("flops_per_s", "flops_per_j", "mfu", "hfu", "power_w", "energy_per_token_j"):
