@@ -123,8 +123,8 @@ def _models(laps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Log prior weights, spectra at zero, both of shape (models,), and inverse spectra, shape (models, cosines)."""
     frequency = np.pi * np.arange(min(laps - 1, _COSINES) + 1) / laps  # of the mean, then of the cosines
     models = [(_INDEPENDENT_PRIOR, np.ones_like(frequency))]
-    for coefficient in _ALTERNATING:
-        models.append((_ALTERNATING_PRIOR / len(_ALTERNATING), _autoregression(coefficient, frequency)))
+    alternating = _ALTERNATING_PRIOR / len(_ALTERNATING)
+    models += [(alternating, _autoregression(coefficient, frequency)) for coefficient in _ALTERNATING]
     states = [
         (j**-_LASTING * prior, share + (1 - share) * _autoregression(float(np.exp(-np.pi * j / laps)), frequency))
         for j in _CORNERS
