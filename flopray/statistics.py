@@ -7,8 +7,9 @@ stationary series are nearly independent of each other and of the mean, and
 
     variance of cosine k = s**2 g(w_k),        variance of the mean = s**2 g(0) / n.
 
-`g` is the spectrum of one of a few models (Whittle's likelihood, https://en.wikipedia.org/wiki/Whittle_likelihood; the
-use of low-frequency cosines for the interval of a mean: Mueller and Watson 2017, https://doi.org/10.1017/9781108227223.002):
+`g` is the spectrum of one of a few models (Whittle's likelihood, https://en.wikipedia.org/wiki/Whittle_likelihood; for
+the interval of a mean by low-frequency cosines see Lazarus, Lewis, Stock and Watson 2018,
+https://doi.org/10.1080/07350015.2018.1506926):
 
 * independent laps;
 * states that last: a first-order autoregression alone, or with independent noise on top. Its corner frequency is
@@ -100,7 +101,7 @@ def half_widths(series: np.ndarray) -> np.ndarray:
     log_prior, at_zero, inverse = _models(laps)
     cosines = inverse.shape[1]
     centred = series - series.mean(axis=1, keepdims=True)
-    power = dct(centred, type=2, axis=1, norm="ortho")[:, 1 : cosines + 1] ** 2
+    power = np.asarray(dct(centred, type=2, axis=1, norm="ortho"))[:, 1 : cosines + 1] ** 2
     # Rounding leaves a little power in laps that are all equal, and no power leaves no likelihood.
     tiny = (np.finfo(float).eps * np.abs(series).max(axis=1)) ** 2 + np.finfo(float).tiny
     scale2 = np.maximum(power @ inverse.T / cosines, tiny[:, None])  # shape (series, models)
