@@ -11,12 +11,12 @@ import argparse
 from contextlib import nullcontext
 
 import numpy as np
-from scipy.stats import t as student_t
 
 from flopray.device import Device
 from flopray.energy.poller import Poller
 from flopray.laps import laps_for
 from flopray.point import TrialSpec
+from flopray.statistics import half_widths
 from flopray.window import run_window, warm_up
 from flopray.workload import Workload
 
@@ -53,7 +53,7 @@ def main() -> None:
                     )
                 means.append(np.mean(window.iteration_times_s))
             ratios.append(means[1] / means[0])
-        half = student_t.ppf(0.975, len(ratios) - 1) * np.std(ratios, ddof=1) / np.sqrt(len(ratios))
+        half = half_widths(np.array([ratios]))[0]  # pairs are taken one after the other: neighbours may be alike
         print(f"{spec.label()}: {means[0] * 1e6:.1f} us; with poller / without = {np.mean(ratios):.4f} +- {half:.4f}")
 
 

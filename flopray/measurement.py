@@ -16,7 +16,7 @@ from flopray.execution import Work
 from flopray.laps import laps_for
 from flopray.records import Status
 from flopray.settings import MeasureSettings
-from flopray.statistics import batch_mean
+from flopray.statistics import FEWEST_LAPS, FEWEST_LONG_LAPS, Mean, batch_mean
 from flopray.window import WARM_UP_S, Window, run_window, warm_up
 
 #: Time alone needs a window over which the clocks can show that they move.
@@ -24,8 +24,9 @@ _MIN_TIME_WINDOW_S = 0.25
 #: A board at its power limit does not hold its power still: the limiter moves it around the limit, on an H200 by 1.6 %
 #: from tick to tick in a cycle of about a second (docs/method.md). Half a cycle says little about the load.
 _LIMITER_CYCLE_S = 1.0
-#: Three laps have an interval; stopping at the first three that happen to agree would make it too narrow.
-_MIN_LAPS = 5
+#: A lap this long is one iteration of thousands of kernels: rare disturbances are averaged within it, as within several
+#: ordinary laps of 10 ms, so that fewer laps say enough. No window could hold 25 of them at an acceptable price.
+_LONG_LAP_S = 0.05
 #: How often the stopping rule is worked out; between these moments a lap costs the launching thread nothing.
 _CHECK_EVERY_S = 0.04
 
@@ -73,7 +74,7 @@ def measure_phase(
         device.synchronize()
         energy = _energy_columns(ticks, window, settings) if ticks else {}
     after, others = at_end[0]
-    time_mean = batch_mean(window.iteration_times_s)
+    time_mean = _time_mean(window)
     return {
         "time_s": time_mean.value,
         "time_rel_error": _if_known(time_mean.rel_error),
@@ -91,6 +92,13 @@ def measure_phase(
         **_state_columns(after, "end"),
         **energy,
     }
+
+
+def _time_mean(window: Window) -> Mean:
+    """Time of one iteration; how many laps its interval needs depends on how long a lap is."""
+    times_s = window.iteration_times_s
+    long = min(times_s) * window.iterations_per_lap >= _LONG_LAP_S
+    return batch_mean(times_s, fewest=FEWEST_LONG_LAPS if long else FEWEST_LAPS)
 
 
 class _WindowTicks:
@@ -120,7 +128,7 @@ class _WindowTicks:
 
     def estimate(self, window: Window) -> EnergyEstimate:
         """Energy of one iteration; raises `WindowTooShort` or `MeterError`."""
-        mean = batch_mean(window.iteration_times_s)
+        mean = _time_mean(window)
         return estimate_energy(
             self._poller.readings(),
             load_start_s=window.start_s,
@@ -145,10 +153,10 @@ class _StoppingRule:
 
     def __call__(self, window: Window) -> bool:
         now = time.perf_counter()
-        if now < self._next_check or len(window.lap_times_s) < _MIN_LAPS or now - window.start_s < _MIN_TIME_WINDOW_S:
+        if now < self._next_check or now - window.start_s < _MIN_TIME_WINDOW_S:
             return False
         self._next_check = now + _CHECK_EVERY_S
-        if batch_mean(window.iteration_times_s).rel_error > self._target:
+        if not window.lap_times_s or _time_mean(window).rel_error > self._target:
             return False
         return self._ticks is None or self._energy_is_enough(self._ticks, window)
 

@@ -271,6 +271,13 @@ def test_target_error():
     assert codes(energy_rel_error=0.01) == []
 
 
+def test_a_time_without_an_error_is_told_with_its_reason():
+    assert codes(time_rel_error=None, time_converged=False) == ["note:target_error_missed"]
+    (finding,) = audit_row(GOOD | {"time_rel_error": None, "time_converged": False})
+    assert "too few laps for an error of the time" in finding.sentence
+    assert codes(time_rel_error=0.005, time_converged=False) == []
+
+
 def test_an_unknown_gpu_is_a_note_and_not_a_pass():
     unknown = {"device_name": "Phantom 9000", "device_type": "PHANTOM", "flops_per_s": 1e21, "model_flops": None}
     assert codes(**unknown) == ["note:no_limit_known"]

@@ -10,9 +10,10 @@ from flopray.device import Device
 from flopray.energy.power_traces import ConstantPower
 from flopray.energy.simulated import Faults, SimulatedMeter
 from flopray.entry import encode
-from flopray.measurement import measure_phase
+from flopray.measurement import _time_mean, measure_phase
 from flopray.records import COLUMN_NAMES, PhaseRecord
 from flopray.settings import MeasureSettings
+from flopray.window import Window
 
 POWER_W = 40.0
 QUICK = MeasureSettings(phases=("forward",), target_error=0.3, max_seconds=0.3)
@@ -108,6 +109,13 @@ def test_a_window_of_few_laps_has_no_error_and_nothing_infinite(device, with_met
         assert columns["energy_rel_error"] is None
         assert columns["energy_converged"] is False
         assert columns["energy_j"] == pytest.approx(POWER_W * columns["time_s"], rel=0.2)
+
+
+@pytest.mark.parametrize(("lap_s", "known"), [(0.01, False), (0.2, True)])
+def test_a_dozen_laps_have_an_error_where_each_is_a_long_iteration(lap_s, known):
+    times_s = [lap_s, 1.01 * lap_s] * 6
+    mean = _time_mean(Window(times_s, iterations_per_lap=1, start_s=0.0, end_s=sum(times_s)))
+    assert math.isfinite(mean.rel_error) == known
 
 
 def test_the_columns_make_a_record(device):

@@ -1,52 +1,99 @@
 """The interval of a mean covers the truth as often as it says, also where neighbours are alike."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from flopray.statistics import GROUPS, batch_mean, in_quadrature
+from flopray.statistics import FEWEST_LONG_LAPS, batch_mean, half_widths, in_quadrature, student_half_widths
 
-TRUTH = 10.0
-
-
-def coverage(series) -> float:
-    """Share of the series whose stated interval holds the truth."""
-    inside = 0
-    for values in series:
-        mean = batch_mean(values)
-        inside += abs(mean.value - TRUTH) <= mean.rel_error * mean.value
-    return inside / len(series)
+ROOT = Path(__file__).parents[1]
+SERIES = 400  # a coverage of 0.93 is then known to 0.013
+ENOUGH = 0.90 - 0.015
 
 
-def correlated(rng, count, length, phi):
-    """AR(1) series around the truth with a standard deviation of 1."""
-    noise = rng.standard_normal((count, length)) * np.sqrt(1 - phi**2)
-    values = np.empty((count, length))
-    values[:, 0] = rng.standard_normal(count)
-    for i in range(1, length):
-        values[:, i] = phi * values[:, i - 1] + noise[:, i]
-    return TRUTH + values
+@pytest.fixture(scope="module")
+def lap_coverage():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "bench"))
+        import lap_coverage
+
+        yield lap_coverage
 
 
-@pytest.mark.parametrize("length", [3, 5, 19, 20, 47, 200, 1000])
-def test_independent_values_are_covered_in_95_of_100_cases(length):
-    series = TRUTH + np.random.default_rng(length).standard_normal((3000, length))
-    assert 0.935 <= coverage(series) <= 0.965
+def coverage(laps, truth=10.0):
+    return np.mean(np.abs(laps.mean(axis=1) - truth) <= half_widths(laps))
 
 
-def test_groups_keep_most_of_the_coverage_where_neighbours_are_alike():
-    series = correlated(np.random.default_rng(1), 2000, 1000, 0.8)
-    naive = [1.96 * values.std(ddof=1) / np.sqrt(len(values)) for values in series]
-    naive_coverage = np.mean([abs(v.mean() - TRUTH) <= h for v, h in zip(series, naive, strict=True)])
-    assert naive_coverage < 0.60  # what a plain standard error would have claimed to be 95 %
-    assert coverage(series) > 0.90
+@pytest.mark.parametrize("length", [25, 50, 100, 300])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("independent", "AR(1) 0.3", "AR(1) 0.5", "AR(1) 0.7", "AR(1) 0.9", "AR(1) -0.5", "AR(1) -0.9"),
+        *("two states of 2.5 laps", "two states of 5 laps", "period 2", "period 3", "period 5", "bimodal"),
+        *("lognormal 0.5", "lognormal 1"),
+    ],
+)
+def test_laps_of_every_kind_are_covered(lap_coverage, kind, length):
+    laps = lap_coverage.SERIES[kind](np.random.default_rng([1, length]), SERIES, length)
+    assert coverage(laps) >= ENOUGH
+
+
+@pytest.mark.parametrize("length", [50, 100, 300])
+def test_states_of_a_tenth_of_the_window_are_covered(lap_coverage, length):
+    from lap_series import two_states
+
+    states = two_states(10 / length, 10 / length)
+    assert coverage(states(np.random.default_rng(length), SERIES, length)) >= ENOUGH
+
+
+@pytest.mark.parametrize("length", [25, 26, 30, 50, 100, 300, 1000])
+def test_coverage_does_not_hide_in_width(length):
+    laps = 10 + np.random.default_rng(length).standard_normal((SERIES, length))
+    assert np.median(half_widths(laps) / student_half_widths(laps)) <= 1.3
+    assert coverage(laps) >= 0.94
+
+
+def test_students_interval_would_not_have_held(lap_coverage):
+    laps = lap_coverage.SERIES["AR(1) 0.9"](np.random.default_rng(1), SERIES, 50)
+    assert np.mean(np.abs(laps.mean(axis=1) - 10) <= student_half_widths(laps)) < 0.45
+
+
+@pytest.mark.parametrize(
+    "kind", ["independent", "AR(1) 0.7", "AR(1) 0.9", "two states of 5 laps", "period 2", "bimodal"]
+)
+def test_windows_that_the_stopping_rule_ends_are_covered(lap_coverage, kind):
+    laps = lap_coverage.SERIES[kind](np.random.default_rng(3), SERIES // 2, 300)
+    laps = 10 * (1 + 0.05 * (laps - 10) / np.std(laps - 10))
+    held, converged = lap_coverage.stopped(laps, 0.02)
+    assert held.mean() >= ENOUGH
+    assert converged.any()
+
+
+def test_laps_that_alternate_do_not_widen_the_interval(lap_coverage):
+    laps = lap_coverage.SERIES["period 2"](np.random.default_rng(2), 50, 100)
+    assert np.median(half_widths(laps) / student_half_widths(laps)) < 0.3
 
 
 def test_the_error_falls_with_the_square_root_of_the_length():
     rng = np.random.default_rng(2)
-    short, long = (
-        np.mean([batch_mean(v).rel_error for v in TRUTH + rng.standard_normal((300, n))]) for n in (100, 1600)
-    )
+    short, long = (np.median(half_widths(10 + rng.standard_normal((300, laps)))) for laps in (200, 3200))
     assert short / long == pytest.approx(4.0, rel=0.1)
+
+
+def test_few_laps_state_no_error_and_say_why():
+    mean = batch_mean([1.0, 2.0] * 6)
+    assert (mean.value, mean.rel_error) == (1.5, float("inf"))
+    assert mean.reason == "12 laps say too little of their scatter: 25 are needed"
+    assert batch_mean([1.0, 2.0] * 12).reason
+    assert batch_mean([1.0, 2.0] * 13).reason is None
+
+
+def test_laps_of_long_iterations_have_an_error_from_five_on():
+    laps = 10 + np.random.default_rng(5).standard_normal((SERIES, FEWEST_LONG_LAPS))
+    means = [batch_mean(values, fewest=FEWEST_LONG_LAPS) for values in laps]
+    assert np.mean([abs(mean.value - 10) <= mean.rel_error * mean.value for mean in means]) >= 0.95
+    assert batch_mean(laps[0, :4], fewest=FEWEST_LONG_LAPS).rel_error == float("inf")
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -57,13 +104,7 @@ def test_few_values_say_nothing_about_their_error(count):
 
 
 def test_equal_values_have_no_error():
-    assert batch_mean([0.25] * 8 * GROUPS).rel_error == 0.0
-
-
-def test_the_mean_is_of_all_values_also_of_those_that_fill_no_group():
-    values = [100.0] * 7 + [1.0] * (2 * GROUPS)
-    mean = batch_mean(values)
-    assert mean.value == pytest.approx(np.mean(values))
+    assert batch_mean([0.25] * 160).rel_error == 0.0
 
 
 def test_a_mean_that_is_not_positive_has_no_relative_error():

@@ -1,0 +1,83 @@
+"""Made-up laps whose true mean is known: independent, correlated, of two states, periodic, bimodal, skewed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.signal import lfilter
+
+#: True mean of every series.
+MEAN_S = 10.0
+
+Generate = Callable[[np.random.Generator, int, int], np.ndarray]  # (random numbers, series, laps) -> (series, laps)
+
+
+def autoregressive(phi: float, noise_share: float = 0.0) -> Generate:
+    """First-order autoregression, stationary, variance 1, of which independent noise may have a share."""
+
+    def generate(rng: np.random.Generator, count: int, laps: int) -> np.ndarray:
+        steps = rng.standard_normal((count, laps)) * np.sqrt(1 - phi**2)
+        steps[:, 0] = rng.standard_normal(count)
+        states = lfilter([1.0], [1.0, -phi], steps, axis=1)
+        noise = rng.standard_normal((count, laps))
+        return MEAN_S + np.sqrt(1 - noise_share) * states + np.sqrt(noise_share) * noise
+
+    return generate
+
+
+def two_states(up: float, down: float, *, noise: float = 0.02) -> Generate:
+    """Laps of 1 more in a second state, which begins and ends with these chances a lap."""
+
+    def generate(rng: np.random.Generator, count: int, laps: int) -> np.ndarray:
+        chance, share = rng.random((count, laps)), up / (up + down)
+        slow = np.empty((count, laps), dtype=bool)
+        slow[:, 0] = chance[:, 0] < share
+        for lap in range(1, laps):
+            slow[:, lap] = np.where(slow[:, lap - 1], chance[:, lap] >= down, chance[:, lap] < up)
+        return MEAN_S - share + slow + noise * rng.standard_normal((count, laps))
+
+    return generate
+
+
+def periodic(*pattern: float) -> Generate:
+    """A pattern that repeats, entered anywhere."""
+    values = np.array(pattern)
+
+    def generate(rng: np.random.Generator, count: int, laps: int) -> np.ndarray:
+        places = (rng.integers(0, len(values), (count, 1)) + np.arange(laps)) % len(values)
+        return MEAN_S + values[places] - values.mean() + 0.02 * rng.standard_normal((count, laps))
+
+    return generate
+
+
+def bimodal(rng: np.random.Generator, count: int, laps: int) -> np.ndarray:
+    """One lap in ten takes three times as long."""
+    times = np.where(rng.random((count, laps)) < 0.1, 3.0, 1.0) + 0.02 * rng.standard_normal((count, laps))
+    return MEAN_S / 1.2 * times
+
+
+def lognormal(sigma: float) -> Generate:
+    """Independent and skewed."""
+    return lambda rng, count, laps: MEAN_S + np.exp(sigma * rng.standard_normal((count, laps))) - np.exp(sigma**2 / 2)
+
+
+SERIES: dict[str, Generate] = {
+    "independent": autoregressive(0.0),
+    "AR(1) 0.3": autoregressive(0.3),
+    "AR(1) 0.5": autoregressive(0.5),
+    "AR(1) 0.7": autoregressive(0.7),
+    "AR(1) 0.9": autoregressive(0.9),
+    "AR(1) 0.8, 30 % noise": autoregressive(0.8, 0.3),
+    "AR(1) -0.5": autoregressive(-0.5),
+    "AR(1) -0.9": autoregressive(-0.9),
+    "two states of 2.5 laps": two_states(0.4, 0.4),
+    "two states of 5 laps": two_states(0.2, 0.2),
+    "two states of 10 laps": two_states(0.1, 0.1),
+    "period 2": periodic(1, 2),
+    "period 3": periodic(1, 1, 2),
+    "period 5": periodic(1, 1, 1, 1, 2),
+    "bimodal": bimodal,
+    "lognormal 0.5": lognormal(0.5),
+    "lognormal 1": lognormal(1.0),
+}
