@@ -75,8 +75,8 @@ class RaplMeter:
         self._total_uj = 0
         if not any(zone.name.startswith("package") for zone in self._zones):
             raise NoEnergySource(
-                f"no RAPL package zone below {root}: a virtual machine has none; on a real one load the kernel's module "
-                "(sudo modprobe intel_rapl_msr)"
+                f"no RAPL package zone below {root}: a virtual machine has none; on a real machine load the kernel's "
+                "module (sudo modprobe intel_rapl_msr)"
             )
 
     @property
