@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from flopray.quiet import quiet_ray
 
 #: How often a cluster is looked at while a type of device is waited for.
 _LOOK_EVERY_S = 1.0
+_NAME_THEM = """name them where the node is started: ray start --resources='{"accelerator_type:H100": 1}'"""
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Cluster:
         most_cores: by device type, `CPU` included, the most CPU cores that a node with it has.
         dashboard_url: where a browser finds the dashboard; None when there is none.
         local: whether this process started it.
+        untyped: GPUs of nodes whose type Ray does not know.
     """
 
     slots: dict[str, int]
@@ -30,6 +33,23 @@ class Cluster:
     most_cores: dict[str, int]
     dashboard_url: str | None
     local: bool
+    untyped: int = 0
+
+    def with_gpu_type(self, name: str | None) -> Cluster:
+        """The cluster whose GPUs without a type are of this one.
+
+        Raises:
+            ClusterError: there are none, or others that have a type, which a trial could not be kept away from.
+        """
+        if name is None:
+            return self
+        if self.slots:
+            typed = ", ".join(self.slots)
+            raise ClusterError(f"--gpu-type {name}: the cluster has GPUs whose type Ray knows ({typed}); {_NAME_THEM}")
+        if not self.untyped:
+            raise ClusterError(f"--gpu-type {name}: the cluster has no GPU")
+        most = self.most_cores | {name: self.most_cores.get("", self.cores)}
+        return dataclasses.replace(self, slots={name: self.untyped}, most_cores=most, untyped=0)
 
 
 def this_machine() -> Cluster:
@@ -44,7 +64,7 @@ def this_machine() -> Cluster:
     device_type = Nvidia.get_current_node_accelerator_type() if count else None
     slots = {device_type: count} if device_type else {}
     cores = max(1, int(get_num_cpus()))
-    return Cluster(slots, cores, dict.fromkeys([*slots, "CPU"], cores), None, True)
+    return Cluster(slots, cores, dict.fromkeys([*slots, "CPU", ""], cores), None, True, 0 if device_type else count)
 
 
 def inspect_cluster(*, dashboard_url: str | None, local: bool) -> Cluster:
@@ -54,6 +74,7 @@ def inspect_cluster(*, dashboard_url: str | None, local: bool) -> Cluster:
     slots: dict[str, int] = {}
     most_cores: dict[str, int] = {"CPU": 1}
     fewest: int | None = None
+    untyped = 0
     for node in ray.nodes():
         if not node["Alive"]:
             continue
@@ -62,10 +83,11 @@ def inspect_cluster(*, dashboard_url: str | None, local: bool) -> Cluster:
         types = [name.removeprefix("accelerator_type:") for name in resources if name.startswith("accelerator_type:")]
         for device_type in types if gpus else []:
             slots[device_type] = slots.get(device_type, 0) + gpus
-        for device_type in ["CPU", *(types if gpus else [])]:
+        untyped += 0 if types else gpus
+        for device_type in ["CPU", *((types or [""]) if gpus else [])]:
             most_cores[device_type] = max(most_cores.get(device_type, 0), cores)
         fewest = min(fewest or cores, cores) if cores else fewest
-    return Cluster(dict(sorted(slots.items())), fewest or 1, most_cores, dashboard_url, local)
+    return Cluster(dict(sorted(slots.items())), fewest or 1, most_cores, dashboard_url, local, untyped)
 
 
 def wait_for(cluster: Cluster, wanted: list[str] | None, seconds: float, say: Callable[[str], object]) -> Cluster:
@@ -101,15 +123,33 @@ def choose_devices(cluster: Cluster, wanted: list[str] | None) -> dict[str, int]
         wanted: types by name; None takes every type of GPU, or the CPU when there is no GPU.
 
     Raises:
-        ClusterError: a type that no node has (a trial for it would wait for ever).
+        ClusterError: a type that no node has (a trial for it would wait for ever), or GPUs of no type that Ray knows,
+            which would be passed over without a word.
     """
     available = {**cluster.slots, "CPU": 1}
     if wanted is None:
+        if cluster.untyped and not cluster.slots:
+            raise ClusterError(
+                f"the cluster has {_gpus(cluster.untyped)} of a type that Ray does not know: say it with --gpu-type "
+                f"H100, or {_NAME_THEM}; --accelerators CPU measures the processor"
+            )
         return dict(cluster.slots) or {"CPU": 1}
     for name in wanted:
         if name not in available:
-            raise ClusterError(f"--accelerators {name}: no node has it; the cluster has {', '.join(available)}")
+            more = f" and {_gpus(cluster.untyped)} without a type ({_NAME_THEM})" if cluster.untyped else ""
+            raise ClusterError(f"--accelerators {name}: no node has it; the cluster has {', '.join(available)}{more}")
     return {name: available[name] for name in wanted}
+
+
+def passed_over(cluster: Cluster) -> str | None:
+    """A line about GPUs that no sweep can use, beside others that it can; None where there are none."""
+    if not cluster.untyped or not cluster.slots:
+        return None
+    return f"{_gpus(cluster.untyped)} of the cluster passed over, since Ray does not know the type: {_NAME_THEM}"
+
+
+def _gpus(count: int) -> str:
+    return "1 GPU" if count == 1 else f"{count} GPUs"
 
 
 def check_cores(cluster: Cluster, cpus_per_trial: Mapping[str, int]) -> None:

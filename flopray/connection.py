@@ -49,8 +49,9 @@ def connected(address: str | None, job: Mapping[str, str] | None = None) -> Iter
     if address is None:
         _stay_on_this_machine()
     else:
-        _check_reachable(address)
-        _use_token(address)
+        asked, address = address, resolved(address)
+        _check_reachable(address, _said(asked, address))
+        _use_token()
     try:
         with _own_sigterm():
             context = _init(address, job or {})
@@ -157,27 +158,55 @@ def _init_arguments(address: str | None, job: Mapping[str, str]) -> dict[str, An
     return common | {"address": address, "runtime_env": {"py_modules": [package]}}
 
 
-def _check_reachable(address: str) -> None:
-    """Fail in seconds where Ray would try for minutes."""
-    if address == "auto":
-        return
+def resolved(address: str) -> str:
+    """`auto` as the address that Ray would take for it: RAY_ADDRESS, a Ray that runs here, or the file of the last one.
+
+    Raises:
+        ClusterError: there is none.
+    """
+    if address != "auto":
+        return address
+    from ray._private import services
+
+    try:
+        found = services.get_ray_address_from_environment("auto", None)
+    except Exception as error:
+        raise ClusterError(_explain("auto", error)) from error
+    if found in ("auto", "local"):
+        raise ClusterError(f"RAY_ADDRESS={found} names no cluster: unset it, or set it to host:port or ray://host:port")
+    return found
+
+
+def _said(asked: str, address: str) -> str:
+    """Where an address comes from, in the words that a user can act on."""
+    if asked != "auto":
+        return f"--address {asked}"
+    if os.environ.get("RAY_ADDRESS"):
+        return f"RAY_ADDRESS={address} (from the environment)"
+    return f"--address auto: Ray's last cluster here was at {address}"
+
+
+def _check_reachable(address: str, said: str) -> None:
+    """Fail in seconds where Ray would try for minutes.
+
+    Args:
+        address: `host:port` or `ray://host:port`.
+        said: where it comes from, which begins each message.
+    """
+    remedy = "; `ray start --head` starts a new one" if "last cluster" in said else ""
     parsed = urlparse(address if "://" in address else f"//{address}")
     try:
         host, port = parsed.hostname, parsed.port
     except ValueError:
         host, port = None, None
     if parsed.scheme not in ("", "ray") or not host or port is None:
-        raise ClusterError(f"--address {address}: write auto, host:port or ray://host:port")
+        raise ClusterError(f"{said}: write auto, host:port or ray://host:port")
     try:
         socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S).close()
     except OSError as error:
-        raise ClusterError(
-            f"--address {address}: nothing answers at {host}:{port} ({error.strerror or error})"
-        ) from error
+        raise ClusterError(f"{said}: nothing answers at {host}:{port} ({error.strerror or error}){remedy}") from error
     if os.environ.get("RAY_USE_TLS", "0") == "0" and not _speaks_grpc(host, port):
-        raise ClusterError(
-            f"--address {address}: what answers at {host}:{port} is no Ray head node: is the port right?"
-        )
+        raise ClusterError(f"{said}: what answers at {host}:{port} is no Ray head node: is the port right?{remedy}")
 
 
 def _speaks_grpc(host: str, port: int) -> bool:
@@ -192,14 +221,13 @@ def _speaks_grpc(host: str, port: int) -> bool:
     return True
 
 
-def _use_token(address: str) -> None:
-    """Let a `ray://` connection use the token of this user, as Ray does by itself for `auto`.
+def _use_token() -> None:
+    """Use the token of this user, as Ray does by itself for `auto` alone: a cluster that asks for none does not mind.
 
-    Where `host:port` is given, Ray leaves it to RAY_AUTH_MODE, and so does this; `_JOIN_HINTS` says so.
-
-    Where tokens are looked for: https://docs.ray.io/en/latest/ray-security/token-auth.html
+    A head node that was started while a token lay here asks for it, and one that a client does not send costs 23 s
+    and twenty raw warnings of Ray. Where tokens are looked for: https://docs.ray.io/en/latest/ray-security/token-auth.html
     """
-    if not address.startswith("ray://") or "RAY_AUTH_MODE" in os.environ:
+    if "RAY_AUTH_MODE" in os.environ:
         return
     file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     if os.environ.get("RAY_AUTH_TOKEN") or file.is_file():

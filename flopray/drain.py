@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayError
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from flopray.errors import FloprayError, StorageError, SweepStopped
 from flopray.journal import JournalWriter
@@ -50,6 +50,11 @@ class Drain:
         if isinstance(self._failure, OutOfMemoryError):
             message = f"the driver's node ran out of host memory, and Ray ended the sweep's recorder; {resume} goes on"
             raise FloprayError(message) from self._failure
+        if isinstance(self._failure, RayTaskError):  # raised by its code: the cluster is there
+            cause = getattr(self._failure, "cause", None) or self._failure
+            first = (str(cause).splitlines() or [""])[0]
+            message = f"the sweep's recorder failed ({type(cause).__name__}: {first}), which is a fault of flopray"
+            raise FloprayError(f"{message}; every point in the journal is safe, {resume} goes on") from self._failure
         if isinstance(self._failure, RayError):
             message = f"the sweep lost its cluster ({type(self._failure).__name__}); {resume} goes on with it"
             raise FloprayError(message) from self._failure

@@ -96,6 +96,11 @@ def _add_space(group: Any, script: Script) -> None:
         help="device types to sweep, such as H100 or CPU (default every GPU type, CPU if there is none)",
     )
     group.add_argument(
+        "--gpu-type",
+        metavar="TYPE",
+        help="type of the GPUs, on a cluster that does not know it (such as one started with `ray start --num-gpus`)",
+    )
+    group.add_argument(
         "--wait",
         type=float,
         metavar="S",
@@ -281,7 +286,7 @@ def refuse_with_resume(script: Script, args: argparse.Namespace) -> None:
         InputError: naming the first such flag.
     """
     free = {"address", "wait", "resume", "retry_failed", "no_plots", "dry_run", "quiet", "json", "strict"}
-    free |= {"trial_timeout", "retries", "stop_after"}
+    free |= {"trial_timeout", "retries", "stop_after", "gpu_type"}
     fields = {axis.field: axis.flag for axis in script.axes}
     for name, value in vars(args).items():
         if name not in free and value is not None and value is not False:

@@ -28,6 +28,14 @@ CLOCK_EVENT_REASONS = {
     0x100: "display_clock_setting",
 }
 
+#: Without these names the bindings are not nvidia-ml-py, or older than any driver that has an energy counter.
+_NEEDED = (
+    *("nvmlInit", "NVMLError", "nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetHandleByUUID"),
+    *("nvmlDeviceGetUUID", "nvmlDeviceGetName", "nvmlDeviceGetPowerUsage", "nvmlDeviceGetTotalEnergyConsumption"),
+    *("nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetEnforcedPowerLimit", "nvmlDeviceGetMaxClockInfo"),
+    *("nvmlDeviceGetCudaComputeCapability", "nvmlDeviceGetFieldValues", "NVML_ERROR_GPU_IS_LOST", "NVML_CLOCK_SM"),
+    *("NVML_ERROR_LIB_RM_VERSION_MISMATCH", "NVML_ERROR_FUNCTION_NOT_FOUND", "NVML_TEMPERATURE_GPU"),
+)
 _lock = threading.Lock()
 _started_in: int | None = None
 
@@ -80,16 +88,36 @@ def library() -> Any:
         raise NvmlUnavailable("NVML needs the nvidia-ml-py package: pip install nvidia-ml-py") from error
     with _lock:
         if _started_in != os.getpid():
-            try:
-                pynvml.nvmlInit()
-            except pynvml.NVMLError as error:
-                raise typed(error, "starting NVML") from error
+            _check_bindings(pynvml)
+            _call(pynvml.nvmlInit)
             _started_in = os.getpid()
     return pynvml
 
 
+def _check_bindings(pynvml: Any) -> None:
+    """Another package of the same import name (`pynvml` before version 12, forks) lacks what is used here.
+
+    Raises:
+        NvmlUnavailable: naming what lies there instead of nvidia-ml-py.
+    """
+    absent = [name for name in _NEEDED if not hasattr(pynvml, name)]
+    if absent:
+        raise NvmlUnavailable(_wrong_bindings(pynvml, f"it has no {absent[0]}"))
+
+
+def _wrong_bindings(pynvml: Any, why: str) -> str:
+    version = getattr(pynvml, "__version__", None)
+    named = f"pynvml {version}" if version else f"the module {getattr(pynvml, '__file__', None) or 'pynvml'}"
+    return f"{named} stands in the way of nvidia-ml-py ({why}): pip uninstall -y pynvml && pip install -U nvidia-ml-py"
+
+
 def typed(error: Exception, doing: str) -> NoEnergySource | MeterError:
-    """The error of this package for one of `pynvml`, with one line that says what to do."""
+    """The error of this package for one of `pynvml`, with one line that says what to do.
+
+    NVML has many codes (UNKNOWN, TIMEOUT, NOT_READY, OPERATING_SYSTEM, ... and new ones with each driver), and none of
+    them stands in the way of measuring time. So the default is that there is no energy, for this reason; only a GPU
+    that is lost cannot be measured at all.
+    """
     import pynvml
 
     code = getattr(error, "value", None)
@@ -107,7 +135,9 @@ def typed(error: Exception, doing: str) -> NoEnergySource | MeterError:
         return NvmlNotSupported(f"{doing} is not supported by this GPU or driver")
     if code == pynvml.NVML_ERROR_GPU_IS_LOST:
         return GpuLost("the GPU is lost (it fell off the bus or crashed): see dmesg for its Xid")
-    return MeterError(f"{doing} failed: {error}")
+    return NvmlUnavailable(
+        f"{doing} failed: {error or type(error).__name__} (NVML code {code}); nvidia-smi may tell more"
+    )
 
 
 def _call(function: Callable[..., Any], *args: Any) -> Any:
@@ -117,7 +147,9 @@ def _call(function: Callable[..., Any], *args: Any) -> Any:
     try:
         return function(*args)
     except pynvml.NVMLError as error:
-        raise typed(error, function.__name__) from error
+        raise typed(error, getattr(function, "__name__", "NVML")) from error
+    except (TypeError, AttributeError) as error:  # older bindings take bytes where these give texts, or lack a name
+        raise NvmlUnavailable(_wrong_bindings(pynvml, f"{type(error).__name__}: {error}")) from error
     except Exception as error:
         # Newer bindings tell by an error of another tree that the driver is older than the function.
         if type(error).__name__ == "NVMLLibraryMismatchError":
@@ -125,8 +157,13 @@ def _call(function: Callable[..., Any], *args: Any) -> Any:
         raise
 
 
-def _optional(function: Callable[..., Any], *args: Any) -> Any:
-    """Calls an NVML function; None where a GPU that is still there gives no answer: that costs a column, no more."""
+def _optional(function: Callable[..., Any] | None, *args: Any) -> Any:
+    """Calls an NVML function; None where a GPU that is still there gives no answer: that costs a column, no more.
+
+    A function that these bindings do not have may be given as None.
+    """
+    if function is None:
+        return None
     try:
         return _call(function, *args)
     except GpuLost:
@@ -199,7 +236,7 @@ class Gpu:
         memory = _optional(nvml.nvmlDeviceGetMemoryInfo, handle)
         return {
             "device_name": _optional(nvml.nvmlDeviceGetName, handle),
-            "device_uuid": self.uuid,
+            "device_uuid": _optional(nvml.nvmlDeviceGetUUID, handle),
             "driver_version": _optional(nvml.nvmlSystemGetDriverVersion),
             "compute_capability": f"{capability[0]}.{capability[1]}" if capability else None,
             "sm_count": None,
@@ -249,9 +286,9 @@ class Gpu:
     def is_mig(self) -> bool:
         """The device is a MIG slice, or a GPU that is split into slices: its energy is not one workload's."""
         nvml = self._nvml
-        if _optional(nvml.nvmlDeviceIsMigDeviceHandle, self.handle):
+        if _optional(getattr(nvml, "nvmlDeviceIsMigDeviceHandle", None), self.handle):
             return True
-        mode = _optional(nvml.nvmlDeviceGetMigMode, self.handle)
+        mode = _optional(getattr(nvml, "nvmlDeviceGetMigMode", None), self.handle)
         return bool(mode and mode[0] == nvml.NVML_DEVICE_MIG_ENABLE)
 
     def throttle(self) -> str | None:
@@ -262,9 +299,10 @@ class Gpu:
         """
         nvml = self._nvml
         # Renamed from "throttle" to "event" reasons in driver 535; the old name stays for older libraries.
-        mask = _optional(nvml.nvmlDeviceGetCurrentClocksEventReasons, self.handle)
-        if mask is None:
-            mask = _optional(nvml.nvmlDeviceGetCurrentClocksThrottleReasons, self.handle)
+        mask = None
+        for name in ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"):
+            if mask is None:
+                mask = _optional(getattr(nvml, name, None), self.handle)
         return None if mask is None else throttle_names(mask)
 
     def _power_limit_w(self) -> float | None:

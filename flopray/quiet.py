@@ -14,6 +14,9 @@ def quiet_ray() -> None:
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Under `uv run`, Ray would make every worker of the cluster a `uv run` of its own in an upload of this folder,
+        # with an environment that has to be built on each node first; the cluster's own Python is what is measured.
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         "RAY_DEDUP_LOGS": "0",
         "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of trials that an interrupt ended, printed when the sweep is over
         "RAY_worker_niceness": "0",  # Ray's 15 lets anything else on the machine push a measured process aside

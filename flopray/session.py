@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from rich.console import Console
 
 import flopray
-from flopray.cluster import Cluster, check_cores, choose_devices, this_machine, wait_for
+from flopray.cluster import Cluster, check_cores, choose_devices, passed_over, this_machine, wait_for
 from flopray.connection import connected
 from flopray.definition import Sweep
 from flopray.errors import (
@@ -66,7 +66,9 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
     if args.search == "optuna" and find_spec("optuna") is None:
         raise InputError("--search optuna needs the extra: pip install 'flopray[optuna]'")
     with _reach(args, name, script) as cluster:
-        cluster = _awaited(cluster, args, args.accelerators, console)
+        cluster = _awaited(cluster.with_gpu_type(args.gpu_type), args, args.accelerators, console)
+        if line := passed_over(cluster):
+            console.print(f"warning: {line}", highlight=False, soft_wrap=True)
         slots = choose_devices(cluster, args.accelerators)
         sweep = sweep_from(script, args, list(slots), cores=cluster.cores)
         if sweep.samples is not None and sweep.samples > sweep.grid_size:
@@ -114,7 +116,7 @@ def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
     if not args.dry_run:
         folder.check_unlocked()
     with _reach(args, folder.name, script) as cluster:
-        cluster = _awaited(cluster, args, list(sweep.axes["device_type"]), console)
+        cluster = _awaited(cluster.with_gpu_type(args.gpu_type), args, list(sweep.axes["device_type"]), console)
         slots = choose_devices(cluster, list(sweep.axes["device_type"]))
         check_cores(cluster, sweep.cpus_per_trial)
         if args.dry_run:

@@ -137,10 +137,17 @@ def sweep_config(sweep: Sweep, run: str, recorder: str, limits: Limits) -> dict[
         "settings": sweep.settings.to_dict(),
         "point_timeout_s": limits.point_timeout_s,
         "cpus_per_trial": dict(sweep.cpus_per_trial),
+        "placed_by_type": _placed_by_type(sweep.axes["device_type"]),
         "model_configs": dict(sweep.model_configs),
         "sentinels": {t: s.fields() for t, s in sentinel_of(sweep.points()).items()},
         "objective": {"name": "objective", "column": sweep.objective, "phase": phase} if sweep.objective else None,
     }
+
+
+def _placed_by_type(device_types: Sequence[str]) -> list[str]:
+    """Types that Ray knows as resources; one that was given by a flag is every GPU of the cluster."""
+    known = ray.cluster_resources() if ray.is_initialized() else {}
+    return [name for name in device_types if f"accelerator_type:{name}" in known]
 
 
 def _tuner(

@@ -83,7 +83,8 @@ class PointTrial(tune.Trainable):
         cores = float(config["sweep"]["cpus_per_trial"][device_type])
         if device_type == "CPU":
             return tune.PlacementGroupFactory([{"CPU": cores}])
-        return tune.PlacementGroupFactory([{"CPU": cores, "GPU": 1.0, f"accelerator_type:{device_type}": 0.001}])
+        of_type = {f"accelerator_type:{device_type}": 0.001} if device_type in config["sweep"]["placed_by_type"] else {}
+        return tune.PlacementGroupFactory([{"CPU": cores, "GPU": 1.0, **of_type}])
 
     def __repr__(self) -> str:
         """Name in the dashboard and in logs."""

@@ -1,5 +1,6 @@
 """Reaching a cluster: which token, how often, and what is said when it does not work."""
 
+import dataclasses
 import logging
 import signal
 import socket
@@ -8,7 +9,7 @@ import sys
 import pytest
 
 from flopray import connection
-from flopray.cluster import Cluster, check_cores, choose_devices
+from flopray.cluster import Cluster, check_cores, choose_devices, passed_over
 from flopray.errors import ClusterError
 
 MOST = {"CPU": 64, "H100": 64, "A100": 16}
@@ -32,9 +33,74 @@ def test_more_cores_than_any_node_has_are_refused_where_ray_would_wait():
         check_cores(MIXED, {"H100": 17, "A100": 17})
 
 
+def test_gpus_of_no_known_type_are_not_passed_over_for_the_cpu():
+    """`ray start --num-gpus 2` on a node whose GPUs Ray does not know."""
+    untyped = Cluster({}, 4, {"CPU": 8, "": 8}, None, False, untyped=2)
+    with pytest.raises(ClusterError, match=r"2 GPUs of a type that Ray does not know: say it with --gpu-type"):
+        choose_devices(untyped, None)
+    assert choose_devices(untyped, ["CPU"]) == {"CPU": 1}
+    with pytest.raises(ClusterError, match="2 GPUs without a type"):
+        choose_devices(untyped, ["H100"])
+    named = untyped.with_gpu_type("H100")
+    assert choose_devices(named, None) == {"H100": 2}
+    assert choose_devices(named, ["H100"]) == {"H100": 2}
+    check_cores(named, {"H100": 8})
+
+
+def test_a_type_by_flag_is_for_gpus_without_one():
+    assert MIXED.with_gpu_type(None) is MIXED
+    with pytest.raises(ClusterError, match=r"--gpu-type L4: the cluster has GPUs whose type Ray knows \(H100, A100\)"):
+        MIXED.with_gpu_type("L4")
+    with pytest.raises(ClusterError, match="--gpu-type L4: the cluster has no GPU"):
+        Cluster({}, 4, {"CPU": 4}, None, True).with_gpu_type("L4")
+
+
+def test_gpus_that_are_passed_over_beside_others_are_told():
+    assert passed_over(MIXED) is None
+    assert "2 GPUs of the cluster passed over" in (passed_over(dataclasses.replace(MIXED, untyped=2)) or "")
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("127.0.0.1:9", r"RAY_ADDRESS=127.0.0.1:9 .*nothing answers at 127.0.0.1:9"),
+        ("ray://127.0.0.1:9", r"RAY_ADDRESS=ray://127.0.0.1:9 .*nothing answers"),
+        ("garbage", "RAY_ADDRESS=garbage .*write auto, host:port"),
+        ("[::1]:9", "nothing answers at ::1:9"),
+        ("no.such.host.invalid:6379", "nothing answers at no.such.host.invalid"),
+        ("local", "RAY_ADDRESS=local names no cluster"),
+    ],
+)
+def test_an_address_of_the_environment_is_resolved_and_tried_before_ray_is(environment, monkeypatch, address, words):
+    """Ray itself would try for minutes."""
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ClusterError, match=words), connection.connected("auto"):
+        pass
+
+
+def test_the_address_file_of_a_cluster_that_is_gone_is_told_with_what_it_says(environment, monkeypatch):
+    from ray._private import services
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(services, "find_gcs_addresses", set)
+    monkeypatch.setattr(services, "find_bootstrap_address", lambda folder: "127.0.0.1:9")
+    with (
+        pytest.raises(ClusterError, match="Ray's last cluster here was at .*:9: nothing answers .*ray start --head"),
+        connection.connected("auto"),
+    ):
+        pass
+
+
+def test_ray_takes_workers_as_they_are_under_uv_run():
+    """Its hook would replace the workers' Python and upload this folder."""
+    from ray._private import ray_constants
+
+    assert not ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV
+
+
 def test_a_stranger_at_the_port_is_told_in_seconds(environment):
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(ClusterError, match="is no Ray head node"):
-        connection._check_reachable(f"127.0.0.1:{server.getsockname()[1]}")
+        connection._check_reachable(f"127.0.0.1:{server.getsockname()[1]}", "--address x")
 
 
 @pytest.fixture
@@ -46,23 +112,22 @@ def environment(monkeypatch, tmp_path):
     return tmp_path
 
 
-def mode_after(address):
-    connection._use_token(address)
+def mode_after():
+    connection._use_token()
     return connection.os.environ.get("RAY_AUTH_MODE")
 
 
 def test_a_client_uses_the_token_that_the_user_has(environment, monkeypatch):
-    assert mode_after("ray://head:10001") is None
+    assert mode_after() is None
     (environment / ".ray").mkdir()
     (environment / ".ray" / "auth_token").write_text("secret")
-    assert mode_after("head:6379") is None  # Ray sees to it by itself
-    assert mode_after("ray://head:10001") == "token"
+    assert mode_after() == "token"
 
 
 def test_what_the_user_says_of_tokens_goes_first(environment, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    assert mode_after("ray://head:10001") == "disabled"
+    assert mode_after() == "disabled"
 
 
 def failing(times, error):

@@ -1,6 +1,7 @@
 """NVML: errors and facts on a driver in software, and everything once more on a real GPU (marker `gpu`)."""
 
 import os
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -10,8 +11,9 @@ import pytest
 import torch
 
 from flopray import nvml
+from flopray.energy.source import open_gpu_meter
 from flopray.errors import MeterError, NoEnergySource
-from flopray.nvml import Gpu, NvmlNoSuchGpu, NvmlNotSupported, NvmlUnavailable, list_gpus, throttle_names
+from flopray.nvml import Gpu, GpuLost, NvmlNoSuchGpu, NvmlNotSupported, NvmlUnavailable, list_gpus, throttle_names
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU that torch can use")
 
@@ -81,7 +83,7 @@ def test_importing_needs_neither_driver_nor_pynvml():
         (pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH, NvmlUnavailable, "reboot"),
         (pynvml.NVML_ERROR_NO_PERMISSION, NvmlUnavailable, "permission"),
         (pynvml.NVML_ERROR_GPU_IS_LOST, MeterError, "lost"),
-        (pynvml.NVML_ERROR_UNKNOWN, MeterError, "Unknown"),
+        (pynvml.NVML_ERROR_UNKNOWN, NvmlUnavailable, "Unknown"),
     ],
 )
 def test_errors_of_the_start_are_typed_and_one_line(driver, code, kind, words):
@@ -89,6 +91,68 @@ def test_errors_of_the_start_are_typed_and_one_line(driver, code, kind, words):
     with pytest.raises(kind, match=words) as caught:
         list_gpus()
     assert "\n" not in str(caught.value)
+
+
+#: All codes that these bindings know, and one that a newer driver may bring.
+_KNOWN = {getattr(pynvml, name) for name in dir(pynvml) if re.fullmatch(r"NVML_ERROR_\w+", name)}
+CODES = [*sorted(_KNOWN - {pynvml.NVML_ERROR_GPU_IS_LOST}), 4711]
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize(
+    "function", ["nvmlInit", "nvmlDeviceGetHandleByUUID", "nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetMigMode"]
+)
+def test_whatever_the_code_there_is_a_meter_or_a_reason_for_no_energy(driver, function, code):
+    """Time and FLOPs need no NVML: the profiler expects `NoEnergySource`, and nothing else, when it opens the meter."""
+    driver(function, refuse(code))
+    reason = None
+    try:
+        meter = open_gpu_meter(UUID)
+    except NoEnergySource as error:
+        reason = str(error)
+    if reason is None:
+        assert meter.source in ("nvml_counter", "nvml_power")
+    else:
+        assert reason
+        assert "\n" not in reason
+
+
+@pytest.mark.parametrize("code", [code for code in CODES if code != pynvml.NVML_ERROR_NOT_SUPPORTED])
+def test_neither_counter_nor_power(driver, code):
+    for name in ("nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetPowerUsage", "nvmlDeviceGetFieldValues"):
+        driver(name, refuse(code))
+    with pytest.raises(NoEnergySource):
+        open_gpu_meter(UUID)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_no_code_keeps_facts_and_state_from_the_rest(driver, code):
+    gpu = Gpu.from_uuid(UUID)
+    for name in ("nvmlDeviceGetUUID", "nvmlDeviceGetTemperature", "nvmlDeviceGetEnforcedPowerLimit"):
+        driver(name, refuse(code))
+    assert gpu.info()["device_name"] == "NVIDIA H100 80GB HBM3"
+    assert gpu.info()["device_uuid"] is None
+    assert gpu.state().temperature_c is None
+    assert gpu.state().sm_clock_hz == 1.365e9
+
+
+def test_a_gpu_that_is_lost_is_no_missing_energy_source(driver):
+    driver("nvmlDeviceGetTotalEnergyConsumption", refuse(pynvml.NVML_ERROR_GPU_IS_LOST))
+    with pytest.raises(GpuLost):
+        open_gpu_meter(UUID)
+
+
+def test_older_bindings_are_named_with_the_remedy(driver, monkeypatch):
+    def wants_bytes(uuid):
+        raise TypeError("bytes or integer address expected instead of str instance")
+
+    driver("nvmlDeviceGetHandleByUUID", wants_bytes)
+    with pytest.raises(NoEnergySource, match=r"pynvml.*pip uninstall -y pynvml && pip install -U nvidia-ml-py"):
+        Gpu.from_uuid(UUID)
+    monkeypatch.setattr(nvml, "_started_in", None)
+    monkeypatch.delattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption")
+    with pytest.raises(NoEnergySource, match="it has no nvmlDeviceGetTotalEnergyConsumption"):
+        list_gpus()
 
 
 def test_a_failed_start_is_tried_again(driver):

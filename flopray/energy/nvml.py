@@ -9,7 +9,7 @@ import time
 
 from flopray.energy.meter import Reading
 from flopray.errors import MeterError
-from flopray.nvml import Gpu, NvmlNotSupported, typed
+from flopray.nvml import Gpu, GpuLost, NvmlNotSupported, typed
 
 
 class NvmlCounterMeter:
@@ -124,9 +124,9 @@ class NvmlPowerMeter:
         try:
             value = self._nvml.nvmlDeviceGetFieldValues(self._handle, [field])[0]
         except self._nvml.NVMLError as error:
-            if isinstance(typed(error, ""), NvmlNotSupported):
-                return None
-            raise _broken(error, "reading instantaneous power") from error
+            if isinstance(reason := typed(error, "reading instantaneous power"), GpuLost):
+                raise reason from error
+            return None
         return value.value.uiVal if value.nvmlReturn == self._nvml.NVML_SUCCESS else None
 
 

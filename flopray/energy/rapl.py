@@ -19,20 +19,39 @@ from flopray.errors import MeterError, NoEnergySource
 POWERCAP_ROOT = Path("/sys/class/powercap")
 
 
+#: More than a socket with its memory can draw; a step that needs more is no wrap-around.
+_MOST_W = 5000.0
+#: A counter that wraps around was in the upper part of its range before.
+_NEAR_RANGE = 0.5
+
+
 @dataclass
 class _Zone:
-    """One counter in microjoules, from `last_uj` up to `range_uj` and round again."""
+    """One counter in microjoules, from `last_uj` (read at `last_s`) up to `range_uj` and round again."""
 
     name: str
     file: Path
     range_uj: int
     last_uj: int
+    last_s: float
+
+    def step_uj(self, now_uj: int, now_s: float) -> int | None:
+        """Energy since the last read; None where the counter went back and no wrap-around explains it."""
+        step_uj, passed_s = now_uj - self.last_uj, now_s - self.last_s
+        was_near = self.last_uj >= _NEAR_RANGE * self.range_uj
+        self.last_uj, self.last_s = now_uj, now_s
+        if step_uj >= 0:
+            return step_uj
+        step_uj += self.range_uj
+        most_uj = _MOST_W * 1e6 * max(passed_s, 1e-3)
+        return step_uj if was_near and 0 <= step_uj <= most_uj else None
 
 
 class RaplMeter:
     """Sum of the package and DRAM zones. It sees whole sockets: everything that runs on the machine counts.
 
-    A wrap-around is added up if at least one read falls into each round, which at 200 W takes about 20 minutes.
+    A wrap-around is added up if at least one read falls into each round, which at 200 W takes about 20 minutes. A
+    counter that goes back for another reason (a reset, a machine that slept) begins again at zero.
 
     Args:
         root: the powercap folder.
@@ -56,8 +75,8 @@ class RaplMeter:
         self._total_uj = 0
         if not any(zone.name.startswith("package") for zone in self._zones):
             raise NoEnergySource(
-                f"no RAPL package zone below {root}: the CPU or the virtual machine has none, "
-                "or the kernel module intel_rapl_common is not loaded"
+                f"no RAPL package zone below {root}: a virtual machine has none; on a real machine load the kernel's "
+                "module (sudo modprobe intel_rapl_msr)"
             )
 
     @property
@@ -67,15 +86,20 @@ class RaplMeter:
 
     def read(self) -> Reading:
         """See `flopray.energy.meter.Meter`; counted from the making of the meter."""
-        before_s = time.perf_counter()
+        before_s, went_back = time.perf_counter(), False
         for zone in self._zones:
             try:
                 now_uj = int(zone.file.read_text())
             except (OSError, ValueError) as error:
                 raise MeterError(f"RAPL zone {zone.name} cannot be read any more: {error}") from error
-            step_uj = now_uj - zone.last_uj
-            self._total_uj += step_uj if step_uj >= 0 else step_uj + zone.range_uj
-            zone.last_uj = now_uj
+            step_uj = zone.step_uj(now_uj, time.perf_counter())
+            if step_uj is None:
+                went_back = True
+            else:
+                self._total_uj += step_uj
+        if went_back:
+            # Nobody knows what was missed: a total that falls begins a new segment (`flopray.energy.ticks`).
+            self._total_uj = 0
         return Reading(before_s, time.perf_counter(), self._total_uj / 1e6)
 
     def close(self) -> None:
@@ -105,18 +129,26 @@ def _open_zone(folder: Path) -> _Zone:
     Raises:
         NoEnergySource: it cannot be read; the message has the remedy.
     """
-    file = folder / "energy_uj"
+    file, limit = folder / "energy_uj", folder / "max_energy_range_uj"
+    range_uj = _number_in(limit)
+    if range_uj <= 0:
+        raise NoEnergySource(f"{limit} says {range_uj}: a RAPL counter needs a range, or nobody knows when it wraps")
+    name = (folder / "name").read_text().strip()
+    return _Zone(name=name, file=file, range_uj=range_uj, last_uj=_number_in(file), last_s=time.perf_counter())
+
+
+def _number_in(file: Path) -> int:
+    """The whole number that a file of the kernel holds.
+
+    Raises:
+        NoEnergySource: naming the file; without permission, with what gives it.
+    """
     try:
-        return _Zone(
-            name=(folder / "name").read_text().strip(),
-            file=file,
-            range_uj=int((folder / "max_energy_range_uj").read_text()),
-            last_uj=int(file.read_text()),
-        )
+        return int(file.read_text())
     except PermissionError as error:
         raise NoEnergySource(
-            f"no permission to read {file}: run `sudo chmod a+r {folder.parent}/intel-rapl:*/energy_uj` "
-            "(until the next reboot) or measure as root"
+            f"no permission to read {file}: `sudo chmod a+r {file.parent.parent}/intel-rapl:*/{file.name}` gives it "
+            "until the next reboot, a udev rule or a group of that file for good; or measure as root"
         ) from error
     except (OSError, ValueError) as error:
-        raise NoEnergySource(f"RAPL zone {file} does not give a number: {error}") from error
+        raise NoEnergySource(f"{file} does not give a number: {getattr(error, 'strerror', None) or error}") from error

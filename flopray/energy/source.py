@@ -7,6 +7,7 @@ from pathlib import Path
 from flopray.energy.meter import Meter
 from flopray.energy.nvml import NvmlCounterMeter, NvmlPowerMeter
 from flopray.energy.rapl import POWERCAP_ROOT, RaplMeter
+from flopray.errors import NoEnergySource
 from flopray.nvml import Gpu, NvmlNotSupported
 
 
@@ -22,10 +23,14 @@ def open_gpu_meter(uuid: str) -> Meter:
     gpu = Gpu.from_uuid(uuid)
     try:
         return NvmlCounterMeter(gpu)
-    except NvmlNotSupported:
+    except NoEnergySource as reason:
         if gpu.is_mig():
             raise
-    return NvmlPowerMeter(gpu)
+        try:
+            return NvmlPowerMeter(gpu)
+        except NoEnergySource as other:
+            # What kept the counter away says more, unless the GPU is only too old for one.
+            raise (other if isinstance(reason, NvmlNotSupported) else reason) from other
 
 
 def open_cpu_meter(root: Path | str = POWERCAP_ROOT) -> Meter:

@@ -56,7 +56,7 @@ class SweepMetrics:
     def __init__(self, run: str) -> None:
         from ray.util.metrics import Counter, Gauge, Histogram
 
-        self._run = run
+        self._run = _tag(run)
         of_type = ("run", "device_type")
         points = ("run", "device_type", "workload", "precision", "status")
         self._points = Counter("flopray_points_total", "points that ended, by status", points)
@@ -72,9 +72,10 @@ class SweepMetrics:
     def take(self, records: Sequence[PhaseRecord]) -> None:
         """Count a finished point and keep what its windows showed."""
         first = records[0]
-        device_type, wall_s = first.device_type or "unknown", first.device_wall_s
+        device_type, wall_s = _tag(first.device_type) or "unknown", first.device_wall_s
         tags = {"run": self._run, "device_type": device_type}
         more = {"workload": first.workload, "precision": first.precision or "", "status": status_of(records)}
+        more = {name: _tag(value) for name, value in more.items()}
         self._points.inc(1.0, tags | more)
         if wall_s is not None:
             self._seconds.observe(wall_s, tags)
@@ -91,7 +92,7 @@ class SweepMetrics:
             running: points that are being measured, by device type.
         """
         for device_type, count in running.items():
-            self._running.set(float(count), {"run": self._run, "device_type": device_type})
+            self._running.set(float(count), {"run": self._run, "device_type": _tag(device_type)})
         for device_type, wall_s in self._wall_s.items():
             if wall_s:
                 self._ratio.set(self._window_s[device_type] / wall_s, {"run": self._run, "device_type": device_type})
@@ -109,5 +110,10 @@ class SweepMetrics:
             self._energy.inc(record.power_w * record.window_s, self._tags(record))
 
     def _tags(self, record: PhaseRecord) -> dict[str, str]:
-        values = {"run": self._run, "gpu": record.device_uuid}
-        return {name: str(values.get(name, getattr(record, name, None)) or "") for name in _DEVICE}
+        values: dict[str, Any] = {"run": self._run, "gpu": record.device_uuid}
+        return {name: _tag(values.get(name, getattr(record, name, None))) for name in _DEVICE}
+
+
+def _tag(value: object) -> str:
+    r"""The value of a tag: Ray takes ASCII alone, so that anything else is escaped, such as `\xe4`."""
+    return str(value or "").encode("ascii", "backslashreplace").decode("ascii")

@@ -2,10 +2,12 @@
 
 import os
 
+import numpy as np
 import pytest
 
 from flopray.energy.rapl import RaplMeter
 from flopray.energy.source import open_cpu_meter, open_meter
+from flopray.energy.ticks import find_ticks
 from flopray.errors import MeterError, NoEnergySource
 
 RANGE_UJ = 262_143_328_850
@@ -73,6 +75,50 @@ def test_wrap_around_of_one_zone(tree):
     add(files["package0"], 250_000)
     add(files["dram1"], 250_000)
     assert meter.read().energy_j - start_j == 2.5
+
+
+@pytest.mark.parametrize("back_uj", [10, 1_000_000])
+@pytest.mark.parametrize("start_uj", [2_000_000, RANGE_UJ // 2, RANGE_UJ - 500_000])
+def test_a_counter_that_goes_back_a_little_is_no_wrap_around(tmp_path, back_uj, start_uj):
+    """10 uJ backwards would be 262 kJ as a wrap-around: 439 kW for 50 W."""
+    file = zone(tmp_path, "intel-rapl:0", "package-0", start_uj)
+    meter = RaplMeter(tmp_path)
+    readings = [meter.read()]
+    for step in (5_000, 5_000, -back_uj, 5_000, 5_000):
+        add(file, step)
+        readings.append(meter.read())
+    ticks = find_ticks(readings)
+    assert list(np.diff([reading.energy_j for reading in readings])) == pytest.approx(
+        [0.005, 0.005, -0.01, 0.005, 0.005]
+    )
+    assert set(ticks.segment) == {0, 1}
+
+
+def test_a_wrap_around_after_a_long_pause_needs_a_counter_that_was_near_its_range(tmp_path, monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr("flopray.energy.rapl.time.perf_counter", lambda: clock[0])
+    file = zone(tmp_path, "intel-rapl:0", "package-0", RANGE_UJ - 30_000_000_000)
+    meter = RaplMeter(tmp_path)
+    clock[0] += 600.0
+    file.write_text("30000000000\n")
+    assert meter.read().energy_j == pytest.approx(60_000.0)  # 100 W for 600 s
+    clock[0] += 600.0
+    file.write_text("1000\n")
+    assert meter.read().energy_j == 0.0  # 29 kJ back from the lower part of the range: a reset
+
+
+@pytest.mark.parametrize("range_uj", [0, -1])
+def test_a_range_of_zero_is_refused(tmp_path, range_uj):
+    zone(tmp_path, "intel-rapl:0", "package-0", 5, range_uj=range_uj)
+    with pytest.raises(NoEnergySource, match="max_energy_range_uj says"):
+        RaplMeter(tmp_path)
+
+
+def test_the_file_that_cannot_be_read_is_the_one_that_is_named(tmp_path):
+    zone(tmp_path, "intel-rapl:0", "package-0", 5)
+    (tmp_path / "intel-rapl:0" / "max_energy_range_uj").unlink()
+    with pytest.raises(NoEnergySource, match="max_energy_range_uj"):
+        RaplMeter(tmp_path)
 
 
 def test_missing_dram_is_no_error(tmp_path):
