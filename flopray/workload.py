@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from flopray.attention import AttentionSeen
+from flopray.capability import why_no_precision
 from flopray.errors import OutOfMemory, Unsupported
 from flopray.execution import TrainingStep, Work, phase_work
 from flopray.models.registry import MODELS
@@ -92,14 +93,6 @@ def check_precision(precision: str, device: str) -> None:
     Raises:
         Unsupported: with the reason; emulation does not count, since it would measure something else.
     """
-    if precision == "fp32":
-        return
-    if device.startswith("cuda"):
-        major, minor = torch.cuda.get_device_capability(device)
-        needed = {"tf32": (8, 0), "bf16": (8, 0), "fp16": (5, 3)}[precision]
-        if (major, minor) < needed:
-            raise Unsupported(
-                f"{precision} needs compute capability {needed[0]}.{needed[1]}, this GPU has {major}.{minor}"
-            )
-    elif precision == "tf32":
-        raise Unsupported("tf32 exists only on NVIDIA GPUs of compute capability 8.0 and newer")
+    capability = torch.cuda.get_device_capability(device) if device.startswith("cuda") else None
+    if reason := why_no_precision(precision, capability):
+        raise Unsupported(reason)
