@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,12 @@ class Cluster:
     most_cores: dict[str, int]
     dashboard_url: str | None
     local: bool
+
+    def with_types(self, names: list[str]) -> Cluster:
+        """The same with one device of each further type, on a node like the smallest."""
+        more = dict.fromkeys(names, 1)
+        cores = {name: self.most_cores.get("CPU", self.cores) for name in names}
+        return dataclasses.replace(self, slots=self.slots | more, most_cores=self.most_cores | cores)
 
 
 def this_machine() -> Cluster:
@@ -91,6 +98,14 @@ def wait_for(cluster: Cluster, wanted: list[str] | None, seconds: float, say: Ca
         time.sleep(_LOOK_EVERY_S)
         cluster = inspect_cluster(dashboard_url=cluster.dashboard_url, local=cluster.local)
     return cluster
+
+
+def absent_types(cluster: Cluster, wanted: list[str] | None) -> list[str]:
+    """Types that are wanted and not there, but could be: names that Ray gives to GPUs. For a plan."""
+    from ray.util import accelerators
+
+    known = {str(value) for name, value in vars(accelerators).items() if name.startswith("NVIDIA_")}
+    return [name for name in dict.fromkeys(wanted or ()) if name in known and name not in cluster.slots]
 
 
 def choose_devices(cluster: Cluster, wanted: list[str] | None) -> dict[str, int]:

@@ -34,7 +34,7 @@ class Workload:
     def __init__(self, spec: TrialSpec, *, device: str, seed: int, memory_bytes: int | None = None) -> None:
         check_precision(spec.precision, device)
         self.spec, self._memory_bytes = spec, memory_bytes
-        self._refuse_what_cannot_fit("inference")
+        self._refuse_what_cannot_fit("weights")
         # fp32 means IEEE fp32 products, tf32 means the tensor cores' shorter mantissa; torch has one switch for both.
         torch.set_float32_matmul_precision("high" if spec.precision == "tf32" else "highest")
         built = MODELS[spec.workload].build(spec, device=device, dtype=_DTYPES[spec.precision], seed=seed)
@@ -84,7 +84,8 @@ class Workload:
         needed = MODELS[self.spec.workload].least_bytes(self.spec, phase, _DTYPES[self.spec.precision].itemsize)
         if self._memory_bytes is not None and needed > self._memory_bytes:
             has = f"the device has {self._memory_bytes / 1e9:.1f} GB"
-            raise OutOfMemory(f"predicted: {phase} takes at least {needed / 1e9:.1f} GB, {has}")
+            what = "weights take" if phase == "weights" else f"{phase} takes"
+            raise OutOfMemory(f"predicted: {what} at least {needed / 1e9:.1f} GB, {has}")
 
 
 def check_precision(precision: str, device: str) -> None:
