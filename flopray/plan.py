@@ -79,19 +79,22 @@ def refuse_what_none_can(sweep: Sweep, found: Mapping[str, Target]) -> None:
     if reason := why_no_instrument(sweep.settings.instruments, list(found)):
         raise InputError(f"--instruments counters: {reason}")
     reasons: Counter[str] = Counter()
+    least: dict[str, tuple[int, str]] = {}
     for point in sweep.points():
-        too_large = phases_too_large(point, sweep.settings.phases, found[point.device_type].memory_bytes)
+        name, memory = point.device_type, found[point.device_type].memory_bytes
+        too_large = phases_too_large(point, sweep.settings.phases, memory)
         if reason := why_not(point):
-            reasons[f"{point.device_type}: {reason}"] += 1
+            reasons[f"{name}: {reason}"] += 1
         elif len(too_large) == len(sweep.settings.phases):
-            least, there = min(too_large.values()), found[point.device_type].memory_bytes or 0
-            size = f"at least {prefixed(least, 'B')}, and {point.device_type} has {prefixed(there, 'B')}"
-            reasons[f"out of memory, {point.label()} takes {size}"] += 1
+            least[name] = min(least.get(name, (2**80, "")), (min(too_large.values()), point.label()))
         else:
             return
+    for name, (need, label) in least.items():
+        there = prefixed(found[name].memory_bytes or 0, "B")
+        reasons[f"{name}: out of memory: {label} needs {prefixed(need, 'B')} at least, and there are {there}"] += 1
     if reasons:
         (first, _), more = reasons.most_common(1)[0], len(reasons) - 1
-        others = f" (and {more} more reasons for other points)" if more else ""
+        others = f" (other points: {more} other reason{'s' if more > 1 else ''})" if more else ""
         raise InputError(f"nothing of this sweep can be measured. {first}{others}")
 
 
