@@ -217,7 +217,7 @@ def _add_results(group: Any) -> None:
     group.add_argument(
         "--dry-run",
         action="store_true",
-        help="print points, trials, time, disk and what will be refused, also for types that are not here; start nothing",
+        help="plan points, trials, time, disk and what will be refused, also for types not here; start nothing",
     )
 
 

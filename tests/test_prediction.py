@@ -159,7 +159,7 @@ def llama_sweep(device_types=("CPU",), **fields) -> Sweep:
     return Sweep(workload="llama", axes=axes, model_configs={"llama-405b": ONE_LLAMA}, **fields)
 
 
-def found(memory=25 * GB, **fields) -> dict[str, Target]:
+def found(memory: int | None = 25 * GB, **fields) -> dict[str, Target]:
     return {"CPU": Target(1, memory, CORE, False, **fields)}
 
 
