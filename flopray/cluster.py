@@ -51,6 +51,12 @@ class Cluster:
         most = self.most_cores | {name: self.most_cores.get("", self.cores)}
         return dataclasses.replace(self, slots={name: self.untyped}, most_cores=most, untyped=0)
 
+    def with_types(self, names: list[str]) -> Cluster:
+        """The same with one device of each further type, on a node like the smallest."""
+        more = dict.fromkeys(names, 1)
+        cores = {name: self.most_cores.get("CPU", self.cores) for name in names}
+        return dataclasses.replace(self, slots=self.slots | more, most_cores=self.most_cores | cores)
+
 
 def this_machine() -> Cluster:
     """What a Ray started here would have, without starting one: for `--dry-run`."""
@@ -113,6 +119,14 @@ def wait_for(cluster: Cluster, wanted: list[str] | None, seconds: float, say: Ca
         time.sleep(_LOOK_EVERY_S)
         cluster = inspect_cluster(dashboard_url=cluster.dashboard_url, local=cluster.local)
     return cluster
+
+
+def absent_types(cluster: Cluster, wanted: list[str] | None) -> list[str]:
+    """Types that are wanted and not there, but could be: names that Ray gives to GPUs. For a plan."""
+    from ray.util import accelerators
+
+    known = {str(value) for name, value in vars(accelerators).items() if name.startswith("NVIDIA_")}
+    return [name for name in dict.fromkeys(wanted or ()) if name in known and name not in cluster.slots]
 
 
 def choose_devices(cluster: Cluster, wanted: list[str] | None) -> dict[str, int]:

@@ -11,6 +11,7 @@ import torch
 from flopray.energy.meter import Meter
 from flopray.energy.source import open_cpu_meter, open_gpu_meter
 from flopray.errors import FloprayError, InputError, NoEnergySource
+from flopray.host import memory_bytes
 from flopray.nvml import Gpu
 
 
@@ -53,7 +54,7 @@ class Device:
             return common | {
                 "device_name": _cpu_name(),
                 "cpu_threads": torch.get_num_threads(),
-                "memory_total_bytes": _memory_bytes(),
+                "memory_total_bytes": memory_bytes(),
             }
         own = {
             "device_name": self._properties.name,
@@ -113,10 +114,3 @@ def _cpu_name() -> str:
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
-
-
-def _memory_bytes() -> int | None:
-    for line in Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else ():
-        if line.startswith("MemTotal"):
-            return int(line.split()[1]) * 1024
-    return None

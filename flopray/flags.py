@@ -219,7 +219,11 @@ def _add_results(group: Any) -> None:
         help="one JSON line an event on standard output, in place of progress and summary",
     )
     group.add_argument("--no-plots", action="store_true", help="draw nothing at the end")
-    group.add_argument("--dry-run", action="store_true", help="print points, trials, time and disk, and start nothing")
+    group.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="plan points, trials, time, disk and what will be refused, also for types not here; start nothing",
+    )
 
 
 def sweep_from(script: Script, args: argparse.Namespace, device_types: Sequence[str], cores: int) -> Sweep:

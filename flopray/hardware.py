@@ -43,6 +43,16 @@ class GpuSpec:
     source: str
 
     @property
+    def memory_bytes(self) -> int:
+        """Memory of the largest board of that name: nominal gigabytes as GiB, of which a process sees a little less."""
+        return _MEMORY[self.name][0] * 2**30
+
+    @property
+    def memory_bytes_per_s(self) -> float:
+        """Peak bandwidth of that board's memory."""
+        return _MEMORY[self.name][1] * 1e9
+
+    @property
     def fastest_flops_per_s(self) -> float:
         """The highest dense peak at any precision of `flopray.point.PRECISIONS`."""
         return max(self.peaks.values())
@@ -128,6 +138,15 @@ GPUS: tuple[GpuSpec, ...] = (
     GpuSpec("B200", r"b200( sxm6?)?( (180|192)gb?)?", "10.0", 148, 1.965e9, _peaks(75, 1100, 2250, 2250), 1000, _B200),
 )
 
+#: Memory in GB and its bandwidth in GB/s, by name; from the same datasheets.
+_MEMORY: dict[str, tuple[int, float]] = {
+    **{"V100 SXM2": (32, 900), "V100 PCIe": (32, 900), "V100S PCIe": (32, 1134), "T4": (16, 320), "A10": (24, 600)},
+    **{"A30": (24, 933), "A40": (48, 696), "A100 SXM": (80, 2039), "A100 PCIe 40GB": (40, 1555)},
+    **{"A100 PCIe 80GB": (80, 1935), "L4": (24, 300), "L40": (48, 864), "L40S": (48, 864), "RTX 4090": (24, 1008)},
+    **{"H100 SXM": (80, 3350), "H100 PCIe": (80, 2000), "H100 NVL": (94, 3900), "H200 SXM": (141, 4800)},
+    **{"H200 NVL": (141, 4800), "GH200": (144, 4900), "B200": (192, 8000)},
+}
+
 _MAKERS = re.compile(r"^((nvidia|tesla|geforce|graphics device)\s+)+")
 
 
@@ -150,6 +169,15 @@ def find_gpu(device_name: str | None) -> GpuSpec | None:
         return None
     name = normalise_device_name(device_name)
     return next((spec for spec in GPUS if re.fullmatch(spec.pattern, name)), None)
+
+
+def memory_bytes(device_name: str | None) -> int | None:
+    """Memory of a GPU by its name: what the name says (`A100-40G`), else the largest board of it; None if unknown."""
+    spec = find_gpu(device_name)
+    if spec is None:
+        return None
+    stated = re.search(r"\b(\d+)gb?\b", normalise_device_name(str(device_name)))
+    return int(stated[1]) * 2**30 if stated else spec.memory_bytes
 
 
 def peak_flops_per_s(device_name: str | None, precision: str | None) -> float | None:

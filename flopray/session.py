@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import shlex
 import sys
@@ -14,7 +15,15 @@ from importlib.util import find_spec
 from rich.console import Console
 
 import flopray
-from flopray.cluster import Cluster, check_cores, choose_devices, passed_over, this_machine, wait_for
+from flopray.cluster import (
+    Cluster,
+    absent_types,
+    check_cores,
+    choose_devices,
+    passed_over,
+    this_machine,
+    wait_for,
+)
 from flopray.connection import connected
 from flopray.definition import Sweep
 from flopray.errors import (
@@ -28,12 +37,13 @@ from flopray.errors import (
 )
 from flopray.flags import Script, default_name, limits_from, refuse_with_resume, sweep_from
 from flopray.manifests import not_resumable
+from flopray.plan import Target, print_plan, refuse_what_none_can, targets
 from flopray.point import point_of
 from flopray.progress import Progress
 from flopray.records import Status
 from flopray.storage import check_new, create_run, open_run
 from flopray.store import RunFolder
-from flopray.summary import SUMMARY_COLUMNS, print_plan, print_summary, summarise
+from flopray.summary import SUMMARY_COLUMNS, print_summary, summarise
 from flopray.watch.metrics import linger_s
 from flopray.watch.runlog import RunLog
 
@@ -69,6 +79,8 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
         cluster = _awaited(cluster.with_gpu_type(args.gpu_type), args, args.accelerators, console)
         if line := passed_over(cluster):
             console.print(f"warning: {line}", highlight=False, soft_wrap=True)
+        absent = absent_types(cluster, args.accelerators) if args.dry_run else []
+        cluster = cluster.with_types(absent)
         slots = choose_devices(cluster, args.accelerators)
         sweep = sweep_from(script, args, list(slots), cores=cluster.cores)
         if sweep.samples is not None and sweep.samples > sweep.grid_size:
@@ -76,8 +88,10 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
         check_cores(cluster, sweep.cpus_per_trial)
         if sweep.size == 0:
             raise InputError(f"--shard {args.shard}: none of the {sweep.grid_size} points of the grid falls into it")
+        found = targets(slots, local=cluster.local, absent=absent)
+        refuse_what_none_can(sweep, found)
         if args.dry_run:
-            print_plan(_output(), sweep, slots)
+            _plan(args, sweep, slots, found)
             return 0
         _say_where(console, cluster)
         notes = _preflight(args, console, sweep, slots, cluster)
@@ -120,12 +134,30 @@ def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
         slots = choose_devices(cluster, list(sweep.axes["device_type"]))
         check_cores(cluster, sweep.cpus_per_trial)
         if args.dry_run:
-            print_plan(_output(), sweep, slots, finished=finished)
+            _plan(args, sweep, slots, targets(slots, local=cluster.local), finished)
             return 0
         _say_where(console, cluster)
         notes = _preflight(args, console, sweep, slots, cluster)
         console.print(f"resuming {folder.address}: {left} points are left", highlight=False, soft_wrap=True)
         return _measure(script, args, console, sweep, folder, slots, notes)
+
+
+def _plan(
+    args: argparse.Namespace,
+    sweep: Sweep,
+    slots: Mapping[str, int],
+    found: Mapping[str, Target],
+    finished: Mapping[str, str] | None = None,
+) -> None:
+    """Print the plan; of the CPU of this machine it is measured what it reaches."""
+    found = dict(found)
+    if "CPU" in found and args.address is None:
+        from flopray.calibration import calibrated  # imports torch
+
+        rates, has_energy = calibrated(sweep.axes["precision"], cores=sweep.cpus_per_trial["CPU"])
+        found["CPU"] = dataclasses.replace(found["CPU"], rates=rates, has_energy=has_energy)
+    start, figures = args.address is None, not args.no_plots
+    print_plan(_output(), sweep, slots, finished=finished, found=found, figures=figures, start=start)
 
 
 def _finished(folder: RunFolder, *, retry_failed: bool) -> dict[str, str]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from flopray.errors import InputError
-from flopray.point import TrialSpec
 from flopray.records import INSTRUMENTS, PHASES
 
 #: The parts of a training step and the whole, so that the parts can be checked against the whole.
@@ -85,42 +84,3 @@ def _check_names(flag: str, given: tuple[str, ...], known: tuple[str, ...]) -> N
             raise InputError(f"{flag}: unknown {name!r}, choose from {', '.join(known)}")
     if len(set(given)) != len(given):
         raise InputError(f"{flag}: a name stands there twice")
-
-
-#: What a phase takes beside its window: capture or compile, warm-up. A graph as measured on an H100.
-_PREPARE_S = {"eager": 0.2, "graph": 0.08, "compile": 15.0}
-_TIME_WINDOW_S = 0.5
-#: Reading the counters of a phase, for each kind of core: building and launching it, and its new kernels. On an H100
-#: 640 points of two phases took 76 s.
-_COUNT_S = 0.05
-#: Building a large model, for each phase that is measured of it.
-_BUILD_S = {"mlp": 0.0, "llama": 1.0}
-
-
-def _energy_window_s(target_error: float) -> float:
-    """Length of a window that energy ends: a line through `required_window_s` of a counter that ticks every 100 ms.
-
-    On an H100 windows for 2 % took 0.50 s in the mean, and this gives 0.53 s.
-    """
-    return 0.35 + 0.0035 / target_error
-
-
-def predict_point_seconds(settings: MeasureSettings, spec: TrialSpec, *, has_energy: bool) -> float:
-    """A rough guess of what a point will take, for sizing trials and for `--dry-run`; never used as a result.
-
-    Args:
-        settings: how it is measured.
-        spec: the point.
-        has_energy: whether the device has an energy source, whose ticks set the shortest useful window.
-
-    Returns:
-        Seconds of device time, building and warming up included.
-    """
-    with_energy = has_energy and "energy" in settings.instruments
-    window_s = _energy_window_s(settings.target_error) if with_energy else _TIME_WINDOW_S
-    phase_s = 0.0
-    if "time" in settings.instruments:
-        phase_s += min(settings.max_seconds, window_s) + _PREPARE_S[spec.execution] + _BUILD_S[spec.workload]
-    if "counters" in settings.instruments:
-        phase_s += _COUNT_S * (1 if spec.precision == "fp32" else 2)
-    return len(settings.phases) * phase_s

@@ -1,4 +1,4 @@
-"""What a person reads before a sweep (the plan) and after it (the summary)."""
+"""What a person reads after a sweep."""
 
 from __future__ import annotations
 
@@ -11,18 +11,14 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from flopray.definition import Sweep
 from flopray.point import LETTERS
 from flopray.records import Status
-from flopray.settings import predict_point_seconds
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from flopray.store import RunFolder
 
-#: Bytes of journal and Parquet for one phase, measured on runs with every column filled.
-_BYTES_A_PHASE = 2500
 #: What else may differ between the points of a run.
 _VARY = ("device_type", "model", "precision", "execution", "weights", "attention", "checkpointing")
 _BEST_AND_WORST = (("flops_per_s", "FLOP/s"), ("flops_per_j", "FLOPs/J"))
@@ -32,37 +28,6 @@ SUMMARY_COLUMNS = (
     *("time_s", "time_rel_error", "energy_rel_error", "target_error", "flops_per_s", "flops_per_j"),
     *("findings", "executed_rel_difference", *_VARY, *LETTERS),
 )
-
-
-def print_plan(
-    console: Console, sweep: Sweep, slots: Mapping[str, int], *, finished: Mapping[str, str] | None = None
-) -> None:
-    """Print what a sweep would do: points, trials, time and disk for each device type.
-
-    Args:
-        console: where to.
-        sweep: the sweep.
-        slots: devices by type.
-        finished: points that are measured already.
-    """
-    from flopray.sweep import plan
-
-    table = Table("device type", "devices", "points", "trials", "predicted time", "disk", title=f"{sweep.search} sweep")
-    todo = [point for point in sweep.points() if point.trial_id not in (finished or {})]
-    for device_type, count in slots.items():
-        on_type = [point for point in todo if point.device_type == device_type]
-        has_energy = device_type != "CPU"
-        trials = len(plan(sweep, on_type, {device_type: count}, has_energy=has_energy))
-        points = len(on_type)
-        seconds = sum(predict_point_seconds(sweep.settings, point, has_energy=has_energy) for point in on_type)
-        if sweep.search == "optuna":  # one point a trial; which ones, and so on which devices, it decides itself
-            left = sweep.size - len(finished or {})
-            seconds *= left / max(1, points)
-            points = trials = left
-        size = points * len(sweep.settings.phases) * _BYTES_A_PHASE
-        table.add_row(device_type, str(count), str(points), str(trials), duration(seconds / count), prefixed(size, "B"))
-    console.print(table)
-    console.print("dry run: nothing was started and nothing was written", highlight=False)
 
 
 def summarise(frame: pd.DataFrame, measured_fraction: float | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import shlex
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import ray
@@ -23,10 +24,10 @@ from flopray.failures import failed_records
 from flopray.lifeline import Lifeline, end_process
 from flopray.limits import Limits
 from flopray.point import TrialSpec
+from flopray.prediction import predict_point_seconds
 from flopray.progress import Progress
 from flopray.recorder import start_recorder
 from flopray.records import PhaseRecord
-from flopray.settings import predict_point_seconds
 from flopray.space import sentinel_of, slabs
 from flopray.store import RunFolder
 from flopray.trial import PointTrial, packed, points_of
@@ -50,9 +51,10 @@ def plan(
     Returns:
         Lists of points; each is one trial.
     """
+    seconds = cache(lambda point: predict_point_seconds(sweep.settings, point, has_energy=has_energy))
     return slabs(
         todo,
-        seconds=lambda point: predict_point_seconds(sweep.settings, point, has_energy=has_energy),
+        seconds=seconds,
         slots=slots,
         seed=sweep.settings.seed if "time" in sweep.settings.instruments else None,
         points_per_trial=sweep.points_per_trial,

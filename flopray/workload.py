@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from flopray.attention import AttentionSeen
+from flopray.capability import why_no_precision
 from flopray.errors import OutOfMemory, Unsupported
 from flopray.execution import TrainingStep, Work, phase_work
 from flopray.models.registry import MODELS
@@ -33,7 +34,7 @@ class Workload:
     def __init__(self, spec: TrialSpec, *, device: str, seed: int, memory_bytes: int | None = None) -> None:
         check_precision(spec.precision, device)
         self.spec, self._memory_bytes = spec, memory_bytes
-        self._refuse_what_cannot_fit("inference")
+        self._refuse_what_cannot_fit("weights")
         # fp32 means IEEE fp32 products, tf32 means the tensor cores' shorter mantissa; torch has one switch for both.
         torch.set_float32_matmul_precision("high" if spec.precision == "tf32" else "highest")
         built = MODELS[spec.workload].build(spec, device=device, dtype=_DTYPES[spec.precision], seed=seed)
@@ -83,7 +84,8 @@ class Workload:
         needed = MODELS[self.spec.workload].least_bytes(self.spec, phase, _DTYPES[self.spec.precision].itemsize)
         if self._memory_bytes is not None and needed > self._memory_bytes:
             has = f"the device has {self._memory_bytes / 1e9:.1f} GB"
-            raise OutOfMemory(f"predicted: {phase} takes at least {needed / 1e9:.1f} GB, {has}")
+            what = "weights take" if phase == "weights" else f"{phase} takes"
+            raise OutOfMemory(f"predicted: {what} at least {needed / 1e9:.1f} GB, {has}")
 
 
 def check_precision(precision: str, device: str) -> None:
@@ -92,14 +94,6 @@ def check_precision(precision: str, device: str) -> None:
     Raises:
         Unsupported: with the reason; emulation does not count, since it would measure something else.
     """
-    if precision == "fp32":
-        return
-    if device.startswith("cuda"):
-        major, minor = torch.cuda.get_device_capability(device)
-        needed = {"tf32": (8, 0), "bf16": (8, 0), "fp16": (5, 3)}[precision]
-        if (major, minor) < needed:
-            raise Unsupported(
-                f"{precision} needs compute capability {needed[0]}.{needed[1]}, this GPU has {major}.{minor}"
-            )
-    elif precision == "tf32":
-        raise Unsupported("tf32 exists only on NVIDIA GPUs of compute capability 8.0 and newer")
+    capability = torch.cuda.get_device_capability(device) if device.startswith("cuda") else None
+    if reason := why_no_precision(precision, capability):
+        raise Unsupported(reason)

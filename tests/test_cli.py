@@ -1,5 +1,6 @@
 """The command line: bad input ends in one clear line and code 2, before Ray starts and with nothing written."""
 
+import contextlib
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from flopray import cli, flags, session
+from flopray.cluster import Cluster
 from flopray.definition import Sweep
 from flopray.errors import StorageError
 from flopray.records import PhaseRecord
@@ -137,6 +139,34 @@ def is_one_line_error(outcome: Outcome, about: str) -> bool:
 def test_bad_input(command, tmp_path, line, about):
     assert is_one_line_error(command(line), about)
     assert tree(tmp_path) == {}
+
+
+@pytest.mark.parametrize("dry", ["", "--dry-run "])
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--execution graph", "CPU: execution graph needs a CUDA device"),
+        ("--precision tf32", "CPU: tf32 exists only on NVIDIA GPUs"),
+        ("--instruments time counters", "--instruments counters: hardware counters are those of NVIDIA GPUs"),
+        ("--n 4 --d 1000000 --m 8", "CPU: out of memory: n=4 d=1000000 m=8 fp32 eager needs 16 TB at least"),
+    ],
+)
+def test_what_no_device_here_can_do_is_refused_at_the_real_start_and_by_a_dry_run(
+    command, monkeypatch, dry, line, message
+):
+    here = contextlib.nullcontext(Cluster({}, 2, {"CPU": 2}, None, True))
+    monkeypatch.setattr(session, "_reach", lambda *_: here)
+    assert is_one_line_error(command(f"{dry}--accelerators CPU {line}"), message)
+
+
+def test_a_type_that_is_not_here_is_planned_for_and_not_started(command, monkeypatch):
+    here = contextlib.nullcontext(Cluster({}, 2, {"CPU": 2}, None, True))
+    monkeypatch.setattr(session, "_reach", lambda *_: here)
+    outcome = command("--dry-run --accelerators H100 --n 32 --d 64 65536 --m 16")
+    assert outcome.code == 0
+    assert "H100: none is here; planned for one" in outcome.out
+    assert "H100: 1 of 2 points will be out_of_memory in all phases" in outcome.out
+    assert is_one_line_error(command("--accelerators H100 --n 1 --d 16 --m 8"), "no node has it")
 
 
 def test_bad_input_is_not_hidden_by_a_dry_run(command):

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import signal
 import socket
+import subprocess
 import sys
 
 import pytest
@@ -85,7 +86,7 @@ def test_the_address_file_of_a_cluster_that_is_gone_is_told_with_what_it_says(en
     monkeypatch.setattr(services, "find_gcs_addresses", set)
     monkeypatch.setattr(services, "find_bootstrap_address", lambda folder: "127.0.0.1:9")
     with (
-        pytest.raises(ClusterError, match="Ray's last cluster here was at .*:9: nothing answers .*ray start --head"),
+        pytest.raises(ClusterError, match=r"Ray's last cluster here was at .*:9: nothing answers .*ray start --head"),
         connection.connected("auto"),
     ):
         pass
@@ -93,9 +94,9 @@ def test_the_address_file_of_a_cluster_that_is_gone_is_told_with_what_it_says(en
 
 def test_ray_takes_workers_as_they_are_under_uv_run():
     """Its hook would replace the workers' Python and upload this folder."""
-    from ray._private import ray_constants
-
-    assert not ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV
+    code = "from flopray.quiet import quiet_ray; quiet_ray(); from ray._private import ray_constants as c; "
+    code += "assert not c.RAY_ENABLE_UV_RUN_RUNTIME_ENV"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_stranger_at_the_port_is_told_in_seconds(environment):

@@ -5,9 +5,8 @@ import json
 import pytest
 
 from flopray.errors import InputError
-from flopray.point import EXECUTIONS, TrialSpec
 from flopray.records import WORKLOAD_PHASES
-from flopray.settings import DEFAULT_PHASES, MeasureSettings, predict_point_seconds
+from flopray.settings import DEFAULT_PHASES, MeasureSettings
 
 PHASES = WORKLOAD_PHASES["mlp"]
 
@@ -65,16 +64,3 @@ def test_a_setting_of_another_version_is_refused_by_name():
 
 def test_the_default_phases_are_the_parts_and_the_whole():
     assert set(DEFAULT_PHASES) == set(PHASES) - {"forward_backward", "inference"}
-
-
-@pytest.mark.parametrize("execution", EXECUTIONS)
-def test_the_prediction_grows_with_what_is_asked(execution):
-    spec = TrialSpec(workload="mlp", device_type="CPU", execution=execution, n_layers=1, width=16, tokens=8)
-
-    def predict(has_energy=False, **fields):
-        return predict_point_seconds(MeasureSettings(**fields), spec, has_energy=has_energy)
-
-    assert 0 < predict(phases=("forward",)) < predict(phases=PHASES)
-    assert predict(max_seconds=0.1) < predict(max_seconds=3.0)
-    assert predict(has_energy=False) < predict(has_energy=True)
-    assert predict(has_energy=True, instruments=("time",)) == predict(has_energy=False)

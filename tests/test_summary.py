@@ -7,11 +7,12 @@ import pytest
 from rich.console import Console
 
 from flopray.definition import Sweep
+from flopray.plan import print_plan
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.store import RunFolder
-from flopray.summary import duration, prefixed, print_plan, print_summary, summarise
+from flopray.summary import duration, prefixed, print_summary, summarise
 
 PHASES = ("forward", "backward")
 

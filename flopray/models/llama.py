@@ -16,6 +16,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from flopray.models.built import Built
+from flopray.models.llama_bytes import cached_elements, kept_elements, moved_elements
 from flopray.models.llama_config import LlamaConfig, config_of
 from flopray.models.llama_flops import COMPONENTS, CONVENTION, components
 from flopray.point import TrialSpec
@@ -23,7 +24,7 @@ from flopray.point import TrialSpec
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CONVENTION", "beside", "build", "closed_form", "dispatched", "least_bytes"]
+__all__ = ["CONVENTION", "beside", "build", "closed_form", "dispatched", "least_bytes", "least_moved_bytes"]
 
 _GEMM = ("projection_flops", "mlp_flops", "lm_head_flops")
 #: Without dropout there is no state of a generator to keep, which could not be read while a graph is captured.
@@ -31,6 +32,7 @@ _CHECKPOINTING = {"use_reentrant": False, "preserve_rng_state": False}
 #: Phases that keep the gradients of all weights, and those that keep the optimizer's two moments as well.
 _GRADIENTS = ("backward", "forward_backward", "optimizer_step", "train_step")
 _MOMENTS = ("optimizer_step", "train_step")
+_CACHES = ("prefill", "decode")
 _WITH_LOSS = ("forward", "backward", "forward_backward", "train_step")
 
 
@@ -54,7 +56,9 @@ def beside(spec: TrialSpec, phase: str) -> dict[str, Any]:
 
 
 def least_bytes(spec: TrialSpec, phase: str, element_bytes: int) -> int:
-    """Memory without which a phase cannot run: weights, gradients, moments, logits. What really runs takes more.
+    """Memory without which a phase cannot run: weights, gradients, moments, activations, logits, cache.
+
+    What really runs takes more.
 
     Args:
         spec: a Llama's specification.
@@ -64,10 +68,28 @@ def least_bytes(spec: TrialSpec, phase: str, element_bytes: int) -> int:
     config = _config(spec)
     batch, tokens = spec.shape().values()
     copies = 1 + (phase in _GRADIENTS) + 2 * (phase in _MOMENTS)
+    elements = copies * config.parameters
+    if phase in _CACHES:
+        elements += cached_elements(config, batch * tokens)
+    elif phase in _WITH_LOSS and spec.execution != "compile":  # compiled code may compute again instead of keeping
+        elements += kept_elements(config, batch * tokens, checkpointing=bool(spec.checkpointing))
     logits = batch * tokens * config.vocab_size
     # The loss is computed in fp32, from a copy of the logits.
     logits *= element_bytes + 4 if phase in _WITH_LOSS else element_bytes if phase == "inference" else 0
-    return copies * config.parameters * element_bytes + logits
+    return elements * element_bytes + logits
+
+
+def least_moved_bytes(spec: TrialSpec, phase: str, element_bytes: int) -> int:
+    """Bytes that one iteration reads and writes at least; see `flopray.models.llama_bytes`.
+
+    Args:
+        spec: a Llama's specification.
+        phase: one of `flopray.records.PHASES`.
+        element_bytes: of the precision's type.
+    """
+    batch, tokens = spec.shape().values()
+    again = bool(spec.checkpointing)
+    return element_bytes * moved_elements(_config(spec), batch=batch, tokens=tokens, phase=phase, checkpointing=again)
 
 
 def build(spec: TrialSpec, *, device: str, dtype: torch.dtype, seed: int) -> Built:

@@ -15,9 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from flopray.errors import InputError, SpecError
+from flopray.models.llama_keys import check_keys
 
 #: No layer, head or vocabulary is larger.
 _LARGEST = 2**24
+#: The deepest published one has 126 layers; each layer is a module, also where its operations are only counted.
+_LARGEST_OF = {"n_layers": 2**12}
+#: A number in single precision, which is what angles and norms are computed with.
+_MOST = 3e38
+#: What fields are called in a file, where it is another name.
+_FILE_NAMES = {
+    **{"n_layers": "num_hidden_layers", "n_heads": "num_attention_heads", "n_kv_heads": "num_key_value_heads"},
+    "tied": "tie_word_embeddings",
+}
 #: Names of the weights of one file and of several: https://huggingface.co/docs/safetensors
 _SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 
@@ -56,8 +66,15 @@ class LlamaConfig:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.type == "int" and not (type(value) is int and 1 <= value <= _LARGEST):
-                raise SpecError(f"{field.name} of a Llama must be a whole number of 1 to {_LARGEST}, got {value!r}")
+            name, largest = _FILE_NAMES.get(field.name, field.name), _LARGEST_OF.get(field.name, _LARGEST)
+            if field.type == "int" and not (type(value) is int and 1 <= value <= largest):
+                raise SpecError(f"{name} must be a whole number of 1 to {largest}, got {value!r:.60}")
+            if field.type == "bool" and type(value) is not bool:
+                raise SpecError(f"{name} must be true or false, got {value!r:.60}")
+            if field.type == "float" and not (type(value) in (int, float) and 0 < value < _MOST):
+                raise SpecError(f"{name} must be a positive number, got {value!r:.60}")
+        if self.hidden_size % self.n_heads:
+            raise SpecError(f"hidden_size {self.hidden_size} is no multiple of {self.n_heads} num_attention_heads")
         if self.n_heads % self.n_kv_heads:
             raise SpecError(f"{self.n_heads} query heads cannot share {self.n_kv_heads} key and value heads evenly")
         if self.head_dim % 2:
@@ -191,41 +208,78 @@ def find_model(name: str, *, weights: str = "random") -> tuple[str, str | None]:
 def from_hugging_face(content: Mapping[str, Any], name: str) -> LlamaConfig:
     """The sizes of a Hugging Face `config.json`.
 
+    Args:
+        content: of the file.
+        name: as given by `--model`, for the message.
+
     Raises:
-        InputError: it is not of a Llama, or a size is missing.
+        InputError: it is not of a Llama, a size is missing or cannot be, or a key is not understood
+            (`flopray.models.llama_keys`).
     """
-    if content.get("model_type") != "llama":
-        raise InputError(f"--model {name}: model_type is {content.get('model_type')!r}, only llama is measured")
-    if content.get("attention_bias") or content.get("mlp_bias"):
-        raise InputError(f"--model {name}: biases in attention or MLP are not counted; use a model without them")
     try:
-        hidden, heads = content["hidden_size"], content["num_attention_heads"]
-        rope = content.get("rope_parameters") or content
-        return LlamaConfig(
-            hidden_size=hidden,
-            n_layers=content["num_hidden_layers"],
-            n_heads=heads,
-            n_kv_heads=content.get("num_key_value_heads") or heads,
-            head_dim=content.get("head_dim") or hidden // heads,
-            intermediate_size=content["intermediate_size"],
-            vocab_size=content["vocab_size"],
-            tied=bool(content.get("tie_word_embeddings", False)),
-            rope_theta=float(rope.get("rope_theta", 10_000.0)),
-            rms_norm_eps=float(content.get("rms_norm_eps", 1e-6)),
-        )
-    except KeyError as error:
-        raise InputError(f"--model {name}: its configuration lacks {error.args[0]}") from error
-    except (TypeError, ValueError, ZeroDivisionError, SpecError) as error:
+        return _from_hugging_face(content)
+    except SpecError as error:
         raise InputError(f"--model {name}: {error}") from error
+
+
+def _from_hugging_face(content: Mapping[str, Any]) -> LlamaConfig:
+    if content.get("model_type") != "llama":
+        inside = [
+            key for key, part in content.items() if isinstance(part, Mapping) and part.get("model_type") == "llama"
+        ]
+        hint = f"; its {inside[0]} is one, and a file of its own would be measured" if inside else ""
+        raise SpecError(f"model_type is {content.get('model_type')!r:.60}, only llama is measured{hint}")
+    for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size"):
+        if content.get(key) is None:
+            raise SpecError(f"its configuration lacks {key}")
+    check_keys(content)
+    hidden, heads = content["hidden_size"], content["num_attention_heads"]
+    whole = type(hidden) is int and type(heads) is int and heads > 0  # what is not is refused below, by name
+    return LlamaConfig(
+        hidden_size=hidden,
+        n_layers=content["num_hidden_layers"],
+        n_heads=heads,
+        n_kv_heads=_given(content, "num_key_value_heads", heads),
+        head_dim=_given(content, "head_dim", hidden // heads if whole and hidden >= heads else 2),
+        intermediate_size=content["intermediate_size"],
+        vocab_size=content["vocab_size"],
+        tied=_given(content, "tie_word_embeddings", False),
+        rope_theta=_number(_given(_rope_of(content), "rope_theta", _given(content, "rope_theta", 10_000.0))),
+        rms_norm_eps=_number(_given(content, "rms_norm_eps", 1e-6)),
+    )
+
+
+def _given(content: Mapping[str, Any], key: str, default: Any) -> Any:
+    """A value, or what stands for it where it is absent or null; 0, which cannot be, is not absent."""
+    value = content.get(key)
+    return default if value is None else value
+
+
+def _rope_of(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    return content.get("rope_parameters") or content.get("rope_scaling") or {}
+
+
+def _number(value: Any) -> Any:
+    """Whole numbers as the field's type, so that equal configurations have equal texts; others as they are."""
+    return float(value) if type(value) is int and abs(value) < _MOST else value
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"--model {file}: cannot be read as a configuration ({str(error).splitlines()[0]})") from error
+        content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"--model {file}: cannot be read as a configuration ({_first_line(error)})") from error
     if not isinstance(content, dict):
         raise InputError(f"--model {file}: is no Hugging Face configuration")
+    return content
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in content if names.count(name) > 1)
+        raise ValueError(f"the key {repeated[:60]!r} stands there twice")
     return content
 
 

@@ -73,10 +73,54 @@ def beside(spec: TrialSpec, phase: str) -> dict[str, int]:
     return {}
 
 
+#: Phases that run with gradients and so keep what each layer gave, that give gradients, and that keep the two moments.
+_KEEPS_ACTIVATIONS = ("forward", "backward", "forward_backward", "optimizer_step", "train_step")
+_GIVES_GRADIENTS = ("backward", "forward_backward", "optimizer_step", "train_step")
+_KEEPS_MOMENTS = ("optimizer_step", "train_step")
+
+
 def least_bytes(spec: TrialSpec, phase: str, element_bytes: int) -> int:
-    """Memory of the weights alone; small against a device, so that what does not fit is found by trying."""
-    del phase
-    return parameters(spec) * element_bytes
+    """Memory without which a phase cannot run: weights, gradients, moments, and the outputs of layers that are kept.
+
+    Args:
+        spec: an MLP's specification.
+        phase: one of `flopray.records.PHASES`.
+        element_bytes: of the precision's type.
+    """
+    n, d, m = spec.shape().values()
+    copies = 1 + (phase in _GIVES_GRADIENTS) + 2 * (phase in _KEEPS_MOMENTS)
+    # Compiled code may compute activations again instead of keeping them.
+    kept = n * d * m if phase in _KEEPS_ACTIVATIONS and spec.execution != "compile" else d * m
+    return (copies * parameters(spec) + kept) * element_bytes
+
+
+def least_moved_bytes(spec: TrialSpec, phase: str, element_bytes: int) -> int:
+    """Bytes that one iteration reads and writes at least, each operand of a pass once, however it is fused.
+
+    Forward reads weights and input and writes the output of each layer, which a backward pass reads again beside the
+    weights (but the first layer's) and the upstream gradient, to write the gradients. AdamW reads weights, gradients
+    and both moments, and writes all but the gradients. What stays in caches from iteration to iteration is counted too.
+
+    Args:
+        spec: an MLP's specification.
+        phase: one of `flopray.records.PHASES`.
+        element_bytes: of the precision's type.
+    """
+    n, d, m = spec.shape().values()
+    weights = parameters(spec)
+    inference = weights + 2 * d * m
+    forward = weights + (1 + n) * d * m
+    backward = (n - 1) * d * d + weights + (2 + n) * d * m
+    optimizer = 7 * weights
+    moved = {
+        "inference": inference,
+        "forward": forward,
+        "backward": backward,
+        "forward_backward": forward + backward,
+        "optimizer_step": optimizer,
+        "train_step": forward + backward + optimizer,
+    }
+    return moved[phase] * element_bytes
 
 
 def build(spec: TrialSpec, *, device: str, dtype: torch.dtype, seed: int) -> Built:

@@ -1,0 +1,76 @@
+"""What a type of device cannot do at all, said before anything is started and in the row of each point.
+
+Standard library only. A GPU whose compute capability is not known is held to nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flopray.hardware import find_gpu
+from flopray.point import TrialSpec
+
+#: Compute capability from which a GPU computes at a precision by itself; emulation would measure something else.
+#: https://docs.nvidia.com/cuda/cuda-c-programming-guide/#arithmetic-instructions
+_LEAST_CAPABILITY = {"fp32": (0, 0), "tf32": (8, 0), "bf16": (8, 0), "fp16": (5, 3)}
+#: Kernels of attention that are written for 16 bits, and the capability they need:
+#: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html
+_SIXTEEN_BIT_ATTENTION = ("flash", "cudnn")
+_ATTENTION_CAPABILITY = (8, 0)
+_CPU_ATTENTION = ("auto", "flash", "math")
+
+
+def why_no_precision(precision: str, capability: tuple[int, int] | None) -> str | None:
+    """Why a device cannot compute at a precision; None where it can.
+
+    Args:
+        precision: one of `flopray.point.PRECISIONS`.
+        capability: compute capability of a GPU; None for a CPU.
+    """
+    if capability is None:
+        no_tf32 = "tf32 exists only on NVIDIA GPUs of compute capability 8.0 and newer"
+        return no_tf32 if precision == "tf32" else None
+    least = _LEAST_CAPABILITY[precision]
+    if capability >= least:
+        return None
+    return f"{precision} needs compute capability {least[0]}.{least[1]}, this GPU has {capability[0]}.{capability[1]}"
+
+
+def why_not(spec: TrialSpec) -> str | None:
+    """Why no phase of a point can run on its type of device, as its rows would say; None where nothing is against it.
+
+    Args:
+        spec: a point, whose `device_type` is `CPU` or the name of a GPU.
+    """
+    if spec.device_type == "CPU":
+        if spec.execution == "graph":
+            return "execution graph needs a CUDA device; use --execution eager or compile on a CPU"
+        if spec.attention not in (None, *_CPU_ATTENTION):
+            return f"attention {spec.attention} has no kernel for a CPU; use one of {', '.join(_CPU_ATTENTION)}"
+        return why_no_precision(spec.precision, None)
+    capability = _capability(spec.device_type)
+    if capability and (reason := why_no_precision(spec.precision, capability)):
+        return reason
+    if spec.attention in _SIXTEEN_BIT_ATTENTION:
+        if spec.precision not in ("bf16", "fp16"):
+            return f"attention {spec.attention} computes in bf16 and fp16 only, not in {spec.precision}"
+        if capability and capability < _ATTENTION_CAPABILITY:
+            return (
+                f"attention {spec.attention} needs compute capability 8.0, this GPU has {capability[0]}.{capability[1]}"
+            )
+    return None
+
+
+def why_no_instrument(instruments: Sequence[str], device_types: Sequence[str]) -> str | None:
+    """Why an instrument has nothing to read on any of the types of device; None where there is something."""
+    if "counters" in instruments and all(device_type == "CPU" for device_type in device_types):
+        return "hardware counters are those of NVIDIA GPUs, and the sweep is on a CPU: leave counters out"
+    return None
+
+
+def _capability(device_type: str) -> tuple[int, int] | None:
+    gpu = find_gpu(device_type)
+    if gpu is None:
+        return None
+    major, _, minor = gpu.compute_capability.partition(".")
+    return int(major), int(minor)

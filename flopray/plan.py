@@ -1,0 +1,211 @@
+"""What a person reads before a sweep: points, trials, time and disk, and what the devices cannot do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from flopray.capability import why_no_instrument, why_not
+from flopray.definition import Sweep
+from flopray.errors import InputError
+from flopray.hardware import memory_bytes as gpu_memory_bytes
+from flopray.host import memory_bytes as host_memory_bytes
+from flopray.point import TrialSpec
+from flopray.prediction import Rates, kinds_of_core, phases_too_large, predict_point_seconds, rates_of, refused_seconds
+from flopray.summary import duration, prefixed
+
+#: Bytes of journal and Parquet for one phase, measured on runs with every column filled; and of a table's schema.
+_BYTES_A_PHASE, _BYTES_A_RUN = 2500, 50_000
+#: What Ray Tune keeps of a trial.
+_BYTES_A_TRIAL = 25_000
+#: Figures as PNG and SVG, and the page with its script: an MLP has some for each phase of a device type, precision and
+#: execution, a Llama two for each model and execution.
+_PAGE_BYTES, _MLP_FIGURE_BYTES, _LLAMA_FIGURES_BYTES = 4_900_000, 215_000, 130_000
+_DRAW_S = 0.3
+#: Starting Ray, actors and the device with its idle power; the cluster that runs already takes half.
+_START_S = {"CPU": 15.0, "GPU": 35.0}
+#: Starting Nsight Compute for a trial, for each kind of core.
+_COUNTER_START_S = 12.0
+#: From this share of a device's memory on, what a point needs at least may be more than there is left.
+_TIGHT = 0.8
+
+
+@dataclass(frozen=True)
+class Target:
+    """A type of device that is planned for.
+
+    Attributes:
+        count: devices.
+        memory_bytes: of one; None where it is not known.
+        rates: of one; None where nothing is known.
+        has_energy: whether it has an energy source.
+        here: whether there is such a device; else one is assumed.
+    """
+
+    count: int
+    memory_bytes: int | None
+    rates: Rates | None
+    has_energy: bool
+    here: bool = True
+
+
+def targets(slots: Mapping[str, int], *, local: bool, absent: Sequence[str] = ()) -> dict[str, Target]:
+    """What is known of types of devices without looking at other machines.
+
+    Args:
+        slots: devices by type.
+        local: the CPU is this machine's.
+        absent: types that are not there, and planned for all the same.
+    """
+    found = {}
+    for name, count in slots.items():
+        memory = (host_memory_bytes() if local else None) if name == "CPU" else gpu_memory_bytes(name)
+        found[name] = Target(count, memory, rates_of(name), has_energy=name != "CPU", here=name not in absent)
+    return found
+
+
+def refuse_what_none_can(sweep: Sweep, found: Mapping[str, Target]) -> None:
+    """Refuse a sweep of which nothing can be measured, before anything is started.
+
+    Points that some device cannot do beside others that it can are rows with their reason, and stand in the plan.
+
+    Raises:
+        InputError: with the reason of the most points.
+    """
+    if reason := why_no_instrument(sweep.settings.instruments, list(found)):
+        raise InputError(f"--instruments counters: {reason}")
+    reasons: Counter[str] = Counter()
+    least: dict[str, tuple[int, str]] = {}
+    for point in sweep.points():
+        name, memory = point.device_type, found[point.device_type].memory_bytes
+        too_large = phases_too_large(point, sweep.settings.phases, memory)
+        if reason := why_not(point):
+            reasons[f"{name}: {reason}"] += 1
+        elif len(too_large) == len(sweep.settings.phases):
+            least[name] = min(least.get(name, (2**80, "")), (min(too_large.values()), point.label()))
+        else:
+            return
+    for name, (need, label) in least.items():
+        there = prefixed(found[name].memory_bytes or 0, "B")
+        reasons[f"{name}: out of memory: {label} needs {prefixed(need, 'B')} at least, and there are {there}"] += 1
+    if reasons:
+        (first, _), more = reasons.most_common(1)[0], len(reasons) - 1
+        others = f" (other points: {more} other reason{'s' if more > 1 else ''})" if more else ""
+        raise InputError(f"nothing of this sweep can be measured. {first}{others}")
+
+
+def print_plan(
+    console: Console,
+    sweep: Sweep,
+    slots: Mapping[str, int],
+    *,
+    finished: Mapping[str, str] | None = None,
+    found: Mapping[str, Target] | None = None,
+    figures: bool = True,
+    start: bool = True,
+) -> None:
+    """Print what a sweep would do: points, trials, time and disk for each device type, and what will be refused.
+
+    Args:
+        console: where to.
+        sweep: the sweep.
+        slots: devices by type.
+        finished: points that are measured already.
+        found: what is known of the types; None looks it up.
+        figures: whether figures will be drawn.
+        start: whether Ray will be started, too.
+    """
+    found = found or targets(slots, local=True)
+    table = Table("device type", "devices", "points", "trials", "predicted time", "disk", title=f"{sweep.search} sweep")
+    todo = [point for point in sweep.points() if point.trial_id not in (finished or {})]
+    notes: list[str] = []
+    for device_type, target in found.items():
+        on_type = [point for point in todo if point.device_type == device_type]
+        points, trials, seconds = _work(sweep, on_type, target, left=sweep.size - len(finished or {}))
+        count, figures_size = _figures(sweep, len(found)) if figures else (0, 0)
+        seconds += _START_S["CPU" if device_type == "CPU" else "GPU"] / (1 if start else 2) + count * _DRAW_S
+        size = points * len(sweep.settings.phases) * _BYTES_A_PHASE + trials * _BYTES_A_TRIAL
+        size += (_BYTES_A_RUN + figures_size) // len(found)
+        time = duration(seconds) if target.rates else "unknown"
+        table.add_row(device_type, str(target.count), str(points), str(trials), time, prefixed(size, "B"))
+        notes += _notes(sweep, device_type, on_type, target)
+    console.print(table)
+    for note in notes:
+        console.print(note, highlight=False, soft_wrap=True)
+    console.print("dry run: nothing was started and nothing was written", highlight=False)
+
+
+def _work(sweep: Sweep, points: Sequence[TrialSpec], target: Target, *, left: int) -> tuple[int, int, float]:
+    """Points, trials and seconds on the devices of a type."""
+    from flopray.sweep import plan
+
+    if not points:
+        return 0, 0, 0.0
+    slots = {points[0].device_type: target.count}
+    trials, count = len(plan(sweep, points, slots, has_energy=target.has_energy)), len(points)
+    seconds = sum(_point_seconds(sweep, point, target) for point in points)
+    if "counters" in sweep.settings.instruments:
+        seconds += trials * _COUNTER_START_S * max(map(kinds_of_core, points))
+    if sweep.search == "optuna":  # one point a trial; which ones, and so on which devices, it decides itself
+        seconds *= left / count
+        count = trials = left
+    return count, trials, seconds / min(target.count, trials)
+
+
+def _point_seconds(sweep: Sweep, point: TrialSpec, target: Target) -> float:
+    too_large = phases_too_large(point, sweep.settings.phases, target.memory_bytes)
+    if why_not(point) or len(too_large) == len(sweep.settings.phases):
+        return refused_seconds(point)
+    whole = predict_point_seconds(sweep.settings, point, has_energy=target.has_energy, rates=target.rates)
+    return whole * (1 - len(too_large) / len(sweep.settings.phases))
+
+
+def _figures(sweep: Sweep, types: int) -> tuple[int, int]:
+    """Figures of the run and their bytes: each metric of a phase has a linear and a logarithmic one."""
+    kinds = len(sweep.axes["precision"]) * len(sweep.axes["execution"]) * types
+    if sweep.workload != "mlp":
+        models = len(sweep.axes["model"]) * len(sweep.axes["execution"])
+        return 2 * models, _LLAMA_FIGURES_BYTES * models
+    metrics = 3 if sweep.axes["device_type"] == ("CPU",) else 6
+    count = 2 * metrics * len(sweep.settings.phases) * kinds
+    return count, _PAGE_BYTES + count * _MLP_FIGURE_BYTES
+
+
+def _notes(sweep: Sweep, device_type: str, points: Sequence[TrialSpec], target: Target) -> list[str]:
+    """What will be refused, by reason, and what the figures of a type rest on."""
+    refused, large, tight = Counter(), Counter(), 0
+    largest: dict[tuple[str, ...], int] = {}
+    for point in points:
+        if reason := why_not(point):
+            refused[reason] += 1
+            continue
+        too_large = phases_too_large(point, sweep.settings.phases, target.memory_bytes)
+        if too_large:
+            phases = tuple(too_large)
+            large[phases] += 1
+            largest[phases] = max(largest.get(phases, 0), *too_large.values())
+        elif target.memory_bytes:
+            tight += bool(phases_too_large(point, sweep.settings.phases, int(_TIGHT * target.memory_bytes)))
+    of = f"of {len(points)} points"
+    notes = [f"{device_type}: {count} {of} will be unsupported: {reason}" for reason, count in refused.items()]
+    there = prefixed(target.memory_bytes or 0, "B")
+    for phases, count in large.items():
+        which = "all phases" if len(phases) == len(sweep.settings.phases) else ", ".join(phases)
+        need = f"up to {prefixed(largest[phases], 'B')} are needed at least, and there are {there}"
+        notes.append(f"{device_type}: {count} {of} will be out_of_memory in {which}: {need}")
+    if tight:
+        notes.append(f"{device_type}: {tight} {of} need more than {_TIGHT:.0%} of {there} at least, and may not fit")
+    if not target.here:
+        notes.append(f"{device_type}: none is here; planned for one")
+    if target.memory_bytes is None:
+        notes.append(f"{device_type}: its memory is not known here, so none of its points is called too large")
+    notes.append(
+        f"{device_type}: time predicted from FLOPs and bytes, {target.rates.source}, for an idle device"
+        if target.rates
+        else f"{device_type}: no datasheet is known for it, so time is not predicted"
+    )
+    return notes

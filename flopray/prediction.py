@@ -1,0 +1,206 @@
+"""What a point will take before it is measured: time from FLOPs and bytes, and memory that it cannot do without.
+
+For sizing trials and for `--dry-run`; never used as a result. An iteration takes the longer of its FLOPs at the rate of
+products and its bytes at the rate of memory. A phase takes its preparation, the warm-up of `flopray.window`, and a
+window, both in laps of at least one iteration. Standard library only.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from flopray.hardware import find_gpu
+from flopray.models.llama_config import config_of
+from flopray.models.registry import MODELS
+from flopray.point import TrialSpec
+from flopray.settings import MeasureSettings
+
+ELEMENT_BYTES = MappingProxyType({"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2})
+
+#: Shares of a datasheet's peaks that whole steps reach: on an H100 a Llama 1B forward in bf16 0.37, MLPs in fp32 0.7.
+_PRODUCT_SHARE = {"fp32": 0.7, "tf32": 0.4, "bf16": 0.4, "fp16": 0.4}
+_MEMORY_SHARE = 0.75
+#: Launched operation by operation, AdamW goes through its operands about three times as often as it must (on a CPU
+#: 2.1 to 3.8 times the least bytes' time).
+_UNFUSED_OPTIMIZER = 3.0
+#: A core of a CPU that was not asked: products in fp32, and memory.
+_CORE_FLOPS_PER_S, _CORE_BYTES_PER_S = 40e9, 6e9
+
+#: As in `flopray.window` and `flopray.measurement`, which import torch.
+_LAP_S, _WARM_UP_S, _WARM_UP_CAP_S, _LEAST_LAPS, _LEAST_WINDOW_S = 0.01, 0.03, 1.0, 5, 0.25
+#: What a phase takes beside its iterations: a capture on an H100, a compilation, and Python.
+_PREPARE_S = {"eager": 0.02, "graph": 0.08, "compile": 15.0}
+#: Iterations before the warm-up: a capture runs three and replays once or twice.
+_PREPARE_ITERATIONS = {"eager": 0, "graph": 5, "compile": 1}
+#: Freeing memory, choosing kernels and saying that a point begins and ends.
+_POINT_S = 0.1
+#: Drawing random weights, for each of them.
+_BUILD_S = {"CPU": 1.5e-8, "GPU": 5e-10}
+#: Weights that are loaded from a disk.
+_LOAD_BYTES_PER_S = 1e9
+#: What else each phase of a Llama takes, first calls and freeing gigabytes among it: on H100s and H200s about 1 s.
+_LLAMA_PHASE_S = {"CPU": 0.2, "GPU": 1.0}
+#: Building a layer of a Llama and counting it at the dispatcher, on the meta device.
+_LAYER_S = 0.03
+#: Reading the counters of a phase, for each kind of core: on an H100 640 points of two phases took 76 s.
+_COUNT_S = 0.05
+#: Idle power with clocks up, after each sentinel.
+_AFTER_SENTINEL_S = 0.75
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a device reaches.
+
+    Attributes:
+        flops_per_s: products, by precision; of one that is absent nothing is known.
+        bytes_per_s: memory, streaming.
+        time_window_s: window that time alone needs for 1 %; it grows with the inverse square of the target.
+        source: where the figures are from, for people.
+    """
+
+    flops_per_s: dict[str, float] = field(default_factory=dict)
+    bytes_per_s: float = math.inf
+    time_window_s: float = 0.5
+    source: str = ""
+
+
+def rates_of(device_type: str, *, cores: int = 1) -> Rates | None:
+    """Rates by the type's datasheet; for a CPU a rough assumption, which `flopray.calibration` replaces.
+
+    Args:
+        device_type: `CPU` or the name of a GPU.
+        cores: that compute, on a CPU.
+
+    Returns:
+        The rates, None for a GPU that the table does not have.
+    """
+    if device_type == "CPU":
+        known: dict[str, float] = dict.fromkeys(("fp32", "bf16", "fp16"), _CORE_FLOPS_PER_S * cores)
+        return Rates(known, _CORE_BYTES_PER_S * min(cores, 8), 1.0, "assumed")
+    gpu = find_gpu(device_type)
+    if gpu is None:
+        return None
+    flops = {precision: peak * _PRODUCT_SHARE[precision] for precision, peak in gpu.peaks.items()}
+    return Rates(flops, gpu.memory_bytes_per_s * _MEMORY_SHARE, 0.5, f"datasheet of the {gpu.name}")
+
+
+def iteration_seconds(spec: TrialSpec, phase: str, rates: Rates) -> float:
+    """Predicted time of one iteration of a phase.
+
+    Args:
+        spec: the point.
+        phase: one of the workload's phases.
+        rates: of its device.
+    """
+    model = MODELS[spec.workload]
+    flops = sum(model.closed_form(spec, phase).values()) + (model.beside(spec, phase).get("recomputed_flops") or 0)
+    moved = model.least_moved_bytes(spec, phase, ELEMENT_BYTES[spec.precision])
+    optimizer_s = 0.0
+    if phase in ("optimizer_step", "train_step"):  # it follows the products, and its bytes tell how long it takes
+        optimizer = model.least_moved_bytes(spec, "optimizer_step", ELEMENT_BYTES[spec.precision])
+        unfused = 1.0 if spec.execution == "compile" else _UNFUSED_OPTIMIZER
+        moved, optimizer_s = moved - optimizer, unfused * optimizer / rates.bytes_per_s
+        flops = flops if moved else 0
+    rate = rates.flops_per_s.get(spec.precision)
+    return max(flops / rate if rate else 0.0, moved / rates.bytes_per_s) + optimizer_s
+
+
+def energy_window_s(target_error: float) -> float:
+    """Length of a window that energy ends: a line through `required_window_s` of a counter that ticks every 100 ms.
+
+    On an H100 windows for 2 % took 0.50 s in the mean, and this gives 0.53 s.
+    """
+    return 0.35 + 0.0035 / target_error
+
+
+def phase_seconds(
+    settings: MeasureSettings, spec: TrialSpec, phase: str, rates: Rates, *, has_energy: bool
+) -> tuple[float, float]:
+    """Predicted preparation and warm-up of a phase, and its window, in seconds."""
+    each_s = iteration_seconds(spec, phase, rates)
+    before = {"backward": ("forward",), "optimizer_step": ("forward_backward",), "decode": ("prefill",)}.get(phase, ())
+    ready_s = sum(iteration_seconds(spec, name, rates) for name in before)
+    prepare_s = _PREPARE_S[spec.execution] + ready_s + _PREPARE_ITERATIONS[spec.execution] * each_s
+    if spec.workload == "llama" and phase != "optimizer_step" and spec.execution != "compile":
+        prepare_s += ready_s + 2 * each_s  # to see which attention runs
+    if spec.workload == "llama":
+        prepare_s += _LLAMA_PHASE_S["CPU" if spec.device_type == "CPU" else "GPU"]
+    lap_s = max(each_s, _LAP_S)
+    laps = max(3, math.ceil(_WARM_UP_S / lap_s)) if 3 * lap_s < _WARM_UP_CAP_S else math.ceil(_WARM_UP_CAP_S / lap_s)
+    window_s = max(_LEAST_WINDOW_S, rates.time_window_s * (0.01 / settings.target_error) ** 2)
+    if has_energy and "energy" in settings.instruments:
+        window_s = max(energy_window_s(settings.target_error), _LEAST_WINDOW_S)
+    window_s = min(settings.max_seconds, max(window_s, _LEAST_LAPS * lap_s))
+    return prepare_s + each_s + laps * lap_s, math.ceil(window_s / lap_s - 1e-9) * lap_s
+
+
+def predict_point_seconds(
+    settings: MeasureSettings, spec: TrialSpec, *, has_energy: bool, rates: Rates | None = None
+) -> float:
+    """What a point will take.
+
+    Args:
+        settings: how it is measured.
+        spec: the point.
+        has_energy: whether the device has an energy source, whose ticks set the shortest useful window.
+        rates: of the device; None takes `rates_of`, and of an unknown GPU the time of the windows alone.
+
+    Returns:
+        Seconds of device time, building, warming up and its share of the sentinel included.
+    """
+    rates = rates or rates_of(spec.device_type) or Rates()
+    seconds = _POINT_S + _counted_layers(spec) * _LAYER_S
+    if "time" in settings.instruments:
+        phases = (phase_seconds(settings, spec, phase, rates, has_energy=has_energy) for phase in settings.phases)
+        seconds += _build_seconds(spec) + sum(sum(parts) for parts in phases)
+        if settings.sentinel_every_s:
+            sentinel_s = 0.1 + rates.time_window_s + (_AFTER_SENTINEL_S if has_energy else 0.0)
+            seconds *= 1 + min(sentinel_s / settings.sentinel_every_s, 1.0)
+    if "counters" in settings.instruments:
+        seconds += len(settings.phases) * _COUNT_S * kinds_of_core(spec)
+    return seconds
+
+
+def kinds_of_core(spec: TrialSpec) -> int:
+    """Kinds of core whose counters are read one after the other: CUDA cores, and tensor cores where they are used."""
+    return 1 if spec.precision == "fp32" else 2
+
+
+def refused_seconds(spec: TrialSpec) -> float:
+    """What a point takes that cannot be measured: its FLOPs are counted all the same."""
+    return _POINT_S + _counted_layers(spec) * _LAYER_S
+
+
+def _counted_layers(spec: TrialSpec) -> int:
+    return config_of(str(spec.model), spec.model_config).n_layers if spec.workload == "llama" else 0
+
+
+def _build_seconds(spec: TrialSpec) -> float:
+    weights_bytes = MODELS[spec.workload].least_bytes(spec, "weights", 1)
+    if spec.weights == "pretrained":
+        return weights_bytes * ELEMENT_BYTES[spec.precision] / _LOAD_BYTES_PER_S
+    return weights_bytes * _BUILD_S["CPU" if spec.device_type == "CPU" else "GPU"]
+
+
+def phases_too_large(spec: TrialSpec, phases: tuple[str, ...], memory_bytes: int | None) -> dict[str, int]:
+    """Bytes that phases need at least, of those that need more than there are; as `flopray.workload` refuses them.
+
+    Args:
+        spec: the point.
+        phases: that are measured.
+        memory_bytes: of the device; None where it is not known, and nothing is refused.
+    """
+    if memory_bytes is None:
+        return {}
+    needed: dict[str, Any] = {phase: least_bytes(spec, phase) for phase in ("weights", *phases)}
+    weights = needed.pop("weights")
+    return {phase: need for phase, need in needed.items() if max(need, weights) > memory_bytes}
+
+
+def least_bytes(spec: TrialSpec, phase: str) -> int:
+    """Memory without which a phase of a point cannot run; `weights` for what all phases need."""
+    return MODELS[spec.workload].least_bytes(spec, phase, ELEMENT_BYTES[spec.precision])
