@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
-from analysis.figures import add_axes, write_titles
+from analysis.figures import add_axes, add_colour_bar, write_titles
 from analysis.flops_data import Counted
 from analysis.scales import Array, DisplayUnit, ValueScale, display_unit
 from analysis.surface_data import NOT_MEASURED, Grid, SurfaceSet
@@ -76,7 +75,7 @@ def draw_maps(
         left_in = _LEFT_IN + column * (_PANEL_IN + _GAP_IN)
         for index, row in enumerate(drawn):
             bottom_in = height_in - _TOP_IN - high - index * (high + _ROW_GAP_IN)
-            axes = _draw_map(figure, (left_in, bottom_in, _PANEL_IN, high), row, metric, scale, unit)
+            axes = _draw_map(figure, (left_in, bottom_in, _PANEL_IN, high), row, metric, scale, unit, values)
             axes.set_title(metric.title if index == 0 else "", pad=4)
             axes.set_xlabel("width d" if index == len(drawn) - 1 else "")
             axes.set_ylabel("" if column else "tokens m")
@@ -114,8 +113,9 @@ def _draw_map(
     metric: Metric,
     scale: ValueScale,
     unit: DisplayUnit,
+    values: Array,
 ) -> Axes:
-    """One map and its colour bar."""
+    """One map and its colour bar, which ends where the values of all maps of its scale end."""
     surfaces = _surface_set(row, metric)
     view = View(surfaces, scale, unit, Marks.of(surfaces), _PANEL_IN, _FONT_PT)
     axes = add_axes(figure, box)
@@ -126,12 +126,7 @@ def _draw_map(
         axes.text(
             0.5, 0.5, f"{unit.text(only)} everywhere", transform=axes.transAxes, ha="center", va="center", bbox=ground
         )
-    bar_axes = add_axes(figure, (box[0] + box[2] + 0.07, box[1], 0.09, box[3]))
-    bar = figure.colorbar(ScalarMappable(scale.norm(), scale.colour_map()), cax=bar_axes)
-    ticks = scale.ticks()
-    bar.set_ticks(ticks.tolist(), labels=[unit.tick(tick) for tick in ticks])
-    bar.ax.minorticks_off()
-    bar.outline.set_linewidth(0.5)  # type: ignore[operator]
+    add_colour_bar(figure, (box[0] + box[2] + 0.07, box[1], 0.09, box[3]), scale, unit, values)
     return axes
 
 
@@ -154,7 +149,8 @@ def _surface_set(row: _Row, metric: Metric) -> SurfaceSet:
     findings = np.full(values.shape, None, dtype=object)
     for index in np.ndindex(values.shape):
         findings[index] = ()
-    grid = Grid(row.n_layers, values, np.full(values.shape, np.nan), reasons, findings)
+    unknown = np.full(values.shape, np.nan)
+    grid = Grid(row.n_layers, values, unknown, reasons, findings, unknown)
     return SurfaceSet(metric, "", "", "", "", row.widths, row.tokens, (grid,), "", "", "")
 
 

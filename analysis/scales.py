@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -166,6 +166,10 @@ class ValueScale:
             return cls("log", low, high)
         magnitudes = np.abs(finite[finite != 0])
         return cls("asinh", low, high, float(magnitudes.min()) if len(magnitudes) else high)
+
+    def within(self, low: float, high: float) -> ValueScale:
+        """The part of this scale from `low` to `high`, for ticks."""
+        return replace(self, low=low, high=high)
 
     def norm(self) -> colors.Normalize:
         """The matplotlib norm of this scale; with values of both signs zero is in its middle."""
