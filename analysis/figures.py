@@ -86,21 +86,29 @@ def add_colour_bar(
         label: beside the bar.
     """
     axes = add_axes(figure, box_in)
-    bar = figure.colorbar(ScalarMappable(scale.norm(), scale.colour_map()), cax=axes)
+    colours = ScalarMappable(scale.norm(), scale.colour_map())
     finite = values[np.isfinite(values)]
     low, high = float(finite.min()), float(finite.max())
-    if high - low <= 1e-6 * max(abs(low), abs(high)):
-        room = 1e-3 * (scale.high - scale.low)
-        axes.set_ylim(low - room, low + room)
-        ticks = [low]
-    else:
-        axes.set_ylim(low, high)
-        ticks = scale.within(low, high).ticks().tolist()
+    if is_one_value(finite):
+        axes.set(facecolor=colours.to_rgba(low), xticks=[])
+        axes.yaxis.tick_right()
+        axes.yaxis.set_label_position("right")
+        axes.set_yticks([0.5], [unit.text(low)])
+        axes.set_ylabel(label)
+        return axes
+    bar = figure.colorbar(colours, cax=axes)
+    axes.set_ylim(low, high)
+    ticks = scale.within(low, high).ticks().tolist()
     bar.set_ticks(ticks, labels=[unit.tick(tick) for tick in ticks])
     axes.minorticks_off()
     bar.outline.set_linewidth(0.5)  # type: ignore[operator]
     bar.set_label(label)
     return axes
+
+
+def is_one_value(values: Array) -> bool:
+    """Whether finite values are the same, to a millionth; no value at all counts as none."""
+    return len(values) > 0 and bool(np.ptp(values) <= 1e-6 * np.abs(values).max())
 
 
 def set_measured_axis(axis: Any, values: Array, spacing: str, min_gap: float) -> None:

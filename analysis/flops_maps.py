@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures import add_axes, add_colour_bar, write_titles
+from analysis.figures import add_axes, add_colour_bar, is_one_value, write_titles
 from analysis.flops_data import Counted
 from analysis.scales import Array, DisplayUnit, ValueScale, display_unit
 from analysis.surface_data import NOT_MEASURED, Grid, SurfaceSet
@@ -115,7 +115,7 @@ def _draw_map(
     unit: DisplayUnit,
     values: Array,
 ) -> Axes:
-    """One map and its colour bar, which ends where the values of all maps of its scale end."""
+    """One map and its colour bar, which ends where the values of the column do; one value everywhere needs no bar."""
     surfaces = _surface_set(row, metric)
     view = View(surfaces, scale, unit, Marks.of(surfaces), _PANEL_IN, _FONT_PT)
     axes = add_axes(figure, box)
@@ -126,16 +126,15 @@ def _draw_map(
         axes.text(
             0.5, 0.5, f"{unit.text(only)} everywhere", transform=axes.transAxes, ha="center", va="center", bbox=ground
         )
-    add_colour_bar(figure, (box[0] + box[2] + 0.07, box[1], 0.09, box[3]), scale, unit, values)
+    if not is_one_value(values[np.isfinite(values)]):
+        add_colour_bar(figure, (box[0] + box[2] + 0.07, box[1], 0.09, box[3]), scale, unit, values)
     return axes
 
 
 def _only_value(values: Array) -> float | None:
     """The value of a map that has the same one in all of its cells, to a millionth of it; None of any other map."""
     finite = values[np.isfinite(values)]
-    if not len(finite) or np.ptp(finite) > 1e-6 * np.abs(finite).max():
-        return None
-    return float(finite[0])
+    return float(finite[0]) if is_one_value(finite) else None
 
 
 def _surface_set(row: _Row, metric: Metric) -> SurfaceSet:

@@ -67,6 +67,18 @@ def display_unit(unit: str, largest: float) -> DisplayUnit:
     return DisplayUnit(factor, f"{prefix}{unit}")
 
 
+def middle_unit(unit: str, values: Array) -> DisplayUnit:
+    """The unit for a logarithmic axis: that of the geometric middle, so that both ends are short numbers.
+
+    Args:
+        unit: as in `display_unit`.
+        values: any shape; those that are finite and positive count.
+    """
+    numbers = np.asarray(values, dtype=float)
+    positive = numbers[np.isfinite(numbers) & (numbers > 0)]
+    return display_unit(unit, float(np.sqrt(positive.min() * positive.max())) if len(positive) else 0.0)
+
+
 def spacing_of(values: Array) -> str:
     """`log` when the measured values of an axis are spread by factors, `linear` when by steps.
 

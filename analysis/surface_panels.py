@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from analysis.surface_legend import Marks, hole_style, imprecise_points, impreci
 FLAT_SHARE = 0.86
 #: Grids up to this size show each measured point as a dot, larger ones only points that no face of the surface touches.
 _DOTTED_CELLS = 100
-#: A grid that spans less than this share of the figure's heights gets heights of its own.
+#: Where one n spans less than this share of what another one does, each gets heights of its own.
 _LEAST_HEIGHT_SHARE = 0.6
 #: Width of a digit and height of a line of an annotation.
 _DIGIT_IN, _LINE_IN = 0.068, 0.13
@@ -118,7 +118,7 @@ def _mark_findings(axes: Axes, grid: Grid, view: View) -> None:
             x = _between(x_edges[j], x_edges[j + 1], 0.86 if columns <= 8 else 0.7, view.spacings[0])
             y = _between(y_edges[i], y_edges[i + 1], 0.86 if rows <= 8 else 0.7, view.spacings[1])
             axes.scatter(x, y, gid="finding", zorder=3, **mark)
-    share = 0.05 if max(rows, columns) <= 8 else 0.16
+    share = 0.1 if max(rows, columns) <= 8 else 0.2
     for i, j in imprecise_points(grid):
         x = _between(x_edges[j], x_edges[j + 1], 1 - share, view.spacings[0])
         y = _between(y_edges[i], y_edges[i + 1], share, view.spacings[1])
@@ -146,7 +146,7 @@ def draw_depth(axes: Any, grid: Grid, view: View) -> None:
     dotted = seen if seen.size <= _DOTTED_CELLS else seen & ~_on_a_face(seen)
     if dotted.any():
         axes.scatter(d[dotted], m[dotted], heights[dotted], s=3, color="0.15", depthshade=False, zorder=3)
-    lifted = heights_of(grid, scale)
+    lifted = heights_of(grid, scale) if has_own_heights(view) else scale
     floor, ceiling = lifted.place([lifted.low, lifted.high])
     axes.set_zlim(floor, ceiling)
     _draw_floor_holes(axes, grid, view, float(floor))
@@ -159,23 +159,19 @@ def draw_depth(axes: Any, grid: Grid, view: View) -> None:
     _set_depth_axes(axes, view, lifted, named=grid is surfaces.grids[0])
 
 
-def heights_of(grid: Grid, scale: ValueScale) -> ValueScale:
-    """The scale of the heights of one n: the shared one, unless the grid would lie flat on its floor or ceiling.
-
-    On a linear scale few layers would be a plane beside many. Such a grid gets heights of its own, with ticks of their
-    own; colours stay shared.
-    """
-    finite = grid.values[np.isfinite(grid.values)]
-    if scale.kind != "linear" or not len(finite) or np.ptp(finite) == 0:
-        return scale
-    if np.ptp(finite) >= _LEAST_HEIGHT_SHARE * (scale.high - scale.low):
-        return scale
-    return ValueScale("linear", float(finite.min()), float(finite.max()))
-
-
 def has_own_heights(view: View) -> bool:
-    """Whether some grid of the figure has heights of its own."""
-    return any(heights_of(grid, view.scale) is not view.scale for grid in view.surfaces.grids)
+    """Whether each n has heights of its own, with ticks of their own; colours stay shared.
+
+    On a linear scale few layers would be a plane beside many; on a logarithmic one they keep their form.
+    """
+    spans = [np.ptp(finite) for grid in view.surfaces.grids if len(finite := grid.values[np.isfinite(grid.values)])]
+    return view.scale.kind == "linear" and min(spans, default=0) < _LEAST_HEIGHT_SHARE * max(spans, default=0)
+
+
+def heights_of(grid: Grid, scale: ValueScale) -> ValueScale:
+    """The linear scale of one n alone; the shared one where it has no two values."""
+    finite = grid.values[np.isfinite(grid.values)]
+    return scale if len(finite) < 2 or np.ptp(finite) == 0 else replace(scale, low=finite.min(), high=finite.max())
 
 
 def _face_values(values: Array, scale: ValueScale) -> Array:

@@ -66,7 +66,7 @@ def draw_surfaces(surfaces: SurfaceSet, *, log: bool, scale_values: Array | None
     )
     figure = _single(view, scale_values) if count == 1 else _multiples(view, scale_values)
     layers = layers_text(surfaces.grids[0].n_layers) if count == 1 else ""
-    scale_text = f"{'log' if log else 'linear'} scale{', heights by n' if has_own_heights(view) else ''}"
+    scale_text = f"{'log' if log else 'linear'} scale{', own heights for each n' if has_own_heights(view) else ''}"
     first, second = titles(surfaces, layers, scale_text)
     write_titles(figure, first, second)
     draw_legend(figure, view.marks)
