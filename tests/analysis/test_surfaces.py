@@ -17,7 +17,7 @@ from matplotlib.collections import PatchCollection, QuadMesh
 from mpl_toolkits.mplot3d.art3d import Path3DCollection
 from rich.console import Console
 
-from analysis import surfaces
+from analysis import page, surfaces
 from analysis.figures import paper_style
 from analysis.scales import ValueScale, axis_ticks, cell_edges, display_unit, spacing_of
 from analysis.surface_data import NOT_MEASURED, SurfaceSet, surface_sets
@@ -629,7 +629,7 @@ class TestPage:
         assert marks.count("impossible:rate_above_limit") == 1
 
     def test_asking_for_the_page_without_plotly_names_the_extra(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(surfaces.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr(page.importlib.util, "find_spec", lambda name: None)
         with pytest.raises(InputError, match=re.escape("pip install 'flopray[html]'")):
             surfaces.draw(grid(), tmp_path, html=True, console=quiet())
         paths = surfaces.draw(grid(), tmp_path, selection=Selection(metrics=["time"]), formats=["png"], console=quiet())
