@@ -86,11 +86,12 @@ def add_colour_bar(
         label: beside the bar.
     """
     axes = add_axes(figure, box_in)
+    axes.set_gid("colour bar")
     colours = ScalarMappable(scale.norm(), scale.colour_map())
     finite = values[np.isfinite(values)]
     low, high = float(finite.min()), float(finite.max())
     if is_one_value(finite):
-        axes.set(facecolor=colours.to_rgba(low), xticks=[])
+        axes.set(facecolor=colours.cmap(colours.norm(low)), xticks=[])
         axes.yaxis.tick_right()
         axes.yaxis.set_label_position("right")
         axes.set_yticks([0.5], [unit.text(low)])

@@ -90,10 +90,7 @@ class SurfaceSet:
     def finding_counts(self) -> Counter[str]:
         """How many cells with a value have each audit finding."""
         return Counter(
-            finding
-            for grid in self.grids
-            for cell in grid.findings[np.isfinite(grid.values)]
-            for finding in cell
+            finding for grid in self.grids for cell in grid.findings[np.isfinite(grid.values)] for finding in cell
         )
 
     def above_target_count(self) -> int:

@@ -13,6 +13,7 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.path import Path as MarkerPath
 
 from analysis.surface_data import NOT_MEASURED, Grid, SurfaceSet
 
@@ -37,7 +38,7 @@ _SEVERITY_RIMS = ("white", "0.1", "0.1", "0.1")
 _SEVERITY_MARKERS = ("^v<>*", "Dsdh*", "oPX8p", "^v<>*")
 _OTHER_FINDINGS = "other findings"
 #: The lower right corner of a square: an error above the target, in the corner of a cell or at a point.
-_CORNER = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0))
+_CORNER = MarkerPath([(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, -1.0)], closed=True)
 _ROW_IN = 0.17
 
 

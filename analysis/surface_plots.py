@@ -118,8 +118,6 @@ def _add_depth_axes(figure: Figure, box_in: tuple[float, float, float, float]) -
     return axes
 
 
-def _add_colour_bar(
-    figure: Figure, box_in: tuple[float, float, float, float], view: View, scale_values: Array
-) -> None:
+def _add_colour_bar(figure: Figure, box_in: tuple[float, float, float, float], view: View, scale_values: Array) -> None:
     label = f"{view.surfaces.metric.short} ({view.unit.label})"
     add_colour_bar(figure, box_in, view.scale, view.unit, scale_values, label)
