@@ -91,7 +91,7 @@ def add_colour_bar(
     finite = values[np.isfinite(values)]
     low, high = float(finite.min()), float(finite.max())
     if is_one_value(finite):
-        axes.set(facecolor=colours.cmap(colours.norm(low)), xticks=[])
+        axes.set(facecolor=colours.to_rgba(np.array([low]))[0], xticks=[])
         axes.yaxis.tick_right()
         axes.yaxis.set_label_position("right")
         axes.set_yticks([0.5], [unit.text(low)])
