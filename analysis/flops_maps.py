@@ -28,6 +28,8 @@ OVERHEADS = (
 )
 _PANEL_IN, _LEFT_IN, _GAP_IN, _TOP_IN, _BOTTOM_IN, _ROW_GAP_IN = 1.60, 0.56, 0.62, 0.88, 0.46, 0.55
 _FONT_PT = 8.0
+#: Values that differ by less than this share are one colour: a scale never spreads less than a tenth over its colours.
+_ONE_COLOUR = 0.01
 
 
 @dataclass(frozen=True)
@@ -120,21 +122,28 @@ def _draw_map(
     view = View(surfaces, scale, unit, Marks.of(surfaces), _PANEL_IN, _FONT_PT)
     axes = add_axes(figure, box)
     draw_flat(axes, surfaces.grids[0], view)
-    if (only := _only_value(surfaces.grids[0].values)) is not None:
+    if said := _single_value_text(surfaces.grids[0].values, unit):
         # one colour says nothing by itself
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 2.0}
-        axes.text(
-            0.5, 0.5, f"{unit.text(only)} everywhere", transform=axes.transAxes, ha="center", va="center", bbox=ground
-        )
-    if not is_one_value(values[np.isfinite(values)]):
+        axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center", va="center", bbox=ground)
+    if not _nearly_one(values[np.isfinite(values)]):
         add_colour_bar(figure, (box[0] + box[2] + 0.07, box[1], 0.09, box[3]), scale, unit, values)
     return axes
 
 
-def _only_value(values: Array) -> float | None:
-    """The value of a map that has the same one in all of its cells, to a millionth of it; None of any other map."""
+def _nearly_one(finite: Array) -> bool:
+    """Whether values differ by so little that no colour would show it."""
+    return len(finite) > 0 and bool(np.ptp(finite) <= _ONE_COLOUR * np.abs(finite).max())
+
+
+def _single_value_text(values: Array, unit: DisplayUnit) -> str:
+    """What a map of one colour is of, such as `15.0 everywhere` or `14.985 to 15`; empty for any other map."""
     finite = values[np.isfinite(values)]
-    return float(finite[0]) if is_one_value(finite) else None
+    if not _nearly_one(finite):
+        return ""
+    if is_one_value(finite):
+        return f"{unit.text(float(finite[0]))} everywhere"
+    return f"{unit.tick(float(finite.min()))} to {unit.tick(float(finite.max()))}"
 
 
 def _surface_set(row: _Row, metric: Metric) -> SurfaceSet:
