@@ -21,9 +21,12 @@ from analysis.gpu_comparison import Comparison, comparisons_of
 from analysis.gpu_data import EFFICIENCY, MFU, iter_rows, load_runs, some_of, why_missing
 from analysis.gpu_figures import draw_comparison
 from analysis.gpu_files import write_tables
+from analysis.gpu_html import page_path, write_page
 from analysis.gpu_table import EXPLANATION, beside_table, tables_of
 from analysis.gpu_truth import truth_table
+from analysis.page import page_wanted
 from flopray.containment import check_own
+from flopray.errors import InputError
 from flopray.parser import OneLineParser
 from flopray.point import PRECISIONS
 from flopray.storage import local_folder
@@ -58,7 +61,7 @@ def draw_llama_run(run: Path, console: Console) -> None:
     """Draw and tabulate one run into its own folder, as a sweep does at its end.
 
     Args:
-        run: its folder; gets `plots/gpus/` and `tables/`.
+        run: its folder; gets `plots/gpus/`, `plots/gpus.html` where plotly is installed, and `tables/`.
         console: where to say what lies where.
 
     Raises:
@@ -67,7 +70,7 @@ def draw_llama_run(run: Path, console: Console) -> None:
     rows, notes = load_runs([run])
     comparisons = comparisons_of(rows)
     _say(console, *notes)
-    _save(console, comparisons, check_own(run / "tables"), check_own(run / "plots"), ("png",))
+    _save(console, comparisons, check_own(run / "tables"), check_own(run / "plots"), ("png",), page_wanted(None))
 
 
 def compare(console: Console, options: argparse.Namespace) -> None:
@@ -76,6 +79,7 @@ def compare(console: Console, options: argparse.Namespace) -> None:
     Raises:
         InputError: a path that cannot be read or written, or nothing to compare.
     """
+    html = page_wanted(options.html)
     parts, notes = [], []
     runs = [local_folder(run) for run in options.runs]
     if runs:
@@ -98,6 +102,7 @@ def compare(console: Console, options: argparse.Namespace) -> None:
         tables,
         options.out or (check_own(runs[0] / "plots") if runs else None),
         options.formats,
+        html,
     )
 
 
@@ -120,6 +125,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--tables", type=Path, metavar="DIR", help="default: tables/ in the folder of the first RUN")
     parser.add_argument("--out", type=Path, metavar="DIR", help="of figures; default: plots/ of the first RUN")
     parser.add_argument("--formats", nargs="+", default=["png"], metavar="FORMAT", help="png, svg, pdf (default png)")
+    parser.add_argument(
+        "--html",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="one interactive page that works offline (default: where plotly is installed, flopray[html])",
+    )
     return parser
 
 
@@ -167,8 +178,9 @@ def _save(
     tables: Path | None,
     out_dir: Path | None,
     formats: Sequence[str],
+    html: bool,
 ) -> None:
-    """Write tables and figures where there is a place for them, and say where they lie."""
+    """Write tables, figures and the page where there is a place for them, and say where they lie."""
     if tables is not None:
         write_tables(comparisons, tables, {each.folder: _shapes_shown(each) for each in comparisons})
         _say(console, f"tables: {tables}/gpus.{{csv,md,tex}}")
@@ -181,6 +193,11 @@ def _save(
             _say(console, f"{len(paths)} figures: {out_dir / 'gpus' / comparison.folder}/")
         if missing:
             _say(console, f"no values for {', '.join(missing)} of {comparison.title} ({_reasons(comparison)})")
+    if html:
+        try:
+            _say(console, f"interactive page: {write_page(comparisons, page_path(out_dir))}")
+        except OSError as error:
+            raise InputError(f"cannot write {error.filename or out_dir}: {error.strerror or error}") from error
 
 
 def _reasons(comparison: Comparison) -> str:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -63,6 +65,51 @@ def add_axes(figure: Figure, box_in: tuple[float, float, float, float], **option
     width_in, height_in = figure.get_size_inches()
     left, bottom, width, height = box_in
     return figure.add_axes((left / width_in, bottom / height_in, width / width_in, height / height_in), **options)
+
+
+def add_colour_bar(
+    figure: Figure,
+    box_in: tuple[float, float, float, float],
+    scale: ValueScale,
+    unit: DisplayUnit,
+    values: Array,
+    label: str = "",
+) -> Axes:
+    """A colour bar that ends where the values end, whatever else the scale could hold.
+
+    Args:
+        figure: gets the bar.
+        box_in: left, bottom, width and height in inches.
+        scale: of the colours.
+        unit: in which ticks are written.
+        values: what is drawn, any shape, NaN where missing; a single value gets a bar of its colour and one tick.
+        label: beside the bar.
+    """
+    axes = add_axes(figure, box_in)
+    axes.set_gid("colour bar")
+    colours = ScalarMappable(scale.norm(), scale.colour_map())
+    finite = values[np.isfinite(values)]
+    low, high = float(finite.min()), float(finite.max())
+    if is_one_value(finite):
+        axes.set(facecolor=colours.to_rgba(np.array([low]))[0], xticks=[])
+        axes.yaxis.tick_right()
+        axes.yaxis.set_label_position("right")
+        axes.set_yticks([0.5], [unit.text(low)])
+        axes.set_ylabel(label)
+        return axes
+    bar = figure.colorbar(colours, cax=axes)
+    axes.set_ylim(low, high)
+    ticks = scale.within(low, high).ticks().tolist()
+    bar.set_ticks(ticks, labels=[unit.tick(tick) for tick in ticks])
+    axes.minorticks_off()
+    bar.outline.set_linewidth(0.5)  # type: ignore[operator]
+    bar.set_label(label)
+    return axes
+
+
+def is_one_value(values: Array) -> bool:
+    """Whether finite values are the same, to a millionth; no value at all counts as none."""
+    return len(values) > 0 and bool(np.ptp(values) <= 1e-6 * np.abs(values).max())
 
 
 def set_measured_axis(axis: Any, values: Array, spacing: str, min_gap: float) -> None:

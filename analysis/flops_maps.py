@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
-from analysis.figures import add_axes, write_titles
+from analysis.figures import add_axes, add_colour_bar, is_one_value, write_titles
 from analysis.flops_data import Counted
 from analysis.scales import Array, DisplayUnit, ValueScale, display_unit
 from analysis.surface_data import NOT_MEASURED, Grid, SurfaceSet
@@ -29,6 +28,8 @@ OVERHEADS = (
 )
 _PANEL_IN, _LEFT_IN, _GAP_IN, _TOP_IN, _BOTTOM_IN, _ROW_GAP_IN = 1.60, 0.56, 0.62, 0.88, 0.46, 0.55
 _FONT_PT = 8.0
+#: Values that differ by less than this share are one colour: a scale never spreads less than a tenth over its colours.
+_ONE_COLOUR = 0.01
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def draw_maps(
         left_in = _LEFT_IN + column * (_PANEL_IN + _GAP_IN)
         for index, row in enumerate(drawn):
             bottom_in = height_in - _TOP_IN - high - index * (high + _ROW_GAP_IN)
-            axes = _draw_map(figure, (left_in, bottom_in, _PANEL_IN, high), row, metric, scale, unit)
+            axes = _draw_map(figure, (left_in, bottom_in, _PANEL_IN, high), row, metric, scale, unit, values)
             axes.set_title(metric.title if index == 0 else "", pad=4)
             axes.set_xlabel("width d" if index == len(drawn) - 1 else "")
             axes.set_ylabel("" if column else "tokens m")
@@ -114,33 +115,35 @@ def _draw_map(
     metric: Metric,
     scale: ValueScale,
     unit: DisplayUnit,
+    values: Array,
 ) -> Axes:
-    """One map and its colour bar."""
+    """One map and its colour bar, which ends where the values of the column do; one value everywhere needs no bar."""
     surfaces = _surface_set(row, metric)
     view = View(surfaces, scale, unit, Marks.of(surfaces), _PANEL_IN, _FONT_PT)
     axes = add_axes(figure, box)
     draw_flat(axes, surfaces.grids[0], view)
-    if (only := _only_value(surfaces.grids[0].values)) is not None:
+    if said := _single_value_text(surfaces.grids[0].values, unit):
         # one colour says nothing by itself
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 2.0}
-        axes.text(
-            0.5, 0.5, f"{unit.text(only)} everywhere", transform=axes.transAxes, ha="center", va="center", bbox=ground
-        )
-    bar_axes = add_axes(figure, (box[0] + box[2] + 0.07, box[1], 0.09, box[3]))
-    bar = figure.colorbar(ScalarMappable(scale.norm(), scale.colour_map()), cax=bar_axes)
-    ticks = scale.ticks()
-    bar.set_ticks(ticks.tolist(), labels=[unit.tick(tick) for tick in ticks])
-    bar.ax.minorticks_off()
-    bar.outline.set_linewidth(0.5)  # type: ignore[operator]
+        axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center", va="center", bbox=ground)
+    if not _nearly_one(values[np.isfinite(values)]):
+        add_colour_bar(figure, (box[0] + box[2] + 0.07, box[1], 0.09, box[3]), scale, unit, values)
     return axes
 
 
-def _only_value(values: Array) -> float | None:
-    """The value of a map that has the same one in all of its cells, to a millionth of it; None of any other map."""
+def _nearly_one(finite: Array) -> bool:
+    """Whether values differ by so little that no colour would show it."""
+    return len(finite) > 0 and bool(np.ptp(finite) <= _ONE_COLOUR * np.abs(finite).max())
+
+
+def _single_value_text(values: Array, unit: DisplayUnit) -> str:
+    """What a map of one colour is of, such as `15.0 everywhere` or `14.985 to 15`; empty for any other map."""
     finite = values[np.isfinite(values)]
-    if not len(finite) or np.ptp(finite) > 1e-6 * np.abs(finite).max():
-        return None
-    return float(finite[0])
+    if not _nearly_one(finite):
+        return ""
+    if is_one_value(finite):
+        return f"{unit.text(float(finite[0]))} everywhere"
+    return f"{unit.tick(float(finite.min()))} to {unit.tick(float(finite.max()))}"
 
 
 def _surface_set(row: _Row, metric: Metric) -> SurfaceSet:
@@ -154,7 +157,8 @@ def _surface_set(row: _Row, metric: Metric) -> SurfaceSet:
     findings = np.full(values.shape, None, dtype=object)
     for index in np.ndindex(values.shape):
         findings[index] = ()
-    grid = Grid(row.n_layers, values, np.full(values.shape, np.nan), reasons, findings)
+    unknown = np.full(values.shape, np.nan)
+    grid = Grid(row.n_layers, values, unknown, reasons, findings, unknown)
     return SurfaceSet(metric, "", "", "", "", row.widths, row.tokens, (grid,), "", "", "")
 
 

@@ -44,6 +44,7 @@ _NUMBERS = [
     *("batch_size", "sequence_length", "n_layers", "width", "tokens", "model_flops", "recomputed_flops"),
     *("time_s", "time_rel_error", "energy_j", "energy_rel_error", "power_w", "flops_per_s", "flops_per_j"),
     *("mfu", "hfu", "tokens_per_iteration", "energy_per_token_j", "memory_peak_bytes", "ended_unix_s"),
+    "target_error",
 ]
 #: What has no meaning where the time or the energy has none.
 _OF_TIME = ["time_rel_error", "flops_per_s", "mfu", "hfu", "power_w"]

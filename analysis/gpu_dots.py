@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from analysis.figures import set_value_axis, write_titles
 from analysis.gpu_comparison import Comparison
 from analysis.gpu_data import EFFICIENCY, MFU, PUBLISHED, REST, in_order, iter_rows, some_of, why_missing
 from analysis.gpu_look import COLOURS, FOOT, Look, with_bars
-from analysis.scales import DisplayUnit, ValueScale, display_unit
+from analysis.scales import DisplayUnit, ValueScale, display_unit, middle_unit
 from analysis.surface_selection import Metric
 from flopray.hardware import efficiency_limit_flops_per_j, peak_flops_per_s
 
@@ -32,6 +33,14 @@ CEILINGS = {
 }
 
 
+@dataclass(frozen=True)
+class _Columns:
+    """What stands beside one another in each panel: GPUs, and within one the precisions and sources."""
+
+    gpus: list[str]
+    slots: list[tuple[str, str]]
+
+
 def draw_dots(comparison: Comparison, metric: Metric, phases: Sequence[str]) -> Figure | None:
     """The figure, None where there is no value.
 
@@ -42,38 +51,54 @@ def draw_dots(comparison: Comparison, metric: Metric, phases: Sequence[str]) -> 
             `backward_and_optimizer` stands in the row of `backward`.
     """
     rows = comparison.of(*phases, REST).replace({"phase": {REST: "backward"}})
-    shapes = some_of(comparison.shapes, MAX_SHAPES)
-    rows = rows[rows["shape"].isin(shapes) & rows["phase"].isin(phases)]
     shown = [phase for phase in in_order(phases) if rows.loc[rows["phase"] == phase, metric.column].notna().any()]
+    rows = rows[rows["phase"].isin(shown)]
+    # shapes and GPUs that have rows of these phases: others would be empty columns
+    present = [shape for shape in comparison.shapes if shape in set(rows["shape"])]
+    shapes = some_of(present, MAX_SHAPES)
+    rows = rows[rows["shape"].isin(shapes)]
+    shown = [phase for phase in shown if rows.loc[rows["phase"] == phase, metric.column].notna().any()]
     if not shown:
         return None
+    rows = rows[rows["phase"].isin(shown)]
+    columns = _Columns(sorted(rows["gpu"].unique()), _slots(comparison, rows))
     look = Look(comparison, size_pt=3.6, names_gpus=False)
     figure = Figure(figsize=(_WIDTH_IN, 1.0))
     wide = (_WIDTH_IN - _LEFT_IN - 0.1 - _GAP_IN * (len(shapes) - 1)) / len(shapes)
     panels: list[tuple[Axes, int, int]] = []
     # one kind of scale for the whole figure: rows of panels are read against one another
     log = any(_spread(metric, rows[rows["phase"] == phase]) > _LOG_SPREAD for phase in shown)
+    scales = {phase: _scale(metric, rows[rows["phase"] == phase], log) for phase in shown}
+    ends = np.array([[scale.low, scale.high] for scale in scales.values()])
+    # one unit for the whole figure: nobody should read joules as kilojoules
+    unit = middle_unit(metric.unit, ends) if log else display_unit(metric.unit, float(ends.max()))
     for level, phase in enumerate(shown):
         part = rows[rows["phase"] == phase]
-        scale, unit = _scale(metric, part, log)
+        scale = scales[phase]
         foot = FOOT if any(why_missing(row, metric) for row in iter_rows(part)) else 0.0
         for place, shape in enumerate(shapes):
             axes = figure.add_axes((0, 0, 1, 1))
-            _draw_panel(axes, look, part[part["shape"] == shape], metric, (scale, unit), foot)
+            _draw_panel(axes, look, part[part["shape"] == shape], metric, columns, (scale, unit), foot)
             axes.set_ylabel(f"{phase}\n{metric.short} ({unit.label})" if place == 0 else "")
             axes.tick_params(labelleft=place == 0, labelbottom=level == len(shown) - 1)
             axes.set_title(_shape_title(part, shape) if level == 0 else "")
             panels.append((axes, level, place))
-    _arrange(figure, look, panels, wide, len(shown))
-    left_out = len(comparison.shapes) - len(shapes)
+    _arrange(figure, look, panels, columns.gpus, wide, len(shown))
+    left_out = len(present) - len(shapes)
     write_titles(figure, f"{metric.title}, {comparison.title}", _second_title(rows, left_out))
     look.draw_legend(figure)
     return figure
 
 
-def _arrange(figure: Figure, look: Look, panels: Sequence[tuple[Axes, int, int]], wide: float, levels: int) -> None:
+def _arrange(
+    figure: Figure,
+    look: Look,
+    panels: Sequence[tuple[Axes, int, int]],
+    gpus: Sequence[str],
+    wide: float,
+    levels: int,
+) -> None:
     """Give the figure its height, now that the legend is known, and each panel its place."""
-    gpus = look.comparison.gpus
     bottom = look.legend_height_in(_WIDTH_IN) + (0.1 + 0.06 * max(map(len, gpus)) if _rotation(gpus) else 0.28)
     figure.set_figheight(bottom + levels * (_PANEL_IN + _GAP_IN) + 0.62)
     for axes, level, place in panels:
@@ -84,10 +109,15 @@ def _arrange(figure: Figure, look: Look, panels: Sequence[tuple[Axes, int, int]]
 
 
 def _draw_panel(
-    axes: Axes, look: Look, rows: Any, metric: Metric, scale: tuple[ValueScale, DisplayUnit], foot: float
+    axes: Axes,
+    look: Look,
+    rows: Any,
+    metric: Metric,
+    columns: _Columns,
+    scale: tuple[ValueScale, DisplayUnit],
+    foot: float,
 ) -> None:
-    gpus = look.comparison.gpus
-    slots = _slots(look.comparison)
+    gpus, slots = columns.gpus, columns.slots
     set_value_axis(axes, *scale, foot)
     for row in iter_rows(rows):
         slot = slots.index((row["precision"], row["source"]))
@@ -136,9 +166,9 @@ def ceiling_of(row: dict[str, Any], metric: Metric) -> float | None:
     return 1.0 if metric is MFU and known else None
 
 
-def _slots(comparison: Comparison) -> list[tuple[str, str]]:
+def _slots(comparison: Comparison, rows: Any) -> list[tuple[str, str]]:
     """Precision and source of the points of a GPU, from left to right."""
-    present = set(zip(comparison.rows["precision"], comparison.rows["source"], strict=True))
+    present = set(zip(rows["precision"], rows["source"], strict=True))
     sources = sorted({source for _, source in present})
     return [(kind, source) for kind in comparison.precisions for source in sources if (kind, source) in present]
 
@@ -150,7 +180,7 @@ def _spread(metric: Metric, rows: Any) -> float:
     return float(np.nanmax(ends) / np.nanmin(ends))
 
 
-def _scale(metric: Metric, rows: Any, log: bool) -> tuple[ValueScale, DisplayUnit]:
+def _scale(metric: Metric, rows: Any, log: bool) -> ValueScale:
     """The scale of a row of panels, which holds values, error bars and ceilings; a linear one starts at zero."""
     good = rows[rows["status"] == "ok"]
     ceilings = [ceiling_of(row, metric) for row in iter_rows(good)]
@@ -158,8 +188,7 @@ def _scale(metric: Metric, rows: Any, log: bool) -> tuple[ValueScale, DisplayUni
     values = np.concatenate([values, [ceiling for ceiling in ceilings if ceiling]])
     if metric is MFU:
         values = np.append(values, good["hfu"])
-    unit = display_unit(metric.unit, float(np.nanmax(values)))
-    return ValueScale.fitting(values if log else np.append(values, 0.0), log=log, signed=not log), unit
+    return ValueScale.fitting(values if log else np.append(values, 0.0), log=log, signed=not log)
 
 
 def _shape_title(rows: Any, shape: str) -> str:

@@ -12,10 +12,11 @@ from analysis.figures import set_measured_axis, write_titles
 from analysis.gpu_comparison import Comparison
 from analysis.gpu_data import ENERGY, ENERGY_PER_TOKEN, PUBLISHED, Frame, in_order, iter_rows, why_missing
 from analysis.gpu_look import COLOURS, Look, set_log_axis, with_bars
-from analysis.scales import display_unit, spacing_of
+from analysis.scales import DisplayUnit, middle_unit, spacing_of
 from analysis.surface_selection import Metric
 
 PHASES_DRAWN = ("inference", "train_step", "prefill", "decode")
+_COLUMNS = (ENERGY_PER_TOKEN, ENERGY)
 _WIDTH_IN, _LEFT_IN, _GAP_IN, _PANEL_IN = 7.2, 0.72, 0.65, 1.35
 _LINE = ["source", "gpu", "precision", "batch_size"]
 _NAMES = {"train_step": "training step"}
@@ -31,13 +32,15 @@ def draw_lines(comparison: Comparison) -> Figure | None:
     look = Look(comparison, size_pt=4.0)
     figure = Figure(figsize=(_WIDTH_IN, 1.0))
     panels: list[list[Axes]] = []
+    # one unit for each column of panels: nobody should read joules as kilojoules
+    units = {m.name: middle_unit("J", with_bars(rows[m.column], rows["energy_rel_error"])) for m in _COLUMNS}
     for phase in shown:
         part = rows[rows["phase"] == phase]
         name = _NAMES.get(phase, phase)
         pair = [figure.add_axes((0, 0, 1, 1), label=f"{phase} {side}") for side in ("token", "iteration")]
-        for axes, metric in zip(pair, (ENERGY_PER_TOKEN, ENERGY), strict=True):
-            _draw_panel(axes, look, part, metric)
-            unit = display_unit("J", float(part.loc[part["status"] == "ok", metric.column].max()))
+        for axes, metric in zip(pair, _COLUMNS, strict=True):
+            unit = units[metric.name]
+            _draw_panel(axes, look, part, metric, unit)
             axes.set_ylabel(
                 f"{name}\nenergy ({unit.label})" if metric is ENERGY_PER_TOKEN else f"energy ({unit.label})"
             )
@@ -53,9 +56,8 @@ def draw_lines(comparison: Comparison) -> Figure | None:
     return figure
 
 
-def _draw_panel(axes: Axes, look: Look, rows: Frame, metric: Metric) -> None:
+def _draw_panel(axes: Axes, look: Look, rows: Frame, metric: Metric, unit: DisplayUnit) -> None:
     good = rows[(rows["status"] == "ok") & rows[metric.column].gt(0)]
-    unit = display_unit("J", float(good[metric.column].max()))
     set_log_axis(axes.yaxis, with_bars(good[metric.column], good["energy_rel_error"]), unit)
     for (source, _, precision, _), line in good.groupby(_LINE):
         path = line.sort_values("sequence_length")

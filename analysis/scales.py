@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,18 @@ def display_unit(unit: str, largest: float) -> DisplayUnit:
     if not largest:
         factor, prefix = 1.0, ""
     return DisplayUnit(factor, f"{prefix}{unit}")
+
+
+def middle_unit(unit: str, values: Array) -> DisplayUnit:
+    """The unit for a logarithmic axis: that of the geometric middle, so that both ends are short numbers.
+
+    Args:
+        unit: as in `display_unit`.
+        values: any shape; those that are finite and positive count.
+    """
+    numbers = np.asarray(values, dtype=float)
+    positive = numbers[np.isfinite(numbers) & (numbers > 0)]
+    return display_unit(unit, float(np.sqrt(positive.min() * positive.max())) if len(positive) else 0.0)
 
 
 def spacing_of(values: Array) -> str:
@@ -166,6 +178,10 @@ class ValueScale:
             return cls("log", low, high)
         magnitudes = np.abs(finite[finite != 0])
         return cls("asinh", low, high, float(magnitudes.min()) if len(magnitudes) else high)
+
+    def within(self, low: float, high: float) -> ValueScale:
+        """The part of this scale from `low` to `high`, for ticks."""
+        return replace(self, low=low, high=high)
 
     def norm(self) -> colors.Normalize:
         """The matplotlib norm of this scale; with values of both signs zero is in its middle."""

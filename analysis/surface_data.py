@@ -18,6 +18,9 @@ from analysis.surface_selection import METRICS, Metric, Selection
 from flopray.records import PHASES
 
 NOT_MEASURED = "not measured"
+#: The audit says it of a row; here the error of each metric is held against the target, so that time is not marked for
+#: the error of energy.
+_TARGET_MISSED = "note:target_error_missed"
 #: What makes a cell of a figure.
 _CELL = ["device_type", "precision", "execution", "phase", "n_layers", "width", "tokens"]
 
@@ -32,6 +35,7 @@ class Grid:
         rel_errors: half widths of 95 % intervals / values, NaN where unknown, shape (M, D).
         reasons: why a value is missing, empty where there is one, shape (M, D) of str.
         findings: audit findings of the cell, shape (M, D) of tuples of str.
+        targets: relative errors that were asked for, NaN where none was, shape (M, D).
     """
 
     n_layers: int
@@ -39,6 +43,11 @@ class Grid:
     rel_errors: Array
     reasons: Array
     findings: Array
+    targets: Array
+
+    def above_target(self) -> Array:
+        """Which cells have a value whose error is above the one that was asked for, shape (M, D) of bool."""
+        return np.isfinite(self.values) & (self.rel_errors > self.targets)
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class SurfaceSet:
         grids: one for each number of layers, rising.
         device: full name of the device, or its type and how many models of it were mixed.
         energy_source: how energy was measured, where known.
-        filtered: the lower bounds that were asked for, such as `d ≥ 512`, or empty.
+        filtered: the lower bounds that left something out, such as `d ≥ 512`, or empty.
     """
 
     metric: Metric
@@ -79,8 +88,19 @@ class SurfaceSet:
         return Counter(reason for grid in self.grids for reason in grid.reasons.flat if reason)
 
     def finding_counts(self) -> Counter[str]:
-        """How many cells have each audit finding."""
-        return Counter(finding for grid in self.grids for cell in grid.findings.flat for finding in cell)
+        """How many cells with a value have each audit finding."""
+        return Counter(
+            finding for grid in self.grids for cell in grid.findings[np.isfinite(grid.values)] for finding in cell
+        )
+
+    def above_target_count(self) -> int:
+        """How many cells have an error above the one that was asked for."""
+        return sum(int(grid.above_target().sum()) for grid in self.grids)
+
+    def target(self) -> float | None:
+        """The relative error that was asked for; None where there was none, or several."""
+        targets = np.unique(np.concatenate([grid.targets[np.isfinite(grid.targets)] for grid in self.grids]))
+        return float(targets[0]) if len(targets) == 1 else None
 
     def value_count(self) -> int:
         """How many cells have a value."""
@@ -106,10 +126,24 @@ def surface_sets(
     for key, group in rows.groupby(["device_type", "precision", "execution"], sort=True):
         # axes are those of the whole group, so that figures of all phases look alike
         axes = _axes(group, selection, planned or {})
+        filtered = _bounds_that_matter(frame, selection, axes)
         for phase in sorted(group["phase"].unique(), key=_phase_rank):
             part = group[group["phase"] == phase]
             for metric in metrics:
-                yield _surface_set(metric, (*map(str, key), str(phase)), part, axes, selection.bounds())
+                yield _surface_set(metric, (*map(str, key), str(phase)), part, axes, filtered)
+
+
+def _bounds_that_matter(frame: pd.DataFrame, selection: Selection, axes: tuple[Array, Array, Array]) -> str:
+    """The lower bounds that leave something out and that the axes do not say themselves by a single value."""
+    _, widths, tokens = axes
+    said = []
+    for name, column, least, kept in (
+        ("d", "width", selection.d_min, widths),
+        ("m", "tokens", selection.m_min, tokens),
+    ):
+        if least is not None and len(kept) > 1 and bool((frame[column] < least).any()):
+            said.append(f"{name} ≥ {least}")
+    return ", ".join(said)
 
 
 def _axes(group: Any, selection: Selection, planned: Mapping[str, Sequence[int]]) -> tuple[Array, Array, Array]:
@@ -157,12 +191,14 @@ def _surface_set(
 def _grid(metric: Metric, n_layers: int, rows: Any, widths: Array, tokens: Array) -> Grid:
     shape = (len(tokens), len(widths))
     at = (np.searchsorted(tokens, rows["tokens"].to_numpy(int)), np.searchsorted(widths, rows["width"].to_numpy(int)))
-    values, rel_errors = np.full(shape, np.nan), np.full(shape, np.nan)
+    values, rel_errors, targets = (np.full(shape, np.nan) for _ in range(3))
     reasons, findings = np.full(shape, NOT_MEASURED, dtype=object), np.full(shape, None, dtype=object)
     values[at] = _numbers(rows[metric.column])
     values[~np.isfinite(values)] = np.nan
     if metric.error_column:
         rel_errors[at] = _numbers(rows[metric.error_column])
+        if "target_error" in rows:
+            targets[at] = _numbers(rows["target_error"])
     reasons[at] = _first_reason(rows, metric.reason_columns)
     failed = (rows["status"] != "ok").to_numpy(bool)
     if failed.any():  # also where a FLOP count exists without a measurement: the point is a hole on every figure
@@ -174,8 +210,9 @@ def _grid(metric: Metric, n_layers: int, rows: Any, widths: Array, tokens: Array
     reasons[np.isfinite(values)] = ""
     cells = dict(zip(zip(*at, strict=True), rows["findings"], strict=True))
     for index in np.ndindex(shape):
-        findings[index] = _as_tuple(cells.get(index)) if metric.measured else ()
-    return Grid(n_layers, values, rel_errors, reasons, findings)
+        said = _as_tuple(cells.get(index)) if metric.measured else ()
+        findings[index] = tuple(finding for finding in said if finding != _TARGET_MISSED)
+    return Grid(n_layers, values, rel_errors, reasons, findings, targets)
 
 
 def _numbers(column: Any) -> Array:

@@ -1,24 +1,18 @@
-"""One interactive page of a run: every metric and phase, rotating surfaces and heat maps, filters on d and m.
-
-The page is one file that needs no network: plotly.js and the data stand in it. Data is JSON and is put into the page as
-text only, so a device's name cannot become markup.
-"""
+"""The interactive page of a run: every metric and phase, rotating surfaces and heat maps, filters on d and m."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from analysis.scales import Array, ValueScale, cell_edges, display_unit, spacing_of
+from analysis.page import nullable, page_of, write_text
+from analysis.scales import ValueScale, cell_edges, display_unit, spacing_of
 from analysis.surface_data import Grid, SurfaceSet
 from analysis.surface_legend import Marks
 from analysis.surface_plots import titles
-from flopray.errors import InputError
 
 
 def write_page(sets: Sequence[SurfaceSet], path: Path) -> Path:
@@ -28,9 +22,7 @@ def write_page(sets: Sequence[SurfaceSet], path: Path) -> Path:
         InputError: plotly is not installed.
         OSError: the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page_text(sets), encoding="utf-8")
-    return path
+    return write_text(page_text(sets), path)
 
 
 def page_text(sets: Sequence[SurfaceSet]) -> str:
@@ -39,22 +31,7 @@ def page_text(sets: Sequence[SurfaceSet]) -> str:
     Raises:
         InputError: plotly is not installed.
     """
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise InputError("the interactive page needs plotly: pip install 'flopray[html]'") from error
-    template = resources.files("analysis").joinpath("surface_page.html").read_text(encoding="utf-8")
-    data = json.dumps([_set_data(surfaces) for surfaces in sets], allow_nan=False, separators=(",", ":"))
-    # inside <script> only "<" could end the data early; JSON may write it as an escape
-    data = data.replace("<", "\\u003c")
-    before, between, after = _split(template, "/*PLOTLY*/", "/*DATA*/")
-    return before + get_plotlyjs() + between + data + after
-
-
-def _split(template: str, first: str, second: str) -> tuple[str, str, str]:
-    before, _, rest = template.partition(first)
-    between, _, after = rest.partition(second)
-    return before, between, after
+    return page_of("surface_page.js", [_set_data(surfaces) for surfaces in sets])
 
 
 def _set_data(surfaces: SurfaceSet) -> dict[str, Any]:
@@ -62,6 +39,7 @@ def _set_data(surfaces: SurfaceSet) -> dict[str, Any]:
     first, second = titles(surfaces)
     data: dict[str, Any] = {
         "group": f"{surfaces.device}, {surfaces.precision}, {surfaces.execution}",
+        "key": [surfaces.device_type, surfaces.precision, surfaces.execution],
         "phase": surfaces.phase,
         "metric": surfaces.metric.name,
         "title": first,
@@ -77,6 +55,8 @@ def _set_data(surfaces: SurfaceSet) -> dict[str, Any]:
     spacings = spacing_of(surfaces.widths), spacing_of(surfaces.tokens)
     scales = [ValueScale.fitting(values, log=log, signed=surfaces.metric.signed) for log in (False, True)]
     return data | {
+        "si": surfaces.metric.unit if surfaces.metric.unit != "%" else "1",
+        "target": surfaces.target(),
         "unit": {"factor": unit.factor, "label": unit.label},
         "scales": [
             {
@@ -85,7 +65,6 @@ def _set_data(surfaces: SurfaceSet) -> dict[str, Any]:
                 "low": scale.low,
                 "high": scale.high,
                 "ticks": scale.ticks().tolist(),
-                "labels": [unit.tick(tick) for tick in scale.ticks()],
                 "diverging": scale.low < 0 < scale.high,
             }
             for scale in scales
@@ -106,13 +85,10 @@ def _grid_data(grid: Grid, marks: Marks) -> dict[str, Any]:
     """Values with what is said of them; `marks` has the finding to mark a cell with, empty for none."""
     return {
         "n": grid.n_layers,
-        "values": _nullable(grid.values),
-        "errors": _nullable(grid.rel_errors),
+        "values": nullable(grid.values),
+        "errors": nullable(grid.rel_errors),
+        "above": grid.above_target().tolist(),
         "reasons": grid.reasons.tolist(),
         "findings": [[", ".join(cell) for cell in row] for row in grid.findings],
         "marks": [[marks.worst(cell) or "" for cell in row] for row in grid.findings],
     }
-
-
-def _nullable(array: Array) -> list[list[float | None]]:
-    return [[None if not np.isfinite(value) else float(value) for value in row] for row in array]

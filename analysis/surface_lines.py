@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from analysis.figures import add_axes, set_measured_axis, set_value_axis, write_titles
 from analysis.scales import SEQUENTIAL_MAP, Array, DisplayUnit, ValueScale, display_unit, spacing_of
 from analysis.surface_data import Grid, SurfaceSet
-from analysis.surface_legend import Marks, draw_legend, hole_marker_style, legend_height_in
+from analysis.surface_legend import Marks, draw_legend, hole_marker_style, imprecise_style, legend_height_in
 from analysis.surface_plots import titles
 
 _WIDTH_IN, _PANEL_IN = 7.2, (2.55, 2.1)
@@ -63,7 +63,7 @@ def _lines(surfaces: SurfaceSet) -> tuple[str, Array, dict[str, Grid], str]:
     layers = np.array([grid.n_layers for grid in surfaces.grids])
     joined = {
         name: np.concatenate([getattr(grid, name) for grid in surfaces.grids], axis=1)
-        for name in ("values", "rel_errors", "reasons", "findings")
+        for name in ("values", "rel_errors", "reasons", "findings", "targets")
     }
     return "layers n", layers, {"": Grid(n_layers=0, **joined)}, f"d = {d[0]}, m = {m[0]}"
 
@@ -111,3 +111,5 @@ def _mark(axes: Axes, grid: Grid, places: Array, marks: Marks, share: float) -> 
         mark = marks.mark_of(findings, 4.0)
         if mark and np.isfinite(value):
             axes.scatter(place, value, gid="finding", zorder=4, **mark)
+    for spot, value in zip(places[grid.above_target().ravel()], grid.values[grid.above_target()], strict=True):
+        axes.scatter(spot, value, gid="imprecise", zorder=5, **imprecise_style(3.5))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,14 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from analysis.figures import set_measured_axis
 from analysis.scales import Array, DisplayUnit, ValueScale, axis_ticks, cell_edges, spacing_of
 from analysis.surface_data import NOT_MEASURED, Grid, SurfaceSet
-from analysis.surface_legend import Marks, hole_style
+from analysis.surface_legend import Marks, hole_style, imprecise_points, imprecise_style
 
 #: Height of a heat map / its width, in small multiples.
 FLAT_SHARE = 0.86
 #: Grids up to this size show each measured point as a dot, larger ones only points that no face of the surface touches.
 _DOTTED_CELLS = 100
+#: Where one n spans less than this share of what another one does, each gets heights of its own.
+_LEAST_HEIGHT_SHARE = 0.6
 #: Width of a digit and height of a line of an annotation.
 _DIGIT_IN, _LINE_IN = 0.068, 0.13
 #: The smallest width, fewest tokens corner is in front: costs and rates rise away from it and hide little.
@@ -105,17 +107,22 @@ def _annotate(axes: Axes, grid: Grid, view: View) -> None:
 
 
 def _mark_findings(axes: Axes, grid: Grid, view: View) -> None:
-    """A mark in the upper right corner of each cell with an audit finding."""
+    """A mark in the upper right corner of each cell with a finding, one in the lower right of an imprecise value."""
     across, up = view.edges
     rows, columns = grid.values.shape
     size_pt = float(np.clip(72 * view.panel_in / max(rows, columns) * 0.3, 2.0, 4.5))
     x_edges, y_edges = across.tolist(), up.tolist()
     for (i, j), findings in np.ndenumerate(grid.findings):
         mark = view.marks.mark_of(findings, size_pt)
-        if mark:
+        if mark and np.isfinite(grid.values[i, j]):
             x = _between(x_edges[j], x_edges[j + 1], 0.86 if columns <= 8 else 0.7, view.spacings[0])
             y = _between(y_edges[i], y_edges[i + 1], 0.86 if rows <= 8 else 0.7, view.spacings[1])
             axes.scatter(x, y, gid="finding", zorder=3, **mark)
+    share = 0.1 if max(rows, columns) <= 8 else 0.2
+    for i, j in imprecise_points(grid):
+        x = _between(x_edges[j], x_edges[j + 1], 1 - share, view.spacings[0])
+        y = _between(y_edges[i], y_edges[i + 1], share, view.spacings[1])
+        axes.scatter(x, y, gid="imprecise", zorder=3, **imprecise_style(size_pt))
 
 
 def _between(low: float, high: float, share: float, spacing: str) -> float:
@@ -139,14 +146,32 @@ def draw_depth(axes: Any, grid: Grid, view: View) -> None:
     dotted = seen if seen.size <= _DOTTED_CELLS else seen & ~_on_a_face(seen)
     if dotted.any():
         axes.scatter(d[dotted], m[dotted], heights[dotted], s=3, color="0.15", depthshade=False, zorder=3)
-    floor, ceiling = scale.place([scale.low, scale.high])
+    lifted = heights_of(grid, scale) if has_own_heights(view) else scale
+    floor, ceiling = lifted.place([lifted.low, lifted.high])
     axes.set_zlim(floor, ceiling)
     _draw_floor_holes(axes, grid, view, float(floor))
     for (i, j), findings in np.ndenumerate(grid.findings):
         mark = view.marks.mark_of(findings, 3.5)
         if mark and seen[i, j]:
             axes.scatter(d[i, j], m[i, j], heights[i, j], depthshade=False, zorder=4, **mark)
-    _set_depth_axes(axes, view, named=grid is surfaces.grids[0])
+    for i, j in imprecise_points(grid):
+        axes.scatter(d[i, j], m[i, j], heights[i, j], depthshade=False, zorder=5, **imprecise_style(3.0))
+    _set_depth_axes(axes, view, lifted, named=grid is surfaces.grids[0])
+
+
+def has_own_heights(view: View) -> bool:
+    """Whether each n has heights of its own, with ticks of their own; colours stay shared.
+
+    On a linear scale few layers would be a plane beside many; on a logarithmic one they keep their form.
+    """
+    spans = [np.ptp(finite) for grid in view.surfaces.grids if len(finite := grid.values[np.isfinite(grid.values)])]
+    return view.scale.kind == "linear" and min(spans, default=0) < _LEAST_HEIGHT_SHARE * max(spans, default=0)
+
+
+def heights_of(grid: Grid, scale: ValueScale) -> ValueScale:
+    """The linear scale of one n alone; the shared one where it has no two values."""
+    finite = grid.values[np.isfinite(grid.values)]
+    return scale if len(finite) < 2 or np.ptp(finite) == 0 else replace(scale, low=finite.min(), high=finite.max())
 
 
 def _face_values(values: Array, scale: ValueScale) -> Array:
@@ -192,7 +217,7 @@ def _draw_floor_holes(axes: Any, grid: Grid, view: View, floor: float) -> None:
             axes.add_collection3d(Poly3DCollection(cells, label=reason, zorder=1, **hole_style(hatch)))
 
 
-def _set_depth_axes(axes: Any, view: View, *, named: bool) -> None:
+def _set_depth_axes(axes: Any, view: View, heights: ValueScale, *, named: bool) -> None:
     """Ticks at measured values and round heights, thin panes, labels close to their axes.
 
     The unit of the heights is written once (`named`): in further panels it would touch their neighbours.
@@ -205,8 +230,8 @@ def _set_depth_axes(axes: Any, view: View, *, named: bool) -> None:
     ):
         ticks = axis_ticks(values, spacing, 0.24 if len(view.surfaces.grids) == 1 else 0.33)
         axis.set_ticks(np.log10(ticks) if spacing == "log" else ticks, labels=[str(tick) for tick in ticks])
-    ticks = view.scale.ticks(5)
-    axes.zaxis.set_ticks(view.scale.place(ticks), labels=[view.unit.tick(tick) for tick in ticks])
+    ticks = heights.ticks(5)
+    axes.zaxis.set_ticks(heights.place(ticks), labels=[view.unit.tick(tick) for tick in ticks])
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_pane_color((1, 1, 1, 0))
         axis._axinfo["grid"].update(color="0.88", linewidth=0.4)

@@ -7,15 +7,14 @@ needs a single pass.
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 
-from analysis.figures import add_axes, write_titles
+from analysis.figures import add_axes, add_colour_bar, write_titles
 from analysis.scales import Array, ValueScale, display_unit
 from analysis.surface_data import SurfaceSet
 from analysis.surface_legend import Marks, draw_legend, legend_height_in
-from analysis.surface_panels import FLAT_SHARE, View, draw_depth, draw_flat
+from analysis.surface_panels import FLAT_SHARE, View, draw_depth, draw_flat, has_own_heights
 
 #: More layers than this go into a further figure.
 MAX_PANELS = 5
@@ -65,15 +64,16 @@ def draw_surfaces(surfaces: SurfaceSet, *, log: bool, scale_values: Array | None
     view = View(
         surfaces, scale, unit, Marks.of(surfaces), {1: 2.5, 2: 2.68, 3: 1.76}.get(count, 2.15), font_pt_for(count)
     )
-    figure = _single(view) if count == 1 else _multiples(view)
+    figure = _single(view, scale_values) if count == 1 else _multiples(view, scale_values)
     layers = layers_text(surfaces.grids[0].n_layers) if count == 1 else ""
-    first, second = titles(surfaces, layers, f"{'log' if log else 'linear'} scale")
+    scale_text = f"{'log' if log else 'linear'} scale{', own heights for each n' if has_own_heights(view) else ''}"
+    first, second = titles(surfaces, layers, scale_text)
     write_titles(figure, first, second)
     draw_legend(figure, view.marks)
     return figure
 
 
-def _single(view: View) -> Figure:
+def _single(view: View, scale_values: Array) -> Figure:
     """One n: surface left, heat map right, at the width of a page."""
     size, legend_in = view.panel_in, legend_height_in(view.marks, 7.2)
     height_in = _TOP_IN + size + _BOTTOM_IN + legend_in
@@ -84,11 +84,11 @@ def _single(view: View) -> Figure:
     draw_depth(depth, view.surfaces.grids[0], view)
     draw_flat(flat, view.surfaces.grids[0], view)
     flat.set_ylabel("tokens m")
-    _add_colour_bar(figure, (3.85 + size, bottom_in, 0.11, size), view)
+    _add_colour_bar(figure, (3.85 + size, bottom_in, 0.11, size), view, scale_values)
     return figure
 
 
-def _multiples(view: View) -> Figure:
+def _multiples(view: View, scale_values: Array) -> Figure:
     """Several n: a column each, surface above heat map."""
     size, grids = view.panel_in, view.surfaces.grids
     width_in = _LEFT_IN + len(grids) * size + (len(grids) - 1) * _GAP_IN + _RIGHT_IN
@@ -107,7 +107,7 @@ def _multiples(view: View) -> Figure:
             flat.set_ylabel("tokens m")
         else:
             flat.tick_params(labelleft=False)
-    _add_colour_bar(figure, (width_in - _RIGHT_IN + 0.1, bottom_in, 0.11, flat_in), view)
+    _add_colour_bar(figure, (width_in - _RIGHT_IN + 0.1, bottom_in, 0.11, flat_in), view, scale_values)
     return figure
 
 
@@ -118,10 +118,6 @@ def _add_depth_axes(figure: Figure, box_in: tuple[float, float, float, float]) -
     return axes
 
 
-def _add_colour_bar(figure: Figure, box_in: tuple[float, float, float, float], view: View) -> None:
-    axes = add_axes(figure, box_in)
-    bar = figure.colorbar(ScalarMappable(view.scale.norm(), view.scale.colour_map()), cax=axes)
-    bar.set_ticks(view.scale.ticks().tolist(), labels=[view.unit.tick(tick) for tick in view.scale.ticks()])
-    bar.ax.minorticks_off()
-    bar.outline.set_linewidth(0.5)  # type: ignore[operator]
-    bar.set_label(f"{view.surfaces.metric.short} ({view.unit.label})")
+def _add_colour_bar(figure: Figure, box_in: tuple[float, float, float, float], view: View, scale_values: Array) -> None:
+    label = f"{view.surfaces.metric.short} ({view.unit.label})"
+    add_colour_bar(figure, box_in, view.scale, view.unit, scale_values, label)

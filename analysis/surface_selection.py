@@ -95,11 +95,6 @@ class Selection:
         parts = (("n", layers), ("dmin", self.d_min), ("mmin", self.m_min))
         return "".join(f"_{name}{value}" for name, value in parts if value)
 
-    def bounds(self) -> str:
-        """The lower bounds for a title, such as `d ≥ 512, m ≥ 64`."""
-        parts = (("d", self.d_min), ("m", self.m_min))
-        return ", ".join(f"{name} ≥ {value}" for name, value in parts if value)
-
     def values(self, column: str, values: Sequence[int]) -> list[int]:
         """Those of some values of `n_layers`, `width` or `tokens` that are to be drawn."""
         if column == "n_layers":

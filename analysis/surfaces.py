@@ -9,7 +9,6 @@ from Python for a frame of records, and `draw_run` for a run's folder.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 import time
 import warnings
@@ -23,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from analysis.figures import IMAGE_FORMATS, paper_style, save_figure
+from analysis.page import page_wanted
 from analysis.surface_data import SurfaceSet, repeated_lines, surface_sets
 from analysis.surface_files import figure_stem, page_path, where_lines, why_not_lines
 from analysis.surface_html import write_page
@@ -86,7 +86,7 @@ def draw(
     for name in formats:
         if name not in IMAGE_FORMATS:
             raise InputError(f"unknown format {name!r}: choose from {', '.join(IMAGE_FORMATS)}")
-    html = _html_wanted(html)
+    html = page_wanted(html)
     sets = list(surface_sets(run_frame, selection, planned))
     drawn = [surfaces for surfaces in sets if surfaces.has_values() and surfaces.values().size > 1]
     suffix = selection.suffix()
@@ -110,13 +110,6 @@ def draw_run(run: Path, console: Console | None = None) -> list[Path]:
     console = console or Console(stderr=True)
     frame, folder = _load(run, console)
     return draw(frame, check_own(folder.plots_path), planned=_planned(folder.manifest), console=console)
-
-
-def _html_wanted(html: bool | None) -> bool:
-    installed = importlib.util.find_spec("plotly") is not None
-    if html and not installed:
-        raise InputError("the interactive page needs plotly: pip install 'flopray[html]', or leave --html out")
-    return installed if html is None else html
 
 
 def _draw_all(

@@ -199,6 +199,17 @@ class TestFigures:
         texts = [text.get_text() for axes in figure.axes for text in axes.texts if "everywhere" in text.get_text()]
         assert len(kappa) == 1
         assert texts == [f"{kappa[0]:.1f} everywhere"]
+        bars = [axes for axes in figure.axes if axes.get_gid() == "colour bar"]
+        assert len(bars) == len(figure.axes) - len(bars) - 1 == 2
+
+    def test_colour_bars_end_where_the_values_do(self, run):
+        group = groups_of(load_runs([run]))[0]
+        rows = group.of("forward").query("n_layers == 4")
+        for log in (False, True):
+            figure = draw_maps([group], "forward", log=log, min_width=0, n_layers=4)
+            assert figure is not None
+            bar = next(axes for axes in figure.axes if axes.get_gid() == "colour bar")
+            assert bar.get_ylim() == pytest.approx((rows["gemm_overhead"].min(), rows["gemm_overhead"].max()))
 
     def test_excess_lines_are_the_ratios_of_the_rows(self, run):
         group = groups_of(load_runs([run]))[0]

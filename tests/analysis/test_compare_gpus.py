@@ -1,6 +1,7 @@
 """GPUs compared: merging, tables, figures, published rows beside measured ones, and what is told of holes and marks."""
 
 import dataclasses
+import importlib.util
 import io
 import json
 
@@ -12,7 +13,19 @@ from rich.console import Console
 from analysis import gpu_published
 from analysis.compare_gpus import draw_llama_run, main
 from analysis.gpu_comparison import comparisons_of
-from analysis.gpu_data import EFFICIENCY, MEASURED, MFU, PUBLISHED, REST, load_runs, some_of, tidy, why_missing
+from analysis.gpu_data import (
+    EFFICIENCY,
+    ENERGY,
+    MEASURED,
+    MFU,
+    PUBLISHED,
+    REST,
+    TIME,
+    load_runs,
+    some_of,
+    tidy,
+    why_missing,
+)
 from analysis.gpu_dots import ceiling_of, draw_dots
 from analysis.gpu_figures import draw_comparison
 from analysis.gpu_lines import draw_lines
@@ -321,7 +334,7 @@ class TestFigures:
     def test_pareto_front_is_what_no_other_point_beats(self):
         rows = pd.DataFrame(
             {
-                "tokens_per_s": [1 / 1, 1 / 2, 1 / 3, 1 / 2.5, 1 / 0.1],
+                "time_per_token_s": [1, 2, 3, 2.5, 0.1],
                 "energy_per_token_j": [9.0, 4.0, 1.0, 5.0, 0.1],
                 "severity": ["", "", "", "", "impossible"],
                 "source": MEASURED,
@@ -331,11 +344,48 @@ class TestFigures:
         assert front_of(rows.assign(source=[PUBLISHED, *[MEASURED] * 4])).tolist() == [1, 2]
         assert front_of(rows.assign(source=PUBLISHED)).tolist() == [0, 1, 2]
 
-    def test_pareto_has_a_panel_for_each_whole_phase(self, both):
+    def test_pareto_has_a_panel_for_each_whole_phase_and_shape(self, both):
         figure = draw_pareto(both)
-        titles = [axes.get_title() for axes in figure.axes]
-        assert titles == ["inference", "forward", "train_step", "prefill", "decode"]
-        assert len(marks(figure, "front")) == 5
+        assert [axes.get_title() for axes in figure.axes if axes.get_title()] == both.shapes
+        phases = [axes.get_ylabel().splitlines()[0] for axes in figure.axes if axes.get_ylabel()]
+        assert phases == ["inference", "forward", "train_step", "prefill", "decode"]
+        assert len(marks(figure, "front")) == 5 * 3
+
+    def test_layers_of_different_sizes_compete_by_flops(self, tmp_path):
+        points = []
+        for width, time_s, energy_j in ((256, 1e-5, 1e-3), (2048, 1e-4, 2e-2)):
+            spec = TrialSpec(workload="mlp", device_type="H100", n_layers=2, width=width, tokens=64)
+            row = {"trial_id": spec.trial_id, "phase": "forward", "device_name": H100, **spec.fields()}
+            row |= model_flops(spec, "forward") | {"time_s": time_s, "energy_j": energy_j, "energy_status": "ok"}
+            row |= {"tokens_per_iteration": 64, "flops_per_s": row["model_flops"] / time_s}
+            points.append([PhaseRecord(**row, flops_per_j=row["model_flops"] / energy_j)])
+        (comparison,) = comparisons_of(load_runs([make_run(tmp_path, "r", points)])[0])
+        figure = draw_pareto(comparison)
+        (axes,) = figure.axes
+        assert (axes.get_xlabel(), axes.get_ylabel()) == ("rate (TFLOP/s)", "efficiency (GFLOP/J)")
+        best = comparison.rows.sort_values("width").iloc[1]  # a token through the small layers would have won
+        (front,) = marks(figure, "front")
+        assert front.get_xdata()[0] == best["flops_per_s"]
+        assert front.get_ydata()[-1] == best["flops_per_j"]
+
+    def test_one_figure_has_one_unit_for_a_quantity(self, both):
+        for metric in (EFFICIENCY, TIME, ENERGY):
+            figure = draw_dots(both, metric, ("forward", "backward", "optimizer_step", "train_step"))
+            units = {axes.get_ylabel().rpartition("(")[2] for axes in figure.axes if axes.get_ylabel()}
+            assert len(units) == 1
+        figure = draw_lines(both)
+        for side in (0, 1):
+            assert len({axes.get_ylabel().rpartition("(")[2] for axes in figure.axes[side::2]}) == 1
+
+    def test_no_column_is_empty_where_only_others_published(self, runs, theirs):
+        rows = pd.concat([load_runs(runs)[0], gpu_published.load(theirs).assign(gpu="V100")], ignore_index=True)
+        (comparison,) = comparisons_of(rows)
+        assert comparison.gpus == ["A100", "H100", "V100"]
+        names = [
+            [label.get_text() for label in draw_dots(comparison, TIME, phases).axes[-1].get_xticklabels()]
+            for phases in (("inference", "decode"), ("forward", "backward"))
+        ]
+        assert names == [["A100", "H100"], ["A100", "H100", "V100"]]
 
     def test_scatter_pairs_forward_with_backward_of_the_same_point(self, both):
         points = pairs(both)
@@ -391,6 +441,7 @@ class TestCommand:
         assert {"flops_per_j_training", "time_generating", "forward_backward", "pareto"} <= names
         assert {"energy_over_length", "mfu_training"} <= names
         assert r"\begin{tabular}" in (tmp_path / "t" / "gpus.tex").read_text()
+        assert (tmp_path / "gpus.html").exists() == (importlib.util.find_spec("plotly") is not None)
 
     def test_published_alone_needs_a_place_for_its_figures(self, theirs, tmp_path, capsys):
         assert main(["--published", str(theirs)]) == 0

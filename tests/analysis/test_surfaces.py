@@ -17,7 +17,7 @@ from matplotlib.collections import PatchCollection, QuadMesh
 from mpl_toolkits.mplot3d.art3d import Path3DCollection
 from rich.console import Console
 
-from analysis import surfaces
+from analysis import page, surfaces
 from analysis.figures import paper_style
 from analysis.scales import ValueScale, axis_ticks, cell_edges, display_unit, spacing_of
 from analysis.surface_data import NOT_MEASURED, SurfaceSet, surface_sets
@@ -191,6 +191,23 @@ class TestScales:
         assert (first.vmin, first.vmax) == (second.vmin, second.vmax)
         everything = [POWER_W * time_of(n, d, m) for n in LAYERS for d in WIDTHS for m in TOKENS]
         assert (first.vmin, first.vmax) == pytest.approx((min(everything), max(everything)))
+
+    def test_few_layers_are_not_flat_beside_many(self):
+        frame = grid(layers=(2, 32))
+        linear, log = (draw_surfaces(one_set(frame, "energy"), log=log) for log in (False, True))
+        for n, axes in zip((2, 32), (axes for axes in linear.axes if axes.name == "3d"), strict=True):
+            energies = [POWER_W * time_of(n, d, m) for d in WIDTHS for m in TOKENS]
+            assert axes.get_zlim() == pytest.approx((min(energies), max(energies)))
+        assert "own heights for each n" in " ".join(text.get_text() for text in linear.texts)
+        assert len({axes.get_zlim() for axes in log.axes if axes.name == "3d"}) == 1
+
+    def test_a_colour_bar_ends_where_the_values_do(self):
+        frame = grid(special={(2, 128, 16): {"dispatched_rel_difference": 0.001}})
+        for metric, log in itertools.product(("energy", "mfu", "dispatched"), (False, True)):
+            surfaces_drawn = one_set(frame, metric)
+            figure = draw_surfaces(surfaces_drawn, log=log)
+            values = surfaces_drawn.values()
+            assert figure.axes[-1].get_ylim() == pytest.approx((values.min(), values.max()))
 
     def test_linear_colours_are_linear(self):
         norm = meshes(draw_surfaces(one_set(grid(), "energy"), log=False))[0].norm
@@ -366,6 +383,61 @@ class TestFindings:
         frame = grid(special={(8, 256, 64): {"findings": ("implausible:throttled",)}})
         assert legend_texts(draw_surfaces(one_set(frame, "dispatched"), log=False)) == []
 
+    def test_the_legend_counts_what_is_drawn(self):
+        special = {
+            (2, 128, 16): {**OOM, "findings": ("note:sentinel_drift",)},
+            (2, 256, 16): {"findings": ("note:sentinel_drift", "impossible:rate_above_limit")},
+            (8, 256, 16): {"findings": ("note:sentinel_drift",)},
+        }
+        figure = draw_surfaces(one_set(grid(special=special), "time"), log=False)
+        assert set(legend_texts(figure)) == {
+            "out of memory (1)",
+            "audit: rate above limit (impossible, 1)",
+            "audit: sentinel drift (note, 1)",
+        }
+        drawn = [a for axes in figure.axes for a in axes.collections if a.get_gid() == "finding"]
+        assert len(drawn) == 2
+
+
+class TestErrors:
+    """Cells whose error is above the target are marked, for the metric that the error is of."""
+
+    def marks_of(self, figure) -> list[tuple[float, float]]:
+        axes = [axes for axes in figure.axes if axes.get_xlabel() == "width d"]
+        found = [a for part in axes for a in part.collections if a.get_gid() == "imprecise"]
+        return [tuple(artist.get_offsets()[0]) for artist in found]
+
+    def frame(self) -> pd.DataFrame:
+        special = all_points(target_error=0.02)
+        missed = {"energy_rel_error": 0.05, "findings": ("note:target_error_missed",)}
+        special[8, 256, 64] = {"target_error": 0.02, **missed}
+        return grid(special=special)
+
+    def test_the_cell_is_marked_and_the_legend_says_the_target(self):
+        figure = draw_surfaces(one_set(self.frame(), "energy"), log=True)
+        ((x, y),) = self.marks_of(figure)
+        assert 181 < x < 362  # the geometric borders of the cell of 256
+        assert 32 < y < 128
+        assert legend_texts(figure) == ["error above the target of 2 % (1)"]
+
+    def test_time_is_not_marked_for_the_error_of_energy(self):
+        figure = draw_surfaces(one_set(self.frame(), "time"), log=True)
+        assert self.marks_of(figure) == []
+        assert legend_texts(figure) == []
+
+    def test_an_error_at_its_target_and_a_hole_are_not_marked(self):
+        special = all_points(target_error=0.02)
+        special[8, 256, 64] = {**OOM, "target_error": 0.02, "energy_rel_error": 0.05}
+        assert self.marks_of(draw_surfaces(one_set(grid(special=special), "energy"), log=False)) == []
+
+    def test_lines_mark_it_at_its_point(self):
+        frame = self.frame()
+        figure = draw_lines(one_set(frame[frame.tokens == 64], "energy"))
+        marks = [a for a in figure.axes[0].collections if a.get_gid() == "imprecise"]
+        ((x, y),) = (tuple(mark.get_offsets()[0]) for mark in marks)
+        assert (x, y) == (256, POWER_W * time_of(8, 256, 64))
+        assert "error above the target of 2 % (1)" in legend_texts(figure)
+
 
 class TestLines:
     def test_one_value_of_m_gives_lines_over_d_with_error_bars(self):
@@ -432,6 +504,17 @@ class TestSelection:
         assert {p.name for p in paths} == {f"time_{k}_n8_dmin512_mmin64.png" for k in ("linear", "log")}
         figure = draw_surfaces(one_set(grid(), "time", d_min=512, m_min=64), log=False)
         assert "d ≥ 512, m ≥ 64" in " ".join(text.get_text() for text in figure.texts)
+
+    @pytest.mark.parametrize(
+        ("selection", "said"),
+        [
+            ({"d_min": 1024, "m_min": 64}, "m ≥ 64"),  # one width is left, and the title has it
+            ({"d_min": 128, "m_min": 16}, ""),  # leaves nothing out
+            ({"d_min": 256, "m_min": 17}, "d ≥ 256, m ≥ 17"),
+        ],
+    )
+    def test_a_title_has_only_bounds_that_say_something(self, selection, said):
+        assert one_set(grid(), "time", **selection).filtered == said
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -629,7 +712,7 @@ class TestPage:
         assert marks.count("impossible:rate_above_limit") == 1
 
     def test_asking_for_the_page_without_plotly_names_the_extra(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(surfaces.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr(page.importlib.util, "find_spec", lambda name: None)
         with pytest.raises(InputError, match=re.escape("pip install 'flopray[html]'")):
             surfaces.draw(grid(), tmp_path, html=True, console=quiet())
         paths = surfaces.draw(grid(), tmp_path, selection=Selection(metrics=["time"]), formats=["png"], console=quiet())
