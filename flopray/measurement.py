@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from flopray.device import Device
-from flopray.energy.estimator import MIN_TICKS, EnergyEstimate, estimate_energy
+from flopray.energy.estimator import MIN_TICKS, TICK_ERROR_SHARE, EnergyEstimate, estimate_energy
+from flopray.energy.iterations import Iterations
 from flopray.energy.meter import Meter
 from flopray.energy.poller import Poller
 from flopray.errors import MeasurementError
@@ -27,6 +28,8 @@ _LIMITER_CYCLE_S = 1.0
 #: A lap this long is one iteration of thousands of kernels: rare disturbances are averaged within it, as within several
 #: ordinary laps of 10 ms, so that fewer laps say enough. No window could hold 25 of them at an acceptable price.
 _LONG_LAP_S = 0.05
+#: Part of a window that passes at most before its energy is judged again.
+_MOST_LONGER = 0.15
 #: How often the stopping rule is worked out; between these moments a lap costs the launching thread nothing.
 _CHECK_EVERY_S = 0.04
 
@@ -140,6 +143,9 @@ class _WindowTicks:
             quantum_j=self.meter.quantum_j,
             power_noise_rel=self.meter.power_noise_rel,
             meter_rel_error=self.meter.rel_error,
+            tick_error_share=getattr(self.meter, "tick_error_share", TICK_ERROR_SHARE),
+            iterations=Iterations.of_laps(window.lap_times_s, window.iterations_per_lap, window.start_s, window.end_s),
+            max_power_w=getattr(self.meter, "max_power_w", None),
         )
 
 
@@ -172,11 +178,9 @@ class _StoppingRule:
             return False  # too few ticks after the first moments, or a meter that broke just now
         # What the meter itself gets wrong stands in the record, but no longer window would lower it.
         excess = max(0.0, estimate.energy_rel_error**2 - ticks.meter.rel_error**2) ** 0.5 / self._target
-        if excess > 1 and math.isfinite(excess):
-            # At best the error falls with the ticks' number to the power of 1.5: asking earlier would be for nothing.
-            dropped = ticks.count - estimate.ticks
-            self._next_ticks = max(self._next_ticks, dropped + math.floor(estimate.ticks * excess ** (2 / 3)))
         if excess > 1:
+            # A tick of many changes little, and the question costs milliseconds.
+            self._next_ticks = ticks.count + max(1, math.floor(estimate.ticks * min(excess - 1, _MOST_LONGER)))
             return False
         missing_s = _LIMITER_CYCLE_S - estimate.window_s
         if missing_s <= 0 or not self._device.power_capped():
@@ -193,6 +197,7 @@ def _energy_columns(ticks: _WindowTicks, window: Window, settings: MeasureSettin
         return source | {"energy_status": str(Status.FAILED), "energy_reason": str(error)}
     return source | {
         "energy_status": str(Status.OK),
+        "energy_reason": _doubt(estimate, window),
         "energy_j": estimate.energy_j,
         "energy_rel_error": _if_known(estimate.energy_rel_error),
         "energy_converged": estimate.energy_rel_error <= settings.target_error,
@@ -203,6 +208,21 @@ def _energy_columns(ticks: _WindowTicks, window: Window, settings: MeasureSettin
         "power_drift_rel": estimate.drift_rel,
         "power_drift_significant": estimate.drift_significant,
     }
+
+
+def _doubt(estimate: EnergyEstimate, window: Window) -> str | None:
+    """What stands against an energy that could be had: a beat, or jumps of the counter."""
+    doubts = []
+    if estimate.unseen_share:
+        iteration_s = sum(window.iteration_times_s) / len(window.lap_times_s)
+        doubts.append(
+            f"beat: counter ticks of {estimate.tick_period_s:.3g} s saw only {1 - estimate.unseen_share:.0%} of "
+            f"iterations of {iteration_s:.3g} s, and the rest is in the error; a longer window, or iterations of "
+            "another length, would be seen better"
+        )
+    if estimate.jump_j:
+        doubts.append(f"jump: the counter gained {estimate.jump_j:.3g} J that no device can have taken; left out")
+    return "; ".join(doubts) or None
 
 
 def _if_known(rel_error: float) -> float | None:

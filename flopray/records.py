@@ -149,7 +149,9 @@ class PhaseRecord:
     energy_rel_error: float | None = _column("half width of its 95 % interval / energy_j, drift included")
     energy_source: str | None = _column("nvml_counter, nvml_power, rapl or simulated")
     energy_status: str = _column("ok, no_energy_source, not_requested or failed", "not_requested")
-    energy_reason: str | None = _column("why there is no energy")
+    energy_reason: str | None = _column(
+        "why there is no energy, or what stands against it: a beat, a jump of the counter"
+    )
     energy_converged: bool | None = _column("the window reached the target error, the sentinel's drift apart")
     energy_window_s: float | None = _column("from the first to the last tick that was used")
     energy_ticks: int | None = _column("counter ticks that were used")

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
+from flopray.energy.fluctuation import MAX_POINTS, MIN_PHASED_ITERATION_S, candidates
+from flopray.energy.iterations import Iterations, unseen_share
 from flopray.energy.meter import Reading
-from flopray.energy.regression import PRIOR_DOF, fit
+from flopray.energy.regression import PRIOR_DOF, Posterior, fit
 from flopray.energy.ticks import TickPeriod, Ticks, find_ticks, measure_tick_period
-from flopray.errors import WindowTooShort
+from flopray.errors import MeterError, WindowTooShort
 
 __all__ = [
     "MIN_TICKS",
@@ -36,10 +38,14 @@ __all__ = [
 MIN_TICKS = 3
 #: Fewest ticks from which a drift can be told.
 MIN_DRIFT_TICKS = 5
+#: More jumps of a counter than this share of its ticks (and more than one) are a failure of the meter.
+MAX_JUMP_SHARE = 0.1
+#: Of more ticks than this every second, third, ... is used: they are then blurred far less than power fluctuates.
+MAX_LINE_TICKS = 600
 #: Variance of a tick's time over the squared width of the interval that holds it. The sampling instant inside a read is
 #: unknown: width**2 / 48 if it is always the same (the tick is uniform between two instants half a width apart),
 #: width**2 / 24 if it is uniform and independent; this is between the two, and the residuals correct the scale.
-VARIANCE_OF_WIDTH = 1 / 32
+TICK_ERROR_SHARE = 1 / 32
 #: The same for an interval far wider than usual: a tick that came while the poller still slept, so near its end.
 VARIANCE_OF_WIDE = 1 / 4
 #: Drift counts as significant when this share of its distribution is on one side of zero, two-sided.
@@ -61,6 +67,8 @@ class PowerEstimate:
         drift_significant: the drift is more than the scatter explains.
         tick_error_s: standard deviation of the time of one tick, as the fit found it.
         power_noise_rel: standard deviation of the mean power of one tick over `power_w`, as the fit found it.
+        unseen_share: part of an iteration that no tick saw because ticks and iterations beat; 0 without a beat.
+        jump_j: what jumps of the counter would have added, which were left out; 0 without one.
     """
 
     power_w: float
@@ -72,6 +80,8 @@ class PowerEstimate:
     drift_significant: bool
     tick_error_s: float
     power_noise_rel: float
+    unseen_share: float
+    jump_j: float
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,9 @@ def estimate_power(
     quantum_j: float = 0.001,
     power_noise_rel: float = 0.0,
     meter_rel_error: float = 0.0,
+    iterations: Iterations | None = None,
+    max_power_w: float | None = None,
+    tick_error_share: float = TICK_ERROR_SHARE,
 ) -> PowerEstimate:
     """Mean power between two host times.
 
@@ -109,45 +122,108 @@ def estimate_power(
         power_noise_rel: least scatter of the mean power of one tick, relative, that this kind of meter is known to
             have; a few ticks alone cannot show it.
         meter_rel_error: `rel_error` of the meter.
+        iterations: when the iterations ran, where that is known: long ones are then seen at their phases.
+        max_power_w: most power that the device can take, where it is known; a tick of more is a jump of the counter.
+        tick_error_share: variance of a tick's time over the squared width of the interval that holds it.
 
     Raises:
         WindowTooShort: fewer than `MIN_TICKS` ticks; `needed_s` counts from `start_s`.
+        MeterError: the counter jumps again and again.
     """
-    all_ticks = find_ticks(readings)
+    all_ticks = find_ticks(readings, max_power_w)
     ticks = all_ticks.where((all_ticks.after_s >= start_s + settle_s) & (all_ticks.before_s <= end_s))
     _, counts = np.unique(ticks.segment, return_counts=True)
+    if len(all_ticks.jump_j) > max(1, MAX_JUMP_SHARE * len(all_ticks)):
+        raise MeterError(
+            f"the energy counter jumped {len(all_ticks.jump_j)} times in {len(all_ticks)} ticks, by up to "
+            f"{np.max(all_ticks.jump_j):.3g} J, more than the device can take: it is not to be trusted"
+        )
     if len(ticks) < MIN_TICKS or len(ticks) - len(counts) < MIN_TICKS - 1:
         raise _too_short(all_ticks, len(ticks), end_s - start_s, settle_s, tick_period_s)
-
-    time_s, start_j = ticks.time_s, ticks.energy_j[0]
-    window_s = float(time_s[-1] - time_s[0])
-    same = np.diff(ticks.segment) == 0
-    gap_s = float(np.median(np.diff(time_s)[same]))
-    rough_w = float(np.sum(np.diff(ticks.energy_j)[same]) / np.sum(np.diff(time_s)[same]))
-    x = (time_s - np.mean(time_s)) / gap_s
-    y = (ticks.energy_j - start_j) / (rough_w * gap_s)
-    variance = (_time_variance(ticks.width_s) + (quantum_j / rough_w) ** 2 / 12) / gap_s**2
-
-    slope = fit(x, y, variance, ticks.segment, walk_sd=power_noise_rel)
-    power = slope.mean
-    drift_rel, significant = 0.0, False
+    few = ticks.where(np.arange(len(ticks)) % math.ceil(len(ticks) / MAX_LINE_TICKS) == 0)
+    line = _Line(few, quantum_j, power_noise_rel, iterations, tick_error_share)
+    slope, drift_rel, significant = line.slope(), 0.0, False
+    window_s = float(ticks.time_s[-1] - ticks.time_s[0])
     if len(ticks) - len(counts) >= MIN_DRIFT_TICKS - 1:
-        bend = fit(x, y, variance, ticks.segment, walk_sd=power_noise_rel, degree=2)
-        drift_rel = bend.mean * window_s / gap_s / power
+        bend = line.bend()
+        drift_rel = bend.mean * window_s / line.gap_s / slope.mean
         significant = abs(bend.mean) > bend.half_width(DRIFT_LEVEL)
     # Under a drift there is no single power: the interval then covers it from one end of the window to the other.
-    rel_error = math.hypot(slope.half_width() / power, meter_rel_error, drift_rel / 2 if significant else 0.0)
+    rel_error = math.hypot(slope.half_width() / slope.mean, meter_rel_error, drift_rel / 2 if significant else 0.0)
+    # What no tick saw may take between nothing and twice the power of what they saw.
+    rel_error += line.unseen
     return PowerEstimate(
-        power_w=power * rough_w,
+        power_w=slope.mean * line.rough_w,
         power_rel_error=rel_error,
         ticks=len(ticks),
         window_s=window_s,
-        tick_period_s=gap_s,
+        tick_period_s=line.gap_s,
         drift_rel=drift_rel,
         drift_significant=significant,
-        tick_error_s=slope.noise * gap_s,
+        tick_error_s=slope.noise * line.gap_s,
         power_noise_rel=slope.walk,
+        unseen_share=line.unseen,
+        jump_j=float(np.sum(all_ticks.jump_j)),
     )
+
+
+class _Line:
+    """The fits of energy over tick times, in units of a mean tick.
+
+    Attributes:
+        gap_s: usual distance of two ticks.
+        rough_w: power without any weighing.
+        unseen: see `PowerEstimate`.
+    """
+
+    def __init__(
+        self, ticks: Ticks, quantum_j: float, noise: float, iterations: Iterations | None, tick_error_share: float
+    ) -> None:
+        time_s = ticks.time_s
+        same = np.diff(ticks.segment) == 0
+        self.gap_s = float(np.median(np.diff(time_s)[same]))
+        self.rough_w = float(np.sum(np.diff(ticks.energy_j)[same]) / np.sum(np.diff(time_s)[same]))
+        self._noise, self._time_s, self._segment = noise, time_s, ticks.segment
+        x = (time_s - np.mean(time_s)) / self.gap_s
+        y = (ticks.energy_j - ticks.energy_j[0]) / (self.rough_w * self.gap_s)
+        variance = (
+            _time_variance(ticks.width_s, tick_error_share) + (quantum_j / self.rough_w) ** 2 / 12
+        ) / self.gap_s**2
+        phased = iterations is not None and iterations.mean_s >= MIN_PHASED_ITERATION_S
+        self._at = iterations.at(time_s) if iterations is not None and phased else None
+        self._iteration_s = iterations.mean_s if iterations is not None else 0.0
+        self.unseen = 0.0 if self._at is None else unseen_share(self._at, self._iteration_s, self.gap_s)
+        self._mean = _groups(ticks.segment)
+        self._x, self._y, self._variance = self._mean @ x, self._mean @ y, self._mean**2 @ variance
+
+    def slope(self) -> Posterior:
+        """Mean power over `rough_w`."""
+        return self._fit(1, slow=True)
+
+    def bend(self) -> Posterior:
+        """Change of power in a tick over `rough_w`."""
+        return self._fit(2, slow=False)
+
+    def _fit(self, degree: int, slow: bool) -> Posterior:
+        noise = candidates(
+            self._time_s,
+            self.gap_s,
+            known_noise=self._noise,
+            iterations=self._at,
+            iteration_s=self._iteration_s,
+            slow=slow,
+        )
+        segment = np.rint(self._mean @ self._segment).astype(int)
+        return fit(self._x, self._y, self._variance, segment, noise.averaged(self._mean / self.gap_s), degree=degree)
+
+
+def _groups(segment: np.ndarray) -> np.ndarray:
+    """Means over neighbours of a segment, as many as a fit can take; shape (groups, n), each row adds up to 1."""
+    size = max(1, math.ceil(len(segment) / MAX_POINTS))
+    place = np.concatenate([np.arange(np.sum(segment == s)) // size for s in np.unique(segment)])
+    group = np.cumsum(np.concatenate([[0], (np.diff(place) != 0) | (np.diff(segment) != 0)]))
+    mean = (group[None, :] == np.arange(group[-1] + 1)[:, None]).astype(float)
+    return mean / mean.sum(axis=1, keepdims=True)
 
 
 def estimate_energy(
@@ -162,6 +238,9 @@ def estimate_energy(
     quantum_j: float = 0.001,
     power_noise_rel: float = 0.0,
     meter_rel_error: float = 0.0,
+    iterations: Iterations | None = None,
+    max_power_w: float | None = None,
+    tick_error_share: float = TICK_ERROR_SHARE,
 ) -> EnergyEstimate:
     """Energy of one iteration of a load that ran without a pause between two host times.
 
@@ -175,10 +254,16 @@ def estimate_energy(
         quantum_j: see there.
         power_noise_rel: see there.
         meter_rel_error: see there.
+        iterations: see there; by default all are as long as the mean, from `load_start_s` on.
+        max_power_w: see there.
+        tick_error_share: see there.
 
     Raises:
         WindowTooShort: too few ticks; `needed_s` counts from `load_start_s`.
+        MeterError: see there.
     """
+    if iterations is None and 0 < time_per_iteration_s < math.inf:
+        iterations = Iterations.regular(time_per_iteration_s, load_start_s, load_end_s)
     power = estimate_power(
         readings,
         start_s=load_start_s,
@@ -188,6 +273,9 @@ def estimate_energy(
         quantum_j=quantum_j,
         power_noise_rel=power_noise_rel,
         meter_rel_error=meter_rel_error,
+        iterations=iterations,
+        max_power_w=max_power_w,
+        tick_error_share=tick_error_share,
     )
     fields = {name: getattr(power, name) for name in PowerEstimate.__dataclass_fields__}
     return EnergyEstimate(
@@ -246,10 +334,10 @@ def required_window_s(
     return settle_s + high * tick_period_s
 
 
-def _time_variance(width_s: np.ndarray) -> np.ndarray:
+def _time_variance(width_s: np.ndarray, tick_error_share: float) -> np.ndarray:
     """Variance of the ticks' times from the widths of their intervals, both of shape (n,)."""
     usual_s = float(np.median(width_s))
-    share = np.where(width_s > 2.5 * usual_s, VARIANCE_OF_WIDE, VARIANCE_OF_WIDTH)
+    share = np.where(width_s > 2.5 * usual_s, VARIANCE_OF_WIDE, tick_error_share)
     return share * np.maximum(width_s, usual_s / 2) ** 2
 
 

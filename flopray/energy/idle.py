@@ -38,6 +38,7 @@ def idle_power(meter: Meter, seconds: float = 1.0, *, max_seconds: float = 10.0)
                     quantum_j=meter.quantum_j,
                     power_noise_rel=meter.power_noise_rel,
                     meter_rel_error=meter.rel_error,
+                    max_power_w=getattr(meter, "max_power_w", None),
                 )
             except WindowTooShort as error:
                 if end_s - start_s >= max_seconds:

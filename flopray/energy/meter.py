@@ -40,6 +40,9 @@ class Meter(Protocol):
             kind of meter (duty cycle of its sensor, fluctuating load); a few ticks alone cannot show it.
         changes_on_read: True for a counter that is computed by reading it (an integral of power samples): it changes
             at every read and at no other time, so there are no ticks to wait for.
+
+    A meter may also have `max_power_w`, the most power that its device can take where that is known (a tick of more is
+    a jump of the counter), and `tick_error_share` (see `flopray.energy.estimator.estimate_power`).
     """
 
     source: str

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from flopray.energy.meter import Reading
 from flopray.errors import WindowTooShort
+
+#: No single device takes more: boards of 2026 have limits up to 1.4 kW, the processors of a machine 3 kW together.
+MAX_POWER_W = 10_000.0
+#: Nor does a device take this many times as much in one tick as in any other of a window.
+MAX_POWER_RATIO = 10.0
+#: Fewer other ticks say nothing of what is usual.
+MIN_OTHER_TICKS = 4
 
 
 @dataclass(frozen=True)
@@ -19,13 +26,15 @@ class Ticks:
         after_s, before_s: the tick happened after the one and before the other: the start of the last read that gave
             the old value, and the end of the first read that gave the new one.
         energy_j: the counter from the tick on.
-        segment: 0, and 1 more after each reset or wrap-around of the counter.
+        segment: 0, and 1 more after each reset, wrap-around or jump of the counter.
+        jump_j: what the counter gained at jumps, which no device can have taken; shape (jumps,).
     """
 
     after_s: np.ndarray
     before_s: np.ndarray
     energy_j: np.ndarray
     segment: np.ndarray
+    jump_j: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def time_s(self) -> np.ndarray:
@@ -42,13 +51,18 @@ class Ticks:
 
     def where(self, mask: np.ndarray) -> Ticks:
         """The ticks that a mask of shape (n,) selects."""
-        return Ticks(self.after_s[mask], self.before_s[mask], self.energy_j[mask], self.segment[mask])
+        return Ticks(self.after_s[mask], self.before_s[mask], self.energy_j[mask], self.segment[mask], self.jump_j)
 
 
-def find_ticks(readings: Sequence[Reading]) -> Ticks:
+def find_ticks(readings: Sequence[Reading], max_power_w: float | None = None) -> Ticks:
     """Ticks of readings in the order of time; readings without a change between them are allowed but not needed.
 
     A reset is no tick: nobody knows how much energy it swallowed, so the first value after it only starts a segment.
+    The same holds for a jump, a tick that means more power than any device takes: it starts a segment.
+
+    Args:
+        readings: in the order of time.
+        max_power_w: the most power that the device can take where it is known; else `MAX_POWER_W`.
     """
     if len(readings) < 2:
         return Ticks(*(np.zeros(0) for _ in range(3)), segment=np.zeros(0, dtype=int))
@@ -56,7 +70,29 @@ def find_ticks(readings: Sequence[Reading]) -> Ticks:
     step_j = np.diff(table[:, 2])
     segment = np.cumsum(step_j < 0)
     changed = step_j > 0
-    return Ticks(table[:-1, 0][changed], table[1:, 1][changed], table[1:, 2][changed], segment[changed])
+    ticks = Ticks(table[:-1, 0][changed], table[1:, 1][changed], table[1:, 2][changed], segment[changed])
+    jumped = _jumps(ticks, min(max_power_w or MAX_POWER_W, MAX_POWER_W))
+    if not jumped.any():
+        return ticks
+    gained_j = np.diff(ticks.energy_j, prepend=0.0)[jumped]
+    return Ticks(ticks.after_s, ticks.before_s, ticks.energy_j, ticks.segment + np.cumsum(jumped), gained_j)
+
+
+def _jumps(ticks: Ticks, max_power_w: float) -> np.ndarray:
+    """Which ticks stand for a power that no device can have taken since the tick before; shape (n,)."""
+    jumped = np.zeros(len(ticks), dtype=bool)
+    if len(ticks) < 2:
+        return jumped
+    # The longest time that can lie between the two ticks makes the least power.
+    power_w = np.diff(ticks.energy_j) / (ticks.before_s[1:] - ticks.after_s[:-1])
+    power_w[np.diff(ticks.segment) > 0] = 0.0
+    jumped[1:] = power_w > max_power_w
+    order = np.argsort(power_w)[::-1]
+    plain = [k for k in order if not jumped[1 + k]]
+    # One tick far above every other one, where there are others to compare it with.
+    while len(plain) > MIN_OTHER_TICKS and power_w[plain[0]] > MAX_POWER_RATIO * power_w[plain[1]]:
+        jumped[1 + plain.pop(0)] = True
+    return jumped
 
 
 @dataclass(frozen=True)

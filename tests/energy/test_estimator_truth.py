@@ -9,7 +9,7 @@ from flopray.energy.estimator import estimate_power
 from flopray.energy.power_traces import ConstantPower, NoisyPower, RampPower, StepPower
 from flopray.energy.simulated import SimulatedMeter, VirtualClock, poll_simulated
 
-CASES = 10_000
+CASES = 1_200
 
 
 def random_case(seed):
@@ -43,12 +43,12 @@ def constant_power():
 def test_stated_interval_covers_the_truth_in_95_percent(constant_power):
     error, stated, ticks, _ = constant_power.T
     covered = np.abs(error) <= stated
-    assert 0.93 <= covered.mean() <= 0.97
+    assert covered.mean() >= 0.95
     # not only on average: short and long windows alike, with room for the share of few cases
     for low, high in ((5, 8), (8, 14), (14, 27)):
         some = covered[(ticks >= low) & (ticks < high)]
-        assert len(some) > 1000
-        assert 0.93 <= some.mean() <= 0.99, (low, high, some.mean())
+        assert len(some) > 100
+        assert some.mean() >= 0.95, (low, high, some.mean())
 
 
 def test_stated_interval_is_not_wide_for_nothing(constant_power):

@@ -1,0 +1,220 @@
+"""Do the intervals of energy windows hold the truth? Simulated counters under loads whose power does not hold still.
+
+    python bench/energy_coverage.py                      # the table of docs/method.md
+    python bench/energy_coverage.py --windows 40 --cases steady beat_95   # a quick look
+
+Each window is polled as a real one is and ends as a real one does: the estimate is asked for at each new tick until its
+error is at the target, 3 s at most. The truth is the load's mean power in the long run. Counters: `ideal` adds up all
+power; `partial` sees the last 25 ms of each tick of 100 ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from flopray.energy.estimator import EnergyEstimate, estimate_energy
+from flopray.energy.power_traces import (
+    ConstantPower,
+    PowerTrace,
+    RampPower,
+    SinePower,
+    SquarePower,
+    StepPower,
+    switching_power,
+    wandering_power,
+)
+from flopray.energy.simulated import Faults, SimulatedMeter, VirtualClock, poll_simulated
+from flopray.errors import WindowTooShort
+
+POWER_W = 300.0
+CAP_S = 3.0
+COUNTERS = {"ideal": None, "partial": 0.025}
+
+
+@dataclass(frozen=True)
+class Load:
+    """A power trace, the length of an iteration, the mean power in the long run (lowest and highest that is right).
+
+    Before `changes_s`, and until two ticks have shown the change, only the lowest is right.
+    """
+
+    trace: PowerTrace
+    truth_w: tuple[float, float]
+    iteration_s: float = 0.002
+    changes_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One window: relative distance of its power to the truth, stated error, length, and whether it converged."""
+
+    error: float
+    stated: float
+    window_s: float
+    converged: bool
+
+    @property
+    def covered(self) -> bool:
+        """Whether the interval holds the truth."""
+        return self.error <= self.stated
+
+
+def _phase(seed: int) -> float:
+    """Where in its period a load is at the start; the counter draws its own phase from the plain seed."""
+    return float(np.random.default_rng([seed, 1]).random())
+
+
+def steady(seed: int) -> Load:
+    del seed
+    return Load(ConstantPower(POWER_W), (POWER_W, POWER_W))
+
+
+def iteration(period_s: float, low_share: float = 0.2, low: float = 0.45, known: bool = True) -> Callable[[int], Load]:
+    """An iteration whose last part takes less power; its length is known, or another one's is."""
+
+    def load(seed: int) -> Load:
+        trace = SquarePower(POWER_W, low * POWER_W, period_s, low_share, _phase(seed))
+        return Load(trace, (trace.mean_w, trace.mean_w), period_s if known else 0.002)
+
+    return load
+
+
+def sine(period_s: float, amplitude: float, known: bool = True) -> Callable[[int], Load]:
+    """A sine; its period is an iteration, or has nothing to do with iterations."""
+
+    def load(seed: int) -> Load:
+        trace = SinePower(POWER_W, amplitude * POWER_W, period_s, _phase(seed))
+        return Load(trace, (POWER_W, POWER_W), period_s if known else 0.002)
+
+    return load
+
+
+def step(seed: int) -> Load:
+    """A step of 15 %: once the window has seen it, either power is right, and so is what lies between."""
+    step_s = 0.4 + 0.6 * _phase(seed)
+    return Load(StepPower(POWER_W, 1.15 * POWER_W, step_s), (POWER_W, 1.15 * POWER_W), changes_s=step_s)
+
+
+def wandering(noise: float, correlation_s: float) -> Callable[[int], Load]:
+    return lambda seed: Load(wandering_power(POWER_W, noise, correlation_s, CAP_S + 0.5, seed), (POWER_W, POWER_W))
+
+
+def switching(seed: int) -> Load:
+    return Load(switching_power(POWER_W, 0.01, 3.0, CAP_S + 0.5, seed), (POWER_W, POWER_W))
+
+
+def ramp(seed: int) -> Load:
+    """1 % in a second: the power in the middle of the cap is as right as any other."""
+    del seed
+    return Load(RampPower(POWER_W, 0.01 * POWER_W), (POWER_W, POWER_W * (1 + 0.01 * CAP_S)))
+
+
+CASES: dict[str, Callable[[int], Load]] = {
+    "steady": steady,
+    "iteration 95 ms": iteration(0.095),
+    "iteration 105 ms": iteration(0.105),
+    "square 9.5 Hz, unknown": iteration(1 / 9.5, 0.5, 0.7, known=False),
+    "square 9.5 Hz, known": iteration(1 / 9.5, 0.5, 0.7),
+    "noise 2 %, 0.5 s": wandering(0.02, 0.5),
+    "step of 15 %": step,
+    "iteration 50 ms": iteration(0.05),
+    "iteration 99 ms": iteration(0.099),
+    "iteration 100 ms": iteration(0.1),
+    "iteration 101 ms": iteration(0.101),
+    "iteration 110 ms": iteration(0.11),
+    "iteration 190 ms": iteration(0.19),
+    "iteration 200 ms": iteration(0.2),
+    "iteration 210 ms": iteration(0.21),
+    "iteration 330 ms": iteration(0.33),
+    "iteration 500 ms": iteration(0.5),
+    "iteration 1 s": iteration(1.0),
+    "iteration 95 ms, half of it low": iteration(0.095, 0.5),
+    "sine 95 ms, 10 %": sine(0.095, 0.1),
+    "sine 1 s, 2.3 %, unknown": sine(1.0, 0.0226, known=False),
+    "two states 1 % apart, 3 s": switching,
+    "drift 1 % a second": ramp,
+    "noise 2 %, 0.1 s": wandering(0.02, 0.1),
+    "noise 1 %, 2 s": wandering(0.01, 2.0),
+}
+FAULTS = {
+    "steady, missed ticks": ("steady", {"faults": Faults(missed_tick_rate=0.2)}),
+    "steady, jittered ticks": ("steady", {"jitter_rel": 0.05}),
+    "iteration 95 ms, missed ticks": ("iteration 95 ms", {"faults": Faults(missed_tick_rate=0.2)}),
+    "iteration 95 ms, jittered ticks": ("iteration 95 ms", {"jitter_rel": 0.05}),
+}
+
+
+def windows(case: str, counter: str, seed: int, targets: Sequence[float]) -> list[Outcome]:
+    """One window for each target error, cut from the same readings."""
+    case, options = FAULTS.get(case, (case, {}))
+    load = CASES[case](seed)
+    meter = SimulatedMeter(load.trace, VirtualClock(), seen_s=COUNTERS[counter], seed=seed, **options)
+    readings = poll_simulated(meter, CAP_S, 0.1, seed)
+    outcomes: list[Outcome] = []
+    estimate: EnergyEstimate | None = None
+    for count in range(6, len(readings) + 1, 2):
+        end_s = readings[count - 1].after_s
+        try:
+            estimate = estimate_energy(
+                readings[:count],
+                load_start_s=0.0,
+                load_end_s=end_s,
+                time_per_iteration_s=load.iteration_s,
+                time_rel_error=0.0,
+            )
+        except WindowTooShort:
+            continue
+        while len(outcomes) < len(targets) and estimate.energy_rel_error <= targets[len(outcomes)]:
+            outcomes.append(_outcome(load, estimate, end_s, True))
+        if len(outcomes) == len(targets):
+            return outcomes
+    if estimate is None:
+        raise WindowTooShort(f"no estimate within {CAP_S} s", CAP_S)
+    return outcomes + [_outcome(load, estimate, CAP_S, False)] * (len(targets) - len(outcomes))
+
+
+def _outcome(load: Load, estimate: EnergyEstimate, end_s: float, converged: bool) -> Outcome:
+    low_w, high_w = load.truth_w
+    if end_s < load.changes_s + 0.2:
+        high_w = low_w
+    # Where a range is right, the interval holds the truth when it reaches both ends of it.
+    error = max(abs(truth_w - estimate.power_w) for truth_w in (low_w, high_w)) / estimate.power_w
+    return Outcome(error, estimate.energy_rel_error, end_s, converged)
+
+
+def row(case: str, counter: str, target: float, outcomes: Sequence[Outcome]) -> str:
+    """One line of the Markdown table."""
+    covered = np.array([o.covered for o in outcomes])
+    converged = np.array([o.converged for o in outcomes])
+    among = f"{covered[converged].mean():.2f}" if converged.any() else "-"
+    return (
+        f"| {case} | {counter} | {target:.0%} | {covered.mean():.2f} | {converged.mean():.2f} | {among} "
+        f"| {np.median([o.window_s for o in outcomes]):.2f} s | {np.median([o.stated for o in outcomes]):.2%} "
+        f"| {np.percentile([o.error for o in outcomes], 95):.2%} |"
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--windows", type=int, default=200, help="of each case")
+    parser.add_argument("--cases", nargs="+", choices=[*CASES, *FAULTS], default=[*CASES, *FAULTS], metavar="CASE")
+    parser.add_argument("--counters", nargs="+", choices=list(COUNTERS), default=list(COUNTERS))
+    parser.add_argument("--targets", nargs="+", type=float, default=[0.02, 0.01])
+    args = parser.parse_args(argv)
+    targets = sorted(args.targets, reverse=True)
+    print("| load | counter | target | coverage | converged | of these | window | half width | real error, p95 |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for case in args.cases:
+        for counter in args.counters:
+            runs = [windows(case, counter, seed, targets) for seed in range(args.windows)]
+            for number, target in enumerate(targets):
+                print(row(case, counter, target, [run[number] for run in runs]), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

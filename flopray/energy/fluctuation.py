@@ -1,0 +1,150 @@
+"""How power may fluctuate under a load that repeats itself: candidates for the covariance of a counter's ticks.
+
+A counter adds up power, so what fluctuates in power is summed up in the energy at its ticks. Three kinds are known:
+
+* white: each tick's mean power scatters by itself (a sensor that sees a part of the time, short iterations);
+* slow: power wanders and comes back within some time (a limiter, clocks, a board that flips between two states, phases
+  of a training loop, a beat of something unknown with the ticks), an Ornstein-Uhlenbeck process;
+* phase: power depends on where in its iteration the device is. Ticks of a long iteration see it at phases that are
+  known, and a phase that comes again shows the same power.
+
+A handful of ticks cannot tell which of them is at work and how strong it is, so none is chosen: each candidate has a
+prior weight, and `flopray.energy.regression` averages over all of them.
+
+All energies are relative to the mean power, in seconds: 0.001 is what the device takes in a millisecond.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from flopray.energy.iterations import SEEN_S
+
+#: Standard deviation of one tick's mean power, relative, and prior weight.
+WHITE = {0.0: 0.93, 0.02: 0.03, 0.1: 0.02, 0.3: 0.02}
+#: (standard deviation of power, relative; correlation time in seconds) and prior weight.
+SLOW = {
+    (0.002, 2.0): 0.45,
+    (0.01, 0.5): 0.08,
+    (0.025, 0.5): 0.30,
+    (0.06, 0.5): 0.08,
+    (0.15, 2.0): 0.09,
+}
+#: Standard deviation of power over the phases of a long iteration, relative, and prior weight; 0 comes first.
+PHASE = {0.0: 0.1, 0.01: 0.1, 0.04: 0.15, 0.12: 0.15, 0.3: 0.1, 0.6: 0.1}
+#: Standard deviation of the energy that a long iteration is ahead or behind at a phase, over the energy of the
+#: iteration, and prior weight; for a counter that adds up all power, so that each iteration adds the same.
+WITHIN = {0.01: 0.15, 0.03: 0.2, 0.1: 0.15}
+#: Phases closer than about this are alike. Short, so that a phase nobody saw stays unknown.
+PHASE_LENGTH = 0.15
+#: Iterations shorter than this pass many times within a tick, and the ticks' times are too blurred to know the phase.
+MIN_PHASED_ITERATION_S = 0.01
+
+
+#: More points than this are averaged in groups of neighbours: the cost of a fit grows with their cube.
+MAX_POINTS = 48
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Covariances of the ticks' energies, one for each candidate.
+
+    Attributes:
+        weight: prior weights; shape (candidates,).
+        share: variances of the kinds (white, slow ones, phases) in each candidate; shape (candidates, kinds).
+        kind: covariance of each kind of variance 1, in seconds squared; shape (kinds, n, n).
+    """
+
+    weight: np.ndarray
+    share: np.ndarray
+    kind: np.ndarray
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Of each candidate, in seconds squared; shape (candidates, n, n)."""
+        return np.tensordot(self.share, self.kind, axes=1)
+
+    @property
+    def power_noise(self) -> np.ndarray:
+        """Standard deviation of one tick's mean power, relative; shape (candidates,)."""
+        return np.sqrt(np.sum(self.share, axis=1))
+
+    def averaged(self, mean: np.ndarray) -> Candidates:
+        """The same for means of ticks; `mean` has shape (groups, n)."""
+        return Candidates(self.weight, self.share, mean @ self.kind @ mean.T)
+
+
+def candidates(
+    time_s: np.ndarray,
+    gap_s: float,
+    *,
+    known_noise: float = 0.0,
+    iterations: np.ndarray | None = None,
+    iteration_s: float = 0.0,
+    slow: bool = True,
+) -> Candidates:
+    """The candidates for ticks at some times.
+
+    Args:
+        time_s: of the ticks, rising; shape (n,).
+        gap_s: usual distance of two ticks.
+        known_noise: white noise that is there in any case, relative.
+        iterations: iterations since some start at each tick, with their fraction; shape (n,). None if unknown.
+        iteration_s: length of one; decides whether phases can be told.
+        slow: with slow kinds beyond the weakest; without them a drift is a drift and not a slow fluctuation.
+    """
+    since_s = time_s - time_s[0]
+    slows = SLOW if slow else dict([next(iter(SLOW.items()))])
+    taus_s = sorted({tau_s for _, tau_s in slows})
+    kinds = [np.minimum(since_s[:, None], since_s[None, :]) * gap_s, *(_slow(since_s, tau_s) for tau_s in taus_s)]
+    phases = [(0, 0.0, 1.0)]
+    if iterations is not None and iteration_s >= MIN_PHASED_ITERATION_S:
+        kinds += [_phased(time_s, gap_s, iterations), iteration_s**2 * _within(iterations)]
+        shown = min(1.0, iteration_s / (np.pi * SEEN_S))
+        phases = [(-2, shown * sd, weight) for sd, weight in PHASE.items()]
+        phases += [(-1, sd, weight) for sd, weight in WITHIN.items()]
+    weight, share = [], []
+    for (v, p_v), ((sd, tau_s), p_slow), (kind, a, p_a) in itertools.product(WHITE.items(), slows.items(), phases):
+        variance = np.zeros(len(kinds))
+        variance[0] = known_noise**2 + v**2
+        variance[1 + taus_s.index(tau_s)] = sd**2
+        variance[kind] += a**2
+        weight.append(p_v * p_slow * p_a)
+        share.append(variance)
+    return Candidates(np.array(weight), np.array(share), np.array(kinds))
+
+
+def _slow(since_s: np.ndarray, tau_s: float) -> np.ndarray:
+    """Covariance of the integral of an Ornstein-Uhlenbeck process of variance 1, from 0 to each time."""
+    s, t = since_s[:, None] / tau_s, since_s[None, :] / tau_s
+    return tau_s**2 * (2 * np.minimum(s, t) - 1 + np.exp(-s) + np.exp(-t) - np.exp(-np.abs(s - t)))
+
+
+def _phased(time_s: np.ndarray, gap_s: float, iterations: np.ndarray) -> np.ndarray:
+    """Covariance of a sum over ticks of a power that depends on the phase of the iteration, of variance 1.
+
+    Ticks that were missed are put in again: the counter summed up at their times as well.
+    """
+    count = np.maximum(np.rint(np.diff(time_s) / gap_s).astype(int), 1)
+    last = np.concatenate([[0], np.cumsum(count)])
+    phase = np.interp(np.arange(1, last[-1] + 1), last, iterations) % 1.0
+    width_s = np.repeat(np.diff(time_s) / count, count)
+    alike = _circle(phase[:, None] - phase[None, :])
+    summed = np.tril(np.ones((last[-1] + 1, last[-1])), -1)[last] * width_s
+    return summed @ alike @ summed.T
+
+
+def _within(iterations: np.ndarray) -> np.ndarray:
+    """Correlation of what an iteration is ahead or behind at the ticks' phases: a Brownian bridge round the circle."""
+    distance = (iterations[:, None] - iterations[None, :]) % 1.0
+    return 1 - 6 * distance * (1 - distance)
+
+
+def _circle(difference: np.ndarray) -> np.ndarray:
+    """Correlation of the powers of two phases; their mean over all phases is zero, since that is the mean power."""
+    distance = np.abs((difference + 0.5) % 1.0 - 0.5)
+    mean = 2 * PHASE_LENGTH * (1 - np.exp(-0.5 / PHASE_LENGTH))
+    return (np.exp(-distance / PHASE_LENGTH) - mean) / (1 - mean)

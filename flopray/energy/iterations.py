@@ -1,0 +1,84 @@
+"""Where in its iteration a device was at a moment, and whether a counter's ticks beat with the iterations.
+
+Power changes within an iteration. A counter that ticks every 100 ms sees a long iteration at phases that depend on the
+ratio of both: iterations of 330 ms at all of them within a second, iterations of 95 ms at all of them within two
+seconds, iterations of 100 ms at one and the same for ever. The last two are a beat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+#: A sensor may see no more than the last part of each tick (https://arxiv.org/abs/2312.02741: 25 of 100 ms).
+SEEN_S = 0.025
+#: A larger part of the iteration that no tick saw is a beat, however many ticks there are. Ticks see an iteration that
+#: is longer than two of them a whole tick apart at best.
+_UNSEEN_SHARE, _UNSEEN_SHARE_LONG = 0.05, 0.16
+#: Laps that may be queued or running when their times are asked for, and one more.
+_RUNNING_LAPS = 4
+
+
+@dataclass(frozen=True)
+class Iterations:
+    """Iterations that followed each other without a pause.
+
+    Attributes:
+        edge_s: host clock at the start, and at the end of each lap; shape (laps + 1,).
+        per_lap: iterations in a lap.
+    """
+
+    edge_s: np.ndarray
+    per_lap: int
+
+    @classmethod
+    def of_laps(cls, lap_times_s: Sequence[float], per_lap: int, start_s: float, end_s: float) -> Iterations:
+        """Laps between two host times.
+
+        Laps that are still running are not among them: then the end lies a few laps behind. More than that was spent
+        on questions of the stopping rule, between laps, and is shared out evenly.
+        """
+        ends_s = np.cumsum(np.asarray(lap_times_s, dtype=float))
+        missing_s = end_s - start_s - ends_s[-1]
+        stretch = 1.0 if missing_s < _RUNNING_LAPS * ends_s[-1] / len(ends_s) else (end_s - start_s) / ends_s[-1]
+        return cls(start_s + np.concatenate([[0.0], ends_s * stretch]), per_lap)
+
+    @classmethod
+    def regular(cls, iteration_s: float, start_s: float, end_s: float) -> Iterations:
+        """Equally long iterations from a host time to another one at least."""
+        count = int(np.ceil((end_s - start_s) / iteration_s))
+        return cls(np.array([start_s, start_s + max(count, 1) * iteration_s]), max(count, 1))
+
+    @property
+    def mean_s(self) -> float:
+        """Mean length of one iteration."""
+        return float((self.edge_s[-1] - self.edge_s[0]) / (self.per_lap * (len(self.edge_s) - 1)))
+
+    def at(self, time_s: np.ndarray) -> np.ndarray:
+        """Iterations since the start, with their fraction; before and after the laps at their mean pace.
+
+        Args:
+            time_s: host clock; any shape.
+        """
+        inside = np.interp(time_s, self.edge_s, self.per_lap * np.arange(len(self.edge_s)))
+        before = np.minimum(time_s - self.edge_s[0], 0.0)
+        after = np.maximum(time_s - self.edge_s[-1], 0.0)
+        return inside + (before + after) / self.mean_s
+
+
+def unseen_share(iterations: np.ndarray, iteration_s: float, tick_s: float) -> float:
+    """How much of an iteration no tick saw, where ticks beat with the iterations; else 0.
+
+    Args:
+        iterations: at the ticks, from `Iterations.at`; shape (n,).
+        iteration_s: length of one.
+        tick_s: usual distance of two ticks.
+    """
+    phases = np.sort(iterations % 1.0)
+    gaps = np.diff(np.append(phases, phases[0] + 1.0))
+    unseen = float(np.max(gaps)) - SEEN_S / iteration_s
+    usual = _UNSEEN_SHARE_LONG if iteration_s >= 2.2 * tick_s else _UNSEEN_SHARE
+    # So much do a few ticks miss where the two have no simple ratio.
+    return unseen if unseen > max(usual, 1.0 / len(iterations)) else 0.0
