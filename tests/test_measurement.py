@@ -7,10 +7,12 @@ import time
 import pytest
 
 from flopray.device import Device
+from flopray.energy.estimator import estimate_energy
+from flopray.energy.meter import Reading
 from flopray.energy.power_traces import ConstantPower
 from flopray.energy.simulated import Faults, SimulatedMeter
 from flopray.entry import encode
-from flopray.measurement import _time_mean, measure_phase
+from flopray.measurement import _doubt, _time_mean, measure_phase
 from flopray.records import COLUMN_NAMES, PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.window import Window
@@ -69,6 +71,34 @@ def test_a_board_at_its_power_limit_is_watched_for_a_whole_cycle_of_its_limiter(
     assert free["energy_window_s"] < 0.9
     assert 1.0 <= capped["energy_window_s"] < 2.0
     assert capped["energy_converged"]
+
+
+def test_a_jump_of_the_counter_stands_in_the_record_and_not_in_the_power(device):
+    class Jumping(SimulatedMeter):
+        """100 kJ too many from half a second on."""
+
+        def _counter_j(self, at_s):
+            return super()._counter_j(at_s) + (1e5 if at_s > 0.5 else 0.0)
+
+    jumping = Jumping(ConstantPower(POWER_W), period_s=0.02, latency_s=0.0005)
+    settings = dataclasses.replace(QUICK, target_error=0.01, max_seconds=1.0)
+    columns = measure_phase(sleeping(0.002), device, jumping, settings, tick_period_s=0.02)
+    assert columns["energy_status"] == "ok"
+    assert columns["power_w"] == pytest.approx(POWER_W, rel=0.1)
+    assert columns["energy_reason"].startswith("jump: the counter gained 1e+05 J")
+
+
+def test_a_beat_of_iterations_and_ticks_stands_in_the_record(device):
+    """Iterations of 20 ms and ticks of 20 ms, as far as a sleeping thread keeps to them: the sensor's 25 ms see both."""
+    columns = measure_phase(sleeping(0.02), device, meter(), QUICK, tick_period_s=0.02)
+    assert columns["energy_reason"] is None
+    window = Window([0.1] * 20, 1, 0.0, 2.0)
+    ticks = [Reading(0.1 * k + d, 0.1 * k + d, 4.0 * k + (d > 0) * 4.0) for k in range(20) for d in (-0.001, 0.001)]
+    estimate = estimate_energy(
+        ticks, load_start_s=0.0, load_end_s=2.0, time_per_iteration_s=0.1, time_rel_error=0.0, quantum_j=0.001
+    )
+    assert estimate.unseen_share == pytest.approx(0.75, abs=0.02)
+    assert _doubt(estimate, window).startswith("beat: counter ticks of 0.1 s saw only 25% of iterations of 0.1 s")
 
 
 def test_a_window_without_ticks_is_a_typed_failure_and_time_stays(device):

@@ -12,11 +12,12 @@ from flopray.energy.estimator import (
     measure_tick_period,
     required_window_s,
 )
+from flopray.energy.iterations import Iterations, unseen_share
 from flopray.energy.meter import Reading
-from flopray.energy.power_traces import ConstantPower
+from flopray.energy.power_traces import ConstantPower, StepPower
 from flopray.energy.simulated import Faults, SimulatedMeter, VirtualClock, poll_simulated
 from flopray.energy.ticks import find_ticks
-from flopray.errors import WindowTooShort
+from flopray.errors import MeterError, WindowTooShort
 
 
 def readings_of(seconds, seed=0, power_w=300.0, tick_period_s=0.1, **options):
@@ -45,10 +46,11 @@ def test_exact_ticks_give_the_exact_power():
 
 
 def test_known_tick_errors_are_a_floor():
-    """Three ticks on one line do not prove anything: the interval keeps to the width of the reads."""
+    """Three ticks on one line do not prove anything: the interval keeps to the width of the reads, and is wider still
+    since so few ticks do not show whether power holds still either."""
     got = estimate_power(hand_made(3, width_s=0.008), start_s=0.0, end_s=1.0, settle_s=0.0)
     floor = 2 * math.sqrt(2) * 0.008 * math.sqrt(1 / 32) / 0.2
-    assert floor * 0.8 < got.power_rel_error < floor * 2
+    assert floor < got.power_rel_error < floor * 5
 
 
 def test_wide_intervals_count_less():
@@ -116,6 +118,71 @@ def test_reset_and_wrap_around_do_not_disturb(faults):
         assert got.ticks >= 24
 
 
+@pytest.mark.parametrize("jump_j", [100_000.0, 1_500.0])
+@pytest.mark.parametrize("max_power_w", [None, 1400.0])
+def test_a_jump_of_the_counter_is_left_out_and_said(jump_j, max_power_w):
+    """100 kJ in one tick made 55.9 kW of a board of 300 W."""
+    plain = readings_of(2.0)
+    jumped = [Reading(r.before_s, r.after_s, r.energy_j + (jump_j if r.before_s > 1.0 else 0.0)) for r in plain]
+    got = estimate_power(jumped, start_s=0.0, end_s=2.0, max_power_w=max_power_w)
+    assert got.power_w == pytest.approx(300.0, rel=0.01)
+    assert got.power_rel_error < 0.02
+    assert got.jump_j == pytest.approx(jump_j, abs=40.0)
+    assert estimate_power(plain, start_s=0.0, end_s=2.0, max_power_w=max_power_w).jump_j == 0.0
+
+
+def test_a_small_jump_is_known_where_the_limit_is():
+    plain = readings_of(2.0)
+    jumped = [Reading(r.before_s, r.after_s, r.energy_j + (200.0 if r.before_s > 1.0 else 0.0)) for r in plain]
+    assert estimate_power(jumped, start_s=0.0, end_s=2.0, max_power_w=1400.0).power_w == pytest.approx(300.0, rel=0.01)
+    unknown = estimate_power(jumped, start_s=0.0, end_s=2.0)
+    assert unknown.power_rel_error > abs(unknown.power_w / 300.0 - 1)
+
+
+def test_a_counter_that_jumps_again_and_again_is_a_failure_of_the_meter():
+    readings = [Reading(r.before_s, r.after_s, r.energy_j + 5e4 * round(3 * r.before_s)) for r in readings_of(2.0)]
+    with pytest.raises(MeterError, match="jumped"):
+        estimate_power(readings, start_s=0.0, end_s=2.0)
+
+
+def test_a_device_that_goes_from_idle_to_work_is_no_jump():
+    trace = StepPower(70.0, 700.0, 1.0)
+    readings = poll_simulated(SimulatedMeter(trace, VirtualClock(), seed=1), 2.0, 0.1, 1)
+    for end_s in (1.15, 1.3, 2.0):
+        seen = [r for r in readings if r.after_s <= end_s]
+        assert estimate_power(seen, start_s=0.0, end_s=end_s, max_power_w=1400.0).jump_j == 0.0
+
+
+def test_iterations_know_their_phase_at_any_time():
+    laps = Iterations.of_laps([0.2, 0.2, 0.4], 2, 10.0, 10.8)
+    assert laps.at(np.array([10.0, 10.1, 10.4, 10.6, 10.8])) == pytest.approx([0.0, 1.0, 4.0, 5.0, 6.0])
+    assert laps.mean_s == pytest.approx(0.8 / 6)
+    assert laps.at(np.array([9.9, 11.0])) == pytest.approx([-0.75, 7.5])
+    running = Iterations.of_laps([0.2, 0.2], 1, 0.0, 0.7)
+    assert running.edge_s == pytest.approx([0.0, 0.2, 0.4])
+    paused = Iterations.of_laps([0.02] * 40, 1, 0.0, 1.0)
+    assert paused.edge_s[-1] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("iteration_s", "ticks", "unseen"),
+    [
+        (0.1, 28, 0.75),
+        (0.05, 28, 0.5),
+        (0.2, 28, 0.375),
+        (0.099, 28, 0.47),
+        (0.095, 8, 0.37),
+        (0.095, 28, 0.0),
+        (0.33, 12, 0.0),
+        (0.5, 12, 0.0),
+        (0.0618, 8, 0.0),
+    ],
+)
+def test_a_beat_leaves_part_of_the_iteration_unseen(iteration_s, ticks, unseen):
+    got = unseen_share(0.1 * np.arange(ticks) / iteration_s, iteration_s, 0.1)
+    assert got == pytest.approx(unseen, abs=0.02)
+
+
 def test_ticks_all_in_different_segments_are_too_few():
     readings = [Reading(0.1 * k, 0.1 * k + 0.001, value) for k, value in enumerate([5.0, 6.0, 1.0, 2.0, 0.5, 1.0])]
     with pytest.raises(WindowTooShort):
@@ -158,16 +225,15 @@ def test_error_of_the_meter_is_added():
     assert got.power_rel_error > 0.05
 
 
-def test_required_window_is_reached_in_practice():
-    """Plan from a short window, measure that long: the stated error is about what was asked for."""
-    reached = []
+def test_required_window_is_enough_for_steady_power():
+    """Plan from a short window, measure that long: the real error of steady power is about what was asked for."""
+    errors = []
     for seed in range(60):
         first = estimate_power(readings_of(1.0, seed), start_s=0.0, end_s=1.0)
-        seconds = required_window_s(0.002, tick_period_s=0.1, tick_error_s=first.tick_error_s, power_noise_rel=0.0)
+        seconds = required_window_s(0.004, tick_period_s=0.1, tick_error_s=first.tick_error_s, power_noise_rel=0.0)
         got = estimate_power(readings_of(seconds, seed + 1000), start_s=0.0, end_s=seconds)
-        if not got.drift_significant:
-            reached.append(got.power_rel_error / 0.002)
-    assert 0.7 < np.median(reached) < 1.3
+        errors.append(abs(got.power_w / 300 - 1) / 0.004)
+    assert np.percentile(errors, 95) < 1.5
 
 
 def test_required_window_grows_as_the_target_shrinks():

@@ -3,14 +3,32 @@
 import numpy as np
 import pytest
 
-from flopray.energy.power_traces import ConstantPower, NoisyPower, RampPower, StepPower
+from flopray.energy.power_traces import (
+    ConstantPower,
+    NoisyPower,
+    RampPower,
+    SinePower,
+    SquarePower,
+    StepPower,
+    switching_power,
+    wandering_power,
+)
 from flopray.energy.simulated import Faults, SimulatedMeter, VirtualClock
 from flopray.errors import MeterError
 
 
 @pytest.mark.parametrize(
     "trace",
-    [ConstantPower(100.0), RampPower(100.0, 7.0), StepPower(100.0, 50.0, 1.3), NoisyPower(100.0, 0.1, 0.01, 3.0, 1)],
+    [
+        *(
+            ConstantPower(100.0),
+            RampPower(100.0, 7.0),
+            StepPower(100.0, 50.0, 1.3),
+            NoisyPower(100.0, 0.1, 0.01, 3.0, 1),
+        ),
+        *(SquarePower(100.0, 45.0, 0.095, 0.2, 0.3), SinePower(100.0, 10.0, 0.5, 0.2)),
+        *(wandering_power(100.0, 0.02, 0.5, 3.0, 1), switching_power(100.0, 0.01, 0.5, 3.0, 1)),
+    ],
 )
 def test_energy_is_the_integral_of_power(trace):
     """Against a numerical derivative and its sum, which know nothing of the closed forms."""
@@ -44,6 +62,28 @@ def test_reads_show_the_counter_at_the_last_tick():
         previous = reading
     assert len(values) == pytest.approx(2001 * 0.002 / 0.1, abs=2)
     assert all(abs(value * 1000 - round(value * 1000)) < 1e-6 for value in values)
+
+
+def test_noise_that_wanders_has_its_size_and_its_memory():
+    power_w = np.diff(wandering_power(100.0, 0.02, 0.5, 2000.0, 1).energy_j(np.arange(0, 2000.0, 0.1))) / 0.1
+    assert power_w.std() == pytest.approx(2.0 * 0.97, rel=0.05)
+    assert np.corrcoef(power_w[5:], power_w[:-5])[0, 1] == pytest.approx(np.exp(-1), abs=0.08)
+
+
+def test_a_sensor_that_sees_part_of_each_tick_takes_it_for_all():
+    """Iterations of 100 ms with 20 ms of half the power: the last 25 ms of a tick hold all of these 20 ms or nothing,
+    so that each tick of one counter adds from 6 to 10 J, where all of the time adds 9 J."""
+    trace = SquarePower(100.0, 50.0, 0.1, 0.2)
+    shown_j = []
+    for seed in range(12):
+        meter = SimulatedMeter(trace, VirtualClock(), jitter_rel=0.0, seen_s=0.025, seed=seed)
+        steps_j = np.diff(np.unique([meter.read().energy_j for _ in range(500)]))
+        assert len(steps_j) > 15
+        assert np.ptp(steps_j) < 0.01
+        shown_j.append(steps_j[0])
+    assert trace.mean_w == 90.0
+    assert 6.0 <= min(shown_j) + 0.01 < 7.0
+    assert max(shown_j) == pytest.approx(10.0, abs=0.01)
 
 
 def test_same_seed_same_readings():

@@ -1,0 +1,69 @@
+"""Do intervals of windows that end by the stopping rule hold the truth? The whole table: bench/energy_coverage.py."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+WINDOWS = 12
+
+
+@pytest.fixture
+def coverage(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    import energy_coverage
+
+    return energy_coverage
+
+
+@pytest.mark.parametrize("counter", ["ideal", "partial"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "iteration 95 ms",
+        "iteration 105 ms",
+        "square 9.5 Hz, known",
+        "square 9.5 Hz, unknown",
+        "noise 2 %, 0.5 s",
+        "step of 15 %",
+        "iteration 100 ms",
+        "iteration 330 ms",
+    ],
+)
+def test_interval_holds_the_mean_of_the_long_run(coverage, case, counter):
+    outcomes = [coverage.windows(case, counter, seed, [0.01])[0] for seed in range(WINDOWS)]
+    assert np.mean([o.covered for o in outcomes]) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("case", "counter", "most"),
+    [
+        ("iteration 95 ms", "ideal", 3.0),
+        ("iteration 330 ms", "ideal", 6.0),
+        ("noise 2 %, 0.5 s", "ideal", 2.0),
+        ("step of 15 %", "ideal", 2.0),
+    ],
+)
+def test_width_follows_the_real_error(coverage, case, counter, most):
+    outcomes = [coverage.windows(case, counter, seed, [0.01])[0] for seed in range(WINDOWS)]
+    assert np.median([o.stated for o in outcomes]) <= most * np.percentile([o.error for o in outcomes], 95)
+
+
+def test_a_beat_does_not_converge(coverage):
+    for counter in ("ideal", "partial"):
+        assert not any(coverage.windows("iteration 100 ms", counter, seed, [0.02])[0].converged for seed in range(5))
+
+
+def test_steady_power_and_long_iterations_do_converge(coverage):
+    steady = [coverage.windows("steady", "ideal", seed, [0.02])[0] for seed in range(10)]
+    assert all(o.converged and o.covered for o in steady)
+    assert np.median([o.window_s for o in steady]) < 1.4
+    long = [coverage.windows("iteration 330 ms", "ideal", seed, [0.01])[0] for seed in range(10)]
+    assert np.mean([o.converged and o.covered for o in long]) >= 0.8
+
+
+def test_the_table_is_markdown(coverage, capsys):
+    assert coverage.main(["--windows", "2", "--cases", "steady", "--counters", "ideal", "--targets", "0.02"]) == 0
+    head, rule, line = capsys.readouterr().out.splitlines()
+    assert head.count("|") == rule.count("|") == line.count("|") == 10
