@@ -37,7 +37,7 @@ from typing import Any
 from energy_loads import WORKLOADS, GraphLoad, Load, SleepingLoad
 from energy_report import plot_errors, print_report
 
-from flopray.energy.estimator import estimate_energy, measure_tick_period
+from flopray.energy.estimator import TICK_ERROR_SHARE, estimate_energy, measure_tick_period
 from flopray.energy.meter import Meter, Reading
 from flopray.energy.nvml import NvmlCounterMeter, NvmlPowerMeter
 from flopray.energy.poller import Poller
@@ -214,6 +214,7 @@ def add_ticks(bench: Bench, result: dict[str, Any], readings: list[Reading], per
             tick_period_s=period_s,
             settle_s=bench.args.settle,
             power_noise_rel=bench.meter.power_noise_rel,
+            tick_error_share=getattr(bench.meter, "tick_error_share", TICK_ERROR_SHARE),
         )
     except WindowTooShort as error:
         result["too_short"] = error.needed_s

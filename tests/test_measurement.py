@@ -89,7 +89,7 @@ def test_a_jump_of_the_counter_stands_in_the_record_and_not_in_the_power(device)
 
 
 def test_a_beat_of_iterations_and_ticks_stands_in_the_record(device):
-    """Iterations of 20 ms and ticks of 20 ms, as far as a sleeping thread keeps to them: the sensor's 25 ms see both."""
+    """Iterations of 20 ms and ticks of 20 ms, as far as a thread's sleep is exact: a sensor's 25 ms see all."""
     columns = measure_phase(sleeping(0.02), device, meter(), QUICK, tick_period_s=0.02)
     assert columns["energy_reason"] is None
     window = Window([0.1] * 20, 1, 0.0, 2.0)
