@@ -19,7 +19,6 @@ from rich.table import Table
 
 from analysis.audit_table import PER, has_numbers, load_records, parse_renames
 from flopray.audit import RULES, Finding, Severity, audit
-from flopray.audit.findings import is_ok
 from flopray.errors import FloprayError, InputError
 from flopray.hardware import find_gpu
 from flopray.parser import OneLineParser
@@ -52,8 +51,7 @@ def by_phase(frame: pd.DataFrame, findings: Sequence[Finding]) -> list[tuple[str
         return {row for finding in findings if finding.rule in rules for row in finding.rows}
 
     marked = {row for f in findings if f.severity is not Severity.NOTE for row in f.rows}
-    ok = [is_ok(row.get("status")) and has_numbers(row) for row in frame.to_dict("records")]
-    solid = frame[pd.Series(ok, index=frame.index)]
+    solid = frame[pd.Series([has_numbers(row) for row in frame.to_dict("records")], index=frame.index)]
     labels = {"all rows": solid.index}
     if "phase" in frame.columns:
         labels = {str(phase): part.index for phase, part in solid.groupby("phase", sort=False)}
@@ -131,12 +129,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Which numbers cannot be true, which need an explanation, and why.",
         epilog="exit code: 0 nothing impossible, 1 something is impossible, 2 PATH cannot be audited",
     )
-    parser.add_argument("path", metavar="PATH", help="run's folder or URI, .parquet, .csv, or flopmetrics' results")
+    parser.add_argument(
+        "path", metavar="PATH", help="run's folder or URI, .parquet, .csv, .tsv, or flopmetrics' results"
+    )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write every finding to a CSV file")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument(
         "--rename",
         nargs="+",
+        action="extend",
         default=[],
         metavar="NAME=COLUMN",
         help="what columns are: latency=time_s energy=energy_mJ",

@@ -10,24 +10,37 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from analysis.published import is_published, load_metrics, load_published
-from flopray.audit.findings import is_missing, number
-from flopray.audit.foreign import device_count, device_count_column
+from flopray.audit.findings import KEY_COLUMNS, is_missing, is_ok, number
+from flopray.audit.foreign import (
+    AXIS,
+    NUMBER_COLUMNS,
+    counts_devices,
+    device_count,
+    device_count_column,
+    device_spread_column,
+    is_axis,
+)
 from flopray.errors import InputError
+from flopray.records import COLUMN_NAMES
 from flopray.storage import load_run
 
-#: A table has to have one of these before the audit can say anything.
-JUDGEABLE = ("model_flops", "time_s", "energy_j", "power_w", "flops_per_s", "flops_per_j")
+#: A table has to have one of these before the audit can say anything, and a number in it; a closed form is none.
+JUDGEABLE = (
+    *("time_s", "energy_j", "power_w", "flops_per_s", "flops_per_j", "mfu", "hfu"),
+    *("executed_flops", "executed_gemm_flops"),
+)
+_SEPARATORS = {".csv": (";", "\t", "|"), ".tsv": ("\t",)}
 #: What a row covers where a table counts devices: all of them together, or each of them.
 PER = ("job", "device")
 #: Sums over devices; a time is the same for all of them, and FLOPs per joule are a quotient of two sums.
-_SUMS = ("model_flops", "energy_j", "power_w", "flops_per_s", "idle_power_w", "active_energy_j", "executed_flops")
+_SUMS = ("model_flops", "energy_j", "power_w", "flops_per_s", "idle_power_w", "active_energy_j", "power_limit_w")
+_COUNTED = ("executed_flops", "executed_gemm_flops", "gemm_flops", "dispatched_flops", "tokens_per_iteration")
 _TIME = {"ms": 1e-3, "us": 1e-6, "ns": 1e-9, "sec": 1.0, "seconds": 1.0}
 #: Case matters: mJ and MJ differ by a factor of a billion, so `energy_mj` is nobody's guess.
 _ENERGY = {"mJ": 1e-3, "kJ": 1e3, "MJ": 1e6, "kj": 1e3, "wh": 3600.0, "Wh": 3600.0, "kwh": 3.6e6, "kWh": 3.6e6}
@@ -62,6 +75,7 @@ def load_records(
         raise InputError(f"{path}: no such file or folder")
     frame = _renamed(path, _load(path), rename or {})
     frame, notes = _in_si(path, frame)
+    notes = [f"{old} is read as {new}, which the audit does not know" for old, new in _unknown(rename or {})] + notes
     if not any(column in frame.columns for column in JUDGEABLE):
         raise InputError(
             f"{path}: has none of the columns that can be audited ({', '.join(JUDGEABLE)}); "
@@ -69,8 +83,29 @@ def load_records(
         )
     if frame.empty:
         raise InputError(f"{path}: has no rows")
-    _refuse_time_axis(path, frame)
+    _refuse_axes(path, frame)
+    if path.is_file():  # a run without a number says why in each row
+        _refuse_unreadable(path, frame)
     return _per_device(path, frame, per, notes), notes
+
+
+def _unknown(rename: Mapping[str, str]) -> list[tuple[str, str]]:
+    known = COLUMN_NAMES | set(KEY_COLUMNS) | set(NUMBER_COLUMNS) | set(_UNITS) | {"gpu_count"}
+    return [(old, new) for old, new in rename.items() if new not in known]
+
+
+def _refuse_unreadable(path: Path, frame: pd.DataFrame) -> None:
+    """A table in which no cell can be judged gets no verdict; one whose rows all say that they failed does."""
+    rows: Sequence[Mapping[Any, Any]] = frame.to_dict("records")
+    if any(has_numbers(row) for row in rows) or all(not is_ok(row.get("status")) for row in rows):
+        return
+    present = [name for name in JUDGEABLE if name in frame.columns]
+    cells = [(name, place, row[name]) for name in present for place, row in enumerate(rows, 1)]
+    said = next((f"; {name} is {cell!s:.40} in row {place}" for name, place, cell in cells if not is_missing(cell)), "")
+    raise InputError(
+        f"{path}: nothing in it can be judged: no number in {', '.join(present)}{said}; write plain numbers such as "
+        "1234.5, without units, percent signs or thousands separators, or say what columns are with --rename"
+    )
 
 
 def _load(path: Path) -> pd.DataFrame:
@@ -78,11 +113,11 @@ def _load(path: Path) -> pd.DataFrame:
         return load_published(path)
     if path.is_dir():
         return load_run(path)
-    readers = {".parquet": pd.read_parquet, ".csv": _read_csv}
-    if path.suffix not in readers:
-        raise InputError(f"{path}: not a run's folder, a .parquet or .csv table, or flopmetrics' .jsonl results")
+    readers = {".parquet": pd.read_parquet, ".csv": _read_csv, ".tsv": _read_csv}
+    if path.suffix.lower() not in readers:
+        raise InputError(f"{path}: not a run's folder, a .parquet, .csv or .tsv table, or flopmetrics' .jsonl results")
     try:
-        frame = readers[path.suffix](path)
+        frame = readers[path.suffix.lower()](path)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 at byte {error.start}: convert it first (iconv -t UTF-8)") from error
     except (OSError, ValueError, csv.Error) as error:
@@ -93,13 +128,26 @@ def _load(path: Path) -> pd.DataFrame:
 def _read_csv(path: Path) -> pd.DataFrame:
     """All cells as texts: a cell is read as what it is, whatever stands elsewhere in its column."""
     with path.open(encoding="utf-8-sig", newline="") as stream:
-        head = stream.readline()
-    separator = next((mark for mark in (";", "\t") if mark in head and "," not in head), ",")
-    names = [name.strip() for name in next(csv.reader([head], delimiter=separator), [])]
+        head = next((line for line in stream if line.strip()), "")
+        marks = _SEPARATORS[path.suffix.lower()]
+        separator = next((mark for mark in marks if mark in head and "," not in head), ",")
+        names = [name.strip() for name in next(csv.reader([head], delimiter=separator), [])]
+        stream.seek(0)
+        _refuse_ragged(path, csv.reader(stream, delimiter=separator), len(names))
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise InputError(f"{path}: column {twice!r} stands there twice")
     frame = pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig")
     return frame.set_axis([str(name).strip() for name in frame.columns], axis="columns")
+
+
+def _refuse_ragged(path: Path, lines: Any, columns: int) -> None:
+    """A line with a cell too many or too few moves its cells under the wrong names."""
+    for cells in lines:
+        if cells and len(cells) != columns and any(cells):
+            raise InputError(
+                f"{path}, line {lines.line_num}: {len(cells)} cells under {columns} column names: quote cells that "
+                "have a separator in them, and leave a missing cell empty"
+            )
 
 
 def _renamed(path: Path, frame: pd.DataFrame, rename: Mapping[str, str]) -> pd.DataFrame:
@@ -133,39 +181,60 @@ def _scaled(row: Mapping[Any, Any], name: str, factor: float) -> Any:
     return row[name] if value is None else value * factor
 
 
-def _refuse_time_axis(path: Path, frame: pd.DataFrame) -> None:
+def _refuse_axes(path: Path, frame: pd.DataFrame) -> None:
     """A column `time_s` of 0, 0.1, 0.2, ... is when something was seen, and not how long an iteration takes."""
-    if "time_s" not in frame.columns or len(frame) < 3:
-        return
-    times = [value for cell in frame["time_s"] if (value := number({"time_s": cell}, "time_s")) is not None]
-    if len(times) < len(frame) or times[0] != 0:
-        return
-    if all(after > before for before, after in pairwise(times)):
-        raise InputError(
-            f"{path}: time_s starts at 0 and rises from row to row: that is a time axis, and not the time of an "
-            "iteration; rename it (--rename time_s=at_s), or audit a table with a row for each measurement"
-        )
+    rows: Sequence[Mapping[Any, Any]] = frame.to_dict("records")
+    for column, meaning in AXIS.items():
+        if column in frame.columns and is_axis(rows, column):
+            raise InputError(
+                f"{path}: {column} {meaning}; call it something else (--rename {column}=reading), or audit a table "
+                "with a row for each measurement"
+            )
 
 
 def _per_device(path: Path, frame: pd.DataFrame, per: str | None, notes: list[str]) -> pd.DataFrame:
     """Rows of one device each, where a column says that they cover several."""
     rows: Sequence[Mapping[Any, Any]] = frame.to_dict("records")
-    column = device_count_column(rows)
-    if column is None:
+    column, spread = device_count_column(rows), device_spread_column(rows)
+    if column is None and spread is None:
+        if per == "job" and not any(counts_devices(name) for name in frame.columns):
+            raise InputError(
+                f"--per job: {path} has no column that counts devices: name it with --rename COLUMN=gpu_count"
+            )
         return frame
     if per is None:
         raise InputError(
-            f"{path}: {column} says that rows cover several devices, and not whether FLOPs, energy and power are sums: "
-            "say --per job (sums over all of them) or --per device (of each)"
+            f"{path}: {column or spread} says that rows cover several devices, and not whether FLOPs, energy and power "
+            "are sums: say --per job (sums over all of them) or --per device (of each)"
         )
     if per == "job":
-        sums = [name for name in _SUMS if name in frame.columns]
-        notes.append(f"{', '.join(sums)} are sums over {column} devices, and divided by it")
-        counts = [device_count(row, column) for row in rows]
-        for name in sums:
-            values = [_scaled(row, name, 1 / count) for row, count in zip(rows, counts, strict=True)]
-            frame = frame.assign(**{name: pd.Series(values, index=frame.index, dtype=object)})
-    return frame.drop(columns=column)
+        if column is None:
+            raise InputError(
+                f"--per job: {path} has {spread}, which does not say how many devices a row covers in all: add a "
+                "column gpu_count, or name the one that is it (--rename COLUMN=gpu_count)"
+            )
+        frame = _divided(path, frame, column, notes)
+    # still there to tell rows apart: one device of 8 does other work than one of 2
+    return frame.rename(
+        columns={name: f"{name} of the row" for name in frame.columns if counts_devices(name, in_all=False)}
+    )
+
+
+def _divided(path: Path, frame: pd.DataFrame, column: str, notes: list[str]) -> pd.DataFrame:
+    """Sums over devices as means of one."""
+    rows: Sequence[Mapping[Any, Any]] = frame.to_dict("records")
+    counts = [device_count(row, column) for row in rows]
+    for place, (row, count) in enumerate(zip(rows, counts, strict=True), 1):
+        if count is None and has_numbers(row):
+            raise InputError(
+                f"{path}: {column} is {row.get(column)!r:.40} in row {place}, which is no count of devices"
+            )
+    sums = [name for name in (*_SUMS, *_COUNTED) if name in frame.columns]
+    notes.append(f"{', '.join(sums)} are sums over {column} devices, and divided by it")
+    for name in sums:
+        values = [_scaled(row, name, 1 / (count or 1)) for row, count in zip(rows, counts, strict=True)]
+        frame = frame.assign(**{name: pd.Series(values, index=frame.index, dtype=object)})
+    return frame
 
 
 def parse_renames(words: Sequence[str]) -> dict[str, str]:
@@ -186,5 +255,5 @@ def parse_renames(words: Sequence[str]) -> dict[str, str]:
 
 
 def has_numbers(row: Mapping[Any, Any]) -> bool:
-    """Whether a row has anything that can be judged."""
-    return any(not is_missing(row.get(column)) for column in JUDGEABLE)
+    """Whether a row has a number that can be judged."""
+    return any(number(row, column) is not None for column in JUDGEABLE)

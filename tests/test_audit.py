@@ -113,6 +113,55 @@ def test_an_error_that_bounds_nothing_excuses_nothing(error):
     assert "impossible:rate_above_limit" in codes(time_s=1e-5, energy_j=None, power_w=None, time_rel_error=error)
 
 
+def test_an_error_below_100_percent_excuses_what_it_bounds_and_no_more():
+    """5 PFLOP/s with 99 % on the time are at least 2.5, which no H100 does; an energy of 0.6 +- 60 % may be 0.24."""
+    row = {"device_name": H100, "precision": "bf16", "model_flops": 5e12, "time_s": 1e-3}
+    assert [f.code for f in audit_row(row | {"time_rel_error": 0.99})] == ["impossible:rate_above_limit"]
+    assert not audit_row(row | {"model_flops": 2e12, "time_rel_error": 0.99})
+    power = {"energy_j": 29.7e3, "time_s": 1e-3, "power_limit_w": 700.0, "energy_rel_error": 0.6, "time_rel_error": 0.6}
+    assert [f.code for f in audit_row(power)] == ["impossible:power_above_limit"]
+    assert not audit_row(power | {"energy_j": 2.0})  # 2 kW, perhaps 500 W
+
+
+@pytest.mark.parametrize("error", [2.0, -2.0, 1.0])
+def test_a_drift_error_that_bounds_nothing_excuses_nothing(error):
+    found = codes(sentinel_time_drift=0.5, sentinel_time_drift_error=error)
+    assert found == ["implausible:error_not_usable", "implausible:sentinel_drift"]
+
+
+@pytest.mark.parametrize("limit", [-500.0, -1.0, 0.0])
+def test_a_power_limit_that_is_none_makes_nothing_impossible(limit):
+    assert codes(power_limit_w=limit) == []
+
+
+def test_a_quotient_beyond_any_float_is_still_above_the_limit():
+    row = {"device_name": H100, "precision": "bf16", "model_flops": 5e12, "time_s": 1e-320}
+    assert [f.code for f in audit_row(row)] == ["impossible:rate_above_limit"]
+
+
+@pytest.mark.parametrize("precision", ["BF16", "bfloat16", "torch.bfloat16", " bf16 ", "bf16-mixed"])
+def test_other_spellings_of_a_precision(precision):
+    row = {"device_name": H100, "precision": precision, "model_flops": 5e12, "time_s": 1e-3}
+    assert [f.code for f in audit_row(row)] == ["impossible:rate_above_limit"]
+
+
+def test_float32_does_not_say_which_units_computed():
+    (note,) = audit_row({"device_name": H100, "precision": "torch.float32", "model_flops": 3e11, "time_s": 1e-3})
+    assert note.code == "note:no_limit_known"
+    assert "write fp32 (CUDA cores) or tf32" in note.sentence
+
+
+def test_executed_flops_have_a_limit_too():
+    row = {"device_name": H100, "precision": "bf16", "time_s": 1e-3}
+    assert [f.code for f in audit_row(row | {"executed_flops": 5e13})] == ["impossible:executed_rate_above_limit"]
+    assert audit_row(row | {"executed_flops": 1e12}) == []
+
+
+def test_a_percentage_is_no_share_of_the_peak():
+    assert codes(mfu=None, hfu=45.0) == ["implausible:mfu_above_one"]
+    assert codes(mfu=None, hfu=1.05) == []
+
+
 def test_parts_with_an_error_that_bounds_nothing_are_not_added_up():
     rows = [
         GOOD | {"phase": p, "time_s": t, "model_flops": None}
@@ -138,6 +187,11 @@ def test_the_parts_are_judged_beside_what_is_derived_from_them():
         ({"flops_per_j": 1e9}, "model_flops / energy_j"),
         ({"mfu": 0.1}, "flops_per_s / peak"),
         ({"active_energy_j": 0.2}, "energy_j - idle_power_w * time_s"),
+        ({"active_energy_j": 0.7, "idle_power_w": None}, "energy_j is 0.6, but active_energy_j"),
+        ({"tokens_per_iteration": 100, "tokens_per_s": 5.0}, "tokens_per_iteration / time_s is 1e+05"),
+        ({"executed_flops": 100, "executed_tensor_flops": 90, "executed_cuda_flops": 90}, "executed_cuda_flops is 180"),
+        ({"executed_flops": 100, "executed_gemm_flops": 90, "executed_other_flops": 90}, "sum of its classes is 180"),
+        ({"executed_gemm_flops": 3e9, "gemm_flops": 2e9, "gemm_overhead": 5.0}, "executed_gemm_flops / gemm_flops - 1"),
         ({"tokens_per_iteration": 100, "energy_per_token_j": 0.6}, "energy_j / tokens_per_iteration"),
     ],
 )
@@ -163,7 +217,7 @@ def test_one_text_cell_leaves_the_other_rows_judged():
     assert "time_s is no number in row 2: 'OOM'" in found["not_a_number"].sentence
 
 
-@pytest.mark.parametrize("cell", ["1,234", "12 %", "1_000", "inf", "0x10", "3 ms", float("inf"), "TRUE"])
+@pytest.mark.parametrize("cell", ["1,234", "12 %", "1_000", "inf", "0x10", "3 ms", float("inf"), "TRUE", True])
 def test_a_cell_that_is_no_plain_number_is_named(cell):
     found = {finding.rule: finding for finding in audit_rows([GOOD, GOOD | {"time_s": cell}])}
     assert found["not_a_number"].rows == (1,)
@@ -203,13 +257,45 @@ def test_unknown_columns_that_tell_rows_apart_are_part_of_what_is_measured(colum
     assert any(f.rule == "not_understood" and column in f.sentence for f in found)
 
 
-@pytest.mark.parametrize("column", ["gpu_count", "num_gpus", "world_size", "nGPUs"])
-def test_a_row_of_several_devices_is_not_held_against_one(column):
-    row = {"device_name": H100, "precision": "bf16", "model_flops": 4e12, "time_s": 1e-3, "power_w": 4000.0, column: 8}
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        *(("gpu_count", 8), ("num_gpus", "8"), ("world_size", 8.0), ("nGPUs", "8x H100"), ("gpus", "0,1,2,3")),
+        *(("ranks", 8), ("num_devices", "eight"), ("nodes", 2), ("gpus_per_node", 8), ("tensor_parallel", 8)),
+        *(("device_ids", [0, 1]), ("tp", "8")),
+    ],
+)
+def test_a_row_of_several_devices_is_not_held_against_one(column, cell):
+    row = {"device_name": H100, "precision": "bf16", "model_flops": 4e12, "time_s": 1e-3, "power_w": 4e3, column: cell}
     found = audit_rows([row])
     assert not any(f.severity is Severity.IMPOSSIBLE for f in found)
     assert any(f.rule == "not_judged" and column in f.sentence and "--per" in f.sentence for f in found)
     assert any(f.severity is Severity.IMPOSSIBLE for f in audit_rows([row | {column: 1}]))
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        *((0, 0.1, 0.2), (0, 0.1, "x", 0.3), (0, 0, 0.1, 0.1, 0.2, 0.2), (0, 0.1, 0.2, 0, 0.1, 0.2)),
+        (1.7e9, 1.7e9 + 1),
+    ],
+)
+def test_a_time_axis_is_not_the_time_of_an_iteration(times):
+    found = audit_rows([{"device_name": H100, "power_w": 300.0, "time_s": at} for at in times])
+    assert not any(f.severity is Severity.IMPOSSIBLE for f in found)
+    assert any(f.rule == "not_understood" and "time axis" in f.sentence for f in found)
+
+
+def test_a_counter_that_was_read_is_not_an_energy():
+    found = audit_rows([{"power_w": 300.0, "energy_j": at} for at in (0, 100, 250, 400)])
+    assert not any(f.severity is Severity.IMPOSSIBLE for f in found)
+    assert any(f.rule == "not_understood" and "counter" in f.sentence for f in found)
+
+
+@pytest.mark.parametrize("times", [(0, 0, 0.001), (0.2, 0.1, 0), (0.1, 0, 0.2, 0.1)])
+def test_a_zero_among_times_is_no_axis(times):
+    found = audit_rows([{"time_s": time} for time in times])
+    assert any(f.code == "impossible:not_positive" for f in found)
 
 
 def test_a_column_that_sounds_like_one_of_ours_is_named():
@@ -295,6 +381,8 @@ def test_missing_columns_are_named_as_not_judged():
     assert judged == {
         "error_not_usable",
         "inconsistent_columns",
+        "executed_rate_above_limit",
+        "mfu_above_one",
         "executed_below_closed_form",
         "unclassified_kernels",
         "rate_above_limit",
@@ -500,7 +588,7 @@ def test_any_table_is_audited_without_an_exception(rows):
 )
 def test_a_rate_is_impossible_exactly_when_it_exceeds_the_limit_beyond_its_error(rate, error):
     found = codes(flops_per_s=rate, time_rel_error=error, target_error=None, power_w=300.0)
-    assert ("impossible:rate_above_limit" in found) == (rate * (1 - error) > 132 * 256 * 1.98e9)
+    assert ("impossible:rate_above_limit" in found) == (rate / (1 + error) > 132 * 256 * 1.98e9)
 
 
 def test_importing_the_audit_imports_neither_torch_nor_ray_nor_pandas():

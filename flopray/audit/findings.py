@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -42,6 +43,12 @@ MISSING_WORDS = frozenset({"", "na", "n/a", "nan", "none", "null", "-", "--", "<
 _OK_WORDS = frozenset(
     {"ok", "okay", "success", "successful", "succeeded", "complete", "completed", "done", "finished", "passed", "true"}
 )
+#: Other spellings of a precision. Not `float32`: that names how a tensor is stored, and its products may use TF32.
+_PRECISIONS = {
+    **{name: name for name in ("fp32", "tf32", "bf16", "fp16")},
+    **{"bfloat16": "bf16", "bf16-mixed": "bf16", "bf16-true": "bf16"},
+    **{"float16": "fp16", "half": "fp16", "16-mixed": "fp16", "fp16-mixed": "fp16"},
+}
 #: No underscores, thousands separators, units, infinities or hexadecimals, which Python or pandas might take for one.
 _PLAIN_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
@@ -140,9 +147,15 @@ def is_ok(status: Any) -> bool:
 
 
 def text(row: Mapping[str, Any], column: str) -> str | None:
-    """A text that is not empty, or None."""
+    """A text that is not empty, without blanks around it, or None."""
     value = row.get(column)
-    return value if isinstance(value, str) and value.strip() else None
+    return value.strip() or None if isinstance(value, str) else None
+
+
+def precision_of(row: Mapping[str, Any]) -> str | None:
+    """The precision by its name here, such as `bf16` for `torch.bfloat16`; one without such a name as it is."""
+    stated = text(row, "precision")
+    return None if stated is None else _PRECISIONS.get(stated.lower().removeprefix("torch."), stated)
 
 
 def rel_error(row: Mapping[str, Any], column: str) -> float:
@@ -152,7 +165,12 @@ def rel_error(row: Mapping[str, Any], column: str) -> float:
     known at all. The rule `error_not_usable` names those.
     """
     stated = number(row, column) or 0.0
-    return stated if 0 <= stated < USELESS_ERROR else 0.0
+    return stated if is_usable(stated) else 0.0
+
+
+def is_usable(error: float) -> bool:
+    """Whether a relative error bounds its value."""
+    return 0 <= error < USELESS_ERROR
 
 
 def device_name(row: Mapping[str, Any]) -> str | None:
@@ -206,8 +224,8 @@ def quotient(row: Mapping[str, Any], upper: str, lower: str) -> float | None:
     above, below = number(row, upper), number(row, lower)
     if above is None or below is None or below <= 0:
         return None
-    quotient = above / below
-    return quotient if math.isfinite(quotient) else None
+    # a quotient beyond any float is still judged: it is above every limit
+    return max(-sys.float_info.max, min(above / below, sys.float_info.max))
 
 
 def si(value: float, unit: str) -> str:

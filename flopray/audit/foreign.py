@@ -8,8 +8,10 @@ not held against the limits of one.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from flopray.audit.findings import KEY_COLUMNS, Finding, Severity, identity, is_missing, number
@@ -29,11 +31,28 @@ NUMBER_COLUMNS = (
 _DEVICE_COUNTS = {
     *("gpucount", "numgpus", "ngpus", "ngpu", "gpus", "gpunum", "numgpu", "nogpus", "devicecount", "numdevices"),
     *("ndevices", "devices", "worldsize", "nprocs", "numaccelerators", "naccelerators", "acceleratorcount"),
-    *("numranks", "nranks"),
+    *("numranks", "nranks", "ranks", "totalgpus", "gputotal", "gpucnt", "numprocesses", "nproc"),
+    *("numworkers", "nworkers", "numprocs", "devicesused", "gpusused", "numcards", "cards"),
 }
+#: Names of one factor of that number, or of a list of devices: several are meant, but not how many.
+_DEVICE_SPREADS = {
+    *("nodes", "nnodes", "numnodes", "nodecount", "gpuspernode", "ngpuspernode", "nprocpernode", "devicespernode"),
+    *("tp", "pp", "dp", "ep", "cp", "tpsize", "ppsize", "dpsize", "epsize", "cpsize", "tpdegree", "ppdegree"),
+    *("dpdegree", "tensorparallel", "tensorparallelsize", "pipelineparallel", "pipelineparallelsize"),
+    *("dataparallel", "dataparallelsize", "contextparallelsize", "expertparallelsize", "tensormodelparallelsize"),
+    *("pipelinemodelparallelsize", "gpuids", "deviceids", "cudavisibledevices", "visibledevices", "gpulist"),
+}
+#: A list of devices in a cell: `0,1,2`, `[0, 1]`, `0 1`; and a number with a noun: `8x H100`, `8 GPUs`.
+_LIST = re.compile(r"[\[(]?\s*\d+(\s*[,; |]\s*\d+)+\s*[\])]?")
+_TIMES = re.compile(r"(\d+)\s*([x*×]|gpus?\b|devices?\b|cards?\b)", re.IGNORECASE)
 _KNOWN = COLUMN_NAMES | set(KEY_COLUMNS)
 #: Words in unknown columns that sound like what the audit judges.
-_SOUNDS = ("time", "latency", "duration", "energy", "joule", "power", "watt", "flop", "runtime", "elapsed")
+_SOUNDS = (
+    *("time", "latency", "duration", "second", "elapsed", "energy", "joule", "power", "watt", "flop", "throughput"),
+    *("kwh", "mfu", "_ms", "_us", "_ns", "(ms)", "(us)", "[ms]", "[us]"),
+)
+#: Seconds since 1970 from here on (1999), which nothing that is measured takes.
+_UNIX_TIME_S = 9.0e8
 
 
 def not_numbers(rows: Sequence[Row]) -> list[Finding]:
@@ -49,7 +68,9 @@ def not_numbers(rows: Sequence[Row]) -> list[Finding]:
 
 def _is_plain(value: Any) -> bool:
     """A number or nothing, for which no further look is needed; most cells are, so this is quick."""
-    return value is None or (isinstance(value, (int, float)) and abs(value) != math.inf)
+    if value is None:
+        return True
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) != math.inf
 
 
 def _not_a_number(rows: Sequence[Row], column: str, places: Sequence[int]) -> Finding:
@@ -61,18 +82,84 @@ def _not_a_number(rows: Sequence[Row], column: str, places: Sequence[int]) -> Fi
     return Finding("not_a_number", Severity.NOTE, sentence, numbers=numbers, rows=tuple(places))
 
 
+def counts_devices(column: object, *, in_all: bool = True) -> bool:
+    """Whether a column's name says that it counts the devices of a row; without `in_all`, also by one factor."""
+    return _plain(column) in _DEVICE_COUNTS or (not in_all and _plain(column) in _DEVICE_SPREADS)
+
+
+def _plain(column: object) -> str:
+    return "".join(letter for letter in str(column).lower() if letter.isalnum())
+
+
 def device_count_column(rows: Sequence[Row]) -> str | None:
     """The column that says that a row covers more than one device; None where none does."""
     for column in _columns(rows):
-        plain = "".join(letter for letter in str(column).lower() if letter.isalnum())
-        if plain in _DEVICE_COUNTS and any((number(row, column) or 0) > 1 for row in rows):
+        if counts_devices(column) and any(covers_several(row, column) for row in rows):
             return str(column)
     return None
 
 
-def device_count(row: Row, column: str | None) -> float:
-    """How many devices a row covers."""
-    return 1.0 if column is None else max(number(row, column) or 1.0, 1.0)
+def device_spread_column(rows: Sequence[Row]) -> str | None:
+    """A column such as `nodes` or `tensor_parallel`, which says that rows cover several devices, and not how many."""
+    for column in _columns(rows):
+        if _plain(column) in _DEVICE_SPREADS and any(covers_several(row, column) for row in rows):
+            return str(column)
+    return None
+
+
+def device_count(row: Row, column: str) -> int | None:
+    """How many devices a row covers; None where its cell does not tell a whole number of at least one."""
+    value = number(row, column)
+    if value is not None:
+        return int(value) if value >= 1 and value == int(value) else None
+    cell = row.get(column)
+    if isinstance(cell, (list, tuple)):
+        return len(cell) or None
+    if not isinstance(cell, str):
+        return None
+    if _LIST.fullmatch(cell.strip()):
+        return len(re.findall(r"\d+", cell))
+    times = _TIMES.match(cell.strip())
+    return int(times[1]) or None if times else None
+
+
+def covers_several(row: Row, column: str | None) -> bool:
+    """Whether a row covers more than one device, or has a cell there that does not tell how many."""
+    if column is None or is_missing(row.get(column)):
+        return False
+    count = device_count(row, column)
+    return count is None or count > 1
+
+
+def is_axis(rows: Sequence[Row], column: str) -> bool:
+    """Whether a column is when something was seen, or a counter that was read: `0, 0.1, 0.2` or seconds since 1970.
+
+    A trace starts at 0, never falls but back to 0 (the next trace of a table), and has at least two further values;
+    rows that share a moment (one for each GPU) and cells that are no numbers do not change that.
+    """
+    values = [value for row in rows if (value := number(row, column)) is not None]
+    if not values:
+        return False
+    if column == "time_s" and min(values) > _UNIX_TIME_S:
+        return True
+    rises = all(after >= before or after == 0 for before, after in pairwise(values))
+    return values[0] == 0 and rises and len(set(values)) > 2
+
+
+def without_axes(rows: Sequence[Row]) -> tuple[Sequence[Row], list[Finding]]:
+    """Rows without columns that are axes of a trace, and notes that say so."""
+    axes = [column for column in ("time_s", "energy_j") if is_axis(rows, column)]
+    if not axes:
+        return rows, []
+    notes = [_note(f"{column} {AXIS[column]}: it was not judged") for column in axes]
+    return [{name: value for name, value in row.items() if name not in axes} for row in rows], notes
+
+
+#: What an axis is, in words.
+AXIS = {
+    "time_s": "is a time axis, and not the time of an iteration",
+    "energy_j": "starts at 0 and only rises: that is a counter, and not the energy of an iteration",
+}
 
 
 def telling_apart(rows: Sequence[Row]) -> list[str]:

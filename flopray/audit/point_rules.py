@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flopray.audit.findings import USELESS_ERROR, Finding, Severity, Unjudged, keys_of, number, rel_error, si, text
+from flopray.audit.findings import Finding, Severity, Unjudged, is_usable, keys_of, number, rel_error, si, text
 
 #: What must add up to what.
 COMPOSITIONS = (
@@ -58,7 +58,7 @@ def judge_point(rows: Sequence[Row]) -> list[Finding | Unjudged]:
             found = [number(rows[place], column) for place in chosen]
             values = [value for value in found if value is not None and value > 0]
             errors = [number(rows[place], error_column) or 0.0 for place in chosen]
-            if len(values) < len(chosen) or not all(0 <= error < USELESS_ERROR for error in errors):
+            if len(values) < len(chosen) or not all(map(is_usable, errors)):
                 continue
             compared += 1
             spreads = [v * rel_error(rows[place], error_column) for v, place in zip(values, chosen, strict=True)]

@@ -10,17 +10,18 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from flopray.audit.findings import (
-    USELESS_ERROR,
     Finding,
     Severity,
     Unjudged,
     device_name,
     flops_per_j,
     flops_per_s,
+    is_usable,
     keys_of,
     lowest_power_w,
     number,
     power_w,
+    precision_of,
     quotient,
     rel_error,
     si,
@@ -47,13 +48,28 @@ DERIVED = (
     ("flops_per_j", "model_flops", "energy_j"),
     ("power_w", "energy_j", "time_s"),
     ("energy_per_token_j", "energy_j", "tokens_per_iteration"),
+    ("tokens_per_s", "tokens_per_iteration", "time_s"),
+    ("executed_other_rel", "executed_other_flops", "executed_flops"),
 )
+#: Excesses over 1: column, what is more, than what.
+EXCESSES = (
+    ("gemm_overhead", "executed_gemm_flops", "gemm_flops"),
+    ("executed_rel_difference", "executed_flops", "model_flops"),
+    ("dispatched_rel_difference", "dispatched_flops", "model_flops"),
+)
+#: A share of the datasheet's peak may be above 1, since clocks are higher than the sheet assumes, but not by more.
+HIGHEST_MFU = 1.1
 #: Columns that count, and rates: none of them is negative.
 COUNTS = (
     *("model_flops", "dispatched_flops", "executed_flops", "gemm_flops", "executed_gemm_flops", "activation_flops"),
     *("tokens_per_iteration", "memory_peak_bytes", "parameters"),
 )
 RATES = ("flops_per_s", "flops_per_j", "mfu", "hfu", "energy_per_token_j")
+#: Classes of executed FLOPs; without those that are not of one kind (`_rel`, tensor and CUDA cores).
+_CLASSES = frozenset(
+    f"executed_{kind}_flops"
+    for kind in ("gemm", "reduction", "elementwise", "attention", "normalisation", "optimizer", "other")
+)
 #: Drift of the sentinel that deserves a note, and that which makes rows of one sweep hard to compare.
 DRIFT_NOTE, DRIFT_IMPLAUSIBLE = 0.03, 0.10
 #: Throttle reasons that do not slow work down: nothing to do, or clocks that somebody chose.
@@ -82,11 +98,11 @@ def not_positive(row: Row) -> Verdict:
 
 def error_not_usable(row: Row) -> Verdict:
     """A stated error of 100 % or more, or below zero: it bounds nothing, so the value is as good as unknown."""
-    columns = [column for column in row if isinstance(column, str) and column.endswith("_rel_error")]
+    columns = [column for column in row if isinstance(column, str) and column.endswith(("_rel_error", "_drift_error"))]
     stated = {column: value for column in columns if (value := _stated_error(row, column)) is not None}
     if not stated:
         return Unjudged("error_not_usable", "no time_rel_error or energy_rel_error")
-    bad = {column: value for column, value in stated.items() if not 0 <= value < USELESS_ERROR}
+    bad = {column: value for column, value in stated.items() if not is_usable(value)}
     if not bad:
         return None
     named = " and ".join(f"{column} is {value:.3g}" for column, value in bad.items())
@@ -101,7 +117,7 @@ def _stated_error(row: Row, column: str) -> float | None:
 
 
 def inconsistent_columns(row: Row) -> Verdict:
-    """A derived column that is not what its parts give."""
+    """A derived column that is not what its parts give, or parts that are more than their whole."""
     found, compared_any = [], False
     for column, parts, value in _derivations(row):
         stated = number(row, column)
@@ -124,7 +140,9 @@ def _derivations(row: Row) -> Iterator[tuple[str, str, float | None]]:
     """Derived columns with what they are made of, in words and as a number."""
     for column, upper, lower in DERIVED:
         yield column, f"{upper} / {lower}", quotient(row, upper, lower)
-    peak = peak_flops_per_s(device_name(row), text(row, "precision"))
+    yield from _excesses(row)
+    yield from _sums(row)
+    peak = peak_flops_per_s(device_name(row), precision_of(row))
     rate = quotient(row, "model_flops", "time_s") or number(row, "flops_per_s")
     if peak and rate is not None and text(row, "phase") != "optimizer_step":
         yield "mfu", f"flops_per_s / peak of {peak / 1e12:g} TFLOP/s", rate / peak
@@ -138,12 +156,49 @@ def _derivations(row: Row) -> Iterator[tuple[str, str, float | None]]:
             yield "active_energy_j", "energy_j - idle_power_w * time_s", expected
 
 
+def _excesses(row: Row) -> Iterator[tuple[str, str, float]]:
+    """Columns `a / b - 1`; near 0 a difference of two like numbers, so `a / b` is what is compared."""
+    for column, upper, lower in EXCESSES:
+        stated, ratio = number(row, column), quotient(row, upper, lower)
+        if stated is not None and ratio is not None:
+            close = abs(1 + stated - ratio) <= DERIVED_TOLERANCE * max(abs(1 + stated), ratio)
+            yield column, f"{upper} / {lower} - 1", stated if close else ratio - 1
+
+
+def _sums(row: Row) -> Iterator[tuple[str, str, float]]:
+    """Wholes whose parts are all there, and wholes below one of their parts."""
+    tensor, cuda = number(row, "executed_tensor_flops"), number(row, "executed_cuda_flops")
+    if tensor is not None and cuda is not None:
+        yield "executed_flops", "executed_tensor_flops + executed_cuda_flops", tensor + cuda
+    executed = number(row, "executed_flops")
+    classes = [name for name in row if isinstance(name, str) and name.startswith("executed_") and name in _CLASSES]
+    counted = sum(number(row, name) or 0.0 for name in classes)
+    if executed is not None and counted > executed:
+        yield "executed_flops", "the sum of its classes", counted
+    energy, active = number(row, "energy_j"), number(row, "active_energy_j")
+    if energy is not None and active is not None and active > energy:
+        yield "energy_j", "active_energy_j, which is a part of it,", active
+
+
+def mfu_above_one(row: Row) -> Verdict:
+    """A share of the peak above what clocks can explain: often a percentage."""
+    seen = {column: value for column in ("mfu", "hfu") if (value := number(row, column)) is not None}
+    if not seen:
+        return Unjudged("mfu_above_one", "no mfu or hfu")
+    bad = {column: value for column, value in seen.items() if value > HIGHEST_MFU}
+    if not bad:
+        return None
+    named = " and ".join(f"{column} is {value:.4g}" for column, value in bad.items())
+    sentence = f"{named}: more than the device's peak; a percentage has to be divided by 100"
+    return _finding("mfu_above_one", Severity.IMPLAUSIBLE, sentence, row, bad, max(bad.values()))
+
+
 def rate_limit(row: Row) -> Limit | None:
     """The hard limit of a row's device at its precision, by what the row says of SMs and clock where it does."""
     sms, clock_hz = number(row, "sm_count"), number(row, "max_sm_clock_hz")
     return hard_limit_flops_per_s(
         device_name(row),
-        text(row, "precision"),
+        precision_of(row),
         compute_capability=text(row, "compute_capability"),
         sm_count=int(sms) if sms and sms >= 1 else None,
         max_sm_clock_hz=clock_hz if clock_hz and clock_hz > 0 else None,
@@ -152,19 +207,20 @@ def rate_limit(row: Row) -> Limit | None:
 
 def efficiency_limit(row: Row) -> Limit | None:
     """Peak over board power of a row's device at its precision, in FLOP/J."""
-    return efficiency_limit_flops_per_j(device_name(row), text(row, "precision"))
+    return efficiency_limit_flops_per_j(device_name(row), precision_of(row))
 
 
 def rate_above_limit(row: Row) -> Verdict:
     """FLOP/s above what the device can do at its highest clock."""
-    rate, device, precision = flops_per_s(row), device_name(row), text(row, "precision")
+    rate, device, precision = flops_per_s(row), device_name(row), precision_of(row)
     if rate is None:
         return Unjudged("rate_above_limit", "no flops_per_s, nor model_flops and time_s")
     limit = rate_limit(row)
     if limit is None:
         sentence = f"no limit known for {device or 'an unnamed device'} at {precision or 'an unnamed precision'}"
-        return _finding("no_limit_known", Severity.NOTE, sentence + ": not judged", row, {"flops_per_s": rate})
-    if rate * (1 - rel_error(row, "time_rel_error")) <= limit.bound:
+        sentence += ": not judged" + _which_fp32(precision)
+        return _finding("no_limit_known", Severity.NOTE, sentence, row, {"flops_per_s": rate})
+    if rate / (1 + rel_error(row, "time_rel_error")) <= limit.bound:  # the longest time within the error
         return None
     sentence = (
         f"{si(rate, 'FLOP/s')} at {precision} is {rate / limit.bound:.3g} times the "
@@ -177,6 +233,35 @@ def rate_above_limit(row: Row) -> Verdict:
     return _finding("rate_above_limit", Severity.IMPOSSIBLE, sentence, row, compared, rate / limit.bound)
 
 
+def executed_rate_above_limit(row: Row) -> Verdict:
+    """Executed FLOPs in less time than the chip's fastest units and its CUDA cores take for them together.
+
+    Counters see every kind of core, and a library may compute one precision by units of another.
+    """
+    rate = quotient(row, "executed_flops", "time_s")
+    if rate is None:
+        return Unjudged("executed_rate_above_limit", "no executed_flops and time_s")
+    limits = [limit.bound for p in ("fp32", "tf32", "bf16", "fp16") if (limit := rate_limit({**row, "precision": p}))]
+    if not limits:
+        return Unjudged("executed_rate_above_limit", "no limit known for the device")
+    bound = max(limits) + limits[0]
+    if rate / (1 + rel_error(row, "time_rel_error")) <= bound:
+        return None
+    sentence = (
+        f"{si(rate, 'FLOP/s')} executed is {rate / bound:.3g} times the {si(bound, 'FLOP/s')} "
+        "of the device's fastest units and its CUDA cores together"
+    )
+    compared = {"executed_flops_per_s": rate, "limit_flops_per_s": bound}
+    return _finding("executed_rate_above_limit", Severity.IMPOSSIBLE, sentence, row, compared, rate / bound)
+
+
+def _which_fp32(precision: str | None) -> str:
+    """What to do about a name of the precision that says how numbers are stored, and not which units compute."""
+    if precision is None or precision.lower().removeprefix("torch.") not in ("float32", "float", "32-true", "32"):
+        return ""
+    return "; write fp32 (CUDA cores) or tf32 (tensor cores), whichever the products used"
+
+
 def efficiency_above_peak(row: Row) -> Verdict:
     """FLOPs per joule above the datasheet's peak over board power."""
     efficiency = flops_per_j(row)
@@ -185,7 +270,7 @@ def efficiency_above_peak(row: Row) -> Verdict:
     limit = efficiency_limit(row)
     if limit is None:
         return Unjudged("efficiency_above_peak", "no peak and board power known for the device and precision")
-    if efficiency * (1 - rel_error(row, "energy_rel_error")) <= limit.bound:
+    if efficiency / (1 + rel_error(row, "energy_rel_error")) <= limit.bound:  # the highest energy within the error
         return None
     sentence = (
         f"{si(efficiency, 'FLOP/J')} is {efficiency / limit.bound:.3g} times the {limit.basis}; "
@@ -205,10 +290,12 @@ def power_above_limit(row: Row) -> Verdict:
     if power is None:
         return Unjudged("power_above_limit", _why_no_energy(row, "power_w, nor energy_j and time_s"))
     stated, spec = number(row, "power_limit_w"), find_gpu(device_name(row))
+    stated = stated if stated and stated > 0 else None  # some tools write -1 where they know none
     limit = stated or (spec.board_power_w if spec else None)
     if not limit:
         return Unjudged("power_above_limit", "no power limit stated or known")
-    if power * (1 - _power_error(row)) <= limit * (1 + SENSOR_TOLERANCE):
+    energy_error, time_error = rel_error(row, "energy_rel_error"), rel_error(row, "time_rel_error")
+    if power * (1 - energy_error) / (1 + time_error) <= limit * (1 + SENSOR_TOLERANCE):
         return None
     severity = Severity.IMPOSSIBLE if stated else Severity.IMPLAUSIBLE
     source = "the board enforces" if stated else f"of the {spec.name if spec else 'board'}'s datasheet"
@@ -227,7 +314,8 @@ def power_below_idle(row: Row) -> Verdict:
         return Unjudged("power_below_idle", _why_no_energy(row, "power_w, nor energy_j and time_s"))
     if idle is None:
         return Unjudged("power_below_idle", "no idle_power_w")
-    if power * (1 + _power_error(row)) >= idle * (1 - SENSOR_TOLERANCE):
+    energy_error, time_error = rel_error(row, "energy_rel_error"), rel_error(row, "time_rel_error")
+    if power * (1 + energy_error) / (1 - time_error) >= idle * (1 - SENSOR_TOLERANCE):
         return None
     sentence = (
         f"mean power of {si(power, 'W')} is below the {si(idle, 'W')} of the idle device: "
@@ -298,7 +386,8 @@ def sentinel_drift(row: Row) -> Verdict:
             found[quantity] = drift, number(row, f"sentinel_{quantity}_drift_error")
     if not found:
         return Unjudged("sentinel_drift", "no sentinel_time_drift or sentinel_energy_drift")
-    beyond = max(abs(drift) - (error or 0.0) for drift, error in found.values())  # no error excuses nothing
+    # an error that is missing or bounds nothing excuses nothing
+    beyond = max(abs(drift) - (error if error and is_usable(error) else 0.0) for drift, error in found.values())
     if beyond <= DRIFT_NOTE:
         return None
     severity = Severity.IMPLAUSIBLE if beyond > DRIFT_IMPLAUSIBLE else Severity.NOTE
@@ -317,9 +406,11 @@ ROW_RULES: tuple[Callable[[Row], Verdict], ...] = (
     error_not_usable,
     inconsistent_columns,
     rate_above_limit,
+    executed_rate_above_limit,
     power_above_limit,
     efficiency_above_peak,
     power_below_idle,
+    mfu_above_one,
     shared_device,
     throttled,
     sentinel_drift,
@@ -331,11 +422,6 @@ def _finding(
     rule: str, severity: Severity, sentence: str, row: Row, compared: Mapping[str, Any], excess: float = 1.0
 ) -> Finding:
     return Finding(rule, severity, sentence, numbers=dict(compared), rows=(0,), keys=keys_of(row), excess=excess)
-
-
-def _power_error(row: Row) -> float:
-    """Relative error of the mean power: stated errors of its parts, added, since they need not be independent."""
-    return min(rel_error(row, "energy_rel_error") + rel_error(row, "time_rel_error"), 0.99)
 
 
 def _why_no_energy(row: Row, needed: str) -> str:

@@ -9,11 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from flopray.audit.counter_rules import COUNTER_RULES
 from flopray.audit.findings import Finding, Severity, Unjudged, device_name, identity, is_hole, number, text
-from flopray.audit.foreign import device_count, device_count_column, not_numbers, not_understood, telling_apart
+from flopray.audit.foreign import (
+    covers_several,
+    device_count_column,
+    device_spread_column,
+    not_numbers,
+    not_understood,
+    telling_apart,
+    without_axes,
+)
 from flopray.audit.point_rules import judge_point
 from flopray.audit.row_rules import (
     ROW_RULES,
     efficiency_above_peak,
+    executed_rate_above_limit,
     power_above_limit,
     power_below_idle,
     rate_above_limit,
@@ -28,11 +37,13 @@ Row = Mapping[str, Any]
 #: Every rule by name, with what it holds against what.
 RULES: dict[str, str] = {
     "not_positive": "time, energy or power of zero or less, or a count or rate below zero",
-    "error_not_usable": "a stated error of 100 % or more, or below zero",
+    "error_not_usable": "a stated error of 100 % or more, or below zero: it excuses nothing",
     "inconsistent_columns": "a derived column that differs from what its parts give by more than 5 %",
     "not_a_number": "a text in a column of numbers; the row is judged by what else it has",
     "not_understood": "columns whose meaning the audit does not know and that change what others mean",
     "rate_above_limit": "FLOP/s above SMs x FLOP per clock x highest clock (else the datasheet) at that precision",
+    "executed_rate_above_limit": "executed FLOPs per s above the fastest units and CUDA cores together",
+    "mfu_above_one": "mfu or hfu above 1.1, which clocks above the datasheet's do not explain",
     "power_above_limit": "mean power above the board's limit, beyond the errors and 5 % of the sensor",
     "efficiency_above_peak": "FLOPs per joule above datasheet peak / board power",
     "power_below_idle": "mean power below idle power, beyond the errors and 5 % of the sensor",
@@ -56,7 +67,13 @@ _POINT = (
 )
 _EACH_ROW = ROW_RULES + COUNTER_RULES
 #: Rules that hold a row against the limits of one device.
-_OF_ONE_DEVICE = (rate_above_limit, power_above_limit, efficiency_above_peak, power_below_idle)
+_OF_ONE_DEVICE = (
+    rate_above_limit,
+    executed_rate_above_limit,
+    power_above_limit,
+    efficiency_above_peak,
+    power_below_idle,
+)
 _RANK = {severity: rank for rank, severity in enumerate(Severity)}
 
 
@@ -85,16 +102,17 @@ def audit_rows(rows: Sequence[Row], labels: Sequence[Hashable] | None = None) ->
         Findings from worst to mildest. The last ones are notes that say which rule could not judge how many rows.
     """
     places = [place for place, row in enumerate(rows) if not is_hole(row)]
-    solid = [rows[place] for place in places]
+    solid, axes = without_axes([rows[place] for place in places])
     further = telling_apart(solid)
     several = device_count_column(solid)
-    found: list[Finding] = not_numbers(solid) + not_understood(solid, further)
+    spread = device_spread_column(solid) if several is None else None
+    found: list[Finding] = axes + not_numbers(solid) + not_understood(solid, further)
     unjudged: dict[Unjudged, int] = defaultdict(int)
     for place, row in enumerate(solid):
         rules = _EACH_ROW
-        if device_count(row, several) > 1:
+        if covers_several(row, several or spread):
             rules = tuple(rule for rule in _EACH_ROW if rule not in _OF_ONE_DEVICE)
-            reason = f"{several} says that the row covers several devices; say --per job or --per device"
+            reason = f"{several or spread} says that the row covers several devices; say --per job or --per device"
             _sort(found, unjudged, [Unjudged(rule.__name__, reason) for rule in _OF_ONE_DEVICE], [place])
         _sort(found, unjudged, [rule(row) for rule in rules], [place])
     for members in _points(solid, further):

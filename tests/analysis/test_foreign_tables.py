@@ -60,7 +60,16 @@ def test_dialects_of_csv(tmp_path, capsys, end, mark, separator):
         ("device_name,latency\nH100,1\n", "--rename"),
         ("time_s,time_s\n1,2\n", "twice"),
         ("time_s,power_w\n0,100\n0.1,200\n0.2,210\n", "time axis"),
+        ("energy_j,power_w\n0,100\n50,200\n80,210\n", "counter"),
+        ("time_s,power_w\n0,100\n0,100\nx,100\n0.2,210\n0.3,1\n", "time axis"),
         ("device_name,time_s,power_mw\nH100,1,5\n", "milli or mega"),
+        ("device_name,model_flops,time_s\nH100,5e12,OOM\n", "time_s is OOM in row 1"),
+        ('device_name,model_flops,time_s\nH100,5e12,"1,234"\n', "thousands separators"),
+        ("device_name,model_flops,seconds\nH100,5e12,1\n", "--rename"),
+        ("device_name,model_flops,time_s\nH100,5,000,000,000,0.001\n", "line 2: 6 cells under 3"),
+        ("device_name,model_flops,time_s\nH100,5e12,1\nH100,5e\n", "line 3: 2 cells under 3"),
+        ("device_name,model_flops,time_s,tp,nodes\nH100,5e12,1e-3,8,2\n", "--per"),
+        ("device_name,model_flops,time_s,gpus\nH100,5e12,1e-3,8xH100\n", "--per"),
         ("device_name,model_flops,time_s,gpu_count\nH100,5e12,1e-3,8\n", "--per"),
         ("device_name,model_flops,time_s,World Size\nH100,5e12,1e-3,8\n", "--per"),
     ],
@@ -77,6 +86,45 @@ def test_per_job_and_per_device(tmp_path, capsys):
     table = "device_name,precision,model_flops,time_s,gpu_count\nH100,bf16,4e12,0.001,8\n"
     assert run(tmp_path, capsys, table, "--per", "job")[0] == 0
     assert run(tmp_path, capsys, table, "--per", "device")[0] == 1
+    limited = "device_name,power_w,power_limit_w,gpu_count\nH100,4000,5600,8\nH100,9000,5600,8\n"
+    assert run(tmp_path, capsys, limited.replace("9000", "4000"), "--per", "job")[0] == 0
+    assert run(tmp_path, capsys, limited, "--per", "job")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("time_s,model_flops,gpu_count\n1,1,8\n1,1,?\n", "gpu_count is '?' in row 2"),
+        ("time_s,model_flops,gpu_count\n1,1,8\n1,1,0\n", "gpu_count is '0' in row 2"),
+        ("time_s,model_flops,nodes,gpus_per_node\n1,1,2,8\n", "--rename COLUMN=gpu_count"),
+        ("time_s,model_flops\n1,1\n", "no column that counts devices"),
+    ],
+)
+def test_a_job_of_nobody_knows_how_many_devices_is_refused(tmp_path, capsys, table, words):
+    code, _, err = run(tmp_path, capsys, table, "--per", "job")
+    assert code == 2
+    assert words in err
+
+
+def test_per_device_settles_each_column_that_counts_and_keeps_rows_apart(tmp_path, capsys):
+    table = "device_name,precision,model_flops,time_s,tp,nodes\nH100,bf16,5e11,1e-3,8,2\nH100,bf16,5e10,1e-3,1,2\n"
+    code, out, _ = run(tmp_path, capsys, table, "--per", "device")
+    assert code == 0
+    assert "--per" not in out
+    assert "launch_window │" not in out
+    assert run(tmp_path, capsys, table.replace("5e11", "5e12"), "--per", "device")[0] == 1
+
+
+def test_a_flag_that_comes_twice_counts_twice(tmp_path, capsys):
+    table = "device_name,precision,f,t\nH100,bf16,5e12,1\n"
+    code, out, _ = run(tmp_path, capsys, table, "--rename", "f=model_flops", "--rename", "t=time_ms")
+    assert code == 1
+    assert "rate_above_limit" in out
+
+
+def test_a_name_that_the_audit_does_not_know_either_is_said(tmp_path, capsys):
+    _, out, _ = run(tmp_path, capsys, "time_s,f\n1,5\n", "--rename", "f=modell_flops")
+    assert "f is read as modell_flops, which the audit does not know" in out
 
 
 def test_units_in_names_and_renames(tmp_path, capsys):
