@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from rich.table import Table
 
 from analysis.audit_table import PER, has_numbers, load_records, parse_renames
 from flopray.audit import RULES, Finding, Severity, audit
-from flopray.errors import FloprayError, InputError
+from flopray.errors import FloprayError, InputError, one_line
 from flopray.hardware import find_gpu
 from flopray.parser import OneLineParser
 from flopray.storage import local_folder
@@ -156,6 +157,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FloprayError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code if isinstance(error, InputError) else 2
+    except Exception as error:  # whatever it is, Python's own exit code would say that something is impossible
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(last.filename).name}, line {last.lineno}"
+        words = one_line(f"{type(error).__name__}: {error}"[:300])
+        print(
+            f"error: {options.path}: the audit failed ({words}; {place}): this is a fault of flopray", file=sys.stderr
+        )
+        return InputError.exit_code
     if options.json:
         print(to_json(options.path, frame, findings))
     else:

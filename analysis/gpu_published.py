@@ -16,7 +16,9 @@ import pandas as pd
 
 from analysis.gpu_data import PUBLISHED, REST, Frame, tidy
 from analysis.published import load_published
+from flopray.errors import InputError
 from flopray.hardware import peak_flops_per_s
+from flopray.point import PRECISIONS
 
 #: Their names of models that are built in here.
 _MODELS = {"llama3.2_1b": "llama-3.2-1b", "llama3.2_3b": "llama-3.2-3b"}
@@ -30,9 +32,11 @@ def load(path: Path) -> Frame:
         path: flopmetrics' folder, or one of its files.
 
     Raises:
-        InputError: nothing of flopmetrics' there.
+        InputError: nothing of flopmetrics' there, or a precision that nobody can name.
     """
     frame = load_published(path)
+    if unknown := {str(name) for name in frame["precision"]} - set(PRECISIONS):
+        raise InputError(f"{path}: unknown precision {min(unknown)!r:.80}: choose from {', '.join(PRECISIONS)}")
     frame["model"] = frame["model"].replace(_MODELS)
     frame["device_type"] = frame["device_type"].astype(str).str.upper()
     frame["tokens_per_iteration"] = frame["batch_size"] * frame["sequence_length"]

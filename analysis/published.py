@@ -16,6 +16,7 @@ Energy and FLOPs are kept as published. Whether they can be true is for `flopray
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from pathlib import Path
@@ -36,6 +37,7 @@ _FILE = re.compile(
 )
 #: More than any count or cost, and small enough that its square is a number.
 _LARGEST = 1e150
+_SMALLEST = 1e-100
 _Z95 = 1.96  # half width of a 95 % interval over the standard error of the mean
 
 
@@ -70,9 +72,12 @@ def load_published(path: str | Path) -> pd.DataFrame:
         raise InputError(f"{path}: no .jsonl file of flopmetrics here")
     rows: list[dict[str, Any]] = []
     for file in files:
-        for place, line in enumerate(file.read_bytes().split(b"\n"), start=1):
+        for place, line in enumerate(file.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n"), start=1):
             if line.strip():
                 rows += _rows(f"{file}, line {place}", file, line)
+    if all(row["status"] != "ok" for row in rows):
+        names = "forward_flops_sum, forward_gpu_time_mean and forward_energy_mean"
+        raise InputError(f"{path}: no line has a phase with all its numbers ({names} above 0)")
     if not rows:
         raise InputError(f"{path}: no results in it")
     return pd.DataFrame(rows)
@@ -168,8 +173,10 @@ def _number(where: str, fields: dict[str, Any], name: str) -> Any:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InputError(f"{where}: {name} is {value!r:.40}, not a number")
-    if not 0 <= value <= _LARGEST:
-        raise InputError(f"{where}: {name} is {value:.6g}: it must be a finite number of at least 0")
+    if value != 0 and not _SMALLEST <= value <= _LARGEST:  # not a number is in no range either
+        raise InputError(
+            f"{where}: {name} is {value!s:.20}: it must be 0 or a finite number from {_SMALLEST:g} to {_LARGEST:g}"
+        )
     return value
 
 

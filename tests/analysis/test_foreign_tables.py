@@ -115,6 +115,15 @@ def test_per_device_settles_each_column_that_counts_and_keeps_rows_apart(tmp_pat
     assert run(tmp_path, capsys, table.replace("5e11", "5e12"), "--per", "device")[0] == 1
 
 
+def test_a_fault_of_the_audit_itself_is_not_told_as_impossible(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("analysis.audit.audit", lambda _: {}["gone"])
+    code, out, err = run(tmp_path, capsys, GOOD)
+    assert code == 2
+    assert out == ""
+    assert "the audit failed (KeyError: 'gone'; test_foreign_tables.py, line" in err
+    assert err.count("\n") == 1
+
+
 def test_a_flag_that_comes_twice_counts_twice(tmp_path, capsys):
     table = "device_name,precision,f,t\nH100,bf16,5e12,1\n"
     code, out, _ = run(tmp_path, capsys, table, "--rename", "f=model_flops", "--rename", "t=time_ms")
@@ -155,6 +164,8 @@ def test_units_in_names_and_renames(tmp_path, capsys):
         {"config_name": 7},
         {"gpu_config": {"a": 1}},
         {"forward_flops_sum": True},
+        {"forward_flops_sum": 10**400},
+        {"forward_gpu_time_mean": 1e-320},
     ],
 )
 def test_a_bad_value_of_flopmetrics_is_named_with_its_line(tmp_path, capsys, change):
@@ -173,6 +184,23 @@ def test_a_null_of_flopmetrics_is_a_missing_value(tmp_path, capsys, field):
     text = json.dumps(LINE | {field: None}) + "\n"
     code, _, _ = run(tmp_path, capsys, text, name="h100_bf16_llama3.2_1b_all_configs_results.jsonl")
     assert code in (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (LINE | {"precision": "int8"}, "unknown precision 'int8'"),
+        (dict.fromkeys(LINE), "no line has a phase with all its numbers"),
+        ({name: value for name, value in LINE.items() if "mean" not in name}, "no line has a phase"),
+    ],
+)
+def test_results_that_cannot_be_compared_are_refused_in_a_line(tmp_path, capsys, lines, words):
+    path = tmp_path / "h100_bf16_llama3.2_1b_all_configs_results.jsonl"
+    path.write_text("\ufeff" + json.dumps(lines) + "\n", encoding="utf-8")
+    assert compare_gpus.main(["--published", str(path), "--tables", str(tmp_path / "out")]) == 2
+    err = capsys.readouterr().err
+    assert words in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("damage", [b"\xe9", b"[" * 100_000])
