@@ -13,6 +13,7 @@ from typing import ClassVar
 #: Exit codes of a sweep that did start; what ends one before has the code of its error.
 EXIT_SOME_FAILED = 3
 EXIT_STOPPED = 4
+EXIT_NOT_FINISHED = 5
 EXIT_INTERRUPTED = 130
 #: No message is longer: what it quotes may come from a stranger's file.
 _LONGEST_MESSAGE = 2000

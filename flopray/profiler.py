@@ -27,7 +27,7 @@ _AWAKE_IDLE_SECONDS = 0.6
 #: The counter takes this long to forget a load.
 _AFTER_LOAD_S = 0.15
 _COOLDOWN_CAP_S = 600.0
-_IDLE_CLOCKS_CAP_S = 20.0
+_IDLE_CLOCKS_CAP_S = 10.0
 #: Stays in the row of a phase that failed before its energy could be known.
 _NOT_MEASURED = {"energy_status": str(Status.FAILED), "energy_reason": "the phase was not measured, see its status"}
 

@@ -150,7 +150,9 @@ class Progress:
         passed_s = now - self._begin if self._begin is not None else 0.0
         self._next_plain = now + min(max(_PLAIN_EVERY_S, passed_s / 20), _PLAIN_AT_MOST_S)
         label = next(iter(self.state.working_on.values()), None)
-        self._print(self.line() + (f" | now {label}" if label else ""))
+        # Until then a process starts, imports torch, opens the device and waits until it is idle.
+        now_on = f" | now {label}" if label else " | the first trial starts" if not self.done else ""
+        self._print(self.line() + now_on)
 
     def _tell_point(self, records: Sequence[PhaseRecord]) -> None:
         if self._log:

@@ -8,9 +8,11 @@ import logging
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -28,6 +30,7 @@ from flopray.connection import connected
 from flopray.definition import Sweep
 from flopray.errors import (
     EXIT_INTERRUPTED,
+    EXIT_NOT_FINISHED,
     EXIT_SOME_FAILED,
     FloprayError,
     InputError,
@@ -36,6 +39,7 @@ from flopray.errors import (
     StorageError,
 )
 from flopray.flags import Script, default_name, limits_from, refuse_with_resume, sweep_from
+from flopray.hardware import peak_flops_per_s
 from flopray.manifests import not_resumable
 from flopray.plan import Target, print_plan, refuse_what_none_can, targets
 from flopray.point import point_of
@@ -46,6 +50,9 @@ from flopray.store import RunFolder
 from flopray.summary import SUMMARY_COLUMNS, print_summary, summarise
 from flopray.watch.metrics import linger_s
 from flopray.watch.runlog import RunLog
+
+if TYPE_CHECKING:
+    from flopray.doctor.preflight import Preflight
 
 
 def run(script: Script, args: argparse.Namespace, console: Console) -> int:
@@ -66,6 +73,7 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
         raise InputError("--retry-failed goes with --resume RUN")
     name = args.name if args.name is not None else default_name(script)
     storage = args.storage if args.storage is not None else "results"
+    _refuse_package_cache(storage)
     check_new(storage, name, write=not args.dry_run)
     # The flags are checked on a stand-in device before Ray starts; the real devices are known only after it did.
     sweep_from(script, args, args.accelerators or ["CPU"], cores=1)
@@ -75,7 +83,7 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
         raise InputError("--wait needs --accelerators to say what to wait for")
     if args.search == "optuna" and find_spec("optuna") is None:
         raise InputError("--search optuna needs the extra: pip install 'flopray[optuna]'")
-    with _reach(args, name, script) as cluster:
+    with _reach(args, name, script, console) as cluster:
         cluster = _awaited(cluster.with_gpu_type(args.gpu_type), args, args.accelerators, console)
         if line := passed_over(cluster):
             console.print(f"warning: {line}", highlight=False, soft_wrap=True)
@@ -96,13 +104,29 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
         _say_where(console, cluster)
         notes = _preflight(args, console, sweep, slots, cluster)
         folder = create_run(storage, name, sweep.to_manifest(name, _versions()) | {"script": sys.argv[0]})
+        console.print(f"run {name}: {folder.address}", highlight=False, soft_wrap=True)
         return _measure(script, args, console, sweep, folder, slots, notes)
 
 
-def _reach(args: argparse.Namespace, name: str, script: Script) -> AbstractContextManager[Cluster]:
+def _refuse_package_cache(storage: str) -> None:
+    """A submitted job runs in a copy of its folder that Ray deletes sooner or later, and what is written there with it.
+
+    Raises:
+        InputError: results would go there.
+    """
+    if "://" not in storage and "runtime_resources" in Path(storage).absolute().parts:
+        raise InputError(
+            f"results would go into Ray's copy of the job's folder ({Path(storage).absolute()}), which Ray deletes: "
+            "say --storage with a path of your own that starts with / or a URI"
+        )
+
+
+def _reach(args: argparse.Namespace, name: str, script: Script, console: Console) -> AbstractContextManager[Cluster]:
     """The cluster to run on; a plan for this machine starts none."""
     if args.dry_run and args.address is None:
         return nullcontext(this_machine())
+    if args.address is None:
+        console.print("starting Ray on this machine ...", highlight=False)
     job = {"job_name": name, "flopray_run": name, "flopray_version": flopray.__version__, "workload": script.workload}
     return connected(args.address, job)
 
@@ -129,7 +153,7 @@ def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
         raise RunFinished(f"run {folder.address} is finished: all of its {len(finished)} points are measured")
     if not args.dry_run:
         folder.check_unlocked()
-    with _reach(args, folder.name, script) as cluster:
+    with _reach(args, folder.name, script, console) as cluster:
         cluster = _awaited(cluster.with_gpu_type(args.gpu_type), args, list(sweep.axes["device_type"]), console)
         slots = choose_devices(cluster, list(sweep.axes["device_type"]))
         check_cores(cluster, sweep.cpus_per_trial)
@@ -214,19 +238,43 @@ def _measure(
 
 
 def _finish(script: Script, args: argparse.Namespace, console: Console, folder: RunFolder, progress: Progress) -> int:
-    """Make the tables and figures of a run whose points are all there; returns the exit code."""
-    folder.compact()
-    folder.write_kernels()
+    """Make the tables and figures of a run whose points are all there; returns the exit code.
+
+    Whatever fails here loses no point: the rest is made all the same, and the exit code is one of its own.
+    """
     frame = folder.load(SUMMARY_COLUMNS)
     summary = summarise(frame, progress.measured_fraction)
-    folder.write_summary(summary)
+    steps: list[tuple[str, Callable[[], object]]] = [
+        ("table of records", folder.compact),
+        ("table of kernels", folder.write_kernels),
+        ("summary", lambda: folder.write_summary(summary)),
+    ]
     if not args.no_plots:
-        script.draw(folder.path, console)
-    folder.publish()
+        steps.append(("figures", lambda: script.draw(folder.path, console)))
+    steps.append(("copy in the object store", folder.publish))
+    failed = [what for what, step in steps if not _made(what, step, script, folder)]
     progress.event("summary", run=folder.address, **summary)
     if not console.quiet:
         print_summary(_output(), folder, frame, summary)
+    if failed:
+        return EXIT_NOT_FINISHED
     return 0 if summary["points_not_ok"] == 0 else EXIT_SOME_FAILED
+
+
+def _made(what: str, step: Callable[[], object], script: Script, folder: RunFolder) -> bool:
+    """Carry out a step after the measuring; one that fails is told in a line, with what makes it later."""
+    try:
+        step()
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        if not isinstance(error, FloprayError | OSError):
+            first = f"{type(error).__name__}: {first}"
+        again = "analysis/compare_gpus.py" if script.workload == "llama" else "analysis/surfaces.py"
+        command = f"python {again} {shlex.quote(folder.address)}" if what == "figures" else f"--resume {folder.address}"
+        line = f"error: no {what} ({first}); every point is safe in the journal, {command} makes it again"
+        Console(stderr=True, markup=False).print(line, highlight=False, soft_wrap=True)
+        return False
+    return True
 
 
 def _preflight(
@@ -236,8 +284,26 @@ def _preflight(
     from flopray.doctor.preflight import check_nodes, tell
 
     found = check_nodes(list(slots), sweep.settings.instruments, local=cluster.local)
+    _refuse_objective(sweep, found)
     silent = cluster.local and not args.strict
     return tell(Console(quiet=True) if silent else console, found, strict=args.strict)
+
+
+def _refuse_objective(sweep: Sweep, found: Preflight) -> None:
+    """Refuse a search for what no point can have.
+
+    Raises:
+        InputError: the objective needs an energy source or a peak, and there is none; or a phase without it.
+    """
+    asked, first = sweep.objective, sweep.settings.phases[0]
+    if asked in ("energy_j", "flops_per_j") and found.no_energy:
+        raise InputError(f"--objective {asked}: no device of this sweep has an energy source ({found.no_energy})")
+    if asked == "mfu":
+        known = {name: peak_flops_per_s(name, p) for name in sweep.axes["device_type"] for p in sweep.axes["precision"]}
+        if not any(known.values()):
+            raise InputError(f"--objective mfu: no peak is known for {', '.join(known)}; flops_per_s needs none")
+        if first == "optimizer_step":
+            raise InputError("--objective mfu: optimizer_step has none, put another one first in --phases")
 
 
 def _by_type(sweep: Sweep, finished: Mapping[str, str]) -> dict[str, tuple[int, int]]:

@@ -98,6 +98,8 @@ def run_sweep(
         recorder_name = f"flopray:{folder.name}:{uuid.uuid4().hex[:8]}"
         recorder = start_recorder(folder.name, set(finished), sweep.settings, limits, actor_name=recorder_name)
         drain = Drain(recorder, journal, progress, supersede=supersede)
+        if line := _waits_for(sweep, slots):
+            progress.notice(line)
         shared = sweep_config(sweep, folder.name, recorder_name, limits)
 
         def fit(done: Mapping[str, str]) -> tune.ResultGrid:
@@ -113,6 +115,21 @@ def run_sweep(
         finally:
             drain.raise_failure()
         journal.append(_unfinished(sweep, folder.name, results, set(finished) | drain.seen), supersede=supersede)
+
+
+def _waits_for(sweep: Sweep, slots: Mapping[str, int]) -> str | None:
+    """A line where all devices are held by others, so that trials wait; None where one can start."""
+    free = ray.available_resources()
+    short = []
+    for device_type in slots:
+        cores = sweep.cpus_per_trial[device_type]
+        need = {"CPU": float(cores)} | ({} if device_type == "CPU" else {"GPU": 1.0})
+        if all(free.get(name, 0.0) >= amount for name, amount in need.items()):
+            return None
+        words = {"CPU": "CPU core(s)", "GPU": "GPU(s)"}
+        short.append(" and ".join(f"{n:g} {words[name]}, {free.get(name, 0.0):g} free" for name, n in need.items()))
+    needs = "; or ".join(short)
+    return f"waiting for a device: others hold the cluster's (a trial needs {needs}; `ray status` shows who)"
 
 
 def _head_address() -> str | None:

@@ -1,6 +1,7 @@
 """The command line: bad input ends in one clear line and code 2, before Ray starts and with nothing written."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -14,11 +15,15 @@ import warnings
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from flopray import cli, flags, session
 from flopray.cluster import Cluster
 from flopray.definition import Sweep
-from flopray.errors import StorageError
+from flopray.doctor.preflight import Preflight
+from flopray.errors import EXIT_NOT_FINISHED, InputError, StorageError
+from flopray.point import TrialSpec
+from flopray.progress import Progress
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.store import RunFolder
@@ -323,7 +328,7 @@ def test_an_interrupt_before_there_is_a_run(command, monkeypatch, tmp_path):
     monkeypatch.setattr(session, "connected", interrupted)
     outcome = command("--n 1")
     assert outcome.code == 130
-    assert outcome.err == "interrupted\n"
+    assert outcome.err == "starting Ray on this machine ...\ninterrupted\n"
     assert tree(tmp_path) == {}
 
 
@@ -333,7 +338,83 @@ def test_other_errors_of_flopray_are_one_line_too_with_their_own_code(command, m
 
     monkeypatch.setattr(session, "connected", full)
     outcome = command("--n 1")
-    assert (outcome.code, outcome.err) == (1, "error: the disk is full\n")
+    assert (outcome.code, outcome.err.splitlines()[-1]) == (1, "error: the disk is full")
+
+
+def finished_run(tmp_path):
+    """A run with one point, and the arguments and progress with which its sweep ends."""
+    point = TrialSpec(workload="mlp", device_type="CPU", n_layers=1, width=16, tokens=8)
+    folder = RunFolder.create(tmp_path, "r", {})
+    record = PhaseRecord(
+        run="r", trial_id=point.trial_id, phase="forward", time_s=1e-3, energy_status="ok", **point.fields()
+    )
+    with folder.writer() as writer:
+        writer.append([[record]])
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (
+            "draw",
+            "no figures (No space left on device); every point is safe in the journal, python analysis/surfaces.py",
+        ),
+        ("compact", "no table of records"),
+        ("write_summary", "no summary"),
+    ],
+)
+def test_what_fails_after_the_measuring_loses_no_point_and_has_its_own_exit_code(
+    script, tmp_path, monkeypatch, capsys, broken, words
+):
+    """2 would say that nothing was started."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device") if broken != "draw" else InputError("No space left on device")
+
+    folder = finished_run(tmp_path)
+    if broken == "draw":
+        script = dataclasses.replace(script, draw=full)
+    else:
+        monkeypatch.setattr(type(folder), broken, full)
+    args = flags.build_parser(script).parse_args([])
+    console = Console(stderr=True)
+    code = session._finish(script, args, console, folder, Progress(console, total=1))
+    captured = capsys.readouterr()
+    assert code == EXIT_NOT_FINISHED
+    assert words in captured.err
+    assert "1 points, 1 rows: 1 ok" in captured.out
+
+
+@pytest.mark.parametrize(
+    ("objective", "flag", "why", "words"),
+    [
+        ("flops_per_j", "", "no RAPL", "no device of this sweep has an energy source (no RAPL)"),
+        ("energy_j", "", "no RAPL", "no device of this sweep has an energy source (no RAPL)"),
+        ("mfu", "", None, "no peak is known for CPU"),
+        ("flops_per_s", "", "no RAPL", None),
+        ("energy_j", "", None, None),
+    ],
+)
+def test_a_search_whose_objective_no_point_can_have_is_refused(script, objective, flag, why, words):
+    args = flags.build_parser(script).parse_args(f"--search optuna --samples 2 --objective {objective} {flag}".split())
+    sweep = flags.sweep_from(script, args, ["CPU"], cores=1)
+    found = Preflight(1, [], [], 0.0, why)
+    if words is None:
+        session._refuse_objective(sweep, found)
+        return
+    with pytest.raises(InputError, match=re.escape(words)):
+        session._refuse_objective(sweep, found)
+
+
+def test_results_of_a_submitted_job_do_not_go_into_rays_cache(command, monkeypatch, tmp_path):
+    copy = tmp_path / "ray" / "session_x" / "runtime_resources" / "working_dir_files" / "_ray_pkg_1"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    assert is_one_line_error(command("--n 1"), "--storage with a path of your own")
+    assert is_one_line_error(command("--n 1 --storage here"), "--storage with a path of your own")
+    with pytest.raises(AssertionError, match="reached for Ray"):
+        command(f"--n 1 --storage {tmp_path}")
 
 
 def test_help_groups_the_flags_and_shows_three_examples(command):

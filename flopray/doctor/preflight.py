@@ -33,12 +33,14 @@ class Preflight:
         lacks: node and what it lacks, one line each.
         differs: what nodes differ in.
         seconds: how long it took.
+        no_energy: why none of the devices has an energy source; None where one has, or where a node did not answer.
     """
 
     nodes: int
     lacks: list[tuple[str, str]]
     differs: list[str]
     seconds: float
+    no_energy: str | None = None
 
 
 def check_nodes(device_types: Sequence[str], instruments: Sequence[str], *, local: bool) -> Preflight:
@@ -65,7 +67,23 @@ def check_nodes(device_types: Sequence[str], instruments: Sequence[str], *, loca
         for name, skew in skews.items()
         if abs(skew) > _SKEW_S and name in names
     ]
-    return Preflight(len(nodes), lacks, differences(nodes), time.monotonic() - begin)
+    no_energy = _no_energy(nodes, device_types)
+    return Preflight(len(nodes), lacks, differences(nodes), time.monotonic() - begin, no_energy)
+
+
+def _no_energy(nodes: Sequence[Node], device_types: Sequence[str]) -> str | None:
+    """The first reason, where no device of these types has a source."""
+    sources = []
+    for node in nodes:
+        if node.machine is None:
+            return None
+        if "CPU" in device_types:
+            sources.append(node.machine.cpu_energy)
+        if set(node.ray_gpus or {}) & set(device_types):
+            sources += [gpu.energy for gpu in node.machine.gpus]
+    if not sources or any(source.source for source in sources):
+        return None
+    return sources[0].reason or "unknown reason"
 
 
 def tell(console: Console, found: Preflight, *, strict: bool) -> list[str]:
