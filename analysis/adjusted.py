@@ -17,7 +17,7 @@ and the coefficients of all shapes act as a weak prior. A shape that was counted
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ import pandas as pd
 from scipy.optimize import nnls
 from threadpoolctl import threadpool_limits
 
-from analysis.flops_heldout import METHODS, closed_form, interpolated, splits, summarised
+from analysis.flops_heldout import METHODS, SPLITS, closed_form, interpolated, splits, summarised
 from analysis.flops_tiles import PARTS, Term, terms
 from analysis.scales import Array
 
@@ -201,7 +201,10 @@ def _term_lines(part: _Part) -> list[str]:
 
 
 def held_out(
-    frame: pd.DataFrame, seed: int = 0, progress: Callable[[int, int], None] = lambda _done, _of: None
+    frame: pd.DataFrame,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda _done, _of: None,
+    ways: Collection[str] = tuple(SPLITS),
 ) -> pd.DataFrame:
     """Predictions for points that the fit did not see, each way of holding out and each way of predicting.
 
@@ -212,13 +215,14 @@ def held_out(
         frame: as in `fit`, and `model_flops`.
         seed: of the random ways of holding out.
         progress: called after each group of points that was held out, with how many are done and how many there are.
+        ways: of holding out, among `SPLITS`.
 
     Returns:
         A row for each held-out point: `split, n_layers, width, tokens, executed_flops` and a column for each of
         `METHODS`, in FLOPs. Ways of holding out that the points do not allow are absent.
     """
-    frame = frame[_COLUMNS].astype({name: float for name in _COLUMNS[4:]} | dict.fromkeys(_COLUMNS[1:4], int))
-    masks = [(name, unseen) for name, folds in splits(frame, seed).items() for unseen in folds]
+    frame = frame[_COLUMNS].astype(dict.fromkeys(_COLUMNS[4:], float) | dict.fromkeys(_COLUMNS[1:4], int))
+    masks = [(name, unseen) for name, folds in splits(frame, seed).items() if name in ways for unseen in folds]
     found = []
     with threadpool_limits(1, user_api="blas"):
         for done, (name, unseen) in enumerate(masks, start=1):
