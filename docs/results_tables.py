@@ -307,7 +307,8 @@ def _of_llama() -> list[str]:
         f"{_span_s(h100):.0f} s and {_span_s(h200):.0f} s of measuring",
         f"{counts[0]['note:throttled']} and {counts[1]['note:throttled']} rows were held down",
         f"and {counts[1]['note:target_error_missed']} missed the target error of 1 %",
-        f"({step['bf16', 1024, 'train_step'] * 1e3:.1f} against {step['fp32', 1024, 'train_step'] * 1e3:.0f} mJ a token",
+        f"({step['bf16', 1024, 'train_step'] * 1e3:.1f} against {step['fp32', 1024, 'train_step'] * 1e3:.0f} mJ a "
+        "token",
         f"in {ratios[0]['bf16', 1024, 'train_step']:.0%} of the time and for ".replace("%", " %")
         + f"{ratios[1]['bf16', 1024, 'train_step']:.0%} of the energy".replace("%", " %"),
         f"took {whole[0].min():.3f} to {whole[0].max():.3f} of the sum of its parts in time, and "
