@@ -17,15 +17,16 @@ and the coefficients of all shapes act as a weak prior. A shape that was counted
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
+from threadpoolctl import threadpool_limits
 
-from analysis.flops_heldout import METHODS, closed_form, interpolated, splits, summarised
+from analysis.flops_heldout import METHODS, SPLITS, closed_form, interpolated, splits, summarised
 from analysis.flops_tiles import PARTS, Term, terms
 from analysis.scales import Array
 
@@ -36,6 +37,9 @@ _PRIOR, _LEAST_WEIGHT = 1e-4, 1e-4
 
 #: With fewer counted points of a phase no formula is fitted.
 LEAST_POINTS = 10
+#: All that a fit and a prediction need of a row; a record has a hundred columns more, which are dear to copy.
+_COLUMNS = ["phase", "n_layers", "width", "tokens", "model_flops", "executed_flops"]
+_COLUMNS += ["executed_gemm_flops", "executed_reduction_flops"]
 
 
 @dataclass(frozen=True)
@@ -196,23 +200,36 @@ def _term_lines(part: _Part) -> list[str]:
     return [f"  {'+' if index else ' '} {value:<8.3g} {text}" for index, (value, text) in enumerate(used)] or ["    0"]
 
 
-def held_out(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+def held_out(
+    frame: pd.DataFrame,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda _done, _of: None,
+    ways: Collection[str] = tuple(SPLITS),
+) -> pd.DataFrame:
     """Predictions for points that the fit did not see, each way of holding out and each way of predicting.
+
+    BLAS gets one thread meanwhile: there are thousands of tiny problems, and threads that wait for one another beside
+    other work made them a hundred times slower.
 
     Args:
         frame: as in `fit`, and `model_flops`.
         seed: of the random ways of holding out.
+        progress: called after each group of points that was held out, with how many are done and how many there are.
+        ways: of holding out, among `SPLITS`.
 
     Returns:
         A row for each held-out point: `split, n_layers, width, tokens, executed_flops` and a column for each of
         `METHODS`, in FLOPs. Ways of holding out that the points do not allow are absent.
     """
+    frame = frame[_COLUMNS].astype(dict.fromkeys(_COLUMNS[4:], float) | dict.fromkeys(_COLUMNS[1:4], int))
+    masks = [(name, unseen) for name, folds in splits(frame, seed).items() if name in ways for unseen in folds]
     found = []
-    for name, folds in splits(frame, seed).items():
-        for unseen in folds:
+    with threadpool_limits(1, user_api="blas"):
+        for done, (name, unseen) in enumerate(masks, start=1):
             rows: Any = frame[unseen]
             kept = rows[["n_layers", "width", "tokens", "executed_flops"]]
             found.append(kept.assign(split=name, **_predictions(frame[~unseen], rows)))
+            progress(done, len(masks))
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["split", "width", *METHODS])
 
 

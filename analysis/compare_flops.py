@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
+from rich.progress import Progress
 
 from analysis.adjusted import LEAST_POINTS, fit, held_out
 from analysis.carry_out import carry_out, check_formats
@@ -63,13 +64,21 @@ def report(console: Console, group: Counted, min_width: int, seed: int) -> dict[
             console.print(f"no formula: {len(rows)} points, {LEAST_POINTS} are needed", highlight=False)
             continue
         console.print(fit(rows).describe(), highlight=False, markup=False)
-        predictions[phase] = held_out(rows, seed)
+        predictions[phase] = _held_out(console, rows, phase, seed)
         errors = {"": summarised(predictions[phase])}
         if (widths := rows["width"].to_numpy(int)).min() < min_width <= widths.max():
             errors[f"d ≥ {min_width}"] = summarised(predictions[phase], min_width)
         console.print(error_table(errors))
         console.print(_WAYS, highlight=False)
     return predictions
+
+
+def _held_out(console: Console, rows: pd.DataFrame, phase: str, seed: int) -> pd.DataFrame:
+    """Held-out predictions of a phase; says what is being done, with a bar on a terminal."""
+    console.print(f"predicting points of {phase} that the fit does not see ...", highlight=False)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(phase)
+        return held_out(rows, seed, lambda done, of: bar.update(task, completed=done, total=of))
 
 
 def compare(console: Console, options: argparse.Namespace) -> None:

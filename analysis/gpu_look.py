@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from analysis.gpu_comparison import Comparison
-from analysis.gpu_data import PUBLISHED
+from analysis.gpu_data import PUBLISHED, Frame
 from analysis.scales import Array, DisplayUnit, ValueScale
 from analysis.surface_legend import hole_marker_style
 
@@ -65,19 +65,38 @@ class Look:
             xerr: half width of the 95 % interval; NaN draws none.
             yerr: the same.
         """
-        colour, marker = COLOURS[row["precision"]], self.marker(row["gpu"])
-        face = "white" if row["source"] == PUBLISHED else colour
-        bars: dict[str, Any] = {"xerr": [xerr] if np.isfinite(xerr) else None}
-        bars["yerr"] = [yerr] if np.isfinite(yerr) else None
+        place, bars = np.array([[x], [y]]), np.array([[xerr], [yerr]])
+        self._draw_alike(axes, place, bars, row["precision"], row["gpu"], row["source"])
+        self._mark(axes, place, row["severity"])
+
+    def draw_all(self, axes: Axes, rows: Frame, places: Array, bars: Array) -> None:
+        """Many points as `draw` does one, those that look alike in one go: a grid has tens of thousands.
+
+        Args:
+            axes: gets the points.
+            rows: as `gpu_data.tidy` gives them, k of them.
+            places: x and y in SI units, shape (2, k).
+            bars: half widths of the 95 % intervals, shape (2, k); NaN draws none.
+        """
+        for (precision, gpu, source), where in rows.groupby(["precision", "gpu", "source"], sort=False).indices.items():
+            self._draw_alike(axes, places[:, where], bars[:, where], precision, gpu, source)
+        for severity, where in rows.groupby("severity", sort=False).indices.items():
+            self._mark(axes, places[:, where], str(severity))
+
+    def _draw_alike(self, axes: Axes, places: Array, bars: Array, precision: str, gpu: str, source: str) -> None:
+        """Points of one precision, GPU and source."""
+        colour, marker = COLOURS[precision], self.marker(gpu)
+        face = "white" if source == PUBLISHED else colour
+        errors: Any = [half if np.isfinite(half).any() else None for half in bars]
         style: dict[str, Any] = {"markersize": self.size_pt, "markeredgecolor": colour, "markerfacecolor": face}
-        axes.errorbar(x, y, **bars, fmt=marker, color=colour, elinewidth=0.8, capsize=1.5, mew=0.8, zorder=3, **style)
-        self._note(row["precision"], Line2D([], [], color=colour, lw=4))
+        style |= {"elinewidth": 0.8, "capsize": 1.5, "mew": 0.8, "zorder": 3}
+        axes.errorbar(*places, xerr=errors[0], yerr=errors[1], fmt=marker, color=colour, **style)
+        self._note(precision, Line2D([], [], color=colour, lw=4))
         if self.names_gpus:
-            self._note(row["gpu"], Line2D([], [], marker=marker, color="0.3", ls="none", markersize=5))
-        if row["source"] == PUBLISHED:
+            self._note(gpu, Line2D([], [], marker=marker, color="0.3", ls="none", markersize=5))
+        if source == PUBLISHED:
             hollow = {"marker": "o", "markerfacecolor": "white", "color": "0.3", "ls": "none", "markersize": 5}
             self._note("hollow: published by flopmetrics", Line2D([], [], **hollow))
-        self._mark(axes, x, y, row["severity"])
 
     def hole(self, axes: Axes, x: float, reason: str, *, counted: bool = True) -> None:
         """A grey mark at the foot of a panel for a point without a number.
@@ -120,14 +139,14 @@ class Look:
         """Inches that the legend takes at the bottom of a figure of this width."""
         return 0.08 + sum(_ROW_IN * _lines(entries, width_in) + 0.03 for entries in self._blocks())
 
-    def _mark(self, axes: Axes, x: float, y: float, severity: str) -> None:
+    def _mark(self, axes: Axes, places: Array, severity: str) -> None:
         if severity == "impossible":
             style: dict[str, Any] = {"marker": "x", "color": _IMPOSSIBLE, "markersize": self.size_pt + 2, "mew": 1.1}
-            axes.plot(x, y, ls="none", zorder=4, gid="impossible", **style)
+            axes.plot(*places, ls="none", zorder=4, gid="impossible", **style)
             self._note("audit: impossible", Line2D([], [], ls="none", **style))
         elif severity == "implausible":
             style = {"marker": "o", "color": _IMPLAUSIBLE, "markersize": self.size_pt + 4, "mew": 0.9}
-            axes.plot(x, y, ls="none", markerfacecolor="none", zorder=4, gid="implausible", **style)
+            axes.plot(*places, ls="none", markerfacecolor="none", zorder=4, gid="implausible", **style)
             self._note("audit: implausible", Line2D([], [], ls="none", markerfacecolor="none", **style))
 
     def _note(self, label: str, handle: Artist) -> None:

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 
 from analysis.figures import write_titles
 from analysis.gpu_comparison import Comparison
-from analysis.gpu_data import MEASURED, Frame, in_order, iter_rows, some_of
+from analysis.gpu_data import MEASURED, Frame, in_order, some_of
 from analysis.gpu_look import Look, set_log_axis, with_bars
 from analysis.scales import Array, DisplayUnit, middle_unit
 
@@ -140,9 +140,8 @@ def _draw_panel(
         (axes.xaxis, axes.yaxis), (work.time, work.energy), ("time_rel_error", "energy_rel_error"), units, strict=True
     ):
         set_log_axis(axis, with_bars(scaled[column], scaled[error]), unit)
-    for row in iter_rows(rows):
-        x, y = row[work.time[0]], row[work.energy[0]]
-        look.draw(axes, x, y, row, xerr=x * row["time_rel_error"], yerr=y * row["energy_rel_error"])
+    places = rows[[work.time[0], work.energy[0]]].to_numpy(float).T
+    look.draw_all(axes, rows, places, places * rows[["time_rel_error", "energy_rel_error"]].to_numpy(float).T)
     front = front_of(rows, work)
     if len(front):
         # Up to the first point and from the last one on, the front is a wall: nothing is faster, nothing needs less.

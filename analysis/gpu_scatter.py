@@ -8,12 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial import ConvexHull
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import ConvexHull, KDTree
 
 from analysis.figures import write_titles
 from analysis.gpu_comparison import Comparison
-from analysis.gpu_data import EFFICIENCY, PUBLISHED, REST, Frame, iter_rows
+from analysis.gpu_data import EFFICIENCY, PUBLISHED, REST, Frame
 from analysis.gpu_look import Look, set_log_axis, with_bars
 from analysis.scales import Array, display_unit
 
@@ -44,10 +45,10 @@ def draw_scatter(comparison: Comparison) -> Figure | None:
     for axis, side in ((axes.xaxis, ""), (axes.yaxis, "_backward")):
         ends = with_bars(points[f"flops_per_j{side}"], points[f"energy_rel_error{side}"])
         set_log_axis(axis, ends, unit)
-    for row in iter_rows(points):
-        x, y = row["flops_per_j"], row["flops_per_j_backward"]
-        bars = {"xerr": x * row["energy_rel_error"], "yerr": y * row["energy_rel_error_backward"]}
-        look.draw(axes, x, y, row, **bars)
+    places = points[["flops_per_j", "flops_per_j_backward"]].to_numpy(float).T
+    look.draw_all(
+        axes, points, places, places * points[["energy_rel_error", "energy_rel_error_backward"]].to_numpy(float).T
+    )
     if len(comparison.shapes) <= _MOST_JOINED:
         _draw_series(axes, points)
     _draw_clusters(axes, look, points)
@@ -83,9 +84,33 @@ def clusters_of(points: Frame) -> list[Array]:
     if len(places) < 2:
         return []
     where = np.log10(points[["flops_per_j", "flops_per_j_backward"]].to_numpy(float)[places])
-    labels = fcluster(linkage(where, "single", "chebyshev"), np.log10(CLUSTER_FACTOR), "distance")
+    labels = _chained(where, np.log10(CLUSTER_FACTOR))
     groups = [places[labels == label] for label in np.unique(labels)]
     return sorted((group for group in groups if len(group) > 1), key=min)
+
+
+def _chained(where: Array, reach: float) -> Array:
+    """Single linkage, cut at a distance: points that a chain joins in which no step is longer in any coordinate.
+
+    Points of one square with sides of that length are neighbours anyway, so only squares that touch are searched for
+    a pair: of tens of thousands of points, all distances would not fit into memory.
+
+    Args:
+        where: places, shape (k, 2).
+        reach: the longest step.
+
+    Returns:
+        The number of the cluster of each point, shape (k,).
+    """
+    # squares a hair smaller, so that rounding joins nothing that is too far apart
+    cells, label = np.unique(np.floor(where / (reach * (1 - 1e-9))).astype(int), axis=0, return_inverse=True)
+    label = label.ravel()
+    trees = [KDTree(where[label == cell]) for cell in range(len(cells))]
+    near = KDTree(cells).query_pairs(1, p=np.inf)
+    joined = [pair for pair in near if trees[pair[0]].count_neighbors(trees[pair[1]], reach, p=np.inf)]
+    ones, others = np.array(joined, dtype=int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(ones)), (ones, others)), shape=(len(cells), len(cells)))
+    return connected_components(graph, directed=False)[1][label]
 
 
 def _draw_series(axes: Axes, points: Frame) -> None:

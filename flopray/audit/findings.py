@@ -109,6 +109,8 @@ def number(row: Mapping[str, Any], column: str) -> float | None:
     A text that is a plain number (`1.5`, `2e-3`) is one: tables of texts are common.
     """
     value = row.get(column)
+    if type(value) is float:  # nearly all are, and a table has millions
+        return value if math.isfinite(value) else None
     if isinstance(value, str):
         value = float(value) if _PLAIN_NUMBER.fullmatch(value.strip()) else None
     elif isinstance(value, Decimal) and value.is_finite():

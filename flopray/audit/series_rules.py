@@ -103,18 +103,20 @@ class _Point(NamedTuple):
 def _series(rows: Sequence[Row], further: Sequence[str]) -> Iterable[list[int]]:
     """Positions of rows that differ along one axis only; without any axis, of rows with one identity."""
     present = [axis for axis in AXES if any(number(row, axis) is not None for row in rows)]
+    identities = [
+        (
+            *(identity(row, column) for column in (*_IDENTITY, *further)),
+            str(row["checkpointing"]) if row.get("checkpointing") in (True, False) else None,
+        )
+        for row in rows
+    ]
+    values = [{axis: number(row, axis) for axis in present} for row in rows]
     for axis in present or [None]:
         fixed = [other for other in present if other != axis]
         groups: dict[Hashable, list[int]] = {}
-        for place, row in enumerate(rows):
-            if axis is None or number(row, axis) is not None:
-                same = (str(row["checkpointing"]) if row.get("checkpointing") in (True, False) else None,)
-                key = (
-                    *(identity(row, column) for column in (*_IDENTITY, *further)),
-                    *same,
-                    *(number(row, o) for o in fixed),
-                )
-                groups.setdefault(key, []).append(place)
+        for place, (same, known) in enumerate(zip(identities, values, strict=True)):
+            if axis is None or known[axis] is not None:
+                groups.setdefault((*same, *(known[other] for other in fixed)), []).append(place)
         yield from (group for group in groups.values() if len(group) > 1)
 
 

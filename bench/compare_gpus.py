@@ -1,0 +1,87 @@
+"""How long `compare_gpus.py` takes for a large grid, as a ratio to reading the run: `python bench/compare_gpus.py`.
+
+The run is made up: 16,384 MLPs, forward and backward, on two types of GPU, with costs from a formula and noise from a
+seed. Times are of this machine and its load; the ratio says whether the comparison grows with its figures and tables
+(which show a handful of shapes) or with the points. It was 47 before the audit and the figures were mended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from analysis import compare_gpus
+from flopray.models.mlp import closed_form
+from flopray.point import TrialSpec
+from flopray.records import PhaseRecord
+from flopray.storage import load_run
+from flopray.store import RunFolder
+
+_DEVICES = {"H100": "NVIDIA H100 80GB HBM3", "A100": "NVIDIA A100-SXM4-80GB"}
+_PHASES = ("forward", "backward")
+
+
+def records(points: int, seed: int = 0) -> Iterator[list[PhaseRecord]]:
+    """Rows of this many made-up points, those of one point at a time."""
+    rng = np.random.default_rng(seed)
+    side = max(1, round((points / 2 / 8) ** 0.5))
+    shapes = itertools.product(_DEVICES, range(1, 9), range(64, 64 + 32 * side, 32), range(16, 16 + 16 * side, 16))
+    for device, n, d, m in itertools.islice(shapes, points):
+        spec = TrialSpec(workload="mlp", device_type=device, precision="bf16", n_layers=n, width=d, tokens=m)
+        yield [_record(spec, device, phase, rng) for phase in _PHASES]
+
+
+def _record(spec: TrialSpec, device: str, phase: str, rng: np.random.Generator) -> PhaseRecord:
+    flops = sum(closed_form(spec, phase).values())
+    time_s = (1e-5 + flops / 2e14) * rng.uniform(0.95, 1.05)
+    energy_j = time_s * 300
+    return PhaseRecord(
+        **{name: getattr(spec, name) for name in ("workload", "device_type", "precision", "execution")},
+        **{name: getattr(spec, name) for name in ("n_layers", "width", "tokens")},
+        run="made-up",
+        trial_id=spec.trial_id,
+        phase=phase,
+        device_name=_DEVICES[device],
+        model_flops=int(flops),
+        time_s=time_s,
+        time_rel_error=0.005,
+        energy_j=energy_j,
+        energy_rel_error=0.015,
+        energy_status="ok",
+        power_w=300.0,
+        flops_per_s=flops / time_s,
+        flops_per_j=flops / energy_j,
+        mfu=flops / time_s / 9.9e14,
+        status="ok",
+    )
+
+
+def main() -> int:
+    """Make the run, read it, compare it; print seconds and their ratio."""
+    parser = argparse.ArgumentParser(description="Time of compare_gpus.py against that of reading its run.")
+    parser.add_argument("--points", type=int, default=16_384)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder.create(Path(folder), "made-up", {})
+        with run.writer() as journal:
+            journal.append(records(options.points))
+        run.compact()
+        begin = time.perf_counter()
+        rows = len(load_run(run.path))
+        read_s = time.perf_counter() - begin
+        begin = time.perf_counter()
+        code = compare_gpus.main([str(run.path), "--out", folder])
+        compare_s = time.perf_counter() - begin
+    print(f"{rows} rows: read in {read_s:.2f} s, compared in {compare_s:.1f} s, ratio {compare_s / read_s:.1f}")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,357 @@
+"""Tables and statements of docs/results/README.md, made from the runs that lie beside it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.adjusted import held_out
+from analysis.flops_data import groups_of, load_runs, reconstructed
+from analysis.flops_heldout import METHODS, summarised
+from flopray.storage import load_run
+
+RESULTS = Path(__file__).with_name("results")
+sys.path.append(str(RESULTS.parents[1] / "bench"))
+import energy_report  # noqa: E402  (a script's module, found through the line above)
+
+#: A pandas DataFrame, whose stubs do not know whether a selection of it is one.
+Frame = Any
+_PHASES = ("forward", "backward")
+_LLAMA_KEY = ["precision", "sequence_length", "phase"]
+_LLAMA_BOARDS = {"h100_llama": "NVIDIA H100 80GB HBM3", "h200_llama": "NVIDIA H200"}
+_WINDOW_METHODS = ("ticks", "begin_end", "zeus", "power_instant", "power_average")
+
+
+@functools.cache
+def rows(run: str) -> Frame:
+    """All rows of a run of this folder."""
+    frame = load_run(RESULTS / run)
+    floats = [name for name in frame if pd.api.types.is_float_dtype(frame[name])]
+    return frame.astype(dict.fromkeys(floats, float))
+
+
+def table(header: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    head = list(header)
+    rule = "|" + "---|" * len(head)
+    first, *others = ("| " + " | ".join(cells) + " |" for cells in (head, *map(list, lines)))
+    return "\n".join([first, rule, *others])
+
+
+def percent(ratio: float) -> str:
+    """Two digits: `0.45 %`, `2.0 %`, `23 %`; three from 100 % on; empty where there is none."""
+    if not np.isfinite(ratio):
+        return ""
+    digits = 3 if abs(ratio) >= 0.995 else 2
+    return f"{ratio * 100:#.{digits}g}".rstrip(".") + " %"
+
+
+def si(value: float, unit: str, digits: int = 3) -> str:
+    """A number with an SI prefix, such as `56.5 mJ`."""
+    for prefix, scale in (("T", 1e12), ("G", 1e9), ("k", 1e3), ("", 1.0), ("m", 1e-3), ("u", 1e-6)):
+        if abs(value) >= scale * (1000 if prefix == "k" else 1) * 0.9995:
+            shown = value / scale
+            return f"{shown:,.0f} {prefix}{unit}" if shown >= 100 else f"{shown:#.{digits}g} {prefix}{unit}"
+    return f"{value:.3g} {unit}"
+
+
+def _with_error(value: float, error: float, unit: str) -> str:
+    return si(value, unit) + (f" ± {percent(error)}" if np.isfinite(error) else "")
+
+
+def mlp_fp32() -> str:
+    """Time, energy and rates of some layers on an H100 in fp32."""
+    frame = rows("h100_mlp_fp32").set_index(["n_layers", "width", "tokens", "phase"])
+    lines = []
+    for shape in ((2, 128, 16), (8, 512, 64), (8, 1024, 128), (32, 1024, 256)):
+        for phase in _PHASES:
+            row: Any = frame.loc[(*shape, phase)]
+            cells = [
+                *map(str, shape),
+                phase,
+                si(row["time_s"], "s"),
+                _with_error(*row[["energy_j", "energy_rel_error"]], "J"),
+            ]
+            cells += [
+                f"{row['power_w']:.0f} W",
+                f"{row['flops_per_s'] / 1e12:#.3g} T",
+                f"{row['flops_per_j'] / 1e9:#.3g} G",
+            ]
+            lines.append([*cells, f"{row['mfu']:.1%}".replace("%", " %")])
+    return table(["n", "d", "m", "phase", "time", "energy", "power", "FLOP/s", "FLOPs/J", "MFU"], lines)
+
+
+def _fp32_over_bf16() -> Frame:
+    key = ["n_layers", "width", "tokens", "phase"]
+    return rows("h100_mlp_fp32").merge(rows("h100_mlp_bf16"), on=key, suffixes=("", "_bf16"))
+
+
+def mlp_bf16() -> str:
+    """What fp32 costs over what bf16 costs, for each width."""
+    both = _fp32_over_bf16()
+    lines = []
+    for width in sorted(both["width"].unique()):
+        cells = [str(width)]
+        for phase in _PHASES:
+            part = both[(both["width"] == width) & (both["phase"] == phase)]
+            for column in ("energy_j", "time_s"):
+                ratio = part[column] / part[f"{column}_bf16"]
+                cells.append(f"{ratio.median():.1f} ({ratio.min():.1f} to {ratio.max():.1f})")
+        lines.append(cells)
+    header = ["d", "forward: fp32 / bf16 energy, median (range)", "time", "backward: energy", "time"]
+    return table(header, lines)
+
+
+@functools.cache
+def _windows(name: str) -> Any:
+    return json.loads((RESULTS / "energy_windows" / f"{name}.json").read_text())
+
+
+#: The loads of the energy windows, in the order of their table.
+WINDOWS = ("h100_small", "h100_large", "h200_small", "h200_capped")
+
+
+def energy_windows() -> str:
+    """RMS error of windows against the truth, for each load, length and method."""
+    lines = []
+    for name in WINDOWS:
+        run = _windows(name)
+        shape, found = run["workload"], energy_report.errors(run)
+        energy_j = float(np.mean([truth["energy_j"] for truth in run["truths"]]))
+        load = f"{shape['name']}: n={shape['n_layers']} d={shape['width']} m={shape['tokens']} {shape['dtype']}, "
+        load += f"{si(energy_j, 'J')}, {si(run['truths'][0]['time_s'], 's')}"
+        for place, length_s in enumerate(sorted(found["ticks"])):
+            cells = [found[how].get(length_s) if how in found else None for how in _WINDOW_METHODS]
+            said = [percent(energy_report.rms(errors)) if errors is not None else "" for errors in cells]
+            lines.append([*((load, name[:4].upper()) if place == 0 else ("", "")), f"{length_s:g} s", *said])
+    header = ["load", "board", "window", "ticks", "begin / end", "ZeusMonitor", "instant power, 100 ms"]
+    return table([*header, "average power, 100 ms"], lines)
+
+
+_LLAMA_LINES = (
+    *((precision, phase) for precision in ("fp32", "tf32", "bf16") for phase in (*_PHASES, "train_step")),
+    *(("bf16", "prefill"), ("bf16", "decode"), ("fp16", "train_step")),
+)
+
+
+def llama() -> str:
+    """The phases of Llama 3.2 1B at 8 x 1024 tokens on both GPUs."""
+    frames = [rows(run).set_index(_LLAMA_KEY) for run in _LLAMA_BOARDS]
+    lines = []
+    for precision, phase in _LLAMA_LINES:
+        cells = [precision, phase]
+        for frame in frames:
+            row: Any = frame.loc[(precision, 1024, phase)]
+            cells += [_with_error(row["time_s"], row["time_rel_error"], "s")]
+            cells += [_with_error(row["energy_j"], row["energy_rel_error"], "J"), percent(row["mfu"])]
+            cells += [si(row["energy_per_token_j"], "J")]
+        lines.append(cells)
+    names = [f"{gpu}{word}" for gpu in ("H100: ", "H200: ") for word in ("time", "energy", "MFU", "J/token")]
+    return table(["8 x 1024 tokens", "phase", *names], lines)
+
+
+@functools.cache
+def _again(run: str) -> Frame:
+    """The second run over the first, row by row, on one type of GPU."""
+    later = rows("llama_again")
+    both = later[later["device_name"] == _LLAMA_BOARDS[run]].merge(rows(run), on=_LLAMA_KEY, suffixes=("", "_then"))
+    return both.assign(time=both["time_s"] / both["time_s_then"], energy=both["energy_j"] / both["energy_j_then"])
+
+
+def _kinds(frame: Frame) -> dict[str, Frame]:
+    decode, short = frame["phase"] == "decode", frame["sequence_length"] == 256
+    wide = frame["precision"].isin(["fp32", "tf32"])
+    chosen: dict[str, Any] = {
+        "512 and 1,024 tokens, all phases but decode": ~decode & ~short,
+        "256 tokens, fp32 and tf32": ~decode & short & wide,
+        "256 tokens, bf16 and fp16": ~decode & short & ~wide,
+        "decode": decode,
+    }
+    return {name: frame[mask] for name, mask in chosen.items()}
+
+
+def llama_again() -> str:
+    """How far the second run lies from the first."""
+    found = [_kinds(_again(run)) for run in _LLAMA_BOARDS]
+    lines = []
+    for name, part in found[0].items():
+        cells = [name, str(len(part))]
+        for kinds in found:
+            for what in ("time", "energy"):
+                low, high = kinds[name][what].quantile([0.05, 0.95])
+                cells.append(f"{kinds[name][what].median():.3f} ({low:.3f} to {high:.3f})")
+        lines.append(cells)
+    return table(["", "rows", "H100: time", "energy", "H200: time", "energy"], lines)
+
+
+_COUNTERS = {"fp32": "h100_counters_fp32", "bf16": "h100_counters_bf16"}
+
+
+def counters() -> str:
+    """What was counted of the whole grid."""
+    frames = [rows(run) for run in _COUNTERS.values()]
+    exact = [int((reconstructed(frame) == frame["executed_flops"].astype("int64")).sum()) for frame in frames]
+    rows_said = [f"{number:,} of {len(frame):,}" for number, frame in zip(exact, frames, strict=True)]
+    launches = [f"{frame['kernel_launches'].sum():,}, {frame['kernel_launches_counted'].sum():,}" for frame in frames]
+    lines = [["rows counted, and given back exactly by closed form and overheads", *rows_said]]
+    lines += [["kernel launches, and those that were read", *launches]]
+    return table(["", *_COUNTERS], lines)
+
+
+def predictions() -> str:
+    """Errors of predicted FLOPs on shapes that were held out."""
+    lines = []
+    for precision, run in _COUNTERS.items():
+        group = groups_of(load_runs([RESULTS / run]))[0]
+        for phase in _PHASES:
+            judged = summarised(held_out(group.of(phase), ways=["shapes"])).set_index("method")
+            said = (judged.loc[method] for method in METHODS)
+            cells = [f"{percent(row['median'])} ({percent(row['p95'])})" for row in said]
+            lines.append([f"{precision} {phase}", *cells])
+    header = ["", "closed form", "interpolation between counted shapes", "formula of padded tiles, one for all"]
+    return table([*header, "the formula fitted anew around each shape"], lines)
+
+
+def overheads() -> str:
+    """Executed FLOPs over the closed form of a few layers, and what makes them."""
+    shapes = [("fp32", 128, 16), ("fp32", 1024, 16), ("fp32", 1024, 128), ("bf16", 1024, 16), ("bf16", 1024, 128)]
+    lines = []
+    for precision, width, tokens in shapes:
+        frame = rows(_COUNTERS[precision]).set_index(["n_layers", "width", "tokens", "phase"])
+        for phase in _PHASES:
+            row: Any = frame.loc[(2, width, tokens, phase)]
+            parts = [f"{row[name]:.3g}" for name in ("gemm_overhead", "splitk_per_element", "activation_overhead")]
+            lines.append([precision, f"{width}, {tokens}", phase, percent(row["executed_rel_difference"]), *parts])
+    return table(["precision", "d, m", "phase", "executed / model - 1", "omega", "rho", "kappa"], lines)
+
+
+#: Every table of the page by its name there.
+TABLES: dict[str, Callable[[], str]] = {
+    made.__name__: made
+    for made in (mlp_fp32, mlp_bf16, energy_windows, llama, llama_again, counters, predictions, overheads)
+}
+
+
+def statements() -> list[str]:
+    """What the text of the page says in numbers, word for word."""
+    return [*_of_mlp(), *_of_llama(), *_of_counters(), *_of_windows()]
+
+
+def readme_statements() -> list[str]:
+    """The measured cells of README.md's table: the forward pass of Llama in bf16 on the H100."""
+    frame = rows("h100_llama")
+    chosen = frame[(frame["phase"] == "forward") & (frame["precision"] == "bf16")].sort_values("sequence_length")
+    errors = [f"± {error * 100:.1f} %" for error in chosen["energy_rel_error"]]
+    rates = [f"| {rate / 1e12:.2f} T {error} |" for rate, error in zip(chosen["flops_per_j"], errors, strict=True)]
+    return rates + [f"{joules:.1f} {error} |" for joules, error in zip(chosen["energy_j"], errors, strict=True)]
+
+
+def _span_s(frame: Frame) -> float:
+    return frame["ended_unix_s"].max() - frame["started_unix_s"].min()
+
+
+def _of_mlp() -> list[str]:
+    frame, bf16, both = rows("h100_mlp_fp32"), rows("h100_mlp_bf16"), _fp32_over_bf16()
+    error, x = frame["energy_rel_error"] * 100, frame.set_index(["phase", "n_layers", "width", "tokens"])["energy_j"]
+    time_s = frame[frame["n_layers"] == 2].pivot(index=["width", "tokens"], columns="phase", values="time_s")
+    ratio = time_s["backward"] / time_s["forward"]
+    wide = both[both["width"] == 1024].groupby("phase")[["power_w", "power_w_bf16"]].median()
+    at_target = int((bf16["energy_rel_error"] <= bf16["target_error"]).sum())
+    return [
+        f"All {len(frame)} rows have time and energy and reached the target error: energy to {error.min():.1f} to "
+        f"{error.max():.1f} % (median {error.median():.1f} %)",
+        f"time to {percent(frame['time_rel_error'].max())} or better",
+        f"Measuring took {_span_s(frame):.0f} s, of which {frame['window_s'].sum() / _span_s(frame):.0%}".replace(
+            "%", " %"
+        ),
+        f"the board was at {frame['temperature_start_c'].min():.0f} to {frame['temperature_end_c'].max():.0f} C",
+        f"idle power was {frame['idle_power_w'].median():.0f} W ({frame['awake_idle_power_w'].median():.0f} W between",
+        f"{frame['flops_per_j'].min() / 1e9:.2f} to {frame['flops_per_j'].max() / 1e9:.0f} GFLOP/J over this grid",
+        f"{x['forward', 32, 128, 128] * 1e3:.1f} against {x['forward', 32, 128, 64] * 1e3:.1f} mJ forward",
+        f"takes {ratio.min():.1f} to {ratio.max():.1f} times as long",
+        f"{_span_s(bf16):.0f} s of measuring: {len(bf16)} rows with time and energy, all with time to "
+        f"{percent(bf16['time_rel_error'].max())} or better and {at_target} with energy to 2 %",
+        f"{wide.loc['forward', 'power_w_bf16']:.0f} against {wide.loc['forward', 'power_w']:.0f} W forward, "
+        f"{wide.loc['backward', 'power_w_bf16']:.0f} against {wide.loc['backward', 'power_w']:.0f} W backward",
+        f"MFU is {bf16['mfu'].max():.0%} at best".replace("%", " %"),
+        f"where fp32 reaches {frame['mfu'].max():.0%}".replace("%", " %"),
+    ]
+
+
+def _of_llama() -> list[str]:
+    h100, h200, again = rows("h100_llama"), rows("h200_llama"), rows("llama_again")
+    counts = [Counter(code for codes in frame["findings"] for code in codes) for frame in (h100, h200)]
+    time_s, energy_j = (
+        h100.pivot(index=_LLAMA_KEY[:2], columns="phase", values=name) for name in ("time_s", "energy_j")
+    )
+    parts = ["forward", "backward", "optimizer_step"]
+    whole = [frame["train_step"] / frame[parts].sum(axis=1) for frame in (time_s, energy_j)]
+    tokens = [
+        f.pivot(index=_LLAMA_KEY[:2], columns="phase", values="energy_per_token_j").loc["bf16"] for f in (h100, h200)
+    ]
+    times = [(frame["decode"] / frame["prefill"]) for frame in tokens]
+    step = h100.set_index(_LLAMA_KEY)["energy_per_token_j"]
+    ratios = [h200.set_index(_LLAMA_KEY)[name] / h100.set_index(_LLAMA_KEY)[name] for name in ("time_s", "energy_j")]
+    spans = [_span_s(part) for _, part in again.groupby("device_type")]
+    drift = again["sentinel_energy_drift"].groupby(again["device_type"]).agg(["min", "max"]) * 100
+    tf32 = [f.set_index(_LLAMA_KEY)["flops_per_j"].loc["tf32"].xs("forward", level=1) / 1e9 for f in (h100, h200)]
+    return [
+        f"{_span_s(h100):.0f} s and {_span_s(h200):.0f} s of measuring",
+        f"{counts[0]['note:throttled']} and {counts[1]['note:throttled']} rows were held down",
+        f"and {counts[1]['note:target_error_missed']} missed the target error of 1 %",
+        f"({step['bf16', 1024, 'train_step'] * 1e3:.1f} against {step['fp32', 1024, 'train_step'] * 1e3:.0f} mJ a "
+        "token",
+        f"in {ratios[0]['bf16', 1024, 'train_step']:.0%} of the time and for ".replace("%", " %")
+        + f"{ratios[1]['bf16', 1024, 'train_step']:.0%} of the energy".replace("%", " %"),
+        f"took {whole[0].min():.3f} to {whole[0].max():.3f} of the sum of its parts in time, and "
+        f"{whole[1].min():.3f} to {whole[1].max():.3f} in energy",
+        f"costs {min(map(min, times)):.0f} to {max(map(max, times)):.0f} times what reading one costs",
+        *(f"{f['decode'].min() * 1e3:.0f} to {f['decode'].max() * 1e3:.0f} against" for f in tokens),
+        ", ".join(f"{value:.0f}" for value in tf32[0]) + " GFLOPs/J forward at 256, 512, 1,024 tokens on the H100",
+        f"(measuring took {spans[0]:.0f} s) and two other H200s ({spans[1]:.0f} s)",
+        f"rose by {drift.loc['H100', 'min']:.1f} to {drift.loc['H100', 'max']:.1f} % on the H100",
+        f"by {drift.loc['H200', 'min']:.1f} to {drift.loc['H200', 'max']:.1f} % on the H200s",
+        f"({int((again['energy_rel_error'] <= 0.01).sum())} of {len(again)})",
+        f"took up to {max(_kinds(_again(run))['decode']['time'].max() for run in _LLAMA_BOARDS):.2f} times as long",
+    ]
+
+
+def _of_counters() -> list[str]:
+    fp32, bf16, h200 = (rows(run) for run in (*_COUNTERS.values(), "h200_counters_bf16"))
+    above = [
+        f.groupby("phase")["executed_rel_difference"].median().loc[list(_PHASES)].map(percent).tolist()
+        for f in (fp32, bf16)
+    ]
+    most = [frame["executed_rel_difference"].max() + 1 for frame in (fp32, bf16)]
+    exact = [int(((bf16["phase"] == phase) & (bf16["gemm_overhead"] == 0)).sum()) for phase in _PHASES]
+    split = [int(((fp32["phase"] == phase) & (fp32["splitk_per_element"] > 0)).sum()) for phase in _PHASES]
+    key = ["n_layers", "width", "tokens", "phase"]
+    both = bf16.merge(h200, on=key, suffixes=("", "_h200"))
+    same = [
+        int(((both["phase"] == phase) & (both["executed_flops"] == both["executed_flops_h200"])).sum())
+        for phase in _PHASES
+    ]
+    return [
+        f"in the median {above[0][0]} forward and {above[0][1]} backward in fp32, "
+        f"{above[1][0]} and {above[1][1]} in bf16",
+        f"at most {most[0]:.1f} times the closed form (fp32) and {most[1]:.1f} times (bf16)",
+        f"{exact[0]:,} of 1,280 forward rows and {exact[1]:,} of 1,280 backward rows have no GEMM overhead",
+        f"occur in {split[0]:,} of 1,280 forward rows and {split[1]:,} of 1,280 backward rows",
+        f"executed the same in {same[0]:,} of 1,280 forward rows and {same[1]:,} of 1,280 backward rows",
+    ]
+
+
+def _of_windows() -> list[str]:
+    spans = []
+    for name in WINDOWS:
+        energy_j = np.array([truth["energy_j"] for truth in _windows(name)["truths"]])
+        spans.append(f"{np.ptp(energy_j) / energy_j.mean():.1%}".replace("%", " %"))
+    return [f"its slices span {spans[0]} (small, H100", *(f"{span} (" for span in spans[1:])]
