@@ -44,6 +44,7 @@ from flopray.records import Status
 from flopray.storage import check_new, create_run, open_run
 from flopray.store import RunFolder
 from flopray.summary import SUMMARY_COLUMNS, print_summary, summarise
+from flopray.terminal import LineConsole
 from flopray.watch.metrics import linger_s
 from flopray.watch.runlog import RunLog
 
@@ -109,7 +110,9 @@ def _reach(args: argparse.Namespace, name: str, script: Script) -> AbstractConte
 
 def _awaited(cluster: Cluster, args: argparse.Namespace, wanted: list[str] | None, console: Console) -> Cluster:
     """The cluster once it has what is wanted, or when `--wait` is over."""
-    return wait_for(cluster, wanted, args.wait or 0.0, lambda line: console.print(line, highlight=False))
+    return wait_for(
+        cluster, wanted, args.wait or 0.0, lambda line: console.print(line, highlight=False, soft_wrap=True)
+    )
 
 
 def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
@@ -258,7 +261,7 @@ def _say_where(console: Console, cluster: Cluster) -> None:
 
 def _output() -> Console:
     """Where results go, apart from the messages on standard error."""
-    return Console(markup=False)
+    return LineConsole(markup=False)
 
 
 def _versions() -> dict[str, str]:
