@@ -36,7 +36,7 @@ from flopray.errors import (
     StorageError,
 )
 from flopray.flags import Script, default_name, limits_from, refuse_with_resume, sweep_from
-from flopray.manifests import not_resumable
+from flopray.manifests import DEFAULT_STORAGE, not_resumable
 from flopray.plan import Target, print_plan, refuse_what_none_can, targets
 from flopray.point import point_of
 from flopray.progress import Progress
@@ -44,7 +44,7 @@ from flopray.records import Status
 from flopray.storage import check_new, create_run, open_run
 from flopray.store import RunFolder
 from flopray.summary import SUMMARY_COLUMNS, print_summary, summarise
-from flopray.terminal import LineConsole
+from flopray.terminal import LineConsole, renamed
 from flopray.watch.metrics import linger_s
 from flopray.watch.runlog import RunLog
 
@@ -66,7 +66,7 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
     if args.retry_failed:
         raise InputError("--retry-failed goes with --resume RUN")
     name = args.name if args.name is not None else default_name(script)
-    storage = args.storage if args.storage is not None else "results"
+    storage = args.storage if args.storage is not None else DEFAULT_STORAGE
     check_new(storage, name, write=not args.dry_run)
     # The flags are checked on a stand-in device before Ray starts; the real devices are known only after it did.
     sweep_from(script, args, args.accelerators or ["CPU"], cores=1)
@@ -96,7 +96,8 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
             return 0
         _say_where(console, cluster)
         notes = _preflight(args, console, sweep, slots, cluster)
-        folder = create_run(storage, name, sweep.to_manifest(name, _versions()) | {"script": sys.argv[0]})
+        head = {"script": sys.argv[0], "plots": not args.no_plots}
+        folder = create_run(storage, name, sweep.to_manifest(name, _versions()) | head)
         return _measure(script, args, console, sweep, folder, slots, notes)
 
 
@@ -120,6 +121,7 @@ def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
     folder = open_run(args.resume)
     if reason := not_resumable(folder.manifest):
         raise RunError(f"run {folder.address} cannot be resumed: {reason}; resume the sources and merge again")
+    args.no_plots = args.no_plots or folder.manifest.get("plots") is False
     sweep = Sweep.from_manifest(folder.manifest)
     if sweep.workload != script.workload:
         raise InputError(f"run {folder.address} is a sweep of the {sweep.workload}: resume it with that script")
@@ -224,7 +226,8 @@ def _finish(script: Script, args: argparse.Namespace, console: Console, folder: 
     summary = summarise(frame, progress.measured_fraction)
     folder.write_summary(summary)
     if not args.no_plots:
-        script.draw(folder.path, console)
+        with renamed(console, str(folder.path), folder.place()):
+            script.draw(folder.path, console)
     folder.publish()
     progress.event("summary", run=folder.address, **summary)
     if not console.quiet:
