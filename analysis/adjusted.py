@@ -221,14 +221,14 @@ def held_out(
         A row for each held-out point: `split, n_layers, width, tokens, executed_flops` and a column for each of
         `METHODS`, in FLOPs. Ways of holding out that the points do not allow are absent.
     """
-    frame = frame[_COLUMNS].astype(dict.fromkeys(_COLUMNS[4:], float) | dict.fromkeys(_COLUMNS[1:4], int))
-    masks = [(name, unseen) for name, folds in splits(frame, seed).items() if name in ways for unseen in folds]
+    numbers: Any = frame[_COLUMNS].astype(dict.fromkeys(_COLUMNS[4:], float) | dict.fromkeys(_COLUMNS[1:4], int))
+    masks = [(name, unseen) for name, folds in splits(numbers, seed).items() if name in ways for unseen in folds]
     found = []
     with threadpool_limits(1, user_api="blas"):
         for done, (name, unseen) in enumerate(masks, start=1):
-            rows: Any = frame[unseen]
+            rows: Any = numbers[unseen]
             kept = rows[["n_layers", "width", "tokens", "executed_flops"]]
-            found.append(kept.assign(split=name, **_predictions(frame[~unseen], rows)))
+            found.append(kept.assign(split=name, **_predictions(numbers[~unseen], rows)))
             progress(done, len(masks))
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["split", "width", *METHODS])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,16 @@ from rich.table import Table
 
 from analysis.audit_table import PER, has_numbers, load_records, parse_renames
 from flopray.audit import RULES, Finding, Severity, audit
+from flopray.audit.explanations import COMMAND
 from flopray.errors import FloprayError, InputError, one_line
 from flopray.hardware import find_gpu
 from flopray.parser import OneLineParser
 from flopray.storage import local_folder
+from flopray.terminal import LineConsole
 
 _STYLES = {Severity.IMPOSSIBLE: "bold red", Severity.IMPLAUSIBLE: "yellow", Severity.NOTE: "dim"}
+#: Columns of a terminal from which on the table of findings holds its words whole.
+_TABLE_WIDTH = 120
 _PEAK_RULES = ("rate_above_limit", "efficiency_above_peak")
 
 
@@ -64,29 +69,57 @@ def show(
     console: Console, path: str | Path, frame: pd.DataFrame, findings: Sequence[Finding], read_as: Sequence[str] = ()
 ) -> None:
     """Print the findings grouped, with the worst example of each group, and what was held against what."""
-    console.print(f"[bold]Audit of {escape(str(path))}[/bold]: {len(frame)} rows")
+    rows = "1 row" if len(frame) == 1 else f"{len(frame)} rows"
+    console.print(f"[bold]Audit of {escape(str(path))}[/bold]: {rows}", soft_wrap=True)
     for name, gpu in devices(frame).items():
-        console.print(f"  {escape(name)}: " + (gpu if gpu == "no limit known" else f"held against the {gpu}"))
+        held = gpu if gpu == "no limit known" else f"held against the {gpu}"
+        console.print(f"  {escape(name)}: {held}", soft_wrap=True)
     for line in read_as:
-        console.print(f"  {escape(line)}")
-    table = Table("Severity", "Rule", "Findings", "Rows", "Worst example", "What is the matter", show_lines=True)
-    table.columns[2].justify = table.columns[3].justify = "right"
-    for group in groups(finding for finding in findings if finding.rule != "not_judged"):
-        worst = group[0]
-        rows = str(len({row for finding in group for row in finding.rows}))
-        severity = f"[{_STYLES[worst.severity]}]{worst.severity}[/]"
-        table.add_row(severity, worst.rule, str(len(group)), rows, escape(worst.where), escape(worst.sentence))
-    console.print(table if table.row_count else "[green]no finding[/green]")
+        console.print(f"  {escape(line)}", soft_wrap=True)
+    _show_findings(console, [finding for finding in findings if finding.rule != "not_judged"])
     for finding in findings:
         if finding.rule == "not_judged":
-            console.print(f"[dim]not judged: {escape(finding.sentence)}[/dim]")
+            console.print(f"[dim]not judged: {escape(finding.sentence)}[/dim]", soft_wrap=True)
     phases = Table("Phase", "Rows with numbers", "Above peak rate", "Above peak rate or peak/power", "Any mark")
     for name, counts in by_phase(frame, findings):
         phases.add_row(escape(name), *map(str, counts))
     console.print(phases)
-    impossible = sum(finding.severity is Severity.IMPOSSIBLE for finding in findings)
-    doubtful = sum(finding.severity is Severity.IMPLAUSIBLE for finding in findings)
-    console.print(f"{impossible} impossible, {doubtful} implausible, {len(findings) - impossible - doubtful} notes")
+    console.print(totals(findings), soft_wrap=True)
+    if findings:
+        console.print(f"what a rule means: {COMMAND}", highlight=False, soft_wrap=True)
+
+
+def _show_findings(console: Console, findings: Sequence[Finding]) -> None:
+    """A table of groups, or where it would break words, a paragraph for each."""
+    if not findings:
+        console.print("[green]no finding[/green]")
+        return
+    table = Table("Severity", "Rule", "Findings", "Rows", "Worst example", "What is the matter", show_lines=True)
+    table.columns[2].justify = table.columns[3].justify = "right"
+    for group in groups(findings):
+        worst = group[0]
+        rows = str(len({row for finding in group for row in finding.rows}))
+        severity = f"[{_STYLES[worst.severity]}]{worst.severity}[/]"
+        where, sentence = escape(worst.where), escape(worst.sentence)
+        table.add_row(severity, worst.rule, str(len(group)), rows, where, sentence)
+        if console.width < _TABLE_WIDTH:
+            text = f"{severity} [bold]{worst.rule}[/bold], findings: {len(group)}, rows: {rows}; the worst"
+            console.print(f"{text}{f', {where}' if where else ''}: {sentence}\n", soft_wrap=True)
+    if console.width >= _TABLE_WIDTH:
+        console.print(table)
+
+
+def totals(findings: Sequence[Finding]) -> str:
+    """How many findings there are; a rule that could not judge found nothing, and is counted apart."""
+    found = Counter(finding.severity for finding in findings if finding.rule != "not_judged")
+    unjudged = {finding.numbers.get("rule") for finding in findings if finding.rule == "not_judged"}
+    notes = found[Severity.NOTE]
+    line = f"{found[Severity.IMPOSSIBLE]} impossible, {found[Severity.IMPLAUSIBLE]} implausible, "
+    line += "1 note" if notes == 1 else f"{notes} notes"
+    if unjudged:
+        rules = "1 rule" if len(unjudged) == 1 else f"{len(unjudged)} rules"
+        line += f"; {rules} could not judge all rows"
+    return line
 
 
 def to_json(path: str | Path, frame: pd.DataFrame, findings: Sequence[Finding]) -> str:
@@ -168,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.json:
         print(to_json(options.path, frame, findings))
     else:
-        show(Console(width=None if sys.stdout.isatty() else 160), options.path, frame, findings, read_as)
+        show(LineConsole(width=None if sys.stdout.isatty() else 160), options.path, frame, findings, read_as)
     return int(any(finding.severity is Severity.IMPOSSIBLE for finding in findings))
 
 

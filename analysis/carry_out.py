@@ -11,6 +11,7 @@ from rich.console import Console
 
 from analysis.figures import IMAGE_FORMATS
 from flopray.errors import FloprayError
+from flopray.terminal import LineConsole
 
 
 def check_formats(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
@@ -25,7 +26,7 @@ def carry_out(work: Callable[[Console], object]) -> int:
     Args:
         work: gets the console for its results, 80 columns wide where they go into a pipe or a file.
     """
-    console, code = Console(width=None if sys.stdout.isatty() else 80), 0
+    console, code = LineConsole(width=None if sys.stdout.isatty() else 80), 0
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:

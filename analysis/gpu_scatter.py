@@ -105,7 +105,7 @@ def _chained(where: Array, reach: float) -> Array:
     # squares a hair smaller, so that rounding joins nothing that is too far apart
     cells, label = np.unique(np.floor(where / (reach * (1 - 1e-9))).astype(int), axis=0, return_inverse=True)
     label = label.ravel()
-    trees = [KDTree(where[label == cell]) for cell in range(len(cells))]
+    trees: list[Any] = [KDTree(where[label == cell]) for cell in range(len(cells))]
     near = KDTree(cells).query_pairs(1, p=np.inf)
     joined = [pair for pair in near if trees[pair[0]].count_neighbors(trees[pair[1]], reach, p=np.inf)]
     ones, others = np.array(joined, dtype=int).reshape(-1, 2).T

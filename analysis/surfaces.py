@@ -34,6 +34,7 @@ from flopray.errors import FloprayError, InputError
 from flopray.parser import OneLineParser
 from flopray.records import PHASES
 from flopray.storage import open_run
+from flopray.terminal import LineConsole
 
 if TYPE_CHECKING:
     from flopray.store import RunFolder
@@ -81,7 +82,7 @@ def draw(
     Raises:
         InputError: nothing to draw, an unknown format, `html` without plotly, or a folder that cannot be written.
     """
-    console = console or Console(stderr=True)
+    console = console or LineConsole(stderr=True)
     selection = selection or Selection()
     for name in formats:
         if name not in IMAGE_FORMATS:
@@ -107,7 +108,7 @@ def draw_run(run: Path, console: Console | None = None) -> list[Path]:
     Raises:
         InputError: the folder is no run, or there is nothing to draw.
     """
-    console = console or Console(stderr=True)
+    console = console or LineConsole(stderr=True)
     frame, folder = _load(run, console)
     return draw(frame, check_own(folder.plots_path), planned=_planned(folder.manifest), console=console)
 
@@ -163,7 +164,7 @@ def _with_progress(jobs: Sequence[_Job], console: Console) -> Iterator[_Job]:
     for index, job in enumerate(jobs):
         if time.monotonic() - said_s > 5:
             said_s = time.monotonic()
-            console.print(f"drawing: {index} of {len(jobs)} figures", highlight=False)
+            console.print(f"drawing: {index} of {len(jobs)} figures", highlight=False, soft_wrap=True)
         yield job
 
 
@@ -220,7 +221,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     args = build_parser().parse_args(argv)
-    console = Console(stderr=True)
+    console = LineConsole(stderr=True)
     try:
         selection = Selection(args.metrics, args.phases, args.n, args.d_min, args.m_min)
         frame, folder = _load(args.run, console)

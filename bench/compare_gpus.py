@@ -71,7 +71,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder.create(Path(folder), "made-up", {})
         with run.writer() as journal:
-            journal.append(records(options.points))
+            journal.append(list(records(options.points)))
         run.compact()
         begin = time.perf_counter()
         rows = len(load_run(run.path))

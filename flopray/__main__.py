@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from flopray import __version__
 from flopray.cli import once_a_line
 from flopray.errors import EXIT_INTERRUPTED, FloprayError
 from flopray.journal_index import RunWarning
 from flopray.parser import OneLineParser
+from flopray.terminal import LineConsole
 
 if TYPE_CHECKING:
     from flopray.doctor.cluster import Node
@@ -51,11 +53,21 @@ examples:
   python -m flopray status results/RUN            also while it runs
   python -m flopray status results/RUN --json     for programs
 """
+_EXPLAIN = """\
+Say what a finding of the audit means: what the rule compares, how much it
+allows, and what to do. Without a RULE, list all of them."""
+_EXPLAIN_EXAMPLES = """\
+examples:
+  python -m flopray explain                       every rule in a line
+  python -m flopray explain launch_window         one in full
+  python -m flopray explain note:additivity       as a summary writes it
+"""
 _EXAMPLES = """\
 examples:
   python -m flopray doctor                what can be measured here?
   python -m flopray status results/RUN    how far is it? What failed?
   python -m flopray merge A B --into C    unite runs
+  python -m flopray explain               what do the audit's findings mean?
   python -m flopray doctor --help         the flags of a command
 
 A sweep is a script of its own: python sweeps/mlp_grid.py --help
@@ -66,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     args = _parser().parse_args(argv)
     # Without markup: a path or a message with [brackets] is text.
-    errors = Console(stderr=True, markup=False, highlight=False)
+    errors = LineConsole(stderr=True, markup=False, highlight=False)
     warnings.filterwarnings("ignore", module="ray")  # what Ray warns of in paragraphs, our errors say in a line
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster is left as cleanly as after Ctrl-C
     try:
@@ -86,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"flopray {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(name: str, words: str, text: str, examples: str) -> argparse.ArgumentParser:
@@ -106,6 +119,9 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("path", metavar="RUN", help="folder or URI of a run, running or not")
     status.add_argument("--json", action="store_true", help="print one JSON object")
     status.set_defaults(run=_status)
+    explain = command("explain", "what a finding of the audit means, and what to do", _EXPLAIN, _EXPLAIN_EXAMPLES)
+    explain.add_argument("rules", nargs="*", metavar="RULE", help="such as launch_window (default: list all)")
+    explain.set_defaults(run=_explain)
     return parser
 
 
@@ -116,7 +132,7 @@ def _merge(args: argparse.Namespace, messages: Console) -> int:
     warnings.simplefilter("always", RunWarning)
     warnings.showwarning = once_a_line(messages)
     merged = merge(args.runs, args.into)
-    console = Console(markup=False, highlight=False)
+    console = LineConsole(markup=False, highlight=False)
     line = f"{merged.path}: {merged.points} points of {len(args.runs)} runs"
     if merged.identical:
         line += f"; {merged.identical} measurements stood in several of them and are there once"
@@ -141,7 +157,7 @@ def _doctor(args: argparse.Namespace, progress: Console) -> int:
     if args.json:
         print(as_json(nodes))
     else:
-        print_report(Console(markup=False), nodes)
+        print_report(LineConsole(markup=False), nodes)
     return 0
 
 
@@ -153,7 +169,22 @@ def _status(args: argparse.Namespace, _: Console) -> int:
     if args.json:
         print(as_json(status))
     else:
-        print_status(Console(markup=False), status)
+        print_status(LineConsole(markup=False), status)
+    return 0
+
+
+def _explain(args: argparse.Namespace, _: Console) -> int:
+    """Explain rules, or list them all."""
+    from flopray.audit import RULES
+    from flopray.audit.explanations import COMMAND, explain
+
+    console = LineConsole(markup=False, highlight=False)
+    if args.rules:
+        console.print("\n\n".join([explain(rule) for rule in args.rules]), soft_wrap=True)
+        return 0
+    for name, line in RULES.items():
+        console.print(f"{name}: {line}", soft_wrap=True)
+    console.print(f"\nmore about one: {COMMAND}", soft_wrap=True)
     return 0
 
 

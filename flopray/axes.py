@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flopray.errors import InputError
-from flopray.space import parse_values
+from flopray.space import parse_values, spaced
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Axis:
         gpu: default values with one.
         help: what it is.
         words: words that stand for values; an axis of numbers takes them beside numbers, another one takes only them.
+        old_flags: names that the flag had before; they still work and are not in the help.
         numbers: whether numbers and ranges are values.
         free: whether any word is a value.
     """
@@ -32,6 +33,7 @@ class Axis:
     gpu: tuple[str, ...]
     help: str
     words: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    old_flags: tuple[str, ...] = ()
     numbers: bool = True
     free: bool = False
 
@@ -47,7 +49,9 @@ class Axis:
             raise InputError(f"{self.flag} needs at least one value")
         for word in given:
             if not self.free and word not in self.words:
-                raise InputError(f"{self.flag}: unknown {word!r}, choose from {', '.join(self.words)}")
+                raise InputError(
+                    f"{self.flag}: unknown {word!r}, choose from {', '.join(self.words)}{spaced(self.flag, word)}"
+                )
         values = tuple(self.words.get(word, word) for word in given)
         if len(set(values)) != len(values):
             raise InputError(f"{self.flag}: a value stands there twice")

@@ -19,12 +19,13 @@ from rich.console import Console
 from flopray.errors import EXIT_INTERRUPTED, FloprayError
 from flopray.flags import Script, build_parser
 from flopray.journal_index import RunWarning
+from flopray.terminal import LineConsole
 
 
 def main(script: Script, argv: Sequence[str] | None = None) -> int:
     """Run a sweep's command line; returns the exit code."""
     # Without markup: a path or a message with [brackets] is text.
-    console = Console(stderr=True, markup=False)
+    console = LineConsole(stderr=True, markup=False)
     args = build_parser(script).parse_args(argv)
     warnings.filterwarnings("ignore", module="ray")  # what Ray warns of in paragraphs, our errors say in a line
     warnings.simplefilter("always", RunWarning)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from flopray.errors import ClusterError
 from flopray.quiet import quiet_ray
+from flopray.space import spaced
 
 #: How often a cluster is looked at while a type of device is waited for.
 _LOOK_EVERY_S = 1.0
@@ -151,7 +152,10 @@ def choose_devices(cluster: Cluster, wanted: list[str] | None) -> dict[str, int]
     for name in wanted:
         if name not in available:
             more = f" and {_gpus(cluster.untyped)} without a type ({_NAME_THEM})" if cluster.untyped else ""
-            raise ClusterError(f"--accelerators {name}: no node has it; the cluster has {', '.join(available)}{more}")
+            hint = spaced("--accelerators", name)
+            raise ClusterError(
+                f"--accelerators {name}: no node has it; the cluster has {', '.join(available)}{more}{hint}"
+            )
     return {name: available[name] for name in wanted}
 
 

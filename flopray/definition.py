@@ -16,7 +16,7 @@ from flopray.flops.analytic import model_flops
 from flopray.point import ATTENTIONS, CHOICE_FIELDS, EXECUTIONS, PRECISIONS, SHAPE_FIELDS, WEIGHTS, TrialSpec
 from flopray.records import SCHEMA_VERSION, WORKLOAD_PHASES
 from flopray.settings import MeasureSettings
-from flopray.space import grid
+from flopray.space import grid, spaced
 
 #: What 64 bits hold, with a sign.
 _MOST_FLOPS = 2**63 - 1
@@ -88,7 +88,7 @@ class Sweep:
         ):
             for value in values:
                 if value not in known:
-                    raise InputError(f"{flag}: unknown {value!r}, choose from {', '.join(known)}")
+                    raise InputError(f"{flag}: unknown {value!r}, choose from {', '.join(known)}{spaced(flag, value)}")
             if len(set(values)) != len(values):
                 raise InputError(f"{flag}: a value stands there twice")
         if self.search == "grid" and self.samples is not None:

@@ -79,6 +79,8 @@ def build_parser(script: Script) -> argparse.ArgumentParser:
 def _add_space(group: Any, script: Script) -> None:
     for axis in script.axes:
         group.add_argument(axis.flag, dest=axis.field, nargs="*", metavar="VALUE", help=axis.describe())
+        for old in axis.old_flags:
+            group.add_argument(old, dest=axis.field, nargs="*", help=argparse.SUPPRESS)
     default = " ".join(script.precisions)
     default += " with a GPU, fp32 without" if script.precisions != ("fp32",) else ""
     group.add_argument("--precision", nargs="*", metavar="P", help=f"{', '.join(PRECISIONS)} (default {default})")

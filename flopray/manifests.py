@@ -22,6 +22,8 @@ JOURNAL_NAME = "journal.jsonl"
 LOCK_NAME = "writer.lock"
 #: Only in the local copy of a run that lives elsewhere (`flopray.remote.mirror`).
 MIRROR_NAME = "mirror.json"
+#: Where runs are made unless --storage says otherwise.
+DEFAULT_STORAGE = "results"
 _LONGEST_NAME_BYTES = 200
 #: A grid of a million points has a manifest of some ten MB at the most.
 _LARGEST_BYTES = 64 * 2**20
@@ -103,17 +105,26 @@ def read(path: str | PathLike[str]) -> tuple[Path, dict[str, Any]]:
     Raises:
         NotARun, SchemaMismatch: as `RunFolder.open`.
     """
-    path = Path(path).absolute()
+    given, path = Path(path), Path(path).absolute()
     try:
         with atomic.open_regular(path / FILE_NAME) as file:
             content = file.read(_LARGEST_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         if path.is_dir():
             raise NotARun(f"{path} is not a run of flopray: it has no {FILE_NAME}") from None
-        raise NotARun(f"there is no run at {path}: give the folder that holds its {FILE_NAME}") from None
+        raise NotARun(f"there is no run at {path}: {_hint(given)}") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise NotARun(f"{str(path / FILE_NAME)!r} cannot be read: {atomic.reason(error)}") from error
     return path, checked(content, str(path))
+
+
+def _hint(given: Path) -> str:
+    """What somebody meant who gave the bare name of a run, or a file in its folder; else what to give."""
+    meant = given.parent if given.is_file() else Path(DEFAULT_STORAGE) / given
+    with contextlib.suppress(OSError, ValueError):
+        if (meant / FILE_NAME).is_file():
+            return f"did you mean {shlex.quote(str(meant))}?"
+    return f"give the folder that holds its {FILE_NAME}"
 
 
 def checked(content: bytes, place: str) -> dict[str, Any]:

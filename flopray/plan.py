@@ -136,7 +136,7 @@ def print_plan(
     console.print(table)
     for note in notes:
         console.print(note, highlight=False, soft_wrap=True)
-    console.print("dry run: nothing was started and nothing was written", highlight=False)
+    console.print("dry run: nothing was started and nothing was written", highlight=False, soft_wrap=True)
 
 
 def _work(sweep: Sweep, points: Sequence[TrialSpec], target: Target, *, left: int) -> tuple[int, int, float]:

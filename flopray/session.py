@@ -40,7 +40,7 @@ from flopray.errors import (
 )
 from flopray.flags import Script, default_name, limits_from, refuse_with_resume, sweep_from
 from flopray.hardware import peak_flops_per_s
-from flopray.manifests import not_resumable
+from flopray.manifests import DEFAULT_STORAGE, not_resumable
 from flopray.plan import Target, print_plan, refuse_what_none_can, targets
 from flopray.point import point_of
 from flopray.progress import Progress
@@ -48,6 +48,7 @@ from flopray.records import Status
 from flopray.storage import check_new, create_run, open_run
 from flopray.store import RunFolder
 from flopray.summary import SUMMARY_COLUMNS, print_summary, summarise
+from flopray.terminal import LineConsole, renamed
 from flopray.watch.metrics import linger_s
 from flopray.watch.runlog import RunLog
 
@@ -72,7 +73,7 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
     if args.retry_failed:
         raise InputError("--retry-failed goes with --resume RUN")
     name = args.name if args.name is not None else default_name(script)
-    storage = args.storage if args.storage is not None else "results"
+    storage = args.storage if args.storage is not None else DEFAULT_STORAGE
     _refuse_package_cache(storage)
     check_new(storage, name, write=not args.dry_run)
     # The flags are checked on a stand-in device before Ray starts; the real devices are known only after it did.
@@ -103,7 +104,8 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
             return 0
         _say_where(console, cluster)
         notes = _preflight(args, console, sweep, slots, cluster)
-        folder = create_run(storage, name, sweep.to_manifest(name, _versions()) | {"script": sys.argv[0]})
+        head = {"script": sys.argv[0], "plots": not args.no_plots}
+        folder = create_run(storage, name, sweep.to_manifest(name, _versions()) | head)
         console.print(f"run {name}: {folder.address}", highlight=False, soft_wrap=True)
         return _measure(script, args, console, sweep, folder, slots, notes)
 
@@ -133,7 +135,9 @@ def _reach(args: argparse.Namespace, name: str, script: Script, console: Console
 
 def _awaited(cluster: Cluster, args: argparse.Namespace, wanted: list[str] | None, console: Console) -> Cluster:
     """The cluster once it has what is wanted, or when `--wait` is over."""
-    return wait_for(cluster, wanted, args.wait or 0.0, lambda line: console.print(line, highlight=False))
+    return wait_for(
+        cluster, wanted, args.wait or 0.0, lambda line: console.print(line, highlight=False, soft_wrap=True)
+    )
 
 
 def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
@@ -141,6 +145,7 @@ def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
     folder = open_run(args.resume)
     if reason := not_resumable(folder.manifest):
         raise RunError(f"run {folder.address} cannot be resumed: {reason}; resume the sources and merge again")
+    args.no_plots = args.no_plots or folder.manifest.get("plots") is False
     sweep = Sweep.from_manifest(folder.manifest)
     if sweep.workload != script.workload:
         raise InputError(f"run {folder.address} is a sweep of the {sweep.workload}: resume it with that script")
@@ -250,7 +255,7 @@ def _finish(script: Script, args: argparse.Namespace, console: Console, folder: 
         ("summary", lambda: folder.write_summary(summary)),
     ]
     if not args.no_plots:
-        steps.append(("figures", lambda: script.draw(folder.path, console)))
+        steps.append(("figures", lambda: _draw(script, console, folder)))
     steps.append(("copy in the object store", folder.publish))
     failed = [what for what, step in steps if not _made(what, step, script, folder)]
     progress.event("summary", run=folder.address, **summary)
@@ -259,6 +264,11 @@ def _finish(script: Script, args: argparse.Namespace, console: Console, folder: 
     if failed:
         return EXIT_NOT_FINISHED
     return 0 if summary["points_not_ok"] == 0 else EXIT_SOME_FAILED
+
+
+def _draw(script: Script, console: Console, folder: RunFolder) -> None:
+    with renamed(console, str(folder.path), folder.place()):
+        script.draw(folder.path, console)
 
 
 def _made(what: str, step: Callable[[], object], script: Script, folder: RunFolder) -> bool:
@@ -324,7 +334,7 @@ def _say_where(console: Console, cluster: Cluster) -> None:
 
 def _output() -> Console:
     """Where results go, apart from the messages on standard error."""
-    return Console(markup=False)
+    return LineConsole(markup=False)
 
 
 def _versions() -> dict[str, str]:

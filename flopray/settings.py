@@ -9,6 +9,7 @@ from typing import Any
 
 from flopray.errors import InputError
 from flopray.records import INSTRUMENTS, PHASES
+from flopray.space import spaced
 
 #: The parts of a training step and the whole, so that the parts can be checked against the whole.
 DEFAULT_PHASES = ("forward", "backward", "optimizer_step", "train_step")
@@ -81,6 +82,6 @@ def _check_names(flag: str, given: tuple[str, ...], known: tuple[str, ...]) -> N
         raise InputError(f"{flag} needs at least one of: {', '.join(known)}")
     for name in given:
         if name not in known:
-            raise InputError(f"{flag}: unknown {name!r}, choose from {', '.join(known)}")
+            raise InputError(f"{flag}: unknown {name!r}, choose from {', '.join(known)}{spaced(flag, name)}")
     if len(set(given)) != len(given):
         raise InputError(f"{flag}: a name stands there twice")

@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import math
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -75,12 +76,25 @@ def _whole(flag: str, text: str) -> int:
     try:
         value = int(text)
     except ValueError:
-        raise InputError(f"{flag}: {text!r} is not a whole number") from None
+        raise InputError(f"{flag}: {text!r:.60} is not a whole number{_hint(flag, text)}") from None
     if value < 1:
         raise InputError(f"{flag}: {value} is below 1")
     if value > _LARGEST:
         raise InputError(f"{flag}: {value} is above {_LARGEST}")
     return value
+
+
+def _hint(flag: str, text: str) -> str:
+    """How to write what somebody meant by a list with commas, or a range with hyphens or dots."""
+    if span := re.fullmatch(r"(\d+)(?:-|\.\.+)(\d+)", text):
+        return f": write a range as first:last:step, such as {flag} {span[1]}:{span[2]}:1"
+    return spaced(flag, text)
+
+
+def spaced(flag: str, text: str) -> str:
+    """How to write what somebody wrote as a list with commas; empty where it is none."""
+    words = [word.strip() for word in re.split(r"[,;]", text.strip().strip("[](){}")) if word.strip()]
+    return f": write {flag} {' '.join(words)}" if re.search("[,;]", text) and 0 < len(text) < 80 else ""
 
 
 def grid(workload: str, axes: Mapping[str, Sequence[Any]]) -> list[TrialSpec]:

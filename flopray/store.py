@@ -85,6 +85,10 @@ class RunFolder:
         """
         return cls(*manifests.read(path))
 
+    def place(self, *parts: str) -> str:
+        """What messages call a file of the run, by its path in the folder; without one the folder."""
+        return str(self.path.joinpath(*parts))
+
     @contextlib.contextmanager
     def writer(self) -> Iterator[JournalWriter]:
         """Write the run while the block runs: takes its lock, repairs its journal, tells of it by `RunWarning`.

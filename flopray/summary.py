@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from flopray.audit.explanations import COMMAND
 from flopray.point import LETTERS
 from flopray.records import Status
 
@@ -91,10 +92,12 @@ def print_summary(console: Console, folder: RunFolder, frame: pd.DataFrame, summ
     _print_counters(console, frame)
     for code, count in summary["findings"].items():
         console.print(f"audit: {count} x {code}", highlight=False, soft_wrap=True)
+    if summary["findings"]:
+        console.print(f"what a finding means: {COMMAND}", highlight=False, soft_wrap=True)
     _print_failures(console, frame)
-    console.print(f"records  {folder.records_path}", highlight=False, soft_wrap=True)
+    console.print(f"records  {folder.place(folder.records_path.name)}", highlight=False, soft_wrap=True)
     if folder.plots_path.exists():
-        console.print(f"plots    {folder.plots_path}", highlight=False, soft_wrap=True)
+        console.print(f"plots    {folder.place(folder.plots_path.name)}", highlight=False, soft_wrap=True)
     console.print(f"load     flopray.load_run({folder.address!r})", highlight=False, soft_wrap=True)
 
 

@@ -13,9 +13,9 @@ from flopray.records import WORKLOAD_PHASES
 EXAMPLES = """examples:
   python sweeps/llama_gpu.py
       start Ray here: Llama 3.2 1B, batch 8, 256, 512 and 1024 tokens, in fp32, tf32, bf16 and fp16
-  python sweeps/llama_gpu.py --address auto --accelerators H100 A100 --precision bf16 --configs small large
+  python sweeps/llama_gpu.py --address auto --accelerators H100 A100 --precision bf16 --tokens small large
       join the running cluster and compare two types of GPU
-  python sweeps/llama_gpu.py --model llama-3.1-8b --checkpointing on --phases train_step --configs 2048
+  python sweeps/llama_gpu.py --model llama-3.1-8b --checkpointing on --phases train_step --tokens 2048
       a larger model, whose backward pass runs the layers again to save memory
   python sweeps/llama_gpu.py --model my/config.json --phases inference generate
       a model of your own, with random weights: same FLOPs, no download
@@ -55,8 +55,9 @@ LLAMA_GPU = Script(
         ),
         Axis("--batch", "batch_size", cpu=("2",), gpu=("8",), help="sequences of a batch"),
         Axis(
-            *("--configs", "sequence_length", ("32", "64"), ("small", "mid", "large"), "tokens of a sequence"),
+            *("--tokens", "sequence_length", ("32", "64"), ("small", "mid", "large"), "tokens of a sequence"),
             words={"small": 256, "mid": 512, "large": 1024},
+            old_flags=("--configs",),
         ),
     ),
     draw=draw,

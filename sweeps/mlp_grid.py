@@ -1,6 +1,9 @@
 """Sweep the feature-first MLP over layers n, width d and tokens m: FLOPs, energy and time of each training phase."""
 
-from analysis.run_figures import draw_mlp_run
+from pathlib import Path
+
+from rich.console import Console
+
 from flopray.axes import Axis
 from flopray.cli import run_script
 from flopray.flags import Script
@@ -14,6 +17,14 @@ EXAMPLES = """examples:
       go on with an interrupted run
 """
 
+
+def draw(run: Path, console: Console) -> None:
+    """Figures of a finished run."""
+    from analysis.run_figures import draw_mlp_run  # matplotlib would make the start wait
+
+    draw_mlp_run(run, console)
+
+
 MLP_GRID = Script(
     workload="mlp",
     name="mlp_grid",
@@ -24,7 +35,7 @@ MLP_GRID = Script(
         Axis("--d", "width", cpu=("128", "256", "512"), gpu=("128:2048:128",), help="width of each layer"),
         Axis("--m", "tokens", cpu=("32", "64", "128", "256"), gpu=("16:256:16",), help="tokens"),
     ),
-    draw=draw_mlp_run,
+    draw=draw,
 )
 
 if __name__ == "__main__":

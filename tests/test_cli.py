@@ -139,6 +139,12 @@ def is_one_line_error(outcome: Outcome, about: str) -> bool:
         ("--nonsense", "unrecognized arguments: --nonsense"),
         ("--resume ''", "not a run"),
         ("--resume nowhere", "there is no run at"),
+        ("--n=2,4", "--n: '2,4' is not a whole number: write --n 2 4"),
+        ("--n [2,4]", "write --n 2 4"),
+        ("--d 2-4", "write a range as first:last:step, such as --d 2:4:1"),
+        ("--precision fp32,bf16", "write --precision fp32 bf16"),
+        ("--phases=forward,backward", "write --phases forward backward"),
+        ("--instruments=time,energy", "write --instruments time energy"),
     ],
 )
 def test_bad_input(command, tmp_path, line, about):
@@ -219,6 +225,26 @@ def test_a_name_that_is_taken(command, tmp_path):
     outcome = command(f"--storage {tmp_path} --name r")
     assert is_one_line_error(outcome, f"--resume {tmp_path / 'r'}")
     assert tree(tmp_path) == before
+
+
+def test_a_bare_name_of_a_run_leads_to_its_folder(command, tmp_path):
+    a_run(tmp_path / "results")
+    assert is_one_line_error(command("--resume r"), "did you mean results/r?")
+    assert is_one_line_error(command("--resume results/r/manifest.json"), "did you mean results/r?")
+    assert is_one_line_error(command("--resume other"), "give the folder that holds its manifest.json")
+
+
+@pytest.mark.parametrize("kept", [True, False, None])
+def test_a_resume_draws_nothing_where_the_run_was_begun_so(command, tmp_path, monkeypatch, kept):
+    drawn = []
+    monkeypatch.setattr("analysis.run_figures.draw_mlp_run", lambda run, _: drawn.append(run))
+    head = {} if kept is None else {"plots": kept}  # runs of old have no word of it
+    folder = RunFolder.create(tmp_path, "r", sweep().to_manifest("r", {}) | head)
+    records = [[PhaseRecord(trial_id=point.trial_id, phase="forward", time_s=1.0)] for point in sweep().points()]
+    with folder.writer() as journal:
+        journal.append(records)
+    assert command("--resume r").code == 0
+    assert drawn == ([] if kept is False else [folder.path])
 
 
 def test_a_resume_of_a_run_that_was_killed_before_its_tables(command, tmp_path):

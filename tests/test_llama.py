@@ -1,12 +1,15 @@
 """Llama: sizes, FLOPs against known numbers, and phases that do what they are said to do."""
 
 import json
+import runpy
+from pathlib import Path
 
 import pytest
 import torch
 
 from flopray.device import Device
 from flopray.errors import InputError, OutOfMemory, SpecError
+from flopray.flags import build_parser
 from flopray.flops.analytic import model_flops
 from flopray.flops.dispatch import dispatched_flops
 from flopray.models import llama
@@ -230,3 +233,13 @@ def test_the_optimizer_keeps_nothing_for_phases_that_do_not_need_it():
     point.phase("inference")
     assert not point._step.optimizer.state
     assert all(parameter.grad is None for parameter in point._step.parameters)
+
+
+def test_the_old_name_of_tokens_still_works_and_is_not_in_the_help():
+    script = Path(__file__).parents[1] / "sweeps" / "llama_gpu.py"
+    parser = build_parser(runpy.run_path(str(script))["LLAMA_GPU"])
+    assert parser.parse_args(["--tokens", "small", "8"]).sequence_length == ["small", "8"]
+    assert parser.parse_args(["--configs", "small", "8"]).sequence_length == ["small", "8"]
+    text = parser.format_help()
+    assert "--tokens" in text
+    assert "--configs" not in text

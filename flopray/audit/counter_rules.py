@@ -8,7 +8,7 @@ from flopray.audit.findings import Finding, Severity, Unjudged, keys_of, number
 from flopray.audit.row_rules import Row, Verdict
 
 #: Share of executed FLOPs whose kernels have no class that deserves a note.
-_UNCLASSIFIED_NOTE = 0.01
+UNCLASSIFIED_NOTE = 0.01
 _NO_COUNTERS = "no executed_gemm_flops and gemm_flops"
 
 
@@ -43,7 +43,7 @@ def unclassified_kernels(row: Row) -> Verdict:
     share = number(row, "executed_other_rel")
     if share is None:
         return Unjudged("unclassified_kernels", "no executed_other_rel")
-    if share <= _UNCLASSIFIED_NOTE:
+    if share <= UNCLASSIFIED_NOTE:
         return None
     sentence = f"{share:.1%} of the executed FLOPs are in kernels whose names tell no class; `kernels` lists them"
     return Finding(
@@ -53,7 +53,7 @@ def unclassified_kernels(row: Row) -> Verdict:
         numbers={"executed_other_rel": share},
         rows=(0,),
         keys=keys_of(row),
-        excess=share / _UNCLASSIFIED_NOTE,
+        excess=share / UNCLASSIFIED_NOTE,
     )
 
 

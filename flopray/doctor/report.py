@@ -104,7 +104,7 @@ def print_report(console: Console, nodes: Sequence[Node]) -> None:
         previous = row.what
     console.print(table)
     for line in differences(nodes):
-        console.print(Text.assemble(("nodes differ in ", "bold yellow"), line))
+        console.print(Text.assemble(("nodes differ in ", "bold yellow"), line), soft_wrap=True)
 
 
 def as_json(nodes: Sequence[Node]) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flopray.errors import InputError, SpecError
+from flopray.models import hub
 from flopray.models.llama_keys import check_keys
 
 #: No layer, head or vocabulary is larger.
@@ -198,7 +199,7 @@ def find_model(name: str, *, weights: str = "random") -> tuple[str, str | None]:
         _check_safetensors(str(file.parent))
         return str(file.parent.resolve()), config.to_json()
     if weights == "pretrained" or (name.count("/") == 1 and not name.startswith((".", "/"))):
-        config = from_hugging_face(_from_hub(name), name)
+        config = from_hugging_face(hub.config(name), name)
         if weights == "pretrained":
             _check_safetensors(name)
         return name, config.to_json()
@@ -268,7 +269,7 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"--model {file}: cannot be read as a configuration ({_first_line(error)})") from error
+        raise InputError(f"--model {file}: cannot be read as a configuration ({hub.first_line(error)})") from error
     if not isinstance(content, dict):
         raise InputError(f"--model {file}: is no Hugging Face configuration")
     return content
@@ -283,32 +284,10 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def _from_hub(name: str) -> dict[str, Any]:
-    from transformers import PretrainedConfig
-
-    try:
-        content = PretrainedConfig.get_config_dict(name)[0]
-    except Exception as error:
-        raise InputError(f"--model {name}: the hub gives no configuration ({_first_line(error)})") from error
-    if not content:
-        raise InputError(f"--model {name}: the hub gives no configuration (it has no config.json)")
-    return content
-
-
 def _check_safetensors(name: str) -> None:
     """Refuse a hub id or folder without them before anything is started: other formats run their author's code."""
-    from transformers.utils.hub import has_file
-
-    try:
-        found = any(has_file(name, file) for file in _SAFETENSORS)
-    except Exception as error:
-        raise InputError(f"--model {name}: the hub does not tell what it has ({_first_line(error)})") from error
-    if not found:
+    if not hub.has_any(name, _SAFETENSORS):
         raise InputError(f"--weights pretrained: {name} has no safetensors, and no other format is loaded")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
 
 
 def _label(path: Path) -> str:

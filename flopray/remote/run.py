@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +73,11 @@ class RemoteRun(RunFolder):
         objects = Objects(location)
         mirror = Mirror(objects)
         return cls(objects, mirror, mirror.open())
+
+    def place(self, *parts: str) -> str:
+        """As `RunFolder.place`, in the store; what belongs to the store and not to the run (after ?) is left out."""
+        location = dataclasses.replace(self._objects.location, options=())
+        return str(location.child("/".join(parts)) if parts else location)
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[JournalWriter]:

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 import flopray
+from flopray.audit.explanations import COMMAND
 from flopray.definition import Sweep
 from flopray.errors import one_line
 from flopray.manifests import not_resumable
@@ -112,9 +113,12 @@ def print_status(console: Console, status: RunStatus) -> None:
         lines.append(f"windows  {status.measured_fraction:.0%} of device time measured")
     lines += [f"failed   {f['points']} {f['status']}: {f['reason']}" for f in status.failures]
     lines += [f"audit    {count} rows {code}" for code, count in status.findings.items()]
-    lines += [f"resume   {status.resume}"] if status.resume else []
+    lines += [f"         what a finding means: {COMMAND}"] if status.findings else []
     for line in lines:
         console.print(one_line(line), highlight=False, markup=False, soft_wrap=True)
+    if status.resume:  # never broken: a command that is wrapped cannot be copied
+        line = one_line(f"resume   {status.resume}")
+        console.print(line, highlight=False, markup=False, no_wrap=True, overflow="ignore", crop=False)
 
 
 def as_json(status: RunStatus) -> str:

@@ -1,5 +1,6 @@
 """`python analysis/audit.py PATH`: what it prints, and its exit code."""
 
+import io
 import json
 import os
 import subprocess
@@ -9,10 +10,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.audit import main
+from analysis.audit import main, show
+from flopray.audit import audit
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord
 from flopray.store import RunFolder
+from flopray.terminal import LineConsole
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT.parent / "shared" / "published"
@@ -114,3 +117,23 @@ def test_the_published_folder_as_a_command():
 def _text(path, content):
     path.write_text(content)
     return path
+
+
+def test_rules_that_could_not_judge_are_no_findings(tmp_path, capsys):
+    assert main([str(table(tmp_path, 1e-3))]) == 0
+    out = capsys.readouterr().out
+    assert "no finding\n" in out
+    assert "0 impossible, 0 implausible, 0 notes; " in out
+    assert f"; {out.count('not judged: ')} rules could not judge all rows\n" in out
+    assert "python -m flopray explain RULE\n" in out
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_no_word_of_a_finding_is_broken(tmp_path, width):
+    frame = pd.read_csv(table(tmp_path, 1e-3, 1e-4, suffix=".csv"))
+    console = LineConsole(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    show(console, "t", frame, audit(frame))
+    out = console.file.getvalue()
+    for word in ("impossible", "rate_above_limit", "PFLOP/s" if "PFLOP/s" in out else "TFLOP/s"):
+        assert word in out
+    assert "1 impossible, 0 implausible, 0 notes" in out

@@ -13,7 +13,7 @@ from flopray import load_run
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 LLAMA = "llama_gpu.py"
-FLAGS = f"--configs 8 --batch 1 --precision fp32 --phases inference --instruments time {QUICK}"
+FLAGS = f"--tokens 8 --batch 1 --precision fp32 --phases inference --instruments time {QUICK}"
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ def test_a_model_of_a_file_is_swept_resumed_and_refused_by_the_other_script(mach
     sizes |= {"intermediate_size": 64, "vocab_size": 128}
     file = machine.folder / "mine.json"
     file.write_text(json.dumps(sizes))
-    line = f"--model {file} --batch 1 --configs 8 --phases generate --instruments time {QUICK} --name mine"
+    line = f"--model {file} --batch 1 --tokens 8 --phases generate --instruments time {QUICK} --name mine"
     code, output = machine.sweep(line, script=LLAMA)
     assert code == 0, output
     file.unlink()  # the run knows the sizes: nothing needs the file any more

@@ -87,13 +87,13 @@ def program(storage):
     flopray.sweep.run_sweep = functools.partial(flopray.sweep.run_sweep, trainable=Placed)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 0})
     nodes = {"H100": add(cluster, "H100", 2), "A100": add(cluster, "A100", 1)}
-    codes = {"both": run(cluster, "--configs 8 16 --points-per-trial 1", storage, "both")}
-    codes["chosen"] = run(cluster, "--configs 8 --accelerators A100", storage, "chosen")
-    codes["missing"] = run(cluster, "--configs 8 --accelerators L40S", storage, "missing")
+    codes = {"both": run(cluster, "--tokens 8 16 --points-per-trial 1", storage, "both")}
+    codes["chosen"] = run(cluster, "--tokens 8 --accelerators A100", storage, "chosen")
+    codes["missing"] = run(cluster, "--tokens 8 --accelerators L40S", storage, "missing")
 
-    codes["counted"] = run(cluster, "--configs 8 16 --accelerators H100 --instruments counters", storage, "counted")
+    codes["counted"] = run(cluster, "--tokens 8 16 --accelerators H100 --instruments counters", storage, "counted")
     with join_later(cluster.address, "L40S"):
-        codes["waited"] = run(cluster, "--configs 8 --accelerators L40S --wait 90", storage, "waited")
+        codes["waited"] = run(cluster, "--tokens 8 --accelerators L40S --wait 90", storage, "waited")
     driver, beside = recorders(cluster, 8)
     cluster.shutdown()
     print("RESULT " + json.dumps({"nodes": nodes, "codes": codes, "driver": driver, "recorders": beside}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import runpy
 import shlex
 import sys
@@ -13,7 +14,9 @@ from rich.console import Console
 
 import flopray.sweep
 from flopray import flags, session
+from flopray.progress import Progress
 from flopray.storage import open_run
+from flopray.terminal import LineConsole
 
 SCRIPT = Path(__file__).parents[2] / "sweeps" / "mlp_grid.py"
 
@@ -54,3 +57,22 @@ def test_a_session_that_finishes_leaves_its_results_in_the_store(end_of_session,
     assert {"records.parquet", "summary.json"} <= set(names)
     logs = [s3.read(f"{prefix}/{name}").decode() for name in names if name.startswith("logs/")]
     assert [log.count(": ok") for log in logs] == [2, 3]
+
+
+def test_messages_name_the_store_and_not_the_copy(run, monkeypatch, capsys):
+    with run.writer() as journal:
+        journal.append([row(point) for point in POINTS])
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT)])
+    script = runpy.run_path(str(SCRIPT))["MLP_GRID"]
+    script = dataclasses.replace(script, draw=lambda folder, console: console.print(f"1 figure: {folder}/plots/a/"))
+    console = LineConsole(stderr=True, markup=False, width=400)
+    args = flags.build_parser(script).parse_args([])
+    session._finish(script, args, console, open_run(run.address), Progress(console, total=len(POINTS)))
+    captured = capsys.readouterr()
+    place = run.address.partition("?")[0]
+    assert f"1 figure: {place}/plots/a/\n" in captured.err
+    assert f"records  {place}/records.parquet\n" in captured.out
+    assert f"flopray.load_run({run.address!r})" in captured.out
+    assert str(run.path) not in captured.out + captured.err
+    console.print(f"{run.path} is a path again")
+    assert str(run.path) in capsys.readouterr().err

@@ -1,0 +1,202 @@
+"""What each rule of the audit means, how it is judged and what to do: for `python -m flopray explain`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from flopray.audit.counter_rules import UNCLASSIFIED_NOTE
+from flopray.audit.findings import USELESS_ERROR
+from flopray.audit.point_rules import CPU_TOLERANCE, TOLERANCE
+from flopray.audit.row_rules import DERIVED_TOLERANCE, DRIFT_IMPLAUSIBLE, DRIFT_NOTE, SENSOR_TOLERANCE
+from flopray.audit.series_rules import MIN_GROWTH
+from flopray.audit.table import RULES
+from flopray.errors import InputError
+
+#: Where a person who sees a finding is sent.
+COMMAND = "python -m flopray explain RULE"
+
+
+class Explanation(NamedTuple):
+    """What a person needs to know of a rule.
+
+    Attributes:
+        severity: what its findings are, worst first: `impossible`, `implausible`, `note`.
+        meaning: what a finding says about the numbers.
+        judged: what is compared with what, and how much is allowed.
+        mend: what to do about it.
+    """
+
+    severity: str
+    meaning: str
+    judged: str
+    mend: str
+
+
+EXPLANATIONS: dict[str, Explanation] = {
+    "not_positive": Explanation(
+        "impossible",
+        "A time, energy or power is zero or less, or a count or rate is below zero. Work takes time and energy, so "
+        "the number was not measured: it is a placeholder, or a counter that wrapped around.",
+        "time_s, energy_j and power_w must be above 0; counts and rates must not be below 0. Nothing is allowed.",
+        "Find out what wrote the number. A value that is missing belongs in the table as an empty cell, not as 0.",
+    ),
+    "error_not_usable": Explanation(
+        "implausible",
+        "The stated error of a number is so large, or below zero, that it bounds nothing: the number is as good as "
+        "unknown.",
+        f"Every column ending in _rel_error must lie from 0 to below {USELESS_ERROR:.0%}. One that does not is left "
+        "out, and the other rules judge the row as if no error were stated.",
+        "Measure longer (--max-seconds), on a quiet machine. In a table from elsewhere, look whether the column is "
+        "in per cent: 0.01 is 1 %.",
+    ),
+    "inconsistent_columns": Explanation(
+        "implausible",
+        "A column that follows from others does not: one of them is not what its name says, often a unit (ms, mJ) or "
+        "a mean over something else.",
+        "flops_per_s, flops_per_j, power_w and energy_per_token_j are held against their parts, mfu against the peak "
+        "of the datasheet, active_energy_j against energy_j - idle_power_w * time_s. "
+        f"{DERIVED_TOLERANCE:.0%} are allowed, of the larger value (of energy_j for active_energy_j).",
+        "Look at units first; `analysis/audit.py --rename energy=energy_mJ` says what a column is. In a run of "
+        "flopray this should not happen: please report it with the row.",
+    ),
+    "not_a_number": Explanation(
+        "note",
+        "There is a text, or an infinity, in a column of numbers. The cell counts as empty.",
+        "Plain numbers (1.5, 2e-3) are read; thousands separators, units and words are not. Words that say that a "
+        "value is missing (NA, none, -) are no finding. Nothing is estimated.",
+        "Mend the cell, or leave it empty where there is no value.",
+    ),
+    "not_understood": Explanation(
+        "note",
+        "The table has columns that the audit does not know. Either they tell rows apart, and then only rows that "
+        "agree in them are compared, or they sound like a measured quantity that was not judged.",
+        "By the names of the columns and by their values. No tolerance.",
+        "Say what such a column is with `analysis/audit.py --rename NAME=COLUMN`, or remove it if it means nothing.",
+    ),
+    "rate_above_limit": Explanation(
+        "impossible",
+        "More FLOP/s than the device can do. The window was too short, mostly since it saw the launch and not the "
+        "end of the work; or the precision is not the one that ran (fp32 that was tf32); or the FLOPs are counted "
+        "too high.",
+        "The larger of flops_per_s and model_flops / time_s, less its stated error, against SMs x FLOP per clock x "
+        "highest clock at that precision, or else the peak of the datasheet. Nothing else is allowed.",
+        "Synchronise before and after the work, check what precision really ran and how the FLOPs were counted, and "
+        "measure again. Do not publish the number.",
+    ),
+    "power_above_limit": Explanation(
+        "impossible where the row states its limit, implausible against a datasheet",
+        "A board keeps its mean power at or below its limit, so this energy was not drawn in this time: the energy "
+        "covers more than the work, or the time less.",
+        "The larger of power_w and energy_j / time_s, less the stated errors of energy and time, against "
+        f"power_limit_w or else the board power of the datasheet, with {SENSOR_TOLERANCE:.0%} for the sensor.",
+        "Check that energy and time are of the same window and of one device. If the board has another limit than "
+        "the datasheet, state it in power_limit_w.",
+    ),
+    "efficiency_above_peak": Explanation(
+        "implausible",
+        "More FLOPs per joule than a device reaches at its full rate and power. Only a GPU that is clocked down beats "
+        "that, and not by much; mostly a part of the energy was missed.",
+        "The larger of flops_per_j and model_flops / energy_j, less the stated error of the energy, against peak / "
+        "board power of the datasheet at that precision. Nothing else is allowed.",
+        "Look whether the energy window covers the whole work, whether the GPU was clocked down on purpose, and how "
+        "the FLOPs were counted.",
+    ),
+    "power_below_idle": Explanation(
+        "implausible",
+        "Work seems to draw less than the idle device: a part of its energy was missed, or the idle power was "
+        "measured on a warmer or busier board.",
+        "The smaller of power_w and energy_j / time_s, with the stated errors of energy and time, against "
+        f"idle_power_w, with {SENSOR_TOLERANCE:.0%} for the sensor.",
+        "Measure longer windows (--max-seconds), and the idle power again on a device that nobody else uses.",
+    ),
+    "launch_window": Explanation(
+        "implausible",
+        "Along a series the FLOPs grow, but energy or time hardly does, although the device would be near its best. "
+        "This is the mark of a window that saw only the launches of the work and not the work.",
+        f"Over at least {MIN_GROWTH:g} times the FLOPs: energy that grows less than 1.5 times although the added "
+        "FLOPs alone take half of the smaller point's energy at peak / board power; or time that grows less than 1.3 "
+        "times although they alone take 3/4 of its time at the device's limit. Stated errors count in favour.",
+        "Synchronise before the window ends, or use events of the device, and measure the series again.",
+    ),
+    "executed_below_closed_form": Explanation(
+        "impossible",
+        "The hardware counted fewer FLOPs in matrix products than these products have: some cores were not counted.",
+        "executed_gemm_flops against gemm_flops. Nothing is allowed.",
+        "Do not use the counters of this row. Count again; if it comes back, the metrics for this GPU are "
+        "incomplete: please report it with the row's kernels.",
+    ),
+    "additivity": Explanation(
+        "implausible; a note on a CPU, and where launches can overlap",
+        "The phases of a step, each measured by itself, do not add up to the whole. One of the windows missed work or "
+        "has too much in it. A whole that costs less than its parts can be right where the host launches kernels.",
+        "forward + backward against forward_backward, and these with optimizer_step against train_step, in time and "
+        f"in energy. Allowed are the stated errors and, of the sum, {TOLERANCE['graph']:.0%} with CUDA graphs, "
+        f"{TOLERANCE['eager']:.0%} in eager and compiled mode, {CPU_TOLERANCE:.0%} on a CPU.",
+        "Measure the point again with a smaller --target-error on a quiet machine, or with --execution graph. If it "
+        "stays, trust the whole more than its parts.",
+    ),
+    "shared_device": Explanation(
+        "implausible",
+        "Other processes computed on the device, so their energy and the delays they caused are in these numbers.",
+        "other_processes must be 0. Nothing is allowed.",
+        "End them, or measure on a device of your own, and measure the point again.",
+    ),
+    "throttled": Explanation(
+        "implausible; a note if the power cap alone slowed it",
+        "The device slowed itself down while it was measured, for heat or a power brake, so the numbers are of a "
+        "slower device. At the power cap alone a full board simply runs as it always does.",
+        "By the reasons in throttle_end. Being idle and clocks that somebody chose do not count. No tolerance.",
+        "Better cooling, or --cooldown-to CELSIUS before each point.",
+    ),
+    "sentinel_drift": Explanation(
+        f"implausible beyond {DRIFT_IMPLAUSIBLE:.0%}, a note beyond {DRIFT_NOTE:.0%}",
+        "One point is measured again and again during a sweep, and it no longer gives what it gave at first. The "
+        "device changed (warmer, throttled, shared), so early and late points of the sweep are hard to compare.",
+        "sentinel_time_drift and sentinel_energy_drift less their own errors: beyond "
+        f"{DRIFT_NOTE:.0%} is a note, beyond {DRIFT_IMPLAUSIBLE:.0%} implausible.",
+        "Let the device warm up first, use --cooldown-to, keep others off it, and measure the sweep again.",
+    ),
+    "target_error_missed": Explanation(
+        "note",
+        "The number is less exact than was asked for; its stated error still holds.",
+        "time_rel_error and energy_rel_error against target_error. No tolerance.",
+        "A larger --max-seconds, a larger --target-error, or a quieter machine.",
+    ),
+    "unclassified_kernels": Explanation(
+        "note",
+        "A part of the executed FLOPs is in kernels whose names do not tell what they compute, so their split into "
+        "matrix products and the rest is uncertain by that part.",
+        f"executed_other_rel must not be above {UNCLASSIFIED_NOTE:.0%}.",
+        "Look at the column kernels. Kernels of a common library that are not recognised are worth a report.",
+    ),
+    "no_limit_known": Explanation(
+        "note",
+        "No peak is known for this device at this precision, so nobody checked whether its rate is possible.",
+        "By the device's name and precision, in the list of flopray.hardware. No tolerance.",
+        "Check the rate against the datasheet yourself, or add the device to flopray.hardware.",
+    ),
+    "not_judged": Explanation(
+        "note",
+        "A rule lacked what it compares, so it neither passed nor failed. It says nothing about the numbers.",
+        "The sentence names the rule, the rows and what is missing. No tolerance.",
+        "Record the missing columns, or give them the names that the audit knows "
+        "(`analysis/audit.py --rename NAME=COLUMN`).",
+    ),
+}
+
+
+def explain(rule: str) -> str:
+    """A rule in full, for a terminal; each paragraph is one line.
+
+    Args:
+        rule: its name, also as `severity:rule`, which is how records and the sweep's summary write it.
+
+    Raises:
+        InputError: there is no such rule.
+    """
+    name = rule.strip().rpartition(":")[2].lower().replace("-", "_")
+    if name not in RULES:
+        raise InputError(f"explain: unknown rule {rule!r:.60}, choose from {', '.join(RULES)}")
+    of = EXPLANATIONS[name]
+    parts = ("what it means", of.meaning), ("how it is judged", of.judged), ("what to do", of.mend)
+    return "\n".join([f"{name} ({of.severity}): {RULES[name]}", *(f"{title}: {text}" for title, text in parts)])
