@@ -7,7 +7,7 @@ from typing import NamedTuple
 from flopray.audit.counter_rules import UNCLASSIFIED_NOTE
 from flopray.audit.findings import USELESS_ERROR
 from flopray.audit.point_rules import CPU_TOLERANCE, TOLERANCE
-from flopray.audit.row_rules import DERIVED_TOLERANCE, DRIFT_IMPLAUSIBLE, DRIFT_NOTE, SENSOR_TOLERANCE
+from flopray.audit.row_rules import DERIVED_TOLERANCE, DRIFT_IMPLAUSIBLE, DRIFT_NOTE, HIGHEST_MFU, SENSOR_TOLERANCE
 from flopray.audit.series_rules import MIN_GROWTH
 from flopray.audit.table import RULES
 from flopray.errors import InputError
@@ -44,8 +44,8 @@ EXPLANATIONS: dict[str, Explanation] = {
         "implausible",
         "The stated error of a number is so large, or below zero, that it bounds nothing: the number is as good as "
         "unknown.",
-        f"Every column ending in _rel_error must lie from 0 to below {USELESS_ERROR:.0%}. One that does not is left "
-        "out, and the other rules judge the row as if no error were stated.",
+        f"Every column ending in _rel_error or _drift_error must lie from 0 to below {USELESS_ERROR:.0%}. "
+        "One that does not is left out, and the other rules judge the row as if no error were stated.",
         "Measure longer (--max-seconds), on a quiet machine. In a table from elsewhere, look whether the column is "
         "in per cent: 0.01 is 1 %.",
     ),
@@ -82,6 +82,21 @@ EXPLANATIONS: dict[str, Explanation] = {
         "highest clock at that precision, or else the peak of the datasheet. Nothing else is allowed.",
         "Synchronise before and after the work, check what precision really ran and how the FLOPs were counted, and "
         "measure again. Do not publish the number.",
+    ),
+    "executed_rate_above_limit": Explanation(
+        "impossible",
+        "The hardware counted more FLOPs than all units of the device can execute in this time: the time is too "
+        "short, or counts and time are not of the same work.",
+        "executed_flops / time_s, less its stated error, against the fastest units at any precision and the CUDA cores "
+        "together. Nothing else is allowed.",
+        "Check that counters and time are of the same window, and that the window ends when the work does.",
+    ),
+    "mfu_above_one": Explanation(
+        "implausible",
+        "A share of the peak is above what clocks can explain. Often it is a percentage, or the peak is that of "
+        "another precision.",
+        f"mfu and hfu must not be above {HIGHEST_MFU:g}: some boards clock above the datasheet's.",
+        "Divide a percentage by 100, and check with which peak the share was made.",
     ),
     "power_above_limit": Explanation(
         "impossible where the row states its limit, implausible against a datasheet",

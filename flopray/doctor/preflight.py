@@ -9,9 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 import flopray
 from flopray.doctor.cluster import Node, clock_skews, look_everywhere, look_here
@@ -93,13 +91,8 @@ def tell(console: Console, found: Preflight, *, strict: bool) -> list[str]:
         ClusterError: `strict`, and there is something.
     """
     lines = [f"{name}: {line}" for name, line in found.lacks] + [f"nodes differ in {line}" for line in found.differs]
-    if lines:
-        table = Table("node", "before the first trial", box=SIMPLE_HEAD, pad_edge=False)
-        for name, line in found.lacks:
-            table.add_row(name, line)
-        for line in found.differs:
-            table.add_row("all", f"differ in {line}")
-        console.print(table)
+    for line in lines:  # no table: in a narrow one, paths and commands would be broken
+        console.print(f"before the first trial, {line}", highlight=False, markup=False, soft_wrap=True)
     if lines and strict:
         more = f" (and {len(lines) - 1} more, above)" if len(lines) > 1 else ""
         raise ClusterError(f"--strict: {lines[0]}{more}; mend that, or leave --strict out")
