@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: What else may differ between the points of a run.
 _VARY = ("device_type", "model", "precision", "execution", "weights", "attention", "checkpointing")
+#: The error that a rate has: FLOPs are exact.
+_ERROR_OF = {"flops_per_s": "time_rel_error", "flops_per_j": "energy_rel_error"}
 _BEST_AND_WORST = (("flops_per_s", "FLOP/s"), ("flops_per_j", "FLOPs/J"))
 #: The columns that a summary needs.
 SUMMARY_COLUMNS = (
@@ -74,10 +76,11 @@ def print_summary(console: Console, folder: RunFolder, frame: pd.DataFrame, summ
             rows = frame.loc[(frame["phase"] == phase) & frame[column].notna()].sort_values(by=column)
             if len(rows):
                 ends = rows.iloc[-1], rows.iloc[0]
-                cells = [cell for row in ends for cell in (prefixed(row[column], unit), _point(row, varying))]
+                cells = [cell for row in ends for cell in (_with_error(row, column, unit), _point(row, varying))]
                 table.add_row(phase, *cells)
     if table.row_count:
         console.print(table)
+        console.print("±: 95 % interval of the window, on this board; ?: too few repeats to tell", highlight=False)
     counts = ", ".join(f"{count} {status}" for status, count in summary["rows_by_status"].items())
     console.print(f"{summary['points']} points, {summary['rows']} rows: {counts}", highlight=False, soft_wrap=True)
     fraction = summary["measured_fraction"]
@@ -99,6 +102,12 @@ def print_summary(console: Console, folder: RunFolder, frame: pd.DataFrame, summ
     if folder.plots_path.exists():
         console.print(f"plots    {folder.place(folder.plots_path.name)}", highlight=False, soft_wrap=True)
     console.print(f"load     flopray.load_run({folder.address!r})", highlight=False, soft_wrap=True)
+
+
+def _with_error(row: Any, column: str, unit: str) -> str:
+    """A value with the half width of its 95 % interval: that of this window, on this board, on this day."""
+    error = row[_ERROR_OF[column]]
+    return f"{prefixed(row[column], unit)} ± {error:.1%}" if error == error else f"{prefixed(row[column], unit)} ± ?"
 
 
 def _print_counters(console: Console, frame: pd.DataFrame) -> None:
