@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from analysis.figures import paper_style
 from flopray.energy.estimator import estimate_power
 from flopray.energy.meter import Reading
-from flopray.energy.nvml import NvmlCounterMeter
+from flopray.energy.nvml_meter import NvmlCounterMeter
 from flopray.energy.ticks import find_ticks
 
 

@@ -39,13 +39,13 @@ from energy_report import plot_errors, print_report
 
 from flopray.energy.estimator import TICK_ERROR_SHARE, estimate_energy, measure_tick_period
 from flopray.energy.meter import Meter, Reading
-from flopray.energy.nvml import NvmlCounterMeter, NvmlPowerMeter
+from flopray.energy.nvml import Gpu
+from flopray.energy.nvml_meter import NvmlCounterMeter, NvmlPowerMeter
 from flopray.energy.poller import Poller
 from flopray.energy.power_traces import ConstantPower
 from flopray.energy.simulated import SimulatedMeter
 from flopray.energy.ticks import find_ticks
 from flopray.errors import FloprayError, InputError, WindowTooShort
-from flopray.nvml import Gpu
 
 
 class Bench:

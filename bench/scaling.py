@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from flopray import load_run
+from flopray.energy.nvml import list_gpus
 from flopray.errors import FloprayError
-from flopray.nvml import list_gpus
 
 ROOT = Path(__file__).parents[1]
 MLP = (

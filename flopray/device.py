@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from flopray.energy.meter import Meter
+from flopray.energy.nvml import Gpu
 from flopray.energy.source import open_cpu_meter, open_gpu_meter
 from flopray.errors import FloprayError, InputError, NoEnergySource
 from flopray.host import memory_bytes
-from flopray.nvml import Gpu
 
 
 class Device:

@@ -15,7 +15,14 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("flopray.errors", "flopray.lifeline", "flopray.quiet"),
     ("flopray.point", "flopray.records"),
-    ("flopray.hardware", "flopray.capability", "flopray.host", "flopray.nvml", "flopray.models", "flopray.statistics"),
+    (
+        "flopray.hardware",
+        "flopray.capability",
+        "flopray.host",
+        "flopray.energy.nvml",
+        "flopray.models",
+        "flopray.statistics",
+    ),
     ("flopray.flops", "flopray.energy", "flopray.audit"),
     ("flopray.limits",),
     ("flopray.execution", "flopray.laps", "flopray.device", "flopray.settings", "flopray.space", "flopray.sentinel"),

@@ -10,10 +10,18 @@ import pynvml
 import pytest
 import torch
 
-from flopray import nvml
+from flopray.energy import nvml
+from flopray.energy.nvml import (
+    Gpu,
+    GpuLost,
+    NvmlNoSuchGpu,
+    NvmlNotSupported,
+    NvmlUnavailable,
+    list_gpus,
+    throttle_names,
+)
 from flopray.energy.source import open_gpu_meter
 from flopray.errors import MeterError, NoEnergySource
-from flopray.nvml import Gpu, GpuLost, NvmlNoSuchGpu, NvmlNotSupported, NvmlUnavailable, list_gpus, throttle_names
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU that torch can use")
 
@@ -71,7 +79,7 @@ def driver(monkeypatch):
 
 
 def test_importing_needs_neither_driver_nor_pynvml():
-    code = "import flopray.nvml, flopray.energy.source, sys; assert not {'pynvml', 'torch'} & set(sys.modules)"
+    code = "import flopray.energy.nvml, flopray.energy.source, sys; assert not {'pynvml', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -278,7 +286,7 @@ def test_mig(driver):
 
 
 class TestMeters:
-    """`flopray.energy.nvml` on the same driver in software."""
+    """`flopray.energy.nvml_meter` on the same driver in software."""
 
     def test_counter_in_joules(self, driver):
         from flopray.energy.source import open_gpu_meter

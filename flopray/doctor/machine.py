@@ -15,11 +15,11 @@ from functools import partial
 import flopray
 from flopray.doctor.software import Counters, Torch, look_at_counters, look_at_torch, version_of
 from flopray.energy.meter import Meter
+from flopray.energy.nvml import Gpu, library, list_gpus
 from flopray.energy.poller import Poller
 from flopray.energy.source import open_cpu_meter, open_gpu_meter
 from flopray.energy.ticks import measure_tick_period
 from flopray.errors import FloprayError
-from flopray.nvml import Gpu, library, list_gpus
 
 #: Ten ticks of an NVML counter, which is enough to see their period.
 WATCH_S = 1.2

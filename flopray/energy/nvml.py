@@ -1,147 +1,321 @@
-"""Meters of NVIDIA GPUs: the energy counter where there is one, else the integral of power samples.
+"""The one place that talks to NVML: starts it once a process, finds a GPU, reads what it is and how it is.
 
-NVML's manual, "Device Queries": https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html
+Nothing here changes a clock, a limit or the persistence mode. `pynvml` (distribution nvidia-ml-py) and the driver's
+library are loaded on first use, so importing this module works anywhere.
+NVML's manual: https://docs.nvidia.com/deploy/nvml-api/
 """
 
 from __future__ import annotations
 
-import time
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-from flopray.energy.meter import Reading
-from flopray.errors import MeterError
-from flopray.nvml import Gpu, GpuLost, NvmlNotSupported, typed
+from flopray.errors import MeterError, NoEnergySource
+
+#: Reasons for a clock below its maximum, by bit; names of NVML's nvmlClocksEventReasons without prefix.
+CLOCK_EVENT_REASONS = {
+    0x1: "gpu_idle",
+    0x2: "applications_clocks_setting",
+    0x4: "sw_power_cap",
+    0x8: "hw_slowdown",
+    0x10: "sync_boost",
+    0x20: "sw_thermal_slowdown",
+    0x40: "hw_thermal_slowdown",
+    0x80: "hw_power_brake_slowdown",
+    0x100: "display_clock_setting",
+}
+
+#: Without these names the bindings are not nvidia-ml-py, or older than any driver that has an energy counter.
+_NEEDED = (
+    *("nvmlInit", "NVMLError", "nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetHandleByUUID"),
+    *("nvmlDeviceGetUUID", "nvmlDeviceGetName", "nvmlDeviceGetPowerUsage", "nvmlDeviceGetTotalEnergyConsumption"),
+    *("nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetEnforcedPowerLimit", "nvmlDeviceGetMaxClockInfo"),
+    *("nvmlDeviceGetCudaComputeCapability", "nvmlDeviceGetFieldValues", "NVML_ERROR_GPU_IS_LOST", "NVML_CLOCK_SM"),
+    *("NVML_ERROR_LIB_RM_VERSION_MISMATCH", "NVML_ERROR_FUNCTION_NOT_FOUND", "NVML_TEMPERATURE_GPU"),
+)
+_lock = threading.Lock()
+_started_in: int | None = None
 
 
-class NvmlCounterMeter:
-    """`nvmlDeviceGetTotalEnergyConsumption`: mJ of the whole board since the driver was loaded (Volta and newer).
+class NvmlUnavailable(NoEnergySource):
+    """NVML itself cannot be used: no library, no driver, no such GPU, no permission."""
 
-    Raises:
-        NvmlNotSupported: the GPU has no such counter, or is (split into) MIG slices.
+
+class NvmlNoSuchGpu(NvmlUnavailable):
+    """NVML works, but does not know this GPU."""
+
+
+class NvmlNotSupported(NoEnergySource):
+    """NVML works, but this GPU does not offer what was asked for."""
+
+
+class GpuLost(MeterError):
+    """The GPU does not answer any more; nothing on it can be measured."""
+
+
+@dataclass(frozen=True)
+class GpuState:
+    """How a GPU is at one instant; a field that the GPU does not report is None.
+
+    Attributes:
+        temperature_c: of the GPU.
+        sm_clock_hz: of the streaming multiprocessors.
+        memory_clock_hz: of the memory.
+        throttle: active reasons for a lower clock, sorted by NVML's bits and joined with `|`; empty when there is none.
+        power_limit_w: enforced board limit.
     """
 
-    source = "nvml_counter"
-    #: Measured on an H100; the poller measures the real one.
-    read_cost_s = 0.004
-    quantum_j = 0.001
-    #: One tick of 100 ms that may hold energy from before the start, and the sensor's own lag.
-    settle_s = 0.15
-    rel_error = 0.0
-    #: The sensors of A100 and H100 see about a quarter of the time (https://arxiv.org/abs/2312.02741), so that the mean
-    #: power of one tick scatters even under a perfectly steady load.
-    power_noise_rel = 0.005
-    #: A read waits for the counter: on an H100 (driver 580.159) ticks are 0.3 to 0.45 ms (standard deviation) from the
-    #: middle of an interval of 6 ms; allowed for is 0.6 ms, and the residuals correct it.
-    tick_error_share = 1 / 100
-    changes_on_read = False
-
-    def __init__(self, gpu: Gpu) -> None:
-        _refuse_mig(gpu, "the energy counter")
-        self._nvml, self._handle = gpu._nvml, gpu.handle
-        try:
-            self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
-        except self._nvml.NVMLError as error:
-            raise typed(error, "the energy counter (Volta or newer has one)") from error
-        limit_w = gpu.state().power_limit_w
-        #: Generous: a board exceeds its limit for milliseconds, and a tick is 100 of them.
-        self.max_power_w = 2 * limit_w if limit_w else None
-
-    def read(self) -> Reading:
-        """See `flopray.energy.meter.Meter`."""
-        before_s = time.perf_counter()
-        try:
-            energy_mj = self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
-        except self._nvml.NVMLError as error:
-            raise _broken(error, "reading the energy counter") from error
-        return Reading(before_s, time.perf_counter(), energy_mj / 1000)
-
-    def close(self) -> None:
-        """Nothing to release: NVML lives as long as the process."""
+    temperature_c: float | None
+    sm_clock_hz: float | None
+    memory_clock_hz: float | None
+    throttle: str | None
+    power_limit_w: float | None
 
 
-class NvmlPowerMeter:
-    """The integral of power samples over the host clock, by the trapezoidal rule.
-
-    The instantaneous field is used where the driver has it. Otherwise `nvmlDeviceGetPowerUsage`, which on Ampere and
-    newer (except GA100) is an average over one second, so that the first second and a half after a load starts is lost.
-    Its energy is worse than a counter's: power between two samples is not seen, which a steady load forgives and a
-    pulsating one does not.
+def library() -> Any:
+    """The `pynvml` module, initialised in this process (and again in a forked child).
 
     Raises:
-        NvmlNotSupported: the GPU reports no power, or is (split into) MIG slices.
+        NvmlUnavailable: no nvidia-ml-py, no driver, or a driver and library that do not match.
+    """
+    global _started_in
+    try:
+        import pynvml
+    except ImportError as error:
+        raise NvmlUnavailable("NVML needs the nvidia-ml-py package: pip install nvidia-ml-py") from error
+    with _lock:
+        if _started_in != os.getpid():
+            _check_bindings(pynvml)
+            _call(pynvml.nvmlInit)
+            _started_in = os.getpid()
+    return pynvml
+
+
+def _check_bindings(pynvml: Any) -> None:
+    """Another package of the same import name (`pynvml` before version 12, forks) lacks what is used here.
+
+    Raises:
+        NvmlUnavailable: naming what lies there instead of nvidia-ml-py.
+    """
+    absent = [name for name in _NEEDED if not hasattr(pynvml, name)]
+    if absent:
+        raise NvmlUnavailable(_wrong_bindings(pynvml, f"it has no {absent[0]}"))
+
+
+def _wrong_bindings(pynvml: Any, why: str) -> str:
+    version = getattr(pynvml, "__version__", None)
+    named = f"pynvml {version}" if version else f"the module {getattr(pynvml, '__file__', None) or 'pynvml'}"
+    return f"{named} stands in the way of nvidia-ml-py ({why}): pip uninstall -y pynvml && pip install -U nvidia-ml-py"
+
+
+def typed(error: Exception, doing: str) -> NoEnergySource | MeterError:
+    """The error of this package for one of `pynvml`, with one line that says what to do.
+
+    NVML has many codes (UNKNOWN, TIMEOUT, NOT_READY, OPERATING_SYSTEM, ... and new ones with each driver), and none of
+    them stands in the way of measuring time. So the default is that there is no energy, for this reason; only a GPU
+    that is lost cannot be measured at all.
+    """
+    import pynvml
+
+    code = getattr(error, "value", None)
+    unavailable = {
+        pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no NVML library: this machine has no NVIDIA driver",
+        pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded",
+        pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "the NVIDIA driver and its library differ in version: reboot",
+        pynvml.NVML_ERROR_NO_PERMISSION: f"no permission for {doing}: ask the administrator of this machine",
+    }
+    if code in unavailable:
+        return NvmlUnavailable(unavailable[code])
+    if code in (pynvml.NVML_ERROR_NOT_FOUND, pynvml.NVML_ERROR_INVALID_ARGUMENT):
+        return NvmlNoSuchGpu(f"{doing}: NVML knows no such device")
+    if code in (pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND):
+        return NvmlNotSupported(f"{doing} is not supported by this GPU or driver")
+    if code == pynvml.NVML_ERROR_GPU_IS_LOST:
+        return GpuLost("the GPU is lost (it fell off the bus or crashed): see dmesg for its Xid")
+    return NvmlUnavailable(
+        f"{doing} failed: {error or type(error).__name__} (NVML code {code}); nvidia-smi may tell more"
+    )
+
+
+def _call(function: Callable[..., Any], *args: Any) -> Any:
+    """Calls an NVML function with its errors typed."""
+    import pynvml
+
+    try:
+        return function(*args)
+    except pynvml.NVMLError as error:
+        raise typed(error, getattr(function, "__name__", "NVML")) from error
+    except (TypeError, AttributeError) as error:  # older bindings take bytes where these give texts, or lack a name
+        raise NvmlUnavailable(_wrong_bindings(pynvml, f"{type(error).__name__}: {error}")) from error
+    except Exception as error:
+        # Newer bindings tell by an error of another tree that the driver is older than the function.
+        if type(error).__name__ == "NVMLLibraryMismatchError":
+            raise NvmlNotSupported(f"{function.__name__} needs a newer driver") from error
+        raise
+
+
+def _optional(function: Callable[..., Any] | None, *args: Any) -> Any:
+    """Calls an NVML function; None where a GPU that is still there gives no answer: that costs a column, no more.
+
+    A function that these bindings do not have may be given as None.
+    """
+    if function is None:
+        return None
+    try:
+        return _call(function, *args)
+    except GpuLost:
+        raise
+    except (NoEnergySource, MeterError):
+        return None
+
+
+def list_gpus() -> list[Gpu]:
+    """All GPUs of this machine, in NVML's order (which is not torch's under CUDA_VISIBLE_DEVICES).
+
+    Raises:
+        NvmlUnavailable: see `library`.
+    """
+    nvml = library()
+    return [Gpu(_call(nvml.nvmlDeviceGetHandleByIndex, i)) for i in range(_call(nvml.nvmlDeviceGetCount))]
+
+
+class Gpu:
+    """One GPU (or MIG slice) as NVML sees it.
+
+    Args:
+        handle: of NVML; use `from_uuid`, `from_torch_device` or `list_gpus`.
     """
 
-    source = "nvml_power"
-    read_cost_s = 0.0005
-    quantum_j = 1e-6
-    #: Accuracy of the power reading, "within +/- 5% of current power draw" in NVML's manual.
-    rel_error = 0.05
-    power_noise_rel = 0.01
-    changes_on_read = True
+    def __init__(self, handle: Any) -> None:
+        self._nvml = library()
+        self.handle = handle
 
-    def __init__(self, gpu: Gpu) -> None:
-        _refuse_mig(gpu, "the power sensor")
-        self._nvml, self._handle = gpu._nvml, gpu.handle
-        self._energy_j = 0.0
-        self._last: tuple[float, float] | None = None
-        self.instant = self._instant_mw() is not None
-        self.settle_s = 0.25 if self.instant else 1.5
-        if not self.instant:
-            try:
-                self._nvml.nvmlDeviceGetPowerUsage(self._handle)
-            except self._nvml.NVMLError as error:
-                raise typed(error, "the power sensor") from error
-
-    def read(self) -> Reading:
-        """Takes a power sample and adds the energy since the last one; see `flopray.energy.meter.Meter`."""
-        before_s = time.perf_counter()
-        power_w = self.power_w()
-        after_s = time.perf_counter()
-        at_s = (before_s + after_s) / 2
-        if self._last is not None:
-            last_s, last_w = self._last
-            self._energy_j += (at_s - last_s) * (power_w + last_w) / 2
-        self._last = (at_s, power_w)
-        return Reading(before_s, after_s, self._energy_j)
-
-    def close(self) -> None:
-        """Nothing to release: NVML lives as long as the process."""
-
-    def power_w(self) -> float:
-        """One sample: instantaneous where `instant` is set, else NVML's average.
+    @classmethod
+    def from_uuid(cls, uuid: str) -> Gpu:
+        """The GPU with a UUID as NVML writes it (`GPU-...`, `MIG-...`) or as torch does (without the prefix).
 
         Raises:
-            MeterError: the sensor worked before and does not any more.
+            NvmlUnavailable: NVML cannot be used, or knows no such GPU.
         """
-        if self.instant:
-            power_mw = self._instant_mw()
-            if power_mw is None:
-                raise MeterError("the GPU stopped reporting instantaneous power")
-            return power_mw / 1000
-        try:
-            return self._nvml.nvmlDeviceGetPowerUsage(self._handle) / 1000
-        except self._nvml.NVMLError as error:
-            raise _broken(error, "reading the power sensor") from error
+        nvml = library()
+        names = [uuid] if uuid.startswith(("GPU-", "MIG-")) else [f"GPU-{uuid}", f"MIG-{uuid}"]
+        for name in names:
+            try:
+                return cls(_call(nvml.nvmlDeviceGetHandleByUUID, name))
+            except NvmlNoSuchGpu:
+                continue
+        raise NvmlNoSuchGpu(f"NVML knows no GPU with UUID {uuid}: is it visible in this container?")
 
-    def _instant_mw(self) -> int | None:
-        """Instantaneous power, None where the driver does not have the field."""
-        field = getattr(self._nvml, "NVML_FI_DEV_POWER_INSTANT", None)
-        if field is None:
+    @classmethod
+    def from_torch_device(cls, index: int) -> Gpu:
+        """The GPU that torch calls `cuda:<index>`; found by UUID, since the two number GPUs differently.
+
+        Raises:
+            NvmlUnavailable: see `from_uuid`.
+        """
+        import torch
+
+        return cls.from_uuid(str(torch.cuda.get_device_properties(index).uuid))
+
+    @property
+    def uuid(self) -> str:
+        """UUID as NVML writes it."""
+        return _call(self._nvml.nvmlDeviceGetUUID, self.handle)
+
+    def info(self) -> dict[str, Any]:
+        """What the GPU is, under the names of the record's columns; None where it does not say.
+
+        `sm_count` is always None: NVML reports cores, not multiprocessors; torch knows them.
+        """
+        nvml, handle = self._nvml, self.handle
+        capability = _optional(nvml.nvmlDeviceGetCudaComputeCapability, handle)
+        clock_mhz = _optional(nvml.nvmlDeviceGetMaxClockInfo, handle, nvml.NVML_CLOCK_SM)
+        memory = _optional(nvml.nvmlDeviceGetMemoryInfo, handle)
+        return {
+            "device_name": _optional(nvml.nvmlDeviceGetName, handle),
+            "device_uuid": _optional(nvml.nvmlDeviceGetUUID, handle),
+            "driver_version": _optional(nvml.nvmlSystemGetDriverVersion),
+            "compute_capability": f"{capability[0]}.{capability[1]}" if capability else None,
+            "sm_count": None,
+            "max_sm_clock_hz": _scaled(clock_mhz, 1e6),
+            "power_limit_w": self._power_limit_w(),
+            "memory_total_bytes": int(memory.total) if memory else None,
+        }
+
+    def state(self) -> GpuState:
+        """Temperature, clocks, throttle reasons and power limit of this instant.
+
+        Raises:
+            MeterError: the GPU stopped answering.
+        """
+        nvml, handle = self._nvml, self.handle
+        return GpuState(
+            temperature_c=_scaled(_optional(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU), 1.0),
+            sm_clock_hz=_scaled(_optional(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM), 1e6),
+            memory_clock_hz=_scaled(_optional(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_MEM), 1e6),
+            throttle=self.throttle(),
+            power_limit_w=self._power_limit_w(),
+        )
+
+    def other_processes(self, own_context: bool = True) -> int | None:
+        """How many other processes compute on the GPU.
+
+        NVML reports the process ids of the host, which inside a container are not the ones this process knows. If its
+        own id is not in the list, one entry is taken to be this process; if the list is empty although this process
+        has a context, NVML hides processes from the container and nobody can tell.
+
+        Args:
+            own_context: this process has a CUDA context on the GPU.
+
+        Returns:
+            The number, or None where it cannot be known.
+        """
+        processes = _optional(self._nvml.nvmlDeviceGetComputeRunningProcesses, self.handle)
+        if processes is None:
             return None
-        try:
-            value = self._nvml.nvmlDeviceGetFieldValues(self._handle, [field])[0]
-        except self._nvml.NVMLError as error:
-            if isinstance(reason := typed(error, "reading instantaneous power"), GpuLost):
-                raise reason from error
-            return None
-        return value.value.uiVal if value.nvmlReturn == self._nvml.NVML_SUCCESS else None
+        pids = {process.pid for process in processes}
+        if os.getpid() in pids:
+            return len(pids) - 1
+        if not own_context:
+            return len(pids)
+        return len(pids) - 1 if pids else None
+
+    def is_mig(self) -> bool:
+        """The device is a MIG slice, or a GPU that is split into slices: its energy is not one workload's."""
+        nvml = self._nvml
+        if _optional(getattr(nvml, "nvmlDeviceIsMigDeviceHandle", None), self.handle):
+            return True
+        mode = _optional(getattr(nvml, "nvmlDeviceGetMigMode", None), self.handle)
+        return bool(mode and mode[0] == nvml.NVML_DEVICE_MIG_ENABLE)
+
+    def throttle(self) -> str | None:
+        """Reasons for a lower clock at this instant, as in `GpuState`; None where NVML does not tell.
+
+        Raises:
+            MeterError: the GPU stopped answering.
+        """
+        nvml = self._nvml
+        # Renamed from "throttle" to "event" reasons in driver 535; the old name stays for older libraries.
+        mask = None
+        for name in ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"):
+            if mask is None:
+                mask = _optional(getattr(nvml, name, None), self.handle)
+        return None if mask is None else throttle_names(mask)
+
+    def _power_limit_w(self) -> float | None:
+        return _scaled(_optional(self._nvml.nvmlDeviceGetEnforcedPowerLimit, self.handle), 1e-3)
 
 
-def _refuse_mig(gpu: Gpu, what: str) -> None:
-    if gpu.is_mig():
-        raise NvmlNotSupported(f"{what} covers a whole GPU and this one is split by MIG: measure on a GPU without MIG")
+def throttle_names(mask: int) -> str:
+    """Names of the bits of NVML's clock event reasons, joined with `|`; unknown bits as hexadecimal numbers."""
+    names = [name for bit, name in CLOCK_EVENT_REASONS.items() if mask & bit]
+    unknown = mask & ~sum(CLOCK_EVENT_REASONS)
+    return "|".join(names + ([hex(unknown)] if unknown else []))
 
 
-def _broken(error: Exception, doing: str) -> MeterError:
-    """A failure of a meter that worked before, whatever NVML's code."""
-    reason = typed(error, doing)
-    return reason if isinstance(reason, MeterError) else MeterError(str(reason))
+def _scaled(value: float | None, unit: float) -> float | None:
+    """A value of NVML in SI units; None stays None."""
+    return None if value is None else value * unit

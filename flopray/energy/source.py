@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from flopray.energy.meter import Meter
-from flopray.energy.nvml import NvmlCounterMeter, NvmlPowerMeter
+from flopray.energy.nvml import Gpu, NvmlNotSupported
+from flopray.energy.nvml_meter import NvmlCounterMeter, NvmlPowerMeter
 from flopray.energy.rapl import POWERCAP_ROOT, RaplMeter
 from flopray.errors import NoEnergySource
-from flopray.nvml import Gpu, NvmlNotSupported
 
 
 def open_gpu_meter(uuid: str) -> Meter:

@@ -14,10 +14,10 @@ from flopray.counters.metrics import CHIPS
 from flopray.doctor import machine, software
 from flopray.doctor.machine import look, watch
 from flopray.doctor.software import look_at_counters, look_at_torch
+from flopray.energy.nvml import GpuLost, NvmlUnavailable
 from flopray.energy.power_traces import ConstantPower
 from flopray.energy.simulated import Faults, SimulatedMeter
 from flopray.errors import MeterError, NoEnergySource, Unsupported
-from flopray.nvml import GpuLost, NvmlUnavailable
 
 
 def ticking(period_s=0.02, faults=None):
