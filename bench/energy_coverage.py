@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from flopray.energy.estimator import EnergyEstimate, estimate_energy
-from flopray.energy.power_traces import (
+from flopray.errors import WindowTooShort
+from flopray.testing.power_traces import (
     ConstantPower,
     PowerTrace,
     RampPower,
@@ -27,8 +28,7 @@ from flopray.energy.power_traces import (
     switching_power,
     wandering_power,
 )
-from flopray.energy.simulated import Faults, SimulatedMeter, VirtualClock, poll_simulated
-from flopray.errors import WindowTooShort
+from flopray.testing.simulated_meter import Faults, SimulatedMeter, VirtualClock, poll_simulated
 
 POWER_W = 300.0
 CAP_S = 3.0

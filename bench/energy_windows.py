@@ -42,10 +42,10 @@ from flopray.energy.meter import Meter, Reading
 from flopray.energy.nvml import Gpu
 from flopray.energy.nvml_meter import NvmlCounterMeter, NvmlPowerMeter
 from flopray.energy.poller import Poller
-from flopray.energy.power_traces import ConstantPower
-from flopray.energy.simulated import SimulatedMeter
 from flopray.energy.ticks import find_ticks
 from flopray.errors import FloprayError, InputError, WindowTooShort
+from flopray.testing.power_traces import ConstantPower
+from flopray.testing.simulated_meter import SimulatedMeter
 
 
 class Bench:

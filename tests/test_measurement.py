@@ -9,12 +9,12 @@ import pytest
 from flopray.device import Device
 from flopray.energy.estimator import estimate_energy
 from flopray.energy.meter import Reading
-from flopray.energy.power_traces import ConstantPower
-from flopray.energy.simulated import Faults, SimulatedMeter
 from flopray.entry import encode
 from flopray.measurement import _doubt, _time_mean, measure_phase
 from flopray.records import COLUMN_NAMES, PhaseRecord
 from flopray.settings import MeasureSettings
+from flopray.testing.power_traces import ConstantPower
+from flopray.testing.simulated_meter import Faults, SimulatedMeter
 from flopray.window import Window
 
 POWER_W = 40.0

@@ -11,14 +11,14 @@ import torch
 
 from flopray import entry
 from flopray.device import Device
-from flopray.energy.power_traces import ConstantPower
-from flopray.energy.simulated import Faults, SimulatedMeter
 from flopray.errors import MeterError, NoEnergySource, OutOfMemory
 from flopray.flops.analytic import model_flops
 from flopray.point import TrialSpec
 from flopray.profiler import Profiler
 from flopray.records import WORKLOAD_PHASES, Status
 from flopray.settings import MeasureSettings
+from flopray.testing.power_traces import ConstantPower
+from flopray.testing.simulated_meter import Faults, SimulatedMeter
 
 PHASES = WORKLOAD_PHASES["mlp"]
 

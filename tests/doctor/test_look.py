@@ -15,9 +15,9 @@ from flopray.doctor import machine, software
 from flopray.doctor.machine import look, watch
 from flopray.doctor.software import look_at_counters, look_at_torch
 from flopray.energy.nvml import GpuLost, NvmlUnavailable
-from flopray.energy.power_traces import ConstantPower
-from flopray.energy.simulated import Faults, SimulatedMeter
 from flopray.errors import MeterError, NoEnergySource, Unsupported
+from flopray.testing.power_traces import ConstantPower
+from flopray.testing.simulated_meter import Faults, SimulatedMeter
 
 
 def ticking(period_s=0.02, faults=None):

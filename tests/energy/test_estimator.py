@@ -14,10 +14,10 @@ from flopray.energy.estimator import (
 )
 from flopray.energy.iterations import Iterations, unseen_share
 from flopray.energy.meter import Reading
-from flopray.energy.power_traces import ConstantPower, StepPower
-from flopray.energy.simulated import Faults, SimulatedMeter, VirtualClock, poll_simulated
 from flopray.energy.ticks import find_ticks
 from flopray.errors import MeterError, WindowTooShort
+from flopray.testing.power_traces import ConstantPower, StepPower
+from flopray.testing.simulated_meter import Faults, SimulatedMeter, VirtualClock, poll_simulated
 
 
 def readings_of(seconds, seed=0, power_w=300.0, tick_period_s=0.1, **options):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from flopray.energy.estimator import estimate_power
-from flopray.energy.power_traces import ConstantPower, NoisyPower, RampPower, StepPower
-from flopray.energy.simulated import SimulatedMeter, VirtualClock, poll_simulated
+from flopray.testing.power_traces import ConstantPower, NoisyPower, RampPower, StepPower
+from flopray.testing.simulated_meter import SimulatedMeter, VirtualClock, poll_simulated
 
 CASES = 1_200
 

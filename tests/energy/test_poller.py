@@ -8,10 +8,10 @@ import pytest
 from flopray.energy.estimator import estimate_power
 from flopray.energy.idle import idle_power
 from flopray.energy.poller import Poller, TickWatcher
-from flopray.energy.power_traces import ConstantPower
-from flopray.energy.simulated import Faults, RealClock, SimulatedMeter, VirtualClock, poll_simulated
 from flopray.energy.ticks import find_ticks
 from flopray.errors import MeterError, WindowTooShort
+from flopray.testing.power_traces import ConstantPower
+from flopray.testing.simulated_meter import Faults, RealClock, SimulatedMeter, VirtualClock, poll_simulated
 
 
 def real_meter(seed=0, **options):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from flopray.energy.power_traces import (
+from flopray.errors import MeterError
+from flopray.testing.power_traces import (
     ConstantPower,
     NoisyPower,
     RampPower,
@@ -13,8 +14,7 @@ from flopray.energy.power_traces import (
     switching_power,
     wandering_power,
 )
-from flopray.energy.simulated import Faults, SimulatedMeter, VirtualClock
-from flopray.errors import MeterError
+from flopray.testing.simulated_meter import Faults, SimulatedMeter, VirtualClock
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ import numpy as np
 
 from flopray.energy.meter import Reading
 from flopray.energy.poller import TickWatcher
-from flopray.energy.power_traces import PowerTrace
 from flopray.errors import MeterError
+from flopray.testing.power_traces import PowerTrace
 
 
 class Clock(Protocol):
