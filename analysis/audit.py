@@ -22,8 +22,8 @@ from rich.table import Table
 from analysis.audit_table import PER, has_numbers, load_records, parse_renames
 from flopray.audit import RULES, Finding, Severity, audit
 from flopray.audit.explanations import COMMAND
+from flopray.audit.hardware import find_gpu
 from flopray.errors import FloprayError, InputError, one_line
-from flopray.hardware import find_gpu
 from flopray.parser import OneLineParser
 from flopray.storage import local_folder
 from flopray.terminal import LineConsole

@@ -17,7 +17,7 @@ from analysis.gpu_data import EFFICIENCY, MFU, PUBLISHED, REST, in_order, iter_r
 from analysis.gpu_look import COLOURS, FOOT, Look, with_bars
 from analysis.scales import DisplayUnit, ValueScale, display_unit, middle_unit
 from analysis.surface_selection import Metric
-from flopray.hardware import efficiency_limit_flops_per_j, peak_flops_per_s
+from flopray.audit.hardware import efficiency_limit_flops_per_j, peak_flops_per_s
 
 MAX_SHAPES = 4
 _WIDTH_IN, _LEFT_IN, _GAP_IN, _PANEL_IN = 7.2, 0.7, 0.1, 1.2

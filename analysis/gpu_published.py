@@ -16,8 +16,8 @@ import pandas as pd
 
 from analysis.gpu_data import PUBLISHED, REST, Frame, tidy
 from analysis.published import load_published
+from flopray.audit.hardware import peak_flops_per_s
 from flopray.errors import InputError
-from flopray.hardware import peak_flops_per_s
 from flopray.point import PRECISIONS
 
 #: Their names of models that are built in here.

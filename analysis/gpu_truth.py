@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from analysis.gpu_data import CONFIGS, MEASURED, PUBLISHED, Frame, iter_rows
+from flopray.audit.hardware import efficiency_limit_flops_per_j, peak_flops_per_s
 from flopray.errors import InputError
-from flopray.hardware import efficiency_limit_flops_per_j, peak_flops_per_s
 
 _TERA = 1e12
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flopray.hardware import find_gpu
+from flopray.audit.hardware import find_gpu
 from flopray.point import TrialSpec
 
 #: Compute capability from which a GPU computes at a precision by itself; emulation would measure something else.

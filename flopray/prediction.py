@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from flopray.hardware import find_gpu
+from flopray.audit.hardware import find_gpu
 from flopray.models.llama_config import config_of
 from flopray.models.registry import MODELS
 from flopray.point import TrialSpec

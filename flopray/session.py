@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 import flopray
+from flopray.audit.hardware import peak_flops_per_s
 from flopray.cluster import (
     Cluster,
     absent_types,
@@ -39,7 +40,6 @@ from flopray.errors import (
     StorageError,
 )
 from flopray.flags import Script, default_name, limits_from, refuse_with_resume, sweep_from
-from flopray.hardware import peak_flops_per_s
 from flopray.manifests import DEFAULT_STORAGE, not_resumable
 from flopray.plan import Target, print_plan, refuse_what_none_can, targets
 from flopray.point import point_of

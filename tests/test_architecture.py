@@ -16,7 +16,7 @@ LAYERS = (
     ("flopray.errors", "flopray.lifeline", "flopray.quiet"),
     ("flopray.point", "flopray.records"),
     (
-        "flopray.hardware",
+        "flopray.audit.hardware",
         "flopray.capability",
         "flopray.host",
         "flopray.energy.nvml",

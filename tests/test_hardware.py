@@ -2,7 +2,7 @@
 
 import pytest
 
-from flopray.hardware import (
+from flopray.audit.hardware import (
     FLOP_PER_CLOCK_PER_SM,
     GPUS,
     efficiency_limit_flops_per_j,

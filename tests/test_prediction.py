@@ -5,11 +5,11 @@ import io
 import pytest
 from rich.console import Console
 
+from flopray.audit.hardware import find_gpu, memory_bytes
 from flopray.capability import why_no_instrument, why_not
 from flopray.cluster import Cluster, absent_types, choose_devices
 from flopray.definition import Sweep
 from flopray.errors import InputError
-from flopray.hardware import find_gpu, memory_bytes
 from flopray.models.registry import MODELS
 from flopray.plan import Target, print_plan, refuse_what_none_can, targets
 from flopray.point import EXECUTIONS, TrialSpec

@@ -187,8 +187,8 @@ EXPLANATIONS: dict[str, Explanation] = {
     "no_limit_known": Explanation(
         "note",
         "No peak is known for this device at this precision, so nobody checked whether its rate is possible.",
-        "By the device's name and precision, in the list of flopray.hardware. No tolerance.",
-        "Check the rate against the datasheet yourself, or add the device to flopray.hardware.",
+        "By the device's name and precision, in the list of flopray.audit.hardware. No tolerance.",
+        "Check the rate against the datasheet yourself, or add the device to flopray.audit.hardware.",
     ),
     "not_judged": Explanation(
         "note",

@@ -27,7 +27,7 @@ from flopray.audit.findings import (
     si,
     text,
 )
-from flopray.hardware import (
+from flopray.audit.hardware import (
     Limit,
     efficiency_limit_flops_per_j,
     find_gpu,

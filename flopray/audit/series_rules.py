@@ -29,8 +29,8 @@ from flopray.audit.findings import (
     rel_error,
     si,
 )
+from flopray.audit.hardware import Limit
 from flopray.audit.row_rules import efficiency_limit, rate_limit
-from flopray.hardware import Limit
 
 #: Columns along which FLOPs grow; the others that a row has must agree within a series.
 AXES = ("n_layers", "width", "tokens", "batch_size", "sequence_length")

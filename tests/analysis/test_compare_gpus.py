@@ -34,9 +34,9 @@ from analysis.gpu_scatter import clusters_of, draw_scatter, pairs
 from analysis.gpu_table import beside_table, tables_of
 from analysis.gpu_text_table import TextTable, latex
 from analysis.gpu_truth import truth_table
+from flopray.audit.hardware import peak_flops_per_s
 from flopray.errors import InputError
 from flopray.flops.analytic import model_flops
-from flopray.hardware import peak_flops_per_s
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord
 from flopray.store import RunFolder
