@@ -16,8 +16,8 @@ import pandas as pd
 
 from analysis.published import load_metrics
 from analysis.surface_data import latest
-from flopray.counters.overheads import elements, reconstruct
 from flopray.errors import InputError
+from flopray.flops.executed.overheads import elements, reconstruct
 from flopray.models.mlp import closed_form
 from flopray.point import TrialSpec
 from flopray.records import KERNEL_CLASSES, PHASES
@@ -154,7 +154,7 @@ def extra_flops(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def reconstructed(rows: pd.DataFrame) -> pd.Series:
-    """The executed total from closed form and overheads, as `flopray.counters.overheads.reconstruct` gives it.
+    """The executed total from closed form and overheads, as `flopray.flops.executed.overheads.reconstruct` gives it.
 
     Missing for rows that no sweep writes: with parts that are absent, or that no number of FLOPs can be.
     """

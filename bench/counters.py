@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from flopray import load_run
-from flopray.counters import ncu, report
 from flopray.counters.chunk import Chunks
 from flopray.counters.columns import counter_columns
-from flopray.counters.metrics import CounterPass, passes_for
-from flopray.counters.overheads import reconstruct
 from flopray.device import Device
 from flopray.flops.analytic import model_flops
+from flopray.flops.executed import ncu, report
+from flopray.flops.executed.metrics import CounterPass, passes_for
+from flopray.flops.executed.overheads import reconstruct
 from flopray.point import TrialSpec
 
 PHASES = ("forward", "backward")

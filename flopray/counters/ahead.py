@@ -7,8 +7,8 @@ from typing import Any
 
 from flopray.counters.chunk import Chunks, Outcome
 from flopray.counters.columns import counter_columns
-from flopray.counters.counts import NotCounted
 from flopray.errors import MeasurementError, Unsupported
+from flopray.flops.executed.counts import NotCounted
 from flopray.point import TrialSpec
 from flopray.records import Status
 

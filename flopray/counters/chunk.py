@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from flopray.counters import ncu, report
-from flopray.counters.counts import NotCounted, PhaseCounts, Run, by_label, phase_counts
-from flopray.counters.metrics import CounterPass, chip_of, passes_for
 from flopray.errors import MeasurementError
+from flopray.flops.executed import ncu, report
+from flopray.flops.executed.counts import NotCounted, PhaseCounts, Run, by_label, phase_counts
+from flopray.flops.executed.metrics import CounterPass, chip_of, passes_for
 from flopray.point import TrialSpec
 
 Outcome = dict[str, PhaseCounts | NotCounted]

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from flopray.counters.counts import KernelCount, NotCounted, PhaseCounts
-from flopray.counters.overheads import overheads
+from flopray.flops.executed.counts import KernelCount, NotCounted, PhaseCounts
+from flopray.flops.executed.overheads import overheads
 from flopray.records import KERNEL_CLASSES, Status
 
 

@@ -24,8 +24,8 @@ import nvtx
 import torch
 
 from flopray.columns import failure_columns
-from flopray.counters.report import DOMAIN
 from flopray.counters.walk import Operations, Walk
+from flopray.flops.executed.report import DOMAIN
 from flopray.point import TrialSpec
 from flopray.workload import Workload
 

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from flopray.counters.metrics import chip_of
-from flopray.counters.ncu import check_chip, find_ncu, ncu_version
-from flopray.counters.permission import counter_permission
 from flopray.errors import FloprayError, Unsupported
+from flopray.flops.executed.metrics import chip_of
+from flopray.flops.executed.ncu import check_chip, find_ncu, ncu_version
+from flopray.flops.executed.permission import counter_permission
 
 #: A hang guard: importing torch from a busy network disk takes a minute.
 _TORCH_S = 120.0

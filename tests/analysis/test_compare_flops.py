@@ -16,7 +16,7 @@ from analysis.flops_data import extra_flops, groups_of, holes, load_published_gr
 from analysis.flops_maps import draw_maps
 from analysis.flops_ratio_plots import draw_excess, draw_extra
 from analysis.flops_tiles import rounded_up
-from flopray.counters.overheads import overheads
+from flopray.flops.executed.overheads import overheads
 from flopray.models.mlp import closed_form
 from flopray.point import TrialSpec
 from flopray.records import KERNEL_CLASSES, PhaseRecord

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flopray.counters import ncu
+from flopray.flops.executed import ncu
 
 
 @pytest.fixture

@@ -2,10 +2,11 @@
 
 import pytest
 
-from flopray.counters import chunk, ncu
+from flopray.counters import chunk
 from flopray.counters.chunk import Chunks
-from flopray.counters.counts import NotCounted, PhaseCounts
 from flopray.errors import MeasurementError, NoCounterPermission, Unsupported
+from flopray.flops.executed import ncu
+from flopray.flops.executed.counts import NotCounted, PhaseCounts
 from flopray.point import TrialSpec
 
 PHASES = ("forward", "backward")

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from flopray.counters.overheads import reconstruct
 from flopray.device import Device
+from flopray.flops.executed.overheads import reconstruct
 from flopray.point import TrialSpec
 from flopray.profiler import Profiler
 from flopray.records import Status

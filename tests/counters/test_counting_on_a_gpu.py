@@ -7,9 +7,9 @@ import torch
 
 from flopray.counters.ahead import CountedAhead
 from flopray.counters.chunk import Chunks
-from flopray.counters.counts import PhaseCounts
-from flopray.counters.overheads import reconstruct
 from flopray.device import Device
+from flopray.flops.executed.counts import PhaseCounts
+from flopray.flops.executed.overheads import reconstruct
 from flopray.point import TrialSpec
 from flopray.profiler import Profiler
 from flopray.records import Status

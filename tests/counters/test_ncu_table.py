@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from flopray.counters.classes import kernel_class, short_name
-from flopray.counters.counts import by_label
-from flopray.counters.metrics import CHIPS, passes_for
-from flopray.counters.report import launches, problem_of
 from flopray.errors import MeasurementError, Unsupported
+from flopray.flops.executed.classes import kernel_class, short_name
+from flopray.flops.executed.counts import by_label
+from flopray.flops.executed.metrics import CHIPS, passes_for
+from flopray.flops.executed.report import launches, problem_of
 from flopray.point import PRECISIONS
 
 DATA = Path(__file__).parents[1] / "data" / "ncu"

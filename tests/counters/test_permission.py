@@ -2,7 +2,7 @@
 
 import pytest
 
-from flopray.counters.permission import admin_only, counter_permission, in_user_namespace, may_profile
+from flopray.flops.executed.permission import admin_only, counter_permission, in_user_namespace, may_profile
 
 PARAMS = "EnableMSI: 1\nRmProfilingAdminOnly: {}\nRmNvswitchSomething: 0\n"
 MACHINE = "         0          0 4294967295\n"

@@ -10,12 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from flopray.counters.metrics import CHIPS
 from flopray.doctor import machine, software
 from flopray.doctor.machine import look, watch
 from flopray.doctor.software import look_at_counters, look_at_torch
 from flopray.energy.nvml import GpuLost, NvmlUnavailable
 from flopray.errors import MeterError, NoEnergySource, Unsupported
+from flopray.flops.executed.metrics import CHIPS
 from flopray.testing.power_traces import ConstantPower
 from flopray.testing.simulated_meter import Faults, SimulatedMeter
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flopray.counters.classes import kernel_class, short_name
-from flopray.counters.metrics import CounterPass
-from flopray.counters.report import Launch
+from flopray.flops.executed.classes import kernel_class, short_name
+from flopray.flops.executed.metrics import CounterPass
+from flopray.flops.executed.report import Launch
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from flopray.counters.metrics import CounterPass
-from flopray.counters.report import DOMAIN
 from flopray.errors import Unsupported
+from flopray.flops.executed.metrics import CounterPass
+from flopray.flops.executed.report import DOMAIN
 
 _FOLDERS = ("/usr/local/cuda*/bin", "/opt/nvidia/nsight-compute/*", "/usr/local/NVIDIA-Nsight-Compute*")
 _POLL_S = 0.1

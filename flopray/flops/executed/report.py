@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from flopray.counters.permission import REMEDY
 from flopray.errors import MeasurementError, NoCounterPermission, Unsupported
+from flopray.flops.executed.permission import REMEDY
 
 #: NVTX domain of the ranges that are counted.
 DOMAIN = "flopray"
