@@ -18,10 +18,10 @@ from analysis.published import load_metrics
 from analysis.surface_data import latest
 from flopray.errors import InputError
 from flopray.flops.executed.overheads import elements, reconstruct
-from flopray.models.mlp import closed_form
 from flopray.point import TrialSpec
 from flopray.records import KERNEL_CLASSES, PHASES
 from flopray.storage import load_run
+from flopray.workloads.mlp import closed_form
 
 #: What makes a group.
 GROUP = ["device_type", "precision", "execution"]

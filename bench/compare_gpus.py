@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from analysis import compare_gpus
-from flopray.models.mlp import closed_form
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord
 from flopray.storage import load_run
 from flopray.store import RunFolder
+from flopray.workloads.mlp import closed_form
 
 _DEVICES = {"H100": "NVIDIA H100 80GB HBM3", "A100": "NVIDIA A100-SXM4-80GB"}
 _PHASES = ("forward", "backward")

@@ -27,11 +27,11 @@ from flopray import load_run
 from flopray.counters.chunk import Chunks
 from flopray.counters.columns import counter_columns
 from flopray.device import Device
-from flopray.flops.analytic import model_flops
 from flopray.flops.executed import ncu, report
 from flopray.flops.executed.metrics import CounterPass, passes_for
 from flopray.flops.executed.overheads import reconstruct
 from flopray.point import TrialSpec
+from flopray.workloads.closed_form import model_flops
 
 PHASES = ("forward", "backward")
 SMALL = ["--n", "2", "4", "--d", "256", "1024", "--m", "64", "128"]
@@ -75,7 +75,7 @@ def run_step(step: str, precision: str, n: int, d: int, m: int) -> None:
     """What one of the three processes does."""
     import torch
 
-    from flopray.models import mlp
+    from flopray.workloads import mlp
 
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)

@@ -18,7 +18,7 @@ from flopray.laps import laps_for
 from flopray.point import TrialSpec
 from flopray.statistics import half_widths
 from flopray.window import run_window, warm_up
-from flopray.workload import Workload
+from flopray.workloads.phases import Workload
 
 
 def main() -> None:

@@ -12,11 +12,11 @@ from typing import Any
 
 import flopray
 from flopray.errors import InputError, NotARun
-from flopray.flops.analytic import model_flops
 from flopray.point import ATTENTIONS, CHOICE_FIELDS, EXECUTIONS, PRECISIONS, SHAPE_FIELDS, WEIGHTS, TrialSpec
 from flopray.records import SCHEMA_VERSION, WORKLOAD_PHASES
 from flopray.settings import MeasureSettings
 from flopray.space import grid, spaced
+from flopray.workloads.closed_form import model_flops
 
 #: What 64 bits hold, with a sign.
 _MOST_FLOPS = 2**63 - 1

@@ -16,11 +16,11 @@ from flopray.axes import Axis
 from flopray.definition import OBJECTIVES, SEARCHES, Sweep
 from flopray.errors import InputError
 from flopray.limits import Limits
-from flopray.models.llama_config import find_models
 from flopray.parser import OneLineParser
 from flopray.point import EXECUTIONS, PRECISIONS
 from flopray.records import INSTRUMENTS, WORKLOAD_PHASES
 from flopray.settings import DEFAULT_PHASES, MeasureSettings
+from flopray.workloads.llama_config import find_models
 
 #: A word for the two parts of generating text.
 _GENERATE = {"generate": ("prefill", "decode")}

@@ -13,12 +13,12 @@ from flopray.energy.iterations import Iterations
 from flopray.energy.meter import Meter
 from flopray.energy.poller import Poller
 from flopray.errors import MeasurementError
-from flopray.execution import Work
 from flopray.laps import laps_for
 from flopray.records import Status
 from flopray.settings import MeasureSettings
 from flopray.statistics import FEWEST_LAPS, FEWEST_LONG_LAPS, Mean, batch_mean
 from flopray.window import WARM_UP_S, Window, run_window, warm_up
+from flopray.workloads.execution import Work
 
 #: Time alone needs a window over which the clocks can show that they move.
 _MIN_TIME_WINDOW_S = 0.25

@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from flopray.audit.hardware import memory_bytes as gpu_memory_bytes
-from flopray.capability import why_no_instrument, why_not
 from flopray.definition import Sweep
 from flopray.errors import InputError
 from flopray.host import memory_bytes as host_memory_bytes
 from flopray.point import TrialSpec
 from flopray.prediction import Rates, kinds_of_core, phases_too_large, predict_point_seconds, rates_of, refused_seconds
 from flopray.summary import duration, prefixed
+from flopray.workloads.capability import why_no_instrument, why_not
 
 #: Bytes of journal and Parquet for one phase, measured on runs with every column filled; and of a table's schema.
 _BYTES_A_PHASE, _BYTES_A_RUN = 2500, 50_000

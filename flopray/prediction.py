@@ -13,10 +13,10 @@ from types import MappingProxyType
 from typing import Any
 
 from flopray.audit.hardware import find_gpu
-from flopray.models.llama_config import config_of
-from flopray.models.registry import MODELS
 from flopray.point import TrialSpec
 from flopray.settings import MeasureSettings
+from flopray.workloads.llama_config import config_of
+from flopray.workloads.registry import MODELS
 
 ELEMENT_BYTES = MappingProxyType({"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2})
 
@@ -187,7 +187,7 @@ def _build_seconds(spec: TrialSpec) -> float:
 
 
 def phases_too_large(spec: TrialSpec, phases: tuple[str, ...], memory_bytes: int | None) -> dict[str, int]:
-    """Bytes that phases need at least, of those that need more than there are; as `flopray.workload` refuses them.
+    """Bytes that phases need at least, of those that need more than there are; as `flopray.workloads.phases` refuses them.
 
     Args:
         spec: the point.

@@ -13,14 +13,14 @@ from flopray.device import Device
 from flopray.energy.idle import idle_power
 from flopray.energy.meter import Meter
 from flopray.errors import MeasurementError, NoEnergySource
-from flopray.execution import Work, captures_are_broken
 from flopray.measurement import measure_phase
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord, Status
 from flopray.sentinel import Sentinel
 from flopray.settings import MeasureSettings
 from flopray.window import COLD_AFTER_S, WAKE_S, WARM_UP_S
-from flopray.workload import Workload
+from flopray.workloads.execution import Work, captures_are_broken
+from flopray.workloads.phases import Workload
 
 _IDLE_SECONDS = 1.0
 _AWAKE_IDLE_SECONDS = 0.6

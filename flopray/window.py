@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flopray.execution import Work, iterations_of
 from flopray.laps import Laps
+from flopray.workloads.execution import Work, iterations_of
 
 #: A lap long enough that its own cost (about 1 us) does not show, short enough to stop in time.
 _LAP_S = 0.01

@@ -8,11 +8,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flopray.errors import Unsupported
-from flopray.execution import TrainingStep, is_out_of_memory, phase_work
-from flopray.models import mlp
 from flopray.point import TrialSpec
 from flopray.records import WORKLOAD_PHASES
-from flopray.workload import Workload, check_precision
+from flopray.workloads import mlp
+from flopray.workloads.execution import TrainingStep, is_out_of_memory, phase_work
+from flopray.workloads.phases import Workload, check_precision
 
 PHASES = WORKLOAD_PHASES["mlp"]
 

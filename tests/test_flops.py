@@ -4,10 +4,10 @@ import csv
 
 import pytest
 
-from flopray.flops.analytic import model_flops
-from flopray.flops.dispatch import dispatched_flops
 from flopray.point import TrialSpec
 from flopray.records import WORKLOAD_PHASES
+from flopray.workloads.closed_form import model_flops
+from flopray.workloads.dispatch import dispatched_flops
 
 PHASES = WORKLOAD_PHASES["mlp"]
 

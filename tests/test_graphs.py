@@ -5,15 +5,14 @@ import gc
 import pytest
 import torch
 
-from flopray import execution
-from flopray.execution import TrainingStep, iterations_of, phase_work
 from flopray.laps import CudaLaps
-from flopray.models import mlp
 from flopray.point import TrialSpec
 from flopray.profiler import Profiler
 from flopray.records import WORKLOAD_PHASES, Status
 from flopray.settings import MeasureSettings
 from flopray.window import run_window, warm_up
+from flopray.workloads import execution, mlp
+from flopray.workloads.execution import TrainingStep, iterations_of, phase_work
 
 PHASES = WORKLOAD_PHASES["mlp"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from flopray.errors import InputError
 from flopray.models import hub
-from flopray.models.llama_config import find_model
+from flopray.workloads.llama_config import find_model
 
 
 @pytest.fixture

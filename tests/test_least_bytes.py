@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from flopray.execution import TrainingStep
 from flopray.host import memory_bytes
-from flopray.models.registry import MODELS
 from flopray.point import TrialSpec
 from flopray.records import WORKLOAD_PHASES
+from flopray.workloads.execution import TrainingStep
+from flopray.workloads.registry import MODELS
 
 
 def mlp(n=3, d=64, m=32, **fields) -> TrialSpec:

@@ -10,16 +10,16 @@ import torch
 from flopray.device import Device
 from flopray.errors import InputError, OutOfMemory, SpecError
 from flopray.flags import build_parser
-from flopray.flops.analytic import model_flops
-from flopray.flops.dispatch import dispatched_flops
-from flopray.models import llama
-from flopray.models.llama_config import BUILT_IN, LlamaConfig, config_of, find_models, from_hugging_face
-from flopray.models.llama_flops import COMPONENTS
 from flopray.point import TrialSpec
 from flopray.profiler import Profiler
 from flopray.records import PHASES, Status
 from flopray.settings import MeasureSettings
-from flopray.workload import Workload
+from flopray.workloads import llama
+from flopray.workloads.closed_form import model_flops
+from flopray.workloads.dispatch import dispatched_flops
+from flopray.workloads.llama_config import BUILT_IN, LlamaConfig, config_of, find_models, from_hugging_face
+from flopray.workloads.llama_flops import COMPONENTS
+from flopray.workloads.phases import Workload
 
 TINY_FILE = {
     **{"model_type": "llama", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4},

@@ -44,7 +44,7 @@ def test_a_captured_model_runs_the_attention_that_was_asked_for():
 
 
 def test_generating_from_a_replayed_graph_gives_what_eager_gives():
-    from flopray.workload import Workload
+    from flopray.workloads.phases import Workload
 
     eager, graph = (
         Workload(spec("llama-tiny", 2, 32, precision="fp32", execution=execution), device="cuda:0", seed=0)

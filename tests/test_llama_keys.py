@@ -9,7 +9,7 @@ import pytest
 from transformers import LlamaConfig as HuggingFaceConfig
 
 from flopray.errors import InputError, SpecError
-from flopray.models.llama_config import LlamaConfig, find_models, from_hugging_face
+from flopray.workloads.llama_config import LlamaConfig, find_models, from_hugging_face
 
 SIZES = {
     **{"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4},

@@ -6,16 +6,16 @@ import pytest
 from rich.console import Console
 
 from flopray.audit.hardware import find_gpu, memory_bytes
-from flopray.capability import why_no_instrument, why_not
 from flopray.cluster import Cluster, absent_types, choose_devices
 from flopray.definition import Sweep
 from flopray.errors import InputError
-from flopray.models.registry import MODELS
 from flopray.plan import Target, print_plan, refuse_what_none_can, targets
 from flopray.point import EXECUTIONS, TrialSpec
 from flopray.prediction import Rates, iteration_seconds, phases_too_large, predict_point_seconds, rates_of
 from flopray.records import WORKLOAD_PHASES
 from flopray.settings import MeasureSettings
+from flopray.workloads.capability import why_no_instrument, why_not
+from flopray.workloads.registry import MODELS
 from tests.test_least_bytes import llama, mlp
 
 PHASES = WORKLOAD_PHASES["mlp"]
@@ -226,7 +226,7 @@ def test_a_type_that_is_not_here_is_planned_for():
 
 def test_what_is_said_of_memory_is_what_the_workload_does():
     from flopray.errors import OutOfMemory
-    from flopray.workload import Workload
+    from flopray.workloads.phases import Workload
 
     point = TrialSpec(workload="mlp", device_type="CPU", n_layers=4, width=64, tokens=8)
     for memory in (10_000, 70_000, 140_000, 10**6):

@@ -12,13 +12,13 @@ import torch
 from flopray import entry
 from flopray.device import Device
 from flopray.errors import MeterError, NoEnergySource, OutOfMemory
-from flopray.flops.analytic import model_flops
 from flopray.point import TrialSpec
 from flopray.profiler import Profiler
 from flopray.records import WORKLOAD_PHASES, Status
 from flopray.settings import MeasureSettings
 from flopray.testing.power_traces import ConstantPower
 from flopray.testing.simulated_meter import Faults, SimulatedMeter
+from flopray.workloads.closed_form import model_flops
 
 PHASES = WORKLOAD_PHASES["mlp"]
 

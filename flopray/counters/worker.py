@@ -27,7 +27,7 @@ from flopray.columns import failure_columns
 from flopray.counters.walk import Operations, Walk
 from flopray.flops.executed.report import DOMAIN
 from flopray.point import TrialSpec
-from flopray.workload import Workload
+from flopray.workloads.phases import Workload
 
 #: Exit code of a process whose CUDA context is broken.
 POISONED = 70

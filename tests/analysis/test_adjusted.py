@@ -10,9 +10,9 @@ from analysis.adjusted import fit, held_out, held_out_error
 from analysis.flops_data import load_published_group
 from analysis.flops_heldout import METHODS, splits, summarised
 from analysis.flops_tiles import PARTS, rounded_up, terms
-from flopray.models.mlp import closed_form
 from flopray.point import TrialSpec
 from flopray.records import WORKLOAD_PHASES
+from flopray.workloads.mlp import closed_form
 
 PHASES = WORKLOAD_PHASES["mlp"]
 

@@ -17,10 +17,10 @@ from analysis.flops_maps import draw_maps
 from analysis.flops_ratio_plots import draw_excess, draw_extra
 from analysis.flops_tiles import rounded_up
 from flopray.flops.executed.overheads import overheads
-from flopray.models.mlp import closed_form
 from flopray.point import TrialSpec
 from flopray.records import KERNEL_CLASSES, PhaseRecord
 from flopray.store import RunFolder
+from flopray.workloads.mlp import closed_form
 
 ROOT = Path(__file__).resolve().parents[2]
 LAYERS, WIDTHS, TOKENS, PHASES = (2, 4), (128, 256, 512, 1024), (16, 48, 64, 128), ("forward", "backward")

@@ -36,10 +36,10 @@ from analysis.gpu_text_table import TextTable, latex
 from analysis.gpu_truth import truth_table
 from flopray.audit.hardware import peak_flops_per_s
 from flopray.errors import InputError
-from flopray.flops.analytic import model_flops
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord
 from flopray.store import RunFolder
+from flopray.workloads.closed_form import model_flops
 
 H100, A100 = "NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB"
 POWER_W = {"H100": 600.0, "A100": 350.0}

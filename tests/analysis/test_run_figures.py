@@ -7,11 +7,11 @@ from rich.console import Console
 
 from analysis.run_figures import draw_mlp_run
 from flopray.counters.columns import counter_columns
-from flopray.flops.analytic import model_flops
 from flopray.flops.executed.counts import KernelCount, PhaseCounts
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord
 from flopray.store import RunFolder
+from flopray.workloads.closed_form import model_flops
 
 
 def point(n, d, m, *, timed, counted):

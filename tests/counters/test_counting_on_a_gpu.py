@@ -100,6 +100,6 @@ def test_too_little_memory_is_a_typed_outcome_and_the_next_point_is_counted():
 
 
 def flops(spec):
-    from flopray.flops.analytic import model_flops
+    from flopray.workloads.closed_form import model_flops
 
     return model_flops(spec, "forward")

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flopray.counters.columns import counter_columns
-from flopray.flops.analytic import model_flops
 from flopray.flops.executed.counts import KernelCount, NotCounted, PhaseCounts
 from flopray.flops.executed.overheads import elements, reconstruct
 from flopray.point import TrialSpec
 from flopray.records import KERNEL_CLASSES, WORKLOAD_PHASES, PhaseRecord
 from flopray.store import RunFolder
+from flopray.workloads.closed_form import model_flops
 
 PHASES = WORKLOAD_PHASES["mlp"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from flopray.models.registry import MODELS
 from flopray.point import TrialSpec
+from flopray.workloads.registry import MODELS
 
 
 def model_flops(spec: TrialSpec, phase: str) -> dict[str, Any]:

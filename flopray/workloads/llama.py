@@ -15,11 +15,11 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from flopray.models.built import Built
-from flopray.models.llama_bytes import cached_elements, kept_elements, moved_elements
-from flopray.models.llama_config import LlamaConfig, config_of
-from flopray.models.llama_flops import COMPONENTS, CONVENTION, components
 from flopray.point import TrialSpec
+from flopray.workloads.built import Built
+from flopray.workloads.llama_bytes import cached_elements, kept_elements, moved_elements
+from flopray.workloads.llama_config import LlamaConfig, config_of
+from flopray.workloads.llama_flops import COMPONENTS, CONVENTION, components
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +37,7 @@ _WITH_LOSS = ("forward", "backward", "forward_backward", "train_step")
 
 
 def closed_form(spec: TrialSpec, phase: str) -> dict[str, int]:
-    """FLOPs of one iteration by component; see `flopray.models.llama_flops`."""
+    """FLOPs of one iteration by component; see `flopray.workloads.llama_flops`."""
     counts = _components(spec, phase)
     return {name: counts[name] for name in COMPONENTS}
 
@@ -80,7 +80,7 @@ def least_bytes(spec: TrialSpec, phase: str, element_bytes: int) -> int:
 
 
 def least_moved_bytes(spec: TrialSpec, phase: str, element_bytes: int) -> int:
-    """Bytes that one iteration reads and writes at least; see `flopray.models.llama_bytes`.
+    """Bytes that one iteration reads and writes at least; see `flopray.workloads.llama_bytes`.
 
     Args:
         spec: a Llama's specification.

@@ -14,6 +14,6 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from flopray.models import llama, mlp
+from flopray.workloads import llama, mlp
 
 MODELS: dict[str, ModuleType] = {"mlp": mlp, "llama": llama}

@@ -1,6 +1,6 @@
 """What a Llama keeps and moves at least, in elements of its precision's type, beside the closed form of its FLOPs.
 
-All are lower bounds. Letters as in `flopray.models.llama_flops`: B T tokens, L layers, width d, H heads of width h, key
+All are lower bounds. Letters as in `flopray.workloads.llama_flops`: B T tokens, L layers, width d, H heads of width h, key
 and value heads of width kv in all, MLP width f, vocabulary V.
 
     kept for a backward pass    B T L (2 d + 2 H h + 2 kv + 4 f): inputs of the products (d before attention and MLP,
@@ -16,7 +16,7 @@ Work that fits into a chip's caches moves less through its memory.
 
 from __future__ import annotations
 
-from flopray.models.llama_config import LlamaConfig
+from flopray.workloads.llama_config import LlamaConfig
 
 
 def cached_elements(config: LlamaConfig, tokens: int) -> int:

@@ -18,8 +18,8 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from flopray.models.built import Built
 from flopray.point import TrialSpec
+from flopray.workloads.built import Built
 
 if TYPE_CHECKING:
     import torch

@@ -23,7 +23,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-#: Sizes and switches that `flopray.models.llama_config.from_hugging_face` reads, and what `check_keys` looks into.
+#: Sizes and switches that `flopray.workloads.llama_config.from_hugging_face` reads, and what `check_keys` looks into.
 _READ = _words(
     "model_type hidden_size num_hidden_layers num_attention_heads num_key_value_heads head_dim intermediate_size "
     "vocab_size tie_word_embeddings rope_theta rms_norm_eps rope_parameters rope_scaling architectures hidden_act "

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from flopray.attention import AttentionSeen
-from flopray.capability import why_no_precision
 from flopray.errors import OutOfMemory, Unsupported
-from flopray.execution import TrainingStep, Work, phase_work
-from flopray.models.registry import MODELS
 from flopray.point import TrialSpec
+from flopray.workloads.attention import AttentionSeen
+from flopray.workloads.capability import why_no_precision
+from flopray.workloads.execution import TrainingStep, Work, phase_work
+from flopray.workloads.registry import MODELS
 
 _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -42,7 +42,7 @@ class Workload:
         self._step = TrainingStep(built.module, built.x, built.gradient, execution=spec.execution, others=built.others)
 
     def phase(self, phase: str) -> Work:
-        """One iteration of a phase as a callable; see `flopray.execution.phase_work`.
+        """One iteration of a phase as a callable; see `flopray.workloads.execution.phase_work`.
 
         Raises:
             OutOfMemory: the phase certainly needs more than the device has.

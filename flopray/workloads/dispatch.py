@@ -11,8 +11,8 @@ import dataclasses
 from functools import lru_cache
 from typing import Any
 
-from flopray.models.registry import MODELS
 from flopray.point import TrialSpec
+from flopray.workloads.registry import MODELS
 
 _ELEMENTWISE_NOTE = "products and attention (full squares) are counted, elementwise operations are left out"
 _OPTIMIZER_NOTE = "the dispatcher counts no elementwise operations, and this phase has no others"

@@ -11,15 +11,15 @@ and value heads of width kv in all, MLP width f, vocabulary V. Forward:
 
 Backward is twice forward for every component but the embedding, whose gradient is one addition a token and feature. The
 formulas for products and attention are those of PaLM's appendix B (https://arxiv.org/abs/2204.02311); the optimizer is
-AdamW as in `flopray.models.mlp`. What gradient checkpointing runs again is no model FLOP and stands in
+AdamW as in `flopray.workloads.mlp`. What gradient checkpointing runs again is no model FLOP and stands in
 `recomputed_flops` (torch ends a layer's second run at the last number that is needed). Flash attention also forms the
 scores again in its backward pass, 2 L B H h T^2: neither counts it.
 """
 
 from __future__ import annotations
 
-from flopray.models.llama_config import LlamaConfig
-from flopray.models.mlp import ADAMW_FLOPS
+from flopray.workloads.llama_config import LlamaConfig
+from flopray.workloads.mlp import ADAMW_FLOPS
 
 CONVENTION = (
     "2 FLOPs a multiply-add; attention as full squares (causal half apart); elementwise 1 an operation; "

@@ -16,7 +16,7 @@ from typing import Any
 
 from flopray.errors import InputError, SpecError
 from flopray.models import hub
-from flopray.models.llama_keys import check_keys
+from flopray.workloads.llama_keys import check_keys
 
 #: No layer, head or vocabulary is larger.
 _LARGEST = 2**24
@@ -215,7 +215,7 @@ def from_hugging_face(content: Mapping[str, Any], name: str) -> LlamaConfig:
 
     Raises:
         InputError: it is not of a Llama, a size is missing or cannot be, or a key is not understood
-            (`flopray.models.llama_keys`).
+            (`flopray.workloads.llama_keys`).
     """
     try:
         return _from_hugging_face(content)
