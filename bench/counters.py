@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from flopray import load_run
-from flopray.counters.chunk import Chunks
-from flopray.counters.columns import counter_columns
-from flopray.device import Device
 from flopray.flops.executed import ncu, report
 from flopray.flops.executed.metrics import CounterPass, passes_for
 from flopray.flops.executed.overheads import reconstruct
+from flopray.measurement.counting.chunk import Chunks
+from flopray.measurement.counting.columns import counter_columns
+from flopray.measurement.device import Device
 from flopray.point import TrialSpec
 from flopray.workloads.closed_form import model_flops
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 import numpy as np
 from lap_series import MEAN_S, SERIES
 
-from flopray.statistics import FEWEST_LAPS, half_widths, student_half_widths
+from flopray.measurement.statistics import FEWEST_LAPS, half_widths, student_half_widths
 
 LENGTHS = (5, 12, 25, 50, 100, 300)
 #: Standard deviation of the laps over their mean, and target error.

@@ -12,12 +12,12 @@ from contextlib import nullcontext
 
 import numpy as np
 
-from flopray.device import Device
 from flopray.energy.poller import Poller
-from flopray.laps import laps_for
+from flopray.measurement.device import Device
+from flopray.measurement.laps import laps_for
+from flopray.measurement.statistics import half_widths
+from flopray.measurement.window import run_window, warm_up
 from flopray.point import TrialSpec
-from flopray.statistics import half_widths
-from flopray.window import run_window, warm_up
 from flopray.workloads.phases import Workload
 
 

@@ -11,8 +11,8 @@ import torch
 
 from flopray.energy.source import open_cpu_meter
 from flopray.errors import FloprayError
+from flopray.measurement.statistics import batch_mean
 from flopray.prediction import Rates, rates_of
-from flopray.statistics import batch_mean
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: Products grow until one takes this long; larger ones would not be faster.

@@ -12,7 +12,7 @@ from rich.table import Table
 from flopray.audit.hardware import memory_bytes as gpu_memory_bytes
 from flopray.definition import Sweep
 from flopray.errors import InputError
-from flopray.host import memory_bytes as host_memory_bytes
+from flopray.measurement.host import memory_bytes as host_memory_bytes
 from flopray.point import TrialSpec
 from flopray.prediction import Rates, kinds_of_core, phases_too_large, predict_point_seconds, rates_of, refused_seconds
 from flopray.summary import duration, prefixed

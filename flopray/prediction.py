@@ -1,7 +1,7 @@
 """What a point will take before it is measured: time from FLOPs and bytes, and memory that it cannot do without.
 
 For sizing trials and for `--dry-run`; never used as a result. An iteration takes the longer of its FLOPs at the rate of
-products and its bytes at the rate of memory. A phase takes its preparation, the warm-up of `flopray.window`, and a
+products and its bytes at the rate of memory. A phase takes its preparation, the warm-up of `flopray.measurement.window`, and a
 window, both in laps of at least one iteration. Standard library only.
 """
 
@@ -29,7 +29,7 @@ _UNFUSED_OPTIMIZER = 3.0
 #: A core of a CPU that was not asked: products in fp32, and memory.
 _CORE_FLOPS_PER_S, _CORE_BYTES_PER_S = 40e9, 6e9
 
-#: As in `flopray.window` and `flopray.measurement`, which import torch.
+#: As in `flopray.measurement.window` and `flopray.measurement.phase`, which import torch.
 _LAP_S, _WARM_UP_S, _WARM_UP_CAP_S, _LEAST_LAPS, _LEAST_WINDOW_S = 0.01, 0.03, 1.0, 5, 0.25
 #: What a phase takes beside its iterations: a capture on an H100, a compilation, and Python.
 _PREPARE_S = {"eager": 0.02, "graph": 0.08, "compile": 15.0}

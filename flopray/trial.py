@@ -25,8 +25,8 @@ from flopray.settings import MeasureSettings
 from flopray.watch.chatter import Chatter
 
 if TYPE_CHECKING:  # these import torch, which takes seconds: only where points are measured, not in the driver
-    from flopray.device import Device
-    from flopray.profiler import Profiler
+    from flopray.measurement.device import Device
+    from flopray.measurement.profiler import Profiler
 
 #: A step returns to Tune after this long, so that Tune can stop or move a trial between points.
 _STEP_SECONDS = 1.0
@@ -141,7 +141,7 @@ class PointTrial(tune.Trainable):
         Returns:
             The profiler, or None where that was tried often enough; `_unopened` then says why.
         """
-        from flopray.profiler import Profiler
+        from flopray.measurement.profiler import Profiler
 
         sentinel = self._sweep["sentinels"].get(self._device_type)
         try:
@@ -165,7 +165,7 @@ class PointTrial(tune.Trainable):
         return self._profiler
 
     def _device(self) -> Device:
-        from flopray.device import Device
+        from flopray.measurement.device import Device
 
         cores = self._sweep["cpus_per_trial"][self._device_type]
         node = ray.get_runtime_context().get_node_id()

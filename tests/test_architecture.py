@@ -18,25 +18,31 @@ LAYERS = (
     (
         "flopray.audit.hardware",
         "flopray.workloads.capability",
-        "flopray.host",
+        "flopray.measurement.host",
         "flopray.energy.nvml",
         "flopray.models",
-        "flopray.statistics",
+        "flopray.measurement.statistics",
     ),
     ("flopray.flops", "flopray.energy", "flopray.audit"),
     ("flopray.limits",),
     (
         "flopray.workloads.execution",
-        "flopray.laps",
-        "flopray.device",
+        "flopray.measurement.laps",
+        "flopray.measurement.device",
         "flopray.settings",
         "flopray.space",
-        "flopray.sentinel",
+        "flopray.measurement.sentinel",
     ),
-    ("flopray.workloads.phases", "flopray.window", "flopray.measurement", "flopray.definition", "flopray.columns"),
+    (
+        "flopray.workloads.phases",
+        "flopray.measurement.window",
+        "flopray.measurement.phase",
+        "flopray.definition",
+        "flopray.measurement.columns",
+    ),
     ("flopray.prediction", "flopray.calibration"),
     ("flopray.counters", "flopray.watch.outcome", "flopray.watch.metrics", "flopray.watch.chatter"),
-    ("flopray.profiler", "flopray.failures", "flopray.breaker"),
+    ("flopray.measurement.profiler", "flopray.failures", "flopray.breaker"),
     ("flopray.recorder", "flopray.trial", "flopray.search"),
     ("flopray.sweep",),
     ("flopray.summary", "flopray.plan"),
@@ -140,7 +146,7 @@ def test_the_sources_are_found():
         modules()
     )
     assert "flopray.errors.SpecError" in imports("flopray.records").at_once
-    assert "torch" in loaded_with("flopray.profiler")  # through what it imports
+    assert "torch" in loaded_with("flopray.measurement.profiler")  # through what it imports
     assert not {top(name) for name in imports("flopray.cluster").at_once} & {"ray"}
     assert {top(name) for name in imports("flopray.cluster").later} >= {"ray"}
 
@@ -194,7 +200,7 @@ def test_refusing_bad_input_does_not_wait_for_torch_or_ray(module):
 
 
 def test_the_profiler_knows_no_ray():
-    assert "ray" not in loaded_with("flopray.profiler")
+    assert "ray" not in loaded_with("flopray.measurement.profiler")
 
 
 @pytest.mark.parametrize(
@@ -203,7 +209,7 @@ def test_the_profiler_knows_no_ray():
         ("import flopray", ["torch", "ray", "pandas", "numpy", "pyarrow", "matplotlib", "rich"]),
         ("import flopray.records, flopray.store", ["torch", "ray", "pandas", "pyarrow"]),
         ("import flopray.audit", ["torch", "ray", "pandas"]),
-        ("import flopray.profiler", ["ray", "pandas", "matplotlib"]),
+        ("import flopray.measurement.profiler", ["ray", "pandas", "matplotlib"]),
         ("from flopray import load_run", ["torch", "ray"]),
         ("import analysis.surfaces, analysis.audit", ["torch", "ray"]),
     ],

@@ -316,8 +316,8 @@ class TestOnAGpu:
             assert torch.isfinite(parameter.grad).all()
 
     def test_running_out_of_memory_is_a_typed_row_and_the_next_point_is_measured(self):
-        from flopray.device import Device
-        from flopray.profiler import Profiler
+        from flopray.measurement.device import Device
+        from flopray.measurement.profiler import Profiler
         from flopray.records import Status
         from flopray.settings import MeasureSettings
 

@@ -5,12 +5,12 @@ import gc
 import pytest
 import torch
 
-from flopray.laps import CudaLaps
+from flopray.measurement.laps import CudaLaps
+from flopray.measurement.profiler import Profiler
+from flopray.measurement.window import run_window, warm_up
 from flopray.point import TrialSpec
-from flopray.profiler import Profiler
 from flopray.records import WORKLOAD_PHASES, Status
 from flopray.settings import MeasureSettings
-from flopray.window import run_window, warm_up
 from flopray.workloads import execution, mlp
 from flopray.workloads.execution import TrainingStep, iterations_of, phase_work
 
@@ -72,7 +72,7 @@ def test_train_step_graph_writes_gradients_and_leaves_the_weights():
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
 def test_every_phase_of_a_graph_is_measured_and_the_parts_add_up(precision):
-    from flopray.device import Device
+    from flopray.measurement.device import Device
 
     settings = MeasureSettings(phases=PHASES, sentinel_every_s=0)
     profiler = Profiler(Device("GPU"), settings)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from flopray.host import memory_bytes
+from flopray.measurement.host import memory_bytes
 from flopray.point import TrialSpec
 from flopray.records import WORKLOAD_PHASES
 from flopray.workloads.execution import TrainingStep

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from flopray.device import Device
 from flopray.errors import InputError, OutOfMemory, SpecError
 from flopray.flags import build_parser
+from flopray.measurement.device import Device
+from flopray.measurement.profiler import Profiler
 from flopray.point import TrialSpec
-from flopray.profiler import Profiler
 from flopray.records import PHASES, Status
 from flopray.settings import MeasureSettings
 from flopray.workloads import llama

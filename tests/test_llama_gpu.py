@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from flopray.device import Device
+from flopray.measurement.device import Device
+from flopray.measurement.profiler import Profiler
 from flopray.point import TrialSpec
-from flopray.profiler import Profiler
 from flopray.records import PHASES, Status
 from flopray.settings import MeasureSettings
 

@@ -6,16 +6,16 @@ import time
 
 import pytest
 
-from flopray.device import Device
 from flopray.energy.estimator import estimate_energy
 from flopray.energy.meter import Reading
 from flopray.entry import encode
-from flopray.measurement import _doubt, _time_mean, measure_phase
+from flopray.measurement.device import Device
+from flopray.measurement.phase import _doubt, _time_mean, measure_phase
+from flopray.measurement.window import Window
 from flopray.records import COLUMN_NAMES, PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.testing.power_traces import ConstantPower
 from flopray.testing.simulated_meter import Faults, SimulatedMeter
-from flopray.window import Window
 
 POWER_W = 40.0
 QUICK = MeasureSettings(phases=("forward",), target_error=0.3, max_seconds=0.3)

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from flopray import entry
-from flopray.device import Device
 from flopray.errors import MeterError, NoEnergySource, OutOfMemory
+from flopray.measurement.device import Device
+from flopray.measurement.profiler import Profiler
 from flopray.point import TrialSpec
-from flopray.profiler import Profiler
 from flopray.records import WORKLOAD_PHASES, Status
 from flopray.settings import MeasureSettings
 from flopray.testing.power_traces import ConstantPower
@@ -161,7 +161,7 @@ def test_what_a_cpu_cannot_do_is_unsupported_in_every_phase(profiler, fields, re
     ],
 )
 def test_one_phase_fails_alone_with_its_kind(profiler, monkeypatch, error, status, traced):
-    import flopray.profiler as module
+    import flopray.measurement.profiler as module
 
     real = module.Workload.phase
 
@@ -185,7 +185,7 @@ def test_one_phase_fails_alone_with_its_kind(profiler, monkeypatch, error, statu
 
 
 def test_a_point_that_cannot_be_built_fails_in_every_phase_and_the_next_one_is_measured(profiler, monkeypatch):
-    import flopray.profiler as module
+    import flopray.measurement.profiler as module
 
     working = profiler(phases=("forward", "backward"))
     with monkeypatch.context() as patch:

@@ -2,13 +2,13 @@
 
 import pytest
 
-from flopray.sentinel import Sentinel
+from flopray.measurement.sentinel import Sentinel
 
 
 @pytest.fixture
 def now(monkeypatch):
     clock = {"s": 50.0}
-    monkeypatch.setattr("flopray.sentinel.time.monotonic", lambda: clock["s"])
+    monkeypatch.setattr("flopray.measurement.sentinel.time.monotonic", lambda: clock["s"])
     return clock
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flopray.statistics import FEWEST_LONG_LAPS, batch_mean, half_widths, in_quadrature, student_half_widths
+from flopray.measurement.statistics import FEWEST_LONG_LAPS, batch_mean, half_widths, in_quadrature, student_half_widths
 
 ROOT = Path(__file__).parents[1]
 SERIES = 400  # a coverage of 0.93 is then known to 0.013

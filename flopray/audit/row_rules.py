@@ -362,7 +362,7 @@ def target_error_missed(row: Row) -> Verdict:
     errors = {column: number(row, column) for column in ("time_rel_error", "energy_rel_error")}
     errors = {column: value for column, value in errors.items() if value is not None}
     if target is not None and "time_rel_error" not in errors and str(row.get("time_converged")) == "False":
-        # With fewer laps than `flopray.statistics.FEWEST_LAPS` there is a mean without an interval.
+        # With fewer laps than `flopray.measurement.statistics.FEWEST_LAPS` there is a mean without an interval.
         sentence = f"the window held too few laps for an error of the time, where {target:.2%} was asked for"
         return _finding("target_error_missed", Severity.NOTE, sentence, row, {"target_error": target})
     if target is None or not errors:

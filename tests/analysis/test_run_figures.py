@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from analysis.run_figures import draw_mlp_run
-from flopray.counters.columns import counter_columns
 from flopray.flops.executed.counts import KernelCount, PhaseCounts
+from flopray.measurement.counting.columns import counter_columns
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord
 from flopray.store import RunFolder

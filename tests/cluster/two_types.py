@@ -17,8 +17,8 @@ from ray.cluster_utils import Cluster
 
 import flopray.sweep
 from flopray.cli import main
-from flopray.device import Device
 from flopray.limits import Limits
+from flopray.measurement.device import Device
 from flopray.recorder import start_recorder
 from flopray.settings import MeasureSettings
 from flopray.trial import PointTrial

@@ -2,11 +2,11 @@
 
 import pytest
 
-from flopray.counters import chunk
-from flopray.counters.chunk import Chunks
 from flopray.errors import MeasurementError, NoCounterPermission, Unsupported
 from flopray.flops.executed import ncu
 from flopray.flops.executed.counts import NotCounted, PhaseCounts
+from flopray.measurement.counting import chunk
+from flopray.measurement.counting.chunk import Chunks
 from flopray.point import TrialSpec
 
 PHASES = ("forward", "backward")

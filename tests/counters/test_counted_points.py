@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from flopray.device import Device
 from flopray.flops.executed.overheads import reconstruct
+from flopray.measurement.device import Device
+from flopray.measurement.profiler import Profiler
 from flopray.point import TrialSpec
-from flopray.profiler import Profiler
 from flopray.records import Status
 from flopray.settings import MeasureSettings
 

@@ -5,13 +5,13 @@ import re
 import pytest
 import torch
 
-from flopray.counters.ahead import CountedAhead
-from flopray.counters.chunk import Chunks
-from flopray.device import Device
 from flopray.flops.executed.counts import PhaseCounts
 from flopray.flops.executed.overheads import reconstruct
+from flopray.measurement.counting.ahead import CountedAhead
+from flopray.measurement.counting.chunk import Chunks
+from flopray.measurement.device import Device
+from flopray.measurement.profiler import Profiler
 from flopray.point import TrialSpec
-from flopray.profiler import Profiler
 from flopray.records import Status
 from flopray.settings import MeasureSettings
 

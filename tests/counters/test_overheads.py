@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flopray.counters.columns import counter_columns
 from flopray.flops.executed.counts import KernelCount, NotCounted, PhaseCounts
 from flopray.flops.executed.overheads import elements, reconstruct
+from flopray.measurement.counting.columns import counter_columns
 from flopray.point import TrialSpec
 from flopray.records import KERNEL_CLASSES, WORKLOAD_PHASES, PhaseRecord
 from flopray.store import RunFolder

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from flopray.counters.walk import Operations, Walk
+from flopray.measurement.counting.walk import Operations, Walk
 
 
 def walk(operations, ranges, precision="fp32"):

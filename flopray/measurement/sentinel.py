@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from flopray.statistics import in_quadrature
+from flopray.measurement.statistics import in_quadrature
 
 
 class Sentinel:

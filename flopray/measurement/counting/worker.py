@@ -1,6 +1,6 @@
 """The process that ncu runs: walks a chunk of points and launches every phase once, its new operations inside ranges.
 
-    python -m flopray.counters.worker CHUNK.json PROGRESS.jsonl
+    python -m flopray.measurement.counting.worker CHUNK.json PROGRESS.jsonl
 
 Progress is one JSON line for whatever happened: `{"point": 3}` a point began, with `phase` that the phase is over, with
 `operations` (times by number) or the columns of a failure; `{"operation": 17, "name": ..., "pointwise": ...}` a new
@@ -23,9 +23,9 @@ from typing import Any, TextIO
 import nvtx
 import torch
 
-from flopray.columns import failure_columns
-from flopray.counters.walk import Operations, Walk
 from flopray.flops.executed.report import DOMAIN
+from flopray.measurement.columns import failure_columns
+from flopray.measurement.counting.walk import Operations, Walk
 from flopray.point import TrialSpec
 from flopray.workloads.phases import Workload
 

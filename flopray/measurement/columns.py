@@ -12,9 +12,9 @@ import flopray
 from flopray.audit import audit_point, audit_row
 from flopray.audit.hardware import peak_flops_per_s
 from flopray.errors import FloprayError, OutOfMemory, Unsupported
+from flopray.measurement.statistics import in_quadrature
 from flopray.point import TrialSpec
 from flopray.records import Status
-from flopray.statistics import in_quadrature
 from flopray.workloads.closed_form import model_flops
 from flopray.workloads.dispatch import dispatched_flops
 from flopray.workloads.execution import is_out_of_memory

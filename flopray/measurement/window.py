@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flopray.laps import Laps
+from flopray.measurement.laps import Laps
 from flopray.workloads.execution import Work, iterations_of
 
 #: A lap long enough that its own cost (about 1 us) does not show, short enough to stop in time.

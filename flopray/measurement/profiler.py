@@ -7,18 +7,25 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flopray.columns import derived_columns, failure_columns, findings_of, flop_columns, spec_columns, version_columns
-from flopray.counters.ahead import CountedAhead
-from flopray.device import Device
 from flopray.energy.idle import idle_power
 from flopray.energy.meter import Meter
 from flopray.errors import MeasurementError, NoEnergySource
-from flopray.measurement import measure_phase
+from flopray.measurement.columns import (
+    derived_columns,
+    failure_columns,
+    findings_of,
+    flop_columns,
+    spec_columns,
+    version_columns,
+)
+from flopray.measurement.counting.ahead import CountedAhead
+from flopray.measurement.device import Device
+from flopray.measurement.phase import measure_phase
+from flopray.measurement.sentinel import Sentinel
+from flopray.measurement.window import COLD_AFTER_S, WAKE_S, WARM_UP_S
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord, Status
-from flopray.sentinel import Sentinel
 from flopray.settings import MeasureSettings
-from flopray.window import COLD_AFTER_S, WAKE_S, WARM_UP_S
 from flopray.workloads.execution import Work, captures_are_broken
 from flopray.workloads.phases import Workload
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flopray.counters.chunk import Chunks, Outcome
-from flopray.counters.columns import counter_columns
 from flopray.errors import MeasurementError, Unsupported
 from flopray.flops.executed.counts import NotCounted
+from flopray.measurement.counting.chunk import Chunks, Outcome
+from flopray.measurement.counting.columns import counter_columns
 from flopray.point import TrialSpec
 from flopray.records import Status
 

@@ -7,17 +7,17 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
-from flopray.device import Device
 from flopray.energy.estimator import MIN_TICKS, TICK_ERROR_SHARE, EnergyEstimate, estimate_energy
 from flopray.energy.iterations import Iterations
 from flopray.energy.meter import Meter
 from flopray.energy.poller import Poller
 from flopray.errors import MeasurementError
-from flopray.laps import laps_for
+from flopray.measurement.device import Device
+from flopray.measurement.laps import laps_for
+from flopray.measurement.statistics import FEWEST_LAPS, FEWEST_LONG_LAPS, Mean, batch_mean
+from flopray.measurement.window import WARM_UP_S, Window, run_window, warm_up
 from flopray.records import Status
 from flopray.settings import MeasureSettings
-from flopray.statistics import FEWEST_LAPS, FEWEST_LONG_LAPS, Mean, batch_mean
-from flopray.window import WARM_UP_S, Window, run_window, warm_up
 from flopray.workloads.execution import Work
 
 #: Time alone needs a window over which the clocks can show that they move.
@@ -51,7 +51,7 @@ def measure_phase(
         meter: energy meter, or None to measure time alone (the caller says why in `energy_status`).
         settings: target error and cap.
         tick_period_s: the meter's period as measured on this device.
-        warm_at_least_s: see `flopray.window.warm_up`.
+        warm_at_least_s: see `flopray.measurement.window.warm_up`.
 
     Returns:
         Columns of `flopray.records.PhaseRecord` for time, energy and the state at both ends. An energy that could not

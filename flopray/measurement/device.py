@@ -12,7 +12,7 @@ from flopray.energy.meter import Meter
 from flopray.energy.nvml import Gpu
 from flopray.energy.source import open_cpu_meter, open_gpu_meter
 from flopray.errors import FloprayError, InputError, NoEnergySource
-from flopray.host import memory_bytes
+from flopray.measurement.host import memory_bytes
 
 
 class Device:

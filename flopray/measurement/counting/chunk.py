@@ -27,7 +27,7 @@ Outcome = dict[str, PhaseCounts | NotCounted]
 #: A process that tells nothing new for so long hangs. Compiling a large model is the longest that is none.
 _QUIET_FOR_S = 600.0
 _POINT = re.compile(rb'^\{"point": (\d+)\}$', re.MULTILINE)
-_WORKER = (sys.executable, "-m", "flopray.counters.worker")
+_WORKER = (sys.executable, "-m", "flopray.measurement.counting.worker")
 
 
 class Chunks:
