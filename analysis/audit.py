@@ -25,7 +25,7 @@ from flopray.audit.explanations import COMMAND
 from flopray.audit.hardware import find_gpu
 from flopray.errors import FloprayError, InputError, one_line
 from flopray.parser import OneLineParser
-from flopray.storage import local_folder
+from flopray.store.location import local_folder
 from flopray.terminal import LineConsole
 
 _STYLES = {Severity.IMPOSSIBLE: "bold red", Severity.IMPLAUSIBLE: "yellow", Severity.NOTE: "dim"}

@@ -28,7 +28,7 @@ from flopray.audit.foreign import (
 )
 from flopray.errors import InputError
 from flopray.records import COLUMN_NAMES
-from flopray.storage import load_run
+from flopray.store.location import load_run
 
 #: A table has to have one of these before the audit can say anything, and a number in it; a closed form is none.
 JUDGEABLE = (

@@ -21,9 +21,9 @@ from analysis.flops_data import Counted, groups_of, holes, load_published_group,
 from analysis.flops_figures import DEFAULT_MIN_WIDTH, draw_group, folder_of
 from analysis.flops_heldout import summarised
 from analysis.flops_table import difference_table, error_table, kernel_table, share_table, write_csv
-from flopray.containment import check_own
 from flopray.parser import OneLineParser
-from flopray.storage import local_folder
+from flopray.store.containment import check_own
+from flopray.store.location import local_folder
 
 _EXAMPLES = """examples:
   python sweeps/mlp_grid.py --instruments counters --phases forward backward

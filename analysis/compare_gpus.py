@@ -25,11 +25,11 @@ from analysis.gpu_html import page_path, write_page
 from analysis.gpu_table import EXPLANATION, beside_table, tables_of
 from analysis.gpu_truth import truth_table
 from analysis.page import page_wanted
-from flopray.containment import check_own
 from flopray.errors import InputError
 from flopray.parser import OneLineParser
 from flopray.point import PRECISIONS
-from flopray.storage import local_folder
+from flopray.store.containment import check_own
+from flopray.store.location import local_folder
 
 #: More shapes than this (the grid of an MLP) are thinned in tables that people read.
 MAX_SHAPES = 8

@@ -20,7 +20,7 @@ from flopray.errors import InputError
 from flopray.flops.executed.overheads import elements, reconstruct
 from flopray.point import TrialSpec
 from flopray.records import KERNEL_CLASSES, PHASES
-from flopray.storage import load_run
+from flopray.store.location import load_run
 from flopray.workloads.mlp import closed_form
 
 #: What makes a group.

@@ -15,8 +15,8 @@ from rich.table import Table
 from analysis.flops_data import GROUP, Counted, is_counted, reconstructed
 from analysis.flops_heldout import METHODS, SPLITS
 from flopray.errors import InputError
-from flopray.kernel_table import KEYS, kernel_rows
 from flopray.records import KERNEL_CLASSES
+from flopray.store.kernel_table import KEYS, kernel_rows
 
 _TOP_KERNELS = 8
 _CSV_COLUMNS = [

@@ -17,7 +17,7 @@ from flopray.audit import Severity, audit
 from flopray.errors import InputError
 from flopray.point import PRECISIONS, SHAPE_FIELDS
 from flopray.records import PHASES
-from flopray.storage import load_run
+from flopray.store.location import load_run
 
 #: A pandas DataFrame, whose stubs do not know whether a selection of it is one.
 Frame = Any

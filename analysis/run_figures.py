@@ -12,7 +12,7 @@ from analysis.flops_data import groups_of, load_runs
 from analysis.flops_figures import draw_group, folder_of
 from analysis.surfaces import draw_run
 from flopray import load_run
-from flopray.containment import check_own
+from flopray.store.containment import check_own
 
 
 def draw_mlp_run(run: Path, console: Console) -> None:

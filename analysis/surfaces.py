@@ -29,15 +29,15 @@ from analysis.surface_html import write_page
 from analysis.surface_lines import draw_lines
 from analysis.surface_plots import MAX_PANELS, draw_surfaces, font_pt_for
 from analysis.surface_selection import METRICS, Selection
-from flopray.containment import check_own
 from flopray.errors import FloprayError, InputError
 from flopray.parser import OneLineParser
 from flopray.records import PHASES
-from flopray.storage import open_run
+from flopray.store.containment import check_own
+from flopray.store.location import open_run
 from flopray.terminal import LineConsole
 
 if TYPE_CHECKING:
-    from flopray.store import RunFolder
+    from flopray.store.run import RunFolder
 
 DEFAULT_FORMATS = ("png", "svg")
 _EXAMPLES = """examples:

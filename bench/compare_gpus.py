@@ -20,8 +20,8 @@ import numpy as np
 from analysis import compare_gpus
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord
-from flopray.storage import load_run
-from flopray.store import RunFolder
+from flopray.store.location import load_run
+from flopray.store.run import RunFolder
 from flopray.workloads.mlp import closed_form
 
 _DEVICES = {"H100": "NVIDIA H100 80GB HBM3", "A100": "NVIDIA A100-SXM4-80GB"}

@@ -26,7 +26,7 @@ from flopray.progress import Progress
 from flopray.quiet import quiet_ray
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
-from flopray.store import RunFolder
+from flopray.store.run import RunFolder
 from flopray.summary import SUMMARY_COLUMNS, summarise
 from flopray.sweep import run_sweep
 from flopray.trial import PointTrial

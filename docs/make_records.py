@@ -14,9 +14,9 @@ import sys
 import textwrap
 from pathlib import Path
 
-from flopray.entry import COLUMN_TYPES, STATUS_ORDER, ColumnType
 from flopray.records import SCHEMA_VERSION, PhaseRecord
-from flopray.table import SCHEMA
+from flopray.store.entry import COLUMN_TYPES, STATUS_ORDER, ColumnType
+from flopray.store.table import SCHEMA
 
 PAGE = Path(__file__).with_name("records.md")
 

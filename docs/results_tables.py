@@ -16,7 +16,7 @@ import pandas as pd
 from analysis.adjusted import held_out
 from analysis.flops_data import groups_of, load_runs, reconstructed
 from analysis.flops_heldout import METHODS, summarised
-from flopray.storage import load_run
+from flopray.store.location import load_run
 
 RESULTS = Path(__file__).with_name("results")
 sys.path.append(str(RESULTS.parents[1] / "bench"))

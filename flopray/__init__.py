@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flopray.storage import load_run as load_run
+    from flopray.store.location import load_run as load_run
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load_run"]
@@ -17,7 +17,7 @@ __all__ = ["__version__", "load_run"]
 def __getattr__(name: str) -> Any:
     """Import `load_run` on first use, so that `import flopray` does not pay for pandas and Arrow."""
     if name == "load_run":
-        from flopray.storage import load_run
+        from flopray.store.location import load_run
 
         return load_run
     raise AttributeError(f"module 'flopray' has no attribute {name!r}")

@@ -15,8 +15,8 @@ from rich.console import Console
 from flopray import __version__
 from flopray.cli import once_a_line
 from flopray.errors import EXIT_INTERRUPTED, FloprayError
-from flopray.journal_index import RunWarning
 from flopray.parser import OneLineParser
+from flopray.store.journal_index import RunWarning
 from flopray.terminal import LineConsole
 
 if TYPE_CHECKING:

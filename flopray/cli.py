@@ -18,7 +18,7 @@ from rich.console import Console
 
 from flopray.errors import EXIT_INTERRUPTED, FloprayError
 from flopray.flags import Script, build_parser
-from flopray.journal_index import RunWarning
+from flopray.store.journal_index import RunWarning
 from flopray.terminal import LineConsole
 
 

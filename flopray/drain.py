@@ -11,11 +11,11 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from flopray.errors import FloprayError, StorageError, SweepStopped
-from flopray.journal import JournalWriter
 from flopray.point import CHOICE_FIELDS, SHAPE_FIELDS
 from flopray.progress import Progress
 from flopray.recorder import Events
 from flopray.records import PhaseRecord, Status
+from flopray.store.journal import JournalWriter
 
 _DRAIN_EVERY_S = 0.25
 

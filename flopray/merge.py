@@ -15,14 +15,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flopray import entry, manifests
 from flopray.definition import Sweep
 from flopray.errors import InputError, NotARun
-from flopray.journal import JournalWriter
 from flopray.point import SHAPE_FIELDS, point_of
 from flopray.records import PhaseRecord, Status
-from flopray.storage import open_run
-from flopray.store import RunFolder
+from flopray.store import entry, manifests
+from flopray.store.journal import JournalWriter
+from flopray.store.location import open_run
+from flopray.store.run import RunFolder
 from flopray.summary import SUMMARY_COLUMNS, summarise
 
 #: Points that are written and synced together.

@@ -40,13 +40,13 @@ from flopray.errors import (
     StorageError,
 )
 from flopray.flags import Script, default_name, limits_from, refuse_with_resume, sweep_from
-from flopray.manifests import DEFAULT_STORAGE, not_resumable
 from flopray.plan import Target, print_plan, refuse_what_none_can, targets
 from flopray.point import point_of
 from flopray.progress import Progress
 from flopray.records import Status
-from flopray.storage import check_new, create_run, open_run
-from flopray.store import RunFolder
+from flopray.store.location import check_new, create_run, open_run
+from flopray.store.manifests import DEFAULT_STORAGE, not_resumable
+from flopray.store.run import RunFolder
 from flopray.summary import SUMMARY_COLUMNS, print_summary, summarise
 from flopray.terminal import LineConsole, renamed
 from flopray.watch.metrics import linger_s

@@ -18,7 +18,7 @@ from flopray.records import Status
 if TYPE_CHECKING:
     import pandas as pd
 
-    from flopray.store import RunFolder
+    from flopray.store.run import RunFolder
 
 #: What else may differ between the points of a run.
 _VARY = ("device_type", "model", "precision", "execution", "weights", "attention", "checkpointing")

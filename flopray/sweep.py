@@ -29,7 +29,7 @@ from flopray.progress import Progress
 from flopray.recorder import start_recorder
 from flopray.records import PhaseRecord
 from flopray.space import sentinel_of, slabs
-from flopray.store import RunFolder
+from flopray.store.run import RunFolder
 from flopray.trial import PointTrial, packed, points_of
 from flopray.watch.metrics import linger_s
 

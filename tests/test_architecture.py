@@ -194,7 +194,7 @@ def test_the_contracts_need_only_the_standard_library():
     assert within_project(imports("flopray.errors").at_once) == set()
 
 
-@pytest.mark.parametrize("module", ["flopray.cli", "flopray.session", "flopray.store", "flopray.definition"])
+@pytest.mark.parametrize("module", ["flopray.cli", "flopray.session", "flopray.store.run", "flopray.definition"])
 def test_refusing_bad_input_does_not_wait_for_torch_or_ray(module):
     assert not {"torch", "ray", "transformers", "optuna", "pandas", "pyarrow"} & loaded_with(module)
 
@@ -207,7 +207,7 @@ def test_the_profiler_knows_no_ray():
     ("statement", "absent"),
     [
         ("import flopray", ["torch", "ray", "pandas", "numpy", "pyarrow", "matplotlib", "rich"]),
-        ("import flopray.records, flopray.store", ["torch", "ray", "pandas", "pyarrow"]),
+        ("import flopray.records, flopray.store.run", ["torch", "ray", "pandas", "pyarrow"]),
         ("import flopray.audit", ["torch", "ray", "pandas"]),
         ("import flopray.measurement.profiler", ["ray", "pandas", "matplotlib"]),
         ("from flopray import load_run", ["torch", "ray"]),
@@ -225,7 +225,7 @@ def test_importing_flopray_has_no_side_effects(tmp_path):
     code = """
 import os, signal, sys, threading, warnings
 before = dict(os.environ), signal.getsignal(signal.SIGTERM), threading.active_count(), list(warnings.filters)
-import flopray, flopray.cli, flopray.store, flopray.audit
+import flopray, flopray.cli, flopray.store.run, flopray.audit
 after = dict(os.environ), signal.getsignal(signal.SIGTERM), threading.active_count(), list(warnings.filters)
 print(before == after)
 """

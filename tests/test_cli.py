@@ -26,7 +26,7 @@ from flopray.point import TrialSpec
 from flopray.progress import Progress
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
-from flopray.store import RunFolder
+from flopray.store.run import RunFolder
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "sweeps" / "mlp_grid.py"

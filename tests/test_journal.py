@@ -19,11 +19,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flopray import entry
 from flopray.errors import RunError, SchemaMismatch, StorageError
-from flopray.journal import JournalWriter
-from flopray.journal_index import RunWarning, read_rows, scan
 from flopray.records import PHASES, PhaseRecord
+from flopray.store import entry
+from flopray.store.journal import JournalWriter
+from flopray.store.journal_index import RunWarning, read_rows, scan
 
 
 def point(i: int, status: str = "ok", phases: int = 2, **columns) -> list[PhaseRecord]:
@@ -287,7 +287,7 @@ def test_a_line_that_is_being_written_is_left_out_and_what_follows_it_too(path: 
     """A reader may see the beginning of a line, and find the rest of it when it asks for the next one."""
     first, second, third = filled(path, 3)
     seen = contextlib.nullcontext([first, second[:40], second[40:], third])
-    monkeypatch.setattr("flopray.atomic.open_regular", lambda _: seen)
+    monkeypatch.setattr("flopray.store.atomic.open_regular", lambda _: seen)
     index = scan(path)
     assert list(index.places) == ids(0)
     assert (index.damaged, index.size, index.torn) == ([], len(first), second[:40])

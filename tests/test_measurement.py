@@ -8,12 +8,12 @@ import pytest
 
 from flopray.energy.estimator import estimate_energy
 from flopray.energy.meter import Reading
-from flopray.entry import encode
 from flopray.measurement.device import Device
 from flopray.measurement.phase import _doubt, _time_mean, measure_phase
 from flopray.measurement.window import Window
 from flopray.records import COLUMN_NAMES, PhaseRecord
 from flopray.settings import MeasureSettings
+from flopray.store.entry import encode
 from flopray.testing.power_traces import ConstantPower
 from flopray.testing.simulated_meter import Faults, SimulatedMeter
 

@@ -14,7 +14,7 @@ from flopray.merge import merge, united
 from flopray.point import point_of
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
-from flopray.store import RunFolder
+from flopray.store.run import RunFolder
 
 KERNEL = json.dumps({"name": "gemm", "class": "gemm", "launches": 2, "tensor_flops": 3, "cuda_flops": 4})
 

@@ -9,13 +9,13 @@ import sys
 import pytest
 import torch
 
-from flopray import entry
 from flopray.errors import MeterError, NoEnergySource, OutOfMemory
 from flopray.measurement.device import Device
 from flopray.measurement.profiler import Profiler
 from flopray.point import TrialSpec
 from flopray.records import WORKLOAD_PHASES, Status
 from flopray.settings import MeasureSettings
+from flopray.store import entry
 from flopray.testing.power_traces import ConstantPower
 from flopray.testing.simulated_meter import Faults, SimulatedMeter
 from flopray.workloads.closed_form import model_flops

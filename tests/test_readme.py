@@ -11,7 +11,7 @@ import pytest
 
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord
-from flopray.store import RunFolder
+from flopray.store.run import RunFolder
 
 ROOT = Path(__file__).parents[1]
 

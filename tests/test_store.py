@@ -21,7 +21,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flopray import atomic, manifests
 from flopray.errors import (
     FloprayError,
     InputError,
@@ -32,11 +31,12 @@ from flopray.errors import (
     SchemaMismatch,
     StorageError,
 )
-from flopray.journal_index import RunWarning
 from flopray.point import TrialSpec
 from flopray.records import PHASES, PhaseRecord
-from flopray.storage import load_run
-from flopray.store import RunFolder
+from flopray.store import atomic, manifests
+from flopray.store.journal_index import RunWarning
+from flopray.store.location import load_run
+from flopray.store.run import RunFolder
 
 
 def python(script: str, *arguments: object, **options) -> subprocess.Popen[str]:
@@ -195,7 +195,7 @@ def test_create_that_fails_at_any_step_leaves_nothing(tmp_path: Path, monkeypatc
 MAKER = """
 import sys
 from flopray.errors import RunExists
-from flopray.store import RunFolder
+from flopray.store.run import RunFolder
 sys.stdin.readline()
 for i in range(40):
     try:
@@ -392,7 +392,7 @@ def test_storage_that_is_gone_is_a_storage_error(run: RunFolder) -> None:
 WRITER = """
 import sys
 from flopray.records import PHASES, PhaseRecord
-from flopray.store import RunFolder
+from flopray.store.run import RunFolder
 def point(i):
     return [PhaseRecord(trial_id=f"{i:016x}", phase=p, width=i, traceback="x" * 3000) for p in PHASES]
 with RunFolder.open(sys.argv[1]).writer() as writer:
@@ -454,7 +454,7 @@ def test_killed_writers_lose_nothing_that_was_saved(run: RunFolder) -> None:
 def test_killed_compaction_leaves_the_old_file(run: RunFolder) -> None:
     append(run, *range(30))
     run.compact()
-    script = "import sys; from flopray.store import RunFolder; run = RunFolder.open(sys.argv[1])\n"
+    script = "import sys; from flopray.store.run import RunFolder; run = RunFolder.open(sys.argv[1])\n"
     script += "while True: print(run.compact(), flush=True)"
     for delay_s in (0.0, 0.007, 0.019):
         compactor = python(script, run.path)
@@ -470,8 +470,8 @@ def test_killed_compaction_leaves_the_old_file(run: RunFolder) -> None:
 
 AS_NOBODY = """
 import os, sys
-from flopray.storage import load_run
-from flopray.store import RunFolder
+from flopray.store.location import load_run
+from flopray.store.run import RunFolder
 storage, run = sys.argv[1], RunFolder.open(sys.argv[2])
 load_run(run.path)  # whoever may not read the installation cannot import from it later
 if os.getuid() == 0:  # root may write everywhere
@@ -511,7 +511,7 @@ def test_read_only_folder_can_be_read_and_not_written() -> None:
 
 def test_making_and_opening_a_run_imports_nothing_heavy(tmp_path: Path) -> None:
     script = (
-        "import sys; from flopray.store import RunFolder\n"
+        "import sys; from flopray.store.run import RunFolder\n"
         "run = RunFolder.create(sys.argv[1], 'r', {})\n"
         "with RunFolder.open(run.path).writer() as writer: writer.finished\n"
         "run.finished()\n"

@@ -11,7 +11,7 @@ from flopray.plan import print_plan
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
-from flopray.store import RunFolder
+from flopray.store.run import RunFolder
 from flopray.summary import duration, prefixed, print_summary, summarise
 
 PHASES = ("forward", "backward")

@@ -11,7 +11,7 @@ from flopray.failures import failed_records
 from flopray.point import TrialSpec
 from flopray.progress import Progress
 from flopray.records import PhaseRecord
-from flopray.store import RunFolder
+from flopray.store.run import RunFolder
 from flopray.trial import device_type_of, packed, points_of
 
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flopray import entry, table
-from flopray.journal_index import Coverage
 from flopray.point import PRECISIONS, TrialSpec
 from flopray.records import PHASES, PhaseRecord
+from flopray.store import entry, table
+from flopray.store.journal_index import Coverage
 
 BIG = 2**53 + 1  # the first whole number that a float cannot hold
 

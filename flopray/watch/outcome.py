@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flopray.entry import worst_status
 from flopray.records import PhaseRecord
+from flopray.store.entry import worst_status
 
 
 def status_of(records: Sequence[PhaseRecord]) -> str:

@@ -9,11 +9,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from flopray import atomic
 from flopray.errors import one_line
 from flopray.point import label_of
 from flopray.records import PhaseRecord, Status
-from flopray.redaction import redacted
+from flopray.store import atomic
+from flopray.store.redaction import redacted
 from flopray.watch.outcome import reason_of, status_of
 
 _CHATTY = ("ray", "transformers")

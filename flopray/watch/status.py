@@ -16,11 +16,11 @@ import flopray
 from flopray.audit.explanations import COMMAND
 from flopray.definition import Sweep
 from flopray.errors import one_line
-from flopray.manifests import not_resumable
 from flopray.point import point_of
 from flopray.records import Status
-from flopray.storage import open_run
-from flopray.store import RunFolder
+from flopray.store.location import open_run
+from flopray.store.manifests import not_resumable
+from flopray.store.run import RunFolder
 from flopray.watch.view import clock
 
 _COLUMNS = (

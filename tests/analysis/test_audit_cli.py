@@ -14,7 +14,7 @@ from analysis.audit import main, show
 from flopray.audit import audit
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord
-from flopray.store import RunFolder
+from flopray.store.run import RunFolder
 from flopray.terminal import LineConsole
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -19,7 +19,7 @@ from analysis.flops_tiles import rounded_up
 from flopray.flops.executed.overheads import overheads
 from flopray.point import TrialSpec
 from flopray.records import KERNEL_CLASSES, PhaseRecord
-from flopray.store import RunFolder
+from flopray.store.run import RunFolder
 from flopray.workloads.mlp import closed_form
 
 ROOT = Path(__file__).resolve().parents[2]

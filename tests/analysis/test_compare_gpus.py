@@ -38,7 +38,7 @@ from flopray.audit.hardware import peak_flops_per_s
 from flopray.errors import InputError
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord
-from flopray.store import RunFolder
+from flopray.store.run import RunFolder
 from flopray.workloads.closed_form import model_flops
 
 H100, A100 = "NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB"

@@ -11,7 +11,7 @@ from analysis import compare_gpus
 from analysis.audit import main
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord
-from flopray.store import RunFolder
+from flopray.store.run import RunFolder
 
 GOOD = "device_name,precision,model_flops,time_s\nH100,bf16,5e11,0.001\n"
 LINE = {

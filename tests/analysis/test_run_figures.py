@@ -10,7 +10,7 @@ from flopray.flops.executed.counts import KernelCount, PhaseCounts
 from flopray.measurement.counting.columns import counter_columns
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord
-from flopray.store import RunFolder
+from flopray.store.run import RunFolder
 from flopray.workloads.closed_form import model_flops
 
 

@@ -28,7 +28,7 @@ from analysis.surface_selection import METRICS, Selection
 from flopray.errors import InputError
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord
-from flopray.store import RunFolder
+from flopray.store.run import RunFolder
 
 LAYERS, WIDTHS, TOKENS = (2, 8), (128, 256, 512, 1024), (16, 64, 256)
 POWER_W = 300.0
@@ -800,7 +800,7 @@ class TestCommand:
 
     def test_neither_torch_nor_ray_nor_pyplot_is_imported(self):
         code = (
-            "import sys, analysis.surfaces as s; s.build_parser(); import flopray.store;"
+            "import sys, analysis.surfaces as s; s.build_parser(); import flopray.store.run;"
             "print([m for m in ('torch', 'ray', 'plotly', 'matplotlib.pyplot') if m in sys.modules])"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)

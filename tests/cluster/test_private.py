@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from machine import QUICK, Machine
 
-from flopray.redaction import redacted
+from flopray.store.redaction import redacted
 from flopray.watch.runlog import RunLog
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]

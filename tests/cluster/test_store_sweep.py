@@ -11,7 +11,7 @@ from machine import Machine
 
 from flopray import load_run
 from flopray.errors import RunLocked
-from flopray.storage import open_run
+from flopray.store.location import open_run
 from flopray.watch.status import status_of_run
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]

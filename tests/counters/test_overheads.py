@@ -13,7 +13,7 @@ from flopray.flops.executed.overheads import elements, reconstruct
 from flopray.measurement.counting.columns import counter_columns
 from flopray.point import TrialSpec
 from flopray.records import KERNEL_CLASSES, WORKLOAD_PHASES, PhaseRecord
-from flopray.store import RunFolder
+from flopray.store.run import RunFolder
 from flopray.workloads.closed_form import model_flops
 
 PHASES = WORKLOAD_PHASES["mlp"]

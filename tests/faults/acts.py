@@ -16,7 +16,7 @@ import damage
 from lane import kill
 from scene import Scene, TooLate, ended
 
-from flopray.store import RunFolder
+from flopray.store.run import RunFolder
 from flopray.watch.status import status_of_run
 
 #: Why a point is tried again whose process or node is killed.

@@ -29,7 +29,7 @@ import flopray.sweep  # noqa: E402
 from flopray.cli import run_script  # noqa: E402
 from flopray.point import TrialSpec  # noqa: E402
 from flopray.records import PhaseRecord  # noqa: E402
-from flopray.store import RunFolder  # noqa: E402
+from flopray.store.run import RunFolder  # noqa: E402
 from flopray.trial import PointTrial  # noqa: E402
 from sweeps.mlp_grid import MLP_GRID  # noqa: E402
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from flopray import entry
+from flopray.store import entry
 
 _EVERY_S = 0.02
 _COUNT = re.compile(r"^(\d+)/\d+ points", re.MULTILINE)

@@ -14,7 +14,7 @@ from lane import Lane, is_running
 from ledger import duplicates, lost, measurements, printed_count, printed_ids
 from scene import Hang, Scene, TooLate, ended
 
-from flopray.store import RunFolder
+from flopray.store.run import RunFolder
 
 #: How often kinds that can strike at any time do so in which part of a sweep.
 SHARES = {"start-up": 0.2, "middle": 0.65, "tables": 0.15}

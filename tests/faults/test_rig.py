@@ -15,7 +15,7 @@ from ledger import Ledger, duplicates, lost, measurements, printed_count, printe
 
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord
-from flopray.store import RunFolder
+from flopray.store.run import RunFolder
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from points import sweep
 
-from flopray.storage import create_run
-from flopray.store import RunFolder
+from flopray.store.location import create_run
+from flopray.store.run import RunFolder
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flopray.errors import InputError
-from flopray.remote.location import Location, is_uri
+from flopray.store.uri import Location, is_uri
 
 
 @pytest.mark.parametrize("text", ["s3://b", "s3://b/x", "gs://b/x", "hdfs://h:1/x", "file:///x", "S3:/b"])

@@ -15,7 +15,7 @@ from rich.console import Console
 import flopray.sweep
 from flopray import flags, session
 from flopray.progress import Progress
-from flopray.storage import open_run
+from flopray.store.location import open_run
 from flopray.terminal import LineConsole
 
 SCRIPT = Path(__file__).parents[2] / "sweeps" / "mlp_grid.py"

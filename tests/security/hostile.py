@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 import flopray.__main__ as commands
 from flopray import cli
 from flopray.definition import Sweep
-from flopray.entry import HIDDEN
 from flopray.errors import FloprayError
-from flopray.journal_index import RunWarning
 from flopray.merge import merge
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
-from flopray.storage import load_run
-from flopray.store import RunFolder
+from flopray.store.entry import HIDDEN
+from flopray.store.journal_index import RunWarning
+from flopray.store.location import load_run
+from flopray.store.run import RunFolder
 from sweeps.mlp_grid import MLP_GRID
 
 #: The same examples each time, and no minutes of shrinking: what failed is printed as it is.

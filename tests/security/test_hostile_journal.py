@@ -25,10 +25,10 @@ from analysis.surface_data import surface_sets
 from analysis.surface_files import figure_stem, why_not_lines
 from analysis.surface_html import page_text
 from analysis.surface_selection import Selection
-from flopray import entry
 from flopray.errors import FloprayError, SchemaMismatch
-from flopray.storage import load_run
-from flopray.store import RunFolder
+from flopray.store import entry
+from flopray.store.location import load_run
+from flopray.store.run import RunFolder
 
 ENTRY = json.loads(entry.encode(hostile.point(0))[2])["entry"]
 TEXTS = [name for name, column in entry.COLUMN_TYPES.items() if column.base is str]

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flopray import journal_index, table
+from flopray.store import journal_index, table
 
 with tempfile.TemporaryDirectory() as _folder:
     _run = hostile.make_run(Path(_folder))

@@ -17,8 +17,8 @@ from analysis.run_figures import draw_mlp_run
 from flopray import cli
 from flopray.errors import FloprayError, InputError, NotARun, RunError, StorageError
 from flopray.merge import merge
-from flopray.storage import load_run
-from flopray.store import RunFolder
+from flopray.store.location import load_run
+from flopray.store.run import RunFolder
 from flopray.watch.runlog import RunLog
 from sweeps.mlp_grid import MLP_GRID
 

@@ -18,7 +18,7 @@ from flopray.errors import ClusterError, InputError
 from flopray.progress import Progress
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
-from flopray.store import RunFolder
+from flopray.store.run import RunFolder
 from flopray.watch.metrics import linger_s
 from flopray.watch.runlog import RunLog
 from flopray.watch.status import status_of_run

@@ -16,9 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flopray import atomic
 from flopray.errors import RunError
-from flopray.remote.location import Location
+from flopray.store import atomic
+from flopray.store.uri import Location
 
 _CONNECT_S, _REQUEST_S, _GS_RETRY_S = 3.0, 5.0, 5
 #: Requests the SDK makes for one call before it fails; writing is tried again on top of that.

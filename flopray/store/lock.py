@@ -17,8 +17,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from flopray import atomic
 from flopray.errors import RunError, RunLocked
+from flopray.store import atomic
 
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
 _TRIES, _TRY_AGAIN_S = 10, 0.02

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from flopray.errors import RunError, RunLocked
-from flopray.remote.objects import Objects, Stored
+from flopray.store.remote.objects import Objects, Stored
 
 _FOLDER = "writers"
 _NAME = re.compile(r"[0-9a-f]{16}\.json")

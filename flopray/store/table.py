@@ -29,11 +29,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from flopray import atomic, foreign_table
-from flopray.entry import COLUMN_TYPES, STATUS_ORDER
-from flopray.journal_index import Coverage
 from flopray.point import EXECUTIONS, PRECISIONS
 from flopray.records import PHASES, SCHEMA_VERSION, PhaseRecord
+from flopray.store import atomic, foreign_table
+from flopray.store.entry import COLUMN_TYPES, STATUS_ORDER
+from flopray.store.journal_index import Coverage
 
 if TYPE_CHECKING:
     import pandas as pd

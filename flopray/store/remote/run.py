@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flopray import atomic, lock, manifests
 from flopray.errors import RunError, RunExists, StorageError
-from flopray.journal import JournalWriter
-from flopray.remote import claim
-from flopray.remote.claim import Claim
-from flopray.remote.location import Location
-from flopray.remote.mirror import Mirror
-from flopray.remote.objects import Objects, at_once
-from flopray.remote.segments import SegmentNames
-from flopray.store import RunFolder
+from flopray.store import atomic, lock, manifests
+from flopray.store.journal import JournalWriter
+from flopray.store.remote import claim
+from flopray.store.remote.claim import Claim
+from flopray.store.remote.mirror import Mirror
+from flopray.store.remote.objects import Objects, at_once
+from flopray.store.remote.segments import SegmentNames
+from flopray.store.run import RunFolder
+from flopray.store.uri import Location
 
 #: What a finished session leaves beside the journal, in the store under the same names.
 _RESULTS = ("records.parquet", "kernels.parquet", "summary.json", "report.html", "plots", "tables")

@@ -7,11 +7,11 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flopray import manifests
 from flopray.errors import RunError, RunExists
-from flopray.remote.location import Location, is_uri
-from flopray.remote.mirror import cache_root
-from flopray.store import RunFolder
+from flopray.store import manifests
+from flopray.store.remote.mirror import cache_root
+from flopray.store.run import RunFolder
+from flopray.store.uri import Location, is_uri
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,7 @@ def check_new(storage: str, name: str, *, write: bool = True) -> None:
     """
     manifests.check_name(name)
     if is_uri(storage):
-        from flopray.remote import run
+        from flopray.store.remote import run
 
         _check_writable("the cache", cache_root())
         run.check_new(Location.parse(storage), name, write=write)
@@ -54,7 +54,7 @@ def _check_writable(what: str, folder: Path) -> None:
 def create_run(storage: str, name: str, manifest: dict[str, Any]) -> RunFolder:
     """Make a new run in a folder or store. Raises as `RunFolder.create`, and `RunLocked` in a store."""
     if is_uri(storage):
-        from flopray.remote.run import RemoteRun
+        from flopray.store.remote.run import RemoteRun
 
         return RemoteRun.make(Location.parse(storage), name, manifest)
     return RunFolder.create(storage, name, manifest)
@@ -72,7 +72,7 @@ def local_folder(path: str | PathLike[str]) -> Path:
 def open_run(path: str | PathLike[str]) -> RunFolder:
     """Open a run by its folder or URI. Raises as `RunFolder.open`, and `RunError` for a store that cannot be read."""
     if is_uri(str(path)):
-        from flopray.remote.run import RemoteRun
+        from flopray.store.remote.run import RemoteRun
 
         return RemoteRun.at(Location.parse(str(path)))
     return RunFolder.open(path)
@@ -82,8 +82,8 @@ def load_run(path: str | PathLike[str]) -> pd.DataFrame:
     """The records of a run as a data frame: a row per point and phase, a column per field of `PhaseRecord`.
 
     Rows are sorted by specification and phase. Counts are nullable integers (`Int64`), measured values plain floats
-    with NaN where missing, `findings` and `kernels` lists of text; the reasons stand in `flopray.table`. Works while
-    the run is still being measured. Damage that was passed over is told as `flopray.journal_index.RunWarning`.
+    with NaN where missing, `findings` and `kernels` lists of text; the reasons stand in `flopray.store.table`. Works while
+    the run is still being measured. Damage that was passed over is told as `flopray.store.journal_index.RunWarning`.
 
     Args:
         path: its folder, or a URI such as `s3://bucket/prefix/run`.

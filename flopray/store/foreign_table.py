@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from flopray.entry import HIDDEN, STATUS_ORDER
+from flopray.store.entry import HIDDEN, STATUS_ORDER
 
 #: Bytes of a column chunk before compression for each byte of the file; 30,000 points that all failed alike had 2.0.
 _MOST_EXPANSION = 1000
@@ -38,7 +38,7 @@ def check_size(metadata: pq.FileMetaData, file_bytes: int) -> None:
 
 
 def check_values(table: pa.Table) -> None:
-    """Hold the values of a table of records to the rules of `flopray.entry`, as far as its schema does not.
+    """Hold the values of a table of records to the rules of `flopray.store.entry`, as far as its schema does not.
 
     Raises:
         ValueError: infinite or no number, an unknown status, or a text that would do something to a terminal.

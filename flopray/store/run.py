@@ -1,12 +1,12 @@
 """A run's folder: who owns each path, how it is made, opened, written by one process and read by all.
 
     <storage>/<name>/
-      manifest.json     what a resume needs; complete before the folder exists (`flopray.manifests`)
-      journal.jsonl     the points, each synced before it counts as finished (`flopray.journal`)
-      records.parquet   the same as columns, for reading fast; replaced as a whole (`flopray.table`)
-      kernels.parquet   the kernels of counted points, a row each (`flopray.kernel_table`)
+      manifest.json     what a resume needs; complete before the folder exists (`flopray.store.manifests`)
+      journal.jsonl     the points, each synced before it counts as finished (`flopray.store.journal`)
+      records.parquet   the same as columns, for reading fast; replaced as a whole (`flopray.store.table`)
+      kernels.parquet   the kernels of counted points, a row each (`flopray.store.kernel_table`)
       summary.json, report.html, plots/, run.log, tune/
-      writer.lock       held by the one process that writes (`flopray.lock`)
+      writer.lock       held by the one process that writes (`flopray.store.lock`)
 
 The points of a run are those of the journal and those of the Parquet file together; where both have a point, the
 journal's is taken. So a Parquet file that is older than the journal hides nothing, and a journal that was damaged or
@@ -25,17 +25,17 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flopray import atomic, containment, journal_index, lock, manifests
 from flopray.errors import RunError, StorageError
-from flopray.journal import JournalWriter
-from flopray.journal_index import JournalIndex, RunWarning
 from flopray.records import PhaseRecord
+from flopray.store import atomic, containment, journal_index, lock, manifests
+from flopray.store.journal import JournalWriter
+from flopray.store.journal_index import JournalIndex, RunWarning
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from flopray.table import RecordsFile
+    from flopray.store.table import RecordsFile
 
 
 class RunFolder:
@@ -150,7 +150,7 @@ class RunFolder:
         Raises:
             NotARun, SchemaMismatch: the journal cannot be read.
         """
-        from flopray import table
+        from flopray.store import table
 
         rows = (
             record for batch in self._batches(self._index()) for record in table.to_records(table.from_batches([batch]))
@@ -160,12 +160,12 @@ class RunFolder:
 
     def records(self) -> list[PhaseRecord]:
         """All records, sorted by specification and phase. Raises as `load`."""
-        from flopray import table
+        from flopray.store import table
 
         return table.to_records(self._table())
 
     def load(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """All records as a data frame, sorted by specification and phase; its types are told in `flopray.table`.
+        """All records as a data frame, sorted by specification and phase; its types are told in `flopray.store.table`.
 
         Args:
             columns: those that are needed, besides the ones that rows are sorted by; None takes all. Half a million
@@ -176,7 +176,7 @@ class RunFolder:
             SchemaMismatch: a line of the journal is intact, but not of this schema version (an unknown column, for
                 one: columns change only together with the version, and none is dropped in silence).
         """
-        from flopray import table
+        from flopray.store import table
 
         return table.to_frame(self._table(columns))
 
@@ -187,7 +187,7 @@ class RunFolder:
             StorageError: it could not be written; the old file is in place.
             NotARun, SchemaMismatch: the journal cannot be read.
         """
-        from flopray import table
+        from flopray.store import table
 
         index = self._index()
         covered = journal_index.coverage(self.journal_path, index.size)
@@ -206,7 +206,7 @@ class RunFolder:
         """
         import pyarrow.compute as pc
 
-        from flopray import kernel_table
+        from flopray.store import kernel_table
 
         columns = [*kernel_table.KEYS, "kernels"]
         table = self._table(columns).select(columns)
@@ -255,7 +255,7 @@ class RunFolder:
         """The Parquet file if there is one that belongs to this run; a damaged or foreign one is told and passed by."""
         if not self.records_path.exists():
             return None
-        from flopray import table
+        from flopray.store import table
 
         try:
             file = table.RecordsFile(self.records_path)
@@ -282,12 +282,12 @@ class RunFolder:
         rows = self._read_compacted(["trial_id", "status"])
         if rows is None:
             return {}
-        from flopray.table import point_statuses
+        from flopray.store.table import point_statuses
 
         return point_statuses(rows)
 
     def _table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        from flopray import table
+        from flopray.store import table
 
         wanted = {*columns, *table.ORDER_COLUMNS} if columns is not None else table.SCHEMA.names
         names = [name for name in table.SCHEMA.names if name in wanted]
@@ -299,7 +299,7 @@ class RunFolder:
 
     def _batches(self, index: JournalIndex) -> Iterator[pa.RecordBatch]:
         """All points: those of the journal, then those that only the Parquet file has."""
-        from flopray import table
+        from flopray.store import table
 
         yield from table.batches(journal_index.read_rows(self.journal_path, index))
         rows = self._read_compacted()

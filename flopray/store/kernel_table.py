@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flopray import atomic
-from flopray.entry import integer, text
+from flopray.store import atomic
+from flopray.store.entry import integer, text
 
 #: What a row says beside the kernel: which measurement it belongs to.
 KEYS = ("trial_id", "phase", "device_type", "precision", "execution")

@@ -12,15 +12,15 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NoReturn
 
-from flopray import atomic
 from flopray.errors import InputError, NotARun, RunError, RunExists, SchemaMismatch
 from flopray.records import SCHEMA_VERSION
-from flopray.remote.location import is_uri
+from flopray.store import atomic
+from flopray.store.uri import is_uri
 
 FILE_NAME = "manifest.json"
 JOURNAL_NAME = "journal.jsonl"
 LOCK_NAME = "writer.lock"
-#: Only in the local copy of a run that lives elsewhere (`flopray.remote.mirror`).
+#: Only in the local copy of a run that lives elsewhere (`flopray.store.remote.mirror`).
 MIRROR_NAME = "mirror.json"
 #: Where runs are made unless --storage says otherwise.
 DEFAULT_STORAGE = "results"

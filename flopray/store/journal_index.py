@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flopray import atomic, entry
 from flopray.errors import NotARun, one_line
+from flopray.store import atomic, entry
 
 _TAIL_BYTES = 4096
 

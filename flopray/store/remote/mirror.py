@@ -1,7 +1,7 @@
 """The local copy of a run that lives elsewhere: everything works on it, and the store is kept equal to it.
 
     <cache>/<hash of the place>/<name>/
-      manifest.json, journal.jsonl, ...   a run's folder as any other (`flopray.store`)
+      manifest.json, journal.jsonl, ...   a run's folder as any other (`flopray.store.run`)
       segments/      the journal as the store has it, a file for each object that was fetched or sent
       outbox/        segments that the store may not have yet: written here, synced, sent, then moved to segments/
       mirror.json    which place this is a copy of
@@ -25,11 +25,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flopray import atomic, lock, manifests
 from flopray.errors import NotARun, RunError
-from flopray.journal_index import RunWarning
-from flopray.remote import segments
-from flopray.remote.objects import Objects, at_once
+from flopray.store import atomic, lock, manifests
+from flopray.store.journal_index import RunWarning
+from flopray.store.remote import segments
+from flopray.store.remote.objects import Objects, at_once
 
 _RECORDS = "records.parquet"
 _FETCH_TRIES = 5

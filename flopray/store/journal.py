@@ -6,7 +6,7 @@ be torn; it is the last one, and the next writer repairs it. A damaged line in t
 the same holds with a server that exports `sync`, but a reader on another host may see a line some seconds late, and a
 client that loses its server blocks instead of failing.
 
-`flopray.entry` has the format of a line, `flopray.journal_index` reads.
+`flopray.store.entry` has the format of a line, `flopray.store.journal_index` reads.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from flopray import atomic, entry
 from flopray.errors import RunError, StorageError
-from flopray.journal_index import JournalIndex, RunWarning, scan, warn_of_damage
 from flopray.records import PhaseRecord
+from flopray.store import atomic, entry
+from flopray.store.journal_index import JournalIndex, RunWarning, scan, warn_of_damage
 
 
 class Appended(NamedTuple):
