@@ -19,11 +19,11 @@ import ray
 from orchestration_case import peak_bytes, run_case
 from rich.console import Console
 
-from flopray.connection import NAMESPACE, connected
+from flopray.cluster.connection import NAMESPACE, connected
+from flopray.cluster.quiet import quiet_ray
 from flopray.definition import Sweep
 from flopray.point import TrialSpec
 from flopray.progress import Progress
-from flopray.quiet import quiet_ray
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder

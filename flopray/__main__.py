@@ -20,7 +20,7 @@ from flopray.store.journal_index import RunWarning
 from flopray.terminal import LineConsole
 
 if TYPE_CHECKING:
-    from flopray.doctor.cluster import Node
+    from flopray.cluster.doctor.cluster import Node
 
 _DOCTOR = """\
 Look at what this machine, or every node of a Ray cluster, can measure: FLOPs,
@@ -150,7 +150,7 @@ def _merge(args: argparse.Namespace, messages: Console) -> int:
 
 def _doctor(args: argparse.Namespace, progress: Console) -> int:
     """The report: 0 whenever it could look, whatever it found."""
-    from flopray.doctor.report import as_json, print_report
+    from flopray.cluster.doctor.report import as_json, print_report
 
     with progress.status("looking at what is there, about ten seconds"):  # shown in a terminal only
         nodes = _look(args.address)
@@ -190,11 +190,11 @@ def _explain(args: argparse.Namespace, _: Console) -> int:
 
 def _look(address: str | None) -> list[Node]:
     """This machine, or all nodes of the cluster at an address."""
-    from flopray.doctor.cluster import look_everywhere, look_here
+    from flopray.cluster.doctor.cluster import look_everywhere, look_here
 
     if address is None:
         return [look_here()]
-    from flopray.connection import connected
+    from flopray.cluster.connection import connected
 
     with connected(address):
         return look_everywhere()

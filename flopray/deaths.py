@@ -14,7 +14,7 @@ from ray import tune
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 
-from flopray.connection import NAMESPACE
+from flopray.cluster.connection import NAMESPACE
 
 #: How Tune begins each failure in the text it keeps of a trial (`Trial.handle_error`).
 _FAILURE = "Failure # "

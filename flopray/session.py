@@ -18,7 +18,8 @@ from rich.console import Console
 
 import flopray
 from flopray.audit.hardware import peak_flops_per_s
-from flopray.cluster import (
+from flopray.cluster.connection import connected
+from flopray.cluster.devices import (
     Cluster,
     absent_types,
     check_cores,
@@ -27,7 +28,6 @@ from flopray.cluster import (
     this_machine,
     wait_for,
 )
-from flopray.connection import connected
 from flopray.definition import Sweep
 from flopray.errors import (
     EXIT_INTERRUPTED,
@@ -53,7 +53,7 @@ from flopray.watch.metrics import linger_s
 from flopray.watch.runlog import RunLog
 
 if TYPE_CHECKING:
-    from flopray.doctor.preflight import Preflight
+    from flopray.cluster.doctor.preflight import Preflight
 
 
 def run(script: Script, args: argparse.Namespace, console: Console) -> int:
@@ -291,7 +291,7 @@ def _preflight(
     args: argparse.Namespace, console: Console, sweep: Sweep, slots: Mapping[str, int], cluster: Cluster
 ) -> list[str]:
     """Look at the nodes before anything is written; what is missing on a Ray of our own is told when it matters."""
-    from flopray.doctor.preflight import check_nodes, tell
+    from flopray.cluster.doctor.preflight import check_nodes, tell
 
     found = check_nodes(list(slots), sweep.settings.instruments, local=cluster.local)
     _refuse_objective(sweep, found)

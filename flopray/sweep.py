@@ -15,7 +15,7 @@ from ray import tune
 from ray.util.client import ray as client
 from rich.console import Console
 
-from flopray.connection import NAMESPACE
+from flopray.cluster.connection import NAMESPACE
 from flopray.deaths import TellDeath
 from flopray.definition import Sweep
 from flopray.drain import Drain

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 #: Lowest first; a module imports from its own layer and from lower ones. A package stands for all that is in it.
 LAYERS = (
-    ("flopray.errors", "flopray.lifeline", "flopray.quiet"),
+    ("flopray.errors", "flopray.lifeline", "flopray.cluster.quiet"),
     ("flopray.point", "flopray.records"),
     (
         "flopray.audit.hardware",
@@ -47,13 +47,13 @@ LAYERS = (
     ("flopray.sweep",),
     ("flopray.summary", "flopray.plan"),
     ("flopray.parser", "flopray.flags"),
-    ("flopray.session", "flopray.doctor"),
+    ("flopray.session", "flopray.cluster.doctor"),
     ("flopray.cli", "flopray.__main__"),
 )
 MAY_IMPORT_RAY = {
-    "flopray.cluster",
-    "flopray.connection",
-    "flopray.doctor.cluster",
+    "flopray.cluster.devices",
+    "flopray.cluster.connection",
+    "flopray.cluster.doctor.cluster",
     "flopray.deaths",
     "flopray.drain",
     "flopray.recorder",
@@ -147,8 +147,8 @@ def test_the_sources_are_found():
     )
     assert "flopray.errors.SpecError" in imports("flopray.records").at_once
     assert "torch" in loaded_with("flopray.measurement.profiler")  # through what it imports
-    assert not {top(name) for name in imports("flopray.cluster").at_once} & {"ray"}
-    assert {top(name) for name in imports("flopray.cluster").later} >= {"ray"}
+    assert not {top(name) for name in imports("flopray.cluster.devices").at_once} & {"ray"}
+    assert {top(name) for name in imports("flopray.cluster.devices").later} >= {"ray"}
 
 
 def test_every_layer_exists():

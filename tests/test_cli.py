@@ -18,9 +18,9 @@ import pytest
 from rich.console import Console
 
 from flopray import cli, flags, session
-from flopray.cluster import Cluster
+from flopray.cluster.devices import Cluster
+from flopray.cluster.doctor.preflight import Preflight
 from flopray.definition import Sweep
-from flopray.doctor.preflight import Preflight
 from flopray.errors import EXIT_NOT_FINISHED, InputError, StorageError
 from flopray.point import TrialSpec
 from flopray.progress import Progress
@@ -338,7 +338,7 @@ def free_port():
     ],
 )
 def test_an_address_without_a_cluster(command, monkeypatch, tmp_path, free_port, address, about):
-    from flopray.connection import connected
+    from flopray.cluster.connection import connected
 
     monkeypatch.setattr(session, "connected", connected)
     outcome = command(f"--address {address.format(port=free_port)}")

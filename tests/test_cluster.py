@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from flopray import connection
-from flopray.cluster import Cluster, check_cores, choose_devices, passed_over
+from flopray.cluster import connection
+from flopray.cluster.devices import Cluster, check_cores, choose_devices, passed_over
 from flopray.errors import ClusterError
 
 MOST = {"CPU": 64, "H100": 64, "A100": 16}
@@ -94,7 +94,7 @@ def test_the_address_file_of_a_cluster_that_is_gone_is_told_with_what_it_says(en
 
 def test_ray_takes_workers_as_they_are_under_uv_run():
     """Its hook would replace the workers' Python and upload this folder."""
-    code = "from flopray.quiet import quiet_ray; quiet_ray(); from ray._private import ray_constants as c; "
+    code = "from flopray.cluster.quiet import quiet_ray; quiet_ray(); from ray._private import ray_constants as c; "
     code += "assert not c.RAY_ENABLE_UV_RUN_RUNTIME_ENV"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from flopray.audit.hardware import find_gpu, memory_bytes
-from flopray.cluster import Cluster, absent_types, choose_devices
+from flopray.cluster.devices import Cluster, absent_types, choose_devices
 from flopray.definition import Sweep
 from flopray.errors import InputError
 from flopray.plan import Target, print_plan, refuse_what_none_can, targets

@@ -63,7 +63,7 @@ class RunLog:
             handler.setLevel(logging.CRITICAL)
         for name in ("ray", "ray.tune", "ray.data"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        # Two lines a trial about result files that Tune was told not to write (`flopray.quiet`).
+        # Two lines a trial about result files that Tune was told not to write (`flopray.cluster.quiet`).
         logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
         for name in self._names:
             logging.getLogger(name).addHandler(self._handler)

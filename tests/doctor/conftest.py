@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from flopray.doctor.cluster import Node
-from flopray.doctor.machine import Energy, GpuReport, Machine
-from flopray.doctor.software import Chip, Counters, Torch
+from flopray.cluster.doctor.cluster import Node
+from flopray.cluster.doctor.machine import Energy, GpuReport, Machine
+from flopray.cluster.doctor.software import Chip, Counters, Torch
 
 COUNTERS = Counters("/usr/local/cuda/bin/ncu", "2025.3.1", None, (Chip("9.0", "gh100", None),), "0.2.13", None, None)
 

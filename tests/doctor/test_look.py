@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from flopray.doctor import machine, software
-from flopray.doctor.machine import look, watch
-from flopray.doctor.software import look_at_counters, look_at_torch
+from flopray.cluster.doctor import machine, software
+from flopray.cluster.doctor.machine import look, watch
+from flopray.cluster.doctor.software import look_at_counters, look_at_torch
 from flopray.energy.nvml import GpuLost, NvmlUnavailable
 from flopray.errors import MeterError, NoEnergySource, Unsupported
 from flopray.flops.executed.metrics import CHIPS
@@ -187,7 +187,7 @@ def test_ncu_is_asked_for_each_kind_of_gpu_once(ncu):
 
 
 def test_importing_needs_neither_ray_nor_torch():
-    code = "import flopray.doctor.machine, sys; print(sorted({'ray', 'torch', 'pynvml'} & set(sys.modules)))"
+    code = "import flopray.cluster.doctor.machine, sys; print(sorted({'ray', 'torch', 'pynvml'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 

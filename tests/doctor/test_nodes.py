@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import ray
 
-from flopray.doctor.cluster import _answer, _names, _ray_gpus
+from flopray.cluster.doctor.cluster import _answer, _names, _ray_gpus
 
 
 def test_nodes_go_by_their_hostnames_unless_these_are_alike():

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from flopray.doctor.checks import ORDER, checks_of
-from flopray.doctor.machine import Energy
-from flopray.doctor.report import as_json, differences, print_report, rows_of
-from flopray.doctor.software import Chip, Torch
+from flopray.cluster.doctor.checks import ORDER, checks_of
+from flopray.cluster.doctor.machine import Energy
+from flopray.cluster.doctor.report import as_json, differences, print_report, rows_of
+from flopray.cluster.doctor.software import Chip, Torch
 
 
 def row(nodes, what):

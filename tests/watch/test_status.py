@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from flopray import __main__ as commands
+from flopray.cluster.doctor.preflight import Preflight, tell
 from flopray.definition import Sweep
-from flopray.doctor.preflight import Preflight, tell
 from flopray.errors import ClusterError, InputError
 from flopray.progress import Progress
 from flopray.records import PhaseRecord

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from flopray.cluster.quiet import quiet_ray
 from flopray.errors import ClusterError
-from flopray.quiet import quiet_ray
 from flopray.space import spaced
 
 #: How often a cluster is looked at while a type of device is waited for.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import flopray
-from flopray.doctor.software import Counters, Torch, look_at_counters, look_at_torch, version_of
+from flopray.cluster.doctor.software import Counters, Torch, look_at_counters, look_at_torch, version_of
 from flopray.energy.meter import Meter
 from flopray.energy.nvml import Gpu, library, list_gpus
 from flopray.energy.poller import Poller

@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import urlparse
 
 import flopray
-from flopray.cluster import Cluster, inspect_cluster
+from flopray.cluster.devices import Cluster, inspect_cluster
+from flopray.cluster.quiet import quiet_ray
 from flopray.errors import ClusterError
-from flopray.quiet import quiet_ray
 
 NAMESPACE = "flopray"
 #: A sweep keeps records, not tensors, in Ray; its default of 30 % of the memory would be taken from the workloads.

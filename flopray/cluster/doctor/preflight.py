@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from rich.console import Console
 
 import flopray
-from flopray.doctor.cluster import Node, clock_skews, look_everywhere, look_here
-from flopray.doctor.report import differences
+from flopray.cluster.doctor.cluster import Node, clock_skews, look_everywhere, look_here
+from flopray.cluster.doctor.report import differences
 from flopray.errors import ClusterError
 
 #: A node that has not answered by then is told, and the sweep goes on without waiting for it.

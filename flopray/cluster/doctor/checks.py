@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from flopray.doctor.cluster import Node
-from flopray.doctor.machine import Energy, GpuReport, Machine
-from flopray.doctor.software import Counters
+from flopray.cluster.doctor.cluster import Node
+from flopray.cluster.doctor.machine import Energy, GpuReport, Machine
+from flopray.cluster.doctor.software import Counters
 
 #: `note`: it is there, and something about it should be known before numbers are trusted.
 State = Literal["ok", "missing", "note"]

@@ -1,4 +1,4 @@
-"""Prints what torch is and sees, as one JSON object; run as a program of its own by `flopray.doctor.software`."""
+"""Prints what torch is and sees, as one JSON object; run as a program of its own by `flopray.cluster.doctor.software`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def probe() -> dict[str, Any]:
-    """Fields of `flopray.doctor.software.Torch`."""
+    """Fields of `flopray.cluster.doctor.software.Torch`."""
     try:
         import torch
     except Exception as error:  # a damaged installation raises anything: OSError for a library, RuntimeError for an ABI

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flopray.cluster import this_machine
-from flopray.doctor.machine import Machine, look
+from flopray.cluster.devices import this_machine
+from flopray.cluster.doctor.machine import Machine, look
 
 #: Time for a node to unpack flopray, start a worker and look; a node that is busy takes a minute.
 ANSWER_S = 180.0

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 import flopray
-from flopray.doctor.checks import ORDER, State, checks_of
-from flopray.doctor.cluster import Node
+from flopray.cluster.doctor.checks import ORDER, State, checks_of
+from flopray.cluster.doctor.cluster import Node
 
 _COLOURS: dict[State, str] = {"ok": "green", "missing": "bold red", "note": "bold yellow"}
 #: Nodes that are named before the rest is only counted.
