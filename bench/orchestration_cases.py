@@ -21,15 +21,15 @@ from rich.console import Console
 
 from flopray.cluster.connection import NAMESPACE, connected
 from flopray.cluster.quiet import quiet_ray
-from flopray.definition import Sweep
 from flopray.point import TrialSpec
 from flopray.progress import Progress
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder
-from flopray.summary import SUMMARY_COLUMNS, summarise
-from flopray.sweep import run_sweep
-from flopray.trial import PointTrial
+from flopray.sweep.definition import Sweep
+from flopray.sweep.driver import run_sweep
+from flopray.sweep.summary import SUMMARY_COLUMNS, summarise
+from flopray.sweep.trial import PointTrial
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "docs" / "results" / "h100_mlp_fp32"
 #: Which of the template's two phases stands in for each phase of a default sweep.

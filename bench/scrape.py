@@ -26,7 +26,7 @@ from typing import Any
 import ray
 
 from flopray import load_run
-from flopray.watch.metrics import GAUGES
+from flopray.sweep.metrics import GAUGES
 
 ROOT = Path(__file__).parents[1]
 FLAGS = "--n 4 --d 512 1024 --m 128 256 --phases forward backward --max-seconds 2 --no-plots --sentinel-every 0"

@@ -127,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _merge(args: argparse.Namespace, messages: Console) -> int:
     """Unite runs and say what became of them."""
-    from flopray.merge import merge
+    from flopray.sweep.merge import merge
 
     warnings.simplefilter("always", RunWarning)
     warnings.showwarning = once_a_line(messages)

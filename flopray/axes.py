@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flopray.errors import InputError
-from flopray.space import parse_values, spaced
+from flopray.sweep.space import parse_values, spaced
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from rich.console import Console
 
 from flopray import __version__
 from flopray.axes import Axis
-from flopray.definition import OBJECTIVES, SEARCHES, Sweep
 from flopray.errors import InputError
-from flopray.limits import Limits
 from flopray.parser import OneLineParser
 from flopray.point import EXECUTIONS, PRECISIONS
 from flopray.records import INSTRUMENTS, WORKLOAD_PHASES
 from flopray.settings import DEFAULT_PHASES, MeasureSettings
+from flopray.sweep.definition import OBJECTIVES, SEARCHES, Sweep
+from flopray.sweep.limits import Limits
 from flopray.workloads.llama_config import find_models
 
 #: A word for the two parts of generating text.

@@ -14,7 +14,7 @@ from rich.live import Live
 
 from flopray.point import label_of
 from flopray.records import PhaseRecord
-from flopray.watch.outcome import reason_of, status_of
+from flopray.sweep.outcome import reason_of, status_of
 from flopray.watch.runlog import RunLog
 from flopray.watch.state import SweepState, TypeState
 from flopray.watch.view import LiveView, clock

@@ -28,7 +28,6 @@ from flopray.cluster.devices import (
     this_machine,
     wait_for,
 )
-from flopray.definition import Sweep
 from flopray.errors import (
     EXIT_INTERRUPTED,
     EXIT_NOT_FINISHED,
@@ -40,16 +39,17 @@ from flopray.errors import (
     StorageError,
 )
 from flopray.flags import Script, default_name, limits_from, refuse_with_resume, sweep_from
-from flopray.plan import Target, print_plan, refuse_what_none_can, targets
 from flopray.point import point_of
 from flopray.progress import Progress
 from flopray.records import Status
 from flopray.store.location import check_new, create_run, open_run
 from flopray.store.manifests import DEFAULT_STORAGE, not_resumable
 from flopray.store.run import RunFolder
-from flopray.summary import SUMMARY_COLUMNS, print_summary, summarise
+from flopray.sweep.definition import Sweep
+from flopray.sweep.metrics import linger_s
+from flopray.sweep.plan import Target, print_plan, refuse_what_none_can, targets
+from flopray.sweep.summary import SUMMARY_COLUMNS, print_summary, summarise
 from flopray.terminal import LineConsole, renamed
-from flopray.watch.metrics import linger_s
 from flopray.watch.runlog import RunLog
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def _plan(
     """Print the plan; of the CPU of this machine it is measured what it reaches."""
     found = dict(found)
     if "CPU" in found and args.address is None:
-        from flopray.calibration import calibrated  # imports torch
+        from flopray.sweep.calibration import calibrated  # imports torch
 
         rates, has_energy = calibrated(sweep.axes["precision"], cores=sweep.cpus_per_trial["CPU"])
         found["CPU"] = dataclasses.replace(found["CPU"], rates=rates, has_energy=has_energy)
@@ -205,7 +205,7 @@ def _measure(
 ) -> int:
     finished = _finished(folder, retry_failed=args.retry_failed)
     try:
-        from flopray.sweep import run_sweep  # takes seconds, in which an interrupt may come too
+        from flopray.sweep.driver import run_sweep  # takes seconds, in which an interrupt may come too
 
         with (
             RunLog(folder.log_path) as log,

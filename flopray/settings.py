@@ -9,7 +9,7 @@ from typing import Any
 
 from flopray.errors import InputError
 from flopray.records import INSTRUMENTS, PHASES
-from flopray.space import spaced
+from flopray.sweep.space import spaced
 
 #: The parts of a training step and the whole, so that the parts can be checked against the whole.
 DEFAULT_PHASES = ("forward", "backward", "optimizer_step", "train_step")

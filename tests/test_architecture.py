@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 #: Lowest first; a module imports from its own layer and from lower ones. A package stands for all that is in it.
 LAYERS = (
-    ("flopray.errors", "flopray.lifeline", "flopray.cluster.quiet"),
+    ("flopray.errors", "flopray.sweep.head_node_watchdog", "flopray.cluster.quiet"),
     ("flopray.point", "flopray.records"),
     (
         "flopray.audit.hardware",
@@ -24,28 +24,28 @@ LAYERS = (
         "flopray.measurement.statistics",
     ),
     ("flopray.flops", "flopray.energy", "flopray.audit"),
-    ("flopray.limits",),
+    ("flopray.sweep.limits",),
     (
         "flopray.workloads.execution",
         "flopray.measurement.laps",
         "flopray.measurement.device",
         "flopray.settings",
-        "flopray.space",
+        "flopray.sweep.space",
         "flopray.measurement.sentinel",
     ),
     (
         "flopray.workloads.phases",
         "flopray.measurement.window",
         "flopray.measurement.phase",
-        "flopray.definition",
+        "flopray.sweep.definition",
         "flopray.measurement.columns",
     ),
-    ("flopray.prediction", "flopray.calibration"),
-    ("flopray.counters", "flopray.watch.outcome", "flopray.watch.metrics", "flopray.watch.chatter"),
-    ("flopray.measurement.profiler", "flopray.failures", "flopray.breaker"),
-    ("flopray.recorder", "flopray.trial", "flopray.search"),
-    ("flopray.sweep",),
-    ("flopray.summary", "flopray.plan"),
+    ("flopray.sweep.prediction", "flopray.sweep.calibration"),
+    ("flopray.counters", "flopray.sweep.outcome", "flopray.sweep.metrics", "flopray.sweep.worker_log"),
+    ("flopray.measurement.profiler", "flopray.sweep.failures", "flopray.sweep.circuit_breaker"),
+    ("flopray.sweep.recorder", "flopray.sweep.trial", "flopray.sweep.searchers"),
+    ("flopray.sweep.driver",),
+    ("flopray.sweep.summary", "flopray.sweep.plan"),
     ("flopray.parser", "flopray.flags"),
     ("flopray.session", "flopray.cluster.doctor"),
     ("flopray.cli", "flopray.__main__"),
@@ -54,13 +54,13 @@ MAY_IMPORT_RAY = {
     "flopray.cluster.devices",
     "flopray.cluster.connection",
     "flopray.cluster.doctor.cluster",
-    "flopray.deaths",
-    "flopray.drain",
-    "flopray.recorder",
-    "flopray.search",
-    "flopray.sweep",
-    "flopray.trial",
-    "flopray.watch.metrics",
+    "flopray.sweep.process_failures",
+    "flopray.sweep.journal_writer",
+    "flopray.sweep.recorder",
+    "flopray.sweep.searchers",
+    "flopray.sweep.driver",
+    "flopray.sweep.trial",
+    "flopray.sweep.metrics",
 }
 
 
@@ -194,7 +194,7 @@ def test_the_contracts_need_only_the_standard_library():
     assert within_project(imports("flopray.errors").at_once) == set()
 
 
-@pytest.mark.parametrize("module", ["flopray.cli", "flopray.session", "flopray.store.run", "flopray.definition"])
+@pytest.mark.parametrize("module", ["flopray.cli", "flopray.session", "flopray.store.run", "flopray.sweep.definition"])
 def test_refusing_bad_input_does_not_wait_for_torch_or_ray(module):
     assert not {"torch", "ray", "transformers", "optuna", "pandas", "pyarrow"} & loaded_with(module)
 

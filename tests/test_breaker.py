@@ -2,8 +2,8 @@
 
 import pytest
 
-from flopray.breaker import Breaker
 from flopray.records import PhaseRecord
+from flopray.sweep.circuit_breaker import Breaker
 
 
 def ended(reason=None, status="failed"):

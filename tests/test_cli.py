@@ -20,13 +20,13 @@ from rich.console import Console
 from flopray import cli, flags, session
 from flopray.cluster.devices import Cluster
 from flopray.cluster.doctor.preflight import Preflight
-from flopray.definition import Sweep
 from flopray.errors import EXIT_NOT_FINISHED, InputError, StorageError
 from flopray.point import TrialSpec
 from flopray.progress import Progress
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder
+from flopray.sweep.definition import Sweep
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "sweeps" / "mlp_grid.py"

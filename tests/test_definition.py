@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from flopray.definition import OBJECTIVES, Sweep
 from flopray.errors import FloprayError, InputError, NotARun
 from flopray.records import COLUMN_NAMES, SCHEMA_VERSION
 from flopray.settings import MeasureSettings
+from flopray.sweep.definition import OBJECTIVES, Sweep
 
 AXES = {
     "device_type": ("CPU",),

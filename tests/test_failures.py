@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 
 from flopray.errors import InputError
-from flopray.failures import Cause, death_of, failed_records
-from flopray.limits import Limits
 from flopray.point import TrialSpec
 from flopray.settings import MeasureSettings
+from flopray.sweep.failures import Cause, death_of, failed_records
+from flopray.sweep.limits import Limits
 
 #: The beginnings of what Ray 2.60 says, as it said it.
 KILLED = (
@@ -55,7 +55,7 @@ def test_an_exception_is_told_as_it_is_and_not_as_a_sudden_death():
 
 
 def test_only_the_last_failure_of_a_trial_is_looked_at(tmp_path):
-    from flopray.deaths import _last_failure
+    from flopray.sweep.process_failures import _last_failure
 
     file = tmp_path / "error.txt"
     file.write_text(f"Failure # 1 (occurred at noon)\n{OUT_OF_MEMORY}\nFailure # 2 (occurred later)\n{KILLED}\n")

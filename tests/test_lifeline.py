@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from flopray.lifeline import Lifeline
+from flopray.sweep.head_node_watchdog import Lifeline
 
 
 @pytest.fixture

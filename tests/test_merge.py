@@ -8,13 +8,13 @@ import pytest
 
 from flopray import load_run
 from flopray.__main__ import main as flopray_main
-from flopray.definition import Sweep
 from flopray.errors import InputError, NotARun, RunExists, SchemaMismatch
-from flopray.merge import merge, united
 from flopray.point import point_of
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder
+from flopray.sweep.definition import Sweep
+from flopray.sweep.merge import merge, united
 
 KERNEL = json.dumps({"name": "gemm", "class": "gemm", "launches": 2, "tensor_flops": 3, "cuda_flops": 4})
 

@@ -7,13 +7,13 @@ from rich.console import Console
 
 from flopray.audit.hardware import find_gpu, memory_bytes
 from flopray.cluster.devices import Cluster, absent_types, choose_devices
-from flopray.definition import Sweep
 from flopray.errors import InputError
-from flopray.plan import Target, print_plan, refuse_what_none_can, targets
 from flopray.point import EXECUTIONS, TrialSpec
-from flopray.prediction import Rates, iteration_seconds, phases_too_large, predict_point_seconds, rates_of
 from flopray.records import WORKLOAD_PHASES
 from flopray.settings import MeasureSettings
+from flopray.sweep.definition import Sweep
+from flopray.sweep.plan import Target, print_plan, refuse_what_none_can, targets
+from flopray.sweep.prediction import Rates, iteration_seconds, phases_too_large, predict_point_seconds, rates_of
 from flopray.workloads.capability import why_no_instrument, why_not
 from flopray.workloads.registry import MODELS
 from tests.test_least_bytes import llama, mlp

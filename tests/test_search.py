@@ -6,11 +6,11 @@ import math
 import pytest
 from ray import tune
 
-from flopray.definition import Sweep
 from flopray.settings import MeasureSettings
+from flopray.sweep.definition import Sweep
 
 pytest.importorskip("optuna", reason="the extra optuna is not installed")
-from flopray.search import DistinctOptuna, Searcher, key_of
+from flopray.sweep.searchers import DistinctOptuna, Searcher, key_of
 
 AXES = {
     "device_type": ("CPU",),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flopray.errors import InputError, SpecError
 from flopray.point import TrialSpec
-from flopray.space import MAX_TRIALS, TRIAL_SECONDS, grid, parse_values, sentinel_of, slabs
+from flopray.sweep.space import MAX_TRIALS, TRIAL_SECONDS, grid, parse_values, sentinel_of, slabs
 
 
 def axes(device_types=("CPU",), precisions=("fp32",), executions=("eager",), n=(1,), d=(16,), m=(8,)):

@@ -6,13 +6,13 @@ import json
 import pytest
 from rich.console import Console
 
-from flopray.definition import Sweep
-from flopray.plan import print_plan
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder
-from flopray.summary import duration, prefixed, print_summary, summarise
+from flopray.sweep.definition import Sweep
+from flopray.sweep.plan import print_plan
+from flopray.sweep.summary import duration, prefixed, print_summary, summarise
 
 PHASES = ("forward", "backward")
 

@@ -5,14 +5,14 @@ import io
 import pytest
 from rich.console import Console
 
-from flopray.drain import Drain
 from flopray.errors import StorageError
-from flopray.failures import failed_records
 from flopray.point import TrialSpec
 from flopray.progress import Progress
 from flopray.records import PhaseRecord
 from flopray.store.run import RunFolder
-from flopray.trial import device_type_of, packed, points_of
+from flopray.sweep.failures import failed_records
+from flopray.sweep.journal_writer import Drain
+from flopray.sweep.trial import device_type_of, packed, points_of
 
 
 @pytest.fixture

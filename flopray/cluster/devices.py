@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from flopray.cluster.quiet import quiet_ray
 from flopray.errors import ClusterError
-from flopray.space import spaced
+from flopray.sweep.space import spaced
 
 #: How often a cluster is looked at while a type of device is waited for.
 _LOOK_EVERY_S = 1.0

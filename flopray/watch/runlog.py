@@ -14,7 +14,7 @@ from flopray.point import label_of
 from flopray.records import PhaseRecord, Status
 from flopray.store import atomic
 from flopray.store.redaction import redacted
-from flopray.watch.outcome import reason_of, status_of
+from flopray.sweep.outcome import reason_of, status_of
 
 _CHATTY = ("ray", "transformers")
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flopray.records import PhaseRecord, Status
-from flopray.watch.outcome import reason_of, status_of
+from flopray.sweep.outcome import reason_of, status_of
 
 
 @dataclass

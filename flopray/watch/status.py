@@ -14,13 +14,13 @@ from rich.console import Console
 
 import flopray
 from flopray.audit.explanations import COMMAND
-from flopray.definition import Sweep
 from flopray.errors import one_line
 from flopray.point import point_of
 from flopray.records import Status
 from flopray.store.location import open_run
 from flopray.store.manifests import not_resumable
 from flopray.store.run import RunFolder
+from flopray.sweep.definition import Sweep
 from flopray.watch.view import clock
 
 _COLUMNS = (

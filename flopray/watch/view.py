@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flopray.records import PhaseRecord
-from flopray.summary import prefixed
+from flopray.sweep.summary import prefixed
 from flopray.watch.state import SweepState
 
 _NARROW = 70

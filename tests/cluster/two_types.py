@@ -15,13 +15,13 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 
-import flopray.sweep
+import flopray.sweep.driver
 from flopray.cli import main
-from flopray.limits import Limits
 from flopray.measurement.device import Device
-from flopray.recorder import start_recorder
 from flopray.settings import MeasureSettings
-from flopray.trial import PointTrial
+from flopray.sweep.limits import Limits
+from flopray.sweep.recorder import start_recorder
+from flopray.sweep.trial import PointTrial
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from sweeps.llama_gpu import LLAMA_GPU
@@ -84,7 +84,7 @@ def recorders(cluster, count):
 
 
 def program(storage):
-    flopray.sweep.run_sweep = functools.partial(flopray.sweep.run_sweep, trainable=Placed)
+    flopray.sweep.driver.run_sweep = functools.partial(flopray.sweep.driver.run_sweep, trainable=Placed)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 0})
     nodes = {"H100": add(cluster, "H100", 2), "A100": add(cluster, "A100", 1)}
     codes = {"both": run(cluster, "--tokens 8 16 --points-per-trial 1", storage, "both")}

@@ -25,12 +25,12 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-import flopray.sweep  # noqa: E402
+import flopray.sweep.driver  # noqa: E402
 from flopray.cli import run_script  # noqa: E402
 from flopray.point import TrialSpec  # noqa: E402
 from flopray.records import PhaseRecord  # noqa: E402
 from flopray.store.run import RunFolder  # noqa: E402
-from flopray.trial import PointTrial  # noqa: E402
+from flopray.sweep.trial import PointTrial  # noqa: E402
 from sweeps.mlp_grid import MLP_GRID  # noqa: E402
 
 PLAN_VARIABLE = "FLOPRAY_FAULT_PLAN"
@@ -121,7 +121,7 @@ def main() -> None:
     PoisonedTrial.plan = ReplayTrial.plan = {"point_s": 0.01} | json.loads(os.environ.get(PLAN_VARIABLE, "{}"))
     ReplayTrial.row = next(vars(record) for record in RunFolder.open(TEMPLATE).records() if record.phase == "forward")
     trainable = PoisonedTrial if ReplayTrial.plan.get("act") == "poison" else ReplayTrial
-    flopray.sweep.run_sweep = functools.partial(flopray.sweep.run_sweep, trainable=trainable)
+    flopray.sweep.driver.run_sweep = functools.partial(flopray.sweep.driver.run_sweep, trainable=trainable)
     run_script(MLP_GRID)
 
 

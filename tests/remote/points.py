@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from flopray.definition import Sweep
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
+from flopray.sweep.definition import Sweep
 
 
 def sweep() -> Sweep:

@@ -12,7 +12,7 @@ import pytest
 from points import POINTS, row, sweep
 from rich.console import Console
 
-import flopray.sweep
+import flopray.sweep.driver
 from flopray import flags, session
 from flopray.progress import Progress
 from flopray.store.location import open_run
@@ -34,7 +34,7 @@ def end_of_session(run, monkeypatch):
                 if then is not None:
                     raise then
 
-        monkeypatch.setattr(flopray.sweep, "run_sweep", run_sweep)
+        monkeypatch.setattr(flopray.sweep.driver, "run_sweep", run_sweep)
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--storage", "s3://..."])
         script = runpy.run_path(str(SCRIPT))["MLP_GRID"]
         args = flags.build_parser(script).parse_args(["--no-plots"])

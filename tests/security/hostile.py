@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 
 import flopray.__main__ as commands
 from flopray import cli
-from flopray.definition import Sweep
 from flopray.errors import FloprayError
-from flopray.merge import merge
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.store.entry import HIDDEN
 from flopray.store.journal_index import RunWarning
 from flopray.store.location import load_run
 from flopray.store.run import RunFolder
+from flopray.sweep.definition import Sweep
+from flopray.sweep.merge import merge
 from sweeps.mlp_grid import MLP_GRID
 
 #: The same examples each time, and no minutes of shrinking: what failed is printed as it is.

@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from flopray.watch.chatter import Chatter
+from flopray.sweep.worker_log import Chatter
 
 
 @pytest.fixture

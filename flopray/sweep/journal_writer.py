@@ -13,9 +13,9 @@ from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 from flopray.errors import FloprayError, StorageError, SweepStopped
 from flopray.point import CHOICE_FIELDS, SHAPE_FIELDS
 from flopray.progress import Progress
-from flopray.recorder import Events
 from flopray.records import PhaseRecord, Status
 from flopray.store.journal import JournalWriter
+from flopray.sweep.recorder import Events
 
 _DRAIN_EVERY_S = 0.25
 

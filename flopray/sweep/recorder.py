@@ -18,13 +18,13 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from flopray.breaker import Breaker
-from flopray.failures import Cause, death_of, failed_records
-from flopray.limits import Limits
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
-from flopray.watch.metrics import SweepMetrics
+from flopray.sweep.circuit_breaker import Breaker
+from flopray.sweep.failures import Cause, death_of, failed_records
+from flopray.sweep.limits import Limits
+from flopray.sweep.metrics import SweepMetrics
 
 #: Devices of a type that cannot be opened, one after the other, before its points are recorded as failed.
 MAX_UNOPENED = 3

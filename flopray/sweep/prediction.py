@@ -69,7 +69,7 @@ class Rates:
 
 
 def rates_of(device_type: str, *, cores: int = 1) -> Rates | None:
-    """Rates by the type's datasheet; for a CPU a rough assumption, which `flopray.calibration` replaces.
+    """Rates by the type's datasheet; for a CPU a rough assumption, which `flopray.sweep.calibration` replaces.
 
     Args:
         device_type: `CPU` or the name of a GPU.

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray import tune
 
-from flopray.failures import failed_records
 from flopray.point import TrialSpec
-from flopray.recorder import MAX_UNOPENED
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
-from flopray.watch.chatter import Chatter
+from flopray.sweep.failures import failed_records
+from flopray.sweep.recorder import MAX_UNOPENED
+from flopray.sweep.worker_log import Chatter
 
 if TYPE_CHECKING:  # these import torch, which takes seconds: only where points are measured, not in the driver
     from flopray.measurement.device import Device

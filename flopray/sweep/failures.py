@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from flopray.limits import Limits
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord, Status
 from flopray.settings import MeasureSettings
+from flopray.sweep.limits import Limits
 
 
 class Cause(StrEnum):

@@ -14,7 +14,7 @@ from typing import Any
 
 from flopray.errors import InputError
 from flopray.records import PhaseRecord
-from flopray.watch.outcome import status_of
+from flopray.sweep.outcome import status_of
 
 _DEVICE: tuple[str, ...] = ("run", "device_type", "node", "gpu", "workload", "phase", "precision")
 #: What a device did in the last window of each phase: metric, column of the record, description.

@@ -16,22 +16,22 @@ from ray.util.client import ray as client
 from rich.console import Console
 
 from flopray.cluster.connection import NAMESPACE
-from flopray.deaths import TellDeath
-from flopray.definition import Sweep
-from flopray.drain import Drain
 from flopray.errors import FloprayError
-from flopray.failures import failed_records
-from flopray.lifeline import Lifeline, end_process
-from flopray.limits import Limits
 from flopray.point import TrialSpec
-from flopray.prediction import predict_point_seconds
 from flopray.progress import Progress
-from flopray.recorder import start_recorder
 from flopray.records import PhaseRecord
-from flopray.space import sentinel_of, slabs
 from flopray.store.run import RunFolder
-from flopray.trial import PointTrial, packed, points_of
-from flopray.watch.metrics import linger_s
+from flopray.sweep.definition import Sweep
+from flopray.sweep.failures import failed_records
+from flopray.sweep.head_node_watchdog import Lifeline, end_process
+from flopray.sweep.journal_writer import Drain
+from flopray.sweep.limits import Limits
+from flopray.sweep.metrics import linger_s
+from flopray.sweep.prediction import predict_point_seconds
+from flopray.sweep.process_failures import TellDeath
+from flopray.sweep.recorder import start_recorder
+from flopray.sweep.space import sentinel_of, slabs
+from flopray.sweep.trial import PointTrial, packed, points_of
 
 #: Times Tune restarts a trial whose actor died, beside those that its points may cost: this bounds broken set-ups.
 _TRIAL_RETRIES = 6
@@ -229,7 +229,7 @@ def _packages(sweep: Sweep, slots: Mapping[str, int], finished: Mapping[str, str
 
 def _optuna(sweep: Sweep, folder: RunFolder, finished: Mapping[str, str]) -> Any:
     """The searcher, told what the run's earlier sessions have measured."""
-    from flopray.search import DistinctOptuna, key_of
+    from flopray.sweep.searchers import DistinctOptuna, key_of
 
     known = {
         key_of(vars(record), sweep.axes): getattr(record, str(sweep.objective))

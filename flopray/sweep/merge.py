@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flopray.definition import Sweep
 from flopray.errors import InputError, NotARun
 from flopray.point import SHAPE_FIELDS, point_of
 from flopray.records import PhaseRecord, Status
@@ -23,7 +22,8 @@ from flopray.store import entry, manifests
 from flopray.store.journal import JournalWriter
 from flopray.store.location import open_run
 from flopray.store.run import RunFolder
-from flopray.summary import SUMMARY_COLUMNS, summarise
+from flopray.sweep.definition import Sweep
+from flopray.sweep.summary import SUMMARY_COLUMNS, summarise
 
 #: Points that are written and synced together.
 _BATCH = 1000

@@ -12,7 +12,7 @@ import torch
 from flopray.energy.source import open_cpu_meter
 from flopray.errors import FloprayError
 from flopray.measurement.statistics import batch_mean
-from flopray.prediction import Rates, rates_of
+from flopray.sweep.prediction import Rates, rates_of
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: Products grow until one takes this long; larger ones would not be faster.
@@ -31,7 +31,7 @@ def calibrated(precisions: Sequence[str], *, cores: int) -> tuple[Rates, bool]:
 
     Args:
         precisions: of the sweep.
-        cores: that a trial holds, of which one is left to everything else (`flopray.trial.cpu_threads`).
+        cores: that a trial holds, of which one is left to everything else (`flopray.sweep.trial.cpu_threads`).
     """
     try:
         open_cpu_meter().close()

@@ -16,7 +16,7 @@ import optuna
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from flopray.definition import OBJECTIVES, Sweep
+from flopray.sweep.definition import OBJECTIVES, Sweep
 
 #: Suggestions of one point after another that was drawn already, before one of the others is drawn at random.
 _TRIES = 20

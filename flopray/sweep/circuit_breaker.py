@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from flopray.records import PhaseRecord, Status
-from flopray.watch.outcome import reason_of, status_of
+from flopray.sweep.outcome import reason_of, status_of
 
 _NUMBERS = re.compile(r"\d+(\.\d+)?")
 

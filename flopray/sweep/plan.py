@@ -10,12 +10,19 @@ from rich.console import Console
 from rich.table import Table
 
 from flopray.audit.hardware import memory_bytes as gpu_memory_bytes
-from flopray.definition import Sweep
 from flopray.errors import InputError
 from flopray.measurement.host import memory_bytes as host_memory_bytes
 from flopray.point import TrialSpec
-from flopray.prediction import Rates, kinds_of_core, phases_too_large, predict_point_seconds, rates_of, refused_seconds
-from flopray.summary import duration, prefixed
+from flopray.sweep.definition import Sweep
+from flopray.sweep.prediction import (
+    Rates,
+    kinds_of_core,
+    phases_too_large,
+    predict_point_seconds,
+    rates_of,
+    refused_seconds,
+)
+from flopray.sweep.summary import duration, prefixed
 from flopray.workloads.capability import why_no_instrument, why_not
 
 #: Bytes of journal and Parquet for one phase, measured on runs with every column filled; and of a table's schema.
@@ -141,7 +148,7 @@ def print_plan(
 
 def _work(sweep: Sweep, points: Sequence[TrialSpec], target: Target, *, left: int) -> tuple[int, int, float]:
     """Points, trials and seconds on the devices of a type."""
-    from flopray.sweep import plan
+    from flopray.sweep.driver import plan
 
     if not points:
         return 0, 0, 0.0

@@ -15,7 +15,7 @@ from flopray.errors import InputError, NotARun
 from flopray.point import ATTENTIONS, CHOICE_FIELDS, EXECUTIONS, PRECISIONS, SHAPE_FIELDS, WEIGHTS, TrialSpec
 from flopray.records import SCHEMA_VERSION, WORKLOAD_PHASES
 from flopray.settings import MeasureSettings
-from flopray.space import grid, spaced
+from flopray.sweep.space import grid, spaced
 from flopray.workloads.closed_form import model_flops
 
 #: What 64 bits hold, with a sign.
