@@ -21,8 +21,8 @@ from rich.console import Console
 
 from flopray.cluster.connection import NAMESPACE, connected
 from flopray.cluster.quiet import quiet_ray
+from flopray.monitoring.progress import Progress
 from flopray.point import TrialSpec
-from flopray.progress import Progress
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder

@@ -163,7 +163,7 @@ def _doctor(args: argparse.Namespace, progress: Console) -> int:
 
 def _status(args: argparse.Namespace, _: Console) -> int:
     """0 whenever the folder could be read, whatever it says."""
-    from flopray.watch.status import as_json, print_status, status_of_run
+    from flopray.monitoring.status import as_json, print_status, status_of_run
 
     status = status_of_run(args.path)
     if args.json:

@@ -39,8 +39,9 @@ from flopray.errors import (
     StorageError,
 )
 from flopray.flags import Script, default_name, limits_from, refuse_with_resume, sweep_from
+from flopray.monitoring.progress import Progress
+from flopray.monitoring.run_log import RunLog
 from flopray.point import point_of
-from flopray.progress import Progress
 from flopray.records import Status
 from flopray.store.location import check_new, create_run, open_run
 from flopray.store.manifests import DEFAULT_STORAGE, not_resumable
@@ -50,7 +51,6 @@ from flopray.sweep.metrics import linger_s
 from flopray.sweep.plan import Target, print_plan, refuse_what_none_can, targets
 from flopray.sweep.summary import SUMMARY_COLUMNS, print_summary, summarise
 from flopray.terminal import LineConsole, renamed
-from flopray.watch.runlog import RunLog
 
 if TYPE_CHECKING:
     from flopray.cluster.doctor.preflight import Preflight

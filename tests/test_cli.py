@@ -21,8 +21,8 @@ from flopray import cli, flags, session
 from flopray.cluster.devices import Cluster
 from flopray.cluster.doctor.preflight import Preflight
 from flopray.errors import EXIT_NOT_FINISHED, InputError, StorageError
+from flopray.monitoring.progress import Progress
 from flopray.point import TrialSpec
-from flopray.progress import Progress
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder

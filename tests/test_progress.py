@@ -5,14 +5,14 @@ import io
 import pytest
 from rich.console import Console
 
-from flopray.progress import Progress
+from flopray.monitoring.progress import Progress
 from flopray.records import PhaseRecord, Status
 
 
 @pytest.fixture
 def now(monkeypatch):
     clock = {"s": 100.0}
-    monkeypatch.setattr("flopray.progress.time.monotonic", lambda: clock["s"])
+    monkeypatch.setattr("flopray.monitoring.progress.time.monotonic", lambda: clock["s"])
     return clock
 
 

@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from flopray.errors import StorageError
+from flopray.monitoring.progress import Progress
 from flopray.point import TrialSpec
-from flopray.progress import Progress
 from flopray.records import PhaseRecord
 from flopray.store.run import RunFolder
 from flopray.sweep.failures import failed_records

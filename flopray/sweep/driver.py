@@ -17,8 +17,8 @@ from rich.console import Console
 
 from flopray.cluster.connection import NAMESPACE
 from flopray.errors import FloprayError
+from flopray.monitoring.progress import Progress
 from flopray.point import TrialSpec
-from flopray.progress import Progress
 from flopray.records import PhaseRecord
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep

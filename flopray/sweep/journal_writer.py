@@ -11,8 +11,8 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from flopray.errors import FloprayError, StorageError, SweepStopped
+from flopray.monitoring.progress import Progress
 from flopray.point import CHOICE_FIELDS, SHAPE_FIELDS
-from flopray.progress import Progress
 from flopray.records import PhaseRecord, Status
 from flopray.store.journal import JournalWriter
 from flopray.sweep.recorder import Events

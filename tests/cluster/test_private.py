@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from machine import QUICK, Machine
 
+from flopray.monitoring.run_log import RunLog
 from flopray.store.redaction import redacted
-from flopray.watch.runlog import RunLog
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 GRID = f"--n 1 --d 16 24 --m 8:24:8 --phases forward {QUICK}"

@@ -11,8 +11,8 @@ from machine import Machine
 
 from flopray import load_run
 from flopray.errors import RunLocked
+from flopray.monitoring.status import status_of_run
 from flopray.store.location import open_run
-from flopray.watch.status import status_of_run
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 

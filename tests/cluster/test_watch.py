@@ -15,7 +15,7 @@ import pytest
 from machine import DEADLINE_S, QUICK, ROOT, free_port
 
 from flopray import load_run
-from flopray.watch.status import status_of_run
+from flopray.monitoring.status import status_of_run
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 needs_agent = pytest.mark.skipif(

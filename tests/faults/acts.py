@@ -16,8 +16,8 @@ import damage
 from lane import kill
 from scene import Scene, TooLate, ended
 
+from flopray.monitoring.status import status_of_run
 from flopray.store.run import RunFolder
-from flopray.watch.status import status_of_run
 
 #: Why a point is tried again whose process or node is killed.
 LOST_PROCESS = "its process died|its process or its node could not be reached|its node was lost"

@@ -16,13 +16,13 @@ from points import POINTS, row, sweep
 from flopray import __main__ as commands
 from flopray import load_run
 from flopray.errors import InputError, NotARun, RunError, RunExists, RunLocked, SchemaMismatch, StorageError
+from flopray.monitoring.status import status_of_run
 from flopray.store import entry, journal_index, table
 from flopray.store.journal_index import RunWarning
 from flopray.store.location import check_new, create_run, open_run
 from flopray.store.remote import claim, objects, segments
 from flopray.store.run import RunFolder
 from flopray.sweep.merge import merge
-from flopray.watch.status import status_of_run
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from rich.console import Console
 
 import flopray.sweep.driver
 from flopray import flags, session
-from flopray.progress import Progress
+from flopray.monitoring.progress import Progress
 from flopray.store.location import open_run
 from flopray.terminal import LineConsole
 

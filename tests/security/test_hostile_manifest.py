@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flopray.errors import NotARun
+from flopray.monitoring.status import status_of_run
 from flopray.store.manifests import read
 from flopray.store.run import RunFolder
-from flopray.watch.status import status_of_run
 
 MANIFEST = hostile.sweep().to_manifest("r", {"python": "3.11"}) | {"script": "sweeps/mlp_grid.py"}
 MERGED = MANIFEST | {"merged": {"from": [MANIFEST], "not_resumable": "its sources differ in seed"}}

@@ -16,10 +16,10 @@ from analysis import compare_flops, compare_gpus, surfaces
 from analysis.run_figures import draw_mlp_run
 from flopray import cli
 from flopray.errors import FloprayError, InputError, NotARun, RunError, StorageError
+from flopray.monitoring.run_log import RunLog
 from flopray.store.location import load_run
 from flopray.store.run import RunFolder
 from flopray.sweep.merge import merge
-from flopray.watch.runlog import RunLog
 from sweeps.mlp_grid import MLP_GRID
 
 SECRET = b"nobody may write here"

@@ -14,14 +14,14 @@ from rich.console import Console
 from flopray import __main__ as commands
 from flopray.cluster.doctor.preflight import Preflight, tell
 from flopray.errors import ClusterError, InputError
-from flopray.progress import Progress
+from flopray.monitoring.progress import Progress
+from flopray.monitoring.run_log import RunLog
+from flopray.monitoring.status import status_of_run
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.sweep.metrics import linger_s
-from flopray.watch.runlog import RunLog
-from flopray.watch.status import status_of_run
 
 
 def sweep() -> Sweep:

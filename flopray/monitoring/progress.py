@@ -12,12 +12,12 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
+from flopray.monitoring.live_view import LiveView, clock
+from flopray.monitoring.run_log import RunLog
+from flopray.monitoring.state import SweepState, TypeState
 from flopray.point import label_of
 from flopray.records import PhaseRecord
 from flopray.sweep.outcome import reason_of, status_of
-from flopray.watch.runlog import RunLog
-from flopray.watch.state import SweepState, TypeState
-from flopray.watch.view import LiveView, clock
 
 #: Plain lines come this often at first, and at 5 % of the time that has passed later, at most once a minute.
 _PLAIN_EVERY_S, _PLAIN_AT_MOST_S = 5.0, 60.0

@@ -15,13 +15,13 @@ from rich.console import Console
 import flopray
 from flopray.audit.explanations import COMMAND
 from flopray.errors import one_line
+from flopray.monitoring.live_view import clock
 from flopray.point import point_of
 from flopray.records import Status
 from flopray.store.location import open_run
 from flopray.store.manifests import not_resumable
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
-from flopray.watch.view import clock
 
 _COLUMNS = (
     *("trial_id", "device_type", "node", "device_uuid", "device_wall_s", "window_s"),

@@ -10,9 +10,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from flopray.monitoring.state import SweepState
 from flopray.records import PhaseRecord
 from flopray.sweep.summary import prefixed
-from flopray.watch.state import SweepState
 
 _NARROW = 70
 #: Devices and reasons that are listed before the rest is only counted.
