@@ -15,7 +15,6 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.published import is_published, load_metrics, load_published
 from flopray.audit.findings import KEY_COLUMNS, is_missing, is_ok, number
 from flopray.audit.foreign import (
     AXIS,
@@ -28,6 +27,7 @@ from flopray.audit.foreign import (
 )
 from flopray.errors import InputError
 from flopray.records import COLUMN_NAMES
+from flopray.report.published import is_published, load_metrics, load_published
 from flopray.store.location import load_run
 
 #: A table has to have one of these before the audit can say anything, and a number in it; a closed form is none.

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from analysis.figures import IMAGE_FORMATS
 from flopray.errors import FloprayError
+from flopray.report.plot.figures import IMAGE_FORMATS
 from flopray.terminal import LineConsole
 
 

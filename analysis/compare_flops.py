@@ -15,13 +15,13 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import Progress
 
-from analysis.adjusted import LEAST_POINTS, fit, held_out
 from analysis.carry_out import carry_out, check_formats
-from analysis.flops_data import Counted, groups_of, holes, load_published_group, load_runs
-from analysis.flops_figures import DEFAULT_MIN_WIDTH, draw_group, folder_of
-from analysis.flops_heldout import summarised
-from analysis.flops_table import difference_table, error_table, kernel_table, share_table, write_csv
 from flopray.parser import OneLineParser
+from flopray.report.flops.adjusted import LEAST_POINTS, fit, held_out
+from flopray.report.flops.data import Counted, groups_of, holes, load_published_group, load_runs
+from flopray.report.flops.figures import DEFAULT_MIN_WIDTH, draw_group, folder_of
+from flopray.report.flops.held_out import summarised
+from flopray.report.flops.table import difference_table, error_table, kernel_table, share_table, write_csv
 from flopray.store.containment import check_own
 from flopray.store.location import local_folder
 

@@ -15,19 +15,19 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from analysis import gpu_published
 from analysis.carry_out import carry_out, check_formats
-from analysis.gpu_comparison import Comparison, comparisons_of
-from analysis.gpu_data import EFFICIENCY, MFU, iter_rows, load_runs, some_of, why_missing
-from analysis.gpu_figures import draw_comparison
-from analysis.gpu_files import write_tables
-from analysis.gpu_html import page_path, write_page
-from analysis.gpu_table import EXPLANATION, beside_table, tables_of
-from analysis.gpu_truth import truth_table
-from analysis.page import page_wanted
 from flopray.errors import InputError
 from flopray.parser import OneLineParser
 from flopray.point import PRECISIONS
+from flopray.report.gpus import published as gpu_published
+from flopray.report.gpus.comparison import Comparison, comparisons_of
+from flopray.report.gpus.data import EFFICIENCY, MFU, iter_rows, load_runs, some_of, why_missing
+from flopray.report.gpus.figures import draw_comparison
+from flopray.report.gpus.files import write_tables
+from flopray.report.gpus.html import page_path, write_page
+from flopray.report.gpus.table import EXPLANATION, beside_table, tables_of
+from flopray.report.gpus.truth import truth_table
+from flopray.report.page import page_wanted
 from flopray.store.containment import check_own
 from flopray.store.location import local_folder
 

@@ -21,17 +21,17 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from analysis.figures import IMAGE_FORMATS, paper_style, save_figure
-from analysis.page import page_wanted
-from analysis.surface_data import SurfaceSet, repeated_lines, surface_sets
-from analysis.surface_files import figure_stem, page_path, where_lines, why_not_lines
-from analysis.surface_html import write_page
-from analysis.surface_lines import draw_lines
-from analysis.surface_plots import MAX_PANELS, draw_surfaces, font_pt_for
-from analysis.surface_selection import METRICS, Selection
 from flopray.errors import FloprayError, InputError
 from flopray.parser import OneLineParser
 from flopray.records import PHASES
+from flopray.report.page import page_wanted
+from flopray.report.plot.figures import IMAGE_FORMATS, paper_style, save_figure
+from flopray.report.surface.data import SurfaceSet, repeated_lines, surface_sets
+from flopray.report.surface.files import figure_stem, page_path, where_lines, why_not_lines
+from flopray.report.surface.html import write_page
+from flopray.report.surface.lines import draw_lines
+from flopray.report.surface.plots import MAX_PANELS, draw_surfaces, font_pt_for
+from flopray.report.surface.selection import METRICS, Selection
 from flopray.store.containment import check_own
 from flopray.store.location import open_run
 from flopray.terminal import LineConsole

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.figures import paper_style
 from flopray.energy.estimator import estimate_power
 from flopray.energy.meter import Reading
 from flopray.energy.nvml_meter import NvmlCounterMeter
 from flopray.energy.ticks import find_ticks
+from flopray.report.plot.figures import paper_style
 
 
 def plot_ticks(run: dict[str, Any], path: Path, *, number: int = 0) -> Path:

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 from rich.console import Console
 from rich.table import Table
 
-from analysis.figures import paper_style
+from flopray.report.plot.figures import paper_style
 
 NAMES = {
     "tune_function": "Tune, function, fresh actors",

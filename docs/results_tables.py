@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.adjusted import held_out
-from analysis.flops_data import groups_of, load_runs, reconstructed
-from analysis.flops_heldout import METHODS, summarised
+from flopray.report.flops.adjusted import held_out
+from flopray.report.flops.data import groups_of, load_runs, reconstructed
+from flopray.report.flops.held_out import METHODS, summarised
 from flopray.store.location import load_run
 
 RESULTS = Path(__file__).with_name("results")

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.adjusted import fit, held_out, held_out_error
-from analysis.flops_data import load_published_group
-from analysis.flops_heldout import METHODS, splits, summarised
-from analysis.flops_tiles import PARTS, rounded_up, terms
 from flopray.point import TrialSpec
 from flopray.records import WORKLOAD_PHASES
+from flopray.report.flops.adjusted import fit, held_out, held_out_error
+from flopray.report.flops.data import load_published_group
+from flopray.report.flops.held_out import METHODS, splits, summarised
+from flopray.report.flops.tiles import PARTS, rounded_up, terms
 from flopray.workloads.mlp import closed_form
 
 PHASES = WORKLOAD_PHASES["mlp"]

@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 
 from analysis.compare_flops import main
-from analysis.flops_data import extra_flops, groups_of, holes, load_published_group, load_runs, reconstructed
-from analysis.flops_maps import draw_maps
-from analysis.flops_ratio_plots import draw_excess, draw_extra
-from analysis.flops_tiles import rounded_up
 from flopray.flops.executed.overheads import overheads
 from flopray.point import TrialSpec
 from flopray.records import KERNEL_CLASSES, PhaseRecord
+from flopray.report.flops.data import extra_flops, groups_of, holes, load_published_group, load_runs, reconstructed
+from flopray.report.flops.maps import draw_maps
+from flopray.report.flops.ratio_plots import draw_excess, draw_extra
+from flopray.report.flops.tiles import rounded_up
 from flopray.store.run import RunFolder
 from flopray.workloads.mlp import closed_form
 

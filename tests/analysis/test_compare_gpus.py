@@ -10,10 +10,14 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from analysis import gpu_published
 from analysis.compare_gpus import draw_llama_run, main
-from analysis.gpu_comparison import comparisons_of
-from analysis.gpu_data import (
+from flopray.audit.hardware import peak_flops_per_s
+from flopray.errors import InputError
+from flopray.point import TrialSpec
+from flopray.records import PhaseRecord
+from flopray.report.gpus import published as gpu_published
+from flopray.report.gpus.comparison import comparisons_of
+from flopray.report.gpus.data import (
     EFFICIENCY,
     ENERGY,
     MEASURED,
@@ -26,18 +30,14 @@ from analysis.gpu_data import (
     tidy,
     why_missing,
 )
-from analysis.gpu_dots import ceiling_of, draw_dots
-from analysis.gpu_figures import draw_comparison
-from analysis.gpu_lines import draw_lines
-from analysis.gpu_pareto import draw_pareto, front_of
-from analysis.gpu_scatter import clusters_of, draw_scatter, pairs
-from analysis.gpu_table import beside_table, tables_of
-from analysis.gpu_text_table import TextTable, latex
-from analysis.gpu_truth import truth_table
-from flopray.audit.hardware import peak_flops_per_s
-from flopray.errors import InputError
-from flopray.point import TrialSpec
-from flopray.records import PhaseRecord
+from flopray.report.gpus.dots import ceiling_of, draw_dots
+from flopray.report.gpus.figures import draw_comparison
+from flopray.report.gpus.lines import draw_lines
+from flopray.report.gpus.pareto import draw_pareto, front_of
+from flopray.report.gpus.scatter import clusters_of, draw_scatter, pairs
+from flopray.report.gpus.table import beside_table, tables_of
+from flopray.report.gpus.text_table import TextTable, latex
+from flopray.report.gpus.truth import truth_table
 from flopray.store.run import RunFolder
 from flopray.workloads.closed_form import model_flops
 

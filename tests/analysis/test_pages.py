@@ -11,12 +11,12 @@ import subprocess
 import pandas as pd
 import pytest
 
-from analysis.gpu_comparison import comparisons_of
-from analysis.gpu_data import MEASURED, tidy
-from analysis.gpu_html import page_text as gpu_page_text
-from analysis.surface_data import surface_sets
-from analysis.surface_html import page_text
-from analysis.surface_selection import Selection
+from flopray.report.gpus.comparison import comparisons_of
+from flopray.report.gpus.data import MEASURED, tidy
+from flopray.report.gpus.html import page_text as gpu_page_text
+from flopray.report.surface.data import surface_sets
+from flopray.report.surface.html import page_text
+from flopray.report.surface.selection import Selection
 
 pytest.importorskip("plotly")
 BROWSER = next((found for name in ("chromium", "google-chrome", "chrome") if (found := shutil.which(name))), None)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.published import is_published, load_metrics, load_published
 from flopray.audit import audit
 from flopray.errors import InputError
+from flopray.report.published import is_published, load_metrics, load_published
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "shared" / "published"
 needs_published = pytest.mark.skipif(

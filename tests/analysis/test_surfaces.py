@@ -17,17 +17,18 @@ from matplotlib.collections import PatchCollection, QuadMesh
 from mpl_toolkits.mplot3d.art3d import Path3DCollection
 from rich.console import Console
 
-from analysis import page, surfaces
-from analysis.figures import paper_style
-from analysis.scales import ValueScale, axis_ticks, cell_edges, display_unit, spacing_of
-from analysis.surface_data import NOT_MEASURED, SurfaceSet, surface_sets
-from analysis.surface_html import page_text
-from analysis.surface_lines import draw_lines
-from analysis.surface_plots import MAX_PANELS, draw_surfaces, font_pt_for
-from analysis.surface_selection import METRICS, Selection
+from analysis import surfaces
 from flopray.errors import InputError
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord
+from flopray.report import page
+from flopray.report.plot.figures import paper_style
+from flopray.report.plot.scales import ValueScale, axis_ticks, cell_edges, display_unit, spacing_of
+from flopray.report.surface.data import NOT_MEASURED, SurfaceSet, surface_sets
+from flopray.report.surface.html import page_text
+from flopray.report.surface.lines import draw_lines
+from flopray.report.surface.plots import MAX_PANELS, draw_surfaces, font_pt_for
+from flopray.report.surface.selection import METRICS, Selection
 from flopray.store.run import RunFolder
 
 LAYERS, WIDTHS, TOKENS = (2, 8), (128, 256, 512, 1024), (16, 64, 256)

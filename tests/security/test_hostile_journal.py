@@ -14,18 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-import analysis.flops_data
-import analysis.gpu_data
+import flopray.report.flops.data
+import flopray.report.gpus.data
 from analysis import audit as audit_command
 from analysis import compare_flops, compare_gpus, surfaces
-from analysis.flops_table import difference_table, kernel_table, share_table
-from analysis.gpu_comparison import comparisons_of
-from analysis.gpu_files import write_tables
-from analysis.surface_data import surface_sets
-from analysis.surface_files import figure_stem, why_not_lines
-from analysis.surface_html import page_text
-from analysis.surface_selection import Selection
 from flopray.errors import FloprayError, SchemaMismatch
+from flopray.report.flops.table import difference_table, kernel_table, share_table
+from flopray.report.gpus.comparison import comparisons_of
+from flopray.report.gpus.files import write_tables
+from flopray.report.surface.data import surface_sets
+from flopray.report.surface.files import figure_stem, why_not_lines
+from flopray.report.surface.html import page_text
+from flopray.report.surface.selection import Selection
 from flopray.store import entry
 from flopray.store.location import load_run
 from flopray.store.run import RunFolder
@@ -70,16 +70,16 @@ def analyse(run: Path, out: Path) -> None:
 
 
 def compare_flop_tables(run: Path) -> None:
-    rows = analysis.flops_data.load_runs([run])
-    for reason in analysis.flops_data.holes(rows):
+    rows = flopray.report.flops.data.load_runs([run])
+    for reason in flopray.report.flops.data.holes(rows):
         print(reason)
-    for group in analysis.flops_data.groups_of(rows):
+    for group in flopray.report.flops.data.groups_of(rows):
         for table in (difference_table(group), share_table(group), kernel_table(group)):
             Console(width=80).print(table)
 
 
 def compare_gpu_tables(run: Path, out: Path) -> None:
-    comparisons = comparisons_of(analysis.gpu_data.load_runs([run])[0])
+    comparisons = comparisons_of(flopray.report.gpus.data.load_runs([run])[0])
     compare_gpus._print_tables(Console(width=80), comparisons)
     for path in write_tables(comparisons, out / "tables", {c.folder: list(c.shapes) for c in comparisons}) or ():
         assert path.parent == out / "tables"

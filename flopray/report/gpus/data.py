@@ -1,0 +1,195 @@
+"""Rows of several runs as one table that GPUs can be compared in: merged, audited, with what a reader calls things.
+
+Points without numbers keep their row and say why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from flopray.audit import Severity, audit
+from flopray.errors import InputError
+from flopray.point import PRECISIONS, SHAPE_FIELDS
+from flopray.records import PHASES
+from flopray.report.surface.selection import METRICS, Metric
+from flopray.store.location import load_run
+
+#: A pandas DataFrame, whose stubs do not know whether a selection of it is one.
+Frame = Any
+MEASURED, PUBLISHED = "measured", "published"
+#: flopmetrics' second phase, as `flopray.report.published` calls it, and the order of all phases.
+REST = "backward_and_optimizer"
+PHASE_ORDER = (*PHASES[:3], REST, *PHASES[3:])
+#: What rows of one comparison share; `model_config` keeps models apart that go by one name.
+SETTING = ["workload", "model", "model_config", "weights", "execution", "attention", "checkpointing"]
+#: flopmetrics' names of (batch, tokens of a sequence).
+CONFIGS = {(8, 256): "small", (8, 512): "mid", (8, 1024): "large"}
+ENERGY_PER_TOKEN = Metric(
+    *("energy_per_token", "energy_per_token_j", "Energy per token", "energy per token", "J", "energy_rel_error"),
+    ("status", "energy_status"),
+)
+EFFICIENCY, TIME, ENERGY, MFU = (METRICS[name] for name in ("flops_per_j", "time", "energy", "mfu"))
+
+_TEXTS = [
+    *("run", "trial_id", "workload", "model", "model_config", "weights", "attention", "attention_backend"),
+    *("precision", "execution", "phase", "device_type", "device_name", "status", "status_reason"),
+    *("energy_status", "energy_reason", "mfu_reason"),
+]
+_NUMBERS = [
+    *("batch_size", "sequence_length", "n_layers", "width", "tokens", "model_flops", "recomputed_flops"),
+    *("time_s", "time_rel_error", "energy_j", "energy_rel_error", "power_w", "flops_per_s", "flops_per_j"),
+    *("mfu", "hfu", "tokens_per_iteration", "energy_per_token_j", "memory_peak_bytes", "ended_unix_s"),
+    "target_error",
+]
+#: What has no meaning where the time or the energy has none.
+_OF_TIME = ["time_rel_error", "flops_per_s", "mfu", "hfu", "power_w"]
+_OF_ENERGY = ["energy_rel_error", "flops_per_j", "power_w", "energy_per_token_j"]
+_SEVERITIES = (str(Severity.IMPOSSIBLE), str(Severity.IMPLAUSIBLE))
+
+
+def load_runs(paths: Sequence[Path]) -> tuple[Frame, list[str]]:
+    """All rows of some runs, one for each point and phase on a GPU, with what was left out and why.
+
+    Args:
+        paths: folders of runs; one that is named twice is read once.
+
+    Raises:
+        InputError: a path is no run, or the runs have no rows, or rows of something that nobody measures.
+    """
+    unique = list({path.resolve(): path for path in paths}.values())
+    frame = pd.concat([load_run(path) for path in unique], ignore_index=True)
+    if frame.empty:
+        raise InputError(f"{', '.join(map(str, unique))}: no rows yet")
+    for name, words in (("workload", SHAPE_FIELDS), ("phase", PHASES), ("precision", PRECISIONS)):
+        if unknown := set(frame[name]) - set(words):
+            raise InputError(f"{', '.join(map(str, unique))}: unknown {name} {min(unknown)!r:.80}")
+    return _latest(tidy(frame, MEASURED))
+
+
+def tidy(frame: Frame, source: str) -> Frame:
+    """Audited rows in one form, wherever they come from: texts without missing values, numbers with NaN.
+
+    Args:
+        frame: rows with any of the columns of `flopray.records`.
+        source: `MEASURED` or `PUBLISHED`.
+
+    Returns:
+        The columns that comparisons use, and `source`, `gpu`, `shape`, `shape_rank`, `config`, `tokens_per_s`,
+        `findings` (those recorded and those of the whole table, of the two serious severities) and `severity` (the
+        worst of them, or empty).
+    """
+    frame = frame.reset_index(drop=True)
+    rows = pd.DataFrame({name: _texts(frame, name) for name in _TEXTS} | {n: _numbers(frame, n) for n in _NUMBERS})
+    rows["checkpointing"] = _texts(frame, "checkpointing").isin(["True", "true"])
+    rows = _without_impossible(rows)
+    rows["source"] = source
+    rows["status"] = rows["status"].replace("", "ok")
+    rows["gpu"] = _gpu_names(rows)
+    shapes = [_shape(row) for row in rows.to_dict("records")]
+    rows["shape"], rows["shape_rank"], rows["config"] = zip(*shapes, strict=True)
+    per_iteration = rows["tokens_per_iteration"].fillna(rows["tokens"].where(rows["phase"] != "optimizer_step"))
+    rows["tokens_per_s"] = per_iteration / rows["time_s"]
+    rows["energy_per_token_j"] = rows["energy_per_token_j"].fillna(rows["energy_j"] / per_iteration)
+    rows["findings"] = _findings(frame)
+    rows["severity"] = [next((s for s in _SEVERITIES if any(f.startswith(s) for f in fs)), "") for fs in rows.findings]
+    return rows
+
+
+def _without_impossible(rows: Frame) -> Frame:
+    """Costs that nobody can draw or divide by (zero, negative, beyond any scale) become holes that say so."""
+    for column, needed in (("time_s", _OF_TIME), ("energy_j", _OF_ENERGY)):
+        bad = rows[column].notna() & ~rows[column].between(1e-150, 1e150)
+        rows.loc[bad, [column, *needed]] = np.nan
+        if column == "energy_j":
+            rows.loc[bad, "energy_status"] = "not_a_possible_value"
+    for column in ("time_rel_error", "energy_rel_error"):
+        rows[column] = rows[column].where(rows[column].between(0, 1e3))
+    for column in ("flops_per_s", "flops_per_j", "mfu", "hfu", "power_w", "energy_per_token_j"):
+        rows[column] = rows[column].where(rows[column].between(1e-150, 1e150))
+    return rows
+
+
+def why_missing(row: Any, metric: Metric) -> str:
+    """Why a row has no value of a metric, in words; empty where it has one."""
+    if row["status"] == "ok" and np.isfinite(row[metric.column]):
+        return ""
+    columns = ("status_reason", *metric.reason_columns) if row["status"] == "failed" else metric.reason_columns
+    said = (row[column] for column in columns)
+    return next((word.replace("_", " ") for word in said if word not in ("", "ok")), "no value recorded")
+
+
+def some_of(items: Sequence[str], at_most: int) -> list[str]:
+    """Evenly spread ones of some items, the first and the last among them."""
+    if len(items) <= at_most:
+        return list(items)
+    return [items[int(place)] for place in np.linspace(0, len(items) - 1, at_most).round()]
+
+
+def in_order(phases: Iterable[str]) -> list[str]:
+    """Phases in the order of a training step, then those of generating."""
+    return sorted(phases, key=PHASE_ORDER.index)
+
+
+def _texts(frame: Frame, name: str) -> Any:
+    column: Any = frame[name] if name in frame else pd.Series(None, index=frame.index, dtype=object)
+    return column.astype(object).where(column.notna(), "").astype(str).astype(object)
+
+
+def _numbers(frame: Frame, name: str) -> Any:
+    column: Any = frame[name] if name in frame else pd.Series(np.nan, index=frame.index)
+    numbers: Any = pd.to_numeric(column, errors="coerce")
+    return numbers.astype("Float64").astype(float)
+
+
+def _gpu_names(rows: Frame) -> list[str]:
+    """The type of device; where boards of one type have different names, those names."""
+    models = {kind: set(part["device_name"]) - {""} for kind, part in rows.groupby("device_type")}
+    return [
+        kind if len(models[kind]) < 2 else name.replace("NVIDIA ", "") or f"{kind} (board unknown)"
+        for kind, name in zip(rows["device_type"], rows["device_name"], strict=True)
+    ]
+
+
+def _shape(row: dict[Any, Any]) -> tuple[str, tuple[float, ...], str]:
+    """What a shape is called, what sorts it, and flopmetrics' name of it."""
+    if row["workload"] == "llama":
+        batch, tokens = row["batch_size"], row["sequence_length"]
+        return f"{batch:.0f} × {tokens:.0f}", (tokens, batch), CONFIGS.get((batch, tokens), "")
+    sizes = tuple(row[name] for name in SHAPE_FIELDS["mlp"])
+    return "n={:.0f} d={:.0f} m={:.0f}".format(*sizes), (float(np.prod([*sizes, sizes[1]])), *sizes), ""
+
+
+def _findings(frame: Frame) -> list[tuple[str, ...]]:
+    """For each row the serious findings that it came with, and those of the audit of the whole table."""
+    codes: list[list[str]] = [[] for _ in range(len(frame))]
+    if "findings" in frame:
+        codes = [list(found) if isinstance(found, (list, tuple)) else [] for found in frame["findings"]]
+    # a run leaves most of its hundred columns empty: without them the rows are read in a third of the time
+    for finding in audit(frame.dropna(axis=1, how="all")):
+        for place in finding.rows:
+            codes[place].append(finding.code)
+    return [tuple(dict.fromkeys(code for code in found if code.startswith(_SEVERITIES))) for found in codes]
+
+
+def _latest(rows: Frame) -> tuple[Frame, list[str]]:
+    """One row for each point and phase on a GPU: the one that ended last."""
+    point = [*SETTING, "gpu", "precision", "shape", "phase"]
+    ordered = rows.sort_values("ended_unix_s", kind="stable", na_position="first")
+    again = ordered.duplicated(point, keep="last")
+    left_out, kept = ordered[again], ordered[~again]
+    if left_out.empty:
+        return kept.sort_index().reset_index(drop=True), []
+    counts = ", ".join(f"{count} of {run or 'a run'}" for run, count in left_out["run"].value_counts().items())
+    note = f"measured more than once on one type of GPU: the latest rows are kept, left out are {counts}"
+    return kept.sort_index().reset_index(drop=True), [note]
+
+
+def iter_rows(frame: Frame) -> Iterator[dict[str, Any]]:
+    """Rows as dictionaries."""
+    for row in frame.to_dict("records"):
+        yield {str(name): value for name, value in row.items()}

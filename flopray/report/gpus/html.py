@@ -1,0 +1,88 @@
+"""The interactive page of compared GPUs: every metric and phase of every comparison, as points and as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flopray.report.gpus.comparison import Comparison
+from flopray.report.gpus.data import (
+    EFFICIENCY,
+    ENERGY,
+    ENERGY_PER_TOKEN,
+    MFU,
+    PHASE_ORDER,
+    TIME,
+    iter_rows,
+    why_missing,
+)
+from flopray.report.page import page_of, write_text
+from flopray.report.surface.selection import METRICS, Metric
+
+#: What the page shows, the first one at the beginning.
+METRICS_SHOWN = (EFFICIENCY, TIME, ENERGY, ENERGY_PER_TOKEN, METRICS["flops_per_s"], MFU)
+
+
+def page_path(out_dir: Path) -> Path:
+    """Path of the page in a folder of figures."""
+    return out_dir / "gpus.html"
+
+
+def write_page(comparisons: Sequence[Comparison], path: Path) -> Path:
+    """Write the page.
+
+    Raises:
+        InputError: plotly is not installed.
+        OSError: the file cannot be written.
+    """
+    return write_text(page_text(comparisons), path)
+
+
+def page_text(comparisons: Sequence[Comparison]) -> str:
+    """The page as text.
+
+    Raises:
+        InputError: plotly is not installed.
+    """
+    metrics = [
+        {"name": metric.name, "title": metric.title, "short": metric.short, "unit": metric.unit}
+        for metric in METRICS_SHOWN
+    ]
+    return page_of("gpu_page.js", {"metrics": metrics, "comparisons": [_comparison(each) for each in comparisons]})
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    rows = list(iter_rows(comparison.rows))
+    of_models = any(row["workload"] == "llama" for row in rows)
+    return {
+        "title": comparison.title,
+        "gpus": comparison.gpus,
+        "shapes": comparison.shapes,
+        "shape_title": "batch × tokens of a sequence" if of_models else "shape",
+        "phases": list(PHASE_ORDER),
+        "rows": [_row(row) for row in rows],
+    }
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    """What the page needs of a row: what it is, a value or its reason for each metric, what the audit says."""
+    names = ("source", "gpu", "precision", "shape", "phase", "severity")
+    return {
+        **{name: row[name] for name in names},
+        "findings": list(row["findings"]),
+        "values": {metric.name: _value(row, metric) for metric in METRICS_SHOWN},
+    }
+
+
+def _value(row: dict[str, Any], metric: Metric) -> dict[str, Any]:
+    missing = why_missing(row, metric)
+    error = row[metric.error_column] if metric.error_column and not missing else np.nan
+    return {
+        "value": None if missing else float(row[metric.column]),
+        "error": float(error) if np.isfinite(error) else None,
+        "above": bool(error > row["target_error"]),
+        "missing": missing,
+    }

@@ -1,0 +1,166 @@
+"""The tables of a comparison: what each phase costs on each GPU at each precision, and published beside measured."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from flopray.report.gpus.comparison import Comparison
+from flopray.report.gpus.data import MEASURED, PUBLISHED, REST, Frame, iter_rows
+from flopray.report.gpus.text_table import IMPLAUSIBLE_MARK, IMPOSSIBLE_MARK, TextTable
+from flopray.report.plot.scales import display_unit
+
+MARKS = {"impossible": IMPOSSIBLE_MARK, "implausible": IMPLAUSIBLE_MARK, "": ""}
+#: What the tables do not repeat.
+EXPLANATION = (
+    "±: half width of a 95 % interval. FLOP/s, MFU and tokens/s have the error of time; FLOP/J and J/token that of "
+    f"energy. {IMPOSSIBLE_MARK} impossible, {IMPLAUSIBLE_MARK} implausible, by the audit."
+)
+_PHASE_NAMES = {"forward_backward": "fwd + bwd", REST: "bwd + optim.", "optimizer_step": "optimizer"}
+_STATUS_WORDS = {"out_of_memory": "OOM", "unsupported": "no", "failed": "failed"}
+#: HFU is told where it differs from MFU by more than rounding.
+_HFU_DIFFERENCE = 0.005
+_REASON_LENGTH = 110
+
+
+def tables_of(comparison: Comparison, shapes: Sequence[str] | None = None) -> Iterator[TextTable]:
+    """A table for each GPU, precision and source.
+
+    Args:
+        comparison: what to show.
+        shapes: only these; default all.
+    """
+    rows = comparison.rows
+    if shapes is not None:
+        rows = rows[rows["shape"].isin(shapes)]
+    for (gpu, precision, source), part in rows.groupby(["gpu", "precision", "source"], sort=False):
+        words = [gpu, precision, comparison.title, *(["published by flopmetrics"] if source == PUBLISHED else [])]
+        sections = [
+            (_section(group.iloc[0]), [_cells(row) for row in iter_rows(group)])
+            for _, group in part.groupby("shape", sort=False)
+        ]
+        yield TextTable(", ".join(map(str, words)), _header(part), sections, [*_failures(part), *_findings(part)])
+
+
+def beside_table(comparison: Comparison) -> TextTable | None:
+    """Published and measured numbers of the same GPU, precision and shape; None where there are no such pairs.
+
+    A published training step is the sum of both published phases.
+    """
+    keys = ["gpu", "precision", "shape", "phase"]
+    phases = ("forward", "train_step")
+    pairs = comparison.of(*phases, source=MEASURED).merge(
+        comparison.of(*phases, source=PUBLISHED), on=keys, suffixes=("", "_published")
+    )
+    pairs = pairs[(pairs["status"] == "ok") & (pairs["status_published"] == "ok")]
+    if pairs.empty:
+        return None
+    header = ["Phase", *("Energy", "±", "theirs", "±", "ratio", "Time", "±", "theirs", "ratio"), ""]
+    sections: dict[str, list[list[str]]] = defaultdict(list)
+    for row in iter_rows(pairs):
+        energy = [_quantity(row, "energy_j", "energy_rel_error", "J")]
+        energy += [_quantity(row, "energy_j_published", "energy_rel_error_published", "J")]
+        times = [_si(row["time_s"], "s"), _percent(row["time_rel_error"]), _si(row["time_s_published"], "s")]
+        ratios = [row[f"{name}_published"] / row[name] if row[name] > 0 else np.nan for name in ("energy_j", "time_s")]
+        cells = [_phase_name(row), *energy[0], *energy[1], _ratio(ratios[0])]
+        cells += [*times, _ratio(ratios[1]), MARKS[row["severity_published"]]]
+        sections[f"{row['gpu']} {row['precision']} {row['shape']}"].append(cells)
+    notes = ["theirs: published by flopmetrics, train_step being the sum of both phases; ratio: theirs over measured"]
+    notes += ["the mark is that of the published row"]
+    return TextTable(f"Published beside measured, {comparison.title}", header, list(sections.items()), notes)
+
+
+def _header(part: Frame) -> list[str]:
+    mfu = "MFU/\nHFU" if _has_hfu(part).any() else "MFU"
+    return ["Phase", "Time", "±", "Energy", "±", "FLOP/s", "FLOP/J", mfu, "J/token", "token/s", ""]
+
+
+def _has_hfu(part: Any) -> Any:
+    return (part["hfu"] / part["mfu"] - 1) > _HFU_DIFFERENCE
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    phase = _phase_name(row)
+    if row["status"] != "ok":
+        return [phase, _STATUS_WORDS.get(row["status"], str(row["status"])), *[""] * 9]
+    mfu = _percent(row["mfu"])
+    if np.isfinite(row["hfu"]) and _has_hfu(row):
+        mfu = f"{row['mfu'] * 100:.0f}/{row['hfu']:.0%}"
+    return [
+        phase,
+        *_quantity(row, "time_s", "time_rel_error", "s"),
+        *_quantity(row, "energy_j", "energy_rel_error", "J"),
+        *(_si(row["flops_per_s"], ""), _si(row["flops_per_j"], ""), mfu),
+        *(_si(row["energy_per_token_j"], "J"), _si(row["tokens_per_s"], ""), MARKS[row["severity"]]),
+    ]
+
+
+def _phase_name(row: dict[str, Any]) -> str:
+    return _PHASE_NAMES.get(row["phase"], str(row["phase"]))
+
+
+def _quantity(row: dict[str, Any], column: str, error_column: str, unit: str) -> tuple[str, str]:
+    """A value with its unit, and its relative error."""
+    return _si(row[column], unit), _percent(row[error_column]) if np.isfinite(row[column]) else ""
+
+
+def _si(value: float, unit: str) -> str:
+    if not np.isfinite(value):
+        return "-"
+    shown = display_unit(unit, value)
+    return f"{shown.text(value)} {shown.label}".rstrip()
+
+
+def _percent(ratio: float) -> str:
+    """Two or three digits, such as `0.4%` or `45%`."""
+    if not np.isfinite(ratio):
+        return "-"
+    return f"{ratio:.0%}" if abs(ratio) >= 0.0995 else f"{ratio:.1%}" if abs(ratio) >= 0.00095 else "<0.1%"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if np.isfinite(value) else "-"
+
+
+def _section(row: Any) -> str:
+    return f"{row['config']} {row['shape']}".strip()
+
+
+def _failures(part: Frame) -> Iterator[str]:
+    """A sentence for each reason why rows have no numbers, or numbers without energy."""
+    missing: dict[str, list[str]] = defaultdict(list)
+    for row in iter_rows(part):
+        if row["status"] != "ok":
+            words, reason = row["status"].replace("_", " "), row["status_reason"]
+        elif not np.isfinite(row["energy_j"]):
+            words, reason = f"no energy: {row['energy_status'].replace('_', ' ')}", row["energy_reason"]
+        else:
+            continue
+        said = words if not reason or reason == words else f"{words}: {reason}"
+        missing[textwrap.shorten(said, _REASON_LENGTH, placeholder=" …")].append(f"{row['shape']} {_phase_name(row)}")
+    for reason, places in missing.items():
+        yield f"{reason} ({_some(places)})"
+
+
+def _findings(part: Frame) -> Iterator[str]:
+    """A sentence for each finding of the audit, the worst first, and for each remark on rows with numbers."""
+    marked: dict[str, list[str]] = defaultdict(list)
+    remarks: dict[str, list[str]] = defaultdict(list)
+    for row in iter_rows(part):
+        name = _phase_name(row)
+        for code in row["findings"]:
+            marked[code].append(f"{row['shape']} {name}")
+        if row["status"] == "ok" and row["status_reason"]:
+            remarks[f"{name}: {row['status_reason']}"].append(row["shape"])
+    for code in sorted(marked, key=lambda code: not code.startswith("impossible")):
+        severity, _, rule = code.partition(":")
+        yield f"{MARKS[severity]} {rule.replace('_', ' ')} ({_some(marked[code])})"
+    yield from remarks
+
+
+def _some(places: Sequence[str]) -> str:
+    return ", ".join(places) if len(places) <= 4 else f"{', '.join(places[:3])} and {len(places) - 3} more"

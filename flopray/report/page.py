@@ -1,0 +1,78 @@
+"""An interactive page: one file that needs no network, with plotly.js, the data and a script in it.
+
+Data is JSON and is put into the page as text only, so a device's name cannot become markup.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flopray.errors import InputError
+from flopray.report.plot.scales import Array
+
+NO_PLOTLY = "the interactive page needs plotly: pip install 'flopray[html]'"
+
+
+def page_wanted(html: bool | None) -> bool:
+    """Whether to write a page: as asked for, by default where plotly is installed.
+
+    Raises:
+        InputError: it is asked for and plotly is not installed.
+    """
+    installed = importlib.util.find_spec("plotly") is not None
+    if html and not installed:
+        raise InputError(f"{NO_PLOTLY}, or leave --html out")
+    return installed if html is None else html
+
+
+def page_of(script: str, data: Any) -> str:
+    """The page as text.
+
+    Args:
+        script: name of a file in this package, such as `surface_page.js`.
+        data: what the script reads, without NaN.
+
+    Raises:
+        InputError: plotly is not installed.
+    """
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise InputError(NO_PLOTLY) from error
+    folder = resources.files("analysis")
+    # inside <script> only "<" could end the data early; JSON may write it as an escape
+    text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    parts = {
+        "/*PLOTLY*/": get_plotlyjs(),
+        "/*DATA*/": text,
+        "/*SCRIPT*/": folder.joinpath(script).read_text(encoding="utf-8"),
+    }
+    rest, page = folder.joinpath("page.html").read_text(encoding="utf-8"), ""
+    for mark, part in parts.items():
+        before, _, rest = rest.partition(mark)
+        page += before + part
+    return page + rest
+
+
+def write_text(page: str, path: Path) -> Path:
+    """Write a page, making its folder first.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def nullable(array: Array) -> list[Any]:
+    """Numbers as JSON has them, of the same shape: null where they are not finite."""
+    if np.ndim(array) > 1:
+        return [nullable(row) for row in array]
+    return [None if not np.isfinite(value) else float(value) for value in array]

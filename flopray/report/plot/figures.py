@@ -1,0 +1,174 @@
+"""The look of every figure: style, placement in inches, axes through measured values, titles, saving.
+
+Figures are made without pyplot, so that drawing needs no display, keeps no global state and can happen in any thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from flopray.report.plot.scales import Array, DisplayUnit, ValueScale, axis_ticks
+
+PNG_DPI = 200
+IMAGE_FORMATS = ("png", "svg", "pdf")
+
+
+@contextlib.contextmanager
+def paper_style(font_pt: float = 8.0) -> Iterator[None]:
+    """Matplotlib settings for a figure that goes into a paper, restored afterwards.
+
+    Args:
+        font_pt: size of ordinary text in points at the figure's own size.
+    """
+    small_pt = font_pt - 1
+    settings: Any = {
+        "font.family": "sans-serif",
+        "font.size": font_pt,
+        "axes.titlesize": font_pt,
+        "axes.labelsize": font_pt,
+        "xtick.labelsize": small_pt,
+        "ytick.labelsize": small_pt,
+        "legend.fontsize": small_pt,
+        "figure.titlesize": font_pt + 1,
+        "axes.linewidth": 0.6,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "xtick.major.size": 2.5,
+        "ytick.major.size": 2.5,
+        "grid.linewidth": 0.4,
+        "grid.color": "0.88",
+        "lines.linewidth": 1.2,
+        "hatch.linewidth": 0.5,
+        "legend.frameon": False,
+        # names of devices come from measured data: a dollar sign in one is not a formula
+        "text.parse_math": False,
+        "svg.hashsalt": "flopray",
+    }
+    with matplotlib.rc_context(settings):
+        yield
+
+
+def add_axes(figure: Figure, box_in: tuple[float, float, float, float], **options: Any) -> Axes:
+    """New axes at left, bottom, width and height in inches."""
+    width_in, height_in = figure.get_size_inches()
+    left, bottom, width, height = box_in
+    return figure.add_axes((left / width_in, bottom / height_in, width / width_in, height / height_in), **options)
+
+
+def add_colour_bar(
+    figure: Figure,
+    box_in: tuple[float, float, float, float],
+    scale: ValueScale,
+    unit: DisplayUnit,
+    values: Array,
+    label: str = "",
+) -> Axes:
+    """A colour bar that ends where the values end, whatever else the scale could hold.
+
+    Args:
+        figure: gets the bar.
+        box_in: left, bottom, width and height in inches.
+        scale: of the colours.
+        unit: in which ticks are written.
+        values: what is drawn, any shape, NaN where missing; a single value gets a bar of its colour and one tick.
+        label: beside the bar.
+    """
+    axes = add_axes(figure, box_in)
+    axes.set_gid("colour bar")
+    colours = ScalarMappable(scale.norm(), scale.colour_map())
+    finite = values[np.isfinite(values)]
+    low, high = float(finite.min()), float(finite.max())
+    if is_one_value(finite):
+        axes.set(facecolor=colours.to_rgba(np.array([low]))[0], xticks=[])
+        axes.yaxis.tick_right()
+        axes.yaxis.set_label_position("right")
+        axes.set_yticks([0.5], [unit.text(low)])
+        axes.set_ylabel(label)
+        return axes
+    bar = figure.colorbar(colours, cax=axes)
+    axes.set_ylim(low, high)
+    ticks = scale.within(low, high).ticks().tolist()
+    bar.set_ticks(ticks, labels=[unit.tick(tick) for tick in ticks])
+    axes.minorticks_off()
+    bar.outline.set_linewidth(0.5)  # type: ignore[operator]
+    bar.set_label(label)
+    return axes
+
+
+def is_one_value(values: Array) -> bool:
+    """Whether finite values are the same, to a millionth; no value at all counts as none."""
+    return len(values) > 0 and bool(np.ptp(values) <= 1e-6 * np.abs(values).max())
+
+
+def set_measured_axis(axis: Any, values: Array, spacing: str, min_gap: float) -> None:
+    """Give an axis of a 2-D plot ticks at measured values only, and a log scale where values are spread by factors.
+
+    Args:
+        axis: `Axes.xaxis` or `Axes.yaxis`.
+        values: rising measured values, shape (k,).
+        spacing: `log` or `linear`.
+        min_gap: least distance of two labels as a share of the axis.
+    """
+    if spacing == "log":
+        axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(FixedLocator(axis_ticks(values, spacing, min_gap).tolist()))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def set_value_axis(axes: Axes, scale: ValueScale, unit: DisplayUnit, foot: float = 0.0) -> None:
+    """Give the vertical axis the scale of a metric, with round ticks in the display unit and a little room.
+
+    Args:
+        axes: gets the scale.
+        scale: of the values.
+        unit: in which ticks are written.
+        foot: share of the axis that stays free below all values, for marks.
+    """
+    if scale.kind == "log":
+        axes.set_yscale("log")
+    elif scale.kind == "asinh":
+        axes.set_yscale("asinh", linear_width=scale.width)
+    low, high = scale.place([scale.low, scale.high])
+    room = 0.06 * (high - low)
+    axes.set_ylim(*scale.value_at([low - room - (high - low) * foot / (1 - foot), high + room]))
+    ticks = scale.ticks()
+    axes.yaxis.set_major_locator(FixedLocator(ticks.tolist()))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: unit.tick(value)))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def write_titles(figure: Figure, first: str, second: str) -> None:
+    """What is shown (bold), and below it what it was measured on."""
+    height_in = figure.get_size_inches()[1]
+    figure.suptitle(first, x=0.5, y=1 - 0.07 / height_in, va="top", fontweight="bold")
+    figure.text(0.5, 1 - 0.27 / height_in, second, ha="center", va="top", color="0.25")
+
+
+def save_figure(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:
+    """Write a figure as `stem.png`, `stem.svg` and so on, making the folder first.
+
+    Raises:
+        OSError: the folder or a file cannot be written.
+    """
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for ending in formats:
+        path = stem.with_name(f"{stem.name}.{ending}")
+        # a date in the file would make equal figures differ
+        metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(ending)
+        figure.savefig(path, format=ending, dpi=PNG_DPI, metadata=metadata)
+        paths.append(path)
+    return paths

@@ -1,0 +1,75 @@
+"""Where figures of surfaces lie, and what is said about them and about metrics that had no value."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from flopray.report.surface.data import SurfaceSet
+
+
+def figure_stem(out_dir: Path, surfaces: SurfaceSet, kind: str, suffix: str, *, whole: bool) -> Path:
+    """Path of a figure without its ending.
+
+    Args:
+        out_dir: of all figures.
+        surfaces: what the figure shows.
+        kind: `linear`, `log` or `lines`.
+        suffix: of a selection that is not the whole run.
+        whole: the figure has all layers of the set; else its name says which.
+    """
+    group = _file_name(f"{surfaces.device_type}_{surfaces.precision}_{surfaces.execution}")
+    layers = "" if whole else f"_n{surfaces.grids[0].n_layers}-{surfaces.grids[-1].n_layers}"
+    name = f"{surfaces.metric.name}_{kind}{layers}{suffix}"
+    return out_dir / "surfaces" / group / _file_name(surfaces.phase) / name
+
+
+def page_path(out_dir: Path, suffix: str) -> Path:
+    """Path of the interactive page."""
+    return out_dir / f"surfaces{suffix}.html"
+
+
+def _file_name(text: str) -> str:
+    """A name without separators or leading dots: types of devices and phases come from data."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".") or "unnamed"
+
+
+def why_not_lines(sets: Sequence[SurfaceSet]) -> Iterator[str]:
+    """A line for each metric that has no figure, with the phases and the reasons."""
+    phases: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for surfaces in sets:
+        group = f"{surfaces.device_type} {surfaces.precision} {surfaces.execution}"
+        if not surfaces.has_values():
+            why = _join(reason for reason, _ in surfaces.hole_counts().most_common(3))
+            phases[group, surfaces.metric.name, why].append(surfaces.phase)
+        elif surfaces.values().size == 1:
+            why = "a single point has no axis to draw along; its numbers are in the records"
+            phases[group, surfaces.metric.name, why].append(surfaces.phase)
+    for (group, metric, why), names in phases.items():
+        yield f"no figure of {metric} for {group} ({', '.join(names)}): {why}"
+
+
+def where_lines(paths: Sequence[Path]) -> Iterator[str]:
+    """What was written, a line for each folder of a device, precision and execution."""
+    if not paths:
+        yield "nothing was drawn"
+        return
+    pages = [path for path in paths if path.suffix == ".html"]
+    folders: dict[Path, list[Path]] = defaultdict(list)
+    for path in paths:
+        if path not in pages:
+            folders[path.parent.parent].append(path)
+    for folder, files in folders.items():
+        figures = len({path.with_suffix("") for path in files})
+        endings = " ".join(sorted(Counter(path.suffix[1:] for path in files)))
+        phases = ",".join(dict.fromkeys(path.parent.name for path in files))
+        phases = f"{{{phases}}}" if "," in phases else phases
+        yield f"{figures} figures ({endings}): {folder}/{phases}/"
+    for page in pages:
+        yield f"interactive page: {page}"
+
+
+def _join(reasons: Iterator[str]) -> str:
+    return ", ".join(reasons) or "no points"

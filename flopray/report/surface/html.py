@@ -1,0 +1,94 @@
+"""The interactive page of a run: every metric and phase, rotating surfaces and heat maps, filters on d and m."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flopray.report.page import nullable, page_of, write_text
+from flopray.report.plot.scales import ValueScale, cell_edges, display_unit, spacing_of
+from flopray.report.surface.data import Grid, SurfaceSet
+from flopray.report.surface.legend import Marks
+from flopray.report.surface.plots import titles
+
+
+def write_page(sets: Sequence[SurfaceSet], path: Path) -> Path:
+    """Write the page for these sets; those without any value are named with their reasons.
+
+    Raises:
+        InputError: plotly is not installed.
+        OSError: the file cannot be written.
+    """
+    return write_text(page_text(sets), path)
+
+
+def page_text(sets: Sequence[SurfaceSet]) -> str:
+    """The page as text.
+
+    Raises:
+        InputError: plotly is not installed.
+    """
+    return page_of("surface_page.js", [_set_data(surfaces) for surfaces in sets])
+
+
+def _set_data(surfaces: SurfaceSet) -> dict[str, Any]:
+    """What the page needs of a set; lists are those of `SurfaceSet`, null where a value is missing."""
+    first, second = titles(surfaces)
+    data: dict[str, Any] = {
+        "group": f"{surfaces.device}, {surfaces.precision}, {surfaces.execution}",
+        "key": [surfaces.device_type, surfaces.precision, surfaces.execution],
+        "phase": surfaces.phase,
+        "metric": surfaces.metric.name,
+        "title": first,
+        "subtitle": second,
+        "label": surfaces.metric.short,
+        "holes": dict(surfaces.hole_counts().most_common()),
+        "scales": [],
+    }
+    if not surfaces.has_values():
+        return data
+    values, marks = surfaces.values(), Marks.of(surfaces)
+    unit = display_unit(surfaces.metric.unit, float(np.nanmax(np.abs(values))))
+    spacings = spacing_of(surfaces.widths), spacing_of(surfaces.tokens)
+    scales = [ValueScale.fitting(values, log=log, signed=surfaces.metric.signed) for log in (False, True)]
+    return data | {
+        "si": surfaces.metric.unit if surfaces.metric.unit != "%" else "1",
+        "target": surfaces.target(),
+        "unit": {"factor": unit.factor, "label": unit.label},
+        "scales": [
+            {
+                "kind": scale.kind,
+                "width": scale.width,
+                "low": scale.low,
+                "high": scale.high,
+                "ticks": scale.ticks().tolist(),
+                "diverging": scale.low < 0 < scale.high,
+            }
+            for scale in scales
+        ],
+        "d": surfaces.widths.tolist(),
+        "m": surfaces.tokens.tolist(),
+        "spacings": spacings,
+        "edges": [
+            cell_edges(axis, spacing).tolist()
+            for axis, spacing in zip((surfaces.widths, surfaces.tokens), spacings, strict=True)
+        ],
+        "everywhere": list(marks.everywhere),
+        "grids": [_grid_data(grid, marks) for grid in surfaces.grids],
+    }
+
+
+def _grid_data(grid: Grid, marks: Marks) -> dict[str, Any]:
+    """Values with what is said of them; `marks` has the finding to mark a cell with, empty for none."""
+    return {
+        "n": grid.n_layers,
+        "values": nullable(grid.values),
+        "errors": nullable(grid.rel_errors),
+        "above": grid.above_target().tolist(),
+        "reasons": grid.reasons.tolist(),
+        "findings": [[", ".join(cell) for cell in row] for row in grid.findings],
+        "marks": [[marks.worst(cell) or "" for cell in row] for row in grid.findings],
+    }
