@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis import compare_gpus
+from flopray.cli import compare_gpus
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord
 from flopray.store.location import load_run

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from flopray import __version__
-from flopray.cli import once_a_line
+from flopray.cli.exits import once_a_line
+from flopray.cli.parser import OneLineParser
 from flopray.errors import EXIT_INTERRUPTED, FloprayError
-from flopray.parser import OneLineParser
 from flopray.store.journal_index import RunWarning
 from flopray.terminal import LineConsole
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flopray.axes import Axis
-from flopray.cli import run_script
-from flopray.flags import Script
+from flopray.cli.axes import Axis
+from flopray.cli.exits import run_script
+from flopray.cli.flags import Script
 from flopray.point import ATTENTIONS, WEIGHTS
 from flopray.records import WORKLOAD_PHASES
 
@@ -24,7 +24,7 @@ EXAMPLES = """examples:
 
 def draw(run: Path, console: Console) -> None:
     """Figures and tables of a finished run."""
-    from analysis.compare_gpus import draw_llama_run
+    from flopray.cli.compare_gpus import draw_llama_run
 
     draw_llama_run(run, console)
 

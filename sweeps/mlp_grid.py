@@ -4,9 +4,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flopray.axes import Axis
-from flopray.cli import run_script
-from flopray.flags import Script
+from flopray.cli.axes import Axis
+from flopray.cli.exits import run_script
+from flopray.cli.flags import Script
 
 EXAMPLES = """examples:
   python sweeps/mlp_grid.py
@@ -20,7 +20,7 @@ EXAMPLES = """examples:
 
 def draw(run: Path, console: Console) -> None:
     """Figures of a finished run."""
-    from analysis.run_figures import draw_mlp_run  # matplotlib would make the start wait
+    from flopray.cli.run_figures import draw_mlp_run  # matplotlib would make the start wait
 
     draw_mlp_run(run, console)
 

@@ -46,9 +46,9 @@ LAYERS = (
     ("flopray.sweep.recorder", "flopray.sweep.trial", "flopray.sweep.searchers"),
     ("flopray.sweep.driver",),
     ("flopray.sweep.summary", "flopray.sweep.plan"),
-    ("flopray.parser", "flopray.flags"),
-    ("flopray.session", "flopray.cluster.doctor"),
-    ("flopray.cli", "flopray.__main__"),
+    ("flopray.cli.parser", "flopray.cli.flags"),
+    ("flopray.cli.session", "flopray.cluster.doctor"),
+    ("flopray.cli.exits", "flopray.__main__"),
 )
 MAY_IMPORT_RAY = {
     "flopray.cluster.devices",
@@ -142,7 +142,7 @@ def layer(module: str) -> int | None:
 
 
 def test_the_sources_are_found():
-    assert {"flopray", "flopray.records", "flopray.energy.estimator", "analysis.surfaces", "sweeps.mlp_grid"} <= set(
+    assert {"flopray", "flopray.records", "flopray.energy.estimator", "flopray.cli.surfaces", "sweeps.mlp_grid"} <= set(
         modules()
     )
     assert "flopray.errors.SpecError" in imports("flopray.records").at_once
@@ -194,7 +194,9 @@ def test_the_contracts_need_only_the_standard_library():
     assert within_project(imports("flopray.errors").at_once) == set()
 
 
-@pytest.mark.parametrize("module", ["flopray.cli", "flopray.session", "flopray.store.run", "flopray.sweep.definition"])
+@pytest.mark.parametrize(
+    "module", ["flopray.cli.exits", "flopray.cli.session", "flopray.store.run", "flopray.sweep.definition"]
+)
 def test_refusing_bad_input_does_not_wait_for_torch_or_ray(module):
     assert not {"torch", "ray", "transformers", "optuna", "pandas", "pyarrow"} & loaded_with(module)
 
@@ -211,7 +213,7 @@ def test_the_profiler_knows_no_ray():
         ("import flopray.audit", ["torch", "ray", "pandas"]),
         ("import flopray.measurement.profiler", ["ray", "pandas", "matplotlib"]),
         ("from flopray import load_run", ["torch", "ray"]),
-        ("import analysis.surfaces, analysis.audit", ["torch", "ray"]),
+        ("import flopray.cli.surfaces, flopray.cli.audit", ["torch", "ray"]),
     ],
 )
 def test_what_an_import_really_loads(statement, absent):
@@ -225,7 +227,7 @@ def test_importing_flopray_has_no_side_effects(tmp_path):
     code = """
 import os, signal, sys, threading, warnings
 before = dict(os.environ), signal.getsignal(signal.SIGTERM), threading.active_count(), list(warnings.filters)
-import flopray, flopray.cli, flopray.store.run, flopray.audit
+import flopray, flopray.cli.exits, flopray.store.run, flopray.audit
 after = dict(os.environ), signal.getsignal(signal.SIGTERM), threading.active_count(), list(warnings.filters)
 print(before == after)
 """

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flopray import cli, flags, session
+from flopray.cli import exits, flags, session
 from flopray.cluster.devices import Cluster
 from flopray.cluster.doctor.preflight import Preflight
 from flopray.errors import EXIT_NOT_FINISHED, InputError, StorageError
@@ -55,7 +55,7 @@ def command(script, tmp_path, monkeypatch, capsys):
 
     def run(line) -> Outcome:
         try:
-            code = cli.main(script, shlex.split(line))
+            code = exits.main(script, shlex.split(line))
         except SystemExit as end:
             code = end.code
         return Outcome(code, capsys.readouterr())
@@ -237,7 +237,7 @@ def test_a_bare_name_of_a_run_leads_to_its_folder(command, tmp_path):
 @pytest.mark.parametrize("kept", [True, False, None])
 def test_a_resume_draws_nothing_where_the_run_was_begun_so(command, tmp_path, monkeypatch, kept):
     drawn = []
-    monkeypatch.setattr("analysis.run_figures.draw_mlp_run", lambda run, _: drawn.append(run))
+    monkeypatch.setattr("flopray.cli.run_figures.draw_mlp_run", lambda run, _: drawn.append(run))
     head = {} if kept is None else {"plots": kept}  # runs of old have no word of it
     folder = RunFolder.create(tmp_path, "r", sweep().to_manifest("r", {}) | head)
     records = [[PhaseRecord(trial_id=point.trial_id, phase="forward", time_s=1.0)] for point in sweep().points()]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from flopray.cli.flags import build_parser
 from flopray.errors import InputError, OutOfMemory, SpecError
-from flopray.flags import build_parser
 from flopray.measurement.device import Device
 from flopray.measurement.profiler import Profiler
 from flopray.point import TrialSpec

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.audit import main, show
 from flopray.audit import audit
+from flopray.cli.audit import main, show
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord
 from flopray.store.run import RunFolder

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.compare_flops import main
+from flopray.cli.compare_flops import main
 from flopray.flops.executed.overheads import overheads
 from flopray.point import TrialSpec
 from flopray.records import KERNEL_CLASSES, PhaseRecord

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from analysis.compare_gpus import draw_llama_run, main
 from flopray.audit.hardware import peak_flops_per_s
+from flopray.cli.compare_gpus import draw_llama_run, main
 from flopray.errors import InputError
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord

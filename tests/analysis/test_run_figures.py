@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from analysis.run_figures import draw_mlp_run
+from flopray.cli.run_figures import draw_mlp_run
 from flopray.flops.executed.counts import KernelCount, PhaseCounts
 from flopray.measurement.counting.columns import counter_columns
 from flopray.point import TrialSpec

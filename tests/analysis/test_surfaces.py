@@ -17,7 +17,7 @@ from matplotlib.collections import PatchCollection, QuadMesh
 from mpl_toolkits.mplot3d.art3d import Path3DCollection
 from rich.console import Console
 
-from analysis import surfaces
+from flopray.cli import surfaces
 from flopray.errors import InputError
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord
@@ -801,7 +801,7 @@ class TestCommand:
 
     def test_neither_torch_nor_ray_nor_pyplot_is_imported(self):
         code = (
-            "import sys, analysis.surfaces as s; s.build_parser(); import flopray.store.run;"
+            "import sys, flopray.cli.surfaces as s; s.build_parser(); import flopray.store.run;"
             "print([m for m in ('torch', 'ray', 'plotly', 'matplotlib.pyplot') if m in sys.modules])"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)

@@ -16,7 +16,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 import flopray.sweep.driver
-from flopray.cli import main
+from flopray.cli.exits import main
 from flopray.measurement.device import Device
 from flopray.settings import MeasureSettings
 from flopray.sweep.limits import Limits

@@ -13,7 +13,7 @@ from points import POINTS, row, sweep
 from rich.console import Console
 
 import flopray.sweep.driver
-from flopray import flags, session
+from flopray.cli import flags, session
 from flopray.monitoring.progress import Progress
 from flopray.store.location import open_run
 from flopray.terminal import LineConsole

@@ -16,8 +16,8 @@ from rich.console import Console
 
 import flopray.report.flops.data
 import flopray.report.gpus.data
-from analysis import audit as audit_command
-from analysis import compare_flops, compare_gpus, surfaces
+from flopray.cli import audit as audit_command
+from flopray.cli import compare_flops, compare_gpus, surfaces
 from flopray.errors import FloprayError, SchemaMismatch
 from flopray.report.flops.table import difference_table, kernel_table, share_table
 from flopray.report.gpus.comparison import comparisons_of

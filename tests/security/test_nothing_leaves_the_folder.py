@@ -12,9 +12,8 @@ import pytest
 from rich.console import Console
 
 import flopray.__main__ as commands
-from analysis import compare_flops, compare_gpus, surfaces
-from analysis.run_figures import draw_mlp_run
-from flopray import cli
+from flopray.cli import compare_flops, compare_gpus, exits, surfaces
+from flopray.cli.run_figures import draw_mlp_run
 from flopray.errors import FloprayError, InputError, NotARun, RunError, StorageError
 from flopray.monitoring.run_log import RunLog
 from flopray.store.location import load_run
@@ -47,7 +46,7 @@ def untouched(precious: Path) -> bool:
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_names_that_are_no_plain_folder_names(tmp_path, name):
     storage = tmp_path / "storage"
-    assert hostile.carry_out(lambda: cli.main(MLP_GRID, [f"--name={name}", "--storage", str(storage)])) == 2
+    assert hostile.carry_out(lambda: exits.main(MLP_GRID, [f"--name={name}", "--storage", str(storage)])) == 2
     with pytest.raises(InputError):
         RunFolder.create(storage, name, {})
     sources = [hostile.make_run(tmp_path / "runs", each) for each in ("a", "b")]

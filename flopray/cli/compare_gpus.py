@@ -15,9 +15,9 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from analysis.carry_out import carry_out, check_formats
+from flopray.cli.endings import carry_out, check_formats
+from flopray.cli.parser import OneLineParser
 from flopray.errors import InputError
-from flopray.parser import OneLineParser
 from flopray.point import PRECISIONS
 from flopray.report.gpus import published as gpu_published
 from flopray.report.gpus.comparison import Comparison, comparisons_of

@@ -19,12 +19,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.audit_table import PER, has_numbers, load_records, parse_renames
 from flopray.audit import RULES, Finding, Severity, audit
 from flopray.audit.explanations import COMMAND
 from flopray.audit.hardware import find_gpu
+from flopray.cli.audit_table import PER, has_numbers, load_records, parse_renames
+from flopray.cli.parser import OneLineParser
 from flopray.errors import FloprayError, InputError, one_line
-from flopray.parser import OneLineParser
 from flopray.store.location import local_folder
 from flopray.terminal import LineConsole
 

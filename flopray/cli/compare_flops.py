@@ -15,8 +15,8 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import Progress
 
-from analysis.carry_out import carry_out, check_formats
-from flopray.parser import OneLineParser
+from flopray.cli.endings import carry_out, check_formats
+from flopray.cli.parser import OneLineParser
 from flopray.report.flops.adjusted import LEAST_POINTS, fit, held_out
 from flopray.report.flops.data import Counted, groups_of, holes, load_published_group, load_runs
 from flopray.report.flops.figures import DEFAULT_MIN_WIDTH, draw_group, folder_of

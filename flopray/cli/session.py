@@ -18,6 +18,7 @@ from rich.console import Console
 
 import flopray
 from flopray.audit.hardware import peak_flops_per_s
+from flopray.cli.flags import Script, default_name, limits_from, refuse_with_resume, sweep_from
 from flopray.cluster.connection import connected
 from flopray.cluster.devices import (
     Cluster,
@@ -38,7 +39,6 @@ from flopray.errors import (
     RunFinished,
     StorageError,
 )
-from flopray.flags import Script, default_name, limits_from, refuse_with_resume, sweep_from
 from flopray.monitoring.progress import Progress
 from flopray.monitoring.run_log import RunLog
 from flopray.point import point_of

@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from analysis.surfaces import draw_run
 from flopray import load_run
+from flopray.cli.surfaces import draw_run
 from flopray.report.flops.adjusted import LEAST_POINTS, held_out
 from flopray.report.flops.data import groups_of, load_runs
 from flopray.report.flops.figures import draw_group, folder_of

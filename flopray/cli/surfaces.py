@@ -21,8 +21,8 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from flopray.cli.parser import OneLineParser
 from flopray.errors import FloprayError, InputError
-from flopray.parser import OneLineParser
 from flopray.records import PHASES
 from flopray.report.page import page_wanted
 from flopray.report.plot.figures import IMAGE_FORMATS, paper_style, save_figure

@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
+from flopray.cli.flags import Script, build_parser
 from flopray.errors import EXIT_INTERRUPTED, FloprayError
-from flopray.flags import Script, build_parser
 from flopray.store.journal_index import RunWarning
 from flopray.terminal import LineConsole
 
@@ -32,7 +32,7 @@ def main(script: Script, argv: Sequence[str] | None = None) -> int:
     warnings.showwarning = once_a_line(console)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        from flopray.session import run
+        from flopray.cli.session import run
 
         return run(script, args, console)
     except FloprayError as error:

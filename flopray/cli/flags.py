@@ -12,9 +12,9 @@ from typing import Any
 from rich.console import Console
 
 from flopray import __version__
-from flopray.axes import Axis
+from flopray.cli.axes import Axis
+from flopray.cli.parser import OneLineParser
 from flopray.errors import InputError
-from flopray.parser import OneLineParser
 from flopray.point import EXECUTIONS, PRECISIONS
 from flopray.records import INSTRUMENTS, WORKLOAD_PHASES
 from flopray.settings import DEFAULT_PHASES, MeasureSettings
