@@ -48,7 +48,7 @@ LAYERS = (
     ("flopray.sweep.summary", "flopray.sweep.plan"),
     ("flopray.cli.parser", "flopray.cli.flags"),
     ("flopray.cli.session", "flopray.cluster.doctor"),
-    ("flopray.cli.exits", "flopray.__main__"),
+    ("flopray.cli.exits", "flopray.cli.main"),
 )
 MAY_IMPORT_RAY = {
     "flopray.cluster.devices",

@@ -9,9 +9,9 @@ import sys
 import pytest
 
 import flopray
-from flopray.__main__ import main
 from flopray.audit import RULES, Severity
 from flopray.audit.explanations import EXPLANATIONS, explain
+from flopray.cli.main import main
 from flopray.errors import InputError
 from flopray.terminal import LineConsole
 
@@ -66,7 +66,7 @@ def test_an_unknown_rule_is_refused_in_one_line(capsys):
 @pytest.mark.parametrize("words", [["--version"], ["explain"]])
 def test_neither_imports_ray_or_torch(words):
     code = (
-        "import sys\nfrom flopray.__main__ import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n"
+        "import sys\nfrom flopray.cli.main import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n"
         "    assert not end.code\nprint(sorted({'ray', 'torch', 'pandas'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from flopray import load_run
-from flopray.__main__ import main as flopray_main
+from flopray.cli.main import main as flopray_main
 from flopray.errors import InputError, NotARun, RunExists, SchemaMismatch
 from flopray.point import point_of
 from flopray.records import PhaseRecord

@@ -203,7 +203,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         show(LineConsole(width=None if sys.stdout.isatty() else 160), options.path, frame, findings, read_as)
     return int(any(finding.severity is Severity.IMPOSSIBLE for finding in findings))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

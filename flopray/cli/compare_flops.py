@@ -7,7 +7,6 @@ far and where executed FLOPs lie above the closed form. `--published` sets flopm
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -153,7 +152,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("name at least one RUN, or --published CSV")
     check_formats(parser, options.formats)
     return carry_out(lambda console: compare(console, options))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

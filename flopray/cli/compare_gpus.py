@@ -7,7 +7,6 @@ and LaTeX, and draws them. `--published` sets flopmetrics' published Llama resul
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -210,7 +209,3 @@ def _reasons(comparison: Comparison) -> str:
 def _say(console: Console, *lines: str) -> None:
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,7 +9,6 @@ from Python for a frame of records, and `draw_run` for a run's folder.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -238,7 +237,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
         return error.exit_code
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

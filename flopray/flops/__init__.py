@@ -1,1 +1,1 @@
-"""FLOPs of one iteration: closed forms and what the framework dispatched."""
+"""FLOPs that the chip executed: hardware counters, read through Nsight Compute."""

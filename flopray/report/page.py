@@ -45,7 +45,7 @@ def page_of(script: str, data: Any) -> str:
         from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise InputError(NO_PLOTLY) from error
-    folder = resources.files("analysis")
+    folder = resources.files("flopray.report")
     # inside <script> only "<" could end the data early; JSON may write it as an escape
     text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     parts = {

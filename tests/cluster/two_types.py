@@ -24,7 +24,7 @@ from flopray.sweep.recorder import start_recorder
 from flopray.sweep.trial import PointTrial
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from sweeps.llama_gpu import LLAMA_GPU
+from flopray.cli.llama_gpu import LLAMA_GPU
 
 FLAGS = "--model llama-tiny --batch 1 --precision fp32 --phases inference --instruments time --no-plots"
 FLAGS += " --max-seconds 0.3 --target-error 0.3 --sentinel-every 0"

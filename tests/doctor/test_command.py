@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from flopray import __main__ as command
-from flopray.__main__ import main
+from flopray.cli import main as command
+from flopray.cli.main import main
 from flopray.errors import ClusterError
 
 

@@ -27,11 +27,11 @@ sys.path.insert(0, str(ROOT))
 
 import flopray.sweep.driver  # noqa: E402
 from flopray.cli.exits import run_script  # noqa: E402
+from flopray.cli.mlp_grid import MLP_GRID  # noqa: E402
 from flopray.point import TrialSpec  # noqa: E402
 from flopray.records import PhaseRecord  # noqa: E402
 from flopray.store.run import RunFolder  # noqa: E402
 from flopray.sweep.trial import PointTrial  # noqa: E402
-from sweeps.mlp_grid import MLP_GRID  # noqa: E402
 
 PLAN_VARIABLE = "FLOPRAY_FAULT_PLAN"
 TEMPLATE = ROOT / "docs" / "results" / "h100_mlp_fp32"

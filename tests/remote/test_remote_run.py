@@ -13,8 +13,8 @@ import warnings
 import pytest
 from points import POINTS, row, sweep
 
-from flopray import __main__ as commands
 from flopray import load_run
+from flopray.cli import main as commands
 from flopray.errors import InputError, NotARun, RunError, RunExists, RunLocked, SchemaMismatch, StorageError
 from flopray.monitoring.status import status_of_run
 from flopray.store import entry, journal_index, table

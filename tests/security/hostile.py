@@ -17,8 +17,9 @@ from typing import Any
 from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 
-import flopray.__main__ as commands
+import flopray.cli.main as commands
 from flopray.cli import exits
+from flopray.cli.mlp_grid import MLP_GRID
 from flopray.errors import FloprayError
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
@@ -28,7 +29,6 @@ from flopray.store.location import load_run
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.sweep.merge import merge
-from sweeps.mlp_grid import MLP_GRID
 
 #: The same examples each time, and no minutes of shrinking: what failed is printed as it is.
 BOUNDED: dict[str, Any] = {

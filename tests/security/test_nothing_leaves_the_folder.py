@@ -11,15 +11,15 @@ import hostile
 import pytest
 from rich.console import Console
 
-import flopray.__main__ as commands
+import flopray.cli.main as commands
 from flopray.cli import compare_flops, compare_gpus, exits, surfaces
+from flopray.cli.mlp_grid import MLP_GRID
 from flopray.cli.run_figures import draw_mlp_run
 from flopray.errors import FloprayError, InputError, NotARun, RunError, StorageError
 from flopray.monitoring.run_log import RunLog
 from flopray.store.location import load_run
 from flopray.store.run import RunFolder
 from flopray.sweep.merge import merge
-from sweeps.mlp_grid import MLP_GRID
 
 SECRET = b"nobody may write here"
 OUTSIDE = ("../out", "a/../../out", "/etc/out", "..", ".", "", "a\\b", "-rf", ".hidden", "a\nb", "a\x1bb", "x" * 300)

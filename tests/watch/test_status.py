@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flopray import __main__ as commands
+from flopray.cli import main as commands
 from flopray.cluster.doctor.preflight import Preflight, tell
 from flopray.errors import ClusterError, InputError
 from flopray.monitoring.progress import Progress

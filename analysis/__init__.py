@@ -1,1 +1,0 @@
-"""Reading finished runs: figures, comparisons and reports. Imports neither torch nor Ray."""

@@ -1,0 +1,8 @@
+"""Which numbers of a run cannot be true: `python analysis/audit.py PATH`."""
+
+import sys
+
+from flopray.cli.audit import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,8 @@
+"""Closed form against dispatcher against executed FLOPs: `python analysis/compare_flops.py RUN [RUN ...]`."""
+
+import sys
+
+from flopray.cli.compare_flops import main
+
+if __name__ == "__main__":
+    sys.exit(main())

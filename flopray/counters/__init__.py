@@ -1,1 +1,0 @@
-"""FLOPs that the chip executed, read from its hardware counters by Nsight Compute (ncu)."""

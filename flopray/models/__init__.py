@@ -1,1 +1,0 @@
-"""Plain modules to be measured, each beside the closed forms of its cost."""

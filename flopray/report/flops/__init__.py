@@ -1,0 +1,1 @@
+"""Closed form, dispatcher's count and executed FLOPs compared; formulas for what a chip executes."""

@@ -1,0 +1,1 @@
+"""Metrics of a run over width and tokens: surfaces, heat maps, the interactive page."""

@@ -1,0 +1,5 @@
+"""A run's folder and all that is in it: manifest, journal, tables; also in an object store.
+
+`run.RunFolder` owns the folder, `journal.JournalWriter` appends points, `location.load_run` reads a run as a data
+frame.
+"""

@@ -1,1 +1,0 @@
-"""What people and programs see of a sweep: metrics, status of a run's folder, its log."""
