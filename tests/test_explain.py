@@ -12,8 +12,8 @@ import flopray
 from flopray.audit import RULES, Severity
 from flopray.audit.explanations import EXPLANATIONS, explain
 from flopray.cli.main import main
+from flopray.cli.terminal import LineConsole
 from flopray.errors import InputError
-from flopray.terminal import LineConsole
 
 
 def test_each_rule_has_an_explanation_and_no_other_has():

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from flopray.errors import InputError
-from flopray.models import hub
+from flopray.workloads import hub
 from flopray.workloads.llama_config import find_model
 
 

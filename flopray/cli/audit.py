@@ -24,9 +24,9 @@ from flopray.audit.explanations import COMMAND
 from flopray.audit.hardware import find_gpu
 from flopray.cli.audit_table import PER, has_numbers, load_records, parse_renames
 from flopray.cli.parser import OneLineParser
+from flopray.cli.terminal import LineConsole
 from flopray.errors import FloprayError, InputError, one_line
 from flopray.store.location import local_folder
-from flopray.terminal import LineConsole
 
 _STYLES = {Severity.IMPOSSIBLE: "bold red", Severity.IMPLAUSIBLE: "yellow", Severity.NOTE: "dim"}
 #: Columns of a terminal from which on the table of findings holds its words whole.

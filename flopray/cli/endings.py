@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
+from flopray.cli.terminal import LineConsole
 from flopray.errors import FloprayError
 from flopray.report.plot.figures import IMAGE_FORMATS
-from flopray.terminal import LineConsole
 
 
 def check_formats(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:

@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 
 from flopray.cli.flags import Script, build_parser
+from flopray.cli.terminal import LineConsole
 from flopray.errors import EXIT_INTERRUPTED, FloprayError
 from flopray.store.journal_index import RunWarning
-from flopray.terminal import LineConsole
 
 
 def main(script: Script, argv: Sequence[str] | None = None) -> int:

@@ -14,9 +14,9 @@ from rich.console import Console
 from flopray import __version__
 from flopray.cli.exits import once_a_line
 from flopray.cli.parser import OneLineParser
+from flopray.cli.terminal import LineConsole
 from flopray.errors import EXIT_INTERRUPTED, FloprayError
 from flopray.store.journal_index import RunWarning
-from flopray.terminal import LineConsole
 
 if TYPE_CHECKING:
     from flopray.cluster.doctor.cluster import Node

@@ -19,6 +19,7 @@ from rich.console import Console
 import flopray
 from flopray.audit.hardware import peak_flops_per_s
 from flopray.cli.flags import Script, default_name, limits_from, refuse_with_resume, sweep_from
+from flopray.cli.terminal import LineConsole, renamed
 from flopray.cluster.connection import connected
 from flopray.cluster.devices import (
     Cluster,
@@ -50,7 +51,6 @@ from flopray.sweep.definition import Sweep
 from flopray.sweep.metrics import linger_s
 from flopray.sweep.plan import Target, print_plan, refuse_what_none_can, targets
 from flopray.sweep.summary import SUMMARY_COLUMNS, print_summary, summarise
-from flopray.terminal import LineConsole, renamed
 
 if TYPE_CHECKING:
     from flopray.cluster.doctor.preflight import Preflight

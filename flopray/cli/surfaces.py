@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from flopray.cli.parser import OneLineParser
+from flopray.cli.terminal import LineConsole
 from flopray.errors import FloprayError, InputError
 from flopray.records import PHASES
 from flopray.report.page import page_wanted
@@ -33,7 +34,6 @@ from flopray.report.surface.plots import MAX_PANELS, draw_surfaces, font_pt_for
 from flopray.report.surface.selection import METRICS, Selection
 from flopray.store.containment import check_own
 from flopray.store.location import open_run
-from flopray.terminal import LineConsole
 
 if TYPE_CHECKING:
     from flopray.store.run import RunFolder

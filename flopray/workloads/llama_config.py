@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flopray.errors import InputError, SpecError
-from flopray.models import hub
+from flopray.workloads import hub
 from flopray.workloads.llama_keys import check_keys
 
 #: No layer, head or vocabulary is larger.

@@ -12,10 +12,10 @@ import pytest
 
 from flopray.audit import audit
 from flopray.cli.audit import main, show
+from flopray.cli.terminal import LineConsole
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord
 from flopray.store.run import RunFolder
-from flopray.terminal import LineConsole
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT.parent / "shared" / "published"

@@ -14,9 +14,9 @@ from rich.console import Console
 
 import flopray.sweep.driver
 from flopray.cli import flags, session
+from flopray.cli.terminal import LineConsole
 from flopray.monitoring.progress import Progress
 from flopray.store.location import open_run
-from flopray.terminal import LineConsole
 
 SCRIPT = Path(__file__).parents[2] / "sweeps" / "mlp_grid.py"
 
