@@ -787,7 +787,12 @@ class TestCommand:
 
     def test_the_script_runs_by_its_path_from_anywhere(self, run_folder, tmp_path):
         flags = ("--metrics", "time", "--formats", "png", "--no-html")
-        command = [sys.executable, surfaces.__file__, str(run_folder.path), *flags]
+        command = [
+            sys.executable,
+            str(Path(__file__).parents[2] / "analysis" / "surfaces.py"),
+            str(run_folder.path),
+            *flags,
+        ]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
         assert (run_folder.plots_path / "surfaces/H100_fp32_eager/forward/time_log.png").is_file()

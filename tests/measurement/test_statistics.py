@@ -7,7 +7,7 @@ import pytest
 
 from flopray.measurement.statistics import FEWEST_LONG_LAPS, batch_mean, half_widths, in_quadrature, student_half_widths
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SERIES = 400  # a coverage of 0.93 is then known to 0.013
 ENOUGH = 0.90 - 0.015
 

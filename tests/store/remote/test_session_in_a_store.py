@@ -18,7 +18,7 @@ from flopray.cli.terminal import LineConsole
 from flopray.monitoring.progress import Progress
 from flopray.store.location import open_run
 
-SCRIPT = Path(__file__).parents[2] / "sweeps" / "mlp_grid.py"
+SCRIPT = Path(__file__).parents[3] / "sweeps" / "mlp_grid.py"
 
 
 @pytest.fixture

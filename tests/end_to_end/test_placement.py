@@ -13,7 +13,7 @@ from machine import DEADLINE_S, ROOT
 from flopray import load_run
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
-STAND_IN = Path(__file__).parents[1] / "counters" / "stand_in_ncu.py"
+STAND_IN = Path(__file__).parents[1] / "counting" / "stand_in_ncu.py"
 PROGRAM = Path(__file__).with_name("two_types.py")
 
 

@@ -236,7 +236,7 @@ def test_the_optimizer_keeps_nothing_for_phases_that_do_not_need_it():
 
 
 def test_the_old_name_of_tokens_still_works_and_is_not_in_the_help():
-    script = Path(__file__).parents[1] / "sweeps" / "llama_gpu.py"
+    script = Path(__file__).parents[2] / "sweeps" / "llama_gpu.py"
     parser = build_parser(runpy.run_path(str(script))["LLAMA_GPU"])
     assert parser.parse_args(["--tokens", "small", "8"]).sequence_length == ["small", "8"]
     assert parser.parse_args(["--configs", "small", "8"]).sequence_length == ["small", "8"]
