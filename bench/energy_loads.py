@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 #: Work is handed to the GPU in chunks of about this length, two ahead, so that a load ends when it should.
 CHUNK_S = 0.005
-#: A replay is at least this long, as in `flopray.workloads.execution`: launching shorter ones one by one the device would wait
-#: now and then for the launching thread, and the load, not its measurement, would scatter.
+#: A replay is at least this long, as in `flopray.workloads.execution`: launching shorter ones one by one the device
+#: would wait now and then for the launching thread, and the load, not its measurement, would scatter.
 REPLAY_S = 2e-4
 
 

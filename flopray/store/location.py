@@ -82,7 +82,7 @@ def load_run(path: str | PathLike[str]) -> pd.DataFrame:
     """The records of a run as a data frame: a row per point and phase, a column per field of `PhaseRecord`.
 
     Rows are sorted by specification and phase. Counts are nullable integers (`Int64`), measured values plain floats
-    with NaN where missing, `findings` and `kernels` lists of text; the reasons stand in `flopray.store.table`. Works while
+    with NaN where missing, `findings` and `kernels` lists of text; `flopray.store.table` has the reasons. Works while
     the run is still being measured. Damage that was passed over is told as `flopray.store.journal_index.RunWarning`.
 
     Args:

@@ -17,7 +17,6 @@ from rich.console import Console
 
 from flopray.cluster.connection import NAMESPACE
 from flopray.errors import FloprayError
-from flopray.monitoring.progress import Progress
 from flopray.point import TrialSpec
 from flopray.records import PhaseRecord
 from flopray.store.run import RunFolder
@@ -26,6 +25,7 @@ from flopray.sweep.failures import failed_records
 from flopray.sweep.head_node_watchdog import Lifeline, end_process
 from flopray.sweep.journal_writer import Drain
 from flopray.sweep.limits import Limits
+from flopray.sweep.listener import SweepListener
 from flopray.sweep.metrics import linger_s
 from flopray.sweep.prediction import predict_point_seconds
 from flopray.sweep.process_failures import TellDeath
@@ -65,7 +65,7 @@ def run_sweep(
     sweep: Sweep,
     folder: RunFolder,
     slots: Mapping[str, int],
-    progress: Progress,
+    progress: SweepListener,
     *,
     finished: Mapping[str, str],
     supersede: bool = False,
@@ -137,7 +137,7 @@ def _head_address() -> str | None:
     return getattr(ray.get_runtime_context(), "gcs_address", None)
 
 
-def _leave(progress: Progress, folder: RunFolder) -> None:
+def _leave(progress: SweepListener, folder: RunFolder) -> None:
     """End this process, whose calls to the cluster would never return; all that was told is in the journal."""
     progress.__exit__()
     resume = f"--resume {shlex.quote(folder.address)}"

@@ -11,10 +11,10 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from flopray.errors import FloprayError, StorageError, SweepStopped
-from flopray.monitoring.progress import Progress
 from flopray.point import CHOICE_FIELDS, SHAPE_FIELDS
 from flopray.records import PhaseRecord, Status
 from flopray.store.journal import JournalWriter
+from flopray.sweep.listener import SweepListener
 from flopray.sweep.recorder import Events
 
 _DRAIN_EVERY_S = 0.25
@@ -23,7 +23,7 @@ _DRAIN_EVERY_S = 0.25
 class Drain:
     """A thread that moves finished points from the recorder into the journal, and tells the progress."""
 
-    def __init__(self, recorder: Any, journal: JournalWriter, progress: Progress, *, supersede: bool) -> None:
+    def __init__(self, recorder: Any, journal: JournalWriter, progress: SweepListener, *, supersede: bool) -> None:
         self._recorder, self._journal, self._progress, self._supersede = recorder, journal, progress, supersede
         self._stop = threading.Event()
         self._failure: Exception | None = None

@@ -1,7 +1,7 @@
 """What a point will take before it is measured: time from FLOPs and bytes, and memory that it cannot do without.
 
 For sizing trials and for `--dry-run`; never used as a result. An iteration takes the longer of its FLOPs at the rate of
-products and its bytes at the rate of memory. A phase takes its preparation, the warm-up of `flopray.measurement.window`, and a
+products and its bytes at the rate of memory. A phase takes its preparation, the warm-up (`measurement.window`), and a
 window, both in laps of at least one iteration. Standard library only.
 """
 
@@ -187,7 +187,7 @@ def _build_seconds(spec: TrialSpec) -> float:
 
 
 def phases_too_large(spec: TrialSpec, phases: tuple[str, ...], memory_bytes: int | None) -> dict[str, int]:
-    """Bytes that phases need at least, of those that need more than there are; as `flopray.workloads.phases` refuses them.
+    """Bytes that phases need at least, of those that need more than there are; as `workloads.phases` refuses them.
 
     Args:
         spec: the point.

@@ -1,6 +1,6 @@
 """What a Llama keeps and moves at least, in elements of its precision's type, beside the closed form of its FLOPs.
 
-All are lower bounds. Letters as in `flopray.workloads.llama_flops`: B T tokens, L layers, width d, H heads of width h, key
+All are lower bounds. Letters as in `llama_flops`: B T tokens, L layers, width d, H heads of width h, key
 and value heads of width kv in all, MLP width f, vocabulary V.
 
     kept for a backward pass    B T L (2 d + 2 H h + 2 kv + 4 f): inputs of the products (d before attention and MLP,

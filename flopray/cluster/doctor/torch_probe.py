@@ -1,4 +1,4 @@
-"""Prints what torch is and sees, as one JSON object; run as a program of its own by `flopray.cluster.doctor.software`."""
+"""Prints what torch is and sees, as one JSON object; a program of its own that `cluster.doctor.software` runs."""
 
 from __future__ import annotations
 

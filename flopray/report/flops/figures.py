@@ -43,7 +43,7 @@ def draw_group(
         out_dir: gets `flops/<device>_<precision>_<execution>/`.
         group: what is drawn.
         beside: a group that is drawn below it on the same scales, where it has the phase.
-        predictions: held-out points of the phases that have them, as `flopray.report.flops.adjusted.held_out` gives them.
+        predictions: held-out points of the phases that have them, as `report.flops.adjusted.held_out` gives them.
         min_width: least width of the filtered figures; 0 draws none.
         n_layers: of maps and lines, see `flopray.report.flops.maps.layers_for`.
         formats: of images, among `flopray.report.plot.figures.IMAGE_FORMATS`.

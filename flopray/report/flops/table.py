@@ -99,7 +99,7 @@ def error_table(errors: dict[str, pd.DataFrame]) -> Table:
     """Held-out errors of the ways of predicting: median / 95th percentile of |predicted / executed - 1|.
 
     Args:
-        errors: results of `flopray.report.flops.adjusted.summarised` by a heading, such as `d ≥ 512`, which may be empty.
+        errors: results of `report.flops.adjusted.summarised` by a heading, such as `d ≥ 512`, which may be empty.
     """
     table = Table(
         title="Held out: median / 95th percentile of |predicted / executed − 1|", title_justify="left", width=80

@@ -4,6 +4,7 @@ import io
 
 import pytest
 from rich.console import Console
+from tests.test_least_bytes import llama, mlp
 
 from flopray.audit.hardware import find_gpu, memory_bytes
 from flopray.cluster.devices import Cluster, absent_types, choose_devices
@@ -16,7 +17,6 @@ from flopray.sweep.plan import Target, print_plan, refuse_what_none_can, targets
 from flopray.sweep.prediction import Rates, iteration_seconds, phases_too_large, predict_point_seconds, rates_of
 from flopray.workloads.capability import why_no_instrument, why_not
 from flopray.workloads.registry import MODELS
-from tests.test_least_bytes import llama, mlp
 
 PHASES = WORKLOAD_PHASES["mlp"]
 #: A core that computes 100 GFLOP/s and moves 10 GB/s.
