@@ -16,18 +16,19 @@ from flopray.measurement.host import memory_bytes
 
 
 class Device:
-    """One whole GPU (the first this process sees) or this node's CPU.
+    """One whole GPU (by default the first that this process sees) or this node's CPU.
 
     Args:
         device_type: as Ray names it; `CPU` takes the CPU, anything else the GPU.
         threads: threads torch computes with on a CPU.
         whole: nothing else of this sweep can run on the device meanwhile.
+        index: of the GPU among those that this process sees.
 
     Raises:
         InputError: a GPU is asked for and this process sees none.
     """
 
-    def __init__(self, device_type: str, *, threads: int | None = None, whole: bool = True) -> None:
+    def __init__(self, device_type: str, *, threads: int | None = None, whole: bool = True, index: int = 0) -> None:
         self.device_type, self._whole = device_type, whole
         self.is_cuda = device_type != "CPU"
         self._gpu: Gpu | None = None
@@ -39,9 +40,9 @@ class Device:
             raise InputError(
                 f"device type {device_type} was asked for, but torch {torch.__version__} sees no CUDA device"
             )
-        self.torch_name = "cuda:0"
+        self.torch_name, self._index = f"cuda:{index}", index
         torch.cuda.init()
-        self._properties = torch.cuda.get_device_properties(0)
+        self._properties = torch.cuda.get_device_properties(index)
         try:
             self._gpu = Gpu.from_uuid(str(self._properties.uuid))
         except FloprayError:
@@ -92,7 +93,7 @@ class Device:
     def synchronize(self) -> None:
         """Wait for everything that was launched."""
         if self.is_cuda:
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self._index)
 
     def release(self) -> None:
         """Give cached memory back, so that the next point starts with all of it."""
@@ -102,11 +103,11 @@ class Device:
     def reset_peak_memory(self) -> None:
         """Begin counting the peak of torch's allocations anew."""
         if self.is_cuda:
-            torch.cuda.reset_peak_memory_stats()
+            torch.cuda.reset_peak_memory_stats(self._index)
 
     def peak_memory_bytes(self) -> int | None:
         """Peak of torch's allocations since the last reset; None on a CPU, where torch does not count them."""
-        return torch.cuda.max_memory_allocated() if self.is_cuda else None
+        return torch.cuda.max_memory_allocated(self._index) if self.is_cuda else None
 
 
 def _cpu_name() -> str:

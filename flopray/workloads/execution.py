@@ -176,21 +176,7 @@ def _graphed(step: TrainingStep, phase: str) -> Work:
             warm()
     torch.cuda.current_stream().wait_stream(stream)
     del warm
-    before = torch.cuda.current_stream()
-    try:
-        replay = _captured(step, phase, stream, 1)
-        repeats = min(_MOST_REPEATS, math.ceil(_REPLAY_S / _replay_seconds(replay)))
-        return replay if repeats == 1 else _captured(step, phase, stream, repeats)
-    except RuntimeError as error:
-        # A capture that was invalidated fails a second time when it is ended, and leaves its stream current and its
-        # memory pool open. (https://github.com/pytorch/pytorch/blob/main/torch/cuda/graphs.py)
-        torch.cuda.set_stream(before)
-        if error.__context__ is not None:
-            _broken_captures.append(phase)
-        if is_out_of_memory(error):
-            raise
-        first = str(error.__context__ or error).splitlines()[0]
-        raise Unsupported(f"phase {phase} cannot be captured into a CUDA graph: {first}") from error
+    return _sized(lambda repeats: _captured(step, phase, stream, repeats), f"phase {phase}")
 
 
 #: Phases whose capture was invalidated; the allocator of this process is not what it was before.
@@ -200,6 +186,52 @@ _broken_captures: list[str] = []
 def captures_are_broken() -> bool:
     """Whether a capture of this process was invalidated: only a new process has its memory in order."""
     return bool(_broken_captures)
+
+
+def captured(work: Work) -> Work:
+    """A CUDA graph of any callable: warmed up on the stream of captures, then captured; short ones several times.
+
+    Raises:
+        Unsupported: the work cannot be captured, such as one that copies to the host.
+    """
+    stream = _capture_stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            work()
+    torch.cuda.current_stream().wait_stream(stream)
+
+    def capture(repeats: int) -> _Replay:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream):
+            for _ in range(repeats):
+                kept = work()
+        return _Replay(graph, kept, repeats)
+
+    return _sized(capture, "the step")
+
+
+def _sized(capture: Callable[[int], _Replay], what: str) -> _Replay:
+    """A replay of as many iterations as make it long enough to be launched ahead of the device.
+
+    Raises:
+        Unsupported: what is captured cannot be.
+    """
+    before = torch.cuda.current_stream()
+    try:
+        replay = capture(1)
+        repeats = min(_MOST_REPEATS, math.ceil(_REPLAY_S / _replay_seconds(replay)))
+        return replay if repeats == 1 else capture(repeats)
+    except RuntimeError as error:
+        # A capture that was invalidated fails a second time when it is ended, and leaves its stream current and its
+        # memory pool open. (https://github.com/pytorch/pytorch/blob/main/torch/cuda/graphs.py)
+        torch.cuda.set_stream(before)
+        if error.__context__ is not None:
+            _broken_captures.append(what)
+        if is_out_of_memory(error):
+            raise
+        first = str(error.__context__ or error).splitlines()[0]
+        raise Unsupported(f"{what} cannot be captured into a CUDA graph: {first}") from error
 
 
 def _captured(step: TrainingStep, phase: str, stream: torch.cuda.Stream, repeats: int) -> _Replay:

@@ -1,0 +1,196 @@
+"""`measure`: what one iteration of any callable costs in time, energy and FLOPs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from flopray.audit.hardware import peak_flops_per_s
+from flopray.energy.meter import Meter
+from flopray.errors import InputError, NoEnergySource
+from flopray.flops.dispatched import DispatchedCount, count_dispatched
+from flopray.measurement.device import Device
+from flopray.measurement.phase import measure_phase
+from flopray.measurement.result import Energy, Flops, Measurement, State, Timing
+from flopray.measurement.window import WAKE_S, WARM_UP_S
+from flopray.point import EXECUTIONS, PRECISIONS
+from flopray.records import Status
+from flopray.settings import MeasureSettings
+from flopray.workloads.execution import Work, captured
+
+_COUNTING_FAILED = "counting failed: {}"
+
+
+def measure(
+    step: Callable[[], object],
+    *,
+    instruments: Sequence[str] = ("time", "energy", "flops"),
+    target_error: float = 0.01,
+    max_seconds: float = 3.0,
+    device: str | None = None,
+    execution: str = "eager",
+    precision: str | None = None,
+    meter: Meter | None = None,
+) -> Measurement:
+    """Measure one iteration of a step: time, energy and FLOPs, each with its interval or a reason why it has none.
+
+    The step is warmed up, counted once at the dispatcher, and repeated without pause until time and energy are known to
+    `target_error`, or for `max_seconds`. It may change its own state, as an optimizer does or a data loader: what is
+    measured is the mean over the iterations of the window.
+
+    Args:
+        step: a callable without arguments; one call is one iteration. It launches its work on the current stream and
+            need not synchronise.
+        instruments: of `time` (always measured), `energy` and `flops`.
+        target_error: relative half width of the 95 % interval that ends the window.
+        max_seconds: cap on the window.
+        device: a torch device such as `cuda:1` or `cpu`; by default the current GPU, or the CPU where there is none.
+        execution: `eager` calls the step as it is, `graph` captures it into a CUDA graph, `compile` compiles it.
+        precision: of `flopray.point.PRECISIONS`; says which peak `mfu` is a share of.
+        meter: another source of energy than the device's own.
+
+    Returns:
+        The parts; `print` shows them as four lines.
+
+    Raises:
+        InputError: an argument that cannot be.
+        Unsupported: the step cannot be captured.
+        Exception: whatever the step raises.
+
+    Example:
+        >>> import torch
+        >>> from flopray.measurement.api import measure
+        >>> x = torch.ones(64, 64)
+        >>> m = measure(lambda: x @ x, max_seconds=0.3, device="cpu")
+        >>> m.flops.dispatched_flops
+        524288
+        >>> m.time.time_s > 0
+        True
+    """
+    settings = _settings(step, instruments, target_error, max_seconds, execution, precision)
+    own = _device(device)
+    with _current(own):
+        count = _count(step) if "flops" in instruments else DispatchedCount(None, {}, "not requested")
+        work = _prepared(step, execution, own)
+        missing: dict[str, Any] = {}
+        opened = None
+        if meter is None and "energy" in instruments:
+            try:
+                meter = opened = own.open_meter()
+            except NoEnergySource as error:
+                missing = {"energy_status": str(Status.NO_ENERGY_SOURCE), "energy_reason": str(error)}
+        elif meter is None:
+            missing = {"energy_status": str(Status.NOT_REQUESTED)}
+        own.reset_peak_memory()
+        try:
+            row = missing | measure_phase(
+                work, own, meter, settings, warm_at_least_s=WAKE_S if own.is_cuda else WARM_UP_S
+            )
+        finally:
+            if opened is not None:
+                opened.close()
+    return _measurement(own.columns(), row, count, execution, precision)
+
+
+def _settings(
+    step: object,
+    instruments: Sequence[str],
+    target_error: float,
+    max_seconds: float,
+    execution: str,
+    precision: str | None,
+) -> MeasureSettings:
+    if not callable(step):
+        raise InputError(f"step must be a callable without arguments, got {type(step).__name__}")
+    for name, value, known in (
+        *(("instruments", word, ("time", "energy", "flops")) for word in instruments),
+        ("execution", execution, EXECUTIONS),
+        ("precision", precision, (*PRECISIONS, None)),
+    ):
+        if value not in known:
+            raise InputError(f"{name}: unknown {value!r}, choose from {', '.join(str(k) for k in known if k)}")
+    if not 0 < target_error < 1:
+        raise InputError(f"target_error must lie between 0 and 1 (0.01 is 1 %), got {target_error:g}")
+    if not 0 < max_seconds < float("inf"):
+        raise InputError(f"max_seconds must be a positive number of seconds, got {max_seconds:g}")
+    measured = ("time", "energy") if "energy" in instruments else ("time",)
+    return MeasureSettings(instruments=measured, target_error=target_error, max_seconds=max_seconds)
+
+
+def _device(name: str | None) -> Device:
+    if name is None:
+        name = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device: torch knows no {name!r}, give cpu or cuda:0") from error
+    if device.type == "cpu":
+        return Device("CPU")
+    if device.type != "cuda":
+        raise InputError(f"device: {device.type} cannot be measured, give cpu or cuda:0")
+    index = torch.cuda.current_device() if device.index is None and torch.cuda.is_available() else device.index or 0
+    if index >= torch.cuda.device_count():
+        raise InputError(f"device: this process sees {torch.cuda.device_count()} CUDA devices, no {name}")
+    return Device("GPU", index=index)
+
+
+def _current(device: Device) -> AbstractContextManager[object]:
+    return torch.cuda.device(device.torch_name) if device.is_cuda else nullcontext()
+
+
+def _count(step: Callable[[], object]) -> DispatchedCount:
+    try:
+        return count_dispatched(step)
+    except Exception as error:  # a step that cannot be traced can still be measured; one that fails will say so there
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        return DispatchedCount(None, {}, _COUNTING_FAILED.format(first))
+
+
+def _prepared(step: Callable[[], object], execution: str, device: Device) -> Work:
+    if execution == "compile":
+        return torch.compile(step, dynamic=False)
+    if execution == "graph":
+        if not device.is_cuda:
+            raise InputError("execution: a CUDA graph needs a CUDA device, use eager or compile on a CPU")
+        return captured(step)
+    return step
+
+
+def _measurement(
+    device: dict[str, Any], row: dict[str, Any], count: DispatchedCount, execution: str, precision: str | None
+) -> Measurement:
+    name = device.get("device_name") or "unknown device"
+    state = {field: row.get(field) for field in State.__dataclass_fields__}
+    return Measurement(
+        device_name=name,
+        device_uuid=device.get("device_uuid"),
+        execution=execution,
+        time=Timing(
+            time_s=row["time_s"],
+            rel_error=row["time_rel_error"],
+            iterations=row["time_iterations"],
+            window_s=row["window_s"],
+            clock=row["time_clock"],
+            converged=row["time_converged"],
+        ),
+        energy=Energy(
+            energy_j=row.get("energy_j"),
+            rel_error=row.get("energy_rel_error"),
+            power_w=row.get("power_w"),
+            source=row.get("energy_source"),
+            status=row["energy_status"],
+            reason=row.get("energy_reason"),
+            converged=row.get("energy_converged"),
+        ),
+        flops=Flops(
+            dispatched_flops=count.flops,
+            reason=count.reason,
+            by_operator=count.by_operator,
+            peak_flops_per_s=peak_flops_per_s(name, precision) if precision else None,
+            precision=precision,
+        ),
+        state=State(**state),
+    )

@@ -1,0 +1,32 @@
+"""Numbers as people read them: three digits and an SI prefix. Everything else stays in plain SI units."""
+
+from __future__ import annotations
+
+import math
+
+_PREFIXES = (
+    *((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")),
+    *((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p")),
+)
+
+
+def prefixed(value: float | None, unit: str) -> str:
+    """A number with three significant digits and an SI prefix; a missing one is a dash.
+
+    >>> prefixed(12.34e12, "FLOP/s")
+    '12.3 TFLOP/s'
+    >>> prefixed(0.00065, "J")
+    '650 µJ'
+    >>> prefixed(999.96, "W")
+    '1 kW'
+    >>> prefixed(None, "J")
+    '-'
+    """
+    if value is None or not math.isfinite(value):
+        return "-"
+    if value == 0:
+        return f"0 {unit}"
+    for scale, prefix in _PREFIXES:
+        if abs(value) >= 0.9995 * scale:  # from there on three digits round up to the next prefix
+            return f"{value / scale:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}"

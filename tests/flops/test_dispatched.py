@@ -1,0 +1,116 @@
+"""Counting any callable at the dispatcher: right values, and null by name where a sum would be partial."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from flopray.flops.dispatched import count_dispatched
+
+
+def test_products_of_a_training_step_are_two_flops_a_multiply_add():
+    layer, x = torch.nn.Linear(8, 16), torch.randn(4, 8)
+
+    def step():
+        layer(x).sum().backward()
+
+    forward, weight_gradient = 2 * 4 * 8 * 16, 2 * 4 * 8 * 16  # the input needs no gradient
+    assert count_dispatched(step).flops == forward + weight_gradient
+
+
+def test_convolution_agrees_with_the_closed_form():
+    conv, x = torch.nn.Conv2d(3, 8, 3, bias=False), torch.randn(2, 3, 10, 10)
+    with torch.no_grad():
+        assert count_dispatched(lambda: conv(x)).flops == 2 * (2 * 8 * 8 * 8) * (3 * 3 * 3)
+
+
+@pytest.mark.parametrize("heads_of_keys", [8, 2, 1])
+def test_attention_on_a_cpu_counts_full_squares_with_grouped_queries_too(heads_of_keys):
+    q = torch.randn(2, 8, 16, 32, requires_grad=True)
+    k = torch.randn(2, heads_of_keys, 16, 32, requires_grad=True)
+    v = torch.randn(2, heads_of_keys, 16, 32, requires_grad=True)
+
+    def step():
+        F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=heads_of_keys != 8).sum().backward()
+
+    one = 2 * 2 * 8 * 16 * 16 * 32
+    assert count_dispatched(step).flops == (2 + 5) * one
+
+
+@pytest.mark.parametrize(
+    ("step", "flops"),
+    [
+        (lambda: torch.ones(3, 5) @ torch.ones(5), 2 * 3 * 5),
+        (lambda: torch.addmv(torch.ones(3), torch.ones(3, 5), torch.ones(5)), 2 * 3 * 5),
+        (lambda: torch.ones(7) @ torch.ones(7), 2 * 7),
+        (lambda: torch.einsum("bij,bjk->bik", torch.ones(2, 3, 4), torch.ones(2, 4, 5)), 2 * 2 * 3 * 4 * 5),
+        (lambda: torch.ones(4).exp(), 0),
+    ],
+)
+def test_other_products(step, flops):
+    assert count_dispatched(step).flops == flops
+
+
+@pytest.mark.parametrize(
+    ("step", "name"),
+    [
+        (lambda: torch.nn.LSTM(4, 4)(torch.randn(3, 2, 4)), "rnn"),
+        (lambda: torch.linalg.svd(torch.randn(4, 4)), "svd"),
+        (lambda: torch.cdist(torch.randn(30, 4), torch.randn(30, 4)), "mm"),
+        (lambda: torch.fft.rfft(torch.randn(16)), "fft"),
+    ],
+)
+def test_an_operator_without_a_formula_makes_the_count_null_by_name(step, name):
+    count = count_dispatched(lambda: (step(), torch.ones(2, 2) @ torch.ones(2, 2)))
+    if name == "mm":  # cdist may be made of products, which are counted
+        assert count.flops is not None or "cdist" in str(count.reason)
+        return
+    assert count.flops is None
+    assert name in str(count.reason)
+
+
+def test_an_operator_of_another_package_is_named():
+    with torch.library._scoped_library("other_package", "DEF") as library:
+        library.define("fused(Tensor x) -> Tensor")
+        library.impl("fused", lambda x: x @ x, "CPU")
+        count = count_dispatched(lambda: torch.ops.other_package.fused(torch.ones(2, 2)))
+    assert count.flops is None
+    assert "other_package.fused" in str(count.reason)
+
+
+def test_compiled_code_counts_as_its_original():
+    compiled, x = torch.compile(torch.nn.Linear(8, 8), backend="eager"), torch.randn(4, 8)
+    with torch.no_grad():
+        compiled(x)
+        assert count_dispatched(lambda: compiled(x)).flops == 2 * 4 * 8 * 8
+
+
+def test_nothing_dispatched_is_no_zero():
+    count = count_dispatched(lambda: None)
+    assert count.flops is None
+    assert count.reason
+
+
+@pytest.mark.gpu
+def test_a_replayed_graph_has_no_count():
+    x = torch.ones(64, 64, device="cuda")
+    graph = torch.cuda.CUDAGraph()
+    torch.mm(x, x)
+    with torch.cuda.graph(graph):
+        torch.mm(x, x)
+    count = count_dispatched(lambda: (graph.replay(), torch.mm(x, x)))
+    assert count.flops is None
+    assert "CUDA graph" in str(count.reason)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("heads_of_keys", [8, 2])
+def test_attention_on_a_gpu(heads_of_keys):
+    q = torch.randn(2, 8, 128, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    k = torch.randn(2, heads_of_keys, 128, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+
+    def step():
+        F.scaled_dot_product_attention(q, k, k, is_causal=True, enable_gqa=heads_of_keys != 8).sum().backward()
+
+    assert count_dispatched(step).flops == 7 * 2 * 2 * 8 * 128 * 128 * 64

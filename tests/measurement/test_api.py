@@ -1,0 +1,124 @@
+"""`flopray.measure`: any callable, each part with its interval or its reason."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import flopray
+from flopray.errors import InputError
+from flopray.testing.power_traces import ConstantPower
+from flopray.testing.simulated_meter import SimulatedMeter
+
+
+def step():
+    x = torch.ones(128, 128)
+    return x @ x
+
+
+def test_time_flops_and_the_reason_for_no_energy():
+    m = flopray.measure(step, max_seconds=0.4, target_error=0.2, device="cpu")
+    assert m.time.time_s > 0
+    assert m.time.iterations > 1
+    assert m.flops.dispatched_flops == 2 * 128**3
+    assert m.flops_per_s == pytest.approx(2 * 128**3 / m.time.time_s)
+    if m.energy.energy_j is None:
+        assert m.energy.status == "no_energy_source"
+        assert m.energy.reason
+    lines = repr(m).splitlines()
+    assert [line.split()[0] for line in lines] == ["Measurement", "time", "energy", "FLOPs"]
+    assert "4.19 MFLOP" in lines[3]
+
+
+def test_energy_of_a_meter_is_power_times_time():
+    meter = SimulatedMeter(ConstantPower(50.0), seed=1)
+    m = flopray.measure(step, max_seconds=1.5, target_error=0.2, device="cpu", meter=meter)
+    assert m.energy.status == "ok"
+    assert m.energy.power_w == pytest.approx(50.0, rel=0.05)
+    assert m.energy.energy_j == pytest.approx(50.0 * m.time.time_s, rel=0.05)
+    assert m.flops_per_j == pytest.approx(2 * 128**3 / m.energy.energy_j)
+    assert "simulated" in repr(m)
+
+
+def test_a_step_that_changes_its_own_state_is_fine():
+    model = torch.nn.Linear(8, 8)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    calls = []
+
+    def train():
+        calls.append(1)
+        optimizer.zero_grad()
+        model(torch.ones(4, 8)).sum().backward()
+        optimizer.step()
+
+    m = flopray.measure(train, max_seconds=0.3, target_error=0.5, device="cpu", instruments=("time", "flops"))
+    assert len(calls) >= m.time.iterations
+    assert m.energy.status == "not_requested"
+    assert m.flops.dispatched_flops == 2 * (2 * 4 * 8 * 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"device": "mps"}, "device"),
+        ({"device": "cuda:99"}, "device"),
+        ({"device": "nothing"}, "device"),
+        ({"execution": "graph", "device": "cpu"}, "execution"),
+        ({"execution": "fast"}, "execution"),
+        ({"target_error": 0}, "target_error"),
+        ({"max_seconds": float("nan")}, "max_seconds"),
+        ({"instruments": ("watts",)}, "instruments"),
+        ({"precision": "int3"}, "precision"),
+    ],
+)
+def test_a_wrong_argument_is_one_line_with_its_name(arguments, words):
+    with pytest.raises(InputError) as error:
+        flopray.measure(step, **arguments)
+    assert str(error.value).startswith(words)
+    assert "\n" not in str(error.value)
+
+
+def test_a_step_that_is_no_callable():
+    with pytest.raises(InputError, match="callable"):
+        flopray.measure(3)
+
+
+def test_what_the_step_raises_reaches_the_caller():
+    def broken():
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        flopray.measure(broken, device="cpu")
+
+
+def test_every_module_can_be_imported_and_then_the_face_still_works():
+    code = """
+import importlib, pkgutil, flopray
+for module in pkgutil.walk_packages(flopray.__path__, "flopray."):
+    if not module.name.endswith(("__main__", "torch_probe")):
+        importlib.import_module(module.name)
+for name in flopray.__all__:
+    value = getattr(flopray, name)
+    assert name.startswith("__") or callable(value), (name, value)
+m = flopray.measure(lambda: sum(range(100)), max_seconds=0.3, target_error=0.9, device="cpu", instruments=("time",))
+assert m.time.time_s > 0
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.gpu
+def test_eager_and_graph_on_a_gpu():
+    x = torch.randn(2048, 2048, device="cuda", dtype=torch.bfloat16)
+    eager = flopray.measure(lambda: x @ x, precision="bf16")
+    graph = flopray.measure(lambda: x @ x, execution="graph", precision="bf16")
+    for m in (eager, graph):
+        assert m.flops.dispatched_flops == 2 * 2048**3
+        assert m.mfu is not None
+        assert 0.05 < m.mfu < 1
+        assert m.energy.status == "ok"
+        assert m.energy.rel_error is not None
+    assert graph.time.time_s == pytest.approx(eager.time.time_s, rel=0.3)
+    assert graph.energy.energy_j == pytest.approx(eager.energy.energy_j, rel=0.3)
