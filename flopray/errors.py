@@ -8,6 +8,7 @@ Two families matter to callers:
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 #: Exit codes of a sweep that did start; what ends one before has the code of its error.
@@ -24,6 +25,12 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def spaced(flag: str, text: str) -> str:
+    """How to write what somebody wrote as a list with commas; empty where it is none."""
+    words = [word.strip() for word in re.split(r"[,;]", text.strip().strip("[](){}")) if word.strip()]
+    return f": write {flag} {' '.join(words)}" if re.search("[,;]", text) and 0 < len(text) < 80 else ""
 
 
 class FloprayError(Exception):

@@ -7,9 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from flopray.errors import InputError
+from flopray.errors import InputError, spaced
 from flopray.records import INSTRUMENTS, PHASES
-from flopray.sweep.space import spaced
 
 #: The parts of a training step and the whole, so that the parts can be checked against the whole.
 DEFAULT_PHASES = ("forward", "backward", "optimizer_step", "train_step")

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flopray.errors import InputError
-from flopray.sweep.space import parse_values, spaced
+from flopray.errors import InputError, spaced
+from flopray.sweep.space import parse_values
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from flopray.cluster.quiet import quiet_ray
-from flopray.errors import ClusterError
-from flopray.sweep.space import spaced
+from flopray.errors import ClusterError, spaced
 
 #: How often a cluster is looked at while a type of device is waited for.
 _LOOK_EVERY_S = 1.0

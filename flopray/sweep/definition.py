@@ -11,11 +11,11 @@ from functools import cached_property
 from typing import Any
 
 import flopray
-from flopray.errors import InputError, NotARun
+from flopray.errors import InputError, NotARun, spaced
 from flopray.point import ATTENTIONS, CHOICE_FIELDS, EXECUTIONS, PRECISIONS, SHAPE_FIELDS, WEIGHTS, TrialSpec
 from flopray.records import SCHEMA_VERSION, WORKLOAD_PHASES
 from flopray.settings import MeasureSettings
-from flopray.sweep.space import grid, spaced
+from flopray.sweep.space import grid
 from flopray.workloads.closed_form import model_flops
 
 #: What 64 bits hold, with a sign.

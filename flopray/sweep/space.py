@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from flopray.errors import InputError
+from flopray.errors import InputError, spaced
 from flopray.point import CHOICE_FIELDS, TrialSpec
 
 #: A trial should last at least about three times an actor's start (up to 10 s with a CUDA context), and rather less
@@ -89,12 +89,6 @@ def _hint(flag: str, text: str) -> str:
     if span := re.fullmatch(r"(\d+)(?:-|\.\.+)(\d+)", text):
         return f": write a range as first:last:step, such as {flag} {span[1]}:{span[2]}:1"
     return spaced(flag, text)
-
-
-def spaced(flag: str, text: str) -> str:
-    """How to write what somebody wrote as a list with commas; empty where it is none."""
-    words = [word.strip() for word in re.split(r"[,;]", text.strip().strip("[](){}")) if word.strip()]
-    return f": write {flag} {' '.join(words)}" if re.search("[,;]", text) and 0 < len(text) < 80 else ""
 
 
 def grid(workload: str, axes: Mapping[str, Sequence[Any]]) -> list[TrialSpec]:
