@@ -2,7 +2,7 @@
 
 The run is made up: 16,384 MLPs, forward and backward, on two types of GPU, with costs from a formula and noise from a
 seed. Times are of this machine and its load; the ratio says whether the comparison grows with its figures and tables
-(which show a handful of shapes) or with the points. It was 47 before the audit and the figures were mended.
+(which show a handful of shapes) or with the points.
 """
 
 from __future__ import annotations

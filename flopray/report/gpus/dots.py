@@ -54,7 +54,8 @@ def draw_dots(comparison: Comparison, metric: Metric, phases: Sequence[str]) -> 
     shown = [phase for phase in in_order(phases) if rows.loc[rows["phase"] == phase, metric.column].notna().any()]
     rows = rows[rows["phase"].isin(shown)]
     # shapes and GPUs that have rows of these phases: others would be empty columns
-    present = [shape for shape in comparison.shapes if shape in set(rows["shape"])]
+    there = set(rows["shape"])
+    present = [shape for shape in comparison.shapes if shape in there]
     shapes = some_of(present, MAX_SHAPES)
     rows = rows[rows["shape"].isin(shapes)]
     shown = [phase for phase in shown if rows.loc[rows["phase"] == phase, metric.column].notna().any()]

@@ -128,7 +128,8 @@ def front_of(rows: Frame, work: Work = _TOKENS) -> Array:
 
 def _shapes(comparison: Comparison, rows: Frame, work: Work) -> list[str]:
     """The columns of panels; none where all points may stand in one panel."""
-    present = [shape for shape in comparison.shapes if shape in set(rows["shape"])]
+    there = set(rows["shape"])
+    present = [shape for shape in comparison.shapes if shape in there]
     return some_of(present, MAX_SHAPES) if work is _TOKENS and len(present) > 1 else []
 
 
