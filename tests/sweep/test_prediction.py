@@ -4,7 +4,7 @@ import io
 
 import pytest
 from rich.console import Console
-from tests.test_least_bytes import llama, mlp
+from specs import llama, mlp
 
 from flopray.audit.hardware import find_gpu, memory_bytes
 from flopray.cluster.devices import Cluster, absent_types, choose_devices

@@ -2,22 +2,12 @@
 
 import pytest
 import torch
+from specs import llama, mlp
 
 from flopray.measurement.host import memory_bytes
-from flopray.point import TrialSpec
 from flopray.records import WORKLOAD_PHASES
 from flopray.workloads.execution import TrainingStep
 from flopray.workloads.registry import MODELS
-
-
-def mlp(n=3, d=64, m=32, **fields) -> TrialSpec:
-    return TrialSpec(**{"workload": "mlp", "device_type": "CPU", "n_layers": n, "width": d, "tokens": m, **fields})
-
-
-def llama(model="llama-tiny", b=2, t=32, **fields) -> TrialSpec:
-    choices = {"weights": "random", "attention": "auto", "checkpointing": False, "model": model}
-    shape = {"batch_size": b, "sequence_length": t}
-    return TrialSpec(**{"workload": "llama", "device_type": "CPU", **choices, **shape, **fields})
 
 
 def kept_bytes(spec) -> int:
