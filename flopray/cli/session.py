@@ -257,7 +257,12 @@ def _finish(script: Script, args: argparse.Namespace, console: Console, folder: 
     if not args.no_plots:
         steps.append(("figures", lambda: _draw(script, console, folder)))
     steps.append(("copy in the object store", folder.publish))
-    failed = [what for what, step in steps if not _made(what, step, script, folder)]
+    failed: list[str] = []
+    for what, step in steps:
+        if what == "summary" and failed:
+            continue  # it marks the tables as made: without it `--resume` makes them again
+        if not _made(what, step, script, folder):
+            failed.append(what)
     progress.event("summary", run=folder.address, **summary)
     if not console.quiet:
         print_summary(_output(), folder, frame, summary)
@@ -280,7 +285,8 @@ def _made(what: str, step: Callable[[], object], script: Script, folder: RunFold
         if not isinstance(error, FloprayError | OSError):
             first = f"{type(error).__name__}: {first}"
         again = "analysis/compare_gpus.py" if script.workload == "llama" else "analysis/surfaces.py"
-        command = f"python {again} {shlex.quote(folder.address)}" if what == "figures" else f"--resume {folder.address}"
+        call = again if what == "figures" else f"{shlex.quote(sys.argv[0])} --resume"
+        command = f"python {call} {shlex.quote(folder.address)}"
         line = f"error: no {what} ({first}); every point is safe in the journal, {command} makes it again"
         Console(stderr=True, markup=False).print(line, highlight=False, soft_wrap=True)
         return False

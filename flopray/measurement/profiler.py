@@ -77,8 +77,9 @@ class Profiler:
         self._busy_at = float("-inf")
         self._wait_for_idle_clocks()
         self._idle_power_w = self._idle(_IDLE_SECONDS)
-        if self._sentinel.due:
-            # Wakes the device, whose clocks and voltage take a second to come up from deep idle. The baseline waits for
+        if self._sentinel.due and (self.device.is_cuda or self._meter):
+            # A CPU without a meter has nothing to wake for, and its first point begins seconds sooner. Otherwise this
+            # wakes the device, whose clocks and voltage take a second to come up from deep idle. The baseline waits for
             # the first point: a board leaks more the warmer it is (10 % of a small load's energy, docs/method.md), so
             # that a baseline of a cold board would call every later value a drift.
             self._measure_sentinel()

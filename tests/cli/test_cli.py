@@ -412,6 +412,23 @@ def test_what_fails_after_the_measuring_loses_no_point_and_has_its_own_exit_code
     assert "1 points, 1 rows: 1 ok" in captured.out
 
 
+@pytest.mark.parametrize("broken", ["compact", "write_kernels", "write_summary"])
+def test_a_table_that_failed_is_made_by_the_resume_that_its_message_names(command, tmp_path, monkeypatch, broken):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    folder = a_run(tmp_path, finished=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(folder), broken, full)
+        failed = command("--resume r --no-plots")
+    assert failed.code == EXIT_NOT_FINISHED
+    assert f"--resume {folder.path} makes it again" in failed.err
+    assert command("--resume r --no-plots").code == 0
+    assert len(folder.load()) == 2
+    assert folder.records_path.exists()
+    assert is_one_line_error(command("--resume r --no-plots"), "is finished: all of its 2 points")
+
+
 @pytest.mark.parametrize(
     ("objective", "flag", "why", "words"),
     [
