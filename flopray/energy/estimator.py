@@ -20,7 +20,7 @@ from flopray.energy.fluctuation import MAX_POINTS, MIN_PHASED_ITERATION_S, candi
 from flopray.energy.iterations import Iterations, unseen_share
 from flopray.energy.meter import Reading
 from flopray.energy.regression import PRIOR_DOF, Posterior, fit
-from flopray.energy.ticks import TickPeriod, Ticks, find_ticks, measure_tick_period
+from flopray.energy.ticks import TickPeriod, Ticks, find_ticks, measure_tick_period, refuse_frozen
 from flopray.errors import MeterError, WindowTooShort
 
 __all__ = [
@@ -127,6 +127,7 @@ def estimate_power(
         tick_error_share: variance of a tick's time over the squared width of the interval that holds it.
 
     Raises:
+        MeterError: no tick in a second and more: the counter is frozen.
         WindowTooShort: fewer than `MIN_TICKS` ticks; `needed_s` counts from `start_s`.
         MeterError: the counter jumps again and again.
     """
@@ -139,6 +140,7 @@ def estimate_power(
             f"{np.max(all_ticks.jump_j):.3g} J, more than the device can take: it is not to be trusted"
         )
     if len(ticks) < MIN_TICKS or len(ticks) - len(counts) < MIN_TICKS - 1:
+        refuse_frozen(all_ticks, end_s - start_s if readings else 0.0)
         raise _too_short(all_ticks, len(ticks), end_s - start_s, settle_s, tick_period_s)
     few = ticks.where(np.arange(len(ticks)) % math.ceil(len(ticks) / MAX_LINE_TICKS) == 0)
     line = _Line(few, quantum_j, power_noise_rel, iterations, tick_error_share)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from flopray.energy.meter import Reading
-from flopray.errors import WindowTooShort
+from flopray.errors import MeterError, WindowTooShort
 
 #: No single device takes more: boards of 2026 have limits up to 1.4 kW, the processors of a machine 3 kW together.
 MAX_POWER_W = 10_000.0
@@ -16,6 +16,10 @@ MAX_POWER_W = 10_000.0
 MAX_POWER_RATIO = 10.0
 #: Fewer other ticks say nothing of what is usual.
 MIN_OTHER_TICKS = 4
+
+
+#: The slowest counters that are known tick every 0.1 s.
+FROZEN_AFTER_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -109,15 +113,30 @@ class TickPeriod:
     p95_s: float
 
 
+def refuse_frozen(ticks: Ticks, seconds: float) -> None:
+    """A counter that stands still for a second and more will not move in a longer window.
+
+    Raises:
+        MeterError: no tick at all.
+    """
+    if not len(ticks) and seconds >= FROZEN_AFTER_S:
+        raise MeterError(
+            f"the energy counter is frozen: it did not change in {seconds:.2g} s, where counters tick every 0.1 s or "
+            "faster; another user may have reset it, or the driver or virtual machine does not update it"
+        )
+
+
 def measure_tick_period(readings: Sequence[Reading]) -> TickPeriod:
     """Period of the counter, from a few ticks or more; idle or under load.
 
     Raises:
+        MeterError: the counter is frozen.
         WindowTooShort: fewer than four ticks.
     """
     ticks = find_ticks(readings)
     if len(ticks) < 4:
         span_s = readings[-1].after_s - readings[0].before_s if readings else 0.0
+        refuse_frozen(ticks, span_s)
         needed_s = max(1.0, 5 * span_s / max(1, len(ticks)))
         raise WindowTooShort(
             f"{len(ticks)} counter ticks in {span_s:.2g} s do not show a period: watch for {needed_s:.2g} s", needed_s

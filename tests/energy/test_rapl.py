@@ -5,10 +5,12 @@ import os
 import numpy as np
 import pytest
 
+from flopray.energy.estimator import estimate_power, measure_tick_period
+from flopray.energy.meter import Reading
 from flopray.energy.rapl import RaplMeter
 from flopray.energy.source import open_cpu_meter, open_meter
 from flopray.energy.ticks import find_ticks
-from flopray.errors import MeterError, NoEnergySource
+from flopray.errors import MeterError, NoEnergySource, WindowTooShort
 
 RANGE_UJ = 262_143_328_850
 
@@ -187,3 +189,17 @@ def test_open_meter_of_this_machine_is_typed():
         first = meter.read()
         sum(i * i for i in range(300_000))
         assert meter.read().energy_j > first.energy_j
+
+
+def test_a_counter_that_does_not_move_is_called_frozen(tmp_path):
+    """And not too short a window: no longer one would help."""
+    zone(tmp_path, "intel-rapl:0", "package-0", 5_000_000)
+    meter = RaplMeter(tmp_path)
+    moment = meter.read()
+    readings = [Reading(t, t + 1e-4, moment.energy_j) for t in np.arange(0.0, 3.0, 0.01)]
+    with pytest.raises(MeterError, match=r"the energy counter is frozen: it did not change in 3 s"):
+        estimate_power(readings, start_s=0.0, end_s=3.0)
+    with pytest.raises(MeterError, match="frozen"):
+        measure_tick_period(readings)
+    with pytest.raises(WindowTooShort):
+        estimate_power(readings[:20], start_s=0.0, end_s=0.2)
