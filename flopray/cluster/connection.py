@@ -168,6 +168,8 @@ def resolved(address: str) -> str:
         return address
     from ray._private import services
 
+    # Importing Ray has set its own level: of several clusters it would warn in its own form, and take the latest.
+    services.logger.setLevel(logging.ERROR)
     try:
         found = services.get_ray_address_from_environment("auto", None)
     except Exception as error:

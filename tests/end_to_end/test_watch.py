@@ -92,6 +92,8 @@ def test_status_after_ctrl_c_of_a_quiet_sweep(machine, ports):
     sweep.signal(signal.SIGINT)
     assert sweep.wait() == 130, sweep.output
     assert (status_of_run(run).state, status_of_run(run).driver) == ("interrupted", None)
-    first, command = sweep.output.strip().splitlines()  # quiet: nothing else was said
+    said = sweep.output.strip().splitlines()
+    assert len(said) == 2, sweep.output  # quiet: nothing else was said
+    first, command = said
     assert first.startswith("interrupted")
     assert f"--resume {run}" in command

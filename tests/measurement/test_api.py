@@ -99,7 +99,10 @@ def test_every_module_can_be_imported_and_then_the_face_still_works():
 import importlib, pkgutil, flopray
 for module in pkgutil.walk_packages(flopray.__path__, "flopray."):
     if not module.name.endswith(("__main__", "torch_probe")):
-        importlib.import_module(module.name)
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:  # of an extra that is not installed
+            assert error.name in ("optuna", "plotly", "nvtx"), error
 for name in flopray.__all__:
     value = getattr(flopray, name)
     assert name.startswith("__") or callable(value), (name, value)
