@@ -107,7 +107,8 @@ def print_summary(console: Console, folder: RunFolder, frame: pd.DataFrame, summ
 def _with_error(row: Any, column: str, unit: str) -> str:
     """A value with the half width of its 95 % interval: that of this window, on this board, on this day."""
     error = row[_ERROR_OF[column]]
-    return f"{prefixed(row[column], unit)} ± {error:.1%}" if error == error else f"{prefixed(row[column], unit)} ± ?"
+    # Without a blank behind the sign: a narrow table breaks at blanks.
+    return f"{prefixed(row[column], unit)} ±{f'{error:.1%}' if error == error else '?'}"
 
 
 def _print_counters(console: Console, frame: pd.DataFrame) -> None:
