@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sys
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ from flopray import __version__
 from flopray.cli.exits import once_a_line
 from flopray.cli.parser import OneLineParser
 from flopray.cli.terminal import LineConsole
-from flopray.errors import EXIT_INTERRUPTED, FloprayError
+from flopray.errors import EXIT_INTERRUPTED, FloprayError, InputError
 from flopray.store.journal_index import RunWarning
 
 if TYPE_CHECKING:
@@ -63,19 +65,37 @@ examples:
 """
 _EXAMPLES = """\
 examples:
+  flopray sweep mlp --n 2 4 --d 128:512:128 --m 64
+  flopray resume results/RUN              after Ctrl-C, a kill or a lost node
+  flopray surfaces results/RUN            draw it
   python -m flopray doctor                what can be measured here?
   python -m flopray status results/RUN    how far is it? What failed?
   python -m flopray merge A B --into C    unite runs
   python -m flopray explain               what do the audit's findings mean?
   python -m flopray doctor --help         the flags of a command
 
-A sweep is a script of its own: python sweeps/mlp_grid.py --help
+`python -m flopray` is the same as `flopray`, and so are the scripts in sweeps/
+and analysis/ for their commands.
 """
+
+
+#: Commands with a parser of their own: what they do, and their module. The scripts of `analysis/` are the same.
+_TOOLS = {
+    "surfaces": ("draw a run: surfaces, heat maps, the interactive page", "flopray.cli.surfaces"),
+    "audit": ("which numbers of a run or a table cannot be true", "flopray.cli.audit"),
+    "compare-flops": ("closed form, dispatcher and executed FLOPs compared", "flopray.cli.compare_flops"),
+    "compare-gpus": ("GPUs compared by what a model costs on them", "flopray.cli.compare_gpus"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
-    args = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in _TOOLS:
+        return import_module(_TOOLS[words[0]][1]).main(words[1:])
+    if words and words[0] in ("sweep", "resume") and words[1:] not in (["-h"], ["--help"]):
+        return _sweep(words[0], words[1:])
+    args = _parser().parse_args(words)
     # Without markup: a path or a message with [brackets] is text.
     errors = LineConsole(stderr=True, markup=False, highlight=False)
     warnings.filterwarnings("ignore", module="ray")  # what Ray warns of in paragraphs, our errors say in a line
@@ -90,9 +110,42 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
 
 
+def _sweep(command: str, words: list[str]) -> int:
+    """`sweep WORKLOAD ...` and `resume RUN ...`: the search space by name, or by the manifest of the run."""
+    from flopray.cli.exits import main as sweep_main
+    from flopray.cli.llama_gpu import LLAMA_GPU
+    from flopray.cli.mlp_grid import MLP_GRID
+
+    scripts = {script.workload: script for script in (MLP_GRID, LLAMA_GPU)}
+    try:
+        name = words[0] if words else ""
+        if command == "sweep":
+            if name not in scripts:
+                raise InputError(f"flopray sweep {name}: write flopray sweep {' or '.join(scripts)}, then its flags")
+            return sweep_main(scripts[name], words[1:])
+        if not name or name.startswith("-"):
+            raise InputError("flopray resume: name the run first, such as flopray resume results/RUN")
+        return sweep_main(scripts[_workload_of(name)], ["--resume", *words])
+    except FloprayError as error:
+        LineConsole(stderr=True, markup=False, highlight=False).print(f"error: {error}", soft_wrap=True)
+        return error.exit_code
+
+
+def _workload_of(run: str) -> str:
+    """The workload that a run's manifest names.
+
+    Raises:
+        RunError: it is no run, or its manifest describes no sweep.
+    """
+    from flopray.store.location import open_run
+    from flopray.sweep.definition import Sweep
+
+    return Sweep.from_manifest(open_run(run).manifest).workload
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
-        prog="python -m flopray",
+        prog="flopray",
         description="What a training step really costs: FLOPs, energy and time.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -104,6 +157,12 @@ def _parser() -> argparse.ArgumentParser:
         form = argparse.RawDescriptionHelpFormatter
         return commands.add_parser(name, help=words, description=text, epilog=examples, formatter_class=form)
 
+    spaces = "mlp or llama, then flags: flopray sweep mlp --help"
+    commands.add_parser("sweep", help=f"measure a search space: {spaces}", description=f"WORKLOAD is {spaces}")
+    text = "go on with a run of any kind: flopray resume RUN"
+    commands.add_parser("resume", help=text, description=f"{text}, then flags such as --address")
+    for name, (words, _) in _TOOLS.items():
+        commands.add_parser(name, help=words)
     doctor = command("doctor", "what this machine, or every node of a cluster, can measure", _DOCTOR, _DOCTOR_EXAMPLES)
     doctor.add_argument("--address", help="a running Ray cluster: auto, host:port or ray://host:port")
     doctor.add_argument("--json", action="store_true", help="print one JSON object with everything that was found")

@@ -230,7 +230,7 @@ def _measure(
                 raise
         return _finish(script, args, console, folder, progress)
     except KeyboardInterrupt:
-        command = f"python {shlex.quote(sys.argv[0])} --resume {shlex.quote(folder.address)}"
+        command = f"{_resume_call()} {shlex.quote(folder.address)}"
         address = f" --address {shlex.quote(args.address)}" if args.address else ""
         Console(stderr=True).print(
             f"interrupted; every finished point is in the journal. Go on with:\n  {command}{address}",
@@ -271,6 +271,11 @@ def _finish(script: Script, args: argparse.Namespace, console: Console, folder: 
     return 0 if summary["points_not_ok"] == 0 else EXIT_SOME_FAILED
 
 
+def _resume_call() -> str:
+    """How this command line would be resumed: by the script that was started, or by the command `flopray`."""
+    return f"python {shlex.quote(sys.argv[0])} --resume" if sys.argv[0].endswith(".py") else "flopray resume"
+
+
 def _draw(script: Script, console: Console, folder: RunFolder) -> None:
     with renamed(console, str(folder.path), folder.place()):
         script.draw(folder.path, console)
@@ -285,8 +290,8 @@ def _made(what: str, step: Callable[[], object], script: Script, folder: RunFold
         if not isinstance(error, FloprayError | OSError):
             first = f"{type(error).__name__}: {first}"
         again = "analysis/compare_gpus.py" if script.workload == "llama" else "analysis/surfaces.py"
-        call = again if what == "figures" else f"{shlex.quote(sys.argv[0])} --resume"
-        command = f"python {call} {shlex.quote(folder.address)}"
+        call = f"python {again}" if what == "figures" else _resume_call()
+        command = f"{call} {shlex.quote(folder.address)}"
         line = f"error: no {what} ({first}); every point is safe in the journal, {command} makes it again"
         Console(stderr=True, markup=False).print(line, highlight=False, soft_wrap=True)
         return False

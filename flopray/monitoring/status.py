@@ -139,6 +139,8 @@ def _resume(folder: RunFolder, sweep: Sweep) -> str:
     People copy this line, and a stranger's manifest could name a program that came along with it.
     """
     script = Path(flopray.__file__).parents[1] / "sweeps" / _SCRIPTS[sweep.workload]
+    if not script.exists():  # installed from a wheel
+        return f"flopray resume {shlex.quote(folder.address)}"
     if script.is_relative_to(Path.cwd()):
         script = script.relative_to(Path.cwd())
     return f"python {shlex.quote(str(script))} --resume {shlex.quote(folder.address)}"

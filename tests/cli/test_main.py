@@ -1,0 +1,78 @@
+"""The command `flopray`: each of its words does what the script of that name does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from flopray.cli import main as command
+from flopray.cli.main import main
+from flopray.sweep.definition import Sweep
+
+
+@pytest.fixture
+def swept(monkeypatch):
+    """What a sweep's command line was called with."""
+    calls = []
+    monkeypatch.setattr("flopray.cli.exits.main", lambda script, argv: calls.append((script.workload, argv)) or 0)
+    return calls
+
+
+def test_a_sweep_by_the_name_of_its_workload(swept):
+    assert main(["sweep", "mlp", "--n", "2"]) == 0
+    assert main(["sweep", "llama"]) == 0
+    assert swept == [("mlp", ["--n", "2"]), ("llama", [])]
+
+
+@pytest.mark.parametrize("workload", ["mlp", "llama"])
+def test_a_resume_finds_the_workload_in_the_manifest(swept, monkeypatch, workload):
+    monkeypatch.setattr(command, "_workload_of", lambda run: workload)
+    assert main(["resume", "results/r", "--address", "auto"]) == 0
+    assert swept == [(workload, ["--resume", "results/r", "--address", "auto"])]
+
+
+@pytest.mark.parametrize(
+    ("words", "about"),
+    [
+        (["sweep"], "flopray sweep mlp or llama"),
+        (["sweep", "resnet"], "flopray sweep resnet"),
+        (["resume"], "name the run first"),
+        (["resume", "--address", "auto"], "name the run first"),
+        (["resume", "no/such/run"], "no/such/run"),
+    ],
+)
+def test_what_is_wrong_is_one_line(capsys, swept, words, about):
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert about in err
+    assert err.count("\n") == 1
+    assert swept == []
+
+
+def test_the_tools_take_their_own_flags(capsys):
+    assert main(["audit", "no/such/table.csv"]) == 2
+    assert "no/such/table.csv" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        main(["compare-gpus", "--help"])
+    assert end.value.code == 0
+    assert "--published" in capsys.readouterr().out
+
+
+def test_help_lists_every_command():
+    outcome = subprocess.run([sys.executable, "-m", "flopray", "--help"], capture_output=True, text=True, check=True)
+    for word in ("sweep", "resume", "status", "doctor", "merge", "explain", "surfaces", "audit", "compare-flops"):
+        assert word in outcome.stdout
+
+
+def test_the_workload_of_a_run_is_read_from_its_manifest(tmp_path):
+    from flopray.settings import MeasureSettings
+    from flopray.store.run import RunFolder
+
+    axes = {"device_type": ("CPU",), "precision": ("fp32",), "execution": ("eager",)}
+    axes |= {"n_layers": (1,), "width": (16,), "tokens": (8,)}
+    sweep = Sweep(workload="mlp", axes=axes, settings=MeasureSettings(), cpus_per_trial={"CPU": 1})
+    folder = RunFolder.create(tmp_path, "r", sweep.to_manifest("r", {}))
+    assert command._workload_of(str(folder.path)) == "mlp"
