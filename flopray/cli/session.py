@@ -273,7 +273,10 @@ def _finish(script: Script, args: argparse.Namespace, console: Console, folder: 
 
 def _resume_call() -> str:
     """How this command line would be resumed: by the script that was started, or by the command `flopray`."""
-    return f"python {shlex.quote(sys.argv[0])} --resume" if sys.argv[0].endswith(".py") else "flopray resume"
+    started = Path(sys.argv[0]).name
+    if started == "__main__.py":
+        return "python -m flopray resume"
+    return f"python {shlex.quote(sys.argv[0])} --resume" if started.endswith(".py") else "flopray resume"
 
 
 def _draw(script: Script, console: Console, folder: RunFolder) -> None:
