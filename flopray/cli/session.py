@@ -273,10 +273,10 @@ def _finish(script: Script, args: argparse.Namespace, console: Console, folder: 
 
 def _resume_call() -> str:
     """How this command line would be resumed: by the script that was started, or by the command `flopray`."""
-    started = Path(sys.argv[0]).name
-    if started == "__main__.py":
+    started = Path(sys.argv[0])
+    if started.parts[-2:] == ("flopray", "__main__.py"):
         return "python -m flopray resume"
-    return f"python {shlex.quote(sys.argv[0])} --resume" if started.endswith(".py") else "flopray resume"
+    return f"python {shlex.quote(sys.argv[0])} --resume" if started.suffix == ".py" else "flopray resume"
 
 
 def _draw(script: Script, console: Console, folder: RunFolder) -> None:
