@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -49,9 +50,9 @@ def connected(address: str | None, job: Mapping[str, str] | None = None) -> Iter
     if address is None:
         _stay_on_this_machine()
     else:
+        _use_token()  # first: finding an address imports Ray, which reads the variable then
         asked, address = address, resolved(address)
         _check_reachable(address, _said(asked, address))
-        _use_token()
     try:
         with _own_sigterm():
             context = _init(address, job or {})
@@ -234,6 +235,8 @@ def _use_token() -> None:
     file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     if os.environ.get("RAY_AUTH_TOKEN") or file.is_file():
         os.environ["RAY_AUTH_MODE"] = "token"
+        if "ray._raylet" in sys.modules:  # imported before, as in a notebook: it has read the variable already
+            sys.modules["ray._raylet"].Config.initialize("")
 
 
 def _explain(address: str | None, error: Exception) -> str:

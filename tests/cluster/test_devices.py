@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 import signal
 import socket
 import subprocess
@@ -187,3 +188,25 @@ def test_what_raylets_say_is_logged_and_not_printed(monkeypatch, capfd):
     worker.print_to_stdstream({"lines": ["a worker", "died"], "pid": "raylet", "is_err": False}, ignore_prefix=False)
     assert logged == ["a worker died"]
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("before", ["", "import ray; "])
+def test_auto_sends_the_token_although_finding_the_address_imports_ray(tmp_path, before):
+    """Ray reads RAY_AUTH_MODE once, when it is imported; without the token a cluster that asks for one is not joined."""
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("0" * 64)
+    code = f"""
+{before}
+from flopray.cluster.connection import connected
+from flopray.errors import ClusterError
+try:
+    with connected("auto"):
+        pass
+except ClusterError:
+    pass
+from ray._raylet import AuthenticationMode, get_authentication_mode
+assert get_authentication_mode() == AuthenticationMode.TOKEN
+"""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    own |= {"HOME": str(tmp_path), "RAY_ADDRESS": "127.0.0.1:9"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=own, timeout=60)
