@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from flopray.cluster.quiet import quiet_ray
@@ -43,6 +44,8 @@ class Cluster:
         """
         if name is None:
             return self
+        if name == "CPU":
+            raise ClusterError("--gpu-type CPU: name the type of the GPUs; --accelerators CPU measures the processor")
         if self.slots:
             typed = ", ".join(self.slots)
             raise ClusterError(f"--gpu-type {name}: the cluster has GPUs whose type Ray knows ({typed}); {_NAME_THEM}")
@@ -65,9 +68,11 @@ def this_machine() -> Cluster:
     from ray._private.utils import get_num_cpus
 
     visible = Nvidia.get_current_process_visible_accelerator_ids()
-    count = Nvidia.get_current_node_num_accelerators()
-    count = count if visible is None else min(count, len(visible))
-    device_type = Nvidia.get_current_node_accelerator_type() if count else None
+    count, device_type = 0, None
+    with suppress(Exception):  # NVML's errors come through as Ray's own copy of them: then there is no GPU to plan for
+        count = Nvidia.get_current_node_num_accelerators()
+        count = count if visible is None else min(count, len(visible))
+        device_type = Nvidia.get_current_node_accelerator_type() if count else None
     slots = {device_type: count} if device_type else {}
     cores = max(1, int(get_num_cpus()))
     return Cluster(slots, cores, dict.fromkeys([*slots, "CPU", ""], cores), None, True, 0 if device_type else count)

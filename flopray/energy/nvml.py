@@ -86,6 +86,9 @@ def library() -> Any:
         import pynvml
     except ImportError as error:
         raise NvmlUnavailable("NVML needs the nvidia-ml-py package: pip install nvidia-ml-py") from error
+    except Exception as error:  # one of Python 2, or what else goes by that name
+        why = f"it cannot be imported: {type(error).__name__}"
+        raise NvmlUnavailable(_wrong_bindings(None, why)) from error
     with _lock:
         if _started_in != os.getpid():
             _check_bindings(pynvml)
@@ -106,8 +109,8 @@ def _check_bindings(pynvml: Any) -> None:
 
 
 def _wrong_bindings(pynvml: Any, why: str) -> str:
-    version = getattr(pynvml, "__version__", None)
-    named = f"pynvml {version}" if version else f"the module {getattr(pynvml, '__file__', None) or 'pynvml'}"
+    version, file = getattr(pynvml, "__version__", None), getattr(pynvml, "__file__", None)
+    named = f"pynvml {version}" if version else f"the module {file or 'pynvml'}"
     return f"{named} stands in the way of nvidia-ml-py ({why}): pip uninstall -y pynvml && pip install -U nvidia-ml-py"
 
 

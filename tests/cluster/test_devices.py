@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from flopray.cluster import connection
-from flopray.cluster.devices import Cluster, check_cores, choose_devices, passed_over
+from flopray.cluster.devices import Cluster, check_cores, choose_devices, passed_over, this_machine
 from flopray.errors import ClusterError
 
 MOST = {"CPU": 64, "H100": 64, "A100": 16}
@@ -192,7 +192,7 @@ def test_what_raylets_say_is_logged_and_not_printed(monkeypatch, capfd):
 
 @pytest.mark.parametrize("before", ["", "import ray; "])
 def test_auto_sends_the_token_although_finding_the_address_imports_ray(tmp_path, before):
-    """Ray reads RAY_AUTH_MODE once, when it is imported; without the token a cluster that asks for one is not joined."""
+    """Ray reads RAY_AUTH_MODE once, when it is imported; set later, no token is sent."""
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("0" * 64)
     code = f"""
@@ -210,3 +210,22 @@ assert get_authentication_mode() == AuthenticationMode.TOKEN
     own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     own |= {"HOME": str(tmp_path), "RAY_ADDRESS": "127.0.0.1:9"}
     subprocess.run([sys.executable, "-c", code], check=True, env=own, timeout=60)
+
+
+def test_a_type_by_flag_is_that_of_a_gpu():
+    with pytest.raises(ClusterError, match="--accelerators CPU"):
+        Cluster({}, 4, {"CPU": 8, "": 8}, None, False, untyped=2).with_gpu_type("CPU")
+
+
+@pytest.mark.parametrize("handles", [True, False])
+def test_an_nvml_that_fails_leaves_a_plan_for_the_cpu(monkeypatch, handles):
+    from ray._private.thirdparty import pynvml
+
+    def fails(*_):
+        raise pynvml.NVMLError(999)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", (lambda: 2) if handles else fails)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", fails)
+    assert this_machine().slots == {}

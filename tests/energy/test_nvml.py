@@ -388,3 +388,20 @@ class TestRealGpu:
         torch.zeros(1, device="cuda")
         others = Gpu.from_torch_device(0).other_processes()
         assert others is None or others >= 0
+
+
+@pytest.mark.parametrize("content", ["except X, e:", "raise OSError('x')", ""])
+def test_a_pynvml_that_is_none_is_named(tmp_path, content):
+    (tmp_path / "pynvml.py").write_text(content)
+    code = """
+from flopray.energy import nvml
+from flopray.errors import NoEnergySource
+try:
+    nvml.library()
+except NoEnergySource as error:
+    assert "pip uninstall -y pynvml" in str(error), error
+else:
+    raise AssertionError
+"""
+    own = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    subprocess.run([sys.executable, "-c", code], check=True, env=own)

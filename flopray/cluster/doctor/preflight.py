@@ -5,6 +5,7 @@ On a Ray that was started here there is nothing to compare, so this machine alon
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,8 +57,10 @@ def check_nodes(device_types: Sequence[str], instruments: Sequence[str], *, loca
         if local
         else look_everywhere(_ANSWER_S, quick=True, counters=counters)
     )
+    nodes = [_named(node, device_types) for node in nodes]
     nodes = [n for n in nodes if "CPU" in device_types or set(n.ray_gpus or {}) & set(device_types)]
-    lacks = [(node.name, line) for node in nodes for line in _lacks(node, device_types, instruments)]
+    lacks = [] if nodes else [("all", f"no node with {', '.join(device_types)} was found to look at")]
+    lacks += [(node.name, line) for node in nodes for line in _lacks(node, device_types, instruments)]
     skews = {} if local or len(nodes) < 2 else clock_skews()
     names = {node.name for node in nodes}
     lacks += [
@@ -67,6 +70,14 @@ def check_nodes(device_types: Sequence[str], instruments: Sequence[str], *, loca
     ]
     no_energy = _no_energy(nodes, device_types)
     return Preflight(len(nodes), lacks, differences(nodes), time.monotonic() - begin, no_energy)
+
+
+def _named(node: Node, device_types: Sequence[str]) -> Node:
+    """A node whose GPUs Ray has no type for, under the one type that a flag has given to all of them."""
+    gpus = [name for name in device_types if name != "CPU"]
+    if len(gpus) != 1 or set(node.ray_gpus or {}) != {"GPU"}:
+        return node
+    return dataclasses.replace(node, ray_gpus={gpus[0]: (node.ray_gpus or {})["GPU"]})
 
 
 def _no_energy(nodes: Sequence[Node], device_types: Sequence[str]) -> str | None:

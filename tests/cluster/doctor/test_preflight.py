@@ -1,0 +1,31 @@
+"""Which nodes the pre-flight looks at: none at all is no pass."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+
+from flopray.cluster.doctor import preflight
+from flopray.cluster.doctor.cluster import Node
+from flopray.errors import ClusterError
+
+
+def check(monkeypatch, nodes, types):
+    monkeypatch.setattr(preflight, "look_everywhere", lambda *_, **__: nodes)
+    monkeypatch.setattr(preflight, "clock_skews", dict)
+    return preflight.check_nodes(types, ("time",), local=False)
+
+
+def test_gpus_whose_type_a_flag_has_given_are_looked_at(monkeypatch):
+    """Ray calls them GPU; a node that does not answer must then stand in the way of --strict."""
+    found = check(monkeypatch, [Node("one", None, "no answer", {"GPU": 2})], ["H100"])
+    assert found.nodes == 1
+    assert found.lacks == [("one", "no answer")]
+
+
+def test_no_node_is_not_alike_and_complete(monkeypatch):
+    found = check(monkeypatch, [Node("one", None, "no answer", {"A100": 2})], ["H100"])
+    assert found.nodes == 0
+    assert found.lacks
+    with pytest.raises(ClusterError, match="no node with H100"):
+        preflight.tell(Console(quiet=True), found, strict=True)
