@@ -50,6 +50,7 @@ def command(script, tmp_path, monkeypatch, capsys):
         raise AssertionError("this would have reached for Ray")
 
     monkeypatch.setattr(session, "connected", no_ray)
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT)])  # messages name what was started
     monkeypatch.chdir(tmp_path)
     handler, show = signal.getsignal(signal.SIGTERM), warnings.showwarning
 
@@ -365,6 +366,20 @@ def test_other_errors_of_flopray_are_one_line_too_with_their_own_code(command, m
     monkeypatch.setattr(session, "connected", full)
     outcome = command("--n 1")
     assert (outcome.code, outcome.err.splitlines()[-1]) == (1, "error: the disk is full")
+
+
+@pytest.mark.parametrize(
+    ("started", "call"),
+    [
+        ("sweeps/mlp_grid.py", "python sweeps/mlp_grid.py --resume"),
+        ("/opt/site-packages/flopray/__main__.py", "python -m flopray resume"),
+        ("/opt/bin/flopray", "flopray resume"),
+        ("/opt/site-packages/other/__main__.py", "python /opt/site-packages/other/__main__.py --resume"),
+    ],
+)
+def test_what_goes_on_with_a_run_is_what_was_started(monkeypatch, started, call):
+    monkeypatch.setattr(sys, "argv", [started])
+    assert session._resume_call() == call
 
 
 def finished_run(tmp_path):
