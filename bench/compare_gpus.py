@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from flopray.cli import compare_gpus
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.store.location import load_run
 from flopray.store.run import RunFolder
@@ -34,11 +34,11 @@ def records(points: int, seed: int = 0) -> Iterator[list[PhaseRecord]]:
     side = max(1, round((points / 2 / 8) ** 0.5))
     shapes = itertools.product(_DEVICES, range(1, 9), range(64, 64 + 32 * side, 32), range(16, 16 + 16 * side, 16))
     for device, n, d, m in itertools.islice(shapes, points):
-        spec = TrialSpec(workload="mlp", device_type=device, precision="bf16", n_layers=n, width=d, tokens=m)
+        spec = Point(workload="mlp", device_type=device, precision="bf16", n_layers=n, width=d, tokens=m)
         yield [_record(spec, device, phase, rng) for phase in _PHASES]
 
 
-def _record(spec: TrialSpec, device: str, phase: str, rng: np.random.Generator) -> PhaseRecord:
+def _record(spec: Point, device: str, phase: str, rng: np.random.Generator) -> PhaseRecord:
     flops = sum(closed_form(spec, phase).values())
     time_s = (1e-5 + flops / 2e14) * rng.uniform(0.95, 1.05)
     energy_j = time_s * 300
@@ -46,7 +46,7 @@ def _record(spec: TrialSpec, device: str, phase: str, rng: np.random.Generator) 
         **{name: getattr(spec, name) for name in ("workload", "device_type", "precision", "execution")},
         **{name: getattr(spec, name) for name in ("n_layers", "width", "tokens")},
         run="made-up",
-        trial_id=spec.trial_id,
+        trial_id=spec.id,
         phase=phase,
         device_name=_DEVICES[device],
         model_flops=int(flops),

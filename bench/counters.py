@@ -30,7 +30,7 @@ from flopray.flops.executed.overheads import reconstruct
 from flopray.measurement.counting.chunk import Chunks
 from flopray.measurement.counting.columns import counter_columns
 from flopray.measurement.device import Device
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.workloads.closed_form import model_flops
 
 PHASES = ("forward", "backward")
@@ -51,14 +51,14 @@ def count_grid(args: argparse.Namespace) -> tuple[Any, float]:
     return load_run(args.out / name), seconds
 
 
-def three_processes(point: TrialSpec, capability: str) -> tuple[dict[str, int], float]:
+def three_processes(point: Point, capability: str) -> tuple[dict[str, int], float]:
     """FLOPs of both phases by differences between whole processes, and the seconds it took."""
     passes, begin = passes_for(point.precision, capability), time.perf_counter()
     setup, forward, both = (sum(flops_of_process(point, step, counters) for counters in passes) for step in STEPS)
     return {"forward": forward - setup, "backward": both - forward}, time.perf_counter() - begin
 
 
-def flops_of_process(point: TrialSpec, step: str, counters: CounterPass) -> int:
+def flops_of_process(point: Point, step: str, counters: CounterPass) -> int:
     """FLOPs of all kernels of a process that does no more than one of the three steps."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log.csv"
@@ -79,7 +79,7 @@ def run_step(step: str, precision: str, n: int, d: int, m: int) -> None:
 
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
-    spec = TrialSpec(workload="mlp", device_type="GPU", precision=precision, n_layers=n, width=d, tokens=m)
+    spec = Point(workload="mlp", device_type="GPU", precision=precision, n_layers=n, width=d, tokens=m)
     built = mlp.build(spec, device="cuda:0", dtype=dtype, seed=0)
     module, gradient = built.module, built.gradient
     if step != "setup":
@@ -89,23 +89,23 @@ def run_step(step: str, precision: str, n: int, d: int, m: int) -> None:
     torch.cuda.synchronize()
 
 
-def every_launch(points: list[TrialSpec], capability: str) -> dict[tuple[str, str], int | None]:
+def every_launch(points: list[Point], capability: str) -> dict[tuple[str, str], int | None]:
     """Executed FLOPs with each kernel counted, by point and phase."""
     chunks = Chunks(PHASES, compute_capability=capability, every_launch=True)
     found = {}
     for point, outcome in chunks.count(points):
         for phase, counts in outcome.items():
             row = {"workload": "mlp", "phase": phase, **point.shape(), **model_flops(point, phase)}
-            found[point.trial_id, phase] = counter_columns(row, counts, None).get("executed_flops")
+            found[point.id, phase] = counter_columns(row, counts, None).get("executed_flops")
     return found
 
 
-def sample_of(frame: Any, size: int) -> list[TrialSpec]:
+def sample_of(frame: Any, size: int) -> list[Point]:
     """Points spread over the run, always the same ones."""
     rows = frame[frame["phase"] == PHASES[0]].to_dict("records")
     fields = ("workload", "device_type", "precision", "execution", "n_layers", "width", "tokens")
     chosen = random.Random(0).sample(rows, min(size, len(rows)))
-    return [TrialSpec(**{name: row[name] for name in fields}) for row in chosen]
+    return [Point(**{name: row[name] for name in fields}) for row in chosen]
 
 
 def compare(args: argparse.Namespace, frame: Any, seconds: float) -> None:
@@ -136,7 +136,7 @@ def compare(args: argparse.Namespace, frame: Any, seconds: float) -> None:
     for point in sample[: args.three]:
         totals, took = three_processes(point, about["compute_capability"])
         spent += took
-        above = ", ".join(f"{p} {totals[p] / ours[point.trial_id, p] - 1:+.2%}" for p in PHASES)
+        above = ", ".join(f"{p} {totals[p] / ours[point.id, p] - 1:+.2%}" for p in PHASES)
         print(f"three processes, {point.label()}: {took:.1f} s; against ours: {above}")
     theirs = spent / min(args.three, len(sample))
     hours = theirs * points / 3600

@@ -22,7 +22,7 @@ from rich.console import Console
 from flopray.cluster.connection import NAMESPACE, connected
 from flopray.cluster.quiet import quiet_ray
 from flopray.monitoring.progress import Progress
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder
@@ -46,10 +46,10 @@ class Replay:
         by_phase: dict[str, dict[str, Any]] = {record.phase: vars(record) for record in rows[:2]}
         self._rows = [by_phase[STAND_INS[phase]] | {"phase": phase, "run": run} for phase in phases]
 
-    def measure_point(self, spec: TrialSpec, *, order_index: int | None, attempt: int) -> list[PhaseRecord]:
+    def measure_point(self, spec: Point, *, order_index: int | None, attempt: int) -> list[PhaseRecord]:
         """As `Profiler.measure_point`."""
         now: dict[str, Any] = {"started_unix_s": time.time(), "ended_unix_s": time.time(), "order_index": order_index}
-        own: dict[str, Any] = {"trial_id": spec.trial_id, "attempt": attempt, **spec.fields(), **now}
+        own: dict[str, Any] = {"trial_id": spec.id, "attempt": attempt, **spec.fields(), **now}
         rows: list[dict[str, Any]] = [row | own for row in self._rows]
         return [PhaseRecord(**row) for row in rows]
 
@@ -85,7 +85,7 @@ class _Sleeping(Replay):
         super().__init__(run, phases)
         self._point_s, self._start_s = point_s, start_s
 
-    def measure_point(self, spec: TrialSpec, *, order_index: int | None, attempt: int) -> list[PhaseRecord]:
+    def measure_point(self, spec: Point, *, order_index: int | None, attempt: int) -> list[PhaseRecord]:
         begin_s = time.time()
         time.sleep(self._point_s)
         own: dict[str, Any] = {"node": str(os.getpid()), "warmup_s": self._start_s, "started_unix_s": begin_s}
@@ -166,7 +166,7 @@ def resume(points: int, folder: Path) -> dict[str, Any]:
     left = sweep.size - len(run.finished())
     run.check_unlocked()
     with run.writer() as journal:
-        todo = [point for point in sweep.points() if point.trial_id not in journal.finished]
+        todo = [point for point in sweep.points() if point.id not in journal.finished]
     assert left == 0
     assert not todo
     return {"points": sweep.size, "resume_s": time.monotonic() - begin_s, "peak_bytes": peak_bytes()}

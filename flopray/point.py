@@ -26,7 +26,7 @@ LETTERS = {"n_layers": "n", "width": "d", "tokens": "m", "batch_size": "b", "seq
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialSpec:
+class Point:
     """One point of a sweep: a workload's shape at one precision and execution on one type of device.
 
     Raises:
@@ -62,7 +62,7 @@ class TrialSpec:
                 raise SpecError(f"{name} of the {self.workload} must be a whole number of at least 1, got {value!r}")
 
     @property
-    def trial_id(self) -> str:
+    def id(self) -> str:
         """16 hexadecimal digits that name this point in every run: SHA-256 of the fields that are set."""
         # By name: `dataclasses.asdict` copies deeply and takes five times as long, a second for 100,000 points.
         fields = {k: v for k in _SPEC_FIELDS if (v := getattr(self, k)) is not None}
@@ -74,7 +74,7 @@ class TrialSpec:
         return {name: getattr(self, name) for name in SHAPE_FIELDS[self.workload]}
 
     def fields(self) -> dict[str, Any]:
-        """All that makes the point, by name; `TrialSpec(**fields)` is the point again."""
+        """All that makes the point, by name; `Point(**fields)` is the point again."""
         names = ("workload", "device_type", "precision", "execution", *CHOICE_FIELDS[self.workload])
         return {name: getattr(self, name) for name in names} | self.shape()
 
@@ -96,10 +96,10 @@ def point_of(trial_id: str) -> str:
     return trial_id.partition("-")[0]
 
 
-_SPEC_FIELDS = tuple(f.name for f in dataclasses.fields(TrialSpec))
+_SPEC_FIELDS = tuple(f.name for f in dataclasses.fields(Point))
 
 
 def label_of(point: Any) -> str:
-    """The label of a point, from its `TrialSpec` or from a `PhaseRecord` of it."""
+    """The label of a point, from its `Point` or from a `PhaseRecord` of it."""
     dims = (f"{LETTERS[name]}={getattr(point, name)}" for name in SHAPE_FIELDS.get(point.workload, ()))
     return " ".join(filter(None, (point.model, *dims, point.precision, point.execution)))

@@ -1,7 +1,7 @@
 """What is measured: the record of each phase of a point.
 
 Standard library only, so that records can be read, checked and compared where neither torch nor Ray is installed.
-Measuring a point (`flopray.point.TrialSpec`) gives one `PhaseRecord` a phase. Names carry SI units as suffixes, FLOPs
+Measuring a point (`flopray.point.Point`) gives one `PhaseRecord` a phase. Names carry SI units as suffixes, FLOPs
 are counts and FLOP/s rates. A value that was not measured is `None`, and a `*_status` or `*_reason` beside it says why.
 """
 

@@ -8,23 +8,23 @@ from pathlib import Path
 import pytest
 
 from flopray.errors import SpecError
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import PhaseRecord
 
 POINT = {"workload": "mlp", "device_type": "CPU", "n_layers": 2, "width": 128, "tokens": 32}
 
 
 def test_trial_id_is_stable_between_processes():
-    code = f"from flopray.point import TrialSpec; print(TrialSpec(**{POINT!r}).trial_id)"
+    code = f"from flopray.point import Point; print(Point(**{POINT!r}).trial_id)"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
-    assert other == TrialSpec(**POINT).trial_id
+    assert other == Point(**POINT).trial_id
 
 
 @pytest.mark.parametrize(
     "change", [{"width": 256}, {"precision": "bf16"}, {"execution": "graph"}, {"device_type": "H100"}, {"n_layers": 3}]
 )
 def test_every_field_changes_the_trial_id(change):
-    assert TrialSpec(**{**POINT, **change}).trial_id != TrialSpec(**POINT).trial_id
+    assert Point(**{**POINT, **change}).trial_id != Point(**POINT).trial_id
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_every_field_changes_the_trial_id(change):
 )
 def test_a_point_that_cannot_be_is_refused(change, said):
     with pytest.raises(SpecError, match=said):
-        TrialSpec(**{**POINT, **change})
+        Point(**{**POINT, **change})
 
 
 def test_a_row_survives_the_way_out_and_back():

@@ -17,7 +17,7 @@ class Axis:
 
     Attributes:
         flag: such as `--n`.
-        field: field of `TrialSpec`.
+        field: field of `Point`.
         cpu: default values without a GPU, as words on the command line.
         gpu: default values with one.
         help: what it is.

@@ -36,7 +36,7 @@ class Script:
     """What differs between the scripts in `sweeps/`.
 
     Attributes:
-        workload: as in `TrialSpec`.
+        workload: as in `Point`.
         name: stem of default run names.
         description: first paragraph of `--help`.
         examples: last paragraph of `--help`.

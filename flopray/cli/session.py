@@ -335,7 +335,7 @@ def _by_type(sweep: Sweep, finished: Mapping[str, str]) -> dict[str, tuple[int, 
     if sweep.search == "optuna":
         return {}
     points = sweep.points()
-    done = Counter(point.device_type for point in points if point.trial_id in finished)
+    done = Counter(point.device_type for point in points if point.id in finished)
     return {name: (count, done[name]) for name, count in Counter(point.device_type for point in points).items()}
 
 

@@ -13,19 +13,19 @@ from flopray.audit import audit_point, audit_row
 from flopray.audit.hardware import peak_flops_per_s
 from flopray.errors import FloprayError, OutOfMemory, Unsupported
 from flopray.measurement.statistics import in_quadrature
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import Status
 from flopray.workloads.closed_form import model_flops
 from flopray.workloads.dispatch import dispatched_flops
 from flopray.workloads.execution import is_out_of_memory
 
 
-def spec_columns(spec: TrialSpec) -> dict[str, Any]:
+def spec_columns(spec: Point) -> dict[str, Any]:
     """The point: its id and the fields that make it."""
-    return {"trial_id": spec.trial_id, **spec.fields()}
+    return {"trial_id": spec.id, **spec.fields()}
 
 
-def flop_columns(spec: TrialSpec, phase: str) -> dict[str, Any]:
+def flop_columns(spec: Point, phase: str) -> dict[str, Any]:
     """Closed form and dispatcher's count of one iteration."""
     closed = model_flops(spec, phase)
     try:

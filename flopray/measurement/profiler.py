@@ -23,7 +23,7 @@ from flopray.measurement.device import Device
 from flopray.measurement.phase import measure_phase
 from flopray.measurement.sentinel import Sentinel
 from flopray.measurement.window import COLD_AFTER_S, WAKE_S, WARM_UP_S
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import PhaseRecord, Status
 from flopray.settings import MeasureSettings
 from flopray.workloads.execution import Work, captures_are_broken
@@ -56,7 +56,7 @@ class Profiler:
         settings: MeasureSettings,
         *,
         run: str = "",
-        sentinel: TrialSpec | None = None,
+        sentinel: Point | None = None,
         versions: dict[str, str] | None = None,
     ) -> None:
         self.device, self.settings = device, settings
@@ -97,7 +97,7 @@ class Profiler:
         """Why no counters could be read so far; None while there were some, or when they were not asked for."""
         return self._ahead.reason if self._ahead else None
 
-    def count_ahead(self, points: Sequence[TrialSpec], tell: Callable[[TrialSpec], object] | None = None) -> None:
+    def count_ahead(self, points: Sequence[Point], tell: Callable[[Point], object] | None = None) -> None:
         """Read the hardware counters of points that will be measured next; without effect if they were not asked for.
 
         Counting is never in the same pass as time or energy: Nsight Compute runs in a process of its own, while this
@@ -111,7 +111,7 @@ class Profiler:
             self._forget()
             self._ahead.count(points, tell)
 
-    def measure_point(self, spec: TrialSpec, *, order_index: int | None = None, attempt: int = 1) -> list[PhaseRecord]:
+    def measure_point(self, spec: Point, *, order_index: int | None = None, attempt: int = 1) -> list[PhaseRecord]:
         """Measure every phase of a point; failures of the point become records, never exceptions.
 
         Args:
@@ -234,7 +234,7 @@ class Profiler:
         finally:
             self._forget()
 
-    def _measure_phases(self, spec: TrialSpec) -> list[dict[str, Any]]:
+    def _measure_phases(self, spec: Point) -> list[dict[str, Any]]:
         workload, failure = None, {}
         self.device.reset_peak_memory()
         try:
@@ -248,11 +248,11 @@ class Profiler:
             self._forget()
         return rows
 
-    def _build(self, spec: TrialSpec) -> Workload:
+    def _build(self, spec: Point) -> Workload:
         memory_bytes = self._constant.get("memory_total_bytes")
         return Workload(spec, device=self.device.torch_name, seed=self.settings.seed, memory_bytes=memory_bytes)
 
-    def _row(self, spec: TrialSpec, phase: str, workload: Workload | None, failure: dict[str, Any]) -> dict[str, Any]:
+    def _row(self, spec: Point, phase: str, workload: Workload | None, failure: dict[str, Any]) -> dict[str, Any]:
         row = {"phase": phase, "started_unix_s": time.time()} | flop_columns(spec, phase)
         row |= self._energy_missing
         row |= self._measure_one(workload, phase) if workload else failure

@@ -12,7 +12,7 @@ from typing import Any
 
 import flopray
 from flopray.errors import InputError, NotARun, spaced
-from flopray.point import ATTENTIONS, CHOICE_FIELDS, EXECUTIONS, PRECISIONS, SHAPE_FIELDS, WEIGHTS, TrialSpec
+from flopray.point import ATTENTIONS, CHOICE_FIELDS, EXECUTIONS, PRECISIONS, SHAPE_FIELDS, WEIGHTS, Point
 from flopray.records import SCHEMA_VERSION, WORKLOAD_PHASES
 from flopray.settings import MeasureSettings
 from flopray.sweep.space import grid
@@ -49,8 +49,8 @@ class Sweep:
     """A search space and how its points are measured.
 
     Attributes:
-        workload: as in `TrialSpec`.
-        axes: values of every field of `TrialSpec` but the workload, `device_type` first.
+        workload: as in `Point`.
+        axes: values of every field of `Point` but the workload, `device_type` first.
         settings: how each point is measured.
         search: `grid` measures every point; `random` and `optuna` draw `samples` of them, none twice.
         samples: points to draw; None for a grid.
@@ -123,13 +123,13 @@ class Sweep:
         for model in self.axes.get("model", (None,)):
             choices = {name: self.axes[name][0] for name in CHOICE_FIELDS[self.workload] if name in self.axes}
             fields = choices | largest | ({"model": model} if model else {})
-            point = self._with_config(TrialSpec(workload=self.workload, device_type="any", **fields))
+            point = self._with_config(Point(workload=self.workload, device_type="any", **fields))
             flops = model_flops(point, "train_step")["model_flops"]
             if flops > _MOST_FLOPS:
                 what = " ".join(filter(None, (model, *(f"{name}={value}" for name, value in largest.items()))))
                 raise InputError(f"the largest point, {what}, takes {flops:.2g} FLOPs a step: choose smaller values")
 
-    def _with_config(self, point: TrialSpec) -> TrialSpec:
+    def _with_config(self, point: Point) -> Point:
         """The point with its model's configuration, where the name alone does not give it."""
         config = self.model_configs.get(point.model or "")
         return point if config is None else dataclasses.replace(point, model_config=config)
@@ -151,19 +151,19 @@ class Sweep:
     def _drawn(self) -> int:
         return self.grid_size if self.samples is None else min(self.samples, self.grid_size)
 
-    def points(self) -> list[TrialSpec]:
+    def points(self) -> list[Point]:
         """The points to measure, or to choose from under optuna; neighbours stand next to one another."""
         return list(self._points)
 
     @cached_property
-    def _points(self) -> list[TrialSpec]:
+    def _points(self) -> list[Point]:
         points = [self._with_config(point) for point in grid(self.workload, self.axes)]
         if self.search == "random":
             # Drawn here and not by Tune, so that no point is drawn twice and a resume draws the same ones.
             chosen = random.Random(self.settings.seed).sample(range(len(points)), self._drawn)
             points = [points[i] for i in sorted(chosen)]
         shards = [_shard(shard) for shard in self.shards]
-        return [p for p in points if any(int(p.trial_id, 16) % n == i - 1 for i, n in shards)] if shards else points
+        return [p for p in points if any(int(p.id, 16) % n == i - 1 for i, n in shards)] if shards else points
 
     def to_manifest(self, name: str, versions: Mapping[str, str]) -> dict[str, Any]:
         """The content of `manifest.json`."""

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from flopray.cluster.connection import NAMESPACE
 from flopray.errors import FloprayError
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
@@ -37,9 +37,7 @@ from flopray.sweep.trial import PointTrial, packed, points_of
 _TRIAL_RETRIES = 6
 
 
-def plan(
-    sweep: Sweep, todo: Sequence[TrialSpec], slots: Mapping[str, int], *, has_energy: bool
-) -> list[list[TrialSpec]]:
+def plan(sweep: Sweep, todo: Sequence[Point], slots: Mapping[str, int], *, has_energy: bool) -> list[list[Point]]:
     """The slabs of a grid sweep, in the order Tune gets them.
 
     Args:
@@ -110,7 +108,7 @@ def run_sweep(
                 results = fit(finished)
                 if left := _left(sweep, recorder, finished):
                     progress.retried(f"{len(left)} points are tried again: Ray Tune gave their trials up")
-                    results = fit({p.trial_id: "" for p in sweep.points() if p.trial_id not in left})
+                    results = fit({p.id: "" for p in sweep.points() if p.id not in left})
                 time.sleep(linger_s())
         finally:
             drain.raise_failure()
@@ -216,7 +214,7 @@ def _tune_storage(folder: RunFolder) -> str:
 def _packages(sweep: Sweep, slots: Mapping[str, int], finished: Mapping[str, str]) -> tuple[list[dict[str, str]], int]:
     """The slabs as Tune gets them, each point with its place in the order; and the most points that one holds."""
     points = sweep.points()
-    todo = [point for point in points if point.trial_id not in finished] if finished else points
+    todo = [point for point in points if point.id not in finished] if finished else points
     has_energy = any(device_type != "CPU" for device_type in slots)
     planned = plan(sweep, todo, slots, has_energy=has_energy)
     packages, index = [], len(finished)
@@ -251,7 +249,7 @@ def _left(sweep: Sweep, recorder: Any, finished: Mapping[str, str]) -> set[str]:
     """
     if sweep.search == "optuna":  # which draws as many points as it was asked for
         return set()
-    return ray.get(recorder.unfinished.remote([p.trial_id for p in sweep.points() if p.trial_id not in finished]))
+    return ray.get(recorder.unfinished.remote([p.id for p in sweep.points() if p.id not in finished]))
 
 
 def _unfinished(sweep: Sweep, run: str, results: tune.ResultGrid, seen: set[str]) -> list[list[PhaseRecord]]:
@@ -262,10 +260,10 @@ def _unfinished(sweep: Sweep, run: str, results: tune.ResultGrid, seen: set[str]
             continue
         reason = f"the trial could not run: {(str(result.error).strip().splitlines() or ['unknown'])[-1]}"
         for _, fields in points_of(result.config):
-            spec = TrialSpec(**fields)
-            if spec.trial_id not in seen:
+            spec = Point(**fields)
+            if spec.id not in seen:
                 rows.append(failed_records(spec, sweep.settings, run, reason))
-                seen.add(spec.trial_id)
-    unseen = [p for p in sweep.points() if p.trial_id not in seen] if sweep.search != "optuna" else []
+                seen.add(spec.id)
+    unseen = [p for p in sweep.points() if p.id not in seen] if sweep.search != "optuna" else []
     reason = "Ray Tune gave its trial up, twice, before it began"
     return rows + [failed_records(spec, sweep.settings, run, reason) for spec in unseen]

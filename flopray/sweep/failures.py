@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import PhaseRecord, Status
 from flopray.settings import MeasureSettings
 from flopray.sweep.limits import Limits
@@ -73,7 +73,7 @@ def death_of(text: str, elapsed_s: float, limits: Limits) -> Death:
 
 
 def failed_records(
-    spec: TrialSpec,
+    spec: Point,
     settings: MeasureSettings,
     run: str,
     reason: str,
@@ -94,7 +94,7 @@ def failed_records(
     Returns:
         One record a phase.
     """
-    common = {"trial_id": spec.trial_id, "run": run, "attempt": attempt, "seed": settings.seed} | spec.fields()
+    common = {"trial_id": spec.id, "run": run, "attempt": attempt, "seed": settings.seed} | spec.fields()
     outcome: dict[str, Any] = {"status": str(status), "status_reason": reason, "started_unix_s": time.time()}
     if "energy" in settings.instruments:
         outcome |= {"energy_status": str(Status.FAILED), "energy_reason": reason}

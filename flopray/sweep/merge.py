@@ -109,8 +109,8 @@ def united(sweeps: Sequence[Sweep]) -> tuple[Sweep, str | None]:
     if first.search != "grid":
         same = all(dict(s.axes) == dict(first.axes) for s in sweeps)
         return sweep, None if same else f"its sources are {first.search} searches of several grids"
-    asked = {point.trial_id for s in sweeps for point in s.points()}
-    if asked != {point.trial_id for point in sweep.points()}:
+    asked = {point.id for s in sweeps for point in s.points()}
+    if asked != {point.id for point in sweep.points()}:
         return sweep, "the grids of its sources make no grid together"
     return sweep, None
 

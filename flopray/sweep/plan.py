@@ -12,7 +12,7 @@ from rich.table import Table
 from flopray.audit.hardware import memory_bytes as gpu_memory_bytes
 from flopray.errors import InputError
 from flopray.measurement.host import memory_bytes as host_memory_bytes
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.sweep.definition import Sweep
 from flopray.sweep.prediction import (
     Rates,
@@ -128,7 +128,7 @@ def print_plan(
     """
     found = found or targets(slots, local=True)
     table = Table("device type", "devices", "points", "trials", "predicted time", "disk", title=f"{sweep.search} sweep")
-    todo = [point for point in sweep.points() if point.trial_id not in (finished or {})]
+    todo = [point for point in sweep.points() if point.id not in (finished or {})]
     notes: list[str] = []
     for device_type, target in found.items():
         on_type = [point for point in todo if point.device_type == device_type]
@@ -146,7 +146,7 @@ def print_plan(
     console.print("dry run: nothing was started and nothing was written", highlight=False, soft_wrap=True)
 
 
-def _work(sweep: Sweep, points: Sequence[TrialSpec], target: Target, *, left: int) -> tuple[int, int, float]:
+def _work(sweep: Sweep, points: Sequence[Point], target: Target, *, left: int) -> tuple[int, int, float]:
     """Points, trials and seconds on the devices of a type."""
     from flopray.sweep.driver import plan
 
@@ -163,7 +163,7 @@ def _work(sweep: Sweep, points: Sequence[TrialSpec], target: Target, *, left: in
     return count, trials, seconds / min(target.count, trials)
 
 
-def _point_seconds(sweep: Sweep, point: TrialSpec, target: Target) -> float:
+def _point_seconds(sweep: Sweep, point: Point, target: Target) -> float:
     too_large = phases_too_large(point, sweep.settings.phases, target.memory_bytes)
     if why_not(point) or len(too_large) == len(sweep.settings.phases):
         return refused_seconds(point)
@@ -182,7 +182,7 @@ def _figures(sweep: Sweep, types: int) -> tuple[int, int]:
     return count, _PAGE_BYTES + count * _MLP_FIGURE_BYTES
 
 
-def _notes(sweep: Sweep, device_type: str, points: Sequence[TrialSpec], target: Target) -> list[str]:
+def _notes(sweep: Sweep, device_type: str, points: Sequence[Point], target: Target) -> list[str]:
     """What will be refused, by reason, and what the figures of a type rest on."""
     refused, large, tight = Counter(), Counter(), 0
     largest: dict[tuple[str, ...], int] = {}

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from flopray.audit.hardware import find_gpu
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.settings import MeasureSettings
 from flopray.workloads.llama_config import config_of
 from flopray.workloads.registry import MODELS
@@ -88,7 +88,7 @@ def rates_of(device_type: str, *, cores: int = 1) -> Rates | None:
     return Rates(flops, gpu.memory_bytes_per_s * _MEMORY_SHARE, 0.5, f"datasheet of the {gpu.name}")
 
 
-def iteration_seconds(spec: TrialSpec, phase: str, rates: Rates) -> float:
+def iteration_seconds(spec: Point, phase: str, rates: Rates) -> float:
     """Predicted time of one iteration of a phase.
 
     Args:
@@ -118,7 +118,7 @@ def energy_window_s(target_error: float) -> float:
 
 
 def phase_seconds(
-    settings: MeasureSettings, spec: TrialSpec, phase: str, rates: Rates, *, has_energy: bool
+    settings: MeasureSettings, spec: Point, phase: str, rates: Rates, *, has_energy: bool
 ) -> tuple[float, float]:
     """Predicted preparation and warm-up of a phase, and its window, in seconds."""
     each_s = iteration_seconds(spec, phase, rates)
@@ -139,7 +139,7 @@ def phase_seconds(
 
 
 def predict_point_seconds(
-    settings: MeasureSettings, spec: TrialSpec, *, has_energy: bool, rates: Rates | None = None
+    settings: MeasureSettings, spec: Point, *, has_energy: bool, rates: Rates | None = None
 ) -> float:
     """What a point will take.
 
@@ -165,28 +165,28 @@ def predict_point_seconds(
     return seconds
 
 
-def kinds_of_core(spec: TrialSpec) -> int:
+def kinds_of_core(spec: Point) -> int:
     """Kinds of core whose counters are read one after the other: CUDA cores, and tensor cores where they are used."""
     return 1 if spec.precision == "fp32" else 2
 
 
-def refused_seconds(spec: TrialSpec) -> float:
+def refused_seconds(spec: Point) -> float:
     """What a point takes that cannot be measured: its FLOPs are counted all the same."""
     return _POINT_S + _counted_layers(spec) * _LAYER_S
 
 
-def _counted_layers(spec: TrialSpec) -> int:
+def _counted_layers(spec: Point) -> int:
     return config_of(str(spec.model), spec.model_config).n_layers if spec.workload == "llama" else 0
 
 
-def _build_seconds(spec: TrialSpec) -> float:
+def _build_seconds(spec: Point) -> float:
     weights_bytes = MODELS[spec.workload].least_bytes(spec, "weights", 1)
     if spec.weights == "pretrained":
         return weights_bytes * ELEMENT_BYTES[spec.precision] / _LOAD_BYTES_PER_S
     return weights_bytes * _BUILD_S["CPU" if spec.device_type == "CPU" else "GPU"]
 
 
-def phases_too_large(spec: TrialSpec, phases: tuple[str, ...], memory_bytes: int | None) -> dict[str, int]:
+def phases_too_large(spec: Point, phases: tuple[str, ...], memory_bytes: int | None) -> dict[str, int]:
     """Bytes that phases need at least, of those that need more than there are; as `workloads.phases` refuses them.
 
     Args:
@@ -201,6 +201,6 @@ def phases_too_large(spec: TrialSpec, phases: tuple[str, ...], memory_bytes: int
     return {phase: need for phase, need in needed.items() if max(need, weights) > memory_bytes}
 
 
-def least_bytes(spec: TrialSpec, phase: str) -> int:
+def least_bytes(spec: Point, phase: str) -> int:
     """Memory without which a phase of a point cannot run; `weights` for what all phases need."""
     return MODELS[spec.workload].least_bytes(spec, phase, ELEMENT_BYTES[spec.precision])

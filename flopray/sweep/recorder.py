@@ -18,7 +18,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.sweep.circuit_breaker import Breaker
@@ -59,7 +59,7 @@ class Events:
 class _Running:
     """What a trial measures."""
 
-    spec: TrialSpec
+    spec: Point
     actor: str
     handle: Any
     since: float
@@ -91,7 +91,7 @@ class Recorder:
         """The dashboard's name of the actor."""
         return f"sweep {self._name}"
 
-    def begin(self, trial: str, spec: TrialSpec, actor: str, handle: Any) -> int | None:
+    def begin(self, trial: str, spec: Point, actor: str, handle: Any) -> int | None:
         """Ask to measure a point: the number of this attempt, or None when it is finished, or the sweep has stopped.
 
         Args:
@@ -100,13 +100,13 @@ class Recorder:
             actor: `type@node:process` of who asks.
             handle: the actor itself, to end it where it hangs.
         """
-        if self._stopped or spec.trial_id in self._finished:
+        if self._stopped or spec.id in self._finished:
             return None
-        self._attempts[spec.trial_id] += 1
+        self._attempts[spec.id] += 1
         self._events.working_on[actor] = spec.label()
         running = self._running[trial] = _Running(spec, actor, handle, time.monotonic())
         self._breaker.begin(running.device)
-        return self._attempts[spec.trial_id]
+        return self._attempts[spec.id]
 
     def died(self, trial: str, text: str) -> None:
         """Tell that the process of a trial died: its point is tried again, or recorded with the reason.
@@ -119,12 +119,12 @@ class Recorder:
         if running is None:
             return
         self._events.working_on[running.actor] = ""
-        if running.spec.trial_id in self._finished:
+        if running.spec.id in self._finished:
             return
         death = death_of(text, time.monotonic() - running.since, self._limits)
         if death.cause is Cause.NODE_LOST:
             self._breaker.forget(running.device)
-        spec, attempt = running.spec, self._attempts[running.spec.trial_id]
+        spec, attempt = running.spec, self._attempts[running.spec.id]
         allowed = death.attempts(self._limits)
         if attempt < allowed:
             line = (

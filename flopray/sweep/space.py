@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flopray.errors import InputError, spaced
-from flopray.point import CHOICE_FIELDS, TrialSpec
+from flopray.point import CHOICE_FIELDS, Point
 
 #: A trial should last at least about three times an actor's start (up to 10 s with a CUDA context), and rather less
 #: than a person is willing to lose.
@@ -91,12 +91,12 @@ def _hint(flag: str, text: str) -> str:
     return spaced(flag, text)
 
 
-def grid(workload: str, axes: Mapping[str, Sequence[Any]]) -> list[TrialSpec]:
+def grid(workload: str, axes: Mapping[str, Sequence[Any]]) -> list[Point]:
     """Every combination of the axes as points, the last axis fastest.
 
     Args:
-        workload: as in `TrialSpec`.
-        axes: values by the name of `TrialSpec`'s fields.
+        workload: as in `Point`.
+        axes: values by the name of `Point`'s fields.
 
     Returns:
         The points; as many as the product of the axes' lengths.
@@ -106,19 +106,19 @@ def grid(workload: str, axes: Mapping[str, Sequence[Any]]) -> list[TrialSpec]:
     """
     names = list(axes)
     return [
-        TrialSpec(workload=workload, **dict(zip(names, values, strict=True)))
+        Point(workload=workload, **dict(zip(names, values, strict=True)))
         for values in itertools.product(*axes.values())
     ]
 
 
 def slabs(
-    points: Sequence[TrialSpec],
+    points: Sequence[Point],
     *,
-    seconds: Callable[[TrialSpec], float],
+    seconds: Callable[[Point], float],
     slots: Mapping[str, int],
     seed: int | None,
     points_per_trial: int | None = None,
-) -> list[list[TrialSpec]]:
+) -> list[list[Point]]:
     """Pack points into trials.
 
     Args:
@@ -137,7 +137,7 @@ def slabs(
     totals: dict[str, float] = {}
     for point in points:
         totals[point.device_type] = totals.get(point.device_type, 0.0) + seconds(point)
-    packed: list[list[TrialSpec]] = []
+    packed: list[list[Point]] = []
     for (device_type, _, _), rows in _rows(points).items():
         if seed is None:
             rows.sort(key=lambda row: tuple(reversed(tuple(row[0].shape().values())[:-1])))
@@ -157,9 +157,9 @@ def slabs(
     return packed
 
 
-def _rows(points: Sequence[TrialSpec]) -> dict[tuple[str, str, str], list[list[TrialSpec]]]:
+def _rows(points: Sequence[Point]) -> dict[tuple[str, str, str], list[list[Point]]]:
     """Points by what a slab must share, as rows along the last dimension of the shape."""
-    rows: dict[tuple[str, str, str], dict[tuple[Any, ...], list[TrialSpec]]] = {}
+    rows: dict[tuple[str, str, str], dict[tuple[Any, ...], list[Point]]] = {}
     for point in points:
         kind = (point.device_type, point.precision, point.execution)
         choices = tuple(getattr(point, name) for name in CHOICE_FIELDS[point.workload])
@@ -169,10 +169,10 @@ def _rows(points: Sequence[TrialSpec]) -> dict[tuple[str, str, str], list[list[T
 
 
 def _pack(
-    group: Sequence[TrialSpec], seconds: Callable[[TrialSpec], float], target_s: float, fixed: int | None
-) -> list[list[TrialSpec]]:
+    group: Sequence[Point], seconds: Callable[[Point], float], target_s: float, fixed: int | None
+) -> list[list[Point]]:
     """Cut a run of neighbours into pieces of about the target's length."""
-    pieces: list[list[TrialSpec]] = [[]]
+    pieces: list[list[Point]] = [[]]
     filled_s = 0.0
     for point in group:
         full = len(pieces[-1]) >= fixed if fixed else pieces[-1] and filled_s + seconds(point) > target_s * (1 + 1e-9)
@@ -184,13 +184,13 @@ def _pack(
     return pieces
 
 
-def sentinel_of(points: Sequence[TrialSpec]) -> dict[str, TrialSpec]:
+def sentinel_of(points: Sequence[Point]) -> dict[str, Point]:
     """The point to re-measure on each device type: the middle one of the grid's order.
 
     A middle point is neither so small that it only measures launches nor so large that it costs a minute. On a GPU it
     runs as a CUDA graph whatever the sweep does, so that it shows drift of the device and not of Python's launches.
     """
-    by_type: dict[str, list[TrialSpec]] = {}
+    by_type: dict[str, list[Point]] = {}
     for point in points:
         by_type.setdefault(point.device_type, []).append(point)
     middles = {device_type: group[len(group) // 2] for device_type, group in by_type.items()}
@@ -198,11 +198,11 @@ def sentinel_of(points: Sequence[TrialSpec]) -> dict[str, TrialSpec]:
     return {t: point if t == "CPU" else dataclasses.replace(point, execution="graph") for t, point in middles.items()}
 
 
-def _small(point: TrialSpec) -> TrialSpec:
+def _small(point: Point) -> Point:
     """An MLP in the place of a large model: the device drifts alike, and the sentinel is built in a moment."""
     kind: dict[str, Any] = {
         "device_type": point.device_type,
         "precision": point.precision,
         "execution": point.execution,
     }
-    return TrialSpec(workload="mlp", n_layers=8, width=1024, tokens=128, **kind)
+    return Point(workload="mlp", n_layers=8, width=1024, tokens=128, **kind)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray import tune
 
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.sweep.failures import failed_records
@@ -95,7 +95,7 @@ class PointTrial(tune.Trainable):
     def _take(self, config: dict[str, Any]) -> None:
         self._sweep = config["sweep"]
         self._device_type = device_type_of(config)
-        self._left = [(index, TrialSpec(**fields)) for index, fields in points_of(config)]
+        self._left = [(index, Point(**fields)) for index, fields in points_of(config)]
         self._counted = "counters" not in self._sweep["settings"]["instruments"]
 
     def _count_ahead(self) -> None:
@@ -104,11 +104,11 @@ class PointTrial(tune.Trainable):
         profiler = self._profiler or self._open_profiler()
         if profiler is None:
             return
-        ids = [spec.trial_id for _, spec in self._left]
+        ids = [spec.id for _, spec in self._left]
         unfinished: Any = ray.get(self._recorder.unfinished.remote(ids))
-        points = [spec for _, spec in self._left if spec.trial_id in unfinished]
+        points = [spec for _, spec in self._left if spec.id in unfinished]
 
-        def tell(spec: TrialSpec) -> None:
+        def tell(spec: Point) -> None:
             self._recorder.working.remote(f"counting {spec.label()}", self._actor_name())
 
         profiler.count_ahead(points, tell)
@@ -116,7 +116,7 @@ class PointTrial(tune.Trainable):
             what = f"no hardware counters on {self._device_type}: {profiler.counters_reason}"
             ray.get(self._recorder.notice.remote(what))
 
-    def _measure(self, spec: TrialSpec, index: int | None) -> list[PhaseRecord]:
+    def _measure(self, spec: Point, index: int | None) -> list[PhaseRecord]:
         profiler = self._profiler or self._open_profiler()  # first: a device that cannot be opened is not the point's
         begun = self._recorder.begin.remote(self.trial_id, spec, self._actor_name(), self._myself)
         attempt: Any = ray.get(begun)
@@ -149,7 +149,7 @@ class PointTrial(tune.Trainable):
                 self._device(),
                 self._settings(),
                 run=self._sweep["run"],
-                sentinel=TrialSpec(**sentinel) if sentinel else None,
+                sentinel=Point(**sentinel) if sentinel else None,
                 versions={"ray_version": ray.__version__},
             )
         except Exception as error:
@@ -205,7 +205,7 @@ def _gpu_word() -> str:
     return f" GPU {','.join(gpus)}" if gpus else ""
 
 
-def _tell_log(spec: TrialSpec, records: list[PhaseRecord]) -> None:
+def _tell_log(spec: Point, records: list[PhaseRecord]) -> None:
     """A line in this actor's own log, which the dashboard opens at standard error; between points, in no window."""
     parts = [f"{r.phase} {r.status}" + (f" {r.time_s:.4g} s" if r.time_s is not None else "") for r in records]
     print(f"{time.strftime('%H:%M:%S')} {spec.label()}: {', '.join(parts)}", file=sys.stderr, flush=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flopray.audit.hardware import find_gpu
-from flopray.point import TrialSpec
+from flopray.point import Point
 
 #: Compute capability from which a GPU computes at a precision by itself; emulation would measure something else.
 #: https://docs.nvidia.com/cuda/cuda-c-programming-guide/#arithmetic-instructions
@@ -36,7 +36,7 @@ def why_no_precision(precision: str, capability: tuple[int, int] | None) -> str 
     return f"{precision} needs compute capability {least[0]}.{least[1]}, this GPU has {capability[0]}.{capability[1]}"
 
 
-def why_not(spec: TrialSpec) -> str | None:
+def why_not(spec: Point) -> str | None:
     """Why no phase of a point can run on its type of device, as its rows would say; None where nothing is against it.
 
     Args:

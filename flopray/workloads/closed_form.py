@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.workloads.registry import MODELS
 
 
-def model_flops(spec: TrialSpec, phase: str) -> dict[str, Any]:
+def model_flops(spec: Point, phase: str) -> dict[str, Any]:
     """The record columns of the closed form: `model_flops`, its components and its convention.
 
     Args:

@@ -11,7 +11,7 @@ import dataclasses
 from functools import lru_cache
 from typing import Any
 
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.workloads.registry import MODELS
 
 _ELEMENTWISE_NOTE = "products and attention (full squares) are counted, elementwise operations are left out"
@@ -24,7 +24,7 @@ _ONE_OF_ALL: dict[str, Any] = {
 _TRAIN_NOTE = "products and attention (full squares) are counted, elementwise operations and optimizer are left out"
 
 
-def dispatched_flops(spec: TrialSpec, phase: str, model_flops: int) -> dict[str, Any]:
+def dispatched_flops(spec: Point, phase: str, model_flops: int) -> dict[str, Any]:
     """The record columns of the dispatcher's count.
 
     Args:
@@ -48,6 +48,6 @@ def dispatched_flops(spec: TrialSpec, phase: str, model_flops: int) -> dict[str,
 
 
 @lru_cache(maxsize=4096)
-def _by_phase(spec: TrialSpec) -> dict[str, int]:
+def _by_phase(spec: Point) -> dict[str, int]:
     """Counts of a shape by phase; cached, since precisions, executions and phases share them."""
     return MODELS[spec.workload].dispatched(spec)

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.workloads.built import Built
 from flopray.workloads.llama_bytes import cached_elements, kept_elements, moved_elements
 from flopray.workloads.llama_config import LlamaConfig, config_of
@@ -36,13 +36,13 @@ _CACHES = ("prefill", "decode")
 _WITH_LOSS = ("forward", "backward", "forward_backward", "train_step")
 
 
-def closed_form(spec: TrialSpec, phase: str) -> dict[str, int]:
+def closed_form(spec: Point, phase: str) -> dict[str, int]:
     """FLOPs of one iteration by component; see `flopray.workloads.llama_flops`."""
     counts = _components(spec, phase)
     return {name: counts[name] for name in COMPONENTS}
 
 
-def beside(spec: TrialSpec, phase: str) -> dict[str, Any]:
+def beside(spec: Point, phase: str) -> dict[str, Any]:
     """Columns beside the components: sums, the causal part, recomputation, sizes."""
     counts, config = _components(spec, phase), _config(spec)
     batch, tokens = spec.shape().values()
@@ -55,7 +55,7 @@ def beside(spec: TrialSpec, phase: str) -> dict[str, Any]:
     }
 
 
-def least_bytes(spec: TrialSpec, phase: str, element_bytes: int) -> int:
+def least_bytes(spec: Point, phase: str, element_bytes: int) -> int:
     """Memory without which a phase cannot run: weights, gradients, moments, activations, logits, cache.
 
     What really runs takes more.
@@ -79,7 +79,7 @@ def least_bytes(spec: TrialSpec, phase: str, element_bytes: int) -> int:
     return elements * element_bytes + logits
 
 
-def least_moved_bytes(spec: TrialSpec, phase: str, element_bytes: int) -> int:
+def least_moved_bytes(spec: Point, phase: str, element_bytes: int) -> int:
     """Bytes that one iteration reads and writes at least; see `flopray.workloads.llama_bytes`.
 
     Args:
@@ -92,7 +92,7 @@ def least_moved_bytes(spec: TrialSpec, phase: str, element_bytes: int) -> int:
     return element_bytes * moved_elements(_config(spec), batch=batch, tokens=tokens, phase=phase, checkpointing=again)
 
 
-def build(spec: TrialSpec, *, device: str, dtype: torch.dtype, seed: int) -> Built:
+def build(spec: Point, *, device: str, dtype: torch.dtype, seed: int) -> Built:
     """The model and its phases on a device.
 
     Args:
@@ -113,7 +113,7 @@ def build(spec: TrialSpec, *, device: str, dtype: torch.dtype, seed: int) -> Bui
     return Built(module, x, torch.ones((), device=device, dtype=torch.float32), _others(model, x, within))
 
 
-def dispatched(spec: TrialSpec) -> dict[str, int]:
+def dispatched(spec: Point) -> dict[str, int]:
     """FLOPs at torch's dispatcher by phase; attention as full squares, by the products of its mathematical form.
 
     The meta device has no other form. On a CPU fused attention would be counted as zero, and on CUDA torch 2.11 fails
@@ -193,7 +193,7 @@ def _cache_name(model: Any) -> str:
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
-def _set_checkpointing(model: Any, spec: TrialSpec) -> None:
+def _set_checkpointing(model: Any, spec: Point) -> None:
     if spec.checkpointing:
         enable = getattr(model, "activation_checkpointing_enable", None)
         if enable is not None:
@@ -202,7 +202,7 @@ def _set_checkpointing(model: Any, spec: TrialSpec) -> None:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=_CHECKPOINTING)
 
 
-def _random(spec: TrialSpec, device: str, dtype: torch.dtype) -> Any:
+def _random(spec: Point, device: str, dtype: torch.dtype) -> Any:
     import torch
     from transformers import LlamaForCausalLM
 
@@ -210,7 +210,7 @@ def _random(spec: TrialSpec, device: str, dtype: torch.dtype) -> Any:
         return LlamaForCausalLM._from_config(_hugging_face(spec), dtype=dtype, attn_implementation=_causal_sdpa())
 
 
-def _pretrained(spec: TrialSpec, device: str, dtype: torch.dtype) -> Any:
+def _pretrained(spec: Point, device: str, dtype: torch.dtype) -> Any:
     from transformers import LlamaForCausalLM
 
     # safetensors are data; a pickled checkpoint would run its author's code.
@@ -235,7 +235,7 @@ def _causal_sdpa() -> str:
     return "flopray_sdpa"
 
 
-def _hugging_face(spec: TrialSpec) -> Any:
+def _hugging_face(spec: Point) -> Any:
     from transformers import LlamaConfig as HuggingFaceConfig
 
     config = _config(spec)
@@ -291,10 +291,10 @@ def _loss_module() -> type[torch.nn.Module]:
     return CausalLoss
 
 
-def _components(spec: TrialSpec, phase: str) -> dict[str, int]:
+def _components(spec: Point, phase: str) -> dict[str, int]:
     batch, tokens = spec.shape().values()
     return components(_config(spec), batch=batch, tokens=tokens, phase=phase, checkpointing=bool(spec.checkpointing))
 
 
-def _config(spec: TrialSpec) -> LlamaConfig:
+def _config(spec: Point) -> LlamaConfig:
     return config_of(str(spec.model), spec.model_config)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.workloads.built import Built
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ ADAMW_FLOPS = 16
 CONVENTION = "2 FLOPs a multiply-add; 1 an activation element; AdamW 16 a parameter; input without gradient"
 
 
-def closed_form(spec: TrialSpec, phase: str) -> dict[str, int]:
+def closed_form(spec: Point, phase: str) -> dict[str, int]:
     """FLOPs of one iteration of a phase, by component.
 
     Args:
@@ -61,13 +61,13 @@ def closed_form(spec: TrialSpec, phase: str) -> dict[str, int]:
     return {name: sum(part[name] for part in parts) for name in forward}
 
 
-def parameters(spec: TrialSpec) -> int:
+def parameters(spec: Point) -> int:
     """Number of parameters: n d^2."""
     n, d, _ = spec.shape().values()
     return n * d**2
 
 
-def beside(spec: TrialSpec, phase: str) -> dict[str, int]:
+def beside(spec: Point, phase: str) -> dict[str, int]:
     """Nothing: the components say it all."""
     del spec, phase
     return {}
@@ -79,7 +79,7 @@ _GIVES_GRADIENTS = ("backward", "forward_backward", "optimizer_step", "train_ste
 _KEEPS_MOMENTS = ("optimizer_step", "train_step")
 
 
-def least_bytes(spec: TrialSpec, phase: str, element_bytes: int) -> int:
+def least_bytes(spec: Point, phase: str, element_bytes: int) -> int:
     """Memory without which a phase cannot run: weights, gradients, moments, and the outputs of layers that are kept.
 
     Args:
@@ -94,7 +94,7 @@ def least_bytes(spec: TrialSpec, phase: str, element_bytes: int) -> int:
     return (copies * parameters(spec) + kept) * element_bytes
 
 
-def least_moved_bytes(spec: TrialSpec, phase: str, element_bytes: int) -> int:
+def least_moved_bytes(spec: Point, phase: str, element_bytes: int) -> int:
     """Bytes that one iteration reads and writes at least, each operand of a pass once, however it is fused.
 
     Forward reads weights and input and writes the output of each layer, which a backward pass reads again beside the
@@ -123,7 +123,7 @@ def least_moved_bytes(spec: TrialSpec, phase: str, element_bytes: int) -> int:
     return moved[phase] * element_bytes
 
 
-def build(spec: TrialSpec, *, device: str, dtype: torch.dtype, seed: int) -> Built:
+def build(spec: Point, *, device: str, dtype: torch.dtype, seed: int) -> Built:
     """The module and its input, made on the device from a fixed seed.
 
     Args:
@@ -151,7 +151,7 @@ def build(spec: TrialSpec, *, device: str, dtype: torch.dtype, seed: int) -> Bui
     return Built(_module_class()(weights), x, gradient)
 
 
-def dispatched(spec: TrialSpec) -> dict[str, int]:
+def dispatched(spec: Point) -> dict[str, int]:
     """FLOPs at torch's dispatcher by phase."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from flopray.errors import OutOfMemory, Unsupported
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.workloads.attention import AttentionSeen
 from flopray.workloads.capability import why_no_precision
 from flopray.workloads.execution import TrainingStep, Work, phase_work
@@ -31,7 +31,7 @@ class Workload:
         torch.OutOfMemoryError: the model does not fit.
     """
 
-    def __init__(self, spec: TrialSpec, *, device: str, seed: int, memory_bytes: int | None = None) -> None:
+    def __init__(self, spec: Point, *, device: str, seed: int, memory_bytes: int | None = None) -> None:
         check_precision(spec.precision, device)
         self.spec, self._memory_bytes = spec, memory_bytes
         self._refuse_what_cannot_fit("weights")

@@ -22,7 +22,7 @@ from flopray.cluster.devices import Cluster
 from flopray.cluster.doctor.preflight import Preflight
 from flopray.errors import EXIT_NOT_FINISHED, InputError, StorageError
 from flopray.monitoring.progress import Progress
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder
@@ -214,9 +214,7 @@ def sweep() -> Sweep:
 def a_run(tmp_path, finished=0, **manifest) -> RunFolder:
     folder = RunFolder.create(tmp_path, "r", sweep().to_manifest("r", {}) | manifest)
     with folder.writer() as journal:
-        journal.append(
-            [[PhaseRecord(trial_id=point.trial_id, phase="forward")] for point in sweep().points()[:finished]]
-        )
+        journal.append([[PhaseRecord(trial_id=point.id, phase="forward")] for point in sweep().points()[:finished]])
     return folder
 
 
@@ -241,7 +239,7 @@ def test_a_resume_draws_nothing_where_the_run_was_begun_so(command, tmp_path, mo
     monkeypatch.setattr("flopray.cli.run_figures.draw_mlp_run", lambda run, _: drawn.append(run))
     head = {} if kept is None else {"plots": kept}  # runs of old have no word of it
     folder = RunFolder.create(tmp_path, "r", sweep().to_manifest("r", {}) | head)
-    records = [[PhaseRecord(trial_id=point.trial_id, phase="forward", time_s=1.0)] for point in sweep().points()]
+    records = [[PhaseRecord(trial_id=point.id, phase="forward", time_s=1.0)] for point in sweep().points()]
     with folder.writer() as journal:
         journal.append(records)
     assert command("--resume r").code == 0
@@ -384,11 +382,9 @@ def test_what_goes_on_with_a_run_is_what_was_started(monkeypatch, started, call)
 
 def finished_run(tmp_path):
     """A run with one point, and the arguments and progress with which its sweep ends."""
-    point = TrialSpec(workload="mlp", device_type="CPU", n_layers=1, width=16, tokens=8)
+    point = Point(workload="mlp", device_type="CPU", n_layers=1, width=16, tokens=8)
     folder = RunFolder.create(tmp_path, "r", {})
-    record = PhaseRecord(
-        run="r", trial_id=point.trial_id, phase="forward", time_s=1e-3, energy_status="ok", **point.fields()
-    )
+    record = PhaseRecord(run="r", trial_id=point.id, phase="forward", time_s=1e-3, energy_status="ok", **point.fields())
     with folder.writer() as writer:
         writer.append([[record]])
     return folder

@@ -5,7 +5,7 @@ import torch
 
 from flopray.measurement.device import Device
 from flopray.measurement.profiler import Profiler
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import PHASES, Status
 from flopray.settings import MeasureSettings
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.gpu
 def spec(model, batch, tokens, **fields):
     choices = {"weights": "random", "attention": "auto", "checkpointing": False, "precision": "bf16"}
     shape = {"batch_size": batch, "sequence_length": tokens}
-    return TrialSpec(**{"workload": "llama", "device_type": "GPU", "model": model, **choices, **shape, **fields})
+    return Point(**{"workload": "llama", "device_type": "GPU", "model": model, **choices, **shape, **fields})
 
 
 def measured(point, phases=PHASES, **settings):

@@ -11,7 +11,7 @@ from flopray.measurement.counting.ahead import CountedAhead
 from flopray.measurement.counting.chunk import Chunks
 from flopray.measurement.device import Device
 from flopray.measurement.profiler import Profiler
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import Status
 from flopray.settings import MeasureSettings
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.ncu]
 
 
 def point(n=4, d=1024, m=128, **fields):
-    return TrialSpec(workload="mlp", device_type="GPU", execution="graph", n_layers=n, width=d, tokens=m, **fields)
+    return Point(workload="mlp", device_type="GPU", execution="graph", n_layers=n, width=d, tokens=m, **fields)
 
 
 def capability():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from flopray.flops.executed.counts import KernelCount, NotCounted, PhaseCounts
 from flopray.flops.executed.overheads import elements, reconstruct
 from flopray.measurement.counting.columns import counter_columns
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import KERNEL_CLASSES, WORKLOAD_PHASES, PhaseRecord
 from flopray.store.run import RunFolder
 from flopray.workloads.closed_form import model_flops
@@ -24,7 +24,7 @@ def row_of(spec, phase):
 
 
 shapes = st.builds(
-    lambda n, d, m: TrialSpec(workload="mlp", device_type="GPU", n_layers=n, width=d, tokens=m),
+    lambda n, d, m: Point(workload="mlp", device_type="GPU", n_layers=n, width=d, tokens=m),
     st.integers(1, 64),
     st.integers(1, 4096),
     st.integers(1, 4096),
@@ -59,7 +59,7 @@ def test_the_definitions_are_those_of_the_published_results(published):
     assert len(frame) == 1280
     for side, phase in (("fwd", "forward"), ("bwd", "backward")):
         for row in frame.sample(200, random_state=0).itertuples():
-            spec = TrialSpec(workload="mlp", device_type="GPU", n_layers=row.n, width=row.d, tokens=row.m)
+            spec = Point(workload="mlp", device_type="GPU", n_layers=row.n, width=row.d, tokens=row.m)
             closed = model_flops(spec, phase)
             assert closed["model_flops"] == getattr(row, f"theoretical_total_flops_{side}")
             total = (
@@ -71,7 +71,7 @@ def test_the_definitions_are_those_of_the_published_results(published):
 
 
 def test_a_phase_without_counts_has_a_reason_and_no_zero():
-    spec = TrialSpec(workload="mlp", device_type="GPU", n_layers=2, width=8, tokens=8)
+    spec = Point(workload="mlp", device_type="GPU", n_layers=2, width=8, tokens=8)
     columns = counter_columns(row_of(spec, "forward"), NotCounted("no_counter_permission", "why"), "2025.3")
     assert columns == {"counters_status": "no_counter_permission", "counters_reason": "why", "ncu_version": "2025.3"}
 
@@ -79,13 +79,13 @@ def test_a_phase_without_counts_has_a_reason_and_no_zero():
 def test_a_run_has_its_kernels_as_a_table(tmp_path):
     folder = RunFolder.create(tmp_path, "r", {})
     assert folder.write_kernels() is None
-    spec = TrialSpec(workload="mlp", device_type="H100", n_layers=2, width=8, tokens=8)
+    spec = Point(workload="mlp", device_type="H100", n_layers=2, width=8, tokens=8)
     columns = counter_columns(
         row_of(spec, "forward"),
         PhaseCounts((KernelCount("sgemm", "gemm", 2, 0, 4096), KernelCount("k7", "other", 1, 8, 0)), 2),
         "2025.3",
     )
-    record = PhaseRecord(trial_id=spec.trial_id, phase="forward", **spec.fields(), **columns)
+    record = PhaseRecord(trial_id=spec.id, phase="forward", **spec.fields(), **columns)
     broken = dataclasses.replace(record, phase="backward", kernels=("[1]", "no json", '{"name": "x"}'))
     with folder.writer() as journal:
         journal.append([[record, broken]])
@@ -94,4 +94,4 @@ def test_a_run_has_its_kernels_as_a_table(tmp_path):
         ["forward", "sgemm", "gemm", 2, 0, 4096],
         ["forward", "k7", "other", 1, 8, 0],
     ]
-    assert set(table["trial_id"]) == {spec.trial_id}
+    assert set(table["trial_id"]) == {spec.id}

@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 import flopray.sweep.driver  # noqa: E402
 from flopray.cli.exits import run_script  # noqa: E402
 from flopray.cli.mlp_grid import MLP_GRID  # noqa: E402
-from flopray.point import TrialSpec  # noqa: E402
+from flopray.point import Point  # noqa: E402
 from flopray.records import PhaseRecord  # noqa: E402
 from flopray.store.run import RunFolder  # noqa: E402
 from flopray.sweep.trial import PointTrial  # noqa: E402
@@ -52,7 +52,7 @@ class Replay:
     def __init__(self, row: dict[str, Any], plan: dict[str, Any]) -> None:
         self._row, self._plan = row, plan
 
-    def measure_point(self, spec: TrialSpec, *, order_index: int | None, attempt: int) -> list[PhaseRecord]:
+    def measure_point(self, spec: Point, *, order_index: int | None, attempt: int) -> list[PhaseRecord]:
         """As `Profiler.measure_point`."""
         begin_s = time.time()
         outcome: dict[str, Any] = {}
@@ -61,7 +61,7 @@ class Replay:
         elif spec.shape() == self._plan.get("shape"):
             ACTS[self._plan["act"]]()
         time.sleep(self._plan["point_s"])
-        own = {"trial_id": spec.trial_id, "attempt": attempt, "order_index": order_index, "phase": "forward"}
+        own = {"trial_id": spec.id, "attempt": attempt, "order_index": order_index, "phase": "forward"}
         return [PhaseRecord(**(self._row | own | spec.fields() | {"started_unix_s": begin_s} | outcome))]
 
     def healthy(self) -> bool:
@@ -100,7 +100,7 @@ class PoisonedTrial(PointTrial):
         profiler: Any = super()._open_profiler()
         measure = profiler.measure_point
 
-        def measure_point(spec: TrialSpec, **further: Any) -> list[PhaseRecord]:
+        def measure_point(spec: Point, **further: Any) -> list[PhaseRecord]:
             if spec.shape() == self.plan["shape"]:
                 poison()
             return measure(spec, **further)

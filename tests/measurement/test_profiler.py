@@ -12,7 +12,7 @@ import torch
 from flopray.errors import MeterError, NoEnergySource, OutOfMemory
 from flopray.measurement.device import Device
 from flopray.measurement.profiler import Profiler
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import WORKLOAD_PHASES, Status
 from flopray.settings import MeasureSettings
 from flopray.store import entry
@@ -25,9 +25,9 @@ PHASES = WORKLOAD_PHASES["mlp"]
 POWER_W = 40.0
 
 
-def spec(**fields) -> TrialSpec:
+def spec(**fields) -> Point:
     defaults = {"n_layers": 2, "width": 32, "tokens": 16}
-    return TrialSpec(**{"workload": "mlp", "device_type": "CPU", **defaults, **fields})
+    return Point(**{"workload": "mlp", "device_type": "CPU", **defaults, **fields})
 
 
 def settings(**fields) -> MeasureSettings:
@@ -74,7 +74,7 @@ def test_every_phase_gives_a_complete_row(profiler):
         assert record.status == Status.OK
         assert record.status_reason is None
         assert (record.run, record.trial_id, record.order_index, record.attempt, record.seed) == (
-            *("r", point.trial_id),
+            *("r", point.id),
             *(7, 2, 0),
         )
         assert (record.n_layers, record.width, record.tokens) == (2, 32, 16)

@@ -31,7 +31,7 @@ def sweep() -> Sweep:
 
 
 def row(point, **changes):
-    fields = {"trial_id": point.trial_id, "phase": "forward", "device_wall_s": 2.0, "window_s": 1.0, **point.fields()}
+    fields = {"trial_id": point.id, "phase": "forward", "device_wall_s": 2.0, "window_s": 1.0, **point.fields()}
     return [PhaseRecord(**{**fields, **changes})]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import WORKLOAD_PHASES
 from flopray.report.flops.adjusted import fit, held_out, held_out_error
 from flopray.report.flops.data import load_published_group
@@ -34,7 +34,7 @@ def frame_of(phase: str, layers=LAYERS, widths=WIDTHS, tokens=TOKENS) -> pd.Data
     for n in layers:
         for d in widths:
             for m in tokens:
-                spec = TrialSpec(workload="mlp", device_type="H100", n_layers=n, width=d, tokens=m)
+                spec = Point(workload="mlp", device_type="H100", n_layers=n, width=d, tokens=m)
                 parts = executed_parts(n, d, m, phase)
                 rows.append((phase, n, d, m, sum(closed_form(spec, phase).values()), sum(parts), *parts[:2]))
     names = ("phase", "n_layers", "width", "tokens", "model_flops", "executed_flops")

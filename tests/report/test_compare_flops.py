@@ -13,7 +13,7 @@ import pytest
 
 from flopray.cli.compare_flops import main
 from flopray.flops.executed.overheads import overheads
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import KERNEL_CLASSES, PhaseRecord
 from flopray.report.flops.data import extra_flops, groups_of, holes, load_published_group, load_runs, reconstructed
 from flopray.report.flops.maps import draw_maps
@@ -40,7 +40,7 @@ def classes(n: int, d: int, m: int, phase: str) -> dict[str, int]:
 
 
 def record(n: int, d: int, m: int, phase: str, precision: str = "fp32", *, counted: bool = True) -> PhaseRecord:
-    spec = TrialSpec(workload="mlp", device_type="H100", n_layers=n, width=d, tokens=m, precision=precision)
+    spec = Point(workload="mlp", device_type="H100", n_layers=n, width=d, tokens=m, precision=precision)
     closed = closed_form(spec, phase)
     model = sum(closed.values())
     row: dict = {
@@ -51,7 +51,7 @@ def record(n: int, d: int, m: int, phase: str, precision: str = "fp32", *, count
         **spec.shape(),
         **closed,
     }
-    row |= {"trial_id": spec.trial_id, "device_type": "H100", "device_name": "NVIDIA H100 80GB HBM3"}
+    row |= {"trial_id": spec.id, "device_type": "H100", "device_name": "NVIDIA H100 80GB HBM3"}
     row |= {"model_flops": model, "dispatched_flops": closed["gemm_flops"]}
     row["dispatched_rel_difference"] = closed["gemm_flops"] / model - 1
     if not counted:

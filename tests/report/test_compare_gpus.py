@@ -13,7 +13,7 @@ from rich.console import Console
 from flopray.audit.hardware import peak_flops_per_s
 from flopray.cli.compare_gpus import draw_llama_run, main
 from flopray.errors import InputError
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.report.gpus import published as gpu_published
 from flopray.report.gpus.comparison import comparisons_of
@@ -49,7 +49,7 @@ LENGTHS = (256, 512, 1024)
 
 def record(gpu, precision, tokens, phase, *, mfu=0.4, ended=1000.0, run="run", **changes):
     """A row whose time follows from an MFU; forward, backward and optimizer add up to the step."""
-    spec = TrialSpec(
+    spec = Point(
         workload="llama",
         device_type=gpu,
         precision=precision,
@@ -61,7 +61,7 @@ def record(gpu, precision, tokens, phase, *, mfu=0.4, ended=1000.0, run="run", *
         sequence_length=tokens,
     )
     device = {"H100": H100, "A100": A100}[gpu]
-    row = {"run": run, "trial_id": spec.trial_id, "phase": phase, "device_name": device, **spec.fields()}
+    row = {"run": run, "trial_id": spec.id, "phase": phase, "device_name": device, **spec.fields()}
     row |= model_flops(spec, phase)
     time_s = 0.005 if phase == "optimizer_step" else row["model_flops"] / (mfu * peak_flops_per_s(device, precision))
     energy_j = time_s * POWER_W[gpu]
@@ -354,8 +354,8 @@ class TestFigures:
     def test_layers_of_different_sizes_compete_by_flops(self, tmp_path):
         points = []
         for width, time_s, energy_j in ((256, 1e-5, 1e-3), (2048, 1e-4, 2e-2)):
-            spec = TrialSpec(workload="mlp", device_type="H100", n_layers=2, width=width, tokens=64)
-            row = {"trial_id": spec.trial_id, "phase": "forward", "device_name": H100, **spec.fields()}
+            spec = Point(workload="mlp", device_type="H100", n_layers=2, width=width, tokens=64)
+            row = {"trial_id": spec.id, "phase": "forward", "device_name": H100, **spec.fields()}
             row |= model_flops(spec, "forward") | {"time_s": time_s, "energy_j": energy_j, "energy_status": "ok"}
             row |= {"tokens_per_iteration": 64, "flops_per_s": row["model_flops"] / time_s}
             points.append([PhaseRecord(**row, flops_per_j=row["model_flops"] / energy_j)])
@@ -503,8 +503,8 @@ class TestEndOfASweep:
     def test_an_mlp_is_compared_too_with_its_shapes_thinned(self, tmp_path, capsys):
         points = []
         for tokens in range(32, 352, 32):
-            spec = TrialSpec(workload="mlp", device_type="H100", n_layers=2, width=256, tokens=tokens)
-            row = {"trial_id": spec.trial_id, "phase": "forward", "device_name": H100, **spec.fields()}
+            spec = Point(workload="mlp", device_type="H100", n_layers=2, width=256, tokens=tokens)
+            row = {"trial_id": spec.id, "phase": "forward", "device_name": H100, **spec.fields()}
             row |= model_flops(spec, "forward")
             row |= {"time_s": 1e-5, "energy_j": 1e-3, "flops_per_j": row["model_flops"] / 1e-3, "energy_status": "ok"}
             points.append([PhaseRecord(**row)])

@@ -8,15 +8,15 @@ from rich.console import Console
 from flopray.cli.run_figures import draw_mlp_run
 from flopray.flops.executed.counts import KernelCount, PhaseCounts
 from flopray.measurement.counting.columns import counter_columns
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.store.run import RunFolder
 from flopray.workloads.closed_form import model_flops
 
 
 def point(n, d, m, *, timed, counted):
-    spec = TrialSpec(workload="mlp", device_type="H100", n_layers=n, width=d, tokens=m, execution="graph")
-    row = {"trial_id": spec.trial_id, "run": "r", "phase": "forward", "device_name": "H100", **spec.shape()}
+    spec = Point(workload="mlp", device_type="H100", n_layers=n, width=d, tokens=m, execution="graph")
+    row = {"trial_id": spec.id, "run": "r", "phase": "forward", "device_name": "H100", **spec.shape()}
     row |= {"workload": "mlp", "device_type": "H100", "precision": "fp32", "execution": "graph"}
     row |= model_flops(spec, "forward")
     if timed:

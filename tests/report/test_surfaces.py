@@ -20,7 +20,7 @@ from rich.console import Console
 
 from flopray.cli import surfaces
 from flopray.errors import InputError
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.report import page
 from flopray.report.plot.figures import paper_style
@@ -47,9 +47,9 @@ def time_of(n: int, d: int, m: int) -> float:
 def record(n: int, d: int, m: int, phase: str = "forward", **changes: object) -> PhaseRecord:
     """A measured row by formula: launch time plus FLOPs at a fixed rate, at constant power."""
     flops, time_s = flops_of(n, d, m), time_of(n, d, m)
-    spec = TrialSpec(workload="mlp", device_type="H100", n_layers=n, width=d, tokens=m)
+    spec = Point(workload="mlp", device_type="H100", n_layers=n, width=d, tokens=m)
     columns: dict = {
-        "trial_id": spec.trial_id,
+        "trial_id": spec.id,
         "phase": phase,
         "workload": "mlp",
         "device_type": "H100",

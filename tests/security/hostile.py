@@ -70,7 +70,7 @@ def point(place: int, **columns: Any) -> list[PhaseRecord]:
     spec = sweep().points()[place]
     kernel = {"name": "gemm", "class": "gemm", "launches": 1, "tensor_flops": 0, "cuda_flops": 4096}
     fields = {
-        "trial_id": spec.trial_id,
+        "trial_id": spec.id,
         "run": "r",
         "device_wall_s": 2.0,
         "window_s": 1.0,

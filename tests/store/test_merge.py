@@ -31,7 +31,7 @@ def measured(storage, name, of, *, time_s=1e-3, only=None, start_s=100.0, **colu
     folder = RunFolder.create(storage, name, of.to_manifest(name, {}))
     with folder.writer() as journal:
         for point in of.points()[:only]:
-            common = {"run": name, "trial_id": point.trial_id, **point.fields(), "time_s": time_s, "model_flops": 1000}
+            common = {"run": name, "trial_id": point.id, **point.fields(), "time_s": time_s, "model_flops": 1000}
             common |= {"started_unix_s": start_s, "ended_unix_s": start_s + 1, "device_uuid": f"GPU-{name}"} | columns
             journal.append([[PhaseRecord(phase=phase, **common) for phase in of.settings.phases]])
     return folder
@@ -47,7 +47,7 @@ def test_two_clusters_become_one_run(tmp_path):
     assert set(frame.device_type) == {"H100", "A100"}
     assert set(frame.run) == {"a", "b"}  # who measured stays known
     of = Sweep.from_manifest(RunFolder.open(tmp_path / "both").manifest)
-    assert {point.trial_id for point in of.points()} == set(frame.trial_id)
+    assert {point.id for point in of.points()} == set(frame.trial_id)
     assert before == (a.journal_path.read_bytes(), sorted(path.name for path in a.path.iterdir()))
     assert not list(tmp_path.glob(".*"))
 
@@ -82,16 +82,16 @@ def test_equal_measurements_are_one_also_of_merged_runs(tmp_path):
 def test_shards_make_the_grid_and_do_not_move_when_it_grows(tmp_path):
     whole = sweep(widths=tuple(range(16, 176, 16)), tokens=tuple(range(8, 88, 8)))
     shards = [dataclasses.replace(whole, shards=(f"{i}/8",)) for i in range(1, 9)]
-    parts = [{point.trial_id for point in shard.points()} for shard in shards]
+    parts = [{point.id for point in shard.points()} for shard in shards]
     assert [len(part) for part in parts] == [shard.size for shard in shards]
     assert sum(map(len, parts)) == len(set().union(*parts)) == whole.size
     assert min(map(len, parts)) > 0
     larger = sweep(widths=tuple(range(16, 336, 16)), tokens=tuple(range(8, 88, 8)), shards=("3/8",))
-    assert parts[2] < {point.trial_id for point in larger.points()}
+    assert parts[2] < {point.id for point in larger.points()}
     folders = [measured(tmp_path, f"s{i}", shard) for i, shard in enumerate(shards)]
     merge([folder.path for folder in folders[:2]], tmp_path / "two")
     two = Sweep.from_manifest(RunFolder.open(tmp_path / "two").manifest)
-    assert {point.trial_id for point in two.points()} == parts[0] | parts[1]
+    assert {point.id for point in two.points()} == parts[0] | parts[1]
     merge([tmp_path / "two", *(folder.path for folder in folders[2:])], tmp_path / "whole")
     assert Sweep.from_manifest(RunFolder.open(tmp_path / "whole").manifest) == whole
     assert load_run(tmp_path / "whole").trial_id.nunique() == whole.size
@@ -100,7 +100,7 @@ def test_shards_make_the_grid_and_do_not_move_when_it_grows(tmp_path):
 def test_a_random_draw_is_divided_and_not_drawn_again():
     of = sweep(widths=tuple(range(16, 176, 16)), search="random", samples=10)
     parts = [dataclasses.replace(of, shards=(f"{i}/3",)).points() for i in (1, 2, 3)]
-    assert sorted(p.trial_id for part in parts for p in part) == sorted(p.trial_id for p in of.points())
+    assert sorted(p.id for part in parts for p in part) == sorted(p.id for p in of.points())
 
 
 @pytest.mark.parametrize("shard", ["0/8", "9/8", "3", "3/", "/8", "a/b", "-1/8", "1/0", "1/100000000", "¹/8", "1/2/3"])

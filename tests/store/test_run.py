@@ -31,7 +31,7 @@ from flopray.errors import (
     SchemaMismatch,
     StorageError,
 )
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import PHASES, PhaseRecord
 from flopray.store import atomic, manifests
 from flopray.store.journal_index import RunWarning
@@ -45,8 +45,8 @@ def python(script: str, *arguments: object, **options) -> subprocess.Popen[str]:
 
 
 def point(i: int, status: str = "ok", **columns) -> list[PhaseRecord]:
-    spec = TrialSpec(workload="mlp", device_type="CPU", n_layers=2, width=8 + i, tokens=16)
-    common = {"trial_id": spec.trial_id, "run": "r", "workload": "mlp", "device_type": "CPU", "precision": "fp32"}
+    spec = Point(workload="mlp", device_type="CPU", n_layers=2, width=8 + i, tokens=16)
+    common = {"trial_id": spec.id, "run": "r", "workload": "mlp", "device_type": "CPU", "precision": "fp32"}
     common |= {"execution": "eager", "n_layers": 2, "width": 8 + i, "tokens": 16, "status": status}
     return [PhaseRecord(phase=p, time_s=i + 0.5, **{**common, **columns}) for p in PHASES[:2]]
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flopray.point import PRECISIONS, TrialSpec
+from flopray.point import PRECISIONS, Point
 from flopray.records import PHASES, PhaseRecord
 from flopray.store import entry, table
 from flopray.store.journal_index import Coverage
@@ -21,9 +21,9 @@ BIG = 2**53 + 1  # the first whole number that a float cannot hold
 
 
 def rows(n_layers: int, width: int, precision: str = "fp32", **columns) -> list[dict]:
-    spec = TrialSpec(workload="mlp", device_type="CPU", precision=precision, n_layers=n_layers, width=width, tokens=16)
+    spec = Point(workload="mlp", device_type="CPU", precision=precision, n_layers=n_layers, width=width, tokens=16)
     fields = {k: v for k, v in dataclasses.asdict(spec).items() if v is not None}
-    phases = [PhaseRecord(trial_id=spec.trial_id, phase=p, **fields, **columns) for p in reversed(PHASES[:2])]
+    phases = [PhaseRecord(trial_id=spec.id, phase=p, **fields, **columns) for p in reversed(PHASES[:2])]
     return entry.decode(entry.encode(phases)[2][28:-2])
 
 

@@ -30,14 +30,14 @@ def test_a_grid_has_all_points_and_random_search_some_of_them():
     drawn = sweep(search="random", samples=10)
     assert drawn.size == len(drawn.points()) == 10
     assert drawn.grid_size == 24
-    ids = [point.trial_id for point in drawn.points()]
+    ids = [point.id for point in drawn.points()]
     assert len(set(ids)) == 10
-    assert set(ids) < {point.trial_id for point in whole.points()}
+    assert set(ids) < {point.id for point in whole.points()}
 
 
 def test_random_search_draws_the_same_points_from_the_same_seed():
     def ids(seed):
-        return [p.trial_id for p in sweep(search="random", samples=10, settings=MeasureSettings(seed=seed)).points()]
+        return [p.id for p in sweep(search="random", samples=10, settings=MeasureSettings(seed=seed)).points()]
 
     assert ids(3) == ids(3)
     assert ids(3) != ids(4)
@@ -105,7 +105,7 @@ def test_a_manifest_brings_back_the_same_sweep(fields):
     assert manifest["versions"] == {"ray": "2.60"}
     again = Sweep.from_manifest(manifest)
     assert again == original
-    assert [p.trial_id for p in again.points()] == [p.trial_id for p in original.points()]
+    assert [p.id for p in again.points()] == [p.id for p in original.points()]
 
 
 def broken_manifests():

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from flopray.errors import StorageError
 from flopray.monitoring.progress import Progress
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.store.run import RunFolder
 from flopray.sweep.failures import failed_records
@@ -21,8 +21,8 @@ def folder(tmp_path):
 
 
 def point(width, **columns):
-    spec = TrialSpec(workload="mlp", device_type="CPU", n_layers=2, width=width, tokens=8)
-    fields = {"trial_id": spec.trial_id, "workload": "mlp", "device_type": "CPU", **spec.shape(), **columns}
+    spec = Point(workload="mlp", device_type="CPU", n_layers=2, width=width, tokens=8)
+    fields = {"trial_id": spec.id, "workload": "mlp", "device_type": "CPU", **spec.shape(), **columns}
     return [PhaseRecord(run="r", phase=phase, precision="fp32", execution="eager", **fields) for phase in ("forward",)]
 
 
@@ -42,7 +42,7 @@ def test_a_point_that_is_no_record_is_a_row_that_says_so(folder):
 def test_rows_of_a_point_that_never_ran_are_records_of_every_phase(folder):
     from flopray.settings import MeasureSettings
 
-    spec = TrialSpec(workload="mlp", device_type="CPU", n_layers=2, width=16, tokens=8)
+    spec = Point(workload="mlp", device_type="CPU", n_layers=2, width=16, tokens=8)
     settings = MeasureSettings(phases=("forward", "backward"))
     with folder.writer() as journal:
         journal.append([failed_records(spec, settings, "r", "no such device")])
@@ -57,13 +57,13 @@ def test_points_go_through_tune_as_a_text_and_come_back():
     points = [{"order_index": i, "spec": record.fields()} for i, record in enumerate(_specs())]
     config = {"slab": {"device_type": "CPU", "points": packed(points)}, "sweep": {}}
     assert device_type_of(config) == "CPU"
-    assert [TrialSpec(**fields) for _, fields in points_of(config)] == _specs()
+    assert [Point(**fields) for _, fields in points_of(config)] == _specs()
     assert [index for index, _ in points_of(config)] == [0, 1, 2]
 
 
 def _specs():
     common = {"device_type": "CPU", "n_layers": 2, "width": 16}
-    return [TrialSpec(workload="mlp", tokens=tokens, **common) for tokens in (8, 16, 24)]
+    return [Point(workload="mlp", tokens=tokens, **common) for tokens in (8, 16, 24)]
 
 
 def test_a_journal_that_cannot_be_written_is_told_with_how_to_go_on(folder):

@@ -9,7 +9,7 @@ from specs import llama, mlp
 from flopray.audit.hardware import find_gpu, memory_bytes
 from flopray.cluster.devices import Cluster, absent_types, choose_devices
 from flopray.errors import InputError
-from flopray.point import EXECUTIONS, TrialSpec
+from flopray.point import EXECUTIONS, Point
 from flopray.records import WORKLOAD_PHASES
 from flopray.settings import MeasureSettings
 from flopray.sweep.definition import Sweep
@@ -228,7 +228,7 @@ def test_what_is_said_of_memory_is_what_the_workload_does():
     from flopray.errors import OutOfMemory
     from flopray.workloads.phases import Workload
 
-    point = TrialSpec(workload="mlp", device_type="CPU", n_layers=4, width=64, tokens=8)
+    point = Point(workload="mlp", device_type="CPU", n_layers=4, width=64, tokens=8)
     for memory in (10_000, 70_000, 140_000, 10**6):
         refused = phases_too_large(point, PHASES, memory).keys()
         try:

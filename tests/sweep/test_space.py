@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flopray.errors import InputError, SpecError
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.sweep.space import MAX_TRIALS, TRIAL_SECONDS, grid, parse_values, sentinel_of, slabs
 
 
@@ -78,7 +78,7 @@ def test_a_range_holds_its_ends_in_steps(first, length, step):
 
 def test_the_grid_is_the_product_with_the_last_axis_fastest():
     points = grid("mlp", axes(precisions=("fp32", "bf16"), n=(1, 2), d=(16, 32), m=(8, 16, 24)))
-    assert len(points) == len({point.trial_id for point in points}) == 24
+    assert len(points) == len({point.id for point in points}) == 24
     assert [point.tokens for point in points[:4]] == [8, 16, 24, 8]
     assert [point.precision for point in points] == ["fp32"] * 12 + ["bf16"] * 12
 
@@ -107,7 +107,7 @@ def test_slabs_are_the_points_once_each_and_of_one_kind(
     points = grid("mlp", axes(devices, precisions, d=range(1, widths + 1), m=range(1, tokens + 1)))
     packed = pack(points, seconds, dict.fromkeys(devices, slots), seed, points_per_trial=fixed)
     flat = [point for slab in packed for point in slab]
-    assert sorted(point.trial_id for point in flat) == sorted(point.trial_id for point in points)
+    assert sorted(point.id for point in flat) == sorted(point.id for point in points)
     assert all(slab and len({kind(point) for point in slab}) == 1 for slab in packed)
     if fixed:
         assert max(len(slab) for slab in packed) <= fixed
@@ -125,7 +125,7 @@ def test_the_seed_shuffles_slabs_and_points():
     points = grid("mlp", axes(d=range(1, 13), m=range(1, 13)))
     first, second = (pack(points, seed=seed, points_per_trial=12) for seed in (0, 1))
     assert first != second
-    assert [point.trial_id for slab in first for point in slab] != [point.trial_id for point in points]
+    assert [point.id for slab in first for point in slab] != [point.id for point in points]
     assert any(slab != sorted(slab, key=points.index) for slab in first)
 
 
@@ -171,6 +171,6 @@ def test_the_sentinel_is_one_point_of_each_type_and_a_graph_on_gpus():
 
 
 def test_a_trial_id_names_the_specification():
-    point = TrialSpec(workload="mlp", device_type="CPU", n_layers=1, width=16, tokens=8)
-    assert point.trial_id == TrialSpec(workload="mlp", device_type="CPU", n_layers=1, width=16, tokens=8).trial_id
-    assert point.trial_id != TrialSpec(workload="mlp", device_type="H100", n_layers=1, width=16, tokens=8).trial_id
+    point = Point(workload="mlp", device_type="CPU", n_layers=1, width=16, tokens=8)
+    assert point.id == Point(workload="mlp", device_type="CPU", n_layers=1, width=16, tokens=8).id
+    assert point.id != Point(workload="mlp", device_type="H100", n_layers=1, width=16, tokens=8).id

@@ -6,7 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder
@@ -18,8 +18,8 @@ PHASES = ("forward", "backward")
 
 
 def rows(width, *, status="ok", rate=1e9, **columns):
-    spec = TrialSpec(workload="mlp", device_type="CPU", n_layers=2, width=width, tokens=8)
-    common = {"trial_id": spec.trial_id, "run": "r", "workload": "mlp", "device_type": "CPU", "precision": "fp32"}
+    spec = Point(workload="mlp", device_type="CPU", n_layers=2, width=width, tokens=8)
+    common = {"trial_id": spec.id, "run": "r", "workload": "mlp", "device_type": "CPU", "precision": "fp32"}
     common |= {"execution": "eager", "n_layers": 2, "width": width, "tokens": 8, "status": status}
     if status == "ok":
         common |= {"time_s": 1e-3, "flops_per_s": rate * width, "time_rel_error": 0.02 if width == 32 else 0.01}
@@ -142,7 +142,7 @@ def test_the_plan_counts_points_and_trials():
 
 
 def test_the_plan_of_a_resume_counts_what_is_left():
-    finished = {point.trial_id: "ok" for point in sweep().points()[:8]}
+    finished = {point.id: "ok" for point in sweep().points()[:8]}
     assert cells(shown(print_plan, sweep(points_per_trial=2), {"CPU": 1}, finished=finished))[:4] == [
         "CPU",
         "1",

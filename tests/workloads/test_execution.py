@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flopray.errors import Unsupported
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import WORKLOAD_PHASES
 from flopray.workloads import mlp
 from flopray.workloads.execution import TrainingStep, is_out_of_memory, phase_work
@@ -19,9 +19,9 @@ PHASES = WORKLOAD_PHASES["mlp"]
 N, D, M = 3, 24, 10
 
 
-def spec(**fields) -> TrialSpec:
+def spec(**fields) -> Point:
     defaults = {"workload": "mlp", "device_type": "CPU", "n_layers": N, "width": D, "tokens": M}
-    return TrialSpec(**{**defaults, **fields})
+    return Point(**{**defaults, **fields})
 
 
 def training_step(execution="eager", dtype=torch.float32, device="cpu") -> TrainingStep:

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import WORKLOAD_PHASES
 from flopray.workloads.closed_form import model_flops
 from flopray.workloads.dispatch import dispatched_flops
@@ -13,7 +13,7 @@ PHASES = WORKLOAD_PHASES["mlp"]
 
 
 def spec(n, d, m):
-    return TrialSpec(workload="mlp", device_type="CPU", n_layers=n, width=d, tokens=m)
+    return Point(workload="mlp", device_type="CPU", n_layers=n, width=d, tokens=m)
 
 
 def test_closed_form_by_hand():

@@ -11,7 +11,7 @@ from flopray.cli.flags import build_parser
 from flopray.errors import InputError, OutOfMemory, SpecError
 from flopray.measurement.device import Device
 from flopray.measurement.profiler import Profiler
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import PHASES, Status
 from flopray.settings import MeasureSettings
 from flopray.workloads import llama
@@ -27,10 +27,10 @@ TINY_FILE = {
 }
 
 
-def spec(model="llama-tiny", batch=2, tokens=16, **fields) -> TrialSpec:
+def spec(model="llama-tiny", batch=2, tokens=16, **fields) -> Point:
     choices = {"weights": "random", "attention": "auto", "checkpointing": False}
     shape = {"batch_size": batch, "sequence_length": tokens}
-    return TrialSpec(**{"workload": "llama", "device_type": "CPU", "model": model, **choices, **shape, **fields})
+    return Point(**{"workload": "llama", "device_type": "CPU", "model": model, **choices, **shape, **fields})
 
 
 def workload(**fields) -> Workload:
@@ -67,7 +67,7 @@ def test_a_file_a_folder_and_a_name_are_models(tmp_path):
     assert LlamaConfig.from_json(config.to_json()) == config
     # The point carries the sizes, so that another machine needs no file; they are part of what it is.
     mine, changed = (spec("m", model_config=configs[name]) for name in ("mine", "other"))
-    assert mine.trial_id != changed.trial_id
+    assert mine.id != changed.id
     assert model_flops(mine, "forward")["model_flops"] < model_flops(changed, "forward")["model_flops"]
 
 

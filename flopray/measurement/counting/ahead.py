@@ -9,7 +9,7 @@ from flopray.errors import MeasurementError, Unsupported
 from flopray.flops.executed.counts import NotCounted
 from flopray.measurement.counting.chunk import Chunks, Outcome
 from flopray.measurement.counting.columns import counter_columns
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import Status
 
 
@@ -31,19 +31,19 @@ class CountedAhead:
         self._version: str | None = None
         self.reason: str | None = None
 
-    def count(self, points: Sequence[TrialSpec], tell: Callable[[TrialSpec], object] | None = None) -> None:
+    def count(self, points: Sequence[Point], tell: Callable[[Point], object] | None = None) -> None:
         """Count points; failures become outcomes, never exceptions.
 
         Args:
             points: in the order they are walked.
             tell: called with each point that begins.
         """
-        left = {point.trial_id: point for point in self.waiting(points)}
+        left = {point.id: point for point in self.waiting(points)}
         failure = NotCounted(str(Status.FAILED), "the counting ended early")
         try:
             for point, outcome in self._counted(list(left.values()), tell):
-                self._outcomes[point.trial_id] = outcome
-                left.pop(point.trial_id)
+                self._outcomes[point.id] = outcome
+                left.pop(point.id)
         except MeasurementError as error:
             self.reason = str(error)
             failure = NotCounted(error.status, str(error))
@@ -52,19 +52,19 @@ class CountedAhead:
         for trial_id in left:
             self._outcomes[trial_id] = dict.fromkeys(self._phases, failure)
 
-    def waiting(self, points: Sequence[TrialSpec]) -> list[TrialSpec]:
+    def waiting(self, points: Sequence[Point]) -> list[Point]:
         """The points that were not counted yet."""
-        return [point for point in points if point.trial_id not in self._outcomes]
+        return [point for point in points if point.id not in self._outcomes]
 
-    def columns(self, point: TrialSpec, row: dict[str, Any]) -> dict[str, Any]:
+    def columns(self, point: Point, row: dict[str, Any]) -> dict[str, Any]:
         """The counters' columns of a row of a point that was counted."""
-        return counter_columns(row, self._outcomes[point.trial_id][row["phase"]], self._version)
+        return counter_columns(row, self._outcomes[point.id][row["phase"]], self._version)
 
-    def forget(self, point: TrialSpec) -> None:
+    def forget(self, point: Point) -> None:
         """Let the counts of a point go; its records have them."""
-        self._outcomes.pop(point.trial_id, None)
+        self._outcomes.pop(point.id, None)
 
-    def _counted(self, points: list[TrialSpec], tell: Callable[[TrialSpec], object] | None) -> Any:
+    def _counted(self, points: list[Point], tell: Callable[[Point], object] | None) -> Any:
         if self._capability is None:
             raise Unsupported("hardware counters need an NVIDIA GPU; a CPU's cores have no FLOP counters ncu can read")
         chunks = Chunks(

@@ -21,7 +21,7 @@ from flopray.errors import MeasurementError
 from flopray.flops.executed import ncu, report
 from flopray.flops.executed.counts import NotCounted, PhaseCounts, Run, by_label, phase_counts
 from flopray.flops.executed.metrics import CounterPass, chip_of, passes_for
-from flopray.point import TrialSpec
+from flopray.point import Point
 
 Outcome = dict[str, PhaseCounts | NotCounted]
 #: A process that tells nothing new for so long hangs. Compiling a large model is the longest that is none.
@@ -53,7 +53,7 @@ class Chunks:
         seed: int = 0,
         device: str = "cuda:0",
         every_launch: bool = False,
-        tell: Callable[[TrialSpec], object] | None = None,
+        tell: Callable[[Point], object] | None = None,
     ) -> None:
         self._ncu = ncu.find_ncu()
         self.version = ncu.ncu_version(self._ncu)
@@ -63,7 +63,7 @@ class Chunks:
         self._phases, self._capability, self._tell = tuple(phases), compute_capability, tell
         self._chunk = {"phases": self._phases, "seed": seed, "device": device, "every_launch": every_launch}
 
-    def count(self, points: Sequence[TrialSpec]) -> Iterator[tuple[TrialSpec, Outcome]]:
+    def count(self, points: Sequence[Point]) -> Iterator[tuple[Point, Outcome]]:
         """Count points of one precision.
 
         Args:
@@ -97,7 +97,7 @@ class Chunks:
             else:
                 waiting.extendleft(part for part in (chunk[finished + 1 :], [chunk[finished]]) if part)
 
-    def _walk(self, chunk: list[TrialSpec], passes: Sequence[CounterPass]) -> tuple[list[Run], int, str]:
+    def _walk(self, chunk: list[Point], passes: Sequence[CounterPass]) -> tuple[list[Run], int, str]:
         """All runs over a chunk, the number of points that every one of them finished, and how the last one ended."""
         runs: list[Run] = []
         finished, how = len(chunk), ""
@@ -123,7 +123,7 @@ class Chunks:
             for phase in self._phases
         }
 
-    def _run(self, points: Sequence[TrialSpec], counters: CounterPass) -> tuple[Run, str | None, bool]:
+    def _run(self, points: Sequence[Point], counters: CounterPass) -> tuple[Run, str | None, bool]:
         """One run, how it ended if not well, and whether ncu's table is whole: it writes it at its end."""
         with tempfile.TemporaryDirectory(prefix="flopray-") as name:
             folder = Path(name)
@@ -162,7 +162,7 @@ class _TableLost(Exception):
 class _Follower:
     """Tells which point is being counted; its value is what `ncu.run` watches."""
 
-    def __init__(self, path: Path, points: Sequence[TrialSpec], tell: Callable[[TrialSpec], object] | None) -> None:
+    def __init__(self, path: Path, points: Sequence[Point], tell: Callable[[Point], object] | None) -> None:
         self._path, self._points, self._tell = path, points, tell
         self._last = -1
 

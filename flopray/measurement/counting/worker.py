@@ -26,7 +26,7 @@ import torch
 from flopray.flops.executed.report import DOMAIN
 from flopray.measurement.columns import failure_columns
 from flopray.measurement.counting.walk import Operations, Walk
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.workloads.phases import Workload
 
 #: Exit code of a process whose CUDA context is broken.
@@ -40,7 +40,7 @@ class Worker:
     """Counts points one after the other.
 
     Args:
-        chunk: `points` (fields of `TrialSpec`), `phases`, `seed`, `device`, `every_launch`.
+        chunk: `points` (fields of `Point`), `phases`, `seed`, `device`, `every_launch`.
         progress: open for writing.
     """
 
@@ -54,13 +54,13 @@ class Worker:
         """Walk the whole chunk."""
         for index, fields in enumerate(self._chunk["points"]):
             self._tell(point=index)
-            self._count_point(index, TrialSpec(**fields))
+            self._count_point(index, Point(**fields))
             gc.collect()
             if index == 0:
                 gc.freeze()  # modules that torch imported late stay; later collections need not look at them
             self._synchronize()
 
-    def _count_point(self, index: int, spec: TrialSpec) -> None:
+    def _count_point(self, index: int, spec: Point) -> None:
         try:
             memory_bytes = torch.cuda.get_device_properties(0).total_memory if self._cuda else None
             workload = Workload(spec, device=self._chunk["device"], seed=self._chunk["seed"], memory_bytes=memory_bytes)

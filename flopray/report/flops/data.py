@@ -16,7 +16,7 @@ import pandas as pd
 
 from flopray.errors import InputError
 from flopray.flops.executed.overheads import elements, reconstruct
-from flopray.point import TrialSpec
+from flopray.point import Point
 from flopray.records import KERNEL_CLASSES, PHASES
 from flopray.report.published import load_metrics
 from flopray.report.surface.data import latest
@@ -127,7 +127,7 @@ def load_published_group(path: Path) -> Counted:
     frame = load_metrics(path)
     frame["execution"], frame["device_type"] = "eager", PUBLISHED_DEVICE
     closed = [
-        closed_form(TrialSpec(workload="mlp", device_type="GPU", n_layers=n, width=d, tokens=m), phase)
+        closed_form(Point(workload="mlp", device_type="GPU", n_layers=n, width=d, tokens=m), phase)
         | {"elements": elements(n, d, m, phase)}
         for n, d, m, phase in frame[["n_layers", "width", "tokens", "phase"]].itertuples(index=False)
     ]

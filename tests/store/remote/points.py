@@ -18,5 +18,5 @@ POINTS = sweep().points()
 
 
 def row(point, **changes):
-    fields = {"trial_id": point.trial_id, "phase": "forward", "time_s": 1.0, **point.fields()}
+    fields = {"trial_id": point.id, "phase": "forward", "time_s": 1.0, **point.fields()}
     return [PhaseRecord(**{**fields, **changes})]

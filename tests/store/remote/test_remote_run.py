@@ -38,7 +38,7 @@ def measure(run, *numbers, **changes) -> None:
 
 
 def finished(run) -> set[int]:
-    return {number for number, point in enumerate(POINTS) if point.trial_id in run.finished()}
+    return {number for number, point in enumerate(POINTS) if point.id in run.finished()}
 
 
 def test_another_machine_reads_and_goes_on(run, on_machine):
@@ -58,7 +58,7 @@ def test_a_point_is_in_the_store_when_append_returns(run, s3, prefix):
     with run.writer() as journal:
         for number in (0, 1):
             journal.append([row(POINTS[number])])
-            assert POINTS[number].trial_id.encode() in s3.journal(prefix)
+            assert POINTS[number].id.encode() in s3.journal(prefix)
         assert len([name for name in s3.names(prefix) if name.startswith("journal/")]) == 2
 
 
@@ -111,7 +111,7 @@ def test_a_store_that_is_gone_loses_nothing(run, s3, on_machine):
         s3.start_again()
         run._names = None  # as where it does not come back in time: nothing more is sent
     assert "\n" not in str(caught.value)
-    assert POINTS[1].trial_id not in journal.finished
+    assert POINTS[1].id not in journal.finished
     on_machine("second")
     assert finished(open_run(run.address)) == {0}
     on_machine("first")
