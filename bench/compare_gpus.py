@@ -22,7 +22,8 @@ from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.store.location import load_run
 from flopray.store.run import RunFolder
-from flopray.workloads.mlp import closed_form
+from flopray.workloads.base import closed_columns
+from flopray.workloads.registry import make_point
 
 _DEVICES = {"H100": "NVIDIA H100 80GB HBM3", "A100": "NVIDIA A100-SXM4-80GB"}
 _PHASES = ("forward", "backward")
@@ -34,15 +35,15 @@ def records(points: int, seed: int = 0) -> Iterator[list[PhaseRecord]]:
     side = max(1, round((points / 2 / 8) ** 0.5))
     shapes = itertools.product(_DEVICES, range(1, 9), range(64, 64 + 32 * side, 32), range(16, 16 + 16 * side, 16))
     for device, n, d, m in itertools.islice(shapes, points):
-        spec = Point(workload="mlp", device_type=device, precision="bf16", n_layers=n, width=d, tokens=m)
+        spec = make_point(workload="mlp", device_type=device, precision="bf16", n_layers=n, width=d, tokens=m)
         yield [_record(spec, device, phase, rng) for phase in _PHASES]
 
 
 def _record(spec: Point, device: str, phase: str, rng: np.random.Generator) -> PhaseRecord:
-    flops = sum(closed_form(spec, phase).values())
+    flops = closed_columns(spec, phase)["model_flops"]
     time_s = (1e-5 + flops / 2e14) * rng.uniform(0.95, 1.05)
     energy_j = time_s * 300
-    return PhaseRecord(
+    return PhaseRecord.of(
         **{name: getattr(spec, name) for name in ("workload", "device_type", "precision", "execution")},
         **{name: getattr(spec, name) for name in ("n_layers", "width", "tokens")},
         run="made-up",

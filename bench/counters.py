@@ -31,7 +31,9 @@ from flopray.measurement.counting.chunk import Chunks
 from flopray.measurement.counting.columns import counter_columns
 from flopray.measurement.device import Device
 from flopray.point import Point
-from flopray.workloads.closed_form import model_flops
+from flopray.workloads.base import closed_columns
+from flopray.workloads.mlp import MLP
+from flopray.workloads.registry import make_point
 
 PHASES = ("forward", "backward")
 SMALL = ["--n", "2", "4", "--d", "256", "1024", "--m", "64", "128"]
@@ -75,12 +77,10 @@ def run_step(step: str, precision: str, n: int, d: int, m: int) -> None:
     """What one of the three processes does."""
     import torch
 
-    from flopray.workloads import mlp
-
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
-    spec = Point(workload="mlp", device_type="GPU", precision=precision, n_layers=n, width=d, tokens=m)
-    built = mlp.build(spec, device="cuda:0", dtype=dtype, seed=0)
+    spec = make_point(workload="mlp", device_type="GPU", precision=precision, n_layers=n, width=d, tokens=m)
+    built = MLP().build(spec, device="cuda:0", dtype=dtype, seed=0)
     module, gradient = built.module, built.gradient
     if step != "setup":
         y = module(built.x)
@@ -95,7 +95,7 @@ def every_launch(points: list[Point], capability: str) -> dict[tuple[str, str], 
     found = {}
     for point, outcome in chunks.count(points):
         for phase, counts in outcome.items():
-            row = {"workload": "mlp", "phase": phase, **point.shape(), **model_flops(point, phase)}
+            row = {"workload": "mlp", "phase": phase, **point.shape(), **closed_columns(point, phase)}
             found[point.id, phase] = counter_columns(row, counts, None).get("executed_flops")
     return found
 
@@ -105,7 +105,7 @@ def sample_of(frame: Any, size: int) -> list[Point]:
     rows = frame[frame["phase"] == PHASES[0]].to_dict("records")
     fields = ("workload", "device_type", "precision", "execution", "n_layers", "width", "tokens")
     chosen = random.Random(0).sample(rows, min(size, len(rows)))
-    return [Point(**{name: row[name] for name in fields}) for row in chosen]
+    return [make_point(**{name: row[name] for name in fields}) for row in chosen]
 
 
 def compare(args: argparse.Namespace, frame: Any, seconds: float) -> None:

@@ -28,8 +28,9 @@ from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.sweep.driver import run_sweep
-from flopray.sweep.summary import SUMMARY_COLUMNS, summarise
+from flopray.sweep.summary import summarise, summary_columns
 from flopray.sweep.trial import PointTrial
+from flopray.workloads.mlp import MLP
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "docs" / "results" / "h100_mlp_fp32"
 #: Which of the template's two phases stands in for each phase of a default sweep.
@@ -51,7 +52,7 @@ class Replay:
         now: dict[str, Any] = {"started_unix_s": time.time(), "ended_unix_s": time.time(), "order_index": order_index}
         own: dict[str, Any] = {"trial_id": spec.id, "attempt": attempt, **spec.fields(), **now}
         rows: list[dict[str, Any]] = [row | own for row in self._rows]
-        return [PhaseRecord(**row) for row in rows]
+        return [PhaseRecord.of(**row) for row in rows]
 
     def healthy(self) -> bool:
         """Nothing can break."""
@@ -91,7 +92,7 @@ class _Sleeping(Replay):
         own: dict[str, Any] = {"node": str(os.getpid()), "warmup_s": self._start_s, "started_unix_s": begin_s}
         records = super().measure_point(spec, order_index=order_index, attempt=attempt)
         rows: list[dict[str, Any]] = [vars(record) | own for record in records]
-        return [PhaseRecord(**row) for row in rows]
+        return [PhaseRecord.of(**row) for row in rows]
 
 
 def mlp_sweep(points: int, cores: int = 1) -> Sweep:
@@ -105,7 +106,7 @@ def mlp_sweep(points: int, cores: int = 1) -> Sweep:
         "width": tuple(range(16, 16 * (widths + 1), 16)),
         "tokens": tuple(range(8, 8 * (points // (10 * widths) + 1), 8)),
     }
-    return Sweep(workload="mlp", axes=axes, settings=MeasureSettings(), cpus_per_trial={"CPU": cores})
+    return Sweep(workload=MLP(), axes=axes, settings=MeasureSettings(), cpus_per_trial={"CPU": cores})
 
 
 class _FirstPoint(Progress):
@@ -155,7 +156,7 @@ def finish(run: RunFolder) -> None:
     """What a session does after the last point, plots left out."""
     run.compact()
     run.write_kernels()
-    run.write_summary(summarise(run.load(SUMMARY_COLUMNS), None))
+    run.write_summary(summarise(run.load(summary_columns(run)), None))
 
 
 def resume(points: int, folder: Path) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from flopray.measurement.device import Device
 from flopray.measurement.laps import laps_for
 from flopray.measurement.statistics import half_widths
 from flopray.measurement.window import run_window, warm_up
-from flopray.point import Point
-from flopray.workloads.phases import Workload
+from flopray.workloads.phases import BuiltPoint
+from flopray.workloads.registry import make_point
 
 
 def main() -> None:
@@ -32,8 +32,10 @@ def main() -> None:
     meter = device.open_meter()
     print(f"{device.columns()['device_name']}, driver {device.columns().get('driver_version')}")
     for execution, (n, d, m) in (("eager", (8, 512, 128)), ("graph", (8, 512, 128)), ("graph", (8, 2048, 256))):
-        spec = Point(workload="mlp", device_type=args.device_type, execution=execution, n_layers=n, width=d, tokens=m)
-        work = Workload(spec, device=device.torch_name, seed=0).phase("forward")
+        spec = make_point(
+            workload="mlp", device_type=args.device_type, execution=execution, n_layers=n, width=d, tokens=m
+        )
+        work = BuiltPoint(spec, device=device.torch_name, seed=0).phase("forward")
         laps = laps_for(device.torch_name)
         iteration_s = warm_up(work, laps).iteration_s
         ratios = []

@@ -7,7 +7,6 @@ python docs/make_records.py --check     write nothing; exit code 1 when the page
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import inspect
 import re
 import sys
@@ -15,8 +14,9 @@ import textwrap
 from pathlib import Path
 
 from flopray.records import SCHEMA_VERSION, PhaseRecord
-from flopray.store.entry import COLUMN_TYPES, STATUS_ORDER, ColumnType
-from flopray.store.table import SCHEMA
+from flopray.store.entry import STATUS_ORDER
+from flopray.store.schema import COLUMN_TYPES, ColumnType
+from flopray.store.table import arrow_schema
 
 PAGE = Path(__file__).with_name("records.md")
 
@@ -60,19 +60,19 @@ def _groups() -> list[tuple[str, list[str]]]:
     for line in inspect.getsource(PhaseRecord).splitlines():
         comment = re.fullmatch(r"    # (.+)", line)
         column = re.match(r"    (\w+): .+ = _column\(", line)
-        if comment:
+        if comment and not comment[1].startswith("of the workload"):
             groups.append((comment[1], []))
         elif column:
             groups[-1][1].append(column[1])
     found = [name for _, names in groups for name in names]
-    expected = [field.name for field in dataclasses.fields(PhaseRecord)]
+    expected = list(COLUMN_TYPES)
     if found != expected:
         raise SystemExit("error: the columns read from the source of PhaseRecord are not its fields")
     return groups
 
 
 def _row(name: str, column: ColumnType) -> str:
-    field = SCHEMA.field(name)
+    field = arrow_schema().field(name)
     doc = field.metadata[b"doc"].decode().replace("|", "\\|")
     # Arrow's own names of the other types differ between its versions or from what everybody else calls them.
     shown = {"double": "float64"}.get(str(field.type), "list of string" if column.base is tuple else str(field.type))

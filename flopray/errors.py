@@ -9,6 +9,8 @@ Two families matter to callers:
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
 from typing import ClassVar
 
 #: Exit codes of a sweep that did start; what ends one before has the code of its error.
@@ -25,6 +27,16 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def resume_command(address: str) -> str:
+    """The command that goes on with a run of any kind, as it can be typed here.
+
+    Args:
+        address: folder or URI of the run.
+    """
+    program = "flopray" if shutil.which("flopray") else "python -m flopray"
+    return f"{program} resume {shlex.quote(address)}"
 
 
 def spaced(flag: str, text: str) -> str:

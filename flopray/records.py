@@ -8,27 +8,25 @@ are counts and FLOP/s rates. A value that was not measured is `None`, and a `*_s
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from flopray.errors import SpecError
+from flopray.description import Description
 
 #: Version of the record's columns. History: 1, the first; 2, hardware counters by kernel class, overheads, kernels;
 #: 3, errors of the sentinel's drift.
 SCHEMA_VERSION = 3
 
 #: `inference` is a forward pass without gradients; `forward` is that of a training step. `prefill` and `decode` are the
-#: two parts of generating text.
-PHASES = (
-    *("inference", "forward", "backward", "forward_backward", "optimizer_step", "train_step"),
-    *("prefill", "decode"),
-)
+#: two parts of generating text. A workload may have phases of its own beside them.
+TRAINING_PHASES = ("inference", "forward", "backward", "forward_backward", "optimizer_step", "train_step")
+PHASES = (*TRAINING_PHASES, "prefill", "decode")
 #: Closed form and dispatcher's count are always there; these are measured.
 INSTRUMENTS = ("time", "energy", "counters")
 #: What a kernel does, as hardware counters are split; `other` are the kernels whose names tell nothing.
 KERNEL_CLASSES = ("gemm", "reduction", "elementwise", "attention", "normalisation", "optimizer", "other")
-WORKLOAD_PHASES = {"mlp": PHASES[:6], "llama": PHASES}
 
 
 class Status(StrEnum):
@@ -65,7 +63,7 @@ class PhaseRecord:
     started_unix_s: float | None = _column("when the phase began, seconds since 1970 UTC, clock of the node")
     ended_unix_s: float | None = _column("when the phase ended, same clock")
     # specification
-    workload: str = _column("mlp or llama", "")
+    workload: str = _column("name of the workload, such as mlp or llama", "")
     device_type: str = _column("type of device as Ray names it (H100, A100, ...), or CPU", "")
     precision: str = _column("fp32, tf32, bf16 or fp16", "")
     execution: str = _column("eager, graph (CUDA graph) or compile (torch.compile)", "")
@@ -204,24 +202,32 @@ class PhaseRecord:
     ray_version: str | None = _column("Ray")
     python_version: str | None = _column("Python")
 
-    def to_row(self) -> dict[str, Any]:
-        """All columns by name; tuples become lists, as JSON and Arrow have them."""
-        row = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        row["findings"], row["kernels"] = list(self.findings), list(self.kernels)
-        return row
+    # of the workload, where the columns above do not have them
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_row(cls, row: dict[str, Any]) -> PhaseRecord:
-        """The record of a row; columns that are absent take their defaults.
+    def of(cls, **columns: Any) -> PhaseRecord:
+        """The record of columns by name; those that are the workload's own go into `extra`."""
+        own = {name: value for name, value in columns.items() if name not in COLUMN_NAMES}
+        return cls(**{name: value for name, value in columns.items() if name in COLUMN_NAMES}, extra=own)
 
-        Raises:
-            SpecError: a column that this schema does not know.
-        """
-        unknown = sorted(set(row) - COLUMN_NAMES)
-        if unknown:
-            raise SpecError(f"unknown record column {unknown[0]!r}")
-        texts = {name: tuple(row.get(name) or ()) for name in ("findings", "kernels")}
-        return cls(**{**row, **texts})
+    def columns(self) -> dict[str, Any]:
+        """All columns by name, the workload's own among them."""
+        row = {**vars(self), **self.extra}
+        del row["extra"]
+        return row
+
+    def __getattr__(self, name: str) -> Any:
+        """A column of the workload."""
+        try:
+            return self.__dict__["extra"][name]
+        except KeyError:
+            raise AttributeError(f"a record has no column {name!r}") from None
 
 
-COLUMN_NAMES = frozenset(f.name for f in dataclasses.fields(PhaseRecord))
+COLUMN_NAMES = frozenset(f.name for f in dataclasses.fields(PhaseRecord)) - {"extra"}
+
+
+def label_of(record: PhaseRecord, workload: Description) -> str:
+    """The label of a record's point, such as `n=8 d=1024 m=128 fp32 eager`."""
+    return " ".join(filter(None, (workload.label(record.columns()), record.precision, record.execution)))

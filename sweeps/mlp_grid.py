@@ -1,7 +1,7 @@
 """Sweep the feature-first MLP over layers n, width d and tokens m: FLOPs, energy and time of each training phase."""
 
 from flopray.cli.exits import run_script
-from flopray.cli.mlp_grid import MLP_GRID
+from flopray.workloads.mlp import MLP
 
 if __name__ == "__main__":
-    run_script(MLP_GRID)
+    run_script(MLP())

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.store.run import RunFolder
+from flopray.workloads.registry import make_point
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,11 +38,11 @@ def test_on_a_cpu_without_energy(tmp_path, error):
     folder = RunFolder.create(tmp_path, "r", {})
     points = []
     for width in (128, 256):
-        point = Point(workload="mlp", device_type="CPU", n_layers=2, width=width, tokens=32)
+        point = make_point(workload="mlp", device_type="CPU", n_layers=2, width=width, tokens=32)
         measured = {"time_s": 1e-3, "time_rel_error": error, "model_flops": 10**7, "flops_per_s": 1e10}
         missing = {"energy_status": "no_energy_source", "energy_reason": "no RAPL here", "mfu_reason": "no peak known"}
         shared = {"device_name": "a processor", "findings": ("note:no_limit_known",), **point.fields()}
-        points.append([PhaseRecord(run="r", trial_id=point.id, phase="forward", **shared, **measured, **missing)])
+        points.append([PhaseRecord.of(run="r", trial_id=point.id, phase="forward", **shared, **measured, **missing)])
     with folder.writer() as writer:
         writer.append(points)
     out = run_the_ten_lines(folder.path)

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from flopray.errors import InputError
-from flopray.records import WORKLOAD_PHASES
+from flopray.records import TRAINING_PHASES
 from flopray.settings import DEFAULT_PHASES, MeasureSettings
 
-PHASES = WORKLOAD_PHASES["mlp"]
+PHASES = TRAINING_PHASES
 
 NAN, INF = float("nan"), float("inf")
 

@@ -1,68 +1,59 @@
-"""The axes of a sweep as flags: numbers, ranges and words on a command line become the values of a field."""
+"""The fields of a workload as flags: numbers, ranges and words on a command line become the values of an axis."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
+from flopray.description import Field
 from flopray.errors import InputError, spaced
 from flopray.sweep.space import parse_values
 
 
-@dataclass(frozen=True)
-class Axis:
-    """One axis of a sweep's grid as a flag.
+def flag_of(field: Field) -> str:
+    """The flag of a field, such as `--image-size`."""
+    return field.flag or "--" + field.name.replace("_", "-")
 
-    Attributes:
-        flag: such as `--n`.
-        field: field of `Point`.
-        cpu: default values without a GPU, as words on the command line.
-        gpu: default values with one.
-        help: what it is.
-        words: words that stand for values; an axis of numbers takes them beside numbers, another one takes only them.
-        old_flags: names that the flag had before; they still work and are not in the help.
-        numbers: whether numbers and ranges are values.
-        free: whether any word is a value.
+
+def dest_of(field: Field) -> str:
+    """Where the parser keeps it: apart from all other flags, whatever the field is called."""
+    return f"axis_{field.name}"
+
+
+def default_of(field: Field, *, on_gpu: bool) -> tuple[str, ...]:
+    """Values of the default grid, as words on the command line."""
+    values = field.gpu_values if on_gpu and field.gpu_values is not None else field.values
+    return tuple(str(value) for value in values)
+
+
+def values_of(field: Field, given: Sequence[str]) -> tuple[Any, ...]:
+    """The values of words on the command line.
+
+    Raises:
+        InputError: none, an unknown one, or one twice.
     """
+    flag = flag_of(field)
+    if field.is_dimension:
+        return parse_values(flag, [str(field.words.get(word, word)) for word in given])
+    if not given:
+        raise InputError(f"{flag} needs at least one value")
+    words = field.words or ({"off": False, "on": True} if field.type is bool else {})
+    for word in given:
+        if not field.free and word not in words:
+            raise InputError(f"{flag}: unknown {word!r}, choose from {', '.join(words)}{spaced(flag, word)}")
+    values = tuple(words.get(word, word) for word in given)
+    if len(set(values)) != len(values):
+        raise InputError(f"{flag}: a value stands there twice")
+    return values
 
-    flag: str
-    field: str
-    cpu: tuple[str, ...]
-    gpu: tuple[str, ...]
-    help: str
-    words: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    old_flags: tuple[str, ...] = ()
-    numbers: bool = True
-    free: bool = False
 
-    def values(self, given: Sequence[str]) -> tuple[Any, ...]:
-        """The values of words on the command line.
-
-        Raises:
-            InputError: none, an unknown one, or one twice.
-        """
-        if self.numbers:
-            return parse_values(self.flag, [str(self.words.get(word, word)) for word in given])
-        if not given:
-            raise InputError(f"{self.flag} needs at least one value")
-        for word in given:
-            if not self.free and word not in self.words:
-                raise InputError(
-                    f"{self.flag}: unknown {word!r}, choose from {', '.join(self.words)}{spaced(self.flag, word)}"
-                )
-        values = tuple(self.words.get(word, word) for word in given)
-        if len(set(values)) != len(values):
-            raise InputError(f"{self.flag}: a value stands there twice")
-        return values
-
-    def describe(self) -> str:
-        """For `--help`."""
-        kinds = ["numbers or first:last:step"] if self.numbers else []
-        kinds += [", ".join(f"{w} ({v})" if self.numbers else w for w, v in self.words.items())] if self.words else []
-        default = " ".join(self.gpu)
-        if self.cpu != self.gpu:
-            default += f" with a GPU, {' '.join(self.cpu)} without"
-        what = f": {', or '.join(kinds)}" if kinds else ""
-        return f"{self.help}{what} (default {default})"
+def described(field: Field) -> str:
+    """For `--help`."""
+    kinds = ["numbers or first:last:step"] if field.is_dimension else []
+    if field.words:
+        kinds.append(", ".join(f"{w} ({v})" if field.is_dimension else w for w, v in field.words.items()))
+    with_gpu, without = (" ".join(default_of(field, on_gpu=on_gpu)) for on_gpu in (True, False))
+    default = with_gpu if with_gpu == without else f"{with_gpu} with a GPU, {without} without"
+    what = f": {', or '.join(kinds)}" if kinds else ""
+    shown = f" (default {default})" if default else ""
+    return f"{field.doc or field.label or field.name}{what}{shown}".replace("%", "%%")

@@ -56,7 +56,7 @@ how to read the figures:
 exit codes: 0 compared, 2 bad input."""
 
 
-def draw_llama_run(run: Path, console: Console) -> None:
+def draw_run(run: Path, console: Console) -> None:
     """Draw and tabulate one run into its own folder, as a sweep does at its end.
 
     Args:

@@ -16,17 +16,22 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from flopray.cli.flags import Script, build_parser
+from flopray.cli.flags import build_parser
 from flopray.cli.terminal import LineConsole
 from flopray.errors import EXIT_INTERRUPTED, FloprayError
 from flopray.store.journal_index import RunWarning
+from flopray.workloads.base import Workload
 
 
-def main(script: Script, argv: Sequence[str] | None = None) -> int:
+def main(workload: Workload, argv: Sequence[str] | None = None) -> int:
     """Run a sweep's command line; returns the exit code."""
     # Without markup: a path or a message with [brackets] is text.
     console = LineConsole(stderr=True, markup=False)
-    args = build_parser(script).parse_args(argv)
+    try:
+        args = build_parser(workload).parse_args(argv)
+    except FloprayError as error:
+        console.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
+        return error.exit_code
     warnings.filterwarnings("ignore", module="ray")  # what Ray warns of in paragraphs, our errors say in a line
     warnings.simplefilter("always", RunWarning)
     warnings.showwarning = once_a_line(console)
@@ -34,7 +39,7 @@ def main(script: Script, argv: Sequence[str] | None = None) -> int:
     try:
         from flopray.cli.session import run
 
-        return run(script, args, console)
+        return run(workload, args, console)
     except FloprayError as error:
         console.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
         return error.exit_code
@@ -60,12 +65,12 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def run_script(script: Script) -> None:
+def run_script(workload: Workload) -> None:
     """Entry point of a script in `sweeps/`: run and exit."""
     # Runs after all others, Ray's clearing up included; then Python itself would let a signal end it without a word.
     for number in (signal.SIGINT, signal.SIGTERM):
         atexit.register(signal.signal, number, signal.SIG_IGN)
-    code = main(script)
+    code = main(workload)
     # What is left is Ray's own clearing up: another Ctrl-C ends it at once, and not in a traceback.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(code))

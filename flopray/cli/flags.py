@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from flopray import __version__
-from flopray.cli.axes import Axis
+from flopray.cli.axes import default_of, described, dest_of, flag_of, values_of
 from flopray.cli.parser import OneLineParser
+from flopray.description import Field
 from flopray.errors import InputError
 from flopray.point import EXECUTIONS, PRECISIONS
-from flopray.records import INSTRUMENTS, WORKLOAD_PHASES
-from flopray.settings import DEFAULT_PHASES, MeasureSettings
+from flopray.records import INSTRUMENTS
+from flopray.settings import MeasureSettings
 from flopray.sweep.definition import OBJECTIVES, SEARCHES, Sweep
 from flopray.sweep.limits import Limits
-from flopray.workloads.llama_config import find_models
+from flopray.workloads.base import Workload
 
 #: A word for the two parts of generating text.
 _GENERATE = {"generate": ("prefill", "decode")}
@@ -31,64 +28,40 @@ _STORAGE = (
 )
 
 
-@dataclass(frozen=True)
-class Script:
-    """What differs between the scripts in `sweeps/`.
-
-    Attributes:
-        workload: as in `Point`.
-        name: stem of default run names.
-        description: first paragraph of `--help`.
-        examples: last paragraph of `--help`.
-        axes: the axes of the shape and of the workload's choices.
-        draw: draws the plots of a finished run, from its folder.
-        phases: default phases.
-        precisions: default precisions with a GPU; without one fp32.
-        execution: default execution with a GPU, with the reason; without one eager.
-    """
-
-    workload: str
-    name: str
-    description: str
-    examples: str
-    axes: tuple[Axis, ...]
-    draw: Callable[[Path, Console], Any]
-    phases: tuple[str, ...] = DEFAULT_PHASES
-    precisions: tuple[str, ...] = ("fp32",)
-    execution: tuple[str, str] = (
-        "graph",
-        "where small eager kernels would show the launching and not the GPU",
-    )
-
-
-def build_parser(script: Script) -> argparse.ArgumentParser:
+def build_parser(workload: Workload) -> argparse.ArgumentParser:
     """The flags of a sweep, grouped. Defaults are None where a resume takes the value from the manifest."""
+    first = (type(workload).__doc__ or "").strip().split("\n\n")[0]
     parser = OneLineParser(
-        description=script.description, epilog=script.examples, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=first, epilog=workload.examples, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"flopray {__version__}")
-    _add_space(parser.add_argument_group("search space"), script)
-    _add_measuring(parser.add_argument_group("measuring"), script)
+    space, measuring = parser.add_argument_group("search space"), parser.add_argument_group("measuring")
     _add_searching(parser.add_argument_group("searching instead of a full grid"))
     _add_running(parser.add_argument_group("where it runs"))
     _add_limits(parser.add_argument_group("when something fails"))
     _add_results(parser.add_argument_group("run and results"))
+    _add_measuring(measuring, workload)
+    _add_space(space, workload)  # last, so that a field that takes the flag of something else is the one to be named
     return parser
 
 
-def _add_space(group: Any, script: Script) -> None:
-    for axis in script.axes:
-        group.add_argument(axis.flag, dest=axis.field, nargs="*", metavar="VALUE", help=axis.describe())
-        for old in axis.old_flags:
-            group.add_argument(old, dest=axis.field, nargs="*", help=argparse.SUPPRESS)
-    default = " ".join(script.precisions)
-    default += " with a GPU, fp32 without" if script.precisions != ("fp32",) else ""
+def _add_space(group: Any, workload: Workload) -> None:
+    for field in _axes_of(workload):
+        try:
+            group.add_argument(flag_of(field), dest=dest_of(field), nargs="*", metavar="VALUE", help=described(field))
+        except argparse.ArgumentError:
+            taken = f"the flag {flag_of(field)} is taken: give the field another flag"
+            raise InputError(f"workload {workload.name}, field {field.name}: {taken}") from None
+        for old in field.old_flags:
+            group.add_argument(old, dest=dest_of(field), nargs="*", help=argparse.SUPPRESS)
+    default = " ".join(workload.gpu_precisions)
+    default += " with a GPU, fp32 without" if workload.gpu_precisions != ("fp32",) else ""
     group.add_argument("--precision", nargs="*", metavar="P", help=f"{', '.join(PRECISIONS)} (default {default})")
     group.add_argument(
         "--execution",
         nargs="*",
         metavar="E",
-        help=f"{', '.join(EXECUTIONS)} (default {script.execution[0]} with a GPU, {script.execution[1]}; "
+        help=f"{', '.join(EXECUTIONS)} (default {workload.gpu_execution[0]} with a GPU, {workload.gpu_execution[1]}; "
         "eager without)",
     )
     group.add_argument(
@@ -110,11 +83,11 @@ def _add_space(group: Any, script: Script) -> None:
     )
 
 
-def _add_measuring(group: Any, script: Script) -> None:
-    known = ", ".join(WORKLOAD_PHASES[script.workload])
+def _add_measuring(group: Any, workload: Workload) -> None:
+    known = ", ".join(workload.phases)
     both = "; generate stands for prefill and decode" if "decode" in known else ""
     group.add_argument(
-        "--phases", nargs="*", metavar="PHASE", help=f"{known}{both} (default {' '.join(script.phases)})"
+        "--phases", nargs="*", metavar="PHASE", help=f"{known}{both} (default {' '.join(workload.default_phases)})"
     )
     group.add_argument(
         "--instruments",
@@ -228,7 +201,11 @@ def _add_results(group: Any) -> None:
     )
 
 
-def sweep_from(script: Script, args: argparse.Namespace, device_types: Sequence[str], cores: int) -> Sweep:
+def _axes_of(workload: Workload) -> list[Field]:
+    return [field for field in workload.fields if not field.implied]
+
+
+def sweep_from(workload: Workload, args: argparse.Namespace, device_types: Sequence[str], cores: int) -> Sweep:
     """The sweep that the flags describe, on devices that are known.
 
     Raises:
@@ -236,19 +213,19 @@ def sweep_from(script: Script, args: argparse.Namespace, device_types: Sequence[
     """
     on_gpu = any(device_type != "CPU" for device_type in device_types)
     axes: dict[str, tuple[Any, ...]] = {"device_type": tuple(device_types)}
-    axes["precision"] = _words("--precision", args.precision, script.precisions if on_gpu else ("fp32",))
-    axes["execution"] = _words("--execution", args.execution, (script.execution[0],) if on_gpu else ("eager",))
-    for axis in script.axes:
-        given = getattr(args, axis.field)
-        axes[axis.field] = axis.values(given if given is not None else axis.gpu if on_gpu else axis.cpu)
-    models: dict[str, str] = {}
-    if "model" in axes:
-        axes["model"], models = find_models(axes["model"], axes["weights"])
+    axes["precision"] = _words("--precision", args.precision, workload.gpu_precisions if on_gpu else ("fp32",))
+    axes["execution"] = _words("--execution", args.execution, (workload.gpu_execution[0],) if on_gpu else ("eager",))
+    for field in _axes_of(workload):
+        given = getattr(args, dest_of(field))
+        if given is None and not field.values:
+            raise InputError(f"{flag_of(field)} has no default in {workload.name}: name its values")
+        axes[field.name] = values_of(field, given if given is not None else default_of(field, on_gpu=on_gpu))
+    completed, implied = workload.complete(axes)
     return Sweep(
-        workload=script.workload,
-        axes=axes,
-        settings=_settings(script, args),
-        model_configs=models,
+        workload=workload,
+        axes=completed,
+        settings=_settings(workload, args),
+        implied=implied,
         search=args.search or "grid",
         samples=args.samples,
         objective=args.objective,
@@ -265,8 +242,8 @@ def _cores_beside(device_type: str, given: int | None, cores: int) -> int:
     return cores if device_type == "CPU" else 1
 
 
-def _settings(script: Script, args: argparse.Namespace) -> MeasureSettings:
-    asked = script.phases if args.phases is None else args.phases
+def _settings(workload: Workload, args: argparse.Namespace) -> MeasureSettings:
+    asked = workload.default_phases if args.phases is None else args.phases
     given = {
         "phases": tuple(phase for word in asked for phase in _GENERATE.get(word, (word,))),
         "instruments": None if args.instruments is None else tuple(args.instruments),
@@ -285,7 +262,7 @@ def _words(flag: str, given: Sequence[str] | None, default: tuple[str, ...]) -> 
     return default if given is None else tuple(given)
 
 
-def refuse_with_resume(script: Script, args: argparse.Namespace) -> None:
+def refuse_with_resume(workload: Workload, args: argparse.Namespace) -> None:
     """A resume takes everything from the manifest; a flag that contradicts it would make a run of two kinds.
 
     Raises:
@@ -293,13 +270,13 @@ def refuse_with_resume(script: Script, args: argparse.Namespace) -> None:
     """
     free = {"address", "wait", "resume", "retry_failed", "no_plots", "dry_run", "quiet", "json", "strict"}
     free |= {"trial_timeout", "retries", "stop_after", "gpu_type"}
-    fields = {axis.field: axis.flag for axis in script.axes}
+    fields = {dest_of(field): flag_of(field) for field in workload.fields}
     for name, value in vars(args).items():
         if name not in free and value is not None and value is not False:
             flag = fields.get(name, "--" + name.replace("_", "-"))
             raise InputError(f"--resume takes {flag} from the run's manifest; leave it out, or start a new run")
 
 
-def default_name(script: Script) -> str:
+def default_name(workload: Workload) -> str:
     """A name that sorts by time."""
-    return f"{script.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    return f"{workload.run_name or workload.name}-{datetime.now():%Y%m%d-%H%M%S}"

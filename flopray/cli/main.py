@@ -22,6 +22,7 @@ from flopray.store.journal_index import RunWarning
 
 if TYPE_CHECKING:
     from flopray.cluster.doctor.cluster import Node
+    from flopray.workloads.base import Workload
 
 _DOCTOR = """\
 Look at what this machine, or every node of a Ray cluster, can measure: FLOPs,
@@ -66,6 +67,7 @@ examples:
 _EXAMPLES = """\
 examples:
   flopray sweep mlp --n 2 4 --d 128:512:128 --m 64
+  flopray sweep models.py:ConvNet         a workload of your own: docs/python.md
   flopray resume results/RUN              after Ctrl-C, a kill or a lost node
   flopray surfaces results/RUN            draw it
   python -m flopray doctor                what can be measured here?
@@ -79,6 +81,7 @@ and analysis/ for their commands.
 """
 
 
+_WORKLOADS = "mlp, llama or FILE.py:NAME"
 #: Commands with a parser of their own: what they do, and their module. The scripts of `analysis/` are the same.
 _TOOLS = {
     "surfaces": ("draw a run: surfaces, heat maps, the interactive page", "flopray.cli.surfaces"),
@@ -113,34 +116,47 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _sweep(command: str, words: list[str]) -> int:
     """`sweep WORKLOAD ...` and `resume RUN ...`: the search space by name, or by the manifest of the run."""
     from flopray.cli.exits import main as sweep_main
-    from flopray.cli.llama_gpu import LLAMA_GPU
-    from flopray.cli.mlp_grid import MLP_GRID
+    from flopray.workloads.registry import find_workload
 
-    scripts = {script.workload: script for script in (MLP_GRID, LLAMA_GPU)}
     try:
+        named, words = _named_workload(words)
         name = words[0] if words else ""
         if command == "sweep":
-            if name not in scripts:
-                raise InputError(f"flopray sweep {name}: write flopray sweep {' or '.join(scripts)}, then its flags")
-            return sweep_main(scripts[name], words[1:])
+            if named is None and (not name or name.startswith("-")):
+                raise InputError(f"flopray sweep: name the workload first: {_WORKLOADS}")
+            return sweep_main(find_workload(named or name), words if named else words[1:])
         if not name or name.startswith("-"):
             raise InputError("flopray resume: name the run first, such as flopray resume results/RUN")
-        return sweep_main(scripts[_workload_of(name)], ["--resume", *words])
+        return sweep_main(_workload_of(name, named), ["--resume", *words])
     except FloprayError as error:
         LineConsole(stderr=True, markup=False, highlight=False).print(f"error: {error}", soft_wrap=True)
         return error.exit_code
 
 
-def _workload_of(run: str) -> str:
-    """The workload that a run's manifest names.
+def _named_workload(words: list[str]) -> tuple[str | None, list[str]]:
+    """The value of `--workload`, and the other words."""
+    for place, word in enumerate(words):
+        if word.startswith("--workload="):
+            return word.partition("=")[2], words[:place] + words[place + 1 :]
+        if word == "--workload":
+            if place + 1 == len(words):
+                raise InputError(f"--workload needs a name: {_WORKLOADS}")
+            return words[place + 1], words[:place] + words[place + 2 :]
+    return None, words
+
+
+def _workload_of(run: str, named: str | None) -> Workload:
+    """The workload of a run, with its code.
 
     Raises:
         RunError: it is no run, or its manifest describes no sweep.
+        InputError: its code is not here.
     """
+    from flopray.cli.trust import workload_of_run
     from flopray.store.location import open_run
-    from flopray.sweep.definition import Sweep
 
-    return Sweep.from_manifest(open_run(run).manifest).workload
+    folder = open_run(run)
+    return workload_of_run(folder.manifest, folder.address, named)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -157,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
         form = argparse.RawDescriptionHelpFormatter
         return commands.add_parser(name, help=words, description=text, epilog=examples, formatter_class=form)
 
-    spaces = "mlp or llama, then flags: flopray sweep mlp --help"
+    spaces = f"{_WORKLOADS}, then flags"
     commands.add_parser("sweep", help=f"measure a search space: {spaces}", description=f"WORKLOAD is {spaces}")
     text = "go on with a run of any kind: flopray resume RUN"
     commands.add_parser("resume", help=text, description=f"{text}, then flags such as --address")

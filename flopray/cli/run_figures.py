@@ -1,4 +1,4 @@
-"""The figures at the end of an MLP sweep: surfaces of what was measured, comparisons of what was counted."""
+"""The figures at the end of a sweep: surfaces or a comparison of what was measured, and of what was counted."""
 
 from __future__ import annotations
 
@@ -13,10 +13,25 @@ from flopray.report.flops.adjusted import LEAST_POINTS, held_out
 from flopray.report.flops.data import groups_of, load_runs
 from flopray.report.flops.figures import draw_group, folder_of
 from flopray.store.containment import check_own
+from flopray.workloads.base import Workload
 
 
-def draw_mlp_run(run: Path, console: Console) -> None:
-    """Draw all that a run has into its folder.
+def draw(workload: Workload, run: Path, console: Console) -> None:
+    """Draw a finished run into its folder, as its workload wants it.
+
+    Raises:
+        InputError: the folder is no run, or there is nothing to draw.
+    """
+    if workload.figures == "comparison":
+        from flopray.cli.compare_gpus import draw_run as draw_comparison
+
+        draw_comparison(run, console)
+    else:
+        draw_surfaces(run, console)
+
+
+def draw_surfaces(run: Path, console: Console) -> None:
+    """Draw surfaces of all that a run has.
 
     Args:
         run: its folder.
@@ -29,7 +44,7 @@ def draw_mlp_run(run: Path, console: Console) -> None:
     counted = frame["executed_flops"].notna().any()
     if frame["time_s"].notna().any() or not counted:
         draw_run(run, console)
-    if counted:
+    if counted and frame["gemm_overhead"].notna().any():
         draw_executed(run, console)
 
 

@@ -18,8 +18,9 @@ from rich.console import Console
 
 import flopray
 from flopray.audit.hardware import peak_flops_per_s
-from flopray.cli.flags import Script, default_name, limits_from, refuse_with_resume, sweep_from
+from flopray.cli.flags import default_name, limits_from, refuse_with_resume, sweep_from
 from flopray.cli.terminal import LineConsole, renamed
+from flopray.cli.trust import trust
 from flopray.cluster.connection import connected
 from flopray.cluster.devices import (
     Cluster,
@@ -39,6 +40,7 @@ from flopray.errors import (
     RunError,
     RunFinished,
     StorageError,
+    resume_command,
 )
 from flopray.monitoring.progress import Progress
 from flopray.monitoring.run_log import RunLog
@@ -50,13 +52,14 @@ from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.sweep.metrics import linger_s
 from flopray.sweep.plan import Target, print_plan, refuse_what_none_can, targets
-from flopray.sweep.summary import SUMMARY_COLUMNS, print_summary, summarise
+from flopray.sweep.summary import print_summary, summarise, summary_columns
+from flopray.workloads.base import Workload
 
 if TYPE_CHECKING:
     from flopray.cluster.doctor.preflight import Preflight
 
 
-def run(script: Script, args: argparse.Namespace, console: Console) -> int:
+def run(script: Workload, args: argparse.Namespace, console: Console) -> int:
     """Carry out a command line; returns the exit code.
 
     Raises:
@@ -105,6 +108,7 @@ def run(script: Script, args: argparse.Namespace, console: Console) -> int:
         _say_where(console, cluster)
         notes = _preflight(args, console, sweep, slots, cluster)
         head = {"script": sys.argv[0], "plots": not args.no_plots}
+        trust(script)
         folder = create_run(storage, name, sweep.to_manifest(name, _versions()) | head)
         console.print(f"run {name}: {folder.address}", highlight=False, soft_wrap=True)
         return _measure(script, args, console, sweep, folder, slots, notes)
@@ -123,13 +127,13 @@ def _refuse_package_cache(storage: str) -> None:
         )
 
 
-def _reach(args: argparse.Namespace, name: str, script: Script, console: Console) -> AbstractContextManager[Cluster]:
+def _reach(args: argparse.Namespace, name: str, script: Workload, console: Console) -> AbstractContextManager[Cluster]:
     """The cluster to run on; a plan for this machine starts none."""
     if args.dry_run and args.address is None:
         return nullcontext(this_machine())
     if args.address is None:
         console.print("starting Ray on this machine ...", highlight=False)
-    job = {"job_name": name, "flopray_run": name, "flopray_version": flopray.__version__, "workload": script.workload}
+    job = {"job_name": name, "flopray_run": name, "flopray_version": flopray.__version__, "workload": script.name}
     return connected(args.address, job)
 
 
@@ -140,20 +144,30 @@ def _awaited(cluster: Cluster, args: argparse.Namespace, wanted: list[str] | Non
     )
 
 
-def _resume(script: Script, args: argparse.Namespace, console: Console) -> int:
+def _resume(script: Workload, args: argparse.Namespace, console: Console) -> int:
     refuse_with_resume(script, args)
     folder = open_run(args.resume)
     if reason := not_resumable(folder.manifest):
         raise RunError(f"run {folder.address} cannot be resumed: {reason}; resume the sources and merge again")
     args.no_plots = args.no_plots or folder.manifest.get("plots") is False
     sweep = Sweep.from_manifest(folder.manifest)
-    if sweep.workload != script.workload:
-        raise InputError(f"run {folder.address} is a sweep of the {sweep.workload}: resume it with that script")
+    if sweep.workload.name != script.name:
+        which = f"{sweep.workload.name}, not of {script.name}"
+        raise InputError(
+            f"run {folder.address} is a sweep of {which}: {resume_command(folder.address)} goes on with it"
+        )
+    sweep = sweep.with_code(script)
     finished = _finished(folder, retry_failed=args.retry_failed)
     left = sweep.size - len(finished)
     if left <= 0 and not args.dry_run and not folder.has_results():
         folder.check_unlocked()
-        return _finish(script, args, console, folder, Progress(console, total=sweep.size, events=args.json))
+        return _finish(
+            script,
+            args,
+            console,
+            folder,
+            Progress(console, total=sweep.size, workload=sweep.workload, events=args.json),
+        )
     if left <= 0:
         raise RunFinished(f"run {folder.address} is finished: all of its {len(finished)} points are measured")
     if not args.dry_run:
@@ -195,7 +209,7 @@ def _finished(folder: RunFolder, *, retry_failed: bool) -> dict[str, str]:
 
 
 def _measure(
-    script: Script,
+    script: Workload,
     args: argparse.Namespace,
     console: Console,
     sweep: Sweep,
@@ -208,10 +222,11 @@ def _measure(
         from flopray.sweep.driver import run_sweep  # takes seconds, in which an interrupt may come too
 
         with (
-            RunLog(folder.log_path) as log,
+            RunLog(folder.log_path, sweep.workload) as log,
             Progress(
                 console,
                 total=sweep.size,
+                workload=sweep.workload,
                 finished=len(finished),
                 types=_by_type(sweep, finished),
                 log=log,
@@ -230,7 +245,7 @@ def _measure(
                 raise
         return _finish(script, args, console, folder, progress)
     except KeyboardInterrupt:
-        command = f"{_resume_call()} {shlex.quote(folder.address)}"
+        command = resume_command(folder.address)
         address = f" --address {shlex.quote(args.address)}" if args.address else ""
         Console(stderr=True).print(
             f"interrupted; every finished point is in the journal. Go on with:\n  {command}{address}",
@@ -242,12 +257,12 @@ def _measure(
         return EXIT_INTERRUPTED
 
 
-def _finish(script: Script, args: argparse.Namespace, console: Console, folder: RunFolder, progress: Progress) -> int:
+def _finish(script: Workload, args: argparse.Namespace, console: Console, folder: RunFolder, progress: Progress) -> int:
     """Make the tables and figures of a run whose points are all there; returns the exit code.
 
     Whatever fails here loses no point: the rest is made all the same, and the exit code is one of its own.
     """
-    frame = folder.load(SUMMARY_COLUMNS)
+    frame = folder.load(summary_columns(folder))
     summary = summarise(frame, progress.measured_fraction)
     steps: list[tuple[str, Callable[[], object]]] = [
         ("table of records", folder.compact),
@@ -271,20 +286,14 @@ def _finish(script: Script, args: argparse.Namespace, console: Console, folder: 
     return 0 if summary["points_not_ok"] == 0 else EXIT_SOME_FAILED
 
 
-def _resume_call() -> str:
-    """How this command line would be resumed: by the script that was started, or by the command `flopray`."""
-    started = Path(sys.argv[0])
-    if started.parts[-2:] == ("flopray", "__main__.py"):
-        return "python -m flopray resume"
-    return f"python {shlex.quote(sys.argv[0])} --resume" if started.suffix == ".py" else "flopray resume"
-
-
-def _draw(script: Script, console: Console, folder: RunFolder) -> None:
+def _draw(script: Workload, console: Console, folder: RunFolder) -> None:
     with renamed(console, str(folder.path), folder.place()):
-        script.draw(folder.path, console)
+        from flopray.cli.run_figures import draw  # matplotlib would make the start wait
+
+        draw(script, folder.path, console)
 
 
-def _made(what: str, step: Callable[[], object], script: Script, folder: RunFolder) -> bool:
+def _made(what: str, step: Callable[[], object], script: Workload, folder: RunFolder) -> bool:
     """Carry out a step after the measuring; one that fails is told in a line, with what makes it later."""
     try:
         step()
@@ -292,9 +301,8 @@ def _made(what: str, step: Callable[[], object], script: Script, folder: RunFold
         first = (str(error).splitlines() or [type(error).__name__])[0]
         if not isinstance(error, FloprayError | OSError):
             first = f"{type(error).__name__}: {first}"
-        again = "analysis/compare_gpus.py" if script.workload == "llama" else "analysis/surfaces.py"
-        call = f"python {again}" if what == "figures" else _resume_call()
-        command = f"{call} {shlex.quote(folder.address)}"
+        draws = "flopray compare-gpus" if script.figures == "comparison" else "flopray surfaces"
+        command = f"{draws} {shlex.quote(folder.address)}" if what == "figures" else resume_command(folder.address)
         line = f"error: no {what} ({first}); every point is safe in the journal, {command} makes it again"
         Console(stderr=True, markup=False).print(line, highlight=False, soft_wrap=True)
         return False

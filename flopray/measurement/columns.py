@@ -15,21 +15,21 @@ from flopray.errors import FloprayError, OutOfMemory, Unsupported
 from flopray.measurement.statistics import in_quadrature
 from flopray.point import Point
 from flopray.records import Status
-from flopray.workloads.closed_form import model_flops
+from flopray.workloads.base import closed_columns
 from flopray.workloads.dispatch import dispatched_flops
 from flopray.workloads.execution import is_out_of_memory
 
 
-def spec_columns(spec: Point) -> dict[str, Any]:
+def point_columns(point: Point) -> dict[str, Any]:
     """The point: its id and the fields that make it."""
-    return {"trial_id": spec.id, **spec.fields()}
+    return {"trial_id": point.id, **point.fields()}
 
 
-def flop_columns(spec: Point, phase: str) -> dict[str, Any]:
-    """Closed form and dispatcher's count of one iteration."""
-    closed = model_flops(spec, phase)
+def flop_columns(point: Point, phase: str) -> dict[str, Any]:
+    """Closed form, where the workload has one, and dispatcher's count of one iteration."""
+    closed = closed_columns(point, phase)
     try:
-        return closed | dispatched_flops(spec, phase, closed["model_flops"])
+        return closed | dispatched_flops(point, phase, closed.get("model_flops"))
     except Exception as error:  # another library's failure to trace a model must not cost the measurement
         reason = f"counting failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         return closed | {"dispatched_flops": None, "dispatched_reason": reason, "dispatched_rel_difference": None}
@@ -46,10 +46,10 @@ def derived_columns(
         drift: columns of the sentinel.
         idle: `idle_power_w` and `awake_idle_power_w`.
     """
-    time_s, energy_j, flops = row.get("time_s"), row.get("energy_j"), row["model_flops"]
+    time_s, energy_j, flops = row.get("time_s"), row.get("energy_j"), flops_of(row)
     columns: dict[str, Any] = dict(drift)
     if time_s:
-        columns["flops_per_s"] = flops / time_s
+        columns["flops_per_s"] = None if flops is None else flops / time_s
         columns |= _with_drift(row, "time_rel_error", drift.get("sentinel_time_drift"))
         columns |= _mfu_columns(row, precision, columns["flops_per_s"])
     if time_s and energy_j is not None:
@@ -57,24 +57,32 @@ def derived_columns(
         if row.get("tokens_per_iteration"):
             columns["energy_per_token_j"] = energy_j / row["tokens_per_iteration"]
         columns |= idle
-        columns["flops_per_j"] = flops / energy_j if energy_j > 0 else None
+        columns["flops_per_j"] = flops / energy_j if flops is not None and energy_j > 0 else None
         if idle["idle_power_w"] is not None:
             columns["active_energy_j"] = energy_j - idle["idle_power_w"] * time_s
     return columns
+
+
+def flops_of(row: dict[str, Any]) -> int | None:
+    """FLOPs that rates and efficiencies are made of: the closed form, and without one the dispatcher's count."""
+    model = row.get("model_flops")
+    return row.get("dispatched_flops") if model is None else model
 
 
 def _with_drift(row: dict[str, Any], name: str, drift: float | None) -> dict[str, float]:
     return {} if row.get(name) is None or drift is None else {name: in_quadrature(row[name], drift)}
 
 
-def _mfu_columns(row: dict[str, Any], precision: str, flops_per_s: float) -> dict[str, Any]:
+def _mfu_columns(row: dict[str, Any], precision: str, flops_per_s: float | None) -> dict[str, Any]:
     if row["phase"] == "optimizer_step":
         return {"mfu": None, "mfu_reason": "the optimizer is elementwise: the peak of matrix products does not apply"}
+    if flops_per_s is None:
+        return {"mfu": None, "mfu_reason": "no FLOPs are known: see dispatched_reason"}
     peak = peak_flops_per_s(row.get("device_name"), precision)
     if peak is None:
         return {"mfu": None, "mfu_reason": f"no {precision} peak known for {row.get('device_name')}"}
-    again = row.get("recomputed_flops") or 0
-    return {"mfu": flops_per_s / peak, "hfu": flops_per_s * (1 + again / row["model_flops"]) / peak}
+    again, flops = row.get("recomputed_flops") or 0, flops_of(row)
+    return {"mfu": flops_per_s / peak, "hfu": flops_per_s * (1 + again / flops) / peak if flops else None}
 
 
 def failure_columns(error: Exception) -> dict[str, Any]:

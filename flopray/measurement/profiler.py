@@ -15,7 +15,7 @@ from flopray.measurement.columns import (
     failure_columns,
     findings_of,
     flop_columns,
-    spec_columns,
+    point_columns,
     version_columns,
 )
 from flopray.measurement.counting.ahead import CountedAhead
@@ -27,7 +27,7 @@ from flopray.point import Point
 from flopray.records import PhaseRecord, Status
 from flopray.settings import MeasureSettings
 from flopray.workloads.execution import Work, captures_are_broken
-from flopray.workloads.phases import Workload
+from flopray.workloads.phases import BuiltPoint
 
 _IDLE_SECONDS = 1.0
 _AWAKE_IDLE_SECONDS = 0.6
@@ -70,7 +70,7 @@ class Profiler:
         self._idle_power_w: float | None = None
         self._awake_idle_power_w: float | None = None
         self._tick_period_s: float | None = None
-        self._sentinel_spec = sentinel
+        self._sentinel_point = sentinel
         every_s = settings.sentinel_every_s if sentinel and self._timed else 0.0
         self._sentinel = Sentinel(self._measure_sentinel, every_s=every_s)
         self._frozen = False
@@ -111,11 +111,11 @@ class Profiler:
             self._forget()
             self._ahead.count(points, tell)
 
-    def measure_point(self, spec: Point, *, order_index: int | None = None, attempt: int = 1) -> list[PhaseRecord]:
+    def measure_point(self, point: Point, *, order_index: int | None = None, attempt: int = 1) -> list[PhaseRecord]:
         """Measure every phase of a point; failures of the point become records, never exceptions.
 
         Args:
-            spec: the point; its device type is this device's.
+            point: the point; its device type is this device's.
             order_index: place in the sweep's order.
             attempt: 1 for the first try.
 
@@ -128,20 +128,20 @@ class Profiler:
         """
         if self._warm:
             self._check_sentinel()
-        self.count_ahead([spec])
+        self.count_ahead([point])
         self._cool_down()
         identity = {"order_index": order_index, "attempt": attempt, "seed": self.settings.seed}
-        records = [self._constant | identity | spec_columns(spec) | row for row in self._measure_phases(spec)]
+        records = [self._constant | identity | point_columns(point) | row for row in self._measure_phases(point)]
         self._warm = True
         wall_s = time.monotonic() - self._last_end
         self._last_end = time.monotonic()
         for row in records:
             row["device_wall_s"] = wall_s
         if self._ahead:
-            self._ahead.forget(spec)
+            self._ahead.forget(point)
         for row, findings in zip(records, findings_of(records), strict=True):
             row["findings"] = findings
-        return [PhaseRecord(**row) for row in records]
+        return [PhaseRecord.of(**row) for row in records]
 
     def healthy(self) -> bool:
         """Whether this process can go on: a poisoned CUDA context computes nothing until its process is replaced."""
@@ -226,55 +226,55 @@ class Profiler:
             time.sleep(0.5)
 
     def _measure_sentinel(self) -> dict[str, Any] | None:
-        assert self._sentinel_spec is not None
+        assert self._sentinel_point is not None
         try:
-            return self._measure(self._build(self._sentinel_spec).phase("forward"))
+            return self._measure(self._build(self._sentinel_point).phase("forward"))
         except Exception:
             return None  # a sentinel that cannot run says nothing about drift; its own point reports the failure
         finally:
             self._forget()
 
-    def _measure_phases(self, spec: Point) -> list[dict[str, Any]]:
-        workload, failure = None, {}
+    def _measure_phases(self, point: Point) -> list[dict[str, Any]]:
+        built, failure = None, {}
         self.device.reset_peak_memory()
         try:
             if self._timed:
-                workload = self._build(spec)
+                built = self._build(point)
         except Exception as error:
             failure = failure_columns(error)
-        rows = [self._row(spec, phase, workload, failure) for phase in self.settings.phases]
-        del workload
+        rows = [self._row(point, phase, built, failure) for phase in self.settings.phases]
+        del built
         if self._timed:  # a process that only counts has built nothing
             self._forget()
         return rows
 
-    def _build(self, spec: Point) -> Workload:
+    def _build(self, point: Point) -> BuiltPoint:
         memory_bytes = self._constant.get("memory_total_bytes")
-        return Workload(spec, device=self.device.torch_name, seed=self.settings.seed, memory_bytes=memory_bytes)
+        return BuiltPoint(point, device=self.device.torch_name, seed=self.settings.seed, memory_bytes=memory_bytes)
 
-    def _row(self, spec: Point, phase: str, workload: Workload | None, failure: dict[str, Any]) -> dict[str, Any]:
-        row = {"phase": phase, "started_unix_s": time.time()} | flop_columns(spec, phase)
+    def _row(self, point: Point, phase: str, built: BuiltPoint | None, failure: dict[str, Any]) -> dict[str, Any]:
+        row = {"phase": phase, "started_unix_s": time.time()} | flop_columns(point, phase)
         row |= self._energy_missing
-        row |= self._measure_one(workload, phase) if workload else failure
+        row |= self._measure_one(built, phase) if built else failure
         if "status" in row and "energy_status" not in row:
             row |= _NOT_MEASURED
         if self._ahead:
-            row |= self._ahead.columns(spec, row | spec.fields())
+            row |= self._ahead.columns(point, row | point.fields())
             if not self._timed:
                 row |= {"status": row["counters_status"], "status_reason": row.get("counters_reason")}
-        row |= derived_columns(self._constant | row, spec.precision, self._sentinel.columns(), self._idle_columns())
+        row |= derived_columns(self._constant | row, point.precision, self._sentinel.columns(), self._idle_columns())
         return row | {"ended_unix_s": time.time()}
 
-    def _measure_one(self, workload: Workload, phase: str) -> dict[str, Any]:
+    def _measure_one(self, built: BuiltPoint, phase: str) -> dict[str, Any]:
         try:
-            backend = {"attention_backend": workload.attention_backend(phase)}
-            return self._measure(workload.phase(phase)) | backend
+            backend = {"attention_backend": built.attention_backend(phase)}
+            return self._measure(built.phase(phase)) | backend
         except Exception as error:
             columns = failure_columns(error)
         finally:
             self.device.reset_peak_memory()
         # Out of the handler, where the traceback no longer holds what did not fit: the next phase starts without it.
-        workload.forget()
+        built.forget()
         self._forget()
         return columns
 

@@ -12,11 +12,11 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
+from flopray.description import Description
 from flopray.monitoring.live_view import LiveView, clock
 from flopray.monitoring.run_log import RunLog
 from flopray.monitoring.state import SweepState, TypeState
-from flopray.point import label_of
-from flopray.records import PhaseRecord
+from flopray.records import PhaseRecord, label_of
 from flopray.sweep.outcome import reason_of, status_of
 
 #: Plain lines come this often at first, and at 5 % of the time that has passed later, at most once a minute.
@@ -30,6 +30,7 @@ class Progress:
     Args:
         console: where to; a terminal gets a live view, anything else plain lines.
         total: points of the sweep.
+        workload: of the sweep, whose points it names.
         finished: points that an earlier session of the run has measured.
         types: points by device type: of the sweep, and of earlier sessions.
         log: the run's log.
@@ -41,13 +42,14 @@ class Progress:
         console: Console,
         *,
         total: int,
+        workload: Description | None = None,
         finished: int = 0,
         types: Mapping[str, tuple[int, int]] | None = None,
         log: RunLog | None = None,
         events: bool = False,
     ) -> None:
         self._console, self._total, self._before, self._log = console, total, finished, log
-        self._events = events
+        self._events, self._workload = events, workload or Description()
         self.done = 0
         self.state = SweepState({name: TypeState(*counts) for name, counts in (types or {}).items()})
         self._begin: float | None = None
@@ -93,7 +95,7 @@ class Progress:
             self.event("working", actor=actor, on=label or None)
         for records in points:
             self.done += 1
-            self.state.take(records, labels.get(label_of(records[0])))
+            self.state.take(records, labels.get(label_of(records[0], self._workload)))
             self._tell_point(records)
         if not self._live and time.monotonic() >= self._next_plain:
             self._print_plain()
@@ -161,6 +163,10 @@ class Progress:
             return
         first = records[0]
         phases = [{name: getattr(record, name) for name in _JSON_COLUMNS} for record in records]
-        fields = {"trial_id": first.trial_id, "point": label_of(first), "device_type": first.device_type}
+        fields = {
+            "trial_id": first.trial_id,
+            "point": label_of(first, self._workload),
+            "device_type": first.device_type,
+        }
         fields |= {"node": first.node, "status": status_of(records), "reason": reason_of(records)}
         self.event("point", **fields, seconds=first.device_wall_s, phases=phases)

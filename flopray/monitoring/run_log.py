@@ -9,9 +9,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from flopray.description import Description
 from flopray.errors import one_line
-from flopray.point import label_of
-from flopray.records import PhaseRecord, Status
+from flopray.records import PhaseRecord, Status, label_of
 from flopray.store import atomic
 from flopray.store.redaction import redacted
 from flopray.sweep.outcome import reason_of, status_of
@@ -37,9 +37,11 @@ class RunLog:
 
     Args:
         path: of the file; a resume goes on with it.
+        workload: of the run, whose points it names.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, workload: Description) -> None:
+        self._workload = workload
         self._handler: logging.Handler
         try:
             file = io.TextIOWrapper(atomic.append_regular(path), "utf-8", "backslashreplace", line_buffering=True)
@@ -85,7 +87,7 @@ class RunLog:
         """Write how a point ended: its status, its reason, its attempt and the audit's findings."""
         first, status = records[0], status_of(records)
         findings = sorted({finding for record in records for finding in record.findings})
-        words = [f"point {label_of(first)} on {first.device_type}@{first.node or '?'}: {status}"]
+        words = [f"point {label_of(first, self._workload)} on {first.device_type}@{first.node or '?'}: {status}"]
         words += [f"attempt {first.attempt}"] if first.attempt > 1 else []
         words += [reason_of(records) or ""] if status != Status.OK else []
         words += [f"audit: {' '.join(findings)}"] if findings else []

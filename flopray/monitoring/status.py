@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,9 +11,8 @@ from typing import Any
 
 from rich.console import Console
 
-import flopray
 from flopray.audit.explanations import COMMAND
-from flopray.errors import one_line
+from flopray.errors import one_line, resume_command
 from flopray.monitoring.live_view import clock
 from flopray.point import point_of
 from flopray.records import Status
@@ -27,7 +25,6 @@ _COLUMNS = (
     *("trial_id", "device_type", "node", "device_uuid", "device_wall_s", "window_s"),
     *("status", "status_reason", "findings"),
 )
-_SCRIPTS = {"mlp": "mlp_grid.py", "llama": "llama_gpu.py"}
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ def status_of_run(path: str | Path) -> RunStatus:
         measured_fraction=_finite(windows_s / wall_s.sum()) if wall_s.sum() and windows_s else None,
         failures=_failures(frame),
         findings=dict(Counter(code for codes in frame["findings"] for code in codes).most_common()),
-        resume=_resume(folder, sweep) if left and not alive and not not_resumable(folder.manifest) else None,
+        resume=_resume(folder) if left and not alive and not not_resumable(folder.manifest) else None,
     )
 
 
@@ -133,14 +130,9 @@ def _failures(frame: Any) -> list[dict[str, Any]]:
     return [{"status": status, "reason": reason, "points": count} for (status, reason), count in counts]
 
 
-def _resume(folder: RunFolder, sweep: Sweep) -> str:
-    """The command that goes on with a run: the script of this installation, whatever its manifest says it was begun by.
+def _resume(folder: RunFolder) -> str:
+    """The command that goes on with a run, whatever its manifest says it was begun by.
 
     People copy this line, and a stranger's manifest could name a program that came along with it.
     """
-    script = Path(flopray.__file__).parents[1] / "sweeps" / _SCRIPTS[sweep.workload]
-    if not script.exists():  # installed from a wheel
-        return f"flopray resume {shlex.quote(folder.address)}"
-    if script.is_relative_to(Path.cwd()):
-        script = script.relative_to(Path.cwd())
-    return f"python {shlex.quote(str(script))} --resume {shlex.quote(folder.address)}"
+    return resume_command(folder.address)

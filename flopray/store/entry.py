@@ -13,18 +13,17 @@ records or a typed error. NaN and infinity are no values: a record that has one 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import re
-import types
-import typing
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from functools import cache
+from typing import Any
 
 from flopray.errors import SchemaMismatch
 from flopray.records import SCHEMA_VERSION, PhaseRecord
+from flopray.store.schema import COMMON, RecordSchema
 
 #: How every intact line begins; it cannot occur inside an entry, where quotes are escaped.
 LINE_START = b'{"crc32":"'
@@ -48,27 +47,6 @@ STATUS_ORDER = (
     "failed",
 )
 _RANK = {status: rank for rank, status in enumerate(STATUS_ORDER)}
-
-
-class ColumnType(NamedTuple):
-    """What a field of `PhaseRecord` holds: `base` is str, int, float, bool or tuple (of strings)."""
-
-    base: type
-    nullable: bool
-
-
-def _column_types() -> dict[str, ColumnType]:
-    found = {}
-    for name, hint in typing.get_type_hints(PhaseRecord).items():
-        union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-        options = [option for option in typing.get_args(hint) if option is not type(None)] if union else [hint]
-        found[name] = ColumnType(typing.get_origin(options[0]) or options[0], nullable=union)
-    return found
-
-
-#: The columns in order, with their types: the one reading of PhaseRecord's annotations.
-COLUMN_TYPES = _column_types()
-DEFAULTS: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(PhaseRecord)}
 
 
 def text(value: Any) -> str:
@@ -124,21 +102,24 @@ def _or_none(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: None if value is None else check(value)
 
 
-_CHECK = {
-    name: _or_none(_CHECKS[column.base]) if column.nullable else _CHECKS[column.base]
-    for name, column in COLUMN_TYPES.items()
-}
+@cache
+def _checks_of(schema: RecordSchema) -> dict[str, Callable[[Any], Any]]:
+    """What a value of each column must pass, and as which it is kept."""
+    return {
+        name: _or_none(_CHECKS[column.base]) if column.nullable else _CHECKS[column.base]
+        for name, column in schema.types.items()
+    }
 
 
-def _checked(columns: dict[str, Any]) -> dict[str, Any]:
-    """The columns with values of their fields' types.
+def _checked(columns: dict[str, Any], schema: RecordSchema) -> dict[str, Any]:
+    """The columns with values of their types.
 
     Raises:
         ValueError: an unknown column or a value of another type; the message names the column.
     """
-    checked = {}
+    checks, checked = _checks_of(schema), {}
     for name, value in columns.items():
-        check = _CHECK.get(name)
+        check = checks.get(name)
         if check is None:
             raise ValueError(f"unknown column {name[:80]!r}")
         try:
@@ -160,11 +141,12 @@ def worst_status(statuses: Sequence[str]) -> str:
     return str(max(statuses, key=_RANK.__getitem__))
 
 
-def encode(phases: Sequence[PhaseRecord]) -> tuple[str, str, bytes]:
+def encode(phases: Sequence[PhaseRecord], schema: RecordSchema = COMMON) -> tuple[str, str, bytes]:
     r"""The line of one point.
 
     Args:
         phases: all records of the point, one a phase.
+        schema: the columns of the run.
 
     Returns:
         Its trial id, its status (`worst_status`), and the line with its final `\n`.
@@ -185,7 +167,9 @@ def encode(phases: Sequence[PhaseRecord]) -> tuple[str, str, bytes]:
     if any(record.schema_version != SCHEMA_VERSION for record in phases):
         raise ValueError(f"a record of point {trial_id} is not of schema version {SCHEMA_VERSION}")
     status = worst_status([record.status for record in phases])
-    rows = [_checked({n: v for n, v in vars(record).items() if v != DEFAULTS[n]}) for record in phases]
+    defaults = schema.defaults
+    written = [{n: v for n, v in r.columns().items() if n not in defaults or v != defaults[n]} for r in phases]
+    rows = [_checked(columns, schema) for columns in written]
     for row in rows:
         del row["trial_id"]
     shared = {n: v for n, v in rows[0].items() if all(n in row and row[n] == v for row in rows)}
@@ -220,7 +204,7 @@ def head(entry: bytes) -> tuple[str, str]:
     return match[1].decode(), match[2].decode()
 
 
-def decode(entry: bytes) -> list[dict[str, Any]]:
+def decode(entry: bytes, schema: RecordSchema = COMMON) -> list[dict[str, Any]]:
     """All rows of an intact entry, one a phase, with every column (defaults filled in) in the order of the record.
 
     A column that the schema does not know is an error and not passed over: columns change only together with the
@@ -237,18 +221,20 @@ def decode(entry: bytes) -> list[dict[str, Any]]:
         shared, phases = content["shared"], content["phases"]
         if not isinstance(shared, dict) or not isinstance(phases, list) or content["trial_id"] != trial_id:
             raise ValueError("shared is no object, phases no list, or the trial id is given twice")
-        return _rows(trial_id, status, _checked(shared), phases)
+        return _rows(trial_id, status, _checked(shared, schema), phases, schema)
     except (ValueError, RecursionError) as error:
         raise SchemaMismatch(_foreign(str(error))) from error
 
 
-def _rows(trial_id: str, status: str, shared: dict[str, Any], phases: list[Any]) -> list[dict[str, Any]]:
-    common = DEFAULTS | shared
+def _rows(
+    trial_id: str, status: str, shared: dict[str, Any], phases: list[Any], schema: RecordSchema
+) -> list[dict[str, Any]]:
+    common = schema.defaults | shared
     rows = []
     for phase in phases:
         if not isinstance(phase, dict):
             raise ValueError("a phase is no object")
-        row = common | _checked(phase)
+        row = common | _checked(phase, schema)
         if row["trial_id"] or row["schema_version"] != SCHEMA_VERSION:
             raise ValueError("a phase has its own trial id or schema version")
         row["trial_id"] = trial_id

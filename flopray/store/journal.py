@@ -23,6 +23,7 @@ from flopray.errors import RunError, StorageError
 from flopray.records import PhaseRecord
 from flopray.store import atomic, entry
 from flopray.store.journal_index import JournalIndex, RunWarning, scan, warn_of_damage
+from flopray.store.schema import COMMON, RecordSchema
 
 
 class Appended(NamedTuple):
@@ -39,14 +40,14 @@ class JournalWriter:
     and cut off, with a `RunWarning`. Calls of several threads are put in order.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, schema: RecordSchema = COMMON) -> None:
         """Open, check and repair the journal; create it where it is missing.
 
         Raises:
             RunError: it cannot be written.
             SchemaMismatch: a line of it is intact, but not of this schema version.
         """
-        self.path = path
+        self.path, self.schema = path, schema
         #: The run, as a command that resumes it names it.
         self.run = str(path.parent)
         self._thread_lock = threading.Lock()
@@ -99,7 +100,7 @@ class JournalWriter:
             lines: dict[str, tuple[str, bytes]] = {}
             skipped = []
             for phases in points:
-                trial_id, status, line = entry.encode(phases)
+                trial_id, status, line = entry.encode(phases, self.schema)
                 if trial_id in lines or (trial_id in self.finished and not supersede):
                     skipped.append(trial_id)
                 else:

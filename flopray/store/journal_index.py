@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from flopray.errors import NotARun, one_line
 from flopray.store import atomic, entry
+from flopray.store.schema import COMMON, RecordSchema
 
 _TAIL_BYTES = 4096
 
@@ -130,7 +131,7 @@ def warn_of_damage(index: JournalIndex, path: Path, stacklevel: int = 3) -> None
         warnings.warn(message, RunWarning, stacklevel=stacklevel)
 
 
-def read_rows(path: Path, index: JournalIndex) -> Iterator[list[dict[str, Any]]]:
+def read_rows(path: Path, index: JournalIndex, schema: RecordSchema = COMMON) -> Iterator[list[dict[str, Any]]]:
     """The rows of each point of an index, a list a point, in the order of the journal.
 
     Raises:
@@ -143,7 +144,7 @@ def read_rows(path: Path, index: JournalIndex) -> Iterator[list[dict[str, Any]]]
         with atomic.open_regular(path) as file:
             for place in sorted(index.places.values(), key=lambda place: place.offset):
                 file.seek(place.offset)
-                yield entry.decode(file.read(place.length))
+                yield entry.decode(file.read(place.length), schema)
     except OSError as error:
         raise NotARun(f"the journal {path} cannot be read: {atomic.reason(error)}") from error
 

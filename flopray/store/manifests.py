@@ -7,15 +7,18 @@ import json
 import math
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, NoReturn
 
-from flopray.errors import InputError, NotARun, RunError, RunExists, SchemaMismatch
+from flopray.description import Description
+from flopray.errors import InputError, NotARun, RunError, RunExists, SchemaMismatch, SpecError
 from flopray.records import SCHEMA_VERSION
 from flopray.store import atomic
+from flopray.store.schema import RecordSchema
 from flopray.store.uri import is_uri
+from flopray.workloads.registry import BUILT_IN
 
 FILE_NAME = "manifest.json"
 JOURNAL_NAME = "journal.jsonl"
@@ -189,6 +192,40 @@ def _check_texts(value: Any) -> None:
     elif isinstance(value, list | tuple):
         for item in value:
             _check_texts(item)
+
+
+def schema_of(manifest: dict[str, Any]) -> RecordSchema:
+    """The columns of a run: those of every record, and those of the workload that its manifest describes.
+
+    Raises:
+        NotARun: the description is none.
+    """
+    try:
+        return RecordSchema(workload_in(manifest))
+    except SpecError as error:
+        raise NotARun(f"the manifest of run {manifest.get('name')!s:.80} does not describe a sweep: {error}") from error
+
+
+def workload_in(manifest: Mapping[str, Any]) -> Description:
+    """The workload of a manifest: a built-in one, or the description of another one, whose code is not looked for.
+
+    A manifest without a sweep has one without fields.
+
+    Raises:
+        SpecError: what stands there is no description.
+    """
+    sweep = manifest.get("sweep")
+    name = sweep.get("workload") if isinstance(sweep, dict) else None
+    if isinstance(name, str) and name in BUILT_IN:
+        return BUILT_IN[name]()
+    if "workload" not in manifest:
+        if name is not None:
+            raise SpecError(f"it describes no workload {name!r:.60}")
+        return Description()
+    found = Description.from_dict(manifest["workload"])
+    if found.name != name:
+        raise SpecError(f"it describes a workload {found.name}, and its sweep is of {name!r:.60}")
+    return found
 
 
 def not_resumable(manifest: dict[str, Any]) -> str | None:

@@ -46,6 +46,10 @@ class RunFolder:
         self.path = path
         self.manifest = manifest
         self.name: str = manifest["name"]
+        #: The columns of the run.
+        self.schema = manifests.schema_of(manifest)
+        #: What its workload says of itself; without fields where the manifest describes no sweep.
+        self.workload = self.schema.workload
         self.manifest_path = path / manifests.FILE_NAME
         self.journal_path = path / manifests.JOURNAL_NAME
         self.records_path = path / "records.parquet"
@@ -152,9 +156,8 @@ class RunFolder:
         """
         from flopray.store import table
 
-        rows = (
-            record for batch in self._batches(self._index()) for record in table.to_records(table.from_batches([batch]))
-        )
+        tables = (table.from_batches([batch], schema=self.schema) for batch in self._batches(self._index()))
+        rows = (record for part in tables for record in table.to_records(part))
         for _, records in itertools.groupby(rows, key=lambda record: record.trial_id):
             yield list(records)
 
@@ -192,7 +195,7 @@ class RunFolder:
         index = self._index()
         covered = journal_index.coverage(self.journal_path, index.size)
         try:
-            table.write_parquet(self.records_path, self.name, covered, self._batches(index))
+            table.write_parquet(self.records_path, self.name, covered, self._batches(index), self.schema)
         except OSError as error:
             raise StorageError(f"{self.records_path} could not be written: {atomic.reason(error)}") from error
         return self.records_path
@@ -244,7 +247,7 @@ class RunFolder:
             yield
 
     def _open_journal(self) -> JournalWriter:
-        return JournalWriter(self.journal_path)
+        return JournalWriter(self.journal_path, self.schema)
 
     def _index(self) -> JournalIndex:
         index = journal_index.scan(self.journal_path)
@@ -258,7 +261,7 @@ class RunFolder:
         from flopray.store import table
 
         try:
-            file = table.RecordsFile(self.records_path)
+            file = table.RecordsFile(self.records_path, self.schema)
             if file.run != self.name:
                 raise ValueError(f"it is of run {file.run[:80]!r}")
         except (OSError, ValueError) as error:
@@ -289,19 +292,20 @@ class RunFolder:
     def _table(self, columns: Sequence[str] | None = None) -> pa.Table:
         from flopray.store import table
 
-        wanted = {*columns, *table.ORDER_COLUMNS} if columns is not None else table.SCHEMA.names
-        names = [name for name in table.SCHEMA.names if name in wanted]
+        wanted = {*columns, *table.order_columns(self.schema)} if columns is not None else self.schema.names
+        names = [name for name in self.schema.names if name in wanted]
         file = self._compacted()
         if file is not None and file.coverage == journal_index.coverage(self.journal_path):
             with contextlib.suppress(ValueError):
-                return table.ordered(file.read(names))
-        return table.ordered(table.from_batches(self._batches(self._index()), names))
+                return table.ordered(file.read(names), self.schema)
+        content = table.from_batches(self._batches(self._index()), names, self.schema)
+        return table.ordered(content, self.schema)
 
     def _batches(self, index: JournalIndex) -> Iterator[pa.RecordBatch]:
         """All points: those of the journal, then those that only the Parquet file has."""
         from flopray.store import table
 
-        yield from table.batches(journal_index.read_rows(self.journal_path, index))
+        yield from table.batches(journal_index.read_rows(self.journal_path, index, self.schema), self.schema)
         rows = self._read_compacted()
         if rows is not None:
             yield from table.without_points(rows, index.places).to_batches()

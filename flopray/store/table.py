@@ -18,9 +18,9 @@ the journal they cover.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Container, Iterable, Iterator
+from functools import cache
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +32,9 @@ import pyarrow.parquet as pq
 from flopray.point import EXECUTIONS, PRECISIONS
 from flopray.records import PHASES, SCHEMA_VERSION, PhaseRecord
 from flopray.store import atomic, foreign_table
-from flopray.store.entry import COLUMN_TYPES, STATUS_ORDER
+from flopray.store.entry import STATUS_ORDER
 from flopray.store.journal_index import Coverage
+from flopray.store.schema import COMMON, RecordSchema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,43 +46,53 @@ _ARROW_TYPES: dict[type, pa.DataType] = {
     bool: pa.bool_(),
     tuple: pa.list_(pa.string()),
 }
-_DOCS = {f.name: f.metadata["doc"] for f in dataclasses.fields(PhaseRecord)}
 
-#: The columns of a record in Arrow, in the order of its fields.
-SCHEMA = pa.schema(
-    [
-        pa.field(name, _ARROW_TYPES[column.base], column.nullable, metadata={"doc": _DOCS[name]})
-        for name, column in COLUMN_TYPES.items()
-    ]
-)
+
+@cache
+def arrow_schema(schema: RecordSchema = COMMON) -> pa.Schema:
+    """The columns of a run in Arrow, in order."""
+    return pa.schema(
+        [
+            pa.field(name, _ARROW_TYPES[column.base], column.nullable, metadata={"doc": schema.docs[name]})
+            for name, column in schema.types.items()
+        ]
+    )
+
 
 #: Rows that are held as Python objects at once, when a journal becomes a table.
 _BATCH_POINTS = 4096
-#: What rows are sorted by.
-ORDER_COLUMNS = (
-    *("workload", "device_type", "model", "precision", "execution", "attention"),
-    *("n_layers", "width", "tokens", "batch_size", "sequence_length", "trial_id", "phase"),
-)
 #: Columns that are sorted in the order of their vocabulary and not of the alphabet.
 _VOCABULARIES = {"precision": PRECISIONS, "execution": EXECUTIONS, "phase": PHASES}
 
 
-def batches(points: Iterable[list[dict[str, Any]]]) -> Iterator[pa.RecordBatch]:
+def order_columns(schema: RecordSchema = COMMON) -> tuple[str, ...]:
+    """What rows are sorted by: the fields of the point, then its phase."""
+    own = [name for name in schema.own if name in schema.fields]
+    return (
+        *("workload", "device_type", "model", "precision", "execution", "attention"),
+        *("n_layers", "width", "tokens", "batch_size", "sequence_length", *own, "trial_id", "phase"),
+    )
+
+
+def batches(points: Iterable[list[dict[str, Any]]], schema: RecordSchema = COMMON) -> Iterator[pa.RecordBatch]:
     """Points (each a list of rows with all columns, as `entry.decode` gives) as Arrow batches of bounded size."""
-    values_of = itemgetter(*SCHEMA.names)
+    arrow = arrow_schema(schema)
+    values_of = itemgetter(*arrow.names)
     iterator = iter(points)
     while chunk := list(itertools.islice(iterator, _BATCH_POINTS)):
         columns = zip(*(values_of(row) for rows in chunk for row in rows), strict=True)
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
-        yield pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, arrow, strict=True)]
+        yield pa.RecordBatch.from_arrays(arrays, schema=arrow)
 
 
-def from_batches(content: Iterable[pa.RecordBatch], columns: list[str] | None = None) -> pa.Table:
+def from_batches(
+    content: Iterable[pa.RecordBatch], columns: list[str] | None = None, schema: RecordSchema = COMMON
+) -> pa.Table:
     """One table of batches, with all or some columns; an empty one of the right types where there are none."""
     if columns is None:
-        return pa.Table.from_batches(list(content), schema=SCHEMA)
-    schema = pa.schema([SCHEMA.field(name) for name in columns])
-    return pa.Table.from_batches([batch.select(columns) for batch in content], schema=schema)
+        return pa.Table.from_batches(list(content), schema=arrow_schema(schema))
+    some = pa.schema([arrow_schema(schema).field(name) for name in columns])
+    return pa.Table.from_batches([batch.select(columns) for batch in content], schema=some)
 
 
 def without_points(table: pa.Table, trial_ids: Container[str]) -> pa.Table:
@@ -98,10 +109,10 @@ def point_statuses(table: pa.Table) -> dict[str, str]:
     return statuses
 
 
-def ordered(table: pa.Table) -> pa.Table:
+def ordered(table: pa.Table, schema: RecordSchema = COMMON) -> pa.Table:
     """The rows sorted by specification (workload, device type, precision, execution, shape), then by phase."""
     keys = {}
-    for name in ORDER_COLUMNS:
+    for name in order_columns(schema):
         vocabulary = _VOCABULARIES.get(name)
         keys[name] = table[name] if vocabulary is None else _ranks(table[name], vocabulary)
     order = pa.table({**keys, "row": pa.array(range(table.num_rows), pa.int64())})
@@ -134,13 +145,13 @@ def to_records(table: pa.Table) -> list[PhaseRecord]:
     for index, field in enumerate(table.schema):
         if pa.types.is_list(field.type):
             columns[index] = [tuple(texts) for texts in columns[index]]
-    return [PhaseRecord(**dict(zip(table.column_names, row, strict=True))) for row in zip(*columns, strict=True)]
+    return [PhaseRecord.of(**dict(zip(table.column_names, row, strict=True))) for row in zip(*columns, strict=True)]
 
 
 class RecordsFile:
     """An existing Parquet file of records; its data is read only when asked for."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, schema: RecordSchema = COMMON) -> None:
         """Open the file and check that it is one of this schema.
 
         Raises:
@@ -153,9 +164,9 @@ class RecordsFile:
         try:
             self._file = pq.ParquetFile(content, page_checksum_verification=True)
             foreign_table.check_size(self._file.metadata, len(content))
-            schema = self._file.schema_arrow
-            metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-            if metadata["flopray.schema_version"] != str(SCHEMA_VERSION) or not schema.equals(SCHEMA):
+            found = self._file.schema_arrow
+            metadata = {key.decode(): value.decode() for key, value in (found.metadata or {}).items()}
+            if metadata["flopray.schema_version"] != str(SCHEMA_VERSION) or not found.equals(arrow_schema(schema)):
                 raise ValueError("it has other columns than this schema version")
             self.run = metadata["flopray.run"]
             self.coverage = Coverage(
@@ -181,14 +192,17 @@ class RecordsFile:
             raise ValueError(atomic.reason(error)) from error
 
 
-def write_parquet(path: Path, run: str, covered: Coverage, content: Iterable[pa.RecordBatch]) -> None:
+def write_parquet(
+    path: Path, run: str, covered: Coverage, content: Iterable[pa.RecordBatch], schema: RecordSchema = COMMON
+) -> None:
     """Write a Parquet file of records atomically, batch by batch.
 
     Args:
         path: where; an older file stays in place until the new one is complete and synced.
         run: name of the run.
         covered: the journal up to where the content was taken from.
-        content: batches of `SCHEMA`.
+        content: batches of the schema.
+        schema: the columns of the run.
 
     Raises:
         OSError: it could not be written; the older file is as it was.
@@ -199,10 +213,10 @@ def write_parquet(path: Path, run: str, covered: Coverage, content: Iterable[pa.
         "flopray.journal_bytes": str(covered.journal_bytes),
         "flopray.journal_tail_crc32": str(covered.tail_crc32),
     }
-    schema = SCHEMA.with_metadata(metadata)
+    arrow = arrow_schema(schema).with_metadata(metadata)
     with (
         atomic.replacing(path) as file,
-        pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer,
+        pq.ParquetWriter(file, arrow, compression="zstd", write_page_checksum=True) as writer,
     ):
         for batch in content:
             writer.write_batch(batch.replace_schema_metadata(metadata))

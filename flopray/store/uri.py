@@ -6,8 +6,10 @@ logged and kept in shells' histories: one that holds credentials is refused, and
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from flopray.errors import InputError
@@ -118,3 +120,11 @@ def _check_s3(bucket: str, options: tuple[tuple[str, str], ...]) -> None:
             raise InputError(f"unknown option {name[:40]!r} in the s3: URI, there are {', '.join(_S3_OPTIONS)}")
         if not _S3_OPTIONS[name].fullmatch(value):
             raise InputError(f"{name} in the s3: URI is not one: give it as in endpoint_override=localhost:9000")
+
+
+def cache_root() -> Path:
+    """Where local copies are kept: `$FLOPRAY_CACHE`, else `flopray` in `$XDG_CACHE_HOME`, else in `~/.cache`."""
+    if own := os.environ.get("FLOPRAY_CACHE"):
+        return Path(own).absolute()
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".cache") / "flopray"

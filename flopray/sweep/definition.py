@@ -11,12 +11,14 @@ from functools import cached_property
 from typing import Any
 
 import flopray
-from flopray.errors import InputError, NotARun, spaced
-from flopray.point import ATTENTIONS, CHOICE_FIELDS, EXECUTIONS, PRECISIONS, SHAPE_FIELDS, WEIGHTS, Point
-from flopray.records import SCHEMA_VERSION, WORKLOAD_PHASES
+from flopray.description import Description
+from flopray.errors import InputError, NotARun, SpecError, spaced
+from flopray.point import EXECUTIONS, PRECISIONS, Point
+from flopray.records import SCHEMA_VERSION
 from flopray.settings import MeasureSettings
-from flopray.sweep.space import grid
-from flopray.workloads.closed_form import model_flops
+from flopray.store import manifests
+from flopray.sweep.space import COMMON_AXES, grid
+from flopray.workloads.base import Workload
 
 #: What 64 bits hold, with a sign.
 _MOST_FLOPS = 2**63 - 1
@@ -28,10 +30,9 @@ SEARCHES = ("grid", "random", "optuna")
 OBJECTIVES = {"time_s": "min", "energy_j": "min", "flops_per_s": "max", "flops_per_j": "max", "mfu": "max"}
 
 
-def axes_of(workload: str) -> tuple[str, ...]:
-    """Names of a workload's axes, `device_type` first; a model's configuration goes with its name."""
-    choices = tuple(name for name in CHOICE_FIELDS[workload] if name != "model_config")
-    return ("device_type", "precision", "execution", *choices, *SHAPE_FIELDS[workload])
+def axes_of(workload: Description) -> tuple[str, ...]:
+    """Names of a workload's axes, `device_type` first; fields that follow from others are none."""
+    return (*COMMON_AXES, *(f.name for f in workload.fields if not f.implied))
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -49,15 +50,15 @@ class Sweep:
     """A search space and how its points are measured.
 
     Attributes:
-        workload: as in `Point`.
-        axes: values of every field of `Point` but the workload, `device_type` first.
+        workload: what is measured; its description alone where a run is only read.
+        axes: values by axis (`axes_of`), `device_type` first.
         settings: how each point is measured.
         search: `grid` measures every point; `random` and `optuna` draw `samples` of them, none twice.
         samples: points to draw; None for a grid.
         objective: a column of `OBJECTIVES` for optuna, taken from the first phase that has it.
         cpus_per_trial: CPU cores a trial holds, by device type.
         points_per_trial: fixed size of a slab; None sizes slabs by predicted time.
-        model_configs: configurations of models that are known by no built-in name, as canonical JSON.
+        implied: by axis and value, further fields that follow from it, such as the configuration of a model.
         shards: the parts of the grid that are measured, such as `3/8`; empty is all of it. A point's part follows from
             its trial id, so that it stays the same when other axes grow.
 
@@ -65,7 +66,7 @@ class Sweep:
         InputError: values that contradict one another.
     """
 
-    workload: str
+    workload: Description
     axes: Mapping[str, tuple[Any, ...]]
     settings: MeasureSettings
     search: str = "grid"
@@ -73,7 +74,7 @@ class Sweep:
     objective: str | None = None
     cpus_per_trial: Mapping[str, int]
     points_per_trial: int | None = None
-    model_configs: Mapping[str, str] = field(default_factory=dict)
+    implied: Mapping[str, Mapping[Any, Mapping[str, Any]]] = field(default_factory=dict)
     shards: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -81,9 +82,7 @@ class Sweep:
             ("--accelerators", self.axes["device_type"], self.axes["device_type"]),
             ("--precision", self.axes["precision"], PRECISIONS),
             ("--execution", self.axes["execution"], EXECUTIONS),
-            ("--attention", self.axes.get("attention", ()), ATTENTIONS),
-            ("--weights", self.axes.get("weights", ()), WEIGHTS),
-            ("--phases", self.settings.phases, WORKLOAD_PHASES[self.workload]),
+            ("--phases", self.settings.phases, self.workload.phases),
             ("--search", (self.search,), SEARCHES),
         ):
             for value in values:
@@ -119,20 +118,17 @@ class Sweep:
 
     def _check_size(self) -> None:
         """A record keeps counts in 64 bits."""
-        largest: dict[str, Any] = {name: max(self.axes[name]) for name in SHAPE_FIELDS[self.workload]}
-        for model in self.axes.get("model", (None,)):
-            choices = {name: self.axes[name][0] for name in CHOICE_FIELDS[self.workload] if name in self.axes}
-            fields = choices | largest | ({"model": model} if model else {})
-            point = self._with_config(Point(workload=self.workload, device_type="any", **fields))
-            flops = model_flops(point, "train_step")["model_flops"]
+        if not isinstance(self.workload, Workload):
+            return
+        largest = {f.name: (max(self.axes[f.name]),) for f in self.workload.dimensions}
+        phase = "train_step" if "train_step" in self.workload.phases else self.settings.phases[0]
+        words = {f.name: self.axes[f.name] for f in self.workload.choices if f.name in self.axes}
+        common = {name: self.axes[name][:1] for name in COMMON_AXES}
+        for point in grid(self.workload, common | words | largest, self.implied):
+            flops = sum((self.workload.closed_form(point, phase) or {}).values())
             if flops > _MOST_FLOPS:
-                what = " ".join(filter(None, (model, *(f"{name}={value}" for name, value in largest.items()))))
+                what = self.workload.label(point.values)
                 raise InputError(f"the largest point, {what}, takes {flops:.2g} FLOPs a step: choose smaller values")
-
-    def _with_config(self, point: Point) -> Point:
-        """The point with its model's configuration, where the name alone does not give it."""
-        config = self.model_configs.get(point.model or "")
-        return point if config is None else dataclasses.replace(point, model_config=config)
 
     @property
     def grid_size(self) -> int:
@@ -157,7 +153,7 @@ class Sweep:
 
     @cached_property
     def _points(self) -> list[Point]:
-        points = [self._with_config(point) for point in grid(self.workload, self.axes)]
+        points = grid(self.workload, self.axes, self.implied)
         if self.search == "random":
             # Drawn here and not by Tune, so that no point is drawn twice and a resume draws the same ones.
             chosen = random.Random(self.settings.seed).sample(range(len(points)), self._drawn)
@@ -165,14 +161,33 @@ class Sweep:
         shards = [_shard(shard) for shard in self.shards]
         return [p for p in points if any(int(p.id, 16) % n == i - 1 for i, n in shards)] if shards else points
 
+    def with_code(self, workload: Workload) -> Sweep:
+        """The same sweep with the code of its workload, to measure it.
+
+        Raises:
+            InputError: the workload's fields, columns or phases are others than those that the run began with.
+        """
+        was, now = self.workload.to_dict(), workload.to_dict()
+        for part in ("name", "fields", "columns", "phases"):
+            if _told_apart(was[part]) != _told_apart(now[part]):
+                raise InputError(
+                    f"the {part} of the workload {workload.name} changed since the run began: start a new one"
+                )
+        return dataclasses.replace(self, workload=workload)
+
     def to_manifest(self, name: str, versions: Mapping[str, str]) -> dict[str, Any]:
         """The content of `manifest.json`."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         fields["axes"] = {name: list(values) for name, values in self.axes.items()}
         fields["settings"], fields["shards"] = self.settings.to_dict(), list(self.shards)
-        fields["cpus_per_trial"], fields["model_configs"] = dict(self.cpus_per_trial), dict(self.model_configs)
+        fields["cpus_per_trial"], fields["workload"] = dict(self.cpus_per_trial), self.workload.name
+        fields["implied"] = {axis: dict(by_value) for axis, by_value in self.implied.items()}
         head = {"schema_version": SCHEMA_VERSION, "flopray_version": flopray.__version__, "name": name}
-        return head | {"created_unix_s": time.time(), "versions": dict(versions), "sweep": fields}
+        return (
+            head
+            | {"created_unix_s": time.time(), "versions": dict(versions), "sweep": fields}
+            | described(self.workload)
+        )
 
     @classmethod
     def from_manifest(cls, manifest: Mapping[str, Any]) -> Sweep:
@@ -183,17 +198,51 @@ class Sweep:
         """
         try:
             fields = dict(manifest["sweep"])
+            fields["workload"] = manifests.workload_in(manifest)
+            if configs := fields.pop("model_configs", None):  # as runs were written before any axis could imply fields
+                fields["implied"] = {"model": {name: {"model_config": config} for name, config in configs.items()}}
             fields["axes"] = {str(k): tuple(v) for k, v in fields["axes"].items()}
             fields["settings"] = MeasureSettings.from_dict(fields["settings"])
             fields["cpus_per_trial"] = {str(k): int(v) for k, v in fields["cpus_per_trial"].items()}
             fields["shards"] = tuple(fields.get("shards", ()))
             if set(fields["axes"]) != set(axes_of(fields["workload"])):
                 raise KeyError("axes")
+            fields["implied"] = _implied(fields.get("implied", {}), fields["axes"])
             _check_types(fields)
             return cls(**fields)
-        except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, SpecError) as error:
             why = f"{type(error).__name__} {str(error)[:200]}"
             raise NotARun(f"the run's manifest does not describe a sweep this flopray can resume ({why})") from error
+
+
+def described(workload: Description) -> dict[str, Any]:
+    """What a manifest says of the workload: its description, and of one from a file where that was, with its text."""
+    content: dict[str, Any] = {"workload": workload.to_dict()}
+    if isinstance(workload, Workload) and (source := workload.source):
+        content["workload_source"] = {
+            "path": source.path,
+            "class_name": source.class_name,
+            "sha256": source.sha256,
+            "lines": source.text.split("\n"),
+        }
+    return content
+
+
+def _told_apart(part: Any) -> Any:
+    """What of a description makes other points or columns; words for people may change."""
+    return [(item["name"], item["type"]) if isinstance(item, dict) else item for item in part]
+
+
+def _implied(content: Any, axes: Mapping[str, Any]) -> dict[str, dict[Any, dict[str, Any]]]:
+    """Fields that follow from axes, of a manifest.
+
+    Raises:
+        TypeError: it has another form.
+    """
+    found = {str(axis): {value: dict(fields) for value, fields in by.items()} for axis, by in content.items()}
+    if not set(found) <= set(axes):
+        raise TypeError("a field follows from an axis that is not there")
+    return found
 
 
 def _check_types(fields: Mapping[str, Any]) -> None:

@@ -32,6 +32,8 @@ from flopray.sweep.process_failures import TellDeath
 from flopray.sweep.recorder import start_recorder
 from flopray.sweep.space import sentinel_of, slabs
 from flopray.sweep.trial import PointTrial, packed, points_of
+from flopray.workloads.base import with_code
+from flopray.workloads.registry import point_from, reference_of
 
 #: Times Tune restarts a trial whose actor died, beside those that its points may cost: this bounds broken set-ups.
 _TRIAL_RETRIES = 6
@@ -155,7 +157,8 @@ def sweep_config(sweep: Sweep, run: str, recorder: str, limits: Limits) -> dict[
         "point_timeout_s": limits.point_timeout_s,
         "cpus_per_trial": dict(sweep.cpus_per_trial),
         "placed_by_type": _placed_by_type(sweep.axes["device_type"]),
-        "model_configs": dict(sweep.model_configs),
+        "workload": reference_of(with_code(sweep.workload)),
+        "implied": {axis: dict(by_value) for axis, by_value in sweep.implied.items()},
         "sentinels": {t: s.fields() for t, s in sentinel_of(sweep.points()).items()},
         "objective": {"name": "objective", "column": sweep.objective, "phase": phase} if sweep.objective else None,
     }
@@ -185,7 +188,7 @@ def _tuner(
         os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(max(200, len(packages))))
     else:
         axes = {name: tune.choice(list(values)) for name, values in sweep.axes.items()}
-        space = {"workload": sweep.workload, **axes, "sweep": shared}
+        space = {"workload": sweep.workload.name, **axes, "sweep": shared}
         search = {"search_alg": _optuna(sweep, folder, finished), "num_samples": sweep.size - len(finished)}
     return tune.Tuner(
         trainable,
@@ -230,7 +233,7 @@ def _optuna(sweep: Sweep, folder: RunFolder, finished: Mapping[str, str]) -> Any
     from flopray.sweep.searchers import DistinctOptuna, key_of
 
     known = {
-        key_of(vars(record), sweep.axes): getattr(record, str(sweep.objective))
+        key_of(record.columns(), sweep.axes): getattr(record, str(sweep.objective))
         for record in folder.records()
         if record.trial_id in finished and record.phase == sweep.settings.phases[0]
     }
@@ -260,7 +263,7 @@ def _unfinished(sweep: Sweep, run: str, results: tune.ResultGrid, seen: set[str]
             continue
         reason = f"the trial could not run: {(str(result.error).strip().splitlines() or ['unknown'])[-1]}"
         for _, fields in points_of(result.config):
-            spec = Point(**fields)
+            spec = point_from(fields, with_code(sweep.workload))
             if spec.id not in seen:
                 rows.append(failed_records(spec, sweep.settings, run, reason))
                 seen.add(spec.id)

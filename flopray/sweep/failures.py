@@ -100,4 +100,4 @@ def failed_records(
         outcome |= {"energy_status": str(Status.FAILED), "energy_reason": reason}
     if "counters" in settings.instruments:
         outcome |= {"counters_status": str(Status.FAILED), "counters_reason": reason}
-    return [PhaseRecord(phase=phase, **common, **outcome) for phase in settings.phases]
+    return [PhaseRecord.of(phase=phase, **common, **outcome) for phase in settings.phases]

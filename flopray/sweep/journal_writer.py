@@ -11,7 +11,6 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from flopray.errors import FloprayError, StorageError, SweepStopped
-from flopray.point import CHOICE_FIELDS, SHAPE_FIELDS
 from flopray.records import PhaseRecord, Status
 from flopray.store.journal import JournalWriter
 from flopray.sweep.listener import SweepListener
@@ -104,14 +103,21 @@ class Drain:
         try:
             self._journal.append([records], supersede=self._supersede)
         except ValueError as error:
-            workload = records[0].workload
-            kept = ("run", "trial_id", "workload", "device_type", "precision", "execution", "attempt")
-            kept += CHOICE_FIELDS[workload] + SHAPE_FIELDS[workload]
-            common = {name: getattr(records[0], name) for name in kept}
+            kept = (
+                "run",
+                "trial_id",
+                "workload",
+                "device_type",
+                "precision",
+                "execution",
+                "attempt",
+                *self._journal.schema.fields,
+            )
+            common = {name: value for name, value in records[0].columns().items() if name in kept}
             outcome: dict[str, Any] = {
                 "status": str(Status.FAILED),
                 "status_reason": f"what was measured is no record: {error}",
             }
-            records = [PhaseRecord(phase=record.phase, **common, **outcome) for record in records]
+            records = [PhaseRecord.of(phase=record.phase, **common, **outcome) for record in records]
             self._journal.append([records], supersede=self._supersede)
         return records

@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flopray.errors import InputError, NotARun
-from flopray.point import SHAPE_FIELDS, point_of
+from flopray.point import point_of
 from flopray.records import PhaseRecord, Status
 from flopray.store import entry, manifests
 from flopray.store.journal import JournalWriter
 from flopray.store.location import open_run
 from flopray.store.run import RunFolder
+from flopray.store.schema import RecordSchema
 from flopray.sweep.definition import Sweep
-from flopray.sweep.summary import SUMMARY_COLUMNS, summarise
+from flopray.sweep.summary import summarise, summary_columns
 
 #: Points that are written and synced together.
 _BATCH = 1000
@@ -64,9 +65,11 @@ def merge(sources: Sequence[str | Path], into: Path) -> Merged:
         raise InputError("merge needs at least two runs")
     folders = [open_run(source) for source in sources]
     sweeps = [Sweep.from_manifest(folder.manifest) for folder in folders]
-    workloads = sorted({sweep.workload for sweep in sweeps})
+    workloads = sorted({sweep.workload.name for sweep in sweeps})
     if len(workloads) > 1:
         raise InputError(f"the runs are sweeps of {' and '.join(workloads)}: merge those of one workload")
+    if any(sweep.workload.to_dict() != sweeps[0].workload.to_dict() for sweep in sweeps):
+        raise InputError(f"the runs have workloads of one name, {workloads[0]}, with other fields or columns")
     sweep, reason = united(sweeps)
     reason = next((r for folder in folders if (r := manifests.not_resumable(folder.manifest))), reason)
     manifest = sweep.to_manifest(into.name, {})
@@ -79,7 +82,7 @@ def merge(sources: Sequence[str | Path], into: Path) -> Merged:
         _write(folders, ids, new)
         new.compact()
         new.write_kernels()
-        new.write_summary(summarise(new.load(SUMMARY_COLUMNS), None))
+        new.write_summary(summarise(new.load(summary_columns(new)), None))
 
     path, _ = manifests.publish(into.parent, into.name, manifest, fill)
     return Merged(path, len({point_of(trial_id) for trial_id in ids.values()}), len(ids), identical, reason)
@@ -93,10 +96,10 @@ def united(sweeps: Sequence[Sweep]) -> tuple[Sweep, str | None]:
     """
     first = sweeps[0]
     axes = {name: tuple(dict.fromkeys(v for s in sweeps for v in s.axes[name])) for name in first.axes}
-    axes |= {name: tuple(sorted(axes[name])) for name in SHAPE_FIELDS[first.workload]}
+    axes |= {f.name: tuple(sorted(axes[f.name])) for f in first.workload.dimensions}
     joined = {
         name: {key: value for s in reversed(sweeps) for key, value in getattr(s, name).items()}
-        for name in ("cpus_per_trial", "model_configs")
+        for name in ("cpus_per_trial", "implied")
     }
     shards = _united_shards(sweeps)
     sweep = dataclasses.replace(first, axes=axes, shards=shards, **joined)
@@ -140,10 +143,10 @@ class _Measurement(NamedTuple):
     digest: bytes
 
 
-def _measurement(records: Sequence[PhaseRecord]) -> _Measurement:
+def _measurement(records: Sequence[PhaseRecord], schema: RecordSchema) -> _Measurement:
     point = point_of(records[0].trial_id)
     try:
-        _, status, line = entry.encode([dataclasses.replace(record, trial_id=point) for record in records])
+        _, status, line = entry.encode([dataclasses.replace(record, trial_id=point) for record in records], schema)
     except ValueError as error:  # a line or a table that fits the schema and still makes no point
         raise NotARun(f"a point of run {records[0].run[:80]!r} cannot be merged: {error}") from error
     started_s = min((r.started_unix_s for r in records if r.started_unix_s is not None), default=0.0)
@@ -152,7 +155,7 @@ def _measurement(records: Sequence[PhaseRecord]) -> _Measurement:
 
 def _choose_ids(folders: Sequence[RunFolder]) -> tuple[dict[_Measurement, str], int]:
     """The trial id of each measurement in the merged run, and how many were there more than once."""
-    read = [_measurement(records) for folder in folders for records in folder.points()]
+    read = [_measurement(records, folder.schema) for folder in folders for records in folder.points()]
     ids = {}
     for point, group in itertools.groupby(sorted(set(read)), key=lambda measurement: measurement.point):
         for number, measurement in enumerate(group, start=1):
@@ -162,7 +165,7 @@ def _choose_ids(folders: Sequence[RunFolder]) -> tuple[dict[_Measurement, str], 
 
 def _write(folders: Sequence[RunFolder], ids: dict[_Measurement, str], new: RunFolder) -> None:
     """Append every measurement once."""
-    writer = JournalWriter(new.journal_path)
+    writer = JournalWriter(new.journal_path, new.schema)
     try:
         points = _numbered(folders, dict(ids))
         while batch := list(itertools.islice(points, _BATCH)):
@@ -175,6 +178,6 @@ def _numbered(folders: Sequence[RunFolder], ids: dict[_Measurement, str]) -> Ite
     for folder in folders:
         for records in folder.points():
             # What a source has measured since its ids were chosen is for the next merge.
-            trial_id = ids.pop(_measurement(records), None)
+            trial_id = ids.pop(_measurement(records, folder.schema), None)
             if trial_id is not None:
                 yield [dataclasses.replace(record, trial_id=trial_id) for record in records]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,15 +24,16 @@ from flopray.sweep.prediction import (
     refused_seconds,
 )
 from flopray.sweep.summary import duration, prefixed
+from flopray.workloads.base import with_code
 from flopray.workloads.capability import why_no_instrument, why_not
 
 #: Bytes of journal and Parquet for one phase, measured on runs with every column filled; and of a table's schema.
 _BYTES_A_PHASE, _BYTES_A_RUN = 2500, 50_000
 #: What Ray Tune keeps of a trial.
 _BYTES_A_TRIAL = 25_000
-#: Figures as PNG and SVG, and the page with its script: an MLP has some for each phase of a device type, precision and
-#: execution, a Llama two for each model and execution.
-_PAGE_BYTES, _MLP_FIGURE_BYTES, _LLAMA_FIGURES_BYTES = 4_900_000, 215_000, 130_000
+#: Figures as PNG and SVG, and the page with its script: surfaces have some for each phase of a device type, precision
+#: and execution, a comparison two for each setting.
+_PAGE_BYTES, _SURFACE_BYTES, _COMPARISON_BYTES = 4_900_000, 215_000, 130_000
 _DRAW_S = 0.3
 #: Starting Ray, actors and the device with its idle power; the cluster that runs already takes half.
 _START_S = {"CPU": 15.0, "GPU": 35.0}
@@ -174,12 +176,13 @@ def _point_seconds(sweep: Sweep, point: Point, target: Target) -> float:
 def _figures(sweep: Sweep, types: int) -> tuple[int, int]:
     """Figures of the run and their bytes: each metric of a phase has a linear and a logarithmic one."""
     kinds = len(sweep.axes["precision"]) * len(sweep.axes["execution"]) * types
-    if sweep.workload != "mlp":
-        models = len(sweep.axes["model"]) * len(sweep.axes["execution"])
-        return 2 * models, _LLAMA_FIGURES_BYTES * models
+    if with_code(sweep.workload).figures == "comparison":
+        settings = math.prod(len(sweep.axes[f.name]) for f in sweep.workload.choices if f.name in sweep.axes)
+        settings *= len(sweep.axes["execution"])
+        return 2 * settings, _COMPARISON_BYTES * settings
     metrics = 3 if sweep.axes["device_type"] == ("CPU",) else 6
     count = 2 * metrics * len(sweep.settings.phases) * kinds
-    return count, _PAGE_BYTES + count * _MLP_FIGURE_BYTES
+    return count, _PAGE_BYTES + count * _SURFACE_BYTES
 
 
 def _notes(sweep: Sweep, device_type: str, points: Sequence[Point], target: Target) -> list[str]:

@@ -15,8 +15,8 @@ from typing import Any
 from flopray.audit.hardware import find_gpu
 from flopray.point import Point
 from flopray.settings import MeasureSettings
-from flopray.workloads.llama_config import config_of
-from flopray.workloads.registry import MODELS
+from flopray.workloads.base import Workload, workload_of
+from flopray.workloads.dispatch import dispatched_flops
 
 ELEMENT_BYTES = MappingProxyType({"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2})
 
@@ -41,10 +41,6 @@ _POINT_S = 0.1
 _BUILD_S = {"CPU": 1.5e-8, "GPU": 5e-10}
 #: Weights that are loaded from a disk.
 _LOAD_BYTES_PER_S = 1e9
-#: What else each phase of a Llama takes, first calls and freeing gigabytes among it: on H100s and H200s about 1 s.
-_LLAMA_PHASE_S = {"CPU": 0.2, "GPU": 1.0}
-#: Building a layer of a Llama and counting it at the dispatcher, on the meta device.
-_LAYER_S = 0.03
 #: Reading the counters of a phase, for each kind of core: on an H100 640 points of two phases took 76 s.
 _COUNT_S = 0.05
 #: Idle power with clocks up, after each sentinel.
@@ -88,25 +84,33 @@ def rates_of(device_type: str, *, cores: int = 1) -> Rates | None:
     return Rates(flops, gpu.memory_bytes_per_s * _MEMORY_SHARE, 0.5, f"datasheet of the {gpu.name}")
 
 
-def iteration_seconds(spec: Point, phase: str, rates: Rates) -> float:
+def iteration_seconds(point: Point, phase: str, rates: Rates) -> float:
     """Predicted time of one iteration of a phase.
 
     Args:
-        spec: the point.
+        point: the point.
         phase: one of the workload's phases.
         rates: of its device.
     """
-    model = MODELS[spec.workload]
-    flops = sum(model.closed_form(spec, phase).values()) + (model.beside(spec, phase).get("recomputed_flops") or 0)
-    moved = model.least_moved_bytes(spec, phase, ELEMENT_BYTES[spec.precision])
+    model = workload_of(point)
+    flops = _flops(model, point, phase)
+    moved = model.least_moved_bytes(point, phase, ELEMENT_BYTES[point.precision])
     optimizer_s = 0.0
     if phase in ("optimizer_step", "train_step"):  # it follows the products, and its bytes tell how long it takes
-        optimizer = model.least_moved_bytes(spec, "optimizer_step", ELEMENT_BYTES[spec.precision])
-        unfused = 1.0 if spec.execution == "compile" else _UNFUSED_OPTIMIZER
+        optimizer = model.least_moved_bytes(point, "optimizer_step", ELEMENT_BYTES[point.precision])
+        unfused = 1.0 if point.execution == "compile" else _UNFUSED_OPTIMIZER
         moved, optimizer_s = moved - optimizer, unfused * optimizer / rates.bytes_per_s
         flops = flops if moved else 0
-    rate = rates.flops_per_s.get(spec.precision)
+    rate = rates.flops_per_s.get(point.precision)
     return max(flops / rate if rate else 0.0, moved / rates.bytes_per_s) + optimizer_s
+
+
+def _flops(model: Workload, point: Point, phase: str) -> int:
+    """Of one iteration, as far as they are known: the closed form, else the dispatcher's count."""
+    components = model.closed_form(point, phase)
+    if components is None:
+        return 0 if phase == "optimizer_step" else dispatched_flops(point, phase, None)["dispatched_flops"] or 0
+    return sum(components.values()) + (model.beside(point, phase).get("recomputed_flops") or 0)
 
 
 def energy_window_s(target_error: float) -> float:
@@ -118,17 +122,17 @@ def energy_window_s(target_error: float) -> float:
 
 
 def phase_seconds(
-    settings: MeasureSettings, spec: Point, phase: str, rates: Rates, *, has_energy: bool
+    settings: MeasureSettings, point: Point, phase: str, rates: Rates, *, has_energy: bool
 ) -> tuple[float, float]:
     """Predicted preparation and warm-up of a phase, and its window, in seconds."""
-    each_s = iteration_seconds(spec, phase, rates)
+    each_s = iteration_seconds(point, phase, rates)
     before = {"backward": ("forward",), "optimizer_step": ("forward_backward",), "decode": ("prefill",)}.get(phase, ())
-    ready_s = sum(iteration_seconds(spec, name, rates) for name in before)
-    prepare_s = _PREPARE_S[spec.execution] + ready_s + _PREPARE_ITERATIONS[spec.execution] * each_s
-    if spec.workload == "llama" and phase != "optimizer_step" and spec.execution != "compile":
-        prepare_s += ready_s + 2 * each_s  # to see which attention runs
-    if spec.workload == "llama":
-        prepare_s += _LLAMA_PHASE_S["CPU" if spec.device_type == "CPU" else "GPU"]
+    ready_s = sum(iteration_seconds(point, name, rates) for name in before)
+    prepare_s = _PREPARE_S[point.execution] + ready_s + _PREPARE_ITERATIONS[point.execution] * each_s
+    model = workload_of(point)
+    if model.sees_attention and phase != "optimizer_step" and point.execution != "compile":
+        prepare_s += ready_s + 2 * each_s
+    prepare_s += model.overhead_s(point, phase)
     lap_s = max(each_s, _LAP_S)
     laps = max(3, math.ceil(_WARM_UP_S / lap_s)) if 3 * lap_s < _WARM_UP_CAP_S else math.ceil(_WARM_UP_CAP_S / lap_s)
     window_s = max(_LEAST_WINDOW_S, rates.time_window_s * (0.01 / settings.target_error) ** 2)
@@ -139,68 +143,65 @@ def phase_seconds(
 
 
 def predict_point_seconds(
-    settings: MeasureSettings, spec: Point, *, has_energy: bool, rates: Rates | None = None
+    settings: MeasureSettings, point: Point, *, has_energy: bool, rates: Rates | None = None
 ) -> float:
     """What a point will take.
 
     Args:
         settings: how it is measured.
-        spec: the point.
+        point: the point.
         has_energy: whether the device has an energy source, whose ticks set the shortest useful window.
         rates: of the device; None takes `rates_of`, and of an unknown GPU the time of the windows alone.
 
     Returns:
         Seconds of device time, building, warming up and its share of the sentinel included.
     """
-    rates = rates or rates_of(spec.device_type) or Rates()
-    seconds = _POINT_S + _counted_layers(spec) * _LAYER_S
+    rates = rates or rates_of(point.device_type) or Rates()
+    seconds = _POINT_S + workload_of(point).count_s(point)
     if "time" in settings.instruments:
-        phases = (phase_seconds(settings, spec, phase, rates, has_energy=has_energy) for phase in settings.phases)
-        seconds += _build_seconds(spec) + sum(sum(parts) for parts in phases)
+        phases = (phase_seconds(settings, point, phase, rates, has_energy=has_energy) for phase in settings.phases)
+        seconds += _build_seconds(point) + sum(sum(parts) for parts in phases)
         if settings.sentinel_every_s:
             sentinel_s = 0.1 + rates.time_window_s + (_AFTER_SENTINEL_S if has_energy else 0.0)
             seconds *= 1 + min(sentinel_s / settings.sentinel_every_s, 1.0)
     if "counters" in settings.instruments:
-        seconds += len(settings.phases) * _COUNT_S * kinds_of_core(spec)
+        seconds += len(settings.phases) * _COUNT_S * kinds_of_core(point)
     return seconds
 
 
-def kinds_of_core(spec: Point) -> int:
+def kinds_of_core(point: Point) -> int:
     """Kinds of core whose counters are read one after the other: CUDA cores, and tensor cores where they are used."""
-    return 1 if spec.precision == "fp32" else 2
+    return 1 if point.precision == "fp32" else 2
 
 
-def refused_seconds(spec: Point) -> float:
+def refused_seconds(point: Point) -> float:
     """What a point takes that cannot be measured: its FLOPs are counted all the same."""
-    return _POINT_S + _counted_layers(spec) * _LAYER_S
+    return _POINT_S + workload_of(point).count_s(point)
 
 
-def _counted_layers(spec: Point) -> int:
-    return config_of(str(spec.model), spec.model_config).n_layers if spec.workload == "llama" else 0
+def _build_seconds(point: Point) -> float:
+    workload = workload_of(point)
+    weights_bytes = workload.least_bytes(point, "weights", 1)
+    if workload.loads_weights(point):
+        return weights_bytes * ELEMENT_BYTES[point.precision] / _LOAD_BYTES_PER_S
+    return weights_bytes * _BUILD_S["CPU" if point.device_type == "CPU" else "GPU"]
 
 
-def _build_seconds(spec: Point) -> float:
-    weights_bytes = MODELS[spec.workload].least_bytes(spec, "weights", 1)
-    if spec.weights == "pretrained":
-        return weights_bytes * ELEMENT_BYTES[spec.precision] / _LOAD_BYTES_PER_S
-    return weights_bytes * _BUILD_S["CPU" if spec.device_type == "CPU" else "GPU"]
-
-
-def phases_too_large(spec: Point, phases: tuple[str, ...], memory_bytes: int | None) -> dict[str, int]:
+def phases_too_large(point: Point, phases: tuple[str, ...], memory_bytes: int | None) -> dict[str, int]:
     """Bytes that phases need at least, of those that need more than there are; as `workloads.phases` refuses them.
 
     Args:
-        spec: the point.
+        point: the point.
         phases: that are measured.
         memory_bytes: of the device; None where it is not known, and nothing is refused.
     """
     if memory_bytes is None:
         return {}
-    needed: dict[str, Any] = {phase: least_bytes(spec, phase) for phase in ("weights", *phases)}
+    needed: dict[str, Any] = {phase: least_bytes(point, phase) for phase in ("weights", *phases)}
     weights = needed.pop("weights")
     return {phase: need for phase, need in needed.items() if max(need, weights) > memory_bytes}
 
 
-def least_bytes(spec: Point, phase: str) -> int:
+def least_bytes(point: Point, phase: str) -> int:
     """Memory without which a phase of a point cannot run; `weights` for what all phases need."""
-    return MODELS[spec.workload].least_bytes(spec, phase, ELEMENT_BYTES[spec.precision])
+    return workload_of(point).least_bytes(point, phase, ELEMENT_BYTES[point.precision])

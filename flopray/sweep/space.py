@@ -15,14 +15,19 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from flopray.description import Description
 from flopray.errors import InputError, spaced
-from flopray.point import CHOICE_FIELDS, Point
+from flopray.point import Point
+from flopray.workloads.base import workload_of
+from flopray.workloads.mlp import MLP
 
 #: A trial should last at least about three times an actor's start (up to 10 s with a CUDA context), and rather less
 #: than a person is willing to lose.
 TRIAL_SECONDS = (20.0, 120.0)
 #: More trials than this cost Tune's driver more than they bring: for each it copies the list of all of them.
 MAX_TRIALS = 500
+#: Axes of every workload.
+COMMON_AXES = ("device_type", "precision", "execution")
 #: No dimension is larger: libraries index matrices with 32 bits.
 _LARGEST = 2**31 - 1
 #: Trials a device should get at least, where points are long enough, so that devices finish together.
@@ -91,12 +96,17 @@ def _hint(flag: str, text: str) -> str:
     return spaced(flag, text)
 
 
-def grid(workload: str, axes: Mapping[str, Sequence[Any]]) -> list[Point]:
+def grid(
+    workload: Description,
+    axes: Mapping[str, Sequence[Any]],
+    implied: Mapping[str, Mapping[Any, Mapping[str, Any]]] | None = None,
+) -> list[Point]:
     """Every combination of the axes as points, the last axis fastest.
 
     Args:
         workload: as in `Point`.
         axes: values by the name of `Point`'s fields.
+        implied: by axis and value, further fields that follow from it.
 
     Returns:
         The points; as many as the product of the axes' lengths.
@@ -104,11 +114,18 @@ def grid(workload: str, axes: Mapping[str, Sequence[Any]]) -> list[Point]:
     Raises:
         SpecError: a combination that is no point.
     """
-    names = list(axes)
-    return [
-        Point(workload=workload, **dict(zip(names, values, strict=True)))
-        for values in itertools.product(*axes.values())
-    ]
+    common = [name for name in axes if name in COMMON_AXES]
+    own = [name for name in axes if name not in COMMON_AXES]
+    names = [*common, *own]
+    follow = [(name, by_value) for name, by_value in (implied or {}).items() if name in axes]
+    points = []
+    for chosen in itertools.product(*(axes[name] for name in names)):
+        values = dict(zip(own, chosen[len(common) :], strict=True))
+        for name, by_value in follow:
+            values |= by_value.get(values[name], {})
+        heads = dict(zip(common, chosen, strict=False))
+        points.append(Point(workload=workload, values=values, **heads))
+    return points
 
 
 def slabs(
@@ -162,7 +179,7 @@ def _rows(points: Sequence[Point]) -> dict[tuple[str, str, str], list[list[Point
     rows: dict[tuple[str, str, str], dict[tuple[Any, ...], list[Point]]] = {}
     for point in points:
         kind = (point.device_type, point.precision, point.execution)
-        choices = tuple(getattr(point, name) for name in CHOICE_FIELDS[point.workload])
+        choices = tuple(point.values[f.name] for f in point.workload.choices)
         row = (*choices, *tuple(point.shape().values())[:-1])
         rows.setdefault(kind, {}).setdefault(row, []).append(point)
     return {kind: list(by_row.values()) for kind, by_row in rows.items()}
@@ -194,15 +211,11 @@ def sentinel_of(points: Sequence[Point]) -> dict[str, Point]:
     for point in points:
         by_type.setdefault(point.device_type, []).append(point)
     middles = {device_type: group[len(group) // 2] for device_type, group in by_type.items()}
-    middles = {t: point if point.workload == "mlp" else _small(point) for t, point in middles.items()}
+    middles = {t: workload_of(point).sentinel(point) or _small(point) for t, point in middles.items()}
     return {t: point if t == "CPU" else dataclasses.replace(point, execution="graph") for t, point in middles.items()}
 
 
 def _small(point: Point) -> Point:
     """An MLP in the place of a large model: the device drifts alike, and the sentinel is built in a moment."""
-    kind: dict[str, Any] = {
-        "device_type": point.device_type,
-        "precision": point.precision,
-        "execution": point.execution,
-    }
-    return Point(workload="mlp", n_layers=8, width=1024, tokens=128, **kind)
+    shape = MLP(n_layers=8, width=1024, tokens=128)
+    return shape.point(device_type=point.device_type, precision=point.precision, execution=point.execution)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flopray.audit.explanations import COMMAND
-from flopray.point import LETTERS
+from flopray.description import Description
 from flopray.records import Status
 
 if TYPE_CHECKING:
@@ -20,17 +20,21 @@ if TYPE_CHECKING:
 
     from flopray.store.run import RunFolder
 
-#: What else may differ between the points of a run.
-_VARY = ("device_type", "model", "precision", "execution", "weights", "attention", "checkpointing")
+#: What else may differ between the points of a run, beside the choices of its workload.
+_VARY = ("device_type", "precision", "execution")
 #: The error that a rate has: FLOPs are exact.
 _ERROR_OF = {"flops_per_s": "time_rel_error", "flops_per_j": "energy_rel_error"}
 _BEST_AND_WORST = (("flops_per_s", "FLOP/s"), ("flops_per_j", "FLOPs/J"))
-#: The columns that a summary needs.
-SUMMARY_COLUMNS = (
+_COLUMNS = (
     *("trial_id", "phase", "status", "status_reason", "energy_status", "counters_status", "counters_reason"),
     *("time_s", "time_rel_error", "energy_rel_error", "target_error", "flops_per_s", "flops_per_j"),
-    *("findings", "executed_rel_difference", *_VARY, *LETTERS),
+    *("findings", "executed_rel_difference", *_VARY),
 )
+
+
+def summary_columns(folder: RunFolder) -> tuple[str, ...]:
+    """The columns that a summary of a run needs."""
+    return (*_COLUMNS, *(f.name for f in folder.workload.fields))
 
 
 def summarise(frame: pd.DataFrame, measured_fraction: float | None) -> dict[str, Any]:
@@ -70,13 +74,17 @@ def print_summary(console: Console, folder: RunFolder, frame: pd.DataFrame, summ
     # Narrow: 80 columns hold all of it.
     style: dict[str, Any] = {"box": SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
     table = Table("phase", "best", "at", "worst", "at ", title=f"run {folder.name}", **style)
-    varying = [name for name in _VARY if len(set(frame[name])) > 1]
+    workload = folder.workload
+    choices = [f.name for f in workload.choices if not f.implied]
+    varying = [name for name in (*_VARY, *choices) if len(set(frame[name])) > 1]
     for phase in frame["phase"].drop_duplicates():
         for column, unit in _BEST_AND_WORST:
             rows = frame.loc[(frame["phase"] == phase) & frame[column].notna()].sort_values(by=column)
             if len(rows):
                 ends = rows.iloc[-1], rows.iloc[0]
-                cells = [cell for row in ends for cell in (_with_error(row, column, unit), _point(row, varying))]
+                cells = [
+                    cell for row in ends for cell in (_with_error(row, column, unit), _point(row, workload, varying))
+                ]
                 table.add_row(phase, *cells)
     if table.row_count:
         console.print(table)
@@ -130,11 +138,11 @@ def _print_failures(console: Console, frame: pd.DataFrame) -> None:
         console.print(f"{count} rows {status}: {reason}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _point(row: Any, varying: Sequence[str]) -> str:
+def _point(row: Any, workload: Description, varying: Sequence[str]) -> str:
     """The point of a row in short: its shape, and what else differs between the points of the run."""
     import pandas as pd
 
-    dims = [f"{letter}={row[name]}" for name, letter in LETTERS.items() if not pd.isna(row[name])]
+    dims = [f"{f.letter or f.name}={row[f.name]}" for f in workload.dimensions if not pd.isna(row[f.name])]
     return " ".join(dims + [_word(name, row[name]) for name in varying])
 
 

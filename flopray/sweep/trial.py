@@ -23,6 +23,7 @@ from flopray.settings import MeasureSettings
 from flopray.sweep.failures import failed_records
 from flopray.sweep.recorder import MAX_UNOPENED
 from flopray.sweep.worker_log import Chatter
+from flopray.workloads.registry import load, point_from
 
 if TYPE_CHECKING:  # these import torch, which takes seconds: only where points are measured, not in the driver
     from flopray.measurement.device import Device
@@ -95,7 +96,8 @@ class PointTrial(tune.Trainable):
     def _take(self, config: dict[str, Any]) -> None:
         self._sweep = config["sweep"]
         self._device_type = device_type_of(config)
-        self._left = [(index, Point(**fields)) for index, fields in points_of(config)]
+        self._workload = load(self._sweep["workload"])
+        self._left = [(index, point_from(fields, self._workload)) for index, fields in points_of(config)]
         self._counted = "counters" not in self._sweep["settings"]["instruments"]
 
     def _count_ahead(self) -> None:
@@ -149,7 +151,7 @@ class PointTrial(tune.Trainable):
                 self._device(),
                 self._settings(),
                 run=self._sweep["run"],
-                sentinel=Point(**sentinel) if sentinel else None,
+                sentinel=point_from(sentinel, self._workload) if sentinel else None,
                 versions={"ray_version": ray.__version__},
             )
         except Exception as error:
@@ -236,8 +238,9 @@ def points_of(config: dict[str, Any]) -> list[tuple[int | None, dict[str, Any]]]
     if "slab" in config:
         return [(point["order_index"], point["spec"]) for point in unpacked(config["slab"]["points"])]
     fields = {k: v for k, v in config.items() if k != "sweep"}
-    model_config = config["sweep"]["model_configs"].get(fields.get("model"))
-    return [(None, fields if model_config is None else {**fields, "model_config": model_config})]
+    for axis, by_value in config["sweep"]["implied"].items():
+        fields |= by_value.get(fields.get(axis), {})
+    return [(None, fields)]
 
 
 def device_type_of(config: dict[str, Any]) -> str:

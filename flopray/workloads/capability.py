@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from flopray.audit.hardware import find_gpu
 from flopray.point import Point
+from flopray.workloads.base import workload_of
 
 #: Compute capability from which a GPU computes at a precision by itself; emulation would measure something else.
 #: https://docs.nvidia.com/cuda/cuda-c-programming-guide/#arithmetic-instructions
@@ -18,6 +19,7 @@ _LEAST_CAPABILITY = {"fp32": (0, 0), "tf32": (8, 0), "bf16": (8, 0), "fp16": (5,
 _SIXTEEN_BIT_ATTENTION = ("flash", "cudnn")
 _ATTENTION_CAPABILITY = (8, 0)
 _CPU_ATTENTION = ("auto", "flash", "math")
+ATTENTIONS = ("auto", "flash", "efficient", "cudnn", "math")
 
 
 def why_no_precision(precision: str, capability: tuple[int, int] | None) -> str | None:
@@ -36,28 +38,42 @@ def why_no_precision(precision: str, capability: tuple[int, int] | None) -> str 
     return f"{precision} needs compute capability {least[0]}.{least[1]}, this GPU has {capability[0]}.{capability[1]}"
 
 
-def why_not(spec: Point) -> str | None:
+def why_not(point: Point) -> str | None:
     """Why no phase of a point can run on its type of device, as its rows would say; None where nothing is against it.
 
     Args:
-        spec: a point, whose `device_type` is `CPU` or the name of a GPU.
+        point: a point, whose `device_type` is `CPU` or the name of a GPU.
     """
-    if spec.device_type == "CPU":
-        if spec.execution == "graph":
-            return "execution graph needs a CUDA device; use --execution eager or compile on a CPU"
-        if spec.attention not in (None, *_CPU_ATTENTION):
-            return f"attention {spec.attention} has no kernel for a CPU; use one of {', '.join(_CPU_ATTENTION)}"
-        return why_no_precision(spec.precision, None)
-    capability = _capability(spec.device_type)
-    if capability and (reason := why_no_precision(spec.precision, capability)):
+    on_cpu = point.device_type == "CPU"
+    if on_cpu and point.execution == "graph":
+        return "execution graph needs a CUDA device; use --execution eager or compile on a CPU"
+    capability = None if on_cpu else _capability(point.device_type)
+    if (on_cpu or capability) and (reason := why_no_precision(point.precision, capability)):
         return reason
-    if spec.attention in _SIXTEEN_BIT_ATTENTION:
-        if spec.precision not in ("bf16", "fp16"):
-            return f"attention {spec.attention} computes in bf16 and fp16 only, not in {spec.precision}"
-        if capability and capability < _ATTENTION_CAPABILITY:
-            return (
-                f"attention {spec.attention} needs compute capability 8.0, this GPU has {capability[0]}.{capability[1]}"
-            )
+    return workload_of(point).why_not(point, capability)
+
+
+def why_no_attention(
+    attention: str, precision: str, device_type: str, capability: tuple[int, int] | None
+) -> str | None:
+    """Why a backend of attention has no kernel; None where it has one, or nothing is known.
+
+    Args:
+        attention: one of `ATTENTIONS`.
+        precision: of the point.
+        device_type: `CPU` or the name of a GPU.
+        capability: compute capability of the GPU, where it is known.
+    """
+    if device_type == "CPU":
+        if attention in _CPU_ATTENTION:
+            return None
+        return f"attention {attention} has no kernel for a CPU; use one of {', '.join(_CPU_ATTENTION)}"
+    if attention not in _SIXTEEN_BIT_ATTENTION:
+        return None
+    if precision not in ("bf16", "fp16"):
+        return f"attention {attention} computes in bf16 and fp16 only, not in {precision}"
+    if capability and capability < _ATTENTION_CAPABILITY:
+        return f"attention {attention} needs compute capability 8.0, this GPU has {capability[0]}.{capability[1]}"
     return None
 
 

@@ -8,29 +8,29 @@ convolutions and attention; elementwise operations and optimizers it does not kn
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from flopray.point import Point
-from flopray.workloads.registry import MODELS
+from flopray.workloads.base import workload_of
 
 _ELEMENTWISE_NOTE = "products and attention (full squares) are counted, elementwise operations are left out"
 _OPTIMIZER_NOTE = "the dispatcher counts no elementwise operations, and this phase has no others"
-#: Fields that do not change the count, with a word for all of them.
-_ONE_OF_ALL: dict[str, Any] = {
-    **{"device_type": "meta", "precision": "fp32", "execution": "eager"},
-    **{"weights": "random", "attention": "auto"},
-}
+_NO_FORMULA = "an operator that multiplies has no formula at the dispatcher: a sum without it would be partial"
+_ALONE = "; no closed form is stated, so this count stands alone"
+#: What does not change the count of any workload, with a word for all.
+_ONE_OF_ALL = {"device_type": "meta", "precision": "fp32", "execution": "eager"}
 _TRAIN_NOTE = "products and attention (full squares) are counted, elementwise operations and optimizer are left out"
 
 
-def dispatched_flops(spec: Point, phase: str, model_flops: int) -> dict[str, Any]:
+def dispatched_flops(point: Point, phase: str, model_flops: int | None) -> dict[str, Any]:
     """The record columns of the dispatcher's count.
 
     Args:
-        spec: the point; precision and execution do not change the count.
+        point: the point; precision and execution do not change the count.
         phase: one of `flopray.records.PHASES`.
-        model_flops: the closed form, which the count is compared with.
+        model_flops: the closed form, which the count is compared with; None where there is none.
 
     Returns:
         `dispatched_flops` (None where the dispatcher knows none of the operations), `dispatched_reason` and
@@ -38,16 +38,19 @@ def dispatched_flops(spec: Point, phase: str, model_flops: int) -> dict[str, Any
     """
     if phase == "optimizer_step":
         return {"dispatched_flops": None, "dispatched_reason": _OPTIMIZER_NOTE, "dispatched_rel_difference": None}
-    words = {name: word for name, word in _ONE_OF_ALL.items() if getattr(spec, name) is not None}
-    count = _by_phase(dataclasses.replace(spec, **words))[phase]
+    values = {**point.values, **workload_of(point).same_count}
+    count = _by_phase(dataclasses.replace(point, values=values, **_ONE_OF_ALL)).get(phase)
+    if count is None:
+        return {"dispatched_flops": None, "dispatched_reason": _NO_FORMULA, "dispatched_rel_difference": None}
+    note = _TRAIN_NOTE if phase == "train_step" else _ELEMENTWISE_NOTE
     return {
         "dispatched_flops": count,
-        "dispatched_reason": _TRAIN_NOTE if phase == "train_step" else _ELEMENTWISE_NOTE,
-        "dispatched_rel_difference": count / model_flops - 1,
+        "dispatched_reason": note if model_flops is not None else note + _ALONE,
+        "dispatched_rel_difference": count / model_flops - 1 if model_flops else None,
     }
 
 
 @lru_cache(maxsize=4096)
-def _by_phase(spec: Point) -> dict[str, int]:
+def _by_phase(point: Point) -> Mapping[str, int | None]:
     """Counts of a shape by phase; cached, since precisions, executions and phases share them."""
-    return MODELS[spec.workload].dispatched(spec)
+    return workload_of(point).dispatched(point)

@@ -10,149 +10,260 @@ which is put back afterwards, so that every iteration does the same work.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from flopray.description import Field
 from flopray.point import Point
-from flopray.workloads.built import Built
+from flopray.records import TRAINING_PHASES
+from flopray.workloads.base import GIVES_GRADIENTS, KEEPS_MOMENTS, Built, Workload
+from flopray.workloads.capability import ATTENTIONS, why_no_attention
 from flopray.workloads.llama_bytes import cached_elements, kept_elements, moved_elements
-from flopray.workloads.llama_config import LlamaConfig, config_of
+from flopray.workloads.llama_config import LlamaConfig, config_of, find_models
 from flopray.workloads.llama_flops import COMPONENTS, CONVENTION, components
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CONVENTION", "beside", "build", "closed_form", "dispatched", "least_bytes", "least_moved_bytes"]
-
+WEIGHTS = ("random", "pretrained")
 _GEMM = ("projection_flops", "mlp_flops", "lm_head_flops")
 #: Without dropout there is no state of a generator to keep, which could not be read while a graph is captured.
 _CHECKPOINTING = {"use_reentrant": False, "preserve_rng_state": False}
-#: Phases that keep the gradients of all weights, and those that keep the optimizer's two moments as well.
-_GRADIENTS = ("backward", "forward_backward", "optimizer_step", "train_step")
-_MOMENTS = ("optimizer_step", "train_step")
 _CACHES = ("prefill", "decode")
 _WITH_LOSS = ("forward", "backward", "forward_backward", "train_step")
 
 
-def closed_form(spec: Point, phase: str) -> dict[str, int]:
-    """FLOPs of one iteration by component; see `flopray.workloads.llama_flops`."""
-    counts = _components(spec, phase)
-    return {name: counts[name] for name in COMPONENTS}
+#: What each phase takes beside its iterations.
+_PHASE_S = {"CPU": 0.2, "GPU": 1.0}
+_LAYER_S = 0.03
 
 
-def beside(spec: Point, phase: str) -> dict[str, Any]:
-    """Columns beside the components: sums, the causal part, recomputation, sizes."""
-    counts, config = _components(spec, phase), _config(spec)
-    batch, tokens = spec.shape().values()
-    return {
-        "gemm_flops": sum(counts[name] for name in _GEMM),
-        "attention_causal_flops": counts["attention_causal_flops"],
-        "recomputed_flops": counts["recomputed_flops"],
-        "parameters": config.parameters,
-        "tokens_per_iteration": {"optimizer_step": None, "decode": batch}.get(phase, batch * tokens),
-    }
+class Llama(Workload):
+    """Sweep Llama over GPU types, precisions and sequence lengths: FLOPs, energy and time of training and generating.
 
-
-def least_bytes(spec: Point, phase: str, element_bytes: int) -> int:
-    """Memory without which a phase cannot run: weights, gradients, moments, activations, logits, cache.
-
-    What really runs takes more.
-
-    Args:
-        spec: a Llama's specification.
-        phase: one of `flopray.records.PHASES`.
-        element_bytes: of the precision's type.
+    Example:
+        >>> tiny = Llama(model="llama-tiny", weights="random", attention="auto", checkpointing=False,
+        ...              batch_size=2, sequence_length=32)
+        >>> tiny.point(device_type="CPU").label()
+        'llama-tiny b=2 t=32 fp32 eager'
     """
-    config = _config(spec)
-    batch, tokens = spec.shape().values()
-    copies = 1 + (phase in _GRADIENTS) + 2 * (phase in _MOMENTS)
-    elements = copies * config.parameters
-    if phase in _CACHES:
-        elements += cached_elements(config, batch * tokens)
-    elif phase in _WITH_LOSS and spec.execution != "compile":  # compiled code may compute again instead of keeping
-        elements += kept_elements(config, batch * tokens, checkpointing=bool(spec.checkpointing))
-    logits = batch * tokens * config.vocab_size
-    # The loss is computed in fp32, from a copy of the logits.
-    logits *= element_bytes + 4 if phase in _WITH_LOSS else element_bytes if phase == "inference" else 0
-    return elements * element_bytes + logits
 
+    name = "llama"
+    fields = (
+        Field(
+            name="model",
+            letter="model",
+            type=str,
+            flag="--model",
+            free=True,
+            values=("llama-tiny",),
+            gpu_values=("llama-3.2-1b",),
+            doc="built-in name (llama-tiny, llama-3.2-1b, llama-3.2-3b, llama-3.1-8b, llama-3.1-70b), file, folder or "
+            "hub id",
+        ),
+        Field(
+            name="model_config", type=str, free=True, implied=True, doc="its sizes as JSON, where it is no built-in one"
+        ),
+        Field(name="weights", type=str, doc="weights", values=("random",), words={name: name for name in WEIGHTS}),
+        Field(
+            name="attention",
+            type=str,
+            doc="backend of attention",
+            values=("auto",),
+            words={name: name for name in ATTENTIONS},
+        ),
+        Field(
+            name="checkpointing",
+            type=bool,
+            doc="gradient checkpointing",
+            values=("off",),
+            words={"off": False, "on": True},
+        ),
+        Field(
+            name="batch_size",
+            letter="b",
+            label="sequences",
+            flag="--batch",
+            doc="sequences of a batch",
+            values=(2,),
+            gpu_values=(8,),
+        ),
+        Field(
+            name="sequence_length",
+            letter="t",
+            label="tokens of a sequence",
+            flag="--tokens",
+            old_flags=("--configs",),
+            doc="tokens of a sequence",
+            values=(32, 64),
+            gpu_values=("small", "mid", "large"),
+            words={"small": 256, "mid": 512, "large": 1024},
+        ),
+    )
+    phases = (*TRAINING_PHASES, "prefill", "decode")
+    convention = CONVENTION
+    default_phases = tuple(phase for phase in phases if phase != "forward_backward")
+    gpu_precisions = ("fp32", "tf32", "bf16", "fp16")
+    gpu_execution = ("eager", "as most people run it; graph leaves out what launching costs")
+    sees_attention = True
+    same_count: ClassVar = {"weights": "random", "attention": "auto"}
+    figures = "comparison"
+    run_name = "llama_gpu"
+    examples = """examples:
+  flopray sweep llama
+      start Ray here: Llama 3.2 1B, batch 8, 256, 512 and 1024 tokens, in fp32, tf32, bf16 and fp16
+  flopray sweep llama --address auto --accelerators H100 A100 --precision bf16 --tokens small large
+      join the running cluster and compare two types of GPU
+  flopray sweep llama --model llama-3.1-8b --checkpointing on --phases train_step --tokens 2048
+      a larger model, whose backward pass runs the layers again to save memory
+  flopray sweep llama --model my/config.json --phases inference generate
+      a model of your own, with random weights: same FLOPs, no download
+"""
 
-def least_moved_bytes(spec: Point, phase: str, element_bytes: int) -> int:
-    """Bytes that one iteration reads and writes at least; see `flopray.workloads.llama_bytes`.
+    def closed_form(self, point: Point, phase: str) -> dict[str, int]:
+        """FLOPs of one iteration by component; see `flopray.workloads.llama_flops`."""
+        counts = _components(point, phase)
+        return {name: counts[name] for name in COMPONENTS}
 
-    Args:
-        spec: a Llama's specification.
-        phase: one of `flopray.records.PHASES`.
-        element_bytes: of the precision's type.
-    """
-    batch, tokens = spec.shape().values()
-    again = bool(spec.checkpointing)
-    return element_bytes * moved_elements(_config(spec), batch=batch, tokens=tokens, phase=phase, checkpointing=again)
+    def beside(self, point: Point, phase: str) -> dict[str, Any]:
+        """Columns beside the components: sums, the causal part, recomputation, sizes."""
+        counts, config = _components(point, phase), _config(point)
+        batch, tokens = point.shape().values()
+        return {
+            "gemm_flops": sum(counts[name] for name in _GEMM),
+            "attention_causal_flops": counts["attention_causal_flops"],
+            "recomputed_flops": counts["recomputed_flops"],
+            "parameters": config.parameters,
+            "tokens_per_iteration": {"optimizer_step": None, "decode": batch}.get(phase, batch * tokens),
+        }
 
+    def least_bytes(self, point: Point, phase: str, element_bytes: int) -> int:
+        """Memory without which a phase cannot run: weights, gradients, moments, activations, logits, cache.
 
-def build(spec: Point, *, device: str, dtype: torch.dtype, seed: int) -> Built:
-    """The model and its phases on a device.
+        What really runs takes more.
 
-    Args:
-        spec: a Llama's specification.
-        device: a torch device.
-        dtype: type of the weights.
-        seed: of weights and tokens.
-    """
-    import torch
+        Args:
+            point: a Llama's point.
+            phase: one of `flopray.records.PHASES`.
+            element_bytes: of the precision's type.
+        """
+        config = _config(point)
+        batch, tokens = point.shape().values()
+        copies = 1 + (phase in GIVES_GRADIENTS) + 2 * (phase in KEEPS_MOMENTS)
+        elements = copies * config.parameters
+        if phase in _CACHES:
+            elements += cached_elements(config, batch * tokens)
+        elif phase in _WITH_LOSS and point.execution != "compile":  # compiled code may compute again instead of keeping
+            elements += kept_elements(config, batch * tokens, checkpointing=bool(point.checkpointing))
+        logits = batch * tokens * config.vocab_size
+        # The loss is computed in fp32, from a copy of the logits.
+        logits *= element_bytes + 4 if phase in _WITH_LOSS else element_bytes if phase == "inference" else 0
+        return elements * element_bytes + logits
 
-    torch.manual_seed(seed)
-    model = _pretrained(spec, device, dtype) if spec.weights == "pretrained" else _random(spec, device, dtype)
-    _set_checkpointing(model, spec)
-    batch, tokens = spec.shape().values()
-    x = torch.randint(_config(spec).vocab_size, (batch, tokens), device=device)
-    within = _attention(spec.attention or "auto")
-    module = _loss_module()(model, within)
-    return Built(module, x, torch.ones((), device=device, dtype=torch.float32), _others(model, x, within))
+    def least_moved_bytes(self, point: Point, phase: str, element_bytes: int) -> int:
+        """Bytes that one iteration reads and writes at least; see `flopray.workloads.llama_bytes`.
 
+        Args:
+            point: a Llama's point.
+            phase: one of `flopray.records.PHASES`.
+            element_bytes: of the precision's type.
+        """
+        batch, tokens = point.shape().values()
+        again = bool(point.checkpointing)
+        moved = moved_elements(_config(point), batch=batch, tokens=tokens, phase=phase, checkpointing=again)
+        return element_bytes * moved
 
-def dispatched(spec: Point) -> dict[str, int]:
-    """FLOPs at torch's dispatcher by phase; attention as full squares, by the products of its mathematical form.
+    def build(self, point: Point, *, device: str, dtype: torch.dtype, seed: int) -> Built:
+        """The model and its phases on a device.
 
-    The meta device has no other form. On a CPU fused attention would be counted as zero, and on CUDA torch 2.11 fails
-    on grouped heads (https://github.com/pytorch/pytorch/issues/177169).
-    """
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-    from transformers import DynamicCache
+        Args:
+            point: a Llama's point.
+            device: a torch device.
+            dtype: type of the weights.
+            seed: of weights and tokens.
+        """
+        import torch
 
-    batch, tokens = spec.shape().values()
-    model = _random(spec, "meta", torch.bfloat16)
-    model.train()
-    _set_checkpointing(model, spec)
+        torch.manual_seed(seed)
+        model = _pretrained(point, device, dtype) if point.weights == "pretrained" else _random(point, device, dtype)
+        _set_checkpointing(model, point)
+        batch, tokens = point.shape().values()
+        x = torch.randint(_config(point).vocab_size, (batch, tokens), device=device)
+        within = _attention(point.attention or "auto")
+        module = _loss_module()(model, within)
+        return Built(module, x, torch.ones((), device=device, dtype=torch.float32), _others(model, x, within))
 
-    ids = torch.empty(batch, tokens, device="meta", dtype=torch.long)
-    head_dim = _config(spec).head_dim
-    # Some releases compute the angles of the rotary embedding by a product, which is none of the model's.
-    model.model.rotary_emb.forward = lambda x, position_ids: 2 * (x.new_empty(*position_ids.shape, head_dim),)
-    counter = FlopCounterMode(display=False)
-    with counter:
-        logits = model(ids, use_cache=False).logits
-    forward = counter.get_total_flops()
-    with counter:
-        torch.autograd.grad(logits, list(model.parameters()), torch.empty_like(logits))
-    backward = counter.get_total_flops()
-    model.eval()  # layers that checkpoint take no cache while they train
-    past, cache_name = DynamicCache(config=model.config), _cache_name(model)
-    with torch.no_grad():
+    def dispatched(self, point: Point) -> dict[str, int]:
+        """FLOPs at torch's dispatcher by phase; attention as full squares, by the products of its mathematical form.
+
+        The meta device has no other form. On a CPU fused attention would be counted as zero, and on CUDA torch 2.11
+        fails on grouped heads (https://github.com/pytorch/pytorch/issues/177169).
+        """
+        import torch
+        from torch.utils.flop_counter import FlopCounterMode
+        from transformers import DynamicCache
+
+        batch, tokens = point.shape().values()
+        model = _random(point, "meta", torch.bfloat16)
+        model.train()
+        _set_checkpointing(model, point)
+
+        ids = torch.empty(batch, tokens, device="meta", dtype=torch.long)
+        head_dim = _config(point).head_dim
+        # Some releases compute the angles of the rotary embedding by a product, which is none of the model's.
+        model.model.rotary_emb.forward = lambda x, position_ids: 2 * (x.new_empty(*position_ids.shape, head_dim),)
+        counter = FlopCounterMode(display=False)
         with counter:
-            model(ids, use_cache=True, logits_to_keep=1, **{cache_name: past})
-        prefill = counter.get_total_flops()
+            logits = model(ids, use_cache=False).logits
+        forward = counter.get_total_flops()
         with counter:
-            model(ids[:, :1], use_cache=True, **{cache_name: past})
-        decode = counter.get_total_flops()
-    both = forward + backward
-    return {
-        **{"inference": forward, "forward": forward, "backward": backward, "forward_backward": both},
-        **{"train_step": both, "prefill": prefill, "decode": decode},
-    }
+            torch.autograd.grad(logits, list(model.parameters()), torch.empty_like(logits))
+        backward = counter.get_total_flops()
+        model.eval()  # layers that checkpoint take no cache while they train
+        past, cache_name = DynamicCache(config=model.config), _cache_name(model)
+        with torch.no_grad():
+            with counter:
+                model(ids, use_cache=True, logits_to_keep=1, **{cache_name: past})
+            prefill = counter.get_total_flops()
+            with counter:
+                model(ids[:, :1], use_cache=True, **{cache_name: past})
+            decode = counter.get_total_flops()
+        both = forward + backward
+        return {
+            **{"inference": forward, "forward": forward, "backward": backward, "forward_backward": both},
+            **{"train_step": both, "prefill": prefill, "decode": decode},
+        }
+
+    def parameters(self, point: Point) -> int:
+        """All weights of the model."""
+        return _config(point).parameters
+
+    def why_not(self, point: Point, capability: tuple[int, int] | None) -> str | None:
+        """Kernels of attention that the device or the precision does not have."""
+        return why_no_attention(point.attention, point.precision, point.device_type, capability)
+
+    def complete(
+        self, axes: Mapping[str, tuple[Any, ...]]
+    ) -> tuple[Mapping[str, tuple[Any, ...]], Mapping[str, Mapping[Any, Mapping[str, Any]]]]:
+        """Models are found by name, file, folder or hub id; what is no built-in one brings its sizes."""
+        models, configs = find_models(axes["model"], axes["weights"])
+        implied = {name: {"model_config": config} for name, config in configs.items()}
+        return {**axes, "model": models}, {"model": implied} if implied else {}
+
+    def overhead_s(self, point: Point, phase: str) -> float:
+        """First calls and freeing gigabytes: on H100s and H200s about 1 s for each phase."""
+        del phase
+        return _PHASE_S["CPU" if point.device_type == "CPU" else "GPU"]
+
+    def count_s(self, point: Point) -> float:
+        """Building each layer and counting it, on the meta device."""
+        return _config(point).n_layers * _LAYER_S
+
+    def loads_weights(self, point: Point) -> bool:
+        """Pretrained ones."""
+        return point.weights == "pretrained"
 
 
 def _others(
@@ -193,8 +304,8 @@ def _cache_name(model: Any) -> str:
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
-def _set_checkpointing(model: Any, spec: Point) -> None:
-    if spec.checkpointing:
+def _set_checkpointing(model: Any, point: Point) -> None:
+    if point.checkpointing:
         enable = getattr(model, "activation_checkpointing_enable", None)
         if enable is not None:
             enable(_CHECKPOINTING)
@@ -202,20 +313,20 @@ def _set_checkpointing(model: Any, spec: Point) -> None:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=_CHECKPOINTING)
 
 
-def _random(spec: Point, device: str, dtype: torch.dtype) -> Any:
+def _random(point: Point, device: str, dtype: torch.dtype) -> Any:
     import torch
     from transformers import LlamaForCausalLM
 
     with torch.device(device):
-        return LlamaForCausalLM._from_config(_hugging_face(spec), dtype=dtype, attn_implementation=_causal_sdpa())
+        return LlamaForCausalLM._from_config(_hugging_face(point), dtype=dtype, attn_implementation=_causal_sdpa())
 
 
-def _pretrained(spec: Point, device: str, dtype: torch.dtype) -> Any:
+def _pretrained(point: Point, device: str, dtype: torch.dtype) -> Any:
     from transformers import LlamaForCausalLM
 
     # safetensors are data; a pickled checkpoint would run its author's code.
     model: Any = LlamaForCausalLM.from_pretrained(
-        spec.model, dtype=dtype, attn_implementation=_causal_sdpa(), use_safetensors=True
+        point.model, dtype=dtype, attn_implementation=_causal_sdpa(), use_safetensors=True
     )
     return model.to(device)
 
@@ -235,10 +346,10 @@ def _causal_sdpa() -> str:
     return "flopray_sdpa"
 
 
-def _hugging_face(spec: Point) -> Any:
+def _hugging_face(point: Point) -> Any:
     from transformers import LlamaConfig as HuggingFaceConfig
 
-    config = _config(spec)
+    config = _config(point)
     return HuggingFaceConfig(
         hidden_size=config.hidden_size,
         num_hidden_layers=config.n_layers,
@@ -250,7 +361,7 @@ def _hugging_face(spec: Point) -> Any:
         tie_word_embeddings=config.tied,
         rms_norm_eps=config.rms_norm_eps,
         rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
-        max_position_embeddings=spec.shape()["sequence_length"] + 1,
+        max_position_embeddings=point.shape()["sequence_length"] + 1,
         attention_dropout=0.0,
         bos_token_id=None,
         eos_token_id=None,
@@ -291,10 +402,10 @@ def _loss_module() -> type[torch.nn.Module]:
     return CausalLoss
 
 
-def _components(spec: Point, phase: str) -> dict[str, int]:
-    batch, tokens = spec.shape().values()
-    return components(_config(spec), batch=batch, tokens=tokens, phase=phase, checkpointing=bool(spec.checkpointing))
+def _components(point: Point, phase: str) -> dict[str, int]:
+    batch, tokens = point.shape().values()
+    return components(_config(point), batch=batch, tokens=tokens, phase=phase, checkpointing=bool(point.checkpointing))
 
 
-def _config(spec: Point) -> LlamaConfig:
-    return config_of(str(spec.model), spec.model_config)
+def _config(point: Point) -> LlamaConfig:
+    return config_of(str(point.model), point.model_config)

@@ -10,7 +10,7 @@ flopmetrics (https://github.com/jmetrikat/flopmetrics):
     backward   GEMM (n-1) 4 d^2 m + 2 d^2 m        activation (n-1) 2 d m + d m
 
 The optimizer is AdamW as https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html writes it, counted by
-`ADAMW_FLOPS`.
+`flopray.workloads.base.ADAMW_FLOPS`.
 """
 
 from __future__ import annotations
@@ -18,153 +18,183 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
+from flopray.description import Field
+from flopray.flops.executed.overheads import elements
 from flopray.point import Point
-from flopray.workloads.built import Built
+from flopray.workloads.base import (
+    ADAMW_FLOPS,
+    GIVES_GRADIENTS,
+    KEEPS_ACTIVATIONS,
+    KEEPS_MOMENTS,
+    Built,
+    Workload,
+)
 
 if TYPE_CHECKING:
     import torch
 
-#: FLOPs of AdamW for one parameter, every operation (also square root and division) as one: weight decay 2 (multiply,
-#: subtract), first moment 3, second moment 4, both bias corrections 2, square root and epsilon 2, update 3 (multiply,
-#: divide, subtract). Source: the algorithm box of the page above.
-ADAMW_FLOPS = 16
 
-CONVENTION = "2 FLOPs a multiply-add; 1 an activation element; AdamW 16 a parameter; input without gradient"
+class MLP(Workload):
+    """Sweep the feature-first MLP over layers n, width d and tokens m: FLOPs, energy and time of each training phase.
 
-
-def closed_form(spec: Point, phase: str) -> dict[str, int]:
-    """FLOPs of one iteration of a phase, by component.
-
-    Args:
-        spec: an MLP's specification.
-        phase: one of `flopray.records.PHASES`.
-
-    Returns:
-        `gemm_flops`, `activation_flops` and `optimizer_flops`; their sum is the phase's `model_flops`.
+    Example:
+        >>> mlp = MLP(n_layers=2, width=128, tokens=32)
+        >>> mlp.closed_form(mlp.point(device_type="CPU"), "forward")["gemm_flops"]  # 2 n d^2 m
+        2097152
     """
-    n, d, m = spec.shape().values()
-    forward = {"gemm_flops": 2 * n * d * d * m, "activation_flops": n * d * m, "optimizer_flops": 0}
-    backward = {
-        "gemm_flops": (n - 1) * 4 * d * d * m + 2 * d * d * m,
-        "activation_flops": (n - 1) * 2 * d * m + d * m,
-        "optimizer_flops": 0,
-    }
-    optimizer = {"gemm_flops": 0, "activation_flops": 0, "optimizer_flops": ADAMW_FLOPS * parameters(spec)}
-    parts = {
-        "inference": (forward,),
-        "forward": (forward,),
-        "backward": (backward,),
-        "forward_backward": (forward, backward),
-        "optimizer_step": (optimizer,),
-        "train_step": (forward, backward, optimizer),
-    }[phase]
-    return {name: sum(part[name] for part in parts) for name in forward}
 
+    name = "mlp"
+    fields = (
+        Field(
+            name="n_layers",
+            letter="n",
+            flag="--n",
+            label="layers",
+            doc="number of layers",
+            values=(2, 4),
+            gpu_values=(2, 4, 8, 16, 32),
+        ),
+        Field(
+            name="width",
+            letter="d",
+            flag="--d",
+            label="width",
+            doc="width of each layer",
+            values=(128, 256, 512),
+            gpu_values=("128:2048:128",),
+        ),
+        Field(
+            name="tokens",
+            letter="m",
+            flag="--m",
+            label="tokens",
+            doc="tokens",
+            values=(32, 64, 128, 256),
+            gpu_values=("16:256:16",),
+        ),
+    )
+    convention = "2 FLOPs a multiply-add; 1 an activation element; AdamW 16 a parameter; input without gradient"
+    run_name = "mlp_grid"
+    examples = """examples:
+  flopray sweep mlp
+      start Ray here and measure the default grid
+  flopray sweep mlp --address auto --n 2 4 8 --d 128:2048:128 --m 16:256:16 --precision fp32 bf16
+      join the running cluster and measure a grid of your own
+  flopray resume results/mlp_grid-20260101-120000
+      go on with an interrupted run
+"""
 
-def parameters(spec: Point) -> int:
-    """Number of parameters: n d^2."""
-    n, d, _ = spec.shape().values()
-    return n * d**2
+    def closed_form(self, point: Point, phase: str) -> dict[str, int]:
+        """FLOPs of one iteration of a phase, by component.
 
+        Args:
+            point: an MLP's point.
+            phase: one of `flopray.records.PHASES`.
 
-def beside(spec: Point, phase: str) -> dict[str, int]:
-    """Nothing: the components say it all."""
-    del spec, phase
-    return {}
+        Returns:
+            `gemm_flops`, `activation_flops` and `optimizer_flops`; their sum is the phase's `model_flops`.
+        """
+        n, d, m = point.shape().values()
+        forward = {"gemm_flops": 2 * n * d * d * m, "activation_flops": n * d * m, "optimizer_flops": 0}
+        backward = {
+            "gemm_flops": (n - 1) * 4 * d * d * m + 2 * d * d * m,
+            "activation_flops": (n - 1) * 2 * d * m + d * m,
+            "optimizer_flops": 0,
+        }
+        optimizer = {"gemm_flops": 0, "activation_flops": 0, "optimizer_flops": ADAMW_FLOPS * self.parameters(point)}
+        parts = {
+            "inference": (forward,),
+            "forward": (forward,),
+            "backward": (backward,),
+            "forward_backward": (forward, backward),
+            "optimizer_step": (optimizer,),
+            "train_step": (forward, backward, optimizer),
+        }[phase]
+        return {name: sum(part[name] for part in parts) for name in forward}
 
+    def parameters(self, point: Point) -> int:
+        """Number of parameters: n d^2."""
+        n, d, _ = point.shape().values()
+        return n * d**2
 
-#: Phases that run with gradients and so keep what each layer gave, that give gradients, and that keep the two moments.
-_KEEPS_ACTIVATIONS = ("forward", "backward", "forward_backward", "optimizer_step", "train_step")
-_GIVES_GRADIENTS = ("backward", "forward_backward", "optimizer_step", "train_step")
-_KEEPS_MOMENTS = ("optimizer_step", "train_step")
+    def least_bytes(self, point: Point, phase: str, element_bytes: int) -> int:
+        """Memory without which a phase cannot run: weights, gradients, moments, and the outputs that are kept.
 
+        Args:
+            point: an MLP's point.
+            phase: one of `flopray.records.PHASES`.
+            element_bytes: of the precision's type.
+        """
+        n, d, m = point.shape().values()
+        copies = 1 + (phase in GIVES_GRADIENTS) + 2 * (phase in KEEPS_MOMENTS)
+        # Compiled code may compute activations again instead of keeping them.
+        kept = n * d * m if phase in KEEPS_ACTIVATIONS and point.execution != "compile" else d * m
+        return (copies * self.parameters(point) + kept) * element_bytes
 
-def least_bytes(spec: Point, phase: str, element_bytes: int) -> int:
-    """Memory without which a phase cannot run: weights, gradients, moments, and the outputs of layers that are kept.
+    def least_moved_bytes(self, point: Point, phase: str, element_bytes: int) -> int:
+        """Bytes that one iteration reads and writes at least, each operand of a pass once, however it is fused.
 
-    Args:
-        spec: an MLP's specification.
-        phase: one of `flopray.records.PHASES`.
-        element_bytes: of the precision's type.
-    """
-    n, d, m = spec.shape().values()
-    copies = 1 + (phase in _GIVES_GRADIENTS) + 2 * (phase in _KEEPS_MOMENTS)
-    # Compiled code may compute activations again instead of keeping them.
-    kept = n * d * m if phase in _KEEPS_ACTIVATIONS and spec.execution != "compile" else d * m
-    return (copies * parameters(spec) + kept) * element_bytes
+        Forward reads weights and input and writes the output of each layer, which a backward pass reads again beside
+        the weights (but the first layer's) and the upstream gradient, to write the gradients. AdamW reads weights,
+        gradients and both moments, and writes all but the gradients. What stays in caches from iteration to iteration
+        is counted too.
 
+        Args:
+            point: an MLP's point.
+            phase: one of `flopray.records.PHASES`.
+            element_bytes: of the precision's type.
+        """
+        n, d, m = point.shape().values()
+        weights = self.parameters(point)
+        inference = weights + 2 * d * m
+        forward = weights + (1 + n) * d * m
+        backward = (n - 1) * d * d + weights + (2 + n) * d * m
+        optimizer = 7 * weights
+        moved = {
+            "inference": inference,
+            "forward": forward,
+            "backward": backward,
+            "forward_backward": forward + backward,
+            "optimizer_step": optimizer,
+            "train_step": forward + backward + optimizer,
+        }
+        return moved[phase] * element_bytes
 
-def least_moved_bytes(spec: Point, phase: str, element_bytes: int) -> int:
-    """Bytes that one iteration reads and writes at least, each operand of a pass once, however it is fused.
+    def build(self, point: Point, *, device: str, dtype: torch.dtype, seed: int) -> Built:
+        """The module and its input, made on the device from a fixed seed.
 
-    Forward reads weights and input and writes the output of each layer, which a backward pass reads again beside the
-    weights (but the first layer's) and the upstream gradient, to write the gradients. AdamW reads weights, gradients
-    and both moments, and writes all but the gradients. What stays in caches from iteration to iteration is counted too.
+        Args:
+            point: an MLP's point.
+            device: a torch device; `meta` makes shapes without memory.
+            dtype: type of weights and input.
+            seed: of the device's generator; the same seed gives the same numbers on the same device.
 
-    Args:
-        spec: an MLP's specification.
-        phase: one of `flopray.records.PHASES`.
-        element_bytes: of the precision's type.
-    """
-    n, d, m = spec.shape().values()
-    weights = parameters(spec)
-    inference = weights + 2 * d * m
-    forward = weights + (1 + n) * d * m
-    backward = (n - 1) * d * d + weights + (2 + n) * d * m
-    optimizer = 7 * weights
-    moved = {
-        "inference": inference,
-        "forward": forward,
-        "backward": backward,
-        "forward_backward": forward + backward,
-        "optimizer_step": optimizer,
-        "train_step": forward + backward + optimizer,
-    }
-    return moved[phase] * element_bytes
+        Returns:
+            The module, x of shape (width, tokens), which needs no gradient, and an upstream gradient of the same shape.
+        """
+        import torch
 
+        n, d, m = point.shape().values()
 
-def build(spec: Point, *, device: str, dtype: torch.dtype, seed: int) -> Built:
-    """The module and its input, made on the device from a fixed seed.
+        def generator(offset: int) -> torch.Generator | None:
+            return None if device == "meta" else torch.Generator(device=device).manual_seed(seed + offset)
 
-    Args:
-        spec: an MLP's specification.
-        device: a torch device; `meta` makes shapes without memory.
-        dtype: type of weights and input.
-        seed: of the device's generator; the same seed gives the same numbers on the same device.
+        # Entries of about 1/sqrt(d) keep the sigmoids out of saturation, so that gradients are ordinary numbers: chips
+        # draw less power on zeros.
+        one, other = generator(0), generator(1)
+        weights = [torch.randn(d, d, device=device, dtype=dtype, generator=one).div_(d**0.5) for _ in range(n)]
+        x = torch.randn(d, m, device=device, dtype=dtype, generator=one)
+        gradient = torch.randn(d, m, device=device, dtype=dtype, generator=other)
+        return Built(_module_class()(weights), x, gradient)
 
-    Returns:
-        The module, x of shape (width, tokens), which needs no gradient, and an upstream gradient of the same shape.
-    """
-    import torch
+    def reduction_elements(self, point: Point, phase: str) -> int | None:
+        """Elements that rho refers to: n d m forward, (2n - 1) d m backward; None for the optimizer alone."""
+        n, d, m = point.shape().values()
+        return elements(n, d, m, phase)
 
-    n, d, m = spec.shape().values()
-
-    def generator(offset: int) -> torch.Generator | None:
-        return None if device == "meta" else torch.Generator(device=device).manual_seed(seed + offset)
-
-    # Entries of about 1/sqrt(d) keep the sigmoids out of saturation, so that gradients are ordinary numbers: chips draw
-    # less power on zeros.
-    one, other = generator(0), generator(1)
-    weights = [torch.randn(d, d, device=device, dtype=dtype, generator=one).div_(d**0.5) for _ in range(n)]
-    x = torch.randn(d, m, device=device, dtype=dtype, generator=one)
-    gradient = torch.randn(d, m, device=device, dtype=dtype, generator=other)
-    return Built(_module_class()(weights), x, gradient)
-
-
-def dispatched(spec: Point) -> dict[str, int]:
-    """FLOPs at torch's dispatcher by phase."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    built = build(spec, device="meta", dtype=torch.float32, seed=0)
-    with FlopCounterMode(display=False) as counter:
-        y = built.module(built.x)
-    forward = counter.get_total_flops()
-    with FlopCounterMode(display=False) as counter:
-        torch.autograd.grad(y, list(built.module.parameters()), grad_outputs=built.gradient)
-    backward = counter.get_total_flops()
-    both = {"forward_backward": forward + backward, "train_step": forward + backward}
-    return {"inference": forward, "forward": forward, "backward": backward, **both}
+    def sentinel(self, point: Point) -> Point:
+        """The point itself."""
+        return point
 
 
 @cache

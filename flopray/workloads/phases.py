@@ -1,4 +1,4 @@
-"""From a specification to work on a device: the model, its inputs, and one callable a phase."""
+"""From a point to work on a device: the model, its inputs, and one callable a phase."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import torch
 from flopray.errors import OutOfMemory, Unsupported
 from flopray.point import Point
 from flopray.workloads.attention import AttentionSeen
+from flopray.workloads.base import Built, workload_of
 from flopray.workloads.capability import why_no_precision
 from flopray.workloads.execution import TrainingStep, Work, phase_work
-from flopray.workloads.registry import MODELS
 
 _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _WITHOUT_TRAINING = ("inference", "prefill", "decode")
 
 
-class Workload:
-    """A built point. Building allocates the model on the device; each phase is prepared when it is asked for.
+class BuiltPoint:
+    """A point with its model. Building allocates the model on the device; each phase is prepared when it is asked for.
 
     Args:
-        spec: the point.
+        point: the point.
         device: torch device, such as `cuda:0` or `cpu`.
         seed: of weights, input and upstream gradient.
         memory_bytes: of the device, where it is known: what certainly cannot fit is refused before it is tried.
@@ -31,15 +31,16 @@ class Workload:
         torch.OutOfMemoryError: the model does not fit.
     """
 
-    def __init__(self, spec: Point, *, device: str, seed: int, memory_bytes: int | None = None) -> None:
-        check_precision(spec.precision, device)
-        self.spec, self._memory_bytes = spec, memory_bytes
+    def __init__(self, point: Point, *, device: str, seed: int, memory_bytes: int | None = None) -> None:
+        check_precision(point.precision, device)
+        self.point, self._memory_bytes = point, memory_bytes
+        self._workload = workload_of(point)
         self._refuse_what_cannot_fit("weights")
         # fp32 means IEEE fp32 products, tf32 means the tensor cores' shorter mantissa; torch has one switch for both.
-        torch.set_float32_matmul_precision("high" if spec.precision == "tf32" else "highest")
-        built = MODELS[spec.workload].build(spec, device=device, dtype=_DTYPES[spec.precision], seed=seed)
-        self._module = built.module
-        self._step = TrainingStep(built.module, built.x, built.gradient, execution=spec.execution, others=built.others)
+        torch.set_float32_matmul_precision("high" if point.precision == "tf32" else "highest")
+        built = self._workload.build(point, device=device, dtype=_DTYPES[point.precision], seed=seed)
+        self._module, gradient = built.module, _upstream(built, seed)
+        self._step = TrainingStep(built.module, built.x, gradient, execution=point.execution, others=built.others)
 
     def phase(self, phase: str) -> Work:
         """One iteration of a phase as a callable; see `flopray.workloads.execution.phase_work`.
@@ -48,19 +49,19 @@ class Workload:
             OutOfMemory: the phase certainly needs more than the device has.
         """
         self._prepare(phase)
-        return phase_work(self._step, phase, self.spec.execution)
+        return phase_work(self._step, phase, self.point.execution)
 
     def launched(self, phase: str) -> Work:
         """The same iteration with every kernel launched by itself, as a CUDA graph's capture launches them."""
         self._prepare(phase)
-        return phase_work(self._step, phase, "compile" if self.spec.execution == "compile" else "eager")
+        return phase_work(self._step, phase, "compile" if self.point.execution == "compile" else "eager")
 
     def attention_backend(self, phase: str) -> str | None:
         """Which implementation of attention a phase runs, seen in an eager iteration; None where it has none.
 
         Compiled code is not looked into: it need not dispatch an operator of that name.
         """
-        if self.spec.workload != "llama" or phase == "optimizer_step" or self.spec.execution == "compile":
+        if not self._workload.sees_attention or phase == "optimizer_step" or self.point.execution == "compile":
             return None
         self._prepare(phase)
         work = phase_work(self._step, phase, "eager")
@@ -81,11 +82,25 @@ class Workload:
         self._module.train(phase not in _WITHOUT_TRAINING)
 
     def _refuse_what_cannot_fit(self, phase: str) -> None:
-        needed = MODELS[self.spec.workload].least_bytes(self.spec, phase, _DTYPES[self.spec.precision].itemsize)
+        needed = self._workload.least_bytes(self.point, phase, _DTYPES[self.point.precision].itemsize)
         if self._memory_bytes is not None and needed > self._memory_bytes:
             has = f"the device has {self._memory_bytes / 1e9:.1f} GB"
             what = "weights take" if phase == "weights" else f"{phase} takes"
             raise OutOfMemory(f"predicted: {what} at least {needed / 1e9:.1f} GB, {has}")
+
+
+def _upstream(built: Built, seed: int) -> torch.Tensor:
+    """The upstream gradient: the workload's own, 1 of a loss, else random numbers, which cost power as others do."""
+    if built.gradient is not None:
+        return built.gradient
+    with torch.no_grad():
+        y = built.module(built.x)
+    if not isinstance(y, torch.Tensor):
+        raise Unsupported(f"the module returns a {type(y).__name__}: a training step needs one tensor, or a loss")
+    if y.dim() == 0:
+        return torch.ones_like(y)
+    generator = torch.Generator(device=y.device).manual_seed(seed + 1)
+    return torch.randn(y.shape, device=y.device, dtype=y.dtype, generator=generator)
 
 
 def check_precision(precision: str, device: str) -> None:

@@ -1,19 +1,194 @@
-"""The workloads that can be measured, by name; each is a module with the same six functions.
+"""Finds a workload: by name, by the entry point of an installed package, or as `path/to/file.py:ClassName`.
 
-    closed_form(spec, phase)    FLOPs of disjoint components; their sum is `model_flops`
-    beside(spec, phase)         further columns of the record that follow from the specification
-    dispatched(spec)            FLOPs at torch's dispatcher by phase, counted on the meta device
-    build(spec, device, dtype, seed) -> Built
-    least_bytes(spec, phase, element_bytes)   memory without which the phase cannot run
-    least_moved_bytes(spec, phase, element_bytes)   bytes that one iteration reads and writes at least
+A package offers its workloads in the group `flopray.workloads` of its entry points
+(https://packaging.python.org/en/latest/specifications/entry-points/):
 
-and `CONVENTION`, one line on what the closed form counts.
+    [project.entry-points."flopray.workloads"]
+    conv_net = "my_package.models:ConvNet"
+
+A file is code, and is run only if somebody named it: on a command line, in a program, or by the sweep that sends its
+text to the workers.
 """
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
+import sys
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from flopray.workloads import llama, mlp
+from flopray.description import Description
+from flopray.errors import InputError, SpecError, one_line
+from flopray.point import Point
+from flopray.workloads.base import Source, Workload
+from flopray.workloads.llama import Llama
+from flopray.workloads.mlp import MLP
 
-MODELS: dict[str, ModuleType] = {"mlp": mlp, "llama": llama}
+GROUP = "flopray.workloads"
+BUILT_IN: Mapping[str, type[Workload]] = {MLP.name: MLP, Llama.name: Llama}
+_LARGEST_FILE = 2**20
+
+
+def find_workload(name: str) -> Workload:
+    """The workload of a name, or of `path/to/file.py:ClassName`.
+
+    Raises:
+        InputError: there is none; the message says what there is, or what is wrong with it.
+    """
+    if name in BUILT_IN:
+        return BUILT_IN[name]()
+    if ":" in name or name.endswith(".py"):
+        return _from_file(name)
+    points = {point.name: point for point in entry_points(group=GROUP)}
+    if name in points:
+        return _from_entry_point(points[name])
+    known = ", ".join([*BUILT_IN, *sorted(points)])
+    raise InputError(f"unknown workload {name!r:.60}: choose from {known}, or name a class as FILE.py:NAME")
+
+
+def reference_of(workload: Workload) -> dict[str, Any]:
+    """What another process needs to load the workload, JSON-ready: its name, or its file with the text."""
+    source = workload.source
+    if source is None:
+        return {"name": workload.name}
+    return {"name": workload.name, "path": source.path, "class_name": source.class_name, "text": source.text}
+
+
+def load(reference: Mapping[str, Any]) -> Workload:
+    """The workload of a `reference_of`, in another process or on another machine, whose code the caller trusts.
+
+    Raises:
+        InputError: it cannot be loaded here.
+    """
+    if "text" not in reference:
+        return find_workload(reference["name"])
+    text, path = str(reference["text"]), Path(reference["path"])
+    if not (path.is_file() and _text_of(path) == text):  # another machine: the file comes with the text
+        folder = Path(tempfile.mkdtemp(prefix="flopray-workload-"))
+        path = folder / path.name
+        path.write_text(text)
+    return _load_class(path, str(reference["class_name"]), text)
+
+
+def point_from(fields: Mapping[str, Any], workload: Workload | None = None) -> Point:
+    """The point of its fields by column, as `Point.fields` gives them.
+
+    Args:
+        fields: `workload`, `device_type`, `precision`, `execution` and those of the workload.
+        workload: the one that is swept; where the fields name another one, it is found by its name.
+
+    Raises:
+        SpecError: the fields make no point.
+    """
+    name = fields["workload"]
+    if workload is None or workload.name != name:
+        try:
+            workload = find_workload(name)
+        except InputError as error:
+            raise SpecError(str(error)) from None
+    return workload.point(**{key: value for key, value in fields.items() if key != "workload"})
+
+
+def make_point(workload: str, *, device_type: str = "CPU", **fields: Any) -> Point:
+    """A point of a workload that is found by its name.
+
+    Example:
+        >>> make_point("mlp", n_layers=8, width=1024, tokens=128).label()
+        'n=8 d=1024 m=128 fp32 eager'
+
+    Raises:
+        SpecError: there is no such workload or point.
+    """
+    return point_from({"workload": workload, "device_type": device_type, **fields})
+
+
+def _from_entry_point(point: EntryPoint) -> Workload:
+    try:
+        return _made(point.load(), f"entry point {point.name}")
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"the entry point {point.name} ({point.value}) cannot be loaded: {_said(error)}") from error
+
+
+def _from_file(name: str) -> Workload:
+    path_text, _, class_name = name.rpartition(":")
+    path = Path(path_text or name).expanduser().absolute()
+    if not path_text or not class_name:
+        raise InputError(f"{name!r:.120}: name the class too, as {Path(name).name}:ClassName")
+    if not path.is_file():
+        raise InputError(f"{name!r:.120}: there is no file {path}")
+    return _load_class(path, class_name, _text_of(path))
+
+
+def _text_of(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+        if len(content) > _LARGEST_FILE:
+            raise InputError(f"{path} is larger than {_LARGEST_FILE} bytes: a workload's file is sent to every worker")
+        return content.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as Python: {one_line(str(error))}") from error
+
+
+def _load_class(path: Path, class_name: str, text: str) -> Workload:
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    module = _module(path, f"flopray_workload_{digest[:16]}")
+    found = getattr(module, class_name, None)
+    if found is None:
+        has = [name for name, value in vars(module).items() if isinstance(value, type) and issubclass(value, Workload)]
+        names = ", ".join(name for name in has if name not in ("Workload",)) or "no workload"
+        raise InputError(f"{path} has no {class_name!r:.60}: it has {names}")
+    workload = _made(found, f"{path}:{class_name}")
+    workload.source = Source(str(path), class_name, text, digest)
+    return workload
+
+
+def _module(path: Path, name: str) -> ModuleType:
+    """Runs a file as a module of a name of its own; the same text is run once a process."""
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # torch.compile and dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise InputError(f"{path} cannot be imported: {_said(error)}") from error
+    return module
+
+
+def _made(found: Any, where: str) -> Workload:
+    if not (isinstance(found, type) and issubclass(found, Workload)):
+        raise InputError(f"{where} is no subclass of flopray.Workload")
+    if found.build is Workload.build:
+        raise InputError(f"{where} has no method build(self, point, *, device, dtype, seed)")
+    try:
+        workload = found()
+    except SpecError as error:
+        raise InputError(f"{where}: {error}") from error
+    if workload.name in BUILT_IN and type(workload) is not BUILT_IN[workload.name]:
+        raise InputError(f"{where}: the name {workload.name!r} is that of a built-in workload, choose another one")
+    if not workload.dimensions:
+        raise InputError(f"{where} has no dimension: give it a Field of whole numbers")
+    return workload
+
+
+def _said(error: Exception) -> str:
+    return one_line(f"{type(error).__name__}: {error}")[:200]
+
+
+def description_of(name: str) -> Description | None:
+    """The description of a workload that is found without running a file; None where there is none."""
+    try:
+        return None if ":" in name else find_workload(name)
+    except InputError:
+        return None

@@ -13,9 +13,9 @@ import pytest
 from flopray.audit import audit
 from flopray.cli.audit import main, show
 from flopray.cli.terminal import LineConsole
-from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.store.run import RunFolder
+from flopray.workloads.registry import make_point
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT.parent / "shared" / "published"
@@ -42,11 +42,11 @@ def test_exit_code_tells_whether_something_is_impossible(tmp_path, capsys, suffi
 
 
 def test_a_run_folder_is_loaded_and_its_whole_phases_are_added_up(tmp_path, capsys):
-    spec = Point(workload="mlp", device_type="H100", n_layers=2, width=512, tokens=64, execution="graph")
+    spec = make_point(workload="mlp", device_type="H100", n_layers=2, width=512, tokens=64, execution="graph")
     shared = {"workload": "mlp", "device_type": "H100", "device_name": ROW["device_name"], "precision": "fp32"}
     times = {"forward": 1.0, "backward": 2.0, "forward_backward": 4.0}
     phases = [
-        PhaseRecord(run="r", trial_id=spec.id, phase=p, execution="graph", time_s=t, **shared, **spec.shape())
+        PhaseRecord.of(run="r", trial_id=spec.id, phase=p, execution="graph", time_s=t, **shared, **spec.shape())
         for p, t in times.items()
     ]
     folder = RunFolder.create(tmp_path, "r", {})

@@ -1,11 +1,9 @@
 """The command line: bad input ends in one clear line and code 2, before Ray starts and with nothing written."""
 
 import contextlib
-import dataclasses
 import json
 import os
 import re
-import runpy
 import shlex
 import signal
 import socket
@@ -20,13 +18,14 @@ from rich.console import Console
 from flopray.cli import exits, flags, session
 from flopray.cluster.devices import Cluster
 from flopray.cluster.doctor.preflight import Preflight
-from flopray.errors import EXIT_NOT_FINISHED, InputError, StorageError
+from flopray.errors import EXIT_NOT_FINISHED, InputError, StorageError, resume_command
 from flopray.monitoring.progress import Progress
-from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
+from flopray.workloads.mlp import MLP
+from flopray.workloads.registry import make_point
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "sweeps" / "mlp_grid.py"
@@ -34,7 +33,7 @@ SCRIPT = ROOT / "sweeps" / "mlp_grid.py"
 
 @pytest.fixture(scope="module")
 def script():
-    return runpy.run_path(str(SCRIPT))["MLP_GRID"]
+    return MLP()
 
 
 class Outcome:
@@ -208,13 +207,13 @@ def test_a_storage_without_permission(command, tmp_path):
 def sweep() -> Sweep:
     axes = {"device_type": ("CPU",), "precision": ("fp32",), "execution": ("eager",)}
     axes |= {"n_layers": (1,), "width": (16, 32), "tokens": (8,)}
-    return Sweep(workload="mlp", axes=axes, settings=MeasureSettings(phases=("forward",)), cpus_per_trial={"CPU": 1})
+    return Sweep(workload=MLP(), axes=axes, settings=MeasureSettings(phases=("forward",)), cpus_per_trial={"CPU": 1})
 
 
 def a_run(tmp_path, finished=0, **manifest) -> RunFolder:
     folder = RunFolder.create(tmp_path, "r", sweep().to_manifest("r", {}) | manifest)
     with folder.writer() as journal:
-        journal.append([[PhaseRecord(trial_id=point.id, phase="forward")] for point in sweep().points()[:finished]])
+        journal.append([[PhaseRecord.of(trial_id=point.id, phase="forward")] for point in sweep().points()[:finished]])
     return folder
 
 
@@ -236,10 +235,10 @@ def test_a_bare_name_of_a_run_leads_to_its_folder(command, tmp_path):
 @pytest.mark.parametrize("kept", [True, False, None])
 def test_a_resume_draws_nothing_where_the_run_was_begun_so(command, tmp_path, monkeypatch, kept):
     drawn = []
-    monkeypatch.setattr("flopray.cli.run_figures.draw_mlp_run", lambda run, _: drawn.append(run))
+    monkeypatch.setattr("flopray.cli.run_figures.draw", lambda workload, run, _: drawn.append(run))
     head = {} if kept is None else {"plots": kept}  # runs of old have no word of it
     folder = RunFolder.create(tmp_path, "r", sweep().to_manifest("r", {}) | head)
-    records = [[PhaseRecord(trial_id=point.id, phase="forward", time_s=1.0)] for point in sweep().points()]
+    records = [[PhaseRecord.of(trial_id=point.id, phase="forward", time_s=1.0)] for point in sweep().points()]
     with folder.writer() as journal:
         journal.append(records)
     assert command("--resume r").code == 0
@@ -366,25 +365,20 @@ def test_other_errors_of_flopray_are_one_line_too_with_their_own_code(command, m
     assert (outcome.code, outcome.err.splitlines()[-1]) == (1, "error: the disk is full")
 
 
-@pytest.mark.parametrize(
-    ("started", "call"),
-    [
-        ("sweeps/mlp_grid.py", "python sweeps/mlp_grid.py --resume"),
-        ("/opt/site-packages/flopray/__main__.py", "python -m flopray resume"),
-        ("/opt/bin/flopray", "flopray resume"),
-        ("/opt/site-packages/other/__main__.py", "python /opt/site-packages/other/__main__.py --resume"),
-    ],
-)
-def test_what_goes_on_with_a_run_is_what_was_started(monkeypatch, started, call):
-    monkeypatch.setattr(sys, "argv", [started])
-    assert session._resume_call() == call
+def test_one_command_goes_on_with_a_run_of_any_kind(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: f"/opt/bin/{name}")
+    assert resume_command("results/a run") == "flopray resume 'results/a run'"
+    monkeypatch.setattr("shutil.which", lambda name: None)  # the environment's programs are not on the path
+    assert resume_command("results/r") == "python -m flopray resume results/r"
 
 
 def finished_run(tmp_path):
     """A run with one point, and the arguments and progress with which its sweep ends."""
-    point = Point(workload="mlp", device_type="CPU", n_layers=1, width=16, tokens=8)
+    point = make_point(workload="mlp", device_type="CPU", n_layers=1, width=16, tokens=8)
     folder = RunFolder.create(tmp_path, "r", {})
-    record = PhaseRecord(run="r", trial_id=point.id, phase="forward", time_s=1e-3, energy_status="ok", **point.fields())
+    record = PhaseRecord.of(
+        run="r", trial_id=point.id, phase="forward", time_s=1e-3, energy_status="ok", **point.fields()
+    )
     with folder.writer() as writer:
         writer.append([[record]])
     return folder
@@ -395,7 +389,7 @@ def finished_run(tmp_path):
     [
         (
             "draw",
-            "no figures (No space left on device); every point is safe in the journal, python analysis/surfaces.py",
+            "no figures (No space left on device); every point is safe in the journal, flopray surfaces",
         ),
         ("compact", "no table of records"),
         ("write_summary", "no summary"),
@@ -411,7 +405,7 @@ def test_what_fails_after_the_measuring_loses_no_point_and_has_its_own_exit_code
 
     folder = finished_run(tmp_path)
     if broken == "draw":
-        script = dataclasses.replace(script, draw=full)
+        monkeypatch.setattr("flopray.cli.run_figures.draw", full)
     else:
         monkeypatch.setattr(type(folder), broken, full)
     args = flags.build_parser(script).parse_args([])
@@ -433,7 +427,7 @@ def test_a_table_that_failed_is_made_by_the_resume_that_its_message_names(comman
         patch.setattr(type(folder), broken, full)
         failed = command("--resume r --no-plots")
     assert failed.code == EXIT_NOT_FINISHED
-    assert f"--resume {folder.path} makes it again" in failed.err
+    assert f"resume {folder.path} makes it again" in failed.err
     assert command("--resume r --no-plots").code == 0
     assert len(folder.load()) == 2
     assert folder.records_path.exists()
@@ -476,15 +470,15 @@ def test_help_groups_the_flags_and_shows_three_examples(command):
     assert outcome.code == 0
     for group in ("search space:", "measuring:", "where it runs:", "run and results:", "examples:"):
         assert f"\n{group}\n" in outcome.out
-    assert outcome.out.count("python sweeps/mlp_grid.py") == 3
+    assert outcome.out.count("flopray sweep mlp") == 2
     for flag in ("--n ", "--d ", "--m ", "--precision", "--target-error", "--resume", "--dry-run", "--address"):
         assert flag in outcome.out
 
 
 def test_the_examples_of_the_help_are_good_input(script, monkeypatch):
     parser = flags.build_parser(script)
-    lines = [line.split()[2:] for line in script.examples.splitlines() if line.startswith("  python sweeps/")]
-    assert len(lines) == 3
+    lines = [line.split()[3:] for line in script.examples.splitlines() if line.startswith("  flopray sweep")]
+    assert len(lines) == 2
     for line in lines:
         args = parser.parse_args(line)
         assert args.resume or flags.sweep_from(script, args, ["H100"], cores=1).grid_size > 0

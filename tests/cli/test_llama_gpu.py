@@ -5,9 +5,9 @@ import torch
 
 from flopray.measurement.device import Device
 from flopray.measurement.profiler import Profiler
-from flopray.point import Point
 from flopray.records import PHASES, Status
 from flopray.settings import MeasureSettings
+from flopray.workloads.registry import make_point
 
 pytestmark = pytest.mark.gpu
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.gpu
 def spec(model, batch, tokens, **fields):
     choices = {"weights": "random", "attention": "auto", "checkpointing": False, "precision": "bf16"}
     shape = {"batch_size": batch, "sequence_length": tokens}
-    return Point(**{"workload": "llama", "device_type": "GPU", "model": model, **choices, **shape, **fields})
+    return make_point(**{"workload": "llama", "device_type": "GPU", "model": model, **choices, **shape, **fields})
 
 
 def measured(point, phases=PHASES, **settings):
@@ -44,10 +44,10 @@ def test_a_captured_model_runs_the_attention_that_was_asked_for():
 
 
 def test_generating_from_a_replayed_graph_gives_what_eager_gives():
-    from flopray.workloads.phases import Workload
+    from flopray.workloads.phases import BuiltPoint
 
     eager, graph = (
-        Workload(spec("llama-tiny", 2, 32, precision="fp32", execution=execution), device="cuda:0", seed=0)
+        BuiltPoint(spec("llama-tiny", 2, 32, precision="fp32", execution=execution), device="cuda:0", seed=0)
         for execution in ("eager", "graph")
     )
     for phase in ("inference", "prefill", "decode"):

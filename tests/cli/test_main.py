@@ -10,13 +10,15 @@ import pytest
 from flopray.cli import main as command
 from flopray.cli.main import main
 from flopray.sweep.definition import Sweep
+from flopray.workloads.mlp import MLP
+from flopray.workloads.registry import find_workload
 
 
 @pytest.fixture
 def swept(monkeypatch):
     """What a sweep's command line was called with."""
     calls = []
-    monkeypatch.setattr("flopray.cli.exits.main", lambda script, argv: calls.append((script.workload, argv)) or 0)
+    monkeypatch.setattr("flopray.cli.exits.main", lambda workload, argv: calls.append((workload.name, argv)) or 0)
     return calls
 
 
@@ -28,7 +30,7 @@ def test_a_sweep_by_the_name_of_its_workload(swept):
 
 @pytest.mark.parametrize("workload", ["mlp", "llama"])
 def test_a_resume_finds_the_workload_in_the_manifest(swept, monkeypatch, workload):
-    monkeypatch.setattr(command, "_workload_of", lambda run: workload)
+    monkeypatch.setattr(command, "_workload_of", lambda run, named: find_workload(workload))
     assert main(["resume", "results/r", "--address", "auto"]) == 0
     assert swept == [(workload, ["--resume", "results/r", "--address", "auto"])]
 
@@ -36,8 +38,8 @@ def test_a_resume_finds_the_workload_in_the_manifest(swept, monkeypatch, workloa
 @pytest.mark.parametrize(
     ("words", "about"),
     [
-        (["sweep"], "flopray sweep mlp or llama"),
-        (["sweep", "resnet"], "flopray sweep resnet"),
+        (["sweep"], "name the workload first: mlp, llama or FILE.py:NAME"),
+        (["sweep", "resnet"], "unknown workload 'resnet': choose from mlp, llama"),
         (["resume"], "name the run first"),
         (["resume", "--address", "auto"], "name the run first"),
         (["resume", "no/such/run"], "no/such/run"),
@@ -73,6 +75,6 @@ def test_the_workload_of_a_run_is_read_from_its_manifest(tmp_path):
 
     axes = {"device_type": ("CPU",), "precision": ("fp32",), "execution": ("eager",)}
     axes |= {"n_layers": (1,), "width": (16,), "tokens": (8,)}
-    sweep = Sweep(workload="mlp", axes=axes, settings=MeasureSettings(), cpus_per_trial={"CPU": 1})
+    sweep = Sweep(workload=MLP(), axes=axes, settings=MeasureSettings(), cpus_per_trial={"CPU": 1})
     folder = RunFolder.create(tmp_path, "r", sweep.to_manifest("r", {}))
-    assert command._workload_of(str(folder.path)) == "mlp"
+    assert command._workload_of(str(folder.path), None).name == "mlp"

@@ -7,13 +7,13 @@ from flopray.flops.executed import ncu
 from flopray.flops.executed.counts import NotCounted, PhaseCounts
 from flopray.measurement.counting import chunk
 from flopray.measurement.counting.chunk import Chunks
-from flopray.point import Point
+from flopray.workloads.registry import make_point
 
 PHASES = ("forward", "backward")
 
 
 def point(width, n=3, precision="fp32"):
-    return Point(workload="mlp", device_type="GPU", n_layers=n, width=width, tokens=8, precision=precision)
+    return make_point(workload="mlp", device_type="GPU", n_layers=n, width=width, tokens=8, precision=precision)
 
 
 def count(points, phases=PHASES, **options):

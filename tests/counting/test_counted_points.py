@@ -7,9 +7,9 @@ import pytest
 from flopray.flops.executed.overheads import reconstruct
 from flopray.measurement.device import Device
 from flopray.measurement.profiler import Profiler
-from flopray.point import Point
 from flopray.records import Status
 from flopray.settings import MeasureSettings
+from flopray.workloads.registry import make_point
 
 PHASES = ("forward", "backward", "optimizer_step", "train_step")
 
@@ -28,7 +28,7 @@ def profiler(monkeypatch, stand_in):
 
 
 def point(width, **fields):
-    return Point(workload="mlp", device_type="CPU", n_layers=3, width=width, tokens=8, **fields)
+    return make_point(workload="mlp", device_type="CPU", n_layers=3, width=width, tokens=8, **fields)
 
 
 def test_counters_alone_measure_no_time(profiler):

@@ -11,15 +11,15 @@ from flopray.measurement.counting.ahead import CountedAhead
 from flopray.measurement.counting.chunk import Chunks
 from flopray.measurement.device import Device
 from flopray.measurement.profiler import Profiler
-from flopray.point import Point
 from flopray.records import Status
 from flopray.settings import MeasureSettings
+from flopray.workloads.registry import make_point
 
 pytestmark = [pytest.mark.gpu, pytest.mark.ncu]
 
 
 def point(n=4, d=1024, m=128, **fields):
-    return Point(workload="mlp", device_type="GPU", execution="graph", n_layers=n, width=d, tokens=m, **fields)
+    return make_point(workload="mlp", device_type="GPU", execution="graph", n_layers=n, width=d, tokens=m, **fields)
 
 
 def capability():
@@ -100,6 +100,6 @@ def test_too_little_memory_is_a_typed_outcome_and_the_next_point_is_counted():
 
 
 def flops(spec):
-    from flopray.workloads.closed_form import model_flops
+    from flopray.workloads.base import closed_columns
 
-    return model_flops(spec, "forward")
+    return closed_columns(spec, "forward")

@@ -11,20 +11,21 @@ from hypothesis import strategies as st
 from flopray.flops.executed.counts import KernelCount, NotCounted, PhaseCounts
 from flopray.flops.executed.overheads import elements, reconstruct
 from flopray.measurement.counting.columns import counter_columns
-from flopray.point import Point
-from flopray.records import KERNEL_CLASSES, WORKLOAD_PHASES, PhaseRecord
+from flopray.records import KERNEL_CLASSES, TRAINING_PHASES, PhaseRecord
 from flopray.store.run import RunFolder
-from flopray.workloads.closed_form import model_flops
+from flopray.workloads.base import closed_columns
+from flopray.workloads.mlp import MLP
+from flopray.workloads.registry import make_point
 
-PHASES = WORKLOAD_PHASES["mlp"]
+PHASES = TRAINING_PHASES
 
 
 def row_of(spec, phase):
-    return {"workload": "mlp", "phase": phase, **spec.shape(), **model_flops(spec, phase)}
+    return {"workload": "mlp", "phase": phase, **spec.shape(), **closed_columns(spec, phase)}
 
 
 shapes = st.builds(
-    lambda n, d, m: Point(workload="mlp", device_type="GPU", n_layers=n, width=d, tokens=m),
+    lambda n, d, m: make_point(workload="mlp", device_type="GPU", n_layers=n, width=d, tokens=m),
     st.integers(1, 64),
     st.integers(1, 4096),
     st.integers(1, 4096),
@@ -46,11 +47,11 @@ kernels = st.lists(
 @given(shapes, kernels, st.sampled_from(PHASES))
 def test_the_overheads_give_the_executed_total_back_exactly(spec, found, phase):
     row = row_of(spec, phase)
-    columns = counter_columns(row, PhaseCounts(tuple(found), 1), "2025.3")
+    columns = counter_columns(row, PhaseCounts(tuple(found), 1), "2025.3", MLP().reduction_elements(spec, phase))
     assert columns["executed_flops"] == sum(kernel.flops for kernel in found)
     assert columns["executed_flops"] == columns["executed_tensor_flops"] + columns["executed_cuda_flops"]
     assert reconstruct({**row, **columns}) == columns["executed_flops"]
-    PhaseRecord(**{k: v for k, v in {**row, **columns}.items() if k != "workload"})
+    PhaseRecord.of(**{k: v for k, v in {**row, **columns}.items() if k != "workload"})
     assert [json.loads(text)["class"] for text in columns["kernels"]] == [kernel.kind for kernel in found]
 
 
@@ -59,8 +60,8 @@ def test_the_definitions_are_those_of_the_published_results(published):
     assert len(frame) == 1280
     for side, phase in (("fwd", "forward"), ("bwd", "backward")):
         for row in frame.sample(200, random_state=0).itertuples():
-            spec = Point(workload="mlp", device_type="GPU", n_layers=row.n, width=row.d, tokens=row.m)
-            closed = model_flops(spec, phase)
+            spec = make_point(workload="mlp", device_type="GPU", n_layers=row.n, width=row.d, tokens=row.m)
+            closed = closed_columns(spec, phase)
             assert closed["model_flops"] == getattr(row, f"theoretical_total_flops_{side}")
             total = (
                 closed["gemm_flops"] * (1 + getattr(row, f"omega_{side}"))
@@ -71,7 +72,7 @@ def test_the_definitions_are_those_of_the_published_results(published):
 
 
 def test_a_phase_without_counts_has_a_reason_and_no_zero():
-    spec = Point(workload="mlp", device_type="GPU", n_layers=2, width=8, tokens=8)
+    spec = make_point(workload="mlp", device_type="GPU", n_layers=2, width=8, tokens=8)
     columns = counter_columns(row_of(spec, "forward"), NotCounted("no_counter_permission", "why"), "2025.3")
     assert columns == {"counters_status": "no_counter_permission", "counters_reason": "why", "ncu_version": "2025.3"}
 
@@ -79,13 +80,13 @@ def test_a_phase_without_counts_has_a_reason_and_no_zero():
 def test_a_run_has_its_kernels_as_a_table(tmp_path):
     folder = RunFolder.create(tmp_path, "r", {})
     assert folder.write_kernels() is None
-    spec = Point(workload="mlp", device_type="H100", n_layers=2, width=8, tokens=8)
+    spec = make_point(workload="mlp", device_type="H100", n_layers=2, width=8, tokens=8)
     columns = counter_columns(
         row_of(spec, "forward"),
         PhaseCounts((KernelCount("sgemm", "gemm", 2, 0, 4096), KernelCount("k7", "other", 1, 8, 0)), 2),
         "2025.3",
     )
-    record = PhaseRecord(trial_id=spec.id, phase="forward", **spec.fields(), **columns)
+    record = PhaseRecord.of(trial_id=spec.id, phase="forward", **spec.fields(), **columns)
     broken = dataclasses.replace(record, phase="backward", kernels=("[1]", "no json", '{"name": "x"}'))
     with folder.writer() as journal:
         journal.append([[record, broken]])

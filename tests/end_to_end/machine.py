@@ -84,11 +84,12 @@ class Machine:
         return self.folder / "results"
 
     def start(self, line: str, *, script: str = "mlp_grid.py", **environment: str) -> Sweep:
+        """Start a script of `sweeps/`, or the command `flopray` where none is named."""
         self._check_open()
         log = self.folder / f"log-{uuid.uuid4().hex[:8]}.txt"
         with log.open("w") as file:
             process = subprocess.Popen(
-                [sys.executable, str(SCRIPTS / script), *line.split()],
+                [sys.executable, *([str(SCRIPTS / script)] if script else ["-m", "flopray"]), *line.split()],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

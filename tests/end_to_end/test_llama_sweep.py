@@ -46,7 +46,7 @@ def test_a_model_of_a_file_is_swept_resumed_and_refused_by_the_other_script(mach
     (run / "journal.jsonl").write_text("")
     (run / "records.parquet").unlink()
     code, output = machine.sweep(f"--resume {run} --no-plots")
-    assert (code, "resume it with that script" in output) == (2, True)
+    assert (code, f"resume {run}" in output) == (2, True)
     code, output = machine.sweep(f"--resume {run} --no-plots", script=LLAMA)
     assert code == 0, output
     assert set(load_run(run).trial_id) == set(frame.trial_id)

@@ -14,6 +14,7 @@ from machine import QUICK, Machine
 
 from flopray.monitoring.run_log import RunLog
 from flopray.store.redaction import redacted
+from flopray.workloads.mlp import MLP
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 GRID = f"--n 1 --d 16 24 --m 8:24:8 --phases forward {QUICK}"
@@ -89,7 +90,7 @@ def test_secrets_of_addresses_are_left_out_of_the_log(tmp_path, monkeypatch):
     assert redacted("https://h/a?token=hidden&b=1#c") == "https://h/a?token=***&b=1#c"
     assert redacted("s3://b?secret_key=hidden&scheme=http") == "s3://b?secret_key=***&scheme=http"
     assert redacted("user@host and a@b.c, 3 tokens = 4") == "user@host and a@b.c, 3 tokens = 4"
-    with RunLog(tmp_path / "run.log") as log:
+    with RunLog(tmp_path / "run.log", MLP()) as log:
         log.say(line)
     text = (tmp_path / "run.log").read_text()
     assert "hidden" not in text

@@ -59,7 +59,7 @@ def test_failures_become_rows_and_an_exit_code(machine):
 
 def test_ctrl_c_leaves_a_run_that_the_printed_command_finishes(machine):
     command, before = interrupted(machine, "ctrl_c", lambda sweep: sweep.signal_like_a_terminal(signal.SIGINT))
-    code, output = machine.sweep(shlex.join(command[2:]))
+    code, output = machine.sweep(shlex.join(command), script="")
     assert code == 0, output
     assert machine.journal_ids(machine.run_path("ctrl_c"))[: len(before)] == before
     assert_complete(machine, "ctrl_c")
@@ -67,11 +67,11 @@ def test_ctrl_c_leaves_a_run_that_the_printed_command_finishes(machine):
 
 def test_sigterm_is_an_interrupt(machine):
     command, _ = interrupted(machine, "sigterm", lambda sweep: sweep.signal(signal.SIGTERM))
-    assert command[2:] == ["--resume", str(machine.run_path("sigterm"))]
+    assert command == ["resume", str(machine.run_path("sigterm"))]
 
 
 def interrupted(machine, name, strike):
-    """The words of the command that an interrupted sweep printed, and the points that it had finished."""
+    """The words behind the program that an interrupted sweep printed to go on, and the points that it had finished."""
     sweep = machine.start(f"{GRID} --name {name}")
     run = machine.run_path(name)
     machine.wait_for(lambda: len(machine.journal_ids(run)) >= 3)
@@ -81,7 +81,8 @@ def interrupted(machine, name, strike):
     before = machine.journal_ids(run)
     assert 3 <= len(before) < POINTS
     assert not machine.left_over()
-    return shlex.split(next(line for line in sweep.output.splitlines() if "--resume" in line)), before
+    words = shlex.split(next(line for line in sweep.output.splitlines() if " resume /" in line))
+    return words[words.index("resume") :], before
 
 
 def test_a_killed_sweep_is_resumed(machine):

@@ -96,4 +96,4 @@ def test_status_after_ctrl_c_of_a_quiet_sweep(machine, ports):
     assert len(said) == 2, sweep.output  # quiet: nothing else was said
     first, command = said
     assert first.startswith("interrupted")
-    assert f"--resume {run}" in command
+    assert f" resume {run}" in command

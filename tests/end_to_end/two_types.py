@@ -24,7 +24,7 @@ from flopray.sweep.recorder import start_recorder
 from flopray.sweep.trial import PointTrial
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from flopray.cli.llama_gpu import LLAMA_GPU
+from flopray.workloads.llama import Llama
 
 FLAGS = "--model llama-tiny --batch 1 --precision fp32 --phases inference --instruments time --no-plots"
 FLAGS += " --max-seconds 0.3 --target-error 0.3 --sentinel-every 0"
@@ -65,7 +65,7 @@ def join_later(address, device_type):
 
 def run(cluster, line, storage, name):
     arguments = f"{FLAGS} --address {cluster.address} --storage {storage} --name {name} {line}"
-    code = main(LLAMA_GPU, arguments.split())
+    code = main(Llama(), arguments.split())
     ray.shutdown()
     return code
 

@@ -14,7 +14,7 @@ from acts import given_up, nothing
 from scene import Scene
 
 Act = Callable[[Scene], Any]
-INTERRUPTED = r"^interrupted; every finished point is in the journal\. Go on with:\n  python \S+ --resume \S+"
+INTERRUPTED = r"^interrupted; every finished point is in the journal\. Go on with:\n  .*flopray resume \S+"
 NOT_SAVED = r"^error: \d+ points? could not be saved to \S+journal\.jsonl: "
 MEND = r"; all points before are safe: mend that, and --resume \S+ goes on$"
 GONE = r"the run folder or its journal was (removed|replaced) while the run was being written"

@@ -27,11 +27,11 @@ sys.path.insert(0, str(ROOT))
 
 import flopray.sweep.driver  # noqa: E402
 from flopray.cli.exits import run_script  # noqa: E402
-from flopray.cli.mlp_grid import MLP_GRID  # noqa: E402
 from flopray.point import Point  # noqa: E402
 from flopray.records import PhaseRecord  # noqa: E402
 from flopray.store.run import RunFolder  # noqa: E402
 from flopray.sweep.trial import PointTrial  # noqa: E402
+from flopray.workloads.mlp import MLP  # noqa: E402
 
 PLAN_VARIABLE = "FLOPRAY_FAULT_PLAN"
 TEMPLATE = ROOT / "docs" / "results" / "h100_mlp_fp32"
@@ -62,7 +62,7 @@ class Replay:
             ACTS[self._plan["act"]]()
         time.sleep(self._plan["point_s"])
         own = {"trial_id": spec.id, "attempt": attempt, "order_index": order_index, "phase": "forward"}
-        return [PhaseRecord(**(self._row | own | spec.fields() | {"started_unix_s": begin_s} | outcome))]
+        return [PhaseRecord.of(**(self._row | own | spec.fields() | {"started_unix_s": begin_s} | outcome))]
 
     def healthy(self) -> bool:
         """Nothing can break."""
@@ -122,7 +122,7 @@ def main() -> None:
     ReplayTrial.row = next(vars(record) for record in RunFolder.open(TEMPLATE).records() if record.phase == "forward")
     trainable = PoisonedTrial if ReplayTrial.plan.get("act") == "poison" else ReplayTrial
     flopray.sweep.driver.run_sweep = functools.partial(flopray.sweep.driver.run_sweep, trainable=trainable)
-    run_script(MLP_GRID)
+    run_script(MLP())
 
 
 if __name__ == "__main__":

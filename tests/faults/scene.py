@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import shlex
 import signal
 import time
 from collections.abc import Callable
@@ -160,8 +159,8 @@ class Scene:
 
     def printed_command(self) -> str:
         """The flags of the command that the sweep printed to go on; those of `resume` where it printed none."""
-        found = re.search(r"^ +(python .* --resume .*)$", self.sweep.output, re.MULTILINE)
-        return shlex.join(shlex.split(found[1])[2:]) + " --no-plots" if found else self.resume()
+        found = re.search(r"^ +(?:flopray|python -m flopray) resume (.*)$", self.sweep.output, re.MULTILINE)
+        return f"--resume {found[1]} --no-plots" if found else self.resume()
 
 
 def ended(sweep: Sweep) -> int:

@@ -13,9 +13,9 @@ from catalogue import INTERRUPTED, KINDS
 from lane import catches, is_running
 from ledger import Ledger, duplicates, lost, measurements, printed_count, printed_ids
 
-from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.store.run import RunFolder
+from flopray.workloads.registry import make_point
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def folder(tmp_path):
 
 
 def point(width):
-    spec = Point(workload="mlp", device_type="CPU", n_layers=2, width=width, tokens=8)
-    return [PhaseRecord(trial_id=spec.id, run="r", phase="forward", started_unix_s=float(width), **spec.fields())]
+    spec = make_point(workload="mlp", device_type="CPU", n_layers=2, width=width, tokens=8)
+    return [PhaseRecord.of(trial_id=spec.id, run="r", phase="forward", started_unix_s=float(width), **spec.fields())]
 
 
 def ids(*widths):

@@ -153,7 +153,9 @@ def test_a_dozen_laps_have_an_error_where_each_is_a_long_iteration(lap_s, known)
 
 
 def test_the_columns_make_a_record(device):
-    record = PhaseRecord(trial_id="0" * 16, phase="forward", **measure_phase(sleeping(0.002), device, meter(), QUICK))
+    record = PhaseRecord.of(
+        trial_id="0" * 16, phase="forward", **measure_phase(sleeping(0.002), device, meter(), QUICK)
+    )
     assert record.time_s > 0
     assert record.energy_source == "simulated"
     assert record.power_drift_significant in (False, True)  # a busy machine may shift the reads of constant power

@@ -13,21 +13,22 @@ from flopray.errors import MeterError, NoEnergySource, OutOfMemory
 from flopray.measurement.device import Device
 from flopray.measurement.profiler import Profiler
 from flopray.point import Point
-from flopray.records import WORKLOAD_PHASES, Status
+from flopray.records import TRAINING_PHASES, Status
 from flopray.settings import MeasureSettings
 from flopray.store import entry
 from flopray.testing.power_traces import ConstantPower
 from flopray.testing.simulated_meter import Faults, SimulatedMeter
-from flopray.workloads.closed_form import model_flops
+from flopray.workloads.base import closed_columns
+from flopray.workloads.registry import make_point
 
-PHASES = WORKLOAD_PHASES["mlp"]
+PHASES = TRAINING_PHASES
 
 POWER_W = 40.0
 
 
 def spec(**fields) -> Point:
     defaults = {"n_layers": 2, "width": 32, "tokens": 16}
-    return Point(**{"workload": "mlp", "device_type": "CPU", **defaults, **fields})
+    return make_point(**{"workload": "mlp", "device_type": "CPU", **defaults, **fields})
 
 
 def settings(**fields) -> MeasureSettings:
@@ -80,7 +81,7 @@ def test_every_phase_gives_a_complete_row(profiler):
         assert (record.n_layers, record.width, record.tokens) == (2, 32, 16)
         assert record.time_s > 0
         assert record.flops_per_s == pytest.approx(record.model_flops / record.time_s)
-        assert record.model_flops == model_flops(point, record.phase)["model_flops"]
+        assert record.model_flops == closed_columns(point, record.phase)["model_flops"]
         assert record.started_unix_s < record.ended_unix_s
         assert record.device_wall_s >= sum(r.window_s for r in records)
         assert record.cpu_threads == 1
@@ -163,14 +164,14 @@ def test_what_a_cpu_cannot_do_is_unsupported_in_every_phase(profiler, fields, re
 def test_one_phase_fails_alone_with_its_kind(profiler, monkeypatch, error, status, traced):
     import flopray.measurement.profiler as module
 
-    real = module.Workload.phase
+    real = module.BuiltPoint.phase
 
     def phase(self, name):
         if name == "backward":
             raise error
         return real(self, name)
 
-    monkeypatch.setattr(module.Workload, "phase", phase)
+    monkeypatch.setattr(module.BuiltPoint, "phase", phase)
     records = profiler(phases=("forward", "backward", "train_step")).measure_point(spec())
     assert durable(records)
     assert [record.status for record in records] == [Status.OK, status, Status.OK]
@@ -189,7 +190,7 @@ def test_a_point_that_cannot_be_built_fails_in_every_phase_and_the_next_one_is_m
 
     working = profiler(phases=("forward", "backward"))
     with monkeypatch.context() as patch:
-        patch.setattr(module.Workload, "__init__", lambda *a, **k: (_ for _ in ()).throw(MemoryError()))
+        patch.setattr(module.BuiltPoint, "__init__", lambda *a, **k: (_ for _ in ()).throw(MemoryError()))
         assert [record.status for record in working.measure_point(spec())] == [Status.OUT_OF_MEMORY] * 2
     assert [record.status for record in working.measure_point(spec())] == [Status.OK] * 2
     assert working.healthy()
@@ -255,7 +256,7 @@ def test_a_row_with_energy_gives_no_reason_for_having_none(profiler):
 
 def test_records_are_plain_data_that_any_process_reads_without_torch(profiler):
     (record,) = profiler(simulated(), phases=("forward",)).measure_point(spec())
-    for name, value in vars(record).items():
+    for name, value in record.columns().items():
         assert type(value) in (str, int, float, bool, tuple, type(None)), name
     script = "import pickle, sys; pickle.load(sys.stdin.buffer); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], input=pickle.dumps(record), check=True)

@@ -26,7 +26,7 @@ def text(of: Console) -> str:
 
 def point(*statuses, window_s=0.5, wall_s=2.0):
     return [
-        PhaseRecord(trial_id="0" * 16, phase=str(i), status=status, window_s=window_s, device_wall_s=wall_s)
+        PhaseRecord.of(trial_id="0" * 16, phase=str(i), status=status, window_s=window_s, device_wall_s=wall_s)
         for i, status in enumerate(statuses)
     ]
 

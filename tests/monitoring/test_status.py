@@ -13,7 +13,7 @@ from rich.console import Console
 
 from flopray.cli import main as commands
 from flopray.cluster.doctor.preflight import Preflight, tell
-from flopray.errors import ClusterError, InputError
+from flopray.errors import ClusterError, InputError, resume_command
 from flopray.monitoring.progress import Progress
 from flopray.monitoring.run_log import RunLog
 from flopray.monitoring.status import status_of_run
@@ -22,17 +22,18 @@ from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.sweep.metrics import linger_s
+from flopray.workloads.mlp import MLP
 
 
 def sweep() -> Sweep:
     axes = {"device_type": ("CPU",), "precision": ("fp32",), "execution": ("eager",)}
     axes |= {"n_layers": (1,), "width": (16, 32, 64, 128), "tokens": (8,)}
-    return Sweep(workload="mlp", axes=axes, settings=MeasureSettings(phases=("forward",)), cpus_per_trial={"CPU": 1})
+    return Sweep(workload=MLP(), axes=axes, settings=MeasureSettings(phases=("forward",)), cpus_per_trial={"CPU": 1})
 
 
 def row(point, **changes):
     fields = {"trial_id": point.id, "phase": "forward", "device_wall_s": 2.0, "window_s": 1.0, **point.fields()}
-    return [PhaseRecord(**{**fields, **changes})]
+    return [PhaseRecord.of(**{**fields, **changes})]
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_a_run_that_stands_still(run):
     assert status.measured_fraction == pytest.approx(0.5)
     assert status.failures == [{"status": "failed", "reason": "it [broke]", "points": 1}]
     assert status.findings == {"error:above_limit": 1}
-    assert status.resume == f"python sweeps/mlp_grid.py --resume '{run.path}'"
+    assert status.resume == resume_command(str(run.path))
 
 
 def test_a_run_that_is_being_written_and_one_that_was_killed(run):
@@ -92,7 +93,7 @@ def test_looking_does_not_keep_a_driver_out(run):
 def test_the_log_has_failures_retries_and_the_chatter_of_libraries(tmp_path, capfd):
     first, second, *_ = sweep().points()
     path = tmp_path / "run.log"
-    with RunLog(path) as log, Progress(Console(quiet=True), total=2, log=log) as progress:
+    with RunLog(path, MLP()) as log, Progress(Console(quiet=True), total=2, log=log) as progress:
         progress.retried("attempt 2 of n=1 on CPU@x:1: its process died")
         progress.update([row(first, node="x"), row(second, node="x", status="failed", status_reason="why")], {})
         logging.getLogger("ray.tune").warning("chatter")
@@ -105,7 +106,7 @@ def test_the_log_has_failures_retries_and_the_chatter_of_libraries(tmp_path, cap
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here that is always full")
 def test_a_log_that_cannot_be_written_says_nothing(capfd):
-    with RunLog(Path("/dev/full")) as log:
+    with RunLog(Path("/dev/full"), MLP()) as log:
         log.say("lost")
         logging.getLogger("ray.tune").warning("lost too")
     assert capfd.readouterr() == ("", "")
@@ -115,7 +116,7 @@ def test_what_tune_logs_at_length_stays_out_of_the_terminal(tmp_path):
     terminal = logging.StreamHandler(io.StringIO())
     logging.getLogger("ray").addHandler(terminal)
     try:
-        with RunLog(tmp_path / "run.log"):
+        with RunLog(tmp_path / "run.log", MLP()):
             logging.getLogger("ray.tune").error("Trial task failed")
     finally:
         logging.getLogger("ray").removeHandler(terminal)
@@ -142,7 +143,7 @@ def test_seconds_that_the_recorder_lives_on_are_checked(monkeypatch):
 def test_the_live_view_fits_its_window(width):
     terminal = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
     point = sweep().points()[0]
-    progress = Progress(terminal, total=9, types={"CPU": (9, 3)})
+    progress = Progress(terminal, total=9, types={"CPU": (9, 3)}, workload=MLP())
     progress.update([], {"CPU@node:1": point.label()})
     progress.update([row(point, time_s=1.0, power_w=300.0, status="failed", status_reason="why " * 50)], {})
     with terminal.capture() as shown:

@@ -6,15 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flopray.point import Point
-from flopray.records import WORKLOAD_PHASES
+from flopray.records import TRAINING_PHASES
 from flopray.report.flops.adjusted import fit, held_out, held_out_error
 from flopray.report.flops.data import load_published_group
 from flopray.report.flops.held_out import METHODS, splits, summarised
 from flopray.report.flops.tiles import PARTS, rounded_up, terms
-from flopray.workloads.mlp import closed_form
+from flopray.workloads.mlp import MLP
+from flopray.workloads.registry import make_point
 
-PHASES = WORKLOAD_PHASES["mlp"]
+PHASES = TRAINING_PHASES
 
 LAYERS, WIDTHS, TOKENS = (2, 4, 8), range(64, 1025, 64), range(16, 257, 16)
 
@@ -34,9 +34,9 @@ def frame_of(phase: str, layers=LAYERS, widths=WIDTHS, tokens=TOKENS) -> pd.Data
     for n in layers:
         for d in widths:
             for m in tokens:
-                spec = Point(workload="mlp", device_type="H100", n_layers=n, width=d, tokens=m)
+                spec = make_point(workload="mlp", device_type="H100", n_layers=n, width=d, tokens=m)
                 parts = executed_parts(n, d, m, phase)
-                rows.append((phase, n, d, m, sum(closed_form(spec, phase).values()), sum(parts), *parts[:2]))
+                rows.append((phase, n, d, m, sum(MLP().closed_form(spec, phase).values()), sum(parts), *parts[:2]))
     names = ("phase", "n_layers", "width", "tokens", "model_flops", "executed_flops")
     return pd.DataFrame(rows, columns=[*names, "executed_gemm_flops", "executed_reduction_flops"])
 

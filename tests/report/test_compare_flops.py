@@ -13,14 +13,14 @@ import pytest
 
 from flopray.cli.compare_flops import main
 from flopray.flops.executed.overheads import overheads
-from flopray.point import Point
 from flopray.records import KERNEL_CLASSES, PhaseRecord
 from flopray.report.flops.data import extra_flops, groups_of, holes, load_published_group, load_runs, reconstructed
 from flopray.report.flops.maps import draw_maps
 from flopray.report.flops.ratio_plots import draw_excess, draw_extra
 from flopray.report.flops.tiles import rounded_up
 from flopray.store.run import RunFolder
-from flopray.workloads.mlp import closed_form
+from flopray.workloads.mlp import MLP
+from flopray.workloads.registry import make_point
 
 ROOT = Path(__file__).resolve().parents[2]
 LAYERS, WIDTHS, TOKENS, PHASES = (2, 4), (128, 256, 512, 1024), (16, 48, 64, 128), ("forward", "backward")
@@ -40,8 +40,8 @@ def classes(n: int, d: int, m: int, phase: str) -> dict[str, int]:
 
 
 def record(n: int, d: int, m: int, phase: str, precision: str = "fp32", *, counted: bool = True) -> PhaseRecord:
-    spec = Point(workload="mlp", device_type="H100", n_layers=n, width=d, tokens=m, precision=precision)
-    closed = closed_form(spec, phase)
+    spec = make_point(workload="mlp", device_type="H100", n_layers=n, width=d, tokens=m, precision=precision)
+    closed = MLP().closed_form(spec, phase)
     model = sum(closed.values())
     row: dict = {
         "workload": "mlp",
@@ -56,7 +56,7 @@ def record(n: int, d: int, m: int, phase: str, precision: str = "fp32", *, count
     row["dispatched_rel_difference"] = closed["gemm_flops"] / model - 1
     if not counted:
         reason = "Nsight Compute may not read counters here"
-        return PhaseRecord(**row, counters_status="no_counter_permission", counters_reason=reason)
+        return PhaseRecord.of(**row, counters_status="no_counter_permission", counters_reason=reason)
     parts = classes(n, d, m, phase)
     total = sum(parts.values())
     row |= {f"executed_{name}_flops": flops for name, flops in parts.items()}
@@ -68,7 +68,9 @@ def record(n: int, d: int, m: int, phase: str, precision: str = "fp32", *, count
         for c, flops in parts.items()
         if flops
     )
-    return PhaseRecord(**row, **overheads(row), kernels=tuple(map(json.dumps, kernels)))
+    return PhaseRecord.of(
+        **row, **overheads(row, MLP().reduction_elements(spec, phase)), kernels=tuple(map(json.dumps, kernels))
+    )
 
 
 def make_run(storage: Path, name: str = "run", precisions=("fp32",), uncounted=(), shapes=None) -> Path:

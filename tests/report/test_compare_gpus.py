@@ -11,9 +11,8 @@ import pytest
 from rich.console import Console
 
 from flopray.audit.hardware import peak_flops_per_s
-from flopray.cli.compare_gpus import draw_llama_run, main
+from flopray.cli.compare_gpus import draw_run, main
 from flopray.errors import InputError
-from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.report.gpus import published as gpu_published
 from flopray.report.gpus.comparison import comparisons_of
@@ -39,7 +38,8 @@ from flopray.report.gpus.table import beside_table, tables_of
 from flopray.report.gpus.text_table import TextTable, latex
 from flopray.report.gpus.truth import truth_table
 from flopray.store.run import RunFolder
-from flopray.workloads.closed_form import model_flops
+from flopray.workloads.base import closed_columns
+from flopray.workloads.registry import make_point
 
 H100, A100 = "NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB"
 POWER_W = {"H100": 600.0, "A100": 350.0}
@@ -49,7 +49,7 @@ LENGTHS = (256, 512, 1024)
 
 def record(gpu, precision, tokens, phase, *, mfu=0.4, ended=1000.0, run="run", **changes):
     """A row whose time follows from an MFU; forward, backward and optimizer add up to the step."""
-    spec = Point(
+    spec = make_point(
         workload="llama",
         device_type=gpu,
         precision=precision,
@@ -62,7 +62,7 @@ def record(gpu, precision, tokens, phase, *, mfu=0.4, ended=1000.0, run="run", *
     )
     device = {"H100": H100, "A100": A100}[gpu]
     row = {"run": run, "trial_id": spec.id, "phase": phase, "device_name": device, **spec.fields()}
-    row |= model_flops(spec, phase)
+    row |= closed_columns(spec, phase)
     time_s = 0.005 if phase == "optimizer_step" else row["model_flops"] / (mfu * peak_flops_per_s(device, precision))
     energy_j = time_s * POWER_W[gpu]
     made = {"optimizer_step": None, "decode": 8}.get(phase, 8 * tokens)
@@ -71,7 +71,7 @@ def record(gpu, precision, tokens, phase, *, mfu=0.4, ended=1000.0, run="run", *
     row |= {"flops_per_s": row["model_flops"] / time_s, "flops_per_j": row["model_flops"] / energy_j}
     if phase != "optimizer_step":
         row |= {"mfu": mfu, "hfu": mfu, "energy_per_token_j": energy_j / made}
-    return PhaseRecord(**(row | changes))
+    return PhaseRecord.of(**(row | changes))
 
 
 def out_of_memory(whole):
@@ -79,7 +79,7 @@ def out_of_memory(whole):
     kept = ("run", "trial_id", "phase", "device_name", "workload", "device_type", "precision", "execution", "model")
     kept += ("weights", "attention", "checkpointing", "batch_size", "sequence_length", "model_flops", "ended_unix_s")
     fields = {name: getattr(whole, name) for name in kept}
-    return PhaseRecord(**fields, status="out_of_memory", status_reason="CUDA out of memory. Tried to allocate 2 GiB")
+    return PhaseRecord.of(**fields, status="out_of_memory", status_reason="CUDA out of memory. Tried to allocate 2 GiB")
 
 
 def point(gpu, precision, tokens, **changes):
@@ -354,11 +354,11 @@ class TestFigures:
     def test_layers_of_different_sizes_compete_by_flops(self, tmp_path):
         points = []
         for width, time_s, energy_j in ((256, 1e-5, 1e-3), (2048, 1e-4, 2e-2)):
-            spec = Point(workload="mlp", device_type="H100", n_layers=2, width=width, tokens=64)
+            spec = make_point(workload="mlp", device_type="H100", n_layers=2, width=width, tokens=64)
             row = {"trial_id": spec.id, "phase": "forward", "device_name": H100, **spec.fields()}
-            row |= model_flops(spec, "forward") | {"time_s": time_s, "energy_j": energy_j, "energy_status": "ok"}
+            row |= closed_columns(spec, "forward") | {"time_s": time_s, "energy_j": energy_j, "energy_status": "ok"}
             row |= {"tokens_per_iteration": 64, "flops_per_s": row["model_flops"] / time_s}
-            points.append([PhaseRecord(**row, flops_per_j=row["model_flops"] / energy_j)])
+            points.append([PhaseRecord.of(**row, flops_per_j=row["model_flops"] / energy_j)])
         (comparison,) = comparisons_of(load_runs([make_run(tmp_path, "r", points)])[0])
         figure = draw_pareto(comparison)
         (axes,) = figure.axes
@@ -491,23 +491,23 @@ class TestEndOfASweep:
     def test_draws_and_tabulates_into_the_run(self, tmp_path):
         run = make_run(tmp_path, "r", [point("H100", "bf16", tokens) for tokens in LENGTHS])
         said = io.StringIO()
-        draw_llama_run(run, Console(file=said, width=200))
+        draw_run(run, Console(file=said, width=200))
         assert {path.name for path in (run / "tables").iterdir()} == {"gpus.csv", "gpus.md", "gpus.tex"}
         assert len(list((run / "plots" / "gpus").rglob("*.png"))) == 11
         assert "figures: " in said.getvalue()
 
     def test_a_run_without_rows_is_bad_input(self, tmp_path):
         with pytest.raises(InputError, match="no rows yet"):
-            draw_llama_run(RunFolder.create(tmp_path, "r", {}).path, Console(file=io.StringIO()))
+            draw_run(RunFolder.create(tmp_path, "r", {}).path, Console(file=io.StringIO()))
 
     def test_an_mlp_is_compared_too_with_its_shapes_thinned(self, tmp_path, capsys):
         points = []
         for tokens in range(32, 352, 32):
-            spec = Point(workload="mlp", device_type="H100", n_layers=2, width=256, tokens=tokens)
+            spec = make_point(workload="mlp", device_type="H100", n_layers=2, width=256, tokens=tokens)
             row = {"trial_id": spec.id, "phase": "forward", "device_name": H100, **spec.fields()}
-            row |= model_flops(spec, "forward")
+            row |= closed_columns(spec, "forward")
             row |= {"time_s": 1e-5, "energy_j": 1e-3, "flops_per_j": row["model_flops"] / 1e-3, "energy_status": "ok"}
-            points.append([PhaseRecord(**row)])
+            points.append([PhaseRecord.of(**row)])
         assert main([str(make_run(tmp_path, "r", points))]) == 0
         said = capsys.readouterr().out
         assert "8 of 10 shapes are shown; the CSV has all" in said

@@ -9,9 +9,9 @@ import pytest
 
 from flopray.cli import compare_gpus
 from flopray.cli.audit import main
-from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.store.run import RunFolder
+from flopray.workloads.registry import make_point
 
 GOOD = "device_name,precision,model_flops,time_s\nH100,bf16,5e11,0.001\n"
 LINE = {
@@ -231,15 +231,15 @@ def test_odd_types_in_parquet_are_judged_by_what_they_have(tmp_path, capsys):
 @pytest.mark.parametrize("column", ["energy_j", "time_s"])
 def test_a_run_with_a_value_that_cannot_be_is_compared_with_a_hole(tmp_path, capsys, value, column):
     folder = RunFolder.create(tmp_path, "r", {})
-    point = Point(
+    point = make_point(
         **{"workload": "llama", "device_type": "H100", "model": "llama-3.2-1b", "precision": "bf16"},
         **{"weights": "random", "attention": "auto", "checkpointing": False, "batch_size": 8, "sequence_length": 256},
     )
     shared = point.fields() | {"device_name": "NVIDIA H100 80GB HBM3", "energy_status": "ok", "model_flops": 10**12}
     costs = {"time_s": 1e-2, "energy_j": 5.0, "time_rel_error": 0.01, "energy_rel_error": 0.01}
     records = [
-        PhaseRecord(run="r", trial_id=point.id, phase="forward", **shared, **costs | {column: value}),
-        PhaseRecord(run="r", trial_id=point.id, phase="backward", **shared, **costs),
+        PhaseRecord.of(run="r", trial_id=point.id, phase="forward", **shared, **costs | {column: value}),
+        PhaseRecord.of(run="r", trial_id=point.id, phase="backward", **shared, **costs),
     ]
     with folder.writer() as writer:
         writer.append([records])

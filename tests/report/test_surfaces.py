@@ -20,7 +20,6 @@ from rich.console import Console
 
 from flopray.cli import surfaces
 from flopray.errors import InputError
-from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.report import page
 from flopray.report.plot.figures import paper_style
@@ -31,6 +30,7 @@ from flopray.report.surface.lines import draw_lines
 from flopray.report.surface.plots import MAX_PANELS, draw_surfaces, font_pt_for
 from flopray.report.surface.selection import METRICS, Selection
 from flopray.store.run import RunFolder
+from flopray.workloads.registry import make_point
 
 LAYERS, WIDTHS, TOKENS = (2, 8), (128, 256, 512, 1024), (16, 64, 256)
 POWER_W = 300.0
@@ -47,7 +47,7 @@ def time_of(n: int, d: int, m: int) -> float:
 def record(n: int, d: int, m: int, phase: str = "forward", **changes: object) -> PhaseRecord:
     """A measured row by formula: launch time plus FLOPs at a fixed rate, at constant power."""
     flops, time_s = flops_of(n, d, m), time_of(n, d, m)
-    spec = Point(workload="mlp", device_type="H100", n_layers=n, width=d, tokens=m)
+    spec = make_point(workload="mlp", device_type="H100", n_layers=n, width=d, tokens=m)
     columns: dict = {
         "trial_id": spec.id,
         "phase": phase,
@@ -73,7 +73,7 @@ def record(n: int, d: int, m: int, phase: str = "forward", **changes: object) ->
         "energy_rel_error": 0.02,
         "flops_per_j": flops / time_s / POWER_W,
     }
-    return PhaseRecord(**{**columns, **changes})
+    return PhaseRecord.of(**{**columns, **changes})
 
 
 HOLE = {"time_s": None, "flops_per_s": None, "mfu": None, "energy_j": None, "flops_per_j": None}
@@ -81,7 +81,7 @@ OOM = {**HOLE, "status": "out_of_memory", "energy_status": "not_requested"}
 
 
 def frame_of(records: list[PhaseRecord]) -> pd.DataFrame:
-    return pd.DataFrame([r.to_row() for r in records])
+    return pd.DataFrame([r.columns() for r in records])
 
 
 def grid(layers=LAYERS, widths=WIDTHS, tokens=TOKENS, phases=("forward",), special=None) -> pd.DataFrame:

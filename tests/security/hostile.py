@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 import flopray.cli.main as commands
 from flopray.cli import exits
-from flopray.cli.mlp_grid import MLP_GRID
 from flopray.errors import FloprayError
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
@@ -29,6 +28,7 @@ from flopray.store.location import load_run
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.sweep.merge import merge
+from flopray.workloads.mlp import MLP
 
 #: The same examples each time, and no minutes of shrinking: what failed is printed as it is.
 BOUNDED: dict[str, Any] = {
@@ -62,7 +62,7 @@ def sweep() -> Sweep:
     axes = {"device_type": ("CPU",), "precision": ("fp32",), "execution": ("eager",)}
     axes |= {"n_layers": (1, 2), "width": (16, 32), "tokens": (8, 16)}
     settings = MeasureSettings(phases=("forward", "backward"))
-    return Sweep(workload="mlp", axes=axes, settings=settings, cpus_per_trial={"CPU": 1})
+    return Sweep(workload=MLP(), axes=axes, settings=settings, cpus_per_trial={"CPU": 1})
 
 
 def point(place: int, **columns: Any) -> list[PhaseRecord]:
@@ -81,7 +81,7 @@ def point(place: int, **columns: Any) -> list[PhaseRecord]:
     fields |= {"gemm_flops": 4096, "activation_flops": 16, "optimizer_flops": 0, "counters_status": "ok"}
     fields |= {"executed_flops": 4096, "executed_gemm_flops": 4096, "executed_cuda_flops": 4096, "flops_per_s": 4e6}
     fields |= {"flops_per_j": 4e4, "findings": ("note:no_limit_known",), "kernels": (json.dumps(kernel),)}
-    return [PhaseRecord(phase=phase, **{**fields, **columns}) for phase in ("forward", "backward")]
+    return [PhaseRecord.of(phase=phase, **{**fields, **columns}) for phase in ("forward", "backward")]
 
 
 def make_run(storage: Path, name: str = "r", *, points: int = 3) -> RunFolder:
@@ -178,5 +178,5 @@ def status_json(path: Path) -> int:
 
 def resume_and_merge(path: Path, other: Path, into: Path) -> None:
     """What goes on with a run: up to where Ray would start, and a merge with an honest run."""
-    assert carry_out(lambda: exits.main(MLP_GRID, ["--resume", str(path), "--dry-run"])) in (0, 2)
+    assert carry_out(lambda: exits.main(MLP(), ["--resume", str(path), "--dry-run"])) in (0, 2)
     carry_out(lambda: merge([other, path], into))

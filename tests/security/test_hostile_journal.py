@@ -29,9 +29,10 @@ from flopray.report.surface.selection import Selection
 from flopray.store import entry
 from flopray.store.location import load_run
 from flopray.store.run import RunFolder
+from flopray.store.schema import COLUMN_TYPES
 
 ENTRY = json.loads(entry.encode(hostile.point(0))[2])["entry"]
-TEXTS = [name for name, column in entry.COLUMN_TYPES.items() if column.base is str]
+TEXTS = [name for name, column in COLUMN_TYPES.items() if column.base is str]
 KEPT = {"trial_id", "schema_version", "status", "phase"}
 #: Values of the right type that nobody measured.
 COLUMNS = {
@@ -43,7 +44,7 @@ COLUMNS = {
         tuple: st.lists(st.sampled_from([*hostile.NASTY_TEXTS, '{"name": "k", "class": 5}', "[" * 5000]), max_size=3),
     }[column.base]
     | (st.none() if column.nullable else st.nothing())
-    for name, column in entry.COLUMN_TYPES.items()
+    for name, column in COLUMN_TYPES.items()
     if name not in KEPT
 }
 

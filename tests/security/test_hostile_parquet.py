@@ -61,9 +61,10 @@ def test_bits_that_are_flipped_and_bytes_that_are_gone(data: st.DataObject) -> N
 
 def rows(**columns: list) -> pa.Table:
     good = pq.read_table(pa.BufferReader(WHOLE)).slice(0, 2)
+    schema = table.arrow_schema()
     for name, values in columns.items():
-        place = table.SCHEMA.get_field_index(name)
-        good = good.set_column(place, table.SCHEMA.field(name), pa.array(values, table.SCHEMA.field(name).type))
+        place, field = schema.get_field_index(name), schema.field(name)
+        good = good.set_column(place, field, pa.array(values, field.type))
     return good.replace_schema_metadata(METADATA)
 
 

@@ -13,13 +13,13 @@ from rich.console import Console
 
 import flopray.cli.main as commands
 from flopray.cli import compare_flops, compare_gpus, exits, surfaces
-from flopray.cli.mlp_grid import MLP_GRID
-from flopray.cli.run_figures import draw_mlp_run
+from flopray.cli.run_figures import draw_surfaces
 from flopray.errors import FloprayError, InputError, NotARun, RunError, StorageError
 from flopray.monitoring.run_log import RunLog
 from flopray.store.location import load_run
 from flopray.store.run import RunFolder
 from flopray.sweep.merge import merge
+from flopray.workloads.mlp import MLP
 
 SECRET = b"nobody may write here"
 OUTSIDE = ("../out", "a/../../out", "/etc/out", "..", ".", "", "a\\b", "-rf", ".hidden", "a\nb", "a\x1bb", "x" * 300)
@@ -46,7 +46,7 @@ def untouched(precious: Path) -> bool:
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_names_that_are_no_plain_folder_names(tmp_path, name):
     storage = tmp_path / "storage"
-    assert hostile.carry_out(lambda: exits.main(MLP_GRID, [f"--name={name}", "--storage", str(storage)])) == 2
+    assert hostile.carry_out(lambda: exits.main(MLP(), [f"--name={name}", "--storage", str(storage)])) == 2
     with pytest.raises(InputError):
         RunFolder.create(storage, name, {})
     sources = [hostile.make_run(tmp_path / "runs", each) for each in ("a", "b")]
@@ -93,7 +93,7 @@ def test_nothing_is_written_through_what_a_stranger_left(run, precious, name, ki
     with pytest.raises(RunError, match="nothing is written"):
         run.check_unlocked()
     # Also one by one, for what is written without the lock.
-    with RunLog(run.log_path) as log:
+    with RunLog(run.log_path, MLP()) as log:
         log.say("hello")
     for write in (run.compact, run.write_kernels, lambda: run.write_summary({"points": 1})):
         hostile.carry_out(write)
@@ -120,7 +120,7 @@ def test_figures_and_tables_are_not_drawn_through_links(run, precious, kind):
         assert hostile.carry_out(lambda main=main: main([str(run.path), "--formats", "svg"])) == 2
     if kind != "tables":
         with pytest.raises(FloprayError, match="nothing is written"):
-            draw_mlp_run(run.path, Console(quiet=True))
+            draw_surfaces(run.path, Console(quiet=True))
     assert untouched(precious)
 
 
@@ -178,7 +178,7 @@ def test_a_path_with_an_escape_in_it_reaches_no_terminal(run):
 
 def test_a_log_that_cannot_be_written_ends_nothing(run, precious):
     run.log_path.symlink_to(precious)
-    with RunLog(run.log_path) as log:
+    with RunLog(run.log_path, MLP()) as log:
         log.say("hello", level=logging.WARNING)
     assert untouched(precious)
 

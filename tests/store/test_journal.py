@@ -24,11 +24,12 @@ from flopray.records import PHASES, PhaseRecord
 from flopray.store import entry
 from flopray.store.journal import JournalWriter
 from flopray.store.journal_index import RunWarning, read_rows, scan
+from flopray.store.schema import COLUMN_TYPES, ColumnType
 
 
 def point(i: int, status: str = "ok", phases: int = 2, **columns) -> list[PhaseRecord]:
     common = {"trial_id": f"{i:016x}", "run": "r", "workload": "mlp", "width": i + 1, "status": status}
-    return [PhaseRecord(phase=p, time_s=0.1 * (i + k), **common, **columns) for k, p in enumerate(PHASES[:phases])]
+    return [PhaseRecord.of(phase=p, time_s=0.1 * (i + k), **common, **columns) for k, p in enumerate(PHASES[:phases])]
 
 
 def ids(*numbers: int) -> list[str]:
@@ -54,13 +55,13 @@ def filled(path: Path, count: int) -> list[bytes]:
 
 
 def records_of(path: Path) -> list[PhaseRecord]:
-    return [PhaseRecord.from_row(row) for rows in read_rows(path, scan(path)) for row in rows]
+    return [PhaseRecord.of(**row) for rows in read_rows(path, scan(path)) for row in rows]
 
 
 # -- the format of a line
 
 
-def values(column: entry.ColumnType) -> st.SearchStrategy:
+def values(column: ColumnType) -> st.SearchStrategy:
     # What would do something to a terminal is kept as a visible escape: its own test.
     text = st.text(
         st.characters(exclude_categories=["Cs", "Cc", "Cf", "Zl", "Zp"], include_characters="\n\t"), max_size=20
@@ -75,12 +76,12 @@ def values(column: entry.ColumnType) -> st.SearchStrategy:
     return st.none() | kinds[column.base] if column.nullable else kinds[column.base]
 
 
-FREE = {n: values(c) for n, c in entry.COLUMN_TYPES.items()} | {
+FREE = {n: values(c) for n, c in COLUMN_TYPES.items()} | {
     "trial_id": st.just("0123456789abcdef"),
     "schema_version": st.just(3),
     "status": st.sampled_from(entry.STATUS_ORDER),
 }
-RECORD = st.fixed_dictionaries({}, optional=FREE).map(lambda c: PhaseRecord(**{"trial_id": "0123456789abcdef", **c}))
+RECORD = st.fixed_dictionaries({}, optional=FREE).map(lambda c: PhaseRecord.of(**{"trial_id": "0123456789abcdef", **c}))
 POINT = st.lists(RECORD, min_size=1, max_size=4, unique_by=lambda record: record.phase)
 
 
@@ -93,8 +94,8 @@ def test_any_point_survives_its_line(phases: list[PhaseRecord]) -> None:
     content = entry.intact_entry(line[:-1])
     assert content is not None
     assert entry.head(content) == (trial_id, status)
-    assert [PhaseRecord.from_row(row) for row in entry.decode(content)] == phases
-    assert list(entry.decode(content)[0]) == [f.name for f in dataclasses.fields(PhaseRecord)]
+    assert [PhaseRecord.of(**row) for row in entry.decode(content)] == phases
+    assert list(entry.decode(content)[0]) == list(COLUMN_TYPES)
 
 
 def test_line_is_plain_json_with_a_standard_checksum() -> None:

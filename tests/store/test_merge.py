@@ -15,6 +15,7 @@ from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.sweep.merge import merge, united
+from flopray.workloads.mlp import MLP
 
 KERNEL = json.dumps({"name": "gemm", "class": "gemm", "launches": 2, "tensor_flops": 3, "cuda_flops": 4})
 
@@ -23,7 +24,7 @@ def sweep(device="H100", widths=(16, 32), tokens=(8, 16), **more):
     axes = {"device_type": (device,), "precision": ("fp32",), "execution": ("graph",), "n_layers": (2,)}
     axes |= {"width": widths, "tokens": tokens}
     fields = {"settings": MeasureSettings(phases=("forward", "backward")), "cpus_per_trial": {device: 1}} | more
-    return Sweep(workload="mlp", axes=axes, **fields)
+    return Sweep(workload=MLP(), axes=axes, **fields)
 
 
 def measured(storage, name, of, *, time_s=1e-3, only=None, start_s=100.0, **columns):
@@ -33,7 +34,7 @@ def measured(storage, name, of, *, time_s=1e-3, only=None, start_s=100.0, **colu
         for point in of.points()[:only]:
             common = {"run": name, "trial_id": point.id, **point.fields(), "time_s": time_s, "model_flops": 1000}
             common |= {"started_unix_s": start_s, "ended_unix_s": start_s + 1, "device_uuid": f"GPU-{name}"} | columns
-            journal.append([[PhaseRecord(phase=phase, **common) for phase in of.settings.phases]])
+            journal.append([[PhaseRecord.of(phase=phase, **common) for phase in of.settings.phases]])
     return folder
 
 

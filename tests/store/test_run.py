@@ -31,12 +31,12 @@ from flopray.errors import (
     SchemaMismatch,
     StorageError,
 )
-from flopray.point import Point
 from flopray.records import PHASES, PhaseRecord
 from flopray.store import atomic, manifests
 from flopray.store.journal_index import RunWarning
 from flopray.store.location import load_run
 from flopray.store.run import RunFolder
+from flopray.workloads.registry import make_point
 
 
 def python(script: str, *arguments: object, **options) -> subprocess.Popen[str]:
@@ -45,10 +45,10 @@ def python(script: str, *arguments: object, **options) -> subprocess.Popen[str]:
 
 
 def point(i: int, status: str = "ok", **columns) -> list[PhaseRecord]:
-    spec = Point(workload="mlp", device_type="CPU", n_layers=2, width=8 + i, tokens=16)
+    spec = make_point(workload="mlp", device_type="CPU", n_layers=2, width=8 + i, tokens=16)
     common = {"trial_id": spec.id, "run": "r", "workload": "mlp", "device_type": "CPU", "precision": "fp32"}
     common |= {"execution": "eager", "n_layers": 2, "width": 8 + i, "tokens": 16, "status": status}
-    return [PhaseRecord(phase=p, time_s=i + 0.5, **{**common, **columns}) for p in PHASES[:2]]
+    return [PhaseRecord.of(phase=p, time_s=i + 0.5, **{**common, **columns}) for p in PHASES[:2]]
 
 
 def trial_id(i: int) -> str:
@@ -394,7 +394,7 @@ import sys
 from flopray.records import PHASES, PhaseRecord
 from flopray.store.run import RunFolder
 def point(i):
-    return [PhaseRecord(trial_id=f"{i:016x}", phase=p, width=i, traceback="x" * 3000) for p in PHASES]
+    return [PhaseRecord.of(trial_id=f"{i:016x}", phase=p, width=i, traceback="x" * 3000) for p in PHASES]
 with RunFolder.open(sys.argv[1]).writer() as writer:
     print("open", flush=True)
     for i in range(int(sys.argv[2]), 10**9, 3):
@@ -472,6 +472,7 @@ AS_NOBODY = """
 import os, sys
 from flopray.store.location import load_run
 from flopray.store.run import RunFolder
+from flopray.workloads.registry import make_point
 storage, run = sys.argv[1], RunFolder.open(sys.argv[2])
 load_run(run.path)  # whoever may not read the installation cannot import from it later
 if os.getuid() == 0:  # root may write everywhere
@@ -553,7 +554,7 @@ def test_some_columns_come_with_those_that_rows_are_sorted_by(tmp_path: Path) ->
     with run.writer() as journal:
         for width in (32, 16):
             fields = {"trial_id": f"{width:016x}", "workload": "mlp", "width": width, "time_s": 1.0 / width}
-            journal.append([[PhaseRecord(run="columns", phase="forward", **fields)]])
+            journal.append([[PhaseRecord.of(run="columns", phase="forward", **fields)]])
     for _ in range(2):  # from the journal, then from the Parquet file
         frame = run.load(["time_s"])
         assert frame.width.tolist() == [16, 32]

@@ -12,18 +12,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flopray.point import PRECISIONS, Point
+from flopray.point import PRECISIONS
 from flopray.records import PHASES, PhaseRecord
 from flopray.store import entry, table
 from flopray.store.journal_index import Coverage
+from flopray.workloads.registry import make_point
 
 BIG = 2**53 + 1  # the first whole number that a float cannot hold
 
 
 def rows(n_layers: int, width: int, precision: str = "fp32", **columns) -> list[dict]:
-    spec = Point(workload="mlp", device_type="CPU", precision=precision, n_layers=n_layers, width=width, tokens=16)
-    fields = {k: v for k, v in dataclasses.asdict(spec).items() if v is not None}
-    phases = [PhaseRecord(trial_id=spec.id, phase=p, **fields, **columns) for p in reversed(PHASES[:2])]
+    spec = make_point(workload="mlp", device_type="CPU", precision=precision, n_layers=n_layers, width=width, tokens=16)
+    fields = spec.fields()
+    phases = [PhaseRecord.of(trial_id=spec.id, phase=p, **fields, **columns) for p in reversed(PHASES[:2])]
     return entry.decode(entry.encode(phases)[2][28:-2])
 
 
@@ -32,14 +33,15 @@ def table_of(*points: list[dict]) -> pa.Table:
 
 
 def test_columns_are_the_fields_with_their_descriptions() -> None:
-    fields = dataclasses.fields(PhaseRecord)
-    assert table.SCHEMA.names == [f.name for f in fields]
-    for arrow, f in zip(table.SCHEMA, fields, strict=True):
+    fields = [f for f in dataclasses.fields(PhaseRecord) if f.name != "extra"]
+    schema = table.arrow_schema()
+    assert schema.names == [f.name for f in fields]
+    for arrow, f in zip(schema, fields, strict=True):
         assert arrow.metadata[b"doc"].decode() == f.metadata["doc"]
         assert arrow.nullable == ("None" in str(f.type))
     expected = {"width": "int64", "time_s": "double", "status": "string", "time_converged": "bool"}
-    assert {name: str(table.SCHEMA.field(name).type) for name in expected} == expected
-    assert pa.types.is_list(table.SCHEMA.field("findings").type)
+    assert {name: str(schema.field(name).type) for name in expected} == expected
+    assert pa.types.is_list(schema.field("findings").type)
 
 
 def test_frame_has_one_type_per_kind_whatever_is_missing() -> None:
@@ -92,7 +94,7 @@ def test_rows_are_sorted_by_specification_then_phase() -> None:
 
 def test_records_come_back_equal() -> None:
     point = rows(1, 8, executed_flops=BIG, findings=("a",), status="failed", traceback="line\nline é \x00")
-    assert table.to_records(table_of(point)) == [PhaseRecord.from_row(row) for row in point]
+    assert table.to_records(table_of(point)) == [PhaseRecord.of(**row) for row in point]
 
 
 def test_status_of_points_is_the_worst_of_their_phases() -> None:
@@ -124,7 +126,7 @@ def test_parquet_tells_what_it_covers_and_explains_its_columns(parquet: Path) ->
     assert (file.run, file.coverage) == ("my run", COVERED)
     assert file.read().num_rows == 2 * 199
     plain = pq.read_table(parquet)  # as any other tool would
-    assert plain.schema.equals(table.SCHEMA)
+    assert plain.schema.equals(table.arrow_schema())
     assert plain.schema.field("mfu").metadata[b"doc"].startswith(b"flops_per_s / dense peak")
     assert plain.schema.metadata[b"flopray.schema_version"] == b"3"
 

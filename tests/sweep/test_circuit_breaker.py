@@ -8,7 +8,7 @@ from flopray.sweep.circuit_breaker import Breaker
 
 def ended(reason=None, status="failed"):
     status = "ok" if reason is None else status
-    return [PhaseRecord(trial_id="0" * 16, phase="forward", status=status, status_reason=reason)]
+    return [PhaseRecord.of(trial_id="0" * 16, phase="forward", status=status, status_reason=reason)]
 
 
 def test_it_stops_once_every_device_failed_alike_often_enough():

@@ -8,6 +8,7 @@ from flopray.errors import FloprayError, InputError, NotARun
 from flopray.records import COLUMN_NAMES, SCHEMA_VERSION
 from flopray.settings import MeasureSettings
 from flopray.sweep.definition import OBJECTIVES, Sweep
+from flopray.workloads.mlp import MLP
 
 AXES = {
     "device_type": ("CPU",),
@@ -20,7 +21,7 @@ AXES = {
 
 
 def sweep(axes=None, **fields) -> Sweep:
-    defaults = {"workload": "mlp", "settings": MeasureSettings(), "cpus_per_trial": {"CPU": 1}}
+    defaults = {"workload": MLP(), "settings": MeasureSettings(), "cpus_per_trial": {"CPU": 1}}
     return Sweep(**{**defaults, "axes": {**AXES, **(axes or {})}, **fields})
 
 
@@ -64,7 +65,7 @@ def test_random_search_of_the_whole_grid_is_the_grid():
         ({}, {"search": "random", "samples": 3, "objective": "time_s"}, "--objective goes with"),
         ({}, {"cpus_per_trial": {"CPU": 0}}, "--cpus-per-trial"),
         ({"device_type": ("CPU", "CPU")}, {}, "--accelerators"),
-        ({"width": (16, 2**31 - 1), "tokens": (2**31 - 1,)}, {}, "the largest point, n_layers=2 width=2147483647"),
+        ({"width": (16, 2**31 - 1), "tokens": (2**31 - 1,)}, {}, "the largest point, n=2 d=2147483647"),
         ({}, {"points_per_trial": 0}, "--points-per-trial"),
     ],
 )

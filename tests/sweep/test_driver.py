@@ -7,12 +7,12 @@ from rich.console import Console
 
 from flopray.errors import StorageError
 from flopray.monitoring.progress import Progress
-from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.store.run import RunFolder
 from flopray.sweep.failures import failed_records
 from flopray.sweep.journal_writer import Drain
 from flopray.sweep.trial import device_type_of, packed, points_of
+from flopray.workloads.registry import make_point, point_from
 
 
 @pytest.fixture
@@ -21,9 +21,11 @@ def folder(tmp_path):
 
 
 def point(width, **columns):
-    spec = Point(workload="mlp", device_type="CPU", n_layers=2, width=width, tokens=8)
+    spec = make_point(workload="mlp", device_type="CPU", n_layers=2, width=width, tokens=8)
     fields = {"trial_id": spec.id, "workload": "mlp", "device_type": "CPU", **spec.shape(), **columns}
-    return [PhaseRecord(run="r", phase=phase, precision="fp32", execution="eager", **fields) for phase in ("forward",)]
+    return [
+        PhaseRecord.of(run="r", phase=phase, precision="fp32", execution="eager", **fields) for phase in ("forward",)
+    ]
 
 
 def test_a_point_that_is_no_record_is_a_row_that_says_so(folder):
@@ -42,7 +44,7 @@ def test_a_point_that_is_no_record_is_a_row_that_says_so(folder):
 def test_rows_of_a_point_that_never_ran_are_records_of_every_phase(folder):
     from flopray.settings import MeasureSettings
 
-    spec = Point(workload="mlp", device_type="CPU", n_layers=2, width=16, tokens=8)
+    spec = make_point(workload="mlp", device_type="CPU", n_layers=2, width=16, tokens=8)
     settings = MeasureSettings(phases=("forward", "backward"))
     with folder.writer() as journal:
         journal.append([failed_records(spec, settings, "r", "no such device")])
@@ -57,13 +59,13 @@ def test_points_go_through_tune_as_a_text_and_come_back():
     points = [{"order_index": i, "spec": record.fields()} for i, record in enumerate(_specs())]
     config = {"slab": {"device_type": "CPU", "points": packed(points)}, "sweep": {}}
     assert device_type_of(config) == "CPU"
-    assert [Point(**fields) for _, fields in points_of(config)] == _specs()
+    assert [point_from(fields) for _, fields in points_of(config)] == _specs()
     assert [index for index, _ in points_of(config)] == [0, 1, 2]
 
 
 def _specs():
     common = {"device_type": "CPU", "n_layers": 2, "width": 16}
-    return [Point(workload="mlp", tokens=tokens, **common) for tokens in (8, 16, 24)]
+    return [make_point(workload="mlp", tokens=tokens, **common) for tokens in (8, 16, 24)]
 
 
 def test_a_journal_that_cannot_be_written_is_told_with_how_to_go_on(folder):

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 
 from flopray.errors import InputError
-from flopray.point import Point
 from flopray.settings import MeasureSettings
 from flopray.sweep.failures import Cause, death_of, failed_records
 from flopray.sweep.limits import Limits
+from flopray.workloads.registry import make_point
 
 #: The beginnings of what Ray 2.60 says, as it said it.
 KILLED = (
@@ -88,7 +88,7 @@ def test_limits_that_make_no_sense_are_refused(values, flag):
 
 
 def test_a_point_given_up_says_why_in_every_phase_and_instrument():
-    spec = Point(workload="mlp", device_type="CPU", n_layers=2, width=16, tokens=8)
+    spec = make_point(workload="mlp", device_type="CPU", n_layers=2, width=16, tokens=8)
     settings = MeasureSettings(phases=("forward", "backward"), instruments=("time", "energy", "counters"))
     rows = failed_records(spec, settings, "r", "its node was lost", attempt=3)
     assert [row.phase for row in rows] == ["forward", "backward"]

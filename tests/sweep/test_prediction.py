@@ -9,16 +9,18 @@ from specs import llama, mlp
 from flopray.audit.hardware import find_gpu, memory_bytes
 from flopray.cluster.devices import Cluster, absent_types, choose_devices
 from flopray.errors import InputError
-from flopray.point import EXECUTIONS, Point
-from flopray.records import WORKLOAD_PHASES
+from flopray.point import EXECUTIONS
+from flopray.records import TRAINING_PHASES
 from flopray.settings import MeasureSettings
 from flopray.sweep.definition import Sweep
 from flopray.sweep.plan import Target, print_plan, refuse_what_none_can, targets
 from flopray.sweep.prediction import Rates, iteration_seconds, phases_too_large, predict_point_seconds, rates_of
 from flopray.workloads.capability import why_no_instrument, why_not
-from flopray.workloads.registry import MODELS
+from flopray.workloads.llama import Llama
+from flopray.workloads.mlp import MLP
+from flopray.workloads.registry import make_point
 
-PHASES = WORKLOAD_PHASES["mlp"]
+PHASES = TRAINING_PHASES
 #: A core that computes 100 GFLOP/s and moves 10 GB/s.
 CORE = Rates({"fp32": 1e11, "bf16": 2e11}, 1e10, 0.5, "made up")
 GB = 10**9
@@ -148,7 +150,7 @@ def sweep(device_types=("CPU",), precision=("fp32",), execution=("eager",), n=(2
     axes = {"device_type": device_types, "precision": precision, "execution": execution}
     settings = MeasureSettings(**fields)
     axes |= {"n_layers": n, "width": d, "tokens": m}
-    return Sweep(workload="mlp", axes=axes, settings=settings, cpus_per_trial=dict.fromkeys(device_types, 1))
+    return Sweep(workload=MLP(), axes=axes, settings=settings, cpus_per_trial=dict.fromkeys(device_types, 1))
 
 
 def llama_sweep(device_types=("CPU",), **fields) -> Sweep:
@@ -156,7 +158,7 @@ def llama_sweep(device_types=("CPU",), **fields) -> Sweep:
     axes |= {"weights": ("random",), "attention": ("auto",), "checkpointing": (False,)}
     axes |= {"batch_size": (1,), "sequence_length": (128, 256)}
     fields = {"cpus_per_trial": dict.fromkeys(device_types, 1), "settings": MeasureSettings(phases=("train_step",))}
-    return Sweep(workload="llama", axes=axes, model_configs={"llama-405b": ONE_LLAMA}, **fields)
+    return Sweep(workload=Llama(), axes=axes, implied={"model": {"llama-405b": {"model_config": ONE_LLAMA}}}, **fields)
 
 
 def found(memory: int | None = 25 * GB, **fields) -> dict[str, Target]:
@@ -226,13 +228,13 @@ def test_a_type_that_is_not_here_is_planned_for():
 
 def test_what_is_said_of_memory_is_what_the_workload_does():
     from flopray.errors import OutOfMemory
-    from flopray.workloads.phases import Workload
+    from flopray.workloads.phases import BuiltPoint
 
-    point = Point(workload="mlp", device_type="CPU", n_layers=4, width=64, tokens=8)
+    point = make_point(workload="mlp", device_type="CPU", n_layers=4, width=64, tokens=8)
     for memory in (10_000, 70_000, 140_000, 10**6):
         refused = phases_too_large(point, PHASES, memory).keys()
         try:
-            built = Workload(point, device="cpu", seed=0, memory_bytes=memory)
+            built = BuiltPoint(point, device="cpu", seed=0, memory_bytes=memory)
         except OutOfMemory:
             assert refused == set(PHASES)
             continue
@@ -242,4 +244,3 @@ def test_what_is_said_of_memory_is_what_the_workload_does():
                     built.phase(phase)
             else:
                 built.phase(phase)
-    assert all(callable(model.least_moved_bytes) for model in MODELS.values())

@@ -11,6 +11,7 @@ from flopray.sweep.definition import Sweep
 
 pytest.importorskip("optuna", reason="the extra optuna is not installed")
 from flopray.sweep.searchers import DistinctOptuna, Searcher, key_of
+from flopray.workloads.mlp import MLP
 
 AXES = {
     "device_type": ("CPU",),
@@ -26,7 +27,7 @@ GRID = set(itertools.product(*AXES.values()))
 def searcher(known=None, samples=16, objective="flops_per_s") -> DistinctOptuna:
     sweep = Sweep(
         cpus_per_trial={"CPU": 1},
-        workload="mlp",
+        workload=MLP(),
         axes=AXES,
         settings=MeasureSettings(),
         search="optuna",

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flopray.errors import InputError, SpecError
-from flopray.point import Point
 from flopray.sweep.space import MAX_TRIALS, TRIAL_SECONDS, grid, parse_values, sentinel_of, slabs
+from flopray.workloads.mlp import MLP
+from flopray.workloads.registry import make_point
 
 
 def axes(device_types=("CPU",), precisions=("fp32",), executions=("eager",), n=(1,), d=(16,), m=(8,)):
@@ -77,7 +78,7 @@ def test_a_range_holds_its_ends_in_steps(first, length, step):
 
 
 def test_the_grid_is_the_product_with_the_last_axis_fastest():
-    points = grid("mlp", axes(precisions=("fp32", "bf16"), n=(1, 2), d=(16, 32), m=(8, 16, 24)))
+    points = grid(MLP(), axes(precisions=("fp32", "bf16"), n=(1, 2), d=(16, 32), m=(8, 16, 24)))
     assert len(points) == len({point.id for point in points}) == 24
     assert [point.tokens for point in points[:4]] == [8, 16, 24, 8]
     assert [point.precision for point in points] == ["fp32"] * 12 + ["bf16"] * 12
@@ -85,9 +86,9 @@ def test_the_grid_is_the_product_with_the_last_axis_fastest():
 
 def test_a_grid_of_impossible_points_is_refused():
     with pytest.raises(SpecError, match="width"):
-        grid("mlp", axes(d=(0,)))
+        grid(MLP(), axes(d=(0,)))
     with pytest.raises(SpecError, match="unknown precision 'fp64'"):
-        grid("mlp", axes(precisions=("fp64",)))
+        grid(MLP(), axes(precisions=("fp64",)))
 
 
 @settings(deadline=None, max_examples=60)
@@ -104,7 +105,7 @@ def test_a_grid_of_impossible_points_is_refused():
 def test_slabs_are_the_points_once_each_and_of_one_kind(
     precisions, devices, widths, tokens, seconds, slots, seed, fixed
 ):
-    points = grid("mlp", axes(devices, precisions, d=range(1, widths + 1), m=range(1, tokens + 1)))
+    points = grid(MLP(), axes(devices, precisions, d=range(1, widths + 1), m=range(1, tokens + 1)))
     packed = pack(points, seconds, dict.fromkeys(devices, slots), seed, points_per_trial=fixed)
     flat = [point for slab in packed for point in slab]
     assert sorted(point.id for point in flat) == sorted(point.id for point in points)
@@ -115,14 +116,14 @@ def test_slabs_are_the_points_once_each_and_of_one_kind(
 
 
 def test_slabs_hold_neighbours():
-    points = grid("mlp", axes(d=range(1, 11), m=range(1, 11)))
+    points = grid(MLP(), axes(d=range(1, 11), m=range(1, 11)))
     for slab in pack(points, points_per_trial=10):
         places = sorted(points.index(point) for point in slab)
         assert places == list(range(places[0], places[0] + 10))
 
 
 def test_the_seed_shuffles_slabs_and_points():
-    points = grid("mlp", axes(d=range(1, 13), m=range(1, 13)))
+    points = grid(MLP(), axes(d=range(1, 13), m=range(1, 13)))
     first, second = (pack(points, seed=seed, points_per_trial=12) for seed in (0, 1))
     assert first != second
     assert [point.id for slab in first for point in slab] != [point.id for point in points]
@@ -130,7 +131,7 @@ def test_the_seed_shuffles_slabs_and_points():
 
 
 def test_without_a_seed_points_that_share_kernels_stay_together():
-    points = grid("mlp", axes(n=(2, 4, 8), d=range(1, 9), m=range(1, 5)))
+    points = grid(MLP(), axes(n=(2, 4, 8), d=range(1, 9), m=range(1, 5)))
     packed = pack(points, seed=None, points_per_trial=24)
     assert len(packed) == 4
     for slab in packed:  # two widths, with all of their depths and tokens
@@ -139,7 +140,7 @@ def test_without_a_seed_points_that_share_kernels_stay_together():
 
 
 def test_short_points_are_bundled_into_trials_that_outlast_an_actors_start():
-    points = grid("mlp", axes(d=range(1, 41), m=range(1, 41)))
+    points = grid(MLP(), axes(d=range(1, 41), m=range(1, 41)))
     packed = pack(points, seconds=0.5, slots={"CPU": 2})
     assert min(len(slab) for slab in packed) * 0.5 >= 0.5 * TRIAL_SECONDS[0]
     assert max(len(slab) for slab in packed) * 0.5 <= TRIAL_SECONDS[1]
@@ -147,12 +148,12 @@ def test_short_points_are_bundled_into_trials_that_outlast_an_actors_start():
 
 
 def test_a_point_longer_than_a_trial_is_a_trial():
-    points = grid("mlp", axes(d=range(1, 9)))
+    points = grid(MLP(), axes(d=range(1, 9)))
     assert [len(slab) for slab in pack(points, seconds=TRIAL_SECONDS[1] * 2)] == [1] * 8
 
 
 def test_a_huge_grid_stays_within_what_tune_can_hold():
-    points = grid("mlp", axes(d=range(1, 201), m=range(1, 201)))
+    points = grid(MLP(), axes(d=range(1, 201), m=range(1, 201)))
     assert len(pack(points, seconds=30.0, slots={"CPU": 64})) <= MAX_TRIALS * 1.1
 
 
@@ -161,7 +162,7 @@ def test_no_points_make_no_slabs():
 
 
 def test_the_sentinel_is_one_point_of_each_type_and_a_graph_on_gpus():
-    points = grid("mlp", axes(("H100", "CPU"), d=(16, 32, 64)))
+    points = grid(MLP(), axes(("H100", "CPU"), d=(16, 32, 64)))
     sentinels = sentinel_of(points)
     assert set(sentinels) == {"H100", "CPU"}
     assert sentinels["CPU"] in points
@@ -171,6 +172,6 @@ def test_the_sentinel_is_one_point_of_each_type_and_a_graph_on_gpus():
 
 
 def test_a_trial_id_names_the_specification():
-    point = Point(workload="mlp", device_type="CPU", n_layers=1, width=16, tokens=8)
-    assert point.id == Point(workload="mlp", device_type="CPU", n_layers=1, width=16, tokens=8).id
-    assert point.id != Point(workload="mlp", device_type="H100", n_layers=1, width=16, tokens=8).id
+    point = make_point(workload="mlp", device_type="CPU", n_layers=1, width=16, tokens=8)
+    assert point.id == make_point(workload="mlp", device_type="CPU", n_layers=1, width=16, tokens=8).id
+    assert point.id != make_point(workload="mlp", device_type="H100", n_layers=1, width=16, tokens=8).id

@@ -6,19 +6,20 @@ import json
 import pytest
 from rich.console import Console
 
-from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.sweep.plan import print_plan
 from flopray.sweep.summary import duration, prefixed, print_summary, summarise
+from flopray.workloads.mlp import MLP
+from flopray.workloads.registry import make_point
 
 PHASES = ("forward", "backward")
 
 
 def rows(width, *, status="ok", rate=1e9, **columns):
-    spec = Point(workload="mlp", device_type="CPU", n_layers=2, width=width, tokens=8)
+    spec = make_point(workload="mlp", device_type="CPU", n_layers=2, width=width, tokens=8)
     common = {"trial_id": spec.id, "run": "r", "workload": "mlp", "device_type": "CPU", "precision": "fp32"}
     common |= {"execution": "eager", "n_layers": 2, "width": width, "tokens": 8, "status": status}
     if status == "ok":
@@ -26,7 +27,7 @@ def rows(width, *, status="ok", rate=1e9, **columns):
         common |= {"target_error": 0.01, "findings": ("note:no_limit_known",), "energy_status": "no_energy_source"}
     else:
         common |= {"status_reason": f"{status} [because]"}
-    return [PhaseRecord(phase=phase, **{**common, **columns}) for phase in PHASES]
+    return [PhaseRecord.of(phase=phase, **{**common, **columns}) for phase in PHASES]
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def run(tmp_path):
     """Makes a run's folder of the given points."""
 
     def make(*points, name="r") -> RunFolder:
-        folder = RunFolder.create(tmp_path, name, {})
+        folder = RunFolder.create(tmp_path, name, {"sweep": {"workload": "mlp"}})
         with folder.writer() as journal:
             journal.append(points)
         return folder
@@ -128,7 +129,7 @@ def test_a_reason_that_is_long_is_one_line(run):
 def sweep(**fields) -> Sweep:
     axes = {"device_type": ("CPU",), "precision": ("fp32",), "execution": ("eager",)}
     axes |= {"n_layers": (1, 2), "width": (16, 32), "tokens": (8, 16, 24)}
-    return Sweep(workload="mlp", axes=axes, settings=MeasureSettings(), cpus_per_trial={"CPU": 1}, **fields)
+    return Sweep(workload=MLP(), axes=axes, settings=MeasureSettings(), cpus_per_trial={"CPU": 1}, **fields)
 
 
 def cells(text) -> list[str]:

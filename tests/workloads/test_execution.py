@@ -9,23 +9,24 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from flopray.errors import Unsupported
 from flopray.point import Point
-from flopray.records import WORKLOAD_PHASES
-from flopray.workloads import mlp
+from flopray.records import TRAINING_PHASES
 from flopray.workloads.execution import TrainingStep, is_out_of_memory, phase_work
-from flopray.workloads.phases import Workload, check_precision
+from flopray.workloads.mlp import MLP
+from flopray.workloads.phases import BuiltPoint, check_precision
+from flopray.workloads.registry import make_point
 
-PHASES = WORKLOAD_PHASES["mlp"]
+PHASES = TRAINING_PHASES
 
 N, D, M = 3, 24, 10
 
 
 def spec(**fields) -> Point:
     defaults = {"workload": "mlp", "device_type": "CPU", "n_layers": N, "width": D, "tokens": M}
-    return Point(**{**defaults, **fields})
+    return make_point(**{**defaults, **fields})
 
 
 def training_step(execution="eager", dtype=torch.float32, device="cpu") -> TrainingStep:
-    built = mlp.build(spec(), device=device, dtype=dtype, seed=0)
+    built = MLP().build(spec(), device=device, dtype=dtype, seed=0)
     return TrainingStep(built.module, built.x, built.gradient, execution=execution)
 
 
@@ -166,8 +167,8 @@ def test_a_thousand_train_steps_in_half_precision_give_ordinary_numbers(dtype):
 
 @pytest.mark.parametrize(("precision", "least", "most"), [("bf16", 1e-4, 2e-2), ("fp16", 1e-5, 2e-3)])
 def test_half_precision_is_computed_in_half_precision(precision, least, most):
-    exact = Workload(spec(width=64), device="cpu", seed=0)
-    half = Workload(spec(width=64, precision=precision), device="cpu", seed=0)
+    exact = BuiltPoint(spec(width=64), device="cpu", seed=0)
+    half = BuiltPoint(spec(width=64, precision=precision), device="cpu", seed=0)
     y = half.phase("forward")()
     assert y.dtype == {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     # The same numbers at a coarser grid: the generator draws other ones at another type, so compare on the same input.
@@ -181,7 +182,7 @@ def test_half_precision_is_computed_in_half_precision(precision, least, most):
 
 
 def test_the_seed_fixes_weights_input_and_gradient():
-    first, same, other = (Workload(spec(), device="cpu", seed=seed)._step for seed in (5, 5, 6))
+    first, same, other = (BuiltPoint(spec(), device="cpu", seed=seed)._step for seed in (5, 5, 6))
     for name in ("x", "gradient"):
         assert torch.equal(getattr(first, name), getattr(same, name))
         assert not torch.equal(getattr(first, name), getattr(other, name))
@@ -189,7 +190,7 @@ def test_the_seed_fixes_weights_input_and_gradient():
 
 
 def test_sigmoids_are_not_saturated_so_that_gradients_are_ordinary_numbers():
-    workload = Workload(spec(n_layers=8, width=256, tokens=32), device="cpu", seed=0)
+    workload = BuiltPoint(spec(n_layers=8, width=256, tokens=32), device="cpu", seed=0)
     gradients = workload.phase("backward")()
     assert all(float(gradient.abs().mean()) > 1e-6 for gradient in gradients)
 
@@ -228,7 +229,7 @@ def test_a_compiled_optimizer_leaves_weights_without_a_gradient_as_they_are(dtyp
 
 
 def test_a_model_that_nobody_holds_is_gone_at_once():
-    module = mlp.build(spec(), device="cpu", dtype=torch.float32, seed=0).module
+    module = MLP().build(spec(), device="cpu", dtype=torch.float32, seed=0).module
     weights = [weakref.ref(weight) for weight in module.parameters()]
     del module
     assert [weight() for weight in weights] == [None] * N
@@ -248,9 +249,9 @@ def test_out_of_memory_is_known_by_all_its_names():
 class TestOnAGpu:
     """What needs a GPU; the captured backward and train step are in `test_graphs.py`."""
 
-    def workload(self, **fields) -> Workload:
+    def workload(self, **fields) -> BuiltPoint:
         defaults = {"device_type": "GPU", "n_layers": 4, "width": 256, "tokens": 64}
-        return Workload(spec(**{**defaults, **fields}), device="cuda:0", seed=0)
+        return BuiltPoint(spec(**{**defaults, **fields}), device="cuda:0", seed=0)
 
     @pytest.mark.parametrize("execution", ["graph", "compile"])
     @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])

@@ -4,16 +4,16 @@ import csv
 
 import pytest
 
-from flopray.point import Point
-from flopray.records import WORKLOAD_PHASES
-from flopray.workloads.closed_form import model_flops
+from flopray.records import TRAINING_PHASES
+from flopray.workloads.base import closed_columns
 from flopray.workloads.dispatch import dispatched_flops
+from flopray.workloads.registry import make_point
 
-PHASES = WORKLOAD_PHASES["mlp"]
+PHASES = TRAINING_PHASES
 
 
 def spec(n, d, m):
-    return Point(workload="mlp", device_type="CPU", n_layers=n, width=d, tokens=m)
+    return make_point(workload="mlp", device_type="CPU", n_layers=n, width=d, tokens=m)
 
 
 def test_closed_form_by_hand():
@@ -21,23 +21,23 @@ def test_closed_form_by_hand():
     # forward: 2 products, 2 activations. backward: layer 2 needs both gradients (2 products), layer 1 only its
     # weight's (1 product); each sigmoid gives one FLOP an element for its own gradient, and layer 2 one more.
     small = spec(2, 3, 5)
-    forward = model_flops(small, "forward")
+    forward = closed_columns(small, "forward")
     assert (forward["gemm_flops"], forward["activation_flops"]) == (180, 30)
-    backward = model_flops(small, "backward")
+    backward = closed_columns(small, "backward")
     assert (backward["gemm_flops"], backward["activation_flops"]) == (3 * 90, 15 + 30)
-    assert model_flops(small, "optimizer_step")["model_flops"] == 16 * 2 * 9
+    assert closed_columns(small, "optimizer_step")["model_flops"] == 16 * 2 * 9
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 5), (8, 64, 16)])
 def test_phases_add_up(shape):
-    flops = {phase: model_flops(spec(*shape), phase)["model_flops"] for phase in PHASES}
+    flops = {phase: closed_columns(spec(*shape), phase)["model_flops"] for phase in PHASES}
     assert flops["forward_backward"] == flops["forward"] + flops["backward"]
     assert flops["train_step"] == flops["forward_backward"] + flops["optimizer_step"]
 
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_components_add_up(phase):
-    columns = model_flops(spec(4, 32, 8), phase)
+    columns = closed_columns(spec(4, 32, 8), phase)
     parts = columns["gemm_flops"] + columns["activation_flops"] + columns["optimizer_flops"]
     assert columns["model_flops"] == parts
 
@@ -45,7 +45,7 @@ def test_components_add_up(phase):
 @pytest.mark.parametrize("shape", [(1, 8, 4), (2, 3, 5), (8, 64, 16), (32, 128, 16)])
 @pytest.mark.parametrize("phase", ["forward", "backward", "forward_backward", "train_step"])
 def test_dispatcher_counts_exactly_the_matrix_products(shape, phase):
-    closed = model_flops(spec(*shape), phase)
+    closed = closed_columns(spec(*shape), phase)
     counted = dispatched_flops(spec(*shape), phase, closed["model_flops"])
     assert counted["dispatched_flops"] == closed["gemm_flops"]
     expected = closed["gemm_flops"] / closed["model_flops"] - 1
@@ -66,7 +66,7 @@ def test_published_comparison_exactly(published):
     for row in rows:
         point = spec(32, int(row["D"]), 128)
         for phase in ("forward", "backward"):
-            closed = model_flops(point, phase)["model_flops"]
+            closed = closed_columns(point, phase)["model_flops"]
             counted = dispatched_flops(point, phase, closed)
             assert closed == int(float(row[f"analytical_{phase}_flops"]))
             assert counted["dispatched_flops"] == int(float(row[f"pytorch_{phase}_flops"]))
@@ -81,5 +81,5 @@ def test_published_grid_has_the_same_closed_form(published):
     assert len(rows) == 1280
     for row in rows:
         point = spec(int(row["n"]), int(row["d"]), int(row["m"]))
-        assert model_flops(point, "forward")["model_flops"] == int(row["theoretical_total_flops_fwd"])
-        assert model_flops(point, "backward")["model_flops"] == int(row["theoretical_total_flops_bwd"])
+        assert closed_columns(point, "forward")["model_flops"] == int(row["theoretical_total_flops_fwd"])
+        assert closed_columns(point, "backward")["model_flops"] == int(row["theoretical_total_flops_bwd"])

@@ -8,21 +8,22 @@ import torch
 from flopray.measurement.laps import CudaLaps
 from flopray.measurement.profiler import Profiler
 from flopray.measurement.window import run_window, warm_up
-from flopray.point import Point
-from flopray.records import WORKLOAD_PHASES, Status
+from flopray.records import TRAINING_PHASES, Status
 from flopray.settings import MeasureSettings
-from flopray.workloads import execution, mlp
+from flopray.workloads import execution
 from flopray.workloads.execution import TrainingStep, iterations_of, phase_work
+from flopray.workloads.mlp import MLP
+from flopray.workloads.registry import make_point
 
-PHASES = WORKLOAD_PHASES["mlp"]
+PHASES = TRAINING_PHASES
 
 pytestmark = pytest.mark.gpu
 
 
 def training_step(execution, dtype=torch.float32):
-    spec = Point(workload="mlp", device_type="GPU", n_layers=4, width=256, tokens=64)
+    spec = make_point(workload="mlp", device_type="GPU", n_layers=4, width=256, tokens=64)
     torch.set_float32_matmul_precision("highest")
-    built = mlp.build(spec, device="cuda:0", dtype=dtype, seed=0)
+    built = MLP().build(spec, device="cuda:0", dtype=dtype, seed=0)
     return TrainingStep(built.module, built.x, built.gradient, execution=execution)
 
 
@@ -76,7 +77,7 @@ def test_every_phase_of_a_graph_is_measured_and_the_parts_add_up(precision):
 
     settings = MeasureSettings(phases=PHASES, sentinel_every_s=0)
     profiler = Profiler(Device("GPU"), settings)
-    spec = Point(
+    spec = make_point(
         workload="mlp", device_type="GPU", execution="graph", precision=precision, n_layers=4, width=1024, tokens=128
     )
     rows = {row.phase: row for row in profiler.measure_point(spec)}

@@ -5,14 +5,15 @@ import torch
 from specs import llama, mlp
 
 from flopray.measurement.host import memory_bytes
-from flopray.records import WORKLOAD_PHASES
+from flopray.workloads.base import workload_of
 from flopray.workloads.execution import TrainingStep
-from flopray.workloads.registry import MODELS
+from flopray.workloads.llama import Llama
+from flopray.workloads.mlp import MLP
 
 
 def kept_bytes(spec) -> int:
     """Distinct memory that a forward pass keeps for its backward pass, weights left out."""
-    built = MODELS[spec.workload].build(spec, device="cpu", dtype=torch.float32, seed=0)
+    built = workload_of(spec).build(spec, device="cpu", dtype=torch.float32, seed=0)
     built.module.train()
     own = {parameter.untyped_storage().data_ptr() for parameter in built.module.parameters()}
     seen: dict[int, torch.UntypedStorage] = {}
@@ -33,10 +34,10 @@ def kept_bytes(spec) -> int:
     "spec", [mlp(), mlp(8, 32, 128), llama(), llama(b=4, t=64), llama(checkpointing=True)], ids=lambda s: s.label()
 )
 def test_what_is_kept_is_no_less_than_stated_and_not_much_more(spec):
-    module = MODELS[spec.workload]
+    module = workload_of(spec)
     weights = module.least_bytes(spec, "inference", 4)
     stated = module.least_bytes(spec, "forward", 4)
-    if spec.workload == "llama":
+    if spec.workload.name == "llama":
         batch, tokens = spec.shape().values()
         stated -= 2 * batch * tokens * 512 * 4  # logits, which live on in the loss
         weights -= batch * tokens * 512 * 4
@@ -49,8 +50,8 @@ def test_what_is_kept_is_no_less_than_stated_and_not_much_more(spec):
 
 def test_gradients_and_moments_are_counted():
     for spec in (mlp(2, 8192, 16), llama("llama-3.2-1b", 1, 8)):
-        module = MODELS[spec.workload]
-        weights = 4 * (2 * 8192**2 if spec.workload == "mlp" else 1_235_814_400)
+        module = workload_of(spec)
+        weights = 4 * (2 * 8192**2 if spec.workload.name == "mlp" else 1_235_814_400)
         for phase, copies in (("inference", 1), ("forward", 1), ("backward", 2), ("train_step", 4)):
             assert module.least_bytes(spec, phase, 4) / weights == pytest.approx(copies, rel=0.02)
         step = TrainingStep(torch.nn.Linear(4, 4), torch.randn(4, 4), torch.ones(4, 4), execution="eager")
@@ -60,27 +61,27 @@ def test_gradients_and_moments_are_counted():
 
 def test_a_llama_of_405_billion_weights_needs_more_than_its_weights():
     spec = llama("llama-3.1-70b", 1, 128, precision="bf16")
-    assert MODELS["llama"].least_bytes(spec, "train_step", 2) > 4 * 70_553_706_496 * 2
-    assert MODELS["llama"].least_bytes(spec, "decode", 2) < 1.01 * 70_553_706_496 * 2
+    assert Llama().least_bytes(spec, "train_step", 2) > 4 * 70_553_706_496 * 2
+    assert Llama().least_bytes(spec, "decode", 2) < 1.01 * 70_553_706_496 * 2
 
 
 @pytest.mark.parametrize("spec", [mlp(), llama(), llama(checkpointing=True)], ids=lambda s: s.label())
 def test_every_phase_moves_bytes_and_a_step_is_its_parts(spec):
-    moved = {phase: MODELS[spec.workload].least_moved_bytes(spec, phase, 4) for phase in WORKLOAD_PHASES[spec.workload]}
+    moved = {phase: workload_of(spec).least_moved_bytes(spec, phase, 4) for phase in spec.workload.phases}
     assert min(moved.values()) > 0
     assert moved["train_step"] == moved["forward"] + moved["backward"] + moved["optimizer_step"]
     assert moved["inference"] <= moved["forward"]
-    half = MODELS[spec.workload].least_moved_bytes(spec, "train_step", 2)
+    half = workload_of(spec).least_moved_bytes(spec, "train_step", 2)
     assert moved["train_step"] == 2 * half
 
 
 def test_bytes_moved_by_hand():
-    assert MODELS["mlp"].least_moved_bytes(mlp(2, 16, 8), "forward", 4) == 4 * (2 * 256 + 3 * 128)
-    assert MODELS["mlp"].least_moved_bytes(mlp(2, 16, 8), "backward", 4) == 4 * (256 + 512 + 4 * 128)
-    assert MODELS["mlp"].least_moved_bytes(mlp(2, 16, 8), "optimizer_step", 4) == 4 * 7 * 512
+    assert MLP().least_moved_bytes(mlp(2, 16, 8), "forward", 4) == 4 * (2 * 256 + 3 * 128)
+    assert MLP().least_moved_bytes(mlp(2, 16, 8), "backward", 4) == 4 * (256 + 512 + 4 * 128)
+    assert MLP().least_moved_bytes(mlp(2, 16, 8), "optimizer_step", 4) == 4 * 7 * 512
     # A token of a Llama 3.2 1B reads its weights and the cache: 16 layers, 8 heads of 64, keys and values.
     cache, logits = 2 * 16 * 8 * 64 * 1024, 128_256
-    assert MODELS["llama"].least_moved_bytes(llama("llama-3.2-1b", 1, 1024), "decode", 2) == 2 * (
+    assert Llama().least_moved_bytes(llama("llama-3.2-1b", 1, 1024), "decode", 2) == 2 * (
         1_235_746_816 + cache + logits
     )
 

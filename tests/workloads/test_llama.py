@@ -1,8 +1,6 @@
 """Llama: sizes, FLOPs against known numbers, and phases that do what they are said to do."""
 
 import json
-import runpy
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,12 +12,13 @@ from flopray.measurement.profiler import Profiler
 from flopray.point import Point
 from flopray.records import PHASES, Status
 from flopray.settings import MeasureSettings
-from flopray.workloads import llama
-from flopray.workloads.closed_form import model_flops
+from flopray.workloads.base import closed_columns
 from flopray.workloads.dispatch import dispatched_flops
+from flopray.workloads.llama import Llama
 from flopray.workloads.llama_config import BUILT_IN, LlamaConfig, config_of, find_models, from_hugging_face
 from flopray.workloads.llama_flops import COMPONENTS
-from flopray.workloads.phases import Workload
+from flopray.workloads.phases import BuiltPoint
+from flopray.workloads.registry import make_point
 
 TINY_FILE = {
     **{"model_type": "llama", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4},
@@ -30,11 +29,11 @@ TINY_FILE = {
 def spec(model="llama-tiny", batch=2, tokens=16, **fields) -> Point:
     choices = {"weights": "random", "attention": "auto", "checkpointing": False}
     shape = {"batch_size": batch, "sequence_length": tokens}
-    return Point(**{"workload": "llama", "device_type": "CPU", "model": model, **choices, **shape, **fields})
+    return make_point(**{"workload": "llama", "device_type": "CPU", "model": model, **choices, **shape, **fields})
 
 
-def workload(**fields) -> Workload:
-    return Workload(spec(**fields), device="cpu", seed=0)
+def workload(**fields) -> BuiltPoint:
+    return BuiltPoint(spec(**fields), device="cpu", seed=0)
 
 
 # -- sizes
@@ -50,7 +49,7 @@ def test_sizes_are_those_of_the_published_models():
 
 @pytest.mark.parametrize("model", ["llama-tiny", "llama-3.2-1b"])
 def test_transformers_builds_as_many_weights_as_the_sizes_say(model):
-    built = llama.build(spec(model), device="meta", dtype=torch.bfloat16, seed=0)
+    built = Llama().build(spec(model), device="meta", dtype=torch.bfloat16, seed=0)
     assert sum(weight.numel() for weight in built.module.parameters()) == BUILT_IN[model].parameters
 
 
@@ -68,7 +67,7 @@ def test_a_file_a_folder_and_a_name_are_models(tmp_path):
     # The point carries the sizes, so that another machine needs no file; they are part of what it is.
     mine, changed = (spec("m", model_config=configs[name]) for name in ("mine", "other"))
     assert mine.id != changed.id
-    assert model_flops(mine, "forward")["model_flops"] < model_flops(changed, "forward")["model_flops"]
+    assert closed_columns(mine, "forward")["model_flops"] < closed_columns(changed, "forward")["model_flops"]
 
 
 @pytest.mark.parametrize(
@@ -99,11 +98,11 @@ def test_pretrained_weights_come_from_a_folder_of_safetensors(tmp_path):
     ((name,), configs) = find_models([str(tmp_path / "mine")], ["pretrained"])
     assert name == str(tmp_path / "mine")
     point = spec(name, model_config=configs[name], weights="pretrained", tokens=8)
-    built = llama.build(point, device="cpu", dtype=torch.float32, seed=0)
+    built = Llama().build(point, device="cpu", dtype=torch.float32, seed=0)
     weights = dict(built.module.model.named_parameters())
     for key, weight in saved.named_parameters():
         torch.testing.assert_close(weights[key], weight)
-    assert Workload(point, device="cpu", seed=0).phase("inference")().shape == (2, 8, 64)
+    assert BuiltPoint(point, device="cpu", seed=0).phase("inference")().shape == (2, 8, 64)
 
 
 def test_names_that_mean_nothing_are_refused(tmp_path):
@@ -136,7 +135,7 @@ def test_the_dispatcher_counts_attention_of_the_1b_model():
 @pytest.mark.parametrize("phase", [phase for phase in PHASES if phase != "optimizer_step"])
 def test_closed_form_products_and_attention_are_what_the_dispatcher_counts(model, phase):
     point = spec(model, 8, 256)
-    closed = model_flops(point, phase)
+    closed = closed_columns(point, phase)
     counted = dispatched_flops(point, phase, closed["model_flops"])
     assert counted["dispatched_flops"] == closed["gemm_flops"] + closed["attention_flops"]
     assert -0.02 < counted["dispatched_rel_difference"] < 0 or model == "llama-tiny"
@@ -144,7 +143,7 @@ def test_closed_form_products_and_attention_are_what_the_dispatcher_counts(model
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_components_add_up_and_the_causal_half_is_less_than_the_square(phase):
-    columns = model_flops(spec("llama-3.2-1b", 8, 1024), phase)
+    columns = closed_columns(spec("llama-3.2-1b", 8, 1024), phase)
     assert columns["model_flops"] == sum(columns[name] for name in COMPONENTS)
     if phase == "optimizer_step":
         assert columns["attention_flops"] == 0
@@ -152,15 +151,15 @@ def test_components_add_up_and_the_causal_half_is_less_than_the_square(phase):
         assert columns["attention_causal_flops"] == columns["attention_flops"]
     else:
         assert columns["attention_causal_flops"] / columns["attention_flops"] == pytest.approx(1025 / 2048)
-    whole = sum(model_flops(spec("llama-3.2-1b", 8, 1024), p)["model_flops"] for p in ("forward", "backward"))
-    assert model_flops(spec("llama-3.2-1b", 8, 1024), "forward_backward")["model_flops"] == whole
+    whole = sum(closed_columns(spec("llama-3.2-1b", 8, 1024), p)["model_flops"] for p in ("forward", "backward"))
+    assert closed_columns(spec("llama-3.2-1b", 8, 1024), "forward_backward")["model_flops"] == whole
 
 
 def test_checkpointing_recomputes_what_the_dispatcher_sees_twice():
     plain, again = spec("llama-3.2-1b", 8, 1024), spec("llama-3.2-1b", 8, 1024, checkpointing=True)
-    assert model_flops(plain, "backward")["recomputed_flops"] == 0
-    closed = model_flops(again, "backward")
-    assert closed["model_flops"] == model_flops(plain, "backward")["model_flops"]
+    assert closed_columns(plain, "backward")["recomputed_flops"] == 0
+    closed = closed_columns(again, "backward")
+    assert closed["model_flops"] == closed_columns(plain, "backward")["model_flops"]
     seen = [dispatched_flops(point, "backward", 1)["dispatched_flops"] for point in (again, plain)]
     # the dispatcher sees no elementwise operations, a tenth of a percent
     assert seen[0] - seen[1] == pytest.approx(closed["recomputed_flops"], rel=3e-3)
@@ -212,9 +211,9 @@ def test_attention_is_forced_and_told():
 
 def test_what_cannot_fit_is_refused_before_it_is_built_and_the_next_point_is_measured():
     with pytest.raises(OutOfMemory, match=r"predicted: .* at least 282\.2 GB, the device has 80\.0 GB"):
-        Workload(spec("llama-3.1-70b"), device="cpu", seed=0, memory_bytes=80 * 10**9)
+        BuiltPoint(spec("llama-3.1-70b"), device="cpu", seed=0, memory_bytes=80 * 10**9)
     with pytest.raises(OutOfMemory, match="train_step"):
-        Workload(spec(), device="cpu", seed=0, memory_bytes=2_000_000).phase("train_step")
+        BuiltPoint(spec(), device="cpu", seed=0, memory_bytes=2_000_000).phase("train_step")
     settings = MeasureSettings(phases=PHASES, instruments=("time",), max_seconds=0.2, target_error=0.5)
     profiler = Profiler(Device("CPU", threads=1), settings)
     rows = profiler.measure_point(spec("llama-3.1-70b", 8, 1024))
@@ -236,10 +235,9 @@ def test_the_optimizer_keeps_nothing_for_phases_that_do_not_need_it():
 
 
 def test_the_old_name_of_tokens_still_works_and_is_not_in_the_help():
-    script = Path(__file__).parents[2] / "sweeps" / "llama_gpu.py"
-    parser = build_parser(runpy.run_path(str(script))["LLAMA_GPU"])
-    assert parser.parse_args(["--tokens", "small", "8"]).sequence_length == ["small", "8"]
-    assert parser.parse_args(["--configs", "small", "8"]).sequence_length == ["small", "8"]
+    parser = build_parser(Llama())
+    assert parser.parse_args(["--tokens", "small", "8"]).axis_sequence_length == ["small", "8"]
+    assert parser.parse_args(["--configs", "small", "8"]).axis_sequence_length == ["small", "8"]
     text = parser.format_help()
     assert "--tokens" in text
     assert "--configs" not in text

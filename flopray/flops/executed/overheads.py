@@ -43,18 +43,18 @@ def elements(n: int, d: int, m: int, phase: str) -> int | None:
     }.get(phase)
 
 
-def overheads(row: Mapping[str, Any]) -> dict[str, float | None]:
+def overheads(row: Mapping[str, Any], count: int | None) -> dict[str, float | None]:
     """`gemm_overhead`, `splitk_per_element` and `activation_overhead` of a row.
 
     Args:
-        row: shape, phase, closed-form components and executed FLOPs by class, as in `flopray.records.PhaseRecord`.
+        row: closed-form components and executed FLOPs by class, as in `flopray.records.PhaseRecord`.
+        count: elements that rho refers to; None where there is no such number.
 
     Returns:
         The three columns; None where the workload or the phase has no such part.
     """
-    if row.get("workload") != "mlp":
+    if row.get("gemm_flops") is None or row.get("activation_flops") is None:
         return {"gemm_overhead": None, "splitk_per_element": None, "activation_overhead": None}
-    count = elements(int(row["n_layers"]), int(row["width"]), int(row["tokens"]), row["phase"])
     return {
         "gemm_overhead": _excess(row["executed_gemm_flops"], row["gemm_flops"]),
         "splitk_per_element": None if count is None else row["executed_reduction_flops"] / count,

@@ -11,6 +11,7 @@ from flopray.measurement.counting.chunk import Chunks, Outcome
 from flopray.measurement.counting.columns import counter_columns
 from flopray.point import Point
 from flopray.records import Status
+from flopray.workloads.base import workload_of
 
 
 class CountedAhead:
@@ -58,7 +59,9 @@ class CountedAhead:
 
     def columns(self, point: Point, row: dict[str, Any]) -> dict[str, Any]:
         """The counters' columns of a row of a point that was counted."""
-        return counter_columns(row, self._outcomes[point.id][row["phase"]], self._version)
+        phase = row["phase"]
+        elements = workload_of(point).reduction_elements(point, phase)
+        return counter_columns(row, self._outcomes[point.id][phase], self._version, elements)
 
     def forget(self, point: Point) -> None:
         """Let the counts of a point go; its records have them."""

@@ -22,6 +22,8 @@ from flopray.flops.executed import ncu, report
 from flopray.flops.executed.counts import NotCounted, PhaseCounts, Run, by_label, phase_counts
 from flopray.flops.executed.metrics import CounterPass, chip_of, passes_for
 from flopray.point import Point
+from flopray.workloads.base import workload_of
+from flopray.workloads.registry import reference_of
 
 Outcome = dict[str, PhaseCounts | NotCounted]
 #: A process that tells nothing new for so long hangs. Compiling a large model is the longest that is none.
@@ -129,6 +131,7 @@ class Chunks:
             folder = Path(name)
             chunk, progress, log, output = (folder / n for n in ("chunk.json", "progress.jsonl", "ncu.csv", "output"))
             content = {**self._chunk, "parent": os.getpid(), "points": [point.fields() for point in points]}
+            content["workload"] = reference_of(workload_of(points[0]))
             chunk.write_text(json.dumps(content))
             how = ncu.run(
                 ncu.command(self._ncu, counters, log, [*_WORKER, str(chunk), str(progress)]),

@@ -12,7 +12,7 @@ from flopray.records import KERNEL_CLASSES, Status
 
 
 def counter_columns(
-    row: Mapping[str, Any], counts: PhaseCounts | NotCounted, ncu_version: str | None
+    row: Mapping[str, Any], counts: PhaseCounts | NotCounted, ncu_version: str | None, elements: int | None = None
 ) -> dict[str, Any]:
     """Columns of `flopray.records.PhaseRecord` from a phase's counts.
 
@@ -20,6 +20,7 @@ def counter_columns(
         row: the row so far: point, phase and closed form.
         counts: of one iteration, or why there are none.
         ncu_version: Nsight Compute that counted.
+        elements: that `splitk_per_element` refers to; None where there is no such number.
     """
     if isinstance(counts, NotCounted):
         return {"counters_status": counts.status, "counters_reason": counts.reason, "ncu_version": ncu_version}
@@ -36,8 +37,8 @@ def counter_columns(
         "executed_other_rel": by_class["executed_other_flops"] / total if total else 0.0,
         "executed_tensor_flops": sum(kernel.tensor_flops for kernel in counts.kernels),
         "executed_cuda_flops": sum(kernel.cuda_flops for kernel in counts.kernels),
-        "executed_rel_difference": total / row["model_flops"] - 1,
-        **overheads({**row, **by_class}),
+        "executed_rel_difference": total / row["model_flops"] - 1 if row.get("model_flops") else None,
+        **overheads({**row, **by_class}, elements),
         "kernel_launches": counts.launches,
         "kernel_launches_counted": counts.counted,
         "kernels": tuple(_as_text(kernel) for kernel in counts.kernels),

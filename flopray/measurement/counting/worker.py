@@ -27,7 +27,8 @@ from flopray.flops.executed.report import DOMAIN
 from flopray.measurement.columns import failure_columns
 from flopray.measurement.counting.walk import Operations, Walk
 from flopray.point import Point
-from flopray.workloads.phases import Workload
+from flopray.workloads.phases import BuiltPoint
+from flopray.workloads.registry import load, point_from
 
 #: Exit code of a process whose CUDA context is broken.
 POISONED = 70
@@ -40,7 +41,7 @@ class Worker:
     """Counts points one after the other.
 
     Args:
-        chunk: `points` (fields of `Point`), `phases`, `seed`, `device`, `every_launch`.
+        chunk: `workload` (its `reference_of`), `points` (their fields), `phases`, `seed`, `device`, `every_launch`.
         progress: open for writing.
     """
 
@@ -49,42 +50,43 @@ class Worker:
         self._operations = Operations()
         self._told = 0
         self._cuda = chunk["device"].startswith("cuda")
+        self._workload = load(chunk["workload"])
 
     def run(self) -> None:
         """Walk the whole chunk."""
         for index, fields in enumerate(self._chunk["points"]):
             self._tell(point=index)
-            self._count_point(index, Point(**fields))
+            self._count_point(index, point_from(fields, self._workload))
             gc.collect()
             if index == 0:
                 gc.freeze()  # modules that torch imported late stay; later collections need not look at them
             self._synchronize()
 
-    def _count_point(self, index: int, spec: Point) -> None:
+    def _count_point(self, index: int, point: Point) -> None:
         try:
             memory_bytes = torch.cuda.get_device_properties(0).total_memory if self._cuda else None
-            workload = Workload(spec, device=self._chunk["device"], seed=self._chunk["seed"], memory_bytes=memory_bytes)
+            built = BuiltPoint(point, device=self._chunk["device"], seed=self._chunk["seed"], memory_bytes=memory_bytes)
         except Exception as error:
             for phase in self._chunk["phases"]:
                 self._tell(point=index, phase=phase, **_failed(error))
             return
         for phase in self._chunk["phases"]:
             try:
-                operations = self._count_phase(workload, index, phase)
+                operations = self._count_phase(built, index, phase)
             except Exception as error:
                 self._tell(point=index, phase=phase, **_failed(error))
             else:
                 self._tell(point=index, phase=phase, operations=operations)
 
-    def _count_phase(self, workload: Workload, index: int, phase: str) -> dict[int, int]:
+    def _count_phase(self, built: BuiltPoint, index: int, phase: str) -> dict[int, int]:
         """Times of each operation in one iteration; empty where all launches of the phase are counted together."""
-        work = workload.launched(phase)
-        if index == 0 or phase not in _STATELESS or workload.spec.execution == "compile":
+        work = built.launched(phase)
+        if index == 0 or phase not in _STATELESS or built.point.execution == "compile":
             # Allocates what later iterations find: state, cuBLAS workspaces, compiled code. Elsewhere it would only
             # cost time, since Nsight Compute slows the launch of kernels that it does not count too.
             work()
             self._synchronize()
-        if self._chunk["every_launch"] or workload.spec.execution == "compile":
+        if self._chunk["every_launch"] or built.point.execution == "compile":
             with self._range(f"point{index}-{phase}"):
                 work()
                 self._synchronize()
@@ -92,7 +94,7 @@ class Worker:
         # In autograd's own thread, where a backward pass runs on a GPU, operations would be launched outside of ranges.
         with (
             torch.autograd.set_multithreading_enabled(False),
-            Walk(self._operations, workload.spec.precision, lambda n: self._range(f"operation{n}")) as walk,
+            Walk(self._operations, built.point.precision, lambda n: self._range(f"operation{n}")) as walk,
         ):
             work()
         self._synchronize()

@@ -16,12 +16,11 @@ import pandas as pd
 
 from flopray.errors import InputError
 from flopray.flops.executed.overheads import elements, reconstruct
-from flopray.point import Point
 from flopray.records import KERNEL_CLASSES, PHASES
 from flopray.report.published import load_metrics
 from flopray.report.surface.data import latest
 from flopray.store.location import load_run
-from flopray.workloads.mlp import closed_form
+from flopray.workloads.mlp import MLP
 
 #: What makes a group.
 GROUP = ["device_type", "precision", "execution"]
@@ -74,7 +73,7 @@ def load_runs(paths: Sequence[Path]) -> pd.DataFrame:
         InputError: a path is no run, or none of the runs has rows of the MLP.
     """
     frame = pd.concat([load_run(path) for path in paths], ignore_index=True)
-    rows: Any = frame[frame["workload"] == "mlp"]
+    rows: Any = frame[frame["workload"] == MLP.name]
     rows = rows.dropna(subset=["n_layers", "width", "tokens"])
     if rows.empty:
         raise InputError(f"{', '.join(map(str, paths))}: no rows of an MLP with n_layers, width and tokens")
@@ -126,8 +125,9 @@ def load_published_group(path: Path) -> Counted:
     """
     frame = load_metrics(path)
     frame["execution"], frame["device_type"] = "eager", PUBLISHED_DEVICE
+    mlp = MLP()
     closed = [
-        closed_form(Point(workload="mlp", device_type="GPU", n_layers=n, width=d, tokens=m), phase)
+        mlp.closed_form(mlp.point(device_type="GPU", n_layers=int(n), width=int(d), tokens=int(m)), phase)
         | {"elements": elements(n, d, m, phase)}
         for n, d, m, phase in frame[["n_layers", "width", "tokens", "phase"]].itertuples(index=False)
     ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from flopray.point import PRECISIONS
-from flopray.report.gpus.data import MEASURED, PHASE_ORDER, PUBLISHED, SETTING, Frame
+from flopray.report.gpus.data import MEASURED, PUBLISHED, SETTING, Frame, phase_rank
 
 
 @dataclass(frozen=True)
@@ -81,15 +81,15 @@ def _title(part: Frame, others: Sequence[Frame]) -> str:
     words = [first["model"] or first["workload"].upper(), first["execution"]]
     if first["source"] == PUBLISHED:
         return ", ".join([*words, "published"])
-    values = {name: {other[name].iloc[0] for other in others} - {""} for name in ("attention", "weights")}
+    values = {name: {other[name].iloc[0] for other in others} - {""} for name in ("attention", "weights", "choices")}
     differing = [name for name, found in values.items() if len(found) > 1 and first[name]]
-    words += [f"{first[name]} {name}" for name in differing]
+    words += [first[name] if name == "choices" else f"{first[name]} {name}" for name in differing]
     return ", ".join([*words, *(["checkpointing"] if first["checkpointing"] else [])])
 
 
 def _sorted(part: Frame) -> Frame:
     ranks = {"precision_rank": part["precision"].map(PRECISIONS.index)}
-    ranks["phase_rank"] = part["phase"].map(PHASE_ORDER.index)
+    ranks["phase_rank"] = part["phase"].map(phase_rank)
     keys = ["gpu", "precision_rank", "source", "shape_rank", "phase_rank"]
     ordered = part.assign(**ranks).sort_values(keys, kind="stable", ignore_index=True)
     return ordered.drop(columns=list(ranks))

@@ -5,7 +5,7 @@ Points without numbers keep their row and say why.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ import numpy as np
 import pandas as pd
 
 from flopray.audit import Severity, audit
+from flopray.description import Description
 from flopray.errors import InputError
-from flopray.point import PRECISIONS, SHAPE_FIELDS
+from flopray.point import PRECISIONS
 from flopray.records import PHASES
 from flopray.report.surface.selection import METRICS, Metric
-from flopray.store.location import load_run
+from flopray.store.location import open_run
+from flopray.workloads.registry import BUILT_IN
 
 #: A pandas DataFrame, whose stubs do not know whether a selection of it is one.
 Frame = Any
@@ -26,7 +28,7 @@ MEASURED, PUBLISHED = "measured", "published"
 REST = "backward_and_optimizer"
 PHASE_ORDER = (*PHASES[:3], REST, *PHASES[3:])
 #: What rows of one comparison share; `model_config` keeps models apart that go by one name.
-SETTING = ["workload", "model", "model_config", "weights", "execution", "attention", "checkpointing"]
+SETTING = ["workload", "model", "model_config", "weights", "execution", "attention", "checkpointing", "choices"]
 #: flopmetrics' names of (batch, tokens of a sequence).
 CONFIGS = {(8, 256): "small", (8, 512): "mid", (8, 1024): "large"}
 ENERGY_PER_TOKEN = Metric(
@@ -62,21 +64,26 @@ def load_runs(paths: Sequence[Path]) -> tuple[Frame, list[str]]:
         InputError: a path is no run, or the runs have no rows, or rows of something that nobody measures.
     """
     unique = list({path.resolve(): path for path in paths}.values())
-    frame = pd.concat([load_run(path) for path in unique], ignore_index=True)
+    folders = [open_run(path) for path in unique]
+    workloads = {folder.workload.name: folder.workload for folder in folders if folder.workload.name}
+    frame = pd.concat([folder.load() for folder in folders], ignore_index=True)
     if frame.empty:
         raise InputError(f"{', '.join(map(str, unique))}: no rows yet")
-    for name, words in (("workload", SHAPE_FIELDS), ("phase", PHASES), ("precision", PRECISIONS)):
+    phases = {*PHASES, *(phase for workload in workloads.values() for phase in workload.phases)}
+    known = {*workloads, *BUILT_IN}
+    for name, words in (("workload", known), ("phase", phases), ("precision", PRECISIONS)):
         if unknown := set(frame[name]) - set(words):
             raise InputError(f"{', '.join(map(str, unique))}: unknown {name} {min(unknown)!r:.80}")
-    return _latest(tidy(frame, MEASURED))
+    return _latest(tidy(frame, MEASURED, workloads))
 
 
-def tidy(frame: Frame, source: str) -> Frame:
+def tidy(frame: Frame, source: str, workloads: Mapping[str, Description] | None = None) -> Frame:
     """Audited rows in one form, wherever they come from: texts without missing values, numbers with NaN.
 
     Args:
         frame: rows with any of the columns of `flopray.records`.
         source: `MEASURED` or `PUBLISHED`.
+        workloads: of the rows, by name; without one a row has the shape of an MLP or of a batch of sequences.
 
     Returns:
         The columns that comparisons use, and `source`, `gpu`, `shape`, `shape_rank`, `config`, `tokens_per_s`,
@@ -84,13 +91,16 @@ def tidy(frame: Frame, source: str) -> Frame:
         worst of them, or empty).
     """
     frame = frame.reset_index(drop=True)
-    rows = pd.DataFrame({name: _texts(frame, name) for name in _TEXTS} | {n: _numbers(frame, n) for n in _NUMBERS})
+    workloads = workloads or {}
+    numbers = dict.fromkeys([*_NUMBERS, *(f.name for w in workloads.values() for f in w.dimensions)])
+    rows = pd.DataFrame({name: _texts(frame, name) for name in _TEXTS} | {n: _numbers(frame, n) for n in numbers})
+    rows["choices"] = _choices(frame, workloads)
     rows["checkpointing"] = _texts(frame, "checkpointing").isin(["True", "true"])
     rows = _without_impossible(rows)
     rows["source"] = source
     rows["status"] = rows["status"].replace("", "ok")
     rows["gpu"] = _gpu_names(rows)
-    shapes = [_shape(row) for row in rows.to_dict("records")]
+    shapes = [_shape(row, workloads) for row in rows.to_dict("records")]
     rows["shape"], rows["shape_rank"], rows["config"] = zip(*shapes, strict=True)
     per_iteration = rows["tokens_per_iteration"].fillna(rows["tokens"].where(rows["phase"] != "optimizer_step"))
     rows["tokens_per_s"] = per_iteration / rows["time_s"]
@@ -132,7 +142,12 @@ def some_of(items: Sequence[str], at_most: int) -> list[str]:
 
 def in_order(phases: Iterable[str]) -> list[str]:
     """Phases in the order of a training step, then those of generating."""
-    return sorted(phases, key=PHASE_ORDER.index)
+    return sorted(phases, key=lambda phase: (phase_rank(phase), phase))
+
+
+def phase_rank(phase: str) -> int:
+    """Place of a phase; those that only one workload has come last."""
+    return PHASE_ORDER.index(phase) if phase in PHASE_ORDER else len(PHASE_ORDER)
 
 
 def _texts(frame: Frame, name: str) -> Any:
@@ -155,13 +170,30 @@ def _gpu_names(rows: Frame) -> list[str]:
     ]
 
 
-def _shape(row: dict[Any, Any]) -> tuple[str, tuple[float, ...], str]:
+def _choices(frame: Frame, workloads: Mapping[str, Description]) -> Any:
+    """What a row chose besides the columns that every comparison has, such as `kernel=5`."""
+    names = {f.name for w in workloads.values() for f in w.choices if not f.implied} - set(SETTING)
+    said = pd.Series("", index=frame.index, dtype=object)
+    for name in sorted(names):
+        texts = _texts(frame, name)
+        said += texts.where(texts == "", name + "=" + texts + " ")
+    return said.str.strip()
+
+
+def _shape(row: dict[Any, Any], workloads: Mapping[str, Description]) -> tuple[str, tuple[float, ...], str]:
     """What a shape is called, what sorts it, and flopmetrics' name of it."""
-    if row["workload"] == "llama":
-        batch, tokens = row["batch_size"], row["sequence_length"]
+    batch, tokens = row["batch_size"], row["sequence_length"]
+    workload = workloads.get(row["workload"])
+    if np.isfinite(tokens) and (workload is None or len(workload.dimensions) == 2):
         return f"{batch:.0f} × {tokens:.0f}", (tokens, batch), CONFIGS.get((batch, tokens), "")
-    sizes = tuple(row[name] for name in SHAPE_FIELDS["mlp"])
-    return "n={:.0f} d={:.0f} m={:.0f}".format(*sizes), (float(np.prod([*sizes, sizes[1]])), *sizes), ""
+    letters = {"n_layers": "n", "width": "d", "tokens": "m"}
+    if workload is not None:
+        letters = {f.name: f.letter or f.name for f in workload.dimensions}
+    sizes = tuple(row[name] for name in letters)
+    label = " ".join(f"{letter}={size:.0f}" for letter, size in zip(letters.values(), sizes, strict=True))
+    # Two shapes of the MLP with one product differ in work by their width, which counts twice.
+    twice = row["width"] if "width" in letters else 1.0
+    return label, (float(np.prod([*sizes, twice])), *sizes), ""
 
 
 def _findings(frame: Frame) -> list[tuple[str, ...]]:

@@ -200,7 +200,7 @@ def _shape_title(rows: Any, shape: str) -> str:
 
 def _second_title(rows: Any, left_out: int) -> str:
     said = "bars: 95 % intervals" + (f"; {left_out} shapes between these are not drawn" if left_out else "")
-    if (rows["workload"] == "llama").any():
+    if rows["sequence_length"].notna().any():
         said = "batch × tokens of a sequence; " + said
     if ((rows["source"] == PUBLISHED) & (rows["phase"] == "backward")).any():
         said += "; published backward holds the optimizer step too"

@@ -16,6 +16,7 @@ from flopray.report.gpus.data import (
     MFU,
     PHASE_ORDER,
     TIME,
+    in_order,
     iter_rows,
     why_missing,
 )
@@ -56,13 +57,13 @@ def page_text(comparisons: Sequence[Comparison]) -> str:
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:
     rows = list(iter_rows(comparison.rows))
-    of_models = any(row["workload"] == "llama" for row in rows)
+    of_models = bool(comparison.rows["sequence_length"].notna().any())
     return {
         "title": comparison.title,
         "gpus": comparison.gpus,
         "shapes": comparison.shapes,
         "shape_title": "batch × tokens of a sequence" if of_models else "shape",
-        "phases": list(PHASE_ORDER),
+        "phases": in_order({*PHASE_ORDER, *comparison.rows["phase"]}),
         "rows": [_row(row) for row in rows],
     }
 

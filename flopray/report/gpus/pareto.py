@@ -65,7 +65,7 @@ _FLOPS = Work(
 
 
 def draw_pareto(comparison: Comparison) -> Figure | None:
-    """A row of panels for each phase with a column for each shape of a model; of MLPs a panel for each phase.
+    """A row of panels for each phase with a column for each shape of a model; without tokens a panel for each phase.
 
     A front holds what no other point of its panel beats in both, among measured points (published ones where there are
     no others) that the audit calls neither impossible nor implausible: a number that cannot be true would beat
@@ -77,7 +77,7 @@ def draw_pareto(comparison: Comparison) -> Figure | None:
         flops_per_s=rows["flops_per_s"].fillna(rows["model_flops"] / rows["time_s"]),
         flops_per_j=rows["flops_per_j"].fillna(rows["model_flops"] / rows["energy_j"]),
     )
-    work = _FLOPS if (rows["workload"] == "mlp").any() else _TOKENS
+    work = _TOKENS if rows["sequence_length"].notna().any() else _FLOPS
     rows = rows[(rows["status"] == "ok") & rows[work.time[0]].gt(0) & rows[work.energy[0]].gt(0)]
     if rows.empty:
         return None

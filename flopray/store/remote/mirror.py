@@ -30,17 +30,10 @@ from flopray.store import atomic, lock, manifests
 from flopray.store.journal_index import RunWarning
 from flopray.store.remote import segments
 from flopray.store.remote.objects import Objects, at_once
+from flopray.store.uri import cache_root
 
 _RECORDS = "records.parquet"
 _FETCH_TRIES = 5
-
-
-def cache_root() -> Path:
-    """Where local copies are kept: `$FLOPRAY_CACHE`, else `flopray` in `$XDG_CACHE_HOME`, else in `~/.cache`."""
-    if own := os.environ.get("FLOPRAY_CACHE"):
-        return Path(own).absolute()
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".cache") / "flopray"
 
 
 class Mirror:

@@ -158,7 +158,7 @@ class _SentJournal(JournalWriter):
     """Appends points to the local journal and to the store: they count when both have them."""
 
     def __init__(self, path: Path, run: RemoteRun, mirror: Mirror, names: SegmentNames, held: Claim) -> None:
-        super().__init__(path)
+        super().__init__(path, run.schema)
         self.run, self._mirror, self._names, self._claim = run.address, mirror, names, held
 
     def _write(self, data: bytes, count: int) -> None:

@@ -164,7 +164,7 @@ def test_one_writer_on_all_machines(run, on_machine, capsys):
     status = status_of_run(run.address)
     assert (status.state, status.driver) == ("interrupted", None)
     assert status.resume is not None
-    assert status.resume.endswith(f"--resume '{run.address}'")  # in quotes: a shell would split at the &
+    assert status.resume.endswith(f"resume '{run.address}'")  # in quotes: a shell would split at the &
     assert commands.main(["status", run.address, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["run"] == run.address
 

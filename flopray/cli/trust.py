@@ -1,0 +1,93 @@
+"""Which files of workloads were run here before: a resume runs a file only if somebody named it on this machine.
+
+A run's folder may come from a stranger, and its manifest names a file of Python. What it says is never run because it
+says so: the file must have the content that the run began with, and this user must have swept that content here, or
+name it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flopray.errors import InputError, NotARun, SpecError
+from flopray.store.manifests import workload_in
+from flopray.store.uri import cache_root
+from flopray.workloads.base import Workload
+from flopray.workloads.registry import find_workload
+
+
+def trust(workload: Workload) -> None:
+    """Note that this user sweeps the workload of a file, so that a resume needs no more than the run."""
+    if workload.source is None:
+        return
+    with contextlib.suppress(OSError):  # a resume will ask for the file
+        folder = _folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / workload.source.sha256).touch()
+
+
+def workload_of_run(manifest: Mapping[str, Any], address: str, named: str | None = None) -> Workload:
+    """The workload of a run, with its code, to go on with it.
+
+    Args:
+        manifest: of the run.
+        address: of the run, for messages.
+        named: what the command line names, such as `models.py:ConvNet`; None takes what the run began with.
+
+    Raises:
+        InputError: there is no such code, it is not that of the run, or nobody ran it here before.
+        NotARun: the manifest describes no workload.
+    """
+    try:
+        described = workload_in(manifest)
+    except SpecError as error:
+        raise NotARun(f"the manifest of run {address}: {error}") from error
+    if not described.name:
+        raise NotARun(f"the manifest of run {address} describes no sweep")
+    source = manifest.get("workload_source")
+    if isinstance(described, Workload) and named is None:
+        return described
+    if named is None and source is None:
+        return find_workload(described.name)
+    began = _source_of(source)
+    reference = named or f"{began['path']}:{began['class_name']}"
+    if named is None and not _is_trusted(began["sha256"]):
+        again = f"flopray resume {shlex.quote(address)} --workload {shlex.quote(reference)}"
+        raise InputError(f"run {address} measures code that was not run here before: read it, then {again}")
+    workload = find_workload(_unchanged(reference, began) if source else reference)
+    trust(workload)
+    return workload
+
+
+def _unchanged(reference: str, began: Mapping[str, str]) -> str:
+    """The reference, if its file is that of the run. It is compared before it is run."""
+    path = Path(reference.rpartition(":")[0]).expanduser()
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        raise InputError(f"there is no file {path}: name where it is now with --workload FILE.py:NAME") from None
+    if digest != began["sha256"]:
+        raise InputError(f"{path} changed since the run began: put it back as it was, or start a new run")
+    return reference
+
+
+def _source_of(source: Any) -> dict[str, str]:
+    if source is None:
+        return {"path": "", "class_name": "", "sha256": ""}
+    names = ("path", "class_name", "sha256")
+    if not isinstance(source, dict) or not all(isinstance(source.get(name), str) for name in names):
+        raise NotARun("the manifest does not say which file the workload was in")
+    return {name: source[name] for name in names}
+
+
+def _is_trusted(digest: str) -> bool:
+    return digest.isalnum() and (_folder() / digest).is_file()
+
+
+def _folder() -> Path:
+    return cache_root() / "workloads"

@@ -1,0 +1,325 @@
+"""What a workload is: one class says its fields, builds its model, and states what it knows before it is measured.
+
+Only `name`, `fields` and `build` are needed. Everything else has a default that is found from the model itself, on
+torch's meta device, which computes shapes only.
+
+    class TwoLayers(Workload):
+        "Two square layers."
+        name = "two_layers"
+        fields = (Field(name="width", letter="d", values=(64, 128)), Field(name="rows", letter="m", values=(32,)))
+
+        def build(self, point, *, device, dtype, seed):
+            layers = [torch.nn.Linear(point.width, point.width, device=device, dtype=dtype) for _ in range(2)]
+            return Built(torch.nn.Sequential(*layers), torch.randn(point.rows, point.width, device=device, dtype=dtype))
+
+Measured as `flopray sweep my_file.py:TwoLayers`. The file is run on every node of the cluster.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from flopray.description import Column, Description, Field
+from flopray.errors import Unsupported
+from flopray.point import Point
+from flopray.records import TRAINING_PHASES
+from flopray.settings import DEFAULT_PHASES
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Built", "Column", "Field", "Source", "Workload", "workload_of"]
+
+#: FLOPs of AdamW for one parameter, every operation (also square root and division) as one: weight decay 2 (multiply,
+#: subtract), first moment 3, second moment 4, both bias corrections 2, square root and epsilon 2, update 3 (multiply,
+#: divide, subtract). Source: the algorithm box of https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html
+ADAMW_FLOPS = 16
+
+#: Phases that run with gradients and so keep what each layer gave, that give gradients, and that keep the two moments.
+KEEPS_ACTIVATIONS = ("forward", "backward", "forward_backward", "optimizer_step", "train_step")
+GIVES_GRADIENTS = ("backward", "forward_backward", "optimizer_step", "train_step")
+KEEPS_MOMENTS = ("optimizer_step", "train_step")
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model on its device.
+
+    Attributes:
+        module: one call is the forward pass of a training step.
+        x: its input.
+        gradient: upstream gradient of its output, of the output's shape; None takes 1 for a scalar (a loss), and a
+            fixed random one otherwise.
+        others: further phases by name; one call is one iteration, none of them keeps a graph for a backward pass.
+    """
+
+    module: torch.nn.Module
+    x: torch.Tensor
+    gradient: torch.Tensor | None = None
+    others: Mapping[str, Callable[[], object]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The file that a workload was found in.
+
+    Attributes:
+        path: absolute path.
+        class_name: of the workload.
+        text: of the file when it was loaded.
+        sha256: of that text, hexadecimal.
+    """
+
+    path: str
+    class_name: str
+    text: str
+    sha256: str
+
+
+class Workload(Description):
+    """A kind of model that can be swept, measured, drawn and merged. Subclasses set the attributes and `build`.
+
+    With values it is one shape of it: `MLP(n_layers=8, width=1024, tokens=128)`.
+
+    Attributes:
+        name: of the workload, as the column `workload` has it.
+        fields: what makes a point besides device type, precision and execution.
+        columns: further columns of the record, which `beside` and `closed_form` fill.
+        phases: what can be measured: those of a training step, and the names of `Built.others`.
+        convention: one line on what the closed form counts; None where there is no closed form, and the dispatcher's
+            count stands alone.
+        default_phases: of a sweep.
+        gpu_precisions: default precisions on a GPU; a CPU takes fp32.
+        gpu_execution: default execution on a GPU, and why; a CPU takes eager.
+        sees_attention: whether the implementation of attention that runs is looked up and recorded.
+        same_count: fields that do not change the dispatcher's count, with a value for all of them.
+        figures: what a finished sweep draws: `surfaces` over the last two dimensions, or a `comparison` of GPUs.
+        run_name: stem of default run names; empty takes `name`.
+        examples: last paragraph of `flopray sweep NAME --help`.
+
+    Raises:
+        SpecError: a value that no point can have.
+    """
+
+    phases: tuple[str, ...] = TRAINING_PHASES
+    convention: ClassVar[str | None] = None
+    default_phases: ClassVar[tuple[str, ...]] = DEFAULT_PHASES
+    gpu_precisions: ClassVar[tuple[str, ...]] = ("fp32",)
+    gpu_execution: ClassVar[tuple[str, str]] = (
+        "graph",
+        "where small eager kernels would show the launching and not the GPU",
+    )
+    sees_attention: ClassVar[bool] = False
+    same_count: ClassVar[Mapping[str, Any]] = {}
+    figures: ClassVar[str] = "surfaces"
+    run_name: ClassVar[str] = ""
+    examples: ClassVar[str] = ""
+    #: Set where the class was loaded from a file.
+    source: Source | None = None
+
+    def __init__(self, **values: Any) -> None:
+        self.check_names()
+        self.values = self.checked(values) if values else {}
+
+    def __repr__(self) -> str:
+        """Such as `MLP(n_layers=8, width=1024, tokens=128)`."""
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.values.items())})"
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.values == getattr(other, "values", None)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __reduce__(self) -> Any:
+        """To another process, which may not have the file: the description alone."""
+        if self.source is not None:
+            return Description.from_dict, (self.to_dict(),)
+        return super().__reduce__()
+
+    def point(self, *, device_type: str, precision: str = "fp32", execution: str = "eager", **values: Any) -> Point:
+        """One point.
+
+        Args:
+            device_type: type of device as Ray names it, or `CPU`.
+            precision: one of `flopray.point.PRECISIONS`.
+            execution: one of `flopray.point.EXECUTIONS`.
+            **values: of the fields, besides those that the workload was made with.
+
+        Raises:
+            SpecError: a field that is missing or has a value that cannot be.
+        """
+        given = {**self.values, **values}
+        return Point(workload=self, device_type=device_type, precision=precision, execution=execution, values=given)
+
+    # what must be stated
+
+    def build(self, point: Point, *, device: str, dtype: torch.dtype, seed: int) -> Built:
+        """The model and its input, made on the device from a fixed seed.
+
+        Args:
+            point: its fields are attributes, such as `point.width`.
+            device: a torch device; `meta` makes shapes without memory.
+            dtype: type of weights and input.
+            seed: the same seed gives the same numbers on the same device.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define build(self, point, *, device, dtype, seed)")
+
+    # what may be stated
+
+    def closed_form(self, point: Point, phase: str) -> Mapping[str, int] | None:
+        """FLOPs of one iteration of a phase, by disjoint components; their sum is `model_flops`.
+
+        Returns:
+            Counts by column (`gemm_flops`, `activation_flops`, `optimizer_flops` or columns of `columns`); None where
+            there is no closed form.
+        """
+        del point, phase
+        return None
+
+    def beside(self, point: Point, phase: str) -> Mapping[str, Any]:
+        """Further columns of the record that follow from the point."""
+        del point, phase
+        return {}
+
+    def dispatched(self, point: Point) -> Mapping[str, int | None]:
+        """FLOPs at torch's dispatcher by phase, counted on the meta device; None where no formula is known."""
+        from flopray.workloads.meta import count_phases
+
+        return count_phases(self, point)
+
+    def parameters(self, point: Point) -> int:
+        """Number of weights of the model."""
+        return _parameters(point)
+
+    def least_bytes(self, point: Point, phase: str, element_bytes: int) -> int:
+        """Memory without which a phase cannot run, in bytes; here weights, gradients and moments.
+
+        Args:
+            point: the point.
+            phase: one of `phases`, or `weights` for what all of them need.
+            element_bytes: of the precision's type.
+        """
+        return self.parameters(point) * element_bytes * _copies(phase)
+
+    def least_moved_bytes(self, point: Point, phase: str, element_bytes: int) -> int:
+        """Bytes that one iteration reads and writes at least, each operand once; here those of the weights alone.
+
+        A pass reads the weights; a backward pass writes gradients too; AdamW reads weights, gradients and both moments,
+        and writes all but the gradients.
+        """
+        touched = {"backward": 2, "forward_backward": 3, "optimizer_step": 7, "train_step": 10}.get(phase, 1)
+        return self.parameters(point) * element_bytes * touched
+
+    def reduction_elements(self, point: Point, phase: str) -> int | None:
+        """Elements that `splitk_per_element` refers to; None where there is no such number."""
+        del point, phase
+        return None
+
+    def sentinel(self, point: Point) -> Point | None:
+        """The point to measure again and again, to see drift; None takes a small MLP, which is built in a moment."""
+        del point
+        return None
+
+    def why_not(self, point: Point, capability: tuple[int, int] | None) -> str | None:
+        """Why no phase of a point can run on its type of device; None where nothing is against it.
+
+        Args:
+            point: the point.
+            capability: compute capability of its GPU; None on a CPU, and of a GPU that is not known.
+        """
+        del point, capability
+        return None
+
+    def complete(
+        self, axes: Mapping[str, tuple[Any, ...]]
+    ) -> tuple[Mapping[str, tuple[Any, ...]], Mapping[str, Mapping[Any, Mapping[str, Any]]]]:
+        """Look up what the values of a sweep stand for, before anything starts.
+
+        Args:
+            axes: values by field.
+
+        Returns:
+            The axes, with values as the record has them; and the implied fields: by field and value, what further
+            fields follow from it.
+
+        Raises:
+            InputError: a value that stands for nothing.
+        """
+        return axes, {}
+
+    def overhead_s(self, point: Point, phase: str) -> float:
+        """Predicted seconds of a phase beside its iterations: first calls, freeing memory."""
+        del point, phase
+        return 0.0
+
+    def count_s(self, point: Point) -> float:
+        """Predicted seconds of counting a point at the dispatcher."""
+        del point
+        return 0.0
+
+    def loads_weights(self, point: Point) -> bool:
+        """Whether weights are read from a disk, instead of being drawn."""
+        del point
+        return False
+
+
+def workload_of(point: Point) -> Workload:
+    """The workload of a point, with its code.
+
+    Raises:
+        Unsupported: the point came from another process, without its code.
+    """
+    return with_code(point.workload)
+
+
+def with_code(description: Description) -> Workload:
+    """The same as a workload, where it is one.
+
+    Raises:
+        Unsupported: it is a description alone, from a run's manifest or another process.
+    """
+    if not isinstance(description, Workload):
+        raise Unsupported(f"the code of the workload {description.name} is not loaded in this process")
+    return description
+
+
+def closed_columns(point: Point, phase: str) -> dict[str, Any]:
+    """The record's columns of the closed form: `model_flops`, its components, its convention, and what stands beside.
+
+    Args:
+        point: the point.
+        phase: one of its workload's phases.
+
+    Returns:
+        Counts of one iteration, as exact integers; without a closed form what stands beside alone.
+    """
+    workload = workload_of(point)
+    columns = {**workload.beside(point, phase)}
+    if (components := workload.closed_form(point, phase)) is not None:
+        columns |= {
+            "model_flops": sum(components.values()),
+            "model_flops_convention": workload.convention,
+            **components,
+        }
+    return columns
+
+
+def with_values(point: Point, **values: Any) -> Point:
+    """The point with other values of some fields of its workload."""
+    return dataclasses.replace(point, values={**point.values, **values})
+
+
+def _copies(phase: str) -> int:
+    return 1 + (phase in GIVES_GRADIENTS) + 2 * (phase in KEEPS_MOMENTS)
+
+
+@lru_cache(maxsize=4096)
+def _parameters(point: Point) -> int:
+    from flopray.workloads.meta import built_on_meta
+
+    return sum(weight.numel() for weight in built_on_meta(workload_of(point), point).module.parameters())
