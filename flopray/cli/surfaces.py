@@ -1,8 +1,9 @@
-"""Draw a run: each metric over width d and tokens m, as 3-D surfaces and heat maps, on linear and log scales.
+"""Draw a run: each metric over the last two dimensions of its workload, as surfaces and heat maps, linear and log.
 
     python analysis/surfaces.py RUN [--metrics ...] [--phases ...] [--d-min D] [--m-min M]
 
-One figure holds one metric of one phase on one scale, with a column for each number of layers n. `draw` does the same
+One figure holds one metric of one phase on one scale, with a column for each value of the dimension before: over width
+d and tokens m of an MLP, for each number of layers n. `draw` does the same
 from Python for a frame of records, and `draw_run` for a run's folder.
 """
 
@@ -22,11 +23,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from flopray.cli.parser import OneLineParser
 from flopray.cli.terminal import LineConsole
+from flopray.description import Description
 from flopray.errors import FloprayError, InputError
 from flopray.records import PHASES
 from flopray.report.page import page_wanted
 from flopray.report.plot.figures import IMAGE_FORMATS, paper_style, save_figure
-from flopray.report.surface.data import SurfaceSet, repeated_lines, surface_sets
+from flopray.report.surface.axes import SurfaceAxes
+from flopray.report.surface.data import MLP_AXES, SurfaceSet, repeated_lines, surface_sets
 from flopray.report.surface.files import figure_stem, page_path, where_lines, why_not_lines
 from flopray.report.surface.html import write_page
 from flopray.report.surface.lines import draw_lines
@@ -34,6 +37,7 @@ from flopray.report.surface.plots import MAX_PANELS, draw_surfaces, font_pt_for
 from flopray.report.surface.selection import METRICS, Selection
 from flopray.store.containment import check_own
 from flopray.store.location import open_run
+from flopray.workloads.mlp import MLP
 
 if TYPE_CHECKING:
     from flopray.store.run import RunFolder
@@ -63,6 +67,7 @@ def draw(
     formats: Sequence[str] = DEFAULT_FORMATS,
     html: bool | None = None,
     console: Console | None = None,
+    workload: Description | None = None,
 ) -> list[Path]:
     """Draw the records of a run and say what is where, and what could not be drawn and why.
 
@@ -74,6 +79,7 @@ def draw(
         formats: of images, among `IMAGE_FORMATS`.
         html: also the interactive page; default where plotly is installed.
         console: where progress and lines go; default standard error.
+        workload: whose dimensions are the axes; default the MLP.
 
     Returns:
         The files that were written.
@@ -87,7 +93,8 @@ def draw(
         if name not in IMAGE_FORMATS:
             raise InputError(f"unknown format {name!r}: choose from {', '.join(IMAGE_FORMATS)}")
     html = page_wanted(html)
-    sets = list(surface_sets(run_frame, selection, planned))
+    axes = SurfaceAxes.of(workload) if workload else MLP_AXES
+    sets = list(surface_sets(run_frame, selection, planned, axes))
     drawn = [surfaces for surfaces in sets if surfaces.has_values() and surfaces.values().size > 1]
     suffix = selection.suffix()
     try:
@@ -96,7 +103,7 @@ def draw(
             paths.append(write_page(sets, page_path(out_dir, suffix)))
     except OSError as error:
         raise InputError(f"cannot write {error.filename or out_dir}: {error.strerror or error}") from error
-    for line in (*repeated_lines(selection.apply(run_frame)), *why_not_lines(sets), *where_lines(paths)):
+    for line in (*repeated_lines(selection.apply(run_frame, axes), axes), *why_not_lines(sets), *where_lines(paths)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return paths
 
@@ -109,7 +116,8 @@ def draw_run(run: Path, console: Console | None = None) -> list[Path]:
     """
     console = console or LineConsole(stderr=True)
     frame, folder = _load(run, console)
-    return draw(frame, check_own(folder.plots_path), planned=_planned(folder.manifest), console=console)
+    plots, workload = check_own(folder.plots_path), _workload(folder)
+    return draw(frame, plots, planned=_planned(folder.manifest, workload), console=console, workload=workload)
 
 
 def _draw_all(
@@ -134,7 +142,7 @@ _Job = tuple[SurfaceSet, str, SurfaceSet]
 
 def _jobs(surfaces: SurfaceSet) -> Iterator[_Job]:
     """The figures of a set: the whole set, what kind of figure, and the part of the set that it shows."""
-    if min(len(surfaces.widths), len(surfaces.tokens)) == 1:
+    if min(len(surfaces.xs), len(surfaces.ys)) == 1:
         yield surfaces, "lines", surfaces
         return
     parts = [surfaces]
@@ -167,11 +175,16 @@ def _with_progress(jobs: Sequence[_Job], console: Console) -> Iterator[_Job]:
         yield job
 
 
-def _planned(manifest: Mapping[str, Any]) -> dict[str, list[int]]:
+def _workload(folder: RunFolder) -> Description:
+    """What the run says of its workload; in a manifest without a sweep nothing, and its rows are taken for an MLP's."""
+    return folder.workload if folder.workload.name else MLP()
+
+
+def _planned(manifest: Mapping[str, Any], workload: Description) -> dict[str, list[int]]:
     """The grid of a run's manifest; nothing where points were drawn from a grid, or in a manifest of another kind."""
     try:
         sweep = manifest["sweep"]
-        names = ("n_layers", "width", "tokens") if sweep["search"] == "grid" else ()
+        names = [f.name for f in workload.dimensions] if sweep["search"] == "grid" else []
         return {name: [int(value) for value in sweep["axes"][name]] for name in names}
     except (KeyError, TypeError, ValueError):
         return {}
@@ -192,7 +205,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line of this script."""
     parser = OneLineParser(
         prog="surfaces.py",
-        description="Draw the metrics of an MLP sweep over width d and tokens m.",
+        description="Draw the metrics of a sweep over the last two dimensions of its workload.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -200,9 +213,9 @@ def build_parser() -> argparse.ArgumentParser:
     what = parser.add_argument_group("what is drawn (default: everything that the run has)")
     what.add_argument("--metrics", nargs="+", metavar="METRIC", help=", ".join(METRICS))
     what.add_argument("--phases", nargs="+", metavar="PHASE", help=", ".join(PHASES))
-    what.add_argument("--n", nargs="+", type=int, metavar="N", help="only these numbers of layers")
-    what.add_argument("--d-min", type=int, metavar="D", help="only widths from D on")
-    what.add_argument("--m-min", type=int, metavar="M", help="only token counts from M on")
+    what.add_argument("--n", nargs="+", type=int, metavar="N", help="only these panels (an MLP: layers)")
+    what.add_argument("--d-min", type=int, metavar="D", help="only x from D on (an MLP: width)")
+    what.add_argument("--m-min", type=int, metavar="M", help="only y from M on (an MLP: tokens)")
     how = parser.add_argument_group("how and where")
     how.add_argument(
         "--formats", nargs="+", default=list(DEFAULT_FORMATS), metavar="FORMAT", help="png, svg, pdf (default png svg)"
@@ -228,10 +241,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             frame,
             args.out or check_own(folder.plots_path),
             selection=selection,
-            planned=_planned(folder.manifest),
+            planned=_planned(folder.manifest, _workload(folder)),
             formats=args.formats,
             html=args.html,
             console=console,
+            workload=_workload(folder),
         )
     except FloprayError as error:
         console.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)

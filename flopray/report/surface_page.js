@@ -2,6 +2,10 @@
 const HOLES = ["square-open", "diamond-open", "circle-open", "cross-thin-open", "x-thin-open"];
 const DIVERGING = [[0, "#2d004b"], [.25, "#998ec3"], [.5, "#f7f7f7"], [.75, "#f1a340"], [1, "#7f3b08"]];
 const DARK = "#222";
+/** Panel, x and y; one that the workload does not have has no letter. */
+const [PANEL, X, Y] = DATA[0].axes;
+const equals = (axis, value, sign) => axis.letter ? `${axis.letter} ${sign || "="} ${value}` : "";
+const together = (...parts) => parts.filter(Boolean).join(", ");
 
 const current = () => DATA.find(set =>
   set.group === controls.group.value && set.phase === controls.phase.value && set.metric === controls.metric.value);
@@ -16,9 +20,9 @@ function refresh(changed, quietly) {
   }
   const set = current();
   if (["group", "phase", "metric"].includes(changed) && set && set.grids) {
-    fill(controls.n, set.grids.map(grid => [grid.n, "n = " + grid.n]).concat(set.grids.length > 1 ? [["all", "all n"]] : []));
-    fill(controls.dmin, set.d.map(d => [d, "d ≥ " + d]));
-    fill(controls.mmin, set.m.map(m => [m, "m ≥ " + m]));
+    fill(controls.n, set.grids.map(grid => [grid.n, equals(PANEL, grid.n)]).concat(set.grids.length > 1 ? [["all", "all " + PANEL.letter]] : []));
+    fill(controls.dmin, set.d.map(d => [d, equals(X, d, "≥")]));
+    fill(controls.mmin, set.m.map(m => [m, equals(Y, m, "≥")]));
   }
   if (!quietly) draw();
 }
@@ -40,7 +44,7 @@ function visible(set, scale, grid) {
   const values = pick(grid.values), errors = pick(grid.errors), reasons = pick(grid.reasons), found = pick(grid.findings);
   const marks = pick(grid.marks), above = pick(grid.above);
   const text = values.map((row, i) => row.map((value, j) => {
-    const where = `n = ${grid.n}, d = ${set.d[columns[j]]}, m = ${set.m[rows[i]]}<br>`;
+    const where = together(equals(PANEL, grid.n), equals(X, set.d[columns[j]]), equals(Y, set.m[rows[i]])) + "<br>";
     if (value === null) return where + safe(reasons[i][j]);
     const late = above[i][j] ? "<br>error above the target" : "";
     const audit = found[i][j] ? "<br>audit: " + safe(found[i][j]) : "";
@@ -106,7 +110,7 @@ function drawSurface(set, shown, tint) {
   shown.forEach((part, k) => {
     traces.push({
       type: "surface", x: part.d, y: part.m, z: part.heights, text: part.text, hoverinfo: "text", connectgaps: false,
-      cmin: tint.cmin, cmax: tint.cmax, colorscale: tint.map, showscale: false, name: "n = " + part.n,
+      cmin: tint.cmin, cmax: tint.cmax, colorscale: tint.map, showscale: false, name: equals(PANEL, part.n),
       lighting: { ambient: .9, diffuse: .3, specular: .05 },
       contours: { x: { show: true, color: "#444", width: 1 }, y: { show: true, color: "#444", width: 1 } },
     });
@@ -126,8 +130,8 @@ function drawSurface(set, shown, tint) {
   Plotly.react("surface", traces, {
     margin: { l: 0, r: 0, t: 10, b: 0 }, showlegend: false, uirevision: "kept",
     scene: {
-      xaxis: { ...axis("width d", set.spacings[0], thin(shown[0].d, 5)), ...small },
-      yaxis: { ...axis("tokens m", set.spacings[1], thin(shown[0].m, 5)), ...small },
+      xaxis: { ...axis(X.title, set.spacings[0], thin(shown[0].d, 5)), ...small },
+      yaxis: { ...axis(Y.title, set.spacings[1], thin(shown[0].m, 5)), ...small },
       zaxis, camera: { eye: { x: -1.25 * far, y: -1.6 * far, z: .9 * far }, center: { x: 0, y: 0, z: -.1 } },
       aspectmode: "manual", aspectratio: { x: 1, y: 1, z: .75 },
     },
@@ -171,12 +175,12 @@ function drawHeat(set, part, tint) {
   const { legend, bottom } = bottomLegend(traces.filter(trace => trace.showlegend).length, narrow);
   Plotly.react("heat", traces, {
     margin: narrow ? { l: 48, r: 8, t: 70, b: bottom + 8 } : { l: 60, r: 10, t: 30, b: bottom },
-    title: { text: "n = " + part.n, font: { size: 13 }, x: narrow ? .02 : .08, y: .985, yanchor: "top" }, plot_bgcolor: "#f4f4f4",
+    title: { text: equals(PANEL, part.n), font: { size: 13 }, x: narrow ? .02 : .08, y: .985, yanchor: "top" }, plot_bgcolor: "#f4f4f4",
     showlegend: traces.some(trace => trace.showlegend), legend,
     // beside a horizontal colour bar plotly lays the title of the axis upon its labels
-    annotations: narrow ? [{ xref: "paper", yref: "paper", x: .5, y: 0, yshift: -34, text: "width d", showarrow: false, font: { size: 14 } }] : [],
-    xaxis: { ...axis(narrow ? "" : "width d", set.spacings[0], thin(part.d, narrow ? 5 : 8)), range: ranges[0], showgrid: false },
-    yaxis: { ...axis("tokens m", set.spacings[1], thin(part.m, 8)), range: ranges[1], showgrid: false },
+    annotations: narrow ? [{ xref: "paper", yref: "paper", x: .5, y: 0, yshift: -34, text: X.title, showarrow: false, font: { size: 14 } }] : [],
+    xaxis: { ...axis(narrow ? "" : X.title, set.spacings[0], thin(part.d, narrow ? 5 : 8)), range: ranges[0], showgrid: false },
+    yaxis: { ...axis(Y.title, set.spacings[1], thin(part.m, 8)), range: ranges[1], showgrid: false },
   }, config());
 }
 
@@ -203,7 +207,7 @@ function drawLines(set, scale, shown) {
   const traces = shown.map(part => {
     const values = scaled(part), errors = part.errors.flat();
     return {
-      type: "scatter", mode: "lines+markers", name: "n = " + part.n, x: alongD ? part.d : part.m, y: values,
+      type: "scatter", mode: "lines+markers", name: equals(PANEL, part.n), x: alongD ? part.d : part.m, y: values,
       text: part.text.flat(), hoverinfo: "text",
       error_y: { array: values.map((value, i) => value === null ? 0 : Math.abs(value) * (errors[i] || 0)) },
     };
@@ -221,8 +225,8 @@ function drawLines(set, scale, shown) {
   const { legend, bottom } = bottomLegend(traces.length, isNarrow());
   Plotly.react("lines", traces, {
     margin: { l: 62, r: 10, t: 30, b: bottom }, legend, showlegend: true,
-    xaxis: alongD ? axis("width d", set.spacings[0], thin(shown[0].d, 8)) : axis("tokens m", set.spacings[1], thin(shown[0].m, 8)),
-    title: { text: alongD ? "m = " + shown[0].m[0] : "d = " + shown[0].d[0], font: { size: 13 }, x: .08, y: .985, yanchor: "top" },
+    xaxis: alongD ? axis(X.title, set.spacings[0], thin(shown[0].d, 8)) : axis(Y.title, set.spacings[1], thin(shown[0].m, 8)),
+    title: { text: alongD ? equals(Y, shown[0].m[0]) : equals(X, shown[0].d[0]), font: { size: 13 }, x: .08, y: .985, yanchor: "top" },
     yaxis: { title: { text: `${set.label} (${set.unit.label})` }, type: positive ? "log" : "linear", tickvals: ticks, ticktext: ticks.map(String) },
   }, config());
 }
@@ -230,20 +234,20 @@ function drawLines(set, scale, shown) {
 /** The numbers of one n: a row for each m, a column for each d; on a narrow page a row for each point. */
 function drawTable(set, part) {
   const italic = part.above.flat().some(Boolean) ? `; slanted: ${late(set)}` : "";
-  const caption = `${set.label} in ${set.unit.label}, n = ${part.n}; ±: 95 % interval${italic}`;
+  const caption = `${together(`${set.label} in ${set.unit.label}`, equals(PANEL, part.n))}; ±: 95 % interval${italic}`;
   if (isNarrow()) {
     const rows = part.m.flatMap((m, i) => part.d.map((d, j) => [d, m, ...(part.values[i][j] === null ?
       [{ text: part.reasons[i][j], kind: "text" }, ""] : [number(part.values[i][j] / set.unit.factor), percent(part.errors[i][j])]
         .map(text => ({ text, kind: part.above[i][j] ? "above" : "" })))]));
-    return fillTable(caption, ["d", "m", set.unit.label, "±"], rows, 0);
+    return fillTable(caption, [X.letter, Y.letter, set.unit.label, "±"], rows, 0);
   }
-  const rows = part.m.map((m, i) => [`m = ${m}`, ...part.values[i].map((value, j) => value === null ? part.reasons[i][j] : {
+  const rows = part.m.map((m, i) => [equals(Y, m), ...part.values[i].map((value, j) => value === null ? part.reasons[i][j] : {
     text: `${number(value / set.unit.factor)} ${percent(part.errors[i][j])}`, kind: part.above[i][j] ? "above" : "",
   })]);
-  fillTable(caption, ["", ...part.d.map(d => `d = ${d}`)], rows, 1);
+  fillTable(caption, ["", ...part.d.map(d => equals(X, d))], rows, 1);
 }
 
-const HEADER = ["device_type", "precision", "execution", "phase", "metric", "unit", "n_layers", "width", "tokens", "value",
+const HEADER = ["device_type", "precision", "execution", "phase", "metric", "unit", PANEL.name, X.name, Y.name, "value",
   "rel_error", "above_target", "missing", "findings"];
 
 /** Every cell of some sets in SI units. */
@@ -280,9 +284,10 @@ addControl("group", "device", plain(DATA.map(set => set.group)), refresh);
 addControl("phase", "phase", [], refresh);
 addControl("metric", "metric", [], refresh);
 addControl("scale", "scale", [["log", "log"], ["linear", "linear"]], refresh);
-addControl("n", "layers", [], refresh);
-addControl("dmin", "width", [], refresh);
-addControl("mmin", "tokens", [], refresh);
+[["n", PANEL], ["dmin", X], ["mmin", Y]].forEach(([name, axis]) => {
+  addControl(name, axis.label, [], refresh);
+  controls[name].closest("label").hidden = !axis.letter;
+});
 addAction("this metric as CSV", () => { const set = current(); if (set) download(`${set.group}-${set.phase}-${set.metric}`, csvText(HEADER, csvRows([set]))); });
 addAction("everything as CSV", () => download("flopray-surfaces", csvText(HEADER, csvRows(DATA))));
 refresh("group", true);

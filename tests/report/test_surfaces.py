@@ -494,25 +494,25 @@ class TestLines:
 
 class TestSelection:
     def test_the_filter_removes_small_shapes_and_rescales(self):
-        found = one_set(grid(), "time", d_min=512, m_min=64)
-        assert found.widths.tolist() == [512, 1024]
-        assert found.tokens.tolist() == [64, 256]
+        found = one_set(grid(), "time", x_min=512, y_min=64)
+        assert found.xs.tolist() == [512, 1024]
+        assert found.ys.tolist() == [64, 256]
         norm = meshes(draw_surfaces(found, log=False))[0].norm
         assert norm.vmin == pytest.approx(time_of(2, 512, 64))
 
     def test_the_filter_is_in_titles_and_file_names(self, tmp_path):
-        selection = Selection(metrics=["time"], d_min=512, m_min=64, n_layers=[8])
+        selection = Selection(metrics=["time"], x_min=512, y_min=64, panels=[8])
         paths = surfaces.draw(grid(), tmp_path, selection=selection, formats=["png"], html=False, console=quiet())
         assert {p.name for p in paths} == {f"time_{k}_n8_dmin512_mmin64.png" for k in ("linear", "log")}
-        figure = draw_surfaces(one_set(grid(), "time", d_min=512, m_min=64), log=False)
+        figure = draw_surfaces(one_set(grid(), "time", x_min=512, y_min=64), log=False)
         assert "d ≥ 512, m ≥ 64" in " ".join(text.get_text() for text in figure.texts)
 
     @pytest.mark.parametrize(
         ("selection", "said"),
         [
-            ({"d_min": 1024, "m_min": 64}, "m ≥ 64"),  # one width is left, and the title has it
-            ({"d_min": 128, "m_min": 16}, ""),  # leaves nothing out
-            ({"d_min": 256, "m_min": 17}, "d ≥ 256, m ≥ 17"),
+            ({"x_min": 1024, "y_min": 64}, "m ≥ 64"),  # one width is left, and the title has it
+            ({"x_min": 128, "y_min": 16}, ""),  # leaves nothing out
+            ({"x_min": 256, "y_min": 17}, "d ≥ 256, m ≥ 17"),
         ],
     )
     def test_a_title_has_only_bounds_that_say_something(self, selection, said):
@@ -523,9 +523,9 @@ class TestSelection:
         [
             ({"metrics": ["speed"]}, "unknown metric 'speed': choose from time,"),
             ({"phases": ["train_step"]}, "--phases train_step: the run has only forward"),
-            ({"n_layers": [3]}, "--n 3: the run has only 2, 8"),
-            ({"d_min": 5000}, "--d-min 5000 leaves no points: the largest that the run has is 1024"),
-            ({"m_min": 5000}, "--m-min 5000 leaves no points"),
+            ({"panels": [3]}, "--n 3: the run has only 2, 8"),
+            ({"x_min": 5000}, "--d-min 5000 leaves no points: the largest that the run has is 1024"),
+            ({"y_min": 5000}, "--m-min 5000 leaves no points"),
         ],
     )
     def test_what_the_run_does_not_have_is_an_error(self, arguments, message):
@@ -535,7 +535,7 @@ class TestSelection:
     def test_an_empty_run_and_another_workload_are_errors(self):
         with pytest.raises(InputError, match="no records yet"):
             list(surface_sets(grid().iloc[:0], Selection()))
-        with pytest.raises(InputError, match="MLP"):
+        with pytest.raises(InputError, match="no rows with n_layers, width, tokens"):
             list(surface_sets(grid().assign(width=None), Selection()))
 
     def test_devices_precisions_and_executions_are_drawn_apart(self):
@@ -654,16 +654,16 @@ class TestPlanned:
         part = frame[(frame.width != WIDTHS[1]) & (frame.n_layers == 2)]
         planned = {"n_layers": [2, 8], "width": list(WIDTHS), "tokens": list(TOKENS)}
         (drawn,) = surface_sets(part, Selection(metrics=["time"]), planned)
-        assert drawn.widths.tolist() == sorted(WIDTHS)
-        assert [cells.n_layers for cells in drawn.grids] == [2, 8]
+        assert drawn.xs.tolist() == sorted(WIDTHS)
+        assert [cells.panel for cells in drawn.grids] == [2, 8]
         assert drawn.hole_counts() == {"not measured": len(TOKENS) * (1 + len(WIDTHS))}
 
     def test_filters_hold_for_the_plan_too(self):
         planned = {"n_layers": [2, 8, 16], "width": [8, *WIDTHS], "tokens": list(TOKENS)}
-        selection = Selection(metrics=["time"], n_layers=[2], d_min=WIDTHS[1])
+        selection = Selection(metrics=["time"], panels=[2], x_min=WIDTHS[1])
         (drawn,) = surface_sets(grid(), selection, planned)
-        assert drawn.widths.tolist() == sorted(WIDTHS)[1:]
-        assert [cells.n_layers for cells in drawn.grids] == [2]
+        assert drawn.xs.tolist() == sorted(WIDTHS)[1:]
+        assert [cells.panel for cells in drawn.grids] == [2]
 
     def test_a_failed_point_is_a_hole_also_where_its_flops_could_be_counted(self):
         frame = grid(special={(8, 1024, 256): OOM})

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from flopray.report.flops.data import Counted
 from flopray.report.plot.figures import add_axes, add_colour_bar, is_one_value, write_titles
 from flopray.report.plot.scales import Array, DisplayUnit, ValueScale, display_unit
-from flopray.report.surface.data import NOT_MEASURED, Grid, SurfaceSet
+from flopray.report.surface.data import MLP_AXES, NOT_MEASURED, Grid, SurfaceSet
 from flopray.report.surface.legend import Marks
 from flopray.report.surface.panels import FLAT_SHARE, View, draw_flat
-from flopray.report.surface.plots import PHASE_TITLES, layers_text
+from flopray.report.surface.plots import PHASE_TITLES
 from flopray.report.surface.selection import Metric
 
 #: Columns of the records as they are drawn; the Greek names are those of flopmetrics.
@@ -100,7 +100,7 @@ def _row(group: Counted, phase: str, min_width: int, n_layers: int | None) -> _R
     widths, tokens = (np.sort(rows[name].astype(int).unique()) for name in ("width", "tokens"))
     if min(len(widths), len(tokens)) < 2:
         return None
-    return _Row(f"{group.title}, {layers_text(n)}", rows[rows["n_layers"] == n], n, widths, tokens)
+    return _Row(f"{group.title}, {MLP_AXES.panel_text(n)}", rows[rows["n_layers"] == n], n, widths, tokens)
 
 
 def _holes(rows: Sequence[_Row]) -> list[str]:
@@ -159,7 +159,7 @@ def _surface_set(row: _Row, metric: Metric) -> SurfaceSet:
         findings[index] = ()
     unknown = np.full(values.shape, np.nan)
     grid = Grid(row.n_layers, values, unknown, reasons, findings, unknown)
-    return SurfaceSet(metric, "", "", "", "", row.widths, row.tokens, (grid,), "", "", "")
+    return SurfaceSet(metric, "", "", "", "", MLP_AXES, row.widths, row.tokens, (grid,), "", "", "")
 
 
 def _scale(values: Array, log: bool) -> ValueScale:

@@ -16,7 +16,8 @@ from flopray.report.flops.data import Counted, extra_flops
 from flopray.report.flops.maps import layers_for
 from flopray.report.plot.figures import add_axes, set_measured_axis, set_value_axis, write_titles
 from flopray.report.plot.scales import SEQUENTIAL_MAP, DisplayUnit, ValueScale, spacing_of
-from flopray.report.surface.plots import PHASE_TITLES, layers_text
+from flopray.report.surface.data import MLP_AXES
+from flopray.report.surface.plots import PHASE_TITLES
 
 _PERCENT = DisplayUnit(0.01, "%")
 _WIDTH_IN, _PANEL_IN = 7.2, (2.22, 1.75)
@@ -50,7 +51,7 @@ def draw_excess(groups: Sequence[Counted], phase: str, *, n_layers: int | None) 
     for index, (group, part) in enumerate(rows):
         n = int(part["n_layers"].iloc[0])
         for column, (along, label, by, short) in enumerate(_AXES):
-            axes = _panel(figure, len(rows), index, column, f"{group.title}, {layers_text(n)}")
+            axes = _panel(figure, len(rows), index, column, f"{group.title}, {MLP_AXES.panel_text(n)}")
             _draw_lines(axes, part, along, by, short)
             set_value_axis(axes, scale, _PERCENT)
             axes.set_ylabel("executed / model − 1 (%)" if column == 0 else "")

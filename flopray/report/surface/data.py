@@ -1,4 +1,4 @@
-"""What surfaces show: one metric of one phase over (width d, tokens m), a grid for each number of layers.
+"""What surfaces show: one metric of one phase over the axes x and y, a grid for each value of a third dimension.
 
 A `SurfaceSet` holds the grids that share a figure, and so a scale. Every cell has either a value or the reason why not.
 """
@@ -15,30 +15,33 @@ import pandas as pd
 
 from flopray.records import PHASES
 from flopray.report.plot.scales import Array
+from flopray.report.surface.axes import SurfaceAxes, joined, letter_of
 from flopray.report.surface.selection import METRICS, Metric, Selection
+from flopray.workloads.mlp import MLP
 
+MLP_AXES = SurfaceAxes.of(MLP())
 NOT_MEASURED = "not measured"
 #: The audit says it of a row; here the error of each metric is held against the target, so that time is not marked for
 #: the error of energy.
 _TARGET_MISSED = "note:target_error_missed"
-#: What makes a cell of a figure.
-_CELL = ["device_type", "precision", "execution", "phase", "n_layers", "width", "tokens"]
+#: What has figures of its own whatever the workload.
+_GROUP = ["device_type", "precision", "execution"]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """One metric at one number of layers; rows are tokens m, columns are widths d.
+    """One metric at one value of the panel's dimension; rows are values of y, columns of x.
 
     Attributes:
-        n_layers: number of layers n.
-        values: in SI units, NaN where missing, shape (M, D).
-        rel_errors: half widths of 95 % intervals / values, NaN where unknown, shape (M, D).
-        reasons: why a value is missing, empty where there is one, shape (M, D) of str.
-        findings: audit findings of the cell, shape (M, D) of tuples of str.
-        targets: relative errors that were asked for, NaN where none was, shape (M, D).
+        panel: value of the panel's dimension; 0 where there is none.
+        values: in SI units, NaN where missing, shape (Y, X).
+        rel_errors: half widths of 95 % intervals / values, NaN where unknown, shape (Y, X).
+        reasons: why a value is missing, empty where there is one, shape (Y, X) of str.
+        findings: audit findings of the cell, shape (Y, X) of tuples of str.
+        targets: relative errors that were asked for, NaN where none was, shape (Y, X).
     """
 
-    n_layers: int
+    panel: int
     values: Array
     rel_errors: Array
     reasons: Array
@@ -46,7 +49,7 @@ class Grid:
     targets: Array
 
     def above_target(self) -> Array:
-        """Which cells have a value whose error is above the one that was asked for, shape (M, D) of bool."""
+        """Which cells have a value whose error is above the one that was asked for, shape (Y, X) of bool."""
         return np.isfinite(self.values) & (self.rel_errors > self.targets)
 
 
@@ -55,9 +58,12 @@ class SurfaceSet:
     """The grids of one metric that are drawn with one scale, and what a title says about them.
 
     Attributes:
-        widths: rising values of d, shape (D,).
-        tokens: rising values of m, shape (M,).
-        grids: one for each number of layers, rising.
+        axes: what the axes are.
+        xs: rising values of x, shape (X,).
+        ys: rising values of y, shape (Y,).
+        grids: one for each value of the panel's dimension, rising.
+        variant: values of dimensions and choices that have figures of their own, such as `kernel=3x3`, or empty.
+        dispatched: rates are of the dispatcher's count, since the workload states no closed form.
         device: full name of the device, or its type and how many models of it were mixed.
         energy_source: how energy was measured, where known.
         filtered: the lower bounds that left something out, such as `d ≥ 512`, or empty.
@@ -68,15 +74,18 @@ class SurfaceSet:
     precision: str
     execution: str
     phase: str
-    widths: Array
-    tokens: Array
+    axes: SurfaceAxes
+    xs: Array
+    ys: Array
     grids: tuple[Grid, ...]
     device: str
     energy_source: str
     filtered: str
+    variant: str = ""
+    dispatched: bool = False
 
     def values(self) -> Array:
-        """All values, shape (n, M, D)."""
+        """All values, shape (panels, Y, X)."""
         return np.stack([grid.values for grid in self.grids])
 
     def has_values(self) -> bool:
@@ -108,61 +117,78 @@ class SurfaceSet:
 
 
 def surface_sets(
-    frame: pd.DataFrame, selection: Selection, planned: Mapping[str, Sequence[int]] | None = None
+    frame: pd.DataFrame,
+    selection: Selection,
+    planned: Mapping[str, Sequence[int]] | None = None,
+    axes: SurfaceAxes | None = None,
 ) -> Iterator[SurfaceSet]:
     """The sets to draw, ordered by device type, precision, execution, phase and metric.
 
     Args:
         frame: records as `flopray.load_run` gives them, a row per point and phase.
         selection: what to keep.
-        planned: values of `n_layers`, `width` and `tokens` that the run is to have once it is complete; what is not
-            measured yet of these shows as holes.
+        planned: values of the axes' columns that the run is to have once it is complete; what is not measured yet of
+            these shows as holes.
+        axes: of the run's workload; None takes those of the MLP.
 
     Raises:
         InputError: nothing is left to draw.
     """
-    rows: Any = latest(selection.apply(frame))
+    axes = axes or MLP_AXES
+    rows: Any = latest(selection.apply(frame, axes), axes)
     metrics = [METRICS[name] for name in selection.metrics or METRICS]
-    for key, group in rows.groupby(["device_type", "precision", "execution"], sort=True):
-        # axes are those of the whole group, so that figures of all phases look alike
-        axes = _axes(group, selection, planned or {})
-        filtered = _bounds_that_matter(frame, selection, axes)
+    others = [axis for axis in axes.others if rows[axis.name].notna().any()]
+    for key, group in rows.groupby([*_GROUP, *(axis.name for axis in others)], sort=True, dropna=False):
+        # places are those of the whole group, so that figures of all phases look alike
+        places = _places(group, selection, planned or {}, axes)
+        filtered = _bounds_that_matter(frame, selection, axes, places)
+        # What all rows share is told by the run.
+        told = zip(others, key[len(_GROUP) :], strict=True)
+        variant = joined(*(f"{axis.name}={value}" for axis, value in told if rows[axis.name].nunique() > 1))
         for phase in sorted(group["phase"].unique(), key=_phase_rank):
             part = group[group["phase"] == phase]
             for metric in metrics:
-                yield _surface_set(metric, (*map(str, key), str(phase)), part, axes, filtered)
+                names = (*map(str, key[: len(_GROUP)]), str(phase))
+                yield _surface_set(metric, names, part, axes, places, filtered, variant)
 
 
-def _bounds_that_matter(frame: pd.DataFrame, selection: Selection, axes: tuple[Array, Array, Array]) -> str:
+def _bounds_that_matter(
+    frame: pd.DataFrame, selection: Selection, axes: SurfaceAxes, places: tuple[Array, Array, Array]
+) -> str:
     """The lower bounds that leave something out and that the axes do not say themselves by a single value."""
-    _, widths, tokens = axes
     said = []
-    for name, column, least, kept in (
-        ("d", "width", selection.d_min, widths),
-        ("m", "tokens", selection.m_min, tokens),
-    ):
-        if least is not None and len(kept) > 1 and bool((frame[column] < least).any()):
-            said.append(f"{name} ≥ {least}")
-    return ", ".join(said)
+    for axis, least, kept in ((axes.x, selection.x_min, places[1]), (axes.y, selection.y_min, places[2])):
+        if least is not None and len(kept) > 1 and bool((frame[axis.name] < least).any()):
+            said.append(f"{letter_of(axis)} ≥ {least}")
+    return joined(*said)
 
 
-def _axes(group: Any, selection: Selection, planned: Mapping[str, Sequence[int]]) -> tuple[Array, Array, Array]:
-    """Layers, widths and tokens of the rows and of the plan."""
-    layers, widths, tokens = (
-        np.union1d(group[name].astype(int).unique(), np.array(selection.values(name, planned.get(name, ())), int))
-        for name in ("n_layers", "width", "tokens")
+def _places(
+    group: Any, selection: Selection, planned: Mapping[str, Sequence[int]], axes: SurfaceAxes
+) -> tuple[Array, Array, Array]:
+    """Values of panel, x and y of the rows and of the plan."""
+    panels, xs, ys = (
+        np.union1d(group[name].astype(int).unique(), np.array(chosen(planned.get(name, ())), int))
+        for name, chosen in zip(axes.columns, selection.choosers(), strict=True)
     )
-    return layers, widths, tokens
+    return panels, xs, ys
 
 
-def latest(rows: pd.DataFrame) -> pd.DataFrame:
+def _cell(axes: SurfaceAxes) -> list[str]:
+    """The columns that make a cell of a figure."""
+    return [*_GROUP, "phase", *(axis.name for axis in (*axes.present, *axes.others))]
+
+
+def latest(rows: pd.DataFrame, axes: SurfaceAxes = MLP_AXES) -> pd.DataFrame:
     """One row for each cell: where runs were merged or points repeated, the one that ended last."""
-    return rows.sort_values("ended_unix_s", kind="stable", na_position="first").drop_duplicates(_CELL, keep="last")
+    cell = _cell(axes)
+    return rows.sort_values("ended_unix_s", kind="stable", na_position="first").drop_duplicates(cell, keep="last")
 
 
-def repeated_lines(rows: pd.DataFrame) -> list[str]:
+def repeated_lines(rows: pd.DataFrame, axes: SurfaceAxes = MLP_AXES) -> list[str]:
     """A line where cells were measured more than once, so that nobody takes the one that is shown for all there is."""
-    repeated = rows.loc[rows.duplicated(_CELL), _CELL].drop_duplicates()
+    cell = _cell(axes)
+    repeated = rows.loc[rows.duplicated(cell), cell].drop_duplicates()
     if repeated.empty:
         return []
     return [f"{len(repeated)} cells were measured more than once: the measurement that ended last is shown"]
@@ -173,24 +199,31 @@ def _phase_rank(phase: str) -> tuple[int, str]:
 
 
 def _surface_set(
-    metric: Metric, key: tuple[str, ...], rows: Any, axes: tuple[Array, Array, Array], filtered: str
+    metric: Metric,
+    key: tuple[str, ...],
+    rows: Any,
+    axes: SurfaceAxes,
+    places: tuple[Array, Array, Array],
+    filtered: str,
+    variant: str,
 ) -> SurfaceSet:
     device_type, precision, execution, phase = key
-    layers, widths, tokens = axes
-    grids = tuple(_grid(metric, int(n), rows[rows["n_layers"] == n], widths, tokens) for n in layers)
+    panels, xs, ys = places
+    grids = tuple(_grid(metric, axes, int(n), rows[rows[axes.panel.name] == n], xs, ys) for n in panels)
     names = sorted(str(name) for name in rows["device_name"].dropna().unique())
     device = names[0] if len(names) == 1 else device_type
     if len(names) > 1:
         device = f"{device_type} ({len(names)} models)"
     sources = sorted(str(source) for source in rows["energy_source"].dropna().unique())
-    return SurfaceSet(
-        metric, device_type, precision, execution, phase, widths, tokens, grids, device, ", ".join(sources), filtered
-    )
+    what = (metric, device_type, precision, execution, phase, axes, xs, ys, grids)
+    dispatched = "model_flops" in rows and bool(rows["model_flops"].isna().all())
+    return SurfaceSet(*what, device, ", ".join(sources), filtered, variant, dispatched)
 
 
-def _grid(metric: Metric, n_layers: int, rows: Any, widths: Array, tokens: Array) -> Grid:
-    shape = (len(tokens), len(widths))
-    at = (np.searchsorted(tokens, rows["tokens"].to_numpy(int)), np.searchsorted(widths, rows["width"].to_numpy(int)))
+def _grid(metric: Metric, axes: SurfaceAxes, panel: int, rows: Any, xs: Array, ys: Array) -> Grid:
+    shape = (len(ys), len(xs))
+    up, across = rows[axes.y.name].to_numpy(int), rows[axes.x.name].to_numpy(int)
+    at = (np.searchsorted(ys, up), np.searchsorted(xs, across))
     values, rel_errors, targets = (np.full(shape, np.nan) for _ in range(3))
     reasons, findings = np.full(shape, NOT_MEASURED, dtype=object), np.full(shape, None, dtype=object)
     values[at] = _numbers(rows[metric.column])
@@ -212,7 +245,7 @@ def _grid(metric: Metric, n_layers: int, rows: Any, widths: Array, tokens: Array
     for index in np.ndindex(shape):
         said = _as_tuple(cells.get(index)) if metric.measured else ()
         findings[index] = tuple(finding for finding in said if finding != _TARGET_MISSED)
-    return Grid(n_layers, values, rel_errors, reasons, findings, targets)
+    return Grid(panel, values, rel_errors, reasons, findings, targets)
 
 
 def _numbers(column: Any) -> Array:

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from flopray.report.surface.axes import letter_of
 from flopray.report.surface.data import SurfaceSet
 
 
@@ -20,8 +21,9 @@ def figure_stem(out_dir: Path, surfaces: SurfaceSet, kind: str, suffix: str, *, 
         suffix: of a selection that is not the whole run.
         whole: the figure has all layers of the set; else its name says which.
     """
-    group = _file_name(f"{surfaces.device_type}_{surfaces.precision}_{surfaces.execution}")
-    layers = "" if whole else f"_n{surfaces.grids[0].n_layers}-{surfaces.grids[-1].n_layers}"
+    kind_of = "_".join(filter(None, (surfaces.device_type, surfaces.precision, surfaces.execution, surfaces.variant)))
+    group = _file_name(kind_of)
+    layers = "" if whole else f"_{letter_of(surfaces.axes.panel)}{surfaces.grids[0].panel}-{surfaces.grids[-1].panel}"
     name = f"{surfaces.metric.name}_{kind}{layers}{suffix}"
     return out_dir / "surfaces" / group / _file_name(surfaces.phase) / name
 
@@ -40,7 +42,7 @@ def why_not_lines(sets: Sequence[SurfaceSet]) -> Iterator[str]:
     """A line for each metric that has no figure, with the phases and the reasons."""
     phases: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for surfaces in sets:
-        group = f"{surfaces.device_type} {surfaces.precision} {surfaces.execution}"
+        group = f"{surfaces.device_type} {surfaces.precision} {surfaces.execution} {surfaces.variant}".strip()
         if not surfaces.has_values():
             why = _join(reason for reason, _ in surfaces.hole_counts().most_common(3))
             phases[group, surfaces.metric.name, why].append(surfaces.phase)

@@ -1,4 +1,4 @@
-"""The interactive page of a run: every metric and phase, rotating surfaces and heat maps, filters on d and m."""
+"""The interactive page of a run: every metric and phase, rotating surfaces and heat maps, filters on both axes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from flopray.description import Field
 from flopray.report.page import nullable, page_of, write_text
 from flopray.report.plot.scales import ValueScale, cell_edges, display_unit, spacing_of
+from flopray.report.surface.axes import NO_AXIS, joined, letter_of
 from flopray.report.surface.data import Grid, SurfaceSet
 from flopray.report.surface.legend import Marks
 from flopray.report.surface.plots import titles
@@ -38,8 +40,9 @@ def _set_data(surfaces: SurfaceSet) -> dict[str, Any]:
     """What the page needs of a set; lists are those of `SurfaceSet`, null where a value is missing."""
     first, second = titles(surfaces)
     data: dict[str, Any] = {
-        "group": f"{surfaces.device}, {surfaces.precision}, {surfaces.execution}",
+        "group": joined(surfaces.device, surfaces.precision, surfaces.execution, surfaces.variant),
         "key": [surfaces.device_type, surfaces.precision, surfaces.execution],
+        "axes": [_axis(axis) for axis in (surfaces.axes.panel, surfaces.axes.x, surfaces.axes.y)],
         "phase": surfaces.phase,
         "metric": surfaces.metric.name,
         "title": first,
@@ -52,7 +55,7 @@ def _set_data(surfaces: SurfaceSet) -> dict[str, Any]:
         return data
     values, marks = surfaces.values(), Marks.of(surfaces)
     unit = display_unit(surfaces.metric.unit, float(np.nanmax(np.abs(values))))
-    spacings = spacing_of(surfaces.widths), spacing_of(surfaces.tokens)
+    spacings = spacing_of(surfaces.xs), spacing_of(surfaces.ys)
     scales = [ValueScale.fitting(values, log=log, signed=surfaces.metric.signed) for log in (False, True)]
     return data | {
         "si": surfaces.metric.unit if surfaces.metric.unit != "%" else "1",
@@ -69,22 +72,29 @@ def _set_data(surfaces: SurfaceSet) -> dict[str, Any]:
             }
             for scale in scales
         ],
-        "d": surfaces.widths.tolist(),
-        "m": surfaces.tokens.tolist(),
+        "d": surfaces.xs.tolist(),
+        "m": surfaces.ys.tolist(),
         "spacings": spacings,
         "edges": [
             cell_edges(axis, spacing).tolist()
-            for axis, spacing in zip((surfaces.widths, surfaces.tokens), spacings, strict=True)
+            for axis, spacing in zip((surfaces.xs, surfaces.ys), spacings, strict=True)
         ],
         "everywhere": list(marks.everywhere),
         "grids": [_grid_data(grid, marks) for grid in surfaces.grids],
     }
 
 
+def _axis(axis: Field) -> dict[str, str]:
+    """Names of an axis; one that the workload does not have has no letter."""
+    title = "" if axis is NO_AXIS else axis.title
+    label = axis.label or axis.name.replace("_", " ")
+    return {"name": axis.name, "letter": letter_of(axis), "label": label, "title": title}
+
+
 def _grid_data(grid: Grid, marks: Marks) -> dict[str, Any]:
     """Values with what is said of them; `marks` has the finding to mark a cell with, empty for none."""
     return {
-        "n": grid.n_layers,
+        "n": grid.panel,
         "values": nullable(grid.values),
         "errors": nullable(grid.rel_errors),
         "above": grid.above_target().tolist(),

@@ -1,4 +1,4 @@
-"""Line plots of a `SurfaceSet` whose grid has one value on an axis: one line for each n, with error bars."""
+"""Line plots of a `SurfaceSet` whose grid has one value on an axis: one line for each panel, with error bars."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from flopray.report.plot.figures import add_axes, set_measured_axis, set_value_axis, write_titles
 from flopray.report.plot.scales import SEQUENTIAL_MAP, Array, DisplayUnit, ValueScale, display_unit, spacing_of
+from flopray.report.surface.axes import equation, joined
 from flopray.report.surface.data import Grid, SurfaceSet
 from flopray.report.surface.legend import Marks, draw_legend, hole_marker_style, imprecise_style, legend_height_in
 from flopray.report.surface.plots import titles
@@ -24,11 +25,11 @@ _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 def draw_lines(surfaces: SurfaceSet) -> Figure:
     """The metric over the axis that has several values, on a linear scale (left) and a log scale (right).
 
-    Where both axes have one value, the metric over n. Error bars are the 95 % intervals of the records; a missing
-    point breaks its line and is marked at the foot of the panel.
+    Where both axes have one value, the metric over the panels. Error bars are the 95 % intervals of the records; a
+    missing point breaks its line and is marked at the foot of the panel.
 
     Args:
-        surfaces: at least one value; at most one axis with several values, or several n.
+        surfaces: at least one value; at most one axis with several values, or several panels.
     """
     marks = Marks.of(surfaces)
     legend_in = legend_height_in(marks, _WIDTH_IN)
@@ -53,19 +54,24 @@ def draw_lines(surfaces: SurfaceSet) -> Figure:
 
 def _lines(surfaces: SurfaceSet) -> tuple[str, Array, dict[str, Grid], str]:
     """What lies on the horizontal axis, its values, a grid of one row for each line, and what is fixed."""
-    d, m = surfaces.widths, surfaces.tokens
-    by_layers = {f"n = {grid.n_layers}": grid for grid in surfaces.grids}
-    only = f"n = {surfaces.grids[0].n_layers}, " if len(surfaces.grids) == 1 else ""
-    if len(d) > 1:
-        return "width d", d, by_layers, f"{only}m = {m[0]}"
-    if len(m) > 1:
-        return "tokens m", m, by_layers, f"{only}d = {d[0]}"
-    layers = np.array([grid.n_layers for grid in surfaces.grids])
-    joined = {
+    axes, xs, ys = surfaces.axes, surfaces.xs, surfaces.ys
+    by_panel = {equation(axes.panel, grid.panel): grid for grid in surfaces.grids}
+    only = equation(axes.panel, surfaces.grids[0].panel) if len(surfaces.grids) == 1 else ""
+    if len(xs) > 1:
+        return axes.x.title, xs, by_panel, joined(only, equation(axes.y, ys[0]))
+    if len(ys) > 1:
+        return axes.y.title, ys, by_panel, joined(only, equation(axes.x, xs[0]))
+    panels = np.array([grid.panel for grid in surfaces.grids])
+    parts = {
         name: np.concatenate([getattr(grid, name) for grid in surfaces.grids], axis=1)
         for name in ("values", "rel_errors", "reasons", "findings", "targets")
     }
-    return "layers n", layers, {"": Grid(n_layers=0, **joined)}, f"d = {d[0]}, m = {m[0]}"
+    return (
+        axes.panel.title,
+        panels,
+        {"": Grid(panel=0, **parts)},
+        joined(equation(axes.x, xs[0]), equation(axes.y, ys[0])),
+    )
 
 
 def _draw_panel(

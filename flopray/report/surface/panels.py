@@ -14,6 +14,7 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 from flopray.report.plot.figures import set_measured_axis
 from flopray.report.plot.scales import Array, DisplayUnit, ValueScale, axis_ticks, cell_edges, spacing_of
+from flopray.report.surface.axes import letter_of
 from flopray.report.surface.data import NOT_MEASURED, Grid, SurfaceSet
 from flopray.report.surface.legend import Marks, hole_style, imprecise_points, imprecise_style
 
@@ -51,14 +52,14 @@ class View:
 
     @property
     def spacings(self) -> tuple[str, str]:
-        """Of the widths and of the tokens, `log` or `linear`."""
-        return spacing_of(self.surfaces.widths), spacing_of(self.surfaces.tokens)
+        """Of x and of y, `log` or `linear`."""
+        return spacing_of(self.surfaces.xs), spacing_of(self.surfaces.ys)
 
     @property
     def edges(self) -> tuple[Array, Array]:
-        """Borders of the cells, shapes (D + 1,) and (M + 1,)."""
+        """Borders of the cells, shapes (X + 1,) and (Y + 1,)."""
         across, up = self.spacings
-        return cell_edges(self.surfaces.widths, across), cell_edges(self.surfaces.tokens, up)
+        return cell_edges(self.surfaces.xs, across), cell_edges(self.surfaces.ys, up)
 
 
 def draw_flat(axes: Axes, grid: Grid, view: View) -> None:
@@ -74,11 +75,11 @@ def draw_flat(axes: Axes, grid: Grid, view: View) -> None:
             for i, j in np.argwhere(grid.reasons == reason).tolist()
         ]
         axes.add_collection(PatchCollection(cells, label=reason, **hole_style(hatch)))
-    set_measured_axis(axes.xaxis, view.surfaces.widths, view.spacings[0], 0.30 / view.panel_in * 1.15)
-    set_measured_axis(axes.yaxis, view.surfaces.tokens, view.spacings[1], 0.09)
+    set_measured_axis(axes.xaxis, view.surfaces.xs, view.spacings[0], 0.30 / view.panel_in * 1.15)
+    set_measured_axis(axes.yaxis, view.surfaces.ys, view.spacings[1], 0.09)
     axes.set_xlim(across[0], across[-1])
     axes.set_ylim(up[0], up[-1])
-    axes.set_xlabel("width d")
+    axes.set_xlabel(view.surfaces.axes.x.title)
     _annotate(axes, grid, view)
     _mark_findings(axes, grid, view)
 
@@ -102,7 +103,7 @@ def _annotate(axes: Axes, grid: Grid, view: View) -> None:
     for (i, j), text in texts.items():
         red, green, blue, _ = colours.to_rgba(values[i, j])
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-        x, y = float(view.surfaces.widths[j]), float(view.surfaces.tokens[i])
+        x, y = float(view.surfaces.xs[j]), float(view.surfaces.ys[i])
         axes.text(x, y, text, ha="center", va="center", fontsize=font_pt, color="white" if dark else "black")
 
 
@@ -134,7 +135,7 @@ def draw_depth(axes: Any, grid: Grid, view: View) -> None:
     scale, surfaces = view.scale, view.surfaces
     across, up = (
         np.log10(v) if s == "log" else v.astype(float)
-        for v, s in zip((surfaces.widths, surfaces.tokens), view.spacings, strict=True)
+        for v, s in zip((surfaces.xs, surfaces.ys), view.spacings, strict=True)
     )
     d, m = np.meshgrid(across, up)
     heights = scale.place(grid.values)
@@ -175,7 +176,7 @@ def heights_of(grid: Grid, scale: ValueScale) -> ValueScale:
 
 
 def _face_values(values: Array, scale: ValueScale) -> Array:
-    """The value that colours each face, at the face's first corner as `plot_surface` reads it, shape (M, D).
+    """The value that colours each face, at the face's first corner as `plot_surface` reads it, shape (Y, X).
 
     It is the mean of the face's measured corners on the scale that is drawn, so that a hole takes no colour from
     its neighbours' faces.
@@ -188,7 +189,7 @@ def _face_values(values: Array, scale: ValueScale) -> Array:
 
 
 def _on_a_face(seen: Array) -> Array:
-    """Which points touch a face that is drawn: one with at least three measured corners, shape (M, D)."""
+    """Which points touch a face that is drawn: one with at least three measured corners, shape (Y, X)."""
     whole = seen[:-1, :-1].astype(int) + seen[1:, :-1] + seen[:-1, 1:] + seen[1:, 1:] >= 3
     padded = np.pad(whole, 1)
     return padded[:-1, :-1] | padded[1:, :-1] | padded[:-1, 1:] | padded[1:, 1:]
@@ -198,7 +199,7 @@ def _draw_floor_holes(axes: Any, grid: Grid, view: View, floor: float) -> None:
     edges = [np.log10(e) if s == "log" else e for e, s in zip(view.edges, view.spacings, strict=True)]
     limits = [
         np.log10(v[[0, -1]]) if s == "log" else v[[0, -1]]
-        for v, s in zip((view.surfaces.widths, view.surfaces.tokens), view.spacings, strict=True)
+        for v, s in zip((view.surfaces.xs, view.surfaces.ys), view.spacings, strict=True)
     ]
     across, up = (np.clip(e, *limit) for e, limit in zip(edges, limits, strict=True))
     for reason, hatch in view.marks.hatches.items():
@@ -225,8 +226,8 @@ def _set_depth_axes(axes: Any, view: View, heights: ValueScale, *, named: bool) 
     axes.view_init(elev=_ELEVATION_DEG, azim=_AZIMUTH_DEG)
     axes.set_box_aspect((1, 1, 0.75), zoom=1.0)
     for axis, values, spacing in (
-        (axes.xaxis, view.surfaces.widths, view.spacings[0]),
-        (axes.yaxis, view.surfaces.tokens, view.spacings[1]),
+        (axes.xaxis, view.surfaces.xs, view.spacings[0]),
+        (axes.yaxis, view.surfaces.ys, view.spacings[1]),
     ):
         ticks = axis_ticks(values, spacing, 0.24 if len(view.surfaces.grids) == 1 else 0.33)
         axis.set_ticks(np.log10(ticks) if spacing == "log" else ticks, labels=[str(tick) for tick in ticks])
@@ -237,8 +238,8 @@ def _set_depth_axes(axes: Any, view: View, heights: ValueScale, *, named: bool) 
         axis._axinfo["grid"].update(color="0.88", linewidth=0.4)
     longest = max((len(view.unit.tick(tick)) for tick in ticks), default=0)
     for axis, name, pad in (
-        (axes.xaxis, "d", -3.5),
-        (axes.yaxis, "m", -3.5),
+        (axes.xaxis, letter_of(view.surfaces.axes.x), -3.5),
+        (axes.yaxis, letter_of(view.surfaces.axes.y), -3.5),
         (axes.zaxis, view.unit.label * named, -0.5),
     ):
         axis.set_tick_params(pad=pad)

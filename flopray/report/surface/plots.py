@@ -1,4 +1,4 @@
-"""Figures of a `SurfaceSet`: the 3-D surface and the heat map of each n, with one scale for all n.
+"""Figures of a `SurfaceSet`: the 3-D surface and the heat map of each panel, with one scale for all.
 
 Sizes are fixed in inches rather than found by a layout engine: figures of one run then have equal panels, and drawing
 needs a single pass.
@@ -12,6 +12,7 @@ from mpl_toolkits.mplot3d.axes3d import Axes3D
 
 from flopray.report.plot.figures import add_axes, add_colour_bar, write_titles
 from flopray.report.plot.scales import Array, ValueScale, display_unit
+from flopray.report.surface.axes import letter_of
 from flopray.report.surface.data import SurfaceSet
 from flopray.report.surface.legend import Marks, draw_legend, legend_height_in
 from flopray.report.surface.panels import FLAT_SHARE, View, draw_depth, draw_flat, has_own_heights
@@ -34,26 +35,23 @@ def font_pt_for(panels: int) -> float:
     return 8.0 if panels <= 3 else 10.0
 
 
-def layers_text(n_layers: int) -> str:
-    """Such as `n = 8 layers`."""
-    return f"n = {n_layers} layer{'s' if n_layers > 1 else ''}"
-
-
 def titles(surfaces: SurfaceSet, *extra: str) -> tuple[str, str]:
     """The two lines above a figure: what is shown, and what it was measured on."""
     metric, phase = surfaces.metric, PHASE_TITLES.get(surfaces.phase, surfaces.phase)
     first = f"{metric.title}, {phase}"
-    parts = [surfaces.device, surfaces.precision, surfaces.execution, *extra, surfaces.filtered]
+    parts = [surfaces.device, surfaces.precision, surfaces.execution, surfaces.variant, *extra, surfaces.filtered]
     if metric.column in ("energy_j", "flops_per_j") and surfaces.energy_source:
         parts.append(f"energy by {surfaces.energy_source}")
+    if metric.column in ("flops_per_s", "flops_per_j", "mfu") and surfaces.dispatched:
+        parts.append("FLOPs as dispatched")
     return first, "  ·  ".join(part for part in parts if part)
 
 
 def draw_surfaces(surfaces: SurfaceSet, *, log: bool, scale_values: Array | None = None) -> Figure:
-    """The 3-D surface above the heat map for each n (side by side for a single n), with a shared scale.
+    """The 3-D surface above the heat map for each panel (side by side for a single one), with a shared scale.
 
     Args:
-        surfaces: at least two widths and two token counts, at least one value, at most `MAX_PANELS` grids.
+        surfaces: at least two values of x and of y, at least one value, at most `MAX_PANELS` grids.
         log: logarithmic colours and heights.
         scale_values: the values that the scale must hold, where a set was split over figures; default: its own.
     """
@@ -65,8 +63,9 @@ def draw_surfaces(surfaces: SurfaceSet, *, log: bool, scale_values: Array | None
         surfaces, scale, unit, Marks.of(surfaces), {1: 2.5, 2: 2.68, 3: 1.76}.get(count, 2.15), font_pt_for(count)
     )
     figure = _single(view, scale_values) if count == 1 else _multiples(view, scale_values)
-    layers = layers_text(surfaces.grids[0].n_layers) if count == 1 else ""
-    scale_text = f"{'log' if log else 'linear'} scale{', own heights for each n' if has_own_heights(view) else ''}"
+    layers = surfaces.axes.panel_text(surfaces.grids[0].panel) if count == 1 else ""
+    own = f", own heights for each {letter_of(surfaces.axes.panel)}" if has_own_heights(view) else ""
+    scale_text = f"{'log' if log else 'linear'} scale{own}"
     first, second = titles(surfaces, layers, scale_text)
     write_titles(figure, first, second)
     draw_legend(figure, view.marks)
@@ -83,7 +82,7 @@ def _single(view: View, scale_values: Array) -> Figure:
     flat = add_axes(figure, (3.85, bottom_in, size - 0.12, size))
     draw_depth(depth, view.surfaces.grids[0], view)
     draw_flat(flat, view.surfaces.grids[0], view)
-    flat.set_ylabel("tokens m")
+    flat.set_ylabel(view.surfaces.axes.y.title)
     _add_colour_bar(figure, (3.85 + size, bottom_in, 0.11, size), view, scale_values)
     return figure
 
@@ -99,12 +98,12 @@ def _multiples(view: View, scale_values: Array) -> Figure:
     for index, grid in enumerate(grids):
         left_in = _LEFT_IN + index * (size + _GAP_IN)
         depth = _add_depth_axes(figure, (left_in - 0.12, depth_bottom_in, size + 0.24, depth_in))
-        depth.set_title(layers_text(grid.n_layers), y=1.0, pad=0)
+        depth.set_title(view.surfaces.axes.panel_text(grid.panel), y=1.0, pad=0)
         draw_depth(depth, grid, view)
         flat = add_axes(figure, (left_in, bottom_in, size, flat_in))
         draw_flat(flat, grid, view)
         if index == 0:
-            flat.set_ylabel("tokens m")
+            flat.set_ylabel(view.surfaces.axes.y.title)
         else:
             flat.tick_params(labelleft=False)
     _add_colour_bar(figure, (width_in - _RIGHT_IN + 0.1, bottom_in, 0.11, flat_in), view, scale_values)

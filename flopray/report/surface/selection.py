@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from flopray.errors import InputError
+from flopray.report.surface.axes import NO_AXIS, SurfaceAxes
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,22 @@ METRICS = {
 class Selection:
     """What to draw; `None` means everything the run has.
 
+    Attributes:
+        metrics: names of `METRICS`.
+        phases: of the run.
+        panels: values of the panel's dimension, the layers of an MLP.
+        x_min: least value of x, the width of an MLP.
+        y_min: least value of y, the tokens of an MLP.
+
     Raises:
         InputError: a metric that does not exist.
     """
 
     metrics: Sequence[str] | None = None
     phases: Sequence[str] | None = None
-    n_layers: Sequence[int] | None = None
-    d_min: int | None = None
-    m_min: int | None = None
+    panels: Sequence[int] | None = None
+    x_min: int | None = None
+    y_min: int | None = None
 
     def __post_init__(self) -> None:
         for name in self.metrics or ():
@@ -91,31 +99,40 @@ class Selection:
 
     def suffix(self) -> str:
         """The ending of file names that keeps a partial view from replacing the whole one."""
-        layers = "-".join(str(n) for n in sorted(set(self.n_layers))) if self.n_layers else ""
-        parts = (("n", layers), ("dmin", self.d_min), ("mmin", self.m_min))
+        panels = "-".join(str(n) for n in sorted(set(self.panels))) if self.panels else ""
+        parts = (("n", panels), ("dmin", self.x_min), ("mmin", self.y_min))
         return "".join(f"_{name}{value}" for name, value in parts if value)
 
-    def values(self, column: str, values: Sequence[int]) -> list[int]:
-        """Those of some values of `n_layers`, `width` or `tokens` that are to be drawn."""
-        if column == "n_layers":
-            return [value for value in values if self.n_layers is None or value in self.n_layers]
-        least = {"width": self.d_min, "tokens": self.m_min}[column] or 0
-        return [value for value in values if value >= least]
+    def choosers(self) -> tuple[Callable[[Sequence[int]], list[int]], ...]:
+        """For panel, x and y: which of some values are to be drawn."""
 
-    def apply(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The rows to draw.
+        def panels(values: Sequence[int]) -> list[int]:
+            return [value for value in values if self.panels is None or value in self.panels]
+
+        def xs(values: Sequence[int]) -> list[int]:
+            return [value for value in values if value >= (self.x_min or 0)]
+
+        def ys(values: Sequence[int]) -> list[int]:
+            return [value for value in values if value >= (self.y_min or 0)]
+
+        return panels, xs, ys
+
+    def apply(self, frame: pd.DataFrame, axes: SurfaceAxes) -> pd.DataFrame:
+        """The rows to draw; an axis that the workload does not have is a column of one value.
 
         Raises:
             InputError: nothing is left, with the values that the run has.
         """
-        rows: Any = frame.dropna(subset=["n_layers", "width", "tokens"])
         if frame.empty:
             raise InputError("the run has no records yet: nothing can be drawn")
-        if rows.empty:
-            raise InputError("the run has no rows with n_layers, width and tokens: surfaces are drawn of MLP sweeps")
+        names = [axis.name for axis in axes.present]
+        rows: Any = frame.dropna(subset=[name for name in names if name in frame])
+        if rows.empty or not set(names) <= set(frame):
+            raise InputError(f"the run has no rows with {', '.join(names)}: nothing can be drawn")
+        rows = rows.assign(**{NO_AXIS.name: 1})
         rows = _keep(rows, "phase", "phases", self.phases)
-        rows = _keep(rows, "n_layers", "n", self.n_layers)
-        for column, flag, least in (("width", "--d-min", self.d_min), ("tokens", "--m-min", self.m_min)):
+        rows = _keep(rows, axes.panel.name, "n", self.panels)
+        for column, flag, least in ((axes.x.name, "--d-min", self.x_min), (axes.y.name, "--m-min", self.y_min)):
             if least is not None:
                 largest = int(rows[column].max())
                 rows = rows[rows[column] >= least]
