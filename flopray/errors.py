@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from collections.abc import Mapping
 from typing import ClassVar
 
 #: Exit codes of a sweep that did start; what ends one before has the code of its error.
@@ -60,6 +61,31 @@ class InputError(FloprayError):
     """The user asked for something that cannot be; nothing was started and nothing was written."""
 
     exit_code = 2
+
+
+class SettingError(InputError):
+    """A setting that cannot be. The message names settings; a command line names its flags instead.
+
+    Args:
+        text: one line, in which a setting stands in angle brackets: `<seed> must be 0 or more, got -1`.
+
+    Example:
+        >>> error = SettingError("<max_seconds> must be positive")
+        >>> str(error), error.told({"max_seconds": "--max-seconds"})
+        ('max_seconds must be positive', '--max-seconds must be positive')
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        super().__init__(self.told({}))
+
+    def told(self, names: Mapping[str, str]) -> str:
+        """The message with other names of settings.
+
+        Args:
+            names: by setting; those that are missing stay as they are.
+        """
+        return re.sub(r"<([a-z_]+)>", lambda match: names.get(match[1], match[1]), self._text)
 
 
 class SpecError(InputError):

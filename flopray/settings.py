@@ -7,8 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from flopray.errors import InputError, spaced
-from flopray.records import INSTRUMENTS, PHASES
+from flopray.errors import InputError, SettingError, spaced
+from flopray.records import INSTRUMENTS
 
 #: The parts of a training step and the whole, so that the parts can be checked against the whole.
 DEFAULT_PHASES = ("forward", "backward", "optimizer_step", "train_step")
@@ -31,7 +31,7 @@ class MeasureSettings:
         cooldown_c: wait before each point until the GPU is at most this warm; None does not wait.
 
     Raises:
-        InputError: a value that cannot be; the message names the flag.
+        SettingError: a value that cannot be.
     """
 
     phases: tuple[str, ...] = DEFAULT_PHASES
@@ -43,20 +43,20 @@ class MeasureSettings:
     cooldown_c: float | None = None
 
     def __post_init__(self) -> None:
-        _check_names("--phases", self.phases, PHASES)
-        _check_names("--instruments", self.instruments, INSTRUMENTS)
+        _check_names("phases", self.phases)
+        _check_names("instruments", self.instruments, INSTRUMENTS)
         if "energy" in self.instruments and "time" not in self.instruments:
-            raise InputError("--instruments energy needs time too: energy per iteration is power times time")
+            raise SettingError("<instruments> energy needs time too: energy per iteration is power times time")
         if not 0 < self.target_error < 1:
-            raise InputError(f"--target-error must lie between 0 and 1 (0.01 is 1 %), got {self.target_error:g}")
+            raise SettingError(f"<target_error> must lie between 0 and 1 (0.01 is 1 %), got {self.target_error:g}")
         if not (math.isfinite(self.max_seconds) and self.max_seconds > 0):
-            raise InputError(f"--max-seconds must be a positive number of seconds, got {self.max_seconds:g}")
+            raise SettingError(f"<max_seconds> must be a positive number of seconds, got {self.max_seconds:g}")
         if not (math.isfinite(self.sentinel_every_s) and self.sentinel_every_s >= 0):
-            raise InputError(f"--sentinel-every must be 0 or more seconds, got {self.sentinel_every_s:g}")
+            raise SettingError(f"<sentinel_every_s> must be 0 or more seconds, got {self.sentinel_every_s:g}")
         if self.cooldown_c is not None and not math.isfinite(self.cooldown_c):
-            raise InputError(f"--cooldown-to must be a temperature in Celsius, got {self.cooldown_c:g}")
+            raise SettingError(f"<cooldown_c> must be a temperature in Celsius, got {self.cooldown_c:g}")
         if not 0 <= self.seed < 2**31:
-            raise InputError(f"--seed must be between 0 and 2147483647, got {self.seed}")
+            raise SettingError(f"<seed> must be between 0 and 2147483647, got {self.seed}")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready fields."""
@@ -76,11 +76,14 @@ class MeasureSettings:
         return cls(**values)
 
 
-def _check_names(flag: str, given: tuple[str, ...], known: tuple[str, ...]) -> None:
+def _check_names(setting: str, given: tuple[str, ...], known: tuple[str, ...] | None = None) -> None:
+    """Which phases there are, the workload knows."""
     if not given:
-        raise InputError(f"{flag} needs at least one of: {', '.join(known)}")
+        of_these = f" of: {', '.join(known)}" if known else ""
+        raise SettingError(f"<{setting}> needs at least one{of_these}")
     for name in given:
-        if name not in known:
-            raise InputError(f"{flag}: unknown {name!r}, choose from {', '.join(known)}{spaced(flag, name)}")
+        if known and name not in known:
+            hint = spaced(f"<{setting}>", name)
+            raise SettingError(f"<{setting}>: unknown {name!r}, choose from {', '.join(known)}{hint}")
     if len(set(given)) != len(given):
-        raise InputError(f"{flag}: a name stands there twice")
+        raise SettingError(f"<{setting}> has a name twice")

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from flopray.cli.flags import told
 from flopray.errors import InputError
 from flopray.records import TRAINING_PHASES
 from flopray.settings import DEFAULT_PHASES, MeasureSettings
@@ -17,7 +18,6 @@ NAN, INF = float("nan"), float("inf")
     ("fields", "flag"),
     [
         ({"phases": ()}, "--phases"),
-        ({"phases": ("forwards",)}, "--phases: unknown 'forwards'"),
         ({"phases": ("forward", "forward")}, "--phases"),
         ({"instruments": ()}, "--instruments"),
         ({"instruments": ("time", "watts")}, "--instruments: unknown 'watts'"),
@@ -41,7 +41,7 @@ NAN, INF = float("nan"), float("inf")
 def test_what_cannot_be(fields, flag):
     with pytest.raises(InputError) as error:
         MeasureSettings(**fields)
-    assert flag in str(error.value)
+    assert flag in told(error.value)
     assert "\n" not in str(error.value)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from flopray.cli.flags import build_parser
+from flopray.cli.flags import build_parser, told
 from flopray.cli.terminal import LineConsole
 from flopray.errors import EXIT_INTERRUPTED, FloprayError
 from flopray.store.journal_index import RunWarning
@@ -30,7 +30,7 @@ def main(workload: Workload, argv: Sequence[str] | None = None) -> int:
     try:
         args = build_parser(workload).parse_args(argv)
     except FloprayError as error:
-        console.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"error: {told(error)}", highlight=False, markup=False, soft_wrap=True)
         return error.exit_code
     warnings.filterwarnings("ignore", module="ray")  # what Ray warns of in paragraphs, our errors say in a line
     warnings.simplefilter("always", RunWarning)
@@ -41,7 +41,7 @@ def main(workload: Workload, argv: Sequence[str] | None = None) -> int:
 
         return run(workload, args, console)
     except FloprayError as error:
-        console.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"error: {told(error)}", highlight=False, markup=False, soft_wrap=True)
         return error.exit_code
     except KeyboardInterrupt:
         console.print("interrupted", highlight=False)

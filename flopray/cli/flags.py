@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -11,7 +12,7 @@ from flopray import __version__
 from flopray.cli.axes import default_of, described, dest_of, flag_of, values_of
 from flopray.cli.parser import OneLineParser
 from flopray.description import Field
-from flopray.errors import InputError
+from flopray.errors import FloprayError, InputError, SettingError
 from flopray.point import EXECUTIONS, PRECISIONS
 from flopray.records import INSTRUMENTS
 from flopray.settings import MeasureSettings
@@ -164,6 +165,22 @@ def _add_limits(group: Any) -> None:
         metavar="N",
         help="stop, resumable, once the last N points on every device failed alike; 0 never (default 20)",
     )
+
+
+#: Flags whose names are not those of their settings.
+_FLAGS = {
+    **{"device_type": "--accelerators", "point_timeout_s": "--trial-timeout", "cooldown_c": "--cooldown-to"},
+    "sentinel_every_s": "--sentinel-every",
+}
+
+
+def told(error: FloprayError) -> str:
+    """The message of an error as a command line says it: settings by their flags."""
+    if not isinstance(error, SettingError):
+        return str(error)
+    names = [*(f.name for f in dataclasses.fields(MeasureSettings)), *(f.name for f in dataclasses.fields(Limits))]
+    names += ["precision", "execution", "search", "samples", "objective", "shard", "cpus_per_trial", "points_per_trial"]
+    return error.told({name: "--" + name.replace("_", "-") for name in names} | _FLAGS)
 
 
 def limits_from(args: argparse.Namespace) -> Limits:

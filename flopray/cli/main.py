@@ -116,6 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _sweep(command: str, words: list[str]) -> int:
     """`sweep WORKLOAD ...` and `resume RUN ...`: the search space by name, or by the manifest of the run."""
     from flopray.cli.exits import main as sweep_main
+    from flopray.cli.flags import told
     from flopray.workloads.registry import find_workload
 
     try:
@@ -129,7 +130,7 @@ def _sweep(command: str, words: list[str]) -> int:
             raise InputError("flopray resume: name the run first, such as flopray resume results/RUN")
         return sweep_main(_workload_of(name, named), ["--resume", *words])
     except FloprayError as error:
-        LineConsole(stderr=True, markup=False, highlight=False).print(f"error: {error}", soft_wrap=True)
+        LineConsole(stderr=True, markup=False, highlight=False).print(f"error: {told(error)}", soft_wrap=True)
         return error.exit_code
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import flopray
 from flopray.description import Description
-from flopray.errors import InputError, NotARun, SpecError, spaced
+from flopray.errors import InputError, NotARun, SettingError, SpecError, spaced
 from flopray.point import EXECUTIONS, PRECISIONS, Point
 from flopray.records import SCHEMA_VERSION
 from flopray.settings import MeasureSettings
@@ -39,9 +39,9 @@ def _shard(text: str) -> tuple[int, int]:
     """`3/8` as numbers."""
     number, _, whole = text.partition("/")
     if not (number.isascii() and number.isdecimal() and whole.isascii() and whole.isdecimal()):
-        raise InputError(f"--shard {text[:40]}: write which part of how many, such as 3/8")
+        raise SettingError(f"<shard> {text[:40]}: write which part of how many, such as 3/8")
     if not 1 <= int(number) <= int(whole) <= _MOST_SHARDS:
-        raise InputError(f"--shard {text[:40]}: the parts of N are 1/N to N/N, and N is at most {_MOST_SHARDS}")
+        raise SettingError(f"<shard> {text[:40]}: the parts of N are 1/N to N/N, and N is at most {_MOST_SHARDS}")
     return int(number), int(whole)
 
 
@@ -78,40 +78,41 @@ class Sweep:
     shards: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for flag, values, known in (
-            ("--accelerators", self.axes["device_type"], self.axes["device_type"]),
-            ("--precision", self.axes["precision"], PRECISIONS),
-            ("--execution", self.axes["execution"], EXECUTIONS),
-            ("--phases", self.settings.phases, self.workload.phases),
-            ("--search", (self.search,), SEARCHES),
+        for setting, values, known in (
+            ("device_type", self.axes["device_type"], self.axes["device_type"]),
+            ("precision", self.axes["precision"], PRECISIONS),
+            ("execution", self.axes["execution"], EXECUTIONS),
+            ("phases", self.settings.phases, self.workload.phases),
+            ("search", (self.search,), SEARCHES),
         ):
             for value in values:
                 if value not in known:
-                    raise InputError(f"{flag}: unknown {value!r}, choose from {', '.join(known)}{spaced(flag, value)}")
+                    hint = spaced(f"<{setting}>", value)
+                    raise SettingError(f"<{setting}>: unknown {value!r}, choose from {', '.join(known)}{hint}")
             if len(set(values)) != len(values):
-                raise InputError(f"{flag}: a value stands there twice")
+                raise SettingError(f"<{setting}> has a value twice")
         if self.search == "grid" and self.samples is not None:
-            raise InputError("--samples goes with --search random or optuna; a grid measures every point")
+            raise SettingError("<samples> goes with <search> random or optuna; a grid measures every point")
         if self.search != "grid" and (self.samples is None or self.samples < 1):
-            raise InputError(f"--search {self.search} needs --samples N, the number of points to draw (at least 1)")
+            raise SettingError(f"<search> {self.search} needs <samples> N, the number of points to draw (at least 1)")
         if self.search == "optuna" and self.objective not in OBJECTIVES:
-            raise InputError(f"--search optuna needs --objective, one of {', '.join(OBJECTIVES)}")
+            raise SettingError(f"<search> optuna needs <objective>, one of {', '.join(OBJECTIVES)}")
         if self.search != "optuna" and self.objective is not None:
-            raise InputError("--objective goes with --search optuna")
+            raise SettingError("<objective> goes with <search> optuna")
         if self.objective is not None and "time" not in self.settings.instruments:
-            raise InputError(f"--objective {self.objective} needs time among the --instruments")
+            raise SettingError(f"<objective> {self.objective} needs time among the <instruments>")
         if self.objective in ("energy_j", "flops_per_j") and "energy" not in self.settings.instruments:
-            raise InputError(f"--objective {self.objective} needs energy among the --instruments")
-        for flag, value in (
-            *(("--cpus-per-trial", cores) for cores in self.cpus_per_trial.values()),
-            ("--points-per-trial", self.points_per_trial),
+            raise SettingError(f"<objective> {self.objective} needs energy among the <instruments>")
+        for setting, value in (
+            *(("cpus_per_trial", cores) for cores in self.cpus_per_trial.values()),
+            ("points_per_trial", self.points_per_trial),
         ):
             if value is not None and value < 1:
-                raise InputError(f"{flag} must be at least 1, got {value}")
+                raise SettingError(f"<{setting}> must be at least 1, got {value}")
         for shard in self.shards:
             _shard(shard)
         if self.shards and self.search == "optuna":
-            raise InputError("--shard divides a grid; with --search optuna leave it out")
+            raise SettingError("<shard> divides a grid; with <search> optuna leave it out")
         if self.grid_size > _MOST_POINTS:
             raise InputError(f"the grid has {self.grid_size:.3g} points, more than {_MOST_POINTS}: choose fewer values")
         self._check_size()

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from flopray.errors import InputError
+from flopray.errors import SettingError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class Limits:
         stop_after: the sweep stops once so many points in a row failed alike on every device; 0 never stops it.
 
     Raises:
-        InputError: a value that cannot be; the message names the flag.
+        SettingError: a value that cannot be.
     """
 
     point_timeout_s: float = 3600.0
@@ -29,11 +29,11 @@ class Limits:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.point_timeout_s) and self.point_timeout_s >= 0):
-            raise InputError(f"--trial-timeout must be 0 or more seconds, got {self.point_timeout_s:g}")
+            raise SettingError(f"<point_timeout_s> must be 0 or more seconds, got {self.point_timeout_s:g}")
         if self.retries < 0:
-            raise InputError(f"--retries must be 0 or more, got {self.retries}")
+            raise SettingError(f"<retries> must be 0 or more, got {self.retries}")
         if self.stop_after < 0:
-            raise InputError(f"--stop-after must be 0 or more points, got {self.stop_after}")
+            raise SettingError(f"<stop_after> must be 0 or more points, got {self.stop_after}")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready fields."""

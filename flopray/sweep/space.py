@@ -11,12 +11,10 @@ import dataclasses
 import itertools
 import math
 import random
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flopray.description import Description
-from flopray.errors import InputError, spaced
 from flopray.point import Point
 from flopray.workloads.base import workload_of
 from flopray.workloads.mlp import MLP
@@ -28,72 +26,8 @@ TRIAL_SECONDS = (20.0, 120.0)
 MAX_TRIALS = 500
 #: Axes of every workload.
 COMMON_AXES = ("device_type", "precision", "execution")
-#: No dimension is larger: libraries index matrices with 32 bits.
-_LARGEST = 2**31 - 1
 #: Trials a device should get at least, where points are long enough, so that devices finish together.
 _TRIALS_PER_SLOT = 4
-
-
-def parse_values(flag: str, texts: Sequence[str]) -> tuple[int, ...]:
-    """Grid values from the command line: whole numbers, and ranges `first:last:step` that include their last value.
-
-    Args:
-        flag: the flag's name, for the message.
-        texts: words as given, such as `["2", "4", "128:2048:128"]`.
-
-    Returns:
-        The values in the order given.
-
-    Raises:
-        InputError: not a whole number, below 1, a range that is empty, or a value that stands there twice.
-    """
-    values: list[int] = []
-    for text in texts:
-        parts = text.split(":")
-        if len(parts) == 1:
-            values.append(_whole(flag, text))
-        elif len(parts) == 3:
-            first, last, step = (_whole(flag, part) for part in parts)
-            if last < first:
-                raise InputError(f"{flag} {text}: the range is empty, its last value is below its first")
-            whole = range(first, last + 1, step)
-            _check_count(flag, len(values) + len(whole))
-            values.extend(whole)
-        else:
-            raise InputError(f"{flag} {text}: write a whole number or a range first:last:step, such as 128:2048:128")
-    _check_count(flag, len(values))
-    if not values:
-        raise InputError(f"{flag} needs at least one value")
-    seen: set[int] = set()
-    for value in values:
-        if value in seen:
-            raise InputError(f"{flag}: the value {value} stands there twice")
-        seen.add(value)
-    return tuple(values)
-
-
-def _check_count(flag: str, count: int) -> None:
-    if count > 1_000_000:
-        raise InputError(f"{flag}: more than a million values")
-
-
-def _whole(flag: str, text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise InputError(f"{flag}: {text!r:.60} is not a whole number{_hint(flag, text)}") from None
-    if value < 1:
-        raise InputError(f"{flag}: {value} is below 1")
-    if value > _LARGEST:
-        raise InputError(f"{flag}: {value} is above {_LARGEST}")
-    return value
-
-
-def _hint(flag: str, text: str) -> str:
-    """How to write what somebody meant by a list with commas, or a range with hyphens or dots."""
-    if span := re.fullmatch(r"(\d+)(?:-|\.\.+)(\d+)", text):
-        return f": write a range as first:last:step, such as {flag} {span[1]}:{span[2]}:1"
-    return spaced(flag, text)
 
 
 def grid(

@@ -74,16 +74,16 @@ def test_the_clock_tells_a_hang_whatever_ray_says():
 
 
 @pytest.mark.parametrize(
-    ("values", "flag"),
+    ("values", "said"),
     [
-        ({"point_timeout_s": -1.0}, "--trial-timeout"),
-        ({"point_timeout_s": float("nan")}, "--trial-timeout"),
-        ({"retries": -1}, "--retries"),
-        ({"stop_after": -2}, "--stop-after"),
+        ({"point_timeout_s": -1.0}, "point_timeout_s must be"),
+        ({"point_timeout_s": float("nan")}, "point_timeout_s must be"),
+        ({"retries": -1}, "retries must be"),
+        ({"stop_after": -2}, "stop_after must be"),
     ],
 )
-def test_limits_that_make_no_sense_are_refused(values, flag):
-    with pytest.raises(InputError, match=flag):
+def test_limits_that_make_no_sense_are_refused(values, said):
+    with pytest.raises(InputError, match=said):
         Limits(**values)
 
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flopray.cli.axes import parse_values
 from flopray.errors import InputError, SpecError
-from flopray.sweep.space import MAX_TRIALS, TRIAL_SECONDS, grid, parse_values, sentinel_of, slabs
+from flopray.sweep.space import MAX_TRIALS, TRIAL_SECONDS, grid, sentinel_of, slabs
 from flopray.workloads.mlp import MLP
 from flopray.workloads.registry import make_point
 
@@ -53,8 +54,8 @@ def test_values_and_ranges(words, values):
         (["x"], "not a whole number"),
         ([""], "not a whole number"),
         ([], "--d needs at least one value"),
-        (["2", "2"], "--d: the value 2 stands there twice"),
-        (["2", "1:3:1"], "the value 2 stands there twice"),
+        (["2", "2"], "--d: 2 is named twice"),
+        (["2", "1:3:1"], "2 is named twice"),
         (["4:2:1"], "the range is empty"),
         (["1:4:0"], "0 is below 1"),
         (["1:4"], "write a whole number or a range"),
