@@ -13,8 +13,8 @@ from flopray.energy.meter import Meter
 from flopray.errors import InputError, NoEnergySource
 from flopray.flops.dispatched import DispatchedCount, count_dispatched
 from flopray.measurement.device import Device
-from flopray.measurement.phase import measure_phase
-from flopray.measurement.result import Energy, Flops, Measurement, State, Timing
+from flopray.measurement.phase import NOT_REQUESTED, measure_phase
+from flopray.measurement.result import Energy, Flops, Measurement, PhaseResult
 from flopray.measurement.window import WAKE_S, WARM_UP_S
 from flopray.point import EXECUTIONS, PRECISIONS
 from flopray.records import Status
@@ -75,24 +75,20 @@ def measure(
     with _current(own):
         count = _count(step) if "flops" in instruments else DispatchedCount(None, {}, "not requested")
         work = _prepared(step, execution, own)
-        missing: dict[str, Any] = {}
-        opened = None
+        without, opened = NOT_REQUESTED, None
         if meter is None and "energy" in instruments:
             try:
                 meter = opened = own.open_meter()
             except NoEnergySource as error:
-                missing = {"energy_status": str(Status.NO_ENERGY_SOURCE), "energy_reason": str(error)}
-        elif meter is None:
-            missing = {"energy_status": str(Status.NOT_REQUESTED)}
+                without = Energy(str(Status.NO_ENERGY_SOURCE), str(error))
         own.reset_peak_memory()
+        warm_at_least_s = WAKE_S if own.is_cuda else WARM_UP_S
         try:
-            row = missing | measure_phase(
-                work, own, meter, settings, warm_at_least_s=WAKE_S if own.is_cuda else WARM_UP_S
-            )
+            result = measure_phase(work, own, meter, settings, warm_at_least_s=warm_at_least_s, without_meter=without)
         finally:
             if opened is not None:
                 opened.close()
-    return _measurement(own.columns(), row, count, execution, precision)
+    return _measurement(own.columns(), result, count, execution, precision)
 
 
 def _settings(
@@ -160,37 +156,16 @@ def _prepared(step: Callable[[], object], execution: str, device: Device) -> Wor
 
 
 def _measurement(
-    device: dict[str, Any], row: dict[str, Any], count: DispatchedCount, execution: str, precision: str | None
+    device: dict[str, Any], result: PhaseResult, count: DispatchedCount, execution: str, precision: str | None
 ) -> Measurement:
     name = device.get("device_name") or "unknown device"
-    state = {field: row.get(field) for field in State.__dataclass_fields__}
+    peak = peak_flops_per_s(name, precision) if precision else None
     return Measurement(
         device_name=name,
         device_uuid=device.get("device_uuid"),
         execution=execution,
-        time=Timing(
-            time_s=row["time_s"],
-            rel_error=row["time_rel_error"],
-            iterations=row["time_iterations"],
-            window_s=row["window_s"],
-            clock=row["time_clock"],
-            converged=row["time_converged"],
-        ),
-        energy=Energy(
-            energy_j=row.get("energy_j"),
-            rel_error=row.get("energy_rel_error"),
-            power_w=row.get("power_w"),
-            source=row.get("energy_source"),
-            status=row["energy_status"],
-            reason=row.get("energy_reason"),
-            converged=row.get("energy_converged"),
-        ),
-        flops=Flops(
-            dispatched_flops=count.flops,
-            reason=count.reason,
-            by_operator=count.by_operator,
-            peak_flops_per_s=peak_flops_per_s(name, precision) if precision else None,
-            precision=precision,
-        ),
-        state=State(**state),
+        time=result.timing,
+        energy=result.energy,
+        flops=Flops(count.flops, count.reason, count.by_operator, peak_flops_per_s=peak, precision=precision),
+        state=result.state,
     )

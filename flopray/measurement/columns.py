@@ -1,4 +1,4 @@
-"""What a row holds besides what was measured: FLOPs, rates and efficiencies, what failed and why, versions."""
+"""The one place where a row is made of its parts: FLOPs, what was measured, what follows from it, versions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import torch
 import flopray
 from flopray.audit import audit_point, audit_row
 from flopray.audit.hardware import peak_flops_per_s
+from flopray.energy.nvml import GpuState
 from flopray.errors import FloprayError, OutOfMemory, Unsupported
+from flopray.measurement.result import Energy, Failure, PhaseResult
 from flopray.measurement.statistics import in_quadrature
 from flopray.point import Point
 from flopray.records import Status
@@ -33,6 +35,58 @@ def flop_columns(point: Point, phase: str) -> dict[str, Any]:
     except Exception as error:  # another library's failure to trace a model must not cost the measurement
         reason = f"counting failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         return closed | {"dispatched_flops": None, "dispatched_reason": reason, "dispatched_rel_difference": None}
+
+
+def measured_columns(result: PhaseResult) -> dict[str, Any]:
+    """Time, energy and state of a phase, by the names of their columns."""
+    timing, energy, state = result.timing, result.energy, result.state
+    return {
+        "time_s": timing.time_s,
+        "time_rel_error": timing.rel_error,
+        "time_iterations": timing.iterations,
+        "time_clock": timing.clock,
+        "time_converged": timing.converged,
+        "warmup_s": timing.warmup_s,
+        "warmup_iterations": timing.warmup_iterations,
+        "window_s": timing.window_s,
+        "target_error": timing.target_error,
+        "max_seconds": timing.max_seconds,
+        **energy_columns(energy),
+        **_state_columns(state.start, "start"),
+        **_state_columns(state.end, "end"),
+        "other_processes": state.other_processes,
+        "memory_peak_bytes": state.memory_peak_bytes,
+    }
+
+
+def energy_columns(energy: Energy) -> dict[str, Any]:
+    """Energy of a phase, or why there is none."""
+    return {
+        "energy_j": energy.energy_j,
+        "energy_rel_error": energy.rel_error,
+        "energy_source": energy.source,
+        "energy_status": energy.status,
+        "energy_reason": energy.reason,
+        "energy_converged": energy.converged,
+        "energy_window_s": energy.window_s,
+        "energy_ticks": energy.ticks,
+        "energy_tick_period_s": energy.tick_period_s,
+        "power_w": energy.power_w,
+        "power_drift_rel": energy.power_drift_rel,
+        "power_drift_significant": energy.power_drift_significant,
+    }
+
+
+def _state_columns(state: GpuState | None, end: str) -> dict[str, Any]:
+    if state is None:
+        return {}
+    return {
+        f"temperature_{end}_c": state.temperature_c,
+        f"sm_clock_{end}_hz": state.sm_clock_hz,
+        f"memory_clock_{end}_hz": state.memory_clock_hz,
+        f"power_limit_{end}_w": state.power_limit_w,
+        f"throttle_{end}": state.throttle,
+    }
 
 
 def derived_columns(
@@ -85,7 +139,7 @@ def _mfu_columns(row: dict[str, Any], precision: str, flops_per_s: float | None)
     return {"mfu": flops_per_s / peak, "hfu": flops_per_s * (1 + again / flops) / peak if flops else None}
 
 
-def failure_columns(error: Exception) -> dict[str, Any]:
+def failure_of(error: Exception) -> Failure:
     """Status, one-line reason and, for the unexpected, the traceback."""
     if is_out_of_memory(error):
         error = OutOfMemory(str(error) or "out of memory")
@@ -95,9 +149,9 @@ def failure_columns(error: Exception) -> dict[str, Any]:
         )
     first_line = (str(error).splitlines() or [type(error).__name__])[0]
     if isinstance(error, FloprayError):
-        return {"status": getattr(error, "status", str(Status.FAILED)), "status_reason": first_line}
+        return Failure(str(getattr(error, "status", Status.FAILED)), first_line)
     text = "".join(traceback.format_exception(error))
-    return {"status": str(Status.FAILED), "status_reason": f"{type(error).__name__}: {first_line}", "traceback": text}
+    return Failure(str(Status.FAILED), f"{type(error).__name__}: {first_line}", text)
 
 
 def findings_of(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:

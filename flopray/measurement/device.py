@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from flopray.energy.meter import Meter
-from flopray.energy.nvml import Gpu
+from flopray.energy.nvml import Gpu, GpuState
 from flopray.energy.source import open_cpu_meter, open_gpu_meter
 from flopray.errors import FloprayError, InputError, NoEnergySource
 from flopray.measurement.host import memory_bytes
@@ -66,7 +66,7 @@ class Device:
         seen = {k: v for k, v in self._gpu.info().items() if v is not None} if self._gpu else {}
         return common | own | seen
 
-    def state(self) -> Any | None:
+    def state(self) -> GpuState | None:
         """Temperature, clocks and throttle reasons now; None on a CPU or without NVML."""
         return self._gpu.state() if self._gpu else None
 

@@ -1,4 +1,4 @@
-"""One phase of one point, measured: the record's time, energy and state columns."""
+"""One phase of one point, measured: its time, its energy and the state of the device."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from flopray.energy.poller import Poller
 from flopray.errors import MeasurementError
 from flopray.measurement.device import Device
 from flopray.measurement.laps import laps_for
+from flopray.measurement.result import Energy, PhaseResult, State, Timing
 from flopray.measurement.statistics import FEWEST_LAPS, FEWEST_LONG_LAPS, Mean, batch_mean
 from flopray.measurement.window import WARM_UP_S, Window, run_window, warm_up
 from flopray.records import Status
 from flopray.settings import MeasureSettings
 from flopray.workloads.execution import Work
 
+NOT_REQUESTED = Energy(str(Status.NOT_REQUESTED))
 #: Time alone needs a window over which the clocks can show that they move.
 _MIN_TIME_WINDOW_S = 0.25
 #: A board at its power limit does not hold its power still: the limiter moves it around the limit, on an H200 by 1.6 %
@@ -42,20 +44,21 @@ def measure_phase(
     *,
     tick_period_s: float | None = None,
     warm_at_least_s: float = WARM_UP_S,
-) -> dict[str, Any]:
+    without_meter: Energy | None = None,
+) -> PhaseResult:
     """Measure one phase.
 
     Args:
         work: one iteration.
         device: where it runs.
-        meter: energy meter, or None to measure time alone (the caller says why in `energy_status`).
+        meter: energy meter, or None to measure time alone.
         settings: target error and cap.
         tick_period_s: the meter's period as measured on this device.
         warm_at_least_s: see `flopray.measurement.window.warm_up`.
+        without_meter: why there is none; by default energy was not requested.
 
     Returns:
-        Columns of `flopray.records.PhaseRecord` for time, energy and the state at both ends. An energy that could not
-        be had leaves its columns out and says why in `energy_status` and `energy_reason`.
+        Time, energy and the state at both ends. An energy that could not be had says why.
 
     Raises:
         Exception: whatever the work raises, such as running out of memory.
@@ -75,26 +78,22 @@ def measure_phase(
             before_end=lambda: at_end.append((device.state(), device.other_processes())),
         )
         device.synchronize()
-        energy = _energy_columns(ticks, window, settings) if ticks else {}
+        energy = _energy(ticks, window, settings) if ticks else without_meter or NOT_REQUESTED
     after, others = at_end[0]
-    time_mean = _time_mean(window)
-    return {
-        "time_s": time_mean.value,
-        "time_rel_error": _if_known(time_mean.rel_error),
-        "time_iterations": window.iterations,
-        "time_clock": laps.clock,
-        "time_converged": time_mean.rel_error <= settings.target_error,
-        "warmup_s": warmup.seconds,
-        "warmup_iterations": warmup.iterations,
-        "window_s": window.end_s - window.start_s,
-        "target_error": settings.target_error,
-        "max_seconds": settings.max_seconds,
-        "memory_peak_bytes": device.peak_memory_bytes(),
-        "other_processes": others,
-        **_state_columns(before, "start"),
-        **_state_columns(after, "end"),
-        **energy,
-    }
+    mean = _time_mean(window)
+    timing = Timing(
+        time_s=mean.value,
+        rel_error=_if_known(mean.rel_error),
+        iterations=window.iterations,
+        clock=laps.clock,
+        converged=mean.rel_error <= settings.target_error,
+        window_s=window.end_s - window.start_s,
+        warmup_s=warmup.seconds,
+        warmup_iterations=warmup.iterations,
+        target_error=settings.target_error,
+        max_seconds=settings.max_seconds,
+    )
+    return PhaseResult(timing, energy, State(before, after, others, device.peak_memory_bytes()))
 
 
 def _time_mean(window: Window) -> Mean:
@@ -189,25 +188,26 @@ class _StoppingRule:
         return False
 
 
-def _energy_columns(ticks: _WindowTicks, window: Window, settings: MeasureSettings) -> dict[str, Any]:
-    source = {"energy_source": ticks.meter.source}
+def _energy(ticks: _WindowTicks, window: Window, settings: MeasureSettings) -> Energy:
+    source = ticks.meter.source
     try:
         estimate = ticks.estimate(window)
     except MeasurementError as error:
-        return source | {"energy_status": str(Status.FAILED), "energy_reason": str(error)}
-    return source | {
-        "energy_status": str(Status.OK),
-        "energy_reason": _doubt(estimate, window),
-        "energy_j": estimate.energy_j,
-        "energy_rel_error": _if_known(estimate.energy_rel_error),
-        "energy_converged": estimate.energy_rel_error <= settings.target_error,
-        "energy_window_s": estimate.window_s,
-        "energy_ticks": estimate.ticks,
-        "energy_tick_period_s": estimate.tick_period_s,
-        "power_w": estimate.power_w,
-        "power_drift_rel": estimate.drift_rel,
-        "power_drift_significant": estimate.drift_significant,
-    }
+        return Energy(str(Status.FAILED), str(error), source)
+    return Energy(
+        str(Status.OK),
+        _doubt(estimate, window),
+        source,
+        energy_j=estimate.energy_j,
+        rel_error=_if_known(estimate.energy_rel_error),
+        converged=estimate.energy_rel_error <= settings.target_error,
+        power_w=estimate.power_w,
+        window_s=estimate.window_s,
+        ticks=estimate.ticks,
+        tick_period_s=estimate.tick_period_s,
+        power_drift_rel=estimate.drift_rel,
+        power_drift_significant=estimate.drift_significant,
+    )
 
 
 def _doubt(estimate: EnergyEstimate, window: Window) -> str | None:
@@ -228,15 +228,3 @@ def _doubt(estimate: EnergyEstimate, window: Window) -> str | None:
 def _if_known(rel_error: float) -> float | None:
     """An error that few laps say nothing about is infinite in the arithmetic and missing in the record."""
     return rel_error if rel_error < float("inf") else None
-
-
-def _state_columns(state: Any | None, end: str) -> dict[str, Any]:
-    if state is None:
-        return {}
-    return {
-        f"temperature_{end}_c": state.temperature_c,
-        f"sm_clock_{end}_hz": state.sm_clock_hz,
-        f"memory_clock_{end}_hz": state.memory_clock_hz,
-        f"power_limit_{end}_w": state.power_limit_w,
-        f"throttle_{end}": state.throttle,
-    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from flopray.energy.idle import idle_power
@@ -12,15 +13,18 @@ from flopray.energy.meter import Meter
 from flopray.errors import MeasurementError, NoEnergySource
 from flopray.measurement.columns import (
     derived_columns,
-    failure_columns,
+    energy_columns,
+    failure_of,
     findings_of,
     flop_columns,
+    measured_columns,
     point_columns,
     version_columns,
 )
 from flopray.measurement.counting.ahead import CountedAhead
 from flopray.measurement.device import Device
-from flopray.measurement.phase import measure_phase
+from flopray.measurement.phase import NOT_REQUESTED, measure_phase
+from flopray.measurement.result import Energy, Failure, PhaseResult
 from flopray.measurement.sentinel import Sentinel
 from flopray.measurement.window import COLD_AFTER_S, WAKE_S, WARM_UP_S
 from flopray.point import Point
@@ -35,12 +39,29 @@ _AWAKE_IDLE_SECONDS = 0.6
 _AFTER_LOAD_S = 0.15
 _COOLDOWN_CAP_S = 600.0
 _IDLE_CLOCKS_CAP_S = 10.0
-#: Stays in the row of a phase that failed before its energy could be known.
-_NOT_MEASURED = {"energy_status": str(Status.FAILED), "energy_reason": "the phase was not measured, see its status"}
+#: Of a phase that failed before its energy could be known.
+_NOT_MEASURED = Energy(str(Status.FAILED), "the phase was not measured, see its status")
+
+
+@dataclass
+class _Outcome:
+    """What became of one phase: a result or a failure, and what stood around it at that moment."""
+
+    phase: str
+    started_unix_s: float
+    failure: Failure | None
+    result: PhaseResult | None = None
+    attention_backend: str | None = None
+    drift: dict[str, float | None] = field(default_factory=dict)
+    awake_idle_power_w: float | None = None
+    ended_unix_s: float | None = None
 
 
 class Profiler:
-    """Owns a device; everything that is measured once for all points (meter, idle power, sentinel) lives here.
+    """Owns a device while it is open; what is measured once for all points (meter, idle power, sentinel) lives here.
+
+    Open it as a context, or by `open` and `close`: opening takes the meter, waits until the device is idle, and
+    measures its idle power, which may take twenty seconds.
 
     Args:
         device: the device, whole.
@@ -66,31 +87,51 @@ class Profiler:
         self._ahead: CountedAhead | None = None
         if "counters" in settings.instruments:
             self._ahead = CountedAhead(capability, settings.phases, settings.seed, device=device.torch_name)
-        self._meter, self._energy_missing = self._open_meter()
+        self._meter: Meter | None = None
+        self._without_meter = NOT_REQUESTED
         self._idle_power_w: float | None = None
         self._awake_idle_power_w: float | None = None
         self._tick_period_s: float | None = None
         self._sentinel_point = sentinel
         every_s = settings.sentinel_every_s if sentinel and self._timed else 0.0
         self._sentinel = Sentinel(self._measure_sentinel, every_s=every_s)
-        self._frozen = False
+        self._frozen = self._warm = False
         self._busy_at = float("-inf")
-        self._wait_for_idle_clocks()
-        self._idle_power_w = self._idle(_IDLE_SECONDS)
-        if self._sentinel.due and (self.device.is_cuda or self._meter):
-            # A CPU without a meter has nothing to wake for, and its first point begins seconds sooner. Otherwise this
-            # wakes the device, whose clocks and voltage take a second to come up from deep idle. The baseline waits for
-            # the first point: a board leaks more the warmer it is (10 % of a small load's energy, docs/method.md), so
-            # that a baseline of a cold board would call every later value a drift.
-            self._measure_sentinel()
-            self._measure_awake_idle()
-        self._warm = False
         self._last_end = time.monotonic()
+
+    def __enter__(self) -> Profiler:
+        return self.open()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> Profiler:
+        """Take the meter, wait until the device is idle, measure its idle power, and wake it.
+
+        Raises:
+            MeterError: the GPU is lost; the meter was let go.
+        """
+        try:
+            self._open_meter()
+            self._wait_for_idle_clocks()
+            self._idle_power_w = self._idle(_IDLE_SECONDS)
+            if self._sentinel.due and (self.device.is_cuda or self._meter):
+                # A CPU without a meter has nothing to wake for, and its first point begins seconds sooner. Otherwise
+                # this wakes the device, whose clocks and voltage take a second to come up from deep idle. The baseline
+                # waits for the first point: a board leaks more the warmer it is (10 % of a small load's energy,
+                # docs/method.md), so that a baseline of a cold board would call every later value a drift.
+                self._measure_sentinel()
+                self._measure_awake_idle()
+        except BaseException:
+            self.close()
+            raise
+        self._last_end = time.monotonic()
+        return self
 
     @property
     def energy_reason(self) -> str | None:
         """Why there is no energy on this device; None when there is, or when it was not asked for."""
-        return self._energy_missing.get("energy_reason")
+        return self._without_meter.reason
 
     @property
     def counters_reason(self) -> str | None:
@@ -130,18 +171,16 @@ class Profiler:
             self._check_sentinel()
         self.count_ahead([point])
         self._cool_down()
-        identity = {"order_index": order_index, "attempt": attempt, "seed": self.settings.seed}
-        records = [self._constant | identity | point_columns(point) | row for row in self._measure_phases(point)]
+        rows = [self._row(point, outcome) for outcome in self._measure_phases(point)]
         self._warm = True
-        wall_s = time.monotonic() - self._last_end
-        self._last_end = time.monotonic()
-        for row in records:
-            row["device_wall_s"] = wall_s
+        ended = time.monotonic()
+        wall_s, self._last_end = ended - self._last_end, ended
+        shared = {**self._constant, "order_index": order_index, "attempt": attempt, "seed": self.settings.seed}
+        shared |= point_columns(point) | {"device_wall_s": wall_s}
+        rows = [shared | row for row in rows]
         if self._ahead:
             self._ahead.forget(point)
-        for row, findings in zip(records, findings_of(records), strict=True):
-            row["findings"] = findings
-        return [PhaseRecord.of(**row) for row in records]
+        return [PhaseRecord.of(**row, findings=findings) for row, findings in zip(rows, findings_of(rows), strict=True)]
 
     def healthy(self) -> bool:
         """Whether this process can go on: a poisoned CUDA context computes nothing until its process is replaced."""
@@ -157,13 +196,13 @@ class Profiler:
             self._meter.close()
             self._meter = None
 
-    def _open_meter(self) -> tuple[Meter | None, dict[str, str]]:
+    def _open_meter(self) -> None:
         if "energy" not in self.settings.instruments:
-            return None, {"energy_status": str(Status.NOT_REQUESTED)}
+            return
         try:
-            return self.device.open_meter(), {}
+            self._meter = self.device.open_meter()
         except NoEnergySource as error:
-            return None, {"energy_status": str(Status.NO_ENERGY_SOURCE), "energy_reason": str(error)}
+            self._without_meter = Energy(str(Status.NO_ENERGY_SOURCE), str(error))
 
     def _idle(self, seconds: float) -> float | None:
         """Power of this very process, which holds its CUDA context, while it does nothing; None without a meter.
@@ -189,7 +228,7 @@ class Profiler:
                 return
             time.sleep(0.5)
 
-    def _measure(self, work: Work) -> dict[str, Any]:
+    def _measure(self, work: Work) -> PhaseResult:
         cold = time.monotonic() - self._busy_at > COLD_AFTER_S
         try:
             return measure_phase(
@@ -199,6 +238,7 @@ class Profiler:
                 self.settings,
                 tick_period_s=self._tick_period_s,
                 warm_at_least_s=WAKE_S if cold and self.device.is_cuda else WARM_UP_S,
+                without_meter=self._without_meter,
             )
         finally:
             self._busy_at = time.monotonic()
@@ -225,7 +265,7 @@ class Profiler:
                 return
             time.sleep(0.5)
 
-    def _measure_sentinel(self) -> dict[str, Any] | None:
+    def _measure_sentinel(self) -> PhaseResult | None:
         assert self._sentinel_point is not None
         try:
             return self._measure(self._build(self._sentinel_point).phase("forward"))
@@ -234,52 +274,74 @@ class Profiler:
         finally:
             self._forget()
 
-    def _measure_phases(self, point: Point) -> list[dict[str, Any]]:
-        built, failure = None, {}
+    def _measure_phases(self, point: Point) -> list[_Outcome]:
+        built: BuiltPoint | None = None
+        failure: Failure | None = None
         self.device.reset_peak_memory()
         try:
             if self._timed:
                 built = self._build(point)
         except Exception as error:
-            failure = failure_columns(error)
-        rows = [self._row(point, phase, built, failure) for phase in self.settings.phases]
+            failure = failure_of(error)
+        outcomes = [self._outcome(phase, built, failure) for phase in self.settings.phases]
         del built
         if self._timed:  # a process that only counts has built nothing
             self._forget()
-        return rows
+        return outcomes
+
+    def _outcome(self, phase: str, built: BuiltPoint | None, failure: Failure | None) -> _Outcome:
+        outcome = _Outcome(phase, time.time(), failure)
+        if built:
+            self._measure_one(built, outcome)
+        outcome.drift, outcome.awake_idle_power_w = self._sentinel.columns(), self._awake_idle_power_w
+        outcome.ended_unix_s = time.time()
+        return outcome
 
     def _build(self, point: Point) -> BuiltPoint:
         memory_bytes = self._constant.get("memory_total_bytes")
         return BuiltPoint(point, device=self.device.torch_name, seed=self.settings.seed, memory_bytes=memory_bytes)
 
-    def _row(self, point: Point, phase: str, built: BuiltPoint | None, failure: dict[str, Any]) -> dict[str, Any]:
-        row = {"phase": phase, "started_unix_s": time.time()} | flop_columns(point, phase)
-        row |= self._energy_missing
-        row |= self._measure_one(built, phase) if built else failure
-        if "status" in row and "energy_status" not in row:
-            row |= _NOT_MEASURED
-        if self._ahead:
-            row |= self._ahead.columns(point, row | point.fields())
-            if not self._timed:
-                row |= {"status": row["counters_status"], "status_reason": row.get("counters_reason")}
-        row |= derived_columns(self._constant | row, point.precision, self._sentinel.columns(), self._idle_columns())
-        return row | {"ended_unix_s": time.time()}
-
-    def _measure_one(self, built: BuiltPoint, phase: str) -> dict[str, Any]:
+    def _measure_one(self, built: BuiltPoint, outcome: _Outcome) -> None:
         try:
-            backend = {"attention_backend": built.attention_backend(phase)}
-            return self._measure(built.phase(phase)) | backend
+            outcome.attention_backend = built.attention_backend(outcome.phase)
+            outcome.result = self._measure(built.phase(outcome.phase))
+            return
         except Exception as error:
-            columns = failure_columns(error)
+            outcome.failure = failure_of(error)
         finally:
             self.device.reset_peak_memory()
         # Out of the handler, where the traceback no longer holds what did not fit: the next phase starts without it.
         built.forget()
         self._forget()
-        return columns
 
-    def _idle_columns(self) -> dict[str, float | None]:
-        return {"idle_power_w": self._idle_power_w, "awake_idle_power_w": self._awake_idle_power_w}
+    def _row(self, point: Point, outcome: _Outcome) -> dict[str, Any]:
+        """The columns of one phase, each from one part."""
+        flops = flop_columns(point, outcome.phase)
+        measured = measured_columns(outcome.result) if outcome.result else energy_columns(self._energy_without(outcome))
+        counters = self._ahead.columns(point, {"phase": outcome.phase, **flops}) if self._ahead else {}
+        ended = _status_columns(outcome.failure, counters if not self._timed else {})
+        derived = derived_columns(
+            {**self._constant, "phase": outcome.phase, **flops, **measured},
+            point.precision,
+            outcome.drift,
+            {"idle_power_w": self._idle_power_w, "awake_idle_power_w": outcome.awake_idle_power_w},
+        )
+        return {
+            "phase": outcome.phase,
+            "started_unix_s": outcome.started_unix_s,
+            "ended_unix_s": outcome.ended_unix_s,
+            "attention_backend": outcome.attention_backend,
+            **flops,
+            **measured,
+            **counters,
+            **ended,
+            **derived,
+        }
+
+    def _energy_without(self, outcome: _Outcome) -> Energy:
+        """Why a phase that was not measured has no energy."""
+        asked = self._without_meter is NOT_REQUESTED and self._meter is not None
+        return _NOT_MEASURED if outcome.failure and asked else self._without_meter
 
     def _forget(self) -> None:
         """Free what the last work held, also in cycles (tracebacks, autograd).
@@ -295,3 +357,12 @@ class Profiler:
             self.device.release()
         except RuntimeError:
             return  # a poisoned context frees nothing; `healthy` tells the actor
+
+
+def _status_columns(failure: Failure | None, counters: dict[str, Any]) -> dict[str, Any]:
+    """How a phase ended; where nothing but counters was asked for, as their counting did."""
+    if failure is not None:
+        return {"status": failure.status, "status_reason": failure.reason, "traceback": failure.traceback}
+    if counters:
+        return {"status": counters["counters_status"], "status_reason": counters.get("counters_reason")}
+    return {}

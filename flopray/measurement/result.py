@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flopray.energy.nvml import GpuState
 from flopray.units import prefixed
 
 
@@ -16,20 +17,28 @@ class Timing:
     """Time of one iteration.
 
     Attributes:
-        time_s: mean time; None where the window gave none.
+        time_s: mean time.
         rel_error: half width of its 95 % interval over `time_s`; None where the window was too short to say.
         iterations: iterations inside the window.
-        window_s: length of the window, host clock.
         clock: `cuda_events` or `perf_counter`.
         converged: the target error was reached before the cap.
+        window_s: length of the window, host clock.
+        warmup_s: time spent until time per iteration was stable.
+        warmup_iterations: iterations of the warm-up.
+        target_error: relative error that was asked for.
+        max_seconds: cap on the window.
     """
 
     time_s: float
     rel_error: float | None
     iterations: int
-    window_s: float
     clock: str
     converged: bool
+    window_s: float
+    warmup_s: float
+    warmup_iterations: int
+    target_error: float
+    max_seconds: float
 
 
 @dataclass(frozen=True)
@@ -37,22 +46,32 @@ class Energy:
     """Energy of one iteration, whole device.
 
     Attributes:
+        status: `ok`, `not_requested`, `no_energy_source` or `failed`.
+        reason: why there is no energy, or what stands against it.
+        source: `nvml_counter`, `nvml_power`, `rapl` or `simulated`.
         energy_j: mean energy; None without a source, with `status` and `reason`.
         rel_error: half width of its 95 % interval over `energy_j`.
-        power_w: mean power in the window.
-        source: `nvml_counter`, `nvml_power`, `rapl` or `simulated`.
-        status: `ok`, `not_requested`, `no_energy_source` or `failed`.
-        reason: why there is no energy.
         converged: the target error was reached before the cap.
+        power_w: mean power in the window.
+        window_s: from the first to the last tick that was used.
+        ticks: counter ticks that were used.
+        tick_period_s: median distance of these ticks.
+        power_drift_rel: change of power across the window over `power_w`.
+        power_drift_significant: more drift than scatter explains; half is in the error.
     """
 
-    energy_j: float | None
-    rel_error: float | None
-    power_w: float | None
-    source: str | None
     status: str
-    reason: str | None
-    converged: bool | None
+    reason: str | None = None
+    source: str | None = None
+    energy_j: float | None = None
+    rel_error: float | None = None
+    converged: bool | None = None
+    power_w: float | None = None
+    window_s: float | None = None
+    ticks: int | None = None
+    tick_period_s: float | None = None
+    power_drift_rel: float | None = None
+    power_drift_significant: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -77,15 +96,47 @@ class Flops:
 
 @dataclass(frozen=True)
 class State:
-    """State of the device at both ends of the window; None for what it does not report."""
+    """State of the device at both ends of the window.
 
-    temperature_start_c: float | None
-    temperature_end_c: float | None
-    sm_clock_start_hz: float | None
-    sm_clock_end_hz: float | None
-    throttle_end: str | None
+    Attributes:
+        start: before it; None on a CPU or without NVML.
+        end: after it, under load.
+        other_processes: that computed on the device; None where that cannot be known.
+        memory_peak_bytes: that torch allocated; None on a CPU.
+    """
+
+    start: GpuState | None
+    end: GpuState | None
     other_processes: int | None
     memory_peak_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a phase has no result.
+
+    Attributes:
+        status: one of `flopray.records.Status`.
+        reason: one line.
+        traceback: of an unexpected exception.
+    """
+
+    status: str
+    reason: str
+    traceback: str | None = None
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    """What the window of one phase gave.
+
+    Attributes:
+        timing, energy, state: the parts.
+    """
+
+    timing: Timing
+    energy: Energy
+    state: State
 
 
 @dataclass(frozen=True, repr=False)

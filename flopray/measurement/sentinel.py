@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
+from flopray.measurement.result import PhaseResult
 from flopray.measurement.statistics import in_quadrature
 
 
@@ -18,14 +18,14 @@ class Sentinel:
     """Re-measures when it is due and remembers the last drift.
 
     Args:
-        measure: gives the columns of the sentinel's phase, or None when it could not be measured.
+        measure: gives the result of the sentinel's phase, or None when it could not be measured.
         every_s: seconds between measurements; 0 switches the sentinel off.
     """
 
-    def __init__(self, measure: Callable[[], dict[str, Any] | None], *, every_s: float) -> None:
+    def __init__(self, measure: Callable[[], PhaseResult | None], *, every_s: float) -> None:
         self._measure, self._every_s = measure, every_s
-        self._baseline: dict[str, Any] | None = None
-        self._last: dict[str, Any] | None = None
+        self._baseline: PhaseResult | None = None
+        self._last: PhaseResult | None = None
         self._measured_at = float("-inf")
 
     @property
@@ -52,15 +52,22 @@ class Sentinel:
         age: dict[str, float | None] = {"sentinel_age_s": time.monotonic() - self._measured_at}
         if self._last is self._baseline:
             return age
-        return _drift("time", "s", self._baseline, self._last) | _drift("energy", "j", self._baseline, self._last) | age
+        first, last = self._baseline, self._last
+        of_time = _drift(first.timing.time_s, first.timing.rel_error, last.timing.time_s, last.timing.rel_error)
+        of_energy = _drift(first.energy.energy_j, first.energy.rel_error, last.energy.energy_j, last.energy.rel_error)
+        return {
+            **{"sentinel_time_drift": of_time[0], "sentinel_time_drift_error": of_time[1]},
+            **{"sentinel_energy_drift": of_energy[0], "sentinel_energy_drift_error": of_energy[1]},
+            **age,
+        }
 
 
-def _drift(quantity: str, unit: str, first: dict[str, Any], last: dict[str, Any]) -> dict[str, float | None]:
-    value, baseline = last.get(f"{quantity}_{unit}"), first.get(f"{quantity}_{unit}")
-    drift = error = None
-    if value is not None and baseline:
-        drift = value / baseline - 1
-        errors: list[Any] = [row.get(f"{quantity}_rel_error") for row in (first, last)]
-        if None not in errors:
-            error = value / baseline * in_quadrature(*errors)
-    return {f"sentinel_{quantity}_drift": drift, f"sentinel_{quantity}_drift_error": error}
+def _drift(
+    first: float | None, first_error: float | None, last: float | None, last_error: float | None
+) -> tuple[float | None, float | None]:
+    """Last over first - 1, and its error."""
+    if last is None or not first:
+        return None, None
+    if first_error is None or last_error is None:
+        return last / first - 1, None
+    return last / first - 1, last / first * in_quadrature(first_error, last_error)

@@ -153,7 +153,7 @@ class PointTrial(tune.Trainable):
                 run=self._sweep["run"],
                 sentinel=point_from(sentinel, self._workload) if sentinel else None,
                 versions={"ray_version": ray.__version__},
-            )
+            ).open()
         except Exception as error:
             self._unopened = f"the device could not be opened: {(str(error).splitlines() or [repr(error)])[0]}"
             in_a_row: Any = ray.get(self._recorder.unopened.remote(self._device_type))

@@ -20,7 +20,7 @@ def spec(model, batch, tokens, **fields):
 
 def measured(point, phases=PHASES, **settings):
     settings = {"max_seconds": 0.5, "target_error": 0.1, "sentinel_every_s": 0, **settings}
-    profiler = Profiler(Device("GPU"), MeasureSettings(phases=phases, **settings))
+    profiler = Profiler(Device("GPU"), MeasureSettings(phases=phases, **settings)).open()
     rows = {row.phase: row for row in profiler.measure_point(point)}
     profiler.close()
     return rows
@@ -69,7 +69,9 @@ def test_a_model_of_real_size_stays_below_the_chips_limits():
 
 
 def test_too_large_a_model_is_predicted_and_the_next_point_is_measured():
-    profiler = Profiler(Device("GPU"), MeasureSettings(phases=("inference",), max_seconds=0.3, sentinel_every_s=0))
+    profiler = Profiler(
+        Device("GPU"), MeasureSettings(phases=("inference",), max_seconds=0.3, sentinel_every_s=0)
+    ).open()
     (row,) = profiler.measure_point(spec("llama-3.1-70b", 64, 4096))
     assert row.status == Status.OUT_OF_MEMORY
     assert row.status_reason.startswith("predicted: ")

@@ -22,7 +22,7 @@ def profiler(monkeypatch, stand_in):
 
     def make(*instruments, phases=PHASES):
         settings = MeasureSettings(phases=phases, instruments=instruments, max_seconds=0.3, target_error=0.5)
-        return Profiler(Device("CPU", threads=1), settings)
+        return Profiler(Device("CPU", threads=1), settings).open()
 
     return make
 

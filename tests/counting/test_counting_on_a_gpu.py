@@ -75,7 +75,7 @@ def test_counters_stand_beside_time_and_every_row_reconstructs():
         max_seconds=0.3,
         sentinel_every_s=0,
     )
-    profiler = Profiler(Device("GPU"), settings)
+    profiler = Profiler(Device("GPU"), settings).open()
     profiler.count_ahead([point()])
     rows = profiler.measure_point(point())
     profiler.close()

@@ -8,6 +8,7 @@ import pytest
 
 from flopray.energy.estimator import estimate_energy
 from flopray.energy.meter import Reading
+from flopray.measurement.columns import measured_columns
 from flopray.measurement.device import Device
 from flopray.measurement.phase import _doubt, _time_mean, measure_phase
 from flopray.measurement.window import Window
@@ -35,9 +36,11 @@ def sleeping(seconds):
 
 
 def test_time_alone(device):
-    columns = measure_phase(sleeping(0.002), device, None, QUICK)
+    columns = measured_columns(measure_phase(sleeping(0.002), device, None, QUICK))
     assert set(columns) <= COLUMN_NAMES
-    assert not [name for name in columns if name.startswith(("energy", "power"))]
+    energy = {name: value for name, value in columns.items() if name.startswith(("energy", "power"))}
+    assert energy.pop("energy_status") == "not_requested"
+    assert set(energy.values()) == {None}
     assert 0.002 <= columns["time_s"] < 0.02
     assert columns["time_clock"] == "perf_counter"
     assert columns["time_converged"] is True
@@ -51,7 +54,7 @@ def test_time_alone(device):
 
 def test_energy_is_the_meters_power_times_the_time(device):
     settings = dataclasses.replace(QUICK, target_error=0.05, max_seconds=2.0)
-    columns = measure_phase(sleeping(0.002), device, meter(), settings, tick_period_s=0.02)
+    columns = measured_columns(measure_phase(sleeping(0.002), device, meter(), settings, tick_period_s=0.02))
     assert set(columns) <= COLUMN_NAMES
     assert columns["energy_status"] == "ok"
     assert columns["energy_source"] == "simulated"
@@ -65,9 +68,9 @@ def test_energy_is_the_meters_power_times_the_time(device):
 
 def test_a_board_at_its_power_limit_is_watched_for_a_whole_cycle_of_its_limiter(device, monkeypatch):
     settings = dataclasses.replace(QUICK, max_seconds=5.0)
-    free = measure_phase(sleeping(0.002), device, meter(), settings, tick_period_s=0.02)
+    free = measured_columns(measure_phase(sleeping(0.002), device, meter(), settings, tick_period_s=0.02))
     monkeypatch.setattr(device, "power_capped", lambda: True)
-    capped = measure_phase(sleeping(0.002), device, meter(), settings, tick_period_s=0.02)
+    capped = measured_columns(measure_phase(sleeping(0.002), device, meter(), settings, tick_period_s=0.02))
     assert free["energy_window_s"] < 0.9
     assert 1.0 <= capped["energy_window_s"] < 2.0
     assert capped["energy_converged"]
@@ -86,7 +89,7 @@ def test_a_jump_of_the_counter_stands_in_the_record_and_not_in_the_power(device)
     jumping = Jumping(ConstantPower(POWER_W), period_s=0.02, latency_s=0.0005)
     # a target that is never reached: the window lasts until the cap, and has the jump in it
     settings = dataclasses.replace(QUICK, target_error=1e-6, max_seconds=1.0)
-    columns = measure_phase(sleeping(0.002), device, jumping, settings, tick_period_s=0.02)
+    columns = measured_columns(measure_phase(sleeping(0.002), device, jumping, settings, tick_period_s=0.02))
     assert columns["energy_status"] == "ok"
     assert columns["power_w"] == pytest.approx(POWER_W, rel=0.1)
     assert columns["energy_reason"].startswith("jump: the counter gained 1e+05 J")
@@ -94,7 +97,7 @@ def test_a_jump_of_the_counter_stands_in_the_record_and_not_in_the_power(device)
 
 def test_a_beat_of_iterations_and_ticks_stands_in_the_record(device):
     """Iterations of 20 ms and ticks of 20 ms, as far as a thread's sleep is exact: a sensor's 25 ms see all."""
-    columns = measure_phase(sleeping(0.02), device, meter(), QUICK, tick_period_s=0.02)
+    columns = measured_columns(measure_phase(sleeping(0.02), device, meter(), QUICK, tick_period_s=0.02))
     assert columns["energy_reason"] is None
     window = Window([0.1] * 20, 1, 0.0, 2.0)
     ticks = [Reading(0.1 * k + d, 0.1 * k + d, 4.0 * k + (d > 0) * 4.0) for k in range(20) for d in (-0.001, 0.001)]
@@ -107,17 +110,17 @@ def test_a_beat_of_iterations_and_ticks_stands_in_the_record(device):
 
 def test_a_window_without_ticks_is_a_typed_failure_and_time_stays(device):
     slow = SimulatedMeter(ConstantPower(POWER_W), period_s=30.0, latency_s=0.0005)
-    columns = measure_phase(sleeping(0.002), device, slow, QUICK)
+    columns = measured_columns(measure_phase(sleeping(0.002), device, slow, QUICK))
     assert columns["energy_status"] == "failed"
     assert "too few" in columns["energy_reason"]
-    assert "energy_j" not in columns
+    assert columns["energy_j"] is None
     assert columns["time_s"] >= 0.002
 
 
 def test_a_meter_that_breaks_ends_the_window_and_time_stays(device):
     broken = meter(faults=Faults(fail_s=0.2))
     settings = dataclasses.replace(QUICK, max_seconds=20.0)
-    columns = measure_phase(sleeping(0.002), device, broken, settings)
+    columns = measured_columns(measure_phase(sleeping(0.002), device, broken, settings))
     assert columns["energy_status"] == "failed"
     assert "simulated failure" in columns["energy_reason"]
     assert columns["time_s"] >= 0.002
@@ -126,7 +129,7 @@ def test_a_meter_that_breaks_ends_the_window_and_time_stays(device):
 
 def test_the_cap_is_kept_and_what_was_not_reached_is_said(device):
     settings = MeasureSettings(phases=("forward",), target_error=1e-6, max_seconds=0.5)
-    columns = measure_phase(sleeping(0.001), device, None, settings)
+    columns = measured_columns(measure_phase(sleeping(0.001), device, None, settings))
     assert columns["time_converged"] is False
     assert columns["time_rel_error"] > 1e-6
     assert 0.5 <= columns["window_s"] < 5.0
@@ -134,7 +137,7 @@ def test_the_cap_is_kept_and_what_was_not_reached_is_said(device):
 
 @pytest.mark.parametrize("with_meter", [False, True])
 def test_a_window_of_few_laps_has_no_error_and_nothing_infinite(device, with_meter):
-    columns = measure_phase(sleeping(0.2), device, meter() if with_meter else None, QUICK)
+    columns = measured_columns(measure_phase(sleeping(0.2), device, meter() if with_meter else None, QUICK))
     assert columns["time_s"] >= 0.2
     assert columns["time_rel_error"] is None
     assert columns["time_converged"] is False
@@ -154,7 +157,7 @@ def test_a_dozen_laps_have_an_error_where_each_is_a_long_iteration(lap_s, known)
 
 def test_the_columns_make_a_record(device):
     record = PhaseRecord.of(
-        trial_id="0" * 16, phase="forward", **measure_phase(sleeping(0.002), device, meter(), QUICK)
+        trial_id="0" * 16, phase="forward", **measured_columns(measure_phase(sleeping(0.002), device, meter(), QUICK))
     )
     assert record.time_s > 0
     assert record.energy_source == "simulated"

@@ -1,5 +1,6 @@
 """A profiler on this machine's CPU: a record for each phase of every point, whatever happens to it."""
 
+import dataclasses
 import json
 import math
 import pickle
@@ -47,7 +48,7 @@ def profiler(monkeypatch):
             return meter
 
         monkeypatch.setattr(Device, "open_meter", open_meter)
-        made.append(Profiler(Device("CPU", threads=1), settings(**fields), run="r", sentinel=sentinel))
+        made.append(Profiler(Device("CPU", threads=1), settings(**fields), run="r", sentinel=sentinel).open())
         return made[-1]
 
     yield make
@@ -211,7 +212,10 @@ def test_drift_of_the_sentinel_stands_in_the_row_and_in_its_error(profiler):
     assert (steady.sentinel_time_drift, steady.sentinel_energy_drift) == (None, None)
     assert steady.sentinel_time_drift_error is None
     assert steady.sentinel_age_s > 0
-    drifting._sentinel._last = {"time_s": drifting._sentinel._baseline["time_s"] * 1.5, "energy_j": None}
+    first_time = drifting._sentinel._baseline.timing
+    later = dataclasses.replace(first_time, time_s=1.5 * first_time.time_s)
+    without = dataclasses.replace(drifting._sentinel._baseline.energy, energy_j=None)
+    drifting._sentinel._last = dataclasses.replace(drifting._sentinel._baseline, timing=later, energy=without)
     (drifted,) = drifting.measure_point(spec())
     assert drifted.sentinel_time_drift == pytest.approx(0.5)
     assert drifted.sentinel_energy_drift is None

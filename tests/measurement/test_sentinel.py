@@ -2,6 +2,7 @@
 
 import pytest
 
+from flopray.measurement.result import Energy, PhaseResult, State, Timing
 from flopray.measurement.sentinel import Sentinel
 
 
@@ -12,13 +13,18 @@ def now(monkeypatch):
     return clock
 
 
+def result(time_s, time_rel_error=None, energy_j=None) -> PhaseResult:
+    timing = Timing(time_s, time_rel_error, 10, "perf_counter", True, 1.0, 0.1, 3, 0.01, 3.0)
+    return PhaseResult(timing, Energy("ok", energy_j=energy_j), State(None, None, None, None))
+
+
 def sentinel(values, every_s=10.0) -> Sentinel:
     remaining = iter(values)
     return Sentinel(lambda: next(remaining), every_s=every_s)
 
 
 def test_it_is_due_at_once_and_then_at_intervals(now):
-    watched = sentinel([{"time_s": 1.0}] * 2)
+    watched = sentinel([result(time_s=1.0)] * 2)
     assert watched.due
     watched.check()
     assert not watched.due
@@ -37,7 +43,7 @@ def test_it_can_be_switched_off(now):
 
 
 def test_drift_is_against_the_first_measurement_not_the_last(now):
-    watched = sentinel([{"time_s": 2.0, "energy_j": 10.0}, {"time_s": 2.2, "energy_j": 9.0}, {"time_s": 2.5}])
+    watched = sentinel([result(time_s=2.0, energy_j=10.0), result(time_s=2.2, energy_j=9.0), result(time_s=2.5)])
     watched.check()
     assert watched.columns() == {"sentinel_age_s": 0.0}  # one value says nothing of drift, and nothing is not 0
     watched.check()
@@ -52,7 +58,7 @@ def test_drift_is_against_the_first_measurement_not_the_last(now):
 
 
 def test_a_drift_has_the_errors_of_both_measurements(now):
-    watched = sentinel([{"time_s": 2.0, "time_rel_error": 0.03}, {"time_s": 3.0, "time_rel_error": 0.04}])
+    watched = sentinel([result(time_s=2.0, time_rel_error=0.03), result(time_s=3.0, time_rel_error=0.04)])
     watched.check()
     watched.check()
     assert watched.columns()["sentinel_time_drift_error"] == pytest.approx(1.5 * 0.05)
@@ -60,14 +66,14 @@ def test_a_drift_has_the_errors_of_both_measurements(now):
 
 
 def test_without_energy_there_is_only_drift_of_time(now):
-    watched = sentinel([{"time_s": 2.0}, {"time_s": 2.0}])
+    watched = sentinel([result(time_s=2.0), result(time_s=2.0)])
     watched.check()
     watched.check()
     assert watched.columns()["sentinel_energy_drift"] is None
 
 
 def test_the_first_success_is_the_baseline(now):
-    watched = sentinel([None, {"time_s": 4.0}, {"time_s": 5.0}])
+    watched = sentinel([None, result(time_s=4.0), result(time_s=5.0)])
     watched.check()
     assert watched.columns() == {}
     watched.check()
@@ -76,7 +82,7 @@ def test_the_first_success_is_the_baseline(now):
 
 
 def test_a_sentinel_that_failed_claims_no_drift(now):
-    watched = sentinel([{"time_s": 4.0}, None])
+    watched = sentinel([result(time_s=4.0), None])
     watched.check()
     watched.check()
     assert watched.columns() == {}

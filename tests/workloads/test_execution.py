@@ -323,7 +323,7 @@ class TestOnAGpu:
         from flopray.settings import MeasureSettings
 
         settings = MeasureSettings(phases=("forward",), instruments=("time",), max_seconds=0.3, sentinel_every_s=0)
-        profiler = Profiler(Device("GPU"), settings)
+        profiler = Profiler(Device("GPU"), settings).open()
         huge = spec(device_type="GPU", n_layers=64, width=2**16, tokens=16)  # 64 x 16 GiB of weights
         assert [row.status for row in profiler.measure_point(huge)] == [Status.OUT_OF_MEMORY]
         small = spec(device_type="GPU", width=256)

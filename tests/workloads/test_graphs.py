@@ -76,7 +76,7 @@ def test_every_phase_of_a_graph_is_measured_and_the_parts_add_up(precision):
     from flopray.measurement.device import Device
 
     settings = MeasureSettings(phases=PHASES, sentinel_every_s=0)
-    profiler = Profiler(Device("GPU"), settings)
+    profiler = Profiler(Device("GPU"), settings).open()
     spec = make_point(
         workload="mlp", device_type="GPU", execution="graph", precision=precision, n_layers=4, width=1024, tokens=128
     )

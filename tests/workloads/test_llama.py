@@ -215,7 +215,7 @@ def test_what_cannot_fit_is_refused_before_it_is_built_and_the_next_point_is_mea
     with pytest.raises(OutOfMemory, match="train_step"):
         BuiltPoint(spec(), device="cpu", seed=0, memory_bytes=2_000_000).phase("train_step")
     settings = MeasureSettings(phases=PHASES, instruments=("time",), max_seconds=0.2, target_error=0.5)
-    profiler = Profiler(Device("CPU", threads=1), settings)
+    profiler = Profiler(Device("CPU", threads=1), settings).open()
     rows = profiler.measure_point(spec("llama-3.1-70b", 8, 1024))
     assert {row.status for row in rows} == {Status.OUT_OF_MEMORY}
     assert all(row.status_reason.startswith("predicted: ") for row in rows)

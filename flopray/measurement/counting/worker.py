@@ -24,7 +24,7 @@ import nvtx
 import torch
 
 from flopray.flops.executed.report import DOMAIN
-from flopray.measurement.columns import failure_columns
+from flopray.measurement.columns import failure_of
 from flopray.measurement.counting.walk import Operations, Walk
 from flopray.point import Point
 from flopray.workloads.phases import BuiltPoint
@@ -130,8 +130,8 @@ class Worker:
 
 
 def _failed(error: Exception) -> dict[str, Any]:
-    columns = failure_columns(error)
-    return {"status": columns["status"], "reason": columns["status_reason"]}
+    failure = failure_of(error)
+    return {"status": failure.status, "reason": failure.reason}
 
 
 def _end_with(parent: int) -> None:
