@@ -3,6 +3,8 @@
     import flopray
 
     m = flopray.measure(step)                 # any callable; print(m) shows time, energy and FLOPs with their intervals
+    records = flopray.profile(flopray.workloads.MLP(n_layers=8, width=1024, tokens=128), precision="bf16")
+    run = flopray.Sweep("mlp", axes={"n_layers": [2, 4], "tokens": [64]}).run("results/RUN")
     frame = flopray.load_run("results/RUN")   # a run, a row for each phase of each point
 
 Importing this package is cheap: torch, Ray and pandas are imported by the modules that need them, on first use.
@@ -14,22 +16,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flopray import workloads as workloads
+    from flopray.cli.python import Sweep as Sweep
+    from flopray.cli.python import resume as resume
     from flopray.measurement.api import measure as measure
+    from flopray.measurement.profile import profile as profile
     from flopray.measurement.result import Measurement as Measurement
     from flopray.store.location import load_run as load_run
+    from flopray.workloads.base import Workload as Workload
 
 __version__ = "0.1.0"
 #: Where each name of the face lives. No room may have one of these names: importing it would replace the function.
 _FACE = {
     "Measurement": "flopray.measurement.result",
+    "Sweep": "flopray.cli.python",
+    "Workload": "flopray.workloads.base",
     "load_run": "flopray.store.location",
     "measure": "flopray.measurement.api",
+    "profile": "flopray.measurement.profile",
+    "resume": "flopray.cli.python",
 }
-__all__ = ["Measurement", "__version__", "load_run", "measure"]
+__all__ = ["Measurement", "Sweep", "Workload", "__version__", "load_run", "measure", "profile", "resume", "workloads"]
 
 
 def __getattr__(name: str) -> Any:
     """Import a name of the face on first use."""
+    if name == "workloads":
+        return import_module("flopray.workloads")
     if name not in _FACE:
         raise AttributeError(f"module 'flopray' has no attribute {name!r}")
     value = getattr(import_module(_FACE[name]), name)

@@ -29,12 +29,14 @@ def default_of(field: Field, *, on_gpu: bool) -> tuple[str, ...]:
     return tuple(str(value) for value in values)
 
 
-def values_of(field: Field, given: Sequence[str]) -> tuple[Any, ...]:
-    """The values of words on the command line.
+def values_of(field: Field, given: Sequence[str] | tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values of words on the command line, which come as a list; a tuple holds values themselves.
 
     Raises:
         InputError: none, an unknown one, or one twice.
     """
+    if isinstance(given, tuple):
+        return _checked(field, given)
     flag = flag_of(field)
     if field.is_dimension:
         return parse_values(flag, [str(field.words.get(word, word)) for word in given])
@@ -47,6 +49,17 @@ def values_of(field: Field, given: Sequence[str]) -> tuple[Any, ...]:
     values = tuple(words.get(word, word) for word in given)
     if len(set(values)) != len(values):
         raise InputError(f"{flag}: a value is named twice")
+    return values
+
+
+def _checked(field: Field, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not values:
+        raise InputError(f"{field.name} needs at least one value")
+    for value in values:
+        if not field.free:
+            field.check(value)
+        if values.count(value) > 1:
+            raise InputError(f"{field.name}: {value!r:.60} is named twice")
     return values
 
 

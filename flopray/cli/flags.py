@@ -41,6 +41,7 @@ def build_parser(workload: Workload) -> argparse.ArgumentParser:
     _add_running(parser.add_argument_group("where it runs"))
     _add_limits(parser.add_argument_group("when something fails"))
     _add_results(parser.add_argument_group("run and results"))
+    parser.set_defaults(summary=True)  # a program prints the run instead
     _add_measuring(measuring, workload)
     _add_space(space, workload)  # last, so that a field that takes the flag of something else is the one to be named
     return parser
@@ -236,7 +237,7 @@ def sweep_from(workload: Workload, args: argparse.Namespace, device_types: Seque
         given = getattr(args, dest_of(field))
         if given is None and not field.values:
             raise InputError(f"{flag_of(field)} has no default in {workload.name}: name its values")
-        axes[field.name] = values_of(field, given if given is not None else default_of(field, on_gpu=on_gpu))
+        axes[field.name] = values_of(field, given if given is not None else list(default_of(field, on_gpu=on_gpu)))
     completed, implied = workload.complete(axes)
     return Sweep(
         workload=workload,
@@ -285,7 +286,7 @@ def refuse_with_resume(workload: Workload, args: argparse.Namespace) -> None:
     Raises:
         InputError: naming the first such flag.
     """
-    free = {"address", "wait", "resume", "retry_failed", "no_plots", "dry_run", "quiet", "json", "strict"}
+    free = {"summary", "address", "wait", "resume", "retry_failed", "no_plots", "dry_run", "quiet", "json", "strict"}
     free |= {"trial_timeout", "retries", "stop_after", "gpu_type"}
     fields = {dest_of(field): flag_of(field) for field in workload.fields}
     for name, value in vars(args).items():

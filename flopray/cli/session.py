@@ -279,7 +279,7 @@ def _finish(script: Workload, args: argparse.Namespace, console: Console, folder
         if not _made(what, step, script, folder):
             failed.append(what)
     progress.event("summary", run=folder.address, **summary)
-    if not console.quiet:
+    if args.summary and not console.quiet:
         print_summary(_output(), folder, frame, summary)
     if failed:
         return EXIT_NOT_FINISHED

@@ -71,7 +71,7 @@ def measure(
         True
     """
     settings = _settings(step, instruments, target_error, max_seconds, execution, precision)
-    own = _device(device)
+    own = device_of(device)
     with _current(own):
         count = _count(step) if "flops" in instruments else DispatchedCount(None, {}, "not requested")
         work = _prepared(step, execution, own)
@@ -116,7 +116,12 @@ def _settings(
     return MeasureSettings(instruments=measured, target_error=target_error, max_seconds=max_seconds)
 
 
-def _device(name: str | None) -> Device:
+def device_of(name: str | None) -> Device:
+    """The device of a torch name such as `cuda:1`; None takes the current GPU, or the CPU where there is none.
+
+    Raises:
+        InputError: there is no such device here, or none that can be measured.
+    """
     if name is None:
         name = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
     try:

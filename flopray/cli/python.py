@@ -1,0 +1,185 @@
+"""Sweeps from Python: the way of the command line, with values instead of words."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from flopray.cli.axes import dest_of
+from flopray.cli.flags import build_parser
+from flopray.cli.terminal import LineConsole
+from flopray.cli.trust import workload_of_run
+from flopray.errors import EXIT_INTERRUPTED, InputError
+from flopray.store.location import open_run
+from flopray.units import prefixed
+from flopray.workloads.base import Workload
+from flopray.workloads.registry import find_workload
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from flopray.store.run import RunFolder
+
+#: What a sweep takes beside its axes, and the name that the parser has for it.
+_SETTINGS: Mapping[str, str] = {
+    **{name: name for name in ("precision", "execution", "phases", "instruments", "target_error", "max_seconds")},
+    **{name: name for name in ("seed", "search", "samples", "objective", "shard", "cpus_per_trial", "retries")},
+    **{name: name for name in ("points_per_trial", "stop_after")},
+    **{"device_types": "accelerators", "sentinel_every_s": "sentinel_every", "cooldown_c": "cooldown_to"},
+    "point_timeout_s": "trial_timeout",
+}
+#: Settings that are lists of words.
+_LISTS = ("precision", "execution", "phases", "instruments", "device_types")
+
+
+class Run:
+    """A run that was measured.
+
+    Attributes:
+        address: its folder or URI.
+        workload: what it measured.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self.address, self.workload = folder.address, folder.workload
+
+    def frame(self) -> pd.DataFrame:
+        """All records, as `flopray.load_run` gives them."""
+        return self._folder.load()
+
+    def __repr__(self) -> str:
+        """Points, failures and the best rates, as in a lab book."""
+        frame: Any = self._folder.load(["status", "flops_per_s", "flops_per_j", "phase"])
+        failed = frame.loc[frame["status"] != "ok", "trial_id"].nunique()
+        lines = [f"Run of {self.workload.name}: {self.address}"]
+        lines.append(f"  points   {frame['trial_id'].nunique()}" + (f", {failed} not ok" if failed else ""))
+        for column, unit in (("flops_per_s", "FLOP/s"), ("flops_per_j", "FLOP/J")):
+            if frame[column].notna().any():
+                best = frame.loc[frame[column].idxmax()]
+                lines.append(f"  best     {prefixed(float(best[column]), unit)}, {best['phase']}")
+        return "\n".join(lines)
+
+
+class Sweep:
+    """A search space and how its points are measured.
+
+    Args:
+        workload: `mlp`, `llama`, the name of an installed one, `path/to/file.py:ClassName`, or a `Workload`.
+        axes: values by field of the workload; those that are left out take its default grid.
+        **settings: `precision`, `execution`, `phases`, `instruments`, `device_types` (a word or several),
+            `target_error`, `max_seconds`, `seed`, `sentinel_every_s`, `cooldown_c`, `search`, `samples`, `objective`, `shard`,
+            `cpus_per_trial`, `points_per_trial`, `point_timeout_s`, `retries`, `stop_after`; as the flags of
+            `flopray sweep` with the same defaults.
+
+    Raises:
+        InputError: a field or setting that there is not.
+
+    Example:
+        >>> Sweep("mlp", axes={"n_layers": [2, 4], "width": range(128, 1025, 128), "tokens": [64]})
+        Sweep of mlp: n_layers 2 4; width 128 256 384 512 640 768 896 1024; tokens 64
+    """
+
+    def __init__(
+        self, workload: str | Workload, *, axes: Mapping[str, Iterable[Any]] | None = None, **settings: Any
+    ) -> None:
+        self.workload = find_workload(workload) if isinstance(workload, str) else workload
+        self.axes = {name: tuple(values) for name, values in (axes or {}).items()}
+        self.settings = settings
+        fields = {field.name for field in self.workload.fields if not field.implied}
+        for kind, given, known in (("axis", self.axes, fields), ("setting", settings, set(_SETTINGS))):
+            for name in given:
+                if name not in known:
+                    raise InputError(f"unknown {kind} {name!r:.60}: choose from {', '.join(sorted(known))}")
+
+    def __repr__(self) -> str:
+        """The axes that were named."""
+        axes = "; ".join(f"{name} {' '.join(map(str, values))}" for name, values in self.axes.items())
+        return f"Sweep of {self.workload.name}: {axes or 'its default grid'}"
+
+    def run(
+        self,
+        path: str | PathLike[str],
+        *,
+        address: str | None = None,
+        plots: bool = False,
+        strict: bool = False,
+        quiet: bool = False,
+    ) -> Run:
+        """Measure all points into a new run.
+
+        Args:
+            path: folder or URI of the run, which must not exist.
+            address: of a Ray cluster to join, such as `auto`; by default Ray is started here.
+            plots: draw the finished run.
+            strict: refuse to begin where nodes differ or lack what the sweep asks for.
+            quiet: show no progress.
+
+        Returns:
+            The run; points that failed are rows with their reason.
+
+        Raises:
+            InputError: nothing was started; the line says what is wrong.
+            FloprayError: the sweep stopped; every finished point is in the run, and `resume` goes on.
+            KeyboardInterrupt: as before.
+        """
+        storage, _, name = str(path).rstrip("/").rpartition("/")
+        args = _arguments(self.workload, address=address, plots=plots, strict=strict, quiet=quiet)
+        args.name, args.storage = name, storage or "."
+        for field, values in self.axes.items():
+            setattr(args, dest_of(next(f for f in self.workload.fields if f.name == field)), values)
+        for setting, value in self.settings.items():
+            words = [value] if setting in _LISTS and isinstance(value, str) else value
+            setattr(args, _SETTINGS[setting], list(words) if setting in _LISTS else words)
+        return _carried_out(self.workload, args, f"{args.storage}/{name}")
+
+
+def resume(
+    path: str | PathLike[str],
+    *,
+    address: str | None = None,
+    workload: str | None = None,
+    retry_failed: bool = False,
+    plots: bool = False,
+    quiet: bool = False,
+) -> Run:
+    """Measure what an interrupted run lacks.
+
+    Args:
+        path: folder or URI of the run.
+        address: of a Ray cluster to join; by default Ray is started here.
+        workload: `FILE.py:NAME` of the run's workload, where its file was not swept on this machine before.
+        retry_failed: also measure points again that crashed.
+        plots: draw the finished run.
+        quiet: show no progress.
+
+    Raises:
+        RunFinished: there is nothing left.
+        InputError, FloprayError, KeyboardInterrupt: as `Sweep.run`.
+    """
+    folder = open_run(path)
+    found = workload_of_run(folder.manifest, folder.address, workload)
+    args = _arguments(found, address=address, plots=plots, strict=False, quiet=quiet)
+    args.resume, args.retry_failed = str(path), retry_failed
+    return _carried_out(found, args, str(path))
+
+
+def _arguments(
+    workload: Workload, *, address: str | None, plots: bool, strict: bool, quiet: bool
+) -> argparse.Namespace:
+    """What the command line would be parsed to, with its defaults."""
+    args = build_parser(workload).parse_args([])
+    args.address, args.no_plots, args.strict, args.quiet = address, not plots, strict, quiet
+    return args
+
+
+def _carried_out(workload: Workload, args: argparse.Namespace, address: str) -> Run:
+    from flopray.cli.session import run
+
+    args.summary = False
+    code = run(workload, args, LineConsole(stderr=True, markup=False))
+    if code == EXIT_INTERRUPTED:
+        raise KeyboardInterrupt
+    return Run(open_run(address))
