@@ -13,13 +13,18 @@ records or a typed error. NaN and infinity are no values: a record that has one 
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import math
+import operator
 import re
 import zlib
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from flopray.errors import SchemaMismatch
 from flopray.records import SCHEMA_VERSION, PhaseRecord
@@ -214,27 +219,121 @@ def decode(entry: bytes, schema: RecordSchema = COMMON) -> list[dict[str, Any]]:
         SchemaMismatch: the entry is not one of this schema version.
     """
     try:
-        content = json.loads(entry)
         trial_id, status = head(entry)
-        if set(content) != {"trial_id", "status", "shared", "phases"}:
-            raise ValueError("it has other keys than trial_id, status, shared and phases")
-        shared, phases = content["shared"], content["phases"]
-        if not isinstance(shared, dict) or not isinstance(phases, list) or content["trial_id"] != trial_id:
-            raise ValueError("shared is no object, phases no list, or the trial id is given twice")
-        return _rows(trial_id, status, _checked(shared, schema), phases, schema)
+        content = _parsed(entry, schema)
+        if content.trial_id != trial_id:
+            raise ValueError(_GIVEN_TWICE)
+        parts = [msgspec.to_builtins(part) for part in (content.shared, *content.phases)]
+        if b"\\" in entry or not entry.decode().isprintable():
+            parts = [_visible(part) for part in parts]
+        return _rows(trial_id, status, parts[0], parts[1:], schema)
+    except msgspec.ValidationError as error:
+        raise SchemaMismatch(_foreign(_explained(error, entry, schema))) from error
     except (ValueError, RecursionError) as error:
         raise SchemaMismatch(_foreign(str(error))) from error
 
 
+#: What a column holds as msgspec reads it; a float that JSON can write is finite.
+_READ_AS: dict[type, Any] = {
+    str: str,
+    int: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)],
+    float: float,
+    bool: bool,
+    tuple: tuple[str, ...],
+}
+#: The same in words, for messages.
+_MUST_BE = {
+    str: "must be text",
+    int: "must be a whole number of at most 64 bits",
+    float: "must be a finite number",
+    bool: "must be true or false",
+    tuple: "must be a list of texts",
+}
+
+
+@cache
+def _entry_type(schema: RecordSchema) -> type[msgspec.Struct]:
+    """An entry with the columns of a schema and no others; a column that is not written is UNSET."""
+    columns = []
+    for name, column in schema.types.items():
+        options = [_READ_AS[column.base], msgspec.UnsetType, *([None] if column.nullable else [])]
+        columns.append((name, functools.reduce(operator.or_, options), msgspec.UNSET))
+    part = msgspec.defstruct("Columns", columns, forbid_unknown_fields=True, gc=False)
+    fields = [("trial_id", str), ("status", Any), ("shared", part), ("phases", list[part])]
+    return msgspec.defstruct("Entry", fields, forbid_unknown_fields=True)
+
+
+@cache
+def _decoder(schema: RecordSchema) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(_entry_type(schema))
+
+
+def _parsed(entry: bytes, schema: RecordSchema) -> Any:
+    """The entry as `_entry_type`.
+
+    Raises:
+        ValueError: it is not JSON, or a value is not of its column's type (`msgspec.ValidationError`).
+        RecursionError: it is nested deeply.
+    """
+    try:
+        return _decoder(schema).decode(entry)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        # Half a surrogate pair, which `text` makes visible, or NaN, whose column the message names, or no JSON.
+        content: Any = msgspec.convert(json.loads(entry), _entry_type(schema))
+        for part in (content.shared, *content.phases):
+            for name, value in msgspec.to_builtins(part).items():
+                if isinstance(value, float) and not math.isfinite(value):
+                    raise ValueError(f"{name} must be finite (a missing value is None), got {value}") from None
+        return content
+
+
+def _visible(columns: dict[str, Any]) -> dict[str, Any]:
+    """The columns with visible escapes in their texts (`text`)."""
+    checks: dict[type, Callable[[Any], Any]] = {str: text, tuple: _texts}
+    return {name: checks[type(value)](value) if type(value) in checks else value for name, value in columns.items()}
+
+
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_PLACE = re.compile(r" - at `\$\.(?:shared|phases\[(\d+)\])\.([A-Za-z0-9_]+)(?:\[[\d.]+\])?`$")
+
+
+def _explained(error: msgspec.ValidationError, entry: bytes, schema: RecordSchema) -> str:
+    """What is wrong with an entry: the column, what it must be, and what stands there."""
+    message = str(error)
+    place = _PLACE.search(message)
+    if place is not None and place[2] in schema.types:
+        phase, name = place[1], place[2]
+        why = f"{name} {_MUST_BE[schema.types[name].base]}"
+        # What no float holds, or is nested too deeply, has no value to show.
+        with contextlib.suppress(msgspec.DecodeError, RecursionError):
+            content = msgspec.json.decode(entry)
+            part = content["shared"] if phase is None else content["phases"][int(phase)]
+            why += f", got {part[name]!r:.80}"
+        return why
+    message, _, where = message.partition(" - at `$")
+    unknown = _UNKNOWN.match(message)
+    if unknown is not None:
+        return f"unknown column {unknown[1][:80]!r}" if where else _OTHER_KEYS
+    if message.startswith("Object missing required field"):
+        return _OTHER_KEYS
+    if where == ".trial_id`":  # `head` has read one already
+        return _GIVEN_TWICE
+    return "shared is no object, or phases is no list of objects"
+
+
+_GIVEN_TWICE = "the trial id is given twice"
+_OTHER_KEYS = "it has other keys than trial_id, status, shared and phases"
+
+
 def _rows(
-    trial_id: str, status: str, shared: dict[str, Any], phases: list[Any], schema: RecordSchema
+    trial_id: str, status: str, shared: dict[str, Any], phases: list[dict[str, Any]], schema: RecordSchema
 ) -> list[dict[str, Any]]:
     common = schema.defaults | shared
     rows = []
     for phase in phases:
-        if not isinstance(phase, dict):
-            raise ValueError("a phase is no object")
-        row = common | _checked(phase, schema)
+        row = common | phase
         if row["trial_id"] or row["schema_version"] != SCHEMA_VERSION:
             raise ValueError("a phase has its own trial id or schema version")
         row["trial_id"] = trial_id

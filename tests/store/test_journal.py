@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flopray.errors import RunError, SchemaMismatch, StorageError
-from flopray.records import PHASES, PhaseRecord
+from flopray.records import PHASES, SCHEMA_VERSION, PhaseRecord
 from flopray.store import entry
 from flopray.store.journal import JournalWriter
 from flopray.store.journal_index import RunWarning, read_rows, scan
@@ -453,3 +453,41 @@ def test_a_long_journal_is_read_whole(path: Path) -> None:
         for i in range(20_000):
             file.write(entry.encode(point(i, phases=1, traceback="x" * 4000))[2])
     assert len(scan(path).statuses()) == 20_000
+
+
+@pytest.mark.parametrize(
+    ("shared", "phases", "said"),
+    [
+        ('{"width":1.0}', "[{}]", "width must be a whole number of at most 64 bits, got 1.0"),
+        ('{"width":true}', "[{}]", "width must be a whole number of at most 64 bits, got True"),
+        (f'{{"width":{2**63}}}', "[{}]", f"width must be a whole number of at most 64 bits, got {2**63}"),
+        ('{"width":' + "9" * 5000 + "}", "[{}]", "width must be a whole number of at most 64 bits"),
+        ("{}", '[{"width":"a"}]', "width must be a whole number of at most 64 bits, got 'a'"),
+        ('{"time_s":"x"}', "[{}]", "time_s must be a finite number, got 'x'"),
+        ('{"time_s":NaN}', "[{}]", "time_s must be finite (a missing value is None), got nan"),
+        ('{"time_s":-Infinity}', "[{}]", "time_s must be finite (a missing value is None), got -inf"),
+        ('{"time_s":1e999}', "[{}]", "time_s must be a finite number"),
+        ('{"model":"\\ud800","time_s":1e999}', "[{}]", "time_s must be finite (a missing value is None), got inf"),
+        ('{"status":null}', "[{}]", "status must be text, got None"),
+        ('{"kernels":["a",1]}', "[{}]", "kernels must be a list of texts, got ['a', 1]"),
+        ('{"kernels":' + "[" * 5000 + "]" * 5000 + "}", "[{}]", "kernels must be a list of texts"),
+        ('{"zzz":1}', "[{}]", "unknown column 'zzz'"),
+        ("[]", "[{}]", "shared is no object, or phases is no list of objects"),
+        ("{}", "[3]", "shared is no object, or phases is no list of objects"),
+        ("{}", "[]", "a point has at least one phase"),
+        ("{}", '[{}],"more":1', "it has other keys than trial_id, status, shared and phases"),
+        ("{}", '[{}],"trial_id":"b"', "the trial id is given twice"),
+    ],
+    ids=lambda value: value[:30],
+)
+def test_a_line_of_other_columns_or_types_is_refused_by_name(shared, phases, said):
+    line = f'{{"trial_id":"a","status":"ok","shared":{shared},"phases":{phases}}}'
+    with pytest.raises(SchemaMismatch) as refused:
+        entry.decode(line.encode())
+    assert str(refused.value).endswith(f"not of schema version {SCHEMA_VERSION}: {said}")
+
+
+def test_a_whole_number_in_a_column_of_floats_is_read_as_a_float():
+    (row,) = entry.decode(b'{"trial_id":"a","status":"ok","shared":{"time_s":1},"phases":[{}]}')
+    assert row["time_s"] == 1.0
+    assert type(row["time_s"]) is float
