@@ -71,7 +71,7 @@ class Bench:
 
         if not torch.cuda.is_available():
             raise InputError("this bench needs a CUDA GPU; --device simulated checks the bench itself")
-        self.gpu = Gpu.from_torch_device(device)
+        self.gpu = Gpu.from_uuid(str(torch.cuda.get_device_properties(device).uuid))
         self.info = {**self.gpu.info(), "torch_version": torch.__version__, "cuda_version": torch.version.cuda}
         self.meter, self.begin_end = NvmlCounterMeter(self.gpu), NvmlCounterMeter(self.gpu)
         for name, instant in (("power_average", False), ("power_instant", True)):

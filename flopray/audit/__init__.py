@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from flopray.audit.findings import Finding, Severity, Unjudged
 from flopray.audit.point_rules import audit_point
-from flopray.audit.table import RULES, audit, audit_frame, audit_row, audit_rows
+from flopray.audit.table import RULES, audit, audit_row, audit_rows
 
 __all__ = [
     "RULES",
@@ -21,7 +21,6 @@ __all__ = [
     "Severity",
     "Unjudged",
     "audit",
-    "audit_frame",
     "audit_point",
     "audit_row",
     "audit_rows",

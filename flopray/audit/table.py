@@ -130,20 +130,6 @@ def audit(frame: pd.DataFrame) -> list[Finding]:
     return audit_rows(frame.to_dict("records"), labels=list(frame.index))  # type: ignore[arg-type]
 
 
-def audit_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    """The findings as a frame: severity, rule, where, sentence, rows and, in `numbers`, what was compared.
-
-    Args:
-        frame: records, as `flopray.load_run` gives them, or anything that has some of their columns.
-    """
-    import pandas as pd
-
-    columns = ["severity", "rule", "where", "sentence", "rows", "numbers"]
-    found = audit(frame)
-    table = [(str(f.severity), f.rule, f.where, f.sentence, list(f.rows), dict(f.numbers)) for f in found]
-    return pd.DataFrame(table, columns=columns)
-
-
 def _sort(found: list[Finding], unjudged: dict[Unjudged, int], verdicts: Sequence[Any], places: Sequence[int]) -> None:
     """Put verdicts where they belong; a finding's positions within `places` become positions in the table."""
     for verdict in verdicts:

@@ -14,12 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
 
 from flopray.energy.fluctuation import MAX_POINTS, MIN_PHASED_ITERATION_S, candidates
 from flopray.energy.iterations import Iterations, unseen_share
 from flopray.energy.meter import Reading
-from flopray.energy.regression import PRIOR_DOF, Posterior, fit
+from flopray.energy.regression import Posterior, fit
 from flopray.energy.ticks import TickPeriod, Ticks, find_ticks, measure_tick_period, refuse_frozen
 from flopray.errors import MeterError, WindowTooShort
 
@@ -31,7 +30,6 @@ __all__ = [
     "estimate_energy",
     "estimate_power",
     "measure_tick_period",
-    "required_window_s",
 ]
 
 #: Fewest ticks that give a slope and something to judge it by.
@@ -285,55 +283,6 @@ def estimate_energy(
         energy_j=power.power_w * time_per_iteration_s,
         energy_rel_error=math.hypot(power.power_rel_error, time_rel_error),
     )
-
-
-def required_window_s(
-    target_rel_error: float,
-    *,
-    tick_period_s: float,
-    tick_error_s: float,
-    power_noise_rel: float = 0.0,
-    time_rel_error: float = 0.0,
-    settle_s: float = 0.15,
-) -> float:
-    """Length of a load, its start transient included, whose energy is expected to reach a relative error.
-
-    For n ticks a period T apart the regression's variance is 12 s**2 / (n (n**2 - 1) T**2) from tick errors s and
-    close to v**2 / (n - 1) from the power's own scatter v a tick; the interval is Student's t times their root.
-
-    Args:
-        target_rel_error: half width of the 95 % interval that is wanted.
-        tick_period_s: of the counter.
-        tick_error_s, power_noise_rel: of an earlier `PowerEstimate`; before there is one, a third of a read for the
-            first is a fair guess.
-        time_rel_error: what the time per iteration contributes.
-        settle_s: ticks before it are dropped.
-
-    Returns:
-        Seconds; infinite if the time's error alone exceeds the target.
-
-    Raises:
-        ValueError: a target that is not positive.
-    """
-    if not target_rel_error > 0:
-        raise ValueError(f"the target error must be positive, got {target_rel_error!r}")
-    budget = target_rel_error**2 - time_rel_error**2
-    if budget <= 0:
-        return math.inf
-
-    def reached(n: int) -> bool:
-        variance = 12 * (tick_error_s / tick_period_s) ** 2 / (n * (n**2 - 1)) + power_noise_rel**2 / (n - 1)
-        return float(stdtrit(PRIOR_DOF + n - 2, 0.975)) ** 2 * variance <= budget
-
-    high = MIN_TICKS
-    while not reached(high):
-        high *= 2
-    low = max(MIN_TICKS, high // 2)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if reached(middle) else (middle + 1, high)
-    # n ticks span n - 1 periods, and the first of them is up to one period away.
-    return settle_s + high * tick_period_s
 
 
 def _time_variance(width_s: np.ndarray, tick_error_share: float) -> np.ndarray:

@@ -189,7 +189,7 @@ class Gpu:
     """One GPU (or MIG slice) as NVML sees it.
 
     Args:
-        handle: of NVML; use `from_uuid`, `from_torch_device` or `list_gpus`.
+        handle: of NVML; use `from_uuid` or `list_gpus`.
     """
 
     def __init__(self, handle: Any) -> None:
@@ -211,17 +211,6 @@ class Gpu:
             except NvmlNoSuchGpu:
                 continue
         raise NvmlNoSuchGpu(f"NVML knows no GPU with UUID {uuid}: is it visible in this container?")
-
-    @classmethod
-    def from_torch_device(cls, index: int) -> Gpu:
-        """The GPU that torch calls `cuda:<index>`; found by UUID, since the two number GPUs differently.
-
-        Raises:
-            NvmlUnavailable: see `from_uuid`.
-        """
-        import torch
-
-        return cls.from_uuid(str(torch.cuda.get_device_properties(index).uuid))
 
     @property
     def uuid(self) -> str:

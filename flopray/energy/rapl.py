@@ -79,11 +79,6 @@ class RaplMeter:
                 "module (sudo modprobe intel_rapl_msr)"
             )
 
-    @property
-    def domains(self) -> list[str]:
-        """Names of the zones that are added up."""
-        return [zone.name for zone in self._zones]
-
     def read(self) -> Reading:
         """See `flopray.energy.meter.Meter`; counted from the making of the meter."""
         before_s, went_back = time.perf_counter(), False

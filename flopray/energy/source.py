@@ -40,12 +40,3 @@ def open_cpu_meter(root: Path | str = POWERCAP_ROOT) -> Meter:
         NoEnergySource: one line: what is missing and what would give it.
     """
     return RaplMeter(root)
-
-
-def open_meter(device: str) -> Meter:
-    """The meter of `cpu` or of a GPU's UUID.
-
-    Raises:
-        NoEnergySource: one line: what is missing and what would give it.
-    """
-    return open_cpu_meter() if device == "cpu" else open_gpu_meter(device)

@@ -55,7 +55,6 @@ class RunFolder:
         self.records_path = path / "records.parquet"
         self.kernels_path = path / "kernels.parquet"
         self.summary_path = path / "summary.json"
-        self.report_path = path / "report.html"
         self.plots_path = path / "plots"
         self.tune_path = path / "tune"
         self.log_path = path / "run.log"

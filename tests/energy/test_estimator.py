@@ -10,7 +10,6 @@ from flopray.energy.estimator import (
     estimate_energy,
     estimate_power,
     measure_tick_period,
-    required_window_s,
 )
 from flopray.energy.iterations import Iterations, unseen_share
 from flopray.energy.meter import Reading
@@ -223,30 +222,6 @@ def test_error_of_the_meter_is_added():
     readings = readings_of(3.0)
     got = estimate_power(readings, start_s=0.0, end_s=3.0, meter_rel_error=0.05)
     assert got.power_rel_error > 0.05
-
-
-def test_required_window_is_enough_for_steady_power():
-    """Plan from a short window, measure that long: the real error of steady power is about what was asked for."""
-    errors = []
-    for seed in range(60):
-        first = estimate_power(readings_of(1.0, seed), start_s=0.0, end_s=1.0)
-        seconds = required_window_s(0.004, tick_period_s=0.1, tick_error_s=first.tick_error_s, power_noise_rel=0.0)
-        got = estimate_power(readings_of(seconds, seed + 1000), start_s=0.0, end_s=seconds)
-        errors.append(abs(got.power_w / 300 - 1) / 0.004)
-    assert np.percentile(errors, 95) < 1.5
-
-
-def test_required_window_grows_as_the_target_shrinks():
-    def plan(target, **more):
-        return required_window_s(target, tick_period_s=0.1, tick_error_s=0.0015, **more)
-
-    assert plan(0.01) < plan(0.003) < plan(0.001)
-    assert plan(0.01) < plan(0.01, power_noise_rel=0.02)
-    assert plan(0.01) <= plan(0.01, time_rel_error=0.009)
-    assert plan(0.01, time_rel_error=0.01) == math.inf
-    assert plan(0.5) == pytest.approx(0.15 + MIN_TICKS * 0.1)
-    with pytest.raises(ValueError, match="positive"):
-        plan(0.0)
 
 
 def test_a_minute_of_ticks_has_an_estimate():

@@ -343,11 +343,11 @@ class TestMeters:
             open_gpu_meter(UUID)
 
     def test_no_driver_has_no_source(self, driver):
-        from flopray.energy.source import open_meter
+        from flopray.energy.source import open_gpu_meter
 
         driver("nvmlInit", refuse(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND))
         with pytest.raises(NoEnergySource, match="no NVIDIA driver"):
-            open_meter(UUID)
+            open_gpu_meter(UUID)
 
     def test_neither_counter_nor_power(self, driver):
         from flopray.energy.source import open_gpu_meter
@@ -358,19 +358,24 @@ class TestMeters:
             open_gpu_meter(UUID)
 
 
+def gpu_of(index: int) -> Gpu:
+    """The GPU that torch calls `cuda:<index>`."""
+    return Gpu.from_uuid(str(torch.cuda.get_device_properties(index).uuid))
+
+
 @pytest.mark.gpu
 @needs_gpu
 class TestRealGpu:
     def test_torch_and_nvml_mean_the_same_gpu(self):
         for index in range(torch.cuda.device_count()):
-            gpu = Gpu.from_torch_device(index)
+            gpu = gpu_of(index)
             assert gpu.info()["device_name"] == torch.cuda.get_device_name(index)
             capability = torch.cuda.get_device_capability(index)
             assert gpu.info()["compute_capability"] == f"{capability[0]}.{capability[1]}"
             assert gpu.uuid in {other.uuid for other in list_gpus()}
 
     def test_info_is_plausible(self):
-        info = Gpu.from_torch_device(0).info()
+        info = gpu_of(0).info()
         assert info["device_uuid"].startswith("GPU-")
         assert info["driver_version"][0].isdigit()
         assert 0.5e9 < info["max_sm_clock_hz"] < 4e9
@@ -378,7 +383,7 @@ class TestRealGpu:
         assert info["memory_total_bytes"] > 1e9
 
     def test_state_is_plausible(self):
-        state = Gpu.from_torch_device(0).state()
+        state = gpu_of(0).state()
         assert 10 < state.temperature_c < 100
         assert 0.05e9 < state.sm_clock_hz < 4e9
         assert 0.05e9 < state.memory_clock_hz < 20e9
@@ -386,7 +391,7 @@ class TestRealGpu:
 
     def test_this_process_is_not_another_one(self):
         torch.zeros(1, device="cuda")
-        others = Gpu.from_torch_device(0).other_processes()
+        others = gpu_of(0).other_processes()
         assert others is None or others >= 0
 
 

@@ -63,7 +63,7 @@ class Load:
 
 @pytest.fixture(scope="module")
 def gpu():
-    return Gpu.from_torch_device(0)
+    return Gpu.from_uuid(str(torch.cuda.get_device_properties(0).uuid))
 
 
 @pytest.fixture(scope="module")

@@ -97,7 +97,7 @@ def test_created_run_is_complete_and_opens(tmp_path: Path) -> None:
     umask = os.umask(0)
     os.umask(umask)
     assert stat.S_IMODE(run.path.stat().st_mode) == 0o777 & ~umask
-    for name in ("manifest", "journal", "records", "plots", "report", "tune", "log", "summary"):
+    for name in ("manifest", "journal", "records", "plots", "tune", "log", "summary"):
         assert getattr(run, f"{name}_path").parent == run.path
 
 
