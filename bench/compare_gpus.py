@@ -44,8 +44,7 @@ def _record(spec: Point, device: str, phase: str, rng: np.random.Generator) -> P
     time_s = (1e-5 + flops / 2e14) * rng.uniform(0.95, 1.05)
     energy_j = time_s * 300
     return PhaseRecord.of(
-        **{name: getattr(spec, name) for name in ("workload", "device_type", "precision", "execution")},
-        **{name: getattr(spec, name) for name in ("n_layers", "width", "tokens")},
+        **spec.fields(),
         run="made-up",
         trial_id=spec.id,
         phase=phase,
