@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import sys
 import tempfile
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flopray.audit.hardware import peak_flops_per_s
 from flopray.cli import compare_gpus
 from flopray.point import Point
 from flopray.records import PhaseRecord
@@ -43,6 +45,7 @@ def _record(spec: Point, device: str, phase: str, rng: np.random.Generator) -> P
     flops = closed_columns(spec, phase)["model_flops"]
     time_s = (1e-5 + flops / 2e14) * rng.uniform(0.95, 1.05)
     energy_j = time_s * 300
+    peak = peak_flops_per_s(_DEVICES[device], spec.precision) or math.inf
     return PhaseRecord.of(
         **spec.fields(),
         run="made-up",
@@ -58,7 +61,7 @@ def _record(spec: Point, device: str, phase: str, rng: np.random.Generator) -> P
         power_w=300.0,
         flops_per_s=flops / time_s,
         flops_per_j=flops / energy_j,
-        mfu=flops / time_s / 9.9e14,
+        mfu=flops / time_s / peak,
         status="ok",
     )
 

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flopray.audit.counter_rules import UNCLASSIFIED_NOTE
-from flopray.audit.findings import Finding, device_name, precision_of, text
+from flopray.audit.findings import device_name, precision_of, text
 from flopray.audit.hardware import find_gpu, peak_flops_per_s
 from flopray.audit.row_rules import (
     COUNTS,
@@ -27,7 +27,6 @@ from flopray.audit.row_rules import (
     efficiency_limit,
     executed_rate_bound,
     rate_limit,
-    throttled,
 )
 
 if TYPE_CHECKING:
@@ -61,8 +60,8 @@ def alike(rows: Sequence[Row], apart: Sequence[Hashable]) -> list[list[int]]:
         apart: one value a row; rows with different ones are never put together.
 
     Returns:
-        Groups in the order of their first rows. A row that may have a finding is alone, unless the finding is that no
-        limit is known for its device.
+        Groups in the order of their first rows. A row that may have a finding is alone, unless it is one that follows
+        from what the group shares: that the device was throttled, or that no limit is known for it.
     """
     import numpy as np
 
@@ -75,16 +74,13 @@ def alike(rows: Sequence[Row], apart: Sequence[Hashable]) -> list[list[int]]:
         for values in columns.known.values()
     ]
     patterns = np.stack(signs, axis=1) if signs else np.zeros((len(rows), 0), dtype=np.int8)
-    slowed: dict[str | None, bool] = {}
     groups: dict[Hashable, list[int]] = {}
     for place, row in enumerate(rows):
         stated = row.get("throttle_end")
         reasons = stated if isinstance(stated, str) else None
-        if reasons not in slowed:
-            slowed[reasons] = isinstance(throttled({"throttle_end": reasons}), Finding)
         key: Hashable = place
-        if not suspect[place] and not slowed[reasons]:
-            words = (text(row, "phase") == "optimizer_step", text(row, "energy_status"), reasons is None)
+        if not suspect[place]:
+            words = (text(row, "phase") == "optimizer_step", text(row, "energy_status"), reasons)
             key = (*devices.keys[place], *words, patterns[place].tobytes(), apart[place])
         groups.setdefault(key, []).append(place)
     return list(groups.values())

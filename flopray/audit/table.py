@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flopray.audit.counter_rules import COUNTER_RULES
-from flopray.audit.findings import Finding, Severity, Unjudged, device_name, identity, is_hole, number, text
+from flopray.audit.findings import Finding, Severity, Unjudged, device_name, identity, is_hole, keys_of, number, text
 from flopray.audit.foreign import (
     covers_several,
     device_count_column,
@@ -148,6 +148,7 @@ def _judge_rows(rows: Sequence[Row], several: str | None, found: list[Finding], 
     covers = [covers_several(row, several) for row in rows]
     groups = alike(rows, covers) if len(rows) >= _FEW else [[place] for place in range(len(rows))]
     one_device = f"{several} says that the row covers several devices; say --per job or --per device"
+    by_place: list[Finding] = []
     for places in groups:
         row, rules, verdicts = rows[places[0]], _EACH_ROW, []
         if covers[places[0]]:
@@ -155,9 +156,10 @@ def _judge_rows(rows: Sequence[Row], several: str | None, found: list[Finding], 
             verdicts = [Unjudged(rule.__name__, one_device) for rule in _OF_ONE_DEVICE]
         for verdict in (*verdicts, *(rule(row) for rule in rules)):
             if isinstance(verdict, Finding):
-                found += [dataclasses.replace(verdict, rows=(place,)) for place in places]
+                by_place += [dataclasses.replace(verdict, rows=(p,), keys=keys_of(rows[p])) for p in places]
             else:
                 _sort(found, unjudged, [verdict], places)
+    found += sorted(by_place, key=lambda finding: finding.rows)
 
 
 def _points(rows: Sequence[Row], further: Sequence[str]) -> list[list[int]]:
@@ -180,7 +182,7 @@ def _unlimited(rows: Sequence[Row], found: Sequence[Finding]) -> list[Finding]:
     return [
         dataclasses.replace(
             group[0],
-            rows=tuple(sorted(finding.rows[0] for finding in group)),
+            rows=tuple(finding.rows[0] for finding in group),
             numbers={"rows": len(group)},
             keys={name: value for name, value in group[0].keys.items() if name in shared},
         )

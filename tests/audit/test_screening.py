@@ -88,6 +88,13 @@ def test_rows_without_a_finding_are_judged_once(row):
     assert len(alike(rows, [False] * 500)) == 1
 
 
+def test_throttled_rows_are_judged_once_and_each_is_named():
+    rows = [GOOD | {"trial_id": str(place), "throttle_end": "SwPowerCap"} for place in range(500)]
+    assert len(alike(rows, [False] * 500)) == 1
+    found = [finding for finding in audit_rows(rows) if finding.rule == "throttled"]
+    assert [(finding.rows[0], finding.keys["trial_id"]) for finding in found] == [(p, str(p)) for p in range(500)]
+
+
 def test_a_row_that_breaks_a_rule_among_many_is_alone():
     rows = [GOOD | {"trial_id": str(place)} for place in range(500)]
     rows[123] |= {"time_s": 1e-6}
