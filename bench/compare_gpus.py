@@ -1,8 +1,8 @@
 """How long `compare_gpus.py` takes for a large grid, as a ratio to reading the run: `python bench/compare_gpus.py`.
 
 The run is made up: 16,384 MLPs, forward and backward, on two types of GPU, with costs from a formula and noise from a
-seed. Times are of this machine and its load; the ratio says whether the comparison grows with its figures and tables
-(which show a handful of shapes) or with the points.
+seed. Times are of the CPU, which other work on the machine changes less than those of the clock; the ratio says whether
+the comparison grows with its figures and tables (which show a handful of shapes) or with the points.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _record(spec: Point, device: str, phase: str, rng: np.random.Generator) -> P
 
 
 def main() -> int:
-    """Make the run, read it, compare it; print seconds and their ratio."""
+    """Make the run, read it, compare it; print CPU seconds and their ratio."""
     parser = argparse.ArgumentParser(description="Time of compare_gpus.py against that of reading its run.")
     parser.add_argument("--points", type=int, default=16_384)
     options = parser.parse_args()
@@ -76,13 +76,13 @@ def main() -> int:
         with run.writer() as journal:
             journal.append(list(records(options.points)))
         run.compact()
-        begin = time.perf_counter()
+        begin = time.process_time()
         rows = len(load_run(run.path))
-        read_s = time.perf_counter() - begin
-        begin = time.perf_counter()
+        read_s = time.process_time() - begin
+        begin = time.process_time()
         code = compare_gpus.main([str(run.path), "--out", folder])
-        compare_s = time.perf_counter() - begin
-    print(f"{rows} rows: read in {read_s:.2f} s, compared in {compare_s:.1f} s, ratio {compare_s / read_s:.1f}")
+        compare_s = time.process_time() - begin
+    print(f"{rows} rows: {read_s:.2f} CPU s to read, {compare_s:.1f} CPU s to compare, ratio {compare_s / read_s:.1f}")
     return code
 
 

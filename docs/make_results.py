@@ -31,12 +31,12 @@ FIGURES: list[tuple[str, dict[str, str]]] = [
     (
         f"analysis/surfaces.py {_R}/h100_mlp_fp32 --formats png --no-html --out OUT",
         {
-            f"surfaces/H100_fp32_graph/{phase}/{metric}_log.png": f"h100_mlp_fp32_{name}.png"
+            f"surfaces/H100_fp32_graph/{phase}/{metric}.png": f"h100_mlp_fp32_{name}.png"
             for phase, metric, name in (
-                ("forward", "energy", "energy_forward"),
-                ("backward", "energy", "energy_backward"),
-                ("backward", "flops_per_j", "flops_per_j"),
-                ("forward", "time", "time_forward"),
+                ("forward", "energy_log", "energy_forward"),
+                ("backward", "energy_log", "energy_backward"),
+                ("backward", "flops_per_j_linear", "flops_per_j"),
+                ("forward", "time_log", "time_forward"),
             )
         },
     ),
