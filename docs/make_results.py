@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from PIL import Image  # comes with matplotlib
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
@@ -30,12 +31,12 @@ FIGURES: list[tuple[str, dict[str, str]]] = [
     (
         f"analysis/surfaces.py {_R}/h100_mlp_fp32 --formats png --no-html --out OUT",
         {
-            f"surfaces/H100_fp32_graph/{phase}/{metric}_log.png": f"h100_mlp_fp32_{name}.png"
+            f"surfaces/H100_fp32_graph/{phase}/{metric}.png": f"h100_mlp_fp32_{name}.png"
             for phase, metric, name in (
-                ("forward", "energy", "energy_forward"),
-                ("backward", "energy", "energy_backward"),
-                ("backward", "flops_per_j", "flops_per_j"),
-                ("forward", "time", "time_forward"),
+                ("forward", "energy_log", "energy_forward"),
+                ("backward", "energy_log", "energy_backward"),
+                ("backward", "flops_per_j_linear", "flops_per_j"),
+                ("forward", "time_log", "time_forward"),
             )
         },
     ),
@@ -111,7 +112,7 @@ def _body(name: str) -> str:
 
 
 def draw(published: Path | None) -> None:
-    """Run the commands of `FIGURES` and copy what they draw into docs/results."""
+    """Run the commands of `FIGURES` and put what they draw, in fewer colours, into docs/results."""
     for command, files in FIGURES:
         if "PUBLISHED" in command and published is None:
             print(f"left as they are, for want of --published DIR: {', '.join(files.values())}")
@@ -121,7 +122,13 @@ def draw(published: Path | None) -> None:
             print("python", command, flush=True)
             subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL, cwd=PAGE.parents[2])
             for source, target in files.items():
-                shutil.copyfile(Path(folder) / source, made.RESULTS / target)
+                reduce_colours(Path(folder) / source, made.RESULTS / target)
+
+
+def reduce_colours(source: Path, target: Path) -> None:
+    """Write a PNG with a palette of at most 256 colours, which is a fraction of its size and looks the same."""
+    with Image.open(source) as image:
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(target, optimize=True, dpi=image.info["dpi"])
 
 
 def main() -> int:

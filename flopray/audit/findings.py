@@ -111,11 +111,13 @@ def number(row: Mapping[str, Any], column: str) -> float | None:
     value = row.get(column)
     if type(value) is float:  # nearly all are, and a table has millions
         return value if math.isfinite(value) else None
+    if value is None:
+        return None
     if isinstance(value, str):
         value = float(value) if _PLAIN_NUMBER.fullmatch(value.strip()) else None
     elif isinstance(value, Decimal) and value.is_finite():
         value = float(value)
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if type(value) is not int and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
         return None
     try:
         value = float(value)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 _TERA = 1e12
@@ -167,7 +168,11 @@ def find_gpu(device_name: str | None) -> GpuSpec | None:
     """
     if not device_name or not isinstance(device_name, str):
         return None
-    name = normalise_device_name(device_name)
+    return _gpu_named(normalise_device_name(device_name))
+
+
+@lru_cache(maxsize=256)  # a table names a few devices many times
+def _gpu_named(name: str) -> GpuSpec | None:
     return next((spec for spec in GPUS if re.fullmatch(spec.pattern, name)), None)
 
 

@@ -66,7 +66,7 @@ COUNTS = (
 )
 RATES = ("flops_per_s", "flops_per_j", "mfu", "hfu", "energy_per_token_j")
 #: Classes of executed FLOPs; without those that are not of one kind (`_rel`, tensor and CUDA cores).
-_CLASSES = frozenset(
+EXECUTED_CLASSES = tuple(
     f"executed_{kind}_flops"
     for kind in ("gemm", "reduction", "elementwise", "attention", "normalisation", "optimizer", "other")
 )
@@ -171,7 +171,9 @@ def _sums(row: Row) -> Iterator[tuple[str, str, float]]:
     if tensor is not None and cuda is not None:
         yield "executed_flops", "executed_tensor_flops + executed_cuda_flops", tensor + cuda
     executed = number(row, "executed_flops")
-    classes = [name for name in row if isinstance(name, str) and name.startswith("executed_") and name in _CLASSES]
+    classes = [
+        name for name in row if isinstance(name, str) and name.startswith("executed_") and name in EXECUTED_CLASSES
+    ]
     counted = sum(number(row, name) or 0.0 for name in classes)
     if executed is not None and counted > executed:
         yield "executed_flops", "the sum of its classes", counted
@@ -241,10 +243,9 @@ def executed_rate_above_limit(row: Row) -> Verdict:
     rate = quotient(row, "executed_flops", "time_s")
     if rate is None:
         return Unjudged("executed_rate_above_limit", "no executed_flops and time_s")
-    limits = [limit.bound for p in ("fp32", "tf32", "bf16", "fp16") if (limit := rate_limit({**row, "precision": p}))]
-    if not limits:
+    bound = executed_rate_bound(row)
+    if bound is None:
         return Unjudged("executed_rate_above_limit", "no limit known for the device")
-    bound = max(limits) + limits[0]
     if rate / (1 + rel_error(row, "time_rel_error")) <= bound:
         return None
     sentence = (
@@ -253,6 +254,12 @@ def executed_rate_above_limit(row: Row) -> Verdict:
     )
     compared = {"executed_flops_per_s": rate, "limit_flops_per_s": bound}
     return _finding("executed_rate_above_limit", Severity.IMPOSSIBLE, sentence, row, compared, rate / bound)
+
+
+def executed_rate_bound(row: Row) -> float | None:
+    """The rate in FLOP/s of a row's device with its fastest units and its CUDA cores together."""
+    limits = [limit.bound for p in ("fp32", "tf32", "bf16", "fp16") if (limit := rate_limit({**row, "precision": p}))]
+    return max(limits) + limits[0] if limits else None
 
 
 def _which_fp32(precision: str | None) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flopray.audit.counter_rules import COUNTER_RULES
-from flopray.audit.findings import Finding, Severity, Unjudged, device_name, identity, is_hole, number, text
+from flopray.audit.findings import Finding, Severity, Unjudged, device_name, identity, is_hole, keys_of, number, text
 from flopray.audit.foreign import (
     covers_several,
     device_count_column,
@@ -27,6 +27,7 @@ from flopray.audit.row_rules import (
     power_below_idle,
     rate_above_limit,
 )
+from flopray.audit.screening import alike
 from flopray.audit.series_rules import judge_series
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ _OF_ONE_DEVICE = (
     efficiency_above_peak,
     power_below_idle,
 )
+#: Fewer rows than this are not worth screening.
+_FEW = 200
 _RANK = {severity: rank for rank, severity in enumerate(Severity)}
 
 
@@ -108,13 +111,7 @@ def audit_rows(rows: Sequence[Row], labels: Sequence[Hashable] | None = None) ->
     spread = device_spread_column(solid) if several is None else None
     found: list[Finding] = axes + not_numbers(solid) + not_understood(solid, further)
     unjudged: dict[Unjudged, int] = defaultdict(int)
-    for place, row in enumerate(solid):
-        rules = _EACH_ROW
-        if covers_several(row, several or spread):
-            rules = tuple(rule for rule in _EACH_ROW if rule not in _OF_ONE_DEVICE)
-            reason = f"{several or spread} says that the row covers several devices; say --per job or --per device"
-            _sort(found, unjudged, [Unjudged(rule.__name__, reason) for rule in _OF_ONE_DEVICE], [place])
-        _sort(found, unjudged, [rule(row) for rule in rules], [place])
+    _judge_rows(solid, several or spread, found, unjudged)
     for members in _points(solid, further):
         _sort(found, unjudged, judge_point([solid[place] for place in members]), members)
     _sort(found, unjudged, judge_series(solid, further), range(len(solid)))
@@ -137,6 +134,32 @@ def _sort(found: list[Finding], unjudged: dict[Unjudged, int], verdicts: Sequenc
             unjudged[verdict] += len(verdict.rows or places)
         elif verdict is not None:
             found.append(dataclasses.replace(verdict, rows=tuple(places[place] for place in verdict.rows)))
+
+
+def _judge_rows(rows: Sequence[Row], several: str | None, found: list[Finding], unjudged: dict[Unjudged, int]) -> None:
+    """Judge every row by itself; of rows that the rules cannot tell apart, one for all.
+
+    Args:
+        rows: records with numbers.
+        several: the column that says how many devices a row covers, if there is one.
+        found: gets the findings.
+        unjudged: gets what could not be judged, with how many rows.
+    """
+    covers = [covers_several(row, several) for row in rows]
+    groups = alike(rows, covers) if len(rows) >= _FEW else [[place] for place in range(len(rows))]
+    one_device = f"{several} says that the row covers several devices; say --per job or --per device"
+    by_place: list[Finding] = []
+    for places in groups:
+        row, rules, verdicts = rows[places[0]], _EACH_ROW, []
+        if covers[places[0]]:
+            rules = tuple(rule for rule in _EACH_ROW if rule not in _OF_ONE_DEVICE)
+            verdicts = [Unjudged(rule.__name__, one_device) for rule in _OF_ONE_DEVICE]
+        for verdict in (*verdicts, *(rule(row) for rule in rules)):
+            if isinstance(verdict, Finding):
+                by_place += [dataclasses.replace(verdict, rows=(p,), keys=keys_of(rows[p])) for p in places]
+            else:
+                _sort(found, unjudged, [verdict], places)
+    found += sorted(by_place, key=lambda finding: finding.rows)
 
 
 def _points(rows: Sequence[Row], further: Sequence[str]) -> list[list[int]]:
