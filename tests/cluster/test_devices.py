@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from flopray.cluster import connection
+from flopray.cluster import authentication, connection
 from flopray.cluster.devices import Cluster, check_cores, choose_devices, passed_over, this_machine
 from flopray.errors import ClusterError
 
@@ -115,7 +115,7 @@ def environment(monkeypatch, tmp_path):
 
 
 def mode_after():
-    connection._use_token()
+    authentication.use_token()
     return connection.os.environ.get("RAY_AUTH_MODE")
 
 
