@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,12 +84,12 @@ def run(script: Workload, args: argparse.Namespace, console: Console) -> int:
     sweep_from(script, args, args.accelerators or ["CPU"], cores=1)
     if args.accelerators is not None and not args.accelerators:
         raise InputError("--accelerators needs at least one type")
-    if args.wait is not None and not args.accelerators:
-        raise InputError("--wait needs --accelerators to say what to wait for")
+    if args.wait is not None and not args.accelerators and args.gpu_type is None:
+        raise InputError("--wait needs --accelerators or --gpu-type to say what to wait for")
     if args.search == "optuna" and find_spec("optuna") is None:
         raise InputError("--search optuna needs the extra: pip install 'flopray[optuna]'")
     with _reach(args, name, script, console) as cluster:
-        cluster = _awaited(cluster.with_gpu_type(args.gpu_type), args, args.accelerators, console)
+        cluster = _awaited(cluster, args, args.accelerators, console)
         if line := passed_over(cluster):
             console.print(f"warning: {line}", highlight=False, soft_wrap=True)
         absent = absent_types(cluster, args.accelerators) if args.dry_run else []
@@ -108,6 +109,7 @@ def run(script: Workload, args: argparse.Namespace, console: Console) -> int:
         _say_where(console, cluster)
         notes = _preflight(args, console, sweep, slots, cluster)
         head = {"script": sys.argv[0], "plots": not args.no_plots}
+        head |= {"gpu_type": args.gpu_type} if args.gpu_type in slots else {}
         trust(script)
         folder = create_run(storage, name, sweep.to_manifest(name, _versions()) | head)
         console.print(f"run {name}: {folder.address}", highlight=False, soft_wrap=True)
@@ -138,10 +140,10 @@ def _reach(args: argparse.Namespace, name: str, script: Workload, console: Conso
 
 
 def _awaited(cluster: Cluster, args: argparse.Namespace, wanted: list[str] | None, console: Console) -> Cluster:
-    """The cluster once it has what is wanted, or when `--wait` is over."""
-    return wait_for(
-        cluster, wanted, args.wait or 0.0, lambda line: console.print(line, highlight=False, soft_wrap=True)
-    )
+    """The cluster once it has what is wanted, or when `--wait` is over; a plan waits for nothing."""
+    seconds = 0.0 if args.dry_run else args.wait or 0.0
+    say = partial(console.print, highlight=False, soft_wrap=True)
+    return wait_for(cluster, wanted, seconds, say, args.gpu_type)
 
 
 def _resume(script: Workload, args: argparse.Namespace, console: Console) -> int:
@@ -173,7 +175,9 @@ def _resume(script: Workload, args: argparse.Namespace, console: Console) -> int
     if not args.dry_run:
         folder.check_unlocked()
     with _reach(args, folder.name, script, console) as cluster:
-        cluster = _awaited(cluster.with_gpu_type(args.gpu_type), args, list(sweep.axes["device_type"]), console)
+        if args.gpu_type is None and not cluster.slots:  # where Ray knows types by now, they hold
+            args.gpu_type = _gpu_type_of(folder)
+        cluster = _awaited(cluster, args, list(sweep.axes["device_type"]), console)
         slots = choose_devices(cluster, list(sweep.axes["device_type"]))
         check_cores(cluster, sweep.cpus_per_trial)
         if args.dry_run:
@@ -183,6 +187,12 @@ def _resume(script: Workload, args: argparse.Namespace, console: Console) -> int
         notes = _preflight(args, console, sweep, slots, cluster)
         console.print(f"resuming {folder.address}: {left} points are left", highlight=False, soft_wrap=True)
         return _measure(script, args, console, sweep, folder, slots, notes)
+
+
+def _gpu_type_of(folder: RunFolder) -> str | None:
+    """The `--gpu-type` that the run was started with."""
+    name = folder.manifest.get("gpu_type")
+    return name if isinstance(name, str) else None
 
 
 def _plan(

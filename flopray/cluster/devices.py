@@ -101,29 +101,41 @@ def inspect_cluster(*, dashboard_url: str | None, local: bool) -> Cluster:
     return Cluster(dict(sorted(slots.items())), fewest or 1, most_cores, dashboard_url, local, untyped)
 
 
-def wait_for(cluster: Cluster, wanted: list[str] | None, seconds: float, say: Callable[[str], object]) -> Cluster:
+def wait_for(
+    cluster: Cluster,
+    wanted: list[str] | None,
+    seconds: float,
+    say: Callable[[str], object],
+    gpu_type: str | None = None,
+) -> Cluster:
     """Wait until the cluster has all types that are wanted, or the time is over.
 
     Args:
         cluster: the connected cluster as it is.
-        wanted: types by name; None waits for nothing.
+        wanted: types by name; None waits for GPUs of the `gpu_type`, or for nothing.
         seconds: at most.
         say: called with a line when waiting begins.
+        gpu_type: of GPUs whose type Ray does not know, also of those that join.
 
     Returns:
-        The cluster as it is then; whether a type is still missing is for `choose_devices` to say.
+        The cluster as it is then, with the `gpu_type`; whether a type is still missing is for `choose_devices` to say.
+
+    Raises:
+        ClusterError: no GPU is there that the `gpu_type` could be of.
     """
     until = time.monotonic() + seconds
+    names = wanted or ([gpu_type] if gpu_type else [])
     told = False
-    while missing := [name for name in wanted or () if name not in (*cluster.slots, "CPU")]:
-        if time.monotonic() >= until:
-            break
+    while True:
+        typed = cluster.with_gpu_type(gpu_type) if cluster.slots or cluster.untyped or gpu_type == "CPU" else cluster
+        missing = [name for name in names if name not in (*typed.slots, "CPU")]
+        if not missing or time.monotonic() >= until:
+            return cluster.with_gpu_type(gpu_type)
         if not told:
             say(f"waiting up to {seconds:.0f} s for {', '.join(missing)} to join the cluster")
             told = True
         time.sleep(_LOOK_EVERY_S)
         cluster = inspect_cluster(dashboard_url=cluster.dashboard_url, local=cluster.local)
-    return cluster
 
 
 def absent_types(cluster: Cluster, wanted: list[str] | None) -> list[str]:
@@ -155,12 +167,17 @@ def choose_devices(cluster: Cluster, wanted: list[str] | None) -> dict[str, int]
         return dict(cluster.slots) or {"CPU": 1}
     for name in wanted:
         if name not in available:
-            more = f" and {_gpus(cluster.untyped)} without a type ({_NAME_THEM})" if cluster.untyped else ""
+            more = f" and {_gpus(cluster.untyped)} without a type ({_typing(cluster, name)})" if cluster.untyped else ""
             hint = spaced("--accelerators", name)
             raise ClusterError(
                 f"--accelerators {name}: no node has it; the cluster has {', '.join(available)}{more}{hint}"
             )
     return {name: available[name] for name in wanted}
+
+
+def _typing(cluster: Cluster, name: str) -> str:
+    """How GPUs without a type get this one: by flag only where there are no others."""
+    return _NAME_THEM if cluster.slots else f"say it with --gpu-type {name}, or {_NAME_THEM}"
 
 
 def passed_over(cluster: Cluster) -> str | None:

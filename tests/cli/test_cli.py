@@ -95,7 +95,7 @@ def is_one_line_error(outcome: Outcome, about: str) -> bool:
         ("--phases sideways", "--phases: unknown 'sideways', choose from inference"),
         ("--phases", "--phases needs at least one"),
         ("--phases forward forward", "--phases has a name twice"),
-        ("--wait 5", "--wait needs --accelerators"),
+        ("--wait 5", "--wait needs --accelerators or --gpu-type"),
         ("--wait -1 --accelerators H100", "--wait must be 0 or more seconds"),
         ("--wait nan --accelerators H100", "--wait must be 0 or more seconds"),
         ("--instruments energy", "--instruments energy needs time too"),
@@ -215,6 +215,48 @@ def a_run(tmp_path, finished=0, **manifest) -> RunFolder:
     with folder.writer() as journal:
         journal.append([[PhaseRecord.of(trial_id=point.id, phase="forward")] for point in sweep().points()[:finished]])
     return folder
+
+
+UNTYPED = Cluster({}, 4, {"CPU": 4, "": 4}, None, False, untyped=2)
+
+
+@pytest.mark.parametrize(
+    ("remembered", "flag", "there", "words"),
+    [
+        ("L4", "", UNTYPED, None),
+        (None, "--gpu-type L4", UNTYPED, None),
+        (None, "", UNTYPED, "say it with --gpu-type L4"),
+        (7, "", UNTYPED, "say it with --gpu-type L4"),
+        ("L4", "", Cluster({"L4": 1}, 4, {"L4": 4, "CPU": 4}, None, False), None),  # Ray knows it by now
+    ],
+)
+def test_a_resume_knows_the_type_that_a_flag_gave_the_gpus(
+    command, script, tmp_path, monkeypatch, remembered, flag, there, words
+):
+    args = flags.build_parser(script).parse_args(["--n", "1", "--d", "16", "--m", "8"])
+    manifest = flags.sweep_from(script, args, ["L4"], cores=1).to_manifest("r", {})
+    RunFolder.create(tmp_path, "r", manifest | ({"gpu_type": remembered} if remembered else {}))
+    monkeypatch.setattr(session, "_reach", lambda *_: contextlib.nullcontext(there))
+    outcome = command(f"--resume r --dry-run --address x {flag}")
+    if words is None:
+        assert outcome.code == 0, outcome.err
+        assert "L4" in outcome.out
+    else:
+        assert is_one_line_error(outcome, words)
+
+
+def test_the_type_that_a_flag_gave_is_in_the_manifest(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "_reach", lambda *_: contextlib.nullcontext(UNTYPED))
+    monkeypatch.setattr(session, "_preflight", lambda *_: [])
+    monkeypatch.setattr(session, "_measure", lambda *_: 0)
+    assert command("--n 1 --d 16 --m 8 --gpu-type L4 --name r").code == 0
+    assert json.loads((tmp_path / "results" / "r" / "manifest.json").read_text())["gpu_type"] == "L4"
+
+
+def test_a_plan_waits_for_nothing(command):
+    outcome = command("--dry-run --n 1 --d 16 --m 8 --wait 60 --accelerators H100")
+    assert outcome.code == 0
+    assert "H100" in outcome.out
 
 
 def test_a_name_that_is_taken(command, tmp_path):
