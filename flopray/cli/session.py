@@ -90,11 +90,11 @@ def run(script: Workload, args: argparse.Namespace, console: Console) -> int:
         raise InputError("--search optuna needs the extra: pip install 'flopray[optuna]'")
     with _reach(args, name, script, console) as cluster:
         cluster = _awaited(cluster, args, args.accelerators, console)
-        if line := passed_over(cluster):
-            console.print(f"warning: {line}", highlight=False, soft_wrap=True)
         absent = absent_types(cluster, args.accelerators) if args.dry_run else []
         cluster = cluster.with_types(absent)
         slots = choose_devices(cluster, args.accelerators)
+        if line := passed_over(cluster, args.accelerators):
+            console.print(f"warning: {line}", highlight=False, soft_wrap=True)
         sweep = sweep_from(script, args, list(slots), cores=cluster.cores)
         if sweep.samples is not None and sweep.samples > sweep.grid_size:
             raise InputError(f"--samples {sweep.samples}: the grid has only {sweep.grid_size} points")

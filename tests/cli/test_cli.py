@@ -253,6 +253,17 @@ def test_the_type_that_a_flag_gave_is_in_the_manifest(command, tmp_path, monkeyp
     assert json.loads((tmp_path / "results" / "r" / "manifest.json").read_text())["gpu_type"] == "L4"
 
 
+def test_the_cpu_is_swept_in_place_of_a_gpu_with_a_word(command, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # also where there are GPUs
+    monkeypatch.setattr("flopray.cluster.devices.why_nvml_fails", lambda: "nvmlInit failed: Unknown Error")
+    outcome = command("--dry-run --n 1 --d 16 --m 8")
+    assert outcome.code == 0
+    assert outcome.err == (
+        "warning: no GPU is measured, although this machine has an NVIDIA driver: nvmlInit failed: Unknown Error\n"
+    )
+    assert command("--dry-run --n 1 --d 16 --m 8 --accelerators CPU").err == ""
+
+
 def test_a_plan_waits_for_nothing(command):
     outcome = command("--dry-run --n 1 --d 16 --m 8 --wait 60 --accelerators H100")
     assert outcome.code == 0

@@ -104,6 +104,19 @@ def test_gpus_that_are_passed_over_beside_others_are_told():
     assert "2 GPUs of the cluster passed over" in (passed_over(dataclasses.replace(MIXED, untyped=2)) or "")
 
 
+def test_a_driver_that_fails_is_told_where_the_cpu_is_swept_in_place_of_a_gpu(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # also where there are GPUs
+    monkeypatch.setattr(devices, "why_nvml_fails", lambda: "nvmlInit failed: Unknown Error")
+    broken = this_machine()
+    assert choose_devices(broken, None) == {"CPU": 1}
+    assert "NVIDIA driver: nvmlInit failed: Unknown Error" in (passed_over(broken) or "")
+    assert passed_over(broken, ["CPU"]) is None
+    with pytest.raises(ClusterError, match=r"no node has it.*\(nvmlInit failed: Unknown Error\)"):
+        choose_devices(broken, ["H100"])
+    with pytest.raises(ClusterError, match=r"the cluster has no GPU \(nvmlInit failed: Unknown Error\)"):
+        broken.with_gpu_type("L4")
+
+
 @pytest.mark.parametrize(
     ("address", "words"),
     [
