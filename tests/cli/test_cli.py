@@ -16,9 +16,9 @@ import pytest
 from rich.console import Console
 
 from flopray.cli import exits, flags, session
+from flopray.cli.objective import refuse_objective
 from flopray.cluster.devices import Cluster
-from flopray.cluster.doctor.preflight import Preflight
-from flopray.errors import EXIT_NOT_FINISHED, InputError, StorageError, resume_command
+from flopray.errors import EXIT_NOT_FINISHED, InputError, NoEnergySource, StorageError, resume_command
 from flopray.monitoring.progress import Progress
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
@@ -249,7 +249,7 @@ def test_the_type_that_a_flag_gave_is_in_the_manifest(command, tmp_path, monkeyp
     monkeypatch.setattr(session, "_reach", lambda *_: contextlib.nullcontext(UNTYPED))
     monkeypatch.setattr(session, "_preflight", lambda *_: [])
     monkeypatch.setattr(session, "_measure", lambda *_: 0)
-    assert command("--n 1 --d 16 --m 8 --gpu-type L4 --name r").code == 0
+    assert command("--n 1 --d 16 --m 8 --gpu-type L4 --name r --address x").code == 0
     assert json.loads((tmp_path / "results" / "r" / "manifest.json").read_text())["gpu_type"] == "L4"
 
 
@@ -444,6 +444,7 @@ def finished_run(tmp_path):
             "draw",
             "no figures (No space left on device); every point is safe in the journal, flopray surfaces",
         ),
+        ("load", "no totals ([Errno 28] No space left on device); every point is safe in the journal"),
         ("compact", "no table of records"),
         ("write_summary", "no summary"),
     ],
@@ -457,6 +458,7 @@ def test_what_fails_after_the_measuring_loses_no_point_and_has_its_own_exit_code
         raise OSError(28, "No space left on device") if broken != "draw" else InputError("No space left on device")
 
     folder = finished_run(tmp_path)
+    (folder.path / "plots").mkdir()  # what a drawing that fails leaves behind
     if broken == "draw":
         monkeypatch.setattr("flopray.cli.run_figures.draw", full)
     else:
@@ -467,10 +469,13 @@ def test_what_fails_after_the_measuring_loses_no_point_and_has_its_own_exit_code
     captured = capsys.readouterr()
     assert code == EXIT_NOT_FINISHED
     assert words in captured.err
-    assert "1 points, 1 rows: 1 ok" in captured.out
+    assert ("1 points, 1 rows: 1 ok" in captured.out) is (broken != "load")
+    assert ("records  " in captured.out) is (broken not in ("compact", "load"))
+    assert "plots  " not in captured.out or broken not in ("draw", "load")
+    assert folder.records_path.exists() is (broken != "compact")  # the others are made all the same
 
 
-@pytest.mark.parametrize("broken", ["compact", "write_kernels", "write_summary"])
+@pytest.mark.parametrize("broken", ["load", "compact", "write_kernels", "write_summary"])
 def test_a_table_that_failed_is_made_by_the_resume_that_its_message_names(command, tmp_path, monkeypatch, broken):
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -490,6 +495,8 @@ def test_a_table_that_failed_is_made_by_the_resume_that_its_message_names(comman
 @pytest.mark.parametrize(
     ("objective", "flag", "why", "words"),
     [
+        ("mfu", "--phases optimizer_step", None, "optimizer_step has none, put another one first"),
+        ("mfu", "--phases optimizer_step forward", None, "optimizer_step has none, put another one first"),
         ("flops_per_j", "", "no RAPL", "no device of this sweep has an energy source (no RAPL)"),
         ("energy_j", "", "no RAPL", "no device of this sweep has an energy source (no RAPL)"),
         ("mfu", "", None, "no peak is known for CPU"),
@@ -500,12 +507,74 @@ def test_a_table_that_failed_is_made_by_the_resume_that_its_message_names(comman
 def test_a_search_whose_objective_no_point_can_have_is_refused(script, objective, flag, why, words):
     args = flags.build_parser(script).parse_args(f"--search optuna --samples 2 --objective {objective} {flag}".split())
     sweep = flags.sweep_from(script, args, ["CPU"], cores=1)
-    found = Preflight(1, [], [], 0.0, why)
     if words is None:
-        session._refuse_objective(sweep, found)
+        refuse_objective(sweep, why)
         return
     with pytest.raises(InputError, match=re.escape(words)):
-        session._refuse_objective(sweep, found)
+        refuse_objective(sweep, why)
+
+
+def optuna(script, objective, flags_, types):
+    line = f"--search optuna --samples 2 --objective {objective} {flags_}"
+    return flags.sweep_from(script, flags.build_parser(script).parse_args(line.split()), types, cores=1)
+
+
+@pytest.mark.parametrize(
+    ("precisions", "types", "refused"),
+    [
+        ("bf16", ["V100"], True),
+        ("fp32 bf16", ["V100"], False),  # fp32 has a peak there, whatever stands last
+        ("bf16 fp32", ["V100"], False),
+        ("bf16", ["V100", "H100"], False),
+        ("bf16", ["H100", "CPU"], False),
+    ],
+)
+def test_a_peak_of_one_type_at_one_precision_is_enough(script, precisions, types, refused):
+    sweep = optuna(script, "mfu", f"--execution eager --precision {precisions}", types)
+    if not refused:
+        refuse_objective(sweep)
+        return
+    with pytest.raises(InputError, match="no peak is known for V100 at bf16"):
+        refuse_objective(sweep)
+
+
+@pytest.mark.parametrize("objective", ["flops_per_s", "flops_per_j", "mfu"])
+@pytest.mark.parametrize("form", [None, {"gemm_flops": 0}])
+def test_a_search_for_flops_of_a_phase_that_has_none_is_refused(script, monkeypatch, objective, form):
+    sweep = optuna(script, objective, "--precision bf16 --phases forward", ["H100"])
+    monkeypatch.setattr(MLP, "closed_form", lambda *_: form)
+    monkeypatch.setattr(MLP, "dispatched", lambda *_: {"forward": None})
+    with pytest.raises(InputError, match=f"--objective {objective}: no FLOPs are known of forward in mlp"):
+        refuse_objective(sweep)
+    refuse_objective(optuna(script, "time_s", "", ["H100"]))
+    if form is None:
+        monkeypatch.setattr(MLP, "dispatched", lambda *_: {"forward": 7})
+        refuse_objective(sweep)
+
+
+@pytest.mark.parametrize("dry", ["", "--dry-run "])
+@pytest.mark.parametrize(
+    ("line", "about"),
+    [
+        ("--search optuna --samples 2 --objective mfu", "--objective mfu: no peak is known for CPU at fp32"),
+        ("--search optuna --samples 2 --objective energy_j", "has an energy source (no RAPL here)"),
+        ("--search optuna --samples 2 --objective flops_per_j", "has an energy source (no RAPL here)"),
+        ("--execution graph", "CPU: execution graph needs a CUDA device"),
+        ("--precision tf32", "CPU: tf32 exists only on NVIDIA GPUs"),
+        ("--instruments time counters", "hardware counters are those of NVIDIA GPUs"),
+        ("--n 4 --d 1000000 --m 8", "CPU: out of memory"),
+        ("--search random --samples 9 --n 1 --d 16 --m 8", "--samples 9: the grid has only 1 points"),
+        ("--gpu-type L4", "--gpu-type L4: the cluster has no GPU"),
+        ("--accelerators L99", "--accelerators L99: no node has it"),
+    ],
+)
+def test_what_is_known_of_this_machine_is_refused_before_ray_starts(command, monkeypatch, dry, line, about):
+    def no_meter(*_):
+        raise NoEnergySource("no RAPL here")
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("flopray.cluster.doctor.machine.open_cpu_meter", no_meter)
+    assert is_one_line_error(command(dry + line), about)
 
 
 def test_results_of_a_submitted_job_do_not_go_into_rays_cache(command, monkeypatch, tmp_path):

@@ -1,16 +1,18 @@
 """A cluster that asks for a token: which one is sent, and what is said of it before Ray tries."""
 
+import importlib
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 import pytest
-from ray._raylet import AuthenticationTokenLoader, Config
 
 from flopray.cluster import authentication
 from flopray.errors import ClusterError
 
 TOKEN = "ab" * 32
+_raylet: Any = importlib.import_module("ray._raylet")
 
 
 @pytest.fixture
@@ -22,8 +24,8 @@ def environment(monkeypatch, tmp_path):
     def set_to(**variables):
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        Config.initialize("")
-        AuthenticationTokenLoader.instance().reset_cache()
+        _raylet.Config.initialize("")
+        _raylet.AuthenticationTokenLoader.instance().reset_cache()
 
     set_to()
     yield set_to
