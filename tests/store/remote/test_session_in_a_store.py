@@ -12,6 +12,7 @@ from rich.console import Console
 
 import flopray.sweep.driver
 from flopray.cli import flags, session
+from flopray.cli.audit import main as audit
 from flopray.cli.terminal import LineConsole
 from flopray.errors import StorageError
 from flopray.monitoring.progress import Progress
@@ -121,3 +122,10 @@ def test_a_folder_that_claims_to_be_a_copy_of_nothing_goes_by_its_path(run, tmp_
     folder = RunFolder.create(tmp_path, "r", sweep().to_manifest("r", {}))
     (folder.path / MIRROR_NAME).write_bytes(content)
     assert RunFolder.open(folder.path).place("x") == str(folder.path / "x")
+
+
+def test_an_audit_that_cannot_be_made_names_the_run_and_not_the_copy(run, capsys):
+    assert audit([run.address]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {run.address}: ")
+    assert str(run.path) not in error
