@@ -131,11 +131,16 @@ def covers_several(row: Row, column: str | None) -> bool:
     return count is None or count > 1
 
 
-def is_axis(rows: Sequence[Row], column: str) -> bool:
+def is_axis(rows: Sequence[Row], column: str, further: int = 2) -> bool:
     """Whether a column is when something was seen, or a counter that was read: `0, 0.1, 0.2` or seconds since 1970.
 
-    A trace starts at 0, never falls but back to 0 (the next trace of a table), and has at least two further values;
-    rows that share a moment (one for each GPU) and cells that are no numbers do not change that.
+    A trace starts at 0, never falls but back to 0 (the next trace of a table), and has further values; rows that share
+    a moment (one for each GPU) and cells that are no numbers do not change that.
+
+    Args:
+        rows: of the table.
+        column: which one.
+        further: how many values above 0 it takes at least.
     """
     values = [value for row in rows if (value := number(row, column)) is not None]
     if not values:
@@ -143,7 +148,7 @@ def is_axis(rows: Sequence[Row], column: str) -> bool:
     if column == "time_s" and min(values) > _UNIX_TIME_S:
         return True
     rises = all(after >= before or after == 0 for before, after in pairwise(values))
-    return values[0] == 0 and rises and len(set(values)) > 2
+    return values[0] == 0 and rises and len(set(values)) > further
 
 
 def without_axes(rows: Sequence[Row]) -> tuple[Sequence[Row], list[Finding]]:

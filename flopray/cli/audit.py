@@ -180,15 +180,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--per", choices=PER, help="where rows cover several devices: FLOPs, energy and power of all (job) or of each"
     )
     options = parser.parse_args(argv)
+    folder = Path(options.path)
     try:
+        folder = local_folder(options.path)
         renames = parse_renames(options.rename)
-        frame, read_as = load_records(local_folder(options.path), rename=renames, per=options.per)
+        frame, read_as = load_records(folder, rename=renames, per=options.per)
         frame = frame.reset_index(drop=True)
         findings = audit(frame)
         if options.csv:
             to_csv(options.csv, findings)
     except FloprayError as error:
-        print(f"error: {error}", file=sys.stderr)
+        said = str(error).replace(str(folder), str(options.path))  # of a run in a store, the folder is a copy
+        print(f"error: {said}", file=sys.stderr)
         return error.exit_code if isinstance(error, InputError) else 2
     except Exception as error:  # whatever it is, Python's own exit code would say that something is impossible
         last = traceback.extract_tb(error.__traceback__)[-1]

@@ -85,6 +85,7 @@ def load_records(
         raise InputError(f"{path}: has no rows")
     _refuse_axes(path, frame)
     if path.is_file():  # a run without a number says why in each row
+        frame = _without_zero_times(path, frame, notes)
         _refuse_unreadable(path, frame)
     return _per_device(path, frame, per, notes), notes
 
@@ -185,11 +186,35 @@ def _refuse_axes(path: Path, frame: pd.DataFrame) -> None:
     """A column `time_s` of 0, 0.1, 0.2, ... is when something was seen, and not how long an iteration takes."""
     rows: Sequence[Mapping[Any, Any]] = frame.to_dict("records")
     for column, meaning in AXIS.items():
-        if column in frame.columns and is_axis(rows, column):
+        # one value above 0 is enough in a table of somebody else's, where a measured 0 is the less likely reading
+        if column in frame.columns and is_axis(rows, column, further=1 if path.is_file() else 2):
             raise InputError(
                 f"{path}: {column} {meaning}; call it something else (--rename {column}=reading), or audit a table "
                 "with a row for each measurement"
             )
+
+
+def _without_zero_times(path: Path, frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """A table without times of 0, which nobody measured: they are rounded, missing, or the start of a time axis.
+
+    Raises:
+        InputError: nothing else in the table can be judged.
+    """
+    rows: Sequence[Mapping[Any, Any]] = frame.to_dict("records")
+    zeros = {place for place, row in enumerate(rows) if number(row, "time_s") == 0}
+    if not zeros:
+        return frame
+    which = f"row {min(zeros) + 1}" if len(zeros) == 1 else f"{len(zeros)} rows, the first is row {min(zeros) + 1}"
+    said = f"time_s is 0 in {which}, which was not understood: no work takes no time"
+    times = [None if place in zeros else row["time_s"] for place, row in enumerate(rows)]
+    frame = frame.assign(time_s=pd.Series(times, index=frame.index, dtype=object))
+    if not any(has_numbers(row) for row in frame.to_dict("records")):
+        raise InputError(
+            f"{path}: {said}; give a rounded time more digits (or --rename time_s=time_ms where that is its unit), "
+            "leave a missing one empty, and call a time axis something else (--rename time_s=reading)"
+        )
+    notes.append(f"{said}; what else there is was judged")
+    return frame
 
 
 def _per_device(path: Path, frame: pd.DataFrame, per: str | None, notes: list[str]) -> pd.DataFrame:

@@ -10,15 +10,16 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 import flopray
-from flopray.audit.hardware import peak_flops_per_s
 from flopray.cli.flags import default_name, limits_from, refuse_with_resume, sweep_from
+from flopray.cli.objective import ENERGY_OBJECTIVES, refuse_objective
 from flopray.cli.terminal import LineConsole, renamed
 from flopray.cli.trust import trust
 from flopray.cluster.connection import connected
@@ -52,11 +53,11 @@ from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.sweep.metrics import linger_s
 from flopray.sweep.plan import Target, print_plan, refuse_what_none_can, targets
-from flopray.sweep.summary import print_summary, summarise, summary_columns
+from flopray.sweep.summary import FIGURES, RECORDS, TOTALS, print_summary, summarise, summary_columns
 from flopray.workloads.base import Workload
 
 if TYPE_CHECKING:
-    from flopray.cluster.doctor.preflight import Preflight
+    import pandas as pd
 
 
 def run(script: Workload, args: argparse.Namespace, console: Console) -> int:
@@ -83,35 +84,67 @@ def run(script: Workload, args: argparse.Namespace, console: Console) -> int:
     sweep_from(script, args, args.accelerators or ["CPU"], cores=1)
     if args.accelerators is not None and not args.accelerators:
         raise InputError("--accelerators needs at least one type")
-    if args.wait is not None and not args.accelerators:
-        raise InputError("--wait needs --accelerators to say what to wait for")
+    if args.wait is not None and not args.accelerators and args.gpu_type is None:
+        raise InputError("--wait needs --accelerators or --gpu-type to say what to wait for")
     if args.search == "optuna" and find_spec("optuna") is None:
         raise InputError("--search optuna needs the extra: pip install 'flopray[optuna]'")
+    known = None
+    if args.address is None and not args.wait:  # Ray takes seconds to start, and would find here what we do
+        known, _, _ = _check(script, args, this_machine().with_gpu_type(args.gpu_type))
     with _reach(args, name, script, console) as cluster:
-        cluster = _awaited(cluster.with_gpu_type(args.gpu_type), args, args.accelerators, console)
-        if line := passed_over(cluster):
+        cluster = _awaited(cluster, args, args.accelerators, console)
+        sweep, slots, found = _check(script, args, cluster, known)
+        if line := passed_over(cluster, args.accelerators):
             console.print(f"warning: {line}", highlight=False, soft_wrap=True)
-        absent = absent_types(cluster, args.accelerators) if args.dry_run else []
-        cluster = cluster.with_types(absent)
-        slots = choose_devices(cluster, args.accelerators)
-        sweep = sweep_from(script, args, list(slots), cores=cluster.cores)
-        if sweep.samples is not None and sweep.samples > sweep.grid_size:
-            raise InputError(f"--samples {sweep.samples}: the grid has only {sweep.grid_size} points")
-        check_cores(cluster, sweep.cpus_per_trial)
-        if sweep.size == 0:
-            raise InputError(f"--shard {args.shard}: none of the {sweep.grid_size} points of the grid falls into it")
-        found = targets(slots, local=cluster.local, absent=absent)
-        refuse_what_none_can(sweep, found)
         if args.dry_run:
             _plan(args, sweep, slots, found)
             return 0
         _say_where(console, cluster)
         notes = _preflight(args, console, sweep, slots, cluster)
         head = {"script": sys.argv[0], "plots": not args.no_plots}
+        head |= {"gpu_type": args.gpu_type} if args.gpu_type in slots else {}
         trust(script)
         folder = create_run(storage, name, sweep.to_manifest(name, _versions()) | head)
         console.print(f"run {name}: {folder.address}", highlight=False, soft_wrap=True)
         return _measure(script, args, console, sweep, folder, slots, notes)
+
+
+def _check(
+    script: Workload, args: argparse.Namespace, cluster: Cluster, known: Sweep | None = None
+) -> tuple[Sweep, dict[str, int], dict[str, Target]]:
+    """The sweep on these devices, how many there are by type, and what is known of them.
+
+    Args:
+        script: what is measured.
+        args: the command line.
+        cluster: the devices.
+        known: a sweep that may be the same, whose points need not be made again.
+
+    Raises:
+        FloprayError: they are not there, or nothing of the sweep can be measured on them.
+    """
+    absent = absent_types(cluster, args.accelerators) if args.dry_run else []
+    cluster = cluster.with_types(absent)
+    slots = choose_devices(cluster, args.accelerators)
+    sweep = sweep_from(script, args, list(slots), cores=cluster.cores)
+    sweep = known if known is not None and known == sweep else sweep
+    if sweep.samples is not None and sweep.samples > sweep.grid_size:
+        raise InputError(f"--samples {sweep.samples}: the grid has only {sweep.grid_size} points")
+    check_cores(cluster, sweep.cpus_per_trial)
+    if sweep.size == 0:
+        raise InputError(f"--shard {args.shard}: none of the {sweep.grid_size} points of the grid falls into it")
+    found = targets(slots, local=cluster.local, absent=absent)
+    refuse_what_none_can(sweep, found)
+    needs_energy = cluster.local and sweep.objective in ENERGY_OBJECTIVES
+    refuse_objective(sweep, _no_energy(slots, absent) if needs_energy else None)
+    return sweep, slots, found
+
+
+def _no_energy(slots: Mapping[str, int], absent: Sequence[str]) -> str | None:
+    """Why no device of this machine has an energy source; None where one has, or where one is elsewhere."""
+    from flopray.cluster.doctor.preflight import check_nodes
+
+    return None if absent else check_nodes(list(slots), ("energy",), local=True).no_energy
 
 
 def _refuse_package_cache(storage: str) -> None:
@@ -138,10 +171,10 @@ def _reach(args: argparse.Namespace, name: str, script: Workload, console: Conso
 
 
 def _awaited(cluster: Cluster, args: argparse.Namespace, wanted: list[str] | None, console: Console) -> Cluster:
-    """The cluster once it has what is wanted, or when `--wait` is over."""
-    return wait_for(
-        cluster, wanted, args.wait or 0.0, lambda line: console.print(line, highlight=False, soft_wrap=True)
-    )
+    """The cluster once it has what is wanted, or when `--wait` is over; a plan waits for nothing."""
+    seconds = 0.0 if args.dry_run else args.wait or 0.0
+    say = partial(console.print, highlight=False, soft_wrap=True)
+    return wait_for(cluster, wanted, seconds, say, args.gpu_type)
 
 
 def _resume(script: Workload, args: argparse.Namespace, console: Console) -> int:
@@ -173,7 +206,9 @@ def _resume(script: Workload, args: argparse.Namespace, console: Console) -> int
     if not args.dry_run:
         folder.check_unlocked()
     with _reach(args, folder.name, script, console) as cluster:
-        cluster = _awaited(cluster.with_gpu_type(args.gpu_type), args, list(sweep.axes["device_type"]), console)
+        if args.gpu_type is None and not cluster.slots:  # where Ray knows types by now, they hold
+            args.gpu_type = _gpu_type_of(folder)
+        cluster = _awaited(cluster, args, list(sweep.axes["device_type"]), console)
         slots = choose_devices(cluster, list(sweep.axes["device_type"]))
         check_cores(cluster, sweep.cpus_per_trial)
         if args.dry_run:
@@ -183,6 +218,12 @@ def _resume(script: Workload, args: argparse.Namespace, console: Console) -> int
         notes = _preflight(args, console, sweep, slots, cluster)
         console.print(f"resuming {folder.address}: {left} points are left", highlight=False, soft_wrap=True)
         return _measure(script, args, console, sweep, folder, slots, notes)
+
+
+def _gpu_type_of(folder: RunFolder) -> str | None:
+    """The `--gpu-type` that the run was started with."""
+    name = folder.manifest.get("gpu_type")
+    return name if isinstance(name, str) else None
 
 
 def _plan(
@@ -262,15 +303,20 @@ def _finish(script: Workload, args: argparse.Namespace, console: Console, folder
 
     Whatever fails here loses no point: the rest is made all the same, and the exit code is one of its own.
     """
-    frame = folder.load(summary_columns(folder))
-    summary = summarise(frame, progress.measured_fraction)
+    totals: list[tuple[pd.DataFrame, dict[str, Any]]] = []
+
+    def total() -> None:
+        frame = folder.load(summary_columns(folder))
+        totals.append((frame, summarise(frame, progress.measured_fraction)))
+
     steps: list[tuple[str, Callable[[], object]]] = [
-        ("table of records", folder.compact),
+        (TOTALS, total),
+        (RECORDS, folder.compact),
         ("table of kernels", folder.write_kernels),
-        ("summary", lambda: folder.write_summary(summary)),
+        ("summary", lambda: folder.write_summary(totals[0][1])),
     ]
     if not args.no_plots:
-        steps.append(("figures", lambda: _draw(script, console, folder)))
+        steps.append((FIGURES, lambda: _draw(script, console, folder)))
     steps.append(("copy in the object store", folder.publish))
     failed: list[str] = []
     for what, step in steps:
@@ -278,12 +324,13 @@ def _finish(script: Workload, args: argparse.Namespace, console: Console, folder
             continue  # it marks the tables as made: without it `--resume` makes them again
         if not _made(what, step, script, folder):
             failed.append(what)
-    progress.event("summary", run=folder.address, **summary)
-    if args.summary and not console.quiet:
-        print_summary(_output(), folder, frame, summary)
-    if failed:
-        return EXIT_NOT_FINISHED
-    return 0 if summary["points_not_ok"] == 0 else EXIT_SOME_FAILED
+    for frame, summary in totals:
+        progress.event("summary", run=folder.address, **summary)
+        if args.summary and not console.quiet:
+            print_summary(_output(), folder, frame, summary, failed)
+        if not failed:
+            return 0 if summary["points_not_ok"] == 0 else EXIT_SOME_FAILED
+    return EXIT_NOT_FINISHED
 
 
 def _draw(script: Workload, console: Console, folder: RunFolder) -> None:
@@ -302,7 +349,7 @@ def _made(what: str, step: Callable[[], object], script: Workload, folder: RunFo
         if not isinstance(error, FloprayError | OSError):
             first = f"{type(error).__name__}: {first}"
         draws = "flopray compare-gpus" if script.figures == "comparison" else "flopray surfaces"
-        command = f"{draws} {shlex.quote(folder.address)}" if what == "figures" else resume_command(folder.address)
+        command = f"{draws} {shlex.quote(folder.address)}" if what == FIGURES else resume_command(folder.address)
         line = f"error: no {what} ({first}); every point is safe in the journal, {command} makes it again"
         Console(stderr=True, markup=False).print(line, highlight=False, soft_wrap=True)
         return False
@@ -316,26 +363,9 @@ def _preflight(
     from flopray.cluster.doctor.preflight import check_nodes, tell
 
     found = check_nodes(list(slots), sweep.settings.instruments, local=cluster.local)
-    _refuse_objective(sweep, found)
+    refuse_objective(sweep, found.no_energy)
     silent = cluster.local and not args.strict
     return tell(Console(quiet=True) if silent else console, found, strict=args.strict)
-
-
-def _refuse_objective(sweep: Sweep, found: Preflight) -> None:
-    """Refuse a search for what no point can have.
-
-    Raises:
-        InputError: the objective needs an energy source or a peak, and there is none; or a phase without it.
-    """
-    asked, first = sweep.objective, sweep.settings.phases[0]
-    if asked in ("energy_j", "flops_per_j") and found.no_energy:
-        raise InputError(f"--objective {asked}: no device of this sweep has an energy source ({found.no_energy})")
-    if asked == "mfu":
-        known = {name: peak_flops_per_s(name, p) for name in sweep.axes["device_type"] for p in sweep.axes["precision"]}
-        if not any(known.values()):
-            raise InputError(f"--objective mfu: no peak is known for {', '.join(known)}; flops_per_s needs none")
-        if first == "optimizer_step":
-            raise InputError("--objective mfu: optimizer_step has none, put another one first in --phases")
 
 
 def _by_type(sweep: Sweep, finished: Mapping[str, str]) -> dict[str, tuple[int, int]]:

@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 import flopray
+from flopray.cluster.authentication import check_token, use_token
 from flopray.cluster.devices import Cluster, inspect_cluster
 from flopray.cluster.quiet import quiet_ray
 from flopray.errors import ClusterError
@@ -50,7 +50,7 @@ def connected(address: str | None, job: Mapping[str, str] | None = None) -> Iter
     if address is None:
         _stay_on_this_machine()
     else:
-        _use_token()  # first: finding an address imports Ray, which reads the variable then
+        use_token()  # first: finding an address imports Ray, which reads the variable then
         asked, address = address, resolved(address)
         _check_reachable(address, _said(asked, address))
     try:
@@ -210,6 +210,7 @@ def _check_reachable(address: str, said: str) -> None:
         raise ClusterError(f"{said}: nothing answers at {host}:{port} ({error.strerror or error}){remedy}") from error
     if os.environ.get("RAY_USE_TLS", "0") == "0" and not _speaks_grpc(host, port):
         raise ClusterError(f"{said}: what answers at {host}:{port} is no Ray head node: is the port right?{remedy}")
+    check_token(host, port, said, client=parsed.scheme == "ray")
 
 
 def _speaks_grpc(host: str, port: int) -> bool:
@@ -222,21 +223,6 @@ def _speaks_grpc(host: str, port: int) -> bool:
         except grpc.FutureTimeoutError:
             return False
     return True
-
-
-def _use_token() -> None:
-    """Use the token of this user, as Ray does by itself for `auto` alone: a cluster that asks for none does not mind.
-
-    A head node that was started while a token lay here asks for it, and one that a client does not send costs 23 s
-    and twenty raw warnings of Ray. Where tokens are looked for: https://docs.ray.io/en/latest/ray-security/token-auth.html
-    """
-    if "RAY_AUTH_MODE" in os.environ:
-        return
-    file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-    if os.environ.get("RAY_AUTH_TOKEN") or file.is_file():
-        os.environ["RAY_AUTH_MODE"] = "token"
-        if "ray._raylet" in sys.modules:  # imported before, as in a notebook: it has read the variable already
-            sys.modules["ray._raylet"].Config.initialize("")
 
 
 def _explain(address: str | None, error: Exception) -> str:

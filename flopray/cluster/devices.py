@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from flopray.cluster.quiet import quiet_ray
+from flopray.energy.nvml import why_nvml_fails
 from flopray.errors import ClusterError, spaced
 
 #: How often a cluster is looked at while a type of device is waited for.
@@ -27,6 +28,7 @@ class Cluster:
         dashboard_url: where a browser finds the dashboard; None when there is none.
         local: whether this process started it.
         untyped: GPUs of nodes whose type Ray does not know.
+        gpus_reason: why this machine shows no GPU although it has an NVIDIA driver.
     """
 
     slots: dict[str, int]
@@ -35,6 +37,7 @@ class Cluster:
     dashboard_url: str | None
     local: bool
     untyped: int = 0
+    gpus_reason: str | None = None
 
     def with_gpu_type(self, name: str | None) -> Cluster:
         """The cluster whose GPUs without a type are of this one.
@@ -50,9 +53,14 @@ class Cluster:
             typed = ", ".join(self.slots)
             raise ClusterError(f"--gpu-type {name}: the cluster has GPUs whose type Ray knows ({typed}); {_NAME_THEM}")
         if not self.untyped:
-            raise ClusterError(f"--gpu-type {name}: the cluster has no GPU")
+            raise ClusterError(f"--gpu-type {name}: the cluster has no GPU{self.because}")
         most = self.most_cores | {name: self.most_cores.get("", self.cores)}
         return dataclasses.replace(self, slots={name: self.untyped}, most_cores=most, untyped=0)
+
+    @property
+    def because(self) -> str:
+        """The reason as the end of a message that misses a GPU; empty where there is none."""
+        return f" ({self.gpus_reason})" if self.gpus_reason else ""
 
     def with_types(self, names: list[str]) -> Cluster:
         """The same with one device of each further type, on a node like the smallest."""
@@ -75,7 +83,8 @@ def this_machine() -> Cluster:
         device_type = Nvidia.get_current_node_accelerator_type() if count else None
     slots = {device_type: count} if device_type else {}
     cores = max(1, int(get_num_cpus()))
-    return Cluster(slots, cores, dict.fromkeys([*slots, "CPU", ""], cores), None, True, 0 if device_type else count)
+    most = dict.fromkeys([*slots, "CPU", ""], cores)
+    return Cluster(slots, cores, most, None, True, 0 if device_type else count, None if count else why_nvml_fails())
 
 
 def inspect_cluster(*, dashboard_url: str | None, local: bool) -> Cluster:
@@ -98,32 +107,45 @@ def inspect_cluster(*, dashboard_url: str | None, local: bool) -> Cluster:
         for device_type in ["CPU", *((types or [""]) if gpus else [])]:
             most_cores[device_type] = max(most_cores.get(device_type, 0), cores)
         fewest = min(fewest or cores, cores) if cores else fewest
-    return Cluster(dict(sorted(slots.items())), fewest or 1, most_cores, dashboard_url, local, untyped)
+    reason = why_nvml_fails() if local and not slots and not untyped else None
+    return Cluster(dict(sorted(slots.items())), fewest or 1, most_cores, dashboard_url, local, untyped, reason)
 
 
-def wait_for(cluster: Cluster, wanted: list[str] | None, seconds: float, say: Callable[[str], object]) -> Cluster:
+def wait_for(
+    cluster: Cluster,
+    wanted: list[str] | None,
+    seconds: float,
+    say: Callable[[str], object],
+    gpu_type: str | None = None,
+) -> Cluster:
     """Wait until the cluster has all types that are wanted, or the time is over.
 
     Args:
         cluster: the connected cluster as it is.
-        wanted: types by name; None waits for nothing.
+        wanted: types by name; None waits for GPUs of the `gpu_type`, or for nothing.
         seconds: at most.
         say: called with a line when waiting begins.
+        gpu_type: of GPUs whose type Ray does not know, also of those that join.
 
     Returns:
-        The cluster as it is then; whether a type is still missing is for `choose_devices` to say.
+        The cluster as it is then, with the `gpu_type`; whether a type is still missing is for `choose_devices` to say.
+
+    Raises:
+        ClusterError: no GPU is there that the `gpu_type` could be of.
     """
     until = time.monotonic() + seconds
+    names = wanted or ([gpu_type] if gpu_type else [])
     told = False
-    while missing := [name for name in wanted or () if name not in (*cluster.slots, "CPU")]:
-        if time.monotonic() >= until:
-            break
+    while True:
+        typed = cluster.with_gpu_type(gpu_type) if cluster.slots or cluster.untyped or gpu_type == "CPU" else cluster
+        missing = [name for name in names if name not in (*typed.slots, "CPU")]
+        if not missing or time.monotonic() >= until:
+            return cluster.with_gpu_type(gpu_type)
         if not told:
             say(f"waiting up to {seconds:.0f} s for {', '.join(missing)} to join the cluster")
             told = True
         time.sleep(_LOOK_EVERY_S)
         cluster = inspect_cluster(dashboard_url=cluster.dashboard_url, local=cluster.local)
-    return cluster
 
 
 def absent_types(cluster: Cluster, wanted: list[str] | None) -> list[str]:
@@ -155,16 +177,29 @@ def choose_devices(cluster: Cluster, wanted: list[str] | None) -> dict[str, int]
         return dict(cluster.slots) or {"CPU": 1}
     for name in wanted:
         if name not in available:
-            more = f" and {_gpus(cluster.untyped)} without a type ({_NAME_THEM})" if cluster.untyped else ""
+            more = f" and {_gpus(cluster.untyped)} without a type ({_typing(cluster, name)})" if cluster.untyped else ""
             hint = spaced("--accelerators", name)
-            raise ClusterError(
-                f"--accelerators {name}: no node has it; the cluster has {', '.join(available)}{more}{hint}"
-            )
+            there = f"{', '.join(available)}{more}{cluster.because}"
+            raise ClusterError(f"--accelerators {name}: no node has it; the cluster has {there}{hint}")
     return {name: available[name] for name in wanted}
 
 
-def passed_over(cluster: Cluster) -> str | None:
-    """A line about GPUs that no sweep can use, beside others that it can; None where there are none."""
+def _typing(cluster: Cluster, name: str) -> str:
+    """How GPUs without a type get this one: by flag only where there are no others."""
+    return _NAME_THEM if cluster.slots else f"say it with --gpu-type {name}, or {_NAME_THEM}"
+
+
+def passed_over(cluster: Cluster, wanted: list[str] | None = None) -> str | None:
+    """A line about GPUs that the sweep cannot use, beside what it can; None where there are none.
+
+    Args:
+        cluster: the connected cluster.
+        wanted: types by name; where they are the CPU alone, no GPU is missed.
+    """
+    if wanted == ["CPU"]:
+        return None
+    if cluster.gpus_reason:
+        return f"no GPU is measured, although this machine has an NVIDIA driver: {cluster.gpus_reason}"
     if not cluster.untyped or not cluster.slots:
         return None
     return f"{_gpus(cluster.untyped)} of the cluster passed over, since Ray does not know the type: {_NAME_THEM}"

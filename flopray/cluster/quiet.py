@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+
+#: Not for the environment to change: without them a sweep measures something else, or loses its order at the end.
+_ALWAYS = {
+    # Under `uv run`, Ray would make every worker of the cluster a `uv run` of its own in an upload of this folder, with
+    # an environment that has to be built on each node first; the cluster's own Python is what is measured.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the sweep handles Ctrl-C itself, so that the journal closes first
+}
+#: How Ray's documentation had the same hook switched on before that variable was there.
+_HOOK, _UV_HOOK = "RAY_RUNTIME_ENV_HOOK", "uv_runtime_env_hook"
 
 
 def quiet_ray() -> None:
     """Keep Ray's and Tune's chatter out of the terminal; must run before Tune is imported."""
     for name, value in {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # otherwise five files a trial
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the sweep handles Ctrl-C itself, so that the journal closes first
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
-        # Under `uv run`, Ray would make every worker of the cluster a `uv run` of its own in an upload of this folder,
-        # with an environment that has to be built on each node first; the cluster's own Python is what is measured.
-        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         "RAY_DEDUP_LOGS": "0",
         "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of trials that an interrupt ended, printed when the sweep is over
         "RAY_worker_niceness": "0",  # Ray's 15 lets anything else on the machine push a measured process aside
     }.items():
         os.environ.setdefault(name, value)
+    os.environ.update(_ALWAYS)
+    if _UV_HOOK in os.environ.get(_HOOK, ""):
+        del os.environ[_HOOK]
+    if constants := sys.modules.get("ray._private.ray_constants"):  # imported before, as in a notebook
+        constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = False  # pyright: ignore[reportAttributeAccessIssue]
     for name in ("ray", "ray.tune", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)

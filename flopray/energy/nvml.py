@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,10 @@ _started_in: int | None = None
 
 class NvmlUnavailable(NoEnergySource):
     """NVML itself cannot be used: no library, no driver, no such GPU, no permission."""
+
+
+class NvmlFails(NvmlUnavailable):
+    """The driver's library is there, and does not start or answers with an error: there may well be a GPU."""
 
 
 class NvmlNoSuchGpu(NvmlUnavailable):
@@ -124,23 +129,22 @@ def typed(error: Exception, doing: str) -> NoEnergySource | MeterError:
     import pynvml
 
     code = getattr(error, "value", None)
-    unavailable = {
-        pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no NVML library: this machine has no NVIDIA driver",
+    if code == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND:
+        return NvmlUnavailable("no NVML library: this machine has no NVIDIA driver")
+    fails = {
         pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded",
         pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "the NVIDIA driver and its library differ in version: reboot",
         pynvml.NVML_ERROR_NO_PERMISSION: f"no permission for {doing}: ask the administrator of this machine",
     }
-    if code in unavailable:
-        return NvmlUnavailable(unavailable[code])
+    if code in fails:
+        return NvmlFails(fails[code])
     if code in (pynvml.NVML_ERROR_NOT_FOUND, pynvml.NVML_ERROR_INVALID_ARGUMENT):
         return NvmlNoSuchGpu(f"{doing}: NVML knows no such device")
     if code in (pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND):
         return NvmlNotSupported(f"{doing} is not supported by this GPU or driver")
     if code == pynvml.NVML_ERROR_GPU_IS_LOST:
         return GpuLost("the GPU is lost (it fell off the bus or crashed): see dmesg for its Xid")
-    return NvmlUnavailable(
-        f"{doing} failed: {error or type(error).__name__} (NVML code {code}); nvidia-smi may tell more"
-    )
+    return NvmlFails(f"{doing} failed: {error or type(error).__name__} (NVML code {code}); nvidia-smi may tell more")
 
 
 def _call(function: Callable[..., Any], *args: Any) -> Any:
@@ -178,11 +182,31 @@ def _optional(function: Callable[..., Any] | None, *args: Any) -> Any:
 def list_gpus() -> list[Gpu]:
     """All GPUs of this machine, in NVML's order (which is not torch's under CUDA_VISIBLE_DEVICES).
 
+    One that is lost or does not answer is among them, and whatever it is asked raises its reason: it hides no other.
+
     Raises:
         NvmlUnavailable: see `library`.
     """
     nvml = library()
-    return [Gpu(_call(nvml.nvmlDeviceGetHandleByIndex, i)) for i in range(_call(nvml.nvmlDeviceGetCount))]
+    return [_by_index(nvml, index) for index in range(_call(nvml.nvmlDeviceGetCount))]
+
+
+def _by_index(nvml: Any, index: int) -> Gpu:
+    try:
+        return Gpu(_call(nvml.nvmlDeviceGetHandleByIndex, index))
+    except (NoEnergySource, MeterError) as error:
+        return Gpu(None, error)
+
+
+def why_nvml_fails() -> str | None:
+    """Why the NVIDIA driver, which is there, cannot be asked for GPUs; None where it can, and where there is none."""
+    try:
+        _call(library().nvmlDeviceGetCount)
+    except (NvmlFails, GpuLost) as error:
+        return str(error)
+    except NoEnergySource:
+        return None
+    return None
 
 
 class Gpu:
@@ -190,11 +214,23 @@ class Gpu:
 
     Args:
         handle: of NVML; use `from_uuid` or `list_gpus`.
+        failure: why there is none.
     """
 
-    def __init__(self, handle: Any) -> None:
+    def __init__(self, handle: Any, failure: NoEnergySource | MeterError | None = None) -> None:
         self._nvml = library()
-        self.handle = handle
+        self._handle, self._failure = handle, failure
+
+    @property
+    def handle(self) -> Any:
+        """NVML's handle.
+
+        Raises:
+            NvmlUnavailable, MeterError: the GPU gave none.
+        """
+        if self._failure is not None:
+            raise self._failure
+        return self._handle
 
     @classmethod
     def from_uuid(cls, uuid: str) -> Gpu:
@@ -210,6 +246,11 @@ class Gpu:
                 return cls(_call(nvml.nvmlDeviceGetHandleByUUID, name))
             except NvmlNoSuchGpu:
                 continue
+            except GpuLost:
+                # NVML says so where any GPU is lost that it passes in its search: https://docs.nvidia.com/deploy/nvml-api
+                if found := _found_by_hand(names):
+                    return found
+                raise
         raise NvmlNoSuchGpu(f"NVML knows no GPU with UUID {uuid}: is it visible in this container?")
 
     @property
@@ -299,6 +340,15 @@ class Gpu:
 
     def _power_limit_w(self) -> float | None:
         return _scaled(_optional(self._nvml.nvmlDeviceGetEnforcedPowerLimit, self.handle), 1e-3)
+
+
+def _found_by_hand(uuids: Sequence[str]) -> Gpu | None:
+    """The GPU of one of these UUIDs among those that still answer."""
+    for gpu in list_gpus():
+        with suppress(NoEnergySource, MeterError):
+            if gpu.uuid in uuids:
+                return gpu
+    return None
 
 
 def throttle_names(mask: int) -> str:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from flopray.errors import RunError, StorageError
 from flopray.records import PhaseRecord
 from flopray.store import atomic, entry
-from flopray.store.journal_index import JournalIndex, RunWarning, scan, warn_of_damage
+from flopray.store.journal_index import JournalIndex, RunWarning, scan, subject, warn_of_damage
 from flopray.store.schema import COMMON, RecordSchema
 
 
@@ -40,7 +40,7 @@ class JournalWriter:
     and cut off, with a `RunWarning`. Calls of several threads are put in order.
     """
 
-    def __init__(self, path: Path, schema: RecordSchema = COMMON) -> None:
+    def __init__(self, path: Path, schema: RecordSchema = COMMON, said: str | None = None) -> None:
         """Open, check and repair the journal; create it where it is missing.
 
         Raises:
@@ -48,29 +48,31 @@ class JournalWriter:
             SchemaMismatch: a line of it is intact, but not of this schema version.
         """
         self.path, self.schema = path, schema
+        #: What messages call the journal, where that is not its path.
+        self._said = said
         #: The run, as a command that resumes it names it.
         self.run = str(path.parent)
         self._thread_lock = threading.Lock()
         self._unsure = False
-        index = scan(path)
+        index = scan(path, said)
         try:
             missing = not path.exists()
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             self._descriptor = os.open(path, flags, 0o666)
         except OSError as error:
-            raise RunError(f"the journal {path} cannot be written: {atomic.reason(error)}") from error
+            raise RunError(f"{subject(path, said)} cannot be written: {atomic.reason(error)}") from error
         try:
             self._repair(index)
             if missing:
                 atomic.fsync_folder(path.parent)
-                warnings.warn(f"{path} was missing; a new one was begun", RunWarning, stacklevel=4)
+                warnings.warn(f"{said or path} was missing; a new one was begun", RunWarning, stacklevel=4)
         except OSError as error:
             os.close(self._descriptor)
-            raise RunError(f"the journal {path} cannot be repaired: {atomic.reason(error)}") from error
+            raise RunError(f"{subject(path, said)} cannot be repaired: {atomic.reason(error)}") from error
         self._size = index.size
         #: Trial id to status of every point of the run; what `append` skips.
         self.finished: dict[str, str] = index.statuses()
-        warn_of_damage(index, path, stacklevel=5)
+        warn_of_damage(index, said or str(path), stacklevel=5)
 
     def _repair(self, index: JournalIndex) -> None:
         if index.needs_line_feed:
@@ -80,7 +82,8 @@ class JournalWriter:
             side = _save_torn(self.path, index.torn)
             os.ftruncate(self._descriptor, index.size)
             os.fsync(self._descriptor)
-            message = f"{self.path} ended in a torn line of {len(index.torn)} bytes: cut off and kept as {side.name}"
+            torn = f"{self._said or self.path} ended in a torn line of {len(index.torn)} bytes"
+            message = f"{torn}: cut off and kept as {side.name}"
             warnings.warn(message, RunWarning, stacklevel=5)
             index.torn = b""
 
@@ -125,7 +128,8 @@ class JournalWriter:
         except OSError as error:
             self._roll_back()
             what = f"{count} point" + ("s" if count > 1 else "")
-            raise StorageError(f"{what} could not be saved to {self.path}: {atomic.reason(error)}") from error
+            where = self.path if self._said is None else subject(self.path, self._said)
+            raise StorageError(f"{what} could not be saved to {where}: {atomic.reason(error)}") from error
         except BaseException:
             self._roll_back()
             raise

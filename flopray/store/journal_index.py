@@ -61,8 +61,12 @@ class JournalIndex:
         return {trial_id: place.status for trial_id, place in self.places.items()}
 
 
-def scan(path: Path) -> JournalIndex:
+def scan(path: Path, said: str | None = None) -> JournalIndex:
     """Check every line of a journal and note where its points are; an absent journal is an empty one.
+
+    Args:
+        path: the journal.
+        said: what messages call it, where that is not its path.
 
     Raises:
         NotARun: the journal cannot be read or is not a regular file.
@@ -78,7 +82,7 @@ def scan(path: Path) -> JournalIndex:
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise NotARun(f"the journal {path} cannot be read: {atomic.reason(error)}") from error
+        raise NotARun(f"{subject(path, said)} cannot be read: {atomic.reason(error)}") from error
     return index
 
 
@@ -119,19 +123,26 @@ def _rescue(index: JournalIndex, text: bytes, start: int) -> None:
         begin = end
 
 
-def warn_of_damage(index: JournalIndex, path: Path, stacklevel: int = 3) -> None:
-    """Tell the user, as `RunWarning`, what of the journal was left out."""
+def subject(path: Path, said: str | None) -> str:
+    """A journal in a message about this machine's disk, where the path matters too."""
+    return f"the journal {path}" if said is None else f"{said} (its copy is {path})"
+
+
+def warn_of_damage(index: JournalIndex, said: str, stacklevel: int = 3) -> None:
+    """Tell the user, as `RunWarning`, what of the journal was left out; `said` is what messages call it."""
     if index.damaged:
         count, first = len(index.damaged), index.damaged[0]
         lines = f"{count} damaged line" + ("s" if count > 1 else "")
-        message = f"{lines} in {path} (first: line {first}) skipped; a resume measures those points again"
+        message = f"{lines} in {said} (first: line {first}) skipped; a resume measures those points again"
         warnings.warn(message, RunWarning, stacklevel=stacklevel)
     if index.torn:
-        message = f"the last line of {path} is incomplete and left out (interrupted, or being written right now)"
+        message = f"the last line of {said} is incomplete and left out (interrupted, or being written right now)"
         warnings.warn(message, RunWarning, stacklevel=stacklevel)
 
 
-def read_rows(path: Path, index: JournalIndex, schema: RecordSchema = COMMON) -> Iterator[list[dict[str, Any]]]:
+def read_rows(
+    path: Path, index: JournalIndex, schema: RecordSchema = COMMON, said: str | None = None
+) -> Iterator[list[dict[str, Any]]]:
     """The rows of each point of an index, a list a point, in the order of the journal.
 
     Raises:
@@ -146,7 +157,7 @@ def read_rows(path: Path, index: JournalIndex, schema: RecordSchema = COMMON) ->
                 file.seek(place.offset)
                 yield entry.decode(file.read(place.length), schema)
     except OSError as error:
-        raise NotARun(f"the journal {path} cannot be read: {atomic.reason(error)}") from error
+        raise NotARun(f"{subject(path, said)} cannot be read: {atomic.reason(error)}") from error
 
 
 def coverage(path: Path, size: int | None = None) -> Coverage:

@@ -17,6 +17,7 @@ runs nothing. Import of this module is cheap; Arrow and pandas are imported by t
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import warnings
@@ -25,17 +26,22 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flopray.errors import RunError, StorageError
+from flopray.errors import InputError, RunError, StorageError
 from flopray.records import PhaseRecord
 from flopray.store import atomic, containment, journal_index, lock, manifests
 from flopray.store.journal import JournalWriter
 from flopray.store.journal_index import JournalIndex, RunWarning
+from flopray.store.uri import Location
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
     from flopray.store.table import RecordsFile
+
+
+#: More than any address of a run takes.
+_MIRROR_BYTES = 10_000
 
 
 class RunFolder:
@@ -61,6 +67,8 @@ class RunFolder:
         self._lock_path = path / manifests.LOCK_NAME
         #: What commands and messages call the run: its folder, or the URI of where it lives.
         self.address = str(path)
+        #: Of which run in a store this folder is the copy, as messages name it.
+        self._copy_of = _copied(path)
 
     @classmethod
     def create(cls, storage: str | PathLike[str], name: str, manifest: dict[str, Any]) -> RunFolder:
@@ -89,8 +97,22 @@ class RunFolder:
         return cls(*manifests.read(path))
 
     def place(self, *parts: str) -> str:
-        """What messages call a file of the run, by its path in the folder; without one the folder."""
+        """What messages call a file of the run, by its path in the folder; without one the folder.
+
+        Of a copy that is the place in the store: what lies here is nobody's to look after.
+        """
+        if self._copy_of is not None:
+            return str(self._copy_of.child("/".join(parts)) if parts else self._copy_of)
         return str(self.path.joinpath(*parts))
+
+    def _on_disk(self, path: Path) -> str:
+        """What messages about this machine's disk call a file, where the path matters too."""
+        return str(path) if self._copy_of is None else f"{self.place(path.name)} (its copy is {path})"
+
+    @property
+    def _journal_said(self) -> str | None:
+        """What messages call the journal, where that is not its path: in a store it is not one file."""
+        return None if self._copy_of is None else f"the journal of {self.place()}"
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[JournalWriter]:
@@ -196,7 +218,9 @@ class RunFolder:
         try:
             table.write_parquet(self.records_path, self.name, covered, self._batches(index), self.schema)
         except OSError as error:
-            raise StorageError(f"{self.records_path} could not be written: {atomic.reason(error)}") from error
+            raise StorageError(
+                f"{self._on_disk(self.records_path)} could not be written: {atomic.reason(error)}"
+            ) from error
         return self.records_path
 
     def write_kernels(self) -> Path | None:
@@ -217,7 +241,9 @@ class RunFolder:
         try:
             return self.kernels_path if kernel_table.write(self.kernels_path, rows) else None
         except OSError as error:
-            raise StorageError(f"{self.kernels_path} could not be written: {atomic.reason(error)}") from error
+            raise StorageError(
+                f"{self._on_disk(self.kernels_path)} could not be written: {atomic.reason(error)}"
+            ) from error
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write `summary.json`, atomically.
@@ -231,7 +257,9 @@ class RunFolder:
             with atomic.replacing(self.summary_path) as file:
                 file.write(text.encode())
         except OSError as error:
-            raise StorageError(f"{self.summary_path} could not be written: {atomic.reason(error)}") from error
+            raise StorageError(
+                f"{self._on_disk(self.summary_path)} could not be written: {atomic.reason(error)}"
+            ) from error
 
     @contextlib.contextmanager
     def _hold(self) -> Iterator[None]:
@@ -246,11 +274,11 @@ class RunFolder:
             yield
 
     def _open_journal(self) -> JournalWriter:
-        return JournalWriter(self.journal_path, self.schema)
+        return JournalWriter(self.journal_path, self.schema, self._journal_said)
 
     def _index(self) -> JournalIndex:
-        index = journal_index.scan(self.journal_path)
-        journal_index.warn_of_damage(index, self.journal_path, stacklevel=4)
+        index = journal_index.scan(self.journal_path, self._journal_said)
+        journal_index.warn_of_damage(index, self._journal_said or str(self.journal_path), stacklevel=4)
         return index
 
     def _compacted(self) -> RecordsFile | None:
@@ -269,7 +297,9 @@ class RunFolder:
         return file
 
     def _warn_of_parquet(self, error: Exception) -> None:
-        message = f"{self.records_path} is not used: {atomic.reason(error)}; the journal is read instead"
+        message = (
+            f"{self.place(self.records_path.name)} is not used: {atomic.reason(error)}; the journal is read instead"
+        )
         warnings.warn(message, RunWarning, stacklevel=5)
 
     def _read_compacted(self, columns: list[str] | None = None) -> pa.Table | None:
@@ -304,7 +334,19 @@ class RunFolder:
         """All points: those of the journal, then those that only the Parquet file has."""
         from flopray.store import table
 
-        yield from table.batches(journal_index.read_rows(self.journal_path, index, self.schema), self.schema)
+        yield from table.batches(
+            journal_index.read_rows(self.journal_path, index, self.schema, self._journal_said), self.schema
+        )
         rows = self._read_compacted()
         if rows is not None:
             yield from table.without_points(rows, index.places).to_batches()
+
+
+def _copied(path: Path) -> Location | None:
+    """The run in a store that a folder is the copy of, as messages name it: without what belongs to the store."""
+    try:
+        with atomic.open_regular(path / manifests.MIRROR_NAME) as file:
+            content = json.loads(file.read(_MIRROR_BYTES))
+        return dataclasses.replace(Location.parse(str(content["copy_of"])), options=())
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, InputError):
+        return None

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from flopray.store.run import RunFolder
 
+#: What is made of a run whose points are all there, in the words of messages about what failed.
+TOTALS, RECORDS, FIGURES = "totals", "table of records", "figures"
 #: What else may differ between the points of a run, beside the choices of its workload.
 _VARY = ("device_type", "precision", "execution")
 #: The error that a rate has: FLOPs are exact.
@@ -69,8 +71,22 @@ def _at_target(frame: pd.DataFrame, error: str) -> int:
     return sum((frame[error] <= frame["target_error"]).tolist())
 
 
-def print_summary(console: Console, folder: RunFolder, frame: pd.DataFrame, summary: Mapping[str, Any]) -> None:
-    """Print best and worst points, totals and where the files are."""
+def print_summary(
+    console: Console,
+    folder: RunFolder,
+    frame: pd.DataFrame,
+    summary: Mapping[str, Any],
+    failed: Sequence[str] = (),
+) -> None:
+    """Print best and worst points, totals and where the files are.
+
+    Args:
+        console: where to.
+        folder: of the run.
+        frame: its records.
+        summary: of `summarise`.
+        failed: what could not be made, of which no file is named.
+    """
     # Narrow: 80 columns hold all of it.
     style: dict[str, Any] = {"box": SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
     table = Table("phase", "best", "at", "worst", "at ", title=f"run {folder.name}", **style)
@@ -106,8 +122,9 @@ def print_summary(console: Console, folder: RunFolder, frame: pd.DataFrame, summ
     if summary["findings"]:
         console.print(f"what a finding means: {COMMAND}", highlight=False, soft_wrap=True)
     _print_failures(console, frame)
-    console.print(f"records  {folder.place(folder.records_path.name)}", highlight=False, soft_wrap=True)
-    if folder.plots_path.exists():
+    if RECORDS not in failed:
+        console.print(f"records  {folder.place(folder.records_path.name)}", highlight=False, soft_wrap=True)
+    if FIGURES not in failed and folder.plots_path.exists():
         console.print(f"plots    {folder.place(folder.plots_path.name)}", highlight=False, soft_wrap=True)
     console.print(f"load     flopray.load_run({folder.address!r})", highlight=False, soft_wrap=True)
 

@@ -16,9 +16,9 @@ import pytest
 from rich.console import Console
 
 from flopray.cli import exits, flags, session
+from flopray.cli.objective import refuse_objective
 from flopray.cluster.devices import Cluster
-from flopray.cluster.doctor.preflight import Preflight
-from flopray.errors import EXIT_NOT_FINISHED, InputError, StorageError, resume_command
+from flopray.errors import EXIT_NOT_FINISHED, InputError, NoEnergySource, StorageError, resume_command
 from flopray.monitoring.progress import Progress
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
@@ -95,7 +95,7 @@ def is_one_line_error(outcome: Outcome, about: str) -> bool:
         ("--phases sideways", "--phases: unknown 'sideways', choose from inference"),
         ("--phases", "--phases needs at least one"),
         ("--phases forward forward", "--phases has a name twice"),
-        ("--wait 5", "--wait needs --accelerators"),
+        ("--wait 5", "--wait needs --accelerators or --gpu-type"),
         ("--wait -1 --accelerators H100", "--wait must be 0 or more seconds"),
         ("--wait nan --accelerators H100", "--wait must be 0 or more seconds"),
         ("--instruments energy", "--instruments energy needs time too"),
@@ -215,6 +215,59 @@ def a_run(tmp_path, finished=0, **manifest) -> RunFolder:
     with folder.writer() as journal:
         journal.append([[PhaseRecord.of(trial_id=point.id, phase="forward")] for point in sweep().points()[:finished]])
     return folder
+
+
+UNTYPED = Cluster({}, 4, {"CPU": 4, "": 4}, None, False, untyped=2)
+
+
+@pytest.mark.parametrize(
+    ("remembered", "flag", "there", "words"),
+    [
+        ("L4", "", UNTYPED, None),
+        (None, "--gpu-type L4", UNTYPED, None),
+        (None, "", UNTYPED, "say it with --gpu-type L4"),
+        (7, "", UNTYPED, "say it with --gpu-type L4"),
+        ("L4", "", Cluster({"L4": 1}, 4, {"L4": 4, "CPU": 4}, None, False), None),  # Ray knows it by now
+    ],
+)
+def test_a_resume_knows_the_type_that_a_flag_gave_the_gpus(
+    command, script, tmp_path, monkeypatch, remembered, flag, there, words
+):
+    args = flags.build_parser(script).parse_args(["--n", "1", "--d", "16", "--m", "8"])
+    manifest = flags.sweep_from(script, args, ["L4"], cores=1).to_manifest("r", {})
+    RunFolder.create(tmp_path, "r", manifest | ({"gpu_type": remembered} if remembered else {}))
+    monkeypatch.setattr(session, "_reach", lambda *_: contextlib.nullcontext(there))
+    outcome = command(f"--resume r --dry-run --address x {flag}")
+    if words is None:
+        assert outcome.code == 0, outcome.err
+        assert "L4" in outcome.out
+    else:
+        assert is_one_line_error(outcome, words)
+
+
+def test_the_type_that_a_flag_gave_is_in_the_manifest(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "_reach", lambda *_: contextlib.nullcontext(UNTYPED))
+    monkeypatch.setattr(session, "_preflight", lambda *_: [])
+    monkeypatch.setattr(session, "_measure", lambda *_: 0)
+    assert command("--n 1 --d 16 --m 8 --gpu-type L4 --name r --address x").code == 0
+    assert json.loads((tmp_path / "results" / "r" / "manifest.json").read_text())["gpu_type"] == "L4"
+
+
+def test_the_cpu_is_swept_in_place_of_a_gpu_with_a_word(command, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # also where there are GPUs
+    monkeypatch.setattr("flopray.cluster.devices.why_nvml_fails", lambda: "nvmlInit failed: Unknown Error")
+    outcome = command("--dry-run --n 1 --d 16 --m 8")
+    assert outcome.code == 0
+    assert outcome.err == (
+        "warning: no GPU is measured, although this machine has an NVIDIA driver: nvmlInit failed: Unknown Error\n"
+    )
+    assert command("--dry-run --n 1 --d 16 --m 8 --accelerators CPU").err == ""
+
+
+def test_a_plan_waits_for_nothing(command):
+    outcome = command("--dry-run --n 1 --d 16 --m 8 --wait 60 --accelerators H100")
+    assert outcome.code == 0
+    assert "H100" in outcome.out
 
 
 def test_a_name_that_is_taken(command, tmp_path):
@@ -391,6 +444,7 @@ def finished_run(tmp_path):
             "draw",
             "no figures (No space left on device); every point is safe in the journal, flopray surfaces",
         ),
+        ("load", "no totals ([Errno 28] No space left on device); every point is safe in the journal"),
         ("compact", "no table of records"),
         ("write_summary", "no summary"),
     ],
@@ -404,6 +458,7 @@ def test_what_fails_after_the_measuring_loses_no_point_and_has_its_own_exit_code
         raise OSError(28, "No space left on device") if broken != "draw" else InputError("No space left on device")
 
     folder = finished_run(tmp_path)
+    (folder.path / "plots").mkdir()  # what a drawing that fails leaves behind
     if broken == "draw":
         monkeypatch.setattr("flopray.cli.run_figures.draw", full)
     else:
@@ -414,10 +469,13 @@ def test_what_fails_after_the_measuring_loses_no_point_and_has_its_own_exit_code
     captured = capsys.readouterr()
     assert code == EXIT_NOT_FINISHED
     assert words in captured.err
-    assert "1 points, 1 rows: 1 ok" in captured.out
+    assert ("1 points, 1 rows: 1 ok" in captured.out) is (broken != "load")
+    assert ("records  " in captured.out) is (broken not in ("compact", "load"))
+    assert "plots  " not in captured.out or broken not in ("draw", "load")
+    assert folder.records_path.exists() is (broken != "compact")  # the others are made all the same
 
 
-@pytest.mark.parametrize("broken", ["compact", "write_kernels", "write_summary"])
+@pytest.mark.parametrize("broken", ["load", "compact", "write_kernels", "write_summary"])
 def test_a_table_that_failed_is_made_by_the_resume_that_its_message_names(command, tmp_path, monkeypatch, broken):
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -437,6 +495,8 @@ def test_a_table_that_failed_is_made_by_the_resume_that_its_message_names(comman
 @pytest.mark.parametrize(
     ("objective", "flag", "why", "words"),
     [
+        ("mfu", "--phases optimizer_step", None, "optimizer_step has none, put another one first"),
+        ("mfu", "--phases optimizer_step forward", None, "optimizer_step has none, put another one first"),
         ("flops_per_j", "", "no RAPL", "no device of this sweep has an energy source (no RAPL)"),
         ("energy_j", "", "no RAPL", "no device of this sweep has an energy source (no RAPL)"),
         ("mfu", "", None, "no peak is known for CPU"),
@@ -447,12 +507,74 @@ def test_a_table_that_failed_is_made_by_the_resume_that_its_message_names(comman
 def test_a_search_whose_objective_no_point_can_have_is_refused(script, objective, flag, why, words):
     args = flags.build_parser(script).parse_args(f"--search optuna --samples 2 --objective {objective} {flag}".split())
     sweep = flags.sweep_from(script, args, ["CPU"], cores=1)
-    found = Preflight(1, [], [], 0.0, why)
     if words is None:
-        session._refuse_objective(sweep, found)
+        refuse_objective(sweep, why)
         return
     with pytest.raises(InputError, match=re.escape(words)):
-        session._refuse_objective(sweep, found)
+        refuse_objective(sweep, why)
+
+
+def optuna(script, objective, flags_, types):
+    line = f"--search optuna --samples 2 --objective {objective} {flags_}"
+    return flags.sweep_from(script, flags.build_parser(script).parse_args(line.split()), types, cores=1)
+
+
+@pytest.mark.parametrize(
+    ("precisions", "types", "refused"),
+    [
+        ("bf16", ["V100"], True),
+        ("fp32 bf16", ["V100"], False),  # fp32 has a peak there, whatever stands last
+        ("bf16 fp32", ["V100"], False),
+        ("bf16", ["V100", "H100"], False),
+        ("bf16", ["H100", "CPU"], False),
+    ],
+)
+def test_a_peak_of_one_type_at_one_precision_is_enough(script, precisions, types, refused):
+    sweep = optuna(script, "mfu", f"--execution eager --precision {precisions}", types)
+    if not refused:
+        refuse_objective(sweep)
+        return
+    with pytest.raises(InputError, match="no peak is known for V100 at bf16"):
+        refuse_objective(sweep)
+
+
+@pytest.mark.parametrize("objective", ["flops_per_s", "flops_per_j", "mfu"])
+@pytest.mark.parametrize("form", [None, {"gemm_flops": 0}])
+def test_a_search_for_flops_of_a_phase_that_has_none_is_refused(script, monkeypatch, objective, form):
+    sweep = optuna(script, objective, "--precision bf16 --phases forward", ["H100"])
+    monkeypatch.setattr(MLP, "closed_form", lambda *_: form)
+    monkeypatch.setattr(MLP, "dispatched", lambda *_: {"forward": None})
+    with pytest.raises(InputError, match=f"--objective {objective}: no FLOPs are known of forward in mlp"):
+        refuse_objective(sweep)
+    refuse_objective(optuna(script, "time_s", "", ["H100"]))
+    if form is None:
+        monkeypatch.setattr(MLP, "dispatched", lambda *_: {"forward": 7})
+        refuse_objective(sweep)
+
+
+@pytest.mark.parametrize("dry", ["", "--dry-run "])
+@pytest.mark.parametrize(
+    ("line", "about"),
+    [
+        ("--search optuna --samples 2 --objective mfu", "--objective mfu: no peak is known for CPU at fp32"),
+        ("--search optuna --samples 2 --objective energy_j", "has an energy source (no RAPL here)"),
+        ("--search optuna --samples 2 --objective flops_per_j", "has an energy source (no RAPL here)"),
+        ("--execution graph", "CPU: execution graph needs a CUDA device"),
+        ("--precision tf32", "CPU: tf32 exists only on NVIDIA GPUs"),
+        ("--instruments time counters", "hardware counters are those of NVIDIA GPUs"),
+        ("--n 4 --d 1000000 --m 8", "CPU: out of memory"),
+        ("--search random --samples 9 --n 1 --d 16 --m 8", "--samples 9: the grid has only 1 points"),
+        ("--gpu-type L4", "--gpu-type L4: the cluster has no GPU"),
+        ("--accelerators L99", "--accelerators L99: no node has it"),
+    ],
+)
+def test_what_is_known_of_this_machine_is_refused_before_ray_starts(command, monkeypatch, dry, line, about):
+    def no_meter(*_):
+        raise NoEnergySource("no RAPL here")
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("flopray.cluster.doctor.machine.open_cpu_meter", no_meter)
+    assert is_one_line_error(command(dry + line), about)
 
 
 def test_results_of_a_submitted_job_do_not_go_into_rays_cache(command, monkeypatch, tmp_path):

@@ -10,8 +10,9 @@ import sys
 
 import pytest
 
-from flopray.cluster import connection
-from flopray.cluster.devices import Cluster, check_cores, choose_devices, passed_over, this_machine
+from flopray.cluster import authentication, connection, devices
+from flopray.cluster.devices import Cluster, check_cores, choose_devices, passed_over, this_machine, wait_for
+from flopray.cluster.quiet import quiet_ray
 from flopray.errors import ClusterError
 
 MOST = {"CPU": 64, "H100": 64, "A100": 16}
@@ -57,9 +58,63 @@ def test_a_type_by_flag_is_for_gpus_without_one():
         Cluster({}, 4, {"CPU": 4}, None, True).with_gpu_type("L4")
 
 
+@pytest.fixture
+def joining(monkeypatch):
+    """Clusters that are found one after the other, while time flies."""
+
+    def prepare(*clusters):
+        later = iter(clusters)
+        monkeypatch.setattr(devices, "_LOOK_EVERY_S", 0.0)
+        monkeypatch.setattr(devices, "inspect_cluster", lambda **_: next(later))
+
+    return prepare
+
+
+EMPTY = Cluster({}, 4, {"CPU": 4}, None, False)
+UNTYPED = Cluster({}, 4, {"CPU": 8, "": 8}, None, False, untyped=2)
+
+
+@pytest.mark.parametrize("wanted", [["L4"], ["L4", "CPU"], None])
+def test_gpus_without_a_type_that_are_waited_for_get_it_when_they_join(joining, wanted):
+    joining(EMPTY, UNTYPED)
+    said = []
+    found = wait_for(EMPTY, wanted, 60.0, said.append, "L4")
+    assert found.slots == {"L4": 2}
+    assert choose_devices(found, wanted)["L4"] == 2
+    assert said == ["waiting up to 60 s for L4 to join the cluster"]
+
+
+def test_a_gpu_type_that_cannot_be_is_refused_without_waiting(joining):
+    joining()  # looking again would end in StopIteration
+    with pytest.raises(ClusterError, match="the cluster has GPUs whose type Ray knows"):
+        wait_for(MIXED, ["L4"], 60.0, print, "L4")
+    with pytest.raises(ClusterError, match="--gpu-type CPU"):
+        wait_for(EMPTY, ["CPU"], 60.0, print, "CPU")
+    with pytest.raises(ClusterError, match="--gpu-type L4: the cluster has no GPU"):
+        wait_for(EMPTY, ["L4"], 0.0, print, "L4")
+
+
+def test_a_type_that_a_flag_could_name_is_told_with_the_flag():
+    with pytest.raises(ClusterError, match=r"2 GPUs without a type \(say it with --gpu-type L4, or"):
+        choose_devices(UNTYPED, ["L4"])
+
+
 def test_gpus_that_are_passed_over_beside_others_are_told():
     assert passed_over(MIXED) is None
     assert "2 GPUs of the cluster passed over" in (passed_over(dataclasses.replace(MIXED, untyped=2)) or "")
+
+
+def test_a_driver_that_fails_is_told_where_the_cpu_is_swept_in_place_of_a_gpu(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # also where there are GPUs
+    monkeypatch.setattr(devices, "why_nvml_fails", lambda: "nvmlInit failed: Unknown Error")
+    broken = this_machine()
+    assert choose_devices(broken, None) == {"CPU": 1}
+    assert "NVIDIA driver: nvmlInit failed: Unknown Error" in (passed_over(broken) or "")
+    assert passed_over(broken, ["CPU"]) is None
+    with pytest.raises(ClusterError, match=r"no node has it.*\(nvmlInit failed: Unknown Error\)"):
+        choose_devices(broken, ["H100"])
+    with pytest.raises(ClusterError, match=r"the cluster has no GPU \(nvmlInit failed: Unknown Error\)"):
+        broken.with_gpu_type("L4")
 
 
 @pytest.mark.parametrize(
@@ -93,11 +148,27 @@ def test_the_address_file_of_a_cluster_that_is_gone_is_told_with_what_it_says(en
         pass
 
 
-def test_ray_takes_workers_as_they_are_under_uv_run():
-    """Its hook would replace the workers' Python and upload this folder."""
-    code = "from flopray.cluster.quiet import quiet_ray; quiet_ray(); from ray._private import ray_constants as c; "
-    code += "assert not c.RAY_ENABLE_UV_RUN_RUNTIME_ENV"
-    subprocess.run([sys.executable, "-c", code], check=True)
+@pytest.mark.parametrize(
+    ("environment", "before"),
+    [
+        ({}, ""),
+        ({"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "1"}, ""),
+        ({"RAY_RUNTIME_ENV_HOOK": "ray._private.runtime_env.uv_runtime_env_hook.hook"}, ""),
+        ({"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "1"}, "import ray; "),  # as in a notebook
+    ],
+)
+def test_ray_takes_workers_as_they_are_under_uv_run(environment, before):
+    """Its hook would replace the workers' Python and upload this folder, whatever the user's environment says."""
+    code = f"{before}from flopray.cluster.quiet import quiet_ray; quiet_ray(); from ray._private import worker, "
+    code += "ray_constants as c; assert not c.RAY_ENABLE_UV_RUN_RUNTIME_ENV; assert worker._maybe_modify_runtime_env("
+    code += "{'a': 1}, False) == {'a': 1}; import os; assert 'RAY_RUNTIME_ENV_HOOK' not in os.environ"
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | environment)
+
+
+def test_a_hook_of_the_users_own_stays(monkeypatch):
+    monkeypatch.setenv("RAY_RUNTIME_ENV_HOOK", "company.hook")
+    quiet_ray()
+    assert os.environ["RAY_RUNTIME_ENV_HOOK"] == "company.hook"
 
 
 def test_a_stranger_at_the_port_is_told_in_seconds(environment):
@@ -115,7 +186,7 @@ def environment(monkeypatch, tmp_path):
 
 
 def mode_after():
-    connection._use_token()
+    authentication.use_token()
     return connection.os.environ.get("RAY_AUTH_MODE")
 
 
@@ -198,6 +269,7 @@ def test_auto_sends_the_token_although_finding_the_address_imports_ray(tmp_path,
     code = f"""
 {before}
 from flopray.cluster.connection import connected
+from flopray.cluster.quiet import quiet_ray
 from flopray.errors import ClusterError
 try:
     with connected("auto"):

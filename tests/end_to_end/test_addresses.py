@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from machine import QUICK, free_port
@@ -16,7 +17,10 @@ POINTS = f"--n 1 --d 16 --m 8 16 --phases forward {QUICK}"
 
 @pytest.fixture(scope="module")
 def addresses(machine):
-    """Addresses of a standing cluster by their kind."""
+    """Addresses of a standing cluster by their kind; a token lies here when it is started, so it asks for that."""
+    folder = Path(machine.environment["HOME"]) / ".ray"
+    folder.mkdir()
+    (folder / "auth_token").write_text("ab" * 32)
     client = free_port()
     flags = f"--port=0 --num-cpus=2 --include-dashboard=false --ray-client-server-port={client}"
     started = machine.ray(f"start --head {flags}")
@@ -36,3 +40,13 @@ def test_a_sweep_joins_a_cluster_and_leaves_it_running(machine, addresses, kind)
     # Behind ray:// Tune runs on the head node, where a folder of this machine would be in the wrong place.
     assert (machine.run_path(kind) / "tune").exists() == (kind != "client")
     assert any("gcs_server" in command for command in machine.processes().values())
+
+
+@pytest.mark.parametrize("kind", ["auto", "port", "client"])
+def test_a_wrong_token_is_refused_in_one_line(machine, addresses, kind):
+    """Ray itself tries for 20 to 30 s, and warns in twenty raw lines."""
+    sweep = machine.start(f"--address {addresses[kind]} {POINTS} --name wrong", RAY_AUTH_TOKEN="cd" * 32)
+    assert sweep.wait() == 2, sweep.output
+    assert sweep.output.startswith("error: --address")
+    assert "refuses the token in RAY_AUTH_TOKEN" in sweep.output
+    assert len(sweep.output.splitlines()) == 1

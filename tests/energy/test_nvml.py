@@ -150,6 +150,52 @@ def test_a_gpu_that_is_lost_is_no_missing_energy_source(driver):
         open_gpu_meter(UUID)
 
 
+OTHER = "87654321-4321-4321-4321-cba987654321"
+
+
+@pytest.mark.parametrize("code", [pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_UNKNOWN])
+def test_a_gpu_that_gives_no_handle_hides_no_other(driver, code):
+    def by_index(index):
+        return "handle" if index == 1 else refuse(code)()
+
+    driver("nvmlDeviceGetCount", lambda: 2)
+    driver("nvmlDeviceGetHandleByIndex", by_index)
+    silent, healthy = list_gpus()
+    assert healthy.info()["device_name"] == "NVIDIA H100 80GB HBM3"
+    for ask in (silent.info, silent.state, silent.is_mig, silent.other_processes, lambda: silent.uuid):
+        with pytest.raises((MeterError, NoEnergySource), match=r"lost|Unknown"):
+            ask()
+
+
+def test_a_search_by_uuid_that_meets_a_lost_gpu_finds_the_healthy_one(driver):
+    """NVML gives up where it passes a lost GPU on its way."""
+
+    def by_index(index):
+        return "handle" if index == 1 else refuse(pynvml.NVML_ERROR_GPU_IS_LOST)()
+
+    driver("nvmlDeviceGetCount", lambda: 2)
+    driver("nvmlDeviceGetHandleByIndex", by_index)
+    driver("nvmlDeviceGetHandleByUUID", refuse(pynvml.NVML_ERROR_GPU_IS_LOST))
+    assert Gpu.from_uuid(UUID).handle == "handle"
+    with pytest.raises(GpuLost):
+        Gpu.from_uuid(OTHER)
+
+
+@pytest.mark.parametrize("function", ["nvmlInit", "nvmlDeviceGetCount"])
+@pytest.mark.parametrize("code", [*CODES, pynvml.NVML_ERROR_GPU_IS_LOST])
+def test_a_driver_that_fails_has_a_reason_and_no_driver_has_none(driver, function, code):
+    driver(function, refuse(code))
+    silent = code in (
+        *(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_NOT_FOUND, pynvml.NVML_ERROR_INVALID_ARGUMENT),
+        *(pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND),
+    )
+    assert (nvml.why_nvml_fails() is None) is silent
+
+
+def test_a_driver_that_works_has_no_reason(driver):
+    assert nvml.why_nvml_fails() is None
+
+
 def test_older_bindings_are_named_with_the_remedy(driver, monkeypatch):
     def wants_bytes(uuid):
         raise TypeError("bytes or integer address expected instead of str instance")

@@ -61,6 +61,11 @@ def test_dialects_of_csv(tmp_path, capsys, end, mark, separator):
         ("time_s,time_s\n1,2\n", "twice"),
         ("time_s,power_w\n0,100\n0.1,200\n0.2,210\n", "time axis"),
         ("energy_j,power_w\n0,100\n50,200\n80,210\n", "counter"),
+        ("time_s,power_w\n0,100\n0.1,200\n", "time axis"),
+        ("time_ms,power_w\n0,100\n100,200\n", "time axis"),
+        ("energy_j,power_w\n0,100\n50,200\n", "counter"),
+        ("model_flops,time_s\n5e12,0\n", "time_s is 0 in row 1, which was not understood"),
+        ("model_flops,time_s\n5e12,0\n5e12,0.0\n", "time_s is 0 in 2 rows, the first is row 1, which was not"),
         ("time_s,power_w\n0,100\n0,100\nx,100\n0.2,210\n0.3,1\n", "time axis"),
         ("device_name,time_s,power_mw\nH100,1,5\n", "milli or mega"),
         ("device_name,model_flops,time_s\nH100,5e12,OOM\n", "time_s is OOM in row 1"),
@@ -80,6 +85,22 @@ def test_what_is_not_understood_is_refused_in_a_line(tmp_path, capsys, content, 
     assert words in err
     assert err.count("\n") == 1
     assert out == ""
+
+
+@pytest.mark.parametrize("first", ["5e11,0.001,300", "5e11,,300"])
+def test_a_time_of_0_among_others_is_not_understood_and_the_rest_is_judged(tmp_path, capsys, first):
+    table = f"device_name,precision,model_flops,time_s,power_w\nH100,bf16,{first}\nH100,bf16,5e11,0,300\n"
+    code, out, _ = run(tmp_path, capsys, table)
+    assert code == 0
+    assert "time_s is 0 in row 2, which was not understood" in out
+    assert "not_positive: " not in out
+    code, out, _ = run(tmp_path, capsys, table.replace("5e11,0,300", "5e11,0,-300"))
+    assert code == 1
+    assert "power_w is -300" in out
+
+
+def test_a_time_below_0_stays_impossible(tmp_path, capsys):
+    assert run(tmp_path, capsys, GOOD + "H100,bf16,5e11,-1\n")[0] == 1
 
 
 def test_per_job_and_per_device(tmp_path, capsys):

@@ -131,7 +131,7 @@ def _gpus(machine: Machine, ray_gpus: dict[str, int] | None) -> Iterator[Check]:
     ray_type = next(iter(ray_gpus), None) if ray_gpus else None
     for gpu in machine.gpus:
         yield _gpu(gpu, ray_type)
-    names = list(dict.fromkeys(gpu.name for gpu in machine.gpus))
+    names = list(dict.fromkeys(gpu.name for gpu in machine.gpus if gpu.name))
     if len(names) > 1 and ray_type:
         text = f"Ray calls all GPUs of a node {ray_type}, after the first: numbers of several kinds would be mixed"
         yield Check("GPU", "note", text)

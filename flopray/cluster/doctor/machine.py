@@ -15,7 +15,7 @@ from functools import partial
 import flopray
 from flopray.cluster.doctor.software import Counters, Torch, look_at_counters, look_at_torch, version_of
 from flopray.energy.meter import Meter
-from flopray.energy.nvml import Gpu, library, list_gpus
+from flopray.energy.nvml import Gpu, GpuLost, NvmlFails, library, list_gpus
 from flopray.energy.poller import Poller
 from flopray.energy.source import open_cpu_meter, open_gpu_meter
 from flopray.energy.ticks import measure_tick_period
@@ -84,6 +84,7 @@ class Machine:
         torch: see there.
         gpus: all of the machine.
         gpus_reason: why there are none.
+        gpus_fail: whether that is a failure of an NVIDIA driver that is there.
         cpu_energy: energy source of the CPU.
         counters: what executed FLOPs need; None without a GPU.
     """
@@ -97,6 +98,7 @@ class Machine:
     gpus_reason: str | None
     cpu_energy: Energy
     counters: Counters | None
+    gpus_fail: bool = False
 
 
 def look(*, whole_machine: bool = False, quick: bool = False, counters: bool = True) -> Machine:
@@ -107,7 +109,7 @@ def look(*, whole_machine: bool = False, quick: bool = False, counters: bool = T
         quick: without watching ticks and without starting torch, whose version alone is read: a fraction of a second.
         counters: look for what hardware counters need.
     """
-    found, gpus_reason = _find_gpus()
+    found, gpus_reason, gpus_fail = _find_gpus()
     *gpu_energy, cpu_energy = watch(
         [*(partial(_open_gpu_meter, gpu) for gpu in found), open_cpu_meter], 0.0 if quick else WATCH_S
     )
@@ -121,7 +123,8 @@ def look(*, whole_machine: bool = False, quick: bool = False, counters: bool = T
         gpus=gpus,
         gpus_reason=gpus_reason,
         cpu_energy=cpu_energy,
-        counters=look_at_counters(gpu.compute_capability for gpu in gpus) if gpus and counters else None,
+        counters=look_at_counters(_capabilities(gpus)) if gpus and counters else None,
+        gpus_fail=gpus_fail,
     )
 
 
@@ -166,14 +169,19 @@ def _energy_of(meter: Meter, poller: Poller) -> Energy:
     return Energy(meter.source, None, tick.period_s, tick.p5_s, tick.p95_s)
 
 
-def _find_gpus() -> tuple[list[Gpu], str | None]:
-    """All GPUs, or why there are none."""
+def _find_gpus() -> tuple[list[Gpu], str | None, bool]:
+    """All GPUs, or why there are none, and whether that is a failure of a driver that is there."""
     try:
         found = list_gpus()
     except FloprayError as error:
-        return [], str(error)
+        return [], str(error), isinstance(error, NvmlFails | GpuLost)
     none = "the NVIDIA driver shows no GPU here: give the container or the job one (docker run --gpus all)"
-    return found, None if found else none
+    return found, None if found else none, False
+
+
+def _capabilities(gpus: Sequence[GpuReport]) -> list[str | None]:
+    """Of the GPUs that answer; of all where none does."""
+    return [gpu.compute_capability for gpu in gpus if gpu.reason is None] or [None]
 
 
 def _open_gpu_meter(gpu: Gpu) -> Meter:

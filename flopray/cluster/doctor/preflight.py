@@ -58,8 +58,9 @@ def check_nodes(device_types: Sequence[str], instruments: Sequence[str], *, loca
         else look_everywhere(_ANSWER_S, quick=True, counters=counters)
     )
     nodes = [_named(node, device_types) for node in nodes]
+    lacks = _failing_drivers(nodes)  # of all: a node whose GPUs cannot be seen has no type to be chosen by
     nodes = [n for n in nodes if "CPU" in device_types or set(n.ray_gpus or {}) & set(device_types)]
-    lacks = [] if nodes else [("all", f"no node with {', '.join(device_types)} was found to look at")]
+    lacks += [] if nodes else [("all", f"no node with {', '.join(device_types)} was found to look at")]
     lacks += [(node.name, line) for node in nodes for line in _lacks(node, device_types, instruments)]
     skews = {} if local or len(nodes) < 2 else clock_skews()
     names = {node.name for node in nodes}
@@ -70,6 +71,11 @@ def check_nodes(device_types: Sequence[str], instruments: Sequence[str], *, loca
     ]
     no_energy = _no_energy(nodes, device_types)
     return Preflight(len(nodes), lacks, differences(nodes), time.monotonic() - begin, no_energy)
+
+
+def _failing_drivers(nodes: Sequence[Node]) -> list[tuple[str, str]]:
+    """Nodes that have an NVIDIA driver and show no GPU, with its reason."""
+    return [(n.name, f"no GPU: {n.machine.gpus_reason}") for n in nodes if n.machine and n.machine.gpus_fail]
 
 
 def _named(node: Node, device_types: Sequence[str]) -> Node:

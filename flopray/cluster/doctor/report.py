@@ -14,6 +14,7 @@ from rich.text import Text
 import flopray
 from flopray.cluster.doctor.checks import ORDER, State, checks_of
 from flopray.cluster.doctor.cluster import Node
+from flopray.cluster.doctor.machine import Machine
 
 _COLOURS: dict[State, str] = {"ok": "green", "missing": "bold red", "note": "bold yellow"}
 #: Nodes that are named before the rest is only counted.
@@ -78,10 +79,15 @@ def differences(nodes: Sequence[Node]) -> list[str]:
         "Ray": {name: machine.ray for name, machine in machines.items()},
         "torch": {name: machine.torch.version for name, machine in machines.items()},
         "CUDA of torch": {name: machine.torch.cuda for name, machine in machines.items()},
-        "the NVIDIA driver": {name: m.gpus[0].driver_version for name, m in machines.items() if m.gpus},
+        "the NVIDIA driver": {name: driver for name, m in machines.items() if (driver := _driver_of(m))},
         "ncu": {name: m.counters.ncu_version for name, m in machines.items() if m.counters},
     }
     return [f"{what}: {_by_version(of)}" for what, of in versions.items() if len(set(of.values())) > 1]
+
+
+def _driver_of(machine: Machine) -> str | None:
+    """Version of the NVIDIA driver, from a GPU that answers."""
+    return next((gpu.driver_version for gpu in machine.gpus if gpu.driver_version), None)
 
 
 def print_report(console: Console, nodes: Sequence[Node]) -> None:

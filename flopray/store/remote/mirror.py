@@ -169,7 +169,7 @@ class Mirror:
         aside = self.path.with_name(f"{self.path.name}.left-{time.time_ns()}")
         self.path.rename(aside)
         if _sizes(aside / "outbox"):
-            message = f"{aside} has points of a former run of this name that were never sent to the store"
+            message = f"{aside} has points of a former run at {self._objects.location} that were never sent there"
             warnings.warn(message, RunWarning, stacklevel=5)
 
     def _fetch(self) -> None:

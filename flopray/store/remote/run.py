@@ -30,6 +30,7 @@ class RemoteRun(RunFolder):
     def __init__(self, objects: Objects, mirror: Mirror, manifest: dict[str, Any]) -> None:
         """For `make` and `at` only."""
         super().__init__(mirror.path, manifest)
+        self._copy_of = dataclasses.replace(objects.location, options=())
         self._objects, self._mirror = objects, mirror
         self.address = str(objects.location)
         self._claim: Claim | None = None
@@ -73,11 +74,6 @@ class RemoteRun(RunFolder):
         objects = Objects(location)
         mirror = Mirror(objects)
         return cls(objects, mirror, mirror.open())
-
-    def place(self, *parts: str) -> str:
-        """As `RunFolder.place`, in the store; what belongs to the store and not to the run (after ?) is left out."""
-        location = dataclasses.replace(self._objects.location, options=())
-        return str(location.child("/".join(parts)) if parts else location)
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[JournalWriter]:
@@ -158,7 +154,7 @@ class _SentJournal(JournalWriter):
     """Appends points to the local journal and to the store: they count when both have them."""
 
     def __init__(self, path: Path, run: RemoteRun, mirror: Mirror, names: SegmentNames, held: Claim) -> None:
-        super().__init__(path, run.schema)
+        super().__init__(path, run.schema, run._journal_said)
         self.run, self._mirror, self._names, self._claim = run.address, mirror, names, held
 
     def _write(self, data: bytes, count: int) -> None:
@@ -168,7 +164,8 @@ class _SentJournal(JournalWriter):
             self._mirror.keep(self._names.next(), data)
         except OSError as error:
             reason = atomic.reason(error)
-            raise StorageError(f"{what} could not be saved to {self._mirror.outbox}: {reason}") from error
+            where = f"{self._mirror.outbox}, from where they go to {self.run}"
+            raise StorageError(f"{what} could not be saved to {where}: {reason}") from error
         super()._write(data, count)
         try:
             if self._claim.lost:

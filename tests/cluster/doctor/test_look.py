@@ -13,7 +13,7 @@ import pytest
 from flopray.cluster.doctor import machine, software
 from flopray.cluster.doctor.machine import look, watch
 from flopray.cluster.doctor.software import look_at_counters, look_at_torch
-from flopray.energy.nvml import GpuLost, NvmlUnavailable
+from flopray.energy.nvml import GpuLost, NvmlFails, NvmlUnavailable
 from flopray.errors import MeterError, NoEnergySource, Unsupported
 from flopray.flops.executed.metrics import CHIPS
 from flopray.testing.power_traces import ConstantPower
@@ -95,6 +95,22 @@ def test_without_a_driver_there_is_a_reason(monkeypatch):
     monkeypatch.setattr(machine, "list_gpus", list_gpus)
     found = look()
     assert (found.gpus, found.gpus_reason, found.counters) == ((), "no NVML library", None)
+
+
+def test_a_driver_that_fails_is_told_from_none(monkeypatch):
+    def list_gpus():
+        raise NvmlFails("nvmlInit failed: Unknown Error")
+
+    monkeypatch.setattr(machine, "list_gpus", list_gpus)
+    found = look(quick=True)
+    assert (found.gpus, found.gpus_reason, found.gpus_fail) == ((), "nvmlInit failed: Unknown Error", True)
+
+
+def test_a_lost_gpu_hides_neither_counters_nor_chip_of_the_others(two_gpus, monkeypatch):
+    asked = []
+    monkeypatch.setattr(machine, "look_at_counters", lambda capabilities: asked.append(list(capabilities)))
+    look(quick=True)
+    assert asked == [["9.0"]]
 
 
 def test_a_driver_without_gpus_is_no_working_one(monkeypatch):

@@ -29,3 +29,11 @@ def test_no_node_is_not_alike_and_complete(monkeypatch):
     assert found.lacks
     with pytest.raises(ClusterError, match="no node with H100"):
         preflight.tell(Console(quiet=True), found, strict=True)
+
+
+def test_a_node_whose_driver_fails_is_told_although_it_has_no_type(monkeypatch, gpu_node, cpu_node):
+    """Ray sees no GPU there, and the sweep would pass the node over without a word."""
+    broken = cpu_node("two", gpus_reason="nvmlInit failed: Unknown Error", gpus_fail=True)
+    found = check(monkeypatch, [gpu_node("one"), broken], list(gpu_node("one").ray_gpus))
+    assert found.nodes == 1
+    assert ("two", "no GPU: nvmlInit failed: Unknown Error") in found.lacks

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from flopray.cluster.doctor.checks import ORDER, checks_of
-from flopray.cluster.doctor.machine import Energy
+from flopray.cluster.doctor.machine import Energy, GpuReport
 from flopray.cluster.doctor.report import as_json, differences, print_report, rows_of
 from flopray.cluster.doctor.software import Chip, Torch
 
@@ -109,6 +109,14 @@ def test_kinds_of_gpu_that_ray_calls_by_one_name_are_told(gpu_node, h100):
     notes = [row.text for row in rows_of([gpu_node(gpus=gpus)]) if (row.what, row.state) == ("GPU", "note")]
     assert len(notes) == 1
     assert "H100" in notes[0]
+
+
+def test_a_lost_gpu_stands_beside_the_healthy_one(gpu_node, h100):
+    lost = GpuReport(0, Energy(None, "the GPU is lost"), reason="the GPU is lost")
+    rows = [row for row in rows_of([gpu_node("a", gpus=(lost, h100(1)))]) if row.what == "GPU"]
+    assert [(row.state, row.where) for row in rows] == [("ok", "GPU 1"), ("missing", "GPU 0")]
+    assert rows[1].text == "the GPU is lost"
+    assert differences([gpu_node("a", gpus=(lost, h100(1))), gpu_node("b")]) == []
 
 
 @pytest.mark.parametrize(

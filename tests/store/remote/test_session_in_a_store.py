@@ -12,9 +12,14 @@ from rich.console import Console
 
 import flopray.sweep.driver
 from flopray.cli import flags, session
+from flopray.cli.audit import main as audit
 from flopray.cli.terminal import LineConsole
+from flopray.errors import StorageError
 from flopray.monitoring.progress import Progress
+from flopray.store.journal_index import RunWarning
 from flopray.store.location import open_run
+from flopray.store.manifests import MIRROR_NAME
+from flopray.store.run import RunFolder
 from flopray.workloads.mlp import MLP
 
 SCRIPT = Path(__file__).parents[3] / "sweeps" / "mlp_grid.py"
@@ -76,3 +81,51 @@ def test_messages_name_the_store_and_not_the_copy(run, monkeypatch, capsys):
     assert str(run.path) not in captured.out + captured.err
     console.print(f"{run.path} is a path again")
     assert str(run.path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("opened_as", ["a run in a store", "the copy that commands read"])
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("journal.jsonl", "1 damaged line in the journal of {place} (first: line 6) skipped"),
+        ("records.parquet", "{place}/records.parquet is not used"),
+    ],
+)
+def test_a_warning_about_the_copy_names_the_run(run, damage, said, opened_as):
+    with run.writer() as journal:
+        journal.append([row(point) for point in POINTS])
+    opened = open_run(run.address)
+    with (opened.path / damage).open("ab") as file:
+        file.write(b"no line of a journal\n")
+    folder = opened if opened_as == "a run in a store" else RunFolder.open(opened.path)
+    with pytest.warns(RunWarning) as warned:
+        folder.load()
+    text = " ".join(str(one.message) for one in warned)
+    assert said.format(place=run.address.partition("?")[0]) in text
+    assert str(opened.path) not in text
+
+
+def test_an_error_of_this_machines_disk_names_the_run_and_the_copy(run, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("flopray.store.table.write_parquet", full)
+    with pytest.raises(StorageError) as raised:
+        run.compact()
+    assert f"{run.address.partition('?')[0]}/records.parquet (its copy is {run.records_path})" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[1]", b'{"copy_of": 7}', b'{"copy_of": "s3://key:secret@bucket/r"}', b"[" * 9000]
+)
+def test_a_folder_that_claims_to_be_a_copy_of_nothing_goes_by_its_path(run, tmp_path, content):
+    folder = RunFolder.create(tmp_path, "r", sweep().to_manifest("r", {}))
+    (folder.path / MIRROR_NAME).write_bytes(content)
+    assert RunFolder.open(folder.path).place("x") == str(folder.path / "x")
+
+
+def test_an_audit_that_cannot_be_made_names_the_run_and_not_the_copy(run, capsys):
+    assert audit([run.address]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {run.address}: ")
+    assert str(run.path) not in error
