@@ -29,7 +29,7 @@ from flopray.sweep.listener import SweepListener
 from flopray.sweep.metrics import linger_s
 from flopray.sweep.prediction import predict_point_seconds
 from flopray.sweep.process_failures import TellDeath
-from flopray.sweep.recorder import start_recorder
+from flopray.sweep.recorder_actor import start_recorder
 from flopray.sweep.space import sentinel_of, slabs
 from flopray.sweep.trial import PointTrial, packed, points_of
 from flopray.workloads.base import with_code
