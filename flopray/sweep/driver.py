@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -16,14 +15,14 @@ from ray.util.client import ray as client
 from rich.console import Console
 
 from flopray.cluster.connection import NAMESPACE
-from flopray.errors import FloprayError
+from flopray.errors import FloprayError, resume_command
 from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.sweep.failures import failed_records
 from flopray.sweep.head_node_watchdog import Lifeline, end_process
-from flopray.sweep.journal_writer import Drain
+from flopray.sweep.journal_writer import Drain, points_are_safe_without_a_cluster
 from flopray.sweep.limits import Limits
 from flopray.sweep.listener import SweepListener
 from flopray.sweep.metrics import linger_s
@@ -70,6 +69,7 @@ def run_sweep(
     finished: Mapping[str, str],
     supersede: bool = False,
     limits: Limits | None = None,
+    resume: str | None = None,
     trainable: type[PointTrial] = PointTrial,
 ) -> None:
     """Measure what the run's journal lacks, on the connected cluster.
@@ -85,19 +85,21 @@ def run_sweep(
         finished: trial ids that need no measuring, with their status.
         supersede: whether a point that is in the journal already may be replaced (to try failed points again).
         limits: when a point or the sweep is given up; None takes the defaults.
+        resume: the command that goes on with the run, for messages; None takes `resume_command` of it.
         trainable: what Tune runs; another one than `PointTrial` only to see what orchestration itself costs.
 
     Raises:
         RunLocked: another process writes this run.
         StorageError: the journal cannot be written; the sweep is stopped.
+        FloprayError: the recorder or the cluster is gone.
         SweepStopped: all devices only fail.
         KeyboardInterrupt: after the journal is safe.
     """
-    limits = limits or Limits()
+    limits, resume = limits or Limits(), resume or resume_command(folder.address)
     with folder.writer() as journal:
         recorder_name = f"flopray:{folder.name}:{uuid.uuid4().hex[:8]}"
         recorder = start_recorder(folder.name, set(finished), sweep.settings, limits, actor_name=recorder_name)
-        drain = Drain(recorder, journal, progress, supersede=supersede)
+        drain = Drain(recorder, journal, progress, supersede=supersede, resume=resume)
         if line := _waits_for(sweep, slots):
             progress.notice(line)
         shared = sweep_config(sweep, folder.name, recorder_name, limits)
@@ -106,7 +108,7 @@ def run_sweep(
             return _tuner(sweep, folder, slots, shared, done, limits, trainable).fit()
 
         try:
-            with drain, Lifeline(_head_address(), lambda: _leave(progress, folder)):
+            with drain, Lifeline(_head_address(), lambda: _leave(progress, resume)):
                 results = fit(finished)
                 if left := _left(sweep, recorder, finished):
                     progress.retried(f"{len(left)} points are tried again: Ray Tune gave their trials up")
@@ -137,11 +139,11 @@ def _head_address() -> str | None:
     return getattr(ray.get_runtime_context(), "gcs_address", None)
 
 
-def _leave(progress: SweepListener, folder: RunFolder) -> None:
+def _leave(progress: SweepListener, resume: str) -> None:
     """End this process, whose calls to the cluster would never return; all that was told is in the journal."""
     progress.__exit__()
-    resume = f"--resume {shlex.quote(folder.address)}"
-    message = f"the sweep lost its cluster (its head node does not answer); {resume} goes on with it"
+    lost = "the sweep lost its cluster (its head node does not answer)"
+    message = f"{lost}; {points_are_safe_without_a_cluster(resume)}"
     Console(stderr=True, markup=False).print(f"error: {message}", highlight=False, soft_wrap=True)
     end_process(FloprayError.exit_code)
 

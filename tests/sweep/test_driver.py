@@ -72,5 +72,7 @@ def test_a_journal_that_cannot_be_written_is_told_with_how_to_go_on(folder):
     with folder.writer() as journal:
         drain = Drain(None, journal, Progress(Console(file=io.StringIO()), total=2), supersede=False)
         drain._failure = StorageError("1 point could not be saved")
-        with pytest.raises(StorageError, match=rf"saved; all points before are safe: .*--resume {folder.path} goes on"):
+        with pytest.raises(
+            StorageError, match=rf"saved; all points before are safe: .*flopray resume {folder.path} goes on"
+        ):
             drain.raise_failure()
