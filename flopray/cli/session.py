@@ -28,9 +28,9 @@ from flopray.cluster.devices import (
     check_cores,
     choose_devices,
     passed_over,
-    this_machine,
     wait_for,
 )
+from flopray.cluster.this_machine import this_machine
 from flopray.errors import (
     EXIT_INTERRUPTED,
     EXIT_NOT_FINISHED,

@@ -6,17 +6,15 @@ import os
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import ray
 from ray import tune
-from ray.util.client import ray as client
 from rich.console import Console
 
 from flopray.cluster.connection import NAMESPACE
+from flopray.cluster.ray_internals import behind_client
 from flopray.errors import FloprayError, resume_command
-from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
@@ -26,38 +24,16 @@ from flopray.sweep.journal_writer import Drain, points_are_safe_without_a_cluste
 from flopray.sweep.limits import Limits
 from flopray.sweep.listener import SweepListener
 from flopray.sweep.metrics import linger_s
-from flopray.sweep.prediction import predict_point_seconds
+from flopray.sweep.plan import slabs_of
 from flopray.sweep.process_failures import TellDeath
 from flopray.sweep.recorder_actor import start_recorder
-from flopray.sweep.space import sentinel_of, slabs
+from flopray.sweep.space import sentinel_of
 from flopray.sweep.trial import PointTrial, packed, points_of
 from flopray.workloads.base import with_code
 from flopray.workloads.registry import point_from, reference_of
 
 #: Times Tune restarts a trial whose actor died, beside those that its points may cost: this bounds broken set-ups.
 _TRIAL_RETRIES = 6
-
-
-def plan(sweep: Sweep, todo: Sequence[Point], slots: Mapping[str, int], *, has_energy: bool) -> list[list[Point]]:
-    """The slabs of a grid sweep, in the order Tune gets them.
-
-    Args:
-        sweep: the sweep.
-        todo: points that are left.
-        slots: devices by type.
-        has_energy: whether energy will be measured, which sets the windows' length.
-
-    Returns:
-        Lists of points; each is one trial.
-    """
-    seconds = cache(lambda point: predict_point_seconds(sweep.settings, point, has_energy=has_energy))
-    return slabs(
-        todo,
-        seconds=seconds,
-        slots=slots,
-        seed=sweep.settings.seed if "time" in sweep.settings.instruments else None,
-        points_per_trial=sweep.points_per_trial,
-    )
 
 
 def run_sweep(
@@ -211,7 +187,7 @@ def _tuner(
 
 def _tune_storage(folder: RunFolder) -> str:
     """Where Tune keeps its own files, which are never read: behind `ray://` it runs on another machine."""
-    if client.is_connected():
+    if behind_client():
         return f"/tmp/flopray-tune/{folder.name}-{uuid.uuid4().hex[:8]}"
     return str(folder.tune_path.resolve())
 
@@ -221,7 +197,7 @@ def _packages(sweep: Sweep, slots: Mapping[str, int], finished: Mapping[str, str
     points = sweep.points()
     todo = [point for point in points if point.id not in finished] if finished else points
     has_energy = any(device_type != "CPU" for device_type in slots)
-    planned = plan(sweep, todo, slots, has_energy=has_energy)
+    planned = slabs_of(sweep, todo, slots, has_energy=has_energy)
     packages, index = [], len(finished)
     for slab in planned:
         numbered = [{"order_index": index + i, "spec": point.fields()} for i, point in enumerate(slab)]

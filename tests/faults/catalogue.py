@@ -20,9 +20,7 @@ MEND = r"; all points before are safe: mend that, and .*flopray resume \S+ goes 
 GONE = r"the run folder or its journal was (removed|replaced) while the run was being written"
 TORN = r"^warning: \S+ ended in a torn line of \d+ bytes: cut off and kept as journal\.torn-"
 DAMAGED = r"^warning: 1 damaged line in \S+ \(first: line \d+\) skipped; a resume measures those points again"
-STOPPED = (
-    r"^error: the sweep was stopped: the last 20 points on every device failed alike: .*resume \S+.*--retry-failed"
-)
+STOPPED = r"^error: the sweep was stopped: the last 20 points on every device failed alike: .* resume .*--retry-failed"
 TOO_LONG = r"it took longer than 3 s \(--trial-timeout\)"
 #: Where the sweep takes seconds to notice, and would be done by then.
 SLOW: dict[str, object] = {"point_s": 0.1}
