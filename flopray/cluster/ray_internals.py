@@ -83,6 +83,9 @@ _TASK_FAILED = PrivateName(
 _ERROR_FILE = PrivateName("ray.tune.experiment", "Trial.error_file", None, "the reason why a trial's process died")
 _CLIENT = PrivateName("ray.util.client", "ray.is_connected", None, "keeping Tune's files on the cluster behind ray://")
 
+_FREE = PrivateName(
+    "ray._private.state", "available_resources_per_node", (), "saying on which node a trial has to wait for a device"
+)
 #: Where Ray's names of accelerators are, below its own folder; seen in 2.60.0.
 _ACCELERATORS = Path("util", "accelerators", "accelerators.py")
 
@@ -97,6 +100,7 @@ PRIVATE_NAMES = (
     _TASK_FAILED,
     _ERROR_FILE,
     _CLIENT,
+    _FREE,
 )
 
 
@@ -198,6 +202,19 @@ def behind_client() -> bool:
         return bool(_CLIENT.found()())
     except (ImportError, AttributeError):
         return False
+
+
+def free_by_node() -> list[tuple[Mapping[str, float], Mapping[str, float]]]:
+    """What each node has, and what of it is free; all nodes as one behind `ray://`, which does not tell them apart."""
+    import ray
+
+    try:
+        free = {} if behind_client() else _FREE.found()()
+    except (ImportError, AttributeError):
+        free = {}
+    if not free:
+        return [(ray.cluster_resources(), ray.available_resources())]
+    return [(node["Resources"], free.get(node["NodeID"], {})) for node in ray.nodes() if node["Alive"]]
 
 
 #: How Tune begins each failure in the text that it keeps of a trial (`Trial.handle_error`).

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -13,10 +16,14 @@ from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError, RayTaskEr
 from flopray.errors import FloprayError, StorageError, SweepStopped, resume_command
 from flopray.records import PhaseRecord, Status
 from flopray.store.journal import JournalWriter
+from flopray.sweep.free_devices import Waiting
 from flopray.sweep.listener import SweepListener
 from flopray.sweep.recorder import Events
 
 _DRAIN_EVERY_S = 0.25
+#: Where no trial's process lives by then, it is looked again whether there is a device for one: another sweep that was
+#: started at the same time may have taken it. A process of one's own, which holds one too, starts sooner.
+_LOOK_AFTER_S = 30.0
 
 
 #: What Ray says of an actor whose node is gone, and with it the driver's way into the cluster.
@@ -78,6 +85,7 @@ class Drain:
         journal: open for writing.
         progress: told of what happens.
         supersede: whether a point that is in the journal already may be replaced.
+        waits: which trials cannot start now, and why.
         resume: the command that goes on with the run, for messages; None takes `resume_command` of the run.
     """
 
@@ -88,10 +96,12 @@ class Drain:
         progress: SweepListener,
         *,
         supersede: bool,
+        waits: Callable[[], Waiting] = Waiting,
         resume: str | None = None,
     ) -> None:
         self._recorder, self._journal, self._progress, self._supersede = recorder, journal, progress, supersede
         self._resume = resume or resume_command(journal.run)
+        self._waits, self._told, self._look_at = waits, False, time.monotonic() + _LOOK_AFTER_S
         self._stop = threading.Event()
         self._failure: Exception | None = None
         self._notices: set[str] = set()
@@ -110,6 +120,13 @@ class Drain:
                 self._once()
             except Exception as error:
                 self._failure = error
+
+    def tell_waiting(self) -> None:
+        """Tell where trials cannot start for want of a free device; only where none can, the sweep itself waits."""
+        found = self._waits()
+        self._told |= bool(found.lines)
+        for line in found.lines:
+            (self._progress.waiting if found.all_types else self._progress.notice)(line)
 
     def raise_failure(self) -> None:
         """Raise what stopped the drain, in the caller's thread."""
@@ -139,6 +156,10 @@ class Drain:
             self._journal.append(events.points, supersede=self._supersede)
         except ValueError:  # of one point, before anything was written
             events.points[:] = [self._append_alone(records) for records in events.points]
+        self._told |= events.started
+        if not self._told and time.monotonic() >= self._look_at:
+            self._look_at = math.inf
+            self.tell_waiting()
         self.seen |= {records[0].trial_id for records in events.points}
         for line in events.notices:
             if line not in self._notices:

@@ -42,6 +42,7 @@ class Events:
         notices: lines for the terminal.
         retries: lines about points that are tried again, for the log.
         said: what libraries said in trials' processes, for the log.
+        started: whether a trial's process has come to life.
         stop: why the sweep has to stop; None while it may go on.
     """
 
@@ -50,6 +51,7 @@ class Events:
     notices: list[str] = field(default_factory=list)
     retries: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    started: bool = False
     stop: str | None = None
 
 
@@ -165,6 +167,10 @@ class Recorder:
         reason = f"{death.reason} while it was measured, in attempt {attempt} of {allowed}"
         rows = failed_records(spec, self._settings, self._name, reason, attempt=attempt, status=death.status)
         self._take(rows, None if gone else running)  # a device that is gone has no say in whether the sweep stops
+
+    def started(self) -> None:
+        """Tell that a trial's process lives, and so has a device."""
+        self._events.started = True
 
     def working(self, label: str, actor: str) -> None:
         """Tell what an actor does that is no point."""
