@@ -74,7 +74,8 @@ def _ended(failure: ActorDiedError) -> str:
         return f"it could not start ({text.strip().splitlines()[-1][:200]})"
     if "ray.kill" in text:
         return "somebody ended it by `ray.kill`"
-    return "its process on the driver's node died without a word (killed, crashed, or out of host memory)"
+    how = "killed, crashed, or out of host memory"
+    return f"its process, on the node that the driver has joined, died without a word ({how})"
 
 
 class Drain:

@@ -26,7 +26,7 @@ TOO_LONG = r"it took longer than 3 s \(--trial-timeout\)"
 SLOW: dict[str, object] = {"point_s": 0.1}
 LOST_CLUSTER = r"^error: the sweep lost its cluster .*flopray resume \S+"
 LOST_RECORDER = (
-    r"^error: the sweep's recorder is gone: its process on the driver's node died without a word .*"
+    r"^error: the sweep's recorder is gone: its process, on the node that the driver has joined, died without a word .*"
     r"every point in the journal is safe, .*flopray resume \S+.* goes on$"
 )
 
