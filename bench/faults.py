@@ -27,7 +27,7 @@ import warnings
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests" / name) for name in ("faults", "cluster")]
+sys.path[:0] = [str(ROOT / "tests" / name) for name in ("faults", "end_to_end")]
 
 from catalogue import KINDS  # noqa: E402
 from faults_table import markdown  # noqa: E402

@@ -155,8 +155,9 @@ def test_refusing_bad_input_does_not_wait_for_torch_or_ray(module):
     assert not {"torch", "ray", "transformers", "optuna", "pandas", "pyarrow"} & loaded_with(module)
 
 
-def test_the_profiler_knows_no_ray():
-    assert "ray" not in loaded_with("flopray.measurement.profiler")
+@pytest.mark.parametrize("module", ["flopray.measurement.profiler", "flopray.sweep.recorder"])
+def test_what_measures_and_what_decides_of_points_know_no_ray(module):
+    assert "ray" not in loaded_with(module)
 
 
 @pytest.mark.parametrize(

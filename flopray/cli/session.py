@@ -29,9 +29,9 @@ from flopray.cluster.devices import (
     check_cores,
     choose_devices,
     passed_over,
-    this_machine,
     wait_for,
 )
+from flopray.cluster.this_machine import this_machine
 from flopray.errors import (
     EXIT_INTERRUPTED,
     EXIT_NOT_FINISHED,
@@ -279,6 +279,7 @@ def _measure(
                 log.say(note)
             progress.event("preflight", notes=list(notes))
             outcome = {"finished": finished, "supersede": args.retry_failed, "limits": limits_from(args)}
+            outcome["resume"] = _goes_on(args, folder)
             try:
                 run_sweep(sweep, folder, slots, progress, **outcome)
             except FloprayError as error:
@@ -286,16 +287,20 @@ def _measure(
                 raise
         return _finish(script, args, console, folder, progress)
     except KeyboardInterrupt:
-        command = resume_command(folder.address)
-        address = f" --address {shlex.quote(args.address)}" if args.address else ""
         Console(stderr=True).print(
-            f"interrupted; every finished point is in the journal. Go on with:\n  {command}{address}",
+            f"interrupted; every finished point is in the journal. Go on with:\n  {_goes_on(args, folder)}",
             highlight=False,
             soft_wrap=True,  # a command that is wrapped cannot be copied
         )
         with suppress(StorageError):
             folder.publish(results=False)
         return EXIT_INTERRUPTED
+
+
+def _goes_on(args: argparse.Namespace, folder: RunFolder) -> str:
+    """The command that goes on with a run on the same cluster."""
+    address = f" --address {shlex.quote(args.address)}" if args.address else ""
+    return resume_command(folder.address) + address
 
 
 def _finish(script: Workload, args: argparse.Namespace, console: Console, folder: RunFolder, progress: Progress) -> int:

@@ -1,16 +1,16 @@
 """The token of a Ray cluster: which one this user sends, and whether the cluster takes it.
 
-What is used of Ray here is not public. Where another version of Ray lacks it, nothing is checked beforehand, and
+Where another version of Ray lacks what this uses, nothing is checked beforehand, and
 `ray.init` says later what is wrong. https://docs.ray.io/en/latest/ray-security/token-auth.html
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import suppress
 from pathlib import Path
 
+from flopray.cluster import ray_internals
 from flopray.errors import ClusterError
 
 #: A call that changes nothing, of the head node and of its client server; an empty message is one of its requests.
@@ -29,8 +29,7 @@ def use_token() -> None:
         return
     if _has_token():
         os.environ["RAY_AUTH_MODE"] = "token"
-        if "ray._raylet" in sys.modules:  # imported before, as in a notebook: it has read the variable already
-            sys.modules["ray._raylet"].Config.initialize("")
+        ray_internals.read_environment_again()
 
 
 def check_token(host: str, port: int, said: str, *, client: bool) -> None:
@@ -57,9 +56,8 @@ def _refused(address: str, method: str) -> bool:
     """Whether a call of a method is refused for its token; False also where that cannot be found out."""
     with suppress(Exception):  # of any kind: this is a look ahead, and Ray has the last word
         import grpc
-        from ray._private.grpc_utils import init_grpc_channel  # sends the token, over TLS where Ray uses it
 
-        channel = init_grpc_channel(address)
+        channel = ray_internals.grpc_channel(address)
         try:
             call = channel.unary_unary(method, request_serializer=bytes, response_deserializer=bytes)
             call(b"", timeout=_ANSWER_S)

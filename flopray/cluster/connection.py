@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 import flopray
+from flopray.cluster import ray_internals
 from flopray.cluster.authentication import check_token, use_token
 from flopray.cluster.devices import Cluster, inspect_cluster
 from flopray.cluster.quiet import quiet_ray
@@ -61,7 +62,7 @@ def connected(address: str | None, job: Mapping[str, str] | None = None) -> Iter
     except KeyboardInterrupt:
         _leave_cluster()
         raise
-    _log_what_raylets_say()
+    ray_internals.log_raylet_messages()
     try:
         yield inspect_cluster(dashboard_url=context.dashboard_url or None, local=address is None)
     finally:
@@ -129,18 +130,6 @@ def _own_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, own)
 
 
-def _log_what_raylets_say() -> None:
-    """Have the messages of raylets, such as that a worker died, logged: Ray prints them to standard output, where the
-    events of `--json` are.
-    """
-    from ray._private import worker
-
-    def log(data: Mapping[str, Any], **_: object) -> None:
-        logging.getLogger("ray").warning("%s", " ".join(data["lines"]))
-
-    worker.print_to_stdstream = log
-
-
 def _init_arguments(address: str | None, job: Mapping[str, str]) -> dict[str, Any]:
     from ray.job_config import JobConfig
 
@@ -167,12 +156,10 @@ def resolved(address: str) -> str:
     """
     if address != "auto":
         return address
-    from ray._private import services
-
-    # Importing Ray has set its own level: of several clusters it would warn in its own form, and take the latest.
-    services.logger.setLevel(logging.ERROR)
     try:
-        found = services.get_ray_address_from_environment("auto", None)
+        found = ray_internals.address_found_by_ray()
+    except ClusterError:
+        raise
     except Exception as error:
         raise ClusterError(_explain("auto", error)) from error
     if found in ("auto", "local"):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
-from flopray.cluster.quiet import quiet_ray
+from flopray.cluster.ray_internals import nvidia_types
 from flopray.energy.nvml import why_nvml_fails
 from flopray.errors import ClusterError, spaced
 
@@ -67,24 +66,6 @@ class Cluster:
         more = dict.fromkeys(names, 1)
         cores = {name: self.most_cores.get("CPU", self.cores) for name in names}
         return dataclasses.replace(self, slots=self.slots | more, most_cores=self.most_cores | cores)
-
-
-def this_machine() -> Cluster:
-    """What a Ray started here would have, without starting one: for `--dry-run`."""
-    quiet_ray()
-    from ray._private.accelerators import NvidiaGPUAcceleratorManager as Nvidia
-    from ray._private.utils import get_num_cpus
-
-    visible = Nvidia.get_current_process_visible_accelerator_ids()
-    count, device_type = 0, None
-    with suppress(Exception):  # NVML's errors come through as Ray's own copy of them: then there is no GPU to plan for
-        count = Nvidia.get_current_node_num_accelerators()
-        count = count if visible is None else min(count, len(visible))
-        device_type = Nvidia.get_current_node_accelerator_type() if count else None
-    slots = {device_type: count} if device_type else {}
-    cores = max(1, int(get_num_cpus()))
-    most = dict.fromkeys([*slots, "CPU", ""], cores)
-    return Cluster(slots, cores, most, None, True, 0 if device_type else count, None if count else why_nvml_fails())
 
 
 def inspect_cluster(*, dashboard_url: str | None, local: bool) -> Cluster:
@@ -150,10 +131,8 @@ def wait_for(
 
 def absent_types(cluster: Cluster, wanted: list[str] | None) -> list[str]:
     """Types that are wanted and not there, but could be: names that Ray gives to GPUs. For a plan."""
-    from ray.util import accelerators
-
-    known = {str(value) for name, value in vars(accelerators).items() if name.startswith("NVIDIA_")}
-    return [name for name in dict.fromkeys(wanted or ()) if name in known and name not in cluster.slots]
+    absent = [name for name in dict.fromkeys(wanted or ()) if name not in (*cluster.slots, "CPU")]
+    return [name for name in absent if name in nvidia_types()]
 
 
 def choose_devices(cluster: Cluster, wanted: list[str] | None) -> dict[str, int]:

@@ -54,6 +54,7 @@ class Progress:
         self.state = SweepState({name: TypeState(*counts) for name, counts in (types or {}).items()})
         self._begin: float | None = None
         self._next_plain = 0.0
+        self._waits = False
         shown = console.is_terminal and not console.quiet
         view: Any = LiveView(self.state, self.line)
         self._live = Live(view, console=console, refresh_per_second=4, transient=True) if shown else None
@@ -107,6 +108,11 @@ class Progress:
             self._log.say(line, level=logging.WARNING)
         self.event("notice", text=line)
 
+    def waiting(self, line: str) -> None:
+        """No trial can start yet: a line above the progress, and a word in it until one does."""
+        self._waits = True
+        self.notice(line)
+
     def retried(self, line: str) -> None:
         """Points are tried again: for the log and for programs."""
         if self._log:
@@ -135,6 +141,8 @@ class Progress:
         """The state in one line."""
         done = self._before + self.done
         parts = [f"{done}/{self._total} points"]
+        if self._waits and self._begin is None:
+            parts.append("waiting for a device")
         if self._begin is not None and self.done:
             parts.append(f"{self.done / max(time.monotonic() - self._begin, 1e-9):.2f} points/s")
         if self.eta_s is not None and done < self._total:
@@ -153,7 +161,7 @@ class Progress:
         self._next_plain = now + min(max(_PLAIN_EVERY_S, passed_s / 20), _PLAIN_AT_MOST_S)
         label = next(iter(self.state.working_on.values()), None)
         # Until then a process starts, imports torch, opens the device and waits until it is idle.
-        now_on = f" | now {label}" if label else " | the first trial starts" if not self.done else ""
+        now_on = f" | now {label}" if label else " | the first trial starts" if not (self.done or self._waits) else ""
         self._print(self.line() + now_on)
 
     def _tell_point(self, records: Sequence[PhaseRecord]) -> None:

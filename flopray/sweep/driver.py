@@ -3,62 +3,39 @@
 from __future__ import annotations
 
 import os
-import shlex
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 from ray import tune
-from ray.util.client import ray as client
 from rich.console import Console
 
 from flopray.cluster.connection import NAMESPACE
-from flopray.errors import FloprayError
-from flopray.point import Point
+from flopray.cluster.ray_internals import behind_client
+from flopray.errors import FloprayError, resume_command
 from flopray.records import PhaseRecord
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.sweep.failures import failed_records
+from flopray.sweep.free_devices import RECORDER_PREFIX, Waiting, waiting_now
 from flopray.sweep.head_node_watchdog import Lifeline, end_process
-from flopray.sweep.journal_writer import Drain
+from flopray.sweep.journal_writer import Drain, points_are_safe_without_a_cluster
 from flopray.sweep.limits import Limits
 from flopray.sweep.listener import SweepListener
 from flopray.sweep.metrics import linger_s
-from flopray.sweep.prediction import predict_point_seconds
+from flopray.sweep.plan import slabs_of
 from flopray.sweep.process_failures import TellDeath
-from flopray.sweep.recorder import start_recorder
-from flopray.sweep.space import sentinel_of, slabs
+from flopray.sweep.recorder_actor import start_recorder
+from flopray.sweep.space import sentinel_of
 from flopray.sweep.trial import PointTrial, packed, points_of
 from flopray.workloads.base import with_code
 from flopray.workloads.registry import point_from, reference_of
 
 #: Times Tune restarts a trial whose actor died, beside those that its points may cost: this bounds broken set-ups.
 _TRIAL_RETRIES = 6
-
-
-def plan(sweep: Sweep, todo: Sequence[Point], slots: Mapping[str, int], *, has_energy: bool) -> list[list[Point]]:
-    """The slabs of a grid sweep, in the order Tune gets them.
-
-    Args:
-        sweep: the sweep.
-        todo: points that are left.
-        slots: devices by type.
-        has_energy: whether energy will be measured, which sets the windows' length.
-
-    Returns:
-        Lists of points; each is one trial.
-    """
-    seconds = cache(lambda point: predict_point_seconds(sweep.settings, point, has_energy=has_energy))
-    return slabs(
-        todo,
-        seconds=seconds,
-        slots=slots,
-        seed=sweep.settings.seed if "time" in sweep.settings.instruments else None,
-        points_per_trial=sweep.points_per_trial,
-    )
 
 
 def run_sweep(
@@ -70,6 +47,7 @@ def run_sweep(
     finished: Mapping[str, str],
     supersede: bool = False,
     limits: Limits | None = None,
+    resume: str | None = None,
     trainable: type[PointTrial] = PointTrial,
 ) -> None:
     """Measure what the run's journal lacks, on the connected cluster.
@@ -85,51 +63,40 @@ def run_sweep(
         finished: trial ids that need no measuring, with their status.
         supersede: whether a point that is in the journal already may be replaced (to try failed points again).
         limits: when a point or the sweep is given up; None takes the defaults.
+        resume: the command that goes on with the run, for messages; None takes `resume_command` of it.
         trainable: what Tune runs; another one than `PointTrial` only to see what orchestration itself costs.
 
     Raises:
         RunLocked: another process writes this run.
         StorageError: the journal cannot be written; the sweep is stopped.
+        FloprayError: the recorder or the cluster is gone.
         SweepStopped: all devices only fail.
         KeyboardInterrupt: after the journal is safe.
     """
-    limits = limits or Limits()
+    limits, resume = limits or Limits(), resume or resume_command(folder.address)
     with folder.writer() as journal:
-        recorder_name = f"flopray:{folder.name}:{uuid.uuid4().hex[:8]}"
+        recorder_name = f"{RECORDER_PREFIX}:{folder.name}:{uuid.uuid4().hex[:8]}"
         recorder = start_recorder(folder.name, set(finished), sweep.settings, limits, actor_name=recorder_name)
-        drain = Drain(recorder, journal, progress, supersede=supersede)
-        if line := _waits_for(sweep, slots):
-            progress.notice(line)
+
+        def waits() -> Waiting:
+            return waiting_now(sweep.cpus_per_trial, list(slots), recorder_name)
+
+        drain = Drain(recorder, journal, progress, supersede=supersede, waits=waits, resume=resume)
+        drain.tell_waiting()
         shared = sweep_config(sweep, folder.name, recorder_name, limits)
 
-        def fit(done: Mapping[str, str]) -> tune.ResultGrid:
-            return _tuner(sweep, folder, slots, shared, done, limits, trainable).fit()
-
         try:
-            with drain, Lifeline(_head_address(), lambda: _leave(progress, folder)):
-                results = fit(finished)
+            with drain, Lifeline(_head_address(), lambda: _leave(progress, resume)):
+                trials = _drawn(sweep, folder, finished) if sweep.search == "optuna" else _slabs(sweep, slots, finished)
+                results = _tuner(trials, folder, shared, limits, trainable).fit()
                 if left := _left(sweep, recorder, finished):
                     progress.retried(f"{len(left)} points are tried again: Ray Tune gave their trials up")
-                    results = fit({p.id: "" for p in sweep.points() if p.id not in left})
+                    done = {point.id for point in sweep.points()} - left
+                    results = _tuner(_slabs(sweep, slots, done), folder, shared, limits, trainable).fit()
                 time.sleep(linger_s())
         finally:
             drain.raise_failure()
         journal.append(_unfinished(sweep, folder.name, results, set(finished) | drain.seen), supersede=supersede)
-
-
-def _waits_for(sweep: Sweep, slots: Mapping[str, int]) -> str | None:
-    """A line where all devices are held by others, so that trials wait; None where one can start."""
-    free = ray.available_resources()
-    short = []
-    for device_type in slots:
-        cores = sweep.cpus_per_trial[device_type]
-        need = {"CPU": float(cores)} | ({} if device_type == "CPU" else {"GPU": 1.0})
-        if all(free.get(name, 0.0) >= amount for name, amount in need.items()):
-            return None
-        words = {"CPU": "CPU core(s)", "GPU": "GPU(s)"}
-        short.append(" and ".join(f"{n:g} {words[name]}, {free.get(name, 0.0):g} free" for name, n in need.items()))
-    needs = "; or ".join(short)
-    return f"waiting for a device: others hold the cluster's (a trial needs {needs}; `ray status` shows who)"
 
 
 def _head_address() -> str | None:
@@ -137,11 +104,11 @@ def _head_address() -> str | None:
     return getattr(ray.get_runtime_context(), "gcs_address", None)
 
 
-def _leave(progress: SweepListener, folder: RunFolder) -> None:
+def _leave(progress: SweepListener, resume: str) -> None:
     """End this process, whose calls to the cluster would never return; all that was told is in the journal."""
     progress.__exit__()
-    resume = f"--resume {shlex.quote(folder.address)}"
-    message = f"the sweep lost its cluster (its head node does not answer); {resume} goes on with it"
+    lost = "the sweep lost its cluster (its head node does not answer)"
+    message = f"{lost}; {points_are_safe_without_a_cluster(resume)}"
     Console(stderr=True, markup=False).print(f"error: {message}", highlight=False, soft_wrap=True)
     end_process(FloprayError.exit_code)
 
@@ -170,37 +137,65 @@ def _placed_by_type(device_types: Sequence[str]) -> list[str]:
     return [name for name in device_types if f"accelerator_type:{name}" in known]
 
 
+@dataclass(frozen=True)
+class _Trials:
+    """What Tune is to run.
+
+    Attributes:
+        space: a trial's configuration, besides what all trials share.
+        longest: the most points that a trial holds.
+        search: what `TuneConfig` takes of a searcher.
+    """
+
+    space: dict[str, Any]
+    longest: int = 1
+    search: dict[str, Any] = field(default_factory=dict)
+
+
+def _slabs(sweep: Sweep, slots: Mapping[str, int], done: Collection[str]) -> _Trials:
+    """The slabs of a grid without the points that are done, each point with its place in the order."""
+    points = sweep.points()
+    todo = [point for point in points if point.id not in done]
+    has_energy = any(device_type != "CPU" for device_type in slots)
+    planned = slabs_of(sweep, todo, slots, has_energy=has_energy)
+    packages, index = [], len(points) - len(todo)
+    for slab in planned:
+        numbered = [{"order_index": index + i, "spec": point.fields()} for i, point in enumerate(slab)]
+        packages.append({"device_type": slab[0].device_type, "points": packed(numbered)})
+        index += len(slab)
+    # Tune queues 200 trials at a time: a slow type would fill the queue while the devices of another one starve.
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(max(200, len(packages))))
+    return _Trials({"slab": tune.grid_search(packages)}, longest=max(map(len, planned)))
+
+
+def _drawn(sweep: Sweep, folder: RunFolder, finished: Mapping[str, str]) -> _Trials:
+    """Points that a searcher draws, one a trial; it is told what the run's earlier sessions have measured."""
+    from flopray.sweep.searchers import DistinctOptuna, key_of
+
+    known = {
+        key_of(record.columns(), sweep.axes): getattr(record, str(sweep.objective))
+        for record in folder.records()
+        if record.trial_id in finished and record.phase == sweep.settings.phases[0]
+    }
+    axes = {name: tune.choice(list(values)) for name, values in sweep.axes.items()}
+    search = {"search_alg": DistinctOptuna(sweep, known), "num_samples": sweep.size - len(finished)}
+    return _Trials({"workload": sweep.workload.name, **axes}, search=search)
+
+
 def _tuner(
-    sweep: Sweep,
-    folder: RunFolder,
-    slots: Mapping[str, int],
-    shared: dict[str, Any],
-    finished: Mapping[str, str],
-    limits: Limits,
-    trainable: type[PointTrial],
+    trials: _Trials, folder: RunFolder, shared: dict[str, Any], limits: Limits, trainable: type[PointTrial]
 ) -> tune.Tuner:
-    longest = 1
-    if sweep.search != "optuna":
-        packages, longest = _packages(sweep, slots, finished)
-        space = {"slab": tune.grid_search(packages), "sweep": shared}
-        search: dict[str, Any] = {}
-        # Tune queues 200 trials at a time: a slow type would fill the queue while the devices of another one starve.
-        os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(max(200, len(packages))))
-    else:
-        axes = {name: tune.choice(list(values)) for name, values in sweep.axes.items()}
-        space = {"workload": sweep.workload.name, **axes, "sweep": shared}
-        search = {"search_alg": _optuna(sweep, folder, finished), "num_samples": sweep.size - len(finished)}
     return tune.Tuner(
         trainable,
-        param_space=space,
+        param_space={**trials.space, "sweep": shared},
         tune_config=tune.TuneConfig(
-            reuse_actors=True, trial_name_creator=_trial_name, trial_dirname_creator=_trial_name, **search
+            reuse_actors=True, trial_name_creator=_trial_name, trial_dirname_creator=_trial_name, **trials.search
         ),
         run_config=tune.RunConfig(
             name="trials",
             storage_path=_tune_storage(folder),
             verbose=0,
-            failure_config=tune.FailureConfig(max_failures=_TRIAL_RETRIES + (1 + limits.retries) * longest),
+            failure_config=tune.FailureConfig(max_failures=_TRIAL_RETRIES + (1 + limits.retries) * trials.longest),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             callbacks=[TellDeath(shared["recorder"])],
         ),
@@ -209,35 +204,9 @@ def _tuner(
 
 def _tune_storage(folder: RunFolder) -> str:
     """Where Tune keeps its own files, which are never read: behind `ray://` it runs on another machine."""
-    if client.is_connected():
+    if behind_client():
         return f"/tmp/flopray-tune/{folder.name}-{uuid.uuid4().hex[:8]}"
     return str(folder.tune_path.resolve())
-
-
-def _packages(sweep: Sweep, slots: Mapping[str, int], finished: Mapping[str, str]) -> tuple[list[dict[str, str]], int]:
-    """The slabs as Tune gets them, each point with its place in the order; and the most points that one holds."""
-    points = sweep.points()
-    todo = [point for point in points if point.id not in finished] if finished else points
-    has_energy = any(device_type != "CPU" for device_type in slots)
-    planned = plan(sweep, todo, slots, has_energy=has_energy)
-    packages, index = [], len(finished)
-    for slab in planned:
-        numbered = [{"order_index": index + i, "spec": point.fields()} for i, point in enumerate(slab)]
-        packages.append({"device_type": slab[0].device_type, "points": packed(numbered)})
-        index += len(slab)
-    return packages, max(map(len, planned))
-
-
-def _optuna(sweep: Sweep, folder: RunFolder, finished: Mapping[str, str]) -> Any:
-    """The searcher, told what the run's earlier sessions have measured."""
-    from flopray.sweep.searchers import DistinctOptuna, key_of
-
-    known = {
-        key_of(record.columns(), sweep.axes): getattr(record, str(sweep.objective))
-        for record in folder.records()
-        if record.trial_id in finished and record.phase == sweep.settings.phases[0]
-    }
-    return DistinctOptuna(sweep, known)
 
 
 def _trial_name(trial: Any) -> str:

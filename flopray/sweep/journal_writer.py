@@ -2,28 +2,107 @@
 
 from __future__ import annotations
 
-import shlex
+import math
+import re
 import signal
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError, RayTaskError
 
-from flopray.errors import FloprayError, StorageError, SweepStopped
+from flopray.errors import FloprayError, StorageError, SweepStopped, resume_command
 from flopray.records import PhaseRecord, Status
 from flopray.store.journal import JournalWriter
+from flopray.sweep.free_devices import Waiting
 from flopray.sweep.listener import SweepListener
 from flopray.sweep.recorder import Events
 
 _DRAIN_EVERY_S = 0.25
+#: Where no trial's process lives by then, it is looked again whether there is a device for one: another sweep that was
+#: started at the same time may have taken it. A process of one's own, which holds one too, starts sooner.
+_LOOK_AFTER_S = 30.0
+
+
+#: What Ray says of an actor whose node is gone, and with it the driver's way into the cluster.
+_NODE_LOST = re.compile(r"node (has died|was terminated|is dead)|NODE_DIED", re.IGNORECASE)
+
+
+def explained(failure: Exception, resume: str) -> Exception:
+    """What a person is told about the end of a drain: which part is gone, and how to go on.
+
+    Args:
+        failure: what stopped the drain.
+        resume: the command that goes on with the run.
+
+    Returns:
+        An error of one line; the failure itself where that is one already, or where it is no failure of a sweep.
+    """
+    safe = f"every point in the journal is safe, {resume} goes on"
+    match failure:
+        case OutOfMemoryError():
+            return FloprayError(f"the driver's node ran out of host memory, and Ray ended the sweep's recorder; {safe}")
+        case RayTaskError():  # raised by its code: the cluster is there
+            return FloprayError(f"the sweep's recorder failed ({_first(failure)}), which is a fault of flopray; {safe}")
+        case ActorDiedError() if not _NODE_LOST.search(str(failure)):  # told by the head node, which so is alive
+            return FloprayError(f"the sweep's recorder is gone: {_ended(failure)}; {safe}")
+        case RayError() | ConnectionError():  # the latter behind `ray://`
+            lost = f"the sweep lost its cluster ({type(failure).__name__})"
+            return FloprayError(f"{lost}; {points_are_safe_without_a_cluster(resume)}")
+        case StorageError():
+            return StorageError(f"{failure}; all points before are safe: mend that, and {resume} goes on")
+    return failure
+
+
+def points_are_safe_without_a_cluster(resume: str) -> str:
+    """How to go on where the cluster is gone."""
+    return f"every point in the journal is safe: once there is a cluster again, {resume} goes on"
+
+
+def _first(failure: RayTaskError) -> str:
+    """The exception behind an actor's error, in one line."""
+    cause = getattr(failure, "cause", None) or failure
+    return f"{type(cause).__name__}: {(str(cause).splitlines() or [''])[0]}"
+
+
+def _ended(failure: ActorDiedError) -> str:
+    """How the recorder's process ended, as far as Ray knows."""
+    text = str(failure)
+    if failure.actor_init_failed:
+        return f"it could not start ({text.strip().splitlines()[-1][:200]})"
+    if "ray.kill" in text:
+        return "somebody ended it by `ray.kill`"
+    how = "killed, crashed, or out of host memory"
+    return f"its process, on the node that the driver has joined, died without a word ({how})"
 
 
 class Drain:
-    """A thread that moves finished points from the recorder into the journal, and tells the progress."""
+    """A thread that moves finished points from the recorder into the journal, and tells the progress.
 
-    def __init__(self, recorder: Any, journal: JournalWriter, progress: SweepListener, *, supersede: bool) -> None:
+    Args:
+        recorder: the actor.
+        journal: open for writing.
+        progress: told of what happens.
+        supersede: whether a point that is in the journal already may be replaced.
+        waits: which trials cannot start now, and why.
+        resume: the command that goes on with the run, for messages; None takes `resume_command` of the run.
+    """
+
+    def __init__(
+        self,
+        recorder: Any,
+        journal: JournalWriter,
+        progress: SweepListener,
+        *,
+        supersede: bool,
+        waits: Callable[[], Waiting] = Waiting,
+        resume: str | None = None,
+    ) -> None:
         self._recorder, self._journal, self._progress, self._supersede = recorder, journal, progress, supersede
+        self._resume = resume or resume_command(journal.run)
+        self._waits, self._told, self._look_at = waits, False, time.monotonic() + _LOOK_AFTER_S
         self._stop = threading.Event()
         self._failure: Exception | None = None
         self._notices: set[str] = set()
@@ -43,25 +122,21 @@ class Drain:
             except Exception as error:
                 self._failure = error
 
+    def tell_waiting(self) -> None:
+        """Tell where trials cannot start for want of a free device; only where none can, the sweep itself waits."""
+        found = self._waits()
+        self._told |= bool(found.lines)
+        for line in found.lines:
+            (self._progress.waiting if found.all_types else self._progress.notice)(line)
+
     def raise_failure(self) -> None:
         """Raise what stopped the drain, in the caller's thread."""
-        resume = f"--resume {shlex.quote(self._journal.run)}"
-        if isinstance(self._failure, OutOfMemoryError):
-            message = f"the driver's node ran out of host memory, and Ray ended the sweep's recorder; {resume} goes on"
-            raise FloprayError(message) from self._failure
-        if isinstance(self._failure, RayTaskError):  # raised by its code: the cluster is there
-            cause = getattr(self._failure, "cause", None) or self._failure
-            first = (str(cause).splitlines() or [""])[0]
-            message = f"the sweep's recorder failed ({type(cause).__name__}: {first}), which is a fault of flopray"
-            raise FloprayError(f"{message}; every point in the journal is safe, {resume} goes on") from self._failure
-        if isinstance(self._failure, RayError):
-            message = f"the sweep lost its cluster ({type(self._failure).__name__}); {resume} goes on with it"
-            raise FloprayError(message) from self._failure
-        if isinstance(self._failure, StorageError):
-            message = f"{self._failure}; all points before are safe: mend that, and {resume} goes on"
-            raise StorageError(message) from self._failure
-        if self._failure:
+        if self._failure is None:
+            return
+        told = explained(self._failure, self._resume)
+        if told is self._failure:
             raise self._failure
+        raise told from self._failure
 
     def _loop(self) -> None:
         import _thread
@@ -82,6 +157,10 @@ class Drain:
             self._journal.append(events.points, supersede=self._supersede)
         except ValueError:  # of one point, before anything was written
             events.points[:] = [self._append_alone(records) for records in events.points]
+        self._told |= events.started
+        if not self._told and time.monotonic() >= self._look_at:
+            self._look_at = math.inf
+            self.tell_waiting()
         self.seen |= {records[0].trial_id for records in events.points}
         for line in events.notices:
             if line not in self._notices:
@@ -94,8 +173,8 @@ class Drain:
         self._progress.update(events.points, events.working_on)
         if events.stop:
             raise SweepStopped(
-                f"the sweep was stopped: {events.stop}; mend that, then --resume {shlex.quote(self._journal.run)} "
-                "--retry-failed (or --stop-after 0 to go on all the same)"
+                f"the sweep was stopped: {events.stop}; mend that, then {self._resume} --retry-failed "
+                "(or --stop-after 0 to go on all the same)"
             )
 
     def _append_alone(self, records: list[PhaseRecord]) -> list[PhaseRecord]:

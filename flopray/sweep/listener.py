@@ -19,6 +19,10 @@ class SweepListener(Protocol):
         """Something that a person should read."""
         ...
 
+    def waiting(self, line: str) -> None:
+        """No trial can start yet, for the reason in the line; it is over with the first update that has something."""
+        ...
+
     def retried(self, line: str) -> None:
         """Points are tried again."""
         ...

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from rich.console import Console
 from rich.table import Table
@@ -23,6 +24,7 @@ from flopray.sweep.prediction import (
     rates_of,
     refused_seconds,
 )
+from flopray.sweep.space import slabs
 from flopray.sweep.summary import duration, prefixed
 from flopray.workloads.base import with_code
 from flopray.workloads.capability import why_no_instrument, why_not
@@ -148,14 +150,34 @@ def print_plan(
     console.print("dry run: nothing was started and nothing was written", highlight=False, soft_wrap=True)
 
 
+def slabs_of(sweep: Sweep, todo: Sequence[Point], slots: Mapping[str, int], *, has_energy: bool) -> list[list[Point]]:
+    """The slabs of a grid sweep, in the order Tune gets them.
+
+    Args:
+        sweep: the sweep.
+        todo: points that are left.
+        slots: devices by type.
+        has_energy: whether energy will be measured, which sets the windows' length.
+
+    Returns:
+        Lists of points; each is one trial.
+    """
+    seconds = cache(lambda point: predict_point_seconds(sweep.settings, point, has_energy=has_energy))
+    return slabs(
+        todo,
+        seconds=seconds,
+        slots=slots,
+        seed=sweep.settings.seed if "time" in sweep.settings.instruments else None,
+        points_per_trial=sweep.points_per_trial,
+    )
+
+
 def _work(sweep: Sweep, points: Sequence[Point], target: Target, *, left: int) -> tuple[int, int, float]:
     """Points, trials and seconds on the devices of a type."""
-    from flopray.sweep.driver import plan
-
     if not points:
         return 0, 0, 0.0
     slots = {points[0].device_type: target.count}
-    trials, count = len(plan(sweep, points, slots, has_energy=target.has_energy)), len(points)
+    trials, count = len(slabs_of(sweep, points, slots, has_energy=target.has_energy)), len(points)
     seconds = sum(_point_seconds(sweep, point, target) for point in points)
     if "counters" in sweep.settings.instruments:
         seconds += trials * _COUNTER_START_S * max(map(kinds_of_core, points))

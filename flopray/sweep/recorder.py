@@ -1,22 +1,21 @@
-"""The actor between trials and the driver: trials push what they measured, the driver drains it into the journal.
+"""Between trials and the driver: trials push what they measured, the driver drains it into the journal.
 
 It lets the driver be the only writer of a run wherever it runs (in the cluster, or outside through `ray://`), and tells
 trials which points are finished already. It also knows which point each trial measures and since when: a point whose
 process died is tried again or given up by its cause and the attempts so far, and never takes its neighbours along; a
 process that hangs beyond its own alarm is ended from here.
+
+A plain class, which knows no Ray; `recorder_actor` makes an actor of it.
 """
 
 from __future__ import annotations
 
-import contextlib
+import math
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import ray
-from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from typing import Any, Protocol
 
 from flopray.point import Point
 from flopray.records import PhaseRecord
@@ -24,7 +23,6 @@ from flopray.settings import MeasureSettings
 from flopray.sweep.circuit_breaker import Breaker
 from flopray.sweep.failures import Cause, death_of, failed_records
 from flopray.sweep.limits import Limits
-from flopray.sweep.metrics import SweepMetrics
 
 #: Devices of a type that cannot be opened, one after the other, before its points are recorded as failed.
 MAX_UNOPENED = 3
@@ -44,6 +42,7 @@ class Events:
         notices: lines for the terminal.
         retries: lines about points that are tried again, for the log.
         said: what libraries said in trials' processes, for the log.
+        started: whether a trial's process has come to life.
         stop: why the sweep has to stop; None while it may go on.
     """
 
@@ -52,6 +51,7 @@ class Events:
     notices: list[str] = field(default_factory=list)
     retries: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    started: bool = False
     stop: str | None = None
 
 
@@ -70,22 +70,53 @@ class _Running:
         return self.actor.rpartition(":")[0]
 
 
-@ray.remote(num_cpus=0)
-class Recorder:
-    """Holds finished points until the driver has them. Its name in the dashboard is that of the sweep."""
+class Metrics(Protocol):
+    """Where the recorder counts what happens: `metrics.SweepMetrics`."""
 
-    def __init__(self, name: str, finished: set[str], settings: MeasureSettings, limits: Limits) -> None:
+    def take(self, records: Sequence[PhaseRecord]) -> None:
+        """Count a finished point."""
+        ...
+
+    def refresh(self, running: Mapping[str, int]) -> None:
+        """Set all gauges again; points that are being measured, by device type."""
+        ...
+
+
+class Recorder:
+    """Holds finished points until the driver has them. Its name in the dashboard is that of the sweep.
+
+    Args:
+        name: of the run.
+        finished: trial ids that need no measuring.
+        settings: of the sweep, for the rows of points that are given up.
+        limits: of the sweep.
+        metrics: where points are counted.
+        end: ends the process behind the handle that a trial gave to `begin`.
+        clock: seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        finished: set[str],
+        settings: MeasureSettings,
+        limits: Limits,
+        *,
+        metrics: Metrics,
+        end: Callable[[Any], object],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._name, self._finished = name, set(finished)
         self._settings, self._limits = settings, limits
+        self._metrics, self._end, self._clock = metrics, end, clock
         self._attempts: Counter[str] = Counter()
         self._unopened: dict[str, int] = {}
         self._events = Events()
-        self._metrics = SweepMetrics(name)
         self._breaker = Breaker(limits.stop_after)
         self._stopped = False
         self._running: dict[str, _Running] = {}  # by Tune's id of the trial
         self._types: set[str] = set()
-        self._refresh_at = 0.0
+        self._refresh_at = -math.inf
 
     def __repr__(self) -> str:
         """The dashboard's name of the actor."""
@@ -104,7 +135,7 @@ class Recorder:
             return None
         self._attempts[spec.id] += 1
         self._events.working_on[actor] = spec.label()
-        running = self._running[trial] = _Running(spec, actor, handle, time.monotonic())
+        running = self._running[trial] = _Running(spec, actor, handle, self._clock())
         self._breaker.begin(running.device)
         return self._attempts[spec.id]
 
@@ -121,8 +152,9 @@ class Recorder:
         self._events.working_on[running.actor] = ""
         if running.spec.id in self._finished:
             return
-        death = death_of(text, time.monotonic() - running.since, self._limits)
-        if death.cause is Cause.NODE_LOST:
+        death = death_of(text, self._clock() - running.since, self._limits)
+        gone = death.cause is Cause.NODE_LOST
+        if gone:
             self._breaker.forget(running.device)
         spec, attempt = running.spec, self._attempts[running.spec.id]
         allowed = death.attempts(self._limits)
@@ -134,7 +166,11 @@ class Recorder:
             return
         reason = f"{death.reason} while it was measured, in attempt {attempt} of {allowed}"
         rows = failed_records(spec, self._settings, self._name, reason, attempt=attempt, status=death.status)
-        self._take(rows, running)
+        self._take(rows, None if gone else running)  # a device that is gone has no say in whether the sweep stops
+
+    def started(self) -> None:
+        """Tell that a trial's process lives, and so has a device."""
+        self._events.started = True
 
     def working(self, label: str, actor: str) -> None:
         """Tell what an actor does that is no point."""
@@ -171,8 +207,8 @@ class Recorder:
     def drain(self) -> Events:
         """Everything since the last drain."""
         events, self._events = self._events, Events()
-        if time.monotonic() >= self._refresh_at:
-            self._refresh_at = time.monotonic() + _REFRESH_S
+        if self._clock() >= self._refresh_at:
+            self._refresh_at = self._clock() + _REFRESH_S
             self._refresh()
             self._end_overdue()
         return events
@@ -193,28 +229,5 @@ class Recorder:
     def _end_overdue(self) -> None:
         limit_s = self._limits.point_timeout_s
         for running in self._running.values() if limit_s else ():
-            if time.monotonic() - running.since > limit_s + _OVERDUE_S:
-                with contextlib.suppress(RayError):
-                    ray.kill(running.handle)
-
-
-def start_recorder(run: str, finished: set[str], settings: MeasureSettings, limits: Limits, *, actor_name: str) -> Any:
-    """Start the recorder of a sweep under a name that its trials look up, beside the driver.
-
-    Ray would put it on any node, and the sweep would end with that node. The driver's own is lost with the driver. Soft
-    affinity would not do: an actor without resources goes to a random node for all that it wishes.
-    https://github.com/ray-project/ray/pull/25360
-
-    Args:
-        run: name of the run.
-        finished: trial ids that need no measuring.
-        settings: of the sweep, for the rows of points that are given up.
-        limits: of the sweep.
-        actor_name: unique in the namespace.
-
-    Returns:
-        The actor's handle.
-    """
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    options = {"name": actor_name, "scheduling_strategy": here}
-    return Recorder.options(**options).remote(run, finished, settings, limits)  # type: ignore[attr-defined]
+            if self._clock() - running.since > limit_s + _OVERDUE_S:
+                self._end(running.handle)

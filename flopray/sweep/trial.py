@@ -48,6 +48,7 @@ class PointTrial(tune.Trainable):
         """Find the recorder; the device is taken when the first point comes."""
         sweep = config["sweep"]
         self._recorder = ray.get_actor(sweep["recorder"], namespace=sweep["namespace"])
+        self._recorder.started.remote()
         self._chatter = Chatter()
         self._myself = ray.get_runtime_context().current_actor
         self._profiler: Profiler | None = None

@@ -255,7 +255,7 @@ def test_the_type_that_a_flag_gave_is_in_the_manifest(command, tmp_path, monkeyp
 
 def test_the_cpu_is_swept_in_place_of_a_gpu_with_a_word(command, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # also where there are GPUs
-    monkeypatch.setattr("flopray.cluster.devices.why_nvml_fails", lambda: "nvmlInit failed: Unknown Error")
+    monkeypatch.setattr("flopray.cluster.this_machine.why_nvml_fails", lambda: "nvmlInit failed: Unknown Error")
     outcome = command("--dry-run --n 1 --d 16 --m 8")
     assert outcome.code == 0
     assert outcome.err == (

@@ -1,7 +1,6 @@
 """Reaching a cluster: which token, how often, and what is said when it does not work."""
 
 import dataclasses
-import logging
 import os
 import signal
 import socket
@@ -11,8 +10,10 @@ import sys
 import pytest
 
 from flopray.cluster import authentication, connection, devices
-from flopray.cluster.devices import Cluster, check_cores, choose_devices, passed_over, this_machine, wait_for
+from flopray.cluster import this_machine as this_machine_module
+from flopray.cluster.devices import Cluster, check_cores, choose_devices, passed_over, wait_for
 from flopray.cluster.quiet import quiet_ray
+from flopray.cluster.this_machine import this_machine
 from flopray.errors import ClusterError
 
 MOST = {"CPU": 64, "H100": 64, "A100": 16}
@@ -106,7 +107,7 @@ def test_gpus_that_are_passed_over_beside_others_are_told():
 
 def test_a_driver_that_fails_is_told_where_the_cpu_is_swept_in_place_of_a_gpu(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # also where there are GPUs
-    monkeypatch.setattr(devices, "why_nvml_fails", lambda: "nvmlInit failed: Unknown Error")
+    monkeypatch.setattr(this_machine_module, "why_nvml_fails", lambda: "nvmlInit failed: Unknown Error")
     broken = this_machine()
     assert choose_devices(broken, None) == {"CPU": 1}
     assert "NVIDIA driver: nvmlInit failed: Unknown Error" in (passed_over(broken) or "")
@@ -249,18 +250,6 @@ def test_a_sigterm_while_ray_has_its_own_handler_is_an_interrupt():
     assert signal.getsignal(signal.SIGTERM) is own
 
 
-def test_what_raylets_say_is_logged_and_not_printed(monkeypatch, capfd):
-    from ray._private import worker
-
-    monkeypatch.setattr(worker, "print_to_stdstream", worker.print_to_stdstream)
-    logged = []
-    monkeypatch.setattr(logging.getLogger("ray"), "warning", lambda form, *words: logged.append(form % words))
-    connection._log_what_raylets_say()
-    worker.print_to_stdstream({"lines": ["a worker", "died"], "pid": "raylet", "is_err": False}, ignore_prefix=False)
-    assert logged == ["a worker died"]
-    assert capfd.readouterr() == ("", "")
-
-
 @pytest.mark.parametrize("before", ["", "import ray; "])
 def test_auto_sends_the_token_although_finding_the_address_imports_ray(tmp_path, before):
     """Ray reads RAY_AUTH_MODE once, when it is imported; set later, no token is sent."""
@@ -287,17 +276,3 @@ assert get_authentication_mode() == AuthenticationMode.TOKEN
 def test_a_type_by_flag_is_that_of_a_gpu():
     with pytest.raises(ClusterError, match="--accelerators CPU"):
         Cluster({}, 4, {"CPU": 8, "": 8}, None, False, untyped=2).with_gpu_type("CPU")
-
-
-@pytest.mark.parametrize("handles", [True, False])
-def test_an_nvml_that_fails_leaves_a_plan_for_the_cpu(monkeypatch, handles):
-    from ray._private.thirdparty import pynvml
-
-    def fails(*_):
-        raise pynvml.NVMLError(999)
-
-    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
-    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", (lambda: 2) if handles else fails)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", fails)
-    assert this_machine().slots == {}

@@ -103,19 +103,6 @@ def test_a_killed_sweep_is_resumed(machine):
     assert "is finished" in output
 
 
-def test_an_actor_that_dies_is_replaced_and_no_point_is_measured_twice(machine):
-    sweep = machine.start(f"{GRID} --name actor")
-    run = machine.run_path("actor")
-    machine.wait_for(lambda: len(machine.journal_ids(run)) >= 3)
-    actors = [pid for pid, command in machine.processes().items() if command.startswith("ray::PointTrial")]
-    assert actors
-    for pid in actors:
-        machine.kill(pid)
-    assert sweep.wait() == 0, sweep.output
-    assert_complete(machine, "actor")
-    assert load_run(run).attempt.max() <= 2
-
-
 @pytest.mark.parametrize("search", ["random", "optuna --objective flops_per_s"])
 def test_a_search_draws_each_point_once(machine, search):
     pytest.importorskip("optuna" if "optuna" in search else "ray")

@@ -20,7 +20,7 @@ from flopray.cli.exits import main
 from flopray.measurement.device import Device
 from flopray.settings import MeasureSettings
 from flopray.sweep.limits import Limits
-from flopray.sweep.recorder import start_recorder
+from flopray.sweep.recorder_actor import start_recorder
 from flopray.sweep.trial import PointTrial
 
 sys.path.insert(0, str(Path(__file__).parents[2]))

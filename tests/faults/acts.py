@@ -74,6 +74,10 @@ def kill_actor(scene: Scene) -> None:
     kill(scene.random.choice(actors))
 
 
+def kill_recorder(scene: Scene) -> None:
+    kill(scene.lane.find(r"ray::(sweep |RecorderActor)")[0])
+
+
 def attempts(scene: Scene) -> Iterable[str]:
     """No point is given up, and one that was tried again stands in the log, with the reason."""
     frame: Any = RunFolder.open(scene.run).load(["attempt", "status", "status_reason"])

@@ -16,17 +16,19 @@ from scene import Scene
 Act = Callable[[Scene], Any]
 INTERRUPTED = r"^interrupted; every finished point is in the journal\. Go on with:\n  .*flopray resume \S+"
 NOT_SAVED = r"^error: \d+ points? could not be saved to \S+journal\.jsonl: "
-MEND = r"; all points before are safe: mend that, and --resume \S+ goes on$"
+MEND = r"; all points before are safe: mend that, and .*flopray resume \S+ goes on$"
 GONE = r"the run folder or its journal was (removed|replaced) while the run was being written"
 TORN = r"^warning: \S+ ended in a torn line of \d+ bytes: cut off and kept as journal\.torn-"
 DAMAGED = r"^warning: 1 damaged line in \S+ \(first: line \d+\) skipped; a resume measures those points again"
-STOPPED = (
-    r"^error: the sweep was stopped: the last 20 points on every device failed alike: .*--resume \S+ --retry-failed"
-)
+STOPPED = r"^error: the sweep was stopped: the last 20 points on every device failed alike: .* resume .*--retry-failed"
 TOO_LONG = r"it took longer than 3 s \(--trial-timeout\)"
 #: Where the sweep takes seconds to notice, and would be done by then.
 SLOW: dict[str, object] = {"point_s": 0.1}
-LOST_CLUSTER = r"^error: the sweep lost its cluster .*--resume \S+"
+LOST_CLUSTER = r"^error: the sweep lost its cluster .*flopray resume \S+"
+LOST_RECORDER = (
+    r"^error: the sweep's recorder is gone: its process, on the node that the driver has joined, died without a word .*"
+    r"every point in the journal is safe, .*flopray resume \S+.* goes on$"
+)
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ KINDS = {
             plan=SLOW,
             within=0.5,
         ),
+        Kind("recorder-sigkill", acts.kill_recorder, (1,), (LOST_RECORDER,), plan=SLOW, within=0.5),
         Kind("gcs-sigkill", acts.kill_gcs, (1,), (LOST_CLUSTER,), layout="plain", ends_cluster=True),
         Kind(
             "raylet-sigkill",

@@ -91,9 +91,9 @@ def test_a_small_disk_fills(tmp_path):
 @pytest.mark.parametrize(
     ("json", "output", "wrong"),
     [
-        (False, "interrupted; every finished point is in the journal. Go on with:\n  python a.py --resume b\n", 0),
+        (False, "interrupted; every finished point is in the journal. Go on with:\n  flopray resume b\n", 0),
         (False, "interrupted; every finished point is in the journal. Go on with:\n", 1),
-        (False, "Traceback (most recent call last):\n  python a.py --resume b\n", 2),
+        (False, "Traceback (most recent call last):\n  flopray resume b\n", 2),
         (True, '{"event": "point"}\n(raylet) A worker died\n', 2),
     ],
 )

@@ -8,10 +8,14 @@ from rich.console import Console
 from flopray.errors import StorageError
 from flopray.monitoring.progress import Progress
 from flopray.records import PhaseRecord
+from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder
+from flopray.sweep.definition import Sweep
+from flopray.sweep.driver import _slabs
 from flopray.sweep.failures import failed_records
 from flopray.sweep.journal_writer import Drain
 from flopray.sweep.trial import device_type_of, packed, points_of
+from flopray.workloads.mlp import MLP
 from flopray.workloads.registry import make_point, point_from
 
 
@@ -42,8 +46,6 @@ def test_a_point_that_is_no_record_is_a_row_that_says_so(folder):
 
 
 def test_rows_of_a_point_that_never_ran_are_records_of_every_phase(folder):
-    from flopray.settings import MeasureSettings
-
     spec = make_point(workload="mlp", device_type="CPU", n_layers=2, width=16, tokens=8)
     settings = MeasureSettings(phases=("forward", "backward"))
     with folder.writer() as journal:
@@ -72,5 +74,31 @@ def test_a_journal_that_cannot_be_written_is_told_with_how_to_go_on(folder):
     with folder.writer() as journal:
         drain = Drain(None, journal, Progress(Console(file=io.StringIO()), total=2), supersede=False)
         drain._failure = StorageError("1 point could not be saved")
-        with pytest.raises(StorageError, match=rf"saved; all points before are safe: .*--resume {folder.path} goes on"):
+        with pytest.raises(
+            StorageError, match=rf"saved; all points before are safe: .*flopray resume {folder.path} goes on"
+        ):
             drain.raise_failure()
+
+
+def test_points_that_are_tried_again_keep_their_place_behind_those_that_are_done():
+    """The second time Tune runs, for the points of trials that it gave up, and in a resume."""
+    sweep = Sweep(
+        workload=MLP(),
+        axes={"device_type": ("CPU",), "precision": ("fp32",), "execution": ("eager",)}
+        | {"n_layers": (2,), "width": (16, 24, 32), "tokens": (8, 16)},
+        settings=MeasureSettings(phases=("forward",)),
+        cpus_per_trial={"CPU": 1},
+    )
+    ids = [point.id for point in sweep.points()]
+
+    def planned(done):
+        (slabs,) = _slabs(sweep, {"CPU": 1}, done).space.values()
+        return [
+            (index, fields["width"]) for slab in slabs["grid_search"] for index, fields in points_of({"slab": slab})
+        ]
+
+    whole, rest = planned(set()), planned(set(ids[:4]))
+    assert [index for index, _ in whole] == list(range(6))
+    assert sorted(width for _, width in whole) == [16, 16, 24, 24, 32, 32]
+    assert [index for index, _ in rest] == [4, 5]
+    assert _slabs(sweep, {"CPU": 1}, set(ids[:5])).longest == 1

@@ -1,7 +1,5 @@
 """Why a process died is told from Ray's words and the clock, and decides whether its point is tried again."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from flopray.errors import InputError
@@ -52,16 +50,6 @@ def test_an_exception_is_told_as_it_is_and_not_as_a_sudden_death():
     death = death_of(text, 1.0, LIMITS)
     assert death.cause is Cause.PROCESS_DIED
     assert death.reason == "its process ended by MeterError: GPU is lost"
-
-
-def test_only_the_last_failure_of_a_trial_is_looked_at(tmp_path):
-    from flopray.sweep.process_failures import _last_failure
-
-    file = tmp_path / "error.txt"
-    file.write_text(f"Failure # 1 (occurred at noon)\n{OUT_OF_MEMORY}\nFailure # 2 (occurred later)\n{KILLED}\n")
-    text = _last_failure(SimpleNamespace(error_file=str(file)))
-    assert death_of(text, 1.0, LIMITS).cause is Cause.PROCESS_DIED
-    assert _last_failure(SimpleNamespace(error_file=None)) == ""
 
 
 def test_the_clock_tells_a_hang_whatever_ray_says():

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flopray.cluster.devices import this_machine
 from flopray.cluster.doctor.machine import Machine, look
+from flopray.cluster.quiet import quiet_ray
+from flopray.cluster.ray_internals import gpus_found_by_ray
 
 #: Time for a node to unpack flopray, start a worker and look; a node that is busy takes a minute.
 ANSWER_S = 180.0
@@ -37,7 +38,9 @@ class Node:
 def look_here(*, quick: bool = False, counters: bool = True) -> Node:
     """This machine, with the GPUs that a Ray started here would have; the flags as for `look`."""
     machine = look(quick=quick, counters=counters)
-    ray_gpus = this_machine().slots if machine.ray else None
+    if machine.ray:
+        quiet_ray()  # before Ray is imported
+    ray_gpus = gpus_found_by_ray() if machine.ray else None
     return Node(machine.hostname, machine, None, ray_gpus)
 
 

@@ -1,0 +1,121 @@
+"""What a Ray that is started on this machine would have, found without importing Ray: a plan shall not wait for it.
+
+Tests hold each answer against Ray's own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from flopray.cluster.devices import Cluster
+from flopray.energy.nvml import list_gpus, why_nvml_fails
+from flopray.errors import MeterError, NoEnergySource
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def this_machine() -> Cluster:
+    """The whole devices of this machine, as those of a cluster of one node."""
+    count, device_type = gpus_here()
+    slots = {device_type: count} if device_type else {}
+    cores = max(1, int(cores_here()))
+    return Cluster(
+        slots,
+        cores,
+        dict.fromkeys([*slots, "CPU", ""], cores),
+        dashboard_url=None,
+        local=True,
+        untyped=0 if device_type else count,
+        gpus_reason=None if count else why_nvml_fails(),
+    )
+
+
+def gpus_here() -> tuple[int, str | None]:
+    """How many NVIDIA GPUs this process may use, and their type; Ray calls all GPUs of a node by the type of the first.
+
+    A driver, a library or a GPU that fails is none to plan for: the sweep itself says what is wrong with it.
+    """
+    names = _names()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = len(names) if visible is None else min(len(names), _named(visible))
+    return count, accelerator_type(names[0]) if count and names[0] else None
+
+
+def _names() -> list[str | None]:
+    """Full names of the GPUs that answer; None for one that has no name."""
+    names: list[str | None] = []
+    with suppress(NoEnergySource, MeterError):
+        for gpu in list_gpus():
+            with suppress(NoEnergySource, MeterError):
+                names.append(gpu.info()["device_name"])
+    return names
+
+
+def _named(visible: str) -> int:
+    """Devices that CUDA_VISIBLE_DEVICES names."""
+    return 0 if visible in ("", "NoDevFiles") else visible.count(",") + 1
+
+
+def accelerator_type(name: str) -> str | None:
+    """The type that Ray makes of a GPU's name: `H100` of `NVIDIA H100 80GB HBM3`, `GeForce-RTX-5090` of a consumer's.
+
+    After the maker's word come words in capitals, up to the first with a digit; what follows a hyphen there is left
+    out. A name of another form is taken as it is.
+    https://docs.ray.io/en/latest/ray-core/accelerator-types.html
+
+    Args:
+        name: as NVML gives it.
+    """
+    maker, _, model = name.partition(" ")
+    words: list[str] = []
+    for word in model.split() if re.fullmatch(r"\w+", maker) else ():
+        if head := re.match(r"[A-Z]*\d[A-Z\d]*", word):
+            kept = "-".join([*words, head[0]])
+            if len(kept) > 1:
+                return kept
+            break
+        if not re.fullmatch("[A-Z]+", word):
+            break
+        words.append(word)
+    return re.sub(r"^NVIDIA\s+", "", name).strip().replace(" ", "-") or None
+
+
+def cores_here(cgroup: Path = _CGROUP) -> float:
+    """CPU cores that Ray would count here: those of the machine, or fewer where a container is limited to them.
+
+    Args:
+        cgroup: where the kernel tells of the limits of control groups, version 1 or 2.
+            https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files
+    """
+    cores = os.cpu_count() or 1
+    if os.environ.get("RAY_USE_MULTIPROCESSING_CPU_COUNT"):
+        return cores
+    limits = [limit for limit in (_quota(cgroup), _cpuset(cgroup)) if limit]
+    return min(limits) if limits else cores
+
+
+def _quota(cgroup: Path) -> float | None:
+    """Cores' worth of time that a container gets; None without a limit."""
+    try:
+        if (cgroup / "cpu" / "cpu.cfs_quota_us").exists():
+            quota = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text()
+            period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text()
+        else:
+            quota, period = (cgroup / "cpu.max").read_text().split()
+        cores = float(quota) / float(period)
+    except (OSError, ValueError):  # "max" is no limit
+        return None
+    return None if cores < 0 else cores or 1.0
+
+
+def _cpuset(cgroup: Path) -> int | None:
+    """Cores that a container is bound to, where version 1 tells."""
+    try:
+        ranges = (cgroup / "cpuset" / "cpuset.cpus").read_text().strip().split(",")
+        bounds = [(int(first), int(last or first)) for first, _, last in (one.partition("-") for one in ranges)]
+    except (OSError, ValueError):
+        return None
+    return sum(last - first + 1 for first, last in bounds)

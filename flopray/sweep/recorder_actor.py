@@ -1,0 +1,53 @@
+"""The recorder as a Ray actor, beside the driver; what it does is in `recorder`."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from flopray.settings import MeasureSettings
+from flopray.sweep.limits import Limits
+from flopray.sweep.metrics import SweepMetrics
+from flopray.sweep.recorder import Recorder
+
+
+@ray.remote(num_cpus=0)
+class RecorderActor(Recorder):
+    """A recorder that counts in Ray's metrics and ends processes through Ray.
+
+    Ray does not restart it: points that it holds and the driver has not drained would be lost without a word.
+    """
+
+    def __init__(self, name: str, finished: set[str], settings: MeasureSettings, limits: Limits) -> None:
+        super().__init__(name, finished, settings, limits, metrics=SweepMetrics(name), end=_kill)
+
+
+def _kill(handle: Any) -> None:
+    with contextlib.suppress(RayError):
+        ray.kill(handle)
+
+
+def start_recorder(run: str, finished: set[str], settings: MeasureSettings, limits: Limits, *, actor_name: str) -> Any:
+    """Start the recorder of a sweep under a name that its trials look up, beside the driver.
+
+    Ray would put it on any node, and the sweep would end with that node. The driver's own is lost with the driver. Soft
+    affinity would not do: an actor without resources goes to a random node for all that it wishes.
+    https://github.com/ray-project/ray/pull/25360
+
+    Args:
+        run: name of the run.
+        finished: trial ids that need no measuring.
+        settings: of the sweep, for the rows of points that are given up.
+        limits: of the sweep.
+        actor_name: unique in the namespace.
+
+    Returns:
+        The actor's handle.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    options = {"name": actor_name, "scheduling_strategy": here}
+    return RecorderActor.options(**options).remote(run, finished, settings, limits)  # type: ignore[attr-defined]
