@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
@@ -26,18 +27,18 @@ class Comparison:
     folder: str
     rows: Frame
 
-    @property
+    @cached_property
     def gpus(self) -> list[str]:
         """GPUs by name."""
         return sorted(self.rows["gpu"].unique())
 
-    @property
+    @cached_property
     def precisions(self) -> list[str]:
         """Precisions in the order of the record's vocabulary."""
         present = set(self.rows["precision"])
         return [name for name in PRECISIONS if name in present]
 
-    @property
+    @cached_property
     def shapes(self) -> list[str]:
         """Labels of the shapes, smallest first."""
         return list(self.rows.sort_values("shape_rank")["shape"].unique())

@@ -73,7 +73,7 @@ def pairs(comparison: Comparison) -> Frame:
     both = forward.merge(other, on=_POINT, suffixes=("", "_backward"))
     good = (both["status"] == "ok") & (both["status_backward"] == "ok")
     both = both[good & both["flops_per_j"].gt(0) & both["flops_per_j_backward"].gt(0)]
-    severities: Any = both[["severity", "severity_backward"]].apply(tuple, axis=1) if len(both) else []
+    severities = list(zip(both["severity"], both["severity_backward"], strict=True))
     worst = [next((s for s in ("impossible", "implausible") if s in pair), "") for pair in severities]
     return both.assign(severity=worst).reset_index(drop=True)
 
