@@ -242,7 +242,7 @@ def last_failure(trial: Any) -> str:
         return ""
 
 
-def take_memory_kills_as_actor_deaths() -> None:
+def take_memory_kills_as_process_failures() -> None:
     """Let Tune try a trial again whose process Ray's memory monitor has ended.
 
     Ray tells of it by `OutOfMemoryError`, which is no `RayActorError`; Tune knows only those of a dead actor and ends

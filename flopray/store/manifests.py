@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from flopray.description import Description
-from flopray.errors import InputError, NotARun, RunError, RunExists, SchemaMismatch, SpecError
+from flopray.errors import InputError, NotARun, RunError, RunExists, SchemaMismatch, SpecError, resume_command
 from flopray.records import SCHEMA_VERSION
 from flopray.store import atomic
 from flopray.store.schema import RecordSchema
@@ -251,7 +251,7 @@ def storage_folder(storage: str | PathLike[str]) -> Path:
 
 def exists_message(place: str, name: str) -> str:
     """Why a new run cannot be made at a place that has one."""
-    return f"run {name} exists: continue it with --resume {shlex.quote(place)}, or choose another --name"
+    return f"run {name} exists: continue it with {resume_command(place)}, or choose another --name"
 
 
 def _taken(path: Path) -> str:

@@ -21,13 +21,13 @@ from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.sweep.failures import failed_records
 from flopray.sweep.free_devices import RECORDER_PREFIX, Waiting, waiting_now
-from flopray.sweep.head_node_watchdog import Lifeline, end_process
-from flopray.sweep.journal_writer import Drain, points_are_safe_without_a_cluster
+from flopray.sweep.head_node_watchdog import HeadNodeWatchdog, end_process
+from flopray.sweep.journal_writer import JournalWriterThread, points_are_safe_without_a_cluster
 from flopray.sweep.limits import Limits
 from flopray.sweep.listener import SweepListener
 from flopray.sweep.metrics import linger_s
 from flopray.sweep.plan import slabs_of
-from flopray.sweep.process_failures import TellDeath
+from flopray.sweep.process_failures import ProcessFailureCallback
 from flopray.sweep.recorder_actor import start_recorder
 from flopray.sweep.space import sentinel_of
 from flopray.sweep.trial import PointTrial, packed, points_of
@@ -53,7 +53,7 @@ def run_sweep(
     """Measure what the run's journal lacks, on the connected cluster.
 
     Every finished point is appended to the journal and synced as it comes. An interrupt (KeyboardInterrupt in the main
-    thread) stops the sweep after a last drain and is raised again.
+    thread) stops the sweep after a last look at the recorder and is raised again.
 
     Args:
         sweep: the run's sweep.
@@ -81,12 +81,12 @@ def run_sweep(
         def waits() -> Waiting:
             return waiting_now(sweep.cpus_per_trial, list(slots), recorder_name)
 
-        drain = Drain(recorder, journal, progress, supersede=supersede, waits=waits, resume=resume)
-        drain.tell_waiting()
+        writer = JournalWriterThread(recorder, journal, progress, supersede=supersede, waits=waits, resume=resume)
+        writer.tell_waiting()
         shared = sweep_config(sweep, folder.name, recorder_name, limits)
 
         try:
-            with drain, Lifeline(_head_address(), lambda: _leave(progress, resume)):
+            with writer, HeadNodeWatchdog(_head_address(), lambda: _leave(progress, resume)):
                 trials = _drawn(sweep, folder, finished) if sweep.search == "optuna" else _slabs(sweep, slots, finished)
                 results = _tuner(trials, folder, shared, limits, trainable).fit()
                 if left := _left(sweep, recorder, finished):
@@ -95,8 +95,8 @@ def run_sweep(
                     results = _tuner(_slabs(sweep, slots, done), folder, shared, limits, trainable).fit()
                 time.sleep(linger_s())
         finally:
-            drain.raise_failure()
-        journal.append(_unfinished(sweep, folder.name, results, set(finished) | drain.seen), supersede=supersede)
+            writer.raise_failure()
+        journal.append(_unfinished(sweep, folder.name, results, set(finished) | writer.seen), supersede=supersede)
 
 
 def _head_address() -> str | None:
@@ -197,7 +197,7 @@ def _tuner(
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=_TRIAL_RETRIES + (1 + limits.retries) * trials.longest),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            callbacks=[TellDeath(shared["recorder"])],
+            callbacks=[ProcessFailureCallback(shared["recorder"])],
         ),
     )
 

@@ -24,7 +24,7 @@ class Cause(StrEnum):
 
 
 @dataclass(frozen=True)
-class Death:
+class ProcessFailure:
     """The end of a process, as the driver and the recorder saw it."""
 
     cause: Cause
@@ -51,7 +51,7 @@ _OUT_OF_MEMORY = re.compile("NODE_OUT_OF_MEMORY|running low on memory", re.IGNOR
 _UNREACHABLE = re.compile("is unavailable|ActorUnavailableError", re.I)
 
 
-def death_of(text: str, elapsed_s: float, limits: Limits) -> Death:
+def process_failure_of(text: str, elapsed_s: float, limits: Limits) -> ProcessFailure:
     """Tell from Ray's words and the clock why a process died.
 
     Args:
@@ -60,16 +60,17 @@ def death_of(text: str, elapsed_s: float, limits: Limits) -> Death:
         limits: of the sweep.
     """
     if limits.point_timeout_s and elapsed_s >= limits.point_timeout_s:
-        return Death(Cause.TIMED_OUT, f"it took longer than {limits.point_timeout_s:g} s (--trial-timeout)")
+        return ProcessFailure(Cause.TIMED_OUT, f"it took longer than {limits.point_timeout_s:g} s (--trial-timeout)")
     if "Traceback (most recent call last)" in text:  # it ended itself by an exception, such as for a lost GPU
-        return Death(Cause.PROCESS_DIED, f"its process ended by {text.strip().splitlines()[-1][:200]}")
+        return ProcessFailure(Cause.PROCESS_DIED, f"its process ended by {text.strip().splitlines()[-1][:200]}")
     if _OUT_OF_MEMORY.search(text):
-        return Death(Cause.OUT_OF_MEMORY, "its node ran out of host memory, and Ray ended its process")
+        return ProcessFailure(Cause.OUT_OF_MEMORY, "its node ran out of host memory, and Ray ended its process")
     if _NODE_LOST.search(text):
-        return Death(Cause.NODE_LOST, "its node was lost")
+        return ProcessFailure(Cause.NODE_LOST, "its node was lost")
     if _UNREACHABLE.search(text):
-        return Death(Cause.NODE_LOST, "its process or its node could not be reached any more")
-    return Death(Cause.PROCESS_DIED, "its process died without a word (killed, crashed, or out of host memory)")
+        return ProcessFailure(Cause.NODE_LOST, "its process or its node could not be reached any more")
+    why = "its process died without a word (killed, crashed, or out of host memory)"
+    return ProcessFailure(Cause.PROCESS_DIED, why)
 
 
 def failed_records(

@@ -19,12 +19,12 @@ _EVERY_S = 2.0
 _TIMEOUT_S = 5.0
 
 
-class Lifeline:
+class HeadNodeWatchdog:
     """While it is open, asks whether a TCP address answers.
 
     Args:
         address: `host:port` of the head node's control service; None asks nothing. Behind `ray://` the connection
-            itself fails in Python, where the drain tells it.
+            itself fails in Python, where the writer tells it.
         lost: called from the thread when nothing has answered for `give_up_s`.
         give_up_s: how long that is.
         every_s: pause between two looks.
@@ -42,9 +42,9 @@ class Lifeline:
         self._at = (host.strip("[]"), int(port)) if port else None
         self._lost, self._give_up_s, self._every_s = lost, give_up_s, every_s
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="flopray-lifeline", daemon=True)
+        self._thread = threading.Thread(target=self._loop, name="flopray-watchdog", daemon=True)
 
-    def __enter__(self) -> Lifeline:
+    def __enter__(self) -> HeadNodeWatchdog:
         """Begin to ask."""
         if self._at:
             self._thread.start()

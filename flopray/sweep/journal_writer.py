@@ -31,10 +31,10 @@ _NODE_LOST = re.compile(r"node (has died|was terminated|is dead)|NODE_DIED", re.
 
 
 def explained(failure: Exception, resume: str) -> Exception:
-    """What a person is told about the end of a drain: which part is gone, and how to go on.
+    """What a person is told about the end of a sweep: which part is gone, and how to go on.
 
     Args:
-        failure: what stopped the drain.
+        failure: what stopped the writer.
         resume: the command that goes on with the run.
 
     Returns:
@@ -78,7 +78,7 @@ def _ended(failure: ActorDiedError) -> str:
     return f"its process, on the node that the driver has joined, died without a word ({how})"
 
 
-class Drain:
+class JournalWriterThread:
     """A thread that moves finished points from the recorder into the journal, and tells the progress.
 
     Args:
@@ -107,9 +107,9 @@ class Drain:
         self._failure: Exception | None = None
         self._notices: set[str] = set()
         self.seen: set[str] = set()
-        self._thread = threading.Thread(target=self._loop, name="flopray-drain", daemon=True)
+        self._thread = threading.Thread(target=self._loop, name="flopray-journal", daemon=True)
 
-    def __enter__(self) -> Drain:
+    def __enter__(self) -> JournalWriterThread:
         self._thread.start()
         return self
 
@@ -130,7 +130,7 @@ class Drain:
             (self._progress.waiting if found.all_types else self._progress.notice)(line)
 
     def raise_failure(self) -> None:
-        """Raise what stopped the drain, in the caller's thread."""
+        """Raise what stopped the writer, in the caller's thread."""
         if self._failure is None:
             return
         told = explained(self._failure, self._resume)
@@ -152,7 +152,7 @@ class Drain:
                 return
 
     def _once(self) -> None:
-        events: Events = ray.get(self._recorder.drain.remote())
+        events: Events = ray.get(self._recorder.take.remote())
         try:
             self._journal.append(events.points, supersede=self._supersede)
         except ValueError:  # of one point, before anything was written

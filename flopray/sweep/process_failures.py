@@ -13,10 +13,10 @@ from ray import tune
 from ray.exceptions import RayError
 
 from flopray.cluster.connection import NAMESPACE
-from flopray.cluster.ray_internals import last_failure, take_memory_kills_as_actor_deaths
+from flopray.cluster.ray_internals import last_failure, take_memory_kills_as_process_failures
 
 
-class TellDeath(tune.Callback):
+class ProcessFailureCallback(tune.Callback):
     """Tells the recorder why a trial's process died, before Tune starts the trial again.
 
     Args:
@@ -28,7 +28,7 @@ class TellDeath(tune.Callback):
 
     def setup(self, **_: Any) -> None:
         """Called by Tune, in its process, before the first trial."""
-        take_memory_kills_as_actor_deaths()
+        take_memory_kills_as_process_failures()
 
     def on_trial_recover(self, *_: Any, **info: Any) -> None:
         """Tune will try the trial again."""
@@ -39,6 +39,6 @@ class TellDeath(tune.Callback):
         self._tell(info["trial"])
 
     def _tell(self, trial: Any) -> None:
-        with contextlib.suppress(RayError, ValueError):  # the recorder is gone, which the drain tells
+        with contextlib.suppress(RayError, ValueError):  # the recorder is gone, which the writer tells
             recorder: Any = ray.get_actor(self._recorder, namespace=NAMESPACE)
             ray.get(recorder.died.remote(trial.trial_id, last_failure(trial)))

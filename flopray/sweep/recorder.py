@@ -21,7 +21,7 @@ from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.sweep.circuit_breaker import Breaker
-from flopray.sweep.failures import Cause, death_of, failed_records
+from flopray.sweep.failures import Cause, failed_records, process_failure_of
 from flopray.sweep.limits import Limits
 
 #: Devices of a type that cannot be opened, one after the other, before its points are recorded as failed.
@@ -34,7 +34,7 @@ _OVERDUE_S = 30.0
 
 @dataclass
 class Events:
-    """What happened since the last drain.
+    """What happened since the recorder was asked last.
 
     Attributes:
         points: the records of each finished point.
@@ -152,20 +152,19 @@ class Recorder:
         self._events.working_on[running.actor] = ""
         if running.spec.id in self._finished:
             return
-        death = death_of(text, self._clock() - running.since, self._limits)
-        gone = death.cause is Cause.NODE_LOST
+        failure = process_failure_of(text, self._clock() - running.since, self._limits)
+        gone = failure.cause is Cause.NODE_LOST
         if gone:
             self._breaker.forget(running.device)
         spec, attempt = running.spec, self._attempts[running.spec.id]
-        allowed = death.attempts(self._limits)
+        allowed = failure.attempts(self._limits)
         if attempt < allowed:
-            line = (
-                f"{spec.label()} is tried again after attempt {attempt} of {allowed} on {running.actor}: {death.reason}"
-            )
+            tried = f"{spec.label()} is tried again after attempt {attempt} of {allowed}"
+            line = f"{tried} on {running.actor}: {failure.reason}"
             self._events.retries.append(line)
             return
-        reason = f"{death.reason} while it was measured, in attempt {attempt} of {allowed}"
-        rows = failed_records(spec, self._settings, self._name, reason, attempt=attempt, status=death.status)
+        reason = f"{failure.reason} while it was measured, in attempt {attempt} of {allowed}"
+        rows = failed_records(spec, self._settings, self._name, reason, attempt=attempt, status=failure.status)
         self._take(rows, None if gone else running)  # a device that is gone has no say in whether the sweep stops
 
     def started(self) -> None:
@@ -204,8 +203,8 @@ class Recorder:
         """Hand over what libraries said in an actor's process."""
         self._events.said += [f"{actor}: {line}" for line in lines]
 
-    def drain(self) -> Events:
-        """Everything since the last drain."""
+    def take(self) -> Events:
+        """Everything since it was asked last."""
         events, self._events = self._events, Events()
         if self._clock() >= self._refresh_at:
             self._refresh_at = self._clock() + _REFRESH_S

@@ -22,7 +22,7 @@ from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.sweep.failures import failed_records
 from flopray.sweep.recorder import MAX_UNOPENED
-from flopray.sweep.worker_log import Chatter
+from flopray.sweep.worker_log import WorkerLog
 from flopray.workloads.registry import load, point_from
 
 if TYPE_CHECKING:  # these import torch, which takes seconds: only where points are measured, not in the driver
@@ -49,7 +49,7 @@ class PointTrial(tune.Trainable):
         sweep = config["sweep"]
         self._recorder = ray.get_actor(sweep["recorder"], namespace=sweep["namespace"])
         self._recorder.started.remote()
-        self._chatter = Chatter()
+        self._worker_log = WorkerLog()
         self._myself = ray.get_runtime_context().current_actor
         self._profiler: Profiler | None = None
         self._take(config)
@@ -131,7 +131,7 @@ class PointTrial(tune.Trainable):
             with alarm(self._sweep["point_timeout_s"]):
                 records = profiler.measure_point(spec, order_index=index, attempt=attempt)
         ray.get(self._recorder.push.remote(self.trial_id, records))
-        if said := self._chatter.take():
+        if said := self._worker_log.take():
             self._recorder.said.remote(self._actor_name(), said)
         _tell_log(spec, records)
         if profiler and not profiler.healthy():

@@ -11,7 +11,7 @@ _MOST_LINES = 200
 _LONGEST = 300
 
 
-class Chatter(logging.Handler):
+class WorkerLog(logging.Handler):
     """Collects warnings and errors of libraries while this process lives."""
 
     def __init__(self) -> None:

@@ -274,7 +274,7 @@ def test_a_name_that_is_taken(command, tmp_path):
     a_run(tmp_path)
     before = tree(tmp_path)
     outcome = command(f"--storage {tmp_path} --name r")
-    assert is_one_line_error(outcome, f"--resume {tmp_path / 'r'}")
+    assert is_one_line_error(outcome, f"resume {tmp_path / 'r'}")
     assert tree(tmp_path) == before
 
 

@@ -63,7 +63,7 @@ def bare(monkeypatch):
 def test_a_ray_without_them_is_got_along_with(bare):
     ray_internals.log_raylet_messages()
     ray_internals.read_environment_again()
-    ray_internals.take_memory_kills_as_actor_deaths()
+    ray_internals.take_memory_kills_as_process_failures()
     assert ray_internals.gpus_found_by_ray() == {}
     assert ray_internals.behind_client() is False
     assert ray_internals.last_failure(SimpleNamespace()) == ""
@@ -94,7 +94,7 @@ def test_a_memory_kill_is_the_death_of_an_actor_to_tune(monkeypatch):
 
     monkeypatch.setattr(RayActorManager, "_actor_task_failed", original)
     for _ in range(2):  # the second time it is there already
-        ray_internals.take_memory_kills_as_actor_deaths()
+        ray_internals.take_memory_kills_as_process_failures()
     failed = RayActorManager._actor_task_failed
     failed(None, tracked_actor_task=None, exception=OutOfMemoryError("Memory on the node was low"))  # type: ignore[arg-type]
     failed(None, tracked_actor_task=None, exception=ValueError("as it is"))  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """`sweeps/mlp_grid.py` with one thing replaced, its profiler: for rounds about all that is around a measurement.
 
 A point takes the time that the plan says and answers with the row of a point that an H100 measured
-(`docs/results/h100_mlp_fp32`) under its own specification. Flags, session, Tune, actors, recorder, drain, journal and
+(`docs/results/h100_mlp_fp32`) under its own specification. Flags, session, Tune, actors, recorder, writer, journal and
 messages are the real ones. The plan, JSON in `FLOPRAY_FAULT_PLAN`, can also make one point misbehave:
 
     {"point_s": 0.01, "act": "exit", "shape": {"n_layers": 1, "width": 16, "tokens": 8}}

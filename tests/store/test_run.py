@@ -113,7 +113,7 @@ def test_relative_paths_survive_a_change_of_folder(tmp_path: Path, monkeypatch: 
 def test_existing_run_is_never_touched(run: RunFolder) -> None:
     append(run, 1)
     before = {p.name: p.read_bytes() for p in run.path.iterdir()}
-    with pytest.raises(RunExists, match=f"--resume {run.path}"):
+    with pytest.raises(RunExists, match=f"resume {run.path}"):
         RunFolder.create(run.path.parent, "r", {})
     assert {p.name: p.read_bytes() for p in run.path.iterdir()} == before
     for make in (Path.mkdir, Path.touch):
@@ -228,7 +228,7 @@ def test_run_made_by_somebody_else_in_between_is_not_replaced(tmp_path: Path, mo
         yield
 
     monkeypatch.setattr(manifests, "_new_folders", slow)
-    with pytest.raises(RunExists, match="--resume"):
+    with pytest.raises(RunExists, match="flopray resume"):
         RunFolder.create(tmp_path, "r", {"maker": "me"})
     assert RunFolder.open(tmp_path / "r").manifest["maker"] == "other"
     assert [p.name for p in tmp_path.iterdir()] == ["r"]

@@ -13,7 +13,7 @@ from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.sweep.driver import _slabs
 from flopray.sweep.failures import failed_records
-from flopray.sweep.journal_writer import Drain
+from flopray.sweep.journal_writer import JournalWriterThread
 from flopray.sweep.trial import device_type_of, packed, points_of
 from flopray.workloads.mlp import MLP
 from flopray.workloads.registry import make_point, point_from
@@ -35,7 +35,7 @@ def point(width, **columns):
 def test_a_point_that_is_no_record_is_a_row_that_says_so(folder):
     good, bad = point(16, time_s=1.0), point(32, model_flops=2**63)
     with folder.writer() as journal:
-        drain = Drain(None, journal, Progress(Console(file=io.StringIO()), total=2), supersede=False)
+        drain = JournalWriterThread(None, journal, Progress(Console(file=io.StringIO()), total=2), supersede=False)
         assert drain._append_alone(good) == good
         (row,) = drain._append_alone(bad)
     assert (row.status, row.phase, row.width) == ("failed", "forward", 32)
@@ -72,7 +72,7 @@ def _specs():
 
 def test_a_journal_that_cannot_be_written_is_told_with_how_to_go_on(folder):
     with folder.writer() as journal:
-        drain = Drain(None, journal, Progress(Console(file=io.StringIO()), total=2), supersede=False)
+        drain = JournalWriterThread(None, journal, Progress(Console(file=io.StringIO()), total=2), supersede=False)
         drain._failure = StorageError("1 point could not be saved")
         with pytest.raises(
             StorageError, match=rf"saved; all points before are safe: .*flopray resume {folder.path} goes on"

@@ -4,7 +4,7 @@ import pytest
 
 from flopray.errors import InputError
 from flopray.settings import MeasureSettings
-from flopray.sweep.failures import Cause, death_of, failed_records
+from flopray.sweep.failures import Cause, failed_records, process_failure_of
 from flopray.sweep.limits import Limits
 from flopray.workloads.registry import make_point
 
@@ -39,26 +39,26 @@ LIMITS = Limits(point_timeout_s=60.0, retries=2)
     ],
 )
 def test_ray_s_words_tell_the_cause(text, cause, attempts):
-    death = death_of(text, 1.0, LIMITS)
-    assert (death.cause, death.attempts(LIMITS)) == (cause, attempts)
-    assert "\n" not in death.reason
-    assert death.status == ("out_of_memory" if cause is Cause.OUT_OF_MEMORY else "failed")
+    failure = process_failure_of(text, 1.0, LIMITS)
+    assert (failure.cause, failure.attempts(LIMITS)) == (cause, attempts)
+    assert "\n" not in failure.reason
+    assert failure.status == ("out_of_memory" if cause is Cause.OUT_OF_MEMORY else "failed")
 
 
 def test_an_exception_is_told_as_it_is_and_not_as_a_sudden_death():
     text = "ray::PointTrial.train()\nTraceback (most recent call last):\n  ...\nMeterError: GPU is lost\n"
-    death = death_of(text, 1.0, LIMITS)
-    assert death.cause is Cause.PROCESS_DIED
-    assert death.reason == "its process ended by MeterError: GPU is lost"
+    failure = process_failure_of(text, 1.0, LIMITS)
+    assert failure.cause is Cause.PROCESS_DIED
+    assert failure.reason == "its process ended by MeterError: GPU is lost"
 
 
 def test_the_clock_tells_a_hang_whatever_ray_says():
-    death = death_of(KILLED, 60.0, LIMITS)
-    assert death.cause is Cause.TIMED_OUT
-    assert "60 s (--trial-timeout)" in death.reason
-    assert death.attempts(LIMITS) == 2
-    assert death.attempts(Limits(retries=0)) == 1
-    assert death_of(KILLED, 1e9, Limits(point_timeout_s=0.0)).cause is Cause.PROCESS_DIED
+    failure = process_failure_of(KILLED, 60.0, LIMITS)
+    assert failure.cause is Cause.TIMED_OUT
+    assert "60 s (--trial-timeout)" in failure.reason
+    assert failure.attempts(LIMITS) == 2
+    assert failure.attempts(Limits(retries=0)) == 1
+    assert process_failure_of(KILLED, 1e9, Limits(point_timeout_s=0.0)).cause is Cause.PROCESS_DIED
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from rich.console import Console
 from flopray.monitoring.progress import Progress
 from flopray.store.run import RunFolder
 from flopray.sweep.free_devices import NodeResources, Waiting, waiting
-from flopray.sweep.journal_writer import Drain
+from flopray.sweep.journal_writer import JournalWriterThread
 from flopray.sweep.recorder import Events
 
 CORES = {"CPU": 4, "H100": 1, "A100": 1}
@@ -59,14 +59,14 @@ def test_a_free_gpu_of_another_type_is_no_help():
 
 
 class Answers:
-    """A recorder's handle whose drain answers what it is told to."""
+    """A recorder's handle whose writer answers what it is told to."""
 
     def __init__(self, monkeypatch):
         import ray
 
         self.events = Events()
         monkeypatch.setattr(ray, "get", lambda reference: reference)
-        self.drain = self
+        self.take = self
 
     def remote(self):
         events, self.events = self.events, Events()
@@ -75,33 +75,33 @@ class Answers:
 
 @pytest.fixture
 def watched(tmp_path, monkeypatch):
-    """A drain that finds all devices taken at its second look, its recorder, and what is printed."""
+    """A writer that finds all devices taken at its second look, its recorder, and what is printed."""
     looks, screen = iter([Waiting(), Waiting(["waiting for a device: why"], all_types=True)]), io.StringIO()
     progress, recorder = Progress(Console(file=screen), total=4), Answers(monkeypatch)
     with RunFolder.create(tmp_path, "r", {}).writer() as journal:
-        drain = Drain(recorder, journal, progress, supersede=False, waits=lambda: next(looks))
-        drain.tell_waiting()
-        drain._once()
-        drain._look_at = 0.0  # half a minute later
+        writer = JournalWriterThread(recorder, journal, progress, supersede=False, waits=lambda: next(looks))
+        writer.tell_waiting()
+        writer._once()
+        writer._look_at = 0.0  # half a minute later
         progress._next_plain = 0.0
-        yield drain, recorder, progress, screen
+        yield writer, recorder, progress, screen
 
 
 def test_a_device_that_was_taken_meanwhile_is_told_later(watched):
-    drain, recorder, progress, screen = watched
+    writer, recorder, progress, screen = watched
     assert screen.getvalue().splitlines() == ["0/4 points | the first trial starts"]
-    drain._once()
+    writer._once()
     assert screen.getvalue().splitlines()[1:] == ["waiting for a device: why", "0/4 points | waiting for a device"]
-    drain._look_at = 0.0
-    drain._once()  # told once
+    writer._look_at = 0.0
+    writer._once()  # told once
     recorder.events = Events(working_on={"CPU@a:1": "n=2"}, started=True)
     progress._next_plain = 0.0
-    drain._once()
+    writer._once()
     assert screen.getvalue().splitlines()[3:] == ["0/4 points | now n=2"]
 
 
 def test_a_sweep_whose_own_process_holds_the_device_is_not_told_to_wait(watched):
-    drain, recorder, _, screen = watched
+    writer, recorder, _, screen = watched
     recorder.events = Events(started=True)
-    drain._once()
+    writer._once()
     assert "waiting" not in screen.getvalue()

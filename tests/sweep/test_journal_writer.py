@@ -66,7 +66,7 @@ def test_a_lost_cluster_is_told_as_one(failure):
 
 def test_a_recorder_that_fails_by_itself_or_for_memory_is_told_as_that():
     assert "ran out of host memory" in told(OutOfMemoryError("Task was killed due to the node running low on memory."))
-    failed = RayTaskError("drain", "Traceback", ValueError("no such\ntrial"))
+    failed = RayTaskError("writer", "Traceback", ValueError("no such\ntrial"))
     assert "the sweep's recorder failed (ValueError: no such), which is a fault of flopray" in told(failed)
     unborn = died("ImportError: no module named flopray", _actor_init_failed=True)
     assert "the sweep's recorder is gone: it could not start (ImportError: no module named flopray)" in told(unborn)

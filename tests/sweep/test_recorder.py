@@ -58,10 +58,10 @@ def test_a_point_goes_through_once(recorder, watched):
     recorder.push("t1", measured(point(16)))
     recorder.push("t2", measured(point(16)))  # a second copy, of a trial that was thought to be dead
     assert recorder.begin("t3", point(16), "CPU@a:2", None) is None
-    events = recorder.drain()
+    events = recorder.take()
     assert [records[0].trial_id for records in events.points] == [point(16).id] == watched.counted
     assert events.working_on == {"CPU@a:1": point(16).label()}
-    assert recorder.drain().points == []
+    assert recorder.take().points == []
     assert recorder.unfinished([point(16).id, point(32).id]) == {point(32).id}
 
 
@@ -86,7 +86,7 @@ def test_a_point_is_tried_again_as_often_as_its_cause_allows(watched, text, seco
         assert recorder.begin("t", point(16), f"CPU@a:{attempt}", None) == attempt
         watched.now_s += seconds
         recorder.died("t", text)
-    events = recorder.drain()
+    events = recorder.take()
     assert len(events.retries) == attempts - 1
     for attempt, line in enumerate(events.retries, 1):
         assert f" is tried again after attempt {attempt} of {attempts} on CPU@a:{attempt}: {reason}" in line
@@ -114,7 +114,7 @@ def test_a_death_between_points_or_after_the_last_word_is_none_of_a_point(record
     recorder.begin("t2", point(16), "CPU@b:1", None)
     recorder.push("t2", measured(point(16)))
     recorder.died("t1", KILLED)  # the other trial has finished its point
-    events = recorder.drain()
+    events = recorder.take()
     assert len(events.points) == 1
     assert events.retries == []
     assert events.working_on["CPU@a:1"] == ""
@@ -127,11 +127,11 @@ def test_a_device_of_a_lost_node_does_not_keep_a_sweep_going_that_only_fails(wat
     for width in (16, 24):
         recorder.begin("t", point(width), "CPU@a:1", None)
         recorder.push("t", measured(point(width), "no driver 7"))
-    assert recorder.drain().stop is None  # the other device has not failed yet
+    assert recorder.take().stop is None  # the other device has not failed yet
     recorder.died("lost", NODE_DIED)
     recorder.begin("t", point(32), "CPU@a:2", None)
     recorder.push("t", measured(point(32), "no driver 8"))
-    assert recorder.drain().stop == "the last 2 points on every device failed alike: no driver 8"
+    assert recorder.take().stop == "the last 2 points on every device failed alike: no driver 8"
 
 
 def test_no_point_begins_once_the_sweep_stopped(watched):
@@ -139,7 +139,7 @@ def test_no_point_begins_once_the_sweep_stopped(watched):
     for width in (16, 24):
         recorder.begin("t", point(width), "CPU@a:1", None)
         recorder.push("t", measured(point(width), "no driver"))
-    assert recorder.drain().stop == "the last 2 points on every device failed alike: no driver"
+    assert recorder.take().stop == "the last 2 points on every device failed alike: no driver"
     assert recorder.begin("t", point(32), "CPU@a:1", None) is None
 
 
@@ -149,10 +149,10 @@ def test_a_process_that_hangs_beyond_its_own_alarm_is_ended(watched):
     watched.now_s = 50.0
     recorder.begin("quick", point(32), "CPU@b:1", "quick's handle")
     watched.now_s = 90.0
-    recorder.drain()
+    recorder.take()
     assert watched.ended == []  # its own alarm has 30 s to do so
     watched.now_s = 91.5
-    recorder.drain()
+    recorder.take()
     assert watched.ended == ["slow's handle"]
 
 
@@ -160,17 +160,17 @@ def test_without_a_timeout_nothing_is_ended(watched):
     recorder = make(watched, point_timeout_s=0.0)
     recorder.begin("slow", point(16), "CPU@a:1", "handle")
     watched.now_s = 1e9
-    recorder.drain()
+    recorder.take()
     assert watched.ended == []
 
 
 def test_gauges_are_set_again_about_once_a_second_and_go_back_to_zero(recorder, watched):
     recorder.begin("t", point(16), "CPU@a:1", None)
     for watched.now_s in (0.0, 0.5, 1.0):
-        recorder.drain()
+        recorder.take()
     recorder.push("t", measured(point(16)))
     watched.now_s = 2.0
-    recorder.drain()
+    recorder.take()
     assert watched.gauges == [{"CPU": 1}, {"CPU": 1}, {"CPU": 0}]
 
 
@@ -185,7 +185,7 @@ def test_what_is_said_reaches_the_driver_with_who_said_it(recorder):
         recorder.notice("no energy on CPU")
     recorder.said("CPU@a:1", ["torch: a warning"])
     recorder.working("counting mlp", "CPU@a:1")
-    events = recorder.drain()
+    events = recorder.take()
     assert events.notices == ["no energy on CPU"]
     assert events.said == ["CPU@a:1: torch: a warning"]
     assert events.working_on == {"CPU@a:1": "counting mlp"}

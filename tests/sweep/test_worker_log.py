@@ -5,12 +5,12 @@ import warnings
 
 import pytest
 
-from flopray.sweep.worker_log import Chatter
+from flopray.sweep.worker_log import WorkerLog
 
 
 @pytest.fixture
 def chatter():
-    made = Chatter()
+    made = WorkerLog()
     yield made
     logging.captureWarnings(False)
     for name in ("py.warnings", "torch", "transformers", "ray"):

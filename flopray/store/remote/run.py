@@ -174,7 +174,7 @@ class _SentJournal(JournalWriter):
         except OSError as error:
             raise StorageError(
                 f"{what} could not be saved to {self.run}: {atomic.reason(error)}; kept in {self._mirror.outbox}, "
-                "from where the next --resume on this machine sends what is there"
+                "from where the next resume on this machine sends what is there"
             ) from error
 
 

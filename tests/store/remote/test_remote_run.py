@@ -258,7 +258,7 @@ def test_a_claim_stays_while_its_writer_lives(run, s3, prefix, monkeypatch):
 def test_a_name_is_taken_once(run, storage, on_machine):
     for machine in ("first", "second"):
         on_machine(machine)
-        with pytest.raises(RunExists, match="--resume 's3://"):
+        with pytest.raises(RunExists, match="resume 's3://"):
             check_new(storage, "r")
         with pytest.raises(RunExists):
             create_run(storage, "r", sweep().to_manifest("r", {}))
