@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -176,6 +177,23 @@ def test_what_an_import_really_loads(statement, absent):
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == []
+
+
+def literals(path):
+    """Texts of a module that are no docstrings."""
+    tree = ast.parse(path.read_text())
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in docs]
+    return [str(node.value) for node in constants if isinstance(node.value, str)]
+
+
+@pytest.mark.parametrize("module", sorted(name for name in modules() if top(name) == "flopray"))
+def test_messages_name_one_command_to_go_on_with_a_run(module):
+    """That of `errors.resume_command`; only the command line speaks of its flag, and of the command in examples."""
+    texts = literals(modules()[module])
+    spoken = ("flopray.cli.flags", "flopray.cli.main", "flopray.cli.session")
+    assert module in spoken or [text for text in texts if "--resume" in text] == []
+    assert module == "flopray.cli.main" or [t for t in texts if re.search("flopray resume (?!results/)", t)] == []
 
 
 def test_importing_flopray_has_no_side_effects(tmp_path):

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flopray.errors import InputError, NotARun, SpecError
+from flopray.errors import InputError, NotARun, SpecError, resume_command
 from flopray.store.manifests import workload_in
 from flopray.store.uri import cache_root
 from flopray.workloads.base import Workload
@@ -57,7 +57,7 @@ def workload_of_run(manifest: Mapping[str, Any], address: str, named: str | None
     began = _source_of(source)
     reference = named or f"{began['path']}:{began['class_name']}"
     if named is None and not _is_trusted(began["sha256"]):
-        again = f"flopray resume {shlex.quote(address)} --workload {shlex.quote(reference)}"
+        again = f"{resume_command(address)} --workload {shlex.quote(reference)}"
         raise InputError(f"run {address} measures code that was not run here before: read it, then {again}")
     workload = find_workload(_unchanged(reference, began) if source else reference)
     trust(workload)

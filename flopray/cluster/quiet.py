@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
+
+from flopray.cluster import ray_internals
 
 #: Not for the environment to change: without them a sweep measures something else, or loses its order at the end.
 _ALWAYS = {
@@ -32,7 +33,6 @@ def quiet_ray() -> None:
     os.environ.update(_ALWAYS)
     if _UV_HOOK in os.environ.get(_HOOK, ""):
         del os.environ[_HOOK]
-    if constants := sys.modules.get("ray._private.ray_constants"):  # imported before, as in a notebook
-        constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = False  # pyright: ignore[reportAttributeAccessIssue]
+    ray_internals.leave_workers_alone_under_uv_run()
     for name in ("ray", "ray.tune", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)

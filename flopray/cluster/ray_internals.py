@@ -64,6 +64,9 @@ _FIND_ADDRESS = PrivateName(
 )
 _SERVICES_LOGGER = PrivateName("ray._private.services", "logger", None, "one message where several clusters run here")
 _CONFIG = PrivateName("ray._raylet", "Config.initialize", None, "sending a token though Ray was imported before")
+_UV_RUN = PrivateName(
+    "ray._private.ray_constants", "RAY_ENABLE_UV_RUN_RUNTIME_ENV", None, "workers as they are under `uv run`"
+)
 _NVIDIA = "ray._private.accelerators"
 _VISIBLE_GPUS = PrivateName(
     _NVIDIA, "NvidiaGPUAcceleratorManager.get_current_process_visible_accelerator_ids", (), "what `doctor` says of GPUs"
@@ -97,6 +100,7 @@ PRIVATE_NAMES = (
     _FIND_ADDRESS,
     _SERVICES_LOGGER,
     _CONFIG,
+    _UV_RUN,
     _VISIBLE_GPUS,
     _COUNT_GPUS,
     _GPU_TYPE,
@@ -168,6 +172,12 @@ def read_environment_again() -> None:
     if _CONFIG.module in sys.modules:
         with contextlib.suppress(AttributeError):
             _CONFIG.found()("")
+
+
+def leave_workers_alone_under_uv_run() -> None:
+    """Have a Ray that is imported already leave workers as they are, as RAY_ENABLE_UV_RUN_RUNTIME_ENV=0 does."""
+    if constants := sys.modules.get(_UV_RUN.module):
+        constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = False  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def grpc_channel(address: str) -> Any:

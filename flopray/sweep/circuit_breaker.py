@@ -11,7 +11,7 @@ from flopray.sweep.outcome import reason_of, status_of
 _NUMBERS = re.compile(r"\d+(\.\d+)?")
 
 
-class Breaker:
+class CircuitBreaker:
     """Follows how the last points of each device ended.
 
     Only `failed` counts: too little memory, a missing permission or a precision that a device lacks are answers.

@@ -1,4 +1,4 @@
-"""What a sweep puts up with before it gives a point, or itself, up; told by flags and free to differ in a resume."""
+"""How long and how often a point is tried before it, or the whole sweep, is given up; a resume may set other limits."""
 
 from __future__ import annotations
 

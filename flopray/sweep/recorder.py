@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
-from flopray.sweep.circuit_breaker import Breaker
+from flopray.sweep.circuit_breaker import CircuitBreaker
 from flopray.sweep.failures import Cause, failed_records, process_failure_of
 from flopray.sweep.limits import Limits
 
@@ -112,7 +112,7 @@ class Recorder:
         self._attempts: Counter[str] = Counter()
         self._unopened: dict[str, int] = {}
         self._events = Events()
-        self._breaker = Breaker(limits.stop_after)
+        self._breaker = CircuitBreaker(limits.stop_after)
         self._stopped = False
         self._running: dict[str, _Running] = {}  # by Tune's id of the trial
         self._types: set[str] = set()

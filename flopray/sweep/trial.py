@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # these import torch, which takes seconds: only where points 
 _STEP_SECONDS = 1.0
 
 
-class DevicePoisoned(RuntimeError):
+class BrokenDevice(RuntimeError):
     """The CUDA context is broken; only a new process can go on."""
 
 
@@ -135,7 +135,7 @@ class PointTrial(tune.Trainable):
             self._recorder.said.remote(self._actor_name(), said)
         _tell_log(spec, records)
         if profiler and not profiler.healthy():
-            raise DevicePoisoned(f"the device of {spec.label()} stopped computing; a new process takes over")
+            raise BrokenDevice(f"the device of {spec.label()} stopped computing; a new process takes over")
         return records
 
     def _open_profiler(self) -> Profiler | None:

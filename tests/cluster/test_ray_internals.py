@@ -34,7 +34,10 @@ def test_no_other_module_names_what_is_private_in_ray():
     for path in PACKAGE.rglob("*.py"):
         if path == Path(ray_internals.__file__):
             continue
-        for name in imported(ast.parse(path.read_text())):
+        text = path.read_text()
+        assert "ray._private" not in text, path  # as in a look at `sys.modules`
+        assert "ray._raylet" not in text, path
+        for name in imported(ast.parse(text)):
             words = name.split(".")
             if words[0] == "ray":
                 assert not any(word.startswith("_") for word in words), f"{path}: {name}"

@@ -24,7 +24,7 @@ _NOISE = re.compile(
     r"Traceback \(most recent|Logging error|^\*\*\* |StackTrace|core dumped|^\[[\d-]+ [\d:,]+ [EFC] ", re.MULTILINE
 )
 #: What may stand beside the events of `--json`.
-_PLAIN = re.compile(r'\{"event"|interrupted|  python |error: |warning: |$')
+_PLAIN = re.compile(r'\{"event"|interrupted|  python |  flopray |error: |warning: |$')
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import pytest
 
 from flopray.records import PhaseRecord
-from flopray.sweep.circuit_breaker import Breaker
+from flopray.sweep.circuit_breaker import CircuitBreaker
 
 
 def ended(reason=None, status="failed"):
@@ -12,7 +12,7 @@ def ended(reason=None, status="failed"):
 
 
 def test_it_stops_once_every_device_failed_alike_often_enough():
-    breaker = Breaker(3)
+    breaker = CircuitBreaker(3)
     breaker.begin("a")
     breaker.begin("b")
     answers = [breaker.take(device, ended(f"CUDA error 7{i}")) for i in range(3) for device in ("a", "b")]
@@ -21,7 +21,7 @@ def test_it_stops_once_every_device_failed_alike_often_enough():
 
 
 def test_a_device_that_has_not_failed_yet_keeps_the_sweep_going():
-    breaker = Breaker(2)
+    breaker = CircuitBreaker(2)
     breaker.begin("works")
     assert not any(breaker.take("broken", ended("no driver")) for _ in range(50))
     breaker.forget("works")
@@ -30,18 +30,18 @@ def test_a_device_that_has_not_failed_yet_keeps_the_sweep_going():
 
 @pytest.mark.parametrize("between", [ended(), ended("another reason"), ended("too big", "out_of_memory")])
 def test_another_outcome_begins_the_count_anew(between):
-    breaker = Breaker(3)
+    breaker = CircuitBreaker(3)
     outcomes = [ended("no driver"), ended("no driver"), between, ended("no driver"), ended("no driver")]
     assert not any(breaker.take("a", outcome) for outcome in outcomes)
     assert breaker.take("a", ended("no driver"))
 
 
 def test_what_a_device_lacks_is_an_answer_and_no_failure():
-    breaker = Breaker(1)
+    breaker = CircuitBreaker(1)
     for status in ("out_of_memory", "unsupported", "no_counter_permission", "no_energy_source"):
         assert breaker.take("a", ended("as it is", status)) is None
 
 
 def test_zero_never_stops():
-    breaker = Breaker(0)
+    breaker = CircuitBreaker(0)
     assert not any(breaker.take("a", ended("no driver")) for _ in range(100))
