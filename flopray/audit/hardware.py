@@ -11,6 +11,7 @@ Standard library only. A GPU that is not in the table has no known limit, which 
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -224,11 +225,12 @@ def hard_limit_flops_per_s(
     clock_hz = max_sm_clock_hz or (spec.max_sm_clock_hz if spec else None)
     rates = FLOP_PER_CLOCK_PER_SM.get(capability or "")
     from_clock = None
-    if rates and sms and clock_hz:
-        per_clock = rates.get(precision, max(rates.values()))
+    per_clock = rates.get(precision, max(rates.values())) if rates else 0
+    # a count or clock beyond any float limits nothing
+    if rates and sms and clock_hz and math.isfinite(bound := float(sms) * per_clock * clock_hz):
         remark = "" if precision in rates else f", its fastest unit: it has none for {precision}"
         basis = f"{sms} SMs x {per_clock} FLOP per clock x {clock_hz / 1e9:.3f} GHz{remark}"
-        from_clock = Limit(sms * per_clock * clock_hz, basis)
+        from_clock = Limit(bound, basis)
     if spec is None or (from_clock and max_sm_clock_hz):
         return from_clock
     sheet = Limit(spec.peaks.get(precision, spec.fastest_flops_per_s), f"datasheet of the {spec.name}")

@@ -131,3 +131,9 @@ def test_efficiency_is_peak_over_board_power_and_unknown_for_a_module():
     assert efficiency_limit_flops_per_j("a100", "fp16").bound == pytest.approx(312e12 / 400)
     assert efficiency_limit_flops_per_j("NVIDIA A100-PCIE-40GB", "fp16").bound == pytest.approx(312e12 / 250)
     assert efficiency_limit_flops_per_j("NVIDIA GH200 480GB", "fp16") is None
+
+
+def test_a_count_of_sms_beyond_any_float_limits_nothing():
+    stated = {"compute_capability": "9.0", "sm_count": int(1e308), "max_sm_clock_hz": 1.98e9}
+    assert hard_limit_flops_per_s("NVIDIA H100 80GB HBM3", "fp32", **stated).basis == "datasheet of the H100 SXM"
+    assert hard_limit_flops_per_s("no GPU", "fp32", **stated) is None

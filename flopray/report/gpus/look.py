@@ -88,8 +88,8 @@ class Look:
         colour, marker = COLOURS[precision], self.marker(gpu)
         face = "white" if source == PUBLISHED else colour
         style: dict[str, Any] = {"markersize": self.size_pt, "markeredgecolor": colour, "markerfacecolor": face}
-        axes.plot(*places, marker=marker, color=colour, ls="none", mew=0.8, zorder=3, **style)
         _draw_bars(axes, places, bars, colour)
+        axes.plot(*places, marker=marker, color=colour, ls="none", mew=0.8, zorder=3.1, **style)
         self._note(precision, Line2D([], [], color=colour, lw=4))
         if self.names_gpus:
             self._note(gpu, Line2D([], [], marker=marker, color="0.3", ls="none", markersize=5))
