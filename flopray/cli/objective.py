@@ -27,13 +27,28 @@ def refuse_objective(sweep: Sweep, no_energy: str | None = None) -> None:
     asked, first = sweep.objective, sweep.settings.phases[0]
     if asked in ENERGY_OBJECTIVES and no_energy:
         raise InputError(f"--objective {asked}: no device of this sweep has an energy source ({no_energy})")
-    if asked == "mfu" and first == "optimizer_step":
-        raise InputError("--objective mfu: optimizer_step has none, put another one first in --phases")
-    if asked == "mfu":
-        _check_peaks(sweep)
+    refuse_mfu(sweep)
     if asked in _FLOP_OBJECTIVES and not _may_have_flops(sweep, first):
         remedy = "put another one first in --phases, or search for time_s"
         raise InputError(f"--objective {asked}: no FLOPs are known of {first} in {sweep.workload.name}: {remedy}")
+
+
+def refuse_mfu(sweep: Sweep, *, types_known: bool = True) -> None:
+    """Refuse a search for MFU that no point can have; this needs no device, only its type.
+
+    Args:
+        sweep: the sweep.
+        types_known: its device types are no stand-ins.
+
+    Raises:
+        InputError: the first phase has no MFU, or no type has a peak at any precision.
+    """
+    if sweep.objective != "mfu":
+        return
+    if sweep.settings.phases[0] == "optimizer_step":
+        raise InputError("--objective mfu: optimizer_step has none, put another one first in --phases")
+    if types_known:
+        _check_peaks(sweep)
 
 
 def _check_peaks(sweep: Sweep) -> None:

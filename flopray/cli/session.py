@@ -19,7 +19,7 @@ from rich.console import Console
 
 import flopray
 from flopray.cli.flags import default_name, limits_from, refuse_with_resume, sweep_from
-from flopray.cli.objective import ENERGY_OBJECTIVES, refuse_objective
+from flopray.cli.objective import ENERGY_OBJECTIVES, refuse_mfu, refuse_objective
 from flopray.cli.terminal import LineConsole, renamed
 from flopray.cli.trust import trust
 from flopray.cluster.connection import connected
@@ -47,13 +47,14 @@ from flopray.monitoring.progress import Progress
 from flopray.monitoring.run_log import RunLog
 from flopray.point import point_of
 from flopray.records import Status
+from flopray.store import atomic
 from flopray.store.location import check_new, create_run, open_run
 from flopray.store.manifests import DEFAULT_STORAGE, not_resumable
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.sweep.metrics import linger_s
 from flopray.sweep.plan import Target, print_plan, refuse_what_none_can, targets
-from flopray.sweep.summary import FIGURES, RECORDS, TOTALS, print_summary, summarise, summary_columns
+from flopray.sweep.summary import COPY, FIGURES, RECORDS, TOTALS, print_summary, summarise, summary_columns
 from flopray.workloads.base import Workload
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ def run(script: Workload, args: argparse.Namespace, console: Console) -> int:
     _refuse_package_cache(storage)
     check_new(storage, name, write=not args.dry_run)
     # The flags are checked on a stand-in device before Ray starts; the real devices are known only after it did.
-    sweep_from(script, args, args.accelerators or ["CPU"], cores=1)
+    named = args.accelerators or ([args.gpu_type] if args.gpu_type else [])
+    refuse_mfu(sweep_from(script, args, named or ["CPU"], cores=1), types_known=bool(named))
     if args.accelerators is not None and not args.accelerators:
         raise InputError("--accelerators needs at least one type")
     if args.wait is not None and not args.accelerators and args.gpu_type is None:
@@ -209,7 +211,7 @@ def _resume(script: Workload, args: argparse.Namespace, console: Console) -> int
         if args.gpu_type is None and not cluster.slots:  # where Ray knows types by now, they hold
             args.gpu_type = _gpu_type_of(folder)
         cluster = _awaited(cluster, args, list(sweep.axes["device_type"]), console)
-        slots = choose_devices(cluster, list(sweep.axes["device_type"]))
+        slots = choose_devices(cluster, list(sweep.axes["device_type"]), resumed=True)
         check_cores(cluster, sweep.cpus_per_trial)
         if args.dry_run:
             _plan(args, sweep, slots, targets(slots, local=cluster.local), finished)
@@ -322,7 +324,7 @@ def _finish(script: Workload, args: argparse.Namespace, console: Console, folder
     ]
     if not args.no_plots:
         steps.append((FIGURES, lambda: _draw(script, console, folder)))
-    steps.append(("copy in the object store", folder.publish))
+    steps.append((COPY, folder.publish))
     failed: list[str] = []
     for what, step in steps:
         if what == "summary" and failed:
@@ -350,7 +352,8 @@ def _made(what: str, step: Callable[[], object], script: Workload, folder: RunFo
     try:
         step()
     except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
+        said = atomic.reason(error) if isinstance(error, OSError) else str(error)
+        first = (said.splitlines() or [type(error).__name__])[0]
         if not isinstance(error, FloprayError | OSError):
             first = f"{type(error).__name__}: {first}"
         draws = "flopray compare-gpus" if script.figures == "comparison" else "flopray surfaces"

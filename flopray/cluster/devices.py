@@ -135,12 +135,13 @@ def absent_types(cluster: Cluster, wanted: list[str] | None) -> list[str]:
     return [name for name in absent if name in nvidia_types()]
 
 
-def choose_devices(cluster: Cluster, wanted: list[str] | None) -> dict[str, int]:
+def choose_devices(cluster: Cluster, wanted: list[str] | None, *, resumed: bool = False) -> dict[str, int]:
     """The device types to sweep, with how many trials of each fit at once.
 
     Args:
         cluster: the connected cluster.
         wanted: types by name; None takes every type of GPU, or the CPU when there is no GPU.
+        resumed: the types are those of a run that is resumed, and no flag's.
 
     Raises:
         ClusterError: a type that no node has (a trial for it would wait for ever), or GPUs of no type that Ray knows,
@@ -159,6 +160,8 @@ def choose_devices(cluster: Cluster, wanted: list[str] | None) -> dict[str, int]
             more = f" and {_gpus(cluster.untyped)} without a type ({_typing(cluster, name)})" if cluster.untyped else ""
             hint = spaced("--accelerators", name)
             there = f"{', '.join(available)}{more}{cluster.because}"
+            if resumed:
+                raise ClusterError(f"the run has points for {name}, and no node has it; the cluster has {there}")
             raise ClusterError(f"--accelerators {name}: no node has it; the cluster has {there}{hint}")
     return {name: available[name] for name in wanted}
 

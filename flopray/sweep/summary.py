@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from flopray.store.run import RunFolder
 
 #: What is made of a run whose points are all there, in the words of messages about what failed.
-TOTALS, RECORDS, FIGURES = "totals", "table of records", "figures"
+TOTALS, RECORDS, FIGURES, COPY = "totals", "table of records", "figures", "copy in the object store"
 #: What else may differ between the points of a run, beside the choices of its workload.
 _VARY = ("device_type", "precision", "execution")
 #: The error that a rate has: FLOPs are exact.
@@ -122,9 +122,10 @@ def print_summary(
     if summary["findings"]:
         console.print(f"what a finding means: {COMMAND}", highlight=False, soft_wrap=True)
     _print_failures(console, frame)
-    if RECORDS not in failed:
+    there = COPY not in failed  # else neither is where its address says
+    if there and RECORDS not in failed:
         console.print(f"records  {folder.place(folder.records_path.name)}", highlight=False, soft_wrap=True)
-    if FIGURES not in failed and folder.plots_path.exists():
+    if there and FIGURES not in failed and folder.plots_path.is_dir() and any(folder.plots_path.iterdir()):
         console.print(f"plots    {folder.place(folder.plots_path.name)}", highlight=False, soft_wrap=True)
     console.print(f"load     flopray.load_run({folder.address!r})", highlight=False, soft_wrap=True)
 

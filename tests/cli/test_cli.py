@@ -444,7 +444,7 @@ def finished_run(tmp_path):
             "draw",
             "no figures (No space left on device); every point is safe in the journal, flopray surfaces",
         ),
-        ("load", "no totals ([Errno 28] No space left on device); every point is safe in the journal"),
+        ("load", "no totals (No space left on device); every point is safe in the journal"),
         ("compact", "no table of records"),
         ("write_summary", "no summary"),
     ],
@@ -678,3 +678,16 @@ runpy.run_path(sys.argv[0], run_name="__main__")
     assert "nothing was started and nothing was written" in result.stdout
     assert " 4 " in result.stdout
     assert tree(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("--phases optimizer_step", "optimizer_step has none"),
+        ("--accelerators Z9000 CPU", "no peak is known for Z9000, CPU at"),
+        ("--accelerators V100 --precision bf16", "no peak is known for V100 at bf16"),
+        ("--gpu-type Z9000", "no peak is known for Z9000 at"),
+    ],
+)
+def test_an_mfu_that_no_device_can_have_is_refused_before_a_cluster_is_asked(command, given, words):
+    assert is_one_line_error(command(f"--search optuna --samples 2 --objective mfu --address x:1 {given}"), words)

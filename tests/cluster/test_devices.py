@@ -276,3 +276,9 @@ assert get_authentication_mode() == AuthenticationMode.TOKEN
 def test_a_type_by_flag_is_that_of_a_gpu():
     with pytest.raises(ClusterError, match="--accelerators CPU"):
         Cluster({}, 4, {"CPU": 8, "": 8}, None, False, untyped=2).with_gpu_type("CPU")
+
+
+def test_a_resume_names_the_run_and_no_flag_that_it_does_not_take():
+    cluster = Cluster({}, 4, {"CPU": 8, "": 8}, None, False, untyped=2)
+    with pytest.raises(ClusterError, match=r"^the run has points for H100, and no node has it; .* --gpu-type H100"):
+        choose_devices(cluster, ["H100"], resumed=True)

@@ -14,7 +14,7 @@ import flopray.sweep.driver
 from flopray.cli import flags, session
 from flopray.cli.audit import main as audit
 from flopray.cli.terminal import LineConsole
-from flopray.errors import StorageError
+from flopray.errors import EXIT_NOT_FINISHED, StorageError
 from flopray.monitoring.progress import Progress
 from flopray.store.journal_index import RunWarning
 from flopray.store.location import open_run
@@ -129,3 +129,24 @@ def test_an_audit_that_cannot_be_made_names_the_run_and_not_the_copy(run, capsys
     error = capsys.readouterr().err
     assert error.startswith(f"error: {run.address}: ")
     assert str(run.path) not in error
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_files_that_could_not_be_sent_are_not_named_by_an_address_of_the_store(run, monkeypatch, capsys, sent):
+    def unreachable(*_, **__):
+        raise StorageError("the store does not answer")
+
+    with run.writer() as journal:
+        journal.append([row(point) for point in POINTS])
+    run.plots_path.mkdir()
+    (run.plots_path / "a.png").write_bytes(b"")
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT)])
+    monkeypatch.setattr("flopray.cli.run_figures.draw", lambda *_: None)
+    if not sent:
+        monkeypatch.setattr(type(run), "publish", unreachable)
+    script, console = MLP(), LineConsole(stderr=True, markup=False, width=400)
+    args = flags.build_parser(script).parse_args([])
+    code = session._finish(script, args, console, run, Progress(console, total=len(POINTS)))
+    out = capsys.readouterr().out
+    assert code == (0 if sent else EXIT_NOT_FINISHED)
+    assert [f"\n{word} " in out for word in ("records", "plots", "load")] == [sent, sent, True]
