@@ -6,7 +6,6 @@ workload's code is not there.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,8 @@ TYPES: Mapping[str, type] = MappingProxyType({"int": int, "float": float, "str":
 #: What a workload, a field, a column and a phase may be called: a column of a table, and a flag.
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _LARGEST = 2**31 - 1
+#: What a manifest keeps of a field beside its type.
+_KEPT = ("name", "letter", "label", "unit", "doc", "implied")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,10 +178,9 @@ class Description:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, as a manifest keeps it."""
         names = {value: key for key, value in TYPES.items()}
-        shown = ("name", "letter", "label", "unit", "doc", "implied")
         return {
             "name": self.name,
-            "fields": [{n: getattr(f, n) for n in shown} | {"type": names[f.type]} for f in self.fields],
+            "fields": [{n: getattr(f, n) for n in _KEPT} | {"type": names[f.type]} for f in self.fields],
             "columns": [{"name": c.name, "type": names[c.type], "doc": c.doc} for c in self.columns],
             "phases": list(self.phases),
         }
@@ -211,6 +211,11 @@ class Description:
             SpecError: naming the first.
         """
         _check_name("workload", self.name)
+        for what, parts, kind in (("fields", self.fields, Field), ("columns", self.columns, Column)):
+            if not isinstance(parts, tuple | list) or not all(isinstance(part, kind) for part in parts):
+                raise SpecError(f"the {what} of the workload {self.name} must be a tuple of {kind.__name__}(...)")
+        if not isinstance(self.phases, tuple | list):
+            raise SpecError(f"the phases of the workload {self.name} must be a tuple of names, got {self.phases!r:.60}")
         names = [*(f.name for f in self.fields), *(c.name for c in self.columns)]
         for name in names:
             if names.count(name) > 1:
@@ -222,8 +227,9 @@ class Description:
 
 
 def _with_type(part: Any) -> dict[str, Any]:
-    known = {f.name for f in dataclasses.fields(Field)}
-    values = {str(key): value for key, value in dict(part).items() if key in known}
+    if not isinstance(part, dict):
+        raise TypeError(f"{part!r:.60} describes no field or column")
+    values = {key: value for key, value in part.items() if key in (*_KEPT, "type")}
     for key, value in values.items():
         if (key == "implied" and type(value) is bool) or (key == "letter" and value is None):
             continue

@@ -12,10 +12,11 @@ from flopray import __version__
 from flopray.cli.axes import default_of, described, dest_of, flag_of, values_of
 from flopray.cli.parser import OneLineParser
 from flopray.description import Field
-from flopray.errors import FloprayError, InputError, SettingError
+from flopray.errors import FloprayError, InputError, SettingError, SpecError
 from flopray.point import EXECUTIONS, PRECISIONS
 from flopray.records import INSTRUMENTS
 from flopray.settings import MeasureSettings
+from flopray.store.schema import RecordSchema
 from flopray.sweep.definition import OBJECTIVES, SEARCHES, Sweep
 from flopray.sweep.limits import Limits
 from flopray.workloads.base import Workload
@@ -30,7 +31,15 @@ _STORAGE = (
 
 
 def build_parser(workload: Workload) -> argparse.ArgumentParser:
-    """The flags of a sweep, grouped. Defaults are None where a resume takes the value from the manifest."""
+    """The flags of a sweep, grouped. Defaults are None where a resume takes the value from the manifest.
+
+    Raises:
+        InputError: the workload has a field that cannot be a flag or a column.
+    """
+    try:
+        RecordSchema(workload)  # before Ray starts and a run is made
+    except SpecError as error:
+        raise InputError(f"workload {workload.name}: {error}") from error
     first = (type(workload).__doc__ or "").strip().split("\n\n")[0]
     parser = OneLineParser(
         description=first, epilog=workload.examples, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -11,6 +11,7 @@ from flopray.measurement.profiler import Profiler
 from flopray.point import Point
 from flopray.records import PhaseRecord, Status
 from flopray.settings import MeasureSettings
+from flopray.store.schema import RecordSchema
 from flopray.units import prefixed
 from flopray.workloads.base import Workload
 
@@ -32,7 +33,6 @@ class Profile(list[PhaseRecord]):
     def frame(self) -> pd.DataFrame:
         """The records as `flopray.load_run` gives those of a run: a row for each phase."""
         from flopray.store import table
-        from flopray.store.schema import RecordSchema
 
         schema = RecordSchema(self.point.workload)
         rows = [schema.defaults | record.columns() for record in self]
@@ -89,6 +89,7 @@ def profile(
     """
     if not isinstance(workload, Workload) or not workload.values:
         raise InputError(f"workload: give one with its values, such as MLP(n_layers=8, ...), got {workload!r:.60}")
+    RecordSchema(workload)  # refuses a field that cannot be a column, before anything is measured
     phases = tuple(workload.default_phases if phases is None else phases)
     if unknown := [phase for phase in phases if phase not in workload.phases]:
         raise InputError(f"phases: unknown {unknown[0]!r:.60}, choose from {', '.join(workload.phases)}")

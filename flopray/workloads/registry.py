@@ -112,7 +112,7 @@ def _from_entry_point(point: EntryPoint) -> Workload:
         return _made(point.load(), f"entry point {point.name}")
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"the entry point {point.name} ({point.value}) cannot be loaded: {_said(error)}") from error
 
 
@@ -160,7 +160,7 @@ def _module(path: Path, name: str) -> ModuleType:
     sys.modules[name] = module  # torch.compile and dataclasses look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends itself
         del sys.modules[name]
         raise InputError(f"{path} cannot be imported: {_said(error)}") from error
     return module
@@ -175,6 +175,8 @@ def _made(found: Any, where: str) -> Workload:
         workload = found()
     except SpecError as error:
         raise InputError(f"{where}: {error}") from error
+    except Exception as error:
+        raise InputError(f"{where} cannot be made: {_said(error)}") from error
     if workload.name in BUILT_IN and type(workload) is not BUILT_IN[workload.name]:
         raise InputError(f"{where}: the name {workload.name!r} is that of a built-in workload, choose another one")
     if not workload.dimensions:
@@ -182,7 +184,7 @@ def _made(found: Any, where: str) -> Workload:
     return workload
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     return one_line(f"{type(error).__name__}: {error}")[:200]
 
 
