@@ -1,0 +1,165 @@
+"""The face of the package: its names are there whatever was imported before, and its examples are true."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import flopray
+from flopray.errors import InputError
+from flopray.workloads import MLP
+
+ROOT = Path(flopray.__path__[0]).parent
+#: What can take a place in the face: modules directly below it. Its own modules import what lies deeper.
+ROOMS = sorted(f"flopray.{found.name}" for found in pkgutil.iter_modules(flopray.__path__) if found.name != "__main__")
+WITH_EXAMPLES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in Path(flopray.__path__[0]).rglob("*.py")
+    if ">>> " in path.read_text()
+)
+
+
+def printed(code: str, *words: str) -> str:
+    """What a fresh Python prints."""
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_no_room_takes_the_place_of_a_name_of_the_face():
+    """Importing `flopray.x.y` binds `flopray.x`: no function of the face may be called as a room."""
+    code = """
+import importlib, inspect, sys, types
+import flopray
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+for name in flopray.__all__:
+    found = getattr(flopray, name)
+    assert isinstance(found, types.ModuleType) == (name == "workloads"), name
+    assert name in dir(flopray)
+    if name not in ("workloads", "__version__"):
+        assert callable(found) and inspect.getdoc(found), name
+space = {}
+exec("from flopray import *", space)
+assert set(flopray.__all__) <= set(space)
+print("done")
+"""
+    assert {"flopray.measurement", "flopray.cli", "flopray.workloads", "flopray.errors"} <= set(ROOMS)
+    assert printed(code, *ROOMS, *flopray._FACE.values()) == "done\n"
+
+
+def test_every_name_is_what_its_module_has():
+    assert set(flopray.__all__) == {*flopray._FACE, "workloads", "__version__"}
+    for name, module in flopray._FACE.items():
+        assert getattr(flopray, name) is getattr(importlib.import_module(module), name)
+    with pytest.raises(AttributeError, match="module 'flopray' has no attribute 'meassure'"):
+        flopray.meassure
+
+
+def test_importing_the_face_needs_the_standard_library_alone():
+    code = """
+import sys
+before = set(sys.modules)
+import flopray
+new = {name.partition(".")[0] for name in set(sys.modules) - before}
+print(*sorted(new - set(sys.stdlib_module_names) - {"flopray"}))
+"""
+    assert printed(code).split() == []
+
+
+@pytest.mark.parametrize("module", WITH_EXAMPLES)
+def test_the_examples_of_docstrings_are_true(module):
+    outcome = doctest.testmod(importlib.import_module(module))
+    assert outcome.attempted > 0
+    assert outcome.failed == 0
+
+
+def test_the_examples_are_found():
+    expected = {"flopray.errors", "flopray.cli.python", "flopray.measurement.profile", "flopray.workloads.registry"}
+    assert expected <= set(WITH_EXAMPLES)
+
+
+SHAPE = {"n_layers": 1, "width": 16, "tokens": 8}
+
+
+@pytest.mark.parametrize(
+    ("workload", "arguments", "said"),
+    [
+        (MLP(), {}, "workload: give one with its values"),
+        ("mlp", {}, "workload: give one with its values"),
+        (MLP, {}, "workload: give one with its values"),
+        (MLP(**SHAPE), {"phases": ["fordward"]}, "phases: unknown 'fordward', choose from inference, forward"),
+        (MLP(**SHAPE), {"phases": ["prefill"]}, "phases: unknown 'prefill'"),
+        (MLP(**SHAPE), {"phases": []}, "phases"),
+        (MLP(**SHAPE), {"instruments": ["speed"]}, "instruments"),
+        (MLP(**SHAPE), {"precision": "fp31"}, "unknown precision 'fp31'"),
+        (MLP(**SHAPE), {"execution": "fast"}, "unknown execution 'fast'"),
+        (MLP(**SHAPE), {"target_error": 0.0}, "target_error"),
+        (MLP(**SHAPE), {"max_seconds": -1.0}, "max_seconds"),
+        (MLP(**SHAPE), {"device": "tpu"}, "tpu"),
+        (MLP(**SHAPE), {"device": "cuda:99"}, "cuda:99"),
+    ],
+)
+def test_profile_says_in_one_line_what_cannot_be(workload, arguments, said):
+    with pytest.raises(InputError) as error:
+        flopray.profile(workload, **{"device": "cpu", **arguments})
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+    assert "--" not in str(error.value)  # no flag: there is no command line
+
+
+@pytest.mark.parametrize(
+    ("workload", "arguments", "said"),
+    [
+        ("mpl", {}, "unknown workload 'mpl': choose from mlp, llama"),
+        ("none.py:Net", {}, "there is no file"),
+        ("mlp", {"axes": {"depth": [1]}}, "unknown axis 'depth': choose from n_layers, tokens, width"),
+        ("mlp", {"axes": {"precision": ["fp32"]}}, "unknown axis 'precision'"),
+        ("llama", {"axes": {"model_config": ["x"]}}, "unknown axis 'model_config'"),
+        ("mlp", {"maxseconds": 3}, "unknown setting 'maxseconds': choose from cooldown_c, "),
+    ],
+)
+def test_a_sweep_says_in_one_line_what_cannot_be(workload, arguments, said):
+    with pytest.raises(InputError) as error:
+        flopray.Sweep(workload, **arguments)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("axes", "settings", "said"),
+    [
+        ({"width": [0]}, {}, "width must be a whole number of at least 1, got 0"),
+        ({"width": [16.5]}, {}, "width"),
+        ({"width": []}, {}, "width"),
+        ({}, {"precision": "fp31"}, "fp31"),
+        ({}, {"phases": ["prefill"]}, "prefill"),
+        ({}, {"search": "random"}, "samples"),
+        ({}, {"target_error": 2.0}, "target_error"),
+        ({}, {"seed": -1}, "seed"),
+    ],
+)
+def test_values_that_cannot_be_are_refused_before_ray_starts(tmp_path, monkeypatch, axes, settings, said):
+    monkeypatch.setattr("flopray.cluster.connection.connected", no_ray)
+    grid = {"n_layers": [1], "width": [16], "tokens": [8], **axes}
+    with pytest.raises(InputError) as error:
+        flopray.Sweep("mlp", axes=grid, device_types="CPU", **settings).run(tmp_path / "run", quiet=True)
+    assert said in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def no_ray(*_: object, **__: object) -> None:
+    raise AssertionError("Ray was started")
+
+
+def test_a_sweep_shows_its_axes():
+    shown = repr(flopray.Sweep("mlp", axes={"n_layers": [2, 4], "tokens": range(8, 25, 8)}))
+    assert shown == "Sweep of mlp: n_layers 2 4; tokens 8 16 24"
+    assert repr(flopray.Sweep(MLP())) == "Sweep of mlp: its default grid"
