@@ -43,7 +43,7 @@ def devices(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def groups(findings: Iterable[Finding]) -> list[list[Finding]]:
-    """Findings by severity and rule in the order they come, the worst finding of each group at its head."""
+    """Findings by severity and rule in the order they come, the worst of each group first."""
     grouped: dict[tuple[Severity, str], list[Finding]] = {}
     for finding in findings:
         grouped.setdefault((finding.severity, finding.rule), []).append(finding)
@@ -90,7 +90,7 @@ def show(
 
 
 def _show_findings(console: Console, findings: Sequence[Finding]) -> None:
-    """A table of groups, or where it would break words, a paragraph for each."""
+    """A table of groups; where it would break words, a paragraph for each group."""
     if not findings:
         console.print("[green]no finding[/green]")
         return
@@ -140,7 +140,7 @@ def to_json(path: str | Path, frame: pd.DataFrame, findings: Sequence[Finding]) 
 
 
 def to_csv(path: Path, findings: Sequence[Finding]) -> None:
-    """Write one line for each finding, its row labels joined by blanks.
+    """Write one line for each finding, with the labels of its rows joined by spaces.
 
     Raises:
         InputError: the file cannot be written.

@@ -1,8 +1,8 @@
-"""Reading what is to be audited: a run, a table of somebody else's, or flopmetrics' results.
+"""Reads what is to be audited: a run, somebody else's table, or flopmetrics' results.
 
-A table from elsewhere is read cell by cell, so that one text does not make a column of texts. Columns whose name says
-their unit (`time_ms`, `energy_kwh`) are converted, and that is said; what could mean two things is refused by name,
-with the flag that settles it.
+A table from elsewhere is read cell by cell, so that one word in a column does not turn its numbers into words. Columns
+whose name says their unit (`time_ms`, `energy_kwh`) are converted, and that is said; what could mean two things is
+refused by name, with the flag that settles it.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def load_records(
         The rows, and lines that say how columns were read.
 
     Raises:
-        InputError: it is none of them, or empty, or has nothing that can be audited, or nobody can know what it means.
+        InputError: it is none of these, is empty, has nothing that can be audited, or is ambiguous.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
@@ -127,7 +127,7 @@ def _load(path: Path) -> pd.DataFrame:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    """All cells as texts: a cell is read as what it is, whatever stands elsewhere in its column."""
+    """All cells as text: each is read by itself, whatever the rest of its column holds."""
     with path.open(encoding="utf-8-sig", newline="") as stream:
         head = next((line for line in stream if line.strip()), "")
         marks = _SEPARATORS[path.suffix.lower()]
@@ -136,13 +136,13 @@ def _read_csv(path: Path) -> pd.DataFrame:
         stream.seek(0)
         _refuse_ragged(path, csv.reader(stream, delimiter=separator), len(names))
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise InputError(f"{path}: column {twice!r} stands there twice")
+        raise InputError(f"{path}: column {twice!r} appears twice")
     frame = pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig")
     return frame.set_axis([str(name).strip() for name in frame.columns], axis="columns")
 
 
 def _refuse_ragged(path: Path, lines: Any, columns: int) -> None:
-    """A line with a cell too many or too few moves its cells under the wrong names."""
+    """Refuse a line with too many or too few cells: they would come under the wrong names."""
     for cells in lines:
         if cells and len(cells) != columns and any(cells):
             raise InputError(
@@ -172,18 +172,18 @@ def _in_si(path: Path, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         notes.append(f"{name} is read as {column}" + ("" if factor == 1 else f" x {factor:g}"))
     for name, (column, small, large) in _AMBIGUOUS.items():
         if name in frame.columns and column not in frame.columns:
-            raise InputError(f"{path}: {name} may be milli or mega: say --rename {name}={small} or {name}={large}")
+            raise InputError(f"{path}: {name} may be milli or mega: write --rename {name}={small} or {name}={large}")
     return frame, notes
 
 
 def _scaled(row: Mapping[Any, Any], name: str, factor: float) -> Any:
-    """A number times a factor; what is none stays as it is, to be named."""
+    """A number times a factor; what is not a number stays as it is, so that it can be named."""
     value = number(row, name)
     return row[name] if value is None else value * factor
 
 
 def _refuse_axes(path: Path, frame: pd.DataFrame) -> None:
-    """A column `time_s` of 0, 0.1, 0.2, ... is when something was seen, and not how long an iteration takes."""
+    """Refuse a column `time_s` of 0, 0.1, 0.2, ...: it is a time axis, and not the time of an iteration."""
     rows: Sequence[Mapping[Any, Any]] = frame.to_dict("records")
     for column, meaning in AXIS.items():
         # one value above 0 is enough in a table of somebody else's, where a measured 0 is the less likely reading
@@ -246,13 +246,13 @@ def _per_device(path: Path, frame: pd.DataFrame, per: str | None, notes: list[st
 
 
 def _divided(path: Path, frame: pd.DataFrame, column: str, notes: list[str]) -> pd.DataFrame:
-    """Sums over devices as means of one."""
+    """Turn sums over devices into the mean of one device."""
     rows: Sequence[Mapping[Any, Any]] = frame.to_dict("records")
     counts = [device_count(row, column) for row in rows]
     for place, (row, count) in enumerate(zip(rows, counts, strict=True), 1):
         if count is None and has_numbers(row):
             raise InputError(
-                f"{path}: {column} is {row.get(column)!r:.40} in row {place}, which is no count of devices"
+                f"{path}: {column} is {row.get(column)!r:.40} in row {place}, which is not a count of devices"
             )
     sums = [name for name in (*_SUMS, *_COUNTED) if name in frame.columns]
     notes.append(f"{', '.join(sums)} are sums over {column} devices, and divided by it")
@@ -266,7 +266,7 @@ def parse_renames(words: Sequence[str]) -> dict[str, str]:
     """`NAME=COLUMN` as a mapping.
 
     Raises:
-        InputError: a word without exactly one `=`, or a name that comes twice.
+        InputError: a word without exactly one `=`, or a name that is given twice.
     """
     renames: dict[str, str] = {}
     for word in words:

@@ -19,7 +19,7 @@ def flag_of(field: Field) -> str:
 
 
 def dest_of(field: Field) -> str:
-    """Where the parser keeps it: apart from all other flags, whatever the field is called."""
+    """Its name in the parsed arguments, which no other flag can have."""
     return f"axis_{field.name}"
 
 
@@ -33,7 +33,7 @@ def values_of(field: Field, given: Sequence[str] | tuple[Any, ...]) -> tuple[Any
     """The values of words on the command line, which come as a list; a tuple holds values themselves.
 
     Raises:
-        InputError: none, an unknown one, or one twice.
+        InputError: there is no value, an unknown one, or one that is given twice.
     """
     if isinstance(given, tuple):
         return _checked(field, given)
@@ -131,7 +131,7 @@ def _whole(flag: str, text: str) -> int:
 
 
 def _hint(flag: str, text: str) -> str:
-    """How to write what somebody meant by a list with commas, or a range with hyphens or dots."""
+    """How to write a list that was given with commas, or a range that was given with hyphens or dots."""
     if span := re.fullmatch(r"(\d+)(?:-|\.\.+)(\d+)", text):
         return f": write a range as first:last:step, such as {flag} {span[1]}:{span[2]}:1"
     return spaced(flag, text)

@@ -1,4 +1,4 @@
-"""Closed form against dispatcher against executed FLOPs: `python analysis/compare_flops.py RUN [RUN ...]`.
+"""Compares closed-form, dispatched and executed FLOPs: `python analysis/compare_flops.py RUN [RUN ...]`.
 
 Prints what each phase executed and in which kernels, fits a formula for what this type of GPU executes, and draws how
 far and where executed FLOPs lie above the closed form. `--published` sets flopmetrics' published points beside a run.
@@ -73,7 +73,7 @@ def report(console: Console, group: Counted, min_width: int, seed: int) -> dict[
 
 
 def _held_out(console: Console, rows: pd.DataFrame, phase: str, seed: int) -> pd.DataFrame:
-    """Held-out predictions of a phase; says what is being done, with a bar on a terminal."""
+    """Held-out predictions of a phase; shows progress, with a bar on a terminal."""
     console.print(f"predicting points of {phase} that the fit does not see ...", highlight=False)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(phase)

@@ -61,7 +61,7 @@ def draw_run(run: Path, console: Console) -> None:
 
     Args:
         run: its folder; gets `plots/gpus/`, `plots/gpus.html` where plotly is installed, and `tables/`.
-        console: where to say what lies where.
+        console: where the paths of the results are printed.
 
     Raises:
         InputError: the folder is no run, has no rows, or cannot be written.
@@ -149,7 +149,7 @@ def _gpu_and_precision(text: str) -> tuple[str, str]:
     gpu, _, precision = text.partition(":")
     precision = precision or "bf16"
     if not gpu or precision not in PRECISIONS:
-        raise argparse.ArgumentTypeError(f"{text!r} is no GPU[:PRECISION], such as H100 or H100:fp16")
+        raise argparse.ArgumentTypeError(f"{text!r} is not GPU[:PRECISION], such as H100 or H100:fp16")
     return gpu, precision
 
 
@@ -179,7 +179,7 @@ def _save(
     formats: Sequence[str],
     html: bool,
 ) -> None:
-    """Write tables, figures and the page where there is a place for them, and say where they lie."""
+    """Write tables, figures and the page where a folder is given, and say where they are."""
     if tables is not None:
         write_tables(comparisons, tables, {each.folder: _shapes_shown(each) for each in comparisons})
         _say(console, f"tables: {tables}/gpus.{{csv,md,tex}}")

@@ -1,4 +1,4 @@
-"""How an analysis script ends: an error is one line and an exit code, a warning one line, each told once."""
+"""How an analysis script ends: an error is one line and an exit code; a warning is one line, printed once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flopray.report.plot.figures import IMAGE_FORMATS
 
 
 def check_formats(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
-    """End the program where an image format is asked for that is not known."""
+    """End the program if an unknown image format is asked for."""
     if unknown := [name for name in formats if name not in IMAGE_FORMATS]:
         parser.error(f"unknown format {unknown[0]!r}: choose from {', '.join(IMAGE_FORMATS)}")
 

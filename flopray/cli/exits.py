@@ -1,7 +1,7 @@
 """The command line of a sweep: signals, warnings and errors become one line each and an exit code.
 
 Exit codes: 0 every point is ok, 2 bad input (nothing was started), 3 the sweep finished and some points failed,
-4 the sweep stopped itself since every device only failed, 5 every point is safe and a table or figure could not be
+4 the sweep stopped because every device only failed, 5 every point is safe and a table or figure could not be
 made, 130 interrupted (the run can be resumed).
 """
 

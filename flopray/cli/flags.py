@@ -185,7 +185,7 @@ _FLAGS = {
 
 
 def told(error: FloprayError) -> str:
-    """The message of an error as a command line says it: settings by their flags."""
+    """The message of an error for a command line: settings are called by their flags."""
     if not isinstance(error, SettingError):
         return str(error)
     names = [*(f.name for f in dataclasses.fields(MeasureSettings)), *(f.name for f in dataclasses.fields(Limits))]
@@ -194,7 +194,7 @@ def told(error: FloprayError) -> str:
 
 
 def limits_from(args: argparse.Namespace) -> Limits:
-    """When a point or the sweep is given up; also a resume may say it anew.
+    """When a point or the sweep is given up; a resume may set it anew.
 
     Raises:
         InputError: a value that cannot be.
@@ -305,5 +305,5 @@ def refuse_with_resume(workload: Workload, args: argparse.Namespace) -> None:
 
 
 def default_name(workload: Workload) -> str:
-    """A name that sorts by time."""
+    """A name for a run, which sorts by time."""
     return f"{workload.run_name or workload.name}-{datetime.now():%Y%m%d-%H%M%S}"

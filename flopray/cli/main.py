@@ -201,7 +201,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _merge(args: argparse.Namespace, messages: Console) -> int:
-    """Unite runs and say what became of them."""
+    """Unite runs and print what was united."""
     from flopray.sweep.merge import merge
 
     warnings.simplefilter("always", RunWarning)
@@ -210,7 +210,7 @@ def _merge(args: argparse.Namespace, messages: Console) -> int:
     console = LineConsole(markup=False, highlight=False)
     line = f"{merged.path}: {merged.points} points of {len(args.runs)} runs"
     if merged.identical:
-        line += f"; {merged.identical} measurements stood in several of them and are there once"
+        line += f"; {merged.identical} measurements were in several of them and are kept once"
     console.print(line, soft_wrap=True)
     more = merged.measurements - merged.points
     if more:
@@ -224,7 +224,7 @@ def _merge(args: argparse.Namespace, messages: Console) -> int:
 
 
 def _doctor(args: argparse.Namespace, progress: Console) -> int:
-    """The report: 0 whenever it could look, whatever it found."""
+    """Print the report; returns 0 whatever was found."""
     from flopray.cluster.doctor.report import as_json, print_report
 
     with progress.status("looking at what is there, about ten seconds"):  # shown in a terminal only
@@ -237,7 +237,7 @@ def _doctor(args: argparse.Namespace, progress: Console) -> int:
 
 
 def _status(args: argparse.Namespace, _: Console) -> int:
-    """0 whenever the folder could be read, whatever it says."""
+    """Print the status; returns 0 whenever the folder could be read."""
     from flopray.monitoring.status import as_json, print_status, status_of_run
 
     status = status_of_run(args.path)

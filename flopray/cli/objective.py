@@ -1,4 +1,4 @@
-"""Refuses a search for a number that no point can have, as far as that is known beforehand."""
+"""Refuses a search whose objective no point can have, as far as that is known beforehand."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def refuse_objective(sweep: Sweep, no_energy: str | None = None) -> None:
     refuse_mfu(sweep)
     if asked in _FLOP_OBJECTIVES and not _may_have_flops(sweep, first):
         remedy = "put another one first in --phases, or search for time_s"
-        raise InputError(f"--objective {asked}: no FLOPs are known of {first} in {sweep.workload.name}: {remedy}")
+        raise InputError(f"--objective {asked}: no FLOPs are known for {first} in {sweep.workload.name}: {remedy}")
 
 
 def refuse_mfu(sweep: Sweep, *, types_known: bool = True) -> None:
@@ -38,7 +38,7 @@ def refuse_mfu(sweep: Sweep, *, types_known: bool = True) -> None:
 
     Args:
         sweep: the sweep.
-        types_known: its device types are no stand-ins.
+        types_known: whether its device types are real, and not stand-ins for unknown ones.
 
     Raises:
         InputError: the first phase has no MFU, or no type has a peak at any precision.
@@ -46,13 +46,13 @@ def refuse_mfu(sweep: Sweep, *, types_known: bool = True) -> None:
     if sweep.objective != "mfu":
         return
     if sweep.settings.phases[0] == "optimizer_step":
-        raise InputError("--objective mfu: optimizer_step has none, put another one first in --phases")
+        raise InputError("--objective mfu: optimizer_step has none, put another phase first in --phases")
     if types_known:
         _check_peaks(sweep)
 
 
 def _check_peaks(sweep: Sweep) -> None:
-    """MFU needs the peak of one device type at one precision at least."""
+    """MFU needs the peak of at least one device type at one precision."""
     types, precisions = sweep.axes["device_type"], sweep.axes["precision"]
     if not any(peak_flops_per_s(name, precision) for name in types for precision in precisions):
         where = f"{', '.join(types)} at {', '.join(precisions)}"

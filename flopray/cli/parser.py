@@ -9,7 +9,7 @@ from flopray.errors import InputError
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong with the flags in one line, as all other bad input is told, and ends with exit code 2."""
+    """Says what is wrong with the flags in one line, like all other bad input, and ends with exit code 2."""
 
     def error(self, message: str) -> NoReturn:
         """Exit with the code of bad input."""

@@ -1,4 +1,4 @@
-"""Sweeps from Python: the way of the command line, with values instead of words."""
+"""Sweeps from Python: as on the command line, with values instead of words."""
 
 from __future__ import annotations
 

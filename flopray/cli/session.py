@@ -123,7 +123,7 @@ def _check(
         known: a sweep that may be the same, whose points need not be made again.
 
     Raises:
-        FloprayError: they are not there, or nothing of the sweep can be measured on them.
+        FloprayError: the devices are missing, or can measure nothing of the sweep.
     """
     absent = absent_types(cluster, args.accelerators) if args.dry_run else []
     cluster = cluster.with_types(absent)
@@ -143,27 +143,27 @@ def _check(
 
 
 def _no_energy(slots: Mapping[str, int], absent: Sequence[str]) -> str | None:
-    """Why no device of this machine has an energy source; None where one has, or where one is elsewhere."""
+    """Why no device of this machine has an energy source; None if one has, or if the devices are elsewhere."""
     from flopray.cluster.doctor.preflight import check_nodes
 
     return None if absent else check_nodes(list(slots), ("energy",), local=True).no_energy
 
 
 def _refuse_package_cache(storage: str) -> None:
-    """A submitted job runs in a copy of its folder that Ray deletes sooner or later, and what is written there with it.
+    """Refuse to write into the copy of its folder that a submitted job runs in: Ray deletes it sooner or later.
 
     Raises:
-        InputError: results would go there.
+        InputError: results would be written there.
     """
     if "://" not in storage and "runtime_resources" in Path(storage).absolute().parts:
         raise InputError(
             f"results would go into Ray's copy of the job's folder ({Path(storage).absolute()}), which Ray deletes: "
-            "say --storage with a path of your own that starts with / or a URI"
+            "give --storage with a path of your own that starts with / or a URI"
         )
 
 
 def _reach(args: argparse.Namespace, name: str, script: Workload, console: Console) -> AbstractContextManager[Cluster]:
-    """The cluster to run on; a plan for this machine starts none."""
+    """The cluster to run on; a plan for this machine starts no Ray."""
     if args.dry_run and args.address is None:
         return nullcontext(this_machine())
     if args.address is None:
@@ -235,7 +235,7 @@ def _plan(
     found: Mapping[str, Target],
     finished: Mapping[str, str] | None = None,
 ) -> None:
-    """Print the plan; of the CPU of this machine it is measured what it reaches."""
+    """Print the plan; the rates of this machine's CPU are measured for it."""
     found = dict(found)
     if "CPU" in found and args.address is None:
         from flopray.sweep.calibration import calibrated  # imports torch
@@ -348,7 +348,7 @@ def _draw(script: Workload, console: Console, folder: RunFolder) -> None:
 
 
 def _made(what: str, step: Callable[[], object], script: Workload, folder: RunFolder) -> bool:
-    """Carry out a step after the measuring; one that fails is told in a line, with what makes it later."""
+    """Carry out a step after the measuring; if it fails, print one line with the command that repeats it."""
     try:
         step()
     except Exception as error:
@@ -367,7 +367,7 @@ def _made(what: str, step: Callable[[], object], script: Workload, folder: RunFo
 def _preflight(
     args: argparse.Namespace, console: Console, sweep: Sweep, slots: Mapping[str, int], cluster: Cluster
 ) -> list[str]:
-    """Look at the nodes before anything is written; what is missing on a Ray of our own is told when it matters."""
+    """Look at the nodes before anything is written; on a Ray started here, what is missing is told later."""
     from flopray.cluster.doctor.preflight import check_nodes, tell
 
     found = check_nodes(list(slots), sweep.settings.instruments, local=cluster.local)
@@ -377,7 +377,7 @@ def _preflight(
 
 
 def _by_type(sweep: Sweep, finished: Mapping[str, str]) -> dict[str, tuple[int, int]]:
-    """Points of each device type: all, and those that are finished. Under a searcher nobody knows beforehand."""
+    """Points of each device type: all, and those that are finished. With a searcher this is not known beforehand."""
     if sweep.search == "optuna":
         return {}
     points = sweep.points()

@@ -69,7 +69,7 @@ def draw(
     console: Console | None = None,
     workload: Description | None = None,
 ) -> list[Path]:
-    """Draw the records of a run and say what is where, and what could not be drawn and why.
+    """Draw the records of a run; say where the figures are, and what could not be drawn and why.
 
     Args:
         run_frame: a row per point and phase with the columns of `PhaseRecord`, as `flopray.load_run` gives it.
@@ -191,7 +191,7 @@ def _planned(manifest: Mapping[str, Any], workload: Description) -> dict[str, li
 
 
 def _load(run: str | Path, console: Console) -> tuple[pd.DataFrame, RunFolder]:
-    """The records of a run and its folder; what the store warns of is said once, in a line."""
+    """The records of a run and its folder; warnings of the store are printed once, in one line each."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         folder = open_run(run)

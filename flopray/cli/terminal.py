@@ -21,7 +21,7 @@ class LineConsole(Console):
         self.names: dict[str, str] = {}
 
     def print(self, *objects: Any, soft_wrap: bool | None = None, **how: Any) -> None:
-        """As `Console.print`."""
+        """Print as `Console.print` does."""
         objects = tuple(self._renamed(item) if isinstance(item, str) else item for item in objects)
         if soft_wrap and self.is_terminal:
             super().print(*objects, **{"overflow": "ignore", "crop": False} | how)
@@ -36,7 +36,7 @@ class LineConsole(Console):
 
 @contextmanager
 def renamed(console: Console, path: str, name: str) -> Iterator[None]:
-    """Within this, a console says `name` where a line has `path`: what goes by an address lies in a copy here."""
+    """Inside the block, the console prints `name` in place of `path`: a run with an address has a local copy."""
     if not isinstance(console, LineConsole) or path == name:
         yield
         return

@@ -1,7 +1,7 @@
 """Which files of workloads were run here before: a resume runs a file only if somebody named it on this machine.
 
-A run's folder may come from a stranger, and its manifest names a file of Python. What it says is never run because it
-says so: the file must have the content that the run began with, and this user must have swept that content here, or
+A run's folder may come from a stranger, and its manifest names a file of Python. It is never run on the manifest's
+word alone: the file must have the content that the run began with, and this user must have swept that content here, or
 name it again.
 """
 
@@ -22,7 +22,7 @@ from flopray.workloads.registry import find_workload
 
 
 def trust(workload: Workload) -> None:
-    """Note that this user sweeps the workload of a file, so that a resume needs no more than the run."""
+    """Remember that this user swept the file of a workload, so that a resume needs only the run."""
     if workload.source is None:
         return
     with contextlib.suppress(OSError):  # a resume will ask for the file

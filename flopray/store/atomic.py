@@ -26,7 +26,7 @@ def reason(error: BaseException) -> str:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make the names in a folder durable; file systems that cannot sync a folder (some FUSE ones) are let pass."""
+    """Make the names in a folder durable; file systems that cannot sync a folder (some FUSE ones) are tolerated."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -44,7 +44,7 @@ def unfinished_name(name: str) -> str:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Write a file that takes the place of `path` when the block ends without an error, and is removed otherwise."""
+    """Write a file that replaces `path` if the block ends without an error, and is removed otherwise."""
     unfinished = path.with_name(unfinished_name(path.name))
     try:
         with unfinished.open("xb") as file:
@@ -60,16 +60,16 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what killed processes left of files they were still writing."""
+    """Remove unfinished files that killed processes left."""
     for path in folder.glob(f".*{_UNFINISHED}*"):
         with contextlib.suppress(OSError):
             path.unlink()
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file of a folder that may come from a stranger: a FIFO or device in its place must not hang the reader.
+    """Open a file of a folder that may come from a stranger: a FIFO or a device in its place must not block the reader.
 
-    Links are not followed: one could lead to a file of the reader's machine that has no end, or that is nobody's run.
+    Links are not followed: one could lead to an endless file on the reader's machine, or to one that belongs to no run.
 
     Raises:
         OSError: as `open`; `ELOOP` or `EINVAL` when it is no regular file.

@@ -1,4 +1,4 @@
-"""Whether all that would be written into a run's folder stays in it: a folder from a stranger may have links.
+"""Checks that whatever is written into a run's folder stays in it: a folder from a stranger may contain links.
 
 A link in the place of a figure or a log would let whoever made the folder choose which file of its reader is
 overwritten, and a FIFO would make the writer wait for ever. So nothing is written where there is such a thing.
@@ -28,7 +28,7 @@ def check_own(folder: Path) -> Path:
 
 
 def check_contents(folder: Path) -> None:
-    """Check all that a run's folder has, at any depth; the folder itself was named by a person and may be a link.
+    """Check everything in a run's folder, at any depth; the folder itself was named by a person and may be a link.
 
     Raises:
         RunError: as `check_own`.

@@ -7,8 +7,8 @@ without parsing: CRC-32 (`zlib.crc32`, eight lower-case hexadecimal digits) is o
 `shared` has the columns that are equal in all phases of the point, `phases` the others, one object a phase; a column
 that has its default value is written in neither. Defaults are therefore part of the schema version.
 
-Nothing but JSON is read, and each value is checked against the type of its field, so a line from a stranger gives
-records or a typed error. NaN and infinity are no values: a record that has one is refused before it is written.
+Only JSON is read, and each value is checked against the type of its field, so a line from a stranger gives records or
+a typed error. NaN and infinity are no values: a record that has one is refused before it is written.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _or_none(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 @cache
 def _checks_of(schema: RecordSchema) -> dict[str, Callable[[Any], Any]]:
-    """What a value of each column must pass, and as which it is kept."""
+    """The check of a value of each column; it returns the value as it is kept."""
     return {
         name: _or_none(_CHECKS[column.base]) if column.nullable else _CHECKS[column.base]
         for name, column in schema.types.items()

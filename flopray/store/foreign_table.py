@@ -1,4 +1,4 @@
-"""Whether a Parquet file of records is safe to read whole, and holds only what a line of the journal could hold."""
+"""Checks that a Parquet file of records is safe to read whole, and holds only what a line of the journal could hold."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _HIDDEN = re.sub(r"\\u([0-9a-f]{4})", r"\\x{\1}", HIDDEN)
 
 
 def check_size(metadata: pq.FileMetaData, file_bytes: int) -> None:
-    """Refuse a file that says of itself that it would fill the memory.
+    """Refuse a file whose own metadata says that it would fill the memory.
 
     A trial id is a hash of which no part follows from another, and a point has at most eight phases: a row cannot take
-    less than a byte. That bounds the rows; how long their texts are, only Arrow finds out.
+    less than a byte. That bounds the rows; the length of their texts is known only when Arrow reads them.
 
     Args:
         metadata: of the file.
@@ -38,10 +38,10 @@ def check_size(metadata: pq.FileMetaData, file_bytes: int) -> None:
 
 
 def check_values(table: pa.Table) -> None:
-    """Hold the values of a table of records to the rules of `flopray.store.entry`, as far as its schema does not.
+    """Check the values of a table of records by the rules of `flopray.store.entry`, where its types do not.
 
     Raises:
-        ValueError: infinite or no number, an unknown status, or a text that would do something to a terminal.
+        ValueError: infinity or NaN, an unknown status, or text with control characters.
     """
     for name, column in zip(table.column_names, table.columns, strict=True):
         if pa.types.is_floating(column.type) and not _all(pc.call_function("is_finite", [column])):

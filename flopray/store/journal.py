@@ -37,7 +37,7 @@ class JournalWriter:
     """Appends points to a journal; made by `RunFolder.writer`, which holds the lock of the run.
 
     Opening repairs what an interrupted writer left: a torn last line is copied to `journal.torn-<n>` beside the journal
-    and cut off, with a `RunWarning`. Calls of several threads are put in order.
+    and cut off, with a `RunWarning`. Calls from several threads take turns.
     """
 
     def __init__(self, path: Path, schema: RecordSchema = COMMON, said: str | None = None) -> None:
@@ -88,7 +88,7 @@ class JournalWriter:
             index.torn = b""
 
     def append(self, points: Sequence[Sequence[PhaseRecord]], *, supersede: bool = False) -> Appended:
-        """Make points durable: one write and one sync for all; when this returns, they are on the disk.
+        """Write points durably, with one write and one sync for all; when this returns, they are on the disk.
 
         Args:
             points: all phase records of each point.
@@ -162,7 +162,7 @@ class JournalWriter:
                 self._unsure = False
 
     def close(self) -> None:
-        """Close the file; nothing is pending, for `append` has synced everything. May be called twice."""
+        """Close the file; nothing is pending, because `append` has synced everything. May be called twice."""
         with self._thread_lock:
             if self._descriptor >= 0:
                 self._roll_back()

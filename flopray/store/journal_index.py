@@ -1,4 +1,4 @@
-"""Reading a journal: which points it has, where they stand, and what of it is damaged.
+"""Reads a journal: which points it has, where they are, and what is damaged.
 
 Reading parses no more than it must: checksums for all lines, JSON only for the points that are loaded.
 """
@@ -29,7 +29,7 @@ class RunWarning(UserWarning):
 
 
 class Coverage(NamedTuple):
-    """A place in the journal, to tell whether another file was made from exactly what stands before it."""
+    """A position in the journal, to tell whether another file was made from exactly the lines before it."""
 
     journal_bytes: int
     #: CRC-32 of the last 4 KiB before that place, so that a journal cut and grown again to the same size is told apart.

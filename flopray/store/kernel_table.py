@@ -1,8 +1,8 @@
 """The kernels of a run as a table of their own: a row for each kernel of each phase of each counted point.
 
 The records hold them as JSON texts in the column `kernels`, so that they are as safe as the rest of a row; this table
-is made of those, for reading with pandas, DuckDB and the like. Whoever wrote the run is not trusted: a text that is no
-kernel is passed over.
+is made of those, for reading with pandas, DuckDB and the like. Whoever wrote the run is not trusted: text that does not
+describe a kernel is skipped.
 """
 
 from __future__ import annotations

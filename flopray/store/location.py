@@ -1,4 +1,4 @@
-"""Where runs live, as users name it: a folder of this machine or a mounted one, or a URI of an object store."""
+"""Where runs are kept, as users name it: a local or mounted folder, or the URI of an object store."""
 
 from __future__ import annotations
 
@@ -83,7 +83,8 @@ def load_run(path: str | PathLike[str]) -> pd.DataFrame:
 
     Rows are sorted by specification and phase. Counts are nullable integers (`Int64`), measured values plain floats
     with NaN where missing, `findings` and `kernels` lists of text; `flopray.store.table` has the reasons. Works while
-    the run is still being measured. Damage that was passed over is told as `flopray.store.journal_index.RunWarning`.
+    the run is still being measured. Damaged lines that were left out are reported as a `RunWarning` of
+    `flopray.store.journal_index`.
 
     Args:
         path: its folder, or a URI such as `s3://bucket/prefix/run`.

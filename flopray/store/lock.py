@@ -1,4 +1,4 @@
-"""One writer a run: an advisory lock that the kernel drops when its holder dies, however it dies.
+"""One writer for each run: an advisory lock, which the kernel releases when its holder dies, however it dies.
 
 `flock` on a file of its own, which is never removed (removing it would let two holders lock two files of one name).
 On NFS, Linux maps it to a byte-range lock of the server, so that it also works between hosts if the export supports
@@ -26,7 +26,7 @@ _TRIES, _TRY_AGAIN_S = 10, 0.02
 
 @contextlib.contextmanager
 def exclusive(path: Path, run: str) -> Iterator[None]:
-    """Hold the lock file `path` of a run while the block runs.
+    """Hold the lock file `path` of a run inside the block.
 
     Raises:
         RunLocked: another writer holds it; the message names its process and host.
@@ -54,7 +54,7 @@ def exclusive(path: Path, run: str) -> Iterator[None]:
 
 
 def holder(path: Path) -> tuple[bool, str | None]:
-    """Whether a lock file is held, and whose signature is in it: a writer that ends takes its signature away."""
+    """Whether a lock file is held, and who signed it: a writer that ends removes its signature."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -84,7 +84,7 @@ def _signature(content: bytes) -> tuple[str | None, bool]:
 
 
 def _take(descriptor: int) -> None:
-    """Take the lock; somebody who only looks whether it is held holds it for a moment, which is waited for."""
+    """Take the lock; whoever only looks at it holds it for a moment, so try for a while."""
     for tries_left in reversed(range(_TRIES)):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

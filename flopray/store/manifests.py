@@ -1,4 +1,4 @@
-"""The manifest of a run and the folder it stands in: published whole or not at all, and checked when it is read."""
+"""The manifest of a run and its folder: published whole or not at all, and checked when read."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def check_name(name: Any) -> None:
     """
     mend = "choose a --name of letters, digits, - and _"
     if not isinstance(name, str) or not name:
-        raise InputError(f"the name of a run must be a text that is not empty: {mend}")
+        raise InputError(f"the name of a run must be text and not empty: {mend}")
     shown = repr(name if len(name) <= 80 else name[:80] + "...")
     if "/" in name or "\\" in name or name in (".", ".."):
         raise InputError(f"the name {shown} is a path and not the name of a folder: {mend}")
@@ -122,7 +122,7 @@ def read(path: str | PathLike[str]) -> tuple[Path, dict[str, Any]]:
 
 
 def _hint(given: Path) -> str:
-    """What somebody meant who gave the bare name of a run, or a file in its folder; else what to give."""
+    """How to name the run that was meant by its bare name or by a file in its folder."""
     meant = given.parent if given.is_file() else Path(DEFAULT_STORAGE) / given
     with contextlib.suppress(OSError, ValueError):
         if (meant / FILE_NAME).is_file():
@@ -167,7 +167,7 @@ def checked(content: bytes, place: str) -> dict[str, Any]:
 
 
 def _no_number(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number")
+    raise ValueError(f"{word} is not a number")
 
 
 def _finite(word: str) -> float:
@@ -176,7 +176,7 @@ def _finite(word: str) -> float:
 
 
 def _check_texts(value: Any) -> None:
-    """Refuse names and words that would do something to the terminal that shows them, or that have no UTF-8.
+    """Refuse text with control characters, or that cannot be encoded as UTF-8.
 
     Raises:
         ValueError: there is one.
@@ -198,7 +198,7 @@ def schema_of(manifest: dict[str, Any]) -> RecordSchema:
     """The columns of a run: those of every record, and those of the workload that its manifest describes.
 
     Raises:
-        NotARun: the description is none.
+        NotARun: the manifest describes no workload.
     """
     try:
         return RecordSchema(workload_in(manifest))
@@ -209,10 +209,10 @@ def schema_of(manifest: dict[str, Any]) -> RecordSchema:
 def workload_in(manifest: Mapping[str, Any]) -> Description:
     """The workload of a manifest: a built-in one, or the description of another one, whose code is not looked for.
 
-    A manifest without a sweep has one without fields.
+    For a manifest without a sweep, the description has no fields.
 
     Raises:
-        SpecError: what stands there is no description.
+        SpecError: the manifest does not describe a workload.
     """
     sweep = manifest.get("sweep")
     name = sweep.get("workload") if isinstance(sweep, dict) else None
@@ -229,7 +229,7 @@ def workload_in(manifest: Mapping[str, Any]) -> Description:
 
 
 def not_resumable(manifest: dict[str, Any]) -> str | None:
-    """Why a run cannot be resumed; None when it can, as every run that was not merged."""
+    """Why a run cannot be resumed; None if it can, like every run that was not merged."""
     merged = manifest.get("merged")
     reason = merged.get("not_resumable") if isinstance(merged, dict) else None
     return None if reason is None else str(reason)
@@ -262,7 +262,7 @@ def _taken(path: Path) -> str:
 
 @contextlib.contextmanager
 def _new_folders(folder: Path) -> Iterator[None]:
-    """Make a folder with its parents for the block, and unmake what is new if the block fails."""
+    """Make a folder with its parents for the block, and remove what is new if the block fails."""
     missing = [f for f in (folder, *folder.parents) if not f.exists()]
     made: list[Path] = []
     try:

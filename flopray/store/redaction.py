@@ -1,4 +1,4 @@
-"""Secrets that stand in addresses, taken out of what is kept: `s3://key:secret@bucket` becomes `s3://***@bucket`."""
+"""Removes secrets of addresses from what is kept: `s3://key:secret@bucket` becomes `s3://***@bucket`."""
 
 from __future__ import annotations
 

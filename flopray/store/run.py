@@ -99,7 +99,7 @@ class RunFolder:
     def place(self, *parts: str) -> str:
         """What messages call a file of the run, by its path in the folder; without one the folder.
 
-        Of a copy that is the place in the store: what lies here is nobody's to look after.
+        For a copy this is the place in the store: users need not know the local files.
         """
         if self._copy_of is not None:
             return str(self._copy_of.child("/".join(parts)) if parts else self._copy_of)
@@ -116,7 +116,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[JournalWriter]:
-        """Write the run while the block runs: takes its lock, repairs its journal, tells of it by `RunWarning`.
+        """Take the run's lock for the block and repair its journal, with a `RunWarning` for each repair.
 
         Raises:
             RunLocked: another process writes this run.
@@ -139,18 +139,18 @@ class RunFolder:
             pass
 
     def has_results(self) -> bool:
-        """Whether the tables were made after the last point; a kill may come in between."""
+        """Whether the tables were made after the last point: the driver may have been killed in between."""
         try:
             return self.summary_path.stat().st_mtime >= self.journal_path.stat().st_mtime
         except OSError:
             return self.summary_path.exists()
 
     def driver(self) -> tuple[bool, str | None]:
-        """Whether a driver writes the run now, and who it is; or who it was, if it ended without a word."""
+        """Whether a driver writes the run now, and who it is; or who it was, if it did not end by itself."""
         return lock.holder(self._lock_path)
 
     def publish(self, *, results: bool = True) -> None:
-        """Bring what a session leaves beside the journal to where the run lives; a local one is there already.
+        """Copy what a session leaves beside the journal to where the run is kept; a local run has it already.
 
         Args:
             results: tables and figures too, not only the log.
@@ -189,7 +189,7 @@ class RunFolder:
         return table.to_records(self._table())
 
     def load(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """All records as a data frame, sorted by specification and phase; its types are told in `flopray.store.table`.
+        """All records as a data frame, sorted by specification and phase; `flopray.store.table` says of which types.
 
         Args:
             columns: those that are needed, besides the ones that rows are sorted by; None takes all. Half a million
@@ -198,7 +198,7 @@ class RunFolder:
         Raises:
             NotARun: the journal cannot be read.
             SchemaMismatch: a line of the journal is intact, but not of this schema version (an unknown column, for
-                one: columns change only together with the version, and none is dropped in silence).
+                one: columns change only together with the version, and none is dropped silently).
         """
         from flopray.store import table
 

@@ -46,11 +46,11 @@ def calibrate_cpu(precisions: Sequence[str], *, threads: int) -> Rates:
     """Measure this machine's CPU.
 
     Args:
-        precisions: of which rates of products are wanted; those that a CPU lacks are passed over.
+        precisions: of which rates of products are wanted; those that a CPU lacks are left out.
         threads: that a trial computes with.
 
     Returns:
-        Rates, with the window in which time would be known to 1 % as steadily as the products of the calibration ran.
+        Rates, and the window in which time would be known to 1 % if it scatters as the calibration's products did.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""Stops a sweep that only fails: whatever is broken is the same on every device, and going on would burn a cluster."""
+"""Stops a sweep that only fails: whatever is broken is the same on every device, and going on would waste time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CircuitBreaker:
         self._rows: dict[str, tuple[str, int]] = {}
 
     def begin(self, device: str) -> None:
-        """Note a device that measures: the sweep does not stop before it has failed, too."""
+        """Note a device that measures: the sweep does not stop unless this one has failed, too."""
         self._rows.setdefault(device, ("", 0))
 
     def forget(self, device: str) -> None:
@@ -34,7 +34,7 @@ class CircuitBreaker:
         self._rows.pop(device, None)
 
     def take(self, device: str, records: Sequence[PhaseRecord]) -> str | None:
-        """Note how a point of a device ended; why the sweep has to stop, in one line, once that is so."""
+        """Note how a point of a device ended; returns why the sweep has to stop, in one line, or None."""
         reason = reason_of(records) if status_of(records) == Status.FAILED else None
         kind = _NUMBERS.sub("#", reason or "")
         before, count = self._rows.get(device, ("", 0))

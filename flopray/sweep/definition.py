@@ -31,12 +31,12 @@ OBJECTIVES = {"time_s": "min", "energy_j": "min", "flops_per_s": "max", "flops_p
 
 
 def axes_of(workload: Description) -> tuple[str, ...]:
-    """Names of a workload's axes, `device_type` first; fields that follow from others are none."""
+    """Names of a workload's axes, `device_type` first; fields that follow from others are not axes."""
     return (*COMMON_AXES, *(f.name for f in workload.fields if not f.implied))
 
 
 def _shard(text: str) -> tuple[int, int]:
-    """`3/8` as numbers."""
+    """The two numbers of a shard such as `3/8`."""
     number, _, whole = text.partition("/")
     if not (number.isascii() and number.isdecimal() and whole.isascii() and whole.isdecimal()):
         raise SettingError(f"<shard> {text[:40]}: write which part of how many, such as 3/8")
@@ -118,7 +118,7 @@ class Sweep:
         self._check_size()
 
     def _check_size(self) -> None:
-        """A record keeps counts in 64 bits."""
+        """Refuse points whose counts exceed the 64 bits of a record."""
         if not isinstance(self.workload, Workload):
             return
         largest = {f.name: (max(self.axes[f.name]),) for f in self.workload.dimensions}
@@ -217,7 +217,7 @@ class Sweep:
 
 
 def described(workload: Description) -> dict[str, Any]:
-    """What a manifest says of the workload: its description, and of one from a file where that was, with its text."""
+    """What a manifest says of the workload: its description and, if it has a file, the file's path, hash and text."""
     content: dict[str, Any] = {"workload": workload.to_dict()}
     if isinstance(workload, Workload) and (source := workload.source):
         content["workload_source"] = {
@@ -230,7 +230,7 @@ def described(workload: Description) -> dict[str, Any]:
 
 
 def _told_apart(part: Any) -> Any:
-    """What of a description makes other points or columns; words for people may change."""
+    """The part of a description that decides points and columns; labels and documentation may change."""
     return [(item["name"], item["type"]) if isinstance(item, dict) else item for item in part]
 
 
@@ -238,7 +238,7 @@ def _implied(content: Any, axes: Mapping[str, Any]) -> dict[str, dict[Any, dict[
     """Fields that follow from axes, of a manifest.
 
     Raises:
-        TypeError: it has another form.
+        TypeError: the manifest has them in another form.
     """
     found = {str(axis): {value: dict(fields) for value, fields in by.items()} for axis, by in content.items()}
     if not set(found) <= set(axes):
@@ -247,7 +247,7 @@ def _implied(content: Any, axes: Mapping[str, Any]) -> dict[str, dict[Any, dict[
 
 
 def _check_types(fields: Mapping[str, Any]) -> None:
-    """What other checks of a sweep take for granted, since a command line gives nothing else.
+    """Check the types that other checks rely on: a command line always gives them, a manifest may not.
 
     Raises:
         TypeError: a value of a manifest is of another type.

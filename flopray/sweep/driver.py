@@ -1,4 +1,4 @@
-"""Runs a sweep: search space -> Tuner, drains what trials measured into the journal, and survives being interrupted."""
+"""Runs a sweep: hands Tune the search space, moves what trials measured into the journal, and survives an interrupt."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def run_sweep(
     Raises:
         RunLocked: another process writes this run.
         StorageError: the journal cannot be written; the sweep is stopped.
-        FloprayError: the recorder or the cluster is gone.
-        SweepStopped: all devices only fail.
+        FloprayError: the recorder or the cluster was lost.
+        SweepStopped: points fail on every device.
         KeyboardInterrupt: after the journal is safe.
     """
     limits, resume = limits or Limits(), resume or resume_command(folder.address)
@@ -105,7 +105,7 @@ def _head_address() -> str | None:
 
 
 def _leave(progress: SweepListener, resume: str) -> None:
-    """End this process, whose calls to the cluster would never return; all that was told is in the journal."""
+    """End this process, whose calls to the cluster would never return; every reported point is in the journal."""
     progress.__exit__()
     lost = "the sweep lost its cluster (its head node does not answer)"
     message = f"{lost}; {points_are_safe_without_a_cluster(resume)}"
@@ -214,7 +214,7 @@ def _trial_name(trial: Any) -> str:
 
 
 def _left(sweep: Sweep, recorder: Any, finished: Mapping[str, str]) -> set[str]:
-    """Points of the grid that were not finished though Tune is done.
+    """Points of the grid that are not finished although Tune is done.
 
     A process that dies while it is handed its next slab ends that slab's trial without the retries that Tune was told
     of (`TuneController._process_trial_failure` of Ray 2.60 retries running trials only).

@@ -52,7 +52,7 @@ _UNREACHABLE = re.compile("is unavailable|ActorUnavailableError", re.I)
 
 
 def process_failure_of(text: str, elapsed_s: float, limits: Limits) -> ProcessFailure:
-    """Tell from Ray's words and the clock why a process died.
+    """Find out from Ray's message and the clock why a process died.
 
     Args:
         text: Ray's error of the actor; may be empty.

@@ -1,4 +1,4 @@
-"""Whether a trial can start, or has to wait since others hold the cluster's devices."""
+"""Tells whether a trial can start, or has to wait because others hold the cluster's devices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RECORDER_PREFIX = "flopray"
 
 
 class NodeResources(NamedTuple):
-    """What a node has, and what of that is free now, by Ray's names."""
+    """The resources of a node, and those that are free now, by Ray's names."""
 
     total: Mapping[str, float]
     free: Mapping[str, float]

@@ -20,7 +20,7 @@ _TIMEOUT_S = 5.0
 
 
 class HeadNodeWatchdog:
-    """While it is open, asks whether a TCP address answers.
+    """Asks again and again whether a TCP address answers.
 
     Args:
         address: `host:port` of the head node's control service; None asks nothing. Behind `ray://` the connection

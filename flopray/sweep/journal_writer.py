@@ -1,4 +1,4 @@
-"""Moves finished points from the recorder into the journal, in a thread of the driver, and tells the progress."""
+"""Moves finished points from the recorder into the journal, in a thread of the driver, and reports progress."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _ended(failure: ActorDiedError) -> str:
 
 
 class JournalWriterThread:
-    """A thread that moves finished points from the recorder into the journal, and tells the progress.
+    """A thread that moves finished points from the recorder into the journal, and reports progress.
 
     Args:
         recorder: the actor.

@@ -1,6 +1,6 @@
 """Unites runs of several clusters, or the shards of one sweep, in a new run. The sources are only read.
 
-A point that was measured more than once with other values stays there more than once, nothing is averaged and nothing
+A point that was measured more than once with other values stays there more than once, nothing is averaged or
 replaced: the first measurement keeps the point's id, the next ones get `-2`, `-3` and so on behind it. Ones that are ok
 come first, then the order is that of time; so the ids do not depend on the order in which the runs are named, and each
 measurement has its device, node and times in its rows. Measurements that are equal in every column are one.
@@ -31,7 +31,7 @@ _BATCH = 1000
 
 
 class Merged(NamedTuple):
-    """What became of some runs.
+    """The outcome of a merge.
 
     Attributes:
         path: folder of the new run.
@@ -69,7 +69,7 @@ def merge(sources: Sequence[str | Path], into: Path) -> Merged:
     if len(workloads) > 1:
         raise InputError(f"the runs are sweeps of {' and '.join(workloads)}: merge those of one workload")
     if any(sweep.workload.to_dict() != sweeps[0].workload.to_dict() for sweep in sweeps):
-        raise InputError(f"the runs have workloads of one name, {workloads[0]}, with other fields or columns")
+        raise InputError(f"the workloads of the runs share the name {workloads[0]} and differ in fields or columns")
     sweep, reason = united(sweeps)
     reason = next((r for folder in folders if (r := manifests.not_resumable(folder.manifest))), reason)
     manifest = sweep.to_manifest(into.name, {})

@@ -31,10 +31,10 @@ _SECONDS = [0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0]
 
 
 def linger_s() -> float:
-    """What the environment says of `LINGER`, else 0.
+    """The seconds in the environment variable that `LINGER` names, else 0.
 
     Raises:
-        InputError: it is no number of seconds.
+        InputError: it is not a number of seconds.
     """
     text = os.environ.get(LINGER, "0")
     try:
@@ -47,7 +47,7 @@ def linger_s() -> float:
 
 
 class SweepMetrics:
-    """The metrics of one sweep; of the process that makes it.
+    """The metrics of one sweep, published by the process that makes this object.
 
     Args:
         run: name of the run, a tag of all of them.

@@ -154,7 +154,7 @@ def predict_point_seconds(
         rates: of the device; None takes `rates_of`, and of an unknown GPU the time of the windows alone.
 
     Returns:
-        Seconds of device time, building, warming up and its share of the sentinel included.
+        Seconds of device time, including building, warming up and a share of the sentinel.
     """
     rates = rates or rates_of(point.device_type) or Rates()
     seconds = _POINT_S + workload_of(point).count_s(point)

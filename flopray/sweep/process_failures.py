@@ -1,4 +1,4 @@
-"""What Tune does when the process of a trial dies: the recorder learns why, and the sweep goes on.
+"""Called by Tune when the process of a trial dies: tells the recorder why, so that the sweep goes on.
 
 Runs in the process of Tune, which is the driver or, behind `ray://`, one on the cluster.
 """

@@ -168,15 +168,15 @@ class Recorder:
         self._take(rows, None if gone else running)  # a device that is gone has no say in whether the sweep stops
 
     def started(self) -> None:
-        """Tell that a trial's process lives, and so has a device."""
+        """Report that a trial's process has started, and so has a device."""
         self._events.started = True
 
     def working(self, label: str, actor: str) -> None:
-        """Tell what an actor does that is no point."""
+        """Report what an actor does between points."""
         self._events.working_on[actor] = label
 
     def unfinished(self, trial_ids: list[str]) -> set[str]:
-        """Which of some points are not finished yet."""
+        """Those of the given points that are not finished yet."""
         return {trial_id for trial_id in trial_ids if trial_id not in self._finished}
 
     def unopened(self, device_type: str) -> int:
@@ -200,11 +200,11 @@ class Recorder:
             self._events.notices.append(line)
 
     def said(self, actor: str, lines: list[str]) -> None:
-        """Hand over what libraries said in an actor's process."""
+        """Hand over warnings and errors of libraries in an actor's process."""
         self._events.said += [f"{actor}: {line}" for line in lines]
 
     def take(self) -> Events:
-        """Everything since it was asked last."""
+        """Everything since the last call."""
         events, self._events = self._events, Events()
         if self._clock() >= self._refresh_at:
             self._refresh_at = self._clock() + _REFRESH_S

@@ -34,8 +34,8 @@ def _kill(handle: Any) -> None:
 def start_recorder(run: str, finished: set[str], settings: MeasureSettings, limits: Limits, *, actor_name: str) -> Any:
     """Start the recorder of a sweep under a name that its trials look up, beside the driver.
 
-    Ray would put it on any node, and the sweep would end with that node. The driver's own is lost with the driver. Soft
-    affinity would not do: an actor without resources goes to a random node for all that it wishes.
+    Ray would put it on any node, and the sweep would end with that node. The driver's node is lost only
+    with the driver. Soft affinity would not do: an actor without resources goes to a random node in spite of it.
     https://github.com/ray-project/ray/pull/25360
 
     Args:

@@ -102,5 +102,5 @@ class DistinctOptuna(Searcher):
 
 
 def key_of(fields: Mapping[str, Any], axes: Mapping[str, Any]) -> Key:
-    """The point of some fields: its place on each axis."""
+    """A point by its fields: its place on each axis."""
     return tuple(fields[name] for name in axes)

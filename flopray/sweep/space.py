@@ -122,7 +122,7 @@ def _rows(points: Sequence[Point]) -> dict[tuple[str, str, str], list[list[Point
 def _pack(
     group: Sequence[Point], seconds: Callable[[Point], float], target_s: float, fixed: int | None
 ) -> list[list[Point]]:
-    """Cut a run of neighbours into pieces of about the target's length."""
+    """Cut a sequence of neighbours into pieces of about the target's length."""
     pieces: list[list[Point]] = [[]]
     filled_s = 0.0
     for point in group:

@@ -67,7 +67,7 @@ def summarise(frame: pd.DataFrame, measured_fraction: float | None) -> dict[str,
 
 
 def _at_target(frame: pd.DataFrame, error: str) -> int:
-    """Rows whose error, with the sentinel's drift in it, is no larger than was asked for."""
+    """Rows whose error, the sentinel's drift included, is no larger than was asked for."""
     return sum((frame[error] <= frame["target_error"]).tolist())
 
 
@@ -85,7 +85,7 @@ def print_summary(
         folder: of the run.
         frame: its records.
         summary: of `summarise`.
-        failed: what could not be made, of which no file is named.
+        failed: what could not be made; its file is not named.
     """
     # Narrow: 80 columns hold all of it.
     style: dict[str, Any] = {"box": SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}

@@ -55,7 +55,7 @@ class PointTrial(tune.Trainable):
         self._take(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Go on with another slab in the same process, if it is for the same type of device."""
+        """Take another slab in the same process, if it is for the same type of device."""
         if device_type_of(new_config) != self._device_type:
             return False
         self._take(new_config)
@@ -74,7 +74,7 @@ class PointTrial(tune.Trainable):
         return {"points_left": len(self._left), "done": not self._left, **objective}
 
     def cleanup(self) -> None:
-        """Let the meter go."""
+        """Close the meter."""
         if self._profiler:
             self._profiler.close()
 
@@ -215,7 +215,7 @@ def _tell_log(spec: Point, records: list[PhaseRecord]) -> None:
 
 
 def cpu_threads(cores: int) -> int:
-    """Threads that compute in a CPU trial: one core of those it holds is left to Ray, the driver and the meter.
+    """Threads that compute in a CPU trial: one of its cores is left to Ray, the driver and the meter.
 
     A parallel loop waits for its slowest thread, so one core that is shared for a moment stalls all of them.
     """

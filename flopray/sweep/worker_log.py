@@ -1,4 +1,4 @@
-"""What libraries have to say in a trial's process, on its way to the run's log; each thing once."""
+"""Collects warnings of libraries in a trial's process for the run's log, each once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class WorkerLog(logging.Handler):
             logging.getLogger(name).addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the first line of what was said."""
+        """Keep the first line of a message."""
         text = next((line.strip() for line in record.getMessage().splitlines() if line.strip()), "")
         line = f"{record.name}: {text[:_LONGEST]}"
         if line not in self._seen and len(self._seen) < _MOST_LINES:
@@ -31,6 +31,6 @@ class WorkerLog(logging.Handler):
             self._new.append(line)
 
     def take(self) -> list[str]:
-        """What was said since the last call."""
+        """Messages since the last call."""
         new, self._new = self._new, []
         return new

@@ -280,7 +280,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) != len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in content if names.count(name) > 1)
-        raise ValueError(f"the key {repeated[:60]!r} stands there twice")
+        raise ValueError(f"the key {repeated[:60]!r} appears twice")
     return content
 
 

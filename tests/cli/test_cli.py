@@ -127,7 +127,7 @@ def is_one_line_error(outcome: Outcome, about: str) -> bool:
         ("--objective time_s", "--objective goes with --search optuna"),
         ("--name ../up", "is a path and not the name of a folder"),
         ("--name a/b", "is a path and not the name of a folder"),
-        ("--name ''", "must be a text that is not empty"),
+        ("--name ''", "must be text and not empty"),
         ("--name .hidden", "begins with"),
         ("--storage s3://key:secret@bucket/runs", "has credentials in it"),
         ("--storage s3://bucket/runs?retries=3", "unknown option 'retries'"),
@@ -495,8 +495,8 @@ def test_a_table_that_failed_is_made_by_the_resume_that_its_message_names(comman
 @pytest.mark.parametrize(
     ("objective", "flag", "why", "words"),
     [
-        ("mfu", "--phases optimizer_step", None, "optimizer_step has none, put another one first"),
-        ("mfu", "--phases optimizer_step forward", None, "optimizer_step has none, put another one first"),
+        ("mfu", "--phases optimizer_step", None, "optimizer_step has none, put another phase first"),
+        ("mfu", "--phases optimizer_step forward", None, "optimizer_step has none, put another phase first"),
         ("flops_per_j", "", "no RAPL", "no device of this sweep has an energy source (no RAPL)"),
         ("energy_j", "", "no RAPL", "no device of this sweep has an energy source (no RAPL)"),
         ("mfu", "", None, "no peak is known for CPU"),
@@ -544,7 +544,7 @@ def test_a_search_for_flops_of_a_phase_that_has_none_is_refused(script, monkeypa
     sweep = optuna(script, objective, "--precision bf16 --phases forward", ["H100"])
     monkeypatch.setattr(MLP, "closed_form", lambda *_: form)
     monkeypatch.setattr(MLP, "dispatched", lambda *_: {"forward": None})
-    with pytest.raises(InputError, match=f"--objective {objective}: no FLOPs are known of forward in mlp"):
+    with pytest.raises(InputError, match=f"--objective {objective}: no FLOPs are known for forward in mlp"):
         refuse_objective(sweep)
     refuse_objective(optuna(script, "time_s", "", ["H100"]))
     if form is None:

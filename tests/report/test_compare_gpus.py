@@ -460,7 +460,7 @@ class TestCommand:
         [
             ([], "name at least one RUN"),
             (["RUN", "--truth", "H100"], "name them with --published DIR"),
-            (["--published", "THEIRS", "--truth", "H100:int8"], "'H100:int8' is no GPU[:PRECISION]"),
+            (["--published", "THEIRS", "--truth", "H100:int8"], "'H100:int8' is not GPU[:PRECISION]"),
             (["RUN", "--formats", "bmp"], "unknown format 'bmp'"),
             (["/nowhere"], "/nowhere"),
             (["--published", "/nowhere"], "no .jsonl file of flopmetrics"),

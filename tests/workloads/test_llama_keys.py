@@ -182,7 +182,7 @@ def test_a_missing_size_is_named_and_not_taken_from_another_model():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"model_type": "llama", "hidden_size": 64, "hidden_size": 128}', "'hidden_size' stands there twice"),
+        ('{"model_type": "llama", "hidden_size": 64, "hidden_size": 128}', "'hidden_size' appears twice"),
         ("[" * 100_000, "cannot be read"),
         ("\ufeff{}", "cannot be read"),
         ("", "cannot be read"),

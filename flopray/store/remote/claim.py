@@ -1,4 +1,4 @@
-"""One writer a run in a store without locks: each announces itself, looks for others, and withdraws if there is one.
+"""One writer for each run in a store without locks: writers announce themselves, and withdraw if they find another.
 
     writers/<random>.json    process, host, since when; written again every 15 s while its writer lives
 
@@ -35,7 +35,7 @@ _BEAT_S, _STALE_S = 15.0, 60.0
 
 
 class Claim:
-    """Being the writer of a run while the block runs; a thread keeps it alive.
+    """Makes this process the writer of a run inside the block; a thread renews the claim.
 
     Args:
         objects: the run.
@@ -112,7 +112,7 @@ class Claim:
 
 
 def current(objects: Objects) -> tuple[bool, str | None]:
-    """Whether a writer lives, and who it is or was: to be shown only, for this judges by the clock of this machine.
+    """Whether a writer is alive, and who it is or was; only for display, since this machine's clock decides.
 
     Raises:
         OSError: the store cannot be read.
@@ -134,12 +134,12 @@ def described(holder: dict[str, Any]) -> str:
 
 
 def _claims(objects: Objects) -> dict[str, Stored]:
-    """All claims by name; what is not named as one is passed by."""
+    """All claims by name; objects with other names are skipped."""
     return {name: stored for name, stored in objects.list(_FOLDER).items() if _NAME.fullmatch(name)}
 
 
 def _read(objects: Objects, name: str) -> dict[str, Any] | None:
-    """What a claim says; None when it is gone by now."""
+    """What a claim says; None if it is gone by now."""
     try:
         content = objects.get(f"{_FOLDER}/{name}")
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The local copy of a run that lives elsewhere: everything works on it, and the store is kept equal to it.
+"""The local copy of a run in a store: everything works on the copy, and the store is kept equal to it.
 
     <cache>/<hash of the place>/<name>/
       manifest.json, journal.jsonl, ...   a run's folder as any other (`flopray.store.run`)
@@ -7,8 +7,8 @@
       mirror.json    which place this is a copy of
       mirror.lock    held while it is brought up to date
 
-The journal is made anew of segments and outbox whenever the copy is opened, so nothing else has to be kept in step. A
-driver that writes on this machine keeps its copy newer than the store: then it is read as it is.
+The journal is made again from segments and outbox whenever the copy is opened, so nothing else has to be kept in step.
+A driver that writes on this machine keeps its copy newer than the store: then it is read as it is.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Mirror:
         self._outbox = self.path / "outbox"
 
     def prepare(self) -> None:
-        """Make room for a new run: the copy of a former one of this name is put aside, never removed.
+        """Make room for a new run: the copy of an earlier run of this name is renamed, never removed.
 
         Raises:
             RunError: the cache cannot be written.
@@ -122,7 +122,7 @@ class Mirror:
             path.replace(self._segments / name)
 
     def merge(self, name: str) -> None:
-        """Make the small segments at the end one, called `name`. Raises `OSError`.
+        """Join the small segments at the end into one, called `name`. Raises `OSError`.
 
         The new one is written first: a crash before the old ones are gone leaves lines twice, in the same order.
         """
@@ -227,7 +227,7 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 
 def _join(parts: list[Path], into: Any) -> None:
-    """Write segments one after the other; one that was cut off must not spoil the line after it."""
+    """Write segments one after the other; one that was cut off must not damage the next line."""
     for path in parts:
         with path.open("rb") as part:
             shutil.copyfileobj(part, into, 1 << 20)

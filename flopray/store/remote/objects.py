@@ -62,7 +62,7 @@ class Objects:
             raise RunError(f"{location} cannot be used: {atomic.reason(error)}") from error
 
     def _check_bucket(self) -> None:
-        """A listing of a bucket that does not exist is empty, so it is asked for itself."""
+        """Ask for the bucket itself: the listing of one that does not exist is empty."""
         from pyarrow.fs import FileType
 
         if self.location.scheme != "s3":
@@ -145,7 +145,7 @@ class Objects:
 
 
 def at_once(work: Callable[[str], object], names: Iterable[str]) -> None:
-    """Do the same for many objects, some at a time, since each costs a way to the store and back. Raises as `work`."""
+    """Do the same for many objects, some at a time, since each takes a round trip to the store. Raises as `work`."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for _ in pool.map(work, names):
             pass

@@ -1,4 +1,4 @@
-"""A run in an object store, for everybody who works with a `RunFolder`: the same methods, the same promises."""
+"""A run in an object store, with the same methods and guarantees as a `RunFolder`."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class RemoteRun(RunFolder):
             self._merge()
 
     def _merge(self) -> None:
-        """Many small objects are only slow to read: what hinders merging them hinders nothing else."""
+        """Join small objects, which are slow to read; a failure is ignored, since nothing depends on it."""
         with contextlib.suppress(OSError):
             if self._names is not None and self._claim is not None and not self._claim.lost:
                 self._mirror.merge(self._names.next())

@@ -25,7 +25,7 @@ _SMALL_BYTES = 8 << 20
 
 
 def is_segment(name: str) -> bool:
-    """Whether an object's name is one of a segment, and so also a plain file name; all others are passed by."""
+    """Whether an object's name is one of a segment, and so also a plain file name; all others are skipped."""
     return _NAME.fullmatch(name) is not None
 
 
@@ -45,7 +45,7 @@ class SegmentNames:
 
     @property
     def session(self) -> str:
-        """What all of them begin with."""
+        """The prefix of all names of this session."""
         return f"{self._start_ns:020d}-{self._writer}"
 
     def next(self) -> str:

@@ -1,0 +1,66 @@
+"""The Python of docs/python.md runs as it stands there; what starts Ray is left to the tests of sweeps."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import flopray
+from flopray.workloads.registry import find_workload
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
+
+
+def conv_file(folder: Path) -> Path:
+    """The file that the page builds up in two blocks."""
+    first = next(block for block in BLOCKS if "class ConvNet" in block)
+    second = next(block for block in BLOCKS if "class KnownConvNet" in block)
+    path = folder / "conv.py"
+    path.write_text(f"{first}\n\n{second}")
+    return path
+
+
+def run_block(words: str, folder: Path) -> str:
+    """Runs the one block with these words, with short windows."""
+    (block,) = (block for block in BLOCKS if words in block)
+    code = block.replace("precision=", "max_seconds=0.2, precision=").replace("phases=", "max_seconds=0.1, phases=")
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
+    command = [sys.executable, "-c", code]
+    outcome = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
+    assert outcome.returncode == 0, outcome.stderr
+    return outcome.stdout
+
+
+def test_the_profile_of_an_mlp(tmp_path):
+    out = run_block("flopray.workloads.MLP(", tmp_path)
+    assert "n=8 d=1024 m=128 bf16 eager" in out
+    assert " 2148532224\n" in out
+
+
+def test_the_sweep_is_one_that_can_be_asked_for():
+    (block,) = (block for block in BLOCKS if "flopray.Sweep(" in block)
+    (line,) = (line for line in block.splitlines() if line.startswith("sweep = "))
+    named: dict[str, object] = {"flopray": flopray}
+    exec(line, named)
+    assert repr(named["sweep"]) == "Sweep of mlp: n_layers 2 4; width 64 128 192; tokens 32"
+
+
+def test_the_file_is_a_workload(tmp_path):
+    path = conv_file(tmp_path)
+    assert [field.name for field in find_workload(f"{path}:ConvNet").dimensions] == ["channels", "image_size", "images"]
+    assert find_workload(f"{path}:KnownConvNet").phases[-1] == "saliency"
+
+
+def test_the_closed_form_of_the_page_is_the_dispatchers_count(tmp_path):
+    conv_file(tmp_path)
+    rows = {line.split()[0]: line.split()[1:] for line in run_block("from conv import", tmp_path).splitlines()}
+    assert len(rows) == 7
+    for phase in ("inference", "forward", "backward", "forward_backward", "saliency"):
+        time_s, _, difference, pixels = rows[phase]
+        assert float(time_s) > 0
+        assert (float(difference), pixels) == (0.0, "4096")
+    assert rows["forward"][1] == "56623104"  # 3 layers x 2 x 9 x 16^2 x 4 x 32^2
