@@ -22,6 +22,7 @@ from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder
 from flopray.store.schema import RecordSchema
 from flopray.sweep.definition import Sweep
+from flopray.sweep.merge import merge
 from flopray.workloads.base import Workload, workload_of
 from flopray.workloads.mlp import MLP
 from flopray.workloads.registry import find_workload, load, reference_of
@@ -491,9 +492,7 @@ def test_runs_of_workloads_that_differ_are_not_merged(tmp_path, conv):
     first = conv_run(tmp_path, "a", conv, (2,))
     manifest = json.loads(first.manifest_path.read_text()) | {"workload": other.to_dict()}
     second = RunFolder.create(tmp_path, "b", manifest)
-    from flopray.sweep.merge import merge
-
-    with pytest.raises(InputError, match="the runs have workloads of one name, conv_net, with other fields or columns"):
+    with pytest.raises(InputError, match="share the name conv_net and differ in fields or columns"):
         merge([first.path, second.path], tmp_path / "both")
 
 
