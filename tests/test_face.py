@@ -163,3 +163,13 @@ def test_a_sweep_shows_its_axes():
     shown = repr(flopray.Sweep("mlp", axes={"n_layers": [2, 4], "tokens": range(8, 25, 8)}))
     assert shown == "Sweep of mlp: n_layers 2 4; tokens 8 16 24"
     assert repr(flopray.Sweep(MLP())) == "Sweep of mlp: its default grid"
+
+
+def test_a_class_that_only_this_process_knows_is_refused_before_ray_starts():
+    """The workers load a workload by its name or its file."""
+
+    class Own(MLP):
+        name = "own"
+
+    with pytest.raises(InputError, match=r"name Own by its file, such as models.py:Own"):
+        flopray.Sweep(Own())

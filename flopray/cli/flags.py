@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from flopray import __version__
@@ -41,8 +43,12 @@ def build_parser(workload: Workload) -> argparse.ArgumentParser:
     except SpecError as error:
         raise InputError(f"workload {workload.name}: {error}") from error
     first = (type(workload).__doc__ or "").strip().split("\n\n")[0]
+    started = Path(sys.argv[0]).name
     parser = OneLineParser(
-        description=first, epilog=workload.examples, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=started if started.endswith(".py") and started != "__main__.py" else f"flopray sweep {workload.name}",
+        description=first,
+        epilog=workload.examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"flopray {__version__}")
     space, measuring = parser.add_argument_group("search space"), parser.add_argument_group("measuring")

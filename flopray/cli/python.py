@@ -15,7 +15,7 @@ from flopray.errors import EXIT_INTERRUPTED, InputError
 from flopray.store.location import open_run
 from flopray.units import prefixed
 from flopray.workloads.base import Workload
-from flopray.workloads.registry import find_workload
+from flopray.workloads.registry import find_workload, is_known
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +85,7 @@ class Sweep:
     def __init__(
         self, workload: str | Workload, *, axes: Mapping[str, Iterable[Any]] | None = None, **settings: Any
     ) -> None:
-        self.workload = find_workload(workload) if isinstance(workload, str) else workload
+        self.workload = find_workload(workload) if isinstance(workload, str) else _loadable(workload)
         self.axes = {name: tuple(values) for name, values in (axes or {}).items()}
         self.settings = settings
         fields = {field.name for field in self.workload.fields if not field.implied}
@@ -134,6 +134,18 @@ class Sweep:
             words = [value] if setting in _LISTS and isinstance(value, str) else value
             setattr(args, _SETTINGS[setting], list(words) if setting in _LISTS else words)
         return _carried_out(self.workload, args, f"{args.storage}/{name}")
+
+
+def _loadable(workload: Workload) -> Workload:
+    """A workload that the workers can load too.
+
+    Raises:
+        InputError: its class is known to this process alone.
+    """
+    if workload.source is None and not is_known(workload):
+        own = type(workload).__name__
+        raise InputError(f"workload: name {own} by its file, such as models.py:{own}, so that workers can load it")
+    return workload
 
 
 def resume(

@@ -168,12 +168,9 @@ class Sweep:
         Raises:
             InputError: the workload's fields, columns or phases are others than those that the run began with.
         """
-        was, now = self.workload.to_dict(), workload.to_dict()
-        for part in ("name", "fields", "columns", "phases"):
-            if _told_apart(was[part]) != _told_apart(now[part]):
-                raise InputError(
-                    f"the {part} of the workload {workload.name} changed since the run began: start a new one"
-                )
+        if part := difference(self.workload, workload):
+            changed = f"the {part} of the workload {workload.name} changed since the run began"
+            raise InputError(f"{changed}: put them back, or start a new run")
         return dataclasses.replace(self, workload=workload)
 
     def to_manifest(self, name: str, versions: Mapping[str, str]) -> dict[str, Any]:
@@ -227,6 +224,13 @@ def described(workload: Description) -> dict[str, Any]:
             "lines": source.text.split("\n"),
         }
     return content
+
+
+def difference(one: Description, other: Description) -> str | None:
+    """Which part makes other points, columns or phases of two workloads; None where only words for people differ."""
+    first, second = one.to_dict(), other.to_dict()
+    parts = ("name", "fields", "columns", "phases")
+    return next((part for part in parts if _told_apart(first[part]) != _told_apart(second[part])), None)
 
 
 def _told_apart(part: Any) -> Any:

@@ -23,7 +23,7 @@ from flopray.store.journal import JournalWriter
 from flopray.store.location import open_run
 from flopray.store.run import RunFolder
 from flopray.store.schema import RecordSchema
-from flopray.sweep.definition import Sweep
+from flopray.sweep.definition import Sweep, difference
 from flopray.sweep.summary import summarise, summary_columns
 
 #: Points that are written and synced together.
@@ -68,7 +68,7 @@ def merge(sources: Sequence[str | Path], into: Path) -> Merged:
     workloads = sorted({sweep.workload.name for sweep in sweeps})
     if len(workloads) > 1:
         raise InputError(f"the runs are sweeps of {' and '.join(workloads)}: merge those of one workload")
-    if any(sweep.workload.to_dict() != sweeps[0].workload.to_dict() for sweep in sweeps):
+    if any(difference(sweeps[0].workload, sweep.workload) for sweep in sweeps):
         raise InputError(f"the workloads of the runs share the name {workloads[0]} and differ in fields or columns")
     sweep, reason = united(sweeps)
     reason = next((r for folder in folders if (r := manifests.not_resumable(folder.manifest))), reason)

@@ -51,6 +51,14 @@ def find_workload(name: str) -> Workload:
     raise InputError(f"unknown workload {name!r:.60}: choose from {known}, or name a class as FILE.py:NAME")
 
 
+def is_known(workload: Workload) -> bool:
+    """Whether the workload is found by its name in every process: a built-in one, or one of an installed package."""
+    try:
+        return type(find_workload(workload.name)) is type(workload)
+    except InputError:
+        return False
+
+
 def reference_of(workload: Workload) -> dict[str, Any]:
     """What another process needs to load the workload, JSON-ready: its name, or its file with the text."""
     source = workload.source
