@@ -190,7 +190,8 @@ class Workload(Description):
         """FLOPs at torch's dispatcher by phase, counted on the meta device; None where no formula is known."""
         from flopray.workloads.meta import count_phases
 
-        return count_phases(self, point)
+        built = _on_meta(point)
+        return count_phases(built.module, built.x, built.others)
 
     def parameters(self, point: Point) -> int:
         """Number of weights of the model."""
@@ -320,6 +321,11 @@ def _copies(phase: str) -> int:
 
 @lru_cache(maxsize=4096)
 def _parameters(point: Point) -> int:
-    from flopray.workloads.meta import built_on_meta
+    return sum(weight.numel() for weight in _on_meta(point).module.parameters())
 
-    return sum(weight.numel() for weight in built_on_meta(workload_of(point), point).module.parameters())
+
+def _on_meta(point: Point) -> Built:
+    """The model without memory."""
+    import torch
+
+    return workload_of(point).build(point, device="meta", dtype=torch.float32, seed=0)
