@@ -66,8 +66,9 @@ class RecordSchema:
             common = COLUMN_TYPES.get(column.name)
             if common is None:
                 own[column.name], docs[column.name] = ColumnType(column.type, nullable=True), column.doc
-            elif column.name in self.fields and (column.name not in SHARED or common.base is not column.type):
-                raise SpecError(f"{column.name} is a column of every record: give the workload's field another name")
+            elif common.base is not column.type or (column.name in self.fields and column.name not in SHARED):
+                what = "field" if column.name in self.fields else "column"
+                raise SpecError(f"{column.name} is a column of every record: give the workload's {what} another name")
         self.types: dict[str, ColumnType] = {}
         for name, column_type in COLUMN_TYPES.items():
             self.types[name] = column_type

@@ -171,6 +171,19 @@ def test_a_workload_that_cannot_be_is_refused_in_one_line(tmp_path, old, new, sa
     assert len(str(error.value)) < 600
 
 
+def test_a_column_that_every_record_has_keeps_its_type():
+    """A closed form may fill `gemm_flops`, which is a whole number everywhere."""
+
+    class Own(MLP):
+        name = "own"
+        columns = (Column(name="gemm_flops", type=int),)
+
+    assert RecordSchema(Own()).own == ()
+    Own.columns = (Column(name="gemm_flops", type=str),)
+    with pytest.raises(SpecError, match="give the workload's column another name"):
+        RecordSchema(Own())
+
+
 @pytest.mark.parametrize("name", ["time_s", "status", "device_name"])
 def test_a_field_that_every_record_has_is_refused_before_anything_starts(tmp_path, capsys, name):
     file = tmp_path / "right.py"
