@@ -38,7 +38,7 @@ class Field:
         gpu_values: the same on a GPU; None takes `values`.
         words: words that stand for values; a dimension takes them beside numbers, a choice takes only them.
         free: whether any word is a value of the choice.
-        flag: of the command line; empty makes it from letter or name.
+        flag: of the command line; empty makes it from the name.
         old_flags: names that the flag had before; they still work and are not in the help.
         implied: the value follows from another field's, so that there is no flag; it may be missing.
     """
@@ -205,7 +205,7 @@ class Description:
         return found
 
     def check_names(self) -> None:
-        """Refuse names that stand there twice, or that no column or phase can have.
+        """Refuse names that appear twice, or that no column or phase can have.
 
         Raises:
             SpecError: naming the first.
@@ -228,7 +228,7 @@ class Description:
 
 def _with_type(part: Any) -> dict[str, Any]:
     if not isinstance(part, dict):
-        raise TypeError(f"{part!r:.60} describes no field or column")
+        raise TypeError(f"{part!r:.60} does not describe a field or column")
     values = {key: value for key, value in part.items() if key in (*_KEPT, "type")}
     for key, value in values.items():
         if (key == "implied" and type(value) is bool) or (key == "letter" and value is None):
@@ -239,13 +239,13 @@ def _with_type(part: Any) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or len(value) > 500 or not value.isprintable():
-        raise TypeError(f"{value!r:.60} is no short text")
+        raise TypeError(f"{value!r:.60} is not a short text")
     return value
 
 
 def _list(value: Any) -> list[Any]:
     if not isinstance(value, list) or len(value) > 200:
-        raise TypeError(f"{value!r:.60} is no short list")
+        raise TypeError(f"{value!r:.60} is not a short list")
     return value
 
 

@@ -161,8 +161,8 @@ class PhaseRecord:
     awake_idle_power_w: float | None = _column("idle power between points, clocks still up; last measured")
     active_energy_j: float | None = _column("energy_j - idle_power_w * time_s")
     # efficiency
-    flops_per_s: float | None = _column("model_flops / time_s")
-    flops_per_j: float | None = _column("model_flops / energy_j")
+    flops_per_s: float | None = _column("model_flops / time_s; without a closed form dispatched_flops / time_s")
+    flops_per_j: float | None = _column("model_flops / energy_j; without a closed form dispatched_flops / energy_j")
     mfu: float | None = _column("flops_per_s / dense peak of the device at this precision")
     mfu_reason: str | None = _column("why mfu is missing")
     hfu: float | None = _column("as mfu, with recomputed_flops")

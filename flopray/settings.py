@@ -45,6 +45,10 @@ class MeasureSettings:
     def __post_init__(self) -> None:
         _check_names("phases", self.phases)
         _check_names("instruments", self.instruments, INSTRUMENTS)
+        for name in ("target_error", "max_seconds", "sentinel_every_s"):
+            check_number(name, getattr(self, name))
+        check_number("cooldown_c", 0.0 if self.cooldown_c is None else self.cooldown_c)
+        check_number("seed", self.seed, whole=True)
         if "energy" in self.instruments and "time" not in self.instruments:
             raise SettingError("<instruments> energy needs time too: energy per iteration is power times time")
         if not 0 < self.target_error < 1:
@@ -74,6 +78,17 @@ class MeasureSettings:
             raise InputError(f"the run's manifest has a setting {unknown[0]!r} that this flopray does not know")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         return cls(**values)
+
+
+def check_number(setting: str, value: object, *, whole: bool = False) -> None:
+    """Refuse what is not a number, as a program or a manifest may give it.
+
+    Raises:
+        SettingError: it is not one.
+    """
+    kinds, what = ((int,), "a whole number") if whole else ((int, float), "a number")
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise SettingError(f"<{setting}> must be {what}, got {value!r:.60}")
 
 
 def _check_names(setting: str, given: tuple[str, ...], known: tuple[str, ...] | None = None) -> None:

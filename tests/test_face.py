@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 
 import flopray
+from flopray.cli.python import Run
 from flopray.errors import InputError
+from flopray.records import PhaseRecord
+from flopray.settings import MeasureSettings
+from flopray.store.run import RunFolder
+from flopray.sweep import definition
 from flopray.workloads import MLP
 
 ROOT = Path(flopray.__path__[0]).parent
@@ -173,3 +178,16 @@ def test_a_class_that_only_this_process_knows_is_refused_before_ray_starts():
 
     with pytest.raises(InputError, match=r"name Own by its file, such as models.py:Own"):
         flopray.Sweep(Own())
+
+
+def test_a_run_shows_its_best_rate_with_the_interval_of_the_window(tmp_path):
+    """A rate without an error would look surer than it is."""
+    point = MLP(n_layers=1, width=16, tokens=8).point(device_type="CPU")
+    axes = {"device_type": ("CPU",), "precision": ("fp32",), "execution": ("eager",)}
+    axes |= {name: (value,) for name, value in point.values.items()}
+    sweep = definition.Sweep(workload=MLP(), axes=axes, settings=MeasureSettings(), cpus_per_trial={"CPU": 1})
+    folder = RunFolder.create(tmp_path, "r", sweep.to_manifest("r", {}))
+    measured = {"time_s": 1e-3, "time_rel_error": 0.02, "flops_per_s": 4e9}
+    with folder.writer() as journal:
+        journal.append([[PhaseRecord.of(trial_id=point.id, phase="forward", **point.fields(), **measured)]])
+    assert repr(Run(folder)).splitlines()[1:] == ["  points   1", "  best     4 GFLOP/s ± 2.0%, forward"]

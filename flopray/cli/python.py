@@ -12,8 +12,8 @@ from flopray.cli.flags import build_parser
 from flopray.cli.terminal import LineConsole
 from flopray.cli.trust import workload_of_run
 from flopray.errors import EXIT_INTERRUPTED, InputError
+from flopray.measurement.result import with_error
 from flopray.store.location import open_run
-from flopray.units import prefixed
 from flopray.workloads.base import Workload
 from flopray.workloads.registry import find_workload, is_known
 
@@ -30,6 +30,8 @@ _SETTINGS: Mapping[str, str] = {
     **{"device_types": "accelerators", "sentinel_every_s": "sentinel_every", "cooldown_c": "cooldown_to"},
     "point_timeout_s": "trial_timeout",
 }
+#: What is shown of a run: a rate, its error (FLOPs are exact) and its unit.
+_BEST = (("flops_per_s", "time_rel_error", "FLOP/s"), ("flops_per_j", "energy_rel_error", "FLOP/J"))
 #: Settings that are lists of words.
 _LISTS = ("precision", "execution", "phases", "instruments", "device_types")
 
@@ -51,15 +53,16 @@ class Run:
         return self._folder.load()
 
     def __repr__(self) -> str:
-        """Points, failures and the best rates, as in a lab book."""
-        frame: Any = self._folder.load(["status", "flops_per_s", "flops_per_j", "phase"])
+        """Points, failures and the best rates with the interval of their window, as in a lab book."""
+        frame: Any = self._folder.load(["status", "phase", *(name for line in _BEST for name in line[:2])])
         failed = frame.loc[frame["status"] != "ok", "trial_id"].nunique()
         lines = [f"Run of {self.workload.name}: {self.address}"]
         lines.append(f"  points   {frame['trial_id'].nunique()}" + (f", {failed} not ok" if failed else ""))
-        for column, unit in (("flops_per_s", "FLOP/s"), ("flops_per_j", "FLOP/J")):
+        for column, error, unit in _BEST:
             if frame[column].notna().any():
                 best = frame.loc[frame[column].idxmax()]
-                lines.append(f"  best     {prefixed(float(best[column]), unit)}, {best['phase']}")
+                known = None if best[error] != best[error] else float(best[error])
+                lines.append(f"  best     {with_error(float(best[column]), unit, known)}, {best['phase']}")
         return "\n".join(lines)
 
 
@@ -125,15 +128,16 @@ class Sweep:
             FloprayError: the sweep stopped; every finished point is in the run, and `resume` goes on.
             KeyboardInterrupt: as before.
         """
-        storage, _, name = str(path).rstrip("/").rpartition("/")
+        storage, slash, name = str(path).rstrip("/").rpartition("/")
+        storage = storage or slash or "."
         args = _arguments(self.workload, address=address, plots=plots, strict=strict, quiet=quiet)
-        args.name, args.storage = name, storage or "."
+        args.name, args.storage = name, storage
         for field, values in self.axes.items():
             setattr(args, dest_of(next(f for f in self.workload.fields if f.name == field)), values)
         for setting, value in self.settings.items():
             words = [value] if setting in _LISTS and isinstance(value, str) else value
             setattr(args, _SETTINGS[setting], list(words) if setting in _LISTS else words)
-        return _carried_out(self.workload, args, f"{args.storage}/{name}")
+        return _carried_out(self.workload, args, str(path))
 
 
 def _loadable(workload: Workload) -> Workload:

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def run(script: Workload, args: argparse.Namespace, console: Console) -> int:
+def run(workload: Workload, args: argparse.Namespace, console: Console) -> int:
     """Carry out a command line; returns the exit code.
 
     Raises:
@@ -74,16 +74,16 @@ def run(script: Workload, args: argparse.Namespace, console: Console) -> int:
     if args.quiet or args.json:
         console = Console(quiet=True)  # errors have a console of their own
     if args.resume is not None:
-        return _resume(script, args, console)
+        return _resume(workload, args, console)
     if args.retry_failed:
         raise InputError("--retry-failed goes with --resume RUN")
-    name = args.name if args.name is not None else default_name(script)
+    name = args.name if args.name is not None else default_name(workload)
     storage = args.storage if args.storage is not None else DEFAULT_STORAGE
     _refuse_package_cache(storage)
     check_new(storage, name, write=not args.dry_run)
     # The flags are checked on a stand-in device before Ray starts; the real devices are known only after it did.
     named = args.accelerators or ([args.gpu_type] if args.gpu_type else [])
-    refuse_mfu(sweep_from(script, args, named or ["CPU"], cores=1), types_known=bool(named))
+    refuse_mfu(sweep_from(workload, args, named or ["CPU"], cores=1), types_known=bool(named))
     if args.accelerators is not None and not args.accelerators:
         raise InputError("--accelerators needs at least one type")
     if args.wait is not None and not args.accelerators and args.gpu_type is None:
@@ -92,10 +92,10 @@ def run(script: Workload, args: argparse.Namespace, console: Console) -> int:
         raise InputError("--search optuna needs the extra: pip install 'flopray[optuna]'")
     known = None
     if args.address is None and not args.wait:  # Ray takes seconds to start, and would find here what we do
-        known, _, _ = _check(script, args, this_machine().with_gpu_type(args.gpu_type))
-    with _reach(args, name, script, console) as cluster:
+        known, _, _ = _check(workload, args, this_machine().with_gpu_type(args.gpu_type))
+    with _reach(args, name, workload, console) as cluster:
         cluster = _awaited(cluster, args, args.accelerators, console)
-        sweep, slots, found = _check(script, args, cluster, known)
+        sweep, slots, found = _check(workload, args, cluster, known)
         if line := passed_over(cluster, args.accelerators):
             console.print(f"warning: {line}", highlight=False, soft_wrap=True)
         if args.dry_run:
@@ -105,19 +105,19 @@ def run(script: Workload, args: argparse.Namespace, console: Console) -> int:
         notes = _preflight(args, console, sweep, slots, cluster)
         head = {"script": sys.argv[0], "plots": not args.no_plots}
         head |= {"gpu_type": args.gpu_type} if args.gpu_type in slots else {}
-        trust(script)
+        trust(workload)
         folder = create_run(storage, name, sweep.to_manifest(name, _versions()) | head)
         console.print(f"run {name}: {folder.address}", highlight=False, soft_wrap=True)
-        return _measure(script, args, console, sweep, folder, slots, notes)
+        return _measure(workload, args, console, sweep, folder, slots, notes)
 
 
 def _check(
-    script: Workload, args: argparse.Namespace, cluster: Cluster, known: Sweep | None = None
+    workload: Workload, args: argparse.Namespace, cluster: Cluster, known: Sweep | None = None
 ) -> tuple[Sweep, dict[str, int], dict[str, Target]]:
     """The sweep on these devices, how many there are by type, and what is known of them.
 
     Args:
-        script: what is measured.
+        workload: what is measured.
         args: the command line.
         cluster: the devices.
         known: a sweep that may be the same, whose points need not be made again.
@@ -128,7 +128,7 @@ def _check(
     absent = absent_types(cluster, args.accelerators) if args.dry_run else []
     cluster = cluster.with_types(absent)
     slots = choose_devices(cluster, args.accelerators)
-    sweep = sweep_from(script, args, list(slots), cores=cluster.cores)
+    sweep = sweep_from(workload, args, list(slots), cores=cluster.cores)
     sweep = known if known is not None and known == sweep else sweep
     if sweep.samples is not None and sweep.samples > sweep.grid_size:
         raise InputError(f"--samples {sweep.samples}: the grid has only {sweep.grid_size} points")
@@ -162,13 +162,15 @@ def _refuse_package_cache(storage: str) -> None:
         )
 
 
-def _reach(args: argparse.Namespace, name: str, script: Workload, console: Console) -> AbstractContextManager[Cluster]:
+def _reach(
+    args: argparse.Namespace, name: str, workload: Workload, console: Console
+) -> AbstractContextManager[Cluster]:
     """The cluster to run on; a plan for this machine starts no Ray."""
     if args.dry_run and args.address is None:
         return nullcontext(this_machine())
     if args.address is None:
         console.print("starting Ray on this machine ...", highlight=False)
-    job = {"job_name": name, "flopray_run": name, "flopray_version": flopray.__version__, "workload": script.name}
+    job = {"job_name": name, "flopray_run": name, "flopray_version": flopray.__version__, "workload": workload.name}
     return connected(args.address, job)
 
 
@@ -179,25 +181,25 @@ def _awaited(cluster: Cluster, args: argparse.Namespace, wanted: list[str] | Non
     return wait_for(cluster, wanted, seconds, say, args.gpu_type)
 
 
-def _resume(script: Workload, args: argparse.Namespace, console: Console) -> int:
-    refuse_with_resume(script, args)
+def _resume(workload: Workload, args: argparse.Namespace, console: Console) -> int:
+    refuse_with_resume(workload, args)
     folder = open_run(args.resume)
     if reason := not_resumable(folder.manifest):
         raise RunError(f"run {folder.address} cannot be resumed: {reason}; resume the sources and merge again")
     args.no_plots = args.no_plots or folder.manifest.get("plots") is False
     sweep = Sweep.from_manifest(folder.manifest)
-    if sweep.workload.name != script.name:
-        which = f"{sweep.workload.name}, not of {script.name}"
+    if sweep.workload.name != workload.name:
+        which = f"{sweep.workload.name}, not of {workload.name}"
         raise InputError(
             f"run {folder.address} is a sweep of {which}: {resume_command(folder.address)} goes on with it"
         )
-    sweep = sweep.with_code(script)
+    sweep = sweep.with_code(workload)
     finished = _finished(folder, retry_failed=args.retry_failed)
     left = sweep.size - len(finished)
     if left <= 0 and not args.dry_run and not folder.has_results():
         folder.check_unlocked()
         return _finish(
-            script,
+            workload,
             args,
             console,
             folder,
@@ -207,7 +209,7 @@ def _resume(script: Workload, args: argparse.Namespace, console: Console) -> int
         raise RunFinished(f"run {folder.address} is finished: all of its {len(finished)} points are measured")
     if not args.dry_run:
         folder.check_unlocked()
-    with _reach(args, folder.name, script, console) as cluster:
+    with _reach(args, folder.name, workload, console) as cluster:
         if args.gpu_type is None and not cluster.slots:  # where Ray knows types by now, they hold
             args.gpu_type = _gpu_type_of(folder)
         cluster = _awaited(cluster, args, list(sweep.axes["device_type"]), console)
@@ -219,7 +221,7 @@ def _resume(script: Workload, args: argparse.Namespace, console: Console) -> int
         _say_where(console, cluster)
         notes = _preflight(args, console, sweep, slots, cluster)
         console.print(f"resuming {folder.address}: {left} points are left", highlight=False, soft_wrap=True)
-        return _measure(script, args, console, sweep, folder, slots, notes)
+        return _measure(workload, args, console, sweep, folder, slots, notes)
 
 
 def _gpu_type_of(folder: RunFolder) -> str | None:
@@ -252,7 +254,7 @@ def _finished(folder: RunFolder, *, retry_failed: bool) -> dict[str, str]:
 
 
 def _measure(
-    script: Workload,
+    workload: Workload,
     args: argparse.Namespace,
     console: Console,
     sweep: Sweep,
@@ -287,7 +289,7 @@ def _measure(
             except FloprayError as error:
                 log.say(str(error), level=logging.ERROR)
                 raise
-        return _finish(script, args, console, folder, progress)
+        return _finish(workload, args, console, folder, progress)
     except KeyboardInterrupt:
         Console(stderr=True).print(
             f"interrupted; every finished point is in the journal. Go on with:\n  {_goes_on(args, folder)}",
@@ -305,7 +307,9 @@ def _goes_on(args: argparse.Namespace, folder: RunFolder) -> str:
     return resume_command(folder.address) + address
 
 
-def _finish(script: Workload, args: argparse.Namespace, console: Console, folder: RunFolder, progress: Progress) -> int:
+def _finish(
+    workload: Workload, args: argparse.Namespace, console: Console, folder: RunFolder, progress: Progress
+) -> int:
     """Make the tables and figures of a run whose points are all there; returns the exit code.
 
     Whatever fails here loses no point: the rest is made all the same, and the exit code is one of its own.
@@ -323,13 +327,13 @@ def _finish(script: Workload, args: argparse.Namespace, console: Console, folder
         ("summary", lambda: folder.write_summary(totals[0][1])),
     ]
     if not args.no_plots:
-        steps.append((FIGURES, lambda: _draw(script, console, folder)))
+        steps.append((FIGURES, lambda: _draw(workload, console, folder)))
     steps.append((COPY, folder.publish))
     failed: list[str] = []
     for what, step in steps:
         if what == "summary" and failed:
             continue  # it marks the tables as made: without it `--resume` makes them again
-        if not _made(what, step, script, folder):
+        if not _made(what, step, workload, folder):
             failed.append(what)
     for frame, summary in totals:
         progress.event("summary", run=folder.address, **summary)
@@ -340,14 +344,14 @@ def _finish(script: Workload, args: argparse.Namespace, console: Console, folder
     return EXIT_NOT_FINISHED
 
 
-def _draw(script: Workload, console: Console, folder: RunFolder) -> None:
+def _draw(workload: Workload, console: Console, folder: RunFolder) -> None:
     with renamed(console, str(folder.path), folder.place()):
         from flopray.cli.run_figures import draw  # matplotlib would make the start wait
 
-        draw(script, folder.path, console)
+        draw(workload, folder.path, console)
 
 
-def _made(what: str, step: Callable[[], object], script: Workload, folder: RunFolder) -> bool:
+def _made(what: str, step: Callable[[], object], workload: Workload, folder: RunFolder) -> bool:
     """Carry out a step after the measuring; if it fails, print one line with the command that repeats it."""
     try:
         step()
@@ -356,7 +360,7 @@ def _made(what: str, step: Callable[[], object], script: Workload, folder: RunFo
         first = (said.splitlines() or [type(error).__name__])[0]
         if not isinstance(error, FloprayError | OSError):
             first = f"{type(error).__name__}: {first}"
-        draws = "flopray compare-gpus" if script.figures == "comparison" else "flopray surfaces"
+        draws = "flopray compare-gpus" if workload.figures == "comparison" else "flopray surfaces"
         command = f"{draws} {shlex.quote(folder.address)}" if what == FIGURES else resume_command(folder.address)
         line = f"error: no {what} ({first}); every point is safe in the journal, {command} makes it again"
         Console(stderr=True, markup=False).print(line, highlight=False, soft_wrap=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,8 +54,6 @@ _EXAMPLES = """examples:
 One figure shows one metric of one phase on one scale; its columns are the layers n. A grid with one value of d or m
 becomes a line plot with error bars. Points without a value are hatched holes, and the legend says why.
 exit codes: 0 drawn, 2 bad input."""
-
-Say = Callable[[str], None]
 
 
 def draw(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from flopray.errors import InputError
 from flopray.measurement.api import device_of
 from flopray.measurement.profiler import Profiler
+from flopray.measurement.result import with_error
 from flopray.point import Point
 from flopray.records import PhaseRecord, Status
 from flopray.settings import MeasureSettings
@@ -112,14 +113,10 @@ def _values(record: PhaseRecord) -> str:
         return f"{record.status}: {record.status_reason}"
     if record.time_s is None:
         return f"{prefixed(record.executed_flops, 'FLOP')} executed"
-    parts = [_with_error(record.time_s, "s", record.time_rel_error)]
+    parts = [with_error(record.time_s, "s", record.time_rel_error)]
     if record.energy_j is not None:
-        parts.append(_with_error(record.energy_j, "J", record.energy_rel_error))
+        parts.append(with_error(record.energy_j, "J", record.energy_rel_error))
     parts += [prefixed(record.flops_per_s, "FLOP/s")] if record.flops_per_s is not None else []
     parts += [prefixed(record.flops_per_j, "FLOP/J")] if record.flops_per_j is not None else []
     parts += [f"no energy: {record.energy_reason}"] if record.energy_status == Status.NO_ENERGY_SOURCE else []
     return "  ".join(parts)
-
-
-def _with_error(value: float, unit: str, rel_error: float | None) -> str:
-    return f"{prefixed(value, unit)} ± {f'{rel_error:.1%}' if rel_error is not None else '?'}"

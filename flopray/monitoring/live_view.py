@@ -12,7 +12,7 @@ from rich.text import Text
 
 from flopray.monitoring.state import SweepState
 from flopray.records import PhaseRecord
-from flopray.sweep.summary import prefixed
+from flopray.units import prefixed
 
 _NARROW = 70
 #: Devices and reasons that are listed before the rest is only counted.

@@ -13,8 +13,10 @@ from flopray.errors import SpecError
 from flopray.records import COLUMN_NAMES, PhaseRecord
 
 #: Columns of every record that a workload may fill as a field of its own.
-SHARED = ("n_layers", "width", "tokens", "batch_size", "sequence_length", "model", "model_config", "weights")
-SHARED = (*SHARED, "attention", "checkpointing")
+SHARED = (
+    *("n_layers", "width", "tokens", "batch_size", "sequence_length"),
+    *("model", "model_config", "weights", "attention", "checkpointing"),
+)
 
 
 class ColumnType(NamedTuple):

@@ -15,7 +15,7 @@ from flopray.description import Description
 from flopray.errors import InputError, NotARun, SettingError, SpecError, spaced
 from flopray.point import EXECUTIONS, PRECISIONS, Point
 from flopray.records import SCHEMA_VERSION
-from flopray.settings import MeasureSettings
+from flopray.settings import MeasureSettings, check_number
 from flopray.store import manifests
 from flopray.sweep.space import COMMON_AXES, grid
 from flopray.workloads.base import Workload
@@ -91,6 +91,8 @@ class Sweep:
                     raise SettingError(f"<{setting}>: unknown {value!r}, choose from {', '.join(known)}{hint}")
             if len(set(values)) != len(values):
                 raise SettingError(f"<{setting}> has a value twice")
+        if self.samples is not None:
+            check_number("samples", self.samples, whole=True)
         if self.search == "grid" and self.samples is not None:
             raise SettingError("<samples> goes with <search> random or optuna; a grid measures every point")
         if self.search != "grid" and (self.samples is None or self.samples < 1):
@@ -107,7 +109,10 @@ class Sweep:
             *(("cpus_per_trial", cores) for cores in self.cpus_per_trial.values()),
             ("points_per_trial", self.points_per_trial),
         ):
-            if value is not None and value < 1:
+            if value is None:
+                continue
+            check_number(setting, value, whole=True)
+            if value < 1:
                 raise SettingError(f"<{setting}> must be at least 1, got {value}")
         for shard in self.shards:
             _shard(shard)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flopray.errors import SettingError
+from flopray.settings import check_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,9 @@ class Limits:
     stop_after: int = 20
 
     def __post_init__(self) -> None:
+        check_number("point_timeout_s", self.point_timeout_s)
+        check_number("retries", self.retries, whole=True)
+        check_number("stop_after", self.stop_after, whole=True)
         if not (math.isfinite(self.point_timeout_s) and self.point_timeout_s >= 0):
             raise SettingError(f"<point_timeout_s> must be 0 or more seconds, got {self.point_timeout_s:g}")
         if self.retries < 0:

@@ -25,7 +25,8 @@ from flopray.sweep.prediction import (
     refused_seconds,
 )
 from flopray.sweep.space import slabs
-from flopray.sweep.summary import duration, prefixed
+from flopray.sweep.summary import duration
+from flopray.units import prefixed
 from flopray.workloads.base import with_code
 from flopray.workloads.capability import why_no_instrument, why_not
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from flopray.audit.explanations import COMMAND
 from flopray.description import Description
 from flopray.records import Status
+from flopray.units import prefixed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,11 +175,3 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def prefixed(value: float, unit: str) -> str:
-    """A number with three digits and an SI prefix: `12.3 TFLOP/s`."""
-    for prefix, scale in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(value) >= 0.9995 * scale:  # from there on three digits round up to the next prefix
-            return f"{value / scale:.3g} {prefix}{unit}"
-    return f"{value:.3g} {unit}"

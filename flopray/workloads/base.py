@@ -17,7 +17,6 @@ Measured as `flopray sweep my_file.py:TwoLayers`. The file is run on every node 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -205,7 +204,7 @@ class Workload(Description):
             phase: one of `phases`, or `weights` for what all of them need.
             element_bytes: of the precision's type.
         """
-        return self.parameters(point) * element_bytes * _copies(phase)
+        return self.parameters(point) * element_bytes * copies_of_weights(phase)
 
     def least_moved_bytes(self, point: Point, phase: str, element_bytes: int) -> int:
         """Bytes that one iteration reads and writes at least, each operand once; here those of the weights alone.
@@ -310,12 +309,8 @@ def closed_columns(point: Point, phase: str) -> dict[str, Any]:
     return columns
 
 
-def with_values(point: Point, **values: Any) -> Point:
-    """The point with other values of some fields of its workload."""
-    return dataclasses.replace(point, values={**point.values, **values})
-
-
-def _copies(phase: str) -> int:
+def copies_of_weights(phase: str) -> int:
+    """Tensors as large as the weights that a phase keeps: weights, gradients, and the optimizer's two moments."""
     return 1 + (phase in GIVES_GRADIENTS) + 2 * (phase in KEEPS_MOMENTS)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from flopray.description import Field
 from flopray.point import Point
 from flopray.records import TRAINING_PHASES
-from flopray.workloads.base import GIVES_GRADIENTS, KEEPS_MOMENTS, Built, Workload
+from flopray.workloads.base import Built, Workload, copies_of_weights
 from flopray.workloads.capability import ATTENTIONS, why_no_attention
 from flopray.workloads.llama_bytes import cached_elements, kept_elements, moved_elements
 from flopray.workloads.llama_config import LlamaConfig, config_of, find_models
@@ -151,8 +151,7 @@ class Llama(Workload):
         """
         config = _config(point)
         batch, tokens = point.shape().values()
-        copies = 1 + (phase in GIVES_GRADIENTS) + 2 * (phase in KEEPS_MOMENTS)
-        elements = copies * config.parameters
+        elements = copies_of_weights(phase) * config.parameters
         if phase in _CACHES:
             elements += cached_elements(config, batch * tokens)
         elif phase in _WITH_LOSS and point.execution != "compile":  # compiled code may compute again instead of keeping

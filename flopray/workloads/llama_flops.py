@@ -18,8 +18,8 @@ scores again in its backward pass, 2 L B H h T^2: neither counts it.
 
 from __future__ import annotations
 
+from flopray.workloads.base import ADAMW_FLOPS
 from flopray.workloads.llama_config import LlamaConfig
-from flopray.workloads.mlp import ADAMW_FLOPS
 
 CONVENTION = (
     "2 FLOPs a multiply-add; attention as full squares (causal half apart); elementwise 1 an operation; "

@@ -23,11 +23,10 @@ from flopray.flops.executed.overheads import elements
 from flopray.point import Point
 from flopray.workloads.base import (
     ADAMW_FLOPS,
-    GIVES_GRADIENTS,
     KEEPS_ACTIVATIONS,
-    KEEPS_MOMENTS,
     Built,
     Workload,
+    copies_of_weights,
 )
 
 if TYPE_CHECKING:
@@ -126,10 +125,9 @@ class MLP(Workload):
             element_bytes: of the precision's type.
         """
         n, d, m = point.shape().values()
-        copies = 1 + (phase in GIVES_GRADIENTS) + 2 * (phase in KEEPS_MOMENTS)
         # Compiled code may compute activations again instead of keeping them.
         kept = n * d * m if phase in KEEPS_ACTIVATIONS and point.execution != "compile" else d * m
-        return (copies * self.parameters(point) + kept) * element_bytes
+        return (copies_of_weights(phase) * self.parameters(point) + kept) * element_bytes
 
     def least_moved_bytes(self, point: Point, phase: str, element_bytes: int) -> int:
         """Bytes that one iteration reads and writes at least, each operand of a pass once, however it is fused.

@@ -22,7 +22,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from flopray.description import Description
 from flopray.errors import InputError, SpecError, one_line
 from flopray.point import Point
 from flopray.workloads.base import Source, Workload
@@ -149,8 +148,9 @@ def _load_class(path: Path, class_name: str, text: str) -> Workload:
     module = _module(path, f"flopray_workload_{digest[:16]}")
     found = getattr(module, class_name, None)
     if found is None:
-        has = [name for name, value in vars(module).items() if isinstance(value, type) and issubclass(value, Workload)]
-        names = ", ".join(name for name in has if name not in ("Workload",)) or "no workload"
+        classes = {name: value for name, value in vars(module).items() if isinstance(value, type)}
+        has = [name for name, value in classes.items() if issubclass(value, Workload) and value is not Workload]
+        names = ", ".join(has) or "no workload"
         raise InputError(f"{path} has no {class_name!r:.60}: it has {names}")
     workload = _made(found, f"{path}:{class_name}")
     workload.source = Source(str(path), class_name, text, digest)
@@ -194,11 +194,3 @@ def _made(found: Any, where: str) -> Workload:
 
 def _said(error: BaseException) -> str:
     return one_line(f"{type(error).__name__}: {error}")[:200]
-
-
-def description_of(name: str) -> Description | None:
-    """The description of a workload that is found without running a file; None where there is none."""
-    try:
-        return None if ":" in name else find_workload(name)
-    except InputError:
-        return None

@@ -11,7 +11,8 @@ from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.sweep.plan import print_plan
-from flopray.sweep.summary import duration, prefixed, print_summary, summarise
+from flopray.sweep.summary import duration, print_summary, summarise
+from flopray.units import prefixed
 from flopray.workloads.mlp import MLP
 from flopray.workloads.registry import make_point
 
