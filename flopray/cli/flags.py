@@ -158,6 +158,12 @@ def _add_running(group: Any) -> None:
         "--points-per-trial", type=int, metavar="N", help="points in one Tune trial (default: sized by predicted time)"
     )
     group.add_argument(
+        "--trial",
+        metavar="WHAT",
+        help="what a trial of Ray Tune is: slab (neighbouring points, one result each) or point (one run of a logger "
+        "for each point); default slab, with optuna point",
+    )
+    group.add_argument(
         "--strict", action="store_true", help="refuse to begin where nodes differ or lack what the sweep asks for"
     )
 
@@ -195,7 +201,17 @@ def told(error: FloprayError) -> str:
     if not isinstance(error, SettingError):
         return str(error)
     names = [*(f.name for f in dataclasses.fields(MeasureSettings)), *(f.name for f in dataclasses.fields(Limits))]
-    names += ["precision", "execution", "search", "samples", "objective", "shard", "cpus_per_trial", "points_per_trial"]
+    names += [
+        "precision",
+        "execution",
+        "search",
+        "samples",
+        "objective",
+        "shard",
+        "cpus_per_trial",
+        "points_per_trial",
+        "trial",
+    ]
     return error.told({name: "--" + name.replace("_", "-") for name in names} | _FLAGS)
 
 
@@ -264,6 +280,7 @@ def sweep_from(workload: Workload, args: argparse.Namespace, device_types: Seque
         objective=args.objective,
         cpus_per_trial={t: _cores_beside(t, args.cpus_per_trial, cores) for t in device_types},
         points_per_trial=args.points_per_trial,
+        trial=args.trial,
         shards=() if args.shard is None else (args.shard,),
     )
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _SETTINGS: Mapping[str, str] = {
     **{name: name for name in ("precision", "execution", "phases", "instruments", "target_error", "max_seconds")},
     **{name: name for name in ("seed", "search", "samples", "objective", "shard", "cpus_per_trial", "retries")},
-    **{name: name for name in ("points_per_trial", "stop_after")},
+    **{name: name for name in ("points_per_trial", "trial", "stop_after")},
     **{"device_types": "accelerators", "sentinel_every_s": "sentinel_every", "cooldown_c": "cooldown_to"},
     "point_timeout_s": "trial_timeout",
 }
@@ -74,8 +74,8 @@ class Sweep:
         axes: values by field of the workload; those that are left out take its default grid.
         **settings: `precision`, `execution`, `phases`, `instruments`, `device_types` (a word or several),
             `target_error`, `max_seconds`, `seed`, `sentinel_every_s`, `cooldown_c`, `search`, `samples`, `objective`,
-            `shard`, `cpus_per_trial`, `points_per_trial`, `point_timeout_s`, `retries`, `stop_after`; as the flags of
-            `flopray sweep` with the same defaults.
+            `shard`, `cpus_per_trial`, `points_per_trial`, `trial`, `point_timeout_s`, `retries`, `stop_after`; as the
+            flags of `flopray sweep` with the same defaults.
 
     Raises:
         InputError: a field or setting that there is not.

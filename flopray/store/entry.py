@@ -116,7 +116,7 @@ def _checks_of(schema: RecordSchema) -> dict[str, Callable[[Any], Any]]:
     }
 
 
-def _checked(columns: dict[str, Any], schema: RecordSchema) -> dict[str, Any]:
+def checked_columns(columns: dict[str, Any], schema: RecordSchema) -> dict[str, Any]:
     """The columns with values of their types.
 
     Raises:
@@ -174,7 +174,7 @@ def encode(phases: Sequence[PhaseRecord], schema: RecordSchema = COMMON) -> tupl
     status = worst_status([record.status for record in phases])
     defaults = schema.defaults
     written = [{n: v for n, v in r.columns().items() if n not in defaults or v != defaults[n]} for r in phases]
-    rows = [_checked(columns, schema) for columns in written]
+    rows = [checked_columns(columns, schema) for columns in written]
     for row in rows:
         del row["trial_id"]
     shared = {n: v for n, v in rows[0].items() if all(n in row and row[n] == v for row in rows)}

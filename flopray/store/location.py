@@ -11,6 +11,7 @@ from flopray.errors import RunError, RunExists
 from flopray.store import manifests
 from flopray.store.remote.mirror import cache_root
 from flopray.store.run import RunFolder
+from flopray.store.tune_experiment import TuneRun, is_experiment
 from flopray.store.uri import Location, is_uri
 
 if TYPE_CHECKING:
@@ -70,12 +71,15 @@ def local_folder(path: str | PathLike[str]) -> Path:
 
 
 def open_run(path: str | PathLike[str]) -> RunFolder:
-    """Open a run by its folder or URI. Raises as `RunFolder.open`, and `RunError` for a store that cannot be read."""
+    """Open a run by its folder or URI, or what Ray Tune wrote of one, to read it.
+
+    Raises as `RunFolder.open` and `TuneRun.open`, and `RunError` for a store that cannot be read.
+    """
     if is_uri(str(path)):
         from flopray.store.remote.run import RemoteRun
 
         return RemoteRun.at(Location.parse(str(path)))
-    return RunFolder.open(path)
+    return TuneRun.open(path) if is_experiment(Path(path)) else RunFolder.open(path)
 
 
 def load_run(path: str | PathLike[str]) -> pd.DataFrame:
@@ -87,7 +91,9 @@ def load_run(path: str | PathLike[str]) -> pd.DataFrame:
     `flopray.store.journal_index`.
 
     Args:
-        path: its folder, or a URI such as `s3://bucket/prefix/run`.
+        path: its folder, or a URI such as `s3://bucket/prefix/run`; or an experiment folder of Ray Tune, such as
+            `tune/session-1` of a run, or its `tune/` with all sessions (`flopray.store.tune_results` says what these
+            lack).
 
     Raises:
         NotARun: the path is not a run's folder.

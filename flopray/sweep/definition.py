@@ -26,6 +26,7 @@ _MOST_SHARDS = 10_000
 #: A sweep holds its points in memory, about a kilobyte each.
 _MOST_POINTS = 1_000_000
 SEARCHES = ("grid", "random", "optuna")
+TRIALS = ("slab", "point")
 #: What a searcher may optimise, and in which direction.
 OBJECTIVES = {"time_s": "min", "energy_j": "min", "flops_per_s": "max", "flops_per_j": "max", "mfu": "max"}
 
@@ -61,6 +62,7 @@ class Sweep:
         implied: by axis and value, further fields that follow from it, such as the configuration of a model.
         shards: the parts of the grid that are measured, such as `3/8`; empty is all of it. A point's part follows from
             its trial id, so that it stays the same when other axes grow.
+        trial: what a trial of Tune is, one of `TRIALS`; None takes a point for a search and a slab for a grid.
 
     Raises:
         InputError: values that contradict one another.
@@ -76,6 +78,7 @@ class Sweep:
     points_per_trial: int | None = None
     implied: Mapping[str, Mapping[Any, Mapping[str, Any]]] = field(default_factory=dict)
     shards: tuple[str, ...] = ()
+    trial: str | None = None
 
     def __post_init__(self) -> None:
         for setting, values, known in (
@@ -84,6 +87,7 @@ class Sweep:
             ("execution", self.axes["execution"], EXECUTIONS),
             ("phases", self.settings.phases, self.workload.phases),
             ("search", (self.search,), SEARCHES),
+            ("trial", (self.trial or "slab",), TRIALS),
         ):
             for value in values:
                 if value not in known:
@@ -99,6 +103,10 @@ class Sweep:
             raise SettingError(f"<search> {self.search} needs <samples> N, the number of points to draw (at least 1)")
         if self.search == "optuna" and self.objective not in OBJECTIVES:
             raise SettingError(f"<search> optuna needs <objective>, one of {', '.join(OBJECTIVES)}")
+        if self.search == "optuna" and self.trial == "slab":
+            raise SettingError("<trial> slab goes with a grid: a search draws one point after the other")
+        if self.points_per_trial is not None and self.trial == "point":
+            raise SettingError("<points_per_trial> goes with <trial> slab")
         if self.search != "optuna" and self.objective is not None:
             raise SettingError("<objective> goes with <search> optuna")
         if self.objective is not None and "time" not in self.settings.instruments:
@@ -135,6 +143,11 @@ class Sweep:
             if flops > _MOST_FLOPS:
                 what = self.workload.label(point.values)
                 raise InputError(f"the largest point, {what}, takes {flops:.2g} FLOPs a step: choose smaller values")
+
+    @property
+    def trial_shape(self) -> str:
+        """What a trial of Tune is: `slab` (neighbouring points) or `point`."""
+        return self.trial or ("point" if self.search == "optuna" else "slab")
 
     @property
     def grid_size(self) -> int:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 from rich.console import Console
 
 from flopray.cluster.connection import NAMESPACE
 from flopray.cluster.ray_internals import behind_client
 from flopray.errors import FloprayError, resume_command
 from flopray.records import PhaseRecord
+from flopray.store.atomic import reason
 from flopray.store.run import RunFolder
+from flopray.store.tune_experiment import next_session, sessions_in
 from flopray.sweep.definition import Sweep
 from flopray.sweep.failures import failed_records
 from flopray.sweep.free_devices import RECORDER_PREFIX, Waiting, waiting_now
@@ -26,13 +27,14 @@ from flopray.sweep.journal_writer import JournalWriterThread, points_are_safe_wi
 from flopray.sweep.limits import Limits
 from flopray.sweep.listener import SweepListener
 from flopray.sweep.metrics import linger_s
-from flopray.sweep.plan import slabs_of
 from flopray.sweep.process_failures import ProcessFailureCallback
 from flopray.sweep.recorder_actor import start_recorder
 from flopray.sweep.space import sentinel_of
-from flopray.sweep.trial import PointTrial, packed, points_of
+from flopray.sweep.trial import PointTrial, bound
+from flopray.sweep.trials import Trials, trials_of
+from flopray.sweep.tune_sessions import add_missing
 from flopray.workloads.base import with_code
-from flopray.workloads.registry import point_from, reference_of
+from flopray.workloads.registry import reference_of
 
 #: Times Tune restarts a trial whose actor died, beside those that its points may cost: this bounds broken set-ups.
 _TRIAL_RETRIES = 6
@@ -87,16 +89,31 @@ def run_sweep(
 
         try:
             with writer, HeadNodeWatchdog(_head_address(), lambda: _leave(progress, resume)):
-                trials = _drawn(sweep, folder, finished) if sweep.search == "optuna" else _slabs(sweep, slots, finished)
+                trials = trials_of(sweep, folder, slots, finished)
                 results = _tuner(trials, folder, shared, limits, trainable).fit()
                 if left := _left(sweep, recorder, finished):
                     progress.retried(f"{len(left)} points are tried again: Ray Tune gave their trials up")
                     done = {point.id for point in sweep.points()} - left
-                    results = _tuner(_slabs(sweep, slots, done), folder, shared, limits, trainable).fit()
+                    trials = trials_of(sweep, folder, slots, done)
+                    results = _tuner(trials, folder, shared, limits, trainable).fit()
                 time.sleep(linger_s())
         finally:
             writer.raise_failure()
-        journal.append(_unfinished(sweep, folder.name, results, set(finished) | writer.seen), supersede=supersede)
+        seen = set(finished) | writer.seen
+        given_up = _unfinished(sweep, folder.name, trials, results, shared, seen)
+        journal.append(given_up, supersede=supersede)
+    _complete(sweep, folder, seen | {records[0].trial_id for records in given_up}, progress)
+
+
+def _complete(sweep: Sweep, folder: RunFolder, journaled: set[str], progress: SweepListener) -> None:
+    """Give each journaled point a result of Tune, also those of earlier sessions that were killed."""
+    sessions = sessions_in(folder.tune_path)
+    if not sessions:  # behind `ray://`, Tune's files are on another machine
+        return
+    try:
+        add_missing(folder, sessions[-1].name, sweep.settings.phases, journaled)
+    except (OSError, FloprayError) as error:
+        progress.notice(f"Tune's results lack points that the journal has: {reason(error)}")
 
 
 def _head_address() -> str | None:
@@ -115,7 +132,6 @@ def _leave(progress: SweepListener, resume: str) -> None:
 
 def sweep_config(sweep: Sweep, run: str, recorder: str, limits: Limits) -> dict[str, Any]:
     """What every trial of a sweep is told besides its points."""
-    phase = sweep.settings.phases[0]
     return {
         "run": run,
         "recorder": recorder,
@@ -127,7 +143,6 @@ def sweep_config(sweep: Sweep, run: str, recorder: str, limits: Limits) -> dict[
         "workload": reference_of(with_code(sweep.workload)),
         "implied": {axis: dict(by_value) for axis, by_value in sweep.implied.items()},
         "sentinels": {t: s.fields() for t, s in sentinel_of(sweep.points()).items()},
-        "objective": {"name": "objective", "column": sweep.objective, "phase": phase} if sweep.objective else None,
     }
 
 
@@ -137,73 +152,28 @@ def _placed_by_type(device_types: Sequence[str]) -> list[str]:
     return [name for name in device_types if f"accelerator_type:{name}" in known]
 
 
-@dataclass(frozen=True)
-class _Trials:
-    """What Tune is to run.
-
-    Attributes:
-        space: a trial's configuration, besides what all trials share.
-        longest: the most points that a trial holds.
-        search: what `TuneConfig` takes of a searcher.
-    """
-
-    space: dict[str, Any]
-    longest: int = 1
-    search: dict[str, Any] = field(default_factory=dict)
-
-
-def _slabs(sweep: Sweep, slots: Mapping[str, int], done: Collection[str]) -> _Trials:
-    """The slabs of a grid without the points that are done, each point with its place in the order."""
-    points = sweep.points()
-    todo = [point for point in points if point.id not in done]
-    has_energy = any(device_type != "CPU" for device_type in slots)
-    planned = slabs_of(sweep, todo, slots, has_energy=has_energy)
-    packages, index = [], len(points) - len(todo)
-    for slab in planned:
-        numbered = [{"order_index": index + i, "spec": point.fields()} for i, point in enumerate(slab)]
-        packages.append({"device_type": slab[0].device_type, "points": packed(numbered)})
-        index += len(slab)
-    # Tune queues 200 trials at a time: a slow type would fill the queue while the devices of another one starve.
-    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(max(200, len(packages))))
-    return _Trials({"slab": tune.grid_search(packages)}, longest=max(map(len, planned)))
-
-
-def _drawn(sweep: Sweep, folder: RunFolder, finished: Mapping[str, str]) -> _Trials:
-    """Points that a searcher draws, one a trial; it is told what the run's earlier sessions have measured."""
-    from flopray.sweep.searchers import DistinctOptuna, key_of
-
-    known = {
-        key_of(record.columns(), sweep.axes): getattr(record, str(sweep.objective))
-        for record in folder.records()
-        if record.trial_id in finished and record.phase == sweep.settings.phases[0]
-    }
-    axes = {name: tune.choice(list(values)) for name, values in sweep.axes.items()}
-    search = {"search_alg": DistinctOptuna(sweep, known), "num_samples": sweep.size - len(finished)}
-    return _Trials({"workload": sweep.workload.name, **axes}, search=search)
-
-
 def _tuner(
-    trials: _Trials, folder: RunFolder, shared: dict[str, Any], limits: Limits, trainable: type[PointTrial]
+    trials: Trials, folder: RunFolder, shared: dict[str, Any], limits: Limits, trainable: type[PointTrial]
 ) -> tune.Tuner:
     return tune.Tuner(
-        trainable,
-        param_space={**trials.space, "sweep": shared},
+        bound(trainable, shared),
+        param_space=trials.space,
         tune_config=tune.TuneConfig(
             reuse_actors=True, trial_name_creator=_trial_name, trial_dirname_creator=_trial_name, **trials.search
         ),
         run_config=tune.RunConfig(
-            name="trials",
+            name=next_session(folder.tune_path),
             storage_path=_tune_storage(folder),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=_TRIAL_RETRIES + (1 + limits.retries) * trials.longest),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            callbacks=[ProcessFailureCallback(shared["recorder"])],
+            callbacks=[ProcessFailureCallback(shared["recorder"]), JsonLoggerCallback(), CSVLoggerCallback()],
         ),
     )
 
 
 def _tune_storage(folder: RunFolder) -> str:
-    """Where Tune keeps its own files, which are never read: behind `ray://` it runs on another machine."""
+    """Where Tune keeps its own files; behind `ray://` it runs on another machine, and they stay there."""
     if behind_client():
         return f"/tmp/flopray-tune/{folder.name}-{uuid.uuid4().hex[:8]}"
     return str(folder.tune_path.resolve())
@@ -224,18 +194,19 @@ def _left(sweep: Sweep, recorder: Any, finished: Mapping[str, str]) -> set[str]:
     return ray.get(recorder.unfinished.remote([p.id for p in sweep.points() if p.id not in finished]))
 
 
-def _unfinished(sweep: Sweep, run: str, results: tune.ResultGrid, seen: set[str]) -> list[list[PhaseRecord]]:
+def _unfinished(
+    sweep: Sweep, run: str, trials: Trials, results: tune.ResultGrid, shared: dict[str, Any], seen: set[str]
+) -> list[list[PhaseRecord]]:
     """Rows for the points of trials that Tune gave up on: a failed point stays visible."""
     rows = []
     for result in results:
         if result.error is None or not result.config:
             continue
-        reason = f"the trial could not run: {(str(result.error).strip().splitlines() or ['unknown'])[-1]}"
-        for _, fields in points_of(result.config):
-            spec = point_from(fields, with_code(sweep.workload))
-            if spec.id not in seen:
-                rows.append(failed_records(spec, sweep.settings, run, reason))
-                seen.add(spec.id)
+        why = f"the trial could not run: {(str(result.error).strip().splitlines() or ['unknown'])[-1]}"
+        for point in trials.points_of(result.config, shared):
+            if point.id not in seen:
+                rows.append(failed_records(point, sweep.settings, run, why))
+                seen.add(point.id)
     unseen = [p for p in sweep.points() if p.id not in seen] if sweep.search != "optuna" else []
-    reason = "Ray Tune gave its trial up, twice, before it began"
-    return rows + [failed_records(spec, sweep.settings, run, reason) for spec in unseen]
+    why = "Ray Tune gave its trial up, twice, before it began"
+    return rows + [failed_records(spec, sweep.settings, run, why) for spec in unseen]

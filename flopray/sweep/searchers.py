@@ -39,6 +39,7 @@ class DistinctOptuna(Searcher):
         # Another seed for each session: the same one would suggest what is known first.
         seed = sweep.settings.seed + len(known)
         self._axes = dict(sweep.axes)
+        self._metric_key = f"{sweep.settings.phases[0]}/{sweep.objective}"
         self._drawn = dict(known)
         self._running: dict[str, tuple[str | None, Key]] = {}
         self._inner = OptunaSearch(metric="objective", mode=mode, seed=seed)
@@ -72,7 +73,7 @@ class DistinctOptuna(Searcher):
         if trial_id not in self._running:
             return
         inner_id, key = self._running.pop(trial_id)
-        value = None if error or not result else result.get("objective")
+        value = None if error or not result else result.get(self._metric_key)
         self._drawn[key] = value if value is not None and math.isfinite(value) else None
         if inner_id is not None:
             self._tell_suggested(inner_id, self._drawn[key])

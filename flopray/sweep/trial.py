@@ -1,4 +1,4 @@
-"""The Tune trainable: one actor that owns one whole device and measures the points of a slab."""
+"""The Tune trainable: one actor that owns one whole device, measures points, and reports each as a result of Tune."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import platform
 import sys
 import time
 import zlib
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import ray
 from ray import tune
@@ -20,6 +20,8 @@ from ray import tune
 from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
+from flopray.store.schema import RecordSchema
+from flopray.store.tune_results import ResultFormat
 from flopray.sweep.failures import failed_records
 from flopray.sweep.recorder import MAX_UNOPENED
 from flopray.sweep.worker_log import WorkerLog
@@ -29,8 +31,12 @@ if TYPE_CHECKING:  # these import torch, which takes seconds: only where points 
     from flopray.measurement.device import Device
     from flopray.measurement.profiler import Profiler
 
-#: A step returns to Tune after this long, so that Tune can stop or move a trial between points.
-_STEP_SECONDS = 1.0
+#: Each point is a result of Tune, but for points that are shorter than what a result costs Tune, such as those whose
+#: FLOPs are only counted: a process reports this many results at once, and then one in so many seconds. A result says
+#: which points it stands for.
+_RESULTS_AT_ONCE, _RESULT_EVERY_S = 50, 0.2
+#: In the configuration of a point's trial: the place of the point in the sweep's order.
+ORDER_INDEX = "order_index"
 
 
 class BrokenDevice(RuntimeError):
@@ -38,40 +44,49 @@ class BrokenDevice(RuntimeError):
 
 
 class PointTrial(tune.Trainable):
-    """Measures points on the device Ray gave this actor. Reused for slab after slab while the device type fits.
+    """Measures points on the device Ray gave this actor. Reused for trial after trial while the device type fits.
 
-    The configuration holds `sweep` (what all trials share, see `sweep_config`) and either `slab` (`packed` points and
-    their device type) or the fields of a single point, which is what Tune's searchers fill in.
+    A trial is a slab of neighbouring points (its configuration has `slab`, see `slab_config`), or one point, whose
+    fields are the configuration. What all trials of a sweep share is an attribute of a class of its own (`bound`).
+
+    Attributes:
+        shared: of the sweep, see `driver.sweep_config`.
     """
+
+    shared: ClassVar[Mapping[str, Any]] = {}
 
     def setup(self, config: dict[str, Any]) -> None:
         """Find the recorder; the device is taken when the first point comes."""
-        sweep = config["sweep"]
-        self._recorder = ray.get_actor(sweep["recorder"], namespace=sweep["namespace"])
+        self._sweep = self.shared
+        self._recorder = ray.get_actor(self._sweep["recorder"], namespace=self._sweep["namespace"])
         self._recorder.started.remote()
         self._worker_log = WorkerLog()
         self._myself = ray.get_runtime_context().current_actor
         self._profiler: Profiler | None = None
+        self._workload = load(self._sweep["workload"])
+        self._format = ResultFormat(RecordSchema(self._workload), self._settings().phases)
+        self._results = ResultAllowance()
         self._take(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take another slab in the same process, if it is for the same type of device."""
-        if device_type_of(new_config) != self._device_type:
+        if device_type_of(new_config, self.shared) != self._device_type:
             return False
         self._take(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        """Measure points for about a second (one at least); the result says how many and whether the slab is done."""
+        """Measure a point, or several where results are thinned; the metrics are `store.tune_results`'s."""
         if not self._counted:
             self._count_ahead()
-        begin = time.monotonic()
-        measured: list[PhaseRecord] = []
-        while self._left and (not measured or time.monotonic() - begin < _STEP_SECONDS):
+        measured: list[list[PhaseRecord]] = []
+        while self._left:
             index, spec = self._left.pop(0)
-            measured = self._measure(spec, index) or measured
-        objective = {o["name"]: _objective(measured, o) for o in [self._sweep.get("objective")] if o}
-        return {"points_left": len(self._left), "done": not self._left, **objective}
+            if records := self._measure(spec, index):
+                measured.append(records)
+                if self._results.take():
+                    break
+        return {"points_left": len(self._left), "done": not self._left, **self._format.flat(measured)}
 
     def cleanup(self) -> None:
         """Close the meter."""
@@ -81,11 +96,11 @@ class PointTrial(tune.Trainable):
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
         """One whole GPU of the slab's type and a core to launch from, or the CPU cores of a CPU trial."""
-        device_type = device_type_of(config)
-        cores = float(config["sweep"]["cpus_per_trial"][device_type])
+        device_type = device_type_of(config, cls.shared)
+        cores = float(cls.shared["cpus_per_trial"][device_type])
         if device_type == "CPU":
             return tune.PlacementGroupFactory([{"CPU": cores}])
-        of_type = {f"accelerator_type:{device_type}": 0.001} if device_type in config["sweep"]["placed_by_type"] else {}
+        of_type = {f"accelerator_type:{device_type}": 0.001} if device_type in cls.shared["placed_by_type"] else {}
         return tune.PlacementGroupFactory([{"CPU": cores, "GPU": 1.0, **of_type}])
 
     def __repr__(self) -> str:
@@ -95,10 +110,9 @@ class PointTrial(tune.Trainable):
         return f"flopray {self._device_type} {platform.node()}{_gpu_word()}"
 
     def _take(self, config: dict[str, Any]) -> None:
-        self._sweep = config["sweep"]
-        self._device_type = device_type_of(config)
-        self._workload = load(self._sweep["workload"])
-        self._left = [(index, point_from(fields, self._workload)) for index, fields in points_of(config)]
+        self._device_type = device_type_of(config, self.shared)
+        self._left = [(index, point_from(fields, self._workload)) for index, fields in points_of(config, self.shared)]
+        self.config = readable(config)  # which Tune sends along with every result
         self._counted = "counters" not in self._sweep["settings"]["instruments"]
 
     def _count_ahead(self) -> None:
@@ -222,38 +236,67 @@ def cpu_threads(cores: int) -> int:
     return max(1, cores - 1)
 
 
-def packed(points: list[dict[str, Any]]) -> str:
-    """Points as one short text: Tune copies and walks every trial's configuration, and of a text there is nothing to
-    walk. As plain lists, 9,900 points took 15 s to begin (docs/results/orchestration.md).
+class ResultAllowance:
+    """How many results a process may report: some at once, and then one in so many seconds (a token bucket)."""
+
+    def __init__(self) -> None:
+        self._left, self._since = float(_RESULTS_AT_ONCE), time.monotonic()
+
+    def take(self) -> bool:
+        """Whether a point is to be reported now; else the next result stands for it too."""
+        now = time.monotonic()
+        self._left = min(_RESULTS_AT_ONCE, self._left + (now - self._since) / _RESULT_EVERY_S)
+        self._since = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+def bound(trainable: type[PointTrial], shared: Mapping[str, Any]) -> type[PointTrial]:
+    """The trainable of one sweep: Tune sends a class to its workers once, and a configuration with every result."""
+    return type(trainable.__name__, (trainable,), {"shared": shared, "__doc__": trainable.__doc__})
+
+
+def slab_config(number: int, slab: Sequence[tuple[int, Point]], axes: Sequence[str]) -> dict[str, Any]:
+    """The configuration of a slab's trial.
+
+    The points are one compressed text: Tune copies and walks every trial's configuration, and of a text there is
+    nothing to walk. As plain lists, 9,900 points took 15 s to begin (docs/results/orchestration.md).
+
+    Args:
+        number: of the slab.
+        slab: points with their places in the sweep's order.
+        axes: what people are told of the slab: its values on each of these.
     """
-    return base64.b85encode(zlib.compress(json.dumps(points, separators=(",", ":")).encode(), 1)).decode()
+    content = [{"order_index": index, "spec": point.fields()} for index, point in slab]
+    text = base64.b85encode(zlib.compress(json.dumps(content, separators=(",", ":")).encode(), 1)).decode()
+    values = {name: dict.fromkeys(point.fields()[name] for _, point in slab) for name in axes}
+    told = {name: " ".join(map(str, sorted(found))) for name, found in values.items()}
+    return {"number": number, "count": len(slab), **told, "points": text}
 
 
-def unpacked(text: str) -> list[dict[str, Any]]:
-    """The inverse of `packed`."""
-    return json.loads(zlib.decompress(base64.b85decode(text)))
+def readable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial's configuration without the compressed text."""
+    if "slab" not in config:
+        return dict(config)
+    return {"slab": {name: value for name, value in config["slab"].items() if name != "points"}}
 
 
-def points_of(config: dict[str, Any]) -> list[tuple[int | None, dict[str, Any]]]:
+def points_of(config: Mapping[str, Any], shared: Mapping[str, Any]) -> list[tuple[int | None, dict[str, Any]]]:
     """The points of a trial's configuration, each with its place in the sweep's order (None under a searcher)."""
     if "slab" in config:
-        return [(point["order_index"], point["spec"]) for point in unpacked(config["slab"]["points"])]
-    fields = {k: v for k, v in config.items() if k != "sweep"}
-    for axis, by_value in config["sweep"]["implied"].items():
+        content = json.loads(zlib.decompress(base64.b85decode(config["slab"]["points"])))
+        return [(point["order_index"], point["spec"]) for point in content]
+    fields = {"workload": shared["workload"]["name"], **config}
+    index = fields.pop(ORDER_INDEX, None)
+    for axis, by_value in shared["implied"].items():
         fields |= by_value.get(fields.get(axis), {})
-    return [(None, fields)]
+    return [(index, fields)]
 
 
-def device_type_of(config: dict[str, Any]) -> str:
+def device_type_of(config: Mapping[str, Any], shared: Mapping[str, Any]) -> str:
     """The one device type of a trial's points."""
     if "slab" in config:
         return config["slab"]["device_type"]
-    return points_of(config)[0][1]["device_type"]
-
-
-def _objective(records: list[PhaseRecord], objective: dict[str, str]) -> float:
-    """The searcher's number of a point; NaN, which searchers take for a failure, where there is none."""
-    for record in records:
-        if record.phase == objective["phase"] and getattr(record, objective["column"]) is not None:
-            return float(getattr(record, objective["column"]))
-    return float("nan")
+    return points_of(config, shared)[0][1]["device_type"]

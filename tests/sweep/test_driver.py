@@ -10,13 +10,9 @@ from flopray.monitoring.progress import Progress
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder
-from flopray.sweep.definition import Sweep
-from flopray.sweep.driver import _slabs
 from flopray.sweep.failures import failed_records
 from flopray.sweep.journal_writer import JournalWriterThread
-from flopray.sweep.trial import device_type_of, packed, points_of
-from flopray.workloads.mlp import MLP
-from flopray.workloads.registry import make_point, point_from
+from flopray.workloads.registry import make_point
 
 
 @pytest.fixture
@@ -57,19 +53,6 @@ def test_rows_of_a_point_that_never_ran_are_records_of_every_phase(folder):
     assert frame.status_reason.tolist() == ["no such device"] * 2
 
 
-def test_points_go_through_tune_as_a_text_and_come_back():
-    points = [{"order_index": i, "spec": record.fields()} for i, record in enumerate(_specs())]
-    config = {"slab": {"device_type": "CPU", "points": packed(points)}, "sweep": {}}
-    assert device_type_of(config) == "CPU"
-    assert [point_from(fields) for _, fields in points_of(config)] == _specs()
-    assert [index for index, _ in points_of(config)] == [0, 1, 2]
-
-
-def _specs():
-    common = {"device_type": "CPU", "n_layers": 2, "width": 16}
-    return [make_point(workload="mlp", tokens=tokens, **common) for tokens in (8, 16, 24)]
-
-
 def test_a_journal_that_cannot_be_written_is_told_with_how_to_go_on(folder):
     with folder.writer() as journal:
         drain = JournalWriterThread(None, journal, Progress(Console(file=io.StringIO()), total=2), supersede=False)
@@ -78,27 +61,3 @@ def test_a_journal_that_cannot_be_written_is_told_with_how_to_go_on(folder):
             StorageError, match=rf"saved; all points before are safe: .*flopray resume {folder.path} goes on"
         ):
             drain.raise_failure()
-
-
-def test_points_that_are_tried_again_keep_their_place_behind_those_that_are_done():
-    """The second time Tune runs, for the points of trials that it gave up, and in a resume."""
-    sweep = Sweep(
-        workload=MLP(),
-        axes={"device_type": ("CPU",), "precision": ("fp32",), "execution": ("eager",)}
-        | {"n_layers": (2,), "width": (16, 24, 32), "tokens": (8, 16)},
-        settings=MeasureSettings(phases=("forward",)),
-        cpus_per_trial={"CPU": 1},
-    )
-    ids = [point.id for point in sweep.points()]
-
-    def planned(done):
-        (slabs,) = _slabs(sweep, {"CPU": 1}, done).space.values()
-        return [
-            (index, fields["width"]) for slab in slabs["grid_search"] for index, fields in points_of({"slab": slab})
-        ]
-
-    whole, rest = planned(set()), planned(set(ids[:4]))
-    assert [index for index, _ in whole] == list(range(6))
-    assert sorted(width for _, width in whole) == [16, 16, 24, 24, 32, 32]
-    assert [index for index, _ in rest] == [4, 5]
-    assert _slabs(sweep, {"CPU": 1}, set(ids[:5])).longest == 1

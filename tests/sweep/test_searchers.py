@@ -36,7 +36,7 @@ def searcher(known=None, samples=16, objective="flops_per_s") -> DistinctOptuna:
     )
     search = DistinctOptuna(sweep, known or {})
     space = {name: tune.choice(list(values)) for name, values in AXES.items()}
-    assert search.set_search_properties(None, None, {"workload": "mlp", **space, "sweep": {"run": "r"}})
+    assert search.set_search_properties(None, None, space)
     return search
 
 
@@ -47,7 +47,7 @@ def draw(search, count, value_of):
         if fields == Searcher.FINISHED:
             break
         keys.append(key_of(fields, AXES))
-        search.on_trial_complete(f"t{number}", {"objective": value_of(keys[-1])})
+        search.on_trial_complete(f"t{number}", {"forward/flops_per_s": value_of(keys[-1])})
     return keys
 
 

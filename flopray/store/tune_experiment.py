@@ -1,0 +1,226 @@
+"""Reads what Ray Tune wrote of a sweep as a run: an experiment folder, or the `tune/` of a run with all its sessions.
+
+Only `result.json` of each trial is read, one JSON object a line, never Tune's pickles; so a stranger's folder is safe
+to open. Of a point with several results the last session's is taken, and of one session the latest.
+https://docs.ray.io/en/latest/tune/tutorials/tune-output.html
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from flopray.description import Description
+from flopray.errors import NotARun, RunError, SchemaMismatch, SpecError
+from flopray.records import SCHEMA_VERSION, PhaseRecord
+from flopray.store import atomic, manifests
+from flopray.store.entry import worst_status
+from flopray.store.journal import JournalWriter
+from flopray.store.journal_index import RunWarning
+from flopray.store.run import RunFolder
+from flopray.store.schema import RecordSchema
+from flopray.store.tune_results import POINT, POINT_ID, WORKLOAD, ids_of, rows_of
+from flopray.workloads.registry import BUILT_IN
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RESULTS = "result.json"
+#: A sweep's sessions are numbered, so that no session writes into the results of another one.
+_SESSION = re.compile(r"session-(\d{1,6})")
+#: A result has some hundred numbers and short texts.
+_LONGEST_LINE = 4 * 2**20
+
+
+def is_experiment(path: Path) -> bool:
+    """Whether a folder holds results of Ray Tune, and no run of its own."""
+    with suppress(OSError, ValueError):
+        return path.is_dir() and not (path / manifests.FILE_NAME).exists() and bool(_sessions(path))
+    return False
+
+
+def sessions_in(tune: Path) -> list[Path]:
+    """The experiment folders of a run's sessions, in order; none where the folder is not there."""
+    numbered = [(int(m[1]), path) for path in _folders(tune) if (m := _SESSION.fullmatch(path.name))]
+    return [path for _, path in sorted(numbered)]
+
+
+def next_session(tune: Path) -> str:
+    """The name of a session's experiment that no earlier one has."""
+    taken = [int(m[1]) for path in _folders(tune) if (m := _SESSION.fullmatch(path.name))]
+    return f"session-{max(taken, default=0) + 1}"
+
+
+def results_in(experiment: Path) -> Iterator[dict[str, Any]]:
+    """The results of all trials of an experiment; a line that is no result is left out, with a `RunWarning`.
+
+    Raises:
+        NotARun: a file cannot be read.
+    """
+    damaged = 0
+    for file in _result_files(experiment):
+        for line in _lines(file):
+            try:
+                result = json.loads(line)
+                if not isinstance(result, dict):
+                    raise ValueError
+            except (ValueError, RecursionError):
+                damaged += 1
+                continue
+            yield result
+    if damaged:
+        what = f"{damaged} line{'s' if damaged > 1 else ''} of Tune's results in {experiment}"
+        warnings.warn(f"{what} {'are' if damaged > 1 else 'is'} torn and left out", RunWarning, stacklevel=3)
+
+
+def reported_ids(sessions: Sequence[Path]) -> set[str]:
+    """The points that the results of some sessions stand for."""
+    return {trial_id for session in sessions for result in results_in(session) for trial_id in ids_of(result)}
+
+
+class TuneRun(RunFolder):
+    """Results of Ray Tune as a run that is only read. Made by `open`."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any], points: dict[str, list[dict[str, Any]]]) -> None:
+        """For `open` only."""
+        super().__init__(path, manifest)
+        self._points = points
+
+    @classmethod
+    def open(cls, path: Any) -> TuneRun:
+        """Read an experiment's folder, or a folder of numbered sessions.
+
+        Raises:
+            NotARun: it holds no results of flopray, or those of several workloads, or one that no record can hold.
+            SchemaMismatch: the results have another version of the record's columns.
+        """
+        path = Path(path).absolute()
+        results = [result for session in _sessions(path) for result in _by_time(session)]
+        of_points = [result for result in results if result.get(POINT_ID)]
+        if not of_points:
+            why = "have no point_id" if results else "are not there yet"
+            raise NotARun(f"{path} is an experiment of Ray Tune whose results {why}: it is none of flopray's")
+        workload = _workload_of(of_points, path)
+        schema = RecordSchema(workload)
+        points: dict[str, list[dict[str, Any]]] = {}
+        for result in of_points:
+            points.pop(str(result[POINT_ID]), None)
+            try:
+                rows = rows_of(result, schema)
+            except ValueError as error:
+                raise NotARun(f"{path} has a result that is no record: {error}") from error
+            points[rows[0]["trial_id"]] = rows
+        thinned = {trial_id for result in of_points for trial_id in ids_of(result)} - set(points)
+        if thinned:
+            standing = f"{len(thinned)} of {len(thinned) + len(points)} points have no result of their own in {path}"
+            warnings.warn(f"{standing} (Tune's results were thinned): load the run itself", RunWarning, stacklevel=3)
+        return cls(path, _manifest(path, of_points[-1], workload), points)
+
+    def writer(self) -> AbstractContextManager[JournalWriter]:
+        """Refused: only Tune writes here."""
+        self._refuse()
+
+    def check_unlocked(self) -> None:
+        """Refused, as `writer`."""
+        self._refuse()
+
+    def compact(self) -> Path:
+        """Refused, as `writer`."""
+        self._refuse()
+
+    def finished(self) -> dict[str, str]:
+        """Trial id to status of every point."""
+        return {trial_id: worst_status([row["status"] for row in rows]) for trial_id, rows in self._points.items()}
+
+    def points(self) -> Iterator[list[PhaseRecord]]:
+        """The records of each point."""
+        return ([PhaseRecord.of(**row) for row in rows] for rows in self._points.values())
+
+    def _table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        from flopray.store import table
+
+        content = table.from_batches(table.batches(self._points.values(), self.schema), None, self.schema)
+        ordered = table.ordered(content, self.schema)
+        if columns is None:
+            return ordered
+        wanted = {*columns, *table.order_columns(self.schema)}
+        return ordered.select([name for name in self.schema.names if name in wanted])
+
+    def _refuse(self) -> NoReturn:
+        raise RunError(f"{self.path} holds results of Ray Tune, which are only read: name the run's own folder")
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(p for p in path.iterdir() if p.is_dir() and not p.is_symlink()) if path.is_dir() else []
+
+
+def _sessions(path: Path) -> list[Path]:
+    """The experiments that a folder stands for: itself, or the numbered ones in it."""
+    if next(_result_files(path), None) is not None:
+        return [path]
+    return [session for session in sessions_in(path) if next(_result_files(session), None) is not None]
+
+
+def _result_files(experiment: Path) -> Iterator[Path]:
+    return (path / RESULTS for path in _folders(experiment) if (path / RESULTS).is_file())
+
+
+def _lines(file: Path) -> Iterator[bytes]:
+    try:
+        with atomic.open_regular(file) as content:
+            while line := content.readline(_LONGEST_LINE):
+                yield line
+    except OSError as error:
+        raise NotARun(f"{file} cannot be read: {atomic.reason(error)}") from error
+
+
+def _by_time(experiment: Path) -> list[dict[str, Any]]:
+    """The results of an experiment, latest last."""
+
+    def time_of(result: dict[str, Any]) -> float:
+        found = result.get("timestamp")
+        return found if isinstance(found, int | float) else 0.0
+
+    return sorted(results_in(experiment), key=time_of)
+
+
+def _workload_of(results: Sequence[dict[str, Any]], path: Path) -> Description:
+    """The one workload of some results.
+
+    Raises:
+        NotARun: they have none, or several.
+        SchemaMismatch: they have another version of the record's columns.
+    """
+    versions = {result.get(f"{POINT}/schema_version") for result in results}
+    if versions != {SCHEMA_VERSION}:
+        found = next(iter(versions - {SCHEMA_VERSION}))
+        raise SchemaMismatch(
+            f"Tune's results in {path} have record schema version {found!r:.20}, this flopray reads {SCHEMA_VERSION}"
+        )
+    named = {(str(result.get(f"{POINT}/workload")), str(result.get(WORKLOAD) or "")) for result in results}
+    if len(named) > 1:
+        names = " and ".join(sorted({name[:60] for name, _ in named}))
+        raise NotARun(f"{path} has results of several workloads ({names}): name the experiment of one")
+    name, described = named.pop()
+    if name in BUILT_IN:
+        return BUILT_IN[name]()
+    try:
+        return Description.from_dict(json.loads(described))
+    except (ValueError, RecursionError, SpecError) as error:
+        raise NotARun(f"{path} does not describe its workload {name!r:.60}: {str(error)[:120]}") from error
+
+
+def _manifest(path: Path, result: dict[str, Any], workload: Description) -> dict[str, Any]:
+    """What a reader asks of a manifest, as far as results tell it."""
+    run = result.get(f"{POINT}/run")
+    manifest: dict[str, Any] = {
+        "name": run if isinstance(run, str) and run else path.name,
+        "schema_version": SCHEMA_VERSION,
+        "sweep": {"workload": workload.name},
+    }
+    return manifest if workload.name in BUILT_IN else manifest | {"workload": workload.to_dict()}

@@ -1,0 +1,64 @@
+"""Keeps Tune's results of a run complete: points that are journaled and that no result stands for are added.
+
+The journal is the source of truth. A point whose process, or whose driver, died between the journal and Tune's files
+has no result there; it gets one in a folder of its own, beside those of the session's trials. A result whose point
+never reached the journal is measured again by the next session, and readers take the last one.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from flopray.records import PhaseRecord
+from flopray.store import atomic
+from flopray.store.run import RunFolder
+from flopray.store.tune_experiment import RESULTS, reported_ids, sessions_in
+from flopray.store.tune_results import ResultFormat
+
+#: The trial that Tune never ran.
+FROM_JOURNAL = "from-journal"
+
+
+def add_missing(folder: RunFolder, session: str, phases: Sequence[str], finished: Collection[str]) -> int:
+    """Write results of the points that no session has reported; returns how many there were.
+
+    Args:
+        folder: the run.
+        session: name of the experiment that gets them.
+        phases: of the sweep.
+        finished: trial ids of all points of the journal.
+
+    Raises:
+        OSError: they could not be written.
+    """
+    missing = set(finished) - reported_ids(sessions_in(folder.tune_path))
+    if not missing:
+        return 0
+    results = ResultFormat(folder.schema, phases)
+    points = (records for records in folder.points() if records[0].trial_id in missing)
+    lines = [_result(results, records, number) for number, records in enumerate(points, start=1)]
+    _write(folder.tune_path / session / FROM_JOURNAL, lines)
+    return len(lines)
+
+
+def _result(results: ResultFormat, records: Sequence[PhaseRecord], number: int) -> dict[str, Any]:
+    """The result with what Tune would have added."""
+    ended = max((r.ended_unix_s or r.started_unix_s or 0.0 for r in records), default=0.0)
+    own = {"trial_id": FROM_JOURNAL, "training_iteration": number, "timestamp": int(ended), "done": True}
+    return {**own, **results.flat([records])}
+
+
+def _write(trial: Path, lines: Sequence[dict[str, Any]]) -> None:
+    """The files of a trial, as Tune's loggers name and write them."""
+    trial.mkdir(parents=True, exist_ok=True)
+    with atomic.replacing(trial / RESULTS) as file:
+        file.writelines(json.dumps(line).encode() + b"\n" for line in lines)
+    with (trial / "progress.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, lines[0])
+        table.writeheader()
+        table.writerows(lines)
+    (trial / "params.json").write_text("{}\n")
