@@ -9,6 +9,7 @@ from flopray.errors import MeasurementError, Unsupported
 from flopray.flops.executed.counts import NotCounted
 from flopray.measurement.counting.chunk import Chunks, Outcome
 from flopray.measurement.counting.columns import counter_columns
+from flopray.measurement.counting.process import ProcessSeconds
 from flopray.point import Point
 from flopray.records import Status
 from flopray.workloads.base import workload_of
@@ -22,6 +23,10 @@ class CountedAhead:
         phases: of each point.
         seed: of weights and inputs.
         device: torch device of the process that is counted.
+
+    Attributes:
+        reason: why nothing could be counted so far; None while something could.
+        seconds: what each ncu process of the last `count` took.
     """
 
     def __init__(
@@ -31,6 +36,7 @@ class CountedAhead:
         self._outcomes: dict[str, Outcome] = {}
         self._version: str | None = None
         self.reason: str | None = None
+        self.seconds: list[ProcessSeconds] = []
 
     def count(self, points: Sequence[Point], tell: Callable[[Point], object] | None = None) -> None:
         """Count points; failures become outcomes, never exceptions.
@@ -73,6 +79,11 @@ class CountedAhead:
         chunks = Chunks(
             self._phases, compute_capability=self._capability, seed=self._seed, device=self._device, tell=tell
         )
-        self._version = chunks.version
-        for precision in dict.fromkeys(point.precision for point in points):
-            yield from chunks.count([point for point in points if point.precision == precision])
+        self._version, self.seconds = chunks.version, chunks.seconds
+        yield from chunks.count(sorted(points, key=_few_launches_first))
+
+
+def _few_launches_first(point: Point) -> tuple[Any, ...]:
+    """A point whose operations were all met in smaller ones of its kind needs no launch."""
+    choices = tuple(str(point.values[field.name]) for field in point.workload.choices)
+    return point.precision, point.execution, choices, tuple(point.shape().values())
