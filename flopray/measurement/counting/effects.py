@@ -17,6 +17,8 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 _BY_NUMBERS = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
 #: Namespaces whose operators state by tags and schemas what they do.
 _OWN = ("aten", "prims")
+#: Of operators that mark a stretch of code for a profiler.
+_MARKS = "profiler"
 #: A view whose schema does not say so.
 _UNSAFE_VIEW = torch.ops.aten._unsafe_view.default
 
@@ -99,7 +101,7 @@ def effect_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
     """
     given, (results, structure) = tree_flatten((args, kwargs))[0], tree_flatten(out)
     tensors = [value for value in (*given, *results) if isinstance(value, torch.Tensor)]
-    if tensors and all(tensor.device.type != device for tensor in tensors):
+    if func.namespace == _MARKS or (tensors and all(tensor.device.type != device for tensor in tensors)):
         return Effect()  # the host's numbers never come from the device, so they are what they would be
     if func.namespace not in _OWN or any(tag in func.tags for tag in _BY_NUMBERS):
         return None

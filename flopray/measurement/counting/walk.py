@@ -194,6 +194,8 @@ def _key(value: Any) -> object:
         return tuple(_key(item) for item in value)
     if isinstance(value, torch.Generator):
         return ("generator", value.device.type)  # its state decides numbers only
+    if isinstance(value, torch.ScriptObject):
+        return ("object", str(value._type()))  # its text is an address; torch's own is the mark of a profiler
     return repr(value)
 
 

@@ -4,7 +4,7 @@
 
 Progress is one JSON line for whatever happened: `{"point": 3}` a point began, with `phase` that the phase is over, with
 `operations` (times by number) or the columns of a failure; `{"operation": 17, "name": ..., "pointwise": ...}` a new
-operation; `{"ready": ...}`, `{"began": ...}` and `{"walked": ...}` the monotonic clock at that moment. A range is called
+operation; `{"ready": ...}`, `{"began": ...}` and `{"walked": ...}` the monotonic clock at that time. A range is called
 `operation17`, or `point3-forward` where all launches are counted.
 
 The process gets ready, which takes seconds, and touches no device until the chunk's file `turn` is there, which lists
