@@ -16,8 +16,10 @@ from rich.console import Console
 from flopray.cluster.connection import NAMESPACE
 from flopray.cluster.ray_internals import behind_client
 from flopray.errors import FloprayError, resume_command
+from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.store.run import RunFolder
+from flopray.sweep.counting_plan import Expected
 from flopray.sweep.definition import Sweep
 from flopray.sweep.failures import failed_records
 from flopray.sweep.free_devices import RECORDER_PREFIX, Waiting, waiting_now
@@ -27,6 +29,7 @@ from flopray.sweep.limits import Limits
 from flopray.sweep.listener import SweepListener
 from flopray.sweep.metrics import linger_s
 from flopray.sweep.plan import slabs_of
+from flopray.sweep.prediction import count_seconds
 from flopray.sweep.process_failures import ProcessFailureCallback
 from flopray.sweep.recorder_actor import start_recorder
 from flopray.sweep.space import sentinel_of
@@ -88,6 +91,7 @@ def run_sweep(
         try:
             with writer, HeadNodeWatchdog(_head_address(), lambda: _leave(progress, resume)):
                 trials = _drawn(sweep, folder, finished) if sweep.search == "optuna" else _slabs(sweep, slots, finished)
+                _expect(recorder, sweep, slots, trials)
                 results = _tuner(trials, folder, shared, limits, trainable).fit()
                 if left := _left(sweep, recorder, finished):
                     progress.retried(f"{len(left)} points are tried again: Ray Tune gave their trials up")
@@ -143,11 +147,13 @@ class _Trials:
 
     Attributes:
         space: a trial's configuration, besides what all trials share.
+        order: the points as trials begin them; none where a searcher draws them.
         longest: the most points that a trial holds.
         search: what `TuneConfig` takes of a searcher.
     """
 
     space: dict[str, Any]
+    order: list[Point] = field(default_factory=list)
     longest: int = 1
     search: dict[str, Any] = field(default_factory=dict)
 
@@ -165,7 +171,17 @@ def _slabs(sweep: Sweep, slots: Mapping[str, int], done: Collection[str]) -> _Tr
         index += len(slab)
     # Tune queues 200 trials at a time: a slow type would fill the queue while the devices of another one starve.
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(max(200, len(packages))))
-    return _Trials({"slab": tune.grid_search(packages)}, longest=max(map(len, planned)))
+    return _Trials({"slab": tune.grid_search(packages)}, [p for slab in planned for p in slab], max(map(len, planned)))
+
+
+def _expect(recorder: Any, sweep: Sweep, slots: Mapping[str, int], trials: _Trials) -> None:
+    """Tell the recorder which points will be counted, so that trials count for one another."""
+    if "counters" in sweep.settings.instruments:
+        expected = [
+            Expected(point.id, point.device_type, point.fields(), count_seconds(sweep.settings, point))
+            for point in trials.order
+        ]
+        ray.get(recorder.expect.remote(expected, dict(slots)))
 
 
 def _drawn(sweep: Sweep, folder: RunFolder, finished: Mapping[str, str]) -> _Trials:

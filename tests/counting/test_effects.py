@@ -84,7 +84,14 @@ def test_an_exception_that_the_work_swallows_is_no_success():
 
 def walked(points, phases=PHASES, **options):
     """What a worker tells of points, by point and phase."""
-    chunk = {"workload": {"name": "mlp"}, "phases": phases, "seed": 0, "device": "cpu", "every_launch": False, **options}
+    chunk = {
+        "workload": {"name": "mlp"},
+        "phases": phases,
+        "seed": 0,
+        "device": "cpu",
+        "every_launch": False,
+        **options,
+    }
     told = io.StringIO()
     try:
         Worker({**chunk, "points": [point.fields() for point in points]}, told).run(range(len(points)))

@@ -33,7 +33,8 @@ class CountedAhead:
         self, compute_capability: str | None, phases: Sequence[str], seed: int, *, device: str = "cuda:0"
     ) -> None:
         self._capability, self._phases, self._seed, self._device = compute_capability, tuple(phases), seed, device
-        self._outcomes: dict[str, Outcome] = {}
+        self._outcomes: dict[str, tuple[Outcome, str | None]] = {}
+        self._guessed: set[str] = set()
         self._version: str | None = None
         self.reason: str | None = None
         self.seconds: list[ProcessSeconds] = []
@@ -42,22 +43,42 @@ class CountedAhead:
         """Count points; failures become outcomes, never exceptions.
 
         Args:
-            points: in the order they are walked.
+            points: in any order.
             tell: called with each point that begins.
         """
         left = {point.id: point for point in self.waiting(points)}
         failure = NotCounted(str(Status.FAILED), "the counting ended early")
         try:
             for point, outcome in self._counted(list(left.values()), tell):
-                self._outcomes[point.id] = outcome
+                self._outcomes[point.id] = outcome, self._version
                 left.pop(point.id)
         except MeasurementError as error:
             self.reason = str(error)
             failure = NotCounted(error.status, str(error))
         except Exception as error:
             failure = NotCounted(str(Status.FAILED), f"{type(error).__name__}: {error}".splitlines()[0])
-        for trial_id in left:
-            self._outcomes[trial_id] = dict.fromkeys(self._phases, failure)
+        for point_id in left:
+            self._outcomes[point_id] = dict.fromkeys(self._phases, failure), self._version
+            self._guessed.add(point_id)
+
+    def take(self, point_id: str, outcome: Outcome, version: str | None) -> None:
+        """Take counts that another process on such a device has read.
+
+        Args:
+            point_id: of the point.
+            outcome: of each phase.
+            version: of the ncu that counted.
+        """
+        self._outcomes[point_id] = outcome, version
+
+    def give(self, point_id: str) -> tuple[Outcome, str | None] | None:
+        """The counts of a point that this process will not measure, and ncu's version; they are forgotten here.
+
+        Returns:
+            None where it was not counted, also for a reason that is not the point's own and may not hold elsewhere.
+        """
+        given = self._outcomes.pop(point_id, None)
+        return None if point_id in self._guessed else given
 
     def waiting(self, points: Sequence[Point]) -> list[Point]:
         """The points that were not counted yet."""
@@ -67,11 +88,13 @@ class CountedAhead:
         """The counters' columns of a row of a point that was counted."""
         phase = row["phase"]
         elements = workload_of(point).reduction_elements(point, phase)
-        return counter_columns(row, self._outcomes[point.id][phase], self._version, elements)
+        outcome, version = self._outcomes[point.id]
+        return counter_columns(row, outcome[phase], version, elements)
 
     def forget(self, point: Point) -> None:
         """Let the counts of a point go; its records have them."""
         self._outcomes.pop(point.id, None)
+        self._guessed.discard(point.id)
 
     def _counted(self, points: list[Point], tell: Callable[[Point], object] | None) -> Any:
         if self._capability is None:

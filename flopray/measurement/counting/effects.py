@@ -145,7 +145,7 @@ def _kept(value: Any, given: list[Any]) -> _Fresh | _Argument | _Plain | None:
     if not plain or value.is_conj() or value.is_neg() or _shares_memory(value, given):
         return None
     elements = value.untyped_storage().nbytes() // value.element_size()
-    return _Fresh(tuple(value.shape), value.stride(), value.storage_offset(), elements, value.dtype, value.device)
+    return _Fresh(tuple(value.shape), value.stride(), int(value.storage_offset()), elements, value.dtype, value.device)
 
 
 def _shares_memory(value: torch.Tensor, given: list[Any]) -> bool:

@@ -133,7 +133,7 @@ class Worker:
         kept = [one for ref in self._memory if (one := torch.UntypedStorage._new_with_weak_ptr(ref.cdata)) is not None]
         self._memory.clear()
         for storage in kept:
-            storage.fill_(0)
+            torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage).zero_()
         self._launches_all |= bool(kept)
 
     def _build(self, point: Point) -> BuiltPoint:
