@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +41,11 @@ _AWAKE_IDLE_SECONDS = 0.6
 _AFTER_LOAD_S = 0.15
 _COOLDOWN_CAP_S = 600.0
 _IDLE_CLOCKS_CAP_S = 10.0
+#: Columns by which libraries choose kernels.
+_ENVIRONMENT = (
+    *("device_name", "compute_capability", "sm_count", "memory_total_bytes", "driver_version"),
+    *("torch_version", "cuda_version", "python_version", "flopray_version"),
+)
 #: Of a phase that failed before its energy could be known.
 _NOT_MEASURED = Energy(str(Status.FAILED), "the phase was not measured, see its status")
 
@@ -129,6 +136,11 @@ class Profiler:
         return self
 
     @property
+    def environment(self) -> tuple[tuple[str, Any], ...]:
+        """What the device and the software are, as far as libraries choose kernels by it."""
+        return tuple((name, self._constant.get(name)) for name in _ENVIRONMENT)
+
+    @property
     def energy_reason(self) -> str | None:
         """Why there is no energy on this device; None when there is, or when it was not asked for."""
         return self._without_meter.reason
@@ -138,19 +150,25 @@ class Profiler:
         """Why no counters could be read so far; None while there were some, or when they were not asked for."""
         return self._ahead.reason if self._ahead else None
 
+    @property
+    def counting(self) -> CountedAhead | None:
+        """What was counted and waits to be measured; None where counters were not asked for."""
+        return self._ahead
+
     def count_ahead(self, points: Sequence[Point], tell: Callable[[Point], object] | None = None) -> None:
         """Read the hardware counters of points that will be measured next; without effect if they were not asked for.
 
         Counting is never in the same pass as time or energy: Nsight Compute runs in a process of its own, while this
-        one leaves the device idle.
+        one leaves the device idle. Meanwhile it counts at the dispatcher what it has to count there later.
 
         Args:
             points: the next points.
             tell: called with each point that begins.
         """
-        if self._ahead and self._ahead.waiting(points):
+        if self._ahead and (waiting := self._ahead.waiting(points)):
             self._forget()
-            self._ahead.count(points, tell)
+            with _counting_at_the_dispatcher(waiting, self.settings.phases):
+                self._ahead.count(waiting, tell)
 
     def measure_point(self, point: Point, *, order_index: int | None = None, attempt: int = 1) -> list[PhaseRecord]:
         """Measure every phase of a point; failures of the point become records, never exceptions.
@@ -357,6 +375,27 @@ class Profiler:
             self.device.release()
         except RuntimeError:
             return  # a poisoned context frees nothing; `healthy` tells the actor
+
+
+@contextlib.contextmanager
+def _counting_at_the_dispatcher(points: Sequence[Point], phases: Sequence[str]) -> Iterator[None]:
+    """Count at the dispatcher, whose counts are kept, in a thread that lives while nothing is measured."""
+    over = threading.Event()
+
+    def count() -> None:
+        for point in points:
+            for phase in phases:
+                if over.is_set():
+                    return
+                flop_columns(point, phase)
+
+    thread = threading.Thread(target=count, name="flopray-dispatched", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _status_columns(failure: Failure | None, counters: dict[str, Any]) -> dict[str, Any]:

@@ -90,6 +90,7 @@ def run_sweep(
         try:
             with writer, HeadNodeWatchdog(_head_address(), lambda: _leave(progress, resume)):
                 trials = trials_of(sweep, folder, slots, finished)
+                _expect(recorder, sweep, slots, trials)
                 results = _tuner(trials, folder, shared, limits, trainable).fit()
                 if left := _left(sweep, recorder, finished):
                     progress.retried(f"{len(left)} points are tried again: Ray Tune gave their trials up")

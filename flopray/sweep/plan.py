@@ -15,10 +15,11 @@ from flopray.audit.hardware import memory_bytes as gpu_memory_bytes
 from flopray.errors import InputError
 from flopray.measurement.host import memory_bytes as host_memory_bytes
 from flopray.point import Point
+from flopray.sweep.counting_plan import MOST_S
 from flopray.sweep.definition import Sweep
 from flopray.sweep.prediction import (
     Rates,
-    kinds_of_core,
+    count_seconds,
     phases_too_large,
     predict_point_seconds,
     rates_of,
@@ -40,7 +41,7 @@ _PAGE_BYTES, _SURFACE_BYTES, _COMPARISON_BYTES = 4_900_000, 215_000, 130_000
 _DRAW_S = 0.3
 #: Starting Ray, actors and the device with its idle power; the cluster that runs already takes half.
 _START_S = {"CPU": 15.0, "GPU": 35.0}
-#: Starting Nsight Compute for a trial, for each kind of core.
+#: Starting Nsight Compute, once for all kinds of core.
 _COUNTER_START_S = 12.0
 #: From this share of a device's memory on, what a point needs at least may be more than there is left.
 _TIGHT = 0.8
@@ -181,7 +182,9 @@ def _work(sweep: Sweep, points: Sequence[Point], target: Target, *, left: int) -
     trials, count = len(slabs_of(sweep, points, slots, has_energy=target.has_energy)), len(points)
     seconds = sum(_point_seconds(sweep, point, target) for point in points)
     if "counters" in sweep.settings.instruments:
-        seconds += trials * _COUNTER_START_S * max(map(kinds_of_core, points))
+        counted_s = sum(count_seconds(sweep.settings, point) for point in points) / target.count
+        starts = max(1, math.ceil(counted_s / MOST_S)) * min(target.count, trials)
+        seconds += (count if sweep.search == "optuna" else starts) * _COUNTER_START_S
     if sweep.search == "optuna":  # one point a trial; which ones, and so on which devices, it decides itself
         seconds *= left / count
         count = trials = left

@@ -41,8 +41,8 @@ _POINT_S = 0.1
 _BUILD_S = {"CPU": 1.5e-8, "GPU": 5e-10}
 #: Weights that are loaded from a disk.
 _LOAD_BYTES_PER_S = 1e9
-#: Reading the counters of a phase, for each kind of core: on an H100 640 points of two phases took 76 s.
-_COUNT_S = 0.05
+#: Reading the counters of a phase, for each kind of core.
+_COUNT_S = 0.02
 #: Idle power with clocks up, after each sentinel.
 _AFTER_SENTINEL_S = 0.75
 
@@ -165,8 +165,13 @@ def predict_point_seconds(
             sentinel_s = 0.1 + rates.time_window_s + (_AFTER_SENTINEL_S if has_energy else 0.0)
             seconds *= 1 + min(sentinel_s / settings.sentinel_every_s, 1.0)
     if "counters" in settings.instruments:
-        seconds += len(settings.phases) * _COUNT_S * kinds_of_core(point)
+        seconds += count_seconds(settings, point)
     return seconds
+
+
+def count_seconds(settings: MeasureSettings, point: Point) -> float:
+    """What reading the counters of a point's phases will take, beside the start of Nsight Compute."""
+    return len(settings.phases) * _COUNT_S * kinds_of_core(point)
 
 
 def kinds_of_core(point: Point) -> int:

@@ -21,6 +21,7 @@ from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.sweep.circuit_breaker import CircuitBreaker
+from flopray.sweep.counting_plan import Claim, CountingPlan, Counts, Environment, Expected
 from flopray.sweep.failures import Cause, failed_records, process_failure_of
 from flopray.sweep.limits import Limits
 
@@ -109,6 +110,7 @@ class Recorder:
         self._name, self._finished = name, set(finished)
         self._settings, self._limits = settings, limits
         self._metrics, self._end, self._clock = metrics, end, clock
+        self._counting = CountingPlan()
         self._attempts: Counter[str] = Counter()
         self._unopened: dict[str, int] = {}
         self._events = Events()
@@ -146,6 +148,7 @@ class Recorder:
             trial: Tune's id of the trial.
             text: what Ray says about it.
         """
+        self._counting.release(trial)
         running = self._running.pop(trial, None)
         if running is None:
             return
@@ -178,6 +181,19 @@ class Recorder:
     def unfinished(self, trial_ids: list[str]) -> set[str]:
         """Those of the given points that are not finished yet."""
         return {trial_id for trial_id in trial_ids if trial_id not in self._finished}
+
+    def expect(self, expected: Sequence[Expected], devices: Mapping[str, int]) -> None:
+        """Tell which points will be counted, in the order in which trials begin them, on how many devices of a type."""
+        self._counting = CountingPlan([one for one in expected if one.id not in self._finished], devices)
+
+    def claim_counting(self, trial: str, environment: Environment, trial_ids: Sequence[str]) -> Claim:
+        """Ask what to count before the points of a trial are measured; see `CountingPlan.claim`."""
+        return self._counting.claim(trial, environment, self.unfinished(list(trial_ids)))
+
+    def counted(self, trial: str, environment: Environment, counts: Mapping[str, Counts]) -> None:
+        """Hand over counts of points that other trials will measure."""
+        unfinished = {point: found for point, found in counts.items() if point not in self._finished}
+        self._counting.store(trial, environment, unfinished)
 
     def unopened(self, device_type: str) -> int:
         """Tell that a device could not be opened; how often in a row none of its type could."""
@@ -214,6 +230,7 @@ class Recorder:
 
     def _take(self, records: list[PhaseRecord], running: _Running | None) -> None:
         self._finished.add(records[0].trial_id)
+        self._counting.finish(records[0].trial_id)
         self._events.points.append(records)
         self._metrics.take(records)
         if running:

@@ -22,6 +22,7 @@ from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.store.schema import RecordSchema
 from flopray.store.tune_results import ResultFormat
+from flopray.sweep.count_ahead import count_ahead
 from flopray.sweep.failures import failed_records
 from flopray.sweep.recorder import MAX_UNOPENED
 from flopray.sweep.worker_log import WorkerLog
@@ -116,19 +117,18 @@ class PointTrial(tune.Trainable):
         self._counted = "counters" not in self._sweep["settings"]["instruments"]
 
     def _count_ahead(self) -> None:
-        """Read the hardware counters of the whole slab: Nsight Compute starts slowly, and then walks points fast."""
+        """Read the hardware counters of the whole slab, and of later ones; see `counting_plan`."""
         self._counted = True
         profiler = self._profiler or self._open_profiler()
         if profiler is None:
             return
-        ids = [spec.id for _, spec in self._left]
-        unfinished: Any = ray.get(self._recorder.unfinished.remote(ids))
-        points = [spec for _, spec in self._left if spec.id in unfinished]
 
         def tell(spec: Point) -> None:
             self._recorder.working.remote(f"counting {spec.label()}", self._actor_name())
 
-        profiler.count_ahead(points, tell)
+        lines = count_ahead(profiler, self._recorder, self.trial_id, [spec for _, spec in self._left], tell)
+        if lines:
+            self._recorder.said.remote(self._actor_name(), lines)
         if profiler.counters_reason:
             what = f"no hardware counters on {self._device_type}: {profiler.counters_reason}"
             ray.get(self._recorder.notice.remote(what))

@@ -32,6 +32,7 @@ class Trials:
         space: a trial's configuration.
         longest: the most points that a trial holds.
         slabs: the points of each slab, by its number.
+        order: the points as trials begin them; none where a searcher draws them.
         search: what `TuneConfig` takes of a searcher.
     """
 
@@ -39,6 +40,7 @@ class Trials:
     space: dict[str, Any]
     longest: int = 1
     slabs: Sequence[Sequence[Point]] = ()
+    order: Sequence[Point] = ()
     search: dict[str, Any] = field(default_factory=dict)
 
     def points_of(self, config: Mapping[str, Any], shared: Mapping[str, Any]) -> list[Point]:
@@ -76,7 +78,8 @@ def _slabs(sweep: Sweep, slabs: list[list[Point]], begin: int) -> Trials:
         packages.append(slab_config(number, numbered, list(sweep.axes)))
         index += len(slab)
     os.environ.setdefault(_PENDING, str(max(_LEAST_PENDING, len(packages))))
-    return Trials(sweep, {"slab": tune.grid_search(packages)}, longest=max(map(len, slabs)), slabs=slabs)
+    order = [point for slab in slabs for point in slab]
+    return Trials(sweep, {"slab": tune.grid_search(packages)}, max(map(len, slabs)), slabs, order)
 
 
 def _points(sweep: Sweep, slabs: list[list[Point]], begin: int) -> Trials:
@@ -89,7 +92,7 @@ def _points(sweep: Sweep, slabs: list[list[Point]], begin: int) -> Trials:
     ]
     os.environ.setdefault(_PENDING, str(_LEAST_PENDING))
     search = {"search_alg": BasicVariantGenerator(points_to_evaluate=listed), "num_samples": len(listed)}
-    return Trials(sweep, {**axes, ORDER_INDEX: tune.choice([None])}, search=search)
+    return Trials(sweep, {**axes, ORDER_INDEX: tune.choice([None])}, order=points, search=search)
 
 
 def _drawn(sweep: Sweep, folder: RunFolder, slots: Mapping[str, int], finished: Collection[str]) -> Trials:

@@ -15,6 +15,7 @@ on an H100, where one kind alone takes 7 to 10 ms. So each kind has a run of its
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from flopray.errors import Unsupported
@@ -60,6 +61,45 @@ class CounterPass:
             KeyError: a counter has no value.
         """
         return sum(weight * values[name] for name, weight in self.weights.items())
+
+
+@dataclass(frozen=True)
+class SharedRun:
+    """One run of ncu over work at several precisions.
+
+    Attributes:
+        unit: the cores that it counts.
+        passes: by precision, what of it counts there.
+    """
+
+    unit: str
+    passes: dict[str, CounterPass]
+
+    @property
+    def counters(self) -> CounterPass:
+        """All counters that are read."""
+        return CounterPass(self.unit, {k: w for one in self.passes.values() for k, w in one.weights.items()})
+
+
+def shared_runs(precisions: Iterable[str], compute_capability: str) -> list[SharedRun]:
+    """The runs that count work at several precisions, the one for CUDA cores first.
+
+    Those for CUDA cores are one: what 16-bit precisions count there holds what the others do, in as many passes of a
+    kernel. Counters of several types of tensor cores would need several passes, so each type has a run of its own.
+
+    Args:
+        precisions: of the work.
+        compute_capability: of the GPU.
+
+    Raises:
+        Unsupported: as `passes_for`.
+    """
+    shared: dict[tuple[str, ...], dict[str, CounterPass]] = {}
+    for precision in precisions:
+        for one in passes_for(precision, compute_capability):
+            key = (one.unit,) if one.unit == "cuda" else (one.unit, *one.weights)
+            shared.setdefault(key, {})[precision] = one
+    return [SharedRun(key[0], passes) for key, passes in sorted(shared.items(), key=lambda item: item[0][0])]
 
 
 def chip_of(compute_capability: str) -> str | None:

@@ -111,42 +111,49 @@ def command(path: Path, counters: CounterPass, log: Path, worker: Sequence[str])
     ]
 
 
-def run(
-    arguments: Sequence[str],
-    *,
-    output: Path,
-    environment: dict[str, str],
-    quiet_for_s: float,
-    progress: Callable[[], object],
-) -> str | None:
-    """Run a command to its end, unless its progress stands still.
+class Process:
+    """A command that runs, with whatever it started; it ends with the context.
 
     Args:
         arguments: the command.
         output: file for what it prints.
         environment: of the process.
-        quiet_for_s: it is killed when `progress` returns the same for so long.
-        progress: asked several times a second.
-
-    Returns:
-        None when it ended well, else one line that says how it ended.
     """
-    with output.open("wb") as file:
-        process = subprocess.Popen(
-            arguments, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment, start_new_session=True
-        )
-    try:
-        last, since = progress(), time.monotonic()
-        while process.poll() is None:
-            time.sleep(_POLL_S)
-            now = progress()
-            if now != last:
-                last, since = now, time.monotonic()
-            elif time.monotonic() - since > quiet_for_s:
-                return f"nothing moved for {quiet_for_s:.0f} s"
-    finally:
-        _end(process)
-    return None if process.returncode == 0 else _how(process.returncode)
+
+    def __init__(self, arguments: Sequence[str], *, output: Path, environment: dict[str, str]) -> None:
+        with output.open("wb") as file:
+            self._process = subprocess.Popen(
+                arguments, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment, start_new_session=True
+            )
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _end(self._process)
+
+    def finish(self, *, quiet_for_s: float, progress: Callable[[], object]) -> str | None:
+        """Wait for its end, unless its progress stands still.
+
+        Args:
+            quiet_for_s: it is killed when `progress` returns the same for so long.
+            progress: asked several times a second.
+
+        Returns:
+            None when it ended well, else one line that says how it ended.
+        """
+        try:
+            last, since = progress(), time.monotonic()
+            while self._process.poll() is None:
+                time.sleep(_POLL_S)
+                now = progress()
+                if now != last:
+                    last, since = now, time.monotonic()
+                elif time.monotonic() - since > quiet_for_s:
+                    return f"nothing moved for {quiet_for_s:.0f} s"
+        finally:
+            _end(self._process)
+        return None if self._process.returncode == 0 else _how(self._process.returncode)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

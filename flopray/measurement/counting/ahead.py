@@ -9,6 +9,7 @@ from flopray.errors import MeasurementError, Unsupported
 from flopray.flops.executed.counts import NotCounted
 from flopray.measurement.counting.chunk import Chunks, Outcome
 from flopray.measurement.counting.columns import counter_columns
+from flopray.measurement.counting.process import ProcessSeconds
 from flopray.point import Point
 from flopray.records import Status
 from flopray.workloads.base import workload_of
@@ -22,36 +23,62 @@ class CountedAhead:
         phases: of each point.
         seed: of weights and inputs.
         device: torch device of the process that is counted.
+
+    Attributes:
+        reason: why nothing could be counted so far; None while something could.
+        seconds: what each ncu process of the last `count` took.
     """
 
     def __init__(
         self, compute_capability: str | None, phases: Sequence[str], seed: int, *, device: str = "cuda:0"
     ) -> None:
         self._capability, self._phases, self._seed, self._device = compute_capability, tuple(phases), seed, device
-        self._outcomes: dict[str, Outcome] = {}
+        self._outcomes: dict[str, tuple[Outcome, str | None]] = {}
+        self._guessed: set[str] = set()
         self._version: str | None = None
         self.reason: str | None = None
+        self.seconds: list[ProcessSeconds] = []
 
     def count(self, points: Sequence[Point], tell: Callable[[Point], object] | None = None) -> None:
         """Count points; failures become outcomes, never exceptions.
 
         Args:
-            points: in the order they are walked.
+            points: in any order.
             tell: called with each point that begins.
         """
         left = {point.id: point for point in self.waiting(points)}
         failure = NotCounted(str(Status.FAILED), "the counting ended early")
         try:
             for point, outcome in self._counted(list(left.values()), tell):
-                self._outcomes[point.id] = outcome
+                self._outcomes[point.id] = outcome, self._version
                 left.pop(point.id)
         except MeasurementError as error:
             self.reason = str(error)
             failure = NotCounted(error.status, str(error))
         except Exception as error:
             failure = NotCounted(str(Status.FAILED), f"{type(error).__name__}: {error}".splitlines()[0])
-        for trial_id in left:
-            self._outcomes[trial_id] = dict.fromkeys(self._phases, failure)
+        for point_id in left:
+            self._outcomes[point_id] = dict.fromkeys(self._phases, failure), self._version
+            self._guessed.add(point_id)
+
+    def take(self, point_id: str, outcome: Outcome, version: str | None) -> None:
+        """Take counts that another process on such a device has read.
+
+        Args:
+            point_id: of the point.
+            outcome: of each phase.
+            version: of the ncu that counted.
+        """
+        self._outcomes[point_id] = outcome, version
+
+    def give(self, point_id: str) -> tuple[Outcome, str | None] | None:
+        """The counts of a point that this process will not measure, and ncu's version; they are forgotten here.
+
+        Returns:
+            None where it was not counted, also for a reason that is not the point's own and may not hold elsewhere.
+        """
+        given = self._outcomes.pop(point_id, None)
+        return None if point_id in self._guessed else given
 
     def waiting(self, points: Sequence[Point]) -> list[Point]:
         """The points that were not counted yet."""
@@ -61,11 +88,13 @@ class CountedAhead:
         """The counters' columns of a row of a point that was counted."""
         phase = row["phase"]
         elements = workload_of(point).reduction_elements(point, phase)
-        return counter_columns(row, self._outcomes[point.id][phase], self._version, elements)
+        outcome, version = self._outcomes[point.id]
+        return counter_columns(row, outcome[phase], version, elements)
 
     def forget(self, point: Point) -> None:
         """Let the counts of a point go; its records have them."""
         self._outcomes.pop(point.id, None)
+        self._guessed.discard(point.id)
 
     def _counted(self, points: list[Point], tell: Callable[[Point], object] | None) -> Any:
         if self._capability is None:
@@ -73,6 +102,11 @@ class CountedAhead:
         chunks = Chunks(
             self._phases, compute_capability=self._capability, seed=self._seed, device=self._device, tell=tell
         )
-        self._version = chunks.version
-        for precision in dict.fromkeys(point.precision for point in points):
-            yield from chunks.count([point for point in points if point.precision == precision])
+        self._version, self.seconds = chunks.version, chunks.seconds
+        yield from chunks.count(sorted(points, key=_few_launches_first))
+
+
+def _few_launches_first(point: Point) -> tuple[Any, ...]:
+    """A point whose operations were all met in smaller ones of its kind needs no launch."""
+    choices = tuple(str(point.values[field.name]) for field in point.workload.choices)
+    return point.precision, point.execution, choices, tuple(point.shape().values())

@@ -8,6 +8,11 @@ strides, types and alignment, with the same other arguments, at the same precisi
 
 A kernel whose work depended on the numbers themselves would be missed by that; `every_launch` counts all of them, and
 `bench/counters.py` compares both ways.
+
+Once every operation of a point was met, launching it again would tell nothing but how often each one occurs, and Nsight
+Compute slows launches that it does not count, too. Such a point is walked `Unlaunched`: operations give back memory
+without numbers. Where the numbers could matter to what is launched, because the host would see them, it ends with
+`MustLaunch`, and the point is launched after all.
 """
 
 from __future__ import annotations
@@ -18,11 +23,21 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from flopray.measurement.counting.effects import Effect, effect_of
 
 #: Kernels are chosen by the alignment of their operands too; cuBLASLt, which asks for most, looks for so many bytes
 #: (https://docs.nvidia.com/cuda/cublas/#cublasltmatmulpreferenceattributes-t).
 _ALIGNMENT = 256
+
+Within = Callable[[int], AbstractContextManager[object]]
+
+
+class MustLaunch(Exception):
+    """What an operation does is not known without launching it."""
 
 
 class Operations:
@@ -30,8 +45,11 @@ class Operations:
 
     def __init__(self) -> None:
         self._numbers: dict[object, int] = {}
+        self._effects: dict[object, Effect | None] = {}
         self.names: list[str] = []
         self.pointwise: list[bool] = []
+        #: An operation was met again that can never be walked without a launch.
+        self.need_launches = False
 
     def number(self, key: object, operator: Any) -> tuple[int, bool]:
         """The operation's number, and whether it is met for the first time."""
@@ -47,21 +65,41 @@ class Operations:
         """An operation failed: the next of its kind is the first whose kernels can be counted."""
         del self._numbers[key]
 
+    def learn(self, key: object, effect: Callable[[], Effect | None]) -> None:
+        """Keep what an operation gave back, or that this cannot be told without launching it."""
+        if key not in self._effects:
+            self._effects[key] = effect()
+
+    def known(self, key: object, *, counted: bool) -> tuple[int | None, Effect]:
+        """The number and the effect of an operation.
+
+        Args:
+            key: of the operation.
+            counted: whether its kernels must have been counted.
+
+        Raises:
+            MustLaunch: it has to be launched.
+        """
+        effect, number = self._effects.get(key), self._numbers.get(key)
+        self.need_launches |= effect is None and key in self._effects
+        if effect is None or (counted and number is None):
+            raise MustLaunch
+        return number, effect
+
 
 class Walk(TorchDispatchMode):
-    """While it is active, operations are counted, and new ones run inside a range.
+    """While it is active, operations are launched and counted, and new ones run inside a range.
 
     Args:
         operations: met so far; grows.
         precision: of the work; the same operation is another one at another precision.
-        within: makes the range of an operation from its number.
+        within: makes the range of an operation from its number; None where operations are not counted.
+        device: type of the device whose kernels are counted.
     """
 
-    def __init__(
-        self, operations: Operations, precision: str, within: Callable[[int], AbstractContextManager[object]]
-    ) -> None:
+    def __init__(self, operations: Operations, precision: str, within: Within | None, *, device: str = "cuda") -> None:
         super().__init__()
-        self._operations, self._precision, self._within = operations, precision, within
+        self._operations, self._precision, self._within, self._device = operations, precision, within, device
         self.counts: Counter[int] = Counter()
 
     def __torch_dispatch__(
@@ -70,7 +108,14 @@ class Walk(TorchDispatchMode):
         """Run an operation, inside a range if it is the first of its kind."""
         del types
         kwargs = kwargs or {}
-        key = (self._precision, str(func), _key(args), _key(tuple(sorted(kwargs.items()))))
+        key = _operation_key(self._precision, func, args, kwargs)
+        out = self._launch(key, func, args, kwargs)
+        self._operations.learn(key, lambda: effect_of(func, args, kwargs, out, self._device))
+        return out
+
+    def _launch(self, key: object, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._within is None:
+            return func(*args, **kwargs)
         number, new = self._operations.number(key, func)
         self.counts[number] += 1
         if not new:
@@ -83,12 +128,74 @@ class Walk(TorchDispatchMode):
             raise
 
 
+class Unlaunched(TorchDispatchMode):
+    """While it is active, operations are counted and launch nothing: each gives back what its like gave back before.
+
+    Args:
+        operations: met so far.
+        precision: of the work.
+        counted: whether the work is counted: then each operation must have a number.
+
+    Attributes:
+        counts: times of each operation, by number.
+        memory: what stands in the place of results, and holds no numbers.
+    """
+
+    def __init__(self, operations: Operations, precision: str, *, counted: bool) -> None:
+        super().__init__()
+        self._operations, self._precision, self._counted = operations, precision, counted
+        self._ended = False
+        self.counts: Counter[int] = Counter()
+        self.memory: list[StorageWeakRef] = []
+
+    def check(self) -> None:
+        """See that no operation had to be launched, whatever the work made of the exception.
+
+        Raises:
+            MustLaunch: one had to be.
+        """
+        if self._ended:
+            raise MustLaunch
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Count an operation and give back memory in the place of its results.
+
+        Raises:
+            MustLaunch: it has to be launched.
+        """
+        del types
+        kwargs = kwargs or {}
+        key = _operation_key(self._precision, func, args, kwargs)
+        try:
+            number, effect = self._operations.known(key, counted=self._counted)
+        except MustLaunch:
+            self._ended = True
+            raise
+        if number is not None:
+            self.counts[number] += 1
+        out = effect.repeat(func, args, kwargs)
+        if effect.results is not None:
+            made = (one for one in tree_leaves(out) if isinstance(one, torch.Tensor))
+            self.memory += [StorageWeakRef(tensor.untyped_storage()) for tensor in made]
+        return out
+
+
+def _operation_key(precision: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+    return (precision, str(func), _key(args), _key(tuple(sorted(kwargs.items()))))
+
+
 def _key(value: Any) -> object:
     """What of an argument decides which kernels run."""
     if isinstance(value, torch.Tensor):
         return (tuple(value.shape), value.stride(), value.dtype, value.device.type, _alignment(value))
     if isinstance(value, tuple | list):
         return tuple(_key(item) for item in value)
+    if isinstance(value, torch.Generator):
+        return ("generator", value.device.type)  # its state decides numbers only
+    if isinstance(value, torch.ScriptObject):
+        return ("object", str(value._type()))  # its text is an address; torch's own is the mark of a profiler
     return repr(value)
 
 

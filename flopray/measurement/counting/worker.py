@@ -4,7 +4,11 @@
 
 Progress is one JSON line for whatever happened: `{"point": 3}` a point began, with `phase` that the phase is over, with
 `operations` (times by number) or the columns of a failure; `{"operation": 17, "name": ..., "pointwise": ...}` a new
-operation. A range is called `operation17`, or `point3-forward` where all launches are counted.
+operation; `{"ready": ...}`, `{"began": ...}` and `{"walked": ...}` the monotonic clock at that time. A range is called
+`operation17`, or `point3-forward` where all launches are counted.
+
+The process gets ready, which takes seconds, and touches no device until the chunk's file `turn` is there, which lists
+the points to walk.
 """
 
 from __future__ import annotations
@@ -16,20 +20,23 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import nvtx
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from flopray.flops.executed.report import DOMAIN
 from flopray.measurement.columns import failure_of
-from flopray.measurement.counting.walk import Operations, Walk
+from flopray.measurement.counting.walk import Operations, Unlaunched, Walk, Within
 from flopray.point import Point
 from flopray.workloads.phases import BuiltPoint
 from flopray.workloads.registry import load, point_from
 
+_LOOK_S = 0.02
 #: Exit code of a process whose CUDA context is broken.
 POISONED = 70
 #: Phases whose first iteration in a process does what every later one does. Others first make an optimizer's state or
@@ -41,7 +48,8 @@ class Worker:
     """Counts points one after the other.
 
     Args:
-        chunk: `workload` (its `reference_of`), `points` (their fields), `phases`, `seed`, `device`, `every_launch`.
+        chunk: `workload` (its `reference_of`), `points` (their fields), `phases`, `seed`, `device`, `every_launch`,
+            and the paths and numbers that `main` reads.
         progress: open for writing.
     """
 
@@ -49,57 +57,135 @@ class Worker:
         self._chunk, self._progress = chunk, progress
         self._operations = Operations()
         self._told = 0
-        self._cuda = chunk["device"].startswith("cuda")
+        self._memory: list[StorageWeakRef] = []
+        self._launches_all = chunk["every_launch"]
+        self._device_type = torch.device(chunk["device"]).type
+        self._cuda = self._device_type == "cuda"
         self._workload = load(chunk["workload"])
 
-    def run(self) -> None:
-        """Walk the whole chunk."""
-        for index, fields in enumerate(self._chunk["points"]):
+    def run(self, walked: Sequence[int]) -> None:
+        """Walk points of the chunk.
+
+        Args:
+            walked: their places in the chunk, in the order they are walked.
+        """
+        for count, index in enumerate(walked):
             self._tell(point=index)
-            self._count_point(index, point_from(fields, self._workload))
+            point = point_from(self._chunk["points"][index], self._workload)
+            if count == 0 or not self._know(index, point):
+                self._count_point(index, point, first=count == 0)
             gc.collect()
-            if index == 0:
+            self._clear_memory()
+            if count == 0:
                 gc.freeze()  # modules that torch imported late stay; later collections need not look at them
             self._synchronize()
 
-    def _count_point(self, index: int, point: Point) -> None:
+    def _know(self, index: int, point: Point) -> bool:
+        """Walk a point whose operations were all counted before, without a launch; False where it must be launched."""
+        if self._launches_all or self._operations.need_launches or point.execution == "compile":
+            return False
         try:
-            memory_bytes = torch.cuda.get_device_properties(0).total_memory if self._cuda else None
-            built = BuiltPoint(point, device=self._chunk["device"], seed=self._chunk["seed"], memory_bytes=memory_bytes)
+            found = self._counts_of_known(point)
+        except Exception:  # also for want of memory: launched, it says by itself what is wrong
+            found = None
+        if found is None:
+            gc.collect()
+            self._clear_memory()
+            return False
+        for phase, operations in found.items():
+            self._tell(point=index, phase=phase, operations=operations, launched=False)
+        return True
+
+    def _counts_of_known(self, point: Point) -> dict[str, dict[int, int]]:
+        """Times of each operation by phase, without a launch.
+
+        Raises:
+            MustLaunch: an operation has to be launched.
+        """
+        found = {}
+        with self._unlaunched(point, counted=False):
+            built = self._build(point)
+        for phase in self._chunk["phases"]:
+            with self._unlaunched(point, counted=False):
+                work = built.launched(phase)
+                if phase not in _STATELESS:
+                    work()
+            with self._unlaunched(point, counted=True) as walk:
+                work()
+            found[phase] = dict(walk.counts)
+        return found
+
+    @contextlib.contextmanager
+    def _unlaunched(self, point: Point, *, counted: bool) -> Iterator[Unlaunched]:
+        walk = Unlaunched(self._operations, point.precision, counted=counted)
+        try:
+            with torch.autograd.set_multithreading_enabled(False), walk:
+                yield walk
+        finally:
+            self._memory += walk.memory
+        walk.check()
+
+    def _clear_memory(self) -> None:
+        """See that nothing lives on that was made without numbers: a workload may keep tensors from point to point.
+
+        What does live on becomes zeros, and every later point is launched.
+        """
+        kept = [one for ref in self._memory if (one := torch.UntypedStorage._new_with_weak_ptr(ref.cdata)) is not None]
+        self._memory.clear()
+        for storage in kept:
+            torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage).zero_()
+        self._launches_all |= bool(kept)
+
+    def _build(self, point: Point) -> BuiltPoint:
+        memory_bytes = torch.cuda.get_device_properties(0).total_memory if self._cuda else None
+        return BuiltPoint(point, device=self._chunk["device"], seed=self._chunk["seed"], memory_bytes=memory_bytes)
+
+    def _count_point(self, index: int, point: Point, *, first: bool) -> None:
+        try:
+            with self._walk(point, None):
+                built = self._build(point)
         except Exception as error:
             for phase in self._chunk["phases"]:
                 self._tell(point=index, phase=phase, **_failed(error))
             return
         for phase in self._chunk["phases"]:
             try:
-                operations = self._count_phase(built, index, phase)
+                operations = self._count_phase(built, index, phase, first=first)
             except Exception as error:
                 self._tell(point=index, phase=phase, **_failed(error))
             else:
                 self._tell(point=index, phase=phase, operations=operations)
 
-    def _count_phase(self, built: BuiltPoint, index: int, phase: str) -> dict[int, int]:
+    def _count_phase(self, built: BuiltPoint, index: int, phase: str, *, first: bool) -> dict[int, int]:
         """Times of each operation in one iteration; empty where all launches of the phase are counted together."""
-        work = built.launched(phase)
-        if index == 0 or phase not in _STATELESS or built.point.execution == "compile":
-            # Allocates what later iterations find: state, cuBLAS workspaces, compiled code. Elsewhere it would only
-            # cost time, since Nsight Compute slows the launch of kernels that it does not count too.
-            work()
-            self._synchronize()
+        with self._walk(built.point, None):
+            work = built.launched(phase)
+            if first or phase not in _STATELESS or built.point.execution == "compile":
+                # Allocates what later iterations find: state, cuBLAS workspaces, compiled code. Elsewhere it would only
+                # cost time, since Nsight Compute slows the launch of kernels that it does not count too.
+                work()
+                self._synchronize()
         if self._chunk["every_launch"] or built.point.execution == "compile":
             with self._range(f"point{index}-{phase}"):
                 work()
                 self._synchronize()
             return {}
-        # In autograd's own thread, where a backward pass runs on a GPU, operations would be launched outside of ranges.
-        with (
-            torch.autograd.set_multithreading_enabled(False),
-            Walk(self._operations, built.point.precision, lambda n: self._range(f"operation{n}")) as walk,
-        ):
+        with self._walk(built.point, lambda n: self._range(f"operation{n}")) as counts:
             work()
         self._synchronize()
         self._tell_operations()
-        return dict(walk.counts)
+        return dict(counts)
+
+    @contextlib.contextmanager
+    def _walk(self, point: Point, within: Within | None) -> Iterator[Counter[int]]:
+        """Count operations, or where all launches are counted together, none."""
+        if self._chunk["every_launch"] or point.execution == "compile":
+            yield Counter()
+            return
+        walk = Walk(self._operations, point.precision, within, device=self._device_type)
+        # In autograd's own thread, where a backward pass runs on a GPU, operations would be launched outside of ranges.
+        with torch.autograd.set_multithreading_enabled(False), walk:
+            yield walk.counts
 
     @contextlib.contextmanager
     def _range(self, label: str) -> Iterator[None]:
@@ -109,6 +195,10 @@ class Worker:
             yield
         finally:
             nvtx.end_range(handle)
+
+    def tell_time(self, what: str) -> None:
+        """Tell that the process has come so far."""
+        self._tell(**{what: time.monotonic()})
 
     def _tell_operations(self) -> None:
         for number in range(self._told, len(self._operations.names)):
@@ -144,12 +234,24 @@ def _end_with(parent: int) -> None:
             os._exit(1)
 
 
+def _wait_for_turn(turn: Path) -> list[int]:
+    """The points to walk, once it is this process's turn: nothing else uses the device then."""
+    while not turn.exists():
+        time.sleep(_LOOK_S)
+    return json.loads(turn.read_text())
+
+
 def main(arguments: list[str]) -> int:
     """Entry point."""
     chunk = json.loads(Path(arguments[0]).read_text())
     threading.Thread(target=_end_with, args=(chunk["parent"],), daemon=True).start()
     with Path(arguments[1]).open("w") as progress:
-        Worker(chunk, progress).run()
+        worker = Worker(chunk, progress)
+        worker.tell_time("ready")
+        walked = _wait_for_turn(Path(chunk["turn"]))
+        worker.tell_time("began")
+        worker.run(walked)
+        worker.tell_time("walked")
     return 0
 
 

@@ -1,0 +1,137 @@
+"""Which points a trial counts beside its own, so that few ncu processes count all points of a device type.
+
+Starting Nsight Compute takes as long as counting a hundred points, and slabs are made for measuring. So the trial that
+has to count for its slab counts for slabs that begin later, too, and hands their counts over; a trial whose points were
+all counted starts no ncu. It takes points from the end of the order, which other devices reach last, and no more than
+its device's share. What is asked for and not yet there is counted again rather than waited for.
+
+Counts are kept here until their points are finished. An interrupt loses those that wait, at most `MOST_S` a device.
+They are handed over only between devices alike: what chooses kernels stands in `environment`.
+
+A plain class, which knows no Ray and no torch; the recorder holds it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flopray.flops.executed.counts import NotCounted, PhaseCounts
+
+#: Counting ahead in one go takes no longer than this, as a trial's measuring does.
+MOST_S = 120.0
+
+#: What a device and its software are, as far as kernels are chosen by it.
+Environment = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Counts of a point.
+
+    Attributes:
+        phases: by phase, what was counted or why nothing was.
+        ncu_version: Nsight Compute that counted.
+    """
+
+    phases: Mapping[str, PhaseCounts | NotCounted]
+    ncu_version: str | None
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A point that will be counted.
+
+    Attributes:
+        id: of the point.
+        device_type: that it is measured on.
+        fields: of the point.
+        seconds: that counting it takes, beside ncu's start.
+    """
+
+    id: str
+    device_type: str
+    fields: Mapping[str, Any]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a trial is to count.
+
+    Attributes:
+        counted: counts of its own points that are there already, by id.
+        own: ids of its own points that it has to count.
+        others: fields of later points that it counts with them.
+    """
+
+    counted: dict[str, Counts] = field(default_factory=dict)
+    own: frozenset[str] = frozenset()
+    others: tuple[Mapping[str, Any], ...] = ()
+
+
+class CountingPlan:
+    """Hands out points to count, and keeps their counts until the points are finished.
+
+    Args:
+        expected: all points, in the order in which trials begin them.
+        devices: by type.
+    """
+
+    def __init__(self, expected: Sequence[Expected] = (), devices: Mapping[str, int] | None = None) -> None:
+        self._expected = {one.id: one for one in expected}
+        self._devices = dict(devices or {})
+        self._counted: dict[Environment, dict[str, Counts]] = {}
+        self._claimed: dict[str, set[str]] = {}
+
+    def claim(self, trial: str, environment: Environment, own: Collection[str]) -> Claim:
+        """Say what a trial counts before it measures.
+
+        Args:
+            trial: Tune's id of it.
+            environment: of its device.
+            own: ids of its points that are not finished.
+        """
+        self.release(trial)
+        there = self._counted.get(environment, {})
+        missing = frozenset(own) - set(there)
+        others = self._others(there, own) if missing else []
+        self._claimed[trial] = {one.id for one in others} | missing
+        return Claim({i: there[i] for i in own if i in there}, missing, tuple(one.fields for one in others))
+
+    def store(self, trial: str, environment: Environment, counts: Mapping[str, Counts]) -> None:
+        """Keep what a trial has counted for others."""
+        self.release(trial)
+        kept = {point: found for point, found in counts.items() if point in self._expected}
+        self._counted.setdefault(environment, {}).update(kept)
+
+    def release(self, trial: str) -> None:
+        """Forget what a trial was to count: it has, or it never will."""
+        self._claimed.pop(trial, None)
+
+    def finish(self, point: str) -> None:
+        """Let the counts of a finished point go."""
+        self._expected.pop(point, None)
+        for there in self._counted.values():
+            there.pop(point, None)
+
+    def _others(self, there: Collection[str], own: Collection[str]) -> list[Expected]:
+        mine = [self._expected[point] for point in own if point in self._expected]
+        if not mine:
+            return []
+        device_type = mine[0].device_type
+        taken = set(own).union(there, *self._claimed.values())
+        left = [one for one in self._expected.values() if one.device_type == device_type and one.id not in taken]
+        own_s = sum(one.seconds for one in mine if one.id not in there)
+        left_s = own_s + sum(one.seconds for one in left)
+        share_s = left_s / max(1, self._devices.get(device_type, 1))
+        share_s /= math.ceil(share_s / MOST_S) or 1
+        others: list[Expected] = []
+        for one in reversed(left):
+            own_s += one.seconds
+            if own_s > share_s * (1 + 1e-9):
+                break
+            others.append(one)
+        return others
