@@ -19,6 +19,7 @@ from flopray.records import PhaseRecord
 from flopray.store.atomic import reason
 from flopray.store.run import RunFolder
 from flopray.store.tune_experiment import next_session, sessions_in
+from flopray.sweep.counting_plan import Expected
 from flopray.sweep.definition import Sweep
 from flopray.sweep.failures import failed_records
 from flopray.sweep.free_devices import RECORDER_PREFIX, Waiting, waiting_now
@@ -27,6 +28,7 @@ from flopray.sweep.journal_writer import JournalWriterThread, points_are_safe_wi
 from flopray.sweep.limits import Limits
 from flopray.sweep.listener import SweepListener
 from flopray.sweep.metrics import linger_s
+from flopray.sweep.prediction import count_seconds
 from flopray.sweep.process_failures import ProcessFailureCallback
 from flopray.sweep.recorder_actor import start_recorder
 from flopray.sweep.space import sentinel_of
@@ -151,6 +153,16 @@ def _placed_by_type(device_types: Sequence[str]) -> list[str]:
     """Types that Ray knows as resources; one that was given by a flag is every GPU of the cluster."""
     known = ray.cluster_resources() if ray.is_initialized() else {}
     return [name for name in device_types if f"accelerator_type:{name}" in known]
+
+
+def _expect(recorder: Any, sweep: Sweep, slots: Mapping[str, int], trials: Trials) -> None:
+    """Tell the recorder which points will be counted, so that trials count for one another."""
+    if "counters" in sweep.settings.instruments:
+        expected = [
+            Expected(point.id, point.device_type, point.fields(), count_seconds(sweep.settings, point))
+            for point in trials.order
+        ]
+        ray.get(recorder.expect.remote(expected, dict(slots)))
 
 
 def _tuner(
