@@ -82,7 +82,10 @@ class CountingPlan:
 
     def __init__(self, expected: Sequence[Expected] = (), devices: Mapping[str, int] | None = None) -> None:
         self._expected = {one.id: one for one in expected}
-        self._devices = dict(devices or {})
+        self._share_s = {
+            device_type: _share(sum(one.seconds for one in expected if one.device_type == device_type), count)
+            for device_type, count in (devices or {}).items()
+        }
         self._counted: dict[Environment, dict[str, Counts]] = {}
         self._claimed: dict[str, set[str]] = {}
 
@@ -125,13 +128,17 @@ class CountingPlan:
         taken = set(own).union(there, *self._claimed.values())
         left = [one for one in self._expected.values() if one.device_type == device_type and one.id not in taken]
         own_s = sum(one.seconds for one in mine if one.id not in there)
-        left_s = own_s + sum(one.seconds for one in left)
-        share_s = left_s / max(1, self._devices.get(device_type, 1))
-        share_s /= math.ceil(share_s / MOST_S) or 1
+        share_s = self._share_s.get(device_type, 0.0)
         others: list[Expected] = []
         for one in reversed(left):
-            own_s += one.seconds
-            if own_s > share_s * (1 + 1e-9):
+            if own_s >= share_s * (1 - 1e-9) or own_s + one.seconds > MOST_S:
                 break
+            own_s += one.seconds
             others.append(one)
         return others
+
+
+def _share(seconds: float, devices: int) -> float:
+    """What one start of ncu counts: a device's share, in equal pieces where that takes too long."""
+    share_s = seconds / max(1, devices)
+    return share_s / max(1, math.ceil(share_s / MOST_S))

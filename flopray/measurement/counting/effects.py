@@ -77,12 +77,18 @@ class Effect:
     results: tuple[_Fresh | _Argument | _Plain, ...] | None = None
     structure: TreeSpec | None = None
 
+    @property
+    def makes_memory(self) -> bool:
+        """Whether a result would be memory without numbers."""
+        return any(isinstance(result, _Fresh) for result in self.results or ())
+
     def repeat(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the operation gives back, with whatever numbers are in the memory."""
         if self.results is None:
             return func(*args, **kwargs)
-        given = tree_flatten((args, kwargs))[0]
         assert self.structure is not None
+        needs_arguments = any(isinstance(result, _Argument) for result in self.results)
+        given = tree_flatten((args, kwargs))[0] if needs_arguments else []
         return tree_unflatten([result.result(given) for result in self.results], self.structure)
 
 

@@ -176,7 +176,7 @@ class Unlaunched(TorchDispatchMode):
         if number is not None:
             self.counts[number] += 1
         out = effect.repeat(func, args, kwargs)
-        if effect.results is not None:
+        if effect.makes_memory:
             made = (one for one in tree_leaves(out) if isinstance(one, torch.Tensor))
             self.memory += [StorageWeakRef(tensor.untyped_storage()) for tensor in made]
         return out
