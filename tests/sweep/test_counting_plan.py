@@ -5,7 +5,7 @@ import math
 import pytest
 
 from flopray.flops.executed.counts import NotCounted
-from flopray.sweep.counting_plan import MOST_S, Counts, CountingPlan, Expected
+from flopray.sweep.counting_plan import MOST_S, CountingPlan, Counts, Expected
 
 HERE = (("device_name", "NVIDIA H100"), ("torch_version", "2.11"))
 OTHER = (("device_name", "NVIDIA H100"), ("torch_version", "2.12"))
