@@ -55,11 +55,12 @@ def sweep(name: str, arguments: list[str], folder: Path) -> dict[str, Any]:
     program.chmod(0o755)
     command = [sys.executable, str(ROOT / "sweeps" / "mlp_grid.py"), *arguments, "--no-plots"]
     print(f"{name}: {' '.join(arguments)}", flush=True)
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     begin = time.perf_counter()
     subprocess.run(
         [*command, "--storage", str(folder), "--name", name],
         check=True,
-        env={**os.environ, "FLOPRAY_NCU": str(program), "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "FLOPRAY_NCU": str(program), "PYTHONPATH": os.pathsep.join(paths)},
     )
     seconds = time.perf_counter() - begin
     spans = [tuple(map(float, line.split())) for line in notes.read_text().splitlines()]
