@@ -5,6 +5,7 @@ import pytest
 from flopray.errors import MeasurementError, NoCounterPermission, Unsupported
 from flopray.flops.executed import ncu
 from flopray.flops.executed.counts import NotCounted, PhaseCounts
+from flopray.flops.executed.metrics import passes_for, shared_runs
 from flopray.measurement.counting import chunk
 from flopray.measurement.counting.chunk import Chunks
 from flopray.workloads.registry import make_point
@@ -34,11 +35,39 @@ def test_every_layer_is_counted_though_equal_operations_are_read_once(stand_in):
     assert {k.kind: k.launches for k in outcome["backward"].kernels} == {"gemm": 11, "elementwise": 6}
 
 
-def test_tensor_cores_have_a_run_of_their_own(stand_in):
-    outcome = count([point(16, precision="bf16")])[16]
-    gemm = next(kernel for kernel in outcome["forward"].kernels if kernel.kind == "gemm")
-    assert gemm.tensor_flops == 3 * 1000
-    assert gemm.cuda_flops == 3 * 1000 * (4 + 4 + 8)  # and twice as many in half2
+def test_tensor_cores_have_a_run_of_their_own_and_cuda_cores_one_for_all_precisions(stand_in):
+    chunks = Chunks(PHASES, compute_capability="9.0", device="cpu")
+    outcomes = dict(chunks.count([point(16), point(16, precision="bf16"), point(32, precision="bf16")]))
+    assert [(one.unit, one.points) for one in chunks.seconds] == [("cuda", 3), ("tensor", 2)]
+    for spec, outcome in outcomes.items():
+        gemm = next(kernel for kernel in outcome["forward"].kernels if kernel.kind == "gemm")
+        halves = spec.precision == "bf16"
+        assert gemm.tensor_flops == (3 * 1000 if halves else 0)
+        # Twice as many in half2, which an fp32 product does not count though the run reads them.
+        assert gemm.cuda_flops == 3 * 1000 * (4 + 4 + (8 if halves else 0))
+
+
+def test_a_precision_that_the_chip_cannot_count_takes_no_other_along(stand_in):
+    stand_in("chips:gv100")
+    chunks = Chunks(("forward",), compute_capability="7.0", device="cpu")
+    outcomes = {
+        spec.precision: found["forward"] for spec, found in chunks.count([point(16, precision="tf32"), point(16)])
+    }
+    assert outcomes["tf32"].status == "unsupported"
+    assert isinstance(outcomes["fp32"], PhaseCounts)
+
+
+@pytest.mark.parametrize("capability", ["8.0", "9.0"])
+def test_a_run_for_all_precisions_reads_what_each_of_them_counts(capability):
+    precisions = ("fp32", "tf32", "bf16", "fp16")
+    shared = shared_runs(precisions, capability)
+    assert [one.unit for one in shared] == ["cuda", "tensor", "tensor", "tensor"]
+    for precision in precisions:
+        assert [one.passes[precision] for one in shared if precision in one.passes] == list(
+            passes_for(precision, capability)
+        )
+    # As many counters as the widest precision reads alone, so as many passes of a kernel.
+    assert shared[0].counters == passes_for("bf16", capability)[0]
 
 
 def test_a_point_that_kills_its_process_costs_only_itself(stand_in):

@@ -45,6 +45,19 @@ def test_counters_alone_measure_no_time(profiler):
             assert row.kernel_launches >= row.kernel_launches_counted
 
 
+def test_counts_are_handed_over_and_a_reason_of_this_device_is_not(profiler, stand_in):
+    giving, taking = (profiler("counters", phases=("forward",)) for _ in range(2))
+    assert giving.environment == taking.environment
+    giving.count_ahead([point(16)])
+    outcome, version = giving.counting.give(point(16).id)
+    taking.counting.take(point(16).id, outcome, version)
+    stand_in("error:ERR_NVGPUCTRPERM - The user does not have permission")  # so nothing can be counted again
+    (row,) = taking.measure_point(point(16))
+    assert (row.counters_status, row.ncu_version) == (Status.OK, "2025.3.1.0")
+    giving.count_ahead([point(32)])
+    assert giving.counting.give(point(32).id) is None
+
+
 def test_counters_stand_beside_time(profiler):
     rows = profiler("time", "counters", phases=("forward",)).measure_point(point(16))
     assert rows[0].time_s > 0

@@ -27,6 +27,7 @@ from typing import Any, TextIO
 
 import nvtx
 import torch
+import torch._dynamo  # which optimizers import at their first use, for seconds: before this process has its turn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from flopray.flops.executed.report import DOMAIN
