@@ -1,4 +1,4 @@
-"""Counts the points of a slab before they are measured, since one start of Nsight Compute serves many points."""
+"""Counts points before they are measured, since one start of Nsight Compute serves many points."""
 
 from __future__ import annotations
 
