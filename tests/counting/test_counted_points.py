@@ -1,12 +1,13 @@
 """From ncu's table to the rows of a point: the whole way, with a stand-in for ncu and for the GPU's name."""
 
 import json
+import threading
 
 import pytest
 
 from flopray.flops.executed.overheads import reconstruct
 from flopray.measurement.device import Device
-from flopray.measurement.profiler import Profiler
+from flopray.measurement.profiler import Profiler, _counting_at_the_dispatcher
 from flopray.records import Status
 from flopray.settings import MeasureSettings
 from flopray.workloads.registry import make_point
@@ -56,6 +57,15 @@ def test_counts_are_handed_over_and_a_reason_of_this_device_is_not(profiler, sta
     assert (row.counters_status, row.ncu_version) == (Status.OK, "2025.3.1.0")
     giving.count_ahead([point(32)])
     assert giving.counting.give(point(32).id) is None
+
+
+def test_the_dispatcher_counts_while_ncu_does_and_not_while_something_is_measured():
+    def counting():
+        return [thread for thread in threading.enumerate() if thread.name == "flopray-dispatched"]
+
+    with _counting_at_the_dispatcher([point(16 * i) for i in range(1, 200)], ("forward", "backward")):
+        assert counting()
+    assert not counting()
 
 
 def test_counters_stand_beside_time(profiler):

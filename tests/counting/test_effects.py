@@ -67,6 +67,33 @@ def test_what_the_host_would_see_is_launched(work):
         launched_then_known(lambda: work(a))
 
 
+def test_an_operator_of_somebody_else_need_not_say_what_it_does_and_is_launched():
+    @torch.library.custom_op("flopray_tests::twice", mutates_args=())
+    def twice(a: torch.Tensor) -> torch.Tensor:
+        return 2 * a
+
+    with pytest.raises(MustLaunch):
+        launched_then_known(lambda: twice(torch.ones(2)))
+
+
+def test_a_workload_that_cannot_be_walked_without_launches_is_tried_once():
+    operations = Operations()
+    a = torch.ones(3)
+    for _ in range(2):
+        with Walk(operations, "fp32", None, device="cpu"):
+            a.sum().item()
+        assert not operations.need_launches
+    with pytest.raises(MustLaunch), Unlaunched(operations, "fp32", counted=False):
+        a.sum().item()
+    assert operations.need_launches
+
+
+def test_results_that_share_memory_with_an_argument_still_do():
+    a = torch.randn(2, 3)
+    _, _, (view, flat) = launched_then_known(lambda: (a.view(3, 2), torch.ops.aten._unsafe_view(a, [6])))
+    assert view.data_ptr() == flat.data_ptr() == a.data_ptr()
+
+
 def test_an_exception_that_the_work_swallows_is_no_success():
     operations, a = Operations(), torch.ones(2, 2)
 
