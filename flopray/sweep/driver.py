@@ -119,16 +119,6 @@ def _complete(sweep: Sweep, folder: RunFolder, journaled: set[str], progress: Sw
         progress.notice(f"Tune's results lack points that the journal has: {reason(error)}")
 
 
-def _expect(recorder: Any, sweep: Sweep, slots: Mapping[str, int], trials: Trials) -> None:
-    """Tell the recorder which points will be counted, so that trials count for one another."""
-    if "counters" in sweep.settings.instruments:
-        expected = [
-            Expected(point.id, point.device_type, point.fields(), count_seconds(sweep.settings, point))
-            for point in trials.order
-        ]
-        ray.get(recorder.expect.remote(expected, dict(slots)))
-
-
 def _head_address() -> str | None:
     """`host:port` of the cluster's head node; None behind `ray://`."""
     return getattr(ray.get_runtime_context(), "gcs_address", None)
