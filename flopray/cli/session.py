@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import logging
 import shlex
@@ -18,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 import flopray
-from flopray.cli.flags import default_name, limits_from, refuse_with_resume, sweep_from
 from flopray.cli.objective import ENERGY_OBJECTIVES, refuse_mfu, refuse_objective
+from flopray.cli.request import Request, default_name, sweep_from
 from flopray.cli.terminal import LineConsole, renamed
 from flopray.cli.trust import trust
 from flopray.cluster.connection import connected
@@ -49,7 +48,7 @@ from flopray.point import point_of
 from flopray.records import Status
 from flopray.store import atomic
 from flopray.store.location import check_new, create_run, open_run
-from flopray.store.manifests import DEFAULT_STORAGE, not_resumable
+from flopray.store.manifests import not_resumable
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.sweep.metrics import linger_s
@@ -61,80 +60,72 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def run(workload: Workload, args: argparse.Namespace, console: Console) -> int:
+def run(workload: Workload, request: Request, console: Console) -> int:
     """Carry out a command line; returns the exit code.
 
     Raises:
         FloprayError: with the one line that ends the command.
     """
-    if args.wait is not None and not 0 <= args.wait < float("inf"):
-        raise InputError(f"--wait must be 0 or more seconds, got {args.wait:g}")
     linger_s()
-    limits_from(args)
-    if args.quiet or args.json:
+    if request.options.quiet or request.options.json:
         console = Console(quiet=True)  # errors have a console of their own
-    if args.resume is not None:
-        return _resume(workload, args, console)
-    if args.retry_failed:
-        raise InputError("--retry-failed goes with --resume RUN")
-    name = args.name if args.name is not None else default_name(workload)
-    storage = args.storage if args.storage is not None else DEFAULT_STORAGE
-    _refuse_package_cache(storage)
-    check_new(storage, name, write=not args.dry_run)
+    if request.options.resume is not None:
+        return _resume(workload, request, open_run(request.options.resume), console)
+    name = request.options.name if request.options.name is not None else default_name(workload)
+    _refuse_package_cache(request.options.storage)
+    check_new(request.options.storage, name, write=not request.options.dry_run)
     # The flags are checked on a stand-in device before Ray starts; the real devices are known only after it did.
-    named = args.accelerators or ([args.gpu_type] if args.gpu_type else [])
-    refuse_mfu(sweep_from(workload, args, named or ["CPU"], cores=1), types_known=bool(named))
-    if args.accelerators is not None and not args.accelerators:
-        raise InputError("--accelerators needs at least one type")
-    if args.wait is not None and not args.accelerators and args.gpu_type is None:
+    named = request.device_types or ([request.options.gpu_type] if request.options.gpu_type else [])
+    refuse_mfu(sweep_from(workload, request, named or ["CPU"], cores=1), types_known=bool(named))
+    if request.options.wait_s is not None and not request.device_types and request.options.gpu_type is None:
         raise InputError("--wait needs --accelerators or --gpu-type to say what to wait for")
-    if args.search == "optuna" and find_spec("optuna") is None:
+    if request.settings.get("search") == "optuna" and find_spec("optuna") is None:
         raise InputError("--search optuna needs the extra: pip install 'flopray[optuna]'")
     known = None
-    if args.address is None and not args.wait:  # Ray takes seconds to start, and would find here what we do
-        known, _, _ = _check(workload, args, this_machine().with_gpu_type(args.gpu_type))
-    with _reach(args, name, workload, console) as cluster:
-        cluster = _awaited(cluster, args, args.accelerators, console)
-        sweep, slots, found = _check(workload, args, cluster, known)
-        if line := passed_over(cluster, args.accelerators):
+    if request.options.address is None and not request.options.wait_s:  # Ray would find here what we do, in seconds
+        known, _, _ = _check(workload, request, this_machine().with_gpu_type(request.options.gpu_type))
+    with _reach(request, name, workload, console) as cluster:
+        cluster = _awaited(cluster, request, request.device_types, console)
+        sweep, slots, found = _check(workload, request, cluster, known)
+        if line := passed_over(cluster, request.device_types):
             console.print(f"warning: {line}", highlight=False, soft_wrap=True)
-        if args.dry_run:
-            _plan(args, sweep, slots, found)
+        if request.options.dry_run:
+            _plan(request, sweep, slots, found)
             return 0
         _say_where(console, cluster)
-        notes = _preflight(args, console, sweep, slots, cluster)
-        head = {"script": sys.argv[0], "plots": not args.no_plots}
-        head |= {"gpu_type": args.gpu_type} if args.gpu_type in slots else {}
+        notes = _preflight(request, console, sweep, slots, cluster)
+        head = {"script": sys.argv[0], "plots": request.options.plots}
+        head |= {"gpu_type": request.options.gpu_type} if request.options.gpu_type in slots else {}
         trust(workload)
-        folder = create_run(storage, name, sweep.to_manifest(name, _versions()) | head)
+        folder = create_run(request.options.storage, name, sweep.to_manifest(name, _versions()) | head)
         console.print(f"run {name}: {folder.address}", highlight=False, soft_wrap=True)
-        return _measure(workload, args, console, sweep, folder, slots, notes)
+        return _measure(workload, request, console, sweep, folder, slots, notes)
 
 
 def _check(
-    workload: Workload, args: argparse.Namespace, cluster: Cluster, known: Sweep | None = None
+    workload: Workload, request: Request, cluster: Cluster, known: Sweep | None = None
 ) -> tuple[Sweep, dict[str, int], dict[str, Target]]:
     """The sweep on these devices, how many there are by type, and what is known of them.
 
     Args:
         workload: what is measured.
-        args: the command line.
+        request: what is asked for.
         cluster: the devices.
         known: a sweep that may be the same, whose points need not be made again.
 
     Raises:
         FloprayError: the devices are missing, or can measure nothing of the sweep.
     """
-    absent = absent_types(cluster, args.accelerators) if args.dry_run else []
+    absent = absent_types(cluster, request.device_types) if request.options.dry_run else []
     cluster = cluster.with_types(absent)
-    slots = choose_devices(cluster, args.accelerators)
-    sweep = sweep_from(workload, args, list(slots), cores=cluster.cores)
+    slots = choose_devices(cluster, request.device_types)
+    sweep = sweep_from(workload, request, list(slots), cores=cluster.cores)
     sweep = known if known is not None and known == sweep else sweep
     if sweep.samples is not None and sweep.samples > sweep.grid_size:
         raise InputError(f"--samples {sweep.samples}: the grid has only {sweep.grid_size} points")
     check_cores(cluster, sweep.cpus_per_trial)
     if sweep.size == 0:
-        raise InputError(f"--shard {args.shard}: none of the {sweep.grid_size} points of the grid falls into it")
+        raise InputError(f"--shard {sweep.shards[0]}: none of the {sweep.grid_size} points of the grid falls into it")
     found = targets(slots, local=cluster.local, absent=absent)
     refuse_what_none_can(sweep, found)
     needs_energy = cluster.local and sweep.objective in ENERGY_OBJECTIVES
@@ -162,31 +153,28 @@ def _refuse_package_cache(storage: str) -> None:
         )
 
 
-def _reach(
-    args: argparse.Namespace, name: str, workload: Workload, console: Console
-) -> AbstractContextManager[Cluster]:
+def _reach(request: Request, name: str, workload: Workload, console: Console) -> AbstractContextManager[Cluster]:
     """The cluster to run on; a plan for this machine starts no Ray."""
-    if args.dry_run and args.address is None:
+    if request.options.dry_run and request.options.address is None:
         return nullcontext(this_machine())
-    if args.address is None:
+    if request.options.address is None:
         console.print("starting Ray on this machine ...", highlight=False)
     job = {"job_name": name, "flopray_run": name, "flopray_version": flopray.__version__, "workload": workload.name}
-    return connected(args.address, job)
+    return connected(request.options.address, job)
 
 
-def _awaited(cluster: Cluster, args: argparse.Namespace, wanted: list[str] | None, console: Console) -> Cluster:
+def _awaited(cluster: Cluster, request: Request, wanted: list[str] | None, console: Console) -> Cluster:
     """The cluster once it has what is wanted, or when `--wait` is over; a plan waits for nothing."""
-    seconds = 0.0 if args.dry_run else args.wait or 0.0
+    seconds = 0.0 if request.options.dry_run else request.options.wait_s or 0.0
     say = partial(console.print, highlight=False, soft_wrap=True)
-    return wait_for(cluster, wanted, seconds, say, args.gpu_type)
+    return wait_for(cluster, wanted, seconds, say, request.options.gpu_type)
 
 
-def _resume(workload: Workload, args: argparse.Namespace, console: Console) -> int:
-    refuse_with_resume(workload, args)
-    folder = open_run(args.resume)
+def _resume(workload: Workload, request: Request, folder: RunFolder, console: Console) -> int:
     if reason := not_resumable(folder.manifest):
         raise RunError(f"run {folder.address} cannot be resumed: {reason}; resume the sources and merge again")
-    args.no_plots = args.no_plots or folder.manifest.get("plots") is False
+    plots = request.options.plots and folder.manifest.get("plots") is not False
+    request = _with(request, plots=plots)
     sweep = Sweep.from_manifest(folder.manifest)
     if sweep.workload.name != workload.name:
         which = f"{sweep.workload.name}, not of {workload.name}"
@@ -194,34 +182,39 @@ def _resume(workload: Workload, args: argparse.Namespace, console: Console) -> i
             f"run {folder.address} is a sweep of {which}: {resume_command(folder.address)} goes on with it"
         )
     sweep = sweep.with_code(workload)
-    finished = _finished(folder, retry_failed=args.retry_failed)
+    finished = _finished(folder, retry_failed=request.options.retry_failed)
     left = sweep.size - len(finished)
-    if left <= 0 and not args.dry_run and not folder.has_results():
+    if left <= 0 and not request.options.dry_run and not folder.has_results():
         folder.check_unlocked()
         return _finish(
             workload,
-            args,
+            request,
             console,
             folder,
-            Progress(console, total=sweep.size, workload=sweep.workload, events=args.json),
+            Progress(console, total=sweep.size, workload=sweep.workload, events=request.options.json),
         )
     if left <= 0:
         raise RunFinished(f"run {folder.address} is finished: all of its {len(finished)} points are measured")
-    if not args.dry_run:
+    if not request.options.dry_run:
         folder.check_unlocked()
-    with _reach(args, folder.name, workload, console) as cluster:
-        if args.gpu_type is None and not cluster.slots:  # where Ray knows types by now, they hold
-            args.gpu_type = _gpu_type_of(folder)
-        cluster = _awaited(cluster, args, list(sweep.axes["device_type"]), console)
+    with _reach(request, folder.name, workload, console) as cluster:
+        if request.options.gpu_type is None and not cluster.slots:  # where Ray knows types by now, they hold
+            request = _with(request, gpu_type=_gpu_type_of(folder))
+        cluster = _awaited(cluster, request, list(sweep.axes["device_type"]), console)
         slots = choose_devices(cluster, list(sweep.axes["device_type"]), resumed=True)
         check_cores(cluster, sweep.cpus_per_trial)
-        if args.dry_run:
-            _plan(args, sweep, slots, targets(slots, local=cluster.local), finished)
+        if request.options.dry_run:
+            _plan(request, sweep, slots, targets(slots, local=cluster.local), finished)
             return 0
         _say_where(console, cluster)
-        notes = _preflight(args, console, sweep, slots, cluster)
+        notes = _preflight(request, console, sweep, slots, cluster)
         console.print(f"resuming {folder.address}: {left} points are left", highlight=False, soft_wrap=True)
-        return _measure(workload, args, console, sweep, folder, slots, notes)
+        return _measure(workload, request, console, sweep, folder, slots, notes)
+
+
+def _with(request: Request, **options: Any) -> Request:
+    """The request with other options."""
+    return dataclasses.replace(request, options=dataclasses.replace(request.options, **options))
 
 
 def _gpu_type_of(folder: RunFolder) -> str | None:
@@ -231,7 +224,7 @@ def _gpu_type_of(folder: RunFolder) -> str | None:
 
 
 def _plan(
-    args: argparse.Namespace,
+    request: Request,
     sweep: Sweep,
     slots: Mapping[str, int],
     found: Mapping[str, Target],
@@ -239,12 +232,12 @@ def _plan(
 ) -> None:
     """Print the plan; the rates of this machine's CPU are measured for it."""
     found = dict(found)
-    if "CPU" in found and args.address is None:
+    if "CPU" in found and request.options.address is None:
         from flopray.sweep.calibration import calibrated  # imports torch
 
         rates, has_energy = calibrated(sweep.axes["precision"], cores=sweep.cpus_per_trial["CPU"])
         found["CPU"] = dataclasses.replace(found["CPU"], rates=rates, has_energy=has_energy)
-    start, figures = args.address is None, not args.no_plots
+    start, figures = request.options.address is None, request.options.plots
     print_plan(_output(), sweep, slots, finished=finished, found=found, figures=figures, start=start)
 
 
@@ -255,14 +248,14 @@ def _finished(folder: RunFolder, *, retry_failed: bool) -> dict[str, str]:
 
 def _measure(
     workload: Workload,
-    args: argparse.Namespace,
+    request: Request,
     console: Console,
     sweep: Sweep,
     folder: RunFolder,
     slots: Mapping[str, int],
     notes: Sequence[str] = (),
 ) -> int:
-    finished = _finished(folder, retry_failed=args.retry_failed)
+    finished = _finished(folder, retry_failed=request.options.retry_failed)
     try:
         from flopray.sweep.driver import run_sweep  # takes seconds, in which an interrupt may come too
 
@@ -275,24 +268,24 @@ def _measure(
                 finished=len(finished),
                 types=_by_type(sweep, finished),
                 log=log,
-                events=args.json,
+                events=request.options.json,
             ) as progress,
         ):
             log.say(f"{shlex.join(sys.argv)}: {sweep.size - len(finished)} of {sweep.size} points on {dict(slots)}")
             for note in notes:
                 log.say(note)
             progress.event("preflight", notes=list(notes))
-            outcome = {"finished": finished, "supersede": args.retry_failed, "limits": limits_from(args)}
-            outcome["resume"] = _goes_on(args, folder)
+            outcome = {"finished": finished, "supersede": request.options.retry_failed, "limits": request.limits}
+            outcome["resume"] = _goes_on(request, folder)
             try:
                 run_sweep(sweep, folder, slots, progress, **outcome)
             except FloprayError as error:
                 log.say(str(error), level=logging.ERROR)
                 raise
-        return _finish(workload, args, console, folder, progress)
+        return _finish(workload, request, console, folder, progress)
     except KeyboardInterrupt:
         Console(stderr=True).print(
-            f"interrupted; every finished point is in the journal. Go on with:\n  {_goes_on(args, folder)}",
+            f"interrupted; every finished point is in the journal. Go on with:\n  {_goes_on(request, folder)}",
             highlight=False,
             soft_wrap=True,  # a command that is wrapped cannot be copied
         )
@@ -301,15 +294,13 @@ def _measure(
         return EXIT_INTERRUPTED
 
 
-def _goes_on(args: argparse.Namespace, folder: RunFolder) -> str:
+def _goes_on(request: Request, folder: RunFolder) -> str:
     """The command that goes on with a run on the same cluster."""
-    address = f" --address {shlex.quote(args.address)}" if args.address else ""
+    address = f" --address {shlex.quote(request.options.address)}" if request.options.address else ""
     return resume_command(folder.address) + address
 
 
-def _finish(
-    workload: Workload, args: argparse.Namespace, console: Console, folder: RunFolder, progress: Progress
-) -> int:
+def _finish(workload: Workload, request: Request, console: Console, folder: RunFolder, progress: Progress) -> int:
     """Make the tables and figures of a run whose points are all there; returns the exit code.
 
     Whatever fails here loses no point: the rest is made all the same, and the exit code is one of its own.
@@ -326,7 +317,7 @@ def _finish(
         ("table of kernels", folder.write_kernels),
         ("summary", lambda: folder.write_summary(totals[0][1])),
     ]
-    if not args.no_plots:
+    if request.options.plots:
         steps.append((FIGURES, lambda: _draw(workload, console, folder)))
     steps.append((COPY, folder.publish))
     failed: list[str] = []
@@ -337,7 +328,7 @@ def _finish(
             failed.append(what)
     for frame, summary in totals:
         progress.event("summary", run=folder.address, **summary)
-        if args.summary and not console.quiet:
+        if request.options.summary and not console.quiet:
             print_summary(_output(), folder, frame, summary, failed)
         if not failed:
             return 0 if summary["points_not_ok"] == 0 else EXIT_SOME_FAILED
@@ -369,15 +360,15 @@ def _made(what: str, step: Callable[[], object], workload: Workload, folder: Run
 
 
 def _preflight(
-    args: argparse.Namespace, console: Console, sweep: Sweep, slots: Mapping[str, int], cluster: Cluster
+    request: Request, console: Console, sweep: Sweep, slots: Mapping[str, int], cluster: Cluster
 ) -> list[str]:
     """Look at the nodes before anything is written; on a Ray started here, what is missing is told later."""
     from flopray.cluster.doctor.preflight import check_nodes, tell
 
     found = check_nodes(list(slots), sweep.settings.instruments, local=cluster.local)
     refuse_objective(sweep, found.no_energy)
-    silent = cluster.local and not args.strict
-    return tell(Console(quiet=True) if silent else console, found, strict=args.strict)
+    silent = cluster.local and not request.options.strict
+    return tell(Console(quiet=True) if silent else console, found, strict=request.options.strict)
 
 
 def _by_type(sweep: Sweep, finished: Mapping[str, str]) -> dict[str, tuple[int, int]]:
