@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flopray.cli import exits, flags, session
+from flopray.cli import exits, flags, runs, session
 from flopray.cli.objective import refuse_objective
-from flopray.cli.request import sweep_from
+from flopray.cli.request import Options, sweep_from
+from flopray.cli.results import finish
 from flopray.cluster.devices import Cluster
 from flopray.errors import EXIT_NOT_FINISHED, InputError, NoEnergySource, StorageError, resume_command
 from flopray.monitoring.progress import Progress
@@ -464,9 +465,8 @@ def test_what_fails_after_the_measuring_loses_no_point_and_has_its_own_exit_code
         monkeypatch.setattr("flopray.cli.run_figures.draw", full)
     else:
         monkeypatch.setattr(type(folder), broken, full)
-    request = flags.parse(script, [])
     console = Console(stderr=True)
-    code = session._finish(script, request, console, folder, Progress(console, total=1))
+    code = finish(script, Options(), console, folder, Progress(console, total=1))
     captured = capsys.readouterr()
     assert code == EXIT_NOT_FINISHED
     assert words in captured.err
@@ -575,7 +575,7 @@ def test_what_is_known_of_this_machine_is_refused_before_ray_starts(command, mon
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr("flopray.cluster.doctor.machine.open_cpu_meter", no_meter)
-    monkeypatch.setattr(session, "find_spec", lambda name: name)  # the extra optuna need not be there to be refused
+    monkeypatch.setattr(runs, "find_spec", lambda name: name)  # the extra optuna need not be there to be refused
     assert is_one_line_error(command(dry + line), about)
 
 
