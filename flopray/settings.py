@@ -1,10 +1,16 @@
-"""How points are measured: what a run's manifest keeps so that a resume measures the rest the same way."""
+"""Settings: what can be chosen, stated once, as fields of dataclasses; and how points are measured.
+
+A field made by `setting` carries its default, its help and what values it takes. Its check, its flag and what `--help`
+says of it are made from these, so that no other module states them again. Standard library only.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass
+from functools import cache
 from typing import Any
 
 from flopray.errors import InputError, SettingError, spaced
@@ -12,55 +18,207 @@ from flopray.records import INSTRUMENTS
 
 #: The parts of a training step and the whole, so that the parts can be checked against the whole.
 DEFAULT_PHASES = ("forward", "backward", "optimizer_step", "train_step")
-#: Counters take a pass of their own and Nsight Compute: only on request.
-DEFAULT_INSTRUMENTS = ("time", "energy")
+#: The key of a setting in the metadata of its field.
+_KEY = "setting"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What is known of a setting.
+
+    Attributes:
+        name: in messages and from Python; the name of its field, unless that is another one.
+        doc: one line for `--help`, in which `{default}` and `{choices}` stand for these.
+        default: None where it follows from something else, or where leaving it out means something of its own.
+        kind: of a value: `float`, `int`, `str`, or `bool` for what is on or off.
+        many: whether it takes several words.
+        noun: for one of the words.
+        choices: the words that it takes; empty takes any.
+        must: what a number must be, in words that go on after "must".
+        holds: whether a number is so; that it is finite is checked anyway.
+        flag: of the command line; empty makes it from the name.
+        metavar: what `--help` calls a value; None takes the name.
+    """
+
+    name: str = ""
+    doc: str
+    default: Any = None
+    kind: type = str
+    many: bool = False
+    noun: str = "value"
+    choices: Sequence[str] = ()
+    must: str = "be finite"
+    holds: Callable[[Any], bool] = lambda _: True
+    flag: str = ""
+    metavar: str | None = None
+
+    @property
+    def option(self) -> str:
+        """Its flag, such as `--max-seconds`."""
+        return self.flag or "--" + self.name.replace("_", "-")
+
+    def described(self, *, choices: Sequence[str] | None = None, default: str | None = None) -> str:
+        """The line for `--help`.
+
+        Args:
+            choices: instead of its own, where the workload knows them.
+            default: in words, instead of its own.
+        """
+        known = self.choices if choices is None else choices
+        return self.doc.format(choices=", ".join(known), default=_shown(self.default) if default is None else default)
+
+    def check(self, value: Any, *, choices: Sequence[str] | None = None) -> None:
+        """Refuse a value that cannot be.
+
+        Args:
+            value: of the setting; of one by type of device, a mapping.
+            choices: instead of its own, where the workload knows them.
+
+        Raises:
+            SettingError: naming the setting.
+        """
+        known = self.choices if choices is None else choices
+        if value is None and self.default is None:
+            return
+        if self.many or known:
+            self._check_words(value if self.many else (value,), known)
+        elif self.kind in (int, float):
+            for number in value.values() if isinstance(value, Mapping) else (value,):
+                self._check_number(number)
+
+    def _check_words(self, given: Any, known: Sequence[str]) -> None:
+        if not given:
+            of_these = f" of: {', '.join(known)}" if known else ""
+            raise SettingError(f"<{self.name}> needs at least one {self.noun}{of_these}")
+        for word in given:
+            if known and word not in known:
+                hint = spaced(f"<{self.name}>", word)
+                raise SettingError(f"<{self.name}>: unknown {word!r}, choose from {', '.join(known)}{hint}")
+        if len(set(given)) != len(given):
+            raise SettingError(f"<{self.name}> has a {self.noun} twice")
+
+    def _check_number(self, value: Any) -> None:
+        kinds, what = ((int,), "a whole number") if self.kind is int else ((int, float), "a number")
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise SettingError(f"<{self.name}> must be {what}, got {value!r:.60}")
+        if not (math.isfinite(value) and self.holds(value)):
+            raise SettingError(f"<{self.name}> must {self.must}, got {_shown(value)}")
+
+
+def setting(default: Any = MISSING, *, doc: str, kind: type | None = None, **known: Any) -> Any:
+    """A field of a dataclass that is a setting.
+
+    Args:
+        default: its default; a tuple takes several words. `MISSING` makes it one that must be given.
+        doc: one line for `--help`, see `Setting`.
+        kind: of a value, where the default does not show it.
+        **known: further attributes of `Setting`.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class Cup:
+        ...     height_m: float = setting(0.1, doc="from foot to rim (default {default})", must="be positive",
+        ...                               holds=lambda value: value > 0)
+        ...     def __post_init__(self):
+        ...         check_settings(self)
+        >>> settings_of(Cup)["height_m"].option, settings_of(Cup)["height_m"].described()
+        ('--height-m', 'from foot to rim (default 0.1)')
+        >>> Cup(-1)
+        Traceback (most recent call last):
+        flopray.errors.SettingError: height_m must be positive, got -1
+    """
+    stated = None if default is MISSING else default
+    many = isinstance(stated, tuple)
+    kind = kind or (str if many or stated is None else type(stated))
+    attributes = {"doc": doc, "default": stated, "kind": kind, "many": many} | known
+    return dataclasses.field(default=default, metadata={_KEY: Setting(**attributes)})
+
+
+@cache
+def settings_of(cls: type) -> Mapping[str, Setting]:
+    """The settings of a dataclass, by field, in order."""
+    fields = [f for f in dataclasses.fields(cls) if _KEY in f.metadata]
+    return {f.name: dataclasses.replace(f.metadata[_KEY], name=f.metadata[_KEY].name or f.name) for f in fields}
+
+
+def check_settings(instance: Any) -> None:
+    """Refuse values of a dataclass's settings that cannot be, each for itself.
+
+    Raises:
+        SettingError: naming the first such setting.
+    """
+    for field, known in settings_of(type(instance)).items():
+        known.check(getattr(instance, field))
+
+
+def _shown(value: Any) -> str:
+    """A value as one would write it on a command line."""
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureSettings:
-    """What to measure at every point and how precisely.
+    """What to measure at every point and how precisely; each field says what it is.
 
-    Attributes:
-        phases: phases of the training step, in the order they are measured.
-        instruments: of `time`, `energy` (which needs time) and `counters` (hardware FLOP counters, in a pass of their
-            own).
-        target_error: relative half width of the 95 % interval that ends a window (0.01 is 1 %).
-        max_seconds: cap on one phase's window.
-        seed: of weights and inputs.
-        sentinel_every_s: seconds between measurements of the sentinel point; 0 measures none.
-        cooldown_c: wait before each point until the GPU is at most this warm; None does not wait.
+    A run's manifest keeps them, so that a resume measures the rest the same way.
 
     Raises:
         SettingError: a value that cannot be.
     """
 
-    phases: tuple[str, ...] = DEFAULT_PHASES
-    instruments: tuple[str, ...] = DEFAULT_INSTRUMENTS
-    target_error: float = 0.01
-    max_seconds: float = 3.0
-    seed: int = 0
-    sentinel_every_s: float = 60.0
-    cooldown_c: float | None = None
+    #: Measured in this order; the workload knows which there are.
+    phases: tuple[str, ...] = setting(DEFAULT_PHASES, doc="{choices} (default {default})", noun="name", metavar="PHASE")
+    #: Energy needs time. Counters take a pass of their own and Nsight Compute: only on request.
+    instruments: tuple[str, ...] = setting(
+        ("time", "energy"),
+        doc="{choices} (default {default}; counters needs Nsight Compute and a GPU)",
+        noun="name",
+        choices=INSTRUMENTS,
+        metavar="I",
+    )
+    target_error: float = setting(
+        0.01,
+        doc="stop a window at this relative 95% error (default {default})",
+        must="lie between 0 and 1 (0.01 is 1 %)",
+        holds=lambda value: 0 < value < 1,
+        metavar="REL",
+    )
+    max_seconds: float = setting(
+        3.0,
+        doc="but after this many seconds at the latest (default {default})",
+        must="be a positive number of seconds",
+        holds=lambda value: value > 0,
+        metavar="S",
+    )
+    seed: int = setting(
+        0,
+        doc="of weights, inputs and the order of the points (default {default})",
+        must="be between 0 and 2147483647",
+        holds=lambda value: 0 <= value < 2**31,
+    )
+    sentinel_every_s: float = setting(
+        60.0,
+        doc="re-measure one point at this interval to see drift; 0 never (default {default})",
+        must="be 0 or more seconds",
+        holds=lambda value: value >= 0,
+        flag="--sentinel-every",
+        metavar="S",
+    )
+    cooldown_c: float | None = setting(
+        None,
+        doc="before each point wait until the GPU is this cool (default off)",
+        kind=float,
+        must="be a temperature in Celsius",
+        flag="--cooldown-to",
+        metavar="CELSIUS",
+    )
 
     def __post_init__(self) -> None:
-        _check_names("phases", self.phases)
-        _check_names("instruments", self.instruments, INSTRUMENTS)
-        for name in ("target_error", "max_seconds", "sentinel_every_s"):
-            check_number(name, getattr(self, name))
-        check_number("cooldown_c", 0.0 if self.cooldown_c is None else self.cooldown_c)
-        check_number("seed", self.seed, whole=True)
+        check_settings(self)
         if "energy" in self.instruments and "time" not in self.instruments:
             raise SettingError("<instruments> energy needs time too: energy per iteration is power times time")
-        if not 0 < self.target_error < 1:
-            raise SettingError(f"<target_error> must lie between 0 and 1 (0.01 is 1 %), got {self.target_error:g}")
-        if not (math.isfinite(self.max_seconds) and self.max_seconds > 0):
-            raise SettingError(f"<max_seconds> must be a positive number of seconds, got {self.max_seconds:g}")
-        if not (math.isfinite(self.sentinel_every_s) and self.sentinel_every_s >= 0):
-            raise SettingError(f"<sentinel_every_s> must be 0 or more seconds, got {self.sentinel_every_s:g}")
-        if self.cooldown_c is not None and not math.isfinite(self.cooldown_c):
-            raise SettingError(f"<cooldown_c> must be a temperature in Celsius, got {self.cooldown_c:g}")
-        if not 0 <= self.seed < 2**31:
-            raise SettingError(f"<seed> must be between 0 and 2147483647, got {self.seed}")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready fields."""
@@ -78,27 +236,3 @@ class MeasureSettings:
             raise InputError(f"the run's manifest has a setting {unknown[0]!r} that this flopray does not know")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         return cls(**values)
-
-
-def check_number(setting: str, value: object, *, whole: bool = False) -> None:
-    """Refuse what is not a number, as a program or a manifest may give it.
-
-    Raises:
-        SettingError: it is not one.
-    """
-    kinds, what = ((int,), "a whole number") if whole else ((int, float), "a number")
-    if isinstance(value, bool) or not isinstance(value, kinds):
-        raise SettingError(f"<{setting}> must be {what}, got {value!r:.60}")
-
-
-def _check_names(setting: str, given: tuple[str, ...], known: tuple[str, ...] | None = None) -> None:
-    """Which phases there are, the workload knows."""
-    if not given:
-        of_these = f" of: {', '.join(known)}" if known else ""
-        raise SettingError(f"<{setting}> needs at least one{of_these}")
-    for name in given:
-        if known and name not in known:
-            hint = spaced(f"<{setting}>", name)
-            raise SettingError(f"<{setting}>: unknown {name!r}, choose from {', '.join(known)}{hint}")
-    if len(set(given)) != len(given):
-        raise SettingError(f"<{setting}> has a name twice")

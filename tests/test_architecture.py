@@ -191,7 +191,7 @@ def literals(path):
 def test_messages_name_one_command_to_go_on_with_a_run(module):
     """That of `errors.resume_command`; only the command line speaks of its flag, and of the command in examples."""
     texts = literals(modules()[module])
-    spoken = ("flopray.cli.flags", "flopray.cli.main", "flopray.cli.session")
+    spoken = ("flopray.cli.request", "flopray.cli.main")
     assert module in spoken or [text for text in texts if "--resume" in text] == []
     assert module == "flopray.cli.main" or [t for t in texts if re.search("flopray resume (?!results/)", t)] == []
 

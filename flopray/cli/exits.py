@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from flopray.cli.flags import build_parser, told
+from flopray.cli.flags import parse, told
 from flopray.cli.terminal import LineConsole
 from flopray.errors import EXIT_INTERRUPTED, FloprayError
 from flopray.store.journal_index import RunWarning
@@ -28,7 +28,7 @@ def main(workload: Workload, argv: Sequence[str] | None = None) -> int:
     # Without markup: a path or a message with [brackets] is text.
     console = LineConsole(stderr=True, markup=False)
     try:
-        args = build_parser(workload).parse_args(argv)
+        request = parse(workload, argv)
     except FloprayError as error:
         console.print(f"error: {told(error)}", highlight=False, markup=False, soft_wrap=True)
         return error.exit_code
@@ -39,7 +39,7 @@ def main(workload: Workload, argv: Sequence[str] | None = None) -> int:
     try:
         from flopray.cli.session import run
 
-        return run(workload, args, console)
+        return run(workload, request, console)
     except FloprayError as error:
         console.print(f"error: {told(error)}", highlight=False, markup=False, soft_wrap=True)
         return error.exit_code

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterable, Mapping
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from flopray.cli.axes import dest_of
-from flopray.cli.flags import build_parser
+from flopray.cli.request import check_columns, request_of
 from flopray.cli.terminal import LineConsole
 from flopray.cli.trust import workload_of_run
 from flopray.errors import EXIT_INTERRUPTED, InputError
 from flopray.measurement.result import with_error
+from flopray.settings import MeasureSettings, settings_of
 from flopray.store.location import open_run
+from flopray.sweep.definition import Sweep as SweepOfWorkload
+from flopray.sweep.limits import Limits
+from flopray.sweep.space import COMMON
 from flopray.workloads.base import Workload
 from flopray.workloads.registry import find_workload, is_known
 
@@ -22,18 +25,15 @@ if TYPE_CHECKING:
 
     from flopray.store.run import RunFolder
 
-#: What a sweep takes beside its axes, and the name that the parser has for it.
-_SETTINGS: Mapping[str, str] = {
-    **{name: name for name in ("precision", "execution", "phases", "instruments", "target_error", "max_seconds")},
-    **{name: name for name in ("seed", "search", "samples", "objective", "shard", "cpus_per_trial", "retries")},
-    **{name: name for name in ("points_per_trial", "trial", "stop_after")},
-    **{"device_types": "accelerators", "sentinel_every_s": "sentinel_every", "cooldown_c": "cooldown_to"},
-    "point_timeout_s": "trial_timeout",
+#: Axes that every workload has, by the name of their setting here.
+_COMMON = {"device_types" if name == "device_type" else name: name for name in COMMON}
+#: What a sweep takes beside its axes.
+_SETTINGS = {
+    *_COMMON,
+    *(s.name for cls in (MeasureSettings, SweepOfWorkload, Limits) for s in settings_of(cls).values()),
 }
 #: What is shown of a run: a rate, its error (FLOPs are exact) and its unit.
 _BEST = (("flops_per_s", "time_rel_error", "FLOP/s"), ("flops_per_j", "energy_rel_error", "FLOP/J"))
-#: Settings that are lists of words.
-_LISTS = ("precision", "execution", "phases", "instruments", "device_types")
 
 
 class Run:
@@ -92,7 +92,7 @@ class Sweep:
         self.axes = {name: tuple(values) for name, values in (axes or {}).items()}
         self.settings = settings
         fields = {field.name for field in self.workload.fields if not field.implied}
-        for kind, given, known in (("axis", self.axes, fields), ("setting", settings, set(_SETTINGS))):
+        for kind, given, known in (("axis", self.axes, fields), ("setting", settings, _SETTINGS)):
             for name in given:
                 if name not in known:
                     raise InputError(f"unknown {kind} {name!r:.60}: choose from {', '.join(sorted(known))}")
@@ -130,14 +130,11 @@ class Sweep:
         """
         storage, slash, name = str(path).rstrip("/").rpartition("/")
         storage = storage or slash or "."
-        args = _arguments(self.workload, address=address, plots=plots, strict=strict, quiet=quiet)
-        args.name, args.storage = name, storage
-        for field, values in self.axes.items():
-            setattr(args, dest_of(next(f for f in self.workload.fields if f.name == field)), values)
-        for setting, value in self.settings.items():
-            words = [value] if setting in _LISTS and isinstance(value, str) else value
-            setattr(args, _SETTINGS[setting], list(words) if setting in _LISTS else words)
-        return _carried_out(self.workload, args, str(path))
+        given = {name: value for name, value in self.settings.items() if value is not None}
+        axes = {axis: given.pop(name) for name, axis in _COMMON.items() if name in given}
+        axes = {axis: [words] if isinstance(words, str) else list(words) for axis, words in axes.items()} | self.axes
+        where = {"name": name, "storage": storage, "address": address}
+        return _carried_out(self.workload, axes, given | where, str(path), plots=plots, strict=strict, quiet=quiet)
 
 
 def _loadable(workload: Workload) -> Workload:
@@ -177,25 +174,19 @@ def resume(
     """
     folder = open_run(path)
     found = workload_of_run(folder.manifest, folder.address, workload)
-    args = _arguments(found, address=address, plots=plots, strict=False, quiet=quiet)
-    args.resume, args.retry_failed = str(path), retry_failed
-    return _carried_out(found, args, str(path))
+    given = {"resume": str(path), "address": address, "retry_failed": retry_failed}
+    return _carried_out(found, {}, given, str(path), plots=plots, quiet=quiet)
 
 
-def _arguments(
-    workload: Workload, *, address: str | None, plots: bool, strict: bool, quiet: bool
-) -> argparse.Namespace:
-    """What the command line would be parsed to, with its defaults."""
-    args = build_parser(workload).parse_args([])
-    args.address, args.no_plots, args.strict, args.quiet = address, not plots, strict, quiet
-    return args
-
-
-def _carried_out(workload: Workload, args: argparse.Namespace, address: str) -> Run:
+def _carried_out(
+    workload: Workload, axes: Mapping[str, Sequence[Any]], given: Mapping[str, Any], address: str, **shown: bool
+) -> Run:
     from flopray.cli.session import run
 
-    args.summary = False
-    code = run(workload, args, LineConsole(stderr=True, markup=False))
+    check_columns(workload)
+    request = request_of(workload, axes, {**given, **shown})
+    request = dataclasses.replace(request, options=dataclasses.replace(request.options, summary=False))
+    code = run(workload, request, LineConsole(stderr=True, markup=False))
     if code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     return Run(open_run(address))

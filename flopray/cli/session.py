@@ -1,8 +1,7 @@
-"""The order of a run: check the input, reach the cluster, make or open the folder, sweep, summarise, draw."""
+"""The order of a run, new or resumed: check the input, reach the cluster, open the folder, sweep, make the results."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import logging
 import shlex
@@ -11,382 +10,95 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
-from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 import flopray
-from flopray.cli.flags import default_name, limits_from, refuse_with_resume, sweep_from
-from flopray.cli.objective import ENERGY_OBJECTIVES, refuse_mfu, refuse_objective
-from flopray.cli.terminal import LineConsole, renamed
-from flopray.cli.trust import trust
+from flopray.cli.objective import refuse_objective
+from flopray.cli.request import Request
+from flopray.cli.results import finish
+from flopray.cli.runs import InterruptedRun, NewRun, Placed, Run
+from flopray.cli.terminal import LineConsole
 from flopray.cluster.connection import connected
-from flopray.cluster.devices import (
-    Cluster,
-    absent_types,
-    check_cores,
-    choose_devices,
-    passed_over,
-    wait_for,
-)
+from flopray.cluster.devices import Cluster, wait_for
 from flopray.cluster.this_machine import this_machine
-from flopray.errors import (
-    EXIT_INTERRUPTED,
-    EXIT_NOT_FINISHED,
-    EXIT_SOME_FAILED,
-    FloprayError,
-    InputError,
-    RunError,
-    RunFinished,
-    StorageError,
-    resume_command,
-)
+from flopray.errors import EXIT_INTERRUPTED, FloprayError, StorageError, resume_command
 from flopray.monitoring.progress import Progress
 from flopray.monitoring.run_log import RunLog
-from flopray.point import point_of
-from flopray.records import Status
-from flopray.store import atomic
-from flopray.store.location import check_new, create_run, open_run
-from flopray.store.manifests import DEFAULT_STORAGE, not_resumable
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.sweep.metrics import linger_s
-from flopray.sweep.plan import Target, print_plan, refuse_what_none_can, targets
-from flopray.sweep.summary import COPY, FIGURES, RECORDS, TOTALS, print_summary, summarise, summary_columns
+from flopray.sweep.plan import print_plan
 from flopray.workloads.base import Workload
 
-if TYPE_CHECKING:
-    import pandas as pd
 
-
-def run(workload: Workload, args: argparse.Namespace, console: Console) -> int:
-    """Carry out a command line; returns the exit code.
+def run(workload: Workload, request: Request, console: Console) -> int:
+    """Carry out what is asked for; returns the exit code.
 
     Raises:
         FloprayError: with the one line that ends the command.
     """
-    if args.wait is not None and not 0 <= args.wait < float("inf"):
-        raise InputError(f"--wait must be 0 or more seconds, got {args.wait:g}")
     linger_s()
-    limits_from(args)
-    if args.quiet or args.json:
+    if request.options.quiet or request.options.json:
         console = Console(quiet=True)  # errors have a console of their own
-    if args.resume is not None:
-        return _resume(workload, args, console)
-    if args.retry_failed:
-        raise InputError("--retry-failed goes with --resume RUN")
-    name = args.name if args.name is not None else default_name(workload)
-    storage = args.storage if args.storage is not None else DEFAULT_STORAGE
-    _refuse_package_cache(storage)
-    check_new(storage, name, write=not args.dry_run)
-    # The flags are checked on a stand-in device before Ray starts; the real devices are known only after it did.
-    named = args.accelerators or ([args.gpu_type] if args.gpu_type else [])
-    refuse_mfu(sweep_from(workload, args, named or ["CPU"], cores=1), types_known=bool(named))
-    if args.accelerators is not None and not args.accelerators:
-        raise InputError("--accelerators needs at least one type")
-    if args.wait is not None and not args.accelerators and args.gpu_type is None:
-        raise InputError("--wait needs --accelerators or --gpu-type to say what to wait for")
-    if args.search == "optuna" and find_spec("optuna") is None:
-        raise InputError("--search optuna needs the extra: pip install 'flopray[optuna]'")
-    known = None
-    if args.address is None and not args.wait:  # Ray takes seconds to start, and would find here what we do
-        known, _, _ = _check(workload, args, this_machine().with_gpu_type(args.gpu_type))
-    with _reach(args, name, workload, console) as cluster:
-        cluster = _awaited(cluster, args, args.accelerators, console)
-        sweep, slots, found = _check(workload, args, cluster, known)
-        if line := passed_over(cluster, args.accelerators):
-            console.print(f"warning: {line}", highlight=False, soft_wrap=True)
-        if args.dry_run:
-            _plan(args, sweep, slots, found)
-            return 0
-        _say_where(console, cluster)
-        notes = _preflight(args, console, sweep, slots, cluster)
-        head = {"script": sys.argv[0], "plots": not args.no_plots}
-        head |= {"gpu_type": args.gpu_type} if args.gpu_type in slots else {}
-        trust(workload)
-        folder = create_run(storage, name, sweep.to_manifest(name, _versions()) | head)
-        console.print(f"run {name}: {folder.address}", highlight=False, soft_wrap=True)
-        return _measure(workload, args, console, sweep, folder, slots, notes)
+    if request.options.resume is None:
+        return _carry_out(NewRun(workload, request), console)
+    interrupted = InterruptedRun(workload, request)
+    if interrupted.left > 0:
+        return _carry_out(interrupted, console)
+    options, size = interrupted.options, interrupted.sweep.size
+    progress = Progress(console, total=size, workload=workload, events=options.json)
+    return finish(workload, options, console, interrupted.folder, progress)
 
 
-def _check(
-    workload: Workload, args: argparse.Namespace, cluster: Cluster, known: Sweep | None = None
-) -> tuple[Sweep, dict[str, int], dict[str, Target]]:
-    """The sweep on these devices, how many there are by type, and what is known of them.
-
-    Args:
-        workload: what is measured.
-        args: the command line.
-        cluster: the devices.
-        known: a sweep that may be the same, whose points need not be made again.
-
-    Raises:
-        FloprayError: the devices are missing, or can measure nothing of the sweep.
-    """
-    absent = absent_types(cluster, args.accelerators) if args.dry_run else []
-    cluster = cluster.with_types(absent)
-    slots = choose_devices(cluster, args.accelerators)
-    sweep = sweep_from(workload, args, list(slots), cores=cluster.cores)
-    sweep = known if known is not None and known == sweep else sweep
-    if sweep.samples is not None and sweep.samples > sweep.grid_size:
-        raise InputError(f"--samples {sweep.samples}: the grid has only {sweep.grid_size} points")
-    check_cores(cluster, sweep.cpus_per_trial)
-    if sweep.size == 0:
-        raise InputError(f"--shard {args.shard}: none of the {sweep.grid_size} points of the grid falls into it")
-    found = targets(slots, local=cluster.local, absent=absent)
-    refuse_what_none_can(sweep, found)
-    needs_energy = cluster.local and sweep.objective in ENERGY_OBJECTIVES
-    refuse_objective(sweep, _no_energy(slots, absent) if needs_energy else None)
-    return sweep, slots, found
-
-
-def _no_energy(slots: Mapping[str, int], absent: Sequence[str]) -> str | None:
-    """Why no device of this machine has an energy source; None if one has, or if the devices are elsewhere."""
-    from flopray.cluster.doctor.preflight import check_nodes
-
-    return None if absent else check_nodes(list(slots), ("energy",), local=True).no_energy
-
-
-def _refuse_package_cache(storage: str) -> None:
-    """Refuse to write into the copy of its folder that a submitted job runs in: Ray deletes it sooner or later.
-
-    Raises:
-        InputError: results would be written there.
-    """
-    if "://" not in storage and "runtime_resources" in Path(storage).absolute().parts:
-        raise InputError(
-            f"results would go into Ray's copy of the job's folder ({Path(storage).absolute()}), which Ray deletes: "
-            "give --storage with a path of your own that starts with / or a URI"
-        )
-
-
-def _reach(
-    args: argparse.Namespace, name: str, workload: Workload, console: Console
-) -> AbstractContextManager[Cluster]:
-    """The cluster to run on; a plan for this machine starts no Ray."""
-    if args.dry_run and args.address is None:
-        return nullcontext(this_machine())
-    if args.address is None:
-        console.print("starting Ray on this machine ...", highlight=False)
-    job = {"job_name": name, "flopray_run": name, "flopray_version": flopray.__version__, "workload": workload.name}
-    return connected(args.address, job)
-
-
-def _awaited(cluster: Cluster, args: argparse.Namespace, wanted: list[str] | None, console: Console) -> Cluster:
-    """The cluster once it has what is wanted, or when `--wait` is over; a plan waits for nothing."""
-    seconds = 0.0 if args.dry_run else args.wait or 0.0
+def _carry_out(of: Run, console: Console) -> int:
+    """The one path of new and interrupted runs; returns the exit code."""
     say = partial(console.print, highlight=False, soft_wrap=True)
-    return wait_for(cluster, wanted, seconds, say, args.gpu_type)
-
-
-def _resume(workload: Workload, args: argparse.Namespace, console: Console) -> int:
-    refuse_with_resume(workload, args)
-    folder = open_run(args.resume)
-    if reason := not_resumable(folder.manifest):
-        raise RunError(f"run {folder.address} cannot be resumed: {reason}; resume the sources and merge again")
-    args.no_plots = args.no_plots or folder.manifest.get("plots") is False
-    sweep = Sweep.from_manifest(folder.manifest)
-    if sweep.workload.name != workload.name:
-        which = f"{sweep.workload.name}, not of {workload.name}"
-        raise InputError(
-            f"run {folder.address} is a sweep of {which}: {resume_command(folder.address)} goes on with it"
-        )
-    sweep = sweep.with_code(workload)
-    finished = _finished(folder, retry_failed=args.retry_failed)
-    left = sweep.size - len(finished)
-    if left <= 0 and not args.dry_run and not folder.has_results():
-        folder.check_unlocked()
-        return _finish(
-            workload,
-            args,
-            console,
-            folder,
-            Progress(console, total=sweep.size, workload=sweep.workload, events=args.json),
-        )
-    if left <= 0:
-        raise RunFinished(f"run {folder.address} is finished: all of its {len(finished)} points are measured")
-    if not args.dry_run:
-        folder.check_unlocked()
-    with _reach(args, folder.name, workload, console) as cluster:
-        if args.gpu_type is None and not cluster.slots:  # where Ray knows types by now, they hold
-            args.gpu_type = _gpu_type_of(folder)
-        cluster = _awaited(cluster, args, list(sweep.axes["device_type"]), console)
-        slots = choose_devices(cluster, list(sweep.axes["device_type"]), resumed=True)
-        check_cores(cluster, sweep.cpus_per_trial)
-        if args.dry_run:
-            _plan(args, sweep, slots, targets(slots, local=cluster.local), finished)
+    with _reach(of, console) as cluster:
+        placed = of.on(_awaited(of, cluster, say))
+        if placed.warning:
+            say(f"warning: {placed.warning}")
+        if of.options.dry_run:
+            _plan(of, placed)
             return 0
         _say_where(console, cluster)
-        notes = _preflight(args, console, sweep, slots, cluster)
-        console.print(f"resuming {folder.address}: {left} points are left", highlight=False, soft_wrap=True)
-        return _measure(workload, args, console, sweep, folder, slots, notes)
+        notes = _preflight(of, placed, cluster, console)
+        folder, line = of.open(placed)
+        say(line)
+        return _measure(of, placed, folder, console, notes)
 
 
-def _gpu_type_of(folder: RunFolder) -> str | None:
-    """The `--gpu-type` that the run was started with."""
-    name = folder.manifest.get("gpu_type")
-    return name if isinstance(name, str) else None
+def _reach(of: Run, console: Console) -> AbstractContextManager[Cluster]:
+    """The cluster to run on; a plan for this machine starts no Ray."""
+    address = of.options.address
+    if of.options.dry_run and address is None:
+        return nullcontext(this_machine())
+    if address is None:
+        console.print("starting Ray on this machine ...", highlight=False)
+    job = {"job_name": of.name, "flopray_run": of.name, "flopray_version": flopray.__version__}
+    return connected(address, job | {"workload": of.workload.name})
 
 
-def _plan(
-    args: argparse.Namespace,
-    sweep: Sweep,
-    slots: Mapping[str, int],
-    found: Mapping[str, Target],
-    finished: Mapping[str, str] | None = None,
-) -> None:
+def _awaited(of: Run, cluster: Cluster, say: Callable[[str], object]) -> Cluster:
+    """The cluster once it has what is wanted, or when `--wait` is over; a plan waits for nothing."""
+    seconds = 0.0 if of.options.dry_run else of.options.wait_s or 0.0
+    gpu_type = of.options.gpu_type
+    if gpu_type is None and not cluster.slots:  # where Ray knows types by now, they hold
+        gpu_type = of.began_with_gpu_type
+    return wait_for(cluster, of.device_types, seconds, say, gpu_type)
+
+
+def _plan(of: Run, placed: Placed) -> None:
     """Print the plan; the rates of this machine's CPU are measured for it."""
-    found = dict(found)
-    if "CPU" in found and args.address is None:
+    sweep, slots, found = placed.sweep, placed.slots, placed.targets
+    start = of.options.address is None
+    if "CPU" in found and start:
         from flopray.sweep.calibration import calibrated  # imports torch
 
         rates, has_energy = calibrated(sweep.axes["precision"], cores=sweep.cpus_per_trial["CPU"])
-        found["CPU"] = dataclasses.replace(found["CPU"], rates=rates, has_energy=has_energy)
-    start, figures = args.address is None, not args.no_plots
-    print_plan(_output(), sweep, slots, finished=finished, found=found, figures=figures, start=start)
-
-
-def _finished(folder: RunFolder, *, retry_failed: bool) -> dict[str, str]:
-    finished = {k: v for k, v in folder.finished().items() if k == point_of(k)}
-    return {k: v for k, v in finished.items() if v != Status.FAILED} if retry_failed else finished
-
-
-def _measure(
-    workload: Workload,
-    args: argparse.Namespace,
-    console: Console,
-    sweep: Sweep,
-    folder: RunFolder,
-    slots: Mapping[str, int],
-    notes: Sequence[str] = (),
-) -> int:
-    finished = _finished(folder, retry_failed=args.retry_failed)
-    try:
-        from flopray.sweep.driver import run_sweep  # takes seconds, in which an interrupt may come too
-
-        with (
-            RunLog(folder.log_path, sweep.workload) as log,
-            Progress(
-                console,
-                total=sweep.size,
-                workload=sweep.workload,
-                finished=len(finished),
-                types=_by_type(sweep, finished),
-                log=log,
-                events=args.json,
-            ) as progress,
-        ):
-            log.say(f"{shlex.join(sys.argv)}: {sweep.size - len(finished)} of {sweep.size} points on {dict(slots)}")
-            for note in notes:
-                log.say(note)
-            progress.event("preflight", notes=list(notes))
-            outcome = {"finished": finished, "supersede": args.retry_failed, "limits": limits_from(args)}
-            outcome["resume"] = _goes_on(args, folder)
-            try:
-                run_sweep(sweep, folder, slots, progress, **outcome)
-            except FloprayError as error:
-                log.say(str(error), level=logging.ERROR)
-                raise
-        return _finish(workload, args, console, folder, progress)
-    except KeyboardInterrupt:
-        Console(stderr=True).print(
-            f"interrupted; every finished point is in the journal. Go on with:\n  {_goes_on(args, folder)}",
-            highlight=False,
-            soft_wrap=True,  # a command that is wrapped cannot be copied
-        )
-        with suppress(StorageError):
-            folder.publish(results=False)
-        return EXIT_INTERRUPTED
-
-
-def _goes_on(args: argparse.Namespace, folder: RunFolder) -> str:
-    """The command that goes on with a run on the same cluster."""
-    address = f" --address {shlex.quote(args.address)}" if args.address else ""
-    return resume_command(folder.address) + address
-
-
-def _finish(
-    workload: Workload, args: argparse.Namespace, console: Console, folder: RunFolder, progress: Progress
-) -> int:
-    """Make the tables and figures of a run whose points are all there; returns the exit code.
-
-    Whatever fails here loses no point: the rest is made all the same, and the exit code is one of its own.
-    """
-    totals: list[tuple[pd.DataFrame, dict[str, Any]]] = []
-
-    def total() -> None:
-        frame = folder.load(summary_columns(folder))
-        totals.append((frame, summarise(frame, progress.measured_fraction)))
-
-    steps: list[tuple[str, Callable[[], object]]] = [
-        (TOTALS, total),
-        (RECORDS, folder.compact),
-        ("table of kernels", folder.write_kernels),
-        ("summary", lambda: folder.write_summary(totals[0][1])),
-    ]
-    if not args.no_plots:
-        steps.append((FIGURES, lambda: _draw(workload, console, folder)))
-    steps.append((COPY, folder.publish))
-    failed: list[str] = []
-    for what, step in steps:
-        if what == "summary" and failed:
-            continue  # it marks the tables as made: without it `--resume` makes them again
-        if not _made(what, step, workload, folder):
-            failed.append(what)
-    for frame, summary in totals:
-        progress.event("summary", run=folder.address, **summary)
-        if args.summary and not console.quiet:
-            print_summary(_output(), folder, frame, summary, failed)
-        if not failed:
-            return 0 if summary["points_not_ok"] == 0 else EXIT_SOME_FAILED
-    return EXIT_NOT_FINISHED
-
-
-def _draw(workload: Workload, console: Console, folder: RunFolder) -> None:
-    with renamed(console, str(folder.path), folder.place()):
-        from flopray.cli.run_figures import draw  # matplotlib would make the start wait
-
-        draw(workload, folder.path, console)
-
-
-def _made(what: str, step: Callable[[], object], workload: Workload, folder: RunFolder) -> bool:
-    """Carry out a step after the measuring; if it fails, print one line with the command that repeats it."""
-    try:
-        step()
-    except Exception as error:
-        said = atomic.reason(error) if isinstance(error, OSError) else str(error)
-        first = (said.splitlines() or [type(error).__name__])[0]
-        if not isinstance(error, FloprayError | OSError):
-            first = f"{type(error).__name__}: {first}"
-        draws = "flopray compare-gpus" if workload.figures == "comparison" else "flopray surfaces"
-        command = f"{draws} {shlex.quote(folder.address)}" if what == FIGURES else resume_command(folder.address)
-        line = f"error: no {what} ({first}); every point is safe in the journal, {command} makes it again"
-        Console(stderr=True, markup=False).print(line, highlight=False, soft_wrap=True)
-        return False
-    return True
-
-
-def _preflight(
-    args: argparse.Namespace, console: Console, sweep: Sweep, slots: Mapping[str, int], cluster: Cluster
-) -> list[str]:
-    """Look at the nodes before anything is written; on a Ray started here, what is missing is told later."""
-    from flopray.cluster.doctor.preflight import check_nodes, tell
-
-    found = check_nodes(list(slots), sweep.settings.instruments, local=cluster.local)
-    refuse_objective(sweep, found.no_energy)
-    silent = cluster.local and not args.strict
-    return tell(Console(quiet=True) if silent else console, found, strict=args.strict)
-
-
-def _by_type(sweep: Sweep, finished: Mapping[str, str]) -> dict[str, tuple[int, int]]:
-    """Points of each device type: all, and those that are finished. With a searcher this is not known beforehand."""
-    if sweep.search == "optuna":
-        return {}
-    points = sweep.points()
-    done = Counter(point.device_type for point in points if point.id in finished)
-    return {name: (count, done[name]) for name, count in Counter(point.device_type for point in points).items()}
+        found = found | {"CPU": dataclasses.replace(found["CPU"], rates=rates, has_energy=has_energy)}
+    output = LineConsole(markup=False)  # results go to standard output, and messages to standard error
+    print_plan(output, sweep, slots, finished=of.finished, found=found, figures=of.options.plots, start=start)
 
 
 def _say_where(console: Console, cluster: Cluster) -> None:
@@ -396,12 +108,66 @@ def _say_where(console: Console, cluster: Cluster) -> None:
     console.print(f"Ray dashboard: http://{cluster.dashboard_url}{login}", highlight=False, soft_wrap=True)
 
 
-def _output() -> Console:
-    """Where results go, apart from the messages on standard error."""
-    return LineConsole(markup=False)
+def _preflight(of: Run, placed: Placed, cluster: Cluster, console: Console) -> list[str]:
+    """Look at the nodes before anything is written; on a Ray started here, what is missing is told later."""
+    from flopray.cluster.doctor.preflight import check_nodes, tell
+
+    strict = of.options.strict
+    found = check_nodes(list(placed.slots), placed.sweep.settings.instruments, local=cluster.local)
+    refuse_objective(placed.sweep, found.no_energy)
+    return tell(Console(quiet=True) if cluster.local and not strict else console, found, strict=strict)
 
 
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
+def _measure(of: Run, placed: Placed, folder: RunFolder, console: Console, notes: Sequence[str] = ()) -> int:
+    """Measure what the run lacks, and make its results; returns the exit code."""
+    sweep, goes_on = placed.sweep, _goes_on(of, folder)
+    try:
+        from flopray.sweep.driver import run_sweep  # takes seconds, in which an interrupt may come too
 
-    return {"python": sys.version.split()[0], **{name: version(name) for name in ("ray", "torch")}}
+        with (
+            RunLog(folder.log_path, sweep.workload) as log,
+            Progress(
+                console,
+                total=sweep.size,
+                workload=sweep.workload,
+                finished=len(of.finished),
+                types=_by_type(sweep, of.finished),
+                log=log,
+                events=of.options.json,
+            ) as progress,
+        ):
+            left = f"{sweep.size - len(of.finished)} of {sweep.size} points on {placed.slots}"
+            for line in (f"{shlex.join(sys.argv)}: {left}", *notes):
+                log.say(line)
+            progress.event("preflight", notes=list(notes))
+            how = {"finished": of.finished, "supersede": of.options.retry_failed, "limits": of.limits}
+            try:
+                run_sweep(sweep, folder, placed.slots, progress, **how, resume=goes_on)
+            except FloprayError as error:
+                log.say(str(error), level=logging.ERROR)
+                raise
+        return finish(of.workload, of.options, console, folder, progress)
+    except KeyboardInterrupt:
+        Console(stderr=True).print(
+            f"interrupted; every finished point is in the journal. Go on with:\n  {goes_on}",
+            highlight=False,
+            soft_wrap=True,  # a command that is wrapped cannot be copied
+        )
+        with suppress(StorageError):
+            folder.publish(results=False)
+        return EXIT_INTERRUPTED
+
+
+def _goes_on(of: Run, folder: RunFolder) -> str:
+    """The command that goes on with a run on the same cluster."""
+    address = f" --address {shlex.quote(of.options.address)}" if of.options.address else ""
+    return resume_command(folder.address) + address
+
+
+def _by_type(sweep: Sweep, finished: Mapping[str, str]) -> dict[str, tuple[int, int]]:
+    """Points of each device type: all, and those that are finished. With a searcher this is not known beforehand."""
+    if sweep.search == "optuna":
+        return {}
+    points = sweep.points()
+    done = Counter(point.device_type for point in points if point.id in finished)
+    return {name: (count, done[name]) for name, count in Counter(point.device_type for point in points).items()}

@@ -53,10 +53,10 @@ def profile(
     precision: str = "fp32",
     execution: str = "eager",
     phases: Sequence[str] | None = None,
-    instruments: Sequence[str] = ("time", "energy"),
-    target_error: float = 0.01,
-    max_seconds: float = 3.0,
-    seed: int = 0,
+    instruments: Sequence[str] = MeasureSettings.instruments,
+    target_error: float = MeasureSettings.target_error,
+    max_seconds: float = MeasureSettings.max_seconds,
+    seed: int = MeasureSettings.seed,
     device: str | None = None,
 ) -> Profile:
     """Measure every phase of one shape of a workload, here and without Ray.

@@ -12,12 +12,12 @@ from typing import Any
 
 import flopray
 from flopray.description import Description
-from flopray.errors import InputError, NotARun, SettingError, SpecError, spaced
-from flopray.point import EXECUTIONS, PRECISIONS, Point
+from flopray.errors import InputError, NotARun, SettingError, SpecError
+from flopray.point import Point
 from flopray.records import SCHEMA_VERSION
-from flopray.settings import MeasureSettings, check_number
+from flopray.settings import MeasureSettings, check_settings, setting, settings_of
 from flopray.store import manifests
-from flopray.sweep.space import COMMON_AXES, grid
+from flopray.sweep.space import COMMON, COMMON_AXES, grid
 from flopray.workloads.base import Workload
 
 #: What 64 bits hold, with a sign.
@@ -48,21 +48,18 @@ def _shard(text: str) -> tuple[int, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """A search space and how its points are measured.
+    """A search space and how its points are measured; a setting says at its field what it is.
 
     Attributes:
         workload: what is measured; its description alone where a run is only read.
         axes: values by axis (`axes_of`), `device_type` first.
         settings: how each point is measured.
         search: `grid` measures every point; `random` and `optuna` draw `samples` of them, none twice.
-        samples: points to draw; None for a grid.
-        objective: a column of `OBJECTIVES` for optuna, taken from the first phase that has it.
-        cpus_per_trial: CPU cores a trial holds, by device type.
-        points_per_trial: fixed size of a slab; None sizes slabs by predicted time.
+        cpus_per_trial: by device type.
+        points_per_trial: None sizes slabs by predicted time.
         implied: by axis and value, further fields that follow from it, such as the configuration of a model.
         shards: the parts of the grid that are measured, such as `3/8`; empty is all of it. A point's part follows from
             its trial id, so that it stays the same when other axes grow.
-        trial: what a trial of Tune is, one of `TRIALS`; None takes a point for a search and a slab for a grid.
 
     Raises:
         InputError: values that contradict one another.
@@ -71,32 +68,58 @@ class Sweep:
     workload: Description
     axes: Mapping[str, tuple[Any, ...]]
     settings: MeasureSettings
-    search: str = "grid"
-    samples: int | None = None
-    objective: str | None = None
-    cpus_per_trial: Mapping[str, int]
-    points_per_trial: int | None = None
+    search: str = setting("grid", doc="{choices} (default {default})", choices=SEARCHES, metavar="HOW")
+    samples: int | None = setting(None, doc="points to draw with random or optuna", kind=int, metavar="N")
+    objective: str | None = setting(
+        None, doc=f"what optuna optimises in the first phase: {', '.join(OBJECTIVES)}", metavar="COLUMN"
+    )
+    cpus_per_trial: Mapping[str, int] = setting(
+        doc="CPU cores a trial holds (default 1 beside a GPU; all of a node on a CPU)",
+        kind=int,
+        must="be at least 1",
+        holds=lambda value: value >= 1,
+        metavar="N",
+    )
+    points_per_trial: int | None = setting(
+        None,
+        doc="points in one Tune trial (default: sized by predicted time)",
+        kind=int,
+        must="be at least 1",
+        holds=lambda value: value >= 1,
+        metavar="N",
+    )
     implied: Mapping[str, Mapping[Any, Mapping[str, Any]]] = field(default_factory=dict)
-    shards: tuple[str, ...] = ()
-    trial: str | None = None
+    shards: tuple[str, ...] = setting(
+        (),
+        doc="measure only part I of N of the grid, such as 3/8; `flopray merge` unites them",
+        name="shard",
+        many=False,
+        metavar="I/N",
+    )
+    trial: str | None = setting(
+        None,
+        doc="what a trial of Ray Tune is: slab (neighbouring points, one result each) or point (one run of a logger "
+        "for each point); default slab, with optuna point",
+        choices=TRIALS,
+        metavar="WHAT",
+    )
 
     def __post_init__(self) -> None:
-        for setting, values, known in (
-            ("device_type", self.axes["device_type"], self.axes["device_type"]),
-            ("precision", self.axes["precision"], PRECISIONS),
-            ("execution", self.axes["execution"], EXECUTIONS),
-            ("phases", self.settings.phases, self.workload.phases),
-            ("search", (self.search,), SEARCHES),
-            ("trial", (self.trial or "slab",), TRIALS),
-        ):
-            for value in values:
-                if value not in known:
-                    hint = spaced(f"<{setting}>", value)
-                    raise SettingError(f"<{setting}>: unknown {value!r}, choose from {', '.join(known)}{hint}")
-            if len(set(values)) != len(values):
-                raise SettingError(f"<{setting}> has a value twice")
-        if self.samples is not None:
-            check_number("samples", self.samples, whole=True)
+        for name, common in COMMON.items():
+            common.check(self.axes[name])
+        settings_of(MeasureSettings)["phases"].check(self.settings.phases, choices=self.workload.phases)
+        check_settings(self)
+        self._check_search()
+        for shard in self.shards:
+            _shard(shard)
+        if self.shards and self.search == "optuna":
+            raise SettingError("<shard> divides a grid; with <search> optuna leave it out")
+        if self.grid_size > _MOST_POINTS:
+            raise InputError(f"the grid has {self.grid_size:.3g} points, more than {_MOST_POINTS}: choose fewer values")
+        self._check_size()
+
+    def _check_search(self) -> None:
+        """Refuse settings of a search that do not go together."""
         if self.search == "grid" and self.samples is not None:
             raise SettingError("<samples> goes with <search> random or optuna; a grid measures every point")
         if self.search != "grid" and (self.samples is None or self.samples < 1):
@@ -113,22 +136,6 @@ class Sweep:
             raise SettingError(f"<objective> {self.objective} needs time among the <instruments>")
         if self.objective in ("energy_j", "flops_per_j") and "energy" not in self.settings.instruments:
             raise SettingError(f"<objective> {self.objective} needs energy among the <instruments>")
-        for setting, value in (
-            *(("cpus_per_trial", cores) for cores in self.cpus_per_trial.values()),
-            ("points_per_trial", self.points_per_trial),
-        ):
-            if value is None:
-                continue
-            check_number(setting, value, whole=True)
-            if value < 1:
-                raise SettingError(f"<{setting}> must be at least 1, got {value}")
-        for shard in self.shards:
-            _shard(shard)
-        if self.shards and self.search == "optuna":
-            raise SettingError("<shard> divides a grid; with <search> optuna leave it out")
-        if self.grid_size > _MOST_POINTS:
-            raise InputError(f"the grid has {self.grid_size:.3g} points, more than {_MOST_POINTS}: choose fewer values")
-        self._check_size()
 
     def _check_size(self) -> None:
         """Refuse points whose counts exceed the 64 bits of a record."""

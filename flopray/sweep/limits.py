@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from dataclasses import dataclass
-from typing import Any
 
-from flopray.errors import SettingError
-from flopray.settings import check_number
+from flopray.settings import check_settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How long and how often something is tried.
-
-    Attributes:
-        point_timeout_s: a point that takes longer loses its process, which may hang; 0 waits for ever.
-        retries: how often a point is tried again whose process died or whose node was lost.
-        stop_after: the sweep stops once so many points in a row failed alike on every device; 0 never stops it.
+    """How long and how often something is tried; each field says what it is.
 
     Raises:
         SettingError: a value that cannot be.
     """
 
-    point_timeout_s: float = 3600.0
-    retries: int = 2
-    stop_after: int = 20
+    point_timeout_s: float = setting(
+        3600.0,
+        doc="end a process that measures one point for longer than this; 0 never (default {default})",
+        must="be 0 or more seconds",
+        holds=lambda value: value >= 0,
+        flag="--trial-timeout",
+        metavar="S",
+    )
+    retries: int = setting(
+        2,
+        doc="measure a point again so often if its process died or its node was lost (default {default})",
+        must="be 0 or more",
+        holds=lambda value: value >= 0,
+        metavar="N",
+    )
+    #: Failures in a row count, and only if they are alike on every device.
+    stop_after: int = setting(
+        20,
+        doc="stop, resumable, once the last N points on every device failed alike; 0 never (default {default})",
+        must="be 0 or more points",
+        holds=lambda value: value >= 0,
+        metavar="N",
+    )
 
     def __post_init__(self) -> None:
-        check_number("point_timeout_s", self.point_timeout_s)
-        check_number("retries", self.retries, whole=True)
-        check_number("stop_after", self.stop_after, whole=True)
-        if not (math.isfinite(self.point_timeout_s) and self.point_timeout_s >= 0):
-            raise SettingError(f"<point_timeout_s> must be 0 or more seconds, got {self.point_timeout_s:g}")
-        if self.retries < 0:
-            raise SettingError(f"<retries> must be 0 or more, got {self.retries}")
-        if self.stop_after < 0:
-            raise SettingError(f"<stop_after> must be 0 or more points, got {self.stop_after}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready fields."""
-        return dataclasses.asdict(self)
+        check_settings(self)

@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flopray.description import Description
-from flopray.point import Point
+from flopray.point import EXECUTIONS, PRECISIONS, Point
+from flopray.settings import Setting
 from flopray.workloads.base import workload_of
 from flopray.workloads.mlp import MLP
 
@@ -24,8 +25,24 @@ from flopray.workloads.mlp import MLP
 TRIAL_SECONDS = (20.0, 120.0)
 #: More trials than this cost Tune's driver more than they bring: for each it copies the list of all of them.
 MAX_TRIALS = 500
-#: Axes of every workload.
-COMMON_AXES = ("device_type", "precision", "execution")
+#: Axes of every workload, in order. Their defaults follow from the workload and the devices.
+COMMON = {
+    "device_type": Setting(
+        name="device_type",
+        doc="device types to sweep, such as H100 or CPU (default every GPU type, CPU if there is none)",
+        many=True,
+        noun="type",
+        flag="--accelerators",
+        metavar="TYPE",
+    ),
+    "precision": Setting(
+        name="precision", doc="{choices} (default {default})", many=True, choices=PRECISIONS, metavar="P"
+    ),
+    "execution": Setting(
+        name="execution", doc="{choices} (default {default})", many=True, choices=EXECUTIONS, metavar="E"
+    ),
+}
+COMMON_AXES = tuple(COMMON)
 #: Trials a device should get at least, where points are long enough, so that devices finish together.
 _TRIALS_PER_SLOT = 4
 

@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flopray.cli import exits, flags, session
+from flopray.cli import exits, flags, runs, session
 from flopray.cli.objective import refuse_objective
+from flopray.cli.request import Options, sweep_from
+from flopray.cli.results import finish
 from flopray.cluster.devices import Cluster
 from flopray.errors import EXIT_NOT_FINISHED, InputError, NoEnergySource, StorageError, resume_command
 from flopray.monitoring.progress import Progress
@@ -233,8 +235,8 @@ UNTYPED = Cluster({}, 4, {"CPU": 4, "": 4}, None, False, untyped=2)
 def test_a_resume_knows_the_type_that_a_flag_gave_the_gpus(
     command, script, tmp_path, monkeypatch, remembered, flag, there, words
 ):
-    args = flags.build_parser(script).parse_args(["--n", "1", "--d", "16", "--m", "8"])
-    manifest = flags.sweep_from(script, args, ["L4"], cores=1).to_manifest("r", {})
+    request = flags.parse(script, ["--n", "1", "--d", "16", "--m", "8"])
+    manifest = sweep_from(script, request, ["L4"], cores=1).to_manifest("r", {})
     RunFolder.create(tmp_path, "r", manifest | ({"gpu_type": remembered} if remembered else {}))
     monkeypatch.setattr(session, "_reach", lambda *_: contextlib.nullcontext(there))
     outcome = command(f"--resume r --dry-run --address x {flag}")
@@ -463,9 +465,8 @@ def test_what_fails_after_the_measuring_loses_no_point_and_has_its_own_exit_code
         monkeypatch.setattr("flopray.cli.run_figures.draw", full)
     else:
         monkeypatch.setattr(type(folder), broken, full)
-    args = flags.build_parser(script).parse_args([])
     console = Console(stderr=True)
-    code = session._finish(script, args, console, folder, Progress(console, total=1))
+    code = finish(script, Options(), console, folder, Progress(console, total=1))
     captured = capsys.readouterr()
     assert code == EXIT_NOT_FINISHED
     assert words in captured.err
@@ -505,8 +506,8 @@ def test_a_table_that_failed_is_made_by_the_resume_that_its_message_names(comman
     ],
 )
 def test_a_search_whose_objective_no_point_can_have_is_refused(script, objective, flag, why, words):
-    args = flags.build_parser(script).parse_args(f"--search optuna --samples 2 --objective {objective} {flag}".split())
-    sweep = flags.sweep_from(script, args, ["CPU"], cores=1)
+    request = flags.parse(script, f"--search optuna --samples 2 --objective {objective} {flag}".split())
+    sweep = sweep_from(script, request, ["CPU"], cores=1)
     if words is None:
         refuse_objective(sweep, why)
         return
@@ -516,7 +517,7 @@ def test_a_search_whose_objective_no_point_can_have_is_refused(script, objective
 
 def optuna(script, objective, flags_, types):
     line = f"--search optuna --samples 2 --objective {objective} {flags_}"
-    return flags.sweep_from(script, flags.build_parser(script).parse_args(line.split()), types, cores=1)
+    return sweep_from(script, flags.parse(script, line.split()), types, cores=1)
 
 
 @pytest.mark.parametrize(
@@ -574,7 +575,7 @@ def test_what_is_known_of_this_machine_is_refused_before_ray_starts(command, mon
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr("flopray.cluster.doctor.machine.open_cpu_meter", no_meter)
-    monkeypatch.setattr(session, "find_spec", lambda name: name)  # the extra optuna need not be there to be refused
+    monkeypatch.setattr(runs, "find_spec", lambda name: name)  # the extra optuna need not be there to be refused
     assert is_one_line_error(command(dry + line), about)
 
 
@@ -599,17 +600,16 @@ def test_help_groups_the_flags_and_shows_three_examples(command):
 
 
 def test_the_examples_of_the_help_are_good_input(script, monkeypatch):
-    parser = flags.build_parser(script)
     lines = [line.split()[3:] for line in script.examples.splitlines() if line.startswith("  flopray sweep")]
     assert len(lines) == 2
     for line in lines:
-        args = parser.parse_args(line)
-        assert args.resume or flags.sweep_from(script, args, ["H100"], cores=1).grid_size > 0
+        request = flags.parse(script, line)
+        assert request.options.resume or sweep_from(script, request, ["H100"], cores=1).grid_size > 0
 
 
 def test_the_default_grid_with_a_gpu_is_that_of_flopmetrics_and_small_without(script):
-    args = flags.build_parser(script).parse_args([])
-    with_gpu, without = (flags.sweep_from(script, args, [device], cores=4) for device in ("H100", "CPU"))
+    request = flags.parse(script, [])
+    with_gpu, without = (sweep_from(script, request, [device], cores=4) for device in ("H100", "CPU"))
     assert with_gpu.axes["n_layers"] == (2, 4, 8, 16, 32)
     assert with_gpu.axes["width"] == tuple(range(128, 2049, 128))
     assert with_gpu.axes["tokens"] == tuple(range(16, 257, 16))
@@ -619,16 +619,16 @@ def test_the_default_grid_with_a_gpu_is_that_of_flopmetrics_and_small_without(sc
 
 
 def test_beside_gpus_a_cpu_is_still_measured_whole(script):
-    args = flags.build_parser(script).parse_args([])
-    assert flags.sweep_from(script, args, ["H100", "CPU"], cores=16).cpus_per_trial == {"H100": 1, "CPU": 16}
+    request = flags.parse(script, [])
+    assert sweep_from(script, request, ["H100", "CPU"], cores=16).cpus_per_trial == {"H100": 1, "CPU": 16}
 
 
 def test_flags_reach_the_sweep(script):
     line = "--n 1 --d 16:48:16 --m 8 --precision bf16 fp32 --execution eager --phases backward --instruments time"
     line += " --target-error 0.05 --max-seconds 2 --seed 7 --sentinel-every 0 --cooldown-to 40"
     line += " --search optuna --samples 3 --objective mfu --cpus-per-trial 2 --points-per-trial 5"
-    args = flags.build_parser(script).parse_args(line.split())
-    made = flags.sweep_from(script, args, ["CPU"], cores=8)
+    request = flags.parse(script, line.split())
+    made = sweep_from(script, request, ["CPU"], cores=8)
     assert made.axes == {
         "device_type": ("CPU",),
         "precision": ("bf16", "fp32"),

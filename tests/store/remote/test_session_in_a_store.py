@@ -13,7 +13,11 @@ from rich.console import Console
 import flopray.sweep.driver
 from flopray.cli import flags, session
 from flopray.cli.audit import main as audit
+from flopray.cli.request import Options
+from flopray.cli.results import finish
+from flopray.cli.runs import InterruptedRun
 from flopray.cli.terminal import LineConsole
+from flopray.cluster.devices import Cluster
 from flopray.errors import EXIT_NOT_FINISHED, StorageError
 from flopray.monitoring.progress import Progress
 from flopray.store.journal_index import RunWarning
@@ -41,8 +45,8 @@ def end_of_session(run, monkeypatch):
         monkeypatch.setattr(flopray.sweep.driver, "run_sweep", run_sweep)
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--storage", "s3://..."])
         script = MLP()
-        args = flags.build_parser(script).parse_args(["--no-plots"])
-        return session._measure(script, args, Console(quiet=True), sweep(), open_run(run.address), {"CPU": 1})
+        of = InterruptedRun(script, flags.parse(script, ["--no-plots", "--resume", run.address]))
+        return session._measure(of, of.on(Cluster({}, 2, {"CPU": 2}, None, True)), of.folder, Console(quiet=True))
 
     return end
 
@@ -71,8 +75,7 @@ def test_messages_name_the_store_and_not_the_copy(run, monkeypatch, capsys):
     drawn = lambda _, folder, console: console.print(f"1 figure: {folder}/plots/a/")  # noqa: E731
     monkeypatch.setattr("flopray.cli.run_figures.draw", drawn)
     console = LineConsole(stderr=True, markup=False, width=400)
-    args = flags.build_parser(script).parse_args([])
-    session._finish(script, args, console, open_run(run.address), Progress(console, total=len(POINTS)))
+    finish(script, Options(), console, open_run(run.address), Progress(console, total=len(POINTS)))
     captured = capsys.readouterr()
     place = run.address.partition("?")[0]
     assert f"1 figure: {place}/plots/a/\n" in captured.err
@@ -145,8 +148,7 @@ def test_files_that_could_not_be_sent_are_not_named_by_an_address_of_the_store(r
     if not sent:
         monkeypatch.setattr(type(run), "publish", unreachable)
     script, console = MLP(), LineConsole(stderr=True, markup=False, width=400)
-    args = flags.build_parser(script).parse_args([])
-    code = session._finish(script, args, console, run, Progress(console, total=len(POINTS)))
+    code = finish(script, Options(), console, run, Progress(console, total=len(POINTS)))
     out = capsys.readouterr().out
     assert code == (0 if sent else EXIT_NOT_FINISHED)
     assert [f"\n{word} " in out for word in ("records", "plots", "load")] == [sent, sent, True]

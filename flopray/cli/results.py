@@ -1,0 +1,87 @@
+"""Tables and figures of a run whose points are all there. Whatever fails here loses no point."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from flopray.cli.request import Options
+from flopray.cli.terminal import LineConsole, renamed
+from flopray.errors import EXIT_NOT_FINISHED, EXIT_SOME_FAILED, FloprayError, resume_command
+from flopray.monitoring.progress import Progress
+from flopray.store import atomic
+from flopray.store.run import RunFolder
+from flopray.sweep.summary import COPY, FIGURES, RECORDS, TOTALS, print_summary, summarise, summary_columns
+from flopray.workloads.base import Workload
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def finish(workload: Workload, options: Options, console: Console, folder: RunFolder, progress: Progress) -> int:
+    """Make the tables and figures of a run; returns the exit code.
+
+    What fails keeps nothing else from being made, and the exit code is one of its own.
+
+    Args:
+        workload: of the run.
+        options: whether to draw, and to print a summary.
+        console: for messages.
+        folder: of the run.
+        progress: told the totals.
+    """
+    totals: list[tuple[pd.DataFrame, dict[str, Any]]] = []
+
+    def total() -> None:
+        frame = folder.load(summary_columns(folder))
+        totals.append((frame, summarise(frame, progress.measured_fraction)))
+
+    steps: list[tuple[str, Callable[[], object]]] = [
+        (TOTALS, total),
+        (RECORDS, folder.compact),
+        ("table of kernels", folder.write_kernels),
+        ("summary", lambda: folder.write_summary(totals[0][1])),
+    ]
+    if options.plots:
+        steps.append((FIGURES, lambda: _draw(workload, console, folder)))
+    steps.append((COPY, folder.publish))
+    failed: list[str] = []
+    for what, step in steps:
+        if what == "summary" and failed:
+            continue  # it marks the tables as made: without it a resume makes them again
+        if not _made(what, step, workload, folder):
+            failed.append(what)
+    for frame, summary in totals:
+        progress.event("summary", run=folder.address, **summary)
+        if options.summary and not console.quiet:
+            print_summary(LineConsole(markup=False), folder, frame, summary, failed)
+        if not failed:
+            return 0 if summary["points_not_ok"] == 0 else EXIT_SOME_FAILED
+    return EXIT_NOT_FINISHED
+
+
+def _draw(workload: Workload, console: Console, folder: RunFolder) -> None:
+    with renamed(console, str(folder.path), folder.place()):
+        from flopray.cli.run_figures import draw  # matplotlib would make the start wait
+
+        draw(workload, folder.path, console)
+
+
+def _made(what: str, step: Callable[[], object], workload: Workload, folder: RunFolder) -> bool:
+    """Carry out a step after the measuring; if it fails, print one line with the command that repeats it."""
+    try:
+        step()
+    except Exception as error:
+        said = atomic.reason(error) if isinstance(error, OSError) else str(error)
+        first = (said.splitlines() or [type(error).__name__])[0]
+        if not isinstance(error, FloprayError | OSError):
+            first = f"{type(error).__name__}: {first}"
+        draws = "flopray compare-gpus" if workload.figures == "comparison" else "flopray surfaces"
+        command = f"{draws} {shlex.quote(folder.address)}" if what == FIGURES else resume_command(folder.address)
+        line = f"error: no {what} ({first}); every point is safe in the journal, {command} makes it again"
+        Console(stderr=True, markup=False).print(line, highlight=False, soft_wrap=True)
+        return False
+    return True
