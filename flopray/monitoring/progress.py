@@ -124,6 +124,11 @@ class Progress:
         if self._log:
             self._log.say(line, level=logging.WARNING)
 
+    def spent(self, line: str) -> None:
+        """What a part of a trial that is no point took: for the log alone."""
+        if self._log:
+            self._log.say(line)
+
     def event(self, kind: str, **fields: Any) -> None:
         """One JSON line on standard output, where that was asked for."""
         if self._events:

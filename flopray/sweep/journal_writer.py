@@ -168,6 +168,8 @@ class JournalWriterThread:
                 self._progress.notice(line)
         for line in events.retries:
             self._progress.retried(line)
+        for line in events.spent:
+            self._progress.spent(line)
         for line in events.said:
             self._progress.said(line)
         self._progress.update(events.points, events.working_on)

@@ -31,6 +31,10 @@ class SweepListener(Protocol):
         """What a library said in a trial's process."""
         ...
 
+    def spent(self, line: str) -> None:
+        """What a part of a trial that is no point took."""
+        ...
+
     def __exit__(self, *_: object) -> None:
         """The process is about to end: leave the terminal in order."""
         ...

@@ -43,6 +43,7 @@ class Events:
         notices: lines for the terminal.
         retries: lines about points that are tried again, for the log.
         said: what libraries said in trials' processes, for the log.
+        spent: what parts of trials that are no points took, for the log.
         started: whether a trial's process has come to life.
         stop: why the sweep has to stop; None while it may go on.
     """
@@ -52,6 +53,7 @@ class Events:
     notices: list[str] = field(default_factory=list)
     retries: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    spent: list[str] = field(default_factory=list)
     started: bool = False
     stop: str | None = None
 
@@ -218,6 +220,10 @@ class Recorder:
     def said(self, actor: str, lines: list[str]) -> None:
         """Hand over warnings and errors of libraries in an actor's process."""
         self._events.said += [f"{actor}: {line}" for line in lines]
+
+    def spent(self, actor: str, lines: list[str]) -> None:
+        """Hand over what a part of a trial took that is no point."""
+        self._events.spent += [f"{actor}: {line}" for line in lines]
 
     def take(self) -> Events:
         """Everything since the last call."""

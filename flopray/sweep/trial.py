@@ -128,7 +128,7 @@ class PointTrial(tune.Trainable):
 
         lines = count_ahead(profiler, self._recorder, self.trial_id, [spec for _, spec in self._left], tell)
         if lines:
-            self._recorder.said.remote(self._actor_name(), lines)
+            self._recorder.spent.remote(self._actor_name(), lines)
         if profiler.counters_reason:
             what = f"no hardware counters on {self._device_type}: {profiler.counters_reason}"
             ray.get(self._recorder.notice.remote(what))
