@@ -103,9 +103,10 @@ def test_a_killed_sweep_is_resumed(machine):
     assert "is finished" in output
 
 
-@pytest.mark.parametrize("search", ["random", "optuna --objective flops_per_s"])
+@pytest.mark.parametrize(
+    "search", ["random", pytest.param("optuna --objective flops_per_s", marks=pytest.mark.extras("optuna"))]
+)
 def test_a_search_draws_each_point_once(machine, search):
-    pytest.importorskip("optuna" if "optuna" in search else "ray")
     name = search.split()[0]
     code, output = machine.sweep(f"{GRID} --search {search} --samples 6 --name {name}")
     assert code == 0, output
