@@ -84,7 +84,7 @@ def audit_row(row: Row) -> list[Finding]:
     """Findings of the rules that one row can break by itself.
 
     Args:
-        row: column names to values, such as `PhaseRecord.to_row()`; anything may be missing.
+        row: column names to values, such as a row of a run's table; anything may be missing.
 
     Returns:
         Findings with `rows == (0,)`. A rule that could not judge is left out; a device without a known limit is not.

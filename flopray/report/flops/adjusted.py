@@ -26,7 +26,7 @@ import pandas as pd
 from scipy.optimize import nnls
 from threadpoolctl import threadpool_limits
 
-from flopray.report.flops.held_out import METHODS, SPLITS, closed_form, interpolated, splits, summarised
+from flopray.report.flops.held_out import METHODS, SPLITS, closed_form, interpolated, splits
 from flopray.report.flops.tiles import PARTS, Term, terms
 from flopray.report.plot.scales import Array
 
@@ -243,18 +243,3 @@ def _predictions(seen: Any, rows: Any) -> dict[str, Array]:
         "everywhere": formula.predict(n, d, m, everywhere=True),
         "formula": formula.predict(n, d, m),
     }
-
-
-def held_out_error(frame: pd.DataFrame, seed: int = 0, min_width: int = 0) -> pd.DataFrame:
-    """How far predictions are off for points that the fit did not see.
-
-    Args:
-        frame: as in `held_out`.
-        seed: as in `held_out`.
-        min_width: judge only points of at least this width; all of them take part in the fits.
-
-    Returns:
-        A row for each way of holding out and method: `split, method, points`, and the `median` and 95th percentile
-        `p95` of |predicted / executed - 1|.
-    """
-    return summarised(held_out(frame, seed), min_width)
