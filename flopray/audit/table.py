@@ -60,7 +60,7 @@ RULES: dict[str, str] = {
     "not_judged": "a rule that lacked the columns or limits it compares",
 }
 
-#: What makes rows phases of one point where no trial_id says so.
+#: Columns that make rows phases of one point where there is no trial_id.
 _POINT = (
     ("run", "source", "trial_id", "workload", "model", "config", "device_type", "device_name", "device_uuid"),
     ("precision", "execution", "weights", "attention", "checkpointing"),

@@ -12,7 +12,8 @@ shapes, which `describe` prints, and, for a prediction, one of the neighbourhood
 
     weight (r^2 + 0.001^2)^-3,   r^2 = (difference in ln d)^2 + (difference in ln m)^2
 
-and the coefficients of all shapes act as a weak prior. A shape that was counted at a few n is thereby met at every n.
+and the coefficients of all shapes act as a weak prior. So a shape that was
+counted at a few n is predicted well at every n.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _PRIOR, _LEAST_WEIGHT = 1e-4, 1e-4
 
 #: With fewer counted points of a phase no formula is fitted.
 LEAST_POINTS = 10
-#: All that a fit and a prediction need of a row; a record has a hundred columns more, which are dear to copy.
+#: All that a fit and a prediction need of a row; the hundred other columns of a record are slow to copy.
 _COLUMNS = ["phase", "n_layers", "width", "tokens", "model_flops", "executed_flops"]
 _COLUMNS += ["executed_gemm_flops", "executed_reduction_flops"]
 
@@ -106,7 +107,7 @@ class AdjustedFormula:
             FLOPs of one iteration, shape (Q,).
 
         Raises:
-            ValueError: more than one layer, where only single layers were counted: their products are others.
+            ValueError: more than one layer, where only single layers were counted, which have other products.
         """
         return np.sum(list(self.predict_parts(n, d, m, everywhere=everywhere).values()), axis=0)
 

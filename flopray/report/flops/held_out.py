@@ -1,4 +1,4 @@
-"""What a formula for executed FLOPs is held against: ways to hold points out, and two simpler ways to predict them."""
+"""How a formula for executed FLOPs is judged: ways to hold points out, and two simpler predictions to compare with."""
 
 from __future__ import annotations
 
