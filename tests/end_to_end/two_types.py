@@ -92,7 +92,7 @@ def program(storage):
     codes["counted"] = run(cluster, "--m 8 16 --accelerators H100 --instruments counters", storage, "counted")
     with join_later(cluster.address, "L40S"):
         codes["waited"] = run(cluster, "--m 8 --accelerators L40S --wait 90", storage, "waited")
-    driver, beside = recorders(cluster, 8)
+    driver, beside = recorders(cluster, 4)
     cluster.shutdown()
     print("RESULT " + json.dumps({"nodes": nodes, "codes": codes, "driver": driver, "recorders": beside}))
 
