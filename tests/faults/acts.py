@@ -106,7 +106,7 @@ def given_up(status: str, after: int, reason: str) -> Callable[[Scene], Iterable
 
 
 def behave(scene: Scene) -> None:
-    """Mend what made all points fail."""
+    """Points of the resume are short, and none fails."""
     scene.plan = {}
 
 
