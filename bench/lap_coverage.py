@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
 
 import numpy as np
 from lap_series import MEAN_S, SERIES
@@ -25,8 +24,6 @@ LENGTHS = (5, 12, 25, 50, 100, 300)
 STOPPING = ((0.01, 0.01), (0.05, 0.01), (0.05, 0.02), (0.1, 0.05))
 #: A check every 40 ms, laps of 10 ms, a cap of 3 s.
 EVERY, CAP = 4, 300
-
-Interval = Callable[[np.ndarray], np.ndarray]
 
 
 def at_fixed_lengths(count: int, seed: int) -> None:

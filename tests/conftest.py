@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from extras import EXTRAS, lacking_of
 
 if TYPE_CHECKING:
     from s3_server import S3Server
@@ -43,12 +44,16 @@ def s3() -> "Iterator[S3Server]":
 
 
 def pytest_collection_modifyitems(items):
-    """Skip GPU and counter tests, with the reason, on a machine that lacks what they need."""
+    """Skip tests of GPUs, counters and extras, with the reason, on a machine that lacks what they need."""
     for item in items:
         if "gpu" in item.keywords and not _has_cuda():
             item.add_marker(pytest.mark.skip(reason="no CUDA device on this machine"))
         if "ncu" in item.keywords and shutil.which("ncu") is None:
             item.add_marker(pytest.mark.skip(reason="Nsight Compute (ncu) is not installed"))
+        for extra in (name for marker in item.iter_markers("extras") for name in marker.args):
+            if lacking := lacking_of(EXTRAS[extra]):
+                why = f"{', '.join(lacking)} is not installed: pip install 'flopray[{extra}]'"
+                item.add_marker(pytest.mark.skip(reason=why))
 
 
 def _has_cuda() -> bool:

@@ -12,7 +12,7 @@ from flopray.audit.series_rules import MIN_GROWTH
 from flopray.audit.table import RULES
 from flopray.errors import InputError
 
-#: Where a person who sees a finding is sent.
+#: The command that explains a finding.
 COMMAND = "python -m flopray explain RULE"
 
 
@@ -63,7 +63,7 @@ EXPLANATIONS: dict[str, Explanation] = {
         "note",
         "There is a text, or an infinity, in a column of numbers. The cell counts as empty.",
         "Plain numbers (1.5, 2e-3) are read; thousands separators, units and words are not. Words that say that a "
-        "value is missing (NA, none, -) are no finding. Nothing is estimated.",
+        "value is missing (NA, none, -) are not a finding. Nothing is estimated.",
         "Mend the cell, or leave it empty where there is no value.",
     ),
     "not_understood": Explanation(

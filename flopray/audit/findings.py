@@ -1,4 +1,4 @@
-"""What the audit says: findings, their severity, and how it reads a value out of anybody's row."""
+"""Findings of the audit, their severity, and how the audit reads values from any table's row."""
 
 from __future__ import annotations
 
@@ -163,9 +163,9 @@ def precision_of(row: Mapping[str, Any]) -> str | None:
 
 
 def rel_error(row: Mapping[str, Any], column: str) -> float:
-    """A relative error, 0 where none is stated: the audit then gives no benefit of doubt beyond its own tolerances.
+    """A relative error, 0 where none is stated: the audit then allows nothing beyond its own tolerances.
 
-    Nor does it where the error cannot be one: negative, or `USELESS_ERROR` and more, which says that the value is not
+    An impossible error is treated alike: one that is negative, or `USELESS_ERROR` and more, where the value is not
     known at all. The rule `error_not_usable` names those.
     """
     stated = number(row, column) or 0.0

@@ -1,8 +1,8 @@
 """What a table from elsewhere has that the audit does not know, and what that keeps it from judging.
 
-A verdict on what was not understood is worse than none. So cells that are no numbers are named, columns that the audit
-does not know and that tell rows apart are taken as part of what was measured, and rows that cover several devices are
-not held against the limits of one.
+A verdict on what was not understood is worse than no verdict. So cells that are not numbers are named, unknown columns
+that tell rows apart are taken as part of what was measured, and rows that cover several devices are not held against
+the limits of one.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _not_a_number(rows: Sequence[Row], column: str, places: Sequence[int]) -> Fi
     words = Counter(f"{rows[place][column]!s:.40}" for place in places)
     some = ", ".join(repr(word) for word, _ in words.most_common(3)) + (", ..." if len(words) > 3 else "")
     which = f"row {places[0] + 1}" if len(places) == 1 else f"{len(places)} rows, the first is row {places[0] + 1}"
-    sentence = f"{column} is no number in {which}: {some}; these rows are judged by what else they have"
+    sentence = f"{column} is not a number in {which}: {some}; these rows are judged by what else they have"
     numbers = {"column": column, "rows": len(places), "of": len(rows)}
     return Finding("not_a_number", Severity.NOTE, sentence, numbers=numbers, rows=tuple(places))
 
@@ -135,7 +135,7 @@ def is_axis(rows: Sequence[Row], column: str, further: int = 2) -> bool:
     """Whether a column is when something was seen, or a counter that was read: `0, 0.1, 0.2` or seconds since 1970.
 
     A trace starts at 0, never falls but back to 0 (the next trace of a table), and has further values; rows that share
-    a moment (one for each GPU) and cells that are no numbers do not change that.
+    a moment (one for each GPU) and cells that are not numbers do not change that.
 
     Args:
         rows: of the table.

@@ -205,8 +205,8 @@ def hard_limit_flops_per_s(
 ) -> Limit | None:
     """The rate in FLOP/s that the device cannot exceed at this precision, `None` where no limit is known.
 
-    SMs, clock and capability that the device reported go before those of the table, so a GPU that the table does not
-    know still has a limit if it reported all three. With nothing reported, the limit is the higher of the table's
+    SMs, clock and capability that the device reported take precedence over the table, so a GPU that the table does
+    not know still has a limit if it reported all three. With nothing reported, the limit is the higher of the table's
     clock limit and the datasheet. A precision without its own unit (bf16 on Volta) is held against the fastest unit
     of the chip: emulation cannot beat that.
 

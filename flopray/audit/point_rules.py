@@ -3,9 +3,10 @@
 Each phase is measured repeated by itself, so the sum of the parts is an independent estimate of the whole. It need not
 be equal. A whole that costs more than its parts did work that nobody accounts for, or one of the windows missed some:
 that is implausible. A whole that costs less is implausible when the device alone sets the time (CUDA graphs). In eager
-and compiled mode on a GPU it only earns a note, because launches of one phase hide behind the kernels of another, as
-long as the whole costs at least what its dearest part costs. On a CPU a difference is a note either way: a phase that
-is repeated by itself finds its operands in caches that the whole step evicts, and the whole allocates gradients anew.
+and compiled mode on a GPU it is only a note, because launches of one phase hide behind the kernels of another, as long
+as the whole costs at least as much as its most expensive part. On a CPU a difference is a note either way: a phase
+that is repeated by itself finds its operands in caches that the whole step evicts, and the whole allocates gradients
+anew.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ def audit_point(rows: Sequence[Row]) -> list[Finding]:
     """Findings on the phases of one point.
 
     Args:
-        rows: the phases, measured on one device at one precision and execution; a phase that stands there twice counts
-            as measured last.
+        rows: the phases, measured on one device at one precision and execution; of a phase that occurs twice,
+            the last row counts.
 
     Returns:
         Findings whose `rows` are positions in `rows`, the whole first, then its parts.
@@ -65,7 +66,7 @@ def judge_point(rows: Sequence[Row]) -> list[Finding | Unjudged]:
             finding = _compare(rows, chosen, column, unit, values, spreads)
             verdicts += [finding] if finding else []
     if not compared:
-        return [Unjudged("additivity", "no whole phase stands beside all of its parts with numbers")]
+        return [Unjudged("additivity", "no whole phase has numbers beside all of its parts")]
     return verdicts
 
 

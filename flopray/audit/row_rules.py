@@ -149,7 +149,7 @@ def _derivations(row: Row) -> Iterator[tuple[str, str, float | None]]:
     total = [number(row, column) for column in ("energy_j", "idle_power_w", "time_s")]
     if None not in total:
         energy_j, idle_w, time_s = total
-        # Close to idle a difference of two like numbers says nothing: held against the whole energy.
+        # Close to idle, the difference of two similar numbers is all error: compare it with the whole energy.
         active = number(row, "active_energy_j")
         expected = energy_j - idle_w * time_s  # type: ignore[operator]
         if active is not None and abs(active - expected) > DERIVED_TOLERANCE * abs(energy_j):  # type: ignore[arg-type]
@@ -157,7 +157,7 @@ def _derivations(row: Row) -> Iterator[tuple[str, str, float | None]]:
 
 
 def _excesses(row: Row) -> Iterator[tuple[str, str, float]]:
-    """Columns `a / b - 1`; near 0 a difference of two like numbers, so `a / b` is what is compared."""
+    """Columns `a / b - 1`; near 0 a difference of two similar numbers, so `a / b` is compared."""
     for column, upper, lower in EXCESSES:
         stated, ratio = number(row, column), quotient(row, upper, lower)
         if stated is not None and ratio is not None:
@@ -291,7 +291,7 @@ def power_above_limit(row: Row) -> Verdict:
     """Mean power above the board's limit: impossible against the limit the row states, implausible against a sheet.
 
     A board regulates to its limit, so a mean above it by more than the errors and the sensor's tolerance was not drawn
-    by this work in this time. Where the row states no limit, the datasheet of an assumed variant stands in.
+    by this work in this time. Where the row states no limit, the datasheet of an assumed variant is used.
     """
     power = power_w(row)
     if power is None:
@@ -347,7 +347,7 @@ def shared_device(row: Row) -> Verdict:
 def throttled(row: Row) -> Verdict:
     """The device slowed itself down: a note for the power cap, which is how a full board runs; else implausible."""
     stated = row.get("throttle_end")
-    if not isinstance(stated, str):  # an empty text says "no reason", a missing one says nothing
+    if not isinstance(stated, str):  # an empty text means "no reason"; a missing one means that nothing is known
         return Unjudged("throttled", "no throttle_end")
     reasons = {reason.strip() for reason in stated.split("|") if reason.strip()}
     slow = sorted(reason for reason in reasons if _letters(reason) not in _HARMLESS)

@@ -3,7 +3,7 @@
 Judging columns at once says which rows cannot have a finding. Such rows differ only in what the rules do not ask once
 they pass: rows that lack the same columns, on the same device, get the same verdicts. So one of them is judged for all.
 The rules stay the only place that decides: what is not surely without a finding goes to them, and so does every row
-with a cell that is no plain number where one is expected.
+with a cell that is not a plain number where one is expected.
 """
 
 from __future__ import annotations

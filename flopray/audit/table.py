@@ -60,7 +60,7 @@ RULES: dict[str, str] = {
     "not_judged": "a rule that lacked the columns or limits it compares",
 }
 
-#: What makes rows phases of one point where no trial_id says so.
+#: Columns that make rows phases of one point where there is no trial_id.
 _POINT = (
     ("run", "source", "trial_id", "workload", "model", "config", "device_type", "device_name", "device_uuid"),
     ("precision", "execution", "weights", "attention", "checkpointing"),
@@ -84,7 +84,7 @@ def audit_row(row: Row) -> list[Finding]:
     """Findings of the rules that one row can break by itself.
 
     Args:
-        row: column names to values, such as `PhaseRecord.to_row()`; anything may be missing.
+        row: column names to values, such as a row of a run's table; anything may be missing.
 
     Returns:
         Findings with `rows == (0,)`. A rule that could not judge is left out; a device without a known limit is not.

@@ -1,4 +1,4 @@
-"""The token of a Ray cluster: which one this user sends, and whether the cluster takes it.
+"""The token of a Ray cluster: which one this user sends, and whether the cluster accepts it.
 
 Where another version of Ray lacks what this uses, nothing is checked beforehand, and
 `ray.init` says later what is wrong. https://docs.ray.io/en/latest/ray-security/token-auth.html
@@ -21,7 +21,7 @@ _HOW = "(`ray get-auth-token` prints it on the head node)"
 
 
 def use_token() -> None:
-    """Use the token of this user, as Ray does by itself for `auto` alone: a cluster that asks for none does not mind.
+    """Use the token of this user, as Ray does by itself for `auto` alone: a cluster that asks for none ignores it.
 
     A head node that was started while a token lay here asks for it.
     """
@@ -54,7 +54,7 @@ def check_token(host: str, port: int, said: str, *, client: bool) -> None:
 
 def _refused(address: str, method: str) -> bool:
     """Whether a call of a method is refused for its token; False also where that cannot be found out."""
-    with suppress(Exception):  # of any kind: this is a look ahead, and Ray has the last word
+    with suppress(Exception):  # of any kind: this check is optional, and `ray.init` decides
         import grpc
 
         channel = ray_internals.grpc_channel(address)

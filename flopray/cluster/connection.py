@@ -70,7 +70,7 @@ def connected(address: str | None, job: Mapping[str, str] | None = None) -> Iter
 
 
 def _leave_cluster() -> None:
-    """`ray.shutdown`, in which another Ctrl-C or SIGTERM would have Ray end the process with a code of its own."""
+    """`ray.shutdown`, during which a second Ctrl-C or SIGTERM would end the process with Ray's exit code."""
     import ray
 
     if threading.current_thread() is not threading.main_thread():
@@ -113,7 +113,7 @@ def _init(address: str | None, job: Mapping[str, str]) -> Any:
 
 @contextmanager
 def _own_sigterm() -> Iterator[None]:
-    """Keep this process's SIGTERM handler: `ray.init` puts its own there, which ends the process without a word.
+    """Keep this process's SIGTERM handler: `ray.init` installs its own, which ends the process silently.
 
     Raises:
         KeyboardInterrupt: a SIGTERM came while Ray's handler was there.
@@ -143,7 +143,7 @@ def _init_arguments(address: str | None, job: Mapping[str, str]) -> dict[str, An
             "dashboard_host": "127.0.0.1",
             "object_store_memory": _OBJECT_STORE_BYTES,
         }
-    # Send this very version along: a cluster's nodes need torch and Ray, not flopray.
+    # Send this version along: a cluster's nodes need torch and Ray, not flopray.
     package = str(Path(flopray.__file__).parent)
     return common | {"address": address, "runtime_env": {"py_modules": [package]}}
 
@@ -177,7 +177,7 @@ def _said(asked: str, address: str) -> str:
 
 
 def _check_reachable(address: str, said: str) -> None:
-    """Fail in seconds where Ray would try for minutes.
+    """Fail within seconds where Ray would retry for minutes.
 
     Args:
         address: `host:port` or `ray://host:port`.
@@ -196,12 +196,12 @@ def _check_reachable(address: str, said: str) -> None:
     except OSError as error:
         raise ClusterError(f"{said}: nothing answers at {host}:{port} ({error.strerror or error}){remedy}") from error
     if os.environ.get("RAY_USE_TLS", "0") == "0" and not _speaks_grpc(host, port):
-        raise ClusterError(f"{said}: what answers at {host}:{port} is no Ray head node: is the port right?{remedy}")
+        raise ClusterError(f"{said}: what answers at {host}:{port} is not a Ray head node: is the port right?{remedy}")
     check_token(host, port, said, client=parsed.scheme == "ray")
 
 
 def _speaks_grpc(host: str, port: int) -> bool:
-    """Ray's head node and its client server both speak gRPC; Ray itself would go on asking a stranger for minutes."""
+    """Ray's head node and its client server both speak gRPC; Ray itself would retry for minutes."""
     import grpc
 
     with grpc.insecure_channel(f"[{host}]:{port}" if ":" in host else f"{host}:{port}") as channel:

@@ -42,7 +42,7 @@ class Cluster:
         """The cluster whose GPUs without a type are of this one.
 
         Raises:
-            ClusterError: there are none, or others that have a type, which a trial could not be kept away from.
+            ClusterError: there are none, or there are others with a type, which a trial could also get.
         """
         if name is None:
             return self
@@ -58,7 +58,7 @@ class Cluster:
 
     @property
     def because(self) -> str:
-        """The reason as the end of a message that misses a GPU; empty where there is none."""
+        """The reason, as the end of a message about a missing GPU; empty without one."""
         return f" ({self.gpus_reason})" if self.gpus_reason else ""
 
     def with_types(self, names: list[str]) -> Cluster:
@@ -144,8 +144,8 @@ def choose_devices(cluster: Cluster, wanted: list[str] | None, *, resumed: bool 
         resumed: the types are those of a run that is resumed, and no flag's.
 
     Raises:
-        ClusterError: a type that no node has (a trial for it would wait for ever), or GPUs of no type that Ray knows,
-            which would be passed over without a word.
+        ClusterError: a type that no node has (its trial would never start), or GPUs of no type that Ray knows,
+            which would be ignored silently.
     """
     available = {**cluster.slots, "CPU": 1}
     if wanted is None:
@@ -192,7 +192,7 @@ def _gpus(count: int) -> str:
 
 
 def check_cores(cluster: Cluster, cpus_per_trial: Mapping[str, int]) -> None:
-    """Refuse what Ray would wait for without a word: more cores beside a device than any node with it has.
+    """Refuse what Ray would wait for silently: more cores beside a device than any node with it has.
 
     Args:
         cluster: the connected cluster.

@@ -1,4 +1,4 @@
-"""Keeps Ray and Tune from talking over what flopray has to say."""
+"""Keeps the output of Ray and Tune from mixing with that of flopray."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 from flopray.cluster import ray_internals
 
-#: Not for the environment to change: without them a sweep measures something else, or loses its order at the end.
+#: The environment cannot change these: without them a sweep measures something else, or does not end in order.
 _ALWAYS = {
     # Under `uv run`, Ray would make every worker of the cluster a `uv run` of its own in an upload of this folder, with
     # an environment that has to be built on each node first; the cluster's own Python is what is measured.
@@ -19,7 +19,7 @@ _HOOK, _UV_HOOK = "RAY_RUNTIME_ENV_HOOK", "uv_runtime_env_hook"
 
 
 def quiet_ray() -> None:
-    """Keep Ray's and Tune's chatter out of the terminal; must run before Tune is imported."""
+    """Keep the output of Ray and Tune out of the terminal; must run before Tune is imported."""
     for name, value in {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # otherwise five files a trial
         "RAY_AIR_NEW_OUTPUT": "0",
@@ -27,7 +27,7 @@ def quiet_ray() -> None:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DEDUP_LOGS": "0",
         "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of trials that an interrupt ended, printed when the sweep is over
-        "RAY_worker_niceness": "0",  # Ray's 15 lets anything else on the machine push a measured process aside
+        "RAY_worker_niceness": "0",  # with Ray's 15, other programs would take the CPU from a measured process
     }.items():
         os.environ.setdefault(name, value)
     os.environ.update(_ALWAYS)

@@ -1,8 +1,8 @@
-"""All that flopray takes from Ray and Tune by a name that they do not document, in one place.
+"""Every undocumented name of Ray and Tune that flopray uses.
 
-In `cluster`, since this room and `sweep`, which lies above it, both need some. Each name stands in `PRIVATE_NAMES` with
-the version of Ray that it was seen in; `changes` says what another version has made of them, and a test says it on each
-new Ray. What one of them is missing for is left out, or told in a line, and never ends in a traceback.
+It is part of `cluster` because `sweep`, the room above, needs some of them too. `PRIVATE_NAMES` lists each name with
+the version of Ray in which it was seen. `changes` says what another version has changed, and a test fails there.
+Without one of them, what it serves is left out or reported in one line; there is never a traceback.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from flopray.errors import ClusterError
 
 @dataclass(frozen=True)
 class PrivateName:
-    """A name of Ray that it may change without a word.
+    """A name that Ray may change without notice.
 
     Attributes:
         module: where it is.
         name: attributes, with dots.
-        parameters: those of the function that are relied upon, in order; None for what is no Python function.
+        parameters: those of the function that are relied upon, in order; None for what is not a Python function.
         used_for: what does not work without it.
         seen_in: version of Ray.
     """
@@ -203,9 +203,9 @@ def gpus_found_by_ray() -> dict[str, int]:
 
 @cache
 def nvidia_types() -> frozenset[str]:
-    """Names that Ray gives to NVIDIA's GPUs, read from its source without importing it: a plan shall not wait for that.
+    """Names that Ray gives to NVIDIA's GPUs, read from its source without importing it, so that a plan is quick.
 
-    The package `ray.util.accelerators`, which is documented, has not all of them (no H200 in 2.60.0).
+    The documented package `ray.util.accelerators` lacks some of them (H200 in 2.60.0).
     """
     spec = importlib.util.find_spec("ray")
     try:
@@ -245,7 +245,7 @@ FAILURE_MARK = "Failure # "
 
 
 def last_failure(trial: Any) -> str:
-    """What Tune noted of a trial's last failure; earlier ones, which may have had other causes, stand before it."""
+    """What Tune noted about a trial's last failure, without earlier ones, which may have had other causes."""
     try:
         return Path(trial.error_file).read_text(errors="replace").rpartition(FAILURE_MARK)[2]
     except (AttributeError, OSError, TypeError):

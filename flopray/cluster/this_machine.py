@@ -1,4 +1,4 @@
-"""What a Ray that is started on this machine would have, found without importing Ray: a plan shall not wait for it.
+"""The devices that a Ray started on this machine would have, found without importing Ray, so that a plan is quick.
 
 Tests hold each answer against Ray's own.
 """
@@ -36,7 +36,7 @@ def this_machine() -> Cluster:
 def gpus_here() -> tuple[int, str | None]:
     """How many NVIDIA GPUs this process may use, and their type; Ray calls all GPUs of a node by the type of the first.
 
-    A driver, a library or a GPU that fails is none to plan for: the sweep itself says what is wrong with it.
+    A driver, a library or a GPU that fails is left out of the plan; the sweep itself says what is wrong with it.
     """
     names = _names()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

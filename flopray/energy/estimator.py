@@ -38,7 +38,7 @@ MIN_TICKS = 3
 MIN_DRIFT_TICKS = 5
 #: More jumps of a counter than this share of its ticks (and more than one) are a failure of the meter.
 MAX_JUMP_SHARE = 0.1
-#: Of more ticks than this every second, third, ... is used: they are then blurred far less than power fluctuates.
+#: With more ticks than this, only every second, third, ... is used: their blur is then far below what power fluctuates.
 MAX_LINE_TICKS = 600
 #: Variance of a tick's time over the squared width of the interval that holds it. The sampling instant inside a read is
 #: unknown: width**2 / 48 if it is always the same (the tick is uniform between two instants half a width apart),
@@ -135,7 +135,7 @@ def estimate_power(
     if len(all_ticks.jump_j) > max(1, MAX_JUMP_SHARE * len(all_ticks)):
         raise MeterError(
             f"the energy counter jumped {len(all_ticks.jump_j)} times in {len(all_ticks)} ticks, by up to "
-            f"{np.max(all_ticks.jump_j):.3g} J, more than the device can take: it is not to be trusted"
+            f"{np.max(all_ticks.jump_j):.3g} J, more than the device can take: do not trust it"
         )
     if len(ticks) < MIN_TICKS or len(ticks) - len(counts) < MIN_TICKS - 1:
         refuse_frozen(all_ticks, end_s - start_s if readings else 0.0)
@@ -148,7 +148,7 @@ def estimate_power(
         bend = line.bend()
         drift_rel = bend.mean * window_s / line.gap_s / slope.mean
         significant = abs(bend.mean) > bend.half_width(DRIFT_LEVEL)
-    # Under a drift there is no single power: the interval then covers it from one end of the window to the other.
+    # A power that drifts has no single value: the interval then covers it from one end of the window to the other.
     rel_error = math.hypot(slope.half_width() / slope.mean, meter_rel_error, drift_rel / 2 if significant else 0.0)
     # What no tick saw may take between nothing and twice the power of what they saw.
     rel_error += line.unseen

@@ -27,8 +27,8 @@ from flopray.energy.iterations import SEEN_S
 WHITE = {0.0: 0.93, 0.02: 0.03, 0.1: 0.02, 0.3: 0.02}
 #: (standard deviation of power, relative; correlation time in seconds) and prior weight. No board holds still for
 #: longer than the first. Of five loads on an H100 two wandered by 1.5 to 2 % (one at the power limit, one launched
-#: eagerly), and five ticks cannot show it: so more than half of the weight is on power that wanders, and steady power
-#: pays with windows that are half as long again as its own scatter asks for.
+#: eagerly), and five ticks cannot show it: so more than half of the weight is on power that wanders. The price: a
+#: window of steady power is half as long again as its own scatter requires.
 SLOW = {
     (0.002, 2.0): 0.40,
     (0.01, 0.5): 0.07,

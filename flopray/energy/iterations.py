@@ -2,7 +2,7 @@
 
 Power changes within an iteration. A counter that ticks every 100 ms sees a long iteration at phases that depend on the
 ratio of both: iterations of 330 ms at all of them within a second, iterations of 95 ms at all of them within two
-seconds, iterations of 100 ms at one and the same for ever. The last two are a beat.
+seconds, iterations of 100 ms always at the same phase. The last two are a beat.
 """
 
 from __future__ import annotations
@@ -80,5 +80,5 @@ def unseen_share(iterations: np.ndarray, iteration_s: float, tick_s: float) -> f
     gaps = np.diff(np.append(phases, phases[0] + 1.0))
     unseen = float(np.max(gaps)) - SEEN_S / iteration_s
     usual = _UNSEEN_SHARE_LONG if iteration_s >= 2.2 * tick_s else _UNSEEN_SHARE
-    # So much do a few ticks miss where the two have no simple ratio.
+    # A few ticks miss this much even where the two periods have no simple ratio.
     return unseen if unseen > max(usual, 1.0 / len(iterations)) else 0.0

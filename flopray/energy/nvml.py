@@ -1,4 +1,4 @@
-"""The one place that talks to NVML: starts it once a process, finds a GPU, reads what it is and how it is.
+"""The only module that calls NVML: it starts the library once a process, finds GPUs and reads what they report.
 
 Nothing here changes a clock, a limit or the persistence mode. `pynvml` (distribution nvidia-ml-py) and the driver's
 library are loaded on first use, so importing this module works anywhere.
@@ -116,14 +116,14 @@ def _check_bindings(pynvml: Any) -> None:
 def _wrong_bindings(pynvml: Any, why: str) -> str:
     version, file = getattr(pynvml, "__version__", None), getattr(pynvml, "__file__", None)
     named = f"pynvml {version}" if version else f"the module {file or 'pynvml'}"
-    return f"{named} stands in the way of nvidia-ml-py ({why}): pip uninstall -y pynvml && pip install -U nvidia-ml-py"
+    return f"{named} hides nvidia-ml-py ({why}): pip uninstall -y pynvml && pip install -U nvidia-ml-py"
 
 
 def typed(error: Exception, doing: str) -> NoEnergySource | MeterError:
     """The error of this package for one of `pynvml`, with one line that says what to do.
 
     NVML has many codes (UNKNOWN, TIMEOUT, NOT_READY, OPERATING_SYSTEM, ... and new ones with each driver), and none of
-    them stands in the way of measuring time. So the default is that there is no energy, for this reason; only a GPU
+    them prevents measuring time. So the default is that there is no energy, for this reason; only a GPU
     that is lost cannot be measured at all.
     """
     import pynvml
@@ -165,7 +165,7 @@ def _call(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def _optional(function: Callable[..., Any] | None, *args: Any) -> Any:
-    """Calls an NVML function; None where a GPU that is still there gives no answer: that costs a column, no more.
+    """Calls an NVML function; None where a GPU that still works gives no answer: then only that column is missing.
 
     A function that these bindings do not have may be given as None.
     """
@@ -182,7 +182,7 @@ def _optional(function: Callable[..., Any] | None, *args: Any) -> Any:
 def list_gpus() -> list[Gpu]:
     """All GPUs of this machine, in NVML's order (which is not torch's under CUDA_VISIBLE_DEVICES).
 
-    One that is lost or does not answer is among them, and whatever it is asked raises its reason: it hides no other.
+    A GPU that is lost or does not answer is in the list too, and every question to it raises the reason.
 
     Raises:
         NvmlUnavailable: see `library`.
@@ -199,7 +199,7 @@ def _by_index(nvml: Any, index: int) -> Gpu:
 
 
 def why_nvml_fails() -> str | None:
-    """Why the NVIDIA driver, which is there, cannot be asked for GPUs; None where it can, and where there is none."""
+    """Why an installed NVIDIA driver cannot list its GPUs; None where it can, and without a driver."""
     try:
         _call(library().nvmlDeviceGetCount)
     except (NvmlFails, GpuLost) as error:

@@ -196,7 +196,7 @@ class Poller:
         except MeterError as error:
             with self._lock:
                 self._error = error
-        except Exception as error:  # a thread must not die silently: the reader of the readings gets it
+        except Exception as error:  # a thread must not fail silently: `readings` raises the error
             with self._lock:
                 self._error = MeterError(f"polling the {self._meter.source} meter failed: {error!r}")
 

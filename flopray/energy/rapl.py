@@ -19,7 +19,7 @@ from flopray.errors import MeterError, NoEnergySource
 POWERCAP_ROOT = Path("/sys/class/powercap")
 
 
-#: More than a socket with its memory can draw; a step that needs more is no wrap-around.
+#: More than a socket with its memory can draw; a step that would need more is not a wrap-around.
 _MOST_W = 5000.0
 #: A counter that wraps around was in the upper part of its range before.
 _NEAR_RANGE = 0.5
@@ -51,7 +51,7 @@ class RaplMeter:
     """Sum of the package and DRAM zones. It sees whole sockets: everything that runs on the machine counts.
 
     A wrap-around is added up if at least one read falls into each round, which at 200 W takes about 20 minutes. A
-    counter that goes back for another reason (a reset, a machine that slept) begins again at zero.
+    counter that goes back for another reason (a reset, a machine that slept) starts a new segment.
 
     Args:
         root: the powercap folder.

@@ -12,9 +12,9 @@ from flopray.errors import MeterError, WindowTooShort
 
 #: No single device takes more: boards of 2026 have limits up to 1.4 kW, the processors of a machine 3 kW together.
 MAX_POWER_W = 10_000.0
-#: Nor does a device take this many times as much in one tick as in any other of a window.
+#: Nor does a device take this many times as much in one tick as in any other tick of a window.
 MAX_POWER_RATIO = 10.0
-#: Fewer other ticks say nothing of what is usual.
+#: With fewer other ticks, nothing is known of what is usual.
 MIN_OTHER_TICKS = 4
 
 
@@ -61,8 +61,8 @@ class Ticks:
 def find_ticks(readings: Sequence[Reading], max_power_w: float | None = None) -> Ticks:
     """Ticks of readings in the order of time; readings without a change between them are allowed but not needed.
 
-    A reset is no tick: nobody knows how much energy it swallowed, so the first value after it only starts a segment.
-    The same holds for a jump, a tick that means more power than any device takes: it starts a segment.
+    A reset is not a tick: the energy lost in it is unknown, so the first value after it only starts a segment.
+    A jump, which is a tick that means more power than any device takes, starts a segment too.
 
     Args:
         readings: in the order of time.

@@ -1,7 +1,7 @@
 """FLOPs that any callable asks the framework for, by operator; a count that would be partial is refused by name.
 
 torch's FlopCounterMode (https://github.com/pytorch/pytorch/blob/main/torch/utils/flop_counter.py) knows formulas for
-matrix products, convolutions and attention, and counts everything else as nothing: also attention on a CPU, grouped
+matrix products, convolutions and attention, and counts everything else as zero: also attention on a CPU, grouped
 products, recurrent layers, and kernels that other packages registered. Here an operator that multiplies and has no
 formula makes the count null and is named. Attention counts as full squares, with the query's number of heads, so that
 grouped queries are right as well.

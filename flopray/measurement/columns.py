@@ -1,4 +1,4 @@
-"""The one place where a row is made of its parts: FLOPs, what was measured, what follows from it, versions."""
+"""The columns of a row, from its parts: FLOPs, what was measured, what follows from it, versions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def flop_columns(point: Point, phase: str) -> dict[str, Any]:
     closed = closed_columns(point, phase)
     try:
         return closed | dispatched_flops(point, phase, closed.get("model_flops"))
-    except Exception as error:  # another library's failure to trace a model must not cost the measurement
+    except Exception as error:  # another library fails to trace the model: the measurement goes on
         reason = f"counting failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         return closed | {"dispatched_flops": None, "dispatched_reason": reason, "dispatched_rel_difference": None}
 
@@ -164,7 +164,7 @@ def findings_of(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def version_columns() -> dict[str, Any]:
-    """As plain text: torch's version is of a class of its own, for which every reader would have to import torch."""
+    """Versions as plain text: torch's own version is an object, which readers could not load without torch."""
     return {
         "flopray_version": flopray.__version__,
         "torch_version": str(torch.__version__),

@@ -29,7 +29,7 @@ class Laps(Protocol):
         ...
 
     def resume(self) -> None:
-        """Begin the next lap here instead: what happened since the last one is nobody's."""
+        """Begin the next lap here instead: what happened since the last one belongs to no lap."""
         ...
 
     def durations_s(self) -> list[float]:

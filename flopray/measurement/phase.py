@@ -22,9 +22,9 @@ from flopray.settings import MeasureSettings
 from flopray.workloads.execution import Work
 
 NOT_REQUESTED = Energy(str(Status.NOT_REQUESTED))
-#: Time alone needs a window over which the clocks can show that they move.
+#: Time alone needs a window that is long enough for changes of the clocks to show.
 _MIN_TIME_WINDOW_S = 0.25
-#: A board at its power limit does not hold its power still: the limiter moves it around the limit, on an H200 by 1.6 %
+#: At its power limit a board's power is not constant: the limiter moves it around the limit, on an H200 by 1.6 %
 #: from tick to tick in a cycle of about a second (docs/method.md). Half a cycle says little about the load.
 _LIMITER_CYCLE_S = 1.0
 #: A lap this long is one iteration of thousands of kernels: rare disturbances are averaged within it, as within several
@@ -58,7 +58,7 @@ def measure_phase(
         without_meter: why there is none; by default energy was not requested.
 
     Returns:
-        Time, energy and the state at both ends. An energy that could not be had says why.
+        Time, energy and the state at both ends; a missing energy has its reason.
 
     Raises:
         Exception: whatever the work raises, such as running out of memory.
@@ -115,7 +115,7 @@ class _WindowTicks:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Ends the thread without raising: a meter that failed has said so where its readings were asked for.
+        # Ends the thread without raising: `readings` has raised the error of a meter that failed.
         self._poller.__exit__()
 
     @property
@@ -175,10 +175,10 @@ class _StoppingRule:
             estimate = ticks.estimate(window)
         except MeasurementError:
             return False  # too few ticks after the first moments, or a meter that broke just now
-        # What the meter itself gets wrong stands in the record, but no longer window would lower it.
+        # The meter's own error is in the record, but a longer window would not lower it.
         excess = max(0.0, estimate.energy_rel_error**2 - ticks.meter.rel_error**2) ** 0.5 / self._target
         if excess > 1:
-            # A tick of many changes little, and the question costs milliseconds.
+            # One tick among many changes little, and the estimate costs milliseconds.
             self._next_ticks = ticks.count + max(1, math.floor(estimate.ticks * min(excess - 1, _MOST_LONGER)))
             return False
         missing_s = _LIMITER_CYCLE_S - estimate.window_s
@@ -211,7 +211,7 @@ def _energy(ticks: _WindowTicks, window: Window, settings: MeasureSettings) -> E
 
 
 def _doubt(estimate: EnergyEstimate, window: Window) -> str | None:
-    """What stands against an energy that could be had: a beat, or jumps of the counter."""
+    """What makes a measured energy doubtful: a beat, or jumps of the counter."""
     doubts = []
     if estimate.unseen_share:
         iteration_s = sum(window.iteration_times_s) / len(window.lap_times_s)
@@ -226,5 +226,5 @@ def _doubt(estimate: EnergyEstimate, window: Window) -> str | None:
 
 
 def _if_known(rel_error: float) -> float | None:
-    """An error that few laps say nothing about is infinite in the arithmetic and missing in the record."""
+    """An error that too few laps leave unknown is infinite in the arithmetic and missing in the record."""
     return rel_error if rel_error < float("inf") else None

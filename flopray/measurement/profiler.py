@@ -37,7 +37,7 @@ from flopray.workloads.phases import BuiltPoint
 
 _IDLE_SECONDS = 1.0
 _AWAKE_IDLE_SECONDS = 0.6
-#: The counter takes this long to forget a load.
+#: The counter shows a load for this long after its end.
 _AFTER_LOAD_S = 0.15
 _COOLDOWN_CAP_S = 600.0
 _IDLE_CLOCKS_CAP_S = 10.0
@@ -46,13 +46,13 @@ _ENVIRONMENT = (
     *("device_name", "compute_capability", "sm_count", "memory_total_bytes", "driver_version"),
     *("torch_version", "cuda_version", "python_version", "flopray_version"),
 )
-#: Of a phase that failed before its energy could be known.
+#: Reason for the missing energy of a phase that failed.
 _NOT_MEASURED = Energy(str(Status.FAILED), "the phase was not measured, see its status")
 
 
 @dataclass
 class _Outcome:
-    """What became of one phase: a result or a failure, and what stood around it at that moment."""
+    """The outcome of one phase: a result or a failure, and the conditions at that moment."""
 
     phase: str
     started_unix_s: float
@@ -65,7 +65,7 @@ class _Outcome:
 
 
 class Profiler:
-    """Owns a device while it is open; what is measured once for all points (meter, idle power, sentinel) lives here.
+    """Owns a device while it is open, with what is measured once for all points: meter, idle power, sentinel.
 
     Open it as a context, or by `open` and `close`: opening takes the meter, waits until the device is idle, and
     measures its idle power, which may take twenty seconds.
@@ -116,7 +116,7 @@ class Profiler:
         """Take the meter, wait until the device is idle, measure its idle power, and wake it.
 
         Raises:
-            MeterError: the GPU is lost; the meter was let go.
+            MeterError: the GPU is lost; the meter was closed.
         """
         try:
             self._open_meter()
@@ -209,7 +209,7 @@ class Profiler:
         return not captures_are_broken()
 
     def close(self) -> None:
-        """Let the meter go."""
+        """Close the meter."""
         if self._meter:
             self._meter.close()
             self._meter = None
@@ -232,12 +232,12 @@ class Profiler:
         try:
             idle = idle_power(self._meter, seconds)
         except MeasurementError:
-            return None  # the points will say what is wrong with the meter
+            return None  # the rows of the points say what is wrong with the meter
         self._tick_period_s = idle.tick_period_s
         return idle.power_w
 
     def _wait_for_idle_clocks(self) -> None:
-        """Before idle power: an actor that follows another one finds the clocks still up. Some boards keep them up."""
+        """Before idle power: an actor that follows another one finds high clocks. Some boards keep them high."""
         highest_hz = self._constant.get("max_sm_clock_hz")
         until = time.monotonic() + _IDLE_CLOCKS_CAP_S
         while self._meter and highest_hz and time.monotonic() < until:
@@ -328,7 +328,7 @@ class Profiler:
             outcome.failure = failure_of(error)
         finally:
             self.device.reset_peak_memory()
-        # Out of the handler, where the traceback no longer holds what did not fit: the next phase starts without it.
+        # Outside of the handler, where the traceback no longer holds the memory that did not fit.
         built.forget()
         self._forget()
 
@@ -364,8 +364,8 @@ class Profiler:
     def _forget(self) -> None:
         """Free what the last work held, also in cycles (tracebacks, autograd).
 
-        What still lives after the first work, modules that torch imports late included, lives as long as the actor:
-        later collections need not look at it, which would take 60 ms a point.
+        Objects that are alive after the first work, such as modules that torch imports late, live as long as the
+        actor: later collections skip them, which saves 60 ms a point.
         """
         gc.collect()
         if not self._frozen and self._busy_at > float("-inf"):

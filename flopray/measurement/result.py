@@ -47,7 +47,7 @@ class Energy:
 
     Attributes:
         status: `ok`, `not_requested`, `no_energy_source` or `failed`.
-        reason: why there is no energy, or what stands against it.
+        reason: why there is no energy, or what makes it doubtful.
         source: `nvml_counter`, `nvml_power`, `rapl` or `simulated`.
         energy_j: mean energy; None without a source, with `status` and `reason`.
         rel_error: half width of its 95 % interval over `energy_j`.

@@ -1,4 +1,4 @@
-"""A point that is measured again and again, so that drift of the device cannot pass for a property of the workload.
+"""A point that is measured repeatedly, so that drift of the device is not mistaken for a property of the workload.
 
 The sentinel is one phase of one point of the sweep. Its first value on a device, taken once a point has warmed it, is
 the baseline; each later value divided by it says how far the device has drifted (temperature, clocks, somebody else's
@@ -44,7 +44,7 @@ class Sentinel:
         """Drift of time and energy against the baseline with its error, and its age; empty before the first check.
 
         A drift is None where the sentinel has no such number (no energy source, or the sentinel failed), and until the
-        sentinel was measured a second time: a first value says nothing of drift. Its error is the half width of a 95 %
+        sentinel was measured a second time: a first value shows no drift. Its error is the half width of a 95 %
         interval, None where one of the two measurements states none.
         """
         if self._baseline is None or self._last is None:

@@ -1,8 +1,8 @@
 """The mean of correlated repeats and how far to trust it.
 
 Neighbouring laps are alike: clocks, caches and other programs leave states that outlast a lap. What decides how far the
-mean of n laps may be off is their spectrum at frequency zero, which n laps can only be asked about nearby. So the laps
-are taken apart into cosines (a discrete cosine transform). Cosine k has the frequency w_k = pi k / n, the cosines of a
+mean of n laps may be off is their spectrum at frequency zero, which n laps can only show nearby. So the laps
+are decomposed into cosines (a discrete cosine transform). Cosine k has the frequency w_k = pi k / n, the cosines of a
 stationary series are nearly independent of each other and of the mean, and
 
     variance of cosine k = s**2 g(w_k),        variance of the mean = s**2 g(0) / n.
@@ -19,7 +19,7 @@ https://doi.org/10.1080/07350015.2018.1506926):
 Which one it is cannot be told from few laps, so it is not chosen but averaged over, as in `flopray.energy.regression`:
 each model gives a Student t distribution of the mean, weighed by its likelihood and by a prior that favours
 independent laps. That prior is the small-sample correction: with few laps, states that the laps do not rule out make
-the interval wider, and with many laps only those count that the laps show.
+the interval wider, and with many laps only states that the laps show count.
 
 The interval is of the mean under continued repetition, as far as a window can know it. States that last longer than
 about a tenth of the window, and kinds of laps that did not occur in it, are outside. `bench/lap_coverage.py` measures
@@ -38,7 +38,7 @@ from scipy.special import stdtr, stdtrit
 
 #: With fewer laps, a kind of lap that makes up a tenth of all may not have occurred (chance 0.9**25 = 7 %).
 FEWEST_LAPS = 25
-#: Laps that are known to average over such kinds say something of their scatter from here on.
+#: From this number on, laps that are known to average over such kinds tell their scatter.
 FEWEST_LONG_LAPS = 5
 #: Cosines that are looked at: the lowest, which are nearest to frequency zero. More would hardly narrow Student's t.
 _COSINES = 64
@@ -53,7 +53,7 @@ _ALTERNATING = (-0.3, -0.6)
 #: Prior weights of independent and of alternating laps; states that last share the rest. Chosen so that on independent
 #: laps the median interval stays within 1.3 times Student's from 25 laps on.
 _INDEPENDENT_PRIOR, _ALTERNATING_PRIOR = 0.62, 0.03
-#: Above this corner frequency (radians a lap) a state lasts half a lap: independent laps by another name.
+#: Above this corner frequency (radians a lap) a state lasts half a lap, and laps are independent.
 _HIGHEST_CORNER = 2.0
 
 
@@ -82,7 +82,7 @@ def batch_mean(times_s: Sequence[float], *, fewest: int = FEWEST_LAPS) -> Mean:
     values = np.asarray(times_s, dtype=float)
     mean = float(values.mean())
     if len(values) < fewest:
-        return Mean(mean, float("inf"), f"{len(values)} laps say too little of their scatter: {fewest} are needed")
+        return Mean(mean, float("inf"), f"{len(values)} laps tell too little about their scatter: {fewest} are needed")
     if mean <= 0:
         return Mean(mean, float("inf"), "the mean is not positive")
     return Mean(mean, float(half_widths(values[None])[0]) / mean)

@@ -15,7 +15,7 @@ from flopray.workloads.execution import Work, iterations_of
 
 #: A lap long enough that its own cost (about 1 us) does not show, short enough to stop in time.
 _LAP_S = 0.01
-#: Asking whether it is enough is free at most laps; where it takes this long, a lap of 10 ms would be 0.2 % longer.
+#: At most laps, asking `enough` is free; an answer that takes this long would make a lap of 10 ms 0.2 % longer.
 _ASKING_SHOWS_S = 2e-5
 WARM_UP_S = 0.03
 _WARMUP_CAP_S = 1.0
@@ -28,7 +28,7 @@ _STABLE_SPREAD = 0.05
 
 @dataclass(frozen=True)
 class Warmup:
-    """What it took until time per iteration was stable (or the cap was reached)."""
+    """Time and iterations until the time per iteration was stable, or the cap was reached."""
 
     seconds: float
     iterations: int
@@ -39,7 +39,7 @@ class Warmup:
 class Window:
     """Laps of equally many iterations, and when the device was busy with them (host clock, `time.perf_counter`).
 
-    Laps need not add up to the whole: the time in which the device waited for the answer of `enough` is in none.
+    Laps need not add up to the whole: the time in which the device waited for the answer of `enough` is left out.
     """
 
     lap_times_s: list[float]
@@ -127,7 +127,7 @@ def run_window(
         if now - start >= max_seconds or enough(Window(laps.durations_s(), batch, start, now)):
             break
         if time.perf_counter() - now > _ASKING_SHOWS_S:
-            laps.resume()  # a device that waits for its next launch has waited for the answer: not the work's time
+            laps.resume()  # the device ran out of work and waited for the answer: that is not the time of the work
     before_end()
     durations = laps.finish()
     # When the device fell idle; the host may have been busy reading state by then.

@@ -26,7 +26,7 @@ class LiveView:
         self._state, self._line = state, line
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
-        """The parts that have something to say."""
+        """The parts that are not empty."""
         narrow = options.max_width < _NARROW
         parts = [Text(self._line(), overflow="ellipsis", no_wrap=True), self._types(narrow), self._devices(narrow)]
         yield Group(*parts, *self._troubles())

@@ -1,4 +1,4 @@
-"""`run.log` of a run: what happened, with timestamps, one line each; also what Ray's libraries had to say."""
+"""`run.log` of a run: what happened, one line each with a timestamp, and the messages of Ray's libraries."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from flopray.sweep.outcome import reason_of, status_of
 _CHATTY = ("ray", "transformers")
 
 
-class _Forgiving(logging.StreamHandler[io.TextIOWrapper]):
-    """Drops what cannot be written: a full disk is the journal's to tell, in one line. Closes its file."""
+class _LossyHandler(logging.StreamHandler[io.TextIOWrapper]):
+    """Drops what cannot be written, since the journal reports a full disk in one line. Closes its file."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Say nothing."""
@@ -45,7 +45,7 @@ class RunLog:
         self._handler: logging.Handler
         try:
             file = io.TextIOWrapper(atomic.append_regular(path), "utf-8", "backslashreplace", line_buffering=True)
-            self._handler = _Forgiving(file)
+            self._handler = _LossyHandler(file)
         except OSError:
             self._handler = logging.NullHandler()
         form = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ")
@@ -61,7 +61,7 @@ class RunLog:
         """Begin; Ray's and transformers' warnings go here too."""
         ray = logging.getLogger("ray")
         self._before = [(handler, handler.level) for handler in ray.handlers]
-        for handler, _ in self._before:  # nothing of it in the terminal: Tune logs a dead actor as an error, at length
+        for handler, _ in self._before:  # keep it out of the terminal: Tune logs the death of an actor as a long error
             handler.setLevel(logging.CRITICAL)
         for name in ("ray", "ray.tune", "ray.data"):
             logging.getLogger(name).setLevel(logging.WARNING)

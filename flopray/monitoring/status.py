@@ -33,12 +33,12 @@ class RunStatus:
 
     Attributes:
         run: its folder or URI.
-        state: `running` (a driver holds its lock), `finished`, `killed` (the last driver ended without a word) or
+        state: `running` (a driver holds its lock), `finished`, `killed` (the last driver never released it) or
             `interrupted`.
         driver: who holds, or held when it was killed, the lock; None where nobody does.
         points, finished: of the whole sweep, and in the journal.
         points_per_s: seconds of device time a point took, turned into a rate over the devices that measured.
-        eta_s: time for the rest at that rate; also of a run that stands still, if it went on.
+        eta_s: time for the rest at that rate; for a run that stands still, as if it went on.
         failures: points by status and reason.
         findings: rows by finding of the audit.
         resume: the command that goes on with it; None where nothing is left.

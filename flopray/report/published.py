@@ -1,4 +1,4 @@
-"""The measurements that flopmetrics published, in flopray's columns, with what one must know to read them.
+"""The measurements that flopmetrics published, in flopray's columns, with notes on how to read them.
 
 flopmetrics (https://github.com/jmetrikat/flopmetrics) trains Llama-3.2-1B and publishes JSON lines, one for each GPU,
 precision and configuration. What the names do not say:
@@ -8,10 +8,10 @@ precision and configuration. What the names do not say:
 * FLOPs are those of `torch.profiler(with_flops=True)`: linear layers and elementwise products and sums; attention is
   left out.
 * `backward` contains the optimizer step and the tail of the forward pass, so it is called `backward_and_optimizer`.
-* `fp32` is taken at its word, the CUDA cores without TF32: its backward rows run at 0.3 to 0.7 of the CUDA cores' peak.
+* `fp32` is taken literally, as CUDA cores without TF32: its backward rows run at 0.3 to 0.7 of the CUDA cores' peak.
 * A GPU is named by its family only, and is taken for the SXM board where there are several: `hardware.find_gpu`.
 
-Energy and FLOPs are kept as published. Whether they can be true is for `flopray.audit` to say.
+Energy and FLOPs are kept as published; `flopray.audit` judges whether they can be true.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import pandas as pd
 from flopray.errors import InputError
 
 CONVENTION = "torch.profiler(with_flops): linear layers and elementwise mul/add of one batch; attention left out"
-#: Their phase, ours, and what must be said about it.
+#: Their phase, ours, and a remark on it.
 _PHASES = (
     ("forward", "forward", None),
     ("backward", "backward_and_optimizer", "contains the optimizer step and the tail of the forward pass"),

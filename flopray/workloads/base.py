@@ -289,14 +289,14 @@ def with_code(description: Description) -> Workload:
 
 
 def closed_columns(point: Point, phase: str) -> dict[str, Any]:
-    """The record's columns of the closed form: `model_flops`, its components, its convention, and what stands beside.
+    """The record's columns of the closed form: `model_flops`, its components, its convention, and further columns.
 
     Args:
         point: the point.
         phase: one of its workload's phases.
 
     Returns:
-        Counts of one iteration, as exact integers; without a closed form what stands beside alone.
+        Counts of one iteration, as exact integers; without a closed form, the further columns alone.
     """
     workload = workload_of(point)
     columns = {**workload.beside(point, phase)}

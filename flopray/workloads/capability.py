@@ -1,6 +1,6 @@
 """What a type of device cannot do at all, said before anything is started and in the row of each point.
 
-Standard library only. A GPU whose compute capability is not known is held to nothing.
+Standard library only. Nothing is refused for a GPU whose compute capability is not known.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The meta device computes shapes only, so the count needs no GPU and no memory and is the same on every machine. torch's
 FlopCounterMode (https://github.com/pytorch/pytorch/blob/main/torch/utils/flop_counter.py) counts matrix products,
-convolutions and attention; elementwise operations and optimizers it does not know, and the record says so.
+convolutions and attention. It does not know elementwise operations and optimizers, and the record says so.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ELEMENTWISE_NOTE = "products and attention (full squares) are counted, elementw
 _OPTIMIZER_NOTE = "the dispatcher counts no elementwise operations, and this phase has no others"
 _NO_FORMULA = "an operator that multiplies has no formula at the dispatcher: a sum without it would be partial"
 _ALONE = "; no closed form is stated, so this count stands alone"
-#: What does not change the count of any workload, with a word for all.
+#: Fields that change the count of no workload, each with a value for all.
 _ONE_OF_ALL = {"device_type": "meta", "precision": "fp32", "execution": "eager"}
 _TRAIN_NOTE = "products and attention (full squares) are counted, elementwise operations and optimizer are left out"
 

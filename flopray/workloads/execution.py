@@ -42,7 +42,7 @@ class TrainingStep:
         others: Mapping[str, Work] | None = None,
     ) -> None:
         if execution == "compile":
-            # Code compiled for another shape must not linger: past a limit torch would fall back to dynamic shapes.
+            # Drop code that was compiled for another shape: past a limit torch would fall back to dynamic shapes.
             torch._dynamo.reset()  # type: ignore[attr-defined]
         self.module = torch.compile(module, dynamic=False) if execution == "compile" else module
         self.x, self.gradient = x, gradient
@@ -73,7 +73,7 @@ class TrainingStep:
         return work
 
     def forget(self) -> None:
-        """Let go of what only the optimizer keeps: its moments, and gradients."""
+        """Free what only the optimizer keeps: its moments, and gradients."""
         self.optimizer.zero_grad(set_to_none=True)
         self.optimizer.state.clear()
 
@@ -184,7 +184,7 @@ _broken_captures: list[str] = []
 
 
 def captures_are_broken() -> bool:
-    """Whether a capture of this process was invalidated: only a new process has its memory in order."""
+    """Whether a capture of this process was invalidated: from then on only a new process has a sound allocator."""
     return bool(_broken_captures)
 
 
@@ -269,7 +269,7 @@ def _replay_seconds(replay: _Replay) -> float:
     """Time of a replay, launches included where they take longer than the device."""
     replay()
     seconds = float("inf")
-    for count in (1, 5):  # one replay tells enough of a long one
+    for count in (1, 5):  # for a long replay, one is enough
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
         for _ in range(count):

@@ -16,7 +16,7 @@ from flopray.errors import InputError
 
 #: As the libraries name it: https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables
 _ENDPOINT = ("HF_ENDPOINT", "https://huggingface.co")
-#: A hub that does not take a connection within this is not there.
+#: A hub that does not accept a connection within this time is taken for unreachable.
 _CONNECT_S = 5.0
 _TALKATIVE = ("huggingface_hub", "transformers")
 
@@ -54,7 +54,7 @@ def has_any(name: str, files: Sequence[str]) -> bool:
 
 
 def _asked(name: str, ask: Callable[[bool], Any], failed: str) -> Any:
-    """What the hub answers, or its cache where the hub is not there: the libraries would try for half a minute."""
+    """What the hub answers, or its cache where the hub cannot be reached: the libraries would try for half a minute."""
     reason = _unreachable()
     with _silent():
         try:
@@ -90,7 +90,7 @@ def _unreachable() -> str | None:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Whatever the libraries would print of their attempts is said in our one line."""
+    """Silence the libraries, which print their attempts: our one line says it."""
     loggers = [logging.getLogger(name) for name in _TALKATIVE]
     before = [logger.level for logger in loggers]
     for logger in loggers:

@@ -211,7 +211,7 @@ class Llama(Workload):
 
         ids = torch.empty(batch, tokens, device="meta", dtype=torch.long)
         head_dim = _config(point).head_dim
-        # Some releases compute the angles of the rotary embedding by a product, which is none of the model's.
+        # Some releases compute the angles of the rotary embedding by a product, which is not a product of the model.
         model.model.rotary_emb.forward = lambda x, position_ids: 2 * (x.new_empty(*position_ids.shape, head_dim),)
         counter = FlopCounterMode(display=False)
         with counter:
@@ -246,7 +246,7 @@ class Llama(Workload):
     def complete(
         self, axes: Mapping[str, tuple[Any, ...]]
     ) -> tuple[Mapping[str, tuple[Any, ...]], Mapping[str, Mapping[Any, Mapping[str, Any]]]]:
-        """Models are found by name, file, folder or hub id; what is no built-in one brings its sizes."""
+        """Models are found by name, file, folder or hub id; one that is not built in brings its sizes."""
         models, configs = find_models(axes["model"], axes["weights"])
         implied = {name: {"model_config": config} for name, config in configs.items()}
         return {**axes, "model": models}, {"model": implied} if implied else {}

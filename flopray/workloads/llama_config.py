@@ -75,7 +75,7 @@ class LlamaConfig:
             if field.type == "float" and not (type(value) in (int, float) and 0 < value < _MOST):
                 raise SpecError(f"{name} must be a positive number, got {value!r:.60}")
         if self.hidden_size % self.n_heads:
-            raise SpecError(f"hidden_size {self.hidden_size} is no multiple of {self.n_heads} num_attention_heads")
+            raise SpecError(f"hidden_size {self.hidden_size} is not a multiple of {self.n_heads} num_attention_heads")
         if self.n_heads % self.n_kv_heads:
             raise SpecError(f"{self.n_heads} query heads cannot share {self.n_kv_heads} key and value heads evenly")
         if self.head_dim % 2:
@@ -102,7 +102,7 @@ class LlamaConfig:
         """The inverse of `to_json`.
 
         Raises:
-            SpecError: the text is no configuration.
+            SpecError: the text is not a configuration.
         """
         try:
             return cls(**json.loads(text))
@@ -162,7 +162,7 @@ def find_models(names: Sequence[str], weights: Sequence[str]) -> tuple[tuple[str
         weights: values of `--weights`.
 
     Returns:
-        Names for the records, and the canonical configurations of those that are no built-in ones.
+        Names for the records, and the canonical configurations of those that are not built in.
 
     Raises:
         InputError: a name means nothing, or two mean models that would go by one name.
@@ -181,7 +181,7 @@ def find_model(name: str, *, weights: str = "random") -> tuple[str, str | None]:
         weights: `random`, or `pretrained` for a hub id or a folder with safetensors.
 
     Returns:
-        The name for the record, and the canonical configuration where the name is no built-in one.
+        The name for the record, and the canonical configuration where the name is not a built-in one.
 
     Raises:
         InputError: nothing of that name, no Llama, or sizes that cannot be.
@@ -271,7 +271,7 @@ def _read(file: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"--model {file}: cannot be read as a configuration ({hub.first_line(error)})") from error
     if not isinstance(content, dict):
-        raise InputError(f"--model {file}: is no Hugging Face configuration")
+        raise InputError(f"--model {file}: not a Hugging Face configuration")
     return content
 
 

@@ -1,8 +1,8 @@
 """The keys of a Hugging Face `config.json` of a Llama: understood, known to be harmless, or refused by name.
 
-A key that is passed over may change the model: a draft head has another vocabulary, a reward head has none, experts are
+A key that is ignored may change the model: a draft head has another vocabulary, a reward head has none, experts are
 several MLPs, biases are further weights. Closed form and dispatcher would agree on the wrong number, since both are
-made from the same sizes. So each key has its place here, and one that has none is refused.
+made from the same sizes. So every known key is listed here, and any other one is refused.
 
 Sources: `LlamaConfig` and `PreTrainedConfig` of transformers
 (https://github.com/huggingface/transformers/blob/main/src/transformers/models/llama/configuration_llama.py and
@@ -31,9 +31,9 @@ _READ = _words(
     "num_labels"
 )
 
-#: What says how text is made from logits, how tokens are named, or who wrote the file: nothing of it is computed with.
-#: Lengths that a model was trained for are among it, since a point states its own. So is the type that weights are kept
-#: in: a point has its precision.
+#: Keys that say how text is made from logits, how tokens are named, or who wrote the file: no computation uses them.
+#: They include the lengths that a model was trained for, since a point states its own, and the type of the weights,
+#: since a point has its precision.
 _HARMLESS = _words(
     # Tokens
     "bos_token_id eos_token_id pad_token_id sep_token_id cls_token_id unk_token_id decoder_start_token_id "
@@ -145,7 +145,7 @@ def _architectures(content: Mapping[str, Any]) -> str | None:
 
 
 def _labels(content: Mapping[str, Any]) -> str | None:
-    """Labels say nothing beside a causal architecture; without one, other than the default ones are of a classifier."""
+    """Labels do not matter beside a causal architecture; without one, labels of one's own mean a classifier."""
     if content.get("architectures"):
         return None
     count = content.get("num_labels", _DEFAULT_LABELS)

@@ -71,7 +71,7 @@ class BuiltPoint:
         return seen.backend
 
     def forget(self) -> None:
-        """Let go of what a phase left: the optimizer's moments, which may be incomplete, and gradients."""
+        """Free what a phase left: the optimizer's moments, which may be incomplete, and gradients."""
         self._step.forget()
 
     def _prepare(self, phase: str) -> None:
@@ -90,7 +90,7 @@ class BuiltPoint:
 
 
 def _upstream(built: Built, seed: int) -> torch.Tensor:
-    """The upstream gradient: the workload's own, 1 of a loss, else random numbers, which cost power as others do."""
+    """The upstream gradient: the workload's own, 1 of a loss, else random numbers, which draw power as others do."""
     if built.gradient is not None:
         return built.gradient
     with torch.no_grad():

@@ -163,7 +163,7 @@ def _module(path: Path, name: str) -> ModuleType:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise InputError(f"{path} is no Python file")
+        raise InputError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # torch.compile and dataclasses look their module up
     try:
@@ -176,7 +176,7 @@ def _module(path: Path, name: str) -> ModuleType:
 
 def _made(found: Any, where: str) -> Workload:
     if not (isinstance(found, type) and issubclass(found, Workload)):
-        raise InputError(f"{where} is no subclass of flopray.Workload")
+        raise InputError(f"{where} is not a subclass of flopray.Workload")
     if found.build is Workload.build:
         raise InputError(f"{where} has no method build(self, point, *, device, dtype, seed)")
     try:

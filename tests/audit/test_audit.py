@@ -214,7 +214,7 @@ def test_one_text_cell_leaves_the_other_rows_judged():
     found = {finding.rule: finding for finding in audit_rows(rows)}
     assert found["rate_above_limit"].rows == (0,)
     assert found["not_a_number"].rows == (1,)
-    assert "time_s is no number in row 2: 'OOM'" in found["not_a_number"].sentence
+    assert "time_s is not a number in row 2: 'OOM'" in found["not_a_number"].sentence
 
 
 @pytest.mark.parametrize("cell", ["1,234", "12 %", "1_000", "inf", "0x10", "3 ms", float("inf"), "TRUE", True])
@@ -464,7 +464,7 @@ def test_points_of_a_table_are_kept_apart():
     found = audit_rows(rows)
     assert not [finding for finding in found if finding.rule == "additivity"]
     assert [f.sentence for f in found if f.numbers.get("rule") == "additivity"] == [
-        "additivity could not be judged in 3 of 3 rows: no whole phase stands beside all of its parts with numbers"
+        "additivity could not be judged in 3 of 3 rows: no whole phase has numbers beside all of its parts"
     ]
 
 

@@ -173,7 +173,7 @@ def test_a_hook_of_the_users_own_stays(monkeypatch):
 
 
 def test_a_stranger_at_the_port_is_told_in_seconds(environment):
-    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(ClusterError, match="is no Ray head node"):
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(ClusterError, match="is not a Ray head node"):
         connection._check_reachable(f"127.0.0.1:{server.getsockname()[1]}", "--address x")
 
 

@@ -13,3 +13,12 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     made = Machine(tmp_path_factory.mktemp("sweeps"))
     yield made
     made.clean_up()
+
+
+@pytest.fixture
+def standing(machine: Machine) -> Iterator[str]:
+    """The flag that joins a cluster here, for tests of more than one sweep: Ray starts once for all of them."""
+    flags = "--port=0 --num-cpus=2 --include-dashboard=false --min-worker-port=0 --max-worker-port=0"
+    machine.ray(f"start --head {flags}")
+    yield "--address auto"
+    machine.end_processes()

@@ -109,9 +109,9 @@ class Machine:
         """Run Ray's own command line, which stays behind as daemons where it starts a cluster; what it printed."""
         self._check_open()
         command = [sys.executable, "-m", "ray.scripts.scripts", *line.split()]
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=self.environment, timeout=DEADLINE_S, check=True
-        )
+        done = subprocess.run(command, capture_output=True, text=True, env=self.environment, timeout=DEADLINE_S)
+        if done.returncode:
+            raise RuntimeError(f"ray {line}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout + done.stderr
 
     def _check_open(self) -> None:

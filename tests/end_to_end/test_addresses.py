@@ -30,7 +30,7 @@ def addresses(machine):
     machine.end_processes()
 
 
-@pytest.mark.parametrize("kind", ["auto", "port", "client"])
+@pytest.mark.parametrize("kind", ["port", "client"])
 def test_a_sweep_joins_a_cluster_and_leaves_it_running(machine, addresses, kind):
     code, output = machine.sweep(f"--address {addresses[kind]} {POINTS} --name {kind}")
     assert code == 0, output

@@ -8,7 +8,7 @@ from flopray import load_run
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def boastful(machine):
     resources = '{"accelerator_type:H100":1}'
     machine.ray(f"start --head --port=0 --num-cpus=2 --num-gpus=1 --include-dashboard=false --resources={resources}")

@@ -1,12 +1,10 @@
-"""A sweep that is watched: its job and actors in Ray, its metrics on the node's port, its status while it is killed."""
+"""A sweep that is watched while it runs: its job and actors in Ray, its metrics on the node's port, its status."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import urllib.request
@@ -70,30 +68,3 @@ def test_a_submitted_sweep_is_found_by_its_name_and_scraped(machine, ports):
     assert job.wait(DEADLINE_S) == 0
     assert status_of_run(machine.run_path("seen")).state == "finished"
     assert "24/24 points" in (machine.folder / "job.txt").read_text()
-
-
-def test_status_after_a_kill(machine, ports):
-    sweep = machine.start(f"--address auto {GRID} --name shot")
-    run = machine.run_path("shot")
-    machine.wait_for(lambda: len(machine.journal_ids(run)) >= 3)
-    sweep.signal(signal.SIGKILL)
-    sweep.wait()
-    status = status_of_run(run)
-    assert (status.state, status.finished) == ("killed", len(machine.journal_ids(run)))
-    assert status.driver == f"process {sweep.pid} on {os.uname().nodename}"
-    assert status.resume is not None
-    assert str(run) in status.resume
-
-
-def test_status_after_ctrl_c_of_a_quiet_sweep(machine, ports):
-    sweep = machine.start(f"--address auto {GRID} --name stopped --quiet")
-    run = machine.run_path("stopped")
-    machine.wait_for(lambda: len(machine.journal_ids(run)) >= 3)
-    sweep.signal(signal.SIGINT)
-    assert sweep.wait() == 130, sweep.output
-    assert (status_of_run(run).state, status_of_run(run).driver) == ("interrupted", None)
-    said = sweep.output.strip().splitlines()
-    assert len(said) == 2, sweep.output  # quiet: nothing else was said
-    first, command = said
-    assert first.startswith("interrupted")
-    assert f" resume {run}" in command

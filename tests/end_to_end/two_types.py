@@ -24,9 +24,9 @@ from flopray.sweep.recorder_actor import start_recorder
 from flopray.sweep.trial import PointTrial
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from flopray.workloads.llama import Llama
+from flopray.workloads.mlp import MLP
 
-FLAGS = "--model llama-tiny --batch 1 --precision fp32 --phases inference --instruments time --no-plots"
+FLAGS = "--n 1 --d 16 --precision fp32 --execution eager --phases forward --instruments time --no-plots"
 FLAGS += " --max-seconds 0.3 --target-error 0.3 --sentinel-every 0"
 
 
@@ -65,7 +65,7 @@ def join_later(address, device_type):
 
 def run(cluster, line, storage, name):
     arguments = f"{FLAGS} --address {cluster.address} --storage {storage} --name {name} {line}"
-    code = main(Llama(), arguments.split())
+    code = main(MLP(), arguments.split())
     ray.shutdown()
     return code
 
@@ -87,14 +87,12 @@ def program(storage):
     flopray.sweep.driver.run_sweep = functools.partial(flopray.sweep.driver.run_sweep, trainable=Placed)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 0})
     nodes = {"H100": add(cluster, "H100", 2), "A100": add(cluster, "A100", 1)}
-    codes = {"both": run(cluster, "--tokens 8 16 --points-per-trial 1", storage, "both")}
-    codes["chosen"] = run(cluster, "--tokens 8 --accelerators A100", storage, "chosen")
-    codes["missing"] = run(cluster, "--tokens 8 --accelerators L40S", storage, "missing")
-
-    codes["counted"] = run(cluster, "--tokens 8 16 --accelerators H100 --instruments counters", storage, "counted")
+    codes = {"both": run(cluster, "--m 8 16 --points-per-trial 1", storage, "both")}
+    codes["missing"] = run(cluster, "--m 8 --accelerators L40S", storage, "missing")
+    codes["counted"] = run(cluster, "--m 8 16 --accelerators H100 --instruments counters", storage, "counted")
     with join_later(cluster.address, "L40S"):
-        codes["waited"] = run(cluster, "--tokens 8 --accelerators L40S --wait 90", storage, "waited")
-    driver, beside = recorders(cluster, 8)
+        codes["waited"] = run(cluster, "--m 8 --accelerators L40S --wait 90", storage, "waited")
+    driver, beside = recorders(cluster, 4)
     cluster.shutdown()
     print("RESULT " + json.dumps({"nodes": nodes, "codes": codes, "driver": driver, "recorders": beside}))
 

@@ -1,4 +1,4 @@
-"""What is done to a sweep, and what is looked at afterwards: the verbs of the catalogue."""
+"""What is done to a sweep and what is checked afterwards; the catalogue is made of these."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def given_up(status: str, after: int, reason: str) -> Callable[[Scene], Iterable
 
 
 def behave(scene: Scene) -> None:
-    """Whatever made all points fail is mended."""
+    """Points of the resume are short, and none fails."""
     scene.plan = {}
 
 
@@ -131,7 +131,7 @@ def small_disk(scene: Scene) -> AbstractContextManager[Path]:
 
 @contextmanager
 def alone(_: Scene) -> Iterator[None]:
-    """One round of its kind at a time: two that use up the machine's memory would end one another's sweeps."""
+    """One round of its kind at a time: two that use up the machine's memory would end each other's sweeps."""
     with _alone:
         yield
 
@@ -152,7 +152,7 @@ def move_back(scene: Scene) -> None:
     if {path.name for path in scene.run.glob("*")} <= {"tune"}:  # Ray makes the folder anew for its own files
         shutil.rmtree(scene.run, ignore_errors=True)
     scene.run.with_name("elsewhere-" + scene.name).rename(scene.run)
-    scene.ledger.settle()  # of what was written last it could read nothing while the folder was away
+    scene.ledger.settle()  # while the folder was away it could not read what was written last
 
 
 # --- its journal, between a kill and the resume

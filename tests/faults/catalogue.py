@@ -22,7 +22,7 @@ TORN = r"^warning: \S+ ended in a torn line of \d+ bytes: cut off and kept as jo
 DAMAGED = r"^warning: 1 damaged line in \S+ \(first: line \d+\) skipped; a resume measures those points again"
 STOPPED = r"^error: the sweep was stopped: the last 20 points on every device failed alike: .* resume .*--retry-failed"
 TOO_LONG = r"it took longer than 3 s \(--trial-timeout\)"
-#: Where the sweep takes seconds to notice, and would be done by then.
+#: For faults that the sweep notices after seconds, when fast points would all be done.
 SLOW: dict[str, object] = {"point_s": 0.1}
 LOST_CLUSTER = r"^error: the sweep lost its cluster .*flopray resume \S+"
 LOST_RECORDER = (
@@ -47,7 +47,7 @@ class Kind:
         resumes: whether a resume follows; otherwise the struck command must have finished the sweep.
         layout: of the cluster; `any` stands for a standing one or one of its own, `own` for the latter.
         any_time: may strike during start-up, and after the last point while tables are made.
-        ends_cluster: whether the cluster is no more after it.
+        ends_cluster: whether the cluster is gone after it.
         place: storage of the run, None for the lane's.
         plan: of `driver`; None replays all points alike.
         device_type: of the points.
@@ -106,13 +106,22 @@ KINDS = {
             plan=SLOW,
             within=0.5,
         ),
-        Kind("recorder-sigkill", acts.kill_recorder, (1,), (LOST_RECORDER,), plan=SLOW, within=0.5),
+        Kind(
+            "recorder-sigkill",
+            acts.kill_recorder,
+            (1,),
+            (LOST_RECORDER,),
+            mend=acts.behave,
+            plan=SLOW,
+            within=0.5,
+        ),
         Kind("gcs-sigkill", acts.kill_gcs, (1,), (LOST_CLUSTER,), layout="plain", ends_cluster=True),
         Kind(
             "raylet-sigkill",
             acts.kill_own_raylet,
             (1,),
             (LOST_CLUSTER,),
+            mend=acts.behave,
             layout="plain",
             ends_cluster=True,
             plan=SLOW,
@@ -134,7 +143,7 @@ KINDS = {
             mend=lambda scene: damage.freeze(scene.run, frozen=False),
         ),
         Kind("folder-moved", acts.move, (1,), (NOT_SAVED + GONE + MEND,), mend=acts.move_back),
-        Kind("journal-torn", acts.sigkill, (-9,), mend=acts.tear, resume_says=(TORN,)),
+        Kind("journal-torn", acts.sigkill, (-9,), check=acts.told_as_killed, mend=acts.tear, resume_says=(TORN,)),
         Kind("journal-flipped", acts.sigkill, (-9,), mend=acts.flip, resume_says=(DAMAGED,)),
         Kind("journal-emptied", acts.sigkill, (-9,), mend=acts.empty),
         Kind("journal-emptied-with-parquet", acts.sigkill, (-9,), mend=acts.compact_and_empty),

@@ -1,4 +1,4 @@
-"""What can happen to the files of a run, done by the rig: to the journal, to its disk, to its folder."""
+"""Damage to the files of a run: to the journal, its disk, its folder."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def fill(disk: Path, spare_bytes: int) -> None:
 
 
 def freeze(folder: Path, *, frozen: bool) -> None:
-    """Let nobody, root included, write to a folder and the files in it; or let them again.
+    """Make a folder and its files immutable, for root too, or writable again.
 
     Raises:
         PermissionError: this machine or its file system does not know how.
@@ -89,8 +89,8 @@ def freeze(folder: Path, *, frozen: bool) -> None:
 def little_memory() -> dict[str, str]:
     """Let Ray's memory monitor strike when 9 GB more than now are in use: no test should fill the whole machine.
 
-    That is much more than the sweeps of other lanes take meanwhile. If the monitor struck because of them, it would end
-    processes of this sweep that need next to nothing, its recorder too.
+    That is much more than the sweeps of other lanes take. If the monitor struck because of them, it would also end
+    small processes of this sweep, such as its recorder.
     """
     lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
     kilobytes = {words[0]: int(words[1]) for words in lines}

@@ -1,4 +1,4 @@
-"""`sweeps/mlp_grid.py` with one thing replaced, its profiler: for rounds about all that is around a measurement.
+"""`sweeps/mlp_grid.py` with a profiler that replays rows, for rounds that test everything around a measurement.
 
 A point takes the time that the plan says and answers with the row of a point that an H100 measured
 (`docs/results/h100_mlp_fp32`) under its own specification. Flags, session, Tune, actors, recorder, writer, journal and
@@ -35,7 +35,7 @@ from flopray.workloads.mlp import MLP  # noqa: E402
 
 PLAN_VARIABLE = "FLOPRAY_FAULT_PLAN"
 TEMPLATE = ROOT / "docs" / "results" / "h100_mlp_fp32"
-#: How a point can misbehave, each time it is tried. More ways go here; `catalogue` gives them rounds.
+#: How a point can misbehave, each time it is tried. Further ways belong here, with a kind in `catalogue`.
 ACTS: dict[str, Callable[[], object]] = {
     "exit": lambda: os._exit(1),
     "sleep": lambda: time.sleep(1e6),
@@ -65,11 +65,11 @@ class Replay:
         return [PhaseRecord.of(**(self._row | own | spec.fields() | {"started_unix_s": begin_s} | outcome))]
 
     def healthy(self) -> bool:
-        """Nothing can break."""
+        """Always: nothing can break."""
         return True
 
     def close(self) -> None:
-        """Nothing to let go."""
+        """Nothing to release."""
 
 
 class ReplayTrial(PointTrial):
@@ -110,10 +110,10 @@ class PoisonedTrial(PointTrial):
 
 
 def poison() -> None:
-    """Read outside of a tensor on the GPU: after a device-side assert a CUDA context computes nothing any more."""
+    """Read out of bounds on the GPU: after a device-side assert a CUDA context computes nothing any more."""
     import torch
 
-    torch.zeros(1, device="cuda")[torch.tensor([5], device="cuda")]  # said at the next synchronisation
+    torch.zeros(1, device="cuda")[torch.tensor([5], device="cuda")]  # raised at the next synchronisation
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""A place where rounds are played one after the other: processes of its own and, if need be, a standing cluster."""
+"""Rounds that are played one after the other: processes of their own and, where needed, a standing cluster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LAYOUTS = {
 
 
 class Lane(Machine):
-    """A machine with a standing cluster that is started when a round needs it, and kept while it is whole."""
+    """A machine with a standing cluster, which is started when a round needs it and kept while all its nodes live."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def catches(pid: int, number: signal.Signals) -> bool:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
+    """Whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (OSError, IndexError):

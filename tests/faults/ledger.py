@@ -1,4 +1,4 @@
-"""What a user was told is finished, written down while it happens, and held against what is there in the end."""
+"""Which points a user was told are finished, noted while it happens and compared with the run at its end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Told = dict[str, float]
 class Ledger:
     """Follows a journal while it is written, from a thread.
 
-    A line counts once two readings have found it: one that is rolled back, because the disk was full, was never told.
+    A line counts once two readings have found it: one that is rolled back on a full disk was never reported.
     """
 
     def __init__(self, journal: Path) -> None:
@@ -46,7 +46,7 @@ class Ledger:
         return len(self.told | self._fresh)
 
     def settle(self) -> None:
-        """Take in what an ended writer has left; called before the rig damages anything."""
+        """Read what an ended writer has left; called before the rig damages anything."""
         self._stop.set()
         self._thread.join()
         self._read()
@@ -81,7 +81,7 @@ def measurements(data: bytes) -> Iterable[tuple[str, float]]:
 
 
 def lost(told: Mapping[str, float], damaged: set[str], final: Mapping[str, float]) -> set[str]:
-    """Points that were told to be finished and whose measurement is not there, also if another one took its place.
+    """Points that were reported as finished and whose measurement is missing, also if another one replaced it.
 
     Args:
         told: what was told.
@@ -92,7 +92,7 @@ def lost(told: Mapping[str, float], damaged: set[str], final: Mapping[str, float
 
 
 def duplicates(lines: Iterable[str], rows: Iterable[tuple[str, str]]) -> set[str]:
-    """Points that stand twice in the journal or, phase by phase, in the table.
+    """Points that occur twice in the journal or, phase by phase, in the table.
 
     Args:
         lines: trial ids of the journal's intact lines.
@@ -103,11 +103,11 @@ def duplicates(lines: Iterable[str], rows: Iterable[tuple[str, str]]) -> set[str
 
 
 def printed_ids(output: str) -> set[str]:
-    """Points that were told by `--json`."""
+    """Points that `--json` reported."""
     lines = (json.loads(line) for line in output.splitlines() if line.startswith('{"event"') and line.endswith("}"))
     return {line["trial_id"] for line in lines if line["event"] == "point"}
 
 
 def printed_count(output: str) -> int:
-    """The highest count of points that a progress line told; 0 without one."""
+    """The highest count of points in a progress line; 0 without one."""
     return max((int(count) for count in _COUNT.findall(output)), default=0)

@@ -1,4 +1,4 @@
-"""Plays a round: a sweep, one fault at a random moment, a resume; then holds what is there against what was told."""
+"""Plays a round: a sweep, one fault at a random moment, a resume; then compares the run with what was reported."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from scene import Hang, Scene, TooLate, ended
 
 from flopray.store.run import RunFolder
 
-#: How often kinds that can strike at any time do so in which part of a sweep.
+#: Parts of a sweep, and how often a fault that may come at any time comes in each.
 SHARES = {"start-up": 0.2, "middle": 0.65, "tables": 0.15}
 _TRIES = 3
 #: What no user should see.
 _NOISE = re.compile(
     r"Traceback \(most recent|Logging error|^\*\*\* |StackTrace|core dumped|^\[[\d-]+ [\d:,]+ [EFC] ", re.MULTILINE
 )
-#: What may stand beside the events of `--json`.
+#: Lines that may occur among the events of `--json`.
 _PLAIN = re.compile(r'\{"event"|interrupted|  python |  flopray |error: |warning: |$')
 
 
@@ -33,8 +33,8 @@ class Outcome:
 
     Attributes:
         kind, seed: which round.
-        conditions: how it was played, in words.
-        finished_before: points that were told when the fault came.
+        conditions: of the round, in words.
+        finished_before: points that were reported when the fault came.
         lost, duplicates: trial ids.
         hangs, wrong: in words: commands that did not end; exit codes and messages that were not as they should be.
         end_s: from the fault to the end of the command.
@@ -55,7 +55,7 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Whether all that is promised was kept."""
+        """Whether every promise was kept."""
         return not (self.lost or self.duplicates or self.hangs or self.wrong)
 
     def to_dict(self) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def _ended_wrong(kind: Kind, scene: Scene, code: int) -> Iterable[str]:
     goes_on = not kind.any_time or (scene.run.exists() and not RunFolder.open(scene.run).has_results())
     yield from _messages(scene, output, kind.says if goes_on or not kind.says else ("^interrupted",))
     yield from kind.check(scene)
-    if scene.layout is None and code >= 0:  # what a killed driver leaves is for Ray to end
+    if scene.layout is None and code >= 0:  # Ray ends what a killed driver leaves
         yield from (f"left behind: {line[:100]!r}" for line in scene.left_behind().values())
 
 
@@ -189,7 +189,7 @@ def _go_on(kind: Kind, scene: Scene, outcome: Outcome) -> None:
 
 
 def _judge(scene: Scene, outcome: Outcome) -> None:
-    """Hold the run against the grid and against what was told."""
+    """Compare the run with the grid and with what was reported."""
     rows: Any = RunFolder.open(scene.run).load(["trial_id", "phase", "started_unix_s", "status"])
     final = dict(zip(rows["trial_id"], rows["started_unix_s"], strict=True))
     lines = [trial_id for trial_id, _ in measurements(scene.journal.read_bytes())]

@@ -1,4 +1,4 @@
-"""One run of a round: its commands, the moment of the fault, and what was told while it ran."""
+"""One run of a round: its commands, the moment of the fault, and what was reported while it ran."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ HERE = Path(__file__).parent
 REPLAYED, REAL = "--n 1 2 3 --d 8:64:8 --m 8:80:8", "--n 1 2 --d 16:64:16 --m 8:64:8"
 COUNTS = {REPLAYED: 240, REAL: 64}
 FLAGS = "--instruments time --phases forward --max-seconds 0.01 --target-error 0.5 --sentinel-every 0 --no-plots"
-#: A command that needs this much longer than the slowest one of its kind should is said to hang.
+#: A command that takes longer than this hangs; the slowest ones take a fraction of it.
 HANG_S = 150.0
 #: A fault comes this long after a point at the most, which is more than the driver waits between two looks.
 _JITTER_S = 0.4
-#: About what the tables, the summary and leaving the cluster take.
+#: About the time that the tables, the summary and leaving the cluster take.
 _TABLES_S = 2.0
 
 

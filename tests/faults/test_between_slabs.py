@@ -1,4 +1,4 @@
-"""A process that dies between two slabs: Tune gives the second one up without a retry, flopray does not."""
+"""A process that dies between two slabs: Tune gives up the second one without a retry, flopray does not."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,8 @@ FLAGS = "--instruments time --phases forward --max-seconds 0.05 --target-error 0
 def test_each_point_ends_as_a_row(lane, tmp_path, times, code):
     plan = {"act": "die-between", "marks": str(tmp_path), "times": times}
     name = f"between-{times}"
-    line = f"--n 2 --d 64:256:64 --m 16:64:16 --points-per-trial 4 --cpus-per-trial 2 {FLAGS} --name {name}"
+    line = f"--address {lane.cluster('plain')} --cpus-per-trial 2 --points-per-trial 4"
+    line += f" --n 2 --d 64:256:64 --m 16:64:16 {FLAGS} --name {name}"
     sweep = lane.start(line, script=str(Path(__file__).with_name("driver.py")), **{PLAN_VARIABLE: json.dumps(plan)})
     assert sweep.wait() == code, sweep.output
     frame = load_run(lane.run_path(name))

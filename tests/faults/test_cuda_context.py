@@ -1,4 +1,4 @@
-"""A point that breaks its CUDA context: it is a row that says so, and a new process measures the others."""
+"""A point that breaks its CUDA context becomes a row with that reason, and a new process measures the others."""
 
 import json
 from pathlib import Path

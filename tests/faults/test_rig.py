@@ -1,4 +1,4 @@
-"""The rig itself: it finds what it is there to find."""
+"""The rig itself finds what it is made to find."""
 
 import os
 import random

@@ -84,7 +84,7 @@ def test_the_error_falls_with_the_square_root_of_the_length():
 def test_few_laps_state_no_error_and_say_why():
     mean = batch_mean([1.0, 2.0] * 6)
     assert (mean.value, mean.rel_error) == (1.5, float("inf"))
-    assert mean.reason == "12 laps say too little of their scatter: 25 are needed"
+    assert mean.reason == "12 laps tell too little about their scatter: 25 are needed"
     assert batch_mean([1.0, 2.0] * 12).reason
     assert batch_mean([1.0, 2.0] * 13).reason is None
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from flopray.records import TRAINING_PHASES
-from flopray.report.flops.adjusted import fit, held_out, held_out_error
+from flopray.report.flops.adjusted import fit, held_out
 from flopray.report.flops.data import load_published_group
 from flopray.report.flops.held_out import METHODS, splits, summarised
 from flopray.report.flops.tiles import PARTS, rounded_up, terms
@@ -81,7 +81,7 @@ def test_where_the_library_changes_its_tile_the_neighbourhood_is_better_than_one
     narrow = frame["width"] < 512
     frame.loc[narrow, "executed_flops"] += 2 * frame["executed_gemm_flops"]
     frame.loc[narrow, "executed_gemm_flops"] *= 3
-    errors = held_out_error(frame).set_index(["split", "method"])
+    errors = summarised(held_out(frame)).set_index(["split", "method"])
     for split in ("points", "shapes", "tokens"):
         assert errors.loc[(split, "formula"), "p95"] < 0.7 * errors.loc[(split, "everywhere"), "p95"]
         assert errors.loc[(split, "formula"), "median"] < errors.loc[(split, "closed_form"), "median"]
@@ -116,8 +116,8 @@ def test_errors_can_be_judged_on_the_larger_widths_alone():
 
 def test_what_points_do_not_allow_is_left_out():
     line = frame_of("forward", layers=(2,), tokens=(64,))
-    assert set(held_out_error(line)["split"]) == {"points", "shapes", "widths"}
-    assert held_out_error(frame_of("forward", layers=(2,), widths=(64,), tokens=(16,))).empty
+    assert set(summarised(held_out(line))["split"]) == {"points", "shapes", "widths"}
+    assert summarised(held_out(frame_of("forward", layers=(2,), widths=(64,), tokens=(16,)))).empty
 
 
 def test_a_formula_is_of_one_phase():
@@ -147,7 +147,7 @@ def test_terms_are_counts_that_grow_with_the_shape(phase):
 def test_the_published_points_are_predicted_better_than_by_the_closed_form(published):
     group = load_published_group(published / "metrics" / "20250922-120007_n2-32_d128-2048_m16-256.csv")
     for phase, most in (("forward", 0.02), ("backward", 0.015)):
-        errors = held_out_error(group.of(phase)).set_index(["split", "method"])["median"]
+        errors = summarised(held_out(group.of(phase))).set_index(["split", "method"])["median"]
         assert errors["points", "formula"] < 1e-3  # the same shapes were counted at other n
         for split in ("shapes", "widths", "tokens"):
             assert errors[split, "formula"] < min(most, 0.25 * errors[split, "closed_form"])

@@ -18,7 +18,7 @@ from flopray.report.surface.data import surface_sets
 from flopray.report.surface.html import page_text
 from flopray.report.surface.selection import Selection
 
-pytest.importorskip("plotly")
+pytestmark = pytest.mark.extras("html")
 BROWSER = next((found for name in ("chromium", "google-chrome", "chrome") if (found := shutil.which(name))), None)
 _FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 _FLAGS += " --disable-component-update --disable-sync --virtual-time-budget=4000 --window-size=1280,900"

@@ -675,36 +675,36 @@ class TestPage:
     def data_of(self, page: str) -> list[dict]:
         return json.loads(re.findall(r'<script id="data" type="application/json">(.*?)</script>', page, re.S)[-1])
 
+    @pytest.mark.extras("html")
     def test_data_stands_in_the_page(self):
-        pytest.importorskip("plotly")
         frame = grid(special={(8, 1024, 256): OOM})
         data = self.data_of(page_text(list(surface_sets(frame, Selection(metrics=["time"])))))
         assert data[0]["grids"][0]["values"] == [[time_of(2, d, m) for d in WIDTHS] for m in TOKENS]
         assert data[0]["grids"][1]["values"][2][3] is None
         assert data[0]["grids"][1]["reasons"][2][3] == "out of memory"
 
+    @pytest.mark.extras("html")
     def test_the_page_needs_no_network(self):
-        pytest.importorskip("plotly")
         page = page_text(list(surface_sets(grid(), Selection(metrics=["time"]))))
         assert not re.search(r"<(script|link|img|iframe)\b[^>]*\b(src|href)\s*=", page)
         assert len(page) > 1_000_000  # plotly.js itself
 
+    @pytest.mark.extras("html")
     def test_a_name_cannot_become_markup(self):
-        pytest.importorskip("plotly")
         name = "</script><script>alert(1)</script>"
         page = page_text(list(surface_sets(grid().assign(device_name=name), Selection(metrics=["time"]))))
         assert name not in page
         assert name in self.data_of(page)[0]["subtitle"]
 
+    @pytest.mark.extras("html")
     def test_a_metric_without_values_keeps_its_reason(self):
-        pytest.importorskip("plotly")
         frame = grid(special=all_points(mfu=None, mfu_reason="no peak is known"))
         (data,) = self.data_of(page_text(list(surface_sets(frame, Selection(metrics=["mfu"])))))
         assert data["holes"] == {"no peak is known": 24}
         assert "grids" not in data
 
+    @pytest.mark.extras("html")
     def test_what_holds_for_all_points_is_said_once_and_marks_none(self):
-        pytest.importorskip("plotly")
         special = all_points(findings=["note:no_limit_known"])
         special[8, 1024, 256] = {"findings": ["note:no_limit_known", "impossible:rate_above_limit"]}
         (data,) = self.data_of(page_text(list(surface_sets(grid(special=special), Selection(metrics=["time"])))))

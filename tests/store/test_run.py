@@ -55,10 +55,6 @@ def trial_id(i: int) -> str:
     return point(i)[0].trial_id
 
 
-def all_ids(count: int) -> set[str]:
-    return {trial_id(i) for i in range(count)}
-
-
 def flat(*numbers: int) -> list[PhaseRecord]:
     return [record for i in numbers for record in point(i)]
 

@@ -9,10 +9,11 @@ from ray import tune
 from flopray.settings import MeasureSettings
 from flopray.sweep.definition import Sweep
 
-pytest.importorskip("optuna", reason="the extra optuna is not installed")
+pytest.importorskip("optuna", reason="optuna is not installed: pip install 'flopray[optuna]'")
 from flopray.sweep.searchers import DistinctOptuna, Searcher, key_of
 from flopray.workloads.mlp import MLP
 
+pytestmark = pytest.mark.extras("optuna")
 AXES = {
     "device_type": ("CPU",),
     "precision": ("fp32", "bf16"),

@@ -133,9 +133,9 @@ def test_every_key_that_is_refused_is_named_at_once():
     [
         ({"tie_word_embeddings": "false"}, "tie_word_embeddings must be true or false, got 'false'"),
         ({"tie_word_embeddings": 0}, "tie_word_embeddings must be true or false"),
-        ({"hidden_size": 66}, "hidden_size 66 is no multiple of 4 num_attention_heads"),
-        ({"hidden_size": 66, "head_dim": 16}, "hidden_size 66 is no multiple of 4"),
-        ({"num_attention_heads": 3}, "hidden_size 64 is no multiple of 3"),
+        ({"hidden_size": 66}, "hidden_size 66 is not a multiple of 4 num_attention_heads"),
+        ({"hidden_size": 66, "head_dim": 16}, "hidden_size 66 is not a multiple of 4"),
+        ({"num_attention_heads": 3}, "hidden_size 64 is not a multiple of 3"),
         ({"hidden_size": 4}, "head_dim must be even"),
         ({"hidden_size": -64}, "hidden_size must be a whole number"),
         ({"hidden_size": 64.0}, "hidden_size must be a whole number"),
@@ -144,7 +144,7 @@ def test_every_key_that_is_refused_is_named_at_once():
         ({"num_hidden_layers": 0}, "num_hidden_layers must be a whole number"),
         ({"num_hidden_layers": 10**6}, "num_hidden_layers must be a whole number"),
         ({"num_attention_heads": 0}, "num_attention_heads must be a whole number"),
-        ({"num_attention_heads": 128}, "hidden_size 64 is no multiple of 128"),
+        ({"num_attention_heads": 128}, "hidden_size 64 is not a multiple of 128"),
         ({"num_key_value_heads": 0}, "num_key_value_heads must be a whole number"),
         ({"num_key_value_heads": 3}, "cannot share 3 key and value heads"),
         ({"num_key_value_heads": 8}, "cannot share 8 key and value heads"),
@@ -186,7 +186,7 @@ def test_a_missing_size_is_named_and_not_taken_from_another_model():
         ("[" * 100_000, "cannot be read"),
         ("\ufeff{}", "cannot be read"),
         ("", "cannot be read"),
-        ("[]", "is no Hugging Face configuration"),
+        ("[]", "not a Hugging Face configuration"),
     ],
 )
 def test_a_file_that_is_no_configuration_is_refused(tmp_path, text, message):

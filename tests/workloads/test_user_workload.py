@@ -127,8 +127,8 @@ def test_built_in_workloads_need_no_file(name):
     ("old", "new", "said"),
     [
         ("class Right", "class Rihgt", "has no 'Right': it has Rihgt"),
-        ("(Workload)", "", "is no subclass of flopray.Workload"),
-        ("class Right(Workload)", "Right = 3\nclass Other(Workload)", "is no subclass of flopray.Workload"),
+        ("(Workload)", "", "is not a subclass of flopray.Workload"),
+        ("class Right(Workload)", "Right = 3\nclass Other(Workload)", "is not a subclass of flopray.Workload"),
         ("def build", "def biuld", "has no method build(self, point, *, device, dtype, seed)"),
         ('name = "right"', 'name = "mlp"', "the name 'mlp' is that of a built-in workload"),
         ('name = "right"', 'name = "llama"', "the name 'llama' is that of a built-in workload"),
@@ -210,7 +210,7 @@ def test_a_field_that_every_record_has_is_refused_before_anything_starts(tmp_pat
         (":Right", "name the class too"),
         ("{0}/latin.py:Right", "cannot be read as Python"),
         ("{0}/large.py:Right", "is larger than 1048576 bytes"),
-        ("{0}/right.txt:Right", "is no Python file"),
+        ("{0}/right.txt:Right", "is not a Python file"),
     ],
 )
 def test_a_file_that_cannot_be_is_refused_in_one_line(tmp_path, name, said):

@@ -90,7 +90,7 @@ def clock_skews() -> dict[str, float]:
     ready, _ = ray.wait(first, num_returns=len(first), timeout=_START_S)
     for node, pin, awake in zip(alive, pins, first, strict=True):
         if awake not in ready:
-            continue  # the node's own line tells what is wrong with it
+            continue  # the node's own line says what is wrong with it
         sent = time.time()
         try:
             there: Any = ray.get(task.options(scheduling_strategy=pin).remote(), timeout=_CLOCK_S)
@@ -108,7 +108,7 @@ def _answer(ref: Any, late: bool, answer_s: float) -> tuple[Machine | None, str 
         return None, f"no answer within {answer_s:.0f} s: is the node overloaded? `ray status` shows the cluster"
     try:
         return ray.get(ref), None
-    except Exception as error:  # whatever ends a task on a stranger's node must not end the report on the others
+    except Exception as error:  # whatever fails on one node, the report on the others goes on
         cause = getattr(error, "cause", None) or error
         first = (str(cause).strip().splitlines() or [""])[0]
         return None, f"looking failed: {type(cause).__name__}: {first[:200]}"

@@ -17,7 +17,7 @@ from flopray.cluster.doctor.cluster import Node, clock_skews, look_everywhere, l
 from flopray.cluster.doctor.report import differences
 from flopray.errors import ClusterError
 
-#: A node that has not answered by then is told, and the sweep goes on without waiting for it.
+#: A node that has not answered by then is named, and the sweep does not wait for it.
 _ANSWER_S = 30.0
 _SKEW_S = 1.0
 _BUSY_BYTES = 2 * 2**30
@@ -58,7 +58,7 @@ def check_nodes(device_types: Sequence[str], instruments: Sequence[str], *, loca
         else look_everywhere(_ANSWER_S, quick=True, counters=counters)
     )
     nodes = [_named(node, device_types) for node in nodes]
-    lacks = _failing_drivers(nodes)  # of all: a node whose GPUs cannot be seen has no type to be chosen by
+    lacks = _failing_drivers(nodes)  # all nodes: one whose GPUs cannot be seen has no type to be selected by
     nodes = [n for n in nodes if "CPU" in device_types or set(n.ray_gpus or {}) & set(device_types)]
     lacks += [] if nodes else [("all", f"no node with {', '.join(device_types)} was found to look at")]
     lacks += [(node.name, line) for node in nodes for line in _lacks(node, device_types, instruments)]

@@ -72,7 +72,7 @@ def rows_of(nodes: Sequence[Node]) -> list[Row]:
 
 
 def differences(nodes: Sequence[Node]) -> list[str]:
-    """What nodes have in different versions, each in one sentence; numbers from such nodes compare that as well."""
+    """What nodes have in different versions, each in one sentence; numbers of such nodes differ by that as well."""
     machines = {node.name: node.machine for node in nodes if node.machine}
     versions = {
         "Python": {name: machine.python for name, machine in machines.items()},
@@ -123,7 +123,7 @@ def as_json(nodes: Sequence[Node]) -> str:
 
 
 def _where(group: _Group, *, every: bool, one_node: bool) -> str:
-    """What a group is about, in as few words as say it; `every`: there is no other group of the same thing."""
+    """What a group covers, in few words; `every`: there is no other group of the same thing."""
     nodes, count = list(dict.fromkeys(group.nodes)), len(group.gpus)
     if not count:
         return "" if every or one_node else _listed(nodes)

@@ -18,7 +18,7 @@ def probe() -> dict[str, Any]:
         warnings.simplefilter("always")
         # device_count alone asks NVML, which also counts GPUs whose driver is too old for this torch.
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    # The warning says why there is none, first of all; what follows are web addresses.
+    # The first line of the warning says why there is none; web addresses follow.
     reason = str(caught[0].message).partition("(")[0].strip() if caught and not gpus else None
     return {"version": str(torch.__version__), "cuda": torch.version.cuda, "gpus": gpus, "reason": reason}
 

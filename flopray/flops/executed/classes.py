@@ -2,7 +2,8 @@
 
 Names differ between libraries and generations: `sgemm`, `xmma_gemm`, cutlass, `gemv` and Hopper's nvjet are products;
 cuBLAS sums the pieces of a split product in `splitKreduce_kernel`; torch's own kernels are called after what they do;
-Triton's begin with `triton_` and its kind. A name that tells nothing is put down to the operation it was launched by.
+Triton's begin with `triton_` and its kind. A kernel whose name tells nothing gets the class of the
+operation that launched it.
 """
 
 from __future__ import annotations

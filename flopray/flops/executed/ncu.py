@@ -22,7 +22,7 @@ from flopray.flops.executed.report import DOMAIN
 
 _FOLDERS = ("/usr/local/cuda*/bin", "/opt/nvidia/nsight-compute/*", "/usr/local/NVIDIA-Nsight-Compute*")
 _POLL_S = 0.1
-#: What a killed process group may take to be gone.
+#: How long a killed process group may take to end.
 _GONE_S = 10.0
 
 
@@ -35,7 +35,7 @@ def find_ncu() -> Path:
     chosen = os.environ.get("FLOPRAY_NCU")
     if chosen:
         if not os.access(chosen, os.X_OK) or Path(chosen).is_dir():
-            raise Unsupported(f"FLOPRAY_NCU names {chosen}, which is no program: set it to the path of ncu")
+            raise Unsupported(f"FLOPRAY_NCU names {chosen}, which is not a program: set it to the path of ncu")
         return Path(chosen)
     on_path = shutil.which("ncu")
     if on_path:
@@ -59,7 +59,7 @@ def ncu_version(path: Path) -> str:
     """
     match = re.search(r"Version (\d+(?:\.\d+)+)", _ask(path, "--version"))
     if match is None:
-        raise Unsupported(f"{path} tells no version: is it Nsight Compute?")
+        raise Unsupported(f"{path} does not state its version: is it Nsight Compute?")
     return match[1]
 
 
@@ -157,7 +157,7 @@ class Process:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Nothing of it outlives the run: also where ncu itself is gone, the worker that it started may be left."""
+    """End the whole process group: where ncu itself is gone, the worker that it started may be left."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(_GONE_S)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-#: Classes that stand in the reconstruction as they were counted.
+#: Classes that enter the reconstruction as they were counted.
 _AS_COUNTED = ("attention", "normalisation", "optimizer", "other")
 
 

@@ -1,7 +1,7 @@
-"""May this process read the hardware counters of a GPU? Answered from files of the kernel, without asking ncu.
+"""Whether this process may read the hardware counters of a GPU, from files of the kernel and without ncu.
 
 NVIDIA's driver lets only administrators profile unless it was loaded otherwise
-(https://developer.nvidia.com/ERR_NVGPUCTRPERM); for it an administrator is who has CAP_SYS_ADMIN or CAP_PERFMON
+(https://developer.nvidia.com/ERR_NVGPUCTRPERM). To it, an administrator is a process with CAP_SYS_ADMIN or CAP_PERFMON
 (https://man7.org/linux/man-pages/man7/capabilities.7.html) in the machine's own user namespace. Root in a container
 has them only if the container was given them, and in a rootless container not even then.
 
@@ -89,7 +89,7 @@ def counter_permission(
     if not may_profile(_text(status)):
         return False, f"only administrators may read counters here: {REMEDY}"
     if in_user_namespace(_text(uid_map)):
-        who = "only administrators may read counters here, and root of a rootless container is none"
+        who = "only administrators may read counters here, and root of a rootless container is not one"
         return False, f"{who}: {REMEDY}"
     return True, None
 

@@ -1,7 +1,7 @@
 """Reads what ncu wrote with `--csv --page details --log-file`: messages, and a line for each counter of each kernel.
 
-The CSV is sturdier than the binary report: its columns have had the same names since 2020, reading it needs nothing but
-the standard library, and what was counted before a crash stands in it.
+The CSV is more robust than the binary report: its columns have had the same names since 2020, reading it needs nothing
+but the standard library, and it holds what was counted before a crash.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Launch:
 
 
 def problem_of(text: str) -> MeasurementError | None:
-    """The error that ncu's messages stand for and that no repetition would mend; None where there is none."""
+    """The error that ncu's messages stand for and that a repetition would not cure; None where there is none."""
     for line in text.splitlines():
         if line.startswith("==ERROR=="):
             for words, kind, remedy in _PROBLEMS:

@@ -92,7 +92,7 @@ class CountedAhead:
         return counter_columns(row, outcome[phase], version, elements)
 
     def forget(self, point: Point) -> None:
-        """Let the counts of a point go; its records have them."""
+        """Drop the counts of a point, which its records have."""
         self._outcomes.pop(point.id, None)
         self._guessed.discard(point.id)
 

@@ -3,8 +3,8 @@
 Starting ncu and torch takes as long as counting a hundred points, so the processes of a chunk start together, and each
 waits until the one before has ended before it touches the device: counters are read by one process at a time.
 
-A point that takes its process down costs only itself: what was finished before it is kept, the point is tried once more
-alone, and the points behind it go on in a process of their own.
+A point that crashes its process costs only itself: points that were finished before it are kept, the point is tried
+once more alone, and the points after it continue in a process of their own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from flopray.workloads.base import workload_of
 from flopray.workloads.registry import reference_of
 
 Outcome = dict[str, PhaseCounts | NotCounted]
-#: A process that tells nothing new for so long hangs. Compiling a large model is the longest that is none.
+#: A process that makes no progress for this long hangs. The longest honest pause is the compilation of a large model.
 _QUIET_FOR_S = 600.0
 
 
@@ -76,7 +76,7 @@ class Chunks:
             Each point with the counts of every phase, or why there are none. Points come when their process has ended.
 
         Raises:
-            MeasurementError: nothing can be counted here, for a reason that no repetition would mend.
+            MeasurementError: nothing can be counted here, for a reason that a repetition would not cure.
         """
         refused = self._refused(points)
         for point in points:
@@ -93,7 +93,7 @@ class Chunks:
             except TableLost as lost:
                 if len(chunk) == 1:
                     yield chunk[0], self._died([], str(lost))
-                else:  # what was finished went down with the table: it is counted again, away from what took it down
+                else:  # finished points were lost with the table: count them again, apart from the one that ended ncu
                     waiting.extendleft((chunk[lost.finished + 1 :], chunk[: lost.finished], [chunk[lost.finished]]))
                 continue
             for index in range(finished):
@@ -141,14 +141,14 @@ class Chunks:
                 runs.append((one, ended.run))
                 missing = [i for i in places if any((i, phase) not in ended.run.outcomes for phase in self._phases)]
                 if not ended.whole:
-                    # The last one, where all had told that they are done: something took ncu down at its end.
+                    # All points are done: ncu failed at its end, so the last point is taken for the cause.
                     raise TableLost(missing[0] if missing else places[-1], ended.how or "")
                 finished = missing[0] if missing else finished
                 how = ended.how or how
         return runs, finished, how
 
     def _died(self, runs: Sequence[Run], how: str) -> Outcome:
-        """The outcome of a point that took its own process down: what every run had finished before counts."""
+        """The outcome of a point that crashed its process: what every run had finished before counts."""
         reason = f"the process that counts died: {how or 'it ended early'}"
         return {
             phase: phase_counts(runs, 0, phase)

@@ -78,7 +78,7 @@ class Worker:
             gc.collect()
             self._clear_memory()
             if count == 0:
-                gc.freeze()  # modules that torch imported late stay; later collections need not look at them
+                gc.freeze()  # modules that torch imported late stay: later collections skip them
             self._synchronize()
 
     def _know(self, index: int, point: Point) -> bool:
@@ -226,7 +226,7 @@ def _failed(error: Exception) -> dict[str, Any]:
 
 
 def _end_with(parent: int) -> None:
-    """End when the process that asked for the counts is gone: nobody would read them, and the GPU is wanted."""
+    """End when the process that asked for the counts is gone: nobody would read them, and others need the GPU."""
     while True:
         time.sleep(1.0)
         try:

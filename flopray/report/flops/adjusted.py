@@ -12,7 +12,8 @@ shapes, which `describe` prints, and, for a prediction, one of the neighbourhood
 
     weight (r^2 + 0.001^2)^-3,   r^2 = (difference in ln d)^2 + (difference in ln m)^2
 
-and the coefficients of all shapes act as a weak prior. A shape that was counted at a few n is thereby met at every n.
+and the coefficients of all shapes act as a weak prior. So a shape that was
+counted at a few n is predicted well at every n.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import pandas as pd
 from scipy.optimize import nnls
 from threadpoolctl import threadpool_limits
 
-from flopray.report.flops.held_out import METHODS, SPLITS, closed_form, interpolated, splits, summarised
+from flopray.report.flops.held_out import METHODS, SPLITS, closed_form, interpolated, splits
 from flopray.report.flops.tiles import PARTS, Term, terms
 from flopray.report.plot.scales import Array
 
@@ -37,7 +38,7 @@ _PRIOR, _LEAST_WEIGHT = 1e-4, 1e-4
 
 #: With fewer counted points of a phase no formula is fitted.
 LEAST_POINTS = 10
-#: All that a fit and a prediction need of a row; a record has a hundred columns more, which are dear to copy.
+#: All that a fit and a prediction need of a row; the hundred other columns of a record are slow to copy.
 _COLUMNS = ["phase", "n_layers", "width", "tokens", "model_flops", "executed_flops"]
 _COLUMNS += ["executed_gemm_flops", "executed_reduction_flops"]
 
@@ -106,7 +107,7 @@ class AdjustedFormula:
             FLOPs of one iteration, shape (Q,).
 
         Raises:
-            ValueError: more than one layer, where only single layers were counted: their products are others.
+            ValueError: more than one layer, where only single layers were counted, which have other products.
         """
         return np.sum(list(self.predict_parts(n, d, m, everywhere=everywhere).values()), axis=0)
 
@@ -243,18 +244,3 @@ def _predictions(seen: Any, rows: Any) -> dict[str, Array]:
         "everywhere": formula.predict(n, d, m, everywhere=True),
         "formula": formula.predict(n, d, m),
     }
-
-
-def held_out_error(frame: pd.DataFrame, seed: int = 0, min_width: int = 0) -> pd.DataFrame:
-    """How far predictions are off for points that the fit did not see.
-
-    Args:
-        frame: as in `held_out`.
-        seed: as in `held_out`.
-        min_width: judge only points of at least this width; all of them take part in the fits.
-
-    Returns:
-        A row for each way of holding out and method: `split, method, points`, and the `median` and 95th percentile
-        `p95` of |predicted / executed - 1|.
-    """
-    return summarised(held_out(frame, seed), min_width)

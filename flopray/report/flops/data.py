@@ -70,7 +70,7 @@ def load_runs(paths: Sequence[Path]) -> pd.DataFrame:
     """All rows of some runs' folders, one for each point and phase (the latest, where runs share points).
 
     Raises:
-        InputError: a path is no run, or none of the runs has rows of the MLP.
+        InputError: a path is not a run, or none of the runs has rows of the MLP.
     """
     frame = pd.concat([load_run(path) for path in paths], ignore_index=True)
     rows: Any = frame[frame["workload"] == MLP.name]
@@ -121,7 +121,7 @@ def load_published_group(path: Path) -> Counted:
     """flopmetrics' `metrics/*.csv` as a group, with its classes worked out from the overheads that it publishes.
 
     Raises:
-        InputError: the file is none of flopmetrics' tables.
+        InputError: the file is not a table of flopmetrics.
     """
     frame = load_metrics(path)
     frame["execution"], frame["device_type"] = "eager", PUBLISHED_DEVICE
@@ -156,7 +156,7 @@ def extra_flops(rows: pd.DataFrame) -> pd.DataFrame:
 def reconstructed(rows: pd.DataFrame) -> pd.Series:
     """The executed total from closed form and overheads, as `flopray.flops.executed.overheads.reconstruct` gives it.
 
-    Missing for rows that no sweep writes: with parts that are absent, or that no number of FLOPs can be.
+    Missing for rows that no sweep writes, in which a part is absent or cannot be a number of FLOPs.
     """
     totals: list[int | None] = []
     for row in rows.to_dict("records"):

@@ -1,4 +1,4 @@
-"""Which figures of counted FLOPs there are, what they are called, and drawing them into a folder."""
+"""The figures of counted FLOPs: which there are, their names, and drawing them into a folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flopray.report.flops.maps import draw_maps
 from flopray.report.flops.ratio_plots import draw_excess, draw_extra
 from flopray.report.plot.figures import paper_style, save_figure
 
-#: Below it, overheads of small layers dwarf all others.
+#: Below it, overheads of small layers are far larger than all others.
 DEFAULT_MIN_WIDTH = 512
 
 

@@ -1,4 +1,4 @@
-"""What a formula for executed FLOPs is held against: ways to hold points out, and two simpler ways to predict them."""
+"""How a formula for executed FLOPs is judged: ways to hold points out, and two simpler predictions to compare with."""
 
 from __future__ import annotations
 
@@ -99,7 +99,16 @@ def _interpolated_ratios(seen: Any, rows: Any) -> Array:
 
 
 def summarised(predictions: pd.DataFrame, min_width: int = 0) -> pd.DataFrame:
-    """The errors of predictions, in the forms of `flopray.report.flops.adjusted.held_out` and `held_out_error`."""
+    """How far predictions are off for points that the fit did not see.
+
+    Args:
+        predictions: as `flopray.report.flops.adjusted.held_out` gives them.
+        min_width: judge only points of at least this width; all of them took part in the fits.
+
+    Returns:
+        A row for each way of holding out and method: `split, method, points`, and the `median` and 95th percentile
+        `p95` of |predicted / executed - 1|.
+    """
     rows = []
     for split, part in predictions.groupby("split", sort=False):
         judged: Any = part[part["width"] >= min_width]

@@ -123,7 +123,7 @@ def _draw_map(
     axes = add_axes(figure, box)
     draw_flat(axes, surfaces.grids[0], view)
     if said := _single_value_text(surfaces.grids[0].values, unit):
-        # one colour says nothing by itself
+        # one colour tells nothing by itself
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 2.0}
         axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center", va="center", bbox=ground)
     if not _nearly_one(values[np.isfinite(values)]):
@@ -163,7 +163,7 @@ def _surface_set(row: _Row, metric: Metric) -> SurfaceSet:
 
 
 def _scale(values: Array, log: bool) -> ValueScale:
-    """A scale on which differences of less than a tenth are not blown up to all colours."""
+    """A scale that does not spread differences of less than a tenth over all colours."""
     finite = values[np.isfinite(values)]
     low, high = float(finite.min()), float(finite.max())
     if log and low > 0:

@@ -76,7 +76,7 @@ def share_table(group: Counted) -> Table:
 
 
 def kernel_table(group: Counted) -> Table | None:
-    """The kernels with the most FLOPs, and all that no class could be told for; None where no kernels are recorded."""
+    """The kernels with the most FLOPs, and all without a class; None where no kernels are recorded."""
     found = _kernels(group.rows)
     if not found:
         return None

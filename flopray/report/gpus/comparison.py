@@ -1,4 +1,4 @@
-"""What may stand in one figure: one model (or MLPs), one execution, one kind of attention, on any number of GPUs."""
+"""What one figure compares: one model (or MLPs), one execution, one kind of attention, on any number of GPUs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flopray.report.gpus.data import MEASURED, PUBLISHED, SETTING, Frame, phase_
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows that stand beside one another.
+    """Rows that are compared with one another.
 
     Attributes:
         title: such as `llama-3.2-1b, eager`.
@@ -52,7 +52,7 @@ class Comparison:
 
 
 def comparisons_of(rows: Frame) -> list[Comparison]:
-    """The rows by what they share; published rows stand in every comparison of their model.
+    """The rows by what they share; published rows are in every comparison of their model.
 
     Args:
         rows: as `tidy` gives them.

@@ -1,4 +1,4 @@
-"""Rows of several runs as one table that GPUs can be compared in: merged, audited, with what a reader calls things.
+"""Rows of several runs as one table for comparing GPUs: merged, audited, with readable names.
 
 Points without numbers keep their row and say why.
 """
@@ -61,7 +61,7 @@ def load_runs(paths: Sequence[Path]) -> tuple[Frame, list[str]]:
         paths: folders of runs; one that is named twice is read once.
 
     Raises:
-        InputError: a path is no run, or the runs have no rows, or rows of something that nobody measures.
+        InputError: a path is not a run, or the runs have no rows, or a workload, phase or precision is unknown.
     """
     unique = list({path.resolve(): path for path in paths}.values())
     folders = [open_run(path) for path in unique]
@@ -111,7 +111,7 @@ def tidy(frame: Frame, source: str, workloads: Mapping[str, Description] | None 
 
 
 def _without_impossible(rows: Frame) -> Frame:
-    """Costs that nobody can draw or divide by (zero, negative, beyond any scale) become holes that say so."""
+    """Costs that cannot be drawn or divided by (zero, negative, beyond any scale) become holes with that reason."""
     for column, needed in (("time_s", _OF_TIME), ("energy_j", _OF_ENERGY)):
         bad = rows[column].notna() & ~rows[column].between(1e-150, 1e150)
         rows.loc[bad, [column, *needed]] = np.nan
@@ -181,7 +181,7 @@ def _choices(frame: Frame, workloads: Mapping[str, Description]) -> Any:
 
 
 def _shape(row: dict[Any, Any], workloads: Mapping[str, Description]) -> tuple[str, tuple[float, ...], str]:
-    """What a shape is called, what sorts it, and flopmetrics' name of it."""
+    """A shape's label, its sort key, and flopmetrics' name of it."""
     batch, tokens = row["batch_size"], row["sequence_length"]
     workload = workloads.get(row["workload"])
     if np.isfinite(tokens) and (workload is None or len(workload.dimensions) == 2):

@@ -35,7 +35,7 @@ CEILINGS = {
 
 @dataclass(frozen=True)
 class _Columns:
-    """What stands beside one another in each panel: GPUs, and within one the precisions and sources."""
+    """The order of points in each panel: GPUs, and within one the precisions and sources."""
 
     gpus: list[str]
     slots: list[tuple[str, str]]
@@ -48,7 +48,7 @@ def draw_dots(comparison: Comparison, metric: Metric, phases: Sequence[str]) -> 
         comparison: what is drawn.
         metric: of which the value and its 95 % interval are drawn.
         phases: one row of panels each, those without a row of the comparison left out. A published
-            `backward_and_optimizer` stands in the row of `backward`.
+            `backward_and_optimizer` is in the row of `backward`.
     """
     rows = comparison.of(*phases, REST).replace({"phase": {REST: "backward"}})
     shown = [phase for phase in in_order(phases) if rows.loc[rows["phase"] == phase, metric.column].notna().any()]

@@ -21,7 +21,7 @@ _PARTS = {
     "training": ("forward", "backward", "forward_backward", "optimizer_step", "train_step"),
     "generating": ("inference", "prefill", "decode"),
 }
-#: AdamW is elementwise: the peak of matrix products says nothing about it.
+#: AdamW is elementwise: the peak of matrix products does not apply to it.
 _WITHOUT_PRODUCTS = "optimizer_step"
 
 

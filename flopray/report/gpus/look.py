@@ -54,7 +54,7 @@ class Look:
         """The marker of a GPU, the same in every figure of a comparison."""
         return MARKERS[self.comparison.gpus.index(gpu) % len(MARKERS)]
 
-    def draw(self, axes: Axes, x: float, y: float, row: Any, *, xerr: float = np.nan, yerr: float = np.nan) -> None:
+    def draw(self, axes: Axes, x: float, y: float, row: Any, *, yerr: float = np.nan) -> None:
         """A point with its error bars and the mark of its worst finding.
 
         Args:
@@ -62,10 +62,9 @@ class Look:
             x: place in SI units or as a category.
             y: the same.
             row: as `gpu_data.tidy` gives it.
-            xerr: half width of the 95 % interval; NaN draws none.
-            yerr: the same.
+            yerr: half width of the 95 % interval; NaN draws none.
         """
-        place, bars = np.array([[x], [y]]), np.array([[xerr], [yerr]])
+        place, bars = np.array([[x], [y]]), np.array([[np.nan], [yerr]])
         self._draw_alike(axes, place, bars, row["precision"], row["gpu"], row["source"])
         self._mark(axes, place, row["severity"])
 

@@ -1,7 +1,7 @@
 """Time against energy of the same work, and the points that no other beats in both.
 
 Points compete only where they did the same: a token of a model at one shape. Layers of an MLP have as many sizes as
-shapes, so a token through them is no common measure; they are compared by FLOP/s and FLOP/J.
+shapes, so a token through them is not a common measure; they are compared by FLOP/s and FLOP/J.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def front_of(rows: Frame, work: Work = _TOKENS) -> Array:
 
 
 def _shapes(comparison: Comparison, rows: Frame, work: Work) -> list[str]:
-    """The columns of panels; none where all points may stand in one panel."""
+    """The columns of panels; none where all points share one panel."""
     there = set(rows["shape"])
     present = [shape for shape in comparison.shapes if shape in there]
     return some_of(present, MAX_SHAPES) if work is _TOKENS and len(present) > 1 else []
@@ -145,7 +145,7 @@ def _draw_panel(
     look.draw_all(axes, rows, places, places * rows[["time_rel_error", "energy_rel_error"]].to_numpy(float).T)
     front = front_of(rows, work)
     if len(front):
-        # Up to the first point and from the last one on, the front is a wall: nothing is faster, nothing needs less.
+        # Beyond its first and last point the front is vertical or horizontal: nothing is faster, nothing needs less.
         end = 0 if work.rates else 1
         points = rows.iloc[front]
         x = np.concatenate([points[work.time[0]].iloc[:1], points[work.time[0]], [axes.get_xlim()[end]]])

@@ -1,4 +1,4 @@
-"""flopmetrics' published Llama results in the form of our rows, so that they can stand beside them.
+"""flopmetrics' published Llama results in the form of our rows, for comparison.
 
 Three things are changed, and nothing else: names (`h100` becomes `H100`, `llama3.2_1b` the built-in name), columns that
 follow from published ones (tokens per second, energy per token, MFU), and a third row for each pair of phases: the sum

@@ -25,7 +25,7 @@ class TextTable:
 
     Attributes:
         title: above the table.
-        header: names of columns; a line feed breaks one, and the audit's mark has none where room is scarce.
+        header: names of columns; a line feed breaks one; the column of the audit's mark may be nameless.
         sections: what stands above some rows, and these rows, each as long as the header.
         notes: sentences below the table.
         section_name: what the sections are, the first column where they have no line of their own.
@@ -66,7 +66,7 @@ class TextTable:
         return "\n".join([*lines, "", *(f"- {note}" for note in self.notes)]).rstrip() + "\n"
 
     def to_latex(self) -> str:
-        """A `table` with the rules of the package booktabs; the notes stand in the caption."""
+        """A `table` with the rules of the package booktabs; the notes are in the caption."""
         columns = len(self.header)
         lines = [r"\begin{table}", r"\centering\small", rf"\begin{{tabular}}{{l{'r' * (columns - 1)}}}", r"\toprule"]
         lines += [_ampersands(self._names()), r"\midrule"]

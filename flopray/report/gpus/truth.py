@@ -78,7 +78,7 @@ def _verdict(published: dict[str, Any]) -> str:
 
 
 def _remark(first: Any) -> str:
-    """What one has to know to read the table."""
+    """A remark below the table, on how to read it."""
     limit = efficiency_limit_flops_per_j(first["device_name"], first["precision"])
     ceiling = f"{limit.basis} is {limit.bound / _TERA:.2f} TFLOP/J. " if limit else ""
     return (

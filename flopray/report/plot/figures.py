@@ -75,7 +75,7 @@ def add_colour_bar(
     values: Array,
     label: str = "",
 ) -> Axes:
-    """A colour bar that ends where the values end, whatever else the scale could hold.
+    """A colour bar that ends where the values end, even where the scale goes further.
 
     Args:
         figure: gets the bar.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from flopray.description import Description, Field
 from flopray.errors import InputError
 
-#: The axis of a workload that has fewer dimensions than a surface has axes: one value, and no name.
+#: The missing axis of a workload with fewer dimensions than a surface has axes: one value, no name.
 NO_AXIS = Field(name="no_axis")
 
 
@@ -62,15 +62,15 @@ class SurfaceAxes:
 
 
 def letter_of(axis: Field) -> str:
-    """The short name of an axis; empty for one that is none."""
+    """The short name of an axis; empty for `NO_AXIS`."""
     return "" if axis is NO_AXIS else axis.letter or axis.name
 
 
 def equation(axis: Field, value: object) -> str:
-    """Such as `m = 64`; empty for an axis that is none."""
+    """Such as `m = 64`; empty for `NO_AXIS`."""
     return "" if axis is NO_AXIS else f"{letter_of(axis)} = {value}"
 
 
 def joined(*parts: str) -> str:
-    """The parts that say something, with commas."""
+    """The parts that are not empty, joined by commas."""
     return ", ".join(part for part in parts if part)

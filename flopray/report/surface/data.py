@@ -24,7 +24,7 @@ NOT_MEASURED = "not measured"
 #: The audit says it of a row; here the error of each metric is held against the target, so that time is not marked for
 #: the error of energy.
 _TARGET_MISSED = "note:target_error_missed"
-#: What has figures of its own whatever the workload.
+#: Columns that always have figures of their own, whatever the workload.
 _GROUP = ["device_type", "precision", "execution"]
 
 
@@ -186,7 +186,7 @@ def latest(rows: pd.DataFrame, axes: SurfaceAxes = MLP_AXES) -> pd.DataFrame:
 
 
 def repeated_lines(rows: pd.DataFrame, axes: SurfaceAxes = MLP_AXES) -> list[str]:
-    """A line where cells were measured more than once, so that nobody takes the one that is shown for all there is."""
+    """A line where cells were measured more than once, since only one measurement is shown."""
     cell = _cell(axes)
     repeated = rows.loc[rows.duplicated(cell), cell].drop_duplicates()
     if repeated.empty:
@@ -254,7 +254,7 @@ def _numbers(column: Any) -> Array:
 
 
 def _first_reason(rows: Any, columns: Sequence[str]) -> Array:
-    """For each row the first of the columns that says something other than ok, as a person writes it."""
+    """For each row the first of the columns that is not ok, in readable words."""
     reasons = np.full(len(rows), "no value recorded", dtype=object)
     for column in reversed(columns):
         said = rows[column].fillna("").astype(str).to_numpy(dtype=object)

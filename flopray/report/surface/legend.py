@@ -162,7 +162,7 @@ def legend_height_in(marks: Marks, width_in: float) -> float:
 
 
 def draw_legend(figure: Figure, marks: Marks, *, as_points: bool = False) -> None:
-    """Put the legend of holes and findings along the bottom of the figure; nothing to explain, no legend.
+    """Put the legend of holes and findings along the bottom of the figure; without marks there is no legend.
 
     Args:
         figure: gets the legend.

@@ -203,7 +203,7 @@ def _draw_floor_holes(axes: Any, grid: Grid, view: View, floor: float) -> None:
     ]
     across, up = (np.clip(e, *limit) for e, limit in zip(edges, limits, strict=True))
     for reason, hatch in view.marks.hatches.items():
-        if reason == NOT_MEASURED:  # nothing went wrong there; the gap in the surface says it
+        if reason == NOT_MEASURED:  # simply not measured: the gap in the surface is enough
             continue
         cells = [
             [
