@@ -92,7 +92,7 @@ def _row(name: str, schema: RecordSchema) -> str:
 
 def _letter_and_words(name: str, schema: RecordSchema) -> str:
     """What a field of a workload is called in short, and what values it has, where these are words."""
-    found = next((f for f in schema.fields if f.name == name), None)
+    found = next((f for f in schema.workload.fields if f.name == name), None)
     if found is None:
         return ""
     if found.is_dimension:

@@ -8,7 +8,7 @@ import typing
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from flopray.description import Column, Description, Field
+from flopray.description import Column, Description
 from flopray.errors import SpecError
 from flopray.records import COLUMN_NAMES, FORMER, SCHEMA_VERSION, PhaseRecord
 
@@ -47,7 +47,7 @@ class RecordSchema:
     Attributes:
         workload: whose columns stand beside those of every record; without a name for these alone.
         version: of the columns of a row that does not say it.
-        fields: the workload's fields; with `former` and no workload those that any might fill.
+        fields: names of the workload's fields; with `former` and no workload of those that any might fill.
         types: types by column, in order.
         defaults: values by column that are not written.
         docs: what a column is, by column.
@@ -75,7 +75,7 @@ class RecordSchema:
         if former:
             stated = {part.name for part in (*fields, *columns)}
             columns += [part for part in (*FORMER.fields, *FORMER.columns) if part.name not in stated]
-        self.fields: tuple[Field, ...] = fields or (FORMER.fields if former else ())
+        self.fields = tuple(f.name for f in fields or (FORMER.fields if former else ()))
         self.own = tuple(part.name for part in (*fields, *columns))
         self.types: dict[str, ColumnType] = {}
         for name, column_type in COLUMN_TYPES.items():

@@ -67,7 +67,8 @@ _VOCABULARIES = {"precision": PRECISIONS, "execution": EXECUTIONS, "phase": PHAS
 
 def order_columns(schema: RecordSchema = COMMON) -> tuple[str, ...]:
     """What rows are sorted by: the fields of the point, its choices before its shape, then its phase."""
-    choices, dimensions = ([f.name for f in schema.fields if f.is_dimension is number] for number in (False, True))
+    dimensions = [name for name in schema.fields if schema.types[name].base is int]
+    choices = [name for name in schema.fields if name not in dimensions]
     return ("workload", "device_type", *choices, "precision", "execution", *dimensions, "trial_id", "phase")
 
 

@@ -190,7 +190,7 @@ class JournalWriterThread:
                 "precision",
                 "execution",
                 "attempt",
-                *(f.name for f in self._journal.schema.fields),
+                *self._journal.schema.fields,
             )
             common = {name: value for name, value in records[0].columns().items() if name in kept}
             outcome: dict[str, Any] = {
