@@ -44,7 +44,7 @@ class Replay:
 
     def __init__(self, run: str, phases: tuple[str, ...]) -> None:
         rows = [record for record in RunFolder.open(TEMPLATE).records() if record.width == 1024]
-        by_phase: dict[str, dict[str, Any]] = {record.phase: vars(record) for record in rows[:2]}
+        by_phase: dict[str, dict[str, Any]] = {record.phase: record.columns() for record in rows[:2]}
         self._rows = [by_phase[STAND_INS[phase]] | {"phase": phase, "run": run} for phase in phases]
 
     def measure_point(self, spec: Point, *, order_index: int | None, attempt: int) -> list[PhaseRecord]:
@@ -91,7 +91,7 @@ class _Sleeping(Replay):
         time.sleep(self._point_s)
         own: dict[str, Any] = {"node": str(os.getpid()), "warmup_s": self._start_s, "started_unix_s": begin_s}
         records = super().measure_point(spec, order_index=order_index, attempt=attempt)
-        rows: list[dict[str, Any]] = [vars(record) | own for record in records]
+        rows: list[dict[str, Any]] = [record.columns() | own for record in records]
         return [PhaseRecord.of(**row) for row in rows]
 
 

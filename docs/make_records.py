@@ -1,4 +1,4 @@
-"""Writes docs/records.md, the table of every column of a record, from `flopray.records.PhaseRecord` itself.
+"""Writes docs/records.md, the table of every column of a record, from `PhaseRecord` and the built-in workloads.
 
 python docs/make_records.py             write the page
 python docs/make_records.py --check     write nothing; exit code 1 when the page is not what would be written
@@ -11,26 +11,33 @@ import inspect
 import re
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
-from flopray.records import SCHEMA_VERSION, PhaseRecord
+from flopray.records import READABLE_VERSIONS, SCHEMA_VERSION, PhaseRecord
 from flopray.store.entry import STATUS_ORDER
-from flopray.store.schema import COLUMN_TYPES, ColumnType
+from flopray.store.schema import COLUMN_TYPES, COMMON, RecordSchema
 from flopray.store.table import arrow_schema
+from flopray.workloads.registry import BUILT_IN
 
 PAGE = Path(__file__).with_name("records.md")
 
+_READABLE = " and ".join(str(version) for version in READABLE_VERSIONS if version != SCHEMA_VERSION)
 _STATUSES = textwrap.fill(
     ", ".join(f"`{status}`" for status in STATUS_ORDER) + ".", 120, initial_indent="  ", subsequent_indent="  "
 )
 _INTRODUCTION = f"""\
 # The record
 
-<!-- Written by `python docs/make_records.py` from flopray/records.py; change the columns there. -->
+<!-- Written by `python docs/make_records.py` from flopray/records.py and the workloads; change the columns there. -->
 
 Measuring one phase of one point gives one row. A run's `records.parquet` and `flopray.load_run(RUN)` hold the same
-columns, which this page lists in their order. This is schema version {SCHEMA_VERSION}; a run of another version is
-refused with both versions named, never read in part.
+columns: those of every record, which this page lists in their order, and those of the run's workload, which follow at
+the end of the page. The fields of a workload stand behind `execution`, its other columns behind `optimizer_flops`.
+
+This is schema version {SCHEMA_VERSION}. Runs of version {_READABLE} are read too, with the columns that a run of this
+version has; what went are columns of other workloads, which were always empty. A run of any other version is refused
+with the versions named, never read in part.
 
 - Names end in their unit: `_s` seconds, `_j` joules, `_w` watts, `_hz` hertz, `_c` degrees Celsius, `_bytes`;
   `_flops` are counts, `_flops_per_s` and `_per_j` are rates. `rel` is relative: 0.01 is 1 %.
@@ -46,12 +53,16 @@ refused with both versions named, never read in part.
 
 def page() -> str:
     """The text of docs/records.md."""
-    parts = [_INTRODUCTION]
-    for title, names in _groups():
-        rows = [_row(name, COLUMN_TYPES[name]) for name in names]
-        head = "| column | type | what it is | |\n|---|---|---|---|"
-        parts.append(f"## {title[0].upper()}{title[1:]}\n\n" + "\n".join([head, *rows]) + "\n")
+    parts = [_INTRODUCTION, *(_section(title[0].upper() + title[1:], names, COMMON) for title, names in _groups())]
+    for name, workload in BUILT_IN.items():
+        schema = RecordSchema(workload())
+        parts.append(_section(f"Of the workload `{name}`", schema.own, schema))
     return "\n".join(parts)
+
+
+def _section(title: str, names: Sequence[str], schema: RecordSchema) -> str:
+    head = "| column | type | what it is | |\n|---|---|---|---|"
+    return f"## {title}\n\n" + "\n".join([head, *(_row(name, schema) for name in names)]) + "\n"
 
 
 def _groups() -> list[tuple[str, list[str]]]:
@@ -71,12 +82,22 @@ def _groups() -> list[tuple[str, list[str]]]:
     return groups
 
 
-def _row(name: str, column: ColumnType) -> str:
-    field = arrow_schema().field(name)
-    doc = field.metadata[b"doc"].decode().replace("|", "\\|")
+def _row(name: str, schema: RecordSchema) -> str:
+    field, column = arrow_schema(schema).field(name), schema.types[name]
+    doc = (field.metadata[b"doc"].decode() + _letter_and_words(name, schema)).replace("|", "\\|")
     # Arrow's own names of the other types differ between its versions or from what everybody else calls them.
     shown = {"double": "float64"}.get(str(field.type), "list of string" if column.base is tuple else str(field.type))
     return f"| `{name}` | {shown} | {doc} | {'' if column.nullable else 'always'} |"
+
+
+def _letter_and_words(name: str, schema: RecordSchema) -> str:
+    """What a field of a workload is called in short, and what values it has, where these are words."""
+    found = next((f for f in schema.workload.fields if f.name == name), None)
+    if found is None:
+        return ""
+    if found.is_dimension:
+        return f" ({found.letter})"
+    return "" if found.free or found.type is bool else f": {', '.join(found.words)}"
 
 
 def main() -> int:

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from flopray.description import Description
+from flopray.description import Column, Description, Field
 
 #: Version of the record's columns. History: 1, the first; 2, hardware counters by kernel class, overheads, kernels;
-#: 3, errors of the sentinel's drift.
-SCHEMA_VERSION = 3
+#: 3, errors of the sentinel's drift; 4, the columns of the MLP and of Llama (`FORMER`) are those of their runs alone.
+SCHEMA_VERSION = 4
+#: Versions that are read. A row keeps the version that it was written with.
+READABLE_VERSIONS = (3, 4)
 
 #: `inference` is a forward pass without gradients; `forward` is that of a training step. `prefill` and `decode` are the
 #: two parts of generating text. A workload may have phases of its own beside them.
@@ -41,14 +43,43 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
-def _column(doc: str, default: Any = None) -> Any:
-    """A field of the record with its description, which `docs/records.md` and `describe_columns` show."""
-    return field(default=default, metadata={"doc": doc})
+class _Former(Description):
+    """Columns that every record had up to schema version 3, whatever its workload."""
+
+    fields = (
+        *(Field(name=name, type=str) for name in ("model", "model_config", "weights", "attention")),
+        Field(name="checkpointing", type=bool),
+        *(Field(name=name) for name in ("n_layers", "width", "tokens", "batch_size", "sequence_length")),
+    )
+    columns = tuple(
+        Column(name=name, type=int)
+        for name in (
+            *("projection_flops", "attention_flops", "attention_causal_flops", "mlp_flops", "norm_flops"),
+            *("elementwise_flops", "embedding_flops", "lm_head_flops", "loss_flops", "parameters"),
+        )
+    )
+
+
+#: Read where nothing says whose columns a run has: in version 3 a workload might fill these without naming them.
+FORMER = _Former()
+FORMER_NAMES = frozenset(part.name for part in (*FORMER.fields, *FORMER.columns))
+
+
+def _column(doc: str, default: Any = None, *, since: int = 1) -> Any:
+    """A field of the record with its description, which `docs/records.md` shows, and the version that brought it.
+
+    Tables of an older version lack the column (`flopray.store.schema`); those before 3 are not read.
+    """
+    return field(default=default, metadata={"doc": doc, "since": since})
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseRecord:
-    """One row: what one phase of one point cost on one device. Field names are the column names."""
+    """One row: what one phase of one point cost on one device. Field names are the column names.
+
+    These are the columns that every record has. Those of its workload (the fields of the point and what the class
+    states as `columns`) are in `extra`, and attributes too.
+    """
 
     # identity
     run: str = _column("name of the run that measured the row", "")
@@ -56,7 +87,7 @@ class PhaseRecord:
         "the point: hash of its specification; in a merged run, further measurements of it end in -2, -3, ...", ""
     )
     phase: str = _column(", ".join(PHASES), "")
-    schema_version: int = _column("version of these columns", SCHEMA_VERSION)
+    schema_version: int = _column("version of the columns when the row was measured", SCHEMA_VERSION)
     attempt: int = _column("1 for the first try of the point", 1)
     order_index: int | None = _column("place of the point in the shuffled order of the sweep")
     seed: int | None = _column("seed of weights and inputs")
@@ -67,16 +98,6 @@ class PhaseRecord:
     device_type: str = _column("type of device as Ray names it (H100, A100, ...), or CPU", "")
     precision: str = _column("fp32, tf32, bf16 or fp16", "")
     execution: str = _column("eager, graph (CUDA graph) or compile (torch.compile)", "")
-    n_layers: int | None = _column("MLP: number of layers n")
-    width: int | None = _column("MLP: width d of each layer")
-    tokens: int | None = _column("MLP: number of tokens m, the columns of the input")
-    model: str | None = _column("Llama: name of the model")
-    model_config: str | None = _column("Llama: its sizes as JSON, where the name is no built-in one")
-    weights: str | None = _column("Llama: random or pretrained")
-    attention: str | None = _column("Llama: attention that was asked for: auto, flash, efficient, cudnn or math")
-    checkpointing: bool | None = _column("Llama: whether the backward pass runs the layers again")
-    batch_size: int | None = _column("Llama: sequences of a batch")
-    sequence_length: int | None = _column("Llama: tokens of each sequence; of the prompt, of the cache for decode")
     # device
     device_name: str | None = _column("full name of the device")
     device_uuid: str | None = _column("NVML's UUID of the GPU")
@@ -94,15 +115,6 @@ class PhaseRecord:
     gemm_flops: int | None = _column("closed form: matrix products")
     activation_flops: int | None = _column("closed form: activations, one FLOP an element")
     optimizer_flops: int | None = _column("closed form: optimizer update")
-    projection_flops: int | None = _column("closed form, Llama: projections of attention")
-    attention_flops: int | None = _column("closed form, Llama: scores and their products with values, full squares")
-    attention_causal_flops: int | None = _column("of attention_flops, what a causal mask leaves")
-    mlp_flops: int | None = _column("closed form, Llama: products of the gated MLP")
-    norm_flops: int | None = _column("closed form, Llama: norms and softmax")
-    elementwise_flops: int | None = _column("closed form, Llama: rotary embedding, gating, residuals")
-    embedding_flops: int | None = _column("closed form, Llama: gradient of the embedding")
-    lm_head_flops: int | None = _column("closed form, Llama: output projection")
-    loss_flops: int | None = _column("closed form, Llama: cross entropy")
     recomputed_flops: int | None = _column("beyond model_flops: what checkpointing runs again")
     dispatched_flops: int | None = _column("what the framework was asked to do, by FlopCounterMode on the meta device")
     dispatched_reason: str | None = _column("why dispatched_flops is missing, or what it leaves out")
@@ -121,7 +133,7 @@ class PhaseRecord:
     executed_cuda_flops: int | None = _column("of executed_flops, on CUDA cores")
     executed_rel_difference: float | None = _column("executed_flops / model_flops - 1")
     gemm_overhead: float | None = _column("omega: executed_gemm_flops / gemm_flops - 1")
-    splitk_per_element: float | None = _column("rho: executed_reduction_flops per n d m; backward per (2n-1) d m")
+    splitk_per_element: float | None = _column("rho: executed_reduction_flops per number that layers write")
     activation_overhead: float | None = _column("kappa: executed_elementwise_flops / activation_flops - 1")
     kernel_launches: int | None = _column("kernels of one iteration")
     kernel_launches_counted: int | None = _column("of them, those whose counters were read; others repeat one of them")
@@ -166,10 +178,9 @@ class PhaseRecord:
     mfu: float | None = _column("flops_per_s / dense peak of the device at this precision")
     mfu_reason: str | None = _column("why mfu is missing")
     hfu: float | None = _column("as mfu, with recomputed_flops")
-    parameters: int | None = _column("Llama: weights of the model")
-    tokens_per_iteration: int | None = _column("Llama: tokens that an iteration processes (decode: makes)")
+    tokens_per_iteration: int | None = _column("tokens that an iteration processes (decode: makes)")
     energy_per_token_j: float | None = _column("energy_j / tokens_per_iteration")
-    attention_backend: str | None = _column("Llama: attention that ran: flash, efficient, cudnn, math or cpu_flash")
+    attention_backend: str | None = _column("attention that ran: flash, efficient, cudnn, math or cpu_flash")
     # state of the device at both ends of the window
     temperature_start_c: float | None = _column("GPU temperature before")
     temperature_end_c: float | None = _column("GPU temperature after")
@@ -202,7 +213,7 @@ class PhaseRecord:
     ray_version: str | None = _column("Ray")
     python_version: str | None = _column("Python")
 
-    # of the workload, where the columns above do not have them
+    # of the workload
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -216,6 +227,13 @@ class PhaseRecord:
         row = {**vars(self), **self.extra}
         del row["extra"]
         return row
+
+    def __eq__(self, other: object) -> bool:
+        """Equal in every column; a column of the workload that is not there is None."""
+        return isinstance(other, PhaseRecord) and self._present() == other._present()
+
+    def _present(self) -> dict[str, Any]:
+        return {name: value for name, value in self.columns().items() if value is not None}
 
     def __getattr__(self, name: str) -> Any:
         """A column of the workload."""

@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 from flopray.audit.findings import KEY_COLUMNS, Finding, Severity, identity, is_missing, number
-from flopray.records import COLUMN_NAMES
+from flopray.records import COLUMN_NAMES, FORMER_NAMES
 
 Row = Mapping[str, Any]
 
@@ -45,7 +45,8 @@ _DEVICE_SPREADS = {
 #: A list of devices in a cell: `0,1,2`, `[0, 1]`, `0 1`; and a number with a noun: `8x H100`, `8 GPUs`.
 _LIST = re.compile(r"[\[(]?\s*\d+(\s*[,; |]\s*\d+)+\s*[\])]?")
 _TIMES = re.compile(r"(\d+)\s*([x*×]|gpus?\b|devices?\b|cards?\b)", re.IGNORECASE)
-_KNOWN = COLUMN_NAMES | set(KEY_COLUMNS)
+#: Columns whose meaning the audit knows: those of records, of the MLP's and Llama's runs, and other people's keys.
+KNOWN = COLUMN_NAMES | FORMER_NAMES | set(KEY_COLUMNS)
 #: Words in unknown columns that sound like what the audit judges.
 _SOUNDS = (
     *("time", "latency", "duration", "second", "elapsed", "energy", "joule", "power", "watt", "flop", "throughput"),
@@ -174,7 +175,7 @@ def telling_apart(rows: Sequence[Row]) -> list[str]:
     """
     found = []
     for column in _columns(rows):
-        if column in _KNOWN or str(column).endswith(("_s", "_j", "_w", "_c", "_hz", "_bytes", "_flops", "_rel_error")):
+        if column in KNOWN or str(column).endswith(("_s", "_j", "_w", "_c", "_hz", "_bytes", "_flops", "_rel_error")):
             continue
         seen = Counter(identity(row, column) for row in rows)
         seen.pop(None, None)
@@ -196,7 +197,7 @@ def not_understood(rows: Sequence[Row], further: Sequence[str]) -> list[Finding]
         them = "it" if len(further) == 1 else "them"
         sentence = f"rows are also told apart by {_listed(further)}, which the audit does not know"
         found.append(_note(f"{sentence}: only rows that agree in {them} are compared with one another"))
-    unknown = [str(column) for column in _columns(rows) if column not in _KNOWN and str(column) not in further]
+    unknown = [str(column) for column in _columns(rows) if column not in KNOWN and str(column) not in further]
     like = [column for column in unknown if _sounds_measured(column)]
     if like := [column for column in like if not all(is_missing(row.get(column)) for row in rows)]:
         sentence = f"{_listed(like)}: the audit does not know what this is, so it was not judged"

@@ -15,9 +15,10 @@ from typing import Any
 
 import pandas as pd
 
-from flopray.audit.findings import KEY_COLUMNS, is_missing, is_ok, number
+from flopray.audit.findings import is_missing, is_ok, number
 from flopray.audit.foreign import (
     AXIS,
+    KNOWN,
     NUMBER_COLUMNS,
     counts_devices,
     device_count,
@@ -26,7 +27,6 @@ from flopray.audit.foreign import (
     is_axis,
 )
 from flopray.errors import InputError
-from flopray.records import COLUMN_NAMES
 from flopray.report.published import is_published, load_metrics, load_published
 from flopray.store.location import load_run
 
@@ -91,7 +91,7 @@ def load_records(
 
 
 def _unknown(rename: Mapping[str, str]) -> list[tuple[str, str]]:
-    known = COLUMN_NAMES | set(KEY_COLUMNS) | set(NUMBER_COLUMNS) | set(_UNITS) | {"gpu_count"}
+    known = KNOWN | set(NUMBER_COLUMNS) | set(_UNITS) | {"gpu_count"}
     return [(old, new) for old, new in rename.items() if new not in known]
 
 

@@ -5,7 +5,8 @@ r"""One point as one line of the journal, and back; every line carries its own c
 The line is valid JSON, and at the same time fixed in its first 28 bytes, so that the entry can be cut out and checked
 without parsing: CRC-32 (`zlib.crc32`, eight lower-case hexadecimal digits) is over the bytes of the entry, UTF-8.
 `shared` has the columns that are equal in all phases of the point, `phases` the others, one object a phase; a column
-that has its default value is written in neither. Defaults are therefore part of the schema version.
+that has its default value is written in neither. Defaults are therefore part of the schema version; that of a line
+which names none is the one that the run began with.
 
 Only JSON is read, and each value is checked against the type of its field, so a line from a stranger gives records or
 a typed error. NaN and infinity are no values: a record that has one is refused before it is written.
@@ -27,9 +28,11 @@ from typing import Annotated, Any
 import msgspec
 
 from flopray.errors import SchemaMismatch
-from flopray.records import SCHEMA_VERSION, PhaseRecord
+from flopray.records import READABLE_VERSIONS, PhaseRecord
 from flopray.store.schema import COMMON, RecordSchema
 
+#: The versions of columns that are read, for messages.
+VERSIONS = " or ".join(map(str, READABLE_VERSIONS))
 #: How every intact line begins; it cannot occur inside an entry, where quotes are escaped.
 LINE_START = b'{"crc32":"'
 _ENTRY_AT = len(LINE_START) + 8 + len(b'","entry":')
@@ -126,7 +129,7 @@ def checked_columns(columns: dict[str, Any], schema: RecordSchema) -> dict[str, 
     for name, value in columns.items():
         check = checks.get(name)
         if check is None:
-            raise ValueError(f"unknown column {name[:80]!r}")
+            raise ValueError(f"unknown column {name[:80]!r}: a workload states its own as columns")
         try:
             checked[name] = check(value)
         except ValueError as error:
@@ -169,11 +172,11 @@ def encode(phases: Sequence[PhaseRecord], schema: RecordSchema = COMMON) -> tupl
         raise ValueError(f"the phases given as point {trial_id} belong to several points")
     if len({record.phase for record in phases}) != len(phases):
         raise ValueError(f"point {trial_id} has the same phase twice")
-    if any(record.schema_version != SCHEMA_VERSION for record in phases):
-        raise ValueError(f"a record of point {trial_id} is not of schema version {SCHEMA_VERSION}")
+    if any(record.schema_version not in READABLE_VERSIONS for record in phases):
+        raise ValueError(f"a record of point {trial_id} is not of schema version {VERSIONS}")
     status = worst_status([record.status for record in phases])
-    defaults = schema.defaults
-    written = [{n: v for n, v in r.columns().items() if n not in defaults or v != defaults[n]} for r in phases]
+    # A column that the schema does not know has None as its default too: it says nothing.
+    written = [{n: v for n, v in r.columns().items() if v != schema.defaults.get(n)} for r in phases]
     rows = [checked_columns(columns, schema) for columns in written]
     for row in rows:
         del row["trial_id"]
@@ -334,7 +337,7 @@ def _rows(
     rows = []
     for phase in phases:
         row = common | phase
-        if row["trial_id"] or row["schema_version"] != SCHEMA_VERSION:
+        if row["trial_id"] or row["schema_version"] not in READABLE_VERSIONS:
             raise ValueError("a phase has its own trial id or schema version")
         row["trial_id"] = trial_id
         rows.append(row)
@@ -345,4 +348,4 @@ def _rows(
 
 def _foreign(why: str) -> str:
     why = " ".join(why.split())[:200]
-    return f"a line of the journal is intact but not of schema version {SCHEMA_VERSION}: {why}"
+    return f"a line of the journal is intact but not of schema version {VERSIONS}: {why}"

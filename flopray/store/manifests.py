@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 
 from flopray.description import Description
 from flopray.errors import InputError, NotARun, RunError, RunExists, SchemaMismatch, SpecError, resume_command
-from flopray.records import SCHEMA_VERSION
+from flopray.records import READABLE_VERSIONS, SCHEMA_VERSION
 from flopray.store import atomic
-from flopray.store.schema import RecordSchema
+from flopray.store.schema import OWN_SINCE, RecordSchema
 from flopray.store.uri import is_uri
 from flopray.workloads.registry import BUILT_IN
 
@@ -153,10 +153,11 @@ def checked(content: bytes, place: str) -> dict[str, Any]:
     version = manifest.get("schema_version")
     if type(version) is not int:
         raise NotARun(f"{place} is not a run of flopray: its {FILE_NAME} has no schema_version")
-    if version != SCHEMA_VERSION:
+    if version not in READABLE_VERSIONS:
         which = "a newer" if version > SCHEMA_VERSION else "an older"
+        known = " and ".join(map(str, READABLE_VERSIONS))
         raise SchemaMismatch(
-            f"run {place} has record schema version {version}, this flopray reads version {SCHEMA_VERSION}: "
+            f"run {place} has record schema version {version}, this flopray reads versions {known}: "
             f"use {which} flopray for it"
         )
     try:
@@ -197,11 +198,16 @@ def _check_texts(value: Any) -> None:
 def schema_of(manifest: dict[str, Any]) -> RecordSchema:
     """The columns of a run: those of every record, and those of the workload that its manifest describes.
 
+    A workload from elsewhere could fill any column up to version 3, and so they stay in such a run, as in one whose
+    manifest names no workload.
+
     Raises:
         NotARun: the manifest describes no workload.
     """
     try:
-        return RecordSchema(workload_in(manifest))
+        workload, version = workload_in(manifest), manifest["schema_version"]
+        former = not workload.name or (version < OWN_SINCE and workload.name not in BUILT_IN)
+        return RecordSchema(workload, version=version, former=former)
     except SpecError as error:
         raise NotARun(f"the manifest of run {manifest.get('name')!s:.80} does not describe a sweep: {error}") from error
 

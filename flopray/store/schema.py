@@ -8,15 +8,9 @@ import typing
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from flopray.description import Description
+from flopray.description import Column, Description
 from flopray.errors import SpecError
-from flopray.records import COLUMN_NAMES, PhaseRecord
-
-#: Columns of every record that a workload may fill as a field of its own.
-SHARED = (
-    *("n_layers", "width", "tokens", "batch_size", "sequence_length"),
-    *("model", "model_config", "weights", "attention", "checkpointing"),
-)
+from flopray.records import COLUMN_NAMES, FORMER, SCHEMA_VERSION, PhaseRecord
 
 
 class ColumnType(NamedTuple):
@@ -39,9 +33,12 @@ def _common_types() -> dict[str, ColumnType]:
 
 #: The columns of every record in order, with their types: the one reading of PhaseRecord's annotations.
 COLUMN_TYPES = _common_types()
-DOCS = {f.name: f.metadata["doc"] for f in dataclasses.fields(PhaseRecord) if f.name in COLUMN_NAMES}
-#: Where the columns of a workload stand: behind the last field that makes a point.
-_AFTER = "sequence_length"
+_COMMON = [f for f in dataclasses.fields(PhaseRecord) if f.name in COLUMN_NAMES]
+DOCS = {f.name: f.metadata["doc"] for f in _COMMON}
+#: Where the columns of a workload stand: its fields behind what makes every point, the others behind the closed form.
+_FIELDS_AFTER, _COLUMNS_AFTER = "execution", "optimizer_flops"
+#: The version from which on every workload has its columns for itself.
+OWN_SINCE = 4
 
 
 class RecordSchema:
@@ -49,43 +46,75 @@ class RecordSchema:
 
     Attributes:
         workload: whose columns stand beside those of every record; without a name for these alone.
-        fields: names of the workload's fields; without a workload those that any may fill.
+        version: of the columns of a row that does not say it.
+        fields: names of the workload's fields; with `former` and no workload of those that any might fill.
         types: types by column, in order.
         defaults: values by column that are not written.
         docs: what a column is, by column.
+        own: names of columns that not every record has.
 
     Raises:
         SpecError: the workload has a field or column that every record has with another meaning.
     """
 
-    def __init__(self, workload: Description | None = None) -> None:
-        workload = workload or Description()
-        self.workload = workload
-        own: dict[str, ColumnType] = {}
-        docs: dict[str, str] = {}
-        self.fields = tuple(f.name for f in workload.fields) or SHARED
-        for column in (*workload.fields, *workload.columns):
-            common = COLUMN_TYPES.get(column.name)
-            if common is None:
-                own[column.name], docs[column.name] = ColumnType(column.type, nullable=True), column.doc
-            elif common.base is not column.type or (column.name in self.fields and column.name not in SHARED):
-                what = "field" if column.name in self.fields else "column"
-                raise SpecError(f"{column.name} is a column of every record: give the workload's {what} another name")
+    def __init__(
+        self, workload: Description | None = None, *, version: int = SCHEMA_VERSION, former: bool = False
+    ) -> None:
+        """The columns of a workload's runs.
+
+        Args:
+            workload: None for the columns of every record alone.
+            version: that the run began with.
+            former: whether columns that every record had up to version 3 (`FORMER`) are columns of the run too.
+        """
+        self.workload, self.version = workload or Description(), version
+        fields, columns = self.workload.fields, [c for c in self.workload.columns if not _is_common(c)]
+        for f in fields:
+            if f.name in COLUMN_TYPES:
+                raise SpecError(f"{f.name} is a column of every record: give the workload's field another name")
+        if former:
+            stated = {part.name for part in (*fields, *columns)}
+            columns += [part for part in (*FORMER.fields, *FORMER.columns) if part.name not in stated]
+        self.fields = tuple(f.name for f in fields or (FORMER.fields if former else ()))
+        self.own = tuple(part.name for part in (*fields, *columns))
         self.types: dict[str, ColumnType] = {}
         for name, column_type in COLUMN_TYPES.items():
             self.types[name] = column_type
-            if name == _AFTER:
-                self.types |= own
-        self.defaults: dict[str, Any] = _DEFAULTS | dict.fromkeys(own)
-        self.docs = DOCS | docs
-        self.own = tuple(own)
+            added = {_FIELDS_AFTER: fields, _COLUMNS_AFTER: columns}.get(name, ())
+            self.types |= {part.name: ColumnType(part.type, nullable=True) for part in added}
+        self.defaults: dict[str, Any] = dict.fromkeys(self.types) | _DEFAULTS | {"schema_version": version}
+        self.docs = DOCS | {part.name: part.doc for part in (*fields, *columns)}
 
     @cached_property
     def names(self) -> list[str]:
         """Columns in order."""
         return list(self.types)
 
+    def types_in(self, version: int) -> dict[str, ColumnType]:
+        """Types by column of the run's table as a version of flopray's columns wrote it; of an older one in any order.
 
-_DEFAULTS: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(PhaseRecord) if f.name in COLUMN_NAMES}
+        Args:
+            version: one of `flopray.records.READABLE_VERSIONS`.
+        """
+        later = {f.name for f in _COMMON if f.metadata["since"] > version}
+        found = {name: column_type for name, column_type in self.types.items() if name not in later}
+        if version >= OWN_SINCE:
+            return found
+        return {part.name: ColumnType(part.type, nullable=True) for part in (*FORMER.fields, *FORMER.columns)} | found
+
+
+def _is_common(column: Column) -> bool:
+    """Whether a workload's column is one that every record has, which its closed form may fill.
+
+    Raises:
+        SpecError: it is, with another type.
+    """
+    common = COLUMN_TYPES.get(column.name)
+    if common is not None and common.base is not column.type:
+        raise SpecError(f"{column.name} is a column of every record: give the workload's column another name")
+    return common is not None
+
+
+_DEFAULTS: dict[str, Any] = {f.name: f.default for f in _COMMON}
 #: The columns of every record alone.
 COMMON = RecordSchema()

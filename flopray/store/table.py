@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flopray.point import EXECUTIONS, PRECISIONS
-from flopray.records import PHASES, SCHEMA_VERSION, PhaseRecord
+from flopray.records import PHASES, READABLE_VERSIONS, SCHEMA_VERSION, PhaseRecord
 from flopray.store import atomic, foreign_table
 from flopray.store.entry import STATUS_ORDER
 from flopray.store.journal_index import Coverage
@@ -66,12 +66,10 @@ _VOCABULARIES = {"precision": PRECISIONS, "execution": EXECUTIONS, "phase": PHAS
 
 
 def order_columns(schema: RecordSchema = COMMON) -> tuple[str, ...]:
-    """What rows are sorted by: the fields of the point, then its phase."""
-    own = [name for name in schema.own if name in schema.fields]
-    return (
-        *("workload", "device_type", "model", "precision", "execution", "attention"),
-        *("n_layers", "width", "tokens", "batch_size", "sequence_length", *own, "trial_id", "phase"),
-    )
+    """What rows are sorted by: the fields of the point, its choices before its shape, then its phase."""
+    dimensions = [name for name in schema.fields if schema.types[name].base is int]
+    choices = [name for name in schema.fields if name not in dimensions]
+    return ("workload", "device_type", *choices, "precision", "execution", *dimensions, "trial_id", "phase")
 
 
 def batches(points: Iterable[list[dict[str, Any]]], schema: RecordSchema = COMMON) -> Iterator[pa.RecordBatch]:
@@ -166,7 +164,8 @@ class RecordsFile:
             foreign_table.check_size(self._file.metadata, len(content))
             found = self._file.schema_arrow
             metadata = {key.decode(): value.decode() for key, value in (found.metadata or {}).items()}
-            if metadata["flopray.schema_version"] != str(SCHEMA_VERSION) or not found.equals(arrow_schema(schema)):
+            self._schema = schema
+            if not any(_is_of(version, found, metadata, schema) for version in READABLE_VERSIONS):
                 raise ValueError("it has other columns than this schema version")
             self.run = metadata["flopray.run"]
             self.coverage = Coverage(
@@ -183,13 +182,33 @@ class RecordsFile:
         Raises:
             ValueError: the data is damaged.
         """
+        wanted = arrow_schema(self._schema)
+        names = columns if columns is not None else wanted.names
         try:
-            table = self._file.read(columns=columns)
+            table = self._file.read(columns=[name for name in names if name in self._file.schema_arrow.names])
             table.validate(full=True)
             foreign_table.check_values(table)
-            return table.replace_schema_metadata(None)
         except (OSError, pa.ArrowException) as error:
             raise ValueError(atomic.reason(error)) from error
+        arrays = [_column(table, wanted.field(name), self._schema.defaults[name]) for name in names]
+        return pa.table(arrays, schema=pa.schema([wanted.field(name) for name in names]))
+
+
+def _is_of(version: int, found: pa.Schema, metadata: dict[str, str], schema: RecordSchema) -> bool:
+    """Whether a file has the columns of a run as a version wrote them: of this one in order."""
+    if metadata["flopray.schema_version"] != str(version):
+        return False
+    if version == SCHEMA_VERSION:
+        return found.equals(arrow_schema(schema))
+    types = {name: (_ARROW_TYPES[column.base], column.nullable) for name, column in schema.types_in(version).items()}
+    return len(found) == len(types) and {field.name: (field.type, field.nullable) for field in found} == types
+
+
+def _column(table: pa.Table, field: pa.Field, default: Any) -> pa.ChunkedArray | pa.Array:
+    """A column of a table; where an older version did not have it, its default in every row."""
+    if field.name in table.column_names:
+        return table[field.name]
+    return pa.repeat(pa.scalar(default, field.type), table.num_rows)
 
 
 def write_parquet(

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from flopray.description import Description
 from flopray.errors import NotARun, RunError, SchemaMismatch, SpecError
-from flopray.records import SCHEMA_VERSION, PhaseRecord
+from flopray.records import READABLE_VERSIONS, PhaseRecord
 from flopray.store import atomic, manifests
-from flopray.store.entry import worst_status
+from flopray.store.entry import VERSIONS, worst_status
 from flopray.store.journal import JournalWriter
 from flopray.store.journal_index import RunWarning
 from flopray.store.run import RunFolder
-from flopray.store.schema import RecordSchema
 from flopray.store.tune_results import POINT, POINT_ID, WORKLOAD, ids_of, rows_of
 from flopray.workloads.registry import BUILT_IN
 
@@ -105,8 +104,8 @@ class TuneRun(RunFolder):
         if not of_points:
             why = "have no point_id" if results else "are not there yet"
             raise NotARun(f"{path} is an experiment of Ray Tune whose results {why}: it is none of flopray's")
-        workload = _workload_of(of_points, path)
-        schema = RecordSchema(workload)
+        manifest = _manifest(path, of_points, _workload_of(of_points, path))
+        schema = manifests.schema_of(manifest)
         points: dict[str, list[dict[str, Any]]] = {}
         for result in of_points:
             points.pop(str(result[POINT_ID]), None)
@@ -119,7 +118,7 @@ class TuneRun(RunFolder):
         if thinned:
             standing = f"{len(thinned)} of {len(thinned) + len(points)} points have no result of their own in {path}"
             warnings.warn(f"{standing} (Tune's results were thinned): load the run itself", RunWarning, stacklevel=3)
-        return cls(path, _manifest(path, of_points[-1], workload), points)
+        return cls(path, manifest, points)
 
     def writer(self) -> AbstractContextManager[JournalWriter]:
         """Refused: only Tune writes here."""
@@ -197,10 +196,10 @@ def _workload_of(results: Sequence[dict[str, Any]], path: Path) -> Description:
         SchemaMismatch: they have another version of the record's columns.
     """
     versions = {result.get(f"{POINT}/schema_version") for result in results}
-    if versions != {SCHEMA_VERSION}:
-        found = next(iter(versions - {SCHEMA_VERSION}))
+    if others := versions - {*READABLE_VERSIONS}:
         raise SchemaMismatch(
-            f"Tune's results in {path} have record schema version {found!r:.20}, this flopray reads {SCHEMA_VERSION}"
+            f"Tune's results in {path} have record schema version {next(iter(others))!r:.20}, this flopray reads "
+            f"{VERSIONS}"
         )
     named = {(str(result.get(f"{POINT}/workload")), str(result.get(WORKLOAD) or "")) for result in results}
     if len(named) > 1:
@@ -215,12 +214,12 @@ def _workload_of(results: Sequence[dict[str, Any]], path: Path) -> Description:
         raise NotARun(f"{path} does not describe its workload {name!r:.60}: {str(error)[:120]}") from error
 
 
-def _manifest(path: Path, result: dict[str, Any], workload: Description) -> dict[str, Any]:
-    """What a reader asks of a manifest, as far as results tell it."""
-    run = result.get(f"{POINT}/run")
+def _manifest(path: Path, results: Sequence[dict[str, Any]], workload: Description) -> dict[str, Any]:
+    """What a reader asks of a manifest, as far as results tell it, the oldest version of columns among it."""
+    run = results[-1].get(f"{POINT}/run")
     manifest: dict[str, Any] = {
         "name": run if isinstance(run, str) and run else path.name,
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": min(result[f"{POINT}/schema_version"] for result in results),
         "sweep": {"workload": workload.name},
     }
     return manifest if workload.name in BUILT_IN else manifest | {"workload": workload.to_dict()}

@@ -24,6 +24,7 @@ from flopray.description import Description
 from flopray.records import PhaseRecord
 from flopray.store.entry import checked_columns, worst_status
 from flopray.store.schema import RecordSchema
+from flopray.workloads.registry import BUILT_IN
 
 POINT_ID, POINT, STATUS, FINDINGS = "point_id", "point", "status", "findings"
 #: How many points a result stands for, and their ids with spaces between.
@@ -56,7 +57,7 @@ class ResultFormat:
         own = ("trial_id", "phase", *LEFT_OUT)
         self._shared = [name for name in schema.names if name in (*_SHARED, *schema.fields)]
         self._own = [name for name in schema.names if name not in (*self._shared, *own)]
-        described = schema.workload.to_dict() if schema.own else None
+        described = schema.workload.to_dict() if schema.workload.name not in BUILT_IN else None
         self._described = json.dumps(described, separators=(",", ":")) if described else ""
 
     def flat(self, points: Sequence[Sequence[PhaseRecord]]) -> dict[str, Any]:

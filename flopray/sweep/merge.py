@@ -75,7 +75,8 @@ def merge(sources: Sequence[str | Path], into: Path) -> Merged:
     manifest = sweep.to_manifest(into.name, {})
     manifest["merged"] = {"from": [_origin(folder.manifest) for folder in folders], "not_resumable": reason}
     manifests.check_free(into.parent, into.name)  # before reading, which may take minutes
-    ids, identical = _choose_ids(folders)
+    schema = manifests.schema_of(manifest)
+    ids, identical = _choose_ids(folders, schema)
 
     def fill(path: Path) -> None:
         new = RunFolder(path, manifest)
@@ -153,9 +154,14 @@ def _measurement(records: Sequence[PhaseRecord], schema: RecordSchema) -> _Measu
     return _Measurement(point, status != Status.OK, started_s, hashlib.sha256(line).digest())
 
 
-def _choose_ids(folders: Sequence[RunFolder]) -> tuple[dict[_Measurement, str], int]:
-    """The trial id of each measurement in the merged run, and how many were there more than once."""
-    read = [_measurement(records, folder.schema) for folder in folders for records in folder.points()]
+def _choose_ids(folders: Sequence[RunFolder], schema: RecordSchema) -> tuple[dict[_Measurement, str], int]:
+    """The trial id of each measurement in the merged run, and how many were there more than once.
+
+    Args:
+        folders: of the sources.
+        schema: of the merged run, which a line of each measurement must fit.
+    """
+    read = [_measurement(records, schema) for folder in folders for records in folder.points()]
     ids = {}
     for point, group in itertools.groupby(sorted(set(read)), key=lambda measurement: measurement.point):
         for number, measurement in enumerate(group, start=1):
@@ -167,17 +173,19 @@ def _write(folders: Sequence[RunFolder], ids: dict[_Measurement, str], new: RunF
     """Append every measurement once."""
     writer = JournalWriter(new.journal_path, new.schema)
     try:
-        points = _numbered(folders, dict(ids))
+        points = _numbered(folders, dict(ids), new.schema)
         while batch := list(itertools.islice(points, _BATCH)):
             writer.append(batch)
     finally:
         writer.close()
 
 
-def _numbered(folders: Sequence[RunFolder], ids: dict[_Measurement, str]) -> Iterator[list[PhaseRecord]]:
+def _numbered(
+    folders: Sequence[RunFolder], ids: dict[_Measurement, str], schema: RecordSchema
+) -> Iterator[list[PhaseRecord]]:
     for folder in folders:
         for records in folder.points():
             # What a source has measured since its ids were chosen is for the next merge.
-            trial_id = ids.pop(_measurement(records, folder.schema), None)
+            trial_id = ids.pop(_measurement(records, schema), None)
             if trial_id is not None:
                 yield [dataclasses.replace(record, trial_id=trial_id) for record in records]

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from flopray.description import Field
+from flopray.description import Column, Field
 from flopray.point import Point
 from flopray.records import TRAINING_PHASES
 from flopray.workloads.base import Built, Workload, copies_of_weights
@@ -96,11 +96,27 @@ class Llama(Workload):
             label="tokens of a sequence",
             flag="--tokens",
             old_flags=("--configs",),
-            doc="tokens of a sequence",
+            doc="tokens of a sequence (decode: of the cache)",
             values=(32, 64),
             gpu_values=("small", "mid", "large"),
             words={"small": 256, "mid": 512, "large": 1024},
         ),
+    )
+    columns = (
+        Column(name="projection_flops", type=int, doc="closed form: projections of attention"),
+        Column(
+            name="attention_flops",
+            type=int,
+            doc="closed form: scores and their products with values, full squares",
+        ),
+        Column(name="attention_causal_flops", type=int, doc="of attention_flops, what a causal mask leaves"),
+        Column(name="mlp_flops", type=int, doc="closed form: products of the gated MLP"),
+        Column(name="norm_flops", type=int, doc="closed form: norms and softmax"),
+        Column(name="elementwise_flops", type=int, doc="closed form: rotary embedding, gating, residuals"),
+        Column(name="embedding_flops", type=int, doc="closed form: gradient of the embedding"),
+        Column(name="lm_head_flops", type=int, doc="closed form: output projection"),
+        Column(name="loss_flops", type=int, doc="closed form: cross entropy"),
+        Column(name="parameters", type=int, doc="weights of the model"),
     )
     phases = (*TRAINING_PHASES, "prefill", "decode")
     convention = CONVENTION

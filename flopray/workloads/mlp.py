@@ -67,7 +67,7 @@ class MLP(Workload):
             letter="m",
             flag="--m",
             label="tokens",
-            doc="tokens",
+            doc="tokens, the columns of the input",
             values=(32, 64, 128, 256),
             gpu_values=("16:256:16",),
         ),

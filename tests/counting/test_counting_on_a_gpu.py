@@ -82,7 +82,7 @@ def test_counters_stand_beside_time_and_every_row_reconstructs():
     for row in rows:
         assert (row.status, row.counters_status) == (Status.OK, Status.OK), row.counters_reason
         assert row.time_s > 0
-        assert reconstruct(vars(row)) == row.executed_flops > 0
+        assert reconstruct(row.columns()) == row.executed_flops > 0
         assert row.executed_other_flops == 0
     by_phase = {row.phase: row for row in rows}
     parts = sum(by_phase[phase].executed_flops for phase in ("forward", "backward", "optimizer_step"))

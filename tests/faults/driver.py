@@ -119,7 +119,9 @@ def poison() -> None:
 def main() -> None:
     """Run the command line with the trainable of the plan."""
     PoisonedTrial.plan = ReplayTrial.plan = {"point_s": 0.01} | json.loads(os.environ.get(PLAN_VARIABLE, "{}"))
-    ReplayTrial.row = next(vars(record) for record in RunFolder.open(TEMPLATE).records() if record.phase == "forward")
+    ReplayTrial.row = next(
+        record.columns() for record in RunFolder.open(TEMPLATE).records() if record.phase == "forward"
+    )
     trainable = PoisonedTrial if ReplayTrial.plan.get("act") == "poison" else ReplayTrial
     flopray.sweep.driver.run_sweep = functools.partial(flopray.sweep.driver.run_sweep, trainable=trainable)
     run_script(MLP())

@@ -17,9 +17,11 @@ from flopray.point import Point
 from flopray.records import TRAINING_PHASES, Status
 from flopray.settings import MeasureSettings
 from flopray.store import entry
+from flopray.store.schema import RecordSchema
 from flopray.testing.power_traces import ConstantPower
 from flopray.testing.simulated_meter import Faults, SimulatedMeter
 from flopray.workloads.base import closed_columns
+from flopray.workloads.mlp import MLP
 from flopray.workloads.registry import make_point
 
 PHASES = TRAINING_PHASES
@@ -62,7 +64,7 @@ def simulated(**options) -> SimulatedMeter:
 
 def durable(records) -> bool:
     """Whether the journal would take the records: no NaN, no infinity, every value of its column's type."""
-    trial_id, _, line = entry.encode(records)
+    trial_id, _, line = entry.encode(records, RecordSchema(MLP()))
     assert json.loads(line)["entry"]["trial_id"] == trial_id
     return True
 

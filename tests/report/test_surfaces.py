@@ -333,7 +333,7 @@ class TestMissing:
         assert len(label) < 70
         assert label.endswith("… (1)")
 
-    @pytest.mark.parametrize("value", [0.0, -1.0, float("inf")])
+    @pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), 1e308, 5e-324])
     def test_an_impossible_value_is_a_hole(self, value):
         found = one_set(grid(special={(2, 128, 16): {"time_s": value}}), "time")
         assert np.isnan(found.grids[0].values[0, 0])

@@ -29,10 +29,12 @@ from flopray.report.surface.selection import Selection
 from flopray.store import entry
 from flopray.store.location import load_run
 from flopray.store.run import RunFolder
-from flopray.store.schema import COLUMN_TYPES
+from flopray.store.schema import RecordSchema
+from flopray.workloads.mlp import MLP
 
-ENTRY = json.loads(entry.encode(hostile.point(0))[2])["entry"]
-TEXTS = [name for name, column in COLUMN_TYPES.items() if column.base is str]
+SCHEMA = RecordSchema(MLP())
+ENTRY = json.loads(entry.encode(hostile.point(0), SCHEMA)[2])["entry"]
+TEXTS = [name for name, column in SCHEMA.types.items() if column.base is str]
 KEPT = {"trial_id", "schema_version", "status", "phase"}
 #: Values of the right type that nobody measured.
 COLUMNS = {
@@ -44,7 +46,7 @@ COLUMNS = {
         tuple: st.lists(st.sampled_from([*hostile.NASTY_TEXTS, '{"name": "k", "class": 5}', "[" * 5000]), max_size=3),
     }[column.base]
     | (st.none() if column.nullable else st.nothing())
-    for name, column in COLUMN_TYPES.items()
+    for name, column in SCHEMA.types.items()
     if name not in KEPT
 }
 
@@ -128,7 +130,7 @@ def test_columns_of_the_right_type_that_nobody_measured(phases: list[dict]) -> N
         '{"kernels":' + "[" * 5000 + "]" * 5000 + "}",
         '{"phase":5}',
         '{"trial_id":"fedcba9876543210"}',
-        '{"schema_version":4}',
+        '{"schema_version":5}',
     ],
     ids=["nan", "infinite", "65 bits", "digits", "unknown", "deep", "type", "id", "version"],
 )

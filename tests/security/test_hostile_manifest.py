@@ -54,12 +54,12 @@ def test_a_sweep_with_other_values(sweep: dict) -> None:
     [
         b"[" * 100_000,
         b'{"name":' * 5_000,
-        b'{"schema_version": 3, "name": "r", "x": ' + b"[" * 400 + b"]" * 400 + b"}",
+        b'{"schema_version": 4, "name": "r", "x": ' + b"[" * 400 + b"]" * 400 + b"}",
         b'{"schema_version": ' + b"9" * 5_000 + b"}",
-        b'{"schema_version": 3, "name": "r", "created_unix_s": NaN}',
-        b'{"schema_version": 3, "name": "r", "created_unix_s": 1e999}',
-        b'{"schema_version": 3, "name": "r\\u001b[31m"}',
-        b'{"schema_version": 3, "name": "r", "versions": {"\\ud800": "x"}}',
+        b'{"schema_version": 4, "name": "r", "created_unix_s": NaN}',
+        b'{"schema_version": 4, "name": "r", "created_unix_s": 1e999}',
+        b'{"schema_version": 4, "name": "r\\u001b[31m"}',
+        b'{"schema_version": 4, "name": "r", "versions": {"\\ud800": "x"}}',
         b"\xff\xfe{",
     ],
     ids=["deep", "deep objects", "nested", "digits", "nan", "infinite", "escape", "surrogate", "bytes"],
@@ -71,7 +71,7 @@ def test_what_is_no_manifest(content: bytes) -> None:
 def test_values_that_could_not_be_written_again_are_no_manifest(tmp_path):
     run = hostile.make_run(tmp_path)
     for text in ('{"x": NaN', '{"x": -Infinity', '{"x": 1e999', '{"x": "\\u001b[2J"', '{"\\ud800": 1'):
-        run.manifest_path.write_text(text + ', "schema_version": 3, "name": "r"}')
+        run.manifest_path.write_text(text + ', "schema_version": 4, "name": "r"}')
         with pytest.raises(NotARun, match="torn or not JSON"):
             read(run.path)
 

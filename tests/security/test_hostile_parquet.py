@@ -21,6 +21,7 @@ with tempfile.TemporaryDirectory() as _folder:
     WHOLE = _run.compact().read_bytes()
     _run.write_kernels()
     KERNELS = _run.kernels_path.read_bytes()
+    SCHEMA = _run.schema
 METADATA = pq.read_schema(pa.BufferReader(WHOLE)).metadata
 
 
@@ -61,7 +62,7 @@ def test_bits_that_are_flipped_and_bytes_that_are_gone(data: st.DataObject) -> N
 
 def rows(**columns: list) -> pa.Table:
     good = pq.read_table(pa.BufferReader(WHOLE)).slice(0, 2)
-    schema = table.arrow_schema()
+    schema = table.arrow_schema(SCHEMA)
     for name, values in columns.items():
         place, field = schema.get_field_index(name), schema.field(name)
         good = good.set_column(place, field, pa.array(values, field.type))
@@ -82,7 +83,7 @@ def rows(**columns: list) -> pa.Table:
 def test_values_that_no_line_could_hold_are_passed_by(tmp_path, columns):
     pq.write_table(rows(**columns), tmp_path / "x.parquet")
     with pytest.raises(ValueError, match=next(iter(columns))):
-        table.RecordsFile(tmp_path / "x.parquet").read()
+        table.RecordsFile(tmp_path / "x.parquet", SCHEMA).read()
     use((tmp_path / "x.parquet").read_bytes())
     use((tmp_path / "x.parquet").read_bytes(), without_journal=True)
 
@@ -94,7 +95,7 @@ def test_values_that_no_line_could_hold_are_passed_by(tmp_path, columns):
         {"trial_id": ["x" * 5000, "../../out"]},
         {"phase": ["forward", "forward"]},
         {"phase": ["../..", "[/red]"]},
-        {"schema_version": [1, 3]},
+        {"schema_version": [1, 4]},
         {"device_wall_s": [1e308, 1e308]},
         {"precision": ["$x", "fp7"]},
         {"kernels": [['{"name":"\\ud800","class":"","launches":1e999,"tensor_flops":0,"cuda_flops":0}'], ["[" * 9999]]},

@@ -84,7 +84,7 @@ def test_created_run_is_complete_and_opens(tmp_path: Path) -> None:
     assert run.path == tmp_path / "new" / "storage" / "my-run_1"
     again = RunFolder.open(str(run.path))
     assert again.manifest == run.manifest == {
-        "space": {"d": [1, 2]}, "seed": 7, "name": "my-run_1", "schema_version": 3,
+        "space": {"d": [1, 2]}, "seed": 7, "name": "my-run_1", "schema_version": 4,
     }  # fmt: skip
     assert again.name == "my-run_1"
     assert again.finished() == {}
@@ -236,7 +236,7 @@ def test_run_made_by_somebody_else_in_between_is_not_replaced(tmp_path: Path, mo
 def test_what_is_not_a_run_is_told_so(run: RunFolder, tmp_path: Path) -> None:
     manifest = run.manifest_path.read_text()
     bad = ["", "null", "[]", "5", '"x"', "{}", '{"schema_version": "1"}', '{"schema_version": true, "name": "r"}']
-    bad += ['{"schema_version": 3}', '{"schema_version": 3, "name": "../x"}', "\xff", "[" * 100_000]
+    bad += ['{"schema_version": 4}', '{"schema_version": 4, "name": "../x"}', "\xff", "[" * 100_000]
     bad += [manifest[:cut] for cut in range(len(manifest) - 1)]
     for text in bad:
         run.manifest_path.write_text(text, encoding="latin-1")
@@ -256,9 +256,9 @@ def test_what_is_not_a_run_is_told_so(run: RunFolder, tmp_path: Path) -> None:
 
 
 def test_other_schema_version_is_told_with_both_versions(run: RunFolder) -> None:
-    for version in (2, 4):
+    for version in (2, 5):
         run.manifest_path.write_text(json.dumps(run.manifest | {"schema_version": version}))
-        with pytest.raises(SchemaMismatch, match=rf"schema version {version}, this flopray reads version 3"):
+        with pytest.raises(SchemaMismatch, match=rf"schema version {version}, this flopray reads versions 3 and 4"):
             load_run(run.path)
 
 

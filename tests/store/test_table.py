@@ -16,8 +16,11 @@ from flopray.point import PRECISIONS
 from flopray.records import PHASES, PhaseRecord
 from flopray.store import entry, table
 from flopray.store.journal_index import Coverage
+from flopray.store.schema import RecordSchema
+from flopray.workloads.mlp import MLP
 from flopray.workloads.registry import make_point
 
+SCHEMA = RecordSchema(MLP())
 BIG = 2**53 + 1  # the first whole number that a float cannot hold
 
 
@@ -25,21 +28,23 @@ def rows(n_layers: int, width: int, precision: str = "fp32", **columns) -> list[
     spec = make_point(workload="mlp", device_type="CPU", precision=precision, n_layers=n_layers, width=width, tokens=16)
     fields = spec.fields()
     phases = [PhaseRecord.of(trial_id=spec.id, phase=p, **fields, **columns) for p in reversed(PHASES[:2])]
-    return entry.decode(entry.encode(phases)[2][28:-2])
+    return entry.decode(entry.encode(phases, SCHEMA)[2][28:-2], SCHEMA)
 
 
 def table_of(*points: list[dict]) -> pa.Table:
-    return table.from_batches(table.batches(points))
+    return table.from_batches(table.batches(points, SCHEMA), schema=SCHEMA)
 
 
 def test_columns_are_the_fields_with_their_descriptions() -> None:
     fields = [f for f in dataclasses.fields(PhaseRecord) if f.name != "extra"]
     schema = table.arrow_schema()
     assert schema.names == [f.name for f in fields]
+    own = [f.name for f in MLP.fields]
+    assert [name for name in table.arrow_schema(SCHEMA).names if name not in own] == schema.names
     for arrow, f in zip(schema, fields, strict=True):
         assert arrow.metadata[b"doc"].decode() == f.metadata["doc"]
         assert arrow.nullable == ("None" in str(f.type))
-    expected = {"width": "int64", "time_s": "double", "status": "string", "time_converged": "bool"}
+    expected = {"order_index": "int64", "time_s": "double", "status": "string", "time_converged": "bool"}
     assert {name: str(schema.field(name).type) for name in expected} == expected
     assert pa.types.is_list(schema.field("findings").type)
 
@@ -84,7 +89,7 @@ def test_frame_is_friendly_to_arithmetic_and_arrays() -> None:
 def test_rows_are_sorted_by_specification_then_phase() -> None:
     points = [rows(n, d, p) for n in (2, 10) for d in (8, 128, 1024) for p in PRECISIONS]
     random.Random(1).shuffle(points)
-    ordered = table.ordered(table_of(*points))
+    ordered = table.ordered(table_of(*points), SCHEMA)
     assert ordered["phase"].to_pylist() == list(PHASES[:2]) * len(points)
     keys = list(
         zip(*(ordered[name].to_pylist() for name in ("precision", "n_layers", "width")), strict=True),
@@ -106,7 +111,7 @@ def test_status_of_points_is_the_worst_of_their_phases() -> None:
 
 def test_many_points_are_written_in_several_batches_of_bounded_size() -> None:
     point = rows(1, 8)
-    sizes = [batch.num_rows for batch in table.batches(point for _ in range(5000))]
+    sizes = [batch.num_rows for batch in table.batches((point for _ in range(5000)), SCHEMA)]
     assert sizes == [8192, 1808]
 
 
@@ -116,36 +121,36 @@ COVERED = Coverage(1234, 99)
 @pytest.fixture
 def parquet(tmp_path: Path) -> Path:
     path = tmp_path / "records.parquet"
-    content = table.batches([rows(n, 8, time_s=n / 7, node="node") for n in range(1, 200)])
-    table.write_parquet(path, "my run", COVERED, content)
+    content = table.batches([rows(n, 8, time_s=n / 7, node="node") for n in range(1, 200)], SCHEMA)
+    table.write_parquet(path, "my run", COVERED, content, SCHEMA)
     return path
 
 
 def test_parquet_tells_what_it_covers_and_explains_its_columns(parquet: Path) -> None:
-    file = table.RecordsFile(parquet)
+    file = table.RecordsFile(parquet, SCHEMA)
     assert (file.run, file.coverage) == ("my run", COVERED)
     assert file.read().num_rows == 2 * 199
     plain = pq.read_table(parquet)  # as any other tool would
-    assert plain.schema.equals(table.arrow_schema())
+    assert plain.schema.equals(table.arrow_schema(SCHEMA))
     assert plain.schema.field("mfu").metadata[b"doc"].startswith(b"flops_per_s / dense peak")
-    assert plain.schema.metadata[b"flopray.schema_version"] == b"3"
+    assert plain.schema.metadata[b"flopray.schema_version"] == b"4"
 
 
 def test_failing_write_leaves_the_old_file_and_no_other(parquet: Path) -> None:
     before = parquet.read_bytes()
 
     def failing():
-        yield from table.batches([rows(1, 8)])
+        yield from table.batches([rows(1, 8)], SCHEMA)
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        table.write_parquet(parquet, "my run", COVERED, failing())
+        table.write_parquet(parquet, "my run", COVERED, failing(), SCHEMA)
     assert parquet.read_bytes() == before
     assert list(parquet.parent.iterdir()) == [parquet]
 
 
 def test_damaged_parquet_is_an_error_or_the_same_rows(parquet: Path) -> None:
-    whole, good = parquet.read_bytes(), table.RecordsFile(parquet).read()
+    whole, good = parquet.read_bytes(), table.RecordsFile(parquet, SCHEMA).read()
     generator = random.Random(3)
     caught = 0
     for position in generator.sample(range(len(whole)), 150):
@@ -153,7 +158,7 @@ def test_damaged_parquet_is_an_error_or_the_same_rows(parquet: Path) -> None:
         damaged[position] ^= 1 << generator.randrange(8)
         parquet.write_bytes(damaged)
         try:
-            file = table.RecordsFile(parquet)
+            file = table.RecordsFile(parquet, SCHEMA)
             columns = file.read()
         except (OSError, ValueError):
             caught += 1
@@ -164,14 +169,14 @@ def test_damaged_parquet_is_an_error_or_the_same_rows(parquet: Path) -> None:
     for length in range(0, len(whole), 997):
         parquet.write_bytes(whole[:length])
         with pytest.raises((OSError, ValueError)):
-            table.RecordsFile(parquet).read()
+            table.RecordsFile(parquet, SCHEMA).read()
 
 
 @pytest.mark.parametrize("kind", ["no metadata", "other version", "column missing", "other type", "no number"])
 def test_parquet_of_somebody_else_is_not_taken(tmp_path: Path, kind: str) -> None:
     metadata = {
         "flopray.run": "r",
-        "flopray.schema_version": "1" if kind == "other version" else "3",
+        "flopray.schema_version": "1" if kind == "other version" else "4",
         "flopray.journal_bytes": "many" if kind == "no number" else "1",
         "flopray.journal_tail_crc32": "1",
     }
@@ -183,4 +188,4 @@ def test_parquet_of_somebody_else_is_not_taken(tmp_path: Path, kind: str) -> Non
     content = content.replace_schema_metadata(None if kind == "no metadata" else metadata)
     pq.write_table(content, tmp_path / "records.parquet")
     with pytest.raises(ValueError):
-        table.RecordsFile(tmp_path / "records.parquet")
+        table.RecordsFile(tmp_path / "records.parquet", SCHEMA)

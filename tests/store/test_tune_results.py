@@ -177,6 +177,16 @@ def test_a_workload_of_a_file_is_read_without_its_code(tmp_path):
     assert open_run(tmp_path).workload == Conv()
 
 
+def test_results_of_schema_3_are_read_with_those_of_this_version(tmp_path):
+    folder, points = points_of("h100_mlp_fp32", 2)
+    results = [ResultFormat(folder.schema, phases_of(points)).flat([records]) for records in points]
+    assert {result["point/schema_version"] for result in results} == {3}
+    report(tmp_path, [results[0], _edited(results[1], **{"point/schema_version": 4})])
+    frame = flopray.load_run(tmp_path)
+    assert sorted(set(frame["schema_version"])) == [3, 4]
+    assert set(frame) == set(folder.schema.names)
+
+
 def _edited(result, **changes):
     return {**result, **changes}
 

@@ -178,7 +178,7 @@ def test_a_column_that_every_record_has_keeps_its_type():
         name = "own"
         columns = (Column(name="gemm_flops", type=int),)
 
-    assert RecordSchema(Own()).own == ()
+    assert RecordSchema(Own()).own == ("n_layers", "width", "tokens")
     Own.columns = (Column(name="gemm_flops", type=str),)
     with pytest.raises(SpecError, match="give the workload's column another name"):
         RecordSchema(Own())
@@ -224,14 +224,13 @@ def test_a_file_that_cannot_be_is_refused_in_one_line(tmp_path, name, said):
     assert "\n" not in str(error.value)
 
 
-def test_a_field_that_every_record_has_may_be_that_of_a_shape(tmp_path):
-    file = tmp_path / "right.py"
-    file.write_text(RIGHT.replace('"size"', '"width"'))
-    schema = RecordSchema(find_workload(f"{file}:Right"))
-    assert schema.own == ()
-    file.write_text(RIGHT.replace('"size", letter="s"', '"width", type=str'))
-    with pytest.raises(SpecError, match="width is a column of every record"):
-        RecordSchema(Description.from_dict(WITH_FIELD | {"fields": [{"name": "width", "type": "str"}]}))
+@pytest.mark.parametrize(("name", "kind"), [("width", int), ("weights", int), ("model", bool), ("parameters", str)])
+def test_a_field_may_have_the_name_of_another_workloads_column_and_any_type(name, kind):
+    described = Description.from_dict(WITH_FIELD)
+    described.fields = (Field(name=name, type=kind),)
+    schema = RecordSchema(described)
+    assert schema.own == (name,)
+    assert schema.types[name] == (kind, True)
 
 
 def test_a_point_must_have_every_field_and_no_other(conv):

@@ -74,7 +74,8 @@ def load_runs(paths: Sequence[Path]) -> pd.DataFrame:
     """
     frame = pd.concat([load_run(path) for path in paths], ignore_index=True)
     rows: Any = frame[frame["workload"] == MLP.name]
-    rows = rows.dropna(subset=["n_layers", "width", "tokens"])
+    shape = [f.name for f in MLP.fields]
+    rows = rows.dropna(subset=shape) if set(shape) <= set(frame) else rows.iloc[:0]
     if rows.empty:
         raise InputError(f"{', '.join(map(str, paths))}: no rows of an MLP with n_layers, width and tokens")
     return latest(rows).reset_index(drop=True)

@@ -24,6 +24,8 @@ NOT_MEASURED = "not measured"
 #: The audit says it of a row; here the error of each metric is held against the target, so that time is not marked for
 #: the error of energy.
 _TARGET_MISSED = "note:target_error_missed"
+#: No quantity that is drawn comes near it, nor near its inverse.
+_LEAST = 1e-150
 #: Columns that always have figures of their own, whatever the workload.
 _GROUP = ["device_type", "precision", "execution"]
 
@@ -240,6 +242,9 @@ def _grid(metric: Metric, axes: SurfaceAxes, panel: int, rows: Any, xs: Array, y
     if not metric.signed:
         impossible = values <= 0
         values[impossible], reasons[impossible] = np.nan, "value of zero or less"
+    # Ticks of a scale up to the largest float are infinite.
+    absurd = (values != 0) & ~((np.abs(values) >= _LEAST) & (np.abs(values) <= 1 / _LEAST)) & np.isfinite(values)
+    values[absurd], reasons[absurd] = np.nan, "value beyond any scale"
     reasons[np.isfinite(values)] = ""
     cells = dict(zip(zip(*at, strict=True), rows["findings"], strict=True))
     for index in np.ndindex(shape):

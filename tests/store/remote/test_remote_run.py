@@ -143,7 +143,7 @@ def test_points_that_were_not_sent_do_not_replace_later_ones(run, s3, on_machine
 def test_a_driver_that_died_between_the_outbox_and_the_store(run, on_machine):
     names = segments.SegmentNames([])
     run._mirror.keep(names.next(), b"")
-    run._mirror.keep(names.next(), entry.encode(row(POINTS[3]))[2])
+    run._mirror.keep(names.next(), entry.encode(row(POINTS[3]), run.schema)[2])
     assert finished(open_run(run.address)) == {3}
     measure(open_run(run.address), 4)
     on_machine("second")
@@ -300,7 +300,8 @@ def test_results_are_sent_and_read_fast(run, s3, prefix, on_machine):
     assert s3.read(f"{prefix}/{log}") == b"what happened\n"
     on_machine("second")
     elsewhere = open_run(run.address)
-    assert table.RecordsFile(elsewhere.records_path).coverage == journal_index.coverage(elsewhere.journal_path)
+    file = table.RecordsFile(elsewhere.records_path, elsewhere.schema)
+    assert file.coverage == journal_index.coverage(elsewhere.journal_path)
     assert len(elsewhere.load()) == 2
 
 
