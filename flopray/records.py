@@ -16,7 +16,8 @@ from typing import Any
 from flopray.description import Column, Description, Field
 
 #: Version of the record's columns. History: 1, the first; 2, hardware counters by kernel class, overheads, kernels;
-#: 3, errors of the sentinel's drift; 4, the columns of the MLP and of Llama (`FORMER`) are those of their runs alone.
+#: 3, errors of the sentinel's drift; 4, the columns of the MLP and of Llama (`FORMER`) are those of their runs alone,
+#: and the measured rate of a CPU's products.
 SCHEMA_VERSION = 4
 #: Versions that are read. A row keeps the version that it was written with.
 READABLE_VERSIONS = (3, 4)
@@ -175,9 +176,15 @@ class PhaseRecord:
     # efficiency
     flops_per_s: float | None = _column("model_flops / time_s; without a closed form dispatched_flops / time_s")
     flops_per_j: float | None = _column("model_flops / energy_j; without a closed form dispatched_flops / energy_j")
-    mfu: float | None = _column("flops_per_s / dense peak of the device at this precision")
+    mfu: float | None = _column(
+        "flops_per_s / dense peak of the device at this precision; on a CPU / measured_peak_flops_per_s"
+    )
     mfu_reason: str | None = _column("why mfu is missing")
     hfu: float | None = _column("as mfu, with recomputed_flops")
+    measured_peak_flops_per_s: float | None = _column(
+        "highest rate of square matrix products on this CPU, measured in a moment before its first point; no limit",
+        since=4,
+    )
     tokens_per_iteration: int | None = _column("tokens that an iteration processes (decode: makes)")
     energy_per_token_j: float | None = _column("energy_j / tokens_per_iteration")
     attention_backend: str | None = _column("attention that ran: flash, efficient, cudnn, math or cpu_flash")

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from flopray.errors import InputError, SettingError, spaced
@@ -158,6 +159,11 @@ def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+#: What a sweep takes where there is no GPU. A CPU is shared with the system, so that windows of seconds seldom come to
+#: 1 %; these let the default grid end in two minutes on a busy machine too (docs/results/cpu.md).
+CPU_DEFAULTS: Mapping[str, float] = MappingProxyType({"target_error": 0.05, "max_seconds": 0.5})
+
+
 @dataclass(frozen=True, kw_only=True)
 class MeasureSettings:
     """What to measure at every point and how precisely; each field says what it is.
@@ -180,14 +186,16 @@ class MeasureSettings:
     )
     target_error: float = setting(
         0.01,
-        doc="stop a window at this relative 95% error (default {default})",
+        doc=f"stop a window at this relative 95% error (default {{default}} with a GPU, {CPU_DEFAULTS['target_error']:g} "
+        "without)",
         must="lie between 0 and 1 (0.01 is 1 %)",
         holds=lambda value: 0 < value < 1,
         metavar="REL",
     )
     max_seconds: float = setting(
         3.0,
-        doc="but after this many seconds at the latest (default {default})",
+        doc=f"but after this many seconds at the latest (default {{default}} with a GPU, {CPU_DEFAULTS['max_seconds']:g} "
+        "without)",
         must="be a positive number of seconds",
         holds=lambda value: value > 0,
         metavar="S",

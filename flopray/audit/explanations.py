@@ -44,7 +44,8 @@ EXPLANATIONS: dict[str, Explanation] = {
         "implausible",
         "The stated error of a number is so large, or below zero, that it bounds nothing: the number is as good as "
         "unknown.",
-        f"Every column ending in _rel_error or _drift_error must lie from 0 to below {USELESS_ERROR:.0%}. "
+        f"Every column ending in _rel_error or _drift_error must lie from 0 to below {USELESS_ERROR:.0%}; the error of "
+        "a drift may also be below the drift itself. "
         "One that does not is left out, and the other rules judge the row as if no error were stated.",
         "Measure longer (--max-seconds), on a quiet machine. In a table from elsewhere, look whether the column is "
         "in per cent: 0.01 is 1 %.",
@@ -92,9 +93,9 @@ EXPLANATIONS: dict[str, Explanation] = {
         "Check that counters and time are of the same window, and that the window ends when the work does.",
     ),
     "mfu_above_one": Explanation(
-        "implausible",
+        "implausible against a datasheet, a note against a measured peak",
         "A share of the peak is above what clocks can explain. Often it is a percentage, or the peak is that of "
-        "another precision.",
+        "another precision. On a CPU the peak is what products reached in a moment, which is no limit.",
         f"mfu and hfu must not be above {HIGHEST_MFU:g}: some boards clock above the datasheet's.",
         "Divide a percentage by 100, and check with which peak the share was made.",
     ),
@@ -168,7 +169,8 @@ EXPLANATIONS: dict[str, Explanation] = {
         "One point is measured again and again during a sweep, and it no longer gives what it gave at first. The "
         "device changed (warmer, throttled, shared), so early and late points of the sweep are hard to compare.",
         "sentinel_time_drift and sentinel_energy_drift less their own errors: beyond "
-        f"{DRIFT_NOTE:.0%} is a note, beyond {DRIFT_IMPLAUSIBLE:.0%} implausible.",
+        f"{DRIFT_NOTE:.0%} is a note, beyond {DRIFT_IMPLAUSIBLE:.0%} implausible; or beyond target_error "
+        "and twice of it, where these are larger.",
         "Let the device warm up first, use --cooldown-to, keep others off it, and measure the sweep again.",
     ),
     "target_error_missed": Explanation(

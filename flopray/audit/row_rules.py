@@ -70,7 +70,8 @@ EXECUTED_CLASSES = tuple(
     f"executed_{kind}_flops"
     for kind in ("gemm", "reduction", "elementwise", "attention", "normalisation", "optimizer", "other")
 )
-#: Drift of the sentinel that deserves a note, and that which makes rows of one sweep hard to compare.
+#: Drift of the sentinel that deserves a note, and that which makes rows of one sweep hard to compare; where a larger
+#: error was asked for, a note begins with that error, and the other with twice as much.
 DRIFT_NOTE, DRIFT_IMPLAUSIBLE = 0.03, 0.10
 #: Throttle reasons that do not slow work down: nothing to do, or clocks that somebody chose.
 _HARMLESS = frozenset({"none", "gpuidle", "idle", "applicationsclockssetting", "displayclocksetting", "syncboost"})
@@ -102,12 +103,18 @@ def error_not_usable(row: Row) -> Verdict:
     stated = {column: value for column in columns if (value := _stated_error(row, column)) is not None}
     if not stated:
         return Unjudged("error_not_usable", "no time_rel_error or energy_rel_error")
-    bad = {column: value for column, value in stated.items() if not is_usable(value)}
+    bad = {column: value for column, value in stated.items() if not _bounds(row, column, value)}
     if not bad:
         return None
     named = " and ".join(f"{column} is {value:.3g}" for column, value in bad.items())
     sentence = f"{named}: that bounds nothing, the value is as good as unknown; it is judged as if no error were stated"
     return _finding("error_not_usable", Severity.IMPLAUSIBLE, sentence, row, bad, max(map(abs, bad.values())))
+
+
+def _bounds(row: Row, column: str, error: float) -> bool:
+    """Whether a stated error bounds its value: below 100 %, or, of a drift, below the drift itself (9 +- 3)."""
+    drift = number(row, column.removesuffix("_error")) if column.endswith("_drift_error") else None
+    return is_usable(error) or (drift is not None and 0 <= error < abs(drift))
 
 
 def _stated_error(row: Row, column: str) -> float | None:
@@ -142,9 +149,11 @@ def _derivations(row: Row) -> Iterator[tuple[str, str, float | None]]:
         yield column, f"{upper} / {lower}", quotient(row, upper, lower)
     yield from _excesses(row)
     yield from _sums(row)
-    peak = peak_flops_per_s(device_name(row), precision_of(row))
+    peak, measured = peak_flops_per_s(device_name(row), precision_of(row)), measured_peak(row)
     rate = quotient(row, "model_flops", "time_s") or number(row, "flops_per_s")
-    if peak and rate is not None and text(row, "phase") != "optimizer_step":
+    if measured and rate is not None and text(row, "phase") != "optimizer_step":
+        yield "mfu", f"flops_per_s / measured_peak_flops_per_s of {si(measured, 'FLOP/s')}", rate / measured
+    elif peak and rate is not None and text(row, "phase") != "optimizer_step":
         yield "mfu", f"flops_per_s / peak of {peak / 1e12:g} TFLOP/s", rate / peak
     total = [number(row, column) for column in ("energy_j", "idle_power_w", "time_s")]
     if None not in total:
@@ -191,8 +200,20 @@ def mfu_above_one(row: Row) -> Verdict:
     if not bad:
         return None
     named = " and ".join(f"{column} is {value:.4g}" for column, value in bad.items())
+    measured = measured_peak(row)
+    if measured:
+        sentence = f"{named}: faster than the {si(measured, 'FLOP/s')} that products were measured to reach here, "
+        sentence += "which is no limit: other shapes may be faster, or the machine was busy meanwhile"
+        return _finding("mfu_above_one", Severity.NOTE, sentence, row, bad, max(bad.values()))
     sentence = f"{named}: more than the device's peak; a percentage has to be divided by 100"
     return _finding("mfu_above_one", Severity.IMPLAUSIBLE, sentence, row, bad, max(bad.values()))
+
+
+def measured_peak(row: Row) -> float | None:
+    """The rate of products that was measured on a device without a datasheet's peak; never a limit."""
+    measured = number(row, "measured_peak_flops_per_s")
+    known = peak_flops_per_s(device_name(row), precision_of(row))
+    return measured if measured and measured > 0 and not known else None
 
 
 def rate_limit(row: Row) -> Limit | None:
@@ -218,6 +239,8 @@ def rate_above_limit(row: Row) -> Verdict:
     if rate is None:
         return Unjudged("rate_above_limit", "no flops_per_s, nor model_flops and time_s")
     limit = rate_limit(row)
+    if limit is None and measured_peak(row):
+        return Unjudged("rate_above_limit", "no limit is known for the device, and a measured peak is none")
     if limit is None:
         sentence = f"no limit known for {device or 'an unnamed device'} at {precision or 'an unnamed precision'}"
         sentence += ": not judged" + _which_fp32(precision)
@@ -394,10 +417,15 @@ def sentinel_drift(row: Row) -> Verdict:
     if not found:
         return Unjudged("sentinel_drift", "no sentinel_time_drift or sentinel_energy_drift")
     # an error that is missing or bounds nothing excuses nothing
-    beyond = max(abs(drift) - (error if error and is_usable(error) else 0.0) for drift, error in found.values())
-    if beyond <= DRIFT_NOTE:
+    beyond = max(
+        abs(drift) - (error if error and (is_usable(error) or 0 <= error < abs(drift)) else 0.0)
+        for drift, error in found.values()
+    )
+    asked = number(row, "target_error") or 0.0
+    asked = asked if is_usable(asked) else 0.0
+    if beyond <= max(DRIFT_NOTE, asked):
         return None
-    severity = Severity.IMPLAUSIBLE if beyond > DRIFT_IMPLAUSIBLE else Severity.NOTE
+    severity = Severity.IMPLAUSIBLE if beyond > max(DRIFT_IMPLAUSIBLE, 2 * asked) else Severity.NOTE
     named = " and ".join(
         f"{what} by {drift:+.1%}" + ("" if error is None else f" ± {error:.1%}")
         for what, (drift, error) in found.items()

@@ -47,6 +47,7 @@ _NUMBERS = dict.fromkeys(
         *(name for names in (*DERIVED, *EXCESSES) for name in names),
         *("executed_tensor_flops", "executed_cuda_flops", "active_energy_j", "idle_power_w", "power_limit_w"),
         *("other_processes", "target_error", "time_rel_error", "energy_rel_error", "sm_count", "max_sm_clock_hz"),
+        "measured_peak_flops_per_s",
         *("sentinel_time_drift", "sentinel_time_drift_error", "sentinel_energy_drift", "sentinel_energy_drift_error"),
     )
 )
@@ -216,6 +217,7 @@ def _disagreements(columns: _Columns, devices: _Devices) -> list[Array]:
     found.append(_differ(active, expected, np.abs(energy)))
     for rate in (columns.quotient("model_flops", "time_s"), columns["flops_per_s"]):
         found.append(_differ(columns["mfu"], rate / devices.peak))
+        found.append(_differ(columns["mfu"], rate / columns["measured_peak_flops_per_s"]))
     return found
 
 

@@ -53,7 +53,7 @@ RULES: dict[str, str] = {
     "additivity": "phases measured apart that do not add up to the whole, beyond the errors and 5 to 10 %",
     "shared_device": "other processes computed on the device",
     "throttled": "the device slowed itself down; its power cap alone is a note",
-    "sentinel_drift": "the sentinel point drifted by more than 3 % (note) or 10 %",
+    "sentinel_drift": "the sentinel point drifted by more than 3 % (note) or 10 %, or than a larger target error",
     "target_error_missed": "the error that was asked for was not reached",
     "unclassified_kernels": "more than 1 % of executed FLOPs in kernels whose names tell no class",
     "no_limit_known": "no peak known for the device at that precision, so its rate was not judged",

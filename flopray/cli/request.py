@@ -9,7 +9,7 @@ from typing import Any
 
 from flopray.cli.axes import default_of, flag_of, values_of
 from flopray.errors import InputError, SpecError
-from flopray.settings import MeasureSettings, Setting, check_settings, setting, settings_of
+from flopray.settings import CPU_DEFAULTS, MeasureSettings, Setting, check_settings, setting, settings_of
 from flopray.store.manifests import DEFAULT_STORAGE
 from flopray.store.schema import RecordSchema
 from flopray.sweep.definition import Sweep
@@ -171,7 +171,8 @@ def sweep_from(workload: Workload, request: Request, device_types: Sequence[str]
         axes[field_.name] = values_of(field_, list(default_of(field_, on_gpu=on_gpu)) if given is None else given)
     completed, implied = workload.complete(axes)
     settings = dict(request.settings)
-    measuring = {name: settings.pop(name) for name in settings_of(MeasureSettings) if name in settings}
+    measuring: dict[str, Any] = {} if on_gpu else dict(CPU_DEFAULTS)
+    measuring |= {name: settings.pop(name) for name in settings_of(MeasureSettings) if name in settings}
     phases = measuring.get("phases", workload.default_phases)
     measuring["phases"] = tuple(phase for word in phases for phase in GENERATE.get(word, (word,)))
     # One core launches the work of a GPU; a CPU is measured whole, since its energy counter is one for all cores.

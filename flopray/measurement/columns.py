@@ -21,6 +21,9 @@ from flopray.workloads.base import closed_columns
 from flopray.workloads.dispatch import dispatched_flops
 from flopray.workloads.execution import is_out_of_memory
 
+#: Half width of a 95 % interval in standard deviations.
+_HALF_WIDTH = 1.96
+
 
 def point_columns(point: Point) -> dict[str, Any]:
     """The point: its id and the fields that make it."""
@@ -104,10 +107,10 @@ def derived_columns(
     columns: dict[str, Any] = dict(drift)
     if time_s:
         columns["flops_per_s"] = None if flops is None else flops / time_s
-        columns |= _with_drift(row, "time_rel_error", drift.get("sentinel_time_drift"))
+        columns |= _with_drift(row, "time", drift)
         columns |= _mfu_columns(row, precision, columns["flops_per_s"])
     if time_s and energy_j is not None:
-        columns |= _with_drift(row, "energy_rel_error", drift.get("sentinel_energy_drift"))
+        columns |= _with_drift(row, "energy", drift)
         if row.get("tokens_per_iteration"):
             columns["energy_per_token_j"] = energy_j / row["tokens_per_iteration"]
         columns |= idle
@@ -123,8 +126,17 @@ def flops_of(row: dict[str, Any]) -> int | None:
     return row.get("dispatched_flops") if model is None else model
 
 
-def _with_drift(row: dict[str, Any], name: str, drift: float | None) -> dict[str, float]:
-    return {} if row.get(name) is None or drift is None else {name: in_quadrature(row[name], drift)}
+def _with_drift(row: dict[str, Any], quantity: str, columns: dict[str, float | None]) -> dict[str, float]:
+    """The error of a quantity with the drift of the sentinel, as far as it is more than the sentinel's own scatter.
+
+    A drift that was measured is made of what the device did and of the sentinel's scatter, whose variance is known from
+    its error. On an unsteady CPU the scatter alone would put tens of percent into errors that are none.
+    """
+    name, drift = f"{quantity}_rel_error", columns.get(f"sentinel_{quantity}_drift")
+    if row.get(name) is None or drift is None:
+        return {}
+    scatter = (columns.get(f"sentinel_{quantity}_drift_error") or 0.0) / _HALF_WIDTH
+    return {name: in_quadrature(row[name], max(0.0, drift**2 - scatter**2) ** 0.5)}
 
 
 def _mfu_columns(row: dict[str, Any], precision: str, flops_per_s: float | None) -> dict[str, Any]:
@@ -132,7 +144,7 @@ def _mfu_columns(row: dict[str, Any], precision: str, flops_per_s: float | None)
         return {"mfu": None, "mfu_reason": "the optimizer is elementwise: the peak of matrix products does not apply"}
     if flops_per_s is None:
         return {"mfu": None, "mfu_reason": "no FLOPs are known: see dispatched_reason"}
-    peak = peak_flops_per_s(row.get("device_name"), precision)
+    peak = peak_flops_per_s(row.get("device_name"), precision) or row.get("measured_peak_flops_per_s")
     if peak is None:
         return {"mfu": None, "mfu_reason": f"no {precision} peak known for {row.get('device_name')}"}
     again, flops = row.get("recomputed_flops") or 0, flops_of(row)

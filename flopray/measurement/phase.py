@@ -16,7 +16,7 @@ from flopray.measurement.device import Device
 from flopray.measurement.laps import laps_for
 from flopray.measurement.result import Energy, PhaseResult, State, Timing
 from flopray.measurement.statistics import FEWEST_LAPS, FEWEST_LONG_LAPS, Mean, batch_mean
-from flopray.measurement.window import WARM_UP_S, Window, run_window, warm_up
+from flopray.measurement.window import WARM_UP_CAP_S, WARM_UP_CAP_SHARE, WARM_UP_S, Window, run_window, warm_up
 from flopray.records import Status
 from flopray.settings import MeasureSettings
 from flopray.workloads.execution import Work
@@ -65,7 +65,8 @@ def measure_phase(
     """
     before = device.state()
     laps = laps_for(device.torch_name)
-    warmup = warm_up(work, laps, at_least_s=warm_at_least_s)
+    cap_s = min(WARM_UP_CAP_S, WARM_UP_CAP_SHARE * settings.max_seconds)
+    warmup = warm_up(work, laps, at_least_s=warm_at_least_s, cap_s=cap_s)
     at_end: list[Any] = []
     with ExitStack() as stack:
         ticks = stack.enter_context(_WindowTicks(meter, tick_period_s)) if meter else None

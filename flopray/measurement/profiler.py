@@ -13,6 +13,7 @@ from typing import Any
 from flopray.energy.idle import idle_power
 from flopray.energy.meter import Meter
 from flopray.errors import MeasurementError, NoEnergySource
+from flopray.measurement.ceiling import measured_peak_flops_per_s
 from flopray.measurement.columns import (
     derived_columns,
     energy_columns,
@@ -99,6 +100,7 @@ class Profiler:
         self._idle_power_w: float | None = None
         self._awake_idle_power_w: float | None = None
         self._tick_period_s: float | None = None
+        self._measured_peaks: dict[str, float | None] = {}
         self._sentinel_point = sentinel
         every_s = settings.sentinel_every_s if sentinel and self._timed else 0.0
         self._sentinel = Sentinel(self._measure_sentinel, every_s=every_s)
@@ -189,6 +191,7 @@ class Profiler:
             self._check_sentinel()
         self.count_ahead([point])
         self._cool_down()
+        self._measured_peak(point.precision)
         rows = [self._row(point, outcome) for outcome in self._measure_phases(point)]
         self._warm = True
         ended = time.monotonic()
@@ -338,8 +341,9 @@ class Profiler:
         measured = measured_columns(outcome.result) if outcome.result else energy_columns(self._energy_without(outcome))
         counters = self._ahead.columns(point, {"phase": outcome.phase, **flops}) if self._ahead else {}
         ended = _status_columns(outcome.failure, counters if not self._timed else {})
+        peak = {"measured_peak_flops_per_s": self._measured_peak(point.precision)}
         derived = derived_columns(
-            {**self._constant, "phase": outcome.phase, **flops, **measured},
+            {**self._constant, "phase": outcome.phase, **flops, **measured, **peak},
             point.precision,
             outcome.drift,
             {"idle_power_w": self._idle_power_w, "awake_idle_power_w": outcome.awake_idle_power_w},
@@ -353,8 +357,17 @@ class Profiler:
             **measured,
             **counters,
             **ended,
+            **peak,
             **derived,
         }
+
+    def _measured_peak(self, precision: str) -> float | None:
+        """What products reach at a precision on a CPU, measured once; None on a GPU, whose datasheet says it."""
+        if self.device.is_cuda or not self._timed:
+            return None
+        if precision not in self._measured_peaks:
+            self._measured_peaks[precision] = measured_peak_flops_per_s(precision)
+        return self._measured_peaks[precision]
 
     def _energy_without(self, outcome: _Outcome) -> Energy:
         """Why a phase that was not measured has no energy."""

@@ -43,9 +43,10 @@ class Sentinel:
     def columns(self) -> dict[str, float | None]:
         """Drift of time and energy against the baseline with its error, and its age; empty before the first check.
 
-        A drift is None where the sentinel has no such number (no energy source, or the sentinel failed), and until the
-        sentinel was measured a second time: a first value shows no drift. Its error is the half width of a 95 %
-        interval, None where one of the two measurements states none.
+        A drift is None where the sentinel has no such number (no energy source, or the sentinel failed), until the
+        sentinel was measured a second time (a first value shows no drift), and where its error is 100 % or more
+        and holds no drift at all. Its error is the half width of a 95 % interval, None where one of the two
+        measurements states none.
         """
         if self._baseline is None or self._last is None:
             return {}
@@ -65,9 +66,11 @@ class Sentinel:
 def _drift(
     first: float | None, first_error: float | None, last: float | None, last_error: float | None
 ) -> tuple[float | None, float | None]:
-    """Last over first - 1, and its error."""
+    """Last over first - 1, and its error; neither where the two scatter so much that they say nothing of a drift."""
     if last is None or not first:
         return None, None
+    drift = last / first - 1
     if first_error is None or last_error is None:
-        return last / first - 1, None
-    return last / first - 1, last / first * in_quadrature(first_error, last_error)
+        return drift, None
+    error = last / first * in_quadrature(first_error, last_error)
+    return (drift, error) if error < max(1.0, abs(drift)) else (None, None)

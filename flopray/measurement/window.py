@@ -18,7 +18,9 @@ _LAP_S = 0.01
 #: At most laps, asking `enough` is free; an answer that takes this long would make a lap of 10 ms 0.2 % longer.
 _ASKING_SHOWS_S = 2e-5
 WARM_UP_S = 0.03
-_WARMUP_CAP_S = 1.0
+#: A warm-up goes on for this much longer at most until the pace is stable, or for this share of a window's cap if that
+#: is less: where somebody asks for short windows, an unsteady device is not to be waited for longer than measured.
+WARM_UP_CAP_S, WARM_UP_CAP_SHARE = 1.0, 1 / 3
 #: A GPU that did nothing for this long may have lowered its clocks (an H100 keeps them up for six seconds).
 COLD_AFTER_S = 5.0
 #: It raises them again within this time of load, in steps that look stable for a moment.
@@ -58,8 +60,8 @@ class Window:
         return [lap / self.iterations_per_lap for lap in self.lap_times_s]
 
 
-def warm_up(work: Work, laps: Laps, *, at_least_s: float = WARM_UP_S) -> Warmup:
-    """Repeat until three laps in a row agree within 5 %, for a while at least and 1 s more at most.
+def warm_up(work: Work, laps: Laps, *, at_least_s: float = WARM_UP_S, cap_s: float = WARM_UP_CAP_S) -> Warmup:
+    """Repeat until three laps in a row agree within 5 %, for a while at least and not much longer.
 
     The first call stands outside both limits: it may compile.
 
@@ -68,6 +70,7 @@ def warm_up(work: Work, laps: Laps, *, at_least_s: float = WARM_UP_S) -> Warmup:
         laps: stopwatch of the device.
         at_least_s: however stable the pace; `WAKE_S` for a device that may be at idle clocks, which is also what a
             first iteration of more than `COLD_AFTER_S` (it compiled) leads to.
+        cap_s: for so much longer at most.
     """
     begin = time.perf_counter()
     laps.start()
@@ -78,7 +81,7 @@ def warm_up(work: Work, laps: Laps, *, at_least_s: float = WARM_UP_S) -> Warmup:
     if stable_from - begin > COLD_AFTER_S:
         at_least_s = max(at_least_s, WAKE_S)
     recent: list[float] = []
-    while (spent := time.perf_counter() - stable_from) < at_least_s + _WARMUP_CAP_S:
+    while (spent := time.perf_counter() - stable_from) < at_least_s + cap_s:
         if len(recent) == 3 and spent > at_least_s and max(recent) <= min(recent) * (1 + _STABLE_SPREAD):
             break
         batch = max(1, round(_LAP_S / call_s))

@@ -15,6 +15,7 @@ from flopray.audit.hardware import memory_bytes as gpu_memory_bytes
 from flopray.errors import InputError
 from flopray.measurement.host import memory_bytes as host_memory_bytes
 from flopray.point import Point
+from flopray.settings import CPU_DEFAULTS
 from flopray.sweep.counting_plan import MOST_S
 from flopray.sweep.definition import Sweep
 from flopray.sweep.prediction import (
@@ -147,9 +148,21 @@ def print_plan(
         table.add_row(device_type, str(target.count), str(points), str(trials), time, prefixed(size, "B"))
         notes += _notes(sweep, device_type, on_type, target)
     console.print(table)
+    if "time" in sweep.settings.instruments:
+        console.print(_windows(sweep), highlight=False, soft_wrap=True)
     for note in notes:
         console.print(note, highlight=False, soft_wrap=True)
     console.print("dry run: nothing was started and nothing was written", highlight=False, soft_wrap=True)
+
+
+def _windows(sweep: Sweep) -> str:
+    """How exactly each phase is measured, and for how long at most."""
+    settings = sweep.settings
+    of = " and energy" if "energy" in settings.instruments and sweep.axes["device_type"] != ("CPU",) else ""
+    line = f"windows: until time{of} is known to {settings.target_error:.2g} (--target-error)"
+    line += f", at most {settings.max_seconds:g} s (--max-seconds)"
+    chosen = {name: getattr(settings, name) for name in CPU_DEFAULTS}
+    return line + (": the defaults without a GPU" if chosen == dict(CPU_DEFAULTS) else "")
 
 
 def slabs_of(sweep: Sweep, todo: Sequence[Point], slots: Mapping[str, int], *, has_energy: bool) -> list[list[Point]]:

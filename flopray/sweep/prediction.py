@@ -31,6 +31,7 @@ _CORE_FLOPS_PER_S, _CORE_BYTES_PER_S = 40e9, 6e9
 
 #: As in `flopray.measurement.window` and `flopray.measurement.phase`, which import torch.
 _LAP_S, _WARM_UP_S, _WARM_UP_CAP_S, _LEAST_LAPS, _LEAST_WINDOW_S = 0.01, 0.03, 1.0, 5, 0.25
+_WARM_UP_CAP_SHARE = 1 / 3
 #: What a phase takes beside its iterations: a capture on an H100, a compilation, and Python.
 _PREPARE_S = {"eager": 0.02, "graph": 0.08, "compile": 15.0}
 #: Iterations before the warm-up: a capture runs three and replays once or twice.
@@ -134,7 +135,8 @@ def phase_seconds(
         prepare_s += ready_s + 2 * each_s
     prepare_s += model.overhead_s(point, phase)
     lap_s = max(each_s, _LAP_S)
-    laps = max(3, math.ceil(_WARM_UP_S / lap_s)) if 3 * lap_s < _WARM_UP_CAP_S else math.ceil(_WARM_UP_CAP_S / lap_s)
+    cap_s = min(_WARM_UP_CAP_S, _WARM_UP_CAP_SHARE * settings.max_seconds)
+    laps = max(3, math.ceil(_WARM_UP_S / lap_s)) if 3 * lap_s < cap_s else math.ceil(cap_s / lap_s)
     window_s = max(_LEAST_WINDOW_S, rates.time_window_s * (0.01 / settings.target_error) ** 2)
     if has_energy and "energy" in settings.instruments:
         window_s = max(energy_window_s(settings.target_error), _LEAST_WINDOW_S)

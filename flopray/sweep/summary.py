@@ -31,7 +31,7 @@ _BEST_AND_WORST = (("flops_per_s", "FLOP/s"), ("flops_per_j", "FLOPs/J"))
 _COLUMNS = (
     *("trial_id", "phase", "status", "status_reason", "energy_status", "counters_status", "counters_reason"),
     *("time_s", "time_rel_error", "energy_rel_error", "target_error", "flops_per_s", "flops_per_j"),
-    *("findings", "executed_rel_difference", *_VARY),
+    *("mfu", "measured_peak_flops_per_s", "findings", "executed_rel_difference", *_VARY),
 )
 
 
@@ -122,6 +122,8 @@ def print_summary(
         console.print(f"audit: {count} x {code}", highlight=False, soft_wrap=True)
     if summary["findings"]:
         console.print(f"what a finding means: {COMMAND}", highlight=False, soft_wrap=True)
+    for line in _without_a_gpu(frame, summary, workload, varying):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     _print_failures(console, frame)
     there = COPY not in failed  # else neither is where its address says
     if there and RECORDS not in failed:
@@ -129,6 +131,25 @@ def print_summary(
     if there and FIGURES not in failed and folder.plots_path.is_dir() and any(folder.plots_path.iterdir()):
         console.print(f"plots    {folder.place(folder.plots_path.name)}", highlight=False, soft_wrap=True)
     console.print(f"load     flopray.load_run({folder.address!r})", highlight=False, soft_wrap=True)
+
+
+def _without_a_gpu(
+    frame: pd.DataFrame, summary: Mapping[str, Any], workload: Description, varying: Sequence[str]
+) -> list[str]:
+    """What was found on a CPU and what a GPU would add, in two lines; nothing where there was a GPU."""
+    if set(frame["device_type"]) != {"CPU"} or not summary["rows_with_time"]:
+        return []
+    lines = []
+    shares = frame.loc[frame["mfu"].notna() & frame["measured_peak_flops_per_s"].notna()].sort_values(by="mfu")
+    if len(shares):
+        best = shares.iloc[-1]
+        peak = prefixed(best["measured_peak_flops_per_s"], "FLOP/s")
+        rate = f"{_with_error(best, 'flops_per_s', 'FLOP/s')}, {best['mfu']:.0%} of the {peak}"
+        where = f"{best['phase']} at {_point(best, workload, varying)}"
+        lines.append(f"found: {where} does {rate} that products reach on this CPU (measured)")
+    adds = [] if summary["rows_with_energy"] else ["the energy of each phase (this machine has no source of it)"]
+    adds.append("executed FLOPs by hardware counters")
+    return [*lines, f"a GPU would add: {' and '.join(adds)}; see `python -m flopray doctor`"]
 
 
 def _with_error(row: Any, column: str, unit: str) -> str:

@@ -374,6 +374,58 @@ def test_an_unknown_gpu_is_a_note_and_not_a_pass():
     assert any(f.rule == "not_judged" and f.numbers["rule"] == "efficiency_above_peak" for f in found)
 
 
+CPU_ROW = {
+    **{name: value for name, value in GOOD.items() if not name.startswith(("energy", "power", "idle", "sentinel"))},
+    **{"device_name": "Intel(R) Xeon(R) Processor", "device_type": "CPU", "execution": "eager", "phase": "forward"},
+    **{"model_flops": 1e8, "time_s": 1e-3, "flops_per_s": 1e11, "measured_peak_flops_per_s": 2e11, "mfu": 0.5},
+}
+
+
+def test_a_measured_peak_serves_where_no_limit_is_known():
+    assert audit_row(CPU_ROW) == []
+    without = CPU_ROW | {"measured_peak_flops_per_s": None, "mfu": None}
+    assert [f.code for f in audit_row(without)] == ["note:no_limit_known"]
+    found = audit_rows([CPU_ROW])
+    assert {f.severity for f in found} == {"note"}
+    (said,) = [f for f in found if f.numbers.get("rule") == "rate_above_limit"]
+    assert "a measured peak is none" in said.sentence
+
+
+@pytest.mark.parametrize("factor", [1.05, 1.2, 10.0, 1e4])
+def test_a_measured_peak_is_no_limit_by_which_a_rate_is_impossible(factor):
+    row = CPU_ROW | {"time_s": 5e-4 / factor, "flops_per_s": 2e11 * factor, "mfu": factor}
+    found = audit_row(row)
+    assert [f.code for f in found] == (["note:mfu_above_one"] if factor > 1.1 else [])
+    assert all("which is no limit" in f.sentence for f in found)
+
+
+def test_a_utilisation_is_held_against_the_peak_that_was_measured():
+    (found,) = audit_row(CPU_ROW | {"mfu": 0.25})
+    assert found.code == "implausible:inconsistent_columns"
+    assert "flops_per_s / measured_peak_flops_per_s of 200 GFLOP/s" in found.sentence
+    assert audit_row(CPU_ROW | {"phase": "optimizer_step", "mfu": None}) == []
+
+
+def test_where_a_datasheet_knows_the_peak_a_measured_one_changes_nothing():
+    measured = {"measured_peak_flops_per_s": 1e12}
+    assert codes(**measured, mfu=5e13 / 67e12) == []
+    assert codes(**measured, model_flops=None, flops_per_s=1e15) == ["impossible:rate_above_limit"]
+
+
+def test_a_drift_is_told_from_the_error_on_that_was_asked_for():
+    asked = {"target_error": 0.05, "sentinel_energy_drift": None}
+    assert codes(**asked, sentinel_time_drift=0.04) == []
+    assert codes(**asked, sentinel_time_drift=0.06) == ["note:sentinel_drift"]
+    assert codes(**asked, sentinel_time_drift=0.11) == ["implausible:sentinel_drift"]
+    assert codes(target_error=0.1, sentinel_time_drift=0.15) == ["note:sentinel_drift"]
+    assert codes(target_error=0.1, sentinel_time_drift=0.21) == ["implausible:sentinel_drift"]
+    assert codes(target_error=5.0, sentinel_time_drift=0.5)[0] == "implausible:sentinel_drift"
+
+
+def test_a_drift_of_many_times_the_value_may_have_an_error_above_one():
+    assert codes(sentinel_time_drift=9.0, sentinel_time_drift_error=3.0) == ["implausible:sentinel_drift"]
+
+
 def test_missing_columns_are_named_as_not_judged():
     found = audit_rows([{"time_s": 1.0}, {"time_s": 2.0}])
     judged = {finding.numbers["rule"] for finding in found if finding.rule == "not_judged"}

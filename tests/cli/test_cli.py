@@ -500,7 +500,8 @@ def test_a_table_that_failed_is_made_by_the_resume_that_its_message_names(comman
         ("mfu", "--phases optimizer_step forward", None, "optimizer_step has none, put another phase first"),
         ("flops_per_j", "", "no RAPL", "no device of this sweep has an energy source (no RAPL)"),
         ("energy_j", "", "no RAPL", "no device of this sweep has an energy source (no RAPL)"),
-        ("mfu", "", None, "no peak is known for CPU"),
+        ("mfu", "", None, None),  # against what products were measured to reach
+        ("mfu", "--precision tf32", None, "no peak is known for CPU at tf32"),
         ("flops_per_s", "", "no RAPL", None),
         ("energy_j", "", None, None),
     ],
@@ -557,7 +558,6 @@ def test_a_search_for_flops_of_a_phase_that_has_none_is_refused(script, monkeypa
 @pytest.mark.parametrize(
     ("line", "about"),
     [
-        ("--search optuna --samples 2 --objective mfu", "--objective mfu: no peak is known for CPU at fp32"),
         ("--search optuna --samples 2 --objective energy_j", "has an energy source (no RAPL here)"),
         ("--search optuna --samples 2 --objective flops_per_j", "has an energy source (no RAPL here)"),
         ("--execution graph", "CPU: execution graph needs a CUDA device"),
@@ -616,6 +616,37 @@ def test_the_default_grid_with_a_gpu_is_that_of_flopmetrics_and_small_without(sc
     assert (with_gpu.axes["execution"], without.axes["execution"]) == (("graph",), ("eager",))
     assert without.grid_size <= 48
     assert (with_gpu.cpus_per_trial, without.cpus_per_trial) == ({"H100": 1}, {"CPU": 4})
+
+
+def test_without_a_gpu_windows_are_shorter_and_less_exact_unless_a_flag_says_otherwise(script):
+    def measured(line, *types):
+        made = sweep_from(script, flags.parse(script, line.split()), types, cores=4)
+        return made.settings.target_error, made.settings.max_seconds
+
+    assert measured("", "CPU") == (0.05, 0.5)
+    assert measured("", "H100") == measured("", "H100", "CPU") == (0.01, 3.0)
+    assert measured("--target-error 0.02", "CPU") == (0.02, 0.5)
+    assert measured("--max-seconds 3 --target-error 0.01", "CPU") == (0.01, 3.0)
+
+
+def test_the_help_states_both_defaults_and_the_plan_what_is_taken(command, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    said = " ".join(command("--help").out.split())
+    assert "(default 0.01 with a GPU, 0.05 without)" in said
+    assert "(default 3 with a GPU, 0.5 without)" in said
+    plan = command("--dry-run --n 1 --d 16 --m 8").out
+    assert "known to 0.05 (--target-error), at most 0.5 s (--max-seconds): the defaults without a GPU" in plan
+    plan = command("--dry-run --n 1 --d 16 --m 8 --max-seconds 2").out
+    assert "known to 0.05 (--target-error), at most 2 s (--max-seconds)\n" in plan
+
+
+def test_a_resume_measures_as_its_run_began(script):
+    made = sweep_from(script, flags.parse(script, []), ["CPU"], cores=4)
+    manifest = made.to_manifest("r", {})
+    assert (manifest["sweep"]["settings"]["target_error"], manifest["sweep"]["settings"]["max_seconds"]) == (0.05, 0.5)
+    manifest["sweep"]["settings"] |= {"target_error": 0.01, "max_seconds": 3.0}  # as runs were begun before
+    again = Sweep.from_manifest(manifest).with_code(script).settings
+    assert (again.target_error, again.max_seconds) == (0.01, 3.0)
 
 
 def test_beside_gpus_a_cpu_is_still_measured_whole(script):
@@ -685,7 +716,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
     ("given", "words"),
     [
         ("--phases optimizer_step", "optimizer_step has none"),
-        ("--accelerators Z9000 CPU", "no peak is known for Z9000, CPU at"),
+        ("--accelerators Z9000 L9000", "no peak is known for Z9000, L9000 at"),
         ("--accelerators V100 --precision bf16", "no peak is known for V100 at bf16"),
         ("--gpu-type Z9000", "no peak is known for Z9000 at"),
     ],

@@ -89,8 +89,14 @@ def test_every_phase_gives_a_complete_row(profiler):
         assert record.device_wall_s >= sum(r.window_s for r in records)
         assert record.cpu_threads == 1
         assert record.torch_version == torch.__version__
-        assert record.mfu is None
-        assert record.mfu_reason
+        assert record.measured_peak_flops_per_s > 1e8
+        if record.phase == "optimizer_step":
+            assert record.mfu is None
+            assert "elementwise" in record.mfu_reason
+        else:
+            assert record.mfu == pytest.approx(record.flops_per_s / record.measured_peak_flops_per_s)
+        assert "note:no_limit_known" not in record.findings
+    assert len({record.measured_peak_flops_per_s for record in records}) == 1
 
 
 def test_without_a_source_energy_is_missing_with_its_reason_and_never_zero(profiler):
@@ -207,7 +213,7 @@ def test_memory_that_cannot_be_had_is_out_of_memory(profiler):
 
 
 def test_drift_of_the_sentinel_stands_in_the_row_and_in_its_error(profiler):
-    drifting = profiler(simulated(), sentinel=spec(), phases=("forward",), sentinel_every_s=1e6)
+    drifting = profiler(simulated(), sentinel=spec(), phases=("forward",), sentinel_every_s=1e6, max_seconds=2.0)
     (first,) = drifting.measure_point(spec())
     assert first.sentinel_age_s is None  # the baseline waits until a point has warmed the device
     (steady,) = drifting.measure_point(spec())
@@ -221,7 +227,7 @@ def test_drift_of_the_sentinel_stands_in_the_row_and_in_its_error(profiler):
     (drifted,) = drifting.measure_point(spec())
     assert drifted.sentinel_time_drift == pytest.approx(0.5)
     assert drifted.sentinel_energy_drift is None
-    assert drifted.time_rel_error >= 0.5
+    assert drifted.time_rel_error >= 0.45  # less what the sentinel's own scatter may have made of it
     assert drifted.sentinel_age_s >= steady.sentinel_age_s
     assert durable([drifted])
 

@@ -65,6 +65,17 @@ def test_a_drift_has_the_errors_of_both_measurements(now):
     assert watched.columns()["sentinel_energy_drift_error"] is None
 
 
+def test_measurements_that_scatter_by_more_than_they_differ_say_nothing_of_a_drift(now):
+    watched = sentinel([result(1.0, 0.4), result(1.22, 0.8), result(10.0, 0.2), result(1.3, 0.3)])
+    watched.check()
+    seen = []
+    for _ in range(3):
+        watched.check()
+        seen.append((watched.columns()["sentinel_time_drift"], watched.columns()["sentinel_time_drift_error"]))
+    # 0.22 +- 1.09 holds everything; 9 +- 4.5 is a drift, though its error is above 100 %
+    assert seen == [(None, None), pytest.approx((9.0, 10 * 0.2**0.5)), pytest.approx((0.3, 0.65))]
+
+
 def test_without_energy_there_is_only_drift_of_time(now):
     watched = sentinel([result(time_s=2.0), result(time_s=2.0)])
     watched.check()

@@ -50,6 +50,10 @@ def test_the_warm_up_gives_up_on_a_pace_that_never_settles(clock):
     assert 1.0 <= warm.seconds < 1.2
 
 
+def test_the_warm_up_is_capped_where_windows_are_short(clock):
+    assert 0.1 <= warm_up(clock.work(lambda n: 0.004 * (1 + n % 7)), CpuLaps(), cap_s=0.1).seconds < 0.2
+
+
 def test_a_first_iteration_that_compiles_does_not_use_up_the_warm_up(clock):
     warm = warm_up(clock.work(lambda n: 30.0 if n == 0 else 0.001), CpuLaps())
     assert warm.iteration_s == pytest.approx(0.001)

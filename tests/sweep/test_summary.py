@@ -104,6 +104,21 @@ def test_the_summary_names_best_and_worst_points_failures_and_files(run):
     assert f"flopray.load_run({str(folder.path)!r})" in text
 
 
+def test_without_a_gpu_two_lines_say_what_was_found_and_what_a_gpu_would_add(run):
+    peak = {"measured_peak_flops_per_s": 1e11}
+    folder = run(rows(16, mfu=0.16, **peak), rows(64, mfu=0.64, **peak), rows(128, status="failed"))
+    lines = shown(print_summary, folder, folder.load(), summarise(folder.load(), None)).splitlines()
+    (at,) = [place for place, line in enumerate(lines) if line.startswith("found: ")]
+    assert "at n=2 d=64 m=8 does 64 GFLOP/s ±1.0%, 64% of the 100 GFLOP/s that products reach on this CPU" in lines[at]
+    assert lines[at + 1].startswith("a GPU would add: the energy of each phase (this machine has no source of it) and")
+    on_gpu = run(rows(16, device_type="H100", device_name="NVIDIA H100 80GB HBM3", mfu=0.16), name="gpu")
+    assert "a GPU would add" not in shown(print_summary, on_gpu, on_gpu.load(), summarise(on_gpu.load(), None))
+    energy = {"energy_status": "ok", "energy_j": 1e-3}
+    metered = run(rows(16, mfu=0.16, **peak, **energy), name="rapl")
+    text = shown(print_summary, metered, metered.load(), summarise(metered.load(), None))
+    assert "a GPU would add: executed FLOPs by hardware counters" in text
+
+
 def test_a_point_is_named_by_what_differs_in_the_run(run):
     folder = run(rows(16), rows(64, precision="bf16"))
     text = shown(print_summary, folder, folder.load(), summarise(folder.load(), None))
