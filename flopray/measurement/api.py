@@ -12,6 +12,7 @@ from flopray.audit.hardware import peak_flops_per_s
 from flopray.energy.meter import Meter
 from flopray.errors import InputError, NoEnergySource
 from flopray.flops.dispatched import DispatchedCount, count_dispatched
+from flopray.measurement.ceiling import measured_peak_flops_per_s
 from flopray.measurement.device import Device
 from flopray.measurement.phase import NOT_REQUESTED, measure_phase
 from flopray.measurement.result import Energy, Flops, Measurement, PhaseResult
@@ -49,7 +50,7 @@ def measure(
         max_seconds: cap on the window.
         device: a torch device such as `cuda:1` or `cpu`; by default the current GPU, or the CPU where there is none.
         execution: `eager` calls the step as it is, `graph` captures it into a CUDA graph, `compile` compiles it.
-        precision: of `flopray.point.PRECISIONS`; says which peak `mfu` is a share of.
+        precision: of `flopray.point.PRECISIONS`; says which peak `mfu` is a share of. That of a CPU is measured.
         meter: another source of energy than the device's own.
 
     Returns:
@@ -88,7 +89,8 @@ def measure(
         finally:
             if opened is not None:
                 opened.close()
-    return _measurement(own.columns(), result, count, execution, precision)
+    products = None if own.is_cuda or not precision or count.flops is None else measured_peak_flops_per_s(precision)
+    return _measurement(own.columns(), result, count, execution, precision, products)
 
 
 def _settings(
@@ -157,7 +159,12 @@ def _prepared(step: Callable[[], object], execution: str, device: Device) -> Wor
 
 
 def _measurement(
-    device: dict[str, Any], result: PhaseResult, count: DispatchedCount, execution: str, precision: str | None
+    device: dict[str, Any],
+    result: PhaseResult,
+    count: DispatchedCount,
+    execution: str,
+    precision: str | None,
+    products_flops_per_s: float | None,
 ) -> Measurement:
     name = device.get("device_name") or "unknown device"
     peak = peak_flops_per_s(name, precision) if precision else None
@@ -167,6 +174,13 @@ def _measurement(
         execution=execution,
         time=result.timing,
         energy=result.energy,
-        flops=Flops(count.flops, count.reason, count.by_operator, peak_flops_per_s=peak, precision=precision),
+        flops=Flops(
+            count.flops,
+            count.reason,
+            count.by_operator,
+            peak_flops_per_s=peak or products_flops_per_s,
+            precision=precision,
+            peak_measured=not peak and products_flops_per_s is not None,
+        ),
         state=result.state,
     )

@@ -83,8 +83,10 @@ class Flops:
             elementwise operations are not counted); None where a part of it cannot be counted.
         reason: why it is missing, naming the operators.
         by_operator: FLOPs of each operator, by name.
-        peak_flops_per_s: dense peak of the device at `precision`; None where it is not known.
+        peak_flops_per_s: dense peak of the device at `precision`; on a CPU the rate that products were measured to
+            reach, which is no limit; None where neither is known.
         precision: the peak's precision, where one was given.
+        peak_measured: whether the peak is a measured one.
     """
 
     dispatched_flops: int | None
@@ -92,6 +94,7 @@ class Flops:
     by_operator: dict[str, int]
     peak_flops_per_s: float | None
     precision: str | None
+    peak_measured: bool = False
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,7 @@ class Measurement:
 
     @property
     def mfu(self) -> float | None:
-        """`flops_per_s` over the dense peak of the device; None without a `precision` or a known peak."""
+        """`flops_per_s` over the peak of the device (`Flops`); None without a `precision` or a peak."""
         if self.flops_per_s is None or self.flops.peak_flops_per_s is None:
             return None
         return self.flops_per_s / self.flops.peak_flops_per_s
@@ -203,7 +206,9 @@ class Measurement:
         if self.flops_per_j is not None:
             parts.append(prefixed(self.flops_per_j, "FLOP/J"))
         if self.mfu is not None:
-            parts.append(f"MFU {self.mfu:.1%} of the {self.flops.precision} peak")
+            measured = f" of {prefixed(self.flops.peak_flops_per_s, 'FLOP/s')} measured"
+            peak = f"the {self.flops.precision} peak" + (measured if self.flops.peak_measured else "")
+            parts.append(f"MFU {self.mfu:.1%} of {peak}")
         return ", ".join(parts)
 
 

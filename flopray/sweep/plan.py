@@ -219,7 +219,7 @@ def _figures(sweep: Sweep, types: int) -> tuple[int, int]:
         settings = math.prod(len(sweep.axes[f.name]) for f in sweep.workload.choices if f.name in sweep.axes)
         settings *= len(sweep.axes["execution"])
         return 2 * settings, _COMPARISON_BYTES * settings
-    metrics = 3 if sweep.axes["device_type"] == ("CPU",) else 6
+    metrics = 4 if sweep.axes["device_type"] == ("CPU",) else 6
     count = 2 * metrics * len(sweep.settings.phases) * kinds
     return count, _PAGE_BYTES + count * _SURFACE_BYTES
 

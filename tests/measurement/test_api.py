@@ -112,6 +112,16 @@ assert m.time.time_s > 0
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+def test_on_a_cpu_a_utilisation_is_of_the_products_that_were_measured():
+    x = torch.ones(256, 256)
+    m = flopray.measure(lambda: x @ x, precision="fp32", max_seconds=0.3, target_error=0.5, device="cpu")
+    assert m.flops.peak_measured
+    assert m.mfu == pytest.approx(2 * 256**3 / m.time.time_s / m.flops.peak_flops_per_s)
+    assert "MFU" in repr(m)
+    assert "FLOP/s measured" in repr(m)
+    assert flopray.measure(lambda: x @ x, max_seconds=0.1, target_error=0.5, device="cpu").mfu is None
+
+
 @pytest.mark.gpu
 def test_eager_and_graph_on_a_gpu():
     x = torch.randn(2048, 2048, device="cuda", dtype=torch.bfloat16)

@@ -209,7 +209,7 @@ def test_a_model_that_cannot_fit_takes_no_time_and_one_that_can_takes_its_time()
 
 def test_disk_has_the_figures():
     with_figures, without = (plan(sweep(), found(), figures=flag) for flag in (True, False))
-    assert "10.1 MB" in with_figures
+    assert "11.9 MB" in with_figures
     assert "85 kB" in without
 
 
