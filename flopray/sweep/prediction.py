@@ -137,11 +137,16 @@ def phase_seconds(
     lap_s = max(each_s, _LAP_S)
     cap_s = min(_WARM_UP_CAP_S, _WARM_UP_CAP_SHARE * settings.max_seconds)
     laps = max(3, math.ceil(_WARM_UP_S / lap_s)) if 3 * lap_s < cap_s else math.ceil(cap_s / lap_s)
-    window_s = max(_LEAST_WINDOW_S, rates.time_window_s * (0.01 / settings.target_error) ** 2)
+    window_s = _time_window_s(settings, rates)
     if has_energy and "energy" in settings.instruments:
         window_s = max(energy_window_s(settings.target_error), _LEAST_WINDOW_S)
     window_s = min(settings.max_seconds, max(window_s, _LEAST_LAPS * lap_s))
     return prepare_s + each_s + laps * lap_s, math.ceil(window_s / lap_s - 1e-9) * lap_s
+
+
+def _time_window_s(settings: MeasureSettings, rates: Rates) -> float:
+    """Window that time alone needs for the target error, whatever the cap."""
+    return max(_LEAST_WINDOW_S, rates.time_window_s * (0.01 / settings.target_error) ** 2)
 
 
 def predict_point_seconds(
@@ -164,7 +169,8 @@ def predict_point_seconds(
         phases = (phase_seconds(settings, point, phase, rates, has_energy=has_energy) for phase in settings.phases)
         seconds += _build_seconds(point) + sum(sum(parts) for parts in phases)
         if settings.sentinel_every_s:
-            sentinel_s = 0.1 + rates.time_window_s + (_AFTER_SENTINEL_S if has_energy else 0.0)
+            window_s = min(settings.max_seconds, _time_window_s(settings, rates))
+            sentinel_s = 0.1 + window_s + (_AFTER_SENTINEL_S if has_energy else 0.0)
             seconds *= 1 + min(sentinel_s / settings.sentinel_every_s, 1.0)
     if "counters" in settings.instruments:
         seconds += count_seconds(settings, point)

@@ -12,6 +12,7 @@ from flopray.errors import InputError
 from flopray.point import EXECUTIONS
 from flopray.records import TRAINING_PHASES
 from flopray.settings import MeasureSettings
+from flopray.sweep import calibration
 from flopray.sweep.definition import Sweep
 from flopray.sweep.plan import Target, print_plan, refuse_what_none_can, targets
 from flopray.sweep.prediction import Rates, iteration_seconds, phases_too_large, predict_point_seconds, rates_of
@@ -205,6 +206,24 @@ def test_a_model_that_cannot_fit_takes_no_time_and_one_that_can_takes_its_time()
     assert " 5 min " in plan(sweep(n=(4,), d=(16384,), m=(512,)), found(100 * GB), figures=False)
     refused = plan(sweep(n=(4,), d=(16384,), m=(512,)), found(GB), figures=False)
     assert " 15 s " in refused
+
+
+def test_the_window_follows_the_steadiness_of_the_cpu_up_to_the_cap(monkeypatch):
+    """Products whose laps scatter by 10 % need longer than 3 s for 1 %, and half a second or more for 5 %."""
+    lengths = {}
+    for name, scatter in (("steady", 0.0), ("unsteady", 0.1)):
+        laps = [4e-3 * (1 + (scatter if lap % 7 < 3 else -scatter)) for lap in range(50)]
+        monkeypatch.setattr(calibration, "_laps", lambda *_, laps=laps: laps)
+        monkeypatch.setattr(calibration, "_seconds", lambda *_: 4e-3)
+        lengths[name] = calibration.calibrate_cpu(["fp32"], threads=1).time_window_s
+    assert lengths["steady"] == 1.0
+    assert lengths["unsteady"] > 3.0
+    settings = {"target_error": 0.05, "max_seconds": 0.5, "phases": ("forward",), "sentinel_every_s": 0.0}
+    steady, unsteady = (
+        seconds(mlp(2, 64, 8), rates=Rates({"fp32": 1e11}, 1e10, window_s, "made up"), **settings)
+        for window_s in (lengths["steady"], 100.0)
+    )
+    assert unsteady - steady == pytest.approx(0.25, abs=0.02)  # from the shortest window to the cap
 
 
 def test_disk_has_the_figures():
