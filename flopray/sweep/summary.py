@@ -142,7 +142,8 @@ def _without_a_gpu(
     lines = []
     shares = frame.loc[frame["mfu"].notna() & frame["measured_peak_flops_per_s"].notna()].sort_values(by="mfu")
     if len(shares):
-        best = shares.iloc[-1]
+        known = shares[shares["time_rel_error"].notna()]  # one whose error is known, if there is one
+        best = (known if len(known) else shares).iloc[-1]
         peak = prefixed(best["measured_peak_flops_per_s"], "FLOP/s")
         rate = f"{_with_error(best, 'flops_per_s', 'FLOP/s')}, {best['mfu']:.0%} of the {peak}"
         where = f"{best['phase']} at {_point(best, workload, varying)}"
