@@ -186,16 +186,16 @@ class MeasureSettings:
     )
     target_error: float = setting(
         0.01,
-        doc=f"stop a window at this relative 95% error (default {{default}} with a GPU, {CPU_DEFAULTS['target_error']:g} "
-        "without)",
+        doc=f"stop a window at this relative 95% error (default {{default}} with a GPU, "
+        f"{CPU_DEFAULTS['target_error']:g} without)",
         must="lie between 0 and 1 (0.01 is 1 %)",
         holds=lambda value: 0 < value < 1,
         metavar="REL",
     )
     max_seconds: float = setting(
         3.0,
-        doc=f"but after this many seconds at the latest (default {{default}} with a GPU, {CPU_DEFAULTS['max_seconds']:g} "
-        "without)",
+        doc=f"but after this many seconds at the latest (default {{default}} with a GPU, "
+        f"{CPU_DEFAULTS['max_seconds']:g} without)",
         must="be a positive number of seconds",
         holds=lambda value: value > 0,
         metavar="S",

@@ -13,7 +13,7 @@ from flopray.cli.request import Options, Request, request_of, sweep_from
 from flopray.description import Field
 from flopray.errors import InputError, SettingError
 from flopray.measurement import api, profile
-from flopray.settings import MeasureSettings, Setting, setting, settings_of
+from flopray.settings import CPU_DEFAULTS, MeasureSettings, Setting, setting, settings_of
 from flopray.sweep.definition import Sweep
 from flopray.sweep.limits import Limits
 from flopray.workloads.llama import Llama
@@ -67,7 +67,8 @@ def test_nothing_given_is_every_default():
     request = parse(MLP(), [])
     assert request == Request()
     made = sweep_from(MLP(), request, ["CPU"], cores=3)
-    assert made.settings == MeasureSettings()
+    assert made.settings == MeasureSettings(**CPU_DEFAULTS)
+    assert sweep_from(MLP(), request, ["H100"], cores=3).settings == MeasureSettings()
     assert (request.limits, request.options) == (Limits(), Options())
     for name in ("search", "samples", "objective", "points_per_trial", "shards"):
         assert getattr(made, name) == Sweep.__dataclass_fields__[name].default
