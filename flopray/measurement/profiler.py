@@ -26,10 +26,11 @@ from flopray.measurement.columns import (
 )
 from flopray.measurement.counting.ahead import CountedAhead
 from flopray.measurement.device import Device
+from flopray.measurement.laps import laps_for
 from flopray.measurement.phase import NOT_REQUESTED, measure_phase
 from flopray.measurement.result import Energy, Failure, PhaseResult
 from flopray.measurement.sentinel import Sentinel
-from flopray.measurement.window import COLD_AFTER_S, WAKE_S, WARM_UP_S
+from flopray.measurement.window import COLD_AFTER_S, WAKE_S, WARM_UP_S, warm_up
 from flopray.point import Point
 from flopray.records import PhaseRecord, Status
 from flopray.settings import MeasureSettings
@@ -129,7 +130,7 @@ class Profiler:
                 # this wakes the device, whose clocks and voltage take a second to come up from deep idle. The baseline
                 # waits for the first point: a board leaks more the warmer it is (10 % of a small load's energy,
                 # docs/method.md), so that a baseline of a cold board would call every later value a drift.
-                self._measure_sentinel()
+                self._wake()
                 self._measure_awake_idle()
         except BaseException:
             self.close()
@@ -263,6 +264,19 @@ class Profiler:
             )
         finally:
             self._busy_at = time.monotonic()
+
+    def _wake(self) -> None:
+        """Run the sentinel until the clocks are up. Nothing is measured, so that the first point comes sooner."""
+        assert self._sentinel_point is not None
+        try:
+            work = self._build(self._sentinel_point).phase("forward")
+            warm_up(work, laps_for(self.device.torch_name), at_least_s=WAKE_S)
+            self.device.synchronize()
+        except Exception:
+            return  # its own point reports the failure
+        finally:
+            self._busy_at = time.monotonic()
+            self._forget()
 
     def _check_sentinel(self) -> None:
         """Where it is due, measure the sentinel, and after it idle power with the clocks still up."""

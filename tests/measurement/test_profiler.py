@@ -245,7 +245,7 @@ def test_a_sentinel_that_cannot_run_does_not_stop_the_points(profiler):
 def test_the_sentinel_wakes_a_device_only_where_something_comes_of_it(profiler, monkeypatch, meter, measured):
     """Before the first point its value is not kept: it is there for idle power and for clocks that must come up."""
     calls = []
-    monkeypatch.setattr(Profiler, "_measure_sentinel", lambda self: calls.append(self))
+    monkeypatch.setattr(Profiler, "_wake", lambda self: calls.append(self))
     made = profiler(meter, sentinel=spec(), phases=("forward",), sentinel_every_s=1e6)
     assert len(calls) == measured
     assert made._sentinel.due  # the baseline is measured after the first point either way
