@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from flopray.cli.objective import ENERGY_OBJECTIVES, refuse_mfu, refuse_objective
+from flopray.cli.objective import refuse_mfu, refuse_objective
 from flopray.cli.request import Request, default_name, sweep_from
 from flopray.cli.trust import trust
 from flopray.cluster.devices import Cluster, absent_types, check_cores, choose_devices, passed_over
@@ -99,7 +99,7 @@ class NewRun:
             raise SettingError(f"<shard> {sweep.shards[0]}: {empty}")
         found = targets(slots, local=cluster.local, absent=absent)
         refuse_what_none_can(sweep, found)
-        needs_energy = cluster.local and sweep.objective in ENERGY_OBJECTIVES
+        needs_energy = cluster.local and any(objective.metric.of_energy for objective in sweep.objectives)
         refuse_objective(sweep, _no_energy(slots, absent) if needs_energy else None)
         return Placed(sweep, slots, found, warning)
 

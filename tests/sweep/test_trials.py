@@ -92,12 +92,12 @@ def test_a_trial_of_one_point_has_its_fields_as_configuration():
 
 def test_a_trial_is_a_slab_of_a_grid_and_a_point_of_a_search():
     assert sweep().trial_shape == sweep(search="random", samples=2).trial_shape == "slab"
-    assert sweep(search="optuna", samples=2, objective="time_s").trial_shape == "point"
+    assert sweep(search="optuna", samples=2, objective=("time_s",)).trial_shape == "point"
     assert sweep(trial="point").trial_shape == "point"
     with pytest.raises(SettingError, match="goes with trial slab"):
         sweep(trial="point", points_per_trial=2)
     with pytest.raises(SettingError, match="goes with a grid"):
-        sweep(search="optuna", samples=2, objective="time_s", trial="slab")
+        sweep(search="optuna", samples=2, objective=("time_s",), trial="slab")
     with pytest.raises(SettingError, match="trial: unknown 'points', choose from slab, point"):
         sweep(trial="points")
 
