@@ -18,7 +18,7 @@ from flopray.sweep.definition import Sweep as SweepOfWorkload
 from flopray.sweep.limits import Limits
 from flopray.sweep.space import COMMON
 from flopray.workloads.base import Workload
-from flopray.workloads.registry import find_workload, is_known
+from flopray.workloads.registry import loadable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +88,7 @@ class Sweep:
     def __init__(
         self, workload: str | Workload, *, axes: Mapping[str, Iterable[Any]] | None = None, **settings: Any
     ) -> None:
-        self.workload = find_workload(workload) if isinstance(workload, str) else _loadable(workload)
+        self.workload = loadable(workload)
         self.axes = {name: tuple(values) for name, values in (axes or {}).items()}
         self.settings = settings
         fields = {field.name for field in self.workload.fields if not field.implied}
@@ -135,18 +135,6 @@ class Sweep:
         axes = {axis: [words] if isinstance(words, str) else list(words) for axis, words in axes.items()} | self.axes
         where = {"name": name, "storage": storage, "address": address}
         return _carried_out(self.workload, axes, given | where, str(path), plots=plots, strict=strict, quiet=quiet)
-
-
-def _loadable(workload: Workload) -> Workload:
-    """A workload that the workers can load too.
-
-    Raises:
-        InputError: its class is known to this process alone.
-    """
-    if workload.source is None and not is_known(workload):
-        own = type(workload).__name__
-        raise InputError(f"workload: name {own} by its file, such as models.py:{own}, so that workers can load it")
-    return workload
 
 
 def resume(

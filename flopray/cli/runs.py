@@ -15,11 +15,11 @@ from flopray.cli.request import Request, default_name, sweep_from
 from flopray.cli.trust import trust
 from flopray.cluster.devices import Cluster, absent_types, check_cores, choose_devices, passed_over
 from flopray.cluster.this_machine import this_machine
-from flopray.errors import InputError, RunError, RunFinished, SettingError, resume_command
+from flopray.errors import InputError, RunFinished, SettingError, resume_command
 from flopray.point import point_of
 from flopray.records import Status
 from flopray.store.location import check_new, create_run, open_run
-from flopray.store.manifests import not_resumable
+from flopray.store.manifests import check_resumable
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.sweep.plan import Target, refuse_what_none_can, targets
@@ -130,8 +130,7 @@ class InterruptedRun:
         self.workload, self.limits = workload, request.limits
         self.folder = open_run(str(request.options.resume))
         manifest, address = self.folder.manifest, self.folder.address
-        if reason := not_resumable(manifest):
-            raise RunError(f"run {address} cannot be resumed: {reason}; resume the sources and merge again")
+        check_resumable(manifest, address)
         plots = request.options.plots and manifest.get("plots") is not False
         self.options = dataclasses.replace(request.options, plots=plots)
         sweep = Sweep.from_manifest(manifest)

@@ -236,6 +236,9 @@ class Sweep:
         Raises:
             NotARun: the manifest lacks what a sweep needs.
         """
+        if manifests.of_own_tuner(manifest):
+            name = f"run {manifest.get('name')!s:.80}"
+            raise NotARun(f"{name} has no grid, since a Tuner of your own decides on its points: load or draw it alone")
         try:
             fields = dict(manifest["sweep"])
             fields["workload"] = manifests.workload_in(manifest)
