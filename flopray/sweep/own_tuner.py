@@ -29,10 +29,10 @@ import flopray
 from flopray.cluster.connection import NAMESPACE, connected
 from flopray.cluster.devices import Cluster, check_cores, inspect_cluster
 from flopray.cluster.ray_internals import take_memory_kills_as_process_failures
-from flopray.errors import InputError, RunError, StorageError
+from flopray.errors import InputError, RunError, SettingError, StorageError
 from flopray.point import Point, point_of
 from flopray.records import PhaseRecord, Status
-from flopray.settings import MeasureSettings
+from flopray.settings import MeasureSettings, check_number
 from flopray.store.location import check_new, create_run, open_run
 from flopray.store.run import RunFolder
 from flopray.store.uri import is_uri
@@ -107,14 +107,18 @@ def trainable(
         if name not in known:
             raise InputError(f"unknown setting {name!r:.60}: choose from {', '.join(sorted(known))}")
     found = loadable(workload)
+    if (cpus := settings.get("cpus_per_trial")) is not None:
+        check_number("cpus_per_trial", cpus, whole=True)
+        if cpus < 1:
+            raise SettingError(f"<cpus_per_trial> must be at least 1, got {cpus}")
     measuring = _settings(found, phases, instruments, settings)
     limits = Limits(point_timeout_s=settings.get("point_timeout_s", Limits.point_timeout_s), stop_after=0)
     if before := _OPEN.pop(_address(journal), None):  # a cell of a notebook that runs again
         before.close()
-    there = _opened(journal, found, measuring, settings.get("cpus_per_trial"))
+    there = _opened(journal, found, measuring, cpus)
     with ExitStack() as stack:
         cluster = _cluster(stack, str(journal), found).with_gpu_type(settings.get("gpu_type"))
-        cores = _cores(there, cluster, settings.get("cpus_per_trial"))
+        cores = _cores(there, cluster, cpus)
         folder = there or _made(journal, found, measuring, cores)
         session = _Measuring(stack, folder, measuring, limits, retry_failed=bool(settings.get("retry_failed")))
         shared = {
