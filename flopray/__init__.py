@@ -37,9 +37,9 @@ _FACE = {
     "profile": "flopray.measurement.profile",
     "resume": "flopray.cli.python",
 }
-#: Rooms that are part of the face.
+#: Rooms that are imported on first use; `sweep` has `trainable`, for a Tuner of your own.
 _ROOMS = ("sweep", "workloads")
-__all__ = ["Measurement", "Sweep", "Workload", "__version__", "load_run", "measure", "profile", "resume", *_ROOMS]
+__all__ = ["Measurement", "Sweep", "Workload", "__version__", "load_run", "measure", "profile", "resume", "workloads"]
 
 
 def __getattr__(name: str) -> Any:

@@ -157,8 +157,9 @@ def _set_axis(axis: Any, values: Array, objective: Objective) -> DisplayUnit:
     shown = display_unit(unit, high)
     room = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
     axis.axes.set(**{f"{axis.axis_name}lim": (low - room, high + room)})
-    steps = MaxNLocator(5).tick_values((low - room) / shown.factor, (high + room) / shown.factor) * shown.factor
-    axis.set_major_locator(FixedLocator([step for step in steps if low - room <= step <= high + room]))
+    ticks: Any = MaxNLocator(5).tick_values((low - room) / shown.factor, (high + room) / shown.factor)
+    steps = np.asarray(ticks) * shown.factor
+    axis.set_major_locator(FixedLocator(steps[(low - room <= steps) & (steps <= high + room)].tolist()))
     axis.set_major_formatter(FuncFormatter(lambda value, _: shown.tick(value)))
     axis.set_minor_locator(NullLocator())
     return shown

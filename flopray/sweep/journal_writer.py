@@ -97,7 +97,8 @@ class JournalWriterThread:
         waits: which trials cannot start now, and why.
         resume: the command that goes on with the run, for messages; None takes `resume_command` of the run.
         journaled: called with points once they are in the journal.
-        failed: called with what stopped the writer, instead of an interrupt of the main thread.
+        failed: called with what stopped the writer, instead of an interrupt of the main thread, in a process that may
+            leave Ray when it likes.
         every_s: seconds between two looks at the recorder.
     """
 
@@ -115,6 +116,7 @@ class JournalWriterThread:
         every_s: float = _DRAIN_EVERY_S,
     ) -> None:
         self._journaled, self._failed, self._every_s = journaled, failed or _interrupt_main, every_s
+        self._may_leave = failed is not None
         self._recorder, self._journal, self._progress, self._supersede = recorder, journal, progress, supersede
         self._resume = resume or resume_command(journal.run)
         self._waits, self._told, self._look_at = waits, False, time.monotonic() + _LOOK_AFTER_S
@@ -163,7 +165,7 @@ class JournalWriterThread:
                 return
 
     def _once(self) -> None:
-        if not ray.is_initialized():  # a call would start another Ray
+        if self._may_leave and not ray.is_initialized():  # a call would start another Ray
             raise ConnectionError("this process has left Ray")
         events: Events = ray.get(self._recorder.take.remote())
         try:

@@ -273,7 +273,8 @@ def bound(trainable: type[_Trial], shared: Mapping[str, Any], name: str = "") ->
         shared: what all trials of the sweep share.
         name: of the class, which Tune shows; empty takes that of the trainable.
     """
-    return type(name or trainable.__name__, (trainable,), {"shared": shared, "__doc__": trainable.__doc__})
+    made: Any = type(name or trainable.__name__, (trainable,), {"shared": shared, "__doc__": trainable.__doc__})
+    return made
 
 
 def slab_config(number: int, slab: Sequence[tuple[int, Point]], axes: Sequence[str]) -> dict[str, Any]:

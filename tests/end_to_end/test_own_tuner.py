@@ -102,6 +102,8 @@ from ray.tune.search import Searcher
 
 class Floats(Searcher):
     "Draws as BayesOptSearch does."
+    def set_search_properties(self, *_, **__):
+        return True
     def suggest(self, trial_id):
         return {"n_layers": 1, "width": 16.25, "tokens": 8}
     def on_trial_complete(self, *_, **__):

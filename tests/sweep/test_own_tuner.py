@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 import flopray
 from flopray.cli.main import main
+from flopray.cluster.quiet import quiet_ray
 from flopray.errors import FloprayError, InputError, NotARun, RunError, RunLocked
 from flopray.monitoring.status import status_of_run
 from flopray.records import PhaseRecord
@@ -44,8 +49,10 @@ def made(tmp_path) -> RunFolder:
 
 
 def test_the_room_gives_it_and_imports_ray_only_then():
+    code = "import sys, flopray; flopray.sweep; print('ray' in sys.modules, flopray.sweep.trainable.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("False trainable\n", "")
     assert flopray.sweep.trainable is own_tuner.trainable
-    assert "sweep" in flopray.__all__
 
 
 MLP_POINT = {"n_layers": 1, "width": 16, "tokens": 8}
@@ -199,6 +206,16 @@ def test_the_run_is_read_like_any_other_but_not_resumed_or_merged(made, tmp_path
     with pytest.raises(NotARun, match="has no grid, since a Tuner of your own decides"):
         Sweep.from_manifest(made.manifest)
     assert manifests.of_own_tuner(made.manifest)
+
+
+def test_a_tuner_of_ones_own_keeps_tunes_loggers_progress_and_ctrl_c(monkeypatch):
+    tunes = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "RAY_AIR_NEW_OUTPUT", "TUNE_DISABLE_SIGINT_HANDLER"}
+    monkeypatch.setattr(os, "environ", {})
+    quiet_ray(own_tuner=True)
+    assert not tunes & set(os.environ)
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+    quiet_ray()
+    assert tunes <= set(os.environ)
 
 
 class NoMetrics:
