@@ -155,6 +155,16 @@ def placed_by_type(device_types: Sequence[str]) -> list[str]:
     return [name for name in device_types if f"accelerator_type:{name}" in known]
 
 
+def _expect(recorder: Any, sweep: Sweep, slots: Mapping[str, int], trials: Trials) -> None:
+    """Tell the recorder which points will be counted, so that trials count for one another."""
+    if "counters" in sweep.settings.instruments:
+        expected = [
+            Expected(point.id, point.device_type, point.fields(), count_seconds(sweep.settings, point))
+            for point in trials.order
+        ]
+        ray.get(recorder.expect.remote(expected, dict(slots)))
+
+
 def _tuner(
     trials: Trials, folder: RunFolder, shared: dict[str, Any], limits: Limits, trainable: type[PointTrial]
 ) -> tune.Tuner:

@@ -29,19 +29,20 @@ import flopray
 from flopray.cluster.connection import NAMESPACE, connected
 from flopray.cluster.devices import Cluster, check_cores, inspect_cluster
 from flopray.cluster.ray_internals import take_memory_kills_as_process_failures
-from flopray.errors import InputError, RunError, SettingError, StorageError
+from flopray.errors import InputError, RunError, StorageError
 from flopray.point import Point, point_of
 from flopray.records import PhaseRecord, Status
-from flopray.settings import MeasureSettings, check_number
+from flopray.settings import MeasureSettings, settings_of
 from flopray.store.location import check_new, create_run, open_run
 from flopray.store.run import RunFolder
 from flopray.store.uri import is_uri
-from flopray.sweep.definition import described, difference
+from flopray.sweep.definition import Sweep, described, difference
 from flopray.sweep.driver import placed_by_type
 from flopray.sweep.free_devices import RECORDER_PREFIX
 from flopray.sweep.journal_writer import JournalWriterThread, explained
 from flopray.sweep.limits import Limits
 from flopray.sweep.recorder_actor import ResultRecorderActor, start_recorder
+from flopray.sweep.result_recorder import lines_of
 from flopray.sweep.space import small_point
 from flopray.sweep.summary import summarise, summary_columns
 from flopray.sweep.trial import bound
@@ -108,9 +109,7 @@ def trainable(
             raise InputError(f"unknown setting {name!r:.60}: choose from {', '.join(sorted(known))}")
     found = loadable(workload)
     if (cpus := settings.get("cpus_per_trial")) is not None:
-        check_number("cpus_per_trial", cpus, whole=True)
-        if cpus < 1:
-            raise SettingError(f"<cpus_per_trial> must be at least 1, got {cpus}")
+        settings_of(Sweep)["cpus_per_trial"].check(cpus)
     measuring = _settings(found, phases, instruments, settings)
     limits = Limits(point_timeout_s=settings.get("point_timeout_s", Limits.point_timeout_s), stop_after=0)
     if before := _OPEN.pop(_address(journal), None):  # a cell of a notebook that runs again
@@ -193,7 +192,7 @@ class _Measuring:
 
     def _take(self, points: Sequence[Sequence[PhaseRecord]]) -> None:
         if points:
-            ray.get(self._recorder.keep.remote([list(records) for records in points]))
+            ray.get(self._recorder.keep.remote(lines_of(points, self._folder.schema)))
 
     def _fail(self, error: Exception) -> None:
         """Tell trials, which wait for the journal, and the user."""
@@ -265,9 +264,7 @@ def _settings(
     if instruments is not None:
         given["instruments"] = _words(instruments, ())
     made = MeasureSettings(phases=_words(phases, workload.default_phases), **given)
-    for phase in made.phases:
-        if phase not in workload.phases:
-            raise InputError(f"phases: unknown {phase!r:.60}, choose from {', '.join(workload.phases)}")
+    settings_of(MeasureSettings)["phases"].check(made.phases, choices=workload.phases)
     return made
 
 

@@ -13,6 +13,7 @@ from flopray.description import Field
 from flopray.errors import FloprayError, InputError
 from flopray.point import Point
 from flopray.records import PhaseRecord
+from flopray.store.schema import RecordSchema
 from flopray.sweep.result_recorder import records_in
 from flopray.sweep.space import COMMON_AXES
 from flopray.sweep.trial import BrokenDevice, PointTrial
@@ -85,7 +86,7 @@ class TunerTrial(PointTrial):
     def _journaled(self, spec: Point) -> list[PhaseRecord] | None:
         """What the journal has of a point. Asked first: a device is opened only for a point that has to be measured."""
         answer: Any = ray.get(self._recorder.journaled.remote(spec.id))
-        return None if answer is None else records_in(answer)
+        return None if answer is None else records_in(answer, RecordSchema(self._workload))
 
 
 def point_in(config: Mapping[str, Any], shared: Mapping[str, Any]) -> Point:

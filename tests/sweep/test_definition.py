@@ -128,9 +128,9 @@ def test_an_objective_that_cannot_be_is_refused_in_a_line_with_the_choices(objec
 )
 def test_manifests_of_runs_with_one_objective_are_read(kept, read):
     search = {"search": "optuna", "samples": 3} if kept else {}
-    manifest = sweep(**search, objective=read).to_manifest("r", {})
+    manifest = sweep(**search, objective=read or None).to_manifest("r", {})
     manifest["sweep"]["objective"] = kept
-    assert Sweep.from_manifest(manifest).objective == read
+    assert Sweep.from_manifest(manifest).objective == (read or None)
 
 
 @pytest.mark.parametrize(

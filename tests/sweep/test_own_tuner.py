@@ -19,10 +19,11 @@ from flopray.settings import MeasureSettings
 from flopray.store import manifests
 from flopray.store.location import open_run
 from flopray.store.run import RunFolder
+from flopray.store.schema import RecordSchema
 from flopray.sweep import own_tuner
 from flopray.sweep.definition import Sweep
 from flopray.sweep.limits import Limits
-from flopray.sweep.result_recorder import ResultRecorder, records_in
+from flopray.sweep.result_recorder import ResultRecorder, lines_of, records_in
 from flopray.sweep.tuner_trial import point_in
 from flopray.workloads.mlp import MLP
 
@@ -227,16 +228,17 @@ class NoMetrics:
 
 
 def test_the_recorder_answers_what_the_journal_has_and_tells_when_it_takes_no_more():
+    schema = RecordSchema(MLP())
     recorder = ResultRecorder("r", set(), SETTINGS, Limits(), metrics=NoMetrics(), end=no_ray)
     point = MLP().point(device_type="CPU", **MLP_POINT)
     records = [PhaseRecord.of(trial_id=point.id, phase="forward", **point.fields(), time_s=1e-3)]
     assert recorder.begin("t0", point, "CPU@n:1", None) == 1
     recorder.push("t0", records)
     assert recorder.journaled(point.id) is None, "pushed is not yet journaled"
-    recorder.keep(recorder.take().points)
+    recorder.keep(lines_of(recorder.take().points, schema))
     answer = recorder.journaled(point.id)
     assert answer is not None
-    assert records_in(answer) == records
+    assert records_in(answer, schema) == records
     assert recorder.begin("t1", point, "CPU@n:1", None) is None
     recorder.fail("the disk is full")
     assert recorder.journaled(point.id) == answer
