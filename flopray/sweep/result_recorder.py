@@ -47,7 +47,7 @@ class ResultRecorder(Recorder):
 def lines_of(points: Sequence[Sequence[PhaseRecord]], schema: RecordSchema) -> dict[str, bytes]:
     """Points as the journal has them, by trial id, compressed."""
     encoded = (encode(records, schema) for records in points)
-    return {trial_id: zlib.compress(line, 1) for trial_id, _, line in encoded}
+    return {trial_id: zlib.compress(line.rstrip(b"\n"), 1) for trial_id, _, line in encoded}
 
 
 def records_in(line: bytes, schema: RecordSchema) -> list[PhaseRecord]:
