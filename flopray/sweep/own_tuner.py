@@ -32,7 +32,7 @@ from flopray.cluster.ray_internals import take_memory_kills_as_process_failures
 from flopray.errors import InputError, RunError, StorageError
 from flopray.point import Point, point_of
 from flopray.records import PhaseRecord, Status
-from flopray.settings import MeasureSettings, settings_of
+from flopray.settings import CPU_DEFAULTS, MeasureSettings, settings_of
 from flopray.store.location import check_new, create_run, open_run
 from flopray.store.run import RunFolder
 from flopray.store.uri import is_uri
@@ -110,15 +110,17 @@ def trainable(
     found = loadable(workload)
     if (cpus := settings.get("cpus_per_trial")) is not None:
         settings_of(Sweep)["cpus_per_trial"].check(cpus)
-    measuring = _settings(found, phases, instruments, settings)
+    given = _given(phases, instruments, settings)
+    _made_of(found, given, on_gpu=True)  # checked before Ray starts
     limits = Limits(point_timeout_s=settings.get("point_timeout_s", Limits.point_timeout_s), stop_after=0)
     if before := _OPEN.pop(_address(journal), None):  # a cell of a notebook that runs again
         before.close()
-    there = _opened(journal, found, measuring, cpus)
+    there = _opened(journal, found, given, cpus)
     with ExitStack() as stack:
         cluster = _cluster(stack, str(journal), found).with_gpu_type(settings.get("gpu_type"))
         cores = _cores(there, cluster, cpus)
-        folder = there or _made(journal, found, measuring, cores)
+        folder = there or _made(journal, found, _made_of(found, given, on_gpu=bool(cluster.slots)), cores)
+        measuring = MeasureSettings.from_dict(folder.manifest["tuner"]["settings"])
         session = _Measuring(stack, folder, measuring, limits, retry_failed=bool(settings.get("retry_failed")))
         shared = {
             "address": _address(journal),
@@ -218,6 +220,8 @@ class _Quiet:
     def said(self, line: str) -> None:
         """Nothing: it is in the trial's own log."""
 
+    spent = said
+
     def __exit__(self, *_: object) -> None:
         """Nothing."""
 
@@ -242,28 +246,28 @@ def _say(line: str) -> None:
     Console(stderr=True, markup=False).print(f"flopray: {line}", highlight=False, soft_wrap=True)
 
 
-def _words(given: str | Iterable[str] | None, default: Sequence[str]) -> tuple[str, ...]:
-    if given is None:
-        return tuple(default)
-    return (given,) if isinstance(given, str) else tuple(given)
+def _given(
+    phases: str | Iterable[str] | None, instruments: str | Iterable[str] | None, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What was named of how points are measured."""
+    given = {name: settings[name] for name in _MEASURING if name in settings}
+    words = {"phases": phases, "instruments": instruments}
+    return given | {
+        name: (value,) if isinstance(value, str) else tuple(value) for name, value in words.items() if value is not None
+    }
 
 
-def _settings(
-    workload: Workload,
-    phases: str | Iterable[str] | None,
-    instruments: str | Iterable[str] | None,
-    settings: Mapping[str, Any],
-) -> MeasureSettings:
-    """How points are measured. A process that measures one point alone, as Tune's do by default, sees no drift.
+def _made_of(workload: Workload, given: Mapping[str, Any], *, on_gpu: bool) -> MeasureSettings:
+    """How points are measured; what is not named has its default.
+
+    A process that measures one point alone, as Tune's do by default, sees no drift: there is no sentinel.
 
     Raises:
         InputError: a value that cannot be.
     """
-    given: dict[str, Any] = {"sentinel_every_s": 0.0}
-    given |= {name: settings[name] for name in _MEASURING if name in settings}
-    if instruments is not None:
-        given["instruments"] = _words(instruments, ())
-    made = MeasureSettings(phases=_words(phases, workload.default_phases), **given)
+    defaults: dict[str, Any] = {"phases": workload.default_phases, "sentinel_every_s": 0.0}
+    chosen: dict[str, Any] = defaults | ({} if on_gpu else dict(CPU_DEFAULTS)) | dict(given)
+    made = MeasureSettings(**chosen)
     settings_of(MeasureSettings)["phases"].check(made.phases, choices=workload.phases)
     return made
 
@@ -280,7 +284,7 @@ def _place(journal: str | PathLike[str]) -> tuple[str, str]:
 
 
 def _opened(
-    journal: str | PathLike[str], workload: Workload, settings: MeasureSettings, cores: int | None
+    journal: str | PathLike[str], workload: Workload, given: Mapping[str, Any], cores: int | None
 ) -> RunFolder | None:
     """The run of a journal, if there is one that this script may go on with; checked before Ray starts.
 
@@ -302,7 +306,8 @@ def _opened(
     another = "name another journal, or measure as before"
     if part := difference(folder.workload, workload):
         raise RunError(f"{folder.address} measures {folder.workload.name}, whose {part} differs: name another journal")
-    now = settings.to_dict() | ({"cpus_per_trial": cores} if cores is not None else {})
+    now = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+    now |= {} if cores is None else {"cpus_per_trial": cores}
     before = {**_dict(kept.get("settings")), "cpus_per_trial": kept.get("cpus_per_trial")}
     for setting, value in now.items():
         if before.get(setting) != value:

@@ -121,7 +121,7 @@ def print_summary(
         console.print(f"audit: {count} x {code}", highlight=False, soft_wrap=True)
     if summary["findings"]:
         console.print(f"what a finding means: {COMMAND}", highlight=False, soft_wrap=True)
-    for line in _without_a_gpu(frame, summary, workload, varying):
+    for line in _without_a_gpu(frame, summary, workload, vary):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     _print_failures(console, frame)
     there = COPY not in failed  # else neither is where its address says
@@ -133,7 +133,7 @@ def print_summary(
 
 
 def _without_a_gpu(
-    frame: pd.DataFrame, summary: Mapping[str, Any], workload: Description, varying: Sequence[str]
+    frame: pd.DataFrame, summary: Mapping[str, Any], workload: Description, vary: Sequence[str]
 ) -> list[str]:
     """What was found on a CPU and what a GPU would add, in two lines; nothing where there was a GPU."""
     if set(frame["device_type"]) != {"CPU"} or not summary["rows_with_time"]:
@@ -145,7 +145,7 @@ def _without_a_gpu(
         best = (known if len(known) else shares).iloc[-1]
         peak = prefixed(best["measured_peak_flops_per_s"], "FLOP/s")
         rate = f"{_with_error(best, 'flops_per_s', 'FLOP/s')}, {best['mfu']:.0%} of the {peak}"
-        where = f"{best['phase']} at {_point(best, workload, varying)}"
+        where = f"{best['phase']} at {point_label(best, workload, vary)}"
         lines.append(f"found: {where} does {rate} that products reach on this CPU (measured)")
     adds = [] if summary["rows_with_energy"] else ["the energy of each phase (this machine has no source of it)"]
     adds.append("executed FLOPs by hardware counters")

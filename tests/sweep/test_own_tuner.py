@@ -231,7 +231,11 @@ def test_the_recorder_answers_what_the_journal_has_and_tells_when_it_takes_no_mo
     schema = RecordSchema(MLP())
     recorder = ResultRecorder("r", set(), SETTINGS, Limits(), metrics=NoMetrics(), end=no_ray)
     point = MLP().point(device_type="CPU", **MLP_POINT)
-    records = [PhaseRecord.of(trial_id=point.id, phase="forward", **point.fields(), time_s=1e-3, findings=("note:no_limit_known",))]
+    records = [
+        PhaseRecord.of(
+            trial_id=point.id, phase="forward", **point.fields(), time_s=1e-3, findings=("note:no_limit_known",)
+        )
+    ]
     assert recorder.begin("t0", point, "CPU@n:1", None) == 1
     recorder.push("t0", records)
     assert recorder.journaled(point.id) is None, "pushed is not yet journaled"
