@@ -113,9 +113,11 @@ def trainable(
     given = _given(phases, instruments, settings)
     _made_of(found, given, on_gpu=True)  # checked before Ray starts
     limits = Limits(point_timeout_s=settings.get("point_timeout_s", Limits.point_timeout_s), stop_after=0)
+    there = _opened(journal, found, given, cpus)
     if before := _OPEN.pop(_address(journal), None):  # a cell of a notebook that runs again
         before.close()
-    there = _opened(journal, found, given, cpus)
+    if there is not None:
+        there.check_unlocked()
     with ExitStack() as stack:
         cluster = _cluster(stack, str(journal), found).with_gpu_type(settings.get("gpu_type"))
         cores = _cores(there, cluster, cpus)
@@ -289,7 +291,7 @@ def _opened(
     """The run of a journal, if there is one that this script may go on with; checked before Ray starts.
 
     Raises:
-        InputError: it is of something else, or another process writes it.
+        InputError: it is of something else.
     """
     storage, name = _place(journal)
     try:
@@ -313,7 +315,6 @@ def _opened(
         if before.get(setting) != value:
             was, is_now = _shown(before.get(setting)), _shown(value)
             raise RunError(f"{folder.address} was measured with {setting} {was}, and now it is {is_now}: {another}")
-    folder.check_unlocked()
     return folder
 
 
