@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flopray import sweep as sweep
     from flopray import workloads as workloads
     from flopray.cli.python import Sweep as Sweep
     from flopray.cli.python import resume as resume
@@ -36,13 +37,15 @@ _FACE = {
     "profile": "flopray.measurement.profile",
     "resume": "flopray.cli.python",
 }
+#: Rooms that are imported on first use; `sweep` has `trainable`, for a Tuner of your own.
+_ROOMS = ("sweep", "workloads")
 __all__ = ["Measurement", "Sweep", "Workload", "__version__", "load_run", "measure", "profile", "resume", "workloads"]
 
 
 def __getattr__(name: str) -> Any:
     """Import a name of the face on first use."""
-    if name == "workloads":
-        return import_module("flopray.workloads")
+    if name in _ROOMS:
+        return import_module(f"flopray.{name}")
     if name not in _FACE:
         raise AttributeError(f"module 'flopray' has no attribute {name!r}")
     value = getattr(import_module(_FACE[name]), name)

@@ -1,4 +1,4 @@
-"""Refuses a search whose objective no point can have, as far as that is known beforehand."""
+"""Refuses a search with an objective that no point can have, as far as that is known beforehand."""
 
 from __future__ import annotations
 
@@ -6,58 +6,75 @@ from flopray.audit.hardware import peak_flops_per_s
 from flopray.errors import InputError
 from flopray.point import Point
 from flopray.sweep.definition import Sweep
+from flopray.sweep.objectives import Objective
 from flopray.workloads.base import Workload
 
-ENERGY_OBJECTIVES = ("energy_j", "flops_per_j")
-_FLOP_OBJECTIVES = ("flops_per_s", "flops_per_j", "mfu")
 #: FLOPs are counted at torch's dispatcher, which takes a moment, for the first and the last point of so many choices.
 _COUNTED_CHOICES = 16
+_ANOTHER = "put another phase first in --phases, or name one, such as train_step/{}"
 
 
 def refuse_objective(sweep: Sweep, no_energy: str | None = None) -> None:
-    """Refuse a search whose objective would be missing in every point.
+    """Refuse a search with an objective that would be missing in every point.
 
     Args:
         sweep: the sweep.
         no_energy: why none of its devices has an energy source; None where one may have.
 
     Raises:
-        InputError: the objective needs an energy source, FLOPs or a peak, and there is none.
+        InputError: the objective needs an energy source, FLOPs, a peak, tokens or a GPU's memory, and there is none.
     """
-    asked, first = sweep.objective, sweep.settings.phases[0]
-    if asked in ENERGY_OBJECTIVES and no_energy:
-        raise InputError(f"--objective {asked}: no device of this sweep has an energy source ({no_energy})")
     refuse_mfu(sweep)
-    if asked in _FLOP_OBJECTIVES and not _may_have_flops(sweep, first):
-        remedy = "put another one first in --phases, or search for time_s"
-        raise InputError(f"--objective {asked}: no FLOPs are known for {first} in {sweep.workload.name}: {remedy}")
+    for objective in sweep.objectives:
+        asked, metric = f"--objective {objective.text}", objective.metric
+        if metric.of_energy and no_energy:
+            raise InputError(f"{asked}: no device of this sweep has an energy source ({no_energy})")
+        if objective.column == "memory_peak_bytes" and set(sweep.axes["device_type"]) == {"CPU"}:
+            raise InputError(f"{asked}: peak memory is known on GPUs alone, search for time_s")
+        if objective.column == "energy_per_token_j" and not _may_have_tokens(sweep, objective.phase):
+            where = f"{objective.phase} of {sweep.workload.name}"
+            raise InputError(f"{asked}: {where} processes no tokens that are counted, search for energy_j")
+        if metric.of_flops and not _may_have_flops(sweep, objective.phase):
+            where = f"{objective.phase} in {sweep.workload.name}"
+            remedy = "put another one first in --phases, or search for time_s"
+            raise InputError(f"{asked}: no FLOPs are known for {where}: {remedy}")
 
 
 def refuse_mfu(sweep: Sweep, *, types_known: bool = True) -> None:
-    """Refuse a search for MFU that no point can have; this needs no device, only its type.
+    """Refuse a search for a utilisation that no point can have; this needs no device, only its type.
 
     Args:
         sweep: the sweep.
         types_known: whether its device types are real, and not stand-ins for unknown ones.
 
     Raises:
-        InputError: the first phase has no MFU, or no type has a peak at any precision.
+        InputError: the phase has no utilisation, or no type has a peak at any precision.
     """
-    if sweep.objective != "mfu":
-        return
-    if sweep.settings.phases[0] == "optimizer_step":
-        raise InputError("--objective mfu: optimizer_step has none, put another phase first in --phases")
-    if types_known:
-        _check_peaks(sweep)
+    for objective in sweep.objectives:
+        if not objective.metric.of_peak:
+            continue
+        if objective.phase == "optimizer_step":
+            another = _ANOTHER.format(objective.column)
+            raise InputError(f"--objective {objective.text}: optimizer_step has none, {another}")
+        if types_known:
+            _check_peaks(sweep, objective)
 
 
-def _check_peaks(sweep: Sweep) -> None:
-    """MFU needs the peak of at least one device type at one precision; that of a CPU is measured."""
+def _check_peaks(sweep: Sweep, objective: Objective) -> None:
+    """A utilisation needs the peak of at least one device type at one precision; that of a CPU is measured."""
     types, precisions = sweep.axes["device_type"], sweep.axes["precision"]
     on_cpu = "CPU" in types and set(precisions) != {"tf32"}
     if not on_cpu and not any(peak_flops_per_s(name, precision) for name in types for precision in precisions):
         where = f"{', '.join(types)} at {', '.join(precisions)}"
-        raise InputError(f"--objective mfu: no peak is known for {where}; flops_per_s needs none")
+        raise InputError(f"--objective {objective.text}: no peak is known for {where}; flops_per_s needs none")
+
+
+def _may_have_tokens(sweep: Sweep, phase: str) -> bool:
+    """Whether some point counts the tokens of a phase; True where that is not known."""
+    workload = sweep.workload
+    if not isinstance(workload, Workload):
+        return True
+    return any(workload.beside(point, phase).get("tokens_per_iteration") for point in sweep.points())
 
 
 def _may_have_flops(sweep: Sweep, phase: str) -> bool:

@@ -18,7 +18,7 @@ from flopray.sweep.definition import Sweep as SweepOfWorkload
 from flopray.sweep.limits import Limits
 from flopray.sweep.space import COMMON
 from flopray.workloads.base import Workload
-from flopray.workloads.registry import find_workload, is_known
+from flopray.workloads.registry import loadable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,8 +72,8 @@ class Sweep:
     Args:
         workload: `mlp`, `llama`, the name of an installed one, `path/to/file.py:ClassName`, or a `Workload`.
         axes: values by field of the workload; those that are left out take its default grid.
-        **settings: `precision`, `execution`, `phases`, `instruments`, `device_types` (a word or several),
-            `target_error`, `max_seconds`, `seed`, `sentinel_every_s`, `cooldown_c`, `search`, `samples`, `objective`,
+        **settings: `precision`, `execution`, `phases`, `instruments`, `device_types`, `objective` (a word or
+            several), `target_error`, `max_seconds`, `seed`, `sentinel_every_s`, `cooldown_c`, `search`, `samples`,
             `shard`, `cpus_per_trial`, `points_per_trial`, `trial`, `point_timeout_s`, `retries`, `stop_after`; as the
             flags of `flopray sweep` with the same defaults.
 
@@ -88,7 +88,7 @@ class Sweep:
     def __init__(
         self, workload: str | Workload, *, axes: Mapping[str, Iterable[Any]] | None = None, **settings: Any
     ) -> None:
-        self.workload = find_workload(workload) if isinstance(workload, str) else _loadable(workload)
+        self.workload = loadable(workload)
         self.axes = {name: tuple(values) for name, values in (axes or {}).items()}
         self.settings = settings
         fields = {field.name for field in self.workload.fields if not field.implied}
@@ -135,18 +135,6 @@ class Sweep:
         axes = {axis: [words] if isinstance(words, str) else list(words) for axis, words in axes.items()} | self.axes
         where = {"name": name, "storage": storage, "address": address}
         return _carried_out(self.workload, axes, given | where, str(path), plots=plots, strict=strict, quiet=quiet)
-
-
-def _loadable(workload: Workload) -> Workload:
-    """A workload that the workers can load too.
-
-    Raises:
-        InputError: its class is known to this process alone.
-    """
-    if workload.source is None and not is_known(workload):
-        own = type(workload).__name__
-        raise InputError(f"workload: name {own} by its file, such as models.py:{own}, so that workers can load it")
-    return workload
 
 
 def resume(

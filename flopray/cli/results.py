@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -14,14 +14,23 @@ from flopray.errors import EXIT_NOT_FINISHED, EXIT_SOME_FAILED, FloprayError, re
 from flopray.monitoring.progress import Progress
 from flopray.store import atomic
 from flopray.store.run import RunFolder
+from flopray.sweep.objectives import Objective
 from flopray.sweep.summary import COPY, FIGURES, RECORDS, TOTALS, print_summary, summarise, summary_columns
+from flopray.sweep.winners import Winners, columns_of, print_winners, winners_of
 from flopray.workloads.base import Workload
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def finish(workload: Workload, options: Options, console: Console, folder: RunFolder, progress: Progress) -> int:
+def finish(
+    workload: Workload,
+    options: Options,
+    console: Console,
+    folder: RunFolder,
+    progress: Progress,
+    objectives: Sequence[Objective] = (),
+) -> int:
     """Make the tables and figures of a run; returns the exit code.
 
     What fails keeps nothing else from being made, and the exit code is one of its own.
@@ -32,12 +41,18 @@ def finish(workload: Workload, options: Options, console: Console, folder: RunFo
         console: for messages.
         folder: of the run.
         progress: told the totals.
+        objectives: of a search, whose winners are told and drawn.
     """
     totals: list[tuple[pd.DataFrame, dict[str, Any]]] = []
+    winners: list[Winners] = []
 
     def total() -> None:
         frame = folder.load(summary_columns(folder))
         totals.append((frame, summarise(frame, progress.measured_fraction)))
+        if objectives:
+            columns = columns_of(objectives, folder.workload)
+            winners.append(winners_of(folder.load(columns), objectives, folder.workload))
+            totals[0][1]["winners"] = winners[0].to_dict()
 
     steps: list[tuple[str, Callable[[], object]]] = [
         (TOTALS, total),
@@ -46,7 +61,7 @@ def finish(workload: Workload, options: Options, console: Console, folder: RunFo
         ("summary", lambda: folder.write_summary(totals[0][1])),
     ]
     if options.plots:
-        steps.append((FIGURES, lambda: _draw(workload, console, folder)))
+        steps.append((FIGURES, lambda: _draw(workload, console, folder, winners)))
     steps.append((COPY, folder.publish))
     failed: list[str] = []
     for what, step in steps:
@@ -58,15 +73,19 @@ def finish(workload: Workload, options: Options, console: Console, folder: RunFo
         progress.event("summary", run=folder.address, **summary)
         if options.summary and not console.quiet:
             print_summary(LineConsole(markup=False), folder, frame, summary, failed)
+            for found in winners:
+                print_winners(LineConsole(markup=False), found)
         if not failed:
             return 0 if summary["points_not_ok"] == 0 else EXIT_SOME_FAILED
     return EXIT_NOT_FINISHED
 
 
-def _draw(workload: Workload, console: Console, folder: RunFolder) -> None:
+def _draw(workload: Workload, console: Console, folder: RunFolder, winners: Sequence[Winners]) -> None:
     with renamed(console, str(folder.path), folder.place()):
-        from flopray.cli.run_figures import draw  # matplotlib would make the start wait
+        from flopray.cli.run_figures import draw, draw_winners  # matplotlib would make the start wait
 
+        for found in winners:
+            draw_winners(folder.name, found, folder.path, console)
         draw(workload, folder.path, console)
 
 

@@ -8,11 +8,14 @@ from typing import Any
 from rich.console import Console
 
 from flopray import load_run
-from flopray.cli.surfaces import draw_run
+from flopray.cli.surfaces import DEFAULT_FORMATS, draw_run
 from flopray.report.flops.adjusted import LEAST_POINTS, held_out
 from flopray.report.flops.data import groups_of, load_runs
 from flopray.report.flops.figures import draw_group, folder_of
+from flopray.report.front import draw_front
+from flopray.report.plot.figures import paper_style, save_figure
 from flopray.store.containment import check_own
+from flopray.sweep.winners import Winners
 from flopray.workloads.base import Workload
 
 
@@ -28,6 +31,24 @@ def draw(workload: Workload, run: Path, console: Console) -> None:
         draw_comparison(run, console)
     else:
         draw_surfaces(run, console)
+
+
+def draw_winners(name: str, winners: Winners, run: Path, console: Console) -> None:
+    """Draw the Pareto front of a search for several objectives as `plots/pareto.png` and `.svg`.
+
+    Args:
+        name: of the run.
+        winners: of the search; with one objective, or without a point, nothing is drawn.
+        run: its folder.
+        console: where to say what was drawn.
+    """
+    if len(winners.objectives) < 2 or not winners.best:
+        return
+    with paper_style():
+        figure = draw_front(winners.candidates(), f"Pareto front of {name}")
+        stem = check_own(run / "plots") / "pareto"
+        save_figure(figure, stem, DEFAULT_FORMATS)
+    console.print(f"the Pareto front: {stem}.png", highlight=False, markup=False, soft_wrap=True)
 
 
 def draw_surfaces(run: Path, console: Console) -> None:

@@ -10,16 +10,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from flopray.cli.objective import ENERGY_OBJECTIVES, refuse_mfu, refuse_objective
+from flopray.cli.objective import refuse_mfu, refuse_objective
 from flopray.cli.request import Request, default_name, sweep_from
 from flopray.cli.trust import trust
 from flopray.cluster.devices import Cluster, absent_types, check_cores, choose_devices, passed_over
 from flopray.cluster.this_machine import this_machine
-from flopray.errors import InputError, RunError, RunFinished, SettingError, resume_command
+from flopray.errors import InputError, RunFinished, SettingError, resume_command
 from flopray.point import point_of
 from flopray.records import Status
 from flopray.store.location import check_new, create_run, open_run
-from flopray.store.manifests import not_resumable
+from flopray.store.manifests import check_resumable
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.sweep.plan import Target, refuse_what_none_can, targets
@@ -99,7 +99,7 @@ class NewRun:
             raise SettingError(f"<shard> {sweep.shards[0]}: {empty}")
         found = targets(slots, local=cluster.local, absent=absent)
         refuse_what_none_can(sweep, found)
-        needs_energy = cluster.local and sweep.objective in ENERGY_OBJECTIVES
+        needs_energy = cluster.local and any(objective.metric.of_energy for objective in sweep.objectives)
         refuse_objective(sweep, _no_energy(slots, absent) if needs_energy else None)
         return Placed(sweep, slots, found, warning)
 
@@ -130,8 +130,7 @@ class InterruptedRun:
         self.workload, self.limits = workload, request.limits
         self.folder = open_run(str(request.options.resume))
         manifest, address = self.folder.manifest, self.folder.address
-        if reason := not_resumable(manifest):
-            raise RunError(f"run {address} cannot be resumed: {reason}; resume the sources and merge again")
+        check_resumable(manifest, address)
         plots = request.options.plots and manifest.get("plots") is not False
         self.options = dataclasses.replace(request.options, plots=plots)
         sweep = Sweep.from_manifest(manifest)

@@ -48,7 +48,7 @@ def run(workload: Workload, request: Request, console: Console) -> int:
         return _carry_out(interrupted, console)
     options, size = interrupted.options, interrupted.sweep.size
     progress = Progress(console, total=size, workload=workload, events=options.json)
-    return finish(workload, options, console, interrupted.folder, progress)
+    return finish(workload, options, console, interrupted.folder, progress, interrupted.sweep.objectives)
 
 
 def _carry_out(of: Run, console: Console) -> int:
@@ -146,7 +146,7 @@ def _measure(of: Run, placed: Placed, folder: RunFolder, console: Console, notes
             except FloprayError as error:
                 log.say(str(error), level=logging.ERROR)
                 raise
-        return finish(of.workload, of.options, console, folder, progress)
+        return finish(of.workload, of.options, console, folder, progress, sweep.objectives)
     except KeyboardInterrupt:
         Console(stderr=True).print(
             f"interrupted; every finished point is in the journal. Go on with:\n  {goes_on}",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flopray.errors import InputError, NotARun, SpecError, resume_command
-from flopray.store.manifests import workload_in
+from flopray.store.manifests import check_resumable, workload_in
 from flopray.store.uri import cache_root
 from flopray.workloads.base import Workload
 from flopray.workloads.registry import find_workload
@@ -42,7 +42,9 @@ def workload_of_run(manifest: Mapping[str, Any], address: str, named: str | None
     Raises:
         InputError: there is no such code, it is not that of the run, or nobody ran it here before.
         NotARun: the manifest describes no workload.
+        RunError: the run cannot be resumed.
     """
+    check_resumable(manifest, address)
     try:
         described = workload_in(manifest)
     except SpecError as error:

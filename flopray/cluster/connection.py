@@ -36,18 +36,21 @@ _JOIN_HINTS = {
 
 
 @contextmanager
-def connected(address: str | None, job: Mapping[str, str] | None = None) -> Iterator[Cluster]:
+def connected(
+    address: str | None, job: Mapping[str, str] | None = None, *, own_tuner: bool = False
+) -> Iterator[Cluster]:
     """Join the cluster at an address, or start one here, and leave it again.
 
     Args:
         address: None starts a local cluster; `auto` joins the one this machine belongs to; `host:port` and
             `ray://host:port` join that one.
         job: metadata of the Ray job, shown by `ray list jobs` and the dashboard.
+        own_tuner: as `quiet_ray`.
 
     Raises:
         ClusterError: there is no cluster at the address, or it cannot be started.
     """
-    quiet_ray()
+    quiet_ray(own_tuner=own_tuner)
     if address is None:
         _stay_on_this_machine()
     else:

@@ -12,17 +12,23 @@ _ALWAYS = {
     # Under `uv run`, Ray would make every worker of the cluster a `uv run` of its own in an upload of this folder, with
     # an environment that has to be built on each node first; the cluster's own Python is what is measured.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the sweep handles Ctrl-C itself, so that the journal closes first
 }
+#: Of a sweep's own Tuner, where the sweep shows its progress, names its loggers and handles Ctrl-C itself, so that the
+#: journal closes first.
+_TUNER = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"}
+_TUNER_ALWAYS = {"TUNE_DISABLE_SIGINT_HANDLER": "1"}
 #: How Ray's documentation had the same hook switched on before that variable was there.
 _HOOK, _UV_HOOK = "RAY_RUNTIME_ENV_HOOK", "uv_runtime_env_hook"
 
 
-def quiet_ray() -> None:
-    """Keep the output of Ray and Tune out of the terminal; must run before Tune is imported."""
+def quiet_ray(*, own_tuner: bool = False) -> None:
+    """Keep the output of Ray and Tune out of the terminal; must run before Tune is imported.
+
+    Args:
+        own_tuner: Tune is a user's, whose loggers, progress and Ctrl-C stay as Ray's documentation says.
+    """
     for name, value in {
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # otherwise five files a trial
-        "RAY_AIR_NEW_OUTPUT": "0",
+        **({} if own_tuner else _TUNER),
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DEDUP_LOGS": "0",
@@ -30,9 +36,9 @@ def quiet_ray() -> None:
         "RAY_worker_niceness": "0",  # with Ray's 15, other programs would take the CPU from a measured process
     }.items():
         os.environ.setdefault(name, value)
-    os.environ.update(_ALWAYS)
+    os.environ.update(_ALWAYS | ({} if own_tuner else _TUNER_ALWAYS))
     if _UV_HOOK in os.environ.get(_HOOK, ""):
         del os.environ[_HOOK]
     ray_internals.leave_workers_alone_under_uv_run()
-    for name in ("ray", "ray.tune", "ray.data"):
+    for name in ("ray",) if own_tuner else ("ray", "ray.tune", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -17,7 +17,7 @@ from flopray.monitoring.live_view import clock
 from flopray.point import point_of
 from flopray.records import Status
 from flopray.store.location import open_run
-from flopray.store.manifests import not_resumable
+from flopray.store.manifests import not_resumable, of_own_tuner
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 
@@ -65,7 +65,7 @@ def status_of_run(path: str | Path) -> RunStatus:
         NotARun, SchemaMismatch: as `RunFolder.open` and `RunFolder.load`.
     """
     folder = open_run(path)
-    sweep = Sweep.from_manifest(folder.manifest)
+    open_ended = of_own_tuner(folder.manifest)  # how many points there will be, its Tuner knows
     alive, driver = folder.driver()
     frame: Any = folder.load(_COLUMNS)
     first = frame.drop_duplicates("trial_id")
@@ -74,14 +74,17 @@ def status_of_run(path: str | Path) -> RunStatus:
         set(zip(first["device_type"], first["node"].fillna(""), first["device_uuid"].fillna(""), strict=True))
     )
     rate = _finite(devices / wall_s.mean()) if len(wall_s) and wall_s.mean() > 0 else None
-    left = max(0, sweep.size - finished)
+    size = finished if open_ended else Sweep.from_manifest(folder.manifest).size
+    left = max(0, size - finished)
     windows_s = frame["window_s"].sum()
-    state = "running" if alive else "finished" if not left else "killed" if driver else "interrupted"
+    state = (
+        "running" if alive else "killed" if driver and (left or open_ended) else "interrupted" if left else "finished"
+    )
     return RunStatus(
         run=folder.address,
         state=state,
         driver=driver,
-        points=sweep.size,
+        points=size,
         finished=finished,
         devices=devices,
         points_per_s=rate,

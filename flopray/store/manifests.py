@@ -234,11 +234,31 @@ def workload_in(manifest: Mapping[str, Any]) -> Description:
     return found
 
 
-def not_resumable(manifest: dict[str, Any]) -> str | None:
-    """Why a run cannot be resumed; None if it can, like every run that was not merged."""
+def not_resumable(manifest: Mapping[str, Any]) -> str | None:
+    """Why a run cannot be resumed; None if it can, like every sweep that was not merged."""
+    if of_own_tuner(manifest):
+        return "a Tuner of your own decides on its points"
     merged = manifest.get("merged")
     reason = merged.get("not_resumable") if isinstance(merged, dict) else None
     return None if reason is None else str(reason)
+
+
+def check_resumable(manifest: Mapping[str, Any], address: str) -> None:
+    """Refuse to resume what cannot be resumed.
+
+    Raises:
+        RunError: with what to do instead.
+    """
+    if reason := not_resumable(manifest):
+        mend = "resume the sources and merge again"
+        if of_own_tuner(manifest):
+            mend = "run your script again, which measures what is missing"
+        raise RunError(f"run {address} cannot be resumed: {reason}; {mend}")
+
+
+def of_own_tuner(manifest: Mapping[str, Any]) -> bool:
+    """Whether a user's own Tuner decides on the points of a run (`flopray.sweep.trainable`), so that it has no grid."""
+    return "tuner" in manifest
 
 
 def storage_folder(storage: str | PathLike[str]) -> Path:

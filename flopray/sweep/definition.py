@@ -17,6 +17,7 @@ from flopray.point import Point
 from flopray.records import SCHEMA_VERSION
 from flopray.settings import MeasureSettings, check_settings, setting, settings_of
 from flopray.store import manifests
+from flopray.sweep.objectives import METRICS, Objective, objectives_of
 from flopray.sweep.space import COMMON, COMMON_AXES, grid
 from flopray.workloads.base import Workload
 
@@ -27,8 +28,6 @@ _MOST_SHARDS = 10_000
 _MOST_POINTS = 1_000_000
 SEARCHES = ("grid", "random", "optuna")
 TRIALS = ("slab", "point")
-#: What a searcher may optimise, and in which direction.
-OBJECTIVES = {"time_s": "min", "energy_j": "min", "flops_per_s": "max", "flops_per_j": "max", "mfu": "max"}
 
 
 def axes_of(workload: Description) -> tuple[str, ...]:
@@ -55,6 +54,7 @@ class Sweep:
         axes: values by axis (`axes_of`), `device_type` first.
         settings: how each point is measured.
         search: `grid` measures every point; `random` and `optuna` draw `samples` of them, none twice.
+        objective: as `objectives_of` reads it; of several, the Pareto front is sought.
         cpus_per_trial: by device type.
         points_per_trial: None sizes slabs by predicted time.
         implied: by axis and value, further fields that follow from it, such as the configuration of a model.
@@ -70,8 +70,12 @@ class Sweep:
     settings: MeasureSettings
     search: str = setting("grid", doc="{choices} (default {default})", choices=SEARCHES, metavar="HOW")
     samples: int | None = setting(None, doc="points to draw with random or optuna", kind=int, metavar="N")
-    objective: str | None = setting(
-        None, doc=f"what optuna optimises in the first phase: {', '.join(OBJECTIVES)}", metavar="COLUMN"
+    objective: tuple[str, ...] | None = setting(
+        None,
+        doc=f"what optuna optimises, in the first phase unless one is named: {', '.join(METRICS)}; several, such as "
+        "train_step/energy_j train_step/time_s, for their Pareto front",
+        many=True,
+        metavar="PHASE/METRIC",
     )
     cpus_per_trial: Mapping[str, int] = setting(
         doc="CPU cores a trial holds (default 1 beside a GPU; all of a node on a CPU)",
@@ -105,6 +109,8 @@ class Sweep:
     )
 
     def __post_init__(self) -> None:
+        if isinstance(self.objective, str):  # a program may name the only one
+            object.__setattr__(self, "objective", (self.objective,))
         for name, common in COMMON.items():
             common.check(self.axes[name])
         settings_of(MeasureSettings)["phases"].check(self.settings.phases, choices=self.workload.phases)
@@ -124,18 +130,19 @@ class Sweep:
             raise SettingError("<samples> goes with <search> random or optuna; a grid measures every point")
         if self.search != "grid" and (self.samples is None or self.samples < 1):
             raise SettingError(f"<search> {self.search} needs <samples> N, the number of points to draw (at least 1)")
-        if self.search == "optuna" and self.objective not in OBJECTIVES:
-            raise SettingError(f"<search> optuna needs <objective>, one of {', '.join(OBJECTIVES)}")
+        if self.search == "optuna" and not self.objective:
+            which = f"one or several of {', '.join(METRICS)}, with the phase as in train_step/time_s"
+            raise SettingError(f"<search> optuna needs <objective>, {which} (without one it is the first)")
         if self.search == "optuna" and self.trial == "slab":
             raise SettingError("<trial> slab goes with a grid: a search draws one point after the other")
         if self.points_per_trial is not None and self.trial == "point":
             raise SettingError("<points_per_trial> goes with <trial> slab")
-        if self.search != "optuna" and self.objective is not None:
+        if self.search != "optuna" and self.objective:
             raise SettingError("<objective> goes with <search> optuna")
-        if self.objective is not None and "time" not in self.settings.instruments:
-            raise SettingError(f"<objective> {self.objective} needs time among the <instruments>")
-        if self.objective in ("energy_j", "flops_per_j") and "energy" not in self.settings.instruments:
-            raise SettingError(f"<objective> {self.objective} needs energy among the <instruments>")
+        for objective in self.objectives:
+            for instrument in ("time", "energy") if objective.metric.of_energy else ("time",):
+                if instrument not in self.settings.instruments:
+                    raise SettingError(f"<objective> {objective.text} needs {instrument} among the <instruments>")
 
     def _check_size(self) -> None:
         """Refuse points whose counts exceed the 64 bits of a record."""
@@ -150,6 +157,15 @@ class Sweep:
             if flops > _MOST_FLOPS:
                 what = self.workload.label(point.values)
                 raise InputError(f"the largest point, {what}, takes {flops:.2g} FLOPs a step: choose smaller values")
+
+    @cached_property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What a search optimises.
+
+        Raises:
+            SettingError: a phase or a metric that cannot be one.
+        """
+        return objectives_of(self.objective or (), self.settings.phases, self.workload.phases)
 
     @property
     def trial_shape(self) -> str:
@@ -203,6 +219,7 @@ class Sweep:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         fields["axes"] = {name: list(values) for name, values in self.axes.items()}
         fields["settings"], fields["shards"] = self.settings.to_dict(), list(self.shards)
+        fields["objective"] = None if self.objective is None else list(self.objective)
         fields["cpus_per_trial"], fields["workload"] = dict(self.cpus_per_trial), self.workload.name
         fields["implied"] = {axis: dict(by_value) for axis, by_value in self.implied.items()}
         head = {"schema_version": SCHEMA_VERSION, "flopray_version": flopray.__version__, "name": name}
@@ -219,6 +236,9 @@ class Sweep:
         Raises:
             NotARun: the manifest lacks what a sweep needs.
         """
+        if manifests.of_own_tuner(manifest):
+            name = f"run {manifest.get('name')!s:.80}"
+            raise NotARun(f"{name} has no grid, since a Tuner of your own decides on its points: load or draw it alone")
         try:
             fields = dict(manifest["sweep"])
             fields["workload"] = manifests.workload_in(manifest)
@@ -228,6 +248,7 @@ class Sweep:
             fields["settings"] = MeasureSettings.from_dict(fields["settings"])
             fields["cpus_per_trial"] = {str(k): int(v) for k, v in fields["cpus_per_trial"].items()}
             fields["shards"] = tuple(fields.get("shards", ()))
+            fields["objective"] = _objective(fields.get("objective"))
             if set(fields["axes"]) != set(axes_of(fields["workload"])):
                 raise KeyError("axes")
             fields["implied"] = _implied(fields.get("implied", {}), fields["axes"])
@@ -261,6 +282,20 @@ def difference(one: Description, other: Description) -> str | None:
 def _told_apart(part: Any) -> Any:
     """The part of a description that decides points and columns; labels and documentation may change."""
     return [(item["name"], item["type"]) if isinstance(item, dict) else item for item in part]
+
+
+def _objective(content: Any) -> tuple[str, ...] | None:
+    """The objectives of a manifest; runs were written with one text before there could be several.
+
+    Raises:
+        TypeError: the manifest has them in another form.
+    """
+    if content is None:
+        return None
+    texts = tuple([content] if isinstance(content, str) else content)
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("an objective is a text")
+    return texts
 
 
 def _implied(content: Any, axes: Mapping[str, Any]) -> dict[str, dict[Any, dict[str, Any]]]:

@@ -142,14 +142,14 @@ def sweep_config(sweep: Sweep, run: str, recorder: str, limits: Limits) -> dict[
         "settings": sweep.settings.to_dict(),
         "point_timeout_s": limits.point_timeout_s,
         "cpus_per_trial": dict(sweep.cpus_per_trial),
-        "placed_by_type": _placed_by_type(sweep.axes["device_type"]),
+        "placed_by_type": placed_by_type(sweep.axes["device_type"]),
         "workload": reference_of(with_code(sweep.workload)),
         "implied": {axis: dict(by_value) for axis, by_value in sweep.implied.items()},
         "sentinels": {t: s.fields() for t, s in sentinel_of(sweep.points()).items()},
     }
 
 
-def _placed_by_type(device_types: Sequence[str]) -> list[str]:
+def placed_by_type(device_types: Sequence[str]) -> list[str]:
     """Types that Ray knows as resources; one that was given by a flag is every GPU of the cluster."""
     known = ray.cluster_resources() if ray.is_initialized() else {}
     return [name for name in device_types if f"accelerator_type:{name}" in known]

@@ -78,6 +78,14 @@ def _ended(failure: ActorDiedError) -> str:
     return f"its process, on the node that the driver has joined, died without a word ({how})"
 
 
+def _interrupt_main(_: Exception) -> None:
+    """Measuring on would measure for nothing. A sweep behind `nohup` or `&` ignores SIGINT."""
+    import _thread
+
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    _thread.interrupt_main(signal.SIGTERM if ignored else signal.SIGINT)
+
+
 class JournalWriterThread:
     """A thread that moves finished points from the recorder into the journal, and reports progress.
 
@@ -88,6 +96,10 @@ class JournalWriterThread:
         supersede: whether a point that is in the journal already may be replaced.
         waits: which trials cannot start now, and why.
         resume: the command that goes on with the run, for messages; None takes `resume_command` of the run.
+        journaled: called with points once they are in the journal.
+        failed: called with what stopped the writer, instead of an interrupt of the main thread, in a process that may
+            leave Ray when it likes.
+        every_s: seconds between two looks at the recorder.
     """
 
     def __init__(
@@ -99,7 +111,12 @@ class JournalWriterThread:
         supersede: bool,
         waits: Callable[[], Waiting] = Waiting,
         resume: str | None = None,
+        journaled: Callable[[list[list[PhaseRecord]]], object] = lambda _: None,
+        failed: Callable[[Exception], object] | None = None,
+        every_s: float = _DRAIN_EVERY_S,
     ) -> None:
+        self._journaled, self._failed, self._every_s = journaled, failed or _interrupt_main, every_s
+        self._may_leave = failed is not None
         self._recorder, self._journal, self._progress, self._supersede = recorder, journal, progress, supersede
         self._resume = resume or resume_command(journal.run)
         self._waits, self._told, self._look_at = waits, False, time.monotonic() + _LOOK_AFTER_S
@@ -139,24 +156,24 @@ class JournalWriterThread:
         raise told from self._failure
 
     def _loop(self) -> None:
-        import _thread
-
-        while not self._stop.wait(_DRAIN_EVERY_S):
+        while not self._stop.wait(self._every_s):
             try:
                 self._once()
             except Exception as error:
                 self._failure = error
-                # Measuring on would measure for nothing. A sweep behind `nohup` or `&` ignores SIGINT.
-                ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-                _thread.interrupt_main(signal.SIGTERM if ignored else signal.SIGINT)
+                self._failed(error)
                 return
 
     def _once(self) -> None:
+        if self._may_leave and not ray.is_initialized():  # a call would start another Ray
+            raise ConnectionError("this process has left Ray")
         events: Events = ray.get(self._recorder.take.remote())
         try:
             self._journal.append(events.points, supersede=self._supersede)
         except ValueError:  # of one point, before anything was written
             events.points[:] = [self._append_alone(records) for records in events.points]
+        if events.points:
+            self._journaled(events.points)
         self._told |= events.started
         if not self._told and time.monotonic() >= self._look_at:
             self._look_at = math.inf

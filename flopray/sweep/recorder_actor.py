@@ -9,10 +9,12 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from flopray.cluster.connection import NAMESPACE
 from flopray.settings import MeasureSettings
 from flopray.sweep.limits import Limits
 from flopray.sweep.metrics import SweepMetrics
 from flopray.sweep.recorder import Recorder
+from flopray.sweep.result_recorder import ResultRecorder
 
 
 @ray.remote(num_cpus=0)
@@ -26,12 +28,28 @@ class RecorderActor(Recorder):
         super().__init__(name, finished, settings, limits, metrics=SweepMetrics(name), end=_kill)
 
 
+@ray.remote(num_cpus=0)
+class ResultRecorderActor(ResultRecorder):
+    """The same for a user's own Tuner."""
+
+    def __init__(self, name: str, finished: set[str], settings: MeasureSettings, limits: Limits) -> None:
+        super().__init__(name, finished, settings, limits, metrics=SweepMetrics(name), end=_kill)
+
+
 def _kill(handle: Any) -> None:
     with contextlib.suppress(RayError):
         ray.kill(handle)
 
 
-def start_recorder(run: str, finished: set[str], settings: MeasureSettings, limits: Limits, *, actor_name: str) -> Any:
+def start_recorder(
+    run: str,
+    finished: set[str],
+    settings: MeasureSettings,
+    limits: Limits,
+    *,
+    actor_name: str,
+    actor: Any = RecorderActor,
+) -> Any:
     """Start the recorder of a sweep under a name that its trials look up, beside the driver.
 
     Ray would put it on any node, and the sweep would end with that node. The driver's node is lost only
@@ -43,11 +61,12 @@ def start_recorder(run: str, finished: set[str], settings: MeasureSettings, limi
         finished: trial ids that need no measuring.
         settings: of the sweep, for the rows of points that are given up.
         limits: of the sweep.
-        actor_name: unique in the namespace.
+        actor_name: unique in the namespace, which is flopray's also on a Ray that a user has started.
+        actor: one of the classes above.
 
     Returns:
         The actor's handle.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    options = {"name": actor_name, "scheduling_strategy": here}
-    return RecorderActor.options(**options).remote(run, finished, settings, limits)  # type: ignore[attr-defined]
+    options = {"name": actor_name, "namespace": NAMESPACE, "scheduling_strategy": here}
+    return actor.options(**options).remote(run, finished, settings, limits)

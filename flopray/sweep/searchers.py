@@ -1,7 +1,9 @@
 """Optuna over a grid: each point is measured once, and what an interrupted search has learned is not lost.
 
 Optuna may suggest a point again, above all when a grid is small or the search has settled. Measuring it again would
-say nothing new, and counting it would end the search with fewer points than were asked for.
+say nothing new, and counting it would end the search with fewer points than were asked for. Optuna is asked through its
+own interface: Tune's `OptunaSearch` cannot be told of a point that several objectives are known of.
+https://optuna.readthedocs.io/en/stable/tutorial/20_recipes/009_ask_and_tell.html
 """
 
 from __future__ import annotations
@@ -9,59 +11,65 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import TrialState, create_trial
 from ray.tune.search import Searcher
-from ray.tune.search.optuna import OptunaSearch
 
-from flopray.sweep.definition import OBJECTIVES, Sweep
+from flopray.sweep.definition import Sweep
 
 #: Suggestions of one point after another that was drawn already, before one of the others is drawn at random.
 _TRIES = 20
 
 Key = tuple[Any, ...]
+#: The objectives of a point, in the sweep's order; None where one of them is missing.
+Values = tuple[float, ...] | None
 
 
 class DistinctOptuna(Searcher):
-    """Tune's `OptunaSearch` without repeats.
+    """Suggests points of a grid, none twice; of several objectives it seeks the Pareto front.
 
     Args:
-        sweep: search space, objective and seed.
-        known: the objective of points that need no measuring, None where it is missing, by the point's `key_of`.
+        sweep: search space, objectives and seed.
+        known: the objectives of points that need no measuring, by the point's `key_of`.
     """
 
-    def __init__(self, sweep: Sweep, known: Mapping[Key, float | None]) -> None:
-        mode = OBJECTIVES[str(sweep.objective)]
-        super().__init__(metric="objective", mode=mode)
+    def __init__(self, sweep: Sweep, known: Mapping[Key, Values]) -> None:
+        keys = [objective.key for objective in sweep.objectives]
+        modes = [objective.metric.mode for objective in sweep.objectives]
+        one: Any = (keys[0], modes[0]) if len(keys) == 1 else (keys, modes)
+        super().__init__(*one)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         # Another seed for each session: the same one would suggest what is known first.
         seed = sweep.settings.seed + len(known)
-        self._axes = dict(sweep.axes)
-        self._metric_key = f"{sweep.settings.phases[0]}/{sweep.objective}"
+        self._keys, self._axes = keys, dict(sweep.axes)
         self._drawn = dict(known)
-        self._running: dict[str, tuple[str | None, Key]] = {}
-        self._inner = OptunaSearch(metric="objective", mode=mode, seed=seed)
+        self._running: dict[str, tuple[optuna.Trial | None, Key]] = {}
         self._random = random.Random(seed)
+        self._space: dict[str, BaseDistribution] = {
+            name: CategoricalDistribution(values) for name, values in self._axes.items()
+        }
+        directions: list[Any] = ["minimize" if mode == "min" else "maximize" for mode in modes]
+        self.study = optuna.create_study(directions=directions, sampler=optuna.samplers.TPESampler(seed=seed))
+        for key, values in self._drawn.items():
+            self._tell_measured(key, values)
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
-        """Take the space from Tune and tell optuna what is known."""
-        taken = self._inner.set_search_properties(metric, mode, config, **spec)
-        for key, value in self._drawn.items():
-            self._tell_measured(key, value)
-        return taken
+        """The space is the sweep's, and so are the objectives."""
+        del metric, mode, config, spec
+        return True
 
     def suggest(self, trial_id: str) -> Any:
         """The axes' values of a point that was not drawn yet; `FINISHED` when there is none."""
-        for attempt in range(_TRIES):
-            inner_id = f"{trial_id}-{attempt}"
-            suggestion = self._inner.suggest(inner_id)
-            assert isinstance(suggestion, dict)
-            key = key_of(suggestion, self._axes)
+        for _ in range(_TRIES):
+            trial = self.study.ask(self._space)
+            key = key_of(trial.params, self._axes)
             if key not in self._drawn:
-                return self._draw(trial_id, inner_id, key)
-            self._tell_suggested(inner_id, self._drawn[key])
+                return self._draw(trial_id, trial, key)
+            self._tell_suggested(trial, self._drawn[key])
         left = [key for key in itertools.product(*self._axes.values()) if key not in self._drawn]
         return self._draw(trial_id, None, self._random.choice(left)) if left else Searcher.FINISHED
 
@@ -69,14 +77,13 @@ class DistinctOptuna(Searcher):
         """Only the end of a trial counts."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Note the objective of a point."""
+        """Note the objectives of a point."""
         if trial_id not in self._running:
             return
-        inner_id, key = self._running.pop(trial_id)
-        value = None if error or not result else result.get(self._metric_key)
-        self._drawn[key] = value if value is not None and math.isfinite(value) else None
-        if inner_id is not None:
-            self._tell_suggested(inner_id, self._drawn[key])
+        trial, key = self._running.pop(trial_id)
+        self._drawn[key] = None if error or not result else values_of([result.get(name) for name in self._keys])
+        if trial is not None:
+            self._tell_suggested(trial, self._drawn[key])
         else:
             self._tell_measured(key, self._drawn[key])
 
@@ -86,22 +93,29 @@ class DistinctOptuna(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing, as above."""
 
-    def _draw(self, trial_id: str, inner_id: str | None, key: Key) -> dict[str, Any]:
+    def _draw(self, trial_id: str, trial: optuna.Trial | None, key: Key) -> dict[str, Any]:
         self._drawn[key] = None
-        self._running[trial_id] = (inner_id, key)
+        self._running[trial_id] = (trial, key)
         return dict(zip(self._axes, key, strict=True))
 
-    def _tell_suggested(self, inner_id: str, value: float | None) -> None:
-        if value is None:
-            self._inner.on_trial_complete(inner_id, error=True)
+    def _tell_suggested(self, trial: optuna.Trial, values: Values) -> None:
+        if values is None:
+            self.study.tell(trial, state=TrialState.FAIL)
         else:
-            self._inner.on_trial_complete(inner_id, {"objective": value})
+            self.study.tell(trial, list(values))
 
-    def _tell_measured(self, key: Key, value: float | None) -> None:
-        if value is not None:
-            self._inner.add_evaluated_point(dict(zip(self._axes, key, strict=True)), value)
+    def _tell_measured(self, key: Key, values: Values) -> None:
+        if values is not None:
+            params = dict(zip(self._axes, key, strict=True))
+            self.study.add_trial(create_trial(params=params, distributions=self._space, values=list(values)))
 
 
 def key_of(fields: Mapping[str, Any], axes: Mapping[str, Any]) -> Key:
     """A point by its fields: its place on each axis."""
     return tuple(fields[name] for name in axes)
+
+
+def values_of(values: Sequence[Any]) -> Values:
+    """The objectives of a point, if it has all of them."""
+    known = [float(value) for value in values if value is not None and math.isfinite(value)]
+    return tuple(known) if len(known) == len(values) else None

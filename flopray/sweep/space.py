@@ -168,5 +168,10 @@ def sentinel_of(points: Sequence[Point]) -> dict[str, Point]:
 
 def _small(point: Point) -> Point:
     """An MLP in the place of a large model: the device drifts alike, and the sentinel is built in a moment."""
+    return small_point(point.device_type, point.precision, point.execution)
+
+
+def small_point(device_type: str, precision: str = "fp32", execution: str = "eager") -> Point:
+    """An MLP that any device runs in milliseconds."""
     shape = MLP(n_layers=8, width=1024, tokens=128)
-    return shape.point(device_type=point.device_type, precision=point.precision, execution=point.execution)
+    return shape.point(device_type=device_type, precision=precision, execution=execution)

@@ -92,15 +92,14 @@ def print_summary(
     style: dict[str, Any] = {"box": SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
     table = Table("phase", "best", "at", "worst", "at ", title=f"run {folder.name}", **style)
     workload = folder.workload
-    choices = [f.name for f in workload.choices if not f.implied]
-    varying = [name for name in (*_VARY, *choices) if len(set(frame[name])) > 1]
+    vary = varying(frame, workload)
     for phase in frame["phase"].drop_duplicates():
         for column, unit in _BEST_AND_WORST:
             rows = frame.loc[(frame["phase"] == phase) & frame[column].notna()].sort_values(by=column)
             if len(rows):
                 ends = rows.iloc[-1], rows.iloc[0]
                 cells = [
-                    cell for row in ends for cell in (_with_error(row, column, unit), _point(row, workload, varying))
+                    cell for row in ends for cell in (_with_error(row, column, unit), point_label(row, workload, vary))
                 ]
                 table.add_row(phase, *cells)
     if table.row_count:
@@ -122,7 +121,7 @@ def print_summary(
         console.print(f"audit: {count} x {code}", highlight=False, soft_wrap=True)
     if summary["findings"]:
         console.print(f"what a finding means: {COMMAND}", highlight=False, soft_wrap=True)
-    for line in _without_a_gpu(frame, summary, workload, varying):
+    for line in _without_a_gpu(frame, summary, workload, vary):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     _print_failures(console, frame)
     there = COPY not in failed  # else neither is where its address says
@@ -134,7 +133,7 @@ def print_summary(
 
 
 def _without_a_gpu(
-    frame: pd.DataFrame, summary: Mapping[str, Any], workload: Description, varying: Sequence[str]
+    frame: pd.DataFrame, summary: Mapping[str, Any], workload: Description, vary: Sequence[str]
 ) -> list[str]:
     """What was found on a CPU and what a GPU would add, in two lines; nothing where there was a GPU."""
     if set(frame["device_type"]) != {"CPU"} or not summary["rows_with_time"]:
@@ -146,7 +145,7 @@ def _without_a_gpu(
         best = (known if len(known) else shares).iloc[-1]
         peak = prefixed(best["measured_peak_flops_per_s"], "FLOP/s")
         rate = f"{_with_error(best, 'flops_per_s', 'FLOP/s')}, {best['mfu']:.0%} of the {peak}"
-        where = f"{best['phase']} at {_point(best, workload, varying)}"
+        where = f"{best['phase']} at {point_label(best, workload, vary)}"
         lines.append(f"found: {where} does {rate} that products reach on this CPU (measured)")
     adds = [] if summary["rows_with_energy"] else ["the energy of each phase (this machine has no source of it)"]
     adds.append("executed FLOPs by hardware counters")
@@ -179,12 +178,18 @@ def _print_failures(console: Console, frame: pd.DataFrame) -> None:
         console.print(f"{count} rows {status}: {reason}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _point(row: Any, workload: Description, varying: Sequence[str]) -> str:
+def varying(frame: pd.DataFrame, workload: Description) -> list[str]:
+    """Columns beside the workload's dimensions in which the points of a run differ."""
+    choices = [f.name for f in workload.choices if not f.implied]
+    return [name for name in (*_VARY, *choices) if len(set(frame[name])) > 1]
+
+
+def point_label(row: Any, workload: Description, vary: Sequence[str]) -> str:
     """The point of a row in short: its shape, and what else differs between the points of the run."""
     import pandas as pd
 
     dims = [f"{f.letter or f.name}={row[f.name]}" for f in workload.dimensions if not pd.isna(row[f.name])]
-    return " ".join(dims + [_word(name, row[name]) for name in varying])
+    return " ".join(dims + [_word(name, row[name]) for name in vary])
 
 
 def _word(name: str, value: Any) -> str:

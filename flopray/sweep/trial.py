@@ -12,7 +12,7 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import ray
 from ray import tune
@@ -71,7 +71,7 @@ class PointTrial(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take another slab in the same process, if it is for the same type of device."""
-        if device_type_of(new_config, self.shared) != self._device_type:
+        if self.device_type_in(new_config) != self._device_type:
             return False
         self._take(new_config)
         return True
@@ -97,12 +97,21 @@ class PointTrial(tune.Trainable):
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
         """One whole GPU of the slab's type and a core to launch from, or the CPU cores of a CPU trial."""
-        device_type = device_type_of(config, cls.shared)
+        device_type = cls.device_type_in(config)
         cores = float(cls.shared["cpus_per_trial"][device_type])
         if device_type == "CPU":
             return tune.PlacementGroupFactory([{"CPU": cores}])
         of_type = {f"accelerator_type:{device_type}": 0.001} if device_type in cls.shared["placed_by_type"] else {}
         return tune.PlacementGroupFactory([{"CPU": cores, "GPU": 1.0, **of_type}])
+
+    @classmethod
+    def device_type_in(cls, config: Mapping[str, Any]) -> str:
+        """The one device type of a configuration's points."""
+        return device_type_of(config, cls.shared)
+
+    def _points_in(self, config: Mapping[str, Any]) -> list[tuple[int | None, Point]]:
+        """The points of a configuration, each with its place in the sweep's order."""
+        return [(index, point_from(fields, self._workload)) for index, fields in points_of(config, self.shared)]
 
     def __repr__(self) -> str:
         """Name in the dashboard and in logs."""
@@ -111,8 +120,8 @@ class PointTrial(tune.Trainable):
         return f"flopray {self._device_type} {platform.node()}{_gpu_word()}"
 
     def _take(self, config: dict[str, Any]) -> None:
-        self._device_type = device_type_of(config, self.shared)
-        self._left = [(index, point_from(fields, self._workload)) for index, fields in points_of(config, self.shared)]
+        self._device_type = self.device_type_in(config)
+        self._left = self._points_in(config)
         self.config = readable(config)  # which Tune sends along with every result
         self._counted = "counters" not in self._sweep["settings"]["instruments"]
 
@@ -236,6 +245,9 @@ def cpu_threads(cores: int) -> int:
     return max(1, cores - 1)
 
 
+_Trial = TypeVar("_Trial", bound=PointTrial)
+
+
 class ResultAllowance:
     """How many results a process may report: some at once, and then one in so many seconds (a token bucket)."""
 
@@ -253,9 +265,16 @@ class ResultAllowance:
         return True
 
 
-def bound(trainable: type[PointTrial], shared: Mapping[str, Any]) -> type[PointTrial]:
-    """The trainable of one sweep: Tune sends a class to its workers once, and a configuration with every result."""
-    return type(trainable.__name__, (trainable,), {"shared": shared, "__doc__": trainable.__doc__})
+def bound(trainable: type[_Trial], shared: Mapping[str, Any], name: str = "") -> type[_Trial]:
+    """The trainable of one sweep: Tune sends a class to its workers once, and a configuration with every result.
+
+    Args:
+        trainable: what it is a class of.
+        shared: what all trials of the sweep share.
+        name: of the class, which Tune shows; empty takes that of the trainable.
+    """
+    made: Any = type(name or trainable.__name__, (trainable,), {"shared": shared, "__doc__": trainable.__doc__})
+    return made
 
 
 def slab_config(number: int, slab: Sequence[tuple[int, Point]], axes: Sequence[str]) -> dict[str, Any]:

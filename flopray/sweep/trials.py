@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import ray
 from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
+from flopray.cluster.ray_internals import free_by_node
 from flopray.point import Point
+from flopray.records import PhaseRecord
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.sweep.plan import slabs_of
@@ -67,7 +74,9 @@ def trials_of(sweep: Sweep, folder: RunFolder, slots: Mapping[str, int], done: C
     has_energy = any(device_type != "CPU" for device_type in slots)
     slabs = slabs_of(sweep, todo, slots, has_energy=has_energy)
     begin = len(points) - len(todo)
-    return _points(sweep, slabs, begin) if sweep.trial_shape == "point" else _slabs(sweep, slabs, begin)
+    if sweep.trial_shape == "slab":
+        return _slabs(sweep, slabs, begin)
+    return _points(sweep, slabs, begin, _at_once(sweep, slots))
 
 
 def _slabs(sweep: Sweep, slabs: list[list[Point]], begin: int) -> Trials:
@@ -82,7 +91,7 @@ def _slabs(sweep: Sweep, slabs: list[list[Point]], begin: int) -> Trials:
     return Trials(sweep, {"slab": tune.grid_search(packages)}, max(map(len, slabs)), slabs, order)
 
 
-def _points(sweep: Sweep, slabs: list[list[Point]], begin: int) -> Trials:
+def _points(sweep: Sweep, slabs: list[list[Point]], begin: int, at_once: int) -> Trials:
     """A trial a point, in the order in which slabs would have them."""
     points = [point for slab in slabs for point in slab]
     axes = {name: tune.choice(list(values)) for name, values in sweep.axes.items()}
@@ -92,19 +101,64 @@ def _points(sweep: Sweep, slabs: list[list[Point]], begin: int) -> Trials:
     ]
     os.environ.setdefault(_PENDING, str(_LEAST_PENDING))
     search = {"search_alg": BasicVariantGenerator(points_to_evaluate=listed), "num_samples": len(listed)}
+    search["scheduler"] = BesideStartingActors(at_once)
     return Trials(sweep, {**axes, ORDER_INDEX: tune.choice([None])}, order=points, search=search)
 
 
 def _drawn(sweep: Sweep, folder: RunFolder, slots: Mapping[str, int], finished: Collection[str]) -> Trials:
-    """Points that a searcher draws, one a trial; it is told what the run's earlier sessions have measured."""
-    from flopray.sweep.searchers import DistinctOptuna, key_of
+    """Points that a searcher draws, one a trial; it is told what the run's earlier sessions have measured.
 
-    known = {
-        key_of(record.columns(), sweep.axes): getattr(record, str(sweep.objective))
-        for record in folder.records()
-        if record.trial_id in finished and record.phase == sweep.settings.phases[0]
-    }
+    A searcher learns from what is finished, so no more points are drawn at a time than devices measure; Tune queues
+    as many.
+    """
+    from flopray.sweep.searchers import DistinctOptuna
+
     axes = {name: tune.choice(list(values)) for name, values in sweep.axes.items()}
-    search = {"search_alg": DistinctOptuna(sweep, known), "num_samples": sweep.size - len(finished)}
-    os.environ.setdefault(_PENDING, str(sum(slots.values())))
-    return Trials(sweep, axes, search=search)
+    at_once = _at_once(sweep, slots)
+    searcher = ConcurrencyLimiter(DistinctOptuna(sweep, _known(sweep, folder, finished)), max_concurrent=at_once)
+    search = {"search_alg": searcher, "num_samples": sweep.size - len(finished)}
+    return Trials(sweep, axes, search=search | {"scheduler": BesideStartingActors(at_once)})
+
+
+def _known(sweep: Sweep, folder: RunFolder, finished: Collection[str]) -> dict[Any, Any]:
+    """The objectives of the points that are finished, by their places on the axes."""
+    from flopray.sweep.searchers import key_of, values_of
+
+    rows: dict[Any, dict[str, PhaseRecord]] = {}
+    for record in folder.records():
+        if record.trial_id in finished:
+            rows.setdefault(key_of(record.columns(), sweep.axes), {})[record.phase] = record
+    return {
+        key: values_of([getattr(phases.get(o.phase), o.column, None) for o in sweep.objectives])
+        for key, phases in rows.items()
+    }
+
+
+def _at_once(sweep: Sweep, slots: Mapping[str, int]) -> int:
+    """How many trials run at the same time: one a GPU, and on CPUs as many as have their cores."""
+    count = sum(slots.values())
+    if "CPU" in slots and ray.is_initialized():
+        cores = sweep.cpus_per_trial["CPU"]
+        count += sum(int(total.get("CPU", 0)) // cores for total, _ in free_by_node()) - slots["CPU"]
+    return max(1, count)
+
+
+class BesideStartingActors(FIFOScheduler):
+    """Hands a finished trial's actor to a trial that has none under way.
+
+    Tune would hand it to the trial that has waited longest and end the actor that starts for that one. With points
+    that are shorter than an actor's start, such as a CUDA context's, that repeats for ever and one device measures all.
+
+    Args:
+        devices: how many trials run at a time, and so how many of those that wait may have an actor under way.
+    """
+
+    def __init__(self, devices: int) -> None:
+        super().__init__()
+        self._devices = devices
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """The first trial that waits behind those whose actors may be starting, else the last one that waits."""
+        pending = (trial for trial in tune_controller.get_trials() if trial.status == Trial.PENDING)
+        waiting = list(itertools.islice(pending, self._devices))
+        return waiting[-1] if waiting else super().choose_trial_to_run(tune_controller)

@@ -58,6 +58,22 @@ def is_known(workload: Workload) -> bool:
         return False
 
 
+def loadable(workload: str | Workload) -> Workload:
+    """A workload by its name or itself, if workers can load it too.
+
+    Raises:
+        InputError: there is none of this name, or its class is known to this process alone.
+    """
+    if isinstance(workload, str):
+        return find_workload(workload)
+    if not isinstance(workload, Workload):
+        raise InputError(f"workload: name one, or give a flopray.Workload, got {workload!r:.60}")
+    if workload.source is None and not is_known(workload):
+        own = type(workload).__name__
+        raise InputError(f"workload: name {own} by its file, such as models.py:{own}, so that workers can load it")
+    return workload
+
+
 def reference_of(workload: Workload) -> dict[str, Any]:
     """What another process needs to load the workload, JSON-ready: its name, or its file with the text."""
     source = workload.source

@@ -124,7 +124,15 @@ def is_one_line_error(outcome: Outcome, about: str) -> bool:
         ("--search random", "--search random needs --samples"),
         ("--search random --samples 0", "--search random needs --samples"),
         ("--search optuna --samples 5", "--search optuna needs --objective"),
-        ("--search optuna --samples 5 --objective glory", "--search optuna needs --objective"),
+        ("--search optuna --samples 5 --objective glory", "--objective 'glory': unknown metric, choose from time_s"),
+        (
+            "--search optuna --samples 5 --objective step/mfu",
+            "--objective 'step/mfu': unknown phase, choose from forward",
+        ),
+        ("--search optuna --samples 5 --objective prefill/time_s", "unknown phase"),
+        ("--search optuna --samples 5 --objective inference/mfu", "inference is not measured: add it to --phases"),
+        ("--search optuna --samples 5 --objective", "--objective needs at least one value"),
+        ("--search optuna --samples 5 --objective time_s forward/time_s", "--objective has forward/time_s twice"),
         ("--samples 5", "--samples goes with"),
         ("--objective time_s", "--objective goes with --search optuna"),
         ("--name ../up", "is a path and not the name of a folder"),
@@ -502,6 +510,13 @@ def test_a_table_that_failed_is_made_by_the_resume_that_its_message_names(comman
         ("energy_j", "", "no RAPL", "no device of this sweep has an energy source (no RAPL)"),
         ("mfu", "", None, None),  # against what products were measured to reach
         ("mfu", "--precision tf32", None, "no peak is known for CPU at tf32"),
+        ("train_step/hfu", "--precision tf32", None, "--objective train_step/hfu: no peak is known for CPU"),
+        ("optimizer_step/hfu", "", None, "optimizer_step has none"),
+        ("forward/power_w", "", "no RAPL", "--objective forward/power_w: no device of this sweep has an energy source"),
+        ("time_s train_step/energy_j", "", "no RAPL", "--objective train_step/energy_j: no device of this sweep"),
+        ("memory_peak_bytes", "", None, "peak memory is known on GPUs alone"),
+        ("train_step/energy_per_token_j", "", None, "train_step of mlp processes no tokens that are counted"),
+        ("train_step/time_s forward/energy_j", "", None, None),
         ("flops_per_s", "", "no RAPL", None),
         ("energy_j", "", None, None),
     ],
@@ -677,7 +692,7 @@ def test_flags_reach_the_sweep(script):
         sentinel_every_s=0.0,
         cooldown_c=40.0,
     )
-    assert (made.search, made.samples, made.objective) == ("optuna", 3, "mfu")
+    assert (made.search, made.samples, made.objective) == ("optuna", 3, ("mfu",))
     assert (made.cpus_per_trial, made.points_per_trial) == ({"CPU": 2}, 5)
 
 

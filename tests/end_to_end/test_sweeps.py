@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shlex
 import signal
 
@@ -81,7 +83,16 @@ def interrupted(machine, name, strike, flag=""):
 
 
 @pytest.mark.extras("optuna")
-def test_a_search_draws_each_point_once(machine):
-    code, output = machine.sweep(f"{GRID} --search optuna --objective flops_per_s --samples 6 --name optuna")
+def test_a_search_draws_each_point_once_and_keeps_every_device_busy(machine):
+    """Two devices: a core each. Points are shorter than the start of the second process."""
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("two trials of one core each need two cores")
+    objective = "--objective time_s forward/flops_per_s --cpus-per-trial 1"
+    code, output = machine.sweep(f"{GRID} --search optuna --samples 10 --name optuna {objective}")
     assert code == 0, output
-    assert_complete(machine, "optuna", points=6)
+    assert_complete(machine, "optuna", points=10)
+    assert "Pareto front, " in output
+    assert json.loads((machine.run_path("optuna") / "summary.json").read_text())["winners"]
+    rows = load_run(machine.run_path("optuna")).sort_values("started_unix_s")
+    began, ended = rows.started_unix_s.to_numpy(), rows.ended_unix_s.to_numpy()
+    assert (began[1:] < ended[:-1]).any(), "two points were being measured at the same time"

@@ -8,7 +8,8 @@ from flopray.cli.flags import told
 from flopray.errors import FloprayError, InputError, NotARun
 from flopray.records import COLUMN_NAMES, SCHEMA_VERSION
 from flopray.settings import MeasureSettings
-from flopray.sweep.definition import OBJECTIVES, Sweep
+from flopray.sweep.definition import Sweep
+from flopray.sweep.objectives import METRICS
 from flopray.workloads.mlp import MLP
 
 AXES = {
@@ -61,9 +62,9 @@ def test_random_search_of_the_whole_grid_is_the_grid():
         ({}, {"search": "random"}, "--search random needs --samples"),
         ({}, {"search": "random", "samples": 0}, "--search random needs --samples"),
         ({}, {"search": "optuna", "samples": 3}, "--search optuna needs --objective"),
-        ({}, {"search": "optuna", "samples": 3, "objective": "beauty"}, "--search optuna needs --objective"),
-        ({}, {"objective": "time_s"}, "--objective goes with"),
-        ({}, {"search": "random", "samples": 3, "objective": "time_s"}, "--objective goes with"),
+        ({}, {"search": "optuna", "samples": 3, "objective": ("beauty",)}, "--objective 'beauty': unknown metric"),
+        ({}, {"objective": ("time_s",)}, "--objective goes with"),
+        ({}, {"search": "random", "samples": 3, "objective": ("time_s",)}, "--objective goes with"),
         ({}, {"cpus_per_trial": {"CPU": 0}}, "--cpus-per-trial"),
         ({"device_type": ("CPU", "CPU")}, {}, "--accelerators"),
         ({"width": (16, 2**31 - 1), "tokens": (2**31 - 1,)}, {}, "the largest point, n=2 d=2147483647"),
@@ -77,17 +78,59 @@ def test_contradictions_are_refused_by_the_flags_name(axes, fields, flag):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("objective", ["energy_j", "flops_per_j"])
+@pytest.mark.parametrize("objective", ["energy_j", "flops_per_j", "train_step/energy_per_token_j", "power_w"])
 def test_an_objective_of_energy_needs_the_instrument(objective):
-    search = {"search": "optuna", "samples": 3, "objective": objective}
+    search = {"search": "optuna", "samples": 3, "objective": ("time_s", objective)}
     assert sweep(**search)
-    with pytest.raises(InputError, match="energy among the instruments"):
+    with pytest.raises(InputError, match=f"objective {objective} needs energy among the instruments"):
         sweep(**search, settings=MeasureSettings(instruments=("time",)))
 
 
-def test_every_objective_is_a_column_with_a_direction():
-    assert set(OBJECTIVES) <= COLUMN_NAMES
-    assert set(OBJECTIVES.values()) == {"min", "max"}
+def test_every_objective_is_a_column_with_a_direction_and_a_unit():
+    assert set(METRICS) <= COLUMN_NAMES
+    assert {metric.error for metric in METRICS.values()} <= {*COLUMN_NAMES, None}
+    better_when_larger = {name for name, metric in METRICS.items() if metric.mode == "max"}
+    assert better_when_larger == {"flops_per_s", "flops_per_j", "mfu", "hfu"}
+
+
+def test_an_objective_is_of_the_first_phase_or_of_the_one_that_is_named():
+    objective = ("energy_j", "train_step/time_s")
+    made = sweep(search="optuna", samples=3, objective=objective)
+    assert [(o.phase, o.column, o.key) for o in made.objectives] == [
+        ("forward", "energy_j", "forward/energy_j"),
+        ("train_step", "time_s", "train_step/time_s"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("objective", "said"),
+    [
+        (("glory",), "'glory': unknown metric, choose from time_s, energy_j, energy_per_token_j, memory_peak_bytes"),
+        (("train_step/glory",), "'train_step/glory': unknown metric, choose from time_s"),
+        (("train_step",), "unknown metric"),
+        (("trainstep/time_s",), "'trainstep/time_s': unknown phase, choose from forward, backward, optimizer_step"),
+        (("inference/time_s",), "inference is not measured: add it to phases, or choose from forward"),
+        (("time_s", "forward/time_s"), "has forward/time_s twice"),
+        (("time_s,energy_j",), "write objective time_s energy_j"),
+        (("a/b/time_s",), "unknown phase"),
+        (("/time_s",), "unknown phase"),
+    ],
+)
+def test_an_objective_that_cannot_be_is_refused_in_a_line_with_the_choices(objective, said):
+    with pytest.raises(InputError) as error:
+        sweep(search="optuna", samples=3, objective=objective)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("kept", "read"), [("time_s", ("time_s",)), (None, ()), (["time_s", "mfu"], ("time_s", "mfu"))]
+)
+def test_manifests_of_runs_with_one_objective_are_read(kept, read):
+    search = {"search": "optuna", "samples": 3} if kept else {}
+    manifest = sweep(**search, objective=read or None).to_manifest("r", {})
+    manifest["sweep"]["objective"] = kept
+    assert Sweep.from_manifest(manifest).objective == (read or None)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +138,12 @@ def test_every_objective_is_a_column_with_a_direction():
     [
         {},
         {"search": "random", "samples": 5},
-        {"search": "optuna", "samples": 5, "objective": "flops_per_s", "cpus_per_trial": {"CPU": 2}},
+        {
+            "search": "optuna",
+            "samples": 5,
+            "objective": ("flops_per_s", "train_step/time_s"),
+            "cpus_per_trial": {"CPU": 2},
+        },
         {"points_per_trial": 3, "settings": MeasureSettings(phases=("backward",), cooldown_c=40.0)},
     ],
 )
@@ -121,6 +169,7 @@ def broken_manifests():
     yield "axes of numbers", {**good, "sweep": {**good["sweep"], "axes": dict.fromkeys(AXES, 3)}}
     yield "foreign workload", {**good, "sweep": {**good["sweep"], "workload": "cnn"}}
     yield "unknown field", {**good, "sweep": {**good["sweep"], "colour": "blue"}}
+    yield "objectives of numbers", {**good, "sweep": {**good["sweep"], "objective": [3]}}
     yield "settings of a list", {**good, "sweep": {**good["sweep"], "settings": []}}
 
 

@@ -1,7 +1,9 @@
 """What Ray Tune is asked to run, and what a trial reads from its configuration."""
 
+import dataclasses
 import json
 import pickle
+from types import SimpleNamespace
 
 import pytest
 from ray import cloudpickle
@@ -9,9 +11,10 @@ from ray import cloudpickle
 from flopray.errors import SettingError
 from flopray.settings import MeasureSettings
 from flopray.sweep import trial
+from flopray.sweep import trials as trials_module
 from flopray.sweep.definition import Sweep
 from flopray.sweep.trial import ORDER_INDEX, PointTrial, ResultAllowance, bound, device_type_of, points_of, readable
-from flopray.sweep.trials import trials_of
+from flopray.sweep.trials import BesideStartingActors, trials_of
 from flopray.workloads.mlp import MLP
 from flopray.workloads.registry import point_from
 
@@ -92,12 +95,12 @@ def test_a_trial_of_one_point_has_its_fields_as_configuration():
 
 def test_a_trial_is_a_slab_of_a_grid_and_a_point_of_a_search():
     assert sweep().trial_shape == sweep(search="random", samples=2).trial_shape == "slab"
-    assert sweep(search="optuna", samples=2, objective="time_s").trial_shape == "point"
+    assert sweep(search="optuna", samples=2, objective=("time_s",)).trial_shape == "point"
     assert sweep(trial="point").trial_shape == "point"
     with pytest.raises(SettingError, match="goes with trial slab"):
         sweep(trial="point", points_per_trial=2)
     with pytest.raises(SettingError, match="goes with a grid"):
-        sweep(search="optuna", samples=2, objective="time_s", trial="slab")
+        sweep(search="optuna", samples=2, objective=("time_s",), trial="slab")
     with pytest.raises(SettingError, match="trial: unknown 'points', choose from slab, point"):
         sweep(trial="points")
 
@@ -127,3 +130,27 @@ def test_results_of_short_points_are_thinned_and_long_ones_never(monkeypatch):
     assert reported(1000, 0.25) == 1000
     assert reported(50, 0.0) == 50  # such as ones that are refused
     assert reported(10_000, 0.001) == pytest.approx(50 + 10_000 * 0.001 / 0.2, abs=1)
+
+
+def test_a_finished_trials_actor_goes_to_a_trial_whose_own_is_not_starting():
+    """Two devices: of trials that wait, the first two have an actor under way at the most."""
+    pending = [SimpleNamespace(name=name, status="PENDING") for name in "abcd"]
+    running = SimpleNamespace(name="r", status="RUNNING")
+
+    def chosen(trials, devices):
+        found = BesideStartingActors(devices).choose_trial_to_run(SimpleNamespace(get_trials=lambda: trials))
+        return found and found.name
+
+    assert chosen([running, *pending], 2) == "b"
+    assert chosen([running, *pending], 4) == "d"
+    assert chosen([running, *pending[:1]], 4) == "a"
+    assert chosen([running], 2) is None
+
+
+def test_as_many_points_are_in_flight_as_devices_measure(monkeypatch):
+    monkeypatch.setattr(trials_module.ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(trials_module, "free_by_node", lambda: [({"CPU": 8.0}, {}), ({"CPU": 3.0}, {})])
+    many = dataclasses.replace(sweep(trial="point"), cpus_per_trial={"CPU": 2, "H100": 1})
+    assert trials_module._at_once(many, {"H100": 8}) == 8
+    assert trials_module._at_once(many, {"CPU": 1}) == 4 + 1
+    assert trials_module._at_once(many, {"H100": 8, "CPU": 1}) == 8 + 5
