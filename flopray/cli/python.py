@@ -72,10 +72,10 @@ class Sweep:
     Args:
         workload: `mlp`, `llama`, the name of an installed one, `path/to/file.py:ClassName`, or a `Workload`.
         axes: values by field of the workload; those that are left out take its default grid.
-        **settings: `precision`, `execution`, `phases`, `instruments`, `device_types` (a word or several),
-            `target_error`, `max_seconds`, `seed`, `sentinel_every_s`, `cooldown_c`, `search`, `samples`, `objective`,
-            `shard`, `cpus_per_trial`, `points_per_trial`, `trial`, `point_timeout_s`, `retries`, `stop_after`; as the
-            flags of `flopray sweep` with the same defaults.
+        **settings: `precision`, `execution`, `phases`, `instruments`, `device_types`, `log_to` (a word or
+            several), `target_error`, `max_seconds`, `seed`, `sentinel_every_s`, `cooldown_c`, `search`, `samples`,
+            `objective`, `shard`, `cpus_per_trial`, `points_per_trial`, `trial`, `point_timeout_s`, `retries`,
+            `stop_after`; as the flags of `flopray sweep` with the same defaults.
 
     Raises:
         InputError: a field or setting that there is not.
