@@ -6,6 +6,7 @@ https://docs.ray.io/en/latest/tune/examples/tune-mlflow.html
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import queue
@@ -55,6 +56,7 @@ def client_of(loggers: Loggers) -> MlflowClient:
     """A client that gives up soon, and prints nothing."""
     for name, value in (_IMPATIENCE | _QUIET).items():
         os.environ.setdefault(name, value)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of the tables that it makes
     return MlflowClient(tracking_uri=loggers.reachable_uri())
 
 
