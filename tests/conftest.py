@@ -10,6 +10,7 @@ import pytest
 from extras import EXTRAS, lacking_of
 
 if TYPE_CHECKING:
+    from mlflow_server import MLflowServer
     from s3_server import S3Server
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "published"
@@ -41,6 +42,17 @@ def s3() -> "Iterator[S3Server]":
         server = S3Server()
         yield server
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[MLflowServer]":
+    """An MLflow tracking server on this machine."""
+    pytest.importorskip("mlflow", reason="mlflow is not installed: pip install 'flopray[mlflow]'")
+    from mlflow_server import MLflowServer
+
+    server = MLflowServer(tmp_path_factory.mktemp("mlflow"))
+    yield server
+    server.stop()
 
 
 def pytest_collection_modifyitems(items):

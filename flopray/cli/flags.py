@@ -34,7 +34,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "searching instead of a full grid": ("search", "samples", "objective", "shard"),
     "where it runs": ("address", "cpus_per_trial", "points_per_trial", "trial", "strict"),
     "when something fails": tuple(settings_of(Limits)),
-    "run and results": ("name", "storage", "resume", "retry_failed", "quiet", "json", "plots", "dry_run"),
+    "run and results": ("name", "storage", "resume", "retry_failed", "log_to", "quiet", "json", "plots", "dry_run"),
 }
 
 

@@ -72,8 +72,8 @@ class Sweep:
     Args:
         workload: `mlp`, `llama`, the name of an installed one, `path/to/file.py:ClassName`, or a `Workload`.
         axes: values by field of the workload; those that are left out take its default grid.
-        **settings: `precision`, `execution`, `phases`, `instruments`, `device_types`, `objective` (a word or
-            several), `target_error`, `max_seconds`, `seed`, `sentinel_every_s`, `cooldown_c`, `search`, `samples`,
+        **settings: `precision`, `execution`, `phases`, `instruments`, `device_types`, `objective`, `log_to` (a word
+            or several), `target_error`, `max_seconds`, `seed`, `sentinel_every_s`, `cooldown_c`, `search`, `samples`,
             `shard`, `cpus_per_trial`, `points_per_trial`, `trial`, `point_timeout_s`, `retries`, `stop_after`; as the
             flags of `flopray sweep` with the same defaults.
 

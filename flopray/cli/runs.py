@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from flopray.cli.objective import refuse_mfu, refuse_objective
 from flopray.cli.request import Request, default_name, sweep_from
+from flopray.cli.run_loggers import loggers_of_new, loggers_of_run, mended_loggers
 from flopray.cli.trust import trust
 from flopray.cluster.devices import Cluster, absent_types, check_cores, choose_devices, passed_over
 from flopray.cluster.this_machine import this_machine
@@ -53,6 +54,7 @@ class NewRun:
         device_types: which it waits for and takes; None takes every GPU, or the CPU.
         finished: status by point that needs no measuring.
         began_with_gpu_type: the `--gpu-type` that the run was started with.
+        loggers: that are told of every result; None for none.
 
     Raises:
         FloprayError: what is asked for cannot be.
@@ -71,13 +73,15 @@ class NewRun:
         check_new(self.options.storage, self.name, write=not self.options.dry_run)
         # Checked on a stand-in before Ray starts; the real devices are known only after it did.
         named = self.device_types or ([gpu_type] if gpu_type else [])
-        refuse_mfu(sweep_from(workload, request, named or ["CPU"], cores=1), types_known=bool(named))
+        stand_in = sweep_from(workload, request, named or ["CPU"], cores=1)
+        refuse_mfu(stand_in, types_known=bool(named))
         if waits is not None and not named:
             raise InputError("--wait needs --accelerators or --gpu-type to say what to wait for")
         if request.settings.get("search") == "optuna" and find_spec("optuna") is None:
             raise InputError("--search optuna needs the extra: pip install 'flopray[optuna]'")
         if self.options.address is None and not waits:  # Ray takes seconds to start, and would find what we do
             self._known = self.on(this_machine().with_gpu_type(gpu_type)).sweep
+        self.loggers = loggers_of_new(stand_in.log_to, self.name, self.options)
 
     def on(self, cluster: Cluster) -> Placed:
         """The sweep on the devices of a cluster; a plan takes types that are not there, too.
@@ -108,6 +112,7 @@ class NewRun:
         gpu_type = self.options.gpu_type
         head = {"script": sys.argv[0], "plots": self.options.plots}
         head |= {"gpu_type": gpu_type} if gpu_type in placed.slots else {}
+        head |= self.loggers.to_manifest() if self.loggers else {}
         trust(self.workload)
         folder = create_run(self.options.storage, self.name, placed.sweep.to_manifest(self.name, _versions()) | head)
         return folder, f"run {self.name}: {folder.address}"
@@ -121,6 +126,7 @@ class InterruptedRun:
     Attributes:
         folder: of the run.
         sweep: of its manifest, with the code of the workload.
+        mended: what its loggers lacked and now have, in a line, where all of its points are measured.
 
     Raises:
         FloprayError: it is no run, is one of another workload, or cannot be gone on with.
@@ -141,7 +147,10 @@ class InterruptedRun:
         self.device_types = list(sweep.axes["device_type"])
         gpu_type = manifest.get("gpu_type")
         self.began_with_gpu_type = gpu_type if isinstance(gpu_type, str) else None
-        if self.left <= 0 and (self.folder.has_results() or self.options.dry_run):
+        self.loggers = loggers_of_run(self.folder, sweep.log_to, self.options)
+        all_there = self.left <= 0 and not self.options.dry_run
+        self.mended = mended_loggers(self.folder, self.sweep, self.loggers) if all_there else None
+        if self.left <= 0 and not self.mended and (self.folder.has_results() or self.options.dry_run):
             raise RunFinished(f"run {address} is finished: all of its {len(self.finished)} points are measured")
         if not self.options.dry_run:
             self.folder.check_unlocked()

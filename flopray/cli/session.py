@@ -17,6 +17,7 @@ import flopray
 from flopray.cli.objective import refuse_objective
 from flopray.cli.request import Request
 from flopray.cli.results import finish
+from flopray.cli.run_loggers import told_places
 from flopray.cli.runs import InterruptedRun, NewRun, Placed, Run
 from flopray.cli.terminal import LineConsole
 from flopray.cluster.connection import connected
@@ -46,6 +47,10 @@ def run(workload: Workload, request: Request, console: Console) -> int:
     interrupted = InterruptedRun(workload, request)
     if interrupted.left > 0:
         return _carry_out(interrupted, console)
+    if interrupted.mended:
+        console.print(interrupted.mended, highlight=False, soft_wrap=True)
+        if interrupted.folder.has_results():
+            return 0
     options, size = interrupted.options, interrupted.sweep.size
     progress = Progress(console, total=size, workload=workload, events=options.json)
     return finish(workload, options, console, interrupted.folder, progress, interrupted.sweep.objectives)
@@ -64,7 +69,8 @@ def _carry_out(of: Run, console: Console) -> int:
         _say_where(console, cluster)
         notes = _preflight(of, placed, cluster, console)
         folder, line = of.open(placed)
-        say(line)
+        for said in (line, *told_places(of.loggers, folder, of.options)):
+            say(said)
         return _measure(of, placed, folder, console, notes)
 
 
@@ -141,8 +147,9 @@ def _measure(of: Run, placed: Placed, folder: RunFolder, console: Console, notes
                 log.say(line)
             progress.event("preflight", notes=list(notes))
             how = {"finished": of.finished, "supersede": of.options.retry_failed, "limits": of.limits}
+            how |= {"resume": goes_on, "loggers": of.loggers}
             try:
-                run_sweep(sweep, folder, placed.slots, progress, **how, resume=goes_on)
+                run_sweep(sweep, folder, placed.slots, progress, **how)
             except FloprayError as error:
                 log.say(str(error), level=logging.ERROR)
                 raise

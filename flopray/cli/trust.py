@@ -1,4 +1,4 @@
-"""Which files of workloads were run here before: a resume runs a file only if somebody named it on this machine.
+"""What this user trusts on this machine: files of workloads, which a resume runs, and servers that it sends results to.
 
 A run's folder may come from a stranger, and its manifest names a file of Python. It is never run on the manifest's
 word alone: the file must have the content that the run began with, and this user must have swept that content here, or
@@ -29,6 +29,18 @@ def trust(workload: Workload) -> None:
         folder = _folder()
         folder.mkdir(parents=True, exist_ok=True)
         (folder / workload.source.sha256).touch()
+
+
+def trust_server(address: str) -> None:
+    """Remember that this user sent results to a server, so that a resume needs only the run."""
+    with contextlib.suppress(OSError):  # a resume will ask for it
+        _servers().mkdir(parents=True, exist_ok=True)
+        (_servers() / _digest(address)).touch()
+
+
+def is_trusted_server(address: str) -> bool:
+    """Whether this user sent results there: a run's manifest may come from a stranger, and so may the address in it."""
+    return (_servers() / _digest(address)).is_file()
 
 
 def workload_of_run(manifest: Mapping[str, Any], address: str, named: str | None = None) -> Workload:
@@ -93,3 +105,11 @@ def _is_trusted(digest: str) -> bool:
 
 def _folder() -> Path:
     return cache_root() / "workloads"
+
+
+def _servers() -> Path:
+    return cache_root() / "servers"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

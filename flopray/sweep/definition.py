@@ -28,6 +28,9 @@ _MOST_SHARDS = 10_000
 _MOST_POINTS = 1_000_000
 SEARCHES = ("grid", "random", "optuna")
 TRIALS = ("slab", "point")
+#: Loggers that are told of every result; those of `_POINT_LOGGERS` are made to have a run of their own for each point.
+LOGGERS = ("tensorboard", "mlflow", "wandb")
+_POINT_LOGGERS = {"mlflow", "wandb"}
 
 
 def axes_of(workload: Description) -> tuple[str, ...]:
@@ -103,9 +106,18 @@ class Sweep:
     trial: str | None = setting(
         None,
         doc="what a trial of Ray Tune is: slab (neighbouring points, one result each) or point (one run of a logger "
-        "for each point); default slab, with optuna point",
+        "for each point); default slab; point with optuna and with --log-to mlflow or wandb",
         choices=TRIALS,
         metavar="WHAT",
+    )
+    log_to: tuple[str, ...] | None = setting(
+        None,
+        doc="tell these of every result too: {choices} (each an extra; MLflow's server is that of "
+        "MLFLOW_TRACKING_URI); docs/loggers.md",
+        many=True,
+        noun="logger",
+        choices=LOGGERS,
+        metavar="LOGGER",
     )
 
     def __post_init__(self) -> None:
@@ -169,8 +181,12 @@ class Sweep:
 
     @property
     def trial_shape(self) -> str:
-        """What a trial of Tune is: `slab` (neighbouring points) or `point`."""
-        return self.trial or ("point" if self.search == "optuna" else "slab")
+        """What a trial of Tune is: `slab` (neighbouring points) or `point`.
+
+        Without a word it is a point for a search, and for loggers that make a run of each trial; a slab otherwise.
+        """
+        one_run_each = not _POINT_LOGGERS.isdisjoint(self.log_to or ()) and self.points_per_trial is None
+        return self.trial or ("point" if self.search == "optuna" or one_run_each else "slab")
 
     @property
     def grid_size(self) -> int:
@@ -220,6 +236,7 @@ class Sweep:
         fields["axes"] = {name: list(values) for name, values in self.axes.items()}
         fields["settings"], fields["shards"] = self.settings.to_dict(), list(self.shards)
         fields["objective"] = None if self.objective is None else list(self.objective)
+        fields["log_to"] = list(self.log_to) if self.log_to else None
         fields["cpus_per_trial"], fields["workload"] = dict(self.cpus_per_trial), self.workload.name
         fields["implied"] = {axis: dict(by_value) for axis, by_value in self.implied.items()}
         head = {"schema_version": SCHEMA_VERSION, "flopray_version": flopray.__version__, "name": name}
@@ -249,6 +266,7 @@ class Sweep:
             fields["cpus_per_trial"] = {str(k): int(v) for k, v in fields["cpus_per_trial"].items()}
             fields["shards"] = tuple(fields.get("shards", ()))
             fields["objective"] = _objective(fields.get("objective"))
+            fields["log_to"] = tuple(fields.get("log_to") or ()) or None
             if set(fields["axes"]) != set(axes_of(fields["workload"])):
                 raise KeyError("axes")
             fields["implied"] = _implied(fields.get("implied", {}), fields["axes"])

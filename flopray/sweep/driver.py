@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
-from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
+from ray.tune.logger import LoggerCallback
 from rich.console import Console
 
 from flopray.cluster.connection import NAMESPACE
@@ -32,11 +32,15 @@ from flopray.sweep.prediction import count_seconds
 from flopray.sweep.process_failures import ProcessFailureCallback
 from flopray.sweep.recorder_actor import start_recorder
 from flopray.sweep.space import sentinel_of
+from flopray.sweep.stored_loggers import StoredCsv, StoredJson
 from flopray.sweep.trial import PointTrial, bound
 from flopray.sweep.trials import Trials, trials_of
 from flopray.sweep.tune_sessions import add_missing
 from flopray.workloads.base import with_code
 from flopray.workloads.registry import reference_of
+
+if TYPE_CHECKING:  # only where a run has some
+    from flopray.sweep.loggers import Loggers
 
 #: Times Tune restarts a trial whose actor died, beside those that its points may cost: this bounds broken set-ups.
 _TRIAL_RETRIES = 6
@@ -53,6 +57,7 @@ def run_sweep(
     limits: Limits | None = None,
     resume: str | None = None,
     trainable: type[PointTrial] = PointTrial,
+    loggers: Loggers | None = None,
 ) -> None:
     """Measure what the run's journal lacks, on the connected cluster.
 
@@ -69,6 +74,7 @@ def run_sweep(
         limits: when a point or the sweep is given up; None takes the defaults.
         resume: the command that goes on with the run, for messages; None takes `resume_command` of it.
         trainable: what Tune runs; another one than `PointTrial` only to see what orchestration itself costs.
+        loggers: that are told of every result, beside Tune's own files; None for none.
 
     Raises:
         RunLocked: another process writes this run.
@@ -79,6 +85,7 @@ def run_sweep(
     """
     limits, resume = limits or Limits(), resume or resume_command(folder.address)
     with folder.writer() as journal:
+        _reconcile(sweep, folder, loggers, progress)
         recorder_name = f"{RECORDER_PREFIX}:{folder.name}:{uuid.uuid4().hex[:8]}"
         recorder = start_recorder(folder.name, set(finished), sweep.settings, limits, actor_name=recorder_name)
 
@@ -89,23 +96,39 @@ def run_sweep(
         writer.tell_waiting()
         shared = sweep_config(sweep, folder.name, recorder_name, limits)
 
+        def tell() -> list[LoggerCallback]:
+            if loggers is None:
+                return []
+            from flopray.sweep.tune_loggers import callbacks  # only where there are some
+
+            return callbacks(loggers, sweep, folder.schema.fields, recorder_name)
+
         try:
             with writer, HeadNodeWatchdog(_head_address(), lambda: _leave(progress, resume)):
                 trials = trials_of(sweep, folder, slots, finished)
                 _expect(recorder, sweep, slots, trials)
-                results = _tuner(trials, folder, shared, limits, trainable).fit()
+                results = _tuner(trials, folder, shared, limits, trainable, tell()).fit()
                 if left := _left(sweep, recorder, finished):
                     progress.retried(f"{len(left)} points are tried again: Ray Tune gave their trials up")
                     done = {point.id for point in sweep.points()} - left
                     trials = trials_of(sweep, folder, slots, done)
-                    results = _tuner(trials, folder, shared, limits, trainable).fit()
+                    results = _tuner(trials, folder, shared, limits, trainable, tell()).fit()
                 time.sleep(linger_s())
         finally:
             writer.raise_failure()
         seen = set(finished) | writer.seen
         given_up = _unfinished(sweep, folder.name, trials, results, shared, seen)
         journal.append(given_up, supersede=supersede)
+        _reconcile(sweep, folder, loggers, progress)
     _complete(sweep, folder, seen | {records[0].trial_id for records in given_up}, progress)
+
+
+def _reconcile(sweep: Sweep, folder: RunFolder, loggers: Loggers | None, progress: SweepListener) -> None:
+    """Make MLflow agree with the journal, before this session and after it."""
+    if loggers and "mlflow" in loggers.names:
+        from flopray.sweep.mlflow_reconciliation import reconcile_or_tell  # MLflow is an extra
+
+        reconcile_or_tell(folder, sweep, loggers, progress.notice)
 
 
 def _complete(sweep: Sweep, folder: RunFolder, journaled: set[str], progress: SweepListener) -> None:
@@ -166,7 +189,12 @@ def _expect(recorder: Any, sweep: Sweep, slots: Mapping[str, int], trials: Trial
 
 
 def _tuner(
-    trials: Trials, folder: RunFolder, shared: dict[str, Any], limits: Limits, trainable: type[PointTrial]
+    trials: Trials,
+    folder: RunFolder,
+    shared: dict[str, Any],
+    limits: Limits,
+    trainable: type[PointTrial],
+    loggers: Sequence[LoggerCallback] = (),
 ) -> tune.Tuner:
     return tune.Tuner(
         bound(trainable, shared),
@@ -180,7 +208,12 @@ def _tuner(
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=_TRIAL_RETRIES + (1 + limits.retries) * trials.longest),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            callbacks=[ProcessFailureCallback(shared["recorder"]), JsonLoggerCallback(), CSVLoggerCallback()],
+            callbacks=[
+                ProcessFailureCallback(shared["recorder"]),
+                StoredJson(recorder=shared["recorder"]),
+                StoredCsv(recorder=shared["recorder"]),
+                *loggers,
+            ],
         ),
     )
 

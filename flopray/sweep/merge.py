@@ -103,7 +103,7 @@ def united(sweeps: Sequence[Sweep]) -> tuple[Sweep, str | None]:
         for name in ("cpus_per_trial", "implied")
     }
     shards = _united_shards(sweeps)
-    sweep = dataclasses.replace(first, axes=axes, shards=shards, **joined)
+    sweep = dataclasses.replace(first, axes=axes, shards=shards, log_to=None, **joined)
     for name in ("settings", "search", "samples", "objective"):
         if any(getattr(s, name) != getattr(first, name) for s in sweeps):
             return sweep, f"its sources differ in {name}"
