@@ -30,6 +30,21 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def brief(error: BaseException, longest: int = 300) -> str:
+    """Type and message of an error of other code, in one line.
+
+    A message of several lines is joined up to its first empty line; what comes behind is for a traceback.
+
+    Example:
+        >>> brief(ValueError("channels must be\\na multiple of 3"))
+        'ValueError: channels must be a multiple of 3'
+    """
+    kind, first = type(error).__name__, re.split(r"\n\s*\n", str(error).strip())[0]
+    said = one_line(" ".join(first.split()))
+    said = said if len(said) <= longest else said[:longest] + "..."
+    return f"{kind}: {said}" if said else kind
+
+
 def resume_command(address: str) -> str:
     """The command that goes on with a run of any kind, as it can be typed here.
 
@@ -134,6 +149,24 @@ class MeasurementError(FloprayError):
     """One phase of one point has no number; `status` says why in the record's vocabulary."""
 
     status: ClassVar[str] = "failed"
+
+
+class WorkloadError(MeasurementError):
+    """The code of a workload failed at a point, or gave what it must not. The message names the method.
+
+    Args:
+        what: where the code is, such as `conv.py:ConvNet.build`.
+        point: a short label of the point; empty where there is none.
+        said: what went wrong, in one line.
+    """
+
+    def __init__(self, what: str, point: str, said: str) -> None:
+        super().__init__(what, point, said)
+        self.what, self.point, self.said = what, point, said
+
+    def __str__(self) -> str:
+        at = f" for {self.point}" if self.point else ""
+        return one_line(f"{self.what} failed{at}: {self.said}")
 
 
 class OutOfMemory(MeasurementError):

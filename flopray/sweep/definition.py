@@ -12,7 +12,7 @@ from typing import Any
 
 import flopray
 from flopray.description import Description
-from flopray.errors import InputError, NotARun, SettingError, SpecError
+from flopray.errors import FloprayError, InputError, NotARun, SettingError, SpecError
 from flopray.point import Point
 from flopray.records import SCHEMA_VERSION
 from flopray.settings import MeasureSettings, check_settings, setting, settings_of
@@ -146,7 +146,10 @@ class Sweep:
         words = {f.name: self.axes[f.name] for f in self.workload.choices if f.name in self.axes}
         common = {name: self.axes[name][:1] for name in COMMON_AXES}
         for point in grid(self.workload, common | words | largest, self.implied):
-            flops = sum((self.workload.closed_form(point, phase) or {}).values())
+            try:
+                flops = sum((self.workload.closed_form(point, phase) or {}).values())
+            except FloprayError:  # the rows of the point will say it
+                continue
             if flops > _MOST_FLOPS:
                 what = self.workload.label(point.values)
                 raise InputError(f"the largest point, {what}, takes {flops:.2g} FLOPs a step: choose smaller values")

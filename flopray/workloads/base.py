@@ -27,6 +27,7 @@ from flopray.errors import Unsupported
 from flopray.point import Point
 from flopray.records import TRAINING_PHASES
 from flopray.settings import DEFAULT_PHASES
+from flopray.workloads.contract import HOOKS, guarded
 
 if TYPE_CHECKING:
     import torch
@@ -120,6 +121,14 @@ class Workload(Description):
     #: Set where the class was loaded from a file.
     source: Source | None = None
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Have errors of the subclass's methods name them, and their results looked at (`workloads.contract`)."""
+        super().__init_subclass__(**kwargs)
+        for name in HOOKS:
+            hook = getattr(cls, name)
+            if hook is not getattr(Workload, name):
+                setattr(cls, name, guarded(name, hook))
+
     def __init__(self, **values: Any) -> None:
         self.check_names()
         self.values = self.checked(values) if values else {}
@@ -194,7 +203,7 @@ class Workload(Description):
 
     def parameters(self, point: Point) -> int:
         """Number of weights of the model."""
-        return _parameters(point)
+        return _parameters(type(self), point)
 
     def least_bytes(self, point: Point, phase: str, element_bytes: int) -> int:
         """Memory without which a phase cannot run, in bytes; here weights, gradients and moments.
@@ -315,7 +324,8 @@ def copies_of_weights(phase: str) -> int:
 
 
 @lru_cache(maxsize=4096)
-def _parameters(point: Point) -> int:
+def _parameters(_: type[Workload], point: Point) -> int:
+    """Of a shape; another class of the same name, such as that of a file that changed, has its own."""
     return sum(weight.numel() for weight in _on_meta(point).module.parameters())
 
 

@@ -22,9 +22,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from flopray.errors import InputError, SpecError, one_line
+from flopray.errors import InputError, SpecError, brief, one_line
 from flopray.point import Point
 from flopray.workloads.base import Source, Workload
+from flopray.workloads.contract import HOOKS, OF_A_FILE, wrong_signature
 from flopray.workloads.llama import Llama
 from flopray.workloads.mlp import MLP
 
@@ -120,7 +121,7 @@ def _from_entry_point(point: EntryPoint) -> Workload:
     except InputError:
         raise
     except (Exception, SystemExit) as error:
-        raise InputError(f"the entry point {point.name} ({point.value}) cannot be loaded: {_said(error)}") from error
+        raise InputError(f"the entry point {point.name} ({point.value}) cannot be loaded: {brief(error)}") from error
 
 
 def _from_file(name: str) -> Workload:
@@ -145,7 +146,7 @@ def _text_of(path: Path) -> str:
 
 def _load_class(path: Path, class_name: str, text: str) -> Workload:
     digest = hashlib.sha256(text.encode()).hexdigest()
-    module = _module(path, f"flopray_workload_{digest[:16]}")
+    module = _module(path, OF_A_FILE + digest[:16])
     found = getattr(module, class_name, None)
     if found is None:
         classes = {name: value for name, value in vars(module).items() if isinstance(value, type)}
@@ -170,7 +171,7 @@ def _module(path: Path, name: str) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # a script that ends itself
         del sys.modules[name]
-        raise InputError(f"{path} cannot be imported: {_said(error)}") from error
+        raise InputError(f"{path} cannot be imported: {brief(error)}") from error
     return module
 
 
@@ -179,18 +180,18 @@ def _made(found: Any, where: str) -> Workload:
         raise InputError(f"{where} is not a subclass of flopray.Workload")
     if found.build is Workload.build:
         raise InputError(f"{where} has no method build(self, point, *, device, dtype, seed)")
+    for name in HOOKS:
+        hook, base = getattr(found, name), getattr(Workload, name)
+        if hook is not base and (wrong := wrong_signature(name, hook, base)):
+            raise InputError(f"{where}: {wrong}")
     try:
         workload = found()
     except SpecError as error:
         raise InputError(f"{where}: {error}") from error
     except Exception as error:
-        raise InputError(f"{where} cannot be made: {_said(error)}") from error
+        raise InputError(f"{where} cannot be made: {brief(error)}") from error
     if workload.name in BUILT_IN and type(workload) is not BUILT_IN[workload.name]:
         raise InputError(f"{where}: the name {workload.name!r} is that of a built-in workload, choose another one")
     if not workload.dimensions:
         raise InputError(f"{where} has no dimension: give it a Field of whole numbers")
     return workload
-
-
-def _said(error: BaseException) -> str:
-    return one_line(f"{type(error).__name__}: {error}")[:200]

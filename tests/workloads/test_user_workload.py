@@ -144,7 +144,7 @@ def test_built_in_workloads_need_no_file(name):
         (
             "from flopray",
             "raise ValueError('two\\nlines')\nfrom flopray",
-            "cannot be imported: ValueError: two\\nlines",
+            "cannot be imported: ValueError: two lines",
         ),
         ("from flopray", "import no_such_package\nfrom flopray", "cannot be imported: ModuleNotFoundError"),
         ("from flopray", "import sys; sys.exit(0)\nfrom flopray", "cannot be imported: SystemExit"),
