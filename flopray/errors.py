@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 #: Exit codes of a sweep that did start; what ends one before has the code of its error.
 EXIT_SOME_FAILED = 3
@@ -76,6 +76,25 @@ class InputError(FloprayError):
     """The user asked for something that cannot be; nothing was started and nothing was written."""
 
     exit_code = 2
+
+
+def several(name: str, given: Any, *, one_word: bool = False) -> tuple[Any, ...]:
+    """The values of an argument that takes several, as plain Python: NumPy's numbers become whole ones.
+
+    Args:
+        name: of the argument, for the message.
+        given: a list, a range, an array, ...
+        one_word: whether a single text may stand for a list of one.
+
+    Raises:
+        InputError: it is a single value, or nothing that has values.
+    """
+    if one_word and isinstance(given, str):
+        return (given,)
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        listed = f"[{given!r:.40}]" if isinstance(given, str | int | float) else "[8, 16]"
+        raise InputError(f"{name} must be a list of values, such as {listed}, got {given!r:.60}")
+    return tuple(value.item() if hasattr(value, "item") else value for value in given)
 
 
 class SettingError(InputError):

@@ -99,7 +99,10 @@ SHAPE = {"n_layers": 1, "width": 16, "tokens": 8}
     [
         (MLP(), {}, "workload: give one with its values"),
         ("mlp", {}, "workload: give one with its values"),
-        (MLP, {}, "workload: give one with its values"),
+        (MLP, {}, "workload: give one with its values, such as MLP(n_layers=8, ...), got MLP"),
+        (MLP(**SHAPE), {"phases": "fordward"}, "phases: unknown 'fordward', choose from inference, forward"),
+        (MLP(**SHAPE), {"phases": 3}, "phases must be a list of values, such as [3], got 3"),
+        (MLP(**SHAPE), {"instruments": 3}, "instruments must be a list of values"),
         (MLP(**SHAPE), {"phases": ["fordward"]}, "phases: unknown 'fordward', choose from inference, forward"),
         (MLP(**SHAPE), {"phases": ["prefill"]}, "phases: unknown 'prefill'"),
         (MLP(**SHAPE), {"phases": []}, "phases"),
@@ -128,6 +131,13 @@ def test_profile_says_in_one_line_what_cannot_be(workload, arguments, said):
         ("mlp", {"axes": {"depth": [1]}}, "unknown axis 'depth': choose from n_layers, tokens, width"),
         ("mlp", {"axes": {"precision": ["fp32"]}}, "unknown axis 'precision'"),
         ("llama", {"axes": {"model_config": ["x"]}}, "unknown axis 'model_config'"),
+        ("mlp", {"axes": {"width": 8}}, "axis width must be a list of values, such as [8], got 8"),
+        ("mlp", {"axes": {"width": "8"}}, "axis width must be a list of values, such as ['8'], got '8'"),
+        ("mlp", {"axes": {"width": None}}, "axis width must be a list of values, such as [8, 16], got None"),
+        ("mlp", {"axes": [8]}, "axes must map each field to its values, such as {'width': [64, 128]}, got [8]"),
+        ("mlp", {"phases": 3}, "phases must be a list of values, such as [3], got 3"),
+        (3, {}, "workload must be a name, FILE.py:NAME or a Workload, got 3"),
+        (MLP(**SHAPE), {}, "workload: MLP(n_layers=1, width=16, tokens=8) is one shape, which `profile` measures"),
         ("mlp", {"maxseconds": 3}, "unknown setting 'maxseconds': choose from cooldown_c, "),
     ],
 )
@@ -178,6 +188,15 @@ def test_a_class_that_only_this_process_knows_is_refused_before_ray_starts():
 
     with pytest.raises(InputError, match=r"name Own by its file, such as models.py:Own"):
         flopray.Sweep(Own())
+    with pytest.raises(InputError, match=r"name Own by its file, such as models.py:Own"):
+        flopray.Sweep(Own)
+
+
+def test_axes_may_be_arrays_and_the_workload_a_class(tmp_path):
+    numpy = pytest.importorskip("numpy")
+    sweep = flopray.Sweep(MLP, axes={"width": numpy.array([64, 128])})
+    assert repr(sweep) == "Sweep of mlp: width 64 128"
+    assert {type(value) for value in sweep.axes["width"]} == {int}
 
 
 def test_a_run_shows_its_best_rate_with_the_interval_of_the_window(tmp_path):

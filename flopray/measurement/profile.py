@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from flopray.errors import InputError
+from flopray.errors import InputError, several
 from flopray.measurement.api import device_of
 from flopray.measurement.profiler import Profiler
 from flopray.measurement.result import with_error
@@ -89,14 +89,15 @@ def profile(
         True
     """
     if not isinstance(workload, Workload) or not workload.values:
-        raise InputError(f"workload: give one with its values, such as MLP(n_layers=8, ...), got {workload!r:.60}")
+        got = workload.__name__ if isinstance(workload, type) else f"{workload!r:.60}"
+        raise InputError(f"workload: give one with its values, such as MLP(n_layers=8, ...), got {got}")
     RecordSchema(workload)  # refuses a field that cannot be a column, before anything is measured
-    phases = tuple(workload.default_phases if phases is None else phases)
+    phases = several("phases", workload.default_phases if phases is None else phases, one_word=True)
     if unknown := [phase for phase in phases if phase not in workload.phases]:
         raise InputError(f"phases: unknown {unknown[0]!r:.60}, choose from {', '.join(workload.phases)}")
     settings = MeasureSettings(
         phases=phases,
-        instruments=tuple(instruments),
+        instruments=several("instruments", instruments, one_word=True),
         target_error=target_error,
         max_seconds=max_seconds,
         seed=seed,

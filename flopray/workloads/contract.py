@@ -20,6 +20,7 @@ from flopray.description import Description
 from flopray.errors import FloprayError, InputError, WorkloadError, brief
 from flopray.point import Point
 from flopray.records import COLUMN_NAMES
+from flopray.workloads.built import Built
 
 if TYPE_CHECKING:
     import torch
@@ -128,8 +129,6 @@ def _built(workload: Any, built: Any, asked: Mapping[str, Any]) -> Any:
     """A `Built` whose weights and input are of the device and the type that were asked for."""
     import torch
 
-    from flopray.workloads.base import Built
-
     del workload
     if not isinstance(built, Built):
         raise _Wrong(f"it must return Built(module, x) of flopray.workloads, got {_kind(built)}")
@@ -200,7 +199,9 @@ def _cell(name: Any, value: Any, known: Mapping[str, type]) -> Any:
     kind = known[name]
     if value is None:
         return None
-    if kind is int and isinstance(value, numbers.Integral) and not isinstance(value, bool) and abs(value) <= _LARGEST:
+    if kind is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        if abs(int(value)) > _LARGEST:
+            raise _Wrong(f"{name} must fit into 64 bits, got {value!r:.60}")
         return int(value)
     if kind is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
         return float(value)
@@ -211,7 +212,7 @@ def _cell(name: Any, value: Any, known: Mapping[str, type]) -> Any:
 
 def _amount(workload: object, given: Any, _: object) -> Any:
     del workload
-    if isinstance(given, bool) or not isinstance(given, numbers.Real) or not 0 <= given < math.inf:
+    if isinstance(given, bool) or not isinstance(given, numbers.Real) or not 0 <= float(given) < math.inf:
         raise _Wrong(f"it must return a number from 0, got {given!r:.60}")
     return given
 
@@ -223,7 +224,7 @@ def _number_or_none(workload: object, given: Any, _: object) -> Any:
 def _counts(workload: object, given: Any, _: object) -> Any:
     del workload
     whole = isinstance(given, Mapping) and all(
-        n is None or (isinstance(n, numbers.Integral) and n >= 0) for n in given.values()
+        n is None or (isinstance(n, numbers.Integral) and int(n) >= 0) for n in given.values()
     )
     if not whole:
         raise _Wrong(f"it must return whole numbers (or None) by phase, got {given!r:.60}")
