@@ -19,6 +19,7 @@ from flopray.settings import MeasureSettings, check_settings, setting, settings_
 from flopray.store import manifests
 from flopray.sweep.space import COMMON, COMMON_AXES, grid
 from flopray.workloads.base import Workload
+from flopray.workloads.package import package_of
 
 #: What 64 bits hold, with a sign.
 _MOST_FLOPS = 2**63 - 1
@@ -242,7 +243,7 @@ class Sweep:
 
 
 def described(workload: Description) -> dict[str, Any]:
-    """What a manifest says of the workload: its description and, if it has a file, the file's path, hash and text."""
+    """What a manifest says of the workload: its description, and its file with hash and text, or its package."""
     content: dict[str, Any] = {"workload": workload.to_dict()}
     if isinstance(workload, Workload) and (source := workload.source):
         content["workload_source"] = {
@@ -251,6 +252,8 @@ def described(workload: Description) -> dict[str, Any]:
             "sha256": source.sha256,
             "lines": source.text.split("\n"),
         }
+    elif isinstance(workload, Workload) and (package := package_of(workload)):
+        content["workload_package"] = package.to_dict()
     return content
 
 

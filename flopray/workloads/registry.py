@@ -28,8 +28,8 @@ from flopray.workloads.base import Source, Workload
 from flopray.workloads.contract import HOOKS, OF_A_FILE, wrong_signature
 from flopray.workloads.llama import Llama
 from flopray.workloads.mlp import MLP
+from flopray.workloads.package import GROUP, Package, package_of
 
-GROUP = "flopray.workloads"
 BUILT_IN: Mapping[str, type[Workload]] = {MLP.name: MLP, Llama.name: Llama}
 _LARGEST_FILE = 2**20
 
@@ -63,7 +63,8 @@ def reference_of(workload: Workload) -> dict[str, Any]:
     """What another process needs to load the workload, JSON-ready: its name, or its file with the text."""
     source = workload.source
     if source is None:
-        return {"name": workload.name}
+        package = package_of(workload)
+        return {"name": workload.name} | ({"package": package.to_dict()} if package else {})
     return {"name": workload.name, "path": source.path, "class_name": source.class_name, "text": source.text}
 
 
@@ -71,10 +72,14 @@ def load(reference: Mapping[str, Any]) -> Workload:
     """The workload of a `reference_of`, in another process or on another machine, whose code the caller trusts.
 
     Raises:
-        InputError: it cannot be loaded here.
+        InputError: it cannot be loaded here, or its package is another one here.
     """
     if "text" not in reference:
-        return find_workload(reference["name"])
+        found = find_workload(reference["name"])
+        began = reference.get("package")
+        if began and (changed := Package.from_dict(began).difference(package_of(found))):
+            raise InputError(f"the package of the workload {found.name} differs here: {changed}")
+        return found
     text, path = str(reference["text"]), Path(reference["path"])
     if not (path.is_file() and _text_of(path) == text):  # another machine: the file comes with the text
         folder = Path(tempfile.mkdtemp(prefix="flopray-workload-"))

@@ -94,7 +94,9 @@ def test_a_workload_of_an_installed_package_is_found_by_its_name(tmp_path, monke
     monkeypatch.syspath_prepend(tmp_path)
     found = find_workload("right")
     assert (found.name, found.source) == ("right", None)
-    assert reference_of(found) == {"name": "right"}
+    package = {"name": "a-package-of-a-test", "version": "1.0"}
+    assert reference_of(found)["name"] == "right"
+    assert {name: reference_of(found)["package"][name] for name in package} == package
     assert type(load(reference_of(found))) is type(found)
     for name in ("torn", "none"):
         with pytest.raises(InputError, match=f"the entry point {name} .* cannot be loaded: ") as error:
