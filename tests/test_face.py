@@ -10,10 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import flopray
 from flopray.cli.python import Run
+from flopray.cluster.this_machine import this_machine
 from flopray.errors import InputError
+from flopray.measurement.host import cpu_threads
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder
@@ -112,6 +115,8 @@ SHAPE = {"n_layers": 1, "width": 16, "tokens": 8}
         (MLP(**SHAPE), {"target_error": 0.0}, "target_error"),
         (MLP(**SHAPE), {"max_seconds": -1.0}, "max_seconds"),
         (MLP(**SHAPE), {"device": "tpu"}, "tpu"),
+        (MLP(**SHAPE), {"threads": 0}, "threads must be at least 1, got 0"),
+        (MLP(**SHAPE), {"threads": 1.5}, "threads must be a whole number, got 1.5"),
         (MLP(**SHAPE), {"device": "cuda:99"}, "cuda:99"),
     ],
 )
@@ -121,6 +126,20 @@ def test_profile_says_in_one_line_what_cannot_be(workload, arguments, said):
     assert said in str(error.value)
     assert "\n" not in str(error.value)
     assert "--" not in str(error.value)  # no flag: there is no command line
+
+
+def test_profile_computes_with_as_many_threads_as_a_sweep_and_leaves_those_of_the_process():
+    before = torch.get_num_threads()
+    quick = {"phases": "forward", "instruments": "time", "max_seconds": 0.05, "device": "cpu"}
+    torch.set_num_threads(3)
+    try:
+        (record,) = flopray.profile(MLP(**SHAPE), **quick)
+        assert record.cpu_threads == cpu_threads(this_machine().cores)  # what `PointTrial` takes on this machine
+        (record,) = flopray.profile(MLP(**SHAPE), threads=2, **quick)
+        assert record.cpu_threads == 2
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(

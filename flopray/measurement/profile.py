@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
+
 from flopray.errors import InputError, several
 from flopray.measurement.api import device_of
+from flopray.measurement.host import cores_here, cpu_threads
 from flopray.measurement.profiler import Profiler
 from flopray.measurement.result import with_error
 from flopray.point import Point
 from flopray.records import PhaseRecord, Status
-from flopray.settings import MeasureSettings
+from flopray.settings import MeasureSettings, check_number
 from flopray.store.schema import RecordSchema
 from flopray.units import prefixed
 from flopray.workloads.base import Workload
@@ -58,8 +61,9 @@ def profile(
     max_seconds: float = MeasureSettings.max_seconds,
     seed: int = MeasureSettings.seed,
     device: str | None = None,
+    threads: int | None = None,
 ) -> Profile:
-    """Measure every phase of one shape of a workload, here and without Ray.
+    """Measure every phase of one shape of a workload, here and without Ray, as a sweep would.
 
     Args:
         workload: with its values, such as `MLP(n_layers=8, width=1024, tokens=128)`.
@@ -71,6 +75,8 @@ def profile(
         max_seconds: cap on a window.
         seed: of weights and inputs.
         device: a torch device such as `cuda:1` or `cpu`; by default the current GPU, or the CPU where there is none.
+        threads: that compute on a CPU; by default as in a sweep, one fewer than there are cores. The process gets its
+            own number back afterwards.
 
     Returns:
         One record a phase. A phase that cannot be measured has a `status` and a `status_reason`; what the device lacks
@@ -103,10 +109,19 @@ def profile(
         seed=seed,
         sentinel_every_s=0.0,
     )
-    own = device_of(device)
+    if threads is not None:
+        check_number("threads", threads, whole=True)
+        if threads < 1:
+            raise InputError(f"threads must be at least 1, got {threads}")
+    own, before = device_of(device), torch.get_num_threads()
     point = workload.point(device_type=own.device_type, precision=precision, execution=execution)
-    with Profiler(own, settings) as profiler:
-        return Profile(point, profiler.measure_point(point))
+    try:
+        if not own.is_cuda:
+            torch.set_num_threads(threads or cpu_threads(int(cores_here())))
+        with Profiler(own, settings) as profiler:
+            return Profile(point, profiler.measure_point(point))
+    finally:
+        torch.set_num_threads(before)
 
 
 def _values(record: PhaseRecord) -> str:
