@@ -126,7 +126,7 @@ class SpecError(InputError):
     """A point is described by values that do not make a workload."""
 
 
-class ClusterError(InputError):
+class ClusterError(SettingError):
     """The Ray cluster cannot be reached, or lacks what the sweep needs."""
 
 

@@ -115,8 +115,8 @@ SHAPE = {"n_layers": 1, "width": 16, "tokens": 8}
         (MLP(**SHAPE), {"target_error": 0.0}, "target_error"),
         (MLP(**SHAPE), {"max_seconds": -1.0}, "max_seconds"),
         (MLP(**SHAPE), {"device": "tpu"}, "tpu"),
-        (MLP(**SHAPE), {"threads": 0}, "threads must be at least 1, got 0"),
-        (MLP(**SHAPE), {"threads": 1.5}, "threads must be a whole number, got 1.5"),
+        (MLP(**SHAPE), {"threads": 0}, "threads must be a whole number of at least 1, got 0"),
+        (MLP(**SHAPE), {"threads": 1.5}, "threads must be a whole number of at least 1, got 1.5"),
         (MLP(**SHAPE), {"device": "cuda:99"}, "cuda:99"),
     ],
 )
@@ -187,6 +187,16 @@ def test_values_that_cannot_be_are_refused_before_ray_starts(tmp_path, monkeypat
         flopray.Sweep("mlp", axes=grid, device_types="CPU", **settings).run(tmp_path / "run", quiet=True)
     assert said in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_message_calls_settings_as_python_does(tmp_path, monkeypatch):
+    monkeypatch.setattr("flopray.cluster.connection.connected", no_ray)
+    sweep = flopray.Sweep("mlp", axes={"n_layers": [1], "width": [16], "tokens": [8]}, device_types="H100-of-a-dream")
+    with pytest.raises(InputError, match=r"^device_types H100-of-a-dream: no node has it"):
+        sweep.run(tmp_path / "run", quiet=True)
+    (tmp_path / "run").mkdir()
+    with pytest.raises(InputError, match=r"or choose another name$"):
+        sweep.run(tmp_path / "run", quiet=True)
 
 
 def no_ray(*_: object, **__: object) -> None:

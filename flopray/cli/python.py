@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flopray.cli.request import check_columns, request_of
 from flopray.cli.terminal import LineConsole
 from flopray.cli.trust import workload_of_run
-from flopray.errors import EXIT_INTERRUPTED, InputError, several
+from flopray.errors import EXIT_INTERRUPTED, InputError, SettingError, several
 from flopray.measurement.result import with_error
 from flopray.settings import MeasureSettings, settings_of
 from flopray.store.location import open_run
@@ -204,9 +204,12 @@ def _carried_out(
     from flopray.cli.session import run
 
     check_columns(workload)
-    request = request_of(workload, axes, {**given, **shown})
-    request = dataclasses.replace(request, options=dataclasses.replace(request.options, summary=False))
-    code = run(workload, request, LineConsole(stderr=True, markup=False))
+    try:
+        request = request_of(workload, axes, {**given, **shown})
+        request = dataclasses.replace(request, options=dataclasses.replace(request.options, summary=False))
+        code = run(workload, request, LineConsole(stderr=True, markup=False))
+    except SettingError as error:  # settings are called as they are here
+        raise type(error)(error.told({axis: name for name, axis in _COMMON.items()})) from error
     if code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     return Run(open_run(address))

@@ -14,7 +14,7 @@ from flopray.measurement.profiler import Profiler
 from flopray.measurement.result import with_error
 from flopray.point import Point
 from flopray.records import PhaseRecord, Status
-from flopray.settings import MeasureSettings, check_number
+from flopray.settings import MeasureSettings
 from flopray.store.schema import RecordSchema
 from flopray.units import prefixed
 from flopray.workloads.base import Workload
@@ -109,10 +109,8 @@ def profile(
         seed=seed,
         sentinel_every_s=0.0,
     )
-    if threads is not None:
-        check_number("threads", threads, whole=True)
-        if threads < 1:
-            raise InputError(f"threads must be at least 1, got {threads}")
+    if threads is not None and (type(threads) is not int or threads < 1):
+        raise InputError(f"threads must be a whole number of at least 1, got {threads!r:.60}")
     own, before = device_of(device), torch.get_num_threads()
     point = workload.point(device_type=own.device_type, precision=precision, execution=execution)
     try:

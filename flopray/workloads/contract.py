@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from flopray.description import Description
 from flopray.errors import FloprayError, InputError, WorkloadError, brief
 from flopray.point import Point
-from flopray.records import COLUMN_NAMES
 from flopray.workloads.built import Built
 
 if TYPE_CHECKING:
@@ -28,13 +27,7 @@ if TYPE_CHECKING:
 #: Components of a closed form that every record has a column for.
 COMPONENTS = ("gemm_flops", "activation_flops", "optimizer_flops")
 #: Columns of every record that follow from the point, where the workload states them: name and type.
-BESIDE: Mapping[str, type] = {
-    name: int
-    for name in (*COMPONENTS, "recomputed_flops", "tokens_per_iteration", "parameters", "attention_causal_flops")
-    if name in COLUMN_NAMES
-}
-#: Of the columns of every record that end like components, those that are none.
-_NO_COMPONENTS = ("model_", "dispatched_", "executed_", "recomputed_", "attention_causal_")
+BESIDE: Mapping[str, type] = dict.fromkeys((*COMPONENTS, "recomputed_flops", "tokens_per_iteration"), int)
 #: How the module of a workload's file is called, with the hash of its text behind.
 OF_A_FILE = "flopray_workload_"
 _MARK = "_flopray_guarded"
@@ -177,7 +170,7 @@ def _components(workload: Description, given: Any, _: object) -> Any:
     own = {column.name for column in workload.columns if column.type is int}
     known = (*COMPONENTS, *(name for name in own if name not in COMPONENTS))
     for name, flops in given.items():
-        if name not in known and not _is_common(name):
+        if name not in known:
             raise _Wrong(f"unknown column {name!r:.60}: choose from {', '.join(known)}, or add it to columns as an int")
         if isinstance(flops, bool) or not isinstance(flops, numbers.Integral) or flops < 0:
             raise _Wrong(f"{name} must be a whole number of FLOPs from 0, got {flops!r:.60}")
@@ -246,12 +239,6 @@ def _completed(workload: object, given: Any, _: object) -> Any:
     if not (isinstance(given, tuple) and len(given) == 2 and all(isinstance(part, Mapping) for part in given)):
         raise _Wrong(f"it must return axes and implied fields, two mappings, got {_kind(given)}")
     return given
-
-
-def _is_common(name: object) -> bool:
-    """Whether every record has it as a component of a closed form."""
-    text = str(name)
-    return text in COLUMN_NAMES and text.endswith("_flops") and not text.startswith(_NO_COMPONENTS)
 
 
 def _kind(value: object) -> str:
