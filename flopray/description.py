@@ -36,7 +36,8 @@ class Field:
         doc: one line for `--help` and the table of columns.
         values: values of the default grid, as on a command line: numbers, `first:last:step` or words.
         gpu_values: the same on a GPU; None takes `values`.
-        words: words that stand for values; a dimension takes them beside numbers, a choice takes only them.
+        words: words that stand for values; a dimension takes them beside numbers, a choice takes only them. A bool
+            without words takes `off` and `on`.
         free: whether any word is a value of the choice.
         flag: of the command line; empty makes it from the name.
         old_flags: names that the flag had before; they still work and are not in the help.
@@ -70,6 +71,11 @@ class Field:
         return self.type is int
 
     @property
+    def choice_words(self) -> Mapping[str, Any]:
+        """Words of a command line, with the values that they stand for; of a bool without words `off` and `on`."""
+        return self.words or ({"off": False, "on": True} if self.type is bool else {})
+
+    @property
     def title(self) -> str:
         """What an axis says: label, letter and unit, such as `width d` or `image size s (px)`."""
         words = [self.label or self.name.replace("_", " ")]
@@ -89,10 +95,19 @@ class Field:
             if type(value) is not int or value < 1 or value > _LARGEST:
                 raise SpecError(f"{self.name} must be a whole number of at least 1, got {value!r:.60}")
         elif type(value) is not self.type or value == "":
-            raise SpecError(f"{self.name} is missing: it must be a {self.type.__name__}, got {value!r:.60}")
+            raise SpecError(f"{self.name} {self._wrong(value)}")
         elif self.words and not self.free and value not in self.words.values():
-            known = ", ".join(self.words)
+            known = ", ".join(dict.fromkeys(map(str, self.words.values())))
             raise SpecError(f"unknown {self.name} {value!r:.60}: choose from {known}")
+
+    def _wrong(self, value: Any) -> str:
+        """Why a value is none of a choice, with the value that its word stands for."""
+        kind = "True or False" if self.type is bool else "a text"
+        if value is None or value == "":
+            return f"is missing: it must be {kind}"
+        word = self.choice_words.get(value) if isinstance(value, str) else None
+        meant = f": the word {value!r:.60} stands for {word!r}" if word is not None else ""
+        return f"must be {kind}, got {value!r:.60}{meant}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 #: Exit codes of a sweep that did start; what ends one before has the code of its error.
 EXIT_SOME_FAILED = 3
@@ -28,6 +28,21 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def brief(error: BaseException, longest: int = 300) -> str:
+    """Type and message of an error of other code, in one line.
+
+    A message of several lines is joined up to its first empty line; what comes behind is for a traceback.
+
+    Example:
+        >>> brief(ValueError("channels must be\\na multiple of 3"))
+        'ValueError: channels must be a multiple of 3'
+    """
+    kind, first = type(error).__name__, re.split(r"\n\s*\n", str(error).strip())[0]
+    said = one_line(" ".join(first.split()))
+    said = said if len(said) <= longest else said[:longest] + "..."
+    return f"{kind}: {said}" if said else kind
 
 
 def resume_command(address: str) -> str:
@@ -63,6 +78,25 @@ class InputError(FloprayError):
     exit_code = 2
 
 
+def several(name: str, given: Any, *, one_word: bool = False) -> tuple[Any, ...]:
+    """The values of an argument that takes several, as plain Python: NumPy's numbers become whole ones.
+
+    Args:
+        name: of the argument, for the message.
+        given: a list, a range, an array, ...
+        one_word: whether a single text may stand for a list of one.
+
+    Raises:
+        InputError: it is a single value, or nothing that has values.
+    """
+    if one_word and isinstance(given, str):
+        return (given,)
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        listed = f"[{given!r:.40}]" if isinstance(given, str | int | float) else "[8, 16]"
+        raise InputError(f"{name} must be a list of values, such as {listed}, got {given!r:.60}")
+    return tuple(value.item() if hasattr(value, "item") else value for value in given)
+
+
 class SettingError(InputError):
     """A setting that cannot be. The message names settings; a command line names its flags instead.
 
@@ -92,7 +126,7 @@ class SpecError(InputError):
     """A point is described by values that do not make a workload."""
 
 
-class ClusterError(InputError):
+class ClusterError(SettingError):
     """The Ray cluster cannot be reached, or lacks what the sweep needs."""
 
 
@@ -134,6 +168,24 @@ class MeasurementError(FloprayError):
     """One phase of one point has no number; `status` says why in the record's vocabulary."""
 
     status: ClassVar[str] = "failed"
+
+
+class WorkloadError(MeasurementError):
+    """The code of a workload failed at a point, or gave what it must not. The message names the method.
+
+    Args:
+        what: where the code is, such as `conv.py:ConvNet.build`.
+        point: a short label of the point; empty where there is none.
+        said: what went wrong, in one line.
+    """
+
+    def __init__(self, what: str, point: str, said: str) -> None:
+        super().__init__(what, point, said)
+        self.what, self.point, self.said = what, point, said
+
+    def __str__(self) -> str:
+        at = f" for {self.point}" if self.point else ""
+        return one_line(f"{self.what} failed{at}: {self.said}")
 
 
 class OutOfMemory(MeasurementError):

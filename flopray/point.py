@@ -56,7 +56,11 @@ class Point:
         try:
             return self.__dict__["values"][name]
         except KeyError:
-            raise AttributeError(f"a point has no field {name!r}") from None
+            raise AttributeError(f"a point has no field {name!r}{self._has()}") from None
+
+    def _has(self) -> str:
+        values = self.__dict__.get("values")
+        return f": it has {', '.join(values)}" if values else ""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Point) and self.id == other.id

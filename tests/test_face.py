@@ -10,10 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import flopray
 from flopray.cli.python import Run
+from flopray.cluster.this_machine import this_machine
 from flopray.errors import InputError
+from flopray.measurement.host import cpu_threads
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder
@@ -99,7 +102,10 @@ SHAPE = {"n_layers": 1, "width": 16, "tokens": 8}
     [
         (MLP(), {}, "workload: give one with its values"),
         ("mlp", {}, "workload: give one with its values"),
-        (MLP, {}, "workload: give one with its values"),
+        (MLP, {}, "workload: give one with its values, such as MLP(n_layers=8, ...), got MLP"),
+        (MLP(**SHAPE), {"phases": "fordward"}, "phases: unknown 'fordward', choose from inference, forward"),
+        (MLP(**SHAPE), {"phases": 3}, "phases must be a list of values, such as [3], got 3"),
+        (MLP(**SHAPE), {"instruments": 3}, "instruments must be a list of values"),
         (MLP(**SHAPE), {"phases": ["fordward"]}, "phases: unknown 'fordward', choose from inference, forward"),
         (MLP(**SHAPE), {"phases": ["prefill"]}, "phases: unknown 'prefill'"),
         (MLP(**SHAPE), {"phases": []}, "phases"),
@@ -109,6 +115,8 @@ SHAPE = {"n_layers": 1, "width": 16, "tokens": 8}
         (MLP(**SHAPE), {"target_error": 0.0}, "target_error"),
         (MLP(**SHAPE), {"max_seconds": -1.0}, "max_seconds"),
         (MLP(**SHAPE), {"device": "tpu"}, "tpu"),
+        (MLP(**SHAPE), {"threads": 0}, "threads must be a whole number of at least 1, got 0"),
+        (MLP(**SHAPE), {"threads": 1.5}, "threads must be a whole number of at least 1, got 1.5"),
         (MLP(**SHAPE), {"device": "cuda:99"}, "cuda:99"),
     ],
 )
@@ -120,6 +128,20 @@ def test_profile_says_in_one_line_what_cannot_be(workload, arguments, said):
     assert "--" not in str(error.value)  # no flag: there is no command line
 
 
+def test_profile_computes_with_as_many_threads_as_a_sweep_and_leaves_those_of_the_process():
+    before = torch.get_num_threads()
+    quick = {"phases": "forward", "instruments": "time", "max_seconds": 0.05, "device": "cpu"}
+    torch.set_num_threads(3)
+    try:
+        (record,) = flopray.profile(MLP(**SHAPE), **quick)
+        assert record.cpu_threads == cpu_threads(this_machine().cores)  # what `PointTrial` takes on this machine
+        (record,) = flopray.profile(MLP(**SHAPE), threads=2, **quick)
+        assert record.cpu_threads == 2
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize(
     ("workload", "arguments", "said"),
     [
@@ -128,6 +150,13 @@ def test_profile_says_in_one_line_what_cannot_be(workload, arguments, said):
         ("mlp", {"axes": {"depth": [1]}}, "unknown axis 'depth': choose from n_layers, tokens, width"),
         ("mlp", {"axes": {"precision": ["fp32"]}}, "unknown axis 'precision'"),
         ("llama", {"axes": {"model_config": ["x"]}}, "unknown axis 'model_config'"),
+        ("mlp", {"axes": {"width": 8}}, "axis width must be a list of values, such as [8], got 8"),
+        ("mlp", {"axes": {"width": "8"}}, "axis width must be a list of values, such as ['8'], got '8'"),
+        ("mlp", {"axes": {"width": None}}, "axis width must be a list of values, such as [8, 16], got None"),
+        ("mlp", {"axes": [8]}, "axes must map each field to its values, such as {'width': [64, 128]}, got [8]"),
+        ("mlp", {"phases": 3}, "phases must be a list of values, such as [3], got 3"),
+        (3, {}, "workload must be a name, FILE.py:NAME or a Workload, got 3"),
+        (MLP(**SHAPE), {}, "workload: MLP(n_layers=1, width=16, tokens=8) is one shape, which `profile` measures"),
         ("mlp", {"maxseconds": 3}, "unknown setting 'maxseconds': choose from cooldown_c, "),
     ],
 )
@@ -160,6 +189,16 @@ def test_values_that_cannot_be_are_refused_before_ray_starts(tmp_path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
+def test_a_message_calls_settings_as_python_does(tmp_path, monkeypatch):
+    monkeypatch.setattr("flopray.cluster.connection.connected", no_ray)
+    sweep = flopray.Sweep("mlp", axes={"n_layers": [1], "width": [16], "tokens": [8]}, device_types="H100-of-a-dream")
+    with pytest.raises(InputError, match=r"^device_types H100-of-a-dream: no node has it"):
+        sweep.run(tmp_path / "run", quiet=True)
+    (tmp_path / "run").mkdir()
+    with pytest.raises(InputError, match=r"or choose another name$"):
+        sweep.run(tmp_path / "run", quiet=True)
+
+
 def no_ray(*_: object, **__: object) -> None:
     raise AssertionError("Ray was started")
 
@@ -178,6 +217,15 @@ def test_a_class_that_only_this_process_knows_is_refused_before_ray_starts():
 
     with pytest.raises(InputError, match=r"name Own by its file, such as models.py:Own"):
         flopray.Sweep(Own())
+    with pytest.raises(InputError, match=r"name Own by its file, such as models.py:Own"):
+        flopray.Sweep(Own)
+
+
+def test_axes_may_be_arrays_and_the_workload_a_class(tmp_path):
+    numpy = pytest.importorskip("numpy")
+    sweep = flopray.Sweep(MLP, axes={"width": numpy.array([64, 128])})
+    assert repr(sweep) == "Sweep of mlp: width 64 128"
+    assert {type(value) for value in sweep.axes["width"]} == {int}
 
 
 def test_a_run_shows_its_best_rate_with_the_interval_of_the_window(tmp_path):

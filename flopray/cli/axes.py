@@ -42,7 +42,7 @@ def values_of(field: Field, given: Sequence[str] | tuple[Any, ...]) -> tuple[Any
         return parse_values(flag, [str(field.words.get(word, word)) for word in given])
     if not given:
         raise InputError(f"{flag} needs at least one value")
-    words = field.words or ({"off": False, "on": True} if field.type is bool else {})
+    words = field.choice_words
     for word in given:
         if not field.free and word not in words:
             raise InputError(f"{flag}: unknown {word!r}, choose from {', '.join(words)}{spaced(flag, word)}")

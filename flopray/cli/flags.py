@@ -65,7 +65,9 @@ def build_parser(workload: Workload) -> argparse.ArgumentParser:
     first = (type(workload).__doc__ or "").strip().split("\n\n")[0]
     started = Path(sys.argv[0]).name
     parser = OneLineParser(
-        prog=started if started.endswith(".py") and started != "__main__.py" else f"flopray sweep {workload.name}",
+        prog=started
+        if started.endswith(".py") and started != "__main__.py"
+        else f"flopray sweep {_reference(workload)}",
         description=first,
         epilog=workload.examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -79,6 +81,12 @@ def build_parser(workload: Workload) -> argparse.ArgumentParser:
         for name in names:
             _add_setting(groups[title], workload, SETTINGS[name])
     return parser
+
+
+def _reference(workload: Workload) -> str:
+    """How the workload is named on a command line."""
+    source = workload.source
+    return f"{Path(source.path).name}:{source.class_name}" if source else workload.name
 
 
 def _axes_of(workload: Workload) -> list[Field]:

@@ -81,7 +81,7 @@ and analysis/ for their commands.
 """
 
 
-_WORKLOADS = "mlp, llama or FILE.py:NAME"
+_WORKLOADS = "mlp, llama, the name of an installed workload, or FILE.py:NAME"
 #: Commands with a parser of their own: what they do, and their module. The scripts of `analysis/` are the same.
 _TOOLS = {
     "surfaces": ("draw a run: surfaces, heat maps, the interactive page", "flopray.cli.surfaces"),
@@ -175,7 +175,11 @@ def _parser() -> argparse.ArgumentParser:
         return commands.add_parser(name, help=words, description=text, epilog=examples, formatter_class=form)
 
     spaces = f"{_WORKLOADS}, then flags"
-    commands.add_parser("sweep", help=f"measure a search space: {spaces}", description=f"WORKLOAD is {spaces}")
+    commands.add_parser(
+        "sweep",
+        help=f"measure a search space: {spaces}",
+        description=f"WORKLOAD is {spaces}. `flopray sweep WORKLOAD --help` lists its axes and all flags.",
+    )
     text = "go on with a run of any kind: flopray resume RUN"
     commands.add_parser("resume", help=text, description=f"{text}, then flags such as --address")
     for name, (words, _) in _TOOLS.items():

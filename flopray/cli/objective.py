@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from flopray.audit.hardware import peak_flops_per_s
 from flopray.errors import InputError
 from flopray.point import Point
@@ -86,6 +88,13 @@ def _may_have_flops(sweep: Sweep, phase: str) -> bool:
     if not isinstance(workload, Workload):
         return True
     points = sweep.points()
+    try:
+        return _has_flops(workload, points, phase)
+    except Exception:  # the workload's code fails at some point, whose rows will say it
+        return True
+
+
+def _has_flops(workload: Workload, points: Sequence[Point], phase: str) -> bool:
     forms = (workload.closed_form(point, phase) for point in points)
     if any(form is not None and sum(form.values()) for form in forms):
         return True

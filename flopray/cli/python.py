@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flopray.cli.request import check_columns, request_of
 from flopray.cli.terminal import LineConsole
 from flopray.cli.trust import workload_of_run
-from flopray.errors import EXIT_INTERRUPTED, InputError
+from flopray.errors import EXIT_INTERRUPTED, InputError, SettingError, several
 from flopray.measurement.result import with_error
 from flopray.settings import MeasureSettings, settings_of
 from flopray.store.location import open_run
@@ -32,6 +32,8 @@ _SETTINGS = {
     *_COMMON,
     *(s.name for cls in (MeasureSettings, SweepOfWorkload, Limits) for s in settings_of(cls).values()),
 }
+#: Settings that take several words, or one.
+_SEVERAL = ("precision", "execution", "phases", "instruments", "device_types")
 #: What is shown of a run: a rate, its error (FLOPs are exact) and its unit.
 _BEST = (("flops_per_s", "time_rel_error", "FLOP/s"), ("flops_per_j", "energy_rel_error", "FLOP/J"))
 
@@ -70,7 +72,8 @@ class Sweep:
     """A search space and how its points are measured.
 
     Args:
-        workload: `mlp`, `llama`, the name of an installed one, `path/to/file.py:ClassName`, or a `Workload`.
+        workload: `mlp`, `llama`, the name of an installed one, `path/to/file.py:ClassName`, or a `Workload`, as a
+            class or without values.
         axes: values by field of the workload; those that are left out take its default grid.
         **settings: `precision`, `execution`, `phases`, `instruments`, `device_types`, `objective`, `log_to` (a word
             or several), `target_error`, `max_seconds`, `seed`, `sentinel_every_s`, `cooldown_c`, `search`, `samples`,
@@ -86,11 +89,22 @@ class Sweep:
     """
 
     def __init__(
-        self, workload: str | Workload, *, axes: Mapping[str, Iterable[Any]] | None = None, **settings: Any
+        self,
+        workload: str | Workload | type[Workload],
+        *,
+        axes: Mapping[str, Iterable[Any]] | None = None,
+        **settings: Any,
     ) -> None:
         self.workload = loadable(workload)
-        self.axes = {name: tuple(values) for name, values in (axes or {}).items()}
-        self.settings = settings
+        if not isinstance(axes or {}, Mapping):
+            raise InputError(
+                f"axes must map each field to its values, such as {{'width': [64, 128]}}, got {axes!r:.60}"
+            )
+        self.axes = {name: several(f"axis {name}", values) for name, values in (axes or {}).items()}
+        self.settings: dict[str, Any] = {
+            name: several(name, value, one_word=True) if name in _SEVERAL and value is not None else value
+            for name, value in settings.items()
+        }
         fields = {field.name for field in self.workload.fields if not field.implied}
         for kind, given, known in (("axis", self.axes, fields), ("setting", settings, _SETTINGS)):
             for name in given:
@@ -172,9 +186,12 @@ def _carried_out(
     from flopray.cli.session import run
 
     check_columns(workload)
-    request = request_of(workload, axes, {**given, **shown})
-    request = dataclasses.replace(request, options=dataclasses.replace(request.options, summary=False))
-    code = run(workload, request, LineConsole(stderr=True, markup=False))
+    try:
+        request = request_of(workload, axes, {**given, **shown})
+        request = dataclasses.replace(request, options=dataclasses.replace(request.options, summary=False))
+        code = run(workload, request, LineConsole(stderr=True, markup=False))
+    except SettingError as error:  # settings are called as they are here
+        raise type(error)(error.told({axis: name for name, axis in _COMMON.items()})) from error
     if code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     return Run(open_run(address))

@@ -211,9 +211,11 @@ def build_parser() -> argparse.ArgumentParser:
     what = parser.add_argument_group("what is drawn (default: everything that the run has)")
     what.add_argument("--metrics", nargs="+", metavar="METRIC", help=", ".join(METRICS))
     what.add_argument("--phases", nargs="+", metavar="PHASE", help=", ".join(PHASES))
-    what.add_argument("--n", nargs="+", type=int, metavar="N", help="only these panels (an MLP: layers)")
-    what.add_argument("--d-min", type=int, metavar="D", help="only x from D on (an MLP: width)")
-    what.add_argument("--m-min", type=int, metavar="M", help="only y from M on (an MLP: tokens)")
+    what.add_argument(
+        "--n", nargs="+", type=int, metavar="N", help="only these panels: third-last dimension (an MLP: layers)"
+    )
+    what.add_argument("--d-min", type=int, metavar="D", help="only x from D on: second-last dimension (an MLP: width)")
+    what.add_argument("--m-min", type=int, metavar="M", help="only y from M on: last dimension (an MLP: tokens)")
     how = parser.add_argument_group("how and where")
     how.add_argument(
         "--formats", nargs="+", default=list(DEFAULT_FORMATS), metavar="FORMAT", help="png, svg, pdf (default png svg)"

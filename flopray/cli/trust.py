@@ -18,6 +18,7 @@ from flopray.errors import InputError, NotARun, SpecError, resume_command
 from flopray.store.manifests import check_resumable, workload_in
 from flopray.store.uri import cache_root
 from flopray.workloads.base import Workload
+from flopray.workloads.package import Package, package_of
 from flopray.workloads.registry import find_workload
 
 
@@ -66,14 +67,38 @@ def workload_of_run(manifest: Mapping[str, Any], address: str, named: str | None
     source = manifest.get("workload_source")
     if isinstance(described, Workload) and named is None:
         return described
-    if named is None and source is None:
-        return find_workload(described.name)
+    if source is None:
+        return _installed(manifest, named or described.name)
     began = _source_of(source)
     reference = named or f"{began['path']}:{began['class_name']}"
     if named is None and not _is_trusted(began["sha256"]):
         again = f"{resume_command(address)} --workload {shlex.quote(reference)}"
         raise InputError(f"run {address} measures code that was not run here before: read it, then {again}")
-    workload = find_workload(_unchanged(reference, began) if source else reference)
+    workload = find_workload(_unchanged(reference, began))
+    trust(workload)
+    return workload
+
+
+def _installed(manifest: Mapping[str, Any], name: str) -> Workload:
+    """The workload of an installed package, if its code is that of the run; older manifests do not say.
+
+    Raises:
+        InputError: the package is not installed, or changed since the run began.
+        NotARun: the manifest describes no package.
+    """
+    content = manifest.get("workload_package")
+    try:
+        began = None if content is None else Package.from_dict(content)
+    except TypeError as error:
+        raise NotARun(f"the manifest does not say which package the workload was in: {error}") from error
+    try:
+        workload = find_workload(name)
+    except InputError as error:
+        raise InputError(f"{error} (the run measures code of the package {began})" if began else str(error)) from error
+    if began and (changed := began.difference(package_of(workload))):
+        raise InputError(
+            f"the code of the workload changed since the run began: {changed}; install it as it was, or start a new run"
+        )
     trust(workload)
     return workload
 
@@ -91,8 +116,6 @@ def _unchanged(reference: str, began: Mapping[str, str]) -> str:
 
 
 def _source_of(source: Any) -> dict[str, str]:
-    if source is None:
-        return {"path": "", "class_name": "", "sha256": ""}
     names = ("path", "class_name", "sha256")
     if not isinstance(source, dict) or not all(isinstance(source.get(name), str) for name in names):
         raise NotARun("the manifest does not say which file the workload was in")

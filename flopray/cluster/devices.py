@@ -47,12 +47,12 @@ class Cluster:
         if name is None:
             return self
         if name == "CPU":
-            raise ClusterError("--gpu-type CPU: name the type of the GPUs; --accelerators CPU measures the processor")
+            raise ClusterError("<gpu_type> CPU: name the type of the GPUs; <device_type> CPU measures the processor")
         if self.slots:
             typed = ", ".join(self.slots)
-            raise ClusterError(f"--gpu-type {name}: the cluster has GPUs whose type Ray knows ({typed}); {_NAME_THEM}")
+            raise ClusterError(f"<gpu_type> {name}: the cluster has GPUs whose type Ray knows ({typed}); {_NAME_THEM}")
         if not self.untyped:
-            raise ClusterError(f"--gpu-type {name}: the cluster has no GPU{self.because}")
+            raise ClusterError(f"<gpu_type> {name}: the cluster has no GPU{self.because}")
         most = self.most_cores | {name: self.most_cores.get("", self.cores)}
         return dataclasses.replace(self, slots={name: self.untyped}, most_cores=most, untyped=0)
 
@@ -151,24 +151,24 @@ def choose_devices(cluster: Cluster, wanted: list[str] | None, *, resumed: bool 
     if wanted is None:
         if cluster.untyped and not cluster.slots:
             raise ClusterError(
-                f"the cluster has {_gpus(cluster.untyped)} of a type that Ray does not know: say it with --gpu-type "
-                f"H100, or {_NAME_THEM}; --accelerators CPU measures the processor"
+                f"the cluster has {_gpus(cluster.untyped)} of a type that Ray does not know: say it with <gpu_type> "
+                f"H100, or {_NAME_THEM}; <device_type> CPU measures the processor"
             )
         return dict(cluster.slots) or {"CPU": 1}
     for name in wanted:
         if name not in available:
             more = f" and {_gpus(cluster.untyped)} without a type ({_typing(cluster, name)})" if cluster.untyped else ""
-            hint = spaced("--accelerators", name)
+            hint = spaced("<device_type>", name)
             there = f"{', '.join(available)}{more}{cluster.because}"
             if resumed:
                 raise ClusterError(f"the run has points for {name}, and no node has it; the cluster has {there}")
-            raise ClusterError(f"--accelerators {name}: no node has it; the cluster has {there}{hint}")
+            raise ClusterError(f"<device_type> {name}: no node has it; the cluster has {there}{hint}")
     return {name: available[name] for name in wanted}
 
 
 def _typing(cluster: Cluster, name: str) -> str:
     """How GPUs without a type get this one: by flag only where there are no others."""
-    return _NAME_THEM if cluster.slots else f"say it with --gpu-type {name}, or {_NAME_THEM}"
+    return _NAME_THEM if cluster.slots else f"say it with <gpu_type> {name}, or {_NAME_THEM}"
 
 
 def passed_over(cluster: Cluster, wanted: list[str] | None = None) -> str | None:

@@ -8,13 +8,11 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
-from pathlib import Path
 
 from flopray.cluster.devices import Cluster
 from flopray.energy.nvml import list_gpus, why_nvml_fails
 from flopray.errors import MeterError, NoEnergySource
-
-_CGROUP = Path("/sys/fs/cgroup")
+from flopray.measurement.host import cores_here
 
 
 def this_machine() -> Cluster:
@@ -81,41 +79,3 @@ def accelerator_type(name: str) -> str | None:
             break
         words.append(word)
     return re.sub(r"^NVIDIA\s+", "", name).strip().replace(" ", "-") or None
-
-
-def cores_here(cgroup: Path = _CGROUP) -> float:
-    """CPU cores that Ray would count here: those of the machine, or fewer where a container is limited to them.
-
-    Args:
-        cgroup: where the kernel tells of the limits of control groups, version 1 or 2.
-            https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files
-    """
-    cores = os.cpu_count() or 1
-    if os.environ.get("RAY_USE_MULTIPROCESSING_CPU_COUNT"):
-        return cores
-    limits = [limit for limit in (_quota(cgroup), _cpuset(cgroup)) if limit]
-    return min(limits) if limits else cores
-
-
-def _quota(cgroup: Path) -> float | None:
-    """Cores' worth of time that a container gets; None without a limit."""
-    try:
-        if (cgroup / "cpu" / "cpu.cfs_quota_us").exists():
-            quota = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text()
-            period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text()
-        else:
-            quota, period = (cgroup / "cpu.max").read_text().split()
-        cores = float(quota) / float(period)
-    except (OSError, ValueError):  # "max" is no limit
-        return None
-    return None if cores < 0 else cores or 1.0
-
-
-def _cpuset(cgroup: Path) -> int | None:
-    """Cores that a container is bound to, where version 1 tells."""
-    try:
-        ranges = (cgroup / "cpuset" / "cpuset.cpus").read_text().strip().split(",")
-        bounds = [(int(first), int(last or first)) for first, _, last in (one.partition("-") for one in ranges)]
-    except (OSError, ValueError):
-        return None
-    return sum(last - first + 1 for first, last in bounds)

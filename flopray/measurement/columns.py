@@ -12,7 +12,7 @@ import flopray
 from flopray.audit import audit_point, audit_row
 from flopray.audit.hardware import peak_flops_per_s
 from flopray.energy.nvml import GpuState
-from flopray.errors import FloprayError, OutOfMemory, Unsupported
+from flopray.errors import FloprayError, OutOfMemory, Unsupported, WorkloadError, brief
 from flopray.measurement.result import Energy, Failure, PhaseResult
 from flopray.measurement.statistics import in_quadrature
 from flopray.point import Point
@@ -31,12 +31,13 @@ def point_columns(point: Point) -> dict[str, Any]:
 
 
 def flop_columns(point: Point, phase: str) -> dict[str, Any]:
-    """Closed form, where the workload has one, and dispatcher's count of one iteration."""
-    closed = closed_columns(point, phase)
+    """Closed form, where the workload has one, and dispatcher's count of one iteration; each missing where it fails."""
+    closed: dict[str, Any] = {}
     try:
+        closed = closed_columns(point, phase)
         return closed | dispatched_flops(point, phase, closed.get("model_flops"))
     except Exception as error:  # another library fails to trace the model: the measurement goes on
-        reason = f"counting failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        reason = f"counting failed: {error if isinstance(error, FloprayError) else brief(error)}"
         return closed | {"dispatched_flops": None, "dispatched_reason": reason, "dispatched_rel_difference": None}
 
 
@@ -154,16 +155,16 @@ def _mfu_columns(row: dict[str, Any], precision: str, flops_per_s: float | None)
 def failure_of(error: Exception) -> Failure:
     """Status, one-line reason and, for the unexpected, the traceback."""
     if is_out_of_memory(error):
-        error = OutOfMemory(str(error) or "out of memory")
+        error = OutOfMemory((str(error).splitlines() or ["out of memory"])[0])
     elif "No available kernel" in str(error):
         error = Unsupported(
             "this attention backend has no kernel for the precision or the grouped heads: try another one"
         )
-    first_line = (str(error).splitlines() or [type(error).__name__])[0]
-    if isinstance(error, FloprayError):
-        return Failure(str(getattr(error, "status", Status.FAILED)), first_line)
     text = "".join(traceback.format_exception(error))
-    return Failure(str(Status.FAILED), f"{type(error).__name__}: {first_line}", text)
+    if isinstance(error, FloprayError):
+        traced = text if isinstance(error, WorkloadError) else None
+        return Failure(str(getattr(error, "status", Status.FAILED)), str(error), traced)
+    return Failure(str(Status.FAILED), brief(error), text)
 
 
 def findings_of(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:

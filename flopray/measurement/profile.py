@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from flopray.errors import InputError
+import torch
+
+from flopray.errors import InputError, several
 from flopray.measurement.api import device_of
+from flopray.measurement.host import cores_here, cpu_threads
 from flopray.measurement.profiler import Profiler
 from flopray.measurement.result import with_error
 from flopray.point import Point
@@ -58,8 +61,9 @@ def profile(
     max_seconds: float = MeasureSettings.max_seconds,
     seed: int = MeasureSettings.seed,
     device: str | None = None,
+    threads: int | None = None,
 ) -> Profile:
-    """Measure every phase of one shape of a workload, here and without Ray.
+    """Measure every phase of one shape of a workload, here and without Ray, as a sweep would.
 
     Args:
         workload: with its values, such as `MLP(n_layers=8, width=1024, tokens=128)`.
@@ -71,6 +75,8 @@ def profile(
         max_seconds: cap on a window.
         seed: of weights and inputs.
         device: a torch device such as `cuda:1` or `cpu`; by default the current GPU, or the CPU where there is none.
+        threads: that compute on a CPU; by default as in a sweep, one fewer than there are cores. The process gets its
+            own number back afterwards.
 
     Returns:
         One record a phase. A phase that cannot be measured has a `status` and a `status_reason`; what the device lacks
@@ -89,23 +95,31 @@ def profile(
         True
     """
     if not isinstance(workload, Workload) or not workload.values:
-        raise InputError(f"workload: give one with its values, such as MLP(n_layers=8, ...), got {workload!r:.60}")
+        got = workload.__name__ if isinstance(workload, type) else f"{workload!r:.60}"
+        raise InputError(f"workload: give one with its values, such as MLP(n_layers=8, ...), got {got}")
     RecordSchema(workload)  # refuses a field that cannot be a column, before anything is measured
-    phases = tuple(workload.default_phases if phases is None else phases)
+    phases = several("phases", workload.default_phases if phases is None else phases, one_word=True)
     if unknown := [phase for phase in phases if phase not in workload.phases]:
         raise InputError(f"phases: unknown {unknown[0]!r:.60}, choose from {', '.join(workload.phases)}")
     settings = MeasureSettings(
         phases=phases,
-        instruments=tuple(instruments),
+        instruments=several("instruments", instruments, one_word=True),
         target_error=target_error,
         max_seconds=max_seconds,
         seed=seed,
         sentinel_every_s=0.0,
     )
-    own = device_of(device)
+    if threads is not None and (type(threads) is not int or threads < 1):
+        raise InputError(f"threads must be a whole number of at least 1, got {threads!r:.60}")
+    own, before = device_of(device), torch.get_num_threads()
     point = workload.point(device_type=own.device_type, precision=precision, execution=execution)
-    with Profiler(own, settings) as profiler:
-        return Profile(point, profiler.measure_point(point))
+    try:
+        if not own.is_cuda:
+            torch.set_num_threads(threads or cpu_threads(int(cores_here())))
+        with Profiler(own, settings) as profiler:
+            return Profile(point, profiler.measure_point(point))
+    finally:
+        torch.set_num_threads(before)
 
 
 def _values(record: PhaseRecord) -> str:

@@ -34,6 +34,7 @@ from flopray.measurement.window import COLD_AFTER_S, WAKE_S, WARM_UP_S, warm_up
 from flopray.point import Point
 from flopray.records import PhaseRecord, Status
 from flopray.settings import MeasureSettings
+from flopray.workloads.base import closed_columns
 from flopray.workloads.execution import Work, captures_are_broken
 from flopray.workloads.phases import BuiltPoint
 
@@ -318,15 +319,15 @@ class Profiler:
                 built = self._build(point)
         except Exception as error:
             failure = failure_of(error)
-        outcomes = [self._outcome(phase, built, failure) for phase in self.settings.phases]
+        outcomes = [self._outcome(point, phase, built, failure) for phase in self.settings.phases]
         del built
         if self._timed:  # a process that only counts has built nothing
             self._forget()
         return outcomes
 
-    def _outcome(self, phase: str, built: BuiltPoint | None, failure: Failure | None) -> _Outcome:
-        outcome = _Outcome(phase, time.time(), failure)
-        if built:
+    def _outcome(self, point: Point, phase: str, built: BuiltPoint | None, failure: Failure | None) -> _Outcome:
+        outcome = _Outcome(phase, time.time(), failure or _closed_form_failure(point, phase))
+        if built and outcome.failure is None:
             self._measure_one(built, outcome)
         outcome.drift, outcome.awake_idle_power_w = self._sentinel.columns(), self._awake_idle_power_w
         outcome.ended_unix_s = time.time()
@@ -423,6 +424,15 @@ def _counting_at_the_dispatcher(points: Sequence[Point], phases: Sequence[str]) 
     finally:
         over.set()
         thread.join()
+
+
+def _closed_form_failure(point: Point, phase: str) -> Failure | None:
+    """What is wrong with what the workload states of a phase; rates of another count would not be what they seem."""
+    try:
+        closed_columns(point, phase)
+    except Exception as error:
+        return failure_of(error)
+    return None
 
 
 def _status_columns(failure: Failure | None, counters: dict[str, Any]) -> dict[str, Any]:

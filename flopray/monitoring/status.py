@@ -33,8 +33,8 @@ class RunStatus:
 
     Attributes:
         run: its folder or URI.
-        state: `running` (a driver holds its lock), `finished`, `killed` (the last driver never released it) or
-            `interrupted`.
+        state: `running` (a driver holds its lock), `finished`, `killed` (the last driver never released it),
+            `interrupted`, or `merged` (points are missing, and it cannot be resumed).
         driver: who holds, or held when it was killed, the lock; None where nobody does.
         points, finished: of the whole sweep, and in the journal.
         points_per_s: seconds of device time a point took, turned into a rate over the devices that measured.
@@ -42,6 +42,8 @@ class RunStatus:
         failures: points by status and reason.
         findings: rows by finding of the audit.
         resume: the command that goes on with it; None where nothing is left.
+        retry: the command that measures points again that crashed; None where there are none, or points are left.
+        not_resumable: why a merged run cannot be resumed; None of any other.
     """
 
     run: str
@@ -56,6 +58,8 @@ class RunStatus:
     failures: list[dict[str, Any]]
     findings: dict[str, int]
     resume: str | None
+    retry: str | None = None
+    not_resumable: str | None = None
 
 
 def status_of_run(path: str | Path) -> RunStatus:
@@ -77,9 +81,11 @@ def status_of_run(path: str | Path) -> RunStatus:
     size = finished if open_ended else Sweep.from_manifest(folder.manifest).size
     left = max(0, size - finished)
     windows_s = frame["window_s"].sum()
-    state = (
-        "running" if alive else "killed" if driver and (left or open_ended) else "interrupted" if left else "finished"
-    )
+    fixed = not_resumable(folder.manifest)
+    state = _state(alive=alive, driver=driver, fixed=fixed, left=bool(left or (open_ended and driver)))
+    failures = _failures(frame)
+    command = None if alive or fixed or open_ended else _resume(folder)
+    crashed = any(failure["status"] == Status.FAILED for failure in failures)
     return RunStatus(
         run=folder.address,
         state=state,
@@ -88,12 +94,25 @@ def status_of_run(path: str | Path) -> RunStatus:
         finished=finished,
         devices=devices,
         points_per_s=rate,
-        eta_s=_finite(left / rate) if rate and left else None,
+        eta_s=_finite(left / rate) if rate and left and not fixed else None,
         measured_fraction=_finite(windows_s / wall_s.sum()) if wall_s.sum() and windows_s else None,
-        failures=_failures(frame),
+        failures=failures,
         findings=dict(Counter(code for codes in frame["findings"] for code in codes).most_common()),
-        resume=_resume(folder) if left and not alive and not not_resumable(folder.manifest) else None,
+        resume=command if left else None,
+        retry=f"{command} --retry-failed" if command and crashed and not left else None,
+        not_resumable=fixed,
     )
+
+
+def _state(*, alive: bool, driver: str | None, fixed: str | None, left: bool) -> str:
+    """What a run is doing, in a word."""
+    if alive:
+        return "running"
+    if not left:
+        return "finished"
+    if fixed:
+        return "merged"
+    return "killed" if driver else "interrupted"
 
 
 def _finite(value: float) -> float | None:
@@ -103,7 +122,10 @@ def _finite(value: float) -> float | None:
 
 def print_status(console: Console, status: RunStatus) -> None:
     """Print it for people."""
-    lines = [f"run      {status.run}", f"state    {status.state}" + (f", {status.driver}" if status.driver else "")]
+    more = [status.driver] if status.driver else []
+    if status.not_resumable and status.state == "merged":
+        more.append(f"cannot be resumed: {status.not_resumable}; resume the sources and merge again")
+    lines = [f"run      {status.run}", f"state    {', '.join([status.state, *more])}"]
     share = f"{status.finished / status.points:.0%}" if status.points else "-"
     lines.append(f"points   {status.finished} of {status.points} ({share})")
     if status.points_per_s:
@@ -116,9 +138,10 @@ def print_status(console: Console, status: RunStatus) -> None:
     lines += [f"         what a finding means: {COMMAND}"] if status.findings else []
     for line in lines:
         console.print(one_line(line), highlight=False, markup=False, soft_wrap=True)
-    if status.resume:  # never broken: a command that is wrapped cannot be copied
-        line = one_line(f"resume   {status.resume}")
-        console.print(line, highlight=False, markup=False, no_wrap=True, overflow="ignore", crop=False)
+    for word, command in (("resume", status.resume), ("retry", status.retry)):
+        if command:  # never broken: a command that is wrapped cannot be copied
+            line = one_line(f"{word:<9}{command}")
+            console.print(line, highlight=False, markup=False, no_wrap=True, overflow="ignore", crop=False)
 
 
 def as_json(status: RunStatus) -> str:

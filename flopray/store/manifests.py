@@ -38,7 +38,7 @@ def check_name(name: Any) -> None:
     Raises:
         InputError: it is not; the message says why.
     """
-    mend = "choose a --name of letters, digits, - and _"
+    mend = "choose a name of letters, digits, - and _"
     if not isinstance(name, str) or not name:
         raise InputError(f"the name of a run must be text and not empty: {mend}")
     shown = repr(name if len(name) <= 80 else name[:80] + "...")
@@ -277,13 +277,13 @@ def storage_folder(storage: str | PathLike[str]) -> Path:
 
 def exists_message(place: str, name: str) -> str:
     """Why a new run cannot be made at a place that has one."""
-    return f"run {name} exists: continue it with {resume_command(place)}, or choose another --name"
+    return f"run {name} exists: continue it with {resume_command(place)}, or choose another name"
 
 
 def _taken(path: Path) -> str:
     if (path / FILE_NAME).exists():
         return exists_message(str(path), path.name)
-    return f"{path} exists and is not a run of flopray: choose another --name"
+    return f"{path} exists and is not a run of flopray: choose another name"
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import torch
 
 from flopray.energy.source import open_cpu_meter
 from flopray.errors import FloprayError
+from flopray.measurement.host import cpu_threads
 from flopray.measurement.statistics import batch_mean
 from flopray.sweep.prediction import Rates, rates_of
 
@@ -31,7 +32,7 @@ def calibrated(precisions: Sequence[str], *, cores: int) -> tuple[Rates, bool]:
 
     Args:
         precisions: of the sweep.
-        cores: that a trial holds, of which one is left to everything else (`flopray.sweep.trial.cpu_threads`).
+        cores: that a trial holds, of which one is left to everything else (`flopray.measurement.host.cpu_threads`).
     """
     try:
         open_cpu_meter().close()
@@ -39,7 +40,7 @@ def calibrated(precisions: Sequence[str], *, cores: int) -> tuple[Rates, bool]:
         has_energy = False
     else:
         has_energy = True
-    return calibrate_cpu(precisions, threads=max(1, cores - 1)), has_energy
+    return calibrate_cpu(precisions, threads=cpu_threads(cores)), has_energy
 
 
 def calibrate_cpu(precisions: Sequence[str], *, threads: int) -> Rates:

@@ -12,7 +12,7 @@ from typing import Any
 
 import flopray
 from flopray.description import Description
-from flopray.errors import InputError, NotARun, SettingError, SpecError
+from flopray.errors import FloprayError, InputError, NotARun, SettingError, SpecError
 from flopray.point import Point
 from flopray.records import SCHEMA_VERSION
 from flopray.settings import MeasureSettings, check_settings, setting, settings_of
@@ -20,6 +20,7 @@ from flopray.store import manifests
 from flopray.sweep.objectives import METRICS, Objective, objectives_of
 from flopray.sweep.space import COMMON, COMMON_AXES, grid
 from flopray.workloads.base import Workload
+from flopray.workloads.package import package_of
 
 #: What 64 bits hold, with a sign.
 _MOST_FLOPS = 2**63 - 1
@@ -165,7 +166,10 @@ class Sweep:
         words = {f.name: self.axes[f.name] for f in self.workload.choices if f.name in self.axes}
         common = {name: self.axes[name][:1] for name in COMMON_AXES}
         for point in grid(self.workload, common | words | largest, self.implied):
-            flops = sum((self.workload.closed_form(point, phase) or {}).values())
+            try:
+                flops = sum((self.workload.closed_form(point, phase) or {}).values())
+            except FloprayError:  # the rows of the point will say it
+                continue
             if flops > _MOST_FLOPS:
                 what = self.workload.label(point.values)
                 raise InputError(f"the largest point, {what}, takes {flops:.2g} FLOPs a step: choose smaller values")
@@ -278,7 +282,7 @@ class Sweep:
 
 
 def described(workload: Description) -> dict[str, Any]:
-    """What a manifest says of the workload: its description and, if it has a file, the file's path, hash and text."""
+    """What a manifest says of the workload: its description, and its file with hash and text, or its package."""
     content: dict[str, Any] = {"workload": workload.to_dict()}
     if isinstance(workload, Workload) and (source := workload.source):
         content["workload_source"] = {
@@ -287,6 +291,8 @@ def described(workload: Description) -> dict[str, Any]:
             "sha256": source.sha256,
             "lines": source.text.split("\n"),
         }
+    elif isinstance(workload, Workload) and (package := package_of(workload)):
+        content["workload_package"] = package.to_dict()
     return content
 
 

@@ -31,6 +31,7 @@ from flopray.sweep.summary import duration
 from flopray.units import prefixed
 from flopray.workloads.base import with_code
 from flopray.workloads.capability import why_no_instrument, why_not
+from flopray.workloads.tryout import failures_at, is_tried
 
 #: Bytes of journal and Parquet for one phase, measured on runs with every column filled; and of a table's schema.
 _BYTES_A_PHASE, _BYTES_A_RUN = 2500, 50_000
@@ -44,6 +45,9 @@ _DRAW_S = 0.3
 _START_S = {"CPU": 15.0, "GPU": 35.0}
 #: Starting Nsight Compute, once for all kinds of core.
 _COUNTER_START_S = 12.0
+#: Points at which the code of a workload is tried before anything starts, and for a plan, and the time for it.
+_TRIED, _TRIED_S = 8, 5.0
+_PLANNED, _PLANNED_S = 500, 5.0
 #: From this share of a device's memory on, what a point needs at least may be more than there is left.
 _TIGHT = 0.8
 
@@ -94,6 +98,7 @@ def refuse_what_none_can(sweep: Sweep, found: Mapping[str, Target]) -> None:
         raise InputError(f"--instruments counters: {reason}")
     reasons: Counter[str] = Counter()
     least: dict[str, tuple[int, str]] = {}
+    _refuse_code_that_fails(sweep)
     for point in sweep.points():
         name, memory = point.device_type, found[point.device_type].memory_bytes
         too_large = phases_too_large(point, sweep.settings.phases, memory)
@@ -110,6 +115,23 @@ def refuse_what_none_can(sweep: Sweep, found: Mapping[str, Target]) -> None:
         (first, _), more = reasons.most_common(1)[0], len(reasons) - 1
         others = f" (other points: {more} other reason{'s' if more > 1 else ''})" if more else ""
         raise InputError(f"nothing of this sweep can be measured. {first}{others}")
+
+
+def _refuse_code_that_fails(sweep: Sweep) -> None:
+    """Refuse a workload whose code fails at every point that is tried; where one works, others are rows.
+
+    Raises:
+        InputError: with the first reason.
+    """
+    points = sweep.points()
+    if not points or not is_tried(points[0]):
+        return
+    first: str | None = None
+    for _, error in failures_at(points, sweep.settings.phases, most=_TRIED, seconds=_TRIED_S):
+        if error is None:
+            return
+        first = first or str(error)
+    raise InputError(first or "")
 
 
 def print_plan(
@@ -212,6 +234,20 @@ def _point_seconds(sweep: Sweep, point: Point, target: Target) -> float:
     return whole * (1 - len(too_large) / len(sweep.settings.phases))
 
 
+def _code_that_fails(sweep: Sweep, points: Sequence[Point]) -> list[str]:
+    """A line for each way in which the workload's code fails, of points that are tried on the meta device."""
+    if not points or not is_tried(points[0]):
+        return []
+    failed: dict[str, list[str]] = {}
+    tried = 0
+    for _, error in failures_at(points, sweep.settings.phases, most=_PLANNED, seconds=_PLANNED_S):
+        tried += 1
+        if error is not None:
+            failed.setdefault(getattr(error, "said", str(error)), []).append(str(error))
+    of = f"of {len(points)} points" if tried == len(points) else f"of {tried} points that were tried"
+    return [f"{len(lines)} {of} will fail: {lines[0]}" for lines in failed.values()]
+
+
 def _figures(sweep: Sweep, types: int) -> tuple[int, int]:
     """Figures of the run and their bytes: each metric of a phase has a linear and a logarithmic one."""
     kinds = len(sweep.axes["precision"]) * len(sweep.axes["execution"]) * types
@@ -241,6 +277,7 @@ def _notes(sweep: Sweep, device_type: str, points: Sequence[Point], target: Targ
             tight += bool(phases_too_large(point, sweep.settings.phases, int(_TIGHT * target.memory_bytes)))
     of = f"of {len(points)} points"
     notes = [f"{device_type}: {count} {of} will be unsupported: {reason}" for reason, count in refused.items()]
+    notes += [f"{device_type}: {line}" for line in _code_that_fails(sweep, points)]
     there = prefixed(target.memory_bytes or 0, "B")
     for phases, count in large.items():
         which = "all phases" if len(phases) == len(sweep.settings.phases) else ", ".join(phases)

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from flopray.audit.hardware import find_gpu
+from flopray.errors import FloprayError
 from flopray.point import Point
 from flopray.settings import MeasureSettings
 from flopray.workloads.base import Workload, workload_of
@@ -110,8 +111,15 @@ def _flops(model: Workload, point: Point, phase: str) -> int:
     """Of one iteration, as far as they are known: the closed form, else the dispatcher's count."""
     components = model.closed_form(point, phase)
     if components is None:
-        return 0 if phase == "optimizer_step" else dispatched_flops(point, phase, None)["dispatched_flops"] or 0
+        return 0 if phase == "optimizer_step" else _dispatched(point, phase)
     return sum(components.values()) + (model.beside(point, phase).get("recomputed_flops") or 0)
+
+
+def _dispatched(point: Point, phase: str) -> int:
+    try:
+        return dispatched_flops(point, phase, None)["dispatched_flops"] or 0
+    except Exception:  # the model's own code, or torch, fails without numbers: nothing is known
+        return 0
 
 
 def energy_window_s(target_error: float) -> float:
@@ -161,8 +169,16 @@ def predict_point_seconds(
         rates: of the device; None takes `rates_of`, and of an unknown GPU the time of the windows alone.
 
     Returns:
-        Seconds of device time, including building, warming up and a share of the sentinel.
+        Seconds of device time, including building, warming up and a share of the sentinel. A point at which the
+        workload's code fails takes no more than to say so.
     """
+    try:
+        return _predicted(settings, point, has_energy=has_energy, rates=rates)
+    except FloprayError:
+        return _POINT_S
+
+
+def _predicted(settings: MeasureSettings, point: Point, *, has_energy: bool, rates: Rates | None) -> float:
     rates = rates or rates_of(point.device_type) or Rates()
     seconds = _POINT_S + workload_of(point).count_s(point)
     if "time" in settings.instruments:
@@ -189,7 +205,10 @@ def kinds_of_core(point: Point) -> int:
 
 def refused_seconds(point: Point) -> float:
     """What a point takes that cannot be measured: its FLOPs are counted all the same."""
-    return _POINT_S + workload_of(point).count_s(point)
+    try:
+        return _POINT_S + workload_of(point).count_s(point)
+    except FloprayError:
+        return _POINT_S
 
 
 def _build_seconds(point: Point) -> float:
@@ -206,11 +225,15 @@ def phases_too_large(point: Point, phases: tuple[str, ...], memory_bytes: int | 
     Args:
         point: the point.
         phases: that are measured.
-        memory_bytes: of the device; None where it is not known, and nothing is refused.
+        memory_bytes: of the device; None where it is not known, and nothing is refused. Nor is anything where the
+            workload's code fails.
     """
     if memory_bytes is None:
         return {}
-    needed: dict[str, Any] = {phase: least_bytes(point, phase) for phase in ("weights", *phases)}
+    try:
+        needed: dict[str, Any] = {phase: least_bytes(point, phase) for phase in ("weights", *phases)}
+    except FloprayError:
+        return {}
     weights = needed.pop("weights")
     return {phase: need for phase, need in needed.items() if max(need, weights) > memory_bytes}
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flopray.description import Description
+from flopray.errors import FloprayError
 from flopray.point import EXECUTIONS, PRECISIONS, Point
 from flopray.settings import Setting
 from flopray.workloads.base import workload_of
@@ -162,8 +163,15 @@ def sentinel_of(points: Sequence[Point]) -> dict[str, Point]:
     for point in points:
         by_type.setdefault(point.device_type, []).append(point)
     middles = {device_type: group[len(group) // 2] for device_type, group in by_type.items()}
-    middles = {t: workload_of(point).sentinel(point) or _small(point) for t, point in middles.items()}
+    middles = {t: _stated_sentinel(point) or _small(point) for t, point in middles.items()}
     return {t: point if t == "CPU" else dataclasses.replace(point, execution="graph") for t, point in middles.items()}
+
+
+def _stated_sentinel(point: Point) -> Point | None:
+    try:
+        return workload_of(point).sentinel(point)
+    except FloprayError:  # its rows are none of the user's points, and say nothing of them
+        return None
 
 
 def _small(point: Point) -> Point:

@@ -192,6 +192,7 @@ class PointTrial(tune.Trainable):
 
     def _device(self) -> Device:
         from flopray.measurement.device import Device
+        from flopray.measurement.host import cpu_threads
 
         cores = self._sweep["cpus_per_trial"][self._device_type]
         node = ray.get_runtime_context().get_node_id()
@@ -235,14 +236,6 @@ def _tell_log(spec: Point, records: list[PhaseRecord]) -> None:
     """A line in this actor's own log, which the dashboard opens at standard error; between points, in no window."""
     parts = [f"{r.phase} {r.status}" + (f" {r.time_s:.4g} s" if r.time_s is not None else "") for r in records]
     print(f"{time.strftime('%H:%M:%S')} {spec.label()}: {', '.join(parts)}", file=sys.stderr, flush=True)
-
-
-def cpu_threads(cores: int) -> int:
-    """Threads that compute in a CPU trial: one of its cores is left to Ray, the driver and the meter.
-
-    A parallel loop waits for its slowest thread, so one core that is shared for a moment stalls all of them.
-    """
-    return max(1, cores - 1)
 
 
 _Trial = TypeVar("_Trial", bound=PointTrial)

@@ -17,8 +17,8 @@ Measured as `flopray sweep my_file.py:TwoLayers`. The file is run on every node 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,6 +27,9 @@ from flopray.errors import Unsupported
 from flopray.point import Point
 from flopray.records import TRAINING_PHASES
 from flopray.settings import DEFAULT_PHASES
+from flopray.workloads.built import Built
+from flopray.workloads.contract import HOOKS, guarded
+from flopray.workloads.declaration import check_declaration
 
 if TYPE_CHECKING:
     import torch
@@ -42,24 +45,6 @@ ADAMW_FLOPS = 16
 KEEPS_ACTIVATIONS = ("forward", "backward", "forward_backward", "optimizer_step", "train_step")
 GIVES_GRADIENTS = ("backward", "forward_backward", "optimizer_step", "train_step")
 KEEPS_MOMENTS = ("optimizer_step", "train_step")
-
-
-@dataclass(frozen=True)
-class Built:
-    """A model on its device.
-
-    Attributes:
-        module: one call is the forward pass of a training step.
-        x: its input.
-        gradient: upstream gradient of its output, of the output's shape; None takes 1 for a scalar (a loss), and a
-            fixed random one otherwise.
-        others: further phases by name; one call is one iteration, none of them keeps a graph for a backward pass.
-    """
-
-    module: torch.nn.Module
-    x: torch.Tensor
-    gradient: torch.Tensor | None = None
-    others: Mapping[str, Callable[[], object]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,8 +105,17 @@ class Workload(Description):
     #: Set where the class was loaded from a file.
     source: Source | None = None
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Have errors of the subclass's methods name them, and their results looked at (`workloads.contract`)."""
+        super().__init_subclass__(**kwargs)
+        for name in HOOKS:
+            hook = getattr(cls, name)
+            if hook is not getattr(Workload, name):
+                setattr(cls, name, guarded(name, hook))
+
     def __init__(self, **values: Any) -> None:
         self.check_names()
+        check_declaration(self)
         self.values = self.checked(values) if values else {}
 
     def __repr__(self) -> str:
@@ -194,7 +188,7 @@ class Workload(Description):
 
     def parameters(self, point: Point) -> int:
         """Number of weights of the model."""
-        return _parameters(point)
+        return _parameters(type(self), point)
 
     def least_bytes(self, point: Point, phase: str, element_bytes: int) -> int:
         """Memory without which a phase cannot run, in bytes; here weights, gradients and moments.
@@ -315,7 +309,8 @@ def copies_of_weights(phase: str) -> int:
 
 
 @lru_cache(maxsize=4096)
-def _parameters(point: Point) -> int:
+def _parameters(_: type[Workload], point: Point) -> int:
+    """Of a shape; another class of the same name, such as that of a file that changed, has its own."""
     return sum(weight.numel() for weight in _on_meta(point).module.parameters())
 
 

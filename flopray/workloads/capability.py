@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flopray.audit.hardware import find_gpu
+from flopray.errors import WorkloadError
 from flopray.point import Point
 from flopray.workloads.base import workload_of
 
@@ -50,7 +51,10 @@ def why_not(point: Point) -> str | None:
     capability = None if on_cpu else _capability(point.device_type)
     if (on_cpu or capability) and (reason := why_no_precision(point.precision, capability)):
         return reason
-    return workload_of(point).why_not(point, capability)
+    try:
+        return workload_of(point).why_not(point, capability)
+    except WorkloadError as error:
+        return str(error)
 
 
 def why_no_attention(

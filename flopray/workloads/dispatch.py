@@ -39,7 +39,7 @@ def dispatched_flops(point: Point, phase: str, model_flops: int | None) -> dict[
     if phase == "optimizer_step":
         return {"dispatched_flops": None, "dispatched_reason": _OPTIMIZER_NOTE, "dispatched_rel_difference": None}
     values = {**point.values, **workload_of(point).same_count}
-    count = _by_phase(dataclasses.replace(point, values=values, **_ONE_OF_ALL)).get(phase)
+    count = _by_phase(type(point.workload), dataclasses.replace(point, values=values, **_ONE_OF_ALL)).get(phase)
     if count is None:
         return {"dispatched_flops": None, "dispatched_reason": _NO_FORMULA, "dispatched_rel_difference": None}
     note = _TRAIN_NOTE if phase == "train_step" else _ELEMENTWISE_NOTE
@@ -51,6 +51,6 @@ def dispatched_flops(point: Point, phase: str, model_flops: int | None) -> dict[
 
 
 @lru_cache(maxsize=4096)
-def _by_phase(point: Point) -> Mapping[str, int | None]:
-    """Counts of a shape by phase; cached, since precisions, executions and phases share them."""
+def _by_phase(_: type, point: Point) -> Mapping[str, int | None]:
+    """Counts of a class's shape by phase; cached, since precisions, executions and phases share them."""
     return workload_of(point).dispatched(point)

@@ -11,7 +11,8 @@ from flopray.workloads.base import Built, workload_of
 from flopray.workloads.capability import why_no_precision
 from flopray.workloads.execution import TrainingStep, Work, phase_work
 
-_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+#: Type of weights and input by precision.
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _WITHOUT_TRAINING = ("inference", "prefill", "decode")
 
@@ -38,7 +39,7 @@ class BuiltPoint:
         self._refuse_what_cannot_fit("weights")
         # fp32 means IEEE fp32 products, tf32 means the tensor cores' shorter mantissa; torch has one switch for both.
         torch.set_float32_matmul_precision("high" if point.precision == "tf32" else "highest")
-        built = self._workload.build(point, device=device, dtype=_DTYPES[point.precision], seed=seed)
+        built = self._workload.build(point, device=device, dtype=DTYPES[point.precision], seed=seed)
         self._module, gradient = built.module, _upstream(built, seed)
         self._step = TrainingStep(built.module, built.x, gradient, execution=point.execution, others=built.others)
 
@@ -82,7 +83,7 @@ class BuiltPoint:
         self._module.train(phase not in _WITHOUT_TRAINING)
 
     def _refuse_what_cannot_fit(self, phase: str) -> None:
-        needed = self._workload.least_bytes(self.point, phase, _DTYPES[self.point.precision].itemsize)
+        needed = self._workload.least_bytes(self.point, phase, DTYPES[self.point.precision].itemsize)
         if self._memory_bytes is not None and needed > self._memory_bytes:
             has = f"the device has {self._memory_bytes / 1e9:.1f} GB"
             what = "weights take" if phase == "weights" else f"{phase} takes"
@@ -95,12 +96,21 @@ def _upstream(built: Built, seed: int) -> torch.Tensor:
         return built.gradient
     with torch.no_grad():
         y = built.module(built.x)
-    if not isinstance(y, torch.Tensor):
-        raise Unsupported(f"the module returns a {type(y).__name__}: a training step needs one tensor, or a loss")
+    check_output(y)
     if y.dim() == 0:
         return torch.ones_like(y)
     generator = torch.Generator(device=y.device).manual_seed(seed + 1)
     return torch.randn(y.shape, device=y.device, dtype=y.dtype, generator=generator)
+
+
+def check_output(y: object) -> None:
+    """Refuse what no gradient can be of.
+
+    Raises:
+        Unsupported: it is no tensor.
+    """
+    if not isinstance(y, torch.Tensor):
+        raise Unsupported(f"the module returns a {type(y).__name__}: a training step needs one tensor, or a loss")
 
 
 def check_precision(precision: str, device: str) -> None:

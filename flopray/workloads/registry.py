@@ -22,13 +22,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from flopray.errors import InputError, SpecError, one_line
+from flopray.errors import InputError, SpecError, brief, one_line
 from flopray.point import Point
 from flopray.workloads.base import Source, Workload
+from flopray.workloads.contract import HOOKS, OF_A_FILE, wrong_signature
 from flopray.workloads.llama import Llama
 from flopray.workloads.mlp import MLP
+from flopray.workloads.package import GROUP, Package, package_of
 
-GROUP = "flopray.workloads"
 BUILT_IN: Mapping[str, type[Workload]] = {MLP.name: MLP, Llama.name: Llama}
 _LARGEST_FILE = 2**20
 
@@ -58,16 +59,20 @@ def is_known(workload: Workload) -> bool:
         return False
 
 
-def loadable(workload: str | Workload) -> Workload:
-    """A workload by its name or itself, if workers can load it too.
+def loadable(workload: str | Workload | type[Workload]) -> Workload:
+    """A workload by its name, its class or itself, if workers can load it too.
 
     Raises:
-        InputError: there is none of this name, or its class is known to this process alone.
+        InputError: there is none of this name, it is one shape of it, or its class is known to this process alone.
     """
     if isinstance(workload, str):
         return find_workload(workload)
+    if isinstance(workload, type) and issubclass(workload, Workload):
+        workload = workload()
     if not isinstance(workload, Workload):
-        raise InputError(f"workload: name one, or give a flopray.Workload, got {workload!r:.60}")
+        raise InputError(f"workload must be a name, FILE.py:NAME or a Workload, got {workload!r:.60}")
+    if workload.values:
+        raise InputError(f"workload: {workload!r:.120} is one shape, which `profile` measures: a sweep takes axes")
     if workload.source is None and not is_known(workload):
         own = type(workload).__name__
         raise InputError(f"workload: name {own} by its file, such as models.py:{own}, so that workers can load it")
@@ -78,7 +83,8 @@ def reference_of(workload: Workload) -> dict[str, Any]:
     """What another process needs to load the workload, JSON-ready: its name, or its file with the text."""
     source = workload.source
     if source is None:
-        return {"name": workload.name}
+        package = package_of(workload)
+        return {"name": workload.name} | ({"package": package.to_dict()} if package else {})
     return {"name": workload.name, "path": source.path, "class_name": source.class_name, "text": source.text}
 
 
@@ -86,10 +92,14 @@ def load(reference: Mapping[str, Any]) -> Workload:
     """The workload of a `reference_of`, in another process or on another machine, whose code the caller trusts.
 
     Raises:
-        InputError: it cannot be loaded here.
+        InputError: it cannot be loaded here, or its package is another one here.
     """
     if "text" not in reference:
-        return find_workload(reference["name"])
+        found = find_workload(reference["name"])
+        began = reference.get("package")
+        if began and (changed := Package.from_dict(began).difference(package_of(found))):
+            raise InputError(f"the package of the workload {found.name} differs here: {changed}")
+        return found
     text, path = str(reference["text"]), Path(reference["path"])
     if not (path.is_file() and _text_of(path) == text):  # another machine: the file comes with the text
         folder = Path(tempfile.mkdtemp(prefix="flopray-workload-"))
@@ -136,7 +146,7 @@ def _from_entry_point(point: EntryPoint) -> Workload:
     except InputError:
         raise
     except (Exception, SystemExit) as error:
-        raise InputError(f"the entry point {point.name} ({point.value}) cannot be loaded: {_said(error)}") from error
+        raise InputError(f"the entry point {point.name} ({point.value}) cannot be loaded: {brief(error)}") from error
 
 
 def _from_file(name: str) -> Workload:
@@ -161,7 +171,7 @@ def _text_of(path: Path) -> str:
 
 def _load_class(path: Path, class_name: str, text: str) -> Workload:
     digest = hashlib.sha256(text.encode()).hexdigest()
-    module = _module(path, f"flopray_workload_{digest[:16]}")
+    module = _module(path, OF_A_FILE + digest[:16])
     found = getattr(module, class_name, None)
     if found is None:
         classes = {name: value for name, value in vars(module).items() if isinstance(value, type)}
@@ -186,7 +196,7 @@ def _module(path: Path, name: str) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # a script that ends itself
         del sys.modules[name]
-        raise InputError(f"{path} cannot be imported: {_said(error)}") from error
+        raise InputError(f"{path} cannot be imported: {brief(error)}") from error
     return module
 
 
@@ -195,18 +205,18 @@ def _made(found: Any, where: str) -> Workload:
         raise InputError(f"{where} is not a subclass of flopray.Workload")
     if found.build is Workload.build:
         raise InputError(f"{where} has no method build(self, point, *, device, dtype, seed)")
+    for name in HOOKS:
+        hook, base = getattr(found, name), getattr(Workload, name)
+        if hook is not base and (wrong := wrong_signature(name, hook, base)):
+            raise InputError(f"{where}: {wrong}")
     try:
         workload = found()
     except SpecError as error:
         raise InputError(f"{where}: {error}") from error
     except Exception as error:
-        raise InputError(f"{where} cannot be made: {_said(error)}") from error
+        raise InputError(f"{where} cannot be made: {brief(error)}") from error
     if workload.name in BUILT_IN and type(workload) is not BUILT_IN[workload.name]:
         raise InputError(f"{where}: the name {workload.name!r} is that of a built-in workload, choose another one")
     if not workload.dimensions:
         raise InputError(f"{where} has no dimension: give it a Field of whole numbers")
     return workload
-
-
-def _said(error: BaseException) -> str:
-    return one_line(f"{type(error).__name__}: {error}")[:200]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -38,7 +39,7 @@ def test_a_resume_finds_the_workload_in_the_manifest(swept, monkeypatch, workloa
 @pytest.mark.parametrize(
     ("words", "about"),
     [
-        (["sweep"], "name the workload first: mlp, llama or FILE.py:NAME"),
+        (["sweep"], "name the workload first: mlp, llama, the name of an installed workload, or FILE.py:NAME"),
         (["sweep", "resnet"], "unknown workload 'resnet': choose from mlp, llama"),
         (["resume"], "name the run first"),
         (["resume", "--address", "auto"], "name the run first"),
@@ -78,3 +79,30 @@ def test_the_workload_of_a_run_is_read_from_its_manifest(tmp_path):
     sweep = Sweep(workload=MLP(), axes=axes, settings=MeasureSettings(), cpus_per_trial={"CPU": 1})
     folder = RunFolder.create(tmp_path, "r", sweep.to_manifest("r", {}))
     assert command._workload_of(str(folder.path), None).name == "mlp"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["sweep", "mlp", "--instrument", "time"],
+            "unrecognized arguments: --instrument time: did you mean --instruments?",
+        ),
+        (["sweep", "mlp", "--presicion", "fp32"], "did you mean --precision?"),
+        (["status", "results/x", "--jsno"], "unrecognized arguments: --jsno: did you mean --json?"),
+        (["sweep", "mlp", "--qqqq"], "unrecognized arguments: --qqqq (--help"),
+    ],
+)
+def test_a_flag_is_written_in_full(capsys, words, said):
+    """An abbreviation would mean another flag once there is one more that begins alike."""
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_help_of_a_file_names_the_command_as_it_is_typed(capsys):
+    conv = Path(__file__).parents[1] / "workloads" / "models" / "conv.py"
+    with pytest.raises(SystemExit):
+        main(["sweep", f"{conv}:ConvNet", "--help"])
+    assert "flopray sweep conv.py:ConvNet" in capsys.readouterr().out

@@ -14,7 +14,7 @@ from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.workloads.mlp import MLP
-from flopray.workloads.registry import find_workload
+from flopray.workloads.registry import find_workload, load, reference_of
 
 CONV = Path(__file__).parents[1] / "workloads" / "models" / "conv.py"
 
@@ -143,3 +143,74 @@ def test_a_manifest_that_describes_no_workload_is_no_run(run):
     for manifest in ({}, {"sweep": {}}, run.manifest | {"workload": 3}, run.manifest | {"workload": {}}):
         with pytest.raises(NotARun):
             workload_of_run(manifest, run.address)
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch, request) -> Path:
+    """A distribution as pip leaves it, of two modules; each test has a package of its own."""
+    name = f"nets_{request.node.name.partition('[')[0][-30:]}"
+    folder = tmp_path / "site" / name
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    (folder / "layers.py").write_text("DEPTH = 3\n")
+    code = CONV.read_text().replace("class ConvNet", f"from {name} import layers\n\n\nclass ConvNet")
+    (folder / "models.py").write_text(code.replace('"conv_net"', f'"{name}"'))
+    info = folder.parent / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[flopray.workloads]\n{name} = {name}.models:ConvNet\n")
+    monkeypatch.syspath_prepend(folder.parent)
+    return folder
+
+
+def run_of_package(package: Path, tmp_path: Path) -> RunFolder:
+    workload = find_workload(package.name)
+    axes = {"device_type": ("CPU",), "precision": ("fp32",), "execution": ("eager",), "kernel": ("3x3",)}
+    axes |= {"channels": (8,), "image_size": (8,), "images": (2,)}
+    sweep = Sweep(workload=workload, axes=axes, settings=MeasureSettings(), cpus_per_trial={"CPU": 1})
+    return RunFolder.create(tmp_path, "run", sweep.to_manifest("run", {}))
+
+
+def test_the_code_of_an_installed_package_stands_in_the_manifest_and_is_held_to_it(package, tmp_path):
+    run = run_of_package(package, tmp_path)
+    began = run.manifest["workload_package"]
+    assert (began["name"], began["version"], len(began["sha256"])) == (package.name, "1.0", 64)
+    assert workload_of_run(run.manifest, run.address).name == package.name
+
+    sent = reference_of(find_workload(package.name))
+    assert load(sent).name == package.name
+    (package / "layers.py").write_text("DEPTH = 4\n")  # not the module of the class
+    changed = f"{package.name} 1.0 changed, with the same version"
+    with pytest.raises(InputError) as error:
+        workload_of_run(run.manifest, run.address)
+    said = "the code of the workload changed since the run began"
+    assert str(error.value) == f"{said}: {changed}; install it as it was, or start a new run"
+    with pytest.raises(InputError, match=f"differs here: {changed}"):  # on a node
+        load(sent)
+    (package / "layers.py").write_text("DEPTH = 3\n")
+    (package.parent / f"{package.name}-1.0.dist-info" / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {package.name}\nVersion: 1.1\n"
+    )
+    assert workload_of_run(run.manifest, run.address).name == package.name  # the same code
+    older = {key: value for key, value in run.manifest.items() if key != "workload_package"}
+    assert workload_of_run(older, run.address).name == package.name
+
+
+def test_the_package_of_a_run_cannot_be_replaced_by_a_file(package, file, tmp_path):
+    run = run_of_package(package, tmp_path)
+    with pytest.raises(InputError, match=f"{package.name} 1.0 is not installed here"):
+        workload_of_run(run.manifest, run.address, f"{file}:ConvNet")
+
+
+@pytest.mark.parametrize("content", [3, {}, {"name": 1, "version": "", "sha256": ""}, []])
+def test_a_manifest_of_a_stranger_may_describe_no_package(run, content):
+    manifest = {key: value for key, value in run.manifest.items() if key != "workload_source"}
+    with pytest.raises(NotARun, match="which package"):
+        workload_of_run(manifest | {"workload_package": content}, run.address)
+
+
+def test_a_package_that_is_not_installed_is_named(run):
+    manifest = {key: value for key, value in run.manifest.items() if key != "workload_source"}
+    package = {"name": "nets", "version": "2.0", "sha256": "0" * 64}
+    with pytest.raises(InputError, match=r"unknown workload 'conv_net'.*the package nets 2.0"):
+        workload_of_run(manifest | {"workload_package": package}, run.address)

@@ -27,7 +27,7 @@ def test_every_type_of_gpu_is_swept_and_the_cpu_only_without_one():
 
 
 def test_a_type_that_is_not_there_is_refused_with_those_that_are():
-    with pytest.raises(ClusterError, match=r"--accelerators V100: no node has it; the cluster has H100, A100, CPU"):
+    with pytest.raises(ClusterError, match=r"device_type V100: no node has it; the cluster has H100, A100, CPU"):
         choose_devices(MIXED, ["V100"])
 
 
@@ -40,7 +40,7 @@ def test_more_cores_than_any_node_has_are_refused_where_ray_would_wait():
 def test_gpus_of_no_known_type_are_not_passed_over_for_the_cpu():
     """`ray start --num-gpus 2` on a node whose GPUs Ray does not know."""
     untyped = Cluster({}, 4, {"CPU": 8, "": 8}, None, False, untyped=2)
-    with pytest.raises(ClusterError, match=r"2 GPUs of a type that Ray does not know: say it with --gpu-type"):
+    with pytest.raises(ClusterError, match=r"2 GPUs of a type that Ray does not know: say it with gpu_type"):
         choose_devices(untyped, None)
     assert choose_devices(untyped, ["CPU"]) == {"CPU": 1}
     with pytest.raises(ClusterError, match="2 GPUs without a type"):
@@ -53,9 +53,9 @@ def test_gpus_of_no_known_type_are_not_passed_over_for_the_cpu():
 
 def test_a_type_by_flag_is_for_gpus_without_one():
     assert MIXED.with_gpu_type(None) is MIXED
-    with pytest.raises(ClusterError, match=r"--gpu-type L4: the cluster has GPUs whose type Ray knows \(H100, A100\)"):
+    with pytest.raises(ClusterError, match=r"gpu_type L4: the cluster has GPUs whose type Ray knows \(H100, A100\)"):
         MIXED.with_gpu_type("L4")
-    with pytest.raises(ClusterError, match="--gpu-type L4: the cluster has no GPU"):
+    with pytest.raises(ClusterError, match="gpu_type L4: the cluster has no GPU"):
         Cluster({}, 4, {"CPU": 4}, None, True).with_gpu_type("L4")
 
 
@@ -89,14 +89,14 @@ def test_a_gpu_type_that_cannot_be_is_refused_without_waiting(joining):
     joining()  # looking again would end in StopIteration
     with pytest.raises(ClusterError, match="the cluster has GPUs whose type Ray knows"):
         wait_for(MIXED, ["L4"], 60.0, print, "L4")
-    with pytest.raises(ClusterError, match="--gpu-type CPU"):
+    with pytest.raises(ClusterError, match="gpu_type CPU"):
         wait_for(EMPTY, ["CPU"], 60.0, print, "CPU")
-    with pytest.raises(ClusterError, match="--gpu-type L4: the cluster has no GPU"):
+    with pytest.raises(ClusterError, match="gpu_type L4: the cluster has no GPU"):
         wait_for(EMPTY, ["L4"], 0.0, print, "L4")
 
 
 def test_a_type_that_a_flag_could_name_is_told_with_the_flag():
-    with pytest.raises(ClusterError, match=r"2 GPUs without a type \(say it with --gpu-type L4, or"):
+    with pytest.raises(ClusterError, match=r"2 GPUs without a type \(say it with gpu_type L4, or"):
         choose_devices(UNTYPED, ["L4"])
 
 
@@ -274,11 +274,11 @@ assert get_authentication_mode() == AuthenticationMode.TOKEN
 
 
 def test_a_type_by_flag_is_that_of_a_gpu():
-    with pytest.raises(ClusterError, match="--accelerators CPU"):
+    with pytest.raises(ClusterError, match="device_type CPU"):
         Cluster({}, 4, {"CPU": 8, "": 8}, None, False, untyped=2).with_gpu_type("CPU")
 
 
 def test_a_resume_names_the_run_and_no_flag_that_it_does_not_take():
     cluster = Cluster({}, 4, {"CPU": 8, "": 8}, None, False, untyped=2)
-    with pytest.raises(ClusterError, match=r"^the run has points for H100, and no node has it; .* --gpu-type H100"):
+    with pytest.raises(ClusterError, match=r"^the run has points for H100, and no node has it; .* gpu_type H100"):
         choose_devices(cluster, ["H100"], resumed=True)

@@ -67,11 +67,27 @@ def test_a_run_that_is_being_written_and_one_that_was_killed(run):
     assert (status.state, status.driver) == ("killed", "process 7 on elsewhere (seen from another host)")
 
 
-def test_a_run_that_is_done(run):
+def test_a_run_that_is_done(run, capsys):
     with run.writer() as journal:
         journal.append([row(point) for point in sweep().points()[2:]])
     status = status_of_run(run.path)
     assert (status.state, status.eta_s, status.resume) == ("finished", None, None)
+    assert status.retry == f"{resume_command(str(run.path))} --retry-failed"  # one point crashed
+    commands.main(["status", str(run.path)])
+    assert capsys.readouterr().out.endswith(f"\nretry    {status.retry}\n")
+
+
+def test_a_merged_run_of_differing_settings_waits_for_nothing(run, capsys):
+    manifest = json.loads((run.path / "manifest.json").read_text())
+    manifest["merged"] = {"sources": [], "not_resumable": "the runs differ in target_error"}
+    (run.path / "manifest.json").write_text(json.dumps(manifest))
+    status = status_of_run(run.path)
+    assert (status.state, status.eta_s, status.resume, status.retry) == ("merged", None, None, None)
+    commands.main(["status", str(run.path)])
+    out = capsys.readouterr().out
+    said = "cannot be resumed: the runs differ in target_error; resume the sources and merge again"
+    assert f"state    merged, {said}\npoints   2 of 4 (50%)\n" in out
+    assert "to go" not in out
 
 
 def test_the_command(run, capsys, tmp_path):

@@ -420,7 +420,7 @@ class TestErrors:
         ((x, y),) = self.marks_of(figure)
         assert 181 < x < 362  # the geometric borders of the cell of 256
         assert 32 < y < 128
-        assert legend_texts(figure) == ["error above the target of 2 % (1)"]
+        assert legend_texts(figure) == ["error above the target of 2 % (1 of 24 points)"]
 
     def test_time_is_not_marked_for_the_error_of_energy(self):
         figure = draw_surfaces(one_set(self.frame(), "time"), log=True)
@@ -438,7 +438,7 @@ class TestErrors:
         marks = [a for a in figure.axes[0].collections if a.get_gid() == "imprecise"]
         ((x, y),) = (tuple(mark.get_offsets()[0]) for mark in marks)
         assert (x, y) == (256, POWER_W * time_of(8, 256, 64))
-        assert "error above the target of 2 % (1)" in legend_texts(figure)
+        assert "error above the target of 2 % (1 of 8 points)" in legend_texts(figure)
 
 
 class TestLines:

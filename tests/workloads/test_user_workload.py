@@ -94,7 +94,9 @@ def test_a_workload_of_an_installed_package_is_found_by_its_name(tmp_path, monke
     monkeypatch.syspath_prepend(tmp_path)
     found = find_workload("right")
     assert (found.name, found.source) == ("right", None)
-    assert reference_of(found) == {"name": "right"}
+    package = {"name": "a-package-of-a-test", "version": "1.0"}
+    assert reference_of(found)["name"] == "right"
+    assert {name: reference_of(found)["package"][name] for name in package} == package
     assert type(load(reference_of(found))) is type(found)
     for name in ("torn", "none"):
         with pytest.raises(InputError, match=f"the entry point {name} .* cannot be loaded: ") as error:
@@ -134,17 +136,17 @@ def test_built_in_workloads_need_no_file(name):
         ('name = "right"', 'name = "llama"', "the name 'llama' is that of a built-in workload"),
         ('name = "right"', 'name = "../right"', "must be named in lower-case letters, digits and _"),
         ('name = "right"', "", "must be named in lower-case letters, digits and _"),
-        ('letter="s", ', "type=str, ", "has no dimension: give it a Field of whole numbers"),
+        ('letter="s", values=(1, 2)', "type=bool", "has no dimension: give it a Field of whole numbers"),
         ('(Field(name="size", letter="s", values=(1, 2)),)', "()", "has no dimension"),
         ('name="size"', 'name="Size"', "the field 'Size' must be named in lower-case"),
-        ('letter="s", ', "type=str, ", "no dimension"),
+        ('letter="s", ', "type=str, ", "field size: a choice needs words="),
         ("values=(1, 2)),", 'values=(1, 2)), Field(name="size"),', "has the column size twice"),
         ("values=(1, 2)),", 'values=(1, 2)), "width",', "fields"),
         ('(Field(name="size", letter="s", values=(1, 2)),)', "3", "fields"),
         (
             "from flopray",
             "raise ValueError('two\\nlines')\nfrom flopray",
-            "cannot be imported: ValueError: two\\nlines",
+            "cannot be imported: ValueError: two lines",
         ),
         ("from flopray", "import no_such_package\nfrom flopray", "cannot be imported: ModuleNotFoundError"),
         ("from flopray", "import sys; sys.exit(0)\nfrom flopray", "cannot be imported: SystemExit"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flopray.errors import MeasurementError, Unsupported
+from flopray.errors import MeasurementError, Unsupported, WorkloadError
 from flopray.flops.executed.counts import NotCounted
 from flopray.measurement.counting.chunk import Chunks, Outcome
 from flopray.measurement.counting.columns import counter_columns
@@ -87,7 +87,7 @@ class CountedAhead:
     def columns(self, point: Point, row: dict[str, Any]) -> dict[str, Any]:
         """The counters' columns of a row of a point that was counted."""
         phase = row["phase"]
-        elements = workload_of(point).reduction_elements(point, phase)
+        elements = _elements(point, phase)
         outcome, version = self._outcomes[point.id]
         return counter_columns(row, outcome[phase], version, elements)
 
@@ -104,6 +104,13 @@ class CountedAhead:
         )
         self._version, self.seconds = chunks.version, chunks.seconds
         yield from chunks.count(sorted(points, key=_few_launches_first))
+
+
+def _elements(point: Point, phase: str) -> int | None:
+    try:
+        return workload_of(point).reduction_elements(point, phase)
+    except WorkloadError:  # its rows have what was counted all the same
+        return None
 
 
 def _few_launches_first(point: Point) -> tuple[Any, ...]:

@@ -116,10 +116,11 @@ def imprecise_points(grid: Grid) -> list[tuple[int, int]]:
 
 
 def _imprecise_label(surfaces: SurfaceSet) -> str:
-    """Such as `error above the target of 2 % (14)`."""
+    """Such as `error above the target of 2 % (14 of 20 points)`."""
     count, target = surfaces.above_target_count(), surfaces.target()
     of_target = f" of {100 * target:.3g} %" if target is not None else ""
-    shown = "all points" if count == surfaces.value_count() > 1 else str(count)
+    values = surfaces.value_count()
+    shown = "all points" if count == values > 1 else f"{count} of {values} points" if values > 1 else str(count)
     return f"error above the target{of_target} ({shown})" if count else ""
 
 

@@ -1,0 +1,28 @@
+"""What `Workload.build` gives: a module, its input, and what else can be run on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model on its device.
+
+    Attributes:
+        module: one call is the forward pass of a training step.
+        x: its input.
+        gradient: upstream gradient of its output, of the output's shape; None takes 1 for a scalar (a loss), and a
+            fixed random one otherwise.
+        others: further phases by name; one call is one iteration, none of them keeps a graph for a backward pass.
+    """
+
+    module: torch.nn.Module
+    x: torch.Tensor
+    gradient: torch.Tensor | None = None
+    others: Mapping[str, Callable[[], object]] = field(default_factory=dict)
