@@ -9,12 +9,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("mlflow", reason="mlflow is not installed: pip install 'flopray[mlflow]'")
-pytest.importorskip("tensorboardX", reason="tensorboardX is not installed: pip install 'flopray[tensorboard]'")
-
 from flopray import load_run
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600), pytest.mark.extras("mlflow", "tensorboard")]
 
 GRID = "--n 1 --d 16 24 --m 8 16 24 --phases forward --instruments time --max-seconds 0.2 --target-error 0.5"
 POINTS = 6
@@ -82,8 +79,8 @@ def json_lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.extras("wandb")
 def test_weights_and_biases_has_a_run_for_each_point_without_a_network(machine):
-    pytest.importorskip("wandb", reason="wandb is not installed: pip install 'flopray[wandb]'")
     machine.environment["WANDB_MODE"] = "offline"
     code, output = machine.sweep(
         "--n 1 --d 16 --m 8 16 --phases forward --instruments time --max-seconds 0.2 --target-error 0.5 "

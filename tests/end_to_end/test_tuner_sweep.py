@@ -57,8 +57,8 @@ def said(output: str) -> dict:
     return json.loads(next(line for line in output.splitlines() if line.startswith("SAID ")).removeprefix("SAID "))
 
 
+@pytest.mark.extras("optuna")
 def test_the_page_runs_and_runs_again_without_measuring(machine, cluster):
-    pytest.importorskip("optuna")
     output = cluster(GRID + SAY + SEARCH)
     first = said(output)
     assert first["errors"] == []

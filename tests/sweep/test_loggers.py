@@ -74,22 +74,22 @@ def test_a_missing_package_is_named_with_its_extra(command, monkeypatch, more):
     assert text == "error: --log-to mlflow wandb needs an extra: pip install 'flopray[mlflow,wandb]'\n"
 
 
+@pytest.mark.extras("mlflow")
 def test_a_server_that_does_not_answer_is_refused_before_ray_starts(command, monkeypatch):
-    pytest.importorskip("mlflow", reason="mlflow is not installed: pip install 'flopray[mlflow]'")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
     text = one_line(command(f"{GRID} --log-to mlflow"))
     assert "http://***@127.0.0.1:9 does not answer: set MLFLOW_TRACKING_URI to a server that does" in text
     assert "secret" not in text
 
 
+@pytest.mark.extras("mlflow")
 def test_behind_a_ray_client_mlflow_needs_a_server(command):
-    pytest.importorskip("mlflow", reason="mlflow is not installed: pip install 'flopray[mlflow]'")
     text = one_line(command(f"{GRID} --log-to mlflow --address ray://head:10001"))
     assert "--log-to mlflow with ray:// needs a server that the cluster reaches: set MLFLOW_TRACKING_URI" in text
 
 
+@pytest.mark.extras("wandb")
 def test_weights_and_biases_needs_a_key_or_to_be_offline(command, monkeypatch):
-    pytest.importorskip("wandb", reason="wandb is not installed: pip install 'flopray[wandb]'")
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", "/nowhere")
@@ -150,24 +150,24 @@ def interrupted_run(tmp_path, uri=NOWHERE) -> None:
     RunFolder.create(tmp_path, "r", asked.to_manifest("r", {}) | place.to_manifest())
 
 
+@pytest.mark.extras("mlflow")
 def test_a_strangers_run_does_not_choose_where_results_are_sent(command, tmp_path):
-    pytest.importorskip("mlflow", reason="mlflow is not installed: pip install 'flopray[mlflow]'")
     interrupted_run(tmp_path)
     code, text = command("--resume r")
     assert code == 2
     assert f"where nothing was sent from here: if you know it, set MLFLOW_TRACKING_URI={NOWHERE}" in text
 
 
+@pytest.mark.extras("mlflow")
 def test_a_resume_needs_the_password_that_the_manifest_does_not_have(command, tmp_path):
-    pytest.importorskip("mlflow", reason="mlflow is not installed: pip install 'flopray[mlflow]'")
     interrupted_run(tmp_path, "http://me:secret@127.0.0.1:9")
     code, text = command("--resume r")
     assert code == 2
     assert "logs to MLflow at http://***@127.0.0.1:9: set MLFLOW_TRACKING_URI with its password" in text
 
 
+@pytest.mark.extras("mlflow")
 def test_a_resume_measures_although_the_server_is_gone(command, tmp_path, monkeypatch):
-    pytest.importorskip("mlflow", reason="mlflow is not installed: pip install 'flopray[mlflow]'")
     interrupted_run(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
     with pytest.raises(AssertionError, match="reached for Ray"):

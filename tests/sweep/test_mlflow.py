@@ -22,6 +22,8 @@ from flopray.sweep.mlflow_reconciliation import Reconciled, reconcile
 from flopray.sweep.tune_loggers import callbacks
 from flopray.workloads.mlp import MLP
 
+pytestmark = pytest.mark.extras("mlflow")
+
 
 def sweep(**fields) -> Sweep:
     axes = {"device_type": ("CPU",), "precision": ("fp32",), "execution": ("eager",)}

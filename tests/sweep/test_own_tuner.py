@@ -129,7 +129,7 @@ def test_a_field_that_is_missing_and_a_type_that_is_not_told_are_refused():
     ("workload", "settings", "said"),
     [
         ("mpl", {}, "unknown workload 'mpl': choose from mlp, llama"),
-        (3, {}, "workload: name one, or give a flopray.Workload, got 3"),
+        (3, {}, "workload must be a name, FILE.py:NAME or a Workload, got 3"),
         ("mlp", {"phases": ["prefill"]}, "phases: unknown 'prefill', choose from inference, forward"),
         ("mlp", {"phases": []}, "phases needs at least one"),
         ("mlp", {"instruments": "joules"}, "instruments: unknown 'joules', choose from time, energy, counters"),
