@@ -48,6 +48,7 @@ class NewRun:
 
     Attributes:
         name: of the run.
+        address: its folder or URI.
         workload: with its code.
         options: how it is carried out.
         limits: when a point or the sweep is given up.
@@ -64,6 +65,7 @@ class NewRun:
         self.workload, self._request = workload, request
         self.options, self.limits = request.options, request.limits
         self.name = default_name(workload) if self.options.name is None else self.options.name
+        self.address = f"{self.options.storage.rstrip('/')}/{self.name}"
         self.device_types = request.device_types
         self.finished: Mapping[str, str] = {}
         self.began_with_gpu_type: str | None = None
@@ -143,7 +145,7 @@ class InterruptedRun:
         if sweep.workload.name != workload.name:
             which = f"{sweep.workload.name}, not of {workload.name}"
             raise InputError(f"run {address} is a sweep of {which}: {resume_command(address)} goes on with it")
-        self.sweep, self.name = sweep.with_code(workload), self.folder.name
+        self.sweep, self.name, self.address = sweep.with_code(workload), self.folder.name, address
         self.device_types = list(sweep.axes["device_type"])
         gpu_type = manifest.get("gpu_type")
         self.began_with_gpu_type = gpu_type if isinstance(gpu_type, str) else None

@@ -82,7 +82,7 @@ def _reach(of: Run, console: Console) -> AbstractContextManager[Cluster]:
     if address is None:
         console.print("starting Ray on this machine ...", highlight=False)
     job = {"job_name": of.name, "flopray_run": of.name, "flopray_version": flopray.__version__}
-    return connected(address, job | {"workload": of.workload.name})
+    return connected(address, job | {"workload": of.workload.name, "results": of.address})
 
 
 def _awaited(of: Run, cluster: Cluster, say: Callable[[str], object]) -> Cluster:

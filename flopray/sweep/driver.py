@@ -87,7 +87,9 @@ def run_sweep(
     with folder.writer() as journal:
         _reconcile(sweep, folder, loggers, progress)
         recorder_name = f"{RECORDER_PREFIX}:{folder.name}:{uuid.uuid4().hex[:8]}"
-        recorder = start_recorder(folder.name, set(finished), sweep.settings, limits, actor_name=recorder_name)
+        recorder = start_recorder(
+            folder.name, set(finished), sweep.settings, limits, actor_name=recorder_name, about=_about(sweep)
+        )
 
         def waits() -> Waiting:
             return waiting_now(sweep.cpus_per_trial, list(slots), recorder_name)
@@ -140,6 +142,12 @@ def _complete(sweep: Sweep, folder: RunFolder, journaled: set[str], progress: Sw
         add_missing(folder, sessions[-1].name, sweep.settings.phases, journaled)
     except (OSError, FloprayError) as error:
         progress.notice(f"Tune's results lack points that the journal has: {reason(error)}")
+
+
+def _about(sweep: Sweep) -> str:
+    """What a sweep is, in a line for the dashboard."""
+    what = f"{sweep.size} points of {sweep.workload.name} on {', '.join(sweep.axes['device_type'])}"
+    return f"{what}; {' '.join(sweep.settings.phases)}; {' '.join(sweep.settings.instruments)}"
 
 
 def _head_address() -> str | None:

@@ -96,6 +96,7 @@ class Recorder:
         metrics: where points are counted.
         end: ends the process behind the handle that a trial gave to `begin`.
         clock: seconds that only grow.
+        about: what is measured, for the dashboard.
     """
 
     def __init__(
@@ -108,8 +109,9 @@ class Recorder:
         metrics: Metrics,
         end: Callable[[Any], object],
         clock: Callable[[], float] = time.monotonic,
+        about: str = "",
     ) -> None:
-        self._name, self._finished = name, set(finished)
+        self._name, self._about, self._finished = name, about, set(finished)
         self._settings, self._limits = settings, limits
         self._metrics, self._end, self._clock = metrics, end, clock
         self._counting = CountingPlan()
@@ -123,8 +125,8 @@ class Recorder:
         self._refresh_at = -math.inf
 
     def __repr__(self) -> str:
-        """The dashboard's name of the actor."""
-        return f"sweep {self._name}"
+        """The dashboard's name of the actor: the run, and what it measures."""
+        return f"sweep {self._name}" + (f": {self._about}" if self._about else "")
 
     def begin(self, trial: str, spec: Point, actor: str, handle: Any) -> int | None:
         """Ask to measure a point: the number of this attempt, or None when it is finished, or the sweep has stopped.

@@ -24,16 +24,16 @@ class RecorderActor(Recorder):
     Ray does not restart it: points that it holds and the driver has not drained would be lost without a word.
     """
 
-    def __init__(self, name: str, finished: set[str], settings: MeasureSettings, limits: Limits) -> None:
-        super().__init__(name, finished, settings, limits, metrics=SweepMetrics(name), end=_kill)
+    def __init__(self, name: str, finished: set[str], settings: MeasureSettings, limits: Limits, about: str) -> None:
+        super().__init__(name, finished, settings, limits, metrics=SweepMetrics(name), end=_kill, about=about)
 
 
 @ray.remote(num_cpus=0)
 class ResultRecorderActor(ResultRecorder):
     """The same for a user's own Tuner."""
 
-    def __init__(self, name: str, finished: set[str], settings: MeasureSettings, limits: Limits) -> None:
-        super().__init__(name, finished, settings, limits, metrics=SweepMetrics(name), end=_kill)
+    def __init__(self, name: str, finished: set[str], settings: MeasureSettings, limits: Limits, about: str) -> None:
+        super().__init__(name, finished, settings, limits, metrics=SweepMetrics(name), end=_kill, about=about)
 
 
 def _kill(handle: Any) -> None:
@@ -49,6 +49,7 @@ def start_recorder(
     *,
     actor_name: str,
     actor: Any = RecorderActor,
+    about: str = "",
 ) -> Any:
     """Start the recorder of a sweep under a name that its trials look up, beside the driver.
 
@@ -63,10 +64,11 @@ def start_recorder(
         limits: of the sweep.
         actor_name: unique in the namespace, which is flopray's also on a Ray that a user has started.
         actor: one of the classes above.
+        about: what is measured, for the dashboard.
 
     Returns:
         The actor's handle.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"name": actor_name, "namespace": NAMESPACE, "scheduling_strategy": here}
-    return actor.options(**options).remote(run, finished, settings, limits)
+    return actor.options(**options).remote(run, finished, settings, limits, about)

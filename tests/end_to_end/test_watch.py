@@ -54,7 +54,7 @@ def test_a_submitted_sweep_is_found_by_its_name_and_scraped(machine, ports):
     machine.wait_for(lambda: len(machine.journal_ids(machine.run_path("seen"))) >= 3)
     actors = json.loads(get(ports["dashboard"], "api/v0/actors?detail=true"))["data"]["result"]["result"]
     names = {actor["repr_name"] for actor in actors}
-    assert "sweep seen" in names
+    assert any(name.startswith("sweep seen: ") and "points of mlp on CPU; " in name for name in names)
     assert any(name.startswith("flopray CPU ") for name in names)
     assert status_of_run(machine.run_path("seen")).state == "running"
     metrics = ""
