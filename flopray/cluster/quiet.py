@@ -15,7 +15,12 @@ _ALWAYS = {
 }
 #: Of a sweep's own Tuner, where the sweep shows its progress, names its loggers and handles Ctrl-C itself, so that the
 #: journal closes first.
-_TUNER = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"}
+_TUNER = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # Seconds between copies of Tune's state of the experiment, 250 kB a trial, which a resume does not read.
+    "TUNE_GLOBAL_CHECKPOINT_S": "600",
+}
 _TUNER_ALWAYS = {"TUNE_DISABLE_SIGINT_HANDLER": "1"}
 #: How Ray's documentation had the same hook switched on before that variable was there.
 _HOOK, _UV_HOOK = "RAY_RUNTIME_ENV_HOOK", "uv_runtime_env_hook"
