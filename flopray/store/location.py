@@ -79,7 +79,8 @@ def open_run(path: str | PathLike[str]) -> RunFolder:
         from flopray.store.remote.run import RemoteRun
 
         return RemoteRun.at(Location.parse(str(path)))
-    return TuneRun.open(path) if is_experiment(Path(path)) else RunFolder.open(path)
+    folder = Path(path).expanduser()
+    return TuneRun.open(folder) if is_experiment(folder) else RunFolder.open(folder)
 
 
 def load_run(path: str | PathLike[str]) -> pd.DataFrame:

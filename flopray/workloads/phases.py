@@ -37,8 +37,7 @@ class BuiltPoint:
         self.point, self._memory_bytes = point, memory_bytes
         self._workload = workload_of(point)
         self._refuse_what_cannot_fit("weights")
-        # fp32 means IEEE fp32 products, tf32 means the tensor cores' shorter mantissa; torch has one switch for both.
-        torch.set_float32_matmul_precision("high" if point.precision == "tf32" else "highest")
+        _set_tf32(point.precision == "tf32")
         built = self._workload.build(point, device=device, dtype=DTYPES[point.precision], seed=seed)
         self._module, gradient = built.module, _upstream(built, seed)
         self._step = TrainingStep(built.module, built.x, gradient, execution=point.execution, others=built.others)
@@ -88,6 +87,16 @@ class BuiltPoint:
             has = f"the device has {self._memory_bytes / 1e9:.1f} GB"
             what = "weights take" if phase == "weights" else f"{phase} takes"
             raise OutOfMemory(f"predicted: {what} at least {needed / 1e9:.1f} GB, {has}")
+
+
+def _set_tf32(allowed: bool) -> None:
+    """Have fp32 mean IEEE fp32 products and tf32 the shorter mantissa of tensor cores, also in convolutions.
+
+    Of convolutions torch allows it by default.
+    https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices
+    """
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def _upstream(built: Built, seed: int) -> torch.Tensor:

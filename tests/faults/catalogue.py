@@ -16,7 +16,7 @@ from scene import Scene
 Act = Callable[[Scene], Any]
 INTERRUPTED = r"^interrupted; every finished point is in the journal\. Go on with:\n  .*flopray resume \S+"
 NOT_SAVED = r"^error: \d+ points? could not be saved to \S+journal\.jsonl: "
-MEND = r"; all points before are safe: mend that, and .*flopray resume \S+ goes on$"
+MEND = r"; all points before are safe: mend that, and .*flopray resume \S+.* goes on$"
 GONE = r"the run folder or its journal was (removed|replaced) while the run was being written"
 TORN = r"^warning: \S+ ended in a torn line of \d+ bytes: cut off and kept as journal\.torn-"
 DAMAGED = r"^warning: 1 damaged line in \S+ \(first: line \d+\) skipped; a resume measures those points again"

@@ -187,6 +187,14 @@ def test_results_of_schema_3_are_read_with_those_of_this_version(tmp_path):
     assert set(frame) == set(folder.schema.names)
 
 
+def test_a_folder_of_the_home_is_found_by_its_tilde(tmp_path, monkeypatch):
+    """Tune writes to ~/ray_results, and no shell expands what Python is given."""
+    folder, points = points_of("h100_mlp_fp32", 1)
+    report(tmp_path / "ray_results" / "mine", [ResultFormat(folder.schema, phases_of(points)).flat(points)])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert flopray.load_run("~/ray_results/mine").trial_id.nunique() == 1
+
+
 def _edited(result, **changes):
     return {**result, **changes}
 
