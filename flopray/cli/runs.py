@@ -22,6 +22,7 @@ from flopray.records import Status
 from flopray.store.location import check_new, create_run, open_run
 from flopray.store.manifests import check_resumable
 from flopray.store.run import RunFolder
+from flopray.store.uri import is_uri
 from flopray.sweep.definition import Sweep
 from flopray.sweep.plan import Target, refuse_what_none_can, targets
 from flopray.workloads.base import Workload
@@ -65,7 +66,8 @@ class NewRun:
         self.workload, self._request = workload, request
         self.options, self.limits = request.options, request.limits
         self.name = default_name(workload) if self.options.name is None else self.options.name
-        self.address = f"{self.options.storage.rstrip('/')}/{self.name}"
+        storage = self.options.storage.rstrip("/")
+        self.address = f"{storage if is_uri(storage) else Path(storage).absolute()}/{self.name}"
         self.device_types = request.device_types
         self.finished: Mapping[str, str] = {}
         self.began_with_gpu_type: str | None = None
