@@ -238,6 +238,8 @@ def not_resumable(manifest: Mapping[str, Any]) -> str | None:
     """Why a run cannot be resumed; None if it can, like every sweep that was not merged."""
     if of_own_tuner(manifest):
         return "a Tuner of your own decides on its points"
+    if of_tune_results(manifest):
+        return "it holds results of Ray Tune, which are only read"
     merged = manifest.get("merged")
     reason = merged.get("not_resumable") if isinstance(merged, dict) else None
     return None if reason is None else str(reason)
@@ -253,12 +255,19 @@ def check_resumable(manifest: Mapping[str, Any], address: str) -> None:
         mend = "resume the sources and merge again"
         if of_own_tuner(manifest):
             mend = "run your script again, which measures what is missing"
+        elif of_tune_results(manifest):
+            mend = "name the run's own folder"
         raise RunError(f"run {address} cannot be resumed: {reason}; {mend}")
 
 
 def of_own_tuner(manifest: Mapping[str, Any]) -> bool:
     """Whether a user's own Tuner decides on the points of a run (`flopray.sweep.trainable`), so that it has no grid."""
     return "tuner" in manifest
+
+
+def of_tune_results(manifest: Mapping[str, Any]) -> bool:
+    """Whether it is what `flopray.store.tune_experiment` says of Tune's results, which know no grid either."""
+    return "tune_results" in manifest
 
 
 def storage_folder(storage: str | PathLike[str]) -> Path:

@@ -221,5 +221,6 @@ def _manifest(path: Path, results: Sequence[dict[str, Any]], workload: Descripti
         "name": run if isinstance(run, str) and run else path.name,
         "schema_version": min(result[f"{POINT}/schema_version"] for result in results),
         "sweep": {"workload": workload.name},
+        "tune_results": str(path),
     }
     return manifest if workload.name in BUILT_IN else manifest | {"workload": workload.to_dict()}

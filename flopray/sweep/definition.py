@@ -260,6 +260,10 @@ class Sweep:
         if manifests.of_own_tuner(manifest):
             name = f"run {manifest.get('name')!s:.80}"
             raise NotARun(f"{name} has no grid, since a Tuner of your own decides on its points: load or draw it alone")
+        if manifests.of_tune_results(manifest):
+            raise NotARun(
+                f"{manifest['tune_results']} holds results of Ray Tune, which have no grid: name the run's own folder"
+            )
         try:
             fields = dict(manifest["sweep"])
             fields["workload"] = manifests.workload_in(manifest)

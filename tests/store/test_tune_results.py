@@ -12,14 +12,17 @@ import pytest
 import flopray
 from flopray.description import Column, Description, Field
 from flopray.errors import NotARun, RunError, SchemaMismatch
+from flopray.monitoring.status import status_of_run
 from flopray.records import PhaseRecord
 from flopray.store.journal_index import RunWarning
 from flopray.store.location import open_run
+from flopray.store.manifests import check_resumable
 from flopray.store.run import RunFolder
 from flopray.store.schema import RecordSchema
 from flopray.store.tune_experiment import next_session, reported_ids, sessions_in
 from flopray.store.tune_results import LEFT_OUT, ResultFormat, metrics_of, rows_of
 from flopray.sweep.failures import failed_records
+from flopray.sweep.merge import merge
 from flopray.sweep.tune_sessions import FROM_JOURNAL, add_missing
 from flopray.workloads.llama import Llama
 from flopray.workloads.mlp import MLP
@@ -113,6 +116,18 @@ def test_an_experiment_folder_loads_as_the_run(run, tmp_path):
     assert set(found.finished()) == ids
     with pytest.raises(RunError, match="only read: name the run's own folder"):
         found.check_unlocked()
+
+
+def test_what_only_a_runs_own_folder_can_do_says_so(tmp_path):
+    folder, points = points_of("h100_mlp_fp32", 2)
+    results = ResultFormat(folder.schema, phases_of(points))
+    report(tmp_path, [results.flat([records]) for records in points])
+    found = status_of_run(tmp_path)
+    assert (found.state, found.points, found.finished, found.resume) == ("finished", 2, 2, None)
+    with pytest.raises(RunError, match="only read; name the run's own folder"):
+        check_resumable(open_run(tmp_path).manifest, str(tmp_path))
+    with pytest.raises(NotARun, match="have no grid: name the run's own folder"):
+        merge([tmp_path, tmp_path], tmp_path / "merged")
 
 
 def test_the_sessions_of_a_run_are_read_together_and_the_last_one_holds(tmp_path):
