@@ -117,8 +117,9 @@ trainable = flopray.sweep.trainable("mlp", journal="results/again", **own)
 trainable = flopray.sweep.trainable("mlp", journal="results/again", **own)  # a cell that runs again
 
 def refused(space, **search):
-    try:
-        tune.Tuner(trainable, param_space=space, tune_config=tune.TuneConfig(**search)).fit()
+    try:  # in a folder of its own: Tune names experiments by the second, and the one that runs comes in the same
+        run = tune.RunConfig(name="refused")
+        tune.Tuner(trainable, param_space=space, tune_config=tune.TuneConfig(**search), run_config=run).fit()
     except InputError as error:
         print("REFUSED", error)
 
