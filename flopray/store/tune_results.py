@@ -17,10 +17,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flopray.description import Description
 from flopray.records import PhaseRecord
 from flopray.store.entry import checked_columns, worst_status
 from flopray.store.schema import RecordSchema
@@ -87,14 +86,6 @@ class ResultFormat:
         if base is tuple:
             return _BETWEEN.join(value or ())
         return math.nan if value is None else value
-
-
-def metrics_of(workload: Description, phases: Iterable[str]) -> list[str]:
-    """Keys of the numbers that phases of a workload have, such as `forward/energy_j`: what can be an objective."""
-    schema = RecordSchema(workload)
-    numbers = [name for name, column in schema.types.items() if column.base in (int, float)]
-    own = [name for name in numbers if name not in (*_SHARED, *schema.fields)]
-    return [f"{phase}/{name}" for phase in phases for name in own]
 
 
 def ids_of(result: Mapping[str, Any]) -> list[str]:

@@ -20,11 +20,10 @@ from flopray.store.manifests import check_resumable
 from flopray.store.run import RunFolder
 from flopray.store.schema import RecordSchema
 from flopray.store.tune_experiment import next_session, reported_ids, sessions_in
-from flopray.store.tune_results import LEFT_OUT, ResultFormat, metrics_of, rows_of
+from flopray.store.tune_results import LEFT_OUT, ResultFormat, rows_of
 from flopray.sweep.failures import failed_records
 from flopray.sweep.merge import merge
 from flopray.sweep.tune_sessions import FROM_JOURNAL, add_missing
-from flopray.workloads.llama import Llama
 from flopray.workloads.mlp import MLP
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
@@ -264,9 +263,3 @@ def test_journaled_points_that_tune_lost_are_added_once(tmp_path):
         assert flopray.load_run(run.tune_path).trial_id.nunique() == 3
     table = pd.read_csv(session / FROM_JOURNAL / "progress.csv")
     assert table["point_id"].tolist() == [points[3][0].trial_id]
-
-
-def test_objectives_are_the_numbers_of_phases():
-    found = metrics_of(Llama(), ("train_step", "decode"))
-    assert {"train_step/energy_j", "train_step/energy_per_token_j", "decode/time_s", "decode/mfu"} <= set(found)
-    assert not {"train_step/status", "train_step/device_name", "train_step/batch_size", "forward/time_s"} & set(found)
