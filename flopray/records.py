@@ -17,10 +17,11 @@ from flopray.description import Column, Description, Field
 
 #: Version of the record's columns. History: 1, the first; 2, hardware counters by kernel class, overheads, kernels;
 #: 3, errors of the sentinel's drift; 4, the columns of the MLP and of Llama (`FORMER`) are those of their runs alone,
-#: and the measured rate of a CPU's products.
-SCHEMA_VERSION = 4
+#: and the measured rate of a CPU's products; 5, energy at a reference temperature, and drift that temperature does not
+#: explain.
+SCHEMA_VERSION = 5
 #: Versions that are read. A row keeps the version that it was written with.
-READABLE_VERSIONS = (3, 4)
+READABLE_VERSIONS = (3, 4, 5)
 
 #: `inference` is a forward pass without gradients; `forward` is that of a training step. `prefill` and `decode` are the
 #: two parts of generating text. A workload may have phases of its own beside them.
@@ -172,6 +173,18 @@ class PhaseRecord:
     power_drift_significant: bool | None = _column("more drift than scatter explains; half is in the error")
     idle_power_w: float | None = _column("power of the same process before its first work: context open, clocks low")
     awake_idle_power_w: float | None = _column("idle power between points, clocks still up; last measured")
+    energy_at_reference_j: float | None = _column(
+        "energy of one iteration, were this board at reference_temperature_c", since=5
+    )
+    energy_at_reference_rel_error: float | None = _column(
+        "half width of its 95 % interval / energy_at_reference_j: window, coefficient, temperature and drift", since=5
+    )
+    energy_at_reference_reason: str | None = _column("why there is no energy_at_reference_j", since=5)
+    reference_temperature_c: float | None = _column("GPU temperature that energy_at_reference_j is told for", since=5)
+    temperature_coefficient: float | None = _column(
+        "rise of power per kelvin / power at the reference temperature", since=5
+    )
+    temperature_coefficient_error: float | None = _column("half width of its 95 % interval, in the same unit", since=5)
     active_energy_j: float | None = _column("energy_j - idle_power_w * time_s")
     # efficiency
     flops_per_s: float | None = _column("model_flops / time_s; without a closed form dispatched_flops / time_s")
@@ -206,6 +219,9 @@ class PhaseRecord:
     sentinel_time_drift_error: float | None = _column("half width of the 95 % interval of that drift")
     sentinel_energy_drift: float | None = _column("sentinel energy / its first value - 1")
     sentinel_energy_drift_error: float | None = _column("half width of the 95 % interval of that drift")
+    sentinel_energy_drift_unexplained: float | None = _column(
+        "sentinel_energy_drift less what the change of its temperature explains", since=5
+    )
     sentinel_age_s: float | None = _column("seconds since the sentinel was measured")
     # outcome
     status: str = _column("ok, out_of_memory, unsupported or failed", "ok")
