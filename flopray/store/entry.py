@@ -32,7 +32,7 @@ from flopray.records import READABLE_VERSIONS, PhaseRecord
 from flopray.store.schema import COMMON, RecordSchema
 
 #: The versions of columns that are read, for messages.
-VERSIONS = " or ".join(map(str, READABLE_VERSIONS))
+VERSIONS = f"{', '.join(map(str, READABLE_VERSIONS[:-1]))} or {READABLE_VERSIONS[-1]}"
 #: How every intact line begins; it cannot occur inside an entry, where quotes are escaped.
 LINE_START = b'{"crc32":"'
 _ENTRY_AT = len(LINE_START) + 8 + len(b'","entry":')

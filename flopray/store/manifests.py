@@ -155,7 +155,7 @@ def checked(content: bytes, place: str) -> dict[str, Any]:
         raise NotARun(f"{place} is not a run of flopray: its {FILE_NAME} has no schema_version")
     if version not in READABLE_VERSIONS:
         which = "a newer" if version > SCHEMA_VERSION else "an older"
-        known = " and ".join(map(str, READABLE_VERSIONS))
+        known = f"{', '.join(map(str, READABLE_VERSIONS[:-1]))} and {READABLE_VERSIONS[-1]}"
         raise SchemaMismatch(
             f"run {place} has record schema version {version}, this flopray reads versions {known}: "
             f"use {which} flopray for it"
