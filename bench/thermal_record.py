@@ -146,7 +146,7 @@ def record(args: argparse.Namespace) -> dict[str, Any]:
                 row: dict[str, Any] = {"power_w": power.power_w, "power_rel_error": power.power_rel_error}
             else:
                 result = measure_phase(kinds[name], device, meter, settings, tick_period_s=idle.tick_period_s)
-                after = result.state.after
+                after = result.state.end
                 row = {
                     "power_w": result.energy.power_w,
                     "energy_j": result.energy.energy_j,
