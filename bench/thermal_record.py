@@ -11,6 +11,7 @@ matrices runs between the windows, on the way down the board rests.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import random
 import threading
@@ -76,36 +77,31 @@ class Temperatures:
         return float(value.value.uiVal) if value.nvmlReturn == nvml.NVML_SUCCESS else None
 
 
-def works() -> dict[str, Work]:
-    """The kinds of work by name, built and captured."""
-    kinds = {
-        "mlp_fp32": _mlp("fp32", 6, 1000, 200),
-        "mlp_tf32": _mlp("tf32", 6, 2048, 256),
-        "mlp_fp16": _mlp("fp16", 6, 1024, 512),
-        "mlp_bf16_small": _mlp("bf16", 3, 1000, 100),
-        "mlp_bf16_large": _mlp("bf16", 8, 2048, 256),
-        "mlp_train_bf16": _mlp("bf16", 4, 2048, 1024, phase="train_step"),
-        "small_launches": _mlp("bf16", 16, 128, 32, execution="eager"),
-        "streaming": _streaming(),
-        "attention": _attention(),
-        "power_limit": _product(),
+def kinds() -> dict[str, Callable[[], Work]]:
+    """The kinds of work by name, each as what builds it."""
+    llama = _built("llama", _LLAMA, "bf16", "eager").phase("train_step")
+    return {
+        "mlp_fp32": lambda: _mlp("fp32", 6, 1000, 200),
+        "mlp_tf32": lambda: _mlp("tf32", 6, 2048, 256),
+        "mlp_fp16": lambda: _mlp("fp16", 6, 1024, 512),
+        "mlp_bf16_small": lambda: _mlp("bf16", 3, 1000, 100),
+        "mlp_bf16_large": lambda: _mlp("bf16", 8, 2048, 256),
+        "mlp_train_bf16": lambda: _mlp("bf16", 4, 2048, 1024, phase="train_step"),
+        "small_launches": lambda: _mlp("bf16", 16, 128, 32, execution="eager"),
+        "streaming": _streaming,
+        "attention": _attention,
+        "power_limit": _product,
+        "llama_train_step": lambda: llama,
     }
-    kinds["llama_train_step"] = _point_work("llama", _LLAMA, "bf16", "eager", "train_step")
-    return kinds
 
 
 def _mlp(precision: str, n: int, d: int, m: int, phase: str = "forward", execution: str = "graph") -> Work:
-    return _point_work("mlp", {"n_layers": n, "width": d, "tokens": m}, precision, execution, phase)
+    return _built("mlp", {"n_layers": n, "width": d, "tokens": m}, precision, execution).phase(phase)
 
 
-_KEPT: list[BuiltPoint] = []
-
-
-def _point_work(name: str, values: dict[str, Any], precision: str, execution: str, phase: str) -> Work:
+def _built(name: str, values: dict[str, Any], precision: str, execution: str) -> BuiltPoint:
     point = find_workload(name).point(device_type="GPU", precision=precision, execution=execution, **values)
-    built = BuiltPoint(point, device="cuda:0", seed=0)
-    _KEPT.append(built)
-    return built.phase(phase)
+    return BuiltPoint(point, device="cuda:0", seed=0)
 
 
 def _streaming() -> Work:
@@ -119,8 +115,8 @@ def _attention() -> Work:
 
 
 def _product() -> Work:
-    a, b = torch.randn(2, 8192, 8192, device="cuda", dtype=torch.bfloat16).unbind()
-    return captured(lambda: a @ b)
+    a, b, out = torch.randn(3, 8192, 8192, device="cuda", dtype=torch.bfloat16).unbind()
+    return lambda: torch.mm(a, b, out=out)
 
 
 def record(args: argparse.Namespace) -> dict[str, Any]:
@@ -132,8 +128,9 @@ def record(args: argparse.Namespace) -> dict[str, Any]:
     idle = idle_power(meter, 1.0)
     head = device.columns() | {"flopray_version": flopray.__version__, "torch_version": torch.__version__}
     head |= {"idle_power_w": idle.power_w, "window_s": args.window, "started_unix_s": time.time()}
-    kinds = works()
-    burn = kinds["power_limit"]
+    builders = kinds()
+    built: dict[str, Work] = {}
+    burn = _product()
     draw = random.Random(args.seed)
     windows: list[dict[str, Any]] = []
     with Temperatures(gpu) as temperatures:
@@ -145,7 +142,9 @@ def record(args: argparse.Namespace) -> dict[str, Any]:
                 power = idle_power(meter, args.window)
                 row: dict[str, Any] = {"power_w": power.power_w, "power_rel_error": power.power_rel_error}
             else:
-                result = measure_phase(kinds[name], device, meter, settings, tick_period_s=idle.tick_period_s)
+                if args.rebuild or name not in built:
+                    built[name] = builders[name]()
+                result = measure_phase(built[name], device, meter, settings, tick_period_s=idle.tick_period_s)
                 after = result.state.end
                 row = {
                     "power_w": result.energy.power_w,
@@ -161,8 +160,12 @@ def record(args: argparse.Namespace) -> dict[str, Any]:
             row |= {"work": name, "cycle": cycle, "way": way, "start_s": start_s, "end_s": end_s}
             row["samples"] = [[round(t - end_s, 3), core, memory] for t, core, memory in seen]
             windows.append(row)
+            if args.rebuild:
+                built.clear()
+                gc.collect()
+                torch.cuda.empty_cache()
 
-        _cycles(args, [*kinds, "awake_idle"], draw, window, burn)
+        _cycles(args, [*builders, "awake_idle"], draw, window, burn)
     return {"device": head, "windows": windows}
 
 
@@ -210,6 +213,7 @@ def main() -> None:
     parser.add_argument("--burn", type=float, default=1.0, help="most seconds of product before a window (%(default)s)")
     parser.add_argument("--rest", type=float, default=0.25, help="seconds of rest before a window (%(default)s)")
     parser.add_argument("--max-seconds", type=float, default=345.0, help="begin no further cycle after this")
+    parser.add_argument("--rebuild", action="store_true", help="build a work anew for each window, as a sweep does")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     result = record(args)

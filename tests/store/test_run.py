@@ -31,7 +31,7 @@ from flopray.errors import (
     SchemaMismatch,
     StorageError,
 )
-from flopray.records import PHASES, PhaseRecord
+from flopray.records import PHASES, SCHEMA_VERSION, PhaseRecord
 from flopray.store import atomic, manifests
 from flopray.store.journal_index import RunWarning
 from flopray.store.location import load_run
@@ -84,7 +84,7 @@ def test_created_run_is_complete_and_opens(tmp_path: Path) -> None:
     assert run.path == tmp_path / "new" / "storage" / "my-run_1"
     again = RunFolder.open(str(run.path))
     assert again.manifest == run.manifest == {
-        "space": {"d": [1, 2]}, "seed": 7, "name": "my-run_1", "schema_version": 4,
+        "space": {"d": [1, 2]}, "seed": 7, "name": "my-run_1", "schema_version": SCHEMA_VERSION,
     }  # fmt: skip
     assert again.name == "my-run_1"
     assert again.finished() == {}
@@ -256,7 +256,7 @@ def test_what_is_not_a_run_is_told_so(run: RunFolder, tmp_path: Path) -> None:
 
 
 def test_other_schema_version_is_told_with_both_versions(run: RunFolder) -> None:
-    for version in (2, 5):
+    for version in (2, SCHEMA_VERSION + 1):
         run.manifest_path.write_text(json.dumps(run.manifest | {"schema_version": version}))
         with pytest.raises(SchemaMismatch, match=rf"schema version {version}, this flopray reads versions 3, 4 and 5"):
             load_run(run.path)
