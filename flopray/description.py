@@ -201,7 +201,7 @@ class Description:
         }
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Description:
+    def from_dict(cls, content: Any) -> Description:
         """The inverse of `to_dict`, of a file that a stranger may have written.
 
         Raises:

@@ -17,7 +17,7 @@ import numpy as np
 
 from flopray.energy.fluctuation import MAX_POINTS, MIN_PHASED_ITERATION_S, candidates
 from flopray.energy.iterations import Iterations, unseen_share
-from flopray.energy.meter import Reading
+from flopray.energy.meter import Characteristics, Reading
 from flopray.energy.regression import Posterior, fit
 from flopray.energy.ticks import TickPeriod, Ticks, find_ticks, measure_tick_period, refuse_frozen
 from flopray.errors import MeterError, WindowTooShort
@@ -40,12 +40,10 @@ MIN_DRIFT_TICKS = 5
 MAX_JUMP_SHARE = 0.1
 #: With more ticks than this, only every second, third, ... is used: their blur is then far below what power fluctuates.
 MAX_LINE_TICKS = 600
-#: Variance of a tick's time over the squared width of the interval that holds it. The sampling instant inside a read is
-#: unknown: width**2 / 48 if it is always the same (the tick is uniform between two instants half a width apart),
-#: width**2 / 24 if it is uniform and independent; this is between the two, and the residuals correct the scale.
-TICK_ERROR_SHARE = 1 / 32
-#: The same for an interval far wider than usual: a tick that came while the poller still slept, so near its end.
+#: `Characteristics.tick_error_share` of an interval far wider than usual: the tick came near its end, while the poller
+#: still slept.
 VARIANCE_OF_WIDE = 1 / 4
+_DEFAULT = Characteristics()
 #: Drift counts as significant when this share of its distribution is on one side of zero, two-sided.
 DRIFT_LEVEL = 0.97
 
@@ -100,37 +98,26 @@ def estimate_power(
     *,
     start_s: float,
     end_s: float,
+    meter: Characteristics = _DEFAULT,
     tick_period_s: float | None = None,
-    settle_s: float = 0.15,
-    quantum_j: float = 0.001,
-    power_noise_rel: float = 0.0,
-    meter_rel_error: float = 0.0,
     iterations: Iterations | None = None,
-    max_power_w: float | None = None,
-    tick_error_share: float = TICK_ERROR_SHARE,
 ) -> PowerEstimate:
     """Mean power between two host times.
 
     Args:
         readings: of a `Poller`, or any readings in the order of time.
         start_s, end_s: host clock between which the device did the same thing.
+        meter: what is known of the meter; ticks before `start_s + meter.settle_s` are dropped.
         tick_period_s: of the counter where it was measured before; only used to say how long a window is needed.
-        settle_s: ticks before `start_s + settle_s` are dropped: they hold energy from before the start.
-        quantum_j: resolution of the counter.
-        power_noise_rel: least scatter of the mean power of one tick, relative, that this kind of meter is known to
-            have; a few ticks alone cannot show it.
-        meter_rel_error: `rel_error` of the meter.
         iterations: when the iterations ran, where that is known: long ones are then seen at their phases.
-        max_power_w: most power that the device can take, where it is known; a tick of more is a jump of the counter.
-        tick_error_share: variance of a tick's time over the squared width of the interval that holds it.
 
     Raises:
         MeterError: no tick in a second and more: the counter is frozen.
         WindowTooShort: fewer than `MIN_TICKS` ticks; `needed_s` counts from `start_s`.
         MeterError: the counter jumps again and again.
     """
-    all_ticks = find_ticks(readings, max_power_w)
-    ticks = all_ticks.where((all_ticks.after_s >= start_s + settle_s) & (all_ticks.before_s <= end_s))
+    all_ticks = find_ticks(readings, meter.max_power_w)
+    ticks = all_ticks.where((all_ticks.after_s >= start_s + meter.settle_s) & (all_ticks.before_s <= end_s))
     _, counts = np.unique(ticks.segment, return_counts=True)
     if len(all_ticks.jump_j) > max(1, MAX_JUMP_SHARE * len(all_ticks)):
         raise MeterError(
@@ -139,9 +126,9 @@ def estimate_power(
         )
     if len(ticks) < MIN_TICKS or len(ticks) - len(counts) < MIN_TICKS - 1:
         refuse_frozen(all_ticks, end_s - start_s if readings else 0.0)
-        raise _too_short(all_ticks, len(ticks), end_s - start_s, settle_s, tick_period_s)
+        raise _too_short(all_ticks, len(ticks), end_s - start_s, meter.settle_s, tick_period_s)
     few = ticks.where(np.arange(len(ticks)) % math.ceil(len(ticks) / MAX_LINE_TICKS) == 0)
-    line = _Line(few, quantum_j, power_noise_rel, iterations, tick_error_share)
+    line = _Line(few, meter, iterations)
     slope, drift_rel, significant = line.slope(), 0.0, False
     window_s = float(ticks.time_s[-1] - ticks.time_s[0])
     if len(ticks) - len(counts) >= MIN_DRIFT_TICKS - 1:
@@ -149,7 +136,7 @@ def estimate_power(
         drift_rel = bend.mean * window_s / line.gap_s / slope.mean
         significant = abs(bend.mean) > bend.half_width(DRIFT_LEVEL)
     # A power that drifts has no single value: the interval then covers it from one end of the window to the other.
-    rel_error = math.hypot(slope.half_width() / slope.mean, meter_rel_error, drift_rel / 2 if significant else 0.0)
+    rel_error = math.hypot(slope.half_width() / slope.mean, meter.rel_error, drift_rel / 2 if significant else 0.0)
     # What no tick saw may take between nothing and twice the power of what they saw.
     rel_error += line.unseen
     return PowerEstimate(
@@ -176,18 +163,16 @@ class _Line:
         unseen: see `PowerEstimate`.
     """
 
-    def __init__(
-        self, ticks: Ticks, quantum_j: float, noise: float, iterations: Iterations | None, tick_error_share: float
-    ) -> None:
+    def __init__(self, ticks: Ticks, meter: Characteristics, iterations: Iterations | None) -> None:
         time_s = ticks.time_s
         same = np.diff(ticks.segment) == 0
         self.gap_s = float(np.median(np.diff(time_s)[same]))
         self.rough_w = float(np.sum(np.diff(ticks.energy_j)[same]) / np.sum(np.diff(time_s)[same]))
-        self._noise, self._time_s, self._segment = noise, time_s, ticks.segment
+        self._noise, self._time_s, self._segment = meter.power_noise_rel, time_s, ticks.segment
         x = (time_s - np.mean(time_s)) / self.gap_s
         y = (ticks.energy_j - ticks.energy_j[0]) / (self.rough_w * self.gap_s)
         variance = (
-            _time_variance(ticks.width_s, tick_error_share) + (quantum_j / self.rough_w) ** 2 / 12
+            _time_variance(ticks.width_s, meter.tick_error_share) + (meter.quantum_j / self.rough_w) ** 2 / 12
         ) / self.gap_s**2
         phased = iterations is not None and iterations.mean_s >= MIN_PHASED_ITERATION_S
         self._at = iterations.at(time_s) if iterations is not None and phased else None
@@ -233,14 +218,9 @@ def estimate_energy(
     load_end_s: float,
     time_per_iteration_s: float,
     time_rel_error: float,
+    meter: Characteristics = _DEFAULT,
     tick_period_s: float | None = None,
-    settle_s: float = 0.15,
-    quantum_j: float = 0.001,
-    power_noise_rel: float = 0.0,
-    meter_rel_error: float = 0.0,
     iterations: Iterations | None = None,
-    max_power_w: float | None = None,
-    tick_error_share: float = TICK_ERROR_SHARE,
 ) -> EnergyEstimate:
     """Energy of one iteration of a load that ran without a pause between two host times.
 
@@ -249,14 +229,9 @@ def estimate_energy(
         load_start_s, load_end_s: host clock when the device started and finished.
         time_per_iteration_s: mean time of one iteration, by the device's own events.
         time_rel_error: half width of its 95 % interval over it.
-        tick_period_s: see `estimate_power`, as are all that follow.
-        settle_s: see there.
-        quantum_j: see there.
-        power_noise_rel: see there.
-        meter_rel_error: see there.
+        meter: see `estimate_power`.
+        tick_period_s: see there.
         iterations: see there; by default all are as long as the mean, from `load_start_s` on.
-        max_power_w: see there.
-        tick_error_share: see there.
 
     Raises:
         WindowTooShort: too few ticks; `needed_s` counts from `load_start_s`.
@@ -268,14 +243,9 @@ def estimate_energy(
         readings,
         start_s=load_start_s,
         end_s=load_end_s,
+        meter=meter,
         tick_period_s=tick_period_s,
-        settle_s=settle_s,
-        quantum_j=quantum_j,
-        power_noise_rel=power_noise_rel,
-        meter_rel_error=meter_rel_error,
         iterations=iterations,
-        max_power_w=max_power_w,
-        tick_error_share=tick_error_share,
     )
     fields = {name: getattr(power, name) for name in PowerEstimate.__dataclass_fields__}
     return EnergyEstimate(

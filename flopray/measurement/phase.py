@@ -7,7 +7,7 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
-from flopray.energy.estimator import MIN_TICKS, TICK_ERROR_SHARE, EnergyEstimate, estimate_energy
+from flopray.energy.estimator import MIN_TICKS, EnergyEstimate, estimate_energy
 from flopray.energy.iterations import Iterations
 from flopray.energy.meter import Meter
 from flopray.energy.poller import Poller
@@ -139,13 +139,8 @@ class _WindowTicks:
             time_per_iteration_s=mean.value,
             time_rel_error=mean.rel_error,
             tick_period_s=self._tick_period_s,
-            settle_s=self.meter.settle_s,
-            quantum_j=self.meter.quantum_j,
-            power_noise_rel=self.meter.power_noise_rel,
-            meter_rel_error=self.meter.rel_error,
-            tick_error_share=getattr(self.meter, "tick_error_share", TICK_ERROR_SHARE),
+            meter=self.meter.characteristics,
             iterations=Iterations.of_laps(window.lap_times_s, window.iterations_per_lap, window.start_s, window.end_s),
-            max_power_w=getattr(self.meter, "max_power_w", None),
         )
 
 
@@ -177,7 +172,7 @@ class _StoppingRule:
         except MeasurementError:
             return False  # too few ticks after the first moments, or a meter that broke just now
         # The meter's own error is in the record, but a longer window would not lower it.
-        excess = max(0.0, estimate.energy_rel_error**2 - ticks.meter.rel_error**2) ** 0.5 / self._target
+        excess = max(0.0, estimate.energy_rel_error**2 - ticks.meter.characteristics.rel_error**2) ** 0.5 / self._target
         if excess > 1:
             # One tick among many changes little, and the estimate costs milliseconds.
             self._next_ticks = ticks.count + max(1, math.floor(estimate.ticks * min(excess - 1, _MOST_LONGER)))

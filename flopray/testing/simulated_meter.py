@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from flopray.energy.meter import Reading
+from flopray.energy.meter import Characteristics, Reading
 from flopray.energy.poller import TickWatcher
 from flopray.errors import MeterError
 from flopray.testing.power_traces import PowerTrace
@@ -97,8 +97,6 @@ class SimulatedMeter:
 
     source = "simulated"
     changes_on_read = False
-    rel_error = 0.0
-    power_noise_rel = 0.0
 
     def __init__(
         self,
@@ -116,8 +114,7 @@ class SimulatedMeter:
         seed: int = 0,
     ) -> None:
         self.read_cost_s = latency_s
-        self.quantum_j = quantum_j
-        self.settle_s = 1.5 * period_s
+        self.characteristics = Characteristics(quantum_j=quantum_j, settle_s=1.5 * period_s)
         self.reads = 0
         self._trace = trace
         self._clock = clock or RealClock()
@@ -204,7 +201,8 @@ class SimulatedMeter:
             energy_j = np.where(ticks_s >= self._faults.reset_s, energy_j - at_reset_j, energy_j)
         if self._faults.wrap_j is not None:
             energy_j = np.mod(energy_j, self._faults.wrap_j)
-        return np.floor(energy_j / self.quantum_j) * self.quantum_j
+        quantum_j = self.characteristics.quantum_j
+        return np.floor(energy_j / quantum_j) * quantum_j
 
 
 def poll_simulated(
