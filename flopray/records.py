@@ -158,7 +158,9 @@ class PhaseRecord:
     max_seconds: float | None = _column("cap on the measured window")
     # energy
     energy_j: float | None = _column("energy of one iteration, whole device")
-    energy_rel_error: float | None = _column("half width of its 95 % interval / energy_j, drift included")
+    energy_rel_error: float | None = _column(
+        "half width of its 95 % interval / energy_j: of the window, with the drift that temperature does not explain"
+    )
     energy_source: str | None = _column("nvml_counter, nvml_power, rapl or simulated")
     energy_status: str = _column("ok, no_energy_source, not_requested or failed", "not_requested")
     energy_reason: str | None = _column(
@@ -204,6 +206,7 @@ class PhaseRecord:
     # state of the device at both ends of the window
     temperature_start_c: float | None = _column("GPU temperature before")
     temperature_end_c: float | None = _column("GPU temperature after")
+    temperature_mean_c: float | None = _column("GPU temperature, mean over the ticks that were used", since=5)
     sm_clock_start_hz: float | None = _column("SM clock before")
     sm_clock_end_hz: float | None = _column("SM clock after, under load")
     memory_clock_start_hz: float | None = _column("memory clock before")
@@ -222,6 +225,7 @@ class PhaseRecord:
     sentinel_energy_drift_unexplained: float | None = _column(
         "sentinel_energy_drift less what the change of its temperature explains", since=5
     )
+    sentinel_energy_drift_unexplained_error: float | None = _column("half width of its 95 % interval", since=5)
     sentinel_age_s: float | None = _column("seconds since the sentinel was measured")
     # outcome
     status: str = _column("ok, out_of_memory, unsupported or failed", "ok")

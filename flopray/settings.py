@@ -214,6 +214,14 @@ class MeasureSettings:
         flag="--sentinel-every",
         metavar="S",
     )
+    reference_temperature_c: float = setting(
+        50.0,
+        doc="also tell the energy of each row for this temperature of the GPU (default {default} C)",
+        must="be a temperature from 0 to 120 Celsius",
+        holds=lambda value: 0 <= value <= 120,
+        flag="--reference-temperature",
+        metavar="CELSIUS",
+    )
     cooldown_c: float | None = setting(
         None,
         doc="before each point wait until the GPU is this cool (default off)",

@@ -17,7 +17,7 @@ import numpy as np
 
 from flopray.energy.fluctuation import MAX_POINTS, MIN_PHASED_ITERATION_S, candidates
 from flopray.energy.iterations import Iterations, unseen_share
-from flopray.energy.meter import Characteristics, Reading
+from flopray.energy.meter import Characteristics, Reading, Temperature
 from flopray.energy.regression import Posterior, fit
 from flopray.energy.ticks import TickPeriod, Ticks, find_ticks, measure_tick_period, refuse_frozen
 from flopray.errors import MeterError, WindowTooShort
@@ -65,6 +65,7 @@ class PowerEstimate:
         power_noise_rel: standard deviation of the mean power of one tick over `power_w`, as the fit found it.
         unseen_share: part of an iteration that no tick saw because ticks and iterations beat; 0 without a beat.
         jump_j: what jumps of the counter would have added, which were left out; 0 without one.
+        temperature_c: of the device, mean from the first to the last of the ticks; None where it tells none.
     """
 
     power_w: float
@@ -78,6 +79,7 @@ class PowerEstimate:
     power_noise_rel: float
     unseen_share: float
     jump_j: float
+    temperature_c: float | None
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ def estimate_power(
     meter: Characteristics = _DEFAULT,
     tick_period_s: float | None = None,
     iterations: Iterations | None = None,
+    temperatures: Sequence[Temperature] = (),
 ) -> PowerEstimate:
     """Mean power between two host times.
 
@@ -110,6 +113,7 @@ def estimate_power(
         meter: what is known of the meter; ticks before `start_s + meter.settle_s` are dropped.
         tick_period_s: of the counter where it was measured before; only used to say how long a window is needed.
         iterations: when the iterations ran, where that is known: long ones are then seen at their phases.
+        temperatures: of the device, in the order of time.
 
     Raises:
         MeterError: no tick in a second and more: the counter is frozen.
@@ -151,7 +155,16 @@ def estimate_power(
         power_noise_rel=slope.walk,
         unseen_share=line.unseen,
         jump_j=float(np.sum(all_ticks.jump_j)),
+        temperature_c=_mean_temperature(temperatures, ticks.time_s),
     )
+
+
+def _mean_temperature(temperatures: Sequence[Temperature], time_s: np.ndarray) -> float | None:
+    """Mean over the ticks at `time_s`, of shape (n,), by straight lines between the reads."""
+    if not temperatures:
+        return None
+    at_s, temperature_c = np.array(temperatures).T
+    return float(np.mean(np.interp(time_s, at_s, temperature_c)))
 
 
 class _Line:
@@ -221,6 +234,7 @@ def estimate_energy(
     meter: Characteristics = _DEFAULT,
     tick_period_s: float | None = None,
     iterations: Iterations | None = None,
+    temperatures: Sequence[Temperature] = (),
 ) -> EnergyEstimate:
     """Energy of one iteration of a load that ran without a pause between two host times.
 
@@ -232,6 +246,7 @@ def estimate_energy(
         meter: see `estimate_power`.
         tick_period_s: see there.
         iterations: see there; by default all are as long as the mean, from `load_start_s` on.
+        temperatures: see there.
 
     Raises:
         WindowTooShort: too few ticks; `needed_s` counts from `load_start_s`.
@@ -246,6 +261,7 @@ def estimate_energy(
         meter=meter,
         tick_period_s=tick_period_s,
         iterations=iterations,
+        temperatures=temperatures,
     )
     fields = {name: getattr(power, name) for name in PowerEstimate.__dataclass_fields__}
     return EnergyEstimate(

@@ -36,6 +36,7 @@ def idle_power(meter: Meter, seconds: float = 1.0, *, max_seconds: float = 10.0)
                     start_s=start_s,
                     end_s=end_s,
                     meter=replace(meter.characteristics, settle_s=0.0),
+                    temperatures=poller.temperatures(),
                 )
             except WindowTooShort as error:
                 if end_s - start_s >= max_seconds:

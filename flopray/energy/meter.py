@@ -7,7 +7,7 @@ instant between the two. All host times are `time.perf_counter()` in seconds.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,13 @@ class Reading:
     before_s: float
     after_s: float
     energy_j: float
+
+
+class Temperature(NamedTuple):
+    """One read of a device's temperature: host clock and degrees Celsius."""
+
+    time_s: float
+    temperature_c: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,10 @@ class Meter(Protocol):
         Raises:
             MeterError: the counter worked before and cannot be read any more.
         """
+        ...
+
+    def temperature_c(self) -> float | None:
+        """Temperature of the device now; None where it tells none. Costs microseconds."""
         ...
 
     def close(self) -> None:

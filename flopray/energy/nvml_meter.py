@@ -38,7 +38,7 @@ class NvmlCounterMeter:
 
     def __init__(self, gpu: Gpu) -> None:
         _refuse_mig(gpu, "the energy counter")
-        self._nvml, self._handle = gpu._nvml, gpu.handle
+        self._gpu, self._nvml, self._handle = gpu, gpu._nvml, gpu.handle
         try:
             self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
         except self._nvml.NVMLError as error:
@@ -55,6 +55,10 @@ class NvmlCounterMeter:
         except self._nvml.NVMLError as error:
             raise _broken(error, "reading the energy counter") from error
         return Reading(before_s, time.perf_counter(), energy_mj / 1000)
+
+    def temperature_c(self) -> float | None:
+        """See `flopray.energy.meter.Meter`."""
+        return self._gpu.temperature_c()
 
     def close(self) -> None:
         """Nothing to release: NVML lives as long as the process."""
@@ -78,7 +82,7 @@ class NvmlPowerMeter:
 
     def __init__(self, gpu: Gpu) -> None:
         _refuse_mig(gpu, "the power sensor")
-        self._nvml, self._handle = gpu._nvml, gpu.handle
+        self._gpu, self._nvml, self._handle = gpu, gpu._nvml, gpu.handle
         self._energy_j = 0.0
         self._last: tuple[float, float] | None = None
         self.instant = self._instant_mw() is not None
@@ -106,6 +110,10 @@ class NvmlPowerMeter:
             self._energy_j += (at_s - last_s) * (power_w + last_w) / 2
         self._last = (at_s, power_w)
         return Reading(before_s, after_s, self._energy_j)
+
+    def temperature_c(self) -> float | None:
+        """See `flopray.energy.meter.Meter`."""
+        return self._gpu.temperature_c()
 
     def close(self) -> None:
         """Nothing to release: NVML lives as long as the process."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ import flopray
 from flopray.audit import audit_point, audit_row
 from flopray.audit.hardware import peak_flops_per_s
 from flopray.energy.nvml import GpuState
+from flopray.energy.thermal import BoardTemperature, Condition
 from flopray.errors import FloprayError, OutOfMemory, Unsupported, WorkloadError, brief
 from flopray.measurement.result import Energy, Failure, PhaseResult
 from flopray.measurement.statistics import in_quadrature
@@ -76,6 +78,7 @@ def energy_columns(energy: Energy) -> dict[str, Any]:
         "energy_ticks": energy.ticks,
         "energy_tick_period_s": energy.tick_period_s,
         "power_w": energy.power_w,
+        "temperature_mean_c": energy.temperature_c,
         "power_drift_rel": energy.power_drift_rel,
         "power_drift_significant": energy.power_drift_significant,
     }
@@ -94,7 +97,12 @@ def _state_columns(state: GpuState | None, end: str) -> dict[str, Any]:
 
 
 def derived_columns(
-    row: dict[str, Any], precision: str, drift: dict[str, float | None], idle: dict[str, float | None]
+    row: dict[str, Any],
+    precision: str,
+    drift: dict[str, float | None],
+    idle: dict[str, float | None],
+    board: BoardTemperature | None = None,
+    reference_c: float | None = None,
 ) -> dict[str, Any]:
     """Rates and efficiencies, active energy, and errors with the sentinel's drift folded in.
 
@@ -103,6 +111,8 @@ def derived_columns(
         precision: of the point.
         drift: columns of the sentinel.
         idle: `idle_power_w` and `awake_idle_power_w`.
+        board: how its power follows temperature, as far as it is known at this moment; None on a CPU.
+        reference_c: temperature that energy is told for.
     """
     time_s, energy_j, flops = row.get("time_s"), row.get("energy_j"), flops_of(row)
     columns: dict[str, Any] = dict(drift)
@@ -112,6 +122,8 @@ def derived_columns(
         columns |= _mfu_columns(row, precision, columns["flops_per_s"])
     if time_s and energy_j is not None:
         columns |= _with_drift(row, "energy", drift)
+        if board is not None and reference_c is not None:
+            columns |= reference_columns(row | columns, board, reference_c)
         if row.get("tokens_per_iteration"):
             columns["energy_per_token_j"] = energy_j / row["tokens_per_iteration"]
         columns |= idle
@@ -119,6 +131,33 @@ def derived_columns(
         if idle["idle_power_w"] is not None:
             columns["active_energy_j"] = energy_j - idle["idle_power_w"] * time_s
     return columns
+
+
+def reference_columns(row: Mapping[str, Any], board: BoardTemperature, reference_c: float) -> dict[str, Any]:
+    """Energy at the reference temperature, or why there is none.
+
+    Args:
+        row: with its energy, power, temperature and throttle reasons; a row from before there was a mean temperature
+            has that of the end of its window.
+        board: see `flopray.energy.thermal`.
+        reference_c: the temperature that is asked for.
+    """
+    energy_j, error, power_w = row.get("energy_j"), row.get("energy_rel_error"), row.get("power_w")
+    if energy_j is None or not power_w:
+        return {}
+    temperature_c = row.get("temperature_mean_c")
+    condition = Condition(row.get("temperature_end_c") if temperature_c is None else temperature_c, power_w, error)
+    limits = {"throttle": row.get("throttle_end"), "power_limit_w": row.get("power_limit_end_w")}
+    at = board.at_reference(condition, reference_c, **limits)
+    if at.factor is None or at.rel_error is None:
+        return {"energy_at_reference_reason": at.reason}
+    return {
+        "energy_at_reference_j": energy_j * at.factor,
+        "energy_at_reference_rel_error": None if error is None else in_quadrature(error, at.rel_error),
+        "reference_temperature_c": reference_c,
+        "temperature_coefficient": at.coefficient,
+        "temperature_coefficient_error": at.coefficient_error,
+    }
 
 
 def flops_of(row: dict[str, Any]) -> int | None:
@@ -133,10 +172,13 @@ def _with_drift(row: dict[str, Any], quantity: str, columns: dict[str, float | N
     A drift that was measured is made of what the device did and of the sentinel's scatter, whose variance is known from
     its error. On an unsteady CPU the scatter alone would put tens of percent into errors that are none.
     """
-    name, drift = f"{quantity}_rel_error", columns.get(f"sentinel_{quantity}_drift")
+    name, column = f"{quantity}_rel_error", f"sentinel_{quantity}_drift"
+    if columns.get(f"{column}_unexplained") is not None:
+        column = f"{column}_unexplained"  # what temperature explains is no error: energy is told for a temperature
+    drift = columns.get(column)
     if row.get(name) is None or drift is None:
         return {}
-    scatter = (columns.get(f"sentinel_{quantity}_drift_error") or 0.0) / _HALF_WIDTH
+    scatter = (columns.get(f"{column}_error") or 0.0) / _HALF_WIDTH
     return {name: in_quadrature(row[name], max(0.0, drift**2 - scatter**2) ** 0.5)}
 
 

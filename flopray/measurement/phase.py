@@ -140,6 +140,7 @@ class _WindowTicks:
             time_rel_error=mean.rel_error,
             tick_period_s=self._tick_period_s,
             meter=self.meter.characteristics,
+            temperatures=self._poller.temperatures(),
             iterations=Iterations.of_laps(window.lap_times_s, window.iterations_per_lap, window.start_s, window.end_s),
         )
 
@@ -198,6 +199,8 @@ def _energy(ticks: _WindowTicks, window: Window, settings: MeasureSettings) -> E
         rel_error=_if_known(estimate.energy_rel_error),
         converged=estimate.energy_rel_error <= settings.target_error,
         power_w=estimate.power_w,
+        power_rel_error=_if_known(estimate.power_rel_error),
+        temperature_c=estimate.temperature_c,
         window_s=estimate.window_s,
         ticks=estimate.ticks,
         tick_period_s=estimate.tick_period_s,

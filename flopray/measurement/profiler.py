@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from flopray.energy.estimator import PowerEstimate
 from flopray.energy.idle import idle_power
 from flopray.energy.meter import Meter
+from flopray.energy.thermal import BoardTemperature, Condition
 from flopray.errors import MeasurementError, NoEnergySource
 from flopray.measurement.ceiling import measured_peak_flops_per_s
 from flopray.measurement.columns import (
@@ -105,7 +107,11 @@ class Profiler:
         self._measured_peaks: dict[str, float | None] = {}
         self._sentinel_point = sentinel
         every_s = settings.sentinel_every_s if sentinel and self._timed else 0.0
-        self._sentinel = Sentinel(self._measure_sentinel, every_s=every_s)
+        self._board: BoardTemperature | None = None
+        if device.is_cuda:
+            limit_w = self._constant.get("power_limit_w")
+            self._board = BoardTemperature(self._constant.get("device_name"), limit_w)
+        self._sentinel = Sentinel(self._measure_sentinel, every_s=every_s, board=self._board)
         self._frozen = self._warm = False
         self._busy_at = float("-inf")
         self._last_end = time.monotonic()
@@ -125,7 +131,7 @@ class Profiler:
         try:
             self._open_meter()
             self._wait_for_idle_clocks()
-            self._idle_power_w = self._idle(_IDLE_SECONDS)
+            self._idle_power_w = _power_of(self._idle(_IDLE_SECONDS))
             if self._sentinel.due and (self.device.is_cuda or self._meter):
                 # A CPU without a meter has nothing to wake for, and its first point begins seconds sooner. Otherwise
                 # this wakes the device, whose clocks and voltage take a second to come up from deep idle. The baseline
@@ -227,7 +233,7 @@ class Profiler:
         except NoEnergySource as error:
             self._without_meter = Energy(str(Status.NO_ENERGY_SOURCE), str(error))
 
-    def _idle(self, seconds: float) -> float | None:
+    def _idle(self, seconds: float) -> PowerEstimate | None:
         """Power of this very process, which holds its CUDA context, while it does nothing; None without a meter.
 
         The first call also learns the counter's tick period.
@@ -239,7 +245,7 @@ class Profiler:
         except MeasurementError:
             return None  # the rows of the points say what is wrong with the meter
         self._tick_period_s = idle.tick_period_s
-        return idle.power_w
+        return idle
 
     def _wait_for_idle_clocks(self) -> None:
         """Before idle power: an actor that follows another one finds high clocks. Some boards keep them high."""
@@ -290,7 +296,10 @@ class Profiler:
 
     def _measure_awake_idle(self) -> None:
         time.sleep(_AFTER_LOAD_S)
-        self._awake_idle_power_w = self._idle(_AWAKE_IDLE_SECONDS)
+        idle = self._idle(_AWAKE_IDLE_SECONDS)
+        self._awake_idle_power_w = _power_of(idle)
+        if idle is not None and self._board is not None:
+            self._board.learn("awake idle", Condition(idle.temperature_c, idle.power_w, idle.power_rel_error))
 
     def _cool_down(self) -> None:
         limit = self.settings.cooldown_c
@@ -362,6 +371,8 @@ class Profiler:
             point.precision,
             outcome.drift,
             {"idle_power_w": self._idle_power_w, "awake_idle_power_w": outcome.awake_idle_power_w},
+            self._board,
+            self.settings.reference_temperature_c,
         )
         return {
             "phase": outcome.phase,
@@ -424,6 +435,10 @@ def _counting_at_the_dispatcher(points: Sequence[Point], phases: Sequence[str]) 
     finally:
         over.set()
         thread.join()
+
+
+def _power_of(idle: PowerEstimate | None) -> float | None:
+    return None if idle is None else idle.power_w
 
 
 def _closed_form_failure(point: Point, phase: str) -> Failure | None:

@@ -53,6 +53,8 @@ class Energy:
         rel_error: half width of its 95 % interval over `energy_j`.
         converged: the target error was reached before the cap.
         power_w: mean power in the window.
+        power_rel_error: half width of its 95 % interval over `power_w`.
+        temperature_c: of the device, mean over the ticks that were used; None where it tells none.
         window_s: from the first to the last tick that was used.
         ticks: counter ticks that were used.
         tick_period_s: median distance of these ticks.
@@ -67,6 +69,8 @@ class Energy:
     rel_error: float | None = None
     converged: bool | None = None
     power_w: float | None = None
+    power_rel_error: float | None = None
+    temperature_c: float | None = None
     window_s: float | None = None
     ticks: int | None = None
     tick_period_s: float | None = None
