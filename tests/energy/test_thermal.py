@@ -57,7 +57,9 @@ def test_the_interval_at_the_reference_holds_the_truth(learned):
         for power_w in (200.0, 400.0, 600.0):
             window = simulated.window(power_w, float(rng.uniform(38, 62)))
             at = board.at_reference(window, 50.0)
-            assert at.factor is not None and at.rel_error is not None and window.power_rel_error is not None
+            assert at.factor is not None
+            assert at.rel_error is not None
+            assert window.power_rel_error is not None
             error = math.hypot(at.rel_error, window.power_rel_error, 1.96 * REPEAT_SCATTER)
             held.append(abs(window.power_w * at.factor / power_w - 1) <= error)
             missed_raw.append(window.power_w / power_w - 1)
@@ -114,8 +116,11 @@ def test_temperature_moves_the_number_towards_the_reference_and_back():
 )
 def test_where_it_cannot_be_known_it_is_missing_with_the_reason(condition, known, said):
     at = BoardTemperature(H100).at_reference(condition, 50.0, **known)
-    assert at.factor is None and at.rel_error is None and at.coefficient is None
-    assert at.reason is not None and said in at.reason
+    assert at.factor is None
+    assert at.rel_error is None
+    assert at.coefficient is None
+    assert at.reason is not None
+    assert said in at.reason
 
 
 def test_a_type_that_nobody_measured_needs_a_range_of_temperatures_first():
@@ -123,7 +128,9 @@ def test_a_type_that_nobody_measured_needs_a_range_of_temperatures_first():
     assert board.prior is None
     window = Condition(52.0, 250.0, 0.01)
     at = board.at_reference(window, 50.0)
-    assert at.reason is not None and "NVIDIA Imaginary X1" in at.reason and "met 0 K" in at.reason
+    assert at.reason is not None
+    assert "NVIDIA Imaginary X1" in at.reason
+    assert "met 0 K" in at.reason
     assert board.change(window, Condition(54.0, 252.0, 0.01)) is None
     for temperature_c in (44.0, 47.0, 50.0, 53.0):
         board.learn("sentinel", Condition(temperature_c, 250.0 + 0.8 * (temperature_c - 50), 0.004))
@@ -143,6 +150,7 @@ def test_windows_without_a_temperature_or_an_error_teach_nothing():
 
 def test_each_prior_says_where_it_comes_from():
     for prior in PRIORS:
-        assert prior.boards >= 1 and prior.source
+        assert prior.boards >= 1
+        assert prior.source
         slope, deviation = prior.slope.at(400.0)
         assert 0 < deviation < slope
