@@ -108,9 +108,7 @@ def _judge_work(name: str, met: list[Window], board: BoardTemperature, reference
 def table(data: dict[str, Any], rows: list[dict[str, Any]], reference_c: float) -> str:
     """Markdown."""
     device = data["device"]
-    head = (
-        f"{device['device_name']} {device['device_uuid'][:12]}, driver {device['driver_version']}, to {reference_c:g} C"
-    )
+    board = f"{device['device_name']} {device['device_uuid'][:12]}, driver {device['driver_version']}"
     lines = [
         f"**{board}, told for {reference_c:g} C**",
         "",
