@@ -24,6 +24,7 @@ import torch
 
 import flopray
 from flopray.energy.idle import idle_power
+from flopray.energy.meter import Meter, Reading
 from flopray.energy.nvml import Gpu, library
 from flopray.measurement.device import Device
 from flopray.measurement.phase import measure_phase
@@ -41,6 +42,32 @@ _LLAMA = {
     **{"model": "llama-3.2-1b", "weights": "random", "attention": "auto", "checkpointing": False},
     **{"batch_size": 2, "sequence_length": 512},
 }
+
+
+class Recording:
+    """A meter that keeps the reads at which its counter changed."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self.source, self.read_cost_s = meter.source, meter.read_cost_s
+        self.changes_on_read, self.characteristics = meter.changes_on_read, meter.characteristics
+        self.kept: list[tuple[float, float, float]] = []
+        self._last: Reading | None = None
+
+    def read(self) -> Reading:
+        """See `Meter`."""
+        reading, last = self._meter.read(), self._last
+        if last is not None and reading.energy_j != last.energy_j:
+            self.kept += [(r.before_s, r.after_s, r.energy_j) for r in (last, reading)]
+        self._last = reading
+        return reading
+
+    def temperature_c(self) -> float | None:
+        """See `Meter`."""
+        return self._meter.temperature_c()
+
+    def close(self) -> None:
+        """See `Meter`."""
 
 
 class Temperatures:
@@ -122,7 +149,7 @@ def _product() -> Work:
 def record(args: argparse.Namespace) -> dict[str, Any]:
     """All windows of one board."""
     device = Device("GPU")
-    meter = device.open_meter()
+    meter = Recording(device.open_meter())
     gpu = Gpu.from_uuid(str(torch.cuda.get_device_properties(0).uuid))
     settings = MeasureSettings(instruments=("time", "energy"), target_error=1e-6, max_seconds=args.window)
     idle = idle_power(meter, 1.0)
@@ -136,6 +163,7 @@ def record(args: argparse.Namespace) -> dict[str, Any]:
     with Temperatures(gpu) as temperatures:
 
         def window(name: str, cycle: int, way: str) -> None:
+            meter.kept.clear()
             start_s = time.perf_counter()
             if name == "awake_idle":
                 time.sleep(_AFTER_LOAD_S)
@@ -159,6 +187,9 @@ def record(args: argparse.Namespace) -> dict[str, Any]:
             seen = temperatures.between(start_s - 3, end_s)
             row |= {"work": name, "cycle": cycle, "way": way, "start_s": start_s, "end_s": end_s}
             row["samples"] = [[round(t - end_s, 3), core, memory] for t, core, memory in seen]
+            row["readings"] = [
+                [round(before - end_s, 6), round(after - end_s, 6), j] for before, after, j in meter.kept
+            ]
             windows.append(row)
             if args.rebuild:
                 built.clear()

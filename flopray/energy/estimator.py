@@ -10,8 +10,8 @@ iteration, and the time comes from device events.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -104,6 +104,7 @@ def estimate_power(
     tick_period_s: float | None = None,
     iterations: Iterations | None = None,
     temperatures: Sequence[Temperature] = (),
+    slope_w_per_k: Callable[[float], float] | None = None,
 ) -> PowerEstimate:
     """Mean power between two host times.
 
@@ -114,6 +115,8 @@ def estimate_power(
         tick_period_s: of the counter where it was measured before; only used to say how long a window is needed.
         iterations: when the iterations ran, where that is known: long ones are then seen at their phases.
         temperatures: of the device, in the order of time.
+        slope_w_per_k: how power follows temperature, by power, where that is known: what the temperature does within
+            the window is then no drift and no fluctuation. The mean stays what it was.
 
     Raises:
         MeterError: no tick in a second and more: the counter is frozen.
@@ -131,6 +134,13 @@ def estimate_power(
     if len(ticks) < MIN_TICKS or len(ticks) - len(counts) < MIN_TICKS - 1:
         refuse_frozen(all_ticks, end_s - start_s if readings else 0.0)
         raise _too_short(all_ticks, len(ticks), end_s - start_s, meter.settle_s, tick_period_s)
+    temperature_c = None
+    if temperatures:
+        at_tick_c = np.interp(ticks.time_s, *np.array(temperatures).T)
+        temperature_c, kelvin_s = _swing(ticks.time_s, at_tick_c)
+        if slope_w_per_k is not None:
+            rough_w = float((ticks.energy_j[-1] - ticks.energy_j[0]) / (ticks.time_s[-1] - ticks.time_s[0]))
+            ticks = replace(ticks, energy_j=ticks.energy_j - slope_w_per_k(max(rough_w, 0.0)) * kelvin_s)
     few = ticks.where(np.arange(len(ticks)) % math.ceil(len(ticks) / MAX_LINE_TICKS) == 0)
     line = _Line(few, meter, iterations)
     slope, drift_rel, significant = line.slope(), 0.0, False
@@ -155,16 +165,16 @@ def estimate_power(
         power_noise_rel=slope.walk,
         unseen_share=line.unseen,
         jump_j=float(np.sum(all_ticks.jump_j)),
-        temperature_c=_mean_temperature(temperatures, ticks.time_s),
+        temperature_c=temperature_c,
     )
 
 
-def _mean_temperature(temperatures: Sequence[Temperature], time_s: np.ndarray) -> float | None:
-    """Mean over the ticks at `time_s`, of shape (n,), by straight lines between the reads."""
-    if not temperatures:
-        return None
-    at_s, temperature_c = np.array(temperatures).T
-    return float(np.mean(np.interp(time_s, at_s, temperature_c)))
+def _swing(time_s: np.ndarray, temperature_c: np.ndarray) -> tuple[float, np.ndarray]:
+    """Mean temperature over time, and the integral of what differs from it up to each time; 0 at both ends."""
+    gaps_s = np.diff(time_s)
+    pairs_c = (temperature_c[1:] + temperature_c[:-1]) / 2
+    mean_c = float(gaps_s @ pairs_c / gaps_s.sum())
+    return mean_c, np.concatenate([[0.0], np.cumsum(gaps_s * (pairs_c - mean_c))])
 
 
 class _Line:
@@ -235,6 +245,7 @@ def estimate_energy(
     tick_period_s: float | None = None,
     iterations: Iterations | None = None,
     temperatures: Sequence[Temperature] = (),
+    slope_w_per_k: Callable[[float], float] | None = None,
 ) -> EnergyEstimate:
     """Energy of one iteration of a load that ran without a pause between two host times.
 
@@ -247,6 +258,7 @@ def estimate_energy(
         tick_period_s: see there.
         iterations: see there; by default all are as long as the mean, from `load_start_s` on.
         temperatures: see there.
+        slope_w_per_k: see there.
 
     Raises:
         WindowTooShort: too few ticks; `needed_s` counts from `load_start_s`.
@@ -262,6 +274,7 @@ def estimate_energy(
         tick_period_s=tick_period_s,
         iterations=iterations,
         temperatures=temperatures,
+        slope_w_per_k=slope_w_per_k,
     )
     fields = {name: getattr(power, name) for name in PowerEstimate.__dataclass_fields__}
     return EnergyEstimate(

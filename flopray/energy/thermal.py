@@ -206,6 +206,12 @@ class BoardTemperature:
         """Width of the range of temperatures that repeated works met."""
         return max((max(t) - min(t) for met in self._works.values() if (t := [m[0] for m in met])), default=0.0)
 
+    def slope_w_per_k(self, power_w: float) -> float:
+        """Slope of a work of this power, as far as it is known; 0 for a board of which nothing is."""
+        if self.prior is None and self.range_k < LEAST_RANGE_K:
+            return 0.0
+        return self.slope.at(power_w)[0]
+
     def learn(self, work: Hashable, condition: Condition) -> None:
         """Take in a window of a work that comes again, such as the sentinel or awake idleness.
 

@@ -11,6 +11,7 @@ from flopray.energy.estimator import MIN_TICKS, EnergyEstimate, estimate_energy
 from flopray.energy.iterations import Iterations
 from flopray.energy.meter import Meter
 from flopray.energy.poller import Poller
+from flopray.energy.thermal import BoardTemperature
 from flopray.errors import MeasurementError
 from flopray.measurement.device import Device
 from flopray.measurement.laps import laps_for
@@ -45,6 +46,7 @@ def measure_phase(
     tick_period_s: float | None = None,
     warm_at_least_s: float = WARM_UP_S,
     without_meter: Energy | None = None,
+    board: BoardTemperature | None = None,
 ) -> PhaseResult:
     """Measure one phase.
 
@@ -56,6 +58,7 @@ def measure_phase(
         tick_period_s: the meter's period as measured on this device.
         warm_at_least_s: see `flopray.measurement.window.warm_up`.
         without_meter: why there is none; by default energy was not requested.
+        board: how the power of the device follows its temperature, where that is known.
 
     Returns:
         Time, energy and the state at both ends; a missing energy has its reason.
@@ -69,7 +72,7 @@ def measure_phase(
     warmup = warm_up(work, laps, at_least_s=warm_at_least_s, cap_s=cap_s)
     at_end: list[Any] = []
     with ExitStack() as stack:
-        ticks = stack.enter_context(_WindowTicks(meter, tick_period_s)) if meter else None
+        ticks = stack.enter_context(_WindowTicks(meter, tick_period_s, board)) if meter else None
         window = run_window(
             work,
             laps,
@@ -107,8 +110,9 @@ def _time_mean(window: Window) -> Mean:
 class _WindowTicks:
     """The ticks of a meter while a window lasts, and the energy they give."""
 
-    def __init__(self, meter: Meter, tick_period_s: float | None) -> None:
+    def __init__(self, meter: Meter, tick_period_s: float | None, board: BoardTemperature | None) -> None:
         self.meter, self._tick_period_s = meter, tick_period_s
+        self._slope_w_per_k = board.slope_w_per_k if board else None
         self._poller = Poller(meter, tick_period_s=tick_period_s)
 
     def __enter__(self) -> _WindowTicks:
@@ -141,6 +145,7 @@ class _WindowTicks:
             tick_period_s=self._tick_period_s,
             meter=self.meter.characteristics,
             temperatures=self._poller.temperatures(),
+            slope_w_per_k=self._slope_w_per_k,
             iterations=Iterations.of_laps(window.lap_times_s, window.iterations_per_lap, window.start_s, window.end_s),
         )
 

@@ -268,6 +268,7 @@ class Profiler:
                 tick_period_s=self._tick_period_s,
                 warm_at_least_s=WAKE_S if cold and self.device.is_cuda else WARM_UP_S,
                 without_meter=self._without_meter,
+                board=self._board,
             )
         finally:
             self._busy_at = time.monotonic()
