@@ -177,7 +177,7 @@ class BoardTemperature:
         >>> board = BoardTemperature("NVIDIA H100 80GB HBM3")
         >>> at = board.at_reference(Condition(60.0, 500.0, 0.01), 50.0)
         >>> round(at.factor, 3), round(at.coefficient, 4)
-        (0.97, 0.0031)
+        (0.974, 0.0027)
     """
 
     def __init__(self, device_name: str | None, power_limit_w: float | None = None) -> None:
