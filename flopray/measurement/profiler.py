@@ -28,11 +28,10 @@ from flopray.measurement.columns import (
 )
 from flopray.measurement.counting.ahead import CountedAhead
 from flopray.measurement.device import Device
-from flopray.measurement.laps import laps_for
 from flopray.measurement.phase import NOT_REQUESTED, measure_phase
 from flopray.measurement.result import Energy, Failure, PhaseResult
 from flopray.measurement.sentinel import Sentinel
-from flopray.measurement.window import COLD_AFTER_S, WAKE_S, WARM_UP_S, warm_up
+from flopray.measurement.window import COLD_AFTER_S, WAKE_S, WARM_UP_S, laps_for, warm_up
 from flopray.point import Point
 from flopray.records import PhaseRecord, Status
 from flopray.settings import MeasureSettings
