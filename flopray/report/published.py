@@ -25,6 +25,7 @@ from typing import Any
 import pandas as pd
 
 from flopray.errors import InputError
+from flopray.records import Row
 
 CONVENTION = "torch.profiler(with_flops): linear layers and elementwise mul/add of one batch; attention left out"
 #: Their phase, ours, and a remark on it.
@@ -70,7 +71,7 @@ def load_published(path: str | Path) -> pd.DataFrame:
     files = _files(Path(path))
     if not files:
         raise InputError(f"{path}: no .jsonl file of flopmetrics here")
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for file in files:
         for place, line in enumerate(file.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n"), start=1):
             if line.strip():
@@ -132,7 +133,7 @@ def _files(path: Path) -> list[Path]:
     return sorted(path.glob("*_all_configs_results.jsonl")) or sorted(path.glob("*.jsonl"))
 
 
-def _rows(where: str, file: Path, line: bytes) -> list[dict[str, Any]]:
+def _rows(where: str, file: Path, line: bytes) -> list[Row]:
     try:
         fields = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -180,7 +181,7 @@ def _number(where: str, fields: dict[str, Any], name: str) -> Any:
     return value
 
 
-def _phase(where: str, fields: dict[str, Any], theirs: str, ours: str, remark: str | None) -> dict[str, Any]:
+def _phase(where: str, fields: Row, theirs: str, ours: str, remark: str | None) -> Row:
     """The numbers of one phase in SI units, or the reason why there are none."""
     names = ("flops_sum", "gpu_time_mean", "energy_mean", "gpu_time_sem", "energy_sem")
     flops, micros, joules, micros_sem, joules_sem = (_number(where, fields, f"{theirs}_{name}") for name in names)

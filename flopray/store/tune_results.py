@@ -20,7 +20,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flopray.records import PhaseRecord
+from flopray.records import PhaseRecord, Row
 from flopray.store.entry import checked_columns, worst_status
 from flopray.store.schema import RecordSchema
 from flopray.workloads.registry import BUILT_IN
@@ -104,8 +104,8 @@ def rows_of(result: Mapping[str, Any], schema: RecordSchema) -> list[dict[str, A
     Raises:
         ValueError: a value that no record can have; the message names the column.
     """
-    shared: dict[str, Any] = {}
-    phases: dict[str, dict[str, Any]] = {}
+    shared: Row = {}
+    phases: dict[str, Row] = {}
     for key, value in result.items():
         where, slash, name = key.rpartition("/")
         if not slash or name not in schema.types or "/" in where or where == "config":

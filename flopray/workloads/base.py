@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from flopray.description import Column, Description, Field
 from flopray.errors import Unsupported
 from flopray.point import Point
+from flopray.records import Row
 from flopray.workloads.built import Built
 from flopray.workloads.contract import HOOKS, guarded
 from flopray.workloads.declaration import Declaration, check_declaration
@@ -265,7 +266,7 @@ def with_code(description: Description) -> Workload:
     return description
 
 
-def closed_columns(point: Point, phase: str) -> dict[str, Any]:
+def closed_columns(point: Point, phase: str) -> Row:
     """The record's columns of the closed form: `model_flops`, its components, its convention, and further columns.
 
     Args:

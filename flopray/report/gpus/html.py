@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from flopray.records import Row
 from flopray.report.gpus.comparison import Comparison
 from flopray.report.gpus.data import (
     EFFICIENCY,
@@ -68,7 +69,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _row(row: dict[str, Any]) -> dict[str, Any]:
+def _row(row: Row) -> Row:
     """What the page needs of a row: what it is, a value or its reason for each metric, what the audit says."""
     names = ("source", "gpu", "precision", "shape", "phase", "severity")
     return {
@@ -78,7 +79,7 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _value(row: dict[str, Any], metric: Metric) -> dict[str, Any]:
+def _value(row: Row, metric: Metric) -> Row:
     missing = why_missing(row, metric)
     error = row[metric.error_column] if metric.error_column and not missing else np.nan
     return {
