@@ -19,6 +19,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ def _rows(where: str, file: Path, line: bytes) -> list[Row]:
     return [{**shared, **_phase(where, fields, theirs, ours, remark)} for theirs, ours, remark in _PHASES]
 
 
-def _word(where: str, fields: dict[str, Any], name: str) -> str | None:
+def _word(where: str, fields: Mapping[str, object], name: str) -> str | None:
     """A text of a line; null where it has none."""
     value = fields.get(name)
     if value is None or isinstance(value, str):
@@ -167,7 +168,7 @@ def _word(where: str, fields: dict[str, Any], name: str) -> str | None:
     raise InputError(f"{where}: {name} is {value!r:.40}, not a text")
 
 
-def _number(where: str, fields: dict[str, Any], name: str) -> Any:
+def _number(where: str, fields: Mapping[str, object], name: str) -> Any:
     """A number of a line that can be one of a cost: finite and not negative; null where it has none."""
     value = fields.get(name)
     if value is None:

@@ -109,7 +109,7 @@ class SweepMetrics:
             self._energy.inc(record.power_w * record.window_s, self._tags(record))
 
     def _tags(self, record: PhaseRecord) -> dict[str, str]:
-        values: Row = {"run": self._run, "gpu": record.device_uuid}
+        values: dict[str, object] = {"run": self._run, "gpu": record.device_uuid}
         return {name: _tag(values.get(name, getattr(record, name, None))) for name in _DEVICE}
 
 

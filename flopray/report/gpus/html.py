@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -56,7 +55,7 @@ def page_text(comparisons: Sequence[Comparison]) -> str:
     return page_of("gpu_page.js", {"metrics": metrics, "comparisons": [_comparison(each) for each in comparisons]})
 
 
-def _comparison(comparison: Comparison) -> dict[str, Any]:
+def _comparison(comparison: Comparison) -> dict[str, object]:
     rows = list(iter_rows(comparison.rows))
     of_models = bool(comparison.rows["sequence_length"].notna().any())
     return {
@@ -69,7 +68,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _row(row: Row) -> Row:
+def _row(row: Row) -> dict[str, object]:
     """What the page needs of a row: what it is, a value or its reason for each metric, what the audit says."""
     names = ("source", "gpu", "precision", "shape", "phase", "severity")
     return {
@@ -79,7 +78,7 @@ def _row(row: Row) -> Row:
     }
 
 
-def _value(row: Row, metric: Metric) -> Row:
+def _value(row: Row, metric: Metric) -> dict[str, object]:
     missing = why_missing(row, metric)
     error = row[metric.error_column] if metric.error_column and not missing else np.nan
     return {
