@@ -15,6 +15,10 @@ from typing import Any
 
 from flopray.description import Column, Description, Field
 
+#: Values by column. What a column may hold is known to the schema of a run (`flopray.store.schema`), which every row is
+#: checked by, and not to a type checker: a workload brings columns of its own.
+Row = dict[str, Any]
+
 #: Version of the record's columns. History: 1, the first; 2, hardware counters by kernel class, overheads, kernels;
 #: 3, errors of the sentinel's drift; 4, the columns of the MLP and of Llama (`FORMER`) are those of their runs alone,
 #: and the measured rate of a CPU's products; 5, energy at a reference temperature, and drift that temperature does not
@@ -249,7 +253,7 @@ class PhaseRecord:
         own = {name: value for name, value in columns.items() if name not in COLUMN_NAMES}
         return cls(**{name: value for name, value in columns.items() if name in COLUMN_NAMES}, extra=own)
 
-    def columns(self) -> dict[str, Any]:
+    def columns(self) -> Row:
         """All columns by name, the workload's own among them."""
         row = {**vars(self), **self.extra}
         del row["extra"]
@@ -259,7 +263,7 @@ class PhaseRecord:
         """Equal in every column; a column of the workload that is not there is None."""
         return isinstance(other, PhaseRecord) and self._present() == other._present()
 
-    def _present(self) -> dict[str, Any]:
+    def _present(self) -> Row:
         return {name: value for name, value in self.columns().items() if value is not None}
 
     def __getattr__(self, name: str) -> Any:

@@ -12,6 +12,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+from flopray.records import Row
+
 #: Columns that say which measurement a row is, in the order people read them; those a row has become a finding's keys.
 KEY_COLUMNS = (
     "run",
@@ -182,9 +184,9 @@ def device_name(row: Mapping[str, Any]) -> str | None:
     return text(row, "device_name") or text(row, "device_type")
 
 
-def keys_of(row: Mapping[str, Any]) -> dict[str, Any]:
+def keys_of(row: Mapping[str, Any]) -> Row:
     """What identifies a row, without empty values; whole numbers that pandas made floats are whole again."""
-    keys: dict[str, Any] = {}
+    keys: Row = {}
     for column in KEY_COLUMNS:
         if (words := text(row, column)) is not None:
             keys[column] = words

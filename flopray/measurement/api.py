@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 
@@ -18,7 +17,7 @@ from flopray.measurement.phase import NOT_REQUESTED, measure_phase
 from flopray.measurement.result import Energy, Flops, Measurement, PhaseResult
 from flopray.measurement.window import WAKE_S, WARM_UP_S
 from flopray.point import EXECUTIONS, PRECISIONS
-from flopray.records import Status
+from flopray.records import Row, Status
 from flopray.settings import MeasureSettings
 from flopray.workloads.execution import Work, captured
 
@@ -159,7 +158,7 @@ def _prepared(step: Callable[[], object], execution: str, device: Device) -> Wor
 
 
 def _measurement(
-    device: dict[str, Any],
+    device: Row,
     result: PhaseResult,
     count: DispatchedCount,
     execution: str,

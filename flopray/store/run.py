@@ -21,16 +21,17 @@ import dataclasses
 import itertools
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flopray.errors import InputError, RunError, StorageError
 from flopray.records import PhaseRecord
 from flopray.store import atomic, containment, journal_index, lock, manifests
 from flopray.store.journal import JournalWriter
 from flopray.store.journal_index import JournalIndex, RunWarning
+from flopray.store.manifests import Manifest
 from flopray.store.uri import Location
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ _MIRROR_BYTES = 10_000
 class RunFolder:
     """An existing run. Made by `create` or `open`, which check it; all its paths are attributes."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, path: Path, manifest: Manifest) -> None:
         """For `create` and `open` only."""
         self.path = path
         self.manifest = manifest
@@ -71,7 +72,7 @@ class RunFolder:
         self._copy_of = _copied(path)
 
     @classmethod
-    def create(cls, storage: str | PathLike[str], name: str, manifest: dict[str, Any]) -> RunFolder:
+    def create(cls, storage: str | PathLike[str], name: str, manifest: Manifest) -> RunFolder:
         """Make the folder of a new run, with its complete manifest, or nothing at all.
 
         Args:
@@ -245,7 +246,7 @@ class RunFolder:
                 f"{self._on_disk(self.kernels_path)} could not be written: {atomic.reason(error)}"
             ) from error
 
-    def write_summary(self, summary: dict[str, Any]) -> None:
+    def write_summary(self, summary: Mapping[str, object]) -> None:
         """Write `summary.json`, atomically.
 
         Raises:

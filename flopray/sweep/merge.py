@@ -11,9 +11,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flopray.errors import InputError, NotARun
 from flopray.point import point_of
@@ -130,7 +130,7 @@ def _united_shards(sweeps: Sequence[Sweep]) -> tuple[str, ...]:
     return () if any(count == int(whole) for whole, count in parts.items()) else tuple(sorted(shards))
 
 
-def _origin(manifest: dict[str, Any]) -> dict[str, Any]:
+def _origin(manifest: Mapping[str, object]) -> dict[str, object]:
     kept = ("name", "created_unix_s", "flopray_version", "versions", "sweep", "merged")
     return {name: manifest[name] for name in kept if name in manifest}
 

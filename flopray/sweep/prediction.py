@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
 
 from flopray.audit.hardware import find_gpu
 from flopray.errors import FloprayError
@@ -231,7 +230,7 @@ def phases_too_large(point: Point, phases: tuple[str, ...], memory_bytes: int | 
     if memory_bytes is None:
         return {}
     try:
-        needed: dict[str, Any] = {phase: least_bytes(point, phase) for phase in ("weights", *phases)}
+        needed: dict[str, int] = {phase: least_bytes(point, phase) for phase in ("weights", *phases)}
     except FloprayError:
         return {}
     weights = needed.pop("weights")

@@ -16,7 +16,7 @@ from flopray.audit import Severity, audit
 from flopray.description import Description
 from flopray.errors import InputError
 from flopray.point import PRECISIONS
-from flopray.records import PHASES
+from flopray.records import PHASES, Row
 from flopray.report.surface.selection import METRICS, Metric
 from flopray.store.location import open_run
 from flopray.workloads.registry import BUILT_IN
@@ -221,7 +221,7 @@ def _latest(rows: Frame) -> tuple[Frame, list[str]]:
     return kept.sort_index().reset_index(drop=True), [note]
 
 
-def iter_rows(frame: Frame) -> Iterator[dict[str, Any]]:
+def iter_rows(frame: Frame) -> Iterator[Row]:
     """Rows as dictionaries."""
     for row in frame.to_dict("records"):
         yield {str(name): value for name, value in row.items()}

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from flopray.audit.hardware import efficiency_limit_flops_per_j, peak_flops_per_s
+from flopray.records import Row
 from flopray.report.gpus.comparison import Comparison
 from flopray.report.gpus.data import EFFICIENCY, MFU, PUBLISHED, REST, in_order, iter_rows, some_of, why_missing
 from flopray.report.gpus.look import COLOURS, FOOT, Look, with_bars
@@ -146,7 +147,7 @@ def _rotation(gpus: Sequence[str]) -> int:
     return 90 if sum(len(gpu) + 1 for gpu in gpus) > 26 else 0
 
 
-def _draw_ceiling(axes: Axes, look: Look, row: dict[str, Any], metric: Metric, x: float, half: float) -> None:
+def _draw_ceiling(axes: Axes, look: Look, row: Row, metric: Metric, x: float, half: float) -> None:
     """A short grey line at what the datasheet of this GPU allows at this precision."""
     ceiling = ceiling_of(row, metric)
     if ceiling is None:
@@ -157,7 +158,7 @@ def _draw_ceiling(axes: Axes, look: Look, row: dict[str, Any], metric: Metric, x
         look.note(CEILINGS[metric.name], Line2D([], [], color="0.45", lw=1.0))
 
 
-def ceiling_of(row: dict[str, Any], metric: Metric) -> float | None:
+def ceiling_of(row: Row, metric: Metric) -> float | None:
     """Datasheet peak over board power in FLOP/J for efficiency, 1 for MFU; None for others and unknown GPUs."""
     device = row["device_name"] or row["device_type"]
     if metric is EFFICIENCY and row["phase"] != "optimizer_step":

@@ -20,6 +20,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from flopray.report.gpus.comparison import Comparison
 from flopray.report.gpus.data import PUBLISHED, Frame
+from flopray.report.plot.figures import Style
 from flopray.report.plot.scales import Array, DisplayUnit, ValueScale
 from flopray.report.surface.legend import hole_marker_style
 
@@ -86,7 +87,7 @@ class Look:
         """Points of one precision, GPU and source."""
         colour, marker = COLOURS[precision], self.marker(gpu)
         face = "white" if source == PUBLISHED else colour
-        style: dict[str, Any] = {"markersize": self.size_pt, "markeredgecolor": colour, "markerfacecolor": face}
+        style: Style = {"markersize": self.size_pt, "markeredgecolor": colour, "markerfacecolor": face}
         _draw_bars(axes, places, bars, colour)
         axes.plot(*places, marker=marker, color=colour, ls="none", mew=0.8, zorder=3.1, **style)
         self._note(precision, Line2D([], [], color=colour, lw=4))
@@ -139,7 +140,7 @@ class Look:
 
     def _mark(self, axes: Axes, places: Array, severity: str) -> None:
         if severity == "impossible":
-            style: dict[str, Any] = {"marker": "x", "color": _IMPOSSIBLE, "markersize": self.size_pt + 2, "mew": 1.1}
+            style: Style = {"marker": "x", "color": _IMPOSSIBLE, "markersize": self.size_pt + 2, "mew": 1.1}
             axes.plot(*places, ls="none", zorder=4, gid="impossible", **style)
             self._note("audit: impossible", Line2D([], [], ls="none", **style))
         elif severity == "implausible":

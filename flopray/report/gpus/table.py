@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from flopray.records import Row
 from flopray.report.gpus.comparison import Comparison
 from flopray.report.gpus.data import MEASURED, PUBLISHED, REST, Frame, iter_rows
 from flopray.report.gpus.text_table import IMPLAUSIBLE_MARK, IMPOSSIBLE_MARK, TextTable
@@ -83,7 +84,7 @@ def _has_hfu(part: Any) -> Any:
     return (part["hfu"] / part["mfu"] - 1) > _HFU_DIFFERENCE
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
+def _cells(row: Row) -> list[str]:
     phase = _phase_name(row)
     if row["status"] != "ok":
         return [phase, _STATUS_WORDS.get(row["status"], str(row["status"])), *[""] * 9]
@@ -99,11 +100,11 @@ def _cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def _phase_name(row: dict[str, Any]) -> str:
+def _phase_name(row: Row) -> str:
     return _PHASE_NAMES.get(row["phase"], str(row["phase"]))
 
 
-def _quantity(row: dict[str, Any], column: str, error_column: str, unit: str) -> tuple[str, str]:
+def _quantity(row: Row, column: str, error_column: str, unit: str) -> tuple[str, str]:
     """A value with its unit, and its relative error."""
     return _si(row[column], unit), _percent(row[error_column]) if np.isfinite(row[column]) else ""
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flopray.report.plot.figures import add_axes, set_measured_axis, set_value_axis, write_titles
+from flopray.report.plot.figures import Style, add_axes, set_measured_axis, set_value_axis, write_titles
 from flopray.report.plot.scales import SEQUENTIAL_MAP, Array, DisplayUnit, ValueScale, display_unit, spacing_of
 from flopray.report.surface.axes import equation, joined
 from flopray.report.surface.data import Grid, SurfaceSet
@@ -83,7 +81,7 @@ def _draw_panel(
     scale = ValueScale.fitting(np.concatenate(spread), log=log, signed=surfaces.metric.signed)
     for index, (label, grid) in enumerate(lines.items()):
         values, errors = grid.values.ravel(), (np.abs(grid.values) * grid.rel_errors).ravel()
-        style: dict[str, Any] = {"marker": _MARKERS[index % len(_MARKERS)], "markersize": 3.5, "capsize": 2}
+        style: Style = {"marker": _MARKERS[index % len(_MARKERS)], "markersize": 3.5, "capsize": 2}
         bars = np.nan_to_num(errors) if np.isfinite(errors).any() else None
         axes.errorbar(places, values, yerr=bars, color=colours[index], label=label, elinewidth=0.8, **style)
         _mark(axes, grid, places, marks, index / max(len(lines), 1))
