@@ -115,8 +115,13 @@ class Prior:
     source: str
 
 
-_SOURCE = "docs/method.md, section Temperature"
-PRIORS = (Prior("H100 SXM", r"H100 80GB HBM3", PowerSlope(0.68, 0.00166, (0.12**2, 0.0, 0.0003**2)), 2, _SOURCE),)
+_SOURCE = "docs/method.md, section Temperature, driver 580.159, 2026-11"
+#: The spread of the H100 is that of its two boards, of which one has slopes that are a quarter lower; that of the H200
+#: is the error of its one board and as much again.
+PRIORS = (
+    Prior("H100 SXM", r"H100 80GB HBM3", PowerSlope(0.60, 0.00145, (0.11**2, 0.0, 0.0003**2)), 2, _SOURCE),
+    Prior("H200 SXM", r"H200", PowerSlope(0.40, 0.0019, (0.18**2, 0.0, 0.0006**2)), 1, _SOURCE),
+)
 #: Of a board of 700 W, of whatever type: scaled by the power limit of the board, and hardly more than a guess.
 _UNKNOWN = PowerSlope(0.68, 0.00166, (0.5**2, 0.0, 0.0012**2))
 
