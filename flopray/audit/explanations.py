@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from flopray.audit.column_rules import DERIVED_TOLERANCE
+from flopray.audit.condition_rules import DRIFT_IMPLAUSIBLE, DRIFT_NOTE
 from flopray.audit.counter_rules import UNCLASSIFIED_NOTE
 from flopray.audit.findings import USELESS_ERROR
+from flopray.audit.limit_rules import HIGHEST_MFU, SENSOR_TOLERANCE
 from flopray.audit.point_rules import CPU_TOLERANCE, TOLERANCE
-from flopray.audit.row_rules import DERIVED_TOLERANCE, DRIFT_IMPLAUSIBLE, DRIFT_NOTE, HIGHEST_MFU, SENSOR_TOLERANCE
 from flopray.audit.series_rules import MIN_GROWTH
 from flopray.audit.table import RULES
 from flopray.errors import InputError

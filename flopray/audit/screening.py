@@ -11,23 +11,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flopray.audit.column_rules import COUNTS, DERIVED, DERIVED_TOLERANCE, EXCESSES, EXECUTED_CLASSES, RATES
+from flopray.audit.condition_rules import DRIFT_NOTE
 from flopray.audit.counter_rules import UNCLASSIFIED_NOTE
 from flopray.audit.findings import device_name, precision_of, text
 from flopray.audit.hardware import find_gpu, peak_flops_per_s
-from flopray.audit.row_rules import (
-    COUNTS,
-    DERIVED,
-    DERIVED_TOLERANCE,
-    DRIFT_NOTE,
-    EXCESSES,
-    EXECUTED_CLASSES,
-    HIGHEST_MFU,
-    RATES,
-    SENSOR_TOLERANCE,
-    efficiency_limit,
-    executed_rate_bound,
-    rate_limit,
-)
+from flopray.audit.limit_rules import HIGHEST_MFU, SENSOR_TOLERANCE, efficiency_limit, executed_rate_bound, rate_limit
 
 if TYPE_CHECKING:
     import numpy as np

@@ -30,7 +30,7 @@ from flopray.audit.findings import (
     si,
 )
 from flopray.audit.hardware import Limit
-from flopray.audit.row_rules import efficiency_limit, rate_limit
+from flopray.audit.limit_rules import efficiency_limit, rate_limit
 
 #: Columns along which FLOPs grow; the others that a row has must agree within a series.
 AXES = ("n_layers", "width", "tokens", "batch_size", "sequence_length")

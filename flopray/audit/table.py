@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from flopray.audit.column_rules import COLUMN_RULES
+from flopray.audit.condition_rules import CONDITION_RULES
 from flopray.audit.counter_rules import COUNTER_RULES
 from flopray.audit.findings import Finding, Severity, Unjudged, device_name, identity, is_hole, keys_of, number, text
 from flopray.audit.foreign import (
@@ -18,15 +20,15 @@ from flopray.audit.foreign import (
     telling_apart,
     without_axes,
 )
-from flopray.audit.point_rules import judge_point
-from flopray.audit.row_rules import (
-    ROW_RULES,
+from flopray.audit.limit_rules import (
+    LIMIT_RULES,
     efficiency_above_peak,
     executed_rate_above_limit,
     power_above_limit,
     power_below_idle,
     rate_above_limit,
 )
+from flopray.audit.point_rules import judge_point
 from flopray.audit.screening import alike
 from flopray.audit.series_rules import judge_series
 
@@ -66,7 +68,8 @@ _POINT = (
     ("precision", "execution", "weights", "attention", "checkpointing"),
     ("n_layers", "width", "tokens", "batch_size", "sequence_length", "attempt"),
 )
-_EACH_ROW = ROW_RULES + COUNTER_RULES
+#: In the order of a report: what cannot be, what is unlikely, what is good to know.
+_EACH_ROW = (*COLUMN_RULES, *LIMIT_RULES, *CONDITION_RULES, *COUNTER_RULES)
 #: Rules that hold a row against the limits of one device.
 _OF_ONE_DEVICE = (
     rate_above_limit,
