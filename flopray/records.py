@@ -21,8 +21,8 @@ Row = dict[str, Any]
 
 #: Version of the record's columns. History: 1, the first; 2, hardware counters by kernel class, overheads, kernels;
 #: 3, errors of the sentinel's drift; 4, the columns of the MLP and of Llama (`FORMER`) are those of their runs alone,
-#: and the measured rate of a CPU's products; 5, energy at a reference temperature, and drift that temperature does not
-#: explain.
+#: and the measured rate of a CPU's products; 5, energy at a reference temperature, drift that temperature does not
+#: explain, and the least bytes that are moved.
 SCHEMA_VERSION = 5
 #: Versions that are read. A row keeps the version that it was written with.
 READABLE_VERSIONS = (3, 4, 5)
@@ -122,6 +122,9 @@ class PhaseRecord:
     activation_flops: int | None = _column("closed form: activations, one FLOP an element")
     optimizer_flops: int | None = _column("closed form: optimizer update")
     recomputed_flops: int | None = _column("beyond model_flops: what checkpointing runs again")
+    least_moved_bytes: int | None = _column(
+        "closed form: bytes that an iteration reads and writes at least, each operand of a pass once", since=5
+    )
     dispatched_flops: int | None = _column("what the framework was asked to do, by FlopCounterMode on the meta device")
     dispatched_reason: str | None = _column("why dispatched_flops is missing, or what it leaves out")
     dispatched_rel_difference: float | None = _column("dispatched_flops / model_flops - 1")

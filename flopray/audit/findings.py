@@ -12,8 +12,6 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from flopray.records import Row
-
 #: Columns that say which measurement a row is, in the order people read them; those a row has become a finding's keys.
 KEY_COLUMNS = (
     "run",
@@ -195,9 +193,9 @@ def device_name(row: Mapping[str, Any]) -> str | None:
     return text(row, "device_name") or text(row, "device_type")
 
 
-def keys_of(row: Mapping[str, Any]) -> Row:
+def keys_of(row: Mapping[str, Any]) -> dict[str, Any]:
     """What identifies a row, without empty values; whole numbers that pandas made floats are whole again."""
-    keys: Row = {}
+    keys: dict[str, Any] = {}
     for column in KEY_COLUMNS:
         if (words := text(row, column)) is not None:
             keys[column] = words

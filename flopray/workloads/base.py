@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flopray.description import Column, Description, Field
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["Built", "Column", "Field", "Source", "Workload", "workload_of"]
+
+#: Bytes of a number as each precision keeps it in memory.
+ELEMENT_BYTES = MappingProxyType({"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2})
 
 #: FLOPs of AdamW for one parameter, every operation (also square root and division) as one: weight decay 2 (multiply,
 #: subtract), first moment 3, second moment 4, both bias corrections 2, square root and epsilon 2, update 3 (multiply,
@@ -269,6 +273,9 @@ def with_code(description: Description) -> Workload:
 def closed_columns(point: Point, phase: str) -> Row:
     """The record's columns of the closed form: `model_flops`, its components, its convention, and further columns.
 
+    `least_moved_bytes` is there where the workload counts it: the default knows the weights alone, which is too little
+    to say what a phase touches.
+
     Args:
         point: the point.
         phase: one of its workload's phases.
@@ -284,6 +291,9 @@ def closed_columns(point: Point, phase: str) -> Row:
             "model_flops_convention": workload.convention,
             **components,
         }
+    if type(workload).least_moved_bytes is not Workload.least_moved_bytes:
+        moved = workload.least_moved_bytes(point, phase, ELEMENT_BYTES[point.precision])
+        columns["least_moved_bytes"] = int(moved)
     return columns
 
 
