@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from flopray.audit.findings import (
@@ -17,6 +18,8 @@ from flopray.audit.findings import (
 #: Drift of the sentinel that deserves a note, and that which makes rows of one sweep hard to compare; where a larger
 #: error was asked for, a note begins with that error, and the other with twice as much.
 DRIFT_NOTE, DRIFT_IMPLAUSIBLE = 0.03, 0.10
+#: Half width of a 95 % interval in standard deviations.
+_HALF_WIDTH = 1.96
 #: Throttle reasons that do not slow work down: nothing to do, or clocks that somebody chose.
 _HARMLESS = frozenset({"none", "gpuidle", "idle", "applicationsclockssetting", "displayclocksetting", "syncboost"})
 
@@ -69,23 +72,50 @@ def target_error_missed(row: Row) -> Verdict:
     named = " and ".join(f"{column.removesuffix('_rel_error')} {value:.2%}" for column, value in missed.items())
     sentence = f"error reached: {named}, where {target:.2%} was asked for"
     compared = {"target_error": target, **missed}
+    for column, error in missed.items():
+        words, drift = _missed_by_drift(row, column.removesuffix("_rel_error"), error, target)
+        sentence += words
+        compared |= drift
     excess = max(missed.values()) / target if target > 0 else 1.0
     return finding_of("target_error_missed", Severity.NOTE, sentence, row, compared, excess)
+
+
+def _missed_by_drift(row: Row, quantity: str, error: float, target: float) -> tuple[str, dict[str, float]]:
+    """Words and numbers on an error that is above its target for the sentinel's drift alone; none for another."""
+    column = _drift_column(row, quantity)
+    drift, drift_error = number(row, column), number(row, f"{column}_error")
+    if drift is None:
+        return "", {}
+    # the window's error and what of the drift is more than the sentinel's scatter were added in quadrature
+    moved = max(0.0, drift**2 - ((drift_error or 0.0) / _HALF_WIDTH) ** 2)
+    window = math.sqrt(error**2 - moved) if moved <= error**2 else error
+    if moved == 0 or not (window <= target or str(row.get(f"{quantity}_converged")) == "True"):
+        return "", {}
+    words = f"; for {quantity}, the window reached it, and the rest is the sentinel's drift of {drift:+.2%}"
+    words += "" if drift_error is None else f" ± {drift_error:.2%}"
+    words += " that temperature does not explain" if column.endswith("_unexplained") else ""
+    return words, {column: drift}
+
+
+def _drift_column(row: Row, quantity: str) -> str:
+    """The drift of a quantity that counts: what temperature does not explain of it, where that is known."""
+    column = f"sentinel_{quantity}_drift"
+    return f"{column}_unexplained" if number(row, f"{column}_unexplained") is not None else column
 
 
 def sentinel_drift(row: Row) -> Verdict:
     """The sentinel point, measured again and again, no longer gave what it gave at first, by more than its error."""
     found = {}
     for quantity in ("time", "energy"):
-        drift = number(row, f"sentinel_{quantity}_drift")
-        if drift is not None:
-            found[quantity] = drift, number(row, f"sentinel_{quantity}_drift_error")
+        column = _drift_column(row, quantity)
+        if (drift := number(row, column)) is not None:
+            found[quantity] = column, drift, number(row, f"{column}_error")
     if not found:
         return Unjudged("sentinel_drift", "no sentinel_time_drift or sentinel_energy_drift")
     # an error that is missing or bounds nothing excuses nothing
     beyond = max(
         abs(drift) - (error if error and (is_usable(error) or 0 <= error < abs(drift)) else 0.0)
-        for drift, error in found.values()
+        for _, drift, error in found.values()
     )
     asked = number(row, "target_error") or 0.0
     asked = asked if is_usable(asked) else 0.0
@@ -93,11 +123,13 @@ def sentinel_drift(row: Row) -> Verdict:
         return None
     severity = Severity.IMPLAUSIBLE if beyond > max(DRIFT_IMPLAUSIBLE, 2 * asked) else Severity.NOTE
     named = " and ".join(
-        f"{what} by {drift:+.1%}" + ("" if error is None else f" ± {error:.1%}")
-        for what, (drift, error) in found.items()
+        f"{what} by {drift:+.1%}"
+        + ("" if error is None else f" ± {error:.1%}")
+        + (" beyond what temperature explains" if column.endswith("_unexplained") else "")
+        for what, (column, drift, error) in found.items()
     )
     sentence = f"the sentinel drifted: {named} since the first point"
-    compared = {f"sentinel_{what}_drift": drift for what, (drift, _) in found.items()}
+    compared = {column: drift for column, drift, _ in found.values()}
     return finding_of("sentinel_drift", severity, sentence, row, compared, beyond / DRIFT_NOTE)
 
 

@@ -182,16 +182,19 @@ EXPLANATIONS: dict[str, Explanation] = {
         f"implausible beyond {DRIFT_IMPLAUSIBLE:.0%}, a note beyond {DRIFT_NOTE:.0%}",
         "One point is measured again and again during a sweep, and it no longer gives what it gave at first. The "
         "device changed (warmer, throttled, shared), so early and late points of the sweep are hard to compare.",
-        "sentinel_time_drift and sentinel_energy_drift less their own errors: beyond "
+        "sentinel_time_drift and sentinel_energy_drift (sentinel_energy_drift_unexplained, what temperature does not "
+        "explain, where it is known) less their own errors: beyond "
         f"{DRIFT_NOTE:.0%} is a note, beyond {DRIFT_IMPLAUSIBLE:.0%} implausible; or beyond target_error "
         "and twice of it, where these are larger.",
         "Let the device warm up first, use --cooldown-to, keep others off it, and measure the sweep again.",
     ),
     "target_error_missed": Explanation(
         "note",
-        "The number is less exact than was asked for; its stated error still holds.",
+        "The number is less exact than was asked for; its stated error still holds. Where the window reached the target "
+        "and the sentinel's drift alone took the error above it, the sentence says so.",
         "time_rel_error and energy_rel_error against target_error. No tolerance.",
-        "A larger --max-seconds, a larger --target-error, or a quieter machine.",
+        "A larger --max-seconds, a larger --target-error, or a quieter machine; against drift, let the device warm up "
+        "first. Longer windows do not help against drift.",
     ),
     "unclassified_kernels": Explanation(
         "note",

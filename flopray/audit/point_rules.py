@@ -220,4 +220,6 @@ def _temperatures(rows: Sequence[Row], each: _Sum) -> str:
     degrees = [f"{value:g}" for value in known if value is not None]
     if len(degrees) < len(rows):
         return ""
+    if len(set(degrees)) == 1:
+        return f"; the board was at {degrees[0]} C throughout"
     return f"; the board was at {degrees[0]} C for the whole, at {' and '.join(degrees[1:])} C for its parts"

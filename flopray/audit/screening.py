@@ -29,6 +29,7 @@ Row = Mapping[str, Any]
 _SLACK = 1e-9
 #: Numbers outside are left to the rules: products and quotients of those inside neither overflow nor vanish.
 _SMALLEST, _LARGEST = 1e-100, 1e100
+_DRIFTS = tuple(f"sentinel_{quantity}_drift{end}" for quantity in ("time", "energy") for end in ("", "_unexplained"))
 _DEVICE = ("device_name", "device_type", "precision", "compute_capability")
 _NUMBERS = dict.fromkeys(
     (
@@ -37,7 +38,11 @@ _NUMBERS = dict.fromkeys(
         *("executed_tensor_flops", "executed_cuda_flops", "active_energy_j", "idle_power_w", "power_limit_w"),
         *("other_processes", "target_error", "time_rel_error", "energy_rel_error", "sm_count", "max_sm_clock_hz"),
         "measured_peak_flops_per_s",
-        *("sentinel_time_drift", "sentinel_time_drift_error", "sentinel_energy_drift", "sentinel_energy_drift_error"),
+        *(
+            f"sentinel_{name}_drift{end}"
+            for name in ("time", "energy")
+            for end in ("", "_error", "_unexplained", "_unexplained_error")
+        ),
     )
 )
 
@@ -173,7 +178,7 @@ def _may_break(columns: _Columns, devices: _Devices) -> Array:
                 *_above_limits(columns, devices),
                 *(columns[name] > HIGHEST_MFU for name in ("mfu", "hfu")),
                 columns["other_processes"] > 0,
-                *(np.abs(columns[f"sentinel_{name}_drift"]) > DRIFT_NOTE * (1 - _SLACK) for name in ("time", "energy")),
+                *(np.abs(columns[name]) > DRIFT_NOTE * (1 - _SLACK) for name in _DRIFTS),
                 columns["executed_gemm_flops"] < columns["gemm_flops"],
                 columns["executed_other_rel"] > UNCLASSIFIED_NOTE,
                 *(columns[name] > columns["target_error"] for name in ("time_rel_error", "energy_rel_error")),
