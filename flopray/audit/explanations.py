@@ -190,8 +190,8 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "target_error_missed": Explanation(
         "note",
-        "The number is less exact than was asked for; its stated error still holds. Where the window reached the target "
-        "and the sentinel's drift alone took the error above it, the sentence says so.",
+        "The number is less exact than was asked for; its stated error still holds. Where the window reached its "
+        "target and the sentinel's drift alone took the error above it, the sentence says so.",
         "time_rel_error and energy_rel_error against target_error. No tolerance.",
         "A larger --max-seconds, a larger --target-error, or a quieter machine; against drift, let the device warm up "
         "first. Longer windows do not help against drift.",
