@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flopray.audit.cells import names_of, texts
 from flopray.audit.column_rules import COUNTS, DERIVED, DERIVED_TOLERANCE, EXCESSES, EXECUTED_CLASSES, RATES
 from flopray.audit.condition_rules import DRIFT_NOTE
 from flopray.audit.counter_rules import UNCLASSIFIED_NOTE
@@ -89,7 +90,7 @@ class _Columns:
 
         self.odd: Array = np.zeros(len(rows), dtype=bool)
         self._none: Array = np.full(len(rows), np.nan)
-        names = dict.fromkeys(name for row in rows for name in row)
+        names = names_of(rows)
         self.errors = [n for n in names if isinstance(n, str) and n.endswith(("_rel_error", "_drift_error"))]
         self.known: dict[str, Array] = {}
         for name in dict.fromkeys((*_NUMBERS, *self.errors)):
@@ -140,10 +141,10 @@ def _devices(rows: Sequence[Row], columns: _Columns) -> _Devices:
 
     keys: list[tuple[Any, ...]] = []
     known: dict[tuple[Any, ...], tuple[float, ...]] = {}
-    for place, row in enumerate(rows):
-        words = tuple(text(row, name) for name in _DEVICE)
-        key = (*words, columns["sm_count"][place], columns["max_sm_clock_hz"][place])
-        key = tuple(None if value != value else value for value in key)
+    figures = [columns[name].tolist() for name in ("sm_count", "max_sm_clock_hz")]
+    stated = zip(*(texts(rows, name) for name in _DEVICE), *figures, strict=True)
+    for place, (row, cells) in enumerate(zip(rows, stated, strict=True)):
+        key = tuple(None if cell != cell else cell for cell in cells)
         keys.append(key)
         if key not in known and not columns.odd[place]:
             known[key] = _limits(row)

@@ -7,10 +7,11 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from flopray.audit.cells import identities, numbers
 from flopray.audit.column_rules import COLUMN_RULES
 from flopray.audit.condition_rules import CONDITION_RULES
 from flopray.audit.counter_rules import COUNTER_RULES
-from flopray.audit.findings import Finding, Severity, Unjudged, device_name, identity, is_hole, keys_of, number, text
+from flopray.audit.findings import Finding, Severity, Unjudged, device_name, is_hole, keys_of, text
 from flopray.audit.foreign import (
     covers_several,
     device_count_column,
@@ -169,9 +170,10 @@ def _judge_rows(rows: Sequence[Row], several: str | None, found: list[Finding], 
 def _points(rows: Sequence[Row], further: Sequence[str]) -> list[list[int]]:
     texts, more, shape = _POINT
     groups: dict[Hashable, list[int]] = defaultdict(list)
-    for place, row in enumerate(rows):
-        key = tuple(identity(row, column) for column in (*texts, *more, *further))
-        groups[key + tuple(number(row, column) for column in shape)].append(place)
+    named = [identities(rows, column) for column in (*texts, *more, *further)]
+    sizes = [numbers(rows, column) for column in shape]
+    for place, key in enumerate(zip(*named, *sizes, strict=True)):
+        groups[key].append(place)
     return list(groups.values())
 
 
