@@ -84,7 +84,7 @@ def _missed_by_drift(row: Row, quantity: str, error: float, target: float) -> tu
     """Words and numbers on an error that is above its target for the sentinel's drift alone; none for another."""
     column = _drift_column(row, quantity)
     drift, drift_error = number(row, column), number(row, f"{column}_error")
-    if drift is None:
+    if drift is None or not all(map(is_usable, (error, abs(drift), drift_error or 0.0))):
         return "", {}
     # the window's error and what of the drift is more than the sentinel's scatter were added in quadrature
     moved = max(0.0, drift**2 - ((drift_error or 0.0) / _HALF_WIDTH) ** 2)

@@ -62,14 +62,12 @@ def test_a_difference_that_a_cache_explains_is_a_note_with_both_numbers(energy, 
 @pytest.mark.parametrize("factor", [0.7, 1.3])
 @pytest.mark.parametrize("shape", [(2, 256, 64), (3, 1500, 200), (8, 4096, 1024)])
 def test_parts_that_are_30_percent_apart_are_implausible(shape, factor, bytes_known):
-    scale = shape[0] * shape[1] ** 2 * shape[2] / (3 * 1500**2 * 200)
+    n, d, m = shape
+    scale = n * d**2 * m / (3 * 1500**2 * 200)
     times, energies = (20e-6 * scale, 30e-6 * scale), (5e-3 * scale, 10e-3 * scale)
-    found = audit_point(
-        rows(
-            *(*shape, "bf16", (*times, sum(times) * factor), (*energies, sum(energies) * factor)),
-            **({} if bytes_known else {"least_moved_bytes": None}),
-        )
-    )
+    changes = {} if bytes_known else {"least_moved_bytes": None}
+    whole = sum(times) * factor, sum(energies) * factor
+    found = audit_point(rows(n, d, m, "bf16", (*times, whole[0]), (*energies, whole[1]), **changes))
     assert codes(found) == ["implausible:additivity"] * 2
 
 
