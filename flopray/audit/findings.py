@@ -34,7 +34,7 @@ KEY_COLUMNS = (
 )
 #: Keys that identify without describing; left out where a finding is named in a line.
 _OPAQUE_KEYS = frozenset({"run", "source", "trial_id", "workload", "batch_size"})
-#: Column names to values; anything may be missing. Read and never written, so that any mapping will do.
+#: Column names to values; anything may be missing.
 Row = Mapping[str, Any]
 #: A stated relative error from which on the value is as good as unknown.
 USELESS_ERROR = 1.0
@@ -193,9 +193,9 @@ def device_name(row: Mapping[str, Any]) -> str | None:
     return text(row, "device_name") or text(row, "device_type")
 
 
-def keys_of(row: Mapping[str, Any]) -> Row:
+def keys_of(row: Mapping[str, Any]) -> dict[str, Any]:
     """What identifies a row, without empty values; whole numbers that pandas made floats are whole again."""
-    keys: Row = {}
+    keys: dict[str, Any] = {}
     for column in KEY_COLUMNS:
         if (words := text(row, column)) is not None:
             keys[column] = words

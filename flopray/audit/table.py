@@ -119,6 +119,7 @@ def audit_rows(rows: Sequence[Row], labels: Sequence[Hashable] | None = None) ->
     _judge_rows(solid, several or spread, found, unjudged)
     for members in _points(solid, further):
         _sort(found, unjudged, judge_point([solid[place] for place in members]), members)
+    found = _repeated(found)
     _sort(found, unjudged, judge_series(solid, further), range(len(solid)))
     found = [finding for finding in found if finding.rule != "no_limit_known"] + _unlimited(solid, found)
     found.sort(key=lambda finding: _RANK[finding.severity])
@@ -175,6 +176,26 @@ def _points(rows: Sequence[Row], further: Sequence[str]) -> list[list[int]]:
     for place, key in enumerate(zip(*named, *sizes, strict=True)):
         groups[key].append(place)
     return list(groups.values())
+
+
+def _repeated(found: Sequence[Finding]) -> list[Finding]:
+    """Says of phases that interact in how many measurements of the same point they did, the same way."""
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for place, finding in enumerate(found):
+        if finding.rule == "phases_interact":
+            point = tuple(item for item in finding.keys.items() if item[0] not in ("run", "source"))
+            more = finding.numbers.get("whole_time_s", 0) > finding.numbers.get("parts_time_s", 0)
+            for name, whole in finding.numbers.items():
+                if name.startswith("whole_energy"):
+                    more = whole > finding.numbers[name.replace("whole", "parts")]
+            groups[(*point, len(finding.rows), more)].append(place)
+    told = list(found)
+    for places in groups.values():
+        for place in places if len(places) > 1 else ():
+            sentence = f"{told[place].sentence}; it did so in {len(places)} measurements of this point"
+            numbers = {**told[place].numbers, "measurements": len(places)}
+            told[place] = dataclasses.replace(told[place], sentence=sentence, numbers=numbers)
+    return told
 
 
 def _unlimited(rows: Sequence[Row], found: Sequence[Finding]) -> list[Finding]:

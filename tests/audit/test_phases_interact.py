@@ -2,7 +2,7 @@
 
 import pytest
 
-from flopray.audit import Severity, audit_point, audit_row
+from flopray.audit import Severity, audit_point, audit_row, audit_rows
 from flopray.audit.cache_bounds import UNKNOWN_SHARE, lost_bytes
 from flopray.audit.hardware import GPUS, cache_of
 from flopray.workloads.base import closed_columns
@@ -163,6 +163,19 @@ def test_what_has_no_energy_at_a_reference_has_no_finding_for_it():
     row = GOOD | {"energy_at_reference_j": None, "energy_at_reference_rel_error": None}
     row |= {"energy_at_reference_reason": "held at the power limit", "reference_temperature_c": 50.0}
     assert audit_row(row) == []
+
+
+@pytest.mark.parametrize(("second", "measurements"), [(0.93, 2), (1.07, None)])
+def test_a_difference_that_comes_back_on_another_board_says_so(second, measurements):
+    boards = [
+        row | {"device_uuid": f"GPU-{place}"}
+        for place, factor in enumerate((0.939, second))
+        for row in rows(3, 1500, 200, "bf16", (20e-6, 30e-6, 49e-6), (5e-3, 10e-3, 15e-3 * factor))
+    ]
+    found = [finding for finding in audit_rows(boards) if finding.rule == "phases_interact"]
+    assert [finding.rows for finding in found] == [(2, 0, 1), (5, 3, 4)]
+    assert [finding.numbers.get("measurements") for finding in found] == [measurements] * 2
+    assert ("it did so in 2 measurements of this point" in found[0].sentence) == (measurements == 2)
 
 
 def test_launches_that_overlap_stay_a_note_of_additivity():
