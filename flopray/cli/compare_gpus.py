@@ -26,6 +26,7 @@ from flopray.report.gpus.files import write_tables
 from flopray.report.gpus.html import page_path, write_page
 from flopray.report.gpus.table import EXPLANATION, beside_table, tables_of
 from flopray.report.gpus.truth import truth_table
+from flopray.report.gpus.types import rows_of_types
 from flopray.report.page import page_wanted
 from flopray.store.containment import check_own
 from flopray.store.location import local_folder
@@ -66,7 +67,7 @@ def draw_run(run: Path, console: Console) -> None:
     Raises:
         InputError: the folder is no run, has no rows, or cannot be written.
     """
-    rows, notes = load_runs([run])
+    rows, notes = rows_of_types(load_runs([run]))
     comparisons = comparisons_of(rows)
     _say(console, *notes)
     _save(console, comparisons, check_own(run / "tables"), check_own(run / "plots"), ("png",), page_wanted(None))
@@ -82,7 +83,7 @@ def compare(console: Console, options: argparse.Namespace) -> None:
     parts, notes = [], []
     runs = [local_folder(run) for run in options.runs]
     if runs:
-        rows, notes = load_runs(runs)
+        rows, notes = rows_of_types(load_runs(runs))
         parts.append(rows)
     if options.published:
         parts.append(gpu_published.load(options.published))

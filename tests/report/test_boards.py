@@ -97,9 +97,12 @@ def rows_of(fleet: Fleet, *, column: str = "energy_j", names: tuple[str, ...] = 
 def test_a_board_measured_twice_is_one_board() -> None:
     fleet = simulated_fleet(np.random.default_rng(7), 2)
     once = rows_of(fleet)
-    again = rows_of(fleet).assign(trial_id=lambda rows: rows["trial_id"] + "-2", node="another")
+    again = once.assign(trial_id=once["trial_id"] + "-2", node="another", started_unix_s=1.0)
+    once["started_unix_s"] = 0.0
     (both,) = boards_of(pd.concat([once, again], ignore_index=True))
     (alone,) = boards_of(once)
+    (merged_and_source,) = boards_of(pd.concat([once, once], ignore_index=True))
+    assert merged_and_source.parts[AS_MEASURED].errors == pytest.approx(alone.parts[AS_MEASURED].errors)
     assert both.boards == NAMES[:2]
     assert both.parts[AS_MEASURED].values == pytest.approx(alone.parts[AS_MEASURED].values)
     # two equal measurements state an error smaller by the root of two

@@ -1,7 +1,7 @@
 """Rows of runs as values by board: which rows are compared, what a board is, what was measured twice.
 
 A board is a GPU by its UUID, in whatever run and machine it was measured; on a CPU it is the node. Rows that do not say where
-they were measured count as one board, so that no board counts twice. Energy is compared at the reference temperature where
+they were measured are one board where all of a type are such, and are left out beside others: no board counts twice. Energy is compared at the reference temperature where
 every board of a row has it, for the same temperature, and as it was measured elsewhere: the two are never mixed in one fit.
 """
 
@@ -72,12 +72,14 @@ class DeviceBoards:
         device_name: full name of the device.
         rows: of the type that are ok, with `board` and `key`.
         parts: values by board of each quantity that has any.
+        unknown_rows: rows that do not say which board they are of, left out since others do: it may be one of these.
     """
 
     name: str
     device_name: str
     rows: Frame
     parts: dict[str, BoardValues]
+    unknown_rows: int = 0
 
     @cached_property
     def boards(self) -> tuple[str, ...]:
@@ -87,11 +89,26 @@ class DeviceBoards:
     @cached_property
     def fits(self) -> dict[str, BoardFit | None]:
         """The model of each quantity; None where boards share no row, or there is one without a prior."""
-        return {name: fit_boards(part.values, part.errors, self.prior(name)) for name, part in self.parts.items()}
+        return {name: self.fit(part) for name, part in self.parts.items()}
+
+    def fit(self, part: BoardValues) -> BoardFit | None:
+        """The model of some values, with what is known of the type."""
+        return fit_boards(part.values, part.errors, self.prior(part.quantity))
 
     def prior(self, quantity: str) -> Prior | None:
         """What is known of the type's boards; none for energy at whatever temperature a board had."""
         return prior_of(self.device_name, quantity)
+
+    @cached_property
+    def as_measured(self) -> BoardValues | None:
+        """Energy of all rows at whatever temperature their boards had, beside what was made of it at a reference."""
+        return values_of(self.rows, AS_MEASURED)
+
+    def label(self, quantity: str) -> str:
+        """A quantity in words, with the reference temperature."""
+        if quantity == AT_REFERENCE and (celsius := self.reference_temperatures()):
+            return f"energy at {', '.join(f'{degrees:g}' for degrees in celsius)} C"
+        return quantity
 
     def reference_temperatures(self) -> list[float]:
         """Reference temperatures of the rows that are compared at one, rising."""
@@ -107,25 +124,31 @@ class DeviceBoards:
         return [f"{name} {', '.join(found)}" for name, found in values.items() if len(found) > 1]
 
 
-def boards_of(frame: Frame, types: Sequence[str] = _TYPE, key: Sequence[str] | None = None) -> Iterator[DeviceBoards]:
+def boards_of(frame: Frame, types: Sequence[str] = _TYPE, key: str | None = None) -> Iterator[DeviceBoards]:
     """The types of device of some rows, with their boards.
 
     Args:
         frame: with the columns of `flopray.records`; younger ones may be missing.
         types: columns that tell types apart, the first of which names them.
-        key: columns that tell rows of one type apart; by default the point and the phase.
+        key: column that tells rows of one type apart; by default the point and the phase.
     """
     rows = frame[frame["status"].isin(["ok", ""])].copy()
     rows["board"] = board_names(rows)
     if key is None:
         rows["key"] = rows["trial_id"].map(point_of) + " " + rows["phase"]
     else:
-        rows["key"] = rows.groupby(list(key), sort=False, dropna=False).ngroup()
+        rows["key"] = rows[key]
+    # the same measurement, of a run and of one that it was merged into, is one
+    same = [name for name in ("board", "key", "started_unix_s", "ended_unix_s", "time_s", "energy_j") if name in rows]
+    rows = rows.drop_duplicates(same)
     for _, part in rows.groupby(list(types), dropna=False, sort=True):
         first = part.iloc[0]
         name = str(first[types[0]])
         device = str(first["device_name"]) if pd.notna(first["device_name"]) else name
-        yield DeviceBoards(name, device, part, dict(_parts(part)))
+        unknown = part["board"] == UNKNOWN_BOARD
+        left_out = int(unknown.sum()) if not unknown.all() else 0
+        known = part[~unknown] if left_out else part
+        yield DeviceBoards(name, device, known, dict(_parts(known)), left_out)
 
 
 def board_names(frame: Frame) -> Any:

@@ -12,7 +12,7 @@ from flopray.errors import InputError
 from flopray.report.gpus.comparison import Comparison
 from flopray.report.gpus.data import Frame
 from flopray.report.gpus.table import EXPLANATION, beside_table, tables_of
-from flopray.report.gpus.text_table import latex
+from flopray.report.text_table import latex
 
 _COLUMNS = [
     *("source", "run", "gpu", "device_name", "workload", "model", "weights", "execution", "attention"),

@@ -12,7 +12,7 @@ import numpy as np
 from flopray.records import Row
 from flopray.report.gpus.comparison import Comparison
 from flopray.report.gpus.data import MEASURED, PUBLISHED, REST, Frame, iter_rows
-from flopray.report.gpus.text_table import IMPLAUSIBLE_MARK, IMPOSSIBLE_MARK, TextTable
+from flopray.report.text_table import IMPLAUSIBLE_MARK, IMPOSSIBLE_MARK, TextTable
 from flopray.report.plot.scales import display_unit
 
 MARKS = {"impossible": IMPOSSIBLE_MARK, "implausible": IMPLAUSIBLE_MARK, "": ""}
