@@ -64,7 +64,12 @@ def _step(name: str, compared: Sequence[Pair], without: bool = False) -> tuple[s
         return name, float("nan"), float("nan"), 0
     rms = np.array([pair.rms_without_factor if without else pair.rms for pair in compared])
     agree = np.array([pair.agree_without_factor if without else pair.agree for pair in compared])
-    return name, float(np.sqrt(np.average(rms**2, weights=rows))), float(np.average(agree, weights=rows)), int(rows.sum())
+    return (
+        name,
+        float(np.sqrt(np.average(rms**2, weights=rows))),
+        float(np.average(agree, weights=rows)),
+        int(rows.sum()),
+    )
 
 
 def steps_table(device: DeviceBoards) -> TextTable:

@@ -152,7 +152,8 @@ class TestRows:
         assert len(rows) == 2 * 2 * 3 * len(PHASES)
         assert set(rows["gpu"]) == {"H100", "A100"}
         assert [note for note in notes if not note.startswith(" ")] == [
-            f"{gpu}: the rows do not say on which board they were measured: taken as one board" for gpu in ("A100", "H100")
+            f"{gpu}: the rows do not say on which board they were measured: taken as one board"
+            for gpu in ("A100", "H100")
         ]
         assert set(rows["config"]) == {"small", "mid", "large"}
 
@@ -382,7 +383,9 @@ class TestFigures:
             assert len({axes.get_ylabel().rpartition("(")[2] for axes in figure.axes[side::2]}) == 1
 
     def test_no_column_is_empty_where_only_others_published(self, runs, theirs):
-        rows = pd.concat([rows_of_types(load_runs(runs))[0], gpu_published.load(theirs).assign(gpu="V100")], ignore_index=True)
+        rows = pd.concat(
+            [rows_of_types(load_runs(runs))[0], gpu_published.load(theirs).assign(gpu="V100")], ignore_index=True
+        )
         (comparison,) = comparisons_of(rows)
         assert comparison.gpus == ["A100", "H100", "V100"]
         names = [

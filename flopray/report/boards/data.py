@@ -29,9 +29,15 @@ COLUMNS = {
     AS_MEASURED: ("energy_j", "energy_rel_error"),
 }
 UNKNOWN_BOARD = "unknown"
-_TYPE = ["device_type", "device_name"]
 #: What else may differ between boards that were measured at different times and places.
 _SOFTWARE = ("driver_version", "torch_version", "cuda_version")
+#: The columns of records that boards are told apart and compared by.
+NEEDED = (
+    *("trial_id", "phase", "status", "device_type", "device_name", "device_uuid", "node", "reference_temperature_c"),
+    *("started_unix_s", "ended_unix_s", "temperature_end_c", *_SOFTWARE),
+    *(column for columns in COLUMNS.values() for column in columns),
+)
+_TYPE = ["device_type", "device_name"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,6 +53,15 @@ def _about(fit: BoardFit | None, part: BoardValues, count: int) -> str:
     )
 
 
+def summary_of(device: DeviceBoards) -> dict[str, Any]:
+    """A type in a run's `summary.json`: its boards, and of each quantity the factors and the fit; None is not known."""
+    found = {
+        device.label(quantity): {"boards": _boards(part, device.fits[quantity]), "fit": _fit(device.fits[quantity])}
+        for quantity, part in device.parts.items()
+    }
+    return {"type": device.name, "device": device.device_name, "boards": list(device.boards), **found}
+
+
 def as_json(device: DeviceBoards) -> dict[str, Any]:
     """All of it as JSON: boards, fits, pairs and each board left out in turn; what is not known is None."""
     found = {}
@@ -65,7 +74,7 @@ def as_json(device: DeviceBoards) -> dict[str, Any]:
             "rows": len(part.keys),
             "shared_rows": part.shared(),
             "boards": _boards(part, fit),
-            "fit": None if fit is None else _fit(fit),
+            "fit": _fit(fit),
             "pairs": [asdict(pair) for pair in pairs(part, fit)],
             "left_out": [_plain(asdict(each)) for each in left_out(part, device.prior(quantity))],
         }
@@ -81,7 +90,9 @@ def _boards(part: BoardValues, fit: BoardFit | None) -> dict[str, Any]:
     }
 
 
-def _fit(fit: BoardFit) -> dict[str, Any]:
+def _fit(fit: BoardFit | None) -> dict[str, Any] | None:
+    if fit is None:
+        return None
     return _plain(
         {
             "spread": fit.spread,
@@ -99,7 +110,9 @@ def _fit(fit: BoardFit) -> dict[str, Any]:
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
     """Numbers that are none become None, as JSON has no word for them."""
-    return {name: None if isinstance(value, float) and not np.isfinite(value) else value for name, value in values.items()}
+    return {
+        name: None if isinstance(value, float) and not np.isfinite(value) else value for name, value in values.items()
+    }
 
 
 def _median(values: Floats) -> float:

@@ -41,7 +41,7 @@ def _boards(device: DeviceBoards) -> TextTable:
                 left = residuals[:, place] - np.log1p(fit.factors[place])
                 scatter = float(np.sqrt(np.nanmean(left**2)))
                 cells = [f"{fit.factors[place]:+.2%}", f"{fit.factor_errors[place]:.2%}", f"{scatter:.1%}"]
-            rows.append([names[board], str(there), _temperatures(device, board), *cells])
+            rows.append([names[board], str(there), temperatures_of(device, board), *cells])
         sections.append((device.label(quantity), rows))
     header = ["Board", "Rows", "Temperature", "Factor", "±", "Scatter"]
     notes = [_FACTORS, "scatter: root mean square of the rows about the factor, their own errors included"]
@@ -94,7 +94,7 @@ def _residuals(part: BoardValues, means: np.ndarray | None) -> np.ndarray:
     return np.log(part.values / means[:, None])
 
 
-def _temperatures(device: DeviceBoards, board: str) -> str:
+def temperatures_of(device: DeviceBoards, board: str) -> str:
     """Range of the GPU's temperature at the ends of the windows on a board."""
     if "temperature_end_c" not in device.rows:
         return "-"

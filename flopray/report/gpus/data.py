@@ -126,7 +126,15 @@ def _without_impossible(rows: Frame) -> Frame:
             rows.loc[bad, "energy_status"] = "not_a_possible_value"
     for column in ("time_rel_error", "energy_rel_error", "energy_at_reference_rel_error"):
         rows[column] = rows[column].where(rows[column].between(0, 1e3))
-    for column in ("energy_at_reference_j", "flops_per_s", "flops_per_j", "mfu", "hfu", "power_w", "energy_per_token_j"):
+    for column in (
+        "energy_at_reference_j",
+        "flops_per_s",
+        "flops_per_j",
+        "mfu",
+        "hfu",
+        "power_w",
+        "energy_per_token_j",
+    ):
         rows[column] = rows[column].where(rows[column].between(1e-150, 1e150))
     return rows
 

@@ -48,7 +48,8 @@ def rows_of_types(rows: Frame) -> tuple[Frame, list[str]]:
         The rows, with time and energy as means over boards where several share rows, and lines on the boards of each type.
         `time_interval` and `energy_interval` say what `time_rel_error` and `energy_rel_error` are intervals of, the columns
         `*_window_rel_error` and `*_type_rel_error` hold both; `energy_at` is the reference temperature of `energy_j` (NaN:
-        as measured), `boards` how many boards have the row, and `on_boards` what it cost on each.
+        as measured), `boards` how many boards the means and intervals are of, and `on_boards` what the
+        row cost on each board that has it, where several have.
     """
     rows = rows.assign(key=rows.groupby([*POINT, "gpu"], dropna=False, sort=False).ngroup())
     latest = _latest(rows)
@@ -62,7 +63,6 @@ def rows_of_types(rows: Frame) -> tuple[Frame, list[str]]:
             _add_points(strips, quantity, part)
     points = {key: tuple(OnBoard(board, *costs) for board, costs in strip.items()) for key, strip in strips.items()}
     kept["on_boards"] = [points.get(key, ()) for key in kept.index]
-    kept["boards"] = [max(len(found), 1) for found in kept["on_boards"]]
     alone = set(kept.index[kept["boards"] == 1])
     left_out = rows[rows["key"].isin(alone) & ~rows.index.isin(latest.index)]
     if len(left_out):
@@ -97,6 +97,7 @@ def _set_quantity(kept: Frame, device: DeviceBoards, quantity: str, part: BoardV
         _replace(kept, what, keys, fit.means[known])
         kept.loc[keys, f"{what}_rel_error"] = errors
         kept.loc[keys, f"{what}_interval"] = OF_TYPE
+        kept.loc[keys, "boards"] = fit.boards
 
 
 def _replace(kept: Frame, what: str, keys: Any, values: Any) -> None:
@@ -131,6 +132,17 @@ def intervals_said(rows: Frame, what: str) -> str:
         words = ", ".join(f"{gpu}: {_boards(count)}" for gpu, count in boards.items())
         said.append(f"of the {interval} ({words})")
     return "; ".join(said)
+
+
+def bars_said(rows: Frame, *whats: str) -> str:
+    """What the bars of a figure are, such as `bars: 95 % intervals of the type (H100: 3 boards)`.
+
+    Args:
+        rows: that are drawn.
+        whats: `time`, `energy` or both.
+    """
+    said = list(dict.fromkeys(words for what in whats if (words := intervals_said(rows, what))))
+    return f"bars: 95 % intervals {'; '.join(said)}".rstrip()
 
 
 def temperatures_said(rows: Frame) -> str:
