@@ -33,7 +33,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def coverage(fleets: int, boards: int, seed: int = 0, prior: int = 0, prior_ratio: float = 1.0, **fleet: Any) -> Any:
-    """Shares of intervals that hold (type, another board, factors) and the median half width of the type's, shape (4,)."""
+    """Shares of intervals that hold (type, another board, factors), and the median half width of the type's."""
     rng, spread = np.random.default_rng(seed), fleet.get("spread", 0.016)
     found = []
     for _ in range(fleets):

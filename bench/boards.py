@@ -1,12 +1,13 @@
 """How far boards of one type agree, from runs of the same sweep on several of them, or from a merged run.
 
     python sweeps/mlp_grid.py --n 2 8 --d 256 1024 --m 16 64 128 256 --phases forward train_step --name one
-    python sweeps/mlp_grid.py --n 2 8 --d 256 1024 --m 16 64 128 256 --phases forward train_step --name two   # elsewhere
-    python bench/boards.py results/one results/two --out boards
+    python sweeps/mlp_grid.py --n 2 8 --d 256 1024 --m 16 64 128 256 --phases forward train_step --name two   #
+    elsewhere python bench/boards.py results/one results/two --out boards
 
-Prints, for each type of device and for time and energy: how far boards are apart as measured, at the reference temperature
-and with the boards' factors taken out, which share of rows agrees within the stated errors at each of these steps, and where
-the rows of each board lie in the interval that the others give. With --out also writes boards.md and boards.json.
+Prints, for each type of device and for time and energy: how far boards are apart as measured, at the reference
+temperature and with the boards' factors taken out, which share of rows agrees within the stated errors at each of these
+steps, and where the rows of each board lie in the interval that the others give. With --out also writes boards.md and
+boards.json.
 """
 
 from __future__ import annotations
@@ -43,11 +44,13 @@ def steps_of(device: DeviceBoards) -> list[tuple[str, float, float, int]]:
             continue
         if quantity == AT_REFERENCE and device.as_measured is not None:
             raw = of_rows(device.as_measured, part.keys)
-            found.append(_step(AS_MEASURED, pairs(raw, device.fit(raw))))
-        compared = pairs(part, device.fits[quantity])
-        found.append(_step(device.label(quantity), compared))
-        found.append(_step(f"{device.label(quantity)}, boards' factors taken out", compared, without=True))
+            found += _both(AS_MEASURED, pairs(raw, device.fit(raw)))
+        found += _both(device.label(quantity), pairs(part, device.fits[quantity]))
     return [step for step in found if step[3]]
+
+
+def _both(name: str, compared: Sequence[Pair]) -> list[tuple[str, float, float, int]]:
+    return [_step(name, compared), _step(f"{name}, boards' factors taken out", compared, without=True)]
 
 
 def of_rows(part: BoardValues, keys: Sequence[Any]) -> BoardValues:

@@ -3,8 +3,8 @@
 A point that was measured more than once with other values stays there more than once, nothing is averaged or
 replaced: the first measurement keeps the point's id, the next ones get `-2`, `-3` and so on behind it. Ones that are ok
 come first, then the order is that of time; so the ids do not depend on the order in which the runs are named, and each
-measurement has its device, node and times in its rows. Measurements that are equal in every column are one. How far boards
-of one type are apart, and so how well the mean of the type is known, stands in the new run's summary.
+measurement has its device, node and times in its rows. Measurements that are equal in every column are one. How far
+boards of one type are apart, and so how well the mean of the type is known, stands in the new run's summary.
 """
 
 from __future__ import annotations

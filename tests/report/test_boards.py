@@ -29,17 +29,21 @@ def test_intervals_hold_as_often_as_they_say(
     board_coverage = importlib.import_module("board_coverage")
     of_type, another, factors, _ = board_coverage.coverage(60, boards, rows=24, **case)
     # rows of a fleet share their boards: the standard deviation of 60 fleets is 3 %, of a factor of two boards 4 %
-    assert of_type >= 0.88 and another >= 0.88 and factors >= 0.82
+    assert of_type >= 0.88
+    assert another >= 0.88
+    assert factors >= 0.82
 
 
 def test_two_boards_have_students_t_of_one_degree_and_a_prior_makes_it_useful() -> None:
     fleet = simulated_fleet(np.random.default_rng(1), 2, scatter=0.0, errors=(1e-6, 1e-5))
     alone = fit_boards(fleet.values, fleet.errors)
     apart = abs(fleet.factors[1] - fleet.factors[0])
-    assert alone is not None and alone.degrees == 1
+    assert alone is not None
+    assert alone.degrees == 1
     assert np.median(alone.type_errors) == pytest.approx(12.706 * apart / 2, rel=0.01)
     helped = fit_boards(fleet.values, fleet.errors, Prior(0.016, 3, "simulated"))
-    assert helped is not None and helped.degrees == 3
+    assert helped is not None
+    assert helped.degrees == 3
     spread = np.sqrt((apart**2 / 2 + 2 * 0.016**2) / 3)
     assert np.median(helped.type_errors) == pytest.approx(3.182 * spread / np.sqrt(2), rel=0.01)
 
@@ -47,7 +51,10 @@ def test_two_boards_have_students_t_of_one_degree_and_a_prior_makes_it_useful() 
 def test_boards_that_contradict_a_prior_leave_it_out() -> None:
     fleet = simulated_fleet(np.random.default_rng(2), 4, spread=0.1)
     fit = fit_boards(fleet.values, fleet.errors, Prior(0.005, 3, "simulated"))
-    assert fit is not None and fit.prior_left_out and fit.prior is None and fit.degrees == 3
+    assert fit is not None
+    assert fit.prior_left_out
+    assert fit.prior is None
+    assert fit.degrees == 3
 
 
 def test_factors_and_scatter_are_told_apart() -> None:
@@ -62,7 +69,8 @@ def test_a_few_rows_that_differ_by_far_do_not_move_a_factor() -> None:
     fleet = simulated_fleet(np.random.default_rng(4), 2, spread=0.0, scatter=0.002, errors=(0.001, 0.003))
     fleet.values[::8, 1] *= 1.5
     fit = fit_boards(fleet.values, fleet.errors)
-    assert fit is not None and np.abs(fit.factors).max() < 0.002
+    assert fit is not None
+    assert np.abs(fit.factors).max() < 0.002
 
 
 def test_boards_without_a_shared_row_say_nothing_about_one_another() -> None:
@@ -75,7 +83,8 @@ def test_one_board_has_an_interval_of_the_type_by_a_prior_alone() -> None:
     fleet = simulated_fleet(np.random.default_rng(6), 1)
     assert fit_boards(fleet.values, fleet.errors) is None
     fit = fit_boards(fleet.values, fleet.errors, Prior(0.016, 3, "simulated"))
-    assert fit is not None and fit.boards == 1
+    assert fit is not None
+    assert fit.boards == 1
     assert np.median(fit.type_errors) == pytest.approx(4.303 * 0.016, rel=0.1)
 
 
@@ -108,7 +117,9 @@ def test_a_board_measured_twice_is_one_board() -> None:
     # two equal measurements state an error smaller by the root of two
     assert both.parts[AS_MEASURED].errors == pytest.approx(alone.parts[AS_MEASURED].errors / np.sqrt(2))
     fit, of_one = both.fits[AS_MEASURED], alone.fits[AS_MEASURED]
-    assert fit is not None and of_one is not None and fit.degrees == of_one.degrees == 1
+    assert fit is not None
+    assert of_one is not None
+    assert fit.degrees == of_one.degrees == 1
 
 
 def test_measurements_of_one_board_that_disagree_widen_its_error() -> None:
@@ -158,9 +169,12 @@ def test_pairs_take_factors_out() -> None:
     fleet.values[:, 1] *= 1.05
     (device,) = boards_of(rows_of(fleet))
     (pair,) = pairs(device.parts[AS_MEASURED], device.fits[AS_MEASURED])
-    assert pair.rows == 64 and pair.rms == pytest.approx(0.049, abs=0.003)
+    assert pair.rows == 64
+    assert pair.rms == pytest.approx(0.049, abs=0.003)
     assert pair.factor == pytest.approx(0.05, abs=0.004)
-    assert pair.rms_without_factor < 0.012 and pair.agree < 0.1 and pair.agree_without_factor > 0.9
+    assert pair.rms_without_factor < 0.012
+    assert pair.agree < 0.1
+    assert pair.agree_without_factor > 0.9
 
 
 def test_a_board_that_is_left_out_lies_in_the_interval_of_another_board() -> None:
@@ -183,7 +197,10 @@ def test_short_names_stay_apart() -> None:
 
 def test_priors_name_their_boards_and_source() -> None:
     prior = prior_of("NVIDIA H100 80GB HBM3", AT_REFERENCE)
-    assert prior is not None and prior.boards == 3 and "H100" in prior.source
+    assert prior is not None
+    assert prior.boards == 3
+    assert "H100" in prior.source
     # 1.6, 3.1 and 1.7 % between three boards, two by two
     assert prior.spread == pytest.approx(0.0158, abs=1e-4)
-    assert prior_of("NVIDIA H100 80GB HBM3", AS_MEASURED) is None and prior_of("NVIDIA H200", AT_REFERENCE) is None
+    assert prior_of("NVIDIA H100 80GB HBM3", AS_MEASURED) is None
+    assert prior_of("NVIDIA H200", AT_REFERENCE) is None

@@ -35,9 +35,9 @@ from flopray.report.gpus.lines import draw_lines
 from flopray.report.gpus.pareto import draw_pareto, front_of
 from flopray.report.gpus.scatter import clusters_of, draw_scatter, pairs
 from flopray.report.gpus.table import beside_table, tables_of
+from flopray.report.gpus.truth import truth_table
 from flopray.report.gpus.types import rows_of_types
 from flopray.report.text_table import TextTable, latex
-from flopray.report.gpus.truth import truth_table
 from flopray.store.run import RunFolder
 from flopray.workloads.base import closed_columns
 from flopray.workloads.registry import make_point

@@ -1,8 +1,9 @@
 """Rows of runs as values by board: which rows are compared, what a board is, what was measured twice.
 
-A board is a GPU by its UUID, in whatever run and machine it was measured; on a CPU it is the node. Rows that do not say where
-they were measured are one board where all of a type are such, and are left out beside others: no board counts twice. Energy is compared at the reference temperature where
-every board of a row has it, for the same temperature, and as it was measured elsewhere: the two are never mixed in one fit.
+A board is a GPU by its UUID, in whatever run and machine it was measured; on a CPU it is the node. Rows that do not say
+where they were measured are one board where all of a type are such, and are left out beside others: no board counts
+twice. Energy is compared at the reference temperature where every board of a row has it, for the same temperature, and
+as it was measured elsewhere: the two are never mixed in one fit.
 """
 
 from __future__ import annotations
@@ -186,11 +187,11 @@ def _referred_keys(rows: Frame) -> set[Any]:
     """Rows whose every measurement of energy has a value at one and the same reference temperature."""
     if COLUMNS[AT_REFERENCE][0] not in rows:
         return set()
-    measured = rows[_numbers(rows, "energy_j") > 0]
-    has = pd.Series(_numbers(measured, COLUMNS[AT_REFERENCE][0]) > 0, index=measured.index)
-    temperatures = pd.Series(_numbers(measured, "reference_temperature_c"), index=measured.index)
-    complete = has.groupby(measured["key"]).all()
-    one = temperatures.groupby(measured["key"]).nunique() <= 1
+    measured = rows[numbers_of(rows, "energy_j") > 0]
+    has = pd.Series(numbers_of(measured, COLUMNS[AT_REFERENCE][0]) > 0, index=measured.index)
+    temperatures: Any = pd.Series(numbers_of(measured, "reference_temperature_c"), index=measured.index)
+    complete: Any = has.groupby(measured["key"]).all()
+    one: Any = temperatures.groupby(measured["key"]).nunique() <= 1
     return set(complete.index[complete & one])
 
 
@@ -202,7 +203,7 @@ def values_of(rows: Frame, quantity: str) -> BoardValues | None:
         quantity: a key of `COLUMNS`.
     """
     column, error_column = COLUMNS[quantity]
-    values, errors = _numbers(rows, column), _numbers(rows, error_column)
+    values, errors = numbers_of(rows, column), numbers_of(rows, error_column)
     good = np.isfinite(values) & (values > 0)
     if not good.any():
         return None
@@ -216,14 +217,14 @@ def values_of(rows: Frame, quantity: str) -> BoardValues | None:
 def _combined(logs: Floats, errors: Floats, cells: Any, shape: tuple[int, int]) -> tuple[Floats, Floats]:
     """Measurements of one row on one board as one: weighted mean and its error, widened where they disagree.
 
-    The error is that of the weighted mean times the Birge ratio (root of chi-squared by its degrees of freedom), where this
-    is above 1. Without an error a measurement weighs as one with the widest of all.
+    The error is that of the weighted mean times the Birge ratio (root of chi-squared by its degrees of freedom), where
+    this is above 1. Without an error a measurement weighs as one with the widest of all.
     """
     known = np.isfinite(errors) & (errors > 0)
     weights = 1 / np.where(known, errors, errors[known].max() if known.any() else 1.0) ** 2
     size = shape[0] * shape[1]
 
-    def sums(what: Floats) -> Floats:
+    def sums(what: Floats) -> Any:
         return np.bincount(cells, what, minlength=size)
 
     counts, total = np.bincount(cells, minlength=size), sums(weights)
@@ -235,7 +236,8 @@ def _combined(logs: Floats, errors: Floats, cells: Any, shape: tuple[int, int]) 
     return np.exp(means).reshape(shape), np.where(counts > 0, widths, np.nan).reshape(shape)
 
 
-def _numbers(frame: Frame, name: str) -> Floats:
+def numbers_of(frame: Frame, name: str) -> Floats:
+    """A column as numbers, NaN where there is none."""
     if name not in frame:
         return np.full(len(frame), np.nan)
     numbers: Any = pd.to_numeric(frame[name], errors="coerce")

@@ -4,22 +4,23 @@ The value of row r (a phase of a point) on board b is
 
     ln y_rb = mu_r + f_b + e_rb,    f_b ~ N(0, spread^2),    e_rb ~ N(0, scale_r (own_rb^2 + scatter^2))
 
-with the factor f_b of a board, which all its rows share, and a scatter of the row on that board: its own stated error, and
-what boards differ by beyond that. `scale_r` lets some rows scatter more than others.
+with the factor f_b of a board, which all its rows share, and a scatter of the row on that board: its own stated error,
+and what boards differ by beyond that. `scale_r` lets some rows scatter more than others.
 
-- Factors and means are a weighted least-squares fit of rows and boards (the factors sum to zero). Many rows share a factor,
-  so that it is well known.
+- Factors and means are a weighted least-squares fit of rows and boards (the factors sum to zero). Many rows share a
+  factor, so that it is well known.
 - `scatter` makes chi-squared of the residuals what it should be (Paule and Mandel 1982, doi:10.6028/jres.087.022). The
   scales come from each row's own residuals and from those of all rows, by as much as rows differ in scatter at all:
-  empirical Bayes of variances (Smyth 2004, doi:10.2202/1544-6115.1027). The fit is then repeated with them, so that rows
-  that scatter do not move the factors.
+  empirical Bayes of variances (Smyth 2004, doi:10.2202/1544-6115.1027). The fit is then repeated with them, so that
+  rows that scatter do not move the factors.
 - The interval of the type is that of the **mean over boards of the type**, of which the measured ones are a sample. Its
-  variance is that of the mean of B factors, estimated from these B (so with B - 1 degrees of freedom: more rows do not help),
-  and that of the row's scatter. Half its width is the root of both, times the mean of their quantiles of Student's t,
-  weighed by the variances (Cochran and Cox 1957, Experimental Designs, 4.14): degrees of freedom that follow from the
-  estimates, as Satterthwaite's, covered 87 % with two boards. A further interval is that of the value on **another board**.
-- A `Prior` adds the spread that other boards of the type had, as so many more degrees of freedom: t falls from 12.7 (two
-  boards) to 3.2 with three boards before them. It is left out where the boards contradict it.
+  variance is that of the mean of B factors, estimated from these B (so with B - 1 degrees of freedom: more rows do not
+  help), and that of the row's scatter. Half its width is the root of both, times the mean of their quantiles of
+  Student's t, weighed by the variances (Cochran and Cox 1957, Experimental Designs, 4.14): degrees of freedom that
+  follow from the estimates, as Satterthwaite's, covered 87 % with two boards. A further interval is that of the value
+  on **another board**.
+- A `Prior` adds the spread that other boards of the type had, as so many more degrees of freedom: t falls from 12.7
+  (two boards) to 3.2 with three boards before them. It is left out where the boards contradict it.
 """
 
 from __future__ import annotations
@@ -72,15 +73,12 @@ class BoardFit:
             connected board.
         type_errors: half width of the 95 % interval of the mean over boards of the type.
         other_board_errors: half width of the 95 % interval of the value on another board of the type.
-        factors: of each board against the mean of the boards, less 1; NaN for a board that shares no row with the others.
-        factor_errors: half width of the 95 % interval of a factor.
-        spread: standard deviation between boards, after the prior if that is used.
-        own_spread: the same from these boards alone.
-        scatter: standard deviation of a row on a board about the factor, beyond the row's own error.
-        residual: root mean square of the residuals, own errors included.
-        degrees: of freedom of `spread`.
-        prior: that was used.
-        prior_left_out: the boards contradict it.
+        factors: of each board against the mean of the boards, less 1; NaN for a board that shares no row with the
+        others. factor_errors: half width of the 95 % interval of a factor. spread: standard deviation between boards,
+        after the prior if that is used. own_spread: the same from these boards alone. scatter: standard deviation of a
+        row on a board about the factor, beyond the row's own error. residual: root mean square of the residuals, own
+        errors included. degrees: of freedom of `spread`. prior: that was used. prior_left_out: the boards contradict
+        it.
     """
 
     means: Floats
@@ -168,7 +166,7 @@ class _Scales:
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """The fit of rows and boards; `covariance` is of the factors, (B, B), `deviations` are their standard errors, (B,)."""
+    """The fit of rows and boards, with the covariance of the factors, (B, B), and their standard errors, (B,)."""
 
     means: Floats
     mean_variances: Floats
@@ -257,7 +255,7 @@ def _solve(logs: Floats, weights: Floats) -> tuple[Floats, Floats, Floats, Float
     covariance = np.linalg.pinv(normal, hermitian=True, rcond=1e-12)
     factors = covariance @ (weights * centred).sum(axis=0)
     means = (shares * (filled - factors)).sum(axis=1)
-    variances = 1 / np.where(sums > 0, sums, np.inf) + np.einsum("rb,bc,rc->r", shares, covariance, shares)
+    variances: Any = 1 / np.where(sums > 0, sums, np.inf) + np.einsum("rb,bc,rc->r", shares, covariance, shares)
     return means, variances, factors, covariance
 
 
@@ -284,7 +282,7 @@ def _middle(residuals: Floats, there: NDArray[np.bool_], own: Floats, degrees: f
 
 
 def _scatter(residuals: Floats, there: NDArray[np.bool_], own: Floats, scales: Floats, degrees: float) -> float:
-    """Standard deviation that makes chi-squared of the residuals their degrees of freedom; 0 where own errors suffice."""
+    """Standard deviation with which chi-squared is its degrees of freedom; 0 where own errors suffice."""
     if degrees < 1:
         return 0.0
 
@@ -296,15 +294,15 @@ def _scatter(residuals: Floats, there: NDArray[np.bool_], own: Floats, scales: F
         return 0.0
     while excess(high) > 0 and high < 10:
         low, high = high, high * 4
-    root: Any = brentq(excess, low, high, xtol=1e-6, rtol=1e-4)
+    root: Any = brentq(excess, low, high, xtol=1e-6)
     return float(root)
 
 
 def _row_scales(squares: Floats, there: NDArray[np.bool_], degrees: float) -> _Scales:
     """Scatter of each row over that of all rows, from squared residuals in units of their expected variance.
 
-    Row variances are taken to be `typical` times an inverse chi-squared with `shared` degrees of freedom, whose two numbers
-    come from the mean and the variance of their logarithms.
+    Row variances are taken to be `typical` times an inverse chi-squared with `shared` degrees of freedom, whose two
+    numbers come from the mean and the variance of their logarithms.
     """
     counts = there.sum(axis=1)
     # factors took their share of the residuals' freedom

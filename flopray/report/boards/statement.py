@@ -16,7 +16,7 @@ ONE_BOARD = "one board"
 
 
 def statement(device: DeviceBoards) -> Iterator[str]:
-    """Lines on a type of device: its boards, and for each quantity how far they are apart and what the type's interval is."""
+    """Lines on a type of device: its boards, and for each quantity how far they are apart, and the type's interval."""
     count = len(device.boards)
     if device.boards == (UNKNOWN_BOARD,):
         yield f"{device.name}: the rows do not say on which board they were measured: taken as {ONE_BOARD}"
@@ -48,8 +48,8 @@ def _about(fit: BoardFit | None, part: BoardValues, count: int) -> str:
     alone = len(part.boards) - fit.boards
     apart = f"; {alone} of the boards share no row with these" if alone else ""
     return (
-        f"boards {fit.spread:.1%} apart{before}, {part.shared()} shared rows scatter by {fit.residual:.1%} RMS about that; "
-        f"{type_interval}{apart}"
+        f"boards {fit.spread:.1%} apart{before}, {part.shared()} shared rows scatter by {fit.residual:.1%} RMS about "
+        f"that; {type_interval}{apart}"
     )
 
 

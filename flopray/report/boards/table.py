@@ -13,8 +13,8 @@ from flopray.report.text_table import TextTable
 _FACTORS = "factor: against the mean of the boards in the table, ± half its 95 % interval"
 _AGREE = "agree: share of rows no further apart than both stated errors (root of the sum of squares)"
 _LEFT_OUT = (
-    "in type: share of the board's rows inside the interval of the mean over boards that the others give; in board: inside "
-    "that for another board, which is meant to hold 95 %"
+    "in type: share of the board's rows inside the interval of the mean over boards that the others give; in board: "
+    "inside that for another board, which is meant to hold 95 %"
 )
 
 

@@ -17,6 +17,7 @@ from flopray.description import Description
 from flopray.errors import InputError
 from flopray.point import PRECISIONS
 from flopray.records import PHASES, Row
+from flopray.report.boards.means import with_windows
 from flopray.report.surface.selection import METRICS, Metric
 from flopray.store.location import open_run
 from flopray.workloads.registry import BUILT_IN
@@ -24,8 +25,6 @@ from flopray.workloads.registry import BUILT_IN
 #: A pandas DataFrame, whose stubs do not know whether a selection of it is one.
 Frame = Any
 MEASURED, PUBLISHED = "measured", "published"
-#: What the interval of a row is of; `flopray.report.gpus.types` has the two that a single window does not give.
-OF_WINDOW, OF_BOARD, OF_TYPE = "window", "board at reference temperature", "type"
 #: flopmetrics' second phase, as `flopray.report.published` calls it, and the order of all phases.
 REST = "backward_and_optimizer"
 PHASE_ORDER = (*PHASES[:3], REST, *PHASES[3:])
@@ -109,9 +108,7 @@ def tidy(frame: Frame, source: str, workloads: Mapping[str, Description] | None 
     per_iteration = rows["tokens_per_iteration"].fillna(rows["tokens"].where(rows["phase"] != "optimizer_step"))
     rows["tokens_per_s"] = per_iteration / rows["time_s"]
     rows["energy_per_token_j"] = rows["energy_per_token_j"].fillna(rows["energy_j"] / per_iteration)
-    rows = rows.assign(**{f"{what}_window_rel_error": rows[f"{what}_rel_error"] for what in ("time", "energy")})
-    rows = rows.assign(time_type_rel_error=np.nan, energy_type_rel_error=np.nan, energy_at=np.nan, boards=1)
-    rows = rows.assign(time_interval=OF_WINDOW, energy_interval=OF_WINDOW, on_boards=[()] * len(rows))
+    rows = with_windows(rows)
     rows["findings"] = _findings(frame)
     rows["severity"] = [next((s for s in _SEVERITIES if any(f.startswith(s) for f in fs)), "") for fs in rows.findings]
     return rows

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 
 from flopray.audit.hardware import efficiency_limit_flops_per_j, peak_flops_per_s
 from flopray.records import Row
+from flopray.report.boards.means import values_on_boards
 from flopray.report.gpus.comparison import Comparison
 from flopray.report.gpus.data import EFFICIENCY, MFU, PUBLISHED, REST, in_order, iter_rows, some_of, why_missing
 from flopray.report.gpus.look import COLOURS, FOOT, Look, with_bars
@@ -131,7 +132,7 @@ def _draw_panel(
         value = row[metric.column]
         _draw_ceiling(axes, look, row, metric, x, 0.42 * _GPU_SHARE / len(slots))
         look.draw(axes, x, value, row, yerr=value * row[metric.error_column or ""])
-        look.draw_boards(axes, x + 0.3 * _GPU_SHARE / len(slots), of_boards(row, metric), row)
+        look.draw_boards(axes, x + min(0.3 * _GPU_SHARE / len(slots), 0.08), of_boards(row, metric), row)
         if metric is MFU and row["hfu"] > value * _HFU_DIFFERS:
             axes.plot(x, row["hfu"], marker="_", color=COLOURS[row["precision"]], markersize=6, gid="hfu")
             look.note("dash: HFU, with what is recomputed", Line2D([], [], marker="_", color="0.3", ls="none"))
@@ -145,11 +146,8 @@ def _draw_panel(
 
 
 def of_boards(row: dict[str, Any], metric: Metric) -> list[float]:
-    """The metric of a row on each board that has it, where several have; it goes with time or energy, or against it."""
-    column = "energy_j" if "energy" in (metric.error_column or "") else "time_s"
-    ratios = [getattr(each, column) / row[column] for each in row["on_boards"]]
-    with_cost = metric.column in (column, "energy_per_token_j")
-    return [row[metric.column] * (ratio if with_cost else 1 / ratio) for ratio in ratios if np.isfinite(ratio)]
+    """The metric of a row on each board that has it, where several have."""
+    return values_on_boards(row, metric.column, metric.error_column)
 
 
 def _rotation(gpus: Sequence[str]) -> int:

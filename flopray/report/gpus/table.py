@@ -13,16 +13,17 @@ from flopray.records import Row
 from flopray.report.boards.data import UNKNOWN_BOARD, board_names
 from flopray.report.gpus.comparison import Comparison
 from flopray.report.gpus.data import MEASURED, PUBLISHED, REST, Frame, iter_rows
-from flopray.report.text_table import IMPLAUSIBLE_MARK, IMPOSSIBLE_MARK, TextTable
 from flopray.report.gpus.types import intervals_said, temperatures_said
 from flopray.report.plot.scales import display_unit
+from flopray.report.text_table import IMPLAUSIBLE_MARK, IMPOSSIBLE_MARK, TextTable
 
 MARKS = {"impossible": IMPOSSIBLE_MARK, "implausible": IMPLAUSIBLE_MARK, "": ""}
 #: What the tables do not repeat.
 EXPLANATION = (
-    "±: half width of a 95 % interval; the note below each table says of what: of the type (the mean over its boards), of "
-    "one board at the reference temperature, or of one window alone. FLOP/s, MFU and tokens/s have the error of time; FLOP/J and J/token that of "
-    f"energy. {IMPOSSIBLE_MARK} impossible, {IMPLAUSIBLE_MARK} implausible, by the audit."
+    "±: half width of a 95 % interval; the note below each table says of what: of the type (the mean over its boards), "
+    "of one board at the reference temperature, or of one window alone. FLOP/s, MFU and tokens/s have the error of "
+    f"time; FLOP/J and J/token that of energy. {IMPOSSIBLE_MARK} impossible, {IMPLAUSIBLE_MARK} implausible, by the "
+    "audit."
 )
 _PHASE_NAMES = {"forward_backward": "fwd + bwd", REST: "bwd + optim.", "optimizer_step": "optimizer"}
 _STATUS_WORDS = {"out_of_memory": "OOM", "unsupported": "no", "failed": "failed"}
