@@ -252,10 +252,11 @@ def _solve(logs: Floats, weights: Floats) -> tuple[Floats, Floats, Floats, Float
     filled = np.where(weights > 0, logs, 0.0)
     centred = filled - (shares * filled).sum(axis=1, keepdims=True)
     normal = np.diag(weights.sum(axis=0)) - weights.T @ shares
-    covariance = np.linalg.pinv(normal, hermitian=True, rcond=1e-12)
+    covariance: Any = np.linalg.pinv(normal, hermitian=True, rcond=1e-12)
     factors = covariance @ (weights * centred).sum(axis=0)
-    means = (shares * (filled - factors)).sum(axis=1)
-    variances: Any = 1 / np.where(sums > 0, sums, np.inf) + np.einsum("rb,bc,rc->r", shares, covariance, shares)
+    means: Any = (shares * (filled - factors)).sum(axis=1)
+    variances: Any = 1 / np.where(sums > 0, sums, np.inf)
+    variances = variances + np.einsum("rb,bc,rc->r", shares, covariance, shares)
     return means, variances, factors, covariance
 
 
