@@ -39,8 +39,9 @@ examples:
 _MERGE = """\
 Unite runs of several clusters, or the shards of one sweep, in a new run. A
 point that was measured more than once with other values is kept as often, apart
-by device and time, and never averaged; equal measurements are one. The sources
-are only read, and nothing is overwritten."""
+by device and time, and never averaged; equal measurements are one. How far
+boards of one type are apart is printed. The sources are only read, and nothing
+is overwritten."""
 _MERGE_EXAMPLES = """\
 examples:
   python -m flopray merge results/part-1 results/part-2 --into results/whole
@@ -222,6 +223,8 @@ def _merge(args: argparse.Namespace, messages: Console) -> int:
             f"{more} further measurements of these points are kept beside the first ones: trial_id ends in -2, -3, ..."
         )
         console.print(text, soft_wrap=True)
+    for line in merged.boards:
+        console.print(line, soft_wrap=True)
     if merged.not_resumable:
         console.print(f"the new run cannot be resumed: {merged.not_resumable}", soft_wrap=True)
     return 0

@@ -69,6 +69,20 @@ class Look:
         self._draw_alike(axes, place, bars, row["precision"], row["gpu"], row["source"])
         self._mark(axes, place, row["severity"])
 
+    def draw_boards(self, axes: Axes, x: float, values: Sequence[float], row: Any) -> None:
+        """A strip of small points beside a mean: what the row cost on each board.
+
+        Args:
+            axes: gets the points.
+            x: place of the strip.
+            values: of the boards, in SI units.
+            row: whose mean is drawn.
+        """
+        if len(values) > 1:
+            style: dict[str, Any] = {"marker": ".", "ls": "none", "markersize": 3.4, "mew": 0, "zorder": 3.2}
+            axes.plot([x] * len(values), values, color=COLOURS[row["precision"]], alpha=0.75, gid="boards", **style)
+            self._note("small: each board", Line2D([], [], color="0.3", **style))
+
     def draw_all(self, axes: Axes, rows: Frame, places: Array, bars: Array) -> None:
         """Many points as `draw` does one, those that look alike in one go: a grid has tens of thousands.
 
