@@ -35,8 +35,9 @@ WORK_SCATTER = 0.12
 REPEAT_SCATTER = 0.004
 #: Furthest from the reference temperature that the line was seen to hold.
 MOST_DISTANCE_K = 20.0
-#: A board of an unknown type must have met a range of so many kelvin.
-LEAST_RANGE_K = 5.0
+#: A board of an unknown type must have met a range of so many kelvin, unless it was so near to the reference that the
+#: error of a guess is small.
+LEAST_RANGE_K, NEAR_K = 5.0, 2.0
 #: From this share of its power limit on, a board may hold its clocks down now and then.
 AT_LIMIT = 0.98
 #: Reasons for lower clocks, as `flopray.energy.nvml` names them, under which temperature moves clocks and time.
@@ -282,7 +283,7 @@ class BoardTemperature:
                 f"measured at {condition.temperature_c:.0f} C, {distance_k:.0f} K from the reference of "
                 f"{reference_c:g} C; the line in temperature is known for {MOST_DISTANCE_K:g} K"
             )
-        if self.prior is None and self.range_k < LEAST_RANGE_K:
+        if self.prior is None and self.range_k < LEAST_RANGE_K and distance_k > NEAR_K:
             return (
                 f"nobody measured how the power of {self._name} follows temperature, and this board met "
                 f"{self.range_k:.0f} K so far; {LEAST_RANGE_K:g} K are needed to learn it"
