@@ -110,7 +110,7 @@ class Calibration:
             InputError: it is no calibration.
         """
         try:
-            loads = tuple(LoadResult(**_known(LoadResult, load)) for load in fields["loads"])
+            loads = tuple(_load(load) for load in fields["loads"])
             made = cls(**{**_known(cls, fields), "loads": loads})
             numbers = [made.measured_unix_s, made.reference_temperature_c]
             numbers += [v for load in loads for v in (load.time_s, load.energy_at_reference_j, load.rel_error) if v]
@@ -119,6 +119,11 @@ class Calibration:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"not a calibration: {error}") from error
         return made
+
+
+def _load(fields: Mapping[str, Any]) -> LoadResult:
+    windows = tuple((power_w, temperature_c) for power_w, temperature_c in fields.get("windows", ()))
+    return LoadResult(**{**_known(LoadResult, fields), "windows": windows})
 
 
 def _known(cls: type, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,9 +35,8 @@ WORK_SCATTER = 0.12
 REPEAT_SCATTER = 0.004
 #: Furthest from the reference temperature that the line was seen to hold.
 MOST_DISTANCE_K = 20.0
-#: A board of an unknown type must have met a range of so many kelvin, unless it was so near to the reference that the
-#: error of a guess is small.
-LEAST_RANGE_K, NEAR_K = 5.0, 2.0
+#: A board of an unknown type must have met a range of so many kelvin.
+LEAST_RANGE_K = 5.0
 #: From this share of its power limit on, a board may hold its clocks down now and then.
 AT_LIMIT = 0.98
 #: Reasons for lower clocks, as `flopray.energy.nvml` names them, under which temperature moves clocks and time.
@@ -227,6 +226,7 @@ class BoardTemperature:
         *,
         throttle: str | None = None,
         power_limit_w: float | None = None,
+        near_k: float = 0.0,
     ) -> AtReference:
         """Power at the reference temperature over the power of a window.
 
@@ -235,8 +235,9 @@ class BoardTemperature:
             reference_c: the temperature that is asked for.
             throttle: reasons for lower clocks at the end of the window, joined with `|`.
             power_limit_w: enforced at that time.
+            near_k: so near to the reference a guess will do for a type that nobody measured; its error is in the result.
         """
-        if (reason := self._why_not(condition, reference_c, throttle, power_limit_w)) is not None:
+        if (reason := self._why_not(condition, reference_c, throttle, power_limit_w, near_k)) is not None:
             return AtReference(reason=reason)
         assert condition.temperature_c is not None
         slope, deviation = self.slope.at(condition.power_w)
@@ -266,7 +267,12 @@ class BoardTemperature:
         return slope * kelvin / first.power_w, _HALF_WIDTH * spread_w / first.power_w
 
     def _why_not(
-        self, condition: Condition, reference_c: float, throttle: str | None, power_limit_w: float | None
+        self,
+        condition: Condition,
+        reference_c: float,
+        throttle: str | None,
+        power_limit_w: float | None,
+        near_k: float,
     ) -> str | None:
         if condition.temperature_c is None:
             return "the device tells no temperature"
@@ -283,7 +289,7 @@ class BoardTemperature:
                 f"measured at {condition.temperature_c:.0f} C, {distance_k:.0f} K from the reference of "
                 f"{reference_c:g} C; the line in temperature is known for {MOST_DISTANCE_K:g} K"
             )
-        if self.prior is None and self.range_k < LEAST_RANGE_K and distance_k > NEAR_K:
+        if self.prior is None and self.range_k < LEAST_RANGE_K and not distance_k < near_k:
             return (
                 f"nobody measured how the power of {self._name} follows temperature, and this board met "
                 f"{self.range_k:.0f} K so far; {LEAST_RANGE_K:g} K are needed to learn it"

@@ -37,6 +37,8 @@ _WINDOW_S = 1.5
 #: Most seconds that heating or cooling a board for one load may take.
 _HOLD_CAP_S = 45.0
 _IDLE_S = 0.6
+#: So near to the reference temperature a guess of the coefficient will do; its error is in that of the load.
+_NEAR_K = 3.0
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,8 @@ class _Measuring:
         if condition is None:
             return None
         throttle, limit_w = (end.throttle, end.power_limit_w) if end else (None, None)
-        return self._board.at_reference(condition, self._reference_c, throttle=throttle, power_limit_w=limit_w)
+        limits = {"throttle": throttle, "power_limit_w": limit_w}
+        return self._board.at_reference(condition, self._reference_c, near_k=_NEAR_K, **limits)
 
 
 def _result(name: str, windows: list[_Window]) -> LoadResult:
@@ -187,10 +190,10 @@ def _why_not(window: _Window) -> str | None:
         return f"{others} other process{'es' if others > 1 else ''} computed on the GPU meanwhile"
     if energy.power_w is None or energy.power_rel_error is None:
         return f"no power: {energy.reason or 'its error is not known'}"
-    if window.result.timing.rel_error is None:
-        return "the error of its time is not known: too few repeats in the window"
     if window.at is None or window.at.factor is None:
         return window.at.reason if window.at else "no power"
+    if window.result.timing.rel_error is None:
+        return "the error of its time is not known: too few repeats in the window"
     return None
 
 
