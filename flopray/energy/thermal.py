@@ -237,6 +237,7 @@ class BoardTemperature:
         *,
         throttle: str | None = None,
         power_limit_w: float | None = None,
+        near_k: float = 0.0,
     ) -> AtReference:
         """Power at the reference temperature over the power of a window.
 
@@ -245,8 +246,9 @@ class BoardTemperature:
             reference_c: the temperature that is asked for.
             throttle: reasons for lower clocks at the end of the window, joined with `|`.
             power_limit_w: enforced at that time.
+            near_k: so near to the reference a guess will do for a type that nobody measured; its error is in the result.
         """
-        if (reason := self._why_not(condition, reference_c, throttle, power_limit_w)) is not None:
+        if (reason := self._why_not(condition, reference_c, throttle, power_limit_w, near_k)) is not None:
             return AtReference(reason=reason)
         assert condition.temperature_c is not None
         slope, deviation = self.slope.at(condition.power_w)
@@ -276,7 +278,12 @@ class BoardTemperature:
         return slope * kelvin / first.power_w, _HALF_WIDTH * spread_w / first.power_w
 
     def _why_not(
-        self, condition: Condition, reference_c: float, throttle: str | None, power_limit_w: float | None
+        self,
+        condition: Condition,
+        reference_c: float,
+        throttle: str | None,
+        power_limit_w: float | None,
+        near_k: float,
     ) -> str | None:
         if condition.temperature_c is None:
             return "the device tells no temperature"
@@ -293,7 +300,7 @@ class BoardTemperature:
                 f"measured at {condition.temperature_c:.0f} C, {distance_k:.0f} K from the reference of "
                 f"{reference_c:g} C; the line in temperature is known for {MOST_DISTANCE_K:g} K"
             )
-        if self.prior is None and self.range_k < LEAST_RANGE_K:
+        if self.prior is None and self.range_k < LEAST_RANGE_K and not distance_k < near_k:
             return (
                 f"nobody measured how the power of {self._name} follows temperature, and this board met "
                 f"{self.range_k:.0f} K so far; {LEAST_RANGE_K:g} K are needed to learn it"
