@@ -18,7 +18,7 @@ _WIDTH_IN, _PANEL_IN = 7.2, (2.55, 2.1)
 #: Share of a panel below all values where holes are marked.
 _FOOT = 0.12
 #: A strip of points beside a mean: the value on each board.
-_STRIP: dict[str, Any] = {"marker": ".", "ls": "none", "markersize": 3.4, "mew": 0, "alpha": 0.75, "gid": "boards"}
+_STRIP: Style = {"marker": ".", "ls": "none", "markersize": 3.4, "mew": 0, "alpha": 0.75, "gid": "boards"}
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 
 
