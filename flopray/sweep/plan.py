@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from flopray.audit.hardware import memory_bytes as gpu_memory_bytes
-from flopray.errors import InputError
+from flopray.errors import InputError, SettingError
 from flopray.measurement.host import memory_bytes as host_memory_bytes
+from flopray.measurement.temperature_hold import CAP_S
 from flopray.point import Point
 from flopray.settings import CPU_DEFAULTS
 from flopray.sweep.counting_plan import MOST_S
@@ -96,6 +97,8 @@ def refuse_what_none_can(sweep: Sweep, found: Mapping[str, Target]) -> None:
     """
     if reason := why_no_instrument(sweep.settings.instruments, list(found)):
         raise InputError(f"--instruments counters: {reason}")
+    if set(found) == {"CPU"}:
+        _refuse_what_needs_a_gpu(sweep)
     reasons: Counter[str] = Counter()
     least: dict[str, tuple[int, str]] = {}
     _refuse_code_that_fails(sweep)
@@ -115,6 +118,18 @@ def refuse_what_none_can(sweep: Sweep, found: Mapping[str, Target]) -> None:
         (first, _), more = reasons.most_common(1)[0], len(reasons) - 1
         others = f" (other points: {more} other reason{'s' if more > 1 else ''})" if more else ""
         raise InputError(f"nothing of this sweep can be measured. {first}{others}")
+
+
+def _refuse_what_needs_a_gpu(sweep: Sweep) -> None:
+    """Refuse settings of boards where every point is for a CPU.
+
+    Raises:
+        SettingError: naming the setting.
+    """
+    if sweep.settings.hold_temperature_c is not None:
+        raise SettingError("<hold_temperature_c> needs a GPU: a CPU has no temperature that could be held")
+    if sweep.settings.calibrate:
+        raise SettingError("<calibrate> needs a GPU: a board's factor is that of a GPU")
 
 
 def _refuse_code_that_fails(sweep: Sweep) -> None:
@@ -172,7 +187,7 @@ def print_plan(
     console.print(table)
     if "time" in sweep.settings.instruments:
         console.print(_windows(sweep), highlight=False, soft_wrap=True)
-    for note in notes:
+    for note in (*_beside_windows(sweep), *notes):
         console.print(note, highlight=False, soft_wrap=True)
     console.print("dry run: nothing was started and nothing was written", highlight=False, soft_wrap=True)
 
@@ -185,6 +200,19 @@ def _windows(sweep: Sweep) -> str:
     line += f", at most {settings.max_seconds:g} s (--max-seconds)"
     chosen = {name: getattr(settings, name) for name in CPU_DEFAULTS}
     return line + (": the defaults without a GPU" if chosen == dict(CPU_DEFAULTS) else "")
+
+
+def _beside_windows(sweep: Sweep) -> list[str]:
+    """What takes time beside the points and cannot be predicted: how hot a board is, and gets, is not known here."""
+    settings, lines = sweep.settings, []
+    if settings.hold_temperature_c is not None:
+        lines.append(
+            f"--hold-temperature {settings.hold_temperature_c:g}: filler work and pauses before each window, at most "
+            f"{CAP_S:g} s each, are not in the predicted time"
+        )
+    if settings.calibrate:
+        lines.append("--calibrate: half a minute to two minutes for each GPU, which are not in the predicted time")
+    return lines
 
 
 def slabs_of(sweep: Sweep, todo: Sequence[Point], slots: Mapping[str, int], *, has_energy: bool) -> list[list[Point]]:
