@@ -17,7 +17,7 @@ _SIDES = (8192, 4096, 2048, 1024)
 #: At most this share of the memory that is free, so that the work itself never lacks it.
 _MEMORY_SHARE = 0.25
 #: The work runs so long before the temperature under it is read.
-_PROBE_S = 0.4
+_PROBE_S = 0.8
 #: Launches between two looks at the clock.
 _BATCH = 8
 

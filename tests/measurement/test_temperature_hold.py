@@ -9,7 +9,7 @@ from flopray.measurement.filler import HeldTemperature, filler, hold_temperature
 from flopray.measurement.temperature_hold import CAP_S, RETRY_CAP_S, TOLERANCE_K, Act, TemperatureHold
 
 #: Seconds that the work runs before its temperature is read, as in `filler`.
-PROBE_S = 0.4
+PROBE_S = 0.8
 
 
 class Board:
@@ -53,7 +53,7 @@ def test_a_board_is_brought_to_the_temperature_and_kept_there(start_c, sink_s):
         assert reason is None
         assert abs(board.die_c - 50.0) <= TOLERANCE_K + 0.5  # the sensor tells whole kelvin
         board.run(power_w, 1.0)
-        assert abs(board.die_c - 50.0) <= TOLERANCE_K + 2.0
+        assert abs(board.die_c - 50.0) <= TOLERANCE_K + 3.0
         taken.append(seconds)
     assert max(taken) < CAP_S
     assert sum(taken[4:]) / 36 < 12.0
@@ -62,9 +62,9 @@ def test_a_board_is_brought_to_the_temperature_and_kept_there(start_c, sink_s):
 @pytest.mark.parametrize(
     ("target_c", "board", "words"),
     [
-        (90.0, Board(ambient_c=25.0), "filler work without a change"),
+        (90.0, Board(ambient_c=25.0, sink_s=4.0), "filler work without a change"),
         (90.0, Board(ambient_c=25.0, sink_s=300.0), "s of waiting for 90 C"),
-        (35.0, Board(ambient_c=45.0), "pausing without a change"),
+        (35.0, Board(ambient_c=45.0, sink_s=4.0), "pausing without a change"),
     ],
 )
 def test_a_temperature_that_cannot_be_reached_is_given_up_with_a_reason(target_c, board, words):
@@ -116,15 +116,15 @@ class Gpu:
 
 @pytest.fixture
 def quick(monkeypatch):
-    """The shortest steps, and filler work that heats by a kelvin a call."""
+    """The shortest steps, and filler work that heats up to 49 C."""
     gpu = Gpu()
 
     def fill():
-        gpu.temperature_c += 0.25
+        gpu.temperature_c = min(49.0, gpu.temperature_c + 0.25)
 
     monkeypatch.setattr(filler_module, "_PROBE_S", 0.0)
     monkeypatch.setattr(filler_module, "filler", lambda _: fill)
-    monkeypatch.setattr("flopray.measurement.temperature_hold._LONGEST_S", 0.0)
+    monkeypatch.setattr("flopray.measurement.temperature_hold._LONGEST_S", 0.002)
     monkeypatch.setattr("flopray.measurement.temperature_hold._SHORTEST_S", 0.001)
     return gpu
 
