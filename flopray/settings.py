@@ -273,3 +273,15 @@ class MeasureSettings:
             raise InputError(f"the run's manifest has a setting {unknown[0]!r} that this flopray does not know")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         return cls(**values)
+
+
+def refuse_on_a_cpu(settings: MeasureSettings) -> None:
+    """Refuse what only a GPU has, where every point is for a CPU.
+
+    Raises:
+        SettingError: naming the setting.
+    """
+    if settings.hold_temperature_c is not None:
+        raise SettingError("<hold_temperature_c> needs a GPU: a CPU has no temperature that could be held")
+    if settings.calibrate:
+        raise SettingError("<calibrate> needs a GPU: a board's factor is that of a GPU")

@@ -16,7 +16,7 @@ from flopray.cli.run_loggers import loggers_of_new, loggers_of_run, mended_logge
 from flopray.cli.trust import trust
 from flopray.cluster.devices import Cluster, absent_types, check_cores, choose_devices, passed_over
 from flopray.cluster.this_machine import this_machine
-from flopray.errors import InputError, RunFinished, SettingError, resume_command
+from flopray.errors import InputError, MeterError, NoEnergySource, RunFinished, SettingError, resume_command
 from flopray.point import point_of
 from flopray.records import Status
 from flopray.store.location import check_new, create_run, open_run
@@ -107,6 +107,8 @@ class NewRun:
             raise SettingError(f"<shard> {sweep.shards[0]}: {empty}")
         found = targets(slots, local=cluster.local, absent=absent)
         refuse_what_none_can(sweep, found)
+        if cluster.local and sweep.settings.hold_temperature_c is not None and not absent:
+            _refuse_without_sensor()
         needs_energy = cluster.local and any(objective.metric.of_energy for objective in sweep.objectives)
         refuse_objective(sweep, _no_energy(slots, absent) if needs_energy else None)
         return Placed(sweep, slots, found, warning)
@@ -187,6 +189,22 @@ class InterruptedRun:
 
 #: What a session carries out.
 Run = NewRun | InterruptedRun
+
+
+def _refuse_without_sensor() -> None:
+    """Refuse to hold a temperature that no GPU of this machine tells. One that fails is left to the sweep.
+
+    Raises:
+        SettingError: none tells its temperature.
+    """
+    from flopray.energy.nvml import list_gpus
+
+    try:
+        told = [gpu.temperature_c() for gpu in list_gpus()]
+    except (MeterError, NoEnergySource):
+        return
+    if told and not any(temperature_c is not None for temperature_c in told):
+        raise SettingError("<hold_temperature_c>: no GPU of this machine tells its temperature, so leave it out")
 
 
 def _no_energy(slots: Mapping[str, int], absent: Sequence[str]) -> str | None:

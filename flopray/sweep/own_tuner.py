@@ -32,7 +32,7 @@ from flopray.cluster.ray_internals import take_memory_kills_as_process_failures
 from flopray.errors import InputError, RunError, StorageError
 from flopray.point import Point, point_of
 from flopray.records import PhaseRecord, Status
-from flopray.settings import CPU_DEFAULTS, MeasureSettings, settings_of
+from flopray.settings import CPU_DEFAULTS, MeasureSettings, refuse_on_a_cpu, settings_of
 from flopray.store.location import check_new, create_run, open_run
 from flopray.store.run import RunFolder
 from flopray.store.uri import is_uri
@@ -274,6 +274,8 @@ def _made_of(workload: Workload, given: Mapping[str, Any], *, on_gpu: bool) -> M
     defaults: dict[str, Any] = {"phases": workload.default_phases, "sentinel_every_s": 0.0}
     chosen: dict[str, Any] = defaults | ({} if on_gpu else dict(CPU_DEFAULTS)) | dict(given)
     made = MeasureSettings(**chosen)
+    if not on_gpu:
+        refuse_on_a_cpu(made)
     settings_of(MeasureSettings)["phases"].check(made.phases, choices=workload.phases)
     return made
 

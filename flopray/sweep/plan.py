@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from flopray.audit.hardware import memory_bytes as gpu_memory_bytes
-from flopray.errors import InputError, SettingError
+from flopray.errors import InputError
 from flopray.measurement.host import memory_bytes as host_memory_bytes
 from flopray.measurement.temperature_hold import CAP_S
 from flopray.point import Point
-from flopray.settings import CPU_DEFAULTS
+from flopray.settings import CPU_DEFAULTS, refuse_on_a_cpu
 from flopray.sweep.counting_plan import MOST_S
 from flopray.sweep.definition import Sweep
 from flopray.sweep.prediction import (
@@ -98,7 +98,7 @@ def refuse_what_none_can(sweep: Sweep, found: Mapping[str, Target]) -> None:
     if reason := why_no_instrument(sweep.settings.instruments, list(found)):
         raise InputError(f"--instruments counters: {reason}")
     if set(found) == {"CPU"}:
-        _refuse_what_needs_a_gpu(sweep)
+        refuse_on_a_cpu(sweep.settings)
     reasons: Counter[str] = Counter()
     least: dict[str, tuple[int, str]] = {}
     _refuse_code_that_fails(sweep)
@@ -118,18 +118,6 @@ def refuse_what_none_can(sweep: Sweep, found: Mapping[str, Target]) -> None:
         (first, _), more = reasons.most_common(1)[0], len(reasons) - 1
         others = f" (other points: {more} other reason{'s' if more > 1 else ''})" if more else ""
         raise InputError(f"nothing of this sweep can be measured. {first}{others}")
-
-
-def _refuse_what_needs_a_gpu(sweep: Sweep) -> None:
-    """Refuse settings of boards where every point is for a CPU.
-
-    Raises:
-        SettingError: naming the setting.
-    """
-    if sweep.settings.hold_temperature_c is not None:
-        raise SettingError("<hold_temperature_c> needs a GPU: a CPU has no temperature that could be held")
-    if sweep.settings.calibrate:
-        raise SettingError("<calibrate> needs a GPU: a board's factor is that of a GPU")
 
 
 def _refuse_code_that_fails(sweep: Sweep) -> None:
