@@ -22,7 +22,7 @@ Row = dict[str, Any]
 #: Version of the record's columns. History: 1, the first; 2, hardware counters by kernel class, overheads, kernels;
 #: 3, errors of the sentinel's drift; 4, the columns of the MLP and of Llama (`FORMER`) are those of their runs alone,
 #: and the measured rate of a CPU's products; 5, energy at a reference temperature, drift that temperature does not
-#: explain, and the least bytes that are moved.
+#: explain, temperatures that were held, the factor of the board, and the least bytes that are moved.
 SCHEMA_VERSION = 5
 #: Versions that are read. A row keeps the version that it was written with.
 READABLE_VERSIONS = (3, 4, 5)
@@ -194,6 +194,15 @@ class PhaseRecord:
         "rise of power per kelvin / power at the reference temperature", since=5
     )
     temperature_coefficient_error: float | None = _column("half width of its 95 % interval, in the same unit", since=5)
+    board_factor: float | None = _column(
+        "energy of this board / energy of its type's typical board, for the same work, by standard loads; "
+        "energy_at_reference_j / board_factor is that of the typical board",
+        since=5,
+    )
+    board_factor_rel_error: float | None = _column(
+        "half width of its 95 % interval for one work / board_factor: windows, loads, and how few boards were measured",
+        since=5,
+    )
     active_energy_j: float | None = _column("energy_j - idle_power_w * time_s")
     # efficiency
     flops_per_s: float | None = _column("model_flops / time_s; without a closed form dispatched_flops / time_s")
@@ -211,6 +220,11 @@ class PhaseRecord:
     energy_per_token_j: float | None = _column("energy_j / tokens_per_iteration")
     attention_backend: str | None = _column("attention that ran: flash, efficient, cudnn, math or cpu_flash")
     # state of the device at both ends of the window
+    hold_temperature_c: float | None = _column("GPU temperature that the window was to begin at, if one was", since=5)
+    hold_temperature_s: float | None = _column(
+        "seconds of filler work and pauses before the window, those before the sentinel's included", since=5
+    )
+    hold_temperature_reason: str | None = _column("why the window did not begin at hold_temperature_c", since=5)
     temperature_start_c: float | None = _column("GPU temperature before")
     temperature_end_c: float | None = _column("GPU temperature after")
     temperature_mean_c: float | None = _column("GPU temperature, mean over the ticks that were used", since=5)

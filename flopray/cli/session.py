@@ -30,6 +30,8 @@ from flopray.errors import (
     EXIT_INTERRUPTED,
     FloprayError,
     InputError,
+    MeterError,
+    NoEnergySource,
     RunFinished,
     SettingError,
     StorageError,
@@ -128,6 +130,8 @@ class NewRun:
             raise SettingError(f"<shard> {sweep.shards[0]}: {empty}")
         found = targets(slots, local=cluster.local, absent=absent)
         refuse_what_none_can(sweep, found)
+        if cluster.local and sweep.settings.hold_temperature_c is not None and not absent:
+            _refuse_without_sensor()
         needs_energy = cluster.local and any(objective.metric.of_energy for objective in sweep.objectives)
         refuse_objective(sweep, _no_energy(slots, absent) if needs_energy else None)
         return Placed(sweep, slots, found, warning)
@@ -355,6 +359,22 @@ def _by_type(sweep: Sweep, finished: Mapping[str, str]) -> dict[str, tuple[int, 
     points = sweep.points()
     done = Counter(point.device_type for point in points if point.id in finished)
     return {name: (count, done[name]) for name, count in Counter(point.device_type for point in points).items()}
+
+
+def _refuse_without_sensor() -> None:
+    """Refuse to hold a temperature that no GPU of this machine tells. One that fails is left to the sweep.
+
+    Raises:
+        SettingError: none tells its temperature.
+    """
+    from flopray.energy.nvml import list_gpus
+
+    try:
+        told = [gpu.temperature_c() for gpu in list_gpus()]
+    except (MeterError, NoEnergySource):
+        return
+    if told and not any(temperature_c is not None for temperature_c in told):
+        raise SettingError("<hold_temperature_c>: no GPU of this machine tells its temperature, so leave it out")
 
 
 def _no_energy(slots: Mapping[str, int], absent: Sequence[str]) -> str | None:

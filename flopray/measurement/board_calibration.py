@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -13,11 +14,11 @@ from dataclasses import dataclass, replace
 import torch
 
 import flopray
-from flopray.energy.board_factor import Calibration, LoadResult
+from flopray.energy.board_factor import BoardFactor, Calibration, LoadResult, factor_of, reference_for
 from flopray.energy.idle import idle_power
 from flopray.energy.meter import Meter
 from flopray.energy.thermal import REPEAT_SCATTER, AtReference, BoardTemperature
-from flopray.errors import InputError, Unsupported
+from flopray.errors import InputError, StorageError, Unsupported
 from flopray.measurement.device import Device
 from flopray.measurement.filler import hold_temperature
 from flopray.measurement.phase import measure_phase
@@ -27,6 +28,7 @@ from flopray.measurement.standard_loads import STANDARD_LOADS
 from flopray.measurement.temperature_hold import TemperatureHold
 from flopray.measurement.window import WAKE_S
 from flopray.settings import MeasureSettings
+from flopray.store.calibrations import MOST_AGE_S, keep, latest
 from flopray.workloads.execution import Work, is_out_of_memory
 
 _HALF_WIDTH = 1.96
@@ -37,8 +39,36 @@ _WINDOW_S = 1.5
 #: Most seconds that heating or cooling a board for one load may take.
 _HOLD_CAP_S = 45.0
 _IDLE_S = 0.6
+#: A calibration so young was made by the same sweep.
+_JUST_MADE_S = 600.0
 #: So near to the reference temperature a guess of the coefficient will do; its error is in that of the load.
 _NEAR_K = 3.0
+
+
+def known_factor(device: Device, meter: Meter, settings: MeasureSettings, board: BoardTemperature) -> BoardFactor:
+    """The factor of a board from the calibration that was kept, or from a new one where the settings ask for it.
+
+    A process that follows another one on the same board within a while does not measure again what that one just did.
+
+    Args:
+        device: the GPU.
+        meter: of its energy.
+        settings: whether to measure anew, and the reference temperature.
+        board: how its power follows temperature; learns from a new calibration.
+    """
+    columns, reference_c = device.columns(), settings.reference_temperature_c
+    if columns.get("device_uuid") is None:
+        return BoardFactor(reason="NVML does not tell the UUID of the board")
+    most_age_s = _JUST_MADE_S if settings.calibrate else MOST_AGE_S
+    wanted = columns["device_uuid"], columns.get("driver_version"), reference_c
+    found = latest(*wanted, most_age_s=most_age_s)
+    if found is None and settings.calibrate:
+        found = calibrate(device, meter, reference_c=reference_c, board=board)
+        with contextlib.suppress(StorageError):  # a home that cannot be written costs the next sweep a calibration
+            keep(found)
+    if found is None:
+        return BoardFactor(reason="this board was not calibrated: run `flopray calibrate`")
+    return factor_of(found, reference_for(found.device_name))
 
 
 @dataclass(frozen=True)

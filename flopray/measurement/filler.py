@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -16,9 +17,53 @@ _SIDES = (8192, 4096, 2048, 1024)
 #: At most this share of the memory that is free, so that the work itself never lacks it.
 _MEMORY_SHARE = 0.25
 #: The work runs so long before the temperature under it is read.
-_PROBE_S = 0.4
+_PROBE_S = 0.8
 #: Launches between two looks at the clock.
 _BATCH = 8
+
+
+class HeldTemperature:
+    """Brings a device to a temperature before each window, and tells what that took.
+
+    Args:
+        device: the device; a CPU has no temperature that could be held, and says so.
+        target_c: the temperature.
+    """
+
+    def __init__(self, device: Device, target_c: float) -> None:
+        self._device, self._hold = device, TemperatureHold(target_c)
+        self._seconds = 0.0
+        self._reason: str | None = None
+
+    def before_window(self, work: Work) -> int | None:
+        """Bring the device to the temperature under a work.
+
+        Returns:
+            Peak of torch's allocations so far, which begins anew: filler work is not the work's. None on a CPU.
+
+        Raises:
+            Exception: whatever the work raises.
+        """
+        if not self._device.is_cuda:
+            self._reason = "a CPU has no temperature that could be held"
+            return None
+        peak_bytes, begin_s = self._device.peak_memory_bytes(), time.monotonic()
+        try:
+            _, self._reason = hold_temperature(self._hold, work, self._device)
+        finally:
+            self._seconds += time.monotonic() - begin_s
+            self._device.reset_peak_memory()
+        return peak_bytes
+
+    def columns(self) -> dict[str, Any]:
+        """The record's columns: what was asked for, the seconds since the last record, and why it was not reached."""
+        seconds, self._seconds = self._seconds, 0.0
+        reason, self._reason = self._reason, None
+        return {
+            "hold_temperature_c": self._hold.target_c,
+            "hold_temperature_s": seconds,
+            "hold_temperature_reason": reason,
+        }
 
 
 def hold_temperature(hold: TemperatureHold, work: Work, device: Device) -> tuple[float, str | None]:

@@ -15,6 +15,7 @@ from flopray.energy.idle import idle_power
 from flopray.energy.meter import Meter
 from flopray.energy.thermal import BoardTemperature, Condition
 from flopray.errors import MeasurementError, NoEnergySource
+from flopray.measurement.board_calibration import known_factor
 from flopray.measurement.ceiling import measured_peak_flops_per_s
 from flopray.measurement.columns import (
     derived_columns,
@@ -28,6 +29,7 @@ from flopray.measurement.columns import (
 )
 from flopray.measurement.counting.ahead import CountedAhead
 from flopray.measurement.device import Device
+from flopray.measurement.filler import HeldTemperature
 from flopray.measurement.phase import NOT_REQUESTED, measure_phase
 from flopray.measurement.result import Energy, Failure, PhaseResult
 from flopray.measurement.sentinel import Sentinel
@@ -65,6 +67,7 @@ class _Outcome:
     attention_backend: str | None = None
     drift: dict[str, float | None] = field(default_factory=dict)
     awake_idle_power_w: float | None = None
+    hold: dict[str, Any] = field(default_factory=dict)
     ended_unix_s: float | None = None
 
 
@@ -110,6 +113,9 @@ class Profiler:
         if device.is_cuda:
             limit_w = self._constant.get("power_limit_w")
             self._board = BoardTemperature(self._constant.get("device_name"), limit_w)
+        target_c = settings.hold_temperature_c
+        self._hold = None if target_c is None else HeldTemperature(device, target_c)
+        self._factor: dict[str, float | None] = {}
         self._sentinel = Sentinel(self._measure_sentinel, every_s=every_s, board=self._board)
         self._frozen = self._warm = False
         self._busy_at = float("-inf")
@@ -131,6 +137,7 @@ class Profiler:
             self._open_meter()
             self._wait_for_idle_clocks()
             self._idle_power_w = _power_of(self._idle(_IDLE_SECONDS))
+            self._find_factor()
             if self._sentinel.due and (self.device.is_cuda or self._meter):
                 # A CPU without a meter has nothing to wake for, and its first point begins seconds sooner. Otherwise
                 # this wakes the device, whose clocks and voltage take a second to come up from deep idle. The baseline
@@ -204,7 +211,7 @@ class Profiler:
         ended = time.monotonic()
         wall_s, self._last_end = ended - self._last_end, ended
         shared = {**self._constant, "order_index": order_index, "attempt": attempt, "seed": self.settings.seed}
-        shared |= point_columns(point) | {"device_wall_s": wall_s}
+        shared |= point_columns(point) | {"device_wall_s": wall_s} | self._factor
         rows = [shared | row for row in rows]
         if self._ahead:
             self._ahead.forget(point)
@@ -256,10 +263,21 @@ class Profiler:
                 return
             time.sleep(0.5)
 
+    def _find_factor(self) -> None:
+        """The factor of this board, from a calibration that was kept or, where that was asked for, from a new one."""
+        if self._board is None or self._meter is None:
+            return
+        found = known_factor(self.device, self._meter, self.settings, self._board)
+        self._factor = {"board_factor": found.factor, "board_factor_rel_error": found.work_rel_error}
+        self.device.release()
+
     def _measure(self, work: Work) -> PhaseResult:
+        peak_bytes = self._hold.before_window(work) if self._hold else None
+        if self._hold and self.device.is_cuda:
+            self._busy_at = time.monotonic()
         cold = time.monotonic() - self._busy_at > COLD_AFTER_S
         try:
-            return measure_phase(
+            result = measure_phase(
                 work,
                 self.device,
                 self._meter,
@@ -269,6 +287,7 @@ class Profiler:
                 without_meter=self._without_meter,
                 board=self._board,
             )
+            return result if peak_bytes is None else result.with_peak(peak_bytes)
         finally:
             self._busy_at = time.monotonic()
 
@@ -338,6 +357,7 @@ class Profiler:
         outcome = _Outcome(phase, time.time(), failure or _closed_form_failure(point, phase))
         if built and outcome.failure is None:
             self._measure_one(built, outcome)
+        outcome.hold = self._hold.columns() if self._hold else {}
         outcome.drift, outcome.awake_idle_power_w = self._sentinel.columns(), self._awake_idle_power_w
         outcome.ended_unix_s = time.time()
         return outcome
@@ -384,6 +404,7 @@ class Profiler:
             **counters,
             **ended,
             **peak,
+            **outcome.hold,
             **derived,
         }
 

@@ -6,7 +6,7 @@ window knows this device in this state, and not what another day or another boar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flopray.energy.nvml import GpuState
 from flopray.units import prefixed
@@ -144,6 +144,11 @@ class PhaseResult:
     timing: Timing
     energy: Energy
     state: State
+
+    def with_peak(self, memory_bytes: int) -> PhaseResult:
+        """The same where torch had allocated so much before the window, if that is more than in it."""
+        most = max(memory_bytes, self.state.memory_peak_bytes or 0)
+        return replace(self, state=replace(self.state, memory_peak_bytes=most))
 
 
 @dataclass(frozen=True, repr=False)

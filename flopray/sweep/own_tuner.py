@@ -32,7 +32,7 @@ from flopray.cluster.ray_internals import take_memory_kills_as_process_failures
 from flopray.errors import InputError, RunError, StorageError
 from flopray.point import Point, point_of
 from flopray.records import PhaseRecord, Status
-from flopray.settings import CPU_DEFAULTS, MeasureSettings, settings_of
+from flopray.settings import CPU_DEFAULTS, MeasureSettings, refuse_on_a_cpu, settings_of
 from flopray.store.location import check_new, create_run, open_run
 from flopray.store.run import RunFolder
 from flopray.store.uri import is_uri
@@ -50,7 +50,10 @@ from flopray.sweep.tuner_trial import TunerTrial
 from flopray.workloads.base import Workload
 from flopray.workloads.registry import loadable, reference_of
 
-_MEASURING = ("target_error", "max_seconds", "seed", "sentinel_every_s", "cooldown_c")
+_MEASURING = (
+    *("target_error", "max_seconds", "seed", "sentinel_every_s", "reference_temperature_c", "cooldown_c"),
+    *("hold_temperature_c", "calibrate"),
+)
 _OTHERS = ("point_timeout_s", "cpus_per_trial", "gpu_type", "retry_failed")
 #: A trial waits for the journal, and its device with it.
 _DRAIN_EVERY_S = 0.05
@@ -91,8 +94,9 @@ def trainable(
         journal: folder or URI of the run: made, or gone on with.
         phases: of the workload; by default its own choice.
         instruments: of `time`, `energy` and `counters`; by default time and energy.
-        **settings: `target_error`, `max_seconds`, `seed`, `sentinel_every_s` (here by default 0), `cooldown_c`,
-            `point_timeout_s`, `cpus_per_trial` (by default all of a node for a CPU, 1 beside a GPU), `gpu_type` (where
+        **settings: `target_error`, `max_seconds`, `seed`, `sentinel_every_s` (here by default 0),
+            `reference_temperature_c`, `cooldown_c`, `hold_temperature_c`, `calibrate`, `point_timeout_s`,
+            `cpus_per_trial` (by default all of a node for a CPU, 1 beside a GPU), `gpu_type` (where
             Ray does not know it), `retry_failed` (measure points again that crashed).
 
     Returns:
@@ -270,6 +274,8 @@ def _made_of(workload: Workload, given: Mapping[str, Any], *, on_gpu: bool) -> M
     defaults: dict[str, Any] = {"phases": workload.default_phases, "sentinel_every_s": 0.0}
     chosen: dict[str, Any] = defaults | ({} if on_gpu else dict(CPU_DEFAULTS)) | dict(given)
     made = MeasureSettings(**chosen)
+    if not on_gpu:
+        refuse_on_a_cpu(made)
     settings_of(MeasureSettings)["phases"].check(made.phases, choices=workload.phases)
     return made
 

@@ -1,18 +1,22 @@
 """The standard loads of a board, on a simulated one whose power follows its temperature."""
 
+import functools
 import types
 
 import pytest
 import torch
 
+from flopray.energy.board_factor import reference_from
 from flopray.energy.nvml import GpuState
-from flopray.energy.thermal import prior_of
+from flopray.energy.thermal import BoardTemperature, prior_of
 from flopray.errors import InputError
 from flopray.measurement import board_calibration
-from flopray.measurement.board_calibration import calibrate
+from flopray.measurement.board_calibration import calibrate, known_factor
 from flopray.measurement.device import Device
 from flopray.measurement.result import Energy, PhaseResult, State, Timing
 from flopray.measurement.standard_loads import STANDARD_LOADS, copy, launches, products
+from flopray.settings import MeasureSettings
+from flopray.store.calibrations import kept
 
 H100 = "NVIDIA H100 80GB HBM3"
 #: Power of each load at 50 C, on this board.
@@ -99,6 +103,25 @@ def test_what_is_no_power_of_this_board_is_missing_with_its_reason(simulated, ho
         assert reason in load.reason
         assert (load.power_at_reference_w, load.energy_at_reference_j, load.rel_error) == (None, None, None)
         assert load.power_w is not None  # what was measured stays
+
+
+def test_a_sweep_uses_the_calibration_that_was_kept_or_makes_one_where_it_is_asked_to(simulated, monkeypatch, tmp_path):
+    monkeypatch.setenv("FLOPRAY_CACHE", str(tmp_path))
+    monkeypatch.setattr(board_calibration, "calibrate", functools.partial(calibrate, loads=LOADS))
+    gpu, temperature = simulated(), BoardTemperature(H100)
+    ask = functools.partial(known_factor, gpu, None, board=temperature)
+    assert ask(settings=MeasureSettings()).reason.startswith("this board was not calibrated")
+    assert gpu.held == []
+    made = ask(settings=MeasureSettings(calibrate=True))
+    assert "no reference" in made.reason
+    assert len(gpu.held) == 4
+    assert ask(settings=MeasureSettings(calibrate=True)) == made  # another process of the same sweep
+    assert len(gpu.held) == 4
+    (found,), _ = kept("GPU-1")
+    monkeypatch.setattr(board_calibration, "reference_for", lambda _: reference_from([found], "itself"))
+    assert ask(settings=MeasureSettings()).factor == pytest.approx(1.0)
+    other = MeasureSettings(reference_temperature_c=60.0)
+    assert ask(settings=other).reason.startswith("this board was not calibrated")
 
 
 def test_a_load_that_does_not_fit_leaves_the_others(simulated):
