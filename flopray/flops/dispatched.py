@@ -6,22 +6,24 @@ products, recurrent layers, and kernels that other packages registered. Here an 
 formula makes the count null and is named. Attention counts as full squares, with the query's number of heads, so that
 grouped queries are right as well.
 
-Elementwise operations are not counted. CUDA graphs replay kernels that no dispatcher sees: a callable that replays one
-has no count. Compiled functions run their original code while they are counted.
+Elementwise operations are not counted. Some launches no dispatcher sees: replays of a CUDA graph, Triton kernels that are
+called by themselves, models that AOTInductor compiled. A callable that makes one has no count, and it is named. Functions
+of `torch.compile` run their original code while they are counted.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+
+from flopray.flops.unseen import unseen_launches
 
 #: Words in the names of operators that multiply matrices or solve with them.
 _PRODUCTS = {
@@ -54,11 +56,17 @@ class DispatchedCount:
     reason: str | None
 
 
-def count_dispatched(step: Callable[[], object]) -> DispatchedCount:
+#: Told of each operation that was dispatched: the operator's name, its FLOPs (None where it may multiply and has no
+#: formula), its arguments and what it gave back.
+Observer = Callable[[str, int | None, tuple[Any, ...], dict[str, Any], Any], object]
+
+
+def count_dispatched(step: Callable[[], object], observe: Observer | None = None) -> DispatchedCount:
     """Call a step once and count what it dispatches, its backward pass included.
 
     Args:
         step: any callable without arguments; whatever it changes (weights, a data loader) it changes once more.
+        observe: told of each operation.
 
     Returns:
         The count, or the reason why there is none.
@@ -68,11 +76,11 @@ def count_dispatched(step: Callable[[], object]) -> DispatchedCount:
         >>> count_dispatched(lambda: x @ x.T).flops  # 2 * 4 * 8 * 4
         256
     """
-    with _replays_seen() as replays, torch.compiler.set_stance("force_eager"), _Counter() as counter:
+    with unseen_launches() as unseen, torch.compiler.set_stance("force_eager"), _Counter(observe) as counter:
         step()
     flops = dict(sorted(counter.flops.items(), key=lambda item: -item[1]))
-    if replays:
-        return DispatchedCount(None, flops, "the step replays a CUDA graph, whose kernels no dispatcher sees")
+    if unseen:
+        return DispatchedCount(None, flops, f"the step {unseen[0]}, which no dispatcher sees: a sum would be partial")
     if counter.unknown:
         names = ", ".join(sorted(counter.unknown)[:3]) + (", ..." if len(counter.unknown) > 3 else "")
         return DispatchedCount(None, flops, f"no formula for {names}: a sum without it would be partial")
@@ -82,8 +90,9 @@ def count_dispatched(step: Callable[[], object]) -> DispatchedCount:
 
 
 class _Counter(TorchDispatchMode):
-    def __init__(self) -> None:
+    def __init__(self, observe: Observer | None) -> None:
         super().__init__()
+        self._observe = observe
         self.flops: Counter[str] = Counter()
         self.unknown: set[str] = set()
         self.operators = 0
@@ -104,10 +113,15 @@ class _Counter(TorchDispatchMode):
         out = func(*args, **kwargs)
         self.operators += 1
         name = str(packet or func)
+        flops: int | None = 0
         if formula is not None:
-            self.flops[name] += int(formula(*args, **kwargs, out_val=out))
+            flops = int(formula(*args, **kwargs, out_val=out))
+            self.flops[name] += flops
         elif _may_multiply(name):
+            flops = None
             self.unknown.add(name)
+        if self._observe:
+            self._observe(name, flops, args, kwargs, out)
         return out
 
 
@@ -117,24 +131,6 @@ def _may_multiply(name: str) -> bool:
         return True
     words = set(re.split(r"[_\d]+", operator))
     return bool(words & _PRODUCTS) and operator not in _ELEMENTWISE and "upsample" not in words
-
-
-@contextmanager
-def _replays_seen() -> Iterator[list[object]]:
-    """CUDA graphs that are replayed meanwhile."""
-    seen: list[object] = []
-    graph = torch.cuda.CUDAGraph
-    original = graph.replay
-
-    def replay(self: Any) -> Any:
-        seen.append(self)
-        return original(self)
-
-    graph.replay = replay  # type: ignore[method-assign]
-    try:
-        yield seen
-    finally:
-        graph.replay = original  # type: ignore[method-assign]
 
 
 def _attention(products: int) -> Callable[..., int]:
@@ -155,6 +151,31 @@ def _attention_backward(_: Any, query: Any, key: Any, value: Any, *__: Any, **__
     return _attention(5)(query, key, value)
 
 
+def _grouped(offsets_at: int) -> Callable[..., int]:
+    """A formula for products of groups; `offsets_at` is the place of the groups' ends among the arguments.
+
+    A side of two dimensions holds the groups one behind the other, and ends of groups say how much of it is used
+    (https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.grouped_mm.html).
+    """
+
+    def formula(one: Any, other: Any, *rest: Any, **named: Any) -> int:
+        offsets = named.get("offs", rest[offsets_at - 2] if len(rest) > offsets_at - 2 else None)
+        m, k = one.shape[-2:]
+        n = other.shape[-1]
+        used = int(offsets[-1]) if offsets is not None and offsets.device.type != "meta" else None
+        if one.dim() == 3 and other.dim() == 3:
+            return 2 * one.shape[0] * m * k * n
+        if one.dim() == 2 and other.dim() == 3:
+            m = m if used is None else used
+        elif one.dim() == 3:
+            n = n if used is None else used
+        else:
+            k = k if used is None else used
+        return 2 * m * k * n
+
+    return formula
+
+
 _aten = torch.ops.aten
 
 
@@ -172,6 +193,10 @@ _FORMULAS: dict[Any, Callable[..., int]] = {
     _aten.dot: lambda one, *_, **__: 2 * one.numel(),
     _aten.vdot: lambda one, *_, **__: 2 * one.numel(),
     _aten.addr: lambda _, one, other, **__: 2 * one.numel() * other.numel(),
+    **dict.fromkeys(_packets("_grouped_mm"), _grouped(2)),
+    **dict.fromkeys(_packets("_scaled_grouped_mm"), _grouped(4)),
+    **dict.fromkeys(_packets("_scaled_grouped_mm_v2"), _grouped(8)),
+    **dict.fromkeys(_packets("_scaled_mm_v2"), lambda one, other, *_, **__: 2 * one.numel() * other.shape[-1]),
     **dict.fromkeys(
         _packets(
             "_scaled_dot_product_flash_attention",

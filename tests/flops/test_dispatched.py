@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -92,6 +95,60 @@ def test_nothing_dispatched_is_no_zero():
     assert count.reason
 
 
+@pytest.mark.parametrize("scaled_by", [1, 2])
+def test_products_of_groups_count_their_rows(scaled_by):
+    tokens = torch.randn(16, 16, dtype=torch.bfloat16, requires_grad=True)
+    experts = torch.randn(3, 16, 32, dtype=torch.bfloat16, requires_grad=True)
+    ends = torch.tensor([4, 8, 16 // scaled_by], dtype=torch.int32)  # groups may end before the last row
+
+    def step():
+        F.grouped_mm(tokens, experts, offs=ends).square().sum().backward()
+
+    rows = 16 // scaled_by
+    assert count_dispatched(step).flops == 3 * (2 * rows * 16 * 32)  # forward, and the gradients of both
+
+
+def test_batched_products_of_groups_are_those_of_a_batch():
+    one, other = torch.randn(3, 8, 16, dtype=torch.bfloat16), torch.randn(3, 16, 32, dtype=torch.bfloat16)
+    assert count_dispatched(lambda: F.grouped_mm(one, other)).flops == 3 * 2 * 8 * 16 * 32
+
+
+@pytest.mark.skipif(torch.version.cuda is not None, reason="this torch has real CUDA graphs: see the test on a GPU")
+def test_a_replay_by_a_method_that_was_taken_before_is_seen(monkeypatch):
+    """A captured step is often `graph.replay` itself; here without a GPU, so the class below it is a stand-in."""
+    monkeypatch.setattr(torch.cuda.CUDAGraph.__mro__[1], "replay", lambda self: None, raising=False)
+    graph = object.__new__(torch.cuda.CUDAGraph)
+    graph._tracker = None
+    replay = graph.replay
+    assert count_dispatched(replay).flops is None
+    count = count_dispatched(lambda: (replay(), torch.ones(2, 2) @ torch.ones(2, 2)))
+    assert count.flops is None
+    assert "replays a CUDA graph" in str(count.reason)
+    assert count_dispatched(lambda: torch.ones(2, 2) @ torch.ones(2, 2)).flops == 16
+
+
+def test_a_triton_kernel_that_is_called_by_itself_is_named(monkeypatch):
+    class JITFunction:
+        def __init__(self, fn):
+            self.fn = fn
+
+        def run(self):
+            return self.fn
+
+    module = types.ModuleType("triton.runtime.jit")
+    module.JITFunction = JITFunction
+    monkeypatch.setitem(sys.modules, "triton.runtime.jit", module)
+    original = JITFunction.run
+
+    def my_attention():
+        return None
+
+    count = count_dispatched(lambda: (JITFunction(my_attention).run(), torch.ones(2, 2) @ torch.ones(2, 2)))
+    assert count.flops is None
+    assert "Triton kernel my_attention" in str(count.reason)
+    assert JITFunction.run is original
+
+
 @pytest.mark.gpu
 def test_a_replayed_graph_has_no_count():
     x = torch.ones(64, 64, device="cuda")
@@ -99,9 +156,23 @@ def test_a_replayed_graph_has_no_count():
     torch.mm(x, x)
     with torch.cuda.graph(graph):
         torch.mm(x, x)
-    count = count_dispatched(lambda: (graph.replay(), torch.mm(x, x)))
+    replay = graph.replay
+    for step in (replay, lambda: (graph.replay(), torch.mm(x, x)), lambda: (replay(), torch.mm(x, x))):
+        count = count_dispatched(step)
+        assert count.flops is None
+        assert "CUDA graph" in str(count.reason)
+
+
+@pytest.mark.gpu
+def test_a_real_triton_kernel_is_named():
+    pytest.importorskip("triton", reason="triton comes with torch for GPUs alone")
+    from triton_copy import copy_kernel
+
+    x, y = torch.ones(64, device="cuda"), torch.zeros(64, device="cuda")
+    count = count_dispatched(lambda: (copy_kernel[(1,)](x, y, BLOCK=64), x @ y))
     assert count.flops is None
-    assert "CUDA graph" in str(count.reason)
+    assert "Triton kernel copy_kernel" in str(count.reason)
+    assert torch.equal(x, y)
 
 
 @pytest.mark.gpu
