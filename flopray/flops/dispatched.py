@@ -6,9 +6,9 @@ products, recurrent layers, and kernels that other packages registered. Here an 
 formula makes the count null and is named. Attention counts as full squares, with the query's number of heads, so that
 grouped queries are right as well.
 
-Elementwise operations are not counted. Some launches no dispatcher sees: replays of a CUDA graph, Triton kernels that are
-called by themselves, models that AOTInductor compiled. A callable that makes one has no count, and it is named. Functions
-of `torch.compile` run their original code while they are counted.
+Elementwise operations are not counted. Some launches no dispatcher sees: replays of a CUDA graph, Triton kernels that
+are called by themselves, models that AOTInductor compiled. A callable that makes one has no count, and it is named.
+Functions of `torch.compile` run their original code while they are counted.
 """
 
 from __future__ import annotations
@@ -56,9 +56,27 @@ class DispatchedCount:
     reason: str | None
 
 
-#: Told of each operation that was dispatched: the operator's name, its FLOPs (None where it may multiply and has no
-#: formula), its arguments and what it gave back.
-Observer = Callable[[str, int | None, tuple[Any, ...], dict[str, Any], Any], object]
+@dataclass(frozen=True)
+class Operation:
+    """One operation that was dispatched.
+
+    Attributes:
+        operator: of torch.
+        name: of the operator, without the overload.
+        flops: by its formula, 0 of one that works on elements; None where it may multiply and has no formula.
+        args, kwargs: that it was called with.
+        out: what it gave back.
+    """
+
+    operator: Any
+    name: str
+    flops: int | None
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    out: Any
+
+
+Observer = Callable[[Operation], object]
 
 
 def count_dispatched(step: Callable[[], object], observe: Observer | None = None) -> DispatchedCount:
@@ -121,7 +139,7 @@ class _Counter(TorchDispatchMode):
             flops = None
             self.unknown.add(name)
         if self._observe:
-            self._observe(name, flops, args, kwargs, out)
+            self._observe(Operation(func, name, flops, args, kwargs, out))
         return out
 
 

@@ -1,8 +1,8 @@
 """Launches that torch's dispatcher does not see, noticed where Python starts them.
 
 A CUDA graph replays kernels without their operators, a Triton kernel that is called by itself has no operator, and a
-model that AOTInductor compiled calls libraries from C++. While work is counted at the dispatcher, each of these is noted,
-so that the count can be refused.
+model that AOTInductor compiled calls libraries from C++. While work is counted at the dispatcher, each of these is
+noted, so that the count can be refused.
 """
 
 from __future__ import annotations

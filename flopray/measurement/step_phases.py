@@ -27,7 +27,7 @@ class Additivity:
 
     Attributes:
         rel: sum of the phases over the whole, minus 1.
-        rel_error: half width of its 95 % interval, from the intervals of all windows; None where one of them is unknown.
+        rel_error: half width of its 95 % interval, from those of all windows; None where one of them is unknown.
     """
 
     rel: float
@@ -204,15 +204,15 @@ class Phases:
         second = _operations(optimizer)
         if second < first / 2:
             raise InputError(
-                f"optimizer: its second call dispatches {second} operations and its first {first}: it seems to clear the "
-                "gradients, so that it cannot be repeated by itself; clear them in forward"
+                f"optimizer: its second call dispatches {second} operations and its first {first}: it seems to clear "
+                "the gradients, so that it cannot be repeated by itself; clear them in forward"
             )
 
 
 def _operations(work: Work) -> int:
     """Operations that a call dispatches."""
-    seen: list[str] = []
-    count_dispatched(work, lambda name, *_: seen.append(name))
+    seen: list[object] = []
+    count_dispatched(work, seen.append)
     return len(seen)
 
 
