@@ -169,31 +169,6 @@ def _attention_backward(_: Any, query: Any, key: Any, value: Any, *__: Any, **__
     return _attention(5)(query, key, value)
 
 
-def _grouped(offsets_at: int) -> Callable[..., int]:
-    """A formula for products of groups; `offsets_at` is the place of the groups' ends among the arguments.
-
-    A side of two dimensions holds the groups one behind the other, and ends of groups say how much of it is used
-    (https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.grouped_mm.html).
-    """
-
-    def formula(one: Any, other: Any, *rest: Any, **named: Any) -> int:
-        offsets = named.get("offs", rest[offsets_at - 2] if len(rest) > offsets_at - 2 else None)
-        m, k = one.shape[-2:]
-        n = other.shape[-1]
-        used = int(offsets[-1]) if offsets is not None and offsets.device.type != "meta" else None
-        if one.dim() == 3 and other.dim() == 3:
-            return 2 * one.shape[0] * m * k * n
-        if one.dim() == 2 and other.dim() == 3:
-            m = m if used is None else used
-        elif one.dim() == 3:
-            n = n if used is None else used
-        else:
-            k = k if used is None else used
-        return 2 * m * k * n
-
-    return formula
-
-
 _aten = torch.ops.aten
 
 
@@ -211,10 +186,6 @@ _FORMULAS: dict[Any, Callable[..., int]] = {
     _aten.dot: lambda one, *_, **__: 2 * one.numel(),
     _aten.vdot: lambda one, *_, **__: 2 * one.numel(),
     _aten.addr: lambda _, one, other, **__: 2 * one.numel() * other.numel(),
-    **dict.fromkeys(_packets("_grouped_mm"), _grouped(2)),
-    **dict.fromkeys(_packets("_scaled_grouped_mm"), _grouped(4)),
-    **dict.fromkeys(_packets("_scaled_grouped_mm_v2"), _grouped(8)),
-    **dict.fromkeys(_packets("_scaled_mm_v2"), lambda one, other, *_, **__: 2 * one.numel() * other.shape[-1]),
     **dict.fromkeys(
         _packets(
             "_scaled_dot_product_flash_attention",
