@@ -2,9 +2,10 @@
 
 torch's FlopCounterMode (https://github.com/pytorch/pytorch/blob/main/torch/utils/flop_counter.py) knows formulas for
 matrix products, convolutions and attention, and counts everything else as zero: also attention on a CPU, grouped
-products, recurrent layers, and kernels that other packages registered. Here an operator that multiplies and has no
-formula makes the count null and is named. Attention counts as full squares, with the query's number of heads, so that
-grouped queries are right as well.
+products, recurrent layers, and kernels that other packages registered. Here an operator that may multiply and has no
+formula makes the count null and is named: one of another package, one with a product's word in its name, and any other
+one that takes two matrices and is not known to work on elements alone. Attention counts as full squares, with the
+query's number of heads, so that grouped queries are right as well.
 
 Elementwise operations are not counted. Some launches no dispatcher sees: replays of a CUDA graph, Triton kernels that
 are called by themselves, models that AOTInductor compiled. A callable that makes one has no count, and it is named.
@@ -21,6 +22,7 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from flopray.flops.unseen import unseen_launches
@@ -35,7 +37,37 @@ _PRODUCTS = {
 #: Operators with such a word whose work is that of elements.
 _ELEMENTWISE = {
     *("linalg_vector_norm", "linalg_norm", "linalg_cross", "linalg_diagonal", "fft_fftshift", "fft_ifftshift"),
-    *("fft_fftfreq", "fft_rfftfreq", "slice_inverse"),
+    *("fft_fftfreq", "fft_rfftfreq", "slice_inverse", "dist", "_pdist_backward", "_dirichlet_grad"),
+    *("_standard_gamma_grad", "_transform_bias_rescale_qkv", "_sparse_coo_tensor_with_dims_and_tensors"),
+    *("sparse_compressed_tensor", "_sparse_sum_backward"),
+}
+#: Words in the names of operators that take several matrices and multiply none of them: they move, compare, normalise
+#: or differentiate elements. An operator with a product's word is a product all the same.
+_NO_PRODUCTS = {
+    *(
+        "pool",
+        "unpool",
+        "norm",
+        "softmax",
+        "loss",
+        "index",
+        "scatter",
+        "gather",
+        "embedding",
+        "copy",
+        "where",
+        "masked",
+    ),
+    *("mask", "foreach", "fused", "sampler", "pad", "padded", "padding", "dropout", "quantize", "quantized", "nested"),
+    *("elu", "gelu", "glu", "relu", "prelu", "rrelu", "leaky", "hardshrink", "hardsigmoid", "hardswish", "hardtanh"),
+    *("softplus", "softshrink", "shrink", "threshold", "sigmoid", "silu", "swish", "mish", "tanh", "logit"),
+    *("cummax", "cummin", "cumsum", "cumprod", "sort", "topk", "histogram", "histogramdd", "bincount", "bucketize"),
+    *("searchsorted", "take", "put", "select", "slice", "diagonal", "strided", "complex", "polar", "fill", "cat"),
+    *("stack", "isin", "resize", "set", "same", "allclose", "equal", "entropy"),
+    *("eq", "ne", "lt", "le", "gt", "ge", "gcd", "lcm", "floor", "divide", "rsub", "heaviside", "copysign", "lshift"),
+    *("rshift", "irshift", "batch", "binomial", "bernoulli", "normal", "uniform", "rand", "randint", "linspace"),
+    *("logspace", "segment", "sequence", "jagged", "indices", "meshgrid", "broadcast", "expand", "view", "reshape"),
+    *("histc", "unique", "min", "max", "storage", "metadata", "amp", "assert", "dual", "spdiags"),
 }
 #: Namespaces of torch's own operators; those of others can do anything.
 _OWN = ("aten", "prim", "prims", "profiler", "c10d", "_c10d_functional", "inductor", "higher_order")
@@ -122,7 +154,8 @@ class _Counter(TorchDispatchMode):
         del types
         kwargs = kwargs or {}
         packet = getattr(func, "_overloadpacket", None)
-        formula = _FORMULAS.get(packet) or flop_registry.get(packet)
+        name = str(packet or func)
+        formula = _FORMULAS.get(packet) or _OF_OTHERS.get(name) or flop_registry.get(packet)
         if formula is None and hasattr(func, "decompose"):
             with self:
                 parts = func.decompose(*args, **kwargs)
@@ -130,12 +163,11 @@ class _Counter(TorchDispatchMode):
                 return parts
         out = func(*args, **kwargs)
         self.operators += 1
-        name = str(packet or func)
         flops: int | None = 0
         if formula is not None:
             flops = int(formula(*args, **kwargs, out_val=out))
             self.flops[name] += flops
-        elif _may_multiply(name):
+        elif _may_multiply(name, func, args, kwargs):
             flops = None
             self.unknown.add(name)
         if self._observe:
@@ -143,12 +175,26 @@ class _Counter(TorchDispatchMode):
         return out
 
 
-def _may_multiply(name: str) -> bool:
+def _may_multiply(name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     namespace, _, operator = name.partition(".")
     if namespace not in _OWN:
         return True
+    if has_word_of_a_product(operator):
+        return True
+    if namespace != "aten" or takes_elements(operator) or torch.Tag.pointwise in getattr(func, "tags", ()):
+        return False
+    return sum(isinstance(x, torch.Tensor) and x.dim() > 1 for x in tree_leaves((args, kwargs))) > 1
+
+
+def has_word_of_a_product(operator: str) -> bool:
+    """Whether an operator's name, such as `_grouped_mm`, says that it multiplies."""
     words = set(re.split(r"[_\d]+", operator))
     return bool(words & _PRODUCTS) and operator not in _ELEMENTWISE and "upsample" not in words
+
+
+def takes_elements(operator: str) -> bool:
+    """Whether an operator's name says that it multiplies no matrices, however many it takes."""
+    return operator in _ELEMENTWISE or bool(set(re.split(r"[_\d]+", operator)) & {*_NO_PRODUCTS, "upsample"})
 
 
 def _attention(products: int) -> Callable[..., int]:
@@ -169,6 +215,16 @@ def _attention_backward(_: Any, query: Any, key: Any, value: Any, *__: Any, **__
     return _attention(5)(query, key, value)
 
 
+def _grouped(one: Any, other: Any, *_: Any, **__: Any) -> int:
+    """Products of groups: (rows, k) or (groups, rows, k) by (groups, k, n) or (k, n), one group after the other.
+
+    Every row belongs to a group; rows behind the last group, which a kernel skips, are counted too. Where the groups
+    divide the columns of the second one, each is multiplied by its own matrix alone.
+    """
+    divided = one.dim() == 3 and other.dim() == 2
+    return 2 * (one[0] if divided else one).numel() * other.shape[-1]
+
+
 _aten = torch.ops.aten
 
 
@@ -186,6 +242,7 @@ _FORMULAS: dict[Any, Callable[..., int]] = {
     _aten.dot: lambda one, *_, **__: 2 * one.numel(),
     _aten.vdot: lambda one, *_, **__: 2 * one.numel(),
     _aten.addr: lambda _, one, other, **__: 2 * one.numel() * other.numel(),
+    **dict.fromkeys(_packets("_grouped_mm", "_scaled_grouped_mm"), _grouped),
     **dict.fromkeys(
         _packets(
             "_scaled_dot_product_flash_attention",
@@ -206,4 +263,11 @@ _FORMULAS: dict[Any, Callable[..., int]] = {
         ),
         _attention_backward,
     ),
+}
+
+#: Operators of other packages, which need not be loaded, by name. transformers runs experts through the first two where
+#: torch has no grouped product (https://github.com/huggingface/transformers/blob/main/src/transformers/integrations/moe.py).
+_OF_OTHERS: dict[str, Callable[..., int]] = {
+    "transformers.grouped_mm_fallback": _grouped,
+    "transformers.grouped_mm_fallback_backward": lambda one, other, *_, **__: 2 * _grouped(one, other),
 }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import types
+from contextlib import suppress
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import flop_registry
 
-from flopray.flops.dispatched import count_dispatched
+from flopray.flops.dispatched import _FORMULAS, count_dispatched, has_word_of_a_product, takes_elements
 
 
 def test_products_of_a_training_step_are_two_flops_a_multiply_add():
@@ -60,15 +62,12 @@ def test_other_products(step, flops):
     [
         (lambda: torch.nn.LSTM(4, 4)(torch.randn(3, 2, 4)), "rnn"),
         (lambda: torch.linalg.svd(torch.randn(4, 4)), "svd"),
-        (lambda: torch.cdist(torch.randn(30, 4), torch.randn(30, 4)), "mm"),
+        (lambda: torch.cdist(torch.randn(30, 4), torch.randn(30, 4)), "dist"),
         (lambda: torch.fft.rfft(torch.randn(16)), "fft"),
     ],
 )
 def test_an_operator_without_a_formula_makes_the_count_null_by_name(step, name):
     count = count_dispatched(lambda: (step(), torch.ones(2, 2) @ torch.ones(2, 2)))
-    if name == "mm":  # cdist may be made of products, which are counted
-        assert count.flops is not None or "cdist" in str(count.reason)
-        return
     assert count.flops is None
     assert name in str(count.reason)
 
@@ -167,3 +166,61 @@ def test_attention_on_a_gpu(heads_of_keys):
         F.scaled_dot_product_attention(q, k, k, is_causal=True, enable_gqa=heads_of_keys != 8).sum().backward()
 
     assert count_dispatched(step).flops == 7 * 2 * 2 * 8 * 128 * 128 * 64
+
+
+# -- operators that multiply
+
+
+def _taking_several_tensors() -> set[str]:
+    """Operators of torch itself that take two tensors or more, and are neither elementwise nor made of others."""
+    found = set()
+    for schema in torch._C._jit_get_all_schemas():
+        space, _, name = schema.name.partition("::")
+        tensors = [a for a in schema.arguments if "Tensor" in str(a.type) and not a.is_out]
+        if space != "aten" or len(tensors) < 2 or not hasattr(torch.ops.aten, name):
+            continue
+        packet = getattr(torch.ops.aten, name)
+        overload = getattr(packet, schema.overload_name or "default", None)
+        if overload is None or torch.Tag.pointwise in overload.tags or packet in {**flop_registry, **_FORMULAS}:
+            continue
+        with suppress(RuntimeError):  # of TorchScript alone
+            if not torch._C._dispatch_has_kernel_for_dispatch_key(overload.name(), "CompositeImplicitAutograd"):
+                found.add(name)
+    return found
+
+
+#: Without a product's word, and not known to work on elements: distances, a fused layer, packing of weights.
+_MAY_MULTIPLY = {
+    *("_euclidean_dist", "_transformer_encoder_layer_fwd", "_dyn_quant_pack_4bit_weight", "_test_functorch_fallback"),
+    *("_sparse_semi_structured_apply", "_sparse_semi_structured_apply_dense"),
+}
+
+
+def test_an_operator_that_is_not_known_to_work_on_elements_is_taken_for_a_product():
+    unknown = {name for name in _taking_several_tensors() if not takes_elements(name)}
+    unnamed = {name for name in unknown if not has_word_of_a_product(name)}
+    assert {"_euclidean_dist", "_transformer_encoder_layer_fwd"} <= unnamed
+    assert unnamed <= _MAY_MULTIPLY, "a new operator of torch: does it multiply?"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "offsets", "flops"),
+    [
+        ((8, 16), (2, 16, 32), (3, 8), 2 * 8 * 16 * 32),  # rows to experts, forward
+        ((16, 8), (8, 32), (3, 8), 2 * 16 * 8 * 32),  # the gradient of the experts
+        ((2, 8, 16), (2, 16, 32), None, 2 * 2 * 8 * 16 * 32),
+        ((2, 8, 16), (16, 32), (16, 32), 2 * 8 * 16 * 32),  # columns to experts
+    ],
+)
+def test_grouped_products_are_counted_by_their_rows(one, other, offsets, flops):
+    made = {"device": "meta", "dtype": torch.bfloat16}
+    offs = None if offsets is None else torch.empty(len(offsets), device="meta", dtype=torch.int32)
+    a, b = torch.empty(*one, **made), torch.empty(*other, **made)
+    count = count_dispatched(lambda: torch._grouped_mm(a, b, offs=offs))
+    assert (count.flops, count.reason) == (flops, None)
+
+
+def test_an_unnamed_product_of_two_matrices_makes_the_count_null_by_name():
+    count = count_dispatched(lambda: torch.ops.aten._euclidean_dist(torch.randn(4, 3), torch.randn(5, 3)))
+    assert count.flops is None
+    assert "_euclidean_dist" in str(count.reason)
