@@ -60,7 +60,7 @@ exit codes: 0 counted, 2 bad input, 130 interrupted"""
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if "--metrics" in words or any(word.startswith("--metrics=") for word in words[: _end_of_flags(words)]):
+    if any(word.partition("=")[0] == "--metrics" for word in words[: _end_of_flags(words)]):
         from flopray.cli.count_metrics import main as metrics_main
 
         return metrics_main(words)
