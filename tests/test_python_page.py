@@ -49,6 +49,15 @@ def test_the_phases_of_a_step(tmp_path):
     assert float(lines[-1].split()[0]) > 0
 
 
+def test_the_flops_of_a_function(tmp_path):
+    (step,) = (block for block in BLOCKS if "def make_step" in block)
+    (tmp_path / "step.py").write_text(step)
+    out = run_block("table.exponents()", tmp_path)
+    assert "('Linear',) aten.addmm forward 1048576" in out
+    assert "{'dispatched': 2.0" in out or "{'dispatched': 1.99999" in out
+    assert (tmp_path / "flops.png").stat().st_size > 10_000
+
+
 def test_the_profile_of_an_mlp(tmp_path):
     out = run_block("flopray.workloads.MLP(", tmp_path)
     assert "n=8 d=1024 m=128 bf16 eager" in out

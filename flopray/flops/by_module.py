@@ -10,6 +10,7 @@ that the step does what it does otherwise.
 from __future__ import annotations
 
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -118,7 +119,7 @@ class _Modules(AbstractContextManager["_Modules"]):
     """Knows which module works at the moment, by hooks on all modules."""
 
     def __init__(self) -> None:
-        self._stack: list[tuple[torch.nn.Module, tuple[str, ...]]] = []
+        self._thread = threading.local()
         self._names: dict[int, dict[int, str]] = {}
         self._paths: dict[int, tuple[str, ...]] = {}
         self._made_by: dict[int, tuple[str, ...]] = {}
@@ -133,6 +134,13 @@ class _Modules(AbstractContextManager["_Modules"]):
     def __exit__(self, *_: object) -> None:
         for hook in self._hooks:
             hook.remove()
+
+    @property
+    def _stack(self) -> list[tuple[torch.nn.Module, tuple[str, ...]]]:
+        """Modules whose forward pass runs in this thread, the innermost last."""
+        if not hasattr(self._thread, "stack"):
+            self._thread.stack = []
+        return self._thread.stack
 
     def place(self) -> tuple[tuple[str, ...], str]:
         """The path of the module, and `forward`, `backward` or `recomputed`."""

@@ -9,12 +9,14 @@ query's number of heads, so that grouped queries are right as well.
 
 Elementwise operations are not counted. Some launches no dispatcher sees: replays of a CUDA graph, Triton kernels that
 are called by themselves, models that AOTInductor compiled. A callable that makes one has no count, and it is named.
-Functions of `torch.compile` run their original code while they are counted.
+Functions of `torch.compile` run their original code while they are counted. Threads that a step starts are counted with
+it, and so is what it gives to an executor; what other threads do that were there before is not seen.
 """
 
 from __future__ import annotations
 
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from flopray.flops.threads import in_threads
 from flopray.flops.unseen import unseen_launches
 
 #: Words in the names of operators that multiply matrices or solve with them.
@@ -126,7 +129,9 @@ def count_dispatched(step: Callable[[], object], observe: Observer | None = None
         >>> count_dispatched(lambda: x @ x.T).flops  # 2 * 4 * 8 * 4
         256
     """
-    with unseen_launches() as unseen, torch.compiler.set_stance("force_eager"), _Counter(observe) as counter:
+    counter = _Totals(observe)
+    counted = in_threads(lambda: _Counter(counter))
+    with unseen_launches() as unseen, torch.compiler.set_stance("force_eager"), counted, _Counter(counter):
         step()
     flops = dict(sorted(counter.flops.items(), key=lambda item: -item[1]))
     if unseen:
@@ -135,17 +140,37 @@ def count_dispatched(step: Callable[[], object], observe: Observer | None = None
         names = ", ".join(sorted(counter.unknown)[:3]) + (", ..." if len(counter.unknown) > 3 else "")
         return DispatchedCount(None, flops, f"no formula for {names}: a sum without it would be partial")
     if not counter.operators:
-        return DispatchedCount(None, {}, "the step dispatched no operator of torch in this thread")
+        return DispatchedCount(None, {}, "the step dispatched no operator of torch")
     return DispatchedCount(sum(flops.values()), flops, None)
 
 
-class _Counter(TorchDispatchMode):
+class _Totals:
+    """What the threads of a step dispatched, together."""
+
     def __init__(self, observe: Observer | None) -> None:
-        super().__init__()
-        self._observe = observe
+        self._observe, self._lock = observe, threading.Lock()
         self.flops: Counter[str] = Counter()
         self.unknown: set[str] = set()
         self.operators = 0
+
+    def add(self, operation: Operation) -> None:
+        """Add an operation."""
+        with self._lock:
+            self.operators += 1
+            if operation.flops is None:
+                self.unknown.add(operation.name)
+            elif operation.flops:
+                self.flops[operation.name] += operation.flops
+            if self._observe:
+                self._observe(operation)
+
+
+class _Counter(TorchDispatchMode):
+    """Counts one thread."""
+
+    def __init__(self, totals: _Totals) -> None:
+        super().__init__()
+        self._totals = totals
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -162,16 +187,12 @@ class _Counter(TorchDispatchMode):
             if parts is not NotImplemented:
                 return parts
         out = func(*args, **kwargs)
-        self.operators += 1
         flops: int | None = 0
         if formula is not None:
             flops = int(formula(*args, **kwargs, out_val=out))
-            self.flops[name] += flops
         elif _may_multiply(name, func, args, kwargs):
             flops = None
-            self.unknown.add(name)
-        if self._observe:
-            self._observe(Operation(func, name, flops, args, kwargs, out))
+        self._totals.add(Operation(func, name, flops, args, kwargs, out))
         return out
 
 

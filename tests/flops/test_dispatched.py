@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 import types
+from concurrent.futures import thread as executors
 from contextlib import suppress
 
 import pytest
@@ -86,6 +88,32 @@ def test_compiled_code_counts_as_its_original():
     with torch.no_grad():
         compiled(x)
         assert count_dispatched(lambda: compiled(x)).flops == 2 * 4 * 8 * 8
+
+
+def test_threads_count_too_those_that_start_and_those_of_an_executor():
+    x = torch.ones(8, 8)
+    start, run = threading.Thread.start, executors._WorkItem.run
+
+    def starts():
+        threads = [threading.Thread(target=lambda: x @ x) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return x @ x
+
+    one = 2 * 8**3
+    assert count_dispatched(starts).flops == 4 * one
+    with executors.ThreadPoolExecutor(2) as pool:
+        pool.submit(int).result()  # its thread is there before
+        assert count_dispatched(lambda: [*pool.map(lambda _: x @ x, range(5)), x @ x]).flops == 6 * one
+
+    def own_pool():
+        with executors.ThreadPoolExecutor(2) as pool:
+            return list(pool.map(lambda _: x @ x, range(5)))
+
+    assert count_dispatched(own_pool).flops == 5 * one
+    assert (threading.Thread.start, executors._WorkItem.run) == (start, run)
 
 
 def test_nothing_dispatched_is_no_zero():
