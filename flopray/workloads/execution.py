@@ -237,7 +237,7 @@ def captured_second(first: Callable[[], object], second: Callable[[Any], object]
                 kept = second(result)
         first_graph.replay()  # fills what the second one reads
         torch.cuda.synchronize()
-        return _Replay(graph, (first_graph, result, kept), repeats)
+        return _Replay(graph, (first, second, first_graph, result, kept), repeats)
 
     return _sized(capture, "the backward pass")
 
