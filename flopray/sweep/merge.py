@@ -83,6 +83,7 @@ def merge(sources: Sequence[str | Path], into: Path) -> Merged:
         _write(folders, ids, new)
         new.compact()
         new.write_kernels()
+        new.write_operators()
         new.write_summary(summarise(new.load(summary_columns(new)), None))
 
     path, _ = manifests.publish(into.parent, into.name, manifest, fill)
