@@ -15,10 +15,14 @@ from typing import Any
 
 from flopray.description import Column, Description, Field
 
+#: Values by column. What a column may hold is known to the schema of a run (`flopray.store.schema`), which every row is
+#: checked by, and not to a type checker: a workload brings columns of its own.
+Row = dict[str, Any]
+
 #: Version of the record's columns. History: 1, the first; 2, hardware counters by kernel class, overheads, kernels;
 #: 3, errors of the sentinel's drift; 4, the columns of the MLP and of Llama (`FORMER`) are those of their runs alone,
-#: and the measured rate of a CPU's products; 5, energy at a reference temperature, and drift that temperature does not
-#: explain; operators.
+#: and the measured rate of a CPU's products; 5, energy at a reference temperature, drift that temperature does not
+#: explain, the least bytes that are moved, and operators.
 SCHEMA_VERSION = 5
 #: Versions that are read. A row keeps the version that it was written with.
 READABLE_VERSIONS = (3, 4, 5)
@@ -118,6 +122,9 @@ class PhaseRecord:
     activation_flops: int | None = _column("closed form: activations, one FLOP an element")
     optimizer_flops: int | None = _column("closed form: optimizer update")
     recomputed_flops: int | None = _column("beyond model_flops: what checkpointing runs again")
+    least_moved_bytes: int | None = _column(
+        "closed form: bytes that an iteration reads and writes at least, each operand of a pass once", since=5
+    )
     dispatched_flops: int | None = _column("what the framework was asked to do, by FlopCounterMode on the meta device")
     dispatched_reason: str | None = _column("why dispatched_flops is missing, or what it leaves out")
     dispatched_rel_difference: float | None = _column("dispatched_flops / model_flops - 1")
@@ -255,7 +262,7 @@ class PhaseRecord:
         own = {name: value for name, value in columns.items() if name not in COLUMN_NAMES}
         return cls(**{name: value for name, value in columns.items() if name in COLUMN_NAMES}, extra=own)
 
-    def columns(self) -> dict[str, Any]:
+    def columns(self) -> Row:
         """All columns by name, the workload's own among them."""
         row = {**vars(self), **self.extra}
         del row["extra"]
@@ -265,7 +272,7 @@ class PhaseRecord:
         """Equal in every column; a column of the workload that is not there is None."""
         return isinstance(other, PhaseRecord) and self._present() == other._present()
 
-    def _present(self) -> dict[str, Any]:
+    def _present(self) -> Row:
         return {name: value for name, value in self.columns().items() if value is not None}
 
     def __getattr__(self, name: str) -> Any:

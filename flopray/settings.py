@@ -239,12 +239,12 @@ class MeasureSettings:
         if "energy" in self.instruments and "time" not in self.instruments:
             raise SettingError("<instruments> energy needs time too: energy per iteration is power times time")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON-ready fields."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> MeasureSettings:
+    def from_dict(cls, fields: Mapping[str, Any]) -> MeasureSettings:
         """The inverse of `to_dict`.
 
         Raises:

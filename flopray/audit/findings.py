@@ -34,8 +34,8 @@ KEY_COLUMNS = (
 )
 #: Keys that identify without describing; left out where a finding is named in a line.
 _OPAQUE_KEYS = frozenset({"run", "source", "trial_id", "workload", "batch_size"})
-
-
+#: Column names to values; anything may be missing.
+Row = Mapping[str, Any]
 #: A stated relative error from which on the value is as good as unknown.
 USELESS_ERROR = 1.0
 #: Cells that say that there is no value.
@@ -101,6 +101,17 @@ class Unjudged:
     rule: str
     reason: str
     rows: tuple[int, ...] = field(default=(), compare=False)
+
+
+#: What a rule that one row can break answers: its finding, None where the row passes, or why it could not judge.
+Verdict = Finding | Unjudged | None
+
+
+def finding_of(
+    rule: str, severity: Severity, sentence: str, row: Row, compared: Mapping[str, Any], excess: float = 1.0
+) -> Finding:
+    """A finding about one row, with what identifies it."""
+    return Finding(rule, severity, sentence, numbers=dict(compared), rows=(0,), keys=keys_of(row), excess=excess)
 
 
 def number(row: Mapping[str, Any], column: str) -> float | None:

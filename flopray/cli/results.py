@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -44,7 +44,7 @@ def finish(
         progress: told the totals.
         objectives: of a search, whose winners are told and drawn.
     """
-    totals: list[tuple[pd.DataFrame, dict[str, Any]]] = []
+    totals: list[tuple[pd.DataFrame, dict[str, object]]] = []
     winners: list[Winners] = []
 
     def total() -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,7 +107,7 @@ class Operation:
     name: str
     flops: int | None
     args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    kwargs: Mapping[str, Any]
     out: Any
 
 
@@ -173,7 +173,7 @@ class _Counter(TorchDispatchMode):
         self._totals = totals
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Run an operation, or the parts that it is made of, and count it."""
         del types
@@ -196,7 +196,7 @@ class _Counter(TorchDispatchMode):
         return out
 
 
-def _may_multiply(name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+def _may_multiply(name: str, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     namespace, _, operator = name.partition(".")
     if namespace not in _OWN:
         return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, overload
+from typing import overload
 
 import torch
 
@@ -19,7 +19,7 @@ from flopray.measurement.result import Energy, Flops, Measurement, PhaseResult
 from flopray.measurement.step_phases import Phases, StepMeasurement
 from flopray.measurement.window import WAKE_S, WARM_UP_S
 from flopray.point import EXECUTIONS, PRECISIONS
-from flopray.records import Status
+from flopray.records import Row, Status
 from flopray.settings import MeasureSettings
 from flopray.workloads.execution import Work, captured
 
@@ -264,7 +264,7 @@ def _prepared(step: Callable[[], object], execution: str) -> Work:
 
 
 def _measurement(
-    device: dict[str, Any],
+    device: Row,
     result: PhaseResult,
     count: DispatchedCount,
     execution: str,

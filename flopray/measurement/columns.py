@@ -18,7 +18,7 @@ from flopray.errors import FloprayError, OutOfMemory, Unsupported, WorkloadError
 from flopray.measurement.result import Energy, Failure, PhaseResult
 from flopray.measurement.statistics import in_quadrature
 from flopray.point import Point
-from flopray.records import Status
+from flopray.records import Row, Status
 from flopray.workloads.base import closed_columns
 from flopray.workloads.dispatch import dispatched_flops
 from flopray.workloads.execution import is_out_of_memory
@@ -27,14 +27,14 @@ from flopray.workloads.execution import is_out_of_memory
 _HALF_WIDTH = 1.96
 
 
-def point_columns(point: Point) -> dict[str, Any]:
+def point_columns(point: Point) -> Row:
     """The point: its id and the fields that make it."""
     return {"trial_id": point.id, **point.fields()}
 
 
-def flop_columns(point: Point, phase: str) -> dict[str, Any]:
+def flop_columns(point: Point, phase: str) -> Row:
     """Closed form, where the workload has one, and dispatcher's count of one iteration; each missing where it fails."""
-    closed: dict[str, Any] = {}
+    closed: Row = {}
     try:
         closed = closed_columns(point, phase)
         return closed | dispatched_flops(point, phase, closed.get("model_flops"))
@@ -43,7 +43,7 @@ def flop_columns(point: Point, phase: str) -> dict[str, Any]:
         return closed | {"dispatched_flops": None, "dispatched_reason": reason, "dispatched_rel_difference": None}
 
 
-def measured_columns(result: PhaseResult) -> dict[str, Any]:
+def measured_columns(result: PhaseResult) -> Row:
     """Time, energy and state of a phase, by the names of their columns."""
     timing, energy, state = result.timing, result.energy, result.state
     return {
@@ -65,7 +65,7 @@ def measured_columns(result: PhaseResult) -> dict[str, Any]:
     }
 
 
-def energy_columns(energy: Energy) -> dict[str, Any]:
+def energy_columns(energy: Energy) -> Row:
     """Energy of a phase, or why there is none."""
     return {
         "energy_j": energy.energy_j,
@@ -84,7 +84,7 @@ def energy_columns(energy: Energy) -> dict[str, Any]:
     }
 
 
-def _state_columns(state: GpuState | None, end: str) -> dict[str, Any]:
+def _state_columns(state: GpuState | None, end: str) -> Row:
     if state is None:
         return {}
     return {
@@ -97,13 +97,13 @@ def _state_columns(state: GpuState | None, end: str) -> dict[str, Any]:
 
 
 def derived_columns(
-    row: dict[str, Any],
+    row: Row,
     precision: str,
     drift: dict[str, float | None],
     idle: dict[str, float | None],
     board: BoardTemperature | None = None,
     reference_c: float | None = None,
-) -> dict[str, Any]:
+) -> Row:
     """Rates and efficiencies, active energy, and errors with the sentinel's drift folded in.
 
     Args:
@@ -115,7 +115,7 @@ def derived_columns(
         reference_c: temperature that energy is told for.
     """
     time_s, energy_j, flops = row.get("time_s"), row.get("energy_j"), flops_of(row)
-    columns: dict[str, Any] = dict(drift)
+    columns: Row = dict(drift)
     if time_s:
         columns["flops_per_s"] = None if flops is None else flops / time_s
         columns |= _with_drift(row, "time", drift)
@@ -133,7 +133,7 @@ def derived_columns(
     return columns
 
 
-def reference_columns(row: Mapping[str, Any], board: BoardTemperature, reference_c: float) -> dict[str, Any]:
+def reference_columns(row: Mapping[str, Any], board: BoardTemperature, reference_c: float) -> Row:
     """Energy at the reference temperature, or why there is none.
 
     Args:
@@ -160,13 +160,13 @@ def reference_columns(row: Mapping[str, Any], board: BoardTemperature, reference
     }
 
 
-def flops_of(row: dict[str, Any]) -> int | None:
+def flops_of(row: Row) -> int | None:
     """FLOPs that rates and efficiencies are made of: the closed form, and without one the dispatcher's count."""
     model = row.get("model_flops")
     return row.get("dispatched_flops") if model is None else model
 
 
-def _with_drift(row: dict[str, Any], quantity: str, columns: dict[str, float | None]) -> dict[str, float]:
+def _with_drift(row: Row, quantity: str, columns: dict[str, float | None]) -> dict[str, float]:
     """The error of a quantity with the drift of the sentinel, as far as it is more than the sentinel's own scatter.
 
     A drift that was measured is made of what the device did and of the sentinel's scatter, whose variance is known from
@@ -182,7 +182,7 @@ def _with_drift(row: dict[str, Any], quantity: str, columns: dict[str, float | N
     return {name: in_quadrature(row[name], max(0.0, drift**2 - scatter**2) ** 0.5)}
 
 
-def _mfu_columns(row: dict[str, Any], precision: str, flops_per_s: float | None) -> dict[str, Any]:
+def _mfu_columns(row: Row, precision: str, flops_per_s: float | None) -> Row:
     if row["phase"] == "optimizer_step":
         return {"mfu": None, "mfu_reason": "the optimizer is elementwise: the peak of matrix products does not apply"}
     if flops_per_s is None:
@@ -209,7 +209,7 @@ def failure_of(error: Exception) -> Failure:
     return Failure(str(Status.FAILED), brief(error), text)
 
 
-def findings_of(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+def findings_of(rows: list[Row]) -> list[tuple[str, ...]]:
     """Each row's findings: its own, and those of the whole point that concern it."""
     codes = [[finding.code for finding in audit_row(row)] for row in rows]
     for finding in audit_point(rows):
@@ -218,7 +218,7 @@ def findings_of(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [tuple(dict.fromkeys(row)) for row in codes]
 
 
-def version_columns() -> dict[str, Any]:
+def version_columns() -> Row:
     """Versions as plain text: torch's own version is an object, which readers could not load without torch."""
     return {
         "flopray_version": flopray.__version__,

@@ -14,10 +14,17 @@ from flopray.energy.poller import Poller
 from flopray.energy.thermal import BoardTemperature
 from flopray.errors import MeasurementError
 from flopray.measurement.device import Device
-from flopray.measurement.laps import laps_for
 from flopray.measurement.result import Energy, PhaseResult, State, Timing
 from flopray.measurement.statistics import FEWEST_LAPS, FEWEST_LONG_LAPS, Mean, batch_mean
-from flopray.measurement.window import WARM_UP_CAP_S, WARM_UP_CAP_SHARE, WARM_UP_S, Window, run_window, warm_up
+from flopray.measurement.window import (
+    WARM_UP_CAP_S,
+    WARM_UP_CAP_SHARE,
+    WARM_UP_S,
+    Window,
+    laps_for,
+    run_window,
+    warm_up,
+)
 from flopray.records import Status
 from flopray.settings import MeasureSettings
 from flopray.workloads.execution import Work

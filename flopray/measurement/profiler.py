@@ -30,14 +30,13 @@ from flopray.measurement.columns import (
 )
 from flopray.measurement.counting.ahead import CountedAhead
 from flopray.measurement.device import Device
-from flopray.measurement.laps import laps_for
 from flopray.measurement.operators import operator_times
 from flopray.measurement.phase import NOT_REQUESTED, measure_phase
 from flopray.measurement.result import Energy, Failure, PhaseResult
 from flopray.measurement.sentinel import Sentinel
-from flopray.measurement.window import COLD_AFTER_S, WAKE_S, WARM_UP_S, warm_up
+from flopray.measurement.window import COLD_AFTER_S, WAKE_S, WARM_UP_S, laps_for, warm_up
 from flopray.point import Point
-from flopray.records import PhaseRecord, Status
+from flopray.records import PhaseRecord, Row, Status
 from flopray.settings import MeasureSettings
 from flopray.workloads.base import closed_columns
 from flopray.workloads.execution import Work, captures_are_broken
@@ -365,7 +364,7 @@ class Profiler:
         built.forget()
         self._forget()
 
-    def _operators(self, built: BuiltPoint, phase: str) -> dict[str, Any]:
+    def _operators(self, built: BuiltPoint, phase: str) -> Row:
         """The columns of a phase's operators, in a pass after its window; a failure costs no measured number.
 
         A CUDA graph is profiled as its capture launches it, kernel by kernel.
@@ -379,7 +378,7 @@ class Profiler:
         texts = tuple(json.dumps(dataclasses.asdict(one)) for one in found)
         return {"operators_status": str(Status.OK), "operators": texts}
 
-    def _row(self, point: Point, outcome: _Outcome) -> dict[str, Any]:
+    def _row(self, point: Point, outcome: _Outcome) -> Row:
         """The columns of one phase, each from one part."""
         flops = flop_columns(point, outcome.phase)
         measured = measured_columns(outcome.result) if outcome.result else energy_columns(self._energy_without(outcome))
@@ -471,7 +470,7 @@ def _closed_form_failure(point: Point, phase: str) -> Failure | None:
     return None
 
 
-def _status_columns(failure: Failure | None, counters: dict[str, Any]) -> dict[str, Any]:
+def _status_columns(failure: Failure | None, counters: dict[str, Any]) -> Row:
     """How a phase ended; where nothing but counters was asked for, as their counting did."""
     if failure is not None:
         return {"status": failure.status, "status_reason": failure.reason, "traceback": failure.traceback}

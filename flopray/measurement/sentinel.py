@@ -82,10 +82,15 @@ class Sentinel:
         return {name: left, f"{name}_error": error}
 
 
-def condition_of(result: PhaseResult) -> Condition | None:
-    """Temperature and power of a measured window; None without a power, or where clocks were held down."""
+def condition_of(result: PhaseResult, *, limited: bool = False) -> Condition | None:
+    """Temperature and power of a measured window; None without a power, or where clocks were held down.
+
+    Args:
+        result: of the window.
+        limited: also give that of a window whose clocks were held down.
+    """
     energy, end = result.energy, result.state.end
-    if energy.power_w is None or (end is not None and is_limited(end.throttle)):
+    if energy.power_w is None or (not limited and end is not None and is_limited(end.throttle)):
         return None
     return Condition(energy.temperature_c, energy.power_w, energy.power_rel_error)
 

@@ -31,6 +31,8 @@ DEFAULT_STORAGE = "results"
 _LONGEST_NAME_BYTES = 200
 #: A grid of a million points has a manifest of some ten MB at the most.
 _LARGEST_BYTES = 64 * 2**20
+#: The JSON object of a manifest. Whoever reads a part of it decodes that part by msgspec (`Sweep.from_manifest`, say).
+Manifest = dict[str, Any]
 
 
 class _Head(msgspec.Struct):
@@ -77,8 +79,8 @@ def check_free(storage: str | PathLike[str], name: str) -> Path:
 
 
 def publish(
-    storage: str | PathLike[str], name: str, manifest: dict[str, Any], fill: Callable[[Path], None] | None = None
-) -> tuple[Path, dict[str, Any]]:
+    storage: str | PathLike[str], name: str, manifest: Manifest, fill: Callable[[Path], None] | None = None
+) -> tuple[Path, Manifest]:
     """Make the folder of a new run with its complete manifest and an empty journal, or nothing at all.
 
     Args:
@@ -109,7 +111,7 @@ def publish(
     return path, json.loads(text)
 
 
-def read(path: str | PathLike[str]) -> tuple[Path, dict[str, Any]]:
+def read(path: str | PathLike[str]) -> tuple[Path, Manifest]:
     """The absolute path of a run's folder and its manifest.
 
     Raises:
@@ -137,7 +139,7 @@ def _hint(given: Path) -> str:
     return f"give the folder that holds its {FILE_NAME}"
 
 
-def checked(content: bytes, place: str) -> dict[str, Any]:
+def checked(content: bytes, place: str) -> Manifest:
     """The manifest that a file or object holds.
 
     Args:
@@ -194,7 +196,7 @@ def _check_texts(value: Any) -> None:
             _check_texts(item)
 
 
-def schema_of(manifest: dict[str, Any]) -> RecordSchema:
+def schema_of(manifest: Mapping[str, object]) -> RecordSchema:
     """The columns of a run: those of every record, and those of the workload that its manifest describes.
 
     A workload from elsewhere could fill any column up to version 3, and so they stay in such a run, as in one whose
@@ -204,7 +206,7 @@ def schema_of(manifest: dict[str, Any]) -> RecordSchema:
         NotARun: the manifest describes no workload.
     """
     try:
-        workload, version = workload_in(manifest), manifest["schema_version"]
+        workload, version = workload_in(manifest), msgspec.convert(manifest, _Head).schema_version
         former = not workload.name or (version < OWN_SINCE and workload.name not in BUILT_IN)
         return RecordSchema(workload, version=version, former=former)
     except SpecError as error:

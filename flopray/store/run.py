@@ -22,16 +22,17 @@ import dataclasses
 import itertools
 import json
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flopray.errors import InputError, RunError, StorageError
-from flopray.records import PhaseRecord
+from flopray.records import PhaseRecord, Row
 from flopray.store import atomic, containment, journal_index, lock, manifests
 from flopray.store.journal import JournalWriter
 from flopray.store.journal_index import JournalIndex, RunWarning
+from flopray.store.manifests import Manifest
 from flopray.store.uri import Location
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ _MIRROR_BYTES = 10_000
 class RunFolder:
     """An existing run. Made by `create` or `open`, which check it; all its paths are attributes."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, path: Path, manifest: Manifest) -> None:
         """For `create` and `open` only."""
         self.path = path
         self.manifest = manifest
@@ -73,7 +74,7 @@ class RunFolder:
         self._copy_of = _copied(path)
 
     @classmethod
-    def create(cls, storage: str | PathLike[str], name: str, manifest: dict[str, Any]) -> RunFolder:
+    def create(cls, storage: str | PathLike[str], name: str, manifest: Manifest) -> RunFolder:
         """Make the folder of a new run, with its complete manifest, or nothing at all.
 
         Args:
@@ -244,7 +245,7 @@ class RunFolder:
         rows = self._rows_with("operators", list(operator_table.COLUMNS))
         return self._write_beside(operator_table.write, self.operators_path, rows)
 
-    def _rows_with(self, column: str, columns: list[str]) -> list[dict[str, Any]]:
+    def _rows_with(self, column: str, columns: list[str]) -> list[Row]:
         """Rows whose list of texts is not empty."""
         import pyarrow.compute as pc
 
@@ -252,15 +253,13 @@ class RunFolder:
         having = pc.call_function("greater", [pc.call_function("list_value_length", [table[column]]), 0])
         return table.filter(having).to_pylist()
 
-    def _write_beside(
-        self, write: Callable[[Path, list[dict[str, Any]]], bool], path: Path, rows: list[dict[str, Any]]
-    ) -> Path | None:
+    def _write_beside(self, write: Callable[[Path, list[Row]], bool], path: Path, rows: list[Row]) -> Path | None:
         try:
             return path if write(path, rows) else None
         except OSError as error:
             raise StorageError(f"{self._on_disk(path)} could not be written: {atomic.reason(error)}") from error
 
-    def write_summary(self, summary: dict[str, Any]) -> None:
+    def write_summary(self, summary: Mapping[str, object]) -> None:
         """Write `summary.json`, atomically.
 
         Raises:

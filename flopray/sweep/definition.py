@@ -19,6 +19,7 @@ from flopray.point import Point
 from flopray.records import SCHEMA_VERSION
 from flopray.settings import MeasureSettings, check_settings, setting, settings_of
 from flopray.store import manifests
+from flopray.store.manifests import Manifest
 from flopray.sweep.objectives import METRICS, Objective, objectives_of
 from flopray.sweep.space import COMMON, COMMON_AXES, grid
 from flopray.workloads.base import Workload
@@ -236,7 +237,7 @@ class Sweep:
             raise InputError(f"{changed}: put them back, or start a new run")
         return dataclasses.replace(self, workload=workload)
 
-    def to_manifest(self, name: str, versions: Mapping[str, str]) -> dict[str, Any]:
+    def to_manifest(self, name: str, versions: Mapping[str, str]) -> Manifest:
         """The content of `manifest.json`."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         fields["axes"] = {name: list(values) for name, values in self.axes.items()}
@@ -268,15 +269,15 @@ class Sweep:
             )
         try:
             workload = manifests.workload_in(manifest)
-            return cls(workload=workload, **msgspec.convert(manifest["sweep"], _Fields).of(workload))
+            return msgspec.convert(manifest["sweep"], _Fields).of(workload)
         except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, SpecError) as error:
             why = f"{type(error).__name__} {str(error)[:200]}"
             raise NotARun(f"the run's manifest does not describe a sweep this flopray can resume ({why})") from error
 
 
-def described(workload: Description) -> dict[str, Any]:
+def described(workload: Description) -> dict[str, object]:
     """What a manifest says of the workload: its description, and its file with hash and text, or its package."""
-    content: dict[str, Any] = {"workload": workload.to_dict()}
+    content: dict[str, object] = {"workload": workload.to_dict()}
     if isinstance(workload, Workload) and (source := workload.source):
         content["workload_source"] = {
             "path": source.path,
@@ -315,7 +316,7 @@ class _Fields(msgspec.Struct, forbid_unknown_fields=True):
 
     workload: str
     axes: dict[str, tuple[str | int | float | bool | None, ...]]
-    settings: dict[str, Any]
+    settings: dict[str, object]
     cpus_per_trial: dict[str, int]
     search: str = "grid"
     samples: int | None = None
@@ -323,17 +324,17 @@ class _Fields(msgspec.Struct, forbid_unknown_fields=True):
     trial: str | None = None
     #: One text before there could be several.
     objective: str | tuple[str, ...] | None = None
-    implied: dict[str, dict[str, dict[str, Any]]] = {}
+    implied: dict[str, dict[str, dict[str, object]]] = {}
     shards: tuple[str, ...] = ()
     log_to: tuple[str, ...] | None = None
     #: As runs were written before any axis could imply fields.
-    model_configs: dict[str, Any] | None = None
+    model_configs: dict[str, object] | None = None
 
-    def of(self, workload: Description) -> dict[str, Any]:
-        """The arguments of `Sweep` beside the workload.
+    def of(self, workload: Description) -> Sweep:
+        """The sweep of them.
 
         Raises:
-            KeyError, TypeError, InputError: they are not of the workload.
+            KeyError, TypeError, InputError: they are not of the workload, or contradict one another.
             ValueError: a name that is no text.
         """
         if set(self.axes) != set(axes_of(workload)):
@@ -342,10 +343,19 @@ class _Fields(msgspec.Struct, forbid_unknown_fields=True):
             raise TypeError("a field follows from an axis that is not there")
         msgspec.convert([*self.axes["device_type"], *self.axes.get("model", ())], list[_Text])
         msgspec.convert(self.settings, _Measuring)
-        fields = msgspec.structs.asdict(self)
-        del fields["workload"]
-        if configs := fields.pop("model_configs"):
-            fields["implied"] = {"model": {name: {"model_config": config} for name, config in configs.items()}}
-        fields["settings"] = MeasureSettings.from_dict(self.settings)
-        fields["log_to"] = self.log_to or None
-        return fields
+        configs = self.model_configs or {}
+        former = {"model": {name: {"model_config": config} for name, config in configs.items()}}
+        return Sweep(
+            workload=workload,
+            axes=self.axes,
+            settings=MeasureSettings.from_dict(self.settings),
+            search=self.search,
+            samples=self.samples,
+            objective=(self.objective,) if isinstance(self.objective, str) else self.objective,
+            cpus_per_trial=self.cpus_per_trial,
+            points_per_trial=self.points_per_trial,
+            implied=former if configs else self.implied,
+            shards=self.shards,
+            trial=self.trial,
+            log_to=self.log_to or None,
+        )

@@ -107,7 +107,7 @@ class Loggers:
         given = given_tracking_uri()
         return given if given and redacted(given) == self.tracking_uri else self.tracking_uri
 
-    def to_manifest(self) -> dict[str, Any]:
+    def to_manifest(self) -> dict[str, object]:
         """What `of_manifest` reads."""
         kept = _Places(self.run_id, redacted(self.tracking_uri), self.experiment, self.project, self.entity)
         return {"loggers": msgspec.structs.asdict(kept)}

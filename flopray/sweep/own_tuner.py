@@ -251,9 +251,9 @@ def _say(line: str) -> None:
 
 def _given(
     phases: str | Iterable[str] | None, instruments: str | Iterable[str] | None, settings: Mapping[str, Any]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What was named of how points are measured."""
-    given = {name: settings[name] for name in _MEASURING if name in settings}
+    given: dict[str, object] = {name: settings[name] for name in _MEASURING if name in settings}
     words = {"phases": phases, "instruments": instruments}
     return given | {
         name: (value,) if isinstance(value, str) else tuple(value) for name, value in words.items() if value is not None
@@ -319,7 +319,7 @@ def _opened(
     return folder
 
 
-def _dict(value: Any) -> dict[str, Any]:
+def _dict(value: Any) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
 
 
@@ -357,7 +357,7 @@ def _made(journal: str | PathLike[str], workload: Workload, settings: MeasureSet
     return create_run(storage, name, manifest | described(workload))
 
 
-def _devices(cluster: Cluster, cores: int) -> dict[str, Any]:
+def _devices(cluster: Cluster, cores: int) -> dict[str, object]:
     """What trials are told of devices: the types, the one that is taken where a configuration names none, cores."""
     types = [*cluster.slots, "CPU"]
     default = "CPU" if not cluster.slots else types[0] if len(cluster.slots) == 1 else None

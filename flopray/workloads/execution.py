@@ -207,7 +207,7 @@ def captured(work: Work) -> Work:
         with torch.cuda.graph(graph, stream=stream):
             for _ in range(repeats):
                 kept = work()
-        return _Replay(graph, (work, kept), repeats)
+        return _Replay(graph, work, kept, repeats)
 
     return _sized(capture, "the step")
 
@@ -237,7 +237,7 @@ def captured_second(first: Callable[[], object], second: Callable[[Any], object]
                 kept = second(result)
         first_graph.replay()  # fills what the second one reads
         torch.cuda.synchronize()
-        return _Replay(graph, (first, second, first_graph, result, kept), repeats)
+        return _Replay(graph, (first, second), (first_graph, result, kept), repeats)
 
     return _sized(capture, "the backward pass")
 
@@ -276,7 +276,7 @@ def _captured(step: TrainingStep, phase: str, stream: torch.cuda.Stream, repeats
     with torch.cuda.graph(graph, stream=stream):
         for _ in range(repeats):
             kept = body()
-    return _Replay(graph, (step, kept), repeats)
+    return _Replay(graph, step, kept, repeats)
 
 
 def _captured_backward(
@@ -293,7 +293,7 @@ def _captured_backward(
             gradients = step.backward(y, retain=True)
     forward_graph.replay()  # fills the activations once; the backward graph only reads them
     torch.cuda.synchronize()
-    return _Replay(graph, (step, forward_graph, y, gradients), repeats)
+    return _Replay(graph, step, (forward_graph, y, gradients), repeats)
 
 
 def _replay_seconds(replay: _Replay) -> float:
@@ -314,10 +314,10 @@ def _replay_seconds(replay: _Replay) -> float:
 
 
 class _Replay:
-    """A captured graph; holds what its kernels read and write: weights, input, results."""
+    """A captured graph; holds what its kernels read, such as weights and input, and what they write."""
 
-    def __init__(self, graph: torch.cuda.CUDAGraph, kept: object, iterations: int) -> None:
-        self._graph, self._kept, self.iterations = graph, kept, iterations
+    def __init__(self, graph: torch.cuda.CUDAGraph, read: object, kept: object, iterations: int) -> None:
+        self._graph, self._read, self._kept, self.iterations = graph, read, kept, iterations
 
     def __call__(self) -> None:
         self._graph.replay()

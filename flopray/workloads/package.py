@@ -38,7 +38,7 @@ class Package:
     def __str__(self) -> str:
         return " ".join(filter(None, (self.name, self.version)))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, str]:
         """JSON-ready."""
         return asdict(self)
 

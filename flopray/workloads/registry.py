@@ -79,12 +79,12 @@ def loadable(workload: str | Workload | type[Workload]) -> Workload:
     return workload
 
 
-def reference_of(workload: Workload) -> dict[str, Any]:
+def reference_of(workload: Workload) -> dict[str, object]:
     """What another process needs to load the workload, JSON-ready: its name, or its file with the text."""
     source = workload.source
     if source is None:
         package = package_of(workload)
-        return {"name": workload.name} | ({"package": package.to_dict()} if package else {})
+        return {"name": workload.name, **({"package": package.to_dict()} if package else {})}
     return {"name": workload.name, "path": source.path, "class_name": source.class_name, "text": source.text}
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flopray.cli import exits, flags, runs, session
+from flopray.cli import exits, flags, session
 from flopray.cli.objective import refuse_objective
 from flopray.cli.request import Options, sweep_from
 from flopray.cli.results import finish
@@ -590,7 +590,7 @@ def test_what_is_known_of_this_machine_is_refused_before_ray_starts(command, mon
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr("flopray.cluster.doctor.machine.open_cpu_meter", no_meter)
-    monkeypatch.setattr(runs, "find_spec", lambda name: name)  # the extra optuna need not be there to be refused
+    monkeypatch.setattr(session, "find_spec", lambda name: name)  # the extra optuna need not be there to be refused
     assert is_one_line_error(command(dry + line), about)
 
 

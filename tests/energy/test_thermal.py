@@ -97,11 +97,11 @@ def test_a_board_that_warms_up_has_no_drift_left():
 def test_temperature_moves_the_number_towards_the_reference_and_back():
     board = BoardTemperature(H100)
     hot = board.at_reference(Condition(60.0, 500.0, 0.01), 50.0)
-    assert hot.factor == pytest.approx(1 - 10 * (0.68 + 0.00166 * 500) / 500)
-    assert hot.coefficient == pytest.approx(1.51 / (500 - 15.1))
+    assert hot.factor == pytest.approx(1 - 10 * (0.60 + 0.00145 * 500) / 500)
+    assert hot.coefficient == pytest.approx(1.325 / (500 - 13.25))
     same = board.at_reference(Condition(50.0, 500.0, 0.01), 50.0)
     assert same.factor == 1.0
-    assert same.rel_error == pytest.approx(1.96 * 1.51 * TEMPERATURE_SD_K / 500)
+    assert same.rel_error == pytest.approx(1.96 * 1.325 * TEMPERATURE_SD_K / 500)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ class CountingProcess:
         chunk: what the worker is told besides points: `workload`, `phases`, `seed`, `device`, `every_launch`.
     """
 
-    def __init__(self, path: Path, shared: SharedRun, points: Sequence[Point], chunk: dict[str, Any]) -> None:
+    def __init__(self, path: Path, shared: SharedRun, points: Sequence[Point], chunk: Mapping[str, object]) -> None:
         self._shared, self._points = shared, points
         self._temporary = tempfile.TemporaryDirectory(prefix="flopray-")
         folder = Path(self._temporary.name)

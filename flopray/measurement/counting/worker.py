@@ -220,7 +220,7 @@ class Worker:
                 os._exit(POISONED)
 
 
-def _failed(error: Exception) -> dict[str, Any]:
+def _failed(error: Exception) -> dict[str, object]:
     failure = failure_of(error)
     return {"status": failure.status, "reason": failure.reason}
 

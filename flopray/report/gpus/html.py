@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from flopray.records import Row
 from flopray.report.gpus.comparison import Comparison
 from flopray.report.gpus.data import (
     EFFICIENCY,
@@ -55,7 +55,7 @@ def page_text(comparisons: Sequence[Comparison]) -> str:
     return page_of("gpu_page.js", {"metrics": metrics, "comparisons": [_comparison(each) for each in comparisons]})
 
 
-def _comparison(comparison: Comparison) -> dict[str, Any]:
+def _comparison(comparison: Comparison) -> dict[str, object]:
     rows = list(iter_rows(comparison.rows))
     of_models = bool(comparison.rows["sequence_length"].notna().any())
     return {
@@ -68,7 +68,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _row(row: dict[str, Any]) -> dict[str, Any]:
+def _row(row: Row) -> dict[str, object]:
     """What the page needs of a row: what it is, a value or its reason for each metric, what the audit says."""
     names = ("source", "gpu", "precision", "shape", "phase", "severity")
     return {
@@ -78,7 +78,7 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _value(row: dict[str, Any], metric: Metric) -> dict[str, Any]:
+def _value(row: Row, metric: Metric) -> dict[str, object]:
     missing = why_missing(row, metric)
     error = row[metric.error_column] if metric.error_column and not missing else np.nan
     return {
