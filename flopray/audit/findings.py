@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 #: Columns that say which measurement a row is, in the order people read them; those a row has become a finding's keys.
@@ -149,11 +150,23 @@ def is_missing(value: Any) -> bool:
 def identity(row: Mapping[str, Any], column: str) -> str | None:
     """What a cell identifies, as a text whatever its type: 1, 1.0 and "1" are the same; None where it is empty."""
     value = row.get(column)
+    if value is None:
+        return None
+    if type(value) is str:  # nearly all are, and a table has many of few
+        return _identity_of_text(value)
     if is_missing(value):
         return None
     if not isinstance(value, bool) and (known := number(row, column)) is not None and known == int(known):
         return str(int(known))
     return str(value)
+
+
+@lru_cache(maxsize=4096)
+def _identity_of_text(value: str) -> str | None:
+    if is_missing(value):
+        return None
+    known = number({"": value}, "")
+    return str(int(known)) if known is not None and known == int(known) else value
 
 
 def is_ok(status: Any) -> bool:

@@ -246,7 +246,7 @@ class BoardTemperature:
             reference_c: the temperature that is asked for.
             throttle: reasons for lower clocks at the end of the window, joined with `|`.
             power_limit_w: enforced at that time.
-            near_k: so near to the reference a guess will do for a type that nobody measured; its error is in the result.
+            near_k: so near to the reference a guess will do for a type that nobody measured; its error is told.
         """
         if (reason := self._why_not(condition, reference_c, throttle, power_limit_w, near_k)) is not None:
             return AtReference(reason=reason)

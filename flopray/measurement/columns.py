@@ -147,8 +147,8 @@ def reference_columns(row: Mapping[str, Any], board: BoardTemperature, reference
         return {}
     temperature_c = row.get("temperature_mean_c")
     condition = Condition(row.get("temperature_end_c") if temperature_c is None else temperature_c, power_w, error)
-    limits = {"throttle": row.get("throttle_end"), "power_limit_w": row.get("power_limit_end_w")}
-    at = board.at_reference(condition, reference_c, **limits)
+    throttle, limit_w = row.get("throttle_end"), row.get("power_limit_end_w")
+    at = board.at_reference(condition, reference_c, throttle=throttle, power_limit_w=limit_w)
     if at.factor is None or at.rel_error is None:
         return {"energy_at_reference_reason": at.reason}
     return {

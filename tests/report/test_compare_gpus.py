@@ -496,7 +496,7 @@ class TestCommand:
 
 
 class TestEndOfASweep:
-    def test_draws_and_tabulates_into_the_run(self, tmp_path):
+    def test_draws_and_tabulates_into_the_run(self, tmp_path, unrendered):
         run = make_run(tmp_path, "r", [point("H100", "bf16", tokens) for tokens in LENGTHS])
         said = io.StringIO()
         draw_run(run, Console(file=said, width=200))
@@ -508,7 +508,7 @@ class TestEndOfASweep:
         with pytest.raises(InputError, match="no rows yet"):
             draw_run(RunFolder.create(tmp_path, "r", {}).path, Console(file=io.StringIO()))
 
-    def test_an_mlp_is_compared_too_with_its_shapes_thinned(self, tmp_path, capsys):
+    def test_an_mlp_is_compared_too_with_its_shapes_thinned(self, tmp_path, capsys, unrendered):
         points = []
         for tokens in range(32, 352, 32):
             spec = make_point(workload="mlp", device_type="H100", n_layers=2, width=256, tokens=tokens)

@@ -88,7 +88,7 @@ RECORD = st.fixed_dictionaries({}, optional=FREE).map(lambda c: PhaseRecord.of(*
 POINT = st.lists(RECORD, min_size=1, max_size=4, unique_by=lambda record: record.phase)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(POINT)
 def test_any_point_survives_its_line(phases: list[PhaseRecord]) -> None:
     trial_id, status, line = entry.encode(phases, SCHEMA)

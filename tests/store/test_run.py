@@ -18,11 +18,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from flopray.errors import (
-    FloprayError,
     InputError,
     NotARun,
     RunError,
@@ -516,28 +513,6 @@ def test_making_and_opening_a_run_imports_nothing_heavy(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
-
-
-@settings(max_examples=80, deadline=None)
-@given(data=st.data())
-def test_stranger_folder_gives_records_or_a_typed_error(data: st.DataObject) -> None:
-    with tempfile.TemporaryDirectory() as folder, quiet():
-        run = RunFolder.create(folder, "r", {})
-        append(run, 1, 2)
-        run.compact()
-        path = data.draw(st.sampled_from([run.manifest_path, run.journal_path, run.records_path]))
-        content = bytearray(path.read_bytes())
-        for _ in range(data.draw(st.integers(1, 3))):
-            start = data.draw(st.integers(0, len(content)))
-            content[start : start + data.draw(st.integers(0, 20))] = data.draw(st.binary(max_size=20))
-        path.write_bytes(content)
-        if data.draw(st.booleans()) and path != run.records_path:
-            run.records_path.unlink()
-        with contextlib.suppress(FloprayError):
-            opened = RunFolder.open(run.path)
-            assert isinstance(opened.finished(), dict)
-            assert all(isinstance(record, PhaseRecord) for record in opened.records())
-            opened.compact()
 
 
 def test_unfinished_names_fit_any_file_system() -> None:

@@ -103,8 +103,7 @@ def tidy(frame: Frame, source: str, workloads: Mapping[str, Description] | None 
     rows["source"] = source
     rows["status"] = rows["status"].replace("", "ok")
     rows["gpu"] = _gpu_names(rows)
-    shapes = [_shape(row, workloads) for row in rows.to_dict("records")]
-    rows["shape"], rows["shape_rank"], rows["config"] = zip(*shapes, strict=True)
+    rows["shape"], rows["shape_rank"], rows["config"] = zip(*_shapes(rows, workloads), strict=True)
     per_iteration = rows["tokens_per_iteration"].fillna(rows["tokens"].where(rows["phase"] != "optimizer_step"))
     rows["tokens_per_s"] = per_iteration / rows["time_s"]
     rows["energy_per_token_j"] = rows["energy_per_token_j"].fillna(rows["energy_j"] / per_iteration)
@@ -190,6 +189,20 @@ def _choices(frame: Frame, workloads: Mapping[str, Description]) -> Any:
         texts = _texts(frame, name)
         said += texts.where(texts == "", name + "=" + texts + " ")
     return said.str.strip()
+
+
+def _shapes(rows: Frame, workloads: Mapping[str, Description]) -> list[tuple[str, tuple[float, ...], str]]:
+    """`_shape` of each row; a grid has each shape many times."""
+    sizes = {"batch_size", "sequence_length", "n_layers", "width", "tokens"}
+    sizes |= {f.name for workload in workloads.values() for f in workload.dimensions}
+    columns = ["workload", *sorted(sizes)]
+    values = list(zip(*(rows[name].tolist() for name in columns), strict=True))
+    # NaN is not equal to itself, and would make a shape of each row
+    keys = [tuple(None if value != value else value for value in row) for row in values]
+    known = {
+        key: _shape(dict(zip(columns, row, strict=True)), workloads) for key, row in zip(keys, values, strict=True)
+    }
+    return [known[key] for key in keys]
 
 
 def _shape(row: dict[Any, Any], workloads: Mapping[str, Description]) -> tuple[str, tuple[float, ...], str]:

@@ -145,7 +145,7 @@ def _draw_panel(
     axes.set_axisbelow(True)
 
 
-def of_boards(row: dict[str, Any], metric: Metric) -> list[float]:
+def of_boards(row: Row, metric: Metric) -> list[float]:
     """The metric of a row on each board that has it, where several have."""
     return values_on_boards(row, metric.column, metric.error_column)
 

@@ -25,6 +25,22 @@ from flopray.report.surface.selection import METRICS, Metric
 
 #: What the page shows, the first one at the beginning.
 METRICS_SHOWN = (EFFICIENCY, TIME, ENERGY, ENERGY_PER_TOKEN, METRICS["flops_per_s"], MFU)
+#: The columns that rows of the page are made of: a grid has tens of thousands of rows.
+_NEEDED = {
+    *(
+        "source",
+        "gpu",
+        "precision",
+        "shape",
+        "phase",
+        "severity",
+        "findings",
+        "status",
+        "status_reason",
+        "target_error",
+    ),
+    *(name for metric in METRICS_SHOWN for name in (metric.column, metric.error_column, *metric.reason_columns)),
+}
 
 
 def page_path(out_dir: Path) -> Path:
@@ -56,7 +72,8 @@ def page_text(comparisons: Sequence[Comparison]) -> str:
 
 
 def _comparison(comparison: Comparison) -> dict[str, object]:
-    rows = list(iter_rows(comparison.rows))
+    needed = [name for name in comparison.rows if name in _NEEDED]
+    rows = list(iter_rows(comparison.rows[needed]))
     of_models = bool(comparison.rows["sequence_length"].notna().any())
     return {
         "title": comparison.title,

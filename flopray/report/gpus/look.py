@@ -79,7 +79,7 @@ class Look:
             row: whose mean is drawn.
         """
         if len(values) > 1:
-            style: dict[str, Any] = {"marker": ".", "ls": "none", "markersize": 3.4, "mew": 0, "zorder": 3.2}
+            style: Style = {"marker": ".", "ls": "none", "markersize": 3.4, "mew": 0, "zorder": 3.2}
             axes.plot([x] * len(values), values, color=COLOURS[row["precision"]], alpha=0.75, gid="boards", **style)
             self._note("small: each board", Line2D([], [], color="0.3", **style))
 

@@ -119,7 +119,7 @@ def _without_interval(rows: Frame) -> Iterator[str]:
 _RATIO_HEADER = ["Phase", "Time", "±", "Energy", "± "]
 
 
-def _over(row: dict[str, Any], what: str, column: str) -> tuple[str, str]:
+def _over(row: Row, what: str, column: str) -> tuple[str, str]:
     """The ratio of a row to that of the first GPU, and the relative half width of its interval."""
     if what == "energy" and not _alike(row["energy_at"], row["energy_at_first"]):
         return "-", "-"  # one at the reference temperature, the other as measured

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,7 +20,7 @@ _WIDTH_IN, _PANEL_IN = 7.2, (2.55, 2.1)
 #: Share of a panel below all values where holes are marked.
 _FOOT = 0.12
 #: A strip of points beside a mean: the value on each board.
-_STRIP: dict[str, Any] = {"marker": ".", "ls": "none", "markersize": 3.4, "mew": 0, "alpha": 0.75, "gid": "boards"}
+_STRIP: Style = {"marker": ".", "ls": "none", "markersize": 3.4, "mew": 0, "alpha": 0.75, "gid": "boards"}
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 
 
