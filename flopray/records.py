@@ -22,7 +22,7 @@ Row = dict[str, Any]
 #: Version of the record's columns. History: 1, the first; 2, hardware counters by kernel class, overheads, kernels;
 #: 3, errors of the sentinel's drift; 4, the columns of the MLP and of Llama (`FORMER`) are those of their runs alone,
 #: and the measured rate of a CPU's products; 5, energy at a reference temperature, drift that temperature does not
-#: explain, temperatures that were held, the factor of the board, and the least bytes that are moved.
+#: explain, temperatures that were held, the factor of the board, the least bytes that are moved, and operators.
 SCHEMA_VERSION = 5
 #: Versions that are read. A row keeps the version that it was written with.
 READABLE_VERSIONS = (3, 4, 5)
@@ -32,7 +32,7 @@ READABLE_VERSIONS = (3, 4, 5)
 TRAINING_PHASES = ("inference", "forward", "backward", "forward_backward", "optimizer_step", "train_step")
 PHASES = (*TRAINING_PHASES, "prefill", "decode")
 #: Closed form and dispatcher's count are always there; these are measured.
-INSTRUMENTS = ("time", "energy", "counters")
+INSTRUMENTS = ("time", "energy", "counters", "operators")
 #: What a kernel does, as hardware counters are split; `other` are the kernels whose names tell nothing.
 KERNEL_CLASSES = ("gemm", "reduction", "elementwise", "attention", "normalisation", "optimizer", "other")
 
@@ -152,6 +152,12 @@ class PhaseRecord:
     counters_status: str = _column("ok, not_requested, unsupported, no_counter_permission or failed", "not_requested")
     counters_reason: str | None = _column("why there are no executed FLOPs, and what would give them")
     ncu_version: str | None = _column("Nsight Compute that read the counters")
+    # operators of one iteration, by torch.profiler in a pass of its own
+    operators: tuple[str, ...] = _column(
+        "JSON, one for each operator and region: calls, times, FLOPs, memory; as rows in operators.parquet", (), since=5
+    )
+    operators_status: str = _column("ok, not_requested or failed", "not_requested", since=5)
+    operators_reason: str | None = _column("why there are no operators", since=5)
     # time
     time_s: float | None = _column("mean time of one iteration")
     time_rel_error: float | None = _column("half width of its 95 % interval / time_s, drift included")

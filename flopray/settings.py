@@ -176,10 +176,11 @@ class MeasureSettings:
 
     #: Measured in this order; the workload knows which there are.
     phases: tuple[str, ...] = setting(DEFAULT_PHASES, doc="{choices} (default {default})", noun="name", metavar="PHASE")
-    #: Energy needs time. Counters take a pass of their own and Nsight Compute: only on request.
+    #: Energy and operators need time. Counters and operators take passes of their own, counters Nsight Compute too:
+    #: only on request.
     instruments: tuple[str, ...] = setting(
         ("time", "energy"),
-        doc="{choices} (default {default}; counters needs Nsight Compute and a GPU)",
+        doc="{choices} (default {default}; counters needs Nsight Compute and a GPU, operators is torch.profiler)",
         noun="name",
         choices=INSTRUMENTS,
         metavar="I",
@@ -246,6 +247,8 @@ class MeasureSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if "operators" in self.instruments and "time" not in self.instruments:
+            raise SettingError("<instruments> operators needs time too: shares of time are told of a measured phase")
         if "energy" in self.instruments and "time" not in self.instruments:
             raise SettingError("<instruments> energy needs time too: energy per iteration is power times time")
         if self.hold_temperature_c is not None and self.cooldown_c is not None:

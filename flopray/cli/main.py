@@ -90,6 +90,7 @@ _TOOLS = {
     "surfaces": ("draw a run: surfaces, heat maps, the interactive page", "flopray.cli.surfaces"),
     "audit": ("which numbers of a run or a table cannot be true", "flopray.cli.audit"),
     "compare-flops": ("closed form, dispatcher and executed FLOPs compared", "flopray.cli.compare_flops"),
+    "count": ("the FLOPs of any function: closed form, dispatched by module, executed", "flopray.cli.count"),
     "compare-gpus": ("GPUs compared by what a model costs on them", "flopray.cli.compare_gpus"),
 }
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +32,7 @@ from flopray.measurement.columns import (
 from flopray.measurement.counting.ahead import CountedAhead
 from flopray.measurement.device import Device
 from flopray.measurement.filler import HeldTemperature
+from flopray.measurement.operators import operator_times
 from flopray.measurement.phase import NOT_REQUESTED, measure_phase
 from flopray.measurement.result import Energy, Failure, PhaseResult
 from flopray.measurement.sentinel import Sentinel
@@ -65,6 +68,7 @@ class _Outcome:
     failure: Failure | None
     result: PhaseResult | None = None
     attention_backend: str | None = None
+    operators: dict[str, Any] = field(default_factory=dict)
     drift: dict[str, float | None] = field(default_factory=dict)
     awake_idle_power_w: float | None = None
     hold: dict[str, Any] = field(default_factory=dict)
@@ -370,6 +374,7 @@ class Profiler:
         try:
             outcome.attention_backend = built.attention_backend(outcome.phase)
             outcome.result = self._measure(built.phase(outcome.phase))
+            outcome.operators = self._operators(built, outcome.phase)
             return
         except Exception as error:
             outcome.failure = failure_of(error)
@@ -378,6 +383,20 @@ class Profiler:
         # Outside of the handler, where the traceback no longer holds the memory that did not fit.
         built.forget()
         self._forget()
+
+    def _operators(self, built: BuiltPoint, phase: str) -> Row:
+        """The columns of a phase's operators, in a pass after its window; a failure costs no measured number.
+
+        A CUDA graph is profiled as its capture launches it, kernel by kernel.
+        """
+        if "operators" not in self.settings.instruments:
+            return {}
+        try:
+            found = operator_times(built.launched(phase), is_cuda=self.device.is_cuda)
+        except Exception as error:
+            return {"operators_status": str(Status.FAILED), "operators_reason": failure_of(error).reason}
+        texts = tuple(json.dumps(dataclasses.asdict(one)) for one in found)
+        return {"operators_status": str(Status.OK), "operators": texts}
 
     def _row(self, point: Point, outcome: _Outcome) -> Row:
         """The columns of one phase, each from one part."""
@@ -402,6 +421,7 @@ class Profiler:
             **flops,
             **measured,
             **counters,
+            **outcome.operators,
             **ended,
             **peak,
             **outcome.hold,

@@ -90,6 +90,7 @@ def merge(sources: Sequence[str | Path], into: Path) -> Merged:
         _write(folders, ids, new)
         new.compact()
         new.write_kernels()
+        new.write_operators()
         summary = summarise(new.load(summary_columns(new)), None)
         devices = list(boards_of(new.load(NEEDED)))
         boards.extend(line for device in devices for line in statement(device))

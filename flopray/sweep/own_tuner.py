@@ -195,6 +195,7 @@ class _Measuring:
                 raise
         self._folder.compact()
         self._folder.write_kernels()
+        self._folder.write_operators()
         self._folder.write_summary(summarise(self._folder.load(summary_columns(self._folder)), None))
         self._folder.publish()
 

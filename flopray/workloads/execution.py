@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -209,6 +210,36 @@ def captured(work: Work) -> Work:
         return _Replay(graph, work, kept, repeats)
 
     return _sized(capture, "the step")
+
+
+def captured_second(first: Callable[[], object], second: Callable[[Any], object]) -> Work:
+    """A CUDA graph of what follows on another callable, such as a backward pass on its forward pass.
+
+    Both are captured, since autograd runs a backward pass on the stream of its forward pass, which must be capturing.
+    The second must be able to walk the same result again and again.
+
+    Raises:
+        Unsupported: one of them cannot be captured.
+    """
+    stream = _capture_stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            second(first())
+    torch.cuda.current_stream().wait_stream(stream)
+
+    def capture(repeats: int) -> _Replay:
+        first_graph, graph = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+        with torch.cuda.graph(first_graph, stream=stream):
+            result = first()
+        with torch.cuda.graph(graph, pool=first_graph.pool(), stream=stream):
+            for _ in range(repeats):
+                kept = second(result)
+        first_graph.replay()  # fills what the second one reads
+        torch.cuda.synchronize()
+        return _Replay(graph, (first, second), (first_graph, result, kept), repeats)
+
+    return _sized(capture, "the backward pass")
 
 
 def _sized(capture: Callable[[int], _Replay], what: str) -> _Replay:

@@ -169,6 +169,15 @@ def _text_of(path: Path) -> str:
         raise InputError(f"{path} cannot be read as Python: {one_line(str(error))}") from error
 
 
+def module_of_file(path: Path) -> ModuleType:
+    """A Python file as a module of its own; the same text is run once a process.
+
+    Raises:
+        InputError: it cannot be read or imported.
+    """
+    return _module(path, OF_A_FILE + hashlib.sha256(_text_of(path).encode()).hexdigest()[:16])
+
+
 def _load_class(path: Path, class_name: str, text: str) -> Workload:
     digest = hashlib.sha256(text.encode()).hexdigest()
     module = _module(path, OF_A_FILE + digest[:16])
