@@ -176,7 +176,7 @@ EXPLANATIONS: dict[str, Explanation] = {
         "The device slowed itself down while it was measured, for heat or a power brake, so the numbers are of a "
         "slower device. At the power cap alone a full board simply runs as it always does.",
         "By the reasons in throttle_end. Being idle and clocks that somebody chose do not count. No tolerance.",
-        "Better cooling, or --cooldown-to CELSIUS before each point.",
+        "Better cooling, or --cooldown-to CELSIUS before each point, or --hold-temperature CELSIUS before each window.",
     ),
     "sentinel_drift": Explanation(
         f"implausible beyond {DRIFT_IMPLAUSIBLE:.0%}, a note beyond {DRIFT_NOTE:.0%}",
@@ -186,7 +186,7 @@ EXPLANATIONS: dict[str, Explanation] = {
         "explain, where it is known) less their own errors: beyond "
         f"{DRIFT_NOTE:.0%} is a note, beyond {DRIFT_IMPLAUSIBLE:.0%} implausible; or beyond target_error "
         "and twice of it, where these are larger.",
-        "Let the device warm up first, use --cooldown-to, keep others off it, and measure the sweep again.",
+        "Let the device warm up first, use --hold-temperature, keep others off it, and measure the sweep again.",
     ),
     "target_error_missed": Explanation(
         "note",

@@ -18,7 +18,7 @@ from flopray.energy.board_factor import BoardFactor, Calibration, LoadResult, fa
 from flopray.energy.idle import idle_power
 from flopray.energy.meter import Meter
 from flopray.energy.thermal import REPEAT_SCATTER, AtReference, BoardTemperature
-from flopray.errors import InputError, StorageError, Unsupported
+from flopray.errors import InputError, MeasurementError, StorageError, Unsupported
 from flopray.measurement.device import Device
 from flopray.measurement.filler import hold_temperature
 from flopray.measurement.phase import measure_phase
@@ -63,7 +63,10 @@ def known_factor(device: Device, meter: Meter, settings: MeasureSettings, board:
     wanted = columns["device_uuid"], columns.get("driver_version"), reference_c
     found = latest(*wanted, most_age_s=most_age_s)
     if found is None and settings.calibrate:
-        found = calibrate(device, meter, reference_c=reference_c, board=board)
+        try:
+            found = calibrate(device, meter, reference_c=reference_c, board=board)
+        except MeasurementError as error:  # the rows of the points say what is wrong with the meter
+            return BoardFactor(reason=f"this board could not be calibrated: {error}")
         with contextlib.suppress(StorageError):  # a home that cannot be written costs the next sweep a calibration
             keep(found)
     if found is None:

@@ -120,6 +120,8 @@ class Profiler:
         target_c = settings.hold_temperature_c
         self._hold = None if target_c is None else HeldTemperature(device, target_c)
         self._factor: dict[str, float | None] = {}
+        #: Why a calibration that was asked for gave no factor; None where it gave one.
+        self.factor_reason: str | None = None
         self._sentinel = Sentinel(self._measure_sentinel, every_s=every_s, board=self._board)
         self._frozen = self._warm = False
         self._busy_at = float("-inf")
@@ -273,6 +275,7 @@ class Profiler:
             return
         found = known_factor(self.device, self._meter, self.settings, self._board)
         self._factor = {"board_factor": found.factor, "board_factor_rel_error": found.work_rel_error}
+        self.factor_reason = found.reason if self.settings.calibrate else None
         self.device.release()
 
     def _measure(self, work: Work) -> PhaseResult:

@@ -190,6 +190,9 @@ class PointTrial(tune.Trainable):
         if self._profiler.energy_reason:
             what = f"no energy on {self._device_type}, only time and FLOPs: {self._profiler.energy_reason}"
             ray.get(self._recorder.notice.remote(what))
+        if self._profiler.factor_reason:
+            what = f"no factor of a board of {self._device_type}: {self._profiler.factor_reason}"
+            ray.get(self._recorder.notice.remote(what))
         return self._profiler
 
     def _device(self) -> Device:

@@ -9,7 +9,7 @@ import torch
 from flopray.energy.board_factor import reference_from
 from flopray.energy.nvml import GpuState
 from flopray.energy.thermal import BoardTemperature, prior_of
-from flopray.errors import InputError
+from flopray.errors import InputError, MeterError
 from flopray.measurement import board_calibration
 from flopray.measurement.board_calibration import calibrate, known_factor
 from flopray.measurement.device import Device
@@ -122,6 +122,16 @@ def test_a_sweep_uses_the_calibration_that_was_kept_or_makes_one_where_it_is_ask
     assert ask(settings=MeasureSettings()).factor == pytest.approx(1.0)
     other = MeasureSettings(reference_temperature_c=60.0)
     assert ask(settings=other).reason.startswith("this board was not calibrated")
+
+
+def test_a_meter_that_breaks_costs_the_factor_and_not_the_sweep(simulated, monkeypatch, tmp_path):
+    def broken(*_, **__):
+        raise MeterError("the counter is frozen")
+
+    monkeypatch.setenv("FLOPRAY_CACHE", str(tmp_path))
+    monkeypatch.setattr(board_calibration, "calibrate", broken)
+    found = known_factor(simulated(), None, MeasureSettings(calibrate=True), BoardTemperature(H100))
+    assert (found.factor, found.reason) == (None, "this board could not be calibrated: the counter is frozen")
 
 
 def test_a_load_that_does_not_fit_leaves_the_others(simulated):
