@@ -29,6 +29,7 @@ __all__ = [
     "TickPeriod",
     "estimate_energy",
     "estimate_power",
+    "estimate_ticks",
     "measure_tick_period",
 ]
 
@@ -140,11 +141,41 @@ def estimate_power(
     if len(ticks) < MIN_TICKS or len(ticks) - len(counts) < MIN_TICKS - 1:
         refuse_frozen(all_ticks, end_s - start_s if readings else 0.0)
         raise _too_short(all_ticks, len(ticks), end_s - start_s, settle_s, tick_period_s)
+    return estimate_ticks(
+        ticks,
+        quantum_j=quantum_j,
+        power_noise_rel=power_noise_rel,
+        meter_rel_error=meter_rel_error,
+        iterations=iterations,
+        tick_error_share=tick_error_share,
+    )
+
+
+def estimate_ticks(
+    ticks: Ticks,
+    *,
+    quantum_j: float = 0.001,
+    power_noise_rel: float = 0.0,
+    meter_rel_error: float = 0.0,
+    iterations: Iterations | None = None,
+    tick_error_share: float = TICK_ERROR_SHARE,
+) -> PowerEstimate:
+    """Mean power over ticks that all lie in the same kind of load.
+
+    Args:
+        ticks: `MIN_TICKS` or more, of which `MIN_TICKS - 1` follow another one of their segment.
+        quantum_j: see `estimate_power`, as are all that follow.
+        power_noise_rel: see there.
+        meter_rel_error: see there.
+        iterations: see there.
+        tick_error_share: see there.
+    """
+    counts = len(np.unique(ticks.segment))
     few = ticks.where(np.arange(len(ticks)) % math.ceil(len(ticks) / MAX_LINE_TICKS) == 0)
     line = _Line(few, quantum_j, power_noise_rel, iterations, tick_error_share)
     slope, drift_rel, significant = line.slope(), 0.0, False
     window_s = float(ticks.time_s[-1] - ticks.time_s[0])
-    if len(ticks) - len(counts) >= MIN_DRIFT_TICKS - 1:
+    if len(ticks) - counts >= MIN_DRIFT_TICKS - 1:
         bend = line.bend()
         drift_rel = bend.mean * window_s / line.gap_s / slope.mean
         significant = abs(bend.mean) > bend.half_width(DRIFT_LEVEL)
@@ -163,7 +194,7 @@ def estimate_power(
         tick_error_s=slope.noise * line.gap_s,
         power_noise_rel=slope.walk,
         unseen_share=line.unseen,
-        jump_j=float(np.sum(all_ticks.jump_j)),
+        jump_j=float(np.sum(ticks.jump_j)),
     )
 
 
