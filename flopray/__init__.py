@@ -3,6 +3,7 @@
     import flopray
 
     m = flopray.measure(step)                 # any callable; print(m) shows time, energy and FLOPs with their intervals
+    w = flopray.watch()                       # around a loop: with w.step(): ...; print(w.summary())
     records = flopray.profile(flopray.workloads.MLP(n_layers=8, width=1024, tokens=128), precision="bf16")
     run = flopray.Sweep("mlp", axes={"n_layers": [2, 4], "tokens": [64]}).run("results/RUN")
     frame = flopray.load_run("results/RUN")   # a run, a row for each phase of each point
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from flopray.measurement.profile import profile as profile
     from flopray.measurement.result import Measurement as Measurement
     from flopray.store.location import load_run as load_run
+    from flopray.watching.api import watch as watch
     from flopray.workloads.base import Workload as Workload
 
 __version__ = "0.1.0"
@@ -36,10 +38,14 @@ _FACE = {
     "measure": "flopray.measurement.api",
     "profile": "flopray.measurement.profile",
     "resume": "flopray.cli.python",
+    "watch": "flopray.watching.api",
 }
 #: Rooms that are imported on first use; `sweep` has `trainable`, for a Tuner of your own.
 _ROOMS = ("sweep", "workloads")
-__all__ = ["Measurement", "Sweep", "Workload", "__version__", "load_run", "measure", "profile", "resume", "workloads"]
+__all__ = [
+    *("Measurement", "Sweep", "Workload", "__version__", "load_run", "measure", "profile", "resume", "watch"),
+    "workloads",
+]
 
 
 def __getattr__(name: str) -> Any:

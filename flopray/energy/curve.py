@@ -39,6 +39,16 @@ class EnergyCurve:
         after = np.maximum(time_s - self.time_s[-1], 0.0) * self._filled_w[-1]
         return inside + before + after
 
+    def peak_power_w(self, over_s: float = 0.09) -> float:
+        """Highest mean power over a time, which must be longer than reads blur the ticks of a fast counter."""
+        last = np.minimum(np.searchsorted(self.time_s, self.time_s + over_s), len(self.time_s) - 1)
+        first = np.arange(len(last))
+        whole = self.time_s[last] - self.time_s >= over_s
+        if not whole.any():
+            return float((self.energy_j[-1] - self.energy_j[0]) / (self.time_s[-1] - self.time_s[0]))
+        first, last = first[whole], last[whole]
+        return float(np.max((self.energy_j[last] - self.energy_j[first]) / (self.time_s[last] - self.time_s[first])))
+
     def between(self, start_s: float, end_s: float) -> tuple[float, float]:
         """Energy from one time to another, and half the width of the interval that holds it (95 %).
 

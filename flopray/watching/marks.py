@@ -1,9 +1,9 @@
 """Moments of a loop, in the order of the device's work and without waiting for it: CUDA events, or the host clock.
 
 A mark costs the loop an event that is recorded, and a question whether old events have passed. Nobody waits for one
-before the watch ends. Times of events are differences; where they lie on the host clock follows from two bounds: an event
-cannot pass before it was recorded, and has passed when it is seen to have. Over some thousand events the bounds come
-close to each other.
+before the watch ends. Times of events are differences; where they lie on the host clock follows from two bounds: an
+event cannot pass before it was recorded, nor before it was last seen not to have, and has passed when it is seen to
+have. Over many events the bounds come close to each other.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ class EventMarks:
         self._free: list[Any] = []
         self._last: Any = None
         self._since_s = array("d")
+        self._not_before_s = 0.0
         self._offsets = _Offsets()
 
     def mark(self) -> None:
@@ -89,7 +90,10 @@ class EventMarks:
         event = self._record(self._free.pop() if self._free else None)
         self._pending.append((event, time.perf_counter()))
         for _ in range(_ASKED_A_MARK):
-            if not self._pending or not self._pending[0][0].query():
+            if not self._pending:
+                return
+            if not self._pending[0][0].query():
+                self._not_before_s = time.perf_counter()
                 return
             self._pass()
 
@@ -105,7 +109,8 @@ class EventMarks:
             self._free.append(self._last)
         self._last = event
         self._since_s.append(at_s)
-        self._offsets.add(at_s, recorded_s, seen_s)
+        self._offsets.add(at_s, max(recorded_s, self._not_before_s), seen_s)
+        self._not_before_s = 0.0
 
     def times_s(self) -> np.ndarray:
         """See `Marks`."""
@@ -127,12 +132,12 @@ class _Offsets:
         self._low: list[float] = []
         self._high: list[float] = []
 
-    def add(self, at_s: float, recorded_s: float, seen_s: float) -> None:
+    def add(self, at_s: float, not_before_s: float, seen_s: float) -> None:
         block = int(at_s / _BLOCK_S)
         while len(self._low) <= block:
             self._low.append(-np.inf)
             self._high.append(np.inf)
-        self._low[block] = max(self._low[block], recorded_s - at_s)
+        self._low[block] = max(self._low[block], not_before_s - at_s)
         self._high[block] = min(self._high[block], seen_s - at_s)
 
     def at(self, since_s: np.ndarray) -> np.ndarray:

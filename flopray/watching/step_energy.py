@@ -4,10 +4,12 @@ Time per step scatters in a loop that is launched step by step (by 13 % in one m
 scatters less, because a device that waits takes less. So each tick is placed at the number of steps done by then, with
 the fraction, and energy is regressed on that number with the errors of `flopray.energy.regression`. Each span of steps
 has an intercept of its own: what was taken in the pauses between spans is not looked at. Pauses within a span are too
-short for a counter to see. What was taken in them is something between nothing and the power of the steps: half of that
-power is taken off, and half of it is in the interval.
+short for a counter to see. What was taken in them is something between nothing and what steps of that length take: half
+of that is taken off, and half of it is in the interval.
 
-The interval is one of the mean under continued repetition, as far as the ticks can know it.
+The interval is one of the mean under continued repetition, as far as the ticks can know it. Where steps wait for
+something, how long they wait may change more slowly than ticks show. Times of steps show it better: what a longer step
+costs more, by the ticks, times the error of the mean time of a step is part of the interval.
 """
 
 from __future__ import annotations
@@ -21,11 +23,13 @@ from flopray.energy.estimator import MIN_TICKS, TICK_ERROR_SHARE, estimate_ticks
 from flopray.energy.iterations import Iterations
 from flopray.energy.ticks import Ticks
 from flopray.errors import WindowTooShort
-from flopray.measurement.statistics import half_widths
+from flopray.measurement.statistics import FEWEST_LAPS, half_widths
 from flopray.watching.timeline import SPAN_PAUSE_S, Timeline
 
 #: With more spans than this each of them is one value of a series: the regression's cost grows with their cube.
 MAX_SPANS = 16
+#: More laps than this are averaged in groups.
+MOST_LAPS = 2000
 
 
 @dataclass(frozen=True)
@@ -86,23 +90,37 @@ def energy_per_step(
             f"{seen} counter ticks in {length_s:.2g} s of steps are too few to tell their energy", 2 * length_s + 1.0
         )
     energy_j, rel_error = _fitted(chosen, quantum_j, power_noise_rel, meter_rel_error, tick_error_share)
-    unknown_j = chosen.half_power_w * chosen.outside_s / chosen.steps
+    outside_share = chosen.outside_s / chosen.time_s
+    waiting_j = chosen.waiting_w * mean_time_error_s(timeline.step_times_s)
+    known = 1 - outside_share / 2
     return StepEnergy(
-        energy_j=energy_j,
-        rel_error=rel_error + unknown_j / energy_j,
+        energy_j=energy_j * known,
+        rel_error=math.hypot(rel_error, waiting_j / energy_j) + (1 - known) / known,
         ticks=len(chosen.ticks),
         steps=chosen.steps,
-        outside_share=chosen.outside_s / chosen.time_s,
+        outside_share=outside_share,
     )
+
+
+def mean_time_error_s(times_s: np.ndarray) -> float:
+    """Half width of the 95 % interval of the mean time of steps; 0 where there are too few to tell.
+
+    Args:
+        times_s: of all steps; shape (steps,).
+    """
+    # What is slower than two thousandths of the steps decides: they are averaged in groups.
+    size = -(-len(times_s) // MOST_LAPS)
+    laps = times_s[: len(times_s) // size * size].reshape(-1, size).mean(axis=1)
+    return float(half_widths(laps[None])[0]) if len(laps) >= FEWEST_LAPS else 0.0
 
 
 class _Chosen:
     """The ticks within spans, with step numbers in place of times.
 
     Attributes:
-        ticks: times are steps done times the mean time of a step, energies without those of short pauses.
+        ticks: with times that are steps done times the mean time of a step.
         iteration_s: mean time of a step.
-        half_power_w: power that short pauses were taken to have.
+        waiting_w: energy by which a step costs more for each second that it is longer.
         steps, time_s, outside_s: steps, seconds and seconds outside of steps between the ticks.
     """
 
@@ -124,23 +142,46 @@ class _Chosen:
         self.enough = len(kept) >= MIN_TICKS and len(kept) - len(np.unique(segment)) >= MIN_TICKS - 1
         self.ticks = kept
         if self.enough:
-            self._place(kept, timeline, segment, timeline.outside_s(starts_s)[at])
+            self._place(kept, timeline, segment, at, (first, last))
 
-    def _place(self, ticks: Ticks, timeline: Timeline, segment: np.ndarray, paused_s: np.ndarray) -> None:
+    def _place(
+        self,
+        ticks: Ticks,
+        timeline: Timeline,
+        segment: np.ndarray,
+        span: np.ndarray,
+        ends: tuple[np.ndarray, np.ndarray],
+    ) -> None:
+        """Puts each tick at its step; `span` has that of each tick, `ends` the first and last piece of each span."""
+        edge_s = np.concatenate([timeline.start_s, timeline.end_s[ends[1]]])
+        edge_s.sort()
+        # A pause within a span passes as its step does: a step that stood still would have no time for a tick.
+        done = timeline.done(edge_s)
+        at = np.interp(ticks.time_s, edge_s, done)
         same = np.diff(segment) == 0
+        paused_s = timeline.outside_s(timeline.start_s[ends[0]])[span]
         outside_s = timeline.outside_s(ticks.time_s) - paused_s
         self.time_s = float(np.sum(np.diff(ticks.time_s)[same]))
         self.outside_s = float(np.sum(np.diff(outside_s)[same]))
-        self.half_power_w = float(np.sum(np.diff(ticks.energy_j)[same])) / self.time_s / 2
-        self.steps = float(np.sum(np.diff(timeline.done(ticks.time_s))[same]))
+        self.steps = float(np.sum(np.diff(at)[same]))
+        self.waiting_w = _waiting_w(np.diff(ticks.energy_j)[same], np.diff(at)[same], np.diff(ticks.time_s)[same])
         # Pauses between spans stay, as whole steps: the phases of steps then go on after them.
         shift_s = np.ceil(paused_s / self.iteration_s) * self.iteration_s
         self.ticks = Ticks(
-            timeline.done(ticks.after_s) * self.iteration_s + shift_s,
-            timeline.done(ticks.before_s) * self.iteration_s + shift_s,
-            ticks.energy_j - self.half_power_w * outside_s,
+            np.interp(ticks.after_s, edge_s, done) * self.iteration_s + shift_s,
+            np.interp(ticks.before_s, edge_s, done) * self.iteration_s + shift_s,
+            ticks.energy_j,
             segment,
         )
+
+
+def _waiting_w(gained_j: np.ndarray, steps: np.ndarray, time_s: np.ndarray) -> float:
+    """By how much energy follows time at equal steps, tick by tick; from 0 to the mean power."""
+    mean_w, mean_steps = float(np.sum(gained_j) / np.sum(time_s)), steps / np.sum(steps)
+    off_j = gained_j - mean_steps * np.sum(gained_j)
+    off_s = time_s - mean_steps * np.sum(time_s)
+    power_w = float(off_j @ off_s / max(float(off_s @ off_s), 1e-18))
+    return min(max(power_w, 0.0), max(mean_w, 0.0))
 
 
 def _fitted(
