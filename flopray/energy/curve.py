@@ -6,11 +6,16 @@ import numpy as np
 
 from flopray.energy.ticks import Ticks
 
+#: A tick whose time lies in an interval so many times wider than usual says little about power.
+_BLURRED = 2.5
+
 
 class EnergyCurve:
     """Energy at any time, linear between ticks.
 
     Where the counter was reset, or jumped, the power of the ticks around stands in for what it did not show.
+
+    Ticks whose time is known far worse than usual, since the thread that reads was late, are left out.
 
     Args:
         ticks: two or more.
@@ -22,6 +27,8 @@ class EnergyCurve:
     """
 
     def __init__(self, ticks: Ticks) -> None:
+        sharp = ticks.width_s <= _BLURRED * np.median(ticks.width_s)
+        ticks = ticks.where(sharp) if sharp.sum() >= 2 else ticks
         self.time_s = ticks.time_s
         gaps_s = np.maximum(np.diff(self.time_s), 1e-9)
         shown = np.diff(ticks.segment) == 0

@@ -11,6 +11,7 @@ import statistics
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 
 from flopray.energy.meter import Meter, Reading
 from flopray.errors import MeterError
@@ -56,6 +57,7 @@ class TickWatcher:
         self._last: Reading | None = None
         self._last_tick_s: float | None = None
         self._random = random.Random(seed)
+        self._slept_over_ticks = False
 
     @property
     def period_s(self) -> float | None:
@@ -68,6 +70,12 @@ class TickWatcher:
         self._cost_s.append(reading.after_s - reading.before_s)
         if last is None:
             self.readings.append(reading)
+            return 0.0
+        if self._slept_over_ticks:
+            # What changed meanwhile changed at any time of the sleep: the next change is one whose time is known.
+            self._slept_over_ticks = False
+            self._last = replace(reading, slept=True)
+            self.readings.append(self._last)
             return 0.0
         if reading.energy_j == last.energy_j and not self._on_read:
             return self._spacing_s(reading)
@@ -97,6 +105,7 @@ class TickWatcher:
         if self._period_s is None:
             return dither_s
         stride = max(1, round(self._min_gap_s / self._period_s))
+        self._slept_over_ticks = stride > 1
         expected_s = tick_s + stride * self._period_s
         return max(0.0, expected_s - self._guard_s(cost_s) - reading.after_s) + dither_s
 

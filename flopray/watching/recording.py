@@ -100,20 +100,22 @@ class Recording:
         if self._poller is None:
             return
         for reading in self._poller.take():
-            if len(self._readings) < 3 or self._readings[-2] < reading.after_s:
-                self._readings.extend((reading.before_s, reading.after_s, reading.energy_j))
+            if len(self._readings) < 4 or self._readings[-3] < reading.after_s:
+                self._readings.extend((reading.before_s, reading.after_s, reading.energy_j, reading.slept))
         if self._poller.failure is not None:
             self.reason = str(self._poller.failure)
 
     def ticks(self, since_s: float = -np.inf) -> Ticks:
         """The ticks so far, from a host time on."""
-        table = np.array(self._readings).reshape(-1, 3)
+        table = np.array(self._readings).reshape(-1, 4)
         table = table[max(0, int(np.searchsorted(table[:, 0], since_s)) - 1) :]
-        return find_ticks([Reading(*row) for row in table.tolist()], getattr(self.meter, "max_power_w", None))
+        return find_ticks(
+            [Reading(*row[:3], slept=bool(row[3])) for row in table.tolist()], getattr(self.meter, "max_power_w", None)
+        )
 
     def readings(self) -> np.ndarray:
-        """Host clock before and after each kept read, and the counter; shape (n, 3)."""
-        return np.array(self._readings).reshape(-1, 3)
+        """Host clock before and after each kept read, the counter, and whether ticks were slept over; shape (n, 4)."""
+        return np.array(self._readings).reshape(-1, 4)
 
     def samples(self) -> np.ndarray:
         """Host clock and `STATE_COLUMNS` of each sample, NaN where a device does not say; shape (n, 5)."""

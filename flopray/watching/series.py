@@ -34,7 +34,7 @@ class Series:
         samples: columns `time_s`, `device`, `uuid`, `energy_j` (since the device was watched), `power_w` (mean since
             the sample before), `temperature_c`, `sm_clock_hz`, `memory_clock_hz`, `memory_used_bytes`, `step` (steps
             done) and `region` (innermost, or None).
-        ticks: columns `uuid`, `before_s`, `after_s`, `energy_j`.
+        ticks: columns `uuid`, `before_s`, `after_s`, `energy_j`, `slept` (see `flopray.energy.meter.Reading`).
         steps: columns `step`, `start_s`, `end_s`.
         regions: `name`, `start_s`, `end_s` of each.
         about: what else is known, as plain values: the summary, the start in UTC.
@@ -80,7 +80,7 @@ def series_of(
     )
 
 
-_TICKS = ("uuid", "before_s", "after_s", "energy_j")
+_TICKS = ("uuid", "before_s", "after_s", "energy_j", "slept")
 _SAMPLES = ("time_s", "device", "uuid", "energy_j", "power_w", *STATE_COLUMNS, "step", "region")
 
 
@@ -126,6 +126,7 @@ def _ticks(recording: Recording, origin_s: float) -> pd.DataFrame:
 
     table = recording.readings()
     columns = {"before_s": table[:, 0] - origin_s, "after_s": table[:, 1] - origin_s, "energy_j": table[:, 2]}
+    columns["slept"] = table[:, 3] > 0
     uuid = np.full(len(table), recording.device.uuid, dtype=object)
     return pd.DataFrame({"uuid": uuid, **columns})
 

@@ -193,7 +193,8 @@ def device_summary(recording: Recording, timeline: Timeline) -> DeviceSummary:
     try:
         curve = recording.curve()
     except MeasurementError as error:
-        return DeviceSummary(**common | {"reason": str(error)}, step_reason=str(error))
+        common |= {"reason": str(error), "step_reason": str(error)}
+        return DeviceSummary(**common)
     energy_j, error_j = curve.between(recording.start_s, recording.end_s)
     length_s = recording.end_s - recording.start_s
     common |= {

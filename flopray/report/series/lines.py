@@ -75,9 +75,10 @@ def panels_of(samples: pd.DataFrame) -> list[Panel]:
     for column, title, unit, scale in QUANTITIES:
         lines = []
         for uuid, rows in samples.groupby("uuid", sort=False):
-            known = rows[np.isfinite(rows[column].astype(float))]
-            if len(known):
-                time_s, values = _thinned(known["time_s"].to_numpy(float), known[column].to_numpy(float) / scale)
+            values = np.asarray(rows[column], dtype=float) / scale
+            known = np.isfinite(values)
+            if known.any():
+                time_s, values = _thinned(np.asarray(rows["time_s"], dtype=float)[known], values[known])
                 lines.append(Line(labels[str(uuid)], time_s, values))
         if lines:
             panels.append(Panel(title, unit, tuple(lines)))
