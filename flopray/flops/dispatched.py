@@ -68,8 +68,19 @@ def count_dispatched(step: Callable[[], object]) -> DispatchedCount:
         >>> count_dispatched(lambda: x @ x.T).flops  # 2 * 4 * 8 * 4
         256
     """
-    with _replays_seen() as replays, torch.compiler.set_stance("force_eager"), _Counter() as counter:
+    with dispatches_counted() as found:
         step()
+    return found()
+
+
+@contextmanager
+def dispatches_counted() -> Iterator[Callable[[], DispatchedCount]]:
+    """The same for a block; what it gives tells the count once the block is over."""
+    with _replays_seen() as replays, torch.compiler.set_stance("force_eager"), _Counter() as counter:
+        yield lambda: _told(replays, counter)
+
+
+def _told(replays: list[object], counter: _Counter) -> DispatchedCount:
     flops = dict(sorted(counter.flops.items(), key=lambda item: -item[1]))
     if replays:
         return DispatchedCount(None, flops, "the step replays a CUDA graph, whose kernels no dispatcher sees")

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from flopray.energy.meter import Meter
 from flopray.energy.nvml import list_gpus
 from flopray.errors import FloprayError, InputError, MeasurementError
@@ -117,12 +119,9 @@ class Watch:
 
         A region inside is not part of the step: `with w.region("eval"):`.
         """
-        self._interrupting = True
         try:
             for batch in batches:
-                if self._in_step:
-                    self.end_step()
-                self.begin_step()
+                self.next_step()
                 yield batch
             if self._in_step:
                 self.end_step()
@@ -155,6 +154,13 @@ class Watch:
         self._steps += 1
         self._mark(END)
 
+    def next_step(self) -> None:
+        """The step that has begun, if one has, ends here, and the next one begins; regions interrupt it."""
+        self._interrupting = True
+        if self._in_step:
+            self.end_step()
+        self.begin_step()
+
     def give_up_step(self) -> None:
         """The step that has begun, if one has, is none after all."""
         if self._in_step:
@@ -164,19 +170,34 @@ class Watch:
     @contextmanager
     def region(self, name: str) -> Iterator[None]:
         """A block with a name, such as `eval`; in a step of `steps` it interrupts the step."""
-        interrupts = self._in_step and self._interrupting
+        region = self.open_region(name, interrupts=self._interrupting)
+        try:
+            yield
+        finally:
+            self.close_region(region)
+
+    def open_region(self, name: str, *, interrupts: bool) -> tuple[int, bool]:
+        """A region begins here; for callbacks, which have no block. What it returns is for `close_region`.
+
+        Args:
+            name: of the region.
+            interrupts: a step that has begun stands still until the region ends; else the region is part of it.
+        """
+        interrupts = interrupts and self._in_step
         if self._marks is None:
             self._choose_marks()
         number = self._builder.begin_region(str(name))
         self._mark(INTERRUPT if interrupts else EDGE)
         # A region inside of this one lies in no step.
         self._in_step = self._in_step and not interrupts
-        try:
-            yield
-        finally:
-            self._builder.end_region(number)
-            self._in_step = self._in_step or interrupts
-            self._mark(RESUME if interrupts else EDGE)
+        return number, interrupts
+
+    def close_region(self, region: tuple[int, bool]) -> None:
+        """A region ends here."""
+        number, interrupts = region
+        self._builder.end_region(number)
+        self._in_step = self._in_step or interrupts
+        self._mark(RESUME if interrupts else EDGE)
 
     def _mark(self, code: int) -> None:
         if self._stopped:
@@ -235,15 +256,24 @@ class Watch:
             warnings=[self._recorder.failure] if self._recorder.failure else [],
         )
 
-    def window(self, first_step: int) -> tuple[float | None, dict[str, StepEnergy], dict[str, str]]:
+    def window(
+        self, first_step: int, least_s: float = 0.0
+    ) -> tuple[float | None, dict[str, StepEnergy], dict[str, str]]:
         """The steps from one on that have ended, for whoever logs: quicker than `summary`, and without regions.
+
+        Args:
+            first_step: number of the first one, from 0.
+            least_s: earlier ones are taken as well until the window is so long; those that are left out are not.
 
         Returns:
             The mean time of a step in seconds (None without a step), energy of a step by the UUID of each GPU (by `CPU`
             where there is none), and the reasons of devices that have none.
         """
         self._look()
-        timeline = self._builder.timeline(self._times_s()).since(first_step)
+        timeline = self._builder.timeline(self._times_s())
+        if timeline.steps:
+            early = int(np.searchsorted(timeline.step_starts_s, timeline.end_s[-1] - least_s))
+            timeline = timeline.since(max(self._leave_out, min(first_step, early)))
         recordings = self._recorder.recordings
         gpus = [recording for recording in recordings if recording.device.kind == "GPU"]
         energies: dict[str, StepEnergy] = {}
@@ -308,9 +338,7 @@ class Watch:
         if not self._stopped:
             self._recorder.look()
 
-    def _times_s(self) -> Any:
-        import numpy as np
-
+    def _times_s(self) -> np.ndarray:
         return self._marks.times_s() if self._marks else np.zeros(0)
 
 
