@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ _log = logging.getLogger("flopray")
 LEFT_OUT_STEPS = 3
 #: Costs that are told are those of the steps of at least so many seconds: fewer ticks would say little.
 LEAST_WINDOW_S = 5.0
+#: Telling costs may take this share of a loop's time; asked more often, the last ones are told again.
+SHARE_OF_TIME = 0.005
 
 
 class StepCosts:
@@ -68,13 +71,15 @@ class StepCosts:
         self._found: Any = None
         self._save, self._meter, self._every = save, meter, every
         self._told_steps, self._warned = 0, set[str]()
+        self._last: tuple[float | None, dict[str, Any]] | None = None
+        self._again_s = self._started_s = 0.0
 
     def start(self) -> Watch:
         """Begins to watch; a new watch where an old one has ended."""
         save = self._save
         if save is not None and _world_size() > 1:
             save = f"{save}-rank{torch.distributed.get_rank()}"
-        self._told_steps = 0
+        self._told_steps, self._last, self._started_s = 0, None, time.perf_counter()
         self.watch = watch(leave_out=LEFT_OUT_STEPS, save=save, meter=self._meter, every=self._every)
         return self.watch
 
@@ -121,8 +126,19 @@ class StepCosts:
         """
         if self.watch is None:
             return {}
-        time_s, energies, reasons = self.watch.window(self._told_steps, LEAST_WINDOW_S)
-        self._told_steps = self.watch.step_count
+        start_s = time.perf_counter()
+        if self._last is None or start_s >= self._again_s:
+            self._last = self._own(self.watch)
+            now_s = time.perf_counter()
+            known = self._last[1]["energies"] or now_s - self._started_s > 10 * LEAST_WINDOW_S
+            self._again_s = now_s + ((now_s - start_s) / SHARE_OF_TIME if known else 0.0)
+        time_s, own = self._last
+        return _told(time_s, _of_all_ranks(own))
+
+    def _own(self, watch: Watch) -> tuple[float | None, dict[str, Any]]:
+        """Time of a step, and what the other ranks want to know of this one."""
+        time_s, energies, reasons = watch.window(self._told_steps, LEAST_WINDOW_S)
+        self._told_steps = watch.step_count
         for reason in reasons.values():
             self._warn(f"no energy yet: {reason}")
         here = platform.node()
@@ -132,7 +148,7 @@ class StepCosts:
             "flops": self._flops,
             "peak": self._peak_flops_per_s(),
         }
-        return _told(time_s, _of_all_ranks(own))
+        return time_s, own
 
     def _peak_flops_per_s(self) -> float | None:
         """Of this rank's GPU."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: First steps that are in no mean: they compile kernels, choose algorithms and fill caches.
 LEFT_OUT_STEPS = 2
+#: Ticks that `Watch.window` uses at most: a fit of more would hold up the loop for longer.
+WINDOW_TICKS = 100
 #: Sampling takes milliseconds for each device.
 _LEAST_EVERY_S = 0.02
 
@@ -269,7 +271,8 @@ class Watch:
             The mean time of a step in seconds (None without a step), energy of a step by the UUID of each GPU (by `CPU`
             where there is none), and the reasons of devices that have none.
         """
-        self._look()
+        if not self._stopped:
+            self._recorder.take()
         timeline = self._builder.timeline(self._times_s())
         if timeline.steps:
             early = int(np.searchsorted(timeline.step_starts_s, timeline.end_s[-1] - least_s))
@@ -280,7 +283,7 @@ class Watch:
         reasons: dict[str, str] = {} if recordings else {"GPU": _why_no_gpu()}
         for recording in gpus or recordings:
             try:
-                energies[recording.device.uuid] = step_energy(recording, timeline)
+                energies[recording.device.uuid] = step_energy(recording, timeline, WINDOW_TICKS)
             except MeasurementError as error:
                 reasons[recording.device.uuid] = str(error)
         time_s = step_time(timeline, "").time_s if timeline.steps else None
@@ -304,7 +307,7 @@ class Watch:
             self._builder.timeline(times_s),
             self._builder.regions(times_s),
             self._origin_s,
-            {"started_at": self.started_at, "summary": summary.to_dict()},
+            {"started_at": self.started_at, "origin_s": self._origin_s, "summary": summary.to_dict()},
         )
 
     def save(self, folder: str | Path) -> Path:

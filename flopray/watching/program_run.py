@@ -181,7 +181,8 @@ def _result(
         cpu=replace(device_summary(cpu, _NO_STEPS), step_reason=None),
         folder=str(folder),
     )
-    series = series_of([*kept, cpu], _NO_STEPS, (), origin_s, {"started_at": started_at, "run": run.to_dict()})
+    about = {"started_at": started_at, "origin_s": origin_s, "run": run.to_dict()}
+    series = series_of([*kept, cpu], _NO_STEPS, (), origin_s, about)
     return run, series
 
 

@@ -37,7 +37,7 @@ class Series:
         ticks: columns `uuid`, `before_s`, `after_s`, `energy_j`, `slept` (see `flopray.energy.meter.Reading`).
         steps: columns `step`, `start_s`, `end_s`.
         regions: `name`, `start_s`, `end_s` of each.
-        about: what else is known, as plain values: the summary, the start in UTC.
+        about: what else is known, as plain values: the summary, the start in UTC and on the host clock.
     """
 
     samples: pd.DataFrame

@@ -210,8 +210,13 @@ def device_summary(recording: Recording, timeline: Timeline) -> DeviceSummary:
     return DeviceSummary(**common, step_energy_j=step.energy_j, step_rel_error=step.rel_error, ticks=step.ticks)
 
 
-def step_energy(recording: Recording, timeline: Timeline) -> StepEnergy:
+def step_energy(recording: Recording, timeline: Timeline, most_ticks: int | None = None) -> StepEnergy:
     """Energy per step on one device.
+
+    Args:
+        recording: of the device.
+        timeline: the steps.
+        most_ticks: of more, every second, third, ... one is used, which takes less time.
 
     Raises:
         MeasurementError: with the reason why there is none.
@@ -220,8 +225,11 @@ def step_energy(recording: Recording, timeline: Timeline) -> StepEnergy:
     if meter is None:
         raise NoEnergySource(recording.reason or "no meter")
     share = getattr(meter, "tick_error_share", None)
+    ticks = recording.ticks(float(timeline.start_s[0]) if timeline.steps else 0.0)
+    if most_ticks is not None and len(ticks) > most_ticks:
+        ticks = ticks.where(np.arange(len(ticks)) % math.ceil(len(ticks) / most_ticks) == 0)
     return energy_per_step(
-        recording.ticks(float(timeline.start_s[0]) if timeline.steps else 0.0),
+        ticks,
         timeline,
         settle_s=meter.settle_s,
         quantum_j=meter.quantum_j,
