@@ -40,7 +40,8 @@ class StepCosts:
         flops: count those of the first step at the dispatcher, which makes this one step slower and runs a compiled
             model as it was written; or a number of FLOPs of a step of this rank that is known; False for none.
         precision: of `flopray.point.PRECISIONS`: which peak `mfu` is a share of.
-        save: folder that gets the series at the end; with several ranks `-rankN` is added.
+        save: folder that gets the series at the end; with several ranks `-rankN` is added, and `-2`, `-3`, ... where a
+            folder holds an earlier one.
         meter: another source of energy than the GPUs' own.
         every: seconds between two samples.
 
@@ -79,8 +80,11 @@ class StepCosts:
         save = self._save
         if save is not None and _world_size() > 1:
             save = f"{save}-rank{torch.distributed.get_rank()}"
+        folder, number = save, 2
+        while save is not None and (Path(str(folder)) / "summary.json").exists():
+            folder, number = f"{save}-{number}", number + 1
         self._told_steps, self._last, self._started_s = 0, None, time.perf_counter()
-        self.watch = watch(leave_out=LEFT_OUT_STEPS, save=save, meter=self._meter, every=self._every)
+        self.watch = watch(leave_out=LEFT_OUT_STEPS, save=folder, meter=self._meter, every=self._every)
         return self.watch
 
     def begin(self) -> None:

@@ -55,7 +55,7 @@ def watch(
         cpu: also the counters of the CPU packages and their memory (RAPL), where they can be read.
         leave_out: first steps that are in no mean.
         meter: another source of energy than the devices' own.
-        save: folder that gets the series when the watch ends, also by an exception.
+        save: folder that gets the series when the watch ends, also by an exception; one that holds none yet.
 
     Returns:
         The watch, which has begun; it ends with `stop`, or with its `with` block.
@@ -81,6 +81,8 @@ def watch(
         raise InputError(f"leave_out must be a number of steps, 0 or more, got {leave_out!r}")
     if meter is not None and devices is not None:
         raise InputError("devices: leave it out where meter says what is measured")
+    if save is not None and (Path(save) / "summary.json").exists():
+        raise InputError(f"save: {save} holds another watch: nothing that was measured is overwritten")
     named = None if devices is None else named_gpus(devices)
     return Watch(named, every, cpu, leave_out, meter, Path(save) if save is not None else None)
 
@@ -204,9 +206,9 @@ class Watch:
     def _mark(self, code: int) -> None:
         if self._stopped:
             raise RuntimeError("this watch has ended")
-        self._builder.add(code)
         assert self._marks is not None  # every way to here chooses them first
         self._marks.mark()
+        self._builder.add(code)
 
     def _choose_marks(self) -> None:
         """Events where torch uses a GPU by now; a loop whose first step only brought it there begins anew."""
@@ -314,7 +316,7 @@ class Watch:
         """Write the tables as Parquet and the summary as JSON into a folder; `flopray.watching.series` says which.
 
         Raises:
-            InputError: it cannot be written.
+            InputError: it cannot be written, or holds another watch.
         """
         return save_series(self.series(), Path(folder))
 

@@ -167,6 +167,8 @@ def cuda_marks(index: int) -> EventMarks:
     torch = sys.modules["torch"]
 
     def record(event: Any) -> Any:
+        if torch.cuda.is_current_stream_capturing():
+            raise RuntimeError("a step or region lies inside of the capture of a CUDA graph: put it around the replay")
         event = event or torch.cuda.Event(enable_timing=True)
         event.record(torch.cuda.current_stream(index))
         return event

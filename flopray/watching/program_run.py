@@ -7,8 +7,10 @@ did not use are left out in the end. Nothing of the program is touched.
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,13 +44,14 @@ class ProgramRun:
         signal: see there.
         energy_j: of all GPUs that it used, from its start to its end; None with `reason`.
         energy_error_j: half width of its 95 % interval.
-        peak_power_w: highest sum of the GPUs' peaks over a tenth of a second.
+        peak_power_w: sum of the peaks of its GPUs, each over a tenth of a second.
         reason: why there is no energy.
         gpus: that it used.
         known_by: how that is known.
         others: what else ran on each of them, by UUID.
         cpu: packages and memory of the CPU, with all that ran on the machine.
         folder: with the series.
+        not_saved: why the series could not be written, or None.
     """
 
     command: tuple[str, ...]
@@ -65,6 +68,7 @@ class ProgramRun:
     others: dict[str, list[str]]
     cpu: DeviceSummary
     folder: str
+    not_saved: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON; what a program without steps cannot have is left out."""
@@ -91,6 +95,8 @@ class ProgramRun:
             f"on {uuid} there also ran: {', '.join(others)}; the energy is that of the whole GPU"
             for uuid, others in self.others.items()
         ]
+        if self.not_saved:
+            lines.append(f"error: {self.not_saved}")
         if self.cpu.energy_j is not None:
             lines.append(f"CPU packages and DRAM, whole machine: {prefixed(self.cpu.energy_j, 'J')}")
         return lines
@@ -119,31 +125,42 @@ def run_program(command: Sequence[str], folder: Path, *, every_s: float = 0.1) -
     """
     if folder.exists():
         raise InputError(f"{folder} exists already: nothing that was measured is overwritten")
+    if shutil.which(command[0]) is None:
+        raise InputError(f"{command[0]} cannot be run: there is no such program, or it is not executable")
     usage = Usage()
     origin_s, started_at = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
-    program = Program(command)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
+    try:
+        program = Program(command)
+    except InputError:
+        folder.rmdir()
+        raise
     recordings = [*(record_gpu(use.uuid) for use in usage.gpus), record_cpu()]
     saved_s = [time.perf_counter()]
-
-    def finding() -> list[str]:
-        usage.look(program.pid)
-        return []
 
     def result(outcome: Outcome | None) -> tuple[ProgramRun, Series]:
         return _result(tuple(command), started_at, origin_s, usage, recordings, outcome, folder)
 
-    def save_now_and_then() -> None:
+    def after_samples() -> None:
+        usage.look(program.pid)
         now_s = time.perf_counter()
         if now_s - origin_s > _SAVE_FACTOR * (saved_s[0] - origin_s) + _SAVE_S:
             saved_s[0] = now_s
-            save_series(result(None)[1], folder)
+            with suppress(InputError):  # the end of the program tells of it
+                save_series(result(None)[1], folder)
 
-    recorder = Recorder(recordings, every_s, finding, save_now_and_then)
+    recorder = Recorder(recordings, every_s, after=after_samples)
     try:
         outcome = program.wait()
         recorder.stop()
         run, series = result(outcome)
-        save_series(series, folder)
+        try:
+            save_series(series, folder)
+        except InputError as error:
+            run = replace(run, not_saved=str(error))
     finally:
         recorder.stop()
         program.release()

@@ -23,8 +23,10 @@ from flopray.errors import MeterError, NoEnergySource
 TICK_GAP_S = 0.095
 #: What a sample has besides its time.
 STATE_COLUMNS = ("temperature_c", "sm_clock_hz", "memory_clock_hz", "memory_used_bytes")
-#: Ticks are looked for anew after this many readings.
+#: Fewer ticks give no energy over time.
 _ENOUGH_FOR_A_CURVE = 2
+#: New GPUs are looked for again after this share of the time since the start, and after so many seconds at the latest.
+_SELDOM, _AT_LEAST_S = 0.02, 10.0
 
 
 @dataclass(frozen=True)
@@ -177,8 +179,7 @@ class Recorder:
     Args:
         recordings: to begin with; the recorder starts them.
         every_s: between two samples.
-        find: gives the UUIDs of GPUs that are to be recorded; asked before each sample. New ones are recorded from
-            then on.
+        find: gives the UUIDs of GPUs that are to be recorded; asked now and then. New ones are recorded from then on.
         after: called after each round of samples, such as to save them.
     """
 
@@ -194,18 +195,27 @@ class Recorder:
         self._every_s, self._find, self._after = every_s, find, after
         self._stopping = threading.Event()
         self._lock = threading.RLock()
+        self._start_s, self._found_s = time.perf_counter(), 0.0
         self._thread = threading.Thread(target=self._run, name="flopray-watch", daemon=True)
         self._thread.start()
 
     def look(self) -> None:
         """Looks for new GPUs and samples all devices now."""
         with self._lock:
-            known = {recording.device.uuid.removeprefix("GPU-") for recording in self.recordings}
-            for uuid in self._find() if self._find else ():
-                if uuid.removeprefix("GPU-") not in known:
-                    self.recordings.append(record_gpu(uuid).start())
+            self._look_for_new()
             for recording in self.recordings:
                 recording.sample()
+
+    def _look_for_new(self) -> None:
+        """Asks for new GPUs; ever more seldom, since they are used from the beginning or not at all."""
+        now_s = time.perf_counter()
+        if self._find is None or now_s - self._found_s < min(_SELDOM * (now_s - self._start_s), _AT_LEAST_S):
+            return
+        self._found_s = now_s
+        known = {recording.device.uuid.removeprefix("GPU-") for recording in self.recordings}
+        for uuid in self._find():
+            if uuid.removeprefix("GPU-") not in known:
+                self.recordings.append(record_gpu(uuid).start())
 
     def take(self) -> None:
         """Takes what the pollers have kept now, without asking devices anything."""

@@ -135,8 +135,9 @@ def save_series(series: Series, folder: Path) -> Path:
     """Write a folder; files of the same folder from before are replaced one by one, each at once.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: it cannot be written, or holds another watch.
     """
+    _refuse_another(folder / "summary.json", series.about)
     about = {"version": VERSION, **series.about, "regions": series.regions}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -150,6 +151,22 @@ def save_series(series: Series, folder: Path) -> Path:
     except OSError as error:
         raise InputError(f"cannot write {error.filename or folder}: {error.strerror or error}") from error
     return folder
+
+
+def _refuse_another(summary: Path, about: Mapping[str, Any]) -> None:
+    """A folder holds one watch.
+
+    Raises:
+        InputError: it holds another one.
+    """
+    try:
+        there = json.loads(summary.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError):
+        there = {}
+    if not isinstance(there, dict) or any(there.get(name) != about.get(name) for name in ("started_at", "origin_s")):
+        raise InputError(f"{summary.parent} holds another watch: nothing that was measured is overwritten")
 
 
 def load_series(folder: str | Path) -> Series:

@@ -144,6 +144,7 @@ def test_ctrl_c_at_a_terminal_comes_once(tmp_path):
         (["--every", "0", "--", "true"], "--every must be at least 0.02 s"),
         (["--", "no-such-program-here"], "no-such-program-here cannot be run: there is no such program"),
         (["--journal", "/", "--", "true"], "cannot be written"),
+        (["--out", "/proc/run", "--", "true"], "cannot write /proc/run"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(words, said, tmp_path, monkeypatch, capfd):
@@ -153,6 +154,17 @@ def test_bad_input_is_one_line_and_code_2(words, said, tmp_path, monkeypatch, ca
     assert said in errors
     assert errors.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_series_that_cannot_be_written_does_not_take_the_exit_code(tmp_path, monkeypatch, capfd):
+    def full(series, folder):
+        raise InputError("cannot write series.parquet: No space left on device")
+
+    monkeypatch.setattr(program_run, "save_series", full)
+    assert main(["--out", str(tmp_path / "run"), "--", PYTHON, "-c", "raise SystemExit(5)"]) == 5
+    assert "No space left on device" in capfd.readouterr().err
+    (entry,) = read_entries(tmp_path / "programs.jsonl")
+    assert (entry["exit_code"], entry["not_saved"]) == (5, "cannot write series.parquet: No space left on device")
 
 
 def test_signals_of_this_process_are_as_before(tmp_path):

@@ -183,6 +183,15 @@ def test_a_foreign_table_is_named_as_one(tmp_path):
         draw_series(pd.DataFrame({"time_s": [0.0]}), [], tmp_path / "figure")
 
 
+def test_a_folder_holds_one_watch(tmp_path):
+    with flopray.watch(cpu=False, save=tmp_path / "w") as first:
+        first.save(tmp_path / "w")  # as often as one likes
+    with pytest.raises(InputError, match="holds another watch: nothing that was measured is overwritten"):
+        flopray.watch(save=tmp_path / "w")
+    with flopray.watch(cpu=False) as second, pytest.raises(InputError, match="holds another watch"):
+        second.save(tmp_path / "w")
+
+
 class TestDevices:
     """Which GPUs are this process's own, with torch's CUDA in software."""
 
@@ -239,6 +248,7 @@ class TestDevices:
         recorder = recording.Recorder([], 10.0, lambda: used)
         recorder.look()
         assert made == []
+        monkeypatch.setattr(recording, "_AT_LEAST_S", 0.0)
         used.append("GPU-aaaa")
         recorder.look()
         recorder.look()
