@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,8 @@ def plot_ticks(run: dict[str, Any], path: Path, *, number: int = 0) -> Path:
     stretch = run["truths"][number]
     readings = [Reading(*reading) for reading in stretch["readings"]]
     start_s, end_s, settle_s = stretch["start_s"], stretch["end_s"], run["settle_s"]
-    noise = NvmlCounterMeter.power_noise_rel
-    power = estimate_power(readings, start_s=start_s, end_s=end_s, settle_s=settle_s, power_noise_rel=noise)
+    meter = replace(NvmlCounterMeter.characteristics, settle_s=settle_s)
+    power = estimate_power(readings, start_s=start_s, end_s=end_s, meter=meter)
     ticks = find_ticks(readings)
     ticks = ticks.where((ticks.before_s >= start_s) & (ticks.after_s <= end_s))
     used = ticks.after_s >= start_s + settle_s

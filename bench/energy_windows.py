@@ -30,14 +30,14 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from energy_loads import WORKLOADS, GraphLoad, Load, SleepingLoad
 from energy_report import plot_errors, print_report
 
-from flopray.energy.estimator import TICK_ERROR_SHARE, estimate_energy, measure_tick_period
+from flopray.energy.estimator import estimate_energy, measure_tick_period
 from flopray.energy.meter import Meter, Reading
 from flopray.energy.nvml import Gpu
 from flopray.energy.nvml_meter import NvmlCounterMeter, NvmlPowerMeter
@@ -211,10 +211,8 @@ def add_ticks(bench: Bench, result: dict[str, Any], readings: list[Reading], per
             load_end_s=result["end_s"],
             time_per_iteration_s=result["time_s"],
             time_rel_error=0.0,
+            meter=replace(bench.meter.characteristics, settle_s=bench.args.settle),
             tick_period_s=period_s,
-            settle_s=bench.args.settle,
-            power_noise_rel=bench.meter.power_noise_rel,
-            tick_error_share=getattr(bench.meter, "tick_error_share", TICK_ERROR_SHARE),
         )
     except WindowTooShort as error:
         result["too_short"] = error.needed_s

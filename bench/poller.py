@@ -14,9 +14,8 @@ import numpy as np
 
 from flopray.energy.poller import Poller
 from flopray.measurement.device import Device
-from flopray.measurement.laps import laps_for
 from flopray.measurement.statistics import half_widths
-from flopray.measurement.window import run_window, warm_up
+from flopray.measurement.window import laps_for, run_window, warm_up
 from flopray.workloads.phases import BuiltPoint
 from flopray.workloads.registry import make_point
 

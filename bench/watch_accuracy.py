@@ -25,8 +25,8 @@ import torch
 
 import flopray
 from flopray.energy.curve import EnergyCurve
-from flopray.energy.meter import Reading
-from flopray.energy.nvml_meter import NvmlCounterMeter
+from flopray.energy.meter import Characteristics, Reading
+from flopray.energy.source import open_gpu_meter
 from flopray.energy.ticks import Ticks, find_ticks
 from flopray.watching.series import Series, load_series
 from flopray.watching.step_energy import StepEnergy, energy_per_step
@@ -154,22 +154,24 @@ def timeline_of(series: Series) -> Timeline:
     return Timeline(steps["start_s"].to_numpy(), steps["end_s"].to_numpy(), steps["step"].to_numpy())
 
 
-def estimate(ticks: Ticks, timeline: Timeline) -> StepEnergy:
-    """As `watch` estimates on a GPU with a counter."""
-    meter = NvmlCounterMeter
-    return energy_per_step(
-        ticks,
-        timeline,
-        settle_s=meter.settle_s,
-        power_noise_rel=meter.power_noise_rel,
-        tick_error_share=meter.tick_error_share,
-    )
+def estimate(ticks: Ticks, timeline: Timeline, meter: Characteristics) -> StepEnergy:
+    """As `watch` estimates."""
+    return energy_per_step(ticks, timeline, meter)
+
+
+def characteristics_of(uuid: str) -> Characteristics:
+    """Of the counter of a GPU here."""
+    meter = open_gpu_meter(uuid)
+    try:
+        return meter.characteristics
+    finally:
+        meter.close()
 
 
 def judge(series: Series, windows: int, seconds: tuple[float, ...]) -> None:
     """Print RMS, coverage and stated width for windows of some lengths."""
     (uuid,) = {device["uuid"] for device in series.about["summary"]["devices"]}
-    ticks, timeline = ticks_of(series, uuid), timeline_of(series)
+    ticks, timeline, meter = ticks_of(series, uuid), timeline_of(series), characteristics_of(uuid)
     curve = EnergyCurve(ticks)
     low_s, high_s = float(timeline.start_s[0]) + FIRST_S, float(timeline.end_s[-1])
     rng = np.random.default_rng(0)
@@ -179,7 +181,7 @@ def judge(series: Series, windows: int, seconds: tuple[float, ...]) -> None:
             seen = (timeline.start_s >= start_s) & (timeline.end_s <= start_s + length_s)
             whole = np.unique(timeline.step[seen], return_inverse=True)[1]
             inside = (ticks.after_s >= start_s) & (ticks.before_s <= start_s + length_s)
-            found = estimate(ticks.where(inside), Timeline(timeline.start_s[seen], timeline.end_s[seen], whole))
+            found = estimate(ticks.where(inside), Timeline(timeline.start_s[seen], timeline.end_s[seen], whole), meter)
             edges_s = start_s + length_s / 2 + np.array([-AROUND_S / 2, AROUND_S / 2])
             near = (timeline.start_s >= edges_s[0]) & (timeline.end_s <= edges_s[1])
             truth_j = _energy_of_spans(curve, timeline, near)
@@ -212,7 +214,9 @@ def against_run(folder: Path, seconds: float) -> None:
     (uuid,) = {device["uuid"] for device in inside.about["summary"]["devices"]}
     timeline = timeline_of(inside).since(2)
     shift_s = outside.about["origin_s"] - inside.about["origin_s"]
-    own, other = estimate(ticks_of(inside, uuid), timeline), estimate(ticks_of(outside, uuid, shift_s), timeline)
+    meter = characteristics_of(uuid)
+    own = estimate(ticks_of(inside, uuid), timeline, meter)
+    other = estimate(ticks_of(outside, uuid, shift_s), timeline, meter)
     print(f"watch       {own.energy_j:.4f} J a step ± {own.rel_error:.2%}")
     print(
         f"flopray run {other.energy_j:.4f} J a step ± {other.rel_error:.2%}: {other.energy_j / own.energy_j - 1:+.2%}"

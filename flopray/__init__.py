@@ -4,6 +4,7 @@
 
     m = flopray.measure(step)                 # any callable; print(m) shows time, energy and FLOPs with their intervals
     w = flopray.watch()                       # around a loop: with w.step(): ...; print(w.summary())
+    counts = flopray.count("step.py:make_step", width=1024)  # FLOPs three ways, by module, with their differences
     records = flopray.profile(flopray.workloads.MLP(n_layers=8, width=1024, tokens=128), precision="bf16")
     run = flopray.Sweep("mlp", axes={"n_layers": [2, 4], "tokens": [64]}).run("results/RUN")
     frame = flopray.load_run("results/RUN")   # a run, a row for each phase of each point
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from flopray.cli.python import Sweep as Sweep
     from flopray.cli.python import resume as resume
     from flopray.measurement.api import measure as measure
+    from flopray.measurement.count import count as count
     from flopray.measurement.profile import profile as profile
     from flopray.measurement.result import Measurement as Measurement
     from flopray.store.location import load_run as load_run
@@ -34,6 +36,7 @@ _FACE = {
     "Measurement": "flopray.measurement.result",
     "Sweep": "flopray.cli.python",
     "Workload": "flopray.workloads.base",
+    "count": "flopray.measurement.count",
     "load_run": "flopray.store.location",
     "measure": "flopray.measurement.api",
     "profile": "flopray.measurement.profile",
@@ -43,7 +46,16 @@ _FACE = {
 #: Rooms that are imported on first use; `sweep` has `trainable`, for a Tuner of your own.
 _ROOMS = ("sweep", "workloads")
 __all__ = [
-    *("Measurement", "Sweep", "Workload", "__version__", "load_run", "measure", "profile", "resume", "watch"),
+    "Measurement",
+    "Sweep",
+    "Workload",
+    "__version__",
+    "count",
+    "load_run",
+    "measure",
+    "profile",
+    "resume",
+    "watch",
     "workloads",
 ]
 

@@ -190,7 +190,7 @@ class Description:
     def __hash__(self) -> int:
         return hash(self.name)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON-ready, as a manifest keeps it."""
         names = {value: key for key, value in TYPES.items()}
         return {
@@ -201,7 +201,7 @@ class Description:
         }
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Description:
+    def from_dict(cls, content: Any) -> Description:
         """The inverse of `to_dict`, of a file that a stranger may have written.
 
         Raises:

@@ -15,10 +15,14 @@ from typing import Any
 
 from flopray.description import Column, Description, Field
 
+#: Values by column. What a column may hold is known to the schema of a run (`flopray.store.schema`), which every row is
+#: checked by, and not to a type checker: a workload brings columns of its own.
+Row = dict[str, Any]
+
 #: Version of the record's columns. History: 1, the first; 2, hardware counters by kernel class, overheads, kernels;
 #: 3, errors of the sentinel's drift; 4, the columns of the MLP and of Llama (`FORMER`) are those of their runs alone,
-#: and the measured rate of a CPU's products; 5, energy at a reference temperature, and drift that temperature does not
-#: explain.
+#: and the measured rate of a CPU's products; 5, energy at a reference temperature, drift that temperature does not
+#: explain, temperatures that were held, the factor of the board, the least bytes that are moved, and operators.
 SCHEMA_VERSION = 5
 #: Versions that are read. A row keeps the version that it was written with.
 READABLE_VERSIONS = (3, 4, 5)
@@ -28,7 +32,7 @@ READABLE_VERSIONS = (3, 4, 5)
 TRAINING_PHASES = ("inference", "forward", "backward", "forward_backward", "optimizer_step", "train_step")
 PHASES = (*TRAINING_PHASES, "prefill", "decode")
 #: Closed form and dispatcher's count are always there; these are measured.
-INSTRUMENTS = ("time", "energy", "counters")
+INSTRUMENTS = ("time", "energy", "counters", "operators")
 #: What a kernel does, as hardware counters are split; `other` are the kernels whose names tell nothing.
 KERNEL_CLASSES = ("gemm", "reduction", "elementwise", "attention", "normalisation", "optimizer", "other")
 
@@ -118,6 +122,9 @@ class PhaseRecord:
     activation_flops: int | None = _column("closed form: activations, one FLOP an element")
     optimizer_flops: int | None = _column("closed form: optimizer update")
     recomputed_flops: int | None = _column("beyond model_flops: what checkpointing runs again")
+    least_moved_bytes: int | None = _column(
+        "closed form: bytes that an iteration reads and writes at least, each operand of a pass once", since=5
+    )
     dispatched_flops: int | None = _column("what the framework was asked to do, by FlopCounterMode on the meta device")
     dispatched_reason: str | None = _column("why dispatched_flops is missing, or what it leaves out")
     dispatched_rel_difference: float | None = _column("dispatched_flops / model_flops - 1")
@@ -145,6 +152,12 @@ class PhaseRecord:
     counters_status: str = _column("ok, not_requested, unsupported, no_counter_permission or failed", "not_requested")
     counters_reason: str | None = _column("why there are no executed FLOPs, and what would give them")
     ncu_version: str | None = _column("Nsight Compute that read the counters")
+    # operators of one iteration, by torch.profiler in a pass of its own
+    operators: tuple[str, ...] = _column(
+        "JSON, one for each operator and region: calls, times, FLOPs, memory; as rows in operators.parquet", (), since=5
+    )
+    operators_status: str = _column("ok, not_requested or failed", "not_requested", since=5)
+    operators_reason: str | None = _column("why there are no operators", since=5)
     # time
     time_s: float | None = _column("mean time of one iteration")
     time_rel_error: float | None = _column("half width of its 95 % interval / time_s, drift included")
@@ -158,7 +171,9 @@ class PhaseRecord:
     max_seconds: float | None = _column("cap on the measured window")
     # energy
     energy_j: float | None = _column("energy of one iteration, whole device")
-    energy_rel_error: float | None = _column("half width of its 95 % interval / energy_j, drift included")
+    energy_rel_error: float | None = _column(
+        "half width of its 95 % interval / energy_j: of the window, with the drift that temperature does not explain"
+    )
     energy_source: str | None = _column("nvml_counter, nvml_power, rapl or simulated")
     energy_status: str = _column("ok, no_energy_source, not_requested or failed", "not_requested")
     energy_reason: str | None = _column(
@@ -185,6 +200,15 @@ class PhaseRecord:
         "rise of power per kelvin / power at the reference temperature", since=5
     )
     temperature_coefficient_error: float | None = _column("half width of its 95 % interval, in the same unit", since=5)
+    board_factor: float | None = _column(
+        "energy of this board / energy of its type's typical board, for the same work, by standard loads; "
+        "energy_at_reference_j / board_factor is that of the typical board",
+        since=5,
+    )
+    board_factor_rel_error: float | None = _column(
+        "half width of its 95 % interval for one work / board_factor: windows, loads, and how few boards were measured",
+        since=5,
+    )
     active_energy_j: float | None = _column("energy_j - idle_power_w * time_s")
     # efficiency
     flops_per_s: float | None = _column("model_flops / time_s; without a closed form dispatched_flops / time_s")
@@ -202,8 +226,14 @@ class PhaseRecord:
     energy_per_token_j: float | None = _column("energy_j / tokens_per_iteration")
     attention_backend: str | None = _column("attention that ran: flash, efficient, cudnn, math or cpu_flash")
     # state of the device at both ends of the window
+    hold_temperature_c: float | None = _column("GPU temperature that the window was to begin at, if one was", since=5)
+    hold_temperature_s: float | None = _column(
+        "seconds of filler work and pauses before the window, those before the sentinel's included", since=5
+    )
+    hold_temperature_reason: str | None = _column("why the window did not begin at hold_temperature_c", since=5)
     temperature_start_c: float | None = _column("GPU temperature before")
     temperature_end_c: float | None = _column("GPU temperature after")
+    temperature_mean_c: float | None = _column("GPU temperature, mean over the ticks that were used", since=5)
     sm_clock_start_hz: float | None = _column("SM clock before")
     sm_clock_end_hz: float | None = _column("SM clock after, under load")
     memory_clock_start_hz: float | None = _column("memory clock before")
@@ -222,6 +252,7 @@ class PhaseRecord:
     sentinel_energy_drift_unexplained: float | None = _column(
         "sentinel_energy_drift less what the change of its temperature explains", since=5
     )
+    sentinel_energy_drift_unexplained_error: float | None = _column("half width of its 95 % interval", since=5)
     sentinel_age_s: float | None = _column("seconds since the sentinel was measured")
     # outcome
     status: str = _column("ok, out_of_memory, unsupported or failed", "ok")
@@ -245,7 +276,7 @@ class PhaseRecord:
         own = {name: value for name, value in columns.items() if name not in COLUMN_NAMES}
         return cls(**{name: value for name, value in columns.items() if name in COLUMN_NAMES}, extra=own)
 
-    def columns(self) -> dict[str, Any]:
+    def columns(self) -> Row:
         """All columns by name, the workload's own among them."""
         row = {**vars(self), **self.extra}
         del row["extra"]
@@ -255,7 +286,7 @@ class PhaseRecord:
         """Equal in every column; a column of the workload that is not there is None."""
         return isinstance(other, PhaseRecord) and self._present() == other._present()
 
-    def _present(self) -> dict[str, Any]:
+    def _present(self) -> Row:
         return {name: value for name, value in self.columns().items() if value is not None}
 
     def __getattr__(self, name: str) -> Any:

@@ -176,10 +176,11 @@ class MeasureSettings:
 
     #: Measured in this order; the workload knows which there are.
     phases: tuple[str, ...] = setting(DEFAULT_PHASES, doc="{choices} (default {default})", noun="name", metavar="PHASE")
-    #: Energy needs time. Counters take a pass of their own and Nsight Compute: only on request.
+    #: Energy and operators need time. Counters and operators take passes of their own, counters Nsight Compute too:
+    #: only on request.
     instruments: tuple[str, ...] = setting(
         ("time", "energy"),
-        doc="{choices} (default {default}; counters needs Nsight Compute and a GPU)",
+        doc="{choices} (default {default}; counters needs Nsight Compute and a GPU, operators is torch.profiler)",
         noun="name",
         choices=INSTRUMENTS,
         metavar="I",
@@ -214,6 +215,14 @@ class MeasureSettings:
         flag="--sentinel-every",
         metavar="S",
     )
+    reference_temperature_c: float = setting(
+        50.0,
+        doc="also tell the energy of each row for this temperature of the GPU (default {default} C)",
+        must="be a temperature from 0 to 120 Celsius",
+        holds=lambda value: 0 <= value <= 120,
+        flag="--reference-temperature",
+        metavar="CELSIUS",
+    )
     cooldown_c: float | None = setting(
         None,
         doc="before each point wait until the GPU is this cool (default off)",
@@ -222,18 +231,41 @@ class MeasureSettings:
         flag="--cooldown-to",
         metavar="CELSIUS",
     )
+    hold_temperature_c: float | None = setting(
+        None,
+        doc="before each window bring the GPU to this temperature, by filler work or pauses (default off)",
+        kind=float,
+        must="be a temperature from 0 to 120 Celsius",
+        holds=lambda value: 0 <= value <= 120,
+        flag="--hold-temperature",
+        metavar="CELSIUS",
+    )
+    calibrate: bool = setting(
+        False,
+        doc="first measure each GPU's factor anew; by default the one that `flopray calibrate` kept is used",
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if "operators" in self.instruments and "time" not in self.instruments:
+            raise SettingError("<instruments> operators needs time too: shares of time are told of a measured phase")
         if "energy" in self.instruments and "time" not in self.instruments:
             raise SettingError("<instruments> energy needs time too: energy per iteration is power times time")
+        if self.hold_temperature_c is not None and self.cooldown_c is not None:
+            raise SettingError("<hold_temperature_c> and <cooldown_c> exclude each other: holding cools down too")
+        if self.hold_temperature_c is not None and "time" not in self.instruments:
+            raise SettingError(
+                "<hold_temperature_c> needs <instruments> time: without it there is no window to hold for"
+            )
+        if self.calibrate and "energy" not in self.instruments:
+            raise SettingError("<calibrate> needs <instruments> energy: the factor of a board is one of energy")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON-ready fields."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> MeasureSettings:
+    def from_dict(cls, fields: Mapping[str, Any]) -> MeasureSettings:
         """The inverse of `to_dict`.
 
         Raises:
@@ -244,3 +276,15 @@ class MeasureSettings:
             raise InputError(f"the run's manifest has a setting {unknown[0]!r} that this flopray does not know")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         return cls(**values)
+
+
+def refuse_on_a_cpu(settings: MeasureSettings) -> None:
+    """Refuse what only a GPU has, where every point is for a CPU.
+
+    Raises:
+        SettingError: naming the setting.
+    """
+    if settings.hold_temperature_c is not None:
+        raise SettingError("<hold_temperature_c> needs a GPU: a CPU has no temperature that could be held")
+    if settings.calibrate:
+        raise SettingError("<calibrate> needs a GPU: a board's factor is that of a GPU")

@@ -31,6 +31,24 @@ def published() -> Path:
 
 
 @pytest.fixture(scope="session")
+def calibrated_once() -> Iterator[None]:
+    """This CPU is measured for the first plan that asks for it, and not for each of hundreds."""
+    from flopray.sweep import calibration
+
+    measure, known = calibration.calibrated, {}
+
+    def calibrated(precisions, *, cores):
+        key = (tuple(precisions), cores)
+        if key not in known:
+            known[key] = measure(precisions, cores=cores)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "calibrated", calibrated)
+        yield
+
+
+@pytest.fixture(scope="session")
 def s3() -> "Iterator[S3Server]":
     """An S3 server on this machine, with keys for it in the environment of this process."""
     pytest.importorskip("moto.server", reason="moto is not installed: pip install 'flopray[test]'")

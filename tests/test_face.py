@@ -157,7 +157,7 @@ def test_profile_computes_with_as_many_threads_as_a_sweep_and_leaves_those_of_th
         ("mlp", {"phases": 3}, "phases must be a list of values, such as [3], got 3"),
         (3, {}, "workload must be a name, FILE.py:NAME or a Workload, got 3"),
         (MLP(**SHAPE), {}, "workload: MLP(n_layers=1, width=16, tokens=8) is one shape, which `profile` measures"),
-        ("mlp", {"maxseconds": 3}, "unknown setting 'maxseconds': choose from cooldown_c, "),
+        ("mlp", {"maxseconds": 3}, "unknown setting 'maxseconds': choose from calibrate, cooldown_c, "),
     ],
 )
 def test_a_sweep_says_in_one_line_what_cannot_be(workload, arguments, said):

@@ -27,12 +27,35 @@ def conv_file(folder: Path) -> Path:
 def run_block(words: str, folder: Path) -> str:
     """Runs the one block with these words, with short windows."""
     (block,) = (block for block in BLOCKS if words in block)
-    code = block.replace("precision=", "max_seconds=0.2, precision=").replace("phases=", "max_seconds=0.1, phases=")
+    code = block.replace("optimizer=optimizer.step,", "optimizer=optimizer.step, max_seconds=0.2, device='cpu',")
+    code = code.replace("precision=", "max_seconds=0.2, precision=").replace("phases=", "max_seconds=0.1, phases=")
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
     command = [sys.executable, "-c", code]
     outcome = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
     assert outcome.returncode == 0, outcome.stderr
     return outcome.stdout
+
+
+def test_the_phases_of_a_step(tmp_path):
+    lines = run_block("forward=forward,", tmp_path).splitlines()
+    assert [line.split()[0] for line in lines[:6]] == [
+        "Measurement",
+        "forward",
+        "backward",
+        "optimizer",
+        "whole",
+        "sum",
+    ]
+    assert float(lines[-1].split()[0]) > 0
+
+
+def test_the_flops_of_a_function(tmp_path):
+    (step,) = (block for block in BLOCKS if "def make_step" in block)
+    (tmp_path / "step.py").write_text(step)
+    out = run_block("table.exponents()", tmp_path)
+    assert "('Linear',) aten.addmm forward 1048576" in out
+    assert "{'dispatched': 2.0" in out or "{'dispatched': 1.99999" in out
+    assert (tmp_path / "flops.png").stat().st_size > 10_000
 
 
 def test_the_profile_of_an_mlp(tmp_path):

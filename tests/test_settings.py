@@ -40,6 +40,11 @@ NAN, INF = float("nan"), float("inf")
         ({"seed": 2**31}, "--seed"),
         ({"cooldown_c": NAN}, "--cooldown-to"),
         ({"cooldown_c": INF}, "--cooldown-to"),
+        ({"hold_temperature_c": -1.0}, "--hold-temperature must be a temperature from 0 to 120 Celsius"),
+        ({"hold_temperature_c": NAN}, "--hold-temperature"),
+        ({"hold_temperature_c": 50.0, "cooldown_c": 40.0}, "--hold-temperature and --cooldown-to exclude each other"),
+        ({"hold_temperature_c": 50.0, "instruments": ("counters",)}, "--hold-temperature needs --instruments time"),
+        ({"calibrate": True, "instruments": ("time",)}, "--calibrate needs --instruments energy"),
     ],
 )
 def test_what_cannot_be(fields, flag):
@@ -55,6 +60,7 @@ def test_what_cannot_be(fields, flag):
         MeasureSettings(),
         MeasureSettings(phases=("train_step",), instruments=("time",), target_error=0.3, max_seconds=0.5),
         MeasureSettings(seed=2**31 - 1, sentinel_every_s=0.0, cooldown_c=45.0),
+        MeasureSettings(hold_temperature_c=55.0, calibrate=True),
     ],
 )
 def test_a_manifest_brings_back_the_same_settings(settings):

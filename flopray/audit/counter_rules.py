@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flopray.audit.findings import Finding, Severity, Unjudged, keys_of, number
-from flopray.audit.row_rules import Row, Verdict
+from flopray.audit.findings import Finding, Row, Severity, Unjudged, Verdict, keys_of, number
 
 #: Share of executed FLOPs whose kernels have no class that deserves a note.
 UNCLASSIFIED_NOTE = 0.01

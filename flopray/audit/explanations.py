@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from flopray.audit.cache_bounds import UNKNOWN_SHARE
+from flopray.audit.column_rules import DERIVED_TOLERANCE
+from flopray.audit.condition_rules import DRIFT_IMPLAUSIBLE, DRIFT_NOTE
 from flopray.audit.counter_rules import UNCLASSIFIED_NOTE
 from flopray.audit.findings import USELESS_ERROR
+from flopray.audit.limit_rules import HIGHEST_MFU, SENSOR_TOLERANCE
 from flopray.audit.point_rules import CPU_TOLERANCE, TOLERANCE
-from flopray.audit.row_rules import DERIVED_TOLERANCE, DRIFT_IMPLAUSIBLE, DRIFT_NOTE, HIGHEST_MFU, SENSOR_TOLERANCE
 from flopray.audit.series_rules import MIN_GROWTH
 from flopray.audit.table import RULES
 from flopray.errors import InputError
@@ -146,10 +149,21 @@ EXPLANATIONS: dict[str, Explanation] = {
         "The phases of a step, each measured by itself, do not add up to the whole. One of the windows missed work or "
         "has too much in it. A whole that costs less than its parts can be right where the host launches kernels.",
         "forward + backward against forward_backward, and these with optimizer_step against train_step, in time and "
-        f"in energy. Allowed are the stated errors and, of the sum, {TOLERANCE['graph']:.0%} with CUDA graphs, "
-        f"{TOLERANCE['eager']:.0%} in eager and compiled mode, {CPU_TOLERANCE:.0%} on a CPU.",
+        "in energy, at the reference temperature where all rows have it. Allowed are the stated errors and, of the "
+        f"sum, {TOLERANCE['graph']:.0%} with CUDA graphs, {TOLERANCE['eager']:.0%} in eager and compiled mode, "
+        f"{CPU_TOLERANCE:.0%} on a CPU; or, where that is more, what a GPU's cache can do (phases_interact).",
         "Measure the point again with a smaller --target-error on a quiet machine, or with --execution graph. If it "
         "stays, trust the whole more than its parts.",
+    ),
+    "phases_interact": Explanation(
+        "note",
+        "A step costs more or less than its phases, each repeated by itself, and a cache can explain it: what a phase "
+        "finds there depends on the phase before it. The difference is real and comes back when measured again.",
+        "As additivity, beyond the errors and its tolerance, and within what the cache can do: the bytes that each "
+        "phase touches (least_moved_bytes, else memory_peak_bytes), as many as the cache holds, at the memory's "
+        "bandwidth and at twice its published energy per byte, with idle power over the time that differed. Where no "
+        f"row has least_moved_bytes, no more than {UNKNOWN_SHARE:.0%} of the sum.",
+        "Nothing is wrong. For the cost of a training step use the whole, not the sum of its phases.",
     ),
     "shared_device": Explanation(
         "implausible",
@@ -168,16 +182,19 @@ EXPLANATIONS: dict[str, Explanation] = {
         f"implausible beyond {DRIFT_IMPLAUSIBLE:.0%}, a note beyond {DRIFT_NOTE:.0%}",
         "One point is measured again and again during a sweep, and it no longer gives what it gave at first. The "
         "device changed (warmer, throttled, shared), so early and late points of the sweep are hard to compare.",
-        "sentinel_time_drift and sentinel_energy_drift less their own errors: beyond "
+        "sentinel_time_drift and sentinel_energy_drift (sentinel_energy_drift_unexplained, what temperature does not "
+        "explain, where it is known) less their own errors: beyond "
         f"{DRIFT_NOTE:.0%} is a note, beyond {DRIFT_IMPLAUSIBLE:.0%} implausible; or beyond target_error "
         "and twice of it, where these are larger.",
         "Let the device warm up first, use --cooldown-to, keep others off it, and measure the sweep again.",
     ),
     "target_error_missed": Explanation(
         "note",
-        "The number is less exact than was asked for; its stated error still holds.",
+        "The number is less exact than was asked for; its stated error still holds. Where the window reached its "
+        "target and the sentinel's drift alone took the error above it, the sentence says so.",
         "time_rel_error and energy_rel_error against target_error. No tolerance.",
-        "A larger --max-seconds, a larger --target-error, or a quieter machine.",
+        "A larger --max-seconds, a larger --target-error, or a quieter machine; against drift, let the device warm up "
+        "first. Longer windows do not help against drift.",
     ),
     "unclassified_kernels": Explanation(
         "note",

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 #: Columns that say which measurement a row is, in the order people read them; those a row has become a finding's keys.
@@ -34,8 +35,8 @@ KEY_COLUMNS = (
 )
 #: Keys that identify without describing; left out where a finding is named in a line.
 _OPAQUE_KEYS = frozenset({"run", "source", "trial_id", "workload", "batch_size"})
-
-
+#: Column names to values; anything may be missing.
+Row = Mapping[str, Any]
 #: A stated relative error from which on the value is as good as unknown.
 USELESS_ERROR = 1.0
 #: Cells that say that there is no value.
@@ -103,6 +104,17 @@ class Unjudged:
     rows: tuple[int, ...] = field(default=(), compare=False)
 
 
+#: What a rule that one row can break answers: its finding, None where the row passes, or why it could not judge.
+Verdict = Finding | Unjudged | None
+
+
+def finding_of(
+    rule: str, severity: Severity, sentence: str, row: Row, compared: Mapping[str, Any], excess: float = 1.0
+) -> Finding:
+    """A finding about one row, with what identifies it."""
+    return Finding(rule, severity, sentence, numbers=dict(compared), rows=(0,), keys=keys_of(row), excess=excess)
+
+
 def number(row: Mapping[str, Any], column: str) -> float | None:
     """A finite number, or None for a column that is absent, empty, not a number or not finite.
 
@@ -138,11 +150,23 @@ def is_missing(value: Any) -> bool:
 def identity(row: Mapping[str, Any], column: str) -> str | None:
     """What a cell identifies, as a text whatever its type: 1, 1.0 and "1" are the same; None where it is empty."""
     value = row.get(column)
+    if value is None:
+        return None
+    if type(value) is str:  # nearly all are, and a table has many of few
+        return _identity_of_text(value)
     if is_missing(value):
         return None
     if not isinstance(value, bool) and (known := number(row, column)) is not None and known == int(known):
         return str(int(known))
     return str(value)
+
+
+@lru_cache(maxsize=4096)
+def _identity_of_text(value: str) -> str | None:
+    if is_missing(value):
+        return None
+    known = number({"": value}, "")
+    return str(int(known)) if known is not None and known == int(known) else value
 
 
 def is_ok(status: Any) -> bool:

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from flopray.audit.findings import KEY_COLUMNS, Finding, Severity, identity, is_missing, number
+from flopray.audit.cells import are_plain_numbers, identities, names_of
+from flopray.audit.findings import KEY_COLUMNS, Finding, Severity, is_missing, number
 from flopray.records import COLUMN_NAMES, FORMER_NAMES
 
 Row = Mapping[str, Any]
@@ -60,6 +61,8 @@ def not_numbers(rows: Sequence[Row]) -> list[Finding]:
     """A note for each column of numbers that has texts (or infinities) in it; `rows` are positions."""
     found: dict[str, list[int]] = {}
     for column in NUMBER_COLUMNS:
+        if are_plain_numbers([row.get(column) for row in rows]):
+            continue
         suspects = [place for place, row in enumerate(rows) if not _is_plain(row.get(column))]
         places = [p for p in suspects if not is_missing(rows[p].get(column)) and number(rows[p], column) is None]
         if places:
@@ -177,7 +180,7 @@ def telling_apart(rows: Sequence[Row]) -> list[str]:
     for column in _columns(rows):
         if column in KNOWN or str(column).endswith(("_s", "_j", "_w", "_c", "_hz", "_bytes", "_flops", "_rel_error")):
             continue
-        seen = Counter(identity(row, column) for row in rows)
+        seen = Counter(identities(rows, column))
         seen.pop(None, None)
         if len(seen) < 2 and sum(seen.values()) in (0, len(rows)):
             continue
@@ -214,7 +217,7 @@ def _note(sentence: str) -> Finding:
 
 
 def _columns(rows: Sequence[Row]) -> Iterable[Any]:
-    return dict.fromkeys(column for row in rows for column in row)
+    return names_of(rows)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -55,9 +55,35 @@ class GpuSpec:
         return _MEMORY[self.name][1] * 1e9
 
     @property
+    def l2_bytes(self) -> int:
+        """Size of its last-level cache, or a bound above it where NVIDIA states only that of the whole chip."""
+        return int(_L2[self.name][0] * 2**20)
+
+    @property
+    def dram_j_per_byte(self) -> float:
+        """Bound above the energy of moving a byte between the chip and its memory."""
+        return _dram_j_per_byte(_GDDR_PJ_PER_BIT if self.name in _GDDR else _HBM_PJ_PER_BIT)
+
+    @property
     def fastest_flops_per_s(self) -> float:
         """The highest dense peak at any precision of `flopray.point.PRECISIONS`."""
         return max(self.peaks.values())
+
+
+class Cache(NamedTuple):
+    """The last-level cache of a device and the memory behind it, as far as they bound what a cache can change.
+
+    Attributes:
+        size_bytes: of the cache, or a bound above it.
+        bytes_per_s: peak bandwidth of the memory behind it.
+        j_per_byte: bound above the energy of moving a byte between chip and memory.
+        basis: whose figures these are.
+    """
+
+    size_bytes: int
+    bytes_per_s: float
+    j_per_byte: float
+    basis: str
 
 
 class Limit(NamedTuple):
@@ -149,6 +175,39 @@ _MEMORY: dict[str, tuple[int, float]] = {
     **{"H200 NVL": (141, 4800), "GH200": (144, 4900), "B200": (192, 8000)},
 }
 
+_VOLTA_PAPER = "https://images.nvidia.com/content/volta-architecture/pdf/volta-architecture-whitepaper.pdf"
+_TURING_PAPER = (
+    "https://images.nvidia.com/aem-dam/en-zz/Solutions/design-visualization/technologies/turing-architecture/"
+    "NVIDIA-Turing-Architecture-Whitepaper.pdf"
+)
+_GA102_PAPER = "https://www.nvidia.com/content/PDF/nvidia-ampere-ga-102-gpu-architecture-whitepaper-v2.pdf"
+_AMPERE_BLOG = "https://developer.nvidia.com/blog/nvidia-ampere-architecture-in-depth/"
+_HOPPER_BLOG = "https://developer.nvidia.com/blog/nvidia-hopper-architecture-in-depth/"
+#: L2 cache in MiB and where that is stated, by name. A board whose own figure is not stated has that of the whole chip,
+#: which is a bound above it: A30 that of the GA100 as sold, L4 the AD104, L40 and L40S the AD102, H200 and others with
+#: all memory sites in use the GH100. B200: as its driver reports it.
+_L2: dict[str, tuple[float, str]] = {
+    **dict.fromkeys(("V100 SXM2", "V100 PCIe", "V100S PCIe"), (6, _VOLTA_PAPER)),
+    "T4": (4, _TURING_PAPER),
+    **dict.fromkeys(("A10", "A40"), (6, _GA102_PAPER)),
+    **dict.fromkeys(("A30", "A100 SXM", "A100 PCIe 40GB", "A100 PCIe 80GB"), (40, _AMPERE_BLOG)),
+    "L4": (48, _ADA),
+    **dict.fromkeys(("L40", "L40S"), (96, _ADA)),
+    "RTX 4090": (72, _ADA),
+    **dict.fromkeys(("H100 SXM", "H100 PCIe"), (50, _HOPPER_BLOG)),
+    **dict.fromkeys(("H100 NVL", "H200 SXM", "H200 NVL", "GH200"), (60, _HOPPER_BLOG)),
+    "B200": (126.5, "https://github.com/pytorch/ao/pull/4002"),
+}
+#: Boards with GDDR memory; the others of the table have HBM.
+_GDDR = frozenset({"T4", "A10", "A40", "L4", "L40", "L40S", "RTX 4090"})
+#: Energy in pJ of moving a bit, HBM2 and GDDR5 (O'Connor et al., Fine-Grained DRAM, MICRO 2017,
+#: https://doi.org/10.1145/3123939.3124545); later generations take less.
+_HBM_PJ_PER_BIT, _GDDR_PJ_PER_BIT = 3.9, 14.0
+#: The chip's own part of a transfer (controller, wires to the cache) is in no published figure, so it is allowed as
+#: much again. The bound for HBM is 62 pJ a byte. Streaming 2 GB on an H100 drew 241 to 254 W above awake idle, at most
+#: 3.35 TB/s, so 72 pJ a byte or more with all that the cores and the cache did for it.
+_DRAM_ALLOWANCE = 2.0
+
 _MAKERS = re.compile(r"^((nvidia|tesla|geforce|graphics device)\s+)+")
 
 
@@ -184,6 +243,27 @@ def memory_bytes(device_name: str | None) -> int | None:
         return None
     stated = re.search(r"\b(\d+)gb?\b", normalise_device_name(str(device_name)))
     return int(stated[1]) * 2**30 if stated else spec.memory_bytes
+
+
+def _dram_j_per_byte(pj_per_bit: float) -> float:
+    return _DRAM_ALLOWANCE * pj_per_bit * 8e-12
+
+
+def cache_of(device_name: str | None) -> Cache:
+    """The last-level cache of a GPU and its memory; of an unknown device the widest bounds of the table.
+
+    Those are the largest cache, the slowest memory and the costliest byte of all known GPUs, so a difference that
+    exceeds them exceeds what the cache of any GPU in the table could do.
+    """
+    spec = find_gpu(device_name)
+    if spec is not None:
+        return Cache(spec.l2_bytes, spec.memory_bytes_per_s, spec.dram_j_per_byte, f"of the {spec.name}")
+    return Cache(
+        max(spec.l2_bytes for spec in GPUS),
+        min(spec.memory_bytes_per_s for spec in GPUS),
+        max(spec.dram_j_per_byte for spec in GPUS),
+        "of any GPU known",
+    )
 
 
 def peak_flops_per_s(device_name: str | None, precision: str | None) -> float | None:

@@ -11,23 +11,13 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flopray.audit.cells import names_of, texts
+from flopray.audit.column_rules import COUNTS, DERIVED, DERIVED_TOLERANCE, EXCESSES, EXECUTED_CLASSES, RATES
+from flopray.audit.condition_rules import DRIFT_NOTE
 from flopray.audit.counter_rules import UNCLASSIFIED_NOTE
 from flopray.audit.findings import device_name, precision_of, text
 from flopray.audit.hardware import find_gpu, peak_flops_per_s
-from flopray.audit.row_rules import (
-    COUNTS,
-    DERIVED,
-    DERIVED_TOLERANCE,
-    DRIFT_NOTE,
-    EXCESSES,
-    EXECUTED_CLASSES,
-    HIGHEST_MFU,
-    RATES,
-    SENSOR_TOLERANCE,
-    efficiency_limit,
-    executed_rate_bound,
-    rate_limit,
-)
+from flopray.audit.limit_rules import HIGHEST_MFU, SENSOR_TOLERANCE, efficiency_limit, executed_rate_bound, rate_limit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +30,7 @@ Row = Mapping[str, Any]
 _SLACK = 1e-9
 #: Numbers outside are left to the rules: products and quotients of those inside neither overflow nor vanish.
 _SMALLEST, _LARGEST = 1e-100, 1e100
+_DRIFTS = tuple(f"sentinel_{quantity}_drift{end}" for quantity in ("time", "energy") for end in ("", "_unexplained"))
 _DEVICE = ("device_name", "device_type", "precision", "compute_capability")
 _NUMBERS = dict.fromkeys(
     (
@@ -48,7 +39,11 @@ _NUMBERS = dict.fromkeys(
         *("executed_tensor_flops", "executed_cuda_flops", "active_energy_j", "idle_power_w", "power_limit_w"),
         *("other_processes", "target_error", "time_rel_error", "energy_rel_error", "sm_count", "max_sm_clock_hz"),
         "measured_peak_flops_per_s",
-        *("sentinel_time_drift", "sentinel_time_drift_error", "sentinel_energy_drift", "sentinel_energy_drift_error"),
+        *(
+            f"sentinel_{name}_drift{end}"
+            for name in ("time", "energy")
+            for end in ("", "_error", "_unexplained", "_unexplained_error")
+        ),
     )
 )
 
@@ -95,7 +90,7 @@ class _Columns:
 
         self.odd: Array = np.zeros(len(rows), dtype=bool)
         self._none: Array = np.full(len(rows), np.nan)
-        names = dict.fromkeys(name for row in rows for name in row)
+        names = names_of(rows)
         self.errors = [n for n in names if isinstance(n, str) and n.endswith(("_rel_error", "_drift_error"))]
         self.known: dict[str, Array] = {}
         for name in dict.fromkeys((*_NUMBERS, *self.errors)):
@@ -146,10 +141,10 @@ def _devices(rows: Sequence[Row], columns: _Columns) -> _Devices:
 
     keys: list[tuple[Any, ...]] = []
     known: dict[tuple[Any, ...], tuple[float, ...]] = {}
-    for place, row in enumerate(rows):
-        words = tuple(text(row, name) for name in _DEVICE)
-        key = (*words, columns["sm_count"][place], columns["max_sm_clock_hz"][place])
-        key = tuple(None if value != value else value for value in key)
+    figures = [columns[name].tolist() for name in ("sm_count", "max_sm_clock_hz")]
+    stated = zip(*(texts(rows, name) for name in _DEVICE), *figures, strict=True)
+    for place, (row, cells) in enumerate(zip(rows, stated, strict=True)):
+        key = tuple(None if cell != cell else cell for cell in cells)
         keys.append(key)
         if key not in known and not columns.odd[place]:
             known[key] = _limits(row)
@@ -184,7 +179,7 @@ def _may_break(columns: _Columns, devices: _Devices) -> Array:
                 *_above_limits(columns, devices),
                 *(columns[name] > HIGHEST_MFU for name in ("mfu", "hfu")),
                 columns["other_processes"] > 0,
-                *(np.abs(columns[f"sentinel_{name}_drift"]) > DRIFT_NOTE * (1 - _SLACK) for name in ("time", "energy")),
+                *(np.abs(columns[name]) > DRIFT_NOTE * (1 - _SLACK) for name in _DRIFTS),
                 columns["executed_gemm_flops"] < columns["gemm_flops"],
                 columns["executed_other_rel"] > UNCLASSIFIED_NOTE,
                 *(columns[name] > columns["target_error"] for name in ("time_rel_error", "energy_rel_error")),

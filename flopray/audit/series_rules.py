@@ -19,18 +19,18 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from flopray.audit.cells import identities, numbers
 from flopray.audit.findings import (
     Finding,
     Severity,
     Unjudged,
-    identity,
     keys_of,
     number,
     rel_error,
     si,
 )
 from flopray.audit.hardware import Limit
-from flopray.audit.row_rules import efficiency_limit, rate_limit
+from flopray.audit.limit_rules import efficiency_limit, rate_limit
 
 #: Columns along which FLOPs grow; the others that a row has must agree within a series.
 AXES = ("n_layers", "width", "tokens", "batch_size", "sequence_length")
@@ -73,9 +73,10 @@ def judge_series(rows: Sequence[Row], further: Sequence[str] = ()) -> list[Findi
     verdicts: list[Finding | Unjudged] = []
     compared = 0
     unlimited: set[int] = set()
+    known = {quantity: _points(rows, quantity) for quantity in _QUANTITIES}
     for series in _series(rows, further):
-        for quantity in _QUANTITIES:
-            points = _points(rows, series, quantity)
+        for quantity, of_rows in known.items():
+            points = sorted(point for place in series if (point := of_rows[place]) is not None)
             if not points or points[-1].flops < MIN_GROWTH * points[0].flops:
                 continue
             limit = quantity.limit(rows[points[-1].place])
@@ -102,31 +103,33 @@ class _Point(NamedTuple):
 
 def _series(rows: Sequence[Row], further: Sequence[str]) -> Iterable[list[int]]:
     """Positions of rows that differ along one axis only; without any axis, of rows with one identity."""
-    present = [axis for axis in AXES if any(number(row, axis) is not None for row in rows)]
-    identities = [
-        (
-            *(identity(row, column) for column in (*_IDENTITY, *further)),
-            str(row["checkpointing"]) if row.get("checkpointing") in (True, False) else None,
-        )
-        for row in rows
+    columns = {axis: numbers(rows, axis) for axis in AXES}
+    present = [axis for axis, values in columns.items() if any(value is not None for value in values)]
+    checkpointing = [
+        str(value) if value in (True, False) else None for value in (row.get("checkpointing") for row in rows)
     ]
-    values = [{axis: number(row, axis) for axis in present} for row in rows]
+    named = [identities(rows, column) for column in (*_IDENTITY, *further)]
+    apart = list(zip(*named, checkpointing, strict=True))
     for axis in present or [None]:
-        fixed = [other for other in present if other != axis]
+        fixed = zip(*(columns[other] for other in present if other != axis), strict=True)
+        keys = zip(apart, fixed, strict=True) if len(present) > 1 else apart
         groups: dict[Hashable, list[int]] = {}
-        for place, (same, known) in enumerate(zip(identities, values, strict=True)):
-            if axis is None or known[axis] is not None:
-                groups.setdefault((*same, *(known[other] for other in fixed)), []).append(place)
+        for place, same in enumerate(keys):
+            if axis is None or columns[axis][place] is not None:
+                groups.setdefault(same, []).append(place)
         yield from (group for group in groups.values() if len(group) > 1)
 
 
-def _points(rows: Sequence[Row], series: Sequence[int], quantity: _Quantity) -> list[_Point]:
-    points = []
-    for place in series:
-        flops, value = number(rows[place], "model_flops"), number(rows[place], quantity.column)
+def _points(rows: Sequence[Row], quantity: _Quantity) -> list[_Point | None]:
+    """Each row as a point of its series; None where it lacks FLOPs or the quantity."""
+    points: list[_Point | None] = []
+    for place, (row, flops) in enumerate(zip(rows, numbers(rows, "model_flops"), strict=True)):
+        value = number(row, quantity.column)
         if flops is not None and flops > 0 and value is not None and value > 0:
-            points.append(_Point(flops, value, rel_error(rows[place], quantity.error_column), place))
-    return sorted(points)
+            points.append(_Point(flops, value, rel_error(row, quantity.error_column), place))
+        else:
+            points.append(None)
+    return points
 
 
 def _worst(rows: Sequence[Row], points: Sequence[_Point], quantity: _Quantity, limit: Limit) -> Finding | None:

@@ -7,8 +7,11 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from flopray.audit.cells import identities, numbers
+from flopray.audit.column_rules import COLUMN_RULES
+from flopray.audit.condition_rules import CONDITION_RULES
 from flopray.audit.counter_rules import COUNTER_RULES
-from flopray.audit.findings import Finding, Severity, Unjudged, device_name, identity, is_hole, keys_of, number, text
+from flopray.audit.findings import Finding, Severity, Unjudged, device_name, is_hole, keys_of, text
 from flopray.audit.foreign import (
     covers_several,
     device_count_column,
@@ -18,15 +21,15 @@ from flopray.audit.foreign import (
     telling_apart,
     without_axes,
 )
-from flopray.audit.point_rules import judge_point
-from flopray.audit.row_rules import (
-    ROW_RULES,
+from flopray.audit.limit_rules import (
+    LIMIT_RULES,
     efficiency_above_peak,
     executed_rate_above_limit,
     power_above_limit,
     power_below_idle,
     rate_above_limit,
 )
+from flopray.audit.point_rules import judge_point
 from flopray.audit.screening import alike
 from flopray.audit.series_rules import judge_series
 
@@ -50,7 +53,8 @@ RULES: dict[str, str] = {
     "power_below_idle": "mean power below idle power, beyond the errors and 5 % of the sensor",
     "launch_window": "energy or time that does not rise with FLOPs although the device would be near its best",
     "executed_below_closed_form": "fewer FLOPs executed in matrix products than their closed form has",
-    "additivity": "phases measured apart that do not add up to the whole, beyond the errors and 5 to 10 %",
+    "additivity": "phases measured apart that do not add up to the whole, beyond the errors, 5 to 10 % and any cache",
+    "phases_interact": "phases that cost something else together than apart, by no more than a cache explains",
     "shared_device": "other processes computed on the device",
     "throttled": "the device slowed itself down; its power cap alone is a note",
     "sentinel_drift": "the sentinel point drifted by more than 3 % (note) or 10 %, or than a larger target error",
@@ -66,7 +70,8 @@ _POINT = (
     ("precision", "execution", "weights", "attention", "checkpointing"),
     ("n_layers", "width", "tokens", "batch_size", "sequence_length", "attempt"),
 )
-_EACH_ROW = ROW_RULES + COUNTER_RULES
+#: In the order of a report: what cannot be, what is unlikely, what is good to know.
+_EACH_ROW = (*COLUMN_RULES, *LIMIT_RULES, *CONDITION_RULES, *COUNTER_RULES)
 #: Rules that hold a row against the limits of one device.
 _OF_ONE_DEVICE = (
     rate_above_limit,
@@ -114,6 +119,7 @@ def audit_rows(rows: Sequence[Row], labels: Sequence[Hashable] | None = None) ->
     _judge_rows(solid, several or spread, found, unjudged)
     for members in _points(solid, further):
         _sort(found, unjudged, judge_point([solid[place] for place in members]), members)
+    found = _repeated(found)
     _sort(found, unjudged, judge_series(solid, further), range(len(solid)))
     found = [finding for finding in found if finding.rule != "no_limit_known"] + _unlimited(solid, found)
     found.sort(key=lambda finding: _RANK[finding.severity])
@@ -165,10 +171,31 @@ def _judge_rows(rows: Sequence[Row], several: str | None, found: list[Finding], 
 def _points(rows: Sequence[Row], further: Sequence[str]) -> list[list[int]]:
     texts, more, shape = _POINT
     groups: dict[Hashable, list[int]] = defaultdict(list)
-    for place, row in enumerate(rows):
-        key = tuple(identity(row, column) for column in (*texts, *more, *further))
-        groups[key + tuple(number(row, column) for column in shape)].append(place)
+    named = [identities(rows, column) for column in (*texts, *more, *further)]
+    sizes = [numbers(rows, column) for column in shape]
+    for place, key in enumerate(zip(*named, *sizes, strict=True)):
+        groups[key].append(place)
     return list(groups.values())
+
+
+def _repeated(found: Sequence[Finding]) -> list[Finding]:
+    """Says of phases that interact in how many measurements of the same point they did, the same way."""
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for place, finding in enumerate(found):
+        if finding.rule == "phases_interact":
+            point = tuple(item for item in finding.keys.items() if item[0] not in ("run", "source"))
+            more = finding.numbers.get("whole_time_s", 0) > finding.numbers.get("parts_time_s", 0)
+            for name, whole in finding.numbers.items():
+                if name.startswith("whole_energy"):
+                    more = whole > finding.numbers[name.replace("whole", "parts")]
+            groups[(*point, len(finding.rows), more)].append(place)
+    told = list(found)
+    for places in groups.values():
+        for place in places if len(places) > 1 else ():
+            sentence = f"{told[place].sentence}; it did so in {len(places)} measurements of this point"
+            numbers = {**told[place].numbers, "measurements": len(places)}
+            told[place] = dataclasses.replace(told[place], sentence=sentence, numbers=numbers)
+    return told
 
 
 def _unlimited(rows: Sequence[Row], found: Sequence[Finding]) -> list[Finding]:

@@ -18,17 +18,22 @@ from flopray.cli.endings import carry_out, check_formats
 from flopray.cli.parser import OneLineParser
 from flopray.errors import InputError
 from flopray.point import PRECISIONS
+from flopray.report.boards.data import boards_of
+from flopray.report.boards.files import write_boards
+from flopray.report.boards.statement import statement
+from flopray.report.boards.table import board_tables
 from flopray.report.gpus import published as gpu_published
 from flopray.report.gpus.comparison import Comparison, comparisons_of
 from flopray.report.gpus.data import EFFICIENCY, MFU, iter_rows, load_runs, some_of, why_missing
 from flopray.report.gpus.figures import draw_comparison
 from flopray.report.gpus.files import write_tables
 from flopray.report.gpus.html import page_path, write_page
-from flopray.report.gpus.table import EXPLANATION, beside_table, tables_of
+from flopray.report.gpus.table import EXPLANATION, beside_table, ratio_tables, tables_of
 from flopray.report.gpus.truth import truth_table
+from flopray.report.gpus.types import rows_of_types
 from flopray.report.page import page_wanted
 from flopray.store.containment import check_own
-from flopray.store.location import local_folder
+from flopray.store.location import local_folder, open_run
 
 #: More shapes than this (the grid of an MLP) are thinned in tables that people read.
 MAX_SHAPES = 8
@@ -45,6 +50,8 @@ _EXAMPLES = """examples:
       theirs alone
   python analysis/compare_gpus.py results/RUN --published architecture/results_optimized --truth H100
       only three lines of Markdown: published and measured efficiency of the forward pass
+  python analysis/compare_gpus.py results/ONE results/TWO --boards
+      boards of one type against one another, from runs of the same sweep or a merged run
 
 how to read the figures:
   a marker is a GPU, a colour a precision; filled points were measured, hollow ones published
@@ -66,7 +73,7 @@ def draw_run(run: Path, console: Console) -> None:
     Raises:
         InputError: the folder is no run, has no rows, or cannot be written.
     """
-    rows, notes = load_runs([run])
+    rows, notes = rows_of_types(load_runs([run]))
     comparisons = comparisons_of(rows)
     _say(console, *notes)
     _save(console, comparisons, check_own(run / "tables"), check_own(run / "plots"), ("png",), page_wanted(None))
@@ -81,8 +88,11 @@ def compare(console: Console, options: argparse.Namespace) -> None:
     html = page_wanted(options.html)
     parts, notes = [], []
     runs = [local_folder(run) for run in options.runs]
+    if options.boards:
+        _compare_boards(console, runs, options)
+        return
     if runs:
-        rows, notes = load_runs(runs)
+        rows, notes = rows_of_types(load_runs(runs))
         parts.append(rows)
     if options.published:
         parts.append(gpu_published.load(options.published))
@@ -105,6 +115,29 @@ def compare(console: Console, options: argparse.Namespace) -> None:
     )
 
 
+def _compare_boards(console: Console, runs: Sequence[Path], options: argparse.Namespace) -> None:
+    """Compare the boards of each type with one another: tables, a figure for each type, JSON with all figures.
+
+    Raises:
+        InputError: no run, no rows that are ok, or a folder that cannot be written.
+    """
+    frame = pd.concat([open_run(run).load() for run in dict.fromkeys(runs)], ignore_index=True)
+    devices = list(boards_of(frame)) if len(frame) else []
+    if not devices:
+        raise InputError(f"{', '.join(map(str, runs))}: no rows that are ok")
+    tables = [table for device in devices for table in board_tables(device)]
+    for device in devices:
+        _say(console, *statement(device))
+    for table in tables:
+        console.print()
+        console.print(table.to_rich())
+        _say(console, *table.notes)
+    folder = options.tables or check_own(runs[0] / "tables")
+    plots = options.out or check_own(runs[0] / "plots")
+    paths = write_boards(devices, tables, folder, plots, options.formats)
+    _say(console, *(f"written: {path}" for path in paths))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line of this script."""
     parser = OneLineParser(
@@ -120,6 +153,11 @@ def build_parser() -> argparse.ArgumentParser:
         type=_gpu_and_precision,
         metavar="GPU[:PRECISION]",
         help="print only a table for a README: the published forward pass against ours (default precision bf16)",
+    )
+    parser.add_argument(
+        "--boards",
+        action="store_true",
+        help="compare the boards of each type with one another instead: factors, how far rows agree, each left out",
     )
     parser.add_argument("--tables", type=Path, metavar="DIR", help="default: tables/ in the folder of the first RUN")
     parser.add_argument("--out", type=Path, metavar="DIR", help="of figures; default: plots/ of the first RUN")
@@ -139,6 +177,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if not options.runs and not options.published:
         parser.error("name at least one RUN, or --published DIR")
+    if options.boards and (options.published or not options.runs):
+        parser.error("--boards compares boards of measured runs: name RUNs, without --published")
     if options.truth and not options.published:
         parser.error("--truth compares with published results: name them with --published DIR")
     check_formats(parser, options.formats)
@@ -163,8 +203,8 @@ def _print_tables(console: Console, comparisons: Sequence[Comparison]) -> None:
         shown = _shapes_shown(comparison)
         if len(shown) < len(comparison.shapes):
             _say(console, f"{len(shown)} of {len(comparison.shapes)} shapes are shown; the CSV has all")
-        beside = beside_table(comparison)
-        for table in (*tables_of(comparison, shown), *([beside] if beside else [])):
+        further = *ratio_tables(comparison, shown), beside_table(comparison)
+        for table in (*tables_of(comparison, shown), *(table for table in further if table)):
             console.print()
             console.print(table.to_rich())
             for note in table.notes:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from flopray import __version__
+from flopray.cli import calibrate
 from flopray.cli.exits import once_a_line
 from flopray.cli.parser import OneLineParser
 from flopray.cli.terminal import LineConsole
@@ -39,8 +40,9 @@ examples:
 _MERGE = """\
 Unite runs of several clusters, or the shards of one sweep, in a new run. A
 point that was measured more than once with other values is kept as often, apart
-by device and time, and never averaged; equal measurements are one. The sources
-are only read, and nothing is overwritten."""
+by device and time, and never averaged; equal measurements are one. How far
+boards of one type are apart is printed. The sources are only read, and nothing
+is overwritten."""
 _MERGE_EXAMPLES = """\
 examples:
   python -m flopray merge results/part-1 results/part-2 --into results/whole
@@ -73,6 +75,7 @@ examples:
   flopray run -- python train.py          what does this program cost?
   python -m flopray doctor                what can be measured here?
   python -m flopray status results/RUN    how far is it? What failed?
+  python -m flopray calibrate             the factor of this GPU against its type
   python -m flopray merge A B --into C    unite runs
   python -m flopray explain               what do the audit's findings mean?
   python -m flopray doctor --help         the flags of a command
@@ -89,6 +92,7 @@ _TOOLS = {
     "surfaces": ("draw a run: surfaces, heat maps, the interactive page", "flopray.cli.surfaces"),
     "audit": ("which numbers of a run or a table cannot be true", "flopray.cli.audit"),
     "compare-flops": ("closed form, dispatcher and executed FLOPs compared", "flopray.cli.compare_flops"),
+    "count": ("the FLOPs of any function: closed form, dispatched by module, executed", "flopray.cli.count"),
     "compare-gpus": ("GPUs compared by what a model costs on them", "flopray.cli.compare_gpus"),
 }
 
@@ -190,6 +194,11 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--address", help="a running Ray cluster: auto, host:port or ray://host:port")
     doctor.add_argument("--json", action="store_true", help="print one JSON object with everything that was found")
     doctor.set_defaults(run=_doctor)
+    board = command(
+        "calibrate", "how much more energy this GPU takes than its type", calibrate.WHAT, calibrate.EXAMPLES
+    )
+    calibrate.add_flags(board)
+    board.set_defaults(run=calibrate.run)
     merge = command("merge", "unite runs of several clusters or shards in a new one", _MERGE, _MERGE_EXAMPLES)
     merge.add_argument("runs", nargs="+", metavar="RUN", help="folders or URIs of runs, which are only read")
     merge.add_argument("--into", type=Path, required=True, metavar="RUN", help="folder of the new run")
@@ -224,6 +233,8 @@ def _merge(args: argparse.Namespace, messages: Console) -> int:
             f"{more} further measurements of these points are kept beside the first ones: trial_id ends in -2, -3, ..."
         )
         console.print(text, soft_wrap=True)
+    for line in merged.boards:
+        console.print(line, soft_wrap=True)
     if merged.not_resumable:
         console.print(f"the new run cannot be resumed: {merged.not_resumable}", soft_wrap=True)
     return 0

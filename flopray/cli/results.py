@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -12,6 +12,7 @@ from flopray.cli.request import Options
 from flopray.cli.terminal import LineConsole, renamed
 from flopray.errors import EXIT_NOT_FINISHED, EXIT_SOME_FAILED, FloprayError, resume_command
 from flopray.monitoring.progress import Progress
+from flopray.report.operators import print_operators
 from flopray.store import atomic
 from flopray.store.run import RunFolder
 from flopray.sweep.objectives import Objective
@@ -43,7 +44,7 @@ def finish(
         progress: told the totals.
         objectives: of a search, whose winners are told and drawn.
     """
-    totals: list[tuple[pd.DataFrame, dict[str, Any]]] = []
+    totals: list[tuple[pd.DataFrame, dict[str, object]]] = []
     winners: list[Winners] = []
 
     def total() -> None:
@@ -58,6 +59,7 @@ def finish(
         (TOTALS, total),
         (RECORDS, folder.compact),
         ("table of kernels", folder.write_kernels),
+        ("table of operators", folder.write_operators),
         ("summary", lambda: folder.write_summary(totals[0][1])),
     ]
     if options.plots:
@@ -75,6 +77,7 @@ def finish(
             print_summary(LineConsole(markup=False), folder, frame, summary, failed)
             for found in winners:
                 print_winners(LineConsole(markup=False), found)
+            print_operators(LineConsole(markup=False), folder.operators_path)
         if not failed:
             return 0 if summary["points_not_ok"] == 0 else EXIT_SOME_FAILED
     return EXIT_NOT_FINISHED

@@ -12,7 +12,8 @@ import hashlib
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from flopray.errors import InputError, NotARun, SpecError, resume_command
 from flopray.store.manifests import check_resumable, workload_in
@@ -44,7 +45,7 @@ def is_trusted_server(address: str) -> bool:
     return (_servers() / _digest(address)).is_file()
 
 
-def workload_of_run(manifest: Mapping[str, Any], address: str, named: str | None = None) -> Workload:
+def workload_of_run(manifest: Mapping[str, object], address: str, named: str | None = None) -> Workload:
     """The workload of a run, with its code, to go on with it.
 
     Args:
@@ -70,8 +71,8 @@ def workload_of_run(manifest: Mapping[str, Any], address: str, named: str | None
     if source is None:
         return _installed(manifest, named or described.name)
     began = _source_of(source)
-    reference = named or f"{began['path']}:{began['class_name']}"
-    if named is None and not _is_trusted(began["sha256"]):
+    reference = named or f"{began.path}:{began.class_name}"
+    if named is None and not _is_trusted(began.sha256):
         again = f"{resume_command(address)} --workload {shlex.quote(reference)}"
         raise InputError(f"run {address} measures code that was not run here before: read it, then {again}")
     workload = find_workload(_unchanged(reference, began))
@@ -79,7 +80,7 @@ def workload_of_run(manifest: Mapping[str, Any], address: str, named: str | None
     return workload
 
 
-def _installed(manifest: Mapping[str, Any], name: str) -> Workload:
+def _installed(manifest: Mapping[str, object], name: str) -> Workload:
     """The workload of an installed package, if its code is that of the run; older manifests do not say.
 
     Raises:
@@ -103,23 +104,31 @@ def _installed(manifest: Mapping[str, Any], name: str) -> Workload:
     return workload
 
 
-def _unchanged(reference: str, began: Mapping[str, str]) -> str:
+def _unchanged(reference: str, began: _Source) -> str:
     """The reference, if its file is that of the run. It is compared before it is run."""
     path = Path(reference.rpartition(":")[0]).expanduser()
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         raise InputError(f"there is no file {path}: name where it is now with --workload FILE.py:NAME") from None
-    if digest != began["sha256"]:
+    if digest != began.sha256:
         raise InputError(f"{path} changed since the run began: put it back as it was, or start a new run")
     return reference
 
 
-def _source_of(source: Any) -> dict[str, str]:
-    names = ("path", "class_name", "sha256")
-    if not isinstance(source, dict) or not all(isinstance(source.get(name), str) for name in names):
-        raise NotARun("the manifest does not say which file the workload was in")
-    return {name: source[name] for name in names}
+class _Source(msgspec.Struct):
+    """What a manifest says of the file that a workload was in."""
+
+    path: str
+    class_name: str
+    sha256: str
+
+
+def _source_of(source: object) -> _Source:
+    try:
+        return msgspec.convert(source, _Source)
+    except msgspec.ValidationError:
+        raise NotARun("the manifest does not say which file the workload was in") from None
 
 
 def _is_trusted(digest: str) -> bool:

@@ -10,14 +10,14 @@ iteration, and the time comes from device events.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from flopray.energy.fluctuation import MAX_POINTS, MIN_PHASED_ITERATION_S, candidates
 from flopray.energy.iterations import Iterations, unseen_share
-from flopray.energy.meter import Reading
+from flopray.energy.meter import Characteristics, Reading, Temperature
 from flopray.energy.regression import Posterior, fit
 from flopray.energy.ticks import TickPeriod, Ticks, find_ticks, measure_tick_period, refuse_frozen
 from flopray.errors import MeterError, WindowTooShort
@@ -41,12 +41,10 @@ MIN_DRIFT_TICKS = 5
 MAX_JUMP_SHARE = 0.1
 #: With more ticks than this, only every second, third, ... is used: their blur is then far below what power fluctuates.
 MAX_LINE_TICKS = 600
-#: Variance of a tick's time over the squared width of the interval that holds it. The sampling instant inside a read is
-#: unknown: width**2 / 48 if it is always the same (the tick is uniform between two instants half a width apart),
-#: width**2 / 24 if it is uniform and independent; this is between the two, and the residuals correct the scale.
-TICK_ERROR_SHARE = 1 / 32
-#: The same for an interval far wider than usual: a tick that came while the poller still slept, so near its end.
+#: `Characteristics.tick_error_share` of an interval far wider than usual: the tick came near its end, while the poller
+#: still slept.
 VARIANCE_OF_WIDE = 1 / 4
+_DEFAULT = Characteristics()
 #: Drift counts as significant when this share of its distribution is on one side of zero, two-sided.
 DRIFT_LEVEL = 0.97
 
@@ -68,6 +66,7 @@ class PowerEstimate:
         power_noise_rel: standard deviation of the mean power of one tick over `power_w`, as the fit found it.
         unseen_share: part of an iteration that no tick saw because ticks and iterations beat; 0 without a beat.
         jump_j: what jumps of the counter would have added, which were left out; 0 without one.
+        temperature_c: of the device, mean from the first to the last of the ticks; None where it tells none.
     """
 
     power_w: float
@@ -81,6 +80,7 @@ class PowerEstimate:
     power_noise_rel: float
     unseen_share: float
     jump_j: float
+    temperature_c: float | None
 
 
 @dataclass(frozen=True)
@@ -101,37 +101,31 @@ def estimate_power(
     *,
     start_s: float,
     end_s: float,
+    meter: Characteristics = _DEFAULT,
     tick_period_s: float | None = None,
-    settle_s: float = 0.15,
-    quantum_j: float = 0.001,
-    power_noise_rel: float = 0.0,
-    meter_rel_error: float = 0.0,
     iterations: Iterations | None = None,
-    max_power_w: float | None = None,
-    tick_error_share: float = TICK_ERROR_SHARE,
+    temperatures: Sequence[Temperature] = (),
+    slope_w_per_k: Callable[[float], float] | None = None,
 ) -> PowerEstimate:
     """Mean power between two host times.
 
     Args:
         readings: of a `Poller`, or any readings in the order of time.
         start_s, end_s: host clock between which the device did the same thing.
+        meter: what is known of the meter; ticks before `start_s + meter.settle_s` are dropped.
         tick_period_s: of the counter where it was measured before; only used to say how long a window is needed.
-        settle_s: ticks before `start_s + settle_s` are dropped: they hold energy from before the start.
-        quantum_j: resolution of the counter.
-        power_noise_rel: least scatter of the mean power of one tick, relative, that this kind of meter is known to
-            have; a few ticks alone cannot show it.
-        meter_rel_error: `rel_error` of the meter.
         iterations: when the iterations ran, where that is known: long ones are then seen at their phases.
-        max_power_w: most power that the device can take, where it is known; a tick of more is a jump of the counter.
-        tick_error_share: variance of a tick's time over the squared width of the interval that holds it.
+        temperatures: of the device, in the order of time.
+        slope_w_per_k: how power follows temperature, by power, where that is known: what the temperature does within
+            the window is then no drift and no fluctuation. The mean stays what it was.
 
     Raises:
         MeterError: no tick in a second and more: the counter is frozen.
         WindowTooShort: fewer than `MIN_TICKS` ticks; `needed_s` counts from `start_s`.
         MeterError: the counter jumps again and again.
     """
-    all_ticks = find_ticks(readings, max_power_w)
-    ticks = all_ticks.where((all_ticks.after_s >= start_s + settle_s) & (all_ticks.before_s <= end_s))
+    all_ticks = find_ticks(readings, meter.max_power_w)
+    ticks = all_ticks.where((all_ticks.after_s >= start_s + meter.settle_s) & (all_ticks.before_s <= end_s))
     _, counts = np.unique(ticks.segment, return_counts=True)
     if len(all_ticks.jump_j) > max(1, MAX_JUMP_SHARE * len(all_ticks)):
         raise MeterError(
@@ -140,47 +134,38 @@ def estimate_power(
         )
     if len(ticks) < MIN_TICKS or len(ticks) - len(counts) < MIN_TICKS - 1:
         refuse_frozen(all_ticks, end_s - start_s if readings else 0.0)
-        raise _too_short(all_ticks, len(ticks), end_s - start_s, settle_s, tick_period_s)
-    return estimate_ticks(
-        ticks,
-        quantum_j=quantum_j,
-        power_noise_rel=power_noise_rel,
-        meter_rel_error=meter_rel_error,
-        iterations=iterations,
-        tick_error_share=tick_error_share,
-    )
+        raise _too_short(all_ticks, len(ticks), end_s - start_s, meter.settle_s, tick_period_s)
+    temperature_c = None
+    if temperatures:
+        at_tick_c = np.interp(ticks.time_s, *np.array(temperatures).T)
+        temperature_c, kelvin_s = _swing(ticks.time_s, at_tick_c)
+        if slope_w_per_k is not None:
+            rough_w = float((ticks.energy_j[-1] - ticks.energy_j[0]) / (ticks.time_s[-1] - ticks.time_s[0]))
+            ticks = replace(ticks, energy_j=ticks.energy_j - slope_w_per_k(max(rough_w, 0.0)) * kelvin_s)
+    return replace(estimate_ticks(ticks, meter=meter, iterations=iterations), temperature_c=temperature_c)
 
 
 def estimate_ticks(
-    ticks: Ticks,
-    *,
-    quantum_j: float = 0.001,
-    power_noise_rel: float = 0.0,
-    meter_rel_error: float = 0.0,
-    iterations: Iterations | None = None,
-    tick_error_share: float = TICK_ERROR_SHARE,
+    ticks: Ticks, *, meter: Characteristics = _DEFAULT, iterations: Iterations | None = None
 ) -> PowerEstimate:
     """Mean power over ticks that all lie in the same kind of load.
 
     Args:
         ticks: `MIN_TICKS` or more, of which `MIN_TICKS - 1` follow another one of their segment.
-        quantum_j: see `estimate_power`, as are all that follow.
-        power_noise_rel: see there.
-        meter_rel_error: see there.
-        iterations: see there.
-        tick_error_share: see there.
+        meter: what is known of the meter.
+        iterations: see `estimate_power`.
     """
-    counts = len(np.unique(ticks.segment))
+    segments = len(np.unique(ticks.segment))
     few = ticks.where(np.arange(len(ticks)) % math.ceil(len(ticks) / MAX_LINE_TICKS) == 0)
-    line = _Line(few, quantum_j, power_noise_rel, iterations, tick_error_share)
+    line = _Line(few, meter, iterations)
     slope, drift_rel, significant = line.slope(), 0.0, False
     window_s = float(ticks.time_s[-1] - ticks.time_s[0])
-    if len(ticks) - counts >= MIN_DRIFT_TICKS - 1:
+    if len(ticks) - segments >= MIN_DRIFT_TICKS - 1:
         bend = line.bend()
         drift_rel = bend.mean * window_s / line.gap_s / slope.mean
         significant = abs(bend.mean) > bend.half_width(DRIFT_LEVEL)
     # A power that drifts has no single value: the interval then covers it from one end of the window to the other.
-    rel_error = math.hypot(slope.half_width() / slope.mean, meter_rel_error, drift_rel / 2 if significant else 0.0)
+    rel_error = math.hypot(slope.half_width() / slope.mean, meter.rel_error, drift_rel / 2 if significant else 0.0)
     # What no tick saw may take between nothing and twice the power of what they saw.
     rel_error += line.unseen
     return PowerEstimate(
@@ -195,7 +180,16 @@ def estimate_ticks(
         power_noise_rel=slope.walk,
         unseen_share=line.unseen,
         jump_j=float(np.sum(ticks.jump_j)),
+        temperature_c=None,
     )
+
+
+def _swing(time_s: np.ndarray, temperature_c: np.ndarray) -> tuple[float, np.ndarray]:
+    """Mean temperature over time, and the integral of what differs from it up to each time; 0 at both ends."""
+    gaps_s = np.diff(time_s)
+    pairs_c = (temperature_c[1:] + temperature_c[:-1]) / 2
+    mean_c = float(gaps_s @ pairs_c / gaps_s.sum())
+    return mean_c, np.concatenate([[0.0], np.cumsum(gaps_s * (pairs_c - mean_c))])
 
 
 class _Line:
@@ -207,18 +201,16 @@ class _Line:
         unseen: see `PowerEstimate`.
     """
 
-    def __init__(
-        self, ticks: Ticks, quantum_j: float, noise: float, iterations: Iterations | None, tick_error_share: float
-    ) -> None:
+    def __init__(self, ticks: Ticks, meter: Characteristics, iterations: Iterations | None) -> None:
         time_s = ticks.time_s
         same = np.diff(ticks.segment) == 0
         self.gap_s = float(np.median(np.diff(time_s)[same]))
         self.rough_w = float(np.sum(np.diff(ticks.energy_j)[same]) / np.sum(np.diff(time_s)[same]))
-        self._noise, self._time_s, self._segment = noise, time_s, ticks.segment
+        self._noise, self._time_s, self._segment = meter.power_noise_rel, time_s, ticks.segment
         x = (time_s - np.mean(time_s)) / self.gap_s
         y = (ticks.energy_j - ticks.energy_j[0]) / (self.rough_w * self.gap_s)
         variance = (
-            _time_variance(ticks.width_s, tick_error_share) + (quantum_j / self.rough_w) ** 2 / 12
+            _time_variance(ticks.width_s, meter.tick_error_share) + (meter.quantum_j / self.rough_w) ** 2 / 12
         ) / self.gap_s**2
         phased = iterations is not None and iterations.mean_s >= MIN_PHASED_ITERATION_S
         self._at = iterations.at(time_s) if iterations is not None and phased else None
@@ -264,14 +256,11 @@ def estimate_energy(
     load_end_s: float,
     time_per_iteration_s: float,
     time_rel_error: float,
+    meter: Characteristics = _DEFAULT,
     tick_period_s: float | None = None,
-    settle_s: float = 0.15,
-    quantum_j: float = 0.001,
-    power_noise_rel: float = 0.0,
-    meter_rel_error: float = 0.0,
     iterations: Iterations | None = None,
-    max_power_w: float | None = None,
-    tick_error_share: float = TICK_ERROR_SHARE,
+    temperatures: Sequence[Temperature] = (),
+    slope_w_per_k: Callable[[float], float] | None = None,
 ) -> EnergyEstimate:
     """Energy of one iteration of a load that ran without a pause between two host times.
 
@@ -280,14 +269,11 @@ def estimate_energy(
         load_start_s, load_end_s: host clock when the device started and finished.
         time_per_iteration_s: mean time of one iteration, by the device's own events.
         time_rel_error: half width of its 95 % interval over it.
-        tick_period_s: see `estimate_power`, as are all that follow.
-        settle_s: see there.
-        quantum_j: see there.
-        power_noise_rel: see there.
-        meter_rel_error: see there.
+        meter: see `estimate_power`.
+        tick_period_s: see there.
         iterations: see there; by default all are as long as the mean, from `load_start_s` on.
-        max_power_w: see there.
-        tick_error_share: see there.
+        temperatures: see there.
+        slope_w_per_k: see there.
 
     Raises:
         WindowTooShort: too few ticks; `needed_s` counts from `load_start_s`.
@@ -299,14 +285,11 @@ def estimate_energy(
         readings,
         start_s=load_start_s,
         end_s=load_end_s,
+        meter=meter,
         tick_period_s=tick_period_s,
-        settle_s=settle_s,
-        quantum_j=quantum_j,
-        power_noise_rel=power_noise_rel,
-        meter_rel_error=meter_rel_error,
         iterations=iterations,
-        max_power_w=max_power_w,
-        tick_error_share=tick_error_share,
+        temperatures=temperatures,
+        slope_w_per_k=slope_w_per_k,
     )
     fields = {name: getattr(power, name) for name in PowerEstimate.__dataclass_fields__}
     return EnergyEstimate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from flopray.energy.estimator import PowerEstimate, estimate_power
 from flopray.energy.meter import Meter
@@ -34,11 +35,8 @@ def idle_power(meter: Meter, seconds: float = 1.0, *, max_seconds: float = 10.0)
                     poller.readings(),
                     start_s=start_s,
                     end_s=end_s,
-                    settle_s=0.0,
-                    quantum_j=meter.quantum_j,
-                    power_noise_rel=meter.power_noise_rel,
-                    meter_rel_error=meter.rel_error,
-                    max_power_w=getattr(meter, "max_power_w", None),
+                    meter=replace(meter.characteristics, settle_s=0.0),
+                    temperatures=poller.temperatures(),
                 )
             except WindowTooShort as error:
                 if end_s - start_s >= max_seconds:

@@ -7,7 +7,7 @@ instant between the two. All host times are `time.perf_counter()` in seconds.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,32 +29,59 @@ class Reading:
     slept: bool = False
 
 
-class Meter(Protocol):
-    """A cumulative energy counter of one device. Not thread-safe: one thread reads a meter at a time.
+class Temperature(NamedTuple):
+    """One read of a device's temperature: host clock and degrees Celsius."""
+
+    time_s: float
+    temperature_c: float
+
+
+@dataclass(frozen=True, slots=True)
+class Characteristics:
+    """What is known of a meter before it is read, as far as it matters to the power that its readings give.
 
     Attributes:
-        source: `nvml_counter`, `nvml_power`, `rapl` or `simulated`; becomes `energy_source` of the record.
-        read_cost_s: what one read is expected to take; a poller spaces its reads by it and measures the real value.
         quantum_j: resolution of the counter.
         settle_s: how long after the load starts the counter still shows what was before it.
         rel_error: 95 % half width, relative, of what the meter itself gets wrong beyond the scatter of its readings;
             0 for counters, whose sensor bias nobody can know from inside.
         power_noise_rel: least standard deviation of the mean power between two ticks, relative, that is known of this
             kind of meter (duty cycle of its sensor, fluctuating load); a few ticks alone cannot show it.
+        tick_error_share: variance of a tick's time over the squared width of the interval that holds it. The sampling
+            instant inside a read is unknown: width**2 / 48 if it is always the same (the tick is uniform between two
+            instants half a width apart), width**2 / 24 if it is uniform and independent; the default is between the
+            two, and the residuals correct the scale.
+        max_power_w: the most power that the device can take, where that is known; a tick of more is a jump of the
+            counter.
+    """
+
+    quantum_j: float = 0.001
+    settle_s: float = 0.15
+    rel_error: float = 0.0
+    power_noise_rel: float = 0.0
+    tick_error_share: float = 1 / 32
+    max_power_w: float | None = None
+
+
+class Meter(Protocol):
+    """A cumulative energy counter of one device. Not thread-safe: one thread reads a meter at a time.
+
+    Attributes:
+        source: `nvml_counter`, `nvml_power`, `rapl` or `simulated`; becomes `energy_source` of the record.
+        read_cost_s: what one read is expected to take; a poller spaces its reads by it and measures the real value.
         changes_on_read: True for a counter that is computed by reading it (an integral of power samples): it changes
             at every read and at no other time, so there are no ticks to wait for.
-
-    A meter may also have `max_power_w`, the most power that its device can take where that is known (a tick of more is
-    a jump of the counter), and `tick_error_share` (see `flopray.energy.estimator.estimate_power`).
+        characteristics: what an estimate of power from its readings has to know.
     """
 
     source: str
     read_cost_s: float
-    quantum_j: float
-    settle_s: float
-    rel_error: float
-    power_noise_rel: float
     changes_on_read: bool
+
+    @property
+    def characteristics(self) -> Characteristics:
+        """Of this meter on its device; the same as long as the meter is open."""
+        ...
 
     def read(self) -> Reading:
         """Reads the counter.
@@ -62,6 +89,10 @@ class Meter(Protocol):
         Raises:
             MeterError: the counter worked before and cannot be read any more.
         """
+        ...
+
+    def temperature_c(self) -> float | None:
+        """Temperature of the device now; None where it tells none. Costs microseconds."""
         ...
 
     def close(self) -> None:

@@ -286,7 +286,7 @@ class Gpu:
         """
         nvml, handle = self._nvml, self.handle
         return GpuState(
-            temperature_c=_scaled(_optional(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU), 1.0),
+            temperature_c=self.temperature_c(),
             sm_clock_hz=_scaled(_optional(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM), 1e6),
             memory_clock_hz=_scaled(_optional(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_MEM), 1e6),
             throttle=self.throttle(),
@@ -317,6 +317,11 @@ class Gpu:
         if processes is None:
             return None
         return {int(process.pid): getattr(process, "usedGpuMemory", None) for process in processes}
+
+    def temperature_c(self) -> float | None:
+        """Temperature of the chip in whole degrees; None where the GPU tells none."""
+        nvml = self._nvml
+        return _scaled(_optional(nvml.nvmlDeviceGetTemperature, self.handle, nvml.NVML_TEMPERATURE_GPU), 1.0)
 
     def other_processes(self, own_context: bool = True) -> int | None:
         """How many other processes compute on the GPU.

@@ -6,8 +6,9 @@ NVML's manual, "Device Queries": https://docs.nvidia.com/deploy/nvml-api/group__
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
-from flopray.energy.meter import Reading
+from flopray.energy.meter import Characteristics, Reading
 from flopray.energy.nvml import Gpu, GpuLost, NvmlNotSupported, typed
 from flopray.errors import MeterError
 
@@ -22,28 +23,29 @@ class NvmlCounterMeter:
     source = "nvml_counter"
     #: Measured on an H100; the poller measures the real one.
     read_cost_s = 0.004
-    quantum_j = 0.001
-    #: One tick of 100 ms that may hold energy from before the start, and the sensor's own lag.
-    settle_s = 0.15
-    rel_error = 0.0
-    #: The sensors of A100 and H100 see about a quarter of the time (https://arxiv.org/abs/2312.02741), so that the mean
-    #: power of one tick scatters even under a perfectly steady load.
-    power_noise_rel = 0.005
-    #: A read waits for the counter: on an H100 (driver 580.159) ticks are 0.3 to 0.45 ms (standard deviation) from the
-    #: middle of an interval of 6 ms; allowed for is 0.6 ms, and the residuals correct it.
-    tick_error_share = 1 / 100
     changes_on_read = False
+    characteristics = Characteristics(
+        quantum_j=0.001,
+        # One tick of 100 ms that may hold energy from before the start, and the sensor's own lag.
+        settle_s=0.15,
+        # The sensors of A100 and H100 see about a quarter of the time (https://arxiv.org/abs/2312.02741), so that the
+        # mean power of one tick scatters even under a perfectly steady load.
+        power_noise_rel=0.005,
+        # A read waits for the counter: on an H100 (driver 580.159) ticks are 0.3 to 0.45 ms (standard deviation) from
+        # the middle of an interval of 6 ms; allowed for is 0.6 ms, and the residuals correct it.
+        tick_error_share=1 / 100,
+    )
 
     def __init__(self, gpu: Gpu) -> None:
         _refuse_mig(gpu, "the energy counter")
-        self._nvml, self._handle = gpu._nvml, gpu.handle
+        self._gpu, self._nvml, self._handle = gpu, gpu._nvml, gpu.handle
         try:
             self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
         except self._nvml.NVMLError as error:
             raise typed(error, "the energy counter (Volta or newer has one)") from error
         limit_w = gpu.state().power_limit_w
-        #: Generous: a board exceeds its limit for milliseconds, and a tick is 100 of them.
-        self.max_power_w = 2 * limit_w if limit_w else None
+        # Generous: a board exceeds its limit for milliseconds, and a tick is 100 of them.
+        self.characteristics = replace(self.characteristics, max_power_w=2 * limit_w if limit_w else None)
 
     def read(self) -> Reading:
         """See `flopray.energy.meter.Meter`."""
@@ -53,6 +55,10 @@ class NvmlCounterMeter:
         except self._nvml.NVMLError as error:
             raise _broken(error, "reading the energy counter") from error
         return Reading(before_s, time.perf_counter(), energy_mj / 1000)
+
+    def temperature_c(self) -> float | None:
+        """See `flopray.energy.meter.Meter`."""
+        return self._gpu.temperature_c()
 
     def close(self) -> None:
         """Nothing to release: NVML lives as long as the process."""
@@ -72,19 +78,21 @@ class NvmlPowerMeter:
 
     source = "nvml_power"
     read_cost_s = 0.0005
-    quantum_j = 1e-6
-    #: Accuracy of the power reading, "within +/- 5% of current power draw" in NVML's manual.
-    rel_error = 0.05
-    power_noise_rel = 0.01
     changes_on_read = True
 
     def __init__(self, gpu: Gpu) -> None:
         _refuse_mig(gpu, "the power sensor")
-        self._nvml, self._handle = gpu._nvml, gpu.handle
+        self._gpu, self._nvml, self._handle = gpu, gpu._nvml, gpu.handle
         self._energy_j = 0.0
         self._last: tuple[float, float] | None = None
         self.instant = self._instant_mw() is not None
-        self.settle_s = 0.25 if self.instant else 1.5
+        self.characteristics = Characteristics(
+            quantum_j=1e-6,
+            settle_s=0.25 if self.instant else 1.5,
+            # Accuracy of the power reading, "within +/- 5% of current power draw" in NVML's manual.
+            rel_error=0.05,
+            power_noise_rel=0.01,
+        )
         if not self.instant:
             try:
                 self._nvml.nvmlDeviceGetPowerUsage(self._handle)
@@ -102,6 +110,10 @@ class NvmlPowerMeter:
             self._energy_j += (at_s - last_s) * (power_w + last_w) / 2
         self._last = (at_s, power_w)
         return Reading(before_s, after_s, self._energy_j)
+
+    def temperature_c(self) -> float | None:
+        """See `flopray.energy.meter.Meter`."""
+        return self._gpu.temperature_c()
 
     def close(self) -> None:
         """Nothing to release: NVML lives as long as the process."""

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from dataclasses import replace
 
-from flopray.energy.meter import Meter, Reading
+from flopray.energy.meter import Meter, Reading, Temperature
 from flopray.errors import MeterError
 
 #: Ticks closer than this are not all waited for (RAPL advances every millisecond): enough for any window, cheap to run.
@@ -146,6 +146,8 @@ class Poller:
         self._watcher = TickWatcher(meter, tick_period_s, min_gap_s=min_gap_s)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
+        self._temperatures: list[Temperature] = []
+        self._telling = True
         self._error: MeterError | None = None
         self._thread: threading.Thread | None = None
 
@@ -195,12 +197,17 @@ class Poller:
         with self._lock:
             taken = list(self._watcher.readings)
             del self._watcher.readings[:-1]
+            del self._temperatures[:-1]
         return taken
 
     @property
     def failure(self) -> MeterError | None:
         """Why the meter cannot be read any more."""
         return self._error
+
+    def temperatures(self) -> list[Temperature]:
+        """Temperature of the device at the start and at each tick; empty where it tells none."""
+        return list(self._temperatures)
 
     def stop(self) -> list[Reading]:
         """Ends the thread, waits for its last read and returns all kept readings; further calls return the same.
@@ -223,7 +230,10 @@ class Poller:
             while not self._stopping.is_set():
                 reading = self._meter.read()
                 with self._lock:
+                    ticks = self._watcher.ticks
                     sleep_s = self._watcher.feed(reading)
+                if self._watcher.ticks > ticks or not self._temperatures:
+                    self._read_temperature()
                 if sleep_s > 0:
                     self._sleep(sleep_s)
         except MeterError as error:
@@ -232,6 +242,12 @@ class Poller:
         except Exception as error:  # a thread must not fail silently: `readings` raises the error
             with self._lock:
                 self._error = MeterError(f"polling the {self._meter.source} meter failed: {error!r}")
+
+    def _read_temperature(self) -> None:
+        if self._telling and (now_c := self._meter.temperature_c()) is not None:
+            self._temperatures.append(Temperature(time.perf_counter(), now_c))
+        else:
+            self._telling = False
 
     def _sleep(self, sleep_s: float) -> None:
         # Event.wait is interrupted by stop(); time.sleep is cheaper and exact for the short dense spacing.

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from flopray.energy.meter import Reading
+from flopray.energy.meter import Characteristics, Reading
 from flopray.errors import MeterError, NoEnergySource
 
 #: Where Linux keeps the zones.
@@ -62,13 +62,12 @@ class RaplMeter:
 
     source = "rapl"
     read_cost_s = 0.0001
-    #: 61 uJ in most processors, 15 uJ in some (Intel SDM volume 3, MSR_RAPL_POWER_UNIT).
-    quantum_j = 61e-6
-    settle_s = 0.05
-    rel_error = 0.0
-    #: Power of a CPU follows everything the machine does.
-    power_noise_rel = 0.01
     changes_on_read = False
+    characteristics = Characteristics(
+        quantum_j=61e-6,  # in most processors, 15 uJ in some (Intel SDM volume 3, MSR_RAPL_POWER_UNIT)
+        settle_s=0.05,
+        power_noise_rel=0.01,  # power of a CPU follows everything the machine does
+    )
 
     def __init__(self, root: Path | str = POWERCAP_ROOT) -> None:
         self._zones = [_open_zone(path) for path in _zone_paths(Path(root))]
@@ -96,6 +95,9 @@ class RaplMeter:
             # Nobody knows what was missed: a total that falls begins a new segment (`flopray.energy.ticks`).
             self._total_uj = 0
         return Reading(before_s, time.perf_counter(), self._total_uj / 1e6)
+
+    def temperature_c(self) -> None:
+        """None: a processor's leakage is not what this counter is corrected for."""
 
     def close(self) -> None:
         """Nothing to release: the files are opened for each read."""

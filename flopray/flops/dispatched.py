@@ -2,26 +2,34 @@
 
 torch's FlopCounterMode (https://github.com/pytorch/pytorch/blob/main/torch/utils/flop_counter.py) knows formulas for
 matrix products, convolutions and attention, and counts everything else as zero: also attention on a CPU, grouped
-products, recurrent layers, and kernels that other packages registered. Here an operator that multiplies and has no
-formula makes the count null and is named. Attention counts as full squares, with the query's number of heads, so that
-grouped queries are right as well.
+products, recurrent layers, and kernels that other packages registered. Here an operator that may multiply and has no
+formula makes the count null and is named: one of another package, one with a product's word in its name, and any other
+one that takes two matrices and is not known to work on elements alone. Attention counts as full squares, with the
+query's number of heads, so that grouped queries are right as well.
 
-Elementwise operations are not counted. CUDA graphs replay kernels that no dispatcher sees: a callable that replays one
-has no count. Compiled functions run their original code while they are counted.
+Elementwise operations are not counted. Some launches no dispatcher sees: replays of a CUDA graph, Triton kernels that
+are called by themselves, models that AOTInductor compiled. A callable that makes one has no count, and it is named.
+Functions of `torch.compile` run their original code while they are counted. Threads that a step starts are counted with
+it, and so is what it gives to an executor; what other threads do that were there before is not seen.
 """
 
 from __future__ import annotations
 
 import re
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
+
+from flopray.flops.threads import in_threads
+from flopray.flops.unseen import unseen_launches
 
 #: Words in the names of operators that multiply matrices or solve with them.
 _PRODUCTS = {
@@ -33,7 +41,37 @@ _PRODUCTS = {
 #: Operators with such a word whose work is that of elements.
 _ELEMENTWISE = {
     *("linalg_vector_norm", "linalg_norm", "linalg_cross", "linalg_diagonal", "fft_fftshift", "fft_ifftshift"),
-    *("fft_fftfreq", "fft_rfftfreq", "slice_inverse"),
+    *("fft_fftfreq", "fft_rfftfreq", "slice_inverse", "dist", "_pdist_backward", "_dirichlet_grad"),
+    *("_standard_gamma_grad", "_transform_bias_rescale_qkv", "_sparse_coo_tensor_with_dims_and_tensors"),
+    *("sparse_compressed_tensor", "_sparse_sum_backward"),
+}
+#: Words in the names of operators that take several matrices and multiply none of them: they move, compare, normalise
+#: or differentiate elements. An operator with a product's word is a product all the same.
+_NO_PRODUCTS = {
+    *(
+        "pool",
+        "unpool",
+        "norm",
+        "softmax",
+        "loss",
+        "index",
+        "scatter",
+        "gather",
+        "embedding",
+        "copy",
+        "where",
+        "masked",
+    ),
+    *("mask", "foreach", "fused", "sampler", "pad", "padded", "padding", "dropout", "quantize", "quantized", "nested"),
+    *("elu", "gelu", "glu", "relu", "prelu", "rrelu", "leaky", "hardshrink", "hardsigmoid", "hardswish", "hardtanh"),
+    *("softplus", "softshrink", "shrink", "threshold", "sigmoid", "silu", "swish", "mish", "tanh", "logit"),
+    *("cummax", "cummin", "cumsum", "cumprod", "sort", "topk", "histogram", "histogramdd", "bincount", "bucketize"),
+    *("searchsorted", "take", "put", "select", "slice", "diagonal", "strided", "complex", "polar", "fill", "cat"),
+    *("stack", "isin", "resize", "set", "same", "allclose", "equal", "entropy"),
+    *("eq", "ne", "lt", "le", "gt", "ge", "gcd", "lcm", "floor", "divide", "rsub", "heaviside", "copysign", "lshift"),
+    *("rshift", "irshift", "batch", "binomial", "bernoulli", "normal", "uniform", "rand", "randint", "linspace"),
+    *("logspace", "segment", "sequence", "jagged", "indices", "meshgrid", "broadcast", "expand", "view", "reshape"),
+    *("histc", "unique", "min", "max", "storage", "metadata", "amp", "assert", "dual", "spdiags"),
 }
 #: Namespaces of torch's own operators; those of others can do anything.
 _OWN = ("aten", "prim", "prims", "profiler", "c10d", "_c10d_functional", "inductor", "higher_order")
@@ -54,11 +92,35 @@ class DispatchedCount:
     reason: str | None
 
 
-def count_dispatched(step: Callable[[], object]) -> DispatchedCount:
+@dataclass(frozen=True)
+class Operation:
+    """One operation that was dispatched.
+
+    Attributes:
+        operator: of torch.
+        name: of the operator, without the overload.
+        flops: by its formula, 0 of one that works on elements; None where it may multiply and has no formula.
+        args, kwargs: that it was called with.
+        out: what it gave back.
+    """
+
+    operator: Any
+    name: str
+    flops: int | None
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    out: Any
+
+
+Observer = Callable[[Operation], object]
+
+
+def count_dispatched(step: Callable[[], object], observe: Observer | None = None) -> DispatchedCount:
     """Call a step once and count what it dispatches, its backward pass included.
 
     Args:
         step: any callable without arguments; whatever it changes (weights, a data loader) it changes once more.
+        observe: told of each operation.
 
     Returns:
         The count, or the reason why there is none.
@@ -68,84 +130,108 @@ def count_dispatched(step: Callable[[], object]) -> DispatchedCount:
         >>> count_dispatched(lambda: x @ x.T).flops  # 2 * 4 * 8 * 4
         256
     """
-    with dispatches_counted() as found:
+    with dispatches_counted(observe) as found:
         step()
     return found()
 
 
 @contextmanager
-def dispatches_counted() -> Iterator[Callable[[], DispatchedCount]]:
-    """The same for a block; what it gives tells the count once the block is over."""
-    with _replays_seen() as replays, torch.compiler.set_stance("force_eager"), _Counter() as counter:
-        yield lambda: _told(replays, counter)
+def dispatches_counted(observe: Observer | None = None) -> Iterator[Callable[[], DispatchedCount]]:
+    """The same for a block; what it gives tells the count once the block is over.
+
+    Args:
+        observe: told of each operation.
+    """
+    counter = _Totals(observe)
+    counted = in_threads(lambda: _Counter(counter))
+    with unseen_launches() as unseen, torch.compiler.set_stance("force_eager"), counted, _Counter(counter):
+        yield lambda: _told(unseen, counter)
 
 
-def _told(replays: list[object], counter: _Counter) -> DispatchedCount:
+def _told(unseen: Sequence[str], counter: _Totals) -> DispatchedCount:
     flops = dict(sorted(counter.flops.items(), key=lambda item: -item[1]))
-    if replays:
-        return DispatchedCount(None, flops, "the step replays a CUDA graph, whose kernels no dispatcher sees")
+    if unseen:
+        return DispatchedCount(None, flops, f"the step {unseen[0]}, which no dispatcher sees: a sum would be partial")
     if counter.unknown:
         names = ", ".join(sorted(counter.unknown)[:3]) + (", ..." if len(counter.unknown) > 3 else "")
         return DispatchedCount(None, flops, f"no formula for {names}: a sum without it would be partial")
     if not counter.operators:
-        return DispatchedCount(None, {}, "the step dispatched no operator of torch in this thread")
+        return DispatchedCount(None, {}, "the step dispatched no operator of torch")
     return DispatchedCount(sum(flops.values()), flops, None)
 
 
-class _Counter(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()
+class _Totals:
+    """What the threads of a step dispatched, together."""
+
+    def __init__(self, observe: Observer | None) -> None:
+        self._observe, self._lock = observe, threading.Lock()
         self.flops: Counter[str] = Counter()
         self.unknown: set[str] = set()
         self.operators = 0
 
+    def add(self, operation: Operation) -> None:
+        """Add an operation."""
+        with self._lock:
+            self.operators += 1
+            if operation.flops is None:
+                self.unknown.add(operation.name)
+            elif operation.flops:
+                self.flops[operation.name] += operation.flops
+            if self._observe:
+                self._observe(operation)
+
+
+class _Counter(TorchDispatchMode):
+    """Counts one thread."""
+
+    def __init__(self, totals: _Totals) -> None:
+        super().__init__()
+        self._totals = totals
+
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Run an operation, or the parts that it is made of, and count it."""
         del types
         kwargs = kwargs or {}
         packet = getattr(func, "_overloadpacket", None)
-        formula = _FORMULAS.get(packet) or flop_registry.get(packet)
+        name = str(packet or func)
+        formula = _FORMULAS.get(packet) or _OF_OTHERS.get(name) or flop_registry.get(packet)
         if formula is None and hasattr(func, "decompose"):
             with self:
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
         out = func(*args, **kwargs)
-        self.operators += 1
-        name = str(packet or func)
+        flops: int | None = 0
         if formula is not None:
-            self.flops[name] += int(formula(*args, **kwargs, out_val=out))
-        elif _may_multiply(name):
-            self.unknown.add(name)
+            flops = int(formula(*args, **kwargs, out_val=out))
+        elif _may_multiply(name, func, args, kwargs):
+            flops = None
+        self._totals.add(Operation(func, name, flops, args, kwargs, out))
         return out
 
 
-def _may_multiply(name: str) -> bool:
+def _may_multiply(name: str, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     namespace, _, operator = name.partition(".")
     if namespace not in _OWN:
         return True
+    if has_word_of_a_product(operator):
+        return True
+    if namespace != "aten" or takes_elements(operator) or torch.Tag.pointwise in getattr(func, "tags", ()):
+        return False
+    return sum(isinstance(x, torch.Tensor) and x.dim() > 1 for x in tree_leaves((args, kwargs))) > 1
+
+
+def has_word_of_a_product(operator: str) -> bool:
+    """Whether an operator's name, such as `_grouped_mm`, says that it multiplies."""
     words = set(re.split(r"[_\d]+", operator))
     return bool(words & _PRODUCTS) and operator not in _ELEMENTWISE and "upsample" not in words
 
 
-@contextmanager
-def _replays_seen() -> Iterator[list[object]]:
-    """CUDA graphs that are replayed meanwhile."""
-    seen: list[object] = []
-    graph = torch.cuda.CUDAGraph
-    original = graph.replay
-
-    def replay(self: Any) -> Any:
-        seen.append(self)
-        return original(self)
-
-    graph.replay = replay  # type: ignore[method-assign]
-    try:
-        yield seen
-    finally:
-        graph.replay = original  # type: ignore[method-assign]
+def takes_elements(operator: str) -> bool:
+    """Whether an operator's name says that it multiplies no matrices, however many it takes."""
+    return operator in _ELEMENTWISE or bool(set(re.split(r"[_\d]+", operator)) & {*_NO_PRODUCTS, "upsample"})
 
 
 def _attention(products: int) -> Callable[..., int]:
@@ -166,6 +252,16 @@ def _attention_backward(_: Any, query: Any, key: Any, value: Any, *__: Any, **__
     return _attention(5)(query, key, value)
 
 
+def _grouped(one: Any, other: Any, *_: Any, **__: Any) -> int:
+    """Products of groups: (rows, k) or (groups, rows, k) by (groups, k, n) or (k, n), one group after the other.
+
+    Every row belongs to a group; rows behind the last group, which a kernel skips, are counted too. Where the groups
+    divide the columns of the second one, each is multiplied by its own matrix alone.
+    """
+    divided = one.dim() == 3 and other.dim() == 2
+    return 2 * (one[0] if divided else one).numel() * other.shape[-1]
+
+
 _aten = torch.ops.aten
 
 
@@ -183,6 +279,7 @@ _FORMULAS: dict[Any, Callable[..., int]] = {
     _aten.dot: lambda one, *_, **__: 2 * one.numel(),
     _aten.vdot: lambda one, *_, **__: 2 * one.numel(),
     _aten.addr: lambda _, one, other, **__: 2 * one.numel() * other.numel(),
+    **dict.fromkeys(_packets("_grouped_mm", "_scaled_grouped_mm"), _grouped),
     **dict.fromkeys(
         _packets(
             "_scaled_dot_product_flash_attention",
@@ -203,4 +300,11 @@ _FORMULAS: dict[Any, Callable[..., int]] = {
         ),
         _attention_backward,
     ),
+}
+
+#: Operators of other packages, which need not be loaded, by name. transformers runs experts through the first two where
+#: torch has no grouped product (https://github.com/huggingface/transformers/blob/main/src/transformers/integrations/moe.py).
+_OF_OTHERS: dict[str, Callable[..., int]] = {
+    "transformers.grouped_mm_fallback": _grouped,
+    "transformers.grouped_mm_fallback_backward": lambda one, other, *_, **__: 2 * _grouped(one, other),
 }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import overload
 
 import torch
 
@@ -16,18 +16,52 @@ from flopray.measurement.ceiling import measured_peak_flops_per_s
 from flopray.measurement.device import Device
 from flopray.measurement.phase import NOT_REQUESTED, measure_phase
 from flopray.measurement.result import Energy, Flops, Measurement, PhaseResult
+from flopray.measurement.step_phases import Phases, StepMeasurement
 from flopray.measurement.window import WAKE_S, WARM_UP_S
 from flopray.point import EXECUTIONS, PRECISIONS
-from flopray.records import Status
+from flopray.records import Row, Status
 from flopray.settings import MeasureSettings
 from flopray.workloads.execution import Work, captured
 
 _COUNTING_FAILED = "counting failed: {}"
 
 
+@overload
 def measure(
     step: Callable[[], object],
     *,
+    instruments: Sequence[str] = ...,
+    target_error: float = ...,
+    max_seconds: float = ...,
+    device: str | None = ...,
+    execution: str = ...,
+    precision: str | None = ...,
+    meter: Meter | None = ...,
+) -> Measurement: ...
+
+
+@overload
+def measure(
+    *,
+    forward: Callable[[], object] | None = ...,
+    backward: Callable[..., object] | None = ...,
+    optimizer: Callable[[], object] | None = ...,
+    instruments: Sequence[str] = ...,
+    target_error: float = ...,
+    max_seconds: float = ...,
+    device: str | None = ...,
+    execution: str = ...,
+    precision: str | None = ...,
+    meter: Meter | None = ...,
+) -> StepMeasurement: ...
+
+
+def measure(
+    step: Callable[[], object] | None = None,
+    *,
+    forward: Callable[[], object] | None = None,
+    backward: Callable[..., object] | None = None,
+    optimizer: Callable[[], object] | None = None,
     instruments: Sequence[str] = ("time", "energy", "flops"),
     target_error: float = MeasureSettings.target_error,
     max_seconds: float = MeasureSettings.max_seconds,
@@ -35,29 +69,37 @@ def measure(
     execution: str = "eager",
     precision: str | None = None,
     meter: Meter | None = None,
-) -> Measurement:
+) -> Measurement | StepMeasurement:
     """Measure one iteration of a step: time, energy and FLOPs, each with its interval or a reason why it has none.
 
     The step is warmed up, counted once at the dispatcher, and repeated without pause until time and energy are known to
-    `target_error`, or for `max_seconds`. It may change its own state, as an optimizer does or a data loader: what is
-    measured is the mean over the iterations of the window.
+    `target_error`, or for `max_seconds`. It may change its own state, as an optimizer with a real learning rate does or
+    a data loader: what is measured is the mean over the iterations of the window, and afterwards the model has been
+    trained by as many. Data must not run out: let a loader start over, as `itertools.cycle(loader)` does.
+
+    Instead of a step its phases can be given, any of `forward`, `backward` and `optimizer`. Each is measured by itself,
+    and all of them one behind the other as the whole, so that the result says whether they add up.
 
     Args:
         step: a callable without arguments; one call is one iteration. It launches its work on the current stream and
             need not synchronise.
+        forward: the forward pass, gradients cleared before it; what it returns is given to `backward`.
+        backward: a backward pass that can be repeated, such as `lambda loss: loss.backward(retain_graph=True)`. By
+            itself it walks one graph, and adds to the gradients that are there.
+        optimizer: a step of the optimizer. By itself it repeats the last gradients, so it must not clear them.
         instruments: of `time` (always measured), `energy` and `flops`.
         target_error: relative half width of the 95 % interval that ends the window.
-        max_seconds: cap on the window.
+        max_seconds: cap on the window; of phases, on each of their windows.
         device: a torch device such as `cuda:1` or `cpu`; by default the current GPU, or the CPU where there is none.
         execution: `eager` calls the step as it is, `graph` captures it into a CUDA graph, `compile` compiles it.
         precision: of `flopray.point.PRECISIONS`; says which peak `mfu` is a share of. That of a CPU is measured.
         meter: another source of energy than the device's own.
 
     Returns:
-        The parts; `print` shows them as four lines.
+        The parts; `print` shows them as four lines. Of phases a `StepMeasurement`, a line for each.
 
     Raises:
-        InputError: an argument that cannot be.
+        InputError: an argument that cannot be, or data that ran out.
         Unsupported: the step cannot be captured.
         Exception: whatever the step raises.
 
@@ -71,26 +113,91 @@ def measure(
         >>> m.time.time_s > 0
         True
     """
-    settings = _settings(step, instruments, target_error, max_seconds, execution, precision)
+    given = {"forward": forward, "backward": backward, "optimizer": optimizer}
+    phases = Phases({name: work for name, work in given.items() if work is not None})
+    if step is None and not phases.names:
+        raise InputError("give a step, or its phases as forward=, backward= and optimizer=")
+    if step is not None and phases.names:
+        raise InputError(f"give a step or its phases, and not both: step and {phases.names[0]}")
+    whole = phases.whole() if step is None else step
+    settings = _settings(whole, instruments, target_error, max_seconds, execution, precision)
     own = device_of(device)
-    with _current(own):
-        count = _count(step) if "flops" in instruments else DispatchedCount(None, {}, "not requested")
-        work = _prepared(step, execution, own)
-        without, opened = NOT_REQUESTED, None
+    if execution == "graph" and not own.is_cuda:
+        raise InputError("execution: a CUDA graph needs a CUDA device, use eager or compile on a CPU")
+    with _current(own), _Windows(own, settings, meter, execution, precision, instruments) as windows, _data_ends():
+        if step is not None:
+            return windows.measure(lambda: step, lambda: _prepared(step, execution))
+        measured = {
+            # The whole comes before the optimizer alone, which drives weights along one gradient.
+            name: windows.measure(lambda name=name: phases.alone(name), lambda name=name: phases.alone(name, execution))
+            if name != "whole"
+            else windows.measure(phases.whole, lambda: phases.whole(execution))
+            for name in ("forward", "backward", "whole", "optimizer")
+            if name in (*phases.names, "whole")
+        }
+        return StepMeasurement({name: measured[name] for name in phases.names}, measured["whole"])
+
+
+class _Windows:
+    """What all windows of a call have in common; it owns the meter that it opens."""
+
+    def __init__(
+        self,
+        device: Device,
+        settings: MeasureSettings,
+        meter: Meter | None,
+        execution: str,
+        precision: str | None,
+        instruments: Sequence[str],
+    ) -> None:
+        self._device, self._settings, self._meter = device, settings, meter
+        self._execution, self._precision, self._flops = execution, precision, "flops" in instruments
+        self._without, self._opened = NOT_REQUESTED, None
         if meter is None and "energy" in instruments:
             try:
-                meter = opened = own.open_meter()
+                self._meter = self._opened = device.open_meter()
             except NoEnergySource as error:
-                without = Energy(str(Status.NO_ENERGY_SOURCE), str(error))
-        own.reset_peak_memory()
-        warm_at_least_s = WAKE_S if own.is_cuda else WARM_UP_S
-        try:
-            result = measure_phase(work, own, meter, settings, warm_at_least_s=warm_at_least_s, without_meter=without)
-        finally:
-            if opened is not None:
-                opened.close()
-    products = None if own.is_cuda or not precision or count.flops is None else measured_peak_flops_per_s(precision)
-    return _measurement(own.columns(), result, count, execution, precision, products)
+                self._without = Energy(str(Status.NO_ENERGY_SOURCE), str(error))
+
+    def __enter__(self) -> _Windows:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._opened is not None:
+            self._opened.close()
+
+    def measure(self, original: Callable[[], Work], prepared: Callable[[], Work]) -> Measurement:
+        """One window.
+
+        Args:
+            original: gives the work as it is counted at the dispatcher.
+            prepared: gives the same as it is executed.
+        """
+        count = _count(original()) if self._flops else DispatchedCount(None, {}, "not requested")
+        work = prepared()
+        self._device.reset_peak_memory()
+        result = measure_phase(
+            work,
+            self._device,
+            self._meter,
+            self._settings,
+            warm_at_least_s=WAKE_S if self._device.is_cuda else WARM_UP_S,
+            without_meter=self._without,
+        )
+        on_cpu = not self._device.is_cuda and self._precision and count.flops is not None
+        products = measured_peak_flops_per_s(self._precision) if on_cpu and self._precision else None
+        return _measurement(self._device.columns(), result, count, self._execution, self._precision, products)
+
+
+@contextmanager
+def _data_ends() -> Iterator[None]:
+    """An iterator without further items ends the measurement with a line, and not as the end of somebody's loop."""
+    try:
+        yield
+    except StopIteration as error:
+        raise InputError(
+            "the step ran out of data (StopIteration): let it start over, as itertools.cycle(loader) does"
+        ) from error
 
 
 def _settings(
@@ -143,23 +250,21 @@ def _current(device: Device) -> AbstractContextManager[object]:
 def _count(step: Callable[[], object]) -> DispatchedCount:
     try:
         return count_dispatched(step)
+    except StopIteration:
+        raise
     except Exception as error:  # a step that cannot be traced can still be measured; one that fails will say so there
         first = (str(error).splitlines() or [type(error).__name__])[0]
         return DispatchedCount(None, {}, _COUNTING_FAILED.format(first))
 
 
-def _prepared(step: Callable[[], object], execution: str, device: Device) -> Work:
+def _prepared(step: Callable[[], object], execution: str) -> Work:
     if execution == "compile":
         return torch.compile(step, dynamic=False)
-    if execution == "graph":
-        if not device.is_cuda:
-            raise InputError("execution: a CUDA graph needs a CUDA device, use eager or compile on a CPU")
-        return captured(step)
-    return step
+    return captured(step) if execution == "graph" else step
 
 
 def _measurement(
-    device: dict[str, Any],
+    device: Row,
     result: PhaseResult,
     count: DispatchedCount,
     execution: str,

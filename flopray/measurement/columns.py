@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,11 +13,12 @@ import flopray
 from flopray.audit import audit_point, audit_row
 from flopray.audit.hardware import peak_flops_per_s
 from flopray.energy.nvml import GpuState
+from flopray.energy.thermal import BoardTemperature, Condition
 from flopray.errors import FloprayError, OutOfMemory, Unsupported, WorkloadError, brief
 from flopray.measurement.result import Energy, Failure, PhaseResult
 from flopray.measurement.statistics import in_quadrature
 from flopray.point import Point
-from flopray.records import Status
+from flopray.records import Row, Status
 from flopray.workloads.base import closed_columns
 from flopray.workloads.dispatch import dispatched_flops
 from flopray.workloads.execution import is_out_of_memory
@@ -25,14 +27,14 @@ from flopray.workloads.execution import is_out_of_memory
 _HALF_WIDTH = 1.96
 
 
-def point_columns(point: Point) -> dict[str, Any]:
+def point_columns(point: Point) -> Row:
     """The point: its id and the fields that make it."""
     return {"trial_id": point.id, **point.fields()}
 
 
-def flop_columns(point: Point, phase: str) -> dict[str, Any]:
+def flop_columns(point: Point, phase: str) -> Row:
     """Closed form, where the workload has one, and dispatcher's count of one iteration; each missing where it fails."""
-    closed: dict[str, Any] = {}
+    closed: Row = {}
     try:
         closed = closed_columns(point, phase)
         return closed | dispatched_flops(point, phase, closed.get("model_flops"))
@@ -41,7 +43,7 @@ def flop_columns(point: Point, phase: str) -> dict[str, Any]:
         return closed | {"dispatched_flops": None, "dispatched_reason": reason, "dispatched_rel_difference": None}
 
 
-def measured_columns(result: PhaseResult) -> dict[str, Any]:
+def measured_columns(result: PhaseResult) -> Row:
     """Time, energy and state of a phase, by the names of their columns."""
     timing, energy, state = result.timing, result.energy, result.state
     return {
@@ -63,7 +65,7 @@ def measured_columns(result: PhaseResult) -> dict[str, Any]:
     }
 
 
-def energy_columns(energy: Energy) -> dict[str, Any]:
+def energy_columns(energy: Energy) -> Row:
     """Energy of a phase, or why there is none."""
     return {
         "energy_j": energy.energy_j,
@@ -76,12 +78,13 @@ def energy_columns(energy: Energy) -> dict[str, Any]:
         "energy_ticks": energy.ticks,
         "energy_tick_period_s": energy.tick_period_s,
         "power_w": energy.power_w,
+        "temperature_mean_c": energy.temperature_c,
         "power_drift_rel": energy.power_drift_rel,
         "power_drift_significant": energy.power_drift_significant,
     }
 
 
-def _state_columns(state: GpuState | None, end: str) -> dict[str, Any]:
+def _state_columns(state: GpuState | None, end: str) -> Row:
     if state is None:
         return {}
     return {
@@ -94,8 +97,13 @@ def _state_columns(state: GpuState | None, end: str) -> dict[str, Any]:
 
 
 def derived_columns(
-    row: dict[str, Any], precision: str, drift: dict[str, float | None], idle: dict[str, float | None]
-) -> dict[str, Any]:
+    row: Row,
+    precision: str,
+    drift: dict[str, float | None],
+    idle: dict[str, float | None],
+    board: BoardTemperature | None = None,
+    reference_c: float | None = None,
+) -> Row:
     """Rates and efficiencies, active energy, and errors with the sentinel's drift folded in.
 
     Args:
@@ -103,15 +111,19 @@ def derived_columns(
         precision: of the point.
         drift: columns of the sentinel.
         idle: `idle_power_w` and `awake_idle_power_w`.
+        board: how its power follows temperature, as far as it is known at this moment; None on a CPU.
+        reference_c: temperature that energy is told for.
     """
     time_s, energy_j, flops = row.get("time_s"), row.get("energy_j"), flops_of(row)
-    columns: dict[str, Any] = dict(drift)
+    columns: Row = dict(drift)
     if time_s:
         columns["flops_per_s"] = None if flops is None else flops / time_s
         columns |= _with_drift(row, "time", drift)
         columns |= _mfu_columns(row, precision, columns["flops_per_s"])
     if time_s and energy_j is not None:
         columns |= _with_drift(row, "energy", drift)
+        if board is not None and reference_c is not None:
+            columns |= reference_columns(row | columns, board, reference_c)
         if row.get("tokens_per_iteration"):
             columns["energy_per_token_j"] = energy_j / row["tokens_per_iteration"]
         columns |= idle
@@ -121,26 +133,56 @@ def derived_columns(
     return columns
 
 
-def flops_of(row: dict[str, Any]) -> int | None:
+def reference_columns(row: Mapping[str, Any], board: BoardTemperature, reference_c: float) -> Row:
+    """Energy at the reference temperature, or why there is none.
+
+    Args:
+        row: with its energy, power, temperature and throttle reasons; a row from before there was a mean temperature
+            has that of the end of its window.
+        board: see `flopray.energy.thermal`.
+        reference_c: the temperature that is asked for.
+    """
+    energy_j, error, power_w = row.get("energy_j"), row.get("energy_rel_error"), row.get("power_w")
+    if energy_j is None or not power_w:
+        return {}
+    temperature_c = row.get("temperature_mean_c")
+    condition = Condition(row.get("temperature_end_c") if temperature_c is None else temperature_c, power_w, error)
+    throttle, limit_w = row.get("throttle_end"), row.get("power_limit_end_w")
+    at = board.at_reference(condition, reference_c, throttle=throttle, power_limit_w=limit_w)
+    if at.factor is None or at.rel_error is None:
+        return {"energy_at_reference_reason": at.reason}
+    return {
+        "energy_at_reference_j": energy_j * at.factor,
+        "energy_at_reference_rel_error": None if error is None else in_quadrature(error, at.rel_error),
+        "reference_temperature_c": reference_c,
+        "temperature_coefficient": at.coefficient,
+        "temperature_coefficient_error": at.coefficient_error,
+    }
+
+
+def flops_of(row: Row) -> int | None:
     """FLOPs that rates and efficiencies are made of: the closed form, and without one the dispatcher's count."""
     model = row.get("model_flops")
     return row.get("dispatched_flops") if model is None else model
 
 
-def _with_drift(row: dict[str, Any], quantity: str, columns: dict[str, float | None]) -> dict[str, float]:
+def _with_drift(row: Row, quantity: str, columns: dict[str, float | None]) -> dict[str, float]:
     """The error of a quantity with the drift of the sentinel, as far as it is more than the sentinel's own scatter.
 
     A drift that was measured is made of what the device did and of the sentinel's scatter, whose variance is known from
     its error. On an unsteady CPU the scatter alone would put tens of percent into errors that are none.
     """
-    name, drift = f"{quantity}_rel_error", columns.get(f"sentinel_{quantity}_drift")
+    name, column = f"{quantity}_rel_error", f"sentinel_{quantity}_drift"
+    if columns.get(f"{column}_unexplained") is not None:
+        column = f"{column}_unexplained"  # what temperature explains is no error: energy is told for a temperature
+    drift = columns.get(column)
     if row.get(name) is None or drift is None:
         return {}
-    scatter = (columns.get(f"sentinel_{quantity}_drift_error") or 0.0) / _HALF_WIDTH
+    scatter = (columns.get(f"{column}_error") or 0.0) / _HALF_WIDTH
     return {name: in_quadrature(row[name], max(0.0, drift**2 - scatter**2) ** 0.5)}
 
 
-def _mfu_columns(row: dict[str, Any], precision: str, flops_per_s: float | None) -> dict[str, Any]:
+def _mfu_columns(row: Row, precision: str, flops_per_s: float | None) -> Row:
     if row["phase"] == "optimizer_step":
         return {"mfu": None, "mfu_reason": "the optimizer is elementwise: the peak of matrix products does not apply"}
     if flops_per_s is None:
@@ -167,7 +209,7 @@ def failure_of(error: Exception) -> Failure:
     return Failure(str(Status.FAILED), brief(error), text)
 
 
-def findings_of(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+def findings_of(rows: list[Row]) -> list[tuple[str, ...]]:
     """Each row's findings: its own, and those of the whole point that concern it."""
     codes = [[finding.code for finding in audit_row(row)] for row in rows]
     for finding in audit_point(rows):
@@ -176,7 +218,7 @@ def findings_of(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [tuple(dict.fromkeys(row)) for row in codes]
 
 
-def version_columns() -> dict[str, Any]:
+def version_columns() -> Row:
     """Versions as plain text: torch's own version is an object, which readers could not load without torch."""
     return {
         "flopray_version": flopray.__version__,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,6 +12,7 @@ from flopray.energy.nvml import Gpu, GpuState
 from flopray.energy.source import open_cpu_meter, open_gpu_meter
 from flopray.errors import FloprayError, InputError, NoEnergySource
 from flopray.measurement.host import memory_bytes
+from flopray.records import Row
 
 
 class Device:
@@ -48,9 +48,9 @@ class Device:
         except FloprayError:
             self._gpu = None  # without NVML there is still time; energy says what is missing when it is asked for
 
-    def columns(self) -> dict[str, Any]:
+    def columns(self) -> Row:
         """The record's device columns; what cannot be read is absent."""
-        common: dict[str, Any] = {"device_type": self.device_type, "node": platform.node()}
+        common: Row = {"device_type": self.device_type, "node": platform.node()}
         if not self.is_cuda:
             return common | {
                 "device_name": _cpu_name(),

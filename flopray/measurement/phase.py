@@ -7,16 +7,24 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
-from flopray.energy.estimator import MIN_TICKS, TICK_ERROR_SHARE, EnergyEstimate, estimate_energy
+from flopray.energy.estimator import MIN_TICKS, EnergyEstimate, estimate_energy
 from flopray.energy.iterations import Iterations
 from flopray.energy.meter import Meter
 from flopray.energy.poller import Poller
+from flopray.energy.thermal import BoardTemperature
 from flopray.errors import MeasurementError
 from flopray.measurement.device import Device
-from flopray.measurement.laps import laps_for
 from flopray.measurement.result import Energy, PhaseResult, State, Timing
 from flopray.measurement.statistics import FEWEST_LAPS, FEWEST_LONG_LAPS, Mean, batch_mean
-from flopray.measurement.window import WARM_UP_CAP_S, WARM_UP_CAP_SHARE, WARM_UP_S, Window, run_window, warm_up
+from flopray.measurement.window import (
+    WARM_UP_CAP_S,
+    WARM_UP_CAP_SHARE,
+    WARM_UP_S,
+    Window,
+    laps_for,
+    run_window,
+    warm_up,
+)
 from flopray.records import Status
 from flopray.settings import MeasureSettings
 from flopray.workloads.execution import Work
@@ -45,6 +53,7 @@ def measure_phase(
     tick_period_s: float | None = None,
     warm_at_least_s: float = WARM_UP_S,
     without_meter: Energy | None = None,
+    board: BoardTemperature | None = None,
 ) -> PhaseResult:
     """Measure one phase.
 
@@ -56,6 +65,7 @@ def measure_phase(
         tick_period_s: the meter's period as measured on this device.
         warm_at_least_s: see `flopray.measurement.window.warm_up`.
         without_meter: why there is none; by default energy was not requested.
+        board: how the power of the device follows its temperature, where that is known.
 
     Returns:
         Time, energy and the state at both ends; a missing energy has its reason.
@@ -69,7 +79,7 @@ def measure_phase(
     warmup = warm_up(work, laps, at_least_s=warm_at_least_s, cap_s=cap_s)
     at_end: list[Any] = []
     with ExitStack() as stack:
-        ticks = stack.enter_context(_WindowTicks(meter, tick_period_s)) if meter else None
+        ticks = stack.enter_context(_WindowTicks(meter, tick_period_s, board)) if meter else None
         window = run_window(
             work,
             laps,
@@ -107,8 +117,9 @@ def _time_mean(window: Window) -> Mean:
 class _WindowTicks:
     """The ticks of a meter while a window lasts, and the energy they give."""
 
-    def __init__(self, meter: Meter, tick_period_s: float | None) -> None:
+    def __init__(self, meter: Meter, tick_period_s: float | None, board: BoardTemperature | None) -> None:
         self.meter, self._tick_period_s = meter, tick_period_s
+        self._slope_w_per_k = board.slope_w_per_k if board else None
         self._poller = Poller(meter, tick_period_s=tick_period_s)
 
     def __enter__(self) -> _WindowTicks:
@@ -139,13 +150,10 @@ class _WindowTicks:
             time_per_iteration_s=mean.value,
             time_rel_error=mean.rel_error,
             tick_period_s=self._tick_period_s,
-            settle_s=self.meter.settle_s,
-            quantum_j=self.meter.quantum_j,
-            power_noise_rel=self.meter.power_noise_rel,
-            meter_rel_error=self.meter.rel_error,
-            tick_error_share=getattr(self.meter, "tick_error_share", TICK_ERROR_SHARE),
+            meter=self.meter.characteristics,
+            temperatures=self._poller.temperatures(),
+            slope_w_per_k=self._slope_w_per_k,
             iterations=Iterations.of_laps(window.lap_times_s, window.iterations_per_lap, window.start_s, window.end_s),
-            max_power_w=getattr(self.meter, "max_power_w", None),
         )
 
 
@@ -177,7 +185,7 @@ class _StoppingRule:
         except MeasurementError:
             return False  # too few ticks after the first moments, or a meter that broke just now
         # The meter's own error is in the record, but a longer window would not lower it.
-        excess = max(0.0, estimate.energy_rel_error**2 - ticks.meter.rel_error**2) ** 0.5 / self._target
+        excess = max(0.0, estimate.energy_rel_error**2 - ticks.meter.characteristics.rel_error**2) ** 0.5 / self._target
         if excess > 1:
             # One tick among many changes little, and the estimate costs milliseconds.
             self._next_ticks = ticks.count + max(1, math.floor(estimate.ticks * min(excess - 1, _MOST_LONGER)))
@@ -203,6 +211,8 @@ def _energy(ticks: _WindowTicks, window: Window, settings: MeasureSettings) -> E
         rel_error=_if_known(estimate.energy_rel_error),
         converged=estimate.energy_rel_error <= settings.target_error,
         power_w=estimate.power_w,
+        power_rel_error=_if_known(estimate.power_rel_error),
+        temperature_c=estimate.temperature_c,
         window_s=estimate.window_s,
         ticks=estimate.ticks,
         tick_period_s=estimate.tick_period_s,

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from flopray.energy.estimator import PowerEstimate
 from flopray.energy.idle import idle_power
 from flopray.energy.meter import Meter
+from flopray.energy.thermal import BoardTemperature, Condition
 from flopray.errors import MeasurementError, NoEnergySource
+from flopray.measurement.board_calibration import known_factor
 from flopray.measurement.ceiling import measured_peak_flops_per_s
 from flopray.measurement.columns import (
     derived_columns,
@@ -26,13 +31,14 @@ from flopray.measurement.columns import (
 )
 from flopray.measurement.counting.ahead import CountedAhead
 from flopray.measurement.device import Device
-from flopray.measurement.laps import laps_for
+from flopray.measurement.filler import HeldTemperature
+from flopray.measurement.operators import operator_times
 from flopray.measurement.phase import NOT_REQUESTED, measure_phase
 from flopray.measurement.result import Energy, Failure, PhaseResult
 from flopray.measurement.sentinel import Sentinel
-from flopray.measurement.window import COLD_AFTER_S, WAKE_S, WARM_UP_S, warm_up
+from flopray.measurement.window import COLD_AFTER_S, WAKE_S, WARM_UP_S, laps_for, warm_up
 from flopray.point import Point
-from flopray.records import PhaseRecord, Status
+from flopray.records import PhaseRecord, Row, Status
 from flopray.settings import MeasureSettings
 from flopray.workloads.base import closed_columns
 from flopray.workloads.execution import Work, captures_are_broken
@@ -62,8 +68,10 @@ class _Outcome:
     failure: Failure | None
     result: PhaseResult | None = None
     attention_backend: str | None = None
+    operators: dict[str, Any] = field(default_factory=dict)
     drift: dict[str, float | None] = field(default_factory=dict)
     awake_idle_power_w: float | None = None
+    hold: dict[str, Any] = field(default_factory=dict)
     ended_unix_s: float | None = None
 
 
@@ -105,7 +113,14 @@ class Profiler:
         self._measured_peaks: dict[str, float | None] = {}
         self._sentinel_point = sentinel
         every_s = settings.sentinel_every_s if sentinel and self._timed else 0.0
-        self._sentinel = Sentinel(self._measure_sentinel, every_s=every_s)
+        self._board: BoardTemperature | None = None
+        if device.is_cuda:
+            limit_w = self._constant.get("power_limit_w")
+            self._board = BoardTemperature(self._constant.get("device_name"), limit_w)
+        target_c = settings.hold_temperature_c
+        self._hold = None if target_c is None else HeldTemperature(device, target_c)
+        self._factor: dict[str, float | None] = {}
+        self._sentinel = Sentinel(self._measure_sentinel, every_s=every_s, board=self._board)
         self._frozen = self._warm = False
         self._busy_at = float("-inf")
         self._last_end = time.monotonic()
@@ -125,7 +140,8 @@ class Profiler:
         try:
             self._open_meter()
             self._wait_for_idle_clocks()
-            self._idle_power_w = self._idle(_IDLE_SECONDS)
+            self._idle_power_w = _power_of(self._idle(_IDLE_SECONDS))
+            self._find_factor()
             if self._sentinel.due and (self.device.is_cuda or self._meter):
                 # A CPU without a meter has nothing to wake for, and its first point begins seconds sooner. Otherwise
                 # this wakes the device, whose clocks and voltage take a second to come up from deep idle. The baseline
@@ -199,7 +215,7 @@ class Profiler:
         ended = time.monotonic()
         wall_s, self._last_end = ended - self._last_end, ended
         shared = {**self._constant, "order_index": order_index, "attempt": attempt, "seed": self.settings.seed}
-        shared |= point_columns(point) | {"device_wall_s": wall_s}
+        shared |= point_columns(point) | {"device_wall_s": wall_s} | self._factor
         rows = [shared | row for row in rows]
         if self._ahead:
             self._ahead.forget(point)
@@ -227,7 +243,7 @@ class Profiler:
         except NoEnergySource as error:
             self._without_meter = Energy(str(Status.NO_ENERGY_SOURCE), str(error))
 
-    def _idle(self, seconds: float) -> float | None:
+    def _idle(self, seconds: float) -> PowerEstimate | None:
         """Power of this very process, which holds its CUDA context, while it does nothing; None without a meter.
 
         The first call also learns the counter's tick period.
@@ -239,7 +255,7 @@ class Profiler:
         except MeasurementError:
             return None  # the rows of the points say what is wrong with the meter
         self._tick_period_s = idle.tick_period_s
-        return idle.power_w
+        return idle
 
     def _wait_for_idle_clocks(self) -> None:
         """Before idle power: an actor that follows another one finds high clocks. Some boards keep them high."""
@@ -251,10 +267,21 @@ class Profiler:
                 return
             time.sleep(0.5)
 
+    def _find_factor(self) -> None:
+        """The factor of this board, from a calibration that was kept or, where that was asked for, from a new one."""
+        if self._board is None or self._meter is None:
+            return
+        found = known_factor(self.device, self._meter, self.settings, self._board)
+        self._factor = {"board_factor": found.factor, "board_factor_rel_error": found.work_rel_error}
+        self.device.release()
+
     def _measure(self, work: Work) -> PhaseResult:
+        peak_bytes = self._hold.before_window(work) if self._hold else None
+        if self._hold and self.device.is_cuda:
+            self._busy_at = time.monotonic()
         cold = time.monotonic() - self._busy_at > COLD_AFTER_S
         try:
-            return measure_phase(
+            result = measure_phase(
                 work,
                 self.device,
                 self._meter,
@@ -262,7 +289,9 @@ class Profiler:
                 tick_period_s=self._tick_period_s,
                 warm_at_least_s=WAKE_S if cold and self.device.is_cuda else WARM_UP_S,
                 without_meter=self._without_meter,
+                board=self._board,
             )
+            return result if peak_bytes is None else result.with_peak(peak_bytes)
         finally:
             self._busy_at = time.monotonic()
 
@@ -290,7 +319,10 @@ class Profiler:
 
     def _measure_awake_idle(self) -> None:
         time.sleep(_AFTER_LOAD_S)
-        self._awake_idle_power_w = self._idle(_AWAKE_IDLE_SECONDS)
+        idle = self._idle(_AWAKE_IDLE_SECONDS)
+        self._awake_idle_power_w = _power_of(idle)
+        if idle is not None and self._board is not None:
+            self._board.learn("awake idle", Condition(idle.temperature_c, idle.power_w, idle.power_rel_error))
 
     def _cool_down(self) -> None:
         limit = self.settings.cooldown_c
@@ -329,6 +361,7 @@ class Profiler:
         outcome = _Outcome(phase, time.time(), failure or _closed_form_failure(point, phase))
         if built and outcome.failure is None:
             self._measure_one(built, outcome)
+        outcome.hold = self._hold.columns() if self._hold else {}
         outcome.drift, outcome.awake_idle_power_w = self._sentinel.columns(), self._awake_idle_power_w
         outcome.ended_unix_s = time.time()
         return outcome
@@ -341,6 +374,7 @@ class Profiler:
         try:
             outcome.attention_backend = built.attention_backend(outcome.phase)
             outcome.result = self._measure(built.phase(outcome.phase))
+            outcome.operators = self._operators(built, outcome.phase)
             return
         except Exception as error:
             outcome.failure = failure_of(error)
@@ -350,7 +384,21 @@ class Profiler:
         built.forget()
         self._forget()
 
-    def _row(self, point: Point, outcome: _Outcome) -> dict[str, Any]:
+    def _operators(self, built: BuiltPoint, phase: str) -> Row:
+        """The columns of a phase's operators, in a pass after its window; a failure costs no measured number.
+
+        A CUDA graph is profiled as its capture launches it, kernel by kernel.
+        """
+        if "operators" not in self.settings.instruments:
+            return {}
+        try:
+            found = operator_times(built.launched(phase), is_cuda=self.device.is_cuda)
+        except Exception as error:
+            return {"operators_status": str(Status.FAILED), "operators_reason": failure_of(error).reason}
+        texts = tuple(json.dumps(dataclasses.asdict(one)) for one in found)
+        return {"operators_status": str(Status.OK), "operators": texts}
+
+    def _row(self, point: Point, outcome: _Outcome) -> Row:
         """The columns of one phase, each from one part."""
         flops = flop_columns(point, outcome.phase)
         measured = measured_columns(outcome.result) if outcome.result else energy_columns(self._energy_without(outcome))
@@ -362,6 +410,8 @@ class Profiler:
             point.precision,
             outcome.drift,
             {"idle_power_w": self._idle_power_w, "awake_idle_power_w": outcome.awake_idle_power_w},
+            self._board,
+            self.settings.reference_temperature_c,
         )
         return {
             "phase": outcome.phase,
@@ -371,8 +421,10 @@ class Profiler:
             **flops,
             **measured,
             **counters,
+            **outcome.operators,
             **ended,
             **peak,
+            **outcome.hold,
             **derived,
         }
 
@@ -426,6 +478,10 @@ def _counting_at_the_dispatcher(points: Sequence[Point], phases: Sequence[str]) 
         thread.join()
 
 
+def _power_of(idle: PowerEstimate | None) -> float | None:
+    return None if idle is None else idle.power_w
+
+
 def _closed_form_failure(point: Point, phase: str) -> Failure | None:
     """What is wrong with what the workload states of a phase; rates of another count would not be what they seem."""
     try:
@@ -435,7 +491,7 @@ def _closed_form_failure(point: Point, phase: str) -> Failure | None:
     return None
 
 
-def _status_columns(failure: Failure | None, counters: dict[str, Any]) -> dict[str, Any]:
+def _status_columns(failure: Failure | None, counters: dict[str, Any]) -> Row:
     """How a phase ended; where nothing but counters was asked for, as their counting did."""
     if failure is not None:
         return {"status": failure.status, "status_reason": failure.reason, "traceback": failure.traceback}

@@ -6,7 +6,7 @@ window knows this device in this state, and not what another day or another boar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flopray.energy.nvml import GpuState
 from flopray.units import prefixed
@@ -53,6 +53,8 @@ class Energy:
         rel_error: half width of its 95 % interval over `energy_j`.
         converged: the target error was reached before the cap.
         power_w: mean power in the window.
+        power_rel_error: half width of its 95 % interval over `power_w`.
+        temperature_c: of the device, mean over the ticks that were used; None where it tells none.
         window_s: from the first to the last tick that was used.
         ticks: counter ticks that were used.
         tick_period_s: median distance of these ticks.
@@ -67,6 +69,8 @@ class Energy:
     rel_error: float | None = None
     converged: bool | None = None
     power_w: float | None = None
+    power_rel_error: float | None = None
+    temperature_c: float | None = None
     window_s: float | None = None
     ticks: int | None = None
     tick_period_s: float | None = None
@@ -140,6 +144,11 @@ class PhaseResult:
     timing: Timing
     energy: Energy
     state: State
+
+    def with_peak(self, memory_bytes: int) -> PhaseResult:
+        """The same where torch had allocated so much before the window, if that is more than in it."""
+        most = max(memory_bytes, self.state.memory_peak_bytes or 0)
+        return replace(self, state=replace(self.state, memory_peak_bytes=most))
 
 
 @dataclass(frozen=True, repr=False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from flopray.energy.thermal import BoardTemperature, Condition, is_limited
 from flopray.measurement.result import PhaseResult
 from flopray.measurement.statistics import in_quadrature
 
@@ -20,10 +21,13 @@ class Sentinel:
     Args:
         measure: gives the result of the sentinel's phase, or None when it could not be measured.
         every_s: seconds between measurements; 0 switches the sentinel off.
+        board: learns from the sentinel how power follows temperature, and says what of a drift that explains.
     """
 
-    def __init__(self, measure: Callable[[], PhaseResult | None], *, every_s: float) -> None:
-        self._measure, self._every_s = measure, every_s
+    def __init__(
+        self, measure: Callable[[], PhaseResult | None], *, every_s: float, board: BoardTemperature | None = None
+    ) -> None:
+        self._measure, self._every_s, self._board = measure, every_s, board
         self._baseline: PhaseResult | None = None
         self._last: PhaseResult | None = None
         self._measured_at = float("-inf")
@@ -39,6 +43,8 @@ class Sentinel:
         self._measured_at = time.monotonic()
         if self._baseline is None:
             self._baseline = self._last
+        if self._board is not None and self._last is not None and (condition := condition_of(self._last)):
+            self._board.learn("sentinel", condition)
 
     def columns(self) -> dict[str, float | None]:
         """Drift of time and energy against the baseline with its error, and its age; empty before the first check.
@@ -59,8 +65,34 @@ class Sentinel:
         return {
             **{"sentinel_time_drift": of_time[0], "sentinel_time_drift_error": of_time[1]},
             **{"sentinel_energy_drift": of_energy[0], "sentinel_energy_drift_error": of_energy[1]},
+            **self._unexplained(of_energy),
             **age,
         }
+
+    def _unexplained(self, drift: tuple[float | None, float | None]) -> dict[str, float | None]:
+        """What temperature does not explain of a drift of energy; empty where nobody can tell."""
+        if self._board is None or self._baseline is None or self._last is None or drift[0] is None:
+            return {}
+        first, last = condition_of(self._baseline), condition_of(self._last)
+        if first is None or last is None or (explained := self._board.change(first, last)) is None:
+            return {}
+        left = (1 + drift[0]) / (1 + explained[0]) - 1
+        error = None if drift[1] is None else in_quadrature(drift[1], explained[1])
+        name = "sentinel_energy_drift_unexplained"
+        return {name: left, f"{name}_error": error}
+
+
+def condition_of(result: PhaseResult, *, limited: bool = False) -> Condition | None:
+    """Temperature and power of a measured window; None without a power, or where clocks were held down.
+
+    Args:
+        result: of the window.
+        limited: also give that of a window whose clocks were held down.
+    """
+    energy, end = result.energy, result.state.end
+    if energy.power_w is None or (not limited and end is not None and is_limited(end.throttle)):
+        return None
+    return Condition(energy.temperature_c, energy.power_w, energy.power_rel_error)
 
 
 def _drift(

@@ -55,7 +55,7 @@ class RunStatus:
     points_per_s: float | None
     eta_s: float | None
     measured_fraction: float | None
-    failures: list[dict[str, Any]]
+    failures: list[dict[str, object]]
     findings: dict[str, int]
     resume: str | None
     retry: str | None = None
@@ -150,7 +150,7 @@ def as_json(status: RunStatus) -> str:
     return json.dumps(asdict(status), indent=2)
 
 
-def _failures(frame: Any) -> list[dict[str, Any]]:
+def _failures(frame: Any) -> list[dict[str, object]]:
     bad = frame[frame["status"] != Status.OK].drop_duplicates("trial_id")
     reasons = bad["status_reason"].fillna("no reason given").str.split("\n").str[0]
     counts = Counter(zip(bad["status"], reasons, strict=True)).most_common()

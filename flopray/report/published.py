@@ -19,12 +19,14 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from flopray.errors import InputError
+from flopray.records import Row
 
 CONVENTION = "torch.profiler(with_flops): linear layers and elementwise mul/add of one batch; attention left out"
 #: Their phase, ours, and a remark on it.
@@ -70,7 +72,7 @@ def load_published(path: str | Path) -> pd.DataFrame:
     files = _files(Path(path))
     if not files:
         raise InputError(f"{path}: no .jsonl file of flopmetrics here")
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for file in files:
         for place, line in enumerate(file.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n"), start=1):
             if line.strip():
@@ -132,7 +134,7 @@ def _files(path: Path) -> list[Path]:
     return sorted(path.glob("*_all_configs_results.jsonl")) or sorted(path.glob("*.jsonl"))
 
 
-def _rows(where: str, file: Path, line: bytes) -> list[dict[str, Any]]:
+def _rows(where: str, file: Path, line: bytes) -> list[Row]:
     try:
         fields = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -158,7 +160,7 @@ def _rows(where: str, file: Path, line: bytes) -> list[dict[str, Any]]:
     return [{**shared, **_phase(where, fields, theirs, ours, remark)} for theirs, ours, remark in _PHASES]
 
 
-def _word(where: str, fields: dict[str, Any], name: str) -> str | None:
+def _word(where: str, fields: Mapping[str, object], name: str) -> str | None:
     """A text of a line; null where it has none."""
     value = fields.get(name)
     if value is None or isinstance(value, str):
@@ -166,7 +168,7 @@ def _word(where: str, fields: dict[str, Any], name: str) -> str | None:
     raise InputError(f"{where}: {name} is {value!r:.40}, not a text")
 
 
-def _number(where: str, fields: dict[str, Any], name: str) -> Any:
+def _number(where: str, fields: Mapping[str, object], name: str) -> Any:
     """A number of a line that can be one of a cost: finite and not negative; null where it has none."""
     value = fields.get(name)
     if value is None:
@@ -180,7 +182,7 @@ def _number(where: str, fields: dict[str, Any], name: str) -> Any:
     return value
 
 
-def _phase(where: str, fields: dict[str, Any], theirs: str, ours: str, remark: str | None) -> dict[str, Any]:
+def _phase(where: str, fields: Row, theirs: str, ours: str, remark: str | None) -> Row:
     """The numbers of one phase in SI units, or the reason why there are none."""
     names = ("flops_sum", "gpu_time_mean", "energy_mean", "gpu_time_sem", "energy_sem")
     flops, micros, joules, micros_sem, joules_sem = (_number(where, fields, f"{theirs}_{name}") for name in names)

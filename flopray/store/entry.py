@@ -28,11 +28,11 @@ from typing import Annotated, Any
 import msgspec
 
 from flopray.errors import SchemaMismatch
-from flopray.records import READABLE_VERSIONS, PhaseRecord
+from flopray.records import READABLE_VERSIONS, PhaseRecord, Row
 from flopray.store.schema import COMMON, RecordSchema
 
 #: The versions of columns that are read, for messages.
-VERSIONS = " or ".join(map(str, READABLE_VERSIONS))
+VERSIONS = f"{', '.join(map(str, READABLE_VERSIONS[:-1]))} or {READABLE_VERSIONS[-1]}"
 #: How every intact line begins; it cannot occur inside an entry, where quotes are escaped.
 LINE_START = b'{"crc32":"'
 _ENTRY_AT = len(LINE_START) + 8 + len(b'","entry":')
@@ -119,7 +119,7 @@ def _checks_of(schema: RecordSchema) -> dict[str, Callable[[Any], Any]]:
     }
 
 
-def checked_columns(columns: dict[str, Any], schema: RecordSchema) -> dict[str, Any]:
+def checked_columns(columns: Row, schema: RecordSchema) -> Row:
     """The columns with values of their types.
 
     Raises:
@@ -212,7 +212,7 @@ def head(entry: bytes) -> tuple[str, str]:
     return match[1].decode(), match[2].decode()
 
 
-def decode(entry: bytes, schema: RecordSchema = COMMON) -> list[dict[str, Any]]:
+def decode(entry: bytes, schema: RecordSchema = COMMON) -> list[Row]:
     """All rows of an intact entry, one a phase, with every column (defaults filled in) in the order of the record.
 
     A column that the schema does not know is an error and not passed over: columns change only together with the
@@ -292,7 +292,7 @@ def _parsed(entry: bytes, schema: RecordSchema) -> Any:
         return content
 
 
-def _visible(columns: dict[str, Any]) -> dict[str, Any]:
+def _visible(columns: Row) -> Row:
     """The columns with visible escapes in their texts (`text`)."""
     checks: dict[type, Callable[[Any], Any]] = {str: text, tuple: _texts}
     return {name: checks[type(value)](value) if type(value) in checks else value for name, value in columns.items()}
@@ -330,9 +330,7 @@ _GIVEN_TWICE = "the trial id is given twice"
 _OTHER_KEYS = "it has other keys than trial_id, status, shared and phases"
 
 
-def _rows(
-    trial_id: str, status: str, shared: dict[str, Any], phases: list[dict[str, Any]], schema: RecordSchema
-) -> list[dict[str, Any]]:
+def _rows(trial_id: str, status: str, shared: Row, phases: list[Row], schema: RecordSchema) -> list[Row]:
     common = schema.defaults | shared
     rows = []
     for phase in phases:

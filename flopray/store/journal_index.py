@@ -11,9 +11,10 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flopray.errors import NotARun, one_line
+from flopray.records import Row
 from flopray.store import atomic, entry
 from flopray.store.schema import COMMON, RecordSchema
 
@@ -142,7 +143,7 @@ def warn_of_damage(index: JournalIndex, said: str, stacklevel: int = 3) -> None:
 
 def read_rows(
     path: Path, index: JournalIndex, schema: RecordSchema = COMMON, said: str | None = None
-) -> Iterator[list[dict[str, Any]]]:
+) -> Iterator[list[Row]]:
     """The rows of each point of an index, a list a point, in the order of the journal.
 
     Raises:

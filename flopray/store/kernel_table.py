@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flopray.records import Row
 from flopray.store import atomic
 from flopray.store.entry import integer, text
 
@@ -32,7 +33,7 @@ SCHEMA = pa.schema(
 )
 
 
-def kernel_rows(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def kernel_rows(records: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
     """Rows of `SCHEMA`.
 
     Args:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flopray.errors import RunError, RunExists
 from flopray.store import manifests
+from flopray.store.manifests import Manifest
 from flopray.store.remote.mirror import cache_root
 from flopray.store.run import RunFolder
 from flopray.store.tune_experiment import TuneRun, is_experiment
@@ -52,7 +53,7 @@ def _check_writable(what: str, folder: Path) -> None:
         raise RunError(f"{what} {folder}: cannot write to {existing}; choose a folder you may write")
 
 
-def create_run(storage: str, name: str, manifest: dict[str, Any]) -> RunFolder:
+def create_run(storage: str, name: str, manifest: Manifest) -> RunFolder:
     """Make a new run in a folder or store. Raises as `RunFolder.create`, and `RunLocked` in a store."""
     if is_uri(storage):
         from flopray.store.remote.run import RemoteRun

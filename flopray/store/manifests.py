@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
+
+import msgspec
 
 from flopray.description import Description
 from flopray.errors import InputError, NotARun, RunError, RunExists, SchemaMismatch, SpecError, resume_command
@@ -30,6 +31,14 @@ DEFAULT_STORAGE = "results"
 _LONGEST_NAME_BYTES = 200
 #: A grid of a million points has a manifest of some ten MB at the most.
 _LARGEST_BYTES = 64 * 2**20
+#: The JSON object of a manifest. Whoever reads a part of it decodes that part by msgspec (`Sweep.from_manifest`, say).
+Manifest = dict[str, Any]
+
+
+class _Head(msgspec.Struct):
+    """What the manifest of every kind of run begins with, beside its name."""
+
+    schema_version: int
 
 
 def check_name(name: Any) -> None:
@@ -70,8 +79,8 @@ def check_free(storage: str | PathLike[str], name: str) -> Path:
 
 
 def publish(
-    storage: str | PathLike[str], name: str, manifest: dict[str, Any], fill: Callable[[Path], None] | None = None
-) -> tuple[Path, dict[str, Any]]:
+    storage: str | PathLike[str], name: str, manifest: Manifest, fill: Callable[[Path], None] | None = None
+) -> tuple[Path, Manifest]:
     """Make the folder of a new run with its complete manifest and an empty journal, or nothing at all.
 
     Args:
@@ -102,7 +111,7 @@ def publish(
     return path, json.loads(text)
 
 
-def read(path: str | PathLike[str]) -> tuple[Path, dict[str, Any]]:
+def read(path: str | PathLike[str]) -> tuple[Path, Manifest]:
     """The absolute path of a run's folder and its manifest.
 
     Raises:
@@ -130,7 +139,7 @@ def _hint(given: Path) -> str:
     return f"give the folder that holds its {FILE_NAME}"
 
 
-def checked(content: bytes, place: str) -> dict[str, Any]:
+def checked(content: bytes, place: str) -> Manifest:
     """The manifest that a file or object holds.
 
     Args:
@@ -143,19 +152,20 @@ def checked(content: bytes, place: str) -> dict[str, Any]:
     try:
         if len(content) > _LARGEST_BYTES:
             raise ValueError(f"it is larger than {_LARGEST_BYTES // 2**20} MiB")
-        manifest = json.loads(content, parse_constant=_no_number, parse_float=_finite)
+        manifest = msgspec.json.decode(content)  # refuses NaN, what no float holds, and half a surrogate pair
         _check_texts(manifest)
     except (ValueError, RecursionError) as error:
         reason = atomic.reason(error)[:120]
         raise NotARun(f"{f'{place}/{FILE_NAME}'!r} is torn or not JSON: {reason}") from error
     if not isinstance(manifest, dict):
         raise NotARun(f"{place}/{FILE_NAME} is not a JSON object")
-    version = manifest.get("schema_version")
-    if type(version) is not int:
-        raise NotARun(f"{place} is not a run of flopray: its {FILE_NAME} has no schema_version")
+    try:
+        version = msgspec.convert(manifest, _Head).schema_version
+    except msgspec.ValidationError:
+        raise NotARun(f"{place} is not a run of flopray: its {FILE_NAME} has no schema_version") from None
     if version not in READABLE_VERSIONS:
         which = "a newer" if version > SCHEMA_VERSION else "an older"
-        known = " and ".join(map(str, READABLE_VERSIONS))
+        known = f"{', '.join(map(str, READABLE_VERSIONS[:-1]))} and {READABLE_VERSIONS[-1]}"
         raise SchemaMismatch(
             f"run {place} has record schema version {version}, this flopray reads versions {known}: "
             f"use {which} flopray for it"
@@ -165,15 +175,6 @@ def checked(content: bytes, place: str) -> dict[str, Any]:
     except InputError as error:
         raise NotARun(f"{place} is not a run of flopray: in its {FILE_NAME}, {error}") from error
     return manifest
-
-
-def _no_number(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not a number")
-
-
-def _finite(word: str) -> float:
-    number = float(word)
-    return number if math.isfinite(number) else _no_number(word[:20])
 
 
 def _check_texts(value: Any) -> None:
@@ -195,7 +196,7 @@ def _check_texts(value: Any) -> None:
             _check_texts(item)
 
 
-def schema_of(manifest: dict[str, Any]) -> RecordSchema:
+def schema_of(manifest: Mapping[str, object]) -> RecordSchema:
     """The columns of a run: those of every record, and those of the workload that its manifest describes.
 
     A workload from elsewhere could fill any column up to version 3, and so they stay in such a run, as in one whose
@@ -205,14 +206,14 @@ def schema_of(manifest: dict[str, Any]) -> RecordSchema:
         NotARun: the manifest describes no workload.
     """
     try:
-        workload, version = workload_in(manifest), manifest["schema_version"]
+        workload, version = workload_in(manifest), msgspec.convert(manifest, _Head).schema_version
         former = not workload.name or (version < OWN_SINCE and workload.name not in BUILT_IN)
         return RecordSchema(workload, version=version, former=former)
     except SpecError as error:
         raise NotARun(f"the manifest of run {manifest.get('name')!s:.80} does not describe a sweep: {error}") from error
 
 
-def workload_in(manifest: Mapping[str, Any]) -> Description:
+def workload_in(manifest: Mapping[str, object]) -> Description:
     """The workload of a manifest: a built-in one, or the description of another one, whose code is not looked for.
 
     For a manifest without a sweep, the description has no fields.
@@ -234,7 +235,7 @@ def workload_in(manifest: Mapping[str, Any]) -> Description:
     return found
 
 
-def not_resumable(manifest: Mapping[str, Any]) -> str | None:
+def not_resumable(manifest: Mapping[str, object]) -> str | None:
     """Why a run cannot be resumed; None if it can, like every sweep that was not merged."""
     if of_own_tuner(manifest):
         return "a Tuner of your own decides on its points"
@@ -245,7 +246,7 @@ def not_resumable(manifest: Mapping[str, Any]) -> str | None:
     return None if reason is None else str(reason)
 
 
-def check_resumable(manifest: Mapping[str, Any], address: str) -> None:
+def check_resumable(manifest: Mapping[str, object], address: str) -> None:
     """Refuse to resume what cannot be resumed.
 
     Raises:
@@ -260,12 +261,12 @@ def check_resumable(manifest: Mapping[str, Any], address: str) -> None:
         raise RunError(f"run {address} cannot be resumed: {reason}; {mend}")
 
 
-def of_own_tuner(manifest: Mapping[str, Any]) -> bool:
+def of_own_tuner(manifest: Mapping[str, object]) -> bool:
     """Whether a user's own Tuner decides on the points of a run (`flopray.sweep.trainable`), so that it has no grid."""
     return "tuner" in manifest
 
 
-def of_tune_results(manifest: Mapping[str, Any]) -> bool:
+def of_tune_results(manifest: Mapping[str, object]) -> bool:
     """Whether it is what `flopray.store.tune_experiment` says of Tune's results, which know no grid either."""
     return "tune_results" in manifest
 

@@ -5,6 +5,7 @@
       journal.jsonl     the points, each synced before it counts as finished (`flopray.store.journal`)
       records.parquet   the same as columns, for reading fast; replaced as a whole (`flopray.store.table`)
       kernels.parquet   the kernels of counted points, a row each (`flopray.store.kernel_table`)
+      operators.parquet the operators of profiled points, a row each (`flopray.store.operator_table`)
       summary.json, report.html, plots/, run.log, tune/
       writer.lock       held by the one process that writes (`flopray.store.lock`)
 
@@ -21,16 +22,17 @@ import dataclasses
 import itertools
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flopray.errors import InputError, RunError, StorageError
-from flopray.records import PhaseRecord
+from flopray.records import PhaseRecord, Row
 from flopray.store import atomic, containment, journal_index, lock, manifests
 from flopray.store.journal import JournalWriter
 from flopray.store.journal_index import JournalIndex, RunWarning
+from flopray.store.manifests import Manifest
 from flopray.store.uri import Location
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ _MIRROR_BYTES = 10_000
 class RunFolder:
     """An existing run. Made by `create` or `open`, which check it; all its paths are attributes."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, path: Path, manifest: Manifest) -> None:
         """For `create` and `open` only."""
         self.path = path
         self.manifest = manifest
@@ -60,6 +62,7 @@ class RunFolder:
         self.journal_path = path / manifests.JOURNAL_NAME
         self.records_path = path / "records.parquet"
         self.kernels_path = path / "kernels.parquet"
+        self.operators_path = path / "operators.parquet"
         self.summary_path = path / "summary.json"
         self.plots_path = path / "plots"
         self.tune_path = path / "tune"
@@ -71,7 +74,7 @@ class RunFolder:
         self._copy_of = _copied(path)
 
     @classmethod
-    def create(cls, storage: str | PathLike[str], name: str, manifest: dict[str, Any]) -> RunFolder:
+    def create(cls, storage: str | PathLike[str], name: str, manifest: Manifest) -> RunFolder:
         """Make the folder of a new run, with its complete manifest, or nothing at all.
 
         Args:
@@ -230,22 +233,33 @@ class RunFolder:
             StorageError: it could not be written; the old file is in place.
             NotARun, SchemaMismatch: the journal cannot be read.
         """
-        import pyarrow.compute as pc
-
         from flopray.store import kernel_table
 
-        columns = [*kernel_table.KEYS, "kernels"]
-        table = self._table(columns).select(columns)
-        having = pc.call_function("greater", [pc.call_function("list_value_length", [table["kernels"]]), 0])
-        rows = table.filter(having).to_pylist()
-        try:
-            return self.kernels_path if kernel_table.write(self.kernels_path, rows) else None
-        except OSError as error:
-            raise StorageError(
-                f"{self._on_disk(self.kernels_path)} could not be written: {atomic.reason(error)}"
-            ) from error
+        rows = self._rows_with("kernels", [*kernel_table.KEYS, "kernels"])
+        return self._write_beside(kernel_table.write, self.kernels_path, rows)
 
-    def write_summary(self, summary: dict[str, Any]) -> None:
+    def write_operators(self) -> Path | None:
+        """Write the operators of profiled points to `operators.parquet`, as `write_kernels` does."""
+        from flopray.store import operator_table
+
+        rows = self._rows_with("operators", list(operator_table.COLUMNS))
+        return self._write_beside(operator_table.write, self.operators_path, rows)
+
+    def _rows_with(self, column: str, columns: list[str]) -> list[Row]:
+        """Rows whose list of texts is not empty."""
+        import pyarrow.compute as pc
+
+        table = self._table(columns).select(columns)
+        having = pc.call_function("greater", [pc.call_function("list_value_length", [table[column]]), 0])
+        return table.filter(having).to_pylist()
+
+    def _write_beside(self, write: Callable[[Path, list[Row]], bool], path: Path, rows: list[Row]) -> Path | None:
+        try:
+            return path if write(path, rows) else None
+        except OSError as error:
+            raise StorageError(f"{self._on_disk(path)} could not be written: {atomic.reason(error)}") from error
+
+    def write_summary(self, summary: Mapping[str, object]) -> None:
         """Write `summary.json`, atomically.
 
         Raises:

@@ -6,11 +6,11 @@ import dataclasses
 import types
 import typing
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flopray.description import Column, Description
 from flopray.errors import SpecError
-from flopray.records import COLUMN_NAMES, FORMER, SCHEMA_VERSION, PhaseRecord
+from flopray.records import COLUMN_NAMES, FORMER, SCHEMA_VERSION, PhaseRecord, Row
 
 
 class ColumnType(NamedTuple):
@@ -82,7 +82,7 @@ class RecordSchema:
             self.types[name] = column_type
             added = {_FIELDS_AFTER: fields, _COLUMNS_AFTER: columns}.get(name, ())
             self.types |= {part.name: ColumnType(part.type, nullable=True) for part in added}
-        self.defaults: dict[str, Any] = dict.fromkeys(self.types) | _DEFAULTS | {"schema_version": version}
+        self.defaults: Row = dict.fromkeys(self.types) | _DEFAULTS | {"schema_version": version}
         self.docs = DOCS | {part.name: part.doc for part in (*fields, *columns)}
 
     @cached_property
@@ -115,6 +115,6 @@ def _is_common(column: Column) -> bool:
     return common is not None
 
 
-_DEFAULTS: dict[str, Any] = {f.name: f.default for f in _COMMON}
+_DEFAULTS: Row = {f.name: f.default for f in _COMMON}
 #: The columns of every record alone.
 COMMON = RecordSchema()

@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flopray.point import EXECUTIONS, PRECISIONS
-from flopray.records import PHASES, READABLE_VERSIONS, SCHEMA_VERSION, PhaseRecord
+from flopray.records import PHASES, READABLE_VERSIONS, SCHEMA_VERSION, PhaseRecord, Row
 from flopray.store import atomic, foreign_table
 from flopray.store.entry import STATUS_ORDER
 from flopray.store.journal_index import Coverage
@@ -72,7 +72,7 @@ def order_columns(schema: RecordSchema = COMMON) -> tuple[str, ...]:
     return ("workload", "device_type", *choices, "precision", "execution", *dimensions, "trial_id", "phase")
 
 
-def batches(points: Iterable[list[dict[str, Any]]], schema: RecordSchema = COMMON) -> Iterator[pa.RecordBatch]:
+def batches(points: Iterable[list[Row]], schema: RecordSchema = COMMON) -> Iterator[pa.RecordBatch]:
     """Points (each a list of rows with all columns, as `entry.decode` gives) as Arrow batches of bounded size."""
     arrow = arrow_schema(schema)
     values_of = itemgetter(*arrow.names)

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from flopray.description import Description
 from flopray.errors import NotARun, RunError, SchemaMismatch, SpecError
-from flopray.records import READABLE_VERSIONS, PhaseRecord
+from flopray.records import READABLE_VERSIONS, PhaseRecord, Row
 from flopray.store import atomic, manifests
 from flopray.store.entry import VERSIONS, worst_status
 from flopray.store.journal import JournalWriter
 from flopray.store.journal_index import RunWarning
+from flopray.store.manifests import Manifest
 from flopray.store.run import RunFolder
-from flopray.store.tune_results import POINT, POINT_ID, WORKLOAD, ids_of, rows_of
+from flopray.store.tune_results import POINT, POINT_ID, WORKLOAD, Result, ids_of, rows_of
 from flopray.workloads.registry import BUILT_IN
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def next_session(tune: Path) -> str:
     return f"session-{max(taken, default=0) + 1}"
 
 
-def results_in(experiment: Path) -> Iterator[dict[str, Any]]:
+def results_in(experiment: Path) -> Iterator[Result]:
     """The results of all trials of an experiment; a line that is no result is left out, with a `RunWarning`.
 
     Raises:
@@ -85,7 +86,7 @@ def reported_ids(sessions: Sequence[Path]) -> set[str]:
 class TuneRun(RunFolder):
     """Results of Ray Tune as a run that is only read. Made by `open`."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any], points: dict[str, list[dict[str, Any]]]) -> None:
+    def __init__(self, path: Path, manifest: Row, points: dict[str, list[Row]]) -> None:
         """For `open` only."""
         super().__init__(path, manifest)
         self._points = points
@@ -106,7 +107,7 @@ class TuneRun(RunFolder):
             raise NotARun(f"{path} is an experiment of Ray Tune whose results {why}: it is none of flopray's")
         manifest = _manifest(path, of_points, _workload_of(of_points, path))
         schema = manifests.schema_of(manifest)
-        points: dict[str, list[dict[str, Any]]] = {}
+        points: dict[str, list[Row]] = {}
         for result in of_points:
             points.pop(str(result[POINT_ID]), None)
             try:
@@ -178,17 +179,17 @@ def _lines(file: Path) -> Iterator[bytes]:
         raise NotARun(f"{file} cannot be read: {atomic.reason(error)}") from error
 
 
-def _by_time(experiment: Path) -> list[dict[str, Any]]:
+def _by_time(experiment: Path) -> list[Result]:
     """The results of an experiment, latest last."""
 
-    def time_of(result: dict[str, Any]) -> float:
+    def time_of(result: Result) -> float:
         found = result.get("timestamp")
         return found if isinstance(found, int | float) else 0.0
 
     return sorted(results_in(experiment), key=time_of)
 
 
-def _workload_of(results: Sequence[dict[str, Any]], path: Path) -> Description:
+def _workload_of(results: Sequence[Result], path: Path) -> Description:
     """The one workload of some results.
 
     Raises:
@@ -214,10 +215,10 @@ def _workload_of(results: Sequence[dict[str, Any]], path: Path) -> Description:
         raise NotARun(f"{path} does not describe its workload {name!r:.60}: {str(error)[:120]}") from error
 
 
-def _manifest(path: Path, results: Sequence[dict[str, Any]], workload: Description) -> dict[str, Any]:
+def _manifest(path: Path, results: Sequence[Manifest], workload: Description) -> Manifest:
     """What a reader asks of a manifest, as far as results tell it, the oldest version of columns among it."""
     run = results[-1].get(f"{POINT}/run")
-    manifest: dict[str, Any] = {
+    manifest: Manifest = {
         "name": run if isinstance(run, str) and run else path.name,
         "schema_version": min(result[f"{POINT}/schema_version"] for result in results),
         "sweep": {"workload": workload.name},

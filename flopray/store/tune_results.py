@@ -20,7 +20,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flopray.records import PhaseRecord
+from flopray.records import PhaseRecord, Row
 from flopray.store.entry import checked_columns, worst_status
 from flopray.store.schema import RecordSchema
 from flopray.workloads.registry import BUILT_IN
@@ -30,8 +30,8 @@ POINT_ID, POINT, STATUS, FINDINGS = "point_id", "point", "status", "findings"
 POINTS, POINT_IDS = "points", "point_ids"
 #: The workload's description as JSON, by which a stranger's folder is read without the workload's code.
 WORKLOAD = "point/workload_description"
-#: Columns that a result does not have: texts of any length, and the table of kernels.
-LEFT_OUT = ("kernels", "traceback")
+#: Columns that a result does not have: texts of any length, and the tables of kernels and operators.
+LEFT_OUT = ("kernels", "operators", "traceback")
 #: Columns that phases of a point share, beside the fields of the point.
 _SHARED = (
     *("run", "schema_version", "attempt", "order_index", "seed", "workload", "device_type", "precision", "execution"),
@@ -41,6 +41,8 @@ _SHARED = (
 )
 #: Between the findings of a row, which have no spaces.
 _BETWEEN = " "
+#: A result as Tune passes it on to loggers and searchers: metrics by name, and what Tune adds to them.
+Result = dict[str, Any]
 
 
 class ResultFormat:
@@ -59,7 +61,7 @@ class ResultFormat:
         described = schema.workload.to_dict() if schema.workload.name not in BUILT_IN else None
         self._described = json.dumps(described, separators=(",", ":")) if described else ""
 
-    def flat(self, points: Sequence[Sequence[PhaseRecord]]) -> dict[str, Any]:
+    def flat(self, points: Sequence[Sequence[PhaseRecord]]) -> Result:
         """The result of the last of some points, which stands for all of them.
 
         Args:
@@ -67,7 +69,7 @@ class ResultFormat:
         """
         records = {record.phase: record.columns() for record in (points[-1] if points else ())}
         first = next(iter(records.values()), {})
-        result: dict[str, Any] = {
+        result: Result = {
             POINT_ID: first.get("trial_id", ""),
             STATUS: worst_status([row["status"] for row in records.values()]) if records else "",
             FINDINGS: _BETWEEN.join(dict.fromkeys(f for row in records.values() for f in row["findings"])),
@@ -94,7 +96,7 @@ def ids_of(result: Mapping[str, Any]) -> list[str]:
     return ids.split() if isinstance(ids, str) else []
 
 
-def rows_of(result: Mapping[str, Any], schema: RecordSchema) -> list[dict[str, Any]]:
+def rows_of(result: Mapping[str, Any], schema: RecordSchema) -> list[Result]:
     """The rows of a result's point, a phase each, with all columns of the schema; `LEFT_OUT` have their defaults.
 
     Args:
@@ -104,8 +106,8 @@ def rows_of(result: Mapping[str, Any], schema: RecordSchema) -> list[dict[str, A
     Raises:
         ValueError: a value that no record can have; the message names the column.
     """
-    shared: dict[str, Any] = {}
-    phases: dict[str, dict[str, Any]] = {}
+    shared: Row = {}
+    phases: dict[str, Row] = {}
     for key, value in result.items():
         where, slash, name = key.rpartition("/")
         if not slash or name not in schema.types or "/" in where or where == "config":

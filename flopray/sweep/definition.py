@@ -8,7 +8,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 import flopray
 from flopray.description import Description
@@ -17,6 +19,7 @@ from flopray.point import Point
 from flopray.records import SCHEMA_VERSION
 from flopray.settings import MeasureSettings, check_settings, setting, settings_of
 from flopray.store import manifests
+from flopray.store.manifests import Manifest
 from flopray.sweep.objectives import METRICS, Objective, objectives_of
 from flopray.sweep.space import COMMON, COMMON_AXES, grid
 from flopray.workloads.base import Workload
@@ -234,7 +237,7 @@ class Sweep:
             raise InputError(f"{changed}: put them back, or start a new run")
         return dataclasses.replace(self, workload=workload)
 
-    def to_manifest(self, name: str, versions: Mapping[str, str]) -> dict[str, Any]:
+    def to_manifest(self, name: str, versions: Mapping[str, str]) -> Manifest:
         """The content of `manifest.json`."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         fields["axes"] = {name: list(values) for name, values in self.axes.items()}
@@ -265,29 +268,16 @@ class Sweep:
                 f"{manifest['tune_results']} holds results of Ray Tune, which have no grid: name the run's own folder"
             )
         try:
-            fields = dict(manifest["sweep"])
-            fields["workload"] = manifests.workload_in(manifest)
-            if configs := fields.pop("model_configs", None):  # as runs were written before any axis could imply fields
-                fields["implied"] = {"model": {name: {"model_config": config} for name, config in configs.items()}}
-            fields["axes"] = {str(k): tuple(v) for k, v in fields["axes"].items()}
-            fields["settings"] = MeasureSettings.from_dict(fields["settings"])
-            fields["cpus_per_trial"] = {str(k): int(v) for k, v in fields["cpus_per_trial"].items()}
-            fields["shards"] = tuple(fields.get("shards", ()))
-            fields["objective"] = _objective(fields.get("objective"))
-            fields["log_to"] = tuple(fields.get("log_to") or ()) or None
-            if set(fields["axes"]) != set(axes_of(fields["workload"])):
-                raise KeyError("axes")
-            fields["implied"] = _implied(fields.get("implied", {}), fields["axes"])
-            _check_types(fields)
-            return cls(**fields)
+            workload = manifests.workload_in(manifest)
+            return msgspec.convert(manifest["sweep"], _Fields).of(workload)
         except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, SpecError) as error:
             why = f"{type(error).__name__} {str(error)[:200]}"
             raise NotARun(f"the run's manifest does not describe a sweep this flopray can resume ({why})") from error
 
 
-def described(workload: Description) -> dict[str, Any]:
+def described(workload: Description) -> dict[str, object]:
     """What a manifest says of the workload: its description, and its file with hash and text, or its package."""
-    content: dict[str, Any] = {"workload": workload.to_dict()}
+    content: dict[str, object] = {"workload": workload.to_dict()}
     if isinstance(workload, Workload) and (source := workload.source):
         content["workload_source"] = {
             "path": source.path,
@@ -312,41 +302,60 @@ def _told_apart(part: Any) -> Any:
     return [(item["name"], item["type"]) if isinstance(item, dict) else item for item in part]
 
 
-def _objective(content: Any) -> tuple[str, ...] | None:
-    """The objectives of a manifest; runs were written with one text before there could be several.
-
-    Raises:
-        TypeError: the manifest has them in another form.
-    """
-    if content is None:
-        return None
-    texts = tuple([content] if isinstance(content, str) else content)
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError("an objective is a text")
-    return texts
+_Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
-def _implied(content: Any, axes: Mapping[str, Any]) -> dict[str, dict[Any, dict[str, Any]]]:
-    """Fields that follow from axes, of a manifest.
+class _Measuring(msgspec.Struct):
+    """The settings of a manifest whose types other checks rely on; `MeasureSettings` checks the rest."""
 
-    Raises:
-        TypeError: the manifest has them in another form.
-    """
-    found = {str(axis): {value: dict(fields) for value, fields in by.items()} for axis, by in content.items()}
-    if not set(found) <= set(axes):
-        raise TypeError("a field follows from an axis that is not there")
-    return found
+    seed: int = 0
 
 
-def _check_types(fields: Mapping[str, Any]) -> None:
-    """Check the types that other checks rely on: a command line always gives them, a manifest may not.
+class _Fields(msgspec.Struct, forbid_unknown_fields=True):
+    """The fields of a sweep as a manifest has them: a command line gives no other types, a stranger's file may."""
 
-    Raises:
-        TypeError: a value of a manifest is of another type.
-    """
-    whole = [fields.get("samples"), fields.get("points_per_trial"), fields["settings"].seed]
-    texts = [*fields["axes"]["device_type"], *fields["axes"].get("model", ())]
-    if not all(value is None or type(value) is int for value in whole):
-        raise TypeError("samples, points_per_trial and seed are whole numbers")
-    if not all(isinstance(value, str) and value for value in texts):
-        raise TypeError("types of devices and models are texts")
+    workload: str
+    axes: dict[str, tuple[str | int | float | bool | None, ...]]
+    settings: dict[str, object]
+    cpus_per_trial: dict[str, int]
+    search: str = "grid"
+    samples: int | None = None
+    points_per_trial: int | None = None
+    trial: str | None = None
+    #: One text before there could be several.
+    objective: str | tuple[str, ...] | None = None
+    implied: dict[str, dict[str, dict[str, object]]] = {}
+    shards: tuple[str, ...] = ()
+    log_to: tuple[str, ...] | None = None
+    #: As runs were written before any axis could imply fields.
+    model_configs: dict[str, object] | None = None
+
+    def of(self, workload: Description) -> Sweep:
+        """The sweep of them.
+
+        Raises:
+            KeyError, TypeError, InputError: they are not of the workload, or contradict one another.
+            ValueError: a name that is no text.
+        """
+        if set(self.axes) != set(axes_of(workload)):
+            raise KeyError("axes")
+        if not set(self.implied) <= set(self.axes):
+            raise TypeError("a field follows from an axis that is not there")
+        msgspec.convert([*self.axes["device_type"], *self.axes.get("model", ())], list[_Text])
+        msgspec.convert(self.settings, _Measuring)
+        configs = self.model_configs or {}
+        former = {"model": {name: {"model_config": config} for name, config in configs.items()}}
+        return Sweep(
+            workload=workload,
+            axes=self.axes,
+            settings=MeasureSettings.from_dict(self.settings),
+            search=self.search,
+            samples=self.samples,
+            objective=(self.objective,) if isinstance(self.objective, str) else self.objective,
+            cpus_per_trial=self.cpus_per_trial,
+            points_per_trial=self.points_per_trial,
+            implied=former if configs else self.implied,
+            shards=self.shards,
+            trial=self.trial,
+            log_to=self.log_to or None,
+        )

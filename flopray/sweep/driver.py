@@ -33,7 +33,7 @@ from flopray.sweep.process_failures import ProcessFailureCallback
 from flopray.sweep.recorder_actor import start_recorder
 from flopray.sweep.space import sentinel_of
 from flopray.sweep.stored_loggers import StoredCsv, StoredJson
-from flopray.sweep.trial import PointTrial, bound
+from flopray.sweep.trial import Config, PointTrial, bound
 from flopray.sweep.trials import Trials, trials_of
 from flopray.sweep.tune_sessions import add_missing
 from flopray.workloads.base import with_code
@@ -164,7 +164,7 @@ def _leave(progress: SweepListener, resume: str) -> None:
     end_process(FloprayError.exit_code)
 
 
-def sweep_config(sweep: Sweep, run: str, recorder: str, limits: Limits) -> dict[str, Any]:
+def sweep_config(sweep: Sweep, run: str, recorder: str, limits: Limits) -> Config:
     """What every trial of a sweep is told besides its points."""
     return {
         "run": run,
@@ -199,7 +199,7 @@ def _expect(recorder: Any, sweep: Sweep, slots: Mapping[str, int], trials: Trial
 def _tuner(
     trials: Trials,
     folder: RunFolder,
-    shared: dict[str, Any],
+    shared: Config,
     limits: Limits,
     trainable: type[PointTrial],
     loggers: Sequence[LoggerCallback] = (),
@@ -249,7 +249,7 @@ def _left(sweep: Sweep, recorder: Any, finished: Mapping[str, str]) -> set[str]:
 
 
 def _unfinished(
-    sweep: Sweep, run: str, trials: Trials, results: tune.ResultGrid, shared: dict[str, Any], seen: set[str]
+    sweep: Sweep, run: str, trials: Trials, results: tune.ResultGrid, shared: Config, seen: set[str]
 ) -> list[list[PhaseRecord]]:
     """Rows for the points of trials that Tune gave up on: a failed point stays visible."""
     rows = []

@@ -6,10 +6,9 @@ import re
 import time
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from flopray.point import Point
-from flopray.records import PhaseRecord, Status
+from flopray.records import PhaseRecord, Row, Status
 from flopray.settings import MeasureSettings
 from flopray.sweep.limits import Limits
 
@@ -96,7 +95,7 @@ def failed_records(
         One record a phase.
     """
     common = {"trial_id": spec.id, "run": run, "attempt": attempt, "seed": settings.seed} | spec.fields()
-    outcome: dict[str, Any] = {"status": str(status), "status_reason": reason, "started_unix_s": time.time()}
+    outcome: Row = {"status": str(status), "status_reason": reason, "started_unix_s": time.time()}
     if "energy" in settings.instruments:
         outcome |= {"energy_status": str(Status.FAILED), "energy_reason": reason}
     if "counters" in settings.instruments:

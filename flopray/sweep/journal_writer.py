@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError, RayTaskError
 
 from flopray.errors import FloprayError, StorageError, SweepStopped, resume_command
-from flopray.records import PhaseRecord, Status
+from flopray.records import PhaseRecord, Row, Status
 from flopray.store.journal import JournalWriter
 from flopray.sweep.free_devices import Waiting
 from flopray.sweep.listener import SweepListener
@@ -212,7 +212,7 @@ class JournalWriterThread:
                 *self._journal.schema.fields,
             )
             common = {name: value for name, value in records[0].columns().items() if name in kept}
-            outcome: dict[str, Any] = {
+            outcome: Row = {
                 "status": str(Status.FAILED),
                 "status_reason": f"what was measured is no record: {error}",
             }

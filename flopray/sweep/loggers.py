@@ -15,6 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from flopray.errors import NotARun, SettingError
 from flopray.store.redaction import redacted
 from flopray.sweep.definition import Sweep
@@ -22,6 +24,16 @@ from flopray.sweep.definition import Sweep
 #: The package that each logger needs; its extra has the logger's name.
 _PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
 _PROJECT = "flopray"
+
+
+class _Places(msgspec.Struct):
+    """What a manifest keeps of `Loggers`."""
+
+    run_id: str
+    tracking_uri: str
+    experiment: str
+    project: str
+    entity: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +76,7 @@ class Loggers:
         )
 
     @classmethod
-    def of_manifest(cls, manifest: Mapping[str, Any], names: Sequence[str]) -> Loggers:
+    def of_manifest(cls, manifest: Mapping[str, object], names: Sequence[str]) -> Loggers:
         """The loggers that a run began with; MLFLOW_TRACKING_URI, where it is set, says where the server is now.
 
         Raises:
@@ -72,15 +84,19 @@ class Loggers:
             NotARun: the manifest does not say where they are.
         """
         check_packages(names)
-        kept = manifest.get("loggers")
-        texts = ("run_id", "tracking_uri", "experiment", "project")
-        if not isinstance(kept, dict) or not all(isinstance(kept.get(name), str) for name in texts):
-            raise NotARun(f"the run's manifest does not say where it logs to ({', '.join(names)})")
-        entity = kept.get("entity")
-        places = {name: kept[name] for name in texts}
-        places["tracking_uri"] = given_tracking_uri() or places["tracking_uri"]
-        entity = entity if isinstance(entity, str) else None
-        return cls(names=tuple(names), run=str(manifest["name"]), entity=entity, **places)
+        try:
+            kept = msgspec.convert(manifest.get("loggers"), _Places)
+        except msgspec.ValidationError:
+            raise NotARun(f"the run's manifest does not say where it logs to ({', '.join(names)})") from None
+        return cls(
+            names=tuple(names),
+            run=str(manifest["name"]),
+            run_id=kept.run_id,
+            tracking_uri=given_tracking_uri() or kept.tracking_uri,
+            experiment=kept.experiment,
+            project=kept.project,
+            entity=kept.entity,
+        )
 
     def without_password(self) -> Loggers:
         """The same for Tune, which pickles its callbacks into the run; `reachable_uri` finds the password again."""
@@ -91,10 +107,10 @@ class Loggers:
         given = given_tracking_uri()
         return given if given and redacted(given) == self.tracking_uri else self.tracking_uri
 
-    def to_manifest(self) -> dict[str, Any]:
+    def to_manifest(self) -> dict[str, object]:
         """What `of_manifest` reads."""
-        places = {"run_id": self.run_id, "tracking_uri": redacted(self.tracking_uri), "experiment": self.experiment}
-        return {"loggers": {**places, "project": self.project, "entity": self.entity}}
+        kept = _Places(self.run_id, redacted(self.tracking_uri), self.experiment, self.project, self.entity)
+        return {"loggers": msgspec.structs.asdict(kept)}
 
     def places(self, tune: str | None) -> list[str]:
         """Where to look, a line each.

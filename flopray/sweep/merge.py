@@ -3,7 +3,8 @@
 A point that was measured more than once with other values stays there more than once, nothing is averaged or
 replaced: the first measurement keeps the point's id, the next ones get `-2`, `-3` and so on behind it. Ones that are ok
 come first, then the order is that of time; so the ids do not depend on the order in which the runs are named, and each
-measurement has its device, node and times in its rows. Measurements that are equal in every column are one.
+measurement has its device, node and times in its rows. Measurements that are equal in every column are one. How far
+boards of one type are apart, and so how well the mean of the type is known, stands in the new run's summary.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flopray.errors import InputError, NotARun
 from flopray.point import point_of
 from flopray.records import PhaseRecord, Status
+from flopray.report.boards.data import NEEDED, boards_of
+from flopray.report.boards.statement import statement, summary_of
 from flopray.store import entry, manifests
 from flopray.store.journal import JournalWriter
 from flopray.store.location import open_run
@@ -39,6 +42,7 @@ class Merged(NamedTuple):
         measurements: of these points; more than `points` where some were measured more than once.
         identical: measurements that were in several runs, and are there once.
         not_resumable: why the new run cannot be resumed; None when it can.
+        boards: lines on the boards of each type of device, and how far they are apart.
     """
 
     path: Path
@@ -46,6 +50,7 @@ class Merged(NamedTuple):
     measurements: int
     identical: int
     not_resumable: str | None
+    boards: tuple[str, ...] = ()
 
 
 def merge(sources: Sequence[str | Path], into: Path) -> Merged:
@@ -78,15 +83,23 @@ def merge(sources: Sequence[str | Path], into: Path) -> Merged:
     schema = manifests.schema_of(manifest)
     ids, identical = _choose_ids(folders, schema)
 
+    boards: list[str] = []
+
     def fill(path: Path) -> None:
         new = RunFolder(path, manifest)
         _write(folders, ids, new)
         new.compact()
         new.write_kernels()
-        new.write_summary(summarise(new.load(summary_columns(new)), None))
+        new.write_operators()
+        summary = summarise(new.load(summary_columns(new)), None)
+        devices = list(boards_of(new.load(NEEDED)))
+        boards.extend(line for device in devices for line in statement(device))
+        new.write_summary({**summary, "boards": [summary_of(device) for device in devices]})
 
     path, _ = manifests.publish(into.parent, into.name, manifest, fill)
-    return Merged(path, len({point_of(trial_id) for trial_id in ids.values()}), len(ids), identical, reason)
+    return Merged(
+        path, len({point_of(trial_id) for trial_id in ids.values()}), len(ids), identical, reason, tuple(boards)
+    )
 
 
 def united(sweeps: Sequence[Sweep]) -> tuple[Sweep, str | None]:
@@ -130,7 +143,7 @@ def _united_shards(sweeps: Sequence[Sweep]) -> tuple[str, ...]:
     return () if any(count == int(whole) for whole, count in parts.items()) else tuple(sorted(shards))
 
 
-def _origin(manifest: dict[str, Any]) -> dict[str, Any]:
+def _origin(manifest: Mapping[str, object]) -> dict[str, object]:
     kept = ("name", "created_unix_s", "flopray_version", "versions", "sweep", "merged")
     return {name: manifest[name] for name in kept if name in manifest}
 

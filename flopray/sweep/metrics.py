@@ -10,10 +10,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from flopray.errors import InputError
-from flopray.records import PhaseRecord
+from flopray.records import PhaseRecord, Row
 from flopray.sweep.outcome import status_of
 
 _DEVICE: tuple[str, ...] = ("run", "device_type", "node", "gpu", "workload", "phase", "precision")
@@ -103,14 +102,14 @@ class SweepMetrics:
 
     def _take_window(self, record: PhaseRecord) -> None:
         key = tuple(self._tags(record).values())
-        values: dict[str, Any] = {column: getattr(record, column) for column in self._gauges}
+        values: Row = {column: getattr(record, column) for column in self._gauges}
         # What was not measured is absent, never 0; a value that the last window lacks is not kept from an older one.
         self._last[key] = {column: float(value) for column, value in values.items() if value is not None}
         if record.power_w is not None and record.window_s is not None:
             self._energy.inc(record.power_w * record.window_s, self._tags(record))
 
     def _tags(self, record: PhaseRecord) -> dict[str, str]:
-        values: dict[str, Any] = {"run": self._run, "gpu": record.device_uuid}
+        values: dict[str, object] = {"run": self._run, "gpu": record.device_uuid}
         return {name: _tag(values.get(name, getattr(record, name, None))) for name in _DEVICE}
 
 

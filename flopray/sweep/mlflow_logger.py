@@ -24,7 +24,7 @@ from ray.air.integrations.mlflow import MLflowLoggerCallback
 from flopray.errors import SettingError
 from flopray.records import Status
 from flopray.store.redaction import redacted
-from flopray.store.tune_results import FINDINGS, POINT, POINT_ID, POINTS, STATUS, WORKLOAD
+from flopray.store.tune_results import FINDINGS, POINT, POINT_ID, POINTS, STATUS, WORKLOAD, Result
 from flopray.sweep.loggers import name_of
 from flopray.sweep.never_fatal import NeverFatal, reason
 from flopray.sweep.space import COMMON_AXES
@@ -266,7 +266,7 @@ class MLflowRuns(NeverFatal, MLflowLoggerCallback):
 
         self._sender.send(begin)
 
-    def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:  # noqa: ARG002
+    def log_trial_result(self, iteration: int, trial: Any, result: Result) -> None:  # noqa: ARG002
         """Send a result that stands for a point; its step is the trial's iteration, as Tune's own callback has it."""
         if not result.get(POINT_ID):
             return

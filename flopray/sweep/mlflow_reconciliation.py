@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 
 from flopray.records import PhaseRecord
 from flopray.store.run import RunFolder
-from flopray.store.tune_results import POINT, POINT_ID, STATUS, ResultFormat
+from flopray.store.tune_results import POINT, POINT_ID, STATUS, Result, ResultFormat
 from flopray.sweep.definition import Sweep
 from flopray.sweep.loggers import Loggers, varied_axes
 from flopray.sweep.mlflow_logger import (
@@ -115,7 +115,7 @@ def reconcile_or_tell(folder: RunFolder, sweep: Sweep, loggers: Loggers, tell: C
 
 
 def _add(
-    client: MlflowClient, experiment: str, content: Content, result: dict[str, Any], records: Sequence[PhaseRecord]
+    client: MlflowClient, experiment: str, content: Content, result: Result, records: Sequence[PhaseRecord]
 ) -> None:
     """A run as `MLflowRuns` would have made it."""
     fields = {key.removeprefix(f"{POINT}/"): value for key, value in result.items() if key.startswith(f"{POINT}/")}

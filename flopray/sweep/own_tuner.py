@@ -32,7 +32,7 @@ from flopray.cluster.ray_internals import take_memory_kills_as_process_failures
 from flopray.errors import InputError, RunError, StorageError
 from flopray.point import Point, point_of
 from flopray.records import PhaseRecord, Status
-from flopray.settings import CPU_DEFAULTS, MeasureSettings, settings_of
+from flopray.settings import CPU_DEFAULTS, MeasureSettings, refuse_on_a_cpu, settings_of
 from flopray.store.location import check_new, create_run, open_run
 from flopray.store.run import RunFolder
 from flopray.store.uri import is_uri
@@ -50,7 +50,10 @@ from flopray.sweep.tuner_trial import TunerTrial
 from flopray.workloads.base import Workload
 from flopray.workloads.registry import loadable, reference_of
 
-_MEASURING = ("target_error", "max_seconds", "seed", "sentinel_every_s", "cooldown_c")
+_MEASURING = (
+    *("target_error", "max_seconds", "seed", "sentinel_every_s", "reference_temperature_c", "cooldown_c"),
+    *("hold_temperature_c", "calibrate"),
+)
 _OTHERS = ("point_timeout_s", "cpus_per_trial", "gpu_type", "retry_failed")
 #: A trial waits for the journal, and its device with it.
 _DRAIN_EVERY_S = 0.05
@@ -91,8 +94,9 @@ def trainable(
         journal: folder or URI of the run: made, or gone on with.
         phases: of the workload; by default its own choice.
         instruments: of `time`, `energy` and `counters`; by default time and energy.
-        **settings: `target_error`, `max_seconds`, `seed`, `sentinel_every_s` (here by default 0), `cooldown_c`,
-            `point_timeout_s`, `cpus_per_trial` (by default all of a node for a CPU, 1 beside a GPU), `gpu_type` (where
+        **settings: `target_error`, `max_seconds`, `seed`, `sentinel_every_s` (here by default 0),
+            `reference_temperature_c`, `cooldown_c`, `hold_temperature_c`, `calibrate`, `point_timeout_s`,
+            `cpus_per_trial` (by default all of a node for a CPU, 1 beside a GPU), `gpu_type` (where
             Ray does not know it), `retry_failed` (measure points again that crashed).
 
     Returns:
@@ -191,6 +195,7 @@ class _Measuring:
                 raise
         self._folder.compact()
         self._folder.write_kernels()
+        self._folder.write_operators()
         self._folder.write_summary(summarise(self._folder.load(summary_columns(self._folder)), None))
         self._folder.publish()
 
@@ -250,9 +255,9 @@ def _say(line: str) -> None:
 
 def _given(
     phases: str | Iterable[str] | None, instruments: str | Iterable[str] | None, settings: Mapping[str, Any]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What was named of how points are measured."""
-    given = {name: settings[name] for name in _MEASURING if name in settings}
+    given: dict[str, object] = {name: settings[name] for name in _MEASURING if name in settings}
     words = {"phases": phases, "instruments": instruments}
     return given | {
         name: (value,) if isinstance(value, str) else tuple(value) for name, value in words.items() if value is not None
@@ -270,6 +275,8 @@ def _made_of(workload: Workload, given: Mapping[str, Any], *, on_gpu: bool) -> M
     defaults: dict[str, Any] = {"phases": workload.default_phases, "sentinel_every_s": 0.0}
     chosen: dict[str, Any] = defaults | ({} if on_gpu else dict(CPU_DEFAULTS)) | dict(given)
     made = MeasureSettings(**chosen)
+    if not on_gpu:
+        refuse_on_a_cpu(made)
     settings_of(MeasureSettings)["phases"].check(made.phases, choices=workload.phases)
     return made
 
@@ -318,7 +325,7 @@ def _opened(
     return folder
 
 
-def _dict(value: Any) -> dict[str, Any]:
+def _dict(value: Any) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
 
 
@@ -356,7 +363,7 @@ def _made(journal: str | PathLike[str], workload: Workload, settings: MeasureSet
     return create_run(storage, name, manifest | described(workload))
 
 
-def _devices(cluster: Cluster, cores: int) -> dict[str, Any]:
+def _devices(cluster: Cluster, cores: int) -> dict[str, object]:
     """What trials are told of devices: the types, the one that is taken where a configuration names none, cores."""
     types = [*cluster.slots, "CPU"]
     default = "CPU" if not cluster.slots else types[0] if len(cluster.slots) == 1 else None

@@ -14,8 +14,9 @@ from rich.table import Table
 from flopray.audit.hardware import memory_bytes as gpu_memory_bytes
 from flopray.errors import InputError
 from flopray.measurement.host import memory_bytes as host_memory_bytes
+from flopray.measurement.temperature_hold import CAP_S
 from flopray.point import Point
-from flopray.settings import CPU_DEFAULTS
+from flopray.settings import CPU_DEFAULTS, refuse_on_a_cpu
 from flopray.sweep.counting_plan import MOST_S
 from flopray.sweep.definition import Sweep
 from flopray.sweep.prediction import (
@@ -96,6 +97,8 @@ def refuse_what_none_can(sweep: Sweep, found: Mapping[str, Target]) -> None:
     """
     if reason := why_no_instrument(sweep.settings.instruments, list(found)):
         raise InputError(f"--instruments counters: {reason}")
+    if set(found) == {"CPU"}:
+        refuse_on_a_cpu(sweep.settings)
     reasons: Counter[str] = Counter()
     least: dict[str, tuple[int, str]] = {}
     _refuse_code_that_fails(sweep)
@@ -172,7 +175,7 @@ def print_plan(
     console.print(table)
     if "time" in sweep.settings.instruments:
         console.print(_windows(sweep), highlight=False, soft_wrap=True)
-    for note in notes:
+    for note in (*_beside_windows(sweep), *notes):
         console.print(note, highlight=False, soft_wrap=True)
     console.print("dry run: nothing was started and nothing was written", highlight=False, soft_wrap=True)
 
@@ -185,6 +188,19 @@ def _windows(sweep: Sweep) -> str:
     line += f", at most {settings.max_seconds:g} s (--max-seconds)"
     chosen = {name: getattr(settings, name) for name in CPU_DEFAULTS}
     return line + (": the defaults without a GPU" if chosen == dict(CPU_DEFAULTS) else "")
+
+
+def _beside_windows(sweep: Sweep) -> list[str]:
+    """What takes time beside the points and cannot be predicted: how hot a board is, and gets, is not known here."""
+    settings, lines = sweep.settings, []
+    if settings.hold_temperature_c is not None:
+        lines.append(
+            f"--hold-temperature {settings.hold_temperature_c:g}: filler work and pauses before each window, at most "
+            f"{CAP_S:g} s each, are not in the predicted time"
+        )
+    if settings.calibrate:
+        lines.append("--calibrate: half a minute to two minutes for each GPU, which are not in the predicted time")
+    return lines
 
 
 def slabs_of(sweep: Sweep, todo: Sequence[Point], slots: Mapping[str, int], *, has_energy: bool) -> list[list[Point]]:

@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any
 
 from flopray.audit.hardware import find_gpu
 from flopray.errors import FloprayError
 from flopray.point import Point
 from flopray.settings import MeasureSettings
-from flopray.workloads.base import Workload, workload_of
+from flopray.workloads.base import ELEMENT_BYTES, Workload, workload_of
 from flopray.workloads.dispatch import dispatched_flops
-
-ELEMENT_BYTES = MappingProxyType({"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2})
 
 #: Shares of a datasheet's peaks that whole steps reach: on an H100 a Llama 1B forward in bf16 0.37, MLPs in fp32 0.7.
 _PRODUCT_SHARE = {"fp32": 0.7, "tf32": 0.4, "bf16": 0.4, "fp16": 0.4}
@@ -231,7 +227,7 @@ def phases_too_large(point: Point, phases: tuple[str, ...], memory_bytes: int | 
     if memory_bytes is None:
         return {}
     try:
-        needed: dict[str, Any] = {phase: least_bytes(point, phase) for phase in ("weights", *phases)}
+        needed: dict[str, int] = {phase: least_bytes(point, phase) for phase in ("weights", *phases)}
     except FloprayError:
         return {}
     weights = needed.pop("weights")

@@ -19,7 +19,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 from ray.tune.search import Searcher
 
+from flopray.store.tune_results import Result
 from flopray.sweep.definition import Sweep
+from flopray.sweep.trial import Config
 
 #: Suggestions of one point after another that was drawn already, before one of the others is drawn at random.
 _TRIES = 20
@@ -57,7 +59,7 @@ class DistinctOptuna(Searcher):
         for key, values in self._drawn.items():
             self._tell_measured(key, values)
 
-    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+    def set_search_properties(self, metric: str | None, mode: str | None, config: Config, **spec: Any) -> bool:
         """The space is the sweep's, and so are the objectives."""
         del metric, mode, config, spec
         return True
@@ -73,10 +75,10 @@ class DistinctOptuna(Searcher):
         left = [key for key in itertools.product(*self._axes.values()) if key not in self._drawn]
         return self._draw(trial_id, None, self._random.choice(left)) if left else Searcher.FINISHED
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+    def on_trial_result(self, trial_id: str, result: Result) -> None:
         """Only the end of a trial counts."""
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(self, trial_id: str, result: Result | None = None, error: bool = False) -> None:
         """Note the objectives of a point."""
         if trial_id not in self._running:
             return
@@ -93,7 +95,7 @@ class DistinctOptuna(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing, as above."""
 
-    def _draw(self, trial_id: str, trial: optuna.Trial | None, key: Key) -> dict[str, Any]:
+    def _draw(self, trial_id: str, trial: optuna.Trial | None, key: Key) -> Config:
         self._drawn[key] = None
         self._running[trial_id] = (trial, key)
         return dict(zip(self._axes, key, strict=True))

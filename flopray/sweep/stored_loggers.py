@@ -13,6 +13,7 @@ from typing import Any
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback, LoggerCallback
 
 from flopray.store.tune_experiment import RESULTS
+from flopray.store.tune_results import Result
 from flopray.sweep.never_fatal import NeverFatal
 from flopray.sweep.trial import readable
 
@@ -61,7 +62,7 @@ class StoredInTheRun(LoggerCallback):
         """Open the trial's files."""
         super().log_trial_start(_stored(trial))
 
-    def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
+    def log_trial_result(self, iteration: int, trial: Any, result: Result) -> None:
         """Write a result."""
         super().log_trial_result(iteration, _stored(trial), result)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ _COLUMNS = (
     *("trial_id", "phase", "status", "status_reason", "energy_status", "counters_status", "counters_reason"),
     *("time_s", "time_rel_error", "energy_rel_error", "target_error", "flops_per_s", "flops_per_j"),
     *("mfu", "measured_peak_flops_per_s", "findings", "executed_rel_difference", *_VARY),
+    *("hold_temperature_c", "hold_temperature_s", "hold_temperature_reason"),
+    *("device_name", "device_uuid", "board_factor", "board_factor_rel_error"),
 )
 
 
@@ -64,6 +67,19 @@ def summarise(frame: pd.DataFrame, measured_fraction: float | None) -> dict[str,
         "rows_at_target_in_energy": _at_target(frame, "energy_rel_error"),
         "findings": dict(findings.most_common()),
         "measured_fraction": measured_fraction,
+        **_held(frame),
+    }
+
+
+def _held(frame: pd.DataFrame) -> dict[str, Any]:
+    """What holding a temperature took and where it failed; nothing where none was held."""
+    asked = frame["hold_temperature_c"].dropna().tolist()
+    if not asked:
+        return {}
+    return {
+        "hold_temperature_c": sorted(set(asked)),
+        "hold_temperature_s": math.fsum(frame["hold_temperature_s"].dropna().tolist()),
+        "rows_not_held": len(frame["hold_temperature_reason"].dropna()),
     }
 
 
@@ -116,6 +132,8 @@ def print_summary(
             if summary[f"rows_with_{what}"]
         )
         console.print(f"rows that reached the target error: {reached}{measured}", highlight=False, soft_wrap=True)
+    for line in (*_held_lines(frame, summary), *_factor_lines(frame)):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     _print_counters(console, frame)
     for code, count in summary["findings"].items():
         console.print(f"audit: {count} x {code}", highlight=False, soft_wrap=True)
@@ -130,6 +148,31 @@ def print_summary(
     if there and FIGURES not in failed and folder.plots_path.is_dir() and any(folder.plots_path.iterdir()):
         console.print(f"plots    {folder.place(folder.plots_path.name)}", highlight=False, soft_wrap=True)
     console.print(f"load     flopray.load_run({folder.address!r})", highlight=False, soft_wrap=True)
+
+
+def _held_lines(frame: pd.DataFrame, summary: Mapping[str, Any]) -> list[str]:
+    """What holding a temperature took, and why it failed for some rows."""
+    if "hold_temperature_c" not in summary:
+        return []
+    at = ", ".join(f"{celsius:g}" for celsius in summary["hold_temperature_c"])
+    lines = [f"held at {at} C: {duration(summary['hold_temperature_s'])} of filler work and pauses before windows"]
+    if reasons := Counter(frame["hold_temperature_reason"].dropna()):
+        reason, _ = reasons.most_common(1)[0]
+        more = f" (and {len(reasons) - 1} other reasons)" if len(reasons) > 1 else ""
+        lines.append(f"{summary['rows_not_held']} rows could not be held: {reason}{more}")
+    return lines
+
+
+def _factor_lines(frame: pd.DataFrame) -> list[str]:
+    """The factor of each board that has one."""
+    columns = ("device_uuid", "device_name", "board_factor", "board_factor_rel_error")
+    rows = zip(*(frame[name].tolist() for name in columns), strict=True)
+    known = dict.fromkeys(row for row in rows if row[2] == row[2] and row[2] is not None)
+    return [
+        f"board {uuid}: takes {factor:.3f} ±{error:.1%} times the energy of a typical {name}; energies here are this "
+        "board's"
+        for uuid, name, factor, error in known
+    ]
 
 
 def _without_a_gpu(

@@ -21,7 +21,7 @@ from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.store.schema import RecordSchema
-from flopray.store.tune_results import ResultFormat
+from flopray.store.tune_results import Result, ResultFormat
 from flopray.sweep.count_ahead import count_ahead
 from flopray.sweep.failures import failed_records
 from flopray.sweep.recorder import MAX_UNOPENED
@@ -38,6 +38,8 @@ if TYPE_CHECKING:  # these import torch, which takes seconds: only where points 
 _RESULTS_AT_ONCE, _RESULT_EVERY_S = 50, 0.2
 #: In the configuration of a point's trial: the place of the point in the sweep's order.
 ORDER_INDEX = "order_index"
+#: What Tune hands to a trial, by name: values that Tune or a searcher drew, which `point_from` checks.
+Config = dict[str, Any]
 
 
 class BrokenDevice(RuntimeError):
@@ -56,7 +58,7 @@ class PointTrial(tune.Trainable):
 
     shared: ClassVar[Mapping[str, Any]] = {}
 
-    def setup(self, config: dict[str, Any]) -> None:
+    def setup(self, config: Config) -> None:
         """Find the recorder; the device is taken when the first point comes."""
         self._sweep = self.shared
         self._recorder = ray.get_actor(self._sweep["recorder"], namespace=self._sweep["namespace"])
@@ -69,14 +71,14 @@ class PointTrial(tune.Trainable):
         self._results = ResultAllowance()
         self._take(config)
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
+    def reset_config(self, new_config: Config) -> bool:
         """Take another slab in the same process, if it is for the same type of device."""
         if self.device_type_in(new_config) != self._device_type:
             return False
         self._take(new_config)
         return True
 
-    def step(self) -> dict[str, Any]:
+    def step(self) -> Result:
         """Measure a point, or several where results are thinned; the metrics are `store.tune_results`'s."""
         if not self._counted:
             self._count_ahead()
@@ -95,7 +97,7 @@ class PointTrial(tune.Trainable):
             self._profiler.close()
 
     @classmethod
-    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    def default_resource_request(cls, config: Config) -> tune.PlacementGroupFactory:
         """One whole GPU of the slab's type and a core to launch from, or the CPU cores of a CPU trial."""
         device_type = cls.device_type_in(config)
         cores = float(cls.shared["cpus_per_trial"][device_type])
@@ -119,7 +121,7 @@ class PointTrial(tune.Trainable):
             return "flopray"
         return f"flopray {self._device_type} {platform.node()}{_gpu_word()}"
 
-    def _take(self, config: dict[str, Any]) -> None:
+    def _take(self, config: Config) -> None:
         self._device_type = self.device_type_in(config)
         self._left = self._points_in(config)
         self.config = readable(config)  # which Tune sends along with every result
@@ -270,7 +272,7 @@ def bound(trainable: type[_Trial], shared: Mapping[str, Any], name: str = "") ->
     return made
 
 
-def slab_config(number: int, slab: Sequence[tuple[int, Point]], axes: Sequence[str]) -> dict[str, Any]:
+def slab_config(number: int, slab: Sequence[tuple[int, Point]], axes: Sequence[str]) -> Config:
     """The configuration of a slab's trial.
 
     The points are one compressed text: Tune copies and walks every trial's configuration, and of a text there is
@@ -288,14 +290,14 @@ def slab_config(number: int, slab: Sequence[tuple[int, Point]], axes: Sequence[s
     return {"number": number, "count": len(slab), **told, "points": text}
 
 
-def readable(config: Mapping[str, Any]) -> dict[str, Any]:
+def readable(config: Mapping[str, Any]) -> Config:
     """A trial's configuration without the compressed text."""
     if "slab" not in config:
         return dict(config)
     return {"slab": {name: value for name, value in config["slab"].items() if name != "points"}}
 
 
-def points_of(config: Mapping[str, Any], shared: Mapping[str, Any]) -> list[tuple[int | None, dict[str, Any]]]:
+def points_of(config: Mapping[str, Any], shared: Mapping[str, Any]) -> list[tuple[int | None, Config]]:
     """The points of a trial's configuration, each with its place in the sweep's order (None under a searcher)."""
     if "slab" in config:
         content = json.loads(zlib.decompress(base64.b85decode(config["slab"]["points"])))

@@ -21,7 +21,7 @@ from flopray.records import PhaseRecord
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.sweep.plan import slabs_of
-from flopray.sweep.trial import ORDER_INDEX, points_of, slab_config
+from flopray.sweep.trial import ORDER_INDEX, Config, points_of, slab_config
 from flopray.workloads.base import with_code
 from flopray.workloads.registry import point_from
 
@@ -44,7 +44,7 @@ class Trials:
     """
 
     sweep: Sweep
-    space: dict[str, Any]
+    space: Config
     longest: int = 1
     slabs: Sequence[Sequence[Point]] = ()
     order: Sequence[Point] = ()

@@ -11,13 +11,12 @@ import csv
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 from flopray.records import PhaseRecord
 from flopray.store import atomic
 from flopray.store.run import RunFolder
 from flopray.store.tune_experiment import RESULTS, reported_ids, sessions_in
-from flopray.store.tune_results import ResultFormat
+from flopray.store.tune_results import Result, ResultFormat
 
 #: The trial that Tune never ran.
 FROM_JOURNAL = "from-journal"
@@ -45,14 +44,14 @@ def add_missing(folder: RunFolder, session: str, phases: Sequence[str], finished
     return len(lines)
 
 
-def _result(results: ResultFormat, records: Sequence[PhaseRecord], number: int) -> dict[str, Any]:
+def _result(results: ResultFormat, records: Sequence[PhaseRecord], number: int) -> Result:
     """The result with what Tune would have added."""
     ended = max((r.ended_unix_s or r.started_unix_s or 0.0 for r in records), default=0.0)
     own = {"trial_id": FROM_JOURNAL, "training_iteration": number, "timestamp": int(ended), "done": True}
     return {**own, **results.flat([records])}
 
 
-def _write(trial: Path, lines: Sequence[dict[str, Any]]) -> None:
+def _write(trial: Path, lines: Sequence[Result]) -> None:
     """The files of a trial, as Tune's loggers name and write them."""
     trial.mkdir(parents=True, exist_ok=True)
     with atomic.replacing(trial / RESULTS) as file:

@@ -14,9 +14,10 @@ from flopray.errors import FloprayError, InputError
 from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.store.schema import RecordSchema
+from flopray.store.tune_results import Result
 from flopray.sweep.result_recorder import records_in
 from flopray.sweep.space import COMMON_AXES
-from flopray.sweep.trial import BrokenDevice, PointTrial
+from flopray.sweep.trial import BrokenDevice, Config, PointTrial
 from flopray.workloads.base import Workload
 from flopray.workloads.registry import load
 
@@ -30,7 +31,7 @@ class TunerTrial(PointTrial):
     A trial returns to Tune once its point is in the journal. Its metrics are those of a sweep (`store.tune_results`).
     """
 
-    def setup(self, config: dict[str, Any]) -> None:
+    def setup(self, config: Config) -> None:
         """As a sweep's trial."""
         self._broken = False
         try:
@@ -41,11 +42,11 @@ class TunerTrial(PointTrial):
             run = self.shared["run"]
             raise FloprayError(f"run {run} was closed: call flopray.sweep.trainable again") from error
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
+    def reset_config(self, new_config: Config) -> bool:
         """Take another point in the same process, if its device still computes."""
         return not self._broken and super().reset_config(new_config)
 
-    def step(self) -> dict[str, Any]:
+    def step(self) -> Result:
         """The one result of the trial."""
         ((index, spec),) = self._left
         records = self._journaled(spec)

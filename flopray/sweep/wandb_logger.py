@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.air.integrations.wandb import WandbLoggerCallback
 
+from flopray.store.tune_results import Result
 from flopray.sweep.loggers import name_of
 from flopray.sweep.never_fatal import NeverFatal
 from flopray.sweep.stored_loggers import StoredTrial
@@ -70,7 +71,7 @@ class WandbRuns(NeverFatal, WandbLoggerCallback):
         if self.kwargs.get("mode") not in ("offline", "disabled"):
             self._guarded(self.check)
 
-    def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
+    def log_trial_result(self, iteration: int, trial: Any, result: Result) -> None:
         """Send what a result has to the process of the trial's run."""
         super().log_trial_result(iteration, trial, known(result))
 
@@ -82,6 +83,6 @@ class WandbRuns(NeverFatal, WandbLoggerCallback):
         super()._start_logging_actor(trial, exclude_results, **options)
 
 
-def known(result: Mapping[str, Any]) -> dict[str, Any]:
+def known(result: Mapping[str, Any]) -> Result:
     """A result without its missing values."""
     return {key: value for key, value in result.items() if not (isinstance(value, float) and math.isnan(value))}

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flopray.description import Description
+from flopray.records import Row
 from flopray.sweep.objectives import Objective
 from flopray.sweep.summary import point_label, varying
 from flopray.units import prefixed
@@ -52,11 +53,11 @@ class Winners:
     best: Sequence[int]
     doubted: int
 
-    def to_dict(self) -> list[dict[str, Any]]:
+    def to_dict(self) -> list[Row]:
         """JSON-ready: trial id, point, and the objectives' values and relative errors by key."""
         rows = []
         for place in self.best:
-            row: dict[str, Any] = {"trial_id": self.trial_ids[place], "point": self.labels[place]}
+            row: Row = {"trial_id": self.trial_ids[place], "point": self.labels[place]}
             for number, objective in enumerate(self.objectives):
                 error = float(self.rel_errors[place, number])
                 row[objective.key] = {"value": float(self.values[place, number])}
@@ -95,7 +96,7 @@ def winners_of(frame: pd.DataFrame, objectives: Sequence[Objective], workload: D
         workload: of the run.
     """
     vary = varying(frame, workload)
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, Row] = {}
     for row in frame.to_dict("records"):
         rows.setdefault(str(row["trial_id"]), {})[str(row["phase"])] = row
     points: dict[str, list[Any]] = {
@@ -130,7 +131,7 @@ def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float | np.number) else float("nan")
 
 
-def _is_doubted(parts: Sequence[dict[str, Any]]) -> bool:
+def _is_doubted(parts: Sequence[Row]) -> bool:
     return any(code.startswith(_DOUBTED) for part in parts for code in part["findings"])
 
 

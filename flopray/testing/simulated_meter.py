@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import bisect
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from flopray.energy.meter import Reading
+from flopray.energy.meter import Characteristics, Reading
 from flopray.energy.poller import TickWatcher
 from flopray.errors import MeterError
 from flopray.testing.power_traces import PowerTrace
@@ -92,13 +93,12 @@ class SimulatedMeter:
         seen_s: how much of each period the sensor sees, at its end; it takes the power of the rest to be the same
             (https://arxiv.org/abs/2312.02741 found 25 of 100 ms). None: all of it.
         faults: what goes wrong.
+        temperature: of the device in Celsius by seconds from time 0 on; None: the device tells none.
         seed: of all random draws.
     """
 
     source = "simulated"
     changes_on_read = False
-    rel_error = 0.0
-    power_noise_rel = 0.0
 
     def __init__(
         self,
@@ -113,11 +113,11 @@ class SimulatedMeter:
         start_j: float = 1000.0,
         seen_s: float | None = None,
         faults: Faults | None = None,
+        temperature: Callable[[float], float] | None = None,
         seed: int = 0,
     ) -> None:
         self.read_cost_s = latency_s
-        self.quantum_j = quantum_j
-        self.settle_s = 1.5 * period_s
+        self.characteristics = Characteristics(quantum_j=quantum_j, settle_s=1.5 * period_s)
         self.reads = 0
         self._trace = trace
         self._clock = clock or RealClock()
@@ -126,6 +126,7 @@ class SimulatedMeter:
         self._latency_s, self._sample_at = latency_s, sample_at
         self._start_j = start_j
         self._faults = faults or Faults()
+        self._temperature = temperature
         self._rng = np.random.default_rng(seed)
         self._uniform = iter(())
         self._seen_s = seen_s
@@ -158,6 +159,12 @@ class SimulatedMeter:
         if self._faults.fail_s is not None and at_s >= self._faults.fail_s:
             raise MeterError("simulated failure of the meter")
         return Reading(before_s, after_s, self._counter_j(at_s))
+
+    def temperature_c(self) -> float | None:
+        """See `Meter`; in whole degrees, as a GPU tells it."""
+        return (
+            None if self._temperature is None else float(round(self._temperature(self._clock.now() - self._origin_s)))
+        )
 
     def close(self) -> None:
         """See `Meter`."""
@@ -204,7 +211,8 @@ class SimulatedMeter:
             energy_j = np.where(ticks_s >= self._faults.reset_s, energy_j - at_reset_j, energy_j)
         if self._faults.wrap_j is not None:
             energy_j = np.mod(energy_j, self._faults.wrap_j)
-        return np.floor(energy_j / self.quantum_j) * self.quantum_j
+        quantum_j = self.characteristics.quantum_j
+        return np.floor(energy_j / quantum_j) * quantum_j
 
 
 def poll_simulated(

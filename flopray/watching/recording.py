@@ -112,7 +112,8 @@ class Recording:
         table = np.array(self._readings).reshape(-1, 4)
         table = table[max(0, int(np.searchsorted(table[:, 0], since_s)) - 1) :]
         return find_ticks(
-            [Reading(*row[:3], slept=bool(row[3])) for row in table.tolist()], getattr(self.meter, "max_power_w", None)
+            [Reading(*row[:3], slept=bool(row[3])) for row in table.tolist()],
+            self.meter.characteristics.max_power_w if self.meter else None,
         )
 
     def readings(self) -> np.ndarray:

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flopray.energy.estimator import MIN_TICKS, TICK_ERROR_SHARE, estimate_ticks
+from flopray.energy.estimator import MIN_TICKS, estimate_ticks
 from flopray.energy.iterations import Iterations
+from flopray.energy.meter import Characteristics
 from flopray.energy.ticks import Ticks
 from flopray.errors import WindowTooShort
 from flopray.measurement.statistics import FEWEST_LAPS, half_widths
@@ -51,36 +52,24 @@ class StepEnergy:
     outside_share: float
 
 
-def energy_per_step(
-    ticks: Ticks,
-    timeline: Timeline,
-    *,
-    settle_s: float = 0.15,
-    quantum_j: float = 0.001,
-    power_noise_rel: float = 0.0,
-    meter_rel_error: float = 0.0,
-    tick_error_share: float = TICK_ERROR_SHARE,
-) -> StepEnergy:
+def energy_per_step(ticks: Ticks, timeline: Timeline, meter: Characteristics | None = None) -> StepEnergy:
     """Energy per step over all steps of a timeline.
 
     Args:
         ticks: of one counter, on the host clock.
         timeline: the steps.
-        settle_s: see `flopray.energy.estimator.estimate_power`, as are all that follow.
-        quantum_j: see there.
-        power_noise_rel: see there.
-        meter_rel_error: see there.
-        tick_error_share: see there.
+        meter: what is known of the meter; by default little.
 
     Raises:
         WindowTooShort: too few ticks lie in spans of steps.
     """
+    meter = meter or Characteristics()
     if not timeline.steps:
-        raise WindowTooShort("no step has ended yet", settle_s)
+        raise WindowTooShort("no step has ended yet", meter.settle_s)
     chosen = None
     # Pauses that end a span leave too few ticks where each step is followed by one: then they are part of the loop.
     for pause_s in (SPAN_PAUSE_S, math.inf):
-        chosen = _Chosen(ticks, timeline, pause_s, settle_s)
+        chosen = _Chosen(ticks, timeline, pause_s, meter.settle_s)
         if chosen.enough:
             break
     if chosen is None or not chosen.enough:
@@ -89,7 +78,7 @@ def energy_per_step(
         raise WindowTooShort(
             f"{seen} counter ticks in {length_s:.2g} s of steps are too few to tell their energy", 2 * length_s + 1.0
         )
-    energy_j, rel_error = _fitted(chosen, quantum_j, power_noise_rel, meter_rel_error, tick_error_share)
+    energy_j, rel_error = _fitted(chosen, meter)
     outside_share = chosen.outside_s / chosen.time_s
     waiting_j = chosen.waiting_w * mean_time_error_s(timeline.step_times_s)
     known = 1 - outside_share / 2
@@ -184,21 +173,13 @@ def _waiting_w(gained_j: np.ndarray, steps: np.ndarray, time_s: np.ndarray) -> f
     return min(max(power_w, 0.0), max(mean_w, 0.0))
 
 
-def _fitted(
-    chosen: _Chosen, quantum_j: float, power_noise_rel: float, meter_rel_error: float, tick_error_share: float
-) -> tuple[float, float]:
+def _fitted(chosen: _Chosen, meter: Characteristics) -> tuple[float, float]:
     """Energy per step and the half width of its interval over it."""
     ticks, iteration_s = chosen.ticks, chosen.iteration_s
     if int(ticks.segment[-1]) + 1 > MAX_SPANS:
-        return _of_spans(chosen, meter_rel_error)
-    estimate = estimate_ticks(
-        ticks,
-        quantum_j=quantum_j,
-        power_noise_rel=power_noise_rel,
-        meter_rel_error=meter_rel_error,
-        iterations=Iterations.regular(iteration_s, 0.0, float(ticks.before_s[-1])),
-        tick_error_share=tick_error_share,
-    )
+        return _of_spans(chosen, meter.rel_error)
+    iterations = Iterations.regular(iteration_s, 0.0, float(ticks.before_s[-1]))
+    estimate = estimate_ticks(ticks, meter=meter, iterations=iterations)
     return estimate.power_w * iteration_s, estimate.power_rel_error
 
 

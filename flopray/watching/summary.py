@@ -224,19 +224,10 @@ def step_energy(recording: Recording, timeline: Timeline, most_ticks: int | None
     meter = recording.meter
     if meter is None:
         raise NoEnergySource(recording.reason or "no meter")
-    share = getattr(meter, "tick_error_share", None)
     ticks = recording.ticks(float(timeline.start_s[0]) if timeline.steps else 0.0)
     if most_ticks is not None and len(ticks) > most_ticks:
         ticks = ticks.where(np.arange(len(ticks)) % math.ceil(len(ticks) / most_ticks) == 0)
-    return energy_per_step(
-        ticks,
-        timeline,
-        settle_s=meter.settle_s,
-        quantum_j=meter.quantum_j,
-        power_noise_rel=meter.power_noise_rel,
-        meter_rel_error=meter.rel_error,
-        **({} if share is None else {"tick_error_share": share}),
-    )
+    return energy_per_step(ticks, timeline, meter.characteristics)
 
 
 def together(

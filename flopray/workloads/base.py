@@ -20,21 +20,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flopray.description import Column, Description, Field
 from flopray.errors import Unsupported
 from flopray.point import Point
-from flopray.records import TRAINING_PHASES
-from flopray.settings import DEFAULT_PHASES
+from flopray.records import Row
 from flopray.workloads.built import Built
 from flopray.workloads.contract import HOOKS, guarded
-from flopray.workloads.declaration import check_declaration
+from flopray.workloads.declaration import Declaration, check_declaration
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["Built", "Column", "Field", "Source", "Workload", "workload_of"]
+
+#: Bytes of a number as each precision keeps it in memory.
+ELEMENT_BYTES = MappingProxyType({"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2})
 
 #: FLOPs of AdamW for one parameter, every operation (also square root and division) as one: weight decay 2 (multiply,
 #: subtract), first moment 3, second moment 4, both bias corrections 2, square root and epsilon 2, update 3 (multiply,
@@ -64,7 +67,7 @@ class Source:
     sha256: str
 
 
-class Workload(Description):
+class Workload(Declaration):
     """A kind of model that can be swept, measured, drawn and merged. Subclasses set the attributes and `build`.
 
     With values it is one shape of it: `MLP(n_layers=8, width=1024, tokens=128)`.
@@ -73,35 +76,20 @@ class Workload(Description):
         name: of the workload, as the column `workload` has it.
         fields: what makes a point besides device type, precision and execution.
         columns: further columns of the record, which `beside` and `closed_form` fill.
-        phases: what can be measured: those of a training step, and the names of `Built.others`.
+        phases, default_phases, gpu_precisions, gpu_execution, figures, run_name, examples: what a sweep of it does and
+            says, see `flopray.workloads.declaration.Declaration`.
         convention: one line on what the closed form counts; None where there is no closed form, and the dispatcher's
             count stands alone.
-        default_phases: of a sweep.
-        gpu_precisions: default precisions on a GPU; a CPU takes fp32.
-        gpu_execution: default execution on a GPU, and why; a CPU takes eager.
         sees_attention: whether the implementation of attention that runs is looked up and recorded.
         same_count: fields that do not change the dispatcher's count, with a value for all of them.
-        figures: what a finished sweep draws: `surfaces` over the last two dimensions, or a `comparison` of GPUs.
-        run_name: stem of default run names; empty takes `name`.
-        examples: last paragraph of `flopray sweep NAME --help`.
 
     Raises:
         SpecError: a value that no point can have.
     """
 
-    phases: tuple[str, ...] = TRAINING_PHASES
     convention: ClassVar[str | None] = None
-    default_phases: ClassVar[tuple[str, ...]] = DEFAULT_PHASES
-    gpu_precisions: ClassVar[tuple[str, ...]] = ("fp32",)
-    gpu_execution: ClassVar[tuple[str, str]] = (
-        "graph",
-        "where small eager kernels would show the launching and not the GPU",
-    )
     sees_attention: ClassVar[bool] = False
     same_count: ClassVar[Mapping[str, Any]] = {}
-    figures: ClassVar[str] = "surfaces"
-    run_name: ClassVar[str] = ""
-    examples: ClassVar[str] = ""
     #: Set where the class was loaded from a file.
     source: Source | None = None
 
@@ -282,8 +270,11 @@ def with_code(description: Description) -> Workload:
     return description
 
 
-def closed_columns(point: Point, phase: str) -> dict[str, Any]:
+def closed_columns(point: Point, phase: str) -> Row:
     """The record's columns of the closed form: `model_flops`, its components, its convention, and further columns.
+
+    `least_moved_bytes` is there where the workload counts it: the default knows the weights alone, which is too little
+    to say what a phase touches.
 
     Args:
         point: the point.
@@ -300,6 +291,9 @@ def closed_columns(point: Point, phase: str) -> dict[str, Any]:
             "model_flops_convention": workload.convention,
             **components,
         }
+    if type(workload).least_moved_bytes is not Workload.least_moved_bytes:
+        moved = workload.least_moved_bytes(point, phase, ELEMENT_BYTES[point.precision])
+        columns["least_moved_bytes"] = int(moved)
     return columns
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 from flopray.description import Description, Field
 from flopray.errors import SpecError
 from flopray.point import EXECUTIONS, PRECISIONS, Point
-
-if TYPE_CHECKING:
-    from flopray.workloads.base import Workload
+from flopray.records import TRAINING_PHASES
+from flopray.settings import DEFAULT_PHASES
 
 FIGURES = ("surfaces", "comparison")
 _NUMBERS = re.compile(r"[1-9][0-9]{0,9}(:[1-9][0-9]{0,9}:[1-9][0-9]{0,9})?")
@@ -25,7 +24,32 @@ _RESERVED = frozenset({name for name in dir(Point) if not name.startswith("_")} 
 _OF_RECORDS = frozenset({"extra", "columns", "of"})
 
 
-def check_declaration(workload: Workload) -> None:
+class Declaration(Description):
+    """What a class of workloads says of its sweeps, beside its description.
+
+    Attributes:
+        phases: what can be measured: those of a training step, and the names of `Built.others`.
+        default_phases: of a sweep.
+        gpu_precisions: default precisions on a GPU; a CPU takes fp32.
+        gpu_execution: default execution on a GPU, and why; a CPU takes eager.
+        figures: what a finished sweep draws: `surfaces` over the last two dimensions, or a `comparison` of GPUs.
+        run_name: stem of default run names; empty takes `name`.
+        examples: last paragraph of `flopray sweep NAME --help`.
+    """
+
+    phases: tuple[str, ...] = TRAINING_PHASES
+    default_phases: ClassVar[tuple[str, ...]] = DEFAULT_PHASES
+    gpu_precisions: ClassVar[tuple[str, ...]] = ("fp32",)
+    gpu_execution: ClassVar[tuple[str, str]] = (
+        "graph",
+        "where small eager kernels would show the launching and not the GPU",
+    )
+    figures: ClassVar[str] = "surfaces"
+    run_name: ClassVar[str] = ""
+    examples: ClassVar[str] = ""
+
+
+def check_declaration(workload: Declaration) -> None:
     """Refuse a class that cannot be swept as it is declared.
 
     Raises:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
 
 from flopray.point import Point
+from flopray.records import Row
 from flopray.workloads.base import workload_of
 
 _ELEMENTWISE_NOTE = "products and attention (full squares) are counted, elementwise operations are left out"
@@ -24,7 +24,7 @@ _ONE_OF_ALL = {"device_type": "meta", "precision": "fp32", "execution": "eager"}
 _TRAIN_NOTE = "products and attention (full squares) are counted, elementwise operations and optimizer are left out"
 
 
-def dispatched_flops(point: Point, phase: str, model_flops: int | None) -> dict[str, Any]:
+def dispatched_flops(point: Point, phase: str, model_flops: int | None) -> Row:
     """The record columns of the dispatcher's count.
 
     Args:

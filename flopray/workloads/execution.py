@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -206,9 +207,39 @@ def captured(work: Work) -> Work:
         with torch.cuda.graph(graph, stream=stream):
             for _ in range(repeats):
                 kept = work()
-        return _Replay(graph, kept, repeats)
+        return _Replay(graph, work, kept, repeats)
 
     return _sized(capture, "the step")
+
+
+def captured_second(first: Callable[[], object], second: Callable[[Any], object]) -> Work:
+    """A CUDA graph of what follows on another callable, such as a backward pass on its forward pass.
+
+    Both are captured, since autograd runs a backward pass on the stream of its forward pass, which must be capturing.
+    The second must be able to walk the same result again and again.
+
+    Raises:
+        Unsupported: one of them cannot be captured.
+    """
+    stream = _capture_stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            second(first())
+    torch.cuda.current_stream().wait_stream(stream)
+
+    def capture(repeats: int) -> _Replay:
+        first_graph, graph = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+        with torch.cuda.graph(first_graph, stream=stream):
+            result = first()
+        with torch.cuda.graph(graph, pool=first_graph.pool(), stream=stream):
+            for _ in range(repeats):
+                kept = second(result)
+        first_graph.replay()  # fills what the second one reads
+        torch.cuda.synchronize()
+        return _Replay(graph, (first, second), (first_graph, result, kept), repeats)
+
+    return _sized(capture, "the backward pass")
 
 
 def _sized(capture: Callable[[int], _Replay], what: str) -> _Replay:
@@ -245,7 +276,7 @@ def _captured(step: TrainingStep, phase: str, stream: torch.cuda.Stream, repeats
     with torch.cuda.graph(graph, stream=stream):
         for _ in range(repeats):
             kept = body()
-    return _Replay(graph, kept, repeats)
+    return _Replay(graph, step, kept, repeats)
 
 
 def _captured_backward(
@@ -262,7 +293,7 @@ def _captured_backward(
             gradients = step.backward(y, retain=True)
     forward_graph.replay()  # fills the activations once; the backward graph only reads them
     torch.cuda.synchronize()
-    return _Replay(graph, (forward_graph, y, gradients), repeats)
+    return _Replay(graph, step, (forward_graph, y, gradients), repeats)
 
 
 def _replay_seconds(replay: _Replay) -> float:
@@ -283,10 +314,10 @@ def _replay_seconds(replay: _Replay) -> float:
 
 
 class _Replay:
-    """A captured graph; holds whatever must outlive the capture."""
+    """A captured graph; holds what its kernels read, such as weights and input, and what they write."""
 
-    def __init__(self, graph: torch.cuda.CUDAGraph, kept: object, iterations: int) -> None:
-        self._graph, self._kept, self.iterations = graph, kept, iterations
+    def __init__(self, graph: torch.cuda.CUDAGraph, read: object, kept: object, iterations: int) -> None:
+        self._graph, self._read, self._kept, self.iterations = graph, read, kept, iterations
 
     def __call__(self) -> None:
         self._graph.replay()

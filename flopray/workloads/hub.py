@@ -21,7 +21,7 @@ _CONNECT_S = 5.0
 _TALKATIVE = ("huggingface_hub", "transformers")
 
 
-def config(name: str) -> dict[str, Any]:
+def config(name: str) -> dict[str, object]:
     """The `config.json` of a model, from the hub or from its cache on this machine.
 
     Raises:

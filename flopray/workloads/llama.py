@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from flopray.description import Column, Field
 from flopray.point import Point
-from flopray.records import TRAINING_PHASES
+from flopray.records import TRAINING_PHASES, Row
 from flopray.workloads.base import Built, Workload, copies_of_weights
 from flopray.workloads.capability import ATTENTIONS, why_no_attention
 from flopray.workloads.llama_bytes import cached_elements, kept_elements, moved_elements
@@ -143,7 +143,7 @@ class Llama(Workload):
         counts = _components(point, phase)
         return {name: counts[name] for name in COMPONENTS}
 
-    def beside(self, point: Point, phase: str) -> dict[str, Any]:
+    def beside(self, point: Point, phase: str) -> Row:
         """Columns beside the components: sums, the causal part, recomputation, sizes."""
         counts, config = _components(point, phase), _config(point)
         batch, tokens = point.shape().values()

@@ -13,6 +13,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 #: Group of entry points: https://packaging.python.org/en/latest/specifications/entry-points/
 GROUP = "flopray.workloads"
 #: Of a package that is larger, the module of the workload alone is hashed.
@@ -36,7 +38,7 @@ class Package:
     def __str__(self) -> str:
         return " ".join(filter(None, (self.name, self.version)))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, str]:
         """JSON-ready."""
         return asdict(self)
 
@@ -47,10 +49,11 @@ class Package:
         Raises:
             TypeError: it is none.
         """
-        names = ("name", "version", "sha256")
-        if not isinstance(content, dict) or not all(isinstance(content.get(name), str) for name in names):
-            raise TypeError(f"{content!r:.60} does not describe a package")
-        return cls(*(content[name][:200] for name in names))
+        try:
+            found = msgspec.convert(content, cls)
+        except msgspec.ValidationError:
+            raise TypeError(f"{content!r:.60} does not describe a package") from None
+        return cls(*(text[:200] for text in (found.name, found.version, found.sha256)))
 
     def difference(self, now: Package | None) -> str | None:
         """What is another one now, such as `nets 1.0 is now nets 1.1`; None where the code is the same."""

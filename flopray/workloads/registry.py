@@ -79,12 +79,12 @@ def loadable(workload: str | Workload | type[Workload]) -> Workload:
     return workload
 
 
-def reference_of(workload: Workload) -> dict[str, Any]:
+def reference_of(workload: Workload) -> dict[str, object]:
     """What another process needs to load the workload, JSON-ready: its name, or its file with the text."""
     source = workload.source
     if source is None:
         package = package_of(workload)
-        return {"name": workload.name} | ({"package": package.to_dict()} if package else {})
+        return {"name": workload.name, **({"package": package.to_dict()} if package else {})}
     return {"name": workload.name, "path": source.path, "class_name": source.class_name, "text": source.text}
 
 
@@ -167,6 +167,15 @@ def _text_of(path: Path) -> str:
         return content.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as Python: {one_line(str(error))}") from error
+
+
+def module_of_file(path: Path) -> ModuleType:
+    """A Python file as a module of its own; the same text is run once a process.
+
+    Raises:
+        InputError: it cannot be read or imported.
+    """
+    return _module(path, OF_A_FILE + hashlib.sha256(_text_of(path).encode()).hexdigest()[:16])
 
 
 def _load_class(path: Path, class_name: str, text: str) -> Workload:

@@ -11,16 +11,24 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from flopray.cli import exits, flags, runs, session
+from flopray.cli import exits, flags, session
 from flopray.cli.objective import refuse_objective
 from flopray.cli.request import Options, sweep_from
 from flopray.cli.results import finish
 from flopray.cluster.devices import Cluster
-from flopray.errors import EXIT_NOT_FINISHED, InputError, NoEnergySource, StorageError, resume_command
+from flopray.errors import (
+    EXIT_NOT_FINISHED,
+    InputError,
+    NoEnergySource,
+    SettingError,
+    StorageError,
+    resume_command,
+)
 from flopray.monitoring.progress import Progress
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
@@ -115,6 +123,10 @@ def is_one_line_error(outcome: Outcome, about: str) -> bool:
         ("--retries -1", "--retries must be 0 or more"),
         ("--stop-after -1", "--stop-after must be 0 or more points"),
         ("--cooldown-to nan", "--cooldown-to must be a temperature"),
+        ("--hold-temperature 500", "--hold-temperature must be a temperature from 0 to 120"),
+        ("--hold-temperature 50 --cooldown-to 40", "--hold-temperature and --cooldown-to exclude each other"),
+        ("--hold-temperature 50 --accelerators CPU", "--hold-temperature needs a GPU: a CPU has no temperature"),
+        ("--calibrate --accelerators CPU", "--calibrate needs a GPU"),
         ("--seed -1", "--seed must be between"),
         ("--seed 1.5", "--seed: invalid int value"),
         ("--cpus-per-trial 0", "--cpus-per-trial must be at least 1"),
@@ -590,7 +602,7 @@ def test_what_is_known_of_this_machine_is_refused_before_ray_starts(command, mon
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr("flopray.cluster.doctor.machine.open_cpu_meter", no_meter)
-    monkeypatch.setattr(runs, "find_spec", lambda name: name)  # the extra optuna need not be there to be refused
+    monkeypatch.setattr(session, "find_spec", lambda name: name)  # the extra optuna need not be there to be refused
     assert is_one_line_error(command(dry + line), about)
 
 
@@ -738,3 +750,17 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 )
 def test_an_mfu_that_no_device_can_have_is_refused_before_a_cluster_is_asked(command, given, words):
     assert is_one_line_error(command(f"--search optuna --samples 2 --objective mfu --address x:1 {given}"), words)
+
+
+@pytest.mark.parametrize(("told", "refused"), [([None, None], True), ([None, 41.0], False), ([], False)])
+def test_a_temperature_that_no_gpu_here_tells_cannot_be_held(monkeypatch, told, refused):
+    gpus = [SimpleNamespace(temperature_c=lambda celsius=celsius: celsius) for celsius in told]
+    monkeypatch.setattr("flopray.energy.nvml.list_gpus", lambda: gpus)
+    with pytest.raises(SettingError, match="tells its temperature") if refused else contextlib.nullcontext():
+        session._refuse_without_sensor()
+
+
+def test_without_a_gpu_nothing_is_held(script, tmp_path):
+    request = flags.parse(script, ["--hold-temperature", "50", "--storage", str(tmp_path)])
+    with pytest.raises(SettingError, match="needs a GPU: a CPU has no temperature"):
+        session.NewRun(script, request)

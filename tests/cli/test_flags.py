@@ -87,6 +87,8 @@ def test_nothing_given_is_every_default():
         ("--storage s3://b/p", "options.storage", "s3://b/p"),
         ("--seed 0", "settings.seed", 0),
         ("--cooldown-to 40", "settings.cooldown_c", 40.0),
+        ("--hold-temperature 55", "settings.hold_temperature_c", 55.0),
+        ("--calibrate", "settings.calibrate", True),
         ("--phases generate", "settings.phases", ("generate",)),
         ("--shard 3/8", "settings.shards", "3/8"),
         ("--accelerators H100 A100", "device_types", ["H100", "A100"]),

@@ -17,6 +17,7 @@ def stand_in(tmp_path, monkeypatch):
     monkeypatch.setenv("FLOPRAY_NCU", str(program))
     ncu.ncu_version.cache_clear()
     ncu.known_chips.cache_clear()
+    ncu.listed_metrics.cache_clear()
 
     def goes_wrong(what):
         monkeypatch.setenv("STAND_IN", what)

@@ -42,8 +42,34 @@ def run_worker(command, kill_width):
     return process.wait(), events(progress)
 
 
+def run_function(command):
+    process = subprocess.run(command, check=False)
+    return process.returncode, [{"called": True}]
+
+
+def run_program(command, log, metrics):
+    """A program that launches one kernel in a range that was pushed, twice, and one outside of ranges."""
+    code = subprocess.run(command, check=False).returncode
+    pushed = '1  "<default domain>:step:none:none:none:none:none:none"  "nn:inner:none:none:none:none:none:none" '
+    launches = [(pushed, "mm", "1,000"), (pushed, "mm", "3,000"), ("", "sigmoid", "0.5")]
+    with log.open("a") as file:
+        writer = csv.writer(file, quoting=csv.QUOTE_ALL)
+        writer.writerow(HEADER)
+        for number, (ranges, kernel, value) in enumerate(launches):
+            for metric in metrics:
+                launch = ["1", "7", "(1, 1, 1)", "(1, 1, 1)", "0", "9.0", "Command line profiler metrics"]
+                writer.writerow(
+                    [number, 9, "python", "host", ranges, "", KERNELS[kernel], *launch, metric, "inst", value]
+                )
+        if code:
+            file.write(f"==ERROR== The application returned an error code ({code}).\n")
+    return 1 if code else 0
+
+
 def write_table(log, told, metrics):
     rows = []
+    if told == [{"called": True}]:
+        rows += [(0, ' "0:flopray:point0-step:none:none" ', KERNELS["mm"], metric) for metric in metrics]
     for event in told:
         if "operation" in event and event["name"].split(".")[1] in KERNELS:
             label = f' "0:flopray:operation{event["operation"]}:none:none" '
@@ -67,6 +93,9 @@ def main(arguments):
     if arguments == ["--list-chips"]:
         print(detail if what == "chips" else "ad102, ga100, gh100, tu102")
         return 0
+    if arguments == ["--query-metrics"]:
+        print("Device NVIDIA H100 (GH100)\n----\nsm__cycles_active   Counter  cycle\ndram__bytes   Counter  byte")
+        return 0
     log = Path(arguments[arguments.index("--log-file") + 1])
     metrics = arguments[arguments.index("--metrics") + 1].split(",")
     command = arguments[arguments.index("--metrics") + 2 :]
@@ -74,9 +103,17 @@ def main(arguments):
     if what == "error":
         log.write_text(f"==ERROR== {detail}\n")
         return 1
+    if what == "unread":
+        log.write_text("==PROF== Connected to process 1\n==WARNING== No kernels were profiled.\n")
+        return subprocess.run(command, check=False).returncode
+    if command[0] == "sh":
+        return run_program(command, log, metrics)
     if what == "hang":
         time.sleep(600)
-    code, told = run_worker(command, int(detail) if what in ("kill", "lose") else None)
+    if any(word.endswith("function_worker") for word in command):
+        code, told = run_function(command)
+    else:
+        code, told = run_worker(command, int(detail) if what in ("kill", "lose") else None)
     if what != "lose" or code == 0:
         write_table(log, told, metrics)
     return 1 if code else 0

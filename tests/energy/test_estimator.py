@@ -12,11 +12,16 @@ from flopray.energy.estimator import (
     measure_tick_period,
 )
 from flopray.energy.iterations import Iterations, unseen_share
-from flopray.energy.meter import Reading
+from flopray.energy.meter import Characteristics, Reading
 from flopray.energy.ticks import find_ticks
 from flopray.errors import MeterError, WindowTooShort
 from flopray.testing.power_traces import ConstantPower, StepPower
 from flopray.testing.simulated_meter import Faults, SimulatedMeter, VirtualClock, poll_simulated
+
+#: Of a load that ran long before.
+SETTLED = Characteristics(settle_s=0.0)
+#: Of a board whose limit is known.
+OF_700_W = Characteristics(max_power_w=1400.0)
 
 
 def readings_of(seconds, seed=0, power_w=300.0, tick_period_s=0.1, **options):
@@ -36,7 +41,7 @@ def hand_made(ticks, power_w=100.0, period_s=0.1, width_s=0.001, offset_s=None):
 
 
 def test_exact_ticks_give_the_exact_power():
-    got = estimate_power(hand_made(20), start_s=0.0, end_s=2.1, settle_s=0.0)
+    got = estimate_power(hand_made(20), start_s=0.0, end_s=2.1, meter=SETTLED)
     assert got.power_w == pytest.approx(100.0, rel=1e-9)
     assert got.ticks == 20
     assert got.window_s == pytest.approx(1.9)
@@ -47,7 +52,7 @@ def test_exact_ticks_give_the_exact_power():
 def test_known_tick_errors_are_a_floor():
     """Three ticks on one line do not prove anything: the interval keeps to the width of the reads, and is wider still
     since so few ticks do not show whether power holds still either."""
-    got = estimate_power(hand_made(3, width_s=0.008), start_s=0.0, end_s=1.0, settle_s=0.0)
+    got = estimate_power(hand_made(3, width_s=0.008), start_s=0.0, end_s=1.0, meter=SETTLED)
     floor = 2 * math.sqrt(2) * 0.008 * math.sqrt(1 / 32) / 0.2
     assert floor < got.power_rel_error < floor * 5
 
@@ -57,7 +62,7 @@ def test_wide_intervals_count_less():
     readings = hand_made(10)
     late = Reading(readings[-2].before_s - 0.08, readings[-2].before_s - 0.08, readings[-2].energy_j)
     readings[-2] = late
-    got = estimate_power(readings, start_s=0.0, end_s=2.0, settle_s=0.0)
+    got = estimate_power(readings, start_s=0.0, end_s=2.0, meter=SETTLED)
     times = find_ticks(readings).time_s
     plain = np.polyfit(times, [100.0 * k * 0.1 for k in range(1, 11)], 1)[0]
     assert abs(plain / 100 - 1) > 0.01
@@ -76,7 +81,7 @@ def test_regression_and_first_to_last_slope_agree():
 
 def test_only_ticks_inside_the_load_are_used():
     readings = hand_made(30)
-    got = estimate_power(readings, start_s=0.5, end_s=2.05, settle_s=0.15)
+    got = estimate_power(readings, start_s=0.5, end_s=2.05, meter=Characteristics(settle_s=0.15))
     assert got.ticks == 14  # 0.7 to 2.0 s
     assert got.window_s == pytest.approx(1.3)
 
@@ -86,9 +91,9 @@ def test_too_few_ticks_say_how_long_a_window_they_need(present):
     readings = hand_made(10)[: 2 * present]
     end_s = 0.1 * present + 0.05
     with pytest.raises(WindowTooShort) as caught:
-        estimate_power(readings, start_s=0.0, end_s=end_s, settle_s=0.0, tick_period_s=0.1)
+        estimate_power(readings, start_s=0.0, end_s=end_s, meter=SETTLED, tick_period_s=0.1)
     assert end_s < caught.value.needed_s <= end_s + 0.1 * (MIN_TICKS + 1)
-    enough = estimate_power(hand_made(10), start_s=0.0, end_s=caught.value.needed_s, settle_s=0.0)
+    enough = estimate_power(hand_made(10), start_s=0.0, end_s=caught.value.needed_s, meter=SETTLED)
     assert enough.ticks >= MIN_TICKS
 
 
@@ -123,17 +128,17 @@ def test_a_jump_of_the_counter_is_left_out_and_said(jump_j, max_power_w):
     """100 kJ in one tick made 55.9 kW of a board of 300 W."""
     plain = readings_of(2.0)
     jumped = [Reading(r.before_s, r.after_s, r.energy_j + (jump_j if r.before_s > 1.0 else 0.0)) for r in plain]
-    got = estimate_power(jumped, start_s=0.0, end_s=2.0, max_power_w=max_power_w)
+    got = estimate_power(jumped, start_s=0.0, end_s=2.0, meter=Characteristics(max_power_w=max_power_w))
     assert got.power_w == pytest.approx(300.0, rel=0.01)
     assert got.power_rel_error < 0.02
     assert got.jump_j == pytest.approx(jump_j, abs=40.0)
-    assert estimate_power(plain, start_s=0.0, end_s=2.0, max_power_w=max_power_w).jump_j == 0.0
+    assert estimate_power(plain, start_s=0.0, end_s=2.0, meter=Characteristics(max_power_w=max_power_w)).jump_j == 0.0
 
 
 def test_a_small_jump_is_known_where_the_limit_is():
     plain = readings_of(2.0)
     jumped = [Reading(r.before_s, r.after_s, r.energy_j + (200.0 if r.before_s > 1.0 else 0.0)) for r in plain]
-    assert estimate_power(jumped, start_s=0.0, end_s=2.0, max_power_w=1400.0).power_w == pytest.approx(300.0, rel=0.01)
+    assert estimate_power(jumped, start_s=0.0, end_s=2.0, meter=OF_700_W).power_w == pytest.approx(300.0, rel=0.01)
     unknown = estimate_power(jumped, start_s=0.0, end_s=2.0)
     assert unknown.power_rel_error > abs(unknown.power_w / 300.0 - 1)
 
@@ -149,7 +154,7 @@ def test_a_device_that_goes_from_idle_to_work_is_no_jump():
     readings = poll_simulated(SimulatedMeter(trace, VirtualClock(), seed=1), 2.0, 0.1, 1)
     for end_s in (1.15, 1.3, 2.0):
         seen = [r for r in readings if r.after_s <= end_s]
-        assert estimate_power(seen, start_s=0.0, end_s=end_s, max_power_w=1400.0).jump_j == 0.0
+        assert estimate_power(seen, start_s=0.0, end_s=end_s, meter=OF_700_W).jump_j == 0.0
 
 
 def test_iterations_know_their_phase_at_any_time():
@@ -185,7 +190,7 @@ def test_a_beat_leaves_part_of_the_iteration_unseen(iteration_s, ticks, unseen):
 def test_ticks_all_in_different_segments_are_too_few():
     readings = [Reading(0.1 * k, 0.1 * k + 0.001, value) for k, value in enumerate([5.0, 6.0, 1.0, 2.0, 0.5, 1.0])]
     with pytest.raises(WindowTooShort):
-        estimate_power(readings, start_s=-1.0, end_s=2.0, settle_s=0.0)
+        estimate_power(readings, start_s=-1.0, end_s=2.0, meter=SETTLED)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +225,7 @@ def test_energy_is_power_times_time_with_both_errors():
 
 def test_error_of_the_meter_is_added():
     readings = readings_of(3.0)
-    got = estimate_power(readings, start_s=0.0, end_s=3.0, meter_rel_error=0.05)
+    got = estimate_power(readings, start_s=0.0, end_s=3.0, meter=Characteristics(rel_error=0.05))
     assert got.power_rel_error > 0.05
 
 

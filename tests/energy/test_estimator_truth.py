@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from flopray.energy.estimator import estimate_power
+from flopray.energy.meter import Characteristics
 from flopray.testing.power_traces import ConstantPower, NoisyPower, RampPower, StepPower
 from flopray.testing.simulated_meter import SimulatedMeter, VirtualClock, poll_simulated
 
@@ -31,7 +32,9 @@ def random_case(seed):
     start_s = meter.clock.now()
     length_s = 0.15 + rng.uniform(4, 26) * period_s
     readings = poll_simulated(meter, length_s, period_s if rng.random() < 0.5 else None, seed)
-    got = estimate_power(readings, start_s=start_s, end_s=start_s + length_s, quantum_j=quantum_j)
+    got = estimate_power(
+        readings, start_s=start_s, end_s=start_s + length_s, meter=Characteristics(quantum_j=quantum_j)
+    )
     return got.power_w / power_w - 1, got.power_rel_error, got.ticks, got.drift_significant
 
 
@@ -77,7 +80,8 @@ def counter(trace, seed, **options):
 def measured(trace, seconds, seed, settle_s=0.15, known_noise=0.0, **options):
     meter = counter(trace, seed, **options)
     readings = poll_simulated(meter, seconds, 0.1, seed)
-    return estimate_power(readings, start_s=0.0, end_s=seconds, settle_s=settle_s, power_noise_rel=known_noise), meter
+    known = Characteristics(settle_s=settle_s, power_noise_rel=known_noise)
+    return estimate_power(readings, start_s=0.0, end_s=seconds, meter=known), meter
 
 
 def test_error_falls_as_theory_says():

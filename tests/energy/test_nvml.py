@@ -359,8 +359,8 @@ class TestMeters:
         meter = open_gpu_meter(UUID)
         assert meter.source == "nvml_power"
         assert not meter.instant
-        assert meter.settle_s > 1
-        assert meter.rel_error > 0
+        assert meter.characteristics.settle_s > 1
+        assert meter.characteristics.rel_error > 0
         first, second = meter.read(), meter.read()
         first_s, second_s = ((r.before_s + r.after_s) / 2 for r in (first, second))
         assert second.energy_j - first.energy_j == pytest.approx(300 * (second_s - first_s))
@@ -376,7 +376,7 @@ class TestMeters:
         driver("nvmlDeviceGetFieldValues", fields)
         meter = open_gpu_meter(UUID)
         assert meter.instant
-        assert meter.settle_s < 1
+        assert meter.characteristics.settle_s < 1
         first, second = meter.read(), meter.read()
         first_s, second_s = ((r.before_s + r.after_s) / 2 for r in (first, second))
         assert second.energy_j - first.energy_j == pytest.approx(500 * (second_s - first_s))

@@ -106,8 +106,7 @@ def test_power_of_a_busy_gpu_is_between_idle_and_limit(gpu, meter, load):
         load_end_s=end_s,
         time_per_iteration_s=time_s,
         time_rel_error=0.001,
-        settle_s=meter.settle_s,
-        power_noise_rel=meter.power_noise_rel,
+        meter=meter.characteristics,
     )
     limit_w = gpu.info()["power_limit_w"] or float("inf")
     assert idle.power_w * 1.2 < got.power_w < limit_w * 1.08
@@ -126,7 +125,7 @@ def test_repeated_windows_agree(meter, load):
         with Poller(meter, 0.1) as poller:
             start_s, end_s, _ = load.run(1.2)
             readings = poller.stop()
-        powers_w.append(estimate_power(readings, start_s=start_s, end_s=end_s, settle_s=meter.settle_s).power_w)
+        powers_w.append(estimate_power(readings, start_s=start_s, end_s=end_s, meter=meter.characteristics).power_w)
     assert np.std(powers_w) / np.mean(powers_w) < 0.03
 
 
@@ -151,7 +150,7 @@ def test_power_meter_agrees_with_the_counter(gpu, meter, load):
     start_s, end_s, _ = load.run(3.5)
     for poller, used in ((counter, meter), (sampled, power_meter)):
         readings = poller.stop()
-        results.append(estimate_power(readings, start_s=start_s, end_s=end_s, settle_s=used.settle_s).power_w)
+        results.append(estimate_power(readings, start_s=start_s, end_s=end_s, meter=used.characteristics).power_w)
     assert results[1] == pytest.approx(results[0], rel=0.08)
 
 

@@ -1,12 +1,14 @@
 """The poller: on the real clock with threads, and its logic on a virtual one."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from flopray.energy.estimator import estimate_power
 from flopray.energy.idle import idle_power
+from flopray.energy.meter import Characteristics
 from flopray.energy.poller import Poller, TickWatcher
 from flopray.energy.ticks import find_ticks
 from flopray.errors import MeterError, WindowTooShort
@@ -27,7 +29,7 @@ def test_threaded_poller_measures_power():
         running = poller.readings()
         end_s = time.perf_counter()
         readings = poller.stop()
-    got = estimate_power(readings, start_s=start_s, end_s=end_s, settle_s=0.0)
+    got = estimate_power(readings, start_s=start_s, end_s=end_s, meter=Characteristics(settle_s=0.0))
     assert abs(got.power_w / 300 - 1) < max(0.01, 2 * got.power_rel_error)
     assert 20 <= poller.ticks <= 25
     assert running == readings[: len(running)]
@@ -53,7 +55,7 @@ def test_fast_counters_are_not_chased():
     readings = poll_simulated(meter, 5.0, seed=2)
     ticks = find_ticks(readings)
     assert 150 < len(ticks) < 600
-    got = estimate_power(readings, start_s=0.0, end_s=5.0, quantum_j=61e-6)
+    got = estimate_power(readings, start_s=0.0, end_s=5.0, meter=Characteristics(quantum_j=61e-6))
     assert got.power_w == pytest.approx(80.0, rel=0.001)
 
 
@@ -143,9 +145,12 @@ def test_leaving_the_context_ends_the_thread_even_after_an_error():
 
 
 def test_idle_power():
-    got = idle_power(real_meter(), 0.5)
+    meter = real_meter()
+    meter.characteristics = replace(meter.characteristics, rel_error=0.05)
+    got = idle_power(meter, 0.5)
     assert got.power_w == pytest.approx(300.0, rel=0.02)
     assert got.window_s < 0.7
+    assert got.power_rel_error > 0.05
 
 
 def test_idle_power_goes_on_until_there_are_enough_ticks():

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import types
+from concurrent.futures import thread as executors
+from contextlib import suppress
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import flop_registry
 
-from flopray.flops.dispatched import count_dispatched
+from flopray.flops.dispatched import _FORMULAS, count_dispatched, has_word_of_a_product, takes_elements
 
 
 def test_products_of_a_training_step_are_two_flops_a_multiply_add():
@@ -57,15 +64,12 @@ def test_other_products(step, flops):
     [
         (lambda: torch.nn.LSTM(4, 4)(torch.randn(3, 2, 4)), "rnn"),
         (lambda: torch.linalg.svd(torch.randn(4, 4)), "svd"),
-        (lambda: torch.cdist(torch.randn(30, 4), torch.randn(30, 4)), "mm"),
+        (lambda: torch.cdist(torch.randn(30, 4), torch.randn(30, 4)), "dist"),
         (lambda: torch.fft.rfft(torch.randn(16)), "fft"),
     ],
 )
 def test_an_operator_without_a_formula_makes_the_count_null_by_name(step, name):
     count = count_dispatched(lambda: (step(), torch.ones(2, 2) @ torch.ones(2, 2)))
-    if name == "mm":  # cdist may be made of products, which are counted
-        assert count.flops is not None or "cdist" in str(count.reason)
-        return
     assert count.flops is None
     assert name in str(count.reason)
 
@@ -86,10 +90,72 @@ def test_compiled_code_counts_as_its_original():
         assert count_dispatched(lambda: compiled(x)).flops == 2 * 4 * 8 * 8
 
 
+def test_threads_count_too_those_that_start_and_those_of_an_executor():
+    x = torch.ones(8, 8)
+    start, run = threading.Thread.start, executors._WorkItem.run
+
+    def starts():
+        threads = [threading.Thread(target=lambda: x @ x) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return x @ x
+
+    one = 2 * 8**3
+    assert count_dispatched(starts).flops == 4 * one
+    with executors.ThreadPoolExecutor(2) as pool:
+        pool.submit(int).result()  # its thread is there before
+        assert count_dispatched(lambda: [*pool.map(lambda _: x @ x, range(5)), x @ x]).flops == 6 * one
+
+    def own_pool():
+        with executors.ThreadPoolExecutor(2) as pool:
+            return list(pool.map(lambda _: x @ x, range(5)))
+
+    assert count_dispatched(own_pool).flops == 5 * one
+    assert (threading.Thread.start, executors._WorkItem.run) == (start, run)
+
+
 def test_nothing_dispatched_is_no_zero():
     count = count_dispatched(lambda: None)
     assert count.flops is None
     assert count.reason
+
+
+@pytest.mark.skipif(torch.version.cuda is not None, reason="this torch has real CUDA graphs: see the test on a GPU")
+def test_a_replay_by_a_method_that_was_taken_before_is_seen(monkeypatch):
+    """A captured step is often `graph.replay` itself; here without a GPU, so the class below it is a stand-in."""
+    monkeypatch.setattr(torch.cuda.CUDAGraph.__mro__[1], "replay", lambda self: None, raising=False)
+    graph = object.__new__(torch.cuda.CUDAGraph)
+    graph._tracker = None
+    replay = graph.replay
+    assert count_dispatched(replay).flops is None
+    count = count_dispatched(lambda: (replay(), torch.ones(2, 2) @ torch.ones(2, 2)))
+    assert count.flops is None
+    assert "replays a CUDA graph" in str(count.reason)
+    assert count_dispatched(lambda: torch.ones(2, 2) @ torch.ones(2, 2)).flops == 16
+
+
+def test_a_triton_kernel_that_is_called_by_itself_is_named(monkeypatch):
+    class JITFunction:
+        def __init__(self, fn):
+            self.fn = fn
+
+        def run(self):
+            return self.fn
+
+    module = types.ModuleType("triton.runtime.jit")
+    module.JITFunction = JITFunction
+    monkeypatch.setitem(sys.modules, "triton.runtime.jit", module)
+    original = JITFunction.run
+
+    def my_attention():
+        return None
+
+    count = count_dispatched(lambda: (JITFunction(my_attention).run(), torch.ones(2, 2) @ torch.ones(2, 2)))
+    assert count.flops is None
+    assert "Triton kernel my_attention" in str(count.reason)
+    assert JITFunction.run is original
 
 
 @pytest.mark.gpu
@@ -99,9 +165,23 @@ def test_a_replayed_graph_has_no_count():
     torch.mm(x, x)
     with torch.cuda.graph(graph):
         torch.mm(x, x)
-    count = count_dispatched(lambda: (graph.replay(), torch.mm(x, x)))
+    replay = graph.replay
+    for step in (replay, lambda: (graph.replay(), torch.mm(x, x)), lambda: (replay(), torch.mm(x, x))):
+        count = count_dispatched(step)
+        assert count.flops is None
+        assert "CUDA graph" in str(count.reason)
+
+
+@pytest.mark.gpu
+def test_a_real_triton_kernel_is_named():
+    pytest.importorskip("triton", reason="triton comes with torch for GPUs alone")
+    from triton_copy import copy_kernel
+
+    x, y = torch.ones(64, device="cuda"), torch.zeros(64, device="cuda")
+    count = count_dispatched(lambda: (copy_kernel[(1,)](x, y, BLOCK=64), x @ y))
     assert count.flops is None
-    assert "CUDA graph" in str(count.reason)
+    assert "Triton kernel copy_kernel" in str(count.reason)
+    assert torch.equal(x, y)
 
 
 @pytest.mark.gpu
@@ -114,3 +194,61 @@ def test_attention_on_a_gpu(heads_of_keys):
         F.scaled_dot_product_attention(q, k, k, is_causal=True, enable_gqa=heads_of_keys != 8).sum().backward()
 
     assert count_dispatched(step).flops == 7 * 2 * 2 * 8 * 128 * 128 * 64
+
+
+# -- operators that multiply
+
+
+def _taking_several_tensors() -> set[str]:
+    """Operators of torch itself that take two tensors or more, and are neither elementwise nor made of others."""
+    found = set()
+    for schema in torch._C._jit_get_all_schemas():
+        space, _, name = schema.name.partition("::")
+        tensors = [a for a in schema.arguments if "Tensor" in str(a.type) and not a.is_out]
+        if space != "aten" or len(tensors) < 2 or not hasattr(torch.ops.aten, name):
+            continue
+        packet = getattr(torch.ops.aten, name)
+        overload = getattr(packet, schema.overload_name or "default", None)
+        if overload is None or torch.Tag.pointwise in overload.tags or packet in {**flop_registry, **_FORMULAS}:
+            continue
+        with suppress(RuntimeError):  # of TorchScript alone
+            if not torch._C._dispatch_has_kernel_for_dispatch_key(overload.name(), "CompositeImplicitAutograd"):
+                found.add(name)
+    return found
+
+
+#: Without a product's word, and not known to work on elements: distances, a fused layer, packing of weights.
+_MAY_MULTIPLY = {
+    *("_euclidean_dist", "_transformer_encoder_layer_fwd", "_dyn_quant_pack_4bit_weight", "_test_functorch_fallback"),
+    *("_sparse_semi_structured_apply", "_sparse_semi_structured_apply_dense"),
+}
+
+
+def test_an_operator_that_is_not_known_to_work_on_elements_is_taken_for_a_product():
+    unknown = {name for name in _taking_several_tensors() if not takes_elements(name)}
+    unnamed = {name for name in unknown if not has_word_of_a_product(name)}
+    assert {"_euclidean_dist", "_transformer_encoder_layer_fwd"} <= unnamed
+    assert unnamed <= _MAY_MULTIPLY, "a new operator of torch: does it multiply?"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "offsets", "flops"),
+    [
+        ((8, 16), (2, 16, 32), (3, 8), 2 * 8 * 16 * 32),  # rows to experts, forward
+        ((16, 8), (8, 32), (3, 8), 2 * 16 * 8 * 32),  # the gradient of the experts
+        ((2, 8, 16), (2, 16, 32), None, 2 * 2 * 8 * 16 * 32),
+        ((2, 8, 16), (16, 32), (16, 32), 2 * 8 * 16 * 32),  # columns to experts
+    ],
+)
+def test_grouped_products_are_counted_by_their_rows(one, other, offsets, flops):
+    made = {"device": "meta", "dtype": torch.bfloat16}
+    offs = None if offsets is None else torch.empty(len(offsets), device="meta", dtype=torch.int32)
+    a, b = torch.empty(*one, **made), torch.empty(*other, **made)
+    count = count_dispatched(lambda: torch._grouped_mm(a, b, offs=offs))
+    assert (count.flops, count.reason) == (flops, None)
+
+
+def test_an_unnamed_product_of_two_matrices_makes_the_count_null_by_name():
+    count = count_dispatched(lambda: torch.ops.aten._euclidean_dist(torch.randn(4, 3), torch.randn(5, 3)))
+    assert count.flops is None
+    assert "_euclidean_dist" in str(count.reason)

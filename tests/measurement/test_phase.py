@@ -101,9 +101,7 @@ def test_a_beat_of_iterations_and_ticks_stands_in_the_record(device):
     assert columns["energy_reason"] is None
     window = Window([0.1] * 20, 1, 0.0, 2.0)
     ticks = [Reading(0.1 * k + d, 0.1 * k + d, 4.0 * k + (d > 0) * 4.0) for k in range(20) for d in (-0.001, 0.001)]
-    estimate = estimate_energy(
-        ticks, load_start_s=0.0, load_end_s=2.0, time_per_iteration_s=0.1, time_rel_error=0.0, quantum_j=0.001
-    )
+    estimate = estimate_energy(ticks, load_start_s=0.0, load_end_s=2.0, time_per_iteration_s=0.1, time_rel_error=0.0)
     assert estimate.unseen_share == pytest.approx(0.75, abs=0.02)
     assert _doubt(estimate, window).startswith("beat: counter ticks of 0.1 s saw only 25% of iterations of 0.1 s")
 

@@ -10,6 +10,8 @@ import sys
 import pytest
 import torch
 
+from flopray.energy.board_factor import BoardFactor
+from flopray.energy.nvml import GpuState
 from flopray.errors import MeterError, NoEnergySource, OutOfMemory
 from flopray.measurement.device import Device
 from flopray.measurement.profiler import Profiler
@@ -249,6 +251,56 @@ def test_the_sentinel_wakes_a_device_only_where_something_comes_of_it(profiler, 
     made = profiler(meter, sentinel=spec(), phases=("forward",), sentinel_every_s=1e6)
     assert len(calls) == measured
     assert made._sentinel.due  # the baseline is measured after the first point either way
+
+
+class Gpu(Device):
+    """This CPU, which says that it is a GPU of a temperature."""
+
+    def __init__(self, temperature_c: float | None) -> None:
+        super().__init__("CPU", threads=1)
+        self.is_cuda, self.temperature_c = True, temperature_c
+
+    def columns(self):
+        known = {"device_name": "NVIDIA X", "device_uuid": "GPU-1", "driver_version": "580", "power_limit_w": 700.0}
+        return super().columns() | known if not self.is_cuda else known | {"device_type": "CPU"}
+
+    def state(self):
+        return GpuState(self.temperature_c, 1e9, 1e9, "", 700.0)
+
+    def open_meter(self):
+        return simulated()
+
+    def peak_memory_bytes(self):
+        return 5
+
+    synchronize = release = reset_peak_memory = lambda self: None
+
+
+@pytest.mark.parametrize(
+    ("temperature_c", "reason"), [(51.0, None), (None, "the device tells no temperature, so that none can be held")]
+)
+def test_a_held_temperature_stands_in_each_row(monkeypatch, temperature_c, reason):
+    monkeypatch.setattr("flopray.measurement.filler._PROBE_S", 0.01)
+    monkeypatch.setattr("flopray.measurement.profiler.WAKE_S", 0.02)
+    with Profiler(Gpu(temperature_c), settings(hold_temperature_c=50.0, phases=("forward", "backward"))) as held:
+        rows = held.measure_point(spec())
+    for row in rows:
+        assert row.status == Status.OK
+        assert (row.hold_temperature_c, row.hold_temperature_reason) == (50.0, reason)
+        assert row.hold_temperature_s > 0
+        assert row.memory_peak_bytes == 5
+    assert durable(rows)
+
+
+def test_a_row_has_the_factor_of_its_board(monkeypatch):
+    monkeypatch.setattr("flopray.measurement.profiler.WAKE_S", 0.02)
+    known = BoardFactor(factor=1.02, rel_error=0.03, work_rel_error=0.035)
+    for found, columns in ((known, (1.02, 0.035)), (BoardFactor(reason="no reference"), (None, None))):
+        monkeypatch.setattr("flopray.measurement.profiler.known_factor", lambda *_, found=found: found)
+        with Profiler(Gpu(51.0), settings(phases=("forward",))) as made:
+            (row,) = made.measure_point(spec())
+        assert (row.board_factor, row.board_factor_rel_error) == columns
+        assert not [finding for finding in row.findings if "board" in finding]
 
 
 def test_findings_are_codes_of_the_audit(profiler):

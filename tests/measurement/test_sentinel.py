@@ -1,7 +1,11 @@
 """The sentinel is measured when it is due and says how far the device has drifted since the first time."""
 
+from dataclasses import replace
+
 import pytest
 
+from flopray.energy.nvml import GpuState
+from flopray.energy.thermal import BoardTemperature
 from flopray.measurement.result import Energy, PhaseResult, State, Timing
 from flopray.measurement.sentinel import Sentinel
 
@@ -97,3 +101,45 @@ def test_a_sentinel_that_failed_claims_no_drift(now):
     watched.check()
     watched.check()
     assert watched.columns() == {}
+
+
+def at_temperature(temperature_c, power_w, throttle="") -> PhaseResult:
+    energy = Energy("ok", energy_j=power_w, rel_error=0.004, power_w=power_w, power_rel_error=0.004)
+    energy = replace(energy, temperature_c=temperature_c)
+    state = GpuState(temperature_c, 1.98e9, 2.6e9, throttle, 700.0)
+    return PhaseResult(
+        Timing(1.0, 0.001, 10, "cuda_events", True, 1.0, 0.1, 3, 0.01, 3.0), energy, State(state, state, 0, 1)
+    )
+
+
+def test_what_temperature_explains_of_a_drift_is_told_apart(now):
+    board = BoardTemperature("NVIDIA H100 80GB HBM3")
+    slope = board.slope.at(300.0)[0]
+    results = iter([at_temperature(42.0, 300.0), at_temperature(56.0, 300.0 + 14 * slope)])
+    watched = Sentinel(lambda: next(results), every_s=10.0, board=board)
+    watched.check()
+    watched.check()
+    columns = watched.columns()
+    assert columns["sentinel_energy_drift"] == pytest.approx(14 * slope / 300, rel=1e-6)  # 5 %
+    assert columns["sentinel_energy_drift_unexplained"] == pytest.approx(0.0, abs=0.004)
+    assert 0.004 < columns["sentinel_energy_drift_unexplained_error"] < 0.03
+    assert board.range_k == 14  # the sentinel taught the board
+
+
+def test_a_drift_beyond_temperature_stays(now):
+    board = BoardTemperature("NVIDIA H100 80GB HBM3")
+    results = iter([at_temperature(50.0, 300.0), at_temperature(50.0, 330.0)])
+    watched = Sentinel(lambda: next(results), every_s=10.0, board=board)
+    watched.check()
+    watched.check()
+    assert watched.columns()["sentinel_energy_drift_unexplained"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("second", [at_temperature(56.0, 320.0, "sw_power_cap"), result(1.0, energy_j=310.0)])
+def test_where_temperature_says_nothing_the_drift_stands_as_it_is(now, second):
+    results = iter([at_temperature(50.0, 300.0), second])
+    watched = Sentinel(lambda: next(results), every_s=10.0, board=BoardTemperature("NVIDIA H100 80GB HBM3"))
+    watched.check()
+    watched.check()
+    assert watched.columns()["sentinel_energy_drift"] is not None
+    assert "sentinel_energy_drift_unexplained" not in watched.columns()

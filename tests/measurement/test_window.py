@@ -4,8 +4,7 @@ import time
 
 import pytest
 
-from flopray.measurement.laps import CpuLaps, CudaLaps
-from flopray.measurement.window import run_window, warm_up
+from flopray.measurement.window import CpuLaps, CudaLaps, run_window, warm_up
 
 
 class Clock:
@@ -13,8 +12,7 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now_s = 1000.0
-        for module in ("flopray.measurement.window.time", "flopray.measurement.laps.time"):
-            monkeypatch.setattr(f"{module}.perf_counter", lambda: self.now_s)
+        monkeypatch.setattr("flopray.measurement.window.time.perf_counter", lambda: self.now_s)
 
     def work(self, pace):
         """Work whose n-th iteration takes `pace(n)` seconds."""
@@ -63,8 +61,7 @@ def test_a_first_iteration_that_compiles_does_not_use_up_the_warm_up(clock):
 def test_work_that_takes_no_time_ends_the_warm_up_at_last(monkeypatch):
     # A clock too coarse to see the work, which moves by itself.
     ticks = iter(range(10**9))
-    for module in ("flopray.measurement.window.time", "flopray.measurement.laps.time"):
-        monkeypatch.setattr(f"{module}.perf_counter", lambda: next(ticks) * 1e-3)
+    monkeypatch.setattr("flopray.measurement.window.time.perf_counter", lambda: next(ticks) * 1e-3)
     assert warm_up(lambda: None, CpuLaps()).iteration_s > 0
 
 

@@ -35,8 +35,9 @@ from flopray.report.gpus.lines import draw_lines
 from flopray.report.gpus.pareto import draw_pareto, front_of
 from flopray.report.gpus.scatter import clusters_of, draw_scatter, pairs
 from flopray.report.gpus.table import beside_table, tables_of
-from flopray.report.gpus.text_table import TextTable, latex
 from flopray.report.gpus.truth import truth_table
+from flopray.report.gpus.types import rows_of_types
+from flopray.report.text_table import TextTable, latex
 from flopray.store.run import RunFolder
 from flopray.workloads.base import closed_columns
 from flopray.workloads.registry import make_point
@@ -124,7 +125,7 @@ def theirs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def both(runs, theirs):
     """One comparison of measured and published rows."""
-    rows = pd.concat([load_runs(runs)[0], gpu_published.load(theirs)], ignore_index=True)
+    rows = pd.concat([rows_of_types(load_runs(runs))[0], gpu_published.load(theirs)], ignore_index=True)
     (comparison,) = comparisons_of(rows)
     return comparison
 
@@ -147,44 +148,48 @@ def legend_of(figure):
 
 class TestRows:
     def test_of_several_runs_are_one_table(self, runs):
-        rows, notes = load_runs(runs)
+        rows, notes = rows_of_types(load_runs(runs))
         assert len(rows) == 2 * 2 * 3 * len(PHASES)
         assert set(rows["gpu"]) == {"H100", "A100"}
-        assert notes == []
+        assert [note for note in notes if not note.startswith(" ")] == [
+            f"{gpu}: the rows do not say on which board they were measured: taken as one board"
+            for gpu in ("A100", "H100")
+        ]
         assert set(rows["config"]) == {"small", "mid", "large"}
 
     def test_a_point_measured_again_is_kept_once_and_said(self, tmp_path):
         old = make_run(tmp_path, "old", [point("H100", "bf16", 256, ended=1.0)])
         new = make_run(tmp_path, "new", [point("H100", "bf16", 256, ended=2.0, mfu=0.5)])
         for order in ((old, new), (new, old)):
-            rows, notes = load_runs(order)
+            rows, notes = rows_of_types(load_runs(order))
             assert len(rows) == len(PHASES)
             assert set(rows["mfu"].dropna()) == {0.5}
-            (note,) = notes
+            note = notes[-1]
             assert f"left out are {len(PHASES)} of old" in note
 
     def test_a_run_named_twice_is_read_once(self, runs):
-        rows, notes = load_runs([runs[0], runs[0]])
-        assert (len(rows), notes) == (6 * len(PHASES), [])
+        rows, notes = rows_of_types(load_runs([runs[0], runs[0]]))
+        assert len(rows) == 6 * len(PHASES)
+        assert not any("more than once" in note for note in notes)
 
     def test_boards_of_one_type_with_different_names_stay_apart(self, tmp_path):
         sxm = make_run(tmp_path, "sxm", [point("H100", "bf16", 256)])
         pcie = make_run(tmp_path, "pcie", [point("H100", "bf16", 256, device_name="NVIDIA H100 PCIe")])
-        rows, notes = load_runs([sxm, pcie])
+        rows, notes = rows_of_types(load_runs([sxm, pcie]))
         assert set(rows["gpu"]) == {"H100 80GB HBM3", "H100 PCIe"}
-        assert notes == []
+        assert not any("more than once" in note for note in notes)
 
     def test_have_the_findings_they_came_with_and_those_of_the_whole_table(self, tmp_path):
         doubtful = point("H100", "bf16", 256, findings=("implausible:additivity", "note:throttled"))
         impossible = point("H100", "bf16", 512, mfu=1.6)
-        rows, _ = load_runs([make_run(tmp_path, "r", [doubtful, impossible])])
+        rows, _ = rows_of_types(load_runs([make_run(tmp_path, "r", [doubtful, impossible])]))
         first, second = one(rows, phase="forward", config="small"), one(rows, phase="forward", config="mid")
         assert (first["findings"], first["severity"]) == (("implausible:additivity",), "implausible")
         assert "impossible:rate_above_limit" in second["findings"]
         assert second["severity"] == "impossible"
 
     def test_say_why_a_value_is_missing(self, runs):
-        rows, _ = load_runs(runs)
+        rows, _ = rows_of_types(load_runs(runs))
         hole = one(rows, gpu="A100", precision="fp32", phase="backward", config="large")
         assert why_missing(hole, EFFICIENCY) == "out of memory"
         assert why_missing(one(rows, gpu="H100", precision="bf16", phase="forward", config="mid"), EFFICIENCY) == ""
@@ -196,7 +201,7 @@ class TestRows:
     def test_of_different_executions_are_compared_apart(self, tmp_path):
         eager, graph = (point("H100", "bf16", 256, execution=how) for how in ("eager", "graph"))
         graph = [dataclasses.replace(row, trial_id="f" * 16) for row in graph]
-        rows, _ = load_runs([make_run(tmp_path, "r", [eager, graph])])
+        rows, _ = rows_of_types(load_runs([make_run(tmp_path, "r", [eager, graph])]))
         assert [each.title for each in comparisons_of(rows)] == ["llama-3.2-1b, eager", "llama-3.2-1b, graph"]
 
     def test_shapes_are_thinned_evenly_with_both_ends(self):
@@ -234,7 +239,7 @@ class TestPublished:
         assert both.title == "llama-3.2-1b, eager"
         assert set(both.rows["source"]) == {MEASURED, PUBLISHED}
         again = make_run(tmp_path, "again", [point("H100", "bf16", 256, checkpointing=True, hfu=0.5)])
-        rows = pd.concat([load_runs([again])[0], gpu_published.load(theirs)], ignore_index=True)
+        rows = pd.concat([rows_of_types(load_runs([again]))[0], gpu_published.load(theirs)], ignore_index=True)
         assert [each.title for each in comparisons_of(rows)] == [
             "llama-3.2-1b, eager, checkpointing",
             "llama-3.2-1b, eager, published",
@@ -271,7 +276,7 @@ class TestTables:
 
     def test_show_hfu_only_where_it_differs(self, tmp_path):
         def header_of(name, hfu):
-            rows, _ = load_runs([make_run(tmp_path, name, [point("H100", "bf16", 256, hfu=hfu)])])
+            rows, _ = rows_of_types(load_runs([make_run(tmp_path, name, [point("H100", "bf16", 256, hfu=hfu)])]))
             table = next(tables_of(comparisons_of(rows)[0]))
             return table.header[7], table.sections[0][1][0][7]
 
@@ -326,7 +331,7 @@ class TestFigures:
         unmetered = {"energy_j": None, "energy_rel_error": None, "flops_per_j": None, "energy_per_token_j": None}
         unmetered |= {"power_w": None, "energy_status": "no_energy_source"}
         points = [point("H100", "bf16", tokens, **unmetered) for tokens in LENGTHS]
-        (comparison,) = comparisons_of(load_runs([make_run(tmp_path, "r", points)])[0])
+        (comparison,) = comparisons_of(rows_of_types(load_runs([make_run(tmp_path, "r", points)]))[0])
         paths, missing = draw_comparison(comparison, tmp_path / "out")
         assert {path.stem for path in paths} == {"time_training", "time_generating", "mfu_training", "mfu_generating"}
         assert {"flops_per_j_training", "forward_backward", "pareto", "energy_over_length"} <= set(missing)
@@ -359,7 +364,7 @@ class TestFigures:
             row |= closed_columns(spec, "forward") | {"time_s": time_s, "energy_j": energy_j, "energy_status": "ok"}
             row |= {"tokens_per_iteration": 64, "flops_per_s": row["model_flops"] / time_s}
             points.append([PhaseRecord.of(**row, flops_per_j=row["model_flops"] / energy_j)])
-        (comparison,) = comparisons_of(load_runs([make_run(tmp_path, "r", points)])[0])
+        (comparison,) = comparisons_of(rows_of_types(load_runs([make_run(tmp_path, "r", points)]))[0])
         figure = draw_pareto(comparison)
         (axes,) = figure.axes
         assert (axes.get_xlabel(), axes.get_ylabel()) == ("rate (TFLOP/s)", "efficiency (GFLOP/J)")
@@ -378,7 +383,9 @@ class TestFigures:
             assert len({axes.get_ylabel().rpartition("(")[2] for axes in figure.axes[side::2]}) == 1
 
     def test_no_column_is_empty_where_only_others_published(self, runs, theirs):
-        rows = pd.concat([load_runs(runs)[0], gpu_published.load(theirs).assign(gpu="V100")], ignore_index=True)
+        rows = pd.concat(
+            [rows_of_types(load_runs(runs))[0], gpu_published.load(theirs).assign(gpu="V100")], ignore_index=True
+        )
         (comparison,) = comparisons_of(rows)
         assert comparison.gpus == ["A100", "H100", "V100"]
         names = [
@@ -489,7 +496,7 @@ class TestCommand:
 
 
 class TestEndOfASweep:
-    def test_draws_and_tabulates_into_the_run(self, tmp_path):
+    def test_draws_and_tabulates_into_the_run(self, tmp_path, unrendered):
         run = make_run(tmp_path, "r", [point("H100", "bf16", tokens) for tokens in LENGTHS])
         said = io.StringIO()
         draw_run(run, Console(file=said, width=200))
@@ -501,7 +508,7 @@ class TestEndOfASweep:
         with pytest.raises(InputError, match="no rows yet"):
             draw_run(RunFolder.create(tmp_path, "r", {}).path, Console(file=io.StringIO()))
 
-    def test_an_mlp_is_compared_too_with_its_shapes_thinned(self, tmp_path, capsys):
+    def test_an_mlp_is_compared_too_with_its_shapes_thinned(self, tmp_path, capsys, unrendered):
         points = []
         for tokens in range(32, 352, 32):
             spec = make_point(workload="mlp", device_type="H100", n_layers=2, width=256, tokens=tokens)

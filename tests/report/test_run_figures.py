@@ -29,6 +29,7 @@ def point(n, d, m, *, timed, counted):
 
 
 @pytest.mark.parametrize(("timed", "counted"), [(True, False), (False, True), (True, True)])
+@pytest.mark.usefixtures("unrendered")
 def test_what_a_run_has_is_drawn(tmp_path, timed, counted):
     folder = RunFolder.create(tmp_path, "r", {"sweep": {"search": "random", "axes": {}}})
     points = [point(n, d, m, timed=timed, counted=counted) for n in (2, 4) for d in (256, 512, 1024) for m in (32, 64)]

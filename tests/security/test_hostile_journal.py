@@ -19,6 +19,7 @@ import flopray.report.gpus.data
 from flopray.cli import audit as audit_command
 from flopray.cli import compare_flops, compare_gpus, surfaces
 from flopray.errors import FloprayError, SchemaMismatch
+from flopray.records import SCHEMA_VERSION
 from flopray.report.flops.table import difference_table, kernel_table, share_table
 from flopray.report.gpus.comparison import comparisons_of
 from flopray.report.gpus.files import write_tables
@@ -130,7 +131,7 @@ def test_columns_of_the_right_type_that_nobody_measured(phases: list[dict]) -> N
         '{"kernels":' + "[" * 5000 + "]" * 5000 + "}",
         '{"phase":5}',
         '{"trial_id":"fedcba9876543210"}',
-        '{"schema_version":5}',
+        f'{{"schema_version":{SCHEMA_VERSION + 1}}}',
     ],
     ids=["nan", "infinite", "65 bits", "digits", "unknown", "deep", "type", "id", "version"],
 )

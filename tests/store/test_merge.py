@@ -179,3 +179,29 @@ def test_the_command(tmp_path, capsys):
     assert "4 further measurements" in said
     assert flopray_main(["merge", str(a.path), str(b.path), "--into", str(tmp_path / "m")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_boards_of_one_type_are_told_apart_in_the_summary(tmp_path, capsys):
+    sources = [
+        measured(tmp_path, name, sweep(), time_s=time_s, start_s=start_s, energy_j=0.3, energy_rel_error=0.01)
+        for name, time_s, start_s in (("a", 1e-3, 0.0), ("b", 1.01e-3, 10.0), ("c", 1.02e-3, 20.0))
+    ]
+    again = measured(tmp_path, "d", sweep(), time_s=1e-3, start_s=30.0, device_uuid="GPU-a")  # a board for the 2nd time
+    both = tmp_path / "both"
+    assert flopray_main(["merge", *(str(folder.path) for folder in (*sources, again)), "--into", str(both)]) == 0
+    said = capsys.readouterr().out
+    assert "H100: 3 boards (a, b, c)" in said
+    assert "8 shared rows" in said
+    (kind,) = json.loads((both / "summary.json").read_text())["boards"]
+    assert kind["boards"] == ["GPU-a", "GPU-b", "GPU-c"]
+    factors = [kind["time"]["boards"][board]["factor"] for board in kind["boards"]]
+    assert factors == pytest.approx([-0.01, 0.0, 0.01], abs=2e-4)
+    assert kind["time"]["fit"]["spread"] == pytest.approx(0.01, abs=2e-4)
+
+
+def test_one_board_of_each_type_is_said(tmp_path, capsys):
+    runs = [measured(tmp_path, name, sweep(name)).path for name in ("H100", "A100")]
+    assert flopray_main(["merge", *map(str, runs), "--into", str(tmp_path / "both")]) == 0
+    said = capsys.readouterr().out
+    assert "H100: one board" in said
+    assert "A100: one board" in said

@@ -77,7 +77,7 @@ def test_its_rows_have_the_values_of_the_journal_and_the_columns_of_its_workload
         column: DTYPES[column_type.base] for column, column_type in run.schema.types.items()
     }
     defaults = {n: v for n, v in run.schema.defaults.items() if v is not None}
-    defaults |= {"kernels": [], "findings": []}
+    defaults |= {"kernels": [], "operators": [], "findings": []}
     expected = {key: defaults | row for key, row in written(name).items()}
     assert len(expected) == 4
     assert present(frame) == expected
@@ -91,8 +91,11 @@ def test_its_table_is_read_without_the_columns_that_were_always_empty(run):
     assert set(gone) == FORMER_NAMES - OWN["llama" if "llama" in run else "mlp"]
     assert before[gone].isna().all(axis=None)
     later = [name for name in frame if name not in before]
-    assert later == ["measured_peak_flops_per_s"]  # came with version 4
-    assert frame[later].isna().all(axis=None)
+    assert set(later) == {f.name for f in dataclasses.fields(PhaseRecord) if f.metadata.get("since", 1) > 3}
+    told = ["operators", "operators_status"]  # a list is empty and a status says so where there is none
+    assert frame[[name for name in later if name not in told]].isna().all(axis=None)
+    assert not any(map(len, frame["operators"]))
+    assert set(frame["operators_status"]) == {"not_requested"}
     kept = [name for name in frame if name in before]
     key = ["trial_id", "phase"]
     pd.testing.assert_frame_equal(*(f.sort_values(key, ignore_index=True) for f in (frame[kept], before[kept])))
@@ -182,7 +185,7 @@ def test_it_is_merged_with_a_run_of_this_version(tmp_path, name):
     assert (done.points, done.measurements, done.identical, done.not_resumable) == (2, 3, 1, None)
     frame = load_run(tmp_path / "both")
     assert set(frame) == set(load_run(new.path))
-    assert sorted(frame["schema_version"]) == [3] * 4 + [4] * 2
+    assert sorted(frame["schema_version"]) == [3] * 4 + [SCHEMA_VERSION] * 2
     own = {key: row for key, row in present(load_run(new.path)).items() if row["run"] == "new"}
     assert present(frame[frame["run"] == "new"]) == own
     assert RunFolder.open(tmp_path / "both").manifest["schema_version"] == SCHEMA_VERSION

@@ -133,7 +133,7 @@ def test_a_field_that_is_missing_and_a_type_that_is_not_told_are_refused():
         ("mlp", {"phases": ["prefill"]}, "phases: unknown 'prefill', choose from inference, forward"),
         ("mlp", {"phases": []}, "phases needs at least one"),
         ("mlp", {"instruments": "joules"}, "instruments: unknown 'joules', choose from time, energy, counters"),
-        ("mlp", {"max_second": 1}, "unknown setting 'max_second': choose from cooldown_c, cpus_per_trial"),
+        ("mlp", {"max_second": 1}, "unknown setting 'max_second': choose from calibrate, cooldown_c, cpus_per_trial"),
         ("mlp", {"max_seconds": -1}, "max_seconds must be a positive number"),
         ("mlp", {"point_timeout_s": -1}, "point_timeout_s must be 0 or more"),
         ("mlp", {"cpus_per_trial": 0}, "cpus_per_trial must be at least 1, got 0"),

@@ -5,9 +5,8 @@ import gc
 import pytest
 import torch
 
-from flopray.measurement.laps import CudaLaps
 from flopray.measurement.profiler import Profiler
-from flopray.measurement.window import run_window, warm_up
+from flopray.measurement.window import CudaLaps, run_window, warm_up
 from flopray.records import TRAINING_PHASES, Status
 from flopray.settings import MeasureSettings
 from flopray.workloads import execution

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,7 +121,7 @@ def _ray_gpus(resources: Mapping[str, float]) -> dict[str, int]:
     return {types[0] if types else "GPU": count} if count else {}
 
 
-def _names(nodes: list[dict[str, Any]]) -> dict[str, str]:
+def _names(nodes: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Names by node id: the hostname, and more where several nodes have the same."""
     hosts = Counter(node["NodeManagerHostname"] for node in nodes)
     return {

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import warnings
-from typing import Any
 
 
-def probe() -> dict[str, Any]:
+def probe() -> dict[str, object]:
     """Fields of `flopray.cluster.doctor.software.Torch`."""
     try:
         import torch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -106,8 +107,10 @@ def phase_counts(runs: Sequence[Run], point: int, phase: str) -> PhaseCounts | N
         return NotCounted("failed", "Nsight Compute counted no kernel of this phase")
     kernels = []
     for (name, kind), launches in times[0].items():
-        flops = {run.counters.unit: of_run[name, kind].flops for run, of_run in zip(runs, totals, strict=True)}
-        kernels.append(KernelCount(name, kind, launches, flops.get("tensor", 0), flops.get("cuda", 0)))
+        flops = Counter[str]()  # tensor cores have a run for each type of number
+        for run, of_run in zip(runs, totals, strict=True):
+            flops[run.counters.unit] += of_run[name, kind].flops
+        kernels.append(KernelCount(name, kind, launches, flops["tensor"], flops["cuda"]))
     counted = sum(total.counted for total in totals[0].values())
     return PhaseCounts(tuple(sorted(kernels, key=lambda kernel: (-kernel.flops, kernel.name))), counted)
 

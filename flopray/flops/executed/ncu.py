@@ -73,6 +73,16 @@ def known_chips(path: Path) -> frozenset[str]:
     return frozenset(re.findall(r"\b[a-z]{2}\d{2}[0-9a-z]\b", _ask(path, "--list-chips")))
 
 
+@cache
+def listed_metrics(path: Path) -> frozenset[str]:
+    """Metrics that ncu lists for the GPU of this machine, without the words behind a dot; empty where it cannot."""
+    try:
+        listed = _ask(path, "--query-metrics")
+    except Unsupported:
+        return frozenset()
+    return frozenset(re.findall(r"^([a-z][a-z0-9]*__\w+)", listed, re.MULTILINE))
+
+
 def check_chip(path: Path, chip: str) -> None:
     """Refuse a chip whose counters this ncu cannot read.
 

@@ -11,7 +11,7 @@ from flopray.measurement.counting.chunk import Chunks, Outcome
 from flopray.measurement.counting.columns import counter_columns
 from flopray.measurement.counting.process import ProcessSeconds
 from flopray.point import Point
-from flopray.records import Status
+from flopray.records import Row, Status
 from flopray.workloads.base import workload_of
 
 
@@ -84,7 +84,7 @@ class CountedAhead:
         """The points that were not counted yet."""
         return [point for point in points if point.id not in self._outcomes]
 
-    def columns(self, point: Point, row: dict[str, Any]) -> dict[str, Any]:
+    def columns(self, point: Point, row: Row) -> Row:
         """The counters' columns of a row of a point that was counted."""
         phase = row["phase"]
         elements = _elements(point, phase)

@@ -8,12 +8,12 @@ from typing import Any
 
 from flopray.flops.executed.counts import KernelCount, NotCounted, PhaseCounts
 from flopray.flops.executed.overheads import overheads
-from flopray.records import KERNEL_CLASSES, Status
+from flopray.records import KERNEL_CLASSES, Row, Status
 
 
 def counter_columns(
     row: Mapping[str, Any], counts: PhaseCounts | NotCounted, ncu_version: str | None, elements: int | None = None
-) -> dict[str, Any]:
+) -> Row:
     """Columns of `flopray.records.PhaseRecord` from a phase's counts.
 
     Args:

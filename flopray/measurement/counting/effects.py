@@ -7,6 +7,7 @@ follow from its arguments. Everything else has no effect that could be repeated.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,7 +83,7 @@ class Effect:
         """Whether a result would be memory without numbers."""
         return any(isinstance(result, _Fresh) for result in self.results or ())
 
-    def repeat(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def repeat(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """What the operation gives back, with whatever numbers are in the memory."""
         if self.results is None:
             return func(*args, **kwargs)
@@ -92,7 +93,7 @@ class Effect:
         return tree_unflatten([result.result(given) for result in self.results], self.structure)
 
 
-def effect_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, device: str) -> Effect | None:
+def effect_of(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any, device: str) -> Effect | None:
     """The effect of an operation that was just launched.
 
     Args:
@@ -125,7 +126,7 @@ def _tensors(values: list[Any]) -> list[torch.Tensor]:
     return [value for value in values if isinstance(value, torch.Tensor)]
 
 
-def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+def _written(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
     """Tensors that the operator's schema says it writes to."""
     found: list[torch.Tensor] = []
     for index, argument in enumerate(func._schema.arguments):

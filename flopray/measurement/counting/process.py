@@ -9,7 +9,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ class CountingProcess:
         chunk: what the worker is told besides points: `workload`, `phases`, `seed`, `device`, `every_launch`.
     """
 
-    def __init__(self, path: Path, shared: SharedRun, points: Sequence[Point], chunk: dict[str, Any]) -> None:
+    def __init__(self, path: Path, shared: SharedRun, points: Sequence[Point], chunk: Mapping[str, object]) -> None:
         self._shared, self._points = shared, points
         self._temporary = tempfile.TemporaryDirectory(prefix="flopray-")
         folder = Path(self._temporary.name)
@@ -101,7 +101,7 @@ class CountingProcess:
         self._process = ncu.Process(
             ncu.command(path, shared.counters, self._log, [*_WORKER, str(told), str(self._progress)]),
             output=self._output,
-            environment=_environment(folder),
+            environment=environment_of(folder),
         )
 
     def __enter__(self) -> CountingProcess:
@@ -134,8 +134,8 @@ class CountingProcess:
         problem = report.problem_of(text + self._output.read_text(errors="replace"))
         if problem:
             raise problem
-        events = _events(self._progress)
-        last = _last_line(self._output)
+        events = events_of(self._progress)
+        last = last_line_of(self._output)
         if how and last:
             how = f"{how} ({last})"
         if not any("point" in event for event in events):
@@ -191,13 +191,13 @@ class _Follower:
         return size
 
 
-def _events(path: Path) -> list[dict[str, Any]]:
+def events_of(path: Path) -> list[dict[str, Any]]:
     """What the worker told; a last line that its end cut off is left out."""
     lines = path.read_text().split("\n")[:-1] if path.exists() else []
     return [json.loads(line) for line in lines]
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def environment_of(folder: Path) -> dict[str, str]:
     """Of ncu and its worker: the worker imports what this process imports.
 
     The folder for temporary files is their own, because ncu keeps a lock there that one user's processes take from
@@ -209,6 +209,7 @@ def _environment(folder: Path) -> dict[str, str]:
     return {**compiled, **os.environ, "PYTHONPATH": os.pathsep.join(paths), "TMPDIR": str(folder)}
 
 
-def _last_line(path: Path) -> str:
+def last_line_of(path: Path) -> str:
+    """The last line that a process printed, which says best why it ended."""
     lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1][:300] if lines else ""

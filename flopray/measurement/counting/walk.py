@@ -18,7 +18,7 @@ without numbers. Where the numbers could matter to what is launched, because the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -103,7 +103,7 @@ class Walk(TorchDispatchMode):
         self.counts: Counter[int] = Counter()
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Run an operation, inside a range if it is the first of its kind."""
         del types
@@ -113,7 +113,7 @@ class Walk(TorchDispatchMode):
         self._operations.learn(key, lambda: effect_of(func, args, kwargs, out, self._device))
         return out
 
-    def _launch(self, key: object, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _launch(self, key: object, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if self._within is None:
             return func(*args, **kwargs)
         number, new = self._operations.number(key, func)
@@ -158,7 +158,7 @@ class Unlaunched(TorchDispatchMode):
             raise MustLaunch
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Count an operation and give back memory in the place of its results.
 
@@ -182,7 +182,7 @@ class Unlaunched(TorchDispatchMode):
         return out
 
 
-def _operation_key(precision: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+def _operation_key(precision: str, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> object:
     return (precision, str(func), _key(args), _key(tuple(sorted(kwargs.items()))))
 
 

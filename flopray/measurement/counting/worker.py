@@ -220,12 +220,12 @@ class Worker:
                 os._exit(POISONED)
 
 
-def _failed(error: Exception) -> dict[str, Any]:
+def _failed(error: Exception) -> dict[str, object]:
     failure = failure_of(error)
     return {"status": failure.status, "reason": failure.reason}
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """End when the process that asked for the counts is gone: nobody would read them, and others need the GPU."""
     while True:
         time.sleep(1.0)
@@ -245,7 +245,7 @@ def _wait_for_turn(turn: Path) -> list[int]:
 def main(arguments: list[str]) -> int:
     """Entry point."""
     chunk = json.loads(Path(arguments[0]).read_text())
-    threading.Thread(target=_end_with, args=(chunk["parent"],), daemon=True).start()
+    threading.Thread(target=end_with, args=(chunk["parent"],), daemon=True).start()
     with Path(arguments[1]).open("w") as progress:
         worker = Worker(chunk, progress)
         worker.tell_time("ready")

@@ -16,7 +16,7 @@ import pandas as pd
 
 from flopray.errors import InputError
 from flopray.flops.executed.overheads import elements, reconstruct
-from flopray.records import KERNEL_CLASSES, PHASES
+from flopray.records import KERNEL_CLASSES, PHASES, Row
 from flopray.report.published import load_metrics
 from flopray.report.surface.data import latest
 from flopray.store.location import load_run
@@ -133,7 +133,7 @@ def load_published_group(path: Path) -> Counted:
         for n, d, m, phase in frame[["n_layers", "width", "tokens", "phase"]].itertuples(index=False)
     ]
     frame = frame.assign(**pd.DataFrame(closed, index=frame.index))
-    parts: dict[str, Any] = dict.fromkeys((f"executed_{name}_flops" for name in KERNEL_CLASSES), 0)
+    parts: Row = dict.fromkeys((f"executed_{name}_flops" for name in KERNEL_CLASSES), 0)
     parts["executed_gemm_flops"] = frame["gemm_flops"] * (1 + frame["gemm_overhead"])
     parts["executed_reduction_flops"] = frame["elements"] * frame["splitk_per_element"]
     parts["executed_elementwise_flops"] = frame["activation_flops"] * (1 + frame["activation_overhead"])

@@ -154,11 +154,9 @@ def _surface_set(row: _Row, metric: Metric) -> SurfaceSet:
         .to_numpy(float)
     )
     reasons = np.where(np.isfinite(values), "", NOT_MEASURED).astype(object)
-    findings = np.full(values.shape, None, dtype=object)
-    for index in np.ndindex(values.shape):
-        findings[index] = ()
+    none: Any = np.frompyfunc(lambda _: (), 1, 1)(values)
     unknown = np.full(values.shape, np.nan)
-    grid = Grid(row.n_layers, values, unknown, reasons, findings, unknown)
+    grid = Grid(row.n_layers, values, unknown, reasons, none, unknown, none)
     return SurfaceSet(metric, "", "", "", "", MLP_AXES, row.widths, row.tokens, (grid,), "", "", "")
 
 

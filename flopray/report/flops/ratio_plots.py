@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from flopray.records import KERNEL_CLASSES
 from flopray.report.flops.data import Counted, extra_flops
 from flopray.report.flops.maps import layers_for
-from flopray.report.plot.figures import add_axes, set_measured_axis, set_value_axis, write_titles
+from flopray.report.plot.figures import Style, add_axes, set_measured_axis, set_value_axis, write_titles
 from flopray.report.plot.scales import SEQUENTIAL_MAP, DisplayUnit, ValueScale, spacing_of
 from flopray.report.surface.data import MLP_AXES
 from flopray.report.surface.plots import PHASE_TITLES
@@ -67,7 +67,7 @@ def _draw_lines(axes: Axes, part: Any, along: str, by: str, short: str) -> None:
     colours = matplotlib.colormaps[SEQUENTIAL_MAP](np.linspace(0.0, 0.9, len(chosen)))
     for value, colour, marker in zip(chosen, colours, _MARKERS, strict=False):
         line = part[part[by] == value].sort_values(along)
-        style: dict[str, Any] = {"marker": marker, "markersize": 2.8, "linewidth": 1.0, "label": f"{short} = {value}"}
+        style: Style = {"marker": marker, "markersize": 2.8, "linewidth": 1.0, "label": f"{short} = {value}"}
         axes.plot(line[along].to_numpy(float), line["executed_rel_difference"].to_numpy(float), color=colour, **style)
     _finish(axes, part, along)
 

@@ -16,7 +16,8 @@ from flopray.audit import Severity, audit
 from flopray.description import Description
 from flopray.errors import InputError
 from flopray.point import PRECISIONS
-from flopray.records import PHASES
+from flopray.records import PHASES, Row
+from flopray.report.boards.means import with_windows
 from flopray.report.surface.selection import METRICS, Metric
 from flopray.store.location import open_run
 from flopray.workloads.registry import BUILT_IN
@@ -40,13 +41,15 @@ EFFICIENCY, TIME, ENERGY, MFU = (METRICS[name] for name in ("flops_per_j", "time
 _TEXTS = [
     *("run", "trial_id", "workload", "model", "model_config", "weights", "attention", "attention_backend"),
     *("precision", "execution", "phase", "device_type", "device_name", "status", "status_reason"),
-    *("energy_status", "energy_reason", "mfu_reason"),
+    *("energy_status", "energy_reason", "mfu_reason", "device_uuid", "node", "driver_version", "torch_version"),
+    *("cuda_version", "energy_at_reference_reason"),
 ]
 _NUMBERS = [
     *("batch_size", "sequence_length", "n_layers", "width", "tokens", "model_flops", "recomputed_flops"),
     *("time_s", "time_rel_error", "energy_j", "energy_rel_error", "power_w", "flops_per_s", "flops_per_j"),
     *("mfu", "hfu", "tokens_per_iteration", "energy_per_token_j", "memory_peak_bytes", "ended_unix_s"),
-    "target_error",
+    *("target_error", "energy_at_reference_j", "energy_at_reference_rel_error", "reference_temperature_c"),
+    "temperature_end_c",
 ]
 #: What has no meaning where the time or the energy has none.
 _OF_TIME = ["time_rel_error", "flops_per_s", "mfu", "hfu", "power_w"]
@@ -54,8 +57,8 @@ _OF_ENERGY = ["energy_rel_error", "flops_per_j", "power_w", "energy_per_token_j"
 _SEVERITIES = (str(Severity.IMPOSSIBLE), str(Severity.IMPLAUSIBLE))
 
 
-def load_runs(paths: Sequence[Path]) -> tuple[Frame, list[str]]:
-    """All rows of some runs, one for each point and phase on a GPU, with what was left out and why.
+def load_runs(paths: Sequence[Path]) -> Frame:
+    """All rows of some runs; `flopray.report.gpus.types.rows_of_types` makes one of each point and phase on a type.
 
     Args:
         paths: folders of runs; one that is named twice is read once.
@@ -74,7 +77,7 @@ def load_runs(paths: Sequence[Path]) -> tuple[Frame, list[str]]:
     for name, words in (("workload", known), ("phase", phases), ("precision", PRECISIONS)):
         if unknown := set(frame[name]) - set(words):
             raise InputError(f"{', '.join(map(str, unique))}: unknown {name} {min(unknown)!r:.80}")
-    return _latest(tidy(frame, MEASURED, workloads))
+    return tidy(frame, MEASURED, workloads)
 
 
 def tidy(frame: Frame, source: str, workloads: Mapping[str, Description] | None = None) -> Frame:
@@ -100,11 +103,11 @@ def tidy(frame: Frame, source: str, workloads: Mapping[str, Description] | None 
     rows["source"] = source
     rows["status"] = rows["status"].replace("", "ok")
     rows["gpu"] = _gpu_names(rows)
-    shapes = [_shape(row, workloads) for row in rows.to_dict("records")]
-    rows["shape"], rows["shape_rank"], rows["config"] = zip(*shapes, strict=True)
+    rows["shape"], rows["shape_rank"], rows["config"] = zip(*_shapes(rows, workloads), strict=True)
     per_iteration = rows["tokens_per_iteration"].fillna(rows["tokens"].where(rows["phase"] != "optimizer_step"))
     rows["tokens_per_s"] = per_iteration / rows["time_s"]
     rows["energy_per_token_j"] = rows["energy_per_token_j"].fillna(rows["energy_j"] / per_iteration)
+    rows = with_windows(rows)
     rows["findings"] = _findings(frame)
     rows["severity"] = [next((s for s in _SEVERITIES if any(f.startswith(s) for f in fs)), "") for fs in rows.findings]
     return rows
@@ -117,9 +120,17 @@ def _without_impossible(rows: Frame) -> Frame:
         rows.loc[bad, [column, *needed]] = np.nan
         if column == "energy_j":
             rows.loc[bad, "energy_status"] = "not_a_possible_value"
-    for column in ("time_rel_error", "energy_rel_error"):
+    for column in ("time_rel_error", "energy_rel_error", "energy_at_reference_rel_error"):
         rows[column] = rows[column].where(rows[column].between(0, 1e3))
-    for column in ("flops_per_s", "flops_per_j", "mfu", "hfu", "power_w", "energy_per_token_j"):
+    for column in (
+        "energy_at_reference_j",
+        "flops_per_s",
+        "flops_per_j",
+        "mfu",
+        "hfu",
+        "power_w",
+        "energy_per_token_j",
+    ):
         rows[column] = rows[column].where(rows[column].between(1e-150, 1e150))
     return rows
 
@@ -180,6 +191,20 @@ def _choices(frame: Frame, workloads: Mapping[str, Description]) -> Any:
     return said.str.strip()
 
 
+def _shapes(rows: Frame, workloads: Mapping[str, Description]) -> list[tuple[str, tuple[float, ...], str]]:
+    """`_shape` of each row; a grid has each shape many times."""
+    sizes = {"batch_size", "sequence_length", "n_layers", "width", "tokens"}
+    sizes |= {f.name for workload in workloads.values() for f in workload.dimensions}
+    columns = ["workload", *sorted(sizes)]
+    values = list(zip(*(rows[name].tolist() for name in columns), strict=True))
+    # NaN is not equal to itself, and would make a shape of each row
+    keys = [tuple(None if value != value else value for value in row) for row in values]
+    known = {
+        key: _shape(dict(zip(columns, row, strict=True)), workloads) for key, row in zip(keys, values, strict=True)
+    }
+    return [known[key] for key in keys]
+
+
 def _shape(row: dict[Any, Any], workloads: Mapping[str, Description]) -> tuple[str, tuple[float, ...], str]:
     """A shape's label, its sort key, and flopmetrics' name of it."""
     batch, tokens = row["batch_size"], row["sequence_length"]
@@ -208,20 +233,7 @@ def _findings(frame: Frame) -> list[tuple[str, ...]]:
     return [tuple(dict.fromkeys(code for code in found if code.startswith(_SEVERITIES))) for found in codes]
 
 
-def _latest(rows: Frame) -> tuple[Frame, list[str]]:
-    """One row for each point and phase on a GPU: the one that ended last."""
-    point = [*SETTING, "gpu", "precision", "shape", "phase"]
-    ordered = rows.sort_values("ended_unix_s", kind="stable", na_position="first")
-    again = ordered.duplicated(point, keep="last")
-    left_out, kept = ordered[again], ordered[~again]
-    if left_out.empty:
-        return kept.sort_index().reset_index(drop=True), []
-    counts = ", ".join(f"{count} of {run or 'a run'}" for run, count in left_out["run"].value_counts().items())
-    note = f"measured more than once on one type of GPU: the latest rows are kept, left out are {counts}"
-    return kept.sort_index().reset_index(drop=True), [note]
-
-
-def iter_rows(frame: Frame) -> Iterator[dict[str, Any]]:
+def iter_rows(frame: Frame) -> Iterator[Row]:
     """Rows as dictionaries."""
     for row in frame.to_dict("records"):
         yield {str(name): value for name, value in row.items()}

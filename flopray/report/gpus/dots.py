@@ -12,9 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from flopray.audit.hardware import efficiency_limit_flops_per_j, peak_flops_per_s
+from flopray.records import Row
+from flopray.report.boards.means import values_on_boards
 from flopray.report.gpus.comparison import Comparison
 from flopray.report.gpus.data import EFFICIENCY, MFU, PUBLISHED, REST, in_order, iter_rows, some_of, why_missing
 from flopray.report.gpus.look import COLOURS, FOOT, Look, with_bars
+from flopray.report.gpus.types import bars_said
 from flopray.report.plot.figures import set_value_axis, write_titles
 from flopray.report.plot.scales import DisplayUnit, ValueScale, display_unit, middle_unit
 from flopray.report.surface.selection import Metric
@@ -86,7 +89,7 @@ def draw_dots(comparison: Comparison, metric: Metric, phases: Sequence[str]) -> 
             panels.append((axes, level, place))
     _arrange(figure, look, panels, columns.gpus, wide, len(shown))
     left_out = len(present) - len(shapes)
-    write_titles(figure, f"{metric.title}, {comparison.title}", _second_title(rows, left_out))
+    write_titles(figure, f"{metric.title}, {comparison.title}", _second_title(rows, metric, left_out))
     look.draw_legend(figure)
     return figure
 
@@ -129,6 +132,7 @@ def _draw_panel(
         value = row[metric.column]
         _draw_ceiling(axes, look, row, metric, x, 0.42 * _GPU_SHARE / len(slots))
         look.draw(axes, x, value, row, yerr=value * row[metric.error_column or ""])
+        look.draw_boards(axes, x + min(0.3 * _GPU_SHARE / len(slots), 0.08), of_boards(row, metric), row)
         if metric is MFU and row["hfu"] > value * _HFU_DIFFERS:
             axes.plot(x, row["hfu"], marker="_", color=COLOURS[row["precision"]], markersize=6, gid="hfu")
             look.note("dash: HFU, with what is recomputed", Line2D([], [], marker="_", color="0.3", ls="none"))
@@ -141,12 +145,17 @@ def _draw_panel(
     axes.set_axisbelow(True)
 
 
+def of_boards(row: Row, metric: Metric) -> list[float]:
+    """The metric of a row on each board that has it, where several have."""
+    return values_on_boards(row, metric.column, metric.error_column)
+
+
 def _rotation(gpus: Sequence[str]) -> int:
     """Degrees by which names of GPUs are turned: not at all while they fit beside one another in four panels."""
     return 90 if sum(len(gpu) + 1 for gpu in gpus) > 26 else 0
 
 
-def _draw_ceiling(axes: Axes, look: Look, row: dict[str, Any], metric: Metric, x: float, half: float) -> None:
+def _draw_ceiling(axes: Axes, look: Look, row: Row, metric: Metric, x: float, half: float) -> None:
     """A short grey line at what the datasheet of this GPU allows at this precision."""
     ceiling = ceiling_of(row, metric)
     if ceiling is None:
@@ -157,7 +166,7 @@ def _draw_ceiling(axes: Axes, look: Look, row: dict[str, Any], metric: Metric, x
         look.note(CEILINGS[metric.name], Line2D([], [], color="0.45", lw=1.0))
 
 
-def ceiling_of(row: dict[str, Any], metric: Metric) -> float | None:
+def ceiling_of(row: Row, metric: Metric) -> float | None:
     """Datasheet peak over board power in FLOP/J for efficiency, 1 for MFU; None for others and unknown GPUs."""
     device = row["device_name"] or row["device_type"]
     if metric is EFFICIENCY and row["phase"] != "optimizer_step":
@@ -178,6 +187,7 @@ def _spread(metric: Metric, rows: Any) -> float:
     """The largest value over the smallest one, error bars included."""
     good = rows[rows["status"] == "ok"]
     ends = with_bars(good[metric.column], good[metric.error_column])
+    ends = np.concatenate([ends.ravel(), *(of_boards(row, metric) for row in iter_rows(good))])
     return float(np.nanmax(ends) / np.nanmin(ends))
 
 
@@ -187,6 +197,7 @@ def _scale(metric: Metric, rows: Any, log: bool) -> ValueScale:
     ceilings = [ceiling_of(row, metric) for row in iter_rows(good)]
     values = with_bars(good[metric.column], good[metric.error_column]).ravel()
     values = np.concatenate([values, [ceiling for ceiling in ceilings if ceiling]])
+    values = np.concatenate([values, *(of_boards(row, metric) for row in iter_rows(good))])
     if metric is MFU:
         values = np.append(values, good["hfu"])
     return ValueScale.fitting(values if log else np.append(values, 0.0), log=log, signed=not log)
@@ -198,8 +209,11 @@ def _shape_title(rows: Any, shape: str) -> str:
     return f"{name}: {shape}" if name else shape
 
 
-def _second_title(rows: Any, left_out: int) -> str:
-    said = "bars: 95 % intervals" + (f"; {left_out} shapes between these are not drawn" if left_out else "")
+def _second_title(rows: Any, metric: Metric, left_out: int) -> str:
+    of_energy = "energy" in (metric.error_column or "")
+    said = bars_said(rows, "energy" if of_energy else "time") + (
+        f"; {left_out} shapes between these are not drawn" if left_out else ""
+    )
     if rows["sequence_length"].notna().any():
         said = "batch × tokens of a sequence; " + said
     if ((rows["source"] == PUBLISHED) & (rows["phase"] == "backward")).any():

@@ -11,8 +11,8 @@ import pandas as pd
 from flopray.errors import InputError
 from flopray.report.gpus.comparison import Comparison
 from flopray.report.gpus.data import Frame
-from flopray.report.gpus.table import EXPLANATION, beside_table, tables_of
-from flopray.report.gpus.text_table import latex
+from flopray.report.gpus.table import EXPLANATION, beside_table, ratio_tables, tables_of
+from flopray.report.text_table import latex
 
 _COLUMNS = [
     *("source", "run", "gpu", "device_name", "workload", "model", "weights", "execution", "attention"),
@@ -20,7 +20,8 @@ _COLUMNS = [
     *("width", "tokens", "phase", "status", "status_reason", "model_flops", "recomputed_flops", "time_s"),
     *("time_rel_error", "energy_j", "energy_rel_error", "energy_status", "energy_reason", "power_w", "flops_per_s"),
     *("flops_per_j", "mfu", "mfu_reason", "hfu", "tokens_per_iteration", "tokens_per_s", "energy_per_token_j"),
-    *("memory_peak_bytes", "severity", "findings"),
+    *("memory_peak_bytes", "severity", "findings", "boards", "energy_at", "time_interval", "energy_interval"),
+    *("time_window_rel_error", "time_type_rel_error", "energy_window_rel_error", "energy_type_rel_error"),
 ]
 _COUNTS = ["batch_size", "sequence_length", "n_layers", "width", "tokens", "model_flops", "recomputed_flops"]
 _COUNTS += ["tokens_per_iteration", "memory_peak_bytes"]
@@ -39,8 +40,8 @@ def write_tables(comparisons: Sequence[Comparison], folder: Path, shapes: dict[s
     """
     tables = []
     for comparison in comparisons:
-        beside = beside_table(comparison)
-        tables += [*tables_of(comparison, shapes[comparison.folder]), *([beside] if beside else [])]
+        further = *ratio_tables(comparison, shapes[comparison.folder]), beside_table(comparison)
+        tables += [*tables_of(comparison, shapes[comparison.folder]), *(table for table in further if table)]
     paths = [folder / f"gpus.{ending}" for ending in ("csv", "md", "tex")]
     markdown = "\n".join(["## GPUs compared", "", EXPLANATION, "", *(table.to_markdown() for table in tables)])
     comment = "% needs the packages booktabs and textcomp\n" + f"% {latex(EXPLANATION)}\n\n"

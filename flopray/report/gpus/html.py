@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from flopray.records import Row
 from flopray.report.gpus.comparison import Comparison
 from flopray.report.gpus.data import (
     EFFICIENCY,
@@ -25,6 +25,22 @@ from flopray.report.surface.selection import METRICS, Metric
 
 #: What the page shows, the first one at the beginning.
 METRICS_SHOWN = (EFFICIENCY, TIME, ENERGY, ENERGY_PER_TOKEN, METRICS["flops_per_s"], MFU)
+#: The columns that rows of the page are made of: a grid has tens of thousands of rows.
+_NEEDED = {
+    *(
+        "source",
+        "gpu",
+        "precision",
+        "shape",
+        "phase",
+        "severity",
+        "findings",
+        "status",
+        "status_reason",
+        "target_error",
+    ),
+    *(name for metric in METRICS_SHOWN for name in (metric.column, metric.error_column, *metric.reason_columns)),
+}
 
 
 def page_path(out_dir: Path) -> Path:
@@ -55,8 +71,9 @@ def page_text(comparisons: Sequence[Comparison]) -> str:
     return page_of("gpu_page.js", {"metrics": metrics, "comparisons": [_comparison(each) for each in comparisons]})
 
 
-def _comparison(comparison: Comparison) -> dict[str, Any]:
-    rows = list(iter_rows(comparison.rows))
+def _comparison(comparison: Comparison) -> dict[str, object]:
+    needed = [name for name in comparison.rows if name in _NEEDED]
+    rows = list(iter_rows(comparison.rows[needed]))
     of_models = bool(comparison.rows["sequence_length"].notna().any())
     return {
         "title": comparison.title,
@@ -68,7 +85,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _row(row: dict[str, Any]) -> dict[str, Any]:
+def _row(row: Row) -> dict[str, object]:
     """What the page needs of a row: what it is, a value or its reason for each metric, what the audit says."""
     names = ("source", "gpu", "precision", "shape", "phase", "severity")
     return {
@@ -78,7 +95,7 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _value(row: dict[str, Any], metric: Metric) -> dict[str, Any]:
+def _value(row: Row, metric: Metric) -> dict[str, object]:
     missing = why_missing(row, metric)
     error = row[metric.error_column] if metric.error_column and not missing else np.nan
     return {

@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 
 from flopray.report.gpus.comparison import Comparison
 from flopray.report.gpus.data import ENERGY, ENERGY_PER_TOKEN, PUBLISHED, Frame, in_order, iter_rows, why_missing
+from flopray.report.gpus.dots import of_boards
 from flopray.report.gpus.look import COLOURS, Look, set_log_axis, with_bars
+from flopray.report.gpus.types import bars_said
 from flopray.report.plot.figures import set_measured_axis, write_titles
 from flopray.report.plot.scales import DisplayUnit, middle_unit, spacing_of
 from flopray.report.surface.selection import Metric
@@ -19,6 +21,8 @@ PHASES_DRAWN = ("inference", "train_step", "prefill", "decode")
 _COLUMNS = (ENERGY_PER_TOKEN, ENERGY)
 _WIDTH_IN, _LEFT_IN, _GAP_IN, _PANEL_IN = 7.2, 0.72, 0.65, 1.35
 _LINE = ["source", "gpu", "precision", "batch_size"]
+#: The strip of boards stands this much further along the log axis than the mean.
+_STRIP_BESIDE = 1.03
 _NAMES = {"train_step": "training step"}
 
 
@@ -69,6 +73,7 @@ def _draw_panel(axes: Axes, look: Look, rows: Frame, metric: Metric, unit: Displ
         else:
             value = row[metric.column]
             look.draw(axes, row["sequence_length"], value, row, yerr=value * row["energy_rel_error"])
+            look.draw_boards(axes, row["sequence_length"] * _STRIP_BESIDE, of_boards(row, metric), row)
     axes.grid(True)
     axes.set_axisbelow(True)
 
@@ -87,6 +92,6 @@ def _arrange(figure: Figure, look: Look, panels: list[list[Axes]]) -> None:
 
 def _second_title(rows: Frame) -> str:
     batches = sorted(rows["batch_size"].dropna().unique())
-    said = f"batch {', '.join(f'{batch:.0f}' for batch in batches)}; bars: 95 % intervals"
+    said = f"batch {', '.join(f'{batch:.0f}' for batch in batches)}; {bars_said(rows, 'energy')}"
     published = (rows["source"] == PUBLISHED).any()
     return said + ("; published steps (dashed): both published phases added" if published else "")

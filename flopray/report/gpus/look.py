@@ -20,6 +20,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from flopray.report.gpus.comparison import Comparison
 from flopray.report.gpus.data import PUBLISHED, Frame
+from flopray.report.plot.figures import Style
 from flopray.report.plot.scales import Array, DisplayUnit, ValueScale
 from flopray.report.surface.legend import hole_marker_style
 
@@ -68,6 +69,20 @@ class Look:
         self._draw_alike(axes, place, bars, row["precision"], row["gpu"], row["source"])
         self._mark(axes, place, row["severity"])
 
+    def draw_boards(self, axes: Axes, x: float, values: Sequence[float], row: Any) -> None:
+        """A strip of small points beside a mean: what the row cost on each board.
+
+        Args:
+            axes: gets the points.
+            x: place of the strip.
+            values: of the boards, in SI units.
+            row: whose mean is drawn.
+        """
+        if len(values) > 1:
+            style: Style = {"marker": ".", "ls": "none", "markersize": 3.4, "mew": 0, "zorder": 3.2}
+            axes.plot([x] * len(values), values, color=COLOURS[row["precision"]], alpha=0.75, gid="boards", **style)
+            self._note("small: each board", Line2D([], [], color="0.3", **style))
+
     def draw_all(self, axes: Axes, rows: Frame, places: Array, bars: Array) -> None:
         """Many points as `draw` does one, those that look alike in one go: a grid has tens of thousands.
 
@@ -86,7 +101,7 @@ class Look:
         """Points of one precision, GPU and source."""
         colour, marker = COLOURS[precision], self.marker(gpu)
         face = "white" if source == PUBLISHED else colour
-        style: dict[str, Any] = {"markersize": self.size_pt, "markeredgecolor": colour, "markerfacecolor": face}
+        style: Style = {"markersize": self.size_pt, "markeredgecolor": colour, "markerfacecolor": face}
         _draw_bars(axes, places, bars, colour)
         axes.plot(*places, marker=marker, color=colour, ls="none", mew=0.8, zorder=3.1, **style)
         self._note(precision, Line2D([], [], color=colour, lw=4))
@@ -139,7 +154,7 @@ class Look:
 
     def _mark(self, axes: Axes, places: Array, severity: str) -> None:
         if severity == "impossible":
-            style: dict[str, Any] = {"marker": "x", "color": _IMPOSSIBLE, "markersize": self.size_pt + 2, "mew": 1.1}
+            style: Style = {"marker": "x", "color": _IMPOSSIBLE, "markersize": self.size_pt + 2, "mew": 1.1}
             axes.plot(*places, ls="none", zorder=4, gid="impossible", **style)
             self._note("audit: impossible", Line2D([], [], ls="none", **style))
         elif severity == "implausible":

@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from flopray.report.gpus.comparison import Comparison
 from flopray.report.gpus.data import MEASURED, Frame, in_order, some_of
 from flopray.report.gpus.look import Look, set_log_axis, with_bars
+from flopray.report.gpus.types import bars_said
 from flopray.report.plot.figures import write_titles
 from flopray.report.plot.scales import Array, DisplayUnit, middle_unit
 
@@ -102,7 +103,9 @@ def draw_pareto(comparison: Comparison) -> Figure | None:
             axes.tick_params(labelleft=shape in ("", *shapes[:1]))
     (_arrange_grid if shapes else _arrange)(figure, look, panels, len(shapes))
     left_out = len(comparison.shapes) - len(shapes) if shapes else 0
-    second = f"bars: 95 % intervals; {work.better}" + (f"; {left_out} shapes are not drawn" if left_out else "")
+    second = f"{bars_said(rows, 'time', 'energy')}; {work.better}" + (
+        f"; {left_out} shapes are not drawn" if left_out else ""
+    )
     write_titles(figure, f"{work.title}, {comparison.title}", second)
     look.draw_legend(figure)
     return figure

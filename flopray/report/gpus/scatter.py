@@ -15,6 +15,7 @@ from scipy.spatial import ConvexHull, KDTree
 from flopray.report.gpus.comparison import Comparison
 from flopray.report.gpus.data import EFFICIENCY, PUBLISHED, REST, Frame
 from flopray.report.gpus.look import Look, set_log_axis, with_bars
+from flopray.report.gpus.types import bars_said
 from flopray.report.plot.figures import write_titles
 from flopray.report.plot.scales import Array, display_unit
 
@@ -144,7 +145,7 @@ def _finish(figure: Figure, axes: Axes, look: Look, comparison: Comparison, poin
     width_in, height_in = figure.get_size_inches()
     wide = _WIDTH_IN - 0.75
     axes.set_position((0.6 / width_in, bottom / height_in, wide / width_in, _PANEL_IN / height_in))
-    second = "bars: 95 % intervals" + ("; lines join shapes" if len(comparison.shapes) <= _MOST_JOINED else "")
+    second = bars_said(points, "energy") + ("; lines join shapes" if len(comparison.shapes) <= _MOST_JOINED else "")
     if (points["source"] == PUBLISHED).any():
         second += "; published backward has the optimizer"
     write_titles(figure, f"Forward against backward, {comparison.title}", second)

@@ -9,16 +9,21 @@ from typing import Any
 
 import numpy as np
 
+from flopray.records import Row
+from flopray.report.boards.data import UNKNOWN_BOARD, board_names
 from flopray.report.gpus.comparison import Comparison
 from flopray.report.gpus.data import MEASURED, PUBLISHED, REST, Frame, iter_rows
-from flopray.report.gpus.text_table import IMPLAUSIBLE_MARK, IMPOSSIBLE_MARK, TextTable
+from flopray.report.gpus.types import intervals_said, temperatures_said
 from flopray.report.plot.scales import display_unit
+from flopray.report.text_table import IMPLAUSIBLE_MARK, IMPOSSIBLE_MARK, TextTable
 
 MARKS = {"impossible": IMPOSSIBLE_MARK, "implausible": IMPLAUSIBLE_MARK, "": ""}
 #: What the tables do not repeat.
 EXPLANATION = (
-    "±: half width of a 95 % interval. FLOP/s, MFU and tokens/s have the error of time; FLOP/J and J/token that of "
-    f"energy. {IMPOSSIBLE_MARK} impossible, {IMPLAUSIBLE_MARK} implausible, by the audit."
+    "±: half width of a 95 % interval; the note below each table says of what: of the type (the mean over its boards), "
+    "of one board at the reference temperature, or of one window alone. FLOP/s, MFU and tokens/s have the error of "
+    f"time; FLOP/J and J/token that of energy. {IMPOSSIBLE_MARK} impossible, {IMPLAUSIBLE_MARK} implausible, by the "
+    "audit."
 )
 _PHASE_NAMES = {"forward_backward": "fwd + bwd", REST: "bwd + optim.", "optimizer_step": "optimizer"}
 _STATUS_WORDS = {"out_of_memory": "OOM", "unsupported": "no", "failed": "failed"}
@@ -43,7 +48,8 @@ def tables_of(comparison: Comparison, shapes: Sequence[str] | None = None) -> It
             (_section(group.iloc[0]), [_cells(row) for row in iter_rows(group)])
             for _, group in part.groupby("shape", sort=False)
         ]
-        yield TextTable(", ".join(map(str, words)), _header(part), sections, [*_failures(part), *_findings(part)])
+        notes = [*_intervals(part), *_failures(part), *_findings(part)]
+        yield TextTable(", ".join(map(str, words)), _header(part), sections, notes)
 
 
 def beside_table(comparison: Comparison) -> TextTable | None:
@@ -74,6 +80,71 @@ def beside_table(comparison: Comparison) -> TextTable | None:
     return TextTable(f"Published beside measured, {comparison.title}", header, list(sections.items()), notes)
 
 
+def ratio_tables(comparison: Comparison, shapes: Sequence[str] | None = None) -> Iterator[TextTable]:
+    """Each measured GPU over the first one, with the intervals of both types.
+
+    A type without an interval (one board, of whose kind nothing is known) leaves its ratios without one.
+
+    Args:
+        comparison: what to show.
+        shapes: only these; default all.
+    """
+    rows = comparison.rows
+    rows = rows[(rows["source"] == MEASURED) & (rows["status"] == "ok")]
+    if shapes is not None:
+        rows = rows[rows["shape"].isin(shapes)]
+    first, *others = sorted(rows["gpu"].unique()) or [""]
+    for other in others:
+        part = rows[rows["gpu"].isin([first, other])]
+        both = part[part["gpu"] == other].merge(part[part["gpu"] == first], on=_SAME, suffixes=("", "_first"))
+        sections: dict[str, list[list[str]]] = defaultdict(list)
+        for row in iter_rows(both):
+            cells = [_phase_name(row), *_over(row, "time", "time_s"), *_over(row, "energy", "energy_j")]
+            sections[f"{row['precision']} {row['shape']}"].append(cells)
+        if sections:
+            title = f"{other} over {first}, {comparison.title}"
+            yield TextTable(title, _RATIO_HEADER, list(sections.items()), [_OF_RATIOS, *_without_interval(part)])
+
+
+_SAME = ["precision", "shape", "phase"]
+_OF_RATIOS = "±: of the ratio of both types' means, the root of the sum of squares of their intervals"
+
+
+def _without_interval(rows: Frame) -> Iterator[str]:
+    for gpu, part in rows.groupby("gpu", sort=True):
+        if part["time_type_rel_error"].isna().all() and part["energy_type_rel_error"].isna().all():
+            yield f"{gpu}: {_boards_said(part)}, so that ratios have no interval"
+
+
+_RATIO_HEADER = ["Phase", "Time", "±", "Energy", "± "]
+
+
+def _over(row: Row, what: str, column: str) -> tuple[str, str]:
+    """The ratio of a row to that of the first GPU, and the relative half width of its interval."""
+    if what == "energy" and not _alike(row["energy_at"], row["energy_at_first"]):
+        return "-", "-"  # one at the reference temperature, the other as measured
+    error = float(np.hypot(row[f"{what}_type_rel_error"], row[f"{what}_type_rel_error_first"]))
+    return _ratio(row[column] / row[f"{column}_first"]), _percent(error)
+
+
+def _alike(one: float, other: float) -> bool:
+    return one == other or (np.isnan(one) and np.isnan(other))
+
+
+def _boards_said(part: Frame) -> str:
+    boards = set(board_names(part)) - {UNKNOWN_BOARD}
+    return f"{len(boards)} boards that share no row" if len(boards) > 1 else "one board"
+
+
+def _intervals(part: Frame) -> Iterator[str]:
+    """What the intervals of a table are of, and at which temperature its energy is; nothing for published rows."""
+    for what in ("time", "energy"):
+        if part[f"{what}_rel_error"].notna().any() and (said := intervals_said(part, what)):
+            yield f"± of {what}: {said}"
+    if temperatures := temperatures_said(part):
+        yield temperatures
+
+
 def _header(part: Frame) -> list[str]:
     mfu = "MFU/\nHFU" if _has_hfu(part).any() else "MFU"
     return ["Phase", "Time", "±", "Energy", "±", "FLOP/s", "FLOP/J", mfu, "J/token", "token/s", ""]
@@ -83,7 +154,7 @@ def _has_hfu(part: Any) -> Any:
     return (part["hfu"] / part["mfu"] - 1) > _HFU_DIFFERENCE
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
+def _cells(row: Row) -> list[str]:
     phase = _phase_name(row)
     if row["status"] != "ok":
         return [phase, _STATUS_WORDS.get(row["status"], str(row["status"])), *[""] * 9]
@@ -99,11 +170,11 @@ def _cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def _phase_name(row: dict[str, Any]) -> str:
+def _phase_name(row: Row) -> str:
     return _PHASE_NAMES.get(row["phase"], str(row["phase"]))
 
 
-def _quantity(row: dict[str, Any], column: str, error_column: str, unit: str) -> tuple[str, str]:
+def _quantity(row: Row, column: str, error_column: str, unit: str) -> tuple[str, str]:
     """A value with its unit, and its relative error."""
     return _si(row[column], unit), _percent(row[error_column]) if np.isfinite(row[column]) else ""
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from flopray.audit.hardware import efficiency_limit_flops_per_j, peak_flops_per_s
 from flopray.errors import InputError
+from flopray.records import Row
 from flopray.report.gpus.data import CONFIGS, MEASURED, PUBLISHED, Frame, iter_rows
 
 _TERA = 1e12
@@ -38,7 +39,7 @@ def truth_table(rows: Frame, gpu: str, precision: str) -> str:
     return "\n".join([head, "|---|---:|---|---:|---:|---:|", *lines, "", _remark(first)])
 
 
-def _measured(ours: Frame, published: dict[str, Any]) -> dict[str, Any] | None:
+def _measured(ours: Frame, published: Row) -> Row | None:
     """The measured row of the same GPU, model and shape: eager, with attention left to torch, where there is a choice.
 
     `gpu` may name the board where several of a type were measured; then the published name is that of the type.
@@ -53,7 +54,7 @@ def _measured(ours: Frame, published: dict[str, Any]) -> dict[str, Any] | None:
     return next(iter_rows(found.loc[[usual.idxmin()]]))
 
 
-def _line(published: dict[str, Any], measured: dict[str, Any] | None) -> str:
+def _line(published: Row, measured: Row | None) -> str:
     name = f"{published['config']}: {published['shape']} tokens"
     cells = [name, f"{published['flops_per_j'] / _TERA:.2f} T", _verdict(published)]
     if measured is None:
@@ -65,7 +66,7 @@ def _line(published: dict[str, Any], measured: dict[str, Any] | None) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _verdict(published: dict[str, Any]) -> str:
+def _verdict(published: Row) -> str:
     """How the published rate and efficiency stand to the datasheet, and what the audit calls that."""
     device, precision = published["device_name"], published["precision"]
     peak, limit = peak_flops_per_s(device, precision), efficiency_limit_flops_per_j(device, precision)

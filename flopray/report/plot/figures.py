@@ -21,6 +21,8 @@ from flopray.report.plot.scales import Array, DisplayUnit, ValueScale, axis_tick
 
 PNG_DPI = 200
 IMAGE_FORMATS = ("png", "svg", "pdf")
+#: Keyword arguments of an artist of matplotlib, whose methods take different ones.
+Style = dict[str, Any]
 
 
 @contextlib.contextmanager

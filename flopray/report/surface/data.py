@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from flopray.records import PHASES
+from flopray.report.boards.means import means_of_types, values_on_boards
 from flopray.report.plot.scales import Array
 from flopray.report.surface.axes import SurfaceAxes, joined, letter_of
 from flopray.report.surface.selection import METRICS, Metric, Selection
@@ -40,7 +41,8 @@ class Grid:
         rel_errors: half widths of 95 % intervals / values, NaN where unknown, shape (Y, X).
         reasons: why a value is missing, empty where there is one, shape (Y, X) of str.
         findings: audit findings of the cell, shape (Y, X) of tuples of str.
-        targets: relative errors that were asked for, NaN where none was, shape (Y, X).
+        targets: relative errors that were asked for, NaN where none was and of means over boards, shape (Y, X).
+        on_boards: the value on each board, empty where one board has it, shape (Y, X) of tuples of float.
     """
 
     panel: int
@@ -49,6 +51,7 @@ class Grid:
     reasons: Array
     findings: Array
     targets: Array
+    on_boards: Array
 
     def above_target(self) -> Array:
         """Which cells have a value whose error is above the one that was asked for, shape (Y, X) of bool."""
@@ -66,6 +69,7 @@ class SurfaceSet:
         grids: one for each value of the panel's dimension, rising.
         variant: values of dimensions and choices that have figures of their own, such as `kernel=3x3`, or empty.
         dispatched: rates are of the dispatcher's count, since the workload states no closed form.
+        boards: of how many boards of the type the values are means; 1 where they are of one board.
         device: full name of the device, or its type and how many models of it were mixed.
         energy_source: how energy was measured, where known.
         filtered: the lower bounds that left something out, such as `d ≥ 512`, or empty.
@@ -85,6 +89,7 @@ class SurfaceSet:
     filtered: str
     variant: str = ""
     dispatched: bool = False
+    boards: int = 1
 
     def values(self) -> Array:
         """All values, shape (panels, Y, X)."""
@@ -137,7 +142,7 @@ def surface_sets(
         InputError: nothing is left to draw.
     """
     axes = axes or MLP_AXES
-    rows: Any = latest(selection.apply(frame, axes), axes)
+    rows: Any = of_types(selection.apply(frame, axes), axes)
     metrics = [METRICS[name] for name in selection.metrics or METRICS]
     others = [axis for axis in axes.others if rows[axis.name].notna().any()]
     for key, group in rows.groupby([*_GROUP, *(axis.name for axis in others)], sort=True, dropna=False):
@@ -187,13 +192,27 @@ def latest(rows: pd.DataFrame, axes: SurfaceAxes = MLP_AXES) -> pd.DataFrame:
     return rows.sort_values("ended_unix_s", kind="stable", na_position="first").drop_duplicates(cell, keep="last")
 
 
+def of_types(rows: pd.DataFrame, axes: SurfaceAxes = MLP_AXES) -> pd.DataFrame:
+    """One row for each cell: the mean over boards of the type where several share rows, else the one that ended last.
+
+    Energy is as it was measured, at the temperatures that the boards had.
+    """
+    means, _ = means_of_types(rows, _cell(axes), ["device_name"], at_reference=False)
+    return latest(means, axes)
+
+
 def repeated_lines(rows: pd.DataFrame, axes: SurfaceAxes = MLP_AXES) -> list[str]:
     """A line where cells were measured more than once, since only one measurement is shown."""
     cell = _cell(axes)
     repeated = rows.loc[rows.duplicated(cell), cell].drop_duplicates()
     if repeated.empty:
         return []
-    return [f"{len(repeated)} cells were measured more than once: the measurement that ended last is shown"]
+    boards = max(of_types(rows, axes)["boards"].tolist())
+    if boards > 1:
+        what = "of boards of one type the mean is shown, on one board the measurement that ended last"
+    else:
+        what = "the measurement that ended last is shown"
+    return [f"{len(repeated)} cells were measured more than once: {what}"]
 
 
 def _phase_rank(phase: str) -> tuple[int, str]:
@@ -219,7 +238,7 @@ def _surface_set(
     sources = sorted(str(source) for source in rows["energy_source"].dropna().unique())
     what = (metric, device_type, precision, execution, phase, axes, xs, ys, grids)
     dispatched = "model_flops" in rows and bool(rows["model_flops"].isna().all())
-    return SurfaceSet(*what, device, ", ".join(sources), filtered, variant, dispatched)
+    return SurfaceSet(*what, device, ", ".join(sources), filtered, variant, dispatched, int(rows["boards"].max()))
 
 
 def _grid(metric: Metric, axes: SurfaceAxes, panel: int, rows: Any, xs: Array, ys: Array) -> Grid:
@@ -233,7 +252,7 @@ def _grid(metric: Metric, axes: SurfaceAxes, panel: int, rows: Any, xs: Array, y
     if metric.error_column:
         rel_errors[at] = _numbers(rows[metric.error_column])
         if "target_error" in rows:
-            targets[at] = _numbers(rows["target_error"])
+            targets[at] = np.where(rows["boards"] > 1, np.nan, _numbers(rows["target_error"]))
     reasons[at] = _first_reason(rows, metric.reason_columns)
     failed = (rows["status"] != "ok").to_numpy(bool)
     if failed.any():  # also where a FLOP count exists without a measurement: the point is a hole on every figure
@@ -250,7 +269,11 @@ def _grid(metric: Metric, axes: SurfaceAxes, panel: int, rows: Any, xs: Array, y
     for index in np.ndindex(shape):
         said = _as_tuple(cells.get(index)) if metric.measured else ()
         findings[index] = tuple(finding for finding in said if finding != _TARGET_MISSED)
-    return Grid(panel, values, rel_errors, reasons, findings, targets)
+    on_boards: Any = np.frompyfunc(lambda _: (), 1, 1)(values)
+    for place, row in zip(zip(*at, strict=True), rows.to_dict("records"), strict=True):
+        if row["on_boards"] and np.isfinite(values[place]):
+            on_boards[place] = tuple(values_on_boards(row, metric.column, metric.error_column))
+    return Grid(panel, values, rel_errors, reasons, findings, targets, on_boards)
 
 
 def _numbers(column: Any) -> Array:

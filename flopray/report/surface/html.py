@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -36,10 +35,10 @@ def page_text(sets: Sequence[SurfaceSet]) -> str:
     return page_of("surface_page.js", [_set_data(surfaces) for surfaces in sets])
 
 
-def _set_data(surfaces: SurfaceSet) -> dict[str, Any]:
+def _set_data(surfaces: SurfaceSet) -> dict[str, object]:
     """What the page needs of a set; lists are those of `SurfaceSet`, null where a value is missing."""
     first, second = titles(surfaces)
-    data: dict[str, Any] = {
+    data: dict[str, object] = {
         "group": joined(surfaces.device, surfaces.precision, surfaces.execution, surfaces.variant),
         "key": [surfaces.device_type, surfaces.precision, surfaces.execution],
         "axes": [_axis(axis) for axis in (surfaces.axes.panel, surfaces.axes.x, surfaces.axes.y)],
@@ -91,7 +90,7 @@ def _axis(axis: Field) -> dict[str, str]:
     return {"name": axis.name, "letter": letter_of(axis), "label": label, "title": title}
 
 
-def _grid_data(grid: Grid, marks: Marks) -> dict[str, Any]:
+def _grid_data(grid: Grid, marks: Marks) -> dict[str, object]:
     """Values with what is said of them; `marks` has the finding to mark a cell with, empty for none."""
     return {
         "n": grid.panel,

@@ -6,7 +6,6 @@ import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -15,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.path import Path as MarkerPath
 
+from flopray.report.plot.figures import Style
 from flopray.report.surface.data import NOT_MEASURED, Grid, SurfaceSet
 
 #: Hatches and greys of the reasons that have a name in the records; other reasons take the spare hatches in turn.
@@ -96,7 +96,7 @@ class Marks:
         """The worst finding of a cell, those of all cells left out; None where there is no other."""
         return _worst(findings, self.everywhere)
 
-    def mark_of(self, findings: Sequence[str], size_pt: float) -> dict[str, Any] | None:
+    def mark_of(self, findings: Sequence[str], size_pt: float) -> Style | None:
         """Keywords of `Axes.scatter` for the mark of a cell with these findings: that of the worst one."""
         worst = self.worst(findings)
         if worst is None:
@@ -105,7 +105,7 @@ class Marks:
         return {"marker": marker, "s": size_pt**2, "c": _colour(worst), "edgecolors": _rim(worst), "linewidths": 0.5}
 
 
-def imprecise_style(size_pt: float) -> dict[str, Any]:
+def imprecise_style(size_pt: float) -> Style:
     """Keywords of `Axes.scatter` for the mark of a value whose error is above the target."""
     return {"marker": _CORNER, "s": size_pt**2, "c": "0.1", "edgecolors": "white", "linewidths": 0.4}
 
@@ -147,12 +147,12 @@ def _finding_label(finding: str, count: str) -> str:
     return f"audit: {rule.replace('_', ' ')} ({', '.join(part for part in (severity, count) if part)})"
 
 
-def hole_style(hatch: str) -> dict[str, Any]:
+def hole_style(hatch: str) -> Style:
     """Keywords of a patch or collection that stands for a hole: light, with a hatch unless simply not measured."""
     return {"facecolor": "#f4f4f4", "edgecolor": "#8c8c8c", "linewidth": 0.0, "hatch": hatch}
 
 
-def hole_marker_style(marker: str) -> dict[str, Any]:
+def hole_marker_style(marker: str) -> Style:
     """Keywords of `Axes.scatter` for the mark of a hole in a line plot."""
     return {"marker": marker, "s": 16, "color": "0.35", "linewidths": 0.9}
 

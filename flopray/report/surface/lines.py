@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flopray.report.plot.figures import add_axes, set_measured_axis, set_value_axis, write_titles
+from flopray.report.plot.figures import Style, add_axes, set_measured_axis, set_value_axis, write_titles
 from flopray.report.plot.scales import SEQUENTIAL_MAP, Array, DisplayUnit, ValueScale, display_unit, spacing_of
 from flopray.report.surface.axes import equation, joined
 from flopray.report.surface.data import Grid, SurfaceSet
@@ -19,6 +17,8 @@ from flopray.report.surface.plots import titles
 _WIDTH_IN, _PANEL_IN = 7.2, (2.55, 2.1)
 #: Share of a panel below all values where holes are marked.
 _FOOT = 0.12
+#: A strip of points beside a mean: the value on each board.
+_STRIP: Style = {"marker": ".", "ls": "none", "markersize": 3.4, "mew": 0, "alpha": 0.75, "gid": "boards"}
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 
 
@@ -47,7 +47,10 @@ def draw_lines(surfaces: SurfaceSet) -> Figure:
         handles, labels = figure.axes[0].get_legend_handles_labels()
         corner = ((0.62 + 2 * wide + 0.62 + 0.08) / _WIDTH_IN, (0.5 + legend_in + high) / figure.get_figheight())
         figure.legend(handles, labels, loc="upper left", bbox_to_anchor=corner, borderaxespad=0.0, handlelength=1.4)
-    write_titles(figure, *titles(surfaces, fixed))
+    interval = ""
+    if any(np.isfinite(grid.rel_errors).any() for grid in lines.values()):
+        interval = f"bars: 95 % of the {f'type ({surfaces.boards} boards)' if surfaces.boards > 1 else 'window'}"
+    write_titles(figure, *titles(surfaces, fixed, interval))
     draw_legend(figure, marks, as_points=True)
     return figure
 
@@ -64,7 +67,7 @@ def _lines(surfaces: SurfaceSet) -> tuple[str, Array, dict[str, Grid], str]:
     panels = np.array([grid.panel for grid in surfaces.grids])
     parts = {
         name: np.concatenate([getattr(grid, name) for grid in surfaces.grids], axis=1)
-        for name in ("values", "rel_errors", "reasons", "findings", "targets")
+        for name in ("values", "rel_errors", "reasons", "findings", "targets", "on_boards")
     }
     return (
         axes.panel.title,
@@ -83,9 +86,11 @@ def _draw_panel(
     scale = ValueScale.fitting(np.concatenate(spread), log=log, signed=surfaces.metric.signed)
     for index, (label, grid) in enumerate(lines.items()):
         values, errors = grid.values.ravel(), (np.abs(grid.values) * grid.rel_errors).ravel()
-        style: dict[str, Any] = {"marker": _MARKERS[index % len(_MARKERS)], "markersize": 3.5, "capsize": 2}
+        style: Style = {"marker": _MARKERS[index % len(_MARKERS)], "markersize": 3.5, "capsize": 2}
         bars = np.nan_to_num(errors) if np.isfinite(errors).any() else None
         axes.errorbar(places, values, yerr=bars, color=colours[index], label=label, elinewidth=0.8, **style)
+        for spot, strip in zip(_beside(places), grid.on_boards.ravel(), strict=True):
+            axes.plot([spot] * len(strip), strip, color=colours[index], **_STRIP)
         _mark(axes, grid, places, marks, index / max(len(lines), 1))
     set_value_axis(axes, scale, unit, _FOOT if marks.hatches else 0.0)
     set_measured_axis(axes.xaxis, places, spacing_of(places), 0.12)
@@ -93,11 +98,19 @@ def _draw_panel(
     axes.set_axisbelow(True)
 
 
+def _beside(places: Array) -> Array:
+    """Where the strips of boards stand: a little to the right of their means, shape (k,)."""
+    if spacing_of(places) == "log":
+        return places * (places[-1] / places[0]) ** 0.012
+    return places + 0.012 * (np.ptp(places) or 1.0)
+
+
 def _with_bars(grid: Grid) -> Array:
     """Values and both ends of their error bars, so that the scale holds them; ends at or below zero are left out."""
     errors = np.nan_to_num(np.abs(grid.values) * grid.rel_errors)
     ends = np.concatenate([(grid.values - errors).ravel(), grid.values.ravel(), (grid.values + errors).ravel()])
-    return np.where(np.sign(ends) == np.sign(np.tile(grid.values.ravel(), 3)), ends, np.nan)
+    held = np.where(np.sign(ends) == np.sign(np.tile(grid.values.ravel(), 3)), ends, np.nan)
+    return np.concatenate([held, *(np.array(strip, float) for strip in grid.on_boards.ravel())])
 
 
 def _mark(axes: Axes, grid: Grid, places: Array, marks: Marks, share: float) -> None:

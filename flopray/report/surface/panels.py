@@ -12,7 +12,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.patches import Rectangle
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
-from flopray.report.plot.figures import set_measured_axis
+from flopray.report.plot.figures import Style, set_measured_axis
 from flopray.report.plot.scales import Array, DisplayUnit, ValueScale, axis_ticks, cell_edges, spacing_of
 from flopray.report.surface.axes import letter_of
 from flopray.report.surface.data import NOT_MEASURED, Grid, SurfaceSet
@@ -141,7 +141,7 @@ def draw_depth(axes: Any, grid: Grid, view: View) -> None:
     heights = scale.place(grid.values)
     colours = ScalarMappable(scale.norm(), scale.colour_map())
     faces = colours.to_rgba(_face_values(grid.values, scale))
-    style: dict[str, Any] = {"rstride": 1, "cstride": 1, "shade": False, "antialiased": True}
+    style: Style = {"rstride": 1, "cstride": 1, "shade": False, "antialiased": True}
     axes.plot_surface(d, m, heights, facecolors=faces, edgecolor=(0, 0, 0, 0.35), linewidth=0.25, zorder=2, **style)
     seen = np.isfinite(grid.values)
     dotted = seen if seen.size <= _DOTTED_CELLS else seen & ~_on_a_face(seen)

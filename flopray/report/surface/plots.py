@@ -66,7 +66,8 @@ def draw_surfaces(surfaces: SurfaceSet, *, log: bool, scale_values: Array | None
     layers = surfaces.axes.panel_text(surfaces.grids[0].panel) if count == 1 else ""
     own = f", own heights for each {letter_of(surfaces.axes.panel)}" if has_own_heights(view) else ""
     scale_text = f"{'log' if log else 'linear'} scale{own}"
-    first, second = titles(surfaces, layers, scale_text)
+    boards = f"mean of {surfaces.boards} boards" if surfaces.boards > 1 and surfaces.metric.error_column else ""
+    first, second = titles(surfaces, layers, scale_text, boards)
     write_titles(figure, first, second)
     draw_legend(figure, view.marks)
     return figure

@@ -24,7 +24,6 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from flopray.errors import RunError, RunLocked
 from flopray.store.remote.objects import Objects, Stored
@@ -127,7 +126,7 @@ def current(objects: Objects) -> tuple[bool, str | None]:
     return False, who
 
 
-def described(holder: dict[str, Any]) -> str:
+def described(holder: dict[str, object]) -> str:
     """The process and host of a claim, which a stranger may have written."""
     host, pid = str(holder.get("host", "?"))[:253], str(holder.get("pid", "?"))[:20]
     return "".join(c for c in f"process {pid} on {host}" if c.isprintable())
@@ -138,7 +137,7 @@ def _claims(objects: Objects) -> dict[str, Stored]:
     return {name: stored for name, stored in objects.list(_FOLDER).items() if _NAME.fullmatch(name)}
 
 
-def _read(objects: Objects, name: str) -> dict[str, Any] | None:
+def _read(objects: Objects, name: str) -> dict[str, object] | None:
     """What a claim says; None if it is gone by now."""
     try:
         content = objects.get(f"{_FOLDER}/{name}")
@@ -151,7 +150,7 @@ def _read(objects: Objects, name: str) -> dict[str, Any] | None:
     return holder if isinstance(holder, dict) else {}
 
 
-def _is_dead(holder: dict[str, Any]) -> bool:
+def _is_dead(holder: dict[str, object]) -> bool:
     """Whether the process of a claim ran on this machine and has ended; False where that cannot be known."""
     pid = holder.get("pid")
     if type(pid) is not int or holder.get("machine") != _machine():

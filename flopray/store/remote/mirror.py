@@ -28,6 +28,7 @@ from typing import Any
 from flopray.errors import NotARun, RunError
 from flopray.store import atomic, lock, manifests
 from flopray.store.journal_index import RunWarning
+from flopray.store.manifests import Manifest
 from flopray.store.remote import segments
 from flopray.store.remote.objects import Objects, at_once
 from flopray.store.uri import cache_root
@@ -72,7 +73,7 @@ class Mirror:
         with atomic.replacing(path / manifests.MIRROR_NAME) as file:
             file.write(json.dumps({"copy_of": str(self._objects.location)}).encode() + b"\n")
 
-    def open(self) -> dict[str, Any]:
+    def open(self) -> Manifest:
         """Bring the copy up to date, making it where there is none; the run's manifest.
 
         Raises:

@@ -7,11 +7,11 @@ import dataclasses
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from flopray.errors import RunError, RunExists, StorageError
 from flopray.store import atomic, lock, manifests
 from flopray.store.journal import JournalWriter
+from flopray.store.manifests import Manifest
 from flopray.store.remote import claim
 from flopray.store.remote.claim import Claim
 from flopray.store.remote.mirror import Mirror
@@ -21,13 +21,13 @@ from flopray.store.run import RunFolder
 from flopray.store.uri import Location
 
 #: What a finished session leaves beside the journal, in the store under the same names.
-_RESULTS = ("records.parquet", "kernels.parquet", "summary.json", "report.html", "plots", "tables")
+_RESULTS = ("records.parquet", "kernels.parquet", "operators.parquet", "summary.json", "report.html", "plots", "tables")
 
 
 class RemoteRun(RunFolder):
     """An existing run in a store. `path` and all other paths are those of its local copy."""
 
-    def __init__(self, objects: Objects, mirror: Mirror, manifest: dict[str, Any]) -> None:
+    def __init__(self, objects: Objects, mirror: Mirror, manifest: Manifest) -> None:
         """For `make` and `at` only."""
         super().__init__(mirror.path, manifest)
         self._copy_of = dataclasses.replace(objects.location, options=())
@@ -38,7 +38,7 @@ class RemoteRun(RunFolder):
         self._log_from = self.log_path.stat().st_size if self.log_path.exists() else 0
 
     @classmethod
-    def make(cls, storage: Location, name: str, manifest: dict[str, Any]) -> RemoteRun:
+    def make(cls, storage: Location, name: str, manifest: Manifest) -> RemoteRun:
         """Make a new run: it exists once its manifest is in the store.
 
         Raises:

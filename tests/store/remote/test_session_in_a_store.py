@@ -15,7 +15,7 @@ from flopray.cli import flags, session
 from flopray.cli.audit import main as audit
 from flopray.cli.request import Options
 from flopray.cli.results import finish
-from flopray.cli.runs import InterruptedRun
+from flopray.cli.session import InterruptedRun
 from flopray.cli.terminal import LineConsole
 from flopray.cluster.devices import Cluster
 from flopray.errors import EXIT_NOT_FINISHED, StorageError

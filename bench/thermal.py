@@ -1,0 +1,184 @@
+"""How well energy at a reference temperature holds: windows of several works at many temperatures of a board.
+
+    python bench/thermal.py docs/results/thermal/*.json                 # tables
+    python bench/thermal.py docs/results/thermal/*.json --plot out.png  # and power over temperature
+
+The files come from `bench/thermal_record.py`. Each work is taken to the reference with a coefficient that was learned
+from the type's prior and from the other works of the same board (leave one out). Of each work the table has the scatter
+(standard deviation of energy per iteration over the temperatures, relative): as measured, at the reference, and about a
+line of its own; and how many of its windows lie within their stated interval around the work's mean. Works that a host
+launches one by one are judged by their power: their time scatters with the host.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flopray.energy.thermal import BoardTemperature, Condition, is_limited
+
+#: Their time per iteration is the host's.
+_LAUNCHED = ("small_launches", "llama_train_step", "awake_idle")
+#: Samples of the temperature that belong to a window: those of its last part.
+_WINDOW_S = 0.7
+
+
+@dataclass(frozen=True)
+class Window:
+    """One window: its condition, what it costs, and whether the board was at its limit."""
+
+    condition: Condition
+    cost: float
+    rel_error: float
+    end_c: float
+    memory_c: float
+    limited: bool
+
+
+def windows_of(data: dict[str, Any]) -> dict[str, list[Window]]:
+    """Windows by work; those without an error are left out."""
+    found: dict[str, list[Window]] = {}
+    limit_w = data["device"].get("power_limit_w") or float("inf")
+    for row in data["windows"]:
+        error = row.get("energy_rel_error") or row.get("power_rel_error")
+        if error is None:
+            continue
+        samples = np.array([[t, c, np.nan if m is None else m] for t, c, m in row["samples"]], dtype=float)
+        inside = samples[samples[:, 0] > -_WINDOW_S]
+        cost = row["power_w"] if row["work"] in _LAUNCHED else row["energy_j"]
+        limited = bool(is_limited(row.get("throttle"))) or row["power_w"] > 0.98 * limit_w
+        condition = Condition(float(np.mean(inside[:, 1])), row["power_w"], error)
+        last = samples[-1]
+        found.setdefault(row["work"], []).append(Window(condition, cost, error, last[1], last[2], limited))
+    return found
+
+
+def scatter_about_line(x: np.ndarray, cost: np.ndarray) -> float:
+    """Relative scatter of the cost about a line in x, both of shape (n,)."""
+    design = np.column_stack([np.ones_like(x), x - x.mean()])
+    left = cost - design @ np.linalg.lstsq(design, cost, rcond=None)[0]
+    return float(np.sqrt(np.sum(left**2) / (len(x) - 2)) / cost.mean())
+
+
+def judge(data: dict[str, Any], reference_c: float) -> list[dict[str, Any]]:
+    """A row for each work of a board."""
+    works = windows_of(data)
+    limited = {name for name, met in works.items() if np.mean([w.limited for w in met]) > 0.1}
+    rows = []
+    for name, met in works.items():
+        board = BoardTemperature(data["device"]["device_name"], data["device"].get("power_limit_w"))
+        for other, theirs in works.items():
+            if other != name and other not in limited:
+                for window in theirs:
+                    board.learn(other, window.condition)
+        rows.append(_judge_work(name, met, board, reference_c) | {"limited": name in limited})
+    return rows
+
+
+def _judge_work(name: str, met: list[Window], board: BoardTemperature, reference_c: float) -> dict[str, Any]:
+    temperature = np.array([w.condition.temperature_c for w in met], dtype=float)
+    cost = np.array([w.cost for w in met])
+    ats = [board.at_reference(w.condition, reference_c) for w in met]
+    near = np.array([at.factor is not None for at in ats])
+    factors = np.array([at.factor or np.nan for at in ats])
+    errors = np.array([np.hypot(at.rel_error or np.nan, w.rel_error) for at, w in zip(ats, met, strict=True)])
+    told = (cost * factors)[near]
+    return {
+        "work": name,
+        "windows": len(met),
+        "temperature_c": (temperature.min(), temperature.max()),
+        "power_w": float(np.mean([w.condition.power_w for w in met])),
+        "raw": float(np.std(cost, ddof=1) / cost.mean()),
+        "reference": float(np.std(told, ddof=1) / told.mean()),
+        "line": scatter_about_line(temperature, cost),
+        "line_end": scatter_about_line(np.array([w.end_c for w in met]), cost),
+        "line_memory": scatter_about_line(np.array([w.memory_c for w in met]), cost),
+        "coverage": float(np.mean(np.abs(told / told.mean() - 1) <= errors[near])),
+        "stated": float(np.median(errors[near])),
+        "slope": board.slope.at(float(np.mean([w.condition.power_w for w in met])))[0],
+        "own_slope": float(np.polyfit(temperature, [w.condition.power_w for w in met], 1)[0]),
+    }
+
+
+def table(data: dict[str, Any], rows: list[dict[str, Any]], reference_c: float) -> str:
+    """Markdown."""
+    device = data["device"]
+    board = f"{device['device_name']} {device['device_uuid'][:12]}, driver {device['driver_version']}"
+    lines = [
+        f"**{board}, told for {reference_c:g} C**",
+        "",
+        "| work | windows | C | W | as measured | at reference | own line (mean T / end T / memory T) "
+        "| W/K rule, own | stated | inside |",
+        "|---" * 10 + "|",
+    ]
+    for row in sorted(rows, key=lambda row: (row["limited"], row["power_w"])):
+        low, high = row["temperature_c"]
+        own = " / ".join(f"{row[name]:.2%}" for name in ("line", "line_end", "line_memory"))
+        lines.append(
+            f"| {row['work']}{' (at the power limit)' if row['limited'] else ''} | {row['windows']} | "
+            f"{low:.0f}-{high:.0f} | {row['power_w']:.0f} | {row['raw']:.2%} | {row['reference']:.2%} | {own} | "
+            f"{row['slope']:.2f}, {row['own_slope']:.2f} | {row['stated']:.1%} | {row['coverage']:.0%} |"
+        )
+    return "\n".join(lines)
+
+
+def plot(boards: list[tuple[dict[str, Any], list[dict[str, Any]]]], reference_c: float, path: Path) -> None:
+    """Relative cost of each work over temperature: as measured, and at the reference."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(len(boards), 2, figsize=(10, 4.2 * len(boards)), squeeze=False, sharey="row")
+    for (data, rows), pair in zip(boards, axes, strict=True):
+        works = windows_of(data)
+        for number, row in enumerate(sorted(rows, key=lambda row: row["power_w"])):
+            if row["limited"]:
+                continue
+            met = works[row["work"]]
+            board = BoardTemperature(data["device"]["device_name"], data["device"].get("power_limit_w"))
+            for other, theirs in works.items():
+                if other != row["work"] and not any(r["limited"] for r in rows if r["work"] == other):
+                    for window in theirs:
+                        board.learn(other, window.condition)
+            temperature = np.array([w.condition.temperature_c for w in met])
+            cost = np.array([w.cost for w in met])
+            factors = np.array([board.at_reference(w.condition, reference_c).factor or np.nan for w in met])
+            told = cost * factors
+            style = {"color": f"C{number}", "marker": "osD^vPX*<>"[number % 10], "linestyle": "", "markersize": 4}
+            pair[0].plot(temperature, 100 * (cost / np.nanmean(told) - 1), **style, label=row["work"])
+            pair[1].plot(temperature, 100 * (told / np.nanmean(told) - 1), **style)
+        name = f"{data['device']['device_name']} {data['device']['device_uuid'][:8]}"
+        for axis, what in zip(pair, ("as measured", f"told for {reference_c:g} C"), strict=True):
+            axis.set_title(f"{name}: {what}", fontsize=10)
+            axis.set_xlabel("GPU temperature in the window (C)")
+            axis.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+            axis.set_ylim(-6, 6)
+            axis.spines[["top", "right"]].set_visible(False)
+        pair[0].set_ylabel("energy of an iteration,\ndifference from its mean (%)")
+        pair[0].legend(fontsize=7, ncols=2, frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    """Print the tables; draw if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("--reference-temperature", type=float, default=50.0, metavar="CELSIUS")
+    parser.add_argument("--plot", type=Path, metavar="FILE")
+    args = parser.parse_args()
+    boards = []
+    for path in args.files:
+        data = json.loads(path.read_text())
+        rows = judge(data, args.reference_temperature)
+        print(table(data, rows, args.reference_temperature), end="\n\n")
+        boards.append((data, rows))
+    if args.plot:
+        plot(boards, args.reference_temperature, args.plot)
+
+
+if __name__ == "__main__":
+    main()

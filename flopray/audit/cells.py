@@ -1,0 +1,51 @@
+"""A column of a table at once: what its cells identify, and its numbers.
+
+The same as `identity` and `number` of each cell. Cells of one plain type that are equal mean the same, and most columns
+repeat few of them, so each is looked at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any, TypeVar
+
+from flopray.audit.findings import Row, identity, number, text
+
+_Value = TypeVar("_Value")
+#: Sets of types within which equal cells mean the same. True equals 1 and is none of these.
+_PLAIN = ({str, type(None)}, {int, float, type(None)})
+
+
+def names_of(rows: Sequence[Row]) -> dict[Any, None]:
+    """The columns that any row has, in the order in which they come."""
+    return dict.fromkeys(chain.from_iterable(rows))
+
+
+def identities(rows: Sequence[Row], column: str) -> list[str | None]:
+    """`flopray.audit.findings.identity` of each cell of a column."""
+    return _of_cells([row.get(column) for row in rows], lambda cell: identity({column: cell}, column))
+
+
+def numbers(rows: Sequence[Row], column: str) -> list[float | None]:
+    """`flopray.audit.findings.number` of each cell of a column."""
+    return _of_cells([row.get(column) for row in rows], lambda cell: number({column: cell}, column))
+
+
+def texts(rows: Sequence[Row], column: str) -> list[str | None]:
+    """`flopray.audit.findings.text` of each cell of a column."""
+    return _of_cells([row.get(column) for row in rows], lambda cell: text({column: cell}, column))
+
+
+def are_plain_numbers(cells: Sequence[Any]) -> bool:
+    """Whether each cell is a whole number, a float that is not infinite, or nothing."""
+    return set(map(type, cells)) <= _PLAIN[1] and math.inf not in cells and -math.inf not in cells
+
+
+def _of_cells(cells: list[Any], meaning: Callable[[Any], _Value]) -> list[_Value]:
+    types = set(map(type, cells))
+    if not any(types <= plain for plain in _PLAIN):
+        return [meaning(cell) for cell in cells]
+    known = {cell: meaning(cell) for cell in set(cells)}
+    return [known[cell] for cell in cells]

@@ -1,0 +1,217 @@
+"""Rules that hold the rates, powers and efficiencies of one row against what its device can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flopray.audit.findings import (
+    Row,
+    Severity,
+    Unjudged,
+    Verdict,
+    device_name,
+    finding_of,
+    flops_per_j,
+    flops_per_s,
+    lowest_power_w,
+    number,
+    power_w,
+    precision_of,
+    quotient,
+    rel_error,
+    si,
+    text,
+)
+from flopray.audit.hardware import (
+    Limit,
+    efficiency_limit_flops_per_j,
+    find_gpu,
+    hard_limit_flops_per_s,
+    peak_flops_per_s,
+)
+
+#: Accuracy of a board's power sensor: NVML states 5 % for the boards where it states anything
+#: (https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html, nvmlDeviceGetPowerUsage).
+SENSOR_TOLERANCE = 0.05
+#: A share of the datasheet's peak may be above 1, since clocks are higher than the sheet assumes, but not by more.
+HIGHEST_MFU = 1.1
+
+
+def rate_limit(row: Row) -> Limit | None:
+    """The hard limit of a row's device at its precision, by what the row says of SMs and clock where it does."""
+    sms, clock_hz = number(row, "sm_count"), number(row, "max_sm_clock_hz")
+    return hard_limit_flops_per_s(
+        device_name(row),
+        precision_of(row),
+        compute_capability=text(row, "compute_capability"),
+        sm_count=int(sms) if sms and sms >= 1 else None,
+        max_sm_clock_hz=clock_hz if clock_hz and clock_hz > 0 else None,
+    )
+
+
+def efficiency_limit(row: Row) -> Limit | None:
+    """Peak over board power of a row's device at its precision, in FLOP/J."""
+    return efficiency_limit_flops_per_j(device_name(row), precision_of(row))
+
+
+def executed_rate_bound(row: Row) -> float | None:
+    """The rate in FLOP/s of a row's device with its fastest units and its CUDA cores together."""
+    limits = [limit.bound for p in ("fp32", "tf32", "bf16", "fp16") if (limit := rate_limit({**row, "precision": p}))]
+    return max(limits) + limits[0] if limits else None
+
+
+def measured_peak(row: Row) -> float | None:
+    """The rate of products that was measured on a device without a datasheet's peak; never a limit."""
+    measured = number(row, "measured_peak_flops_per_s")
+    known = peak_flops_per_s(device_name(row), precision_of(row))
+    return measured if measured and measured > 0 and not known else None
+
+
+def rate_above_limit(row: Row) -> Verdict:
+    """FLOP/s above what the device can do at its highest clock."""
+    rate, device, precision = flops_per_s(row), device_name(row), precision_of(row)
+    if rate is None:
+        return Unjudged("rate_above_limit", "no flops_per_s, nor model_flops and time_s")
+    limit = rate_limit(row)
+    if limit is None and measured_peak(row):
+        return Unjudged("rate_above_limit", "no limit is known for the device, and a measured peak is none")
+    if limit is None:
+        sentence = f"no limit known for {device or 'an unnamed device'} at {precision or 'an unnamed precision'}"
+        sentence += ": not judged" + _which_fp32(precision)
+        return finding_of("no_limit_known", Severity.NOTE, sentence, row, {"flops_per_s": rate})
+    if rate / (1 + rel_error(row, "time_rel_error")) <= limit.bound:  # the longest time within the error
+        return None
+    sentence = (
+        f"{si(rate, 'FLOP/s')} at {precision} is {rate / limit.bound:.3g} times the "
+        f"{si(limit.bound, 'FLOP/s')} that the device can do ({limit.basis})"
+    )
+    tensor = peak_flops_per_s(device, "tf32") if precision == "fp32" else None
+    if tensor and rate <= tensor:
+        sentence += f"; possible only as tf32 ({si(tensor, 'FLOP/s')}), and then the precision is mislabelled"
+    compared = {"flops_per_s": rate, "limit_flops_per_s": limit.bound, "basis": limit.basis}
+    return finding_of("rate_above_limit", Severity.IMPOSSIBLE, sentence, row, compared, rate / limit.bound)
+
+
+def _which_fp32(precision: str | None) -> str:
+    """What to do about a name of the precision that says how numbers are stored, and not which units compute."""
+    if precision is None or precision.lower().removeprefix("torch.") not in ("float32", "float", "32-true", "32"):
+        return ""
+    return "; write fp32 (CUDA cores) or tf32 (tensor cores), whichever the products used"
+
+
+def executed_rate_above_limit(row: Row) -> Verdict:
+    """Executed FLOPs in less time than the chip's fastest units and its CUDA cores take for them together.
+
+    Counters see every kind of core, and a library may compute one precision by units of another.
+    """
+    rate = quotient(row, "executed_flops", "time_s")
+    if rate is None:
+        return Unjudged("executed_rate_above_limit", "no executed_flops and time_s")
+    bound = executed_rate_bound(row)
+    if bound is None:
+        return Unjudged("executed_rate_above_limit", "no limit known for the device")
+    if rate / (1 + rel_error(row, "time_rel_error")) <= bound:
+        return None
+    sentence = (
+        f"{si(rate, 'FLOP/s')} executed is {rate / bound:.3g} times the {si(bound, 'FLOP/s')} "
+        "of the device's fastest units and its CUDA cores together"
+    )
+    compared = {"executed_flops_per_s": rate, "limit_flops_per_s": bound}
+    return finding_of("executed_rate_above_limit", Severity.IMPOSSIBLE, sentence, row, compared, rate / bound)
+
+
+def power_above_limit(row: Row) -> Verdict:
+    """Mean power above the board's limit: impossible against the limit the row states, implausible against a sheet.
+
+    A board regulates to its limit, so a mean above it by more than the errors and the sensor's tolerance was not drawn
+    by this work in this time. Where the row states no limit, the datasheet of an assumed variant is used.
+    """
+    power = power_w(row)
+    if power is None:
+        return Unjudged("power_above_limit", _why_no_energy(row, "power_w, nor energy_j and time_s"))
+    stated, spec = number(row, "power_limit_w"), find_gpu(device_name(row))
+    stated = stated if stated and stated > 0 else None  # some tools write -1 where they know none
+    limit = stated or (spec.board_power_w if spec else None)
+    if not limit:
+        return Unjudged("power_above_limit", "no power limit stated or known")
+    energy_error, time_error = rel_error(row, "energy_rel_error"), rel_error(row, "time_rel_error")
+    if power * (1 - energy_error) / (1 + time_error) <= limit * (1 + SENSOR_TOLERANCE):
+        return None
+    severity = Severity.IMPOSSIBLE if stated else Severity.IMPLAUSIBLE
+    source = "the board enforces" if stated else f"of the {spec.name if spec else 'board'}'s datasheet"
+    sentence = f"mean power of {si(power, 'W')} is above the {si(limit, 'W')} {source}"
+    compared = {"power_w": power, "limit_w": limit}
+    return finding_of("power_above_limit", severity, sentence, row, compared, power / limit)
+
+
+def efficiency_above_peak(row: Row) -> Verdict:
+    """FLOPs per joule above the datasheet's peak over board power."""
+    efficiency = flops_per_j(row)
+    if efficiency is None:
+        return Unjudged("efficiency_above_peak", _why_no_energy(row, "flops_per_j, nor model_flops and energy_j"))
+    limit = efficiency_limit(row)
+    if limit is None:
+        return Unjudged("efficiency_above_peak", "no peak and board power known for the device and precision")
+    if efficiency / (1 + rel_error(row, "energy_rel_error")) <= limit.bound:  # the highest energy within the error
+        return None
+    sentence = (
+        f"{si(efficiency, 'FLOP/J')} is {efficiency / limit.bound:.3g} times the {limit.basis}; "
+        "only a GPU that is clocked down beats that, and not by much"
+    )
+    compared = {"flops_per_j": efficiency, "limit_flops_per_j": limit.bound, "basis": limit.basis}
+    return finding_of("efficiency_above_peak", Severity.IMPLAUSIBLE, sentence, row, compared, efficiency / limit.bound)
+
+
+def power_below_idle(row: Row) -> Verdict:
+    """Mean power below that of the same process idle.
+
+    Implausible, not impossible: idle power was measured at another time, often on a warmer board.
+    """
+    power, idle = lowest_power_w(row), number(row, "idle_power_w")
+    if power is None:
+        return Unjudged("power_below_idle", _why_no_energy(row, "power_w, nor energy_j and time_s"))
+    if idle is None:
+        return Unjudged("power_below_idle", "no idle_power_w")
+    energy_error, time_error = rel_error(row, "energy_rel_error"), rel_error(row, "time_rel_error")
+    if power * (1 + energy_error) / (1 - time_error) >= idle * (1 - SENSOR_TOLERANCE):
+        return None
+    sentence = (
+        f"mean power of {si(power, 'W')} is below the {si(idle, 'W')} of the idle device: "
+        "the energy of the work was missed"
+    )
+    compared = {"power_w": power, "idle_power_w": idle}
+    return finding_of("power_below_idle", Severity.IMPLAUSIBLE, sentence, row, compared, 2 - power / idle)
+
+
+def mfu_above_one(row: Row) -> Verdict:
+    """A share of the peak above what clocks can explain: often a percentage."""
+    seen = {column: value for column in ("mfu", "hfu") if (value := number(row, column)) is not None}
+    if not seen:
+        return Unjudged("mfu_above_one", "no mfu or hfu")
+    bad = {column: value for column, value in seen.items() if value > HIGHEST_MFU}
+    if not bad:
+        return None
+    named = " and ".join(f"{column} is {value:.4g}" for column, value in bad.items())
+    measured = measured_peak(row)
+    if measured:
+        sentence = f"{named}: faster than the {si(measured, 'FLOP/s')} that products were measured to reach here, "
+        sentence += "which is no limit: other shapes may be faster, or the machine was busy meanwhile"
+        return finding_of("mfu_above_one", Severity.NOTE, sentence, row, bad, max(bad.values()))
+    sentence = f"{named}: more than the device's peak; a percentage has to be divided by 100"
+    return finding_of("mfu_above_one", Severity.IMPLAUSIBLE, sentence, row, bad, max(bad.values()))
+
+
+def _why_no_energy(row: Row, needed: str) -> str:
+    status = text(row, "energy_status")
+    return f"no {needed}" + (f" (energy_status {status})" if status not in (None, "ok") else "")
+
+
+#: In the order of a report: what cannot be, then what is unlikely.
+LIMIT_RULES: tuple[Callable[[Row], Verdict], ...] = (
+    rate_above_limit,
+    executed_rate_above_limit,
+    power_above_limit,
+    efficiency_above_peak,
+    power_below_idle,
+    mfu_above_one,
+)

@@ -1,0 +1,172 @@
+"""Measure the factor of a board: `flopray calibrate`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from flopray.cli.terminal import LineConsole
+from flopray.errors import InputError, NoEnergySource, SettingError
+
+if TYPE_CHECKING:
+    from flopray.energy.board_factor import BoardFactor, Calibration, LoadResult
+
+WHAT = """\
+Measure a fixed set of short standard loads on one GPU at a known temperature,
+and say how much more or less energy this board takes than its type: its factor.
+Sweeps on the board use it (columns board_factor, board_factor_rel_error) for
+30 days under the same driver. Nothing else may use the GPU meanwhile; it takes
+half a minute on a warm board and up to two on a cold one."""
+EXAMPLES = """\
+examples:
+  python -m flopray calibrate                        the first GPU
+  python -m flopray calibrate --device cuda:1
+  python -m flopray calibrate --json > board.json    for bench/board_reference.py
+"""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of the command."""
+    from flopray.settings import MeasureSettings, settings_of
+
+    known = settings_of(MeasureSettings)["reference_temperature_c"]
+    parser.add_argument("--device", default="cuda:0", metavar="DEVICE", help="a GPU, as torch names it (%(default)s)")
+    parser.add_argument(
+        known.option,
+        type=float,
+        default=known.default,
+        metavar="CELSIUS",
+        help="bring the board to this temperature, and tell its loads for it (%(default)g C)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object with everything that was measured")
+
+
+def run(args: argparse.Namespace, messages: Console) -> int:
+    """Measure, keep and print.
+
+    Raises:
+        InputError: there is no such GPU, or it has no energy source.
+        MeterError: the meter failed.
+        StorageError: the calibration, which was printed, cannot be kept.
+    """
+    from flopray.energy.board_factor import factor_of, reference_for
+    from flopray.store.calibrations import keep, kept
+
+    reference_c = _checked(args.reference_temperature)
+    calibration = _measured(args.device, reference_c, lambda line: messages.print(line))
+    factor = factor_of(calibration, reference_for(calibration.device_name))
+    older, damaged = kept(calibration.device_uuid)
+    if args.json:
+        print(json.dumps(as_dict(calibration, factor), indent=1, allow_nan=False))
+    else:
+        print_calibration(LineConsole(markup=False, highlight=False), calibration, factor, older)
+    for path in damaged:
+        messages.print(f"warning: left out {path}, which is no calibration of this board", soft_wrap=True)
+    path = keep(calibration)
+    messages.print(f"kept in {path}", soft_wrap=True)
+    return 0
+
+
+def _checked(reference_c: float) -> float:
+    from flopray.settings import MeasureSettings, settings_of
+
+    known = settings_of(MeasureSettings)["reference_temperature_c"]
+    try:
+        known.check(reference_c)
+    except SettingError as error:
+        raise InputError(error.told({known.name: known.option})) from error
+    return reference_c
+
+
+def _measured(name: str, reference_c: float, tell: Callable[[str], object]) -> Calibration:
+    """The calibration of a device.
+
+    Raises:
+        InputError: no GPU of this name, or one without what a calibration needs.
+    """
+    import torch
+
+    from flopray.measurement.api import device_of
+    from flopray.measurement.board_calibration import calibrate
+
+    if not name.startswith("cuda"):
+        raise InputError(f"--device {name}: a board's factor is that of a GPU, give one such as cuda:0")
+    if not torch.cuda.is_available():
+        from flopray.energy.nvml import why_nvml_fails
+
+        because = f" ({reason})" if (reason := why_nvml_fails()) else ""
+        raise InputError(f"flopray calibrate needs an NVIDIA GPU, and torch {torch.__version__} sees none{because}")
+    device = device_of(name)
+    state = device.state()
+    if state is None or state.temperature_c is None:
+        raise InputError(f"{name} tells no temperature, without which its loads cannot be told for {reference_c:g} C")
+    try:
+        meter = device.open_meter()
+    except NoEnergySource as error:
+        raise InputError(f"{name} has no energy source: {error}") from error
+    try:
+        with torch.cuda.device(device.torch_name):
+            return calibrate(device, meter, reference_c=reference_c, tell=tell)
+    finally:
+        meter.close()
+
+
+def as_dict(calibration: Calibration, factor: BoardFactor) -> dict[str, Any]:
+    """What `--json` prints: the calibration, and the factor against the type."""
+    told = {
+        "factor": factor.factor,
+        "rel_error": factor.rel_error,
+        "work_rel_error": factor.work_rel_error,
+        "loads": {name: {"factor": value, "rel_error": error} for name, (value, error) in factor.loads.items()},
+        "boards": factor.boards,
+        "reason": factor.reason,
+    }
+    return calibration.to_dict() | {"board_factor": told}
+
+
+def print_calibration(
+    console: Console, calibration: Calibration, factor: BoardFactor, older: list[Calibration]
+) -> None:
+    """A table of the loads, and the factor of the board."""
+    at = f"at {calibration.reference_temperature_c:g} C"
+    table = Table("load", "measured", f"power {at}", "factor", box=SIMPLE_HEAD, pad_edge=False)
+    for load in calibration.loads:
+        table.add_row(load.load, _measured_words(load), _power_words(load), _factor_words(load.load, factor))
+    console.print(f"{calibration.device_name}, {calibration.device_uuid}", soft_wrap=True)
+    console.print(table)
+    for load in calibration.loads:
+        if load.reason:
+            console.print(f"{load.load}: {load.reason}", soft_wrap=True)
+    if factor.factor is None or factor.rel_error is None or factor.work_rel_error is None:
+        console.print(factor.reason or "", soft_wrap=True)
+    else:
+        of = "1 board" if factor.boards == 1 else f"{factor.boards} boards"
+        console.print(
+            f"factor {factor.factor:.4f} ± {factor.rel_error:.1%} against the mean of {of}; of one work "
+            f"± {factor.work_rel_error:.1%} (95 % intervals)",
+            soft_wrap=True,
+        )
+    console.print(f"calibrations of this board that were kept before on this machine: {len(older)}", soft_wrap=True)
+
+
+def _measured_words(load: LoadResult) -> str:
+    if load.power_w is None or load.temperature_c is None:
+        return "-"
+    return f"{load.power_w:.1f} W, {load.temperature_c:.1f} C"
+
+
+def _power_words(load: LoadResult) -> str:
+    if load.power_at_reference_w is None or load.rel_error is None:
+        return "-"
+    return f"{load.power_at_reference_w:.1f} W ±{load.rel_error:.1%}"
+
+
+def _factor_words(name: str, factor: BoardFactor) -> str:
+    value, error = factor.loads.get(name, (None, None))
+    return "-" if value is None else f"{value:.4f} ±{error:.1%}"

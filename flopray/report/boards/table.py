@@ -1,0 +1,102 @@
+"""Tables of the boards of a type: each board, how far they agree two by two, each left out in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from flopray.report.boards.agreement import left_out, pairs
+from flopray.report.boards.data import AS_MEASURED, AT_REFERENCE, BoardValues, DeviceBoards, short_names
+from flopray.report.text_table import TextTable
+
+_FACTORS = "factor: against the mean of the boards in the table, ± half its 95 % interval"
+_AGREE = "agree: share of rows no further apart than both stated errors (root of the sum of squares)"
+_LEFT_OUT = (
+    "in type: share of the board's rows inside the interval of the mean over boards that the others give; in board: "
+    "inside that for another board, which is meant to hold 95 %"
+)
+
+
+def board_tables(device: DeviceBoards) -> Iterator[TextTable]:
+    """The tables of a type of device; those of pairs only where boards share rows."""
+    yield _boards(device)
+    table = _pairs(device)
+    if table.sections:
+        yield table
+        yield _left_out(device)
+
+
+def _boards(device: DeviceBoards) -> TextTable:
+    names = short_names(device.boards)
+    sections = []
+    for quantity, part in device.parts.items():
+        fit, rows = device.fits[quantity], []
+        residuals = _residuals(part, fit.means if fit else None)
+        for place, board in enumerate(part.boards):
+            there = int(np.isfinite(part.values[:, place]).sum())
+            known = fit is not None and fit.boards > 1 and np.isfinite(fit.factors[place])
+            cells = ["-", "-", "-"]
+            if known and fit is not None:
+                left = residuals[:, place] - np.log1p(fit.factors[place])
+                scatter = float(np.sqrt(np.nanmean(left**2)))
+                cells = [f"{fit.factors[place]:+.2%}", f"{fit.factor_errors[place]:.2%}", f"{scatter:.1%}"]
+            rows.append([names[board], str(there), temperatures_of(device, board), *cells])
+        sections.append((device.label(quantity), rows))
+    header = ["Board", "Rows", "Temperature", "Factor", "±", "Scatter"]
+    notes = [_FACTORS, "scatter: root mean square of the rows about the factor, their own errors included"]
+    return TextTable(f"Boards of {device.name} ({device.device_name})", header, sections, notes, "Quantity")
+
+
+def _pairs(device: DeviceBoards) -> TextTable:
+    names, sections = short_names(device.boards), []
+    parts = dict(device.parts)
+    if AT_REFERENCE in parts and device.as_measured is not None:
+        parts[AS_MEASURED] = device.as_measured
+    for quantity, part in parts.items():
+        fit = device.fits[quantity] if part is device.parts.get(quantity) else device.fit(part)
+        rows = [
+            [
+                " / ".join(names[board] for board in reversed(pair.boards)),
+                *(str(pair.rows), f"{pair.rms:.2%}", f"{pair.agree:.0%}", f"{pair.factor:+.2%}"),
+                *(f"{pair.rms_without_factor:.2%}", f"{pair.agree_without_factor:.0%}"),
+            ]
+            for pair in pairs(part, fit)
+        ]
+        if rows:
+            sections.append((device.label(quantity), rows))
+    header = ["Boards", "Rows", "Apart", "agree", "Factor", "Apart\nwithout", "agree "]
+    notes = ["apart: root mean square of the differences of shared rows; without: with the factor taken out", _AGREE]
+    return TextTable(f"Boards of {device.name} two by two", header, sections, notes, "Quantity")
+
+
+def _left_out(device: DeviceBoards) -> TextTable:
+    names, sections = short_names(device.boards), []
+    for quantity, part in device.parts.items():
+        rows = []
+        for each in left_out(part, device.prior(quantity)):
+            cells = [names[each.board], str(each.others)]
+            if each.reason:
+                rows.append([*cells, "0", "-", "-", each.reason])
+                continue
+            rows.append(
+                [*cells, str(each.rows), f"{each.median:+.2%}", f"{each.in_type:.0%}", f"{each.in_other_board:.0%}"]
+            )
+        sections.append((device.label(quantity), rows))
+    header = ["Left out", "Others", "Rows", "Median", "in type", "in board"]
+    return TextTable(f"Each board of {device.name} left out in turn", header, sections, [_LEFT_OUT], "Quantity")
+
+
+def _residuals(part: BoardValues, means: np.ndarray | None) -> np.ndarray:
+    """Logarithms of values over the means of their rows, shape (R, B)."""
+    if means is None:
+        return np.full(part.values.shape, np.nan)
+    return np.log(part.values / means[:, None])
+
+
+def temperatures_of(device: DeviceBoards, board: str) -> str:
+    """Range of the GPU's temperature at the ends of the windows on a board."""
+    if "temperature_end_c" not in device.rows:
+        return "-"
+    found = device.rows.loc[device.rows["board"] == board, "temperature_end_c"].astype(float).dropna()
+    return f"{found.min():.0f} to {found.max():.0f} C" if len(found) else "-"

@@ -1,0 +1,70 @@
+"""What a type of GPU costs, of what its boards cost; and in words, what the intervals that are shown are of."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flopray.report.boards.means import means_of_types
+from flopray.report.boards.statement import statement
+from flopray.report.gpus.data import PUBLISHED, SETTING, Frame
+
+#: What tells rows of one type apart.
+POINT = [*SETTING, "precision", "shape", "phase"]
+
+
+def rows_of_types(rows: Frame) -> tuple[Frame, list[str]]:
+    """One row for each point and phase on a type of GPU, as `means_of_types` gives them, and lines on what they are of.
+
+    Args:
+        rows: as `flopray.report.gpus.data.load_runs` gives them.
+    """
+    kept, devices = means_of_types(rows, POINT, ["gpu"])
+    notes = [line for device in devices for line in statement(device)]
+    same = [*POINT, "gpu"]
+    alone = rows[~rows.index.isin(kept["row"])].merge(kept.loc[kept["boards"] == 1, same].drop_duplicates(), on=same)
+    if len(alone):
+        counts = ", ".join(f"{count} of {run or 'a run'}" for run, count in alone["run"].value_counts().items())
+        notes.append(f"measured more than once on one board: the latest rows are kept, left out are {counts}")
+    return kept.drop(columns="row"), notes
+
+
+def intervals_said(rows: Frame, what: str) -> str:
+    """What the bars of some rows are intervals of, such as `the type (3 boards); of the window (H200: one board)`.
+
+    Args:
+        rows: that are shown; published ones have intervals of their own and are not told.
+        what: `time` or `energy`.
+    """
+    ours = rows[(rows["source"] != PUBLISHED) & (rows["status"] == "ok")]
+    said = []
+    for interval, part in ours.groupby(f"{what}_interval", sort=True):
+        boards = {gpu: int(group["boards"].max()) for gpu, group in part.groupby("gpu")}
+        words = ", ".join(f"{gpu}: {_boards(count)}" for gpu, count in boards.items())
+        said.append(f"of the {interval} ({words})")
+    return "; ".join(said)
+
+
+def bars_said(rows: Frame, *whats: str) -> str:
+    """What the bars of a figure are, such as `bars: 95 % intervals of the type (H100: 3 boards)`.
+
+    Args:
+        rows: that are drawn.
+        whats: `time`, `energy` or both.
+    """
+    said = list(dict.fromkeys(words for what in whats if (words := intervals_said(rows, what))))
+    return f"bars: 95 % intervals {'; '.join(said)}".rstrip()
+
+
+def temperatures_said(rows: Frame) -> str:
+    """At which temperature the energy of some rows is, such as `energy at 50 C`; empty where all are as measured."""
+    ours = rows[(rows["source"] != PUBLISHED) & np.isfinite(rows["energy_j"])]
+    at = sorted(ours["energy_at"].dropna().unique())
+    if not at:
+        return ""
+    said = f"energy at {', '.join(f'{degrees:g}' for degrees in at)} C"
+    raw = int(ours["energy_at"].isna().sum())
+    return f"{said}, of {raw} rows as measured" if raw else said
+
+
+def _boards(count: int) -> str:
+    return "one board" if count == 1 else f"{count} boards"

@@ -1,0 +1,46 @@
+"""A column read at once gives what each of its cells gives."""
+
+import math
+from decimal import Decimal
+
+import hypothesis.strategies as st
+import numpy as np
+from hypothesis import given
+
+from flopray.audit.cells import are_plain_numbers, identities, names_of, numbers, texts
+from flopray.audit.findings import identity, number, text
+
+_CELLS = st.lists(
+    st.one_of(
+        st.sampled_from(
+            (
+                *(None, True, False, 0, 1, 1.0, -0.0, 0.0, 2, 2.5, math.nan, math.inf, -math.inf, 10**400, 2**53 + 1),
+                *("", "1", "1.0", "true", "n/a", " x ", [1], {"a": 1}, Decimal("1"), np.float64(1.0), np.int64(1)),
+            )
+        ),
+        st.floats(),
+        st.integers(),
+    ),
+    max_size=8,
+)
+_PLAIN = st.lists(st.one_of(st.none(), st.floats(), st.integers(-3, 3)), max_size=8)
+_TEXTS = st.lists(st.sampled_from((None, "", "a", "1", "nan")), max_size=8)
+
+
+@given(st.one_of(_CELLS, _PLAIN, _TEXTS))
+def test_a_column_is_read_as_its_cells_are(cells):
+    rows = [{"x": cell} for cell in cells]
+    assert identities(rows, "x") == [identity(row, "x") for row in rows]
+    assert numbers(rows, "x") == [number(row, "x") for row in rows]
+    assert texts(rows, "x") == [text(row, "x") for row in rows]
+    assert identities(rows, "missing") == [None] * len(rows)
+
+
+@given(st.one_of(_CELLS, _PLAIN))
+def test_plain_numbers_are_those_that_no_rule_has_to_look_at(cells):
+    plain = all(cell is None or (type(cell) in (int, float) and abs(cell) != math.inf) for cell in cells)
+    assert are_plain_numbers(cells) == plain
+
+
+def test_columns_come_in_the_order_in_which_rows_have_them():
+    assert list(names_of([{"b": 1, "a": 2}, {}, {"c": 3, "a": 4}])) == ["b", "a", "c"]

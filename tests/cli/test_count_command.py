@@ -1,0 +1,109 @@
+"""`flopray count`: tables, JSON, files, and one line for whatever cannot be counted."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pandas as pd
+import pytest
+import torch
+
+from flopray.cli.main import main
+
+STEP = """
+import torch
+
+def make_step(width, batch=8, half=False, kind="relu"):
+    assert isinstance(half, bool)
+    layer, x = torch.nn.Linear(width, width), torch.randn(batch, width)
+    return lambda: layer(x).sum().backward()
+"""
+
+
+@pytest.fixture
+def step(tmp_path):
+    (tmp_path / "step.py").write_text(STEP)
+    return f"{tmp_path / 'step.py'}:make_step"
+
+
+def test_one_shape_as_tables_and_as_json(step, capsys):
+    assert main(["count", step, "--width", "64", "--half", "true", "--no-executed"]) == 0
+    out = capsys.readouterr().out
+    assert "131,072" in out
+    assert "not requested" in out
+    assert "Linear" in out
+    assert "aten.addmm" in out
+    assert main(["count", step, "--width=64", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["dispatched"]["flops"] == 2 * (2 * 8 * 64 * 64)
+    assert found["shape"] == {"width": 64}
+    if not torch.cuda.is_available():
+        assert found["executed"]["flops"] is None
+        assert "NVIDIA GPU" in found["executed"]["reason"]
+
+
+def test_several_shapes_are_a_table_a_file_and_a_figure(step, tmp_path, capsys):
+    csv, png = tmp_path / "counts.csv", tmp_path / "flops.png"
+    words = [step, "--width", "16:48:16", "--batch", "4", "8", "--no-executed", "--csv", str(csv), "--plot", str(png)]
+    assert main(["count", *words]) == 0
+    assert str(png) in capsys.readouterr().out
+    frame = pd.read_csv(csv)
+    assert list(frame["width"]) == [16, 16, 32, 32, 48, 48]
+    assert list(frame["dispatched_flops"]) == [4 * b * w * w for w in (16, 32, 48) for b in (4, 8)]
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert main(["count", *words]) == 2
+    assert "the file exists" in capsys.readouterr().err
+
+
+def test_a_workload_by_its_own_flags(capsys):
+    assert main(["count", "mlp", "--n", "2", "--d", "64", "--m", "16", "--phase", "train_step", "--no-executed"]) == 0
+    out = capsys.readouterr().out
+    assert "closed -> dispatched" in out
+    assert "655,360" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "TARGET"),
+        (["--width", "3"], "unknown workload '3'"),
+        (["STEP"], "missing a required argument: 'width'"),
+        (["STEP", "--wdth", "3"], "did you mean width"),
+        (["STEP", "--width", "64,128"], "write --width 64 128"),
+        (["STEP", "--width", "64", "64"], "named twice"),
+        (["STEP", "--width", "64", "--width", "128"], "named twice"),
+        (["STEP", "--width"], "--width needs a value"),
+        (["STEP", "64"], "unrecognized|name the parameter"),
+        (["STEP", "--width", "9:3:1"], "the range is empty"),
+        (["STEP", "--width", "64", "--plot", "x.png"], "--plot draws several shapes"),
+        (["STEP", "--width", "8", "16", "--plot", "x.bmp"], "unknown format"),
+        (["STEP", "--width", "8", "--csv", "/nowhere/x.csv"], "there is no folder"),
+        (["STEP", "--width", "8", "--levels", "0"], "--levels"),
+        (["STEP", "--width", "8", "--phase", "forward"], "has no phases"),
+        (["STEP", "--width", "8", "--", "python"], "--metrics NAME -- COMMAND"),
+        (["mlp", "--n", "2"], "mlp needs a value of width, tokens"),
+        (["mlp", "--x", "2"], "mlp has no --x: its shape is --n, --d, --m"),
+        (["mlp", "--n", "2", "--d", "8", "--m", "8", "--phase", "sleep"], "choose from inference"),
+        (["mlpp", "--n", "2"], "unknown workload"),
+    ],
+)
+def test_what_cannot_be_counted_is_one_line_and_exit_code_2(step, words, said, capsys):
+    words = [step if word == "STEP" else word for word in words]
+    try:
+        code = main(["count", *words])
+    except SystemExit as ended:
+        code = ended.code
+    err = capsys.readouterr().err
+    assert code == 2, err
+    assert re.search(said, err), err
+    assert err.count("\n") == 1
+
+
+def test_help_teaches(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["count", "--help"])
+    assert ended.value.code == 0
+    out = capsys.readouterr().out
+    for word in ("make_step", "dispatched", "executed", "--metrics", "exit codes"):
+        assert word in out

@@ -1,0 +1,12 @@
+"""Figures that are made and not rendered, for tests of which figures there are and of what is said of them."""
+
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+
+@pytest.fixture
+def unrendered(monkeypatch):
+    """A figure is saved as an empty file: to make its image takes ten times as long as to make the figure."""
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: Path(path).touch())
