@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 from flopray.cli.parser import OneLineParser
 from flopray.cli.terminal import LineConsole
 from flopray.errors import FloprayError, InputError
+from flopray.watching.programs import block_signals
 
 if TYPE_CHECKING:
     from flopray.watching.program_run import ProgramRun
@@ -78,10 +80,13 @@ def _run(args: argparse.Namespace, command: list[str], console: LineConsole) -> 
     journal = args.journal or folder.parent / "programs.jsonl"
     if journal.is_dir() or not os.access(_existing(journal), os.W_OK):
         raise InputError(f"--journal: {journal} cannot be written")
-    from flopray.watching.program_run import run_program
+    mask = block_signals()  # before the imports, which start threads
+    try:
+        run, series = _watched(command, folder, args.every, mask)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     from flopray.watching.run_journal import append_entry
 
-    run, series = run_program(command, folder, every_s=args.every)
     for line in run.lines():
         console.print(f"flopray: {line}", soft_wrap=True)
     try:
@@ -92,6 +97,12 @@ def _run(args: argparse.Namespace, command: list[str], console: LineConsole) -> 
     except FloprayError as error:  # the program has run: its exit code counts
         console.print(f"flopray: error: {error}", soft_wrap=True)
     return run.exit_code or 0
+
+
+def _watched(command: list[str], folder: Path, every_s: float, mask: set[int]) -> tuple[ProgramRun, Series]:
+    from flopray.watching.program_run import run_program
+
+    return run_program(command, folder, every_s=every_s, mask=mask)
 
 
 def _draw(run: ProgramRun, series: Series, folder: Path, console: LineConsole) -> None:

@@ -21,7 +21,7 @@ from flopray.watching.recording import Recorder, record_cpu, record_gpu, record_
 from flopray.watching.series import Series, save_series, series_of
 from flopray.watching.step_energy import StepEnergy
 from flopray.watching.summary import Summary, step_energy, step_time, summarise
-from flopray.watching.timeline import BEGIN, EDGE, END, GIVE_UP, INTERRUPT, RESUME, TimelineBuilder
+from flopray.watching.timeline import BEGIN, EDGE, END, GIVE_UP, INTERRUPT, RESUME, Region, TimelineBuilder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,7 +104,9 @@ class Watch:
         self._origin_s = self._end_s = time.perf_counter()
         self._builder, self._marks = TimelineBuilder(), None
         self._in_step = self._interrupting = self._stopped = False
-        self._steps = 0
+        self._steps = self._handles = 0
+        self._open: dict[int, tuple[str, int]] = {}
+        self._earlier: list[Region] = []
         self._context = _Step(self)
         recordings = [record_gpu(uuid) for uuid in named or ()]
         recordings += [record_meter(meter)] if meter is not None else []
@@ -190,16 +192,17 @@ class Watch:
         interrupts = interrupts and self._in_step
         if self._marks is None:
             self._choose_marks()
-        number = self._builder.begin_region(str(name))
+        self._handles += 1
+        self._open[self._handles] = (str(name), self._builder.begin_region(str(name)))
         self._mark(INTERRUPT if interrupts else EDGE)
         # A region inside of this one lies in no step.
         self._in_step = self._in_step and not interrupts
-        return number, interrupts
+        return self._handles, interrupts
 
     def close_region(self, region: tuple[int, bool]) -> None:
         """A region ends here."""
-        number, interrupts = region
-        self._builder.end_region(number)
+        handle, interrupts = region
+        self._builder.end_region(self._open.pop(handle)[1])
         self._in_step = self._in_step or interrupts
         self._mark(RESUME if interrupts else EDGE)
 
@@ -220,7 +223,9 @@ class Watch:
             if index is not None:
                 marks = cuda_marks(index)
         if self._marks is None or isinstance(marks, EventMarks):
+            self._earlier += self._builder.regions(self._times_s())
             self._marks, self._builder, self._steps = marks, TimelineBuilder(), 0
+            self._open = {h: (name, self._builder.begin_region(name)) for h, (name, _) in self._open.items()}
             self._recorder.look()
 
     # --- what is known ------------------------------------------------------------------------------------------
@@ -252,7 +257,7 @@ class Watch:
         return summarise(
             self._recorder.recordings,
             self._builder.timeline(times_s),
-            self._builder.regions(times_s),
+            self._regions(times_s),
             time_s=(self._end_s if self._stopped else time.perf_counter()) - self._origin_s,
             clock=self._marks.clock if self._marks else HostMarks.clock,
             left_out=self._leave_out,
@@ -307,7 +312,7 @@ class Watch:
         return series_of(
             self._recorder.recordings,
             self._builder.timeline(times_s),
-            self._builder.regions(times_s),
+            self._regions(times_s),
             self._origin_s,
             {"started_at": self.started_at, "origin_s": self._origin_s, "summary": summary.to_dict()},
         )
@@ -342,6 +347,9 @@ class Watch:
     def _look(self) -> None:
         if not self._stopped:
             self._recorder.look()
+
+    def _regions(self, times_s: np.ndarray) -> list[Region]:
+        return self._earlier + self._builder.regions(times_s)
 
     def _times_s(self) -> np.ndarray:
         return self._marks.times_s() if self._marks else np.zeros(0)

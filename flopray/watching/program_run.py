@@ -106,7 +106,9 @@ def _count(gpus: Sequence[DeviceSummary]) -> str:
     return f"{len(gpus)} GPU" + ("s" if len(gpus) != 1 else "")
 
 
-def run_program(command: Sequence[str], folder: Path, *, every_s: float = 0.1) -> tuple[ProgramRun, Series]:
+def run_program(
+    command: Sequence[str], folder: Path, *, every_s: float = 0.1, mask: set[int] | None = None
+) -> tuple[ProgramRun, Series]:
     """Run a program, record the devices meanwhile, and keep the series in a folder.
 
     Ctrl-C, a crash of the program and any other end of it keep what was measured. The folder is also written while it
@@ -116,6 +118,7 @@ def run_program(command: Sequence[str], folder: Path, *, every_s: float = 0.1) -
         command: words of the program.
         folder: new; gets the series.
         every_s: between two samples.
+        mask: see `flopray.watching.programs.Program`.
 
     Returns:
         What it took, and the series.
@@ -134,7 +137,7 @@ def run_program(command: Sequence[str], folder: Path, *, every_s: float = 0.1) -
     except OSError as error:
         raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
     try:
-        program = Program(command)
+        program = Program(command, mask)
     except InputError:
         folder.rmdir()
         raise

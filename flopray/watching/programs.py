@@ -40,20 +40,30 @@ class Outcome:
     start_s: float
 
 
+def block_signals() -> set[int]:
+    """Keeps signals that are meant for a program from this process; returns the mask from before.
+
+    Called in the main thread before other threads are there, which inherit it: a signal goes to any thread that lets it
+    through, and numpy starts threads when it is imported.
+    """
+    return {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON | {signal.SIGCHLD})}
+
+
 class Program:
-    """A command that runs. Made in the main thread, before other threads are: they inherit the blocked signals.
+    """A command that runs, started in the main thread.
 
     Signals stay blocked until `release`, so that a second Ctrl-C does not take away what is being saved.
 
     Args:
         command: its words.
+        mask: of signals for the program, from `block_signals`; by default they are blocked here.
 
     Raises:
         InputError: there is no such program, or it cannot be run.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
-        self._before = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON | {signal.SIGCHLD})
+    def __init__(self, command: Sequence[str], mask: set[int] | None = None) -> None:
+        self._before = block_signals() if mask is None else mask
         self.start_s = time.perf_counter()
         try:
             self.pid = os.posix_spawnp(

@@ -83,6 +83,20 @@ def test_without_a_gpu_there_is_time_and_the_reason_why_there_is_no_energy(monke
     assert "energy  none: no NVML library" in repr(s)
 
 
+def test_the_cpus_counters_stand_beside_and_are_the_energy_where_no_gpu_is(monkeypatch):
+    monkeypatch.setattr(recording, "open_cpu_meter", lambda: meter(period_s=0.001, quantum_j=61e-6))
+    for gpu, cpu_is_the_energy in ((None, True), (meter(), False)):
+        with flopray.watch(meter=gpu, leave_out=0) as w:
+            for _ in range(60):
+                with w.step():
+                    time.sleep(0.01)
+        s = w.summary()
+        assert abs(s.cpu.step_energy_j / (POWER_W * s.time.time_s) - 1) <= s.cpu.step_rel_error + 0.05
+        assert (s.energy_j == s.cpu.step_energy_j) == cpu_is_the_energy
+        assert len(s.devices) == (0 if cpu_is_the_energy else 1)
+        assert s.cpu.kind == "CPU"
+
+
 def test_a_step_that_raises_is_none_and_the_series_is_kept(tmp_path):
     with pytest.raises(ZeroDivisionError), flopray.watch(meter=meter(), cpu=False, save=tmp_path / "w") as w:  # noqa: PT012
         for number in range(9):
@@ -190,6 +204,45 @@ def test_a_folder_holds_one_watch(tmp_path):
         flopray.watch(save=tmp_path / "w")
     with flopray.watch(cpu=False) as second, pytest.raises(InputError, match="holds another watch"):
         second.save(tmp_path / "w")
+
+
+def test_a_loop_that_brings_its_model_to_the_gpu_in_its_first_step_begins_anew(monkeypatch):
+    """Regions go on: what ended before is kept, and one that is open ends in the new marks."""
+
+    class Event:
+        def query(self):
+            return True
+
+        def elapsed_time(self, later):
+            return 1e3 * (later.at_s - self.at_s)
+
+    def record(event):
+        event = event or Event()
+        event.at_s = time.perf_counter()
+        return event
+
+    used = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: bool(used))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(api, "used_gpus", lambda: used)
+    monkeypatch.setattr(api, "gpu_uuid", lambda index: "GPU-aaaa")
+    monkeypatch.setattr(api, "cuda_marks", lambda index: api.EventMarks(record))
+    no_gpu = recording.Recording(recording.DeviceName("GPU", "GPU-aaaa", "H100"), None, "no counter")
+    monkeypatch.setattr(recording, "record_gpu", lambda uuid: no_gpu)
+    with flopray.watch(cpu=False, leave_out=0) as w:
+        with w.region("set-up"):
+            time.sleep(0.01)
+        with w.region("training"):
+            for _ in range(4):
+                with w.step():
+                    time.sleep(0.01)
+                    used[:] = ["GPU-aaaa"]
+    s = w.summary()
+    assert (s.steps, s.time.clock) == (3, "cuda_events")
+    assert s.time.time_s == pytest.approx(0.01, rel=1.0)
+    assert {region.name: region.passages for region in s.regions} == {"set-up": 1, "training": 1}
+    assert s.regions[1].time_s >= 0.03
+    assert s.reason == "H100: no counter"
 
 
 class TestDevices:

@@ -99,6 +99,23 @@ def test_marks_lie_where_a_synchronised_loop_says():
     assert abs(off_s).max() < 0.01
 
 
+def test_a_region_in_a_capture_is_refused_and_one_around_replays_is_not():
+    x = torch.randn(512, 512, device="cuda")
+    x @ x
+    torch.cuda.synchronize()
+    with flopray.watch(cpu=False) as w:
+        graph = torch.cuda.CUDAGraph()
+        with w.region("capture"), torch.cuda.graph(graph):
+            y = x @ x
+            with pytest.raises(RuntimeError, match="capture of a CUDA graph"), w.region("inside"):
+                pass
+        for _ in range(50):
+            with w.step():
+                graph.replay()
+    assert y.shape == (512, 512)
+    assert w.summary().steps == 50
+
+
 def test_under_a_reordered_environment_the_right_gpu_is_watched():
     """By index and by UUID of NVML: `cuda:0` is then another GPU than NVML's first, where there are several."""
     last = torch.cuda.device_count() - 1
