@@ -101,7 +101,7 @@ def trainer(seconds: float, folder: Path) -> None:
     made = Trainer(LlamaForCausalLM(config), arguments, train_dataset=rows, eval_dataset=rows, callbacks=callbacks)
     made.train()
     print(energy.summary)
-    print(made.state.log_history[-2])
+    print(*made.state.log_history[-3:], sep="\n")
 
 
 def lightning(seconds: float, folder: Path) -> None:
@@ -122,7 +122,8 @@ def lightning(seconds: float, folder: Path) -> None:
         def configure_optimizers(self) -> Any:
             return torch.optim.AdamW(self.parameters())
 
-    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.randn(64 * 4096, 2048)), batch_size=4096)
+    batches: Any = [(torch.randn(4096, 2048),) for _ in range(4)] * 100
+    data = torch.utils.data.DataLoader(batches, batch_size=None)
     energy = EnergyMonitor(save=folder)
     fit = library.Trainer(
         max_time={"seconds": int(seconds)},
