@@ -3,6 +3,7 @@
     import flopray
 
     m = flopray.measure(step)                 # any callable; print(m) shows time, energy and FLOPs with their intervals
+    w = flopray.watch()                       # around a loop: with w.step(): ...; print(w.summary())
     counts = flopray.count("step.py:make_step", width=1024)  # FLOPs three ways, by module, with their differences
     records = flopray.profile(flopray.workloads.MLP(n_layers=8, width=1024, tokens=128), precision="bf16")
     run = flopray.Sweep("mlp", axes={"n_layers": [2, 4], "tokens": [64]}).run("results/RUN")
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from flopray.measurement.profile import profile as profile
     from flopray.measurement.result import Measurement as Measurement
     from flopray.store.location import load_run as load_run
+    from flopray.watching.api import watch as watch
     from flopray.workloads.base import Workload as Workload
 
 __version__ = "0.1.0"
@@ -39,6 +41,7 @@ _FACE = {
     "measure": "flopray.measurement.api",
     "profile": "flopray.measurement.profile",
     "resume": "flopray.cli.python",
+    "watch": "flopray.watching.api",
 }
 #: Rooms that are imported on first use; `sweep` has `trainable`, for a Tuner of your own.
 _ROOMS = ("sweep", "workloads")
@@ -52,6 +55,7 @@ __all__ = [
     "measure",
     "profile",
     "resume",
+    "watch",
     "workloads",
 ]
 

@@ -72,6 +72,7 @@ examples:
   flopray sweep models.py:ConvNet         a workload of your own: docs/python.md
   flopray resume results/RUN              after Ctrl-C, a kill or a lost node
   flopray surfaces results/RUN            draw it
+  flopray run -- python train.py          what does this program cost?
   python -m flopray doctor                what can be measured here?
   python -m flopray status results/RUN    how far is it? What failed?
   python -m flopray calibrate             the factor of this GPU against its type
@@ -87,6 +88,7 @@ and analysis/ for their commands.
 _WORKLOADS = "mlp, llama, the name of an installed workload, or FILE.py:NAME"
 #: Commands with a parser of their own: what they do, and their module. The scripts of `analysis/` are the same.
 _TOOLS = {
+    "run": ("run any program and say what it cost: flopray run -- python train.py", "flopray.cli.run_program"),
     "surfaces": ("draw a run: surfaces, heat maps, the interactive page", "flopray.cli.surfaces"),
     "audit": ("which numbers of a run or a table cannot be true", "flopray.cli.audit"),
     "compare-flops": ("closed form, dispatcher and executed FLOPs compared", "flopray.cli.compare_flops"),

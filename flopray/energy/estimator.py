@@ -29,6 +29,7 @@ __all__ = [
     "TickPeriod",
     "estimate_energy",
     "estimate_power",
+    "estimate_ticks",
     "measure_tick_period",
 ]
 
@@ -141,11 +142,25 @@ def estimate_power(
         if slope_w_per_k is not None:
             rough_w = float((ticks.energy_j[-1] - ticks.energy_j[0]) / (ticks.time_s[-1] - ticks.time_s[0]))
             ticks = replace(ticks, energy_j=ticks.energy_j - slope_w_per_k(max(rough_w, 0.0)) * kelvin_s)
+    return replace(estimate_ticks(ticks, meter=meter, iterations=iterations), temperature_c=temperature_c)
+
+
+def estimate_ticks(
+    ticks: Ticks, *, meter: Characteristics = _DEFAULT, iterations: Iterations | None = None
+) -> PowerEstimate:
+    """Mean power over ticks that all lie in the same kind of load.
+
+    Args:
+        ticks: `MIN_TICKS` or more, of which `MIN_TICKS - 1` follow another one of their segment.
+        meter: what is known of the meter.
+        iterations: see `estimate_power`.
+    """
+    segments = len(np.unique(ticks.segment))
     few = ticks.where(np.arange(len(ticks)) % math.ceil(len(ticks) / MAX_LINE_TICKS) == 0)
     line = _Line(few, meter, iterations)
     slope, drift_rel, significant = line.slope(), 0.0, False
     window_s = float(ticks.time_s[-1] - ticks.time_s[0])
-    if len(ticks) - len(counts) >= MIN_DRIFT_TICKS - 1:
+    if len(ticks) - segments >= MIN_DRIFT_TICKS - 1:
         bend = line.bend()
         drift_rel = bend.mean * window_s / line.gap_s / slope.mean
         significant = abs(bend.mean) > bend.half_width(DRIFT_LEVEL)
@@ -164,8 +179,8 @@ def estimate_power(
         tick_error_s=slope.noise * line.gap_s,
         power_noise_rel=slope.walk,
         unseen_share=line.unseen,
-        jump_j=float(np.sum(all_ticks.jump_j)),
-        temperature_c=temperature_c,
+        jump_j=float(np.sum(ticks.jump_j)),
+        temperature_c=None,
     )
 
 

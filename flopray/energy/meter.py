@@ -19,11 +19,14 @@ class Reading:
         after_s: host clock just after it.
         energy_j: the counter. Counters are integers of mJ or uJ and stay far below 2**53 of those, so the division
             that makes joules is exact enough for two equal counters to compare equal and two different ones not.
+        slept: whoever reads slept over ticks before it: a change since the last reading came at any time, and is no
+            tick.
     """
 
     before_s: float
     after_s: float
     energy_j: float
+    slept: bool = False
 
 
 class Temperature(NamedTuple):

@@ -293,6 +293,31 @@ class Gpu:
             power_limit_w=self._power_limit_w(),
         )
 
+    def memory_used_bytes(self) -> int | None:
+        """Memory that is in use on the GPU at this instant, by whomever; None where NVML does not say.
+
+        Raises:
+            MeterError: the GPU stopped answering.
+        """
+        memory = _optional(self._nvml.nvmlDeviceGetMemoryInfo, self.handle)
+        return int(memory.used) if memory else None
+
+    def processes(self) -> dict[int, int | None] | None:
+        """Memory in bytes of each process that computes on the GPU, by its process id.
+
+        A container may see the ids of the host, or none at all. The memory is None where NVML does not say.
+
+        Returns:
+            The processes, or None where NVML does not tell of any.
+
+        Raises:
+            MeterError: the GPU stopped answering.
+        """
+        processes = _optional(self._nvml.nvmlDeviceGetComputeRunningProcesses, self.handle)
+        if processes is None:
+            return None
+        return {int(process.pid): getattr(process, "usedGpuMemory", None) for process in processes}
+
     def temperature_c(self) -> float | None:
         """Temperature of the chip in whole degrees; None where the GPU tells none."""
         nvml = self._nvml

@@ -11,6 +11,7 @@ import statistics
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 
 from flopray.energy.meter import Meter, Reading, Temperature
 from flopray.errors import MeterError
@@ -36,9 +37,17 @@ class TickWatcher:
         meter: gives `read_cost_s` and `changes_on_read`; it is not read here.
         tick_period_s: period of the counter if it is known already, else it is learned from the first ticks.
         seed: of the random shifts.
+        min_gap_s: ticks closer than this are not all waited for.
     """
 
-    def __init__(self, meter: Meter, tick_period_s: float | None = None, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        meter: Meter,
+        tick_period_s: float | None = None,
+        seed: int | None = None,
+        min_gap_s: float = MIN_TICK_GAP_S,
+    ) -> None:
+        self._min_gap_s = min_gap_s
         self.readings: list[Reading] = []
         self.ticks = 0
         self._period_s = tick_period_s
@@ -48,6 +57,7 @@ class TickWatcher:
         self._last: Reading | None = None
         self._last_tick_s: float | None = None
         self._random = random.Random(seed)
+        self._slept_over_ticks = False
 
     @property
     def period_s(self) -> float | None:
@@ -61,6 +71,12 @@ class TickWatcher:
         if last is None:
             self.readings.append(reading)
             return 0.0
+        if self._slept_over_ticks:
+            # What changed meanwhile changed at any time of the sleep: the next change is one whose time is known.
+            self._slept_over_ticks = False
+            self._last = replace(reading, slept=True)
+            self.readings.append(self._last)
+            return 0.0
         if reading.energy_j == last.energy_j and not self._on_read:
             return self._spacing_s(reading)
         if self._on_read:
@@ -71,7 +87,7 @@ class TickWatcher:
         self.readings.append(reading)
         self.ticks += 1
         if self._on_read:
-            return max(0.0, MIN_TICK_GAP_S - (reading.after_s - reading.before_s))
+            return max(0.0, self._min_gap_s - (reading.after_s - reading.before_s))
         return self._after_tick(last, reading)
 
     def _spacing_s(self, reading: Reading) -> float:
@@ -88,7 +104,8 @@ class TickWatcher:
         dither_s = self._random.random() * max(cost_s, self._spacing_s(reading))
         if self._period_s is None:
             return dither_s
-        stride = max(1, round(MIN_TICK_GAP_S / self._period_s))
+        stride = max(1, round(self._min_gap_s / self._period_s))
+        self._slept_over_ticks = stride > 1
         expected_s = tick_s + stride * self._period_s
         return max(0.0, expected_s - self._guard_s(cost_s) - reading.after_s) + dither_s
 
@@ -96,7 +113,7 @@ class TickWatcher:
         """Updates the period with the distance of two ticks, which may hold several periods."""
         if self._period_s is not None:
             periods = max(1, round(gap_s / self._period_s))
-            if periods > max(_MAX_MISSED, 2 * MIN_TICK_GAP_S / self._period_s):
+            if periods > max(_MAX_MISSED, 2 * self._min_gap_s / self._period_s):
                 return
             gap_s /= periods
         self._gaps_s.append(gap_s)
@@ -121,11 +138,12 @@ class Poller:
     Args:
         meter: the meter to poll; it is not closed.
         tick_period_s: period of its counter where it was measured before; saves the dense reads of learning it.
+        min_gap_s: see `TickWatcher`.
     """
 
-    def __init__(self, meter: Meter, tick_period_s: float | None = None) -> None:
+    def __init__(self, meter: Meter, tick_period_s: float | None = None, min_gap_s: float = MIN_TICK_GAP_S) -> None:
         self._meter = meter
-        self._watcher = TickWatcher(meter, tick_period_s)
+        self._watcher = TickWatcher(meter, tick_period_s, min_gap_s=min_gap_s)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._temperatures: list[Temperature] = []
@@ -170,6 +188,22 @@ class Poller:
             if self._error is not None:
                 raise self._error
             return list(self._watcher.readings)
+
+    def take(self) -> list[Reading]:
+        """The readings kept since the last call; the poller forgets all of them but the last, which comes again.
+
+        A poller that runs for days is emptied by this. It does not raise what the meter said: see `failure`.
+        """
+        with self._lock:
+            taken = list(self._watcher.readings)
+            del self._watcher.readings[:-1]
+            del self._temperatures[:-1]
+        return taken
+
+    @property
+    def failure(self) -> MeterError | None:
+        """Why the meter cannot be read any more."""
+        return self._error
 
     def temperatures(self) -> list[Temperature]:
         """Temperature of the device at the start and at each tick; empty where it tells none."""

@@ -73,7 +73,7 @@ def find_ticks(readings: Sequence[Reading], max_power_w: float | None = None) ->
     table = np.array([(r.before_s, r.after_s, r.energy_j) for r in readings])
     step_j = np.diff(table[:, 2])
     segment = np.cumsum(step_j < 0)
-    changed = step_j > 0
+    changed = (step_j > 0) & ~np.array([r.slept for r in readings[1:]])
     ticks = Ticks(table[:-1, 0][changed], table[1:, 1][changed], table[1:, 2][changed], segment[changed])
     jumped = _jumps(ticks, min(max_power_w or MAX_POWER_W, MAX_POWER_W))
     if not jumped.any():

@@ -18,7 +18,8 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,10 +130,25 @@ def count_dispatched(step: Callable[[], object], observe: Observer | None = None
         >>> count_dispatched(lambda: x @ x.T).flops  # 2 * 4 * 8 * 4
         256
     """
+    with dispatches_counted(observe) as found:
+        step()
+    return found()
+
+
+@contextmanager
+def dispatches_counted(observe: Observer | None = None) -> Iterator[Callable[[], DispatchedCount]]:
+    """The same for a block; what it gives tells the count once the block is over.
+
+    Args:
+        observe: told of each operation.
+    """
     counter = _Totals(observe)
     counted = in_threads(lambda: _Counter(counter))
     with unseen_launches() as unseen, torch.compiler.set_stance("force_eager"), counted, _Counter(counter):
-        step()
+        yield lambda: _told(unseen, counter)
+
+
+def _told(unseen: Sequence[str], counter: _Totals) -> DispatchedCount:
     flops = dict(sorted(counter.flops.items(), key=lambda item: -item[1]))
     if unseen:
         return DispatchedCount(None, flops, f"the step {unseen[0]}, which no dispatcher sees: a sum would be partial")

@@ -162,3 +162,27 @@ def test_idle_power_goes_on_until_there_are_enough_ticks():
 def test_idle_power_gives_up_on_a_dead_counter():
     with pytest.raises(WindowTooShort):
         idle_power(real_meter(period_s=1000.0), 0.1, max_seconds=0.3)
+
+
+def test_ticks_that_were_slept_over_are_none_and_the_next_one_is_sharp():
+    """A counter that ticks every millisecond is read every 20 ms: what it gained in between came at any time."""
+    meter = SimulatedMeter(ConstantPower(50.0), VirtualClock(), period_s=0.001, latency_s=0.0001, quantum_j=61e-6)
+    ticks = find_ticks(poll_simulated(meter, 2.0, 0.001, 0))
+    assert 80 <= len(ticks) <= 110
+    assert np.median(ticks.width_s) < 0.001
+    assert (ticks.energy_j[-1] - ticks.energy_j[0]) / (ticks.time_s[-1] - ticks.time_s[0]) == pytest.approx(50.0, 0.001)
+
+
+def test_what_was_taken_is_forgotten_but_for_the_reading_that_goes_on():
+    poller = Poller(real_meter(period_s=0.02)).start()
+    taken = []
+    for _ in range(3):
+        time.sleep(0.1)
+        taken.append(poller.take())
+    poller.stop()
+    last = poller.take()
+    assert all(one[-1] == after[0] for one, after in zip(taken, [*taken[1:], last], strict=True))
+    whole = taken[0] + [reading for part in [*taken[1:], last] for reading in part[1:]]
+    assert len(find_ticks(whole)) == poller.ticks
+    assert poller.take() == last[-1:]
+    assert poller.failure is None

@@ -1,0 +1,133 @@
+"""`flopray run -- COMMAND ...`: what any program costs, watched from outside.
+
+    flopray run -- python train.py --epochs 3
+    flopray run --every 0.5 --out results/night -- torchrun --nproc-per-node 8 train.py
+
+The exit code is that of the program, 128 + N where signal N ended it; 2 where it could not be started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flopray.cli.parser import OneLineParser
+from flopray.cli.terminal import LineConsole
+from flopray.errors import FloprayError, InputError
+from flopray.watching.programs import block_signals
+
+if TYPE_CHECKING:
+    from flopray.watching.program_run import ProgramRun
+    from flopray.watching.series import Series
+
+_EXAMPLES = """examples:
+  flopray run -- python train.py --epochs 3
+  flopray run --every 0.5 --out results/night -- torchrun --nproc-per-node 8 train.py
+
+Energy is that of the whole GPUs which the program used, from its start to its end, with whatever else ran there (it
+is named). The exit code is that of the program, 128 + N where signal N ended it; 2 where it could not be started."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The flags before the `--`."""
+    parser = OneLineParser(
+        prog="flopray run",
+        usage="flopray run [--every S] [--out DIR] [--journal FILE] [--no-figure] -- COMMAND ...",
+        description="Run any program and say what it cost: energy, peak power and time series of each GPU it used.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--every", type=float, default=0.1, metavar="S", help="seconds between samples (default 0.1)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="new folder of the series (default: results/programs/NAME-TIME)"
+    )
+    parser.add_argument(
+        "--journal",
+        type=Path,
+        metavar="FILE",
+        help="gets a line of JSON for each program (default: programs.jsonl beside the folder)",
+    )
+    parser.add_argument("--no-figure", action="store_true", help="draw nothing")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    place = words.index("--") if "--" in words else len(words)
+    args = build_parser().parse_args(words[:place])
+    console = LineConsole(stderr=True, markup=False, highlight=False)
+    try:
+        return _run(args, words[place + 1 :], console)
+    except FloprayError as error:
+        console.print(f"error: {error}", soft_wrap=True)
+        return error.exit_code
+
+
+def _run(args: argparse.Namespace, command: list[str], console: LineConsole) -> int:
+    if not command:
+        raise InputError("name the program behind --, such as: flopray run -- python train.py")
+    if not args.every >= 0.02:
+        raise InputError(f"--every must be at least 0.02 s, got {args.every:g}")
+    folder = args.out or _new_folder(command[0])
+    journal = args.journal or folder.parent / "programs.jsonl"
+    if journal.is_dir() or not os.access(_existing(journal), os.W_OK):
+        raise InputError(f"--journal: {journal} cannot be written")
+    mask = block_signals()  # before the imports, which start threads
+    try:
+        run, series = _watched(command, folder, args.every, mask)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    from flopray.watching.run_journal import append_entry
+
+    for line in run.lines():
+        console.print(f"flopray: {line}", soft_wrap=True)
+    try:
+        append_entry(journal, run.to_dict())
+        console.print(f"flopray: {folder}", soft_wrap=True)
+        if not args.no_figure:
+            _draw(run, series, folder, console)
+    except FloprayError as error:  # the program has run: its exit code counts
+        console.print(f"flopray: error: {error}", soft_wrap=True)
+    return run.exit_code or 0
+
+
+def _watched(command: list[str], folder: Path, every_s: float, mask: set[int]) -> tuple[ProgramRun, Series]:
+    from flopray.watching.program_run import run_program
+
+    return run_program(command, folder, every_s=every_s, mask=mask)
+
+
+def _draw(run: ProgramRun, series: Series, folder: Path, console: LineConsole) -> None:
+    from flopray.report.series.figure import draw_series
+
+    if not (series.samples[["power_w", "temperature_c"]].notna()).to_numpy().any():
+        console.print("flopray: no figure: no device reported power or temperature", soft_wrap=True)
+        return
+    title = " ".join(run.command)
+    draw_series(series.samples, [], folder / "series", title=title if len(title) <= 90 else f"{title[:90]}...")
+
+
+def _new_folder(program: str) -> Path:
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(program).name) or "program"
+    now = datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = Path("results") / "programs" / f"{name}-{now}"
+    number = 2
+    while folder.exists():
+        folder, number = folder.with_name(f"{name}-{now}-{number}"), number + 1
+    return folder
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path

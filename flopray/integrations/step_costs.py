@@ -1,0 +1,207 @@
+"""What the integrations share: a watch whose steps a library tells of, FLOPs of one step, and the costs of all ranks.
+
+Each rank watches the GPUs on which it holds memory. When costs are told, the ranks tell each other what a step took on
+which GPU, and a GPU that several ranks use is counted once. FLOPs of all ranks are added.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+
+from flopray.audit.hardware import peak_flops_per_s
+from flopray.energy.meter import Meter
+from flopray.errors import InputError
+from flopray.flops.dispatched import DispatchedCount, dispatches_counted
+from flopray.point import PRECISIONS
+from flopray.watching.api import Watch, watch
+from flopray.watching.summary import Summary
+
+_log = logging.getLogger("flopray")
+#: The first step is counted, and later ones compile or warm up: they are in no mean.
+LEFT_OUT_STEPS = 3
+#: Costs that are told are those of the steps of at least so many seconds: fewer ticks would say little.
+LEAST_WINDOW_S = 5.0
+#: Telling costs may take this share of a loop's time; asked more often, the last ones are told again.
+SHARE_OF_TIME = 0.005
+
+
+class StepCosts:
+    """Costs of the steps of one rank, and of all ranks together.
+
+    Args:
+        flops: count those of the first step at the dispatcher, which makes this one step slower and runs a compiled
+            model as it was written; or a number of FLOPs of a step of this rank that is known; False for none.
+        precision: of `flopray.point.PRECISIONS`: which peak `mfu` is a share of.
+        save: folder that gets the series at the end; with several ranks `-rankN` is added, and `-2`, `-3`, ... where a
+            folder holds an earlier one.
+        meter: another source of energy than the GPUs' own.
+        every: seconds between two samples.
+
+    Attributes:
+        watch: of this rank, once it has begun.
+        summary: of this rank, once it has ended.
+    """
+
+    def __init__(
+        self,
+        *,
+        flops: bool | float = True,
+        precision: str | None = None,
+        save: str | Path | None = None,
+        meter: Meter | None = None,
+        every: float = 0.5,
+    ) -> None:
+        if precision is not None and precision not in PRECISIONS:
+            raise InputError(f"precision: unknown {precision!r}, choose from {', '.join(PRECISIONS)}")
+        if isinstance(flops, str) or (flops is not True and flops is not False and not flops > 0):
+            raise InputError(f"flops must be True, False or a number of FLOPs, got {flops!r}")
+        self.precision = precision
+        self.watch: Watch | None = None
+        self.summary: Summary | None = None
+        self._flops: float | None = None if isinstance(flops, bool) else float(flops)
+        self._to_count = flops is True
+        self._counting: ExitStack | None = None
+        self._found: Any = None
+        self._save, self._meter, self._every = save, meter, every
+        self._told_steps, self._warned = 0, set[str]()
+        self._last: tuple[float | None, dict[str, Any]] | None = None
+        self._again_s = self._started_s = 0.0
+
+    def start(self) -> Watch:
+        """Begins to watch; a new watch where an old one has ended."""
+        save = self._save
+        if save is not None and _world_size() > 1:
+            save = f"{save}-rank{torch.distributed.get_rank()}"
+        folder, number = save, 2
+        while save is not None and (Path(str(folder)) / "summary.json").exists():
+            folder, number = f"{save}-{number}", number + 1
+        self._told_steps, self._last, self._started_s = 0, None, time.perf_counter()
+        self.watch = watch(leave_out=LEFT_OUT_STEPS, save=folder, meter=self._meter, every=self._every)
+        return self.watch
+
+    def begin(self) -> None:
+        """A step begins."""
+        if self.watch is None:
+            return
+        self.watch.begin_step()
+        if self._to_count:
+            self._to_count = False
+            self._counting = ExitStack()
+            self._found = self._counting.enter_context(dispatches_counted())
+
+    def end(self) -> None:
+        """The step ends."""
+        self._end_counting()
+        if self.watch is not None:
+            self.watch.end_step()
+
+    def stop(self) -> Summary | None:
+        """Ends the watch; a second call does nothing."""
+        self._end_counting()
+        if self.watch is not None:
+            self.summary = self.watch.stop().summary()
+            self.watch = None
+        return self.summary
+
+    def _end_counting(self) -> None:
+        if self._counting is None:
+            return
+        self._counting.close()
+        self._counting = None
+        count: DispatchedCount = self._found()
+        self._flops = count.flops
+        if count.flops is None:
+            self._warn(f"no FLOPs: {count.reason}")
+
+    def metrics(self) -> dict[str, float]:
+        """Costs of a step, on all ranks: every rank must ask. What is not known is missing.
+
+        Returns:
+            `time_per_step_s` (this rank's), `energy_per_step_j` and `energy_per_step_rel_error` (half width of the 95 %
+            interval), `flops_per_step` and `mfu`.
+        """
+        if self.watch is None:
+            return {}
+        start_s = time.perf_counter()
+        if self._last is None or start_s >= self._again_s:
+            self._last = self._own(self.watch)
+            now_s = time.perf_counter()
+            known = self._last[1]["energies"] or now_s - self._started_s > 10 * LEAST_WINDOW_S
+            self._again_s = now_s + ((now_s - start_s) / SHARE_OF_TIME if known else 0.0)
+        time_s, own = self._last
+        return _told(time_s, _of_all_ranks(own))
+
+    def _own(self, watch: Watch) -> tuple[float | None, dict[str, Any]]:
+        """Time of a step, and what the other ranks want to know of this one."""
+        time_s, energies, reasons = watch.window(self._told_steps, LEAST_WINDOW_S)
+        self._told_steps = watch.step_count
+        for reason in reasons.values():
+            self._warn(f"no energy yet: {reason}")
+        here = platform.node()
+        own = {
+            "energies": {f"{here} {uuid}": (e.energy_j, e.energy_j * e.rel_error) for uuid, e in energies.items()},
+            "lacking": [f"{here} {uuid}" for uuid in reasons],
+            "flops": self._flops,
+            "peak": self._peak_flops_per_s(),
+        }
+        return time_s, own
+
+    def _peak_flops_per_s(self) -> float | None:
+        """Of this rank's GPU."""
+        if self.precision is None or not torch.cuda.is_initialized():
+            return None
+        return peak_flops_per_s(torch.cuda.get_device_name(), self.precision)
+
+    def _warn(self, text: str) -> None:
+        """Once for each reason."""
+        kind = text.partition(":")[0]
+        if kind not in self._warned:
+            self._warned.add(kind)
+            _log.warning("flopray: %s", text)
+
+
+def _world_size() -> int:
+    distributed = torch.distributed
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def _of_all_ranks(own: dict[str, Any]) -> list[dict[str, Any]]:
+    if _world_size() == 1:
+        return [own]
+    found: list[Any] = [None] * _world_size()
+    torch.distributed.all_gather_object(found, own)
+    return found
+
+
+def _told(time_s: float | None, ranks: list[dict[str, Any]]) -> dict[str, float]:
+    """The metrics of all ranks together.
+
+    Args:
+        time_s: of a step.
+        ranks: what each of them knows.
+    """
+    told: dict[str, float] = {}
+    if time_s is None:
+        return told
+    told["time_per_step_s"] = time_s
+    # A GPU of several ranks is counted once: any of them has read the same counter.
+    energies = {uuid: energy for rank in ranks for uuid, energy in rank["energies"].items()}
+    lacking = {uuid for rank in ranks for uuid in rank["lacking"]} - set(energies)
+    if energies and not lacking:
+        energy_j = sum(energy for energy, _ in energies.values())
+        told["energy_per_step_j"] = energy_j
+        told["energy_per_step_rel_error"] = sum(error for _, error in energies.values()) / energy_j
+    flops, peaks = [rank["flops"] for rank in ranks], [rank["peak"] for rank in ranks]
+    if None not in flops:
+        told["flops_per_step"] = float(sum(flops))
+        if None not in peaks:
+            told["mfu"] = sum(flops) / (time_s * sum(peaks))
+    return told

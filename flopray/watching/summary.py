@@ -1,0 +1,316 @@
+"""What a watch found, in numbers and in words: time and energy per step, devices, named regions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from flopray.errors import MeasurementError, NoEnergySource
+from flopray.measurement.statistics import FEWEST_LAPS
+from flopray.units import prefixed
+from flopray.watching.recording import Recording
+from flopray.watching.step_energy import StepEnergy, energy_per_step, mean_time_error_s
+from flopray.watching.timeline import Region, Timeline, total_by_name
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Time of one step, pauses between steps left out.
+
+    Attributes:
+        time_s: mean time.
+        rel_error: half width of its 95 % interval over it; None where too few steps tell.
+        scatter_rel: standard deviation of the times of single steps over their mean.
+        clock: `cuda_events` or `perf_counter`.
+    """
+
+    time_s: float
+    rel_error: float | None
+    scatter_rel: float
+    clock: str
+
+
+@dataclass(frozen=True)
+class DeviceSummary:
+    """One device over the whole watch.
+
+    Attributes:
+        kind: `GPU` or `CPU`.
+        uuid: of NVML, or a word.
+        name: in full.
+        source: of its energy, such as `nvml_counter`.
+        reason: why there is no energy, or what went wrong on the way.
+        energy_j: taken while it was watched, pauses and regions included; None without a source.
+        energy_error_j: half width of its 95 % interval.
+        power_w: mean power.
+        peak_power_w: highest mean power over a tenth of a second.
+        peak_temperature_c: highest in the samples.
+        peak_memory_bytes: most that was in use in the samples, by all processes.
+        step_energy_j: energy of one step.
+        step_rel_error: half width of its 95 % interval over it.
+        step_reason: why there is none.
+        ticks: of the counter from which the energy of a step is known.
+    """
+
+    kind: str
+    uuid: str
+    name: str
+    source: str | None = None
+    reason: str | None = None
+    energy_j: float | None = None
+    energy_error_j: float | None = None
+    power_w: float | None = None
+    peak_power_w: float | None = None
+    peak_temperature_c: float | None = None
+    peak_memory_bytes: float | None = None
+    step_energy_j: float | None = None
+    step_rel_error: float | None = None
+    step_reason: str | None = None
+    ticks: int | None = None
+
+
+@dataclass(frozen=True)
+class RegionSummary:
+    """All passages through one named region.
+
+    Attributes:
+        name: as it was given.
+        passages: how many.
+        time_s: of all together.
+        energy_j: of all together, on all GPUs that were watched; None without a source.
+        energy_error_j: half width of its 95 % interval.
+        reason: why there is no energy.
+    """
+
+    name: str
+    passages: int
+    time_s: float
+    energy_j: float | None = None
+    energy_error_j: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class Summary:
+    """What was watched; `print` shows it as a few lines.
+
+    Attributes:
+        time_s: length of the watch.
+        steps: that ended, the ones that were left out included.
+        left_out: first steps that are in no mean.
+        time: of one step; None without steps.
+        energy_j: of one step, on all GPUs together (on the CPU where no GPU was used); None with `reason`.
+        rel_error: half width of its 95 % interval over it.
+        source: of that energy.
+        reason: why there is none.
+        devices: the GPUs.
+        cpu: packages and memory of the CPU; None where it was not asked for.
+        regions: in the order in which they were entered first.
+        warnings: what may make the numbers doubtful.
+    """
+
+    time_s: float
+    steps: int
+    left_out: int
+    time: StepTime | None
+    energy_j: float | None
+    rel_error: float | None
+    source: str | None
+    reason: str | None
+    devices: tuple[DeviceSummary, ...]
+    cpu: DeviceSummary | None
+    regions: tuple[RegionSummary, ...]
+    warnings: tuple[str, ...] = field(default=())
+
+    def __repr__(self) -> str:
+        return "\n".join(_lines(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return asdict(self)
+
+
+def summarise(
+    recordings: Sequence[Recording],
+    timeline: Timeline,
+    regions: Sequence[Region],
+    *,
+    time_s: float,
+    clock: str,
+    left_out: int = 0,
+    no_gpu: str = "no GPU was used",
+    warnings: Sequence[str] = (),
+) -> Summary:
+    """Everything that is known by now.
+
+    Args:
+        recordings: of all devices.
+        timeline: all steps.
+        regions: that have ended.
+        time_s: length of the watch.
+        clock: of the steps.
+        left_out: first steps that are to be in no mean.
+        no_gpu: why there is no energy where no GPU is among the recordings.
+        warnings: to be passed on.
+    """
+    steps = timeline.steps
+    left_out = min(left_out, max(steps - 1, 0))
+    kept = timeline.since(left_out)
+    found = [device_summary(recording, kept) for recording in recordings]
+    gpus = tuple(device for device in found if device.kind == "GPU")
+    cpu = next((device for device in found if device.kind == "CPU"), None)
+    energy_j, rel_error, source, reason = together(gpus, cpu, no_gpu)
+    return Summary(
+        time_s=time_s,
+        steps=steps,
+        left_out=left_out,
+        time=step_time(kept, clock) if steps else None,
+        energy_j=energy_j,
+        rel_error=rel_error,
+        source=source,
+        reason=reason,
+        devices=gpus,
+        cpu=cpu,
+        regions=tuple(_region(name, passages, recordings, no_gpu) for name, passages in total_by_name(regions).items()),
+        warnings=tuple(warnings),
+    )
+
+
+def device_summary(recording: Recording, timeline: Timeline) -> DeviceSummary:
+    """One device over a watch, and its energy per step over the steps of a timeline."""
+    device, samples = recording.device, recording.samples()
+    common: dict[str, Any] = {
+        **asdict(device),
+        "source": recording.meter.source if recording.meter else None,
+        "reason": recording.reason,
+        "peak_temperature_c": _highest(samples[:, 1]),
+        "peak_memory_bytes": _highest(samples[:, 4]),
+    }
+    try:
+        curve = recording.curve()
+    except MeasurementError as error:
+        common |= {"reason": str(error), "step_reason": str(error)}
+        return DeviceSummary(**common)
+    energy_j, error_j = curve.between(recording.start_s, recording.end_s)
+    length_s = recording.end_s - recording.start_s
+    common |= {
+        "energy_j": energy_j,
+        "energy_error_j": error_j,
+        "power_w": energy_j / length_s if length_s > 0 else None,
+        "peak_power_w": curve.peak_power_w(),
+    }
+    try:
+        step = step_energy(recording, timeline)
+    except MeasurementError as error:
+        return DeviceSummary(**common, step_reason=str(error))
+    return DeviceSummary(**common, step_energy_j=step.energy_j, step_rel_error=step.rel_error, ticks=step.ticks)
+
+
+def step_energy(recording: Recording, timeline: Timeline, most_ticks: int | None = None) -> StepEnergy:
+    """Energy per step on one device.
+
+    Args:
+        recording: of the device.
+        timeline: the steps.
+        most_ticks: of more, every second, third, ... one is used, which takes less time.
+
+    Raises:
+        MeasurementError: with the reason why there is none.
+    """
+    meter = recording.meter
+    if meter is None:
+        raise NoEnergySource(recording.reason or "no meter")
+    ticks = recording.ticks(float(timeline.start_s[0]) if timeline.steps else 0.0)
+    if most_ticks is not None and len(ticks) > most_ticks:
+        ticks = ticks.where(np.arange(len(ticks)) % math.ceil(len(ticks) / most_ticks) == 0)
+    return energy_per_step(ticks, timeline, meter.characteristics)
+
+
+def together(
+    gpus: Sequence[DeviceSummary], cpu: DeviceSummary | None, no_gpu: str
+) -> tuple[float | None, float | None, str | None, str | None]:
+    """Energy of a step, its error, source and reason: of all GPUs, or of the CPU where there is none."""
+    counted = list(gpus) or ([cpu] if cpu and cpu.step_energy_j is not None else [])
+    if not counted:
+        return None, None, None, no_gpu
+    for device in counted:
+        if device.step_energy_j is None:
+            return None, None, device.source, f"{device.name}: {device.step_reason or device.reason}"
+    energy_j = sum(device.step_energy_j or 0.0 for device in counted)
+    # Devices of one loop fluctuate together: their errors add up.
+    error_j = sum((device.step_energy_j or 0.0) * (device.step_rel_error or 0.0) for device in counted)
+    sources = sorted({device.source or "" for device in counted})
+    return energy_j, error_j / energy_j, ", ".join(sources), None
+
+
+def step_time(timeline: Timeline, clock: str) -> StepTime:
+    """Mean time of the steps of a timeline, one at least."""
+    times_s = timeline.step_times_s
+    mean_s, half_s = float(np.mean(times_s)), mean_time_error_s(times_s)
+    told = mean_s > 0 and len(times_s) >= FEWEST_LAPS
+    scatter = float(np.std(times_s) / mean_s) if mean_s > 0 else 0.0
+    return StepTime(mean_s, half_s / mean_s if told else None, scatter, clock)
+
+
+def _region(name: str, passages: Sequence[Region], recordings: Sequence[Recording], no_gpu: str) -> RegionSummary:
+    time_s = sum(region.time_s for region in passages)
+    counted = [recording for recording in recordings if recording.device.kind == "GPU"]
+    if not counted:
+        counted = [recording for recording in recordings if recording.meter is not None]
+    if not counted:
+        return RegionSummary(name, len(passages), time_s, reason=no_gpu)
+    energy_j, error_j = 0.0, 0.0
+    try:
+        for curve in (recording.curve() for recording in counted):
+            parts = [curve.between(region.start_s, region.end_s) for region in passages]
+            energy_j += sum(part for part, _ in parts)
+            error_j += math.hypot(*(error for _, error in parts))
+    except MeasurementError as error:
+        return RegionSummary(name, len(passages), time_s, reason=str(error))
+    return RegionSummary(name, len(passages), time_s, energy_j, error_j)
+
+
+def _highest(values: np.ndarray) -> float | None:
+    finite = values[np.isfinite(values)]
+    return float(finite.max()) if len(finite) else None
+
+
+def _lines(summary: Summary) -> list[str]:
+    first = f"watched {summary.time_s:.3g} s, {summary.steps} steps"
+    if summary.left_out:
+        first += f" (the first {summary.left_out} are in no mean)"
+    lines = [first]
+    if summary.time is not None:
+        time = summary.time
+        how = f"step to step {time.scatter_rel:.1%}, {time.clock}"
+        lines.append(f"  time    {prefixed(time.time_s, 's')} a step {_within(time.rel_error)} ({how})")
+        if summary.energy_j is not None:
+            said = f"{prefixed(summary.energy_j, 'J')} a step {_within(summary.rel_error)} ({summary.source})"
+        else:
+            said = f"none: {summary.reason}"
+        lines.append(f"  energy  {said}")
+    lines += [f"  {_device_line(device)}" for device in (*summary.devices, summary.cpu) if device]
+    for region in summary.regions:
+        energy = f", {prefixed(region.energy_j, 'J')} ± {prefixed(region.energy_error_j, 'J')}"
+        what = energy if region.energy_j is not None else f", no energy: {region.reason}"
+        lines.append(f"  region  {region.name}: {region.passages} x, {prefixed(region.time_s, 's')}{what}")
+    return lines + [f"  warning: {warning}" for warning in summary.warnings]
+
+
+def _within(rel_error: float | None) -> str:
+    return "± ?" if rel_error is None else f"± {100 * rel_error:.2g} %"
+
+
+def _device_line(device: DeviceSummary) -> str:
+    label = f"{device.kind}     {device.name}" + (f" {device.uuid[:12]}" if device.uuid.startswith("GPU-") else "")
+    if device.energy_j is None:
+        return f"{label}: no energy: {device.reason}"
+    line = f"{label}: {prefixed(device.energy_j, 'J')} ± {prefixed(device.energy_error_j, 'J')}"
+    line += f", mean {prefixed(device.power_w, 'W')}, peak {prefixed(device.peak_power_w, 'W')}"
+    if device.peak_temperature_c is not None:
+        line += f", up to {device.peak_temperature_c:.0f} °C"
+    return line + (f" ({device.reason})" if device.reason else "")

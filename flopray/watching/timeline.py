@@ -1,0 +1,157 @@
+"""Steps and named regions of a loop as times: which pieces of time belong to which step, and what lies between.
+
+A step may be interrupted (a region in the middle of an iteration of `Watch.steps`): it then has several pieces. Steps
+that follow each other closely make a **span**; a longer pause ends it.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+#: A pause between two pieces that is longer ends a span. Counters tick every 0.1 s: a shorter one cannot be seen.
+SPAN_PAUSE_S = 0.3
+
+#: What a mark means: a step begins, is interrupted, goes on, ends, is given up; or only a region begins or ends.
+BEGIN, INTERRUPT, RESUME, END, GIVE_UP, EDGE = range(6)
+
+
+@dataclass(frozen=True)
+class Region:
+    """One passage through a named part of a program.
+
+    Attributes:
+        name: as it was given.
+        start_s, end_s: host clock.
+    """
+
+    name: str
+    start_s: float
+    end_s: float
+
+    @property
+    def time_s(self) -> float:
+        """Its length."""
+        return self.end_s - self.start_s
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Steps as pieces of time; arrays have shape (pieces,), pieces are in the order of time and do not overlap.
+
+    Attributes:
+        start_s, end_s: host clock of each piece.
+        step: number of the step that the piece belongs to, from 0.
+    """
+
+    start_s: np.ndarray
+    end_s: np.ndarray
+    step: np.ndarray
+
+    @property
+    def steps(self) -> int:
+        """How many steps there are."""
+        return int(self.step[-1]) + 1 if len(self.step) else 0
+
+    @property
+    def step_times_s(self) -> np.ndarray:
+        """Time of each step, without interruptions; shape (steps,)."""
+        return np.bincount(self.step, self.end_s - self.start_s, self.steps)
+
+    @property
+    def step_starts_s(self) -> np.ndarray:
+        """Host clock at the start of each step; shape (steps,)."""
+        first = np.flatnonzero(np.diff(self.step, prepend=-1))
+        return self.start_s[first]
+
+    def since(self, step: int) -> Timeline:
+        """The timeline from a step on, which then has number 0."""
+        kept = self.step >= step
+        return Timeline(self.start_s[kept], self.end_s[kept], self.step[kept] - step)
+
+    def spans(self, pause_s: float = SPAN_PAUSE_S) -> np.ndarray:
+        """Number of the span of each piece, from 0; shape (pieces,)."""
+        return np.cumsum(np.append(0.0, self.start_s[1:] - self.end_s[:-1]) > pause_s)
+
+    def done(self, time_s: np.ndarray) -> np.ndarray:
+        """Steps that are done at each time, with their fraction; any shape."""
+        if not len(self.step):
+            return np.zeros_like(time_s)
+        length_s = self.end_s - self.start_s
+        whole_s = np.maximum(self.step_times_s[self.step], 1e-12)
+        after = np.cumsum(length_s / whole_s)
+        edges_s = np.column_stack([self.start_s, self.end_s]).ravel()
+        return np.interp(time_s, edges_s, np.column_stack([after - length_s / whole_s, after]).ravel())
+
+    def outside_s(self, time_s: np.ndarray) -> np.ndarray:
+        """Seconds between pieces, from the first piece up to each time; any shape."""
+        if not len(self.step):
+            return np.zeros_like(time_s)
+        pause_s = np.cumsum(np.append(0.0, self.start_s[1:] - self.end_s[:-1]))
+        edges_s = np.column_stack([self.start_s, self.end_s]).ravel()
+        return np.interp(time_s, edges_s, np.repeat(pause_s, 2))
+
+
+class TimelineBuilder:
+    """Notes what each mark of a loop means; the times come later."""
+
+    def __init__(self) -> None:
+        self._codes = array("b")
+        self._regions: list[tuple[str, int, int | None]] = []
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def add(self, code: int) -> None:
+        """The next mark and its meaning."""
+        self._codes.append(code)
+
+    def begin_region(self, name: str) -> int:
+        """The next mark begins a region, whatever else it means; returns what `end_region` wants."""
+        self._regions.append((name, len(self._codes), None))
+        return len(self._regions) - 1
+
+    def end_region(self, number: int) -> None:
+        """The next mark ends a region."""
+        name, first, _ = self._regions[number]
+        self._regions[number] = (name, first, len(self._codes))
+
+    def timeline(self, times_s: np.ndarray) -> Timeline:
+        """The steps that have ended.
+
+        Args:
+            times_s: host clock of the first marks; shape (known,).
+        """
+        count = min(len(times_s), len(self._codes))
+        codes = np.frombuffer(self._codes, dtype=np.int8)[:count].copy()
+        stepping = codes != EDGE
+        codes, times_s = codes[stepping], times_s[:count][stepping]
+        # Starts and stops of pieces alternate; the last piece may have no stop yet.
+        pairs = len(codes) // 2
+        first, last = codes[: 2 * pairs : 2], codes[1 : 2 * pairs : 2]
+        step = np.cumsum(first == BEGIN) - 1
+        ended = np.zeros(pairs + 1, dtype=bool)
+        ended[step[last == END]] = True
+        kept = ended[step]
+        number = np.cumsum(ended) - 1
+        start_s = times_s[: 2 * pairs : 2][kept]
+        return Timeline(start_s, np.maximum(times_s[1 : 2 * pairs : 2][kept], start_s), number[step[kept]])
+
+    def regions(self, times_s: np.ndarray) -> list[Region]:
+        """The regions that have ended, in the order of their starts."""
+        return [
+            Region(name, float(times_s[first]), float(times_s[last]))
+            for name, first, last in self._regions
+            if last is not None and last < len(times_s)
+        ]
+
+
+def total_by_name(regions: Sequence[Region]) -> dict[str, list[Region]]:
+    """The passages of each region."""
+    found: dict[str, list[Region]] = {}
+    for region in regions:
+        found.setdefault(region.name, []).append(region)
+    return found

@@ -1,0 +1,102 @@
+"""What the ranks of a job tell each other: a GPU is counted once, FLOPs are added, what is not known is missing."""
+
+import logging
+import multiprocessing
+import os
+import time
+
+import pytest
+import torch
+
+from flopray.errors import InputError
+from flopray.integrations.step_costs import StepCosts, _told
+from flopray.testing.power_traces import ConstantPower
+from flopray.testing.simulated_meter import SimulatedMeter
+
+
+def rank(energies, flops=100.0, peak=None, lacking=()):
+    return {"energies": energies, "lacking": list(lacking), "flops": flops, "peak": peak}
+
+
+def test_each_rank_has_its_own_gpu():
+    ranks = [rank({"a GPU-1": (4.0, 0.2)}, peak=1000.0), rank({"a GPU-2": (6.0, 0.3)}, peak=1000.0)]
+    assert _told(0.5, ranks) == {
+        "time_per_step_s": 0.5,
+        "energy_per_step_j": 10.0,
+        "energy_per_step_rel_error": 0.05,
+        "flops_per_step": 200.0,
+        "mfu": 0.2,
+    }
+
+
+def test_a_gpu_of_two_ranks_is_counted_once_and_those_of_two_nodes_twice():
+    shared = [rank({"a GPU-1": (4.0, 0.2)}), rank({"a GPU-1": (4.0, 0.2)})]
+    assert _told(0.5, shared)["energy_per_step_j"] == 4.0
+    apart = [rank({"a CPU": (4.0, 0.2)}), rank({"b CPU": (4.0, 0.2)})]
+    assert _told(0.5, apart)["energy_per_step_j"] == 8.0
+
+
+def test_what_one_rank_does_not_know_is_missing_and_never_a_part():
+    ranks = [rank({"a GPU-1": (4.0, 0.2)}), rank({}, flops=None, lacking=["a GPU-2"])]
+    assert _told(0.5, ranks) == {"time_per_step_s": 0.5}
+    known_elsewhere = [rank({"a GPU-1": (4.0, 0.2)}), rank({}, lacking=["a GPU-1"])]
+    assert _told(0.5, known_elsewhere)["energy_per_step_j"] == 4.0
+    assert _told(None, ranks) == {}
+
+
+def _rank_of_two(number, port, results):
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.distributed.init_process_group("gloo", rank=number, world_size=2)
+    costs = StepCosts(meter=SimulatedMeter(ConstantPower(100.0), period_s=0.02, latency_s=0.0005), flops=1000.0)
+    costs.start()
+    for _ in range(30):
+        costs.begin()
+        time.sleep(0.01)
+        costs.end()
+    told = costs.metrics()
+    costs.stop()
+    torch.distributed.destroy_process_group()
+    results.put((number, told))
+
+
+def test_two_ranks_that_share_a_gpu_do_not_count_it_twice():
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    ranks = [context.Process(target=_rank_of_two, args=(number, port, results)) for number in range(2)]
+    for process in ranks:
+        process.start()
+    told = dict(results.get(timeout=60) for _ in ranks)
+    for process in ranks:
+        process.join(timeout=20)
+    assert told[0]["energy_per_step_j"] == told[1]["energy_per_step_j"]
+    assert told[0]["energy_per_step_j"] == pytest.approx(100.0 * told[0]["time_per_step_s"], rel=0.5)
+    assert told[0]["flops_per_step"] == 2000.0
+
+
+def test_flops_of_the_first_step_are_counted_and_a_reason_is_told_once(caplog):
+    weight = torch.ones(8, 8, requires_grad=True)
+    costs = StepCosts()
+    costs.start()
+    for _ in range(6):
+        costs.begin()
+        (weight @ weight).sum().backward()
+        costs.end()
+    with caplog.at_level(logging.WARNING, "flopray"):
+        told = [costs.metrics(), costs.metrics()]
+    summary = costs.stop()
+    assert told[0]["flops_per_step"] == 3 * 2 * 8**3
+    assert "energy_per_step_j" not in told[0]
+    assert len([line for line in caplog.messages if "no energy yet" in line]) == 1
+    assert summary.steps == 6
+    assert costs.stop() is summary
+
+
+@pytest.mark.parametrize("arguments", [{"precision": "fp31"}, {"flops": -1}, {"flops": "many"}])
+def test_what_cannot_be_is_refused(arguments):
+    with pytest.raises(InputError):
+        StepCosts(**arguments)
