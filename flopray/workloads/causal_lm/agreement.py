@@ -26,7 +26,7 @@ from flopray.workloads.causal_lm.transformer import (
 if TYPE_CHECKING:
     import torch
 
-#: Shape at which a closed form is held against the count; with a window, sequences are longer than it.
+#: Sequences, their tokens at least, and how many more than a window they have.
 _BATCH, _TOKENS, _BEYOND = 2, 512, 8
 
 
@@ -205,9 +205,14 @@ def agreed_sizes(model: str, model_config: str | None) -> Sizes | str:
         sizes = models.sizes_of(model, model_config)
     except NoClosedForm as reason:
         return str(reason)
-    tokens = max((_TOKENS, *(window + _BEYOND for window in sizes.windows if window)))
-    seen = count(model, model_config, _BATCH, tokens, False)
-    return disagreement(sizes, seen, batch=_BATCH, tokens=tokens) or sizes
+    batch, tokens = shape_of(sizes)
+    seen = count(model, model_config, batch, tokens, False)
+    return disagreement(sizes, seen, batch=batch, tokens=tokens) or sizes
+
+
+def shape_of(sizes: Sizes) -> tuple[int, int]:
+    """Sequences and tokens at which a closed form is held against the count: longer than any window."""
+    return _BATCH, max((_TOKENS, *(window + _BEYOND for window in sizes.windows if window)))
 
 
 def disagreement(sizes: Sizes, seen: Count, *, batch: int, tokens: int) -> str | None:

@@ -387,6 +387,8 @@ def _deepseek(c: Any) -> Sizes:
     """DeepSeek V2 and V3: keys and values from one latent vector, shared experts, first layers without experts."""
     d, heads, bias = c.hidden_size, c.num_attention_heads, bool(c.attention_bias)
     _rotary_factor(c)
+    if c.num_key_value_heads != heads:
+        raise NoClosedForm(f"no closed form: {c.num_key_value_heads} num_key_value_heads of {heads} latent heads")
     query, value = c.qk_nope_head_dim + c.qk_rope_head_dim, c.v_head_dim
     if c.q_lora_rank is None:
         queries, norms = (Linear(d, heads * query),), ()
