@@ -33,16 +33,16 @@ _PHASES = ("forward", "backward", "prefill", "decode")
 
 _TEXT = """# FLOPs of published language models, twice
 
-`python docs/make_flops.py` writes this page, and `--check`, which is a test, counts everything again. Each model is built
-by transformers from its configuration (`flopray/workloads/causal_lm/configs`, each with its source) in its full size on
-torch's meta device, {batch} sequences of the tokens that the table says, and counted at torch's dispatcher. The closed
-form is made from the same configuration by [`causal_lm`](../../flopray/workloads/causal_lm/families.py).
+`python docs/make_flops.py` writes this page, and `--check`, which is a test, counts everything again. Each model is
+built by transformers from its configuration (`flopray/workloads/causal_lm/configs`, each with its source) in its full
+size on torch's meta device, {batch} sequences of the tokens that the table says, and counted at torch's dispatcher. The
+closed form is made from the same configuration by [`causal_lm`](../../flopray/workloads/causal_lm/families.py).
 
 * **parameters**: weights of the model that transformers builds, which are those of the closed form; a tied matrix once.
   They are the published ones, which each model's page states, where nothing else is said.
 * **active**: weights that one token goes through, embeddings included.
-* **products**: closed form of all matrix products and attention of a forward pass, as full squares: the dispatcher counts
-  exactly as many, in the forward pass and in `backward`, `prefill` and `decode` as well.
+* **products**: closed form of all matrix products and attention of a forward pass, as full squares: the dispatcher
+  counts exactly as many, in the forward pass and in `backward`, `prefill` and `decode` as well.
 * **attention**: the part of these that are scores and their products with values, as full squares.
 * **masks leave**: the part of attention that causal masks and windows let through, of sequences of 8192 tokens.
 
@@ -54,13 +54,13 @@ What is counted and what is not:
 
 * **Causality and windows.** Both counts take attention as full squares. `attention_causal_flops` has what masks leave.
   Decode looks back on as much as its cache keeps: of a layer with a window, the window.
-* **Flash attention** forms the scores a second time in its backward pass, half of its forward products once more. Neither
-  count has that; `executed_flops` does.
+* **Flash attention** forms the scores a second time in its backward pass, half of its forward products once more.
+  Neither count has that; `executed_flops` does.
 * **Experts.** Active ones alone: each token's products with the experts that it is sent to, with those that are shared,
   and with the router. The number does not depend on the routing; energy does, so the tokens of a sweep are sent to all
   experts in equal numbers, drawn from a fixed seed (`--routing router` leaves it to the router).
-* **Latent attention** (DeepSeek). The cache keeps latent vectors, as transformers does; decode makes the keys and values
-  of the whole cache from them, and those products are counted.
+* **Latent attention** (DeepSeek). The cache keeps latent vectors, as transformers does; decode makes the keys and
+  values of the whole cache from them, and those products are counted.
 * **Embeddings** are look-ups and no products. A tied output projection is a product all the same.
 * **Angles of rotary embeddings**, which some releases of transformers compute by a product, are left out.
 * **Heads that predict several tokens ahead** (DeepSeek V3) are not built by transformers and not counted.
@@ -79,10 +79,10 @@ def page() -> str:
         rows.append(_row(name))
         if note := models.shipped(name).get("note"):
             notes.append(f"* **{name}**: {note}.")
-    head = "| model | parameters | active | tokens | products | attention | masks leave |\n|---|---|---|---|---|---|---|"
+    head = "| model | parameters | active | tokens | products | attention | masks leave |"
     return _TEXT.format(
         batch="two",
-        table="\n".join([head, *rows]),
+        table="\n".join([head, "|---" * 7 + "|", *rows]),
         count=len(rows),
         equal=len(rows) * len(_PHASES),
         notes="\n".join(notes),

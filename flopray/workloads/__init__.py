@@ -1,8 +1,8 @@
 """What is measured: models, their phases, their closed forms, and how a phase is executed.
 
-`Workload` is what a model is to flopray: subclass it to sweep one of your own. `MLP`, `Llama` and `CausalLM` are three of them;
-`registry` finds them by name, `phases` turns a point into one callable for each phase, `execution` runs them eagerly,
-as a CUDA graph or compiled.
+`Workload` is what a model is to flopray: subclass it to sweep one of your own. `MLP`, `Llama` and `CausalLM` are three
+of them; `registry` finds them by name, `phases` turns a point into one callable for each phase, `execution` runs them
+eagerly, as a CUDA graph or compiled.
 """
 
 from __future__ import annotations

@@ -266,6 +266,11 @@ def _number(value: Any) -> Any:
 
 
 def read_json(file: Path) -> dict[str, object]:
+    """The content of a configuration's file.
+
+    Raises:
+        InputError: it is none.
+    """
     try:
         content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
     except (OSError, ValueError, RecursionError) as error:

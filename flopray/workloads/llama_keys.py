@@ -20,6 +20,7 @@ from flopray.errors import SpecError
 
 
 def words(text: str) -> frozenset[str]:
+    """The words of a text."""
     return frozenset(text.split())
 
 
@@ -133,6 +134,7 @@ def is_one_of(value: Any, allowed: tuple[Any, ...]) -> bool:
 
 
 def short(value: Any) -> str:
+    """A value as a message can quote it."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 

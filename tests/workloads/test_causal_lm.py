@@ -1,4 +1,4 @@
-"""Causal language models: closed forms that are those of the model that is built, or a reason by name why there is none."""
+"""Causal language models: closed forms that are those of the model that is built, or the reason why there is none."""
 
 import json
 
@@ -38,7 +38,7 @@ FAMILIES = {
     "gemma2": {"sliding_window": 8},
     "gemma3_text": {"sliding_window": 8, "sliding_window_pattern": 2},
     "olmo2": {},
-    "gpt2": {key: None for key in _SHAPE} | {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_inner": 80, "vocab_size": 128},
+    "gpt2": dict.fromkeys(_SHAPE) | {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_inner": 80, "vocab_size": 128},
     "gpt_neox": {"head_dim": None, "num_key_value_heads": None, "rotary_pct": 0.25},
     "mixtral": {"num_local_experts": 8, "num_experts_per_tok": 2},
     "qwen2_moe": {**_EXPERTS, "shared_expert_intermediate_size": 48, "mlp_only_layers": [0]},
@@ -203,7 +203,10 @@ def test_a_closed_form_that_disagrees_with_the_model_is_withdrawn(change, monkey
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (config("llama", auto_map={"AutoConfig": "code.Own"}), "auto_map names code of the model's own, which is never"),
+        (
+            config("llama", auto_map={"AutoConfig": "code.Own"}),
+            "auto_map names code of the model's own, which is never",
+        ),
         ({"model_type": "nobody_knows"}, "unknown model_type 'nobody_knows'"),
         ({"hidden_size": 64}, "lacks model_type"),
         (config("llama", architectures=["LlamaForSequenceClassification"]), "LlamaForCausalLM would be built"),
@@ -228,7 +231,7 @@ def test_names_files_and_folders_are_models(tmp_path):
     names, configs = models.find_models([str(tmp_path / "mine"), str(tmp_path / "same.json"), "GPT2"], ["random"])
     assert names == ("mine", "same", "gpt2")
     assert configs["mine"] == configs["same"]  # what no operation depends on makes no other model
-    with pytest.raises(InputError, match="no built-in model .*gpt-oss-20b"):
+    with pytest.raises(InputError, match=r"no built-in model .*gpt-oss-20b"):
         models.find_models(["nope"], ["random"])
 
 

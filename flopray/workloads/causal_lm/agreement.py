@@ -1,7 +1,7 @@
 """Counts a model at the dispatcher, without memory, and holds its closed form against what was counted.
 
-The model is built on torch's meta device from its configuration. Attention is formed as the products it is made of, full
-squares, whatever kernel runs later; experts by the grouped products that transformers runs. Angles of rotary
+The model is built on torch's meta device from its configuration. Attention is formed as the products it is made of,
+full squares, whatever kernel runs later; experts by the grouped products that transformers runs. Angles of rotary
 embeddings, which some releases compute by a product, are no product of the model and are left out.
 """
 
@@ -60,9 +60,14 @@ def count(model: str, model_config: str | None, batch: int, tokens: int, checkpo
         tokens: of each.
         checkpointing: whether the backward pass runs the layers again.
     """
+    config = models.completed(models.content_of(model, model_config))
+    return count_built(config, batch=batch, tokens=tokens, checkpointing=checkpointing)
+
+
+def count_built(config: Any, *, batch: int, tokens: int, checkpointing: bool) -> Count:
+    """Count the model that transformers builds from its own configuration; otherwise as `count`."""
     import torch
 
-    config = models.completed(models.content_of(model, model_config))
     built, seen = _on_meta(config)
     parameters = sum(weight.numel() for weight in built.parameters())
     layers = route_uniformly(built)

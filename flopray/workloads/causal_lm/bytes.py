@@ -5,7 +5,7 @@ All are lower bounds, for one token unless a number of tokens is said:
     kept for a backward pass    what products with weights and attention take in, and what gates are made of; with
                                 checkpointing the input of each layer
     a cache                     keys and values; of a layer with a window, those of the window
-    forward                     weights of the products once (of experts, as many as are sent a token), what is kept, logits
+    forward                     weights of the products once (of experts, those that get a token), what is kept, logits
     backward                    weights and what is kept once, logits; gradients of all weights are written
     AdamW                       7 a weight: it, its gradient and two moments are read, all but the gradient written
 
@@ -14,7 +14,7 @@ Work that fits into a chip's caches moves less through its memory.
 
 from __future__ import annotations
 
-from flopray.workloads.causal_lm.sizes import Layer, Sizes
+from flopray.workloads.causal_lm.sizes import Layer, Linear, Sizes
 
 
 def cached_elements(sizes: Sizes, batch: int, tokens: int) -> int:
@@ -36,11 +36,17 @@ def kept_elements(sizes: Sizes, tokens: int, *, checkpointing: bool) -> int:
 def _kept(layer: Layer, width: int) -> int:
     """Inputs of attention and MLP, queries, keys, values, what attention gives, and the insides of the MLP."""
     attention, experts = layer.attention, layer.experts
-    queries = attention.heads * (attention.query_width + attention.value_width)  # a latent vector is less than its keys
-    inside = sum(one.outputs for one in layer.mlp[:-1]) if layer.mlp else 0
-    last = layer.mlp[-1].inputs if layer.mlp else 0
-    routed = experts.active * (sum(one.outputs for one in experts.each[:-1]) + experts.each[-1].inputs) if experts else 0
-    return 2 * width + queries + attention.cached + inside + last + routed
+    queries = attention.heads * (attention.query_width + attention.value_width)
+    routed = experts.active * _inside(experts.each) if experts else 0
+    return 2 * width + queries + attention.cached + _inside(layer.mlp) + routed
+
+
+def _inside(mlp: tuple[Linear, ...]) -> int:
+    """What an MLP keeps beside its input: what its first products give, functions of it, what its last one takes."""
+    if not mlp:
+        return 0
+    gated = mlp[-1].inputs if len(mlp) == 3 else 0
+    return sum(one.outputs for one in mlp[:-1]) + gated + mlp[-1].inputs
 
 
 def projected_parameters(sizes: Sizes, tokens: int) -> int:

@@ -288,7 +288,9 @@ def _mixtral(c: Any) -> Sizes:
     return _model(c, [layer] * c.num_hidden_layers, rms(d))
 
 
-def _expert_layer(c: Any, attention: Attention, count: int, inner: int, *, shared: int = 0, gate: bool = False) -> Layer:
+def _expert_layer(
+    c: Any, attention: Attention, count: int, inner: int, *, shared: int = 0, gate: bool = False
+) -> Layer:
     """A layer with routed gated experts.
 
     Args:
@@ -361,7 +363,9 @@ _GPT_OSS_FUNCTION = 8
 def _gpt_oss(c: Any) -> Sizes:
     d, f, bias = c.hidden_size, c.intermediate_size, bool(c.attention_bias)
     if (stated := getattr(c, "experts_per_token", c.num_experts_per_tok)) != c.num_experts_per_tok:
-        raise NoClosedForm(f"no closed form: experts_per_token {stated} and num_experts_per_tok {c.num_experts_per_tok}")
+        raise NoClosedForm(
+            f"no closed form: experts_per_token {stated} and num_experts_per_tok {c.num_experts_per_tok}"
+        )
     experts = Experts(
         count=c.num_local_experts,
         active=c.num_experts_per_tok,
@@ -446,7 +450,8 @@ FAMILIES: Mapping[str, Family] = {
     "gpt2": Family(_gpt2, words("n_embd n_head n_layer n_inner n_positions vocab_size tie_word_embeddings")),
     "gpt_neox": Family(
         _gpt_neox,
-        (_BASIC - words("num_key_value_heads head_dim")) | words("attention_bias rotary_pct rotary_emb_base partial_rotary_factor"),
+        (_BASIC - words("num_key_value_heads head_dim"))
+        | words("attention_bias rotary_pct rotary_emb_base partial_rotary_factor"),
     ),
     "mixtral": Family(_mixtral, _BASIC | words("sliding_window num_experts_per_tok num_local_experts")),
     "qwen2_moe": Family(_qwen2_moe, _BASIC | _WINDOWS | _QWEN_MOE | words("qkv_bias shared_expert_intermediate_size")),
@@ -454,9 +459,7 @@ FAMILIES: Mapping[str, Family] = {
         _qwen3_moe,
         _BASIC | _QWEN_MOE | words("attention_bias sliding_window use_sliding_window max_window_layers"),
     ),
-    "olmoe": Family(
-        _olmoe, _BASIC | words("attention_bias num_experts_per_tok num_experts norm_topk_prob")
-    ),
+    "olmoe": Family(_olmoe, _BASIC | words("attention_bias num_experts_per_tok num_experts norm_topk_prob")),
     "gpt_oss": Family(
         _gpt_oss,
         _BASIC

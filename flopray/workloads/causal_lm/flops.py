@@ -14,8 +14,8 @@ Convention: a product of (a, b) by (b, c) is 2abc. Forward, for B sequences of T
 
 Backward is twice forward for every component but the embedding, whose gradient is one addition a token and feature. The
 formulas for products and attention are those of PaLM's appendix B (https://arxiv.org/abs/2204.02311); the optimizer is
-AdamW on every weight, also of experts that no token went to. What gradient checkpointing runs again is no model FLOP and
-stands in `recomputed_flops`. Flash attention also forms the scores again in its backward pass: neither counts it.
+AdamW on every weight, also of experts that no token went to. What gradient checkpointing runs again is no model FLOP
+and stands in `recomputed_flops`. Flash attention also forms the scores again in its backward pass: neither counts it.
 """
 
 from __future__ import annotations
@@ -134,7 +134,8 @@ def pairs(attention: Attention, batch: int, tokens: int, phase: str) -> tuple[in
     """
     window = attention.window or tokens + 1
     if phase == "decode":  # a cache keeps what its window lets see, and no more
-        return (batch * min(tokens + 1, window),) * 2
+        kept = batch * min(tokens + 1, window)
+        return kept, kept
     # The first tokens see fewer than a window of keys.
     first = min(tokens, window)
     return batch * tokens**2, batch * (first * (first + 1) // 2 + (tokens - first) * window)

@@ -1,4 +1,4 @@
-"""The keys of a configuration: understood by its family, known to be harmless, or the reason why no closed form is stated.
+"""The keys of a configuration: understood by its family, harmless, or the reason why no closed form is stated.
 
 A key that is ignored may change the model: a draft head has another vocabulary, experts are several MLPs, biases are
 further weights. The model that transformers builds is measured all the same; its closed form would be a guess. So every
@@ -17,14 +17,14 @@ from flopray.workloads.llama_keys import HARMLESS, is_one_of, short, words
 #: of every model, and weights are of the point's precision, whatever the file says of their quantisation.
 _HARMLESS = HARMLESS | words(
     "model_type architectures initializer_factor quantization_config compression_config pretraining_tp "
-    "rope_theta rope_scaling rope_parameters attention_dropout hidden_dropout dropout resid_pdrop embd_pdrop attn_pdrop "
-    "residual_dropout classifier_dropout summary_activation summary_first_dropout summary_proj_to_labels summary_type "
-    "summary_use_proj n_ctx n_positions id2label label2id num_labels query_pre_attn_scalar seq_length "
+    "rope_theta rope_scaling rope_parameters attention_dropout hidden_dropout dropout resid_pdrop embd_pdrop "
+    "attn_pdrop residual_dropout classifier_dropout summary_activation summary_first_dropout summary_proj_to_labels "
+    "summary_type summary_use_proj n_ctx n_positions id2label label2id num_labels query_pre_attn_scalar seq_length "
     "router_aux_loss_coef aux_loss_alpha seq_aux initial_context_length cache_implementation gradient_checkpointing "
     "use_parallel_residual rope_interleave ep_size scale_attn_weights hidden_act hidden_activation activation_function "
     "rms_norm_eps layer_norm_eps layer_norm_epsilon norm_epsilon attention_probs_dropout_prob"
 )
-#: Keys of any family whose other values change what is computed: values at which they do not, and what they would change.
+#: Keys of any family whose other values change what is computed: values at which they do not, and what would change.
 _OFF: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "is_encoder_decoder": ((False,), "an encoder is not counted"),
     "add_cross_attention": ((False,), "cross attention is not counted"),

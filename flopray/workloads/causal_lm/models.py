@@ -43,7 +43,7 @@ def shipped(name: str) -> Mapping[str, Any]:
         SpecError: there is none.
     """
     if name not in built_in():
-        raise SpecError(f"unknown model {name!r:.60}: choose from {', '.join(built_in())}, or name a configuration file")
+        raise SpecError(f"unknown model {name!r:.60}: choose from {', '.join(built_in())}, or name a file")
     file = resources.files("flopray.workloads.causal_lm") / "configs" / f"{name}.json"
     return json.loads(file.read_text(encoding="utf-8"))
 
@@ -194,7 +194,9 @@ def canonical(content: Mapping[str, Any], name: str) -> str:
     kept = {key: value for key, value in content.items() if key in _KEPT or key not in _LEFT_OUT}
     text = json.dumps({key: value for key, value in kept.items() if key != "architectures"}, sort_keys=True)
     if len(text) > _LARGEST_TEXT:
-        raise InputError(f"--model {name}: the configuration has {len(text)} characters, at most {_LARGEST_TEXT} are read")
+        raise InputError(
+            f"--model {name}: the configuration has {len(text)} characters, at most {_LARGEST_TEXT} are read"
+        )
     return text
 
 
@@ -208,18 +210,24 @@ def why_not(content: Mapping[str, Any]) -> str | None:
             "auto_map names code of the model's own, which is never run; without that key transformers' own "
             f"{short(kind)} is built, if it has one"
         )
-    inside = [key for key, part in content.items() if isinstance(part, Mapping) and part.get("model_type")]
+    inside = [
+        key
+        for key, part in content.items()
+        if isinstance(part, Mapping) and (part.get("model_type") or key in ("text_config", "vision_config"))
+    ]
     if inside:
         return f"its {inside[0]} is a model inside of a larger one: write that part to a file of its own"
     return _why_no_class(content, kind)
 
 
 def _why_no_class(content: Mapping[str, Any], kind: str) -> str | None:
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers import CONFIG_MAPPING
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    if kind not in CONFIG_MAPPING_NAMES:
-        return f"unknown model_type {short(kind)}: transformers has no model of it, and code from elsewhere is never run"
+    if kind not in CONFIG_MAPPING:
+        return (
+            f"unknown model_type {short(kind)}: transformers has no model of it, and code from elsewhere is never run"
+        )
     own = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
     if own is None:
         return f"transformers has no causal language model of the model_type {short(kind)}"

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-#: FLOPs of a norm for one element. RMS: square, mean, scale, weight. Layer: mean, subtract, square, mean, scale, weight,
-#: bias.
+#: FLOPs of a norm for one element. RMS: square, mean, scale, weight. Layer: mean, subtract, square, mean, scale,
+#: weight, bias.
 RMS_FLOPS, LAYER_FLOPS = 4, 7
 
 

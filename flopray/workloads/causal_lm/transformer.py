@@ -140,7 +140,9 @@ def route_uniformly(model: Any) -> int:
         names = list(inspect.signature(module.forward).parameters)
         choice = next((name for name in _CHOICES if name in names), None)
         if choice is not None and isinstance(getattr(module, "num_experts", None), int):
-            module.register_forward_pre_hook(_rerouted(choice, names.index(choice), module.num_experts), with_kwargs=True)
+            module.register_forward_pre_hook(
+                _rerouted(choice, names.index(choice), module.num_experts), with_kwargs=True
+            )
             found += 1
     return found
 
@@ -149,14 +151,17 @@ def _rerouted(name: str, place: int, experts: int) -> Callable[..., Any]:
     """A hook that replaces the router's choice (tokens, active); tables are made once a shape, outside of graphs."""
     tables: dict[tuple[int, int, str], torch.Tensor] = {}
 
-    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    def hook(
+        module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         del module
         chosen = kwargs[name] if name in kwargs else args[place]
         if chosen.dim() != 2 or chosen.is_floating_point():
             return None
-        key = (*chosen.shape, str(chosen.device))
+        tokens, active = chosen.shape
+        key = (tokens, active, str(chosen.device))
         if key not in tables:
-            tables[key] = uniform_routing(*chosen.shape, experts).to(device=chosen.device, dtype=chosen.dtype)
+            tables[key] = uniform_routing(tokens, active, experts).to(device=chosen.device, dtype=chosen.dtype)
         if name in kwargs:
             return args, kwargs | {name: tables[key]}
         return (*args[:place], tables[key], *args[place + 1 :]), kwargs
@@ -165,7 +170,7 @@ def _rerouted(name: str, place: int, experts: int) -> Callable[..., Any]:
 
 
 def uniform_routing(tokens: int, active: int, experts: int) -> torch.Tensor:
-    """Experts of each token (tokens, active): no two alike for a token, and each expert as often as any other, or once more.
+    """Experts of each token (tokens, active): no two alike, and each expert as often as any other, or once more.
 
     Example:
         >>> uniform_routing(4, 2, 8).flatten().bincount().tolist()
@@ -212,7 +217,9 @@ def new_cache(model: Any) -> dict[str, Any]:
     names = inspect.signature(model.forward).parameters
     name = next((name for name in ("cache", "past_key_values") if name in names), None)
     if name is None or "logits_to_keep" not in names:
-        raise Unsupported(f"{type(model).__name__} has no cache of keys and values: prefill and decode are not measured")
+        raise Unsupported(
+            f"{type(model).__name__} has no cache of keys and values: prefill and decode are not measured"
+        )
     try:
         past = DynamicCache(config=model.config)
     except Exception as error:  # of configurations that have a cache of their own
@@ -247,10 +254,11 @@ def other_phases(model: Any, x: torch.Tensor, within: Within) -> dict[str, Calla
             if not kept:
                 past = new_cache(model)
                 model(input_ids=x, use_cache=True, logits_to_keep=1, **past)
-                kept.extend((past, *(_remembered(cache) for cache in past.values())))
-            past, before = kept
+                kept.extend((past, [_remembered(cache) for cache in past.values()]))
+            past, states = kept
             logits = model(input_ids=x[:, :1], use_cache=True, **past).logits
-            _put_back(*past.values(), before)
+            for cache, before in zip(past.values(), states, strict=True):
+                _put_back(cache, before)
             return logits
 
     return {"inference": inference, "prefill": prefill, "decode": decode}

@@ -52,9 +52,15 @@ class CausalLM(Workload):
             gpu_values=("llama-3.2-1b",),
             doc="name of a built-in configuration (a wrong one lists them), config.json, folder or hub id",
         ),
-        Field(name="model_config", type=str, free=True, implied=True, doc="its configuration as JSON, where not built in"),
-        Field(name="weights", type=str, doc="weights", values=("random",), words={n: n for n in ("random", "pretrained")}),
-        Field(name="attention", type=str, doc="backend of attention", values=("auto",), words={n: n for n in ATTENTIONS}),
+        Field(
+            name="model_config", type=str, free=True, implied=True, doc="its configuration as JSON, where not built in"
+        ),
+        Field(
+            name="weights", type=str, doc="weights", values=("random",), words={n: n for n in ("random", "pretrained")}
+        ),
+        Field(
+            name="attention", type=str, doc="backend of attention", values=("auto",), words={n: n for n in ATTENTIONS}
+        ),
         Field(
             name="routing",
             type=str,
