@@ -212,6 +212,8 @@ def test_a_closed_form_that_disagrees_with_the_model_is_withdrawn(change, monkey
         (config("llama", architectures=["LlamaForSequenceClassification"]), "LlamaForCausalLM would be built"),
         ({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}}, "its text_config is a model inside"),
         ({"model_type": "t5"}, "no causal language model"),
+        (config("llama", hidden_size=None), "lacks hidden_size"),
+        (config("gpt2", n_layer=None), "lacks num_hidden_layers"),
         (config("llama", num_attention_heads=5), "transformers refuses it"),
         (config("llama", hidden_size="wide"), "transformers refuses it"),
     ],

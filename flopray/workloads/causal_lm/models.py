@@ -25,6 +25,7 @@ from flopray.workloads.llama_keys import HARMLESS, short
 _LEFT_OUT = HARMLESS | {"quantization_config", "compression_config"}
 #: Some families have a table of as many positions, or scale their angles by it.
 _KEPT = frozenset({"max_position_embeddings", "original_max_position_embeddings"})
+_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 _LARGEST_TEXT = 20_000
 
 
@@ -237,7 +238,10 @@ def _why_no_class(content: Mapping[str, Any], kind: str) -> str | None:
     if names and own not in (names if isinstance(names, list) else [names]) and names != ["LLaMAForCausalLM"]:
         return f"architectures is {short(names)}: of this model_type, {own} would be built"
     try:
-        completed(content)
+        config = completed(content)
     except SpecError as error:
         return str(error)
+    for size in _SIZES:  # a class of transformers would take those of its first model
+        if content.get(size) is None and content.get(config.attribute_map.get(size, size)) is None:
+            return f"its configuration lacks {size}"
     return None
