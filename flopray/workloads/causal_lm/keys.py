@@ -51,6 +51,7 @@ _OFF: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "moe_layer_freq": ((1,), "layers without experts among others are not counted"),
     "scale_attn_by_inverse_layer_idx": ((False,), "scores scaled by the layer are not counted"),
     "reorder_and_upcast_attn": ((False,), "attention in another order is not counted"),
+    "use_mrope": ((False,), "rotary embedding of several axes is not counted"),
     "use_qk_norm": ((False,), "norms of queries and keys are not counted"),
 }
 
