@@ -8,11 +8,10 @@ import torch
 from flopray.errors import InputError
 from flopray.workloads.base import closed_columns
 from flopray.workloads.causal_lm import agreement, models
-from flopray.workloads.causal_lm.flops import COMPONENTS, PRODUCTS, components
+from flopray.workloads.causal_lm.flops import COMPONENTS, components
 from flopray.workloads.causal_lm.transformer import uniform_routing
 from flopray.workloads.causal_lm.workload import CausalLM
 from flopray.workloads.dispatch import dispatched_flops
-from flopray.workloads.llama_config import LlamaConfig
 from flopray.workloads.llama_flops import components as llama_components
 from flopray.workloads.phases import BuiltPoint
 from flopray.workloads.registry import make_point
@@ -164,8 +163,12 @@ def test_what_is_not_understood_is_counted_by_the_dispatcher_alone_and_says_why(
     assert "\n" not in closed["model_flops_reason"]
     assert closed["parameters"] > 0
     counted = dispatched_flops(where, "forward", None)
-    assert counted["dispatched_flops"] > 0
-    assert "stands alone" in counted["dispatched_reason"]
+    if counted["dispatched_flops"] is None:  # some releases compute the loss of a router from numbers
+        assert "output_router_logits" in content
+        assert "meta device" in counted["dispatched_reason"]
+    else:
+        assert counted["dispatched_flops"] > 0
+        assert "stands alone" in counted["dispatched_reason"]
 
 
 def test_a_count_without_a_formula_names_the_operator():
@@ -276,11 +279,6 @@ def test_tokens_go_to_experts_in_equal_numbers():
 
 
 def test_what_a_family_cannot_have_is_said_before_it_is_run():
-    assert "no kernel of torch's" in str(CausalLM().why_not(point(config("gemma2"), attention="math"), None))
+    assert "no kernel of torch's" in str(CausalLM().why_not(point(config("gpt_oss"), attention="math"), None))
     assert "has 1024 positions" in str(CausalLM().why_not(point(config("gpt2"), tokens=1024), None))
     assert CausalLM().why_not(point(config("gpt2"), tokens=1023), None) is None
-
-
-def test_products_of_a_closed_form_are_its_matrix_products():
-    assert set(PRODUCTS) < set(COMPONENTS)
-    assert isinstance(LlamaConfig, type)
