@@ -22,7 +22,8 @@ Row = dict[str, Any]
 #: Version of the record's columns. History: 1, the first; 2, hardware counters by kernel class, overheads, kernels;
 #: 3, errors of the sentinel's drift; 4, the columns of the MLP and of Llama (`FORMER`) are those of their runs alone,
 #: and the measured rate of a CPU's products; 5, energy at a reference temperature, drift that temperature does not
-#: explain, temperatures that were held, the factor of the board, the least bytes that are moved, and operators.
+#: explain, temperatures that were held, the factor of the board, the least bytes that are moved, operators, and why
+#: there is no closed form.
 SCHEMA_VERSION = 5
 #: Versions that are read. A row keeps the version that it was written with.
 READABLE_VERSIONS = (3, 4, 5)
@@ -118,6 +119,7 @@ class PhaseRecord:
     # FLOPs of one iteration
     model_flops: int | None = _column("closed form")
     model_flops_convention: str | None = _column("what the closed form counts")
+    model_flops_reason: str | None = _column("why model_flops is missing", since=5)
     gemm_flops: int | None = _column("closed form: matrix products")
     activation_flops: int | None = _column("closed form: activations, one FLOP an element")
     optimizer_flops: int | None = _column("closed form: optimizer update")

@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -223,12 +224,14 @@ def _may_multiply(name: str, func: Any, args: tuple[Any, ...], kwargs: Mapping[s
     return sum(isinstance(x, torch.Tensor) and x.dim() > 1 for x in tree_leaves((args, kwargs))) > 1
 
 
+@cache
 def has_word_of_a_product(operator: str) -> bool:
     """Whether an operator's name, such as `_grouped_mm`, says that it multiplies."""
     words = set(re.split(r"[_\d]+", operator))
     return bool(words & _PRODUCTS) and operator not in _ELEMENTWISE and "upsample" not in words
 
 
+@cache
 def takes_elements(operator: str) -> bool:
     """Whether an operator's name says that it multiplies no matrices, however many it takes."""
     return operator in _ELEMENTWISE or bool(set(re.split(r"[_\d]+", operator)) & {*_NO_PRODUCTS, "upsample"})

@@ -320,6 +320,8 @@ def _dispatched(point: Point, phase: str) -> ModuleCount:
         return count_by_module(work)
     except Exception as error:  # what has no shape without numbers is counted as the workload itself says
         flops = workload.dispatched(point).get(phase)
+        if isinstance(flops, str):
+            return ModuleCount(None, flops)
         why = None if flops is not None else f"it does not run on the meta device: {brief(error)}"
         return ModuleCount(flops, why)
 

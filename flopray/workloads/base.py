@@ -44,6 +44,7 @@ ELEMENT_BYTES = MappingProxyType({"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2})
 #: divide, subtract). Source: the algorithm box of https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html
 ADAMW_FLOPS = 16
 
+_NO_CLOSED_FORM = "the workload states no closed form"
 #: Phases that run with gradients and so keep what each layer gave, that give gradients, and that keep the two moments.
 KEEPS_ACTIVATIONS = ("forward", "backward", "forward_backward", "optimizer_step", "train_step")
 GIVES_GRADIENTS = ("backward", "forward_backward", "optimizer_step", "train_step")
@@ -167,8 +168,8 @@ class Workload(Declaration):
         del point, phase
         return {}
 
-    def dispatched(self, point: Point) -> Mapping[str, int | None]:
-        """FLOPs at torch's dispatcher by phase, counted on the meta device; None where no formula is known."""
+    def dispatched(self, point: Point) -> Mapping[str, int | str | None]:
+        """FLOPs at torch's dispatcher by phase, counted on the meta device; a text is the reason why there are none."""
         from flopray.workloads.meta import count_phases
 
         built = _on_meta(point)
@@ -291,9 +292,11 @@ def closed_columns(point: Point, phase: str) -> Row:
             "model_flops_convention": workload.convention,
             **components,
         }
+    else:
+        columns.setdefault("model_flops_reason", _NO_CLOSED_FORM)
     if type(workload).least_moved_bytes is not Workload.least_moved_bytes:
         moved = workload.least_moved_bytes(point, phase, ELEMENT_BYTES[point.precision])
-        columns["least_moved_bytes"] = int(moved)
+        columns["least_moved_bytes"] = int(moved) or None  # nothing is known where nothing is stated
     return columns
 
 

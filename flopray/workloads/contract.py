@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 #: Components of a closed form that every record has a column for.
 COMPONENTS = ("gemm_flops", "activation_flops", "optimizer_flops")
 #: Columns of every record that follow from the point, where the workload states them: name and type.
-BESIDE: Mapping[str, type] = dict.fromkeys((*COMPONENTS, "recomputed_flops", "tokens_per_iteration"), int)
+BESIDE: Mapping[str, type] = {
+    **dict.fromkeys((*COMPONENTS, "recomputed_flops", "tokens_per_iteration"), int),
+    "model_flops_reason": str,
+}
 #: How the module of a workload's file is called, with the hash of its text behind.
 OF_A_FILE = "flopray_workload_"
 _MARK = "_flopray_guarded"
@@ -217,11 +220,11 @@ def _number_or_none(workload: object, given: Any, _: object) -> Any:
 def _counts(workload: object, given: Any, _: object) -> Any:
     del workload
     whole = isinstance(given, Mapping) and all(
-        n is None or (isinstance(n, numbers.Integral) and int(n) >= 0) for n in given.values()
+        n is None or isinstance(n, str) or (isinstance(n, numbers.Integral) and int(n) >= 0) for n in given.values()
     )
     if not whole:
-        raise _Wrong(f"it must return whole numbers (or None) by phase, got {given!r:.60}")
-    return {phase: None if count is None else int(count) for phase, count in given.items()}
+        raise _Wrong(f"it must return whole numbers (or None, or a reason) by phase, got {given!r:.60}")
+    return {phase: count if count is None or isinstance(count, str) else int(count) for phase, count in given.items()}
 
 
 def _of_type(what: str, *types: type) -> Callable[[object, Any, object], Any]:

@@ -40,8 +40,9 @@ def dispatched_flops(point: Point, phase: str, model_flops: int | None) -> Row:
         return {"dispatched_flops": None, "dispatched_reason": _OPTIMIZER_NOTE, "dispatched_rel_difference": None}
     values = {**point.values, **workload_of(point).same_count}
     count = _by_phase(type(point.workload), dataclasses.replace(point, values=values, **_ONE_OF_ALL)).get(phase)
-    if count is None:
-        return {"dispatched_flops": None, "dispatched_reason": _NO_FORMULA, "dispatched_rel_difference": None}
+    if count is None or isinstance(count, str):
+        reason = count or _NO_FORMULA
+        return {"dispatched_flops": None, "dispatched_reason": reason, "dispatched_rel_difference": None}
     note = _TRAIN_NOTE if phase == "train_step" else _ELEMENTWISE_NOTE
     return {
         "dispatched_flops": count,
@@ -51,6 +52,6 @@ def dispatched_flops(point: Point, phase: str, model_flops: int | None) -> Row:
 
 
 @lru_cache(maxsize=4096)
-def _by_phase(_: type, point: Point) -> Mapping[str, int | None]:
+def _by_phase(_: type, point: Point) -> Mapping[str, int | str | None]:
     """Counts of a class's shape by phase; cached, since precisions, executions and phases share them."""
     return workload_of(point).dispatched(point)

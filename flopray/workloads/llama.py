@@ -9,10 +9,7 @@ which is put back afterwards, so that every iteration does the same work.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from functools import cache
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flopray.description import Column, Field
@@ -20,17 +17,16 @@ from flopray.point import Point
 from flopray.records import TRAINING_PHASES, Row
 from flopray.workloads.base import Built, Workload, copies_of_weights
 from flopray.workloads.capability import ATTENTIONS, why_no_attention
-from flopray.workloads.llama_bytes import cached_elements, kept_elements, moved_elements
+from flopray.workloads.causal_lm.agreement import count_built
+from flopray.workloads.causal_lm.bytes import cached_elements, kept_elements, moved_elements
 from flopray.workloads.llama_config import LlamaConfig, config_of, find_models
-from flopray.workloads.llama_flops import COMPONENTS, CONVENTION, components
+from flopray.workloads.llama_flops import COMPONENTS, CONVENTION, components, sizes_of
 
 if TYPE_CHECKING:
     import torch
 
 WEIGHTS = ("random", "pretrained")
 _GEMM = ("projection_flops", "mlp_flops", "lm_head_flops")
-#: Without dropout there is no state of a generator to keep, which could not be read while a graph is captured.
-_CHECKPOINTING = {"use_reentrant": False, "preserve_rng_state": False}
 _CACHES = ("prefill", "decode")
 _WITH_LOSS = ("forward", "backward", "forward_backward", "train_step")
 
@@ -169,16 +165,16 @@ class Llama(Workload):
         batch, tokens = point.shape().values()
         elements = copies_of_weights(phase) * config.parameters
         if phase in _CACHES:
-            elements += cached_elements(config, batch * tokens)
+            elements += cached_elements(sizes_of(config), batch, tokens)
         elif phase in _WITH_LOSS and point.execution != "compile":  # compiled code may compute again instead of keeping
-            elements += kept_elements(config, batch * tokens, checkpointing=bool(point.checkpointing))
+            elements += kept_elements(sizes_of(config), batch * tokens, checkpointing=bool(point.checkpointing))
         logits = batch * tokens * config.vocab_size
         # The loss is computed in fp32, from a copy of the logits.
         logits *= element_bytes + 4 if phase in _WITH_LOSS else element_bytes if phase == "inference" else 0
         return elements * element_bytes + logits
 
     def least_moved_bytes(self, point: Point, phase: str, element_bytes: int) -> int:
-        """Bytes that one iteration reads and writes at least; see `flopray.workloads.llama_bytes`.
+        """Bytes that one iteration reads and writes at least; see `flopray.workloads.causal_lm.bytes`.
 
         Args:
             point: a Llama's point.
@@ -187,7 +183,7 @@ class Llama(Workload):
         """
         batch, tokens = point.shape().values()
         again = bool(point.checkpointing)
-        moved = moved_elements(_config(point), batch=batch, tokens=tokens, phase=phase, checkpointing=again)
+        moved = moved_elements(sizes_of(_config(point)), batch=batch, tokens=tokens, phase=phase, checkpointing=again)
         return element_bytes * moved
 
     def build(self, point: Point, *, device: str, dtype: torch.dtype, seed: int) -> Built:
@@ -201,55 +197,24 @@ class Llama(Workload):
         """
         import torch
 
+        from flopray.workloads.causal_lm import transformer
+
         torch.manual_seed(seed)
         model = _pretrained(point, device, dtype) if point.weights == "pretrained" else _random(point, device, dtype)
-        _set_checkpointing(model, point)
+        if point.checkpointing:
+            transformer.set_checkpointing(model)
         batch, tokens = point.shape().values()
         x = torch.randint(_config(point).vocab_size, (batch, tokens), device=device)
-        within = _attention(point.attention or "auto")
-        module = _loss_module()(model, within)
-        return Built(module, x, torch.ones((), device=device, dtype=torch.float32), _others(model, x, within))
+        within = transformer.forced(point.attention or "auto")
+        module = transformer.loss_module()(model, within)
+        gradient = torch.ones((), device=device, dtype=torch.float32)
+        return Built(module, x, gradient, transformer.other_phases(model, x, within))
 
-    def dispatched(self, point: Point) -> dict[str, int]:
-        """FLOPs at torch's dispatcher by phase; attention as full squares, by the products of its mathematical form.
-
-        The meta device has no other form. On a CPU fused attention would be counted as zero, and on CUDA torch 2.11
-        fails on grouped heads (https://github.com/pytorch/pytorch/issues/177169).
-        """
-        import torch
-        from torch.utils.flop_counter import FlopCounterMode
-        from transformers import DynamicCache
-
+    def dispatched(self, point: Point) -> dict[str, int | str]:
+        """FLOPs at torch's dispatcher by phase; attention as full squares, by the products of its mathematical form."""
         batch, tokens = point.shape().values()
-        model = _random(point, "meta", torch.bfloat16)
-        model.train()
-        _set_checkpointing(model, point)
-
-        ids = torch.empty(batch, tokens, device="meta", dtype=torch.long)
-        head_dim = _config(point).head_dim
-        # Some releases compute the angles of the rotary embedding by a product, which is not a product of the model.
-        model.model.rotary_emb.forward = lambda x, position_ids: 2 * (x.new_empty(*position_ids.shape, head_dim),)
-        counter = FlopCounterMode(display=False)
-        with counter:
-            logits = model(ids, use_cache=False).logits
-        forward = counter.get_total_flops()
-        with counter:
-            torch.autograd.grad(logits, list(model.parameters()), torch.empty_like(logits))
-        backward = counter.get_total_flops()
-        model.eval()  # layers that checkpoint take no cache while they train
-        past, cache_name = DynamicCache(config=model.config), _cache_name(model)
-        with torch.no_grad():
-            with counter:
-                model(ids, use_cache=True, logits_to_keep=1, **{cache_name: past})
-            prefill = counter.get_total_flops()
-            with counter:
-                model(ids[:, :1], use_cache=True, **{cache_name: past})
-            decode = counter.get_total_flops()
-        both = forward + backward
-        return {
-            **{"inference": forward, "forward": forward, "backward": backward, "forward_backward": both},
-            **{"train_step": both, "prefill": prefill, "decode": decode},
-        }
+        again = bool(point.checkpointing)
+        return dict(count_built(_hugging_face(point), batch=batch, tokens=tokens, checkpointing=again).flops)
 
     def parameters(self, point: Point) -> int:
         """All weights of the model."""
@@ -281,84 +246,23 @@ class Llama(Workload):
         return point.weights == "pretrained"
 
 
-def _others(
-    model: Any, x: torch.Tensor, within: Callable[[], AbstractContextManager[object]]
-) -> dict[str, Callable[[], object]]:
-    import torch
-    from transformers import DynamicCache
-
-    def inference() -> torch.Tensor:
-        with torch.no_grad(), within():
-            return model(input_ids=x, use_cache=False).logits
-
-    def prefill() -> torch.Tensor:
-        with torch.no_grad(), within():
-            past = DynamicCache(config=model.config)
-            return model(input_ids=x, use_cache=True, logits_to_keep=1, **{cache_name: past}).logits
-
-    cache_name = _cache_name(model)  # not in the phases: each of their iterations is measured
-    kept: list[Any] = []
-
-    def decode() -> torch.Tensor:
-        with torch.no_grad(), within():
-            if not kept:
-                past: Any = DynamicCache(config=model.config)
-                model(input_ids=x, use_cache=True, logits_to_keep=1, **{cache_name: past})
-                kept.extend((past, [(layer.keys, layer.values) for layer in past.layers]))
-            past, before = kept
-            logits = model(input_ids=x[:, :1], use_cache=True, **{cache_name: past}).logits
-            for layer, (keys, values) in zip(past.layers, before, strict=True):
-                layer.keys, layer.values = keys, values
-            return logits
-
-    return {"inference": inference, "prefill": prefill, "decode": decode}
-
-
-def _cache_name(model: Any) -> str:
-    """What this release of transformers calls the cache."""
-    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
-
-
-def _set_checkpointing(model: Any, point: Point) -> None:
-    if point.checkpointing:
-        enable = getattr(model, "activation_checkpointing_enable", None)
-        if enable is not None:
-            enable(_CHECKPOINTING)
-        else:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=_CHECKPOINTING)
-
-
 def _random(point: Point, device: str, dtype: torch.dtype) -> Any:
-    import torch
-    from transformers import LlamaForCausalLM
+    from flopray.workloads.causal_lm import transformer
 
-    with torch.device(device):
-        return LlamaForCausalLM._from_config(_hugging_face(point), dtype=dtype, attn_implementation=_causal_sdpa())
+    attention = transformer.causal_sdpa()
+    return transformer.random_model(_hugging_face(point), device=device, dtype=dtype, attention=attention)
 
 
 def _pretrained(point: Point, device: str, dtype: torch.dtype) -> Any:
     from transformers import LlamaForCausalLM
 
+    from flopray.workloads.causal_lm import transformer
+
     # safetensors are data; a pickled checkpoint would run its author's code.
     model: Any = LlamaForCausalLM.from_pretrained(
-        point.model, dtype=dtype, attn_implementation=_causal_sdpa(), use_safetensors=True
+        point.model, dtype=dtype, attn_implementation=transformer.causal_sdpa(), use_safetensors=True
     )
     return model.to(device)
-
-
-@cache
-def _causal_sdpa() -> str:
-    """transformers' own call of torch's attention, under a name for which it builds no mask.
-
-    A batch of full sequences needs none. With one, attention would run without its flash kernels; transformers builds
-    it while a CUDA graph is captured (it takes the capture for a trace), and to find out that it need not build it, it
-    waits for the device in every eager forward pass.
-    """
-    from transformers import AttentionInterface
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-    AttentionInterface.register("flopray_sdpa", sdpa_attention_forward)
-    return "flopray_sdpa"
 
 
 def _hugging_face(point: Point) -> Any:
@@ -381,40 +285,6 @@ def _hugging_face(point: Point) -> Any:
         bos_token_id=None,
         eos_token_id=None,
     )
-
-
-def _attention(name: str) -> Callable[[], AbstractContextManager[object]]:
-    """Makes the context in which attention is forced to a backend; `auto` leaves the choice to torch."""
-    if name == "auto":
-        return nullcontext
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    backend = {
-        "flash": SDPBackend.FLASH_ATTENTION,
-        "efficient": SDPBackend.EFFICIENT_ATTENTION,
-        "cudnn": SDPBackend.CUDNN_ATTENTION,
-        "math": SDPBackend.MATH,
-    }[name]
-    return lambda: sdpa_kernel([backend])
-
-
-@cache
-def _loss_module() -> type[torch.nn.Module]:
-    """Made when torch is needed, and once."""
-    import torch
-
-    class CausalLoss(torch.nn.Module):
-        """Tokens (B, T) -> the mean cross entropy of predicting each from those before it, a scalar in fp32."""
-
-        def __init__(self, model: torch.nn.Module, within: Callable[[], AbstractContextManager[object]]) -> None:
-            super().__init__()
-            self.model, self._within = model, within
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            with self._within():
-                return self.model(input_ids=x, labels=x, use_cache=False).loss
-
-    return CausalLoss
 
 
 def _components(point: Point, phase: str) -> dict[str, int]:

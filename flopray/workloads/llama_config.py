@@ -193,15 +193,15 @@ def find_model(name: str, *, weights: str = "random") -> tuple[str, str | None]:
     path = Path(name)
     if path.exists():
         file = path / "config.json" if path.is_dir() else path
-        config = from_hugging_face(_read(file), name)
+        config = from_hugging_face(read_json(file), name)
         if weights == "random":
-            return _label(path), config.to_json()
-        _check_safetensors(str(file.parent))
+            return label_of(path), config.to_json()
+        check_safetensors(str(file.parent))
         return str(file.parent.resolve()), config.to_json()
     if weights == "pretrained" or (name.count("/") == 1 and not name.startswith((".", "/"))):
         config = from_hugging_face(hub.config(name), name)
         if weights == "pretrained":
-            _check_safetensors(name)
+            check_safetensors(name)
         return name, config.to_json()
     raise InputError(f"--model {name}: no built-in model ({', '.join(BUILT_IN)}), no file or folder, and no hub id")
 
@@ -265,7 +265,12 @@ def _number(value: Any) -> Any:
     return float(value) if type(value) is int and abs(value) < _MOST else value
 
 
-def _read(file: Path) -> dict[str, object]:
+def read_json(file: Path) -> dict[str, object]:
+    """The content of a configuration's file.
+
+    Raises:
+        InputError: it is none.
+    """
     try:
         content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
     except (OSError, ValueError, RecursionError) as error:
@@ -284,13 +289,13 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, object]:
     return content
 
 
-def _check_safetensors(name: str) -> None:
+def check_safetensors(name: str) -> None:
     """Refuse a hub id or folder without them before anything is started: other formats run their author's code."""
     if not hub.has_any(name, _SAFETENSORS):
         raise InputError(f"--weights pretrained: {name} has no safetensors, and no other format is loaded")
 
 
-def _label(path: Path) -> str:
+def label_of(path: Path) -> str:
     """A readable name for a file's model: the folder's, unless the file has a name of its own."""
     file = path if path.is_file() else path / "config.json"
     return file.resolve().parent.name if file.stem == "config" else file.stem

@@ -19,12 +19,13 @@ from typing import Any
 from flopray.errors import SpecError
 
 
-def _words(text: str) -> frozenset[str]:
+def words(text: str) -> frozenset[str]:
+    """The words of a text."""
     return frozenset(text.split())
 
 
 #: Sizes and switches that `flopray.workloads.llama_config.from_hugging_face` reads, and what `check_keys` looks into.
-_READ = _words(
+_READ = words(
     "model_type hidden_size num_hidden_layers num_attention_heads num_key_value_heads head_dim intermediate_size "
     "vocab_size tie_word_embeddings rope_theta rms_norm_eps rope_parameters rope_scaling architectures hidden_act "
     "layer_types sliding_window use_sliding_window attention_dropout pretraining_tp id2label label2id "
@@ -34,7 +35,7 @@ _READ = _words(
 #: Keys that say how text is made from logits, how tokens are named, or who wrote the file: no computation uses them.
 #: They include the lengths that a model was trained for, since a point states its own, and the type of the weights,
 #: since a point has its precision.
-_HARMLESS = _words(
+HARMLESS = words(
     # Tokens
     "bos_token_id eos_token_id pad_token_id sep_token_id cls_token_id unk_token_id decoder_start_token_id "
     "image_token_id tokenizer_class tokenizer_name padding_side model_max_length max_position_embeddings "
@@ -88,7 +89,7 @@ _OFF: dict[str, tuple[tuple[Any, ...], str]] = {
 
 #: Rotary embeddings whose angles are computed once, so that they cost what the plain ones cost.
 _ROPE_KINDS = ("default", "linear", "llama3", "yarn")
-_ROPE_KEYS = _words(
+_ROPE_KEYS = words(
     "type rope_type rope_theta factor low_freq_factor high_freq_factor original_max_position_embeddings "
     "attention_factor beta_fast beta_slow mscale mscale_all_dim truncate finetuned partial_rotary_factor"
 )
@@ -114,12 +115,12 @@ def _refusals(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = []
     for key, value in content.items():
         look = _LOOKS.get(key)
-        if value is None or key in _HARMLESS:
+        if value is None or key in HARMLESS:
             continue
         if look is not None:
             why = look(content)
         elif key in _OFF:
-            why = None if _is_one_of(value, _OFF[key][0]) else f"is {_short(value)}: {_OFF[key][1]}"
+            why = None if is_one_of(value, _OFF[key][0]) else f"is {short(value)}: {_OFF[key][1]}"
         else:
             why = None if key in _READ else "unknown key"
         if why:
@@ -127,12 +128,13 @@ def _refusals(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def _is_one_of(value: Any, allowed: tuple[Any, ...]) -> bool:
+def is_one_of(value: Any, allowed: tuple[Any, ...]) -> bool:
     """Equality that tells True from 1 and `"false"` from False."""
     return any(type(value) is type(one) and value == one for one in allowed)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value as a message can quote it."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -141,7 +143,7 @@ def _architectures(content: Mapping[str, Any]) -> str | None:
     names = content["architectures"]
     # The second is how the first release of transformers wrote it.
     known = names in ([], ["LlamaForCausalLM"], ["LLaMAForCausalLM"])
-    return None if known else f"is {_short(names)}: only LlamaForCausalLM is built"
+    return None if known else f"is {short(names)}: only LlamaForCausalLM is built"
 
 
 def _labels(content: Mapping[str, Any]) -> str | None:
@@ -150,7 +152,7 @@ def _labels(content: Mapping[str, Any]) -> str | None:
         return None
     count = content.get("num_labels", _DEFAULT_LABELS)
     sizes = [len(content[key]) for key in ("id2label", "label2id") if isinstance(content.get(key), Mapping)]
-    if all(_is_one_of(size, (_DEFAULT_LABELS,)) for size in (count, *sizes)):
+    if all(is_one_of(size, (_DEFAULT_LABELS,)) for size in (count, *sizes)):
         return None
     return "architectures is missing, and labels are of a head that classifies"
 
@@ -158,54 +160,54 @@ def _labels(content: Mapping[str, Any]) -> str | None:
 def _activation(content: Mapping[str, Any]) -> str | None:
     act = content["hidden_act"]
     # transformers knows the function by both names.
-    return None if act in ("silu", "swish") else f"is {_short(act)}: the MLP is built with silu"
+    return None if act in ("silu", "swish") else f"is {short(act)}: the MLP is built with silu"
 
 
 def _layer_types(content: Mapping[str, Any]) -> str | None:
     types, layers = content["layer_types"], content.get("num_hidden_layers")
     if not isinstance(types, list) or any(kind != "full_attention" for kind in types):
-        return f"is {_short(types)}: only full_attention is built"
-    return None if len(types) == layers else f"has {len(types)} entries for {_short(layers)} layers"
+        return f"is {short(types)}: only full_attention is built"
+    return None if len(types) == layers else f"has {len(types)} entries for {short(layers)} layers"
 
 
 def _sliding_window(content: Mapping[str, Any]) -> str | None:
-    if _is_one_of(content.get("use_sliding_window"), (False,)) or _is_one_of(content["sliding_window"], (False,)):
+    if is_one_of(content.get("use_sliding_window"), (False,)) or is_one_of(content["sliding_window"], (False,)):
         return None
-    return f"is {_short(content['sliding_window'])}: attention is counted without a window"
+    return f"is {short(content['sliding_window'])}: attention is counted without a window"
 
 
 def _use_sliding_window(content: Mapping[str, Any]) -> str | None:
     value = content["use_sliding_window"]
-    return None if value is False else f"is {_short(value)}: attention is counted without a window"
+    return None if value is False else f"is {short(value)}: attention is counted without a window"
 
 
 def _dropout(content: Mapping[str, Any]) -> str | None:
     value = content["attention_dropout"]
-    return None if _is_one_of(value, (0, 0.0)) else f"is {_short(value)}: dropout is not measured"
+    return None if is_one_of(value, (0, 0.0)) else f"is {short(value)}: dropout is not measured"
 
 
 def _pretraining_tp(content: Mapping[str, Any]) -> str | None:
     """Above 1 old releases cut products into pieces and add them up: the same FLOPs. transformers 5 does not."""
     value = content["pretraining_tp"]
-    return None if type(value) is int and value >= 1 else f"is {_short(value)}, and must be a whole number from 1"
+    return None if type(value) is int and value >= 1 else f"is {short(value)}, and must be a whole number from 1"
 
 
 def _rope(key: str) -> Callable[[Mapping[str, Any]], str | None]:
     def look(content: Mapping[str, Any]) -> str | None:
         rope = content[key]
         if not isinstance(rope, Mapping):
-            return f"is {_short(rope)}, and must be an object"
+            return f"is {short(rope)}, and must be an object"
         unknown = [name for name in rope if name not in _ROPE_KEYS]
         if unknown:
-            return f"has an unknown key {_short(unknown[0])}"
+            return f"has an unknown key {short(unknown[0])}"
         kind = rope.get("rope_type", rope.get("type", "default"))
         if kind not in _ROPE_KINDS:
-            return f"is of the kind {_short(kind)}: only {', '.join(_ROPE_KINDS)} cost what is measured"
-        if not _is_one_of(rope.get("partial_rotary_factor", 1.0), (1, 1.0)):
+            return f"is of the kind {short(kind)}: only {', '.join(_ROPE_KINDS)} cost what is measured"
+        if not is_one_of(rope.get("partial_rotary_factor", 1.0), (1, 1.0)):
             return f"partial_rotary_factor {_OFF['partial_rotary_factor'][1]}"
         factor = rope.get("factor", 1.0)
         if type(factor) not in (int, float) or not (math.isfinite(factor) and factor > 0):
-            return f"factor must be a positive number, got {_short(factor)}"
+            return f"factor must be a positive number, got {short(factor)}"
         return None
 
     return look

@@ -12,8 +12,8 @@ from flopray.flops.dispatched import count_dispatched
 
 def count_phases(
     module: torch.nn.Module, x: torch.Tensor, others: Mapping[str, Callable[[], object]]
-) -> dict[str, int | None]:
-    """FLOPs at the dispatcher for each phase; None where an operator that multiplies has no formula.
+) -> dict[str, int | str]:
+    """FLOPs at the dispatcher for each phase; a text names what has no formula.
 
     Args:
         module: on the meta device; one call is the forward pass.
@@ -35,9 +35,12 @@ def count_phases(
     return counts | {name: _count(work) for name, work in others.items()}
 
 
-def _count(work: Callable[[], object]) -> int | None:
-    return count_dispatched(work).flops
+def _count(work: Callable[[], object]) -> int | str:
+    count = count_dispatched(work)
+    return str(count.reason) if count.flops is None else count.flops
 
 
-def _sum(one: int | None, other: int | None) -> int | None:
-    return None if one is None or other is None else one + other
+def _sum(one: int | str, other: int | str) -> int | str:
+    if isinstance(one, str):
+        return one
+    return other if isinstance(other, str) else one + other

@@ -25,12 +25,13 @@ from typing import Any
 from flopray.errors import InputError, SpecError, brief, one_line
 from flopray.point import Point
 from flopray.workloads.base import Source, Workload
+from flopray.workloads.causal_lm.workload import CausalLM
 from flopray.workloads.contract import HOOKS, OF_A_FILE, wrong_signature
 from flopray.workloads.llama import Llama
 from flopray.workloads.mlp import MLP
 from flopray.workloads.package import GROUP, Package, package_of
 
-BUILT_IN: Mapping[str, type[Workload]] = {MLP.name: MLP, Llama.name: Llama}
+BUILT_IN: Mapping[str, type[Workload]] = {w.name: w for w in (MLP, Llama, CausalLM)}
 _LARGEST_FILE = 2**20
 
 

@@ -1,0 +1,284 @@
+"""Causal language models: closed forms that are those of the model that is built, or the reason why there is none."""
+
+import json
+
+import pytest
+import torch
+
+from flopray.errors import InputError
+from flopray.workloads.base import closed_columns
+from flopray.workloads.causal_lm import agreement, models
+from flopray.workloads.causal_lm.flops import COMPONENTS, components
+from flopray.workloads.causal_lm.transformer import uniform_routing
+from flopray.workloads.causal_lm.workload import CausalLM
+from flopray.workloads.dispatch import dispatched_flops
+from flopray.workloads.llama_flops import components as llama_components
+from flopray.workloads.phases import BuiltPoint
+from flopray.workloads.registry import make_point
+
+_SHAPE = {
+    **{"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 24},
+    **{"intermediate_size": 96, "vocab_size": 128},
+}
+_EXPERTS = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+_LATENT = {
+    **{"kv_lora_rank": 16, "q_lora_rank": 24, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 12},
+    **{"n_routed_experts": 8, "n_shared_experts": 2, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
+    **{"first_k_dense_replace": 1, "head_dim": None, "num_key_value_heads": 4, "n_group": 2, "topk_group": 1},
+}
+#: A small configuration of each family, with what sets it apart: head_dim is nowhere hidden / heads.
+FAMILIES = {
+    "llama": {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},
+    "mistral": {"sliding_window": 8},
+    "phi3": {"sliding_window": 8, "partial_rotary_factor": 0.5},
+    "qwen2": {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1},
+    "qwen3": {"attention_bias": True},
+    "gemma": {},
+    "gemma2": {"sliding_window": 8},
+    "gemma3_text": {"sliding_window": 8, "sliding_window_pattern": 2},
+    "olmo2": {},
+    "gpt2": dict.fromkeys(_SHAPE) | {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_inner": 80, "vocab_size": 128},
+    "gpt_neox": {"head_dim": None, "num_key_value_heads": None, "rotary_pct": 0.25},
+    "mixtral": {"num_local_experts": 8, "num_experts_per_tok": 2},
+    "qwen2_moe": {**_EXPERTS, "shared_expert_intermediate_size": 48, "mlp_only_layers": [0]},
+    "qwen3_moe": {**_EXPERTS, "decoder_sparse_step": 2},
+    "olmoe": {"num_experts": 8, "num_experts_per_tok": 2, "head_dim": None},
+    "gpt_oss": {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 8},
+    "deepseek_v2": {**_LATENT, "q_lora_rank": None},
+    "deepseek_v3": _LATENT,
+}
+
+
+def config(kind: str, **changes) -> dict:
+    given = {**_SHAPE, **FAMILIES.get(kind, {}), **changes, "model_type": kind}
+    if kind == "deepseek_v2":  # null is the value there
+        return {key: value for key, value in given.items() if value is not None or key == "q_lora_rank"}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def point(content: dict, *, batch=2, tokens=16, model="m", **fields):
+    choices = {"weights": "random", "attention": "auto", "routing": "uniform", "checkpointing": False}
+    shape = {"batch_size": batch, "sequence_length": tokens}
+    text = models.canonical(content, model)
+    return make_point(**{"workload": "causal_lm", "model": model, "model_config": text, **choices, **shape, **fields})
+
+
+# -- closed form and dispatcher
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("tokens", [5, 16])
+def test_products_and_attention_of_each_family_are_what_the_dispatcher_counts(kind, tokens):
+    where = point(config(kind), tokens=tokens)
+    for phase in CausalLM.phases:
+        closed = closed_columns(where, phase)
+        assert closed["model_flops"] == sum(closed[name] for name in COMPONENTS), closed.get("model_flops_reason")
+        if phase != "optimizer_step":
+            counted = dispatched_flops(where, phase, closed["model_flops"])
+            assert counted["dispatched_flops"] == closed["gemm_flops"] + closed["attention_flops"], phase
+    assert closed["active_parameters"] <= closed["parameters"]
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_checkpointing_recomputes_what_the_dispatcher_sees_twice(kind):
+    plain, again = (point(config(kind), checkpointing=flag) for flag in (False, True))
+    seen = [CausalLM().dispatched(where)["backward"] for where in (again, plain)]
+    stated = closed_columns(again, "backward")["recomputed_flops"]
+    sizes = agreement.agreed_sizes(again.model, again.model_config)
+    once = components(sizes, batch=2, tokens=16, phase="forward")
+    elements = once["norm_flops"] + once["elementwise_flops"]  # which the dispatcher does not see
+    assert seen[0] - seen[1] <= stated <= seen[0] - seen[1] + elements
+
+
+def test_a_mixture_of_experts_counts_those_that_are_active():
+    # 2 of 8 experts: torch's own counter sees none of them (1,343,488 instead of 4,489,216 FLOPs).
+    content = config("mixtral", hidden_size=64, head_dim=16, intermediate_size=128)
+    where = point(content, batch=1, tokens=16)
+    closed = closed_columns(where, "forward")
+    assert closed["expert_flops"] == 2 * (2 * 16 * 2) * (3 * 64 * 128)  # layers, tokens times active, three products
+    assert closed["router_flops"] == 2 * 2 * 16 * 64 * 8
+    assert dispatched_flops(where, "forward", 1)["dispatched_flops"] > closed["expert_flops"]
+
+
+def test_windows_leave_what_each_token_can_see():
+    closed = closed_columns(point(config("gemma2"), batch=1, tokens=16), "forward")
+    pair = 2 * 4 * (24 + 24)  # heads, widths of query and value
+    assert closed["attention_flops"] == 2 * 16 * 16 * pair
+    windowed, causal = sum(min(i + 1, 8) for i in range(16)), 16 * 17 // 2
+    assert closed["attention_causal_flops"] == (windowed + causal) * pair
+    decoded = closed_columns(point(config("gemma2"), batch=1, tokens=16), "decode")
+    assert decoded["attention_flops"] == (8 + 17) * pair
+
+
+@pytest.mark.parametrize("name", ["llama-tiny", "llama-3.2-1b", "llama-3.1-8b"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_llama_costs_what_the_workload_llama_says(name, checkpointing):
+    from flopray.workloads.llama_config import BUILT_IN
+
+    sizes = models.sizes_of(name, None)
+    for phase in CausalLM.phases:
+        shape = {"batch": 8, "tokens": 256, "phase": phase, "checkpointing": checkpointing}
+        ours, theirs = components(sizes, **shape), llama_components(BUILT_IN[name], **shape)
+        assert {key: ours[key] for key in theirs} == theirs, phase
+
+
+def test_built_in_configurations_have_the_published_parameters():
+    for name in models.built_in():
+        published, sizes = models.shipped(name), models.sizes_of(name, None)
+        if name.endswith("-tiny"):
+            assert published["parameters"] is None
+            continue
+        assert published["source"].startswith("https://huggingface.co/")
+        # Biases of the routers are published as weights, and are buffers of transformers.
+        assert published["parameters"] - sizes.parameters == (14_848 if name == "deepseek-v3" else 0), name
+
+
+# -- what has no closed form
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (config("llama", num_experts=8), "num_experts (unknown key)"),
+        (config("mistral", num_experts=8, num_experts_per_token=2), "num_experts (unknown key); num_experts_per_token"),
+        (config("llama", sliding_window=8), "sliding_window (unknown key)"),
+        (config("mistral", layer_types=["full_attention"] * 2), "layer_types"),
+        (config("llama", draft_vocab_size=32), "draft_vocab_size"),
+        (config("llama", partial_rotary_factor=0.5), "partial_rotary_factor (is 0.5"),
+        (config("gpt2", reorder_and_upcast_attn=True), "reorder_and_upcast_attn"),
+        (config("gemma2", use_bidirectional_attention=True), "use_bidirectional_attention"),
+        (config("olmoe", clip_qkv=8.0), "clip_qkv"),
+        (config("qwen3_moe", output_router_logits=True), "output_router_logits"),
+        (config("gpt_oss", experts_per_token=3), "experts_per_token 3"),
+        (config("deepseek_v3", moe_layer_freq=2), "moe_layer_freq"),
+        (config("olmo"), "the model_type olmo has none"),
+        (config("cohere", head_dim=None), "the model_type cohere has none"),
+    ],
+)
+def test_what_is_not_understood_is_counted_by_the_dispatcher_alone_and_says_why(content, reason):
+    where = point(content)
+    closed = closed_columns(where, "forward")
+    assert closed.get("model_flops") is None
+    assert reason in closed["model_flops_reason"]
+    assert "\n" not in closed["model_flops_reason"]
+    assert closed["parameters"] > 0
+    counted = dispatched_flops(where, "forward", None)
+    if counted["dispatched_flops"] is None:  # some releases compute the loss of a router from numbers
+        assert "output_router_logits" in content
+        assert "meta device" in counted["dispatched_reason"]
+    else:
+        assert counted["dispatched_flops"] > 0
+        assert "stands alone" in counted["dispatched_reason"]
+
+
+def test_a_count_without_a_formula_names_the_operator():
+    counted = dispatched_flops(point(config("qwen3_next", layer_types=["linear_attention"] * 2)), "backward", None)
+    assert counted["dispatched_flops"] is None
+    assert "linalg_solve_triangular" in counted["dispatched_reason"] or "meta device" in counted["dispatched_reason"]
+
+
+@pytest.mark.parametrize("change", ["weights", "product", "window"])
+def test_a_closed_form_that_disagrees_with_the_model_is_withdrawn(change, monkeypatch):
+    from dataclasses import replace
+
+    from flopray.workloads.causal_lm.sizes import Linear
+
+    sizes = models.sizes_of("m", models.canonical(config("mistral"), "m"))
+    layer = sizes.layers[0]
+    wrong = {
+        "weights": replace(layer, norms=layer.norms[:1]),
+        "product": replace(layer, mlp=(Linear(64, 96), Linear(96, 64), Linear(96, 64))),
+        "window": replace(layer, attention=replace(layer.attention, window=None)),
+    }[change]
+    seen = agreement.count("m", models.canonical(config("mistral"), "m"), 2, 16, False)
+    assert agreement.disagreement(sizes, seen, batch=2, tokens=16) is None
+    reason = agreement.disagreement(replace(sizes, layers=(wrong, wrong)), seen, batch=2, tokens=16)
+    if change == "product":  # the same weights and products, in another order: no difference
+        assert reason is None
+        wrong = replace(layer, mlp=(Linear(64, 96), Linear(64, 96), Linear(64, 96)))
+        reason = agreement.disagreement(
+            replace(sizes, layers=(replace(wrong, attention=layer.attention),) * 2), seen, batch=1, tokens=16
+        )
+    assert reason is not None
+    assert reason.startswith("no closed form: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            config("llama", auto_map={"AutoConfig": "code.Own"}),
+            "auto_map names code of the model's own, which is never",
+        ),
+        ({"model_type": "nobody_knows"}, "unknown model_type 'nobody_knows'"),
+        ({"hidden_size": 64}, "lacks model_type"),
+        (config("llama", architectures=["LlamaForSequenceClassification"]), "LlamaForCausalLM would be built"),
+        ({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}}, "its text_config is a model inside"),
+        ({"model_type": "t5"}, "no causal language model"),
+        (config("llama", hidden_size=None), "lacks hidden_size"),
+        (config("gpt2", n_layer=None), "lacks num_hidden_layers"),
+        (config("llama", num_attention_heads=5), "transformers refuses it"),
+        (config("llama", hidden_size="wide"), "transformers refuses it"),
+    ],
+)
+def test_what_transformers_cannot_build_without_other_code_is_refused_in_one_line(content, message, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(InputError) as caught:
+        models.find_models([str(tmp_path)], ["random"])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_names_files_and_folders_are_models(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text(json.dumps(config("qwen3", torch_dtype="float16", bos_token_id=999)))
+    (tmp_path / "same.json").write_text(json.dumps(config("qwen3")))
+    names, configs = models.find_models([str(tmp_path / "mine"), str(tmp_path / "same.json"), "GPT2"], ["random"])
+    assert names == ("mine", "same", "gpt2")
+    assert configs["mine"] == configs["same"]  # what no operation depends on makes no other model
+    with pytest.raises(InputError, match=r"no built-in model .*gpt-oss-20b"):
+        models.find_models(["nope"], ["random"])
+
+
+# -- what is measured
+
+
+@pytest.mark.parametrize("kind", ["gemma2", "gpt2", "gpt_oss", "mixtral", "deepseek_v2", "olmo"])
+def test_every_phase_runs_and_generating_agrees_with_a_whole_pass(kind):
+    content = config(kind, num_experts_per_tok=4, num_local_experts=4) if kind == "mixtral" else config(kind)
+    built = BuiltPoint(point(content, routing="router"), device="cpu", seed=0)
+    for phase in CausalLM.phases:
+        built.phase(phase)()
+    logits, first = built.phase("inference")(), built.phase("prefill")()
+    torch.testing.assert_close(first[:, -1], logits[:, -1], rtol=1e-3, atol=1e-3)
+    decode = built.phase("decode")
+    once, twice = decode(), decode()
+    torch.testing.assert_close(once, twice)
+    x = built._step.x
+    with torch.no_grad():
+        longer = built._step.module.model(input_ids=torch.cat([x, x[:, :1]], dim=1), use_cache=False).logits
+    torch.testing.assert_close(once[:, 0], longer[:, -1], rtol=1e-3, atol=1e-3)
+
+
+def test_tokens_go_to_experts_in_equal_numbers():
+    chosen = uniform_routing(64, 4, 16)
+    assert chosen.flatten().bincount().tolist() == [16] * 16
+    assert all(len(set(row)) == 4 for row in chosen.tolist())
+    torch.testing.assert_close(chosen, uniform_routing(64, 4, 16))  # seeded
+
+    built = BuiltPoint(point(config("mixtral")), device="cpu", seed=0)
+    seen = []
+    for name, module in built._step.module.named_modules():
+        if name.endswith("experts"):
+            module.register_forward_pre_hook(lambda _, args, kwargs: seen.append((args, kwargs)), with_kwargs=True)
+    built.phase("inference")()
+    assert len(seen) == 2
+    for args, kwargs in seen:
+        indices = next(x for x in (*args, *kwargs.values()) if not x.is_floating_point())
+        assert indices.flatten().bincount(minlength=8).tolist() == [8] * 8
+
+
+def test_what_a_family_cannot_have_is_said_before_it_is_run():
+    assert "no kernel of torch's" in str(CausalLM().why_not(point(config("gpt_oss"), attention="math"), None))
+    assert "has 1024 positions" in str(CausalLM().why_not(point(config("gpt2"), tokens=1024), None))
+    assert CausalLM().why_not(point(config("gpt2"), tokens=1023), None) is None
