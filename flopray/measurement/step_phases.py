@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -181,7 +182,13 @@ class Phases:
             if "second time" in str(error):
                 raise InputError(f"backward frees the graph that it walks: keep it, as in {_KEEPS}") from error
             raise
-        return captured_second(self._given["forward"], backward) if execution == "graph" else lambda: backward(output)
+        if execution == "graph":
+            # The walked graph has the nodes that accumulate gradients, bound to this stream: a capture on another one
+            # would depend on it, so the graph goes before the capture makes its own.
+            del output
+            gc.collect()
+            return captured_second(self._given["forward"], backward)
+        return lambda: backward(output)
 
     def _compiled(self, name: str) -> Callable[..., object]:
         if name == "backward":  # what it walks was compiled with the forward pass

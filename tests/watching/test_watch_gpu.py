@@ -96,7 +96,7 @@ def test_marks_lie_where_a_synchronised_loop_says():
                 (x @ x).sum().item()
     starts_s = w.series().steps.groupby("step")["start_s"].min().to_numpy() + w.series().about["origin_s"]
     off_s = starts_s - walls_s[-len(starts_s) :]
-    assert abs(off_s).max() < 0.01
+    assert abs(off_s[1:]).max() < 0.01  # the first one loads the product's kernels between its mark and the device
 
 
 def test_a_region_in_a_capture_is_refused_and_one_around_replays_is_not():
