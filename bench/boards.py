@@ -1,13 +1,13 @@
 """How far boards of one type agree, from runs of the same sweep on several of them, or from a merged run.
 
-    python sweeps/mlp_grid.py --n 2 8 --d 256 1024 --m 16 64 128 256 --phases forward train_step --name one
-    python sweeps/mlp_grid.py --n 2 8 --d 256 1024 --m 16 64 128 256 --phases forward train_step --name two   #
-    elsewhere python bench/boards.py results/one results/two --out boards
+    python sweeps/mlp_grid.py --n 2 8 --d 512 2048 --m 64 256 --precision fp32 bf16 \\
+        --phases forward backward forward_backward train_step --name one      # on one board, and elsewhere --name two
+    python bench/boards.py results/one results/two --out boards
 
 Prints, for each type of device and for time and energy: how far boards are apart as measured, at the reference
 temperature and with the boards' factors taken out, which share of rows agrees within the stated errors at each of these
 steps, and where the rows of each board lie in the interval that the others give. With --out also writes boards.md and
-boards.json.
+boards.json. Rows of runs from before there was a reference temperature are told for 50 C by the prior of their type.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from flopray import load_run
+from flopray.energy.reference import told_later
 from flopray.errors import FloprayError
 from flopray.report.boards.agreement import Pair, pairs
 from flopray.report.boards.data import AS_MEASURED, AT_REFERENCE, TIME, BoardValues, DeviceBoards, boards_of
@@ -82,6 +83,15 @@ def steps_table(device: DeviceBoards) -> TextTable:
     return TextTable(f"{device.name}: apart", ["Step", "Rows", "RMS", "agree"], [("all", rows)], notes, "")
 
 
+def told_at_reference(frame: Any, reference_c: float = 50.0) -> Any:
+    """The rows, with energy at the reference temperature also where they are older than it."""
+    frame = frame.copy()
+    for place, columns in zip(frame.index, told_later(frame.to_dict("records"), reference_c), strict=True):
+        for name, value in columns.items():
+            frame.loc[place, name] = value
+    return frame
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the tables, and write them where --out says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -89,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for boards.md and boards.json")
     options = parser.parse_args(argv)
     try:
-        frame = pd.concat([load_run(run) for run in options.runs], ignore_index=True)
+        frame = told_at_reference(pd.concat([load_run(run) for run in options.runs], ignore_index=True))
     except FloprayError as error:
         parser.error(str(error))
     devices = list(boards_of(frame))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 
@@ -13,7 +11,8 @@ import flopray
 from flopray.audit import audit_point, audit_row
 from flopray.audit.hardware import peak_flops_per_s
 from flopray.energy.nvml import GpuState
-from flopray.energy.thermal import BoardTemperature, Condition
+from flopray.energy.reference import reference_columns
+from flopray.energy.thermal import BoardTemperature
 from flopray.errors import FloprayError, OutOfMemory, Unsupported, WorkloadError, brief
 from flopray.measurement.result import Energy, Failure, PhaseResult
 from flopray.measurement.statistics import in_quadrature
@@ -131,33 +130,6 @@ def derived_columns(
         if idle["idle_power_w"] is not None:
             columns["active_energy_j"] = energy_j - idle["idle_power_w"] * time_s
     return columns
-
-
-def reference_columns(row: Mapping[str, Any], board: BoardTemperature, reference_c: float) -> Row:
-    """Energy at the reference temperature, or why there is none.
-
-    Args:
-        row: with its energy, power, temperature and throttle reasons; a row from before there was a mean temperature
-            has that of the end of its window.
-        board: see `flopray.energy.thermal`.
-        reference_c: the temperature that is asked for.
-    """
-    energy_j, error, power_w = row.get("energy_j"), row.get("energy_rel_error"), row.get("power_w")
-    if energy_j is None or not power_w:
-        return {}
-    temperature_c = row.get("temperature_mean_c")
-    condition = Condition(row.get("temperature_end_c") if temperature_c is None else temperature_c, power_w, error)
-    throttle, limit_w = row.get("throttle_end"), row.get("power_limit_end_w")
-    at = board.at_reference(condition, reference_c, throttle=throttle, power_limit_w=limit_w)
-    if at.factor is None or at.rel_error is None:
-        return {"energy_at_reference_reason": at.reason}
-    return {
-        "energy_at_reference_j": energy_j * at.factor,
-        "energy_at_reference_rel_error": None if error is None else in_quadrature(error, at.rel_error),
-        "reference_temperature_c": reference_c,
-        "temperature_coefficient": at.coefficient,
-        "temperature_coefficient_error": at.coefficient_error,
-    }
 
 
 def flops_of(row: Row) -> int | None:

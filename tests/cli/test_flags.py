@@ -129,7 +129,11 @@ def test_a_number_that_is_none_is_refused_by_the_name_of_its_flag(cls, field, va
         ("precision", (), "--precision needs at least one value of: fp32, tf32, bf16, fp16"),
         ("device_type", (), "--accelerators needs at least one type"),
         ("instruments", ("time", "time"), "--instruments has a name twice"),
-        ("instruments", ("time,energy",), "choose from time, energy, counters, operators: write --instruments time energy"),
+        (
+            "instruments",
+            ("time,energy",),
+            "choose from time, energy, counters, operators: write --instruments time energy",
+        ),
         ("search", "gird", "--search: unknown 'gird', choose from grid, random, optuna"),
     ],
 )
