@@ -65,19 +65,28 @@ def scatter_about_line(x: np.ndarray, cost: np.ndarray) -> float:
     return float(np.sqrt(np.sum(left**2) / (len(x) - 2)) / cost.mean())
 
 
+def board_without(data: dict[str, Any], works: dict[str, list[Window]], name: str) -> BoardTemperature:
+    """What the other works of a board say of it; those at the power limit say nothing."""
+    board = BoardTemperature(data["device"]["device_name"], data["device"].get("power_limit_w"))
+    for other, met in works.items():
+        if other != name and not is_mostly_limited(met):
+            for window in met:
+                board.learn(other, window.condition)
+    return board
+
+
+def is_mostly_limited(met: list[Window]) -> bool:
+    """Whether more than a tenth of a work's windows were at the power limit."""
+    return float(np.mean([window.limited for window in met])) > 0.1
+
+
 def judge(data: dict[str, Any], reference_c: float) -> list[dict[str, Any]]:
     """A row for each work of a board."""
     works = windows_of(data)
-    limited = {name for name, met in works.items() if np.mean([w.limited for w in met]) > 0.1}
-    rows = []
-    for name, met in works.items():
-        board = BoardTemperature(data["device"]["device_name"], data["device"].get("power_limit_w"))
-        for other, theirs in works.items():
-            if other != name and other not in limited:
-                for window in theirs:
-                    board.learn(other, window.condition)
-        rows.append(_judge_work(name, met, board, reference_c) | {"limited": name in limited})
-    return rows
+    return [
+        _judge_work(name, met, board_without(data, works, name), reference_c) | {"limited": is_mostly_limited(met)}
+        for name, met in works.items()
+    ]
 
 
 def _judge_work(name: str, met: list[Window], board: BoardTemperature, reference_c: float) -> dict[str, Any]:
@@ -127,40 +136,33 @@ def table(data: dict[str, Any], rows: list[dict[str, Any]], reference_c: float) 
     return "\n".join(lines)
 
 
-def plot(boards: list[tuple[dict[str, Any], list[dict[str, Any]]]], reference_c: float, path: Path) -> None:
+def plot(boards: list[dict[str, Any]], reference_c: float, path: Path) -> None:
     """Relative cost of each work over temperature: as measured, and at the reference."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(len(boards), 2, figsize=(10, 4.2 * len(boards)), squeeze=False, sharey="row")
-    for (data, rows), pair in zip(boards, axes, strict=True):
+    figure, axes = plt.subplots(len(boards), 2, figsize=(10, 3.9 * len(boards) + 0.8), squeeze=False, sharey=True)
+    names = sorted({name for data in boards for name, met in windows_of(data).items() if not is_mostly_limited(met)})
+    for data, pair in zip(boards, axes, strict=True):
         works = windows_of(data)
-        for number, row in enumerate(sorted(rows, key=lambda row: row["power_w"])):
-            if row["limited"]:
-                continue
-            met = works[row["work"]]
-            board = BoardTemperature(data["device"]["device_name"], data["device"].get("power_limit_w"))
-            for other, theirs in works.items():
-                if other != row["work"] and not any(r["limited"] for r in rows if r["work"] == other):
-                    for window in theirs:
-                        board.learn(other, window.condition)
-            temperature = np.array([w.condition.temperature_c for w in met])
-            cost = np.array([w.cost for w in met])
-            factors = np.array([board.at_reference(w.condition, reference_c).factor or np.nan for w in met])
-            told = cost * factors
-            style = {"color": f"C{number}", "marker": "osD^vPX*<>"[number % 10], "linestyle": "", "markersize": 4}
-            pair[0].plot(temperature, 100 * (cost / np.nanmean(told) - 1), **style, label=row["work"])
-            pair[1].plot(temperature, 100 * (told / np.nanmean(told) - 1), **style)
-        name = f"{data['device']['device_name']} {data['device']['device_uuid'][:8]}"
+        for number, name in enumerate(names):
+            met, board = works.get(name, []), board_without(data, works, name)
+            temperature = np.array([window.condition.temperature_c for window in met])
+            cost = np.array([window.cost for window in met])
+            told = cost * np.array([board.at_reference(w.condition, reference_c).factor or np.nan for w in met])
+            style = {"color": f"C{number % 10}", "marker": "osD^vPX*<>"[number % 10], "linestyle": "", "markersize": 4}
+            for axis, values in zip(pair, (cost, told), strict=True):
+                axis.plot(temperature, 100 * (values / np.nanmean(told) - 1), **style, label=name)
+        device = f"{data['device']['device_name']} {data['device']['device_uuid'][4:12]}"
         for axis, what in zip(pair, ("as measured", f"told for {reference_c:g} C"), strict=True):
-            axis.set_title(f"{name}: {what}", fontsize=10)
+            axis.set_title(f"{device}: {what}", fontsize=10)
             axis.set_xlabel("GPU temperature in the window (C)")
             axis.axhline(0, color="0.7", linewidth=0.8, zorder=0)
             axis.set_ylim(-6, 6)
             axis.spines[["top", "right"]].set_visible(False)
         pair[0].set_ylabel("energy of an iteration,\ndifference from its mean (%)")
-        pair[0].legend(fontsize=7, ncols=2, frameon=False)
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), fontsize=8, ncols=5, frameon=False, loc="lower center")
+    figure.tight_layout(rect=(0, 0.8 / (3.9 * len(boards) + 0.8), 1, 1))
+    figure.savefig(path, dpi=130)
 
 
 def main() -> None:
@@ -175,7 +177,7 @@ def main() -> None:
         data = json.loads(path.read_text())
         rows = judge(data, args.reference_temperature)
         print(table(data, rows, args.reference_temperature), end="\n\n")
-        boards.append((data, rows))
+        boards.append(data)
     if args.plot:
         plot(boards, args.reference_temperature, args.plot)
 
