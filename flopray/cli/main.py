@@ -75,7 +75,7 @@ examples:
   flopray run -- python train.py          what does this program cost?
   python -m flopray doctor                what can be measured here?
   python -m flopray status results/RUN    how far is it? What failed?
-  python -m flopray calibrate             the factor of this GPU against its type
+  python -m flopray calibrate             this GPU's factor against its type
   python -m flopray merge A B --into C    unite runs
   python -m flopray explain               what do the audit's findings mean?
   python -m flopray doctor --help         the flags of a command

@@ -23,6 +23,7 @@ from flopray.records import SCHEMA_VERSION
 from flopray.report.flops.table import difference_table, kernel_table, share_table
 from flopray.report.gpus.comparison import comparisons_of
 from flopray.report.gpus.files import write_tables
+from flopray.report.gpus.types import rows_of_types
 from flopray.report.surface.data import surface_sets
 from flopray.report.surface.files import figure_stem, why_not_lines
 from flopray.report.surface.html import page_text
@@ -83,7 +84,7 @@ def compare_flop_tables(run: Path) -> None:
 
 
 def compare_gpu_tables(run: Path, out: Path) -> None:
-    comparisons = comparisons_of(flopray.report.gpus.data.load_runs([run])[0])
+    comparisons = comparisons_of(rows_of_types(flopray.report.gpus.data.load_runs([run]))[0])
     compare_gpus._print_tables(Console(width=80), comparisons)
     for path in write_tables(comparisons, out / "tables", {c.folder: list(c.shapes) for c in comparisons}) or ():
         assert path.parent == out / "tables"
