@@ -85,11 +85,9 @@ def steps_table(device: DeviceBoards) -> TextTable:
 
 def told_at_reference(frame: Any, reference_c: float = 50.0) -> Any:
     """The rows, with energy at the reference temperature also where they are older than it."""
-    frame = frame.copy()
-    for place, columns in zip(frame.index, told_later(frame.to_dict("records"), reference_c), strict=True):
-        for name, value in columns.items():
-            frame.loc[place, name] = value
-    return frame
+    later = pd.DataFrame(told_later(frame.to_dict("records"), reference_c), index=frame.index)
+    old = frame[list(later)].astype(object)
+    return frame.assign(**old.where(later.isna(), later).infer_objects())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

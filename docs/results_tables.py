@@ -20,7 +20,8 @@ from flopray.store.location import load_run
 
 RESULTS = Path(__file__).with_name("results")
 sys.path.append(str(RESULTS.parents[1] / "bench"))
-import energy_report  # noqa: E402  (a script's module, found through the line above)
+import energy_report  # noqa: E402  (modules of scripts, found through the line above)
+from boards import told_at_reference  # noqa: E402
 
 #: A pandas DataFrame, whose stubs do not know whether a selection of it is one.
 Frame = Any
@@ -159,11 +160,18 @@ def llama() -> str:
 
 
 @functools.cache
+def _told(run: str) -> Frame:
+    """All rows of a run, with energy at the reference temperature wherever it can be told."""
+    return told_at_reference(rows(run)).copy()
+
+
+@functools.cache
 def _again(run: str) -> Frame:
     """The second run over the first, row by row, on one type of GPU."""
-    later = rows("llama_again")
-    both = later[later["device_name"] == _LLAMA_BOARDS[run]].merge(rows(run), on=_LLAMA_KEY, suffixes=("", "_then"))
-    return both.assign(time=both["time_s"] / both["time_s_then"], energy=both["energy_j"] / both["energy_j_then"])
+    later = _told("llama_again")
+    both = later[later["device_name"] == _LLAMA_BOARDS[run]].merge(_told(run), on=_LLAMA_KEY, suffixes=("", "_then"))
+    columns = {"time": "time_s", "energy": "energy_j", "at_reference": "energy_at_reference_j"}
+    return both.copy().assign(**{name: both[column] / both[f"{column}_then"] for name, column in columns.items()})
 
 
 def _kinds(frame: Frame) -> dict[str, Frame]:
@@ -185,11 +193,79 @@ def llama_again() -> str:
     for name, part in found[0].items():
         cells = [name, str(len(part))]
         for kinds in found:
-            for what in ("time", "energy"):
-                low, high = kinds[name][what].quantile([0.05, 0.95])
-                cells.append(f"{kinds[name][what].median():.3f} ({low:.3f} to {high:.3f})")
+            for what in ("time", "energy", "at_reference"):
+                ratio = kinds[name][what].dropna()
+                low, high = ratio.quantile([0.05, 0.95])
+                count = f"; {len(ratio)} rows" if what == "at_reference" else ""
+                cells.append(f"{ratio.median():.3f} ({low:.3f} to {high:.3f}{count})")
         lines.append(cells)
-    return table(["", "rows", "H100: time", "energy", "H200: time", "energy"], lines)
+    return table(["", "rows", *(f"{gpu}{what}" for gpu in ("H100: ", "H200: ") for what in _COMPARED)], lines)
+
+
+_COMPARED = ("time", "energy as measured", "energy at 50 C")
+
+
+def _apart(part: Frame) -> list[tuple[float, int]]:
+    """Of rows told for 50 C in both runs: RMS of their differences, and how many agree; as measured, and at 50 C.
+
+    A row agrees whose values are no further apart than both stated errors; one that states none does not.
+    """
+    both = part[part["at_reference"].notna()]
+    found = []
+    for what, error in (("energy", "energy_rel_error"), ("at_reference", "energy_at_reference_rel_error")):
+        apart = np.log(both[what])
+        agree = apart.abs() <= np.hypot(both[error], both[f"{error}_then"])
+        found.append((float(np.sqrt(np.mean(apart**2))), int(agree.sum())))
+    return found
+
+
+def llama_apart() -> str:
+    """How far the two runs are apart in the rows that are told for 50 C in both."""
+    found = [_kinds(_again(run)) for run in _LLAMA_BOARDS]
+    lines = []
+    for name in found[0]:
+        cells = [name]
+        for part in (kinds[name] for kinds in found):
+            cells.append(f"{part['at_reference'].notna().sum()} of {len(part)}")
+            cells += [f"{percent(rms)} ({agree})" for rms, agree in _apart(part)]
+        lines.append(cells)
+    names = ("rows told in both", "as measured, RMS (rows that agree)", "at 50 C")
+    return table(["energy", *(f"{gpu}{what}" for gpu in ("H100: ", "H200: ") for what in names)], lines)
+
+
+#: Runs with energy.
+_WITH_ENERGY = (
+    *("h100_mlp_fp32", "h100_mlp_bf16", "h100_llama", "h200_llama", "llama_again"),
+    *("boards/h100_7b5b", "boards/h100_d3fe", "boards/h200_4bc7"),
+)
+
+
+def references() -> str:
+    """How many rows of each run have an energy at the reference temperature, and what keeps the others from it."""
+    lines = []
+    for run in _WITH_ENERGY:
+        frame, told = rows(run), _told(run)
+        there = told["energy_at_reference_j"].notna()
+        own = int(frame["energy_at_reference_j"].notna().sum())
+        reasons = told.loc[~there, "energy_at_reference_reason"]
+        held, limit = (int(reasons.str.startswith(words).sum()) for words in ("clocks were held", "the board took"))
+        if held + limit != len(reasons):
+            raise ValueError(f"{run}: rows without a reference for a reason that the table has no column for")
+        ends = told["temperature_end_c"]
+        error = told.loc[there, "energy_at_reference_rel_error"] / told.loc[there, "energy_rel_error"]
+        cells = [f"{len(frame)}", f"{ends.min():.0f} to {ends.max():.0f}", f"{there.sum()}"]
+        told_by = "its own sweep" if own else "the prior, later"
+        lines.append([f"`{run}`", *cells, told_by, str(held), str(limit), f"{error.median():.2f}"])
+    head = [
+        "run",
+        "rows with energy",
+        "C at their end",
+        "told for 50 C",
+        "by",
+        "not: clocks held down",
+        "not: at the power limit",
+    ]
+    return table([*head, "its stated error over that of the window, median"], lines)
 
 
 _COUNTERS = {"fp32": "h100_counters_fp32", "bf16": "h100_counters_bf16"}
@@ -236,7 +312,10 @@ def overheads() -> str:
 #: Every table of the page by its name there.
 TABLES: dict[str, Callable[[], str]] = {
     made.__name__: made
-    for made in (mlp_fp32, mlp_bf16, energy_windows, llama, llama_again, counters, predictions, overheads)
+    for made in (
+        *(mlp_fp32, mlp_bf16, energy_windows, llama, llama_again, llama_apart, references),
+        *(counters, predictions, overheads),
+    )
 }
 
 
@@ -314,6 +393,7 @@ def _of_llama() -> list[str]:
         f"took {whole[0].min():.3f} to {whole[0].max():.3f} of the sum of its parts in time, and "
         f"{whole[1].min():.3f} to {whole[1].max():.3f} in energy",
         f"costs {min(map(min, times)):.0f} to {max(map(max, times)):.0f} times what reading one costs",
+        *_of_llama_at_reference(),
         *(f"{f['decode'].min() * 1e3:.0f} to {f['decode'].max() * 1e3:.0f} against" for f in tokens),
         ", ".join(f"{value:.0f}" for value in tf32[0]) + " GFLOPs/J forward at 256, 512, 1,024 tokens on the H100",
         f"(measuring took {spans[0]:.0f} s) and two other H200s ({spans[1]:.0f} s)",
@@ -321,6 +401,26 @@ def _of_llama() -> list[str]:
         f"by {drift.loc['H200', 'min']:.1f} to {drift.loc['H200', 'max']:.1f} % on the H200s",
         f"({int((again['energy_rel_error'] <= 0.01).sum())} of {len(again)})",
         f"took up to {max(_kinds(_again(run))['decode']['time'].max() for run in _LLAMA_BOARDS):.2f} times as long",
+    ]
+
+
+def _of_llama_at_reference() -> list[str]:
+    again = _told("llama_again")
+    kinds = [_kinds(_again(run)) for run in _LLAMA_BOARDS]
+    busy, decode = ([_apart(each[name]) for each in kinds] for name in (next(iter(kinds[0])), "decode"))
+    there = [each[next(iter(kinds[0]))].dropna(subset="at_reference") for each in kinds]
+    medians = [[percent(abs(frame[name].median() - 1)) for name in ("energy", "at_reference")] for frame in there]
+    return [
+        f"{again['energy_at_reference_j'].isna().sum()} of {len(again)} rows have no energy at 50 C",
+        f"from {percent(busy[0][0][0])} to {percent(busy[0][1][0])} RMS on the H100s, "
+        f"from {percent(busy[1][0][0])} to {percent(busy[1][1][0])} on the H200s",
+        f"median difference from {medians[0][0]} to {medians[0][1]} and from {medians[1][0]} to {medians[1][1]}",
+        f"{len(there[0])} and {len(there[1])} of 48 rows, of which "
+        + " and ".join(str(int((frame["phase"] == "optimizer_step").sum())) for frame in there)
+        + " are optimizer steps; the others are "
+        + ", ".join(sorted({p for f in there for p in f.loc[f["phase"] != "optimizer_step", "precision"]})),
+        f"from {percent(decode[0][0][0])} to {percent(decode[0][1][0])} and "
+        f"from {percent(decode[1][0][0])} to {percent(decode[1][1][0])} RMS",
     ]
 
 
