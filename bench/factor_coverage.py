@@ -2,7 +2,7 @@
 
     python bench/factor_coverage.py                       # ten seconds
 
-Each round draws a type of board: a spread between boards as uncertain as the three pairs that it is known from leave
+Each round draws a type of board: a spread between boards as uncertain as the three boards that it is known from leave
 it, boards of a reference, and one more board. Its factor is estimated from one calibration, whose loads scatter about
 the factor and have errors of their windows.
 """
@@ -16,6 +16,7 @@ import numpy as np
 
 from flopray.energy.board_factor import (
     BOARD_SPREAD,
+    PRIOR_DEGREES,
     WORK_SPREAD,
     Calibration,
     LoadResult,
@@ -24,7 +25,6 @@ from flopray.energy.board_factor import (
 )
 
 _LOADS = ("products_bf16", "products_fp32", "copy", "small_launches")
-_PAIRS = 3
 
 
 def drawn(rng: np.random.Generator, uuid: str, common: float, error: float) -> Calibration:
@@ -47,7 +47,7 @@ def row(boards: int, rounds: int, error: float, seed: int) -> str:
     rng = np.random.default_rng(seed + boards)
     held, held_work, widths = [], [], []
     for _ in range(rounds):
-        spread = BOARD_SPREAD * math.sqrt(_PAIRS / rng.chisquare(_PAIRS))
+        spread = BOARD_SPREAD * math.sqrt(PRIOR_DEGREES / rng.chisquare(PRIOR_DEGREES))
         commons = np.exp(spread * rng.normal(size=boards + 1))
         reference = reference_from([drawn(rng, f"GPU-{k}", c, error) for k, c in enumerate(commons[1:])], "drawn")
         found = factor_of(drawn(rng, "GPU-own", commons[0], error), reference)

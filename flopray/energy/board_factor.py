@@ -23,15 +23,18 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
+from flopray.energy.board_spread import THREE_H100, of_pairs
 from flopray.errors import InputError
 
 #: Half widths of 95 % intervals over standard deviations.
 _HALF_WIDTH = 1.96
 #: Standard deviation of the factors of boards of one type, relative, and of single works about the factor of their
-#: board; from the three pairs of H100 of docs/method.md.
-BOARD_SPREAD, WORK_SPREAD = 0.016, 0.008
-#: As how many observed boards this knowledge of another type counts.
-_PRIOR_BOARDS = 3.0
+#: board. A reference does not say which boards it is of, so that boards with kept UUIDs, which may be among them, are
+#: not in this.
+BOARD_SPREAD = of_pairs(THREE_H100.energy, THREE_H100.boards)
+WORK_SPREAD = of_pairs(THREE_H100.works, THREE_H100.boards)
+#: Degrees of freedom of this knowledge; for the works, too, since those of another type may scatter otherwise.
+PRIOR_DEGREES = THREE_H100.boards - 1
 #: A load whose iteration takes so much longer or shorter than that of the reference is another work: the library has
 #: chosen other kernels, or clocks were other ones.
 MOST_TIME_DIFFERENCE = 0.05
@@ -201,7 +204,7 @@ class TypeReference:
 def _shrunk(seen: float | None, known: float, degrees: int) -> float:
     if seen is None or degrees < 1:
         return known
-    return math.sqrt((_PRIOR_BOARDS * known**2 + degrees * seen**2) / (_PRIOR_BOARDS + degrees))
+    return math.sqrt((PRIOR_DEGREES * known**2 + degrees * seen**2) / (PRIOR_DEGREES + degrees))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,7 +276,7 @@ def factor_of(calibration: Calibration, reference: TypeReference | None) -> Boar
         return BoardFactor(boards=n, reason="no load can be compared: " + "; ".join(left_out))
     weights = 1 / np.array(variances)
     own = 1 / float(weights.sum())
-    of_boards = float(stdtrit(_PRIOR_BOARDS + n - 1, 0.975)) * reference.board_spread / math.sqrt(n)
+    of_boards = float(stdtrit(PRIOR_DEGREES + n - 1, 0.975)) * reference.board_spread / math.sqrt(n)
     common = math.hypot(_HALF_WIDTH * math.sqrt(own), of_boards)
     return BoardFactor(
         factor=math.exp(float(weights @ np.array(logs)) * own),

@@ -45,16 +45,18 @@ def told_later(rows: Iterable[Mapping[str, Any]], reference_c: float) -> list[di
     them, and what its drift put into `energy_rel_error` stays there, so that their intervals are wider.
 
     Args:
-        rows: by the names of the record's columns; a missing value is None or NaN.
+        rows: by the names of the record's columns; a missing value is None, NaN or pandas' NA.
         reference_c: the temperature that is asked for.
 
     Returns:
         New columns for each row; none for a row that has them already.
     """
+    import pandas as pd  # here, since what measures needs none
+
     boards: dict[Any, BoardTemperature] = {}
     found: list[dict[str, float | str | None]] = []
     for row in rows:
-        known = {name: None if value != value else value for name, value in row.items()}
+        known = {name: None if pd.isna(value) is True else value for name, value in row.items()}
         if known.get("energy_at_reference_j") is not None:
             found.append({})
             continue

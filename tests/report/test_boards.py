@@ -10,12 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flopray import load_run
+from flopray.energy.board_spread import GROUPS, BoardGroup
 from flopray.report.boards.agreement import left_out, pairs
 from flopray.report.boards.data import AS_MEASURED, AT_REFERENCE, TIME, boards_of, short_names
 from flopray.report.boards.effects import Prior, fit_boards
 from flopray.report.boards.priors import prior_of
 from flopray.testing.simulated_fleet import Fleet, simulated_fleet
 
+H100 = "NVIDIA H100 80GB HBM3"
 NAMES = tuple(f"GPU-{letter * 8}-0000" for letter in "abcdefgh")
 
 
@@ -196,11 +199,41 @@ def test_short_names_stay_apart() -> None:
 
 
 def test_priors_name_their_boards_and_source() -> None:
-    prior = prior_of("NVIDIA H100 80GB HBM3", AT_REFERENCE)
+    prior = prior_of(H100, AT_REFERENCE)
     assert prior is not None
-    assert prior.boards == 3
     assert "H100" in prior.source
-    # 1.6, 3.1 and 1.7 % between three boards, two by two
-    assert prior.spread == pytest.approx(0.0158, abs=1e-4)
-    assert prior_of("NVIDIA H100 80GB HBM3", AS_MEASURED) is None
+    assert (prior.boards, prior.degrees) == (5, 3)  # three boards of one day and two of the next
+    # 1.6, 3.1 and 1.7 % between three boards, two by two, and 1.26 % between two
+    assert prior.spread == pytest.approx(0.0139, abs=1e-4)
+    assert prior_of(H100, AS_MEASURED) is None
     assert prior_of("NVIDIA H200", AT_REFERENCE) is None
+
+
+def test_a_board_at_hand_is_in_no_prior_beside_itself() -> None:
+    (group,) = [group for group in GROUPS if group.uuids]
+    for uuid in group.uuids:
+        prior = prior_of(H100, AT_REFERENCE, [uuid, "GPU-other"])
+        assert prior is not None
+        assert (prior.boards, prior.degrees) == (3, 2)
+        assert prior.spread == pytest.approx(0.0158, abs=1e-4)
+        frame = rows_of(simulated_fleet(np.random.default_rng(3), 2)).assign(device_name=H100)
+        frame["device_uuid"] = frame["device_uuid"].replace(frame["device_uuid"].iloc[0], uuid)
+        (device,) = boards_of(frame)
+        beside = device.prior(TIME)
+        assert beside is not None
+        assert beside.boards == 3
+
+
+@pytest.mark.parametrize("group", [group for group in GROUPS if group.uuids])
+def test_a_group_is_what_its_kept_runs_say(group: BoardGroup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "bench"))
+    told_at_reference = importlib.import_module("boards").told_at_reference
+    kept = Path(__file__).parents[2] / "docs" / "results" / "boards"
+    frames = [frame for run in sorted(kept.iterdir()) if set((frame := load_run(run))["device_uuid"]) <= group.uuids]
+    frame = told_at_reference(pd.concat(frames, ignore_index=True))
+    (device,) = boards_of(frame)
+    for quantity, stated in ((AT_REFERENCE, group.energy), (TIME, group.time)):
+        found = pairs(device.parts[quantity], device.fits[quantity])
+        assert [abs(pair.factor) for pair in found] == pytest.approx(list(stated), abs=6e-5)
+        if quantity == AT_REFERENCE:
+            assert [pair.rms_without_factor for pair in found] == pytest.approx(list(group.works), abs=6e-5)

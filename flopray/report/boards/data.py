@@ -103,8 +103,8 @@ class DeviceBoards:
         return fit_boards(part.values, part.errors, self.prior(part.quantity))
 
     def prior(self, quantity: str) -> Prior | None:
-        """What is known of the type's boards; none for energy at whatever temperature a board had."""
-        return prior_of(self.device_name, quantity)
+        """What is known of the type's other boards; none for energy at whatever temperature a board had."""
+        return prior_of(self.device_name, quantity, self.boards)
 
     @cached_property
     def as_measured(self) -> BoardValues | None:

@@ -57,11 +57,18 @@ class Prior:
         spread: standard deviation of the factors of boards, relative.
         boards: how many boards it was estimated from; at least 2.
         source: where it comes from.
+        groups: in how many groups these boards were measured; they were compared within a group only.
     """
 
     spread: float
     boards: int
     source: str
+    groups: int = 1
+
+    @property
+    def degrees(self) -> int:
+        """Of freedom: each group has one less than it has boards."""
+        return self.boards - self.groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -334,7 +341,7 @@ def _with_prior(own: float, degrees: int, prior: Prior | None) -> tuple[float, i
     """Variance of factors with a prior, the degrees of freedom that it brings, and whether it was left out."""
     if prior is None:
         return own, 0, False
-    more = prior.boards - 1
+    more = prior.degrees
     if degrees and fdtrc(degrees, more, own / prior.spread**2) < _CONTRADICTS:
         return own, 0, True
     return (own * degrees + prior.spread**2 * more) / (degrees + more), more, False

@@ -2,34 +2,44 @@
 is of.
 
 A prior is of so few boards that it brings few degrees of freedom; boards that contradict it leave it out
-(`flopray.report.boards.effects`). Types that are not listed have none.
+(`flopray.report.boards.effects`). Types that are not listed in `flopray.energy.board_spread` have none.
+
+No board counts twice: a group that shares a board with the rows at hand says nothing beside them. Of the three boards
+of 2026-11-27 no UUID was kept. They are taken for other boards than any at hand and than the two of the day after,
+which cannot be checked; should one come again, the prior states as much as one degree of freedom too many.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
+from flopray.energy.board_spread import GROUPS, of_pairs
 from flopray.report.boards.effects import Prior
 
-#: Root mean square of the constant factors between three H100 SXM boards, two by two, energy at 60 C: 64 rows of MLPs,
-#: four phases, each board on another machine, driver 580.159, torch 2.11, measured with flopray on 2026-11-27.
-_H100_ENERGY = (0.016, 0.031, 0.017)
-#: The same of time. Scatter of rows is inside, so that the spread is rather too wide.
-_H100_TIME = (0.006, 0.007, 0.004)
-_SOURCE = "three H100 SXM boards of three machines, the same 64 rows, 2026-11-27 (docs/method.md, Boards)"
+#: Quantities that have a prior, and where a group has their differences.
+_DIFFERENCES = {"energy at reference": "energy", "time": "time"}
 
 
-def _of_pairs(*differences: float) -> float:
-    """Standard deviation of three boards from the differences of all pairs: the variance is the sum of squares / 6."""
-    return math.sqrt(sum(difference**2 for difference in differences) / 6)
+def prior_of(device_name: str, quantity: str, measured: Collection[str] = ()) -> Prior | None:
+    """The prior of a type; None for types without one, and for energy as it was measured.
 
-
-_PRIORS = {
-    ("NVIDIA H100 80GB HBM3", "energy at reference"): Prior(_of_pairs(*_H100_ENERGY), 3, _SOURCE),
-    ("NVIDIA H100 80GB HBM3", "time"): Prior(_of_pairs(*_H100_TIME), 3, _SOURCE),
-}
-
-
-def prior_of(device_name: str, quantity: str) -> Prior | None:
-    """The prior of a type by NVML's full name; None for types without one, and for energy as it was measured."""
-    return _PRIORS.get((device_name, quantity))
+    Args:
+        device_name: as NVML says it, in full.
+        quantity: as in `flopray.report.boards.data`.
+        measured: UUIDs of the boards that the prior is to stand beside.
+    """
+    if quantity not in _DIFFERENCES:
+        return None
+    known = [g for g in GROUPS if g.device_name == device_name and g.uuids.isdisjoint(measured)]
+    if not known:
+        return None
+    degrees = [group.boards - 1 for group in known]
+    spreads = [of_pairs(getattr(group, _DIFFERENCES[quantity]), group.boards) for group in known]
+    pooled = sum(freedom * spread**2 for freedom, spread in zip(degrees, spreads, strict=True)) / sum(degrees)
+    return Prior(
+        spread=math.sqrt(pooled),
+        boards=sum(group.boards for group in known),
+        source="; ".join(group.source for group in known) + " (docs/method.md, Boards)",
+        groups=len(known),
+    )
