@@ -115,7 +115,7 @@ class Prior:
     source: str
 
 
-_SOURCE = "docs/method.md, section Temperature, driver 580.159, 2026-11"
+_SOURCE = "docs/method.md, Energy at a reference temperature, driver 580.159, 2026-11"
 #: The spread of the H100 is that of its two boards, of which one has slopes that are a quarter lower; that of the H200
 #: is the error of its one board and as much again.
 PRIORS = (
