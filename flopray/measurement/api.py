@@ -232,16 +232,25 @@ def _settings(
         if value not in known:
             raise InputError(f"{name}: unknown {value!r}, choose from {', '.join(str(k) for k in known if k)}")
     measured = ("time", "energy") if "energy" in instruments else ("time",)
-    try:
-        settings_of(MeasureSettings)["reference_temperature_c"].check(reference_c)
-    except SettingError as error:
-        raise InputError(error.told({"reference_temperature_c": "reference_temperature"})) from error
     return MeasureSettings(
         instruments=measured,
         target_error=target_error,
         max_seconds=max_seconds,
-        reference_temperature_c=float(reference_c),
+        reference_temperature_c=checked_reference(reference_c),
     )
+
+
+def checked_reference(reference_c: float) -> float:
+    """The reference temperature as it was given.
+
+    Raises:
+        InputError: it cannot be, by the name of the argument.
+    """
+    try:
+        settings_of(MeasureSettings)["reference_temperature_c"].check(reference_c)
+    except SettingError as error:
+        raise InputError(error.told({"reference_temperature_c": "reference_temperature"})) from error
+    return float(reference_c)
 
 
 def device_of(name: str | None) -> Device:

@@ -135,3 +135,5 @@ def test_a_temperature_that_cannot_be_is_one_line(wrong):
     with pytest.raises(InputError, match=r"^reference_temperature must be ") as error:
         flopray.measure(lambda: None, device="cpu", reference_temperature=wrong)
     assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match=r"^reference_temperature must be "):
+        flopray.profile(flopray.workloads.MLP(n_layers=1, width=16, tokens=8), reference_temperature=wrong)
