@@ -1,12 +1,69 @@
-"""The columns of a row that tell its energy at the reference temperature; for rows of older runs, too."""
+"""Energy at the reference temperature, of one window or of a row; for rows of older runs, too."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from flopray.energy.thermal import BoardTemperature, Condition
+
+
+@dataclass(frozen=True)
+class EnergyAtReference:
+    """Energy of one iteration as it would be at the reference temperature of this board, or why there is none.
+
+    Attributes:
+        reference_c: the temperature that was asked for, in Celsius.
+        energy_j: None where there is none, with its `reason`.
+        rel_error: half width of its 95 % interval over `energy_j`: of the window, the coefficient and the temperature;
+            None where that of the window is unknown.
+        coefficient: slope of the power over the power at the reference temperature, per kelvin.
+        coefficient_error: half width of its 95 % interval.
+        reason: why there is none; None where there is.
+    """
+
+    reference_c: float
+    energy_j: float | None = None
+    rel_error: float | None = None
+    coefficient: float | None = None
+    coefficient_error: float | None = None
+    reason: str | None = None
+
+
+def energy_at_reference(
+    energy_j: float,
+    rel_error: float | None,
+    condition: Condition,
+    board: BoardTemperature,
+    reference_c: float,
+    *,
+    throttle: str | None = None,
+    power_limit_w: float | None = None,
+) -> EnergyAtReference:
+    """Energy of one iteration at the reference temperature.
+
+    Args:
+        energy_j: as it was measured.
+        rel_error: half width of its 95 % interval over it.
+        condition: temperature and power of its window.
+        board: how its power follows temperature.
+        reference_c: the temperature that is asked for.
+        throttle: reasons for lower clocks at the end of the window, joined with `|`.
+        power_limit_w: enforced at that time.
+
+    Example:
+        >>> board = BoardTemperature("NVIDIA H100 80GB HBM3")
+        >>> at = energy_at_reference(1.0, 0.01, Condition(60.0, 500.0, 0.01), board, 50.0)
+        >>> round(at.energy_j, 3), round(at.rel_error, 3)
+        (0.974, 0.014)
+    """
+    at = board.at_reference(condition, reference_c, throttle=throttle, power_limit_w=power_limit_w)
+    if at.factor is None or at.rel_error is None:
+        return EnergyAtReference(reference_c, reason=at.reason)
+    error = None if rel_error is None else math.hypot(rel_error, at.rel_error)
+    return EnergyAtReference(reference_c, energy_j * at.factor, error, at.coefficient, at.coefficient_error)
 
 
 def reference_columns(
@@ -26,12 +83,12 @@ def reference_columns(
     temperature_c = row.get("temperature_mean_c")
     condition = Condition(row.get("temperature_end_c") if temperature_c is None else temperature_c, power_w, error)
     throttle, limit_w = row.get("throttle_end"), row.get("power_limit_end_w")
-    at = board.at_reference(condition, reference_c, throttle=throttle, power_limit_w=limit_w)
-    if at.factor is None or at.rel_error is None:
+    at = energy_at_reference(energy_j, error, condition, board, reference_c, throttle=throttle, power_limit_w=limit_w)
+    if at.energy_j is None:
         return {"energy_at_reference_reason": at.reason}
     return {
-        "energy_at_reference_j": energy_j * at.factor,
-        "energy_at_reference_rel_error": None if error is None else math.hypot(error, at.rel_error),
+        "energy_at_reference_j": at.energy_j,
+        "energy_at_reference_rel_error": at.rel_error,
         "reference_temperature_c": reference_c,
         "temperature_coefficient": at.coefficient,
         "temperature_coefficient_error": at.coefficient_error,

@@ -10,7 +10,9 @@ import torch
 
 from flopray.audit.hardware import peak_flops_per_s
 from flopray.energy.meter import Meter
-from flopray.errors import InputError, NoEnergySource
+from flopray.energy.reference import EnergyAtReference, energy_at_reference
+from flopray.energy.thermal import BoardTemperature, Condition
+from flopray.errors import InputError, NoEnergySource, SettingError
 from flopray.flops.dispatched import DispatchedCount, count_dispatched
 from flopray.measurement.ceiling import measured_peak_flops_per_s
 from flopray.measurement.device import Device
@@ -20,7 +22,7 @@ from flopray.measurement.step_phases import Phases, StepMeasurement
 from flopray.measurement.window import WAKE_S, WARM_UP_S
 from flopray.point import EXECUTIONS, PRECISIONS
 from flopray.records import Row, Status
-from flopray.settings import MeasureSettings
+from flopray.settings import MeasureSettings, settings_of
 from flopray.workloads.execution import Work, captured
 
 _COUNTING_FAILED = "counting failed: {}"
@@ -36,6 +38,7 @@ def measure(
     device: str | None = ...,
     execution: str = ...,
     precision: str | None = ...,
+    reference_temperature: float = ...,
     meter: Meter | None = ...,
 ) -> Measurement: ...
 
@@ -52,6 +55,7 @@ def measure(
     device: str | None = ...,
     execution: str = ...,
     precision: str | None = ...,
+    reference_temperature: float = ...,
     meter: Meter | None = ...,
 ) -> StepMeasurement: ...
 
@@ -68,6 +72,7 @@ def measure(
     device: str | None = None,
     execution: str = "eager",
     precision: str | None = None,
+    reference_temperature: float = MeasureSettings.reference_temperature_c,
     meter: Meter | None = None,
 ) -> Measurement | StepMeasurement:
     """Measure one iteration of a step: time, energy and FLOPs, each with its interval or a reason why it has none.
@@ -93,10 +98,12 @@ def measure(
         device: a torch device such as `cuda:1` or `cpu`; by default the current GPU, or the CPU where there is none.
         execution: `eager` calls the step as it is, `graph` captures it into a CUDA graph, `compile` compiles it.
         precision: of `flopray.point.PRECISIONS`; says which peak `mfu` is a share of. That of a CPU is measured.
+        reference_temperature: in Celsius; the energy of a GPU is also told as it would be at this temperature, as far
+            as is known how its power follows temperature (`Measurement.at_reference`).
         meter: another source of energy than the device's own.
 
     Returns:
-        The parts; `print` shows them as four lines. Of phases a `StepMeasurement`, a line for each.
+        The parts; `print` shows them as four lines, on a GPU as five. Of phases a `StepMeasurement`, a line for each.
 
     Raises:
         InputError: an argument that cannot be, or data that ran out.
@@ -120,7 +127,7 @@ def measure(
     if step is not None and phases.names:
         raise InputError(f"give a step or its phases, and not both: step and {phases.names[0]}")
     whole = phases.whole() if step is None else step
-    settings = _settings(whole, instruments, target_error, max_seconds, execution, precision)
+    settings = _settings(whole, instruments, target_error, max_seconds, execution, precision, reference_temperature)
     own = device_of(device)
     if execution == "graph" and not own.is_cuda:
         raise InputError("execution: a CUDA graph needs a CUDA device, use eager or compile on a CPU")
@@ -153,6 +160,10 @@ class _Windows:
         self._device, self._settings, self._meter = device, settings, meter
         self._execution, self._precision, self._flops = execution, precision, "flops" in instruments
         self._without, self._opened = NOT_REQUESTED, None
+        self._columns = device.columns()
+        self._board: BoardTemperature | None = None
+        if device.is_cuda:
+            self._board = BoardTemperature(self._columns.get("device_name"), self._columns.get("power_limit_w"))
         if meter is None and "energy" in instruments:
             try:
                 self._meter = self._opened = device.open_meter()
@@ -183,10 +194,12 @@ class _Windows:
             self._settings,
             warm_at_least_s=WAKE_S if self._device.is_cuda else WARM_UP_S,
             without_meter=self._without,
+            board=self._board,
         )
         on_cpu = not self._device.is_cuda and self._precision and count.flops is not None
         products = measured_peak_flops_per_s(self._precision) if on_cpu and self._precision else None
-        return _measurement(self._device.columns(), result, count, self._execution, self._precision, products)
+        at = _at_reference(result, self._board, self._settings.reference_temperature_c) if self._board else None
+        return _measurement(self._columns, result, count, self._execution, self._precision, products, at)
 
 
 @contextmanager
@@ -207,6 +220,7 @@ def _settings(
     max_seconds: float,
     execution: str,
     precision: str | None,
+    reference_c: float,
 ) -> MeasureSettings:
     if not callable(step):
         raise InputError(f"step must be a callable without arguments, got {type(step).__name__}")
@@ -218,7 +232,25 @@ def _settings(
         if value not in known:
             raise InputError(f"{name}: unknown {value!r}, choose from {', '.join(str(k) for k in known if k)}")
     measured = ("time", "energy") if "energy" in instruments else ("time",)
-    return MeasureSettings(instruments=measured, target_error=target_error, max_seconds=max_seconds)
+    return MeasureSettings(
+        instruments=measured,
+        target_error=target_error,
+        max_seconds=max_seconds,
+        reference_temperature_c=checked_reference(reference_c),
+    )
+
+
+def checked_reference(reference_c: float) -> float:
+    """The reference temperature as it was given.
+
+    Raises:
+        InputError: it cannot be, by the name of the argument.
+    """
+    try:
+        settings_of(MeasureSettings)["reference_temperature_c"].check(reference_c)
+    except SettingError as error:
+        raise InputError(error.told({"reference_temperature_c": "reference_temperature"})) from error
+    return float(reference_c)
 
 
 def device_of(name: str | None) -> Device:
@@ -263,6 +295,22 @@ def _prepared(step: Callable[[], object], execution: str) -> Work:
     return captured(step) if execution == "graph" else step
 
 
+def _at_reference(result: PhaseResult, board: BoardTemperature, reference_c: float) -> EnergyAtReference | None:
+    """Energy at the reference temperature; None where there is none at any."""
+    energy, end = result.energy, result.state.end
+    if energy.energy_j is None or not energy.power_w:
+        return None
+    return energy_at_reference(
+        energy.energy_j,
+        energy.rel_error,
+        Condition(energy.temperature_c, energy.power_w, energy.power_rel_error),
+        board,
+        reference_c,
+        throttle=end.throttle if end else None,
+        power_limit_w=end.power_limit_w if end else None,
+    )
+
+
 def _measurement(
     device: Row,
     result: PhaseResult,
@@ -270,6 +318,7 @@ def _measurement(
     execution: str,
     precision: str | None,
     products_flops_per_s: float | None,
+    at_reference: EnergyAtReference | None,
 ) -> Measurement:
     name = device.get("device_name") or "unknown device"
     peak = peak_flops_per_s(name, precision) if precision else None
@@ -288,4 +337,5 @@ def _measurement(
             peak_measured=not peak and products_flops_per_s is not None,
         ),
         state=result.state,
+        at_reference=at_reference,
     )

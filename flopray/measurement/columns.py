@@ -181,6 +181,24 @@ def failure_of(error: Exception) -> Failure:
     return Failure(str(Status.FAILED), brief(error), text)
 
 
+def closed_form_failure(point: Point, phase: str) -> Failure | None:
+    """What is wrong with what the workload states of a phase; rates of another count would not be what they seem."""
+    try:
+        closed_columns(point, phase)
+    except Exception as error:
+        return failure_of(error)
+    return None
+
+
+def status_columns(failure: Failure | None, counters: Row) -> Row:
+    """How a phase ended; where nothing but counters was asked for, as their counting did."""
+    if failure is not None:
+        return {"status": failure.status, "status_reason": failure.reason, "traceback": failure.traceback}
+    if counters:
+        return {"status": counters["counters_status"], "status_reason": counters.get("counters_reason")}
+    return {}
+
+
 def findings_of(rows: list[Row]) -> list[tuple[str, ...]]:
     """Each row's findings: its own, and those of the whole point that concern it."""
     codes = [[finding.code for finding in audit_row(row)] for row in rows]

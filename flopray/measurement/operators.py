@@ -9,9 +9,10 @@ autograd.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from flopray.flops.dispatched import Operation, count_dispatched
+from flopray.measurement.columns import failure_of
+from flopray.records import Row, Status
 
 #: Iterations that are profiled; the one before fills what the first one of a process fills.
 _ITERATIONS = 3
@@ -75,6 +78,20 @@ def operator_times(work: Callable[[], object], *, is_cuda: bool) -> list[Operato
             torch.cuda.synchronize()
     found = _add_up(seen.events() or [], flops)
     return sorted(found, key=lambda one: (-one.device_time_s, -one.host_time_s))
+
+
+def operator_columns(launched: Callable[[], Callable[[], object]], *, is_cuda: bool) -> Row:
+    """The columns of a phase's operators; a failure costs no measured number.
+
+    Args:
+        launched: gives the work, launched operator by operator.
+        is_cuda: whether kernels of a GPU are timed.
+    """
+    try:
+        found = operator_times(launched(), is_cuda=is_cuda)
+    except Exception as error:
+        return {"operators_status": str(Status.FAILED), "operators_reason": failure_of(error).reason}
+    return {"operators_status": str(Status.OK), "operators": tuple(json.dumps(asdict(one)) for one in found)}
 
 
 def _add_up(events: Sequence[Any], flops: dict[tuple[str, str], int | None]) -> list[OperatorTime]:

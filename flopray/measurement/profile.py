@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from flopray.errors import InputError, several
-from flopray.measurement.api import device_of
+from flopray.measurement.api import checked_reference, device_of
 from flopray.measurement.host import cores_here, cpu_threads
 from flopray.measurement.profiler import Profiler
 from flopray.measurement.result import with_error
@@ -60,6 +60,7 @@ def profile(
     target_error: float = MeasureSettings.target_error,
     max_seconds: float = MeasureSettings.max_seconds,
     seed: int = MeasureSettings.seed,
+    reference_temperature: float = MeasureSettings.reference_temperature_c,
     device: str | None = None,
     threads: int | None = None,
 ) -> Profile:
@@ -74,6 +75,7 @@ def profile(
         target_error: relative half width of the 95 % interval that ends a window.
         max_seconds: cap on a window.
         seed: of weights and inputs.
+        reference_temperature: in Celsius; that of `energy_at_reference_j` of a GPU.
         device: a torch device such as `cuda:1` or `cpu`; by default the current GPU, or the CPU where there is none.
         threads: that compute on a CPU; by default as in a sweep, one fewer than there are cores. The process gets its
             own number back afterwards.
@@ -107,6 +109,7 @@ def profile(
         target_error=target_error,
         max_seconds=max_seconds,
         seed=seed,
+        reference_temperature_c=checked_reference(reference_temperature),
         sentinel_every_s=0.0,
     )
     if threads is not None and (type(threads) is not int or threads < 1):

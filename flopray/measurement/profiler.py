@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gc
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flopray.energy.estimator import PowerEstimate
-from flopray.energy.idle import idle_power
-from flopray.energy.meter import Meter
-from flopray.energy.thermal import BoardTemperature, Condition
-from flopray.errors import MeasurementError, NoEnergySource
-from flopray.measurement.board_calibration import known_factor
 from flopray.measurement.ceiling import measured_peak_flops_per_s
 from flopray.measurement.columns import (
+    closed_form_failure,
     derived_columns,
     energy_columns,
     failure_of,
@@ -27,36 +20,30 @@ from flopray.measurement.columns import (
     flop_columns,
     measured_columns,
     point_columns,
+    status_columns,
     version_columns,
 )
 from flopray.measurement.counting.ahead import CountedAhead
 from flopray.measurement.device import Device
+from flopray.measurement.device_power import DevicePower
 from flopray.measurement.filler import HeldTemperature
-from flopray.measurement.operators import operator_times
-from flopray.measurement.phase import NOT_REQUESTED, measure_phase
-from flopray.measurement.result import Energy, Failure, PhaseResult
+from flopray.measurement.operators import operator_columns
+from flopray.measurement.phase import measure_phase
+from flopray.measurement.result import Failure, PhaseResult
 from flopray.measurement.sentinel import Sentinel
 from flopray.measurement.window import COLD_AFTER_S, WAKE_S, WARM_UP_S, laps_for, warm_up
 from flopray.point import Point
-from flopray.records import PhaseRecord, Row, Status
+from flopray.records import PhaseRecord, Row
 from flopray.settings import MeasureSettings
-from flopray.workloads.base import closed_columns
 from flopray.workloads.execution import Work, captures_are_broken
 from flopray.workloads.phases import BuiltPoint
 
-_IDLE_SECONDS = 1.0
-_AWAKE_IDLE_SECONDS = 0.6
-#: The counter shows a load for this long after its end.
-_AFTER_LOAD_S = 0.15
 _COOLDOWN_CAP_S = 600.0
-_IDLE_CLOCKS_CAP_S = 10.0
 #: Columns by which libraries choose kernels.
 _ENVIRONMENT = (
     *("device_name", "compute_capability", "sm_count", "memory_total_bytes", "driver_version"),
     *("torch_version", "cuda_version", "python_version", "flopray_version"),
 )
-#: Reason for the missing energy of a phase that failed.
-_NOT_MEASURED = Energy(str(Status.FAILED), "the phase was not measured, see its status")
 
 
 @dataclass
@@ -105,24 +92,13 @@ class Profiler:
         self._ahead: CountedAhead | None = None
         if "counters" in settings.instruments:
             self._ahead = CountedAhead(capability, settings.phases, settings.seed, device=device.torch_name)
-        self._meter: Meter | None = None
-        self._without_meter = NOT_REQUESTED
-        self._idle_power_w: float | None = None
-        self._awake_idle_power_w: float | None = None
-        self._tick_period_s: float | None = None
         self._measured_peaks: dict[str, float | None] = {}
         self._sentinel_point = sentinel
         every_s = settings.sentinel_every_s if sentinel and self._timed else 0.0
-        self._board: BoardTemperature | None = None
-        if device.is_cuda:
-            limit_w = self._constant.get("power_limit_w")
-            self._board = BoardTemperature(self._constant.get("device_name"), limit_w)
+        self._power = DevicePower(device, settings, self._constant)
         target_c = settings.hold_temperature_c
         self._hold = None if target_c is None else HeldTemperature(device, target_c)
-        self._factor: dict[str, float | None] = {}
-        #: Why a calibration that was asked for gave no factor; None where it gave one.
-        self.factor_reason: str | None = None
-        self._sentinel = Sentinel(self._measure_sentinel, every_s=every_s, board=self._board)
+        self._sentinel = Sentinel(self._measure_sentinel, every_s=every_s, board=self._power.board)
         self._frozen = self._warm = False
         self._busy_at = float("-inf")
         self._last_end = time.monotonic()
@@ -140,17 +116,14 @@ class Profiler:
             MeterError: the GPU is lost; the meter was closed.
         """
         try:
-            self._open_meter()
-            self._wait_for_idle_clocks()
-            self._idle_power_w = _power_of(self._idle(_IDLE_SECONDS))
-            self._find_factor()
-            if self._sentinel.due and (self.device.is_cuda or self._meter):
+            self._power.open()
+            if self._sentinel.due and (self.device.is_cuda or self._power.meter):
                 # A CPU without a meter has nothing to wake for, and its first point begins seconds sooner. Otherwise
                 # this wakes the device, whose clocks and voltage take a second to come up from deep idle. The baseline
                 # waits for the first point: a board leaks more the warmer it is (10 % of a small load's energy,
                 # docs/method.md), so that a baseline of a cold board would call every later value a drift.
                 self._wake()
-                self._measure_awake_idle()
+                self._power.measure_awake_idle()
         except BaseException:
             self.close()
             raise
@@ -165,7 +138,12 @@ class Profiler:
     @property
     def energy_reason(self) -> str | None:
         """Why there is no energy on this device; None when there is, or when it was not asked for."""
-        return self._without_meter.reason
+        return self._power.without.reason
+
+    @property
+    def factor_reason(self) -> str | None:
+        """Why a calibration that was asked for gave no factor of the board; None where it gave one."""
+        return self._power.factor_reason
 
     @property
     def counters_reason(self) -> str | None:
@@ -217,7 +195,7 @@ class Profiler:
         ended = time.monotonic()
         wall_s, self._last_end = ended - self._last_end, ended
         shared = {**self._constant, "order_index": order_index, "attempt": attempt, "seed": self.settings.seed}
-        shared |= point_columns(point) | {"device_wall_s": wall_s} | self._factor
+        shared |= point_columns(point) | {"device_wall_s": wall_s} | self._power.factor
         rows = [shared | row for row in rows]
         if self._ahead:
             self._ahead.forget(point)
@@ -233,50 +211,7 @@ class Profiler:
 
     def close(self) -> None:
         """Close the meter."""
-        if self._meter:
-            self._meter.close()
-            self._meter = None
-
-    def _open_meter(self) -> None:
-        if "energy" not in self.settings.instruments:
-            return
-        try:
-            self._meter = self.device.open_meter()
-        except NoEnergySource as error:
-            self._without_meter = Energy(str(Status.NO_ENERGY_SOURCE), str(error))
-
-    def _idle(self, seconds: float) -> PowerEstimate | None:
-        """Power of this very process, which holds its CUDA context, while it does nothing; None without a meter.
-
-        The first call also learns the counter's tick period.
-        """
-        if self._meter is None:
-            return None
-        try:
-            idle = idle_power(self._meter, seconds)
-        except MeasurementError:
-            return None  # the rows of the points say what is wrong with the meter
-        self._tick_period_s = idle.tick_period_s
-        return idle
-
-    def _wait_for_idle_clocks(self) -> None:
-        """Before idle power: an actor that follows another one finds high clocks. Some boards keep them high."""
-        highest_hz = self._constant.get("max_sm_clock_hz")
-        until = time.monotonic() + _IDLE_CLOCKS_CAP_S
-        while self._meter and highest_hz and time.monotonic() < until:
-            state = self.device.state()
-            if state is None or state.sm_clock_hz is None or state.sm_clock_hz < highest_hz / 2:
-                return
-            time.sleep(0.5)
-
-    def _find_factor(self) -> None:
-        """The factor of this board, from a calibration that was kept or, where that was asked for, from a new one."""
-        if self._board is None or self._meter is None:
-            return
-        found = known_factor(self.device, self._meter, self.settings, self._board)
-        self._factor = {"board_factor": found.factor, "board_factor_rel_error": found.work_rel_error}
-        self.factor_reason = found.reason if self.settings.calibrate else None
-        self.device.release()
+        self._power.close()
 
     def _measure(self, work: Work) -> PhaseResult:
         peak_bytes = self._hold.before_window(work) if self._hold else None
@@ -287,12 +222,12 @@ class Profiler:
             result = measure_phase(
                 work,
                 self.device,
-                self._meter,
+                self._power.meter,
                 self.settings,
-                tick_period_s=self._tick_period_s,
+                tick_period_s=self._power.tick_period_s,
                 warm_at_least_s=WAKE_S if cold and self.device.is_cuda else WARM_UP_S,
-                without_meter=self._without_meter,
-                board=self._board,
+                without_meter=self._power.without,
+                board=self._power.board,
             )
             return result if peak_bytes is None else result.with_peak(peak_bytes)
         finally:
@@ -318,14 +253,7 @@ class Profiler:
         self._sentinel.check()
         if not self.healthy():
             raise RuntimeError("the device stopped computing while the sentinel was measured")
-        self._measure_awake_idle()
-
-    def _measure_awake_idle(self) -> None:
-        time.sleep(_AFTER_LOAD_S)
-        idle = self._idle(_AWAKE_IDLE_SECONDS)
-        self._awake_idle_power_w = _power_of(idle)
-        if idle is not None and self._board is not None:
-            self._board.learn("awake idle", Condition(idle.temperature_c, idle.power_w, idle.power_rel_error))
+        self._power.measure_awake_idle()
 
     def _cool_down(self) -> None:
         limit = self.settings.cooldown_c
@@ -361,11 +289,11 @@ class Profiler:
         return outcomes
 
     def _outcome(self, point: Point, phase: str, built: BuiltPoint | None, failure: Failure | None) -> _Outcome:
-        outcome = _Outcome(phase, time.time(), failure or _closed_form_failure(point, phase))
+        outcome = _Outcome(phase, time.time(), failure or closed_form_failure(point, phase))
         if built and outcome.failure is None:
             self._measure_one(built, outcome)
         outcome.hold = self._hold.columns() if self._hold else {}
-        outcome.drift, outcome.awake_idle_power_w = self._sentinel.columns(), self._awake_idle_power_w
+        outcome.drift, outcome.awake_idle_power_w = self._sentinel.columns(), self._power.awake_idle_power_w
         outcome.ended_unix_s = time.time()
         return outcome
 
@@ -388,32 +316,28 @@ class Profiler:
         self._forget()
 
     def _operators(self, built: BuiltPoint, phase: str) -> Row:
-        """The columns of a phase's operators, in a pass after its window; a failure costs no measured number.
+        """The columns of a phase's operators, in a pass after its window.
 
         A CUDA graph is profiled as its capture launches it, kernel by kernel.
         """
         if "operators" not in self.settings.instruments:
             return {}
-        try:
-            found = operator_times(built.launched(phase), is_cuda=self.device.is_cuda)
-        except Exception as error:
-            return {"operators_status": str(Status.FAILED), "operators_reason": failure_of(error).reason}
-        texts = tuple(json.dumps(dataclasses.asdict(one)) for one in found)
-        return {"operators_status": str(Status.OK), "operators": texts}
+        return operator_columns(lambda: built.launched(phase), is_cuda=self.device.is_cuda)
 
     def _row(self, point: Point, outcome: _Outcome) -> Row:
         """The columns of one phase, each from one part."""
         flops = flop_columns(point, outcome.phase)
-        measured = measured_columns(outcome.result) if outcome.result else energy_columns(self._energy_without(outcome))
+        without = self._power.energy_without(failed=outcome.failure is not None)
+        measured = measured_columns(outcome.result) if outcome.result else energy_columns(without)
         counters = self._ahead.columns(point, {"phase": outcome.phase, **flops}) if self._ahead else {}
-        ended = _status_columns(outcome.failure, counters if not self._timed else {})
+        ended = status_columns(outcome.failure, counters if not self._timed else {})
         peak = {"measured_peak_flops_per_s": self._measured_peak(point.precision)}
         derived = derived_columns(
             {**self._constant, "phase": outcome.phase, **flops, **measured, **peak},
             point.precision,
             outcome.drift,
-            {"idle_power_w": self._idle_power_w, "awake_idle_power_w": outcome.awake_idle_power_w},
-            self._board,
+            {"idle_power_w": self._power.idle_power_w, "awake_idle_power_w": outcome.awake_idle_power_w},
+            self._power.board,
             self.settings.reference_temperature_c,
         )
         return {
@@ -438,11 +362,6 @@ class Profiler:
         if precision not in self._measured_peaks:
             self._measured_peaks[precision] = measured_peak_flops_per_s(precision)
         return self._measured_peaks[precision]
-
-    def _energy_without(self, outcome: _Outcome) -> Energy:
-        """Why a phase that was not measured has no energy."""
-        asked = self._without_meter is NOT_REQUESTED and self._meter is not None
-        return _NOT_MEASURED if outcome.failure and asked else self._without_meter
 
     def _forget(self) -> None:
         """Free what the last work held, also in cycles (tracebacks, autograd).
@@ -479,25 +398,3 @@ def _counting_at_the_dispatcher(points: Sequence[Point], phases: Sequence[str]) 
     finally:
         over.set()
         thread.join()
-
-
-def _power_of(idle: PowerEstimate | None) -> float | None:
-    return None if idle is None else idle.power_w
-
-
-def _closed_form_failure(point: Point, phase: str) -> Failure | None:
-    """What is wrong with what the workload states of a phase; rates of another count would not be what they seem."""
-    try:
-        closed_columns(point, phase)
-    except Exception as error:
-        return failure_of(error)
-    return None
-
-
-def _status_columns(failure: Failure | None, counters: dict[str, Any]) -> Row:
-    """How a phase ended; where nothing but counters was asked for, as their counting did."""
-    if failure is not None:
-        return {"status": failure.status, "status_reason": failure.reason, "traceback": failure.traceback}
-    if counters:
-        return {"status": counters["counters_status"], "status_reason": counters.get("counters_reason")}
-    return {}

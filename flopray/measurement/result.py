@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from flopray.energy.nvml import GpuState
+from flopray.energy.reference import EnergyAtReference
 from flopray.units import prefixed
 
 
@@ -160,6 +161,8 @@ class Measurement:
         device_uuid: NVML's UUID of a GPU.
         execution: `eager`, `graph` or `compile`.
         time, energy, flops, state: the parts.
+        at_reference: energy at the reference temperature, or why there is none of it; None on a CPU, whose power nobody
+            knows by temperature, and without energy.
     """
 
     device_name: str
@@ -169,6 +172,7 @@ class Measurement:
     energy: Energy
     flops: Flops
     state: State
+    at_reference: EnergyAtReference | None = None
 
     @property
     def flops_per_s(self) -> float | None:
@@ -190,13 +194,15 @@ class Measurement:
         return self.flops_per_s / self.flops.peak_flops_per_s
 
     def __repr__(self) -> str:
-        """Four lines, as in a lab book."""
+        """Four lines, as in a lab book, and one of the energy at the reference temperature where that was asked."""
+        at = self.at_reference
         return "\n".join(
             (
                 f"Measurement on {self.device_name}, {self.execution}",
                 f"  time    {with_error(self.time.time_s, 's', self.time.rel_error)}"
                 f"  ({self.time.iterations} iterations in {self.time.window_s:.2f} s{_missed(self.time.converged)})",
                 f"  energy  {self._energy_line()}",
+                *((f"  {at_reference_line(at)}",) if at else ()),
                 f"  FLOPs   {self._flops_line()}",
             )
         )
@@ -219,6 +225,12 @@ class Measurement:
             peak = f"the {self.flops.precision} peak" + (measured if self.flops.peak_measured else "")
             parts.append(f"MFU {self.mfu:.1%} of {peak}")
         return ", ".join(parts)
+
+
+def at_reference_line(at: EnergyAtReference) -> str:
+    """Energy at the reference temperature, such as `energy at 50 C  12.1 mJ ± 1.3%`, or why there is none."""
+    value = f"none: {at.reason}" if at.energy_j is None else with_error(at.energy_j, "J", at.rel_error)
+    return f"energy at {at.reference_c:g} C  {value}"
 
 
 def with_error(value: float, unit: str, rel_error: float | None) -> str:

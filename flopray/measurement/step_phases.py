@@ -13,7 +13,7 @@ import torch
 
 from flopray.errors import InputError
 from flopray.flops.dispatched import count_dispatched
-from flopray.measurement.result import Measurement, with_error
+from flopray.measurement.result import Measurement, at_reference_line, with_error
 from flopray.units import prefixed
 from flopray.workloads.execution import Work, captured, captured_second
 
@@ -76,7 +76,7 @@ class StepMeasurement:
         return additivity(known[:-1], known[-1]) if len(known) == len(parts) else None
 
     def __repr__(self) -> str:
-        """A line for each phase and the whole, and one for their additivity."""
+        """A line for each phase and the whole, one for their additivity, and one of the whole at the reference."""
         every = {**self.phases, "whole": self.whole}
         width = max(map(len, every))
         lines = [f"Measurement on {self.whole.device_name}, {self.whole.execution}"]
@@ -85,6 +85,8 @@ class StepMeasurement:
             energy = self.energy_additivity
             said = f"time {self.time_additivity}" + (f", energy {energy}" if energy else "")
             lines.append(f"  sum of phases over the whole - 1: {said}")
+        if self.whole.at_reference:
+            lines.append(f"  whole, {at_reference_line(self.whole.at_reference)}")
         if self.whole.energy.energy_j is None:
             reason = self.whole.energy.reason or self.whole.energy.status.replace("_", " ")
             lines.append(f"  no energy: {reason}")

@@ -102,7 +102,8 @@ for module in pkgutil.walk_packages(flopray.__path__, "flopray."):
         try:
             importlib.import_module(module.name)
         except ModuleNotFoundError as error:  # of an extra that is not installed
-            assert error.name in ("mlflow", "nvtx", "optuna", "plotly", "tensorboardX", "wandb"), error
+            extras = ("lightning", "mlflow", "nvtx", "optuna", "plotly", "tensorboardX", "transformers", "wandb")
+            assert error.name in extras, error
 for name in flopray.__all__:
     value = getattr(flopray, name)
     assert name.startswith("__") or name == "workloads" or callable(value), (name, value)

@@ -296,7 +296,7 @@ def test_a_row_has_the_factor_of_its_board(monkeypatch):
     monkeypatch.setattr("flopray.measurement.profiler.WAKE_S", 0.02)
     known = BoardFactor(factor=1.02, rel_error=0.03, work_rel_error=0.035)
     for found, columns in ((known, (1.02, 0.035)), (BoardFactor(reason="no reference"), (None, None))):
-        monkeypatch.setattr("flopray.measurement.profiler.known_factor", lambda *_, found=found: found)
+        monkeypatch.setattr("flopray.measurement.device_power.known_factor", lambda *_, found=found: found)
         with Profiler(Gpu(51.0), settings(phases=("forward",))) as made:
             (row,) = made.measure_point(spec())
         assert (row.board_factor, row.board_factor_rel_error) == columns
