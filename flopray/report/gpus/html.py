@@ -20,6 +20,7 @@ from flopray.report.gpus.data import (
     iter_rows,
     why_missing,
 )
+from flopray.report.gpus.types import intervals_said
 from flopray.report.page import page_of, write_text
 from flopray.report.surface.selection import METRICS, Metric
 
@@ -65,7 +66,13 @@ def page_text(comparisons: Sequence[Comparison]) -> str:
         InputError: plotly is not installed.
     """
     metrics = [
-        {"name": metric.name, "title": metric.title, "short": metric.short, "unit": metric.unit}
+        {
+            "name": metric.name,
+            "title": metric.title,
+            "short": metric.short,
+            "unit": metric.unit,
+            "error_of": "energy" if "energy" in (metric.error_column or "") else "time",
+        }
         for metric in METRICS_SHOWN
     ]
     return page_of("gpu_page.js", {"metrics": metrics, "comparisons": [_comparison(each) for each in comparisons]})
@@ -80,6 +87,7 @@ def _comparison(comparison: Comparison) -> dict[str, object]:
         "gpus": comparison.gpus,
         "shapes": comparison.shapes,
         "shape_title": "batch × tokens of a sequence" if of_models else "shape",
+        "intervals": {what: intervals_said(comparison.rows, what) for what in ("time", "energy")},
         "phases": in_order({*PHASE_ORDER, *comparison.rows["phase"]}),
         "rows": [_row(row) for row in rows],
     }
