@@ -141,8 +141,10 @@ def test_pages_say_what_their_intervals_are_of(rows, fleet):
     page = gpu_page(comparisons_of(rows[0]))
     said = _data(page)["comparisons"][0]["intervals"]
     assert said["energy"] == "of the board at reference temperature (H200: one board); of the type (H100: 3 boards)"
+    shown = _data(page)["comparisons"][0]["rows"]
+    assert not any(each["values"]["energy"]["above"] for each in shown if each["gpu"] == "H100")
     assert said["time"] == "of the type (H100: 3 boards); of the window (H200: one board)"
-    chosen = Selection(metrics=["energy", "model_flops"], phases=["forward"])
+    chosen = Selection(metrics=["energy", "dispatched"], phases=["forward"])
     for runs, words in ((fleet["h100"], "of the type (3 boards)"), (fleet["h100"][:1], "of the window")):
         frame = pd.concat([load_run(run) for run in runs], ignore_index=True)
         for each in _data(surface_page(list(surface_sets(frame, chosen)))):
