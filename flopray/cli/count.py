@@ -32,7 +32,7 @@ What makes them differ is listed and adds up. A count that would be partial is
 none, and its reason is named.
 
 TARGET is FILE.py:NAME of a function that makes a step, FILE.py:NAME of a
-Workload, or the name of one (mlp, llama). All other flags are the shape: the
+Workload, or the name of one (mlp, causal_lm, llama). All other flags are the shape: the
 function's parameters, or the workload's fields. Several values, or ranges
 first:last:step, count each combination.
 
@@ -111,6 +111,7 @@ def _count(args: argparse.Namespace, words: Sequence[str], console: Console) -> 
         raise InputError("flopray count: name the function or workload first, as step.py:make_step")
     if args.levels is not None and args.levels < 1:
         raise InputError(f"--levels must be at least 1, got {args.levels}")
+    _check_device(args.device)
     target = find_target(args.target)
     given = flags_of(words)
     axes = _of_function(target, given) if isinstance(target, StepFactory) else _of_workload(target, given)
@@ -135,6 +136,22 @@ def _count(args: argparse.Namespace, words: Sequence[str], console: Console) -> 
     if args.plot:
         path = table.plot(args.plot)
         print(f"{path}", file=sys.stderr if args.json else sys.stdout)
+
+
+def _check_device(device: str | None) -> None:
+    """Refuse a device that torch does not know or that is not here."""
+    if device is None:
+        return
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        first = str(error).splitlines()[0]
+        why = "torch sees no GPU here" if device.startswith("cuda") and not torch.cuda.is_available() else first
+        if "device type at start of device string" in first:
+            why = "torch has no such device; name cpu, cuda or meta"
+        raise InputError(f"--device {device!r:.40}: {why:.160}") from None
 
 
 def _show(table: Any, levels: int | None, console: Console) -> None:
@@ -206,7 +223,7 @@ def _of_function(target: Any, given: dict[str, list[str]]) -> dict[str, list[Any
 
 def _values(flag: str, word: str) -> Sequence[Any]:
     """What a word on the command line stands for: a number, a range of whole numbers, a truth value, or itself."""
-    if re.fullmatch(r"\d+:\d+:\d+", word):
+    if re.fullmatch(r"-?\d+(:-?\d+)+", word):  # also a range that is incomplete or negative, which is refused
         return parse_values(flag, [word])
     known = {"true": True, "false": False, "none": None}
     if word.lower() in known:

@@ -85,7 +85,7 @@ and analysis/ for their commands.
 """
 
 
-_WORKLOADS = "mlp, llama, the name of an installed workload, or FILE.py:NAME"
+_WORKLOADS = "mlp, causal_lm, llama, the name of an installed workload, or FILE.py:NAME"
 #: Commands with a parser of their own: what they do, and their module. The scripts of `analysis/` are the same.
 _TOOLS = {
     "run": ("run any program and say what it cost: flopray run -- python train.py", "flopray.cli.run_program"),

@@ -154,6 +154,9 @@ function drawLegend(part, rows) {
   }));
 }
 
+/** What the bars are intervals of: of the type of GPU, of one board, of one window. */
+const intervalOf = part => part.intervals[metric().error_of];
+
 function drawTable(part, rows, log) {
   const each = metric();
   const unit = unitOf(each, rows.map(row => valueOf(row, each.name)).filter(value => value !== null), log);
@@ -163,7 +166,7 @@ function drawTable(part, rows, log) {
       [{ text: number(entry.value / unit.factor), kind }, { text: percent(entry.error), kind }];
     return [row.gpu + (row.source === "published" ? "*" : ""), row.precision, row.shape, value, error, { text: row.severity, kind: "text" }];
   });
-  const said = [`${each.title} in ${unit.label}; ±: 95 % interval`];
+  const said = [`${each.title} in ${unit.label}; ±: 95 % interval ${intervalOf(part)}`.trimEnd()];
   if (rows.some(row => row.values[each.name].above)) said.push("slanted: error above the target");
   if (rows.some(row => row.source === "published")) said.push("*: published by flopmetrics");
   if (rows.length > MOST_LINES) said.push(`the first ${MOST_LINES} of ${rows.length}; the CSV has all`);
@@ -180,7 +183,8 @@ const csvRows = (part, rows, metrics) => rows.flatMap(row => metrics.map(each =>
 function draw() {
   const part = comparison(), rows = rowsOf(part), each = metric(), log = controls.scale.value === "log";
   say("title", each ? `${each.title}, ${controls.phase.value}` : "No values of this phase");
-  say("subtitle", `${part.title} · ${part.gpus.join(", ")}`);
+  const interval = intervalOf(part);
+  say("subtitle", `${part.title} · ${part.gpus.join(", ")}${interval ? ` · bars: 95 % intervals ${interval}` : ""}`);
   const missing = {};
   rows.forEach(row => { const why = each && row.values[each.name].missing; if (why) missing[why] = (missing[why] || 0) + 1; });
   say("remarks", Object.keys(missing).length ? "Without a value: " + Object.entries(missing).map(([why, count]) => `${why} (${count})`).join(", ") : "");

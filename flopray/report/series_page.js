@@ -5,12 +5,12 @@ const colourOf = device => DATA.colours[devices.indexOf(device) % DATA.colours.l
 function layoutOf(panel) {
   const shapes = DATA.bands.map(band => ({
     type: "rect", xref: "x", yref: "paper", x0: band.start, x1: band.end, y0: 0, y1: 1, layer: "below",
-    fillcolor: DATA.bandColours[band.name], opacity: .35, line: { width: 0 },
+    fillcolor: DATA.bandColours[band.name], opacity: .35, line: { width: 1, color: DATA.bandColours[band.name] },
   }));
   return {
     margin: { l: 64, r: 12, t: 28, b: 40 }, shapes, showlegend: false, hovermode: "x unified",
     title: { text: `${safe(panel.title)} (${safe(panel.unit)})`, x: 0, font: { size: 13 } },
-    xaxis: { title: { text: "time (s)" } }, yaxis: { rangemode: ["W", "GiB"].includes(panel.unit) ? "tozero" : "normal" },
+    xaxis: { title: { text: "time (s)" } }, yaxis: { rangemode: ["W", "GiB", "ms"].includes(panel.unit) ? "tozero" : "normal" },
   };
 }
 
@@ -44,7 +44,7 @@ DATA.panels.forEach((panel, i) => {
   element(`panel${i}`).style.height = "15rem";
   const traces = panel.lines.map(line => ({
     type: "scatter", mode: "lines", name: safe(line.device), x: line.time, y: line.values,
-    line: { color: colourOf(line.device), width: 1.3 },
+    line: { color: colourOf(line.device), width: 1.3, shape: line.device === DATA.steps ? "vh" : "linear" },
   }));
   Plotly.newPlot(`panel${i}`, traces, layoutOf(panel), config())
     .then(plot => plot.on("plotly_relayout", change => zoomAll(i, change)));

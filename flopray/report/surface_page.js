@@ -234,7 +234,7 @@ function drawLines(set, scale, shown) {
 /** The numbers of one n: a row for each m, a column for each d; on a narrow page a row for each point. */
 function drawTable(set, part) {
   const italic = part.above.flat().some(Boolean) ? `; slanted: ${late(set)}` : "";
-  const caption = `${together(`${set.label} in ${set.unit.label}`, equals(PANEL, part.n))}; ±: 95 % interval${italic}`;
+  const caption = `${together(`${set.label} in ${set.unit.label}`, equals(PANEL, part.n))}${set.interval && `; ±: 95 % interval ${set.interval}`}${italic}`;
   if (isNarrow()) {
     const rows = part.m.flatMap((m, i) => part.d.map((d, j) => [d, m, ...(part.values[i][j] === null ?
       [{ text: part.reasons[i][j], kind: "text" }, ""] : [number(part.values[i][j] / set.unit.factor), percent(part.errors[i][j])]

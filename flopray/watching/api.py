@@ -326,7 +326,7 @@ class Watch:
         return save_series(self.series(), Path(folder))
 
     def plot(self, stem: str | Path, *, formats: Sequence[str] = ("png",), html: bool | None = None) -> list[Path]:
-        """Draw power, temperature, clock and memory over time, with the regions as bands.
+        """Draw power, temperature, clock, memory and the time of steps over time, with the regions as bands.
 
         Args:
             stem: path of the figure without its ending.
@@ -342,7 +342,7 @@ class Watch:
         from flopray.report.series.figure import draw_series
 
         series = self.series()
-        return draw_series(series.samples, series.regions, Path(stem), formats=formats, html=html)
+        return draw_series(series.samples, series.regions, Path(stem), steps=series.steps, formats=formats, html=html)
 
     def _look(self) -> None:
         if not self._stopped:

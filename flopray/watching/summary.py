@@ -302,7 +302,10 @@ def _lines(summary: Summary) -> list[str]:
 
 
 def _within(rel_error: float | None) -> str:
-    return "± ?" if rel_error is None else f"± {100 * rel_error:.2g} %"
+    if rel_error is None:
+        return "± ?"
+    percent = 100 * rel_error
+    return f"± {percent:.2g} %" if percent < 9.95 else f"± {percent:.0f} %"  # never 2.8e+02 %
 
 
 def _device_line(device: DeviceSummary) -> str:

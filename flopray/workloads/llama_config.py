@@ -7,8 +7,9 @@ sizes, so that a node needs no file of the machine that started the sweep.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -198,12 +199,12 @@ def find_model(name: str, *, weights: str = "random") -> tuple[str, str | None]:
             return label_of(path), config.to_json()
         check_safetensors(str(file.parent))
         return str(file.parent.resolve()), config.to_json()
-    if weights == "pretrained" or (name.count("/") == 1 and not name.startswith((".", "/"))):
+    if weights == "pretrained" or is_hub_id(name):
         config = from_hugging_face(hub.config(name), name)
         if weights == "pretrained":
             check_safetensors(name)
         return name, config.to_json()
-    raise InputError(f"--model {name}: no built-in model ({', '.join(BUILT_IN)}), no file or folder, and no hub id")
+    raise unknown_model(name, BUILT_IN)
 
 
 def from_hugging_face(content: Mapping[str, Any], name: str) -> LlamaConfig:
@@ -287,6 +288,23 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, object]:
         repeated = next(name for name in content if names.count(name) > 1)
         raise ValueError(f"the key {repeated[:60]!r} appears twice")
     return content
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name that is no file has the form of a hub id: `owner/name`, and not that of a path."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith((".json", "/"))
+
+
+def unknown_model(name: str, known: Iterable[str]) -> InputError:
+    """The error of a name that means nothing; it says which built-in one is near."""
+    known = sorted(known)
+    if name.endswith(".json") or name.startswith((".", "/", "~")):
+        return InputError(f"--model {name}: there is no such file or folder")
+    near = difflib.get_close_matches(name.lower(), known, n=1)
+    meant = f"did you mean {near[0]}? There is " if near else ""
+    return InputError(
+        f"--model {name}: {meant}no built-in model ({', '.join(known)}), no file or folder, and no hub id of that name"
+    )
 
 
 def check_safetensors(name: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from flopray.cli.main import main
+from flopray.report.counts.scaling import CountTable
 
 STEP = """
 import torch
@@ -63,6 +64,31 @@ def test_a_workload_by_its_own_flags(capsys):
     assert "655,360" in out
 
 
+def test_values_that_do_not_change_stand_in_the_title_of_a_table(step, capsys):
+    """A workload of many fields has columns that can be read."""
+    assert main(["count", step, "--width", "16", "32", "--batch", "4", "--kind", "gelu", "--no-executed"]) == 0
+    title, table = capsys.readouterr().out.split("┏", 1)
+    assert "batch=4kind=gelu" in "".join(title.split())
+    assert "width" in table
+    assert "gelu" not in table
+
+
+def test_a_figure_of_one_count_has_labels_and_no_empty_panel(monkeypatch, tmp_path):
+    import flopray
+    from flopray.report.counts import figure as module
+
+    drawn = []
+    monkeypatch.setattr(module, "save_figure", lambda figure, stem, formats: drawn.append(figure) or [stem])
+    (tmp_path / "step.py").write_text(STEP)
+    table = flopray.count(f"{tmp_path / 'step.py'}:make_step", shapes=[{"width": 64}, {"width": 128}], executed=False)
+    assert isinstance(table, CountTable)
+    table.plot(tmp_path / "flops.png")
+    (axes,) = drawn[0].axes
+    assert axes.get_xlabel() == "width"
+    low, high = axes.get_ylim()
+    assert sum(low <= tick <= high for tick in axes.yaxis.get_majorticklocs()) >= 2
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -76,6 +102,9 @@ def test_a_workload_by_its_own_flags(capsys):
         (["STEP", "--width"], "--width needs a value"),
         (["STEP", "64"], "unrecognized|name the parameter"),
         (["STEP", "--width", "9:3:1"], "the range is empty"),
+        (["STEP", "--width", "256:128"], "write a whole number or a range first:last:step"),
+        (["STEP", "--width", "-8:16:8"], "--width: -8 is below 1"),
+        (["STEP", "--width", "8", "--device", "foo"], "--device 'foo': torch has no such device"),
         (["STEP", "--width", "64", "--plot", "x.png"], "--plot draws several shapes"),
         (["STEP", "--width", "8", "16", "--plot", "x.bmp"], "unknown format"),
         (["STEP", "--width", "8", "--csv", "/nowhere/x.csv"], "there is no folder"),

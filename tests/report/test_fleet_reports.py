@@ -133,6 +133,30 @@ def test_lines_of_a_surface_have_strips_and_say_whose_interval_they_show(fleet):
     assert any("of the window" in text.get_text() for text in draw_lines(alone).texts)
 
 
+@pytest.mark.extras("html")
+def test_pages_say_what_their_intervals_are_of(rows, fleet):
+    from flopray.report.gpus.html import page_text as gpu_page
+    from flopray.report.surface.html import page_text as surface_page
+
+    page = gpu_page(comparisons_of(rows[0]))
+    said = _data(page)["comparisons"][0]["intervals"]
+    assert said["energy"] == "of the board at reference temperature (H200: one board); of the type (H100: 3 boards)"
+    shown = _data(page)["comparisons"][0]["rows"]
+    assert not any(each["values"]["energy"]["above"] for each in shown if each["gpu"] == "H100")
+    assert said["time"] == "of the type (H100: 3 boards); of the window (H200: one board)"
+    chosen = Selection(metrics=["energy", "dispatched"], phases=["forward"])
+    for runs, words in ((fleet["h100"], "of the type (3 boards)"), (fleet["h100"][:1], "of the window")):
+        frame = pd.concat([load_run(run) for run in runs], ignore_index=True)
+        for each in _data(surface_page(list(surface_sets(frame, chosen)))):
+            assert each["interval"] == (words if each["metric"] == "energy" else "")
+            assert (f"±: 95 % interval {words}" in each["subtitle"]) == (each["metric"] == "energy")
+
+
+def _data(page):
+    """What the script of a page reads."""
+    return json.loads(page.split('type="application/json">')[1].split("</script>")[0])
+
+
 def test_compare_gpus_compares_boards(fleet, tmp_path, capsys):
     runs = [str(run) for run in fleet["h100"]]
     assert compare_gpus([*runs, "--boards", "--out", str(tmp_path), "--tables", str(tmp_path)]) == 0

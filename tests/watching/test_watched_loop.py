@@ -190,6 +190,21 @@ def test_the_page_works_offline_and_holds_no_markup_of_names(tmp_path):
     assert png.exists()
 
 
+def test_steps_are_drawn_where_no_device_reports():
+    """A step that a region interrupts has the time of its pieces."""
+    from flopray.report.series.lines import panels_of
+
+    samples = pd.DataFrame(columns=["time_s", "device", "uuid", "power_w", "temperature_c", "sm_clock_hz"])
+    samples = samples.assign(memory_used_bytes=[])
+    steps = pd.DataFrame({"step": [0, 1, 1], "start_s": [0.0, 0.5, 2.0], "end_s": [0.5, 1.0, 2.25]})
+    (panel,) = panels_of(samples, steps)
+    assert (panel.title, panel.unit) == ("time of a step", "ms")
+    assert panel.lines[0].time_s.tolist() == [0.5, 2.25]
+    assert panel.lines[0].values.tolist() == [500.0, 750.0]
+    with pytest.raises(InputError, match="no step was marked"):
+        panels_of(samples, steps[:0])
+
+
 def test_a_foreign_table_is_named_as_one(tmp_path):
     from flopray.report.series.figure import draw_series
 

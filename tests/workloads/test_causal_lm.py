@@ -240,6 +240,31 @@ def test_names_files_and_folders_are_models(tmp_path):
         models.find_models(["nope"], ["random"])
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("llama-tny", "--model llama-tny: did you mean llama-tiny?"),
+        ("Qwen3-0.6", "did you mean qwen3-0.6b?"),
+        ("cfg/missing.json", "--model cfg/missing.json: there is no such file or folder"),
+        ("missing.json", "there is no such file or folder"),
+        ("./missing", "there is no such file or folder"),
+        ("/nowhere/missing", "there is no such file or folder"),
+    ],
+)
+def test_a_name_that_is_nearly_one_and_a_path_of_nothing_are_said_so(name, said, tmp_path, monkeypatch):
+    """A path is not looked for on the hub."""
+    from flopray.workloads import hub, llama_config
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hub, "config", lambda name: pytest.fail(f"asked the hub for {name}"))
+    with pytest.raises(InputError) as caught:
+        models.find_models([name], ["random"])
+    assert said in str(caught.value)
+    with pytest.raises(InputError) as caught:
+        llama_config.find_models([name], ["random"])
+    assert ("there is no such file" in str(caught.value)) == ("there is no such file" in said)
+
+
 # -- what is measured
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from flopray.errors import InputError
 from flopray.flops.comparison import Counts
@@ -17,6 +17,8 @@ from flopray.report.plot.figures import IMAGE_FORMATS, add_axes, paper_style, sa
 from flopray.units import prefixed
 
 _WIDTH_IN, _HEIGHT_IN = 5.4, 4.6
+#: A logarithmic axis that spans less than this factor has labels at 2 and 5 too.
+_FEW_DECADES = 1e3
 _COLOURS = {"closed": "#4c72b0", "dispatched": "#dd8452", "executed": "#55a868"}
 _MARKS = {"closed": "s", "dispatched": "o", "executed": "^"}
 _STYLES = ("-", "--", ":", "-.")
@@ -41,8 +43,10 @@ def draw(table: Sequence[Counts], axis: str, exponents: dict[str, float], path: 
     lines = lines_of(table, axis)
     with paper_style():
         figure = Figure(figsize=(_WIDTH_IN, _HEIGHT_IN))
-        above = add_axes(figure, (0.75, 1.75, _WIDTH_IN - 0.95, _HEIGHT_IN - 2.15))
-        below = add_axes(figure, (0.75, 0.5, _WIDTH_IN - 0.95, 1.0), sharex=above)
+        compared = "dispatched" in shown and len(shown) > 1
+        foot_in = 1.75 if compared else 0.5
+        above = add_axes(figure, (0.75, foot_in, _WIDTH_IN - 0.95, _HEIGHT_IN - foot_in - 0.4))
+        below = add_axes(figure, (0.75, 0.5, _WIDTH_IN - 0.95, 1.0), sharex=above) if compared else None
         for place, (rest, line) in enumerate(lines.items()):
             _draw_line(
                 above, below, axis, line, shown, _STYLES[place % len(_STYLES)], exponents if place == 0 else None
@@ -54,12 +58,16 @@ def draw(table: Sequence[Counts], axis: str, exponents: dict[str, float], path: 
         above.set(yscale="log", ylabel="FLOPs of one call")
         above.yaxis.set_major_formatter(FuncFormatter(lambda value, _: prefixed(value, "")))
         above.yaxis.set_minor_formatter(NullFormatter())
-        set_measured_axis(above.xaxis, values, "log", 0.06)
-        above.tick_params(labelbottom=False)
-        below.set(xlabel=axis, ylabel="to dispatched")
-        set_measured_axis(below.xaxis, values, "log", 0.06)
-        for axes in (above, below):
+        low, high = above.get_ylim()
+        if high < _FEW_DECADES * low:  # powers of ten alone would be one label or none
+            above.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        if below is not None:
+            above.tick_params(labelbottom=False)
+            below.set(ylabel="to dispatched")
+        for axes in (above, below) if below is not None else (above,):
+            set_measured_axis(axes.xaxis, values, "log", 0.06)
             axes.grid(visible=True)
+        (below or above).set(xlabel=axis)
         above.legend(loc="upper left")
         above.set_title(_title(table, lines), loc="left")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +76,7 @@ def draw(table: Sequence[Counts], axis: str, exponents: dict[str, float], path: 
 
 def _draw_line(
     above: Axes,
-    below: Axes,
+    below: Axes | None,
     axis: str,
     line: Sequence[Counts],
     shown: Sequence[str],
@@ -82,6 +90,8 @@ def _draw_line(
         label = f"{kind}{power}" if exponents is not None else None
         how = {"color": _COLOURS[kind], "marker": _MARKS[kind], "markersize": 4, "linestyle": style}
         above.plot(x, y, label=label, **how)
+        if below is None:
+            continue
         if kind == "dispatched":
             below.axhline(1, color=_COLOURS[kind], linewidth=0.8)
             continue

@@ -44,9 +44,15 @@ class CountTable(list[Counts]):
         return pd.DataFrame([_row(one) for one in self])
 
     def table(self) -> Table:
-        """A row for each shape."""
-        names = list(dict.fromkeys(name for one in self for name in one.shape))
-        table = Table(title=self[0].name, title_justify="left", title_style="bold")
+        """A row for each shape; the values that are the same in all of them stand in the title."""
+        values_of = {
+            name: {repr(one.shape.get(name)) for one in self}
+            for name in dict.fromkeys(name for one in self for name in one.shape)
+        }
+        names = [name for name, values in values_of.items() if len(values) > 1 or len(self) == 1]
+        same = [f"{name}={self[0].shape[name]}" for name in values_of if name not in names]
+        title = ", ".join(word for word in (self[0].name, " ".join(same), self[0].phase) if word)
+        table = Table(title=title, title_justify="left", title_style="bold")
         for name in (*names, *KINDS, "closed / dispatched", "executed / dispatched"):
             table.add_column(name, justify="right", overflow="fold")
         for one in self:

@@ -20,6 +20,7 @@ from flopray.report.gpus.data import (
     iter_rows,
     why_missing,
 )
+from flopray.report.gpus.types import intervals_said
 from flopray.report.page import page_of, write_text
 from flopray.report.surface.selection import METRICS, Metric
 
@@ -38,6 +39,7 @@ _NEEDED = {
         "status",
         "status_reason",
         "target_error",
+        "boards",
     ),
     *(name for metric in METRICS_SHOWN for name in (metric.column, metric.error_column, *metric.reason_columns)),
 }
@@ -65,7 +67,13 @@ def page_text(comparisons: Sequence[Comparison]) -> str:
         InputError: plotly is not installed.
     """
     metrics = [
-        {"name": metric.name, "title": metric.title, "short": metric.short, "unit": metric.unit}
+        {
+            "name": metric.name,
+            "title": metric.title,
+            "short": metric.short,
+            "unit": metric.unit,
+            "error_of": "energy" if "energy" in (metric.error_column or "") else "time",
+        }
         for metric in METRICS_SHOWN
     ]
     return page_of("gpu_page.js", {"metrics": metrics, "comparisons": [_comparison(each) for each in comparisons]})
@@ -80,6 +88,7 @@ def _comparison(comparison: Comparison) -> dict[str, object]:
         "gpus": comparison.gpus,
         "shapes": comparison.shapes,
         "shape_title": "batch × tokens of a sequence" if of_models else "shape",
+        "intervals": {what: intervals_said(comparison.rows, what) for what in ("time", "energy")},
         "phases": in_order({*PHASE_ORDER, *comparison.rows["phase"]}),
         "rows": [_row(row) for row in rows],
     }
@@ -101,6 +110,7 @@ def _value(row: Row, metric: Metric) -> dict[str, object]:
     return {
         "value": None if missing else float(row[metric.column]),
         "error": float(error) if np.isfinite(error) else None,
-        "above": bool(error > row["target_error"]),
+        # The target was of each window; the interval of a mean over boards is another.
+        "above": bool(error > row["target_error"]) and not row["boards"] > 1,
         "missing": missing,
     }

@@ -6,6 +6,7 @@ Figures are made without pyplot, so that drawing needs no display, keeps no glob
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from flopray.report.plot.scales import Array, DisplayUnit, ValueScale, axis_ticks
 
 PNG_DPI = 200
 IMAGE_FORMATS = ("png", "svg", "pdf")
+#: A second title is made smaller down to this share of its size, and broken where that does not do.
+_SMALLEST = 0.8
+_MARGIN_IN = 0.1
 #: Keyword arguments of an artist of matplotlib, whose methods take different ones.
 Style = dict[str, Any]
 
@@ -153,10 +159,37 @@ def set_value_axis(axes: Axes, scale: ValueScale, unit: DisplayUnit, foot: float
 
 
 def write_titles(figure: Figure, first: str, second: str) -> None:
-    """What is shown (bold), and below it what it was measured on."""
+    """What is shown (bold), and below it what it was measured on; smaller, or on two lines, where that is too long.
+
+    Args:
+        figure: of its final size.
+        first: the bold line.
+        second: the line below; its parts end in `;` or are parted by `·`.
+    """
     height_in = figure.get_size_inches()[1]
-    figure.suptitle(first, x=0.5, y=1 - 0.07 / height_in, va="top", fontweight="bold")
-    figure.text(0.5, 1 - 0.27 / height_in, second, ha="center", va="top", color="0.25")
+    above = figure.suptitle(first, x=0.5, y=1 - 0.07 / height_in, va="top", fontweight="bold")
+    below = figure.text(0.5, 1 - 0.27 / height_in, second, ha="center", va="top", color="0.25")
+    if _room_for(figure, below) < _SMALLEST:
+        below.set_text(_on_two_lines(second))
+    for text in (above, below):
+        text.set_fontsize(float(text.get_fontsize()) * min(1.0, _room_for(figure, text)))
+
+
+def _room_for(figure: Figure, text: Text) -> float:
+    """The width of a figure without its margins over that of a text."""
+    font = text.get_fontproperties()
+    paths = [TextPath((0, 0), line, prop=font) for line in text.get_text().split("\n") if line.strip()]
+    widest = max((path.get_extents().width for path in paths), default=1.0)
+    return float(figure.get_size_inches()[0] - 2 * _MARGIN_IN) * 72 / widest
+
+
+def _on_two_lines(words: str) -> str:
+    """Broken between two parts, where the longer line is shortest."""
+    breaks = [(found.start(), found.end()) for found in re.finditer(r"(?<=;) |  ·  ", words)]
+    if not breaks:
+        return words
+    end, start = min(breaks, key=lambda each: max(each[0], len(words) - each[1]))
+    return f"{words[:end]}\n{words[start:]}"
 
 
 def save_figure(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:

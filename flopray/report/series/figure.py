@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from flopray.errors import InputError
 from flopray.report.page import nullable, page_of, page_wanted, write_text
 from flopray.report.plot.figures import IMAGE_FORMATS, add_axes, paper_style, save_figure
-from flopray.report.series.lines import COLOURS, Band, Panel, band_colours, bands_of, panels_of
+from flopray.report.series.lines import COLOURS, STEPS, Band, Panel, band_colours, bands_of, panels_of
 
 _WIDTH_IN, _PANEL_IN, _GAP_IN, _LEFT_IN, _RIGHT_IN = 7.0, 1.15, 0.18, 0.75, 0.15
 
@@ -24,16 +24,18 @@ def draw_series(
     regions: Sequence[Mapping[str, Any]],
     stem: Path,
     *,
+    steps: pd.DataFrame | None = None,
     formats: Sequence[str] = ("png",),
     html: bool | None = None,
     title: str = "",
 ) -> list[Path]:
-    """Draw power, temperature, clock and memory over time, with regions as bands.
+    """Draw power, temperature, clock, memory and the time of steps over time, with regions as bands.
 
     Args:
         samples: see `flopray.report.series.lines.panels_of`.
         regions: `name`, `start_s` and `end_s` of each.
         stem: path without its ending.
+        steps: see `flopray.report.series.lines.panels_of`.
         formats: among `IMAGE_FORMATS`.
         html: also an interactive page; by default where plotly is installed.
         title: above the figure.
@@ -48,7 +50,7 @@ def draw_series(
         if name not in IMAGE_FORMATS:
             raise InputError(f"unknown format {name!r}: choose from {', '.join(IMAGE_FORMATS)}")
     html = page_wanted(html)
-    panels, bands = panels_of(samples), bands_of(regions)
+    panels, bands = panels_of(samples, steps), bands_of(regions)
     try:
         with paper_style():
             paths = save_figure(series_figure(panels, bands, title), stem, formats)
@@ -89,12 +91,14 @@ def _draw_panel(
     axes: Axes, panel: Panel, bands: Sequence[Band], colours: Mapping[str, str], marked: Mapping[str, str]
 ) -> None:
     for line in panel.lines:
-        axes.plot(line.time_s, line.values, color=colours[line.device], linewidth=0.9)
+        # a step took its time up to its end
+        how = "steps-pre" if line.device == STEPS else "default"
+        axes.plot(line.time_s, line.values, color=colours[line.device], linewidth=0.9, drawstyle=how)
     for band in bands:
-        axes.axvspan(band.start_s, band.end_s, color=marked[band.name], alpha=0.35, linewidth=0, zorder=0)
+        axes.axvspan(band.start_s, band.end_s, color=marked[band.name], alpha=0.35, linewidth=0.5, zorder=0)
     axes.set_ylabel(f"{panel.title}\n({panel.unit})")
     axes.set_xlim(left=0.0)
-    if panel.unit in ("W", "GiB"):
+    if panel.unit in ("W", "GiB", "ms"):
         axes.set_ylim(bottom=0.0)
     axes.grid(axis="y")
 
@@ -102,7 +106,7 @@ def _draw_panel(
 def page_data(panels: Sequence[Panel], bands: Sequence[Band], title: str) -> dict[str, Any]:
     """What the script of the page reads."""
     return {
-        "title": title or "Devices over time",
+        "title": title or "Devices and steps over time",
         "panels": [
             {
                 "title": panel.title,
@@ -116,5 +120,6 @@ def page_data(panels: Sequence[Panel], bands: Sequence[Band], title: str) -> dic
         ],
         "bands": [{"name": band.name, "start": band.start_s, "end": band.end_s} for band in bands],
         "colours": list(COLOURS),
+        "steps": STEPS,
         "bandColours": band_colours(bands),
     }

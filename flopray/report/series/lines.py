@@ -23,12 +23,14 @@ QUANTITIES = (
     ("memory_used_bytes", "memory in use", "GiB", 2.0**30),
 )
 COLOURS = ("#1f6fb4", "#d1661b", "#2f8f4e", "#8a4fb0", "#b5342f", "#6f6f6f", "#b08a00", "#1b9aa0")
+#: Label of the line of steps, which is no device's.
+STEPS = "steps"
 BAND_COLOURS = ("#f1c232", "#6fa8dc", "#93c47d", "#e06666", "#8e7cc3", "#f6b26b")
 
 
 @dataclass(frozen=True)
 class Line:
-    """One device in one panel.
+    """One device, or the steps, in one panel.
 
     Attributes:
         device: label.
@@ -58,11 +60,12 @@ class Band:
     end_s: float
 
 
-def panels_of(samples: pd.DataFrame) -> list[Panel]:
-    """The quantities that any device reports.
+def panels_of(samples: pd.DataFrame, steps: pd.DataFrame | None = None) -> list[Panel]:
+    """The quantities that any device reports, and how long steps took.
 
     Args:
         samples: columns `time_s`, `device`, `uuid` and those of `QUANTITIES`.
+        steps: columns `step`, `start_s`, `end_s`, a row a piece of a step; None where there are none.
 
     Raises:
         InputError: a column is missing, or there is nothing to draw.
@@ -82,9 +85,23 @@ def panels_of(samples: pd.DataFrame) -> list[Panel]:
                 lines.append(Line(labels[str(uuid)], time_s, values))
         if lines:
             panels.append(Panel(title, unit, tuple(lines)))
+    if steps is not None and len(steps):
+        panels.append(_steps_panel(steps))
     if not panels:
-        raise InputError("nothing to draw: no device reported power, temperature, clocks or memory")
+        raise InputError(
+            "nothing to draw: no device reported power, temperature, clocks or memory, and no step was marked"
+        )
     return panels
+
+
+def _steps_panel(steps: pd.DataFrame) -> Panel:
+    """How long each step took, at its end; what interrupted it is left out."""
+    numbers, inverse = np.unique(steps["step"].to_numpy(), return_inverse=True)
+    start_s, end_s = (steps[name].to_numpy(dtype=float) for name in ("start_s", "end_s"))
+    last_s = np.full(len(numbers), -np.inf)
+    np.maximum.at(last_s, inverse, end_s)
+    time_s, took_ms = _thinned(last_s, 1e3 * np.bincount(inverse, end_s - start_s))
+    return Panel("time of a step", "ms", (Line(STEPS, time_s, took_ms),))
 
 
 def device_labels(samples: pd.DataFrame) -> dict[str, str]:

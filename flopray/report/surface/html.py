@@ -13,7 +13,7 @@ from flopray.report.plot.scales import ValueScale, cell_edges, display_unit, spa
 from flopray.report.surface.axes import NO_AXIS, joined, letter_of
 from flopray.report.surface.data import Grid, SurfaceSet
 from flopray.report.surface.legend import Marks
-from flopray.report.surface.plots import titles
+from flopray.report.surface.plots import interval_of, titles
 
 
 def write_page(sets: Sequence[SurfaceSet], path: Path) -> Path:
@@ -37,7 +37,8 @@ def page_text(sets: Sequence[SurfaceSet]) -> str:
 
 def _set_data(surfaces: SurfaceSet) -> dict[str, object]:
     """What the page needs of a set; lists are those of `SurfaceSet`, null where a value is missing."""
-    first, second = titles(surfaces)
+    interval = interval_of(surfaces) if surfaces.metric.error_column else ""
+    first, second = titles(surfaces, interval and f"±: 95 % interval {interval}")
     data: dict[str, object] = {
         "group": joined(surfaces.device, surfaces.precision, surfaces.execution, surfaces.variant),
         "key": [surfaces.device_type, surfaces.precision, surfaces.execution],
@@ -46,6 +47,7 @@ def _set_data(surfaces: SurfaceSet) -> dict[str, object]:
         "metric": surfaces.metric.name,
         "title": first,
         "subtitle": second,
+        "interval": interval,
         "label": surfaces.metric.short,
         "holes": dict(surfaces.hole_counts().most_common()),
         "scales": [],

@@ -12,7 +12,7 @@ from flopray.report.plot.scales import SEQUENTIAL_MAP, Array, DisplayUnit, Value
 from flopray.report.surface.axes import equation, joined
 from flopray.report.surface.data import Grid, SurfaceSet
 from flopray.report.surface.legend import Marks, draw_legend, hole_marker_style, imprecise_style, legend_height_in
-from flopray.report.surface.plots import titles
+from flopray.report.surface.plots import interval_of, titles
 
 _WIDTH_IN, _PANEL_IN = 7.2, (2.55, 2.1)
 #: Share of a panel below all values where holes are marked.
@@ -49,7 +49,7 @@ def draw_lines(surfaces: SurfaceSet) -> Figure:
         figure.legend(handles, labels, loc="upper left", bbox_to_anchor=corner, borderaxespad=0.0, handlelength=1.4)
     interval = ""
     if any(np.isfinite(grid.rel_errors).any() for grid in lines.values()):
-        interval = f"bars: 95 % of the {f'type ({surfaces.boards} boards)' if surfaces.boards > 1 else 'window'}"
+        interval = f"bars: 95 % {interval_of(surfaces)}"
     write_titles(figure, *titles(surfaces, fixed, interval))
     draw_legend(figure, marks, as_points=True)
     return figure

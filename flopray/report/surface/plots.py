@@ -47,6 +47,11 @@ def titles(surfaces: SurfaceSet, *extra: str) -> tuple[str, str]:
     return first, "  ·  ".join(part for part in parts if part)
 
 
+def interval_of(surfaces: SurfaceSet) -> str:
+    """What the errors of a set are 95 % intervals of."""
+    return f"of the type ({surfaces.boards} boards)" if surfaces.boards > 1 else "of the window"
+
+
 def draw_surfaces(surfaces: SurfaceSet, *, log: bool, scale_values: Array | None = None) -> Figure:
     """The 3-D surface above the heat map for each panel (side by side for a single one), with a shared scale.
 

@@ -18,7 +18,7 @@ from flopray.errors import InputError, SpecError, brief
 from flopray.workloads import hub
 from flopray.workloads.causal_lm import families
 from flopray.workloads.causal_lm.sizes import Sizes
-from flopray.workloads.llama_config import check_safetensors, label_of, read_json
+from flopray.workloads.llama_config import check_safetensors, is_hub_id, label_of, read_json, unknown_model
 from flopray.workloads.llama_keys import HARMLESS, short
 
 #: Keys that no operation depends on, or that the point decides; the rest makes the model, and the point's id.
@@ -171,12 +171,12 @@ def find_model(name: str, *, pretrained: bool = False) -> tuple[str, str | None]
             return label_of(path), text
         check_safetensors(str(file.parent))
         return str(file.parent.resolve()), text
-    if pretrained or (name.count("/") == 1 and not name.startswith((".", "/"))):
+    if pretrained or is_hub_id(name):
         text = canonical(hub.config(name), name)
         if pretrained:
             check_safetensors(name)
         return name, text
-    raise InputError(f"--model {name}: no built-in model ({', '.join(built_in())}), no file or folder, and no hub id")
+    raise unknown_model(name, built_in())
 
 
 def canonical(content: Mapping[str, Any], name: str) -> str:
