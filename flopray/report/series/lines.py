@@ -33,11 +33,13 @@ class Line:
     Attributes:
         device: label.
         time_s, values: in the panel's unit; the highest of neighbours where they were thinned.
+        used: which points are marked as used; None marks none.
     """
 
     device: str
     time_s: np.ndarray
     values: np.ndarray
+    used: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ def panels_of(samples: pd.DataFrame) -> list[Panel]:
     """The quantities that any device reports.
 
     Args:
-        samples: columns `time_s`, `device`, `uuid` and those of `QUANTITIES`.
+        samples: columns `time_s`, `device`, `uuid` and those of `QUANTITIES`; `used`, where there is one, says which
+            rows are marked.
 
     Raises:
         InputError: a column is missing, or there is nothing to draw.
@@ -78,8 +81,10 @@ def panels_of(samples: pd.DataFrame) -> list[Panel]:
             values = np.asarray(rows[column], dtype=float) / scale
             known = np.isfinite(values)
             if known.any():
-                time_s, values = _thinned(np.asarray(rows["time_s"], dtype=float)[known], values[known])
-                lines.append(Line(labels[str(uuid)], time_s, values))
+                time_s, shown = _thinned(np.asarray(rows["time_s"], dtype=float)[known], values[known])
+                used = np.asarray(rows["used"], dtype=bool)[known] if "used" in rows else None
+                # Where points were thinned, marks would lie so close that they hide the line.
+                lines.append(Line(labels[str(uuid)], time_s, shown, used if len(shown) == known.sum() else None))
         if lines:
             panels.append(Panel(title, unit, tuple(lines)))
     if not panels:
