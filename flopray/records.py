@@ -22,8 +22,8 @@ Row = dict[str, Any]
 #: Version of the record's columns. History: 1, the first; 2, hardware counters by kernel class, overheads, kernels;
 #: 3, errors of the sentinel's drift; 4, the columns of the MLP and of Llama (`FORMER`) are those of their runs alone,
 #: and the measured rate of a CPU's products; 5, energy at a reference temperature, drift that temperature does not
-#: explain, temperatures that were held, the factor of the board, the least bytes that are moved, operators, and why
-#: there is no closed form.
+#: explain, temperatures that were held, the factor of the board, the least bytes that are moved, operators, series
+#: of ticks, and why there is no closed form.
 SCHEMA_VERSION = 5
 #: Versions that are read. A row keeps the version that it was written with.
 READABLE_VERSIONS = (3, 4, 5)
@@ -160,6 +160,14 @@ class PhaseRecord:
     )
     operators_status: str = _column("ok, not_requested or failed", "not_requested", since=5)
     operators_reason: str | None = _column("why there are no operators", since=5)
+    # ticks of the energy counter in the window, on request
+    series: tuple[str, ...] = _column(
+        "JSON: the window's ticks, power between them, temperature, clock, memory; as rows in series.parquet",
+        (),
+        since=5,
+    )
+    series_status: str = _column("ok, not_requested, no_energy_source or failed", "not_requested", since=5)
+    series_reason: str | None = _column("why there is no series", since=5)
     # time
     time_s: float | None = _column("mean time of one iteration")
     time_rel_error: float | None = _column("half width of its 95 % interval / time_s, drift included")

@@ -245,8 +245,15 @@ class MeasureSettings:
         doc="first measure each GPU's factor anew; by default the one that `flopray calibrate` kept is used",
     )
 
+    keep_series: bool = setting(
+        False,
+        doc="also keep the ticks, power, temperature, clock and memory of each window; flopray series draws them",
+    )
+
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.keep_series and "energy" not in self.instruments:
+            raise SettingError("<keep_series> needs <instruments> energy: a series is of the energy counter's ticks")
         if "operators" in self.instruments and "time" not in self.instruments:
             raise SettingError("<instruments> operators needs time too: shares of time are told of a measured phase")
         if "energy" in self.instruments and "time" not in self.instruments:

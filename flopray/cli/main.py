@@ -90,6 +90,7 @@ _WORKLOADS = "mlp, causal_lm, llama, the name of an installed workload, or FILE.
 _TOOLS = {
     "run": ("run any program and say what it cost: flopray run -- python train.py", "flopray.cli.run_program"),
     "surfaces": ("draw a run: surfaces, heat maps, the interactive page", "flopray.cli.surfaces"),
+    "series": ("power and temperature over time in the windows of a point", "flopray.cli.series"),
     "audit": ("which numbers of a run or a table cannot be true", "flopray.cli.audit"),
     "compare-flops": ("closed form, dispatcher and executed FLOPs compared", "flopray.cli.compare_flops"),
     "count": ("the FLOPs of any function: closed form, dispatched by module, executed", "flopray.cli.count"),

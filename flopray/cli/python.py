@@ -77,9 +77,9 @@ class Sweep:
         axes: values by field of the workload; those that are left out take its default grid.
         **settings: `precision`, `execution`, `phases`, `instruments`, `device_types`, `objective`, `log_to` (a word
             or several), `target_error`, `max_seconds`, `seed`, `sentinel_every_s`, `reference_temperature_c`,
-            `cooldown_c`, `hold_temperature_c`, `calibrate`, `search`, `samples`, `shard`, `cpus_per_trial`,
-            `points_per_trial`, `trial`, `point_timeout_s`, `retries`, `stop_after`; as the flags of `flopray sweep`
-            with the same defaults.
+            `cooldown_c`, `hold_temperature_c`, `calibrate`, `keep_series`, `search`, `samples`, `shard`,
+            `cpus_per_trial`, `points_per_trial`, `trial`, `point_timeout_s`, `retries`, `stop_after`; as the flags of
+            `flopray sweep` with the same defaults.
 
     Raises:
         InputError: a field or setting that there is not.

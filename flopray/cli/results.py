@@ -60,6 +60,7 @@ def finish(
         (RECORDS, folder.compact),
         ("table of kernels", folder.write_kernels),
         ("table of operators", folder.write_operators),
+        ("table of series", folder.write_series),
         ("summary", lambda: folder.write_summary(totals[0][1])),
     ]
     if options.plots:

@@ -31,6 +31,7 @@ __all__ = [
     "estimate_power",
     "estimate_ticks",
     "measure_tick_period",
+    "ticks_in_load",
 ]
 
 #: Fewest ticks that give a slope and something to judge it by.
@@ -125,7 +126,7 @@ def estimate_power(
         MeterError: the counter jumps again and again.
     """
     all_ticks = find_ticks(readings, meter.max_power_w)
-    ticks = all_ticks.where((all_ticks.after_s >= start_s + meter.settle_s) & (all_ticks.before_s <= end_s))
+    ticks = all_ticks.where(ticks_in_load(all_ticks, start_s=start_s, end_s=end_s, meter=meter))
     _, counts = np.unique(ticks.segment, return_counts=True)
     if len(all_ticks.jump_j) > max(1, MAX_JUMP_SHARE * len(all_ticks)):
         raise MeterError(
@@ -143,6 +144,17 @@ def estimate_power(
             rough_w = float((ticks.energy_j[-1] - ticks.energy_j[0]) / (ticks.time_s[-1] - ticks.time_s[0]))
             ticks = replace(ticks, energy_j=ticks.energy_j - slope_w_per_k(max(rough_w, 0.0)) * kelvin_s)
     return replace(estimate_ticks(ticks, meter=meter, iterations=iterations), temperature_c=temperature_c)
+
+
+def ticks_in_load(ticks: Ticks, *, start_s: float, end_s: float, meter: Characteristics = _DEFAULT) -> np.ndarray:
+    """Which ticks lie in a load and show nothing from before it; shape (n,).
+
+    Args:
+        ticks: of the counter.
+        start_s, end_s: see `estimate_power`.
+        meter: see there.
+    """
+    return (ticks.after_s >= start_s + meter.settle_s) & (ticks.before_s <= end_s)
 
 
 def estimate_ticks(

@@ -287,11 +287,20 @@ class Gpu:
         nvml, handle = self._nvml, self.handle
         return GpuState(
             temperature_c=self.temperature_c(),
-            sm_clock_hz=_scaled(_optional(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM), 1e6),
+            sm_clock_hz=self.sm_clock_hz(),
             memory_clock_hz=_scaled(_optional(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_MEM), 1e6),
             throttle=self.throttle(),
             power_limit_w=self._power_limit_w(),
         )
+
+    def sm_clock_hz(self) -> float | None:
+        """Clock of the streaming multiprocessors at this instant; None where NVML does not say.
+
+        Raises:
+            MeterError: the GPU stopped answering.
+        """
+        nvml = self._nvml
+        return _scaled(_optional(nvml.nvmlDeviceGetClockInfo, self.handle, nvml.NVML_CLOCK_SM), 1e6)
 
     def memory_used_bytes(self) -> int | None:
         """Memory that is in use on the GPU at this instant, by whomever; None where NVML does not say.

@@ -11,6 +11,7 @@ import statistics
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 
 from flopray.energy.meter import Meter, Reading, Temperature
@@ -139,10 +140,17 @@ class Poller:
         meter: the meter to poll; it is not closed.
         tick_period_s: period of its counter where it was measured before; saves the dense reads of learning it.
         min_gap_s: see `TickWatcher`.
+        at_tick: called in the thread after each tick; must be cheap.
     """
 
-    def __init__(self, meter: Meter, tick_period_s: float | None = None, min_gap_s: float = MIN_TICK_GAP_S) -> None:
-        self._meter = meter
+    def __init__(
+        self,
+        meter: Meter,
+        tick_period_s: float | None = None,
+        min_gap_s: float = MIN_TICK_GAP_S,
+        at_tick: Callable[[], object] | None = None,
+    ) -> None:
+        self._meter, self._at_tick = meter, at_tick
         self._watcher = TickWatcher(meter, tick_period_s, min_gap_s=min_gap_s)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -234,6 +242,8 @@ class Poller:
                     sleep_s = self._watcher.feed(reading)
                 if self._watcher.ticks > ticks or not self._temperatures:
                     self._read_temperature()
+                    if self._at_tick is not None:
+                        self._at_tick()
                 if sleep_s > 0:
                     self._sleep(sleep_s)
         except MeterError as error:

@@ -16,6 +16,7 @@ from flopray.energy.thermal import BoardTemperature
 from flopray.errors import FloprayError, OutOfMemory, Unsupported, WorkloadError, brief
 from flopray.measurement.result import Energy, Failure, PhaseResult
 from flopray.measurement.statistics import in_quadrature
+from flopray.measurement.window_series import WindowSeries
 from flopray.point import Point
 from flopray.records import Row, Status
 from flopray.workloads.base import closed_columns
@@ -81,6 +82,21 @@ def energy_columns(energy: Energy) -> Row:
         "power_drift_rel": energy.power_drift_rel,
         "power_drift_significant": energy.power_drift_significant,
     }
+
+
+def series_columns(series: WindowSeries | None, energy: Energy) -> Row:
+    """The series of a phase's window, or why there is none.
+
+    Args:
+        series: None where there was no tick, or no window.
+        energy: of the same window, which says why.
+    """
+    if series is not None:
+        return {"series_status": str(Status.OK), "series": (series.to_json(),)}
+    if energy.status == Status.NO_ENERGY_SOURCE:
+        return {"series_status": energy.status, "series_reason": energy.reason}
+    reason = energy.reason or "the energy counter did not tick in the window"
+    return {"series_status": str(Status.FAILED), "series_reason": reason}
 
 
 def _state_columns(state: GpuState | None, end: str) -> Row:

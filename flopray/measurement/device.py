@@ -70,6 +70,10 @@ class Device:
         """Temperature, clocks and throttle reasons now; None on a CPU or without NVML."""
         return self._gpu.state() if self._gpu else None
 
+    def clock_and_memory(self) -> tuple[float | None, int | None]:
+        """SM clock in Hz and memory in use in bytes at this moment; cheap to ask. None on a CPU or without NVML."""
+        return (self._gpu.sm_clock_hz(), self._gpu.memory_used_bytes()) if self._gpu else (None, None)
+
     def power_capped(self) -> bool:
         """Whether the device holds its clocks down at this moment because it is at its power limit; cheap to ask."""
         return self._gpu is not None and "sw_power_cap" in (self._gpu.throttle() or "").split("|")

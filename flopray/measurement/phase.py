@@ -25,6 +25,7 @@ from flopray.measurement.window import (
     run_window,
     warm_up,
 )
+from flopray.measurement.window_series import DeviceSample, WindowSeries, window_series
 from flopray.records import Status
 from flopray.settings import MeasureSettings
 from flopray.workloads.execution import Work
@@ -79,7 +80,8 @@ def measure_phase(
     warmup = warm_up(work, laps, at_least_s=warm_at_least_s, cap_s=cap_s)
     at_end: list[Any] = []
     with ExitStack() as stack:
-        ticks = stack.enter_context(_WindowTicks(meter, tick_period_s, board)) if meter else None
+        sampled = device if settings.keep_series else None
+        ticks = stack.enter_context(_WindowTicks(meter, tick_period_s, board, sampled)) if meter else None
         window = run_window(
             work,
             laps,
@@ -90,6 +92,7 @@ def measure_phase(
         )
         device.synchronize()
         energy = _energy(ticks, window, settings) if ticks else without_meter or NOT_REQUESTED
+        series = ticks.series(window) if ticks and settings.keep_series else None
     after, others = at_end[0]
     mean = _time_mean(window)
     timing = Timing(
@@ -104,7 +107,7 @@ def measure_phase(
         target_error=settings.target_error,
         max_seconds=settings.max_seconds,
     )
-    return PhaseResult(timing, energy, State(before, after, others, device.peak_memory_bytes()))
+    return PhaseResult(timing, energy, State(before, after, others, device.peak_memory_bytes()), series)
 
 
 def _time_mean(window: Window) -> Mean:
@@ -117,10 +120,14 @@ def _time_mean(window: Window) -> Mean:
 class _WindowTicks:
     """The ticks of a meter while a window lasts, and the energy they give."""
 
-    def __init__(self, meter: Meter, tick_period_s: float | None, board: BoardTemperature | None) -> None:
+    def __init__(
+        self, meter: Meter, tick_period_s: float | None, board: BoardTemperature | None, sampled: Device | None = None
+    ) -> None:
+        """`sampled` is the device whose clock and memory are read at each tick, for a series."""
         self.meter, self._tick_period_s = meter, tick_period_s
         self._slope_w_per_k = board.slope_w_per_k if board else None
-        self._poller = Poller(meter, tick_period_s=tick_period_s)
+        self._sampled, self._samples = sampled, list[DeviceSample]()
+        self._poller = Poller(meter, tick_period_s=tick_period_s, at_tick=self._sample if sampled else None)
 
     def __enter__(self) -> _WindowTicks:
         self._poller.start()
@@ -139,6 +146,23 @@ class _WindowTicks:
     def broken(self) -> bool:
         """Whether the meter failed; costs nothing."""
         return self._poller.broken
+
+    def _sample(self) -> None:
+        if self._sampled is not None:
+            clock_hz, memory_bytes = self._sampled.clock_and_memory()
+            self._samples.append(DeviceSample(time.perf_counter(), clock_hz, memory_bytes))
+
+    def series(self, window: Window) -> WindowSeries | None:
+        """All ticks so far, also those of a meter that failed since; None without any. The poller forgets them."""
+        temperatures = self._poller.temperatures()
+        return window_series(
+            self._poller.take(),
+            start_s=window.start_s,
+            end_s=window.end_s,
+            meter=self.meter.characteristics,
+            temperatures=temperatures,
+            samples=self._samples,
+        )
 
     def estimate(self, window: Window) -> EnergyEstimate:
         """Energy of one iteration; raises `WindowTooShort` or `MeterError`."""

@@ -20,6 +20,7 @@ from flopray.measurement.columns import (
     flop_columns,
     measured_columns,
     point_columns,
+    series_columns,
     status_columns,
     version_columns,
 )
@@ -329,6 +330,10 @@ class Profiler:
         flops = flop_columns(point, outcome.phase)
         without = self._power.energy_without(failed=outcome.failure is not None)
         measured = measured_columns(outcome.result) if outcome.result else energy_columns(without)
+        series: Row = {}
+        if self.settings.keep_series:
+            result = outcome.result
+            series = series_columns(result.series, result.energy) if result else series_columns(None, without)
         counters = self._ahead.columns(point, {"phase": outcome.phase, **flops}) if self._ahead else {}
         ended = status_columns(outcome.failure, counters if not self._timed else {})
         peak = {"measured_peak_flops_per_s": self._measured_peak(point.precision)}
@@ -349,6 +354,7 @@ class Profiler:
             **measured,
             **counters,
             **outcome.operators,
+            **series,
             **ended,
             **peak,
             **outcome.hold,

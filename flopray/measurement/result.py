@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from flopray.energy.nvml import GpuState
 from flopray.energy.reference import EnergyAtReference
+from flopray.measurement.window_series import WindowSeries
 from flopray.units import prefixed
 
 
@@ -140,11 +141,13 @@ class PhaseResult:
 
     Attributes:
         timing, energy, state: the parts.
+        series: of the counter's ticks, where it was asked for and there was a tick.
     """
 
     timing: Timing
     energy: Energy
     state: State
+    series: WindowSeries | None = None
 
     def with_peak(self, memory_bytes: int) -> PhaseResult:
         """The same where torch had allocated so much before the window, if that is more than in it."""

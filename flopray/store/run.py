@@ -6,6 +6,7 @@
       records.parquet   the same as columns, for reading fast; replaced as a whole (`flopray.store.table`)
       kernels.parquet   the kernels of counted points, a row each (`flopray.store.kernel_table`)
       operators.parquet the operators of profiled points, a row each (`flopray.store.operator_table`)
+      series.parquet    the ticks of windows, where they were to be kept, a row each (`flopray.store.series_table`)
       summary.json, report.html, plots/, run.log, tune/
       writer.lock       held by the one process that writes (`flopray.store.lock`)
 
@@ -63,6 +64,7 @@ class RunFolder:
         self.records_path = path / "records.parquet"
         self.kernels_path = path / "kernels.parquet"
         self.operators_path = path / "operators.parquet"
+        self.series_path = path / "series.parquet"
         self.summary_path = path / "summary.json"
         self.plots_path = path / "plots"
         self.tune_path = path / "tune"
@@ -244,6 +246,26 @@ class RunFolder:
 
         rows = self._rows_with("operators", list(operator_table.COLUMNS))
         return self._write_beside(operator_table.write, self.operators_path, rows)
+
+    def write_series(self) -> Path | None:
+        """Write the ticks of windows to `series.parquet`, as `write_kernels` does."""
+        from flopray.store import series_table
+
+        rows = self._rows_with("series", list(series_table.COLUMNS))
+        return self._write_beside(series_table.write, self.series_path, rows)
+
+    def rows_of_point(self, trial_id: str, columns: Sequence[str]) -> list[Row]:
+        """Some columns of one point, a row each phase; half a million series would take much memory. Raises as `load`.
+
+        Args:
+            trial_id: of the point; an unknown one has no rows.
+            columns: that are needed.
+        """
+        import pyarrow.compute as pc
+
+        table = self._table([*columns, "trial_id"])
+        rows = table.filter(pc.call_function("equal", [table["trial_id"], trial_id]))
+        return rows.select(list(columns)).to_pylist()
 
     def _rows_with(self, column: str, columns: list[str]) -> list[Row]:
         """Rows whose list of texts is not empty."""

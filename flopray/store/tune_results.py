@@ -30,8 +30,8 @@ POINT_ID, POINT, STATUS, FINDINGS = "point_id", "point", "status", "findings"
 POINTS, POINT_IDS = "points", "point_ids"
 #: The workload's description as JSON, by which a stranger's folder is read without the workload's code.
 WORKLOAD = "point/workload_description"
-#: Columns that a result does not have: texts of any length, and the tables of kernels and operators.
-LEFT_OUT = ("kernels", "operators", "traceback")
+#: Columns that a result does not have: texts of any length, and the tables of kernels, operators and ticks.
+LEFT_OUT = ("kernels", "operators", "series", "traceback")
 #: Columns that phases of a point share, beside the fields of the point.
 _SHARED = (
     *("run", "schema_version", "attempt", "order_index", "seed", "workload", "device_type", "precision", "execution"),

@@ -91,6 +91,7 @@ def merge(sources: Sequence[str | Path], into: Path) -> Merged:
         new.compact()
         new.write_kernels()
         new.write_operators()
+        new.write_series()
         summary = summarise(new.load(summary_columns(new)), None)
         devices = list(boards_of(new.load(NEEDED)))
         boards.extend(line for device in devices for line in statement(device))

@@ -196,6 +196,7 @@ class _Measuring:
         self._folder.compact()
         self._folder.write_kernels()
         self._folder.write_operators()
+        self._folder.write_series()
         self._folder.write_summary(summarise(self._folder.load(summary_columns(self._folder)), None))
         self._folder.publish()
 

@@ -66,7 +66,8 @@ def test_the_tools_take_their_own_flags(capsys):
 
 def test_help_lists_every_command():
     outcome = subprocess.run([sys.executable, "-m", "flopray", "--help"], capture_output=True, text=True, check=True)
-    for word in ("sweep", "resume", "status", "doctor", "merge", "explain", "surfaces", "audit", "compare-flops"):
+    commands = ("sweep", "resume", "status", "doctor", "merge", "explain", "surfaces", "series", "audit")
+    for word in (*commands, "compare-flops"):
         assert word in outcome.stdout
 
 

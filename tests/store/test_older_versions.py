@@ -77,7 +77,7 @@ def test_its_rows_have_the_values_of_the_journal_and_the_columns_of_its_workload
         column: DTYPES[column_type.base] for column, column_type in run.schema.types.items()
     }
     defaults = {n: v for n, v in run.schema.defaults.items() if v is not None}
-    defaults |= {"kernels": [], "operators": [], "findings": []}
+    defaults |= {"kernels": [], "operators": [], "series": [], "findings": []}
     expected = {key: defaults | row for key, row in written(name).items()}
     assert len(expected) == 4
     assert present(frame) == expected
@@ -92,10 +92,12 @@ def test_its_table_is_read_without_the_columns_that_were_always_empty(run):
     assert before[gone].isna().all(axis=None)
     later = [name for name in frame if name not in before]
     assert set(later) == {f.name for f in dataclasses.fields(PhaseRecord) if f.metadata.get("since", 1) > 3}
-    told = ["operators", "operators_status"]  # a list is empty and a status says so where there is none
+    # A list is empty and a status says so where there is none.
+    told = ["operators", "operators_status", "series", "series_status"]
     assert frame[[name for name in later if name not in told]].isna().all(axis=None)
-    assert not any(map(len, frame["operators"]))
-    assert set(frame["operators_status"]) == {"not_requested"}
+    for name in ("operators", "series"):
+        assert not any(map(len, frame[name]))
+        assert set(frame[f"{name}_status"]) == {"not_requested"}
     kept = [name for name in frame if name in before]
     key = ["trial_id", "phase"]
     pd.testing.assert_frame_equal(*(f.sort_values(key, ignore_index=True) for f in (frame[kept], before[kept])))

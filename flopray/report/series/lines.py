@@ -35,11 +35,13 @@ class Line:
     Attributes:
         device: label.
         time_s, values: in the panel's unit; the highest of neighbours where they were thinned.
+        used: which points are marked as used; None marks none.
     """
 
     device: str
     time_s: np.ndarray
     values: np.ndarray
+    used: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def panels_of(samples: pd.DataFrame, steps: pd.DataFrame | None = None) -> list[
     """The quantities that any device reports, and how long steps took.
 
     Args:
-        samples: columns `time_s`, `device`, `uuid` and those of `QUANTITIES`.
+        samples: columns `time_s`, `device`, `uuid` and those of `QUANTITIES`; `used`, where there is one, says which
+            rows are marked.
         steps: columns `step`, `start_s`, `end_s`, a row a piece of a step; None where there are none.
 
     Raises:
@@ -81,8 +84,10 @@ def panels_of(samples: pd.DataFrame, steps: pd.DataFrame | None = None) -> list[
             values = np.asarray(rows[column], dtype=float) / scale
             known = np.isfinite(values)
             if known.any():
-                time_s, values = _thinned(np.asarray(rows["time_s"], dtype=float)[known], values[known])
-                lines.append(Line(labels[str(uuid)], time_s, values))
+                time_s, shown = _thinned(np.asarray(rows["time_s"], dtype=float)[known], values[known])
+                used = np.asarray(rows["used"], dtype=bool)[known] if "used" in rows else None
+                # Where points were thinned, marks would lie so close that they hide the line.
+                lines.append(Line(labels[str(uuid)], time_s, shown, used if len(shown) == known.sum() else None))
         if lines:
             panels.append(Panel(title, unit, tuple(lines)))
     if steps is not None and len(steps):

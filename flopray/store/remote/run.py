@@ -21,7 +21,10 @@ from flopray.store.run import RunFolder
 from flopray.store.uri import Location
 
 #: What a finished session leaves beside the journal, in the store under the same names.
-_RESULTS = ("records.parquet", "kernels.parquet", "operators.parquet", "summary.json", "report.html", "plots", "tables")
+_RESULTS = (
+    *("records.parquet", "kernels.parquet", "operators.parquet", "series.parquet"),
+    *("summary.json", "report.html", "plots", "tables"),
+)
 
 
 class RemoteRun(RunFolder):
