@@ -126,15 +126,16 @@ def _count(args: argparse.Namespace, words: Sequence[str], console: Console) -> 
             precision=args.precision,
             executed=not args.no_executed,
         )
+    # Files first: whoever reads the output may stop reading, as `| head` does.
+    if args.csv:
+        table.frame().to_csv(args.csv, index=False)
+    path = table.plot(args.plot) if args.plot else None
     if args.json:
         found = [one.to_dict() for one in table]
         print(json.dumps(found[0] if len(found) == 1 else found, indent=2, default=str))
     else:
         _show(table, args.levels, console)
-    if args.csv:
-        table.frame().to_csv(args.csv, index=False)
-    if args.plot:
-        path = table.plot(args.plot)
+    if path:
         print(f"{path}", file=sys.stderr if args.json else sys.stdout)
 
 

@@ -194,6 +194,8 @@ def find_model(name: str, *, weights: str = "random") -> tuple[str, str | None]:
     path = Path(name)
     if path.exists():
         file = path / "config.json" if path.is_dir() else path
+        if not file.exists():
+            raise InputError(f"{name}: the folder has no config.json")
         config = from_hugging_face(read_json(file), name)
         if weights == "random":
             return label_of(path), config.to_json()

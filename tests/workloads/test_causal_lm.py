@@ -265,6 +265,14 @@ def test_a_name_that_is_nearly_one_and_a_path_of_nothing_are_said_so(name, said,
     assert ("there is no such file" in str(caught.value)) == ("there is no such file" in said)
 
 
+def test_a_folder_without_a_configuration_is_said_so(tmp_path):
+    from flopray.workloads import llama_config
+
+    for find in (models.find_models, llama_config.find_models):
+        with pytest.raises(InputError, match="the folder has no config"):
+            find([str(tmp_path)], ["random"])
+
+
 # -- what is measured
 
 

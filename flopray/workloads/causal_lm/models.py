@@ -166,6 +166,8 @@ def find_model(name: str, *, pretrained: bool = False) -> tuple[str, str | None]
     path = Path(name)
     if path.exists():
         file = path / "config.json" if path.is_dir() else path
+        if not file.exists():
+            raise InputError(f"{name}: the folder has no config.json")
         text = canonical(read_json(file), name)
         if not pretrained:
             return label_of(path), text
