@@ -39,7 +39,10 @@ def test_a_resume_finds_the_workload_in_the_manifest(swept, monkeypatch, workloa
 @pytest.mark.parametrize(
     ("words", "about"),
     [
-        (["sweep"], "name the workload first: mlp, causal_lm, llama, the name of an installed workload, or FILE.py:NAME"),
+        (
+            ["sweep"],
+            "name the workload first: mlp, causal_lm, llama, the name of an installed workload, or FILE.py:NAME",
+        ),
         (["sweep", "resnet"], "unknown workload 'resnet': choose from mlp, llama"),
         (["resume"], "name the run first"),
         (["resume", "--address", "auto"], "name the run first"),

@@ -94,7 +94,7 @@ def test_the_page_runs_and_runs_again_without_measuring(machine, cluster):
 
 def test_what_is_no_point_ends_fit_at_once_and_what_cannot_run_is_a_result(machine, cluster):
     code = """
-import numpy as np, ray, time
+import numpy as np, pandas as pd, ray, time
 import flopray
 from flopray.errors import InputError
 from ray import tune
@@ -127,7 +127,9 @@ refused({"n_layers": tune.uniform(1, 9)}, search_alg=Floats(metric="forward/time
 refused({"n_layers": 1, "wdith": 16, "tokens": 8})
 space = {"n_layers": 1, "width": np.int64(16), "tokens": 8, "precision": tune.grid_search(["fp32", "tf32"])}
 results = tune.Tuner(trainable, param_space=space, tune_config=tune.TuneConfig(reuse_actors=True)).fit()
-frame = results.get_dataframe().set_index("config/precision")
+# Of each result: Tune's table of all of them reads configurations from files, and was seen without one on a busy machine.
+frame = pd.DataFrame([{**result.metrics, "precision": result.config["precision"]} for result in results])
+frame = frame.set_index("precision")
 print("SAID", frame.status.to_json(), frame["forward/time_s"].notna().to_json(), sep="|")
 ray.shutdown()  # the journal is let go all the same
 trainable.close()
