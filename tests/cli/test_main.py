@@ -41,7 +41,7 @@ def test_a_resume_finds_the_workload_in_the_manifest(swept, monkeypatch, workloa
     [
         (
             ["sweep"],
-            "name the workload first: mlp, causal_lm, llama, the name of an installed workload, or FILE.py:NAME",
+            "the workload first: mlp, causal_lm, llama, the name of an installed workload, or FILE.py:NAME",
         ),
         (["sweep", "resnet"], "unknown workload 'resnet': choose from mlp, llama"),
         (["resume"], "name the run first"),

@@ -127,7 +127,7 @@ refused({"n_layers": tune.uniform(1, 9)}, search_alg=Floats(metric="forward/time
 refused({"n_layers": 1, "wdith": 16, "tokens": 8})
 space = {"n_layers": 1, "width": np.int64(16), "tokens": 8, "precision": tune.grid_search(["fp32", "tf32"])}
 results = tune.Tuner(trainable, param_space=space, tune_config=tune.TuneConfig(reuse_actors=True)).fit()
-# Of each result: Tune's table of all of them reads configurations from files, and was seen without one on a busy machine.
+# Of each result: Tune's table of all of them reads configurations from files, and was once seen without one.
 frame = pd.DataFrame([{**result.metrics, "precision": result.config["precision"]} for result in results])
 frame = frame.set_index("precision")
 print("SAID", frame.status.to_json(), frame["forward/time_s"].notna().to_json(), sep="|")
