@@ -28,10 +28,11 @@ import numpy as np
 _HALF_WIDTH = 1.96
 #: Standard deviation of what the sensor says, in kelvin: it tells whole kelvin (0.29), of one place on the chip.
 TEMPERATURE_SD_K = 0.5
-#: Single works of a board leave the rule by this share of their slope (standard deviation; docs/method.md).
+#: Single works of a board leave the rule by this share of their slope (standard deviation). Two H100s showed 10 % each;
+#: an H200 showed 29 %, over too few kelvin to tell what of that is noise (docs/method.md).
 WORK_SCATTER = 0.12
-#: A power that is measured again at the same temperature differs by this (standard deviation, relative), besides what
-#: its window states (docs/method.md).
+#: A power that is measured again at the same temperature differs by this (standard deviation, relative): what works of
+#: an H200 leave about a line of their own (median, docs/method.md).
 REPEAT_SCATTER = 0.004
 #: Furthest from the reference temperature that the line was seen to hold.
 MOST_DISTANCE_K = 20.0
