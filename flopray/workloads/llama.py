@@ -19,6 +19,7 @@ from flopray.workloads.base import Built, Workload, copies_of_weights
 from flopray.workloads.capability import ATTENTIONS, why_no_attention
 from flopray.workloads.causal_lm.agreement import count_built
 from flopray.workloads.causal_lm.bytes import cached_elements, kept_elements, moved_elements
+from flopray.workloads.causal_lm.workload import BATCH_SIZE, CHECKPOINTING
 from flopray.workloads.llama_config import LlamaConfig, config_of, find_models
 from flopray.workloads.llama_flops import COMPONENTS, CONVENTION, components, sizes_of
 
@@ -70,22 +71,8 @@ class Llama(Workload):
             values=("auto",),
             words={name: name for name in ATTENTIONS},
         ),
-        Field(
-            name="checkpointing",
-            type=bool,
-            doc="gradient checkpointing",
-            values=("off",),
-            words={"off": False, "on": True},
-        ),
-        Field(
-            name="batch_size",
-            letter="b",
-            label="sequences",
-            flag="--batch",
-            doc="sequences of a batch",
-            values=(2,),
-            gpu_values=(8,),
-        ),
+        CHECKPOINTING,
+        BATCH_SIZE,
         Field(
             name="sequence_length",
             letter="t",

@@ -168,7 +168,16 @@ def find_models(names: Sequence[str], weights: Sequence[str]) -> tuple[tuple[str
     Raises:
         InputError: a name means nothing, or two mean models that would go by one name.
     """
-    found = [find_model(name, weights="pretrained" if "pretrained" in weights else "random") for name in names]
+    pretrained = "pretrained" in weights
+    return distinct([find_model(name, weights="pretrained" if pretrained else "random") for name in names])
+
+
+def distinct(found: Sequence[tuple[str, str | None]]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Names, and the configurations of those that have one, of models that must go by different names.
+
+    Raises:
+        InputError: two would go by one name.
+    """
     if len({name for name, _ in found}) != len(found):
         raise InputError("--model: two of the models would go by the same name: rename a file or folder")
     return tuple(name for name, _ in found), {name: config for name, config in found if config is not None}

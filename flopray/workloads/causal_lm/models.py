@@ -18,7 +18,7 @@ from flopray.errors import InputError, SpecError, brief
 from flopray.workloads import hub
 from flopray.workloads.causal_lm import families
 from flopray.workloads.causal_lm.sizes import Sizes
-from flopray.workloads.llama_config import check_safetensors, is_hub_id, label_of, read_json, unknown_model
+from flopray.workloads.llama_config import check_safetensors, distinct, is_hub_id, label_of, read_json, unknown_model
 from flopray.workloads.llama_keys import HARMLESS, short
 
 #: Keys that no operation depends on, or that the point decides; the rest makes the model, and the point's id.
@@ -140,10 +140,7 @@ def find_models(names: Sequence[str], weights: Sequence[str]) -> tuple[tuple[str
     Raises:
         InputError: a name means nothing, or two mean models that would go by one name.
     """
-    found = [find_model(name, pretrained="pretrained" in weights) for name in names]
-    if len({name for name, _ in found}) != len(found):
-        raise InputError("--model: two of the models would go by the same name: rename a file or folder")
-    return tuple(name for name, _ in found), {name: config for name, config in found if config is not None}
+    return distinct([find_model(name, pretrained="pretrained" in weights) for name in names])
 
 
 def find_model(name: str, *, pretrained: bool = False) -> tuple[str, str | None]:

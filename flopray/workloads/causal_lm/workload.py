@@ -29,6 +29,20 @@ _WITH_LOSS = ("forward", "backward", "forward_backward", "train_step")
 _PHASE_S = {"CPU": 0.2, "GPU": 1.0}
 _LAYER_S = 0.06
 
+#: Fields of every decoder.
+CHECKPOINTING = Field(
+    name="checkpointing", type=bool, doc="gradient checkpointing", values=("off",), words={"off": False, "on": True}
+)
+BATCH_SIZE = Field(
+    name="batch_size",
+    letter="b",
+    label="sequences",
+    flag="--batch",
+    doc="sequences of a batch",
+    values=(2,),
+    gpu_values=(8,),
+)
+
 
 class CausalLM(Workload):
     """Sweep language models over GPU types, precisions and lengths: FLOPs, energy and time of training and generating.
@@ -68,22 +82,8 @@ class CausalLM(Workload):
             values=("uniform",),
             words={name: name for name in ("uniform", "router")},
         ),
-        Field(
-            name="checkpointing",
-            type=bool,
-            doc="gradient checkpointing",
-            values=("off",),
-            words={"off": False, "on": True},
-        ),
-        Field(
-            name="batch_size",
-            letter="b",
-            label="sequences",
-            flag="--batch",
-            doc="sequences of a batch",
-            values=(2,),
-            gpu_values=(8,),
-        ),
+        CHECKPOINTING,
+        BATCH_SIZE,
         Field(
             name="sequence_length",
             letter="t",
