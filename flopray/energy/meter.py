@@ -92,7 +92,7 @@ class Meter(Protocol):
         ...
 
     def temperature_c(self) -> float | None:
-        """Temperature of the device now; None where it tells none. Costs microseconds."""
+        """Temperature of the device now; None where it tells none. Asked once a tick."""
         ...
 
     def close(self) -> None:

@@ -199,7 +199,7 @@ def _beside_windows(sweep: Sweep) -> list[str]:
             f"{CAP_S:g} s each, are not in the predicted time"
         )
     if settings.calibrate:
-        lines.append("--calibrate: half a minute to two minutes for each GPU, which are not in the predicted time")
+        lines.append("--calibrate: some minutes for each GPU, which are not in the predicted time")
     return lines
 
 
