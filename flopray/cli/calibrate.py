@@ -22,7 +22,7 @@ Measure a fixed set of short standard loads on one GPU at a known temperature,
 and say how much more or less energy this board takes than its type: its factor.
 Sweeps on the board use it (columns board_factor, board_factor_rel_error) for
 30 days under the same driver. Nothing else may use the GPU meanwhile; it takes
-some minutes, most of them to warm a cold board."""
+some minutes."""
 EXAMPLES = """\
 examples:
   python -m flopray calibrate                        the first GPU

@@ -91,7 +91,7 @@ def calibrate(
     loads: Mapping[str, Callable[[str], Work]] = STANDARD_LOADS,
     tell: Callable[[str], object] = lambda _: None,
 ) -> Calibration:
-    """Measure the standard loads once; takes some minutes, most of them to warm a cold board.
+    """Measure the standard loads once; takes some minutes.
 
     A load that cannot be measured has a reason and no value; the others go on.
 

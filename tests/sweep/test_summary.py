@@ -167,7 +167,7 @@ def test_the_plan_says_what_is_not_in_its_time():
     settings = MeasureSettings(hold_temperature_c=55.0, calibrate=True)
     text = shown(print_plan, dataclasses.replace(made, settings=settings), {"CPU": 1})
     assert "--hold-temperature 55: filler work and pauses before each window, at most 60 s each, are not in" in text
-    assert "--calibrate: half a minute to two minutes for each GPU, which are not in the predicted time" in text
+    assert "--calibrate: some minutes for each GPU, which are not in the predicted time" in text
     assert "not in the predicted time" not in shown(print_plan, made, {"CPU": 1})
 
 
