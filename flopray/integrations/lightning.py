@@ -75,7 +75,7 @@ class EnergyMonitor(Callback):
         self._in_step = False
         every = trainer.log_every_n_steps
         if every and trainer.global_step // every > self._steps_before // every and (told := self._costs.metrics()):
-            self.log_dict(told, rank_zero_only=True)
+            pl_module.log_dict(told, rank_zero_only=True)
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         """A region, which interrupts a step that has begun."""
