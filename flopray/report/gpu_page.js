@@ -76,7 +76,7 @@ function auditTraces(points) {
 function lateTrace(points, name) {
   const late = points.filter(point => point.above);
   return late.length ? [{ type: "scatter", mode: "markers", name, x: late.map(p => p.x), y: late.map(p => p.y), hoverinfo: "skip",
-    marker: { symbol: "triangle-se", size: 6, color: "#222", line: { width: 1, color: "#fff" } } }] : [];
+    marker: { symbol: "triangle-se", size: 6, color: shade("ink"), line: { width: 1, color: shade("edge") } } }] : [];
 }
 
 /** The metric over shapes, or over GPUs where one shape is chosen; places are numbers, so that points stand side by side. */
@@ -100,13 +100,13 @@ function drawDots(part, rows, log) {
   traces.push(...auditTraces(points), ...lateTrace(points, "error above the target"));
   const longest = 7 * Math.max(...names.map(name => name.length)) + 12;
   const step = Math.ceil(names.length * longest / (element("dots").clientWidth - 70)), ticks = names.map((_, i) => i).filter(i => i % step === 0);
-  Plotly.react("dots", traces, {
+  plot("dots", traces, {
     margin: { l: 62, r: 10, t: 30, b: 50 }, showlegend: false, hovermode: "closest",
     xaxis: { range: [-.5, names.length - .5], tickvals: ticks, ticktext: ticks.map(i => safe(names[i])), zeroline: false, showgrid: false, tickangle: 0,
       title: { text: overShapes ? part.shape_title : safe(`GPU, ${controls.shape.value}`) } },
     yaxis: valueAxis(each, unit, seen, log),
-    shapes: names.slice(1).length < 20 ? names.slice(1).map((_, i) => ({ type: "line", x0: i + .5, x1: i + .5, y0: 0, y1: 1, yref: "paper", line: { color: "#ddd", width: 1 } })) : [],
-  }, config());
+    shapes: names.slice(1).length < 20 ? names.slice(1).map((_, i) => ({ type: "line", x0: i + .5, x1: i + .5, y0: 0, y1: 1, yref: "paper", line: { color: shade("faint"), width: 1 } })) : [],
+  });
   return true;
 }
 
@@ -129,23 +129,23 @@ function drawRates(part, rows) {
       error_x: bar(rate.name, "x"), error_y: bar(efficiency.name, "y"), marker: look(part, one) };
   });
   traces.push(...auditTraces(points), ...lateTrace(points, "error above the target"));
-  Plotly.react("rates", traces, {
+  plot("rates", traces, {
     margin: { l: 62, r: 10, t: 30, b: 50 }, showlegend: false, hovermode: "closest",
     title: { text: "upper right is better", font: { size: 13 }, x: .08, y: .985, yanchor: "top" },
     xaxis: valueAxis(rate, units[0], xs, true), yaxis: valueAxis(efficiency, units[1], ys, true),
-  }, config());
+  });
   return true;
 }
 
 /** What markers and colours mean, of what is drawn only. */
 function drawLegend(part, rows) {
   const each = metric(), drawn = rows.filter(row => valueOf(row, each.name) !== null), has = test => drawn.some(test);
-  const entries = part.gpus.map((gpu, i) => [SIGNS[i % SIGNS.length], gpu, "#444", has(row => row.gpu === gpu)]);
+  const entries = part.gpus.map((gpu, i) => [SIGNS[i % SIGNS.length], gpu, shade("ink"), has(row => row.gpu === gpu)]);
   Object.entries(COLOURS).forEach(([name, color]) => entries.push(["▬", name, color, has(row => row.precision === name)]));
-  entries.push(["○", "hollow: published by flopmetrics", "#444", has(row => row.source === "published")]);
+  entries.push(["○", "hollow: published by flopmetrics", shade("ink"), has(row => row.source === "published")]);
   entries.push(["✕", "audit: impossible", "#d62728", has(row => row.severity === "impossible")]);
   entries.push(["◯", "audit: implausible", "#ff7f0e", has(row => row.severity === "implausible")]);
-  entries.push(["◢", "error above the target", "#222", has(row => row.values[each.name].above)]);
+  entries.push(["◢", "error above the target", shade("ink"), has(row => row.values[each.name].above)]);
   element("legend").replaceChildren(...entries.filter(entry => entry[3]).map(([sign, text, color]) => {
     const box = node("span"), mark = node("span", sign + " ");
     mark.style.color = color;
@@ -196,7 +196,7 @@ function draw() {
   show([["dots", drawDots(part, rows, log)], ["rates", drawRates(part, rows)]].filter(([, drawn]) => drawn).map(([id]) => id));
 }
 
-document.title = "flopray: GPUs compared";
+nameWindow("flopray: GPUs compared");
 addPlots("dots", "rates");
 addControl("comparison", "comparison", plain(DATA.comparisons.map(each => each.title)), refresh);
 addControl("phase", "phase", [], refresh);

@@ -16,6 +16,17 @@ import numpy as np
 from flopray.errors import InputError
 from flopray.report.plot.scales import Array
 
+#: What a view fills, in this order.
+PARTS = """\
+<h1 data-part="title"></h1>
+<p data-part="subtitle"></p>
+<div data-part="controls"></div>
+<p data-part="remarks"></p>
+<div data-part="plots"></div>
+<p data-part="legend"></p>
+<details data-part="numbers"><summary data-part="caption"></summary>
+<div data-part="scroll"><table data-part="table"></table></div></details>
+<p data-part="actions"></p>"""
 NO_PLOTLY = "the interactive page needs plotly: pip install 'flopray[html]'"
 
 
@@ -45,19 +56,26 @@ def page_of(script: str, data: Any) -> str:
         from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise InputError(NO_PLOTLY) from error
-    folder = resources.files("flopray.report")
     # inside <script> only "<" could end the data early; JSON may write it as an escape
     text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     parts = {
+        "/*STYLE*/": source("page.css"),
         "/*PLOTLY*/": get_plotlyjs(),
+        "/*PARTS*/": PARTS,
         "/*DATA*/": text,
-        "/*SCRIPT*/": folder.joinpath(script).read_text(encoding="utf-8"),
+        "/*COMMON*/": source("page.js"),
+        "/*SCRIPT*/": source(script),
     }
-    rest, page = folder.joinpath("page.html").read_text(encoding="utf-8"), ""
+    rest, page = source("page.html"), ""
     for mark, part in parts.items():
         before, _, rest = rest.partition(mark)
         page += before + part
     return page + rest
+
+
+def source(name: str) -> str:
+    """The text of a file of this package, such as `page.js`."""
+    return resources.files("flopray.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def write_text(page: str, path: Path) -> Path:

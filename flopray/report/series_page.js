@@ -32,7 +32,7 @@ function zoomAll(from, change) {
     : "xaxis.range[0]" in change ? { "xaxis.range": [change["xaxis.range[0]"], change["xaxis.range[1]"]] } : null;
   if (!range || zoomAll.busy) return;
   zoomAll.busy = true;
-  Promise.all(DATA.panels.map((_, i) => i === from ? null : Plotly.relayout(`panel${i}`, range)))
+  Promise.all(DATA.panels.map((_, i) => i === from ? null : Plotly.relayout(element(`panel${i}`), range)))
     .then(() => { zoomAll.busy = false; });
 }
 
@@ -46,7 +46,6 @@ DATA.panels.forEach((panel, i) => {
     type: "scatter", mode: "lines", name: safe(line.device), x: line.time, y: line.values,
     line: { color: colourOf(line.device), width: 1.3, shape: line.device === DATA.steps ? "vh" : "linear" },
   }));
-  Plotly.newPlot(`panel${i}`, traces, layoutOf(panel), config())
-    .then(plot => plot.on("plotly_relayout", change => zoomAll(i, change)));
+  plot(`panel${i}`, traces, layoutOf(panel)).then(drawn => drawn.on("plotly_relayout", change => zoomAll(i, change)));
 });
 drawLegend();

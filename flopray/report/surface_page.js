@@ -1,7 +1,6 @@
 /* The page of a run's surfaces: a rotating surface and a heat map, or lines where one axis has a single value. */
 const HOLES = ["square-open", "diamond-open", "circle-open", "cross-thin-open", "x-thin-open"];
 const DIVERGING = [[0, "#2d004b"], [.25, "#998ec3"], [.5, "#f7f7f7"], [.75, "#f1a340"], [1, "#7f3b08"]];
-const DARK = "#222";
 /** Panel, x and y; one that the workload does not have has no letter. */
 const [PANEL, X, Y] = DATA[0].axes;
 const equals = (axis, value, sign) => axis.letter ? `${axis.letter} ${sign || "="} ${value}` : "";
@@ -119,15 +118,15 @@ function drawSurface(set, shown, tint) {
       text: points.map(p => p.text), hoverinfo: "text", name, showlegend: k === 0, marker: { symbol, size: 4, color },
     });
     Object.entries(marked(set, part, part.reasons, [.5, .5])).forEach(([reason, points], r) =>
-      dots(points, safe(reason), HOLES[r % 3], "#777", () => tint.low));
+      dots(points, safe(reason), HOLES[r % 3], shade("mark"), () => tint.low));
     Object.values(marked(set, part, part.above, [.5, .5])).forEach(points =>
-      dots(points, late(set), "diamond", DARK, p => p.height));
+      dots(points, late(set), "diamond", shade("ink"), p => p.height));
   });
   const small = { tickfont: { size: 11 } }, far = isNarrow() ? 1.3 : .92;
   const zaxis = { title: { text: `${set.label} (${set.unit.label})` }, tickvals: tint.placed, range: [tint.low, tint.high],
     // at the floor a label would lie upon those of the tokens
     ticktext: tint.labels.map((label, k) => tint.placed[k] < tint.low + .06 * (tint.high - tint.low) ? "" : label), ...small };
-  Plotly.react("surface", traces, {
+  plot("surface", traces, {
     margin: { l: 0, r: 0, t: 10, b: 0 }, showlegend: false, uirevision: "kept",
     scene: {
       xaxis: { ...axis(X.title, set.spacings[0], thin(shown[0].d, 5)), ...small },
@@ -135,7 +134,7 @@ function drawSurface(set, shown, tint) {
       zaxis, camera: { eye: { x: -1.25 * far, y: -1.6 * far, z: .9 * far }, center: { x: 0, y: 0, z: -.1 } },
       aspectmode: "manual", aspectratio: { x: 1, y: 1, z: .75 },
     },
-  }, config());
+  });
 }
 
 /** What is written into the cells: value and error, the value, or nothing, as far as they fit. */
@@ -163,25 +162,25 @@ function drawHeat(set, part, tint) {
   }];
   if (texts) traces.push(textTrace(part, texts, tint, narrow ? 10 : 12));
   Object.entries(marked(set, part, part.reasons, [.5, .5])).forEach(([reason, points], r) =>
-    traces.push(points2d(points, safe(reason), HOLES[r % HOLES.length], "#777")));
+    traces.push(points2d(points, safe(reason), HOLES[r % HOLES.length], shade("mark"))));
   Object.entries(marked(set, part, withValue(part, part.marks), [.9, .88])).forEach(([finding, points]) => {
     const [symbol, color] = SEVERITIES[finding.split(":")[0]] || SEVERITIES.note;
     traces.push(points2d(points, "audit: " + safe(finding), symbol, color));
   });
   Object.values(marked(set, part, part.above, [.92, .1])).forEach(points =>
-    traces.push(points2d(points, late(set), "triangle-se", DARK)));
+    traces.push(points2d(points, late(set), "triangle-se", shade("ink"))));
   const ranges = part.edges.map((edges, k) => set.spacings[k] === "log" ?
     [Math.log10(edges[0]), Math.log10(edges[edges.length - 1])] : [edges[0], edges[edges.length - 1]]);
   const { legend, bottom } = bottomLegend(traces.filter(trace => trace.showlegend).length, narrow);
-  Plotly.react("heat", traces, {
+  plot("heat", traces, {
     margin: narrow ? { l: 48, r: 8, t: 70, b: bottom + 8 } : { l: 60, r: 10, t: 30, b: bottom },
-    title: { text: equals(PANEL, part.n), font: { size: 13 }, x: narrow ? .02 : .08, y: .985, yanchor: "top" }, plot_bgcolor: "#f4f4f4",
+    title: { text: equals(PANEL, part.n), font: { size: 13 }, x: narrow ? .02 : .08, y: .985, yanchor: "top" }, plot_bgcolor: shade("hole"),
     showlegend: traces.some(trace => trace.showlegend), legend,
     // beside a horizontal colour bar plotly lays the title of the axis upon its labels
     annotations: narrow ? [{ xref: "paper", yref: "paper", x: .5, y: 0, yshift: -34, text: X.title, showarrow: false, font: { size: 14 } }] : [],
     xaxis: { ...axis(narrow ? "" : X.title, set.spacings[0], thin(part.d, narrow ? 5 : 8)), range: ranges[0], showgrid: false },
     yaxis: { ...axis(Y.title, set.spacings[1], thin(part.m, 8)), range: ranges[1], showgrid: false },
-  }, config());
+  });
 }
 
 /** Texts at the middle of their cells, dark on light cells and light on dark ones. */
@@ -197,7 +196,7 @@ function textTrace(part, texts, tint, size) {
 
 function points2d(points, name, symbol, color) {
   return { type: "scatter", mode: "markers", x: points.map(p => p.x), y: points.map(p => p.y), text: points.map(p => p.text),
-    hoverinfo: "text", name, showlegend: true, marker: { symbol, size: 8, color, line: { width: 1, color: color === DARK ? "#fff" : DARK } } };
+    hoverinfo: "text", name, showlegend: true, marker: { symbol, size: 8, color, line: { width: 1, color: color === shade("ink") ? shade("edge") : "#222" } } };
 }
 
 /** One value on an axis: lines over the other one, with error bars. */
@@ -218,17 +217,17 @@ function drawLines(set, scale, shown) {
   });
   if (imprecise.length) {
     traces.push({ type: "scatter", mode: "markers", name: late(set), x: imprecise.map(p => p[0]), y: imprecise.map(p => p[1]),
-      text: imprecise.map(p => p[2]), hoverinfo: "text", marker: { symbol: "triangle-se", size: 9, color: DARK } });
+      text: imprecise.map(p => p[2]), hoverinfo: "text", marker: { symbol: "triangle-se", size: 9, color: shade("ink") } });
   }
   const seen = traces.flatMap(trace => trace.y).filter(value => value !== null);
   const positive = scale.kind === "log", ticks = roundTicks(Math.min(...seen), Math.max(...seen), positive);
   const { legend, bottom } = bottomLegend(traces.length, isNarrow());
-  Plotly.react("lines", traces, {
+  plot("lines", traces, {
     margin: { l: 62, r: 10, t: 30, b: bottom }, legend, showlegend: true,
     xaxis: alongD ? axis(X.title, set.spacings[0], thin(shown[0].d, 8)) : axis(Y.title, set.spacings[1], thin(shown[0].m, 8)),
     title: { text: alongD ? equals(Y, shown[0].m[0]) : equals(X, shown[0].d[0]), font: { size: 13 }, x: .08, y: .985, yanchor: "top" },
     yaxis: { title: { text: `${set.label} (${set.unit.label})` }, type: positive ? "log" : "linear", tickvals: ticks, ticktext: ticks.map(String) },
-  }, config());
+  });
 }
 
 /** The numbers of one n: a row for each m, a column for each d; on a narrow page a row for each point. */
@@ -278,7 +277,7 @@ function draw() {
   drawHeat(set, last, tint);
 }
 
-document.title = "flopray surfaces";
+nameWindow("flopray surfaces");
 addPlots("surface", "heat", "lines");
 addControl("group", "device", plain(DATA.map(set => set.group)), refresh);
 addControl("phase", "phase", [], refresh);

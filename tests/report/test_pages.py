@@ -71,7 +71,7 @@ def pages() -> dict[str, str]:
 def test_a_page_needs_no_network_and_no_part_is_missing(name):
     page = pages()[name]
     assert not re.search(r"<(script|link|img|iframe)\b[^>]*\b(src|href)\s*=", page)
-    assert not re.search(r"/\*(PLOTLY|DATA|SCRIPT)\*/", page)
+    assert not re.search(r"/\*(STYLE|PLOTLY|PARTS|DATA|COMMON|SCRIPT)\*/", page)
     assert page.rstrip().endswith("</html>")
 
 
@@ -90,7 +90,7 @@ def shown(page: str, fragment: str, tmp_path) -> tuple[str, list[str], list[dict
     command = [BROWSER, *_FLAGS.split(), f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom"]
     done = subprocess.run([*command, f"{path.as_uri()}#{fragment}"], capture_output=True, timeout=60, check=True)
     dom = done.stdout.decode()
-    title = re.findall(r'<h1 id="title">(.*?)</h1>', dom)[-1]
+    title = re.findall(r'<h1 data-part="title">(.*?)</h1>', dom)[-1]
     cells = re.findall(r"<td[^>]*>(.*?)</td>", dom)
     lines = html.unescape(re.findall(r'<pre id="csv">(.*?)</pre>', dom, re.S)[-1])
     return html.unescape(title), list(map(html.unescape, cells)), list(csv.DictReader(io.StringIO(lines)))
