@@ -71,6 +71,7 @@ examples:
   flopray sweep mlp --n 2 4 --d 128:512:128 --m 64
   flopray sweep models.py:ConvNet         a workload of your own: docs/python.md
   flopray resume results/RUN              after Ctrl-C, a kill or a lost node
+  flopray report results/RUN              one page: what does a step cost, how sure?
   flopray surfaces results/RUN            draw it
   flopray run -- python train.py          what does this program cost?
   python -m flopray doctor                what can be measured here?
@@ -89,6 +90,7 @@ _WORKLOADS = "mlp, causal_lm, llama, the name of an installed workload, or FILE.
 #: Commands with a parser of their own: what they do, and their module. The scripts of `analysis/` are the same.
 _TOOLS = {
     "run": ("run any program and say what it cost: flopray run -- python train.py", "flopray.cli.run_program"),
+    "report": ("one page of runs that answers what a step costs, and how sure that is", "flopray.cli.report"),
     "surfaces": ("draw a run: surfaces, heat maps, the interactive page", "flopray.cli.surfaces"),
     "series": ("power and temperature over time in the windows of a point", "flopray.cli.series"),
     "audit": ("which numbers of a run or a table cannot be true", "flopray.cli.audit"),

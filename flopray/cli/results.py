@@ -16,7 +16,7 @@ from flopray.report.operators import print_operators
 from flopray.store import atomic
 from flopray.store.run import RunFolder
 from flopray.sweep.objectives import Objective
-from flopray.sweep.summary import COPY, FIGURES, RECORDS, TOTALS, print_summary, summarise, summary_columns
+from flopray.sweep.summary import COPY, FIGURES, RECORDS, REPORT, TOTALS, print_summary, summarise, summary_columns
 from flopray.sweep.winners import Winners, columns_of, print_winners, winners_of
 from flopray.workloads.base import Workload
 
@@ -65,6 +65,7 @@ def finish(
     ]
     if options.plots:
         steps.append((FIGURES, lambda: _draw(workload, console, folder, winners)))
+        steps.append((REPORT, lambda: _report(folder)))
     steps.append((COPY, folder.publish))
     failed: list[str] = []
     for what, step in steps:
@@ -93,6 +94,12 @@ def _draw(workload: Workload, console: Console, folder: RunFolder, winners: Sequ
         draw(workload, folder.path, console)
 
 
+def _report(folder: RunFolder) -> None:
+    from flopray.cli import report  # as matplotlib
+
+    report.write([folder.path], None, ("html",), LineConsole(quiet=True))
+
+
 def _made(what: str, step: Callable[[], object], workload: Workload, folder: RunFolder) -> bool:
     """Carry out a step after the measuring; if it fails, print one line with the command that repeats it."""
     try:
@@ -103,7 +110,8 @@ def _made(what: str, step: Callable[[], object], workload: Workload, folder: Run
         if not isinstance(error, FloprayError | OSError):
             first = f"{type(error).__name__}: {first}"
         draws = "flopray compare-gpus" if workload.figures == "comparison" else "flopray surfaces"
-        command = f"{draws} {shlex.quote(folder.address)}" if what == FIGURES else resume_command(folder.address)
+        again = {FIGURES: draws, REPORT: "flopray report"}
+        command = f"{again[what]} {shlex.quote(folder.address)}" if what in again else resume_command(folder.address)
         line = f"error: no {what} ({first}); every point is safe in the journal, {command} makes it again"
         Console(stderr=True, markup=False).print(line, highlight=False, soft_wrap=True)
         return False

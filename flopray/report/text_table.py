@@ -60,9 +60,12 @@ class TextTable:
 
     def to_markdown(self) -> str:
         """A table of GitHub's Markdown under a heading, with the notes as a list."""
-        names = [self.section_name, *self._names()]
-        lines = [f"### {self.title}", "", _pipes(names), _pipes(["---", "---", *["---:"] * (len(names) - 2)])]
-        lines += [_pipes([title, *row]) for title, rows in self.sections for row in rows]
+        # where no section has a name, there is no column for it
+        first = [self.section_name] if any(title for title, _ in self.sections) else []
+        names = [*first, *self._names()]
+        lines = [f"### {self.title}", "", _pipes(names)]
+        lines.append(_pipes(["---"] * (len(first) + 1) + ["---:"] * (len(self.header) - 1)))
+        lines += [_pipes([title, *row][1 - len(first) :]) for title, rows in self.sections for row in rows]
         return "\n".join([*lines, "", *(f"- {note}" for note in self.notes)]).rstrip() + "\n"
 
     def to_latex(self) -> str:
@@ -80,7 +83,7 @@ class TextTable:
         return "\n".join(lines) + "\n"
 
     def _names(self) -> list[str]:
-        return [" ".join(name.split()) or "audit" for name in self.header]
+        return [" ".join(name.split()) or ("audit" if place else "") for place, name in enumerate(self.header)]
 
 
 def latex(text: str) -> str:

@@ -67,6 +67,7 @@ class RunFolder:
         self.series_path = path / "series.parquet"
         self.summary_path = path / "summary.json"
         self.plots_path = path / "plots"
+        self.report_path = path / "report.html"
         self.tune_path = path / "tune"
         self.log_path = path / "run.log"
         self._lock_path = path / manifests.LOCK_NAME

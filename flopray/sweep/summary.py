@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from flopray.store.run import RunFolder
 
 #: What is made of a run whose points are all there, in the words of messages about what failed.
-TOTALS, RECORDS, FIGURES, COPY = "totals", "table of records", "figures", "copy in the object store"
+TOTALS, RECORDS, FIGURES, REPORT, COPY = (
+    *("totals", "table of records", "figures", "report"),
+    "copy in the object store",
+)
 #: What else may differ between the points of a run, beside the choices of its workload.
 _VARY = ("device_type", "precision", "execution")
 #: The error that a rate has: FLOPs are exact.
@@ -148,6 +151,8 @@ def print_summary(
     if there and FIGURES not in failed and folder.plots_path.is_dir() and any(folder.plots_path.iterdir()):
         console.print(f"plots    {folder.place(folder.plots_path.name)}", highlight=False, soft_wrap=True)
     console.print(f"load     flopray.load_run({folder.address!r})", highlight=False, soft_wrap=True)
+    if there and REPORT not in failed and folder.report_path.is_file():
+        console.print(f"report   {folder.place(folder.report_path.name)}", highlight=False, soft_wrap=True)
 
 
 def _held_lines(frame: pd.DataFrame, summary: Mapping[str, Any]) -> list[str]:

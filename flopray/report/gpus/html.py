@@ -66,6 +66,11 @@ def page_text(comparisons: Sequence[Comparison]) -> str:
     Raises:
         InputError: plotly is not installed.
     """
+    return page_of("gpu_page.js", page_data(comparisons))
+
+
+def page_data(comparisons: Sequence[Comparison]) -> dict[str, object]:
+    """What the script of the page reads."""
     metrics = [
         {
             "name": metric.name,
@@ -76,7 +81,7 @@ def page_text(comparisons: Sequence[Comparison]) -> str:
         }
         for metric in METRICS_SHOWN
     ]
-    return page_of("gpu_page.js", {"metrics": metrics, "comparisons": [_comparison(each) for each in comparisons]})
+    return {"metrics": metrics, "comparisons": [_comparison(each) for each in comparisons]}
 
 
 def _comparison(comparison: Comparison) -> dict[str, object]:

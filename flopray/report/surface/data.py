@@ -128,6 +128,7 @@ def surface_sets(
     selection: Selection,
     planned: Mapping[str, Sequence[int]] | None = None,
     axes: SurfaceAxes | None = None,
+    further: Sequence[Metric] = (),
 ) -> Iterator[SurfaceSet]:
     """The sets to draw, ordered by device type, precision, execution, phase and metric.
 
@@ -137,13 +138,14 @@ def surface_sets(
         planned: values of the axes' columns that the run is to have once it is complete; what is not measured yet of
             these shows as holes.
         axes: of the run's workload; None takes those of the MLP.
+        further: metrics besides those of the selection.
 
     Raises:
         InputError: nothing is left to draw.
     """
     axes = axes or MLP_AXES
     rows: Any = of_types(selection.apply(frame, axes), axes)
-    metrics = [METRICS[name] for name in selection.metrics or METRICS]
+    metrics = [*(METRICS[name] for name in selection.metrics or METRICS), *further]
     others = [axis for axis in axes.others if rows[axis.name].notna().any()]
     for key, group in rows.groupby([*_GROUP, *(axis.name for axis in others)], sort=True, dropna=False):
         # places are those of the whole group, so that figures of all phases look alike

@@ -32,10 +32,10 @@ def page_text(sets: Sequence[SurfaceSet]) -> str:
     Raises:
         InputError: plotly is not installed.
     """
-    return page_of("surface_page.js", [_set_data(surfaces) for surfaces in sets])
+    return page_of("surface_page.js", [set_data(surfaces) for surfaces in sets])
 
 
-def _set_data(surfaces: SurfaceSet) -> dict[str, object]:
+def set_data(surfaces: SurfaceSet) -> dict[str, object]:
     """What the page needs of a set; lists are those of `SurfaceSet`, null where a value is missing."""
     interval = interval_of(surfaces) if surfaces.metric.error_column else ""
     first, second = titles(surfaces, interval and f"±: 95 % interval {interval}")

@@ -70,6 +70,18 @@ METRICS = {
     )
 }
 
+#: What hardware counters say of a phase beyond the closed form; `compare_flops` has figures of these of its own.
+OVERHEADS = tuple(
+    Metric(
+        column, column, title, short, unit, None, ("counters_reason", "counters_status"), signed=True, measured=False
+    )
+    for column, title, short, unit in (
+        ("gemm_overhead", "ω: products executed beyond the closed form", "ω", "%"),
+        ("splitk_per_element", "ρ: FLOPs of split-K sums per number that layers write", "ρ", ""),
+        ("activation_overhead", "κ: FLOPs per activation beyond the one of the closed form", "κ", ""),
+    )
+)
+
 
 @dataclass(frozen=True)
 class Selection:

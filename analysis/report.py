@@ -1,0 +1,8 @@
+"""One page of some runs that answers what a step costs, how sure that is, and how to measure it again."""
+
+import sys
+
+from flopray.cli.report import main
+
+if __name__ == "__main__":
+    sys.exit(main())

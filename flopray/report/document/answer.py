@@ -1,0 +1,164 @@
+"""What a step costs: the answer in a sentence for each type of device, and a table of a few shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from flopray.records import Row
+from flopray.report.document import certainty
+from flopray.report.document.content import Block, Section, Words
+from flopray.report.document.data import Measured, step_of
+from flopray.report.document.words import amount, listed, percent, quantity
+from flopray.report.gpus.comparison import Comparison
+from flopray.report.gpus.data import Frame, iter_rows, some_of
+from flopray.report.gpus.types import intervals_said, temperatures_said
+from flopray.report.text_table import IMPLAUSIBLE_MARK, IMPOSSIBLE_MARK, TextTable
+from flopray.units import prefixed
+
+_MOST_SHAPES, _MOST_SENTENCES = 3, 6
+_MARKS = {"impossible": f"{IMPOSSIBLE_MARK} impossible", "implausible": f"{IMPLAUSIBLE_MARK} implausible", "": ""}
+PHASE_WORDS = {
+    "train_step": "a whole training step",
+    "forward_backward": "forward and backward together",
+    "forward": "the forward pass",
+    "backward": "the backward pass",
+    "inference": "a forward pass without gradients",
+    "optimizer_step": "the optimizer's step",
+    "prefill": "reading the prompt (prefill)",
+    "decode": "making one token (decode)",
+}
+
+
+def section(measured: Measured) -> Section:
+    """The first section."""
+    blocks: list[Block] = []
+    for comparison in measured.comparisons:
+        step = step_of(comparison.rows)
+        if step["time_s"].isna().all():
+            blocks.append(Words([_without_time(comparison, step)], "answer"))
+            continue
+        blocks.append(Words(list(_sentences(comparison, step)), "answer"))
+        blocks.append(_table(comparison, step))
+    blocks.append(Words(list(certainty.in_short(measured))))
+    return Section("answer", "What a step costs", blocks, short=True)
+
+
+def _sentences(comparison: Comparison, step: Frame) -> Iterator[str]:
+    """For the largest shape: the precision that is cheapest on each type of device."""
+    shape = comparison.of(step["phase"].iloc[0]).sort_values("shape_rank")["shape"].iloc[-1]
+    largest = step[step["shape"] == shape]
+    if largest.empty:
+        largest = step[step["shape_rank"] == step["shape_rank"].max()]
+    gpus = largest["gpu"].unique()
+    for gpu in gpus[:_MOST_SENTENCES]:
+        part = largest[largest["gpu"] == gpu]
+        what = "energy" if part["energy_j"].notna().any() else "time"
+        column = "energy_j" if what == "energy" else "time_s"
+        best, *others = sorted(iter_rows(part), key=lambda row: (np.isnan(row[column]), row[column]))
+        yield sentence(best, comparison, _against(best, others, column, f"{what}_rel_error"))
+    if len(gpus) > _MOST_SENTENCES:
+        yield f"{len(gpus) - _MOST_SENTENCES} more types of device are in the table."
+    if "flops_per_j" in step and step["flops_per_j"].notna().sum() > 1:
+        yield _range(step)
+
+
+def _without_time(comparison: Comparison, step: Frame) -> str:
+    if step.empty:
+        return f"{comparison.title}: no point gave a number; the reasons stand below."
+    return (
+        f"{comparison.title}: FLOPs were counted, time and energy were not measured. --instruments time energy "
+        "measures them."
+    )
+
+
+def _against(best: Row, others: Sequence[Row], column: str, error: str) -> str:
+    """How the cheapest precision stands to the others that were measured."""
+    if not others:
+        return ""
+    reach = best[column] * (1 + np.nan_to_num(best[error]))
+    same = [row["precision"] for row in others if row[column] * (1 - np.nan_to_num(row[error])) <= reach]
+    return f", with {listed(same)} the cheapest of those measured," if same else ", the cheapest precision measured,"
+
+
+def sentence(row: Row, comparison: Comparison, against: str) -> str:
+    """What one row says, as a sentence; `against` says how its precision stands to the others."""
+    phase = PHASE_WORDS.get(row["phase"], row["phase"].replace("_", " "))
+    where = f"On {_a(row['gpu'])} {row['gpu']}, {phase} of {comparison.title.partition(',')[0]} ({_shape(row)})"
+    how = f" in {row['precision']}{against}"
+    costs = [quantity(row["time_s"], row["time_rel_error"], "s")]
+    if np.isfinite(row["energy_j"]):
+        at = f" at {row['energy_at']:g} °C" if np.isfinite(row["energy_at"]) else ""
+        costs.append(quantity(row["energy_j"], row["energy_rel_error"], "J") + at)
+    more = []
+    if np.isfinite(row["flops_per_j"]):
+        more.append(f"{prefixed(row['flops_per_j'], 'FLOP/J')}")
+    if np.isfinite(row["mfu"]):
+        more.append(f"{percent(row['mfu'])} of the peak rate")
+    if np.isfinite(row["energy_per_token_j"]):
+        more.append(f"{prefixed(row['energy_per_token_j'], 'J')} a token")
+    said = f"{where}{how} takes {' and '.join(costs)}"
+    said += f": {listed(more)}." if more else "."
+    if not np.isfinite(row["energy_j"]):
+        reason = row["energy_reason"] or row["energy_status"].replace("_", " ") or "not measured"
+        said += f" Its energy is missing: {reason.rstrip('.')}."
+    return said
+
+
+def _shape(row: Row) -> str:
+    """The shape in words where it is a batch of sequences."""
+    batch, by, tokens = row["shape"].partition(" × ")
+    return f"batch {batch}, {tokens} tokens each" if by else row["shape"]
+
+
+def _range(step: Frame) -> str:
+    """How far the shapes differ in what a joule does."""
+    ok = step[step["flops_per_j"].notna()].sort_values("flops_per_j")
+    least, most = ok.iloc[0], ok.iloc[-1]
+    ratio = most["flops_per_j"] / least["flops_per_j"]
+    return (
+        f"Over all shapes and precisions a joule does {prefixed(least['flops_per_j'], 'FLOP')} ({_named(least)}) to "
+        f"{prefixed(most['flops_per_j'], 'FLOP')} ({_named(most)}): a factor of {ratio:.3g}."
+    )
+
+
+def _named(row: Row) -> str:
+    return f"{row['gpu']} {row['precision']} {row['shape']}"
+
+
+def _a(name: str) -> str:
+    return "an" if name[:1].upper() in "AEFHILMNORSX" else "a"
+
+
+def _table(comparison: Comparison, step: Frame) -> TextTable:
+    shown = some_of([shape for shape in comparison.shapes if (step["shape"] == shape).any()], _MOST_SHAPES)
+    header = ["", "Time", "Energy", "Power", "FLOPs", "FLOP/s", "FLOP/J", "MFU", ""]
+    sections = []
+    for shape in shown:
+        rows = step[step["shape"] == shape]
+        sections.append((shape, [_cells(row) for row in iter_rows(rows)]))
+    notes = [
+        f"± of {what}: 95 % interval {said}"
+        for what in ("time", "energy")
+        if step[f"{what}_rel_error"].notna().any() and (said := intervals_said(step, what))
+    ]
+    if at := temperatures_said(step):
+        notes.append(at)
+    count = step["shape"].nunique()
+    if len(shown) < count:
+        notes.append(f"{len(shown)} of {count} shapes; the views below have all")
+    phase = step["phase"].iloc[0]
+    title = f"{comparison.title}: {PHASE_WORDS.get(phase, phase.replace('_', ' '))}"
+    return TextTable(title, header, sections, notes, "Shape")
+
+
+def _cells(row: Row) -> list[str]:
+    flops = row["flops_per_s"] * row["time_s"]
+    return [
+        f"{row['gpu']} {row['precision']}",
+        quantity(row["time_s"], row["time_rel_error"], "s"),
+        quantity(row["energy_j"], row["energy_rel_error"], "J"),
+        *(amount(row["power_w"], "W"), amount(flops, "FLOP"), amount(row["flops_per_s"], "FLOP/s")),
+        *(amount(row["flops_per_j"], "FLOP/J"), percent(row["mfu"]), _MARKS[row["severity"]]),
+    ]

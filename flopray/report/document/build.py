@@ -1,0 +1,39 @@
+"""One document of some runs: its sections in the order in which they answer questions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from flopray.report.document import answer, certainty, findings, overheads, provenance, shares, views
+from flopray.report.document.content import Document, Section
+from flopray.report.document.data import Measured
+from flopray.report.document.words import counted, listed
+
+
+def document_of(measured: Measured, commands: Sequence[str] = (), *, interactive: bool = True) -> Document:
+    """The document.
+
+    Args:
+        measured: what was measured.
+        commands: that measure it again.
+        interactive: with views, which only a page can show.
+    """
+    devices = [device.device_name or device.name for device in measured.devices]
+    boards = sum(len(device.boards) for device in measured.devices)
+    models = list(dict.fromkeys(each.title.partition(",")[0] for each in measured.comparisons))
+    title = f"What a training step costs: {listed(models, 4)}"
+    said = [listed(devices, 4), counted(boards, "board"), counted(len(measured.frame), "row")]
+    said.append(certainty.days_of(measured.frame))
+    return Document(title, " · ".join(said), tuple(_sections(measured, commands, interactive)))
+
+
+def _sections(measured: Measured, commands: Sequence[str], interactive: bool) -> Iterator[Section]:
+    yield answer.section(measured)
+    yield shares.section(measured)
+    if interactive:
+        yield from views.sections(measured)
+    if counted_ways := overheads.section(measured):
+        yield counted_ways
+    yield certainty.section(measured)
+    yield findings.section(measured)
+    yield provenance.section(measured, commands)

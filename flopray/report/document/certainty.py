@@ -1,0 +1,156 @@
+"""On what it was measured, and how sure it is: boards, temperatures, stated errors, what is missing and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from flopray.report.boards.data import board_names, short_names
+from flopray.report.boards.statement import statement
+from flopray.report.boards.table import board_tables
+from flopray.report.document.content import Block, Section, Words
+from flopray.report.document.data import Measured
+from flopray.report.document.words import DASH, counted, listed, percent
+from flopray.report.gpus.data import Frame
+from flopray.report.text_table import TextTable
+
+_MOST_REASONS = 8
+WHAT_ERRORS_ARE = (
+    "±: half the width of a 95 % interval. There are three, and each number says which it has: of the window (this "
+    "board, at the temperature that it had), of this board at the reference temperature, and of the type of device, "
+    "which needs several boards. A number of one board says nothing of how far another board is from it."
+)
+
+
+def section(measured: Measured) -> Section:
+    """The section."""
+    blocks: list[Block] = [Words([WHAT_ERRORS_ARE]), _boards(measured.frame), _errors(measured.frame)]
+    for device in measured.devices:
+        blocks.append(Words([line.strip() for line in statement(device)]))
+        if len(device.boards) > 1:
+            blocks += board_tables(device)
+    if measured.told_later:
+        said = f"{counted(measured.told_later, 'row')} are older than energy at the reference temperature: theirs is "
+        said += "told later, from the temperature at the end of the window and the prior of the type."
+        blocks.append(Words([said], "note"))
+    missing = list(_missing(measured.frame))
+    blocks.append(Words(missing if missing else ["Nothing is missing: every row has what was asked for."]))
+    if measured.warnings:
+        blocks.append(Words(measured.warnings, "note"))
+    return Section("certainty", "On what, and how sure", blocks)
+
+
+def in_short(measured: Measured) -> Iterator[str]:
+    """How sure the numbers are, in a sentence for each type of device."""
+    for device in measured.devices:
+        part = measured.frame[measured.frame["device_type"] == device.name]
+        stated = [
+            f"{what} to {percent(float(errors.median()))}"
+            for what in ("time", "energy")
+            if len(errors := part[f"{what}_rel_error"].dropna())
+        ]
+        if not stated:
+            continue
+        said = f"How sure: a window on {device.name} knows {listed(stated)} (median of {counted(len(part), 'row')})"
+        if len(device.boards) == 1:
+            yield f"{said}. It is one board; how far another is from it was not measured."
+        else:
+            yield f"{said}. There are {len(device.boards)} boards; how far they are apart stands below."
+
+
+def _boards(frame: Frame) -> TextTable:
+    names = board_names(frame)
+    short = short_names(list(dict.fromkeys(names)))
+    rows = []
+    for board in dict.fromkeys(names):
+        part = frame[(names == board).to_numpy()]
+        rows.append(
+            [
+                f"{_one(part, 'device_name')} {short[board]}",
+                str(len(part)),
+                _one(part, "driver_version"),
+                _one(part, "torch_version"),
+                _range(part, "temperature_end_c", "°C"),
+                _range(part, "power_limit_w", "W"),
+                days_of(part),
+            ]
+        )
+    header = ["Board", "Rows", "Driver", "torch", "Temperature", "Power limit", "Measured"]
+    return TextTable("Boards", header, [("", rows)], ["a GPU is named by the beginning of its UUID"])
+
+
+def _errors(frame: Frame) -> TextTable:
+    """What rows state, by type of device and precision."""
+    rows = []
+    for (device, precision), part in frame.groupby(["device_type", "precision"], sort=True):
+        cells = [f"{device} {precision}", str(len(part))]
+        for column in ("time_rel_error", "energy_rel_error", "energy_at_reference_rel_error"):
+            errors = part[column].dropna().to_numpy(float) if column in part else np.array([])
+            cells.append(
+                f"{percent(np.median(errors))} / {percent(np.quantile(errors, 0.95))}" if len(errors) else DASH
+            )
+        met = [_met(part, "time"), _met(part, "energy")]
+        rows.append([*cells, *met])
+    header = ["", "Rows", "Time", "Energy", f"Energy at {_reference(frame)}", "Time at target", "Energy at target"]
+    notes = [
+        "stated errors: median / 95th percentile of the rows; at target: rows whose error is not above --target-error",
+    ]
+    return TextTable("Stated errors", header, [("", rows)], notes)
+
+
+def _reference(frame: Frame) -> str:
+    known = frame["reference_temperature_c"].dropna().unique() if "reference_temperature_c" in frame else []
+    return f"{known[0]:g} °C" if len(known) == 1 else "reference"
+
+
+def _met(part: Frame, what: str) -> str:
+    known = part[part[f"{what}_rel_error"].notna()]
+    if known.empty:
+        return DASH
+    return f"{int((known[f'{what}_rel_error'] <= known['target_error']).sum())} of {len(known)}"
+
+
+def _missing(frame: Frame) -> Iterator[str]:
+    """A sentence for each reason why rows lack a number."""
+    reasons: Counter[str] = Counter()
+    failed = frame[frame["status"] != "ok"]
+    for status, reason in zip(failed["status"], failed["status_reason"], strict=True):
+        reasons[_said("no numbers", status, reason)] += 1
+    quiet = frame[(frame["status"] == "ok") & frame["energy_j"].isna() & (frame["energy_status"] != "not_requested")]
+    for status, reason in zip(quiet["energy_status"], quiet["energy_reason"], strict=True):
+        reasons[_said("no energy", status, reason)] += 1
+    for reason, count in reasons.most_common(_MOST_REASONS):
+        yield f"{counted(count, 'row')}: {reason}."
+    if len(reasons) > _MOST_REASONS:
+        yield f"{counted(len(reasons) - _MOST_REASONS, 'further reason')}: flopray status has them."
+
+
+def _said(what: str, status: Any, reason: Any) -> str:
+    words = str(status).replace("_", " ")
+    known = isinstance(reason, str) and reason and reason != words
+    return f"{what}, {words}" + (f" ({str(reason).rstrip('.')})" if known else "")
+
+
+def days_of(frame: Frame) -> str:
+    """The first and the last day of measuring, in UTC."""
+    times = frame["ended_unix_s"].dropna()
+    if times.empty:
+        return DASH
+    days = [datetime.fromtimestamp(float(at), UTC).strftime("%Y-%m-%d") for at in (times.min(), times.max())]
+    return days[0] if days[0] == days[1] else f"{days[0]} to {days[1]}"
+
+
+def _one(part: Frame, name: str) -> str:
+    return listed(sorted(str(value) for value in part[name].dropna().unique()), 2) or DASH
+
+
+def _range(part: Frame, name: str, unit: str) -> str:
+    known = part[name].dropna().to_numpy(float)
+    if not len(known):
+        return DASH
+    low, high = float(known.min()), float(known.max())
+    return f"{low:.0f} {unit}" if round(low) == round(high) else f"{low:.0f} to {high:.0f} {unit}"

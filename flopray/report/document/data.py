@@ -1,0 +1,103 @@
+"""What a document is made of: the rows of some runs, one row of each point and phase on a type, and the boards."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from typing import Any
+
+import pandas as pd
+
+from flopray.energy.reference import told_later
+from flopray.errors import InputError
+from flopray.report.boards.data import DeviceBoards
+from flopray.report.boards.means import means_of_types
+from flopray.report.gpus.comparison import Comparison, comparisons_of
+from flopray.report.gpus.data import MEASURED, Frame, tidy
+from flopray.report.gpus.types import POINT
+from flopray.settings import MeasureSettings
+from flopray.store.location import open_run
+from flopray.store.run import RunFolder
+
+#: The phase that is the step, the first that was measured.
+STEPS = ("train_step", "forward_backward", "inference", "forward", "prefill", "decode")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured.
+
+    Attributes:
+        folders: the runs.
+        frame: all their rows, with all columns of the records.
+        rows: one row of each point and phase on a type of device, as `means_of_types` gives them; `row` is the place in
+            `frame` of the measurement that it is of.
+        devices: the types, with their boards.
+        warnings: what the store said when the runs were read.
+        told_later: rows of older runs whose energy at the reference temperature is told by the prior of their type.
+    """
+
+    folders: Sequence[RunFolder]
+    frame: Frame
+    rows: Frame
+    devices: Sequence[DeviceBoards]
+    warnings: Sequence[str]
+    told_later: int = 0
+
+    @cached_property
+    def comparisons(self) -> list[Comparison]:
+        """The rows by model and execution."""
+        return comparisons_of(self.rows)
+
+    def raw(self, rows: Frame) -> Frame:
+        """The columns of the records of some rows."""
+        return self.frame.loc[rows["row"].tolist()]
+
+
+def load(runs: Iterable[str | PathLike[str]]) -> Measured:
+    """Read runs.
+
+    Args:
+        runs: folders or URIs; one that is named twice is read once.
+
+    Raises:
+        InputError: one is no run, or none has a row.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        folders = list({folder.address: folder for folder in map(open_run, runs)}.values())
+        frame: Any = pd.concat([folder.load() for folder in folders], ignore_index=True)
+    if frame.empty:
+        raise InputError(f"{', '.join(folder.address for folder in folders)}: no rows yet")
+    before = int(frame["energy_at_reference_j"].notna().sum())
+    frame = _at_reference(frame)
+    workloads = {folder.workload.name: folder.workload for folder in folders if folder.workload.name}
+    rows, devices = means_of_types(tidy(frame, MEASURED, workloads), POINT, ["gpu"])
+    said = list(dict.fromkeys(str(warning.message) for warning in caught))
+    later = int(frame["energy_at_reference_j"].notna().sum()) - before
+    return Measured(folders, frame, rows, devices, said, later)
+
+
+def _at_reference(frame: Frame) -> Frame:
+    """The rows, with energy at the reference temperature also where that column is younger than they are."""
+    known = frame["reference_temperature_c"].dropna()
+    reference_c = float(known.mode().iloc[0]) if len(known) else MeasureSettings.reference_temperature_c
+    later = pd.DataFrame(told_later(frame.to_dict("records"), reference_c), index=frame.index)
+    frame = frame.copy()
+    for name in later.columns.intersection(frame.columns):
+        missing = frame[name].isna() & later[name].notna()
+        frame.loc[missing, name] = later.loc[missing, name]
+    return frame
+
+
+def step_of(rows: Frame) -> Frame:
+    """The rows of the phase that is the step: a whole training step where one was measured."""
+    ok = rows[rows["status"] == "ok"]
+    for phase in (*STEPS, *dict.fromkeys(ok["phase"])):
+        chosen = ok[ok["phase"] == phase]
+        if len(chosen):
+            return chosen
+    return ok

@@ -1,0 +1,45 @@
+"""What the audit has to say: numbers that cannot be true, that need an explanation, and notes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from flopray.audit import Finding, Severity, audit
+from flopray.audit.explanations import EXPLANATIONS
+from flopray.report.document.content import Block, Section, Words
+from flopray.report.document.data import Measured
+from flopray.report.document.words import counted
+from flopray.report.text_table import IMPLAUSIBLE_MARK, IMPOSSIBLE_MARK, TextTable
+
+_ORDER = (Severity.IMPOSSIBLE, Severity.IMPLAUSIBLE, Severity.NOTE)
+_WORDS = {
+    Severity.IMPOSSIBLE: f"{IMPOSSIBLE_MARK} impossible",
+    Severity.IMPLAUSIBLE: f"{IMPLAUSIBLE_MARK} implausible",
+    Severity.NOTE: "note",
+}
+
+
+def section(measured: Measured) -> Section:
+    """The section: each rule that found something, with its worst example and what it means."""
+    # a run leaves many of its columns empty, and the audit looks through all that it is given
+    findings = [f for f in audit(measured.frame.dropna(axis=1, how="all")) if f.rule != "not_judged"]
+    groups = _groups(findings)
+    if not groups:
+        blocks: list[Block] = [Words([f"The audit judged {counted(len(measured.frame), 'row')} and found nothing."])]
+        return Section("audit", "What the audit found", blocks, short=True)
+    rows, meanings = [], []
+    for (severity, rule), found in groups.items():
+        worst = max(found, key=lambda finding: finding.excess)
+        marked = len({row for finding in found for row in finding.rows})
+        rows.append([rule.replace("_", " "), _WORDS[severity], str(marked), f"{worst.where}: {worst.sentence}"])
+        if rule in EXPLANATIONS:
+            meanings.append(f"{rule.replace('_', ' ')}: {EXPLANATIONS[rule].meaning}")
+    table = TextTable("Findings", ["Rule", "Severity", "Rows", "The worst example"], [("", rows)], [])
+    return Section("audit", "What the audit found", [table, Words(meanings, "note")], short=True)
+
+
+def _groups(findings: Iterable[Finding]) -> dict[tuple[Severity, str], list[Finding]]:
+    grouped: dict[tuple[Severity, str], list[Finding]] = {}
+    for finding in findings:
+        grouped.setdefault((finding.severity, finding.rule), []).append(finding)
+    return dict(sorted(grouped.items(), key=lambda item: (_ORDER.index(item[0][0]), item[0][1])))

@@ -1,0 +1,135 @@
+"""A document as one page that needs no network: words and tables in plain HTML, views drawn by plotly.js.
+
+plotly.js and the data of the views are in the page compressed (gzip in base64): unpacked, plotly.js alone has 4.8 MB.
+Whatever comes from measured data is put into the page as text only, so that no name of a device becomes markup.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import html
+import importlib.util
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from flopray import __version__
+from flopray.report.document.content import Bars, Block, Code, Document, Section, View, Words
+from flopray.report.document.words import DASH
+from flopray.report.page import PARTS, source
+from flopray.report.text_table import TextTable
+
+NO_VIEWS = (
+    "The interactive views need plotly where the report is made: pip install 'flopray[html]', then make it again."
+)
+_NUMBER = re.compile(r"[<±+−-]? ?\d")
+
+
+def to_html(document: Document) -> str:
+    """The page as text."""
+    views = [block for section in document.sections for block in section.blocks if isinstance(block, View)]
+    drawn = views if importlib.util.find_spec("plotly") else []
+    places = {id(view): place for place, view in enumerate(drawn)}
+    parts = {
+        "TITLE": html.escape(document.title),
+        "STYLE": source("page.css") + source("document.css"),
+        "SUBTITLE": html.escape(document.subtitle),
+        "CONTENTS": "".join(
+            f'<a href="#{html.escape(section.anchor)}">{html.escape(section.title)}</a>'
+            for section in document.sections
+        ),
+        "SECTIONS": "\n".join(_section(section, places) for section in document.sections),
+        "VERSION": __version__,
+        "SCRIPTS": _scripts(drawn),
+    }
+    page = source("document.html")
+    for mark, text in parts.items():
+        before, _, after = page.partition(f"<!--{mark}-->")
+        page = before + text + after
+    return page
+
+
+def _section(section: Section, places: dict[int, int]) -> str:
+    inside = "\n".join(_block(block, places) for block in section.blocks)
+    return f'<section id="{html.escape(section.anchor)}">\n<h2>{html.escape(section.title)}</h2>\n{inside}\n</section>'
+
+
+def _block(block: Block, places: dict[int, int]) -> str:
+    if isinstance(block, Words):
+        kind = f' class="{block.kind}"' if block.kind else ""
+        return "\n".join(f"<p{kind}>{html.escape(text)}</p>" for text in block.paragraphs)
+    if isinstance(block, Code):
+        return f"<pre>{html.escape(block.text)}</pre>"
+    if isinstance(block, View):
+        if id(block) not in places:
+            return f"<p>{html.escape(NO_VIEWS)}</p>"
+        return f'<div class="view" data-view="v{places[id(block)]}"><p class="wait">drawing …</p></div>'
+    if isinstance(block, Bars):
+        return _table(block.table, block.shares)
+    return _table(block, {})
+
+
+def _table(table: TextTable, shares: Mapping[int, Sequence[float]]) -> str:
+    columns = len(table.header)
+    words = [_of_words(table, column) for column in range(columns)]
+    head = "".join(
+        f"<th{' class=text' if text else ''}>{html.escape(name.strip())}</th>"
+        for name, text in zip(table.header, words, strict=True)
+    )
+    lines, place = [], 0
+    for title, rows in table.sections:
+        if title:
+            lines.append(f'<tr class="part"><th colspan="{columns}" scope="rowgroup">{html.escape(title)}</th></tr>')
+        for row in rows:
+            cells = [_cell(text, words[column], shares.get(column), place) for column, text in enumerate(row)]
+            lines.append(f"<tr>{''.join(cells)}</tr>")
+            place += 1
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.notes)
+    inside = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    below = f"<ul>{notes}</ul>" if notes else ""
+    return (
+        f'<figure><figcaption>{html.escape(table.title)}</figcaption><div class="wide">{inside}</div>{below}</figure>'
+    )
+
+
+def _of_words(table: TextTable, column: int) -> bool:
+    """Whether a column has words and not numbers, which stand to the left."""
+    cells = [row[column] for _, rows in table.sections for row in rows]
+    return column == 0 or any(cell and cell != DASH and not _NUMBER.match(cell) for cell in cells)
+
+
+def _cell(text: str, words: bool, bars: Sequence[float] | None, place: int) -> str:
+    if bars is not None and math.isfinite(bars[place]):
+        width = 100 * min(1.0, max(0.0, bars[place]))
+        return f'<td class="bar"><span style="width:{width:.1f}%"></span><b>{html.escape(text)}</b></td>'
+    # a narrow page breaks a line before ± only
+    shown = html.escape(text) if words else html.escape(text).replace(" ", "&nbsp;").replace("&nbsp;±", " ±")
+    return f"<td{' class=text' if words else ''}>{shown}</td>"
+
+
+def _scripts(views: list[View]) -> str:
+    """plotly.js and the data, packed, and a function for each view."""
+    if not views:
+        return ""
+    from plotly.offline import get_plotlyjs
+
+    packed = [f'<script type="text/plain" id="plotly">{pack(get_plotlyjs())}</script>']
+    functions = []
+    for place, view in enumerate(views):
+        data = json.dumps(view.data, allow_nan=False, separators=(",", ":"))
+        packed.append(f'<script type="text/plain" id="v{place}">{pack(data)}</script>')
+        functions.append(f"VIEWS.v{place} = (ROOT, DATA) => {{\n{source('page.js')}\n{source(view.name)}\n}};")
+    parts = f"const PARTS = {json.dumps(PARTS.replace('h1', 'h3'))};"
+    script = (
+        f'<script>\n"use strict";\n{parts}\nconst VIEWS = {{}};\n'
+        + "\n".join(functions)
+        + f"\n{source('document.js')}</script>"
+    )
+    return "\n".join([*packed, script])
+
+
+def pack(text: str) -> str:
+    """A text, compressed, as letters that HTML leaves alone."""
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()

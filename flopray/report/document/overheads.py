@@ -1,0 +1,59 @@
+"""FLOPs counted several ways: closed form, dispatcher, and what the chip executed, with its three overheads."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flopray.report.boards.data import numbers_of
+from flopray.report.document.content import Section
+from flopray.report.document.data import Measured
+from flopray.report.document.words import DASH
+from flopray.report.gpus.data import Frame
+from flopray.report.text_table import TextTable
+
+_OVERHEADS = {"gemm_overhead": "ω products", "splitk_per_element": "ρ split-K", "activation_overhead": "κ activations"}
+
+
+def section(measured: Measured) -> Section | None:
+    """The section; None where FLOPs were counted one way only."""
+    frame = measured.frame
+    rows, timed = [], bool(frame["time_s"].notna().any())
+    for (device, precision, phase), part in frame.groupby(["device_type", "precision", "phase"], sort=True):
+        cells = [_ratio(part, "dispatched_flops"), _ratio(part, "executed_flops")]
+        overheads = [_spread(part, name) for name in _OVERHEADS]
+        if {*cells, *overheads} != {DASH}:
+            rows.append([f"{device} {precision} {phase.replace('_', ' ')}", str(len(part)), *cells, *overheads])
+    if not rows:
+        return None
+    header = ["", "Rows", "dispatched / closed form", "executed / closed form", *_OVERHEADS.values()]
+    kept = [place for place in range(len(header)) if any(row[place] != DASH for row in rows)]
+    header, rows = [header[place] for place in kept], [[row[place] for place in kept] for row in rows]
+    notes = [
+        "median (least to most) over the points",
+        "dispatched: products and attention that the framework was asked for, nothing elementwise; executed: by the "
+        "hardware's counters",
+    ]
+    if frame["executed_flops"].isna().all():
+        notes.append("executed FLOPs were not counted: --instruments counters does, on a GPU that lets them be read")
+    else:
+        notes.append(
+            "ω: products executed beyond the closed form; ρ: FLOPs of split-K sums and reductions per number that "
+            "layers write; κ: FLOPs per activation beyond the one that the closed form counts"
+        )
+    return Section("flops", "FLOPs, counted several ways", [TextTable("FLOPs", header, [("", rows)], notes)], not timed)
+
+
+def _ratio(part: Frame, name: str) -> str:
+    return _told(numbers_of(part, name) / numbers_of(part, "model_flops"))
+
+
+def _spread(part: Frame, name: str) -> str:
+    return _told(numbers_of(part, name))
+
+
+def _told(values: np.ndarray) -> str:
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return DASH
+    low, middle, high = (f"{value:.3g}" for value in (known.min(), np.median(known), known.max()))
+    return middle if low == high else f"{middle} ({low} to {high})"

@@ -1,0 +1,146 @@
+"""The report of runs: the answer first, shares that add up, what is missing named, nothing of the data as markup."""
+
+import base64
+import dataclasses
+import gzip
+import itertools
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from flopray.cli import report as command
+from flopray.report.document import build, html, text
+from flopray.report.document.data import load
+from flopray.store.run import RunFolder
+from tests.report.test_pages import BROWSER
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
+BOARDS = [RESULTS / "boards" / name for name in ("h100_7b5b", "h100_d3fe", "h200_4bc7")]
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return load(BOARDS)
+
+
+@pytest.fixture(scope="module")
+def document(measured):
+    return build.document_of(measured, ["flopray sweep mlp --n 2"])
+
+
+def section(document, anchor):
+    return next(each for each in document.sections if each.anchor == anchor)
+
+
+def test_the_answer_comes_first_with_its_interval_and_temperature(document):
+    markdown = text.to_markdown(document)
+    first = document.sections[0]
+    assert first.anchor == "answer"
+    # two boards at 50 C: the numbers of docs/method.md's boards, as a mean of the type
+    assert "On an H100, a whole training step of MLP (n=8 d=2048 m=256) in bf16" in markdown
+    assert "1.02 ms ± 0.94 % and 482 mJ ± 3.3 % at 50 °C" in markdown
+    assert "of the type (H100: 2 boards)" in markdown
+    assert "of the board at reference temperature (H200: one board)" in markdown
+
+
+def test_shares_are_of_the_whole_and_the_rest_is_the_difference(measured, document):
+    bars = section(document, "shares").blocks[1]
+    (lines,) = (rows for title, rows in bars.table.sections if title.startswith("H200 bf16"))
+    names = [line[0] for line in lines]
+    assert names == ["forward", "backward", "the rest, by difference", "train step"]
+    rows = measured.rows
+    chosen = rows[(rows.gpu == "H200") & (rows.precision == "bf16") & (rows["shape"] == "n=8 d=2048 m=256")]
+    time = chosen.set_index("phase").time_s
+    rest = (time["train_step"] - time["forward_backward"]) / time["train_step"]
+    assert lines[2][2] == f"{rest:.0%}".replace("%", " %")
+    assert 0.75 < rest < 0.8
+    words = section(document, "shares").blocks[0].paragraphs
+    assert any(line.startswith("H200 bf16: what is neither forward nor backward has 1.1 %") for line in words)
+
+
+def test_every_missing_number_is_named_with_its_reason(tmp_path):
+    kept = RunFolder.open(BOARDS[1])
+    folder = RunFolder.create(tmp_path, "holes", dict(kept.manifest))
+    lost = {"status": "out_of_memory", "status_reason": "needs 99 GB"}
+    rows = kept.records()
+    rows[0] = dataclasses.replace(rows[0], **lost)
+    with folder.writer() as writer:
+        points = itertools.groupby(rows, key=lambda record: record.trial_id)
+        writer.append([[dataclasses.replace(row, run="holes") for row in records] for _, records in points])
+    said = section(build.document_of(load([folder.path])), "certainty").blocks
+    paragraphs = [line for block in said for line in getattr(block, "paragraphs", [])]
+    assert "1 row: no numbers, out of memory (needs 99 GB)." in paragraphs
+
+
+def test_a_run_of_counts_alone_says_that_nothing_was_timed():
+    markdown = text.to_markdown(build.document_of(load([RESULTS / "h100_counters_bf16"])))
+    assert "time and energy were not measured" in markdown
+    assert "| H100 bf16 forward | 1280 | 1 (0.996 to 1) | 1.22 (1 to 4.29) |" in markdown
+
+
+def test_names_from_data_are_text_in_the_page(measured):
+    frame = measured.frame.assign(device_name="<script>alert(1)</script>", node="</script><b>")
+    changed = build.document_of(measured.__class__(measured.folders, frame, measured.rows, measured.devices, ()))
+    page = html.to_html(changed)
+    assert "<script>alert" not in page
+    assert "</script><b>" not in page
+
+
+@pytest.mark.extras("html")
+def test_the_page_is_small_and_needs_no_network(document):
+    page = html.to_html(document)
+    assert len(page.encode()) < 5e6
+    assert not re.search(r"<(script|link|img|iframe)\b[^>]*\b(src|href)\s*=", page)
+    assert not re.search(r"<!--[A-Z]+-->", page)
+    packed = re.search(r'<script type="text/plain" id="v0">(.*?)</script>', page)
+    assert packed is not None
+    sets = json.loads(gzip.decompress(base64.b64decode(packed[1])))
+    assert {each["metric"] for each in sets} >= {"time", "energy", "flops_per_j"}
+
+
+@pytest.mark.extras("html")
+def test_a_browser_draws_the_views(document, tmp_path):
+    if BROWSER is None:
+        pytest.skip("no Chromium to show the page in")
+    path = tmp_path / "report.html"
+    # a window as high as the page, so that all views are near
+    path.write_text(html.to_html(document), encoding="utf-8")
+    flags = "--headless --no-sandbox --disable-gpu --no-first-run --virtual-time-budget=9000 --window-size=1280,9000"
+    command = [BROWSER, *flags.split(), f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom", path.as_uri()]
+    dom = subprocess.run(command, capture_output=True, timeout=120, check=True).stdout.decode()
+    assert dom.count('data-part="title"') >= 2
+    assert "Time per iteration, forward pass" in dom
+    assert "This view cannot be drawn here" not in re.sub(r"<script.*?</script>", "", dom, flags=re.S)
+
+
+def test_the_command_writes_three_files_and_says_how_to_measure_again(tmp_path, capsys):
+    run = shutil.copytree(BOARDS[1], tmp_path / "s0")
+    assert command.main([str(run)]) == 0
+    assert capsys.readouterr().out.split() == [
+        word for name in ("html", "md", "tex") for word in ("report:", str(run / f"report.{name}"))
+    ]
+    page = (run / "report.html").read_text()
+    again = "flopray sweep mlp --precision fp32 bf16 --execution graph --n 2 8 --d 512 2048 --m 64 256"
+    assert again in page
+    assert "\\toprule" in (run / "report.tex").read_text()
+
+
+def test_a_folder_that_is_no_run_is_one_line(tmp_path, capsys):
+    assert command.main([str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error:")
+    assert str(tmp_path) in line
+
+
+def test_the_hash_of_a_citation_is_that_of_the_rows(measured):
+    from flopray.report.document.provenance import digest
+
+    shuffled = measured.frame.sample(frac=1, random_state=0)
+    parts = (measured.folders, shuffled, measured.rows, measured.devices, ())
+    assert digest(measured.__class__(*parts)) == digest(measured)
+    assert isinstance(measured.frame, pd.DataFrame)
