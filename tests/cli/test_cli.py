@@ -309,15 +309,16 @@ def test_a_bare_name_of_a_run_leads_to_its_folder(command, tmp_path):
 
 @pytest.mark.parametrize("kept", [True, False, None])
 def test_a_resume_draws_nothing_where_the_run_was_begun_so(command, tmp_path, monkeypatch, kept):
-    drawn = []
+    drawn, reported = [], []
     monkeypatch.setattr("flopray.cli.run_figures.draw", lambda workload, run, _: drawn.append(run))
+    monkeypatch.setattr("flopray.cli.report.write", lambda runs, *_: reported.extend(runs))
     head = {} if kept is None else {"plots": kept}  # runs of old have no word of it
     folder = RunFolder.create(tmp_path, "r", sweep().to_manifest("r", {}) | head)
     records = [[PhaseRecord.of(trial_id=point.id, phase="forward", time_s=1.0)] for point in sweep().points()]
     with folder.writer() as journal:
         journal.append(records)
     assert command("--resume r").code == 0
-    assert drawn == ([] if kept is False else [folder.path])
+    assert drawn == reported == ([] if kept is False else [folder.path])
 
 
 def test_a_resume_of_a_run_that_was_killed_before_its_tables(command, tmp_path):

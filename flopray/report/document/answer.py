@@ -8,7 +8,7 @@ import numpy as np
 
 from flopray.records import Row
 from flopray.report.document import certainty
-from flopray.report.document.content import Block, Section, Words
+from flopray.report.document.content import Bars, Block, Section, Words, without_empty
 from flopray.report.document.data import Measured, step_of
 from flopray.report.document.words import amount, listed, percent, quantity
 from flopray.report.gpus.comparison import Comparison
@@ -102,7 +102,8 @@ def sentence(row: Row, comparison: Comparison, against: str) -> str:
     said += f": {listed(more)}." if more else "."
     if not np.isfinite(row["energy_j"]):
         reason = row["energy_reason"] or row["energy_status"].replace("_", " ") or "not measured"
-        said += f" Its energy is missing: {reason.rstrip('.')}."
+        asked = row["energy_status"] != "not_requested"
+        said += f" Its energy is missing: {reason.rstrip('.')}." if asked else " Its energy was not asked for."
     return said
 
 
@@ -131,7 +132,7 @@ def _a(name: str) -> str:
     return "an" if name[:1].upper() in "AEFHILMNORSX" else "a"
 
 
-def _table(comparison: Comparison, step: Frame) -> TextTable:
+def _table(comparison: Comparison, step: Frame) -> Bars:
     shown = some_of([shape for shape in comparison.shapes if (step["shape"] == shape).any()], _MOST_SHAPES)
     header = ["", "Time", "Energy", "Power", "FLOPs", "FLOP/s", "FLOP/J", "MFU", ""]
     sections = []
@@ -150,7 +151,7 @@ def _table(comparison: Comparison, step: Frame) -> TextTable:
         notes.append(f"{len(shown)} of {count} shapes; the views below have all")
     phase = step["phase"].iloc[0]
     title = f"{comparison.title}: {PHASE_WORDS.get(phase, phase.replace('_', ' '))}"
-    return TextTable(title, header, sections, notes, "Shape")
+    return without_empty(Bars(TextTable(title, header, sections, notes, "Shape"), {}))
 
 
 def _cells(row: Row) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from flopray.report.document import answer, certainty, findings, overheads, provenance, shares, views
+from flopray.report.document import answer, certainty, findings, operators, overheads, provenance, shares, views
 from flopray.report.document.content import Document, Section
 from flopray.report.document.data import Measured
 from flopray.report.document.words import counted, listed
@@ -30,6 +30,8 @@ def document_of(measured: Measured, commands: Sequence[str] = (), *, interactive
 def _sections(measured: Measured, commands: Sequence[str], interactive: bool) -> Iterator[Section]:
     yield answer.section(measured)
     yield shares.section(measured)
+    if by_operator := operators.section(measured):
+        yield by_operator
     if interactive:
         yield from views.sections(measured)
     if counted_ways := overheads.section(measured):

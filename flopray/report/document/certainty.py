@@ -57,7 +57,8 @@ def in_short(measured: Measured) -> Iterator[str]:
             continue
         said = f"How sure: a window on {device.name} knows {listed(stated)} (median of {counted(len(part), 'row')})"
         if len(device.boards) == 1:
-            yield f"{said}. It is one board; how far another is from it was not measured."
+            one = "machine" if device.name == "CPU" else "board"
+            yield f"{said}. It is one {one}; how far another is from it was not measured."
         else:
             yield f"{said}. There are {len(device.boards)} boards; how far they are apart stands below."
 

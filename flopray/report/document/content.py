@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from flopray.report.document.words import DASH
 from flopray.report.text_table import TextTable
 
 
@@ -55,6 +56,16 @@ class Code:
     """Lines to copy."""
 
     text: str
+
+
+def without_empty(block: Bars) -> Bars:
+    """The table without columns in which no row has anything."""
+    table = block.table
+    rows = [row for _, part in table.sections for row in part]
+    kept = [at for at in range(len(table.header)) if at == 0 or any(row[at] not in ("", DASH) for row in rows)]
+    sections = [(title, [[row[at] for at in kept] for row in part]) for title, part in table.sections]
+    shares = {place: block.shares[at] for place, at in enumerate(kept) if at in block.shares}
+    return Bars(replace(table, header=[table.header[at] for at in kept], sections=sections), shares)
 
 
 Block = Words | Bars | TextTable | View | Code

@@ -16,7 +16,7 @@ from flopray.errors import InputError
 from flopray.report.boards.data import DeviceBoards
 from flopray.report.boards.means import means_of_types
 from flopray.report.gpus.comparison import Comparison, comparisons_of
-from flopray.report.gpus.data import MEASURED, Frame, tidy
+from flopray.report.gpus.data import MEASURED, Frame, check_words, tidy
 from flopray.report.gpus.types import POINT
 from flopray.settings import MeasureSettings
 from flopray.store.location import open_run
@@ -75,6 +75,7 @@ def load(runs: Iterable[str | PathLike[str]]) -> Measured:
     before = int(frame["energy_at_reference_j"].notna().sum())
     frame = _at_reference(frame)
     workloads = {folder.workload.name: folder.workload for folder in folders if folder.workload.name}
+    check_words(frame, workloads, ", ".join(folder.address for folder in folders))
     rows, devices = means_of_types(tidy(frame, MEASURED, workloads), POINT, ["gpu"])
     said = list(dict.fromkeys(str(warning.message) for warning in caught))
     later = int(frame["energy_at_reference_j"].notna().sum()) - before

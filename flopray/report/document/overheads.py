@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from flopray.report.boards.data import numbers_of
-from flopray.report.document.content import Section
+from flopray.report.document.content import Bars, Section, without_empty
 from flopray.report.document.data import Measured
 from flopray.report.document.words import DASH
 from flopray.report.gpus.data import Frame
@@ -26,8 +26,6 @@ def section(measured: Measured) -> Section | None:
     if not rows:
         return None
     header = ["", "Rows", "dispatched / closed form", "executed / closed form", *_OVERHEADS.values()]
-    kept = [place for place in range(len(header)) if any(row[place] != DASH for row in rows)]
-    header, rows = [header[place] for place in kept], [[row[place] for place in kept] for row in rows]
     notes = [
         "median (least to most) over the points",
         "dispatched: products and attention that the framework was asked for, nothing elementwise; executed: by the "
@@ -40,7 +38,12 @@ def section(measured: Measured) -> Section | None:
             "ω: products executed beyond the closed form; ρ: FLOPs of split-K sums and reductions per number that "
             "layers write; κ: FLOPs per activation beyond the one that the closed form counts"
         )
-    return Section("flops", "FLOPs, counted several ways", [TextTable("FLOPs", header, [("", rows)], notes)], not timed)
+    return Section(
+        "flops",
+        "FLOPs, counted several ways",
+        [without_empty(Bars(TextTable("FLOPs", header, [("", rows)], notes), {}))],
+        not timed,
+    )
 
 
 def _ratio(part: Frame, name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from flopray.records import Row
-from flopray.report.document.content import Bars, Block, Section, Words
+from flopray.report.document.content import Bars, Block, Section, Words, without_empty
 from flopray.report.document.data import Measured, step_of
 from flopray.report.document.words import amount, percent, quantity
 from flopray.report.gpus.comparison import Comparison
@@ -110,7 +110,8 @@ def _by_phase(comparison: Comparison) -> Bars | None:
     if any(line[0].startswith(_REST) for _, lines in sections for line in lines):
         notes.append("the rest: the whole less the parts that were measured, such as the optimizer's step")
     header = ["Phase", "Time", "of the whole", "Energy", "of the whole ", "FLOPs", "of the whole  "]
-    return Bars(TextTable(f"{comparison.title}: the phases of a step", header, sections, notes, "Shape"), shares)
+    table = TextTable(f"{comparison.title}: the phases of a step", header, sections, notes, "Shape")
+    return without_empty(Bars(table, shares))
 
 
 def _costly(comparison: Comparison) -> Words | None:

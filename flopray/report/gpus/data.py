@@ -72,12 +72,26 @@ def load_runs(paths: Sequence[Path]) -> Frame:
     frame = pd.concat([folder.load() for folder in folders], ignore_index=True)
     if frame.empty:
         raise InputError(f"{', '.join(map(str, unique))}: no rows yet")
+    check_words(frame, workloads, ", ".join(map(str, unique)))
+    return tidy(frame, MEASURED, workloads)
+
+
+def check_words(frame: Frame, workloads: Mapping[str, Description], named: str) -> None:
+    """Refuse rows whose workload, phase or precision is unknown.
+
+    Args:
+        frame: rows of runs.
+        workloads: of the runs, by name.
+        named: the runs, for the message.
+
+    Raises:
+        InputError: naming the first unknown word.
+    """
     phases = {*PHASES, *(phase for workload in workloads.values() for phase in workload.phases)}
     known = {*workloads, *BUILT_IN}
     for name, words in (("workload", known), ("phase", phases), ("precision", PRECISIONS)):
         if unknown := set(frame[name]) - set(words):
-            raise InputError(f"{', '.join(map(str, unique))}: unknown {name} {min(unknown)!r:.80}")
-    return tidy(frame, MEASURED, workloads)
+            raise InputError(f"{named}: unknown {name} {min(unknown)!r:.80}")
 
 
 def tidy(frame: Frame, source: str, workloads: Mapping[str, Description] | None = None) -> Frame:
