@@ -96,6 +96,7 @@ _TOOLS = {
     "audit": ("which numbers of a run or a table cannot be true", "flopray.cli.audit"),
     "compare-flops": ("closed form, dispatcher and executed FLOPs compared", "flopray.cli.compare_flops"),
     "count": ("the FLOPs of any function: closed form, dispatched by module, executed", "flopray.cli.count"),
+    "fit": ("models of time and energy fitted to runs, and how wrong they are", "flopray.cli.fit"),
     "compare-gpus": ("GPUs compared by what a model costs on them", "flopray.cli.compare_gpus"),
 }
 

@@ -82,21 +82,27 @@ def held_out_sets(
     Raises:
         InputError: a kind that the workload does not have.
     """
-    letters = {f.letter or f.name: f.name for f in description.dimensions}
-    columns = {**letters, BOARD: "device_uuid", MODEL: "model"}
-    for kind in kinds or columns:
+    columns = kinds_of(description)
+    for kind in kinds or ():
         if kind not in columns:
             known = ", ".join(columns)
             raise InputError(f"--held-out {kind}: rows of {description.name} are held out by {known}")
     keys = np.array(keys_of(rows), dtype=object)
     for group, places in sorted(rows.groupby(list(GROUP), dropna=False).indices.items()):
-        for kind in kinds or columns:
+        for kind in columns if kinds is None else kinds:
             if columns[kind] in rows:
-                yield from _sets_of(rows, keys, group, places, kind, columns[kind], kind in letters)
+                numeric = kind not in (BOARD, MODEL)
+                yield from _sets_of(rows, keys, group, places, kind, columns[kind], numeric=numeric)
+
+
+def kinds_of(description: Description) -> dict[str, str]:
+    """What rows of a workload can be held out by, with its column."""
+    letters = {f.letter or f.name: f.name for f in description.dimensions}
+    return {**letters, BOARD: "device_uuid", MODEL: "model"}
 
 
 def _sets_of(
-    rows: pd.DataFrame, keys: np.ndarray, group: Any, places: np.ndarray, kind: str, column: str, numeric: bool
+    rows: pd.DataFrame, keys: np.ndarray, group: Any, places: np.ndarray, kind: str, column: str, *, numeric: bool
 ) -> Iterator[tuple[HeldOut, np.ndarray]]:
     values = rows[column].iloc[places]
     known = sorted(values.dropna().unique())

@@ -19,7 +19,7 @@ from flopray.predict.arrays import Floats
 from flopray.predict.device import Device
 from flopray.predict.domain import Domain
 from flopray.predict.fitting import MODELS, fit_devices
-from flopray.predict.held_out import BOARD, MODEL, HeldOut, held_out_sets
+from flopray.predict.held_out import HeldOut, held_out_sets, kinds_of
 from flopray.predict.kernel_choice import KernelChoices
 from flopray.predict.measured import Measured
 
@@ -105,19 +105,15 @@ def set_errors(
     for name in sorted(set(names)):
         places = np.flatnonzero(names == name)
         rows = measured.rows.iloc[places].reset_index(drop=True)
-        for one, mask in held_out_sets(rows, descriptions[name], kinds):
+        known = None if kinds is None else [kind for kind in kinds if kind in kinds_of(descriptions[name])]
+        for one, mask in held_out_sets(rows, descriptions[name], known):
             whole = np.zeros(len(names), dtype=bool)
             whole[places[mask]] = True
             together.setdefault((one.kind, one.values), []).append((one, whole))
     for (kind, values), sets in together.items():
-        column = _column_of(kind, descriptions[sets[0][0].workload])
+        column = kinds_of(descriptions[sets[0][0].workload])[kind]
         seen = ~np.isin(measured.column(column), values)
         yield from _errors_of(measured, seen, sets, devices, choices)
-
-
-def _column_of(kind: str, description: Description) -> str:
-    letters = {f.letter or f.name: f.name for f in description.dimensions}
-    return {**letters, BOARD: "device_uuid", MODEL: "model"}[kind]
 
 
 def _errors_of(

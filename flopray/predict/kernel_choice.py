@@ -28,7 +28,7 @@ _NEAR = 2.0
 _ALIKE = {"fp16": "bf16", "bf16": "fp16"}
 
 
-class Choice(msgspec.Struct, frozen=True):
+class Choice(msgspec.Struct, frozen=True, array_like=True):
     """One kernel, as a product runs it.
 
     Attributes:
@@ -43,7 +43,7 @@ class Choice(msgspec.Struct, frozen=True):
     reduced: bool = False
 
 
-class Counted(msgspec.Struct, frozen=True):
+class Counted(msgspec.Struct, frozen=True, array_like=True):
     """A product whose kernel was counted.
 
     Attributes:

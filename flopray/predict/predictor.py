@@ -27,6 +27,7 @@ from flopray.description import Description
 from flopray.errors import InputError
 from flopray.point import Point
 from flopray.predict.fitting import LEARNED, MODELS, DeviceFit, devices_of, fit_devices
+from flopray.predict.held_out import kinds_of
 from flopray.predict.judging import (
     ENERGY,
     TARGETS,
@@ -289,6 +290,7 @@ def fit(
     measured = measured_rows(frames, workloads=workloads, leave_out=leave_out, reference_c=reference_c, counted=counted)
     descriptions: dict[str, Description] = {name: cls() for name, cls in BUILT_IN.items()}
     descriptions |= dict(workloads or {})
+    _check_kinds(kinds, [descriptions[name] for name in set(measured.column("workload")) if name in descriptions])
     groups: list[Group] = []
     for pool in pools_of(measured):
         devices, choices = devices_of(pool), KernelChoices(pool.counted)
@@ -300,6 +302,13 @@ def fit(
         for name, one in fits.items():
             groups.append(_group(pool.of(pool.column("device_type") == name), one, errors))
     return Predictor(groups, measured.counted, reference_c)
+
+
+def _check_kinds(kinds: Sequence[str] | None, there: Sequence[Description]) -> None:
+    known = list(dict.fromkeys(kind for one in there for kind in kinds_of(one)))
+    for kind in kinds or ():
+        if kind not in known:
+            raise InputError(f"rows are not held out by {kind!r:.40}: choose from {', '.join(known)}")
 
 
 def pools_of(measured: Measured) -> list[Measured]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from scipy.optimize import minimize
 
 from flopray.predict.arrays import Floats, Works
 from flopray.predict.roofline import TimeModel
@@ -24,6 +25,7 @@ INPUTS = (
 LEAST_ROWS = 24
 #: Residuals of a few per cent; noise of windows and boards of one.
 _SIZE, _NOISE = 0.03, 0.01
+_MOST_STEPS = 12
 
 
 class Residual(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +106,7 @@ def fit_residual(inputs: Floats, residuals: Floats) -> Residual | None:
     lengths: Any = np.full(inputs.shape[1], 3.0)
     smooth = Matern(lengths, (0.5, 50.0), nu=1.5)
     kernel = ConstantKernel(_SIZE**2, (1e-4, 0.1)) * smooth + WhiteKernel(_NOISE**2, (1e-5, 1e-2))
-    process = GaussianProcessRegressor(kernel, random_state=0)
+    process = GaussianProcessRegressor(kernel, optimizer=_climb, random_state=0)
     with warnings.catch_warnings():
         # A length at its bound is an input that does not matter.
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -116,9 +118,15 @@ def fit_residual(inputs: Floats, residuals: Floats) -> Residual | None:
         scale=scale.tolist(),
         lengths=np.broadcast_to(found["k1__k2__length_scale"], points.shape[1:]).tolist(),
         variance=float(found["k1__k1__constant_value"]),
-        points=points.round(6).tolist(),
+        points=points.round(5).tolist(),
         weights=np.ravel(fitted.alpha_).tolist(),
     )
+
+
+def _climb(loss: Any, start: Floats, bounds: Floats) -> tuple[Floats, float]:
+    """Lengths that make the rows likely: some steps of L-BFGS; the last ones change predictions by nothing."""
+    found = minimize(loss, start, method="L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": _MOST_STEPS})
+    return found.x, found.fun
 
 
 def _standardised(inputs: Floats, mean: Floats, scale: Floats) -> Floats:
