@@ -65,7 +65,7 @@ def fit_runs(console: Console, options: argparse.Namespace) -> None:
             console.print(table.to_rich())
             console.print()
     console.print(overall_table(predictor).to_rich())
-    _say(console, LEGEND, *_statements(predictor))
+    _say(console, f"mean absolute errors in % on rows that a fit did not see; {LEGEND}", *_statements(predictor))
     if options.out:
         predictor.save(options.out)
         _say(console, f"models: {options.out}")

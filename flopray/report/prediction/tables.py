@@ -56,9 +56,8 @@ def sets_table(group: Group) -> TextTable:
     whole = [percent(_mape(overall(group.judged, t, m))) for t in TARGETS for m in MODELS]
     if group.judged:
         lines.append(["all", str(sum(one.held_out.rows for one in group.judged)), "", *whole])
-    header = ["held out", "rows", "", *(f"{t}\n{_NUMBERS[m]}" for t in TARGETS for m in MODELS)]
-    notes = [f"mean absolute error in % on rows that the fit did not see; {LEGEND}"]
-    return TextTable(f"{group.where.label}", header, [("", lines)], notes)
+    header = ["held out", "rows", "where", *(f"{t}\n{_NUMBERS[m]}" for t in TARGETS for m in MODELS)]
+    return TextTable(group.where.label, header, [("", lines)])
 
 
 def overall_table(predictor: Predictor) -> TextTable:
