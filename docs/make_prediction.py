@@ -26,7 +26,7 @@ from flopray.predict.kernel_choice import distinct
 from flopray.predict.measured import Measured, measured_rows
 from flopray.predict.predictor import Group, Predictor, fit
 from flopray.predict.shipped import PATH as SHIPPED
-from flopray.report.prediction.tables import LEGEND, constants_table, overall, overall_table, sets_table
+from flopray.report.prediction.tables import LEGEND, constants_tables, overall, overall_table, sets_table
 from flopray.report.text_table import TextTable
 from flopray.workloads.registry import BUILT_IN
 
@@ -163,7 +163,7 @@ def page_of(predictor: Predictor) -> str:
     for group in predictor.groups:
         body.append(_plain(sets_table(group)))
         body.append(f"![{_title(group)}](prediction/{_figure(group)})\n\n")
-    body += ["## Constants of model 3\n\n", *(_plain(constants_table(group)) for group in predictor.groups)]
+    body += ["## Constants of model 3\n\n", _plain(constants_tables(predictor.groups))]
     body.append(_PUBLISHED.format(ours=_ours(predictor)))
     return "".join([*body, _FOOT])
 

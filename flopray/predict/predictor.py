@@ -180,6 +180,13 @@ class Predictor:
             reference_c=self.reference_c,
         )
 
+    def waiting_w(self, device_type: str) -> float:
+        """Power of a board of a type that waits for small kernels, or at rest between; 0 where no energy is known."""
+        fits = [
+            one.fit.energy.constants for one in self.groups if one.where.device_type == device_type and one.fit.energy
+        ]
+        return max((min(values["waiting_w"], values["rest_w"]) for values in fits), default=0.0)
+
     def _group(self, asked: Work, device_type: str) -> tuple[Group, str | None]:
         """The group that answers, and what of the question it was not measured with."""
         there = [group for group in self.groups if group.where.device_type == device_type]
