@@ -44,6 +44,7 @@ from flopray.predict.judging import (
 )
 from flopray.predict.kernel_choice import Counted, KernelChoices
 from flopray.predict.measured import REFERENCE_C, Measured, measured_rows
+from flopray.predict.residual import Residual
 from flopray.predict.stored import Interval, StoredGroup, StoredPredictor, Where, restored, stored
 from flopray.predict.type_spread import type_spread
 from flopray.predict.work import Work, work_of
@@ -217,19 +218,22 @@ class Predictor:
 
     def to_json(self) -> bytes:
         """As JSON, in one line."""
+        residuals: list[Residual] = []
+        groups = [
+            StoredGroup(
+                where=one.where,
+                fit=stored(one.fit, residuals),
+                judged=list(one.judged),
+                intervals={target: dict(models) for target, models in one.intervals.items()},
+            )
+            for one in self.groups
+        ]
         made = StoredPredictor(
             made_by=self.made_by,
             reference_c=self.reference_c,
             counted=list(self.counted),
-            groups=[
-                StoredGroup(
-                    where=one.where,
-                    fit=stored(one.fit),
-                    judged=list(one.judged),
-                    intervals={target: dict(models) for target, models in one.intervals.items()},
-                )
-                for one in self.groups
-            ],
+            residuals=residuals,
+            groups=groups,
         )
         return msgspec.json.format(msgspec.json.encode(made), indent=0) + b"\n"
 
@@ -257,7 +261,10 @@ class Predictor:
             made = msgspec.json.decode(text, type=StoredPredictor)
             made.check()
             choices = KernelChoices(made.counted)
-            groups = [Group(one.where, restored(one.fit, choices), one.judged, one.intervals) for one in made.groups]
+            groups = [
+                Group(one.where, restored(one.fit, made.residuals, choices), one.judged, one.intervals)
+                for one in made.groups
+            ]
         except (msgspec.MsgspecError, ValueError, KeyError, RecursionError) as error:
             raise InputError(f"{source}: no fitted models of flopray: {error}") from None
         return cls(groups, made.counted, made.reference_c, made.made_by)
