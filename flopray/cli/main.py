@@ -98,6 +98,7 @@ _TOOLS = {
     "compare-flops": ("closed form, dispatcher and executed FLOPs compared", "flopray.cli.compare_flops"),
     "count": ("the FLOPs of any function: closed form, dispatched by module, executed", "flopray.cli.count"),
     "reference": ("runs on H100 and H200 that come with flopray, for who has no GPU", "flopray.cli.reference"),
+    "fit": ("models of time and energy fitted to runs, and how wrong they are", "flopray.cli.fit"),
     "compare-gpus": ("GPUs compared by what a model costs on them", "flopray.cli.compare_gpus"),
 }
 

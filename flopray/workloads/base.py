@@ -17,7 +17,7 @@ Measured as `flopray sweep my_file.py:TwoLayers`. The file is run on every node 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
@@ -30,6 +30,7 @@ from flopray.records import Row
 from flopray.workloads.built import Built
 from flopray.workloads.contract import HOOKS, guarded
 from flopray.workloads.declaration import Declaration, check_declaration
+from flopray.workloads.operations import Operation
 
 if TYPE_CHECKING:
     import torch
@@ -197,6 +198,15 @@ class Workload(Declaration):
         """
         touched = {"backward": 2, "forward_backward": 3, "optimizer_step": 7, "train_step": 10}.get(phase, 1)
         return self.parameters(point) * element_bytes * touched
+
+    def operations(self, point: Point, phase: str) -> Sequence[Operation] | None:
+        """What one iteration of a phase asks of a device, for predicting time and energy (`flopray.predict`).
+
+        Returns:
+            Operations of `flopray.workloads.operations`; None where only sums are known, such as the closed form's.
+        """
+        del point, phase
+        return None
 
     def reduction_elements(self, point: Point, phase: str) -> int | None:
         """Elements that `splitk_per_element` refers to; None where there is no such number."""

@@ -12,7 +12,7 @@ import inspect
 import math
 import numbers
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from flopray.description import Description
 from flopray.errors import FloprayError, InputError, WorkloadError, brief
 from flopray.point import Point
 from flopray.workloads.built import Built
+from flopray.workloads.operations import LAYOUTS, Bulk, Pass, Product, Update
 
 if TYPE_CHECKING:
     import torch
@@ -217,6 +218,23 @@ def _number_or_none(workload: object, given: Any, _: object) -> Any:
     return None if given is None else _amount(workload, given, _)
 
 
+def _operations(workload: object, given: Any, _: object) -> Any:
+    """Operations whose numbers are counts."""
+    del workload
+    if given is None:
+        return None
+    if not isinstance(given, Sequence) or not all(isinstance(one, Product | Pass | Update | Bulk) for one in given):
+        raise _Wrong(f"it must return operations of flopray.workloads.operations, or None, got {_kind(given)}")
+    for one in given:
+        sizes = {name: value for name, value in vars(one).items() if name not in ("layout", "attention")}
+        for name, value in sizes.items():
+            if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
+                raise _Wrong(f"{name} of {_an(type(one).__name__)} must be a whole number from 0, got {value!r:.60}")
+        if isinstance(one, Product) and one.layout not in LAYOUTS:
+            raise _Wrong(f"the layout of a Product must be one of {', '.join(LAYOUTS)}, got {one.layout!r:.60}")
+    return tuple(given)
+
+
 def _counts(workload: object, given: Any, _: object) -> Any:
     del workload
     whole = isinstance(given, Mapping) and all(
@@ -262,6 +280,7 @@ HOOKS: Mapping[str, Callable[[Any, Any, Any], Any]] = {
     "least_bytes": _amount,
     "least_moved_bytes": _amount,
     "reduction_elements": _number_or_none,
+    "operations": _operations,
     "sentinel": _of_type("a point or None", Point, type(None)),
     "why_not": _of_type("a reason or None", str, type(None)),
     "complete": _completed,

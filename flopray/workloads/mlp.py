@@ -28,6 +28,7 @@ from flopray.workloads.base import (
     Workload,
     copies_of_weights,
 )
+from flopray.workloads.operations import GRADIENT, PLAIN, TRANSPOSED, Operation, Pass, Product, Update
 
 if TYPE_CHECKING:
     import torch
@@ -157,6 +158,28 @@ class MLP(Workload):
             "train_step": forward + backward + optimizer,
         }
         return moved[phase] * element_bytes
+
+    def operations(self, point: Point, phase: str) -> tuple[Operation, ...]:
+        """Products and activations, layer by layer, and AdamW over the weights.
+
+        Args:
+            point: an MLP's point.
+            phase: one of `flopray.records.PHASES`.
+        """
+        n, d, m = point.shape().values()
+        forward: tuple[Operation, ...] = (Product(PLAIN, d, m, d, n), Pass(2 * d * m, n))
+        backward: tuple[Operation, ...] = (Pass(3 * d * m, n), Product(GRADIENT, d, d, m, n))
+        if n > 1:  # the input needs no gradient
+            backward += (Product(TRANSPOSED, d, m, d, n - 1),)
+        update = (Update(7 * self.parameters(point), n),)
+        return {
+            "inference": forward,
+            "forward": forward,
+            "backward": backward,
+            "forward_backward": forward + backward,
+            "optimizer_step": update,
+            "train_step": forward + backward + update,
+        }[phase]
 
     def build(self, point: Point, *, device: str, dtype: torch.dtype, seed: int) -> Built:
         """The module and its input, made on the device from a fixed seed.

@@ -1,0 +1,189 @@
+"""Models of time and energy fitted to runs, and how wrong they are on what they have not seen: `flopray fit RUN ...`.
+
+python analysis/predict.py RUN [RUN ...] [--out model.json] [--held-out n,d,m,board]
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import pandas as pd
+from rich.console import Console
+
+from flopray.cli.endings import carry_out
+from flopray.cli.parser import OneLineParser
+from flopray.description import Description
+from flopray.errors import InputError
+from flopray.predict.judging import Judgement
+from flopray.predict.predictor import Predictor, fit
+from flopray.predict.residual import available
+from flopray.report.plot.figures import IMAGE_FORMATS, paper_style, save_figure
+from flopray.report.prediction.figure import draw_predicted
+from flopray.report.prediction.tables import LEGEND, constants_table, overall_table, sets_table
+from flopray.store.location import open_run
+from flopray.store.manifests import workload_in
+from flopray.workloads.registry import BUILT_IN
+
+_EXAMPLES = """examples:
+  flopray fit results/mlp
+      four models for each type of device, precision and execution, and their errors on held-out rows
+  flopray fit results/mlp results/counters --out model.json
+      a run with counters tells which kernels products get; the models as JSON, for flopray.predict
+  flopray fit results/h100 results/h200 --held-out d,board
+      only widths and boards are held out in turn
+  flopray fit results/models --leave-out llama-3.2-1b
+      no row of that model is used, so that its cost can be asked for as of a new one
+
+what is held out: whole values of a dimension in turn, whole models, whole boards; never single rows.
+exit codes: 0 fitted, 2 bad input."""
+
+
+def fit_runs(console: Console, options: argparse.Namespace) -> None:
+    """Do what the command line asks for.
+
+    Raises:
+        InputError: a path that is no run or cannot be written, or nothing that can be fitted.
+    """
+    if not available():
+        text = "scikit-learn is not installed, so no residual is learned: pip install 'flopray[predict]'"
+        warnings.warn(text, stacklevel=1)
+    frames, workloads = load_frames(options.runs)
+    predictor = fit(
+        frames,
+        workloads=workloads,
+        kinds=None if options.held_out == ["none"] else options.held_out,
+        leave_out=options.leave_out,
+        reference_c=options.reference_temperature,
+        judge=options.held_out != ["none"],
+    )
+    for group in predictor.groups:
+        for table in (sets_table(group), *((constants_table(group),) if options.constants else ())):
+            console.print(table.to_rich())
+            console.print()
+    console.print(overall_table(predictor).to_rich())
+    _say(console, LEGEND, *_statements(predictor))
+    if options.out:
+        predictor.save(options.out)
+        _say(console, f"models: {options.out}")
+    if options.held_out_list:
+        write_held_out(options.held_out_list, predictor)
+        _say(console, f"held-out sets: {options.held_out_list}")
+    if options.figures:
+        _say(console, *(f"figure: {path}" for path in draw(predictor, options.figures, options.formats)))
+
+
+def load_frames(runs: Sequence[str]) -> tuple[list[pd.DataFrame], dict[str, Description]]:
+    """Records of runs, and the descriptions of their workloads.
+
+    Raises:
+        InputError: a path is no run.
+    """
+    frames, described = [], {}
+    for run in dict.fromkeys(map(str, runs)):
+        folder = open_run(run)
+        frames.append(folder.load())
+        found = workload_in(folder.manifest)
+        if found.name not in BUILT_IN:
+            described.setdefault(found.name, found)
+    return frames, described
+
+
+def write_held_out(path: Path, predictor: Predictor) -> None:
+    """The sets with the hashes of their rows, one a line.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    sets = [one.held_out for group in predictor.groups for one in group.judged]
+    lines = ",\n".join(msgspec.json.encode(one).decode() for one in sets)
+    try:
+        path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def draw(predictor: Predictor, folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Figures of predicted against measured, one for each group that was judged.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    paths: list[Path] = []
+    for group in predictor.groups:
+        if not group.errors:
+            continue
+        where = group.where
+        name = f"predicted_{where.family}_{where.device_type}_{where.precision}_{where.execution}"
+        with paper_style():
+            figure = draw_predicted(group)
+        try:
+            paths += save_figure(figure, folder / name, formats)
+        except OSError as error:
+            raise InputError(f"cannot write {error.filename or folder}: {error.strerror or error}") from error
+    return paths
+
+
+def _statements(predictor: Predictor) -> list[str]:
+    """What was held out, and what a group cannot say."""
+    lines = [f"energy at {predictor.reference_c:g} C"]
+    for group in predictor.groups:
+        where = group.where
+        label = f"{where.device_type} {where.precision} {where.execution} {where.family}"
+        if not group.judged:
+            lines.append(f"{label}: nothing could be held out, so its errors are not known and it gives no intervals")
+        if group.fit.energy is None:
+            lines.append(f"{label}: no energy was measured")
+        if group.fit.time_residual is None:
+            lines.append(f"{label}: too few rows to learn a residual, so model 4 is model 3")
+        lines += _outside(label, group.judged)
+    return lines
+
+
+def _outside(label: str, judged: Sequence[Judgement]) -> list[str]:
+    edges = [one.held_out.label for one in judged if one.inside == 0]
+    return [f"{label}: predicted beyond all other rows: {', '.join(edges)}"] if edges else []
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of this script."""
+    parser = OneLineParser(
+        prog="predict.py",
+        description="Fit models of time and energy to runs, and say how wrong they are on rows that they did not see.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folders or URIs of runs, of any clusters")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the models as JSON")
+    parser.add_argument(
+        "--held-out",
+        type=lambda text: [word for word in text.split(",") if word],
+        metavar="KINDS",
+        help="what is held out in turn, such as n,d,m,board,model, or none (default: all that there is)",
+    )
+    parser.add_argument("--leave-out", nargs="+", default=[], metavar="MODEL", help="models whose rows are not used")
+    parser.add_argument(
+        "--reference-temperature", type=float, default=50.0, metavar="C", help="of energies (default 50)"
+    )
+    parser.add_argument("--constants", action="store_true", help="print the constants of model 3, too")
+    parser.add_argument("--held-out-list", type=Path, metavar="FILE", help="write the sets with hashes of their rows")
+    parser.add_argument("--figures", type=Path, metavar="DIR", help="draw predicted against measured into this folder")
+    parser.add_argument("--formats", nargs="+", default=["png"], metavar="FORMAT", help="png, svg, pdf (default png)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    if unknown := [name for name in options.formats if name not in IMAGE_FORMATS]:
+        parser.error(f"unknown format {unknown[0]!r}: choose from {', '.join(IMAGE_FORMATS)}")
+    return carry_out(lambda console: fit_runs(console, options))
+
+
+def _say(console: Console, *lines: str) -> None:
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

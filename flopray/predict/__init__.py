@@ -1,0 +1,10 @@
+"""Fitted models of time and energy: from measured rows to what a phase will cost that was not measured.
+
+`fit` makes a `Predictor` of runs, which answers with intervals, says when a question lies outside of what was measured,
+and is kept as JSON; `work_of` is what a point asks of a device. Imports neither torch nor Ray.
+"""
+
+from flopray.predict.predictor import Estimate, Prediction, Predictor, fit
+from flopray.predict.work import NoWork, Work, work_of
+
+__all__ = ["Estimate", "NoWork", "Prediction", "Predictor", "Work", "fit", "work_of"]

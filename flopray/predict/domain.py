@@ -1,0 +1,88 @@
+"""What was measured, as a region of shapes: a question outside of it is said to be outside.
+
+The region is the box of the logarithms of the dimensions, of FLOPs and of intensity (FLOPs a byte), and the convex
+hull of the dimensions' logarithms. A little room is left beyond both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from scipy.optimize import linprog
+
+from flopray.predict.work import Work
+from flopray.units import prefixed
+
+#: Room beyond the box, in logarithms: 2 %.
+_ROOM = 0.02
+_FLOPS, _INTENSITY = "FLOPs", "FLOPs a byte"
+
+
+class Domain(msgspec.Struct, frozen=True, kw_only=True):
+    """Where rows were measured.
+
+    Attributes:
+        names: of the sizes, F of them.
+        low, high: of each.
+        points: logarithms of the dimensions of each shape that was measured, shape (R, D); D is the first of F.
+    """
+
+    names: list[str]
+    low: list[float]
+    high: list[float]
+    points: list[list[float]]
+
+    @classmethod
+    def of(cls, works: Sequence[Work]) -> Domain:
+        """The region of some works.
+
+        Args:
+            works: of one phase, at least one.
+        """
+        shapes = sorted({name for work in works for name in work.shape if work.shape[name] > 0})
+        table = np.array([_sizes(work, shapes) for work in works])
+        logs = np.unique(np.log(table[:, : len(shapes)]).round(6), axis=0)
+        return cls(
+            names=[*shapes, _FLOPS, _INTENSITY],
+            low=table.min(axis=0).tolist(),
+            high=table.max(axis=0).tolist(),
+            points=logs.tolist(),
+        )
+
+    def why_outside(self, work: Work) -> str | None:
+        """Why a work lies outside of what was measured, in words; None where it does not."""
+        shapes = self.names[:-2]
+        missing = [name for name in shapes if not work.shape.get(name)]
+        if missing:
+            return f"{', '.join(missing)} of it is not known"
+        sizes = _sizes(work, shapes)
+        for name, size, low, high in zip(self.names, sizes, self.low, self.high, strict=True):
+            if low > 0 and size > 0 and not low * np.exp(-_ROOM) <= size <= high * np.exp(_ROOM):
+                return f"{name} {_number(size)} is outside {_number(low)} to {_number(high)}, which was measured"
+        if not _inside_hull(np.array(self.points), np.log(sizes[: len(shapes)])):
+            return f"this combination of {', '.join(shapes)} lies between none that were measured"
+        return None
+
+
+def _sizes(work: Work, shapes: Sequence[str]) -> list[float]:
+    intensity = work.flops / work.moved_bytes if work.moved_bytes else 0.0
+    return [*(work.shape.get(name, 1.0) for name in shapes), work.flops, intensity]
+
+
+def _inside_hull(points: np.ndarray, point: np.ndarray) -> bool:
+    """Whether a point is a mean of others, but for a little room in each dimension."""
+    if not points.size:
+        return True
+    if (np.abs(points - point) <= _ROOM).all(axis=1).any():
+        return True
+    count = len(points)
+    above = np.vstack([points.T, -points.T])
+    limits = np.concatenate([point + _ROOM, _ROOM - point])
+    found = linprog(np.zeros(count), A_ub=above, b_ub=limits, A_eq=np.ones((1, count)), b_eq=[1.0], bounds=(0, None))
+    return bool(found.status == 0)
+
+
+def _number(value: float) -> str:
+    return f"{value:g}" if value < 1e6 else prefixed(value, "").strip()

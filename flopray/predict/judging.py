@@ -1,0 +1,207 @@
+"""How wrong each model is on rows that it has not seen: whole values, models and boards held out in turn.
+
+For a set the rows of its values are taken out on every type of device, also where the set is of one type alone, since
+types learn from one another. What is left is fitted anew, from its start. Errors are relative to what was measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from flopray.description import Description
+from flopray.predict.arrays import Floats
+from flopray.predict.device import Device
+from flopray.predict.domain import Domain
+from flopray.predict.fitting import MODELS, fit_devices
+from flopray.predict.held_out import HeldOut, held_out_sets, kinds_of
+from flopray.predict.kernel_choice import KernelChoices
+from flopray.predict.measured import Measured
+
+#: Share of answers that an interval is to hold.
+LEVEL = 0.9
+#: An interval is made of at least so many errors.
+_LEAST_ERRORS = 10
+TIME, ENERGY = "time", "energy"
+TARGETS = (TIME, ENERGY)
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True):
+    """Errors of one model on one set.
+
+    Attributes:
+        rows: with a prediction and a measurement.
+        mape: mean of absolute relative errors.
+        bias: mean of relative errors; above 0, too much is predicted.
+        coverage: share of rows inside the interval that the errors of the other sets make; None where they are few.
+    """
+
+    rows: int
+    mape: float
+    bias: float
+    coverage: float | None = None
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+    """One set with the errors of each model.
+
+    Attributes:
+        held_out: the set.
+        inside: share of its rows that lie inside what was left to the fit.
+        scores: by target (`time`, `energy`), then by model.
+    """
+
+    held_out: HeldOut
+    inside: float
+    scores: dict[str, dict[str, Score]]
+
+
+@dataclass(frozen=True, eq=False)
+class SetErrors:
+    """Errors of the rows of one set.
+
+    Attributes:
+        held_out: the set.
+        phases: of its rows, shape (S,).
+        inside: whether each row lies inside what was left to the fit, shape (S,).
+        measured: by target, shape (S,).
+        predicted: by target and model, shape (S,).
+    """
+
+    held_out: HeldOut
+    phases: np.ndarray
+    inside: np.ndarray
+    measured: Mapping[str, Floats]
+    predicted: Mapping[str, Mapping[str, Floats]]
+
+    def logs(self, target: str, model: str) -> Floats:
+        """Logarithm of predicted over measured; NaN where either is not known."""
+        return np.log(self.predicted[target][model] / self.measured[target])
+
+
+def set_errors(
+    measured: Measured,
+    devices: Mapping[str, Device],
+    choices: KernelChoices,
+    descriptions: Mapping[str, Description],
+    kinds: Sequence[str] | None = None,
+) -> Iterator[SetErrors]:
+    """Errors on each set of the rows of one family, precision and execution.
+
+    Args:
+        measured: the rows.
+        devices: types by name.
+        choices: kernels of products; which kernel runs is known, of rows that are held out, too.
+        descriptions: of workloads by name.
+        kinds: see `flopray.predict.held_out.held_out_sets`; those that a workload does not have are passed over.
+    """
+    together: dict[tuple[str, tuple[str, ...]], list[tuple[HeldOut, np.ndarray]]] = {}
+    names = measured.column("workload")
+    for name in sorted(set(names)):
+        places = np.flatnonzero(names == name)
+        rows = measured.rows.iloc[places].reset_index(drop=True)
+        known = None if kinds is None else [kind for kind in kinds if kind in kinds_of(descriptions[name])]
+        for one, mask in held_out_sets(rows, descriptions[name], known):
+            whole = np.zeros(len(names), dtype=bool)
+            whole[places[mask]] = True
+            together.setdefault((one.kind, one.values), []).append((one, whole))
+    for (kind, values), sets in together.items():
+        column = kinds_of(descriptions[sets[0][0].workload])[kind]
+        seen = ~np.isin(measured.column(column), values)
+        yield from _errors_of(measured, seen, sets, devices, choices)
+
+
+def _errors_of(
+    measured: Measured,
+    seen: np.ndarray,
+    sets: Sequence[tuple[HeldOut, np.ndarray]],
+    devices: Mapping[str, Device],
+    choices: KernelChoices,
+) -> Iterator[SetErrors]:
+    if not seen.any():
+        return
+    known = measured.of(seen)
+    fits = fit_devices(known, devices, choices)
+    for one, mask in sets:
+        fit = fits.get(one.device_type)
+        if fit is None:
+            continue
+        asked = measured.of(mask)
+        by_model = fit.predict(asked.works)
+        domains: Mapping[str, Domain] = fit.domains
+        inside = np.array([_is_inside(domains.get(work.phase), work) for work in asked.works])
+        yield SetErrors(
+            one,
+            np.array([work.phase for work in asked.works], dtype=object),
+            inside,
+            {TIME: asked.times_s, ENERGY: asked.energies_j},
+            {target: {model: by_model[model][place] for model in MODELS} for place, target in enumerate(TARGETS)},
+        )
+
+
+def _is_inside(domain: Domain | None, work: Any) -> bool:
+    return domain is not None and domain.why_outside(work) is None
+
+
+def half_width(errors: Floats) -> float | None:
+    """Half width of an interval of `LEVEL`, in logarithms, from errors on rows that were not seen; None of few.
+
+    The quantile of split conformal prediction (Lei and others 2018, https://doi.org/10.1080/01621459.2017.1307116).
+
+    Args:
+        errors: logarithms of predicted over measured, shape (S,); NaN are passed over.
+    """
+    sizes = np.sort(np.abs(errors[np.isfinite(errors)]))
+    if len(sizes) < _LEAST_ERRORS:
+        return None
+    place = min(math.ceil((len(sizes) + 1) * LEVEL), len(sizes))
+    return float(sizes[place - 1])
+
+
+def judgements(found: Sequence[SetErrors]) -> list[Judgement]:
+    """Scores of each set; coverage by the intervals that the other sets of its group make.
+
+    Args:
+        found: sets of one type of device.
+    """
+    made = []
+    for place, one in enumerate(found):
+        others = [*found[:place], *found[place + 1 :]]
+        scores: dict[str, dict[str, Score]] = {}
+        for target in TARGETS:
+            for model in MODELS:
+                if (score := _score(one, others, target, model)) is not None:
+                    scores.setdefault(target, {})[model] = score
+        inside = float(one.inside.mean()) if len(one.inside) else 0.0
+        made.append(Judgement(held_out=one.held_out, inside=inside, scores=scores))
+    return made
+
+
+def _score(one: SetErrors, others: Sequence[SetErrors], target: str, model: str) -> Score | None:
+    logs = one.logs(target, model)
+    there = np.isfinite(logs)
+    if not there.any():
+        return None
+    errors = np.expm1(logs[there])
+    covered = []
+    for inside in (True, False):
+        rows = logs[there & (one.inside == inside)]
+        width = half_width(pooled(others, target, model, inside=inside))
+        covered += [] if width is None else (np.abs(rows) <= width).tolist()
+    return Score(
+        rows=int(there.sum()),
+        mape=float(np.abs(errors).mean()),
+        bias=float(errors.mean()),
+        coverage=float(np.mean(covered)) if covered else None,
+    )
+
+
+def pooled(found: Sequence[SetErrors], target: str, model: str, *, inside: bool) -> Floats:
+    """Logarithms of predicted over measured of all rows that lay inside, or outside, of what a fit had."""
+    parts = [one.logs(target, model)[one.inside == inside] for one in found]
+    return np.concatenate(parts) if parts else np.zeros(0)

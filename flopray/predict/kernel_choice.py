@@ -1,0 +1,187 @@
+"""Which kernel a library runs for a product: tile, split of the inner dimension, and whether a reduction follows.
+
+A library does not always choose what would be fastest, and its choice decides whether a product takes 4 or 8 us. What
+it chose is counted by hardware counters (`--instruments counters`), once for a shape, and holds for any number of
+layers; no time and no energy is known from it. For a shape that was not counted, the choice for the nearest one of the
+same layout is taken; where nothing near was counted, a rule of thumb.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from flopray.predict.work import NoWork, work_of_row
+from flopray.workloads.operations import Product
+
+#: Tile of the output in the names of cuBLAS' kernels, the library's rows first, which are our columns.
+_TILES = tuple(
+    re.compile(pattern) for pattern in (r"tilesize(\d+)x(\d+)x", r"gemm_(\d+)x(\d+)_", r"nvjet_sm\d+_\w*?_(\d+)x(\d+)_")
+)
+#: A shape is near another where no dimension differs by more than this factor.
+_NEAR = 2.0
+#: Products that share kernels: what is not counted at one precision is taken from another one.
+_ALIKE = {"fp16": "bf16", "bf16": "fp16"}
+
+
+class Choice(msgspec.Struct, frozen=True, array_like=True):
+    """One kernel, as a product runs it.
+
+    Attributes:
+        tile_rows, tile_columns: of the output that a block computes.
+        splits: parts of the inner dimension that blocks compute apart.
+        reduced: whether a kernel of its own adds the parts.
+    """
+
+    tile_rows: int
+    tile_columns: int
+    splits: int = 1
+    reduced: bool = False
+
+
+class Counted(msgspec.Struct, frozen=True, array_like=True):
+    """A product whose kernel was counted.
+
+    Attributes:
+        device_type, precision, layout, rows, columns, inner: the product.
+        choice: its kernel.
+    """
+
+    device_type: str
+    precision: str
+    layout: str
+    rows: int
+    columns: int
+    inner: int
+    choice: Choice
+
+
+class KernelChoices:
+    """The kernels of products.
+
+    Args:
+        counted: what is known; the first of equal products counts.
+    """
+
+    def __init__(self, counted: Sequence[Counted] = ()) -> None:
+        self.counted = tuple(counted)
+        self._known: dict[tuple[str, str, str], dict[tuple[int, int, int], Choice]] = {}
+        for one in counted:
+            shapes = self._known.setdefault((one.device_type, one.precision, one.layout), {})
+            shapes.setdefault((one.rows, one.columns, one.inner), one.choice)
+        self._found: dict[Any, Choice] = {}
+
+    def of(self, product: Product, device_type: str, precision: str, processors: int) -> Choice:
+        """The kernel of a product, as far as it is known.
+
+        Args:
+            product: the product.
+            device_type: it runs on.
+            precision: of its operands.
+            processors: streaming multiprocessors of the device.
+        """
+        key = (product.layout, product.rows, product.columns, product.inner, device_type, precision, processors)
+        if key not in self._found:
+            self._found[key] = self._look_up(product, device_type, precision) or rule_of_thumb(product, processors)
+        return self._found[key]
+
+    def _look_up(self, product: Product, device_type: str, precision: str) -> Choice | None:
+        shape = (product.rows, product.columns, product.inner)
+        for shapes in self._sources(product.layout, device_type, precision):
+            if shape in shapes:
+                return shapes[shape]
+            far, nearest = min((_distance(shape, other), other) for other in shapes)
+            if far <= math.log(_NEAR):
+                return shapes[nearest]
+        return None
+
+    def _sources(
+        self, layout: str, device_type: str, precision: str
+    ) -> Iterable[Mapping[tuple[int, int, int], Choice]]:
+        """Of this type and precision, of one that shares its kernels, then of other types."""
+        for name in filter(None, (precision, _ALIKE.get(precision))):
+            if found := self._known.get((device_type, name, layout)):
+                yield found
+        for (other, name, kind), found in self._known.items():
+            if kind == layout and other != device_type and name in (precision, _ALIKE.get(precision)):
+                yield found
+
+
+def rule_of_thumb(product: Product, processors: int) -> Choice:
+    """The largest tile that still gives work to half of the processors; else the smallest one, split."""
+    for rows, columns in ((128, 128), (64, 128), (64, 64), (32, 64)):
+        blocks = math.ceil(product.rows / rows) * math.ceil(product.columns / columns)
+        if 2 * blocks >= processors:
+            return Choice(rows, columns)
+    blocks = math.ceil(product.rows / 32) * math.ceil(product.columns / 64)
+    splits = max(1, min(processors // max(blocks, 1), product.inner // 64))
+    return Choice(32, 64, splits, splits > 1)
+
+
+def _distance(one: tuple[int, int, int], other: tuple[int, int, int]) -> float:
+    return max(abs(math.log(a / b)) for a, b in zip(one, other, strict=True))
+
+
+def counted_products(kernels: Iterable[Mapping[str, Any]], rows: Iterable[Mapping[str, Any]]) -> list[Counted]:
+    """What counters tell of a library's choice.
+
+    A kernel belongs to the product that has as many launches and as many FLOPs, or a few more: a block computes whole
+    tiles. Where two products of a phase cannot be told apart, nothing is said of them.
+
+    Args:
+        kernels: rows of `flopray.store.kernel_table`.
+        rows: of the records, for the shapes of their points.
+    """
+    by_row: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for kernel in kernels:
+        by_row.setdefault((str(kernel["trial_id"]), str(kernel["phase"])), []).append(kernel)
+    found: dict[tuple[Any, ...], Counted] = {}
+    for row in rows:
+        own = by_row.get((str(row["trial_id"]), str(row["phase"])))
+        if not own:
+            continue
+        try:
+            work = work_of_row(row)
+        except NoWork:
+            continue
+        products = [one for one in work.operations if isinstance(one, Product)]
+        for product in products:
+            key = (row["device_type"], row["precision"], product.layout, product.rows, product.columns, product.inner)
+            choice = None if key in found else _choice(product, products, own)
+            if choice is not None:
+                found[key] = Counted(*key, choice)
+    return list(found.values())
+
+
+def _choice(product: Product, products: Sequence[Product], kernels: Sequence[Mapping[str, Any]]) -> Choice | None:
+    if sum(other.count == product.count for other in products) > 1:
+        return None
+    own = [kernel for kernel in kernels if kernel["launches"] == product.count]
+    main = [kernel for kernel in own if kernel["kernel_class"] == "gemm" and _flops(kernel) > 0.5 * product.flops]
+    tile = _tile(str(main[0]["kernel"])) if len(main) == 1 else None
+    if tile is None:
+        return None
+    outputs = product.rows * product.columns * product.count
+    for kernel in own:
+        share = _flops(kernel) / outputs
+        name = str(kernel["kernel"])
+        if kernel["kernel_class"] == "gemm" and "split_k" in name and kernel is not main[0]:
+            return Choice(tile[1], tile[0], max(2, round(share / 2)), True)  # two FLOPs a part
+        if kernel["kernel_class"] == "reduction" and "splitK" in name and "xmma" not in str(main[0]["kernel"]):
+            return Choice(tile[1], tile[0], max(2, round(share - 1)), True)  # one a part, and one to scale
+    return Choice(tile[1], tile[0])
+
+
+def _flops(kernel: Mapping[str, Any]) -> float:
+    return float(kernel["tensor_flops"] or 0) + float(kernel["cuda_flops"] or 0)
+
+
+def _tile(name: str) -> tuple[int, int] | None:
+    for pattern in _TILES:
+        if found := pattern.search(name):
+            return int(found[1]), int(found[2])
+    return None

@@ -1,0 +1,345 @@
+"""What a phase will cost: `fit(frames)` makes a `Predictor`, which answers with intervals and is kept as JSON.
+
+    >>> predictor = fit([load_run("results/mlp")])            # doctest: +SKIP
+    >>> point = MLP(n_layers=8, width=1024, tokens=128).point(device_type="H100", precision="bf16", execution="graph")
+    ...                                                       # doctest: +SKIP
+    >>> predictor.predict(point, "train_step").energy_j      # doctest: +SKIP
+    Estimate(value=0.0112, low=0.0104, high=0.0121)
+
+A file of a stranger is safe to load: it is data, checked by its types, and nothing in it is run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from flopray import __version__
+from flopray.description import Description
+from flopray.errors import InputError
+from flopray.point import Point
+from flopray.predict.fitting import LEARNED, MODELS, DeviceFit, devices_of, fit_devices
+from flopray.predict.held_out import kinds_of
+from flopray.predict.judging import (
+    ENERGY,
+    TARGETS,
+    TIME,
+    Judgement,
+    SetErrors,
+    half_width,
+    judgements,
+    pooled,
+    set_errors,
+)
+from flopray.predict.kernel_choice import Counted, KernelChoices
+from flopray.predict.measured import REFERENCE_C, Measured, measured_rows
+from flopray.predict.stored import Interval, StoredGroup, StoredPredictor, Where, restored, stored
+from flopray.predict.type_spread import type_spread
+from flopray.predict.work import Work, work_of
+from flopray.workloads.registry import BUILT_IN
+
+#: Two-sided quantile of the normal distribution at 90 %.
+_NORMAL = 1.6449
+_LARGEST_FILE = 50_000_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A predicted number.
+
+    Attributes:
+        value: in SI units.
+        low, high: ends of its 90 % interval for a board of the type; None where too few held-out errors are known.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one iteration of a phase will cost on one board.
+
+    Attributes:
+        time_s: seconds.
+        energy_j: joules at the reference temperature; None where no energy was measured.
+        outside: why the question lies outside of what was measured; None where it does not.
+        model: which model answers, one of `flopray.predict.fitting.MODELS`.
+        basis: what it was fitted to, for people.
+        reference_c: temperature of the energy, in Celsius.
+    """
+
+    time_s: Estimate
+    energy_j: Estimate | None
+    outside: str | None
+    model: str
+    basis: str
+    reference_c: float
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """One type of device at one precision and execution, with its fits.
+
+    Attributes:
+        where: what was fitted.
+        fit: all models.
+        judged: errors on each held-out set.
+        intervals: by target and model.
+        errors: of each row of the held-out sets; not kept in a file.
+    """
+
+    where: Where
+    fit: DeviceFit
+    judged: Sequence[Judgement]
+    intervals: Mapping[str, Mapping[str, Interval]]
+    errors: Sequence[SetErrors] = ()
+
+
+class Predictor:
+    """Answers what a phase of a workload will take on a type of device.
+
+    Args:
+        groups: fits.
+        counted: kernels of products.
+        reference_c: temperature of energies.
+        made_by: version of flopray that made it.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        counted: Sequence[Counted] = (),
+        reference_c: float = REFERENCE_C,
+        made_by: str = __version__,
+    ) -> None:
+        self.groups, self.counted = tuple(groups), tuple(counted)
+        self.reference_c, self.made_by = reference_c, made_by
+
+    @property
+    def device_types(self) -> tuple[str, ...]:
+        """Types of device that something is known of."""
+        return tuple(sorted({group.where.device_type for group in self.groups}))
+
+    def predict(
+        self,
+        asked: Point | Work,
+        phase: str | None = None,
+        *,
+        device_type: str | None = None,
+        model: str = LEARNED,
+    ) -> Prediction:
+        """What one iteration will cost.
+
+        Args:
+            asked: a point whose workload's code is here, or its `Work`.
+            phase: of the point.
+            device_type: default that of the point.
+            model: one of `flopray.predict.fitting.MODELS`.
+
+        Raises:
+            InputError: nothing was measured that could answer.
+            NoWork: the point's FLOPs or bytes are not known.
+        """
+        if isinstance(asked, Point):
+            if phase is None:
+                raise InputError("predict: name a phase of the point")
+            device_type = device_type or asked.device_type
+            asked = work_of(asked, phase)
+        if model not in MODELS:
+            raise InputError(f"unknown model {model!r}: choose from {', '.join(MODELS)}")
+        group, other = self._group(asked, device_type or "")
+        time, energy = (values[0] for values in group.fit.predict([asked])[model])
+        outside = other or self._why_outside(group, asked)
+        if not math.isfinite(time):
+            raise InputError(f"{model}: {asked.phase} was not measured on {group.where.device_type}")
+        return Prediction(
+            time_s=self._estimate(group, TIME, model, time, outside),
+            energy_j=self._estimate(group, ENERGY, model, energy, outside) if math.isfinite(energy) else None,
+            outside=outside,
+            model=model,
+            basis=group.where.label,
+            reference_c=self.reference_c,
+        )
+
+    def _group(self, asked: Work, device_type: str) -> tuple[Group, str | None]:
+        """The group that answers, and what of the question it was not measured with."""
+        there = [group for group in self.groups if group.where.device_type == device_type]
+        if not there:
+            known = ", ".join(self.device_types) or "nothing"
+            raise InputError(f"no fit for {device_type or 'this device type'}: there are fits for {known}")
+        there = [group for group in there if group.where.precision == asked.precision]
+        if not there:
+            of_type = [group for group in self.groups if group.where.device_type == device_type]
+            known = ", ".join(sorted({group.where.precision for group in of_type}))
+            raise InputError(f"no fit for {asked.precision} on {device_type}: there are fits for {known}")
+        wanted = (asked.family, asked.execution)
+        best = max(there, key=lambda g: (g.where.family == wanted[0], g.where.execution == wanted[1], g.where.rows))
+        if best.where.family != asked.family:
+            return best, f"{asked.family} was not measured: answered by the fit of {best.where.family}"
+        if best.where.execution != asked.execution:
+            return best, f"{asked.execution} was not measured: answered by the fit of {best.where.execution}"
+        return best, None
+
+    def _why_outside(self, group: Group, asked: Work) -> str | None:
+        domain = group.fit.domains.get(asked.phase)
+        if domain is None:
+            return f"{asked.phase} was not measured, but {', '.join(sorted(group.fit.domains))}"
+        return domain.why_outside(asked)
+
+    def _estimate(self, group: Group, target: str, model: str, value: float, outside: str | None) -> Estimate:
+        interval = group.intervals.get(target, {}).get(model)
+        half = interval.half(outside=outside is not None) if interval else None
+        if half is None:
+            return Estimate(float(value), None, None)
+        return Estimate(float(value), float(value * math.exp(-half)), float(value * math.exp(half)))
+
+    def to_json(self) -> bytes:
+        """As JSON, a group a line."""
+        made = StoredPredictor(
+            made_by=self.made_by,
+            reference_c=self.reference_c,
+            counted=list(self.counted),
+            groups=[
+                StoredGroup(
+                    where=one.where,
+                    fit=stored(one.fit),
+                    judged=list(one.judged),
+                    intervals={target: dict(models) for target, models in one.intervals.items()},
+                )
+                for one in self.groups
+            ],
+        )
+        return msgspec.json.format(msgspec.json.encode(made), indent=0) + b"\n"
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write it as JSON.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        try:
+            Path(path).write_bytes(self.to_json())
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+    @classmethod
+    def from_json(cls, text: bytes, source: str = "the file") -> Predictor:
+        """Read it; of a stranger, too.
+
+        Raises:
+            InputError: it is no such JSON.
+        """
+        if len(text) > _LARGEST_FILE:
+            raise InputError(f"{source}: {len(text)} bytes are more than fitted models take")
+        try:
+            made = msgspec.json.decode(text, type=StoredPredictor)
+            made.check()
+            choices = KernelChoices(made.counted)
+            groups = [Group(one.where, restored(one.fit, choices), one.judged, one.intervals) for one in made.groups]
+        except (msgspec.MsgspecError, ValueError, KeyError, RecursionError) as error:
+            raise InputError(f"{source}: no fitted models of flopray: {error}") from None
+        return cls(groups, made.counted, made.reference_c, made.made_by)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Predictor:
+        """Read a file.
+
+        Raises:
+            InputError: there is none, or it holds something else.
+        """
+        try:
+            return cls.from_json(Path(path).read_bytes(), str(path))
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def fit(
+    frames: Sequence[pd.DataFrame],
+    *,
+    workloads: Mapping[str, Description] | None = None,
+    kinds: Sequence[str] | None = None,
+    leave_out: Sequence[str] = (),
+    reference_c: float = REFERENCE_C,
+    counted: Sequence[Counted] = (),
+    judge: bool = True,
+) -> Predictor:
+    """Fit all models to measured rows, and judge them by rows that are held out.
+
+    Args:
+        frames: as `flopray.load_run` gives them.
+        workloads: of rows whose workload is not built in: its description, or the class itself, by name.
+        kinds: what is held out in turn: letters of dimensions, `board`, `model`; None for all.
+        leave_out: models whose rows are not used at all.
+        reference_c: temperature that energies are told for, in Celsius.
+        counted: kernels of products, beside those that the frames' own counters tell.
+        judge: whether held-out sets are fitted; without, there are no intervals.
+
+    Raises:
+        InputError: nothing can be fitted.
+    """
+    measured = measured_rows(frames, workloads=workloads, leave_out=leave_out, reference_c=reference_c, counted=counted)
+    descriptions: dict[str, Description] = {name: cls() for name, cls in BUILT_IN.items()}
+    descriptions |= dict(workloads or {})
+    _check_kinds(kinds, [descriptions[name] for name in set(measured.column("workload")) if name in descriptions])
+    groups: list[Group] = []
+    for pool in pools_of(measured):
+        devices, choices = devices_of(pool), KernelChoices(pool.counted)
+        fits = fit_devices(pool, devices, choices)
+        errors: list[SetErrors] = []
+        if judge:
+            known = {name: descriptions[name] for name in set(pool.column("workload")) if name in descriptions}
+            errors = list(set_errors(pool, devices, choices, known, kinds))
+        for name, one in fits.items():
+            groups.append(_group(pool.of(pool.column("device_type") == name), one, errors))
+    return Predictor(groups, measured.counted, reference_c)
+
+
+def _check_kinds(kinds: Sequence[str] | None, there: Sequence[Description]) -> None:
+    known = list(dict.fromkeys(kind for one in there for kind in kinds_of(one)))
+    for kind in kinds or ():
+        if kind not in known:
+            raise InputError(f"rows are not held out by {kind!r:.40}: choose from {', '.join(known)}")
+
+
+def pools_of(measured: Measured) -> list[Measured]:
+    """Rows that are fitted together: of one family at one precision and execution."""
+    keys = [(work.family, work.precision, work.execution) for work in measured.works]
+    return [measured.of(_equal(keys, key)) for key in sorted(set(keys))]
+
+
+def _equal(keys: Sequence[object], key: object) -> NDArray[np.bool_]:
+    return np.array([one == key for one in keys])
+
+
+def _group(rows: Measured, one: DeviceFit, errors: Sequence[SetErrors]) -> Group:
+    own = [each for each in errors if each.held_out.device_type == one.device.name]
+    spread = type_spread(rows)
+    intervals: dict[str, dict[str, Interval]] = {}
+    for target in TARGETS:
+        for model in MODELS:
+            widths = [
+                half_width(pooled(source, target, model, inside=inside))
+                for inside in (True, False)
+                for source in (own, errors)
+            ]
+            # of a type with few rows, the errors of all types
+            inside = widths[0] if widths[0] is not None else widths[1]
+            outside = widths[2] if widths[2] is not None else widths[3]
+            intervals.setdefault(target, {})[model] = Interval(
+                inside=inside, outside=_wider(inside, outside), boards=_NORMAL * spread[target]
+            )
+    return Group(Where.of(rows), one, judgements(own), intervals, own)
+
+
+def _wider(one: float | None, other: float | None) -> float | None:
+    return max((value for value in (one, other) if value is not None), default=None)

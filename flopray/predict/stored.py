@@ -1,0 +1,246 @@
+"""The form in which fitted models are kept: data only, with names, units and where they were measured."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from flopray.predict.device import Device
+from flopray.predict.domain import Domain
+from flopray.predict.energy import UNITS, EnergyModel
+from flopray.predict.fitting import DeviceFit, Simple
+from flopray.predict.judging import Judgement
+from flopray.predict.kernel_choice import Counted, KernelChoices
+from flopray.predict.measured import Measured
+from flopray.predict.residual import INPUTS, Residual
+from flopray.predict.roofline import CONSTANTS, TimeModel
+from flopray.predict.simple import PowerLaw
+
+FORMAT = 1
+
+
+class Where(msgspec.Struct, frozen=True, kw_only=True):
+    """What a fit was made of.
+
+    Attributes:
+        family: workloads that were fitted together.
+        workloads, device_type, precision, execution, phases: of the rows.
+        device_names, boards, drivers, torch: of the devices that measured them.
+        rows, points: how many.
+        first_unix_s, last_unix_s: when; None where rows do not say.
+    """
+
+    family: str
+    workloads: list[str]
+    device_type: str
+    precision: str
+    execution: str
+    phases: list[str]
+    device_names: list[str]
+    boards: list[str]
+    drivers: list[str]
+    torch: list[str]
+    rows: int
+    points: int
+    first_unix_s: float | None = None
+    last_unix_s: float | None = None
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        boards = f"{len(self.boards)} board{'s' if len(self.boards) != 1 else ''}"
+        of = f"{self.rows} rows of {', '.join(self.workloads)}"
+        return f"{of} on {boards} of {self.device_type}, {self.precision} {self.execution}"
+
+    @classmethod
+    def of(cls, measured: Measured) -> Where:
+        """Of rows of one type of device."""
+        rows, work = measured.rows, measured.works[0]
+
+        def values(name: str) -> list[str]:
+            return sorted(set(rows[name].dropna().astype(str))) if name in rows else []
+
+        times = rows["started_unix_s"].dropna().astype(float) if "started_unix_s" in rows else []
+        return cls(
+            family=work.family,
+            workloads=values("workload"),
+            device_type=str(rows["device_type"].iloc[0]),
+            precision=work.precision,
+            execution=work.execution,
+            phases=values("phase"),
+            device_names=values("device_name"),
+            boards=values("device_uuid"),
+            drivers=values("driver_version"),
+            torch=values("torch_version"),
+            rows=len(rows),
+            points=len(set(rows["trial_id"])),
+            first_unix_s=float(min(times)) if len(times) else None,
+            last_unix_s=float(max(times)) if len(times) else None,
+        )
+
+
+class Interval(msgspec.Struct, frozen=True, kw_only=True):
+    """Half widths of a 90 % interval, in logarithms, which are relative errors while they are small.
+
+    Attributes:
+        inside: from errors on rows that were held out and lay inside of what was left; None of too few.
+        outside: from those that lay outside.
+        boards: of a board about its type.
+    """
+
+    inside: float | None
+    outside: float | None
+    boards: float
+
+    def half(self, *, outside: bool) -> float | None:
+        """Of one answer."""
+        own = self.outside if outside else self.inside
+        return None if own is None else math.hypot(own, self.boards)
+
+
+class StoredConstant(msgspec.Struct, frozen=True):
+    """A number with its unit.
+
+    Attributes:
+        value: in SI units.
+        unit: of it.
+    """
+
+    value: float
+    unit: str
+
+
+class StoredSimple(msgspec.Struct, frozen=True, kw_only=True):
+    """See `flopray.predict.fitting.Simple`.
+
+    Attributes:
+        flops_per_s, flops_per_j, time, energy: as there.
+    """
+
+    flops_per_s: float | None
+    flops_per_j: float | None
+    time: PowerLaw
+    energy: PowerLaw | None
+
+
+class StoredFit(msgspec.Struct, frozen=True, kw_only=True):
+    """See `flopray.predict.fitting.DeviceFit`.
+
+    Attributes:
+        device, time_residual, energy_residual, simple, domains: as there.
+        time, energy: constants by name.
+    """
+
+    device: Device
+    simple: dict[str, StoredSimple]
+    time: dict[str, StoredConstant]
+    energy: dict[str, StoredConstant] | None
+    domains: dict[str, Domain]
+    time_residual: Residual | None
+    energy_residual: Residual | None
+
+
+class StoredGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """See `flopray.predict.predictor.Group`.
+
+    Attributes:
+        where, fit, judged, intervals: as there.
+    """
+
+    where: Where
+    fit: StoredFit
+    judged: list[Judgement]
+    intervals: dict[str, dict[str, Interval]]
+
+
+class StoredPredictor(msgspec.Struct, frozen=True, kw_only=True):
+    """A file.
+
+    Attributes:
+        format: of the file.
+        made_by: version of flopray.
+        reference_c: temperature of energies, in Celsius.
+        counted: kernels of products.
+        groups: fits.
+    """
+
+    made_by: str
+    reference_c: float
+    counted: list[Counted]
+    groups: list[StoredGroup]
+    format: int = FORMAT
+
+    def check(self) -> None:
+        """Refuse what the types let through.
+
+        Raises:
+            ValueError: saying what is wrong.
+        """
+        if self.format != FORMAT:
+            raise ValueError(f"it is of format {self.format}, and this version reads {FORMAT}")
+        for one in self.counted:
+            sizes = (one.rows, one.columns, one.inner, one.choice.tile_rows, one.choice.tile_columns, one.choice.splits)
+            if min(sizes) < 1:
+                raise ValueError("sizes of products and tiles are whole numbers from 1")
+        for group in self.groups:
+            _check(group.fit)
+
+
+def _check(fit: StoredFit) -> None:
+    time = {name: one.value for name, one in fit.time.items()}
+    if set(time) != {one.name for one in CONSTANTS} or not all(0 < value < math.inf for value in time.values()):
+        raise ValueError("constants of time are other ones, or not positive")
+    if fit.energy is not None:
+        values = [one.value for one in fit.energy.values()]
+        if set(fit.energy) != set(UNITS) or not all(0 <= value < math.inf for value in values):
+            raise ValueError("constants of energy are other ones, or negative")
+    if fit.device.processors < 1:
+        raise ValueError("a device has processors")
+    for residual in filter(None, (fit.time_residual, fit.energy_residual)):
+        widths = [len(residual.mean), len(residual.scale), len(residual.lengths), *map(len, residual.points)]
+        if set(widths) != {len(INPUTS)} or len(residual.points) != len(residual.weights):
+            raise ValueError("a residual's numbers do not fit together")
+        if not all(value > 0 for value in residual.lengths):
+            raise ValueError("lengths are positive")
+    for domain in fit.domains.values():
+        count = len(domain.names)
+        if (
+            count < 2
+            or {len(domain.low), len(domain.high)} != {count}
+            or any(len(p) != count - 2 for p in domain.points)
+        ):
+            raise ValueError("a region's numbers do not fit together")
+
+
+def stored(fit: DeviceFit) -> StoredFit:
+    """A fit as data."""
+    units = {one.name: one.unit for one in CONSTANTS}
+    energy = fit.energy.constants if fit.energy else None
+    return StoredFit(
+        device=fit.device,
+        simple={phase: StoredSimple(**vars(one)) for phase, one in fit.simple.items()},
+        time={name: StoredConstant(value, units[name]) for name, value in fit.time.constants.items()},
+        energy=None if energy is None else {name: StoredConstant(value, UNITS[name]) for name, value in energy.items()},
+        domains=dict(fit.domains),
+        time_residual=fit.time_residual,
+        energy_residual=fit.energy_residual,
+    )
+
+
+def restored(fit: StoredFit, choices: KernelChoices) -> DeviceFit:
+    """A fit from data that was checked."""
+    energy = None if fit.energy is None else {name: one.value for name, one in fit.energy.items()}
+    simple = {
+        phase: Simple(one.flops_per_s, one.flops_per_j, one.time, one.energy) for phase, one in fit.simple.items()
+    }
+    return DeviceFit(
+        device=fit.device,
+        time=TimeModel.of_constants(fit.device, {name: one.value for name, one in fit.time.items()}),
+        energy=EnergyModel.of_constants(energy) if energy else None,
+        time_residual=fit.time_residual,
+        energy_residual=fit.energy_residual,
+        simple=simple,
+        domains=fit.domains,
+        choices=choices,
+    )

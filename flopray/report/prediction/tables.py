@@ -1,0 +1,105 @@
+"""Errors of fitted models as tables: each held-out set, and all of a group together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from flopray.predict.fitting import MODELS
+from flopray.predict.judging import TARGETS, Judgement, Score
+from flopray.predict.predictor import Group, Predictor
+from flopray.report.text_table import TextTable
+from flopray.units import prefixed
+
+#: Models as columns; a number each, so that time and energy stand side by side.
+_NUMBERS = {model: str(number) for number, model in enumerate(MODELS, start=1)}
+LEGEND = "1 constant FLOP/s and FLOPs/J, 2 power law, 3 roofline with launch, 4 roofline and a learned residual"
+_LONGEST = 15
+
+
+def overall(judged: Sequence[Judgement], target: str, model: str) -> Score | None:
+    """All rows of all sets together, each as often as it was held out; None without any."""
+    scores = [score for one in judged if (score := one.scores.get(target, {}).get(model)) is not None]
+    rows = np.array([score.rows for score in scores], float)
+    if not len(scores):
+        return None
+    covered = [(score.coverage, score.rows) for score in scores if score.coverage is not None]
+    shares, counts = zip(*covered, strict=True) if covered else ((), ())
+    return Score(
+        rows=int(rows.sum()),
+        mape=float(np.average([score.mape for score in scores], weights=rows)),
+        bias=float(np.average([score.bias for score in scores], weights=rows)),
+        coverage=float(np.average(shares, weights=counts)) if covered else None,
+    )
+
+
+def percent(ratio: float | None) -> str:
+    """Two digits, such as `4.1` or `12`; a dash where there is none."""
+    if ratio is None or not np.isfinite(ratio):
+        return "-"
+    value = 100 * ratio
+    return f"{value:.1f}" if abs(value) < 9.95 else f"{value:.0f}"
+
+
+def sets_table(group: Group) -> TextTable:
+    """MAPE of each model on each held-out set of a group.
+
+    Args:
+        group: of a predictor.
+    """
+    lines = []
+    for one in group.judged:
+        numbers = [percent(_mape(one.scores.get(t, {}).get(m))) for t in TARGETS for m in MODELS]
+        place = "edge" if one.held_out.edge else "inside" if one.inside == 1 else "mixed"
+        lines.append([_short(one.held_out.label), str(one.held_out.rows), place, *numbers])
+    whole = [percent(_mape(overall(group.judged, t, m))) for t in TARGETS for m in MODELS]
+    if group.judged:
+        lines.append(["all", str(sum(one.held_out.rows for one in group.judged)), "", *whole])
+    header = ["held out", "rows", "", *(f"{t}\n{_NUMBERS[m]}" for t in TARGETS for m in MODELS)]
+    notes = [f"mean absolute error in % on rows that the fit did not see; {LEGEND}"]
+    return TextTable(f"{group.where.label}", header, [("", lines)], notes)
+
+
+def overall_table(predictor: Predictor) -> TextTable:
+    """Each group in a line for each model: MAPE, bias and coverage over all held-out rows."""
+    sections = []
+    for group in predictor.groups:
+        rows = []
+        for model in MODELS:
+            cells = [_NUMBERS[model] + " " + model.replace("_", " ")]
+            for target in TARGETS:
+                score = overall(group.judged, target, model)
+                cells += [percent(score.mape if score else None), percent(score.bias if score else None)]
+                cells.append(percent(score.coverage) if score and score.coverage is not None else "-")
+            rows.append(cells)
+        where = group.where
+        sections.append((f"{where.device_type} {where.precision} {where.execution} {where.family}", rows))
+    header = ["model", *(f"{t}\n{name}" for t in TARGETS for name in ("MAPE", "bias", "coverage"))]
+    notes = ["in %; coverage of 90 % intervals, each made of the errors of the other sets"]
+    return TextTable("Errors on held-out rows", header, sections, notes, section_name="GPU")
+
+
+def constants_table(group: Group) -> TextTable:
+    """Constants of model 3 in SI units."""
+    known = [("time", group.fit.time.constants)]
+    known += [("energy", group.fit.energy.constants)] if group.fit.energy else []
+    units = _units()
+    rows = [[name, prefixed(value, units[name])] for _, values in known for name, value in values.items() if value]
+    return TextTable(f"Constants of {group.where.label}", ["constant", "value"], [("", rows)])
+
+
+def _units() -> dict[str, str]:
+    from flopray.predict.energy import UNITS
+    from flopray.predict.roofline import CONSTANTS
+
+    units = {one.name: one.unit for one in CONSTANTS} | UNITS
+    return {name: "" if unit == "1" else unit for name, unit in units.items()}
+
+
+def _mape(score: Score | None) -> float | None:
+    return None if score is None else score.mape
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= _LONGEST else label[: _LONGEST - 1] + "…"

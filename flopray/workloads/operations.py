@@ -1,0 +1,82 @@
+"""What one iteration of a phase asks of a device, operation by operation, for models of time and energy.
+
+Closed forms and least bytes are sums; how long work takes also depends on the shapes of its products and on how many
+kernels there are. A workload that knows them states them (`Workload.operations`). Standard library only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: How a product reads its operands: as they are stored; the first one transposed; or summed over tokens, as the
+#: gradient of weights is. A library has kernels of their own for each.
+PLAIN, TRANSPOSED, GRADIENT = "plain", "transposed", "gradient"
+LAYOUTS = (PLAIN, TRANSPOSED, GRADIENT)
+
+
+@dataclass(frozen=True)
+class Product:
+    """Products of matrices of one shape, (rows, inner) by (inner, columns), each by itself.
+
+    Attributes:
+        layout: one of `LAYOUTS`.
+        rows, columns, inner: of the matrices.
+        count: how many, one after the other.
+    """
+
+    layout: str
+    rows: int
+    columns: int
+    inner: int
+    count: int = 1
+
+    @property
+    def flops(self) -> int:
+        """Of all of them, 2 a multiply-add."""
+        return 2 * self.rows * self.columns * self.inner * self.count
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Elementwise work.
+
+    Attributes:
+        elements: read and written by each.
+        count: kernels.
+    """
+
+    elements: int
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Update:
+    """An optimizer's step.
+
+    Attributes:
+        elements: that it reads and writes at least.
+        tensors: weights that it goes through.
+    """
+
+    elements: int
+    tensors: int
+
+
+@dataclass(frozen=True)
+class Bulk:
+    """Products of which only their FLOPs are known.
+
+    Attributes:
+        flops: of all.
+        elements: that they read and write at least.
+        count: kernels, about.
+        attention: whether they are scores and their products with values.
+    """
+
+    flops: int
+    elements: int
+    count: int = 1
+    attention: bool = False
+
+
+Operation = Product | Pass | Update | Bulk
