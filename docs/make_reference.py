@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from flopray.audit import audit
 from flopray.cli.audit import by_phase
+from flopray.cli.report import command_of
 from flopray.energy.reference import told_later
 from flopray.point import point_of
 from flopray.records import PhaseRecord
@@ -117,11 +118,12 @@ def make(name: str, sources: Sequence[RunFolder], target: Path) -> tuple[RunFold
     sweep = dataclasses.replace(sweep, axes={**sweep.axes, "device_type": (device_type,)})
     manifest = sweep.to_manifest(name, {})
     manifest["created_unix_s"] = sources[-1].manifest["created_unix_s"]
-    manifest["reference"] = {"from": [source.manifest["name"] for source in sources]}
-    run = RunFolder.create(target, name, manifest)
     told: Counter[str] = Counter()
+    points = list(points_of(sources, device_type, told))
+    manifest["reference"] = {"from": [source.manifest["name"] for source in sources], "told_later": told[LATER]}
+    run = RunFolder.create(target, name, manifest)
     with run.writer() as writer:
-        writer.append(list(points_of(sources, device_type, told)))
+        writer.append(points)
     run.compact()
     run.journal_path.unlink()
     for path in run.path.iterdir():
@@ -221,27 +223,8 @@ def source_of(source: RunFolder) -> dict[str, Any]:
         "run": manifest["name"],
         "day": _day(manifest["created_unix_s"]),
         "versions": manifest["versions"] or parts[0]["versions"],
-        "command": command_of(manifest["sweep"], source),
+        "command": command_of(source),
     }
-
-
-def command_of(sweep: Mapping[str, Any], run: RunFolder) -> str:
-    """The command that measures the same grid."""
-    flags = {"device_type": "--accelerators", "precision": "--precision", "execution": "--execution"}
-    flags |= {field.name: field.flag or "--" + field.name.replace("_", "-") for field in run.workload.fields}
-    words = ["flopray", "sweep", sweep["workload"]]
-    fields = {field.name: field for field in run.workload.fields}
-    for name, values in sweep["axes"].items():
-        spoken = {value: word for word, value in fields[name].words.items()} if name in fields else {}
-        words += [flags[name], *(str(spoken.get(value, value)) for value in values)]
-    settings = sweep["settings"]
-    for name in ("phases", "instruments"):
-        words += [f"--{name}", *settings[name]]
-    for name in ("target_error", "max_seconds", "seed", "sentinel_every_s"):
-        words += ["--" + name.removesuffix("_s").replace("_", "-"), f"{settings[name]:g}"]
-    if sweep["search"] != "grid":
-        words += ["--search", sweep["search"], "--samples", str(sweep["samples"])]
-    return " ".join(words)
 
 
 def published_card(folder: Path) -> dict[str, Any]:

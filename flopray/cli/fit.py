@@ -65,7 +65,7 @@ def fit_runs(console: Console, options: argparse.Namespace) -> None:
             console.print(table.to_rich())
             console.print()
     console.print(overall_table(predictor).to_rich())
-    _say(console, LEGEND, *_statements(predictor))
+    _say(console, f"mean absolute errors in % on rows that a fit did not see; {LEGEND}", *_statements(predictor))
     if options.out:
         predictor.save(options.out)
         _say(console, f"models: {options.out}")
@@ -156,7 +156,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="folders or URIs of runs, of any clusters")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="runs of any clusters: folders, URIs or reference:NAME")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the models as JSON")
     parser.add_argument(
         "--held-out",

@@ -19,6 +19,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
         flops_per_s: peak of products, by precision.
         memory_bytes_per_s: peak of its memory.
         cache_bytes: of the last cache.
+        power_w: highest power of the board; a guess where no datasheet has it.
         known: whether these are of a datasheet; else they are the most that the rows reached.
     """
 
@@ -27,6 +28,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     flops_per_s: dict[str, float]
     memory_bytes_per_s: float
     cache_bytes: float
+    power_w: float = 200.0
     known: bool = True
 
 
@@ -50,6 +52,7 @@ def device_of(
             flops_per_s=dict(gpu.peaks),
             memory_bytes_per_s=gpu.memory_bytes_per_s,
             cache_bytes=float(gpu.l2_bytes),
+            power_w=gpu.board_power_w or 200.0,
         )
     peaks: dict[str, float] = {}
     moved = 1e9

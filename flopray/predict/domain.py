@@ -17,6 +17,8 @@ from flopray.units import prefixed
 
 #: Room beyond the box, in logarithms: 2 %.
 _ROOM = 0.02
+#: A held-out edge lies about so far beyond the rest.
+_EDGE = 2.0
 _FLOPS, _INTENSITY = "FLOPs", "FLOPs a byte"
 
 
@@ -50,6 +52,14 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
             high=table.max(axis=0).tolist(),
             points=logs.tolist(),
         )
+
+    def is_far(self, work: Work) -> bool:
+        """Whether a size of a work lies beyond what was measured by more than a held-out edge does: a factor of 2."""
+        for name, low, high in zip(self.names[:-2], self.low, self.high, strict=False):
+            size = work.shape.get(name, 0.0)
+            if not low / _EDGE <= size <= high * _EDGE:
+                return True
+        return False
 
     def why_outside(self, work: Work) -> str | None:
         """Why a work lies outside of what was measured, in words; None where it does not."""

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from flopray.predict.arrays import Floats, Works
+from flopray.predict.device import Device
 from flopray.predict.roofline import TimeModel
 
 #: Constants in order, with their units.
@@ -31,8 +32,8 @@ UNITS = {
     "attention_j_per_flop": "J",
 }
 _ROUNDS, _ROBUST = 5, 0.05
-#: Weight of a constant's relative distance from that of all devices beside a row's relative error.
-_HELD = 0.5
+#: Weights of a constant's relative distance beside a row's relative error: from that of all devices, and from a guess.
+HELD, HELD_LOOSELY = 0.5, 0.05
 
 
 def parts_of(model: TimeModel, works: Works, times_s: Floats) -> Floats:
@@ -92,27 +93,33 @@ class EnergyModel:
         return parts_of(model, works, times_s) @ self.values
 
 
-def fit_energy(parts: Floats, energies_j: Floats, centre: Floats | None = None) -> EnergyModel:
+def start_of(device: Device, precision: str) -> Floats:
+    """Constants by a guess, which only decides what rows do not: a fifth of the board's power at rest, half at work."""
+    peak = device.flops_per_s.get(precision) or max(device.flops_per_s.values(), default=1e12)
+    each = 0.5 * device.power_w / peak
+    rest = 0.2 * device.power_w
+    return np.array([rest, rest, each, 2e-11, 8e-11, 1.5e-10, 4e-10, each, each])
+
+
+def fit_energy(parts: Floats, energies_j: Floats, centre: Floats, held: float) -> EnergyModel:
     """Constants from measured energies.
 
     Args:
         parts: `parts_of` measured times, shape (W, 9).
         energies_j: measured, shape (W,).
-        centre: constants of all devices, which those of one are held to.
+        centre: constants that these are held to.
+        held: weight of that, `HELD` or `HELD_LOOSELY`.
     """
     shares = parts / energies_j[:, None]
     # where all rows have none of a part its constant stays 0
     scales = np.where(shares.any(axis=0), shares.mean(axis=0), np.inf)
-    held = np.zeros((0, len(scales))), np.zeros(0)
-    if centre is not None:
-        used = np.isfinite(scales) & (centre > 0)
-        pull = _HELD / np.where(used, centre * np.where(used, scales, 1.0), 1.0)
-        held = np.diag(pull)[used], np.full(int(used.sum()), _HELD)
+    used = np.isfinite(scales) & (centre > 0)
+    pull = np.diag(held / np.where(used, centre * np.where(used, scales, 1.0), 1.0))[used]
     weights = np.ones(len(energies_j))
     found = np.zeros(len(scales))
     for _ in range(_ROUNDS):
-        left = np.vstack([shares / scales * weights[:, None], held[0]])
-        found, _ = nnls(left, np.concatenate([weights, held[1]]))
+        left = np.vstack([shares / scales * weights[:, None], pull])
+        found, _ = nnls(left, np.concatenate([weights, np.full(len(pull), held)]))
         errors = np.abs((shares / scales) @ found - 1)
         weights = 1 / np.sqrt(np.maximum(1.0, errors / _ROBUST))
     return EnergyModel(found / scales)

@@ -14,7 +14,8 @@ import numpy as np
 from flopray.predict.arrays import Floats, Works, works_as_arrays
 from flopray.predict.device import Device, device_of
 from flopray.predict.domain import Domain
-from flopray.predict.energy import EnergyModel, fit_energy, parts_of
+from flopray.predict.energy import HELD, HELD_LOOSELY, EnergyModel, fit_energy, parts_of
+from flopray.predict.energy import start_of as energy_start
 from flopray.predict.kernel_choice import KernelChoices
 from flopray.predict.measured import Measured
 from flopray.predict.residual import Residual, fit_residual, inputs_of
@@ -142,9 +143,11 @@ def fit_devices(
     }
     parts = {name: parts_of(times[name], arrays[name], own[name].times_s) for name in names}
     energies = {name: own[name].energies_j for name in names}
-    centre = _shared_energy(parts, energies) if len(names) > 1 else None
+    centre = _shared_energy(
+        parts, energies, np.mean([energy_start(devices[name], precision) for name in names], axis=0)
+    )
     return {
-        name: _device_fit(own[name], devices[name], choices, times[name], parts[name], centre, learn=learn)
+        name: _device_fit(own[name], times[name], parts[name], centre, choices, learn=learn, alone=len(names) == 1)
         for name in names
     }
 
@@ -164,28 +167,30 @@ def _shared_shift(
     return np.average(np.array(fits), axis=0, weights=rows)
 
 
-def _shared_energy(parts: Mapping[str, Floats], energies: Mapping[str, Floats]) -> Floats | None:
+def _shared_energy(parts: Mapping[str, Floats], energies: Mapping[str, Floats], start: Floats) -> Floats:
+    """Constants of all types together."""
     together = np.concatenate(list(parts.values()))
     values = np.concatenate(list(energies.values()))
     there = np.isfinite(values)
-    return fit_energy(together[there], values[there]).values if there.sum() >= 2 else None
+    return fit_energy(together[there], values[there], start, HELD_LOOSELY).values if there.any() else start
 
 
 def _device_fit(
     own: Measured,
-    device: Device,
-    choices: KernelChoices,
     time: TimeModel,
     parts: Floats,
-    centre: Floats | None,
+    centre: Floats,
+    choices: KernelChoices,
     *,
     learn: bool,
+    alone: bool,
 ) -> DeviceFit:
     there = np.isfinite(own.energies_j)
-    energy = fit_energy(parts[there], own.energies_j[there], centre) if there.any() else None
+    held = HELD_LOOSELY if alone else HELD
+    energy = fit_energy(parts[there], own.energies_j[there], centre, held) if there.any() else None
     time_residual = energy_residual = None
     if learn:
-        arrays = works_as_arrays(own.works, device, choices)
+        arrays = works_as_arrays(own.works, time.device, choices)
         inputs = inputs_of(time, arrays)
         time_residual = fit_residual(inputs, np.log(own.times_s / time.times(arrays)))
         if energy is not None:
@@ -194,7 +199,7 @@ def _device_fit(
     phases = np.array([work.phase for work in own.works], dtype=object)
     by_phase = {str(phase): own.of(phases == phase) for phase in sorted(set(phases))}
     return DeviceFit(
-        device=device,
+        device=time.device,
         time=time,
         energy=energy,
         time_residual=time_residual,

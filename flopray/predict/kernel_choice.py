@@ -91,9 +91,11 @@ class KernelChoices:
 
     def _look_up(self, product: Product, device_type: str, precision: str) -> Choice | None:
         shape = (product.rows, product.columns, product.inner)
-        for shapes in self._sources(product.layout, device_type, precision):
+        sources = list(self._sources(product.layout, device_type, precision))
+        for shapes in sources:
             if shape in shapes:
                 return shapes[shape]
+        for shapes in sources:
             far, nearest = min((_distance(shape, other), other) for other in shapes)
             if far <= math.log(_NEAR):
                 return shapes[nearest]
@@ -185,3 +187,15 @@ def _tile(name: str) -> tuple[int, int] | None:
         if found := pattern.search(name):
             return int(found[1]), int(found[2])
     return None
+
+
+def distinct(counted: Sequence[Counted]) -> list[Counted]:
+    """Without those that an earlier type of device has as well: they are found there."""
+    known: dict[tuple[str, str, int, int, int], Choice] = {}
+    kept = []
+    for one in counted:
+        key = (one.precision, one.layout, one.rows, one.columns, one.inner)
+        if known.get(key) != one.choice:
+            known.setdefault(key, one.choice)
+            kept.append(one)
+    return kept

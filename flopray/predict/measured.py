@@ -12,6 +12,7 @@ import pandas as pd
 
 from flopray.description import Description
 from flopray.energy.reference import told_later
+from flopray.energy.thermal import AT_LIMIT, is_limited
 from flopray.errors import FloprayError, InputError
 from flopray.predict.arrays import Floats
 from flopray.predict.kernel_choice import Counted, counted_products
@@ -33,7 +34,8 @@ class Measured:
         rows: R of them, with the columns of a record.
         works: of each.
         times_s: of one iteration, shape (R,).
-        energies_j: at the reference temperature of `reference_c`, shape (R,); NaN where there is none.
+        energies_j: at the reference temperature of `reference_c`, shape (R,); of a board at its limit as measured; NaN
+            where there is none.
         counted: which kernels products were counted with.
         reference_c: temperature of the energies, in Celsius.
         left_out: rows that are not used, by reason.
@@ -147,7 +149,7 @@ def _boards(rows: Any) -> Any:
 
 
 def _energies(rows: Any, reference_c: float) -> Floats:
-    """At the reference temperature; of rows from before there was one, told later. Other references are told again."""
+    """At the reference temperature; of rows from before there was one, or with another one, told now."""
     have = pd.Series(np.nan, index=rows.index)
     if "energy_at_reference_j" in rows and "reference_temperature_c" in rows:
         same = rows["reference_temperature_c"].astype("Float64") == reference_c
@@ -156,7 +158,23 @@ def _energies(rows: Any, reference_c: float) -> Floats:
     later = [told.get("energy_at_reference_j") for told in told_later(without, reference_c)]
     told = pd.Series([value if isinstance(value, float) else np.nan for value in later], index=rows.index)
     found = have.fillna(told).to_numpy(float)
-    return np.where(found > 0, found, np.nan)
+    measured = _floats(rows, "energy_j")
+    return np.where(found > 0, found, np.where(at_limit(rows) & (measured > 0), measured, np.nan))
+
+
+def at_limit(rows: Any) -> np.ndarray:
+    """Rows whose power was held by a limit, shape (R,): there, temperature moves time and not power.
+
+    Their energy is taken as it was measured.
+    """
+    throttles = rows["throttle_end"].astype(object) if "throttle_end" in rows else pd.Series("", index=rows.index)
+    held = [isinstance(text, str) and bool(is_limited(text)) for text in throttles]
+    full = _floats(rows, "power_w") >= AT_LIMIT * _floats(rows, "power_limit_end_w")
+    return np.array(held) | full
+
+
+def _floats(rows: Any, name: str) -> Floats:
+    return rows[name].astype("Float64").to_numpy(float, na_value=np.nan) if name in rows else np.full(len(rows), np.nan)
 
 
 def _counted(rows: Any) -> list[Counted]:

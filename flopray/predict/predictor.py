@@ -57,7 +57,8 @@ class Estimate:
 
     Attributes:
         value: in SI units.
-        low, high: ends of its 90 % interval for a board of the type; None where too few held-out errors are known.
+        low, high: ends of its 90 % interval for a board of the type; None where nobody
+            knows how wrong it is: too few held-out errors, another workload, or far beyond what was measured.
     """
 
     value: float
@@ -162,14 +163,29 @@ class Predictor:
         outside = other or self._why_outside(group, asked)
         if not math.isfinite(time):
             raise InputError(f"{model}: {asked.phase} was not measured on {group.where.device_type}")
+        far = other is not None or asked.phase not in group.fit.domains or group.fit.domains[asked.phase].is_far(asked)
+
+        def estimate(target: str, value: float) -> Estimate:
+            interval = group.intervals.get(target, {}).get(model)
+            # nobody measured how wrong answers are that far out
+            half = None if far or interval is None else interval.half(outside=outside is not None)
+            return _estimate(value, half)
+
         return Prediction(
-            time_s=self._estimate(group, TIME, model, time, outside),
-            energy_j=self._estimate(group, ENERGY, model, energy, outside) if math.isfinite(energy) else None,
+            time_s=estimate(TIME, time),
+            energy_j=estimate(ENERGY, energy) if math.isfinite(energy) else None,
             outside=outside,
             model=model,
             basis=group.where.label,
             reference_c=self.reference_c,
         )
+
+    def waiting_w(self, device_type: str) -> float:
+        """Power of a board of a type that waits for small kernels, or at rest between; 0 where no energy is known."""
+        fits = [
+            one.fit.energy.constants for one in self.groups if one.where.device_type == device_type and one.fit.energy
+        ]
+        return max((min(values["waiting_w"], values["rest_w"]) for values in fits), default=0.0)
 
     def _group(self, asked: Work, device_type: str) -> tuple[Group, str | None]:
         """The group that answers, and what of the question it was not measured with."""
@@ -196,15 +212,8 @@ class Predictor:
             return f"{asked.phase} was not measured, but {', '.join(sorted(group.fit.domains))}"
         return domain.why_outside(asked)
 
-    def _estimate(self, group: Group, target: str, model: str, value: float, outside: str | None) -> Estimate:
-        interval = group.intervals.get(target, {}).get(model)
-        half = interval.half(outside=outside is not None) if interval else None
-        if half is None:
-            return Estimate(float(value), None, None)
-        return Estimate(float(value), float(value * math.exp(-half)), float(value * math.exp(half)))
-
     def to_json(self) -> bytes:
-        """As JSON, a group a line."""
+        """As JSON, in one line."""
         made = StoredPredictor(
             made_by=self.made_by,
             reference_c=self.reference_c,
@@ -261,6 +270,12 @@ class Predictor:
             return cls.from_json(Path(path).read_bytes(), str(path))
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _estimate(value: float, half: float | None) -> Estimate:
+    if half is None:
+        return Estimate(float(value), None, None)
+    return Estimate(float(value), float(value * math.exp(-half)), float(value * math.exp(half)))
 
 
 def fit(

@@ -106,7 +106,8 @@ def fit_residual(inputs: Floats, residuals: Floats) -> Residual | None:
     lengths: Any = np.full(inputs.shape[1], 3.0)
     smooth = Matern(lengths, (0.5, 50.0), nu=1.5)
     kernel = ConstantKernel(_SIZE**2, (1e-4, 0.1)) * smooth + WhiteKernel(_NOISE**2, (1e-5, 1e-2))
-    process = GaussianProcessRegressor(kernel, optimizer=_climb, random_state=0)
+    climb: Any = _climb  # scikit-learn's stubs know names of optimizers only
+    process = GaussianProcessRegressor(kernel, optimizer=climb, random_state=0)
     with warnings.catch_warnings():
         # A length at its bound is an input that does not matter.
         warnings.simplefilter("ignore", ConvergenceWarning)

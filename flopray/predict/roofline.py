@@ -50,7 +50,7 @@ class Constant:
 
 CONSTANTS = (
     Constant("product_launch_s", "s", 0.3),
-    Constant("processor_macs_per_s", "1/s", 0.3),
+    Constant("processor_macs_per_s", "MAC/s", 0.3),
     Constant("step_s", "s", 0.7),
     Constant("reduction_launch_s", "s", 0.4),
     Constant("cache_bytes_per_s", "B/s", 0.4),

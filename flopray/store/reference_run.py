@@ -24,7 +24,8 @@ class ReferenceRun(RunFolder):
         """
         run = cls(*manifests.read(catalog.folder_of(address)))
         run.address = address
-        run.plots_path = output_folder(address) / "plots"
+        run.results_path = output_folder(address)
+        run.plots_path = run.results_path / "plots"
         return run
 
     def place(self, *parts: str) -> str:

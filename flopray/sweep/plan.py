@@ -250,6 +250,19 @@ def _point_seconds(sweep: Sweep, point: Point, target: Target) -> float:
     return whole * (1 - len(too_large) / len(sweep.settings.phases))
 
 
+def _energy_line(sweep: Sweep, device_type: str, points: Sequence[Point], target: Target) -> list[str]:
+    """Seconds and joules by fitted models, where there are some for this type of device and this kind of workload."""
+    if device_type == "CPU" or sweep.search == "optuna":
+        return []
+    from flopray.sweep.planned_energy import planned_energy  # here, since fitted models need scipy
+
+    able = [point for point in points if not why_not(point)]
+    planned = planned_energy(sweep.settings, able, target.rates)
+    if planned is None:
+        return [f"{device_type}: no joules are predicted: no fitted model knows this work on it (flopray fit)"]
+    return [planned.line(device_type)]
+
+
 def _code_that_fails(sweep: Sweep, points: Sequence[Point]) -> list[str]:
     """A line for each way in which the workload's code fails, of points that are tried on the meta device."""
     if not points or not is_tried(points[0]):
@@ -305,6 +318,7 @@ def _notes(sweep: Sweep, device_type: str, points: Sequence[Point], target: Targ
         notes.append(f"{device_type}: none is here; planned for one")
     if target.memory_bytes is None:
         notes.append(f"{device_type}: its memory is not known here, so none of its points is called too large")
+    notes += _energy_line(sweep, device_type, points, target)
     notes.append(
         f"{device_type}: time predicted from FLOPs and bytes, {target.rates.source}, for an idle device"
         if target.rates

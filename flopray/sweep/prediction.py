@@ -127,10 +127,25 @@ def energy_window_s(target_error: float) -> float:
 
 
 def phase_seconds(
-    settings: MeasureSettings, point: Point, phase: str, rates: Rates, *, has_energy: bool
+    settings: MeasureSettings,
+    point: Point,
+    phase: str,
+    rates: Rates,
+    *,
+    has_energy: bool,
+    each_s: float | None = None,
 ) -> tuple[float, float]:
-    """Predicted preparation and warm-up of a phase, and its window, in seconds."""
-    each_s = iteration_seconds(point, phase, rates)
+    """Predicted preparation and warm-up of a phase, and its window, in seconds.
+
+    Args:
+        settings: how it is measured.
+        point: the point.
+        phase: one of its workload's phases.
+        rates: of the device.
+        has_energy: whether the device has an energy source.
+        each_s: time of one iteration, where it is known better than by the rates.
+    """
+    each_s = iteration_seconds(point, phase, rates) if each_s is None else each_s
     before = {"backward": ("forward",), "optimizer_step": ("forward_backward",), "decode": ("prefill",)}.get(phase, ())
     ready_s = sum(iteration_seconds(point, name, rates) for name in before)
     prepare_s = _PREPARE_S[point.execution] + ready_s + _PREPARE_ITERATIONS[point.execution] * each_s

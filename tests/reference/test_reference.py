@@ -33,7 +33,7 @@ def test_the_card_says_what_is_in_the_run(entry):
     assert sum(entry.reference_energy.values()) == entry.columns["energy_j"]
     assert set(frame["phase"]) == set(entry.phases)
     assert (frame["status"] == "ok").all()
-    assert all(source["command"].startswith(f"flopray sweep {entry.workload} --accel") for source in entry.sources)
+    assert all(source["command"].startswith(f"flopray sweep {entry.workload} --precision ") for source in entry.sources)
 
 
 def test_rows_are_those_that_were_measured():

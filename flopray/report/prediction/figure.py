@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,6 +14,7 @@ from flopray.predict.fitting import MODELS
 from flopray.predict.judging import ENERGY, TIME, SetErrors
 from flopray.predict.predictor import Group
 from flopray.report.plot.figures import add_axes, write_titles
+from flopray.units import prefixed
 
 _TITLES = {
     "constant": "1 constant",
@@ -24,8 +26,6 @@ _QUANTITIES = {TIME: ("time", "s"), ENERGY: ("energy", "J")}
 #: Colours and markers that differ without colour vision, too (Okabe and Ito).
 _LOOKS = (("#0072B2", "o"), ("#E69F00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#56B4E9", "v"), ("#D55E00", "P"))
 _PANEL_IN, _GAP_IN, _LEFT_IN, _TOP_IN, _BETWEEN_IN, _FOOT_IN = 1.5, 0.16, 0.62, 0.72, 0.5, 0.72
-_RATIO_IN = 0.85
-_LARGEST_RATIO = 0.35
 
 
 def draw_predicted(group: Group) -> Figure:
@@ -53,7 +53,8 @@ def draw_predicted(group: Group) -> Figure:
     figure.legend(*handles, loc="lower center", ncol=len(phases), bbox_to_anchor=(0.5, 0.01))
     where = group.where
     title = f"Predicted and measured on {where.device_type}, {where.precision} {where.execution}"
-    write_titles(figure, title, f"{where.points} points of {', '.join(where.workloads)}; rows that the fit did not see")
+    hollow = "hollow: outside of what was left to the fit; at the rims: further off"
+    write_titles(figure, title, f"{where.points} points, each seen by no fit that predicts it; {hollow}")
     return figure
 
 
@@ -74,16 +75,8 @@ def _draw_panel(
         for within, fill in ((True, colour), (False, "none")):
             chosen = there & (phases == phase) & (inside == within)
             label = phase.replace("_", " ") if within else None
-            axes.plot(
-                *(measured[chosen], np.clip(ratio[chosen], 0.4, 2.5)),
-                *(marker,),
-                ms=2.2,
-                mfc=fill,
-                mec=colour,
-                mew=0.5,
-                alpha=0.75,
-                label=label,
-            )
+            style: Any = {"ms": 2.2, "mfc": fill, "mec": colour, "mew": 0.5, "alpha": 0.75, "label": label}
+            axes.plot(measured[chosen], np.clip(ratio[chosen], 0.4, 2.5), marker, **style)
     axes.axhspan(0.95, 1.05, color="0.9", zorder=0)
     axes.axhline(1.0, color="0.4", lw=0.6, zorder=1)
     axes.set(xscale="log", yscale="log", ylim=(0.38, 2.63))
@@ -91,12 +84,11 @@ def _draw_panel(
     if first:
         axes.set_ylabel("predicted / measured")
     mape = float(np.abs(ratio[there] - 1).mean()) if there.any() else float("nan")
-    axes.text(0.03, 0.97, f"MAPE {100 * mape:.3g} %", transform=axes.transAxes, va="top", fontsize="small")
+    text = axes.text(0.04, 0.06, f"MAPE {100 * mape:.3g} %", transform=axes.transAxes, fontsize="small")
+    text.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.0})
 
 
 def _set_ticks(axes: Axes, values: np.ndarray, unit: str, *, first: bool) -> None:
-    from flopray.units import prefixed
-
     ticks = [0.5, 0.8, 1.0, 1.25, 2.0]
     axes.yaxis.set_major_locator(FixedLocator(ticks))
     axes.yaxis.set_minor_locator(NullLocator())

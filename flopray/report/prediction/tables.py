@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from flopray.predict.energy import UNITS
 from flopray.predict.fitting import MODELS
 from flopray.predict.judging import TARGETS, Judgement, Score
 from flopray.predict.predictor import Group, Predictor
+from flopray.predict.roofline import CONSTANTS, NAMES, start_of
 from flopray.report.text_table import TextTable
 from flopray.units import prefixed
 
@@ -56,9 +58,8 @@ def sets_table(group: Group) -> TextTable:
     whole = [percent(_mape(overall(group.judged, t, m))) for t in TARGETS for m in MODELS]
     if group.judged:
         lines.append(["all", str(sum(one.held_out.rows for one in group.judged)), "", *whole])
-    header = ["held out", "rows", "", *(f"{t}\n{_NUMBERS[m]}" for t in TARGETS for m in MODELS)]
-    notes = [f"mean absolute error in % on rows that the fit did not see; {LEGEND}"]
-    return TextTable(f"{group.where.label}", header, [("", lines)], notes)
+    header = ["held out", "rows", "where", *(f"{t}\n{_NUMBERS[m]}" for t in TARGETS for m in MODELS)]
+    return TextTable(group.where.label, header, [("", lines)])
 
 
 def overall_table(predictor: Predictor) -> TextTable:
@@ -81,20 +82,30 @@ def overall_table(predictor: Predictor) -> TextTable:
 
 
 def constants_table(group: Group) -> TextTable:
-    """Constants of model 3 in SI units."""
-    known = [("time", group.fit.time.constants)]
-    known += [("energy", group.fit.energy.constants)] if group.fit.energy else []
-    units = _units()
-    rows = [[name, prefixed(value, units[name])] for _, values in known for name, value in values.items() if value]
-    return TextTable(f"Constants of {group.where.label}", ["constant", "value"], [("", rows)])
+    """Constants of model 3 in SI units; those that no row has anything to say of are left out."""
+    return constants_tables([group])
 
 
-def _units() -> dict[str, str]:
-    from flopray.predict.energy import UNITS
-    from flopray.predict.roofline import CONSTANTS
-
+def constants_tables(groups: Sequence[Group]) -> TextTable:
+    """Constants of model 3, a group a column."""
     units = {one.name: one.unit for one in CONSTANTS} | UNITS
-    return {name: "" if unit == "1" else unit for name, unit in units.items()}
+    rows = []
+    for name, unit in units.items():
+        cells = [_constant(group, name, unit) for group in groups]
+        if any(cell != "-" for cell in cells):
+            rows.append([name, *cells])
+    header = ["constant", *(f"{group.where.device_type}\n{group.where.precision}" for group in groups)]
+    return TextTable("Constants of model 3", header, [("", rows)])
+
+
+def _constant(group: Group, name: str, unit: str) -> str:
+    fit = group.fit
+    values = fit.time.constants | (fit.energy.constants if fit.energy else {})
+    start = dict(zip(NAMES, np.exp(start_of(fit.device, group.where.precision)), strict=True))
+    value = values.get(name, 0.0)
+    if not value or (name in start and abs(value / start[name] - 1) < 1e-6):
+        return "-"
+    return f"{value:.3g}" if unit == "1" else prefixed(value, unit)
 
 
 def _mape(score: Score | None) -> float | None:

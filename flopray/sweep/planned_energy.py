@@ -1,0 +1,100 @@
+"""What a sweep will take by models that were fitted to measurements: seconds, and joules of the boards.
+
+A board draws the power of a phase while it warms up and while its window is open, and that of a waiting board between.
+Power is predicted energy over predicted time. What is not known is not guessed: without a fit for the type, the
+precision and the kind of workload there are no joules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flopray.errors import FloprayError
+from flopray.point import Point
+from flopray.predict.fitting import LEARNED
+from flopray.predict.predictor import Prediction, Predictor
+from flopray.predict.shipped import shipped
+from flopray.settings import MeasureSettings
+from flopray.sweep.prediction import Rates, phase_seconds, predict_point_seconds
+from flopray.sweep.summary import duration
+from flopray.units import prefixed
+
+#: Points that are predicted one by one; of more, so many that lie evenly among them.
+_MOST_POINTS = 100
+#: With fewer of the phases predicted, a sum would say little.
+_LEAST_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class PlannedEnergy:
+    """What the points of one type of device will take.
+
+    Attributes:
+        seconds: device time, over all devices.
+        energy_j: of the boards in that time.
+        outside: share of the phases that lie outside of what was measured.
+        basis: what the models were fitted to.
+        reference_c: temperature of the energies, in Celsius.
+    """
+
+    seconds: float
+    energy_j: float
+    outside: float
+    basis: str
+    reference_c: float
+
+    def line(self, device_type: str) -> str:
+        """For people."""
+        text = f"{device_type}: {prefixed(self.energy_j, 'J')} of the boards at {self.reference_c:g} C, in "
+        text += f"{duration(self.seconds)} of measuring, by models fitted to {self.basis}"
+        return text + (f"; {self.outside:.0%} of it lies outside of what was measured" if self.outside else "")
+
+
+def planned_energy(
+    settings: MeasureSettings,
+    points: Sequence[Point],
+    rates: Rates | None,
+    predictor: Predictor | None = None,
+) -> PlannedEnergy | None:
+    """What points will take; None where models do not know.
+
+    Args:
+        settings: how they are measured.
+        points: of one type of device.
+        rates: of the type.
+        predictor: default the models that come with flopray.
+    """
+    if not points or rates is None or "time" not in settings.instruments:
+        return None
+    predictor = predictor or shipped()
+    if points[0].device_type not in predictor.device_types:
+        return None
+    step = max(1, -(-len(points) // _MOST_POINTS))
+    chosen = list(points)[step // 2 :: step] or list(points)[:1]
+    asked = [(point, phase) for point in chosen for phase in settings.phases]
+    found = [(point, phase, known) for point, phase in asked if (known := _predicted(predictor, point, phase))]
+    if len(found) < _LEAST_SHARE * len(asked):
+        return None
+    seconds = sum(predict_point_seconds(settings, point, has_energy=True, rates=rates) for point in chosen)
+    energy_j = busy_s = shift_s = 0.0
+    for point, phase, known in found:
+        each_s = known.time_s.value
+        ours = sum(phase_seconds(settings, point, phase, rates, has_energy=True, each_s=each_s))
+        shift_s += ours - sum(phase_seconds(settings, point, phase, rates, has_energy=True))
+        busy_s += ours
+        energy_j += ours * (known.energy_j.value if known.energy_j else 0.0) / each_s
+    scale, seconds = len(points) / len(chosen), seconds + shift_s
+    energy_j += max(seconds - busy_s, 0.0) * predictor.waiting_w(points[0].device_type)
+    outside = sum(known.outside is not None for _, _, known in found) / len(found)
+    bases = "; ".join(dict.fromkeys(known.basis for _, _, known in found))
+    return PlannedEnergy(scale * seconds, scale * energy_j, outside, bases, predictor.reference_c)
+
+
+def _predicted(predictor: Predictor, point: Point, phase: str) -> Prediction | None:
+    """A prediction with its interval, which there is only for work of a kind that was measured."""
+    try:
+        found = predictor.predict(point, phase, model=LEARNED)
+    except FloprayError:
+        return None
+    return found if found.energy_j is not None and found.energy_j.low is not None else None
