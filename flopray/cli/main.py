@@ -75,6 +75,7 @@ examples:
   flopray surfaces results/RUN            draw it
   flopray surfaces reference:h100-mlp     draw measurements that come with flopray
   flopray run -- python train.py          what does this program cost?
+  flopray ask mlp --steps 1e6             what will it cost on an H100?
   python -m flopray doctor                what can be measured here?
   python -m flopray status results/RUN    how far is it? What failed?
   python -m flopray calibrate             this GPU's factor against its type
@@ -97,6 +98,7 @@ _TOOLS = {
     "audit": ("which numbers of a run or a table cannot be true", "flopray.cli.audit"),
     "compare-flops": ("closed form, dispatcher and executed FLOPs compared", "flopray.cli.compare_flops"),
     "count": ("the FLOPs of any function: closed form, dispatched by module, executed", "flopray.cli.count"),
+    "ask": ("what will it cost? Time, energy, CO2e and money of a run on GPUs that are not here", "flopray.cli.ask"),
     "reference": ("runs on H100 and H200 that come with flopray, for who has no GPU", "flopray.cli.reference"),
     "fit": ("models of time and energy fitted to runs, and how wrong they are", "flopray.cli.fit"),
     "compare-gpus": ("GPUs compared by what a model costs on them", "flopray.cli.compare_gpus"),
