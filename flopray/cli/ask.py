@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,8 @@ examples:
 
 `flopray ask WORKLOAD --help` lists the flags of its shape.
 exit codes: 0 answered, also where a GPU has no answer, 2 bad input."""
+#: More answers than this are a line each; of a number whose range is wider than this its ends are shown.
+_MOST_IN_FULL, _WIDE = 2, 0.2
 _PRICES = (
     ("--pue", "PUE", "power of the building over that of its servers", 1.0, ""),
     ("--server-factor", "server over boards", "power of a server over that of its boards", 1.0, ""),
@@ -289,10 +292,54 @@ def _rows(one: Answer) -> list[list[str]]:
     return rows
 
 
+def _overview(title: str, answers: Sequence[Answer]) -> list[TextTable]:
+    """A line for each answer, where there are too many to show each in full: what is measured, and what is assumed."""
+    measured: list[_Column] = [
+        ("Step", [one.step_s for one in answers], _time),
+        ("Board", [one.step_j for one in answers], _kwh),
+    ]
+    if answers[0].steps is not None:
+        measured += [("Run", [one.run_s for one in answers], _time), ("Boards", [one.run_j for one in answers], _kwh)]
+    bills = [one.bill for one in answers if one.bill]
+    assumed: list[_Column] = [
+        ("Building", [bill.building_kwh for bill in bills], lambda kwh: _kwh(kwh * 3.6e6)),
+        ("CO2e", [bill.co2e_kg for bill in bills], lambda kg: prefixed(kg * 1000, "g")),
+        ("Electricity", [bill.electricity for bill in bills], lambda price: f"{price:,.3g}"),
+        ("Rent", [bill.rent for bill in bills], lambda price: f"{price:,.3g}"),
+    ]
+    labels = [one.label for one in answers]
+    return [_lines_of(title, labels, measured), _lines_of("With what is assumed", labels, assumed)]
+
+
+#: Heading, numbers, and how one is written.
+_Column = tuple[str, Sequence[Ranged | None], Callable[[float], str]]
+
+
+def _lines_of(title: str, labels: Sequence[str], columns: Sequence[_Column]) -> TextTable:
+    there = [column for column in columns if any(column[1])]
+    rows = [[label, *(_brief(values[at], words) for _, values, words in there)] for at, label in enumerate(labels)]
+    return TextTable(title, ["GPUs", *(name for name, _, _ in there)], [("", rows)])
+
+
+def _brief(ranged: Ranged | None, words: Callable[[float], str]) -> str:
+    """A number with the larger half of its range in percent, or with its ends where they are far apart."""
+    if ranged is None or ranged.low is None or ranged.high is None:
+        return "-" if ranged is None else words(ranged.value)
+    wide = max(ranged.high / ranged.value - 1, 1 - ranged.low / ranged.value) if ranged.value else 0.0
+    if wide <= _WIDE:
+        return f"{words(ranged.value)} ±{math.ceil(100 * wide)}%" if wide else words(ranged.value)
+    low, high = words(ranged.low).partition(" "), words(ranged.high)
+    return f"{low[0] if high.endswith(f' {low[2]}') else ''.join(low)} to {high}"
+
+
 def show(console: Console, reply: Reply) -> None:
     """Print the answers, what is best, and every assumption."""
-    sections = [(one.label, _rows(one)) for one in reply.answers if one.step_s]
-    if sections:
+    answered = [one for one in reply.answers if one.step_s]
+    if len(answered) > _MOST_IN_FULL:
+        for table in _overview(reply.title, answered):
+            console.print(table.to_rich())
+    elif answered:
+        sections = [(one.label, _rows(one)) for one in answered]
         console.print(TextTable(reply.title, ["", "Most likely", "Between"], sections, section_name="GPUs").to_rich())
     else:
         console.print(reply.title, highlight=False, markup=False)
@@ -303,8 +350,8 @@ def show(console: Console, reply: Reply) -> None:
     lines += [f"{one.label}: outside of what was measured: {one.outside}" for one in reply.answers if _far(one)]
     lines += reply.choices
     lines += reply.lines
-    lines += [assumption.line for assumption in reply.prices.assumptions] if sections else []
-    if sections and reply.prices.grid is None:
+    lines += [assumption.line for assumption in reply.prices.assumptions] if answered else []
+    if answered and reply.prices.grid is None:
         lines.append("no CO2e: name --country or --grid-intensity")
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

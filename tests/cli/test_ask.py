@@ -75,6 +75,17 @@ def test_all_gpus_known_and_the_best_of_them(capsys):
     ]
 
 
+def test_many_answers_are_a_line_each(capsys):
+    words = ["--steps", "1e6", "--gpus", "1", "8", "--price-per-gpu-hour", "2"]
+    assert commands.main(["ask", "mlp", *SHAPE, *words]) == 0
+    out = capsys.readouterr().out
+    measured, assumed = (line for line in out.splitlines() if line.startswith("8 x H200 bf16 graph"))
+    assert measured.count("±") == 4  # step, board, run, boards
+    assert assumed.count("±") == 1  # rent
+    assert " to " in assumed  # the building
+    assert "…" not in out
+
+
 def test_what_decides_is_the_whole_interval():
     def one(name, run_s, run_j):
         return Answer(name, "bf16", "graph", 1, 1, run_s=Ranged(*run_s), run_j=Ranged(*run_j))
