@@ -146,10 +146,10 @@ def fit_devices(
     centre = _shared_energy(
         parts, energies, np.mean([energy_start(devices[name], precision) for name in names], axis=0)
     )
-    return {
-        name: _device_fit(own[name], times[name], parts[name], centre, choices, learn=learn, alone=len(names) == 1)
-        for name in names
-    }
+    held = HELD_LOOSELY if len(names) == 1 else HELD
+    joules = {name: _energy_fit(parts[name], energies[name], centre, held) for name in names}
+    learned = _learned(own, arrays, times, parts, joules) if learn else (None, None)
+    return {name: _device_fit(own[name], times[name], joules[name], learned, choices) for name in names}
 
 
 def _shared_shift(
@@ -175,35 +175,46 @@ def _shared_energy(parts: Mapping[str, Floats], energies: Mapping[str, Floats], 
     return fit_energy(together[there], values[there], start, HELD_LOOSELY).values if there.any() else start
 
 
+def _energy_fit(parts: Floats, energies_j: Floats, centre: Floats, held: float) -> EnergyModel | None:
+    there = np.isfinite(energies_j)
+    return fit_energy(parts[there], energies_j[there], centre, held) if there.any() else None
+
+
+def _learned(
+    own: Mapping[str, Measured],
+    arrays: Mapping[str, Works],
+    times: Mapping[str, TimeModel],
+    parts: Mapping[str, Floats],
+    joules: Mapping[str, EnergyModel | None],
+) -> tuple[Residual | None, Residual | None]:
+    """Residuals of time and energy, of all types together: they run the same kernels."""
+    inputs = np.concatenate([inputs_of(times[name], arrays[name]) for name in own])
+    in_time = np.concatenate([np.log(own[name].times_s / times[name].times(arrays[name])) for name in own])
+    in_energy = np.concatenate([_energy_residuals(own[name], parts[name], joules[name]) for name in own])
+    there = np.isfinite(in_energy)
+    return fit_residual(inputs, in_time), fit_residual(inputs[there], in_energy[there])
+
+
+def _energy_residuals(own: Measured, parts: Floats, joules: EnergyModel | None) -> Floats:
+    nothing = np.full(len(own.works), np.nan)
+    return nothing if joules is None else np.log(own.energies_j / (parts @ joules.values))
+
+
 def _device_fit(
     own: Measured,
     time: TimeModel,
-    parts: Floats,
-    centre: Floats,
+    energy: EnergyModel | None,
+    learned: tuple[Residual | None, Residual | None],
     choices: KernelChoices,
-    *,
-    learn: bool,
-    alone: bool,
 ) -> DeviceFit:
-    there = np.isfinite(own.energies_j)
-    held = HELD_LOOSELY if alone else HELD
-    energy = fit_energy(parts[there], own.energies_j[there], centre, held) if there.any() else None
-    time_residual = energy_residual = None
-    if learn:
-        arrays = works_as_arrays(own.works, time.device, choices)
-        inputs = inputs_of(time, arrays)
-        time_residual = fit_residual(inputs, np.log(own.times_s / time.times(arrays)))
-        if energy is not None:
-            by_parts = parts @ energy.values
-            energy_residual = fit_residual(inputs[there], np.log(own.energies_j[there] / by_parts[there]))
     phases = np.array([work.phase for work in own.works], dtype=object)
     by_phase = {str(phase): own.of(phases == phase) for phase in sorted(set(phases))}
     return DeviceFit(
         device=time.device,
         time=time,
         energy=energy,
-        time_residual=time_residual,
-        energy_residual=energy_residual,
+        time_residual=learned[0],
+        energy_residual=learned[1],
         simple={phase: _simple(rows) for phase, rows in by_phase.items()},
         domains={phase: Domain.of(rows.works) for phase, rows in by_phase.items()},
         choices=choices,

@@ -32,7 +32,7 @@ class PowerLaw(msgspec.Struct, frozen=True):
         """The value of a shape.
 
         Example:
-            >>> PowerLaw(2.0, {"width": 2.0}).of({"width": 3.0})
+            >>> round(PowerLaw(2.0, {"width": 2.0}).of({"width": 3.0}), 6)
             18.0
         """
         logs = sum(power * np.log(max(shape.get(name, 1.0), 1e-300)) for name, power in self.exponents.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import msgspec
 
@@ -128,8 +129,9 @@ class StoredFit(msgspec.Struct, frozen=True, kw_only=True):
     """See `flopray.predict.fitting.DeviceFit`.
 
     Attributes:
-        device, time_residual, energy_residual, simple, domains: as there.
+        device, simple, domains: as there.
         time, energy: constants by name.
+        time_residual, energy_residual: places in the file's `residuals`, which types of device share.
     """
 
     device: Device
@@ -137,8 +139,8 @@ class StoredFit(msgspec.Struct, frozen=True, kw_only=True):
     time: dict[str, StoredConstant]
     energy: dict[str, StoredConstant] | None
     domains: dict[str, Domain]
-    time_residual: Residual | None
-    energy_residual: Residual | None
+    time_residual: int | None
+    energy_residual: int | None
 
 
 class StoredGroup(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,12 +164,14 @@ class StoredPredictor(msgspec.Struct, frozen=True, kw_only=True):
         made_by: version of flopray.
         reference_c: temperature of energies, in Celsius.
         counted: kernels of products.
+        residuals: of model 4.
         groups: fits.
     """
 
     made_by: str
     reference_c: float
     counted: list[Counted]
+    residuals: list[Residual]
     groups: list[StoredGroup]
     format: int = FORMAT
 
@@ -183,11 +187,21 @@ class StoredPredictor(msgspec.Struct, frozen=True, kw_only=True):
             sizes = (one.rows, one.columns, one.inner, one.choice.tile_rows, one.choice.tile_columns, one.choice.splits)
             if min(sizes) < 1:
                 raise ValueError("sizes of products and tiles are whole numbers from 1")
+        for residual in self.residuals:
+            _check_residual(residual)
         for group in self.groups:
-            _check(group.fit)
+            _check(group.fit, len(self.residuals))
 
 
-def _check(fit: StoredFit) -> None:
+def _check_residual(residual: Residual) -> None:
+    widths = [len(residual.mean), len(residual.scale), len(residual.lengths), *map(len, residual.points)]
+    if set(widths) != {len(INPUTS)} or len(residual.points) != len(residual.weights):
+        raise ValueError("a residual's numbers do not fit together")
+    if not all(value > 0 for value in residual.lengths):
+        raise ValueError("lengths are positive")
+
+
+def _check(fit: StoredFit, residuals: int) -> None:
     time = {name: one.value for name, one in fit.time.items()}
     if set(time) != {one.name for one in CONSTANTS} or not all(0 < value < math.inf for value in time.values()):
         raise ValueError("constants of time are other ones, or not positive")
@@ -197,12 +211,8 @@ def _check(fit: StoredFit) -> None:
             raise ValueError("constants of energy are other ones, or negative")
     if fit.device.processors < 1:
         raise ValueError("a device has processors")
-    for residual in filter(None, (fit.time_residual, fit.energy_residual)):
-        widths = [len(residual.mean), len(residual.scale), len(residual.lengths), *map(len, residual.points)]
-        if set(widths) != {len(INPUTS)} or len(residual.points) != len(residual.weights):
-            raise ValueError("a residual's numbers do not fit together")
-        if not all(value > 0 for value in residual.lengths):
-            raise ValueError("lengths are positive")
+    if any(place is not None and not 0 <= place < residuals for place in (fit.time_residual, fit.energy_residual)):
+        raise ValueError("a fit names a residual that is not there")
     for domain in fit.domains.values():
         count = len(domain.names)
         if (
@@ -213,8 +223,13 @@ def _check(fit: StoredFit) -> None:
             raise ValueError("a region's numbers do not fit together")
 
 
-def stored(fit: DeviceFit) -> StoredFit:
-    """A fit as data."""
+def stored(fit: DeviceFit, residuals: list[Residual]) -> StoredFit:
+    """A fit as data.
+
+    Args:
+        fit: the fit.
+        residuals: of the file; gets those of the fit that are not there yet.
+    """
     units = {one.name: one.unit for one in CONSTANTS}
     energy = fit.energy.constants if fit.energy else None
     return StoredFit(
@@ -223,12 +238,22 @@ def stored(fit: DeviceFit) -> StoredFit:
         time={name: StoredConstant(value, units[name]) for name, value in fit.time.constants.items()},
         energy=None if energy is None else {name: StoredConstant(value, UNITS[name]) for name, value in energy.items()},
         domains=dict(fit.domains),
-        time_residual=fit.time_residual,
-        energy_residual=fit.energy_residual,
+        time_residual=_place(fit.time_residual, residuals),
+        energy_residual=_place(fit.energy_residual, residuals),
     )
 
 
-def restored(fit: StoredFit, choices: KernelChoices) -> DeviceFit:
+def _place(residual: Residual | None, residuals: list[Residual]) -> int | None:
+    if residual is None:
+        return None
+    known = next((place for place, other in enumerate(residuals) if other is residual), None)
+    if known is None:
+        residuals.append(residual)
+        return len(residuals) - 1
+    return known
+
+
+def restored(fit: StoredFit, residuals: Sequence[Residual], choices: KernelChoices) -> DeviceFit:
     """A fit from data that was checked."""
     energy = None if fit.energy is None else {name: one.value for name, one in fit.energy.items()}
     simple = {
@@ -238,8 +263,8 @@ def restored(fit: StoredFit, choices: KernelChoices) -> DeviceFit:
         device=fit.device,
         time=TimeModel.of_constants(fit.device, {name: one.value for name, one in fit.time.items()}),
         energy=EnergyModel.of_constants(energy) if energy else None,
-        time_residual=fit.time_residual,
-        energy_residual=fit.energy_residual,
+        time_residual=None if fit.time_residual is None else residuals[fit.time_residual],
+        energy_residual=None if fit.energy_residual is None else residuals[fit.energy_residual],
         simple=simple,
         domains=fit.domains,
         choices=choices,

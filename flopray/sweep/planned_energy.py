@@ -7,6 +7,7 @@ precision and the kind of workload there are no joules.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,8 +21,8 @@ from flopray.sweep.prediction import Rates, phase_seconds, predict_point_seconds
 from flopray.sweep.summary import duration
 from flopray.units import prefixed
 
-#: Points that are predicted one by one; of more, so many that lie evenly among them.
-_MOST_POINTS = 100
+#: Points that are predicted one by one; of more, so many of them.
+_MOST_POINTS = 150
 #: With fewer of the phases predicted, a sum would say little.
 _LEAST_SHARE = 0.8
 
@@ -70,8 +71,8 @@ def planned_energy(
     predictor = predictor or shipped()
     if points[0].device_type not in predictor.device_types:
         return None
-    step = max(1, -(-len(points) // _MOST_POINTS))
-    chosen = list(points)[step // 2 :: step] or list(points)[:1]
+    # by chance: steps of the same length would meet some values of a grid's inner dimension and no others
+    chosen = random.Random(settings.seed).sample(list(points), min(_MOST_POINTS, len(points)))
     asked = [(point, phase) for point in chosen for phase in settings.phases]
     found = [(point, phase, known) for point, phase in asked if (known := _predicted(predictor, point, phase))]
     if len(found) < _LEAST_SHARE * len(asked):

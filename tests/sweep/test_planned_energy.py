@@ -1,0 +1,67 @@
+"""Seconds and joules of a plan by fitted models, held against sweeps that were made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flopray.settings import MeasureSettings
+from flopray.store.location import open_run
+from flopray.sweep.planned_energy import planned_energy
+from flopray.sweep.prediction import rates_of
+from flopray.workloads.mlp import MLP
+from flopray.workloads.registry import make_point, point_from
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
+
+
+def plan_of(run: Path):
+    folder = open_run(run)
+    frame, settings = folder.load(), json.loads((run / "manifest.json").read_text())["sweep"]["settings"]
+    names = ("workload", "device_type", "precision", "execution", *(f.name for f in MLP.fields))
+    points = {row["trial_id"]: point_from({key: row[key] for key in names}) for row in frame.to_dict("records")}
+    kept = {key: settings[key] for key in ("target_error", "max_seconds", "sentinel_every_s")}
+    asked = MeasureSettings(phases=tuple(settings["phases"]), instruments=tuple(settings["instruments"]), **kept)
+    rates = rates_of(str(frame["device_type"].iloc[0]))
+    return planned_energy(asked, list(points.values()), rates), frame
+
+
+@pytest.mark.parametrize("board", ["h100_7b5b", "h100_d3fe", "h200_4bc7"])
+def test_a_plan_has_the_joules_of_the_sweep_that_was_made(board):
+    planned, frame = plan_of(RESULTS / "boards" / board)
+    busy_s = frame["window_s"] + frame["warmup_s"]
+    span_s = frame["ended_unix_s"].max() - frame["started_unix_s"].min()
+    waiting_j = (span_s - busy_s.sum()) * frame["awake_idle_power_w"].mean()
+    spent_j = (busy_s * frame["power_w"]).sum() + waiting_j
+    assert planned.energy_j == pytest.approx(spent_j, rel=0.2)
+    assert planned.seconds == pytest.approx(span_s, rel=0.25)
+    assert planned.outside == 0
+
+
+def test_what_no_model_knows_has_no_joules():
+    settings, mlp = MeasureSettings(phases=("forward",)), MLP(n_layers=8, width=1024, tokens=128)
+    on_a100 = mlp.point(device_type="A100", precision="bf16", execution="graph")
+    assert planned_energy(settings, [on_a100], rates_of("A100")) is None
+    llama = make_point(
+        "llama", device_type="H100", precision="bf16", model="llama-3.2-3b", weights="random", attention="auto",
+        checkpointing=False, batch_size=8, sequence_length=1024,
+    )  # fmt: skip
+    assert planned_energy(settings, [llama], rates_of("H100")) is None
+    assert planned_energy(settings, [], rates_of("H100")) is None
+
+
+def test_of_many_points_some_stand_for_all(monkeypatch):
+    settings = MeasureSettings(phases=("forward",))
+    points = [
+        MLP(n_layers=n, width=d, tokens=m).point(device_type="H100", precision="bf16", execution="graph")
+        for n in (2, 8, 32) for d in range(128, 1025, 128) for m in range(16, 257, 16)
+    ]  # fmt: skip
+    rates = rates_of("H100")
+    whole = planned_energy(settings, points, rates)
+    monkeypatch.setattr("flopray.sweep.planned_energy._MOST_POINTS", len(points))
+    exact = planned_energy(settings, points, rates)
+    assert whole.energy_j == pytest.approx(exact.energy_j, rel=0.03)
+    assert whole.energy_j != exact.energy_j
+    assert "of the boards at 50 C" in whole.line("H100")
