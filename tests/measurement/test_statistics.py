@@ -86,8 +86,8 @@ def test_where_300_laps_hardly_tell_few_windows_are_said_to_converge(lap_coverag
     laps = 10 * (1 + scatter * (laps - 10) / np.std(laps - 10))
     held, converged, _ = lap_coverage.stopped(laps, target)
     assert converged.mean() <= 0.25
-    assert np.mean(converged & ~held) <= 0.04
-    assert held.mean() >= 0.95
+    assert np.mean(converged & ~held) <= 0.05
+    assert held.mean() >= 0.92
 
 
 @pytest.mark.parametrize("length", [25, 50, 100])
