@@ -77,8 +77,9 @@ def _largest(rows: Frame) -> Frame:
 
 
 def _chosen(rows: Frame) -> Iterator[tuple[tuple[str, str], Frame]]:
-    """Of the largest shape on each type of device: the first precision of the vocabulary, and the cheapest."""
-    largest = _largest(rows)
+    """Of the largest shape whose step was measured: on each type the first precision, and the cheapest."""
+    step = _largest(step_of(rows))
+    largest = rows[rows["shape_rank"].isin(step["shape_rank"])]
     for gpu in largest["gpu"].unique()[:_MOST_TYPES]:
         part = largest[largest["gpu"] == gpu]
         steps = step_of(part)
