@@ -27,6 +27,8 @@ def refuse_objective(sweep: Sweep, no_energy: str | None = None) -> None:
         InputError: the objective needs an energy source, FLOPs, a peak, tokens or a GPU's memory, and there is none.
     """
     refuse_mfu(sweep)
+    if sweep.of_surface:
+        return  # a surface of what there is
     for objective in sweep.objectives:
         asked, metric = f"--objective {objective.text}", objective.metric
         if metric.of_energy and no_energy:

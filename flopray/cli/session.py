@@ -47,6 +47,7 @@ from flopray.store.run import RunFolder
 from flopray.store.uri import is_uri
 from flopray.sweep.definition import Sweep
 from flopray.sweep.metrics import linger_s
+from flopray.sweep.objectives import Objective
 from flopray.sweep.plan import Target, print_plan, refuse_what_none_can, targets
 from flopray.workloads.base import Workload
 
@@ -104,8 +105,10 @@ class NewRun:
         refuse_mfu(stand_in, types_known=bool(named))
         if waits is not None and not named:
             raise InputError("--wait needs --accelerators or --gpu-type to say what to wait for")
-        if request.settings.get("search") == "optuna" and find_spec("optuna") is None:
-            raise InputError("--search optuna needs the extra: pip install 'flopray[optuna]'")
+        search = str(request.settings.get("search"))
+        module, extra = {"optuna": ("optuna", "optuna"), "active": ("sklearn", "predict")}.get(search, ("", ""))
+        if module and find_spec(module) is None:
+            raise InputError(f"--search {search} needs the extra: pip install 'flopray[{extra}]'")
         if self.options.address is None and not waits:  # Ray takes seconds to start, and would find what we do
             self._known = self.on(this_machine().with_gpu_type(gpu_type)).sweep
         self.loggers = loggers_of_new(stand_in.log_to, self.name, self.options)
@@ -234,7 +237,7 @@ def run(workload: Workload, request: Request, console: Console) -> int:
             return 0
     options, size = interrupted.options, interrupted.sweep.size
     progress = Progress(console, total=size, workload=workload, events=options.json)
-    return finish(workload, options, console, interrupted.folder, progress, interrupted.sweep.objectives)
+    return finish(workload, options, console, interrupted.folder, progress, _sought(interrupted.sweep))
 
 
 def _carry_out(of: Run, console: Console) -> int:
@@ -334,7 +337,7 @@ def _measure(of: Run, placed: Placed, folder: RunFolder, console: Console, notes
             except FloprayError as error:
                 log.say(str(error), level=logging.ERROR)
                 raise
-        return finish(of.workload, of.options, console, folder, progress, sweep.objectives)
+        return finish(of.workload, of.options, console, folder, progress, _sought(sweep))
     except KeyboardInterrupt:
         Console(stderr=True).print(
             f"interrupted; every finished point is in the journal. Go on with:\n  {goes_on}",
@@ -346,6 +349,11 @@ def _measure(of: Run, placed: Placed, folder: RunFolder, console: Console, notes
         return EXIT_INTERRUPTED
 
 
+def _sought(sweep: Sweep) -> Sequence[Objective]:
+    """The objectives whose best points a search has found; a surface has none."""
+    return () if sweep.of_surface else sweep.objectives
+
+
 def _goes_on(of: Run, folder: RunFolder) -> str:
     """The command that goes on with a run on the same cluster."""
     address = f" --address {shlex.quote(of.options.address)}" if of.options.address else ""
@@ -354,7 +362,7 @@ def _goes_on(of: Run, folder: RunFolder) -> str:
 
 def _by_type(sweep: Sweep, finished: Mapping[str, str]) -> dict[str, tuple[int, int]]:
     """Points of each device type: all, and those that are finished. With a searcher this is not known beforehand."""
-    if sweep.search == "optuna":
+    if sweep.is_drawn:
         return {}
     points = sweep.points()
     done = Counter(point.device_type for point in points if point.id in finished)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from flopray.predict.arrays import Floats
 from flopray.predict.kernel_choice import Counted, counted_products
 from flopray.predict.work import NoWork, Work, work_of_row
 from flopray.store.kernel_table import kernel_rows
+from flopray.workloads.base import ELEMENT_BYTES
 from flopray.workloads.registry import BUILT_IN
 
 #: What a row must have to be fitted.
@@ -128,8 +130,10 @@ def _work_or_reason(
         return f"{row['model']} is left out", None
     if row["status"] != "ok":
         return f"not measured: {row['status']}", None
-    if not row.get("time_s"):
+    if not 0 < float(row.get("time_s") or 0) < math.inf:
         return "without time", None
+    if row["precision"] not in ELEMENT_BYTES:
+        return f"{row['precision']!s:.20} is no precision that is known", None
     if any(str(finding).startswith("impossible") for finding in row.get("findings") or ()):
         return "impossible by the audit", None
     try:

@@ -118,6 +118,7 @@ class Predictor:
         counted: kernels of products.
         reference_c: temperature of energies.
         made_by: version of flopray that made it.
+        left_out: rows that were not fitted, by reason; not kept in a file.
     """
 
     def __init__(
@@ -126,9 +127,11 @@ class Predictor:
         counted: Sequence[Counted] = (),
         reference_c: float = REFERENCE_C,
         made_by: str = __version__,
+        left_out: Mapping[str, int] | None = None,
     ) -> None:
         self.groups, self.counted = tuple(groups), tuple(counted)
         self.reference_c, self.made_by = reference_c, made_by
+        self.left_out = dict(left_out or {})
 
     @property
     def device_types(self) -> tuple[str, ...]:
@@ -326,7 +329,7 @@ def fit(
             errors = list(set_errors(pool, devices, choices, known, kinds))
         for name, one in fits.items():
             groups.append(_group(pool.of(pool.column("device_type") == name), one, errors))
-    return Predictor(groups, measured.counted, reference_c)
+    return Predictor(groups, measured.counted, reference_c, left_out=measured.left_out)
 
 
 def _check_kinds(kinds: Sequence[str] | None, there: Sequence[Description]) -> None:

@@ -21,7 +21,7 @@ from flopray.records import SCHEMA_VERSION
 from flopray.settings import MeasureSettings, check_settings, setting, settings_of
 from flopray.store import manifests
 from flopray.store.manifests import Manifest
-from flopray.sweep.objectives import METRICS, Objective, objectives_of
+from flopray.sweep.objectives import FRONT, METRICS, SURFACE, Objective, objectives_of
 from flopray.sweep.space import COMMON, COMMON_AXES, grid, spread
 from flopray.workloads.base import Workload
 from flopray.workloads.package import package_of
@@ -31,7 +31,9 @@ _MOST_FLOPS = 2**63 - 1
 _MOST_SHARDS = 10_000
 #: A sweep holds its points in memory, about a kilobyte each.
 _MOST_POINTS = 1_000_000
-SEARCHES = ("grid", "random", "sobol", "optuna")
+SEARCHES = ("grid", "random", "sobol", "optuna", "active")
+#: Searches in which a searcher draws one point after the other, from what it has learned.
+_DRAWN = ("optuna", "active")
 TRIALS = ("slab", "point")
 #: Loggers that are told of every result; those of `_POINT_LOGGERS` are made to have a run of their own for each point.
 LOGGERS = ("tensorboard", "mlflow", "wandb")
@@ -61,8 +63,9 @@ class Sweep:
         workload: what is measured; its description alone where a run is only read.
         axes: values by axis (`axes_of`), `device_type` first.
         settings: how each point is measured.
-        search: `grid` measures every point; `random` and `optuna` draw `samples` of them, none twice; `sobol` draws
-            `samples` shapes that fill the grid evenly, and measures each in every precision, execution and choice.
+        search: `grid` measures every point; `random`, `optuna` (which seeks the best one) and `active` (which seeks to
+            know a surface or a Pareto front soonest) draw `samples` of them, none twice; `sobol` draws `samples` shapes
+            that fill the grid evenly, and measures each in every precision, execution and choice.
         objective: as `objectives_of` reads it; of several, the Pareto front is sought.
         cpus_per_trial: by device type.
         points_per_trial: None sizes slabs by predicted time.
@@ -79,12 +82,13 @@ class Sweep:
     settings: MeasureSettings
     search: str = setting("grid", doc="{choices} (default {default})", choices=SEARCHES, metavar="HOW")
     samples: int | None = setting(
-        None, doc="points to draw with random or optuna, shapes of sobol", kind=int, metavar="N"
+        None, doc="points to draw with random, optuna or active, shapes of sobol", kind=int, metavar="N"
     )
     objective: tuple[str, ...] | None = setting(
         None,
         doc=f"what optuna optimises, in the first phase unless one is named: {', '.join(METRICS)}; several, such as "
-        "train_step/energy_j train_step/time_s, for their Pareto front",
+        "train_step/energy_j train_step/time_s, for their Pareto front. With active: surface (the default: time and "
+        "energy of each phase, everywhere), pareto (FLOP/s and FLOP/J), or several of these metrics for their front",
         many=True,
         metavar="PHASE/METRIC",
     )
@@ -138,8 +142,8 @@ class Sweep:
         self._check_search()
         for shard in self.shards:
             _shard(shard)
-        if self.shards and self.search == "optuna":
-            raise SettingError("<shard> divides a grid; with <search> optuna leave it out")
+        if self.shards and self.is_drawn:
+            raise SettingError(f"<shard> divides a grid; with <search> {self.search} leave it out")
         if self.grid_size > _MOST_POINTS:
             raise InputError(f"the grid has {self.grid_size:.3g} points, more than {_MOST_POINTS}: choose fewer values")
         self._check_size()
@@ -147,18 +151,20 @@ class Sweep:
     def _check_search(self) -> None:
         """Refuse settings of a search that do not go together."""
         if self.search == "grid" and self.samples is not None:
-            raise SettingError("<samples> goes with <search> random, sobol or optuna; a grid measures every point")
+            raise SettingError("<samples> goes with <search> random, sobol, optuna or active; a grid has every point")
         if self.search != "grid" and (self.samples is None or self.samples < 1):
             raise SettingError(f"<search> {self.search} needs <samples> N, the number of points to draw (at least 1)")
         if self.search == "optuna" and not self.objective:
             which = f"one or several of {', '.join(METRICS)}, with the phase as in train_step/time_s"
             raise SettingError(f"<search> optuna needs <objective>, {which} (without one it is the first)")
-        if self.search == "optuna" and self.trial == "slab":
+        if self.is_drawn and self.trial == "slab":
             raise SettingError("<trial> slab goes with a grid: a search draws one point after the other")
         if self.points_per_trial is not None and self.trial == "point":
             raise SettingError("<points_per_trial> goes with <trial> slab")
-        if self.search != "optuna" and self.objective:
-            raise SettingError("<objective> goes with <search> optuna")
+        if not self.is_drawn and self.objective:
+            raise SettingError("<objective> goes with <search> optuna or active")
+        if self.search == "active" and not self.of_surface and len(self.objectives) < 2:
+            raise SettingError("<search> active seeks a surface or a front of several: for one <objective> take optuna")
         for objective in self.objectives:
             for instrument in ("time", "energy") if objective.metric.of_energy else ("time",):
                 if instrument not in self.settings.instruments:
@@ -183,12 +189,29 @@ class Sweep:
 
     @cached_property
     def objectives(self) -> tuple[Objective, ...]:
-        """What a search optimises.
+        """What a search optimises, or of a surface what it learns.
 
         Raises:
             SettingError: a phase or a metric that cannot be one.
         """
-        return objectives_of(self.objective or (), self.settings.phases, self.workload.phases)
+        texts = self.objective or ()
+        if self.search == "active":
+            texts = SURFACE if self.of_surface else FRONT if texts == ("pareto",) else texts
+            if self.of_surface:
+                energy = "energy" in self.settings.instruments
+                columns = [name for name in texts if energy or not METRICS[name].of_energy]
+                texts = [f"{phase}/{name}" for phase in self.settings.phases for name in columns]
+        return objectives_of(texts, self.settings.phases, self.workload.phases)
+
+    @property
+    def of_surface(self) -> bool:
+        """Whether an active search learns surfaces, and not a front."""
+        return self.search == "active" and (self.objective or ("surface",)) == ("surface",)
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether a searcher draws the points, one after the other."""
+        return self.search in _DRAWN
 
     @property
     def trial_shape(self) -> str:
@@ -197,7 +220,7 @@ class Sweep:
         Without a word it is a point for a search, and for loggers that make a run of each trial; a slab otherwise.
         """
         one_run_each = not _POINT_LOGGERS.isdisjoint(self.log_to or ()) and self.points_per_trial is None
-        return self.trial or ("point" if self.search == "optuna" or one_run_each else "slab")
+        return self.trial or ("point" if self.is_drawn or one_run_each else "slab")
 
     @property
     def grid_size(self) -> int:

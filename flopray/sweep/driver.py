@@ -243,7 +243,7 @@ def _left(sweep: Sweep, recorder: Any, finished: Mapping[str, str]) -> set[str]:
     A process that dies while it is handed its next slab ends that slab's trial without the retries that Tune was told
     of (`TuneController._process_trial_failure` of Ray 2.60 retries running trials only).
     """
-    if sweep.search == "optuna":  # which draws as many points as it was asked for
+    if sweep.is_drawn:  # which draws as many points as it was asked for
         return set()
     return ray.get(recorder.unfinished.remote([p.id for p in sweep.points() if p.id not in finished]))
 
@@ -261,6 +261,6 @@ def _unfinished(
             if point.id not in seen:
                 rows.append(failed_records(point, sweep.settings, run, why))
                 seen.add(point.id)
-    unseen = [p for p in sweep.points() if p.id not in seen] if sweep.search != "optuna" else []
+    unseen = [p for p in sweep.points() if p.id not in seen] if not sweep.is_drawn else []
     why = "Ray Tune gave its trial up, twice, before it began"
     return rows + [failed_records(spec, sweep.settings, run, why) for spec in unseen]

@@ -43,6 +43,10 @@ METRICS = {
     "hfu": Metric("max", "", "time_rel_error", "hardware FLOPs utilisation", of_flops=True, of_peak=True),
 }
 
+#: What the words `surface` (of each phase) and `pareto` (of the first) of an active search stand for.
+SURFACE = ("time_s", "energy_j")
+FRONT = ("flops_per_j", "flops_per_s")
+
 
 @dataclass(frozen=True)
 class Objective:

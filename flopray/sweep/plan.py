@@ -235,8 +235,8 @@ def _work(sweep: Sweep, points: Sequence[Point], target: Target, *, left: int) -
     if "counters" in sweep.settings.instruments:
         counted_s = sum(count_seconds(sweep.settings, point) for point in points) / target.count
         starts = max(1, math.ceil(counted_s / MOST_S)) * min(target.count, trials)
-        seconds += (count if sweep.search == "optuna" else starts) * _COUNTER_START_S
-    if sweep.search == "optuna":  # one point a trial; which ones, and so on which devices, it decides itself
+        seconds += (count if sweep.is_drawn else starts) * _COUNTER_START_S
+    if sweep.is_drawn:  # one point a trial; which ones, and so on which devices, it decides itself
         seconds *= left / count
         count = trials = left
     return count, trials, seconds / min(target.count, trials)

@@ -9,9 +9,8 @@ https://optuna.readthedocs.io/en/stable/tutorial/20_recipes/009_ask_and_tell.htm
 from __future__ import annotations
 
 import itertools
-import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -21,14 +20,11 @@ from ray.tune.search import Searcher
 
 from flopray.store.tune_results import Result
 from flopray.sweep.definition import Sweep
+from flopray.sweep.grid_keys import Key, Values, key_of, values_of
 from flopray.sweep.trial import Config
 
 #: Suggestions of one point after another that was drawn already, before one of the others is drawn at random.
 _TRIES = 20
-
-Key = tuple[Any, ...]
-#: The objectives of a point, in the sweep's order; None where one of them is missing.
-Values = tuple[float, ...] | None
 
 
 class DistinctOptuna(Searcher):
@@ -110,14 +106,3 @@ class DistinctOptuna(Searcher):
         if values is not None:
             params = dict(zip(self._axes, key, strict=True))
             self.study.add_trial(create_trial(params=params, distributions=self._space, values=list(values)))
-
-
-def key_of(fields: Mapping[str, Any], axes: Mapping[str, Any]) -> Key:
-    """A point by its fields: its place on each axis."""
-    return tuple(fields[name] for name in axes)
-
-
-def values_of(values: Sequence[Any]) -> Values:
-    """The objectives of a point, if it has all of them."""
-    known = [float(value) for value in values if value is not None and math.isfinite(value)]
-    return tuple(known) if len(known) == len(values) else None

@@ -12,7 +12,7 @@ import ray
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
-from ray.tune.search import ConcurrencyLimiter
+from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from flopray.cluster.ray_internals import free_by_node
@@ -20,6 +20,7 @@ from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
+from flopray.sweep.grid_keys import Key, key_of, number_of, values_of
 from flopray.sweep.plan import slabs_of
 from flopray.sweep.trial import ORDER_INDEX, Config, points_of, slab_config
 from flopray.workloads.base import with_code
@@ -67,7 +68,7 @@ def trials_of(sweep: Sweep, folder: RunFolder, slots: Mapping[str, int], done: C
         slots: devices by type.
         done: trial ids that need no measuring.
     """
-    if sweep.search == "optuna":
+    if sweep.is_drawn:
         return _drawn(sweep, folder, slots, done)
     points = sweep.points()
     todo = [point for point in points if point.id not in done]
@@ -111,26 +112,33 @@ def _drawn(sweep: Sweep, folder: RunFolder, slots: Mapping[str, int], finished: 
     A searcher learns from what is finished, so no more points are drawn at a time than devices measure; Tune queues
     as many.
     """
-    from flopray.sweep.searchers import DistinctOptuna
-
     axes = {name: tune.choice(list(values)) for name, values in sweep.axes.items()}
     at_once = _at_once(sweep, slots)
-    searcher = ConcurrencyLimiter(DistinctOptuna(sweep, _known(sweep, folder, finished)), max_concurrent=at_once)
+    searcher = ConcurrencyLimiter(_searcher(sweep, folder, finished), max_concurrent=at_once)
     search = {"search_alg": searcher, "num_samples": sweep.size - len(finished)}
     return Trials(sweep, axes, search=search | {"scheduler": BesideStartingActors(at_once)})
 
 
-def _known(sweep: Sweep, folder: RunFolder, finished: Collection[str]) -> dict[Any, Any]:
-    """The objectives of the points that are finished, by their places on the axes."""
-    from flopray.sweep.searchers import key_of, values_of
+def _searcher(sweep: Sweep, folder: RunFolder, finished: Collection[str]) -> Searcher:
+    """The searcher, which knows what is finished; each needs an extra of its own."""
+    known = _known(sweep, folder, finished)
+    if sweep.search == "active":
+        from flopray.sweep.active_searcher import ActiveGrid
 
+        return ActiveGrid(sweep, {key: tuple(map(number_of, values)) for key, values in known.items()})
+    from flopray.sweep.searchers import DistinctOptuna
+
+    return DistinctOptuna(sweep, {key: values_of(values) for key, values in known.items()})
+
+
+def _known(sweep: Sweep, folder: RunFolder, finished: Collection[str]) -> dict[Key, list[Any]]:
+    """The objectives of the points that are finished, by their places on the axes."""
     rows: dict[Any, dict[str, PhaseRecord]] = {}
     for record in folder.records():
         if record.trial_id in finished:
             rows.setdefault(key_of(record.columns(), sweep.axes), {})[record.phase] = record
     return {
-        key: values_of([getattr(phases.get(o.phase), o.column, None) for o in sweep.objectives])
-        for key, phases in rows.items()
+        key: [getattr(phases.get(o.phase), o.column, None) for o in sweep.objectives] for key, phases in rows.items()
     }
 
 

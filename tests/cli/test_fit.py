@@ -29,6 +29,12 @@ def test_a_run_is_fitted_judged_and_kept(tmp_path, capsys):
     assert len(list(tmp_path.glob("predicted_mlp_H200_*.png"))) == 2
 
 
+def test_rows_that_are_not_fitted_are_counted_by_reason(capsys):
+    counted = str(Path(RUN).parents[1] / "h200_counters_bf16")
+    assert main([RUN, counted, "--held-out", "none"]) == 0
+    assert "not fitted, 2560 rows: without time" in capsys.readouterr().out
+
+
 def test_without_held_out_rows_the_errors_are_said_to_be_unknown(capsys):
     assert main([RUN, "--held-out", "none"]) == 0
     assert "nothing could be held out, so its errors are not known and it gives no intervals" in capsys.readouterr().out

@@ -106,6 +106,7 @@ def test_a_size_that_never_differs_has_no_exponent():
     )
 
 
+@pytest.mark.extras("predict")
 def test_a_residual_is_learned_and_forgotten_far_away():
     random = np.random.default_rng(0)
     inputs = random.uniform(0, 1, (60, len(INPUTS)))

@@ -114,8 +114,8 @@ def _set(content, path, value):
         (("groups", 0, "fit", "time"), {}),
         (("groups", 0, "fit", "energy", "rest_w", "value"), -5.0),
         (("groups", 0, "fit", "device", "processors"), 0),
-        (("residuals", 0, "weights"), [1.0]),
-        (("residuals", 0, "lengths", 0), 0.0),
+        pytest.param(("residuals", 0, "weights"), [1.0], marks=pytest.mark.extras("predict")),
+        pytest.param(("residuals", 0, "lengths", 0), 0.0, marks=pytest.mark.extras("predict")),
         (("groups", 0, "fit", "time_residual"), 7),
         (("groups", 0, "fit", "domains", "forward", "low"), []),
         (("counted",), [["H100", "bf16", "plain", 0, 1, 1, [1, 1, 1, False]]]),
@@ -157,6 +157,47 @@ def test_rows_that_cannot_be_fitted_are_told_by_reason(frame):
     impossible = frame.assign(findings=[["impossible:rate_above_limit"]] * len(frame))
     with pytest.raises(InputError, match="impossible by the audit"):
         fit([impossible])
+
+
+def test_without_scikit_learn_the_roofline_answers(frame, monkeypatch):
+    monkeypatch.setattr("flopray.predict.residual.available", lambda: False)
+    made = fit([frame], judge=False)
+    assert made.groups[0].fit.time_residual is None
+    learned, roofline = (made.predict(point(), "forward", model=name) for name in ("learned", "roofline"))
+    assert learned.time_s == roofline.time_s
+    assert learned.energy_j == roofline.energy_j
+
+
+def test_rows_of_a_cpu_and_of_a_gpu_without_a_datasheet_are_fitted(frame):
+    for name in ("CPU", "XPU9000"):
+        rows = frame.assign(device_type=name, device_name=None, device_uuid=None, node="here", energy_j=None)
+        rows["energy_at_reference_j"] = None
+        made = fit([rows], judge=False)
+        answer = made.predict(point(device_type=name), "forward")
+        truth = frame[(frame.n_layers == 4) & (frame.width == 512) & (frame.tokens == 64) & (frame.phase == "forward")]
+        assert answer.time_s.value == pytest.approx(truth["time_s"].iloc[0], rel=0.25)
+        assert made.groups[0].where.boards == ["here"]
+        assert not made.groups[0].fit.device.known
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"precision": "int4"}, "int4 is no precision that is known"),
+        ({"time_s": -1.0}, "without time"),
+        ({"time_s": float("inf")}, "without time"),
+        ({"width": None}, "its point cannot be made"),
+        ({"workload": "theirs"}, "theirs has no FLOPs of"),
+    ],
+)
+def test_a_row_that_makes_no_sense_is_left_out_with_its_reason(frame, change, reason):
+    from flopray.predict.measured import measured_rows
+
+    bad = frame.iloc[:3].astype(object).assign(**change)
+    kept = measured_rows([pd.concat([frame, bad], ignore_index=True)])
+    assert len(kept.works) == len(frame)
+    assert sum(kept.left_out.values()) == 3
+    assert all(said.startswith(reason) for said in kept.left_out)
 
 
 def test_without_energy_there_is_time_and_without_held_out_rows_no_interval(frame):

@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-import json
+import importlib
 from pathlib import Path
 
 import pytest
 
 from flopray.settings import MeasureSettings
-from flopray.store.location import open_run
 from flopray.sweep.planned_energy import planned_energy
 from flopray.sweep.prediction import rates_of
 from flopray.workloads.mlp import MLP
-from flopray.workloads.registry import make_point, point_from
+from flopray.workloads.registry import make_point
 
-RESULTS = Path(__file__).parents[2] / "docs" / "results"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
-def plan_of(run: Path):
-    folder = open_run(run)
-    frame, settings = folder.load(), json.loads((run / "manifest.json").read_text())["sweep"]["settings"]
-    names = ("workload", "device_type", "precision", "execution", *(f.name for f in MLP.fields))
-    points = {row["trial_id"]: point_from({key: row[key] for key in names}) for row in frame.to_dict("records")}
-    kept = {key: settings[key] for key in ("target_error", "max_seconds", "sentinel_every_s")}
-    asked = MeasureSettings(phases=tuple(settings["phases"]), instruments=tuple(settings["instruments"]), **kept)
-    rates = rates_of(str(frame["device_type"].iloc[0]))
-    return planned_energy(asked, list(points.values()), rates), frame
+@pytest.fixture(scope="module")
+def make_prediction():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(DOCS))
+        return importlib.import_module("make_prediction")
 
 
 @pytest.mark.parametrize("board", ["h100_7b5b", "h100_d3fe", "h200_4bc7"])
-def test_a_plan_has_the_joules_of_the_sweep_that_was_made(board):
-    planned, frame = plan_of(RESULTS / "boards" / board)
-    busy_s = frame["window_s"] + frame["warmup_s"]
-    span_s = frame["ended_unix_s"].max() - frame["started_unix_s"].min()
-    waiting_j = (span_s - busy_s.sum()) * frame["awake_idle_power_w"].mean()
-    spent_j = (busy_s * frame["power_w"]).sum() + waiting_j
+def test_a_plan_has_the_joules_of_the_sweep_that_was_made(make_prediction, board):
+    planned, span_s, spent_j = make_prediction.plan_of(DOCS / "results" / "boards" / board)
     assert planned.energy_j == pytest.approx(spent_j, rel=0.2)
     assert planned.seconds == pytest.approx(span_s, rel=0.25)
     assert planned.outside == 0
