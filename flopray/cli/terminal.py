@@ -17,7 +17,8 @@ class LineConsole(Console):
     """
 
     def __init__(self, **how: Any) -> None:
-        super().__init__(**how)
+        # A path such as runs:x: is text: Rich would make a cross of it.
+        super().__init__(**{"emoji": False, **how})
         self.names: dict[str, str] = {}
 
     def print(self, *objects: Any, soft_wrap: bool | None = None, **how: Any) -> None:

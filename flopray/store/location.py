@@ -32,7 +32,7 @@ def check_new(storage: str, name: str, *, write: bool = True) -> None:
     Raises:
         RunExists, InputError: as `create_run`.
     """
-    manifests.check_name(name)
+    manifests.check_new_name(name)
     if is_uri(storage):
         from flopray.store.remote import run
 

@@ -16,6 +16,7 @@ import msgspec
 from flopray.description import Description
 from flopray.errors import InputError, NotARun, RunError, RunExists, SchemaMismatch, SpecError, resume_command
 from flopray.records import READABLE_VERSIONS, SCHEMA_VERSION
+from flopray.reference.catalog import PREFIX, is_reference
 from flopray.store import atomic
 from flopray.store.schema import OWN_SINCE, RecordSchema
 from flopray.store.uri import is_uri
@@ -61,6 +62,13 @@ def check_name(name: Any) -> None:
         raise InputError(f"the name {shown} is longer than {_LONGEST_NAME_BYTES} bytes: {mend}")
 
 
+def check_new_name(name: Any) -> None:
+    """Accept a name for a new run. Raises as `check_name`, also for one that would be taken for reference data."""
+    check_name(name)
+    if is_reference(name):
+        raise InputError(f"the name {name!r:.80} would mean data that come with flopray: choose one without {PREFIX}")
+
+
 def check_free(storage: str | PathLike[str], name: str) -> Path:
     """The folder that a new run would have.
 
@@ -68,7 +76,7 @@ def check_free(storage: str | PathLike[str], name: str) -> Path:
         RunExists: there is something already.
         InputError: the name or the storage cannot be one.
     """
-    check_name(name)
+    check_new_name(name)
     path = storage_folder(storage) / name
     try:
         if path.is_symlink() or path.exists():

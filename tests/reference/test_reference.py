@@ -115,6 +115,17 @@ def test_it_merges_with_a_run_of_ones_own(tmp_path):
     assert set(flopray.load_run(tmp_path / "both")["device_type"]) == {"H100", "H200"}
 
 
+def test_no_run_of_ones_own_has_such_a_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    sources = ["reference:h100-mlp", "reference:h200-mlp"]
+    assert commands.main(["merge", *sources, "--into", "reference:x"]) == 2
+    assert "would mean data that come with flopray: choose one without reference:" in capsys.readouterr().err
+    assert commands.main(["sweep", "mlp", "--name", "reference:x", "--dry-run"]) == 2
+    assert not list(tmp_path.iterdir())
+    assert commands.main(["merge", *sources, "--into", "runs:x:"]) == 0
+    assert f"{tmp_path}/runs:x:: 184 points" in capsys.readouterr().out
+
+
 def test_the_list_names_what_is_missing_and_what_was_published(capsys):
     assert commands.main(["reference"]) == 0
     out = capsys.readouterr().out
