@@ -1,7 +1,7 @@
 """Which numbers of a run cannot be true: `python analysis/audit.py PATH`.
 
-PATH is a run's folder, a table of records (.parquet or .csv) that need not be flopray's, or a folder of flopmetrics'
-JSON lines. Exit code 0: nothing impossible, 1: something is, 2: PATH cannot be audited.
+PATH is a run's folder, a table (Parquet, CSV or JSON) that need not be flopray's, or a folder of flopmetrics' results.
+Exit code 0: nothing impossible, 1: something is, 2: PATH cannot be audited.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from rich.table import Table
 
 from flopray.audit import RULES, Finding, Severity, audit
 from flopray.audit.explanations import COMMAND
+from flopray.audit.findings import has_numbers
 from flopray.audit.hardware import find_gpu
-from flopray.cli.audit_table import PER, has_numbers, load_records, parse_renames
+from flopray.cli.audit_table import PER, load_records, parse_renames
 from flopray.cli.parser import OneLineParser
 from flopray.cli.terminal import LineConsole
 from flopray.errors import FloprayError, InputError, one_line
@@ -76,7 +77,10 @@ def show(
         console.print(f"  {escape(name)}: {held}", soft_wrap=True)
     for line in read_as:
         console.print(f"  {escape(line)}", soft_wrap=True)
-    _show_findings(console, [finding for finding in findings if finding.rule != "not_judged"])
+    if not any(has_numbers(row) for row in frame.to_dict("records")):
+        console.print("no row has a number that can be judged: nothing was judged", soft_wrap=True)
+    else:
+        _show_findings(console, [finding for finding in findings if finding.rule != "not_judged"])
     for finding in findings:
         if finding.rule == "not_judged":
             console.print(f"[dim]not judged: {escape(finding.sentence)}[/dim]", soft_wrap=True)
@@ -122,7 +126,7 @@ def totals(findings: Sequence[Finding]) -> str:
     return line
 
 
-def to_json(path: str | Path, frame: pd.DataFrame, findings: Sequence[Finding]) -> str:
+def to_json(path: str | Path, frame: pd.DataFrame, findings: Sequence[Finding], read_as: Sequence[str] = ()) -> str:
     """The findings as one JSON object, with the rules' explanations."""
     listed = [
         {
@@ -135,7 +139,8 @@ def to_json(path: str | Path, frame: pd.DataFrame, findings: Sequence[Finding]) 
         }
         for finding in findings
     ]
-    content = {"path": str(path), "rows": len(frame), "devices": devices(frame), "rules": RULES, "findings": listed}
+    content = {"path": str(path), "rows": len(frame), "devices": devices(frame), "read_as": list(read_as)}
+    content |= {"rules": RULES, "findings": listed}
     return json.dumps(content, indent=2, default=str)
 
 
@@ -166,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "path",
         metavar="PATH",
-        help="run's folder or URI, reference:NAME, .parquet, .csv or .tsv, or flopmetrics' results",
+        help="run's folder or URI, reference:NAME, .parquet, .csv, .tsv, .jsonl, .json, or flopmetrics' results",
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write every finding to a CSV file")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
@@ -204,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return InputError.exit_code
     if options.json:
-        print(to_json(options.path, frame, findings))
+        print(to_json(options.path, frame, findings, read_as))
     else:
         show(LineConsole(width=None if sys.stdout.isatty() else 160), options.path, frame, findings, read_as)
     return int(any(finding.severity is Severity.IMPOSSIBLE for finding in findings))
