@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-import traceback
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -24,9 +23,10 @@ from flopray.audit.explanations import COMMAND
 from flopray.audit.findings import has_numbers
 from flopray.audit.hardware import find_gpu
 from flopray.cli.audit_table import PER, load_records, parse_renames
+from flopray.cli.endings import fault
 from flopray.cli.parser import OneLineParser
 from flopray.cli.terminal import LineConsole
-from flopray.errors import FloprayError, InputError, one_line
+from flopray.errors import FloprayError, InputError
 from flopray.store.location import local_folder
 
 _STYLES = {Severity.IMPOSSIBLE: "bold red", Severity.IMPLAUSIBLE: "yellow", Severity.NOTE: "dim"}
@@ -201,12 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {said}", file=sys.stderr)
         return error.exit_code if isinstance(error, InputError) else 2
     except Exception as error:  # whatever it is, Python's own exit code would say that something is impossible
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(last.filename).name}, line {last.lineno}"
-        words = one_line(f"{type(error).__name__}: {error}"[:300])
-        print(
-            f"error: {options.path}: the audit failed ({words}; {place}): this is a fault of flopray", file=sys.stderr
-        )
+        print(f"error: {options.path}: {fault(error)}", file=sys.stderr)
         return InputError.exit_code
     if options.json:
         print(to_json(options.path, frame, findings, read_as))

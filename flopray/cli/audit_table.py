@@ -29,10 +29,10 @@ from flopray.audit.foreign import (
 )
 from flopray.audit.hardware import find_gpu
 from flopray.cli.table_columns import in_own_columns, meaning, scaled
-from flopray.cli.table_reader import read_table, without_spreads
 from flopray.errors import InputError
 from flopray.point import PRECISIONS
 from flopray.report.published import is_published, load_metrics, load_published
+from flopray.report.table_reader import read_table, without_spreads
 from flopray.store.location import load_run
 
 #: What a row covers where a table counts devices: all of them together, or each of them.
