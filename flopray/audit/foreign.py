@@ -129,9 +129,16 @@ def _plain(column: object) -> str:
 def device_count_column(rows: Sequence[Row]) -> str | None:
     """The column that says that a row covers more than one device; None where none does."""
     for column in _columns(rows):
-        if (counts_devices(column) or column in DEVICE_NAMES) and any(covers_several(row, column) for row in rows):
-            return str(column)
+        if counts_devices(column) or column in DEVICE_NAMES:
+            cells = _distinct([row.get(column) for row in rows])
+            if any(covers_several({column: cell}, column) for cell in cells):
+                return str(column)
     return None
+
+
+def _distinct(cells: Sequence[Any]) -> Iterable[Any]:
+    """Each cell once where they can be told apart quickly; a column has few devices."""
+    return set(cells) if set(map(type, cells)) <= {str, int, float, type(None)} else cells
 
 
 def device_spread_column(rows: Sequence[Row]) -> str | None:
