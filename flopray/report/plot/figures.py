@@ -25,7 +25,7 @@ from flopray.report.plot.scales import Array, DisplayUnit, ValueScale, axis_tick
 PNG_DPI = 200
 IMAGE_FORMATS = ("png", "svg", "pdf")
 #: A second title is made smaller down to this share of its size, and broken where that does not do.
-_SMALLEST = 0.8
+_SMALLEST = 0.9
 _MARGIN_IN = 0.1
 #: Keyword arguments of an artist of matplotlib, whose methods take different ones.
 Style = dict[str, Any]
