@@ -58,7 +58,8 @@ EXPLANATIONS: dict[str, Explanation] = {
         "A column that follows from others does not: one of them is not what its name says, often a unit (ms, mJ) or "
         "a mean over something else.",
         "flops_per_s, flops_per_j, power_w and energy_per_token_j are held against their parts, mfu against the peak "
-        "of the datasheet, active_energy_j against energy_j - idle_power_w * time_s. "
+        "of the datasheet, active_energy_j against energy_j - idle_power_w * time_s; power_limit_w, sm_count and "
+        "max_sm_clock_hz against the datasheet, from which they may differ by half. "
         f"{DERIVED_TOLERANCE:.0%} are allowed, of the larger value (of energy_j for active_energy_j).",
         "Look at units first; `analysis/audit.py --rename energy=energy_mJ` says what a column is. In a run of "
         "flopray this should not happen: please report it with the row.",
