@@ -20,7 +20,7 @@ from rich.table import Table
 
 from flopray.audit import RULES, Finding, Severity, audit
 from flopray.audit.explanations import COMMAND
-from flopray.audit.findings import has_numbers
+from flopray.audit.findings import has_numbers, is_missing
 from flopray.audit.hardware import find_gpu
 from flopray.cli.audit_table import PER, load_records, parse_renames
 from flopray.cli.endings import fault
@@ -38,7 +38,7 @@ _PEAK_RULES = ("rate_above_limit", "efficiency_above_peak")
 def devices(frame: pd.DataFrame) -> dict[str, str]:
     """For each device that the frame names, the GPU whose limits it is held against."""
     column = next((name for name in ("device_name", "device_type") if name in frame.columns), None)
-    names = sorted({str(name) for name in frame[column].dropna()}) if column else []
+    names = sorted({str(name) for name in frame[column] if not is_missing(name)}) if column else []
     found = {name: find_gpu(name) for name in names}
     return {name: gpu.name if gpu else "no limit known" for name, gpu in found.items()}
 

@@ -66,6 +66,8 @@ _FRACTIONS = {
     *("model_flops", "flops_per_s", "flops_per_j", "executed_flops", "executed_gemm_flops", "gemm_flops"),
     *(column for column, _ in _QUANTITIES.values()),
 }
+#: What is judged is the mean of several repeats anyway.
+_MEAN = re.compile(r"^(mean|avg|average)[\s_-]+(of[\s_-]+)?|[\s_-]+(mean|avg|average)$", re.IGNORECASE)
 _PERCENT = re.compile(r"([+-]?[\d.]+(?:[eE][+-]?\d+)?)\s*%")
 #: `1,5` and `0,001`; and those of them that may be whole thousands.
 _COMMA, _THOUSANDS = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?"), re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
@@ -86,7 +88,7 @@ def meaning(name: str) -> Meaning | None:
     """
     if name in KNOWN or name in NUMBER_COLUMNS:
         return None
-    spelled = name.strip().replace("\u00b5", "u").replace("\u03bc", "u")
+    spelled = _MEAN.sub("", name.strip().replace("\u00b5", "u").replace("\u03bc", "u"))
     plain = re.sub(r"[^\w/%]+", "_", spelled.lower()).strip("_")
     if plain in _PLAIN_NAMES:
         return Meaning(plain, 1.0)

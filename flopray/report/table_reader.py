@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +47,19 @@ def read_table(path: Path) -> pd.DataFrame:
 def _read_csv(path: Path) -> pd.DataFrame:
     """All cells as text: each is read by itself, whatever the rest of its column holds."""
     with path.open(encoding="utf-8-sig", newline="") as stream:
-        head = next((line for line in stream if line.strip()), "")
+        before, head = _head(stream)
         marks = _SEPARATORS[path.suffix.lower()]
         separator = next((mark for mark in marks if mark in head and "," not in head), ",")
         names = [name.strip() for name in next(csv.reader([head], delimiter=separator), [])]
         stream.seek(0)
-        _refuse_ragged(path, csv.reader(stream, delimiter=separator), len(names))
+        lines = csv.reader(islice(stream, before, None), delimiter=separator)
+        _refuse_ragged(path, lines, len(names), before)
     if twice := next((name for name in names if name and names.count(name) > 1), None):
         raise InputError(f"{path}: column {twice!r} appears twice")
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig", index_col=False)
+    encoding = "utf-8-sig"
+    frame = pd.read_csv(
+        path, dtype=str, keep_default_na=False, sep=separator, encoding=encoding, index_col=False, skiprows=before
+    )
     named = [name or f"column {place} without a name" for place, name in enumerate(names, 1)]
     frame = frame.set_axis(named, axis="columns")
     counting = [str(place) for place in range(len(frame))]
@@ -62,18 +68,27 @@ def _read_csv(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _refuse_ragged(path: Path, lines: Any, columns: int) -> None:
+def _head(lines: Iterable[str]) -> tuple[int, str]:
+    """How many lines of remarks a file begins with (`# made by ...`, `sep=;`), and the first line that has names."""
+    for place, line in enumerate(lines):
+        if line.strip() and not line.startswith("#") and not re.fullmatch(r"sep=.\s*", line):
+            return place, line
+    return 0, ""
+
+
+def _refuse_ragged(path: Path, lines: Any, columns: int, before: int) -> None:
     """Refuse a line with too many or too few cells: they would come under the wrong names."""
     for cells in lines:
         if cells and len(cells) != columns and any(cells):
             raise InputError(
-                f"{path}, line {lines.line_num}: {len(cells)} cells under {columns} column names: quote cells that "
-                "have a separator in them, and leave a missing cell empty"
+                f"{path}, line {before + lines.line_num}: {len(cells)} cells under {columns} column names: quote cells "
+                "that have a separator in them, and leave a missing cell empty"
             )
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     frame = pd.read_parquet(path)
+    frame.columns = ["_".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in frame.columns]
     if any(name is not None for name in frame.index.names):
         frame = frame.reset_index()
     for name in frame.columns:
@@ -93,8 +108,12 @@ def _read_lines(path: Path) -> pd.DataFrame:
 
 
 def _read_json(path: Path) -> pd.DataFrame:
-    """A list of objects, or an object of columns."""
+    """A list of objects, also within an object; an object of columns; or an object that is one row."""
     content = _parsed(str(path), path.read_text(encoding="utf-8-sig"))
+    if isinstance(content, dict):
+        lists = [part for part in content.values() if isinstance(part, list) and part and isinstance(part[0], dict)]
+        if len(lists) == 1 or not any(isinstance(part, list) for part in content.values()):
+            content = lists[0] if lists else [content]
     if isinstance(content, dict):
         lengths = {len(cells) if isinstance(cells, list) else None for cells in content.values()}
         if len(lengths) == 1 and None not in lengths:

@@ -47,13 +47,19 @@ def audit(tmp_path, capsys, content, *flags, name="t.csv"):
         ("Model GFLOPs", "model_flops", 1e9),
         ("MFU %", "mfu", 1e-2),
         ("mfu_pct", "mfu", 1e-2),
+        ("Avg Power (W)", "power_w", 1.0),
+        ("time_s_mean", "time_s", 1.0),
+        ("mean time [ms]", "time_s", 1e-3),
     ],
 )
 def test_names_that_say_their_unit(name, column, factor):
     assert meaning(name) == (column, factor)
 
 
-@pytest.mark.parametrize("name", ["time", "time_min", "latency_ms", "energy", "tflops", "TFLOP/s/GPU", "x", "time_s"])
+_TOO_LITTLE = ["time", "time_min", "latency_ms", "energy", "tflops", "time_s_std", "TFLOP/s/GPU", "x", "time_s"]
+
+
+@pytest.mark.parametrize("name", _TOO_LITTLE)
 def test_names_that_say_too_little_are_left(name):
     assert meaning(name) is None
 
@@ -107,10 +113,14 @@ def test_per_cent_in_cells(tmp_path, capsys):
         ("t.jsonl", '{"device_name": "H100", "precision": "bf16", "model_flops": 5e12, "time_s": 0.001}\n'),
         ("t.json", '[{"device_name": "H100", "precision": "bf16", "model_flops": 5e12, "time_s": 0.001}]'),
         ("t.json", '{"device_name": ["H100"], "precision": ["bf16"], "model_flops": [5e12], "time_s": [0.001]}'),
+        ("t.json", '{"made": "today", "rows": [{"device_name": "H100", "precision": "bf16", "TFLOP/s": 5000}]}'),
+        ("t.json", '{"device_name": "H100", "precision": "bf16", "flops_per_s": 5e15}'),
+        ("t.csv", "sep=;\ndevice_name;precision;flops_per_s\nH100;bf16;5e15\n"),
+        ("t.csv", "# made by a bench\n# today\ndevice_name,precision,flops_per_s\nH100,bf16,5e15\n"),
         ("t.ndjson", '{"device_name": "H100", "precision": "bf16", "model_flops": 5e12, "time_s": 0.001}'),
     ],
 )
-def test_json_of_any_fields_is_a_table(tmp_path, capsys, name, content):
+def test_dialects_of_tables(tmp_path, capsys, name, content):
     code, out, _ = audit(tmp_path, capsys, content, name=name)
     assert code == 1
     assert "rate_above_limit" in out
@@ -234,3 +244,10 @@ def test_a_sweep_in_equal_steps_is_judged(tmp_path, capsys, size):
     code, out, _ = audit(tmp_path, capsys, f"device_name,precision,{size},time_s,power_w\n" + "\n".join(lines))
     assert code == 0
     assert "power_above_limit" in out
+
+
+def test_columns_of_several_levels_have_one_name(tmp_path, capsys):
+    levels = {("device_name", ""): ["H100"], ("precision", ""): ["bf16"], ("TFLOP/s", "mean"): [5000.0]}
+    pd.DataFrame(levels).to_parquet(tmp_path / "t.parquet")
+    assert main([str(tmp_path / "t.parquet")]) == 1
+    assert "TFLOP/s_mean is read as flops_per_s x 1e+12" in capsys.readouterr().out
