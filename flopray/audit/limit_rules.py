@@ -36,6 +36,8 @@ from flopray.audit.hardware import (
 SENSOR_TOLERANCE = 0.05
 #: A share of the datasheet's peak may be above 1, since clocks are higher than the sheet assumes, but not by more.
 HIGHEST_MFU = 1.1
+#: More than any single board takes, of which none in `flopray.audit.hardware` is above 1 kW.
+ANY_BOARD_W = 5000.0
 
 
 def rate_limit(row: Row) -> Limit | None:
@@ -143,10 +145,15 @@ def power_above_limit(row: Row) -> Verdict:
         return Unjudged("power_above_limit", _why_no_energy(row, "power_w, nor energy_j and time_s"))
     own, spec = stated(row, "power_limit_w"), find_gpu(device_name(row))
     limit = own or (spec.board_power_w if spec else None)
-    if not limit:
-        return Unjudged("power_above_limit", "no power limit stated or known")
     energy_error, time_error = rel_error(row, "energy_rel_error"), rel_error(row, "time_rel_error")
-    if power * (1 - energy_error) / (1 + time_error) <= limit * (1 + SENSOR_TOLERANCE):
+    least = power * (1 - energy_error) / (1 + time_error)
+    if not limit and least <= ANY_BOARD_W:
+        return Unjudged("power_above_limit", "no power limit stated or known")
+    if not limit:
+        sentence = f"mean power of {si(power, 'W')} is above the {si(ANY_BOARD_W, 'W')} that no single board takes"
+        compared = {"power_w": power, "limit_w": ANY_BOARD_W}
+        return finding_of("power_above_limit", Severity.IMPLAUSIBLE, sentence, row, compared, power / ANY_BOARD_W)
+    if least <= limit * (1 + SENSOR_TOLERANCE):
         return None
     severity = Severity.IMPOSSIBLE if own else Severity.IMPLAUSIBLE
     source = "the board enforces" if own else f"of the {spec.name if spec else 'board'}'s datasheet"

@@ -17,7 +17,14 @@ from flopray.audit.condition_rules import DRIFT_NOTE
 from flopray.audit.counter_rules import UNCLASSIFIED_NOTE
 from flopray.audit.findings import device_name, number, precision_of, text
 from flopray.audit.hardware import find_gpu, odd_statement, peak_flops_per_s
-from flopray.audit.limit_rules import HIGHEST_MFU, SENSOR_TOLERANCE, efficiency_limit, executed_rate_bound, rate_limit
+from flopray.audit.limit_rules import (
+    ANY_BOARD_W,
+    HIGHEST_MFU,
+    SENSOR_TOLERANCE,
+    efficiency_limit,
+    executed_rate_bound,
+    rate_limit,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -227,7 +234,7 @@ def _above_limits(columns: _Columns, devices: _Devices) -> list[Array]:
 
     time_error, energy_error = (np.nan_to_num(columns[f"{name}_rel_error"]) for name in ("time", "energy"))
     limit_w = np.where(columns["power_limit_w"] > 0, columns["power_limit_w"], devices.board_power_w)
-    highest_w = limit_w * (1 + SENSOR_TOLERANCE) * (1 - _SLACK)
+    highest_w = np.where(np.isnan(limit_w), ANY_BOARD_W, limit_w * (1 + SENSOR_TOLERANCE)) * (1 - _SLACK)
     lowest_w = columns["idle_power_w"] * (1 - SENSOR_TOLERANCE) * (1 + _SLACK)
     found = [columns.quotient("executed_flops", "time_s") / (1 + time_error) > devices.executed_rate * (1 - _SLACK)]
     rates = (columns["flops_per_s"], columns.quotient("model_flops", "time_s"))

@@ -661,3 +661,10 @@ def test_what_a_row_states_of_its_device_is_held_against_the_datasheet(stated, f
     found = audit_row(row)
     assert sorted(finding.code for finding in found) == sorted([*further, "implausible:inconsistent_columns"])
     assert any("datasheet of the H100 SXM" in finding.sentence for finding in found)
+
+
+def test_a_power_that_no_board_takes_needs_no_name_of_the_board():
+    found = audit_row({"energy_j": 9e6, "time_s": 0.5})
+    assert [finding.code for finding in found] == ["implausible:power_above_limit"]
+    assert "18 MW is above the 5 kW that no single board takes" in found[0].sentence
+    assert audit_row({"energy_j": 2400.0, "time_s": 0.5}) == []
