@@ -1,6 +1,6 @@
 """Draw the counter's ticks in one stretch of load, the line through them, and how far each tick is from it.
 
-    python bench/energy_ticks.py results/bench/energy_windows_small_0_0.json --out docs/results/energy_ticks.png
+    python bench/energy_ticks.py results/bench/energy_windows_small_0_0.json --out docs/results
 
 The JSON is what `energy_windows.py` writes; a slice of its truth is drawn, so no GPU is needed.
 """
@@ -78,9 +78,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="JSON", help="written by energy_windows.py")
     parser.add_argument("--slice", type=int, default=0, help="which slice of the truth (default the first)")
-    parser.add_argument("--out", type=Path, default=Path("energy_ticks.png"))
+    parser.add_argument("--out", type=Path, default=Path("results/bench"), help="folder of energy_ticks.png")
     args = parser.parse_args()
-    print(plot_ticks(json.loads(args.run.read_text()), args.out, number=args.slice))
+    args.out.mkdir(parents=True, exist_ok=True)
+    print(plot_ticks(json.loads(args.run.read_text()), args.out / "energy_ticks.png", number=args.slice))
 
 
 if __name__ == "__main__":

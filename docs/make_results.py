@@ -66,7 +66,7 @@ FIGURES: list[tuple[str, dict[str, str]]] = [
         },
     ),
     (
-        f"bench/energy_ticks.py {_R}/h100_energy_ticks.json --out OUT/energy_ticks.png",
+        f"bench/energy_ticks.py {_R}/h100_energy_ticks.json --out OUT",
         {"energy_ticks.png": "energy_ticks.png"},
     ),
     (
@@ -90,6 +90,11 @@ def differences(text: str) -> list[str]:
     shown = set(re.findall(r"!\[[^]]*\]\(([^)]+)\)", text))
     found += [f"no command of make_results.py draws {name}" for name in sorted(shown - drawn)]
     found += [f"{name} is drawn and not shown" for name in sorted(drawn - shown)]
+    told = " ".join(text.split())
+    for command, files in FIGURES:
+        start = f"python {command.partition(' --')[0]}"  # its flags differ: where files lie, and where figures go
+        if start not in told:
+            found.append(f"the page does not say `{start}`, which draws {', '.join(files.values())}")
     found += [f"{name} does not exist" for name in sorted(shown) if not (made.RESULTS / name).exists()]
     return found + unsaid(text, made.statements())
 

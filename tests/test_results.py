@@ -58,3 +58,11 @@ def _told_once(make_results: ModuleType, page: str):
     bodies = {match[1]: match[2] for match in make_results._BLOCK.findall(page)}
     made = make_results._body
     return lambda name: made(name) if name == "overheads" else bodies[name]
+
+
+def test_a_figure_whose_command_is_not_on_the_page_is_named(make_results, page):
+    found = make_results.differences(page.replace("bench/energy_ticks.py", "bench/else.py"))
+    assert found == [
+        "the page does not say `python bench/energy_ticks.py docs/results/h100_energy_ticks.json`, which draws "
+        "energy_ticks.png"
+    ]

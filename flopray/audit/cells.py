@@ -9,13 +9,37 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flopray.audit.findings import Row, identity, number, text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _Value = TypeVar("_Value")
 #: Sets of types within which equal cells mean the same. True equals 1 and is none of these.
 _PLAIN = ({str, type(None)}, {int, float, type(None)})
+
+
+def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame as dictionaries of plain values: what `to_dict` gives, several times as fast.
+
+    Columns of texts that pandas keeps in Arrow are slow to walk through cell by cell. A missing value of pandas' own
+    types, which has no truth value, is None.
+    """
+    if frame.shape[1] == 0:
+        return [{} for _ in range(len(frame))]
+    names = list(map(str, frame.columns))
+    cells = [
+        column.astype(object).where(column.notna(), None).tolist() if _is_of_pandas(column) else column.tolist()
+        for _, column in frame.items()
+    ]
+    return [dict(zip(names, row, strict=True)) for row in zip(*cells, strict=True)]
+
+
+def _is_of_pandas(column: pd.Series) -> bool:
+    """Whether pandas keeps a column in a type of its own, such as texts in Arrow."""
+    return not hasattr(column.dtype, "char")
 
 
 def names_of(rows: Sequence[Row]) -> dict[Any, None]:

@@ -23,7 +23,7 @@ from flopray.audit.findings import (
     si,
     text,
 )
-from flopray.audit.hardware import peak_flops_per_s
+from flopray.audit.hardware import odd_statement, peak_flops_per_s
 from flopray.audit.limit_rules import measured_peak
 
 #: Relative difference that a derived column may have from its parts: rounding, and means of quotients.
@@ -127,6 +127,10 @@ def _derivations(row: Row) -> Iterator[tuple[str, str, float | None]]:
         yield column, f"{upper} / {lower}", quotient(row, upper, lower)
     yield from _excesses(row)
     yield from _sums(row)
+    for column in ("power_limit_w", "sm_count", "max_sm_clock_hz"):
+        value = number(row, column)
+        if value is not None and (odd := odd_statement(device_name(row), column, value)):
+            yield column, f"that of the datasheet of the {odd[0]}", odd[1]
     peak, measured = peak_flops_per_s(device_name(row), precision_of(row)), measured_peak(row)
     rate = quotient(row, "model_flops", "time_s") or number(row, "flops_per_s")
     if measured and rate is not None and text(row, "phase") != "optimizer_step":

@@ -9,7 +9,7 @@ from flopray.audit.column_rules import DERIVED_TOLERANCE
 from flopray.audit.condition_rules import DRIFT_IMPLAUSIBLE, DRIFT_NOTE
 from flopray.audit.counter_rules import UNCLASSIFIED_NOTE
 from flopray.audit.findings import USELESS_ERROR
-from flopray.audit.limit_rules import HIGHEST_MFU, SENSOR_TOLERANCE
+from flopray.audit.limit_rules import ANY_BOARD_W, HIGHEST_MFU, SENSOR_TOLERANCE
 from flopray.audit.point_rules import CPU_TOLERANCE, TOLERANCE
 from flopray.audit.series_rules import MIN_GROWTH
 from flopray.audit.table import RULES
@@ -58,7 +58,8 @@ EXPLANATIONS: dict[str, Explanation] = {
         "A column that follows from others does not: one of them is not what its name says, often a unit (ms, mJ) or "
         "a mean over something else.",
         "flops_per_s, flops_per_j, power_w and energy_per_token_j are held against their parts, mfu against the peak "
-        "of the datasheet, active_energy_j against energy_j - idle_power_w * time_s. "
+        "of the datasheet, active_energy_j against energy_j - idle_power_w * time_s; power_limit_w, sm_count and "
+        "max_sm_clock_hz against the datasheet, from which they may differ by half. "
         f"{DERIVED_TOLERANCE:.0%} are allowed, of the larger value (of energy_j for active_energy_j).",
         "Look at units first; `analysis/audit.py --rename energy=energy_mJ` says what a column is. In a run of "
         "flopray this should not happen: please report it with the row.",
@@ -107,7 +108,8 @@ EXPLANATIONS: dict[str, Explanation] = {
         "A board keeps its mean power at or below its limit, so this energy was not drawn in this time: the energy "
         "covers more than the work, or the time less.",
         "The larger of power_w and energy_j / time_s, less the stated errors of energy and time, against "
-        f"power_limit_w or else the board power of the datasheet, with {SENSOR_TOLERANCE:.0%} for the sensor.",
+        f"power_limit_w or else the board power of the datasheet, with {SENSOR_TOLERANCE:.0%} for the sensor; where "
+        f"neither is known, against {ANY_BOARD_W:g} W, which no single board takes.",
         "Check that energy and time are of the same window and of one device. If the board has another limit than "
         "the datasheet, state it in power_limit_w.",
     ),

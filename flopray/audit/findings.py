@@ -39,8 +39,18 @@ _OPAQUE_KEYS = frozenset({"run", "source", "trial_id", "workload", "batch_size"}
 Row = Mapping[str, Any]
 #: A stated relative error from which on the value is as good as unknown.
 USELESS_ERROR = 1.0
+#: Columns of which one has to have a number before anything can be said of a row; a closed form is none.
+JUDGEABLE = (
+    *("time_s", "energy_j", "power_w", "flops_per_s", "flops_per_j", "mfu", "hfu"),
+    *("executed_flops", "executed_gemm_flops"),
+)
 #: Cells that say that there is no value.
-MISSING_WORDS = frozenset({"", "na", "n/a", "nan", "none", "null", "-", "--", "<na>", "#n/a", "missing"})
+MISSING_WORDS = frozenset(
+    {
+        *("", "na", "n/a", "n.a.", "nan", "nat", "none", "null", "nil", "<na>", "missing", "not available"),
+        *("-", "--", "---", "\u2013", "\u2014", ".", "?", "#n/a", "#div/0!", "#value!", "#ref!"),
+    }
+)
 _OK_WORDS = frozenset(
     {"ok", "okay", "success", "successful", "succeeded", "complete", "completed", "done", "finished", "passed", "true"}
 )
@@ -219,7 +229,12 @@ def keys_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_hole(row: Mapping[str, Any]) -> bool:
     """A row that says by its status that it has no numbers, and has none."""
-    return not is_ok(row.get("status")) and number(row, "time_s") is None and number(row, "energy_j") is None
+    return not is_ok(row.get("status")) and not has_numbers(row)
+
+
+def has_numbers(row: Mapping[Any, Any]) -> bool:
+    """Whether a row has a number that can be judged."""
+    return any(number(row, column) is not None for column in JUDGEABLE)
 
 
 def flops_per_s(row: Mapping[str, Any]) -> float | None:

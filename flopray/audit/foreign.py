@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -16,6 +17,7 @@ from typing import Any
 
 from flopray.audit.cells import are_plain_numbers, identities, names_of
 from flopray.audit.findings import KEY_COLUMNS, Finding, Severity, is_missing, number
+from flopray.audit.hardware import find_gpu
 from flopray.records import COLUMN_NAMES, FORMER_NAMES
 
 Row = Mapping[str, Any]
@@ -28,24 +30,44 @@ NUMBER_COLUMNS = (
     *("n_layers", "width", "tokens", "batch_size", "sequence_length", "tokens_per_iteration", "energy_per_token_j"),
     *("other_processes", "sm_count", "max_sm_clock_hz", "sentinel_time_drift", "sentinel_energy_drift"),
 )
-#: Names under which tables say how many devices a row covers; compared without case, blanks, hyphens and underscores.
-_DEVICE_COUNTS = {
-    *("gpucount", "numgpus", "ngpus", "ngpu", "gpus", "gpunum", "numgpu", "nogpus", "devicecount", "numdevices"),
-    *("ndevices", "devices", "worldsize", "nprocs", "numaccelerators", "naccelerators", "acceleratorcount"),
-    *("numranks", "nranks", "ranks", "totalgpus", "gputotal", "gpucnt", "numprocesses", "nproc"),
-    *("numworkers", "nworkers", "numprocs", "devicesused", "gpusused", "numcards", "cards"),
-}
+#: What devices are called where they are counted; `gpu` or `rank` alone says which one it is, `gpus` how many.
+_DEVICES = ("gpu", "device", "accelerator", "chip", "card", "board", "rank", "worker", "process", "proc", "tpu", "gcd")
+_HOSTS = ("node", "host", "machine", "server", "instance")
+
+
+def _counts_of(nouns: Iterable[str], ends: Iterable[str] = ("",)) -> set[str]:
+    """Names of a number of things, without case, blanks, hyphens and underscores: `numgpus`, `gpucount`, `gpus`."""
+    several = [f"{noun}{plural}{end}" for noun in nouns for plural in ("", "s", "es") for end in ends]
+    before = ("num", "n", "no", "numberof", "numof", "noof", "total", "totalnum", "countof")
+    after = ("count", "cnt", "num", "number", "total", "used", "intotal")
+    alone = {name for name in several if name not in nouns}
+    return alone | {f"{word}{name}" for word in before for name in several} | {n + w for n in several for w in after}
+
+
+#: Names under which tables say how many devices a row covers; `a#` is how MLPerf's results call accelerators.
+_DEVICE_COUNTS = _counts_of(_DEVICES) | {"worldsize", "mpisize", "commsize", "anum"}
 #: Names of one factor of that number, or of a list of devices: several are meant, but not how many.
-_DEVICE_SPREADS = {
-    *("nodes", "nnodes", "numnodes", "nodecount", "gpuspernode", "ngpuspernode", "nprocpernode", "devicespernode"),
-    *("tp", "pp", "dp", "ep", "cp", "tpsize", "ppsize", "dpsize", "epsize", "cpsize", "tpdegree", "ppdegree"),
-    *("dpdegree", "tensorparallel", "tensorparallelsize", "pipelineparallel", "pipelineparallelsize"),
-    *("dataparallel", "dataparallelsize", "contextparallelsize", "expertparallelsize", "tensormodelparallelsize"),
-    *("pipelinemodelparallelsize", "gpuids", "deviceids", "cudavisibledevices", "visibledevices", "gpulist"),
-}
+_DEVICE_SPREADS = (
+    _counts_of(_HOSTS)
+    | _counts_of(_DEVICES, [f"per{host}" for host in _HOSTS])
+    | {f"{kind}p{end}" for kind in "tpdec" for end in ("", "size", "degree")}
+    | {
+        f"{kind}{middle}parallel{end}"
+        for kind in ("tensor", "pipeline", "data", "context", "expert")
+        for middle in ("", "model")
+        for end in ("", "ism", "size", "degree")
+    }
+    | {"gpuids", "deviceids", "cudavisibledevices", "visibledevices", "gpulist", "devicelist", "gpuindices"}
+)
 #: A list of devices in a cell: `0,1,2`, `[0, 1]`, `0 1`; and a number with a noun: `8x H100`, `8 GPUs`.
 _LIST = re.compile(r"[\[(]?\s*\d+(\s*[,; |]\s*\d+)+\s*[\])]?")
-_TIMES = re.compile(r"(\d+)\s*([x*×]|gpus?\b|devices?\b|cards?\b)", re.IGNORECASE)
+_TIMES = re.compile(r"(\d+)\s*([x*×]|gpus?\b|devices?\b|cards?\b|accelerators?\b)", re.IGNORECASE)
+#: The same behind a name: `H100 x8`, `H100 (8 GPUs)`.
+_TIMES_AFTER = re.compile(
+    r"(.*)((?<![a-z])[x*×]\s*(\d{1,4})|[(\[,]\s*(\d+)\s*(x|gpus?|devices?|cards?)[)\]]?)\s*", re.IGNORECASE
+)
+#: Columns that name a device, which may also say how many: `8 x NVIDIA H100`.
+DEVICE_NAMES = ("device_name", "device_type")
 #: Columns whose meaning the audit knows: those of records, of the MLP's and Llama's runs, and other people's keys.
 KNOWN = COLUMN_NAMES | FORMER_NAMES | set(KEY_COLUMNS)
 #: Words in unknown columns that sound like what the audit judges.
@@ -55,6 +77,15 @@ _SOUNDS = (
 )
 #: Seconds since 1970 from here on (1999), which nothing that is measured takes.
 _UNIX_TIME_S = 9.0e8
+
+
+#: Moments that a trace has at least, and how much the steps between them may differ from the usual one.
+_FEWEST_MOMENTS, _STEP_TOLERANCE = 6, 0.25
+#: Sizes and counts with which the cost of an iteration grows.
+_SIZES = (
+    *("model_flops", "dispatched_flops", "executed_flops", "gemm_flops", "tokens_per_iteration"),
+    *("n_layers", "width", "tokens", "batch_size", "sequence_length"),
+)
 
 
 def not_numbers(rows: Sequence[Row]) -> list[Finding]:
@@ -92,15 +123,22 @@ def counts_devices(column: object, *, in_all: bool = True) -> bool:
 
 
 def _plain(column: object) -> str:
-    return "".join(letter for letter in str(column).lower() if letter.isalnum())
+    return "".join(letter for letter in str(column).lower().replace("#", "num") if letter.isalnum())
 
 
 def device_count_column(rows: Sequence[Row]) -> str | None:
     """The column that says that a row covers more than one device; None where none does."""
     for column in _columns(rows):
-        if counts_devices(column) and any(covers_several(row, column) for row in rows):
-            return str(column)
+        if counts_devices(column) or column in DEVICE_NAMES:
+            cells = _distinct([row.get(column) for row in rows])
+            if any(covers_several({column: cell}, column) for cell in cells):
+                return str(column)
     return None
+
+
+def _distinct(cells: Sequence[Any]) -> Iterable[Any]:
+    """Each cell once where they can be told apart quickly; a column has few devices."""
+    return set(cells) if set(map(type, cells)) <= {str, int, float, type(None)} else cells
 
 
 def device_spread_column(rows: Sequence[Row]) -> str | None:
@@ -123,8 +161,20 @@ def device_count(row: Row, column: str) -> int | None:
         return None
     if _LIST.fullmatch(cell.strip()):
         return len(re.findall(r"\d+", cell))
-    times = _TIMES.match(cell.strip())
-    return int(times[1]) or None if times else None
+    times, _ = times_device(cell)
+    if times is None and (column in DEVICE_NAMES or find_gpu(cell)):
+        return 1
+    return times
+
+
+def times_device(cell: str) -> tuple[int | None, str]:
+    """How many devices a text such as `8 x NVIDIA H100` or `H100 (8 GPUs)` says, and the text without that."""
+    words = cell.strip()
+    if before := _TIMES.match(words):
+        return int(before[1]) or None, words[before.end() :].strip()
+    if after := _TIMES_AFTER.fullmatch(words):
+        return int(after[3] or after[4]) or None, after[1].strip()
+    return None, cell
 
 
 def covers_several(row: Row, column: str | None) -> bool:
@@ -139,7 +189,8 @@ def is_axis(rows: Sequence[Row], column: str, further: int = 2) -> bool:
     """Whether a column is when something was seen, or a counter that was read: `0, 0.1, 0.2` or seconds since 1970.
 
     A trace starts at 0, never falls but back to 0 (the next trace of a table), and has further values; rows that share
-    a moment (one for each GPU) and cells that are not numbers do not change that.
+    a moment (one for each GPU) and cells that are not numbers do not change that. One that starts elsewhere rises in
+    equal steps, with no size that grows along: a sweep may do so, too, and has one.
 
     Args:
         rows: of the table.
@@ -152,7 +203,37 @@ def is_axis(rows: Sequence[Row], column: str, further: int = 2) -> bool:
     if column == "time_s" and min(values) > _UNIX_TIME_S:
         return True
     rises = all(after >= before or after == 0 for before, after in pairwise(values))
-    return values[0] == 0 and rises and len(set(values)) > further
+    if values[0] == 0:
+        return rises and len(set(values)) > further
+    return _in_equal_steps(values) and not _grows_along(rows, column)
+
+
+def _in_equal_steps(values: Sequence[float]) -> bool:
+    """Whether values only rise, by about the same from one to the next; those that are equal count once."""
+    moments = [value for place, value in enumerate(values) if place == 0 or value != values[place - 1]]
+    steps = [after - before for before, after in pairwise(moments)]
+    if len(moments) < _FEWEST_MOMENTS or min(steps) <= 0:
+        return False
+    usual = sorted(steps)[len(steps) // 2]
+    return all(abs(step - usual) <= _STEP_TOLERANCE * usual for step in steps)
+
+
+def _grows_along(rows: Sequence[Row], column: str) -> bool:
+    """Whether something that costs time varies: a known size or count, or whole numbers that do not just count rows."""
+    seen = [row for row in rows if number(row, column) is not None]
+    for name in _columns(seen):
+        if name in KNOWN and name not in _SIZES:
+            continue
+        values = [number(row, name) for row in seen]
+        if None in values or len(set(values)) < 2:
+            continue
+        if name in _SIZES:
+            return True
+        steps = {after - before for before, after in pairwise(values)}  # type: ignore[operator]
+        whole = all(value == int(value) for value in values)  # type: ignore[arg-type]
+        if whole and not sounds_measured(name) and not steps <= {0, 1} and (min(steps) >= 0 or max(steps) <= 0):
+            return True
+    return False
 
 
 def without_axes(rows: Sequence[Row]) -> tuple[Sequence[Row], list[Finding]]:
@@ -166,8 +247,8 @@ def without_axes(rows: Sequence[Row]) -> tuple[Sequence[Row], list[Finding]]:
 
 #: What an axis is, in words.
 AXIS = {
-    "time_s": "is a time axis, and not the time of an iteration",
-    "energy_j": "starts at 0 and only rises: that is a counter, and not the energy of an iteration",
+    "time_s": "looks like a time axis, and not like the time of an iteration",
+    "energy_j": "only rises, from 0 or in equal steps: that is a counter, and not the energy of an iteration",
 }
 
 
@@ -185,7 +266,7 @@ def telling_apart(rows: Sequence[Row]) -> list[str]:
         if len(seen) < 2 and sum(seen.values()) in (0, len(rows)):
             continue
         values = [number(row, column) for row in rows if not is_missing(row.get(column))]
-        if _sounds_measured(column) and None not in values:
+        if sounds_measured(column) and None not in values:
             continue
         whole = all(value is None or value == int(value) for value in values)
         if whole or min(seen.values()) > 1:
@@ -201,14 +282,16 @@ def not_understood(rows: Sequence[Row], further: Sequence[str]) -> list[Finding]
         sentence = f"rows are also told apart by {_listed(further)}, which the audit does not know"
         found.append(_note(f"{sentence}: only rows that agree in {them} are compared with one another"))
     unknown = [str(column) for column in _columns(rows) if column not in KNOWN and str(column) not in further]
-    like = [column for column in unknown if _sounds_measured(column)]
+    like = [column for column in unknown if sounds_measured(column)]
     if like := [column for column in like if not all(is_missing(row.get(column)) for row in rows)]:
+        word = shlex.quote(f"{like[0]}=COLUMN")
         sentence = f"{_listed(like)}: the audit does not know what this is, so it was not judged"
-        found.append(_note(f"{sentence}; if it is one of its columns, say so with --rename {like[0]}=COLUMN"))
+        found.append(_note(f"{sentence}; if it is one of its columns, say so with --rename {word}"))
     return found
 
 
-def _sounds_measured(column: object) -> bool:
+def sounds_measured(column: object) -> bool:
+    """Whether a column's name sounds like a quantity that the audit judges."""
     return any(word in str(column).lower() for word in _SOUNDS)
 
 

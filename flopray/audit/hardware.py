@@ -317,6 +317,33 @@ def hard_limit_flops_per_s(
     return max(from_clock, sheet) if from_clock else sheet
 
 
+#: What a board may say of itself, as shares of its datasheet: limits that somebody lowered, or a vendor raised; fewer
+#: SMs in a variant of the same name; clocks above the boost clock. Beyond that it is another unit or a sum of boards.
+_STATED = {"power_limit_w": (0.1, 1.5), "sm_count": (0.05, 1.15), "max_sm_clock_hz": (0.3, 1.5)}
+
+
+def odd_statement(device_name: str | None, column: str, value: float) -> tuple[str, float] | None:
+    """The name of a GPU and its datasheet's value of a column, where what a row states cannot be that GPU's.
+
+    Args:
+        device_name: as for `find_gpu`.
+        column: `power_limit_w`, `sm_count` or `max_sm_clock_hz`.
+        value: what the row has there; 0 and less state nothing.
+    """
+    spec = find_gpu(device_name)
+    if spec is None or value <= 0:
+        return None
+    sheet = {
+        "power_limit_w": spec.board_power_w,
+        "sm_count": spec.sm_count,
+        "max_sm_clock_hz": spec.max_sm_clock_hz,
+    }[column]
+    least, most = _STATED[column]
+    if sheet is None or least * sheet <= value <= most * sheet:
+        return None
+    return spec.name, float(sheet)
+
+
 def efficiency_limit_flops_per_j(device_name: str | None, precision: str | None) -> Limit | None:
     """Datasheet peak over board power in FLOP/J, `None` where either is unknown.
 

@@ -27,6 +27,7 @@ from flopray.audit.hardware import (
     efficiency_limit_flops_per_j,
     find_gpu,
     hard_limit_flops_per_s,
+    odd_statement,
     peak_flops_per_s,
 )
 
@@ -35,18 +36,31 @@ from flopray.audit.hardware import (
 SENSOR_TOLERANCE = 0.05
 #: A share of the datasheet's peak may be above 1, since clocks are higher than the sheet assumes, but not by more.
 HIGHEST_MFU = 1.1
+#: More than any single board takes, of which none in `flopray.audit.hardware` is above 1 kW.
+ANY_BOARD_W = 5000.0
 
 
 def rate_limit(row: Row) -> Limit | None:
     """The hard limit of a row's device at its precision, by what the row says of SMs and clock where it does."""
-    sms, clock_hz = number(row, "sm_count"), number(row, "max_sm_clock_hz")
+    sms, clock_hz = stated(row, "sm_count"), stated(row, "max_sm_clock_hz")
     return hard_limit_flops_per_s(
         device_name(row),
         precision_of(row),
         compute_capability=text(row, "compute_capability"),
         sm_count=int(sms) if sms and sms >= 1 else None,
-        max_sm_clock_hz=clock_hz if clock_hz and clock_hz > 0 else None,
+        max_sm_clock_hz=clock_hz,
     )
+
+
+def stated(row: Row, column: str) -> float | None:
+    """What a row says of its own device; None for what cannot be that device's, which is held against its datasheet.
+
+    Some tools write -1 where they know nothing.
+    """
+    value = number(row, column)
+    if value is None or value <= 0 or odd_statement(device_name(row), column, value):
+        return None
+    return value
 
 
 def efficiency_limit(row: Row) -> Limit | None:
@@ -129,16 +143,20 @@ def power_above_limit(row: Row) -> Verdict:
     power = power_w(row)
     if power is None:
         return Unjudged("power_above_limit", _why_no_energy(row, "power_w, nor energy_j and time_s"))
-    stated, spec = number(row, "power_limit_w"), find_gpu(device_name(row))
-    stated = stated if stated and stated > 0 else None  # some tools write -1 where they know none
-    limit = stated or (spec.board_power_w if spec else None)
-    if not limit:
-        return Unjudged("power_above_limit", "no power limit stated or known")
+    own, spec = stated(row, "power_limit_w"), find_gpu(device_name(row))
+    limit = own or (spec.board_power_w if spec else None)
     energy_error, time_error = rel_error(row, "energy_rel_error"), rel_error(row, "time_rel_error")
-    if power * (1 - energy_error) / (1 + time_error) <= limit * (1 + SENSOR_TOLERANCE):
+    least = power * (1 - energy_error) / (1 + time_error)
+    if not limit and least <= ANY_BOARD_W:
+        return Unjudged("power_above_limit", "no power limit stated or known")
+    if not limit:
+        sentence = f"mean power of {si(power, 'W')} is above the {si(ANY_BOARD_W, 'W')} that no single board takes"
+        compared = {"power_w": power, "limit_w": ANY_BOARD_W}
+        return finding_of("power_above_limit", Severity.IMPLAUSIBLE, sentence, row, compared, power / ANY_BOARD_W)
+    if least <= limit * (1 + SENSOR_TOLERANCE):
         return None
-    severity = Severity.IMPOSSIBLE if stated else Severity.IMPLAUSIBLE
-    source = "the board enforces" if stated else f"of the {spec.name if spec else 'board'}'s datasheet"
+    severity = Severity.IMPOSSIBLE if own else Severity.IMPLAUSIBLE
+    source = "the board enforces" if own else f"of the {spec.name if spec else 'board'}'s datasheet"
     sentence = f"mean power of {si(power, 'W')} is above the {si(limit, 'W')} {source}"
     compared = {"power_w": power, "limit_w": limit}
     return finding_of("power_above_limit", severity, sentence, row, compared, power / limit)

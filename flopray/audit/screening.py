@@ -15,9 +15,16 @@ from flopray.audit.cells import names_of, texts
 from flopray.audit.column_rules import COUNTS, DERIVED, DERIVED_TOLERANCE, EXCESSES, EXECUTED_CLASSES, RATES
 from flopray.audit.condition_rules import DRIFT_NOTE
 from flopray.audit.counter_rules import UNCLASSIFIED_NOTE
-from flopray.audit.findings import device_name, precision_of, text
-from flopray.audit.hardware import find_gpu, peak_flops_per_s
-from flopray.audit.limit_rules import HIGHEST_MFU, SENSOR_TOLERANCE, efficiency_limit, executed_rate_bound, rate_limit
+from flopray.audit.findings import device_name, number, precision_of, text
+from flopray.audit.hardware import find_gpu, odd_statement, peak_flops_per_s
+from flopray.audit.limit_rules import (
+    ANY_BOARD_W,
+    HIGHEST_MFU,
+    SENSOR_TOLERANCE,
+    efficiency_limit,
+    executed_rate_bound,
+    rate_limit,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +39,8 @@ _SLACK = 1e-9
 _SMALLEST, _LARGEST = 1e-100, 1e100
 _DRIFTS = tuple(f"sentinel_{quantity}_drift{end}" for quantity in ("time", "energy") for end in ("", "_unexplained"))
 _DEVICE = ("device_name", "device_type", "precision", "compute_capability")
+#: What a row states of its device, beside the datasheet.
+_STATED = ("sm_count", "max_sm_clock_hz", "power_limit_w")
 _NUMBERS = dict.fromkeys(
     (
         *("time_s", "energy_j", "power_w", *COUNTS, *RATES, *EXECUTED_CLASSES),
@@ -134,6 +143,7 @@ class _Devices(NamedTuple):
     efficiency: Array
     peak: Array
     board_power_w: Array
+    odd: Array
 
 
 def _devices(rows: Sequence[Row], columns: _Columns) -> _Devices:
@@ -141,15 +151,15 @@ def _devices(rows: Sequence[Row], columns: _Columns) -> _Devices:
 
     keys: list[tuple[Any, ...]] = []
     known: dict[tuple[Any, ...], tuple[float, ...]] = {}
-    figures = [columns[name].tolist() for name in ("sm_count", "max_sm_clock_hz")]
+    figures = [columns[name].tolist() for name in _STATED]
     stated = zip(*(texts(rows, name) for name in _DEVICE), *figures, strict=True)
     for place, (row, cells) in enumerate(zip(rows, stated, strict=True)):
         key = tuple(None if cell != cell else cell for cell in cells)
         keys.append(key)
         if key not in known and not columns.odd[place]:
             known[key] = _limits(row)
-    unknown = (np.nan,) * 5
-    table = np.array([known.get(key, unknown) for key in keys], dtype=float).reshape(-1, 5)
+    unknown = (np.nan,) * 6
+    table = np.array([known.get(key, unknown) for key in keys], dtype=float).reshape(-1, 6)
     return _Devices(keys, *table.T)
 
 
@@ -161,6 +171,7 @@ def _limits(row: Row) -> tuple[float, ...]:
         efficiency.bound if efficiency else None,
         peak_flops_per_s(device_name(row), precision_of(row)),
         spec.board_power_w if spec else None,
+        float(any(odd_statement(device_name(row), name, number(row, name) or 0.0) for name in _STATED)),
     )
     return tuple(float("nan") if value is None else value for value in values)
 
@@ -175,6 +186,7 @@ def _may_break(columns: _Columns, devices: _Devices) -> Array:
                 *(columns[name] <= 0 for name in ("time_s", "energy_j", "power_w")),
                 *(columns[name] < 0 for name in (*COUNTS, *RATES)),
                 *((columns[name] < 0) | (columns[name] >= 1) for name in columns.errors),
+                devices.odd > 0,
                 *_disagreements(columns, devices),
                 *_above_limits(columns, devices),
                 *(columns[name] > HIGHEST_MFU for name in ("mfu", "hfu")),
@@ -222,7 +234,7 @@ def _above_limits(columns: _Columns, devices: _Devices) -> list[Array]:
 
     time_error, energy_error = (np.nan_to_num(columns[f"{name}_rel_error"]) for name in ("time", "energy"))
     limit_w = np.where(columns["power_limit_w"] > 0, columns["power_limit_w"], devices.board_power_w)
-    highest_w = limit_w * (1 + SENSOR_TOLERANCE) * (1 - _SLACK)
+    highest_w = np.where(np.isnan(limit_w), ANY_BOARD_W, limit_w * (1 + SENSOR_TOLERANCE)) * (1 - _SLACK)
     lowest_w = columns["idle_power_w"] * (1 - SENSOR_TOLERANCE) * (1 + _SLACK)
     found = [columns.quotient("executed_flops", "time_s") / (1 + time_error) > devices.executed_rate * (1 - _SLACK)]
     rates = (columns["flops_per_s"], columns.quotient("model_flops", "time_s"))

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flopray.audit.cells import identities, numbers
+from flopray.audit.cells import identities, numbers, rows_of
 from flopray.audit.column_rules import COLUMN_RULES
 from flopray.audit.condition_rules import CONDITION_RULES
 from flopray.audit.counter_rules import COUNTER_RULES
@@ -130,7 +130,7 @@ def audit_rows(rows: Sequence[Row], labels: Sequence[Hashable] | None = None) ->
 
 def audit(frame: pd.DataFrame) -> list[Finding]:
     """`audit_rows` of a frame; `Finding.rows` are labels of its index."""
-    return audit_rows(frame.to_dict("records"), labels=list(frame.index))  # type: ignore[arg-type]
+    return audit_rows(rows_of(frame), labels=list(frame.index))
 
 
 def _sort(found: list[Finding], unjudged: dict[Unjudged, int], verdicts: Sequence[Any], places: Sequence[int]) -> None:

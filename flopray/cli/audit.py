@@ -1,14 +1,13 @@
 """Which numbers of a run cannot be true: `python analysis/audit.py PATH`.
 
-PATH is a run's folder, a table of records (.parquet or .csv) that need not be flopray's, or a folder of flopmetrics'
-JSON lines. Exit code 0: nothing impossible, 1: something is, 2: PATH cannot be audited.
+PATH is a run's folder, a table (Parquet, CSV or JSON) that need not be flopray's, or a folder of flopmetrics' results.
+Exit code 0: nothing impossible, 1: something is, 2: PATH cannot be audited.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import traceback
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,11 +20,13 @@ from rich.table import Table
 
 from flopray.audit import RULES, Finding, Severity, audit
 from flopray.audit.explanations import COMMAND
+from flopray.audit.findings import has_numbers, is_missing
 from flopray.audit.hardware import find_gpu
-from flopray.cli.audit_table import PER, has_numbers, load_records, parse_renames
+from flopray.cli.audit_table import PER, load_records, parse_renames
+from flopray.cli.endings import fault
 from flopray.cli.parser import OneLineParser
 from flopray.cli.terminal import LineConsole
-from flopray.errors import FloprayError, InputError, one_line
+from flopray.errors import FloprayError, InputError
 from flopray.store.location import local_folder
 
 _STYLES = {Severity.IMPOSSIBLE: "bold red", Severity.IMPLAUSIBLE: "yellow", Severity.NOTE: "dim"}
@@ -37,7 +38,7 @@ _PEAK_RULES = ("rate_above_limit", "efficiency_above_peak")
 def devices(frame: pd.DataFrame) -> dict[str, str]:
     """For each device that the frame names, the GPU whose limits it is held against."""
     column = next((name for name in ("device_name", "device_type") if name in frame.columns), None)
-    names = sorted({str(name) for name in frame[column].dropna()}) if column else []
+    names = sorted({str(name) for name in frame[column] if not is_missing(name)}) if column else []
     found = {name: find_gpu(name) for name in names}
     return {name: gpu.name if gpu else "no limit known" for name, gpu in found.items()}
 
@@ -76,7 +77,10 @@ def show(
         console.print(f"  {escape(name)}: {held}", soft_wrap=True)
     for line in read_as:
         console.print(f"  {escape(line)}", soft_wrap=True)
-    _show_findings(console, [finding for finding in findings if finding.rule != "not_judged"])
+    if not any(has_numbers(row) for row in frame.to_dict("records")):
+        console.print("no row has a number that can be judged: nothing was judged", soft_wrap=True)
+    else:
+        _show_findings(console, [finding for finding in findings if finding.rule != "not_judged"])
     for finding in findings:
         if finding.rule == "not_judged":
             console.print(f"[dim]not judged: {escape(finding.sentence)}[/dim]", soft_wrap=True)
@@ -122,7 +126,7 @@ def totals(findings: Sequence[Finding]) -> str:
     return line
 
 
-def to_json(path: str | Path, frame: pd.DataFrame, findings: Sequence[Finding]) -> str:
+def to_json(path: str | Path, frame: pd.DataFrame, findings: Sequence[Finding], read_as: Sequence[str] = ()) -> str:
     """The findings as one JSON object, with the rules' explanations."""
     listed = [
         {
@@ -135,7 +139,8 @@ def to_json(path: str | Path, frame: pd.DataFrame, findings: Sequence[Finding]) 
         }
         for finding in findings
     ]
-    content = {"path": str(path), "rows": len(frame), "devices": devices(frame), "rules": RULES, "findings": listed}
+    content = {"path": str(path), "rows": len(frame), "devices": devices(frame), "read_as": list(read_as)}
+    content |= {"rules": RULES, "findings": listed}
     return json.dumps(content, indent=2, default=str)
 
 
@@ -166,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "path",
         metavar="PATH",
-        help="run's folder or URI, reference:NAME, .parquet, .csv or .tsv, or flopmetrics' results",
+        help="run's folder or URI, reference:NAME, .parquet, .csv, .tsv, .jsonl, .json, or flopmetrics' results",
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write every finding to a CSV file")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
@@ -196,15 +201,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {said}", file=sys.stderr)
         return error.exit_code if isinstance(error, InputError) else 2
     except Exception as error:  # whatever it is, Python's own exit code would say that something is impossible
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(last.filename).name}, line {last.lineno}"
-        words = one_line(f"{type(error).__name__}: {error}"[:300])
-        print(
-            f"error: {options.path}: the audit failed ({words}; {place}): this is a fault of flopray", file=sys.stderr
-        )
+        print(f"error: {options.path}: {fault(error)}", file=sys.stderr)
         return InputError.exit_code
     if options.json:
-        print(to_json(options.path, frame, findings))
+        print(to_json(options.path, frame, findings, read_as))
     else:
         show(LineConsole(width=None if sys.stdout.isatty() else 160), options.path, frame, findings, read_as)
     return int(any(finding.severity is Severity.IMPOSSIBLE for finding in findings))

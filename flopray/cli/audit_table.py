@@ -1,23 +1,22 @@
 """Reads what is to be audited: a run, somebody else's table, or flopmetrics' results.
 
-A table from elsewhere is read cell by cell, so that one word in a column does not turn its numbers into words. Columns
-whose name says their unit (`time_ms`, `energy_kwh`) are converted, and that is said; what could mean two things is
-refused by name, with the flag that settles it.
+What could mean two things in a table from elsewhere is refused by name, with the flag that settles it.
 """
 
 from __future__ import annotations
 
-import csv
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from flopray.audit.findings import is_missing, is_ok, number
+from flopray.audit.findings import JUDGEABLE, has_numbers, is_missing, is_ok, number, precision_of
 from flopray.audit.foreign import (
     AXIS,
+    DEVICE_NAMES,
     KNOWN,
     NUMBER_COLUMNS,
     counts_devices,
@@ -25,34 +24,22 @@ from flopray.audit.foreign import (
     device_count_column,
     device_spread_column,
     is_axis,
+    sounds_measured,
+    times_device,
 )
+from flopray.audit.hardware import find_gpu
+from flopray.cli.table_columns import in_own_columns, meaning, scaled
 from flopray.errors import InputError
+from flopray.point import PRECISIONS
 from flopray.report.published import is_published, load_metrics, load_published
+from flopray.report.table_reader import read_table, without_spreads
 from flopray.store.location import load_run
 
-#: A table has to have one of these before the audit can say anything, and a number in it; a closed form is none.
-JUDGEABLE = (
-    *("time_s", "energy_j", "power_w", "flops_per_s", "flops_per_j", "mfu", "hfu"),
-    *("executed_flops", "executed_gemm_flops"),
-)
-_SEPARATORS = {".csv": (";", "\t", "|"), ".tsv": ("\t",)}
 #: What a row covers where a table counts devices: all of them together, or each of them.
 PER = ("job", "device")
 #: Sums over devices; a time is the same for all of them, and FLOPs per joule are a quotient of two sums.
 _SUMS = ("model_flops", "energy_j", "power_w", "flops_per_s", "idle_power_w", "active_energy_j", "power_limit_w")
 _COUNTED = ("executed_flops", "executed_gemm_flops", "gemm_flops", "dispatched_flops", "tokens_per_iteration")
-_TIME = {"ms": 1e-3, "us": 1e-6, "ns": 1e-9, "sec": 1.0, "seconds": 1.0}
-#: Case matters: mJ and MJ differ by a factor of a billion, so `energy_mj` is nobody's guess.
-_ENERGY = {"mJ": 1e-3, "kJ": 1e3, "MJ": 1e6, "kj": 1e3, "wh": 3600.0, "Wh": 3600.0, "kwh": 3.6e6, "kWh": 3.6e6}
-_POWER = {"W": 1.0, "mW": 1e-3, "MW": 1e6, "kW": 1e3, "kw": 1e3, "watts": 1.0}
-_UNITS = {
-    **{f"time_{unit}": ("time_s", factor) for unit, factor in _TIME.items()},
-    **{f"energy_{unit}": ("energy_j", factor) for unit, factor in _ENERGY.items()},
-    **{"energy_J": ("energy_j", 1.0), "energy_joules": ("energy_j", 1.0)},
-    **{f"power_{unit}": ("power_w", factor) for unit, factor in _POWER.items()},
-}
-#: Names that may be milli or mega, with what they would be.
-_AMBIGUOUS = {"energy_mj": ("energy_j", "energy_mJ", "energy_MJ"), "power_mw": ("power_w", "power_mW", "power_MW")}
 
 
 def load_records(
@@ -74,12 +61,16 @@ def load_records(
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     frame = _renamed(path, _load(path), rename or {})
-    frame, notes = _in_si(path, frame)
+    notes: list[str] = []
+    if path.is_file() or rename:
+        frame, notes = in_own_columns(path, frame)
+        frame, left_out = without_spreads(frame)
+        notes += left_out
     notes = [f"{old} is read as {new}, which the audit does not know" for old, new in _unknown(rename or {})] + notes
     if not any(column in frame.columns for column in JUDGEABLE):
         raise InputError(
-            f"{path}: has none of the columns that can be audited ({', '.join(JUDGEABLE)}); "
-            f"it has {', '.join(map(str, frame.columns[:6]))}: say what they are with --rename NAME=COLUMN"
+            f"{path}: has none of the columns that can be audited ({', '.join(JUDGEABLE)}); it has "
+            f"{_most_alike(frame)}: say what they are with --rename NAME=COLUMN"
         )
     if frame.empty:
         raise InputError(f"{path}: has no rows")
@@ -87,12 +78,36 @@ def load_records(
     if path.is_file():  # a run without a number says why in each row
         frame = _without_zero_times(path, frame, notes)
         _refuse_unreadable(path, frame)
+        notes += _unnamed_identities(frame)
     return _per_device(path, frame, per, notes), notes
 
 
 def _unknown(rename: Mapping[str, str]) -> list[tuple[str, str]]:
-    known = KNOWN | set(NUMBER_COLUMNS) | set(_UNITS) | {"gpu_count"}
-    return [(old, new) for old, new in rename.items() if new not in known]
+    known = KNOWN | set(NUMBER_COLUMNS) | {"gpu_count"}
+    return [(old, new) for old, new in rename.items() if new not in known and meaning(new) is None]
+
+
+def _most_alike(frame: pd.DataFrame) -> str:
+    """Columns of a table that has none of the audit's: those that sound like a measured quantity come first."""
+    names = sorted(map(str, frame.columns), key=lambda name: not sounds_measured(name))
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+
+
+def _unnamed_identities(frame: pd.DataFrame) -> list[str]:
+    """Columns that hold devices or precisions under other names, where the table has none under the audit's."""
+    found = []
+    strangers = [str(name) for name in frame.columns if name not in KNOWN]
+    for name in strangers:
+        cells = [cell for cell in frame[name] if not is_missing(cell)]
+        devices = [cell for cell in cells if isinstance(cell, str) and find_gpu(cell)]
+        if devices and not {"device_name", "device_type"} & set(frame.columns):
+            word = shlex.quote(f"{name}=device_name")
+            found.append(f"{name} names devices ({devices[0]}): say --rename {word} to hold rows against their limits")
+        known = [precision_of({"precision": cell}) in PRECISIONS for cell in cells]
+        if cells and all(known) and "precision" not in frame.columns:
+            word = shlex.quote(f"{name}=precision")
+            found.append(f"{name} names precisions ({cells[0]}): say --rename {word} to judge rates by them")
+    return found
 
 
 def _refuse_unreadable(path: Path, frame: pd.DataFrame) -> None:
@@ -105,7 +120,8 @@ def _refuse_unreadable(path: Path, frame: pd.DataFrame) -> None:
     said = next((f"; {name} is {cell!s:.40} in row {place}" for name, place, cell in cells if not is_missing(cell)), "")
     raise InputError(
         f"{path}: nothing in it can be judged: no number in {', '.join(present)}{said}; write plain numbers such as "
-        "1234.5, without units, percent signs or thousands separators, or say what columns are with --rename"
+        "1234.5, without units, percent signs, decimal commas or thousands separators, or say what columns are with "
+        "--rename"
     )
 
 
@@ -114,41 +130,8 @@ def _load(path: Path) -> pd.DataFrame:
         return load_published(path)
     if path.is_dir():
         return load_run(path)
-    readers = {".parquet": pd.read_parquet, ".csv": _read_csv, ".tsv": _read_csv}
-    if path.suffix.lower() not in readers:
-        raise InputError(f"{path}: not a run's folder, a .parquet, .csv or .tsv table, or flopmetrics' .jsonl results")
-    try:
-        frame = readers[path.suffix.lower()](path)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 at byte {error.start}: convert it first (iconv -t UTF-8)") from error
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read ({(str(error).splitlines() or ['?'])[0]})") from error
+    frame = read_table(path)
     return load_metrics(path) if "ncu_total_flops_fwd" in frame.columns else frame
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    """All cells as text: each is read by itself, whatever the rest of its column holds."""
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        head = next((line for line in stream if line.strip()), "")
-        marks = _SEPARATORS[path.suffix.lower()]
-        separator = next((mark for mark in marks if mark in head and "," not in head), ",")
-        names = [name.strip() for name in next(csv.reader([head], delimiter=separator), [])]
-        stream.seek(0)
-        _refuse_ragged(path, csv.reader(stream, delimiter=separator), len(names))
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise InputError(f"{path}: column {twice!r} appears twice")
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig")
-    return frame.set_axis([str(name).strip() for name in frame.columns], axis="columns")
-
-
-def _refuse_ragged(path: Path, lines: Any, columns: int) -> None:
-    """Refuse a line with too many or too few cells: they would come under the wrong names."""
-    for cells in lines:
-        if cells and len(cells) != columns and any(cells):
-            raise InputError(
-                f"{path}, line {lines.line_num}: {len(cells)} cells under {columns} column names: quote cells that "
-                "have a separator in them, and leave a missing cell empty"
-            )
 
 
 def _renamed(path: Path, frame: pd.DataFrame, rename: Mapping[str, str]) -> pd.DataFrame:
@@ -160,37 +143,15 @@ def _renamed(path: Path, frame: pd.DataFrame, rename: Mapping[str, str]) -> pd.D
     return frame.rename(columns=dict(rename))
 
 
-def _in_si(path: Path, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Columns whose name says their unit, in SI units."""
-    notes = []
-    for name in [str(column) for column in frame.columns if str(column) in _UNITS]:
-        column, factor = _UNITS[name]
-        if column in frame.columns:
-            continue  # the table has the value in SI units already
-        values = [_scaled({name: cell}, name, factor) for cell in frame[name]]
-        frame = frame.assign(**{column: pd.Series(values, index=frame.index, dtype=object)}).drop(columns=name)
-        notes.append(f"{name} is read as {column}" + ("" if factor == 1 else f" x {factor:g}"))
-    for name, (column, small, large) in _AMBIGUOUS.items():
-        if name in frame.columns and column not in frame.columns:
-            raise InputError(f"{path}: {name} may be milli or mega: write --rename {name}={small} or {name}={large}")
-    return frame, notes
-
-
-def _scaled(row: Mapping[Any, Any], name: str, factor: float) -> Any:
-    """A number times a factor; what is not a number stays as it is, so that it can be named."""
-    value = number(row, name)
-    return row[name] if value is None else value * factor
-
-
 def _refuse_axes(path: Path, frame: pd.DataFrame) -> None:
     """Refuse a column `time_s` of 0, 0.1, 0.2, ...: it is a time axis, and not the time of an iteration."""
     rows: Sequence[Mapping[Any, Any]] = frame.to_dict("records")
-    for column, meaning in AXIS.items():
+    for column, words in AXIS.items():
         # one value above 0 is enough in a table of somebody else's, where a measured 0 is the less likely reading
         if column in frame.columns and is_axis(rows, column, further=1 if path.is_file() else 2):
             raise InputError(
-                f"{path}: {column} {meaning}; call it something else (--rename {column}=reading), or audit a table "
-                "with a row for each measurement"
+                f"{path}: {column} {words}; call it something else (--rename {column}=reading), or say what grows "
+                "along (--rename NAME=model_flops)"
             )
 
 
@@ -222,6 +183,7 @@ def _per_device(path: Path, frame: pd.DataFrame, per: str | None, notes: list[st
     rows: Sequence[Mapping[Any, Any]] = frame.to_dict("records")
     column, spread = device_count_column(rows), device_spread_column(rows)
     if column is None and spread is None:
+        frame = _of_single_devices(frame)
         if per == "job" and not any(counts_devices(name) for name in frame.columns):
             raise InputError(
                 f"--per job: {path} has no column that counts devices: name it with --rename COLUMN=gpu_count"
@@ -239,10 +201,19 @@ def _per_device(path: Path, frame: pd.DataFrame, per: str | None, notes: list[st
                 "column gpu_count, or name the one that is it (--rename COLUMN=gpu_count)"
             )
         frame = _divided(path, frame, column, notes)
+    frame = _of_single_devices(frame)
     # still there to tell rows apart: one device of 8 does other work than one of 2
     return frame.rename(
         columns={name: f"{name} of the row" for name in frame.columns if counts_devices(name, in_all=False)}
     )
+
+
+def _of_single_devices(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table whose device names do not say how many: `1 x NVIDIA H100` is an `NVIDIA H100`."""
+    for name in [name for name in DEVICE_NAMES if name in frame.columns]:
+        cells = [times_device(cell)[1] if isinstance(cell, str) else cell for cell in frame[name]]
+        frame = frame.assign(**{name: pd.Series(cells, index=frame.index, dtype=object)})
+    return frame
 
 
 def _divided(path: Path, frame: pd.DataFrame, column: str, notes: list[str]) -> pd.DataFrame:
@@ -257,7 +228,7 @@ def _divided(path: Path, frame: pd.DataFrame, column: str, notes: list[str]) -> 
     sums = [name for name in (*_SUMS, *_COUNTED) if name in frame.columns]
     notes.append(f"{', '.join(sums)} are sums over {column} devices, and divided by it")
     for name in sums:
-        values = [_scaled(row, name, 1 / (count or 1)) for row, count in zip(rows, counts, strict=True)]
+        values = [scaled(row[name], 1 / (count or 1)) for row, count in zip(rows, counts, strict=True)]
         frame = frame.assign(**{name: pd.Series(values, index=frame.index, dtype=object)})
     return frame
 
@@ -277,8 +248,3 @@ def parse_renames(words: Sequence[str]) -> dict[str, str]:
             raise InputError(f"--rename {word}: a column is named twice")
         renames[name] = column
     return renames
-
-
-def has_numbers(row: Mapping[Any, Any]) -> bool:
-    """Whether a row has a number that can be judged."""
-    return any(number(row, column) is not None for column in JUDGEABLE)

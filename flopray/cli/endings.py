@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from rich.console import Console
 
 from flopray.cli.terminal import LineConsole
-from flopray.errors import FloprayError
+from flopray.errors import FloprayError, InputError, one_line
 from flopray.report.plot.figures import IMAGE_FORMATS
 
 
@@ -34,6 +36,16 @@ def carry_out(work: Callable[[Console], object]) -> int:
         except FloprayError as error:
             print(f"error: {error}", file=sys.stderr)
             code = error.exit_code
+        except Exception as error:  # Python's own exit code would be that of a finding
+            print(f"error: {fault(error)}", file=sys.stderr)
+            code = InputError.exit_code
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         print(f"warning: {message}", file=sys.stderr)
     return code
+
+
+def fault(error: Exception) -> str:
+    """What to say of an exception that nobody expected: what it is and where, in a line."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    words = one_line(f"{type(error).__name__}: {error}"[:300])
+    return f"this failed ({words}; {Path(last.filename).name}, line {last.lineno}): this is a fault of flopray"

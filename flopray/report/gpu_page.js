@@ -177,7 +177,7 @@ const HEADER = ["comparison", "source", "gpu", "precision", "shape", "phase", "m
 const csvRows = (part, rows, metrics) => rows.flatMap(row => metrics.map(each => {
   const entry = row.values[each.name];
   return [part.title, row.source, row.gpu, row.precision, row.shape, row.phase, each.name, each.unit === "%" ? "1" : each.unit, entry.value,
-    entry.error, entry.value === null ? null : entry.above ? "yes" : "no", entry.missing, row.findings.join(" ")];
+    entry.error, entry.value === null ? null : entry.above ? "yes" : "no", entry.missing || "", row.findings.join(" ")];
 }));
 
 function draw() {

@@ -25,8 +25,10 @@ from typing import Any
 
 import pandas as pd
 
+from flopray.audit.findings import number, precision_of
 from flopray.errors import InputError
 from flopray.records import Row
+from flopray.report.table_reader import read_table
 
 CONVENTION = "torch.profiler(with_flops): linear layers and elementwise mul/add of one batch; attention left out"
 #: Their phase, ours, and a remark on it.
@@ -40,6 +42,16 @@ _FILE = re.compile(
 #: More than any count or cost, and small enough that its square is a number.
 _LARGEST = 1e150
 _SMALLEST = 1e-100
+#: The largest count: beyond it, a whole number takes more than 64 bits.
+_LARGEST_COUNT = 1e18
+#: What the columns of the metrics may be: least, most, and whether they are whole numbers.
+_METRICS = {
+    **dict.fromkeys(("n_layers", "width", "tokens"), (1, 1e6, True)),
+    "model_flops": (1, _LARGEST_COUNT, False),
+    "executed_flops": (0, _LARGEST_COUNT, False),
+    **dict.fromkeys(("gemm_overhead", "activation_overhead"), (-1, 1e9, False)),
+    "splitk_per_element": (-1e9, 1e9, False),
+}
 _Z95 = 1.96  # half width of a 95 % interval over the standard error of the mean
 
 
@@ -97,12 +109,9 @@ def load_metrics(path: str | Path) -> pd.DataFrame:
         Ampere one).
 
     Raises:
-        InputError: a file without these columns.
+        InputError: a file without these columns. A cell that is not a number stays as it is.
     """
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as CSV ({error})") from error
+    table = read_table(Path(path))
     phases = []
     for suffix, phase, gemm in (("fwd", "forward", "epsilon_gemm"), ("bwd", "backward", "epsilon_gemm_bwd")):
         names = {
@@ -118,9 +127,35 @@ def load_metrics(path: str | Path) -> pd.DataFrame:
         absent = sorted(str(name) for name in names if name not in table.columns)
         if absent:
             raise InputError(f"{path}: not a metrics table of flopmetrics, it has no column {absent[0]!r}")
-        part = table[list(names)].set_axis(list(names.values()), axis="columns")
+        part = table[list(names)].set_axis(list(names.values()), axis="columns").apply(_as_numbers)
         phases.append(part.assign(phase=phase, workload="mlp", precision="fp32"))
     return pd.concat(phases, ignore_index=True)
+
+
+def _as_numbers(column: pd.Series) -> pd.Series:
+    """A column of texts as numbers, if all are."""
+    values = [number({"": cell}, "") for cell in column]
+    return column if None in values else pd.Series(values, index=column.index, dtype=float)
+
+
+def check_metrics(path: Path, frame: pd.DataFrame) -> None:
+    """Check that each cell of `load_metrics` is a number that can be compared.
+
+    Raises:
+        InputError: one is not; it is named.
+    """
+    if frame.empty:
+        raise InputError(f"{path}: has no rows")
+    for column, (least, most, whole) in _METRICS.items():
+        for place, (cell, phase) in enumerate(zip(frame[column], frame["phase"], strict=True)):
+            value = number({"": cell}, "")
+            if value is None or not least <= value <= most or (whole and value != int(value)):
+                kind = "a whole number" if whole else "a number"
+                row = place % (len(frame) // 2) + 1  # forward passes first, then as many backward passes
+                raise InputError(
+                    f"{path}: {column} of the {phase} pass in row {row} is {str(cell)!r:.40}: it must be {kind} from "
+                    f"{least:g} to {most:g}; mend the row or leave it out"
+                )
 
 
 def _first(table: pd.DataFrame, *names: str) -> str:
@@ -150,11 +185,11 @@ def _rows(where: str, file: Path, line: bytes) -> list[Row]:
         "workload": "llama",
         "model": named.get("model"),
         "config": _word(where, fields, "config_name"),
-        "batch_size": _number(where, fields, "batch_size"),
-        "sequence_length": _number(where, fields, "input_length"),
+        "batch_size": _size(where, fields, "batch_size"),
+        "sequence_length": _size(where, fields, "input_length"),
         "device_type": device,
         "device_name": device,
-        "precision": _word(where, fields, "precision") or named.get("precision"),
+        "precision": precision_of({"precision": _word(where, fields, "precision") or named.get("precision")}),
         "execution": "eager",
     }
     return [{**shared, **_phase(where, fields, theirs, ours, remark)} for theirs, ours, remark in _PHASES]
@@ -182,10 +217,22 @@ def _number(where: str, fields: Mapping[str, object], name: str) -> Any:
     return value
 
 
+def _size(where: str, fields: Mapping[str, object], name: str) -> int | None:
+    """A size of a line: a whole number of at least 1; null where it has none."""
+    value = _number(where, fields, name)
+    if value is None:
+        return None
+    if value != int(value) or not 1 <= value <= _LARGEST_COUNT:
+        raise InputError(f"{where}: {name} is {value!s:.20}: it must be a whole number from 1 to {_LARGEST_COUNT:g}")
+    return int(value)
+
+
 def _phase(where: str, fields: Row, theirs: str, ours: str, remark: str | None) -> Row:
     """The numbers of one phase in SI units, or the reason why there are none."""
     names = ("flops_sum", "gpu_time_mean", "energy_mean", "gpu_time_sem", "energy_sem")
     flops, micros, joules, micros_sem, joules_sem = (_number(where, fields, f"{theirs}_{name}") for name in names)
+    if flops and flops > _LARGEST_COUNT:
+        raise InputError(f"{where}: {theirs}_flops_sum is {flops!s:.20}: it must be below {_LARGEST_COUNT:g}")
     if not (flops and micros and joules):
         return {"phase": ours, "status": "failed", "status_reason": f"no {theirs} published for this configuration"}
     time_s = micros * 1e-6

@@ -183,8 +183,9 @@ def print_plan(
 def _windows(sweep: Sweep) -> str:
     """How exactly each phase is measured, and for how long at most."""
     settings = sweep.settings
-    of = " and energy" if "energy" in settings.instruments and sweep.axes["device_type"] != ("CPU",) else ""
-    line = f"windows: until time{of} is known to {settings.target_error:.2g} (--target-error)"
+    both = "energy" in settings.instruments and sweep.axes["device_type"] != ("CPU",)
+    known = "time and energy are known" if both else "time is known"
+    line = f"windows: until {known} to {settings.target_error:.2g} (--target-error)"
     line += f", at most {settings.max_seconds:g} s (--max-seconds)"
     chosen = {name: getattr(settings, name) for name in CPU_DEFAULTS}
     return line + (": the defaults without a GPU" if chosen == dict(CPU_DEFAULTS) else "")

@@ -125,7 +125,8 @@ def print_summary(
         console.print(table)
         console.print("±: 95 % interval of the window, on this board; ?: too few repeats to tell", highlight=False)
     counts = ", ".join(f"{count} {status}" for status, count in summary["rows_by_status"].items())
-    console.print(f"{summary['points']} points, {summary['rows']} rows: {counts}", highlight=False, soft_wrap=True)
+    amounts = [f"{summary[name]} {name if summary[name] != 1 else name[:-1]}" for name in ("points", "rows")]
+    console.print(f"{', '.join(amounts)}: {counts}", highlight=False, soft_wrap=True)
     fraction = summary["measured_fraction"]
     measured = "" if fraction is None else f"; {fraction:.0%} of device time lay in measured windows"
     if summary["rows_with_time"]:

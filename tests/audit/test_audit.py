@@ -643,3 +643,28 @@ def test_importing_the_audit_imports_neither_torch_nor_ray_nor_pandas():
     code = "import sys, flopray.audit; print([m for m in ('torch', 'ray', 'pandas', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("stated", "further"),
+    [
+        ({"power_limit_w": 5600.0, "power_w": 5500.0}, ["implausible:power_above_limit"]),  # of eight boards
+        ({"power_limit_w": 7e5, "power_w": 5500.0}, ["implausible:power_above_limit"]),  # in mW
+        ({"power_limit_w": 0.7, "power_w": 650.0}, []),  # in kW
+        ({"sm_count": 1000, "flops_per_s": 5e14}, ["impossible:rate_above_limit"]),
+        ({"max_sm_clock_hz": 1e13, "flops_per_s": 5e14}, ["impossible:rate_above_limit"]),
+        ({"max_sm_clock_hz": 1980.0, "flops_per_s": 5e13}, []),  # in MHz
+    ],
+)
+def test_what_a_row_states_of_its_device_is_held_against_the_datasheet(stated, further):
+    row = {"device_name": "NVIDIA H100 80GB HBM3", "precision": "fp32", **stated}
+    found = audit_row(row)
+    assert sorted(finding.code for finding in found) == sorted([*further, "implausible:inconsistent_columns"])
+    assert any("datasheet of the H100 SXM" in finding.sentence for finding in found)
+
+
+def test_a_power_that_no_board_takes_needs_no_name_of_the_board():
+    found = audit_row({"energy_j": 9e6, "time_s": 0.5})
+    assert [finding.code for finding in found] == ["implausible:power_above_limit"]
+    assert "18 MW is above the 5 kW that no single board takes" in found[0].sentence
+    assert audit_row({"energy_j": 2400.0, "time_s": 0.5}) == []

@@ -5,9 +5,10 @@ from decimal import Decimal
 
 import hypothesis.strategies as st
 import numpy as np
+import pandas as pd
 from hypothesis import given
 
-from flopray.audit.cells import are_plain_numbers, identities, names_of, numbers, texts
+from flopray.audit.cells import are_plain_numbers, identities, names_of, numbers, rows_of, texts
 from flopray.audit.findings import identity, number, text
 
 _CELLS = st.lists(
@@ -44,3 +45,25 @@ def test_plain_numbers_are_those_that_no_rule_has_to_look_at(cells):
 
 def test_columns_come_in_the_order_in_which_rows_have_them():
     assert list(names_of([{"b": 1, "a": 2}, {}, {"c": 3, "a": 4}])) == ["b", "a", "c"]
+
+
+def test_rows_of_a_frame_are_plain_values():
+    frame = pd.DataFrame(
+        {
+            "float": [1.5, math.nan],
+            "int": [1, 2],
+            "text": pd.array(["a", None], dtype="string"),
+            "whole": pd.array([1, None], dtype="Int64"),
+            "flag": pd.array([True, None], dtype="boolean"),
+            "kind": pd.Categorical(["x", "y"]),
+            "mixed": [[1, 2], None],
+        }
+    )
+    first, second = rows_of(frame)
+    assert first == {
+        **{"float": 1.5, "int": 1, "text": "a", "whole": 1, "flag": True, "kind": "x", "mixed": [1, 2]},
+    }
+    assert (second["text"], second["whole"], second["flag"], second["mixed"]) == (None, None, None, None)
+    assert math.isnan(second["float"])
+    assert type(first["int"]) is int
+    assert rows_of(pd.DataFrame(index=range(2))) == [{}, {}]

@@ -491,7 +491,7 @@ def test_what_fails_after_the_measuring_loses_no_point_and_has_its_own_exit_code
     captured = capsys.readouterr()
     assert code == EXIT_NOT_FINISHED
     assert words in captured.err
-    assert ("1 points, 1 rows: 1 ok" in captured.out) is (broken != "load")
+    assert ("1 point, 1 row: 1 ok" in captured.out) is (broken != "load")
     assert ("records  " in captured.out) is (broken not in ("compact", "load"))
     assert "plots  " not in captured.out or broken not in ("draw", "load")
     assert folder.records_path.exists() is (broken != "compact")  # the others are made all the same

@@ -141,7 +141,7 @@ def test_a_fault_of_the_audit_itself_is_not_told_as_impossible(tmp_path, capsys,
     code, out, err = run(tmp_path, capsys, GOOD)
     assert code == 2
     assert out == ""
-    assert "the audit failed (KeyError: 'gone'; test_foreign_tables.py, line" in err
+    assert "this failed (KeyError: 'gone'; test_foreign_tables.py, line" in err
     assert err.count("\n") == 1
 
 
@@ -181,6 +181,10 @@ def test_units_in_names_and_renames(tmp_path, capsys):
         {"backward_energy_mean": float("nan")},
         {"batch_size": "eight"},
         {"batch_size": [8]},
+        {"batch_size": 0},
+        {"batch_size": 8.5},
+        {"input_length": 10**30},
+        {"forward_flops_sum": 1e140},
         {"forward_gpu_time_sem": "x"},
         {"config_name": 7},
         {"gpu_config": {"a": 1}},

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from flopray.audit import audit
+from flopray.cli import compare_flops
 from flopray.errors import InputError
 from flopray.report.published import is_published, load_metrics, load_published
 
@@ -104,6 +105,47 @@ def test_metrics_of_either_header_become_the_same_columns(tmp_path):
     assert list(frames[0]["phase"]) == ["forward", "backward"]
     assert list(frames[0]["gemm_overhead"]) == [1.5, 2.5]
     assert list(frames[0]["model_flops"]) == [100, 150]
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        ("ncu_total_flops_fwd", "OOM"),
+        ("ncu_total_flops_fwd", "inf"),
+        ("ncu_total_flops_bwd", "-5"),
+        ("ncu_total_flops_fwd", ""),
+        ("theoretical_total_flops_fwd", "0"),
+        ("kappa_fwd", "1e300"),
+        ("n", "2.5"),
+        ("d", "0"),
+        ("m", "two"),
+    ],
+)
+def test_a_cell_of_the_metrics_that_cannot_be_compared_is_named(tmp_path, capsys, column, cell):
+    header = "n,d,m,ncu_total_flops_fwd,theoretical_total_flops_fwd,ncu_total_flops_bwd,theoretical_total_flops_bwd,"
+    header += "omega_fwd,rho_fwd,kappa_fwd,omega_bwd,rho_bwd,kappa_bwd"
+    values = dict(
+        zip(
+            header.split(","),
+            ["2", "128", "16", "200", "100", "300", "150", "1.5", "65", "15", "2.5", "113", "1"],
+            strict=True,
+        )
+    )
+    lines = [header, ",".join(values.values()), ",".join((values | {column: cell}).values())]
+    path = tmp_path / "m.csv"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    assert compare_flops.main(["--published", str(path), "--out", str(tmp_path / "out")]) == 2
+    err = capsys.readouterr().err
+    assert "pass in row 2 is" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_metrics_of_another_dialect_are_read(tmp_path, separator):
+    text = "n,d,m,ncu_total_flops_fwd,theoretical_total_flops_fwd,ncu_total_flops_bwd,theoretical_total_flops_bwd,"
+    text += "omega_fwd,rho_fwd,kappa_fwd,omega_bwd,rho_bwd,kappa_bwd\n2,128,16,200,100,300,150,1.5,65,15,2.5,113,1\n"
+    (tmp_path / "m.csv").write_text("\ufeff" + text.replace(",", separator), encoding="utf-8")
+    assert list(load_metrics(tmp_path / "m.csv")["executed_flops"]) == [200, 300]
 
 
 def test_another_csv_is_an_input_error(tmp_path):

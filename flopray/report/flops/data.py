@@ -17,7 +17,7 @@ import pandas as pd
 from flopray.errors import InputError
 from flopray.flops.executed.overheads import elements, reconstruct
 from flopray.records import KERNEL_CLASSES, PHASES, Row
-from flopray.report.published import load_metrics
+from flopray.report.published import check_metrics, load_metrics
 from flopray.report.surface.data import latest
 from flopray.store.location import load_run
 from flopray.workloads.mlp import MLP
@@ -122,9 +122,10 @@ def load_published_group(path: Path) -> Counted:
     """flopmetrics' `metrics/*.csv` as a group, with its classes worked out from the overheads that it publishes.
 
     Raises:
-        InputError: the file is not a table of flopmetrics.
+        InputError: the file is not a table of flopmetrics, or a cell of it is no number that can be.
     """
     frame = load_metrics(path)
+    check_metrics(path, frame)
     frame["execution"], frame["device_type"] = "eager", PUBLISHED_DEVICE
     mlp = MLP()
     closed = [

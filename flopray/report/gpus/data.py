@@ -5,6 +5,7 @@ Points without numbers keep their row and say why.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from flopray.audit import Severity, audit
+from flopray.audit.cells import rows_of
 from flopray.description import Description
 from flopray.errors import InputError
 from flopray.point import PRECISIONS
@@ -151,7 +153,7 @@ def _without_impossible(rows: Frame) -> Frame:
 
 def why_missing(row: Any, metric: Metric) -> str:
     """Why a row has no value of a metric, in words; empty where it has one."""
-    if row["status"] == "ok" and np.isfinite(row[metric.column]):
+    if row["status"] == "ok" and math.isfinite(row[metric.column]):
         return ""
     columns = ("status_reason", *metric.reason_columns) if row["status"] == "failed" else metric.reason_columns
     said = (row[column] for column in columns)
@@ -213,9 +215,8 @@ def _shapes(rows: Frame, workloads: Mapping[str, Description]) -> list[tuple[str
     values = list(zip(*(rows[name].tolist() for name in columns), strict=True))
     # NaN is not equal to itself, and would make a shape of each row
     keys = [tuple(None if value != value else value for value in row) for row in values]
-    known = {
-        key: _shape(dict(zip(columns, row, strict=True)), workloads) for key, row in zip(keys, values, strict=True)
-    }
+    first = dict(zip(reversed(keys), reversed(values), strict=True))
+    known = {key: _shape(dict(zip(columns, row, strict=True)), workloads) for key, row in first.items()}
     return [known[key] for key in keys]
 
 
@@ -249,5 +250,4 @@ def _findings(frame: Frame) -> list[tuple[str, ...]]:
 
 def iter_rows(frame: Frame) -> Iterator[Row]:
     """Rows as dictionaries."""
-    for row in frame.to_dict("records"):
-        yield {str(name): value for name, value in row.items()}
+    yield from rows_of(frame)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from flopray.records import Row
 from flopray.report.gpus.comparison import Comparison
@@ -110,12 +109,13 @@ def _row(row: Row) -> dict[str, object]:
 
 
 def _value(row: Row, metric: Metric) -> dict[str, object]:
-    missing = why_missing(row, metric)
-    error = row[metric.error_column] if metric.error_column and not missing else np.nan
-    return {
-        "value": None if missing else float(row[metric.column]),
-        "error": float(error) if np.isfinite(error) else None,
-        # The target was of each window; the interval of a mean over boards is another.
-        "above": bool(error > row["target_error"]) and not row["boards"] > 1,
-        "missing": missing,
-    }
+    """A value with its error; `above` its target and the reason why it is `missing` only where they are so."""
+    if missing := why_missing(row, metric):
+        return {"value": None, "error": None, "missing": missing}
+    error = float(row[metric.error_column]) if metric.error_column else math.nan
+    known = math.isfinite(error)
+    entry: dict[str, object] = {"value": float(row[metric.column]), "error": error if known else None}
+    # The target was of each window; the interval of a mean over boards is another.
+    if known and error > row["target_error"] and not row["boards"] > 1:
+        entry["above"] = True
+    return entry

@@ -25,7 +25,7 @@ from flopray.report.plot.scales import Array, DisplayUnit, ValueScale, axis_tick
 PNG_DPI = 200
 IMAGE_FORMATS = ("png", "svg", "pdf")
 #: A second title is made smaller down to this share of its size, and broken where that does not do.
-_SMALLEST = 0.8
+_SMALLEST = 0.9
 _MARGIN_IN = 0.1
 #: Keyword arguments of an artist of matplotlib, whose methods take different ones.
 Style = dict[str, Any]
@@ -179,7 +179,8 @@ def _room_for(figure: Figure, text: Text) -> float:
     """The width of a figure without its margins over that of a text."""
     font = text.get_fontproperties()
     paths = [TextPath((0, 0), line, prop=font) for line in text.get_text().split("\n") if line.strip()]
-    widest = max((path.get_extents().width for path in paths), default=1.0)
+    # of the control points, which a glyph's curve does not leave; the extent of the curves takes long to find
+    widest = max((float(np.ptp(path.vertices[:, 0])) for path in paths), default=1.0)  # type: ignore[index]
     return float(figure.get_size_inches()[0] - 2 * _MARGIN_IN) * 72 / widest
 
 

@@ -1,0 +1,183 @@
+"""Reads a table of somebody else's, cell by cell, so that one word in a column does not turn its numbers into words."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from flopray.audit.foreign import KNOWN, NUMBER_COLUMNS
+from flopray.errors import InputError
+
+_SEPARATORS = {".csv": (";", "\t", "|"), ".tsv": ("\t",)}
+#: Rows of an aggregated table: those that are values, and those that say how values scatter or how many there were.
+_VALUES = {"mean", "average", "avg", "median", "min", "max", "50%"}
+_SPREADS = {"std", "stdev", "stddev", "sd", "sem", "stderr", "var", "variance", "cv", "iqr", "range", "count", "n"}
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Rows of a .parquet, .csv, .tsv, .jsonl or .json file.
+
+    Raises:
+        InputError: another kind of file, or one that cannot be read.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in _READERS:
+        kinds = ", ".join(_READERS)
+        hint = "; save it as CSV" if suffix in (".xlsx", ".xls", ".ods") else ""
+        raise InputError(f"{path}: not a run's folder, and not a table ({kinds}){hint}")
+    try:
+        return _READERS[suffix](path)
+    except UnicodeDecodeError as error:
+        wide = path.read_bytes()[:2] in (b"\xff\xfe", b"\xfe\xff")
+        source = "UTF-16" if wide else "LATIN1"
+        raise InputError(
+            f"{path}: not UTF-8 at byte {error.start}: convert it first, such as iconv -f {source} -t UTF-8"
+        ) from error
+    except (OSError, ValueError, csv.Error, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read ({(str(error).splitlines() or ['?'])[0]})") from error
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """All cells as text: each is read by itself, whatever the rest of its column holds."""
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        before, head = _head(stream)
+        marks = _SEPARATORS[path.suffix.lower()]
+        separator = next((mark for mark in marks if mark in head and "," not in head), ",")
+        names = [name.strip() for name in next(csv.reader([head], delimiter=separator), [])]
+        stream.seek(0)
+        lines = csv.reader(islice(stream, before, None), delimiter=separator)
+        _refuse_ragged(path, lines, len(names), before)
+    if twice := next((name for name in names if name and names.count(name) > 1), None):
+        raise InputError(f"{path}: column {twice!r} appears twice")
+    encoding = "utf-8-sig"
+    frame = pd.read_csv(
+        path, dtype=str, keep_default_na=False, sep=separator, encoding=encoding, index_col=False, skiprows=before
+    )
+    named = [name or f"column {place} without a name" for place, name in enumerate(names, 1)]
+    frame = frame.set_axis(named, axis="columns")
+    counting = [str(place) for place in range(len(frame))]
+    if names and not names[0] and list(frame.iloc[:, 0]) == counting:  # the index that pandas writes
+        return frame.iloc[:, 1:]
+    return frame
+
+
+def _head(lines: Iterable[str]) -> tuple[int, str]:
+    """How many lines of remarks a file begins with (`# made by ...`, `sep=;`), and the first line that has names."""
+    for place, line in enumerate(lines):
+        if line.strip() and not line.startswith("#") and not re.fullmatch(r"sep=.\s*", line):
+            return place, line
+    return 0, ""
+
+
+def _refuse_ragged(path: Path, lines: Any, columns: int, before: int) -> None:
+    """Refuse a line with too many or too few cells: they would come under the wrong names."""
+    for cells in lines:
+        if cells and len(cells) != columns and any(cells):
+            raise InputError(
+                f"{path}, line {before + lines.line_num}: {len(cells)} cells under {columns} column names: quote cells "
+                "that have a separator in them, and leave a missing cell empty"
+            )
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    frame = pd.read_parquet(path)
+    frame.columns = ["_".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in frame.columns]
+    if any(name is not None for name in frame.index.names):
+        frame = frame.reset_index()
+    for name in frame.columns:
+        if any(isinstance(cell, bytes) for cell in frame[name]):
+            cells = [cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell for cell in frame[name]]
+            frame[name] = pd.Series(cells, index=frame.index, dtype=object)
+    return frame
+
+
+def _read_lines(path: Path) -> pd.DataFrame:
+    """JSON lines: an object each, with the fields of objects within it under dotted names."""
+    rows = []
+    for place, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
+        if line.strip():
+            rows.append(_object(f"{path}, line {place}", line))
+    return _of_objects(rows)
+
+
+def _read_json(path: Path) -> pd.DataFrame:
+    """A list of objects, also within an object; an object of columns; or an object that is one row."""
+    content = _parsed(str(path), path.read_text(encoding="utf-8-sig"))
+    if isinstance(content, dict):
+        lists = [part for part in content.values() if isinstance(part, list) and part and isinstance(part[0], dict)]
+        if len(lists) == 1 or not any(isinstance(part, list) for part in content.values()):
+            content = lists[0] if lists else [content]
+    if isinstance(content, dict):
+        lengths = {len(cells) if isinstance(cells, list) else None for cells in content.values()}
+        if len(lengths) == 1 and None not in lengths:
+            return pd.DataFrame({name: pd.Series(cells, dtype=object) for name, cells in content.items()})
+    if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
+        raise InputError(f"{path}: neither a list of objects, one for each row, nor an object of columns of one length")
+    return _of_objects(content)
+
+
+def _object(where: str, text: str) -> Mapping[str, Any]:
+    content = _parsed(where, text)
+    if not isinstance(content, dict):
+        raise InputError(f"{where}: {text.strip()!r:.40} is not an object")
+    return content
+
+
+def _parsed(where: str, text: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        said = getattr(error, "msg", None) or str(error) or type(error).__name__
+        raise InputError(f"{where}: not JSON ({said.splitlines()[0]:.100})") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"{twice!r:.60} appears twice")
+    return dict(pairs)
+
+
+def _of_objects(rows: list[Any]) -> pd.DataFrame:
+    flat = [_flat(row) for row in rows]
+    names = list(dict.fromkeys(name for row in flat for name in row))
+    return pd.DataFrame({name: pd.Series([row.get(name) for row in flat], dtype=object) for name in names})
+
+
+def _flat(fields: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in fields.items():
+        found |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
+    return found
+
+
+def without_spreads(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """A table without the numbers of rows that are spreads or counts of others, and a line that says so.
+
+    Such tables are what pandas' `describe` and aggregations write.
+    """
+    for name in [str(column) for column in frame.columns if column not in KNOWN]:
+        words = [cell.strip().lower() if isinstance(cell, str) else "" for cell in frame[name]]
+        spreads = sorted(set(words) & _SPREADS)
+        if not spreads or not set(words) & _VALUES:
+            continue
+        emptied = {}
+        for column in [column for column in NUMBER_COLUMNS if column in frame.columns]:
+            cells = [None if word in _SPREADS else cell for word, cell in zip(words, frame[column], strict=True)]
+            emptied[column] = pd.Series(cells, index=frame.index, dtype=object)
+        said = f"rows whose {name} is {' or '.join(spreads)} are no measurements, and were not judged"
+        return frame.assign(**emptied), [said]
+    return frame, []
+
+
+_READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
+    **{".parquet": _read_parquet, ".csv": _read_csv, ".tsv": _read_csv},
+    **{".jsonl": _read_lines, ".ndjson": _read_lines, ".json": _read_json},
+}
