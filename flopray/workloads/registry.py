@@ -27,11 +27,12 @@ from flopray.point import Point
 from flopray.workloads.base import Source, Workload
 from flopray.workloads.causal_lm.workload import CausalLM
 from flopray.workloads.contract import HOOKS, OF_A_FILE, wrong_signature
+from flopray.workloads.evaluation.workload import Evaluation
 from flopray.workloads.llama import Llama
 from flopray.workloads.mlp import MLP
 from flopray.workloads.package import GROUP, Package, package_of
 
-BUILT_IN: Mapping[str, type[Workload]] = {w.name: w for w in (MLP, Llama, CausalLM)}
+BUILT_IN: Mapping[str, type[Workload]] = {w.name: w for w in (MLP, Llama, CausalLM, Evaluation)}
 _LARGEST_FILE = 2**20
 
 
