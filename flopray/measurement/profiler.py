@@ -303,7 +303,7 @@ class Profiler:
             self._forget()
         return outcomes
 
-    def _outcome(self, point: Point, phase: str, built: BuiltPoint | None, failure: Failure | None) -> _Outcome:
+    def _outcome(self, point: Point, phase: str, built: BuiltPoint | None, failure: Failure | None) -> Outcome:
         outcome = Outcome(phase, time.time(), failure or closed_form_failure(point, phase))
         if built and outcome.failure is None:
             self._measure_one(built, outcome)

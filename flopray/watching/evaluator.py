@@ -111,5 +111,5 @@ class Evaluator(Profiler):
     def _temperature_c(self, watched: Watch) -> float | None:
         """Mean temperature of the samples in which the model answered; None where the device tells none."""
         samples = watched.frame
-        inside = samples[samples["region"] == _ANSWERING]["temperature_c"].to_numpy(dtype=float)
+        inside = np.asarray(samples["temperature_c"], dtype=float)[np.asarray(samples["region"]) == _ANSWERING]
         return float(np.nanmean(inside)) if np.isfinite(inside).any() else None

@@ -16,7 +16,7 @@ from typing import Any
 from flopray.errors import InputError
 from flopray.point import Point
 from flopray.records import Row
-from flopray.workloads.evaluation.scores import score_of
+from flopray.workloads.evaluation.scores import interval_of, score_of
 from flopray.workloads.evaluation.tasks import silent, the_task
 from flopray.workloads.evaluation.workload import count_of
 
@@ -143,7 +143,10 @@ class Evaluated:
         if found is None:
             raise InputError(f"the task {task} gives no metric that is a number")
         samples, version = results["n-samples"][task], results.get("versions", {}).get(task)
+        low, high = interval_of(found.value, found.stderr, int(samples["effective"])) or (None, None)
         return found.columns() | {
+            "score_low": low,
+            "score_high": high,
             "samples": int(samples["effective"]),
             "samples_of_task": int(samples["original"]),
             "requests": self._model.answered,
@@ -165,12 +168,15 @@ def _watched_model() -> type[Any]:
         answered: int
 
         def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> Any:
+            del disable_tqdm
             return self._answer(super().loglikelihood, requests)
 
         def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> Any:
+            del disable_tqdm
             return self._answer(super().loglikelihood_rolling, requests)
 
         def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> Any:
+            del disable_tqdm
             return self._answer(super().generate_until, requests)
 
         def _answer(self, how: Callable[..., Any], requests: list[Any]) -> Any:

@@ -16,12 +16,46 @@ from flopray.records import Row
 #: Metrics of the harness that are shares of 1, so that a hundredth of them is a point:
 #: https://github.com/EleutherAI/lm-evaluation-harness/blob/main/docs/task_guide.md
 SHARES = frozenset(
-    ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "acc_all", "exact_match", "em", "f1", "mcc", "pass@1", "contains")
+    (
+        *("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "acc_all", "exact_match", "em", "f1", "mcc"),
+        *("pass@1", "contains"),
+    )
 )
 #: Half width of a 95 % interval in standard errors.
 _HALF_WIDTH = 1.96
 #: A journal keeps a line for each point: of a metric that returns a long text, this is enough.
 _LARGEST_TEXT = 4000
+
+
+def interval_of(score: float, stderr: float | None, samples: int) -> tuple[float, float] | None:
+    """The 95 % interval of a score over its samples; None where no error is known.
+
+    Where the score is the share of samples that are right, which its standard error shows, it is Wilson's: that of a
+    model that had all 20 of 20 right is not of zero width (https://doi.org/10.1080/01621459.1927.10502953). Else it is
+    1.96 standard errors to either side.
+
+    Args:
+        score: the score.
+        stderr: its standard error.
+        samples: that were evaluated.
+
+    Example:
+        >>> [round(end, 3) for end in interval_of(1.0, 0.0, 20)], [round(end, 3) for end in interval_of(5.2, 0.1, 9)]
+        ([0.839, 1.0], [5.004, 5.396])
+    """
+    if stderr is None or samples < 1:
+        return None
+    if not 0 <= score <= 1 or samples < 2 or not _is_of_a_share(score, stderr, samples):
+        return score - _HALF_WIDTH * stderr, score + _HALF_WIDTH * stderr
+    z2 = _HALF_WIDTH**2 / samples
+    middle = (score + z2 / 2) / (1 + z2)
+    half = math.sqrt(z2 * score * (1 - score) + z2**2 / 4) / (1 + z2)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _is_of_a_share(score: float, stderr: float, samples: int) -> bool:
+    """Whether a standard error is that of the mean of zeros and ones."""
+    return math.isclose(stderr, math.sqrt(score * (1 - score) / (samples - 1)), rel_tol=1e-3, abs_tol=1e-9)
 
 
 @dataclass(frozen=True)
@@ -71,10 +105,10 @@ def score_of(results: Mapping[str, Any], higher_is_better: Mapping[str, Any]) ->
         >>> found.metric, found.value, found.stderr
         ('acc', 0.6, 0.03)
     """
-    every = {name: value for name, value in results.items() if name != "alias"}
+    every = {name: value for name, value in results.items() if "," in name}
     for name, value in every.items():
         metric, _, filter_name = name.partition(",")
-        if metric.endswith("_stderr") or not filter_name or (number := _finite(value)) is None:
+        if metric.endswith("_stderr") or (number := _finite(value)) is None:
             continue
         stderr = _finite(results.get(f"{metric}_stderr,{filter_name}"))
         better = higher_is_better.get(metric)
@@ -88,11 +122,11 @@ def cost_columns(row: Mapping[str, Any]) -> Row:
     """What a sample and a point cost, or why there is no cost of a point.
 
     Args:
-        row: with `score`, `samples`, and time and energy of all answers; energy may be missing, with its reason.
+        row: with `score`, its interval, `samples`, and time and energy of all answers; energy may be missing.
 
     Example:
-        >>> found = cost_columns({"score": 0.5, "score_stderr": 0.0, "score_metric": "acc", "samples": 20,
-        ...                       "score_higher_is_better": True, "time_s": 10.0, "energy_j": 200.0})
+        >>> found = cost_columns({"score": 0.5, "score_low": 0.4, "score_high": 0.6, "score_metric": "acc",
+        ...                       "samples": 20, "time_s": 10.0, "energy_j": 200.0})
         >>> found["energy_per_sample_j"], found["energy_per_point_j"], found["time_per_point_s"]
         (10.0, 4.0, 0.2)
     """
@@ -104,16 +138,16 @@ def cost_columns(row: Mapping[str, Any]) -> Row:
     if reason := _why_no_points(row):
         return columns | {"per_point_reason": reason}
     points = 100 * row["score"]
-    stderr = row.get("score_stderr")
-    score_error = None if stderr is None else _HALF_WIDTH * stderr / row["score"]
+    low, high = row.get("score_low"), row.get("score_high")
+    score_error = None if low is None or high is None else (high - low) / 2 / row["score"]
     columns["time_per_point_s"] = None if time_s is None else time_s / points
     columns["time_per_point_rel_error"] = score_error
     if energy_j is None:
         return columns
     energy_error = row.get("energy_rel_error")
-    known = score_error is not None and energy_error is not None
     columns["energy_per_point_j"] = energy_j / points
-    columns["energy_per_point_rel_error"] = math.hypot(score_error, energy_error) if known else None
+    if score_error is not None and energy_error is not None:
+        columns["energy_per_point_rel_error"] = math.hypot(score_error, energy_error)
     return columns
 
 

@@ -5,6 +5,9 @@ All of it is asked before a run begins, so that what is missing is one line and 
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import io
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -55,6 +58,15 @@ def check_folder(name: str) -> str:
     if not any(folder.rglob("*.y*ml")):
         raise InputError(f"--include-path {name}: no file in it ends with .yaml, which a task is described in")
     return str(folder)
+
+
+def code_in(folder: str) -> str:
+    """SHA-256 of the descriptions of tasks in a folder, and of the functions that they call."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in Path(folder).rglob("*") if path.suffix in (".yaml", ".yml", ".py")):
+        content = file.read_bytes()
+        digest.update(f"{file.relative_to(folder)} {len(content)} ".encode() + content)
+    return digest.hexdigest()
 
 
 @lru_cache(maxsize=8)
@@ -191,8 +203,9 @@ def _offline(yes: bool) -> Iterator[None]:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Silence the libraries, which tell of each default that they take."""
+    """Silence the libraries, which tell of each default that they take, and draw bars in the logs of workers."""
     import datasets
+    import transformers.utils.logging as transformers_logging
 
     loggers = [logging.getLogger(name) for name in _TALKATIVE]
     before = [logger.level for logger in loggers]
@@ -201,11 +214,14 @@ def silent() -> Iterator[None]:
     bars = not datasets.are_progress_bars_disabled()
     if bars:
         datasets.disable_progress_bars()
+        transformers_logging.disable_progress_bar()
     try:
-        yield
+        with contextlib.redirect_stderr(io.StringIO()):  # what fails is raised
+            yield
     finally:
         if bars:
             datasets.enable_progress_bars()
+            transformers_logging.enable_progress_bar()
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
 

@@ -10,7 +10,7 @@ from flopray.errors import InputError
 from flopray.point import Point
 from flopray.workloads.base import Built, Workload
 from flopray.workloads.evaluation.models import find_model
-from flopray.workloads.evaluation.tasks import HARNESS, check_folder, find_tasks, require_harness
+from flopray.workloads.evaluation.tasks import HARNESS, check_folder, code_in, find_tasks, require_harness
 
 #: The one phase: the model answers all requests of the task, once.
 EVALUATION = "evaluation"
@@ -50,6 +50,7 @@ class Evaluation(Workload):
             name="chat_template",
             type=bool,
             values=("off",),
+            words={"off": False, "on": True},
             doc="whether samples are put to the model as a user's messages",
         ),
         Field(name="batch_size", letter="b", label="sequences", values=(8,), gpu_values=(32,), doc=_BATCH),
@@ -57,6 +58,12 @@ class Evaluation(Workload):
     columns = (
         Column(name="score", type=float, doc="of the model on the task: its first metric"),
         Column(name="score_stderr", type=float, doc="standard error of the score over the samples, by the harness"),
+        Column(
+            name="score_low",
+            type=float,
+            doc="lower end of its 95 % interval over the samples: Wilson's of a share, else 1.96 standard errors",
+        ),
+        Column(name="score_high", type=float, doc="upper end of that interval"),
         Column(name="score_metric", type=str, doc="which metric it is, such as acc"),
         Column(name="score_filter", type=str, doc="filter of the answers that it judges, such as none"),
         Column(name="score_higher_is_better", type=bool, doc="the direction of the metric"),
@@ -71,7 +78,7 @@ class Evaluation(Workload):
         Column(
             name="time_per_point_rel_error",
             type=float,
-            doc="half width of its 95 % interval over it: that of the score, 1.96 standard errors",
+            doc="half width of its 95 % interval over it: half of the score's interval over the score",
         ),
         Column(name="energy_per_point_j", type=float, doc="energy_j / (100 * score)"),
         Column(
@@ -90,7 +97,7 @@ class Evaluation(Workload):
     gpu_precisions = ("bf16",)
     gpu_execution = ("eager", "as the harness runs it")
     as_a_whole: ClassVar[bool] = True
-    figures = "scores"
+    figures: ClassVar[str] = "scores"
     examples = "`flopray evaluate --help` teaches the same with fewer words."
 
     def complete(
@@ -143,6 +150,11 @@ class Evaluation(Workload):
         """Known when the model is loaded."""
         del point
         return 0
+
+    def code_of(self, axes: Mapping[str, tuple[Any, ...]]) -> str | None:
+        """Descriptions of tasks may call functions in files beside them."""
+        folder = axes["include_path"][0]
+        return None if folder == HARNESS else code_in(check_folder(folder))
 
     def loads_weights(self, point: Point) -> bool:
         """They are read from a disk."""
