@@ -20,7 +20,8 @@ from flopray.settings import settings_of
 from flopray.sweep.limits import Limits
 from flopray.sweep.space import COMMON
 from flopray.workloads.base import Workload
-from flopray.workloads.evaluation.workload import EVALUATION, GLUE, Evaluation
+from flopray.workloads.evaluation.tasks import GLUE
+from flopray.workloads.evaluation.workload import EVALUATION, Evaluation
 
 _TEXT = f"""\
 Evaluate causal language models on tasks of EleutherAI's lm-evaluation-harness:

@@ -231,7 +231,9 @@ def _work(sweep: Sweep, points: Sequence[Point], target: Target, *, left: int) -
     if not points:
         return 0, 0, 0.0
     slots = {points[0].device_type: target.count}
-    trials, count = len(slabs_of(sweep, points, slots, has_energy=target.has_energy)), len(points)
+    count = len(points)
+    one_each = sweep.trial_shape == "point"
+    trials = count if one_each else len(slabs_of(sweep, points, slots, has_energy=target.has_energy))
     seconds = sum(_point_seconds(sweep, point, target) for point in points)
     if "counters" in sweep.settings.instruments:
         counted_s = sum(count_seconds(sweep.settings, point) for point in points) / target.count

@@ -38,7 +38,8 @@ class Evaluator(Profiler):
 
     def outcomes(self, point: Point) -> list[Outcome]:
         """Evaluate the model of a point on its task; what fails is a row with its reason."""
-        outcome = Outcome(EVALUATION, time.time(), None)
+        missing = dict.fromkeys(column.name for column in point.workload.columns)
+        outcome = Outcome(EVALUATION, time.time(), None, further=missing)
         self.device.reset_peak_memory()
         failed = False
         try:
@@ -70,7 +71,7 @@ class Evaluator(Profiler):
         timing = Timing(region.time_s, None, 1, clock, None, region.time_s)
         outcome.result = PhaseResult(timing, energy, state)
         costs = {"time_s": region.time_s, "energy_j": energy.energy_j, "energy_rel_error": energy.rel_error}
-        outcome.further = found | cost_columns(found | costs)
+        outcome.further |= found | cost_columns(found | costs)
 
     def _watch(self) -> Watch:
         """A watch over this device; without a meter it knows time alone."""

@@ -25,3 +25,12 @@ def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A hub that refuses connections, and an empty cache."""
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+
+
+@pytest.fixture
+def own_tasks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The harness without its own tasks, whose index takes ten seconds."""
+    from flopray.workloads.evaluation import tasks
+
+    index = tasks._manager
+    monkeypatch.setattr(tasks, "_manager", lambda folder, with_harness: index(folder, False))

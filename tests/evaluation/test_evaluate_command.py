@@ -55,6 +55,11 @@ class TestRefusals:
         assert "cannot be reached" in err
         assert "--include-path" in err
 
+    def test_a_task_that_is_unknown(self, capsys, guessing, own_tasks_alone):
+        err = refused(capsys, guessing, "--tasks", "kindz", "--include-path", TASKS)
+        assert "unknown 'kindz'" in err
+        assert "did you mean kinds?" in err
+
     def test_the_default_tasks_are_those_of_glue(self, capsys, guessing, no_hub):
         assert "--tasks sst2: its data is not on this machine" in refused(capsys, guessing)
 
@@ -66,7 +71,6 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("words", "about"),
         [
-            (["--tasks", "kindz", "--include-path", TASKS], "unknown 'kindz'"),
             (["--tasks", "kinds", "--include-path", "nowhere"], "there is no such folder"),
             ([*OWN, "--limit", "0"], "--limit: 0 is below 1"),
             ([*OWN, "--limit", "0.5"], "--limit: '0.5' is neither a whole number nor 'all'"),

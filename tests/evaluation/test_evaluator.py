@@ -89,7 +89,7 @@ def test_joules_are_those_of_the_answers_alone(knowing, monkeypatch):
     assert record.device_wall_s > record.time_s
 
 
-def test_what_is_not_here_is_a_row_with_its_reason_and_the_next_point_goes_on(knowing, no_hub):
+def test_what_is_not_here_is_a_row_with_its_reason_and_the_next_point_goes_on(knowing, own_tasks_alone):
     missing, there = evaluated(point(knowing, task="nothing"), point(knowing, limit="4"))
     assert (missing.status, there.status) == ("failed", "ok")
     assert "no task 'nothing'" in missing.status_reason

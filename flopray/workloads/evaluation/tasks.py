@@ -24,6 +24,9 @@ from flopray.workloads import hub
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
+#: What flopmetrics evaluated without being told: its GLUE tasks, without examples.
+#: https://github.com/jmetrikat/flopmetrics/blob/main/flopmetrics/evaluation.py
+GLUE = ("sst2", "mrpc", "qqp", "mnli", "mnli_mismatch", "qnli", "rte", "wnli")
 #: In place of a folder: the tasks that come with the harness, and no others.
 HARNESS = "harness"
 #: What the libraries read their offline mode from, when they are imported:
@@ -110,12 +113,19 @@ def _manager(folder: str | None, with_harness: bool) -> TaskManager:
 def manager_of(names: Sequence[str], folder: str) -> TaskManager:
     """The index of tasks that has some names.
 
-    Reading all descriptions of the harness takes up to ten seconds, so a folder that has all names is read alone.
+    Reading all descriptions of the harness takes up to ten seconds, so a folder that has all names is read alone; of
+    the default tasks that is a folder of the harness.
     """
-    if folder == HARNESS:
-        return _manager(None, True)
-    own = _manager(folder, False)
-    return own if all(name in own.task_index for name in names) else _manager(folder, True)
+    part = folder if folder != HARNESS else _folder_of_glue() if set(names) <= set(GLUE) else None
+    if part is not None and all(name in _manager(part, False).task_index for name in names):
+        return _manager(part, False)
+    return _manager(None if folder == HARNESS else folder, True)
+
+
+def _folder_of_glue() -> str:
+    import lm_eval.tasks
+
+    return str(Path(lm_eval.tasks.__file__).parent / "glue")
 
 
 def load_tasks(manager: TaskManager, name: str) -> dict[str, Any]:

@@ -10,13 +10,10 @@ from flopray.errors import InputError
 from flopray.point import Point
 from flopray.workloads.base import Built, Workload
 from flopray.workloads.evaluation.models import find_model
-from flopray.workloads.evaluation.tasks import HARNESS, check_folder, code_in, find_tasks, require_harness
+from flopray.workloads.evaluation.tasks import GLUE, HARNESS, check_folder, code_in, find_tasks, require_harness
 
 #: The one phase: the model answers all requests of the task, once.
 EVALUATION = "evaluation"
-#: What flopmetrics evaluated without being told: its GLUE tasks, without examples.
-#: https://github.com/jmetrikat/flopmetrics/blob/main/flopmetrics/evaluation.py
-GLUE = ("sst2", "mrpc", "qqp", "mnli", "mnli_mismatch", "qnli", "rte", "wnli")
 #: Words in place of numbers: all samples of a task, and as many examples as the task itself wants.
 ALL, OF_THE_TASK = "all", "task"
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
