@@ -68,7 +68,8 @@ def finish(
     ]
     if options.plots:
         steps.append((FIGURES, lambda: _draw(workload, console, folder, winners)))
-        steps.append((REPORT, lambda: _report(folder)))
+        if workload.figures != "scores":  # whose table and figure say all
+            steps.append((REPORT, lambda: _report(folder)))
     steps.append((COPY, folder.publish))
     failed: list[str] = []
     for what, step in steps:

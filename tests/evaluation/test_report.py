@@ -121,6 +121,13 @@ def test_the_command_writes_table_and_figure(tmp_path, capsys):
     assert len(pd.read_csv(run.path / "tables" / "scores.csv")) == 3
 
 
+@pytest.mark.parametrize("command", ["surfaces", "compare-gpus", "report"])
+def test_what_draws_phases_names_the_command_that_draws_scores(tmp_path, capsys, command):
+    run = run_of(tmp_path, record("/m/small", "rte"))
+    assert main([command, str(run.path)]) == 2
+    assert "flopray scores" in capsys.readouterr().err
+
+
 def test_a_run_of_another_kind_is_named(tmp_path):
     made = RunFolder.create(tmp_path, "m", manifest_of("mlp"))
     with pytest.raises(InputError, match="is a run of mlp, which has no scores"):

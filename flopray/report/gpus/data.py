@@ -20,7 +20,7 @@ from flopray.records import PHASES, Row
 from flopray.report.boards.means import with_windows
 from flopray.report.surface.selection import METRICS, Metric
 from flopray.store.location import open_run
-from flopray.workloads.registry import BUILT_IN
+from flopray.workloads.registry import BUILT_IN, refuse_scores
 
 #: A pandas DataFrame, whose stubs do not know whether a selection of it is one.
 Frame = Any
@@ -68,6 +68,8 @@ def load_runs(paths: Sequence[Path]) -> Frame:
     """
     unique = list({path.resolve(): path for path in paths}.values())
     folders = [open_run(path) for path in unique]
+    for folder in folders:
+        refuse_scores(folder.workload, folder.path)
     workloads = {folder.workload.name: folder.workload for folder in folders if folder.workload.name}
     frame = pd.concat([folder.load() for folder in folders], ignore_index=True)
     if frame.empty:
