@@ -66,7 +66,7 @@ def _draw_panel(
 ) -> None:
     metric = models.metric
     good = rows[(rows["status"] == "ok") & rows[metric.column].gt(0)]
-    set_log_axis(axes.yaxis, with_bars(good[metric.column], good[metric.error_column]), unit)
+    set_log_axis(axes.yaxis, with_bars(good[metric.column], good[str(metric.error_column)]), unit)
     for (_, precision), line in good.dropna(subset=[size]).groupby(["gpu", "precision"]):
         path = line.sort_values(size)
         axes.plot(path[size], path[metric.column], color=COLOURS[precision], lw=0.9, zorder=2, gid="line")
