@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from tiny_models import TASKS
+from tiny_models import TASKS, save_model
 
 from flopray.measurement.device import Device
 from flopray.records import PhaseRecord
@@ -51,6 +51,22 @@ def test_limit_and_examples(knowing):
     few, shown = evaluated(point(knowing, limit="6"), point(knowing, num_fewshot="2"))
     assert (few.samples, few.samples_of_task, few.requests) == (6, 20, 12)
     assert shown.fewshot_examples == 2
+
+
+def test_a_model_that_writes_its_answers(knowing, guessing):
+    best, worst = evaluated(point(knowing, task="kinds_said"), point(guessing, task="kinds_said"))
+    assert (best.status, best.score, best.score_metric) == ("ok", 1.0, "exact_match"), best.status_reason
+    assert worst.score < 1.0
+    assert (best.samples, best.requests) == (20, 20)
+
+
+def test_a_perplexity_has_no_points(knowing, guessing):
+    best, worst = evaluated(point(knowing, task="kinds_read"), point(guessing, task="kinds_read"))
+    assert (best.status, best.score_metric, best.score_higher_is_better) == ("ok", "word_perplexity", False)
+    assert 1 < best.score < worst.score
+    assert "no share of 1" in best.per_point_reason
+    assert best.time_per_point_s is None
+    assert best.time_per_sample_s > 0
 
 
 def test_without_a_meter_the_reason_stands_in_place_of_joules(knowing, monkeypatch):
@@ -100,3 +116,18 @@ def test_what_is_not_here_is_a_row_with_its_reason_and_the_next_point_goes_on(kn
 def test_time_alone(knowing):
     (record,) = evaluated(point(knowing, limit="4"), instruments=("time",))
     assert (record.energy_status, record.status) == ("not_requested", "ok")
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_counter_tells_the_joules_of_the_answers(tmp_path):
+    """One sample at a time and wide layers, so that the answers outlast some ticks of the counter."""
+    model = save_model(tmp_path / "wide", width=2048)
+    (record,) = evaluated(point(model, device_type="GPU", precision="bf16", batch_size=1), device=Device("GPU"))
+    assert (record.status, record.time_clock) == ("ok", "cuda_events"), record.status_reason
+    if record.energy_status == "ok":
+        assert 0 < record.energy_j < 1.2 * record.power_limit_w * record.time_s
+        assert record.energy_per_sample_j == pytest.approx(record.energy_j / 20)
+        assert record.temperature_start_c > 0
+    else:
+        assert record.energy_j is None
+        assert record.energy_reason
