@@ -66,7 +66,7 @@ while the hub cannot be reached (nothing was started)."""
 #: Settings that an evaluation has, by the headings of `--help`.
 _GROUPS: dict[str, tuple[str, ...]] = {
     "where it runs": ("precision", "device_type", "gpu_type", "wait_s", "address", "cpus_per_trial", "strict"),
-    "measuring": ("instruments", "seed", "cooldown_c"),
+    "measuring": ("seed", "cooldown_c"),
     "when something fails": tuple(settings_of(Limits)),
     "run and results": ("name", "storage", "log_to", "quiet", "json", "plots", "dry_run"),
 }
@@ -112,8 +112,6 @@ def parse(workload: Workload, argv: Sequence[str] | None = None) -> Request:
     axes: dict[str, Sequence[Any]] = {"model": models}
     axes |= {f.name: given.pop(dest_of(f)) for f in workload.fields if dest_of(f) in given}
     axes |= {name: given.pop(name) for name in COMMON if name in given}
-    if further := set(given.get("instruments", ())) - {"time", "energy"}:
-        raise InputError(f"--instruments {min(further)}: an evaluation is measured in time and energy alone")
     return request_of(workload, axes, {**_FIXED, **given})
 
 

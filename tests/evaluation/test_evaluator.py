@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import pytest
@@ -51,6 +52,20 @@ def test_limit_and_examples(knowing):
     few, shown = evaluated(point(knowing, limit="6"), point(knowing, num_fewshot="2"))
     assert (few.samples, few.samples_of_task, few.requests) == (6, 20, 12)
     assert shown.fewshot_examples == 2
+
+
+def test_an_error_without_a_formula_is_drawn_in_this_process(guessing, monkeypatch):
+    from flopray.workloads.evaluation import harness
+
+    def fork(*_, **__):
+        raise AssertionError("processes were forked from one that owns a device")
+
+    monkeypatch.setattr("multiprocessing.Pool", fork)
+    monkeypatch.setattr(harness, "_BOOTSTRAP", 50)
+    (record,) = evaluated(point(guessing, task="kinds_f1"))
+    assert (record.status, record.score_metric) == ("ok", "f1"), record.status_reason
+    assert 0 < record.score_stderr < 0.5
+    assert "DISABLE_MULTIPROC" not in os.environ
 
 
 def test_a_model_that_writes_its_answers(knowing, guessing):
