@@ -58,7 +58,7 @@ class TestRefusals:
     def test_a_task_that_is_unknown(self, capsys, guessing, own_tasks_alone):
         err = refused(capsys, guessing, "--tasks", "kindz", "--include-path", TASKS)
         assert "unknown 'kindz'" in err
-        assert "did you mean kinds?" in err
+        assert "did you mean kinds" in err
 
     def test_the_default_tasks_are_those_of_glue(self, capsys, guessing, no_hub):
         assert "--tasks sst2: its data is not on this machine" in refused(capsys, guessing)

@@ -42,7 +42,7 @@ def save_model(folder: Path, *, knows: int = 0, width: int = 16) -> Path:
     if knows:
         x = torch.tensor([[vocabulary[word] for word in text.split()] for text in texts[:knows]])
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
-        for _ in range(40):
+        for _ in range(60):
             model(x, labels=x).loss.backward()
             optimizer.step()
             optimizer.zero_grad()
