@@ -76,7 +76,7 @@ def _draw_panel(
             look.hole(axes, x, f"{row['model']} {row['precision']} on {row['gpu']}: {reason}", counted=counted)
         elif not reason and np.isfinite(x):
             value = row[metric.column]
-            look.draw(axes, x, value, row, yerr=value * row[metric.error_column])
+            look.draw(axes, x, value, row, yerr=value * row[str(metric.error_column)])
     axes.grid(True)
     axes.set_axisbelow(True)
 

@@ -112,8 +112,7 @@ class Evaluation(Workload):
                 _check_count(name, value, word, least)
         if len(axes["include_path"]) > 1:
             raise InputError("--include-path: name one folder")
-        (named,) = axes["include_path"]
-        folder = check_folder(named)
+        folder = check_folder(str(next(iter(axes["include_path"]))))
         models = tuple(dict.fromkeys(find_model(name) for name in axes["model"]))
         if len(models) < len(axes["model"]):
             raise InputError("two of the models are the same folder")
