@@ -1,7 +1,8 @@
-"""GPUs compared by what the phases of a model cost on them: `python analysis/compare_gpus.py RUN [RUN ...]`.
+"""GPUs and models compared by what their phases cost: `python analysis/compare_gpus.py RUN [RUN ...]`.
 
 Merges runs of different clusters, prints time, energy and efficiency of each phase, writes the tables as CSV, Markdown
-and LaTeX, and draws them. `--published` sets flopmetrics' published Llama results beside them, audited.
+and LaTeX, and draws them. Several models that did the same work are also set against their sizes. `--published` sets
+flopmetrics' published Llama results beside them, audited.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from flopray.report.gpus.data import EFFICIENCY, MFU, iter_rows, load_runs, some
 from flopray.report.gpus.figures import draw_comparison
 from flopray.report.gpus.files import write_tables
 from flopray.report.gpus.html import page_path, write_page
+from flopray.report.gpus.model_files import write_models
+from flopray.report.gpus.models import models_of, models_table
 from flopray.report.gpus.table import EXPLANATION, beside_table, ratio_tables, tables_of
 from flopray.report.gpus.truth import truth_table
 from flopray.report.gpus.types import rows_of_types
@@ -58,6 +61,7 @@ how to read the figures:
   red cross      impossible by the audit, such as more FLOP/s than the chip has units for
   orange ring    implausible, such as more FLOPs per joule than peak over board power
   grey mark      a point without a number, with its reason in the legend
+  over models    energy of a token over parameters and model FLOPs, where runs have several models
   Pareto front   points that no other beats in time and energy per token
 
 exit codes: 0 compared, 2 bad input."""
@@ -76,7 +80,9 @@ def draw_run(run: Path, console: Console) -> None:
     rows, notes = rows_of_types(load_runs([run]))
     comparisons = comparisons_of(rows)
     _say(console, *notes)
-    _save(console, comparisons, check_own(run / "tables"), check_own(run / "plots"), ("png",), page_wanted(None))
+    tables, plots, html = check_own(run / "tables"), check_own(run / "plots"), page_wanted(None)
+    _save(console, comparisons, tables, plots, ("png",), html)
+    _save_models(console, rows, tables, plots, ("png",), html=html)
 
 
 def compare(console: Console, options: argparse.Namespace) -> None:
@@ -104,16 +110,16 @@ def compare(console: Console, options: argparse.Namespace) -> None:
     comparisons = comparisons_of(rows)
     _say(console, *notes)
     _print_tables(console, comparisons)
+    for group in models_of(rows):
+        table = models_table(group)
+        console.print()
+        console.print(table.to_rich())
+        _say(console, *table.notes)
     folder = results_folder(options.runs[0]) if runs else None
     tables = options.tables or (check_own(folder / "tables") if folder else options.out)
-    _save(
-        console,
-        comparisons,
-        tables,
-        options.out or (check_own(folder / "plots") if folder else None),
-        options.formats,
-        html,
-    )
+    out_dir = options.out or (check_own(folder / "plots") if folder else None)
+    _save(console, comparisons, tables, out_dir, options.formats, html)
+    _save_models(console, rows, tables, out_dir, options.formats, html=html)
 
 
 def _compare_boards(console: Console, runs: Sequence[Path], options: argparse.Namespace) -> None:
@@ -144,7 +150,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line of this script."""
     parser = OneLineParser(
         prog="compare_gpus.py",
-        description="Compare GPUs by time, energy and efficiency of each phase of a model.",
+        description="Compare GPUs by time, energy and efficiency of each phase of a model, and models by their tokens.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -239,6 +245,23 @@ def _save(
             _say(console, f"interactive page: {write_page(comparisons, page_path(out_dir))}")
         except OSError as error:
             raise InputError(f"cannot write {error.filename or out_dir}: {error.strerror or error}") from error
+
+
+def _save_models(
+    console: Console,
+    rows: pd.DataFrame,
+    tables: Path | None,
+    out_dir: Path | None,
+    formats: Sequence[str],
+    *,
+    html: bool,
+) -> None:
+    """Where several models did the same work, also compare them with one another."""
+    paths = write_models(models_of(rows), tables, out_dir, formats, html=html)
+    figures = [path for path in paths if path.suffix.removeprefix(".") in formats]
+    if figures:
+        _say(console, f"{len(figures)} figures over models: {figures[0].parent}/")
+    _say(console, *(f"models: {path}" for path in paths if path not in figures))
 
 
 def _reasons(comparison: Comparison) -> str:

@@ -17,18 +17,29 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 
 from flopray.cli.flags import parse, told
+from flopray.cli.request import Request
 from flopray.cli.terminal import LineConsole
 from flopray.errors import EXIT_INTERRUPTED, FloprayError
 from flopray.store.journal_index import RunWarning
 from flopray.workloads.base import Workload
 
 
-def main(workload: Workload, argv: Sequence[str] | None = None) -> int:
-    """Run a sweep's command line; returns the exit code."""
+def main(
+    workload: Workload,
+    argv: Sequence[str] | None = None,
+    read: Callable[[Workload, Sequence[str] | None], Request] = parse,
+) -> int:
+    """Run a sweep's command line; returns the exit code.
+
+    Args:
+        workload: what is measured.
+        argv: the words; by default those of this process.
+        read: makes a request of them.
+    """
     # Without markup: a path or a message with [brackets] is text.
     console = LineConsole(stderr=True, markup=False)
     try:
-        request = parse(workload, argv)
+        request = read(workload, argv)
     except FloprayError as error:
         console.print(f"error: {told(error)}", highlight=False, markup=False, soft_wrap=True)
         return error.exit_code

@@ -76,10 +76,10 @@ def build_parser(workload: Workload) -> argparse.ArgumentParser:
     groups = {title: parser.add_argument_group(title) for title in GROUPS}
     taken = {SETTINGS[name].option for names in GROUPS.values() for name in names} | {"--help", "-h", "--version"}
     for field in _axes_of(workload):
-        _add_field(groups[_SPACE], workload, field, taken)
+        add_field(groups[_SPACE], workload, field, taken)
     for title, names in GROUPS.items():
         for name in names:
-            _add_setting(groups[title], workload, SETTINGS[name])
+            add_setting(groups[title], workload, SETTINGS[name])
     return parser
 
 
@@ -93,7 +93,7 @@ def _axes_of(workload: Workload) -> list[Field]:
     return [field for field in workload.fields if not field.implied]
 
 
-def _add_field(group: Any, workload: Workload, field: Field, taken: set[str]) -> None:
+def add_field(group: Any, workload: Workload, field: Field, taken: set[str]) -> None:
     """Add the flag of a workload's field, and the names that it had before."""
     for flag in (flag_of(field), *field.old_flags):
         if flag in taken:
@@ -105,7 +105,8 @@ def _add_field(group: Any, workload: Workload, field: Field, taken: set[str]) ->
         group.add_argument(old, dest=dest_of(field), nargs="*", help=argparse.SUPPRESS)
 
 
-def _add_setting(group: Any, workload: Workload, known: Setting) -> None:
+def add_setting(group: Any, workload: Workload, known: Setting) -> None:
+    """Add the flag of a setting."""
     text = known.described(**_of_workload(workload, known.name)).replace("%", "%%")
     if known.kind is bool:
         group.add_argument(

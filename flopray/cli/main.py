@@ -76,6 +76,7 @@ examples:
   flopray surfaces reference:h100-mlp     draw measurements that come with flopray
   flopray run -- python train.py          what does this program cost?
   flopray ask mlp --steps 1e6             what will it cost on an H100?
+  flopray evaluate MODEL --tasks rte      how good is it, and for how many joules?
   python -m flopray doctor                what can be measured here?
   python -m flopray status results/RUN    how far is it? What failed?
   python -m flopray calibrate             this GPU's factor against its type
@@ -91,9 +92,11 @@ and analysis/ for their commands.
 _WORKLOADS = "mlp, causal_lm, llama, the name of an installed workload, or FILE.py:NAME"
 #: Commands with a parser of their own: what they do, and their module. The scripts of `analysis/` are the same.
 _TOOLS = {
+    "evaluate": ("a language model's score on tasks, and joules and seconds of it", "flopray.cli.evaluate"),
     "run": ("run any program and say what it cost: flopray run -- python train.py", "flopray.cli.run_program"),
     "report": ("one page of runs that answers what a step costs, and how sure that is", "flopray.cli.report"),
     "surfaces": ("draw a run: surfaces, heat maps, the interactive page", "flopray.cli.surfaces"),
+    "scores": ("draw and tabulate evaluations: scores against energy", "flopray.cli.scores"),
     "series": ("power and temperature over time in the windows of a point", "flopray.cli.series"),
     "audit": ("which numbers of a run or a table cannot be true", "flopray.cli.audit"),
     "compare-flops": ("closed form, dispatcher and executed FLOPs compared", "flopray.cli.compare_flops"),

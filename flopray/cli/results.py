@@ -23,6 +23,9 @@ from flopray.workloads.base import Workload
 if TYPE_CHECKING:
     import pandas as pd
 
+#: The command that draws a run, by the figures of its workload.
+_DRAWS = {"comparison": "flopray compare-gpus", "scores": "flopray scores", "surfaces": "flopray surfaces"}
+
 
 def finish(
     workload: Workload,
@@ -65,7 +68,8 @@ def finish(
     ]
     if options.plots:
         steps.append((FIGURES, lambda: _draw(workload, console, folder, winners)))
-        steps.append((REPORT, lambda: _report(folder)))
+        if workload.figures != "scores":  # whose table and figure say all
+            steps.append((REPORT, lambda: _report(folder)))
     steps.append((COPY, folder.publish))
     failed: list[str] = []
     for what, step in steps:
@@ -76,6 +80,8 @@ def finish(
     for frame, summary in totals:
         progress.event("summary", run=folder.address, **summary)
         if options.summary and not console.quiet:
+            if workload.figures == "scores":
+                _print_scores(folder)
             print_summary(LineConsole(markup=False), folder, frame, summary, failed)
             for found in winners:
                 print_winners(LineConsole(markup=False), found)
@@ -100,6 +106,14 @@ def _report(folder: RunFolder) -> None:
     report.write([folder.path], None, ("html",), LineConsole(quiet=True))
 
 
+def _print_scores(folder: RunFolder) -> None:
+    """What an evaluation found, above the totals."""
+    from flopray.cli.scores import print_scores
+    from flopray.report.scores.data import evaluations_of
+
+    print_scores(LineConsole(highlight=False), evaluations_of(folder.load()))
+
+
 def _made(what: str, step: Callable[[], object], workload: Workload, folder: RunFolder) -> bool:
     """Carry out a step after the measuring; if it fails, print one line with the command that repeats it."""
     try:
@@ -109,8 +123,7 @@ def _made(what: str, step: Callable[[], object], workload: Workload, folder: Run
         first = (said.splitlines() or [type(error).__name__])[0]
         if not isinstance(error, FloprayError | OSError):
             first = f"{type(error).__name__}: {first}"
-        draws = "flopray compare-gpus" if workload.figures == "comparison" else "flopray surfaces"
-        again = {FIGURES: draws, REPORT: "flopray report"}
+        again = {FIGURES: _DRAWS[workload.figures], REPORT: "flopray report"}
         command = f"{again[what]} {shlex.quote(folder.address)}" if what in again else resume_command(folder.address)
         line = f"error: no {what} ({first}); every point is safe in the journal, {command} makes it again"
         Console(stderr=True, markup=False).print(line, highlight=False, soft_wrap=True)

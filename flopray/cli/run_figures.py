@@ -29,6 +29,10 @@ def draw(workload: Workload, run: Path, console: Console) -> None:
         from flopray.cli.compare_gpus import draw_run as draw_comparison
 
         draw_comparison(run, console)
+    elif workload.figures == "scores":
+        from flopray.cli.scores import draw_run as draw_scores
+
+        draw_scores(run, console)
     else:
         draw_surfaces(run, console)
 

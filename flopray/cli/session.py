@@ -22,7 +22,7 @@ from flopray.cli.request import Request, default_name, sweep_from
 from flopray.cli.results import finish
 from flopray.cli.run_loggers import loggers_of_new, loggers_of_run, mended_loggers, told_places
 from flopray.cli.terminal import LineConsole
-from flopray.cli.trust import trust
+from flopray.cli.trust import check_code, trust, trust_code
 from flopray.cluster.connection import connected
 from flopray.cluster.devices import Cluster, absent_types, check_cores, choose_devices, passed_over, wait_for
 from flopray.cluster.this_machine import this_machine
@@ -146,6 +146,7 @@ class NewRun:
         head |= {"gpu_type": gpu_type} if gpu_type in placed.slots else {}
         head |= self.loggers.to_manifest() if self.loggers else {}
         trust(self.workload)
+        trust_code(self.workload, placed.sweep.axes)
         folder = create_run(self.options.storage, self.name, placed.sweep.to_manifest(self.name, _versions()) | head)
         return folder, f"run {self.name}: {folder.address}"
 
@@ -176,6 +177,7 @@ class InterruptedRun:
             which = f"{sweep.workload.name}, not of {workload.name}"
             raise InputError(f"run {address} is a sweep of {which}: {resume_command(address)} goes on with it")
         self.sweep, self.name, self.address = sweep.with_code(workload), self.folder.name, address
+        check_code(workload, sweep.axes, address)
         self.device_types = list(sweep.axes["device_type"])
         gpu_type = manifest.get("gpu_type")
         self.began_with_gpu_type = gpu_type if isinstance(gpu_type, str) else None
@@ -282,7 +284,7 @@ def _plan(of: Run, placed: Placed) -> None:
     """Print the plan; the rates of this machine's CPU are measured for it."""
     sweep, slots, found = placed.sweep, placed.slots, placed.targets
     start = of.options.address is None
-    if "CPU" in found and start:
+    if "CPU" in found and start and not of.workload.as_a_whole:
         from flopray.sweep.calibration import calibrated  # imports torch
 
         rates, has_energy = calibrated(sweep.axes["precision"], cores=sweep.cpus_per_trial["CPU"])

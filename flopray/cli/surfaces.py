@@ -39,6 +39,7 @@ from flopray.store.containment import check_own
 from flopray.store.location import open_run
 from flopray.store.manifests import of_reference
 from flopray.workloads.mlp import MLP
+from flopray.workloads.registry import refuse_scores
 
 if TYPE_CHECKING:
     from flopray.store.run import RunFolder
@@ -196,6 +197,7 @@ def _load(run: str | Path, console: Console) -> tuple[pd.DataFrame, RunFolder]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         folder = open_run(run)
+        refuse_scores(folder.workload, folder.path)
         frame = folder.load()
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         console.print(f"warning: {message}", highlight=False, markup=False, soft_wrap=True)

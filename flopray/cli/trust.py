@@ -33,6 +33,29 @@ def trust(workload: Workload) -> None:
         (folder / workload.source.sha256).touch()
 
 
+def trust_code(workload: Workload, axes: Mapping[str, tuple[object, ...]]) -> None:
+    """Remember that this user ran the code that values of a sweep name, such as the tasks of an evaluation."""
+    if (digest := workload.code_of(axes)) is not None:
+        with contextlib.suppress(OSError):  # a resume will ask for it
+            _folder().mkdir(parents=True, exist_ok=True)
+            (_folder() / digest).touch()
+
+
+def check_code(workload: Workload, axes: Mapping[str, tuple[object, ...]], address: str) -> None:
+    """Refuse to run code that a run names and that this user never ran here, or that changed since.
+
+    Raises:
+        InputError: saying so.
+    """
+    digest = workload.code_of(axes)
+    if digest is not None and not _is_trusted(digest):
+        where = ", ".join(str(value) for value in axes.get("include_path", ()))
+        raise InputError(
+            f"run {address} takes tasks from {where}, which were not run here before in this form: a task may run "
+            "Python. Put back what changed; of a stranger's run, read them and evaluate one with --include-path first"
+        )
+
+
 def trust_server(address: str) -> None:
     """Remember that this user sent results to a server, so that a resume needs only the run."""
     with contextlib.suppress(OSError):  # a resume will ask for it

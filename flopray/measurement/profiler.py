@@ -48,15 +48,28 @@ _ENVIRONMENT = (
 
 
 @dataclass
-class _Outcome:
-    """The outcome of one phase: a result or a failure, and the conditions at that moment."""
+class Outcome:
+    """The outcome of one phase: a result or a failure, and the conditions at that moment.
+
+    Attributes:
+        phase: its name.
+        started_unix_s: when it began.
+        failure: why there is no result.
+        result: time, energy and state.
+        attention_backend: that ran.
+        further: columns beside these, such as those of operators.
+        drift: columns of the sentinel.
+        awake_idle_power_w: last measured.
+        hold: columns of a temperature that was held.
+        ended_unix_s: when it ended.
+    """
 
     phase: str
     started_unix_s: float
     failure: Failure | None
     result: PhaseResult | None = None
     attention_backend: str | None = None
-    operators: dict[str, Any] = field(default_factory=dict)
+    further: Row = field(default_factory=dict)
     drift: dict[str, float | None] = field(default_factory=dict)
     awake_idle_power_w: float | None = None
     hold: dict[str, Any] = field(default_factory=dict)
@@ -191,7 +204,7 @@ class Profiler:
         self.count_ahead([point])
         self._cool_down()
         self._measured_peak(point.precision)
-        rows = [self._row(point, outcome) for outcome in self._measure_phases(point)]
+        rows = [self._row(point, outcome) for outcome in self.outcomes(point)]
         self._warm = True
         ended = time.monotonic()
         wall_s, self._last_end = ended - self._last_end, ended
@@ -274,7 +287,8 @@ class Profiler:
         finally:
             self._forget()
 
-    def _measure_phases(self, point: Point) -> list[_Outcome]:
+    def outcomes(self, point: Point) -> list[Outcome]:
+        """Measure the phases of a point; who measures them in another way has this method of its own."""
         built: BuiltPoint | None = None
         failure: Failure | None = None
         self.device.reset_peak_memory()
@@ -289,8 +303,8 @@ class Profiler:
             self._forget()
         return outcomes
 
-    def _outcome(self, point: Point, phase: str, built: BuiltPoint | None, failure: Failure | None) -> _Outcome:
-        outcome = _Outcome(phase, time.time(), failure or closed_form_failure(point, phase))
+    def _outcome(self, point: Point, phase: str, built: BuiltPoint | None, failure: Failure | None) -> Outcome:
+        outcome = Outcome(phase, time.time(), failure or closed_form_failure(point, phase))
         if built and outcome.failure is None:
             self._measure_one(built, outcome)
         outcome.hold = self._hold.columns() if self._hold else {}
@@ -302,11 +316,11 @@ class Profiler:
         memory_bytes = self._constant.get("memory_total_bytes")
         return BuiltPoint(point, device=self.device.torch_name, seed=self.settings.seed, memory_bytes=memory_bytes)
 
-    def _measure_one(self, built: BuiltPoint, outcome: _Outcome) -> None:
+    def _measure_one(self, built: BuiltPoint, outcome: Outcome) -> None:
         try:
             outcome.attention_backend = built.attention_backend(outcome.phase)
             outcome.result = self._measure(built.phase(outcome.phase))
-            outcome.operators = self._operators(built, outcome.phase)
+            outcome.further = self._operators(built, outcome.phase)
             return
         except Exception as error:
             outcome.failure = failure_of(error)
@@ -325,7 +339,7 @@ class Profiler:
             return {}
         return operator_columns(lambda: built.launched(phase), is_cuda=self.device.is_cuda)
 
-    def _row(self, point: Point, outcome: _Outcome) -> Row:
+    def _row(self, point: Point, outcome: Outcome) -> Row:
         """The columns of one phase, each from one part."""
         flops = flop_columns(point, outcome.phase)
         without = self._power.energy_without(failed=outcome.failure is not None)
@@ -353,7 +367,7 @@ class Profiler:
             **flops,
             **measured,
             **counters,
-            **outcome.operators,
+            **outcome.further,
             **series,
             **ended,
             **peak,

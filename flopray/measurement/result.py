@@ -23,9 +23,9 @@ class Timing:
         rel_error: half width of its 95 % interval over `time_s`; None where the window was too short to say.
         iterations: iterations inside the window.
         clock: `cuda_events` or `perf_counter`.
-        converged: the target error was reached before the cap.
+        converged: the target error was reached before the cap; None where none was asked for.
         window_s: length of the window, host clock.
-        warmup_s: time spent until time per iteration was stable.
+        warmup_s: time spent until time per iteration was stable; None where nobody waited for that.
         warmup_iterations: iterations of the warm-up.
         target_error: relative error that was asked for.
         max_seconds: cap on the window.
@@ -35,12 +35,12 @@ class Timing:
     rel_error: float | None
     iterations: int
     clock: str
-    converged: bool
+    converged: bool | None
     window_s: float
-    warmup_s: float
-    warmup_iterations: int
-    target_error: float
-    max_seconds: float
+    warmup_s: float | None = None
+    warmup_iterations: int | None = None
+    target_error: float | None = None
+    max_seconds: float | None = None
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def _draw_pair(axes: Axes, found: Candidates, front: Array, x: int, y: int, *, l
     units = []
     for axis, place in ((axes.xaxis, x), (axes.yaxis, y)):
         objective = found.objectives[place]
-        units.append(_set_axis(axis, with_bars(found.values[:, place], found.rel_errors[:, place]), objective))
+        units.append(set_axis(axis, with_bars(found.values[:, place], found.rel_errors[:, place]), objective))
         label = f"{objective.title} ({units[-1].label})" if units[-1].label else objective.title
         (axes.set_xlabel if place == x else axes.set_ylabel)(label)
     others = np.setdiff1d(np.arange(len(found.values)), front)
@@ -123,7 +123,8 @@ def _draw_pair(axes: Axes, found: Candidates, front: Array, x: int, y: int, *, l
         style: Any = {"ms": size, "elinewidth": 0.7, "zorder": order, "gid": "front" if order > 2 else "others"}
         axes.errorbar(values[:, x], values[:, y], yerr=bars[:, y], xerr=bars[:, x], fmt="o", color=colour, **style)
     if line:
-        _draw_line(axes, found, front, x, y)
+        directions = (found.objectives[x].lower_is_better, found.objectives[y].lower_is_better)
+        draw_staircase(axes, found.values[front][:, [x, y]], directions, color=_FRONT)
     left, below = (found.objectives[place].lower_is_better for place in (x, y))
     place: Any = {"xytext": (-3 if left else 3, -2.5 if below else 2.5), "textcoords": "offset points"}
     place |= {"ha": "right" if left else "left", "va": "top" if below else "bottom"}
@@ -134,23 +135,36 @@ def _draw_pair(axes: Axes, found: Candidates, front: Array, x: int, y: int, *, l
     axes.set_axisbelow(True)
 
 
-def _draw_line(axes: Axes, found: Candidates, front: Array, x: int, y: int) -> None:
-    """The front as a staircase: between two of its points nothing better was found; beyond its ends it is a wall."""
-    points = found.values[front][:, [x, y]]
+def draw_staircase(axes: Axes, points: Array, lower_is_better: tuple[bool, bool], *, color: str) -> None:
+    """A front as a staircase: between two of its points nothing better was found; beyond its ends it is a wall.
+
+    Args:
+        axes: whose limits are set.
+        points: of the front, the best in x first, shape (k, 2).
+        lower_is_better: the directions of x and y.
+        color: of the line.
+    """
     end_x, end_y = (
-        limits[1] if found.objectives[place].lower_is_better else limits[0]
-        for limits, place in ((axes.get_xlim(), x), (axes.get_ylim(), y))
+        limits[1] if lower else limits[0]
+        for limits, lower in zip((axes.get_xlim(), axes.get_ylim()), lower_is_better, strict=True)
     )
     at_x = np.concatenate([points[:1, 0], points[:, 0], [end_x]])
     at_y = np.concatenate([[end_y], points[:, 1], points[-1:, 1]])
-    axes.plot(at_x, at_y, color=_FRONT, lw=0.9, drawstyle="steps-post", zorder=3, gid="front line")
+    axes.plot(at_x, at_y, color=color, lw=0.9, drawstyle="steps-post", zorder=3, gid="front line")
 
 
-def _set_axis(axis: Any, values: Array, objective: Objective) -> DisplayUnit:
-    """A logarithmic scale where values differ by factors, else a linear one; returns the unit of its ticks."""
+def set_axis(axis: Any, values: Array, objective: Objective, *, log: bool | None = None) -> DisplayUnit:
+    """A logarithmic scale where values differ by factors, else a linear one; returns the unit of its ticks.
+
+    Args:
+        axis: `Axes.xaxis` or `Axes.yaxis`.
+        values: all that it has to hold, in SI units.
+        objective: what it shows.
+        log: the scale, whatever the values are.
+    """
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     unit = objective.unit or "%"
-    if low > 0 and high / low >= _SPREAD:
+    if low > 0 and (high / low >= _SPREAD if log is None else log):
         shown = display_unit("%", high) if unit == "%" else middle_unit(unit, values)
         set_log_axis(axis, values, shown)
         return shown

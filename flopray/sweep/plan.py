@@ -162,6 +162,7 @@ def print_plan(
     table = Table("device type", "devices", "points", "trials", "predicted time", "disk", title=f"{sweep.search} sweep")
     todo = [point for point in sweep.points() if point.id not in (finished or {})]
     notes: list[str] = []
+    whole = with_code(sweep.workload).as_a_whole
     for device_type, target in found.items():
         on_type = [point for point in todo if point.device_type == device_type]
         points, trials, seconds = _work(sweep, on_type, target, left=sweep.size - len(finished or {}))
@@ -169,11 +170,11 @@ def print_plan(
         seconds += _START_S["CPU" if device_type == "CPU" else "GPU"] / (1 if start else 2) + count * _DRAW_S
         size = points * len(sweep.settings.phases) * _BYTES_A_PHASE + trials * _BYTES_A_TRIAL
         size += (_BYTES_A_RUN + figures_size) // len(found)
-        time = duration(seconds) if target.rates else "unknown"
+        time = duration(seconds) if target.rates and not whole else "unknown"
         table.add_row(device_type, str(target.count), str(points), str(trials), time, prefixed(size, "B"))
         notes += _notes(sweep, device_type, on_type, target)
     console.print(table)
-    if "time" in sweep.settings.instruments:
+    if "time" in sweep.settings.instruments and not whole:
         console.print(_windows(sweep), highlight=False, soft_wrap=True)
     for note in (*_beside_windows(sweep), *notes):
         console.print(note, highlight=False, soft_wrap=True)
@@ -231,7 +232,9 @@ def _work(sweep: Sweep, points: Sequence[Point], target: Target, *, left: int) -
     if not points:
         return 0, 0, 0.0
     slots = {points[0].device_type: target.count}
-    trials, count = len(slabs_of(sweep, points, slots, has_energy=target.has_energy)), len(points)
+    count = len(points)
+    one_each = sweep.trial_shape == "point"
+    trials = count if one_each else len(slabs_of(sweep, points, slots, has_energy=target.has_energy))
     seconds = sum(_point_seconds(sweep, point, target) for point in points)
     if "counters" in sweep.settings.instruments:
         counted_s = sum(count_seconds(sweep.settings, point) for point in points) / target.count
@@ -281,6 +284,8 @@ def _code_that_fails(sweep: Sweep, points: Sequence[Point]) -> list[str]:
 def _figures(sweep: Sweep, types: int) -> tuple[int, int]:
     """Figures of the run and their bytes: each metric of a phase has a linear and a logarithmic one."""
     kinds = len(sweep.axes["precision"]) * len(sweep.axes["execution"]) * types
+    if with_code(sweep.workload).figures == "scores":
+        return 1, _COMPARISON_BYTES
     if with_code(sweep.workload).figures == "comparison":
         settings = math.prod(len(sweep.axes[f.name]) for f in sweep.workload.choices if f.name in sweep.axes)
         settings *= len(sweep.axes["execution"])
@@ -317,6 +322,8 @@ def _notes(sweep: Sweep, device_type: str, points: Sequence[Point], target: Targ
         notes.append(f"{device_type}: {tight} {of} need more than {_TIGHT:.0%} of {there} at least, and may not fit")
     if not target.here:
         notes.append(f"{device_type}: none is here; planned for one")
+    if with_code(sweep.workload).as_a_whole:
+        return [*notes, f"{device_type}: how long an evaluation takes follows from its samples, and is not predicted"]
     if target.memory_bytes is None:
         notes.append(f"{device_type}: its memory is not known here, so none of its points is called too large")
     notes += _energy_line(sweep, device_type, points, target)

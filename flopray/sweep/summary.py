@@ -91,6 +91,11 @@ def _at_target(frame: pd.DataFrame, error: str) -> int:
     return sum((frame[error] <= frame["target_error"]).tolist())
 
 
+def _has_targets(frame: pd.DataFrame) -> bool:
+    """Whether any row was measured until an error was reached; an evaluation is run once."""
+    return len(frame["target_error"].dropna()) > 0
+
+
 def print_summary(
     console: Console,
     folder: RunFolder,
@@ -129,7 +134,7 @@ def print_summary(
     console.print(f"{', '.join(amounts)}: {counts}", highlight=False, soft_wrap=True)
     fraction = summary["measured_fraction"]
     measured = "" if fraction is None else f"; {fraction:.0%} of device time lay in measured windows"
-    if summary["rows_with_time"]:
+    if summary["rows_with_time"] and _has_targets(frame):
         reached = ", ".join(
             f"{summary[f'rows_at_target_in_{what}']} of {summary[f'rows_with_{what}']} in {what}"
             for what in ("time", "energy")
@@ -197,8 +202,9 @@ def _without_a_gpu(
         where = f"{best['phase']} at {point_label(best, workload, vary)}"
         lines.append(f"found: {where} does {rate} that products reach on this CPU (measured)")
     adds = [] if summary["rows_with_energy"] else ["the energy of each phase (this machine has no source of it)"]
-    adds.append("executed FLOPs by hardware counters")
-    return [*lines, f"a GPU would add: {' and '.join(adds)}; see `python -m flopray doctor`"]
+    if _has_targets(frame):  # else the rows are evaluations, which are not counted
+        adds.append("executed FLOPs by hardware counters")
+    return [*lines, f"a GPU would add: {' and '.join(adds)}; see `python -m flopray doctor`"] if adds else lines
 
 
 def _with_error(row: Any, column: str, unit: str) -> str:

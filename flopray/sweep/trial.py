@@ -31,6 +31,7 @@ from flopray.workloads.registry import load, point_from
 if TYPE_CHECKING:  # these import torch, which takes seconds: only where points are measured, not in the driver
     from flopray.measurement.device import Device
     from flopray.measurement.profiler import Profiler
+    from flopray.workloads.base import Workload
 
 #: Each point is a result of Tune, but for points that are shorter than what a result costs Tune, such as those whose
 #: FLOPs are only counted: a process reports this many results at once, and then one in so many seconds. A result says
@@ -169,11 +170,10 @@ class PointTrial(tune.Trainable):
         Returns:
             The profiler, or None where that was tried often enough; `_unopened` then says why.
         """
-        from flopray.measurement.profiler import Profiler
-
+        profiler = _profiler_of(self._workload)
         sentinel = self._sweep["sentinels"].get(self._device_type)
         try:
-            self._profiler = Profiler(
+            self._profiler = profiler(
                 self._device(),
                 self._settings(),
                 run=self._sweep["run"],
@@ -209,6 +209,17 @@ class PointTrial(tune.Trainable):
 
     def _actor_name(self) -> str:
         return f"{self._device_type}@{ray.util.get_node_ip_address()}{_gpu_word()}:{os.getpid()}"
+
+
+def _profiler_of(workload: Workload) -> type[Profiler]:
+    """What measures the points of a workload: in windows, or as a whole."""
+    if workload.as_a_whole:
+        from flopray.watching.evaluator import Evaluator
+
+        return Evaluator
+    from flopray.measurement.profiler import Profiler
+
+    return Profiler
 
 
 @contextlib.contextmanager

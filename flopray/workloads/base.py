@@ -84,6 +84,8 @@ class Workload(Declaration):
             count stands alone.
         sees_attention: whether the implementation of attention that runs is looked up and recorded.
         same_count: fields that do not change the dispatcher's count, with a value for all of them.
+        as_a_whole: whether its phase is run once and watched, instead of being repeated in a window; only
+            `flopray.workloads.evaluation` is.
 
     Raises:
         SpecError: a value that no point can have.
@@ -92,6 +94,7 @@ class Workload(Declaration):
     convention: ClassVar[str | None] = None
     sees_attention: ClassVar[bool] = False
     same_count: ClassVar[Mapping[str, Any]] = {}
+    as_a_whole: ClassVar[bool] = False
     #: Set where the class was loaded from a file.
     source: Source | None = None
 
@@ -259,6 +262,14 @@ class Workload(Declaration):
         """Whether weights are read from a disk, instead of being drawn."""
         del point
         return False
+
+    def code_of(self, axes: Mapping[str, tuple[Any, ...]]) -> str | None:
+        """A digest of code that values of a sweep name, such as somebody's own tasks; None where they name none.
+
+        A run that goes on runs it only if this user ran it here before, since the run may be a stranger's.
+        """
+        del axes
+        return None
 
 
 def workload_of(point: Point) -> Workload:

@@ -16,7 +16,7 @@ from flopray.point import EXECUTIONS, PRECISIONS, Point
 from flopray.records import TRAINING_PHASES
 from flopray.settings import DEFAULT_PHASES
 
-FIGURES = ("surfaces", "comparison")
+FIGURES = ("surfaces", "comparison", "scores")
 _NUMBERS = re.compile(r"[1-9][0-9]{0,9}(:[1-9][0-9]{0,9}:[1-9][0-9]{0,9})?")
 _FLAG = re.compile(r"--[a-zA-Z][a-zA-Z0-9-]*")
 #: Attributes of a point or a record that a field would hide, or be hidden by.
@@ -32,7 +32,8 @@ class Declaration(Description):
         default_phases: of a sweep.
         gpu_precisions: default precisions on a GPU; a CPU takes fp32.
         gpu_execution: default execution on a GPU, and why; a CPU takes eager.
-        figures: what a finished sweep draws: `surfaces` over the last two dimensions, or a `comparison` of GPUs.
+        figures: what a finished sweep draws: `surfaces` over the last two dimensions, a `comparison` of GPUs, or the
+            `scores` of an evaluation against their costs.
         run_name: stem of default run names; empty takes `name`.
         examples: last paragraph of `flopray sweep NAME --help`.
     """

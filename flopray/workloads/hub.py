@@ -55,7 +55,7 @@ def has_any(name: str, files: Sequence[str]) -> bool:
 
 def _asked(name: str, ask: Callable[[bool], Any], failed: str) -> Any:
     """What the hub answers, or its cache where the hub cannot be reached: the libraries would try for half a minute."""
-    reason = _unreachable()
+    reason = unreachable()
     with _silent():
         try:
             found = ask(reason is not None)
@@ -65,7 +65,7 @@ def _asked(name: str, ask: Callable[[bool], Any], failed: str) -> Any:
             why = ""
     if reason is not None and not found:
         raise InputError(
-            f"--model {name}: {reason}, and its files are not in the cache of this machine: "
+            f"--model {name}: no file or folder here, {reason}, and its files are not in the cache of this machine: "
             "connect it, or give a folder with the model's config.json"
         )
     if found is None:
@@ -73,7 +73,7 @@ def _asked(name: str, ask: Callable[[bool], Any], failed: str) -> Any:
     return found
 
 
-def _unreachable() -> str | None:
+def unreachable() -> str | None:
     """Why no hub can be reached from here; None where one takes connections, or where a proxy decides that."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return "HF_HUB_OFFLINE says to leave the hub alone"
@@ -84,7 +84,7 @@ def _unreachable() -> str | None:
         port = url.port or (80 if url.scheme == "http" else 443)
         socket.create_connection((url.hostname or "", port), timeout=_CONNECT_S).close()
     except (OSError, ValueError) as error:
-        return f"no file or folder here, and the hub {url.netloc} cannot be reached ({first_line(error)})"
+        return f"the hub {url.netloc} cannot be reached ({first_line(error)})"
     return None
 
 

@@ -37,7 +37,7 @@ class BuiltPoint:
         self.point, self._memory_bytes = point, memory_bytes
         self._workload = workload_of(point)
         self._refuse_what_cannot_fit("weights")
-        _set_tf32(point.precision == "tf32")
+        set_tf32(point.precision == "tf32")
         built = self._workload.build(point, device=device, dtype=DTYPES[point.precision], seed=seed)
         self._module, gradient = built.module, _upstream(built, seed)
         self._step = TrainingStep(built.module, built.x, gradient, execution=point.execution, others=built.others)
@@ -89,7 +89,7 @@ class BuiltPoint:
             raise OutOfMemory(f"predicted: {what} at least {needed / 1e9:.1f} GB, {has}")
 
 
-def _set_tf32(allowed: bool) -> None:
+def set_tf32(allowed: bool) -> None:
     """Have fp32 mean IEEE fp32 products and tf32 the shorter mantissa of tensor cores, also in convolutions.
 
     Of convolutions torch allows it by default.

@@ -22,17 +22,29 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from flopray.description import Description
 from flopray.errors import InputError, SpecError, brief, one_line
 from flopray.point import Point
 from flopray.workloads.base import Source, Workload
 from flopray.workloads.causal_lm.workload import CausalLM
 from flopray.workloads.contract import HOOKS, OF_A_FILE, wrong_signature
+from flopray.workloads.evaluation.workload import Evaluation
 from flopray.workloads.llama import Llama
 from flopray.workloads.mlp import MLP
 from flopray.workloads.package import GROUP, Package, package_of
 
-BUILT_IN: Mapping[str, type[Workload]] = {w.name: w for w in (MLP, Llama, CausalLM)}
+BUILT_IN: Mapping[str, type[Workload]] = {w.name: w for w in (MLP, Llama, CausalLM, Evaluation)}
 _LARGEST_FILE = 2**20
+
+
+def refuse_scores(workload: Description, where: object) -> None:
+    """Refuse to compare or draw the phases of an evaluation, which has none that other runs have.
+
+    Raises:
+        InputError: naming the command that draws it.
+    """
+    if workload.name in BUILT_IN and BUILT_IN[workload.name].figures == "scores":
+        raise InputError(f"{where} is an evaluation, whose scores flopray scores draws: flopray scores {where}")
 
 
 def find_workload(name: str) -> Workload:

@@ -19,8 +19,8 @@ _KNOWN = (MLP, Llama)
 
 
 def is_tried(point: Point) -> bool:
-    """Whether the code of a point's workload needs to be tried: that of flopray's own is tested."""
-    return type(point.workload) not in _KNOWN
+    """Whether the code of a point's workload needs to be tried, and can be: that of flopray's own is tested."""
+    return type(point.workload) not in _KNOWN and not getattr(point.workload, "as_a_whole", False)
 
 
 def failure_at(point: Point, phases: Sequence[str]) -> FloprayError | None:

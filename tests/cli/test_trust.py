@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flopray.cli.main import main as flopray_main
-from flopray.cli.trust import trust, workload_of_run
+from flopray.cli.trust import check_code, trust, trust_code, workload_of_run
 from flopray.errors import InputError, NotARun, resume_command
 from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder
@@ -214,3 +214,22 @@ def test_a_package_that_is_not_installed_is_named(run):
     package = {"name": "nets", "version": "2.0", "sha256": "0" * 64}
     with pytest.raises(InputError, match=r"unknown workload 'conv_net'.*the package nets 2.0"):
         workload_of_run(manifest | {"workload_package": package}, run.address)
+
+
+def test_tasks_of_an_evaluation_are_run_again_only_as_they_were(tmp_path):
+    """A task may call Python: a stranger's run may name a folder of it, and so may one whose tasks changed since."""
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    (folder / "mine.yaml").write_text("task: mine\ndoc_to_text: !function mine.text\n")
+    (folder / "mine.py").write_text("def text(doc): return doc\n")
+    workload = find_workload("evaluation")
+    axes = {"include_path": (str(folder),)}
+    with pytest.raises(InputError, match="were not run here before in this form"):
+        check_code(workload, axes, "results/r")
+    trust_code(workload, axes)
+    check_code(workload, axes, "results/r")
+    (folder / "mine.py").write_text("def text(doc): raise SystemExit\n")
+    with pytest.raises(InputError, match="were not run here before in this form"):
+        check_code(workload, axes, "results/r")
+    check_code(workload, {"include_path": ("harness",)}, "results/r")
+    check_code(MLP(), {}, "results/r")

@@ -42,4 +42,4 @@ def test_a_hub_that_one_chose_to_leave_alone_is_not_asked(monkeypatch):
 
 def test_behind_a_proxy_the_proxy_decides(monkeypatch, nobody_there):
     monkeypatch.setattr(hub, "getproxies", lambda: {"http": "http://proxy:3128"})
-    assert hub._unreachable() is None
+    assert hub.unreachable() is None

@@ -102,7 +102,9 @@ def test_a_workload_of_an_installed_package_is_found_by_its_name(tmp_path, monke
         with pytest.raises(InputError, match=f"the entry point {name} .* cannot be loaded: ") as error:
             find_workload(name)
         assert "\n" not in str(error.value)
-    with pytest.raises(InputError, match="'rihgt': choose from mlp, llama, causal_lm, none, right, torn, or"):
+    with pytest.raises(
+        InputError, match="'rihgt': choose from mlp, llama, causal_lm, evaluation, none, right, torn, or"
+    ):
         find_workload("rihgt")
 
 

@@ -21,6 +21,7 @@ from flopray.report.gpus.types import POINT
 from flopray.settings import MeasureSettings
 from flopray.store.location import open_run
 from flopray.store.run import RunFolder
+from flopray.workloads.registry import refuse_scores
 
 #: The phase that is the step, the first that was measured.
 STEPS = ("train_step", "forward_backward", "inference", "forward", "prefill", "decode")
@@ -69,6 +70,8 @@ def load(runs: Iterable[str | PathLike[str]]) -> Measured:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         folders = list({folder.address: folder for folder in map(open_run, runs)}.values())
+        for folder in folders:
+            refuse_scores(folder.workload, folder.address)
         frame: Any = pd.concat([folder.load() for folder in folders], ignore_index=True)
     if frame.empty:
         raise InputError(f"{', '.join(folder.address for folder in folders)}: no rows yet")

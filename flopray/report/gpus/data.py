@@ -22,7 +22,7 @@ from flopray.records import PHASES, Row
 from flopray.report.boards.means import with_windows
 from flopray.report.surface.selection import METRICS, Metric
 from flopray.store.location import open_run
-from flopray.workloads.registry import BUILT_IN
+from flopray.workloads.registry import BUILT_IN, refuse_scores
 
 #: A pandas DataFrame, whose stubs do not know whether a selection of it is one.
 Frame = Any
@@ -44,14 +44,14 @@ _TEXTS = [
     *("run", "trial_id", "workload", "model", "model_config", "weights", "attention", "attention_backend"),
     *("precision", "execution", "phase", "device_type", "device_name", "status", "status_reason"),
     *("energy_status", "energy_reason", "mfu_reason", "device_uuid", "node", "driver_version", "torch_version"),
-    *("cuda_version", "energy_at_reference_reason"),
+    *("cuda_version", "energy_at_reference_reason", "model_flops_reason"),
 ]
 _NUMBERS = [
     *("batch_size", "sequence_length", "n_layers", "width", "tokens", "model_flops", "recomputed_flops"),
     *("time_s", "time_rel_error", "energy_j", "energy_rel_error", "power_w", "flops_per_s", "flops_per_j"),
     *("mfu", "hfu", "tokens_per_iteration", "energy_per_token_j", "memory_peak_bytes", "ended_unix_s"),
     *("target_error", "energy_at_reference_j", "energy_at_reference_rel_error", "reference_temperature_c"),
-    "temperature_end_c",
+    *("temperature_end_c", "parameters"),
 ]
 #: What has no meaning where the time or the energy has none.
 _OF_TIME = ["time_rel_error", "flops_per_s", "mfu", "hfu", "power_w"]
@@ -70,6 +70,8 @@ def load_runs(paths: Sequence[Path]) -> Frame:
     """
     unique = list({path.resolve(): path for path in paths}.values())
     folders = [open_run(path) for path in unique]
+    for folder in folders:
+        refuse_scores(folder.workload, folder.path)
     workloads = {folder.workload.name: folder.workload for folder in folders if folder.workload.name}
     frame = pd.concat([folder.load() for folder in folders], ignore_index=True)
     if frame.empty:
