@@ -1,7 +1,8 @@
 """Do the intervals of energy windows hold the truth? Simulated counters under loads whose power does not hold still.
 
     python bench/energy_coverage.py                      # the table of docs/method.md
-    python bench/energy_coverage.py --windows 40 --cases steady beat_95   # a quick look
+    python bench/energy_coverage.py --windows 40 --cases steady "iteration 95 ms"   # a quick look
+    python bench/energy_coverage.py --fixed 1 2 3        # windows of fixed lengths, in seconds
 
 Each window is polled as a real one is and ends as a real one does: the estimate is asked for at each new tick until its
 error is at the target, 3 s at most. The truth is the load's mean power in the long run. Counters: `ideal` adds up all
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flopray.energy.estimator import EnergyEstimate, estimate_energy
+from flopray.energy.meter import Reading
 from flopray.errors import WindowTooShort
 from flopray.testing.power_traces import (
     ConstantPower,
@@ -150,24 +152,44 @@ FAULTS = {
 }
 
 
-def windows(case: str, counter: str, seed: int, targets: Sequence[float]) -> list[Outcome]:
-    """One window for each target error, cut from the same readings."""
+def polled(case: str, counter: str, seed: int) -> tuple[Load, list[Reading]]:
+    """A load and what the poller reads of it until the cap."""
     case, options = FAULTS.get(case, (case, {}))
     load = CASES[case](seed)
     meter = SimulatedMeter(load.trace, VirtualClock(), seen_s=COUNTERS[counter], seed=seed, **options)
-    readings = poll_simulated(meter, CAP_S, 0.1, seed)
+    return load, poll_simulated(meter, CAP_S, 0.1, seed)
+
+
+def estimated(load: Load, readings: Sequence[Reading]) -> EnergyEstimate:
+    """The estimate of a window that ends with the last reading."""
+    return estimate_energy(
+        readings,
+        load_start_s=0.0,
+        load_end_s=readings[-1].after_s,
+        time_per_iteration_s=load.iteration_s,
+        time_rel_error=0.0,
+    )
+
+
+def fixed(case: str, counter: str, seed: int, lengths_s: Sequence[float]) -> list[Outcome]:
+    """One window for each length, cut from the same readings."""
+    load, readings = polled(case, counter, seed)
+    outcomes = []
+    for length_s in lengths_s:
+        seen = [reading for reading in readings if reading.after_s <= length_s]
+        outcomes.append(_outcome(load, estimated(load, seen), seen[-1].after_s, False))
+    return outcomes
+
+
+def windows(case: str, counter: str, seed: int, targets: Sequence[float]) -> list[Outcome]:
+    """One window for each target error, cut from the same readings."""
+    load, readings = polled(case, counter, seed)
     outcomes: list[Outcome] = []
     estimate: EnergyEstimate | None = None
     for count in range(6, len(readings) + 1, 2):
         end_s = readings[count - 1].after_s
         try:
-            estimate = estimate_energy(
-                readings[:count],
-                load_start_s=0.0,
-                load_end_s=end_s,
-                time_per_iteration_s=load.iteration_s,
-                time_rel_error=0.0,
-            )
+            estimate = estimated(load, readings[:count])
         except WindowTooShort:
             continue
         while len(outcomes) < len(targets) and estimate.energy_rel_error <= targets[len(outcomes)]:
@@ -201,13 +223,41 @@ def row(case: str, counter: str, target: float, outcomes: Sequence[Outcome]) -> 
     )
 
 
+def fixed_cell(outcomes: Sequence[Outcome]) -> str:
+    """Coverage, median half width, real error, and the ratio of both."""
+    half = float(np.median([o.stated for o in outcomes]))
+    real = float(np.percentile([o.error for o in outcomes], 95))
+    return f"{np.mean([o.covered for o in outcomes]):.2f}, {half:.2%} / {real:.2%} = {half / real:.1f}"
+
+
+def fixed_lengths(args: argparse.Namespace) -> None:
+    """The table of windows of fixed lengths: coverage, median half width over the real error's 95th percentile."""
+    print("| load | counter | " + " | ".join(f"{length:g} s" for length in args.fixed) + " |")
+    print("|---|---|" + "---|" * len(args.fixed))
+    for case in args.cases:
+        for counter in args.counters:
+            runs = [fixed(case, counter, seed, args.fixed) for seed in range(args.windows)]
+            cells = [fixed_cell([run[number] for run in runs]) for number in range(len(args.fixed))]
+            print(f"| {case} | {counter} | " + " | ".join(cells) + " |", flush=True)
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--windows", type=int, default=200, help="of each case")
     parser.add_argument("--cases", nargs="+", choices=[*CASES, *FAULTS], default=[*CASES, *FAULTS], metavar="CASE")
     parser.add_argument("--counters", nargs="+", choices=list(COUNTERS), default=list(COUNTERS))
     parser.add_argument("--targets", nargs="+", type=float, default=[0.02, 0.01])
+    parser.add_argument(
+        "--fixed", nargs="+", type=float, metavar="SECONDS", help="0.6 to 3, instead of a stopping rule"
+    )
     args = parser.parse_args(argv)
+    if args.fixed:
+        if not 0.6 <= min(args.fixed) <= max(args.fixed) <= CAP_S:
+            parser.error(
+                f"--fixed takes 0.6 to {CAP_S:g} s: shorter windows have too few ticks, and the cap is {CAP_S:g} s"
+            )
+        fixed_lengths(args)
+        return 0
     targets = sorted(args.targets, reverse=True)
     print("| load | counter | target | coverage | converged | of these | window | half width | real error, p95 |")
     print("|---|---|---|---|---|---|---|---|---|")

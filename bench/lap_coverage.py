@@ -6,7 +6,9 @@
 
 The first table is of fixed lengths: coverage, and in brackets the median half width over Student's (which takes laps
 for independent). The second is of windows that the stopping rule ends: at 25 laps first, then at every fourth, at the
-target or the cap; coverage of the windows that converged, of all, and the share that converged.
+target or the cap. It has the coverage of the windows that converged, of all, in brackets the share that converged and
+how many laps the windows took in the mean, and then the half width that somebody who knows the laps' spectrum would
+state at the cap, over the target. Above 1, no window should converge; those that do look quiet by chance.
 """
 
 from __future__ import annotations
@@ -39,26 +41,30 @@ def at_fixed_lengths(count: int, seed: int) -> None:
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 
-def stopped(laps: np.ndarray, target: float) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each window held the truth, and whether it converged, when the stopping rule ended it.
+def stopped(laps: np.ndarray, target: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Whether each window held the truth, whether it converged, and its laps, when the stopping rule ended it.
 
     Args:
         laps: shape (windows, laps at the cap).
         target: relative half width that ends a window.
     """
     held, converged = np.zeros((2, len(laps)), dtype=bool)
+    lengths = np.zeros(len(laps), dtype=int)
     running = np.arange(len(laps))
     for length in [*range(FEWEST_LAPS, laps.shape[1], EVERY), laps.shape[1]]:
         seen = laps[running, :length]
-        half, mean = half_widths(seen), seen.mean(axis=1)
+        half, mean = half_widths(seen, stopping=True), seen.mean(axis=1)
+        if length == laps.shape[1]:  # the cap ends the rest, which state the interval of a fixed length
+            half = np.where(half <= target * mean, half, half_widths(seen))
         enough = half <= target * mean
         ends = enough | (length == laps.shape[1])
         held[running[ends]] = (np.abs(mean - MEAN_S) <= half)[ends]
         converged[running[ends]] = enough[ends]
+        lengths[running[ends]] = length
         running = running[~ends]
         if not len(running):
             break
-    return held, converged
+    return held, converged, lengths
 
 
 def where_the_stopping_rule_stops(count: int, seed: int) -> None:
@@ -69,10 +75,13 @@ def where_the_stopping_rule_stops(count: int, seed: int) -> None:
         cells = []
         for scatter, target in STOPPING:
             laps = generate(np.random.default_rng([seed, 0]), count, CAP)
-            spread = np.std(laps - MEAN_S)
-            held, converged = stopped(MEAN_S * (1 + scatter * (laps - MEAN_S) / spread), target)
+            laps = MEAN_S * (1 + scatter * (laps - MEAN_S) / np.std(laps - MEAN_S))
+            held, converged, lengths = stopped(laps, target)
             of_converged = f"{held[converged].mean():.2f}" if converged.mean() >= 0.02 else "-"
-            cells.append(f"{of_converged} / {held.mean():.2f} ({converged.mean():.0%})")
+            oracle = 1.96 * np.sqrt(np.mean((laps.mean(axis=1) / MEAN_S - 1) ** 2)) / target
+            cells.append(
+                f"{of_converged} / {held.mean():.2f} ({converged.mean():.0%}, {lengths.mean():.0f}) {oracle:.2f}"
+            )
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 

@@ -164,7 +164,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="exit code: 0 nothing impossible, 1 something is impossible, 2 PATH cannot be audited",
     )
     parser.add_argument(
-        "path", metavar="PATH", help="run's folder or URI, .parquet, .csv, .tsv, or flopmetrics' results"
+        "path",
+        metavar="PATH",
+        help="run's folder or URI, reference:NAME, .parquet, .csv or .tsv, or flopmetrics' results",
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write every finding to a CSV file")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")

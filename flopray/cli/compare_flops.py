@@ -22,7 +22,7 @@ from flopray.report.flops.figures import DEFAULT_MIN_WIDTH, draw_group, folder_o
 from flopray.report.flops.held_out import summarised
 from flopray.report.flops.table import difference_table, error_table, kernel_table, share_table, write_csv
 from flopray.store.containment import check_own
-from flopray.store.location import local_folder
+from flopray.store.location import local_folder, results_folder
 
 _EXAMPLES = """examples:
   python sweeps/mlp_grid.py --instruments counters --phases forward backward
@@ -95,7 +95,7 @@ def compare(console: Console, options: argparse.Namespace) -> None:
         console.print(f"without counters: {count} rows, {reason}", highlight=False, markup=False)
     if options.csv:
         write_csv(options.csv, rows, groups)
-    out_dir = options.out or (check_own(runs[0] / "plots") if runs else None)
+    out_dir = options.out or (check_own(results_folder(options.runs[0]) / "plots") if runs else None)
     if out_dir is None:
         console.print("no figures: there is no run whose folder would get them; name one with --out DIR")
     for group in groups:
@@ -125,7 +125,9 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="folders or URIs of runs with hardware counters")
+    parser.add_argument(
+        "runs", nargs="*", metavar="RUN", help="runs with hardware counters: folders, URIs or reference:NAME"
+    )
     parser.add_argument("--published", type=Path, metavar="CSV", help="flopmetrics' table of counted points")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the comparison, a line for each row")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the points held out (default 0)")

@@ -33,7 +33,7 @@ from flopray.report.gpus.truth import truth_table
 from flopray.report.gpus.types import rows_of_types
 from flopray.report.page import page_wanted
 from flopray.store.containment import check_own
-from flopray.store.location import local_folder, open_run
+from flopray.store.location import local_folder, open_run, results_folder
 
 #: More shapes than this (the grid of an MLP) are thinned in tables that people read.
 MAX_SHAPES = 8
@@ -104,12 +104,13 @@ def compare(console: Console, options: argparse.Namespace) -> None:
     comparisons = comparisons_of(rows)
     _say(console, *notes)
     _print_tables(console, comparisons)
-    tables = options.tables or (check_own(runs[0] / "tables") if runs else options.out)
+    folder = results_folder(options.runs[0]) if runs else None
+    tables = options.tables or (check_own(folder / "tables") if folder else options.out)
     _save(
         console,
         comparisons,
         tables,
-        options.out or (check_own(runs[0] / "plots") if runs else None),
+        options.out or (check_own(folder / "plots") if folder else None),
         options.formats,
         html,
     )
@@ -132,9 +133,10 @@ def _compare_boards(console: Console, runs: Sequence[Path], options: argparse.Na
         console.print()
         console.print(table.to_rich())
         _say(console, *table.notes)
-    folder = options.tables or check_own(runs[0] / "tables")
-    plots = options.out or check_own(runs[0] / "plots")
-    paths = write_boards(devices, tables, folder, plots, options.formats)
+    folder = results_folder(options.runs[0])
+    tables_folder = options.tables or check_own(folder / "tables")
+    plots = options.out or check_own(folder / "plots")
+    paths = write_boards(devices, tables, tables_folder, plots, options.formats)
     _say(console, *(f"written: {path}" for path in paths))
 
 
@@ -146,7 +148,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="folders or URIs of runs, of any clusters")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="runs of any clusters: folders, URIs or reference:NAME")
     parser.add_argument("--published", type=Path, metavar="DIR", help="flopmetrics' JSON lines, a folder or one file")
     parser.add_argument(
         "--truth",

@@ -157,7 +157,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="folders or URIs of runs, of any clusters")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="runs of any clusters: folders, URIs or reference:NAME")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the models as JSON")
     parser.add_argument(
         "--held-out",

@@ -73,7 +73,9 @@ examples:
   flopray resume results/RUN              after Ctrl-C, a kill or a lost node
   flopray report results/RUN              one page: what does a step cost, how sure?
   flopray surfaces results/RUN            draw it
+  flopray surfaces reference:h100-mlp     draw measurements that come with flopray
   flopray run -- python train.py          what does this program cost?
+  flopray ask mlp --steps 1e6             what will it cost on an H100?
   python -m flopray doctor                what can be measured here?
   python -m flopray status results/RUN    how far is it? What failed?
   python -m flopray calibrate             this GPU's factor against its type
@@ -96,6 +98,8 @@ _TOOLS = {
     "audit": ("which numbers of a run or a table cannot be true", "flopray.cli.audit"),
     "compare-flops": ("closed form, dispatcher and executed FLOPs compared", "flopray.cli.compare_flops"),
     "count": ("the FLOPs of any function: closed form, dispatched by module, executed", "flopray.cli.count"),
+    "ask": ("what will it cost? Time, energy, CO2e and money of a run on GPUs that are not here", "flopray.cli.ask"),
+    "reference": ("runs on H100 and H200 that come with flopray, for who has no GPU", "flopray.cli.reference"),
     "fit": ("models of time and energy fitted to runs, and how wrong they are", "flopray.cli.fit"),
     "compare-gpus": ("GPUs compared by what a model costs on them", "flopray.cli.compare_gpus"),
 }
@@ -204,13 +208,13 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.add_flags(board)
     board.set_defaults(run=calibrate.run)
     merge = command("merge", "unite runs of several clusters or shards in a new one", _MERGE, _MERGE_EXAMPLES)
-    merge.add_argument("runs", nargs="+", metavar="RUN", help="folders or URIs of runs, which are only read")
+    merge.add_argument("runs", nargs="+", metavar="RUN", help="folders or URIs, which are only read, or reference:NAME")
     merge.add_argument("--into", type=Path, required=True, metavar="RUN", help="folder of the new run")
     merge.set_defaults(run=_merge)
     status = command(
         "status", "where a run stands: progress, ETA, failures, how to resume it", _STATUS, _STATUS_EXAMPLES
     )
-    status.add_argument("path", metavar="RUN", help="folder or URI of a run, running or not")
+    status.add_argument("path", metavar="RUN", help="folder or URI of a run, running or not, or reference:NAME")
     status.add_argument("--json", action="store_true", help="print one JSON object")
     status.set_defaults(run=_status)
     explain = command("explain", "what a finding of the audit means, and what to do", _EXPLAIN, _EXPLAIN_EXAMPLES)

@@ -21,6 +21,7 @@ from flopray.errors import InputError
 from flopray.report.document import build, html, text
 from flopray.report.document.data import load
 from flopray.store.containment import check_own
+from flopray.store.manifests import of_reference
 from flopray.store.run import RunFolder
 from flopray.workloads.registry import BUILT_IN
 
@@ -54,7 +55,7 @@ def write(runs: Sequence[str | Path], out: Path | None, formats: Sequence[str], 
         InputError: a run cannot be read or has no rows, or the folder cannot be written.
     """
     measured = load(runs)
-    folder = out or measured.folders[0].path
+    folder = out or measured.folders[0].results_path
     document = build.document_of(measured, [*map(command_of, measured.folders), _own_command(runs, out)])
     made = {"html": html.to_html, "md": text.to_markdown, "tex": text.to_latex}
     paths = []
@@ -72,6 +73,8 @@ def write(runs: Sequence[str | Path], out: Path | None, formats: Sequence[str], 
 
 def command_of(folder: RunFolder) -> str:
     """The command that measures the same again; of a run that no sweep made, only its name."""
+    if of_reference(folder.manifest):
+        return f"# {folder.address} comes with flopray: flopray reference {folder.name} has its commands"
     sweep = folder.manifest.get("sweep")
     if not isinstance(sweep, Mapping) or not isinstance(sweep.get("axes"), Mapping):
         return f"# {folder.name}: made from other runs"
@@ -113,7 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="folders or URIs of runs, of any clusters")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="runs of any clusters: folders, URIs or reference:NAME")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: the folder of the first RUN")
     parser.add_argument(
         "--formats",

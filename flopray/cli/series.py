@@ -138,7 +138,7 @@ def show(console: Console, options: argparse.Namespace) -> None:
     frame = folder.load([*_IDENTITY, *(f.name for f in folder.workload.fields)])
     point = find_point(frame, folder, options.point)
     windows, without = windows_of(folder, point, options.phase)
-    where = out or check_own(folder.path / "plots") / "series" / f"{point['trial_id']}.png"
+    where = out or check_own(folder.plots_path) / "series" / f"{point['trial_id']}.png"
     title = f"{point['label']} on {point['device_type']}"
     how = {"formats": (where.suffix[1:],), "html": False, "title": title}
     axis = "time from the start of each window (s)"
@@ -157,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", metavar="RUN", help="folder or URI of a run")
+    parser.add_argument("run", metavar="RUN", help="folder or URI of a run, or reference:NAME")
     parser.add_argument("point", metavar="POINT", help="trial id, label, or place in the order of the sweep, from 0")
     parser.add_argument("--phase", nargs="+", action="extend", default=[], metavar="P", help="only these (default all)")
     parser.add_argument(

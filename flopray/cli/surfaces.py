@@ -37,6 +37,7 @@ from flopray.report.surface.plots import MAX_PANELS, draw_surfaces, font_pt_for
 from flopray.report.surface.selection import METRICS, Selection
 from flopray.store.containment import check_own
 from flopray.store.location import open_run
+from flopray.store.manifests import of_reference
 from flopray.workloads.mlp import MLP
 
 if TYPE_CHECKING:
@@ -180,6 +181,8 @@ def _workload(folder: RunFolder) -> Description:
 
 def _planned(manifest: Mapping[str, Any], workload: Description) -> dict[str, list[int]]:
     """The grid of a run's manifest; nothing where points were drawn from a grid, or in a manifest of another kind."""
+    if of_reference(manifest):  # its sources had grids of their own
+        return {}
     try:
         sweep = manifest["sweep"]
         names = [f.name for f in workload.dimensions] if sweep["search"] == "grid" else []
@@ -207,7 +210,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", metavar="RUN", help="folder or URI of a run, such as results/NAME")
+    parser.add_argument("run", metavar="RUN", help="folder or URI of a run, such as results/NAME, or reference:NAME")
     what = parser.add_argument_group("what is drawn (default: everything that the run has)")
     what.add_argument("--metrics", nargs="+", metavar="METRIC", help=", ".join(METRICS))
     what.add_argument("--phases", nargs="+", metavar="PHASE", help=", ".join(PHASES))

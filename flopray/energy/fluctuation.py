@@ -141,9 +141,15 @@ def _phased(time_s: np.ndarray, gap_s: float, iterations: np.ndarray) -> np.ndar
 
 
 def _within(iterations: np.ndarray) -> np.ndarray:
-    """Correlation of what an iteration is ahead or behind at the ticks' phases: a Brownian bridge round the circle."""
+    """Correlation of what an iteration is ahead or behind at the ticks' phases.
+
+    One half is a Brownian bridge round the circle (power that changes all the time within an iteration), the other half
+    its integral less the mean (few changes, with steady power between them): the Bernoulli polynomials B2 and B4 of the
+    distance, as in periodic smoothing splines (Wahba 1990, https://doi.org/10.1137/1.9781611970128, section 2.1).
+    """
     distance = (iterations[:, None] - iterations[None, :]) % 1.0
-    return 1 - 6 * distance * (1 - distance)
+    around = distance * (1 - distance)
+    return 1 - 3 * around - 15 * around**2
 
 
 def _circle(difference: np.ndarray) -> np.ndarray:

@@ -94,7 +94,7 @@ def measure_phase(
         energy = _energy(ticks, window, settings) if ticks else without_meter or NOT_REQUESTED
         series = ticks.series(window) if ticks and settings.keep_series else None
     after, others = at_end[0]
-    mean = _time_mean(window)
+    mean = _time_mean(window, settings.target_error)
     timing = Timing(
         time_s=mean.value,
         rel_error=_if_known(mean.rel_error),
@@ -110,11 +110,17 @@ def measure_phase(
     return PhaseResult(timing, energy, State(before, after, others, device.peak_memory_bytes()), series)
 
 
-def _time_mean(window: Window) -> Mean:
-    """Time of one iteration; how many laps its interval needs depends on how long a lap is."""
+def _time_mean(window: Window, target: float) -> Mean:
+    """Time of one iteration with its interval: that of the stopping rule where it ended the window."""
+    stopped = _time_so_far(window, stopping=True)
+    return stopped if stopped.rel_error <= target else _time_so_far(window)
+
+
+def _time_so_far(window: Window, *, stopping: bool = False) -> Mean:
+    """The same by one of the two intervals; how many laps it needs depends on how long a lap is."""
     times_s = window.iteration_times_s
     long = min(times_s) * window.iterations_per_lap >= _LONG_LAP_S
-    return batch_mean(times_s, fewest=FEWEST_LONG_LAPS if long else FEWEST_LAPS)
+    return batch_mean(times_s, fewest=FEWEST_LONG_LAPS if long else FEWEST_LAPS, stopping=stopping)
 
 
 class _WindowTicks:
@@ -164,9 +170,8 @@ class _WindowTicks:
             samples=self._samples,
         )
 
-    def estimate(self, window: Window) -> EnergyEstimate:
-        """Energy of one iteration; raises `WindowTooShort` or `MeterError`."""
-        mean = _time_mean(window)
+    def estimate(self, window: Window, mean: Mean) -> EnergyEstimate:
+        """Energy of one iteration of this mean time; raises `WindowTooShort` or `MeterError`."""
         return estimate_energy(
             self._poller.readings(),
             load_start_s=window.start_s,
@@ -194,18 +199,21 @@ class _StoppingRule:
         if now < self._next_check or now - window.start_s < _MIN_TIME_WINDOW_S:
             return False
         self._next_check = now + _CHECK_EVERY_S
-        if not window.lap_times_s or _time_mean(window).rel_error > self._target:
+        if not window.lap_times_s:
             return False
-        return self._ticks is None or self._energy_is_enough(self._ticks, window)
+        mean = _time_so_far(window, stopping=True)
+        if mean.rel_error > self._target:
+            return False
+        return self._ticks is None or self._energy_is_enough(self._ticks, window, mean)
 
-    def _energy_is_enough(self, ticks: _WindowTicks, window: Window) -> bool:
+    def _energy_is_enough(self, ticks: _WindowTicks, window: Window, mean: Mean) -> bool:
         if ticks.broken:
             return True  # going on would measure nothing more
         if ticks.count < self._next_ticks:
             return False  # nothing new to judge by
         self._next_ticks = ticks.count + 1
         try:
-            estimate = ticks.estimate(window)
+            estimate = ticks.estimate(window, mean)
         except MeasurementError:
             return False  # too few ticks after the first moments, or a meter that broke just now
         # The meter's own error is in the record, but a longer window would not lower it.
@@ -224,7 +232,7 @@ class _StoppingRule:
 def _energy(ticks: _WindowTicks, window: Window, settings: MeasureSettings) -> Energy:
     source = ticks.meter.source
     try:
-        estimate = ticks.estimate(window)
+        estimate = ticks.estimate(window, _time_mean(window, settings.target_error))
     except MeasurementError as error:
         return Energy(str(Status.FAILED), str(error), source)
     return Energy(

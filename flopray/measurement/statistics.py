@@ -21,6 +21,11 @@ each model gives a Student t distribution of the mean, weighed by its likelihood
 independent laps. That prior is the small-sample correction: with few laps, states that the laps do not rule out make
 the interval wider, and with many laps only states that the laps show count.
 
+A window that ends at the first look at which its interval is narrow enough is another matter: windows whose laps look
+quiet by chance end first. Nearly all that miss for this reason are short, and hold few states. So the interval of a
+window that ends by itself (`stopping`) takes the distributions of lasting states to be wider than their likelihood says
+and with heavier tails. Laps that are independent pay nothing: the prior of lasting states is lower in exchange.
+
 The interval is of the mean under continued repetition, as far as a window can know it. States that last longer than
 about a tenth of the window, and kinds of laps that did not occur in it, are outside. `bench/lap_coverage.py` measures
 how often the interval holds the truth.
@@ -31,6 +36,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from scipy.fft import dct
@@ -50,9 +56,16 @@ _NOISE_SHARES, _NOISE_PRIORS = (0.0, 0.3, 0.6, 0.85), (2.0, 2.0, 1.0, 0.3)
 _LASTING = 0.15
 #: Coefficients of laps that alternate.
 _ALTERNATING = (-0.3, -0.6)
-#: Prior weights of independent and of alternating laps; states that last share the rest. Chosen so that on independent
-#: laps the median interval stays within 1.3 times Student's from 25 laps on.
-_INDEPENDENT_PRIOR, _ALTERNATING_PRIOR = 0.62, 0.03
+#: Prior weights of independent laps (at a length that was fixed, and where a window ends by itself) and of alternating
+#: ones; states that last share the rest. Chosen so that on independent laps the median interval stays within 1.3 times
+#: Student's from 25 laps on, and so that the two differ little.
+_INDEPENDENT_PRIOR, _INDEPENDENT_PRIOR_STOPPING, _ALTERNATING_PRIOR = 0.62, 0.82, 0.03
+#: Where a window ends by itself, lasting states in n laps are taken to be wider: 1 + this / n, below 25 laps as at 25.
+#: Chosen by `bench/lap_coverage.py`, as is `_STATE_DOF`.
+_FEW_LAPS = 50.0
+#: There, degrees of freedom of states with corner frequency pi j / n: the first of these, and the second times j. About
+#: j cosines lie below the corner, and only they show the level that the mean depends on.
+_STATE_DOF = (3.0, 2.0)
 #: Above this corner frequency (radians a lap) a state lasts half a lap, and laps are independent.
 _HIGHEST_CORNER = 2.0
 
@@ -72,12 +85,13 @@ class Mean:
     reason: str | None = None
 
 
-def batch_mean(times_s: Sequence[float], *, fewest: int = FEWEST_LAPS) -> Mean:
+def batch_mean(times_s: Sequence[float], *, fewest: int = FEWEST_LAPS, stopping: bool = False) -> Mean:
     """Mean of equally long batches of iterations, with a 95 % interval that allows for correlation between neighbours.
 
     Args:
         times_s: one value a lap, in the order measured; every lap holds the same number of iterations.
         fewest: laps that an interval needs at least.
+        stopping: the window ends when this interval is narrow enough.
     """
     values = np.asarray(times_s, dtype=float)
     mean = float(values.mean())
@@ -85,31 +99,31 @@ def batch_mean(times_s: Sequence[float], *, fewest: int = FEWEST_LAPS) -> Mean:
         return Mean(mean, float("inf"), f"{len(values)} laps tell too little about their scatter: {fewest} are needed")
     if mean <= 0:
         return Mean(mean, float("inf"), "the mean is not positive")
-    return Mean(mean, float(half_widths(values[None])[0]) / mean)
+    return Mean(mean, float(half_widths(values[None], stopping=stopping)[0]) / mean)
 
 
-def half_widths(series: np.ndarray) -> np.ndarray:
+def half_widths(series: np.ndarray, *, stopping: bool = False) -> np.ndarray:
     """Half widths of the 95 % intervals of the means of several series of laps; the module says how.
 
     Args:
         series: laps in the order measured, shape (series, laps); three laps at least.
+        stopping: see `batch_mean`.
 
     Returns:
         Half widths in the unit of the laps, shape (series,).
     """
     laps = series.shape[1]
-    log_prior, at_zero, inverse = _models(laps)
-    cosines = inverse.shape[1]
+    models = _models(laps, stopping)
+    cosines = models.inverse.shape[1]
     centred = series - series.mean(axis=1, keepdims=True)
     power = np.asarray(dct(centred, type=2, axis=1, norm="ortho"))[:, 1 : cosines + 1] ** 2
     # Rounding leaves a little power in laps that are all equal, and no power leaves no likelihood.
     tiny = (np.finfo(float).eps * np.abs(series).max(axis=1)) ** 2 + np.finfo(float).tiny
-    scale2 = np.maximum(power @ inverse.T / cosines, tiny[:, None])  # shape (series, models)
-    log_weight = log_prior + 0.5 * np.log(inverse).sum(axis=1) - 0.5 * cosines * np.log(scale2)
+    scale2 = np.maximum(power @ models.inverse.T / cosines, tiny[:, None])  # shape (series, models)
+    log_weight = models.log_prior + 0.5 * np.log(models.inverse).sum(axis=1) - 0.5 * cosines * np.log(scale2)
     weight = np.exp(log_weight - log_weight.max(axis=1, keepdims=True))
     weight /= weight.sum(axis=1, keepdims=True)
-    scale = np.sqrt(scale2 * at_zero / laps)
-    widths = _mixture_half_width(weight, scale, cosines)
+    widths = _mixture_half_width(weight, np.sqrt(scale2 * models.at_zero / laps) * models.wider, models.dof)
     return np.where(np.ptp(series, axis=1) == 0, 0.0, widths)
 
 
@@ -119,23 +133,50 @@ def student_half_widths(series: np.ndarray) -> np.ndarray:
     return stdtrit(count - 1, 0.975) * series.std(axis=1, ddof=1) / np.sqrt(count)
 
 
+class _Models(NamedTuple):
+    """Models of a number of laps.
+
+    Attributes:
+        log_prior: weights; shape (models,).
+        at_zero: spectra at frequency zero; shape (models,).
+        inverse: one over the spectra at the cosines; shape (models, cosines).
+        wider: factor on the scale of the mean; shape (models,).
+        dof: degrees of freedom of the mean; shape (models,).
+    """
+
+    log_prior: np.ndarray
+    at_zero: np.ndarray
+    inverse: np.ndarray
+    wider: np.ndarray
+    dof: np.ndarray
+
+
 @lru_cache(maxsize=1024)
-def _models(laps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Log prior weights, spectra at zero, both of shape (models,), and inverse spectra, shape (models, cosines)."""
+def _models(laps: int, stopping: bool) -> _Models:
+    """The models of the module's docstring."""
     frequency = np.pi * np.arange(min(laps - 1, _COSINES) + 1) / laps  # of the mean, then of the cosines
-    models = [(_INDEPENDENT_PRIOR, np.ones_like(frequency))]
+    cosines = float(len(frequency) - 1)
     alternating = _ALTERNATING_PRIOR / len(_ALTERNATING)
-    models += [(alternating, _autoregression(coefficient, frequency)) for coefficient in _ALTERNATING]
+    independent = _INDEPENDENT_PRIOR_STOPPING if stopping else _INDEPENDENT_PRIOR
+    wider = 1 + _FEW_LAPS / max(laps, FEWEST_LAPS) if stopping else 1.0
+    # Each is (prior weight, spectrum, factor on the scale, degrees of freedom).
+    plain = [(independent, np.ones_like(frequency), 1.0, cosines)]
+    plain += [(alternating, _autoregression(coefficient, frequency), 1.0, cosines) for coefficient in _ALTERNATING]
     states = [
-        (j**-_LASTING * prior, share + (1 - share) * _autoregression(float(np.exp(-np.pi * j / laps)), frequency))
+        (
+            j**-_LASTING * prior,
+            share + (1 - share) * _autoregression(float(np.exp(-np.pi * j / laps)), frequency),
+            wider,
+            min(_STATE_DOF[0] + _STATE_DOF[1] * j, cosines) if stopping else cosines,
+        )
         for j in _CORNERS
         if np.pi * j / laps <= _HIGHEST_CORNER
         for share, prior in zip(_NOISE_SHARES, _NOISE_PRIORS, strict=True)
     ]
-    rest = (1 - sum(weight for weight, _ in models)) / sum(weight for weight, _ in states)
-    models += [(rest * weight, spectrum) for weight, spectrum in states]
-    spectra = np.stack([spectrum for _, spectrum in models])
-    return np.log([weight for weight, _ in models]), spectra[:, 0], 1 / spectra[:, 1:]
+    rest = (1 - sum(weight for weight, *_ in plain)) / sum(weight for weight, *_ in states)
+    models = plain + [(rest * weight, *others) for weight, *others in states]
+    weights, spectra, factors, dofs = (np.array(column) for column in zip(*models, strict=True))
+    return _Models(np.log(weights), spectra[:, 0], 1 / spectra[:, 1:], factors, dofs)
 
 
 def _autoregression(coefficient: float, frequency: np.ndarray) -> np.ndarray:
@@ -143,17 +184,17 @@ def _autoregression(coefficient: float, frequency: np.ndarray) -> np.ndarray:
     return (1 - coefficient**2) / (1 - 2 * coefficient * np.cos(frequency) + coefficient**2)
 
 
-def _mixture_half_width(weight: np.ndarray, scale: np.ndarray, dof: int, level: float = 0.95) -> np.ndarray:
+def _mixture_half_width(weight: np.ndarray, scale: np.ndarray, dof: np.ndarray, level: float = 0.95) -> np.ndarray:
     """Half width that holds `level` of a mixture of centred Student t distributions; shape (series,).
 
     Args:
         weight: of each component, shape (series, components).
         scale: of each component, shape (series, components).
-        dof: degrees of freedom of all of them.
+        dof: degrees of freedom of each component, shape (components,).
         level: of the interval.
     """
-    quantile = stdtrit(dof, (1 + level) / 2)
-    low, high = np.log(quantile * scale.min(axis=1)), np.log(quantile * scale.max(axis=1))
+    widths = stdtrit(dof, (1 + level) / 2) * scale
+    low, high = np.log(widths.min(axis=1)), np.log(widths.max(axis=1))
     for _ in range(14):  # to a thousandth of the width: the ends are less than a factor of 1e4 apart
         middle = (low + high) / 2
         outside = 2 * np.sum(weight * stdtr(dof, -np.exp(middle)[:, None] / scale), axis=1)

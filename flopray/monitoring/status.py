@@ -17,7 +17,7 @@ from flopray.monitoring.live_view import clock
 from flopray.point import point_of
 from flopray.records import Status
 from flopray.store.location import open_run
-from flopray.store.manifests import not_resumable, of_own_tuner, of_tune_results
+from flopray.store.manifests import not_resumable, of_own_tuner, of_reference, of_tune_results
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 
@@ -69,8 +69,8 @@ def status_of_run(path: str | Path) -> RunStatus:
         NotARun, SchemaMismatch: as `RunFolder.open` and `RunFolder.load`.
     """
     folder = open_run(path)
-    # Only the Tuner knows how many points there will be.
-    open_ended = of_own_tuner(folder.manifest) or of_tune_results(folder.manifest)
+    # Only the Tuner knows how many points there will be; reference data have all that they will have.
+    open_ended = any(holds(folder.manifest) for holds in (of_own_tuner, of_tune_results, of_reference))
     alive, driver = folder.driver()
     frame: Any = folder.load(_COLUMNS)
     first = frame.drop_duplicates("trial_id")

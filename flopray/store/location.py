@@ -1,4 +1,4 @@
-"""Where runs are kept, as users name it: a local or mounted folder, or the URI of an object store."""
+"""Where runs are kept, as users name it: a local or mounted folder, the URI of an object store, or `reference:NAME`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flopray.errors import RunError, RunExists
+from flopray.reference.catalog import folder_of, is_reference
 from flopray.store import manifests
 from flopray.store.manifests import Manifest
+from flopray.store.reference_run import ReferenceRun, output_folder
 from flopray.store.remote.mirror import cache_root
 from flopray.store.run import RunFolder
 from flopray.store.tune_experiment import TuneRun, is_experiment
@@ -66,16 +68,30 @@ def local_folder(path: str | PathLike[str]) -> Path:
     """The folder of a run on this machine: of one in a store that of its copy, brought up to date.
 
     Raises:
-        FloprayError: as `open_run`, for a URI; a folder is not looked at.
+        FloprayError: as `open_run`, for a URI or `reference:NAME`; a folder is not looked at.
     """
+    if is_reference(str(path)):
+        return folder_of(str(path))
     return open_run(path).path if is_uri(str(path)) else Path(path)
 
 
-def open_run(path: str | PathLike[str]) -> RunFolder:
-    """Open a run by its folder or URI, or what Ray Tune wrote of one, to read it.
+def results_folder(path: str | PathLike[str]) -> Path:
+    """The folder that gets figures and tables of a run where nobody names another: its own, if it is the user's.
 
-    Raises as `RunFolder.open` and `TuneRun.open`, and `RunError` for a store that cannot be read.
+    Raises:
+        FloprayError: as `local_folder`.
     """
+    folder = local_folder(path)
+    return output_folder(str(path)) if is_reference(str(path)) else folder
+
+
+def open_run(path: str | PathLike[str]) -> RunFolder:
+    """Open a run by its folder, URI or `reference:NAME`, or what Ray Tune wrote of one, to read it.
+
+    Raises as `RunFolder.open`, `TuneRun.open` and `ReferenceRun.at`, and `RunError` for a store that cannot be read.
+    """
+    if is_reference(str(path)):
+        return ReferenceRun.at(str(path))
     if is_uri(str(path)):
         from flopray.store.remote.run import RemoteRun
 
@@ -93,7 +109,8 @@ def load_run(path: str | PathLike[str]) -> pd.DataFrame:
     `flopray.store.journal_index`.
 
     Args:
-        path: its folder, or a URI such as `s3://bucket/prefix/run`; or an experiment folder of Ray Tune, such as
+        path: its folder, a URI such as `s3://bucket/prefix/run`, or reference data such as `reference:h100-mlp`
+            (`flopray reference` lists them); or an experiment folder of Ray Tune, such as
             `tune/session-1` of a run, or its `tune/` with all sessions (`flopray.store.tune_results` says what these
             lack).
 

@@ -241,6 +241,8 @@ def not_resumable(manifest: Mapping[str, object]) -> str | None:
         return "a Tuner of your own decides on its points"
     if of_tune_results(manifest):
         return "it holds results of Ray Tune, which are only read"
+    if of_reference(manifest):
+        return "it comes with flopray and is only read"
     merged = manifest.get("merged")
     reason = merged.get("not_resumable") if isinstance(merged, dict) else None
     return None if reason is None else str(reason)
@@ -258,12 +260,19 @@ def check_resumable(manifest: Mapping[str, object], address: str) -> None:
             mend = "run your script again, which measures what is missing"
         elif of_tune_results(manifest):
             mend = "name the run's own folder"
+        elif of_reference(manifest):
+            mend = f"measure a run of your own, and flopray merge {address} RUN --into NEW unites them"
         raise RunError(f"run {address} cannot be resumed: {reason}; {mend}")
 
 
 def of_own_tuner(manifest: Mapping[str, object]) -> bool:
     """Whether a user's own Tuner decides on the points of a run (`flopray.sweep.trainable`), so that it has no grid."""
     return "tuner" in manifest
+
+
+def of_reference(manifest: Mapping[str, object]) -> bool:
+    """Whether a run comes with flopray (`flopray.reference`)."""
+    return "reference" in manifest
 
 
 def of_tune_results(manifest: Mapping[str, object]) -> bool:

@@ -66,6 +66,8 @@ class RunFolder:
         self.operators_path = path / "operators.parquet"
         self.series_path = path / "series.parquet"
         self.summary_path = path / "summary.json"
+        #: Where figures, tables and reports of the run go, unless another folder is named.
+        self.results_path = path
         self.plots_path = path / "plots"
         self.report_path = path / "report.html"
         self.tune_path = path / "tune"

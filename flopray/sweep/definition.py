@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 import time
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from flopray.settings import MeasureSettings, check_settings, setting, settings_
 from flopray.store import manifests
 from flopray.store.manifests import Manifest
 from flopray.sweep.objectives import FRONT, METRICS, SURFACE, Objective, objectives_of
-from flopray.sweep.space import COMMON, COMMON_AXES, grid
+from flopray.sweep.space import COMMON, COMMON_AXES, grid, spread
 from flopray.workloads.base import Workload
 from flopray.workloads.package import package_of
 
@@ -30,7 +31,7 @@ _MOST_FLOPS = 2**63 - 1
 _MOST_SHARDS = 10_000
 #: A sweep holds its points in memory, about a kilobyte each.
 _MOST_POINTS = 1_000_000
-SEARCHES = ("grid", "random", "optuna", "active")
+SEARCHES = ("grid", "random", "sobol", "optuna", "active")
 #: Searches in which a searcher draws one point after the other, from what it has learned.
 _DRAWN = ("optuna", "active")
 TRIALS = ("slab", "point")
@@ -62,8 +63,9 @@ class Sweep:
         workload: what is measured; its description alone where a run is only read.
         axes: values by axis (`axes_of`), `device_type` first.
         settings: how each point is measured.
-        search: `grid` measures every point; the others draw `samples` of them, none twice: `random`; `optuna`, which
-            seeks the best one; `active`, which seeks to know a surface or a Pareto front soonest.
+        search: `grid` measures every point; `random`, `optuna` (which seeks the best one) and `active` (which seeks to
+            know a surface or a Pareto front soonest) draw `samples` of them, none twice; `sobol` draws `samples` shapes
+            that fill the grid evenly, and measures each in every precision, execution and choice.
         objective: as `objectives_of` reads it; of several, the Pareto front is sought.
         cpus_per_trial: by device type.
         points_per_trial: None sizes slabs by predicted time.
@@ -79,7 +81,9 @@ class Sweep:
     axes: Mapping[str, tuple[Any, ...]]
     settings: MeasureSettings
     search: str = setting("grid", doc="{choices} (default {default})", choices=SEARCHES, metavar="HOW")
-    samples: int | None = setting(None, doc="points to draw with random, optuna or active", kind=int, metavar="N")
+    samples: int | None = setting(
+        None, doc="points to draw with random, optuna or active, shapes of sobol", kind=int, metavar="N"
+    )
     objective: tuple[str, ...] | None = setting(
         None,
         doc=f"what optuna optimises, in the first phase unless one is named: {', '.join(METRICS)}; several, such as "
@@ -147,7 +151,7 @@ class Sweep:
     def _check_search(self) -> None:
         """Refuse settings of a search that do not go together."""
         if self.search == "grid" and self.samples is not None:
-            raise SettingError("<samples> goes with <search> random, optuna or active; a grid measures every point")
+            raise SettingError("<samples> goes with <search> random, sobol, optuna or active; a grid has every point")
         if self.search != "grid" and (self.samples is None or self.samples < 1):
             raise SettingError(f"<search> {self.search} needs <samples> N, the number of points to draw (at least 1)")
         if self.search == "optuna" and not self.objective:
@@ -233,7 +237,17 @@ class Sweep:
 
     @property
     def _drawn(self) -> int:
-        return self.grid_size if self.samples is None else min(self.samples, self.grid_size)
+        if self.samples is None:
+            return self.grid_size
+        if self.search == "sobol":  # the samples are shapes
+            shapes = math.prod(len(self.axes[name]) for name in self._dimensions)
+            return self.grid_size // shapes * min(self.samples, shapes)
+        return min(self.samples, self.grid_size)
+
+    @property
+    def _dimensions(self) -> tuple[str, ...]:
+        """The axes that make the shape of a point."""
+        return tuple(f.name for f in self.workload.dimensions if f.name in self.axes)
 
     def points(self) -> list[Point]:
         """The points to measure, or to choose from under optuna; neighbours stand next to one another."""
@@ -246,6 +260,9 @@ class Sweep:
             # Drawn here and not by Tune, so that no point is drawn twice and a resume draws the same ones.
             chosen = random.Random(self.settings.seed).sample(range(len(points)), self._drawn)
             points = [points[i] for i in sorted(chosen)]
+        elif self.search == "sobol" and self.samples is not None:
+            shapes = spread({name: self.axes[name] for name in self._dimensions}, self.samples, self.settings.seed)
+            points = [p for p in points if tuple(p.values[name] for name in self._dimensions) in shapes]
         shards = [_shard(shard) for shard in self.shards]
         return [p for p in points if any(int(p.id, 16) % n == i - 1 for i, n in shards)] if shards else points
 

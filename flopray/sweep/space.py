@@ -46,6 +46,9 @@ COMMON = {
 COMMON_AXES = tuple(COMMON)
 #: Trials a device should get at least, where points are long enough, so that devices finish together.
 _TRIALS_PER_SLOT = 4
+#: Digits of Sobol's sequence, and how far it is followed: a cell of a large grid that it has not hit by then is drawn.
+_SOBOL_BITS = 30
+_SOBOL_BLOCK, _SOBOL_BLOCKS = 256, 64
 
 
 def grid(
@@ -78,6 +81,42 @@ def grid(
         heads = dict(zip(common, chosen, strict=False))
         points.append(Point(workload=workload, values=values, **heads))
     return points
+
+
+def spread(axes: Mapping[str, Sequence[Any]], samples: int, seed: int) -> set[tuple[Any, ...]]:
+    """Shapes that fill a grid evenly: as many values of each axis, and of each pair of axes, as few points can have.
+
+    Points of Sobol's sequence (https://doi.org/10.1016/0041-5553(67)90144-9), shifted digit by digit as the seed says,
+    fall into the cells of the grid by the rank of its values. So the values of an axis say how dense they lie: 128 256
+    512 1024 fills a logarithmic scale. A cell that was hit before is left out and the sequence goes on.
+
+    Args:
+        axes: values of each dimension.
+        samples: how many shapes; at most all of the grid.
+        seed: of the shift. The same axes and seed give the same shapes, with more samples these and further ones.
+
+    Example:
+        >>> sorted(spread({"width": (128, 256, 512, 1024), "tokens": (16, 64, 256, 1024)}, 4, seed=0))
+        [(128, 16), (256, 1024), (512, 256), (1024, 64)]
+    """
+    from scipy.stats.qmc import Sobol  # slow to import, and only this search needs it
+
+    values = [sorted(axis) for axis in axes.values()]
+    size = math.prod(len(axis) for axis in values)
+    shift = random.Random(seed)
+    shifts = [shift.getrandbits(_SOBOL_BITS) for _ in values]
+    sequence = Sobol(len(values), scramble=False, bits=_SOBOL_BITS)
+    found: dict[tuple[Any, ...], None] = {}
+    for _ in range(_SOBOL_BLOCKS):
+        for position in sequence.random(_SOBOL_BLOCK):
+            digits = [int(u * 2**_SOBOL_BITS) ^ s for u, s in zip(position, shifts, strict=True)]
+            shape = tuple(axis[d * len(axis) >> _SOBOL_BITS] for axis, d in zip(values, digits, strict=True))
+            found[shape] = None
+            if len(found) == min(samples, size):
+                return set(found)
+    rest = [shape for shape in itertools.product(*values) if shape not in found]
+    shift.shuffle(rest)
+    return {*found, *rest[: min(samples, size) - len(found)]}
 
 
 def slabs(

@@ -132,7 +132,7 @@ def is_one_line_error(outcome: Outcome, about: str) -> bool:
         ("--cpus-per-trial 0", "--cpus-per-trial must be at least 1"),
         ("--points-per-trial 0", "--points-per-trial must be at least 1"),
         ("--accelerators", "--accelerators needs at least one type"),
-        ("--search guess", "--search: unknown 'guess', choose from grid, random, optuna"),
+        ("--search guess", "--search: unknown 'guess', choose from grid, random, sobol, optuna, active"),
         ("--search random", "--search random needs --samples"),
         ("--search random --samples 0", "--search random needs --samples"),
         ("--search optuna --samples 5", "--search optuna needs --objective"),

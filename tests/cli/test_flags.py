@@ -134,7 +134,7 @@ def test_a_number_that_is_none_is_refused_by_the_name_of_its_flag(cls, field, va
             ("time,energy",),
             "choose from time, energy, counters, operators: write --instruments time energy",
         ),
-        ("search", "gird", "--search: unknown 'gird', choose from grid, random, optuna, active"),
+        ("search", "gird", "--search: unknown 'gird', choose from grid, random, sobol, optuna, active"),
     ],
 )
 def test_the_check_of_a_setting_names_it_and_what_it_must_be(name, value, message):

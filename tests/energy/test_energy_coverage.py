@@ -53,6 +53,12 @@ def test_width_follows_the_real_error(coverage, case, counter, most):
     assert np.median([o.stated for o in outcomes]) <= most * np.percentile([o.error for o in outcomes], 95)
 
 
+def test_three_iterations_of_a_second_are_known_well(coverage):
+    outcomes = [coverage.fixed("iteration 1 s", "ideal", seed, [3.0])[0] for seed in range(WINDOWS)]
+    assert all(o.covered for o in outcomes)
+    assert np.median([o.stated for o in outcomes]) <= 0.006
+
+
 def test_a_beat_does_not_converge(coverage):
     for counter in ("ideal", "partial"):
         assert not any(coverage.windows("iteration 100 ms", counter, seed, [0.02])[0].converged for seed in range(5))
@@ -66,7 +72,11 @@ def test_steady_power_and_long_iterations_do_converge(coverage):
     assert np.mean([o.converged and o.covered for o in long]) >= 0.8
 
 
-def test_the_table_is_markdown(coverage, capsys):
+def test_the_tables_are_markdown(coverage, capsys):
     assert coverage.main(["--windows", "2", "--cases", "steady", "--counters", "ideal", "--targets", "0.02"]) == 0
     head, rule, line = capsys.readouterr().out.splitlines()
     assert head.count("|") == rule.count("|") == line.count("|") == 10
+    assert coverage.main(["--windows", "2", "--cases", "steady", "--fixed", "1", "2"]) == 0
+    head, rule, *lines = capsys.readouterr().out.splitlines()
+    assert {line.count("|") for line in (head, rule, *lines)} == {5}
+    assert len(lines) == 2

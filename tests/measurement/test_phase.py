@@ -67,7 +67,7 @@ def test_energy_is_the_meters_power_times_the_time(device):
 
 
 def test_a_board_at_its_power_limit_is_watched_for_a_whole_cycle_of_its_limiter(device, monkeypatch):
-    settings = dataclasses.replace(QUICK, max_seconds=5.0)
+    settings = dataclasses.replace(QUICK, target_error=0.9, max_seconds=5.0)
     free = measured_columns(measure_phase(sleeping(0.002), device, meter(), settings, tick_period_s=0.02))
     monkeypatch.setattr(device, "power_capped", lambda: True)
     capped = measured_columns(measure_phase(sleeping(0.002), device, meter(), settings, tick_period_s=0.02))
@@ -149,7 +149,7 @@ def test_a_window_of_few_laps_has_no_error_and_nothing_infinite(device, with_met
 @pytest.mark.parametrize(("lap_s", "known"), [(0.01, False), (0.2, True)])
 def test_a_dozen_laps_have_an_error_where_each_is_a_long_iteration(lap_s, known):
     times_s = [lap_s, 1.01 * lap_s] * 6
-    mean = _time_mean(Window(times_s, iterations_per_lap=1, start_s=0.0, end_s=sum(times_s)))
+    mean = _time_mean(Window(times_s, iterations_per_lap=1, start_s=0.0, end_s=sum(times_s)), 0.01)
     assert math.isfinite(mean.rel_error) == known
 
 

@@ -63,6 +63,16 @@ def test_shares_are_of_the_whole_and_the_rest_is_the_difference(measured, docume
     assert any(line.startswith("H200 bf16: what is neither forward nor backward has 1.1 %") for line in words)
 
 
+def test_predictions_stand_beside_what_was_measured_and_say_that_they_were_fitted_to_it(document):
+    compared, held_out, _ = section(document, "predictions").blocks
+    (lines,) = (rows for _, rows in compared.table.sections)
+    assert [line[1] for line in lines] == ["16"] * 8 + ["8"] * 8
+    assert "this is no test of the models" in compared.table.notes[-1]
+    errors = {line[0]: line for _, rows in held_out.table.sections for line in rows}
+    # as docs/results/prediction.md has them
+    assert errors["H100 fp32 graph mlp"][2:] == ["4.4 %", "-0.4 %", "89 %", "3.7 %", "-0.4 %", "89 %"]
+
+
 def test_every_missing_number_is_named_with_its_reason(tmp_path):
     kept = RunFolder.open(BOARDS[1])
     folder = RunFolder.create(tmp_path, "holes", dict(kept.manifest))

@@ -50,6 +50,16 @@ def test_random_search_of_the_whole_grid_is_the_grid():
     assert sweep(search="random", samples=24).points() == sweep().points()
 
 
+def test_sobol_draws_shapes_and_measures_each_in_every_precision():
+    drawn = sweep(search="sobol", samples=5, settings=MeasureSettings(seed=7))
+    shapes = [{tuple(p.shape().values()) for p in drawn.points() if p.precision == name} for name in ("fp32", "bf16")]
+    assert shapes[0] == shapes[1]
+    assert len(shapes[0]) == 5
+    assert drawn.size == len(drawn.points()) == 10
+    assert sweep(search="sobol", samples=99).points() == sweep().points()
+    assert Sweep.from_manifest(json.loads(json.dumps(drawn.to_manifest("r", {})))).points() == drawn.points()
+
+
 @pytest.mark.parametrize(
     ("axes", "fields", "flag"),
     [

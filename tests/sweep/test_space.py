@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flopray.cli.axes import parse_values
 from flopray.errors import InputError, SpecError
-from flopray.sweep.space import MAX_TRIALS, TRIAL_SECONDS, grid, sentinel_of, slabs
+from flopray.sweep.space import MAX_TRIALS, TRIAL_SECONDS, grid, sentinel_of, slabs, spread
 from flopray.workloads.mlp import MLP
 from flopray.workloads.registry import make_point
 
@@ -114,6 +114,27 @@ def test_slabs_are_the_points_once_each_and_of_one_kind(
     if fixed:
         assert max(len(slab) for slab in packed) <= fixed
     assert packed == pack(points, seconds, dict.fromkeys(devices, slots), seed, points_per_trial=fixed)
+
+
+AXES = {"n": (1, 2, 4, 8, 16, 32), "d": (128, 256, 512, 1024), "m": (16, 32, 64, 128, 256)}
+
+
+@given(st.integers(1, 130), st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_spread_shapes_are_of_the_grid_and_more_samples_keep_them(samples, seed):
+    shapes = spread(AXES, samples, seed)
+    assert len(shapes) == min(samples, 120)
+    assert shapes <= set(itertools.product(*AXES.values()))
+    assert shapes <= spread(AXES, samples + 5, seed)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_spread_shapes_have_each_value_about_equally_often(seed):
+    """Chance alone would leave some value of d with 5 of 32 or fewer in half of all cases."""
+    shapes = spread(AXES, 32, seed)
+    for place, values in enumerate(AXES.values()):
+        counts = [sum(shape[place] == value for shape in shapes) for value in values]
+        assert max(counts) - min(counts) <= 3
 
 
 def test_slabs_hold_neighbours():

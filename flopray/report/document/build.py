@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from flopray.report.document import answer, certainty, findings, operators, overheads, provenance, shares, views
+from flopray.report.document import (
+    answer,
+    certainty,
+    findings,
+    operators,
+    overheads,
+    predictions,
+    provenance,
+    shares,
+    views,
+)
 from flopray.report.document.content import Document, Section
 from flopray.report.document.data import Measured
 from flopray.report.document.words import counted, listed
@@ -38,4 +48,6 @@ def _sections(measured: Measured, commands: Sequence[str], interactive: bool) ->
         yield counted_ways
     yield certainty.section(measured)
     yield findings.section(measured)
+    if predicted := predictions.section(measured):
+        yield predicted
     yield provenance.section(measured, commands)

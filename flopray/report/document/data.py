@@ -78,8 +78,14 @@ def load(runs: Iterable[str | PathLike[str]]) -> Measured:
     check_words(frame, workloads, ", ".join(folder.address for folder in folders))
     rows, devices = means_of_types(tidy(frame, MEASURED, workloads), POINT, ["gpu"])
     said = list(dict.fromkeys(str(warning.message) for warning in caught))
-    later = int(frame["energy_at_reference_j"].notna().sum()) - before
+    later = int(frame["energy_at_reference_j"].notna().sum()) - before + sum(map(_told_before, folders))
     return Measured(folders, frame, rows, devices, said, later)
+
+
+def _told_before(folder: RunFolder) -> int:
+    """Rows of reference data whose energy was told later when the data were made."""
+    made = folder.manifest.get("reference")
+    return int(made.get("told_later", 0)) if isinstance(made, dict) else 0
 
 
 def _at_reference(frame: Frame) -> Frame:

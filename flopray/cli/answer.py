@@ -1,0 +1,123 @@
+"""What a run comes to, of predictions for one step: seconds, joules and the bill, for each type of GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flopray.cli.question import Asked
+from flopray.errors import InputError
+from flopray.footprint.assumptions import Ranged
+from flopray.footprint.bill import Bill, Prices, bill_of
+from flopray.predict.predictor import Estimate, Prediction, Predictor
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one point costs on some GPUs of a type.
+
+    Attributes:
+        device_type, precision, execution: of the point.
+        gpus: boards, each with a batch of its own.
+        steps: of the run; None where only a step was asked for.
+        step_s, step_j: of one step on one board; None where it is not known.
+        run_s: of the run, by the clock on the wall.
+        run_j: of all boards in that time.
+        bill: of the run; without one of a step.
+        outside: why the question lies outside of what was measured; None where it does not.
+        why_none: why there are no numbers; None where there are.
+        basis: what the models were fitted to.
+    """
+
+    device_type: str
+    precision: str
+    execution: str
+    gpus: int
+    steps: int | None
+    step_s: Ranged | None = None
+    step_j: Ranged | None = None
+    run_s: Ranged | None = None
+    run_j: Ranged | None = None
+    bill: Bill | None = None
+    outside: str | None = None
+    why_none: str | None = None
+    basis: str | None = None
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"{self.gpus} x {self.device_type} {self.precision} {self.execution}"
+
+
+def answer(
+    asked: Asked,
+    predictor: Predictor,
+    prices: Prices,
+    *,
+    gpus: int = 1,
+    steps: int | None = None,
+    utilisation: float = 1.0,
+) -> Answer:
+    """Answer for one type of GPU.
+
+    A board waits for the share of time that it is not utilised, and takes the power at rest between kernels then.
+
+    Args:
+        asked: the point.
+        predictor: fitted models.
+        prices: for the bill.
+        gpus: boards, each doing all steps with a batch of its own.
+        steps: None asks for one.
+        utilisation: share of the time on the wall in which boards compute, above 0 and at most 1.
+    """
+    point = asked.point
+    head = (point.device_type, point.precision, point.execution, gpus, steps)
+    if asked.work is None:
+        return Answer(*head, why_none=asked.why_not)
+    try:
+        found = predictor.predict(asked.work, device_type=point.device_type)
+    except InputError as error:
+        return Answer(*head, why_none=str(error))
+    if found.outside and found.time_s.low is None:
+        why = found.outside.partition(": answered by")[0]
+        return Answer(*head, outside=why, why_none=f"outside of what was measured: {why}")
+    step_s, step_j = _ranged(found.time_s), _energy(found)
+    times = steps or 1
+    run_s = step_s * (times / utilisation)
+    waiting_s = step_s * (1 / utilisation - 1)
+    waiting_j = waiting_s * predictor.waiting_w(point.device_type)
+    run_j = None if step_j is None else _sum(step_j, waiting_j) * (times * gpus)
+    bill = bill_of(run_j, run_s * gpus, prices)
+    return Answer(*head, step_s, step_j, run_s, run_j, bill, found.outside, None, found.basis)
+
+
+def _ranged(estimate: Estimate) -> Ranged:
+    return Ranged(estimate.value, estimate.low, estimate.high)
+
+
+def _energy(found: Prediction) -> Ranged | None:
+    return None if found.energy_j is None else _ranged(found.energy_j)
+
+
+def _sum(one: Ranged, other: Ranged) -> Ranged:
+    if other.value == 0:
+        return one
+    low = None if one.low is None or other.low is None else one.low + other.low
+    high = None if one.high is None or other.high is None else one.high + other.high
+    return Ranged(one.value + other.value, low, high)
+
+
+def cheapest(answers: Sequence[Answer], deadline_s: float) -> Answer | None:
+    """The one with the least energy of those that end before a deadline, the whole interval of their time."""
+    there = [one for one in answers if one.run_s and one.run_j and _most(one.run_s) <= deadline_s]
+    return min(there, key=lambda one: one.run_j.value if one.run_j else 0.0, default=None)
+
+
+def fastest(answers: Sequence[Answer], budget_j: float) -> Answer | None:
+    """The one that ends first of those whose boards stay within a budget, the whole interval of their energy."""
+    there = [one for one in answers if one.run_s and one.run_j and _most(one.run_j) <= budget_j]
+    return min(there, key=lambda one: one.run_s.value if one.run_s else 0.0, default=None)
+
+
+def _most(ranged: Ranged) -> float:
+    return ranged.value if ranged.high is None else ranged.high

@@ -1,0 +1,244 @@
+"""What `flopray ask` is asked: a point on each type of GPU, what it asks of a device, and how often it is done."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flopray.audit.hardware import find_gpu
+from flopray.cli.axes import default_of, dest_of, flag_of, values_of
+from flopray.cli.request import common_default
+from flopray.description import Field
+from flopray.errors import FloprayError, InputError
+from flopray.point import Point
+from flopray.predict.work import NoWork, Work, work_of
+from flopray.sweep.space import grid
+from flopray.units import prefixed
+from flopray.workloads.base import ELEMENT_BYTES, Workload
+from flopray.workloads.capability import why_not
+from flopray.workloads.causal_lm.workload import CausalLM
+from flopray.workloads.dispatch import dispatched_flops
+from flopray.workloads.registry import find_workload
+
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_JOULES = {"J": 1.0, "kJ": 1e3, "MJ": 1e6, "GJ": 1e9, "Wh": 3600.0, "kWh": 3.6e6, "MWh": 3.6e9}
+_QUANTITY = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([A-Za-z]+)\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One point on one type of GPU.
+
+    Attributes:
+        point: whose `device_type` is that of the GPU.
+        phase: of it.
+        work: what one iteration asks of the device; None where that is not known, with the reason.
+        why_not: why it cannot be answered before anything is predicted; None where it may be.
+    """
+
+    point: Point
+    phase: str
+    work: Work | None
+    why_not: str | None = None
+
+
+def named_workload(name: str) -> tuple[Workload, str | None]:
+    """The workload that a word means, and the model of it where the word is one.
+
+    Args:
+        name: a workload, `FILE.py:NAME`, or a language model: a built-in one, config.json, a folder or a hub id.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    try:
+        return find_workload(name), None
+    except InputError as unknown:
+        if name.endswith(".py") or ".py:" in name:
+            raise
+        workload = CausalLM()
+        try:
+            workload.complete({"model": (name,), "weights": ("random",)})
+        except FloprayError as error:
+            known = "mlp, causal_lm, FILE.py:NAME"
+            raise InputError(f"{name!r:.60} is no workload ({known}) and no model: {error}") from unknown
+        return workload, name
+
+
+def add_fields(group: Any, workload: Workload, taken: set[str]) -> None:
+    """Flags of a workload's fields, which take one value each.
+
+    Raises:
+        InputError: a flag that another one has.
+    """
+    for field in _fields(workload):
+        if flag_of(field) in taken:
+            raise InputError(f"workload {workload.name}, field {field.name}: the flag {flag_of(field)} is taken")
+        shown = f" (default {_default(field)})" if _default(field) else ""
+        text = (field.doc or field.label or field.name) + shown
+        group.add_argument(
+            flag_of(field), dest=dest_of(field), nargs="+", metavar="VALUE", help=text.replace("%", "%%")
+        )
+
+
+def _fields(workload: Workload) -> list[Field]:
+    return [field for field in workload.fields if not field.implied]
+
+
+def _default(field: Field) -> str | None:
+    """The last value of the default grid on a GPU, its largest; of a range its end."""
+    words = default_of(field, on_gpu=True)
+    if not words:
+        return None
+    parts = words[-1].split(":")
+    return parts[1] if field.is_dimension and len(parts) == 3 else words[-1]
+
+
+def axes_of(workload: Workload, options: argparse.Namespace, model: str | None) -> tuple[dict[str, Any], list[str]]:
+    """One value of each field, and lines on those that nobody named.
+
+    Raises:
+        InputError: a value that cannot be, or a field without a value and a default.
+    """
+    axes: dict[str, Any] = {}
+    assumed: list[str] = []
+    for field in _fields(workload):
+        words = getattr(options, dest_of(field))
+        if words is not None and len(words) > 1:
+            raise InputError(f"{flag_of(field)} {' '.join(words)}: ask about one value")
+        word = words[0] if words else None
+        if word is None and field.name == "model" and model is not None:
+            word = model
+        if word is None:
+            word = _default(field)
+            if word is None:
+                raise InputError(f"{flag_of(field)} has no default in {workload.name}: name its value")
+            if field.is_dimension:
+                assumed.append(f"{flag_of(field)} {word}")
+        axes[field.name] = values_of(field, [word])
+        if len(axes[field.name]) != 1:
+            raise InputError(f"{flag_of(field)} {word}: ask about one value")
+    return axes, assumed
+
+
+def points_of(
+    workload: Workload, axes: Mapping[str, Any], gpus: Sequence[str], precisions: Sequence[str], execution: str | None
+) -> list[Point]:
+    """A point for each type of GPU and precision.
+
+    Raises:
+        InputError: values that make no point.
+    """
+    words = (execution,) if execution else common_default(workload, "execution", on_gpu=True)
+    every = {"device_type": tuple(gpus), "precision": tuple(precisions), "execution": tuple(words), **axes}
+    completed, implied = workload.complete(every)
+    return grid(workload, completed, implied)
+
+
+def asked_of(point: Point, phase: str) -> Asked:
+    """What a point asks of a device; FLOPs of a workload without a closed form are counted, on the meta device."""
+    reason = why_not(point) or _too_large(point, phase)
+    if reason:
+        return Asked(point, phase, None, reason)
+    try:
+        return Asked(point, phase, _work(point, phase))
+    except FloprayError as error:
+        return Asked(point, phase, None, str(error))
+
+
+def _work(point: Point, phase: str) -> Work:
+    try:
+        return work_of(point, phase)
+    except NoWork:
+        # precision does not change the count, and neither does the device
+        counted = dispatched_flops(dataclasses.replace(point, device_type="CPU", execution="eager"), phase, None)
+        if counted["dispatched_flops"] is None:
+            raise NoWork(f"its FLOPs are not known: {counted['dispatched_reason']}") from None
+        return work_of(point, phase, dispatched_flops=int(counted["dispatched_flops"]))
+
+
+def _too_large(point: Point, phase: str) -> str | None:
+    """Why the GPU has too little memory; None where it has enough, or where that is not known."""
+    gpu = find_gpu(point.device_type)
+    workload: Any = point.workload
+    try:
+        least = workload.least_bytes(point, phase, ELEMENT_BYTES[point.precision])
+    except FloprayError:
+        return None
+    if gpu is None or least <= gpu.memory_bytes:
+        return None
+    return (
+        f"it needs {prefixed(least, 'B')} of memory at least, and the {gpu.name} has {prefixed(gpu.memory_bytes, 'B')}"
+    )
+
+
+def tokens_of(point: Point, phase: str) -> int | None:
+    """Tokens that one iteration processes; None where the workload has none."""
+    workload: Any = point.workload
+    known = workload.beside(point, phase).get("tokens_per_iteration")
+    return known or point.shape().get("tokens")
+
+
+def steps_of(steps: float | None, total_tokens: float | None, tokens: int | None, gpus: int) -> int | None:
+    """How many steps a run has, each with a batch on every GPU; None where it is not asked.
+
+    Raises:
+        InputError: tokens of a workload that has none.
+    """
+    if steps is not None:
+        return math.ceil(steps)
+    if total_tokens is None:
+        return None
+    if not tokens:
+        raise InputError("--total-tokens: this workload does not say how many tokens a step has; name --steps")
+    return math.ceil(total_tokens / (tokens * gpus))
+
+
+def seconds(text: str) -> float:
+    """Seconds of a text such as `24h`. Raises as `_quantity`."""
+    return _quantity("--deadline", text, _SECONDS, "24h, 90min or 7d")
+
+
+def joules(text: str) -> float:
+    """Joules of a text such as `5kWh`. Raises as `_quantity`."""
+    return _quantity("--energy-budget", text, _JOULES, "5kWh, 300Wh or 2MJ")
+
+
+def _quantity(flag: str, text: str, units: Mapping[str, float], such_as: str) -> float:
+    """A positive number with a unit.
+
+    Raises:
+        InputError: it is none.
+    """
+    match = _QUANTITY.fullmatch(text)
+    unit = next((value for name, value in units.items() if match and name.lower() == match[2].lower()), None)
+    # mJ and MJ are not the same
+    if match and match[2] in ("mJ", "mWh"):
+        unit = None
+    try:
+        value = float(match[1]) * unit if match and unit else math.nan
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise InputError(f"{flag} {text!r:.40}: write a positive number with its unit, such as {such_as}")
+    return value
+
+
+def count(flag: str, text: str) -> float:
+    """A positive whole number, also one such as `1e9`.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        value = float(text.replace("_", ""))
+    except ValueError:
+        value = math.nan
+    if not (1 <= value < math.inf and value == int(value)):
+        raise InputError(f"{flag} {text!r:.40}: write a whole number from 1, such as 1000 or 1e9")
+    return value

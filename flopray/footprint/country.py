@@ -1,0 +1,66 @@
+"""The carbon intensity of a country's grid, from the data of codecarbon where that package is installed.
+
+codecarbon (https://github.com/mlco2/codecarbon, MIT) has yearly means of Our World in Data
+(https://ourworldindata.org/electricity-mix, CC BY 4.0). They are read from its files; the package is not imported.
+"""
+
+from __future__ import annotations
+
+import json
+from difflib import get_close_matches
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from flopray.errors import InputError
+from flopray.footprint.assumptions import Assumption, Ranged
+
+_FILE = Path("data") / "private_infra" / "global_energy_mix.json"
+_MEND = "name --grid-intensity in g/kWh instead, such as that of your utility"
+
+
+def grid_of(country: str) -> Assumption:
+    """The intensity of a country, in g CO2e per kWh, with its year.
+
+    Args:
+        country: its ISO code of three letters, or its English name.
+
+    Raises:
+        InputError: codecarbon is not installed, or does not know the country.
+    """
+    mix, release = _mix()
+    names = {str(entry.get("country_name", "")).lower(): code for code, entry in mix.items()}
+    word = country.strip().lower()
+    code = word.upper() if word.upper() in mix else names.get(word)
+    if code is None:
+        near = get_close_matches(word, [*names, *(code.lower() for code in mix)], n=1)
+        hint = f"did you mean {names.get(near[0], near[0]).upper()}? " if near else ""
+        raise InputError(f"--country {country!r:.40}: {hint}Write its code of three letters, such as FRA, or {_MEND}")
+    entry = mix[code]
+    intensity = entry.get("carbon_intensity")
+    if not isinstance(intensity, int | float) or not intensity > 0:
+        raise InputError(f"--country {code}: codecarbon {release} has no intensity for it; {_MEND}")
+    source = f"mean of {entry.get('year', 'an unknown year')}, Our World in Data by codecarbon {release}"
+    name = f"grid of {entry.get('country_name', code)}"
+    value = float(intensity)
+    return Assumption(name, Ranged(value, value, value), "g CO2e/kWh", source)
+
+
+@cache
+def _mix() -> tuple[dict[str, Any], str]:
+    """The data by country, and the version of the package that they come with."""
+    found = find_spec("codecarbon")
+    places = list(found.submodule_search_locations or ()) if found else []
+    if not places:
+        raise InputError(f"--country needs the data of codecarbon: pip install 'flopray[carbon]', or {_MEND}")
+    try:
+        release = version("codecarbon")
+    except PackageNotFoundError:
+        release = "of unknown version"
+    try:
+        mix = json.loads((Path(places[0]) / _FILE).read_text(encoding="utf-8"))
+        return {code: entry for code, entry in mix.items() if isinstance(entry, dict)}, release
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"codecarbon {release} keeps its data elsewhere ({error}); {_MEND}") from error

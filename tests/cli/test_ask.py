@@ -1,0 +1,211 @@
+"""`flopray ask`: what a step and a run cost, with intervals, or why there is no answer."""
+
+import json
+import math
+from argparse import Namespace
+
+import pytest
+
+import flopray
+from flopray.cli import ask, question
+from flopray.cli import main as commands
+from flopray.cli.answer import Answer, cheapest, fastest
+from flopray.errors import InputError
+from flopray.footprint.assumptions import Ranged
+from flopray.workloads.mlp import MLP
+
+SHAPE = ["--n", "8", "--d", "2048", "--m", "256"]
+WORKLOAD = '''
+import torch
+import flopray
+from flopray.workloads.base import Built
+
+class Net(flopray.Workload):
+    """A layer without a closed form."""
+    name = "net"
+    fields = (flopray.workloads.Field(name="width", letter="w", values=(64,)),)
+
+    def build(self, point, *, device, dtype, seed):
+        module = torch.nn.Linear(point.width, point.width, bias=False, device=device, dtype=dtype)
+        return flopray.workloads.Built(module, torch.ones(4, point.width, device=device, dtype=dtype))
+'''
+
+
+def asked(capsys, *words):
+    assert commands.main(["ask", *words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_answer_holds_what_was_measured(capsys):
+    """Boards of H100 that were measured at this point lie in its interval."""
+    rows = flopray.load_run("reference:h100-mlp").query(
+        "n_layers == 8 and width == 2048 and tokens == 256 and phase == 'train_step' and precision == 'bf16'"
+    )
+    assert rows["device_uuid"].nunique() == 2
+    (one,) = asked(capsys, "mlp", *SHAPE, "--gpu", "h100")["answers"]
+    assert one["outside"] is None
+    assert rows["time_s"].between(one["step_s"]["low"], one["step_s"]["high"]).all()
+    assert rows["energy_at_reference_j"].between(one["step_j"]["low"], one["step_j"]["high"]).all()
+    assert one["step_s"]["high"] / one["step_s"]["low"] < 1.3
+
+
+def test_a_run_is_its_steps(capsys):
+    step = asked(capsys, "mlp", *SHAPE, "--gpu", "H100")["answers"][0]
+    words = ["--total-tokens", "1e9", "--gpus", "8", "--utilisation", "0.5"]
+    run = asked(capsys, "mlp", *SHAPE, "--gpu", "H100", *words)["answers"][0]
+    assert run["steps"] == math.ceil(1e9 / (256 * 8)) == 488_282
+    assert run["run_s"]["value"] == pytest.approx(step["step_s"]["value"] * 488_282 / 0.5)
+    waiting_j = run["run_j"]["value"] - 8 * 488_282 * step["step_j"]["value"]
+    waiting_w = waiting_j / (8 * run["run_s"]["value"] / 2)
+    assert 60 < waiting_w < 200  # an H100 that waits awake takes 120 to 135 W, one at rest 70
+    assert run["bill"]["board_kwh"]["value"] == pytest.approx(run["run_j"]["value"] / 3.6e6)
+
+
+def test_all_gpus_known_and_the_best_of_them(capsys):
+    found = asked(capsys, "mlp", *SHAPE, "--steps", "1e6", "--gpus", "1", "8", "--deadline", "1h")
+    assert {(one["device_type"], one["gpus"]) for one in found["answers"]} == {
+        *(("H100", 1), ("H100", 8)),
+        *(("H200", 1), ("H200", 8)),
+    }
+    least = min(found["answers"], key=lambda one: one["run_j"]["value"])
+    assert found["best"][0].startswith(f"least energy within 60 min: {least['gpus']} x {least['device_type']}")
+    none = asked(capsys, "mlp", *SHAPE, "--steps", "1e6", "--energy-budget", "1J")
+    assert none["best"] == [
+        "none surely stays within 1 J of the boards: the high end of its interval must lie below that"
+    ]
+
+
+def test_many_answers_are_a_line_each(capsys):
+    words = ["--steps", "1e6", "--gpus", "1", "8", "--price-per-gpu-hour", "2"]
+    assert commands.main(["ask", "mlp", *SHAPE, *words]) == 0
+    out = capsys.readouterr().out
+    measured, assumed = (line for line in out.splitlines() if line.startswith("8 x H200 bf16 graph"))
+    assert measured.count("±") == 4  # step, board, run, boards
+    assert assumed.count("±") == 1  # rent
+    assert " to " in assumed  # the building
+    assert "…" not in out
+
+
+def test_what_decides_is_the_whole_interval():
+    def one(name, run_s, run_j):
+        return Answer(name, "bf16", "graph", 1, 1, run_s=Ranged(*run_s), run_j=Ranged(*run_j))
+
+    quick = one("A", (10, 9, 11), (100, 90, 110))
+    frugal = one("B", (20, 18, 22), (50, 40, 60))
+    unknown = Answer("C", "bf16", "graph", 1, 1, why_none="nothing")
+    every = [quick, frugal, unknown]
+    assert cheapest(every, 22) is frugal
+    assert cheapest(every, 21) is quick  # B may take 22
+    assert cheapest(every, 10) is None
+    assert fastest(every, 110) is quick
+    assert fastest(every, 109) is frugal
+    assert fastest(every, 59) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["mlp", "--n", "8", "--d", "100000", "--m", "128"], "needs 640 GB of memory at least, and the H100 SXM has"),
+        (["llama-3.2-1b"], "no answer; outside of what was measured: causal_lm was not measured"),
+        (["mlp", *SHAPE, "--precision", "fp16"], "no answer; no fit for fp16 on H100"),
+    ],
+)
+def test_no_answer_has_a_reason_and_no_number(words, said, capsys):
+    assert commands.main(["ask", *words, "--gpu", "H100", "--steps", "1000"]) == 0
+    out = capsys.readouterr().out
+    assert said in out
+    assert "Most likely" not in out
+    assert "Wh" not in out
+
+
+def test_a_little_outside_is_said_to_be_outside(capsys):
+    assert commands.main(["ask", "mlp", "--n", "8", "--d", "3000", "--m", "128", "--gpu", "H100"]) == 0
+    assert "outside of what was measured: width 3000 is outside 512 to 2048" in capsys.readouterr().out
+
+
+def test_every_assumption_stands_beside_the_number(capsys):
+    words = ["--grid-intensity", "56", "--price-per-kwh", "0.25", "--price-per-gpu-hour", "2", "--pue", "1.2"]
+    assert commands.main(["ask", "mlp", "--n", "8", "--gpu", "H100", *words]) == 0
+    out = capsys.readouterr().out
+    for line in (
+        "PUE: 1.2; as given by --pue",
+        "grid: 56 g CO2e/kWh; as given by --grid-intensity",
+        "rent: 2 a GPU hour; as given by --price-per-gpu-hour",
+        "server over boards: 1.5 (1.38 to 1.82)",
+        "taken, since nobody named it: --d 2048, --m 256",
+        "fitted to ",
+    ):
+        assert line in out
+    assert "CO2e" in out
+
+
+def test_a_workload_of_ones_own_is_counted(tmp_path, capsys):
+    (tmp_path / "net.py").write_text(WORKLOAD)
+    workload, model = question.named_workload(f"{tmp_path}/net.py:Net")
+    assert model is None
+    (point,) = question.points_of(workload, {"width": (64,)}, ["H100"], ["bf16"], "graph")
+    work = question.asked_of(point, "forward").work
+    assert work is not None
+    assert work.flops == 2 * 4 * 64 * 64
+    assert commands.main(["ask", f"{tmp_path}/net.py:Net", "--gpu", "H100"]) == 0
+    assert "no answer; outside of what was measured: net was not measured" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "the following arguments are required: WORKLOAD"),
+        (["nope"], "'nope' is no workload (mlp, causal_lm, FILE.py:NAME) and no model"),
+        (["mlp", "--steps", "3.5"], "--steps '3.5': write a whole number from 1"),
+        (["mlp", "--steps", "0"], "--steps '0'"),
+        (["mlp", "--steps", "3", "--total-tokens", "4"], "name the same"),
+        (["mlp", "--gpus", "-1"], "--gpus"),
+        (["mlp", "--deadline", "soon"], "--deadline 'soon': write a positive number with its unit, such as 24h"),
+        (["mlp", "--energy-budget", "5"], "such as 5kWh"),
+        (["mlp", "--utilisation", "0"], "it must be above 0 and at most 1"),
+        (["mlp", "--utilisation", "nan"], "it must be above 0 and at most 1"),
+        (["mlp", "--pue", "0.5"], "--pue 0.5: it must be a number from 1"),
+        (["mlp", "--price-per-kwh", "-1"], "0 or a positive number"),
+        (["mlp", "--country", "FRA", "--grid-intensity", "50"], "name the same"),
+        (["mlp", "--phase", "decode"], "--phase decode: mlp has inference"),
+        (["mlp", "--n", "2", "4"], "--n 2 4: ask about one value"),
+        (["mlp", "--n", "0"], "--n: 0 is below 1"),
+        (["mlp", "--gpu", "B300"], "--gpu B300: nothing was fitted for it; there are models of H100, H200"),
+        (["mlp", "--models", "nothing.json"], "cannot read nothing.json"),
+        (["mlp", "--precision", "fp64"], "invalid choice"),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_refused_in_a_line(words, said, capsys):
+    try:
+        code = commands.main(["ask", *words])
+    except SystemExit as ended:
+        code = ended.code
+    assert code == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("text", "value"), [("24h", 86400), ("90 min", 5400), ("7d", 604800), ("1.5e3s", 1500)])
+def test_times(text, value):
+    assert question.seconds(text) == value
+
+
+@pytest.mark.parametrize(("text", "value"), [("5kWh", 1.8e7), ("300 wh", 1.08e6), ("2MJ", 2e6), ("1e3 J", 1000)])
+def test_energies(text, value):
+    assert question.joules(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "5", "kWh", "-5kWh", "nankWh", "5 furlongs", "2mJ", "1..2J", "infJ"])
+def test_what_is_no_energy(text):
+    with pytest.raises(InputError, match="--energy-budget"):
+        question.joules(text)
+
+
+def test_a_flag_of_ones_own_that_is_taken_is_refused():
+    class Taken(MLP):
+        fields = (*MLP.fields[:2], flopray.workloads.Field(name="steps", letter="s", values=(1,)))
+
+    with pytest.raises(InputError, match="the flag --steps is taken"):
+        ask.build_parser(Taken())
+    assert isinstance(ask.build_parser(MLP()).parse_args(["mlp"]), Namespace)
