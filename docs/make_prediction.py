@@ -127,8 +127,8 @@ _FOOT = """\
   tell the launches of AdamW from its bytes.
 - **The cache.** Between 20 and 30 MB of weights, an H100 begins to fetch them from memory in each iteration: n = 8
   lies on the step when it is held out.
-- **Kernels that are slow of their own**: forward in fp32, width 1024 with 16 and 32 tokens takes 10 and 28 % longer than
-  model 3 says even where it has seen these rows.
+- **Kernels that are slow of their own**: forward in fp32, width 1024 with 16 and 32 tokens takes 10 and 28 % longer
+  than model 3 says, even where it has seen these rows.
 
 ## Again
 
