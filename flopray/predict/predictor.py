@@ -81,6 +81,7 @@ class Prediction:
         model: which model answers, one of `flopray.predict.fitting.MODELS`.
         basis: what it was fitted to, for people.
         reference_c: temperature of the energy, in Celsius.
+        same_kind: whether work of this kind, at this execution, was measured, though perhaps at other shapes or phases.
     """
 
     time_s: Estimate
@@ -89,6 +90,7 @@ class Prediction:
     model: str
     basis: str
     reference_c: float
+    same_kind: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +187,7 @@ class Predictor:
             model=model,
             basis=group.where.label,
             reference_c=self.reference_c,
+            same_kind=other is None,
         )
 
     def waiting_w(self, device_type: str) -> float:

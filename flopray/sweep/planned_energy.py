@@ -93,9 +93,9 @@ def planned_energy(
 
 
 def _predicted(predictor: Predictor, point: Point, phase: str) -> Prediction | None:
-    """A prediction with its interval, which there is only for work of a kind that was measured."""
+    """A prediction for work of a kind that was measured, if perhaps at other shapes or phases."""
     try:
         found = predictor.predict(point, phase, model=LEARNED)
     except FloprayError:
         return None
-    return found if found.energy_j is not None and found.energy_j.low is not None else None
+    return found if found.energy_j is not None and found.same_kind else None

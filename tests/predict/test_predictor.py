@@ -58,6 +58,7 @@ def test_another_execution_phase_or_workload_is_said_and_has_no_interval(predict
     )  # fmt: skip
     other = predictor.predict(llama, "forward", model="roofline")
     assert other.outside == "causal_lm was not measured: answered by the fit of mlp"
+    assert [answer.same_kind for answer in (eager, step, other)] == [False, True, False]
     for answer in (eager, step, other):
         assert (answer.time_s.low, answer.energy_j.high) == (None, None)
 

@@ -43,6 +43,14 @@ def test_what_no_model_knows_has_no_joules():
     assert planned_energy(settings, [], rates_of("H100")) is None
 
 
+def test_phases_and_shapes_that_were_not_measured_are_planned_and_said_to_be_outside():
+    settings = MeasureSettings(phases=("forward", "inference"))
+    point = MLP(n_layers=8, width=1024, tokens=128).point(device_type="H100", precision="bf16", execution="graph")
+    planned = planned_energy(settings, [point], rates_of("H100"))
+    assert planned.outside == 0.5
+    assert planned.line("H100").endswith("; 50% of it lies outside of what was measured")
+
+
 def test_of_many_points_some_stand_for_all(monkeypatch):
     settings = MeasureSettings(phases=("forward",))
     points = [
