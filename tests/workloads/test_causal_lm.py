@@ -151,6 +151,7 @@ def test_built_in_configurations_have_the_published_parameters():
         (config("qwen3_moe", output_router_logits=True), "output_router_logits"),
         (config("gpt_oss", experts_per_token=3), "experts_per_token 3"),
         (config("deepseek_v3", moe_layer_freq=2), "moe_layer_freq"),
+        (config("gpt2", n_ctx=2048), "n_ctx 2048 and n_positions 1024"),
         (config("olmo"), "the model_type olmo has none"),
         (config("cohere", head_dim=None), "the model_type cohere has none"),
     ],
@@ -219,6 +220,40 @@ def test_a_closed_form_that_disagrees_with_the_model_is_withdrawn(change, monkey
         (config("gpt2", n_layer=None), "lacks num_hidden_layers"),
         (config("llama", num_attention_heads=5), "transformers refuses it"),
         (config("llama", hidden_size="wide"), "transformers refuses it"),
+        # sizes that a class would take from its first model
+        (config("llama", intermediate_size=None), "lacks intermediate_size, for which the class of transformers"),
+        (config("mistral", num_key_value_heads=None), "lacks num_key_value_heads, for which the class of"),
+        (config("qwen3", head_dim=None), "lacks head_dim, for which the class of transformers would take 128"),
+        (config("mistral", sliding_window=None), "lacks sliding_window, for which the class of transformers would"),
+        (config("mixtral", num_local_experts=None), "lacks num_local_experts"),
+        (config("mixtral", num_experts_per_tok=None), "lacks num_experts_per_tok"),
+        (config("qwen3_moe", moe_intermediate_size=None), "lacks moe_intermediate_size"),
+        (config("deepseek_v3", kv_lora_rank=None), "lacks kv_lora_rank"),
+        (config("jamba", intermediate_size=None), "lacks intermediate_size"),
+        # keys that are nearly one which is missing
+        (
+            config("llama", num_key_value_heads=None, num_key_value_head=2),
+            "has the unknown key 'num_key_value_head': did you mean num_key_value_heads?",
+        ),
+        (config("llama", intermediate_size=None, intermidiate_size=96), "did you mean intermediate_size?"),
+        (config("llama", tie_word_embedding=True, tie_word_embeddings=None), "did you mean tie_word_embeddings?"),
+        # sizes that no model has
+        (config("llama", num_hidden_layers=0), "num_hidden_layers is 0, and must be at least 1"),
+        (config("llama", intermediate_size=-96), "intermediate_size is -96, and must be at least 1"),
+        (config("llama", head_dim=0), "head_dim is 0, and must be at least 1"),
+        (config("mistral", sliding_window=-1), "sliding_window is -1, and must be at least 0"),
+        (
+            config("llama", num_key_value_heads=3),
+            "num_attention_heads is 4, which is no multiple of num_key_value_heads",
+        ),
+        (config("llama", num_hidden_layers=10**6), "num_hidden_layers is 1000000: at most 2000 are built"),
+        # values that fail when the model is built
+        (config("llama", hidden_act="swiglu"), "transformers cannot build it: KeyError: 'swiglu'"),
+        (config("qwen3_moe", decoder_sparse_step=0), "transformers cannot build it: ZeroDivisionError"),
+        # other heads, and encoders
+        (config("llama", architectures=["LlamaForCausalLM", "LlamaModel"]), "LlamaForCausalLM would be built"),
+        (config("llama", num_labels=1), "labels are of a head that classifies"),
+        (config("bert"), "builds an encoder, whose attention looks at later tokens"),
     ],
 )
 def test_what_transformers_cannot_build_without_other_code_is_refused_in_one_line(content, message, tmp_path):

@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from flopray.errors import Unsupported, brief, one_line
-from flopray.workloads.causal_lm import models
+from flopray.workloads.causal_lm import configuration, models
 from flopray.workloads.causal_lm.flops import PRODUCTS, components
 from flopray.workloads.causal_lm.sizes import NoClosedForm, Sizes
 from flopray.workloads.causal_lm.transformer import (
@@ -60,7 +60,7 @@ def count(model: str, model_config: str | None, batch: int, tokens: int, checkpo
         tokens: of each.
         checkpointing: whether the backward pass runs the layers again.
     """
-    config = models.completed(models.content_of(model, model_config))
+    config = configuration.completed(models.content_of(model, model_config))
     return count_built(config, batch=batch, tokens=tokens, checkpointing=checkpointing)
 
 
@@ -93,16 +93,6 @@ def count_built(config: Any, *, batch: int, tokens: int, checkpointing: bool) ->
     flops["inference"] = flops["forward"]
     flops["forward_backward"] = flops["train_step"] = _sum(flops["forward"], flops["backward"])
     return Count(flops, attention, windows if len(windows) == config.num_hidden_layers else None, parameters, layers)
-
-
-@lru_cache(maxsize=64)
-def parameters_of(model: str, model_config: str | None) -> int:
-    """Weights of the model that transformers builds, a tied matrix once."""
-    import torch
-
-    config = models.completed(models.content_of(model, model_config))
-    built = random_model(config, device="meta", dtype=torch.bfloat16, attention="eager")
-    return sum(weight.numel() for weight in built.parameters())
 
 
 def _generating(model: Any, ids: torch.Tensor) -> dict[str, int | str]:
@@ -231,6 +221,8 @@ def disagreement(sizes: Sizes, seen: Count, *, batch: int, tokens: int) -> str |
     """
     if sizes.parameters != seen.parameters:
         return f"no closed form: it has {sizes.parameters} weights, and the model {seen.parameters}"
+    if isinstance(why := seen.flops["forward"], str):
+        return f"no closed form: forward cannot be held against a count: {why}"
     if seen.windows != sizes.windows:
         return f"no closed form: windows are {_told(sizes.windows)}, and the model's are {_told(seen.windows)}"
     for phase in ("forward", "backward", "prefill", "decode"):

@@ -12,7 +12,7 @@ from flopray.workloads.causal_lm.parts import (
     rotary_factor,
     windows_of,
 )
-from flopray.workloads.causal_lm.sizes import Attention, Linear, Sizes, layer_norm, rms
+from flopray.workloads.causal_lm.sizes import Attention, Linear, NoClosedForm, Sizes, layer_norm, rms
 
 
 def llama(c: Any) -> Sizes:
@@ -80,6 +80,8 @@ def olmo2(c: Any) -> Sizes:
 def gpt2(c: Any) -> Sizes:
     """GPT-2: learned positions, one matrix for queries, keys and values, layer norms."""
     d = c.hidden_size
+    if (stated := getattr(c, "n_ctx", None) or c.n_positions) != c.n_positions:  # transformers reads the other one
+        raise NoClosedForm(f"no closed form: n_ctx {stated} and n_positions {c.n_positions}")
     attention = Attention(
         projections=(Linear(d, 3 * d, True), Linear(d, d, True)),
         heads=c.num_attention_heads,
