@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from flopray.errors import InputError
+from flopray.errors import InputError, Unsupported
 from flopray.workloads.base import closed_columns
 from flopray.workloads.causal_lm import agreement, models
 from flopray.workloads.causal_lm.flops import COMPONENTS, components
@@ -334,16 +334,38 @@ def test_tokens_go_to_experts_in_equal_numbers():
     assert all(len(set(row)) == 4 for row in chosen.tolist())
     torch.testing.assert_close(chosen, uniform_routing(64, 4, 16))  # seeded
 
-    built = BuiltPoint(point(config("mixtral")), device="cpu", seed=0)
+
+@pytest.mark.parametrize(
+    "kind", ["mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "gpt_oss", "deepseek_v2", "deepseek_v3", "jamba"]
+)
+def test_every_family_sends_tokens_to_its_experts_in_equal_numbers(kind):
+    changes = {"num_experts": 8, "num_experts_per_tok": 2, "head_dim": None} if kind == "jamba" else {}
+    where = point(config(kind, **changes))
+    built = BuiltPoint(where, device="cpu", seed=0)
     seen = []
     for name, module in built._step.module.named_modules():
-        if name.endswith("experts"):
+        if name.endswith(".experts"):  # its own hook, which reroutes, was there before
             module.register_forward_pre_hook(lambda _, args, kwargs: seen.append((args, kwargs)), with_kwargs=True)
-    built.phase("inference")()
-    assert len(seen) == 2
-    for args, kwargs in seen:
-        indices = next(x for x in (*args, *kwargs.values()) if not x.is_floating_point())
-        assert indices.flatten().bincount(minlength=8).tolist() == [8] * 8
+    phases = {"inference": 32, "train_step": 32} | ({} if kind == "jamba" else {"prefill": 32, "decode": 2})
+    for phase, tokens in phases.items():
+        run = built.phase(phase)
+        run()  # decode fills its cache first
+        seen.clear()
+        run()
+        assert seen
+        for args, kwargs in seen:
+            indices = next(x for x in (*args, *kwargs.values()) if torch.is_tensor(x) and not x.is_floating_point())
+            each = indices.flatten().bincount(minlength=4 if kind == "gpt_oss" else 8)
+            assert each.sum() == 2 * tokens
+            assert each.max() - each.min() <= 1
+
+
+def test_experts_that_take_no_stated_routing_are_said_so():
+    """Those of Llama 4 compute all experts for all tokens, and are not asked which to take."""
+    content = config("llama4_text", num_local_experts=4, num_experts_per_tok=1, intermediate_size_mlp=96, head_dim=16)
+    with pytest.raises(Unsupported, match="use --routing router"):
+        BuiltPoint(point(content), device="cpu", seed=0)
+    BuiltPoint(point(content, routing="router"), device="cpu", seed=0).phase("train_step")()
 
 
 def test_what_a_family_cannot_have_is_said_before_it_is_run():

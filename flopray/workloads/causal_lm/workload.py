@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flopray.description import Column, Field
+from flopray.errors import Unsupported
 from flopray.point import Point
 from flopray.records import TRAINING_PHASES
 from flopray.workloads.base import Built, Workload, copies_of_weights
@@ -241,8 +242,8 @@ class CausalLM(Workload):
             model = transformer.pretrained_model(point.model, **made)
         else:
             model = transformer.random_model(config, **made)
-        if point.routing == "uniform":
-            transformer.route_uniformly(model)
+        if point.routing == "uniform" and not transformer.route_uniformly(model) and transformer.has_experts(config):
+            raise Unsupported(f"experts of {config.model_type} take no stated routing: use --routing router")
         if point.checkpointing:
             transformer.set_checkpointing(model)
         x = torch.randint(config.vocab_size, (batch, tokens), device=device)
