@@ -7,7 +7,7 @@ import torch
 
 from flopray.errors import InputError, Unsupported
 from flopray.workloads.base import closed_columns
-from flopray.workloads.causal_lm import agreement, models
+from flopray.workloads.causal_lm import agreement, configuration, families, models
 from flopray.workloads.causal_lm.flops import COMPONENTS, components
 from flopray.workloads.causal_lm.transformer import uniform_routing
 from flopray.workloads.causal_lm.workload import CausalLM
@@ -44,6 +44,21 @@ FAMILIES = {
     "qwen3_moe": {**_EXPERTS, "decoder_sparse_step": 2},
     "olmoe": {"num_experts": 8, "num_experts_per_tok": 2, "head_dim": None},
     "gpt_oss": {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 8},
+    "smollm3": {"no_rope_layers": [1, 0], "attention_bias": True, "head_dim": None},
+    "granite": {"mlp_bias": True, "head_dim": None, "embedding_multiplier": 12.0, "residual_multiplier": 0.22},
+    "phi": {"head_dim": None, "partial_rotary_factor": 0.5},
+    "starcoder2": {"head_dim": None, "sliding_window": 8, "use_bias": True},
+    "cohere": {"head_dim": None, "logit_scale": 0.0625},
+    "cohere2": {"sliding_window": 8, "sliding_window_pattern": 2, "attention_bias": True},
+    "glm4": {"attention_bias": True, "partial_rotary_factor": 0.5},
+    "olmo": {"head_dim": None, "clip_qkv": None},
+    "olmo3": {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"], "head_dim": None},
+    "granitemoe": {"num_local_experts": 8, "num_experts_per_tok": 2, "head_dim": None},
+    "glm4_moe": {
+        **{"n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
+        **{"first_k_dense_replace": 1, "n_group": 2, "topk_group": 1, "attention_bias": True, "use_qk_norm": True},
+        **{"partial_rotary_factor": 0.5},
+    },
     "deepseek_v2": {**_LATENT, "q_lora_rank": None},
     "deepseek_v3": _LATENT,
 }
@@ -100,6 +115,34 @@ def test_a_mixture_of_experts_counts_those_that_are_active():
     assert dispatched_flops(where, "forward", 1)["dispatched_flops"] > closed["expert_flops"]
 
 
+def _elements(kind: str, **changes) -> tuple[int, int]:
+    """FLOPs of norms and of other elementwise work of one sequence of 16 tokens, in a pass without a loss."""
+    closed = closed_columns(point(config(kind, **changes), batch=1, tokens=16), "inference")
+    return closed["norm_flops"], closed["elementwise_flops"]
+
+
+def test_what_families_do_to_elements_by_hand():
+    plain = {"head_dim": None, "attention_bias": False, "mlp_bias": False, "tie_word_embeddings": False}
+    norms, others = _elements("llama", **plain)
+    softmax = 5 * 2 * 4 * 16 * 16  # an element of the scores: layers, heads, pairs of tokens
+    assert norms == 16 * (2 * 2 + 1) * 4 * 64 + softmax  # tokens, norms, operations, width
+    rotated = 3 * (4 + 2) * 16  # operations, heads of queries and keys, width of a head
+    assert others == 16 * 2 * (rotated + 2 * 96 + 2 * 64)  # tokens, layers; gate and function, residuals
+    # Every other layer is not rotated.
+    assert _elements("smollm3", **plain)[1] == others - 16 * rotated
+    # Embedded tokens, two residuals a layer, and logits are multiplied.
+    assert _elements("granite", **plain)[1] == others + 16 * (64 + 2 * 2 * 64 + 128)
+    # One norm a layer and the last, of six operations; logits are multiplied.
+    norms, others_of_cohere = _elements("cohere", **plain)
+    assert norms == 16 * (2 + 1) * 6 * 64 + softmax
+    assert others_of_cohere == others + 16 * 128
+    # One norm a layer and the last, of seven; biases everywhere, half of a head rotated, no gate.
+    norms, others_of_phi = _elements("phi")
+    assert norms == 16 * (2 + 1) * 7 * 64 + softmax
+    biases = (4 + 2 + 2) * 16 + 64 + 96 + 64
+    assert others_of_phi == 16 * (2 * (rotated // 2 + 96 + 2 * 64 + biases) + 128)
+
+
 def test_windows_leave_what_each_token_can_see():
     closed = closed_columns(point(config("gemma2"), batch=1, tokens=16), "forward")
     pair = 2 * 4 * (24 + 24)  # heads, widths of query and value
@@ -133,6 +176,48 @@ def test_built_in_configurations_have_the_published_parameters():
         assert published["parameters"] - sizes.parameters == (14_848 if name == "deepseek-v3" else 0), name
 
 
+#: Sizes of further models (kind: hidden, layers, heads, heads of keys, MLP, vocabulary, tied) and their published
+#: numbers of weights.
+PUBLISHED = {
+    "Llama-3.1-405B": ("llama", 16384, 126, 128, 8, 53248, 128256, False, {}, 405_853_388_800),
+    "TinyLlama-1.1B": ("llama", 2048, 22, 32, 4, 5632, 32000, False, {}, 1_100_048_384),
+    "Mistral-Nemo": ("mistral", 5120, 40, 32, 8, 14336, 131072, False, {"head_dim": 128}, 12_247_782_400),
+    "Qwen2.5-72B": ("qwen2", 8192, 80, 64, 8, 29568, 152064, False, {}, 72_706_203_648),
+    "Qwen3-32B": ("qwen3", 5120, 64, 64, 8, 25600, 151936, False, {"head_dim": 128}, 32_762_123_264),
+    "gemma-2b": ("gemma", 2048, 18, 8, 1, 16384, 256000, True, {"head_dim": 256}, 2_506_172_416),
+    "gemma-2-27b": ("gemma2", 4608, 46, 32, 16, 36864, 256000, True, {"head_dim": 128}, 27_227_128_320),
+    "phi-4": ("phi3", 5120, 40, 40, 10, 17920, 100352, False, {}, 14_659_507_200),
+    "phi-2": ("phi", 2560, 32, 32, 32, 10240, 51200, False, {"partial_rotary_factor": 0.4}, 2_779_683_840),
+    "OLMo-2-0325-32B": ("olmo2", 5120, 64, 40, 8, 27648, 100352, False, {}, 32_234_279_936),
+    "OLMo-1B": ("olmo", 2048, 16, 16, 16, 8192, 50304, True, {}, 1_176_764_416),
+    "SmolLM3-3B": ("smollm3", 2048, 36, 16, 4, 11008, 128256, True, {}, 3_075_098_624),
+    "starcoder2-3b": ("starcoder2", 3072, 30, 24, 2, 12288, 49152, True, {"use_bias": True}, 3_030_371_328),
+    "c4ai-command-r-v01": ("cohere", 8192, 40, 64, 64, 22528, 256000, True, {}, 34_980_831_232),
+    "granite-3.1-2b": ("granite", 2048, 40, 32, 8, 8192, 49155, True, {}, 2_533_531_648),
+    "gpt-neox-20b": ("gpt_neox", 6144, 44, 64, None, 24576, 50432, False, {}, 20_554_567_680),
+    "granite-3.1-1b-a400m": (
+        *("granitemoe", 1024, 24, 16, 8, 512, 49155, True),
+        *({"num_local_experts": 32, "num_experts_per_tok": 8}, 1_334_628_352),
+    ),
+    "Mixtral-8x22B": (
+        *("mixtral", 6144, 56, 48, 8, 16384, 32000, False),
+        *({"num_local_experts": 8, "num_experts_per_tok": 2}, 140_620_634_112),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_further_models_have_the_published_parameters(name):
+    kind, hidden, layers, heads, kv, inner, vocabulary, tied, further, parameters = PUBLISHED[name]
+    content = {
+        **{"model_type": kind, "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads},
+        **{"intermediate_size": inner, "vocab_size": vocabulary, "tie_word_embeddings": tied, **further},
+        **({"num_key_value_heads": kv} if kv else {}),
+    }
+    sizes = families.sizes_of(content, configuration.completed(content))
+    assert sizes.parameters == parameters
+
+
 # -- what has no closed form
 
 
@@ -152,8 +237,12 @@ def test_built_in_configurations_have_the_published_parameters():
         (config("gpt_oss", experts_per_token=3), "experts_per_token 3"),
         (config("deepseek_v3", moe_layer_freq=2), "moe_layer_freq"),
         (config("gpt2", n_ctx=2048), "n_ctx 2048 and n_positions 1024"),
-        (config("olmo"), "the model_type olmo has none"),
-        (config("cohere", head_dim=None), "the model_type cohere has none"),
+        (config("nemotron"), "the model_type nemotron has none"),
+        (config("stablelm", head_dim=None), "the model_type stablelm has none"),
+        (config("phi", qk_layernorm=True), "qk_layernorm"),
+        (config("qwen3", use_qk_norm=False), "use_qk_norm is False"),
+        (config("qwen3_moe", shared_expert_intermediate_size=48), "shared_expert_intermediate_size (is 48"),
+        (config("gemma2", sliding_window_size=16), "sliding_window 8 and sliding_window_size 16"),
     ],
 )
 def test_what_is_not_understood_is_counted_by_the_dispatcher_alone_and_says_why(content, reason):

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Sequences, their tokens at least, and how many more than a window they have.
 _BATCH, _TOKENS, _BEYOND = 2, 512, 8
+#: Rotary embeddings whose angles depend on the sequence's length; what they are applied to does not.
+_BY_LENGTH = ("dynamic", "longrope")
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,8 @@ def _on_meta(config: Any) -> tuple[Any, list[tuple[int, int | None]]]:
     for module in model.modules():
         if type(module).__name__.endswith("RotaryEmbedding"):
             module.forward = _uncounted(module.forward)
+            if getattr(module, "rope_type", None) in _BY_LENGTH:  # would ask how long the sequence is
+                module.rope_type = "default"
     seen.clear()
     return model, seen
 

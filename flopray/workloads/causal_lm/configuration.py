@@ -83,8 +83,9 @@ def _silent() -> Iterator[None]:
 
 
 def _without_dropout(config: Any) -> None:
-    for name in ("attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "dropout"):
-        if getattr(config, name, None):
+    for name, value in vars(config).items():
+        is_rate = "dropout" in name or name.endswith("pdrop")
+        if is_rate and isinstance(value, int | float) and not isinstance(value, bool) and value:
             setattr(config, name, 0.0)
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
         if getattr(config, name, None) is not None:

@@ -53,6 +53,8 @@ def sizes_of(content: Mapping[str, Any], config: Any) -> Sizes:
     return family.read(config)
 
 
+_NO_HEAD_DIM = _BASIC - words("head_dim")
+_MULTIPLIERS = words("attention_multiplier embedding_multiplier logits_scaling residual_multiplier")
 _WINDOWS = words("sliding_window use_sliding_window max_window_layers layer_types")
 _DEEPSEEK = words(
     "kv_lora_rank q_lora_rank qk_nope_head_dim qk_rope_head_dim v_head_dim n_routed_experts n_shared_experts "
@@ -63,7 +65,7 @@ _QWEN_MOE = words(
     "decoder_sparse_step moe_intermediate_size num_experts_per_tok num_experts norm_topk_prob mlp_only_layers"
 )
 _GEMMA2 = words(
-    "attention_bias sliding_window layer_types final_logit_softcapping attn_logit_softcapping "
+    "attention_bias sliding_window sliding_window_size layer_types final_logit_softcapping attn_logit_softcapping "
     "sliding_window_pattern _sliding_window_pattern rope_local_base_freq"
 )
 FAMILIES: Mapping[str, Family] = {
@@ -71,10 +73,24 @@ FAMILIES: Mapping[str, Family] = {
     "mistral": Family(dense.mistral, _BASIC | words("sliding_window")),
     "phi3": Family(dense.mistral, _BASIC | words("sliding_window partial_rotary_factor")),
     "qwen2": Family(dense.qwen2, _BASIC | _WINDOWS),
-    "qwen3": Family(dense.qwen3, _BASIC | _WINDOWS | words("attention_bias")),
+    "qwen3": Family(dense.qwen3, _BASIC | _WINDOWS | words("attention_bias use_qk_norm")),
     "gemma": Family(dense.gemma, _BASIC | words("attention_bias")),
     "gemma2": Family(dense.gemma2, _BASIC | _GEMMA2),
     "gemma3_text": Family(dense.gemma2, _BASIC | _GEMMA2),
+    "smollm3": Family(
+        dense.smollm3, _BASIC | _WINDOWS | words("attention_bias mlp_bias no_rope_layers no_rope_layer_interval")
+    ),
+    "granite": Family(dense.granite, _BASIC | _MULTIPLIERS | words("attention_bias mlp_bias")),
+    "phi": Family(dense.phi, _NO_HEAD_DIM | words("partial_rotary_factor")),
+    "starcoder2": Family(dense.starcoder2, _NO_HEAD_DIM | words("use_bias sliding_window")),
+    "cohere": Family(dense.cohere, _NO_HEAD_DIM | words("attention_bias logit_scale")),
+    "cohere2": Family(
+        dense.cohere,
+        _BASIC | words("attention_bias logit_scale sliding_window layer_types sliding_window_pattern"),
+    ),
+    "glm4": Family(dense.glm4, _BASIC | words("attention_bias partial_rotary_factor")),
+    "olmo": Family(dense.olmo, _NO_HEAD_DIM | words("attention_bias")),
+    "olmo3": Family(dense.olmo2, _BASIC | words("attention_bias sliding_window layer_types")),
     "olmo2": Family(dense.olmo2, _BASIC | words("attention_bias")),
     "gpt2": Family(dense.gpt2, words("n_embd n_head n_layer n_inner n_positions vocab_size tie_word_embeddings")),
     "gpt_neox": Family(
@@ -88,9 +104,22 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "qwen3_moe": Family(
         mixtures.qwen3_moe,
-        _BASIC | _QWEN_MOE | words("attention_bias sliding_window use_sliding_window max_window_layers"),
+        _BASIC | _QWEN_MOE | words("attention_bias sliding_window use_sliding_window max_window_layers use_qk_norm"),
     ),
     "olmoe": Family(mixtures.olmoe, _BASIC | words("attention_bias num_experts_per_tok num_experts norm_topk_prob")),
+    "granitemoe": Family(
+        mixtures.granitemoe,
+        _NO_HEAD_DIM | _MULTIPLIERS | words("attention_bias num_local_experts num_experts_per_tok"),
+    ),
+    "glm4_moe": Family(
+        mixtures.glm4_moe,
+        _BASIC
+        | words(
+            "attention_bias partial_rotary_factor use_qk_norm n_routed_experts n_shared_experts num_experts_per_tok "
+            "moe_intermediate_size first_k_dense_replace n_group topk_group norm_topk_prob routed_scaling_factor "
+            "num_nextn_predict_layers"
+        ),
+    ),
     "gpt_oss": Family(
         mixtures.gpt_oss,
         _BASIC

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from flopray.workloads.causal_lm.parts import (
@@ -9,6 +10,7 @@ from flopray.workloads.causal_lm.parts import (
     expert_layer,
     gated_layer,
     model_of,
+    require_query_norms,
     rotary_factor,
     windows_of,
 )
@@ -42,6 +44,7 @@ def qwen2_moe(c: Any) -> Sizes:
 
 def qwen3_moe(c: Any) -> Sizes:
     """Qwen 3 MoE: no shared experts; some layers may have none at all."""
+    require_query_norms(c)
     bias = bool(c.attention_bias)
     layers = []
     for place in range(c.num_hidden_layers):
@@ -60,6 +63,29 @@ def olmoe(c: Any) -> Sizes:
     attention = attention_of(c, bias=bias, out_bias=bias, norms="all")
     layer = expert_layer(c, attention, c.num_experts, c.intermediate_size)
     return model_of(c, [layer] * c.num_hidden_layers)
+
+
+def granitemoe(c: Any) -> Sizes:
+    """Granite MoE: embedded tokens, residuals and logits are multiplied by numbers."""
+    bias = bool(c.attention_bias)
+    attention = attention_of(c, bias=bias, out_bias=bias)
+    layer = expert_layer(c, attention, c.num_local_experts, c.intermediate_size)
+    layer = replace(layer, residual=4, unrepeated=layer.unrepeated + c.hidden_size)
+    return model_of(c, [layer] * c.num_hidden_layers, scaled_embedding=True, scaled_logits=True)
+
+
+def glm4_moe(c: Any) -> Sizes:
+    """GLM 4.5: first layers without experts, shared experts in the others; half of each head is rotated."""
+    norms = "head" if c.use_qk_norm else ""
+    attention = attention_of(c, bias=bool(c.attention_bias), norms=norms, partial=True)
+    shared = c.moe_intermediate_size * c.n_shared_experts
+    layers = [
+        expert_layer(c, attention, c.n_routed_experts, c.moe_intermediate_size, shared=shared)
+        if place >= c.first_k_dense_replace
+        else gated_layer(c, attention)
+        for place in range(c.num_hidden_layers)
+    ]
+    return model_of(c, layers)
 
 
 #: gpt-oss limits gate and value (3), and multiplies the gate by its own sigmoid of a multiple (3) and the value, plus

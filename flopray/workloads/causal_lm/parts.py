@@ -175,3 +175,13 @@ def expert_layer(c: Any, attention: Attention, count: int, inner: int, *, shared
         Experts(count, active, gated(d, inner), router, 2 * inner),
         unrepeated=end,
     )
+
+
+def require_query_norms(c: Any) -> None:
+    """Refuse a Qwen 3 that says it has no norms of queries and keys: transformers builds them all the same.
+
+    Raises:
+        NoClosedForm: it says so.
+    """
+    if getattr(c, "use_qk_norm", True) is not True:
+        raise NoClosedForm(f"no closed form: use_qk_norm is {c.use_qk_norm!r:.40}, and the family always has them")
