@@ -455,6 +455,8 @@ def test_experts_that_take_no_stated_routing_are_said_so():
     with pytest.raises(Unsupported, match="use --routing router"):
         BuiltPoint(point(content), device="cpu", seed=0)
     BuiltPoint(point(content, routing="router"), device="cpu", seed=0).phase("train_step")()
+    # Experts that no layer has need no routing.
+    BuiltPoint(point(config("deepseek_v3", first_k_dense_replace=2)), device="cpu", seed=0)
 
 
 def test_what_a_family_cannot_have_is_said_before_it_is_run():

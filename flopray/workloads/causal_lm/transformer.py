@@ -25,8 +25,6 @@ _CHECKPOINTING = {"use_reentrant": False, "preserve_rng_state": False}
 _ROUTING_SEED = 0
 #: What experts call the choice of their router.
 _CHOICES = ("top_k_index", "router_indices")
-#: What families call the number of their experts.
-_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 
 def random_model(config: Any, *, device: str, dtype: torch.dtype, attention: str) -> Any:
@@ -149,10 +147,9 @@ def route_uniformly(model: Any) -> int:
     return found
 
 
-def has_experts(config: Any) -> bool:
-    """Whether a configuration of transformers states several experts, by any of the names that its families use."""
-    parts = [config, getattr(config, "ffn_config", None)]
-    return any(isinstance(count := getattr(part, name, None), int) and count > 1 for part in parts for name in _COUNTS)
+def has_experts(model: Any) -> bool:
+    """Whether some layer of a model has experts, which its configuration may state of layers that it does not have."""
+    return any("experts" in name.split(".") for name, _ in model.named_parameters())
 
 
 def _rerouted(name: str, place: int, experts: int) -> Callable[..., Any]:

@@ -242,7 +242,7 @@ class CausalLM(Workload):
             model = transformer.pretrained_model(point.model, **made)
         else:
             model = transformer.random_model(config, **made)
-        if point.routing == "uniform" and not transformer.route_uniformly(model) and transformer.has_experts(config):
+        if point.routing == "uniform" and not transformer.route_uniformly(model) and transformer.has_experts(model):
             raise Unsupported(f"experts of {config.model_type} take no stated routing: use --routing router")
         if point.checkpointing:
             transformer.set_checkpointing(model)
