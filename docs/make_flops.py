@@ -65,6 +65,10 @@ What is counted and what is not:
 * **Embeddings** are look-ups and no products. A tied output projection is a product all the same.
 * **Angles of rotary embeddings**, which some releases of transformers compute by a product, are left out.
 * **Heads that predict several tokens ahead** (DeepSeek V3) are not built by transformers and not counted.
+* **Quantised configurations** (`quantization_config`) are counted like others: a point's precision says the type of its
+  weights.
+* **Convolutions in groups** of models without a closed form count the products inside of groups, also in the backward
+  pass, where torch's own formula takes all groups with each other.
 {notes}
 
 A configuration of another family, or with a key that is not understood, has no closed form: its rows say why, and the
