@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from flopray.errors import InputError, Unsupported
+from flopray.measurement.count import count
 from flopray.workloads.base import closed_columns
 from flopray.workloads.causal_lm import agreement, configuration, families, models
 from flopray.workloads.causal_lm.flops import COMPONENTS, components
@@ -395,6 +396,26 @@ def test_a_folder_without_a_configuration_is_said_so(tmp_path):
     for find in (models.find_models, llama_config.find_models):
         with pytest.raises(InputError, match="the folder has no config"):
             find([str(tmp_path)], ["random"])
+
+
+# -- counted by `flopray count`
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "stablelm"])
+def test_counting_a_file_by_module_gives_what_a_sweep_records(kind, tmp_path):
+    """Also decode, whose first call fills the cache that it looks back on."""
+    content = config(kind, head_dim=None)
+    path = tmp_path / f"{kind}.json"
+    path.write_text(json.dumps(content))
+    where = point(content)
+    for phase in ("forward", "decode"):
+        shape = {"model": str(path), "batch_size": 2, "sequence_length": 16}
+        counted = count("causal_lm", shapes=[shape], phase=phase, executed=False)[0]
+        columns = closed_columns(where, phase)
+        assert counted.dispatched.flops == dispatched_flops(where, phase, None)["dispatched_flops"]
+        assert counted.closed.flops == columns.get("model_flops")
+        if kind == "stablelm":
+            assert counted.closed.reason == "no closed form: the model_type stablelm has none"
 
 
 # -- what is measured
