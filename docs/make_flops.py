@@ -22,6 +22,7 @@ PAGE = Path(__file__).parent / "results" / "flops.md"
 #: Of each family the sizes that are counted in a second or two; the larger ones are counted when they are measured.
 MODELS = (
     *("llama-2-7b", "llama-3.2-1b", "llama-3.2-3b", "llama-3.1-8b", "smollm2-135m", "smollm2-360m", "smollm2-1.7b"),
+    "smollm3-3b",
     *("mistral-7b", "qwen2.5-0.5b", "qwen2-7b", "qwen3-0.6b", "qwen3-1.7b", "gemma-2-2b", "gemma-2-9b"),
     *("gemma-3-270m", "gemma-3-1b", "phi-3-mini", "olmo-2-1b", "gpt2", "gpt2-xl", "pythia-160m", "pythia-1.4b"),
     *("mixtral-8x7b", "qwen1.5-moe-a2.7b", "qwen3-30b-a3b", "olmoe-1b-7b", "gpt-oss-20b", "deepseek-v2-lite"),
@@ -64,6 +65,10 @@ What is counted and what is not:
 * **Embeddings** are look-ups and no products. A tied output projection is a product all the same.
 * **Angles of rotary embeddings**, which some releases of transformers compute by a product, are left out.
 * **Heads that predict several tokens ahead** (DeepSeek V3) are not built by transformers and not counted.
+* **Quantised configurations** (`quantization_config`) are counted like others: a point's precision says the type of its
+  weights.
+* **Convolutions in groups** of models without a closed form count the products inside of groups, also in the backward
+  pass, where torch's own formula takes all groups with each other.
 {notes}
 
 A configuration of another family, or with a key that is not understood, has no closed form: its rows say why, and the

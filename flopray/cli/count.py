@@ -15,10 +15,13 @@ from rich.console import Console
 from flopray.cli.axes import flag_of, parse_values, values_of
 from flopray.cli.endings import carry_out
 from flopray.cli.parser import OneLineParser
+from flopray.cli.synonyms import meant, synonyms
 from flopray.errors import EXIT_INTERRUPTED, FloprayError, InputError, spaced
 from flopray.point import PRECISIONS
 from flopray.report.plot.figures import IMAGE_FORMATS
 
+#: Flags of the command that other tools call otherwise.
+_FLAGS = {"precision": "--precision", "phases": "--phase", "device_type": "--device"}
 _ABOUT = """\
 Count the FLOPs of one call of a function, or of a phase of a workload, in three
 ways side by side:
@@ -243,6 +246,8 @@ def _of_workload(target: Any, given: dict[str, list[str]]) -> dict[str, Sequence
     fields = {flag: field for field in target.fields for flag in (flag_of(field), *field.old_flags)}
     fields |= {"--" + field.name.replace("_", "-"): field for field in target.fields}
     if unknown := [flag for flag in given if flag not in fields]:
-        own = ", ".join(flag_of(field) for field in target.fields if not field.implied)
-        raise InputError(f"{target.name} has no {unknown[0]}: its shape is {own}")
+        own = [flag_of(field) for field in target.fields if not field.implied]
+        near = meant(unknown[0], synonyms(target.fields, _FLAGS), [*own, *_FLAGS.values()])
+        asked = f"did you mean {near}?" if near else f"its shape is {', '.join(own)}"
+        raise InputError(f"{target.name} has no {unknown[0]}: {asked}")
     return {fields[flag].name: values_of(fields[flag], words) for flag, words in given.items()}

@@ -12,6 +12,7 @@ from flopray import __version__
 from flopray.cli.axes import described, dest_of, flag_of
 from flopray.cli.parser import OneLineParser
 from flopray.cli.request import GENERATE, Options, Request, check_columns, common_default, request_of
+from flopray.cli.synonyms import synonyms
 from flopray.description import Field
 from flopray.errors import FloprayError, InputError, SettingError
 from flopray.settings import MeasureSettings, Setting, settings_of
@@ -80,6 +81,7 @@ def build_parser(workload: Workload) -> argparse.ArgumentParser:
     for title, names in GROUPS.items():
         for name in names:
             add_setting(groups[title], workload, SETTINGS[name])
+    parser.synonyms = synonyms(workload.fields, {name: known.option for name, known in SETTINGS.items()})
     return parser
 
 

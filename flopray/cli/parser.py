@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
-from difflib import get_close_matches
 from typing import Any, NoReturn
 
+from flopray.cli.synonyms import meant
 from flopray.errors import InputError
 
 
@@ -18,6 +18,8 @@ class OneLineParser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+        #: What is written here, by what other tools call it.
+        self.synonyms: dict[str, str] = {}
 
     def error(self, message: str) -> NoReturn:
         """Exit with the code of bad input."""
@@ -26,9 +28,9 @@ class OneLineParser(argparse.ArgumentParser):
 
     def _near(self, message: str) -> str:
         """Which flag may have been meant by the first one that is unknown."""
-        unknown = re.search(r"--[\w-]+", message)
-        match = get_close_matches(unknown[0], self._flags(), n=1) if unknown else []
-        return f": did you mean {match[0]}?" if match else ""
+        unknown = re.search(r"(?<!\S)(--[\w-]+|-[A-Za-z]\b)", message)
+        found = meant(unknown[0], self.synonyms, self._flags()) if unknown else None
+        return f": did you mean {found}?" if found else ""
 
     def _flags(self) -> list[str]:
         """All flags that `--help` lists, also those of commands."""

@@ -15,6 +15,7 @@ it, and so is what it gives to an executor; what other threads do that were ther
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections import Counter
@@ -185,6 +186,10 @@ class _Totals:
 class _Counter(TorchDispatchMode):
     """Counts one thread."""
 
+    #: Operators that run functions (`flex_attention`, `cond`) come here too, instead of failing; what they run inside
+    #: is not seen, so that one without a formula is named.
+    supports_higher_order_operators = True
+
     def __init__(self, totals: _Totals) -> None:
         super().__init__()
         self._totals = totals
@@ -265,6 +270,25 @@ def _grouped(one: Any, other: Any, *_: Any, **__: Any) -> int:
     return 2 * (one[0] if divided else one).numel() * other.shape[-1]
 
 
+def _convolution_backward(
+    grad: Any, x: Any, weight: Any, _bias: Any, _stride: Any, _padding: Any, _dilation: Any, *rest: Any, **__: Any
+) -> int:
+    """Each gradient that is asked for pairs what the forward pass pairs: 2 x batch x places x weights.
+
+    torch's own formula takes the channels of all groups with each other for the weights' gradient, which is as many
+    times too much as there are groups.
+
+    Args:
+        grad: of the output, (batch, channels, places...).
+        x: the input, of the same form.
+        weight: (channels, channels of a group, places of the filter...).
+        rest: transposed, output padding, groups, and which gradients are asked for: input, weight, bias.
+    """
+    transposed, _, _, wanted = rest
+    places = (x if transposed else grad).shape[2:]
+    return 2 * (bool(wanted[0]) + bool(wanted[1])) * x.shape[0] * math.prod(places) * weight.numel()
+
+
 _aten = torch.ops.aten
 
 
@@ -272,8 +296,8 @@ def _packets(*names: str) -> list[Any]:
     return [packet for name in names if (packet := getattr(_aten, name, None)) is not None]
 
 
-#: By operator, called with its arguments: products with vectors, and attention, since torch's own formulas
-#: for it refuse grouped queries, and do not know that of CPUs.
+#: By operator, called with its arguments: products with vectors, convolutions in groups, and attention, since torch's
+#: own formulas for it refuse grouped queries, and do not know that of CPUs.
 #: A backward pass of fused attention computes the scores again: five products instead of four
 #: (https://arxiv.org/abs/2205.14135, section 3.2).
 _FORMULAS: dict[Any, Callable[..., int]] = {
@@ -282,6 +306,7 @@ _FORMULAS: dict[Any, Callable[..., int]] = {
     _aten.dot: lambda one, *_, **__: 2 * one.numel(),
     _aten.vdot: lambda one, *_, **__: 2 * one.numel(),
     _aten.addr: lambda _, one, other, **__: 2 * one.numel() * other.numel(),
+    _aten.convolution_backward: _convolution_backward,
     **dict.fromkeys(_packets("_grouped_mm", "_scaled_grouped_mm"), _grouped),
     **dict.fromkeys(
         _packets(
@@ -305,9 +330,12 @@ _FORMULAS: dict[Any, Callable[..., int]] = {
     ),
 }
 
-#: Operators of other packages, which need not be loaded, by name. transformers runs experts through the first two where
+#: Operators of other packages, which need not be loaded, and those that take functions, by name. flex_attention counts
+#: as full squares too, whatever its mask leaves out. transformers runs experts through the first two where
 #: torch has no grouped product (https://github.com/huggingface/transformers/blob/main/src/transformers/integrations/moe.py).
 _OF_OTHERS: dict[str, Callable[..., int]] = {
+    "flex_attention": _attention(2),
+    "flex_attention_backward": _attention(5),
     "transformers.grouped_mm_fallback": _grouped,
     "transformers.grouped_mm_fallback_backward": lambda one, other, *_, **__: 2 * _grouped(one, other),
 }

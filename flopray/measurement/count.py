@@ -245,7 +245,8 @@ def _point(workload: Workload, shape: Mapping[str, Any], precision: str | None) 
         InputError: a field that is unknown, missing or has a value that cannot be.
     """
     given = {**_defaults(workload), **workload.values, **shape}
-    _, implied = workload.complete({name: (value,) for name, value in given.items()})
+    axes, implied = workload.complete({name: (value,) for name, value in given.items()})
+    given = {name: values[0] for name, values in axes.items()}  # a file goes by its name
     for name, by_value in implied.items():
         given |= by_value.get(given.get(name), {})
     if missing := [field.name for field in workload.fields if field.name not in given and not field.implied]:
@@ -289,9 +290,9 @@ def _shape_of(point: Point) -> dict[str, Any]:
 
 def _closed(point: Point, phase: str) -> ClosedForm:
     components = workload_of(point).closed_form(point, phase)
-    if components is None:
-        return ClosedForm(None, f"{point.workload.name} states no closed form")
     columns = closed_columns(point, phase)
+    if components is None:
+        return ClosedForm(None, columns.get("model_flops_reason") or f"{point.workload.name} states no closed form")
     products = columns.get("gemm_flops")
     if products is not None and "attention_flops" in components:
         products += components["attention_flops"]
@@ -315,8 +316,8 @@ def _dispatched(point: Point, phase: str) -> ModuleCount:
         step = TrainingStep(built.module, built.x, gradient, execution="eager", others=built.others)
         built.module.train(phase not in ("inference", "prefill", "decode"))
         work = phase_work(step, phase, "eager")
-        if phase in ("optimizer_step", "train_step"):
-            work()  # makes the optimizer's state
+        if phase in ("optimizer_step", "train_step", *built.others):
+            work()  # the first call makes the optimizer's state, or fills the cache that decode looks back on
         return count_by_module(work)
     except Exception as error:  # what has no shape without numbers is counted as the workload itself says
         flops = workload.dispatched(point).get(phase)

@@ -121,7 +121,7 @@ def point_in(config: Mapping[str, Any], shared: Mapping[str, Any]) -> Point:
     }
     common |= {name: _plain(config[name]) for name in common if name in config}
     values = {field.name: _value(field, config, on_gpu=on_gpu) for field in own}
-    return workload.point(device_type=device_type, **common, **values, **_implied(workload, values))
+    return workload.point(device_type=device_type, **common, **_completed(workload, values))
 
 
 @lru_cache(maxsize=8)
@@ -130,10 +130,13 @@ def _loaded(reference: tuple[tuple[str, Any], ...]) -> Workload:
     return load(dict(reference))
 
 
-def _implied(workload: Workload, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields that follow from others, such as the sizes of a model that is no built-in one."""
-    _, implied = workload.complete({name: (value,) for name, value in values.items()})
-    return {name: value for field, by in implied.items() for name, value in by.get(values[field], {}).items()}
+def _completed(workload: Workload, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as a point has them, with those that follow from others, such as the sizes of a model of a file."""
+    axes, implied = workload.complete({name: (value,) for name, value in values.items()})
+    completed = {name: of[0] for name, of in axes.items()}
+    for name, by_value in implied.items():
+        completed |= by_value.get(completed.get(name), {})
+    return completed
 
 
 def _plain(value: Any) -> Any:

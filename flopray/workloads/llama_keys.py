@@ -146,7 +146,7 @@ def _architectures(content: Mapping[str, Any]) -> str | None:
     return None if known else f"is {short(names)}: only LlamaForCausalLM is built"
 
 
-def _labels(content: Mapping[str, Any]) -> str | None:
+def labels_of_a_classifier(content: Mapping[str, Any]) -> str | None:
     """Labels do not matter beside a causal architecture; without one, labels of one's own mean a classifier."""
     if content.get("architectures"):
         return None
@@ -215,7 +215,7 @@ def _rope(key: str) -> Callable[[Mapping[str, Any]], str | None]:
 
 _LOOKS: dict[str, Callable[[Mapping[str, Any]], str | None]] = {
     "architectures": _architectures,
-    **dict.fromkeys(("id2label", "label2id", "num_labels"), _labels),
+    **dict.fromkeys(("id2label", "label2id", "num_labels"), labels_of_a_classifier),
     "hidden_act": _activation,
     "layer_types": _layer_types,
     "sliding_window": _sliding_window,

@@ -252,3 +252,35 @@ def test_an_unnamed_product_of_two_matrices_makes_the_count_null_by_name():
     count = count_dispatched(lambda: torch.ops.aten._euclidean_dist(torch.randn(4, 3), torch.randn(5, 3)))
     assert count.flops is None
     assert "_euclidean_dist" in str(count.reason)
+
+
+@pytest.mark.parametrize(
+    ("layer", "places", "passes"),
+    [
+        # 2 sequences, 5 places behind the filter, 8 channels of their own, a filter of 4
+        (torch.nn.Conv1d(8, 8, 4, groups=8, bias=False), (8,), 2 * (2 * 5 * 8 * 4)),
+        # 16 channels, each of 2 of the same group
+        (torch.nn.Conv1d(8, 16, 4, groups=4), (8,), 2 * (2 * 5 * 16 * 2 * 4)),
+        (torch.nn.Conv2d(8, 8, 3, groups=2, stride=2, padding=1), (8, 8), 2 * (2 * 4 * 4 * 8 * 4 * 9)),
+        # transposed: each place of the input meets the whole filter
+        (torch.nn.ConvTranspose1d(8, 8, 4, groups=8), (8,), 2 * (2 * 8 * 8 * 4)),
+    ],
+)
+def test_gradients_of_a_convolution_in_groups_cost_what_its_forward_pass_costs(layer, places, passes):
+    """torch's own formula takes all groups with each other: of a depthwise one, as many times too much as channels."""
+    x = torch.randn(2, 8, *places, requires_grad=True)
+    assert count_dispatched(lambda: layer(x).sum().backward()).flops == 3 * passes
+    x = x.detach()
+    assert count_dispatched(lambda: layer(x).sum().backward()).flops == 2 * passes  # the input needs no gradient
+
+
+def test_operators_that_take_functions_are_counted_or_named():
+    from torch.nn.attention.flex_attention import flex_attention
+
+    q = torch.randn(1, 4, 16, 8)
+    assert count_dispatched(lambda: flex_attention(q, q, q)).flops == 2 * (2 * 4 * 16 * 16 * 8)
+
+    def step():
+        torch.cond(torch.tensor(True), lambda x: x @ x, lambda x: x, (torch.ones(4, 4),))
+
+    assert "no formula for cond" in str(count_dispatched(step).reason)

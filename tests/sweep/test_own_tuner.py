@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -89,6 +90,15 @@ def test_words_stand_for_values_and_choices_have_defaults():
     assert (values["model"], values["weights"], values["attention"]) == ("llama-tiny", "random", "auto")
     values = point_in(config | {"checkpointing": np.bool_(False), "sequence_length": 64}, shared("llama")).values
     assert (values["checkpointing"], values["sequence_length"]) == (False, 64)
+
+
+def test_a_model_of_a_file_goes_by_its_name_and_brings_its_sizes(tmp_path):
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
+    (tmp_path / "mine.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 128, **sizes}))
+    config = {"model": str(tmp_path / "mine.json"), "batch_size": 2, "sequence_length": 32}
+    values = point_in(config, shared("causal_lm")).values
+    assert values["model"] == "mine"
+    assert json.loads(values["model_config"])["hidden_size"] == 64
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
-from flopray.errors import InputError
+from flopray.errors import InputError, Unsupported
+from flopray.measurement.count import count
 from flopray.workloads.base import closed_columns
-from flopray.workloads.causal_lm import agreement, models
+from flopray.workloads.causal_lm import agreement, configuration, families, models
 from flopray.workloads.causal_lm.flops import COMPONENTS, components
 from flopray.workloads.causal_lm.transformer import uniform_routing
 from flopray.workloads.causal_lm.workload import CausalLM
@@ -44,6 +45,21 @@ FAMILIES = {
     "qwen3_moe": {**_EXPERTS, "decoder_sparse_step": 2},
     "olmoe": {"num_experts": 8, "num_experts_per_tok": 2, "head_dim": None},
     "gpt_oss": {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 8},
+    "smollm3": {"no_rope_layers": [1, 0], "attention_bias": True, "head_dim": None},
+    "granite": {"mlp_bias": True, "head_dim": None, "embedding_multiplier": 12.0, "residual_multiplier": 0.22},
+    "phi": {"head_dim": None, "partial_rotary_factor": 0.5},
+    "starcoder2": {"head_dim": None, "sliding_window": 8, "use_bias": True},
+    "cohere": {"head_dim": None, "logit_scale": 0.0625},
+    "cohere2": {"sliding_window": 8, "sliding_window_pattern": 2, "attention_bias": True},
+    "glm4": {"attention_bias": True, "partial_rotary_factor": 0.5},
+    "olmo": {"head_dim": None, "clip_qkv": None},
+    "olmo3": {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"], "head_dim": None},
+    "granitemoe": {"num_local_experts": 8, "num_experts_per_tok": 2, "head_dim": None},
+    "glm4_moe": {
+        **{"n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
+        **{"first_k_dense_replace": 1, "n_group": 2, "topk_group": 1, "attention_bias": True, "use_qk_norm": True},
+        **{"partial_rotary_factor": 0.5},
+    },
     "deepseek_v2": {**_LATENT, "q_lora_rank": None},
     "deepseek_v3": _LATENT,
 }
@@ -100,6 +116,34 @@ def test_a_mixture_of_experts_counts_those_that_are_active():
     assert dispatched_flops(where, "forward", 1)["dispatched_flops"] > closed["expert_flops"]
 
 
+def _elements(kind: str, **changes) -> tuple[int, int]:
+    """FLOPs of norms and of other elementwise work of one sequence of 16 tokens, in a pass without a loss."""
+    closed = closed_columns(point(config(kind, **changes), batch=1, tokens=16), "inference")
+    return closed["norm_flops"], closed["elementwise_flops"]
+
+
+def test_what_families_do_to_elements_by_hand():
+    plain = {"head_dim": None, "attention_bias": False, "mlp_bias": False, "tie_word_embeddings": False}
+    norms, others = _elements("llama", **plain)
+    softmax = 5 * 2 * 4 * 16 * 16  # an element of the scores: layers, heads, pairs of tokens
+    assert norms == 16 * (2 * 2 + 1) * 4 * 64 + softmax  # tokens, norms, operations, width
+    rotated = 3 * (4 + 2) * 16  # operations, heads of queries and keys, width of a head
+    assert others == 16 * 2 * (rotated + 2 * 96 + 2 * 64)  # tokens, layers; gate and function, residuals
+    # Every other layer is not rotated.
+    assert _elements("smollm3", **plain)[1] == others - 16 * rotated
+    # Embedded tokens, two residuals a layer, and logits are multiplied.
+    assert _elements("granite", **plain)[1] == others + 16 * (64 + 2 * 2 * 64 + 128)
+    # One norm a layer and the last, of six operations; logits are multiplied.
+    norms, others_of_cohere = _elements("cohere", **plain)
+    assert norms == 16 * (2 + 1) * 6 * 64 + softmax
+    assert others_of_cohere == others + 16 * 128
+    # One norm a layer and the last, of seven; biases everywhere, half of a head rotated, no gate.
+    norms, others_of_phi = _elements("phi")
+    assert norms == 16 * (2 + 1) * 7 * 64 + softmax
+    biases = (4 + 2 + 2) * 16 + 64 + 96 + 64
+    assert others_of_phi == 16 * (2 * (rotated // 2 + 96 + 2 * 64 + biases) + 128)
+
+
 def test_windows_leave_what_each_token_can_see():
     closed = closed_columns(point(config("gemma2"), batch=1, tokens=16), "forward")
     pair = 2 * 4 * (24 + 24)  # heads, widths of query and value
@@ -133,6 +177,48 @@ def test_built_in_configurations_have_the_published_parameters():
         assert published["parameters"] - sizes.parameters == (14_848 if name == "deepseek-v3" else 0), name
 
 
+#: Sizes of further models (kind: hidden, layers, heads, heads of keys, MLP, vocabulary, tied) and their published
+#: numbers of weights.
+PUBLISHED = {
+    "Llama-3.1-405B": ("llama", 16384, 126, 128, 8, 53248, 128256, False, {}, 405_853_388_800),
+    "TinyLlama-1.1B": ("llama", 2048, 22, 32, 4, 5632, 32000, False, {}, 1_100_048_384),
+    "Mistral-Nemo": ("mistral", 5120, 40, 32, 8, 14336, 131072, False, {"head_dim": 128}, 12_247_782_400),
+    "Qwen2.5-72B": ("qwen2", 8192, 80, 64, 8, 29568, 152064, False, {}, 72_706_203_648),
+    "Qwen3-32B": ("qwen3", 5120, 64, 64, 8, 25600, 151936, False, {"head_dim": 128}, 32_762_123_264),
+    "gemma-2b": ("gemma", 2048, 18, 8, 1, 16384, 256000, True, {"head_dim": 256}, 2_506_172_416),
+    "gemma-2-27b": ("gemma2", 4608, 46, 32, 16, 36864, 256000, True, {"head_dim": 128}, 27_227_128_320),
+    "phi-4": ("phi3", 5120, 40, 40, 10, 17920, 100352, False, {}, 14_659_507_200),
+    "phi-2": ("phi", 2560, 32, 32, 32, 10240, 51200, False, {"partial_rotary_factor": 0.4}, 2_779_683_840),
+    "OLMo-2-0325-32B": ("olmo2", 5120, 64, 40, 8, 27648, 100352, False, {}, 32_234_279_936),
+    "OLMo-1B": ("olmo", 2048, 16, 16, 16, 8192, 50304, True, {}, 1_176_764_416),
+    "SmolLM3-3B": ("smollm3", 2048, 36, 16, 4, 11008, 128256, True, {}, 3_075_098_624),
+    "starcoder2-3b": ("starcoder2", 3072, 30, 24, 2, 12288, 49152, True, {"use_bias": True}, 3_030_371_328),
+    "c4ai-command-r-v01": ("cohere", 8192, 40, 64, 64, 22528, 256000, True, {}, 34_980_831_232),
+    "granite-3.1-2b": ("granite", 2048, 40, 32, 8, 8192, 49155, True, {}, 2_533_531_648),
+    "gpt-neox-20b": ("gpt_neox", 6144, 44, 64, None, 24576, 50432, False, {}, 20_554_567_680),
+    "granite-3.1-1b-a400m": (
+        *("granitemoe", 1024, 24, 16, 8, 512, 49155, True),
+        *({"num_local_experts": 32, "num_experts_per_tok": 8}, 1_334_628_352),
+    ),
+    "Mixtral-8x22B": (
+        *("mixtral", 6144, 56, 48, 8, 16384, 32000, False),
+        *({"num_local_experts": 8, "num_experts_per_tok": 2}, 140_620_634_112),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_further_models_have_the_published_parameters(name):
+    kind, hidden, layers, heads, kv, inner, vocabulary, tied, further, parameters = PUBLISHED[name]
+    content = {
+        **{"model_type": kind, "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads},
+        **{"intermediate_size": inner, "vocab_size": vocabulary, "tie_word_embeddings": tied, **further},
+        **({"num_key_value_heads": kv} if kv else {}),
+    }
+    sizes = families.sizes_of(content, configuration.completed(content))
+    assert sizes.parameters == parameters
+
+
 # -- what has no closed form
 
 
@@ -151,8 +237,13 @@ def test_built_in_configurations_have_the_published_parameters():
         (config("qwen3_moe", output_router_logits=True), "output_router_logits"),
         (config("gpt_oss", experts_per_token=3), "experts_per_token 3"),
         (config("deepseek_v3", moe_layer_freq=2), "moe_layer_freq"),
-        (config("olmo"), "the model_type olmo has none"),
-        (config("cohere", head_dim=None), "the model_type cohere has none"),
+        (config("gpt2", n_ctx=2048), "n_ctx 2048 and n_positions 1024"),
+        (config("nemotron"), "the model_type nemotron has none"),
+        (config("stablelm", head_dim=None), "the model_type stablelm has none"),
+        (config("phi", qk_layernorm=True), "qk_layernorm"),
+        (config("qwen3", use_qk_norm=False), "use_qk_norm is False"),
+        (config("qwen3_moe", shared_expert_intermediate_size=48), "shared_expert_intermediate_size (is 48"),
+        (config("gemma2", sliding_window_size=16), "sliding_window 8 and sliding_window_size 16"),
     ],
 )
 def test_what_is_not_understood_is_counted_by_the_dispatcher_alone_and_says_why(content, reason):
@@ -219,6 +310,40 @@ def test_a_closed_form_that_disagrees_with_the_model_is_withdrawn(change, monkey
         (config("gpt2", n_layer=None), "lacks num_hidden_layers"),
         (config("llama", num_attention_heads=5), "transformers refuses it"),
         (config("llama", hidden_size="wide"), "transformers refuses it"),
+        # sizes that a class would take from its first model
+        (config("llama", intermediate_size=None), "lacks intermediate_size, for which the class of transformers"),
+        (config("mistral", num_key_value_heads=None), "lacks num_key_value_heads, for which the class of"),
+        (config("qwen3", head_dim=None), "lacks head_dim, for which the class of transformers would take 128"),
+        (config("mistral", sliding_window=None), "lacks sliding_window, for which the class of transformers would"),
+        (config("mixtral", num_local_experts=None), "lacks num_local_experts"),
+        (config("mixtral", num_experts_per_tok=None), "lacks num_experts_per_tok"),
+        (config("qwen3_moe", moe_intermediate_size=None), "lacks moe_intermediate_size"),
+        (config("deepseek_v3", kv_lora_rank=None), "lacks kv_lora_rank"),
+        (config("jamba", intermediate_size=None), "lacks intermediate_size"),
+        # keys that are nearly one which is missing
+        (
+            config("llama", num_key_value_heads=None, num_key_value_head=2),
+            "has the unknown key 'num_key_value_head': did you mean num_key_value_heads?",
+        ),
+        (config("llama", intermediate_size=None, intermidiate_size=96), "did you mean intermediate_size?"),
+        (config("llama", tie_word_embedding=True, tie_word_embeddings=None), "did you mean tie_word_embeddings?"),
+        # sizes that no model has
+        (config("llama", num_hidden_layers=0), "num_hidden_layers is 0, and must be at least 1"),
+        (config("llama", intermediate_size=-96), "intermediate_size is -96, and must be at least 1"),
+        (config("llama", head_dim=0), "head_dim is 0, and must be at least 1"),
+        (config("mistral", sliding_window=-1), "sliding_window is -1, and must be at least 0"),
+        (
+            config("llama", num_key_value_heads=3),
+            "num_attention_heads is 4, which is no multiple of num_key_value_heads",
+        ),
+        (config("llama", num_hidden_layers=10**6), "num_hidden_layers is 1000000: at most 2000 are built"),
+        # values that fail when the model is built
+        (config("llama", hidden_act="swiglu"), "transformers cannot build it: KeyError: 'swiglu'"),
+        (config("qwen3_moe", decoder_sparse_step=0), "transformers cannot build it: ZeroDivisionError"),
+        # other heads, and encoders
+        (config("llama", architectures=["LlamaForCausalLM", "LlamaModel"]), "LlamaForCausalLM would be built"),
+        (config("llama", num_labels=1), "labels are of a head that classifies"),
+        (config("bert"), "builds an encoder, whose attention looks at later tokens"),
     ],
 )
 def test_what_transformers_cannot_build_without_other_code_is_refused_in_one_line(content, message, tmp_path):
@@ -273,6 +398,26 @@ def test_a_folder_without_a_configuration_is_said_so(tmp_path):
             find([str(tmp_path)], ["random"])
 
 
+# -- counted by `flopray count`
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "stablelm"])
+def test_counting_a_file_by_module_gives_what_a_sweep_records(kind, tmp_path):
+    """Also decode, whose first call fills the cache that it looks back on."""
+    content = config(kind, head_dim=None)
+    path = tmp_path / f"{kind}.json"
+    path.write_text(json.dumps(content))
+    where = point(content)
+    for phase in ("forward", "decode"):
+        shape = {"model": str(path), "batch_size": 2, "sequence_length": 16}
+        counted = count("causal_lm", shapes=[shape], phase=phase, executed=False)[0]
+        columns = closed_columns(where, phase)
+        assert counted.dispatched.flops == dispatched_flops(where, phase, None)["dispatched_flops"]
+        assert counted.closed.flops == columns.get("model_flops")
+        if kind == "stablelm":
+            assert counted.closed.reason == "no closed form: the model_type stablelm has none"
+
+
 # -- what is measured
 
 
@@ -299,16 +444,40 @@ def test_tokens_go_to_experts_in_equal_numbers():
     assert all(len(set(row)) == 4 for row in chosen.tolist())
     torch.testing.assert_close(chosen, uniform_routing(64, 4, 16))  # seeded
 
-    built = BuiltPoint(point(config("mixtral")), device="cpu", seed=0)
+
+@pytest.mark.parametrize(
+    "kind", ["mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "gpt_oss", "deepseek_v2", "deepseek_v3", "jamba"]
+)
+def test_every_family_sends_tokens_to_its_experts_in_equal_numbers(kind):
+    changes = {"num_experts": 8, "num_experts_per_tok": 2, "head_dim": None} if kind == "jamba" else {}
+    where = point(config(kind, **changes))
+    built = BuiltPoint(where, device="cpu", seed=0)
     seen = []
     for name, module in built._step.module.named_modules():
-        if name.endswith("experts"):
+        if name.endswith(".experts"):  # its own hook, which reroutes, was there before
             module.register_forward_pre_hook(lambda _, args, kwargs: seen.append((args, kwargs)), with_kwargs=True)
-    built.phase("inference")()
-    assert len(seen) == 2
-    for args, kwargs in seen:
-        indices = next(x for x in (*args, *kwargs.values()) if not x.is_floating_point())
-        assert indices.flatten().bincount(minlength=8).tolist() == [8] * 8
+    phases = {"inference": 32, "train_step": 32} | ({} if kind == "jamba" else {"prefill": 32, "decode": 2})
+    for phase, tokens in phases.items():
+        run = built.phase(phase)
+        run()  # decode fills its cache first
+        seen.clear()
+        run()
+        assert seen
+        for args, kwargs in seen:
+            indices = next(x for x in (*args, *kwargs.values()) if torch.is_tensor(x) and not x.is_floating_point())
+            each = indices.flatten().bincount(minlength=4 if kind == "gpt_oss" else 8)
+            assert each.sum() == 2 * tokens
+            assert each.max() - each.min() <= 1
+
+
+def test_experts_that_take_no_stated_routing_are_said_so():
+    """Those of Llama 4 compute all experts for all tokens, and are not asked which to take."""
+    content = config("llama4_text", num_local_experts=4, num_experts_per_tok=1, intermediate_size_mlp=96, head_dim=16)
+    with pytest.raises(Unsupported, match="use --routing router"):
+        BuiltPoint(point(content), device="cpu", seed=0)
+    BuiltPoint(point(content, routing="router"), device="cpu", seed=0).phase("train_step")()
+    # Experts that no layer has need no routing.
+    BuiltPoint(point(config("deepseek_v3", first_k_dense_replace=2)), device="cpu", seed=0)
 
 
 def test_what_a_family_cannot_have_is_said_before_it_is_run():

@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from flopray.errors import Unsupported, brief, one_line
-from flopray.workloads.causal_lm import models
+from flopray.workloads.causal_lm import configuration, models
 from flopray.workloads.causal_lm.flops import PRODUCTS, components
 from flopray.workloads.causal_lm.sizes import NoClosedForm, Sizes
 from flopray.workloads.causal_lm.transformer import (
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Sequences, their tokens at least, and how many more than a window they have.
 _BATCH, _TOKENS, _BEYOND = 2, 512, 8
+#: Rotary embeddings whose angles depend on the sequence's length; what they are applied to does not.
+_BY_LENGTH = ("dynamic", "longrope")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def count(model: str, model_config: str | None, batch: int, tokens: int, checkpo
         tokens: of each.
         checkpointing: whether the backward pass runs the layers again.
     """
-    config = models.completed(models.content_of(model, model_config))
+    config = configuration.completed(models.content_of(model, model_config))
     return count_built(config, batch=batch, tokens=tokens, checkpointing=checkpointing)
 
 
@@ -93,16 +95,6 @@ def count_built(config: Any, *, batch: int, tokens: int, checkpointing: bool) ->
     flops["inference"] = flops["forward"]
     flops["forward_backward"] = flops["train_step"] = _sum(flops["forward"], flops["backward"])
     return Count(flops, attention, windows if len(windows) == config.num_hidden_layers else None, parameters, layers)
-
-
-@lru_cache(maxsize=64)
-def parameters_of(model: str, model_config: str | None) -> int:
-    """Weights of the model that transformers builds, a tied matrix once."""
-    import torch
-
-    config = models.completed(models.content_of(model, model_config))
-    built = random_model(config, device="meta", dtype=torch.bfloat16, attention="eager")
-    return sum(weight.numel() for weight in built.parameters())
 
 
 def _generating(model: Any, ids: torch.Tensor) -> dict[str, int | str]:
@@ -153,6 +145,8 @@ def _on_meta(config: Any) -> tuple[Any, list[tuple[int, int | None]]]:
     for module in model.modules():
         if type(module).__name__.endswith("RotaryEmbedding"):
             module.forward = _uncounted(module.forward)
+            if getattr(module, "rope_type", None) in _BY_LENGTH:  # would ask how long the sequence is
+                module.rope_type = "default"
     seen.clear()
     return model, seen
 
@@ -231,6 +225,8 @@ def disagreement(sizes: Sizes, seen: Count, *, batch: int, tokens: int) -> str |
     """
     if sizes.parameters != seen.parameters:
         return f"no closed form: it has {sizes.parameters} weights, and the model {seen.parameters}"
+    if isinstance(why := seen.flops["forward"], str):
+        return f"no closed form: forward cannot be held against a count: {why}"
     if seen.windows != sizes.windows:
         return f"no closed form: windows are {_told(sizes.windows)}, and the model's are {_told(seen.windows)}"
     for phase in ("forward", "backward", "prefill", "decode"):

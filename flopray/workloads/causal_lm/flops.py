@@ -9,7 +9,8 @@ Convention: a product of (a, b) by (b, c) is 2abc. Forward, for B sequences of T
                   with the values; a causal mask leaves (T + 1) / 2T of it and a window less: `attention_causal_flops`
     elementwise   norms 4 an element (square, mean, scale, weight), layer norms 7; softmax 5 a score; caps 3 an element;
                   rotary 3 an element that is rotated; functions and gates 1 an element each; biases and residuals 1;
-                  what an expert gives, weighted and summed, 2; softmax of the router 5 an expert; loss 4 a logit
+                  numbers that embedded tokens, residuals or logits are multiplied by 1; what an expert gives, weighted
+                  and summed, 2; softmax of the router 5 an expert; loss 4 a logit
     embedding     a look-up, no product
 
 Backward is twice forward for every component but the embedding, whose gradient is one addition a token and feature. The
@@ -79,7 +80,7 @@ def _with_ends(sizes: Sizes, inside: dict[str, int], batch: int, tokens: int, ph
     counts = Counter(inside)
     counts["norm_flops"] += sizes.norm.each * sizes.norm.elements * new
     embedded = sizes.width * (bool(sizes.positions) + sizes.scaled_embedding)
-    behind = sizes.vocabulary * (3 * sizes.softcapped + sizes.head_bias)
+    behind = sizes.vocabulary * (3 * sizes.softcapped + sizes.scaled_logits + sizes.head_bias)
     counts["elementwise_flops"] += embedded * new + behind * logits
     counts["lm_head_flops"] = sizes.head.flops * logits
     counts["loss_flops"] = 0 if phase in _NO_LOSS else 4 * new * sizes.vocabulary
@@ -101,7 +102,7 @@ def _layer(layer: Layer, width: int, batch: int, tokens: int, phase: str) -> dic
     formed, visible = pairs(attention, batch, tokens, phase)
     norms = sum(norm.each * norm.elements for norm in (*layer.norms, *attention.norms))
     biases = sum(one.elements for one in (*attention.projections, *layer.mlp))
-    elements = 3 * attention.rotated + layer.activated + 2 * width + biases
+    elements = 3 * attention.rotated + layer.activated + layer.residual * width + biases
     elements += _expert_elements(experts, width) if experts else 0
     scores = attention.heads * formed
     cached = batch * tokens * attention.expanded.flops if attention.expanded and phase == "decode" else 0

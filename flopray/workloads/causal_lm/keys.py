@@ -22,7 +22,10 @@ _HARMLESS = HARMLESS | words(
     "summary_type summary_use_proj n_ctx n_positions id2label label2id num_labels query_pre_attn_scalar seq_length "
     "router_aux_loss_coef aux_loss_alpha seq_aux initial_context_length cache_implementation gradient_checkpointing "
     "use_parallel_residual rope_interleave ep_size scale_attn_weights hidden_act hidden_activation activation_function "
-    "rms_norm_eps layer_norm_eps layer_norm_epsilon norm_epsilon attention_probs_dropout_prob"
+    "moe_router_dtype topk_method scoring_func hidden_dropout_prob embedding_dropout "
+    "n_special predict_special_tokens attention_softmax_in_fp32 "
+    "scale_attention_softmax_in_fp32 position_embedding_type order_of_interleaved_layers use_embedding_sharing "
+    "use_parallel_embedding rms_norm_eps layer_norm_eps layer_norm_epsilon norm_epsilon attention_probs_dropout_prob"
 )
 #: Keys of any family whose other values change what is computed: values at which they do not, and what would change.
 _OFF: Mapping[str, tuple[tuple[Any, ...], str]] = {
@@ -53,6 +56,17 @@ _OFF: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "reorder_and_upcast_attn": ((False,), "attention in another order is not counted"),
     "use_mrope": ((False,), "rotary embedding of several axes is not counted"),
     "use_qk_norm": ((False,), "norms of queries and keys are not counted"),
+    "qk_layernorm": ((False,), "norms of queries and keys are not counted"),
+    "shared_expert_intermediate_size": ((0,), "shared experts of this family are not counted"),
+    "full_attn_mod": ((1,), "layers without full attention are not counted"),
+    "interpolate_factor": ((1,), "interpolated positions are not counted"),
+    "mlp_type": (("default",), "another MLP is not counted"),
+    "norm_type": (("layer_norm",), "another norm is not counted"),
+    "use_gated_activation": ((True,), "this family has a gated MLP"),
+    "use_parallel_block": ((True,), "this family has attention and MLP side by side"),
+    "decoder_sparse_step": ((1,), "layers without experts among others are not counted"),
+    "layer_switch": ((4,), "layers in another order are not counted"),
+    "rotary_pct": ((1, 1.0), "this family rotates whole heads"),
 }
 
 

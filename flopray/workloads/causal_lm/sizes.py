@@ -141,6 +141,8 @@ class Layer:
         activated: operations of functions and gates of `mlp` for one token.
         experts: None where there are none.
         norms: of the layer, those of attention apart.
+        residual: operations for an element of a token: what attention and MLP give is added, and in some families
+            multiplied by a number before.
         unrepeated: FLOPs of one token at the layer's end whose result no backward pass needs, and which checkpointing
             does not run again.
     """
@@ -150,6 +152,7 @@ class Layer:
     activated: int
     norms: tuple[Norm, ...]
     experts: Experts | None = None
+    residual: int = 2
     unrepeated: int = 0
 
     @property
@@ -186,6 +189,7 @@ class Sizes:
         head_bias: whether the output projection has one.
         scaled_embedding: whether embedded tokens are multiplied by a number.
         softcapped: whether logits are capped by a tanh.
+        scaled_logits: whether logits are multiplied by a number.
     """
 
     width: int
@@ -197,6 +201,7 @@ class Sizes:
     head_bias: bool = False
     scaled_embedding: bool = False
     softcapped: bool = False
+    scaled_logits: bool = False
 
     @cached_property
     def kinds(self) -> tuple[tuple[Layer, int], ...]:

@@ -147,6 +147,11 @@ def route_uniformly(model: Any) -> int:
     return found
 
 
+def has_experts(model: Any) -> bool:
+    """Whether some layer of a model has experts, which its configuration may state of layers that it does not have."""
+    return any("experts" in name.split(".") for name, _ in model.named_parameters())
+
+
 def _rerouted(name: str, place: int, experts: int) -> Callable[..., Any]:
     """A hook that replaces the router's choice (tokens, active); tables are made once a shape, outside of graphs."""
     tables: dict[tuple[int, int, str], torch.Tensor] = {}

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flopray.description import Column, Field
+from flopray.errors import Unsupported
 from flopray.point import Point
 from flopray.records import TRAINING_PHASES
 from flopray.workloads.base import Built, Workload, copies_of_weights
 from flopray.workloads.capability import ATTENTIONS, why_no_attention
-from flopray.workloads.causal_lm import agreement, models
+from flopray.workloads.causal_lm import agreement, configuration, models
 from flopray.workloads.causal_lm.bytes import cached_elements, kept_elements, moved_elements
 from flopray.workloads.causal_lm.flops import COMPONENTS, CONVENTION, PRODUCTS, components
 from flopray.workloads.causal_lm.sizes import NoClosedForm, Sizes
@@ -171,7 +172,7 @@ class CausalLM(Workload):
 
     def parameters(self, point: Point) -> int:
         """All weights of the model that transformers builds, a tied matrix once."""
-        return agreement.parameters_of(point.model, point.model_config)
+        return models.parameters_of(point.model, point.model_config)
 
     def least_bytes(self, point: Point, phase: str, element_bytes: int) -> int:
         """Memory without which a phase cannot run: weights, gradients, moments, activations, logits, cache.
@@ -231,7 +232,7 @@ class CausalLM(Workload):
         from flopray.workloads.causal_lm import transformer
 
         torch.manual_seed(seed)
-        config = models.completed(models.content_of(point.model, point.model_config))
+        config = configuration.completed(models.content_of(point.model, point.model_config))
         batch, tokens = point.shape().values()
         sizes = _agreed(point)
         windows = None if isinstance(sizes, str) else sizes.windows
@@ -241,8 +242,8 @@ class CausalLM(Workload):
             model = transformer.pretrained_model(point.model, **made)
         else:
             model = transformer.random_model(config, **made)
-        if point.routing == "uniform":
-            transformer.route_uniformly(model)
+        if point.routing == "uniform" and not transformer.route_uniformly(model) and transformer.has_experts(model):
+            raise Unsupported(f"experts of {config.model_type} take no stated routing: use --routing router")
         if point.checkpointing:
             transformer.set_checkpointing(model)
         x = torch.randint(config.vocab_size, (batch, tokens), device=device)
@@ -258,7 +259,7 @@ class CausalLM(Workload):
             return reason
         from flopray.workloads.causal_lm import transformer
 
-        config = models.completed(models.content_of(point.model, point.model_config))
+        config = configuration.completed(models.content_of(point.model, point.model_config))
         if point.attention != "auto" and not transformer.has_sdpa(config):
             return f"attention of {config.model_type} has no kernel of torch's: use --attention auto"
         longest, tokens = getattr(config, "max_position_embeddings", None), point.sequence_length
@@ -281,7 +282,7 @@ class CausalLM(Workload):
 
     def count_s(self, point: Point) -> float:
         """Building each layer and counting it twice, on the meta device."""
-        config = models.completed(models.content_of(point.model, point.model_config))
+        config = configuration.completed(models.content_of(point.model, point.model_config))
         return int(getattr(config, "num_hidden_layers", 1)) * _LAYER_S
 
     def loads_weights(self, point: Point) -> bool:

@@ -1,0 +1,225 @@
+"""A configuration as transformers completes it, or why its own code cannot build a causal language model from it.
+
+A class of transformers takes its own sizes, those of its first model, for what a file does not state, and ignores a
+key that it does not know. Then another model would be counted and measured than the one that the file is of. So the
+sizes that make the model must be in the file, and a key that is nearly the name of a missing one is said so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+from flopray.errors import SpecError, brief
+from flopray.workloads.causal_lm.families import FAMILIES
+from flopray.workloads.llama_keys import HARMLESS, labels_of_a_classifier, short, words
+
+#: Keys that no operation depends on, or that the point decides; the rest makes the model, and the point's id.
+LEFT_OUT = HARMLESS | {"quantization_config", "compression_config"}
+#: Some families have a table of as many positions, or scale their angles by it.
+KEPT = frozenset({"max_position_embeddings", "original_max_position_embeddings"})
+#: Sizes that every class must be told, if it has them.
+_ALWAYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+#: Sizes that every class must be told, if it would otherwise take a number of its own.
+_OWN = ("intermediate_size", "num_key_value_heads")
+#: The same of a family that has a closed form; another one is measured as transformers builds it.
+_SIZES = (
+    *(*_ALWAYS, *_OWN, "head_dim", "sliding_window", "num_local_experts", "num_experts", "n_routed_experts"),
+    *("num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size"),
+    *("n_shared_experts", "first_k_dense_replace", "kv_lora_rank", "q_lora_rank", "qk_nope_head_dim"),
+    *("qk_rope_head_dim", "v_head_dim"),
+)
+#: Sizes that may be 0: a model without experts, or without shared ones.
+_MAY_BE_ZERO = words(
+    "num_local_experts num_experts n_routed_experts num_experts_per_tok shared_expert_intermediate_size "
+    "n_shared_experts first_k_dense_replace sliding_window moe_intermediate_size"
+)
+_MOST_LAYERS = 2000
+#: Their classes have `is_decoder` as well, and are decoders whatever it says.
+_DECODERS = ("gpt_neox", "gpt_neox_japanese")
+#: How like a missing key an unknown one must be to be taken for it.
+_NEAR = 0.87
+
+
+def completed(content: Mapping[str, Any]) -> Any:
+    """The configuration as transformers completes it; dropout is taken out, and so are the numbers of special tokens.
+
+    Args:
+        content: of the file.
+
+    Raises:
+        SpecError: transformers has no such model_type, or refuses a value.
+    """
+    from transformers import AutoConfig
+
+    given = {key: value for key, value in content.items() if key not in ("model_type", "auto_map", *LEFT_OUT)}
+    given |= {key: content[key] for key in KEPT if key in content}
+    try:
+        with _silent():
+            config = AutoConfig.for_model(content["model_type"], **given)
+            _without_dropout(config)
+    except Exception as error:  # whatever a class of transformers raises at a value
+        raise SpecError(f"transformers refuses it: {brief(error)}") from error
+    return config
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Silence transformers, which warns of tokens that are not used here."""
+    import logging
+
+    logger = logging.getLogger("transformers")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _without_dropout(config: Any) -> None:
+    for name, value in vars(config).items():
+        is_rate = "dropout" in name or name.endswith("pdrop")
+        if is_rate and isinstance(value, int | float) and not isinstance(value, bool) and value:
+            setattr(config, name, 0.0)
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        if getattr(config, name, None) is not None:
+            setattr(config, name, None)
+
+
+def why_not(content: Mapping[str, Any]) -> str | None:
+    """Why transformers' own code cannot build a causal language model from a configuration; None where it can."""
+    kind = content.get("model_type")
+    if not isinstance(kind, str) or not kind:
+        return "its configuration lacks model_type"
+    if content.get("auto_map"):
+        return (
+            "auto_map names code of the model's own, which is never run; without that key transformers' own "
+            f"{short(kind)} is built, if it has one"
+        )
+    inside = [
+        key
+        for key, part in content.items()
+        if isinstance(part, Mapping) and (part.get("model_type") or key in ("text_config", "vision_config"))
+    ]
+    if inside:
+        return f"its {inside[0]} is a model inside of a larger one: write that part to a file of its own"
+    return _why_no_class(content, kind) or _why_no_configuration(content)
+
+
+def _why_no_class(content: Mapping[str, Any], kind: str) -> str | None:
+    from transformers import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    if kind not in CONFIG_MAPPING:
+        return (
+            f"unknown model_type {short(kind)}: transformers has no model of it, and code from elsewhere is never run"
+        )
+    own = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
+    if own is None:
+        return f"transformers has no causal language model of the model_type {short(kind)}"
+    if content.get("is_encoder_decoder") is True:
+        return "is_encoder_decoder is true: an encoder is not run"
+    names = content.get("architectures")
+    if names and names not in ([own], own, ["LLaMAForCausalLM"]):
+        return f"architectures is {short(names)}: of this model_type, {own} would be built"
+    if labels_of_a_classifier(content):
+        return "architectures is missing, and labels are of a head that classifies"
+    if "is_decoder" in _class_keys(kind) and kind not in _DECODERS:
+        return f"of the model_type {short(kind)} transformers builds an encoder, whose attention looks at later tokens"
+    return None
+
+
+def _why_no_configuration(content: Mapping[str, Any]) -> str | None:
+    try:
+        config = completed(content)
+    except SpecError as error:
+        return str(error)
+    return _misspelt(content, config) or _missing(content, config) or _impossible(content, config)
+
+
+def _class_keys(kind: str) -> Mapping[str, Any]:
+    """Keys of a class of transformers, each with the value that it takes where a file has none."""
+    from transformers import CONFIG_MAPPING
+
+    parameters = inspect.signature(CONFIG_MAPPING[kind]).parameters
+    return {name: one.default for name, one in parameters.items()}
+
+
+def _stated(content: Mapping[str, Any], config: Any, size: str) -> Any:
+    """What a file says of a size, by one of its names; None where it says nothing."""
+    others = [alias for alias, name in config.attribute_map.items() if name == size]
+    names = (size, config.attribute_map.get(size, size), *others)
+    return next((content[name] for name in names if content.get(name) is not None), None)
+
+
+def _missing(content: Mapping[str, Any], config: Any) -> str | None:
+    stated = content["model_type"] in FAMILIES
+    own = _class_keys(content["model_type"])
+    for size in _SIZES if stated else (*_ALWAYS, *_OWN):
+        name = config.attribute_map.get(size, size)
+        # A null that the file states is a value, and so is what the class makes of other keys.
+        said = _stated(content, config, size) is not None or (name in content and size not in _ALWAYS)
+        taken = own.get(name)
+        unused = size == "sliding_window" and getattr(config, "use_sliding_window", None) is False
+        if said or unused or name not in own or getattr(config, name, None) is None:
+            continue
+        if size in _ALWAYS or (type(taken) is int and taken > 0):
+            named = size if name == size else f"{size} ({name})"
+            return f"its configuration lacks {named}, for which the class of transformers would take {short(taken)}"
+    return None
+
+
+def _misspelt(content: Mapping[str, Any], config: Any) -> str | None:
+    """A key that the class does not have, and that is nearly one which it has and the file has not."""
+    own = {*_class_keys(content["model_type"]), *config.attribute_map}
+    missing = [name for name in own if name not in content and not name.startswith("_")]
+    for key in content:
+        if key in own or key in LEFT_OUT or key.startswith("_"):
+            continue
+        near = difflib.get_close_matches(key, missing, n=1, cutoff=_NEAR)
+        if near and f"_{key}" not in own:
+            return f"its configuration has the unknown key {short(key)}: did you mean {near[0]}?"
+    return None
+
+
+def _impossible(content: Mapping[str, Any], config: Any) -> str | None:
+    """Sizes that no model has, some of which would count as a smaller one."""
+    for size in _SIZES:
+        value = _stated(content, config, size)
+        if type(value) is int and value < (0 if size in _MAY_BE_ZERO else 1):
+            return f"{size} is {value}, and must be at least {0 if size in _MAY_BE_ZERO else 1}"
+    layers = getattr(config, "num_hidden_layers", None)
+    if type(layers) is int and layers > _MOST_LAYERS:
+        return f"num_hidden_layers is {layers}: at most {_MOST_LAYERS} are built"
+    heads, kv = (_stated(content, config, size) for size in ("num_attention_heads", "num_key_value_heads"))
+    if type(heads) is int and type(kv) is int and heads % kv:
+        return f"num_attention_heads is {heads}, which is no multiple of num_key_value_heads, {kv}"
+    return None
+
+
+@lru_cache(maxsize=64)
+def parameters_of(text: str) -> int:
+    """Weights of the model that transformers builds from a configuration, a tied matrix once.
+
+    Args:
+        text: the configuration as JSON.
+
+    Raises:
+        SpecError: it cannot be built.
+    """
+    import torch
+
+    from flopray.workloads.causal_lm.transformer import random_model
+
+    config = completed(json.loads(text))
+    try:
+        built = random_model(config, device="meta", dtype=torch.bfloat16, attention="eager")
+    except Exception as error:  # whatever a model of transformers raises at a value
+        raise SpecError(f"transformers cannot build it: {brief(error)}") from error
+    return sum(weight.numel() for weight in built.parameters())

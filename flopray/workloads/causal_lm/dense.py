@@ -1,0 +1,184 @@
+"""Families whose tokens all go through the same MLP: Llama, Mistral, Qwen, Gemma, OLMo, GPT-2, GPT-NeoX, ..."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from flopray.workloads.causal_lm.parts import (
+    attention_of,
+    gated_layer,
+    model_of,
+    plain_layer,
+    require_query_norms,
+    rotary_factor,
+    windows_of,
+)
+from flopray.workloads.causal_lm.sizes import LAYER_FLOPS, Attention, Linear, NoClosedForm, Norm, Sizes, layer_norm, rms
+
+
+def llama(c: Any) -> Sizes:
+    """Llama: one layer, repeated."""
+    bias = bool(c.attention_bias)
+    layer = gated_layer(c, attention_of(c, bias=bias, out_bias=bias), bias=bool(c.mlp_bias))
+    return model_of(c, [layer] * c.num_hidden_layers)
+
+
+def smollm3(c: Any) -> Sizes:
+    """SmolLM 3: layers without rotary embedding among the others."""
+    bias, rotated = bool(c.attention_bias), c.no_rope_layers
+    if len(rotated) < c.num_hidden_layers:
+        raise NoClosedForm(
+            f"no closed form: no_rope_layers has {len(rotated)} entries for {c.num_hidden_layers} layers"
+        )
+    attentions = [attention_of(c, bias=bias, out_bias=bias, window=window) for window in windows_of(c)]
+    return model_of(
+        c,
+        [
+            gated_layer(c, attention if has_rope else replace(attention, rotated=0), bias=bool(c.mlp_bias))
+            for attention, has_rope in zip(attentions, rotated, strict=False)
+        ],
+    )
+
+
+def granite(c: Any) -> Sizes:
+    """Granite: a Llama whose embedded tokens, residuals and logits are multiplied by numbers."""
+    bias = bool(c.attention_bias)
+    layer = gated_layer(c, attention_of(c, bias=bias, out_bias=bias), bias=bool(c.mlp_bias))
+    layer = replace(layer, residual=4, unrepeated=layer.unrepeated + c.hidden_size)
+    return model_of(c, [layer] * c.num_hidden_layers, scaled_embedding=True, scaled_logits=True)
+
+
+def mistral(c: Any) -> Sizes:
+    """Also Phi-3, which writes queries, keys and values, and gate and value, as one matrix each."""
+    partial = c.model_type == "phi3"
+    layer = gated_layer(c, attention_of(c, window=c.sliding_window or None, partial=partial))
+    return model_of(c, [layer] * c.num_hidden_layers)
+
+
+def qwen2(c: Any) -> Sizes:
+    """Qwen 2 and 2.5: biases of queries, keys and values."""
+    return model_of(c, [gated_layer(c, attention_of(c, bias=True, window=window)) for window in windows_of(c)])
+
+
+def qwen3(c: Any) -> Sizes:
+    """Qwen 3: norms over each head of queries and keys."""
+    require_query_norms(c)
+    bias = bool(c.attention_bias)
+    return model_of(
+        c,
+        [
+            gated_layer(c, attention_of(c, bias=bias, out_bias=bias, norms="head", window=window))
+            for window in windows_of(c)
+        ],
+    )
+
+
+def gemma(c: Any) -> Sizes:
+    """Gemma: embedded tokens are scaled."""
+    bias = bool(c.attention_bias)
+    layer = gated_layer(c, attention_of(c, bias=bias, out_bias=bias))
+    return model_of(c, [layer] * c.num_hidden_layers, scaled_embedding=True)
+
+
+def gemma2(c: Any) -> Sizes:
+    """Gemma 2 and the text model of Gemma 3: norms before and behind attention and MLP; every other layer a window."""
+    bias, norms = bool(c.attention_bias), (rms(c.hidden_size),) * 4
+    if (stated := getattr(c, "sliding_window_size", None)) not in (None, c.sliding_window):
+        raise NoClosedForm(f"no closed form: sliding_window {c.sliding_window} and sliding_window_size {stated}")
+    kind = "head" if c.model_type == "gemma3_text" else ""
+    capped = c.attn_logit_softcapping is not None
+    layers = [
+        gated_layer(
+            c,
+            attention_of(c, bias=bias, out_bias=bias, norms=kind, window=window, softcapped=capped),
+            norms=norms,
+            behind=True,
+        )
+        for window in windows_of(c)
+    ]
+    return model_of(c, layers, scaled_embedding=True, softcapped=c.final_logit_softcapping is not None)
+
+
+def olmo(c: Any) -> Sizes:
+    """OLMo: norms without weights."""
+    bias, norm = bool(c.attention_bias), Norm(c.hidden_size, 0, LAYER_FLOPS - 2)
+    layer = gated_layer(c, attention_of(c, bias=bias, out_bias=bias), norms=(norm, norm))
+    return model_of(c, [layer] * c.num_hidden_layers, norm)
+
+
+def olmo2(c: Any) -> Sizes:
+    """OLMo 2 and 3: norms behind attention and MLP, and over all heads of queries and of keys at once."""
+    bias = bool(c.attention_bias)
+    windows = windows_of(c) if c.model_type == "olmo3" else [None] * c.num_hidden_layers
+    attentions = [attention_of(c, bias=bias, out_bias=bias, norms="all", window=window) for window in windows]
+    return model_of(c, [gated_layer(c, attention, behind=True) for attention in attentions])
+
+
+def gpt2(c: Any) -> Sizes:
+    """GPT-2: learned positions, one matrix for queries, keys and values, layer norms."""
+    d = c.hidden_size
+    if (stated := getattr(c, "n_ctx", None) or c.n_positions) != c.n_positions:  # transformers reads the other one
+        raise NoClosedForm(f"no closed form: n_ctx {stated} and n_positions {c.n_positions}")
+    attention = Attention(
+        projections=(Linear(d, 3 * d, True), Linear(d, d, True)),
+        heads=c.num_attention_heads,
+        query_width=d // c.num_attention_heads,
+        value_width=d // c.num_attention_heads,
+        cached=2 * d,
+        rotated=0,
+    )
+    inner = c.n_inner if c.n_inner is not None else 4 * d
+    layer = plain_layer(c, attention, inner, layer_norm(d))
+    return model_of(c, [layer] * c.num_hidden_layers, layer_norm(d), positions=c.max_position_embeddings)
+
+
+def gpt_neox(c: Any) -> Sizes:
+    """GPT-NeoX and Pythia: a part of each head is rotated."""
+    d, bias = c.hidden_size, bool(c.attention_bias)
+    h = d // c.num_attention_heads
+    attention = Attention(
+        projections=(Linear(d, 3 * d, bias), Linear(d, d, bias)),
+        heads=c.num_attention_heads,
+        query_width=h,
+        value_width=h,
+        cached=2 * d,
+        rotated=2 * c.num_attention_heads * int(h * rotary_factor(c, partial=True)),
+    )
+    layer = plain_layer(c, attention, c.intermediate_size, layer_norm(d))
+    return model_of(c, [layer] * c.num_hidden_layers, layer_norm(d))
+
+
+def phi(c: Any) -> Sizes:
+    """Phi 1, 1.5 and 2: attention and MLP side by side behind one norm; biases everywhere."""
+    norm = layer_norm(c.hidden_size)
+    layer = plain_layer(c, attention_of(c, bias=True, out_bias=True, partial=True), c.intermediate_size, norm)
+    return model_of(c, [replace(layer, norms=(norm,))] * c.num_hidden_layers, norm, head_bias=True)
+
+
+def starcoder2(c: Any) -> Sizes:
+    """StarCoder 2: a plain MLP."""
+    bias, norm = bool(c.use_bias), layer_norm(c.hidden_size)
+    attention = attention_of(c, bias=bias, out_bias=bias, window=c.sliding_window or None)
+    layer = plain_layer(c, attention, c.intermediate_size, norm, bias=bias)
+    return model_of(c, [layer] * c.num_hidden_layers, norm)
+
+
+def cohere(c: Any) -> Sizes:
+    """Command R and R7B: attention and MLP side by side; the second rotates in layers with a window alone."""
+    bias, norm = bool(c.attention_bias), Norm(c.hidden_size, c.hidden_size, LAYER_FLOPS - 1)
+    alternate = c.model_type == "cohere2"
+    layers = []
+    for window in windows_of(c) if alternate else [None] * c.num_hidden_layers:
+        attention = attention_of(c, bias=bias, out_bias=bias, window=window)
+        if alternate and window is None:
+            attention = replace(attention, rotated=0)
+        layers.append(gated_layer(c, attention, norms=(norm,)))
+    return model_of(c, layers, norm, scaled_logits=True)
+
+
+def glm4(c: Any) -> Sizes:
+    """GLM 4: norms before and behind attention and MLP; half of each head is rotated."""
+    attention = attention_of(c, bias=bool(c.attention_bias), partial=True)
+    layer = gated_layer(c, attention, norms=(rms(c.hidden_size),) * 4, behind=True)
+    return model_of(c, [layer] * c.num_hidden_layers)
