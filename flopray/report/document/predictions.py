@@ -40,8 +40,8 @@ def section(measured: Measured) -> Section | None:
     blocks.append(
         Words(
             [
-                "`flopray ask` answers with these models for shapes, devices and runs that were not measured; `flopray "
-                "fit RUN` makes them of this run."
+                "flopray ask answers with these models for shapes, devices and runs that were not measured; flopray fit "
+                "RUN makes them of this run."
             ],
             "note",
         )

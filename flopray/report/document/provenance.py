@@ -35,11 +35,8 @@ def section(measured: Measured, commands: Sequence[str]) -> Section:
 
 
 def _settings(folders: Sequence[RunFolder]) -> TextTable:
-    rows = []
-    for folder in folders:
-        for name, value in _facts(folder):
-            rows.append([folder.name if not rows or rows[-1][0] != folder.name else "", name, value])
-    return TextTable("What was asked for", ["Run", "Setting", "Value"], [("", rows)])
+    sections = [(folder.name, [[name, value] for name, value in _facts(folder)]) for folder in folders]
+    return TextTable("What was asked for", ["Setting", "Value"], sections, [], "Run")
 
 
 def _facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
@@ -52,7 +49,7 @@ def _facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
             if value not in (None, False):
                 yield str(name), _text(value)
     versions = folder.manifest.get("versions")
-    if isinstance(versions, Mapping):
+    if isinstance(versions, Mapping) and versions:
         yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
