@@ -37,15 +37,8 @@ def section(measured: Measured) -> Section | None:
     if not groups:
         return None
     blocks.append(without_empty(Bars(_held_out(groups), {})))
-    blocks.append(
-        Words(
-            [
-                "flopray ask answers with these models for shapes, devices and runs that were not measured; flopray fit "
-                "RUN makes them of this run."
-            ],
-            "note",
-        )
-    )
+    said = "flopray ask answers with these models for shapes, devices and runs that were not measured"
+    blocks.append(Words([f"{said}; flopray fit RUN makes them of this run."], "note"))
     return Section("predictions", "What can be predicted, and how well", blocks)
 
 
