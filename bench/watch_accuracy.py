@@ -83,7 +83,8 @@ def trainer(seconds: float, folder: Path) -> None:
         num_key_value_heads=4,
         vocab_size=8192,
     )
-    rows = [{"input_ids": ids, "labels": ids} for ids in torch.randint(8192, (512, 256))]
+    # a list serves as a dataset, which the stubs do not know
+    rows: Any = [{"input_ids": ids, "labels": ids} for ids in torch.randint(8192, (512, 256))]
     arguments = TrainingArguments(
         output_dir=str(folder / "trained"),
         max_steps=10**6,

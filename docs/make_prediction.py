@@ -72,8 +72,8 @@ what was left to the fit; `edge` marks sets that lie there by their making.
 The form of models 3 and 4 was chosen looking at errors on these sets, and so were the places from which constants
 start, so errors are too good for data that nobody has looked at; the constants are fitted to what is left alone. Two
 rules of the energy (rows at the power limit count as measured, weak priors) were made after a look at Llama 3.2 1B,
-whose rows are in no fit. Which kernel cuBLAS runs for a product (tile, split of the inner dimension) comes from hardware
-counters, was counted for all shapes, also for those held out, and says nothing of time or energy.
+whose rows are in no fit. Which kernel cuBLAS runs for a product (tile, split of the inner dimension) comes from
+hardware counters, was counted for all shapes, also for those held out, and says nothing of time or energy.
 
 ## All held-out rows together
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flopray.errors import InputError
 from flopray.workloads import hub
-from flopray.workloads.causal_lm.models import why_not
+from flopray.workloads.causal_lm.configuration import why_not
 from flopray.workloads.llama_config import read_json
 
 #: Other formats of weights run their author's code when they are loaded.
