@@ -18,7 +18,7 @@ from flopray.flops.executed.counts import NotCounted, PhaseCounts
 from flopray.flops.executed.metrics import passes_for
 from flopray.measurement.counting.chunk import Chunks
 from flopray.measurement.counting.function import count_function
-from flopray.point import PRECISIONS, Point
+from flopray.point import PRECISIONS, Point, unit_of
 from flopray.records import KERNEL_CLASSES, Status
 from flopray.report.counts.scaling import CountTable
 from flopray.workloads.base import Workload, closed_columns, workload_of
@@ -26,7 +26,10 @@ from flopray.workloads.execution import TrainingStep, phase_work
 from flopray.workloads.target import StepFactory, find_target
 
 #: Precision whose counters see the products of a type; tensor cores compute those of float32 where torch allows TF32.
-_PRECISION_OF = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+_PRECISION_OF = {
+    **{"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"},
+    **dict.fromkeys(("float8_e4m3fn", "float8_e5m2"), "fp8"),
+}
 _NOT_REQUESTED = Executed(str(Status.NOT_REQUESTED), "not requested")
 _NO_GPU = "executed FLOPs need an NVIDIA GPU: torch sees none here, and a CPU's cores have no FLOP counters"
 _OF_FUNCTION = "a function states no closed form; a Workload can"
@@ -194,7 +197,7 @@ def _precisions(asked: str | None, dispatched: ModuleCount, capability: str) -> 
     if asked is not None:
         return (asked,)
     if dispatched.flops is None or not dispatched.product_types:
-        return tuple(one for one in PRECISIONS if _countable(one, capability))
+        return tuple(one for one in PRECISIONS if unit_of(one) == one and _countable(one, capability))
     unknown = [one for one in dispatched.product_types if one not in _PRECISION_OF]
     if unknown:
         raise Unsupported(f"no counters are known for products of {unknown[0]}: a sum without them would be partial")

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from flopray.description import Column, Description, Field
 from flopray.errors import Unsupported
-from flopray.point import Point
+from flopray.point import FP8_SCALING, Point
 from flopray.records import Row
 from flopray.workloads.built import Built
 from flopray.workloads.contract import HOOKS, guarded
@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Built", "Column", "Field", "Source", "Workload", "workload_of"]
 
-#: Bytes of a number as each precision keeps it in memory.
-ELEMENT_BYTES = MappingProxyType({"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2})
+#: Bytes of a number as each precision keeps it in memory. In fp8 weights and activations are bf16, and cast for each
+#: product.
+ELEMENT_BYTES = MappingProxyType({"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, **dict.fromkeys(FP8_SCALING, 2)})
 
 #: FLOPs of AdamW for one parameter, every operation (also square root and division) as one: weight decay 2 (multiply,
 #: subtract), first moment 3, second moment 4, both bias corrections 2, square root and epsilon 2, update 3 (multiply,
@@ -211,12 +212,14 @@ class Workload(Declaration):
     def why_not(self, point: Point, capability: tuple[int, int] | None) -> str | None:
         """Why no phase of a point can run on its type of device; None where nothing is against it.
 
+        Here: layers that have no fp8, where that is asked for.
+
         Args:
             point: the point.
             capability: compute capability of its GPU; None on a CPU, and of a GPU that is not known.
         """
-        del point, capability
-        return None
+        del capability
+        return _why_no_fp8(type(self), point) if point.precision in FP8_SCALING else None
 
     def complete(
         self, axes: Mapping[str, tuple[Any, ...]]
@@ -309,6 +312,13 @@ def copies_of_weights(phase: str) -> int:
 def _parameters(_: type[Workload], point: Point) -> int:
     """Of a shape; another class of the same name, such as that of a file that changed, has its own."""
     return sum(weight.numel() for weight in _on_meta(point).module.parameters())
+
+
+@lru_cache(maxsize=4096)
+def _why_no_fp8(_: type[Workload], point: Point) -> str | None:
+    from flopray.workloads import float8
+
+    return float8.why_not_module(_on_meta(point).module)
 
 
 def _on_meta(point: Point) -> Built:

@@ -13,6 +13,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from flopray.errors import Unsupported, brief, one_line
+from flopray.workloads import float8
 from flopray.workloads.causal_lm import models
 from flopray.workloads.causal_lm.flops import PRODUCTS, components
 from flopray.workloads.causal_lm.sizes import NoClosedForm, Sizes
@@ -103,6 +104,15 @@ def parameters_of(model: str, model_config: str | None) -> int:
     config = models.completed(models.content_of(model, model_config))
     built = random_model(config, device="meta", dtype=torch.bfloat16, attention="eager")
     return sum(weight.numel() for weight in built.parameters())
+
+
+@lru_cache(maxsize=64)
+def why_no_fp8(model: str, model_config: str | None) -> str | None:
+    """Which layer of the model that transformers builds has no fp8; None where it can have it."""
+    import torch
+
+    config = models.completed(models.content_of(model, model_config))
+    return float8.why_not_module(random_model(config, device="meta", dtype=torch.bfloat16, attention="eager"))
 
 
 def _generating(model: Any, ids: torch.Tensor) -> dict[str, int | str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flopray.errors import InputError, SpecError, brief
-from flopray.workloads import hub
+from flopray.workloads import float8, hub
 from flopray.workloads.causal_lm import families
 from flopray.workloads.causal_lm.sizes import Sizes
 from flopray.workloads.llama_config import check_safetensors, distinct, is_hub_id, label_of, read_json, unknown_model
@@ -91,6 +91,7 @@ def completed(content: Mapping[str, Any]) -> Any:
     Raises:
         SpecError: transformers has no such model_type, or refuses a value.
     """
+    float8.load_quietly()
     from transformers import AutoConfig
 
     given = {key: value for key, value in content.items() if key not in ("model_type", "auto_map", *_LEFT_OUT)}

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flopray.description import Column, Field
-from flopray.point import Point
+from flopray.point import FP8_SCALING, Point
 from flopray.records import TRAINING_PHASES
+from flopray.workloads import float8
 from flopray.workloads.base import Built, Workload, copies_of_weights
 from flopray.workloads.capability import ATTENTIONS, why_no_attention
 from flopray.workloads.causal_lm import agreement, models
@@ -258,6 +259,8 @@ class CausalLM(Workload):
             return reason
         from flopray.workloads.causal_lm import transformer
 
+        if point.precision in FP8_SCALING and (reason := _why_no_fp8(point)):
+            return reason
         config = models.completed(models.content_of(point.model, point.model_config))
         if point.attention != "auto" and not transformer.has_sdpa(config):
             return f"attention of {config.model_type} has no kernel of torch's: use --attention auto"
@@ -300,6 +303,13 @@ def _stated(point: Point) -> Sizes | None:
         return models.sizes_of(point.model, point.model_config)
     except NoClosedForm:
         return None
+
+
+def _why_no_fp8(point: Point) -> str | None:
+    """Layers that are not linear, or have widths or numbers of tokens that fp8 cannot have."""
+    batch, tokens = point.shape().values()
+    reason = agreement.why_no_fp8(point.model, point.model_config)
+    return reason or float8.why_not_sizes("sequences x tokens", batch * tokens)
 
 
 def _count(point: Point) -> agreement.Count:
