@@ -25,6 +25,7 @@ KEY_COLUMNS = (
     "model",
     "attention",
     "checkpointing",
+    "adapter",
     "config",
     "n_layers",
     "width",

@@ -251,7 +251,8 @@ def _point(workload: Workload, shape: Mapping[str, Any], precision: str | None) 
     _, implied = workload.complete({name: (value,) for name, value in given.items()})
     for name, by_value in implied.items():
         given |= by_value.get(given.get(name), {})
-    if missing := [field.name for field in workload.fields if field.name not in given and not field.implied]:
+    needed = [field.name for field in workload.fields if not (field.implied or field.optional)]
+    if missing := [name for name in needed if name not in given]:
         raise InputError(f"{workload.name} needs a value of {', '.join(missing)}")
     try:
         device_type = "GPU" if torch.cuda.is_available() else "CPU"
@@ -286,7 +287,7 @@ def _of_workload(workload: Workload, points: Sequence[Point], phase: str | None,
 
 def _shape_of(point: Point) -> dict[str, Any]:
     implied = {field.name for field in point.workload.fields if field.implied}
-    shape = {name: value for name, value in point.values.items() if name not in implied}
+    shape = {name: value for name, value in point.values.items() if name not in implied and value is not None}
     return shape if point.precision == "fp32" else {**shape, "precision": point.precision}
 
 

@@ -178,7 +178,7 @@ class Workload(Declaration):
 
     def parameters(self, point: Point) -> int:
         """Number of weights of the model."""
-        return _parameters(type(self), point)
+        return _weights(type(self), point)[0]
 
     def least_bytes(self, point: Point, phase: str, element_bytes: int) -> int:
         """Memory without which a phase cannot run, in bytes; here weights, gradients and moments.
@@ -188,16 +188,23 @@ class Workload(Declaration):
             phase: one of `phases`, or `weights` for what all of them need.
             element_bytes: of the precision's type.
         """
-        return self.parameters(point) * element_bytes * copies_of_weights(phase)
+        weights = self.parameters(point)
+        return (weights + (copies_of_weights(phase) - 1) * (weights - self._frozen(point))) * element_bytes
 
     def least_moved_bytes(self, point: Point, phase: str, element_bytes: int) -> int:
         """Bytes that one iteration reads and writes at least, each operand once; here those of the weights alone.
 
         A pass reads the weights; a backward pass writes gradients too; AdamW reads weights, gradients and both moments,
-        and writes all but the gradients.
+        and writes all but the gradients. Those that are frozen have no gradients and no moments.
         """
-        touched = {"backward": 2, "forward_backward": 3, "optimizer_step": 7, "train_step": 10}.get(phase, 1)
-        return self.parameters(point) * element_bytes * touched
+        passes = {"optimizer_step": 0, "forward_backward": 2, "train_step": 2}.get(phase, 1)
+        trained = {"backward": 1, "forward_backward": 1, "optimizer_step": 7, "train_step": 8}.get(phase, 0)
+        weights = self.parameters(point)
+        return (passes * weights + trained * (weights - self._frozen(point))) * element_bytes
+
+    def _frozen(self, point: Point) -> int:
+        """Weights that are not trained, where it is the module that says how many there are."""
+        return _weights(type(self), point)[1] if type(self).parameters is Workload.parameters else 0
 
     def reduction_elements(self, point: Point, phase: str) -> int | None:
         """Elements that `splitk_per_element` refers to; None where there is no such number."""
@@ -309,9 +316,15 @@ def copies_of_weights(phase: str) -> int:
 
 
 @lru_cache(maxsize=4096)
-def _parameters(_: type[Workload], point: Point) -> int:
-    """Of a shape; another class of the same name, such as that of a file that changed, has its own."""
-    return sum(weight.numel() for weight in _on_meta(point).module.parameters())
+def _weights(_: type[Workload], point: Point) -> tuple[int, int]:
+    """All weights of a shape, and those that are frozen.
+
+    Another class of the same name, such as that of a file that changed, has its own.
+    """
+    weights = list(_on_meta(point).module.parameters())
+    trained = any(weight.requires_grad for weight in weights)
+    frozen = sum(weight.numel() for weight in weights if not weight.requires_grad) if trained else 0
+    return sum(weight.numel() for weight in weights), frozen
 
 
 @lru_cache(maxsize=4096)

@@ -93,7 +93,7 @@ def converted(module: torch.nn.Module, scaling: str, *, emulate: bool = False) -
     """
     if reason := _NO_PACKAGE if find_spec("torchao") is None else why_not_module(module):
         raise Unsupported(reason)
-    float8 = _load()
+    float8 = _quietly("torchao.float8")
     config = dataclasses.replace(float8.Float8LinearConfig.from_recipe_name(scaling), emulate=emulate)
     chosen = {id(layer) for _, layer in _layers(module, _kept(module))}
     return float8.convert_to_float8_training(
@@ -101,20 +101,18 @@ def converted(module: torch.nn.Module, scaling: str, *, emulate: bool = False) -
     )
 
 
-def load_quietly() -> None:
-    """Import torchao where it is installed, before transformers does, which would let it warn of other chips."""
-    if find_spec("torchao"):
-        _load()
-
-
 @cache
-def _load() -> Any:
-    """torchao's module of float8 training, without its warnings of kernels for other chips."""
+def load_quietly() -> None:
+    """Import what of torchao transformers would import, where it is installed, without its warnings of other chips."""
+    if find_spec("torchao"):
+        _quietly("transformers.quantizers")
+
+
+def _quietly(module: str) -> Any:
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        import_module("torchao.quantization")  # which transformers would import
-        return import_module("torchao.float8")
+        return import_module(module)
     finally:
         logging.disable(before)
 
