@@ -10,6 +10,7 @@ import torch
 
 from flopray.audit.findings import precision_of
 from flopray.cli.request import request_of, sweep_from
+from flopray.cli.session import _versions
 from flopray.errors import InputError, Unsupported
 from flopray.flops.by_module import count_by_module
 from flopray.flops.dispatched import count_dispatched
@@ -175,6 +176,14 @@ def test_each_scaling_is_a_precision_of_its_own_and_old_ids_stay():
     assert len({point.id for point in points}) == 3
     assert points[1].label() == "n=2 d=64 m=32 fp8 compile"
     assert points[0].id == "4ef07f69f9778cfc"
+
+
+@torchao
+def test_the_manifest_says_how_fp8_is_scaled():
+    assert _versions(plan(["bf16"])).keys() == {"python", "ray", "torch"}
+    told = _versions(plan(["bf16", "fp8", "fp8_rowwise"]))
+    assert told.keys() >= {"torchao", "fp8 scaling", "fp8_rowwise scaling"}
+    assert (told["fp8 scaling"], told["fp8_rowwise scaling"]) == ("tensorwise, dynamic", "rowwise, dynamic")
 
 
 @pytest.mark.parametrize("name", ["fp8", "float8", "torch.float8_e4m3fn", "torch.float8_e5m2"])
