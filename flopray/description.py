@@ -182,7 +182,7 @@ class Description:
         shown = []
         for f in self.fields:
             value = values.get(f.name)
-            if f.letter is None or value is None or value != value:
+            if f.letter is None or _is_missing(value):
                 continue
             shown.append(str(value) if f.letter == f.name else f"{f.letter}={value}")
         return " ".join(shown)
@@ -242,6 +242,11 @@ class Description:
             _check_name("phase", phase)
         if not self.phases:
             raise SpecError(f"the workload {self.name} has no phases")
+
+
+def _is_missing(value: Any) -> bool:
+    """None, NaN, or what pandas has for a missing text, which is not even unequal to itself."""
+    return value is None or type(value).__name__ == "NAType" or value != value
 
 
 def _kept(field: Field) -> dict[str, Any]:

@@ -1,12 +1,21 @@
 """LoRA: what is frozen, what is trained, and a closed form that is what the dispatcher counts."""
 
+import json
+
+import pandas as pd
 import pytest
 import torch
 from test_causal_lm import FAMILIES, config, point
 
 import flopray
+from flopray.cli.request import request_of, sweep_from
 from flopray.description import Description
 from flopray.errors import InputError, SpecError, Unsupported
+from flopray.flops.dispatched import count_dispatched
+from flopray.sweep.definition import Sweep
+from flopray.sweep.summary import point_label
+from flopray.sweep.trial import slab_config
+from flopray.workloads import float8
 from flopray.workloads.base import Built, Field, Workload, closed_columns
 from flopray.workloads.causal_lm import agreement, finetuning, models
 from flopray.workloads.causal_lm.adapter import Lora, rank_of
@@ -158,7 +167,8 @@ def test_points_without_an_adapter_keep_their_ids():
     made = {"device_type": "H100", "precision": "bf16", "model": "llama-tiny", "weights": "random"}
     made |= {"attention": "auto", "routing": "uniform", "checkpointing": False, "batch_size": 2, "sequence_length": 16}
     plain = CausalLM().point(**made)
-    assert plain.id == CausalLM().point(**made, adapter=None).id == "d3d917e3e577954e"
+    same = [CausalLM().point(**made, adapter=word).id for word in (None, "none")]
+    assert [plain.id, *same] == ["d3d917e3e577954e"] * 3
     adapted = CausalLM().point(**made, adapter="lora:16")
     assert adapted.id != plain.id
     assert plain.label() == "llama-tiny b=2 t=16 bf16 eager"
@@ -174,17 +184,32 @@ def test_what_is_no_adapter_is_said_in_one_line(word, monkeypatch):
         llama(word)
     monkeypatch.setattr(finetuning, "has_peft", lambda: True)
     with pytest.raises(InputError, match=r"^--adapter: unknown adapter"):
-        finetuning.check_adapters([None, word])
+        finetuning.checked_adapters([None, word])
 
 
 def test_without_peft_one_line_says_what_installs_it(monkeypatch):
     monkeypatch.setattr(finetuning, "has_peft", lambda: False)
-    finetuning.check_adapters([None])
+    assert finetuning.checked_adapters(["none"]) == finetuning.checked_adapters([None]) == (None,)
     said = r"adapter lora:16 needs peft: pip install 'flopray\[peft\]'"
     with pytest.raises(InputError, match=f"^--{said}$"):
-        finetuning.check_adapters([None, "lora:16"])
+        finetuning.checked_adapters([None, "lora:16"])
     with pytest.raises(Unsupported, match=said):
         finetuning.add_adapters(None, "lora:16")
+
+
+def test_an_adapter_is_an_axis_of_a_sweep(monkeypatch):
+    monkeypatch.setattr(finetuning, "has_peft", lambda: True)
+    for given in (["none", "lora:16"], (None, "lora:16"), ("none", "lora:16")):
+        request = request_of(CausalLM(), {"model": ["llama-tiny"], "adapter": given}, {})
+        sweep = sweep_from(CausalLM(), request, ["CPU"], cores=1)
+        assert sweep.axes["adapter"] == (None, "lora:16")
+        again = Sweep.from_manifest(json.loads(json.dumps(sweep.to_manifest("run", {}))))
+        assert [point.id for point in again.points()] == [point.id for point in sweep.points()]
+        told = slab_config(0, list(enumerate(sweep.points())), list(sweep.axes))
+        assert told["adapter"] == "none lora:16"
+    for twice in (["none", "none"], (None, "none"), ("lora:8", "lora:8")):
+        with pytest.raises(InputError, match="named twice"):
+            sweep_from(CausalLM(), request_of(CausalLM(), {"adapter": twice}, {}), ["CPU"], cores=1)
 
 
 def test_an_optional_field_is_kept_in_the_description():
@@ -194,6 +219,14 @@ def test_an_optional_field_is_kept_in_the_description():
     assert [f.name for f in description.fields if f.optional] == ["adapter"]
     with pytest.raises(SpecError, match="routing is missing"):
         description.checked({**values, "routing": None})
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA])
+def test_a_row_without_an_adapter_is_told_so_whatever_stands_for_a_missing_text(missing):
+    row = {"model": "llama-tiny", "batch_size": 2, "sequence_length": 32, "adapter": missing}
+    assert CausalLM().label(row) == "llama-tiny b=2 t=32"
+    assert point_label(row, CausalLM(), ["adapter"]) == "b=2 t=32 no adapter"
+    assert point_label({**row, "adapter": "lora:4"}, CausalLM(), ["adapter"]) == "b=2 t=32 lora:4"
 
 
 @peft
@@ -234,6 +267,20 @@ def test_frozen_weights_of_a_user_s_module_have_no_gradients_and_no_moments():
     on_meta = Frozen().build(where, device="meta", dtype=torch.float32, seed=0)
     counts = count_phases(on_meta.module, on_meta.x, {})
     assert counts["backward"] == counts["forward"] / 2 == 2 * 4 * 16 * 16
+
+
+@pytest.mark.extras("peft", "torchao")
+def test_frozen_layers_become_fp8_and_adapters_do_not():
+    """The forward pass has the same products in either precision."""
+    built, _ = agreement._on_meta(models.completed(config("llama", head_dim=16)))
+    finetuning.add_adapters(built, "lora:4")
+    x = torch.empty(2, 16, device="meta", dtype=torch.long)
+    counts = [count_dispatched(lambda: built(x, use_cache=False)).flops]
+    float8.converted(built, "tensorwise")
+    counts.append(count_dispatched(lambda: built(x, use_cache=False)).flops)
+    assert counts[0] == counts[1] > 0
+    kinds = {name.rpartition(".")[2]: type(layer).__name__ for name, layer in built.named_modules()}
+    assert (kinds["base_layer"], kinds["default"], kinds["lm_head"]) == ("Float8Linear", "Linear", "Linear")
 
 
 # -- on a GPU

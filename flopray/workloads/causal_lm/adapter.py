@@ -26,6 +26,8 @@ from typing import Any
 from flopray.errors import SpecError
 from flopray.workloads.causal_lm.sizes import Attention, Layer, Linear, Sizes, total
 
+#: The word for no adapter: all weights are trained.
+NONE = "none"
 #: What an adapter is called, such as `lora:16`.
 _WORD = re.compile(r"lora:([1-9]\d{0,4})")
 #: Families that write queries, keys and values as one matrix, and gate and value, where their sizes tell them apart.

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from flopray.errors import InputError, SpecError, Unsupported
-from flopray.workloads.causal_lm.adapter import rank_of
+from flopray.workloads.causal_lm.adapter import NONE, rank_of
 
 NO_PACKAGE = "needs peft: pip install 'flopray[peft]'"
 #: Linear layers that choose experts.
@@ -20,24 +20,30 @@ def has_peft() -> bool:
     return find_spec("peft") is not None
 
 
-def check_adapters(words: Sequence[str | None]) -> None:
-    """Refuse adapters that cannot be, before anything starts.
+def checked_adapters(words: Sequence[str | None]) -> tuple[str | None, ...]:
+    """Adapters as points have them; those that cannot be are refused before anything starts.
 
     Args:
-        words: such as `lora:16`; None trains all weights.
+        words: such as `lora:16`; `none`, or None, trains all weights.
 
     Raises:
         InputError: one is none, is named twice, or needs a package that is not installed.
     """
-    for word in words:
+    adapters = tuple(None if word == NONE else word for word in words)
+    for word in adapters:
         if word is None:
             continue
+        if adapters.count(word) > 1:
+            raise InputError(f"--adapter: {word} is named twice")
         try:
             rank_of(word)
         except SpecError as error:
             raise InputError(f"--adapter: {error}") from None
         if not has_peft():
             raise InputError(f"--adapter {word} {NO_PACKAGE}")
+    if adapters.count(None) > 1:
+        raise InputError(f"--adapter: {NONE} is named twice")
+    return adapters
 
 
 def add_adapters(model: Any, word: str) -> int:

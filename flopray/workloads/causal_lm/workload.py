@@ -18,7 +18,7 @@ from flopray.workloads import float8
 from flopray.workloads.base import Built, Workload, copies_of_weights
 from flopray.workloads.capability import ATTENTIONS, why_no_attention
 from flopray.workloads.causal_lm import agreement, finetuning, models
-from flopray.workloads.causal_lm.adapter import Lora, rank_of
+from flopray.workloads.causal_lm.adapter import NONE, Lora, rank_of
 from flopray.workloads.causal_lm.bytes import cached_elements, kept_elements, moved_elements
 from flopray.workloads.causal_lm.flops import COMPONENTS, CONVENTION, PRODUCTS, components
 from flopray.workloads.causal_lm.sizes import NoClosedForm, Sizes
@@ -93,8 +93,8 @@ class CausalLM(Workload):
             free=True,
             optional=True,
             doc="what is trained: all weights, or adapters of this rank beside frozen ones: none, lora:16",
-            values=("none",),
-            words={"none": None},
+            values=(NONE,),
+            words={NONE: None},
         ),
         BATCH_SIZE,
         Field(
@@ -299,14 +299,18 @@ class CausalLM(Workload):
         """Models are found by name, file, folder or hub id; one that is not built in brings its configuration."""
         found, configs = models.find_models(axes["model"], axes["weights"])
         implied = {name: {"model_config": config} for name, config in configs.items()}
-        finetuning.check_adapters(axes.get("adapter", ()))
-        return {**axes, "model": found}, {"model": implied} if implied else {}
+        axes = {**axes, "model": found}
+        if "adapter" in axes:
+            axes["adapter"] = finetuning.checked_adapters(axes["adapter"])
+        return axes, {"model": implied} if implied else {}
 
     def checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values of all fields, in order; an adapter that cannot be is refused."""
         fields = super().checked(values)
-        if fields["adapter"] is not None:
-            rank_of(fields["adapter"])
+        if (adapter := fields["adapter"]) == NONE:
+            return fields | {"adapter": None}
+        if adapter is not None:
+            rank_of(adapter)
         return fields
 
     def overhead_s(self, point: Point, phase: str) -> float:
