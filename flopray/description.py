@@ -42,6 +42,8 @@ class Field:
         flag: of the command line; empty makes it from the name.
         old_flags: names that the flag had before; they still work and are not in the help.
         implied: the value follows from another field's, so that there is no flag; it may be missing.
+        optional: the value may be missing, and a word of `words` may stand for that: then a point has the same id as
+            one of a workload without the field.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Field:
     flag: str = ""
     old_flags: tuple[str, ...] = ()
     implied: bool = False
+    optional: bool = False
 
     def __post_init__(self) -> None:
         _check_name("field", self.name)
@@ -89,7 +92,7 @@ class Field:
         Raises:
             SpecError: naming the field.
         """
-        if value is None and self.implied:
+        if value is None and (self.implied or self.optional):
             return
         if self.is_dimension:
             if type(value) is not int or value < 1 or value > _LARGEST:
@@ -179,7 +182,7 @@ class Description:
         shown = []
         for f in self.fields:
             value = values.get(f.name)
-            if f.letter is None or value is None or value != value:
+            if f.letter is None or _is_missing(value):
                 continue
             shown.append(str(value) if f.letter == f.name else f"{f.letter}={value}")
         return " ".join(shown)
@@ -195,7 +198,7 @@ class Description:
         names = {value: key for key, value in TYPES.items()}
         return {
             "name": self.name,
-            "fields": [{n: getattr(f, n) for n in _KEPT} | {"type": names[f.type]} for f in self.fields],
+            "fields": [_kept(f) | {"type": names[f.type]} for f in self.fields],
             "columns": [{"name": c.name, "type": names[c.type], "doc": c.doc} for c in self.columns],
             "phases": list(self.phases),
         }
@@ -241,12 +244,21 @@ class Description:
             raise SpecError(f"the workload {self.name} has no phases")
 
 
+def _is_missing(value: Any) -> bool:
+    """None, NaN, or what pandas has for a missing text, which is not even unequal to itself."""
+    return value is None or type(value).__name__ == "NAType" or value != value
+
+
+def _kept(field: Field) -> dict[str, Any]:
+    return {name: getattr(field, name) for name in _KEPT} | ({"optional": True} if field.optional else {})
+
+
 def _with_type(part: Any) -> dict[str, Any]:
     if not isinstance(part, dict):
         raise TypeError(f"{part!r:.60} does not describe a field or column")
-    values = {key: value for key, value in part.items() if key in (*_KEPT, "type")}
+    values = {key: value for key, value in part.items() if key in (*_KEPT, "optional", "type")}
     for key, value in values.items():
-        if (key == "implied" and type(value) is bool) or (key == "letter" and value is None):
+        if (key in ("implied", "optional") and type(value) is bool) or (key == "letter" and value is None):
             continue
         _text(value)
     return values | {"type": TYPES[values["type"]]}

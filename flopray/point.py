@@ -9,12 +9,16 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from flopray.description import Description
 from flopray.errors import SpecError
 
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "fp8", "fp8_rowwise")
+#: How linear layers are scaled at each fp8 precision, in the words of torchao's recipes: one factor for a whole tensor,
+#: or one for each row; either is found anew for every product (dynamic scaling).
+FP8_SCALING: Mapping[str, str] = MappingProxyType({"fp8": "tensorwise", "fp8_rowwise": "rowwise"})
 EXECUTIONS = ("eager", "graph", "compile")
 
 
@@ -91,6 +95,11 @@ class Point:
     def label(self) -> str:
         """A short line for people, such as `n=8 d=1024 m=128 fp32 eager`."""
         return " ".join(filter(None, (self.workload.label(self.values), self.precision, self.execution)))
+
+
+def unit_of(precision: str) -> str:
+    """The precision whose units compute, such as `fp8` for `fp8_rowwise`: scaling changes no peak and no counter."""
+    return "fp8" if precision in FP8_SCALING else precision
 
 
 def point_of(trial_id: str) -> str:

@@ -13,6 +13,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
+from flopray.point import PRECISIONS
+
 #: Columns that say which measurement a row is, in the order people read them; those a row has become a finding's keys.
 KEY_COLUMNS = (
     "run",
@@ -23,6 +25,7 @@ KEY_COLUMNS = (
     "model",
     "attention",
     "checkpointing",
+    "adapter",
     "config",
     "n_layers",
     "width",
@@ -56,9 +59,10 @@ _OK_WORDS = frozenset(
 )
 #: Other spellings of a precision. Not `float32`: that names how a tensor is stored, and its products may use TF32.
 _PRECISIONS = {
-    **{name: name for name in ("fp32", "tf32", "bf16", "fp16")},
+    **{name: name for name in PRECISIONS},
     **{"bfloat16": "bf16", "bf16-mixed": "bf16", "bf16-true": "bf16"},
     **{"float16": "fp16", "half": "fp16", "16-mixed": "fp16", "fp16-mixed": "fp16"},
+    **dict.fromkeys(("float8", "float8_e4m3fn", "float8_e5m2"), "fp8"),
 }
 #: No underscores, thousands separators, units, infinities or hexadecimals, which Python or pandas might take for one.
 _PLAIN_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")

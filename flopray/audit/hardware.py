@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from flopray.point import PRECISIONS, unit_of
+
 _TERA = 1e12
 
 
@@ -96,16 +98,16 @@ class Limit(NamedTuple):
 #: Dense FLOP per clock and SM, an FMA counting two. fp32: results per clock in the table "Throughput of Native
 #: Arithmetic Instructions" (https://docs.nvidia.com/cuda/cuda-c-programming-guide/#arithmetic-instructions).
 #: Tensor cores, from NVIDIA's architecture white papers: Volta and Turing 8 x 64 FMA of FP16; GA100 4 x 256;
-#: GA102 and Ada 4 x 128; Hopper 4 x 512; Blackwell (10.0) 4 x 1024; TF32 half of FP16. Ada and GA102 GeForce boards
-#: accumulate FP16 in FP32 at half that rate: the limit is then twice too generous, and remains a limit.
+#: GA102 and Ada 4 x 128; Hopper 4 x 512; Blackwell (10.0) 4 x 1024; TF32 half of FP16, FP8 twice. Ada and GA102 GeForce
+#: boards accumulate FP16 in FP32 at half that rate: the limit is then twice too generous, and remains a limit.
 FLOP_PER_CLOCK_PER_SM: dict[str, dict[str, int]] = {
     "7.0": {"fp32": 128, "fp16": 1024},
     "7.5": {"fp32": 128, "fp16": 1024},
     "8.0": {"fp32": 128, "tf32": 1024, "bf16": 2048, "fp16": 2048},
     "8.6": {"fp32": 256, "tf32": 512, "bf16": 1024, "fp16": 1024},
-    "8.9": {"fp32": 256, "tf32": 512, "bf16": 1024, "fp16": 1024},
-    "9.0": {"fp32": 256, "tf32": 2048, "bf16": 4096, "fp16": 4096},
-    "10.0": {"fp32": 256, "tf32": 4096, "bf16": 8192, "fp16": 8192},
+    "8.9": {"fp32": 256, "tf32": 512, "bf16": 1024, "fp16": 1024, "fp8": 2048},
+    "9.0": {"fp32": 256, "tf32": 2048, "bf16": 4096, "fp16": 4096, "fp8": 8192},
+    "10.0": {"fp32": 256, "tf32": 4096, "bf16": 8192, "fp16": 8192, "fp8": 16384},
 }
 
 _V100 = "https://images.nvidia.com/content/technologies/volta/pdf/volta-v100-datasheet-update-us-1165301-r5.pdf"
@@ -128,17 +130,21 @@ _GH200 = "https://www.nvidia.com/en-us/data-center/grace-hopper-superchip/"
 _B200 = "https://www.nvidia.com/en-us/data-center/hgx/"
 
 
-def _peaks(fp32: float, tf32: float | None, bf16: float | None, fp16: float) -> dict[str, float]:
+def _peaks(
+    fp32: float, tf32: float | None, bf16: float | None, fp16: float, fp8: float | None = None
+) -> dict[str, float]:
     """Peaks in FLOP/s from the TFLOP/s of a datasheet, those that the chip lacks left out."""
-    stated = {"fp32": fp32, "tf32": tf32, "bf16": bf16, "fp16": fp16}
+    stated = {"fp32": fp32, "tf32": tf32, "bf16": bf16, "fp16": fp16, "fp8": fp8}
     return {precision: value * _TERA for precision, value in stated.items() if value is not None}
 
 
-_HOPPER_SXM = _peaks(67, 494.7, 989.4, 989.4)
+_HOPPER_SXM = _peaks(67, 494.7, 989.4, 989.4, 1979)
+_BLACKWELL_SXM = _peaks(75, 1100, 2250, 2250, 4500)
 
-#: One row a GPU: name, names it goes by, capability, SMs, boost clock, peaks (fp32, tf32, bf16, fp16), watts, source.
-#: Datasheets since Ampere print tensor rates with sparsity; the dense rate is half of that. A short name without a
-#: form factor (`a100`, `v100`, `h100`) means the SXM board, whose limits are the highest of its family.
+#: One row a GPU: name, names it goes by, capability, SMs, boost clock, peaks (fp32, tf32, bf16, fp16, fp8), watts,
+#: source. Datasheets since Ampere print tensor rates with sparsity; the dense rate is half of that. That of the RTX
+#: 4090 in fp8 accumulates in FP32, as its others do. A short name without a form factor
+#: (`a100`, `v100`, `h100`) means the SXM board, whose limits are the highest of its family.
 GPUS: tuple[GpuSpec, ...] = (
     GpuSpec("V100 SXM2", r"v100( sxm2)?( (16|32)gb?)?", "7.0", 80, 1.53e9, _peaks(15.7, None, None, 125), 300, _V100),
     GpuSpec("V100 PCIe", r"v100 pcie( (16|32)gb?)?", "7.0", 80, 1.38e9, _peaks(14, None, None, 112), 250, _V100),
@@ -152,18 +158,18 @@ GPUS: tuple[GpuSpec, ...] = (
     GpuSpec(
         "A100 PCIe 80GB", r"a100 (80gb pcie|pcie 80gb)", "8.0", 108, 1.41e9, _peaks(19.5, 156, 312, 312), 300, _A100
     ),
-    GpuSpec("L4", r"l4", "8.9", 58, 2.04e9, _peaks(30.3, 60, 121, 121), 72, _L4),
-    GpuSpec("L40", r"l40( pcie)?( 48gb?)?", "8.9", 142, 2.49e9, _peaks(90.5, 90.5, 181, 181), 300, _L40),
-    GpuSpec("L40S", r"l40s( pcie)?( 48gb?)?", "8.9", 142, 2.52e9, _peaks(91.6, 183, 362, 362), 350, _L40S),
-    GpuSpec("RTX 4090", r"rtx 4090", "8.9", 128, 2.52e9, _peaks(82.6, 82.6, 165.2, 165.2), 450, _ADA),
+    GpuSpec("L4", r"l4", "8.9", 58, 2.04e9, _peaks(30.3, 60, 121, 121, 242.5), 72, _L4),
+    GpuSpec("L40", r"l40( pcie)?( 48gb?)?", "8.9", 142, 2.49e9, _peaks(90.5, 90.5, 181, 181, 362), 300, _L40),
+    GpuSpec("L40S", r"l40s( pcie)?( 48gb?)?", "8.9", 142, 2.52e9, _peaks(91.6, 183, 362, 362, 733), 350, _L40S),
+    GpuSpec("RTX 4090", r"rtx 4090", "8.9", 128, 2.52e9, _peaks(82.6, 82.6, 165.2, 165.2, 330.3), 450, _ADA),
     GpuSpec("H100 SXM", r"h100( sxm5?)?( 80gb?)?( hbm3)?", "9.0", 132, 1.98e9, _HOPPER_SXM, 700, _H100),
-    GpuSpec("H100 PCIe", r"h100 pcie( 80gb?)?", "9.0", 114, 1.755e9, _peaks(51, 378, 756, 756), 350, _H100_PCIE),
-    GpuSpec("H100 NVL", r"h100 nvl( 94gb?)?", "9.0", 132, 1.785e9, _peaks(60, 417.5, 835.5, 835.5), 400, _H100),
+    GpuSpec("H100 PCIe", r"h100 pcie( 80gb?)?", "9.0", 114, 1.755e9, _peaks(51, 378, 756, 756, 1513), 350, _H100_PCIE),
+    GpuSpec("H100 NVL", r"h100 nvl( 94gb?)?", "9.0", 132, 1.785e9, _peaks(60, 417.5, 835.5, 835.5, 1671), 400, _H100),
     GpuSpec("H200 SXM", r"h200( sxm5?)?( 141gb?)?( hbm3e)?", "9.0", 132, 1.98e9, _HOPPER_SXM, 700, _H200),
-    GpuSpec("H200 NVL", r"h200 nvl( 141gb?)?", "9.0", 132, 1.785e9, _peaks(60, 417.5, 835.5, 835.5), 600, _H200),
+    GpuSpec("H200 NVL", r"h200 nvl( 141gb?)?", "9.0", 132, 1.785e9, _peaks(60, 417.5, 835.5, 835.5, 1671), 600, _H200),
     # The power of a GH200 is that of the module, Grace CPU and memory included, and so is its NVML counter.
     GpuSpec("GH200", r"gh200( (96|120|144|480)gb?)?( hbm3e?)?", "9.0", 132, 1.98e9, _HOPPER_SXM, None, _GH200),
-    GpuSpec("B200", r"b200( sxm6?)?( (180|192)gb?)?", "10.0", 148, 1.965e9, _peaks(75, 1100, 2250, 2250), 1000, _B200),
+    GpuSpec("B200", r"b200( sxm6?)?( (180|192)gb?)?", "10.0", 148, 1.965e9, _BLACKWELL_SXM, 1000, _B200),
 )
 
 #: Memory in GB and its bandwidth in GB/s, by name; from the same datasheets.
@@ -272,7 +278,7 @@ def peak_flops_per_s(device_name: str | None, precision: str | None) -> float | 
     `fp32` is the peak of the CUDA cores: with TF32 tensor cores allowed, the precision is `tf32`.
     """
     spec = find_gpu(device_name)
-    return None if spec is None or precision is None else spec.peaks.get(precision)
+    return None if spec is None or precision is None else spec.peaks.get(unit_of(precision))
 
 
 def hard_limit_flops_per_s(
@@ -297,23 +303,24 @@ def hard_limit_flops_per_s(
         sm_count: streaming multiprocessors.
         max_sm_clock_hz: the highest SM clock that NVML reports.
     """
-    if precision not in ("fp32", "tf32", "bf16", "fp16"):
+    if precision not in PRECISIONS:
         return None
+    unit = unit_of(precision)
     spec = find_gpu(device_name)
     capability = compute_capability or (spec.compute_capability if spec else None)
     sms = sm_count or (spec.sm_count if spec else None)
     clock_hz = max_sm_clock_hz or (spec.max_sm_clock_hz if spec else None)
     rates = FLOP_PER_CLOCK_PER_SM.get(capability or "")
     from_clock = None
-    per_clock = rates.get(precision, max(rates.values())) if rates else 0
+    per_clock = rates.get(unit, max(rates.values())) if rates else 0
     # a count or clock beyond any float limits nothing
     if rates and sms and clock_hz and math.isfinite(bound := float(sms) * per_clock * clock_hz):
-        remark = "" if precision in rates else f", its fastest unit: it has none for {precision}"
+        remark = "" if unit in rates else f", its fastest unit: it has none for {precision}"
         basis = f"{sms} SMs x {per_clock} FLOP per clock x {clock_hz / 1e9:.3f} GHz{remark}"
         from_clock = Limit(bound, basis)
     if spec is None or (from_clock and max_sm_clock_hz):
         return from_clock
-    sheet = Limit(spec.peaks.get(precision, spec.fastest_flops_per_s), f"datasheet of the {spec.name}")
+    sheet = Limit(spec.peaks.get(unit, spec.fastest_flops_per_s), f"datasheet of the {spec.name}")
     return max(from_clock, sheet) if from_clock else sheet
 
 
@@ -351,8 +358,8 @@ def efficiency_limit_flops_per_j(device_name: str | None, precision: str | None)
     A precision without its own unit is held against the fastest one, as in `hard_limit_flops_per_s`.
     """
     spec = find_gpu(device_name)
-    if spec is None or spec.board_power_w is None or precision not in ("fp32", "tf32", "bf16", "fp16"):
+    if spec is None or spec.board_power_w is None or precision not in PRECISIONS:
         return None
-    peak = spec.peaks.get(precision, spec.fastest_flops_per_s)
+    peak = spec.peaks.get(unit_of(precision), spec.fastest_flops_per_s)
     basis = f"peak {peak / _TERA:g} TFLOP/s over {spec.board_power_w:g} W of the {spec.name}"
     return Limit(peak / spec.board_power_w, basis)

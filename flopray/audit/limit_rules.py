@@ -30,6 +30,7 @@ from flopray.audit.hardware import (
     odd_statement,
     peak_flops_per_s,
 )
+from flopray.point import FP8_SCALING, PRECISIONS
 
 #: Accuracy of a board's power sensor: NVML states 5 % for the boards where it states anything
 #: (https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html, nvmlDeviceGetPowerUsage).
@@ -70,7 +71,9 @@ def efficiency_limit(row: Row) -> Limit | None:
 
 def executed_rate_bound(row: Row) -> float | None:
     """The rate in FLOP/s of a row's device with its fastest units and its CUDA cores together."""
-    limits = [limit.bound for p in ("fp32", "tf32", "bf16", "fp16") if (limit := rate_limit({**row, "precision": p}))]
+    # Units of fewer bits than the numbers have compute no part of them.
+    units = [p for p in PRECISIONS if p not in FP8_SCALING or precision_of(row) in (None, *FP8_SCALING)]
+    limits = [limit.bound for p in units if (limit := rate_limit({**row, "precision": p}))]
     return max(limits) + limits[0] if limits else None
 
 

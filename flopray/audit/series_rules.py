@@ -35,7 +35,7 @@ from flopray.audit.limit_rules import efficiency_limit, rate_limit
 #: Columns along which FLOPs grow; the others that a row has must agree within a series.
 AXES = ("n_layers", "width", "tokens", "batch_size", "sequence_length")
 _IDENTITY = (
-    *("run", "workload", "model", "weights", "attention"),
+    *("run", "workload", "model", "weights", "attention", "adapter"),
     *("device_type", "device_name", "device_uuid", "precision", "execution", "phase"),
 )
 #: 4 x is the usual step of a grid; a little less, since parts that do not scale keep FLOPs just below it.

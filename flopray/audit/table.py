@@ -67,7 +67,7 @@ RULES: dict[str, str] = {
 #: Columns that make rows phases of one point where there is no trial_id.
 _POINT = (
     ("run", "source", "trial_id", "workload", "model", "config", "device_type", "device_name", "device_uuid"),
-    ("precision", "execution", "weights", "attention", "checkpointing"),
+    ("precision", "execution", "weights", "attention", "checkpointing", "adapter"),
     ("n_layers", "width", "tokens", "batch_size", "sequence_length", "attempt"),
 )
 #: In the order of a report: what cannot be, what is unlikely, what is good to know.

@@ -132,7 +132,7 @@ def _of_workload(workload: Workload, name: str) -> dict[str, Any]:
         return {}
     with_gpu, without = (" ".join(common_default(workload, name, on_gpu=on_gpu)) for on_gpu in (True, False))
     if name == "execution":
-        return {"default": f"{with_gpu} with a GPU, {workload.gpu_execution[1]}; {without} without"}
+        return {"default": f"{with_gpu} with a GPU, {workload.gpu_execution[1]}; {without} without; compile with fp8"}
     return {"default": with_gpu if with_gpu == without else f"{with_gpu} with a GPU, {without} without"}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from flopray.audit.hardware import peak_flops_per_s
 from flopray.errors import InputError
-from flopray.point import Point
+from flopray.point import FP8_SCALING, Point
 from flopray.sweep.definition import Sweep
 from flopray.sweep.objectives import Objective
 from flopray.workloads.base import Workload
@@ -67,7 +67,7 @@ def refuse_mfu(sweep: Sweep, *, types_known: bool = True) -> None:
 def _check_peaks(sweep: Sweep, objective: Objective) -> None:
     """A utilisation needs the peak of at least one device type at one precision; that of a CPU is measured."""
     types, precisions = sweep.axes["device_type"], sweep.axes["precision"]
-    on_cpu = "CPU" in types and set(precisions) != {"tf32"}
+    on_cpu = "CPU" in types and not set(precisions) <= {"tf32", *FP8_SCALING}
     if not on_cpu and not any(peak_flops_per_s(name, precision) for name in types for precision in precisions):
         where = f"{', '.join(types)} at {', '.join(precisions)}"
         raise InputError(f"--objective {objective.text}: no peak is known for {where}; flops_per_s needs none")

@@ -9,6 +9,7 @@ from typing import Any
 
 from flopray.cli.axes import default_of, flag_of, values_of
 from flopray.errors import InputError, SpecError
+from flopray.point import FP8_SCALING
 from flopray.settings import CPU_DEFAULTS, MeasureSettings, Setting, check_settings, setting, settings_of
 from flopray.store.manifests import DEFAULT_STORAGE
 from flopray.store.schema import RecordSchema
@@ -162,6 +163,8 @@ def sweep_from(workload: Workload, request: Request, device_types: Sequence[str]
     axes: dict[str, tuple[Any, ...]] = {"device_type": tuple(device_types)}
     for name in ("precision", "execution"):
         axes[name] = tuple(request.axes.get(name, common_default(workload, name, on_gpu=on_gpu)))
+    if "execution" not in request.axes and not FP8_SCALING.keys().isdisjoint(axes["precision"]):
+        axes["execution"] = ("compile",)  # of all precisions, so that they can be compared
     for field_ in workload.fields:
         if field_.implied:
             continue

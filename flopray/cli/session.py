@@ -39,7 +39,7 @@ from flopray.errors import (
 )
 from flopray.monitoring.progress import Progress
 from flopray.monitoring.run_log import RunLog
-from flopray.point import point_of
+from flopray.point import FP8_SCALING, point_of
 from flopray.records import Status
 from flopray.store.location import check_new, create_run, open_run
 from flopray.store.manifests import check_resumable
@@ -147,7 +147,8 @@ class NewRun:
         head |= self.loggers.to_manifest() if self.loggers else {}
         trust(self.workload)
         trust_code(self.workload, placed.sweep.axes)
-        folder = create_run(self.options.storage, self.name, placed.sweep.to_manifest(self.name, _versions()) | head)
+        manifest = placed.sweep.to_manifest(self.name, _versions(placed.sweep)) | head
+        folder = create_run(self.options.storage, self.name, manifest)
         return folder, f"run {self.name}: {folder.address}"
 
 
@@ -407,7 +408,12 @@ def _refuse_package_cache(storage: str) -> None:
         )
 
 
-def _versions() -> dict[str, str]:
+def _versions(sweep: Sweep) -> dict[str, str]:
+    """Of what measures, and how fp8 is scaled."""
     from importlib.metadata import version
 
-    return {"python": sys.version.split()[0], **{name: version(name) for name in ("ray", "torch")}}
+    scaling = {name: FP8_SCALING[name] for name in sweep.axes["precision"] if name in FP8_SCALING}
+    adapted = any(adapter is not None for adapter in sweep.axes.get("adapter", ()))
+    packages = ["ray", "torch", *(["torchao"] if scaling else []), *(["peft"] if adapted else [])]
+    told = {f"{name} scaling": f"{how}, dynamic" for name, how in scaling.items()}
+    return {"python": sys.version.split()[0], **{name: version(name) for name in packages}, **told}

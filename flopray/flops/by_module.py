@@ -89,8 +89,8 @@ class _Seen:
         flops = None if operation.flops is None or before.flops is None else before.flops + operation.flops
         self.operators[key] = replace(before, calls=before.calls + 1, flops=flops)
         self.product_types |= {
-            str(leaf.dtype).removeprefix("torch.")
-            for leaf in tree_leaves(operation.args)
+            str(_kept_as(leaf)).removeprefix("torch.")
+            for leaf in tree_leaves(_operands(operation))
             if isinstance(leaf, torch.Tensor) and leaf.dtype.is_floating_point
         }
         self._add_kinds(operation, operation.flops or 0, direction)
@@ -104,6 +104,18 @@ class _Seen:
             self.attention_flops += flops
             self.causal_flops += flops if _is_causal(operation) else 0
             self.scores_again_flops += flops // _SCORES_AGAIN if "backward" in operation.name else 0
+
+
+def _operands(operation: Operation) -> tuple[Any, ...]:
+    """What is multiplied: behind the operands of a scaled product stand their scales."""
+    scaled = operation.name.startswith("aten._scaled_") and operation.name.endswith("mm")
+    return operation.args[:2] if scaled else operation.args
+
+
+def _kept_as(operand: torch.Tensor) -> torch.dtype:
+    """The type that a product reads: torchao's tensors of fp8 state the one that they were cast from."""
+    numbers = getattr(operand, "_data", None) if type(operand).__name__ == "Float8TrainingTensor" else None
+    return operand.dtype if numbers is None else numbers.dtype
 
 
 def _is_causal(operation: Operation) -> bool:

@@ -18,7 +18,7 @@ from flopray.flops.executed.counts import NotCounted, PhaseCounts
 from flopray.flops.executed.metrics import passes_for
 from flopray.measurement.counting.chunk import Chunks
 from flopray.measurement.counting.function import count_function
-from flopray.point import PRECISIONS, Point
+from flopray.point import PRECISIONS, Point, unit_of
 from flopray.records import KERNEL_CLASSES, Status
 from flopray.report.counts.scaling import CountTable
 from flopray.workloads.base import Workload, closed_columns, workload_of
@@ -26,7 +26,10 @@ from flopray.workloads.execution import TrainingStep, phase_work
 from flopray.workloads.target import StepFactory, find_target
 
 #: Precision whose counters see the products of a type; tensor cores compute those of float32 where torch allows TF32.
-_PRECISION_OF = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+_PRECISION_OF = {
+    **{"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"},
+    **dict.fromkeys(("float8_e4m3fn", "float8_e5m2"), "fp8"),
+}
 _NOT_REQUESTED = Executed(str(Status.NOT_REQUESTED), "not requested")
 _NO_GPU = "executed FLOPs need an NVIDIA GPU: torch sees none here, and a CPU's cores have no FLOP counters"
 _OF_FUNCTION = "a function states no closed form; a Workload can"
@@ -194,7 +197,7 @@ def _precisions(asked: str | None, dispatched: ModuleCount, capability: str) -> 
     if asked is not None:
         return (asked,)
     if dispatched.flops is None or not dispatched.product_types:
-        return tuple(one for one in PRECISIONS if _countable(one, capability))
+        return tuple(one for one in PRECISIONS if unit_of(one) == one and _countable(one, capability))
     unknown = [one for one in dispatched.product_types if one not in _PRECISION_OF]
     if unknown:
         raise Unsupported(f"no counters are known for products of {unknown[0]}: a sum without them would be partial")
@@ -249,7 +252,8 @@ def _point(workload: Workload, shape: Mapping[str, Any], precision: str | None) 
     given = {name: values[0] for name, values in axes.items()}  # a file goes by its name
     for name, by_value in implied.items():
         given |= by_value.get(given.get(name), {})
-    if missing := [field.name for field in workload.fields if field.name not in given and not field.implied]:
+    needed = [field.name for field in workload.fields if not (field.implied or field.optional)]
+    if missing := [name for name in needed if name not in given]:
         raise InputError(f"{workload.name} needs a value of {', '.join(missing)}")
     try:
         device_type = "GPU" if torch.cuda.is_available() else "CPU"
@@ -284,7 +288,7 @@ def _of_workload(workload: Workload, points: Sequence[Point], phase: str | None,
 
 def _shape_of(point: Point) -> dict[str, Any]:
     implied = {field.name for field in point.workload.fields if field.implied}
-    shape = {name: value for name, value in point.values.items() if name not in implied}
+    shape = {name: value for name, value in point.values.items() if name not in implied and value is not None}
     return shape if point.precision == "fp32" else {**shape, "precision": point.precision}
 
 

@@ -1,5 +1,5 @@
 /* The page of compared GPUs: a metric of one phase over shapes or GPUs, FLOP/s against FLOP/J, and the numbers. */
-const COLOURS = { fp32: "#0072B2", tf32: "#009E73", bf16: "#E69F00", fp16: "#AA4499" };
+const COLOURS = { fp32: "#0072B2", tf32: "#009E73", bf16: "#E69F00", fp16: "#AA4499", fp8: "#D55E00", fp8_rowwise: "#56B4E9" };
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star", "triangle-left", "triangle-right"];
 const SIGNS = "●■◆▲▼✚✖★◀▶";
 const ALL = "all shapes", MOST_LINES = 400;

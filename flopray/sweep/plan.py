@@ -134,7 +134,8 @@ def _refuse_code_that_fails(sweep: Sweep) -> None:
         if error is None:
             return
         first = first or str(error)
-    raise InputError(first or "")
+    if first is not None:
+        raise InputError(first)
 
 
 def print_plan(

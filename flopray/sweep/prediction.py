@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 
 from flopray.audit.hardware import find_gpu
 from flopray.errors import FloprayError
-from flopray.point import Point
+from flopray.point import FP8_SCALING, Point, unit_of
 from flopray.settings import MeasureSettings
 from flopray.workloads.base import ELEMENT_BYTES, Workload, workload_of
 from flopray.workloads.dispatch import dispatched_flops
 
 #: Shares of a datasheet's peaks that whole steps reach: on an H100 a Llama 1B forward in bf16 0.37, MLPs in fp32 0.7.
-_PRODUCT_SHARE = {"fp32": 0.7, "tf32": 0.4, "bf16": 0.4, "fp16": 0.4}
+#: Of fp8 it is assumed, so that a step takes as long as in bf16: scales, casts and attention are not computed in it.
+_PRODUCT_SHARE = {"fp32": 0.7, "tf32": 0.4, "bf16": 0.4, "fp16": 0.4, "fp8": 0.2}
 _MEMORY_SHARE = 0.75
 #: Launched operation by operation, AdamW goes through its operands about three times as often as it must (on a CPU
 #: 2.1 to 3.8 times the least bytes' time).
@@ -99,7 +100,7 @@ def iteration_seconds(point: Point, phase: str, rates: Rates) -> float:
         unfused = 1.0 if point.execution == "compile" else _UNFUSED_OPTIMIZER
         moved, optimizer_s = moved - optimizer, unfused * optimizer / rates.bytes_per_s
         flops = flops if moved else 0
-    rate = rates.flops_per_s.get(point.precision)
+    rate = rates.flops_per_s.get(unit_of(point.precision))
     return max(flops / rate if rate else 0.0, moved / rates.bytes_per_s) + optimizer_s
 
 
@@ -211,7 +212,7 @@ def count_seconds(settings: MeasureSettings, point: Point) -> float:
 
 def kinds_of_core(point: Point) -> int:
     """Kinds of core whose counters are read one after the other: CUDA cores, and tensor cores where they are used."""
-    return 1 if point.precision == "fp32" else 2
+    return {"fp32": 1, **dict.fromkeys(FP8_SCALING, 3)}.get(point.precision, 2)
 
 
 def refused_seconds(point: Point) -> float:

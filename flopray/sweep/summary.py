@@ -249,6 +249,10 @@ def point_label(row: Any, workload: Description, vary: Sequence[str]) -> str:
 
 def _word(name: str, value: Any) -> str:
     """A choice as a person would say it."""
+    import pandas as pd
+
+    if pd.isna(value):
+        return f"no {name}"
     return ("" if value else "no ") + name if isinstance(value, bool | np.bool_) else str(value)
 
 

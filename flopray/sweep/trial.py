@@ -300,8 +300,17 @@ def slab_config(number: int, slab: Sequence[tuple[int, Point]], axes: Sequence[s
     content = [{"order_index": index, "spec": point.fields()} for index, point in slab]
     text = base64.b85encode(zlib.compress(json.dumps(content, separators=(",", ":")).encode(), 1)).decode()
     values = {name: dict.fromkeys(point.fields()[name] for _, point in slab) for name in axes}
-    told = {name: " ".join(map(str, sorted(found))) for name, found in values.items()}
+    told = {name: " ".join(map(_told, sorted(found, key=_order))) for name, found in values.items()}
     return {"number": number, "count": len(slab), **told, "points": text}
+
+
+def _told(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+def _order(value: Any) -> tuple[bool, Any]:
+    """Of an optional field, no value comes first."""
+    return value is not None, value
 
 
 def readable(config: Mapping[str, Any]) -> Config:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from flopray.description import Column, Description, Field
 from flopray.errors import Unsupported
-from flopray.point import Point
+from flopray.point import FP8_SCALING, Point
 from flopray.records import Row
 from flopray.workloads.built import Built
 from flopray.workloads.contract import HOOKS, guarded
@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Built", "Column", "Field", "Source", "Workload", "workload_of"]
 
-#: Bytes of a number as each precision keeps it in memory.
-ELEMENT_BYTES = MappingProxyType({"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2})
+#: Bytes of a number as each precision keeps it in memory. In fp8 weights and activations are bf16, and cast for each
+#: product.
+ELEMENT_BYTES = MappingProxyType({"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, **dict.fromkeys(FP8_SCALING, 2)})
 
 #: FLOPs of AdamW for one parameter, every operation (also square root and division) as one: weight decay 2 (multiply,
 #: subtract), first moment 3, second moment 4, both bias corrections 2, square root and epsilon 2, update 3 (multiply,
@@ -181,7 +182,7 @@ class Workload(Declaration):
 
     def parameters(self, point: Point) -> int:
         """Number of weights of the model."""
-        return _parameters(type(self), point)
+        return _weights(type(self), point)[0]
 
     def least_bytes(self, point: Point, phase: str, element_bytes: int) -> int:
         """Memory without which a phase cannot run, in bytes; here weights, gradients and moments.
@@ -191,16 +192,23 @@ class Workload(Declaration):
             phase: one of `phases`, or `weights` for what all of them need.
             element_bytes: of the precision's type.
         """
-        return self.parameters(point) * element_bytes * copies_of_weights(phase)
+        weights = self.parameters(point)
+        return (weights + (copies_of_weights(phase) - 1) * (weights - self._frozen(point))) * element_bytes
 
     def least_moved_bytes(self, point: Point, phase: str, element_bytes: int) -> int:
         """Bytes that one iteration reads and writes at least, each operand once; here those of the weights alone.
 
         A pass reads the weights; a backward pass writes gradients too; AdamW reads weights, gradients and both moments,
-        and writes all but the gradients.
+        and writes all but the gradients. Those that are frozen have no gradients and no moments.
         """
-        touched = {"backward": 2, "forward_backward": 3, "optimizer_step": 7, "train_step": 10}.get(phase, 1)
-        return self.parameters(point) * element_bytes * touched
+        passes = {"optimizer_step": 0, "forward_backward": 2, "train_step": 2}.get(phase, 1)
+        trained = {"backward": 1, "forward_backward": 1, "optimizer_step": 7, "train_step": 8}.get(phase, 0)
+        weights = self.parameters(point)
+        return (passes * weights + trained * (weights - self._frozen(point))) * element_bytes
+
+    def _frozen(self, point: Point) -> int:
+        """Weights that are not trained, where it is the module that says how many there are."""
+        return _weights(type(self), point)[1] if type(self).parameters is Workload.parameters else 0
 
     def operations(self, point: Point, phase: str) -> Sequence[Operation] | None:
         """What one iteration of a phase asks of a device, for predicting time and energy (`flopray.predict`).
@@ -224,12 +232,14 @@ class Workload(Declaration):
     def why_not(self, point: Point, capability: tuple[int, int] | None) -> str | None:
         """Why no phase of a point can run on its type of device; None where nothing is against it.
 
+        Here: layers that have no fp8, where that is asked for.
+
         Args:
             point: the point.
             capability: compute capability of its GPU; None on a CPU, and of a GPU that is not known.
         """
-        del point, capability
-        return None
+        del capability
+        return _why_no_fp8(type(self), point) if point.precision in FP8_SCALING else None
 
     def complete(
         self, axes: Mapping[str, tuple[Any, ...]]
@@ -327,9 +337,22 @@ def copies_of_weights(phase: str) -> int:
 
 
 @lru_cache(maxsize=4096)
-def _parameters(_: type[Workload], point: Point) -> int:
-    """Of a shape; another class of the same name, such as that of a file that changed, has its own."""
-    return sum(weight.numel() for weight in _on_meta(point).module.parameters())
+def _weights(_: type[Workload], point: Point) -> tuple[int, int]:
+    """All weights of a shape, and those that are frozen.
+
+    Another class of the same name, such as that of a file that changed, has its own.
+    """
+    weights = list(_on_meta(point).module.parameters())
+    trained = any(weight.requires_grad for weight in weights)
+    frozen = sum(weight.numel() for weight in weights if not weight.requires_grad) if trained else 0
+    return sum(weight.numel() for weight in weights), frozen
+
+
+@lru_cache(maxsize=4096)
+def _why_no_fp8(_: type[Workload], point: Point) -> str | None:
+    from flopray.workloads import float8
+
+    return float8.why_not_module(_on_meta(point).module)
 
 
 def _on_meta(point: Point) -> Built:

@@ -9,12 +9,19 @@ from collections.abc import Sequence
 
 from flopray.audit.hardware import find_gpu
 from flopray.errors import WorkloadError
-from flopray.point import Point
+from flopray.point import FP8_SCALING, Point
+from flopray.workloads import float8
 from flopray.workloads.base import workload_of
 
 #: Compute capability from which a GPU computes at a precision by itself; emulation would measure something else.
 #: https://docs.nvidia.com/cuda/cuda-c-programming-guide/#arithmetic-instructions
-_LEAST_CAPABILITY = {"fp32": (0, 0), "tf32": (8, 0), "bf16": (8, 0), "fp16": (5, 3)}
+_LEAST_CAPABILITY = {
+    "fp32": (0, 0),
+    "tf32": (8, 0),
+    "bf16": (8, 0),
+    "fp16": (5, 3),
+    **dict.fromkeys(FP8_SCALING, (8, 9)),
+}
 #: Kernels of attention that are written for 16 bits, and the capability they need:
 #: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html
 _SIXTEEN_BIT_ATTENTION = ("flash", "cudnn")
@@ -31,8 +38,10 @@ def why_no_precision(precision: str, capability: tuple[int, int] | None) -> str 
         capability: compute capability of a GPU; None for a CPU.
     """
     if capability is None:
-        no_tf32 = "tf32 exists only on NVIDIA GPUs of compute capability 8.0 and newer"
-        return no_tf32 if precision == "tf32" else None
+        if precision != "tf32" and precision not in FP8_SCALING:
+            return None
+        major, minor = _LEAST_CAPABILITY[precision]
+        return f"{precision} exists only on NVIDIA GPUs of compute capability {major}.{minor} and newer"
     least = _LEAST_CAPABILITY[precision]
     if capability >= least:
         return None
@@ -50,6 +59,8 @@ def why_not(point: Point) -> str | None:
         return "execution graph needs a CUDA device; use --execution eager or compile on a CPU"
     capability = None if on_cpu else _capability(point.device_type)
     if (on_cpu or capability) and (reason := why_no_precision(point.precision, capability)):
+        return reason
+    if reason := float8.why_not(point.precision, point.execution):
         return reason
     try:
         return workload_of(point).why_not(point, capability)

@@ -103,7 +103,10 @@ def _check_field(field: Field) -> None:
 
 def _check_value(field: Field, word: str, value: Any) -> None:
     """A word must stand for a value that a point can have."""
-    if type(value) is not field.type or (field.type is int and not 1 <= value < 2**31) or value == "":
+    if value is None and field.optional:
+        return
+    wrong = type(value) is not field.type or value == ""
+    if wrong or (isinstance(value, int) and field.type is int and not 1 <= value < 2**31):
         kind = {"int": "a whole number from 1", "str": "a text", "bool": "True or False"}[field.type.__name__]
         raise SpecError(f"field {field.name}: the word {word!r:.60} must stand for {kind}, got {value!r:.60}")
 

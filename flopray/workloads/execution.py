@@ -47,7 +47,7 @@ class TrainingStep:
             torch._dynamo.reset()  # type: ignore[attr-defined]
         self.module = torch.compile(module, dynamic=False) if execution == "compile" else module
         self.x, self.gradient = x, gradient
-        self.parameters = list(module.parameters())
+        self.parameters = trained_of(module)
         # In fp16 a smaller epsilon lets the quotient overflow where the second moment rounds to zero.
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=1e-20, eps=1e-3, capturable=execution == "graph" and x.device.type == "cuda"
@@ -88,7 +88,7 @@ class TrainingStep:
         return self.module(self.x)
 
     def backward(self, y: torch.Tensor, *, retain: bool = True) -> tuple[torch.Tensor, ...]:
-        """Gradients of every parameter from a graph that is kept, with no accumulation into `.grad`."""
+        """Gradients of every parameter that is trained from a graph that is kept, with no accumulation into `.grad`."""
         return torch.autograd.grad(y, self.parameters, grad_outputs=self.gradient, retain_graph=retain)
 
     def forward_backward(self) -> None:
@@ -105,6 +105,12 @@ class TrainingStep:
         self.optimizer.zero_grad(set_to_none=True)
         self.forward().backward(self.gradient)
         self.step()
+
+
+def trained_of(module: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """The weights that are trained: those that are not frozen."""
+    weights = list(module.parameters())
+    return [weight for weight in weights if weight.requires_grad] or weights
 
 
 def phase_work(step: TrainingStep, phase: str, execution: str) -> Work:

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flopray.description import Column, Field
-from flopray.point import Point
+from flopray.point import FP8_SCALING, Point
 from flopray.records import TRAINING_PHASES, Row
+from flopray.workloads import float8
 from flopray.workloads.base import Built, Workload, copies_of_weights
 from flopray.workloads.capability import ATTENTIONS, why_no_attention
 from flopray.workloads.causal_lm.agreement import count_built
@@ -209,6 +210,8 @@ class Llama(Workload):
 
     def why_not(self, point: Point, capability: tuple[int, int] | None) -> str | None:
         """Kernels of attention that the device or the precision does not have."""
+        if point.precision in FP8_SCALING and (reason := _why_no_fp8(point)):
+            return reason
         return why_no_attention(point.attention, point.precision, point.device_type, capability)
 
     def complete(
@@ -272,6 +275,14 @@ def _hugging_face(point: Point) -> Any:
         bos_token_id=None,
         eos_token_id=None,
     )
+
+
+def _why_no_fp8(point: Point) -> str | None:
+    config, head = _config(point), _config(point).head_dim
+    widths = (config.hidden_size, head * config.n_heads, head * config.n_kv_heads, config.intermediate_size)
+    batch, tokens = point.shape().values()
+    widths_reason = float8.why_not_sizes(f"the widths of {point.model}", *widths)
+    return widths_reason or float8.why_not_sizes("sequences x tokens", batch * tokens)
 
 
 def _components(point: Point, phase: str) -> dict[str, int]:

@@ -12,7 +12,7 @@ CONVENTION = (
     "2 FLOPs a multiply-add; attention as full squares (causal half apart); elementwise 1 an operation; "
     "recomputation apart; AdamW 16 a parameter"
 )
-COMPONENTS = tuple(name for name in flops.COMPONENTS if name not in ("expert_flops", "router_flops"))
+COMPONENTS = tuple(name for name in flops.COMPONENTS if name not in ("expert_flops", "router_flops", "adapter_flops"))
 _BESIDE = ("attention_causal_flops", "recomputed_flops")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from flopray.flops.dispatched import count_dispatched
+from flopray.workloads.execution import trained_of
 
 
 def count_phases(
@@ -20,7 +21,7 @@ def count_phases(
         x: its input.
         others: further phases by name.
     """
-    parameters = list(module.parameters())
+    parameters = trained_of(module)
     kept: list[Any] = []
 
     def forward() -> None:

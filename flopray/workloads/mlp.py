@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 from flopray.description import Field
 from flopray.flops.executed.overheads import elements
-from flopray.point import Point
+from flopray.point import FP8_SCALING, Point
+from flopray.workloads import float8
 from flopray.workloads.base import (
     ADAMW_FLOPS,
     KEEPS_ACTIVATIONS,
@@ -206,7 +207,15 @@ class MLP(Workload):
         weights = [torch.randn(d, d, device=device, dtype=dtype, generator=one).div_(d**0.5) for _ in range(n)]
         x = torch.randn(d, m, device=device, dtype=dtype, generator=one)
         gradient = torch.randn(d, m, device=device, dtype=dtype, generator=other)
-        return Built(_module_class()(weights), x, gradient)
+        made = _linear_class() if point.precision in FP8_SCALING else _module_class()
+        return Built(made(weights), x, gradient)
+
+    def why_not(self, point: Point, capability: tuple[int, int] | None) -> str | None:
+        """Widths and tokens that fp8 cannot have."""
+        del capability
+        if point.precision not in FP8_SCALING:
+            return None
+        return float8.why_not_sizes("d and m", point.width, point.tokens)
 
     def reduction_elements(self, point: Point, phase: str) -> int | None:
         """Elements that rho refers to: n d m forward, (2n - 1) d m backward; None for the optimizer alone."""
@@ -236,3 +245,28 @@ def _module_class() -> type[torch.nn.Module]:
             return x
 
     return FeatureFirstMLP
+
+
+@cache
+def _linear_class() -> type[torch.nn.Module]:
+    """The same with linear layers, which fp8 is a precision of: they multiply the transposed input by `W^T`."""
+    import torch
+
+    class LinearMLP(torch.nn.Module):
+        """x (d, m) -> sigmoid(W_n @ ... sigmoid(W_1 @ x)) (d, m), as rows of tokens within."""
+
+        def __init__(self, weights: list[torch.Tensor]) -> None:
+            super().__init__()
+            self.layers = torch.nn.ModuleList()
+            for weight in weights:
+                layer = torch.nn.Linear(*weight.shape, bias=False, device="meta")
+                layer.weight = torch.nn.Parameter(weight)
+                self.layers.append(layer)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x.t()
+            for layer in self.layers:
+                x = torch.sigmoid(layer(x))
+            return x.t()
+
+    return LinearMLP

@@ -5,14 +5,18 @@ from __future__ import annotations
 import torch
 
 from flopray.errors import OutOfMemory, Unsupported
-from flopray.point import Point
+from flopray.point import FP8_SCALING, Point
+from flopray.workloads import float8
 from flopray.workloads.attention import AttentionSeen
 from flopray.workloads.base import Built, workload_of
 from flopray.workloads.capability import why_no_precision
 from flopray.workloads.execution import TrainingStep, Work, phase_work
 
 #: Type of weights and input by precision.
-DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {
+    **{"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16},
+    **dict.fromkeys(FP8_SCALING, torch.bfloat16),
+}
 
 _WITHOUT_TRAINING = ("inference", "prefill", "decode")
 
@@ -34,13 +38,17 @@ class BuiltPoint:
 
     def __init__(self, point: Point, *, device: str, seed: int, memory_bytes: int | None = None) -> None:
         check_precision(point.precision, device)
+        if reason := float8.why_not(point.precision, point.execution):
+            raise Unsupported(reason)
         self.point, self._memory_bytes = point, memory_bytes
         self._workload = workload_of(point)
         self._refuse_what_cannot_fit("weights")
         set_tf32(point.precision == "tf32")
         built = self._workload.build(point, device=device, dtype=DTYPES[point.precision], seed=seed)
         self._module, gradient = built.module, _upstream(built, seed)
-        self._step = TrainingStep(built.module, built.x, gradient, execution=point.execution, others=built.others)
+        if (scaling := FP8_SCALING.get(point.precision)) is not None:
+            self._module = float8.converted(built.module, scaling)
+        self._step = TrainingStep(self._module, built.x, gradient, execution=point.execution, others=built.others)
 
     def phase(self, phase: str) -> Work:
         """One iteration of a phase as a callable; see `flopray.workloads.execution.phase_work`.

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from flopray.errors import FloprayError, WorkloadError, brief
 from flopray.point import Point
 from flopray.workloads.base import KEEPS_ACTIVATIONS, Built, closed_columns, workload_of
+from flopray.workloads.capability import why_not
 from flopray.workloads.contract import place_of, point_words
 from flopray.workloads.llama import Llama
 from flopray.workloads.mlp import MLP
@@ -40,7 +41,7 @@ def failure_at(point: Point, phases: Sequence[str]) -> FloprayError | None:
 def failures_at(
     points: Sequence[Point], phases: Sequence[str], *, most: int, seconds: float
 ) -> Iterator[tuple[Point, FloprayError | None]]:
-    """Tries some of the points, from all over the grid.
+    """Tries some of the points, from all over the grid, but for those that are refused anyway.
 
     Args:
         points: the points.
@@ -53,7 +54,8 @@ def failures_at(
     """
     until = time.monotonic() + seconds
     for point in _spread(points, most):
-        yield point, failure_at(point, phases)
+        if why_not(point) is None:
+            yield point, failure_at(point, phases)
         if time.monotonic() > until:
             return
 

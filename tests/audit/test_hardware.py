@@ -96,7 +96,8 @@ def test_peaks_are_dense_and_absent_where_the_chip_has_no_unit():
     assert peak_flops_per_s(H100, "fp32") == 67e12
     assert peak_flops_per_s("v100", "bf16") is None
     assert peak_flops_per_s("v100", "tf32") is None
-    assert peak_flops_per_s(H100, "fp8") is None
+    assert peak_flops_per_s(H100, "fp8") == peak_flops_per_s(H100, "fp8_rowwise") == 1979e12
+    assert peak_flops_per_s("a100", "fp8") is None
     assert peak_flops_per_s(H100, None) is None
 
 

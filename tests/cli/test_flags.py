@@ -125,8 +125,8 @@ def test_a_number_that_is_none_is_refused_by_the_name_of_its_flag(cls, field, va
         ("stop_after", -1, "--stop-after must be 0 or more points, got -1"),
         ("wait_s", -1.0, "--wait must be 0 or more seconds, got -1"),
         ("cpus_per_trial", {"CPU": 0}, "--cpus-per-trial must be at least 1, got 0"),
-        ("precision", ("fp31",), "--precision: unknown 'fp31', choose from fp32, tf32, bf16, fp16"),
-        ("precision", (), "--precision needs at least one value of: fp32, tf32, bf16, fp16"),
+        ("precision", ("fp31",), "--precision: unknown 'fp31', choose from fp32, tf32, bf16, fp16, fp8, fp8_rowwise"),
+        ("precision", (), "--precision needs at least one value of: fp32, tf32, bf16, fp16, fp8, fp8_rowwise"),
         ("device_type", (), "--accelerators needs at least one type"),
         ("instruments", ("time", "time"), "--instruments has a name twice"),
         (

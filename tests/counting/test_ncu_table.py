@@ -7,9 +7,9 @@ import pytest
 from flopray.errors import MeasurementError, Unsupported
 from flopray.flops.executed.classes import kernel_class, short_name
 from flopray.flops.executed.counts import by_label
-from flopray.flops.executed.metrics import CHIPS, passes_for
+from flopray.flops.executed.metrics import CHIPS, passes_for, shared_runs
 from flopray.flops.executed.report import launches, problem_of
-from flopray.point import PRECISIONS
+from flopray.point import PRECISIONS, unit_of
 
 DATA = Path(__file__).parents[1] / "data" / "ncu"
 
@@ -97,11 +97,28 @@ def test_short_names_have_no_parameters():
 def test_every_chip_and_precision_has_counters_or_says_why_not():
     for capability in CHIPS:
         for precision in PRECISIONS:
-            old = {"7.0": ("tf32", "bf16"), "7.5": ("tf32", "bf16")}.get(capability, ())
-            if precision in old:
+            fp8 = unit_of(precision) == "fp8"
+            lacking = ("tf32", "bf16") if capability in ("7.0", "7.5") else ()
+            if precision in lacking or (fp8 and float(capability) < 8.9):
                 with pytest.raises(Unsupported, match="no tensor cores"):
                     passes_for(precision, capability)
             else:
-                assert len(passes_for(precision, capability)) == (1 if precision == "fp32" else 2)
+                assert len(passes_for(precision, capability)) == (1 if precision == "fp32" else 3 if fp8 else 2)
     with pytest.raises(Unsupported, match=r"compute capability 1\.0"):
         passes_for("fp32", "1.0")
+
+
+def test_fp8_is_counted_beside_what_stays_in_bf16():
+    # sm__ops_path_tensor_src_fp8 counts 2 M N K of an fp8 product; attention and the output projection are bf16.
+    of_hopper = [set(one.weights) for one in passes_for("fp8", "9.0") if one.unit == "tensor"]
+    assert of_hopper == [{"sm__ops_path_tensor_src_bf16_dst_fp32.sum"}, {"sm__ops_path_tensor_src_fp8.sum"}]
+    assert passes_for("fp8_rowwise", "9.0") == passes_for("fp8", "9.0")
+    cuda = next(one for one in passes_for("fp8", "9.0") if one.unit == "cuda")
+    assert any("_op_hfma_" in name for name in cuda.weights)
+    # beside bf16 points one more run is enough, and each point has its own precision's counters
+    shared = shared_runs(["bf16", "fp8"], "9.0")
+    assert [set(one.passes) for one in shared] == [{"bf16", "fp8"}, {"bf16", "fp8"}, {"fp8"}]
+
+
+def test_products_in_fp8_are_products():
+    assert kernel_class("k7", operation="aten._scaled_mm.default") == "gemm"

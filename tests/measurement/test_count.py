@@ -152,9 +152,10 @@ def test_which_cores_are_counted_follows_from_the_products(monkeypatch):
     assert of("bfloat16", "float32") == ("bf16", "fp32")
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     assert of("float32") == ("fp32", "tf32")
-    assert of(flops=None) == ("fp32", "tf32", "bf16", "fp16")  # a replayed graph: all that the chip has
-    with pytest.raises(Unsupported, match="float8_e4m3fn"):
-        of("float8_e4m3fn")
+    assert of(flops=None) == ("fp32", "tf32", "bf16", "fp16", "fp8")  # a replayed graph: all that the chip has
+    assert of("bfloat16", "float8_e4m3fn") == ("bf16", "fp8")
+    with pytest.raises(Unsupported, match="float4_e2m1fn_x2"):
+        of("float4_e2m1fn_x2")
 
 
 @pytest.mark.gpu

@@ -24,7 +24,7 @@ _BY_NAME = tuple(
     )
 )
 _BY_OPERATION = (
-    ("gemm", re.compile(r"^aten\.(mm|addmm|bmm|baddbmm|linear|matmul|dot|mv)\b")),
+    ("gemm", re.compile(r"^aten\.(mm|addmm|bmm|baddbmm|linear|matmul|dot|mv|_scaled_mm)\b")),
     ("attention", re.compile(r"scaled_dot_product|flash_attention|efficient_attention|cudnn_attention")),
     ("normalisation", re.compile(r"softmax|layer_norm|rms_norm|batch_norm|group_norm")),
     ("reduction", re.compile(r"^aten\.(sum|mean|amax|amin|max|min|prod|norm|nll_loss)")),

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from flopray.errors import Unsupported
+from flopray.point import FP8_SCALING, unit_of
 
 _SASS = "smsp__sass_thread_inst_executed_op_{}_pred_on.sum"
 _TENSOR = "sm__ops_path_tensor_src_{}.sum"
@@ -35,6 +36,12 @@ CHIPS = {
 }
 _HALVES = ("fp16_dst_fp16", "fp16_dst_fp32")
 _AMPERE = {"tf32": ("tf32_dst_fp32",), "bf16": ("bf16_dst_fp32",), "fp16": _HALVES}
+#: fp8 exists since Ada (8.9). Its tensor cores count all types of results together, those of Blackwell each apart and
+#: with the narrower types that they share.
+_FP8_SOURCES = {
+    **{"ad102": ("fp8",), "gh100": ("fp8",), "gb202": ("fp8_dst_fp16", "fp8_dst_fp32")},
+    **dict.fromkeys(("gb100", "gb110"), ("fp4_fp6_fp8_dst_fp16", "fp4_fp6_fp8_dst_fp32")),
+}
 _TENSOR_SOURCES = {
     "gv100": {"fp16": _HALVES},
     "tu102": {"fp16": ("fp16_dst_fp16", "fp16_bf16_tf32_dst_fp32")},
@@ -110,7 +117,8 @@ def chip_of(compute_capability: str) -> str | None:
 def passes_for(precision: str, compute_capability: str) -> tuple[CounterPass, ...]:
     """The runs that count all FLOPs of work at a precision.
 
-    fp32 takes one: IEEE products run on CUDA cores. The others take a second one for tensor cores.
+    fp32 takes one: IEEE products run on CUDA cores. The others take a second one for tensor cores, and fp8 a third:
+    what is no linear layer, such as attention, is computed in bf16.
 
     Args:
         precision: one of `flopray.point.PRECISIONS`.
@@ -123,12 +131,14 @@ def passes_for(precision: str, compute_capability: str) -> tuple[CounterPass, ..
     if chip is None:
         raise Unsupported(f"no FLOP counters known for compute capability {compute_capability}")
     instructions = _WEIGHTS | (_PACKED_FP32 if chip in ("gb100", "gb110") else {})
-    if precision in ("bf16", "fp16"):
+    if precision in ("bf16", "fp16") or precision in FP8_SCALING:
         instructions |= _HALF_WEIGHTS
     cuda = CounterPass("cuda", {_SASS.format(name): weight for name, weight in instructions.items()})
     if precision == "fp32":
         return (cuda,)
-    sources = _TENSOR_SOURCES.get(chip, _AMPERE).get(precision)
-    if sources is None:
+    units = ("bf16", "fp8") if unit_of(precision) == "fp8" else (precision,)
+    known = {"fp8": _FP8_SOURCES.get(chip)} | _TENSOR_SOURCES.get(chip, _AMPERE)
+    sources = [names for unit in units if (names := known.get(unit))]
+    if len(sources) < len(units):
         raise Unsupported(f"{precision} has no tensor cores to count on compute capability {compute_capability}")
-    return cuda, CounterPass("tensor", {_TENSOR.format(name): 1 for name in sources})
+    return cuda, *(CounterPass("tensor", {_TENSOR.format(name): 1 for name in names}) for names in sources)

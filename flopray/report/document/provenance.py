@@ -54,7 +54,11 @@ def _facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
 
 
 def _text(value: Any) -> str:
-    return listed([str(each) for each in value], _MOST_VALUES) if isinstance(value, list) else str(value)
+    return (
+        listed(["none" if each is None else str(each) for each in value], _MOST_VALUES)
+        if isinstance(value, list)
+        else str(value)
+    )
 
 
 def citation(measured: Measured) -> str:

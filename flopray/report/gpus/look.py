@@ -25,7 +25,14 @@ from flopray.report.plot.scales import Array, DisplayUnit, ValueScale
 from flopray.report.surface.legend import hole_marker_style
 
 #: Colours of Okabe and Ito, told apart with any colour vision: https://jfly.uni-koeln.de/color/
-COLOURS = {"fp32": "#0072B2", "tf32": "#009E73", "bf16": "#E69F00", "fp16": "#AA4499"}
+COLOURS = {
+    "fp32": "#0072B2",
+    "tf32": "#009E73",
+    "bf16": "#E69F00",
+    "fp16": "#AA4499",
+    "fp8": "#D55E00",
+    "fp8_rowwise": "#56B4E9",
+}
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*", "<", ">", "p", "h")
 _HOLE_MARKERS = ("x", "+", "1", "2", "3", "4")
 _IMPOSSIBLE, _IMPLAUSIBLE = "#d62728", "#ff7f0e"

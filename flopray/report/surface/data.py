@@ -153,7 +153,13 @@ def surface_sets(
         filtered = _bounds_that_matter(frame, selection, axes, places)
         # What all rows share is told by the run.
         told = zip(others, key[len(_GROUP) :], strict=True)
-        variant = joined(*(f"{axis.name}={value}" for axis, value in told if rows[axis.name].nunique() > 1))
+        variant = joined(
+            *(
+                f"{axis.name}={'none' if pd.isna(value) else value}"
+                for axis, value in told
+                if rows[axis.name].nunique(dropna=False) > 1
+            )
+        )
         for phase in sorted(group["phase"].unique(), key=_phase_rank):
             part = group[group["phase"] == phase]
             for metric in metrics:

@@ -13,7 +13,10 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from flopray.errors import Unsupported, brief, one_line
+from flopray.workloads import float8
 from flopray.workloads.causal_lm import configuration, models
+from flopray.workloads.causal_lm.adapter import Lora
+from flopray.workloads.causal_lm.finetuning import add_adapters
 from flopray.workloads.causal_lm.flops import PRODUCTS, components
 from flopray.workloads.causal_lm.sizes import NoClosedForm, Sizes
 from flopray.workloads.causal_lm.transformer import (
@@ -40,7 +43,7 @@ class Count:
         flops: by phase; a text is the reason why there is no count.
         attention: FLOPs of attention in a forward pass.
         windows: that attention is told, layer by layer; None where the model has attention of its own.
-        parameters: of the model, a tied matrix once.
+        parameters: of the model, a tied matrix once; of adapters, those of the adapters.
         routed: layers whose experts were sent tokens in equal numbers.
     """
 
@@ -52,7 +55,9 @@ class Count:
 
 
 @lru_cache(maxsize=256)
-def count(model: str, model_config: str | None, batch: int, tokens: int, checkpointing: bool) -> Count:
+def count(
+    model: str, model_config: str | None, batch: int, tokens: int, checkpointing: bool, adapter: str | None = None
+) -> Count:
     """Count a model's phases at a shape.
 
     Args:
@@ -61,18 +66,21 @@ def count(model: str, model_config: str | None, batch: int, tokens: int, checkpo
         batch: sequences.
         tokens: of each.
         checkpointing: whether the backward pass runs the layers again.
+        adapter: that is trained instead of the model, such as `lora:16`.
     """
     config = configuration.completed(models.content_of(model, model_config))
-    return count_built(config, batch=batch, tokens=tokens, checkpointing=checkpointing)
+    return count_built(config, batch=batch, tokens=tokens, checkpointing=checkpointing, adapter=adapter)
 
 
-def count_built(config: Any, *, batch: int, tokens: int, checkpointing: bool) -> Count:
+def count_built(config: Any, *, batch: int, tokens: int, checkpointing: bool, adapter: str | None = None) -> Count:
     """Count the model that transformers builds from its own configuration; otherwise as `count`."""
     import torch
 
     built, seen = _on_meta(config)
     parameters = sum(weight.numel() for weight in built.parameters())
     layers = route_uniformly(built)
+    if adapter is not None:
+        parameters = add_adapters(built, adapter)
     if checkpointing:
         set_checkpointing(built)
     ids = torch.empty(batch, tokens, device="meta", dtype=torch.long)
@@ -84,7 +92,7 @@ def count_built(config: Any, *, batch: int, tokens: int, checkpointing: bool) ->
         again = _counted(lambda: kept.append(built(ids, use_cache=False, attention_mask=mask).logits))
         flops["forward"] = flops["forward"] if isinstance(again, str) else again
     attention, windows = sum(flops for flops, _ in seen), tuple(window for _, window in seen)
-    weights = list(built.parameters())
+    weights = [weight for weight in built.parameters() if weight.requires_grad]
     flops["backward"] = (
         _counted(lambda: torch.autograd.grad(kept[-1], weights, torch.empty_like(kept[-1]), allow_unused=True))
         if kept
@@ -95,6 +103,26 @@ def count_built(config: Any, *, batch: int, tokens: int, checkpointing: bool) ->
     flops["inference"] = flops["forward"]
     flops["forward_backward"] = flops["train_step"] = _sum(flops["forward"], flops["backward"])
     return Count(flops, attention, windows if len(windows) == config.num_hidden_layers else None, parameters, layers)
+
+
+@lru_cache(maxsize=64)
+def why_no_fp8(model: str, model_config: str | None) -> str | None:
+    """Which layer of the model that transformers builds has no fp8; None where it can have it."""
+    import torch
+
+    config = configuration.completed(models.content_of(model, model_config))
+    return float8.why_not_module(random_model(config, device="meta", dtype=torch.bfloat16, attention="eager"))
+
+
+@lru_cache(maxsize=64)
+def trained_parameters_of(model: str, model_config: str | None, adapter: str | None) -> int:
+    """Weights that are trained of the model that is built: all, or those of an adapter."""
+    if adapter is None:
+        return models.parameters_of(model, model_config)
+    import torch
+
+    config = configuration.completed(models.content_of(model, model_config))
+    return add_adapters(random_model(config, device="meta", dtype=torch.bfloat16, attention="eager"), adapter)
 
 
 def _generating(model: Any, ids: torch.Tensor) -> dict[str, int | str]:
@@ -209,6 +237,25 @@ def agreed_sizes(model: str, model_config: str | None) -> Sizes | str:
     return disagreement(sizes, seen, batch=batch, tokens=tokens) or sizes
 
 
+@lru_cache(maxsize=64)
+def agreed_lora(model: str, model_config: str | None, adapter: str) -> Lora | str:
+    """The adapters of a model whose closed form agrees with the model that is built; else the reason there is none.
+
+    Args:
+        model: a point's model, whose own closed form agrees.
+        model_config: its configuration; None of a built-in name.
+        adapter: such as `lora:16`.
+    """
+    sizes = models.sizes_of(model, model_config)
+    lora = Lora.of(adapter, configuration.completed(models.content_of(model, model_config)))
+    batch, tokens = shape_of(sizes)
+    seen = count(model, model_config, batch, tokens, False, adapter)
+    if (stated := lora.parameters(sizes)) != seen.parameters:
+        return f"no closed form with {adapter}: it trains {stated} weights, and the model {seen.parameters}"
+    reason = _differing_products(sizes, seen, batch=batch, tokens=tokens, lora=lora)
+    return f"no closed form with {adapter}: {reason}" if reason else lora
+
+
 def shape_of(sizes: Sizes) -> tuple[int, int]:
     """Sequences and tokens at which a closed form is held against the count: longer than any window."""
     return _BATCH, max((_TOKENS, *(window + _BEYOND for window in sizes.windows if window)))
@@ -229,16 +276,21 @@ def disagreement(sizes: Sizes, seen: Count, *, batch: int, tokens: int) -> str |
         return f"no closed form: forward cannot be held against a count: {why}"
     if seen.windows != sizes.windows:
         return f"no closed form: windows are {_told(sizes.windows)}, and the model's are {_told(seen.windows)}"
+    reason = _differing_products(sizes, seen, batch=batch, tokens=tokens, lora=None)
+    return f"no closed form: {reason}" if reason else None
+
+
+def _differing_products(sizes: Sizes, seen: Count, *, batch: int, tokens: int, lora: Lora | None) -> str | None:
     for phase in ("forward", "backward", "prefill", "decode"):
         counted = seen.flops[phase]
         if isinstance(counted, str):
-            return f"no closed form: {phase} cannot be held against a count: {counted}"
-        closed = components(sizes, batch=batch, tokens=tokens, phase=phase)
+            return f"{phase} cannot be held against a count: {counted}"
+        closed = components(sizes, batch=batch, tokens=tokens, phase=phase, lora=lora)
         stated = closed["attention_flops"] + sum(closed[name] for name in PRODUCTS)
         if stated != counted:
-            return f"no closed form: of {phase} it has {stated} FLOPs in products, and the model dispatches {counted}"
+            return f"of {phase} it has {stated} FLOPs in products, and the model dispatches {counted}"
         if phase == "forward" and closed["attention_flops"] != seen.attention:
-            return f"no closed form: attention has {closed['attention_flops']} FLOPs, and the model's {seen.attention}"
+            return f"attention has {closed['attention_flops']} FLOPs, and the model's {seen.attention}"
     return None
 
 

@@ -9,11 +9,14 @@ All are lower bounds, for one token unless a number of tokens is said:
     backward                    weights and what is kept once, logits; gradients of all weights are written
     AdamW                       7 a weight: it, its gradient and two moments are read, all but the gradient written
 
+With adapters, gradients and moments are of the adapters alone.
+
 Work that fits into a chip's caches moves less through its memory.
 """
 
 from __future__ import annotations
 
+from flopray.workloads.causal_lm.adapter import Lora
 from flopray.workloads.causal_lm.sizes import Layer, Linear, Sizes
 
 
@@ -26,11 +29,15 @@ def cached_elements(sizes: Sizes, batch: int, tokens: int) -> int:
     return batch * held
 
 
-def kept_elements(sizes: Sizes, tokens: int, *, checkpointing: bool) -> int:
+def kept_elements(sizes: Sizes, tokens: int, *, checkpointing: bool, lora: Lora | None = None) -> int:
     """Activations that a forward pass over so many tokens keeps for its backward pass, at least."""
     if checkpointing:
         return len(sizes.layers) * sizes.width * tokens
-    return tokens * sum(number * _kept(layer, sizes.width) for layer, number in sizes.kinds)
+    kept = sum(number * _kept(layer, sizes.width) for layer, number in sizes.kinds)
+    if lora is not None:  # a frozen product needs no input again, unless an adapter reads it
+        routed = ((layer.experts, number) for layer, number in sizes.kinds if layer.experts)
+        kept -= sum(number * experts.active * experts.each[-1].inputs for experts, number in routed)
+    return tokens * kept
 
 
 def _kept(layer: Layer, width: int) -> int:
@@ -62,7 +69,9 @@ def projected_parameters(sizes: Sizes, tokens: int) -> int:
     return weights
 
 
-def moved_elements(sizes: Sizes, *, batch: int, tokens: int, phase: str, checkpointing: bool) -> int:
+def moved_elements(
+    sizes: Sizes, *, batch: int, tokens: int, phase: str, checkpointing: bool, lora: Lora | None = None
+) -> int:
     """Elements that one iteration reads and writes at least.
 
     Args:
@@ -71,13 +80,18 @@ def moved_elements(sizes: Sizes, *, batch: int, tokens: int, phase: str, checkpo
         tokens: length of each; of the cache for `decode`, which makes one token more.
         phase: one of `flopray.records.PHASES`.
         checkpointing: whether the backward pass runs the layers again.
+        lora: the adapters that are trained instead of the model; None where there are none.
     """
     new = batch if phase == "decode" else batch * tokens
     weights, logits = projected_parameters(sizes, new), new * sizes.vocabulary
-    kept = kept_elements(sizes, new, checkpointing=checkpointing)
+    kept = kept_elements(sizes, new, checkpointing=checkpointing, lora=lora)
+    trained, unread = sizes.parameters, 0
+    if lora is not None:
+        trained, unread = lora.parameters(sizes), lora.unread(sizes)
+        weights += trained
     forward = weights + kept + logits
-    backward = weights * (2 if checkpointing else 1) + kept + logits + sizes.parameters
-    optimizer = 7 * sizes.parameters
+    backward = weights * (2 if checkpointing else 1) - unread + kept + logits + trained
+    optimizer = 7 * trained
     cached = cached_elements(sizes, batch, tokens)
     return {
         "inference": weights + logits,

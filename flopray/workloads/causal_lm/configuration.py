@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from flopray.errors import SpecError, brief
+from flopray.workloads import float8
 from flopray.workloads.causal_lm.families import FAMILIES
 from flopray.workloads.llama_keys import HARMLESS, labels_of_a_classifier, short, words
 
@@ -55,6 +56,7 @@ def completed(content: Mapping[str, Any]) -> Any:
     Raises:
         SpecError: transformers has no such model_type, or refuses a value.
     """
+    float8.load_quietly()
     from transformers import AutoConfig
 
     given = {key: value for key, value in content.items() if key not in ("model_type", "auto_map", *LEFT_OUT)}

@@ -15,8 +15,9 @@ Convention: a product of (a, b) by (b, c) is 2abc. Forward, for B sequences of T
 
 Backward is twice forward for every component but the embedding, whose gradient is one addition a token and feature. The
 formulas for products and attention are those of PaLM's appendix B (https://arxiv.org/abs/2204.02311); the optimizer is
-AdamW on every weight, also of experts that no token went to. What gradient checkpointing runs again is no model FLOP
-and stands in `recomputed_flops`. Flash attention also forms the scores again in its backward pass: neither counts it.
+AdamW on every weight, also of experts that no token went to; what adapters change stands in `causal_lm.adapter`. What
+gradient checkpointing runs again is no model FLOP and stands in `recomputed_flops`. Flash attention also forms the
+scores again in its backward pass: neither counts it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from __future__ import annotations
 from collections import Counter
 
 from flopray.workloads.base import ADAMW_FLOPS
+from flopray.workloads.causal_lm.adapter import Lora
 from flopray.workloads.causal_lm.sizes import Attention, Experts, Layer, Sizes, total
 
 CONVENTION = (
@@ -31,16 +33,18 @@ CONVENTION = (
     "elementwise 1 an operation; recomputation apart; AdamW 16 a parameter"
 )
 #: Components that are products with weights.
-PRODUCTS = ("projection_flops", "mlp_flops", "expert_flops", "router_flops", "lm_head_flops")
+PRODUCTS = ("projection_flops", "mlp_flops", "expert_flops", "router_flops", "lm_head_flops", "adapter_flops")
 COMPONENTS = (
     *("projection_flops", "attention_flops", "mlp_flops", "expert_flops", "router_flops", "norm_flops"),
-    *("elementwise_flops", "embedding_flops", "lm_head_flops", "loss_flops", "optimizer_flops"),
+    *("elementwise_flops", "embedding_flops", "lm_head_flops", "loss_flops", "adapter_flops", "optimizer_flops"),
 )
 _NO_LOSS = ("inference", "prefill", "decode")
 _AGAIN = ("backward", "forward_backward", "train_step")
 
 
-def components(sizes: Sizes, *, batch: int, tokens: int, phase: str, checkpointing: bool = False) -> dict[str, int]:
+def components(
+    sizes: Sizes, *, batch: int, tokens: int, phase: str, checkpointing: bool = False, lora: Lora | None = None
+) -> dict[str, int]:
     """FLOPs of one iteration of a phase.
 
     Args:
@@ -49,16 +53,23 @@ def components(sizes: Sizes, *, batch: int, tokens: int, phase: str, checkpointi
         tokens: length of each; of the prompt for `prefill`, of the cache for `decode`, which makes one token more.
         phase: one of `flopray.records.PHASES`.
         checkpointing: whether the backward pass runs the layers again.
+        lora: the adapters that are trained instead of the model; None where there are none.
 
     Returns:
         `COMPONENTS`, whose sum is the phase's model FLOPs, and beside it `attention_causal_flops` (of
         `attention_flops`, what masks leave) and `recomputed_flops` by checkpointing.
     """
-    inside = _layers(sizes, batch, tokens, phase)
+    inside = _layers(sizes, batch, tokens, phase, lora)
     forward = _with_ends(sizes, inside, batch, tokens, phase)
     backward = {name: 2 * count for name, count in forward.items()}
     backward["embedding_flops"] = batch * tokens * sizes.width * (2 if sizes.positions else 1)
-    optimizer = dict.fromkeys(forward, 0) | {"optimizer_flops": ADAMW_FLOPS * sizes.parameters}
+    trained = sizes.parameters
+    if lora is not None:
+        trained = lora.parameters(sizes)
+        frozen = lora.frozen_input_gradients(sizes, forward, batch * tokens)
+        backward |= {name: frozen[name] for name in PRODUCTS}
+        backward |= {"adapter_flops": lora.backward_flops(sizes, batch * tokens), "embedding_flops": 0}
+    optimizer = dict.fromkeys(forward, 0) | {"optimizer_flops": ADAMW_FLOPS * trained}
     parts = {
         "backward": (backward,),
         "forward_backward": (forward, backward),
@@ -68,7 +79,8 @@ def components(sizes: Sizes, *, batch: int, tokens: int, phase: str, checkpointi
     summed = {name: sum(part[name] for part in parts) for name in forward}
     again = 0
     if checkpointing and phase in _AGAIN:
-        last = sum(layer.unrepeated * count for layer, count in sizes.kinds) * batch * tokens
+        ends = {layer: lora.unrepeated(layer) if lora else layer.unrepeated for layer, _ in sizes.kinds}
+        last = sum(ends[layer] * count for layer, count in sizes.kinds) * batch * tokens
         again = sum(count for name, count in inside.items() if name != "attention_causal_flops") - last
     return summed | {"recomputed_flops": again}
 
@@ -87,12 +99,16 @@ def _with_ends(sizes: Sizes, inside: dict[str, int], batch: int, tokens: int, ph
     return {name: counts[name] for name in (*COMPONENTS, "attention_causal_flops")}
 
 
-def _layers(sizes: Sizes, batch: int, tokens: int, phase: str) -> dict[str, int]:
+def _layers(sizes: Sizes, batch: int, tokens: int, phase: str, lora: Lora | None) -> dict[str, int]:
     """One forward pass of the layers; `decode` makes one token of each sequence and looks back on all others."""
     counts: Counter[str] = Counter()
     for layer, number in sizes.kinds:
         for name, count in _layer(layer, sizes.width, batch, tokens, phase).items():
             counts[name] += number * count
+        if lora is not None:
+            new, cached = (batch, batch * tokens) if phase == "decode" else (batch * tokens, 0)
+            counts["adapter_flops"] += number * lora.forward_flops(layer, new, cached)
+            counts["elementwise_flops"] += number * new * lora.elements(layer)
     return dict(counts)
 
 

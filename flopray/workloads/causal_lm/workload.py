@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from flopray.description import Column, Field
 from flopray.errors import Unsupported
-from flopray.point import Point
+from flopray.point import FP8_SCALING, Point
 from flopray.records import TRAINING_PHASES
+from flopray.workloads import float8
 from flopray.workloads.base import Built, Workload, copies_of_weights
 from flopray.workloads.capability import ATTENTIONS, why_no_attention
-from flopray.workloads.causal_lm import agreement, configuration, models
+from flopray.workloads.causal_lm import agreement, configuration, finetuning, models
+from flopray.workloads.causal_lm.adapter import NONE, Lora, rank_of
 from flopray.workloads.causal_lm.bytes import cached_elements, kept_elements, moved_elements
 from flopray.workloads.causal_lm.flops import COMPONENTS, CONVENTION, PRODUCTS, components
 from flopray.workloads.causal_lm.sizes import NoClosedForm, Sizes
@@ -84,6 +86,17 @@ class CausalLM(Workload):
             words={name: name for name in ("uniform", "router")},
         ),
         CHECKPOINTING,
+        Field(
+            name="adapter",
+            letter="adapter",
+            type=str,
+            flag="--adapter",
+            free=True,
+            optional=True,
+            doc="what is trained: all weights, or adapters of this rank beside frozen ones: none, lora:16",
+            values=(NONE,),
+            words={NONE: None},
+        ),
         BATCH_SIZE,
         Field(
             name="sequence_length",
@@ -115,7 +128,9 @@ class CausalLM(Workload):
         Column(name="embedding_flops", type=int, doc="closed form: gradient of the embedding"),
         Column(name="lm_head_flops", type=int, doc="closed form: output projection"),
         Column(name="loss_flops", type=int, doc="closed form: cross entropy"),
-        Column(name="parameters", type=int, doc="weights of the model, a tied matrix once"),
+        Column(name="adapter_flops", type=int, doc="closed form: products of adapters"),
+        Column(name="parameters", type=int, doc="weights of the model, a tied matrix once, without adapters"),
+        Column(name="trained_parameters", type=int, doc="weights that are trained: all, or those of the adapters"),
         Column(name="active_parameters", type=int, doc="weights that a token goes through; null without a closed form"),
         Column(name="model_type", type=str, doc="family of the model, as transformers names it"),
     )
@@ -133,6 +148,10 @@ class CausalLM(Workload):
       three families of about a billion parameters, in bf16
   flopray sweep causal_lm --model mixtral-8x7b --phases prefill decode --batch 1 8
       a mixture of experts, of which each token goes through two
+  flopray sweep causal_lm --model llama-3.2-1b --adapter none lora:16 --phases train_step
+      what fine-tuning with LoRA costs beside full training
+  flopray sweep causal_lm --model llama-3.2-1b --precision bf16 fp8 --phases train_step
+      linear layers in fp8, both compiled
   flopray sweep causal_lm --model my/config.json --phases inference
       a model of your own, with random weights: same FLOPs, no download
 """
@@ -144,7 +163,7 @@ class CausalLM(Workload):
         sizes = _agreed(point)
         if isinstance(sizes, str):
             return None
-        counts = _components(sizes, point, phase)
+        counts = _components(*sizes, point, phase)
         return {name: counts[name] for name in COMPONENTS}
 
     def beside(self, point: Point, phase: str) -> dict[str, Any]:
@@ -153,17 +172,18 @@ class CausalLM(Workload):
         batch, tokens = point.shape().values()
         known: dict[str, Any] = {
             "parameters": self.parameters(point),
+            "trained_parameters": _trained(point),
             "model_type": models.content_of(point.model, point.model_config)["model_type"],
             "tokens_per_iteration": {"optimizer_step": None, "decode": batch}.get(phase, batch * tokens),
         }
         if isinstance(sizes, str):
             return known | {"model_flops_reason": sizes}
-        counts = _components(sizes, point, phase)
+        counts = _components(*sizes, point, phase)
         return known | {
             "gemm_flops": sum(counts[name] for name in PRODUCTS),
             "attention_causal_flops": counts["attention_causal_flops"],
             "recomputed_flops": counts["recomputed_flops"],
-            "active_parameters": sizes.active_parameters,
+            "active_parameters": sizes[0].active_parameters,
         }
 
     def dispatched(self, point: Point) -> dict[str, int | str]:
@@ -171,7 +191,7 @@ class CausalLM(Workload):
         return dict(_count(point).flops)
 
     def parameters(self, point: Point) -> int:
-        """All weights of the model that transformers builds, a tied matrix once."""
+        """All weights of the model that transformers builds, a tied matrix once, without adapters."""
         return models.parameters_of(point.model, point.model_config)
 
     def least_bytes(self, point: Point, phase: str, element_bytes: int) -> int:
@@ -184,7 +204,8 @@ class CausalLM(Workload):
             phase: one of `flopray.records.PHASES`.
             element_bytes: of the precision's type.
         """
-        elements = copies_of_weights(phase) * self.parameters(point)
+        weights, trained = self.parameters(point), _trained(point)
+        elements = weights + (copies_of_weights(phase) - 1) * trained + (trained if point.adapter else 0)
         sizes = _stated(point)
         if sizes is None:
             return elements * element_bytes
@@ -192,7 +213,8 @@ class CausalLM(Workload):
         if phase in _CACHES:
             elements += cached_elements(sizes, batch, tokens)
         elif phase in _WITH_LOSS and point.execution != "compile":  # compiled code may compute again instead of keeping
-            elements += kept_elements(sizes, batch * tokens, checkpointing=bool(point.checkpointing))
+            again = bool(point.checkpointing)
+            elements += kept_elements(sizes, batch * tokens, checkpointing=again, lora=_lora(point))
         logits = batch * tokens * sizes.vocabulary
         # The loss is computed in fp32, from a copy of the logits.
         logits *= element_bytes + 4 if phase in _WITH_LOSS else element_bytes if phase == "inference" else 0
@@ -213,7 +235,8 @@ class CausalLM(Workload):
             return 0
         batch, tokens = point.shape().values()
         again = bool(point.checkpointing)
-        moved = moved_elements(sizes, batch=batch, tokens=tokens, phase=phase, checkpointing=again)
+        shape: dict[str, Any] = {"batch": batch, "tokens": tokens, "phase": phase, "checkpointing": again}
+        moved = moved_elements(sizes, **shape, lora=_lora(point))
         return element_bytes * moved
 
     # what is measured
@@ -234,7 +257,7 @@ class CausalLM(Workload):
         torch.manual_seed(seed)
         config = configuration.completed(models.content_of(point.model, point.model_config))
         batch, tokens = point.shape().values()
-        sizes = _agreed(point)
+        sizes = agreement.agreed_sizes(point.model, point.model_config)
         windows = None if isinstance(sizes, str) else sizes.windows
         attention = transformer.implementation(config, tokens=tokens + 1, windows=windows)
         made: dict[str, Any] = {"device": device, "dtype": dtype, "attention": attention}
@@ -244,6 +267,8 @@ class CausalLM(Workload):
             model = transformer.random_model(config, **made)
         if point.routing == "uniform" and not transformer.route_uniformly(model) and transformer.has_experts(model):
             raise Unsupported(f"experts of {config.model_type} take no stated routing: use --routing router")
+        if point.adapter is not None:
+            finetuning.add_adapters(model, point.adapter)
         if point.checkpointing:
             transformer.set_checkpointing(model)
         x = torch.randint(config.vocab_size, (batch, tokens), device=device)
@@ -259,6 +284,8 @@ class CausalLM(Workload):
             return reason
         from flopray.workloads.causal_lm import transformer
 
+        if point.precision in FP8_SCALING and (reason := _why_no_fp8(point)):
+            return reason
         config = configuration.completed(models.content_of(point.model, point.model_config))
         if point.attention != "auto" and not transformer.has_sdpa(config):
             return f"attention of {config.model_type} has no kernel of torch's: use --attention auto"
@@ -273,7 +300,19 @@ class CausalLM(Workload):
         """Models are found by name, file, folder or hub id; one that is not built in brings its configuration."""
         found, configs = models.find_models(axes["model"], axes["weights"])
         implied = {name: {"model_config": config} for name, config in configs.items()}
-        return {**axes, "model": found}, {"model": implied} if implied else {}
+        axes = {**axes, "model": found}
+        if "adapter" in axes:
+            axes["adapter"] = finetuning.checked_adapters(axes["adapter"])
+        return axes, {"model": implied} if implied else {}
+
+    def checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of all fields, in order; an adapter that cannot be is refused."""
+        fields = super().checked(values)
+        if (adapter := fields["adapter"]) == NONE:
+            return fields | {"adapter": None}
+        if adapter is not None:
+            rank_of(adapter)
+        return fields
 
     def overhead_s(self, point: Point, phase: str) -> float:
         """First calls and freeing gigabytes: on H100s and H200s about 1 s for each phase."""
@@ -290,9 +329,25 @@ class CausalLM(Workload):
         return point.weights == "pretrained"
 
 
-def _agreed(point: Point) -> Sizes | str:
-    """The sizes of a closed form that was held against the model, or why there is none."""
-    return agreement.agreed_sizes(point.model, point.model_config)
+def _agreed(point: Point) -> tuple[Sizes, Lora | None] | str:
+    """The sizes of a closed form that was held against the model, and its adapters; or why there is none."""
+    sizes = agreement.agreed_sizes(point.model, point.model_config)
+    if isinstance(sizes, str) or point.adapter is None:
+        return sizes if isinstance(sizes, str) else (sizes, None)
+    lora = agreement.agreed_lora(point.model, point.model_config, point.adapter)
+    return lora if isinstance(lora, str) else (sizes, lora)
+
+
+def _trained(point: Point) -> int:
+    """Weights that are trained: those of the model that is built."""
+    return agreement.trained_parameters_of(point.model, point.model_config, point.adapter)
+
+
+def _lora(point: Point) -> Lora | None:
+    """The adapters that the configuration states, for bounds."""
+    if point.adapter is None:
+        return None
+    return Lora.of(point.adapter, configuration.completed(models.content_of(point.model, point.model_config)))
 
 
 def _stated(point: Point) -> Sizes | None:
@@ -303,11 +358,19 @@ def _stated(point: Point) -> Sizes | None:
         return None
 
 
+def _why_no_fp8(point: Point) -> str | None:
+    """Layers that are not linear, or have widths or numbers of tokens that fp8 cannot have."""
+    batch, tokens = point.shape().values()
+    reason = agreement.why_no_fp8(point.model, point.model_config)
+    return reason or float8.why_not_sizes("sequences x tokens", batch * tokens)
+
+
 def _count(point: Point) -> agreement.Count:
     batch, tokens = point.shape().values()
-    return agreement.count(point.model, point.model_config, batch, tokens, bool(point.checkpointing))
+    return agreement.count(point.model, point.model_config, batch, tokens, bool(point.checkpointing), point.adapter)
 
 
-def _components(sizes: Sizes, point: Point, phase: str) -> dict[str, int]:
+def _components(sizes: Sizes, lora: Lora | None, point: Point, phase: str) -> dict[str, int]:
     batch, tokens = point.shape().values()
-    return components(sizes, batch=batch, tokens=tokens, phase=phase, checkpointing=bool(point.checkpointing))
+    again = bool(point.checkpointing)
+    return components(sizes, batch=batch, tokens=tokens, phase=phase, checkpointing=again, lora=lora)
