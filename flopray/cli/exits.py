@@ -14,8 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 
-from rich.console import Console
-
+from flopray.cli.endings import once_a_line
 from flopray.cli.flags import parse, told
 from flopray.cli.request import Request
 from flopray.cli.terminal import LineConsole
@@ -57,18 +56,6 @@ def main(
     except KeyboardInterrupt:
         console.print("interrupted", highlight=False)
         return EXIT_INTERRUPTED
-
-
-def once_a_line(console: Console) -> Callable[..., None]:
-    """Shows each warning in one line, and only once: a run's folder is read several times on the way."""
-    shown: set[str] = set()
-
-    def show(message: Warning | str, *_: object) -> None:
-        if str(message) not in shown:
-            shown.add(str(message))
-            console.print(f"warning: {message}", highlight=False, markup=False, soft_wrap=True)
-
-    return show
 
 
 def _interrupt(*_: object) -> None:

@@ -97,7 +97,6 @@ class NewRun:
         self.began_with_gpu_type: str | None = None
         self._known: Sweep | None = None
         gpu_type, waits = self.options.gpu_type, self.options.wait_s
-        _refuse_package_cache(self.options.storage)
         check_new(self.options.storage, self.name, write=not self.options.dry_run)
         # Checked on a stand-in before Ray starts; the real devices are known only after it did.
         named = self.device_types or ([gpu_type] if gpu_type else [])
@@ -392,19 +391,6 @@ def _no_energy(slots: Mapping[str, int], absent: Sequence[str]) -> str | None:
     from flopray.cluster.doctor.preflight import check_nodes
 
     return None if absent else check_nodes(list(slots), ("energy",), local=True).no_energy
-
-
-def _refuse_package_cache(storage: str) -> None:
-    """Refuse to write into the copy of its folder that a submitted job runs in: Ray deletes it sooner or later.
-
-    Raises:
-        InputError: results would be written there.
-    """
-    if "://" not in storage and "runtime_resources" in Path(storage).absolute().parts:
-        raise InputError(
-            f"results would go into Ray's copy of the job's folder ({Path(storage).absolute()}), which Ray deletes: "
-            "give --storage with a path of your own that starts with / or a URI"
-        )
 
 
 def _versions() -> dict[str, str]:

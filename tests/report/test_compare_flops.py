@@ -289,7 +289,7 @@ class TestCommandLine:
             ([], "at least one RUN"),
             (["{folder}/absent"], "absent"),
             (["--published", "{folder}/absent.csv"], "absent.csv"),
-            (["{run}", "--formats", "bmp"], "unknown format 'bmp'"),
+            (["{run}", "--formats", "bmp"], "--formats: unknown 'bmp', choose from png, svg, pdf"),
             (["{run}", "--out", "/proc/flops"], "cannot write"),
         ],
     )

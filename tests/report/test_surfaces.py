@@ -521,11 +521,11 @@ class TestSelection:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"metrics": ["speed"]}, "unknown metric 'speed': choose from time,"),
-            ({"phases": ["train_step"]}, "--phases train_step: the run has only forward"),
-            ({"panels": [3]}, "--n 3: the run has only 2, 8"),
-            ({"x_min": 5000}, "--d-min 5000 leaves no points: the largest that the run has is 1024"),
-            ({"y_min": 5000}, "--m-min 5000 leaves no points"),
+            ({"metrics": ["speed"]}, "metrics: unknown 'speed', choose from time,"),
+            ({"phases": ["train_step"]}, "phases train_step: the run has only forward"),
+            ({"panels": [3]}, "panels 3: the run has only 2, 8"),
+            ({"x_min": 5000}, "x_min 5000 leaves no points: the largest that the run has is 1024"),
+            ({"y_min": 5000}, "y_min 5000 leaves no points"),
         ],
     )
     def test_what_the_run_does_not_have_is_an_error(self, arguments, message):
@@ -759,12 +759,12 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["--metrics", "speed"], "unknown metric 'speed'"),
+            (["--metrics", "speed"], "--metrics: unknown 'speed', choose from time,"),
             (["--phases", "sideways"], "--phases sideways"),
             (["--n", "7"], "--n 7: the run has only 2, 8"),
             (["--n", "two"], "invalid int value: 'two'"),
             (["--d-min", "9999"], "--d-min 9999"),
-            (["--formats", "bmp"], "unknown format 'bmp'"),
+            (["--formats", "bmp"], "--formats: unknown 'bmp', choose from png, svg, pdf"),
             (["--out", "/proc/no/such/place"], "cannot write"),
         ],
     )
