@@ -1,19 +1,30 @@
-"""The commands of `flopray`. Exit codes: 0 it did what was asked, 2 bad input, 130 interrupted."""
+"""The commands of `flopray`.
+
+Exit codes: 0 it did what was asked, 2 bad input (nothing was started), 130 interrupted (a run can be resumed). Of a
+sweep also: 3 it finished and some points failed, 4 it stopped because every device only failed, 5 every point is safe
+and a table or figure could not be made.
+"""
 
 from __future__ import annotations
 
 import argparse
+import atexit
+import os
+import signal
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from flopray import __version__
+from flopray.cli.endings import once_a_line
 from flopray.cli.parser import OneLineParser
 from flopray.cli.terminal import LineConsole
-from flopray.errors import FloprayError, InputError
+from flopray.errors import EXIT_INTERRUPTED, FloprayError, InputError
 
 if TYPE_CHECKING:
+    from flopray.cli.request import Request
     from flopray.workloads.base import Workload
 
 _EXAMPLES = """\
@@ -76,7 +87,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _sweep(command: str, words: list[str]) -> int:
     """`sweep WORKLOAD ...` and `resume RUN ...`: the search space by name, or by the manifest of the run."""
-    from flopray.cli.exits import main as sweep_main
     from flopray.cli.flags import told
     from flopray.workloads.registry import find_workload
 
@@ -86,13 +96,59 @@ def _sweep(command: str, words: list[str]) -> int:
         if command == "sweep":
             if named is None and (not name or name.startswith("-")):
                 raise InputError(f"flopray sweep: name the workload first: {_WORKLOADS}")
-            return sweep_main(find_workload(named or name), words if named else words[1:])
+            return sweep_command(find_workload(named or name), words if named else words[1:])
         if not name or name.startswith("-"):
             raise InputError("flopray resume: name the run first, such as flopray resume results/RUN")
-        return sweep_main(_workload_of(name, named), ["--resume", *words])
+        return sweep_command(_workload_of(name, named), ["--resume", *words])
     except FloprayError as error:
         LineConsole(stderr=True, markup=False, highlight=False).print(f"error: {told(error)}", soft_wrap=True)
         return error.exit_code
+
+
+def sweep_command(
+    workload: Workload,
+    argv: Sequence[str] | None = None,
+    read: Callable[[Workload, Sequence[str] | None], Request] | None = None,
+) -> int:
+    """Sweep a search space, or go on with a run; returns the exit code.
+
+    Args:
+        workload: what is measured.
+        argv: the flags; by default those of this process.
+        read: makes a request of them; by default that of a sweep.
+    """
+    from flopray.cli.flags import parse, told
+    from flopray.store.journal_index import RunWarning
+
+    # Without markup: a path or a message with [brackets] is text.
+    console = LineConsole(stderr=True, markup=False)
+    try:
+        request = (read or parse)(workload, argv)
+        warnings.filterwarnings("ignore", module="ray")  # what Ray warns of in paragraphs, our errors say in a line
+        warnings.simplefilter("always", RunWarning)
+        warnings.showwarning = once_a_line(console)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's SIGTERM is as clean as Ctrl-C
+        from flopray.cli.session import run
+
+        return run(workload, request, console)
+    except FloprayError as error:
+        console.print(f"error: {told(error)}", highlight=False, markup=False, soft_wrap=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.print("interrupted", highlight=False)
+        return EXIT_INTERRUPTED
+
+
+def run_script(workload: Workload) -> None:
+    """Entry point of a script in `sweeps/`: run and exit."""
+    # Runs after all others, Ray's clearing up included; then Python itself would let a signal end it without a word.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        atexit.register(signal.signal, number, signal.SIG_IGN)
+    code = sweep_command(workload)
+    # What is left is Ray's own clearing up: another Ctrl-C ends it at once, and not in a traceback.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(code))
+    sys.exit(code)
 
 
 def _named_workload(words: list[str]) -> tuple[str | None, list[str]]:

@@ -19,7 +19,9 @@ from flopray.workloads.registry import find_workload
 def swept(monkeypatch):
     """What a sweep's command line was called with."""
     calls = []
-    monkeypatch.setattr("flopray.cli.exits.main", lambda workload, argv: calls.append((workload.name, argv)) or 0)
+    monkeypatch.setattr(
+        "flopray.cli.main.sweep_command", lambda workload, argv: calls.append((workload.name, argv)) or 0
+    )
     return calls
 
 
