@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,12 @@ def test_the_tools_take_their_own_flags(capsys):
         main(["compare-gpus", "--help"])
     assert end.value.code == 0
     assert "--published" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("script", sorted((Path(__file__).parents[2] / "analysis").glob("*.py")), ids=lambda p: p.stem)
+def test_a_script_is_the_command_of_its_name(script):
+    name, module = script.stem.replace("_", "-"), runpy.run_path(str(script))
+    assert module["main"].__module__ == command._COMMANDS[name][1]
 
 
 def test_help_lists_every_command():

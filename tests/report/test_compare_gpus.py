@@ -433,7 +433,7 @@ class TestTruth:
 
 
 class TestCommand:
-    def test_writes_tables_and_figures(self, runs, theirs, tmp_path, capsys):
+    def test_writes_tables_and_figures(self, runs, theirs, tmp_path, capsys, unrendered):
         command = [*map(str, runs), "--published", str(theirs), "--out", str(tmp_path), "--tables", str(tmp_path / "t")]
         assert main(command) == 0
         said = capsys.readouterr()
