@@ -80,7 +80,7 @@ class NewRun:
         device_types: which it waits for and takes; None takes every GPU, or the CPU.
         finished: status by point that needs no measuring.
         began_with_gpu_type: the `--gpu-type` that the run was started with.
-        loggers: that are told of every result; None for none.
+        loggers: get every result; None where there are none.
 
     Raises:
         FloprayError: what is asked for cannot be.
@@ -300,7 +300,7 @@ def _say_where(console: Console, cluster: Cluster) -> None:
 
 
 def _preflight(of: Run, placed: Placed, cluster: Cluster, console: Console) -> list[str]:
-    """Look at the nodes before anything is written; on a Ray started here, what is missing is told later."""
+    """Look at the nodes before anything is written; on a Ray started here, what is missing is reported later."""
     from flopray.cluster.doctor.preflight import check_nodes, tell
 
     strict = of.options.strict

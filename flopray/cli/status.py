@@ -13,7 +13,7 @@ from flopray.settings import setting
 _WHAT = """\
 Say where a run stands, from its folder alone: how many points are finished, at
 which rate, how long the rest takes, what failed and why, what the audit found,
-whether somebody measures it now, and the command that goes on with it."""
+whether it is being measured now, and the command that resumes it."""
 _EXAMPLES = """\
 examples:
   python -m flopray status results/RUN            also while it runs

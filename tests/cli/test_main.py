@@ -71,9 +71,9 @@ def test_the_tools_take_their_own_flags(capsys):
 
 
 @pytest.mark.parametrize("script", sorted((Path(__file__).parents[2] / "analysis").glob("*.py")), ids=lambda p: p.stem)
-def test_a_script_is_the_command_of_its_name(script):
-    name, module = script.stem.replace("_", "-"), runpy.run_path(str(script))
-    assert module["main"].__module__ == command._COMMANDS[name][1]
+def test_a_script_of_analysis_is_a_command(script):
+    main = runpy.run_path(str(script))["main"]
+    assert main.__module__ in [module for _, module in command._COMMANDS.values()]
 
 
 def test_help_lists_every_command():
