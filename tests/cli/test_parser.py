@@ -115,7 +115,11 @@ def test_an_interrupt_and_a_warning_are_lines_too(capsys):
 
 
 @pytest.mark.parametrize(
-    "name", sorted({"flopray.cli.count_metrics", *(name for _, name in _COMMANDS.values())} - {"flopray.cli.ask"})
+    "name",
+    sorted(
+        {"flopray.cli.count_metrics", *(name for _, name in _COMMANDS.values())}
+        - {"flopray.cli.ask", "flopray.cli.evaluate"}
+    ),
 )
 def test_the_flags_of_every_command_are_settings(monkeypatch, name):
     """No command adds a flag of its own: each is a field that says its default, its check and its help."""
@@ -131,7 +135,7 @@ def test_the_flags_of_every_command_are_settings(monkeypatch, name):
 
 def test_only_the_parsers_add_flags():
     # Of a question, and of a workload, whose flags are made of its fields.
-    allowed = {"parser.py", "flags.py", "main.py", "ask.py", "question.py"}
+    allowed = {"parser.py", "flags.py", "main.py", "ask.py", "question.py", "evaluate.py"}
     for path in sorted((ROOT / "flopray").rglob("*.py")):
         calls = [
             node.func.attr
