@@ -114,13 +114,12 @@ def test_an_interrupt_and_a_warning_are_lines_too(capsys):
     assert capsys.readouterr().err == "warning: a line was damaged\ninterrupted\n"
 
 
-@pytest.mark.parametrize(
-    "name",
-    sorted(
-        {"flopray.cli.count_metrics", *(name for _, name in _COMMANDS.values())}
-        - {"flopray.cli.ask", "flopray.cli.evaluate"}
-    ),
-)
+#: Their flags are made of the fields of a workload, too.
+_WITH_FIELDS = {"flopray.cli.ask", "flopray.cli.evaluate"}
+_MODULES = {"flopray.cli.count_metrics", *(name for _, name in _COMMANDS.values())} - _WITH_FIELDS
+
+
+@pytest.mark.parametrize("name", sorted(_MODULES))
 def test_the_flags_of_every_command_are_settings(monkeypatch, name):
     """No command adds a flag of its own: each is a field that says its default, its check and its help."""
     made = []
