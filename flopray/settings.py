@@ -31,31 +31,44 @@ class Setting:
         name: in messages and from Python; the name of its field, unless that is another one.
         doc: one line for `--help`, in which `{default}` and `{choices}` stand for these.
         default: None where it follows from something else, or where leaving it out means something of its own.
-        kind: of a value: `float`, `int`, `str`, or `bool` for what is on or off.
+        required: whether it must be given.
+        kind: of a value: `float`, `int`, `str`, `Path`, another function that makes it of a word, or `bool` for what
+            is on or off.
         many: whether it takes several words.
+        repeats: whether its flag may be given several times, which adds up.
+        distinct: whether no word may be there twice.
         noun: for one of the words.
         choices: the words that it takes; empty takes any.
         must: what a number must be, in words that go on after "must".
         holds: whether a number is so; that it is finite is checked anyway.
         flag: of the command line; empty makes it from the name.
+        positional: whether it has no flag, and is known by its place.
         metavar: what `--help` calls a value; None takes the name.
+        group: heading in `--help`.
     """
 
     name: str = ""
     doc: str
     default: Any = None
-    kind: type = str
+    required: bool = False
+    kind: Callable[..., Any] = str
     many: bool = False
+    repeats: bool = False
+    distinct: bool = True
     noun: str = "value"
     choices: Sequence[str] = ()
     must: str = "be finite"
     holds: Callable[[Any], bool] = lambda _: True
     flag: str = ""
+    positional: bool = False
     metavar: str | None = None
+    group: str = ""
 
     @property
     def option(self) -> str:
-        """Its flag, such as `--max-seconds`."""
+        """Its flag, such as `--max-seconds`; what `--help` calls it where it has none."""
+        if self.positional:
+            return self.metavar or self.name.upper()
         return self.flag or "--" + self.name.replace("_", "-")
 
     def described(self, *, choices: Sequence[str] | None = None, default: str | None = None) -> str:
@@ -81,6 +94,8 @@ class Setting:
         known = self.choices if choices is None else choices
         if value is None and self.default is None:
             return
+        if self.many and value == self.default == ():
+            return
         if self.many or known:
             self._check_words(value if self.many else (value,), known)
         elif self.kind in (int, float):
@@ -95,7 +110,7 @@ class Setting:
             if known and word not in known:
                 hint = spaced(f"<{self.name}>", word)
                 raise SettingError(f"<{self.name}>: unknown {word!r}, choose from {', '.join(known)}{hint}")
-        if len(set(given)) != len(given):
+        if self.distinct and len(set(given)) != len(given):
             raise SettingError(f"<{self.name}> has a {self.noun} twice")
 
     def _check_number(self, value: Any) -> None:
@@ -106,7 +121,7 @@ class Setting:
             raise SettingError(f"<{self.name}> must {self.must}, got {_shown(value)}")
 
 
-def setting(default: Any = MISSING, *, doc: str, kind: type | None = None, **known: Any) -> Any:
+def setting(default: Any = MISSING, *, doc: str, kind: Callable[..., Any] | None = None, **known: Any) -> Any:
     """A field of a dataclass that is a setting.
 
     Args:
@@ -131,8 +146,20 @@ def setting(default: Any = MISSING, *, doc: str, kind: type | None = None, **kno
     stated = None if default is MISSING else default
     many = isinstance(stated, tuple)
     kind = kind or (str if many or stated is None else type(stated))
-    attributes = {"doc": doc, "default": stated, "kind": kind, "many": many} | known
+    attributes = {"doc": doc, "default": stated, "required": default is MISSING, "kind": kind, "many": many} | known
     return dataclasses.field(default=default, metadata={_KEY: Setting(**attributes)})
+
+
+def same_setting(cls: type, field: str, *, doc: str) -> Any:
+    """A field of a dataclass that is a setting of another one, with its default, flag and check.
+
+    Args:
+        cls: the other dataclass.
+        field: its field.
+        doc: one line for `--help`, of what the setting means here.
+    """
+    known = dataclasses.replace(settings_of(cls)[field], doc=doc)
+    return dataclasses.field(default=known.default, metadata={_KEY: known})
 
 
 @cache

@@ -1,6 +1,6 @@
 """Sweep Llama over GPU types, precisions and sequence lengths: FLOPs, energy and time of training and of generating."""
 
-from flopray.cli.exits import run_script
+from flopray.cli.main import run_script
 from flopray.workloads.llama import Llama
 
 if __name__ == "__main__":

@@ -150,7 +150,7 @@ def test_the_contracts_need_only_the_standard_library():
 
 
 @pytest.mark.parametrize(
-    "module", ["flopray.cli.exits", "flopray.cli.session", "flopray.store.run", "flopray.sweep.definition"]
+    "module", ["flopray.cli.main", "flopray.cli.session", "flopray.store.run", "flopray.sweep.definition"]
 )
 def test_refusing_bad_input_does_not_wait_for_torch_or_ray(module):
     assert not {"torch", "ray", "transformers", "optuna", "pandas", "pyarrow"} & loaded_with(module)
@@ -200,7 +200,7 @@ def test_importing_flopray_has_no_side_effects(tmp_path):
     code = """
 import os, signal, sys, threading, warnings
 before = dict(os.environ), signal.getsignal(signal.SIGTERM), threading.active_count(), list(warnings.filters)
-import flopray, flopray.cli.exits, flopray.store.run, flopray.audit
+import flopray, flopray.cli.main, flopray.store.run, flopray.audit
 after = dict(os.environ), signal.getsignal(signal.SIGTERM), threading.active_count(), list(warnings.filters)
 print(before == after)
 """

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from test_architecture import imports, within_project
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -23,9 +24,16 @@ def test_the_tour_names_modules():
 
 
 def test_the_way_of_one_point_is_short():
-    """A newcomer who follows one point from the command line to its row opens these modules."""
+    """A newcomer who follows one point from the command line to its row opens these modules, each from one before."""
     tour = (ROOT / "docs" / "architecture.md").read_text()
-    modules = re.findall(r"^\| \d+ \| \[`\S+`\]\(\.\./(\S+)\) \|", tour, re.MULTILINE)
-    assert modules[0] == "flopray/cli/main.py"
-    assert modules[-1] == "flopray/store/table.py"
-    assert len(modules) == len(set(modules)) <= 32
+    rows = re.findall(r"^\| (\d+) \| \[`(\S+)`\]\(\.\./flopray/(\S+)\.py\) \|", tour, re.MULTILINE)
+    assert [int(number) for number, _, _ in rows] == list(range(1, len(rows) + 1))
+    modules = [path for _, _, path in rows]
+    assert modules == [shown for _, shown, _ in rows]
+    assert (modules[0], modules[-1]) == ("cli/main", "store/table")
+    assert len(modules) == len(set(modules)) <= 30
+    assert f"{len(modules)} modules, in the order in which the point meets them" in tour
+    dotted = [f"flopray.{module.replace('/', '.')}" for module in modules]
+    for place, module in enumerate(dotted[1:], 1):
+        before = [imports(earlier) for earlier in dotted[:place]]
+        assert any(module in within_project(one.at_once | one.later) for one in before), module

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from flopray.cli.answer import Answer, answer, cheapest, fastest
-from flopray.cli.endings import carry_out
+from flopray.cli.endings import ended, results_console
 from flopray.cli.parser import OneLineParser
 from flopray.cli.question import (
     add_fields,
@@ -389,7 +389,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             show(console, reply)
 
-    return carry_out(work)
+    return ended(lambda: work(results_console()))
 
 
 if __name__ == "__main__":

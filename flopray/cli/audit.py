@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ from flopray.audit.explanations import COMMAND
 from flopray.audit.findings import has_numbers, is_missing
 from flopray.audit.hardware import find_gpu
 from flopray.cli.audit_table import PER, load_records, parse_renames
-from flopray.cli.endings import fault
-from flopray.cli.parser import OneLineParser
+from flopray.cli.endings import carry_out, fault
+from flopray.cli.parser import SettingsParser
 from flopray.cli.terminal import LineConsole
-from flopray.errors import FloprayError, InputError
+from flopray.errors import FloprayError, InputError, SettingError
+from flopray.settings import check_settings, setting
 from flopray.store.location import local_folder
 
 _STYLES = {Severity.IMPOSSIBLE: "bold red", Severity.IMPLAUSIBLE: "yellow", Severity.NOTE: "dim"}
@@ -148,7 +150,7 @@ def to_csv(path: Path, findings: Sequence[Finding]) -> None:
     """Write one line for each finding, with the labels of its rows joined by spaces.
 
     Raises:
-        InputError: the file cannot be written.
+        SettingError: the file cannot be written.
     """
     table = [
         (str(f.severity), f.rule, f.where, f.sentence, " ".join(map(str, f.rows)), json.dumps(f.numbers, default=str))
@@ -158,51 +160,71 @@ def to_csv(path: Path, findings: Sequence[Finding]) -> None:
     try:
         pd.DataFrame(table, columns=columns).to_csv(path, index=False)
     except OSError as error:
-        raise InputError(f"--csv {path}: cannot be written ({error.strerror or error})") from error
+        raise SettingError(f"<csv> {path}: cannot be written ({error.strerror or error})") from error
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Audit what the command line names and return the exit code."""
-    parser = OneLineParser(
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is audited, and how its columns are read.
+
+    Raises:
+        SettingError: a value that cannot be.
+    """
+
+    path: str = setting(
+        doc="run's folder or URI, reference:NAME, .parquet, .csv, .tsv, .jsonl, .json, or flopmetrics' results",
+        positional=True,
+    )
+    csv: Path | None = setting(None, doc="also write every finding to a CSV file", kind=Path, metavar="FILE")
+    json: bool = setting(False, doc="print JSON instead of tables")
+    rename: tuple[str, ...] = setting(
+        (),
+        doc="what columns are: latency=time_s energy=energy_mJ",
+        repeats=True,
+        distinct=False,
+        metavar="NAME=COLUMN",
+    )
+    per: str | None = setting(
+        None,
+        doc="where rows cover several devices: FLOPs, energy and power of all (job) or of each",
+        choices=PER,
+        metavar="{job,device}",
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+def build_parser() -> SettingsParser:
+    """The command line of this script."""
+    return SettingsParser(
+        Options,
         prog="analysis/audit.py",
         description="Which numbers cannot be true, which need an explanation, and why.",
         epilog="exit code: 0 nothing impossible, 1 something is impossible, 2 PATH cannot be audited",
     )
-    parser.add_argument(
-        "path",
-        metavar="PATH",
-        help="run's folder or URI, reference:NAME, .parquet, .csv, .tsv, .jsonl, .json, or flopmetrics' results",
-    )
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write every finding to a CSV file")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    parser.add_argument(
-        "--rename",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME=COLUMN",
-        help="what columns are: latency=time_s energy=energy_mJ",
-    )
-    parser.add_argument(
-        "--per", choices=PER, help="where rows cover several devices: FLOPs, energy and power of all (job) or of each"
-    )
-    options = parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Audit what the command line names and return the exit code."""
+    parser = build_parser()
+    return carry_out(parser, argv, lambda options: _audited(options, parser.told))
+
+
+def _audited(options: Options, told: Callable[[FloprayError], str]) -> int:
     folder = Path(options.path)
     try:
         folder = local_folder(options.path)
-        renames = parse_renames(options.rename)
-        frame, read_as = load_records(folder, rename=renames, per=options.per)
+        frame, read_as = load_records(folder, rename=parse_renames(options.rename), per=options.per)
         frame = frame.reset_index(drop=True)
         findings = audit(frame)
         if options.csv:
             to_csv(options.csv, findings)
     except FloprayError as error:
-        said = str(error).replace(str(folder), str(options.path))  # of a run in a store, the folder is a copy
-        print(f"error: {said}", file=sys.stderr)
-        return error.exit_code if isinstance(error, InputError) else 2
+        said = told(error).replace(str(folder), options.path)  # of a run in a store, the folder is a copy
+        raise InputError(said) from error
     except Exception as error:  # whatever it is, Python's own exit code would say that something is impossible
-        print(f"error: {options.path}: {fault(error)}", file=sys.stderr)
-        return InputError.exit_code
+        raise InputError(f"{options.path}: {fault(error)}") from error
     if options.json:
         print(to_json(options.path, frame, findings, read_as))
     else:

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from flopray.cli.endings import carry_out
+from flopray.cli.parser import SettingsParser
 from flopray.cli.terminal import LineConsole
 from flopray.errors import InputError, NoEnergySource, SettingError
+from flopray.settings import MeasureSettings, check_settings, same_setting, setting
 
 if TYPE_CHECKING:
     from flopray.energy.board_factor import BoardFactor, Calibration, LoadResult
 
-WHAT = """\
+_WHAT = """\
 Measure a fixed set of short standard loads on one GPU at a known temperature,
 and say how much more or less energy this board takes than its type: its factor.
 Sweeps on the board use it (columns board_factor, board_factor_rel_error) for
 30 days under the same driver. Nothing else may use the GPU meanwhile; it takes
 some minutes."""
-EXAMPLES = """\
+_EXAMPLES = """\
 examples:
   python -m flopray calibrate                        the first GPU
   python -m flopray calibrate --device cuda:1
@@ -31,23 +34,33 @@ examples:
 """
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of the command."""
-    from flopray.settings import MeasureSettings, settings_of
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Which board is measured, and at which temperature.
 
-    known = settings_of(MeasureSettings)["reference_temperature_c"]
-    parser.add_argument("--device", default="cuda:0", metavar="DEVICE", help="a GPU, as torch names it (%(default)s)")
-    parser.add_argument(
-        known.option,
-        type=float,
-        default=known.default,
-        metavar="CELSIUS",
-        help="bring the board to this temperature, and tell its loads for it (%(default)g C)",
+    Raises:
+        SettingError: a value that cannot be.
+    """
+
+    device: str = setting("cuda:0", doc="a GPU, as torch names it ({default})", metavar="DEVICE")
+    reference_temperature_c: float = same_setting(
+        MeasureSettings,
+        "reference_temperature_c",
+        doc="bring the board to this temperature, and tell its loads for it ({default} C)",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object with everything that was measured")
+    json: bool = setting(False, doc="print one JSON object with everything that was measured")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
-def run(args: argparse.Namespace, messages: Console) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = SettingsParser(Options, prog="flopray calibrate", description=_WHAT, epilog=_EXAMPLES)
+    return carry_out(parser, argv, run)
+
+
+def run(options: Options) -> None:
     """Measure, keep and print.
 
     Raises:
@@ -58,11 +71,11 @@ def run(args: argparse.Namespace, messages: Console) -> int:
     from flopray.energy.board_factor import factor_of, reference_for
     from flopray.store.calibrations import keep, kept
 
-    reference_c = _checked(args.reference_temperature)
-    calibration = _measured(args.device, reference_c, lambda line: messages.print(line))
+    messages = LineConsole(stderr=True, markup=False, highlight=False)
+    calibration = _measured(options.device, options.reference_temperature_c, messages.print)
     factor = factor_of(calibration, reference_for(calibration.device_name))
     older, damaged = kept(calibration.device_uuid)
-    if args.json:
+    if options.json:
         print(json.dumps(as_dict(calibration, factor), indent=1, allow_nan=False))
     else:
         print_calibration(LineConsole(markup=False, highlight=False), calibration, factor, older)
@@ -70,18 +83,6 @@ def run(args: argparse.Namespace, messages: Console) -> int:
         messages.print(f"warning: left out {path}, which is no calibration of this board", soft_wrap=True)
     path = keep(calibration)
     messages.print(f"kept in {path}", soft_wrap=True)
-    return 0
-
-
-def _checked(reference_c: float) -> float:
-    from flopray.settings import MeasureSettings, settings_of
-
-    known = settings_of(MeasureSettings)["reference_temperature_c"]
-    try:
-        known.check(reference_c)
-    except SettingError as error:
-        raise InputError(error.told({known.name: known.option})) from error
-    return reference_c
 
 
 def _measured(name: str, reference_c: float, tell: Callable[[str], object]) -> Calibration:
@@ -96,7 +97,7 @@ def _measured(name: str, reference_c: float, tell: Callable[[str], object]) -> C
     from flopray.measurement.board_calibration import calibrate
 
     if not name.startswith("cuda"):
-        raise InputError(f"--device {name}: a board's factor is that of a GPU, give one such as cuda:0")
+        raise SettingError(f"<device> {name}: a board's factor is that of a GPU, give one such as cuda:0")
     if not torch.cuda.is_available():
         from flopray.energy.nvml import why_nvml_fails
 

@@ -6,21 +6,24 @@ far and where executed FLOPs lie above the closed form. `--published` sets flopm
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 from rich.progress import Progress
 
-from flopray.cli.endings import carry_out, check_formats
-from flopray.cli.parser import OneLineParser
+from flopray.cli.endings import carry_out, results_console
+from flopray.cli.parser import SettingsParser
+from flopray.errors import SettingError
 from flopray.report.flops.adjusted import LEAST_POINTS, fit, held_out
 from flopray.report.flops.data import Counted, groups_of, holes, load_published_group, load_runs
 from flopray.report.flops.figures import DEFAULT_MIN_WIDTH, draw_group, folder_of
 from flopray.report.flops.held_out import summarised
 from flopray.report.flops.table import difference_table, error_table, kernel_table, share_table, write_csv
+from flopray.report.plot.figures import formats_setting
+from flopray.settings import check_settings, setting
 from flopray.store.containment import check_own
 from flopray.store.location import local_folder, results_folder
 
@@ -47,6 +50,48 @@ exit codes: 0 compared, 2 bad input (also: no row has counters)."""
 
 _WAYS = """formula, global: the coefficients above; formula: fitted anew around each shape;
 interpolation: executed / closed form between counted (d, m) of the same n"""
+
+
+_DRAW = "figures"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is compared, and where tables and figures go.
+
+    Raises:
+        SettingError: nothing to compare, or an unknown format.
+    """
+
+    runs: tuple[str, ...] = setting(
+        (),
+        doc="runs with hardware counters: folders, URIs or reference:NAME",
+        positional=True,
+        metavar="RUN",
+        distinct=False,
+    )
+    published: Path | None = setting(None, doc="flopmetrics' table of counted points", kind=Path, metavar="CSV")
+    csv: Path | None = setting(None, doc="also write the comparison, a line for each row", kind=Path, metavar="FILE")
+    seed: int = setting(0, doc="of the points held out (default {default})", metavar="S")
+    out: Path | None = setting(
+        None, doc="default: plots/ in the folder of the first RUN", kind=Path, metavar="DIR", group=_DRAW
+    )
+    n: int | None = setting(
+        None, doc="layers of maps and lines (default: the most that there are)", kind=int, metavar="N", group=_DRAW
+    )
+    min_width: int = setting(
+        DEFAULT_MIN_WIDTH,
+        doc="draw and judge a second time without smaller widths, where overheads dwarf all others "
+        "(default {default}; 0: not)",
+        metavar="D",
+        group=_DRAW,
+    )
+    formats: tuple[str, ...] = formats_setting("png", group=_DRAW)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if not self.runs and not self.published:
+            raise SettingError("name at least one <runs>, or <published> CSV")
 
 
 def report(console: Console, group: Counted, min_width: int, seed: int) -> dict[str, pd.DataFrame]:
@@ -80,7 +125,7 @@ def _held_out(console: Console, rows: pd.DataFrame, phase: str, seed: int) -> pd
         return held_out(rows, seed, lambda done, of: bar.update(task, completed=done, total=of))
 
 
-def compare(console: Console, options: argparse.Namespace) -> None:
+def compare(console: Console, options: Options) -> None:
     """Do what the command line asks for.
 
     Raises:
@@ -117,40 +162,16 @@ def compare(console: Console, options: argparse.Namespace) -> None:
         console.print(f"\n{len(paths)} figures: {where}/", highlight=False, markup=False, soft_wrap=True)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> SettingsParser:
     """The command line of this script."""
-    parser = OneLineParser(
+    return SettingsParser(
+        Options,
         prog="compare_flops.py",
         description="Compare closed-form, dispatched and executed FLOPs, and fit what this type of GPU executes.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "runs", nargs="*", metavar="RUN", help="runs with hardware counters: folders, URIs or reference:NAME"
-    )
-    parser.add_argument("--published", type=Path, metavar="CSV", help="flopmetrics' table of counted points")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the comparison, a line for each row")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the points held out (default 0)")
-    draw = parser.add_argument_group("figures")
-    draw.add_argument("--out", type=Path, metavar="DIR", help="default: plots/ in the folder of the first RUN")
-    draw.add_argument("--n", type=int, metavar="N", help="layers of maps and lines (default: the most that there are)")
-    draw.add_argument(
-        "--min-width",
-        type=int,
-        default=DEFAULT_MIN_WIDTH,
-        metavar="D",
-        help="draw and judge a second time without smaller widths, where overheads dwarf all others "
-        f"(default {DEFAULT_MIN_WIDTH}; 0: not)",
-    )
-    draw.add_argument("--formats", nargs="+", default=["png"], metavar="FORMAT", help="png, svg, pdf (default png)")
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = build_parser()
-    options = parser.parse_args(argv)
-    if not options.runs and not options.published:
-        parser.error("name at least one RUN, or --published CSV")
-    check_formats(parser, options.formats)
-    return carry_out(lambda console: compare(console, options))
+    return carry_out(build_parser(), argv, lambda options: compare(results_console(), options))

@@ -7,17 +7,17 @@ flopmetrics' published Llama results beside them, audited.
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 
-from flopray.cli.endings import carry_out, check_formats
-from flopray.cli.parser import OneLineParser
-from flopray.errors import InputError
+from flopray.cli.endings import carry_out, results_console
+from flopray.cli.parser import SettingsParser
+from flopray.errors import InputError, SettingError
 from flopray.point import PRECISIONS
 from flopray.report.boards.data import boards_of
 from flopray.report.boards.files import write_boards
@@ -34,7 +34,9 @@ from flopray.report.gpus.models import models_of, models_table
 from flopray.report.gpus.table import EXPLANATION, beside_table, ratio_tables, tables_of
 from flopray.report.gpus.truth import truth_table
 from flopray.report.gpus.types import rows_of_types
-from flopray.report.page import page_wanted
+from flopray.report.page import page_setting, page_wanted
+from flopray.report.plot.figures import formats_setting
+from flopray.settings import check_settings, setting
 from flopray.store.containment import check_own
 from flopray.store.location import local_folder, open_run, results_folder
 
@@ -67,6 +69,53 @@ how to read the figures:
 exit codes: 0 compared, 2 bad input."""
 
 
+def _gpu_and_precision(text: str) -> tuple[str, str]:
+    gpu, _, precision = text.partition(":")
+    precision = precision or "bf16"
+    if not gpu or precision not in PRECISIONS:
+        raise InputError(f"{text!r} is not GPU[:PRECISION], such as H100 or H100:fp16")
+    return gpu, precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is compared, and where tables and figures go.
+
+    Raises:
+        SettingError: nothing to compare, settings that exclude each other, or an unknown format.
+    """
+
+    runs: tuple[str, ...] = setting(
+        (), doc="runs of any clusters: folders, URIs or reference:NAME", positional=True, metavar="RUN", distinct=False
+    )
+    published: Path | None = setting(
+        None, doc="flopmetrics' JSON lines, a folder or one file", kind=Path, metavar="DIR"
+    )
+    truth: tuple[str, str] | None = setting(
+        None,
+        doc="print only a table for a README: the published forward pass against ours (default precision bf16)",
+        kind=_gpu_and_precision,
+        metavar="GPU[:PRECISION]",
+    )
+    boards: bool = setting(
+        False,
+        doc="compare the boards of each type with one another instead: factors, how far rows agree, each left out",
+    )
+    tables: Path | None = setting(None, doc="default: tables/ in the folder of the first RUN", kind=Path, metavar="DIR")
+    out: Path | None = setting(None, doc="of figures; default: plots/ of the first RUN", kind=Path, metavar="DIR")
+    formats: tuple[str, ...] = formats_setting("png")
+    html: bool | None = page_setting()
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if not self.runs and not self.published:
+            raise SettingError("name at least one <runs>, or <published> DIR")
+        if self.boards and (self.published or not self.runs):
+            raise SettingError("<boards> compares boards of measured runs: name <runs>s, without <published>")
+        if self.truth and not self.published:
+            raise SettingError("<truth> compares with published results: name them with <published> DIR")
+
+
 def draw_run(run: Path, console: Console) -> None:
     """Draw and tabulate one run into its own folder, as a sweep does at its end.
 
@@ -85,7 +134,7 @@ def draw_run(run: Path, console: Console) -> None:
     _save_models(console, rows, tables, plots, ("png",), html=html)
 
 
-def compare(console: Console, options: argparse.Namespace) -> None:
+def compare(console: Console, options: Options) -> None:
     """Do what the command line asks for.
 
     Raises:
@@ -122,7 +171,7 @@ def compare(console: Console, options: argparse.Namespace) -> None:
     _save_models(console, rows, tables, out_dir, options.formats, html=html)
 
 
-def _compare_boards(console: Console, runs: Sequence[Path], options: argparse.Namespace) -> None:
+def _compare_boards(console: Console, runs: Sequence[Path], options: Options) -> None:
     """Compare the boards of each type with one another: tables, a figure for each type, JSON with all figures.
 
     Raises:
@@ -146,59 +195,19 @@ def _compare_boards(console: Console, runs: Sequence[Path], options: argparse.Na
     _say(console, *(f"written: {path}" for path in paths))
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> SettingsParser:
     """The command line of this script."""
-    parser = OneLineParser(
+    return SettingsParser(
+        Options,
         prog="compare_gpus.py",
         description="Compare GPUs by time, energy and efficiency of each phase of a model, and models by their tokens.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="runs of any clusters: folders, URIs or reference:NAME")
-    parser.add_argument("--published", type=Path, metavar="DIR", help="flopmetrics' JSON lines, a folder or one file")
-    parser.add_argument(
-        "--truth",
-        type=_gpu_and_precision,
-        metavar="GPU[:PRECISION]",
-        help="print only a table for a README: the published forward pass against ours (default precision bf16)",
-    )
-    parser.add_argument(
-        "--boards",
-        action="store_true",
-        help="compare the boards of each type with one another instead: factors, how far rows agree, each left out",
-    )
-    parser.add_argument("--tables", type=Path, metavar="DIR", help="default: tables/ in the folder of the first RUN")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="of figures; default: plots/ of the first RUN")
-    parser.add_argument("--formats", nargs="+", default=["png"], metavar="FORMAT", help="png, svg, pdf (default png)")
-    parser.add_argument(
-        "--html",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="one interactive page that works offline (default: where plotly is installed, flopray[html])",
-    )
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = build_parser()
-    options = parser.parse_args(argv)
-    if not options.runs and not options.published:
-        parser.error("name at least one RUN, or --published DIR")
-    if options.boards and (options.published or not options.runs):
-        parser.error("--boards compares boards of measured runs: name RUNs, without --published")
-    if options.truth and not options.published:
-        parser.error("--truth compares with published results: name them with --published DIR")
-    check_formats(parser, options.formats)
-    return carry_out(lambda console: compare(console, options))
-
-
-def _gpu_and_precision(text: str) -> tuple[str, str]:
-    gpu, _, precision = text.partition(":")
-    precision = precision or "bf16"
-    if not gpu or precision not in PRECISIONS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not GPU[:PRECISION], such as H100 or H100:fp16")
-    return gpu, precision
+    return carry_out(build_parser(), argv, lambda options: compare(results_console(), options))
 
 
 def _shapes_shown(comparison: Comparison) -> list[str]:

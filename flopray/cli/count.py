@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from flopray.cli.axes import flag_of, parse_values, values_of
-from flopray.cli.endings import carry_out
-from flopray.cli.parser import OneLineParser
+from flopray.cli.endings import carry_out, results_console
+from flopray.cli.parser import SettingsParser
 from flopray.cli.synonyms import meant, synonyms
-from flopray.errors import EXIT_INTERRUPTED, FloprayError, InputError, spaced
+from flopray.errors import InputError, SettingError, spaced
 from flopray.point import PRECISIONS
 from flopray.report.plot.figures import IMAGE_FORMATS
+from flopray.settings import check_settings, setting
 
 #: Flags of the command that other tools call otherwise.
 _FLAGS = {"precision": "--precision", "phases": "--phase", "device_type": "--device"}
@@ -60,6 +61,66 @@ examples:
 exit codes: 0 counted, 2 bad input, 130 interrupted"""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is counted and what is shown of it; words that are no flag of these are the shape.
+
+    Raises:
+        SettingError: a value that cannot be.
+    """
+
+    target: str = setting(doc="FILE.py:NAME, or the name of a workload; comes first", positional=True)
+    phase: str | None = setting(None, doc="of a workload (default forward_backward)")
+    device: str | None = setting(
+        None,
+        doc="where a function makes tensors that name no device, such as cuda or meta; its parameter `device` gets it",
+    )
+    precision: str | None = setting(
+        None,
+        doc="of a workload (default fp32); of a function, whose cores' counters are read (default: by its products)",
+        choices=PRECISIONS,
+        metavar=f"{{{','.join(PRECISIONS)}}}",
+    )
+    executed: bool = setting(True, doc="leave out the hardware counters", flag="--no-executed")
+    levels: int | None = setting(
+        None,
+        doc="of modules in the table (default: all)",
+        kind=int,
+        must="be at least 1",
+        holds=lambda value: value >= 1,
+        metavar="N",
+    )
+    plot: Path | None = setting(
+        None, doc="of several shapes: draw the counts over the shape", kind=Path, metavar="FILE"
+    )
+    csv: Path | None = setting(None, doc="write a row for each shape", kind=Path, metavar="FILE")
+    json: bool = setting(False, doc="print JSON: an object, or of several shapes a list")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        for name, path in (("plot", self.plot), ("csv", self.csv)):
+            if path is not None and path.exists():
+                raise SettingError(f"<{name}> {path}: the file exists, name another one")
+            if path is not None and not path.absolute().parent.is_dir():
+                raise SettingError(f"<{name}> {path}: there is no folder {path.absolute().parent}")
+        if self.plot is not None and (kind := self.plot.suffix.lstrip(".")) not in IMAGE_FORMATS:
+            known = ", ".join(IMAGE_FORMATS)
+            raise SettingError(f"<plot> {self.plot}: unknown format {kind!r:.20}, choose from {known}")
+
+
+class _CountParser(SettingsParser):
+    """Keeps the words of the shape, which it does not know."""
+
+    def read(self, words: Sequence[str] | None = None) -> tuple[Any, ...]:
+        """The options, and the other words."""
+        words = list(sys.argv[1:] if words is None else words)
+        end = _end_of_flags(words)
+        given, shape = self.parse_known_args(words[:end])
+        if end < len(words):
+            raise InputError("a command behind -- is counted by its metrics: name them, as --metrics NAME -- COMMAND")
+        return *self.read_known(given), shape
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -67,79 +128,47 @@ def main(argv: Sequence[str] | None = None) -> int:
         from flopray.cli.count_metrics import main as metrics_main
 
         return metrics_main(words)
-    try:
-        args, rest = _parser().parse_known_args(words[: _end_of_flags(words)])
-        if _end_of_flags(words) < len(words):
-            raise InputError("a command behind -- is counted by its metrics: name them, as --metrics NAME -- COMMAND")
-        return carry_out(lambda console: _count(args, rest, console))
-    except FloprayError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    parser = _CountParser(Options, prog="flopray count", description=_ABOUT, epilog=_EXAMPLES)
+    return carry_out(parser, words, lambda options, shape: _count(options, shape, results_console()))
 
 
 def _end_of_flags(words: Sequence[str]) -> int:
     return words.index("--") if "--" in words else len(words)
 
 
-def _parser() -> OneLineParser:
-    form = argparse.RawDescriptionHelpFormatter
-    parser = OneLineParser(prog="flopray count", description=_ABOUT, epilog=_EXAMPLES, formatter_class=form)
-    parser.add_argument("target", metavar="TARGET", help="FILE.py:NAME, or the name of a workload; comes first")
-    parser.add_argument("--phase", help="of a workload (default forward_backward)")
-    parser.add_argument(
-        "--device",
-        help="where a function makes tensors that name no device, such as cuda or meta; its parameter `device` gets it",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        help="of a workload (default fp32); of a function, whose cores' counters are read (default: by its products)",
-    )
-    parser.add_argument("--no-executed", action="store_true", help="leave out the hardware counters")
-    parser.add_argument("--levels", type=int, metavar="N", help="of modules in the table (default: all)")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="of several shapes: draw the counts over the shape")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a row for each shape")
-    parser.add_argument("--json", action="store_true", help="print JSON: an object, or of several shapes a list")
-    return parser
-
-
-def _count(args: argparse.Namespace, words: Sequence[str], console: Console) -> None:
+def _count(options: Options, words: Sequence[str], console: Console) -> None:
     from flopray.measurement.count import count, shapes_of
     from flopray.workloads.target import StepFactory, find_target
 
-    if args.target.startswith("-"):
+    if options.target.startswith("-"):
         raise InputError("flopray count: name the function or workload first, as step.py:make_step")
-    if args.levels is not None and args.levels < 1:
-        raise InputError(f"--levels must be at least 1, got {args.levels}")
-    _check_device(args.device)
-    target = find_target(args.target)
+    _check_device(options.device)
+    target = find_target(options.target)
     given = flags_of(words)
     axes = _of_function(target, given) if isinstance(target, StepFactory) else _of_workload(target, given)
     shapes = shapes_of(axes)
-    _check_files(args, len(shapes))
-    with Console(stderr=True).status(f"counting {args.target}: {len(shapes)} shapes"):  # shown in a terminal only
+    if options.plot is not None and len(shapes) < 2:
+        raise SettingError("<plot> draws several shapes: give a parameter several values, as --width 256 512 1024")
+    with Console(stderr=True).status(f"counting {options.target}: {len(shapes)} shapes"):  # shown in a terminal only
         table: Any = count(
-            args.target,
+            options.target,
             shapes=shapes,
-            phase=args.phase,
-            device=args.device,
-            precision=args.precision,
-            executed=not args.no_executed,
+            phase=options.phase,
+            device=options.device,
+            precision=options.precision,
+            executed=options.executed,
         )
     # Files first: whoever reads the output may stop reading, as `| head` does.
-    if args.csv:
-        table.frame().to_csv(args.csv, index=False)
-    path = table.plot(args.plot) if args.plot else None
-    if args.json:
+    if options.csv:
+        table.frame().to_csv(options.csv, index=False)
+    path = table.plot(options.plot) if options.plot else None
+    if options.json:
         found = [one.to_dict() for one in table]
         print(json.dumps(found[0] if len(found) == 1 else found, indent=2, default=str))
     else:
-        _show(table, args.levels, console)
+        _show(table, options.levels, console)
     if path:
-        print(f"{path}", file=sys.stderr if args.json else sys.stdout)
+        print(f"{path}", file=sys.stderr if options.json else sys.stdout)
 
 
 def _check_device(device: str | None) -> None:
@@ -155,7 +184,7 @@ def _check_device(device: str | None) -> None:
         why = "torch sees no GPU here" if device.startswith("cuda") and not torch.cuda.is_available() else first
         if "device type at start of device string" in first:
             why = "torch has no such device; name cpu, cuda or meta"
-        raise InputError(f"--device {device!r:.40}: {why:.160}") from None
+        raise SettingError(f"<device> {device!r:.40}: {why:.160}") from None
 
 
 def _show(table: Any, levels: int | None, console: Console) -> None:
@@ -173,20 +202,6 @@ def _show(table: Any, levels: int | None, console: Console) -> None:
     if counts.dispatched.operators:
         console.print()
         console.print(module_table(counts.dispatched, levels))
-
-
-def _check_files(args: argparse.Namespace, shapes: int) -> None:
-    """Refuse what could not be written, before anything is counted."""
-    if args.plot is not None:
-        if shapes < 2:
-            raise InputError("--plot draws several shapes: give a parameter several values, as --width 256 512 1024")
-        if (kind := args.plot.suffix.lstrip(".")) not in IMAGE_FORMATS:
-            raise InputError(f"--plot {args.plot}: unknown format {kind!r:.20}, choose from {', '.join(IMAGE_FORMATS)}")
-    for flag, path in (("--plot", args.plot), ("--csv", args.csv)):
-        if path is not None and path.exists():
-            raise InputError(f"{flag} {path}: the file exists, name another one")
-        if path is not None and not path.absolute().parent.is_dir():
-            raise InputError(f"{flag} {path}: there is no folder {path.absolute().parent}")
 
 
 def flags_of(words: Sequence[str]) -> dict[str, list[str]]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from flopray.cli.parser import OneLineParser
+from flopray.cli.endings import carry_out
+from flopray.cli.parser import SettingsParser
 from flopray.cli.terminal import LineConsole
-from flopray.errors import EXIT_INTERRUPTED, FloprayError, InputError
+from flopray.errors import EXIT_INTERRUPTED, InputError, MeasurementError, SettingError
+from flopray.measurement.counting.program import Selection, read_program
+from flopray.settings import check_settings, setting
 
 _ABOUT = """\
 Run any program under Nsight Compute (ncu) and show metrics of its kernels, by
@@ -32,57 +35,46 @@ exit codes: that of COMMAND; 2 bad input, or ncu cannot read here; 130 interrupt
 _ENDINGS = (".csv", ".parquet")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Which metrics are read, and where they go.
+
+    Raises:
+        SettingError: no metric, or a file that cannot be written.
+    """
+
+    metrics: tuple[str, ...] = setting(
+        doc="of ncu, such as dram__bytes.sum", many=True, distinct=False, noun="name", metavar="NAME"
+    )
+    out: Path | None = setting(
+        None, doc="write a row for each metric of each launch: .csv or .parquet", kind=Path, metavar="FILE"
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        _check_out(self.out)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the metrics, each once; a word may have several with commas between them."""
+        return list(dict.fromkeys(name for word in self.metrics for name in word.split(",") if name))
+
+
 def main(words: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
-    console = LineConsole(stderr=True, markup=False, highlight=False)
-    flags, command = _split(words)
-    args = _parser().parse_args(flags)
-    try:
-        return _read(args, command, console)
-    except FloprayError as error:
-        console.print(f"error: {error}", soft_wrap=True)
-        return InputError.exit_code
-    except KeyboardInterrupt:
-        console.print("interrupted")
-        return EXIT_INTERRUPTED
-
-
-def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
     place = words.index("--") if "--" in words else len(words)
-    return list(words[:place]), list(words[place + 1 :])
-
-
-def _parser() -> OneLineParser:
-    form = argparse.RawDescriptionHelpFormatter
     usage = "flopray count --metrics NAME [NAME ...] [flags] -- COMMAND [ARGUMENT ...]"
-    parser = OneLineParser(
-        prog="flopray count", usage=usage, description=_ABOUT, epilog=_EXAMPLES, formatter_class=form
-    )
-    parser.add_argument("--metrics", nargs="*", required=True, metavar="NAME", help="of ncu, such as dram__bytes.sum")
-    parser.add_argument("--kernels", metavar="REGEX", help="only kernels whose name matches")
-    parser.add_argument(
-        "--range", dest="ranges", action="append", default=[], metavar="NAME", help="only launches in this NVTX range"
-    )
-    parser.add_argument("--skip", type=int, default=0, metavar="N", help="leave out the first launches")
-    parser.add_argument("--launches", type=int, metavar="N", help="read at most so many launches")
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="write a row for each metric of each launch: .csv or .parquet"
-    )
-    return parser
+    parser = SettingsParser(Options, Selection, prog="flopray count", usage=usage, description=_ABOUT, epilog=_EXAMPLES)
+    return carry_out(parser, words[:place], lambda *settings: _read(*settings, command=words[place + 1 :]))
 
 
-def _read(args: argparse.Namespace, command: Sequence[str], console: LineConsole) -> int:
-    from flopray.measurement.counting.program import Selection, read_program
-
-    metrics = [name for word in args.metrics for name in word.split(",") if name]
-    if not metrics:
-        raise InputError("--metrics needs a name, such as --metrics dram__bytes.sum")
-    if args.skip < 0 or (args.launches is not None and args.launches < 1):
-        raise InputError("--skip must be at least 0, and --launches at least 1")
-    _check_out(args.out)
-    selection = Selection(args.kernels, tuple(args.ranges), args.skip, args.launches)
-    read = read_program(list(dict.fromkeys(metrics)), command, selection)
-    _show(read.readings, args.out, console)
+def _read(options: Options, selection: Selection, command: Sequence[str]) -> int:
+    try:
+        read = read_program(options.names, command, selection)
+    except MeasurementError as error:  # nothing was read, and the program need not have run
+        raise InputError(str(error)) from error
+    console = LineConsole(stderr=True, markup=False, highlight=False)
+    _show(read.readings, options.out, console)
     if read.interrupted:
         console.print("interrupted")
         return EXIT_INTERRUPTED
@@ -93,11 +85,11 @@ def _check_out(path: Path | None) -> None:
     if path is None:
         return
     if path.suffix not in _ENDINGS:
-        raise InputError(f"--out {path}: name a file that ends in {' or '.join(_ENDINGS)}")
+        raise SettingError(f"<out> {path}: name a file that ends in {' or '.join(_ENDINGS)}")
     if path.exists():
-        raise InputError(f"--out {path}: the file exists, name another one")
+        raise SettingError(f"<out> {path}: the file exists, name another one")
     if not path.absolute().parent.is_dir():
-        raise InputError(f"--out {path}: there is no folder {path.absolute().parent}")
+        raise SettingError(f"<out> {path}: there is no folder {path.absolute().parent}")
 
 
 def _show(found: Sequence[object], out: Path | None, console: LineConsole) -> None:

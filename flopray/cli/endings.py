@@ -1,47 +1,61 @@
-"""How an analysis script ends: an error is one line and an exit code; a warning is one line, printed once."""
+"""How a command begins and ends: its words become settings, an error one line and an exit code, a warning one line."""
 
 from __future__ import annotations
 
-import argparse
+import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
+from flopray.cli.parser import SettingsParser
 from flopray.cli.terminal import LineConsole
-from flopray.errors import FloprayError, InputError, one_line
-from flopray.report.plot.figures import IMAGE_FORMATS
+from flopray.errors import EXIT_INTERRUPTED, FloprayError, InputError, one_line
 
 
-def check_formats(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
-    """End the program if an unknown image format is asked for."""
-    if unknown := [name for name in formats if name not in IMAGE_FORMATS]:
-        parser.error(f"unknown format {unknown[0]!r}: choose from {', '.join(IMAGE_FORMATS)}")
-
-
-def carry_out(work: Callable[[Console], object]) -> int:
-    """Do the work of a script; returns the exit code.
+def carry_out(parser: SettingsParser, words: Sequence[str] | None, work: Callable[..., int | None]) -> int:
+    """Do the work of a command with its settings; returns the exit code, as `ended`.
 
     Args:
-        work: gets the console for its results, 80 columns wide where they go into a pipe or a file.
+        parser: of the command line.
+        words: of it; by default those of this process.
+        work: gets the settings that `parser` reads.
+
+    Raises:
+        SystemExit: after `--help`, and after words that are no flags.
     """
-    console, code = LineConsole(width=None if sys.stdout.isatty() else 80), 0
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    return ended(lambda: work(*parser.read(words)), parser.told)
+
+
+def ended(work: Callable[[], int | None], told: Callable[[FloprayError], str] = str) -> int:
+    """Do some work; returns the exit code: 0, that of the work, that of its error, or 130 if interrupted.
+
+    Args:
+        work: what is done.
+        told: makes the message of an error.
+    """
+    # Without markup: a path or a message with [brackets] is text.
+    messages = LineConsole(stderr=True, markup=False, highlight=False)
+    with warnings.catch_warnings(), _terminated_as_interrupted():
+        warnings.simplefilter("always", UserWarning)
+        warnings.filterwarnings("ignore", module="ray")  # what Ray warns of in paragraphs, our errors say in a line
+        warnings.showwarning = once_a_line(messages)
         try:
-            work(console)
+            return work() or 0
         except FloprayError as error:
-            print(f"error: {error}", file=sys.stderr)
-            code = error.exit_code
+            messages.print(f"error: {told(error)}", soft_wrap=True)
+            return error.exit_code
+        except KeyboardInterrupt:
+            messages.print("interrupted")
+            return EXIT_INTERRUPTED
         except Exception as error:  # Python's own exit code would be that of a finding
-            print(f"error: {fault(error)}", file=sys.stderr)
-            code = InputError.exit_code
-    for message in dict.fromkeys(str(warning.message) for warning in caught):
-        print(f"warning: {message}", file=sys.stderr)
-    return code
+            messages.print(f"error: {fault(error)}", soft_wrap=True)
+            return InputError.exit_code
 
 
 def fault(error: Exception) -> str:
@@ -49,3 +63,30 @@ def fault(error: Exception) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     words = one_line(f"{type(error).__name__}: {error}"[:300])
     return f"this failed ({words}; {Path(last.filename).name}, line {last.lineno}): this is a fault of flopray"
+
+
+def results_console(**how: Any) -> Console:
+    """A console for results, 80 columns wide where they go into a pipe or a file."""
+    return LineConsole(**{"width": None if sys.stdout.isatty() else 80} | how)
+
+
+def once_a_line(console: Console) -> Callable[..., None]:
+    """Shows each warning in one line, and only once: a run's folder is read several times on the way."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, *_: object) -> None:
+        if str(message) not in shown:
+            shown.add(str(message))
+            console.print(f"warning: {message}", highlight=False, markup=False, soft_wrap=True)
+
+    return show
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Inside the block, a scheduler's SIGTERM ends the work as cleanly as Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

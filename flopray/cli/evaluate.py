@@ -10,9 +10,9 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from flopray.cli import exits
 from flopray.cli.axes import dest_of
 from flopray.cli.flags import SETTINGS, add_field, add_setting
+from flopray.cli.main import sweep_command
 from flopray.cli.parser import OneLineParser
 from flopray.cli.request import Request, request_of
 from flopray.errors import InputError
@@ -117,4 +117,4 @@ def parse(workload: Workload, argv: Sequence[str] | None = None) -> Request:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    return exits.main(Evaluation(), argv, parse)
+    return sweep_command(Evaluation(), argv, parse)

@@ -5,25 +5,26 @@ python analysis/predict.py RUN [RUN ...] [--out model.json] [--held-out n,d,m,bo
 
 from __future__ import annotations
 
-import argparse
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import pandas as pd
 from rich.console import Console
 
-from flopray.cli.endings import carry_out
-from flopray.cli.parser import OneLineParser
+from flopray.cli.endings import carry_out, results_console
+from flopray.cli.parser import SettingsParser
 from flopray.description import Description
 from flopray.errors import InputError
 from flopray.predict.judging import Judgement
 from flopray.predict.predictor import Predictor, fit
 from flopray.predict.residual import available
-from flopray.report.plot.figures import IMAGE_FORMATS, paper_style, save_figure
+from flopray.report.plot.figures import formats_setting, paper_style, save_figure
 from flopray.report.prediction.figure import draw_predicted
 from flopray.report.prediction.tables import LEGEND, constants_table, overall_table, sets_table
+from flopray.settings import MeasureSettings, check_settings, same_setting, setting
 from flopray.store.location import open_run
 from flopray.store.manifests import workload_in
 from flopray.workloads.registry import BUILT_IN
@@ -42,7 +43,50 @@ what is held out: whole values of a dimension in turn, whole models, whole board
 exit codes: 0 fitted, 2 bad input."""
 
 
-def fit_runs(console: Console, options: argparse.Namespace) -> None:
+def _kinds(text: str) -> list[str]:
+    return [word for word in text.split(",") if word]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is fitted, what is held out, and where models and figures go.
+
+    Raises:
+        SettingError: a value that cannot be.
+    """
+
+    runs: tuple[str, ...] = setting(
+        doc="runs of any clusters: folders, URIs or reference:NAME",
+        many=True,
+        positional=True,
+        metavar="RUN",
+        distinct=False,
+    )
+    out: Path | None = setting(None, doc="write the models as JSON", kind=Path, metavar="FILE")
+    held_out: list[str] | None = setting(
+        None,
+        doc="what is held out in turn, such as n,d,m,board,model, or none (default: all that there is)",
+        kind=_kinds,
+        metavar="KINDS",
+    )
+    leave_out: tuple[str, ...] = setting((), doc="models whose rows are not used", distinct=False, metavar="MODEL")
+    reference_temperature_c: float = same_setting(
+        MeasureSettings, "reference_temperature_c", doc="of energies (default {default})"
+    )
+    constants: bool = setting(False, doc="print the constants of model 3, too")
+    held_out_list: Path | None = setting(
+        None, doc="write the sets with hashes of their rows", kind=Path, metavar="FILE"
+    )
+    figures: Path | None = setting(
+        None, doc="draw predicted against measured into this folder", kind=Path, metavar="DIR"
+    )
+    formats: tuple[str, ...] = formats_setting("png")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+def fit_runs(console: Console, options: Options) -> None:
     """Do what the command line asks for.
 
     Raises:
@@ -57,7 +101,7 @@ def fit_runs(console: Console, options: argparse.Namespace) -> None:
         workloads=workloads,
         kinds=None if options.held_out == ["none"] else options.held_out,
         leave_out=options.leave_out,
-        reference_c=options.reference_temperature,
+        reference_c=options.reference_temperature_c,
         judge=options.held_out != ["none"],
     )
     for group in predictor.groups:
@@ -149,40 +193,19 @@ def _outside(label: str, judged: Sequence[Judgement]) -> list[str]:
     return [f"{label}: predicted beyond all other rows: {', '.join(edges)}"] if edges else []
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> SettingsParser:
     """The command line of this script."""
-    parser = OneLineParser(
+    return SettingsParser(
+        Options,
         prog="predict.py",
         description="Fit models of time and energy to runs, and say how wrong they are on rows that they did not see.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="runs of any clusters: folders, URIs or reference:NAME")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the models as JSON")
-    parser.add_argument(
-        "--held-out",
-        type=lambda text: [word for word in text.split(",") if word],
-        metavar="KINDS",
-        help="what is held out in turn, such as n,d,m,board,model, or none (default: all that there is)",
-    )
-    parser.add_argument("--leave-out", nargs="+", default=[], metavar="MODEL", help="models whose rows are not used")
-    parser.add_argument(
-        "--reference-temperature", type=float, default=50.0, metavar="C", help="of energies (default 50)"
-    )
-    parser.add_argument("--constants", action="store_true", help="print the constants of model 3, too")
-    parser.add_argument("--held-out-list", type=Path, metavar="FILE", help="write the sets with hashes of their rows")
-    parser.add_argument("--figures", type=Path, metavar="DIR", help="draw predicted against measured into this folder")
-    parser.add_argument("--formats", nargs="+", default=["png"], metavar="FORMAT", help="png, svg, pdf (default png)")
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = build_parser()
-    options = parser.parse_args(argv)
-    if unknown := [name for name in options.formats if name not in IMAGE_FORMATS]:
-        parser.error(f"unknown format {unknown[0]!r}: choose from {', '.join(IMAGE_FORMATS)}")
-    return carry_out(lambda console: fit_runs(console, options))
+    return carry_out(build_parser(), argv, lambda options: fit_runs(results_console(), options))
 
 
 def _say(console: Console, *lines: str) -> None:

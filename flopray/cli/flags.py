@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from flopray import __version__
+from flopray.cli import parser as parsers
 from flopray.cli.axes import described, dest_of, flag_of
 from flopray.cli.parser import OneLineParser
 from flopray.cli.request import GENERATE, Options, Request, check_columns, common_default, request_of
 from flopray.cli.synonyms import synonyms
 from flopray.description import Field
-from flopray.errors import FloprayError, InputError, SettingError
+from flopray.errors import FloprayError, InputError
 from flopray.settings import MeasureSettings, Setting, settings_of
 from flopray.sweep.definition import Sweep
 from flopray.sweep.limits import Limits
@@ -71,7 +73,6 @@ def build_parser(workload: Workload) -> argparse.ArgumentParser:
         else f"flopray sweep {_reference(workload)}",
         description=first,
         epilog=workload.examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"flopray {__version__}")
     groups = {title: parser.add_argument_group(title) for title in GROUPS}
@@ -108,15 +109,9 @@ def add_field(group: Any, workload: Workload, field: Field, taken: set[str]) -> 
 
 
 def add_setting(group: Any, workload: Workload, known: Setting) -> None:
-    """Add the flag of a setting."""
-    text = known.described(**_of_workload(workload, known.name)).replace("%", "%%")
-    if known.kind is bool:
-        group.add_argument(
-            known.option, dest=known.name, action="store_const", const=not known.default, default=None, help=text
-        )
-        return
-    several: dict[str, Any] = {"nargs": "*"} if known.many else {}
-    group.add_argument(known.option, dest=known.name, type=known.kind, metavar=known.metavar, help=text, **several)
+    """Add the flag of a setting; what is left out follows from the workload and the devices, or from the run."""
+    text = known.described(**_of_workload(workload, known.name))
+    parsers.add_setting(group, dataclasses.replace(known, required=False), text)
 
 
 def _of_workload(workload: Workload, name: str) -> dict[str, Any]:
@@ -138,6 +133,4 @@ def _of_workload(workload: Workload, name: str) -> dict[str, Any]:
 
 def told(error: FloprayError) -> str:
     """The message of an error for a command line: settings are called by their flags."""
-    if not isinstance(error, SettingError):
-        return str(error)
-    return error.told({name: known.option for name, known in SETTINGS.items()})
+    return parsers.told(error, **{name: known.option for name, known in SETTINGS.items()})

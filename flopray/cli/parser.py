@@ -1,13 +1,15 @@
-"""The parser of every command line of the project."""
+"""The parsers of every command line of the project: flags are made of settings, and what is wrong is one line."""
 
 from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from flopray.cli.synonyms import meant
-from flopray.errors import InputError
+from flopray.errors import FloprayError, InputError, SettingError
+from flopray.settings import Setting, settings_of
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -17,7 +19,8 @@ class OneLineParser(argparse.ArgumentParser):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+        defaults = {"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter}
+        super().__init__(*args, **{**defaults, **kwargs})
         #: What is written here, by what other tools call it.
         self.synonyms: dict[str, str] = {}
 
@@ -33,9 +36,111 @@ class OneLineParser(argparse.ArgumentParser):
         return f": did you mean {found}?" if found else ""
 
     def _flags(self) -> list[str]:
-        """All flags that `--help` lists, also those of commands."""
+        """All flags that `--help` lists."""
         found = [flag for action in self._actions if action.help != argparse.SUPPRESS for flag in action.option_strings]
-        commands = [action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction)]
-        for parser in (parser for choices in commands for parser in choices.values()):
-            found += parser._flags() if isinstance(parser, OneLineParser) else []
         return [flag for flag in found if flag.startswith("--")]
+
+
+class SettingsParser(OneLineParser):
+    """A command line whose flags are the settings of dataclasses, in their order.
+
+    Args:
+        *classes: dataclasses with fields made by `flopray.settings.setting`; no name may be in two of them.
+        **texts: of `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, *classes: type, **texts: Any) -> None:
+        super().__init__(**texts)
+        self._classes = classes
+        groups: dict[str, Any] = {"": self}
+        for known in (known for cls in classes for known in settings_of(cls).values()):
+            if known.group not in groups:
+                groups[known.group] = self.add_argument_group(known.group)
+            add_setting(groups[known.group], known)
+
+    def read(self, words: Sequence[str] | None = None) -> tuple[Any, ...]:
+        """An instance of each class with what the words ask for; by default with those of this process.
+
+        Raises:
+            SettingError: a value that cannot be.
+            SystemExit: after `--help`, and after words that are no flags.
+        """
+        return self.read_known(self.parse_args(words))
+
+    def read_known(self, given: argparse.Namespace) -> tuple[Any, ...]:
+        """An instance of each class with what was parsed.
+
+        Raises:
+            SettingError: a value that cannot be.
+        """
+        return tuple(cls(**_values_of(cls, given)) for cls in self._classes)
+
+    def told(self, error: FloprayError) -> str:
+        """The message of an error: settings are called by their flags."""
+        return told(error, *self._classes)
+
+
+def _values_of(cls: type, given: argparse.Namespace) -> dict[str, Any]:
+    """Values of the fields that were given; the others have the defaults of the class."""
+    values: dict[str, Any] = {}
+    for field, known in settings_of(cls).items():
+        value = getattr(given, known.name)
+        if value is None or (known.positional and value == []):
+            continue
+        if known.many and not value:
+            raise SettingError(f"<{known.name}> needs at least one {known.noun}")
+        values[field] = tuple(value) if known.many else value
+    return values
+
+
+def add_setting(group: Any, known: Setting, text: str | None = None) -> None:
+    """Add the flag of a setting. What is not given is None, so that the class has its default.
+
+    Args:
+        group: a parser, or a group of one.
+        known: the setting.
+        text: for `--help`, instead of its own.
+    """
+    words: dict[str, Any] = {"help": (known.described() if text is None else text).replace("%", "%%")}
+    if known.kind is bool and known.default is None:
+        group.add_argument(known.option, dest=known.name, action=argparse.BooleanOptionalAction, **words)
+    elif known.kind is bool:
+        words |= {"action": "store_const", "const": not known.default, "default": None}
+        group.add_argument(known.option, dest=known.name, **words)
+    elif known.positional:
+        nargs = {(True, True): "+", (True, False): "*", (False, True): None, (False, False): "?"}
+        words |= {"nargs": nargs[known.many, known.required], "metavar": known.option, "type": _reader(known.kind)}
+        group.add_argument(known.name, **words)
+    else:
+        if known.many:
+            words |= {"nargs": "*", "action": "extend" if known.repeats else "store"}
+        words |= {"type": _reader(known.kind), "metavar": known.metavar, "required": known.required}
+        group.add_argument(known.option, dest=known.name, **words)
+
+
+def _reader(kind: Callable[..., Any]) -> Callable[[str], Any]:
+    """Makes a value of a word; what it refuses is an error of the parser, which names the flag."""
+    if isinstance(kind, type):
+        return kind
+
+    def read(word: str) -> Any:
+        try:
+            return kind(word)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return read
+
+
+def told(error: FloprayError, *classes: type, **names: str) -> str:
+    """The message of an error for a command line: settings are called by their flags.
+
+    Args:
+        error: of which only a `SettingError` names settings.
+        *classes: dataclasses of the settings.
+        **names: further names and their flags.
+    """
+    if not isinstance(error, SettingError):
+        return str(error)
+    flags = {known.name: known.option for cls in classes for known in settings_of(cls).values()}
+    return error.told(flags | names)

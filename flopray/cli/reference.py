@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 
-from flopray.cli.endings import carry_out
-from flopray.cli.parser import OneLineParser
+from flopray.cli.endings import carry_out, results_console
+from flopray.cli.parser import SettingsParser
 from flopray.reference import catalog
 from flopray.reference.catalog import Entry
 from flopray.report.text_table import TextTable
+from flopray.settings import setting
 
 _WHAT = """\
 List the measurements that come with flopray: runs on H100 and H200 boards, for
@@ -111,21 +110,22 @@ def _as_json(name: str | None) -> str:
     return json.dumps({**content, "entries": [dataclasses.asdict(entry) for entry in chosen]}, indent=2)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Which run."""
+
+    name: str | None = setting(None, doc="such as h100-mlp (default: list all)", positional=True)
+    json: bool = setting(False, doc="print one JSON object")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = OneLineParser(
-        prog="flopray reference",
-        description=_WHAT,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("name", nargs="?", metavar="NAME", help="such as h100-mlp (default: list all)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args(argv)
+    parser = SettingsParser(Options, prog="flopray reference", description=_WHAT, epilog=_EXAMPLES)
+    return carry_out(parser, argv, _listed)
+
+
+def _listed(options: Options) -> None:
     if options.json:
-        return carry_out(lambda _: print(_as_json(options.name)))
-    return carry_out(lambda console: show(console, options.name))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        print(_as_json(options.name))
+    else:
+        show(results_console(), options.name)

@@ -5,27 +5,30 @@ The page works without a network; beside it lie a summary as Markdown, for a pul
 
 from __future__ import annotations
 
-import argparse
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from flopray.cli.axes import flag_of
-from flopray.cli.endings import carry_out
-from flopray.cli.parser import OneLineParser
+from flopray.cli.endings import carry_out, results_console
+from flopray.cli.parser import SettingsParser
 from flopray.description import Field
 from flopray.errors import InputError
 from flopray.report.document import build, html, text
 from flopray.report.document.data import load
+from flopray.settings import MeasureSettings, check_settings, setting, settings_of
 from flopray.store.containment import check_own
 from flopray.store.manifests import of_reference
 from flopray.store.run import RunFolder
 from flopray.workloads.registry import BUILT_IN
 
 FORMATS = ("html", "md", "tex")
+#: Settings that the command of a run names even where they are the default, which may change.
+_ALWAYS = ("phases", "instruments", "target_error", "max_seconds", "seed")
 _EXAMPLES = """examples:
   flopray report results/RUN
       results/RUN/report.html, report.md and report.tex
@@ -88,14 +91,24 @@ def command_of(folder: RunFolder) -> str:
         if not field.implied:
             words += [flag_of(field), *(_word(field, value) for value in values)]
     settings = sweep.get("settings")
-    settings = settings if isinstance(settings, Mapping) else {}
-    for name, flag in (("phases", "--phases"), ("instruments", "--instruments")):
-        if isinstance(settings.get(name), list):
-            words += [flag, *map(str, settings[name])]
-    for name, flag in (("target_error", "--target-error"), ("max_seconds", "--max-seconds"), ("seed", "--seed")):
-        if settings.get(name) is not None:
-            words += [flag, f"{settings[name]:g}"]
+    words += _measuring(settings if isinstance(settings, Mapping) else {})
     return " ".join(map(shlex.quote, words))
+
+
+def _measuring(settings: Mapping[str, Any]) -> list[str]:
+    """The flags of how a run was measured: always the usual ones, and others where they are not the default."""
+    words = []
+    for name, known in settings_of(MeasureSettings).items():
+        value = settings.get(name)
+        if value is None or (name not in _ALWAYS and value == known.default):
+            continue
+        if known.many:
+            words += [known.option, *map(str, value)] if isinstance(value, list) else []
+        elif known.kind is bool:
+            words.append(known.option)
+        else:
+            words += [known.option, f"{value:.12g}" if isinstance(value, float) else str(value)]
+    return words
 
 
 def _word(field: Field, value: Any) -> str:
@@ -108,28 +121,44 @@ def _own_command(runs: Sequence[str | Path], out: Path | None) -> str:
     return " ".join(map(shlex.quote, words))
 
 
-def build_parser() -> argparse.ArgumentParser:
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Of which runs, where it goes, and as what.
+
+    Raises:
+        SettingError: an unknown format.
+    """
+
+    runs: tuple[str, ...] = setting(
+        doc="runs of any clusters: folders, URIs or reference:NAME",
+        many=True,
+        positional=True,
+        metavar="RUN",
+        distinct=False,
+    )
+    out: Path | None = setting(None, doc="default: the folder of the first RUN", kind=Path, metavar="DIR")
+    formats: tuple[str, ...] = setting(
+        FORMATS, doc="{choices} (default all)", choices=FORMATS, noun="format", metavar="FORMAT"
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+def build_parser() -> SettingsParser:
     """The command line of this script."""
-    parser = OneLineParser(
+    return SettingsParser(
+        Options,
         prog="flopray report",
         description="Write one page that says what a step costs, how sure that is, and how to measure it again.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="runs of any clusters: folders, URIs or reference:NAME")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: the folder of the first RUN")
-    parser.add_argument(
-        "--formats",
-        nargs="+",
-        default=list(FORMATS),
-        choices=FORMATS,
-        metavar="FORMAT",
-        help="html, md, tex (default all)",
-    )
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    options = build_parser().parse_args(argv)
-    return carry_out(lambda console: write(options.runs, options.out, options.formats, console))
+    return carry_out(build_parser(), argv, _written)
+
+
+def _written(options: Options) -> None:
+    write(options.runs, options.out, options.formats, results_console())

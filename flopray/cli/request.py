@@ -39,7 +39,7 @@ class Options:
     )
     wait_s: float | None = setting(
         None,
-        doc="wait so many seconds for the --accelerators to join the cluster (default not at all)",
+        doc="wait this many seconds for the --accelerators to join the cluster (default not at all)",
         kind=float,
         must="be 0 or more seconds",
         holds=lambda value: value >= 0,

@@ -45,7 +45,7 @@ def finish(
         console: for messages.
         folder: of the run.
         progress: told the totals.
-        objectives: of a search, whose winners are told and drawn.
+        objectives: of a search, whose winners are printed and drawn.
     """
     totals: list[tuple[pd.DataFrame, dict[str, object]]] = []
     winners: list[Winners] = []

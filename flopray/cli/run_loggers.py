@@ -44,7 +44,7 @@ def loggers_of_run(folder: RunFolder, names: Sequence[str] | None, options: Opti
     it lacks.
 
     Raises:
-        InputError: a package is missing, or nobody sent anything to the server of the manifest from here.
+        InputError: a package is missing, or nothing was ever sent from here to the server of the manifest.
         NotARun: the manifest does not say where they are.
     """
     if not names:

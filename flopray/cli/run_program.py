@@ -8,19 +8,21 @@ The exit code is that of the program, 128 + N where signal N ended it; 2 where i
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flopray.cli.parser import OneLineParser
+from flopray.cli.endings import carry_out
+from flopray.cli.parser import SettingsParser
 from flopray.cli.terminal import LineConsole
-from flopray.errors import FloprayError, InputError
+from flopray.errors import FloprayError, InputError, SettingError
+from flopray.settings import check_settings, setting
 from flopray.watching.programs import block_signals
 
 if TYPE_CHECKING:
@@ -35,54 +37,62 @@ Energy is that of the whole GPUs which the program used, from its start to its e
 is named). The exit code is that of the program, 128 + N where signal N ended it; 2 where it could not be started."""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The flags before the `--`."""
-    parser = OneLineParser(
-        prog="flopray run",
-        usage="flopray run [--every S] [--out DIR] [--journal FILE] [--no-figure] -- COMMAND ...",
-        description="Run any program and say what it cost: energy, peak power and time series of each GPU it used.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a program is watched, and where its series go.
+
+    Raises:
+        SettingError: a value that cannot be.
+    """
+
+    every_s: float = setting(
+        0.1,
+        doc="seconds between samples (default {default})",
+        must="be at least 0.02 s",
+        holds=lambda value: value >= 0.02,
+        flag="--every",
+        metavar="S",
     )
-    parser.add_argument("--every", type=float, default=0.1, metavar="S", help="seconds between samples (default 0.1)")
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="new folder of the series (default: results/programs/NAME-TIME)"
+    out: Path | None = setting(
+        None, doc="new folder of the series (default: results/programs/NAME-TIME)", kind=Path, metavar="DIR"
     )
-    parser.add_argument(
-        "--journal",
-        type=Path,
+    journal: Path | None = setting(
+        None,
+        doc="gets a line of JSON for each program (default: programs.jsonl beside the folder)",
+        kind=Path,
         metavar="FILE",
-        help="gets a line of JSON for each program (default: programs.jsonl beside the folder)",
     )
-    parser.add_argument("--no-figure", action="store_true", help="draw nothing")
-    return parser
+    figure: bool = setting(True, doc="draw nothing", flag="--no-figure")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     place = words.index("--") if "--" in words else len(words)
-    args = build_parser().parse_args(words[:place])
+    parser = SettingsParser(
+        Options,
+        prog="flopray run",
+        usage="flopray run [--every S] [--out DIR] [--journal FILE] [--no-figure] -- COMMAND ...",
+        description="Run any program and say what it cost: energy, peak power and time series of each GPU it used.",
+        epilog=_EXAMPLES,
+    )
+    return carry_out(parser, words[:place], lambda options: _run(options, words[place + 1 :]))
+
+
+def _run(options: Options, command: list[str]) -> int:
     console = LineConsole(stderr=True, markup=False, highlight=False)
-    try:
-        return _run(args, words[place + 1 :], console)
-    except FloprayError as error:
-        console.print(f"error: {error}", soft_wrap=True)
-        return error.exit_code
-
-
-def _run(args: argparse.Namespace, command: list[str], console: LineConsole) -> int:
     if not command:
         raise InputError("name the program behind --, such as: flopray run -- python train.py")
-    if not args.every >= 0.02:
-        raise InputError(f"--every must be at least 0.02 s, got {args.every:g}")
-    folder = args.out or _new_folder(command[0])
-    journal = args.journal or folder.parent / "programs.jsonl"
+    folder = options.out or _new_folder(command[0])
+    journal = options.journal or folder.parent / "programs.jsonl"
     if journal.is_dir() or not os.access(_existing(journal), os.W_OK):
-        raise InputError(f"--journal: {journal} cannot be written")
+        raise SettingError(f"<journal>: {journal} cannot be written")
     mask = block_signals()  # before the imports, which start threads
     try:
-        run, series = _watched(command, folder, args.every, mask)
+        run, series = _watched(command, folder, options.every_s, mask)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     from flopray.watching.run_journal import append_entry
@@ -92,7 +102,7 @@ def _run(args: argparse.Namespace, command: list[str], console: LineConsole) -> 
     try:
         append_entry(journal, run.to_dict())
         console.print(f"flopray: {folder}", soft_wrap=True)
-        if not args.no_figure:
+        if options.figure:
             _draw(run, series, folder, console)
     except FloprayError as error:  # the program has run: its exit code counts
         console.print(f"flopray: error: {error}", soft_wrap=True)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from flopray.cli.endings import carry_out, check_formats
-from flopray.cli.parser import OneLineParser
+from flopray.cli.endings import carry_out, results_console
+from flopray.cli.parser import SettingsParser
+from flopray.report.plot.figures import formats_setting
 from flopray.report.scores.data import Evaluations, load_evaluations
 from flopray.report.scores.files import write_scores
 from flopray.report.scores.table import table_of
+from flopray.settings import check_settings, setting
 from flopray.store.containment import check_own
 from flopray.store.location import local_folder, open_run
 
@@ -49,30 +51,37 @@ def print_scores(console: Console, found: Evaluations) -> None:
     _say(console, *table.notes)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = OneLineParser(
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Which evaluations, and where tables and the figure go."""
+
+    runs: tuple[str, ...] = setting(
+        doc="folders or URIs of runs of `flopray evaluate`", many=True, positional=True, metavar="RUN", distinct=False
+    )
+    tables: Path | None = setting(None, doc="default: tables/ in the folder of the first RUN", kind=Path, metavar="DIR")
+    out: Path | None = setting(None, doc="of the figure; default: plots/ of the first RUN", kind=Path, metavar="DIR")
+    formats: tuple[str, ...] = formats_setting("png", "svg")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+def build_parser() -> SettingsParser:
+    """The command line of this script."""
+    return SettingsParser(
+        Options,
         prog="flopray scores",
         description="Tabulate and draw evaluations: scores against joules per sample, with the Pareto front.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="folders or URIs of runs of `flopray evaluate`")
-    parser.add_argument("--tables", type=Path, metavar="DIR", help="default: tables/ in the folder of the first RUN")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="of the figure; default: plots/ of the first RUN")
-    parser.add_argument("--formats", nargs="+", default=["png", "svg"], metavar="FORMAT", help="png, svg, pdf")
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = build_parser()
-    options = parser.parse_args(argv)
-    check_formats(parser, options.formats)
-    return carry_out(lambda console: _show(console, options))
+    return carry_out(build_parser(), argv, lambda options: _show(results_console(), options))
 
 
-def _show(console: Console, options: argparse.Namespace) -> None:
+def _show(console: Console, options: Options) -> None:
     runs = [local_folder(run) for run in options.runs]
     found = load_evaluations(runs)
     print_scores(console, found)

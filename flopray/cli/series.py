@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
 
-from flopray.cli.endings import carry_out
-from flopray.cli.parser import OneLineParser
-from flopray.errors import InputError
+from flopray.cli.endings import carry_out, results_console
+from flopray.cli.parser import SettingsParser
+from flopray.errors import InputError, SettingError
 from flopray.report.plot.figures import IMAGE_FORMATS
 from flopray.report.series.figure import draw_series
 from flopray.report.series.windows import samples_of, thinned_lines, window_table
+from flopray.settings import check_settings, setting
 from flopray.store.containment import check_own
 from flopray.store.location import open_run
 from flopray.store.run import RunFolder
-from flopray.store.series_table import KeptSeries, series_in
+from flopray.store.window_series import WindowSeries, series_in
 
 _WHAT = """\
 Draw power and temperature over time in each window of a point, and clock and
@@ -37,6 +38,29 @@ exit codes: 0 drawn, 2 bad input, also a point without a series"""
 _IDENTITY = ("trial_id", "order_index", "device_type", "precision", "execution")
 #: So many other points are named.
 _NEAR = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Which windows are shown, and where their figure goes.
+
+    Raises:
+        SettingError: a figure of an unknown format.
+    """
+
+    run: str = setting(doc="folder or URI of a run, or reference:NAME", positional=True)
+    point: str = setting(doc="trial id, label, or place in the order of the sweep, from 0", positional=True)
+    phases: tuple[str, ...] = setting(
+        (), doc="only these (default all)", flag="--phase", metavar="P", repeats=True, distinct=False, noun="name"
+    )
+    out: Path | None = setting(
+        None, doc="a .png, .svg or .pdf (default plots/series/ID.png of the run)", kind=Path, metavar="FILE"
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.out is not None and self.out.suffix.removeprefix(".") not in IMAGE_FORMATS:
+            raise SettingError(f"<out> {self.out}: the name must end in .{', .'.join(IMAGE_FORMATS)}")
 
 
 def find_point(frame: Any, folder: RunFolder, named: str) -> Mapping[str, Any]:
@@ -87,7 +111,7 @@ def _near(points: Sequence[Mapping[str, Any]], wanted: str) -> str:
 
 def windows_of(
     folder: RunFolder, point: Mapping[str, Any], phases: Sequence[str]
-) -> tuple[dict[str, KeptSeries], list[str]]:
+) -> tuple[dict[str, WindowSeries], list[str]]:
     """The series of a point by phase, and a line for each phase that has none.
 
     Args:
@@ -102,7 +126,7 @@ def windows_of(
     rows = {str(row["phase"]): row for row in folder.rows_of_point(point["trial_id"], columns)}
     for phase in phases:
         if phase not in rows:
-            raise InputError(f"--phase {phase}: the point has {', '.join(rows)}")
+            raise SettingError(f"<phases> {phase}: the point has {', '.join(rows)}")
     windows, reasons = {}, {}
     for phase in phases or rows:
         kept = series_in(rows[phase]["series"])
@@ -125,20 +149,17 @@ def _why_not(row: Mapping[str, Any]) -> str:
     return row["series_reason"] or str(row["series_status"])
 
 
-def show(console: Console, options: argparse.Namespace) -> None:
+def show(console: Console, options: Options) -> None:
     """Do what the command line asks for.
 
     Raises:
         FloprayError: no such run, point or phase, no series, or a file that cannot be written.
     """
-    out = options.out
-    if out is not None and out.suffix.removeprefix(".") not in IMAGE_FORMATS:
-        raise InputError(f"--out {out}: the name must end in .{', .'.join(IMAGE_FORMATS)}")
     folder = open_run(options.run)
     frame = folder.load([*_IDENTITY, *(f.name for f in folder.workload.fields)])
     point = find_point(frame, folder, options.point)
-    windows, without = windows_of(folder, point, options.phase)
-    where = out or check_own(folder.plots_path) / "series" / f"{point['trial_id']}.png"
+    windows, without = windows_of(folder, point, options.phases)
+    where = options.out or check_own(folder.plots_path) / "series" / f"{point['trial_id']}.png"
     title = f"{point['label']} on {point['device_type']}"
     how = {"formats": (where.suffix[1:],), "html": False, "title": title}
     axis = "time from the start of each window (s)"
@@ -151,20 +172,5 @@ def show(console: Console, options: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = OneLineParser(
-        prog="flopray series",
-        description=_WHAT,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("run", metavar="RUN", help="folder or URI of a run, or reference:NAME")
-    parser.add_argument("point", metavar="POINT", help="trial id, label, or place in the order of the sweep, from 0")
-    parser.add_argument("--phase", nargs="+", action="extend", default=[], metavar="P", help="only these (default all)")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="FILE",
-        help="a .png, .svg or .pdf (default plots/series/ID.png of the run)",
-    )
-    options = parser.parse_args(argv)
-    return carry_out(lambda console: show(console, options))
+    parser = SettingsParser(Options, prog="flopray series", description=_WHAT, epilog=_EXAMPLES)
+    return carry_out(parser, argv, lambda options: show(results_console(), options))

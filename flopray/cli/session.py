@@ -80,7 +80,7 @@ class NewRun:
         device_types: which it waits for and takes; None takes every GPU, or the CPU.
         finished: status by point that needs no measuring.
         began_with_gpu_type: the `--gpu-type` that the run was started with.
-        loggers: that are told of every result; None for none.
+        loggers: get every result; None where there are none.
 
     Raises:
         FloprayError: what is asked for cannot be.
@@ -97,7 +97,6 @@ class NewRun:
         self.began_with_gpu_type: str | None = None
         self._known: Sweep | None = None
         gpu_type, waits = self.options.gpu_type, self.options.wait_s
-        _refuse_package_cache(self.options.storage)
         check_new(self.options.storage, self.name, write=not self.options.dry_run)
         # Checked on a stand-in before Ray starts; the real devices are known only after it did.
         named = self.device_types or ([gpu_type] if gpu_type else [])
@@ -302,7 +301,7 @@ def _say_where(console: Console, cluster: Cluster) -> None:
 
 
 def _preflight(of: Run, placed: Placed, cluster: Cluster, console: Console) -> list[str]:
-    """Look at the nodes before anything is written; on a Ray started here, what is missing is told later."""
+    """Look at the nodes before anything is written; on a Ray started here, what is missing is reported later."""
     from flopray.cluster.doctor.preflight import check_nodes, tell
 
     strict = of.options.strict
@@ -393,19 +392,6 @@ def _no_energy(slots: Mapping[str, int], absent: Sequence[str]) -> str | None:
     from flopray.cluster.doctor.preflight import check_nodes
 
     return None if absent else check_nodes(list(slots), ("energy",), local=True).no_energy
-
-
-def _refuse_package_cache(storage: str) -> None:
-    """Refuse to write into the copy of its folder that a submitted job runs in: Ray deletes it sooner or later.
-
-    Raises:
-        InputError: results would be written there.
-    """
-    if "://" not in storage and "runtime_resources" in Path(storage).absolute().parts:
-        raise InputError(
-            f"results would go into Ray's copy of the job's folder ({Path(storage).absolute()}), which Ray deletes: "
-            "give --storage with a path of your own that starts with / or a URI"
-        )
 
 
 def _versions(sweep: Sweep) -> dict[str, str]:

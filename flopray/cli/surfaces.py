@@ -9,11 +9,10 @@ from Python for a frame of records, and `draw_run` for a run's folder.
 
 from __future__ import annotations
 
-import argparse
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,20 +20,21 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from flopray.cli.parser import OneLineParser
+from flopray.cli.endings import carry_out
+from flopray.cli.parser import SettingsParser
 from flopray.cli.terminal import LineConsole
 from flopray.description import Description
-from flopray.errors import FloprayError, InputError
-from flopray.records import PHASES
-from flopray.report.page import page_wanted
-from flopray.report.plot.figures import IMAGE_FORMATS, paper_style, save_figure
+from flopray.errors import InputError
+from flopray.report.page import page_setting, page_wanted
+from flopray.report.plot.figures import IMAGE_FORMATS, formats_setting, paper_style, save_figure
 from flopray.report.surface.axes import SurfaceAxes
 from flopray.report.surface.data import MLP_AXES, SurfaceSet, repeated_lines, surface_sets
 from flopray.report.surface.files import figure_stem, page_path, where_lines, why_not_lines
 from flopray.report.surface.html import write_page
 from flopray.report.surface.lines import draw_lines
 from flopray.report.surface.plots import MAX_PANELS, draw_surfaces, font_pt_for
-from flopray.report.surface.selection import METRICS, Selection
+from flopray.report.surface.selection import Selection
+from flopray.settings import check_settings, setting
 from flopray.store.containment import check_own
 from flopray.store.location import open_run
 from flopray.store.manifests import of_reference
@@ -204,55 +204,48 @@ def _load(run: str | Path, console: Console) -> tuple[pd.DataFrame, RunFolder]:
     return frame, folder
 
 
-def build_parser() -> argparse.ArgumentParser:
+_HOW = "how and where"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Which run is drawn, how and where."""
+
+    run: str = setting(doc="folder or URI of a run, such as results/NAME, or reference:NAME", positional=True)
+    formats: tuple[str, ...] = formats_setting(*DEFAULT_FORMATS, group=_HOW)
+    html: bool | None = page_setting(group=_HOW)
+    out: Path | None = setting(None, doc="default: plots/ in the run's folder", kind=Path, metavar="DIR", group=_HOW)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+def build_parser() -> SettingsParser:
     """The command line of this script."""
-    parser = OneLineParser(
+    return SettingsParser(
+        Options,
+        Selection,
         prog="surfaces.py",
         description="Draw the metrics of a sweep over the last two dimensions of its workload.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", metavar="RUN", help="folder or URI of a run, such as results/NAME, or reference:NAME")
-    what = parser.add_argument_group("what is drawn (default: everything that the run has)")
-    what.add_argument("--metrics", nargs="+", metavar="METRIC", help=", ".join(METRICS))
-    what.add_argument("--phases", nargs="+", metavar="PHASE", help=", ".join(PHASES))
-    what.add_argument(
-        "--n", nargs="+", type=int, metavar="N", help="only these panels: third-last dimension (an MLP: layers)"
-    )
-    what.add_argument("--d-min", type=int, metavar="D", help="only x from D on: second-last dimension (an MLP: width)")
-    what.add_argument("--m-min", type=int, metavar="M", help="only y from M on: last dimension (an MLP: tokens)")
-    how = parser.add_argument_group("how and where")
-    how.add_argument(
-        "--formats", nargs="+", default=list(DEFAULT_FORMATS), metavar="FORMAT", help="png, svg, pdf (default png svg)"
-    )
-    how.add_argument(
-        "--html",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="one interactive page that works offline (default: where plotly is installed, flopray[html])",
-    )
-    how.add_argument("--out", type=Path, metavar="DIR", help="default: plots/ in the run's folder")
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    args = build_parser().parse_args(argv)
+    return carry_out(build_parser(), argv, _drawn)
+
+
+def _drawn(options: Options, selection: Selection) -> None:
     console = LineConsole(stderr=True)
-    try:
-        selection = Selection(args.metrics, args.phases, args.n, args.d_min, args.m_min)
-        frame, folder = _load(args.run, console)
-        draw(
-            frame,
-            args.out or check_own(folder.plots_path),
-            selection=selection,
-            planned=_planned(folder.manifest, _workload(folder)),
-            formats=args.formats,
-            html=args.html,
-            console=console,
-            workload=_workload(folder),
-        )
-    except FloprayError as error:
-        console.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
-        return error.exit_code
-    return 0
+    frame, folder = _load(options.run, console)
+    draw(
+        frame,
+        options.out or check_own(folder.plots_path),
+        selection=selection,
+        planned=_planned(folder.manifest, _workload(folder)),
+        formats=options.formats,
+        html=options.html,
+        console=console,
+        workload=_workload(folder),
+    )

@@ -77,7 +77,7 @@ def workload_of_run(manifest: Mapping[str, object], address: str, named: str | N
         named: what the command line names, such as `models.py:ConvNet`; None takes what the run began with.
 
     Raises:
-        InputError: there is no such code, it is not that of the run, or nobody ran it here before.
+        InputError: there is no such code, it is not that of the run, or it was never run here before.
         NotARun: the manifest describes no workload.
         RunError: the run cannot be resumed.
     """

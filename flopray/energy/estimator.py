@@ -63,7 +63,6 @@ class PowerEstimate:
         tick_period_s: mean distance of neighbouring ticks.
         drift_rel: change of power across the window over `power_w`; 0 where there are too few ticks to tell.
         drift_significant: the drift is more than the scatter explains.
-        tick_error_s: standard deviation of the time of one tick, as the fit found it.
         power_noise_rel: standard deviation of the mean power of one tick over `power_w`, as the fit found it.
         unseen_share: part of an iteration that no tick saw because ticks and iterations beat; 0 without a beat.
         jump_j: what jumps of the counter would have added, which were left out; 0 without one.
@@ -77,7 +76,6 @@ class PowerEstimate:
     tick_period_s: float
     drift_rel: float
     drift_significant: bool
-    tick_error_s: float
     power_noise_rel: float
     unseen_share: float
     jump_j: float
@@ -188,7 +186,6 @@ def estimate_ticks(
         tick_period_s=line.gap_s,
         drift_rel=drift_rel,
         drift_significant=significant,
-        tick_error_s=slope.noise * line.gap_s,
         power_noise_rel=slope.walk,
         unseen_share=line.unseen,
         jump_j=float(np.sum(ticks.jump_j)),

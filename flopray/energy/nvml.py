@@ -14,6 +14,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from flopray.energy.nvml_errors import (
+    GpuLost,
+    NvmlFails,
+    NvmlNoSuchGpu,
+    NvmlNotSupported,
+    NvmlUnavailable,
+    typed,
+    wrong_bindings,
+)
 from flopray.errors import MeterError, NoEnergySource
 
 #: Reasons for a clock below its maximum, by bit; names of NVML's nvmlClocksEventReasons without prefix.
@@ -39,26 +48,6 @@ _NEEDED = (
 )
 _lock = threading.Lock()
 _started_in: int | None = None
-
-
-class NvmlUnavailable(NoEnergySource):
-    """NVML itself cannot be used: no library, no driver, no such GPU, no permission."""
-
-
-class NvmlFails(NvmlUnavailable):
-    """The driver's library is there, and does not start or answers with an error: there may well be a GPU."""
-
-
-class NvmlNoSuchGpu(NvmlUnavailable):
-    """NVML works, but does not know this GPU."""
-
-
-class NvmlNotSupported(NoEnergySource):
-    """NVML works, but this GPU does not offer what was asked for."""
-
-
-class GpuLost(MeterError):
-    """The GPU does not answer any more; nothing on it can be measured."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +82,7 @@ def library() -> Any:
         raise NvmlUnavailable("NVML needs the nvidia-ml-py package: pip install nvidia-ml-py") from error
     except Exception as error:  # one of Python 2, or what else goes by that name
         why = f"it cannot be imported: {type(error).__name__}"
-        raise NvmlUnavailable(_wrong_bindings(None, why)) from error
+        raise NvmlUnavailable(wrong_bindings(None, why)) from error
     with _lock:
         if _started_in != os.getpid():
             _check_bindings(pynvml)
@@ -110,41 +99,7 @@ def _check_bindings(pynvml: Any) -> None:
     """
     absent = [name for name in _NEEDED if not hasattr(pynvml, name)]
     if absent:
-        raise NvmlUnavailable(_wrong_bindings(pynvml, f"it has no {absent[0]}"))
-
-
-def _wrong_bindings(pynvml: Any, why: str) -> str:
-    version, file = getattr(pynvml, "__version__", None), getattr(pynvml, "__file__", None)
-    named = f"pynvml {version}" if version else f"the module {file or 'pynvml'}"
-    return f"{named} hides nvidia-ml-py ({why}): pip uninstall -y pynvml && pip install -U nvidia-ml-py"
-
-
-def typed(error: Exception, doing: str) -> NoEnergySource | MeterError:
-    """The error of this package for one of `pynvml`, with one line that says what to do.
-
-    NVML has many codes (UNKNOWN, TIMEOUT, NOT_READY, OPERATING_SYSTEM, ... and new ones with each driver), and none of
-    them prevents measuring time. So the default is that there is no energy, for this reason; only a GPU
-    that is lost cannot be measured at all.
-    """
-    import pynvml
-
-    code = getattr(error, "value", None)
-    if code == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND:
-        return NvmlUnavailable("no NVML library: this machine has no NVIDIA driver")
-    fails = {
-        pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded",
-        pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "the NVIDIA driver and its library differ in version: reboot",
-        pynvml.NVML_ERROR_NO_PERMISSION: f"no permission for {doing}: ask the administrator of this machine",
-    }
-    if code in fails:
-        return NvmlFails(fails[code])
-    if code in (pynvml.NVML_ERROR_NOT_FOUND, pynvml.NVML_ERROR_INVALID_ARGUMENT):
-        return NvmlNoSuchGpu(f"{doing}: NVML knows no such device")
-    if code in (pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND):
-        return NvmlNotSupported(f"{doing} is not supported by this GPU or driver")
-    if code == pynvml.NVML_ERROR_GPU_IS_LOST:
-        return GpuLost("the GPU is lost (it fell off the bus or crashed): see dmesg for its Xid")
-    return NvmlFails(f"{doing} failed: {error or type(error).__name__} (NVML code {code}); nvidia-smi may tell more")
+        raise NvmlUnavailable(wrong_bindings(pynvml, f"it has no {absent[0]}"))
 
 
 def _call(function: Callable[..., Any], *args: Any) -> Any:
@@ -156,7 +111,7 @@ def _call(function: Callable[..., Any], *args: Any) -> Any:
     except pynvml.NVMLError as error:
         raise typed(error, getattr(function, "__name__", "NVML")) from error
     except (TypeError, AttributeError) as error:  # older bindings take bytes where these give texts, or lack a name
-        raise NvmlUnavailable(_wrong_bindings(pynvml, f"{type(error).__name__}: {error}")) from error
+        raise NvmlUnavailable(wrong_bindings(pynvml, f"{type(error).__name__}: {error}")) from error
     except Exception as error:
         # Newer bindings tell by an error of another tree that the driver is older than the function.
         if type(error).__name__ == "NVMLLibraryMismatchError":

@@ -9,7 +9,8 @@ import time
 from dataclasses import replace
 
 from flopray.energy.meter import Characteristics, Reading
-from flopray.energy.nvml import Gpu, GpuLost, NvmlNotSupported, typed
+from flopray.energy.nvml import Gpu
+from flopray.energy.nvml_errors import GpuLost, NvmlNotSupported, typed
 from flopray.errors import MeterError
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from flopray.energy.meter import Meter
-from flopray.energy.nvml import Gpu, NvmlNotSupported
+from flopray.energy.nvml import Gpu
+from flopray.energy.nvml_errors import NvmlNotSupported
 from flopray.energy.nvml_meter import NvmlCounterMeter, NvmlPowerMeter
 from flopray.energy.rapl import POWERCAP_ROOT, RaplMeter
 from flopray.errors import NoEnergySource

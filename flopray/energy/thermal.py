@@ -194,7 +194,6 @@ class BoardTemperature:
         guess = PowerSlope(_UNKNOWN.constant_w_per_k * scale, _UNKNOWN.share_per_k, (aa * scale**2, ab * scale, bb))
         self._start = self.prior.slope if self.prior else guess
         self._works: dict[Hashable, list[tuple[float, float, float]]] = {}
-        self._range_c: tuple[float, float] | None = None
         self._slope: PowerSlope | None = None
 
     @property

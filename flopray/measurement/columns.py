@@ -16,9 +16,9 @@ from flopray.energy.thermal import BoardTemperature
 from flopray.errors import FloprayError, OutOfMemory, Unsupported, WorkloadError, brief
 from flopray.measurement.result import Energy, Failure, PhaseResult
 from flopray.measurement.statistics import in_quadrature
-from flopray.measurement.window_series import WindowSeries
 from flopray.point import Point
 from flopray.records import Row, Status
+from flopray.store.window_series import WindowSeries
 from flopray.workloads.base import closed_columns
 from flopray.workloads.dispatch import dispatched_flops
 from flopray.workloads.execution import is_out_of_memory

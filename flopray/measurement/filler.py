@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from flopray.measurement.device import Device
 from flopray.measurement.temperature_hold import Act, TemperatureHold
+from flopray.records import Row
 from flopray.workloads.execution import Work, is_out_of_memory
 
 #: Sides of the matrices, the largest that fits first. From 2048 on a GPU is busy from one launch to the next.
@@ -55,7 +55,7 @@ class HeldTemperature:
             self._device.reset_peak_memory()
         return peak_bytes
 
-    def columns(self) -> dict[str, Any]:
+    def columns(self) -> Row:
         """The record's columns: what was asked for, the seconds since the last record, and why it was not reached."""
         seconds, self._seconds = self._seconds, 0.0
         reason, self._reason = self._reason, None

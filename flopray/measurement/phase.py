@@ -25,9 +25,10 @@ from flopray.measurement.window import (
     run_window,
     warm_up,
 )
-from flopray.measurement.window_series import DeviceSample, WindowSeries, window_series
+from flopray.measurement.window_series import DeviceSample, window_series
 from flopray.records import Status
 from flopray.settings import MeasureSettings
+from flopray.store.window_series import WindowSeries
 from flopray.workloads.execution import Work
 
 NOT_REQUESTED = Energy(str(Status.NOT_REQUESTED))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +22,7 @@ from flopray.measurement.columns import (
     status_columns,
     version_columns,
 )
-from flopray.measurement.counting.ahead import CountedAhead
+from flopray.measurement.counting.ahead import CountedAhead, counting_at_the_dispatcher
 from flopray.measurement.device import Device
 from flopray.measurement.device_power import DevicePower
 from flopray.measurement.filler import HeldTemperature
@@ -72,7 +70,7 @@ class Outcome:
     further: Row = field(default_factory=dict)
     drift: dict[str, float | None] = field(default_factory=dict)
     awake_idle_power_w: float | None = None
-    hold: dict[str, Any] = field(default_factory=dict)
+    hold: Row = field(default_factory=dict)
     ended_unix_s: float | None = None
 
 
@@ -181,7 +179,7 @@ class Profiler:
         """
         if self._ahead and (waiting := self._ahead.waiting(points)):
             self._forget()
-            with _counting_at_the_dispatcher(waiting, self.settings.phases):
+            with counting_at_the_dispatcher(waiting, self.settings.phases):
                 self._ahead.count(waiting, tell)
 
     def measure_point(self, point: Point, *, order_index: int | None = None, attempt: int = 1) -> list[PhaseRecord]:
@@ -397,24 +395,3 @@ class Profiler:
             self.device.release()
         except RuntimeError:
             return  # a poisoned context frees nothing; `healthy` tells the actor
-
-
-@contextlib.contextmanager
-def _counting_at_the_dispatcher(points: Sequence[Point], phases: Sequence[str]) -> Iterator[None]:
-    """Count at the dispatcher, whose counts are kept, in a thread that lives while nothing is measured."""
-    over = threading.Event()
-
-    def count() -> None:
-        for point in points:
-            for phase in phases:
-                if over.is_set():
-                    return
-                flop_columns(point, phase)
-
-    thread = threading.Thread(target=count, name="flopray-dispatched", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from flopray.energy.nvml import GpuState
 from flopray.energy.reference import EnergyAtReference
-from flopray.measurement.window_series import WindowSeries
+from flopray.store.window_series import WindowSeries
 from flopray.units import prefixed
 
 

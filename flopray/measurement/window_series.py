@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
 from flopray.energy.estimator import ticks_in_load
 from flopray.energy.meter import Characteristics, Reading, Temperature
 from flopray.energy.ticks import find_ticks
+from flopray.store.window_series import WindowSeries
 
 #: More ticks than this are thinned: RAPL ticks every millisecond, and the journal holds each series as text.
 MOST_TICKS = 200
@@ -32,38 +32,6 @@ class DeviceSample:
     time_s: float
     sm_clock_hz: float | None
     memory_used_bytes: int | None
-
-
-@dataclass(frozen=True)
-class WindowSeries:
-    """Ticks of a window; lists have an element a tick that is kept, None where a value is not known.
-
-    Attributes:
-        start_unix_s: when the window began, seconds since 1970 UTC, clock of the node.
-        window_s: its length.
-        ticks: that were seen; more than are kept where the series is thinned.
-        time_s: middle of the interval that holds the tick, from the start of the window.
-        energy_j: the counter, from the first tick on; it starts again at 0 after a reset or a jump.
-        power_w: mean since the tick that is kept before; None for the first one, and across a reset or a jump.
-        temperature_c: of the device, between the readings at neighbouring ticks.
-        sm_clock_hz, memory_used_bytes: of the device, read just after the tick.
-        used: whether the measured power comes from the tick.
-    """
-
-    start_unix_s: float
-    window_s: float
-    ticks: int
-    time_s: list[float]
-    energy_j: list[float]
-    power_w: list[float | None]
-    temperature_c: list[float | None]
-    sm_clock_hz: list[float | None]
-    memory_used_bytes: list[int | None]
-    used: list[bool]
-
-    def to_json(self) -> str:
-        """Compact text, as a record holds it."""
-        return json.dumps(asdict(self), separators=(",", ":"), allow_nan=False)
 
 
 def window_series(

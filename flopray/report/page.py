@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from flopray.errors import InputError
+from flopray.errors import InputError, SettingError
 from flopray.report.plot.scales import Array
+from flopray.settings import setting
 
 #: What a view fills, in this order.
 PARTS = """\
@@ -30,6 +31,12 @@ PARTS = """\
 NO_PLOTLY = "the interactive page needs plotly: pip install 'flopray[html]'"
 
 
+def page_setting(**known: Any) -> Any:
+    """The setting of a report that asks for its page."""
+    doc = "one interactive page that works offline (default: where plotly is installed, flopray[html])"
+    return setting(None, doc=doc, kind=bool, **known)
+
+
 def page_wanted(html: bool | None) -> bool:
     """Whether to write a page: as asked for, by default where plotly is installed.
 
@@ -38,7 +45,7 @@ def page_wanted(html: bool | None) -> bool:
     """
     installed = importlib.util.find_spec("plotly") is not None
     if html and not installed:
-        raise InputError(f"{NO_PLOTLY}, or leave --html out")
+        raise SettingError(f"{NO_PLOTLY}, or leave <html> out")
     return installed if html is None else html
 
 

@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flopray.errors import RunError, RunExists
+from flopray.errors import RunExists, SettingError
 from flopray.reference.catalog import folder_of, is_reference
 from flopray.store import manifests
 from flopray.store.manifests import Manifest
@@ -40,9 +40,19 @@ def check_new(storage: str, name: str, *, write: bool = True) -> None:
         run.check_new(Location.parse(storage), name, write=write)
         return
     folder = manifests.storage_folder(storage)
+    _refuse_copy_of_job(folder.absolute())
     if (folder / name).exists():
         raise RunExists(manifests.exists_message(str(folder / name), name))
-    _check_writable("--storage", folder)
+    _check_writable("<storage>", folder)
+
+
+def _refuse_copy_of_job(folder: Path) -> None:
+    """Refuse the copy of its folder that a job runs in which was submitted to Ray."""
+    if "runtime_resources" in folder.parts:
+        raise SettingError(
+            f"results would go into Ray's copy of the job's folder ({folder}), which Ray deletes: "
+            "give <storage> with a path of your own that starts with / or a URI"
+        )
 
 
 def _check_writable(what: str, folder: Path) -> None:
@@ -50,9 +60,9 @@ def _check_writable(what: str, folder: Path) -> None:
     try:
         existing = next(found for found in (folder, *folder.parents) if found.exists())
     except OSError as error:
-        raise RunError(f"{what} {str(folder)[:80]}: {error.strerror}; choose another folder") from error
+        raise SettingError(f"{what} {str(folder)[:80]}: {error.strerror}; choose another folder") from error
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise RunError(f"{what} {folder}: cannot write to {existing}; choose a folder you may write")
+        raise SettingError(f"{what} {folder}: cannot write to {existing}; choose a folder you may write")
 
 
 def create_run(storage: str, name: str, manifest: Manifest) -> RunFolder:

@@ -1,8 +1,7 @@
 """The series of a run as a table of their own: a row for each tick that is kept of each window.
 
-The records hold a series as one JSON text in the column `series` (`flopray.measurement.window_series` says what its
-parts are), so that it is as safe as the rest of a row. Whoever wrote the run is not trusted: text that does not
-describe a series is skipped.
+The records hold a series as one JSON text in the column `series` (`flopray.store.window_series` says what its parts
+are), so that it is as safe as the rest of a row.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flopray.store import atomic
+from flopray.store.window_series import series_in
 
 #: What a row says beside the tick: which window it belongs to.
 KEYS = ("trial_id", "phase", "device_type", "precision", "execution")
@@ -24,8 +23,6 @@ KEYS = ("trial_id", "phase", "device_type", "precision", "execution")
 COLUMNS = (*KEYS, "series")
 #: A run may have millions of ticks.
 _ROWS_AT_ONCE = 200_000
-_WINDOW = ("start_unix_s", "window_s", "ticks")
-_TICK = ("time_s", "energy_j", "power_w", "temperature_c", "sm_clock_hz", "memory_used_bytes", "used")
 SCHEMA = pa.schema(
     [
         *(pa.field(name, pa.string()) for name in KEYS),
@@ -41,45 +38,6 @@ SCHEMA = pa.schema(
         pa.field("used", pa.bool_(), metadata={"doc": "whether the measured power comes from the tick"}),
     ]
 )
-
-
-class KeptSeries(msgspec.Struct, frozen=True):
-    """A series as a record holds it; see `flopray.measurement.window_series.WindowSeries`."""
-
-    start_unix_s: float
-    window_s: float
-    ticks: int
-    time_s: list[float]
-    energy_j: list[float]
-    power_w: list[float | None]
-    temperature_c: list[float | None]
-    sm_clock_hz: list[float | None]
-    memory_used_bytes: list[int | None]
-    used: list[bool]
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """A row a tick."""
-        window = {name: getattr(self, name) for name in _WINDOW}
-        for values in zip(*(getattr(self, name) for name in _TICK), strict=True):
-            yield window | dict(zip(_TICK, values, strict=True))
-
-
-def series_in(texts: Iterable[str] | None) -> list[KeptSeries]:
-    """The series that a record holds; what does not describe one is skipped."""
-    found = []
-    for line in texts or ():
-        try:
-            one = msgspec.json.decode(line, type=KeptSeries)
-        except (msgspec.DecodeError, RecursionError, UnicodeError):
-            continue
-        if len({len(getattr(one, name)) for name in _TICK}) == 1 and one.time_s and _fits(one):
-            found.append(one)
-    return found
-
-
-def _fits(one: KeptSeries) -> bool:
-    """Whether its whole numbers fit into the table's columns."""
-    return all(number is None or 0 <= number < 2**63 for number in (one.ticks, *one.memory_used_bytes))
 
 
 def series_rows(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -104,7 +104,7 @@ class TuneRun(RunFolder):
         of_points = [result for result in results if result.get(POINT_ID)]
         if not of_points:
             why = "have no point_id" if results else "are not there yet"
-            raise NotARun(f"{path} is an experiment of Ray Tune whose results {why}: it is none of flopray's")
+            raise NotARun(f"{path} is an experiment of Ray Tune whose results {why}: flopray did not write it")
         manifest = _manifest(path, of_points, _workload_of(of_points, path))
         schema = manifests.schema_of(manifest)
         points: dict[str, list[Row]] = {}

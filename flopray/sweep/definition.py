@@ -35,7 +35,7 @@ SEARCHES = ("grid", "random", "sobol", "optuna", "active")
 #: Searches in which a searcher draws one point after the other, from what it has learned.
 _DRAWN = ("optuna", "active")
 TRIALS = ("slab", "point")
-#: Loggers that are told of every result; those of `_POINT_LOGGERS` are made to have a run of their own for each point.
+#: Loggers that get every result; those of `_POINT_LOGGERS` are made to have a run of their own for each point.
 LOGGERS = ("tensorboard", "mlflow", "wandb")
 _POINT_LOGGERS = {"mlflow", "wandb"}
 

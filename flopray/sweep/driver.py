@@ -74,7 +74,7 @@ def run_sweep(
         limits: when a point or the sweep is given up; None takes the defaults.
         resume: the command that goes on with the run, for messages; None takes `resume_command` of it.
         trainable: what Tune runs; another one than `PointTrial` only to see what orchestration itself costs.
-        loggers: that are told of every result, beside Tune's own files; None for none.
+        loggers: get every result, beside Tune's own files; None where there are none.
 
     Raises:
         RunLocked: another process writes this run.
@@ -165,7 +165,7 @@ def _leave(progress: SweepListener, resume: str) -> None:
 
 
 def sweep_config(sweep: Sweep, run: str, recorder: str, limits: Limits) -> Config:
-    """What every trial of a sweep is told besides its points."""
+    """What every trial of a sweep gets besides its points."""
     return {
         "run": run,
         "recorder": recorder,

@@ -103,7 +103,7 @@ def reconcile(folder: RunFolder, sweep: Sweep, loggers: Loggers) -> Reconciled:
 
 
 def reconcile_or_tell(folder: RunFolder, sweep: Sweep, loggers: Loggers, tell: Callable[[str], None]) -> bool:
-    """`reconcile`; whether it mended anything. A server that fails is told of, and the next resume tries again."""
+    """`reconcile`; whether it mended anything. A server that fails is reported, and the next resume tries again."""
     try:
         found = str(reconcile(folder, sweep, loggers))
     except Exception as error:  # of a server, a network or a store

@@ -15,7 +15,7 @@ from flopray.store.redaction import redacted
 
 
 class NeverFatal(LoggerCallback):
-    """A logger that fails is told of once, in a line; the sweep goes on, and so do the calls of the logger.
+    """A logger that fails is reported once, in a line; the sweep goes on, and so do the calls of the logger.
 
     Attributes:
         title: what people call the logger.

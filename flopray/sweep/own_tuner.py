@@ -214,7 +214,7 @@ class _Measuring:
 
 
 class _Quiet:
-    """Tune shows the progress; only what a person should read is told."""
+    """Tune shows the progress; only what a person should read is printed."""
 
     def update(self, points: Any, working_on: Any) -> None:
         """Nothing."""
@@ -240,7 +240,7 @@ _OPEN: dict[str, _Measuring] = {}
 
 @atexit.register
 def _close_all() -> None:
-    """Let all runs go; whatever fails is told in a line, and every point is in its journal."""
+    """Let all runs go; whatever fails is a line, and every point is in its journal."""
     while _OPEN:
         address, measuring = _OPEN.popitem()
         try:

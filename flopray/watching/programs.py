@@ -19,8 +19,6 @@ from flopray.errors import InputError
 _PASSED_ON = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
 #: Set by the kernel in a signal that comes from a terminal: https://man7.org/linux/man-pages/man2/sigaction.2.html
 _FROM_KERNEL = 0x80
-#: A shell's codes for a command that cannot be run, or is not there.
-NOT_EXECUTABLE, NOT_FOUND = 126, 127
 
 
 @dataclass(frozen=True)

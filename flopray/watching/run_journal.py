@@ -31,24 +31,3 @@ def append_entry(journal: Path, entry: Mapping[str, Any]) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise InputError(f"cannot write {journal}: {error.strerror or error}") from error
-
-
-def read_entries(journal: Path) -> list[dict[str, Any]]:
-    """The entries of a journal, without lines that are torn.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        lines = journal.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise InputError(f"cannot read {journal}: {error.strerror or error}") from error
-    found = []
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict):
-            found.append(entry)
-    return found

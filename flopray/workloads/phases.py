@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from flopray.errors import OutOfMemory, Unsupported
 from flopray.point import FP8_SCALING, Point
 from flopray.workloads import float8
-from flopray.workloads.attention import AttentionSeen
 from flopray.workloads.base import Built, workload_of
 from flopray.workloads.capability import why_no_precision
 from flopray.workloads.execution import TrainingStep, Work, phase_work
@@ -17,6 +20,16 @@ DTYPES = {
     **{"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16},
     **dict.fromkeys(FP8_SCALING, torch.bfloat16),
 }
+#: Parts of operators' names. Where scores are formed and normalised by themselves, it is the mathematical form.
+_BACKENDS = (
+    ("flash_attention_for_cpu", "cpu_flash"),
+    ("scaled_dot_product_flash", "flash"),
+    ("scaled_dot_product_efficient", "efficient"),
+    ("scaled_dot_product_cudnn", "cudnn"),
+    ("scaled_dot_product_attention_math", "math"),
+    ("aten._softmax.", "math"),
+    ("aten._safe_softmax.", "math"),
+)
 
 _WITHOUT_TRAINING = ("inference", "prefill", "decode")
 
@@ -139,3 +152,21 @@ def check_precision(precision: str, device: str) -> None:
     capability = torch.cuda.get_device_capability(device) if device.startswith("cuda") else None
     if reason := why_no_precision(precision, capability):
         raise Unsupported(reason)
+
+
+class AttentionSeen(TorchDispatchMode):
+    """While it is active it watches for attention; `backend` is the first that was seen, None where there was none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backend: str | None = None
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run an operation and look at its name."""
+        del types
+        if self.backend is None:
+            name = str(func)
+            self.backend = next((backend for part, backend in _BACKENDS if part in name), None)
+        return func(*args, **(kwargs or {}))

@@ -16,7 +16,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from flopray.cli import exits, flags, session
+from flopray.cli import flags, session
+from flopray.cli.main import sweep_command
 from flopray.cli.objective import refuse_objective
 from flopray.cli.request import Options, sweep_from
 from flopray.cli.results import finish
@@ -65,7 +66,7 @@ def command(script, tmp_path, monkeypatch, capsys):
 
     def run(line) -> Outcome:
         try:
-            code = exits.main(script, shlex.split(line))
+            code = sweep_command(script, shlex.split(line))
         except SystemExit as end:
             code = end.code
         return Outcome(code, capsys.readouterr())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,9 @@ from flopray.workloads.registry import find_workload
 def swept(monkeypatch):
     """What a sweep's command line was called with."""
     calls = []
-    monkeypatch.setattr("flopray.cli.exits.main", lambda workload, argv: calls.append((workload.name, argv)) or 0)
+    monkeypatch.setattr(
+        "flopray.cli.main.sweep_command", lambda workload, argv: calls.append((workload.name, argv)) or 0
+    )
     return calls
 
 
@@ -65,6 +68,12 @@ def test_the_tools_take_their_own_flags(capsys):
         main(["compare-gpus", "--help"])
     assert end.value.code == 0
     assert "--published" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("script", sorted((Path(__file__).parents[2] / "analysis").glob("*.py")), ids=lambda p: p.stem)
+def test_a_script_of_analysis_is_a_command(script):
+    main = runpy.run_path(str(script))["main"]
+    assert main.__module__ in [module for _, module in command._COMMANDS.values()]
 
 
 def test_help_lists_every_command():

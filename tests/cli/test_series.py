@@ -18,6 +18,7 @@ from flopray.report.series.windows import samples_of, window_table
 from flopray.settings import MeasureSettings
 from flopray.store import series_table
 from flopray.store.run import RunFolder
+from flopray.store.window_series import series_in
 from flopray.sweep.definition import Sweep
 from flopray.testing.power_traces import ConstantPower
 from flopray.testing.simulated_meter import SimulatedMeter, VirtualClock, poll_simulated
@@ -134,7 +135,7 @@ def test_the_side_file_of_a_run(run):
 
 
 def test_used_ticks_are_marked_and_windows_are_lines_of_their_own():
-    windows = {phase: series_table.series_in(texts(power))[0] for phase, power in zip(PHASES, (300, 500), strict=True)}
+    windows = {phase: series_in(texts(power))[0] for phase, power in zip(PHASES, (300, 500), strict=True)}
     panels = panels_of(samples_of(windows))
     assert [panel.title for panel in panels] == ["power", "temperature", "SM clock", "memory in use"]
     for panel in panels:

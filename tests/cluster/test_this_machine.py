@@ -126,10 +126,10 @@ def test_limits_of_a_container_are_read_as_ray_reads_them(tmp_path, files):
 def test_a_plan_for_this_machine_does_not_import_ray(tmp_path):
     code = f"""
 import sys
-from flopray.cli.exits import main
+from flopray.cli.main import sweep_command
 from flopray.workloads.mlp import MLP
 flags = "--dry-run --n 1 --d 16 --m 8 --accelerators CPU H200 --storage {tmp_path} --name r"
-assert main(MLP(), flags.split()) == 0
+assert sweep_command(MLP(), flags.split()) == 0
 assert "ray" not in sys.modules, sorted(name for name in sys.modules if name.startswith("ray."))[:5]
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)

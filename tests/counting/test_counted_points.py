@@ -6,8 +6,9 @@ import threading
 import pytest
 
 from flopray.flops.executed.overheads import reconstruct
+from flopray.measurement.counting.ahead import counting_at_the_dispatcher
 from flopray.measurement.device import Device
-from flopray.measurement.profiler import Profiler, _counting_at_the_dispatcher
+from flopray.measurement.profiler import Profiler
 from flopray.records import Status
 from flopray.settings import MeasureSettings
 from flopray.workloads.registry import make_point
@@ -63,7 +64,7 @@ def test_the_dispatcher_counts_while_ncu_does_and_not_while_something_is_measure
     def counting():
         return [thread for thread in threading.enumerate() if thread.name == "flopray-dispatched"]
 
-    with _counting_at_the_dispatcher([point(16 * i) for i in range(1, 200)], ("forward", "backward")):
+    with counting_at_the_dispatcher([point(16 * i) for i in range(1, 200)], ("forward", "backward")):
         assert counting()
     assert not counting()
 

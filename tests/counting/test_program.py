@@ -100,11 +100,11 @@ def test_a_driver_that_forbids_it_is_told_before_the_program_starts(stand_in, mo
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--metrics"], "--metrics needs a name"),
+        (["--metrics"], "--metrics needs at least one name"),
         (["--metrics", "a", "--out", "x.txt"], "ends in .csv or .parquet"),
         (["--metrics", "a", "--out", "/nowhere/x.csv"], "there is no folder"),
         (["--metrics", "a", "--out", __file__.replace(".py", ".csv")], None),
-        (["--metrics", "a", "--launches", "0"], "--launches at least 1"),
+        (["--metrics", "a", "--launches", "0"], "--launches must be at least 1"),
     ],
 )
 def test_wrong_flags_are_one_line(stand_in, flags, words, capfd, tmp_path):

@@ -16,7 +16,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 import flopray.sweep.driver
-from flopray.cli.exits import main
+from flopray.cli.main import sweep_command
 from flopray.measurement.device import Device
 from flopray.settings import MeasureSettings
 from flopray.sweep.limits import Limits
@@ -65,7 +65,7 @@ def join_later(address, device_type):
 
 def run(cluster, line, storage, name):
     arguments = f"{FLAGS} --address {cluster.address} --storage {storage} --name {name} {line}"
-    code = main(MLP(), arguments.split())
+    code = sweep_command(MLP(), arguments.split())
     ray.shutdown()
     return code
 

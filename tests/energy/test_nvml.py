@@ -11,15 +11,8 @@ import pytest
 import torch
 
 from flopray.energy import nvml
-from flopray.energy.nvml import (
-    Gpu,
-    GpuLost,
-    NvmlNoSuchGpu,
-    NvmlNotSupported,
-    NvmlUnavailable,
-    list_gpus,
-    throttle_names,
-)
+from flopray.energy.nvml import Gpu, list_gpus, throttle_names
+from flopray.energy.nvml_errors import GpuLost, NvmlNoSuchGpu, NvmlNotSupported, NvmlUnavailable
 from flopray.energy.source import open_gpu_meter
 from flopray.errors import MeterError, NoEnergySource
 

@@ -9,7 +9,8 @@ import torch
 
 from flopray.energy.estimator import estimate_energy, estimate_power, measure_tick_period
 from flopray.energy.idle import idle_power
-from flopray.energy.nvml import Gpu, NvmlNotSupported
+from flopray.energy.nvml import Gpu
+from flopray.energy.nvml_errors import NvmlNotSupported
 from flopray.energy.nvml_meter import NvmlCounterMeter, NvmlPowerMeter
 from flopray.energy.poller import Poller
 from flopray.energy.source import open_gpu_meter

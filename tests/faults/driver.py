@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 import flopray.sweep.driver  # noqa: E402
-from flopray.cli.exits import run_script  # noqa: E402
+from flopray.cli.main import run_script  # noqa: E402
 from flopray.point import Point  # noqa: E402
 from flopray.records import PhaseRecord  # noqa: E402
 from flopray.store.run import RunFolder  # noqa: E402

@@ -18,6 +18,7 @@ from flopray.measurement.profiler import Profiler
 from flopray.measurement.window_series import MOST_TICKS, DeviceSample, window_series
 from flopray.settings import MeasureSettings
 from flopray.store import series_table
+from flopray.store.window_series import series_in
 from flopray.testing.power_traces import ConstantPower
 from flopray.testing.simulated_meter import SimulatedMeter, VirtualClock, poll_simulated
 from flopray.workloads.registry import make_point
@@ -129,7 +130,7 @@ def test_records_keep_series_only_if_they_are_asked_for(measured, tmp_path):
     records = measured(simulated(), keep_series=True)
     for record in records:
         assert (record.series_status, record.series_reason) == ("ok", None)
-        (series,) = series_table.series_in(record.series)
+        (series,) = series_in(record.series)
         assert json.loads(record.series[0]).keys() == set(series.__struct_fields__)
         assert sum(series.used) == record.energy_ticks
         assert series.window_s == pytest.approx(record.window_s, abs=1e-5)

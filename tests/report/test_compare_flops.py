@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from flopray.cli.compare_flops import main
 from flopray.flops.executed.overheads import overheads
@@ -111,12 +112,12 @@ def compared(run, tmp_path_factory) -> dict[str, str]:
     """What one full command printed, and where it drew."""
     folder = tmp_path_factory.mktemp("out")
     csv, theirs = folder / "rows.csv", published_file(folder)
-    command = [sys.executable, "analysis/compare_flops.py", str(run), "--published", str(theirs), "--csv", str(csv)]
-    done = subprocess.run(
-        [*command, "--out", str(folder)], cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return {"out": done.stdout, "csv": str(csv), "folder": str(folder / "flops")}
+    command = [str(run), "--published", str(theirs), "--csv", str(csv), "--out", str(folder)]
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
+        # As `unrendered`, which is of one test: images take most of the time, and other tests make some.
+        patch.setattr(Figure, "savefig", lambda self, path, **_: Path(path).touch())
+        assert main(command) == 0
+    return {"out": out.getvalue(), "csv": str(csv), "folder": str(folder / "flops")}
 
 
 class TestTable:
@@ -255,12 +256,12 @@ class TestData:
 
 class TestCommandLine:
     def test_figures_of_a_run_go_into_its_plots(self, tmp_path, capsys):
-        run = make_run(tmp_path)
-        assert main([str(run)]) == 0
+        run = make_run(tmp_path, shapes=[(2, 128, 16), (2, 128, 32)])
+        assert main([str(run), "--min-width", "0"]) == 0
         assert (run / "plots" / "flops" / "H100_fp32_eager" / "excess_forward.png").stat().st_size > 10_000
         assert f"figures: {run}/plots/flops/H100_fp32_eager/" in capsys.readouterr().out
 
-    def test_published_alone_needs_no_run(self, tmp_path, capsys):
+    def test_published_alone_needs_no_run(self, tmp_path, capsys, unrendered):
         theirs = published_file(tmp_path)
         assert main(["--published", str(theirs)]) == 0
         assert "--out DIR" in capsys.readouterr().out
@@ -289,7 +290,7 @@ class TestCommandLine:
             ([], "at least one RUN"),
             (["{folder}/absent"], "absent"),
             (["--published", "{folder}/absent.csv"], "absent.csv"),
-            (["{run}", "--formats", "bmp"], "unknown format 'bmp'"),
+            (["{run}", "--formats", "bmp"], "--formats: unknown 'bmp', choose from png, svg, pdf"),
             (["{run}", "--out", "/proc/flops"], "cannot write"),
         ],
     )

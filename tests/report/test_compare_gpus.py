@@ -428,12 +428,12 @@ class TestTruth:
         assert truth_table(gpu_published.load(theirs), "H100", "bf16").count("not measured") == 6
 
     def test_of_an_unknown_gpu_names_those_that_there_are(self, both):
-        with pytest.raises(InputError, match=r"--truth B200:bf16: nothing published; there is H100"):
+        with pytest.raises(InputError, match=r"truth B200:bf16: nothing published; there is H100"):
             truth_table(both.rows, "B200", "bf16")
 
 
 class TestCommand:
-    def test_writes_tables_and_figures(self, runs, theirs, tmp_path, capsys):
+    def test_writes_tables_and_figures(self, runs, theirs, tmp_path, capsys, unrendered):
         command = [*map(str, runs), "--published", str(theirs), "--out", str(tmp_path), "--tables", str(tmp_path / "t")]
         assert main(command) == 0
         said = capsys.readouterr()
@@ -468,7 +468,7 @@ class TestCommand:
             ([], "name at least one RUN"),
             (["RUN", "--truth", "H100"], "name them with --published DIR"),
             (["--published", "THEIRS", "--truth", "H100:int8"], "'H100:int8' is not GPU[:PRECISION]"),
-            (["RUN", "--formats", "bmp"], "unknown format 'bmp'"),
+            (["RUN", "--formats", "bmp"], "--formats: unknown 'bmp', choose from png, svg, pdf"),
             (["/nowhere"], "/nowhere"),
             (["--published", "/nowhere"], "no .jsonl file of flopmetrics"),
             (["RUN", "--tables", "/dev/null/x"], "/dev/null/x: tables cannot be written"),

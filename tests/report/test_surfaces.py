@@ -312,8 +312,8 @@ class TestMissing:
 
     def test_a_metric_without_values_gives_no_figure_but_one_line(self, tmp_path, unrendered):
         frame = grid(phases=("forward", "backward"), special=all_points(mfu=None, mfu_reason="no peak is known"))
-        console = quiet()
-        paths = surfaces.draw(frame, tmp_path, html=False, formats=["png"], console=console)
+        console, selection = quiet(), Selection(metrics=["time", "mfu"])
+        paths = surfaces.draw(frame, tmp_path, selection=selection, html=False, formats=["png"], console=console)
         assert not [path for path in paths if "mfu" in path.name]
         assert said(console).count("mfu") == 1
         assert "no figure of mfu for H100 fp32 eager (forward, backward): no peak is known" in said(console)
@@ -521,11 +521,11 @@ class TestSelection:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"metrics": ["speed"]}, "unknown metric 'speed': choose from time,"),
-            ({"phases": ["train_step"]}, "--phases train_step: the run has only forward"),
-            ({"panels": [3]}, "--n 3: the run has only 2, 8"),
-            ({"x_min": 5000}, "--d-min 5000 leaves no points: the largest that the run has is 1024"),
-            ({"y_min": 5000}, "--m-min 5000 leaves no points"),
+            ({"metrics": ["speed"]}, "metrics: unknown 'speed', choose from time,"),
+            ({"phases": ["train_step"]}, "phases train_step: the run has only forward"),
+            ({"panels": [3]}, "panels 3: the run has only 2, 8"),
+            ({"x_min": 5000}, "x_min 5000 leaves no points: the largest that the run has is 1024"),
+            ({"y_min": 5000}, "y_min 5000 leaves no points"),
         ],
     )
     def test_what_the_run_does_not_have_is_an_error(self, arguments, message):
@@ -560,10 +560,11 @@ class TestTitles:
         assert all(path.stat().st_size > 10_000 for path in paths)
 
     def test_no_text_leaves_the_figure_or_meets_another_title(self):
-        for layers in ((8,), (2, 8), (2, 4, 8), (2, 4, 8, 16, 32)):
+        longest = ["dispatched"]  # the title of this metric is the longest
+        for layers, metrics in (((8,), METRICS), ((2, 8), longest), ((2, 4, 8), longest), ((2, 4, 8, 16, 32), METRICS)):
             special = {(8, 1024, 256): OOM, (8, 128, 16): {"findings": ("implausible:launch_window",)}}
             frame = grid(layers=layers, widths=(*WIDTHS, 2048), special=special)
-            for metric in METRICS:
+            for metric in metrics:
                 with paper_style(font_pt_for(len(layers))):
                     figure = draw_surfaces(one_set(frame, metric), log=True)
                     figure.draw_without_rendering()
@@ -633,8 +634,11 @@ class TestDraw:
         assert all(path.resolve().is_relative_to(out_dir) for path in paths)
 
     def test_each_phase_has_figures_of_each_metric_in_both_scales_and_formats(self, tmp_path, unrendered):
-        paths = surfaces.draw(grid(phases=("forward", "train_step")), tmp_path, html=False, console=quiet())
-        assert len(paths) == 2 * 6 * 2 * 2
+        frame, metrics = grid(phases=("forward", "train_step")), ["time", "mfu"]
+        assert {drawn.metric.name for drawn in surface_sets(frame, Selection())} == set(METRICS)
+        selection = Selection(metrics=metrics)
+        paths = surfaces.draw(frame, tmp_path, selection=selection, html=False, console=quiet())
+        assert len(paths) == 2 * len(metrics) * 2 * 2
 
     def test_an_unknown_format_and_a_file_in_the_way_are_errors(self, tmp_path):
         with pytest.raises(InputError, match="unknown format 'bmp': choose from png, svg, pdf"):
@@ -759,12 +763,12 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["--metrics", "speed"], "unknown metric 'speed'"),
+            (["--metrics", "speed"], "--metrics: unknown 'speed', choose from time,"),
             (["--phases", "sideways"], "--phases sideways"),
             (["--n", "7"], "--n 7: the run has only 2, 8"),
             (["--n", "two"], "invalid int value: 'two'"),
             (["--d-min", "9999"], "--d-min 9999"),
-            (["--formats", "bmp"], "unknown format 'bmp'"),
+            (["--formats", "bmp"], "--formats: unknown 'bmp', choose from png, svg, pdf"),
             (["--out", "/proc/no/such/place"], "cannot write"),
         ],
     )

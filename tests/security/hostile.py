@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 
 import flopray.cli.main as commands
-from flopray.cli import exits
+from flopray.cli.main import sweep_command
 from flopray.errors import FloprayError
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
@@ -178,5 +178,5 @@ def status_json(path: Path) -> int:
 
 def resume_and_merge(path: Path, other: Path, into: Path) -> None:
     """What goes on with a run: up to where Ray would start, and a merge with an honest run."""
-    assert carry_out(lambda: exits.main(MLP(), ["--resume", str(path), "--dry-run"])) in (0, 2)
+    assert carry_out(lambda: sweep_command(MLP(), ["--resume", str(path), "--dry-run"])) in (0, 2)
     carry_out(lambda: merge([other, path], into))

@@ -107,13 +107,13 @@ def test_any_lines(content: bytes) -> None:
     use(content)
 
 
-@settings(max_examples=8, **hostile.BOUNDED)
+@settings(max_examples=5, **hostile.BOUNDED)
 @given(hostile.mutated(ENTRY))
 def test_a_line_with_other_values_and_a_right_checksum(content: dict) -> None:
     use(hostile.line(json.dumps(content, separators=(",", ":")).encode()), further=True)
 
 
-@settings(max_examples=8, **hostile.BOUNDED)
+@settings(max_examples=5, **hostile.BOUNDED)
 @given(st.lists(st.fixed_dictionaries({}, optional=COLUMNS), min_size=2, max_size=2))
 def test_columns_of_the_right_type_that_nobody_measured(phases: list[dict]) -> None:
     phases = [{**column, "phase": name} for column, name in zip(phases, ("forward", "train_step"), strict=True)]

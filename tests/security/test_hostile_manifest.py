@@ -37,7 +37,7 @@ def test_anything_in_its_place(content: bytes) -> None:
     use(content)
 
 
-@settings(max_examples=60, **hostile.BOUNDED)
+@settings(max_examples=40, **hostile.BOUNDED)
 @given(hostile.mutated(MANIFEST) | hostile.mutated(MERGED))
 def test_a_manifest_with_other_values(manifest: dict) -> None:
     use(json.dumps(manifest).encode(), further=True)

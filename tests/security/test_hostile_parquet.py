@@ -45,7 +45,7 @@ def test_anything_in_its_place(content: bytes) -> None:
     use(content, kernels=content)
 
 
-@settings(max_examples=15, **hostile.BOUNDED)
+@settings(max_examples=10, **hostile.BOUNDED)
 @given(st.data())
 def test_bits_that_are_flipped_and_bytes_that_are_gone(data: st.DataObject) -> None:
     content = bytearray(WHOLE)

@@ -12,7 +12,8 @@ import pytest
 from rich.console import Console
 
 import flopray.cli.main as commands
-from flopray.cli import compare_flops, compare_gpus, exits, surfaces
+from flopray.cli import compare_flops, compare_gpus, surfaces
+from flopray.cli.main import sweep_command
 from flopray.cli.run_figures import draw_surfaces
 from flopray.errors import FloprayError, InputError, NotARun, RunError, StorageError
 from flopray.monitoring.run_log import RunLog
@@ -46,7 +47,7 @@ def untouched(precious: Path) -> bool:
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_names_that_are_no_plain_folder_names(tmp_path, name):
     storage = tmp_path / "storage"
-    assert hostile.carry_out(lambda: exits.main(MLP(), [f"--name={name}", "--storage", str(storage)])) == 2
+    assert hostile.carry_out(lambda: sweep_command(MLP(), [f"--name={name}", "--storage", str(storage)])) == 2
     with pytest.raises(InputError):
         RunFolder.create(storage, name, {})
     sources = [hostile.make_run(tmp_path / "runs", each) for each in ("a", "b")]

@@ -235,7 +235,7 @@ def test_results_that_are_not_understood_are_told_by_name(tmp_path, changes, err
 
 def test_results_of_other_experiments_and_of_several_workloads_are_refused(tmp_path):
     report(tmp_path / "foreign", [{"loss": 0.5}])
-    with pytest.raises(NotARun, match="none of flopray's"):
+    with pytest.raises(NotARun, match="flopray did not write it"):
         open_run(tmp_path / "foreign")
     for run in ("h100_mlp_fp32", "h100_llama"):
         folder, points = points_of(run, 1)

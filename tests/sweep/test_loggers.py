@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import flopray
-from flopray.cli import exits, session
+from flopray.cli import session
+from flopray.cli.main import sweep_command
 from flopray.errors import InputError, NotARun, SettingError
 from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder
@@ -44,7 +45,7 @@ def command(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
     def run(line) -> tuple[int, str]:
-        code = exits.main(MLP(), shlex.split(line))
+        code = sweep_command(MLP(), shlex.split(line))
         return code, capsys.readouterr().err
 
     return run

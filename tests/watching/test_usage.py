@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from flopray.energy.nvml import NvmlUnavailable
+from flopray.energy.nvml_errors import NvmlUnavailable
 from flopray.watching import usage
 from flopray.watching.programs import family, process_name
 

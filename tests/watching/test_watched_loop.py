@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import flopray
-from flopray.energy.nvml import NvmlUnavailable
+from flopray.energy.nvml_errors import NvmlUnavailable
 from flopray.errors import InputError, MeterError, RunError
 from flopray.testing.power_traces import ConstantPower
 from flopray.testing.simulated_meter import Faults, SimulatedMeter

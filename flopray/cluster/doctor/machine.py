@@ -15,7 +15,8 @@ from functools import partial
 import flopray
 from flopray.cluster.doctor.software import Counters, Torch, look_at_counters, look_at_torch, version_of
 from flopray.energy.meter import Meter
-from flopray.energy.nvml import Gpu, GpuLost, NvmlFails, library, list_gpus
+from flopray.energy.nvml import Gpu, library, list_gpus
+from flopray.energy.nvml_errors import GpuLost, NvmlFails
 from flopray.energy.poller import Poller
 from flopray.energy.source import open_cpu_meter, open_gpu_meter
 from flopray.energy.ticks import measure_tick_period

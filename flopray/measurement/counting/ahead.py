@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from flopray.errors import MeasurementError, Unsupported, WorkloadError
 from flopray.flops.executed.counts import NotCounted
+from flopray.measurement.columns import flop_columns
 from flopray.measurement.counting.chunk import Chunks, Outcome
 from flopray.measurement.counting.columns import counter_columns
 from flopray.measurement.counting.process import ProcessSeconds
@@ -117,3 +120,24 @@ def _few_launches_first(point: Point) -> tuple[Any, ...]:
     """A point whose operations were all met in smaller ones of its kind needs no launch."""
     choices = tuple(str(point.values[field.name]) for field in point.workload.choices)
     return point.precision, point.execution, choices, tuple(point.shape().values())
+
+
+@contextlib.contextmanager
+def counting_at_the_dispatcher(points: Sequence[Point], phases: Sequence[str]) -> Iterator[None]:
+    """Count at the dispatcher, whose counts are kept, in a thread that lives while nothing is measured."""
+    over = threading.Event()
+
+    def count() -> None:
+        for point in points:
+            for phase in phases:
+                if over.is_set():
+                    return
+                flop_columns(point, phase)
+
+    thread = threading.Thread(target=count, name="flopray-dispatched", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

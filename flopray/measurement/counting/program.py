@@ -16,6 +16,7 @@ from flopray.errors import InputError, MeasurementError, NoCounterPermission, on
 from flopray.flops.executed import ncu, report
 from flopray.flops.executed.permission import PARAMS, counter_permission
 from flopray.flops.executed.readings import Reading, readings
+from flopray.settings import check_settings, setting
 
 #: Tells the program's exit code, which ncu does not pass on; `$0` is the file for it.
 _TELL_CODE = '"$@"; code=$?; echo $code > "$0"; exit $code'
@@ -27,19 +28,30 @@ _ERROR = "==ERROR== "
 
 @dataclass(frozen=True)
 class Selection:
-    """Which launches are read.
+    """Which launches are read, each field says which.
 
-    Attributes:
-        kernels: regular expression of kernels' names; None takes all.
-        ranges: names of NVTX ranges; none takes all launches.
-        skip: so many launches first.
-        launches: at most so many; None takes all.
+    Raises:
+        SettingError: a number that cannot be.
     """
 
-    kernels: str | None = None
-    ranges: tuple[str, ...] = ()
-    skip: int = 0
-    launches: int | None = None
+    kernels: str | None = setting(None, doc="only kernels whose name matches", metavar="REGEX")
+    ranges: tuple[str, ...] = setting(
+        (), doc="only launches in this NVTX range", flag="--range", metavar="NAME", repeats=True, distinct=False
+    )
+    skip: int = setting(
+        0, doc="leave out the first launches", must="be at least 0", holds=lambda value: value >= 0, metavar="N"
+    )
+    launches: int | None = setting(
+        None,
+        doc="read at most so many launches",
+        kind=int,
+        must="be at least 1",
+        holds=lambda value: value >= 1,
+        metavar="N",
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     def options(self) -> list[str]:
         """As options of ncu. A name alone is a range with start and end, one with a slash was pushed."""

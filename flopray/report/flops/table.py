@@ -12,7 +12,7 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
-from flopray.errors import InputError
+from flopray.errors import SettingError
 from flopray.records import KERNEL_CLASSES
 from flopray.report.flops.data import GROUP, Counted, is_counted, reconstructed
 from flopray.report.flops.held_out import METHODS, SPLITS
@@ -123,7 +123,7 @@ def write_csv(path: Path, rows: pd.DataFrame | None, groups: Sequence[Counted]) 
     """Write the comparison, a line for each row of the runs, holes with their reasons, and each published point.
 
     Raises:
-        InputError: the file cannot be written.
+        SettingError: the file cannot be written.
     """
     parts = [group.rows for group in groups if group.published]
     if rows is not None:
@@ -137,7 +137,7 @@ def write_csv(path: Path, rows: pd.DataFrame | None, groups: Sequence[Counted]) 
     try:
         pd.concat(lines, ignore_index=True).to_csv(path, index=False)
     except OSError as error:
-        raise InputError(f"--csv {path}: cannot be written ({error.strerror or error})") from error
+        raise SettingError(f"<csv> {path}: cannot be written ({error.strerror or error})") from error
 
 
 def percent(ratio: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from flopray.audit.hardware import efficiency_limit_flops_per_j, peak_flops_per_s
-from flopray.errors import InputError
+from flopray.errors import SettingError
 from flopray.records import Row
 from flopray.report.gpus.data import CONFIGS, MEASURED, PUBLISHED, Frame, iter_rows
 
@@ -23,13 +23,13 @@ def truth_table(rows: Frame, gpu: str, precision: str) -> str:
         precision: such as `bf16`.
 
     Raises:
-        InputError: nothing published for this GPU and precision.
+        SettingError: nothing published for this GPU and precision.
     """
     chosen = rows[(rows["phase"] == "forward") & (rows["status"] == "ok") & (rows["precision"] == precision)]
     theirs = chosen[(chosen["source"] == PUBLISHED) & (chosen["gpu"].str.upper() == gpu.upper())]
     if theirs.empty:
         there = sorted(set(rows.loc[rows["source"] == PUBLISHED, "gpu"]))
-        raise InputError(f"--truth {gpu}:{precision}: nothing published; there is {', '.join(there) or 'no GPU'}")
+        raise SettingError(f"<truth> {gpu}:{precision}: nothing published; there is {', '.join(there) or 'no GPU'}")
     ours = chosen[chosen["source"] == MEASURED]
     known = theirs[theirs["config"].isin(CONFIGS.values())].sort_values("shape_rank")
     lines = [_line(row, _measured(ours, row)) for row in iter_rows(known)]

@@ -21,6 +21,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from flopray.report.plot.scales import Array, DisplayUnit, ValueScale, axis_ticks
+from flopray.settings import setting
 
 PNG_DPI = 200
 IMAGE_FORMATS = ("png", "svg", "pdf")
@@ -29,6 +30,12 @@ _SMALLEST = 0.9
 _MARGIN_IN = 0.1
 #: Keyword arguments of an artist of matplotlib, whose methods take different ones.
 Style = dict[str, Any]
+
+
+def formats_setting(*default: str, **known: Any) -> Any:
+    """The setting of a report for the formats of its images."""
+    doc = "{choices} (default {default})"
+    return setting(default, doc=doc, choices=IMAGE_FORMATS, noun="format", metavar="FORMAT", **known)
 
 
 @contextlib.contextmanager

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from rich.table import Table
 
-from flopray.store.series_table import KeptSeries
+from flopray.store.window_series import WindowSeries
 from flopray.units import prefixed
 
 #: Phases and their windows, each with the series that it has.
-Windows = Mapping[str, KeptSeries]
+Windows = Mapping[str, WindowSeries]
 
 
 def samples_of(windows: Windows) -> pd.DataFrame:
@@ -54,18 +54,18 @@ def thinned_lines(windows: Windows) -> list[str]:
     ]
 
 
-def _ticks(series: KeptSeries) -> str:
+def _ticks(series: WindowSeries) -> str:
     kept = len(series.time_s)
     return f"{sum(series.used)} of {kept}" + (f" (of {series.ticks})" if series.ticks > kept else "")
 
 
-def _used_power(series: KeptSeries) -> list[float]:
+def _used_power(series: WindowSeries) -> list[float]:
     """Power between two used ticks."""
     pairs = zip([False, *series.used[:-1]], series.used, series.power_w, strict=True)
     return [power for before, used, power in pairs if before and used and power is not None]
 
 
-def _used(values: Sequence[float | None], series: KeptSeries) -> list[float]:
+def _used(values: Sequence[float | None], series: WindowSeries) -> list[float]:
     return [value for value, used in zip(values, series.used, strict=True) if used and value is not None]
 
 

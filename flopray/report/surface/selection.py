@@ -8,8 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from flopray.errors import InputError
+from flopray.errors import InputError, SettingError
+from flopray.records import PHASES
 from flopray.report.surface.axes import NO_AXIS, SurfaceAxes
+from flopray.settings import check_settings, setting
 
 
 @dataclass(frozen=True)
@@ -83,31 +85,53 @@ OVERHEADS = tuple(
 )
 
 
+_WHAT = "what is drawn (default: everything that the run has)"
+
+
 @dataclass(frozen=True)
 class Selection:
-    """What to draw; `None` means everything the run has.
+    """What to draw, each field says what; None means everything that the run has.
 
-    Attributes:
-        metrics: names of `METRICS`.
-        phases: of the run.
-        panels: values of the panel's dimension, the layers of an MLP.
-        x_min: least value of x, the width of an MLP.
-        y_min: least value of y, the tokens of an MLP.
+    Panel, x and y are the last three dimensions of a workload.
 
     Raises:
-        InputError: a metric that does not exist.
+        SettingError: a metric that does not exist.
     """
 
-    metrics: Sequence[str] | None = None
-    phases: Sequence[str] | None = None
-    panels: Sequence[int] | None = None
-    x_min: int | None = None
-    y_min: int | None = None
+    metrics: Sequence[str] | None = setting(
+        None, doc="{choices}", many=True, noun="name", choices=tuple(METRICS), metavar="METRIC", group=_WHAT
+    )
+    #: Of the run, which may have others than these.
+    phases: Sequence[str] | None = setting(None, doc=", ".join(PHASES), many=True, metavar="PHASE", group=_WHAT)
+    panels: Sequence[int] | None = setting(
+        None,
+        doc="only these panels: third-last dimension (an MLP: layers)",
+        kind=int,
+        many=True,
+        distinct=False,
+        flag="--n",
+        metavar="N",
+        group=_WHAT,
+    )
+    x_min: int | None = setting(
+        None,
+        doc="only x from D on: second-last dimension (an MLP: width)",
+        kind=int,
+        flag="--d-min",
+        metavar="D",
+        group=_WHAT,
+    )
+    y_min: int | None = setting(
+        None,
+        doc="only y from M on: last dimension (an MLP: tokens)",
+        kind=int,
+        flag="--m-min",
+        metavar="M",
+        group=_WHAT,
+    )
 
     def __post_init__(self) -> None:
-        for name in self.metrics or ():
-            if name not in METRICS:
-                raise InputError(f"unknown metric {name!r}: choose from {', '.join(METRICS)}")
+        check_settings(self)
 
     def suffix(self) -> str:
         """The ending of file names that keeps a partial view from replacing the whole one."""
@@ -143,21 +167,22 @@ class Selection:
             raise InputError(f"the run has no rows with {', '.join(names)}: nothing can be drawn")
         rows = rows.assign(**{NO_AXIS.name: 1})
         rows = _keep(rows, "phase", "phases", self.phases)
-        rows = _keep(rows, axes.panel.name, "n", self.panels)
-        for column, flag, least in ((axes.x.name, "--d-min", self.x_min), (axes.y.name, "--m-min", self.y_min)):
+        rows = _keep(rows, axes.panel.name, "panels", self.panels)
+        for column, name, least in ((axes.x.name, "x_min", self.x_min), (axes.y.name, "y_min", self.y_min)):
             if least is not None:
                 largest = int(rows[column].max())
                 rows = rows[rows[column] >= least]
                 if rows.empty:
-                    raise InputError(f"{flag} {least} leaves no points: the largest that the run has is {largest}")
+                    problem = f"<{name}> {least} leaves no points: the largest that the run has is {largest}"
+                    raise SettingError(problem)
         return rows
 
 
-def _keep(rows: Any, column: str, flag: str, wanted: Sequence[Any] | None) -> Any:
+def _keep(rows: Any, column: str, name: str, wanted: Sequence[Any] | None) -> Any:
     if wanted is None:
         return rows
     present = sorted(rows[column].unique().tolist())
     for value in wanted:
         if value not in present:
-            raise InputError(f"--{flag} {value}: the run has only {', '.join(str(p) for p in present)}")
+            raise SettingError(f"<{name}> {value}: the run has only {', '.join(str(p) for p in present)}")
     return rows[rows[column].isin(list(wanted))]

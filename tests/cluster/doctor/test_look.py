@@ -13,7 +13,7 @@ import pytest
 from flopray.cluster.doctor import machine, software
 from flopray.cluster.doctor.machine import look, watch
 from flopray.cluster.doctor.software import look_at_counters, look_at_torch
-from flopray.energy.nvml import GpuLost, NvmlFails, NvmlUnavailable
+from flopray.energy.nvml_errors import GpuLost, NvmlFails, NvmlUnavailable
 from flopray.errors import MeterError, NoEnergySource, Unsupported
 from flopray.flops.executed.metrics import CHIPS
 from flopray.testing.power_traces import ConstantPower

@@ -403,7 +403,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(run, storage, monkeypatch, t
     for attempt in (lambda: open_run(run.address), lambda: create_run(storage, "new", sweep().to_manifest("new", {}))):
         with pytest.raises(RunError, match="cannot be copied to"):
             attempt()
-    with pytest.raises(RunError, match=r"the cache .* cannot write to"):
+    with pytest.raises(InputError, match=r"the cache .* cannot write to"):
         check_new(storage, "new")
     monkeypatch.setenv("FLOPRAY_CACHE", str(tmp_path / "first"))
     check_new(storage, "new")

@@ -1,0 +1,145 @@
+"""Flags of a command are made of the fields of its settings; nothing states one a second time."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from flopray.cli.endings import carry_out
+from flopray.cli.main import _COMMANDS
+from flopray.cli.parser import SettingsParser
+from flopray.errors import InputError, SettingError
+from flopray.settings import MeasureSettings, check_settings, same_setting, setting, settings_of
+
+ROOT = Path(__file__).parents[2]
+
+
+def pair(word: str) -> tuple[str, str]:
+    left, colon, right = word.partition(":")
+    if not colon:
+        raise InputError(f"{word!r} is not A:B")
+    return left, right
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cup:
+    """A cup."""
+
+    owners: tuple[str, ...] = setting((), doc="whose", positional=True, metavar="OWNER")
+    height_m: float = setting(
+        0.1, doc="height ({default})", must="be positive", holds=lambda value: value > 0, flag="--height"
+    )
+    colours: tuple[str, ...] = setting(("red",), doc="{choices}", choices=("red", "blue"), noun="colour")
+    marks: tuple[str, ...] = setting((), doc="on it", repeats=True, distinct=False)
+    edge: tuple[str, str] | None = setting(None, doc="at the rim", kind=pair)
+    lid: bool | None = setting(None, doc="closed", kind=bool)
+    handle: bool = setting(True, doc="none", flag="--no-handle")
+    into: Path = setting(doc="where", kind=Path)
+    warmth_c: float = same_setting(MeasureSettings, "reference_temperature_c", doc="of the tea")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.lid and not self.handle:
+            raise SettingError("<lid> needs <handle>: leave it in")
+
+
+def read(*words: str) -> Cup:
+    (cup,) = SettingsParser(Cup).read([*words, "--into", "shelf"])
+    return cup
+
+
+def test_what_is_not_given_has_the_default_of_its_field():
+    assert read() == Cup(into=Path("shelf"))
+    assert (read().warmth_c, read().edge) == (settings_of(MeasureSettings)["reference_temperature_c"].default, None)
+
+
+def test_what_is_given_is_a_value_of_its_kind():
+    cup = read("me", "you", "--height", "0.2", "--colours", "blue", "red", "--edge", "a:b", "--no-lid", "--no-handle")
+    assert (cup.owners, cup.height_m, cup.colours) == (("me", "you"), 0.2, ("blue", "red"))
+    assert (cup.edge, cup.lid, cup.handle, cup.into) == (("a", "b"), False, False, Path("shelf"))
+    assert read("--marks", "x", "--marks", "y", "x").marks == ("x", "y", "x")
+    assert read("--lid").lid is True
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--height 0", "--height must be positive, got 0"),
+        ("--height nan", "--height must be positive, got nan"),
+        ("--colours green", "--colours: unknown 'green', choose from red, blue"),
+        ("--colours red red", "--colours has a colour twice"),
+        ("--colours", "--colours needs at least one colour"),
+        ("--lid --no-handle", "--lid needs --no-handle: leave it in"),
+        ("--reference-temperature 500", "--reference-temperature must be a temperature from 0 to 120 Celsius, got 500"),
+        ("me me", "OWNER has a value twice"),
+    ],
+)
+def test_a_class_refuses_by_name_and_the_command_by_flag(capsys, words, said):
+    done = []
+    assert carry_out(SettingsParser(Cup), [*words.split(), "--into", "x"], done.append) == 2
+    assert capsys.readouterr().err == f"error: {said}\n"
+    assert done == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--height tall --into x", "argument --height: invalid float value: 'tall'"),
+        ("--edge ab --into x", "argument --edge: 'ab' is not A:B"),
+        ("me", "the following arguments are required: --into"),
+        ("--hieght --into x", "unrecognized arguments: --hieght: did you mean --height?"),
+    ],
+)
+def test_words_that_are_no_flags_are_one_line(capsys, words, said):
+    with pytest.raises(SystemExit) as ended:
+        SettingsParser(Cup).read(words.split())
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"error: {said} (--help lists the flags)\n"
+
+
+def test_an_interrupt_and_a_warning_are_lines_too(capsys):
+    def work(_: Cup) -> None:
+        import warnings
+
+        for _ in range(2):
+            warnings.warn("a line was damaged", stacklevel=1)
+        raise KeyboardInterrupt
+
+    assert carry_out(SettingsParser(Cup), ["--into", "x"], work) == 130
+    assert capsys.readouterr().err == "warning: a line was damaged\ninterrupted\n"
+
+
+#: Their flags are made of the fields of a workload, too.
+_WITH_FIELDS = {"flopray.cli.ask", "flopray.cli.evaluate"}
+_MODULES = {"flopray.cli.count_metrics", *(name for _, name in _COMMANDS.values())} - _WITH_FIELDS
+
+
+@pytest.mark.parametrize("name", sorted(_MODULES))
+def test_the_flags_of_every_command_are_settings(monkeypatch, name):
+    """No command adds a flag of its own: each is a field that says its default, its check and its help."""
+    made = []
+    module = import_module(name)
+    monkeypatch.setattr(module, "carry_out", lambda parser, *_: made.append(parser) or 0)
+    assert module.main([]) == 0
+    (parser,) = made
+    known = {known.option for cls in parser._classes for known in settings_of(cls).values()}
+    flags = {next(iter(action.option_strings), action.metavar) for action in parser._actions}
+    assert flags - {"-h"} == known
+
+
+def test_only_the_parsers_add_flags():
+    # Of a question, and of a workload, whose flags are made of its fields.
+    allowed = {"parser.py", "flags.py", "main.py", "ask.py", "question.py", "evaluate.py"}
+    for path in sorted((ROOT / "flopray").rglob("*.py")):
+        calls = [
+            node.func.attr
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        ]
+        assert path.name in allowed or not {"add_argument", "add_argument_group"} & set(calls), path
+    assert argparse.ArgumentParser in SettingsParser.__mro__
