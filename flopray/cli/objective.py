@@ -44,6 +44,11 @@ def refuse_objective(sweep: Sweep, no_energy: str | None = None) -> None:
             raise InputError(f"{asked}: no FLOPs are known for {where}: {remedy}")
 
 
+def sought(sweep: Sweep) -> Sequence[Objective]:
+    """The objectives whose best points a search has found; a surface has none."""
+    return () if sweep.of_surface else sweep.objectives
+
+
 def refuse_mfu(sweep: Sweep, *, types_known: bool = True) -> None:
     """Refuse a search for a utilisation that no point can have; this needs no device, only its type.
 

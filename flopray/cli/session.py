@@ -17,7 +17,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 import flopray
-from flopray.cli.objective import refuse_mfu, refuse_objective
+from flopray.cli.objective import refuse_mfu, refuse_objective, sought
 from flopray.cli.request import Request, default_name, sweep_from
 from flopray.cli.results import finish
 from flopray.cli.run_loggers import loggers_of_new, loggers_of_run, mended_loggers, told_places
@@ -47,7 +47,6 @@ from flopray.store.run import RunFolder
 from flopray.store.uri import is_uri
 from flopray.sweep.definition import Sweep
 from flopray.sweep.metrics import linger_s
-from flopray.sweep.objectives import Objective
 from flopray.sweep.plan import Target, print_plan, refuse_what_none_can, targets
 from flopray.workloads.base import Workload
 
@@ -239,7 +238,7 @@ def run(workload: Workload, request: Request, console: Console) -> int:
             return 0
     options, size = interrupted.options, interrupted.sweep.size
     progress = Progress(console, total=size, workload=workload, events=options.json)
-    return finish(workload, options, console, interrupted.folder, progress, _sought(interrupted.sweep))
+    return finish(workload, options, console, interrupted.folder, progress, sought(interrupted.sweep))
 
 
 def _carry_out(of: Run, console: Console) -> int:
@@ -339,7 +338,7 @@ def _measure(of: Run, placed: Placed, folder: RunFolder, console: Console, notes
             except FloprayError as error:
                 log.say(str(error), level=logging.ERROR)
                 raise
-        return finish(of.workload, of.options, console, folder, progress, _sought(sweep))
+        return finish(of.workload, of.options, console, folder, progress, sought(sweep))
     except KeyboardInterrupt:
         Console(stderr=True).print(
             f"interrupted; every finished point is in the journal. Go on with:\n  {goes_on}",
@@ -349,11 +348,6 @@ def _measure(of: Run, placed: Placed, folder: RunFolder, console: Console, notes
         with suppress(StorageError):
             folder.publish(results=False)
         return EXIT_INTERRUPTED
-
-
-def _sought(sweep: Sweep) -> Sequence[Objective]:
-    """The objectives whose best points a search has found; a surface has none."""
-    return () if sweep.of_surface else sweep.objectives
 
 
 def _goes_on(of: Run, folder: RunFolder) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any
@@ -21,7 +21,7 @@ from flopray.records import SCHEMA_VERSION
 from flopray.settings import MeasureSettings, check_settings, setting, settings_of
 from flopray.store import manifests
 from flopray.store.manifests import Manifest
-from flopray.sweep.objectives import FRONT, METRICS, SURFACE, Objective, objectives_of
+from flopray.sweep.objectives import FRONT, METRICS, Objective, objectives_of, of_a_surface
 from flopray.sweep.space import COMMON, COMMON_AXES, grid, spread
 from flopray.workloads.base import Workload
 from flopray.workloads.package import package_of
@@ -194,13 +194,11 @@ class Sweep:
         Raises:
             SettingError: a phase or a metric that cannot be one.
         """
-        texts = self.objective or ()
-        if self.search == "active":
-            texts = SURFACE if self.of_surface else FRONT if texts == ("pareto",) else texts
-            if self.of_surface:
-                energy = "energy" in self.settings.instruments
-                columns = [name for name in texts if energy or not METRICS[name].of_energy]
-                texts = [f"{phase}/{name}" for phase in self.settings.phases for name in columns]
+        texts: Sequence[str] = self.objective or ()
+        if self.of_surface:
+            texts = of_a_surface(self.settings.phases, energy="energy" in self.settings.instruments)
+        elif self.search == "active" and texts == ("pareto",):
+            texts = FRONT
         return objectives_of(texts, self.settings.phases, self.workload.phases)
 
     @property

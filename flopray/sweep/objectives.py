@@ -43,8 +43,7 @@ METRICS = {
     "hfu": Metric("max", "", "time_rel_error", "hardware FLOPs utilisation", of_flops=True, of_peak=True),
 }
 
-#: What the words `surface` (of each phase) and `pareto` (of the first) of an active search stand for.
-SURFACE = ("time_s", "energy_j")
+#: What the word `pareto` of an active search stands for, in the first phase.
 FRONT = ("flops_per_j", "flops_per_s")
 
 
@@ -91,6 +90,12 @@ def objectives_of(texts: Sequence[str], phases: Sequence[str], known: Sequence[s
             raise SettingError(f"<objective> has {objective.key} twice")
         found.append(objective)
     return tuple(found)
+
+
+def of_a_surface(phases: Sequence[str], *, energy: bool) -> list[str]:
+    """What the word `surface` of an active search stands for: time and, where it is measured, energy of each phase."""
+    columns = ("time_s", "energy_j") if energy else ("time_s",)
+    return [f"{phase}/{name}" for phase in phases for name in columns]
 
 
 def _objective(text: str, phases: Sequence[str], known: Sequence[str]) -> Objective:
