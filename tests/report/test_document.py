@@ -43,7 +43,7 @@ def test_the_answer_comes_first_with_its_interval_and_temperature(document):
     assert first.anchor == "answer"
     # two boards at 50 C: the numbers of docs/method.md's boards, as a mean of the type
     assert "On an H100, a whole training step of MLP (n=8 d=2048 m=256) in bf16" in markdown
-    assert "1.02 ms ± 0.94 % and 482 mJ ± 3.3 % at 50 °C" in markdown
+    assert "1.02 ms ± 0.94 % and 482 mJ ± 3.3 % at 50\u00a0°C (mean of 2 boards)" in markdown
     assert "of the type (H100: 2 boards)" in markdown
     assert "of the board at reference temperature (H200: one board)" in markdown
 
@@ -60,11 +60,16 @@ def test_shares_are_of_the_whole_and_the_rest_is_the_difference(measured, docume
     assert lines[2][2] == f"{rest:.0%}".replace("%", " %")
     assert 0.75 < rest < 0.8
     words = section(document, "shares").blocks[0].paragraphs
-    assert any(line.startswith("H200 bf16: what is neither forward nor backward has 1.1 %") for line in words)
+    assert any(
+        line.startswith(
+            "H200 bf16, n=8 d=2048 m=256: everything but forward and backward, mostly the optimizer, has 1.1 %"
+        )
+        for line in words
+    )
 
 
 def test_predictions_stand_beside_what_was_measured_and_say_that_they_were_fitted_to_it(document):
-    compared, held_out, _ = section(document, "predictions").blocks
+    held_out, compared, _ = section(document, "predictions").blocks
     (lines,) = (rows for _, rows in compared.table.sections)
     assert [line[1] for line in lines] == ["16"] * 8 + ["8"] * 8
     assert "this is no test of the models" in compared.table.notes[-1]

@@ -89,7 +89,7 @@ def sentence(row: Row, comparison: Comparison, against: str) -> str:
     how = f" in {row['precision']}{against}"
     costs = [quantity(row["time_s"], row["time_rel_error"], "s")]
     if np.isfinite(row["energy_j"]):
-        at = f" at {row['energy_at']:g} °C" if np.isfinite(row["energy_at"]) else ""
+        at = f" at {row['energy_at']:g}\u00a0°C" if np.isfinite(row["energy_at"]) else ""
         costs.append(quantity(row["energy_j"], row["energy_rel_error"], "J") + at)
     more = []
     if np.isfinite(row["flops_per_j"]):
@@ -98,13 +98,20 @@ def sentence(row: Row, comparison: Comparison, against: str) -> str:
         more.append(f"{percent(row['mfu'])} of the peak rate")
     if np.isfinite(row["energy_per_token_j"]):
         more.append(f"{prefixed(row['energy_per_token_j'], 'J')} a token")
-    said = f"{where}{how} takes {' and '.join(costs)}"
+    said = f"{where}{how} takes {' and '.join(costs)}{_of_boards(row)}"
     said += f": {listed(more)}." if more else "."
     if not np.isfinite(row["energy_j"]):
         reason = row["energy_reason"] or row["energy_status"].replace("_", " ") or "not measured"
         asked = row["energy_status"] != "not_requested"
         said += f" Its energy is missing: {reason.rstrip('.')}." if asked else " Its energy was not asked for."
     return said
+
+
+def _of_boards(row: Row) -> str:
+    """Of how many boards the numbers are, which says what ± stands for."""
+    if row["boards"] > 1:
+        return f" (mean of {row['boards']:.0f} boards)"
+    return " (this one machine)" if row["gpu"] == "CPU" else " (this one board)"
 
 
 def _shape(row: Row) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flopray.report.boards.data import board_names, short_names
+from flopray.report.boards.data import TIME, board_names, short_names
 from flopray.report.boards.statement import statement
 from flopray.report.boards.table import board_tables
 from flopray.report.document.content import Block, Section, Words
@@ -22,7 +22,8 @@ _MOST_REASONS = 8
 WHAT_ERRORS_ARE = (
     "±: half the width of a 95 % interval. There are three, and each number says which it has: of the window (this "
     "board, at the temperature that it had), of this board at the reference temperature, and of the type of device, "
-    "which needs several boards. A number of one board says nothing of how far another board is from it."
+    "which needs several boards. A number of one board says nothing of how far another board is from it. Few boards "
+    "that disagree make the interval of the type wide, since two boards tell little about a third."
 )
 
 
@@ -34,8 +35,10 @@ def section(measured: Measured) -> Section:
         if len(device.boards) > 1:
             blocks += board_tables(device)
     if measured.told_later:
-        said = f"{counted(measured.told_later, 'row')} are older than energy at the reference temperature: theirs is "
-        said += "told later, from the temperature at the end of the window and the prior of the type."
+        said = (
+            f"For {counted(measured.told_later, 'row')} energy at the reference temperature was worked out afterwards, "
+        )
+        said += "from the temperature at the end of the window and what is known of the type."
         blocks.append(Words([said], "note"))
     missing = list(_missing(measured.frame))
     blocks.append(Words(missing if missing else ["Nothing is missing: every row has what was asked for."]))
@@ -55,12 +58,21 @@ def in_short(measured: Measured) -> Iterator[str]:
         ]
         if not stated:
             continue
-        said = f"How sure: a window on {device.name} knows {listed(stated)} (median of {counted(len(part), 'row')})"
-        if len(device.boards) == 1:
-            one = "machine" if device.name == "CPU" else "board"
-            yield f"{said}. It is one {one}; how far another is from it was not measured."
-        else:
-            yield f"{said}. There are {len(device.boards)} boards; how far they are apart stands below."
+        said = f"How sure: one window on {device.name} tells {listed(stated)} (median of {counted(len(part), 'row')})"
+        one = "machine" if device.name == "CPU" else "board"
+        count = f"It is one {one}" if len(device.boards) == 1 else f"There are {len(device.boards)} boards"
+        others = [
+            f"± {percent(error)} in {'time' if quantity == TIME else 'energy'}"
+            for quantity, fit in device.fits.items()
+            if fit is not None and np.isfinite(error := _median(fit.other_board_errors))
+        ]
+        expected = f"another {device.name} is expected within {listed(others)} (95 %, median of rows)"
+        yield f"{said}. {count}; {expected if others else f'how far another {one} is from it was not measured'}."
+
+
+def _median(errors: Any) -> float:
+    known = errors[np.isfinite(errors)]
+    return float(np.median(known)) if len(known) else float("nan")
 
 
 def _boards(frame: Frame) -> TextTable:
@@ -98,9 +110,14 @@ def _errors(frame: Frame) -> TextTable:
         rows.append([*cells, *met])
     header = ["", "Rows", "Time", "Energy", f"Energy at {_reference(frame)}", "Time at target", "Energy at target"]
     notes = [
-        "stated errors: median / 95th percentile of the rows; at target: rows whose error is not above --target-error",
+        "stated errors: median / 95th percentile of the rows; at target: rows whose error is not above the one that "
+        f"was asked for ({_targets(frame)})",
     ]
     return TextTable("Stated errors", header, [("", rows)], notes)
+
+
+def _targets(frame: Frame) -> str:
+    return listed([percent(float(target)) for target in sorted(frame["target_error"].dropna().unique())]) or "none"
 
 
 def _reference(frame: Frame) -> str:

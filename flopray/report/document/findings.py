@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from flopray.audit import Finding, Severity, audit
@@ -23,8 +24,8 @@ def section(measured: Measured) -> Section:
     """The section: each rule that found something, with its worst example and what it means."""
     # a run leaves many of its columns empty, and the audit looks through all that it is given
     findings = [f for f in audit(measured.frame.dropna(axis=1, how="all")) if f.rule != "not_judged"]
-    groups = _groups(findings)
-    if not groups:
+    groups, former = _groups(findings), _former(measured, findings)
+    if not groups and not former:
         blocks: list[Block] = [Words([f"The audit judged {counted(len(measured.frame), 'row')} and found nothing."])]
         return Section("audit", "What the audit found", blocks, short=True)
     rows, meanings = [], []
@@ -35,7 +36,21 @@ def section(measured: Measured) -> Section:
         if rule in EXPLANATIONS:
             meanings.append(f"{rule.replace('_', ' ')}: {EXPLANATIONS[rule].meaning}")
     table = TextTable("Findings", ["Rule", "Severity", "Rows", "The worst example"], [("", rows)], [])
-    return Section("audit", "What the audit found", [table, Words(meanings, "note")], short=True)
+    return Section("audit", "What the audit found", [table, Words([*former, *meanings], "note")], short=True)
+
+
+def _former(measured: Measured, findings: Iterable[Finding]) -> list[str]:
+    """What rows came with that today's rules do not find: they were judged by an older audit, or beside other rows."""
+    found = {(row, finding.code) for finding in findings for row in finding.rows}
+    counts: Counter[str] = Counter()
+    for row, codes in measured.frame["findings"].items():
+        if isinstance(codes, list | tuple):
+            counts.update(code for code in codes if (row, code) not in found and not code.startswith("note"))
+    return [
+        f"{counted(count, 'row')} came with the finding {code.replace('_', ' ').replace(':', ': ')}, which the audit of "
+        "the whole does not make; the views still mark it."
+        for code, count in counts.items()
+    ]
 
 
 def _groups(findings: Iterable[Finding]) -> dict[tuple[Severity, str], list[Finding]]:

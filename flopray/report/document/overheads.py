@@ -18,11 +18,15 @@ def section(measured: Measured) -> Section | None:
     """The section; None where FLOPs were counted one way only."""
     frame = measured.frame
     rows, timed = [], bool(frame["time_s"].notna().any())
-    for (device, precision, phase), part in frame.groupby(["device_type", "precision", "phase"], sort=True):
+    # what the dispatcher is asked for is the same on every device
+    counted = bool(frame["executed_flops"].notna().any())
+    by = ["device_type", "precision", "phase"] if counted else ["workload", "phase"]
+    for key, part in frame.groupby(by, sort=True):
         cells = [_ratio(part, "dispatched_flops"), _ratio(part, "executed_flops")]
         overheads = [_spread(part, name) for name in _OVERHEADS]
         if {*cells, *overheads} != {DASH}:
-            rows.append([f"{device} {precision} {phase.replace('_', ' ')}", str(len(part)), *cells, *overheads])
+            name = " ".join(str(word).replace("_", " ") for word in key)
+            rows.append([name, str(len(part)), *cells, *overheads])
     if not rows:
         return None
     header = ["", "Rows", "dispatched / closed form", "executed / closed form", *_OVERHEADS.values()]
@@ -31,7 +35,7 @@ def section(measured: Measured) -> Section | None:
         "dispatched: products and attention that the framework was asked for, nothing elementwise; executed: by the "
         "hardware's counters",
     ]
-    if frame["executed_flops"].isna().all():
+    if not counted:
         notes.append("executed FLOPs were not counted: --instruments counters does, on a GPU that lets them be read")
     else:
         notes.append(

@@ -29,14 +29,13 @@ _HELD_OUT = "Errors of these models on rows that they had not seen"
 def section(measured: Measured) -> Section | None:
     """The section; None where the models know none of the types of device."""
     models = shipped()
-    blocks: list[Block] = []
-    if compared := _compared(measured, models):
-        blocks.append(compared)
     types = {device.name for device in measured.devices}
     groups = [group for group in models.groups if group.where.device_type in types]
     if not groups:
         return None
-    blocks.append(without_empty(Bars(_held_out(groups), {})))
+    blocks: list[Block] = [without_empty(Bars(_held_out(groups), {}))]
+    if compared := _compared(measured, models):
+        blocks.append(compared)
     said = "flopray ask answers with these models for shapes, devices and runs that were not measured"
     blocks.append(Words([f"{said}; flopray fit RUN makes them of this run."], "note"))
     return Section("predictions", "What can be predicted, and how well", blocks)
@@ -69,9 +68,12 @@ def _compared(measured: Measured, models: Predictor) -> Bars | None:
     lines = [[name, str(len(each)), *_summary(each, 0), *_summary(each, 2)] for name, each in sorted(found.items())]
     header = ["", "Rows", "Time: median error", "inside", "Energy: median error", "inside "]
     notes = ["error: of the prediction, relative to what was measured; inside: rows in the 90 % interval for a board"]
+    if len(places) < len(rows.works):
+        notes.append(f"{len(places)} of {len(rows.works)} rows, evenly chosen")
     if known:
         notes.append("boards of this run are among those that the models were fitted to: this is no test of the models")
-    return without_empty(Bars(TextTable("Predicted beside measured", header, [("", lines)], notes), {}))
+    title = "The fit, on rows that it was made of" if known else "Predicted beside measured"
+    return without_empty(Bars(TextTable(title, header, [("", lines)], notes), {}))
 
 
 def _against(answer: Estimate | None, measured: float) -> tuple[float, bool | None]:

@@ -36,11 +36,15 @@ def section(measured: Measured, commands: Sequence[str]) -> Section:
 
 def _settings(folders: Sequence[RunFolder]) -> TextTable:
     sections = [(folder.name, [[name, value] for name, value in _facts(folder)]) for folder in folders]
+    sections = [(name, facts) for name, facts in sections if facts]
     return TextTable("What was asked for", ["Setting", "Value"], sections, [], "Run")
 
 
 def _facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
     """The axes and settings of a manifest; one that describes no sweep has neither."""
+    if folder.address.startswith("reference:"):
+        yield "runs", f"flopray reference {folder.name} lists them, with what was asked of each"
+        return
     sweep = folder.manifest.get("sweep")
     sweep = sweep if isinstance(sweep, Mapping) else {}
     for what in ("axes", "settings"):

@@ -125,10 +125,10 @@ def _costly(comparison: Comparison) -> Words | None:
             if time > max(_MUCH * flops, _NOTABLE):
                 energy = part.energy_j / whole.energy_j
                 joules = f" and {percent(energy)} of its joules" if np.isfinite(energy) else ""
-                name = "what is neither forward nor backward" if part.name == _REST else part.name
+                name = "everything but forward and backward, mostly the optimizer," if part.name == _REST else part.name
                 said.append(
-                    f"{gpu} {precision}: {name} has {percent(flops)} of the step's FLOPs and takes {percent(time)} of "
-                    f"its time{joules}."
+                    f"{gpu} {precision}, {group['shape'].iloc[0]}: {name} has {percent(flops)} of the step's FLOPs and "
+                    f"takes {percent(time)} of its time{joules}."
                 )
     return Words(said) if said else None
 
