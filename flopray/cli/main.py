@@ -32,12 +32,12 @@ examples:
   flopray sweep mlp --n 2 4 --d 128:512:128 --m 64
   flopray sweep models.py:ConvNet         a workload of your own: docs/python.md
   flopray resume results/RUN              after Ctrl-C, a kill or a lost node
-  flopray report results/RUN              one page: what does a step cost, how sure?
+  flopray report results/RUN              one page: what does a step cost?
   flopray surfaces results/RUN            draw it
-  flopray surfaces reference:h100-mlp     draw measurements that come with flopray
+  flopray surfaces reference:h100-mlp     draw what comes with flopray
   flopray run -- python train.py          what does this program cost?
   flopray ask mlp --steps 1e6             what will it cost on an H100?
-  flopray evaluate MODEL --tasks rte      how good is it, and for how many joules?
+  flopray evaluate MODEL --tasks rte      how good, and for what joules?
   python -m flopray doctor                what can be measured here?
   python -m flopray status results/RUN    how far is it? What failed?
   python -m flopray calibrate             this GPU's factor against its type

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from flopray.cli import main as command
+from flopray.cli import doctor as command
+from flopray.cli import endings
 from flopray.cli.main import main
 from flopray.errors import ClusterError
 
@@ -16,7 +17,7 @@ def found(monkeypatch, gpu_node):
     """What the doctor finds, in place of looking."""
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(command, "_look", lambda address: [gpu_node()])
-    monkeypatch.setattr(command.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(endings.signal, "signal", lambda *_: None)
 
 
 def test_the_report_is_a_success_whatever_it_finds(found, capsys):
