@@ -92,9 +92,9 @@ def fit_runs(console: Console, options: Options) -> None:
     Raises:
         InputError: a path that is no run or cannot be written, or nothing that can be fitted.
     """
-    if not available():
-        text = "scikit-learn is not installed, so no residual is learned: pip install 'flopray[predict]'"
-        warnings.warn(text, stacklevel=1)
+    for path in (options.out, options.held_out_list):
+        if path and not path.parent.is_dir():  # a fit takes minutes
+            raise InputError(f"cannot write {path}: there is no folder {path.parent}")
     frames, workloads = load_frames(options.runs)
     predictor = fit(
         frames,
@@ -118,6 +118,9 @@ def fit_runs(console: Console, options: Options) -> None:
         _say(console, f"held-out sets: {options.held_out_list}")
     if options.figures:
         _say(console, *(f"figure: {path}" for path in draw(predictor, options.figures, options.formats)))
+    if not available():
+        text = "scikit-learn is not installed, so no residual is learned: pip install 'flopray[predict]'"
+        warnings.warn(text, stacklevel=1)
 
 
 def load_frames(runs: Sequence[str]) -> tuple[list[pd.DataFrame], dict[str, Description]]:

@@ -61,11 +61,6 @@ class Surrogate:
     Args:
         features: of the N points, shape (N, F).
         seed: of the draws.
-
-    Example:
-        >>> surrogate = Surrogate(np.linspace(0, 1, 5)[:, None])
-        >>> surrogate.next_of_surface(), surrogate.next_of_surface(running=[2])
-        (2, 3)
     """
 
     def __init__(self, features: Floats, seed: int = 0) -> None:
