@@ -1,5 +1,5 @@
 /* The page of compared models: what a token costs over the size of a model, a line for each GPU and precision. */
-const COLOURS = { fp32: "#0072B2", tf32: "#009E73", bf16: "#E69F00", fp16: "#AA4499", fp8: "#D55E00" };
+const COLOURS = { fp32: "#0072B2", tf32: "#009E73", bf16: "#E69F00", fp16: "#AA4499", fp8: "#D55E00", fp8_rowwise: "#56B4E9" };
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star", "triangle-left", "triangle-right"];
 
 const group = () => DATA.groups.find(each => each.title === controls.group.value) || DATA.groups[0];
