@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 #: So many points of a grid stand for all of it, where it has more: the matrices are squares of it.
-MOST_POINTS = 1_200
+_MOST_POINTS = 1_200
 #: Relative error of a measurement, where it is not known: windows reach 1 to 2 %.
 _NOISE = 0.015
 _LEAST_TO_FIT = 4
@@ -139,9 +139,9 @@ class Surrogate:
 
     def _sample(self, places: Sequence[int]) -> list[int]:
         """All points, or so many of them as the matrices may have."""
-        if len(places) <= MOST_POINTS:
+        if len(places) <= _MOST_POINTS:
             return list(places)
-        return sorted(self._random.choice(places, MOST_POINTS, replace=False).tolist())
+        return sorted(self._random.choice(places, _MOST_POINTS, replace=False).tolist())
 
     def _whole(self) -> tuple[list[int], Floats]:
         """Points that have every quantity that some point has, and the logarithms of these, shape (points, K)."""

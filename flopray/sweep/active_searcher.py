@@ -13,13 +13,13 @@ from flopray.store.tune_results import Result
 from flopray.sweep.active import Surrogate, features_of
 from flopray.sweep.definition import Sweep
 from flopray.sweep.grid_keys import Key, number_of
-from flopray.sweep.trial import Config
+from flopray.sweep.grid_searcher import GridSearcher
 
 #: Points that are looked at before each choice; of a larger grid so many are drawn at random.
 _MOST_CANDIDATES = 5_000
 
 
-class ActiveGrid(Searcher):
+class ActiveGrid(GridSearcher):
     """Draws points of a grid, none twice, so that the surface or the Pareto front is known soonest.
 
     Args:
@@ -28,8 +28,7 @@ class ActiveGrid(Searcher):
     """
 
     def __init__(self, sweep: Sweep, known: Mapping[Key, tuple[float, ...]]) -> None:
-        of: Any = ([o.key for o in sweep.objectives], [o.metric.mode for o in sweep.objectives])  # stubs know one
-        super().__init__(*of)
+        super().__init__(sweep)
         self._objectives, self._axes = sweep.objectives, dict(sweep.axes)
         self._of_surface = sweep.of_surface
         keys = list(itertools.product(*self._axes.values()))
@@ -43,11 +42,6 @@ class ActiveGrid(Searcher):
         self._lost: set[int] = set()
         for key, values in known.items():
             self._tell(self._places[key], values)
-
-    def set_search_properties(self, metric: str | None, mode: str | None, config: Config, **spec: Any) -> bool:
-        """The space is the sweep's, and so are the objectives."""
-        del metric, mode, config, spec
-        return True
 
     def suggest(self, trial_id: str) -> Any:
         """The axes' values of the point that tells most; `FINISHED` when all are drawn."""
@@ -63,9 +57,6 @@ class ActiveGrid(Searcher):
         self._running[trial_id] = place
         return dict(zip(self._axes, self._keys[place], strict=True))
 
-    def on_trial_result(self, trial_id: str, result: Result) -> None:
-        """Only the end of a trial counts."""
-
     def on_trial_complete(self, trial_id: str, result: Result | None = None, error: bool = False) -> None:
         """Note the objectives of a point."""
         if trial_id not in self._running:
@@ -73,12 +64,6 @@ class ActiveGrid(Searcher):
         place = self._running.pop(trial_id)
         found = result if result and not error else {}
         self._tell(place, tuple(number_of(found.get(objective.key)) for objective in self._objectives))
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: a resume learns from the journal."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing, as above."""
 
     def _tell(self, place: int, values: tuple[float, ...]) -> None:
         if all(value != value for value in values):

@@ -21,13 +21,14 @@ from ray.tune.search import Searcher
 from flopray.store.tune_results import Result
 from flopray.sweep.definition import Sweep
 from flopray.sweep.grid_keys import Key, Values, key_of, values_of
+from flopray.sweep.grid_searcher import GridSearcher
 from flopray.sweep.trial import Config
 
 #: Suggestions of one point after another that was drawn already, before one of the others is drawn at random.
 _TRIES = 20
 
 
-class DistinctOptuna(Searcher):
+class DistinctOptuna(GridSearcher):
     """Suggests points of a grid, none twice; of several objectives it seeks the Pareto front.
 
     Args:
@@ -38,8 +39,7 @@ class DistinctOptuna(Searcher):
     def __init__(self, sweep: Sweep, known: Mapping[Key, Values]) -> None:
         keys = [objective.key for objective in sweep.objectives]
         modes = [objective.metric.mode for objective in sweep.objectives]
-        one: Any = (keys[0], modes[0]) if len(keys) == 1 else (keys, modes)
-        super().__init__(*one)
+        super().__init__(sweep)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         # Another seed for each session: the same one would suggest what is known first.
         seed = sweep.settings.seed + len(known)
@@ -55,11 +55,6 @@ class DistinctOptuna(Searcher):
         for key, values in self._drawn.items():
             self._tell_measured(key, values)
 
-    def set_search_properties(self, metric: str | None, mode: str | None, config: Config, **spec: Any) -> bool:
-        """The space is the sweep's, and so are the objectives."""
-        del metric, mode, config, spec
-        return True
-
     def suggest(self, trial_id: str) -> Any:
         """The axes' values of a point that was not drawn yet; `FINISHED` when there is none."""
         for _ in range(_TRIES):
@@ -71,9 +66,6 @@ class DistinctOptuna(Searcher):
         left = [key for key in itertools.product(*self._axes.values()) if key not in self._drawn]
         return self._draw(trial_id, None, self._random.choice(left)) if left else Searcher.FINISHED
 
-    def on_trial_result(self, trial_id: str, result: Result) -> None:
-        """Only the end of a trial counts."""
-
     def on_trial_complete(self, trial_id: str, result: Result | None = None, error: bool = False) -> None:
         """Note the objectives of a point."""
         if trial_id not in self._running:
@@ -84,12 +76,6 @@ class DistinctOptuna(Searcher):
             self._tell_suggested(trial, self._drawn[key])
         else:
             self._tell_measured(key, self._drawn[key])
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: a resume learns from the journal."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing, as above."""
 
     def _draw(self, trial_id: str, trial: optuna.Trial | None, key: Key) -> Config:
         self._drawn[key] = None
