@@ -37,7 +37,8 @@ def print_operators(console: Console, path: Path, shown: int = _SHOWN) -> None:
     for phase, operators in mean_operators(pq.read_table(path, columns=columns).to_pylist()).items():
         for place, ((region, operator), mean) in enumerate(list(operators.items())[:shown]):
             words = (phase if place == 0 else "", region or "-", operator)
-            numbers = (f"{mean['calls']:.3g}", f"{mean['time_share'] or 0:.1%}")
+            share = mean["time_share"]
+            numbers = (f"{mean['calls']:.3g}", "-" if share is None else f"{share:.1%}")
             table.add_row(*words, *numbers, prefixed(mean["energy_estimate_j"], "J"), prefixed(mean["flops"], "FLOP"))
         table.add_section()
     console.print(table)

@@ -62,7 +62,7 @@ def test_shares_are_of_the_whole_and_the_rest_is_the_difference(measured, docume
     words = section(document, "shares").blocks[0].paragraphs
     assert any(
         line.startswith(
-            "H200 bf16, n=8 d=2048 m=256: everything but forward and backward, mostly the optimizer, has 1.1 %"
+            "H200 bf16, n=8 d=2048 m=256: everything but forward and backward, the optimizer among it, has 1.1 %"
         )
         for line in words
     )

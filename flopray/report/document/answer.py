@@ -77,8 +77,10 @@ def _against(best: Row, others: Sequence[Row], column: str, error: str) -> str:
     """How the cheapest precision stands to the others that were measured."""
     if not others:
         return ""
-    reach = best[column] * (1 + np.nan_to_num(best[error]))
-    same = [row["precision"] for row in others if row[column] * (1 - np.nan_to_num(row[error])) <= reach]
+    if not all(np.isfinite(row[error]) for row in (best, *others)):
+        return ", by its value the cheapest measured,"  # without all errors nobody knows whether it is
+    reach = best[column] * (1 + best[error])
+    same = [row["precision"] for row in others if row[column] * (1 - row[error]) <= reach]
     return f", with {listed(same)} the cheapest of those measured," if same else ", the cheapest precision measured,"
 
 

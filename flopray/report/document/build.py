@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from flopray.report.boards.data import board_names
 from flopray.report.document import (
     answer,
     certainty,
@@ -28,8 +29,8 @@ def document_of(measured: Measured, commands: Sequence[str] = (), *, interactive
         commands: that measure it again.
         interactive: with views, which only a page can show.
     """
-    devices = [device.device_name or device.name for device in measured.devices]
-    boards = sum(len(device.boards) for device in measured.devices)
+    devices = sorted({str(name) for name in measured.frame["device_name"].fillna(measured.frame["device_type"])})
+    boards = board_names(measured.frame).nunique()
     models = list(dict.fromkeys(each.title.partition(",")[0] for each in measured.comparisons))
     title = f"What a training step costs: {listed(models, 4)}"
     said = [listed(devices, 4), counted(boards, "board"), counted(len(measured.frame), "row")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from flopray.report.document.content import Bars, Block, Section, without_empty
@@ -34,7 +35,7 @@ def _tables(folders: Sequence[RunFolder]) -> Iterator[Bars]:
         ).items():
             rows = []
             for (region, operator), mean in list(operators.items())[:_SHOWN]:
-                share = mean["time_share"] or 0.0
+                share = math.nan if mean["time_share"] is None else mean["time_share"]
                 name = f"{operator} ({region})" if region else operator
                 cells = [name, f"{mean['calls']:.3g}", percent(share), _told(mean["energy_estimate_j"], "J")]
                 rows.append([*cells, _told(mean["flops"], "FLOP")])
@@ -47,4 +48,4 @@ def _tables(folders: Sequence[RunFolder]) -> Iterator[Bars]:
 
 
 def _told(value: float | None, unit: str) -> str:
-    return amount(float("nan") if value is None else value, unit)
+    return amount(math.nan if value is None else value, unit)

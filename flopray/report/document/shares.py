@@ -18,6 +18,7 @@ from flopray.report.text_table import TextTable
 
 _WHOLES = ("train_step", "forward_backward")
 _REST = "the rest, by difference"
+_REST_WORDS = "everything but forward and backward, the optimizer among it,"
 #: Columns of every record that are parts of the closed form, with what they are.
 _COMMON = {"gemm_flops": "matrix products", "activation_flops": "activations", "optimizer_flops": "optimizer"}
 _MOST_TYPES = 6
@@ -67,7 +68,7 @@ def section(measured: Measured) -> Section:
         ):
             blocks += [part] if part else []
     if not blocks:
-        said = "There is nothing to take apart: one phase was measured. --phases forward backward train_step has more."
+        said = "There is nothing to take apart: that needs forward, backward and train_step of one shape."
         blocks.append(Words([said]))
     return Section("shares", "Where time, joules and FLOPs go", blocks, short=True)
 
@@ -109,7 +110,10 @@ def _by_phase(comparison: Comparison) -> Bars | None:
         "differently"
     ]
     if any(line[0].startswith(_REST) for _, lines in sections for line in lines):
-        notes.append("the rest: the whole less the parts that were measured, such as the optimizer's step")
+        notes.append(
+            "the rest: the whole less the parts that were measured, with the optimizer's step in it; its ± is the root "
+            "of the sum of squares of theirs, as if they were independent, and how often it holds was not measured"
+        )
     header = ["Phase", "Time", "of the whole", "Energy", "of the whole ", "FLOPs", "of the whole  "]
     table = TextTable(f"{comparison.title}: the phases of a step", header, sections, notes, "Shape")
     return without_empty(Bars(table, shares))
@@ -125,7 +129,9 @@ def _costly(comparison: Comparison) -> Words | None:
             if time > max(_MUCH * flops, _NOTABLE):
                 energy = part.energy_j / whole.energy_j
                 joules = f" and {percent(energy)} of its joules" if np.isfinite(energy) else ""
-                name = "everything but forward and backward, mostly the optimizer," if part.name == _REST else part.name
+                name = (
+                    "everything but forward and backward, the optimizer among it," if part.name == _REST else part.name
+                )
                 said.append(
                     f"{gpu} {precision}, {group['shape'].iloc[0]}: {name} has {percent(flops)} of the step's FLOPs and "
                     f"takes {percent(time)} of its time{joules}."
@@ -210,6 +216,6 @@ def _rest_sentences(step: Frame, raw: Frame) -> Iterator[str]:
             low, high = percent(float(shares.min())), percent(float(shares.max()))
             between = f"{low} to {high}" if low != high else low
             yield (
-                f"{gpu}: a board that is awake and does nothing takes {between} of the power of these steps, the more "
-                "the smaller the shape. That part is paid for time, not for FLOPs."
+                f"{gpu}: a board that is awake and does nothing takes {between} of the power of these steps. That part "
+                "is paid for time, not for FLOPs."
             )
