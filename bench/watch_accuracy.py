@@ -3,7 +3,7 @@
     python bench/watch_accuracy.py --loop conv --out DIR          # an eager convolutional net, 4 minutes
     python bench/watch_accuracy.py --loop trainer --out DIR       # the Trainer of transformers with EnergyCallback
     python bench/watch_accuracy.py --loop lightning --out DIR     # a fit of Lightning with EnergyMonitor
-    python bench/watch_accuracy.py --against-run --out DIR        # `flopray run` around `watch`, half a minute
+    python bench/watch_accuracy.py --against-run --out DIR        # `flopray run` around `watch`, and a sweep: a minute
     python bench/watch_accuracy.py --read DIR                     # judge series that were kept before
 
 A loop is watched for `--seconds`. Then windows are cut from its series at random moments, each is estimated by what it
@@ -35,6 +35,8 @@ from flopray.watching.timeline import Timeline
 AROUND_S = 40.0
 #: Steps of the first seconds are left out: the board warms up.
 FIRST_S = 10.0
+#: Of the loop that a sweep can measure too.
+MLP_SHAPE = {"n_layers": 8, "width": 2048, "tokens": 256}
 
 
 def conv(seconds: float, folder: Path) -> None:
@@ -141,7 +143,28 @@ def lightning(seconds: float, folder: Path) -> None:
     print(fit.callback_metrics)
 
 
-LOOPS: dict[str, Callable[[float, Path], None]] = {"conv": conv, "trainer": trainer, "lightning": lightning}
+def mlp(seconds: float, folder: Path) -> None:
+    """The training step of a built-in MLP, launched eagerly, which a sweep can measure too."""
+    from flopray.workloads.phases import BuiltPoint
+
+    point = flopray.workloads.MLP(**MLP_SHAPE).point(device_type="GPU", precision="bf16", execution="eager")
+    step = BuiltPoint(point, device="cuda:0", seed=0).launched("train_step")
+    end_s = time.perf_counter() + seconds
+    with flopray.watch(save=folder) as w:
+        while time.perf_counter() < end_s:
+            with w.step():
+                step()
+                if w.step_count % 50 == 0:
+                    torch.cuda.current_stream().synchronize()
+    print(w.summary())
+
+
+LOOPS: dict[str, Callable[[float, Path], None]] = {
+    "conv": conv,
+    "trainer": trainer,
+    "lightning": lightning,
+    "mlp": mlp,
+}
 
 
 def ticks_of(series: Series, uuid: str, shift_s: float = 0.0) -> Ticks:
@@ -208,20 +231,30 @@ def _energy_of_spans(curve: EnergyCurve, timeline: Timeline, near: np.ndarray) -
 
 
 def against_run(folder: Path, seconds: float) -> None:
-    """`flopray run` around a script that watches itself: the energy of a step by either's ticks."""
-    script = [sys.executable, __file__, "--loop", "conv", "--seconds", f"{seconds:g}", "--out", str(folder / "inside")]
-    outer = [sys.executable, "-m", "flopray", "run", "--out", str(folder / "outside"), "--", *script, "--windows", "0"]
+    """`flopray run` around scripts that watch themselves: the energy of a step by either's ticks, and by a sweep's."""
+    for loop in ("conv", "mlp"):
+        one_against_run(folder, loop, seconds)
+    made = flopray.workloads.MLP(**MLP_SHAPE)
+    print("as a sweep measures it:")
+    print(flopray.profile(made, precision="bf16", execution="eager", phases=("train_step",)))
+
+
+def one_against_run(folder: Path, loop: str, seconds: float) -> None:
+    script = [sys.executable, __file__, "--loop", loop, "--seconds", f"{seconds:g}", "--out", str(folder / "inside")]
+    outside_at = str(folder / f"outside_{loop}")
+    outer = [sys.executable, "-m", "flopray", "run", "--out", outside_at, "--", *script, "--windows", "0"]
     subprocess.run(outer, check=True)
-    inside, outside = load_series(folder / "inside" / "conv"), load_series(folder / "outside")
+    inside, outside = load_series(folder / "inside" / loop), load_series(outside_at)
     (uuid,) = {device["uuid"] for device in inside.about["summary"]["devices"]}
     timeline = timeline_of(inside).since(2)
     shift_s = outside.about["origin_s"] - inside.about["origin_s"]
     meter = characteristics_of(uuid)
     own = estimate(ticks_of(inside, uuid), timeline, meter)
     other = estimate(ticks_of(outside, uuid, shift_s), timeline, meter)
-    print(f"watch       {own.energy_j:.4f} J a step ± {own.rel_error:.2%}")
+    print(f"{loop}: watch       {own.energy_j:.4f} J a step ± {own.rel_error:.2%}")
     print(
-        f"flopray run {other.energy_j:.4f} J a step ± {other.rel_error:.2%}: {other.energy_j / own.energy_j - 1:+.2%}"
+        f"{loop}: flopray run {other.energy_j:.4f} J a step ± {other.rel_error:.2%}: "
+        f"{other.energy_j / own.energy_j - 1:+.2%}"
     )
 
 
@@ -239,7 +272,7 @@ def main() -> None:
     if args.read:
         judge(load_series(args.read), args.windows, tuple(args.lengths))
     elif args.against_run:
-        against_run(args.out, min(args.seconds, 30.0))
+        against_run(args.out, min(args.seconds, 20.0))
     elif args.loop:
         LOOPS[args.loop](args.seconds, args.out / args.loop)
         if args.windows:
