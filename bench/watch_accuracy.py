@@ -65,7 +65,10 @@ def conv(seconds: float, folder: Path) -> None:
 
 
 def trainer(seconds: float, folder: Path) -> None:
-    """A small Llama in the Trainer, which logs every 20 steps and evaluates every 400."""
+    """A Llama of 0.2 billion parameters in the Trainer, which logs every 20 steps and evaluates every 400.
+
+    A much smaller one is launched more slowly than it computes: its steps are then as even as the host is.
+    """
     from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
     from flopray.integrations.transformers import EnergyCallback
@@ -78,15 +81,15 @@ def trainer(seconds: float, folder: Path) -> None:
             control.should_training_stop = time.perf_counter() > end_s
 
     config = LlamaConfig(
-        hidden_size=512,
-        intermediate_size=1408,
-        num_hidden_layers=8,
-        num_attention_heads=8,
-        num_key_value_heads=4,
+        hidden_size=1024,
+        intermediate_size=2816,
+        num_hidden_layers=12,
+        num_attention_heads=16,
+        num_key_value_heads=8,
         vocab_size=8192,
     )
     # a list serves as a dataset, which the stubs do not know
-    rows: Any = [{"input_ids": ids, "labels": ids} for ids in torch.randint(8192, (512, 256))]
+    rows: Any = [{"input_ids": ids, "labels": ids} for ids in torch.randint(8192, (512, 512))]
     arguments = TrainingArguments(
         output_dir=str(folder / "trained"),
         max_steps=10**6,
@@ -176,7 +179,8 @@ def ticks_of(series: Series, uuid: str, shift_s: float = 0.0) -> Ticks:
 
 def timeline_of(series: Series) -> Timeline:
     steps = series.steps
-    return Timeline(steps["start_s"].to_numpy(), steps["end_s"].to_numpy(), steps["step"].to_numpy())
+    inside = Timeline(steps["start_s"].to_numpy(), steps["end_s"].to_numpy(), steps["step"].to_numpy())
+    return inside.with_pauses()
 
 
 def estimate(ticks: Ticks, timeline: Timeline, meter: Characteristics) -> StepEnergy:

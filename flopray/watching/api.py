@@ -117,7 +117,11 @@ class Watch:
     # --- what the loop says -------------------------------------------------------------------------------------
 
     def step(self) -> _Step:
-        """A block that is one step: `with w.step():`. One that raises is no step."""
+        """A block that is one step: `with w.step():`. One that raises is no step.
+
+        The pause up to the next block belongs to the step if most steps have one like it, such as waiting for data: no
+        counter can tell it apart. `Summary.time.pause_share` says how much of the time that is.
+        """
         return self._context
 
     def steps(self, batches: Iterable[Any]) -> Iterator[Any]:
@@ -280,10 +284,12 @@ class Watch:
         """
         if not self._stopped:
             self._recorder.take()
-        timeline = self._builder.timeline(self._times_s())
+        times_s = self._times_s()
+        timeline = self._builder.timeline(times_s)
         if timeline.steps:
             early = int(np.searchsorted(timeline.step_starts_s, timeline.end_s[-1] - least_s))
             timeline = timeline.since(max(self._leave_out, min(first_step, early)))
+            timeline = timeline.with_pauses(self._regions(times_s))
         recordings = self._recorder.recordings
         gpus = [recording for recording in recordings if recording.device.kind == "GPU"]
         energies: dict[str, StepEnergy] = {}

@@ -4,8 +4,9 @@ Time per step scatters in a loop that is launched step by step (by 13 % in one m
 scatters less, because a device that waits takes less. So each tick is placed at the number of steps done by then, with
 the fraction, and energy is regressed on that number with the errors of `flopray.energy.regression`. Each span of steps
 has an intercept of its own: what was taken in the pauses between spans is not looked at. Pauses within a span are too
-short for a counter to see. What was taken in them is something between nothing and what steps of that length take: half
-of that is taken off, and half of it is in the interval.
+short for a counter to see. Those that each step has belong to the steps (`Timeline.with_pauses`). What was taken in the
+others is something between nothing and what steps of that length take: half of that is taken off, and half of it is in
+the interval.
 
 The interval is one of the mean under continued repetition, as far as the ticks can know it. Where steps wait for
 something, how long they wait may change more slowly than ticks show. Times of steps show it better: what a longer step

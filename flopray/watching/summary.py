@@ -16,22 +16,27 @@ from flopray.watching.recording import Recording
 from flopray.watching.step_energy import StepEnergy, energy_per_step, mean_time_error_s
 from flopray.watching.timeline import Region, Timeline, total_by_name
 
+#: A smaller share of a step's time is not worth a word.
+LEAST_SAID_SHARE = 0.01
+
 
 @dataclass(frozen=True)
 class StepTime:
-    """Time of one step, pauses between steps left out.
+    """Time of one step, the pause that usually follows it included (`Timeline.with_pauses`).
 
     Attributes:
         time_s: mean time.
         rel_error: half width of its 95 % interval over it; None where too few steps tell.
         scatter_rel: standard deviation of the times of single steps over their mean.
         clock: `cuda_events` or `perf_counter`.
+        pause_share: part of the time that lies between the end of a step and the start of the next one.
     """
 
     time_s: float
     rel_error: float | None
     scatter_rel: float
     clock: str
+    pause_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,8 @@ def summarise(
     """
     steps = timeline.steps
     left_out = min(left_out, max(steps - 1, 0))
-    kept = timeline.since(left_out)
+    inside = timeline.since(left_out)
+    kept = inside.with_pauses(regions)
     found = [device_summary(recording, kept) for recording in recordings]
     gpus = tuple(device for device in found if device.kind == "GPU")
     cpu = next((device for device in found if device.kind == "CPU"), None)
@@ -168,7 +174,7 @@ def summarise(
         time_s=time_s,
         steps=steps,
         left_out=left_out,
-        time=step_time(kept, clock) if steps else None,
+        time=step_time(kept, clock, inside) if steps else None,
         energy_j=energy_j,
         rel_error=rel_error,
         source=source,
@@ -247,13 +253,20 @@ def together(
     return energy_j, error_j / energy_j, ", ".join(sources), None
 
 
-def step_time(timeline: Timeline, clock: str) -> StepTime:
-    """Mean time of the steps of a timeline, one at least."""
+def step_time(timeline: Timeline, clock: str, inside: Timeline | None = None) -> StepTime:
+    """Mean time of the steps of a timeline, one at least.
+
+    Args:
+        timeline: the steps.
+        clock: see `StepTime`.
+        inside: the same steps without the pauses that belong to them.
+    """
     times_s = timeline.step_times_s
     mean_s, half_s = float(np.mean(times_s)), mean_time_error_s(times_s)
     told = mean_s > 0 and len(times_s) >= FEWEST_LAPS
     scatter = float(np.std(times_s) / mean_s) if mean_s > 0 else 0.0
-    return StepTime(mean_s, half_s / mean_s if told else None, scatter, clock)
+    outside = 1 - float(np.mean(inside.step_times_s)) / mean_s if inside is not None and mean_s > 0 else 0.0
+    return StepTime(mean_s, half_s / mean_s if told else None, scatter, clock, outside)
 
 
 def _region(name: str, passages: Sequence[Region], recordings: Sequence[Recording], no_gpu: str) -> RegionSummary:
@@ -287,6 +300,8 @@ def _lines(summary: Summary) -> list[str]:
     if summary.time is not None:
         time = summary.time
         how = f"step to step {time.scatter_rel:.1%}, {time.clock}"
+        if time.pause_share >= LEAST_SAID_SHARE:
+            how += f"; {time.pause_share:.0%} of it between two steps"
         lines.append(f"  time    {prefixed(time.time_s, 's')} a step {_within(time.rel_error)} ({how})")
         if summary.energy_j is not None:
             said = f"{prefixed(summary.energy_j, 'J')} a step {_within(summary.rel_error)} ({summary.source})"

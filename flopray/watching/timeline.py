@@ -1,7 +1,8 @@
 """Steps and named regions of a loop as times: which pieces of time belong to which step, and what lies between.
 
 A step may be interrupted (a region in the middle of an iteration of `Watch.steps`): it then has several pieces. Steps
-that follow each other closely make a **span**; a longer pause ends it.
+that follow each other closely make a **span**; a longer pause ends it. A pause that each step has, such as waiting for
+data, belongs to the step before it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import numpy as np
 
 #: A pause between two pieces that is longer ends a span. Counters tick every 0.1 s: a shorter one cannot be seen.
 SPAN_PAUSE_S = 0.3
+#: A pause between two steps that is longer than so many usual ones has more in it than what each step waits for.
+MOST_USUAL = 3.0
 
 #: What a mark means: a step begins, is interrupted, goes on, ends, is given up; or only a region begins or ends.
 BEGIN, INTERRUPT, RESUME, END, GIVE_UP, EDGE = range(6)
@@ -71,6 +74,33 @@ class Timeline:
         """The timeline from a step on, which then has number 0."""
         kept = self.step >= step
         return Timeline(self.start_s[kept], self.end_s[kept], self.step[kept] - step)
+
+    def with_pauses(self, regions: Sequence[Region] = ()) -> Timeline:
+        """The timeline with the usual pause as part of each step: a step then goes on to the next one's start.
+
+        The usual pause is the median of those between two steps. Of a pause that is much longer only as much as is
+        usual belongs to the step. A region in it ends it. Where most pauses end a span, none belongs to a step.
+
+        Args:
+            regions: that lie between steps, in any order.
+
+        Example:
+            >>> t = Timeline(np.array([0.0, 1.0, 2.0, 4.0]), np.array([0.8, 1.8, 2.8, 4.8]), np.arange(4))
+            >>> [round(float(s), 3) for s in t.with_pauses().step_times_s]
+            [1.0, 1.0, 1.0, 0.8]
+        """
+        between = np.diff(self.step) != 0
+        if not between.any():
+            return self
+        end_s = self.end_s[:-1]
+        opens_s = np.append(np.sort([region.start_s for region in regions]), np.inf)
+        until_s = np.minimum(self.start_s[1:], opens_s[np.searchsorted(opens_s, end_s)])
+        pause_s = until_s - end_s
+        usual_s = float(np.median(pause_s[between]))
+        if usual_s > SPAN_PAUSE_S:
+            return self
+        own_s = np.where(pause_s <= MOST_USUAL * usual_s, pause_s, usual_s)
+        return Timeline(self.start_s, np.append(end_s + np.where(between, own_s, 0.0), self.end_s[-1]), self.step)
 
     def spans(self, pause_s: float = SPAN_PAUSE_S) -> np.ndarray:
         """Number of the span of each piece, from 0; shape (pieces,)."""

@@ -16,7 +16,19 @@ from flopray.testing.loops import simulated_loop
 from flopray.testing.power_traces import ConstantPower, StepPower
 from flopray.testing.simulated_meter import Faults, SimulatedMeter, VirtualClock, poll_simulated
 from flopray.watching.step_energy import MAX_SPANS, energy_per_step
-from flopray.watching.timeline import BEGIN, EDGE, END, GIVE_UP, INTERRUPT, RESUME, Timeline, TimelineBuilder
+from flopray.watching.summary import summarise
+from flopray.watching.timeline import (
+    BEGIN,
+    EDGE,
+    END,
+    GIVE_UP,
+    INTERRUPT,
+    RESUME,
+    SPAN_PAUSE_S,
+    Region,
+    Timeline,
+    TimelineBuilder,
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +39,12 @@ def coverage():
     return watch_coverage
 
 
-def of_loop(loop, seconds, meter=None, seed=0):
+def of_loop(loop, seconds, meter=None, seed=0, pauses=False):
     meter = meter or SimulatedMeter(loop.trace, VirtualClock(), seed=seed)
     readings = poll_simulated(meter, seconds, 0.1, seed)
     kept = loop.end_s < seconds
     timeline = Timeline(loop.start_s[kept], loop.end_s[kept], np.arange(kept.sum()))
+    timeline = timeline.with_pauses() if pauses else timeline
     return energy_per_step(find_ticks(readings), timeline), float(np.mean(loop.energy_j[kept]))
 
 
@@ -63,6 +76,23 @@ def test_what_an_evaluation_takes_is_not_in_a_step():
     assert found.energy_j == pytest.approx(5.0, rel=0.01)
     assert found.rel_error < 0.03
     assert found.outside_share == 0.0
+
+
+def test_a_pause_that_each_step_has_belongs_to_it():
+    """20 ms at 100 W after each step of 100 ms at 500 W: one step more costs 52 J."""
+    loop = simulated_loop(work_s=0.1, high_w=500.0, low_w=100.0, pause_every=1, pause_s=0.02, length_s=12.0)
+    found, _ = of_loop(loop, 10.0, pauses=True)
+    assert found.energy_j == pytest.approx(52.0, rel=0.01)
+    assert found.rel_error < 0.03
+    assert found.outside_share == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_pause_that_few_steps_have_belongs_to_none():
+    """30 ms at 100 W, such as logging, after every tenth step of 50 ms at 500 W."""
+    loop = simulated_loop(work_s=0.05, high_w=500.0, low_w=100.0, pause_every=10, pause_s=0.03, length_s=12.0)
+    found, truth_j = of_loop(loop, 10.0, pauses=True)
+    assert found.outside_share == pytest.approx(0.03 / 0.53, rel=0.1)
+    assert abs(found.energy_j / truth_j - 1) <= found.rel_error
 
 
 def test_pauses_that_no_counter_can_see_widen_the_interval():
@@ -126,6 +156,31 @@ class TestTimeline:
             builder.add(code)
         assert builder.timeline(np.array([0.0, 1.0, 2.0])).steps == 1
         assert builder.timeline(np.zeros(0)).steps == 0
+
+    def test_a_step_goes_on_to_the_next_one_but_not_through_a_region_or_a_longer_pause(self):
+        start_s = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.5, 6.5])
+        timeline = Timeline(start_s, start_s + 0.9, np.arange(7))
+        times_s = timeline.with_pauses([Region("log", 2.92, 2.98)]).step_times_s
+        assert times_s.round(3).tolist() == [1.0, 1.0, 0.92, 1.0, 1.0, 1.0, 0.9]
+
+    def test_an_interruption_stays_one(self):
+        inside = self.timeline(BEGIN, INTERRUPT, RESUME, END, BEGIN, END)
+        assert inside.with_pauses().step_times_s.tolist() == inside.step_times_s.tolist()  # 1 s is above SPAN_PAUSE_S
+        short = Timeline(inside.start_s / 10, inside.end_s / 10, inside.step)
+        assert short.with_pauses().step_times_s.round(3).tolist() == [0.3, 0.1]
+
+    def test_pauses_that_end_a_span_belong_to_no_step(self):
+        start_s = np.arange(5) * 1.0
+        timeline = Timeline(start_s, start_s + 0.9 - SPAN_PAUSE_S, np.arange(5))
+        assert timeline.with_pauses() is timeline
+
+    def test_the_summary_says_how_much_of_a_step_is_a_pause(self):
+        start_s = np.arange(1000) * 0.01
+        timeline = Timeline(start_s, start_s + 0.006, np.arange(1000))
+        summary = summarise([], timeline, [], time_s=10.0, clock="perf_counter")
+        assert summary.time.time_s == pytest.approx(0.01, rel=1e-3)
+        assert summary.time.pause_share == pytest.approx(0.4, abs=1e-3)
+        assert "40% of it between two steps" in repr(summary)
 
     def test_steps_done_and_seconds_outside_at_a_time(self):
         timeline = self.timeline(BEGIN, INTERRUPT, RESUME, END, BEGIN, END)
