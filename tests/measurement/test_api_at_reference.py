@@ -59,6 +59,11 @@ def measure(monkeypatch):
     return measured
 
 
+def test_time_of_a_gpu_states_what_preparing_the_step_again_changes(measure):
+    """Where 14 of 20 captures missed the mean of 30 s by 0.1 to 0.25 %, though each knew its own to 0.01 %."""
+    assert measure(Gpu(), lambda _: 50.0).time.rel_error >= 0.003
+
+
 @pytest.mark.parametrize(("temperature_c", "reference_c"), [(60.0, 50.0), (40.0, 50.0), (60.0, 65.0)])
 def test_energy_is_told_for_the_reference_temperature_with_an_interval(measure, temperature_c, reference_c):
     x = torch.ones(128, 128)
