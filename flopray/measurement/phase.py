@@ -42,7 +42,7 @@ _LIMITER_CYCLE_S = 1.0
 _LONG_LAP_S = 0.05
 #: On a GPU the same step takes another time where it is prepared again, captured or allocated anew: 60 points measured
 #: twice on one H200 0.28 and 0.32 % RMS apart, 20 captures of a convolutional step 0.16 % RMS from the mean of 30 s. No
-#: window sees that, and repeating it does not average it, so that it stands in the interval and not in the stopping rule.
+#: window sees that, and repeats do not average it, so that it stands in the interval and not in the stopping rule.
 PREPARED_AGAIN_REL = 0.003
 #: Part of a window that passes at most before its energy is judged again.
 _MOST_LONGER = 0.15
