@@ -22,6 +22,8 @@ Work = Callable[[], object]
 #: of 19 us scattered by 3 %, and its power with it.
 _REPLAY_S = 2e-4
 _MOST_REPEATS = 64
+#: Variants of one function that are compiled: more than any model has layers.
+_MOST_COMPILED = 1000
 
 
 class TrainingStep:
@@ -45,18 +47,26 @@ class TrainingStep:
         if execution == "compile":
             # Drop code that was compiled for another shape: past a limit torch would fall back to dynamic shapes.
             torch._dynamo.reset()  # type: ignore[attr-defined]
-        self.module = torch.compile(module, dynamic=False) if execution == "compile" else module
+        layered = execution == "compile" and bool(repeated_layers(module))
+        self.module = compiled(module) if execution == "compile" else module
         self.x, self.gradient = x, gradient
         self.parameters = trained_of(module)
-        # In fp16 a smaller epsilon lets the quotient overflow where the second moment rounds to zero.
+        # In fp16 a smaller epsilon lets the quotient overflow where the second moment rounds to zero. Compiling AdamW
+        # over the weights of many layers takes longer than all else, and there is a fused kernel of it.
         self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=1e-20, eps=1e-3, capturable=execution == "graph" and x.device.type == "cuda"
+            self.parameters,
+            lr=1e-20,
+            eps=1e-3,
+            capturable=execution == "graph" and x.device.type == "cuda",
+            fused=True if layered else None,
         )
-        self.step = torch.compile(self.optimizer.step, dynamic=False) if execution == "compile" else self.optimizer.step
-        self._others = {
-            name: torch.compile(work, dynamic=False) if execution == "compile" else work
-            for name, work in (others or {}).items()
-        }
+        compiles_step = execution == "compile" and not layered
+        self.step = torch.compile(self.optimizer.step, dynamic=False) if compiles_step else self.optimizer.step
+        self._others = dict(others or {})
+        if execution == "compile":
+            # Without a cache the layers that were compiled serve inference as well.
+            whole = [name for name in self._others if name != "inference" or not layered]
+            self._others |= {name: _compiled_work(self._others[name]) for name in whole}
 
     def body(self, phase: str) -> Work:
         """One iteration of a phase that needs no preparation.
@@ -107,6 +117,68 @@ class TrainingStep:
         self.step()
 
 
+def compiled(module: torch.nn.Module) -> torch.nn.Module:
+    """A module by `torch.compile`: whole, or layer by layer where it repeats layers that have parts of their own.
+
+    A stack of equal layers is compiled once for all of them, and what stands around it is run as it is written. Whole,
+    28 layers of a language model in fp8 took 74 s for one phase on an H100, and layer by layer 17 s for two. It is what
+    https://docs.pytorch.org/tutorials/recipes/regional_compilation.html recommends.
+    """
+    layers = repeated_layers(module)
+    if not layers:
+        return torch.compile(module, dynamic=False)  # type: ignore[return-value]
+    for layer in layers:
+        layer.compile(dynamic=False)
+    return module
+
+
+def repeated_layers(module: torch.nn.Module) -> list[torch.nn.Module]:
+    """The layers of each stack: of a `ModuleList` of two or more modules of one class that have submodules.
+
+    The class must not be torch's own: torch does not compile such a module in place, without a word.
+
+    Example:
+        >>> class Block(torch.nn.Module):
+        ...     def __init__(self) -> None:
+        ...         super().__init__()
+        ...         self.inner = torch.nn.Linear(2, 2)
+        >>> blocks = torch.nn.ModuleList(Block() for _ in range(3))
+        >>> len(repeated_layers(blocks)), len(repeated_layers(torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in "ab")))
+        (3, 0)
+    """
+    found: list[torch.nn.Module] = []
+    inside: set[int] = set()
+    for stack in module.modules():
+        if isinstance(stack, torch.nn.ModuleList) and id(stack) not in inside and _repeats(stack):
+            found += stack
+            inside |= {id(part) for part in stack.modules()}
+    return found
+
+
+def _repeats(stack: torch.nn.ModuleList) -> bool:
+    kinds = {type(layer) for layer in stack}
+    own = all(not kind.__module__.startswith("torch.nn.") for kind in kinds)
+    return len(stack) > 1 and len(kinds) == 1 and own and all(any(True for _ in layer.children()) for layer in stack)
+
+
+def _compiled_work(work: Work) -> Work:
+    """A phase that is no part of a training step, compiled whole; what it prepares once is run as it is written.
+
+    A cache tells layers apart, so that layer by layer each would be compiled by itself.
+    """
+    prepare, step = getattr(work, "prepare", None), getattr(work, "step", None)
+    if prepare is None or step is None:
+        return torch.compile(work, dynamic=False)
+    once = torch.compile(step, dynamic=False)
+
+    def prepared() -> object:
+        with torch.compiler.set_stance("force_eager"):
+            prepare()
+        return once()
+
+    return prepared
+
+
 def trained_of(module: torch.nn.Module) -> list[torch.nn.Parameter]:
     """The weights that are trained: those that are not frozen."""
     weights = list(module.parameters())
@@ -134,6 +206,8 @@ def phase_work(step: TrainingStep, phase: str, execution: str) -> Work:
     if execution == "compile":
         # A retained graph is walked again: its buffers must not be given away to the first backward pass.
         torch._functorch.config.donated_buffer = False  # type: ignore[attr-defined]
+        # Past its limit torch would run layers that differ as they are written, without a word.
+        torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = _MOST_COMPILED
     return _eager(step, phase)
 
 

@@ -2,15 +2,17 @@
 
 import shutil
 import weakref
+from copy import deepcopy
 
 import pytest
 import torch
+import torch._dynamo.utils
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flopray.errors import Unsupported
 from flopray.point import Point
 from flopray.records import TRAINING_PHASES
-from flopray.workloads.execution import TrainingStep, is_out_of_memory, phase_work
+from flopray.workloads.execution import TrainingStep, is_out_of_memory, phase_work, repeated_layers
 from flopray.workloads.mlp import MLP
 from flopray.workloads.phases import BuiltPoint, check_precision
 from flopray.workloads.registry import make_point
@@ -214,6 +216,70 @@ def test_compiled_phases_equal_eager_ones_also_when_repeated():
     for _ in range(3):
         for got, want in zip(backward(), wanted, strict=True):
             torch.testing.assert_close(got, want)
+
+
+class Block(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = torch.nn.Linear(16, 16)
+
+    def forward(self, x):
+        return torch.nn.functional.gelu(self.inner(x))
+
+
+class Stack(torch.nn.Module):
+    """Equal layers with parts of their own between two that are not."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.first, self.last = torch.nn.Linear(8, 16), torch.nn.Linear(16, 4)
+        self.layers = torch.nn.ModuleList(Block() for _ in range(layers))
+
+    def forward(self, x):
+        x = self.first(x)
+        for layer in self.layers:
+            x = layer(x)
+        return self.last(x)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs a C++ compiler (g++)")
+def test_a_stack_of_equal_layers_is_compiled_once_and_computes_the_same():
+    torch.manual_seed(0)
+    stack, x = Stack(12), torch.randn(3, 8)
+    copy = deepcopy(stack)
+    compiled = TrainingStep(stack, x, torch.ones(3, 4), execution="compile")
+    eager = TrainingStep(copy, x, torch.ones(3, 4), execution="eager")
+    torch._dynamo.utils.counters.clear()
+    for phase in ("forward", "backward"):
+        got, want = phase_work(compiled, phase, "compile")(), phase_work(eager, phase, "eager")()
+        torch.testing.assert_close(got, want)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    for phase in ("optimizer_step", "train_step"):
+        phase_work(compiled, phase, "compile")()
+    torchs_own = torch.nn.ModuleList(torch.nn.Sequential(torch.nn.Linear(2, 2)) for _ in range(3))
+    assert repeated_layers(torchs_own) == []  # which torch would run as it is written, without a word
+    assert repeated_layers(MLP().build(spec(), device="cpu", dtype=torch.float32, seed=0).module) == []
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs a C++ compiler (g++)")
+def test_what_a_phase_prepares_once_is_not_compiled():
+    class Once:
+        prepared = steps = 0
+
+        def prepare(self):
+            if not self.prepared:
+                assert not torch.compiler.is_compiling()
+                self.prepared = 1
+
+        def step(self):
+            assert torch.compiler.is_compiling()
+            return torch.ones(2) * 2
+
+    once = Once()
+    step = TrainingStep(Stack(2), torch.randn(3, 8), torch.ones(3, 4), execution="compile", others={"decode": once})
+    work = phase_work(step, "decode", "compile")
+    assert work().tolist() == work().tolist() == [2.0, 2.0]
+    assert once.prepared == 1
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs a C++ compiler (g++)")

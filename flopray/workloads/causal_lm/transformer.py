@@ -244,8 +244,6 @@ def other_phases(model: Any, x: torch.Tensor, within: Within) -> dict[str, Calla
     """
     import torch
 
-    kept: list[Any] = []
-
     def inference() -> torch.Tensor:
         with torch.no_grad(), within():
             return model(input_ids=x, use_cache=False).logits
@@ -254,19 +252,50 @@ def other_phases(model: Any, x: torch.Tensor, within: Within) -> dict[str, Calla
         with torch.no_grad(), within():
             return model(input_ids=x, use_cache=True, logits_to_keep=1, **new_cache(model)).logits
 
-    def decode() -> torch.Tensor:
-        with torch.no_grad(), within():
-            if not kept:
-                past = new_cache(model)
-                model(input_ids=x, use_cache=True, logits_to_keep=1, **past)
-                kept.extend((past, [_remembered(cache) for cache in past.values()]))
-            past, states = kept
-            logits = model(input_ids=x[:, :1], use_cache=True, **past).logits
-            for cache, before in zip(past.values(), states, strict=True):
-                _put_back(cache, before)
-            return logits
+    return {"inference": inference, "prefill": prefill, "decode": Decode(model, x, within)}
 
-    return {"inference": inference, "prefill": prefill, "decode": decode}
+
+class Decode:
+    """One token more for each sequence, on a cache of all of them; every call starts from the same cache.
+
+    Args:
+        model: of transformers.
+        x: tokens (B, T).
+        within: makes the context of attention.
+    """
+
+    def __init__(self, model: Any, x: torch.Tensor, within: Within) -> None:
+        self._model, self._x, self._within = model, x, within
+        self._past: dict[str, Any] | None = None
+        self._states: list[list[Mapping[str, Any]]] = []
+
+    def __call__(self) -> torch.Tensor:
+        """The logits (B, 1, vocabulary)."""
+        self.prepare()
+        return self.step()
+
+    def prepare(self) -> None:
+        """Fills the cache; a second call does nothing."""
+        import torch
+
+        if self._past is not None:
+            return
+        past = new_cache(self._model)
+        with torch.no_grad(), self._within():
+            self._model(input_ids=self._x, use_cache=True, logits_to_keep=1, **past)
+        self._states = [_remembered(filled) for filled in past.values()]
+        self._past = past
+
+    def step(self) -> torch.Tensor:
+        """The same, on a cache that has been filled."""
+        import torch
+
+        past = self._past or {}
+        with torch.no_grad(), self._within():
+            logits = self._model(input_ids=self._x[:, :1], use_cache=True, **past).logits
+        for filled, before in zip(past.values(), self._states, strict=True):
+            _put_back(filled, before)
+        return logits
 
 
 def _remembered(past: Any) -> list[Mapping[str, Any]]:
