@@ -27,6 +27,7 @@ from flopray.cli.question import (
     seconds,
     steps_of,
     tokens_of,
+    ways_of,
 )
 from flopray.errors import InputError
 from flopray.footprint.assumptions import PUE, SERVER, Assumption, Ranged, given
@@ -35,6 +36,7 @@ from flopray.footprint.country import grid_of
 from flopray.point import EXECUTIONS, PRECISIONS
 from flopray.predict.predictor import Predictor
 from flopray.predict.shipped import shipped
+from flopray.predict.work import family_of
 from flopray.report.text_table import TextTable
 from flopray.units import prefixed
 from flopray.workloads.base import Workload
@@ -88,8 +90,12 @@ def build_parser(workload: Workload | None) -> argparse.ArgumentParser:
     where = parser.add_argument_group("on what")
     where.add_argument("--gpu", nargs="+", metavar="TYPE", help="such as H100 (default: every type that is known)")
     where.add_argument("--gpus", nargs="+", default=["1"], metavar="N", help="how many, each with a batch of its own")
-    where.add_argument("--precision", nargs="+", default=["bf16"], choices=PRECISIONS, metavar="P", help="default bf16")
-    where.add_argument("--execution", choices=EXECUTIONS, metavar="E", help="eager, graph or compile")
+    where.add_argument(
+        "--precision", nargs="+", choices=PRECISIONS, metavar="P", help="default bf16, where models were fitted to it"
+    )
+    where.add_argument(
+        "--execution", choices=EXECUTIONS, metavar="E", help="eager, graph or compile (default: what models know)"
+    )
     where.add_argument(
         "--utilisation", type=float, default=1.0, metavar="U", help="share of the time that GPUs compute (default 1)"
     )
@@ -170,9 +176,10 @@ def reply_of(workload: Workload, model: str | None, options: argparse.Namespace)
         raise InputError(f"--phase {phase}: {workload.name} has {', '.join(workload.phases)}")
     prices = prices_of(options)
     predictor = Predictor.load(options.models) if options.models else shipped()
-    axes, assumed = axes_of(workload, options, model)
-    gpus = _types(options.gpu, predictor)
-    points = points_of(workload, axes, gpus, tuple(dict.fromkeys(options.precision)), options.execution)
+    gpus, family = _types(options.gpu, predictor), family_of(workload.name)
+    ways = {gpu: ways_of(workload, predictor.ways(gpu, family), options.precision, options.execution) for gpu in gpus}
+    axes, assumed = axes_of(workload, options, model, predictor.shapes(ways, family, phase))
+    points = points_of(workload, axes, ways)
     answers = []
     for point in points:
         asked = asked_of(point, phase)
