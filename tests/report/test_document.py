@@ -147,6 +147,24 @@ def test_the_command_writes_three_files_and_says_how_to_measure_again(tmp_path, 
     assert "\\toprule" in (run / "report.tex").read_text()
 
 
+@pytest.mark.parametrize("name", ["page.html", "new/page.md", "page.tex"])
+def test_a_file_is_not_taken_for_a_folder(name, tmp_path, capsys):
+    assert command.main([str(BOARDS[1]), "--out", str(tmp_path / name)]) == 2
+    assert f"{name} looks like a file: name the folder that gets report.html" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_that_nobody_knows_stays_on_its_line_and_is_explained(measured):
+    frame = measured.frame.assign(time_rel_error=float("nan"))
+    parts = (measured.folders, frame, measured.rows, measured.devices, ())
+    page = html.to_html(build.document_of(measured.__class__(*parts)))
+    assert html._unbroken("takes 924 µs ± ? (here) and 3 J ± 1.2 % more") == (
+        "takes 924 µs ±&nbsp;? (here) and 3 J ±&nbsp;1.2&nbsp;% more"
+    )
+    answered = page[page.index('id="answer"') : page.index('id="', page.index('id="answer"') + 20)]
+    assert ("± ?: too few repeats to tell" in answered) == ("± ?" in answered.replace("± ?: ", ""))
+
+
 def test_a_folder_that_is_no_run_is_one_line(tmp_path, capsys):
     assert command.main([str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
