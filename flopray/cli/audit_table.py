@@ -28,6 +28,7 @@ from flopray.audit.foreign import (
     times_device,
 )
 from flopray.audit.hardware import find_gpu
+from flopray.audit.likely_columns import how_to_rename
 from flopray.cli.table_columns import in_own_columns, meaning, scaled
 from flopray.errors import InputError
 from flopray.point import PRECISIONS
@@ -70,7 +71,7 @@ def load_records(
     if not any(column in frame.columns for column in JUDGEABLE):
         raise InputError(
             f"{path}: has none of the columns that can be audited ({', '.join(JUDGEABLE)}); it has "
-            f"{_most_alike(frame)}: say what they are with --rename NAME=COLUMN"
+            f"{_most_alike(frame)}: say what they are with {how_to_rename(map(str, frame.columns))}"
         )
     if frame.empty:
         raise InputError(f"{path}: has no rows")
