@@ -593,7 +593,7 @@ def test_a_search_for_flops_of_a_phase_that_has_none_is_refused(script, monkeypa
         ("--precision tf32", "CPU: tf32 exists only on NVIDIA GPUs"),
         ("--instruments time counters", "hardware counters are those of NVIDIA GPUs"),
         ("--n 4 --d 1000000 --m 8", "CPU: out of memory"),
-        ("--search random --samples 9 --n 1 --d 16 --m 8", "--samples 9: the grid has only 1 points"),
+        ("--search random --samples 9 --n 1 --d 16 --m 8", "--samples 9: the grid has 1 point"),
         ("--gpu-type L4", "--gpu-type L4: the cluster has no GPU"),
         ("--accelerators L99", "--accelerators L99: no node has it"),
     ],
