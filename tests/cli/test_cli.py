@@ -306,6 +306,8 @@ def test_a_bare_name_of_a_run_leads_to_its_folder(command, tmp_path):
     assert is_one_line_error(command("--resume r"), "did you mean results/r?")
     assert is_one_line_error(command("--resume results/r/manifest.json"), "did you mean results/r?")
     assert is_one_line_error(command("--resume other"), "give the folder that holds its manifest.json")
+    (tmp_path / "table.csv").write_text("time_s\n1\n")
+    assert is_one_line_error(command("--resume table.csv"), "it is a file, and a run is a folder with a manifest.json")
 
 
 @pytest.mark.parametrize("kept", [True, False, None])

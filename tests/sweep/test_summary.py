@@ -224,3 +224,9 @@ def test_numbers_have_three_digits_and_a_prefix(value, text):
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_small_share_is_not_0_percent():
+    from flopray.sweep.summary import _share
+
+    assert [_share(ratio) for ratio in (0.00035, 0.0062, 0.19, 1.02)] == ["0.035%", "0.62%", "19%", "102%"]
