@@ -140,6 +140,16 @@ function roundTicks(low, high, log, most = 6) {
   return ticks;
 }
 
+/** Ends of an axis over values that lie within a factor of 2, so that plotly does not show ten decades for one; null else. */
+function closeEnds(values, log) {
+  const low = Math.min(...values), high = Math.max(...values);
+  if (log) return low > 0 && high < 2 * low ? [low / 1.5, high * 1.5] : null;
+  return low === high ? [low - (Math.abs(low) || 1) / 2, high + (Math.abs(high) || 1) / 2] : null;
+}
+
+/** The same as a range of plotly's, which takes logarithms. */
+const rangeOf = (ends, log) => ends ? { range: log ? ends.map(Math.log10) : ends } : {};
+
 /** An HTML table of texts; the first `texts` columns are words. */
 function fillTable(caption, header, rows, texts) {
   const table = element("table"), head = node("tr");

@@ -222,13 +222,15 @@ function drawLines(set, scale, shown) {
       text: imprecise.map(p => p[2]), hoverinfo: "text", marker: { symbol: "triangle-se", size: 9, color: shade("ink") } });
   }
   const seen = traces.flatMap(trace => trace.y).filter(value => value !== null);
-  const positive = scale.kind === "log", ticks = roundTicks(Math.min(...seen), Math.max(...seen), positive);
+  const reached = traces.flatMap(trace => trace.y.flatMap((y, i) => y === null ? [] : [-1, 1].map(sign => y + sign * (trace.error_y?.array[i] || 0))));
+  const positive = scale.kind === "log", ends = closeEnds(reached, positive);
+  const ticks = roundTicks(...(ends || [Math.min(...seen), Math.max(...seen)]), positive);
   const { legend, bottom } = bottomLegend(traces.length, isNarrow());
   plot("lines", traces, {
-    margin: { l: 62, r: 10, t: 30, b: bottom }, legend, showlegend: true,
+    margin: { l: 62, r: 10, t: 30, b: bottom }, legend, showlegend: traces.some(trace => trace.name),
     xaxis: alongD ? axis(X.title, set.spacings[0], thin(shown[0].d, 8)) : axis(Y.title, set.spacings[1], thin(shown[0].m, 8)),
     title: { text: alongD ? equals(Y, shown[0].m[0]) : equals(X, shown[0].d[0]), font: { size: 13 }, x: .08, y: .985, yanchor: "top" },
-    yaxis: { title: { text: `${set.label} (${set.unit.label})` }, type: positive ? "log" : "linear", tickvals: ticks, ticktext: ticks.map(String) },
+    yaxis: { title: { text: `${set.label} (${set.unit.label})` }, type: positive ? "log" : "linear", tickvals: ticks, ticktext: ticks.map(String), ...rangeOf(ends, positive) },
   });
 }
 

@@ -179,3 +179,20 @@ def test_the_hash_of_a_citation_is_that_of_the_rows(measured):
     parts = (measured.folders, shuffled, measured.rows, measured.devices, ())
     assert digest(measured.__class__(*parts)) == digest(measured)
     assert isinstance(measured.frame, pd.DataFrame)
+
+
+def test_a_row_whose_error_is_not_known_is_not_at_its_target():
+    from flopray.report.document.certainty import _met
+    from flopray.report.gpus.html import _value
+    from flopray.report.surface.selection import METRICS
+
+    nan = float("nan")
+    frame = pd.DataFrame(
+        {"time_s": [1.0, 1.0, 1.0, nan], "time_rel_error": [0.01, 0.2, nan, nan], "target_error": 0.05}
+    )
+    assert _met(frame, "time") == "1 of 3"
+    assert _met(frame.assign(target_error=nan), "time") == "–"
+    row = {"status": "ok", "time_s": 1.0, "target_error": 0.05, "boards": 1}
+    for error, above in ((0.01, False), (0.2, True), (nan, True)):
+        assert _value({**row, "time_rel_error": error}, METRICS["time"]).get("above", False) is above
+    assert "above" not in _value({**row, "time_rel_error": nan, "boards": 3}, METRICS["time"])
