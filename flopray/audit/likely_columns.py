@@ -62,11 +62,15 @@ def likely_column(name: str, beside: Iterable[str] = ()) -> str | None:
         ('time_s', 'time_us', 'power_w')
         >>> likely_column("gpu_energy", ["emissions", "energy_consumed"]), likely_column("loss")
         ('energy_kWh', None)
+        >>> likely_column("Duration (min)"), likely_column("time_min")
+        ('time_minutes', None)
     """
     last = re.split(r"[./]", name)[-1]
     if last != name and last in COLUMN_NAMES:  # of a nested record
         return last
     plain = _plain(name)
+    if re.search(r"[(\[]\s*min(s|utes?)?\s*[)\]]", name.lower()) and _quantity(plain.rpartition("_")[0]) == "time":
+        return "time_minutes"  # without brackets it may be the least of several
     stem, _, unit = plain.rpartition("_")
     for quantity, units in _UNITS.items():
         if stem and unit in units and _quantity(stem) == quantity:

@@ -68,6 +68,8 @@ def load_records(
         frame, left_out = without_spreads(frame)
         notes += left_out
     notes = [f"{old} is read as {new}, which the audit does not know" for old, new in _unknown(rename or {})] + notes
+    if not len(frame.columns):
+        raise InputError(f"{path}: has no rows")
     if not any(column in frame.columns for column in JUDGEABLE):
         raise InputError(
             f"{path}: has none of the columns that can be audited ({', '.join(JUDGEABLE)}); it has "
@@ -121,7 +123,7 @@ def _refuse_unreadable(path: Path, frame: pd.DataFrame) -> None:
     said = next((f"; {name} is {cell!s:.40} in row {place}" for name, place, cell in cells if not is_missing(cell)), "")
     raise InputError(
         f"{path}: nothing in it can be judged: no number in {', '.join(present)}{said}; write plain numbers such as "
-        "1234.5, without units, percent signs, decimal commas or thousands separators, or say what columns are with "
+        "1234.5 (or 1.2 ms, 350 W), without decimal commas or thousands separators, or say what columns are with "
         "--rename"
     )
 

@@ -324,3 +324,12 @@ def test_flops_may_count_or_be_a_rate_and_the_note_names_both(tmp_path, capsys):
         out.replace("│", " ").split()
     )
     assert "told apart" not in out
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("t.json", "[]"), ("t.json", "{}"), ("t.jsonl", "{}\n"), ("t.csv", "time_s\n")]
+)
+def test_a_table_without_rows_says_so(name, content, tmp_path, capsys):
+    code, _, error = audit(tmp_path, capsys, content, name=name)
+    assert code == 2
+    assert error.endswith("has no rows\n")
