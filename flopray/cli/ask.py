@@ -29,6 +29,7 @@ from flopray.cli.question import (
     tokens_of,
     ways_of,
 )
+from flopray.cli.synonyms import synonyms
 from flopray.errors import InputError
 from flopray.footprint.assumptions import PUE, SERVER, Assumption, Ranged, given
 from flopray.footprint.bill import Prices
@@ -64,6 +65,21 @@ examples:
 exit codes: 0 answered, also where a GPU has no answer, 2 bad input."""
 #: More answers than this are a line each; of a number whose range is wider than this its ends are shown.
 _MOST_IN_FULL, _WIDE = 2, 0.2
+_TOKENS = ("tokens", "num-tokens", "n-tokens", "max-tokens")
+_ALSO_SETTINGS = ("precision", "execution", "phases")
+#: Flags of other calculators, and what they are here.
+_ELSEWHERE = {
+    **dict.fromkeys(("num-gpus", "n-gpus", "gpu-count", "world-size", "nodes", "devices"), "--gpus"),
+    **dict.fromkeys(("device", "gpu-type", "gpu-name", "accelerator", "hardware"), "--gpu"),
+    **dict.fromkeys(("carbon-intensity", "intensity"), "--grid-intensity"),
+    **dict.fromkeys(("region", "grid", "zone"), "--country"),
+    **dict.fromkeys(("iterations", "iters", "max-steps", "train-steps"), "--steps"),
+    **dict.fromkeys(("budget", "kwh", "max-energy"), "--energy-budget"),
+    **dict.fromkeys(("time-limit", "max-time", "hours"), "--deadline"),
+    **dict.fromkeys(("utilization", "util"), "--utilisation"),
+    **dict.fromkeys(("electricity-price", "kwh-price"), "--price-per-kwh"),
+    **dict.fromkeys(("gpu-price", "price", "cost-per-hour", "hourly-rate"), "--price-per-gpu-hour"),
+}
 _PRICES = (
     ("--pue", "PUE", "power of the building over that of its servers", 1.0, ""),
     ("--server-factor", "server over boards", "power of a server over that of its boards", 1.0, ""),
@@ -111,6 +127,9 @@ def build_parser(workload: Workload | None) -> argparse.ArgumentParser:
     if workload is not None:
         taken = {flag for action in parser._actions for flag in action.option_strings}
         add_fields(parser.add_argument_group(f"shape of {workload.name}"), workload, taken)
+        of_a_step = synonyms(workload.fields, {name: f"--{name.removesuffix('s')}" for name in _ALSO_SETTINGS})
+        tokens = {word: f"{flag} (of a step) or --total-tokens (of the run)" for word, flag in of_a_step.items()}
+        parser.synonyms = of_a_step | {word: tokens[word] for word in _TOKENS if word in tokens} | _ELSEWHERE
     return parser
 
 

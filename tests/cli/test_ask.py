@@ -213,6 +213,26 @@ def test_a_question_that_makes_no_sense_is_refused_in_a_line(words, said, capsys
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["mlp", "--tokens", "1e9"], "--tokens 1e9: did you mean --m (of a step) or --total-tokens (of the run)?"),
+        (["mlp", "--num-gpus", "8"], "did you mean --gpus?"),
+        (["mlp", "--device", "H100"], "did you mean --gpu?"),
+        (["mlp", "--dtype", "fp32"], "did you mean --precision?"),
+        (["mlp", "--hidden-size", "512"], "did you mean --d?"),
+        (["mlp", "--carbon-intensity", "300"], "did you mean --grid-intensity?"),
+        (["mlp", "--time-limit", "3h"], "did you mean --deadline?"),
+        (["mlp", "--zzzzz", "3"], "unrecognized arguments: --zzzzz 3 (--help lists the flags)"),
+    ],
+)
+def test_a_guessed_flag_leads_to_the_right_one(words, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        commands.main(["ask", *words])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("text", "value"), [("24h", 86400), ("90 min", 5400), ("7d", 604800), ("1.5e3s", 1500)])
 def test_times(text, value):
     assert question.seconds(text) == value
