@@ -200,7 +200,7 @@ def _without_a_gpu(
     lines = []
     shares = frame.loc[frame["mfu"].notna() & frame["measured_peak_flops_per_s"].notna()].sort_values(by="mfu")
     if len(shares):
-        known = shares[shares["time_rel_error"].notna()]  # one whose error is known, if there is one
+        known = shares[shares["time_rel_error"] < 1]  # one whose error bounds it, if there is one
         best = (known if len(known) else shares).iloc[-1]
         peak = prefixed(best["measured_peak_flops_per_s"], "FLOP/s")
         rate = f"{_with_error(best, 'flops_per_s', 'FLOP/s')}, {_share(best['mfu'])} of the {peak}"
