@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -18,6 +17,7 @@ from typing import Any
 from flopray.audit.cells import are_plain_numbers, identities, names_of
 from flopray.audit.findings import KEY_COLUMNS, Finding, Severity, is_missing, number
 from flopray.audit.hardware import find_gpu
+from flopray.audit.likely_columns import how_to_rename
 from flopray.records import COLUMN_NAMES, FORMER_NAMES
 
 Row = Mapping[str, Any]
@@ -70,6 +70,7 @@ _TIMES_AFTER = re.compile(
 DEVICE_NAMES = ("device_name", "device_type")
 #: Columns whose meaning the audit knows: those of records, of the MLP's and Llama's runs, and other people's keys.
 KNOWN = COLUMN_NAMES | FORMER_NAMES | set(KEY_COLUMNS)
+_NUMBER_TEXT = re.compile(r"[+-]?\d[\d.,' ]*(e[+-]?\d+)?\s*[a-zµ%/]*", re.IGNORECASE)
 #: Words in unknown columns that sound like what the audit judges.
 _SOUNDS = (
     *("time", "latency", "duration", "second", "elapsed", "energy", "joule", "power", "watt", "flop", "throughput"),
@@ -266,12 +267,19 @@ def telling_apart(rows: Sequence[Row]) -> list[str]:
         if len(seen) < 2 and sum(seen.values()) in (0, len(rows)):
             continue
         values = [number(row, column) for row in rows if not is_missing(row.get(column))]
-        if sounds_measured(column) and None not in values:
+        if sounds_measured(column) and all(map(_like_a_number, (row.get(column) for row in rows))):
             continue
         whole = all(value is None or value == int(value) for value in values)
         if whole or min(seen.values()) > 1:
             found.append(str(column))
     return found
+
+
+def _like_a_number(cell: Any) -> bool:
+    """Whether a cell is a number, none, or a text that is meant as one: `1,5`, `500,000`, `350 W`, `1.2 ms`."""
+    if is_missing(cell) or number({"": cell}, "") is not None or isinstance(cell, (int, float)):
+        return True
+    return isinstance(cell, str) and _NUMBER_TEXT.fullmatch(cell.strip()) is not None
 
 
 def not_understood(rows: Sequence[Row], further: Sequence[str]) -> list[Finding]:
@@ -284,9 +292,9 @@ def not_understood(rows: Sequence[Row], further: Sequence[str]) -> list[Finding]
     unknown = [str(column) for column in _columns(rows) if column not in KNOWN and str(column) not in further]
     like = [column for column in unknown if sounds_measured(column)]
     if like := [column for column in like if not all(is_missing(row.get(column)) for row in rows)]:
-        word = shlex.quote(f"{like[0]}=COLUMN")
         sentence = f"{_listed(like)}: the audit does not know what this is, so it was not judged"
-        found.append(_note(f"{sentence}; if it is one of its columns, say so with --rename {word}"))
+        how = how_to_rename(like, KNOWN.intersection(map(str, _columns(rows))))
+        found.append(_note(f"{sentence}; if it is one of its columns, say so with {how}"))
     return found
 
 

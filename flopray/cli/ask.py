@@ -27,7 +27,9 @@ from flopray.cli.question import (
     seconds,
     steps_of,
     tokens_of,
+    ways_of,
 )
+from flopray.cli.synonyms import synonyms
 from flopray.errors import InputError
 from flopray.footprint.assumptions import PUE, SERVER, Assumption, Ranged, given
 from flopray.footprint.bill import Prices
@@ -35,6 +37,7 @@ from flopray.footprint.country import grid_of
 from flopray.point import EXECUTIONS, PRECISIONS
 from flopray.predict.predictor import Predictor
 from flopray.predict.shipped import shipped
+from flopray.predict.work import family_of
 from flopray.report.text_table import TextTable
 from flopray.units import prefixed
 from flopray.workloads.base import Workload
@@ -62,6 +65,21 @@ examples:
 exit codes: 0 answered, also where a GPU has no answer, 2 bad input."""
 #: More answers than this are a line each; of a number whose range is wider than this its ends are shown.
 _MOST_IN_FULL, _WIDE = 2, 0.2
+_TOKENS = ("tokens", "num-tokens", "n-tokens", "max-tokens")
+_ALSO_SETTINGS = ("precision", "execution", "phases")
+#: Flags of other calculators, and what they are here.
+_ELSEWHERE = {
+    **dict.fromkeys(("num-gpus", "n-gpus", "gpu-count", "world-size", "nodes", "devices"), "--gpus"),
+    **dict.fromkeys(("device", "gpu-type", "gpu-name", "accelerator", "hardware"), "--gpu"),
+    **dict.fromkeys(("carbon-intensity", "intensity"), "--grid-intensity"),
+    **dict.fromkeys(("region", "grid", "zone"), "--country"),
+    **dict.fromkeys(("iterations", "iters", "max-steps", "train-steps"), "--steps"),
+    **dict.fromkeys(("budget", "kwh", "max-energy"), "--energy-budget"),
+    **dict.fromkeys(("time-limit", "max-time", "hours"), "--deadline"),
+    **dict.fromkeys(("utilization", "util"), "--utilisation"),
+    **dict.fromkeys(("electricity-price", "kwh-price"), "--price-per-kwh"),
+    **dict.fromkeys(("gpu-price", "price", "cost-per-hour", "hourly-rate"), "--price-per-gpu-hour"),
+}
 _PRICES = (
     ("--pue", "PUE", "power of the building over that of its servers", 1.0, ""),
     ("--server-factor", "server over boards", "power of a server over that of its boards", 1.0, ""),
@@ -88,8 +106,12 @@ def build_parser(workload: Workload | None) -> argparse.ArgumentParser:
     where = parser.add_argument_group("on what")
     where.add_argument("--gpu", nargs="+", metavar="TYPE", help="such as H100 (default: every type that is known)")
     where.add_argument("--gpus", nargs="+", default=["1"], metavar="N", help="how many, each with a batch of its own")
-    where.add_argument("--precision", nargs="+", default=["bf16"], choices=PRECISIONS, metavar="P", help="default bf16")
-    where.add_argument("--execution", choices=EXECUTIONS, metavar="E", help="eager, graph or compile")
+    where.add_argument(
+        "--precision", nargs="+", choices=PRECISIONS, metavar="P", help="default bf16, where models were fitted to it"
+    )
+    where.add_argument(
+        "--execution", choices=EXECUTIONS, metavar="E", help="eager, graph or compile (default: what models know)"
+    )
     where.add_argument(
         "--utilisation", type=float, default=1.0, metavar="U", help="share of the time that GPUs compute (default 1)"
     )
@@ -105,6 +127,9 @@ def build_parser(workload: Workload | None) -> argparse.ArgumentParser:
     if workload is not None:
         taken = {flag for action in parser._actions for flag in action.option_strings}
         add_fields(parser.add_argument_group(f"shape of {workload.name}"), workload, taken)
+        of_a_step = synonyms(workload.fields, {name: f"--{name.removesuffix('s')}" for name in _ALSO_SETTINGS})
+        tokens = {word: f"{flag} (of a step) or --total-tokens (of the run)" for word, flag in of_a_step.items()}
+        parser.synonyms = of_a_step | {word: tokens[word] for word in _TOKENS if word in tokens} | _ELSEWHERE
     return parser
 
 
@@ -170,9 +195,10 @@ def reply_of(workload: Workload, model: str | None, options: argparse.Namespace)
         raise InputError(f"--phase {phase}: {workload.name} has {', '.join(workload.phases)}")
     prices = prices_of(options)
     predictor = Predictor.load(options.models) if options.models else shipped()
-    axes, assumed = axes_of(workload, options, model)
-    gpus = _types(options.gpu, predictor)
-    points = points_of(workload, axes, gpus, tuple(dict.fromkeys(options.precision)), options.execution)
+    gpus, family = _types(options.gpu, predictor), family_of(workload.name)
+    ways = {gpu: ways_of(workload, predictor.ways(gpu, family), options.precision, options.execution) for gpu in gpus}
+    axes, assumed = axes_of(workload, options, model, predictor.shapes(ways, family, phase))
+    points = points_of(workload, axes, ways)
     answers = []
     for point in points:
         asked = asked_of(point, phase)

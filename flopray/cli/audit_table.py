@@ -28,6 +28,7 @@ from flopray.audit.foreign import (
     times_device,
 )
 from flopray.audit.hardware import find_gpu
+from flopray.audit.likely_columns import how_to_rename
 from flopray.cli.table_columns import in_own_columns, meaning, scaled
 from flopray.errors import InputError
 from flopray.point import PRECISIONS
@@ -67,10 +68,12 @@ def load_records(
         frame, left_out = without_spreads(frame)
         notes += left_out
     notes = [f"{old} is read as {new}, which the audit does not know" for old, new in _unknown(rename or {})] + notes
+    if not len(frame.columns):
+        raise InputError(f"{path}: has no rows")
     if not any(column in frame.columns for column in JUDGEABLE):
         raise InputError(
             f"{path}: has none of the columns that can be audited ({', '.join(JUDGEABLE)}); it has "
-            f"{_most_alike(frame)}: say what they are with --rename NAME=COLUMN"
+            f"{_most_alike(frame)}: say what they are with {how_to_rename(map(str, frame.columns))}"
         )
     if frame.empty:
         raise InputError(f"{path}: has no rows")
@@ -120,7 +123,7 @@ def _refuse_unreadable(path: Path, frame: pd.DataFrame) -> None:
     said = next((f"; {name} is {cell!s:.40} in row {place}" for name, place, cell in cells if not is_missing(cell)), "")
     raise InputError(
         f"{path}: nothing in it can be judged: no number in {', '.join(present)}{said}; write plain numbers such as "
-        "1234.5, without units, percent signs, decimal commas or thousands separators, or say what columns are with "
+        "1234.5 (or 1.2 ms, 350 W), without decimal commas or thousands separators, or say what columns are with "
         "--rename"
     )
 

@@ -27,6 +27,10 @@ from flopray.workloads.registry import find_workload
 
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _JOULES = {"J": 1.0, "kJ": 1e3, "MJ": 1e6, "GJ": 1e9, "Wh": 3600.0, "kWh": 3.6e6, "MWh": 3.6e9}
+#: Steps or tokens of a run; nobody takes more.
+_MOST = 1e18
+#: Of a question that names none.
+_PRECISION = "bf16"
 _QUANTITY = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([A-Za-z]+)\s*", re.IGNORECASE)
 
 
@@ -79,7 +83,8 @@ def add_fields(group: Any, workload: Workload, taken: set[str]) -> None:
     for field in _fields(workload):
         if flag_of(field) in taken:
             raise InputError(f"workload {workload.name}, field {field.name}: the flag {flag_of(field)} is taken")
-        shown = f" (default {_default(field)})" if _default(field) else ""
+        known = _default(field)
+        shown = f" (default {'as measured, else ' if field.is_dimension else ''}{known})" if known else ""
         text = (field.doc or field.label or field.name) + shown
         group.add_argument(
             flag_of(field), dest=dest_of(field), nargs="+", metavar="VALUE", help=text.replace("%", "%%")
@@ -99,14 +104,23 @@ def _default(field: Field) -> str | None:
     return parts[1] if field.is_dimension and len(parts) == 3 else words[-1]
 
 
-def axes_of(workload: Workload, options: argparse.Namespace, model: str | None) -> tuple[dict[str, Any], list[str]]:
+def axes_of(
+    workload: Workload, options: argparse.Namespace, model: str | None, shapes: Sequence[Mapping[str, int]] = ()
+) -> tuple[dict[str, Any], list[str]]:
     """One value of each field, and lines on those that nobody named.
+
+    Args:
+        workload: which one.
+        options: of the command line.
+        model: of a language model.
+        shapes: that were measured: what nobody named is that of the one that is nearest to what was named.
 
     Raises:
         InputError: a value that cannot be, or a field without a value and a default.
     """
     axes: dict[str, Any] = {}
     assumed: list[str] = []
+    measured = _nearest(shapes, _named_sizes(workload, options))
     for field in _fields(workload):
         words = getattr(options, dest_of(field))
         if words is not None and len(words) > 1:
@@ -115,7 +129,7 @@ def axes_of(workload: Workload, options: argparse.Namespace, model: str | None) 
         if word is None and field.name == "model" and model is not None:
             word = model
         if word is None:
-            word = _default(field)
+            word = str(measured[field.name]) if field.is_dimension and field.name in measured else _default(field)
             if word is None:
                 raise InputError(f"{flag_of(field)} has no default in {workload.name}: name its value")
             if field.is_dimension:
@@ -126,18 +140,61 @@ def axes_of(workload: Workload, options: argparse.Namespace, model: str | None) 
     return axes, assumed
 
 
+def _named_sizes(workload: Workload, options: argparse.Namespace) -> dict[str, int]:
+    dimensions = [field for field in _fields(workload) if field.is_dimension and getattr(options, dest_of(field))]
+    return {field.name: values_of(field, getattr(options, dest_of(field)))[0] for field in dimensions}
+
+
+def _nearest(shapes: Sequence[Mapping[str, int]], named: Mapping[str, int]) -> Mapping[str, int]:
+    """The shape that is nearest to named sizes, by their factors; of equally near ones the largest."""
+
+    def distance(shape: Mapping[str, int]) -> tuple[float, int]:
+        factors = [abs(math.log(shape[name] / size)) for name, size in named.items() if name in shape]
+        return round(sum(factors), 6), -math.prod(shape.values())
+
+    return min(shapes, key=distance, default={})
+
+
 def points_of(
-    workload: Workload, axes: Mapping[str, Any], gpus: Sequence[str], precisions: Sequence[str], execution: str | None
+    workload: Workload, axes: Mapping[str, Any], ways: Mapping[str, Sequence[tuple[str, str]]]
 ) -> list[Point]:
-    """A point for each type of GPU and precision.
+    """A point for each type of GPU, precision and execution.
+
+    Args:
+        workload: which one.
+        axes: its fields.
+        ways: precisions with executions, by type of GPU.
 
     Raises:
         InputError: values that make no point.
     """
-    words = (execution,) if execution else common_default(workload, "execution", on_gpu=True)
-    every = {"device_type": tuple(gpus), "precision": tuple(precisions), "execution": tuple(words), **axes}
-    completed, implied = workload.complete(every)
-    return grid(workload, completed, implied)
+    points = []
+    for gpu, precision, execution in ((gpu, *way) for gpu, several in ways.items() for way in several):
+        every = {"device_type": (gpu,), "precision": (precision,), "execution": (execution,), **axes}
+        points += grid(workload, *workload.complete(every))
+    return points
+
+
+def ways_of(
+    workload: Workload, fitted: Sequence[tuple[str, str]], precisions: Sequence[str] | None, execution: str | None
+) -> list[tuple[str, str]]:
+    """Precisions with the execution of each: those that were named, else the usual ones if they were fitted.
+
+    Args:
+        workload: which one.
+        fitted: those that were, most rows first.
+        precisions: that were named.
+        execution: that was named.
+    """
+    usual = common_default(workload, "execution", on_gpu=True)[0]
+    there = [way for way in fitted if execution in (None, way[1])] or list(fitted)
+    if precisions is None:
+        precisions = [_PRECISION if not there or _PRECISION in dict(there) else there[0][0]]
+    found = []
+    for precision in dict.fromkeys(precisions):
+        executions = [way[1] for way in there if way[0] == precision] or [usual]
+        found.append((precision, execution or (usual if usual in executions else executions[0])))
+    return found
 
 
 def asked_of(point: Point, phase: str) -> Asked:
@@ -239,6 +296,6 @@ def count(flag: str, text: str) -> float:
         value = float(text.replace("_", ""))
     except ValueError:
         value = math.nan
-    if not (1 <= value < math.inf and value == int(value)):
-        raise InputError(f"{flag} {text!r:.40}: write a whole number from 1, such as 1000 or 1e9")
+    if not (1 <= value <= _MOST and value == int(value)):
+        raise InputError(f"{flag} {text!r:.40}: write a whole number from 1 to {_MOST:g}, such as 1000 or 1e9")
     return value

@@ -17,7 +17,7 @@ from flopray.cli.axes import flag_of
 from flopray.cli.endings import carry_out, results_console
 from flopray.cli.parser import SettingsParser
 from flopray.description import Field
-from flopray.errors import InputError
+from flopray.errors import InputError, SettingError
 from flopray.report.document import build, html, text
 from flopray.report.document.data import load
 from flopray.settings import MeasureSettings, check_settings, setting, settings_of
@@ -126,7 +126,7 @@ class Options:
     """Of which runs, where it goes, and as what.
 
     Raises:
-        SettingError: an unknown format.
+        SettingError: an unknown format, or a file where a folder is meant.
     """
 
     runs: tuple[str, ...] = setting(
@@ -143,6 +143,11 @@ class Options:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.out is not None and self.out.suffix.lstrip(".") in FORMATS:
+            folder = self.out.parent
+            raise SettingError(
+                f"<out>: {self.out} looks like a file: name the folder that gets report.html, such as {folder}"
+            )
 
 
 def build_parser() -> SettingsParser:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -71,7 +72,7 @@ class Options:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    place = words.index("--") if "--" in words else len(words)
+    place = words.index("--") if "--" in words else _end_of_flags(words)
     parser = SettingsParser(
         Options,
         prog="flopray run",
@@ -79,13 +80,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Run any program and say what it cost: energy, peak power and time series of each GPU it used.",
         epilog=_EXAMPLES,
     )
-    return carry_out(parser, words[:place], lambda options: _run(options, words[place + 1 :]))
+    command = words[place + 1 :]
+    if "--" not in words and place < len(words):  # a flag of the program's would be taken for one of flopray's
+        said = shlex.join(words[place:])
+        command, error = [], f"write -- before the program: flopray run {' '.join([*words[:place], '--'])} {said:.200}"
+    else:
+        error = "name the program behind --, such as: flopray run -- python train.py"
+    return carry_out(parser, words[:place], lambda options: _run(options, command, error))
 
 
-def _run(options: Options, command: list[str]) -> int:
+def _end_of_flags(words: Sequence[str]) -> int:
+    """Where the program begins that somebody wrote without `--`: at the first word that belongs to no flag."""
+    place = 0
+    while place < len(words) and words[place].startswith("-"):
+        takes_value = words[place] in ("--every", "--out", "--journal")
+        place += 1 + takes_value
+    return place
+
+
+def _run(options: Options, command: list[str], without: str) -> int:
     console = LineConsole(stderr=True, markup=False, highlight=False)
     if not command:
-        raise InputError("name the program behind --, such as: flopray run -- python train.py")
+        raise InputError(without)
     folder = options.out or _new_folder(command[0])
     journal = options.journal or folder.parent / "programs.jsonl"
     if journal.is_dir() or not os.access(_existing(journal), os.W_OK):

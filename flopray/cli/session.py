@@ -124,7 +124,9 @@ class NewRun:
         if self._known is not None and self._known == sweep:
             sweep = self._known  # its points need not be made again
         if sweep.samples is not None and sweep.samples > sweep.grid_size:
-            raise SettingError(f"<samples> {sweep.samples}: the grid has only {sweep.grid_size} points")
+            raise SettingError(
+                f"<samples> {sweep.samples}: the grid has {sweep.grid_size} point{'s' * (sweep.grid_size != 1)}"
+            )
         check_cores(cluster, sweep.cpus_per_trial)
         if sweep.size == 0:
             empty = f"none of the {sweep.grid_size} points of the grid falls into it"

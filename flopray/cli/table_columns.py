@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +54,8 @@ _WITH_UNIT = re.compile(
     r"|(?:[,/]\s*|\bin\s+|[\s_.-])(?P<after>[^\s,/_.-]+)|(?P<percent>%))"
 )
 _PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "p": 1e15, "e": 1e18}
+_COUNT = {f"{prefix}{noun}": factor for prefix, factor in _PREFIXES.items() for noun in ("flop", "flops")}
+_RATE = {f"{prefix}{noun}": factor for prefix, factor in _PREFIXES.items() for noun in ("flop/s", "flops/s")}
 #: Counts, rates and efficiencies of FLOPs; a FLOP/s for each watt is a FLOP for each joule.
 _PER_S, _PER_J = r"(?:/|_per_|per)_?(?:s|sec|second)", r"(?:/|_per_|per)_?(?:j|joule|w|watt)"
 _FLOPS = (
@@ -69,6 +72,11 @@ _FRACTIONS = {
 #: What is judged is the mean of several repeats anyway.
 _MEAN = re.compile(r"^(mean|avg|average)[\s_-]+(of[\s_-]+)?|[\s_-]+(mean|avg|average)$", re.IGNORECASE)
 _PERCENT = re.compile(r"([+-]?[\d.]+(?:[eE][+-]?\d+)?)\s*%")
+#: `698.12 W`, and a time span as pandas writes it.
+_CELL_UNIT = re.compile(r"([+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*([A-Za-z\u00b5\u03bc/]+)")
+_SPAN = re.compile(r"\d+ days? \d\d:\d\d:\d\d(\.\d+)?")
+#: Whole numbers with two marks of thousands or more, all the same: `5,000,000`, `5.000.000`, `5 000 000`.
+_GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}([,.'_ \u00a0\u202f])\d{3}(\1\d{3})+")
 #: `1,5` and `0,001`; and those of them that may be whole thousands.
 _COMMA, _THOUSANDS = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?"), re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 
@@ -117,7 +125,7 @@ def in_own_columns(path: Path, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[
         InputError: a name may be milli or mega, or two columns say different things of one quantity.
     """
     notes: list[str] = []
-    frame = _with_decimal_points(frame, notes)
+    frame = _without_thousands(_with_decimal_points(frame, notes), notes)
     for name in map(str, frame.columns):
         try:
             meant = meaning(name)
@@ -135,6 +143,7 @@ def in_own_columns(path: Path, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[
         series = pd.Series(values, index=frame.index, dtype=object)
         frame = frame.assign(**{column: series}).drop(columns=name)
         notes.append(f"{name} is read as {column}" + ("" if factor == 1 else f" x {factor:g}"))
+    frame = _without_cell_units(frame, notes)
     return _without_percent(frame, notes), notes
 
 
@@ -170,6 +179,37 @@ def scaled(cell: Any, factor: float) -> Any:
     return cell if value is None or factor == 1 else value * factor
 
 
+def _without_cell_units(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """Cells with their own units, such as `698.12 W` of nvidia-smi, `1.0 ms`, and pandas' time spans, in SI units."""
+    for column, units in (*_QUANTITIES.values(), ("model_flops", _COUNT), ("flops_per_s", _RATE)):
+        if column not in frame.columns or units is _SHARE:
+            continue
+        cells = list(frame[column])
+        read = [_in_si(cell, units) for cell in cells]
+        first = next((place for place, value in enumerate(read) if value is not None), None)
+        if first is not None:
+            values = [cell if value is None else value for cell, value in zip(cells, read, strict=True)]
+            frame = frame.assign(**{column: pd.Series(values, index=frame.index, dtype=object)})
+            notes.append(
+                f"{column} is read in the units of its cells: {str(cells[first]).strip()} is {values[first]:g}"
+            )
+    return frame
+
+
+def _in_si(cell: Any, units: Mapping[str, float]) -> float | None:
+    """The number of a cell that states its unit; None of any other, and of a unit that may be milli or mega."""
+    if units is _TIME and isinstance(cell, str) and _SPAN.fullmatch(cell.strip()):
+        cell = pd.Timedelta(cell)
+    if isinstance(cell, timedelta):
+        return cell.total_seconds() if units is _TIME and not pd.isna(cell) else None
+    match = _CELL_UNIT.fullmatch(cell.strip()) if isinstance(cell, str) else None
+    if match is None:
+        return None
+    unit = match[2].replace("\u00b5", "u").replace("\u03bc", "u")
+    factor = units.get(unit) if unit.lower() in _MILLI_OR_MEGA else units.get(unit, units.get(unit.lower()))
+    return None if factor is None else float(match[1]) * factor
+
+
 def _without_percent(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     for column in [name for name in _SHARES if name in frame.columns]:
         cells = list(frame[column])
@@ -193,6 +233,19 @@ def _with_decimal_points(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     notes.append(f"decimal commas are read as points: {first} is {first.replace(',', '.')}")
     changed = {name: [_with_point(cell) for cell in frame[name]] for name in names}
     return frame.assign(**{n: pd.Series(values, index=frame.index, dtype=object) for n, values in changed.items()})
+
+
+def _without_thousands(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """Numbers such as 500,000,000 without marks; one mark alone may be a decimal one, and is left."""
+    for name in map(str, frame.columns):
+        cells = [cell.strip() if isinstance(cell, str) else cell for cell in frame[name]]
+        grouped = [isinstance(cell, str) and _GROUPED.fullmatch(cell) is not None for cell in cells]
+        if any(grouped):
+            values = [int(re.sub(r"[^\d+-]", "", c)) if so else c for c, so in zip(cells, grouped, strict=True)]
+            frame = frame.assign(**{name: pd.Series(values, index=frame.index, dtype=object)})
+            first = grouped.index(True)
+            notes.append(f"{name} is read without the marks of thousands: {cells[first]} is {values[first]}")
+    return frame
 
 
 def _has_fractions(name: str) -> bool:

@@ -30,6 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from flopray.flops.step import check_returned
 from flopray.flops.threads import in_threads
 from flopray.flops.unseen import unseen_launches
 
@@ -127,13 +128,16 @@ def count_dispatched(step: Callable[[], object], observe: Observer | None = None
     Returns:
         The count, or the reason why there is none.
 
+    Raises:
+        InputError: the call only made a generator or a coroutine.
+
     Example:
         >>> x = torch.ones(4, 8)
         >>> count_dispatched(lambda: x @ x.T).flops  # 2 * 4 * 8 * 4
         256
     """
     with dispatches_counted(observe) as found:
-        step()
+        check_returned(step())
     return found()
 
 

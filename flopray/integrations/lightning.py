@@ -55,10 +55,8 @@ class EnergyMonitor(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Begins to watch."""
-        if self._costs.precision is None:
-            self._costs.precision = _PRECISIONS.get(str(trainer.precision).partition("-")[0])
         self._costs.stop()
-        self._costs.start()
+        self._costs.start(_PRECISIONS.get(str(trainer.precision).partition("-")[0]))
         self._in_step = False
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:

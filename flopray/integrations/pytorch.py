@@ -13,6 +13,7 @@ from typing import Any
 
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
+from flopray.errors import InputError
 from flopray.watching.api import Watch, watch
 
 
@@ -29,6 +30,9 @@ def watch_optimizer(optimizer: Any = None, **options: Any) -> Iterator[Watch]:
     Yields:
         The watch.
 
+    Raises:
+        InputError: an argument that cannot be.
+
     Example:
         >>> import torch
         >>> from flopray.integrations.pytorch import watch_optimizer
@@ -41,6 +45,10 @@ def watch_optimizer(optimizer: Any = None, **options: Any) -> Iterator[Watch]:
         >>> w.summary().steps
         4
     """
+    if optimizer is not None and not callable(getattr(optimizer, "step", None)):
+        raise InputError(
+            f"optimizer must be an optimizer of torch, or one in a wrapper, got {type(optimizer).__name__}"
+        )
     counted = [_unwrapped(optimizer)]
     with watch(**options) as w:
 

@@ -10,6 +10,7 @@ import logging
 import platform
 import time
 from contextlib import ExitStack
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +62,14 @@ class StepCosts:
     ) -> None:
         if precision is not None and precision not in PRECISIONS:
             raise InputError(f"precision: unknown {precision!r}, choose from {', '.join(PRECISIONS)}")
-        if isinstance(flops, str) or (flops is not True and flops is not False and not flops > 0):
+        if not isinstance(flops, Real) or (not isinstance(flops, bool) and not flops > 0):
             raise InputError(f"flops must be True, False or a number of FLOPs, got {flops!r}")
-        self.precision = precision
+        self.precision = self._given_precision = precision
         self.watch: Watch | None = None
         self.summary: Summary | None = None
-        self._flops: float | None = None if isinstance(flops, bool) else float(flops)
-        self._to_count = flops is True
+        self._given_flops = flops
+        self._flops: float | None = None
+        self._to_count = False
         self._counting: ExitStack | None = None
         self._found: Any = None
         self._save, self._meter, self._every = save, meter, every
@@ -75,8 +77,17 @@ class StepCosts:
         self._last: tuple[float | None, dict[str, Any]] | None = None
         self._again_s = self._started_s = 0.0
 
-    def start(self) -> Watch:
-        """Begins to watch; a new watch where an old one has ended."""
+    def start(self, precision: str | None = None) -> Watch:
+        """Begins to watch; a new watch where an old one has ended.
+
+        Nothing is kept of an earlier training: another one has other batches, and so other FLOPs.
+
+        Args:
+            precision: of this training, unless one was given.
+        """
+        self.precision = self._given_precision or precision
+        self._flops = None if isinstance(self._given_flops, bool) else float(self._given_flops)
+        self._to_count = self._given_flops is True
         save = self._save
         if save is not None and _world_size() > 1:
             save = f"{save}-rank{torch.distributed.get_rank()}"

@@ -55,14 +55,12 @@ class EnergyCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Begins to watch, and goes before the callbacks that log: they write what `on_log` finds."""
         del state, control, kwargs
-        if self._costs.precision is None:
-            self._costs.precision = _precision(args)
         handler = sys._getframe(1).f_locals.get("self")
         if isinstance(handler, CallbackHandler):
             # A new list: the handler goes through the old one right now.
             handler.callbacks = [self, *(callback for callback in handler.callbacks if callback is not self)]
         self._costs.stop()
-        self._costs.start()
+        self._costs.start(_precision(args))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A step begins."""

@@ -12,8 +12,9 @@ from flopray.audit.hardware import peak_flops_per_s
 from flopray.energy.meter import Meter
 from flopray.energy.reference import EnergyAtReference, energy_at_reference
 from flopray.energy.thermal import BoardTemperature, Condition
-from flopray.errors import InputError, NoEnergySource, SettingError
+from flopray.errors import InputError, NoEnergySource, SettingError, several
 from flopray.flops.dispatched import DispatchedCount, count_dispatched
+from flopray.flops.step import check_step
 from flopray.measurement.ceiling import measured_peak_flops_per_s
 from flopray.measurement.device import Device
 from flopray.measurement.phase import NOT_REQUESTED, measure_phase
@@ -127,6 +128,7 @@ def measure(
     if step is not None and phases.names:
         raise InputError(f"give a step or its phases, and not both: step and {phases.names[0]}")
     whole = phases.whole() if step is None else step
+    instruments = several("instruments", instruments, one_word=True)
     settings = _settings(whole, instruments, target_error, max_seconds, execution, precision, reference_temperature)
     own = device_of(device)
     if execution == "graph" and not own.is_cuda:
@@ -222,8 +224,7 @@ def _settings(
     precision: str | None,
     reference_c: float,
 ) -> MeasureSettings:
-    if not callable(step):
-        raise InputError(f"step must be a callable without arguments, got {type(step).__name__}")
+    check_step(step)
     for name, value, known in (
         *(("instruments", word, ("time", "energy", "flops")) for word in instruments),
         ("execution", execution, EXECUTIONS),

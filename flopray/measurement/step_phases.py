@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from flopray.errors import InputError
 from flopray.flops.dispatched import count_dispatched
+from flopray.flops.step import check_callable, check_step, needed_arguments
 from flopray.measurement.result import Measurement, at_reference_line, with_error
 from flopray.units import prefixed
 from flopray.workloads.execution import Work, captured, captured_second
@@ -135,11 +134,13 @@ class Phases:
         self._given = {name: given[name] for name in NAMES if name in given}
         self._takes_output = False
         for name, work in self._given.items():
-            needed = _needed(name, work)
+            check_callable(work, name)
+            needed = len(needed_arguments(work))
             self._takes_output |= name == "backward" and needed == 1 and "forward" in given
             if needed and not (name == "backward" and self._takes_output):
-                more = ", or with what forward returns" if name == "backward" else ""
-                raise InputError(f"{name} must be a callable without arguments{more}")
+                if name == "backward":
+                    raise InputError("backward must be a callable without arguments, or with what forward returns")
+                check_step(work, name)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -223,15 +224,3 @@ def _operations(work: Work) -> int:
     seen: list[object] = []
     count_dispatched(work, seen.append)
     return len(seen)
-
-
-def _needed(name: str, work: object) -> int:
-    """Arguments without a default."""
-    if not callable(work):
-        raise InputError(f"{name} must be a callable, got {type(work).__name__}")
-    try:
-        parameters: Any = inspect.signature(work).parameters.values()
-    except (TypeError, ValueError):  # a built-in that states none
-        return 0
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(one.default is one.empty and one.kind in positional for one in parameters)

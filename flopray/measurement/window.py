@@ -17,6 +17,7 @@ from typing import Protocol
 
 import torch
 
+from flopray.flops.step import check_returned
 from flopray.workloads.execution import Work, iterations_of
 
 #: A lap long enough that its own cost (about 1 us) does not show, short enough to stop in time.
@@ -79,11 +80,15 @@ def warm_up(work: Work, laps: Laps, *, at_least_s: float = WARM_UP_S, cap_s: flo
         at_least_s: however stable the pace; `WAKE_S` for a device that may be at idle clocks, which is also what a
             first iteration of more than `COLD_AFTER_S` (it compiled) leads to.
         cap_s: for so much longer at most.
+
+    Raises:
+        InputError: a call only makes a generator or a coroutine.
     """
     begin = time.perf_counter()
     laps.start()
-    work()
+    returned = work()
     laps.lap()
+    check_returned(returned)
     call_s, calls = laps.finish()[0], 1
     stable_from = time.perf_counter()
     if stable_from - begin > COLD_AFTER_S:

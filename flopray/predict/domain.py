@@ -53,6 +53,12 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
             points=logs.tolist(),
         )
 
+    @property
+    def shapes(self) -> list[tuple[tuple[str, int], ...]]:
+        """Each shape that was measured, as the names and sizes of its dimensions."""
+        names = self.names[: -len((_FLOPS, _INTENSITY))]
+        return [tuple(zip(names, np.exp(point).round().astype(int).tolist(), strict=True)) for point in self.points]
+
     def is_far(self, work: Work) -> bool:
         """Whether a size of a work lies beyond what was measured by more than a held-out edge does: a factor of 2."""
         for name, low, high in zip(self.names[:-2], self.low, self.high, strict=False):

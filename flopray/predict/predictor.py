@@ -140,6 +140,27 @@ class Predictor:
         """Types of device that something is known of."""
         return tuple(sorted({group.where.device_type for group in self.groups}))
 
+    def ways(self, device_type: str, family: str) -> list[tuple[str, str]]:
+        """Precisions with executions in which a workload was fitted on a type of device, most rows first."""
+        there = [one.where for one in self.groups if (one.where.device_type, one.where.family) == (device_type, family)]
+        return [(where.precision, where.execution) for where in sorted(there, key=lambda where: -where.rows)]
+
+    def shapes(self, ways: Mapping[str, Sequence[tuple[str, str]]], family: str, phase: str) -> list[dict[str, int]]:
+        """Shapes of a workload at which a phase was fitted, those that are common to all of some ways if there are any.
+
+        Args:
+            ways: precisions with executions, by type of device.
+            family: of the workload.
+            phase: of it.
+        """
+        found: list[set[tuple[tuple[str, int], ...]]] = []
+        for group in self.groups:
+            where, domain = group.where, group.fit.domains.get(phase)
+            if where.family == family and (where.precision, where.execution) in ways.get(where.device_type, ()):
+                found += [set(domain.shapes)] if domain is not None else []
+        common = set.intersection(*found) if found else set()
+        return [dict(shape) for shape in sorted(common or set().union(*found))]
+
     def predict(
         self,
         asked: Point | Work,

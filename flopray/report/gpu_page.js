@@ -31,7 +31,7 @@ const told = row => [row.gpu, row.precision, row.shape].join(" · ") + (row.sour
 function hover(row, each, unit) {
   const entry = row.values[each.name];
   if (entry.value === null) return `${safe(told(row))}<br>${safe(entry.missing)}`;
-  const late = entry.above ? "<br>error above the target" : "";
+  const late = !entry.above ? "" : entry.error === null ? "<br>error not known: too few repeats" : "<br>error above the target";
   const audit = row.findings.length ? "<br>audit: " + safe(row.findings.join(", ")) : "";
   return `${safe(told(row))}<br>${number(entry.value / unit.factor, 4)} ${unit.label} ${percent(entry.error)}${late}${audit}`;
 }
@@ -43,11 +43,11 @@ function unitOf(each, values, log) {
   return unitFor(each.unit, log ? Math.sqrt(Math.min(...sizes) * Math.max(...sizes)) : Math.max(...sizes));
 }
 
-function valueAxis(each, unit, values, log) {
-  const scaled = values.map(value => value / unit.factor);
-  const ticks = log ? roundTicks(.9 * Math.min(...scaled), 1.1 * Math.max(...scaled), true) : roundTicks(0, 1.05 * Math.max(...scaled), false);
+function valueAxis(each, unit, values, log, reached = values) {
+  const scaled = values.map(value => value / unit.factor), ends = log ? closeEnds(reached.map(value => value / unit.factor), true) : null;
+  const ticks = ends ? roundTicks(...ends, true) : log ? roundTicks(.9 * Math.min(...scaled), 1.1 * Math.max(...scaled), true) : roundTicks(0, 1.05 * Math.max(...scaled), false);
   return { title: { text: `${each.short} (${unit.label})` }, type: log ? "log" : "linear", tickvals: ticks, ticktext: ticks.map(String),
-    zeroline: false, ...(log ? {} : { rangemode: "tozero" }) };
+    zeroline: false, ...rangeOf(ends, true), ...(log ? {} : { rangemode: "tozero" }) };
 }
 
 /** Rows by GPU, precision and source, in the order of the comparison. */
@@ -71,6 +71,9 @@ function auditTraces(points) {
       hoverinfo: "skip", marker: { symbol, size: 14, color, line: { width: 2, color } } } : null;
   }).filter(Boolean);
 }
+
+/** Whether any error that was asked for is not known decides on the words of the whole page. */
+const LATE = `error above the target${DATA.comparisons.some(part => part.rows.some(row => Object.values(row.values).some(entry => entry.above && entry.error === null))) ? " or not known" : ""}`;
 
 /** Values above the target of their error, as a dark corner at the point. */
 function lateTrace(points, name) {
@@ -97,14 +100,14 @@ function drawDots(part, rows, log) {
     return { type: "scatter", mode: "markers", name: nameOf(one), x: own.map(p => p.x), y: own.map(p => p.y), text: own.map(p => p.text), hoverinfo: "text",
       error_y: { array: own.map(p => p.error), thickness: 1, width: 3 }, marker: look(part, one) };
   }).filter(trace => trace.x.length);
-  traces.push(...auditTraces(points), ...lateTrace(points, "error above the target"));
+  traces.push(...auditTraces(points), ...lateTrace(points, LATE));
   const longest = 7 * Math.max(...names.map(name => name.length)) + 12;
   const step = Math.ceil(names.length * longest / (element("dots").clientWidth - 70)), ticks = names.map((_, i) => i).filter(i => i % step === 0);
   plot("dots", traces, {
     margin: { l: 62, r: 10, t: 30, b: 50 }, showlegend: false, hovermode: "closest",
     xaxis: { range: [-.5, names.length - .5], tickvals: ticks, ticktext: ticks.map(i => safe(names[i])), zeroline: false, showgrid: false, tickangle: 0,
       title: { text: overShapes ? part.shape_title : safe(`GPU, ${controls.shape.value}`) } },
-    yaxis: valueAxis(each, unit, seen, log),
+    yaxis: valueAxis(each, unit, seen, log, points.flatMap(p => [p.y - p.error, p.y + p.error].map(end => end * unit.factor))),
     shapes: names.slice(1).length < 20 ? names.slice(1).map((_, i) => ({ type: "line", x0: i + .5, x1: i + .5, y0: 0, y1: 1, yref: "paper", line: { color: shade("faint"), width: 1 } })) : [],
   });
   return true;
@@ -128,7 +131,7 @@ function drawRates(part, rows) {
     return { type: "scatter", mode: "markers", name: nameOf(one), x: own.map(p => p.x), y: own.map(p => p.y), text: own.map(p => p.text), hoverinfo: "text",
       error_x: bar(rate.name, "x"), error_y: bar(efficiency.name, "y"), marker: look(part, one) };
   });
-  traces.push(...auditTraces(points), ...lateTrace(points, "error above the target"));
+  traces.push(...auditTraces(points), ...lateTrace(points, LATE));
   plot("rates", traces, {
     margin: { l: 62, r: 10, t: 30, b: 50 }, showlegend: false, hovermode: "closest",
     title: { text: "upper right is better", font: { size: 13 }, x: .08, y: .985, yanchor: "top" },
@@ -145,7 +148,7 @@ function drawLegend(part, rows) {
   entries.push(["○", "hollow: published by flopmetrics", shade("ink"), has(row => row.source === "published")]);
   entries.push(["✕", "audit: impossible", "#d62728", has(row => row.severity === "impossible")]);
   entries.push(["◯", "audit: implausible", "#ff7f0e", has(row => row.severity === "implausible")]);
-  entries.push(["◢", "error above the target", shade("ink"), has(row => row.values[each.name].above)]);
+  entries.push(["◢", LATE, shade("ink"), has(row => row.values[each.name].above)]);
   element("legend").replaceChildren(...entries.filter(entry => entry[3]).map(([sign, text, color]) => {
     const box = node("span"), mark = node("span", sign + " ");
     mark.style.color = color;
@@ -167,7 +170,7 @@ function drawTable(part, rows, log) {
     return [row.gpu + (row.source === "published" ? "*" : ""), row.precision, row.shape, value, error, { text: row.severity, kind: "text" }];
   });
   const said = [`${each.title} in ${unit.label}; ±: 95 % interval ${intervalOf(part)}`.trimEnd()];
-  if (rows.some(row => row.values[each.name].above)) said.push("slanted: error above the target");
+  if (rows.some(row => row.values[each.name].above)) said.push(`slanted: ${LATE}`);
   if (rows.some(row => row.source === "published")) said.push("*: published by flopmetrics");
   if (rows.length > MOST_LINES) said.push(`the first ${MOST_LINES} of ${rows.length}; the CSV has all`);
   fillTable(said.join("; "), ["GPU", "precision", "shape", unit.label, "±", "audit"], lines, 3);
@@ -192,8 +195,10 @@ function draw() {
   if (!each) { element("legend").replaceChildren(); return show([]); }
   drawTable(part, rows, log);
   drawLegend(part, rows);
-  show(["dots", "rates"]);
-  show([["dots", drawDots(part, rows, log)], ["rates", drawRates(part, rows)]].filter(([, drawn]) => drawn).map(([id]) => id));
+  // what will not be drawn must not take half of the width from what is
+  const hasRates = rows.some(row => valueOf(row, "flops_per_s") > 0 && valueOf(row, "flops_per_j") > 0);
+  show(hasRates ? ["dots", "rates"] : ["dots"]);
+  show([["dots", drawDots(part, rows, log)], ["rates", hasRates && drawRates(part, rows)]].filter(([, drawn]) => drawn).map(([id]) => id));
 }
 
 nameWindow("flopray: GPUs compared");

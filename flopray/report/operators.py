@@ -6,12 +6,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from flopray.units import prefixed
 
 _SHOWN = 6
+#: What the profiler writes before the name of a node that autograd runs, and what is shown.
+_OF_AUTOGRAD = ("autograd::engine::evaluate_function: ", "autograd: ")
 _SUMMED = ("time_share", "energy_estimate_j", "calls", "flops")
 _TITLE = "operators by share of time (torch.profiler, mean of the points); energy is an estimate by that share"
 
@@ -28,19 +32,20 @@ def print_operators(console: Console, path: Path, shown: int = _SHOWN) -> None:
         return
     import pyarrow.parquet as pq
 
-    table = Table(title=_TITLE, title_justify="left")
-    for name in ("phase", "region", "operator"):
-        table.add_column(name, overflow="fold")
+    table = Table(title=_TITLE, title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
+    table.add_column("operator", no_wrap=True, overflow="ellipsis")
     for name in ("calls", "time", "energy", "FLOPs"):
         table.add_column(name, justify="right", no_wrap=True)
     columns = ["trial_id", "phase", "region", "operator", *_SUMMED]
     for phase, operators in mean_operators(pq.read_table(path, columns=columns).to_pylist()).items():
-        for place, ((region, operator), mean) in enumerate(list(operators.items())[:shown]):
-            words = (phase if place == 0 else "", region or "-", operator)
+        table.add_row(Text(phase, style="bold"))
+        for (region, operator), mean in list(operators.items())[:shown]:
+            # a region that torch itself names has the name of the optimizer twice
+            within = f" ({region.removeprefix('Optimizer.step#')})" if region else ""
+            words = (Text(f"{operator.replace(*_OF_AUTOGRAD)}{within}"),)
             share = mean["time_share"]
             numbers = (f"{mean['calls']:.3g}", "-" if share is None else f"{share:.1%}")
             table.add_row(*words, *numbers, prefixed(mean["energy_estimate_j"], "J"), prefixed(mean["flops"], "FLOP"))
-        table.add_section()
     console.print(table)
 
 

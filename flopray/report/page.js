@@ -119,7 +119,7 @@ function number(value, digits = 3) {
   return text.toFixed(Math.max(0, digits - 1 - Math.floor(Math.log10(Math.abs(text)))));
 }
 
-const percent = error => error === null ? "" : `± ${error < .0001 ? "< 0.01" : (100 * error).toPrecision(2)} %`;
+const percent = error => error === null ? "" : `± ${error < .0001 ? "< 0.01" : error < .995 ? (100 * error).toPrecision(2) : Math.round(100 * error)} %`;
 
 /** Round values from low to high, both in display units: 1, 2, 5 times powers of ten, or even steps. */
 function roundTicks(low, high, log, most = 6) {
@@ -140,6 +140,16 @@ function roundTicks(low, high, log, most = 6) {
   return ticks;
 }
 
+/** Ends of an axis over values that lie within a factor of 2, so that plotly does not show ten decades for one; null else. */
+function closeEnds(values, log) {
+  const low = Math.min(...values), high = Math.max(...values);
+  if (log) return low > 0 && high < 2 * low ? [low / 1.5, high * 1.5] : null;
+  return low === high ? [low - (Math.abs(low) || 1) / 2, high + (Math.abs(high) || 1) / 2] : null;
+}
+
+/** The same as a range of plotly's, which takes logarithms. */
+const rangeOf = (ends, log) => ends ? { range: log ? ends.map(Math.log10) : ends } : {};
+
 /** An HTML table of texts; the first `texts` columns are words. */
 function fillTable(caption, header, rows, texts) {
   const table = element("table"), head = node("tr");
@@ -157,8 +167,9 @@ function fillTable(caption, header, rows, texts) {
 }
 
 /** A legend along the bottom edge, and the bottom margin that it and the title of the axis above it need. */
-function bottomLegend(entries, narrow) {
-  const lines = entries ? Math.ceil(entries / (narrow ? 2 : 4)) : 0;
+function bottomLegend(entries, narrow, width = null) {
+  const inLine = width === null ? (narrow ? 2 : 4) : Math.max(1, Math.floor(width / 300)); // an audit's rule has 250 px
+  const lines = entries ? Math.ceil(entries / inLine) : 0;
   return { legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0 }, bottom: 48 + 20 * lines + (lines ? 6 : 0) };
 }
 

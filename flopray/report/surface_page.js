@@ -45,7 +45,7 @@ function visible(set, scale, grid) {
   const text = values.map((row, i) => row.map((value, j) => {
     const where = together(equals(PANEL, grid.n), equals(X, set.d[columns[j]]), equals(Y, set.m[rows[i]])) + "<br>";
     if (value === null) return where + safe(reasons[i][j]);
-    const late = above[i][j] ? "<br>error above the target" : "";
+    const late = !above[i][j] ? "" : errors[i][j] === null ? "<br>error not known: too few repeats" : "<br>error above the target";
     const audit = found[i][j] ? "<br>audit: " + safe(found[i][j]) : "";
     return `${where}${number(value / set.unit.factor, 4)} ${set.unit.label} ${percent(errors[i][j])}${late}${audit}`;
   }));
@@ -102,7 +102,9 @@ function marked(set, part, table, shares) {
 }
 
 const withValue = (part, table) => table.map((row, i) => row.map((entry, j) => part.values[i][j] === null ? "" : entry));
-const late = set => `error above the target${set.target === null ? "" : ` of ${+(100 * set.target).toPrecision(3)} %`}`;
+const isUnknown = grid => grid.above.some((row, i) => row.some((late, j) => late && grid.errors[i][j] === null));
+const late = set =>
+  `error above the target${set.target === null ? "" : ` of ${+(100 * set.target).toPrecision(3)} %`}${set.grids.some(isUnknown) ? " or not known" : ""}`;
 
 function drawSurface(set, shown, tint) {
   const traces = [];
@@ -145,8 +147,8 @@ function cellTexts(set, part) {
   const both = wide > 54 && high > 30;
   return part.values.map((row, i) => row.map((value, j) => {
     if (value === null) return "";
-    const error = both && part.errors[i][j] !== null ? "<br>" + percent(part.errors[i][j]).replace(" %", "%") : "";
-    return number(value / set.unit.factor) + error;
+    const known = percent(part.errors[i][j]).replace(" %", "%") || (part.above[i][j] ? "± ?" : "");
+    return number(value / set.unit.factor) + (both && known ? "<br>" + known : "");
   }));
 }
 
@@ -171,14 +173,14 @@ function drawHeat(set, part, tint) {
     traces.push(points2d(points, late(set), "triangle-se", shade("ink"))));
   const ranges = part.edges.map((edges, k) => set.spacings[k] === "log" ?
     [Math.log10(edges[0]), Math.log10(edges[edges.length - 1])] : [edges[0], edges[edges.length - 1]]);
-  const { legend, bottom } = bottomLegend(traces.filter(trace => trace.showlegend).length, narrow);
+  const { legend, bottom } = bottomLegend(traces.filter(trace => trace.showlegend).length, narrow, element("heat").clientWidth);
   plot("heat", traces, {
     margin: narrow ? { l: 48, r: 8, t: 70, b: bottom + 8 } : { l: 60, r: 10, t: 30, b: bottom },
     title: { text: equals(PANEL, part.n), font: { size: 13 }, x: narrow ? .02 : .08, y: .985, yanchor: "top" }, plot_bgcolor: shade("hole"),
     showlegend: traces.some(trace => trace.showlegend), legend,
-    // beside a horizontal colour bar plotly lays the title of the axis upon its labels
-    annotations: narrow ? [{ xref: "paper", yref: "paper", x: .5, y: 0, yshift: -34, text: X.title, showarrow: false, font: { size: 14 } }] : [],
-    xaxis: { ...axis(narrow ? "" : X.title, set.spacings[0], thin(part.d, narrow ? 5 : 8)), range: ranges[0], showgrid: false },
+    // over a horizontal legend or colour bar plotly lays the title of the axis upon its labels
+    annotations: [{ xref: "paper", yref: "paper", x: .5, y: 0, yshift: -34, text: X.title, showarrow: false, font: { size: 14 } }],
+    xaxis: { ...axis("", set.spacings[0], thin(part.d, narrow ? 5 : 8)), range: ranges[0], showgrid: false },
     yaxis: { ...axis(Y.title, set.spacings[1], thin(part.m, 8)), range: ranges[1], showgrid: false },
   });
 }
@@ -220,13 +222,15 @@ function drawLines(set, scale, shown) {
       text: imprecise.map(p => p[2]), hoverinfo: "text", marker: { symbol: "triangle-se", size: 9, color: shade("ink") } });
   }
   const seen = traces.flatMap(trace => trace.y).filter(value => value !== null);
-  const positive = scale.kind === "log", ticks = roundTicks(Math.min(...seen), Math.max(...seen), positive);
+  const reached = traces.flatMap(trace => trace.y.flatMap((y, i) => y === null ? [] : [-1, 1].map(sign => y + sign * (trace.error_y?.array[i] || 0))));
+  const positive = scale.kind === "log", ends = closeEnds(reached, positive);
+  const ticks = roundTicks(...(ends || [Math.min(...seen), Math.max(...seen)]), positive);
   const { legend, bottom } = bottomLegend(traces.length, isNarrow());
   plot("lines", traces, {
-    margin: { l: 62, r: 10, t: 30, b: bottom }, legend, showlegend: true,
+    margin: { l: 62, r: 10, t: 30, b: bottom }, legend, showlegend: traces.some(trace => trace.name),
     xaxis: alongD ? axis(X.title, set.spacings[0], thin(shown[0].d, 8)) : axis(Y.title, set.spacings[1], thin(shown[0].m, 8)),
     title: { text: alongD ? equals(Y, shown[0].m[0]) : equals(X, shown[0].d[0]), font: { size: 13 }, x: .08, y: .985, yanchor: "top" },
-    yaxis: { title: { text: `${set.label} (${set.unit.label})` }, type: positive ? "log" : "linear", tickvals: ticks, ticktext: ticks.map(String) },
+    yaxis: { title: { text: `${set.label} (${set.unit.label})` }, type: positive ? "log" : "linear", tickvals: ticks, ticktext: ticks.map(String), ...rangeOf(ends, positive) },
   });
 }
 
@@ -252,7 +256,7 @@ const HEADER = ["device_type", "precision", "execution", "phase", "metric", "uni
 /** Every cell of some sets in SI units. */
 const csvRows = sets => sets.flatMap(set => (set.grids || []).flatMap(grid => set.m.flatMap((m, i) => set.d.map((d, j) => [
   ...set.key, set.phase, set.metric, set.si, grid.n, d, m, grid.values[i][j], grid.errors[i][j],
-  grid.values[i][j] === null ? null : grid.above[i][j] ? "yes" : "no", grid.reasons[i][j], grid.findings[i][j]]))));
+  grid.values[i][j] === null ? null : !grid.above[i][j] ? "no" : grid.errors[i][j] === null ? "not known" : "yes", grid.reasons[i][j], grid.findings[i][j]]))));
 
 function draw() {
   const set = current();

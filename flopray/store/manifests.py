@@ -144,6 +144,8 @@ def _hint(given: Path) -> str:
     with contextlib.suppress(OSError, ValueError):
         if (meant / FILE_NAME).is_file():
             return f"did you mean {shlex.quote(str(meant))}?"
+        if given.is_file():
+            return f"it is a file, and a run is a folder with a {FILE_NAME}; `flopray audit` judges tables"
     return f"give the folder that holds its {FILE_NAME}"
 
 

@@ -186,6 +186,11 @@ def _factor_lines(frame: pd.DataFrame) -> list[str]:
     ]
 
 
+def _share(ratio: float) -> str:
+    """In per cent, with two digits of what is small: never 0 % of something."""
+    return f"{ratio:.0%}" if ratio >= 0.1 else f"{100 * ratio:.2g}%"
+
+
 def _without_a_gpu(
     frame: pd.DataFrame, summary: Mapping[str, Any], workload: Description, vary: Sequence[str]
 ) -> list[str]:
@@ -195,10 +200,10 @@ def _without_a_gpu(
     lines = []
     shares = frame.loc[frame["mfu"].notna() & frame["measured_peak_flops_per_s"].notna()].sort_values(by="mfu")
     if len(shares):
-        known = shares[shares["time_rel_error"].notna()]  # one whose error is known, if there is one
+        known = shares[shares["time_rel_error"] < 1]  # one whose error bounds it, if there is one
         best = (known if len(known) else shares).iloc[-1]
         peak = prefixed(best["measured_peak_flops_per_s"], "FLOP/s")
-        rate = f"{_with_error(best, 'flops_per_s', 'FLOP/s')}, {best['mfu']:.0%} of the {peak}"
+        rate = f"{_with_error(best, 'flops_per_s', 'FLOP/s')}, {_share(best['mfu'])} of the {peak}"
         where = f"{best['phase']} at {point_label(best, workload, vary)}"
         lines.append(f"found: {where} does {rate} that products reach on this CPU (measured)")
     adds = [] if summary["rows_with_energy"] else ["the energy of each phase (this machine has no source of it)"]

@@ -157,8 +157,9 @@ def print_winners(console: Console, winners: Winners) -> None:
         if len(winners.best) > _PRINTED:
             console.print(f"... and {len(winners.best) - _PRINTED} more in summary.json", highlight=False)
     if winners.doubted:
-        why = "since the audit calls a number of theirs impossible or implausible"
-        console.print(f"{winners.doubted} points are left out, {why}", highlight=False, soft_wrap=True)
+        why = "since the audit calls a number impossible or implausible"
+        them = "1 point is" if winners.doubted == 1 else f"{winners.doubted} points are"
+        console.print(f"{them} left out, {why}", highlight=False, soft_wrap=True)
 
 
 def _told(winners: Winners, place: int, column: int) -> str:

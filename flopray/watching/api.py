@@ -18,7 +18,7 @@ from flopray.errors import FloprayError, InputError, MeasurementError
 from flopray.watching.devices import gpu_uuid, named_gpus, used_gpus
 from flopray.watching.marks import EventMarks, HostMarks, Marks, cuda_marks
 from flopray.watching.recording import Recorder, record_cpu, record_gpu, record_meter
-from flopray.watching.series import Series, save_series, series_of
+from flopray.watching.series import Series, checked_folder, save_series, series_of
 from flopray.watching.step_energy import StepEnergy
 from flopray.watching.summary import Summary, step_energy, step_time, summarise
 from flopray.watching.timeline import BEGIN, EDGE, END, GIVE_UP, INTERRUPT, RESUME, Region, TimelineBuilder
@@ -81,8 +81,10 @@ def watch(
         raise InputError(f"leave_out must be a number of steps, 0 or more, got {leave_out!r}")
     if meter is not None and devices is not None:
         raise InputError("devices: leave it out where meter says what is measured")
-    if save is not None and (Path(save) / "summary.json").exists():
-        raise InputError(f"save: {save} holds another watch: nothing that was measured is overwritten")
+    if save is not None and (checked_folder(save, "save") / "summary.json").exists():
+        raise InputError(
+            f"save: {save} holds another watch: nothing that was measured is overwritten; name another folder"
+        )
     named = None if devices is None else named_gpus(devices)
     return Watch(named, every, cpu, leave_out, meter, Path(save) if save is not None else None)
 
@@ -145,6 +147,7 @@ class Watch:
         Raises:
             RuntimeError: one has begun and has not ended.
         """
+        self._check_runs()
         if self._in_step:
             raise RuntimeError("a step has begun and has not ended: steps do not lie inside each other")
         if self._marks is None or (self._steps < 2 and isinstance(self._marks, HostMarks)):
@@ -193,6 +196,7 @@ class Watch:
             name: of the region.
             interrupts: a step that has begun stands still until the region ends; else the region is part of it.
         """
+        self._check_runs()
         interrupts = interrupts and self._in_step
         if self._marks is None:
             self._choose_marks()
@@ -210,9 +214,13 @@ class Watch:
         self._in_step = self._in_step or interrupts
         self._mark(RESUME if interrupts else EDGE)
 
+    def _check_runs(self) -> None:
+        if self._stopped:
+            raise RuntimeError("this watch has ended: each one watches once, so begin another with flopray.watch()")
+
     def _mark(self, code: int) -> None:
         if self._stopped:
-            raise RuntimeError("this watch has ended")
+            return  # a block that outlives its watch
         assert self._marks is not None  # every way to here chooses them first
         self._marks.mark()
         self._builder.add(code)
@@ -249,6 +257,7 @@ class Watch:
         return self
 
     def __enter__(self) -> Watch:
+        self._check_runs()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -329,13 +338,13 @@ class Watch:
         Raises:
             InputError: it cannot be written, or holds another watch.
         """
-        return save_series(self.series(), Path(folder))
+        return save_series(self.series(), checked_folder(folder))
 
     def plot(self, stem: str | Path, *, formats: Sequence[str] = ("png",), html: bool | None = None) -> list[Path]:
         """Draw power, temperature, clock, memory and the time of steps over time, with the regions as bands.
 
         Args:
-            stem: path of the figure without its ending.
+            stem: path of the figure; its ending may be left out. One of an image is that image's.
             formats: of images.
             html: also an interactive page; by default where plotly is installed.
 
@@ -345,10 +354,16 @@ class Watch:
         Raises:
             InputError: nothing to draw, an unknown format, or `html` without plotly.
         """
+        from flopray.report.plot.figures import IMAGE_FORMATS
         from flopray.report.series.figure import draw_series
 
-        series = self.series()
-        return draw_series(series.samples, series.regions, Path(stem), steps=series.steps, formats=formats, html=html)
+        stem, series = Path(stem), self.series()
+        ending = stem.suffix.lower().lstrip(".")
+        if ending in IMAGE_FORMATS:
+            formats = list(dict.fromkeys([*(formats if formats != ("png",) else ()), ending]))
+        if ending in (*IMAGE_FORMATS, "html"):
+            stem = stem.with_suffix("")
+        return draw_series(series.samples, series.regions, stem, steps=series.steps, formats=formats, html=html)
 
     def _look(self) -> None:
         if not self._stopped:

@@ -153,6 +153,24 @@ def save_series(series: Series, folder: Path) -> Path:
     return folder
 
 
+def checked_folder(given: str | Path, name: str = "") -> Path:
+    """Refuse what cannot be the folder of a watch.
+
+    Args:
+        given: that is to be written.
+        name: of the argument, for the message.
+
+    Raises:
+        InputError: it is empty, or a file.
+    """
+    said, folder = f"{name}: " if name else "", Path(given)
+    if not str(given):
+        raise InputError(f"{said}name a folder, such as results/watched")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{said}{folder} is a file: name a folder")
+    return folder
+
+
 def _refuse_another(summary: Path, about: Mapping[str, Any]) -> None:
     """A folder holds one watch.
 
@@ -166,7 +184,9 @@ def _refuse_another(summary: Path, about: Mapping[str, Any]) -> None:
     except (OSError, ValueError):
         there = {}
     if not isinstance(there, dict) or any(there.get(name) != about.get(name) for name in ("started_at", "origin_s")):
-        raise InputError(f"{summary.parent} holds another watch: nothing that was measured is overwritten")
+        raise InputError(
+            f"{summary.parent} holds another watch: nothing that was measured is overwritten; name another folder"
+        )
 
 
 def load_series(folder: str | Path) -> Series:

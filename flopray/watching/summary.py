@@ -293,13 +293,20 @@ def _highest(values: np.ndarray) -> float | None:
 
 
 def _lines(summary: Summary) -> list[str]:
-    first = f"watched {summary.time_s:.3g} s, {summary.steps} steps"
+    steps = "1 step" if summary.steps == 1 else f"{summary.steps} steps"
+    first = f"watched {summary.time_s:.3g} s, {steps}"
     if summary.left_out:
-        first += f" (the first {summary.left_out} are in no mean)"
+        first += (
+            " (the first is in no mean)" if summary.left_out == 1 else f" (the first {summary.left_out} are in no mean)"
+        )
+    if not summary.steps:
+        first += ": none was named (for x in w.steps(loader), or with w.step())"
     lines = [first]
     if summary.time is not None:
         time = summary.time
-        how = f"step to step {time.scatter_rel:.1%}, {time.clock}"
+        several = summary.steps - summary.left_out > 1
+        how = f"step to step {time.scatter_rel:.1%}, {time.clock}" if several else time.clock
+        how = f"too few steps to tell; {how}" if time.rel_error is None else how
         if time.pause_share >= LEAST_SAID_SHARE:
             how += f"; {time.pause_share:.0%} of it between two steps"
         lines.append(f"  time    {prefixed(time.time_s, 's')} a step {_within(time.rel_error)} ({how})")

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from flopray.errors import InputError, brief
+from flopray.flops.step import check_returned, check_step
 from flopray.workloads.base import Workload
 from flopray.workloads.registry import BUILT_IN, find_workload, module_of_file
 
@@ -86,12 +87,12 @@ class StepFactory:
         except Exception as error:
             raise InputError(f"{self.name}({said}) failed: {brief(error)}") from error
         if not callable(step):
+            check_returned(step)
             kind = type(step).__name__
             raise InputError(
                 f"{self.name}({said}) returned a {kind}: it must return a callable, one call of which is one iteration"
             )
-        if needed := _needed(step):
-            raise InputError(f"what {self.name}({said}) returned needs the argument {needed}: it is called without any")
+        check_step(step, f"what {self.name}({said}) returned")
         return step
 
     def _has_device(self) -> bool:
@@ -170,13 +171,3 @@ def _parameters(signature: inspect.Signature) -> str:
 
 def _default(one: inspect.Parameter) -> str:
     return "" if one.default is one.empty or "=" in str(one).split(":")[0] else f"={one.default!r:.40}"
-
-
-def _needed(step: Callable[..., object]) -> str | None:
-    """The first parameter without a default."""
-    try:
-        parameters = inspect.signature(step).parameters.values()
-    except (TypeError, ValueError):
-        return None
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return next((one.name for one in parameters if one.default is one.empty and one.kind in kinds), None)

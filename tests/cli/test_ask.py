@@ -118,6 +118,33 @@ def test_no_answer_has_a_reason_and_no_number(words, said, capsys):
     assert "Wh" not in out
 
 
+def test_what_nobody_names_is_of_a_shape_that_was_measured(capsys):
+    h100 = ["--gpu", "H100"]
+    for named in ([], ["--d", "512"], ["--n", "2", "--m", "64"], ["--precision", "fp32", "bf16", *h100]):
+        answers = asked(capsys, "mlp", *named)["answers"]
+        assert len(answers) == 2
+        assert all(one["outside"] is None and one["step_s"]["low"] > 0 for one in answers)
+    shapes = [{"n_layers": n, "width": d} for n in (2, 8) for d in (128, 1024)]
+    assert question._nearest(shapes, {}) == {"n_layers": 8, "width": 1024}
+    assert question._nearest(shapes, {"width": 200, "other": 3}) == {"n_layers": 8, "width": 128}
+    assert question._nearest([], {"width": 200}) == {}
+
+
+@pytest.mark.parametrize(
+    ("fitted", "precisions", "execution", "ways"),
+    [
+        ([], None, None, [("bf16", "graph")]),
+        ([("fp32", "eager")], None, None, [("fp32", "eager")]),
+        ([("fp32", "eager"), ("bf16", "compile")], None, None, [("bf16", "compile")]),
+        ([("fp32", "eager"), ("bf16", "graph")], None, "eager", [("fp32", "eager")]),
+        ([("bf16", "graph")], None, "eager", [("bf16", "eager")]),  # no answer, and the reason
+        ([("fp32", "eager")], ["tf32", "fp32"], None, [("tf32", "graph"), ("fp32", "eager")]),
+    ],
+)
+def test_what_nobody_names_is_how_it_was_measured(fitted, precisions, execution, ways):
+    assert question.ways_of(MLP(), fitted, precisions, execution) == ways
+
+
 def test_a_little_outside_is_said_to_be_outside(capsys):
     assert commands.main(["ask", "mlp", "--n", "8", "--d", "3000", "--m", "128", "--gpu", "H100"]) == 0
     assert "outside of what was measured: width 3000 is outside 512 to 2048" in capsys.readouterr().out
@@ -143,7 +170,7 @@ def test_a_workload_of_ones_own_is_counted(tmp_path, capsys):
     (tmp_path / "net.py").write_text(WORKLOAD)
     workload, model = question.named_workload(f"{tmp_path}/net.py:Net")
     assert model is None
-    (point,) = question.points_of(workload, {"width": (64,)}, ["H100"], ["bf16"], "graph")
+    (point,) = question.points_of(workload, {"width": (64,)}, {"H100": [("bf16", "graph")]})
     work = question.asked_of(point, "forward").work
     assert work is not None
     assert work.flops == 2 * 4 * 64 * 64
@@ -184,6 +211,26 @@ def test_a_question_that_makes_no_sense_is_refused_in_a_line(words, said, capsys
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["mlp", "--tokens", "1e9"], "--tokens 1e9: did you mean --m (of a step) or --total-tokens (of the run)?"),
+        (["mlp", "--num-gpus", "8"], "did you mean --gpus?"),
+        (["mlp", "--device", "H100"], "did you mean --gpu?"),
+        (["mlp", "--dtype", "fp32"], "did you mean --precision?"),
+        (["mlp", "--hidden-size", "512"], "did you mean --d?"),
+        (["mlp", "--carbon-intensity", "300"], "did you mean --grid-intensity?"),
+        (["mlp", "--time-limit", "3h"], "did you mean --deadline?"),
+        (["mlp", "--zzzzz", "3"], "unrecognized arguments: --zzzzz 3 (--help lists the flags)"),
+    ],
+)
+def test_a_guessed_flag_leads_to_the_right_one(words, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        commands.main(["ask", *words])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("text", "value"), [("24h", 86400), ("90 min", 5400), ("7d", 604800), ("1.5e3s", 1500)])

@@ -306,6 +306,8 @@ def test_a_bare_name_of_a_run_leads_to_its_folder(command, tmp_path):
     assert is_one_line_error(command("--resume r"), "did you mean results/r?")
     assert is_one_line_error(command("--resume results/r/manifest.json"), "did you mean results/r?")
     assert is_one_line_error(command("--resume other"), "give the folder that holds its manifest.json")
+    (tmp_path / "table.csv").write_text("time_s\n1\n")
+    assert is_one_line_error(command("--resume table.csv"), "it is a file, and a run is a folder with a manifest.json")
 
 
 @pytest.mark.parametrize("kept", [True, False, None])
@@ -593,7 +595,7 @@ def test_a_search_for_flops_of_a_phase_that_has_none_is_refused(script, monkeypa
         ("--precision tf32", "CPU: tf32 exists only on NVIDIA GPUs"),
         ("--instruments time counters", "hardware counters are those of NVIDIA GPUs"),
         ("--n 4 --d 1000000 --m 8", "CPU: out of memory"),
-        ("--search random --samples 9 --n 1 --d 16 --m 8", "--samples 9: the grid has only 1 points"),
+        ("--search random --samples 9 --n 1 --d 16 --m 8", "--samples 9: the grid has 1 point"),
         ("--gpu-type L4", "--gpu-type L4: the cluster has no GPU"),
         ("--accelerators L99", "--accelerators L99: no node has it"),
     ],

@@ -136,3 +136,27 @@ def test_help_teaches(capsys):
     out = capsys.readouterr().out
     for word in ("make_step", "dispatched", "executed", "--metrics", "exit codes"):
         assert word in out
+
+
+def test_a_table_has_no_partial_sum(tmp_path, capsys):
+    (tmp_path / "mixed.py").write_text("""
+import torch
+
+class Mixed(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.recurrent = torch.nn.Linear(16, 16), torch.nn.LSTM(16, 16)
+
+    def forward(self, x):
+        return self.recurrent(self.first(x))
+
+def make(first=True):
+    mixed, x = Mixed(), torch.ones(4, 2, 16)
+    return (lambda: mixed(x)) if first else (lambda: mixed.recurrent(x))
+""")
+    for first, total in (("true", "> 4.1 kFLOP"), ("false", "no formula")):
+        assert main(["count", f"{tmp_path / 'mixed.py'}:make", "--first", first, "--no-executed"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        (of_all,) = [re.split(r"\s*│\s*", line.strip("│ ")) for line in lines if line.startswith("│ all ")]
+        assert of_all[2:] == [total, "-"]
+        assert not [line for line in lines if "%" in line]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pandas as pd
 import pytest
@@ -251,3 +252,84 @@ def test_columns_of_several_levels_have_one_name(tmp_path, capsys):
     pd.DataFrame(levels).to_parquet(tmp_path / "t.parquet")
     assert main([str(tmp_path / "t.parquet")]) == 1
     assert "TFLOP/s_mean is read as flops_per_s x 1e+12" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("time", "energy", "flops", "power"),
+    [
+        ("1.0 ms", "350 mJ", "5 TFLOP", "350 W"),
+        ("1000us", "0.35J", "5000 GFLOPs", "0.35 kW"),
+        ("1000 \u00b5s", "9.7e-5 Wh", "5e12 FLOP", "350000 mW"),
+        ("0 days 00:00:00.001000", "0.35", "5,000,000,000,000", "350.0 W"),
+        ("0.001", "0.35", "5.000.000.000.000", "350"),
+        ("0.001", "0.35", "5 000 000 000 000", "350"),
+        ("0.001", "0.35", "5'000'000'000'000", "350"),
+    ],
+)
+def test_cells_that_say_their_unit_are_read_in_it(time, energy, flops, power, tmp_path, capsys):
+    content = f'{HEAD},energy_j,power_w\nH100,bf16,"{flops}",{time},{energy},{power}\n'
+    code, out, _ = audit(tmp_path, capsys, content)
+    assert code == 1
+    assert "5 PFLOP/s at bf16 is 4.67 times the 1.07 PFLOP/s that the device can do" in out
+    assert "power_above_limit" not in out
+    assert "inconsistent_columns" not in out.split("not judged")[0]
+    assert "not_a_number" not in out
+
+
+@pytest.mark.parametrize("cell", ["350 mw", "350 Watt-ish", "1,500", "[N/A]", "OOM"])
+def test_cells_that_may_mean_two_things_are_named_and_not_read(cell, tmp_path, capsys):
+    content = f'device_name,time_s,power_w\nH100,1,100.5\nH100,1,"{cell}"\n'
+    code, out, _ = audit(tmp_path, capsys, content)
+    assert code == 0
+    assert f"power_w is not a number in row 2: '{cell}'" in out
+
+
+def test_time_spans_of_pandas_are_seconds(tmp_path, capsys):
+    frame = pd.DataFrame({"device_name": "H100", "precision": "bf16", "model_flops": [5e12, 5e11], "time_s": 0.001})
+    frame["time_s"] = pd.to_timedelta(frame["time_s"], unit="s")
+    frame.to_parquet(tmp_path / "spans.parquet")
+    assert main([str(tmp_path / "spans.parquet")]) == 1
+    assert "time_s is read in the units of its cells: 0 days 00:00:00.001000 is 0.001" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("head", "cells", "flags"),
+    [  # codecarbon, Zeus, nvidia-smi, W&B, a Trainer's log, a nested record
+        (
+            "timestamp,duration,gpu_power,gpu_energy,energy_consumed,gpu_model",
+            "2025-01-02,3600,300,0.81,0.9,A100-SXM4-80GB",
+            "duration=time_s gpu_power=power_w gpu_energy=energy_kWh gpu_model=device_name",
+        ),
+        ("window_name,elapsed_time,gpu0_energy", "train,10,9000", "elapsed_time=time_s gpu0_energy=energy_j"),
+        ("timestamp,name,power.draw [W]", "10:00,H100,690 W", "name=device_name 'power.draw [W]=power_w'"),
+        ("Step,run - system/gpu.0.powerWatts", "1,350", "'run - system/gpu.0.powerWatts=power_w'"),
+        ("step,train_runtime,loss", "10,0.5,2.3", "train_runtime=time_s"),
+        ("gpu,metrics.energy_j,metrics.time_s", "H100,1,2", "gpu=device_name metrics.energy_j=energy_j"),
+    ],
+)
+def test_tables_of_known_tools_are_refused_with_what_to_write(head, cells, flags, tmp_path, capsys):
+    refused, _, error = audit(tmp_path, capsys, f"{head}\n{cells}\n")
+    assert refused == 2
+    assert f"say what they are with --rename NAME=COLUMN, such as --rename {flags}" in error
+    judged, out, error = audit(tmp_path, capsys, f"{head}\n{cells}\n", "--rename", *shlex.split(flags))
+    assert judged in (0, 1), error
+    assert "Audit of" in out
+
+
+def test_flops_may_count_or_be_a_rate_and_the_note_names_both(tmp_path, capsys):
+    content = 'device_name,precision,time_s,gflops\nH100,bf16,0.001,"5,000"\nH100,bf16,0.001,"6,000"\n'
+    code, out, _ = audit(tmp_path, capsys, content)
+    assert code == 0
+    assert "gflops is model_gflops if it counts, and gflops_per_s if it is a rate" in " ".join(
+        out.replace("│", " ").split()
+    )
+    assert "told apart" not in out
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("t.json", "[]"), ("t.json", "{}"), ("t.jsonl", "{}\n"), ("t.csv", "time_s\n")]
+)
+def test_a_table_without_rows_says_so(name, content, tmp_path, capsys):
+    code, _, error = audit(tmp_path, capsys, content, name=name)
+    assert code == 2
+    assert error.endswith("has no rows\n")

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.optim import optimizer as torch_optimizer
 
+from flopray.errors import InputError
 from flopray.integrations.pytorch import watch_optimizer
 from flopray.testing.power_traces import ConstantPower
 from flopray.testing.simulated_meter import SimulatedMeter
@@ -76,3 +77,9 @@ def test_accelerate_steps_when_gradients_are_complete():
                 sgd.step()
                 sgd.zero_grad()
     assert w.summary().steps == 3
+
+
+def test_what_makes_no_steps_is_refused():
+    said = "optimizer must be an optimizer of torch, or one in a wrapper, got Linear"
+    with pytest.raises(InputError, match=said), watch_optimizer(torch.nn.Linear(2, 2)):
+        pass

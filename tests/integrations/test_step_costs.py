@@ -100,3 +100,27 @@ def test_flops_of_the_first_step_are_counted_and_a_reason_is_told_once(caplog):
 def test_what_cannot_be_is_refused(arguments):
     with pytest.raises(InputError):
         StepCosts(**arguments)
+
+
+def test_nothing_is_kept_of_an_earlier_training():
+    costs = StepCosts()
+    found = []
+    for rows, precision in ((8, "bf16"), (32, "fp32")):
+        costs.start(precision)
+        for _ in range(3):
+            costs.begin()
+            torch.ones(rows, 16) @ torch.ones(16, 16)
+            costs.end()
+        found.append((costs._flops, costs.precision))
+        costs.stop()
+    assert found == [(2 * 8 * 16 * 16, "bf16"), (2 * 32 * 16 * 16, "fp32")]
+    given = StepCosts(flops=5.0, precision="tf32")
+    given.start("bf16")
+    assert (given._flops, given.precision) == (5.0, "tf32")
+    given.stop()
+
+
+@pytest.mark.parametrize("flops", ["yes", None, 0.0, -1.0, [1]])
+def test_flops_that_are_none_are_refused(flops):
+    with pytest.raises(InputError, match="flops must be True, False or a number"):
+        StepCosts(flops=flops)

@@ -138,3 +138,15 @@ def test_device_time_on_a_gpu_belongs_to_operators():
     busy_s = sum(row["device_time_s"] for row in rows)
     assert busy_s == pytest.approx(record.time_s, rel=0.5)
     assert sum(row["energy_estimate_j"] for row in rows) == pytest.approx(record.energy_j)
+
+
+def test_names_are_whole_in_80_columns_and_no_markup(tmp_path):
+    path = tmp_path / "operators.parquet"
+    names = ["aten::sigmoid_backward", "autograd::engine::evaluate_function: MmBackward0", "aten::add [bold]x[/] y"]
+    assert operator_table.write(path, [record(*({**ONE, "name": name} for name in names))])
+    console = Console(width=80, record=True, markup=False)
+    print_operators(console, path)
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    for name in ("aten::sigmoid_backward", "autograd: MmBackward0", "aten::add [bold]x[/] y"):
+        assert name in text

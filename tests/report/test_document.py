@@ -147,6 +147,24 @@ def test_the_command_writes_three_files_and_says_how_to_measure_again(tmp_path, 
     assert "\\toprule" in (run / "report.tex").read_text()
 
 
+@pytest.mark.parametrize("name", ["page.html", "new/page.md", "page.tex"])
+def test_a_file_is_not_taken_for_a_folder(name, tmp_path, capsys):
+    assert command.main([str(BOARDS[1]), "--out", str(tmp_path / name)]) == 2
+    assert f"{name} looks like a file: name the folder that gets report.html" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_that_nobody_knows_stays_on_its_line_and_is_explained(measured):
+    frame = measured.frame.assign(time_rel_error=float("nan"))
+    parts = (measured.folders, frame, measured.rows, measured.devices, ())
+    page = html.to_html(build.document_of(measured.__class__(*parts)))
+    assert html._unbroken("takes 924 µs ± ? (here) and 3 J ± 1.2 % more") == (
+        "takes 924 µs ±&nbsp;? (here) and 3 J ±&nbsp;1.2&nbsp;% more"
+    )
+    answered = page[page.index('id="answer"') : page.index('id="', page.index('id="answer"') + 20)]
+    assert ("± ?: too few repeats to tell" in answered) == ("± ?" in answered.replace("± ?: ", ""))
+
+
 def test_a_folder_that_is_no_run_is_one_line(tmp_path, capsys):
     assert command.main([str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -161,3 +179,20 @@ def test_the_hash_of_a_citation_is_that_of_the_rows(measured):
     parts = (measured.folders, shuffled, measured.rows, measured.devices, ())
     assert digest(measured.__class__(*parts)) == digest(measured)
     assert isinstance(measured.frame, pd.DataFrame)
+
+
+def test_a_row_whose_error_is_not_known_is_not_at_its_target():
+    from flopray.report.document.certainty import _met
+    from flopray.report.gpus.html import _value
+    from flopray.report.surface.selection import METRICS
+
+    nan = float("nan")
+    frame = pd.DataFrame(
+        {"time_s": [1.0, 1.0, 1.0, nan], "time_rel_error": [0.01, 0.2, nan, nan], "target_error": 0.05}
+    )
+    assert _met(frame, "time") == "1 of 3"
+    assert _met(frame.assign(target_error=nan), "time") == "–"
+    row = {"status": "ok", "time_s": 1.0, "target_error": 0.05, "boards": 1}
+    for error, above in ((0.01, False), (0.2, True), (nan, True)):
+        assert _value({**row, "time_rel_error": error}, METRICS["time"]).get("above", False) is above
+    assert "above" not in _value({**row, "time_rel_error": nan, "boards": 3}, METRICS["time"])

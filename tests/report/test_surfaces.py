@@ -432,6 +432,13 @@ class TestErrors:
         special[8, 256, 64] = {**OOM, "target_error": 0.02, "energy_rel_error": 0.05}
         assert self.marks_of(draw_surfaces(one_set(grid(special=special), "energy"), log=False)) == []
 
+    def test_an_error_that_nobody_knows_is_marked_as_well_and_said(self):
+        special = all_points(target_error=0.02)
+        special[8, 256, 64] = {"target_error": 0.02, "energy_rel_error": float("nan")}
+        figure = draw_surfaces(one_set(grid(special=special), "energy"), log=True)
+        assert len(self.marks_of(figure)) == 1
+        assert legend_texts(figure) == ["error above the target of 2 % or not known (1 of 24 points)"]
+
     def test_lines_mark_it_at_its_point(self):
         frame = self.frame()
         figure = draw_lines(one_set(frame[frame.tokens == 64], "energy"))

@@ -112,9 +112,11 @@ def test_without_a_gpu_two_lines_say_what_was_found_and_what_a_gpu_would_add(run
     (at,) = [place for place, line in enumerate(lines) if line.startswith("found: ")]
     assert "at n=2 d=64 m=8 does 64 GFLOP/s ±1.0%, 64% of the 100 GFLOP/s that products reach on this CPU" in lines[at]
     assert lines[at + 1].startswith("a GPU would add: the energy of each phase (this machine has no source of it) and")
-    unsure = run(rows(16, mfu=0.16, **peak), rows(64, mfu=0.64, **peak, time_rel_error=None), name="unsure")
-    text = shown(print_summary, unsure, unsure.load(), summarise(unsure.load(), None))
-    assert "at n=2 d=16 m=8 does 16 GFLOP/s ±1.0%" in text  # rather than one without an error
+    for number, error in enumerate((None, 1.22)):
+        doubted = rows(64, mfu=0.64, **peak, time_rel_error=error)
+        unsure = run(rows(16, mfu=0.16, **peak), doubted, name=f"unsure{number}")
+        text = shown(print_summary, unsure, unsure.load(), summarise(unsure.load(), None))
+        assert "at n=2 d=16 m=8 does 16 GFLOP/s ±1.0%" in text  # rather than one whose error is none, or bounds nothing
     on_gpu = run(rows(16, device_type="H100", device_name="NVIDIA H100 80GB HBM3", mfu=0.16), name="gpu")
     assert "a GPU would add" not in shown(print_summary, on_gpu, on_gpu.load(), summarise(on_gpu.load(), None))
     energy = {"energy_status": "ok", "energy_j": 1e-3}
@@ -224,3 +226,9 @@ def test_numbers_have_three_digits_and_a_prefix(value, text):
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_small_share_is_not_0_percent():
+    from flopray.sweep.summary import _share
+
+    assert [_share(ratio) for ratio in (0.00035, 0.0062, 0.19, 1.02)] == ["0.035%", "0.62%", "19%", "102%"]

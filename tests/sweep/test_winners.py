@@ -69,7 +69,7 @@ def test_what_cannot_be_true_wins_nothing_and_is_told():
     winners = found("time_s", frame=frame)
     assert frame.loc[fastest, "trial_id"] not in winners.trial_ids
     assert winners.doubted == 1
-    assert "1 points are left out" in printed(winners)
+    assert "1 point is left out" in printed(winners)
 
 
 def test_points_without_a_number_are_no_candidates_and_none_at_all_is_told():

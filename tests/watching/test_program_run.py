@@ -146,6 +146,8 @@ def test_ctrl_c_at_a_terminal_comes_once(tmp_path):
     [
         ([], "name the program behind --"),
         (["--"], "name the program behind --"),
+        (["python", "train.py", "--lr", "1"], "write -- before the program: flopray run -- python train.py --lr 1"),
+        (["--every", "1", "python"], "write -- before the program: flopray run --every 1 -- python"),
         (["--every", "0", "--", "true"], "--every must be at least 0.02 s"),
         (["--", "no-such-program-here"], "no-such-program-here cannot be run: there is no such program"),
         (["--journal", "/", "--", "true"], "cannot be written"),

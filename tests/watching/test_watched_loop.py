@@ -221,6 +221,64 @@ def test_a_folder_holds_one_watch(tmp_path):
         second.save(tmp_path / "w")
 
 
+def test_a_watch_watches_once(tmp_path):
+    with flopray.watch(cpu=False) as w, w.region("still open"):
+        w.stop()
+    said = "this watch has ended: each one watches once, so begin another with flopray.watch()"
+    for again in (w.__enter__, w.begin_step, w.next_step, lambda: w.open_region("a", interrupts=False)):
+        with pytest.raises(RuntimeError) as error:
+            again()
+        assert str(error.value) == said
+        assert error.value.__context__ is None
+    with pytest.raises(RuntimeError) as error:
+        next(w.steps([1]))
+    assert str(error.value) == said
+    assert error.value.__context__ is None
+    assert w.summary().steps == 0
+
+
+def test_what_is_no_folder_is_refused_before_and_after(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for path, said in (("", "name a folder, such as"), (tmp_path / "file", "file is a file: name a folder")):
+        with pytest.raises(InputError, match=f"save: .*{said}"):
+            flopray.watch(save=path)
+        with flopray.watch(cpu=False) as w:
+            pass
+        with pytest.raises(InputError, match=said):
+            w.save(path)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_figure_has_the_ending_that_was_given(tmp_path):
+    with flopray.watch(meter=meter(), cpu=False) as w:
+        for _ in w.steps(range(3)):
+            time.sleep(0.01)
+    for name, options, written in (
+        ("plain", {}, ["plain.png"]),
+        ("one.png", {}, ["one.png"]),
+        ("two.svg", {}, ["two.svg"]),
+        ("three.PDF", {"formats": ("svg",)}, ["three.svg", "three.pdf"]),
+        ("v1.2", {}, ["v1.2.png"]),
+    ):
+        assert [path.name for path in w.plot(tmp_path / name, html=False, **options)] == written
+
+
+def test_few_steps_are_said_in_words():
+    with flopray.watch(cpu=False) as w:
+        nothing = str(w.summary())
+        with w.step():
+            pass
+        one = str(w.summary())
+        with w.step():
+            pass
+        two = str(w.summary())
+    assert "0 steps: none was named (for x in w.steps(loader), or with w.step())" in nothing
+    assert ", 1 step\n" in one
+    assert "± ? (too few steps to tell; perf_counter)" in one
+    assert "2 steps (the first is in no mean)" in two
+    assert "step to step" not in two
+
+
 def test_a_loop_that_brings_its_model_to_the_gpu_in_its_first_step_begins_anew(monkeypatch):
     """Regions go on: what ended before is kept, and one that is open ends in the new marks."""
 

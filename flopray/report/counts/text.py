@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from rich.table import Table
@@ -93,12 +93,21 @@ def module_table(count: ModuleCount, levels: int | None = None) -> Table:
     for name in ("calls", *directions, "share"):
         table.add_column(name, justify="right", no_wrap=True)
     for depth, name, node in _walk(root, 0):
-        cells = ["no formula" if node.unknown and not node.total else _flops(node.flops.get(d, 0)) for d in directions]
-        share = f"{node.total / root.total:.1%}" if root.total else "-"
-        table.add_row("  " * depth + name, f"{node.calls:,}", *cells, share)
+        share = "-" if root.unknown or not root.total else f"{node.total / root.total:.1%}"
+        table.add_row("  " * depth + name, f"{node.calls:,}", *_cells(node, directions), share)
     table.add_section()
-    table.add_row("all", f"{root.calls:,}", *(_flops(root.flops.get(d, 0)) for d in directions), "100%")
+    table.add_row("all", f"{root.calls:,}", *_cells(root, directions), "-" if root.unknown else "100%")
     return table
+
+
+def _cells(node: _Node, directions: Sequence[str]) -> list[str]:
+    """FLOPs by direction; where an operator has no formula, what the others have is no more than a lower bound."""
+    return [
+        ("no formula" if node.unknown and not node.flops.get(name) else "> " * node.unknown + _flops(node.flops[name]))
+        if name in node.flops
+        else "0"
+        for name in directions
+    ]
 
 
 def _tree(count: ModuleCount, levels: int | None) -> _Node:

@@ -153,6 +153,8 @@ def _table(comparison: Comparison, step: Frame) -> Bars:
         for what in ("time", "energy")
         if step[f"{what}_rel_error"].notna().any() and (said := intervals_said(step, what))
     ]
+    if any("± ?" in cell for _, rows in sections for row in rows for cell in row):
+        notes.append("± ?: too few repeats to tell, or an error that was not measured")
     if at := temperatures_said(step):
         notes.append(at)
     count = step["shape"].nunique()

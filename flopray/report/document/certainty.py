@@ -19,6 +19,7 @@ from flopray.report.gpus.data import Frame
 from flopray.report.text_table import TextTable
 
 _MOST_REASONS = 8
+_SI = {"time": "s", "energy": "j"}
 WHAT_ERRORS_ARE = (
     "±: half the width of a 95 % interval. There are three, and each number says which it has: of the window (this "
     "board, at the temperature that it had), of this board at the reference temperature, and of the type of device, "
@@ -126,10 +127,11 @@ def _reference(frame: Frame) -> str:
 
 
 def _met(part: Frame, what: str) -> str:
-    known = part[part[f"{what}_rel_error"].notna()]
-    if known.empty:
+    asked = part[part[f"{what}_{_SI[what]}"].notna() & part["target_error"].notna()]
+    if asked.empty:
         return DASH
-    return f"{int((known[f'{what}_rel_error'] <= known['target_error']).sum())} of {len(known)}"
+    # one whose error is not known is not known to be at its target
+    return f"{int((asked[f'{what}_rel_error'] <= asked['target_error']).sum())} of {len(asked)}"
 
 
 def _missing(frame: Frame) -> Iterator[str]:

@@ -59,7 +59,7 @@ def _section(section: Section, places: dict[int, int]) -> str:
 def _block(block: Block, places: dict[int, int]) -> str:
     if isinstance(block, Words):
         kind = f' class="{block.kind}"' if block.kind else ""
-        return "\n".join(f"<p{kind}>{html.escape(text)}</p>" for text in block.paragraphs)
+        return "\n".join(f"<p{kind}>{_unbroken(html.escape(text))}</p>" for text in block.paragraphs)
     if isinstance(block, Code):
         return f"<pre>{html.escape(block.text)}</pre>"
     if isinstance(block, View):
@@ -69,6 +69,11 @@ def _block(block: Block, places: dict[int, int]) -> str:
     if isinstance(block, Bars):
         return _table(block.table, block.shares)
     return _table(block, {})
+
+
+def _unbroken(text: str) -> str:
+    """A text in which no line ends between ± and what follows."""
+    return re.sub(r"± (\S+)( %)?", lambda found: found[0].replace(" ", "&nbsp;"), text)
 
 
 def _table(table: TextTable, shares: Mapping[int, Sequence[float]]) -> str:

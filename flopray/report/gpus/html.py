@@ -109,13 +109,14 @@ def _row(row: Row) -> dict[str, object]:
 
 
 def _value(row: Row, metric: Metric) -> dict[str, object]:
-    """A value with its error; `above` its target and the reason why it is `missing` only where they are so."""
+    """A value with its error; only where it is so, `above` (its target, or not known to be below) and why `missing`."""
     if missing := why_missing(row, metric):
         return {"value": None, "error": None, "missing": missing}
     error = float(row[metric.error_column]) if metric.error_column else math.nan
     known = math.isfinite(error)
     entry: dict[str, object] = {"value": float(row[metric.column]), "error": error if known else None}
     # The target was of each window; the interval of a mean over boards is another.
-    if known and error > row["target_error"] and not row["boards"] > 1:
+    asked = metric.error_column and math.isfinite(row["target_error"]) and not row["boards"] > 1
+    if asked and not error <= row["target_error"]:
         entry["above"] = True
     return entry

@@ -54,8 +54,8 @@ class Grid:
     on_boards: Array
 
     def above_target(self) -> Array:
-        """Which cells have a value whose error is above the one that was asked for, shape (Y, X) of bool."""
-        return np.isfinite(self.values) & (self.rel_errors > self.targets)
+        """Which cells have a value whose error is not known to be within the one that was asked for, (Y, X) of bool."""
+        return np.isfinite(self.values) & np.isfinite(self.targets) & ~(self.rel_errors <= self.targets)
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,12 @@ class SurfaceSet:
         )
 
     def above_target_count(self) -> int:
-        """How many cells have an error above the one that was asked for."""
+        """How many cells have an error that is not known to be within the one that was asked for."""
         return sum(int(grid.above_target().sum()) for grid in self.grids)
+
+    def has_unknown_errors(self) -> bool:
+        """Whether one of these has an error that nobody knows."""
+        return any(bool(np.isnan(grid.rel_errors[grid.above_target()]).any()) for grid in self.grids)
 
     def target(self) -> float | None:
         """The relative error that was asked for; None where there was none, or several."""

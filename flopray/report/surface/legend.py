@@ -116,12 +116,13 @@ def imprecise_points(grid: Grid) -> list[tuple[int, int]]:
 
 
 def _imprecise_label(surfaces: SurfaceSet) -> str:
-    """Such as `error above the target of 2 % (14 of 20 points)`."""
+    """Such as `error above the target of 2 % or not known (14 of 20 points)`."""
     count, target = surfaces.above_target_count(), surfaces.target()
     of_target = f" of {100 * target:.3g} %" if target is not None else ""
     values = surfaces.value_count()
     shown = "all points" if count == values > 1 else f"{count} of {values} points" if values > 1 else str(count)
-    return f"error above the target{of_target} ({shown})" if count else ""
+    unknown = " or not known" if surfaces.has_unknown_errors() else ""
+    return f"error above the target{of_target}{unknown} ({shown})" if count else ""
 
 
 def _worst(findings: Sequence[str], everywhere: Sequence[str]) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
 import shutil
 import time
@@ -59,7 +60,7 @@ class Objects:
             self._filesystem, self._base = _connect(location)
             self._check_bucket()
         except OSError as error:
-            raise RunError(f"{location} cannot be used: {atomic.reason(error)}") from error
+            raise RunError(f"{location} cannot be used: {atomic.reason(error)}{_endpoint_hint(location)}") from error
 
     def _check_bucket(self) -> None:
         """Ask for the bucket itself: the listing of one that does not exist is empty."""
@@ -153,6 +154,16 @@ def at_once(work: Callable[[str], object], names: Iterable[str]) -> None:
 
 def _stored(info: Any) -> Stored | None:
     return Stored(info.size, info.mtime_ns or 0) if info.is_file else None
+
+
+def _endpoint_hint(location: Location) -> str:
+    """What to write where the environment names another server than Amazon's: workers have another environment."""
+    name = next((name for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") if os.environ.get(name)), None)
+    if name is None or location.scheme != "s3" or "endpoint_override" in dict(location.options):
+        return ""
+    scheme, _, server = os.environ[name].rpartition("://")
+    said = f"?endpoint_override={server.rstrip('/')}" + (f"&scheme={scheme}" if scheme == "http" else "")
+    return f"; {name} is not read, since workers may not have it: add {said} to the URI"
 
 
 def _connect(location: Location) -> tuple[Any, str]:

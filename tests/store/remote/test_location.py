@@ -76,3 +76,33 @@ def test_what_is_no_place_is_one_line(text, about):
     with pytest.raises(InputError, match=about) as caught:
         Location.parse(text)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "uri", "said"),
+    [
+        (
+            "AWS_ENDPOINT_URL",
+            "http://minio:9000/",
+            "s3://bucket/r",
+            "add ?endpoint_override=minio:9000&scheme=http to the URI",
+        ),
+        (
+            "AWS_ENDPOINT_URL_S3",
+            "https://store.lab",
+            "s3://bucket/r",
+            "AWS_ENDPOINT_URL_S3 is not read, since workers may not",
+        ),
+        ("AWS_ENDPOINT_URL", "http://minio:9000", "s3://bucket/r?endpoint_override=other:1", ""),
+        ("OTHER", "x", "s3://bucket/r", ""),
+    ],
+)
+def test_an_endpoint_in_the_environment_is_named_with_what_to_write(variable, value, uri, said, monkeypatch):
+    from flopray.store.remote.objects import _endpoint_hint
+
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, value)
+    hint = _endpoint_hint(Location.parse(uri))
+    assert said in hint
+    assert bool(hint) == bool(said)
