@@ -38,6 +38,8 @@ from flopray.sweep.definition import Sweep
 from flopray.workloads.mlp import MLP
 from flopray.workloads.registry import make_point
 
+pytestmark = pytest.mark.usefixtures("calibrated_once")
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "sweeps" / "mlp_grid.py"
 
