@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-WINDOWS = 6
+WINDOWS = 10
 #: Without phases a window is quick, and their coverage is near 0.9: more windows.
 CHEAP = ("noise 2 %, 0.5 s", "step of 15 %")
 
@@ -71,14 +71,14 @@ def test_three_iterations_of_a_second_are_known_well(coverage):
 
 def test_a_beat_does_not_converge(coverage):
     for counter in ("ideal", "partial"):
-        assert not any(coverage.windows("iteration 100 ms", counter, seed, [0.02])[0].converged for seed in range(3))
+        assert not any(coverage.windows("iteration 100 ms", counter, seed, [0.02])[0].converged for seed in range(5))
 
 
 def test_steady_power_and_long_iterations_do_converge(coverage):
-    steady = [coverage.windows("steady", "ideal", seed, [0.02])[0] for seed in range(6)]
+    steady = [coverage.windows("steady", "ideal", seed, [0.02])[0] for seed in range(10)]
     assert all(o.converged and o.covered for o in steady)
     assert np.median([o.window_s for o in steady]) < 1.4
-    long = [coverage.windows("iteration 330 ms", "ideal", seed, [0.01])[0] for seed in range(6)]
+    long = [coverage.windows("iteration 330 ms", "ideal", seed, [0.01])[0] for seed in range(10)]
     assert np.mean([o.converged and o.covered for o in long]) >= 0.8
 
 
