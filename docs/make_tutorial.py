@@ -22,6 +22,12 @@ _ROOT = PAGE.parents[1]
 _SETS_UP = "pip install"
 
 
+def python(arguments: list[str], folder: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """`python ARGUMENTS` in a folder."""
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
 def run(language: str, code: str, folder: str) -> str:
     """What a block prints, run in a folder without a GPU.
 
@@ -30,16 +36,16 @@ def run(language: str, code: str, folder: str) -> str:
     """
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "100", "NO_COLOR": "1"}
     environment["PYTHONPATH"] = f"{_ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    commands = [[sys.executable, "-c", code]]
+    commands = [["-c", code]]
     if language == "bash":
         lines = code.replace("\\\n", " ").splitlines()
         words = [shlex.split(line, comments=True) for line in lines]
-        commands = [[sys.executable, "-m", *line] for line in words if line]
+        commands = [["-m", *line] for line in words if line]
     printed = ""
     for command in commands:
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        done = python(command, folder, environment)
         if done.returncode:
-            raise RuntimeError(f"{shlex.join(command)}: {done.stderr}")
+            raise RuntimeError(f"python {shlex.join(command)}: {done.stderr}")
         printed += done.stdout + done.stderr
     return "\n".join(line.rstrip() for line in printed.splitlines()) + "\n"
 

@@ -1,5 +1,6 @@
 """What several tests need: the published results, and skipping what this machine cannot do."""
 
+import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -12,6 +13,11 @@ from extras import EXTRAS, lacking_of
 if TYPE_CHECKING:
     from mlflow_server import MLflowServer
     from s3_server import S3Server
+    from warm_python import WarmPython
+
+# Tests compute with small tensors, on which threads of OpenMP and BLAS wait for each other, and run beside other tests.
+# Libraries read it when they are loaded, so also in the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "published"
 
@@ -60,6 +66,16 @@ def s3() -> "Iterator[S3Server]":
         server = S3Server()
         yield server
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def warm_python() -> "Iterator[WarmPython]":
+    """Runs Python programs in processes that need not import torch: for all tests but those of imports."""
+    from warm_python import WarmPython
+
+    python = WarmPython()
+    yield python
+    python.stop()
 
 
 @pytest.fixture(scope="session")

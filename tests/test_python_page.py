@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
+
+import pytest
 
 import flopray
 from flopray.workloads.registry import find_workload
@@ -24,15 +24,19 @@ def conv_file(folder: Path) -> Path:
     return path
 
 
-def run_block(words: str, folder: Path, *, measures: bool = True) -> str:
+@pytest.fixture
+def run_block(warm_python, tmp_path):
     """Runs the one block with these words; with short windows where it measures."""
-    (block,) = (block for block in BLOCKS if words in block)
-    code = block if not measures else _with_short_windows(block)
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
-    command = [sys.executable, "-c", code]
-    outcome = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
-    assert outcome.returncode == 0, outcome.stderr
-    return outcome.stdout
+
+    def run(words: str, *, measures: bool = True) -> str:
+        (block,) = (block for block in BLOCKS if words in block)
+        code = block if not measures else _with_short_windows(block)
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+        outcome = warm_python.run("-c", code, cwd=tmp_path, env=environment)
+        assert outcome.returncode == 0, outcome.stderr
+        return outcome.stdout
+
+    return run
 
 
 def _with_short_windows(block: str) -> str:
@@ -40,8 +44,8 @@ def _with_short_windows(block: str) -> str:
     return code.replace("precision=", "max_seconds=0.2, precision=").replace("phases=", "max_seconds=0.1, phases=")
 
 
-def test_the_phases_of_a_step(tmp_path):
-    lines = run_block("forward=forward,", tmp_path).splitlines()
+def test_the_phases_of_a_step(run_block):
+    lines = run_block("forward=forward,").splitlines()
     assert [line.split()[0] for line in lines[:6]] == [
         "Measurement",
         "forward",
@@ -53,24 +57,24 @@ def test_the_phases_of_a_step(tmp_path):
     assert float(lines[-1].split()[0]) > 0
 
 
-def test_what_was_not_measured(tmp_path):
-    lines = run_block("shipped()", tmp_path, measures=False).splitlines()
+def test_what_was_not_measured(run_block):
+    lines = run_block("shipped()", measures=False).splitlines()
     assert re.match(r"\d+\.\d us, 90 %: \d+\.\d to \d+\.\d$", lines[0])
     assert "mJ at 50 C, from 184 rows of mlp on 3 boards of H100, bf16 graph" in lines[1]
     assert lines[2] == "inside of what was measured"
 
 
-def test_the_flops_of_a_function(tmp_path):
+def test_the_flops_of_a_function(run_block, tmp_path):
     (step,) = (block for block in BLOCKS if "def make_step" in block)
     (tmp_path / "step.py").write_text(step)
-    out = run_block("table.exponents()", tmp_path)
+    out = run_block("table.exponents()")
     assert "('Linear',) aten.addmm forward 1048576" in out
     assert "{'dispatched': 2.0" in out or "{'dispatched': 1.99999" in out
     assert (tmp_path / "flops.png").stat().st_size > 10_000
 
 
-def test_the_profile_of_an_mlp(tmp_path):
-    out = run_block("flopray.workloads.MLP(", tmp_path)
+def test_the_profile_of_an_mlp(run_block):
+    out = run_block("flopray.workloads.MLP(")
     assert "n=8 d=1024 m=128 bf16 eager" in out
     assert " 2148532224\n" in out
 
@@ -89,9 +93,9 @@ def test_the_file_is_a_workload(tmp_path):
     assert find_workload(f"{path}:KnownConvNet").phases[-1] == "saliency"
 
 
-def test_the_closed_form_of_the_page_is_the_dispatchers_count(tmp_path):
+def test_the_closed_form_of_the_page_is_the_dispatchers_count(run_block, tmp_path):
     conv_file(tmp_path)
-    rows = {line.split()[0]: line.split()[1:] for line in run_block("from conv import", tmp_path).splitlines()}
+    rows = {line.split()[0]: line.split()[1:] for line in run_block("from conv import").splitlines()}
     assert len(rows) == 7
     for phase in ("inference", "forward", "backward", "forward_backward", "saliency"):
         time_s, _, difference, pixels = rows[phase]

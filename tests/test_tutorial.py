@@ -1,15 +1,18 @@
 """What docs/tutorial.md says is run as it stands there, and prints what stands there."""
 
-import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def test_the_tutorial_prints_what_it_says():
-    sys.path.insert(0, str(DOCS))
+def test_the_tutorial_prints_what_it_says(warm_python, monkeypatch):
+    monkeypatch.syspath_prepend(DOCS)
     import make_tutorial
 
+    def python(arguments, folder, environment):
+        return warm_python.run(*arguments, cwd=folder, env=environment)
+
+    monkeypatch.setattr(make_tutorial, "python", python)
     text = make_tutorial.PAGE.read_text(encoding="utf-8")
     assert "```text\n```" not in text
     new = make_tutorial.written(text)

@@ -22,14 +22,14 @@ import operator
 import re
 import zlib
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Any
 
 import msgspec
 
 from flopray.errors import SchemaMismatch
 from flopray.records import READABLE_VERSIONS, PhaseRecord, Row
-from flopray.store.schema import COMMON, RecordSchema
+from flopray.store.schema import COMMON, ColumnType, RecordSchema
 
 #: The versions of columns that are read, for messages.
 VERSIONS = f"{', '.join(map(str, READABLE_VERSIONS[:-1]))} or {READABLE_VERSIONS[-1]}"
@@ -254,11 +254,16 @@ _MUST_BE = {
 }
 
 
-@cache
 def _entry_type(schema: RecordSchema) -> type[msgspec.Struct]:
     """An entry with the columns of a schema and no others; a column that is not written is UNSET."""
+    return _type_with(tuple(schema.types.items()))
+
+
+@lru_cache(maxsize=64)
+def _type_with(types: tuple[tuple[str, ColumnType], ...]) -> type[msgspec.Struct]:
+    # By columns: each run that is opened has a schema of its own, and a type takes milliseconds.
     columns = []
-    for name, column in schema.types.items():
+    for name, column in types:
         options = [_READ_AS[column.base], msgspec.UnsetType, *([None] if column.nullable else [])]
         columns.append((name, functools.reduce(operator.or_, options), msgspec.UNSET))
     part = msgspec.defstruct("Columns", columns, forbid_unknown_fields=True, gc=False)
@@ -266,7 +271,7 @@ def _entry_type(schema: RecordSchema) -> type[msgspec.Struct]:
     return msgspec.defstruct("Entry", fields, forbid_unknown_fields=True)
 
 
-@cache
+@lru_cache(maxsize=64)
 def _decoder(schema: RecordSchema) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(_entry_type(schema))
 

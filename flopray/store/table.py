@@ -164,7 +164,7 @@ class RecordsFile:
             foreign_table.check_size(self._file.metadata, len(content))
             found = self._file.schema_arrow
             metadata = {key.decode(): value.decode() for key, value in (found.metadata or {}).items()}
-            self._schema = schema
+            self._schema, self._names = schema, set(found.names)
             if not any(_is_of(version, found, metadata, schema) for version in READABLE_VERSIONS):
                 raise ValueError("it has other columns than this schema version")
             self.run = metadata["flopray.run"]
@@ -185,12 +185,16 @@ class RecordsFile:
         wanted = arrow_schema(self._schema)
         names = columns if columns is not None else wanted.names
         try:
-            table = self._file.read(columns=[name for name in names if name in self._file.schema_arrow.names])
+            table = self._file.read(columns=[name for name in names if name in self._names])
             table.validate(full=True)
             foreign_table.check_values(table)
         except (OSError, pa.ArrowException) as error:
             raise ValueError(atomic.reason(error)) from error
-        arrays = [_column(table, wanted.field(name), self._schema.defaults[name]) for name in names]
+        arrays = [
+            # A column that an older version did not have is its default in every row.
+            table[name] if name in self._names else _default(table, wanted.field(name), self._schema.defaults[name])
+            for name in names
+        ]
         return pa.table(arrays, schema=pa.schema([wanted.field(name) for name in names]))
 
 
@@ -204,11 +208,8 @@ def _is_of(version: int, found: pa.Schema, metadata: dict[str, str], schema: Rec
     return len(found) == len(types) and {field.name: (field.type, field.nullable) for field in found} == types
 
 
-def _column(table: pa.Table, field: pa.Field, default: Any) -> pa.ChunkedArray | pa.Array:
-    """A column of a table; where an older version did not have it, its default in every row."""
-    if field.name in table.column_names:
-        return table[field.name]
-    return pa.repeat(pa.scalar(default, field.type), table.num_rows)
+def _default(table: pa.Table, field: pa.Field, value: Any) -> pa.Array:
+    return pa.repeat(pa.scalar(value, field.type), table.num_rows)
 
 
 def write_parquet(

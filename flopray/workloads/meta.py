@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from flopray.flops.dispatched import count_dispatched
+from flopray.flops.repeated import RepeatedShapes
 from flopray.workloads.execution import trained_of
 
 
@@ -37,7 +38,8 @@ def count_phases(
 
 
 def _count(work: Callable[[], object]) -> int | str:
-    count = count_dispatched(work)
+    with RepeatedShapes():
+        count = count_dispatched(work)
     return str(count.reason) if count.flops is None else count.flops
 
 

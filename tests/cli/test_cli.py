@@ -38,6 +38,8 @@ from flopray.sweep.definition import Sweep
 from flopray.workloads.mlp import MLP
 from flopray.workloads.registry import make_point
 
+pytestmark = pytest.mark.usefixtures("calibrated_once")
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "sweeps" / "mlp_grid.py"
 
@@ -727,7 +729,7 @@ except SystemExit as end:
     assert tree(tmp_path) == {}
 
 
-def test_a_dry_run_writes_nothing_and_starts_no_ray(tmp_path):
+def test_a_dry_run_writes_nothing_and_starts_no_ray(tmp_path, warm_python):
     """As a process of its own, since planning imports Ray."""
     code = f"""
 import runpy, sys
@@ -736,7 +738,7 @@ ray.init = None  # calling it would raise
 sys.argv = [{str(SCRIPT)!r}, *"--dry-run --accelerators CPU --n 1 2 --d 16 32 --m 8".split()]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    result = warm_python.run("-c", code, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "nothing was started and nothing was written" in result.stdout
     assert " 4 " in result.stdout

@@ -1,5 +1,7 @@
 """Stands in for ncu where there is no GPU: runs the worker for real, then writes a table of one kernel an operation.
 
+The worker is forked from a process that has imported torch, where `ADDRESS` of the environment tells of one.
+
 It has ncu's options, messages and format; only the counts are made up: 1000 for every counter that was asked for. In
 `STAND_IN` of the environment stands what goes wrong: `kill:N` kills the worker whenever a point of width N begins,
 `lose:N` does so and writes no table, `error:TEXT` is a message of ncu, `hang` waits for ever, `chips:NAMES` says which
@@ -13,6 +15,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from warm_python import ADDRESS, WarmProcess
 
 HEADER = [
     *("ID", "Process ID", "Process Name", "Host Name", "thread Domain:Push/Pop_Range:PL_Type:PL_Value"),
@@ -30,10 +35,16 @@ def events(path):
     return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
 
 
+def started(command):
+    """A worker that runs: its Python as it is, or one that need not import torch."""
+    warm = os.environ.get(ADDRESS)
+    return WarmProcess(warm, command[1:]) if warm else subprocess.Popen(command)
+
+
 def run_worker(command, kill_width):
     chunk, progress = Path(command[-2]), Path(command[-1])
     points = json.loads(chunk.read_text())["points"]
-    process = subprocess.Popen(command)
+    process = started(command)
     while process.poll() is None:
         begun = [event["point"] for event in events(progress) if "phase" not in event and "point" in event]
         if begun and points[begun[-1]].get("width") == kill_width is not None:
@@ -43,8 +54,7 @@ def run_worker(command, kill_width):
 
 
 def run_function(command):
-    process = subprocess.run(command, check=False)
-    return process.returncode, [{"called": True}]
+    return started(command).wait(), [{"called": True}]
 
 
 def run_program(command, log, metrics):

@@ -1,6 +1,7 @@
 """A chunk is counted by real processes; a point that kills its process costs only itself."""
 
 import pytest
+from warm_python import ADDRESS
 
 from flopray.errors import MeasurementError, NoCounterPermission, Unsupported
 from flopray.flops.executed import ncu
@@ -22,7 +23,8 @@ def count(points, phases=PHASES, **options):
     return {spec.width: outcome for spec, outcome in chunks.count(points)}
 
 
-def test_every_layer_is_counted_though_equal_operations_are_read_once(stand_in):
+def test_every_layer_is_counted_though_equal_operations_are_read_once(stand_in, monkeypatch):
+    monkeypatch.delenv(ADDRESS)  # here and in one test of functions, workers import everything themselves
     outcome = count([point(16, n=6)])[16]
     forward = {kernel.kind: kernel for kernel in outcome["forward"].kernels}
     assert forward["gemm"].launches == 6

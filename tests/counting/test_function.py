@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from warm_python import ADDRESS
 
 from flopray.errors import MeasurementError, NoCounterPermission, Unsupported
 from flopray.flops.executed import ncu
@@ -48,6 +49,7 @@ def test_what_forbids_counting_is_typed(step_file, stand_in):
         count_function(str(step_file), "make_step", {"width": 8}, **HOW)
 
 
-def test_a_process_that_dies_is_told(step_file, stand_in):
+def test_a_process_that_dies_is_told(step_file, stand_in, monkeypatch):
+    monkeypatch.delenv(ADDRESS)  # a worker that imports everything itself
     with pytest.raises(MeasurementError, match="died: it ended with exit code"):
         count_function(str(step_file), "ends", {"width": 8}, **HOW)

@@ -43,7 +43,7 @@ def simulated(case, counter, seed):
     ],
 )
 def test_interval_holds_the_mean_of_the_long_run(case, counter):
-    count = 40 if case in CHEAP else WINDOWS
+    count = 20 if case in CHEAP else WINDOWS
     outcomes = [simulated(case, counter, seed) for seed in range(count)]
     assert np.mean([o.covered for o in outcomes]) >= 0.9
 

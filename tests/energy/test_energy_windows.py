@@ -1,8 +1,6 @@
 """The bench of window lengths: its arithmetic on made-up runs, and the whole of it on a simulated counter."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -85,15 +83,10 @@ def test_windows_with_too_few_ticks_cost_time_without_a_result(report):
     assert long_s == pytest.approx(1.15)
 
 
-def test_the_whole_bench_on_a_simulated_counter(tmp_path):
-    command = [sys.executable, "bench/energy_windows.py", "--out", str(tmp_path)]
-    done = subprocess.run(
-        [*command, "--smoke", "--device", "simulated", "--workloads", "small"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+def test_the_whole_bench_on_a_simulated_counter(tmp_path, warm_python):
+    command = ["bench/energy_windows.py", "--out", str(tmp_path)]
+    done = warm_python.run(*command, "--smoke", "--device", "simulated", "--workloads", "small", cwd=ROOT)
+    assert done.returncode == 0, done.stderr
     assert "tick-aligned" in done.stdout
     assert "begin / end" in done.stdout
     (file,) = tmp_path.glob("*.json")
@@ -103,22 +96,16 @@ def test_the_whole_bench_on_a_simulated_counter(tmp_path):
     ticks = [abs(w["energy_j"]["ticks"] / truth_j - 1) for w in run["windows"] if "ticks" in w["energy_j"]]
     assert len(ticks) == 4
     assert np.median(ticks) < 0.04
-    subprocess.run([*command, "--plot", str(file)], cwd=ROOT, check=True)
+    assert warm_python.run(*command, "--plot", str(file), cwd=ROOT).returncode == 0
     assert (tmp_path / "energy_windows.png").stat().st_size > 10_000
 
 
-def test_without_a_gpu_it_says_so(tmp_path):
+def test_without_a_gpu_it_says_so(tmp_path, warm_python):
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    done = subprocess.run(
-        [sys.executable, "bench/energy_windows.py", "--out", str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = warm_python.run("bench/energy_windows.py", "--out", str(tmp_path), cwd=ROOT)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert not list(tmp_path.glob("*.json"))

@@ -95,7 +95,7 @@ def test_error_falls_as_theory_says():
     for count in counts:
         errors = [
             measured(ConstantPower(300.0), 0.05 + count * 0.1, seed, settle_s=0.05)[0].power_w / 300 - 1
-            for seed in range(120)
+            for seed in range(60)
         ]
         rms.append(np.sqrt(np.mean(np.square(errors))))
     slope = np.polyfit(np.log(counts), np.log(rms), 1)[0]
@@ -110,7 +110,7 @@ def test_error_from_fluctuating_power_falls_with_the_root():
     counts, rms = np.array([5, 20, 80]), []
     for count in counts:
         errors = []
-        for seed in range(120):
+        for seed in range(60):
             trace = NoisyPower(300.0, 0.05, 0.1, 0.2 + count * 0.1, seed)
             got, _ = measured(trace, 0.05 + count * 0.1, seed, settle_s=0.05, latency_s=0.0002, jitter_rel=0.0)
             errors.append(got.power_w / 300 - 1)
@@ -132,12 +132,12 @@ def test_known_noise_of_the_meter_makes_intervals_honest():
 
 def test_strong_noise_is_found_without_being_told():
     covered = 0
-    for seed in range(200):
+    for seed in range(100):
         trace = NoisyPower(300.0, 0.2, 0.1, 6.0, seed)
         got, _ = measured(trace, 5.0, seed)
         covered += abs(got.power_w / 300 - 1) <= got.power_rel_error
         assert got.power_noise_rel > 0.05
-    assert covered / 200 >= 0.88
+    assert covered / 100 >= 0.88
 
 
 @pytest.mark.parametrize("rel_per_window", [0.05, -0.05, 0.2])

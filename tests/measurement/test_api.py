@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -94,7 +91,7 @@ def test_what_the_step_raises_reaches_the_caller():
         flopray.measure(broken, device="cpu")
 
 
-def test_every_module_can_be_imported_and_then_the_face_still_works():
+def test_every_module_can_be_imported_and_then_the_face_still_works(warm_python):
     code = """
 import importlib, pkgutil, flopray
 for module in pkgutil.walk_packages(flopray.__path__, "flopray."):
@@ -110,7 +107,8 @@ for name in flopray.__all__:
 m = flopray.measure(lambda: sum(range(100)), max_seconds=0.3, target_error=0.9, device="cpu", instruments=("time",))
 assert m.time.time_s > 0
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    done = warm_python.run("-c", code)
+    assert done.returncode == 0, done.stderr
 
 
 def test_on_a_cpu_a_utilisation_is_of_the_products_that_were_measured():

@@ -421,7 +421,7 @@ def test_second_writer_is_told_who_the_first_is(run: RunFolder) -> None:
 def test_killed_writers_lose_nothing_that_was_saved(run: RunFolder) -> None:
     generator = random.Random(11)
     saved: list[str] = []
-    for round_ in range(8):
+    for round_ in range(4):
         writer = start_writer(run, first=100_000 * round_)
         time.sleep(generator.uniform(0.0, 0.25))
         os.kill(writer.pid, signal.SIGKILL)

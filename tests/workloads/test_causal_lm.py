@@ -83,9 +83,9 @@ def point(content: dict, *, batch=2, tokens=16, model="m", **fields):
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-@pytest.mark.parametrize("tokens", [5, 16])
-def test_products_and_attention_of_each_family_are_what_the_dispatcher_counts(kind, tokens):
-    where = point(config(kind), tokens=tokens)
+def test_products_and_attention_of_each_family_are_what_the_dispatcher_counts(kind):
+    """Shorter than the windows; beyond them the closed form has been held against the model before it is given."""
+    where = point(config(kind), tokens=5)
     for phase in CausalLM.phases:
         closed = closed_columns(where, phase)
         assert closed["model_flops"] == sum(closed[name] for name in COMPONENTS), closed.get("model_flops_reason")
@@ -97,11 +97,11 @@ def test_products_and_attention_of_each_family_are_what_the_dispatcher_counts(ki
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_checkpointing_recomputes_what_the_dispatcher_sees_twice(kind):
-    plain, again = (point(config(kind), checkpointing=flag) for flag in (False, True))
+    plain, again = (point(config(kind), tokens=5, checkpointing=flag) for flag in (False, True))
     seen = [CausalLM().dispatched(where)["backward"] for where in (again, plain)]
     stated = closed_columns(again, "backward")["recomputed_flops"]
     sizes = agreement.agreed_sizes(again.model, again.model_config)
-    once = components(sizes, batch=2, tokens=16, phase="forward")
+    once = components(sizes, batch=2, tokens=5, phase="forward")
     elements = once["norm_flops"] + once["elementwise_flops"]  # which the dispatcher does not see
     assert seen[0] - seen[1] <= stated <= seen[0] - seen[1] + elements
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -52,19 +50,17 @@ def conv_point(workload: Workload, **changes) -> Point:
     return workload.point(device_type="CPU", **{**SHAPE, **changes})
 
 
-def elsewhere(code: str, *words: object, cwd: Path = ROOT) -> str:
+@pytest.fixture
+def elsewhere(warm_python, tmp_path):
     """What another Python prints, which has seen nothing of this one."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=cwd,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(cwd), "MPLBACKEND": "agg"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+
+    def printed(code: str, *words: object) -> str:
+        environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+        done = warm_python.run("-c", code, *map(str, words), cwd=tmp_path, env=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return printed
 
 
 # found
@@ -253,7 +249,7 @@ def test_a_point_must_have_every_field_and_no_other(conv):
 # sent
 
 
-def test_a_workload_is_loaded_where_its_file_is_not(conv, tmp_path):
+def test_a_workload_is_loaded_where_its_file_is_not(conv, elsewhere, tmp_path):
     """Another machine has the text alone; there it counts the same."""
     file = tmp_path / "conv.py"
     file.write_text(CONV.read_text())
@@ -267,19 +263,19 @@ workload = load(json.loads(sys.argv[1]))
 point = workload.point(device_type="CPU", **json.loads(sys.argv[2]))
 print(json.dumps([point.id, workload.dispatched(point), workload.source.sha256, workload.source.class_name]))
 """
-    found = json.loads(elsewhere(code, json.dumps(reference), json.dumps(SHAPE), cwd=tmp_path))
+    found = json.loads(elsewhere(code, json.dumps(reference), json.dumps(SHAPE)))
     point = conv_point(conv)
     assert conv.source is not None
     assert found == [point.id, dict(conv.dispatched(point)), conv.source.sha256, "ConvNet"]
 
 
-def test_where_the_file_was_changed_the_text_that_was_sent_is_run(tmp_path):
+def test_where_the_file_was_changed_the_text_that_was_sent_is_run(elsewhere, tmp_path):
     file = tmp_path / "right.py"
     file.write_text(RIGHT)
     reference = reference_of(find_workload(f"{file}:Right"))
     file.write_text("raise RuntimeError('this is not what was sent')")
     code = "import json, sys; from flopray.workloads.registry import load; print(load(json.loads(sys.argv[1])).name)"
-    assert elsewhere(code, json.dumps(reference), cwd=tmp_path) == "right\n"
+    assert elsewhere(code, json.dumps(reference)) == "right\n"
 
 
 def test_a_point_is_unpickled_without_the_code(conv):
@@ -467,7 +463,7 @@ def conv_run(storage: Path, name: str, workload: Workload, images: tuple[int, ..
     return folder
 
 
-def test_a_run_is_loaded_merged_drawn_and_told_without_the_code(tmp_path):
+def test_a_run_is_loaded_merged_drawn_and_told_without_the_code(elsewhere, tmp_path):
     file = tmp_path / "conv.py"
     file.write_text(CONV.read_text())
     workload = find_workload(f"{file}:ConvNet")
@@ -493,7 +489,7 @@ print(json.dumps([shown, merged.points, merged.not_resumable, len(flopray.load_r
 assert main(["status", "both", "--json"]) == 0
 assert not [name for name in sys.modules if name.startswith("flopray_workload")]
 """
-    first, _, rest = elsewhere(code, cwd=tmp_path).partition("\n")
+    first, _, rest = elsewhere(code).partition("\n")
     shown, points, not_resumable, rows = json.loads(first)
     assert {(row["channels"], row["image_size"]) for row in shown} == {(c, s) for c in (8, 16) for s in (8, 16, 32)}
     assert {(row["workload"], row["kernel"], row["images"]) for row in shown} == {("conv_net", "3x3", 2)}

@@ -143,9 +143,11 @@ def _generating(model: Any, ids: torch.Tensor) -> dict[str, int | str]:
 def _counted(work: Callable[[], object]) -> int | str:
     """FLOPs, or why there is no count: an operator by its name, or what the model cannot do without numbers."""
     from flopray.flops.dispatched import count_dispatched
+    from flopray.flops.repeated import RepeatedShapes
 
     try:
-        found = count_dispatched(work)
+        with RepeatedShapes():
+            found = count_dispatched(work)
     except Unsupported as error:
         return str(error)
     except Exception as error:  # whatever a model does that needs numbers
