@@ -264,8 +264,8 @@ def _reach(of: Run, console: Console) -> AbstractContextManager[Cluster]:
     address = of.options.address
     if of.options.dry_run and address is None:
         return nullcontext(this_machine())
-    doing = "starting Ray on this machine" if address is None else f"joining Ray ({address})"
-    console.print(f"{doing} ...", highlight=False, soft_wrap=True)
+    if address is None:
+        console.print("starting Ray on this machine ...", highlight=False)
     job = {"job_name": of.name, "flopray_run": of.name, "flopray_version": flopray.__version__}
     return connected(address, job | {"workload": of.workload.name, "results": of.address})
 

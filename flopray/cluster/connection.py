@@ -19,7 +19,7 @@ from flopray.cluster import head_node, ray_internals
 from flopray.cluster.authentication import agree_on_token, own_mode
 from flopray.cluster.devices import Cluster, inspect_cluster
 from flopray.cluster.quiet import quiet_ray
-from flopray.errors import ClusterError
+from flopray.errors import ENDING_SIGNALS, ClusterError
 
 NAMESPACE = "flopray"
 #: A sweep keeps records, not tensors, in Ray; its default of 30 % of the memory would be taken from the workloads.
@@ -98,13 +98,13 @@ def _joined(address: str | None, job: Mapping[str, str]) -> Iterator[Cluster]:
 
 
 def _leave_cluster() -> None:
-    """`ray.shutdown`, during which a second Ctrl-C or SIGTERM would end the process with Ray's exit code."""
+    """`ray.shutdown`, during which a second Ctrl-C or another signal would end the process with Ray's exit code."""
     import ray
 
     if threading.current_thread() is not threading.main_thread():
         ray.shutdown()
         return
-    own = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    own = {number: signal.signal(number, signal.SIG_IGN) for number in ENDING_SIGNALS}
     try:
         ray.shutdown()
     finally:

@@ -23,6 +23,7 @@ from flopray.cli.request import Options, sweep_from
 from flopray.cli.results import finish
 from flopray.cluster.devices import Cluster
 from flopray.errors import (
+    ENDING_SIGNALS,
     EXIT_NOT_FINISHED,
     InputError,
     NoEnergySource,
@@ -62,7 +63,7 @@ def command(script, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(session, "connected", no_ray)
     monkeypatch.setattr(sys, "argv", [str(SCRIPT)])  # messages name what was started
     monkeypatch.chdir(tmp_path)
-    handler, show = signal.getsignal(signal.SIGTERM), warnings.showwarning
+    handlers, show = {number: signal.getsignal(number) for number in ENDING_SIGNALS}, warnings.showwarning
 
     def run(line) -> Outcome:
         try:
@@ -72,7 +73,8 @@ def command(script, tmp_path, monkeypatch, capsys):
         return Outcome(code, capsys.readouterr())
 
     yield run
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     warnings.showwarning = show
 
 
@@ -421,9 +423,10 @@ def test_an_address_without_a_cluster(command, monkeypatch, tmp_path, free_port,
     assert tree(tmp_path) == {}
 
 
-def test_an_interrupt_before_there_is_a_run(command, monkeypatch, tmp_path):
+@pytest.mark.parametrize("number", ENDING_SIGNALS)
+def test_an_interrupt_before_there_is_a_run(command, monkeypatch, tmp_path, number):
     def interrupted(*_):
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         raise AssertionError("the signal should have ended this")
 
     monkeypatch.setattr(session, "connected", interrupted)
