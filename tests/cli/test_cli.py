@@ -310,6 +310,14 @@ def test_a_bare_name_of_a_run_leads_to_its_folder(command, tmp_path):
     assert is_one_line_error(command("--resume other"), "give the folder that holds its manifest.json")
 
 
+def test_a_run_that_is_mistyped_or_left_out_is_named(command, tmp_path):
+    RunFolder.create(tmp_path / "results", "monday", sweep().to_manifest("monday", {}))
+    assert is_one_line_error(command("--resume mondag"), "did you mean results/monday?")
+    assert is_one_line_error(command("--resume results/modnay"), "did you mean results/monday?")
+    assert is_one_line_error(command("--resume results"), "it holds 1 of them: name one, such as results/monday")
+    assert is_one_line_error(command("--resume ."), "it has no manifest.json")
+
+
 @pytest.mark.parametrize("kept", [True, False, None])
 def test_a_resume_draws_nothing_where_the_run_was_begun_so(command, tmp_path, monkeypatch, kept):
     drawn, reported = [], []
