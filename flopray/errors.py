@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import signal
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -19,6 +20,8 @@ EXIT_SOME_FAILED = 3
 EXIT_STOPPED = 4
 EXIT_NOT_FINISHED = 5
 EXIT_INTERRUPTED = 130
+#: What ends a command in order: Ctrl-C, a scheduler, a terminal that is closed or a connection to it that is lost.
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: No message is longer: what it quotes may come from a stranger's file.
 _LONGEST_MESSAGE = 2000
 

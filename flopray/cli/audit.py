@@ -29,6 +29,7 @@ from flopray.cli.parser import SettingsParser
 from flopray.cli.terminal import LineConsole
 from flopray.errors import FloprayError, InputError, SettingError
 from flopray.settings import check_settings, setting
+from flopray.store import atomic
 from flopray.store.location import local_folder
 
 _STYLES = {Severity.IMPOSSIBLE: "bold red", Severity.IMPLAUSIBLE: "yellow", Severity.NOTE: "dim"}
@@ -158,7 +159,7 @@ def to_csv(path: Path, findings: Sequence[Finding]) -> None:
     ]
     columns = ["severity", "rule", "where", "sentence", "rows", "numbers"]
     try:
-        pd.DataFrame(table, columns=columns).to_csv(path, index=False)
+        atomic.write(path, pd.DataFrame(table, columns=columns).to_csv(index=False))
     except OSError as error:
         raise SettingError(f"<csv> {path}: cannot be written ({error.strerror or error})") from error
 

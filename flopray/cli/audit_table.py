@@ -35,6 +35,7 @@ from flopray.point import PRECISIONS
 from flopray.report.published import is_published, load_metrics, load_published
 from flopray.report.table_reader import read_table, without_spreads
 from flopray.store.location import load_run
+from flopray.store.manifests import meant_run
 
 #: What a row covers where a table counts devices: all of them together, or each of them.
 PER = ("job", "device")
@@ -60,7 +61,8 @@ def load_records(
         InputError: it is none of these, is empty, has nothing that can be audited, or is ambiguous.
     """
     if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
+        hint = meant_run(path)
+        raise InputError(f"{path}: no such file or folder" + (f": {hint}" if hint else ""))
     frame = _renamed(path, _load(path), rename or {})
     notes: list[str] = []
     if path.is_file() or rename:

@@ -20,6 +20,7 @@ from flopray.errors import InputError, SettingError, spaced
 from flopray.point import PRECISIONS
 from flopray.report.plot.figures import IMAGE_FORMATS
 from flopray.settings import check_settings, setting
+from flopray.store import atomic
 
 #: Flags of the command that other tools call otherwise.
 _FLAGS = {"precision": "--precision", "phases": "--phase", "device_type": "--device"}
@@ -160,7 +161,7 @@ def _count(options: Options, words: Sequence[str], console: Console) -> None:
         )
     # Files first: whoever reads the output may stop reading, as `| head` does.
     if options.csv:
-        table.frame().to_csv(options.csv, index=False)
+        atomic.write(options.csv, table.frame().to_csv(index=False))
     path = table.plot(options.plot) if options.plot else None
     if options.json:
         found = [one.to_dict() for one in table]

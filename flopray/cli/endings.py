@@ -14,8 +14,9 @@ from typing import Any
 from rich.console import Console
 
 from flopray.cli.parser import SettingsParser
+from flopray.cli.streams import lasting_streams
 from flopray.cli.terminal import LineConsole
-from flopray.errors import EXIT_INTERRUPTED, FloprayError, InputError, one_line
+from flopray.errors import ENDING_SIGNALS, EXIT_INTERRUPTED, FloprayError, InputError, one_line
 
 
 def carry_out(parser: SettingsParser, words: Sequence[str] | None, work: Callable[..., int | None]) -> int:
@@ -39,6 +40,11 @@ def ended(work: Callable[[], int | None], told: Callable[[FloprayError], str] = 
         work: what is done.
         told: makes the message of an error.
     """
+    with lasting_streams() as streams:
+        return streams.code(_ended(work, told), InputError.exit_code)
+
+
+def _ended(work: Callable[[], int | None], told: Callable[[FloprayError], str]) -> int:
     # Without markup: a path or a message with [brackets] is text.
     messages = LineConsole(stderr=True, markup=False, highlight=False)
     with warnings.catch_warnings(), _terminated_as_interrupted():
@@ -84,9 +90,21 @@ def once_a_line(console: Console) -> Callable[..., None]:
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """Inside the block, a scheduler's SIGTERM ends the work as cleanly as Ctrl-C."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Inside the block, each signal that ends a command does so as cleanly as Ctrl-C."""
+    before = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
+    interrupt_on_signals()
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def interrupt_on_signals() -> None:
+    """Have a scheduler's SIGTERM, and the SIGHUP of a terminal that is closed, end the work as cleanly as Ctrl-C.
+
+    What is ignored stays so: SIGHUP behind `nohup`, and SIGINT behind a shell's `&`.
+    """
+    for number in ENDING_SIGNALS:
+        if number == signal.SIGTERM or signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)

@@ -25,6 +25,7 @@ from flopray.report.plot.figures import formats_setting, paper_style, save_figur
 from flopray.report.prediction.figure import draw_predicted
 from flopray.report.prediction.tables import LEGEND, constants_table, overall_table, sets_table
 from flopray.settings import MeasureSettings, check_settings, same_setting, setting
+from flopray.store import atomic
 from flopray.store.location import open_run
 from flopray.store.manifests import workload_in
 from flopray.workloads.registry import BUILT_IN
@@ -148,7 +149,7 @@ def write_held_out(path: Path, predictor: Predictor) -> None:
     sets = [one.held_out for group in predictor.groups for one in group.judged]
     lines = ",\n".join(msgspec.json.encode(one).decode() for one in sets)
     try:
-        path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+        atomic.write(path, f"[\n{lines}\n]\n")
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 

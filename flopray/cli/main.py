@@ -18,10 +18,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from flopray import __version__
-from flopray.cli.endings import once_a_line
+from flopray.cli.endings import interrupt_on_signals, once_a_line
 from flopray.cli.parser import OneLineParser
+from flopray.cli.streams import lasting_streams
 from flopray.cli.terminal import LineConsole
-from flopray.errors import EXIT_INTERRUPTED, FloprayError, InputError
+from flopray.errors import ENDING_SIGNALS, EXIT_INTERRUPTED, EXIT_NOT_FINISHED, FloprayError, InputError
 
 if TYPE_CHECKING:
     from flopray.cli.request import Request
@@ -117,6 +118,15 @@ def sweep_command(
         argv: the flags; by default those of this process.
         read: makes a request of them; by default that of a sweep.
     """
+    with lasting_streams() as streams:
+        return streams.code(_sweep_command(workload, argv, read), EXIT_NOT_FINISHED)
+
+
+def _sweep_command(
+    workload: Workload,
+    argv: Sequence[str] | None,
+    read: Callable[[Workload, Sequence[str] | None], Request] | None,
+) -> int:
     from flopray.cli.flags import parse, told
     from flopray.store.journal_index import RunWarning
 
@@ -127,7 +137,7 @@ def sweep_command(
         warnings.filterwarnings("ignore", module="ray")  # what Ray warns of in paragraphs, our errors say in a line
         warnings.simplefilter("always", RunWarning)
         warnings.showwarning = once_a_line(console)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's SIGTERM is as clean as Ctrl-C
+        interrupt_on_signals()
         from flopray.cli.session import run
 
         return run(workload, request, console)
@@ -142,11 +152,11 @@ def sweep_command(
 def run_script(workload: Workload) -> None:
     """Entry point of a script in `sweeps/`: run and exit."""
     # Runs after all others, Ray's clearing up included; then Python itself would let a signal end it without a word.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDING_SIGNALS:
         atexit.register(signal.signal, number, signal.SIG_IGN)
     code = sweep_command(workload)
     # What is left is Ray's own clearing up: another Ctrl-C ends it at once, and not in a traceback.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDING_SIGNALS:
         signal.signal(number, lambda *_: os._exit(code))
     sys.exit(code)
 

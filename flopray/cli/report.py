@@ -21,6 +21,7 @@ from flopray.errors import InputError, SettingError
 from flopray.report.document import build, html, text
 from flopray.report.document.data import load
 from flopray.settings import MeasureSettings, check_settings, setting, settings_of
+from flopray.store import atomic
 from flopray.store.containment import check_own
 from flopray.store.manifests import of_reference
 from flopray.store.run import RunFolder
@@ -66,7 +67,7 @@ def write(runs: Sequence[str | Path], out: Path | None, formats: Sequence[str], 
         path = folder / f"report.{name}" if out else check_own(folder / f"report.{name}")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(made[name](document), encoding="utf-8")
+            atomic.write(path, made[name](document))
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror or error}") from error
         paths.append(path)

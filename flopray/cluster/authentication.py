@@ -1,5 +1,7 @@
-"""The token of a Ray cluster: which one this user sends, and whether the cluster accepts it.
+"""The token of a Ray cluster: whether this user's is sent, and whether the cluster accepts it.
 
+Both sides have to agree. A process in the mode `token` not only sends its token, it refuses each call that comes
+without one, and a head node that was started without sends none: it takes such a driver for dead.
 Where another version of Ray lacks what this uses, nothing is checked beforehand, and
 `ray.init` says later what is wrong. https://docs.ray.io/en/latest/ray-security/token-auth.html
 """
@@ -7,33 +9,32 @@ Where another version of Ray lacks what this uses, nothing is checked beforehand
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from flopray.cluster import ray_internals
+from flopray.cluster import head_node, ray_internals
 from flopray.errors import ClusterError
 
-#: A call that changes nothing, of the head node and of its client server; an empty message is one of its requests.
-_CHECK_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
-_CLIENT_CLUSTER_INFO = "/ray.rpc.RayletDriver/ClusterInfo"
-_ANSWER_S = 5.0
+_MODE = "RAY_AUTH_MODE"
+_REFUSALS = ("UNAUTHENTICATED", "PERMISSION_DENIED")
 _HOW = "(`ray get-auth-token` prints it on the head node)"
 
 
-def use_token() -> None:
-    """Use the token of this user, as Ray does by itself for `auto` alone: a cluster that asks for none ignores it.
-
-    A head node that was started while a token lay here asks for it.
-    """
-    if "RAY_AUTH_MODE" in os.environ:
-        return
-    if _has_token():
-        os.environ["RAY_AUTH_MODE"] = "token"
-        ray_internals.read_environment_again()
+@contextmanager
+def own_mode() -> Iterator[None]:
+    """Put RAY_AUTH_MODE back at the end: `ray.init` sets it for a cluster of its own, and the next may ask for none."""
+    before = os.environ.get(_MODE)
+    try:
+        yield
+    finally:
+        _set_mode(before)
 
 
-def check_token(host: str, port: int, said: str, *, client: bool) -> None:
-    """Ask a cluster whether it takes our token: Ray itself would try for 20 to 30 s, and warn in raw lines meanwhile.
+def agree_on_token(host: str, port: int, said: str, *, client: bool) -> None:
+    """Send this user's token to a cluster that asks for one, and to no other.
+
+    Ray sends it by itself for the address `auto` alone, and then to a cluster that asks for none, too.
 
     Args:
         host: of the head node.
@@ -42,31 +43,54 @@ def check_token(host: str, port: int, said: str, *, client: bool) -> None:
         client: it is the client server's.
 
     Raises:
-        ClusterError: the cluster asks for a token, and we have another one or none; or the environment promises one.
+        ClusterError: the cluster asks for a token, and we have another one or none; or the environment promises one;
+            or the environment asks for tokens, and the cluster has none.
     """
-    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token" and not _has_token():
+    mode = os.environ.get(_MODE)
+    if _is_token(mode) and not _has_token():
         where = f"neither in RAY_AUTH_TOKEN nor in {_token_file()}"
         raise ClusterError(f"{said}: RAY_AUTH_MODE=token needs a token, and there is none, {where} {_HOW}")
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    if _refused(address, _CLIENT_CLUSTER_INFO if client else _CHECK_ALIVE):
+    asks = _asks_for_one(host, port, client=client)
+    if not asks:
+        if asks is False and _is_token(mode) and not client:  # behind ray:// the driver is the cluster's own process
+            raise ClusterError(
+                f"{said}: the cluster was started without tokens, and with RAY_AUTH_MODE=token this process would "
+                "refuse its calls: unset RAY_AUTH_MODE"
+            )
+        return
+    if mode is None and _has_token():
+        _set_mode("token")
+    if _refused(host, port, client=client):
         raise ClusterError(f"{said}: {_remedy()}")
 
 
-def _refused(address: str, method: str) -> bool:
-    """Whether a call of a method is refused for its token; False also where that cannot be found out."""
-    with suppress(Exception):  # of any kind: this check is optional, and `ray.init` decides
-        import grpc
+def _asks_for_one(host: str, port: int, *, client: bool) -> bool | None:
+    """Whether a call without a token is refused; None where that cannot be found out."""
+    with own_mode():
+        _set_mode("disabled")
+        return _refused(host, port, client=client)
 
-        channel = ray_internals.grpc_channel(address)
-        try:
-            call = channel.unary_unary(method, request_serializer=bytes, response_deserializer=bytes)
-            call(b"", timeout=_ANSWER_S)
-        except grpc.RpcError as error:
-            code = error.code()  # pyright: ignore[reportAttributeAccessIssue]  # a call's error is its call too
-            return code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
-        finally:
-            channel.close()
-    return False
+
+def _refused(host: str, port: int, *, client: bool) -> bool | None:
+    """Whether a call is refused for its token; None where that cannot be found out."""
+    code = head_node.answer(host, port, client=client)
+    if code is None or code.name not in ("OK", *_REFUSALS):
+        return None
+    return code.name != "OK"
+
+
+def _set_mode(mode: str | None) -> None:
+    if os.environ.get(_MODE) == mode:
+        return
+    if mode is None:
+        del os.environ[_MODE]
+    else:
+        os.environ[_MODE] = mode
+    ray_internals.read_environment_again()
+
+
+def _is_token(mode: str | None) -> bool:
+    return (mode or "").lower() == "token"
 
 
 def _token_file() -> Path:
@@ -79,10 +103,10 @@ def _has_token() -> bool:
 
 def _remedy() -> str:
     """What was sent, and what to do about it; in the order in which Ray looks for tokens."""
-    mode = os.environ.get("RAY_AUTH_MODE")
+    mode = os.environ.get(_MODE)
     if mode is None:
         return f"the cluster asks for a token, and there is none here: set RAY_AUTH_TOKEN to it {_HOW}"
-    if mode.lower() != "token":
+    if not _is_token(mode):
         return (
             f"the cluster asks for a token, and RAY_AUTH_MODE={mode} sends none: set RAY_AUTH_MODE=token, and "
             f"RAY_AUTH_TOKEN to the token {_HOW}"

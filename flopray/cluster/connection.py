@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,17 +15,19 @@ from typing import Any
 from urllib.parse import urlparse
 
 import flopray
-from flopray.cluster import ray_internals
-from flopray.cluster.authentication import check_token, use_token
+from flopray.cluster import head_node, ray_internals
+from flopray.cluster.authentication import agree_on_token, own_mode
 from flopray.cluster.devices import Cluster, inspect_cluster
 from flopray.cluster.quiet import quiet_ray
-from flopray.errors import ClusterError
+from flopray.errors import ENDING_SIGNALS, ClusterError
 
 NAMESPACE = "flopray"
 #: A sweep keeps records, not tensors, in Ray; its default of 30 % of the memory would be taken from the workloads.
 _OBJECT_STORE_BYTES = 256 * 2**20
 _CONNECT_TIMEOUT_S = 5.0
 _CLIENT_TRIES = 3
+#: In it a submitted job has the files and environment of its cluster; `ray.init` takes them for every cluster.
+_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _NO_CLIENT_PROCESS = "Initialization failure from server"
 #: What Ray says where a client cannot join, and what helps.
 _JOIN_HINTS = {
@@ -50,16 +53,38 @@ def connected(
     Raises:
         ClusterError: there is no cluster at the address, or it cannot be started.
     """
+    _check_free(address)
     quiet_ray(own_tuner=own_tuner)
-    if address is None:
-        _stay_on_this_machine()
-    else:
-        use_token()  # first: finding an address imports Ray, which reads the variable then
-        asked, address = address, resolved(address)
-        _check_reachable(address, _said(asked, address))
+    with own_mode():
+        if address is None:
+            _stay_on_this_machine()
+        else:
+            asked, address = address, resolved(address)
+            _check_reachable(address, _said(asked, address))
+        yield from _joined(address, job or {})
+
+
+def _check_free(address: str | None) -> None:
+    """Refuse what Ray would say in the words of its own interface, or not at all.
+
+    Raises:
+        ClusterError: this process has joined a cluster, or is a job of one and would start another inside it.
+    """
+    if (ray := sys.modules.get("ray")) and ray.is_initialized():  # not imported yet: `quiet_ray` comes first
+        raise ClusterError(
+            'this process has joined a Ray cluster already: call ray.shutdown() first; <address> "auto" joins it again'
+        )
+    if address is None and _JOB in os.environ:
+        raise ClusterError(
+            "this is a job that was submitted to a Ray cluster, in which none of its own can be started: "
+            "<address> auto measures on the cluster"
+        )
+
+
+def _joined(address: str | None, job: Mapping[str, str]) -> Iterator[Cluster]:
     try:
         with _own_sigterm():
-            context = _init(address, job or {})
+            context = _init(address, job)
     except Exception as error:
         raise ClusterError(_explain(address, error)) from error
     except KeyboardInterrupt:
@@ -73,13 +98,13 @@ def connected(
 
 
 def _leave_cluster() -> None:
-    """`ray.shutdown`, during which a second Ctrl-C or SIGTERM would end the process with Ray's exit code."""
+    """`ray.shutdown`, during which a second Ctrl-C or another signal would end the process with Ray's exit code."""
     import ray
 
     if threading.current_thread() is not threading.main_thread():
         ray.shutdown()
         return
-    own = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    own = {number: signal.signal(number, signal.SIG_IGN) for number in ENDING_SIGNALS}
     try:
         ray.shutdown()
     finally:
@@ -173,10 +198,10 @@ def resolved(address: str) -> str:
 def _said(asked: str, address: str) -> str:
     """Where an address comes from, in the words that a user can act on."""
     if asked != "auto":
-        return f"--address {asked}"
+        return f"<address> {asked}"
     if os.environ.get("RAY_ADDRESS"):
         return f"RAY_ADDRESS={address} (from the environment)"
-    return f"--address auto: Ray's last cluster here was at {address}"
+    return f"<address> auto: Ray's last cluster here was at {address}"
 
 
 def _check_reachable(address: str, said: str) -> None:
@@ -198,30 +223,20 @@ def _check_reachable(address: str, said: str) -> None:
         socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S).close()
     except OSError as error:
         raise ClusterError(f"{said}: nothing answers at {host}:{port} ({error.strerror or error}){remedy}") from error
-    if os.environ.get("RAY_USE_TLS", "0") == "0" and not _speaks_grpc(host, port):
+    if not head_node.speaks_grpc(host, port, _CONNECT_TIMEOUT_S):
         raise ClusterError(f"{said}: what answers at {host}:{port} is not a Ray head node: is the port right?{remedy}")
-    check_token(host, port, said, client=parsed.scheme == "ray")
-
-
-def _speaks_grpc(host: str, port: int) -> bool:
-    """Ray's head node and its client server both speak gRPC; Ray itself would retry for minutes."""
-    import grpc
-
-    with grpc.insecure_channel(f"[{host}]:{port}" if ":" in host else f"{host}:{port}") as channel:
-        try:
-            grpc.channel_ready_future(channel).result(timeout=_CONNECT_TIMEOUT_S)
-        except grpc.FutureTimeoutError:
-            return False
-    return True
+    client = parsed.scheme == "ray"
+    agree_on_token(host, port, said, client=client)
+    head_node.check_service(host, port, said, client=client)
 
 
 def _explain(address: str | None, error: Exception) -> str:
     first = (str(error).splitlines() or [type(error).__name__])[0]
     if address == "auto":
         return (
-            f"--address auto: this machine belongs to no running Ray cluster; `ray start --head` starts one ({first})"
+            f"<address> auto: this machine belongs to no running Ray cluster; `ray start --head` starts one ({first})"
         )
     if address is None:
         return f"cannot start Ray on this machine: {first}"
     hint = next((text for part, text in _JOIN_HINTS.items() if part in first), "")
-    return f"--address {address}: cannot join the cluster: {first.rstrip(': ')}{hint}"
+    return f"<address> {address}: cannot join the cluster: {first.rstrip(': ')}{hint}"

@@ -92,6 +92,18 @@ _FREE = PrivateName(
 _CHANNEL = PrivateName(
     "ray._private.grpc_utils", "init_grpc_channel", None, "refusing a wrong token before Ray tries for half a minute"
 )
+_GCS_SERVICE = PrivateName(
+    "ray.core.generated.gcs_service_pb2_grpc",
+    "NodeInfoGcsServiceServicer.CheckAlive",
+    None,
+    "telling a head node from another server",
+)
+_CLIENT_SERVICE = PrivateName(
+    "ray.core.generated.ray_client_pb2_grpc",
+    "RayletDriverServicer.ClusterInfo",
+    None,
+    "telling a client server from another server",
+)
 #: Where Ray's names of accelerators are, below its own folder; seen in 2.60.0.
 _ACCELERATORS = Path("util", "accelerators", "accelerators.py")
 
@@ -109,6 +121,8 @@ PRIVATE_NAMES = (
     _CLIENT,
     _FREE,
     _CHANNEL,
+    _GCS_SERVICE,
+    _CLIENT_SERVICE,
 )
 
 
@@ -162,7 +176,7 @@ def address_found_by_ray() -> str:
         find = _FIND_ADDRESS.found()
     except (ImportError, AttributeError) as error:
         raise ClusterError(
-            f"--address auto does not work with Ray {ray.__version__}: write host:port or ray://host:port"
+            f"<address> auto does not work with Ray {ray.__version__}: write host:port or ray://host:port"
         ) from error
     return find("auto", None)
 
@@ -187,6 +201,14 @@ def grpc_channel(address: str) -> Any:
         ImportError, AttributeError: this Ray does not have it.
     """
     return _CHANNEL.found()(address)
+
+
+def knows_services() -> bool:
+    """Whether this Ray has the calls by which a head node and its client server are told from other servers."""
+    try:
+        return bool(_GCS_SERVICE.found() and _CLIENT_SERVICE.found())
+    except (ImportError, AttributeError):
+        return False
 
 
 def gpus_found_by_ray() -> dict[str, int]:

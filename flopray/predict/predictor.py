@@ -48,6 +48,7 @@ from flopray.predict.residual import Residual
 from flopray.predict.stored import Interval, StoredGroup, StoredPredictor, Where, restored, stored
 from flopray.predict.type_spread import type_spread
 from flopray.predict.work import Work, work_of
+from flopray.store import atomic
 from flopray.workloads.registry import BUILT_IN
 
 #: Two-sided quantile of the normal distribution at 90 %.
@@ -271,7 +272,7 @@ class Predictor:
             InputError: the file cannot be written.
         """
         try:
-            Path(path).write_bytes(self.to_json())
+            atomic.write(Path(path), self.to_json())
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 

@@ -16,6 +16,7 @@ import numpy as np
 from flopray.errors import InputError, SettingError
 from flopray.report.plot.scales import Array
 from flopray.settings import setting
+from flopray.store import atomic
 
 #: What a view fills, in this order.
 PARTS = """\
@@ -92,7 +93,7 @@ def write_text(page: str, path: Path) -> Path:
         OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    atomic.write(path, page)
     return path
 
 

@@ -59,6 +59,33 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     fsync_folder(path.parent)
 
 
+def write(path: Path, content: str | bytes) -> None:
+    """Write what can be made again, whole or not at all: on a full disk an older file stays. Not synced.
+
+    A link is followed, and what is no regular file, such as `/dev/stdout`, is written as it is.
+
+    Raises:
+        OSError: it cannot be written; its `filename` is the path.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    place = path.resolve()
+    if place.exists() and not (place.is_file() and os.access(place.parent, os.W_OK)):
+        path.write_bytes(data)
+        return
+    unfinished = place.with_name(unfinished_name(place.name))
+    try:
+        unfinished.write_bytes(data)
+        if place.exists():
+            unfinished.chmod(stat.S_IMODE(place.stat().st_mode))
+        unfinished.replace(place)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        if isinstance(error, OSError):
+            error.filename = str(path)
+        raise
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove unfinished files that killed processes left."""
     for path in folder.glob(f".*{_UNFINISHED}*"):

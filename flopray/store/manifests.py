@@ -7,6 +7,7 @@ import json
 import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -131,22 +132,45 @@ def read(path: str | PathLike[str]) -> tuple[Path, Manifest]:
             content = file.read(_LARGEST_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         if path.is_dir():
-            raise NotARun(f"{path} is not a run of flopray: it has no {FILE_NAME}") from None
-        raise NotARun(f"there is no run at {path}: {_hint(given)}") from None
+            raise NotARun(f"{path} is not a run of flopray: {_holds(given)}") from None
+        hint = meant_run(given)
+        if hint is None and given.is_file():
+            hint = f"it is a file, and a run is a folder with a {FILE_NAME}; `flopray audit` judges tables"
+        hint = hint or f"give the folder that holds its {FILE_NAME}"
+        raise NotARun(f"there is no run at {path}: {hint}") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise NotARun(f"{str(path / FILE_NAME)!r} cannot be read: {atomic.reason(error)}") from error
     return path, checked(content, str(path))
 
 
-def _hint(given: Path) -> str:
-    """How to name the run that was meant by its bare name or by a file in its folder."""
-    meant = given.parent if given.is_file() else Path(DEFAULT_STORAGE) / given
+def meant_run(given: Path) -> str | None:
+    """A question after the run that was meant by its bare name, by a file in its folder, or by a name like its own.
+
+    Args:
+        given: which leads to no run.
+    """
     with contextlib.suppress(OSError, ValueError):
-        if (meant / FILE_NAME).is_file():
-            return f"did you mean {shlex.quote(str(meant))}?"
-        if given.is_file():
-            return f"it is a file, and a run is a folder with a {FILE_NAME}; `flopray audit` judges tables"
-    return f"give the folder that holds its {FILE_NAME}"
+        beside = (given.parent, Path(DEFAULT_STORAGE) / given.parent)
+        alike = [folder / near for folder in beside for near in get_close_matches(given.name, _runs_in(folder), n=1)]
+        for meant in (given.parent if given.is_file() else Path(DEFAULT_STORAGE) / given, *alike):
+            if (meant / FILE_NAME).is_file():
+                return f"did you mean {shlex.quote(str(meant))}?"
+    return None
+
+
+def _holds(given: Path) -> str:
+    """What a folder is that is no run."""
+    runs: list[str] = []
+    with contextlib.suppress(OSError):
+        runs = _runs_in(given)
+    if not runs:
+        return f"it has no {FILE_NAME}"
+    latest = max(runs, key=lambda name: (given / name / FILE_NAME).stat().st_mtime)
+    return f"it holds {len(runs)} of them: name one, such as {shlex.quote(str(given / latest))}"
+
+
+def _runs_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if (path / FILE_NAME).is_file()) if folder.is_dir() else []
 
 
 def checked(content: bytes, place: str) -> Manifest:

@@ -41,6 +41,15 @@ def test_exit_code_tells_whether_something_is_impossible(tmp_path, capsys, suffi
     assert "not judged" in out
 
 
+def test_a_bare_name_of_a_run_leads_to_its_folder(tmp_path, capsys, monkeypatch):
+    RunFolder.create(tmp_path / "results", "monday", {})
+    monkeypatch.chdir(tmp_path)
+    assert main(["monday"]) == 2
+    assert capsys.readouterr().err == "error: monday: no such file or folder: did you mean results/monday?\n"
+    assert main(["other"]) == 2
+    assert capsys.readouterr().err == "error: other: no such file or folder\n"
+
+
 def test_a_run_folder_is_loaded_and_its_whole_phases_are_added_up(tmp_path, capsys):
     spec = make_point(workload="mlp", device_type="H100", n_layers=2, width=512, tokens=64, execution="graph")
     shared = {"workload": "mlp", "device_type": "H100", "device_name": ROW["device_name"], "precision": "fp32"}

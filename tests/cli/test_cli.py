@@ -23,6 +23,7 @@ from flopray.cli.request import Options, sweep_from
 from flopray.cli.results import finish
 from flopray.cluster.devices import Cluster
 from flopray.errors import (
+    ENDING_SIGNALS,
     EXIT_NOT_FINISHED,
     InputError,
     NoEnergySource,
@@ -64,7 +65,7 @@ def command(script, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(session, "connected", no_ray)
     monkeypatch.setattr(sys, "argv", [str(SCRIPT)])  # messages name what was started
     monkeypatch.chdir(tmp_path)
-    handler, show = signal.getsignal(signal.SIGTERM), warnings.showwarning
+    handlers, show = {number: signal.getsignal(number) for number in ENDING_SIGNALS}, warnings.showwarning
 
     def run(line) -> Outcome:
         try:
@@ -74,7 +75,8 @@ def command(script, tmp_path, monkeypatch, capsys):
         return Outcome(code, capsys.readouterr())
 
     yield run
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     warnings.showwarning = show
 
 
@@ -312,6 +314,14 @@ def test_a_bare_name_of_a_run_leads_to_its_folder(command, tmp_path):
     assert is_one_line_error(command("--resume table.csv"), "it is a file, and a run is a folder with a manifest.json")
 
 
+def test_a_run_that_is_mistyped_or_left_out_is_named(command, tmp_path):
+    RunFolder.create(tmp_path / "results", "monday", sweep().to_manifest("monday", {}))
+    assert is_one_line_error(command("--resume mondag"), "did you mean results/monday?")
+    assert is_one_line_error(command("--resume results/modnay"), "did you mean results/monday?")
+    assert is_one_line_error(command("--resume results"), "it holds 1 of them: name one, such as results/monday")
+    assert is_one_line_error(command("--resume ."), "it has no manifest.json")
+
+
 @pytest.mark.parametrize("kept", [True, False, None])
 def test_a_resume_draws_nothing_where_the_run_was_begun_so(command, tmp_path, monkeypatch, kept):
     drawn, reported = [], []
@@ -425,9 +435,10 @@ def test_an_address_without_a_cluster(command, monkeypatch, tmp_path, free_port,
     assert tree(tmp_path) == {}
 
 
-def test_an_interrupt_before_there_is_a_run(command, monkeypatch, tmp_path):
+@pytest.mark.parametrize("number", ENDING_SIGNALS)
+def test_an_interrupt_before_there_is_a_run(command, monkeypatch, tmp_path, number):
     def interrupted(*_):
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         raise AssertionError("the signal should have ended this")
 
     monkeypatch.setattr(session, "connected", interrupted)

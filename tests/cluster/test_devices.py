@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from flopray.cluster import authentication, connection, devices
+from flopray.cluster import connection, devices
 from flopray.cluster import this_machine as this_machine_module
 from flopray.cluster.devices import Cluster, check_cores, choose_devices, passed_over, wait_for
 from flopray.cluster.quiet import quiet_ray
@@ -129,14 +129,14 @@ def test_a_driver_that_fails_is_told_where_the_cpu_is_swept_in_place_of_a_gpu(mo
         ("local", "RAY_ADDRESS=local names no cluster"),
     ],
 )
-def test_an_address_of_the_environment_is_resolved_and_tried_before_ray_is(environment, monkeypatch, address, words):
+def test_an_address_of_the_environment_is_resolved_and_tried_before_ray_is(monkeypatch, address, words):
     """Ray itself would try for minutes."""
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(ClusterError, match=words), connection.connected("auto"):
         pass
 
 
-def test_the_address_file_of_a_cluster_that_is_gone_is_told_with_what_it_says(environment, monkeypatch):
+def test_the_address_file_of_a_cluster_that_is_gone_is_told_with_what_it_says(monkeypatch):
     from ray._private import services
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -172,36 +172,23 @@ def test_a_hook_of_the_users_own_stays(monkeypatch):
     assert os.environ["RAY_RUNTIME_ENV_HOOK"] == "company.hook"
 
 
-def test_a_stranger_at_the_port_is_told_in_seconds(environment):
+def test_a_stranger_at_the_port_is_told_in_seconds():
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(ClusterError, match="is not a Ray head node"):
         connection._check_reachable(f"127.0.0.1:{server.getsockname()[1]}", "--address x")
 
 
-@pytest.fixture
-def environment(monkeypatch, tmp_path):
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
-        monkeypatch.setenv(name, "")  # so that it is put back at the end, whatever the test makes of it
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return tmp_path
+def test_a_process_that_has_joined_a_cluster_is_told_so(monkeypatch):
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    with pytest.raises(ClusterError, match=r"joined a Ray cluster already: call ray\.shutdown\(\) first"):
+        connection.connected(None).__enter__()
 
 
-def mode_after():
-    authentication.use_token()
-    return connection.os.environ.get("RAY_AUTH_MODE")
-
-
-def test_a_client_uses_the_token_that_the_user_has(environment, monkeypatch):
-    assert mode_after() is None
-    (environment / ".ray").mkdir()
-    (environment / ".ray" / "auth_token").write_text("secret")
-    assert mode_after() == "token"
-
-
-def test_what_the_user_says_of_tokens_goes_first(environment, monkeypatch):
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    assert mode_after() == "disabled"
+def test_a_submitted_job_starts_no_cluster_of_its_own(monkeypatch):
+    """It would take the job's files from that cluster, and find none: RuntimeEnvSetupError."""
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(ClusterError, match="address auto measures on the cluster"):
+        connection.connected(None).__enter__()
 
 
 def failing(times, error):
@@ -248,29 +235,6 @@ def test_a_sigterm_while_ray_has_its_own_handler_is_an_interrupt():
     with pytest.raises(KeyboardInterrupt):
         join()
     assert signal.getsignal(signal.SIGTERM) is own
-
-
-@pytest.mark.parametrize("before", ["", "import ray; "])
-def test_auto_sends_the_token_although_finding_the_address_imports_ray(tmp_path, before):
-    """Ray reads RAY_AUTH_MODE once, when it is imported; set later, no token is sent."""
-    (tmp_path / ".ray").mkdir()
-    (tmp_path / ".ray" / "auth_token").write_text("0" * 64)
-    code = f"""
-{before}
-from flopray.cluster.connection import connected
-from flopray.cluster.quiet import quiet_ray
-from flopray.errors import ClusterError
-try:
-    with connected("auto"):
-        pass
-except ClusterError:
-    pass
-from ray._raylet import AuthenticationMode, get_authentication_mode
-assert get_authentication_mode() == AuthenticationMode.TOKEN
-"""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
-    own |= {"HOME": str(tmp_path), "RAY_ADDRESS": "127.0.0.1:9"}
-    subprocess.run([sys.executable, "-c", code], check=True, env=own, timeout=60)
 
 
 def test_a_type_by_flag_is_that_of_a_gpu():

@@ -13,6 +13,7 @@ from flopray.point import EXECUTIONS
 from flopray.records import TRAINING_PHASES
 from flopray.settings import MeasureSettings
 from flopray.sweep import calibration
+from flopray.sweep import plan as plan_module
 from flopray.sweep.definition import Sweep
 from flopray.sweep.plan import Target, print_plan, refuse_what_none_can, targets
 from flopray.sweep.prediction import Rates, iteration_seconds, phases_too_large, predict_point_seconds, rates_of
@@ -228,8 +229,24 @@ def test_the_window_follows_the_steadiness_of_the_cpu_up_to_the_cap(monkeypatch)
 
 def test_disk_has_the_figures():
     with_figures, without = (plan(sweep(), found(), figures=flag) for flag in (True, False))
-    assert "11.9 MB" in with_figures
-    assert "85 kB" in without
+    assert "14.3 MB" in with_figures
+    assert "408 kB" in without
+
+
+@pytest.mark.parametrize(
+    ("points", "trials", "phases", "measured"),
+    [
+        (8, 1, 4, 699_753),
+        (8, 2, 4, 1_020_462),
+        (2, 1, 1, 201_369),
+        (20, 2, 4, 1_401_785),
+        (3, 3, 4, 1_113_151),  # of a searcher, whose trials are points
+    ],
+)
+def test_the_disk_is_that_of_sweeps_without_figures(points, trials, phases, measured):
+    """Bytes of whole runs on a CPU, whose rows have fewer numbers than those of a GPU; most of them are Tune's."""
+    predicted = plan_module._table_bytes(points, trials, phases) + plan_module._BYTES_A_RUN
+    assert measured / 1.3 < predicted < measured * 1.5
 
 
 def test_a_type_that_is_not_here_is_planned_for():

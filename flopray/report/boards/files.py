@@ -13,6 +13,7 @@ from flopray.report.boards.figure import draw_boards
 from flopray.report.boards.statement import as_json, statement
 from flopray.report.plot.figures import paper_style, save_figure
 from flopray.report.text_table import TextTable
+from flopray.store import atomic
 
 
 def write_boards(
@@ -39,7 +40,7 @@ def write_boards(
         folder.mkdir(parents=True, exist_ok=True)
         for ending, text in texts.items():
             path = folder / f"boards.{ending}"
-            path.write_text(text, encoding="utf-8")
+            atomic.write(path, text)
             paths.append(path)
         with paper_style():
             for device in devices:

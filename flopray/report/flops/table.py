@@ -16,6 +16,7 @@ from flopray.errors import SettingError
 from flopray.records import KERNEL_CLASSES
 from flopray.report.flops.data import GROUP, Counted, is_counted, reconstructed
 from flopray.report.flops.held_out import METHODS, SPLITS
+from flopray.store import atomic
 from flopray.store.kernel_table import KEYS, kernel_rows
 
 _TOP_KERNELS = 8
@@ -135,7 +136,7 @@ def write_csv(path: Path, rows: pd.DataFrame | None, groups: Sequence[Counted]) 
         line["reconstructed_flops"] = reconstructed(counted).astype("Int64").reindex(part.index)
         lines.append(line)
     try:
-        pd.concat(lines, ignore_index=True).to_csv(path, index=False)
+        atomic.write(path, pd.concat(lines, ignore_index=True).to_csv(index=False))
     except OSError as error:
         raise SettingError(f"<csv> {path}: cannot be written ({error.strerror or error})") from error
 

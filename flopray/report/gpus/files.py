@@ -13,6 +13,7 @@ from flopray.report.gpus.comparison import Comparison
 from flopray.report.gpus.data import Frame
 from flopray.report.gpus.table import EXPLANATION, beside_table, ratio_tables, tables_of
 from flopray.report.text_table import latex
+from flopray.store import atomic
 
 _COLUMNS = [
     *("source", "run", "gpu", "device_name", "workload", "model", "weights", "execution", "attention"),
@@ -47,9 +48,9 @@ def write_tables(comparisons: Sequence[Comparison], folder: Path, shapes: dict[s
     comment = "% needs the packages booktabs and textcomp\n" + f"% {latex(EXPLANATION)}\n\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        to_csv(comparisons).to_csv(paths[0], index=False)
-        paths[1].write_text(markdown, encoding="utf-8")
-        paths[2].write_text(comment + "\n".join(table.to_latex() for table in tables), encoding="utf-8")
+        atomic.write(paths[0], to_csv(comparisons).to_csv(index=False))
+        atomic.write(paths[1], markdown)
+        atomic.write(paths[2], comment + "\n".join(table.to_latex() for table in tables))
     except OSError as error:
         raise InputError(f"{folder}: tables cannot be written ({error.strerror or error})") from error
     return paths

@@ -16,6 +16,7 @@ from flopray.report.gpus.types import bars_said
 from flopray.report.page import page_of, write_text
 from flopray.report.plot.figures import paper_style, save_figure
 from flopray.report.surface.selection import Metric
+from flopray.store import atomic
 
 _METRICS = (ENERGY_PER_TOKEN, TIME_PER_TOKEN)
 
@@ -41,9 +42,9 @@ def write_models(
     try:
         if tables is not None:
             tables.mkdir(parents=True, exist_ok=True)
-            models_csv(groups).to_csv(tables / "models.csv", index=False)
+            atomic.write(tables / "models.csv", models_csv(groups).to_csv(index=False))
             text = "\n".join(["## Models compared", "", *(models_table(group).to_markdown() for group in groups)])
-            (tables / "models.md").write_text(text, encoding="utf-8")
+            atomic.write(tables / "models.md", text)
             paths += [tables / "models.csv", tables / "models.md"]
         if out_dir is not None:
             with paper_style():

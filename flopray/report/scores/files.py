@@ -13,6 +13,7 @@ from flopray.report.plot.figures import paper_style, save_figure
 from flopray.report.scores.data import Evaluations
 from flopray.report.scores.figure import draw_scores, has_values
 from flopray.report.scores.table import table_of
+from flopray.store import atomic
 
 
 def write_scores(found: Evaluations, tables: Path, plots: Path, title: str, formats: Sequence[str]) -> list[Path]:
@@ -24,8 +25,8 @@ def write_scores(found: Evaluations, tables: Path, plots: Path, title: str, form
     try:
         tables.mkdir(parents=True, exist_ok=True)
         rows = pd.DataFrame([dataclasses.asdict(result) for result in (*found.results, *found.means)])
-        rows.to_csv(tables / "scores.csv", index=False)
-        (tables / "scores.md").write_text(table_of(found).to_markdown())
+        atomic.write(tables / "scores.csv", rows.to_csv(index=False))
+        atomic.write(tables / "scores.md", table_of(found).to_markdown())
         paths = [tables / "scores.csv", tables / "scores.md"]
         if has_values(found):
             with paper_style():

@@ -1,0 +1,87 @@
+"""A command's output on a full disk, in a pipe that nobody reads, and on a terminal that is gone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flopray.cli.streams import Stream, Streams
+
+FULL = Path("/dev/full")
+
+
+@pytest.fixture
+def full():
+    with FULL.open("w") as stream:
+        yield stream
+
+
+def nobody_reads():
+    reading, writing = os.pipe()
+    os.close(reading)
+    return os.fdopen(writing, "w")
+
+
+def test_a_full_disk_is_kept_and_silences_what_follows(full):
+    stream = Stream(full)
+    assert stream.write("words") == 5
+    stream.flush()
+    assert stream.failure == "No space left on device"
+    stream.writelines(["more", "words"])
+    stream.flush()
+    assert os.fstat(full.fileno()).st_rdev == Path(os.devnull).stat().st_rdev  # Python's flush at the end fails no more
+
+
+def test_nobody_who_reads_is_no_failure():
+    with nobody_reads() as pipe:
+        stream = Stream(pipe)
+        stream.write("words")
+        stream.flush()
+        stream.write("words")
+        stream.flush()
+        assert stream.failure is None
+
+
+def test_a_terminal_that_is_gone_is_no_failure():
+    reading, writing = os.openpty()
+    os.close(reading)
+    with os.fdopen(writing, "w") as terminal:
+        stream = Stream(terminal)
+        stream.write("words")
+        stream.flush()
+        assert stream.failure is None
+
+
+@pytest.mark.parametrize(("code", "told"), [(0, 5), (3, 3), (130, 130)])
+def test_lost_results_have_an_exit_code_and_lost_messages_do_not(full, capsys, code, told):
+    output, messages = Stream(full), Stream(sys.stderr)
+    output.write("results")
+    assert Streams(output, messages).code(code, lost=5) == told
+    assert capsys.readouterr().err == "error: standard output cannot be written: No space left on device\n"
+    lost = Stream(full)
+    lost.write("messages")
+    assert Streams(None, lost).code(code, lost=5) == code
+
+
+@pytest.mark.parametrize("words", ["explain", "status {run} --json", "audit {run}"])
+def test_commands_say_that_their_results_were_not_written(words, tmp_path):
+    run = "reference:h100-mlp"
+    command = [sys.executable, "-m", "flopray", *words.format(run=run).split()]
+    with FULL.open("w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (
+        2,
+        "error: standard output cannot be written: No space left on device\n",
+    )
+
+
+def test_messages_that_cannot_be_written_end_nothing():
+    with FULL.open("w") as full:
+        command = [sys.executable, "-m", "flopray", "sweep", "mlp", "--dry-run", "--accelerators", "H100", "--n", "1"]
+        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, text=True, check=False)
+    assert ended.returncode == 0
+    assert "H100" in ended.stdout
