@@ -51,6 +51,8 @@ _NO_CLOSED_FORM = "the workload states no closed form"
 KEEPS_ACTIVATIONS = ("forward", "backward", "forward_backward", "optimizer_step", "train_step")
 GIVES_GRADIENTS = ("backward", "forward_backward", "optimizer_step", "train_step")
 KEEPS_MOMENTS = ("optimizer_step", "train_step")
+#: Backward passes that free what the forward pass kept, layer by layer, as they make gradients.
+FREES_ACTIVATIONS = ("forward_backward", "train_step")
 
 
 @dataclass(frozen=True)
@@ -334,6 +336,24 @@ def closed_columns(point: Point, phase: str) -> Row:
 def copies_of_weights(phase: str) -> int:
     """Tensors as large as the weights that a phase keeps: weights, gradients, and the optimizer's two moments."""
     return 1 + (phase in GIVES_GRADIENTS) + 2 * (phase in KEEPS_MOMENTS)
+
+
+def held_at_once(phase: str, *, weights: int, trained: int, kept: int) -> int:
+    """What a phase holds at least at its fullest moment, in the unit of its arguments.
+
+    A backward pass that frees activations as it makes gradients never holds all of both: when it begins there are no
+    gradients, when it ends no activations.
+
+    Args:
+        phase: one of `flopray.records.PHASES`.
+        weights: all.
+        trained: those that have gradients and moments.
+        kept: activations, logits, or a cache.
+    """
+    gradients = trained if phase in GIVES_GRADIENTS else 0
+    moments = 2 * trained if phase in KEEPS_MOMENTS else 0
+    between = max(gradients, kept) if phase in FREES_ACTIVATIONS else gradients + kept
+    return weights + moments + between
 
 
 @lru_cache(maxsize=4096)

@@ -16,7 +16,7 @@ from flopray.description import Column, Field
 from flopray.point import FP8_SCALING, Point
 from flopray.records import TRAINING_PHASES, Row
 from flopray.workloads import float8
-from flopray.workloads.base import Built, Workload, copies_of_weights
+from flopray.workloads.base import Built, Workload, held_at_once
 from flopray.workloads.capability import ATTENTIONS, why_no_attention
 from flopray.workloads.causal_lm.agreement import count_built
 from flopray.workloads.causal_lm.bytes import cached_elements, kept_elements, moved_elements
@@ -151,15 +151,16 @@ class Llama(Workload):
         """
         config = _config(point)
         batch, tokens = point.shape().values()
-        elements = copies_of_weights(phase) * config.parameters
+        elements = 0
         if phase in _CACHES:
-            elements += cached_elements(sizes_of(config), batch, tokens)
+            elements = cached_elements(sizes_of(config), batch, tokens)
         elif phase in _WITH_LOSS and point.execution != "compile":  # compiled code may compute again instead of keeping
-            elements += kept_elements(sizes_of(config), batch * tokens, checkpointing=bool(point.checkpointing))
+            elements = kept_elements(sizes_of(config), batch * tokens, checkpointing=bool(point.checkpointing))
         logits = batch * tokens * config.vocab_size
         # The loss is computed in fp32, from a copy of the logits.
         logits *= element_bytes + 4 if phase in _WITH_LOSS else element_bytes if phase == "inference" else 0
-        return elements * element_bytes + logits
+        weights = config.parameters * element_bytes
+        return held_at_once(phase, weights=weights, trained=weights, kept=elements * element_bytes + logits)
 
     def least_moved_bytes(self, point: Point, phase: str, element_bytes: int) -> int:
         """Bytes that one iteration reads and writes at least; see `flopray.workloads.causal_lm.bytes`.

@@ -27,7 +27,7 @@ from flopray.workloads.base import (
     KEEPS_ACTIVATIONS,
     Built,
     Workload,
-    copies_of_weights,
+    held_at_once,
 )
 from flopray.workloads.operations import GRADIENT, PLAIN, TRANSPOSED, Operation, Pass, Product, Update
 
@@ -129,7 +129,8 @@ class MLP(Workload):
         n, d, m = point.shape().values()
         # Compiled code may compute activations again instead of keeping them.
         kept = n * d * m if phase in KEEPS_ACTIVATIONS and point.execution != "compile" else d * m
-        return (copies_of_weights(phase) * self.parameters(point) + kept) * element_bytes
+        weights = self.parameters(point)
+        return element_bytes * held_at_once(phase, weights=weights, trained=weights, kept=kept)
 
     def least_moved_bytes(self, point: Point, phase: str, element_bytes: int) -> int:
         """Bytes that one iteration reads and writes at least, each operand of a pass once, however it is fused.

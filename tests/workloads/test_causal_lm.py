@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from flopray.errors import InputError, Unsupported
+from flopray.flops.dispatched import count_dispatched
 from flopray.measurement.count import count
 from flopray.workloads.base import closed_columns
 from flopray.workloads.causal_lm import agreement, configuration, families, models
@@ -63,6 +64,9 @@ FAMILIES = {
     "deepseek_v2": {**_LATENT, "q_lora_rank": None},
     "deepseek_v3": _LATENT,
 }
+
+
+_OPT = {"head_dim": None, "num_key_value_heads": None, "intermediate_size": None, "word_embed_proj_dim": 64}
 
 
 def config(kind: str, **changes) -> dict:
@@ -263,9 +267,34 @@ def test_what_is_not_understood_is_counted_by_the_dispatcher_alone_and_says_why(
 
 
 def test_a_count_without_a_formula_names_the_operator():
-    counted = dispatched_flops(point(config("qwen3_next", layer_types=["linear_attention"] * 2)), "backward", None)
+    linear = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 16}
+    further = {**linear, **_EXPERTS, "linear_value_head_dim": 16, "shared_expert_intermediate_size": 48}
+    content = config("qwen3_next", layer_types=["linear_attention"] * 2, linear_conv_kernel_dim=4, **further)
+    counted = dispatched_flops(point(content), "backward", None)
     assert counted["dispatched_flops"] is None
     assert "linalg_solve_triangular" in counted["dispatched_reason"] or "meta device" in counted["dispatched_reason"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        # Layers that are dropped at random are not dropped: a pass would cost what the dice say.
+        ("opt", {**_OPT, "ffn_dim": 96, "layerdrop": 0.9, "num_hidden_layers": 6}),
+        # A mask that is made of values by a product has a backward pass.
+        ("doge", {"head_dim": None, "num_experts": 8, "num_experts_per_tok": 2}),
+    ],
+)
+def test_what_runs_is_what_the_dispatcher_counts_beforehand(kind, changes):
+    where = point(config(kind, **changes))
+    built = CausalLM().build(where, device="cpu", dtype=torch.float32, seed=0)
+    weights = list(built.module.parameters())
+    step = lambda: torch.autograd.grad(built.module(built.x), weights, allow_unused=True)  # noqa: E731
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):  # flash forms scores twice
+        assert count_dispatched(step).flops == CausalLM().dispatched(where)["train_step"]
+
+
+def test_a_class_that_insists_on_special_tokens_keeps_them():
+    assert configuration.completed(config("cwm")).bos_token_id is not None
 
 
 @pytest.mark.parametrize("change", ["weights", "product", "window"])
@@ -320,6 +349,19 @@ def test_a_closed_form_that_disagrees_with_the_model_is_withdrawn(change, monkey
         (config("qwen3_moe", moe_intermediate_size=None), "lacks moe_intermediate_size"),
         (config("deepseek_v3", kv_lora_rank=None), "lacks kv_lora_rank"),
         (config("jamba", intermediate_size=None), "lacks intermediate_size"),
+        # the same of families without a closed form, by the names of their sizes
+        (config("opt", **_OPT), "lacks ffn_dim, for which the class of transformers would take 3072"),
+        (config("mamba"), "lacks state_size, for which the class of transformers would take 16"),
+        (config("glm", head_dim=None), "lacks head_dim, for which the class of transformers would take 128"),
+        # a whole model, or a part of one, that a class would take from its first
+        (config("gemma3"), "lacks text_config, for which the class of transformers would take sizes of its own"),
+        (config("llama4"), "lacks text_config, for which the class of transformers would"),
+        (config("fuyu"), "lacks text_config, for which the class of transformers would"),
+        (config("git"), "lacks vision_config, for which the class of transformers would"),
+        (
+            {"model_type": "mpt", "d_model": 64, "n_heads": 4, "n_layers": 2, "vocab_size": 128},
+            "lacks attn_config, for which the class of transformers would",
+        ),
         # keys that are nearly one which is missing
         (
             config("llama", num_key_value_heads=None, num_key_value_head=2),
@@ -449,7 +491,8 @@ def test_tokens_go_to_experts_in_equal_numbers():
     "kind", ["mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "gpt_oss", "deepseek_v2", "deepseek_v3", "jamba"]
 )
 def test_every_family_sends_tokens_to_its_experts_in_equal_numbers(kind):
-    changes = {"num_experts": 8, "num_experts_per_tok": 2, "head_dim": None} if kind == "jamba" else {}
+    mamba = {"mamba_d_state": 8, "mamba_d_conv": 4, "mamba_expand": 2}
+    changes = {**mamba, "num_experts": 8, "num_experts_per_tok": 2, "head_dim": None} if kind == "jamba" else {}
     where = point(config(kind, **changes))
     built = BuiltPoint(where, device="cpu", seed=0)
     seen = []

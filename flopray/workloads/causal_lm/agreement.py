@@ -102,7 +102,13 @@ def count_built(config: Any, *, batch: int, tokens: int, checkpointing: bool, ad
     flops |= _generating(built, ids)
     flops["inference"] = flops["forward"]
     flops["forward_backward"] = flops["train_step"] = _sum(flops["forward"], flops["backward"])
-    return Count(flops, attention, windows if len(windows) == config.num_hidden_layers else None, parameters, layers)
+    return Count(
+        flops,
+        attention,
+        windows if len(windows) == getattr(config, "num_hidden_layers", None) else None,
+        parameters,
+        layers,
+    )
 
 
 @lru_cache(maxsize=64)
@@ -198,19 +204,27 @@ def _products() -> tuple[str, list[tuple[int, int | None]]]:
     Under a name of its own transformers builds no mask, for which it would wait for numbers.
     """
     import torch
+    from torch.utils._pytree import tree_leaves
     from transformers import AttentionInterface
 
     seen: list[tuple[int, int | None]] = []
 
     def attention(
-        module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **kwargs: Any
+        module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *further: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, None]:
-        """Of queries (b, h, t, e), keys (b, k, s, e) and values (b, k, s, v) -> (b, t, h, v)."""
+        """Of queries (b, h, t, e), keys (b, k, s, e) and values (b, k, s, v) -> (b, t, h, v).
+
+        What else it is given and was learned, such as a mask made of values, changes no product of its own, but has
+        products before it, whose backward pass it hands gradients to.
+        """
         del module
         batch, heads, tokens, width = query.shape
         shared = query.reshape(batch, key.shape[1], -1, width)  # the queries of all heads that share a key
         scores = torch.matmul(shared, key.transpose(2, 3))
         seen.append((2 * scores.numel() * (width + value.shape[-1]), kwargs.get("sliding_window") or None))
+        for learned in (one for one in tree_leaves((further, kwargs)) if isinstance(one, torch.Tensor)):
+            if learned.requires_grad:
+                scores = scores + learned.sum()
         return torch.matmul(scores, value).reshape(batch, heads, tokens, -1).transpose(1, 2).contiguous(), None
 
     AttentionInterface.register("flopray_products", attention)

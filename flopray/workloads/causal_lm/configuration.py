@@ -11,6 +11,7 @@ import contextlib
 import difflib
 import inspect
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
@@ -28,7 +29,7 @@ KEPT = frozenset({"max_position_embeddings", "original_max_position_embeddings"}
 _ALWAYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 #: Sizes that every class must be told, if it would otherwise take a number of its own.
 _OWN = ("intermediate_size", "num_key_value_heads")
-#: The same of a family that has a closed form; another one is measured as transformers builds it.
+#: The same of a family that has a closed form.
 _SIZES = (
     *(*_ALWAYS, *_OWN, "head_dim", "sliding_window", "num_local_experts", "num_experts", "n_routed_experts"),
     *("num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size"),
@@ -39,6 +40,11 @@ _SIZES = (
 _MAY_BE_ZERO = words(
     "num_local_experts num_experts n_routed_experts num_experts_per_tok shared_expert_intermediate_size "
     "n_shared_experts first_k_dense_replace sliding_window moe_intermediate_size"
+)
+#: How names of sizes end in families without a closed form, which are measured as transformers builds them.
+_SIZE = re.compile(
+    r"(?:^|_)(?:ffn_dim|ffn_hidden_size|dff|dim_ff|d_inner|d_head|dim_head|head_dim|rank|state_size|d_state|d_conv|"
+    r"expand|heads|n_head|experts|per_tok|topk|moe_k|intermediate_size|lru_width|conv_kernel|conv_kernel_size)$"
 )
 _MOST_LAYERS = 2000
 #: Their classes have `is_decoder` as well, and are decoders whatever it says.
@@ -85,13 +91,15 @@ def _silent() -> Iterator[None]:
 
 
 def _without_dropout(config: Any) -> None:
+    """Rates of what is dropped at random become 0: elements, and whole layers, which a pass would skip."""
     for name, value in vars(config).items():
-        is_rate = "dropout" in name or name.endswith("pdrop")
+        is_rate = name.endswith("pdrop") or any(word in name for word in ("dropout", "layerdrop", "drop_path"))
         if is_rate and isinstance(value, int | float) and not isinstance(value, bool) and value:
             setattr(config, name, 0.0)
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
         if getattr(config, name, None) is not None:
-            setattr(config, name, None)
+            with contextlib.suppress(Exception):  # some classes insist on a number
+                setattr(config, name, None)
 
 
 def why_not(content: Mapping[str, Any]) -> str | None:
@@ -142,7 +150,12 @@ def _why_no_configuration(content: Mapping[str, Any]) -> str | None:
         config = completed(content)
     except SpecError as error:
         return str(error)
-    return _misspelt(content, config) or _missing(content, config) or _impossible(content, config)
+    return (
+        _missing_part(content, config)
+        or _misspelt(content, config)
+        or _missing(content, config)
+        or _impossible(content, config)
+    )
 
 
 def _class_keys(kind: str) -> Mapping[str, Any]:
@@ -160,10 +173,18 @@ def _stated(content: Mapping[str, Any], config: Any, size: str) -> Any:
     return next((content[name] for name in names if content.get(name) is not None), None)
 
 
+def _missing_part(content: Mapping[str, Any], config: Any) -> str | None:
+    """A configuration inside of the class's own, for all of which the class would take that of its first model."""
+    for name in type(config).sub_configs:
+        if not isinstance(content.get(name), Mapping) and getattr(config, name, None) is not None:
+            return f"its configuration lacks {name}, for which the class of transformers would take sizes of its own"
+    return None
+
+
 def _missing(content: Mapping[str, Any], config: Any) -> str | None:
     stated = content["model_type"] in FAMILIES
     own = _class_keys(content["model_type"])
-    for size in _SIZES if stated else (*_ALWAYS, *_OWN):
+    for size in _SIZES if stated else (*_ALWAYS, *_OWN, *_further(own)):
         name = config.attribute_map.get(size, size)
         # A null that the file states is a value, and so is what the class makes of other keys.
         said = _stated(content, config, size) is not None or (name in content and size not in _ALWAYS)
@@ -175,6 +196,17 @@ def _missing(content: Mapping[str, Any], config: Any) -> str | None:
             named = size if name == size else f"{size} ({name})"
             return f"its configuration lacks {named}, for which the class of transformers would take {short(taken)}"
     return None
+
+
+def _further(own: Mapping[str, Any]) -> Iterator[str]:
+    """Names of a class's sizes that are told by their endings; a head that is rotated in part has two of its own."""
+    for name in own:
+        if (
+            _SIZE.search(name)
+            and not name.startswith("encoder_")
+            and not (name == "head_dim" and "qk_rope_head_dim" in own)
+        ):
+            yield name
 
 
 def _misspelt(content: Mapping[str, Any], config: Any) -> str | None:

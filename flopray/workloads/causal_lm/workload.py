@@ -16,7 +16,7 @@ from flopray.errors import Unsupported
 from flopray.point import FP8_SCALING, Point
 from flopray.records import TRAINING_PHASES
 from flopray.workloads import float8
-from flopray.workloads.base import Built, Workload, copies_of_weights
+from flopray.workloads.base import Built, Workload, held_at_once
 from flopray.workloads.capability import ATTENTIONS, why_no_attention
 from flopray.workloads.causal_lm import agreement, configuration, finetuning, models
 from flopray.workloads.causal_lm.adapter import NONE, Lora, rank_of
@@ -205,10 +205,14 @@ class CausalLM(Workload):
             element_bytes: of the precision's type.
         """
         weights, trained = self.parameters(point), _trained(point)
-        elements = weights + (copies_of_weights(phase) - 1) * trained + (trained if point.adapter else 0)
+        held = {
+            "weights": (weights + (trained if point.adapter else 0)) * element_bytes,
+            "trained": trained * element_bytes,
+        }
         sizes = _stated(point)
         if sizes is None:
-            return elements * element_bytes
+            return held_at_once(phase, **held, kept=0)
+        elements = 0
         batch, tokens = point.shape().values()
         if phase in _CACHES:
             elements += cached_elements(sizes, batch, tokens)
@@ -218,7 +222,7 @@ class CausalLM(Workload):
         logits = batch * tokens * sizes.vocabulary
         # The loss is computed in fp32, from a copy of the logits.
         logits *= element_bytes + 4 if phase in _WITH_LOSS else element_bytes if phase == "inference" else 0
-        return elements * element_bytes + logits
+        return held_at_once(phase, **held, kept=elements * element_bytes + logits)
 
     def least_moved_bytes(self, point: Point, phase: str, element_bytes: int) -> int:
         """Bytes that one iteration reads and writes at least; see `flopray.workloads.causal_lm.bytes`.
