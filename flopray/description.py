@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from flopray.errors import SpecError
+from flopray.mappings import Json, Values
 
 #: What a field or a further column may hold, by the name that a manifest has for it.
 TYPES: Mapping[str, type] = MappingProxyType({"int": int, "float": float, "str": str, "bool": bool})
@@ -159,7 +160,7 @@ class Description:
         """Fields that are words or flags, in order."""
         return tuple(f for f in self.fields if not f.is_dimension)
 
-    def checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def checked(self, values: Mapping[str, Any]) -> Values:
         """The values of all fields, in order.
 
         Raises:
@@ -249,11 +250,11 @@ def _is_missing(value: Any) -> bool:
     return value is None or type(value).__name__ == "NAType" or value != value
 
 
-def _kept(field: Field) -> dict[str, Any]:
+def _kept(field: Field) -> Json:
     return {name: getattr(field, name) for name in _KEPT} | ({"optional": True} if field.optional else {})
 
 
-def _with_type(part: Any) -> dict[str, Any]:
+def _with_type(part: Any) -> Json:
     if not isinstance(part, dict):
         raise TypeError(f"{part!r:.60} does not describe a field or column")
     values = {key: value for key, value in part.items() if key in (*_KEPT, "optional", "type")}

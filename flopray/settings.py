@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from flopray.errors import InputError, SettingError, spaced
+from flopray.mappings import Values
 from flopray.records import INSTRUMENTS
 
 #: The parts of a training step and the whole, so that the parts can be checked against the whole.
@@ -308,7 +309,7 @@ class MeasureSettings:
         unknown = sorted(set(fields) - {f.name for f in dataclasses.fields(cls)})
         if unknown:
             raise InputError(f"the run's manifest has a setting {unknown[0]!r} that this flopray does not know")
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        values: Values = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         return cls(**values)
 
 

@@ -113,7 +113,7 @@ def test_every_room_says_what_it_is_for():
 
 def test_few_modules_lie_outside_of_rooms():
     flat = sorted(path.name for path in (ROOT / "flopray").glob("*.py"))
-    words = ["description.py", "errors.py", "point.py", "records.py", "settings.py", "units.py"]
+    words = ["description.py", "errors.py", "mappings.py", "point.py", "records.py", "settings.py", "units.py"]
     assert flat == ["__init__.py", "__main__.py", *words]
 
 
@@ -145,7 +145,7 @@ def test_the_contracts_need_only_the_standard_library():
         elsewhere = {name for name in loaded_with(module) if name not in sys.stdlib_module_names}
         assert elsewhere == set(), f"{module} needs {elsewhere}"
     assert within_project(imports("flopray.records").at_once) == {"flopray.description"}
-    assert within_project(imports("flopray.description").at_once) == {"flopray.errors"}
+    assert within_project(imports("flopray.description").at_once) == {"flopray.errors", "flopray.mappings"}
     assert within_project(imports("flopray.errors").at_once) == set()
 
 
@@ -207,3 +207,19 @@ print(before == after)
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert (result.stdout, result.stderr) == ("True\n", "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mapping_of_anything_has_a_name_that_says_what_it_is() -> None:
+    """`dict[str, Any]` stands in definitions of aliases alone, and a comment above each says what its values are."""
+    found = {}
+    for name, path in modules().items():
+        lines, tree = path.read_text().splitlines(), ast.parse(path.read_text())
+        aliases = [n for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.value).endswith("[str, Any]")]
+        said = {id(n.value) for n in aliases if lines[n.lineno - 2].startswith("#: ")}
+        silent = [n.lineno for n in aliases if id(n.value) not in said]
+        found[name] = silent + [
+            n.lineno
+            for n in ast.walk(tree)
+            if isinstance(n, ast.Subscript) and ast.unparse(n) == "dict[str, Any]" and id(n) not in said
+        ]
+    assert {name: lines for name, lines in found.items() if lines} == {}

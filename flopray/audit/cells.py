@@ -21,7 +21,7 @@ _Value = TypeVar("_Value")
 _PLAIN = ({str, type(None)}, {int, float, type(None)})
 
 
-def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def rows_of(frame: pd.DataFrame) -> list[Row]:
     """The rows of a frame as dictionaries of plain values: what `to_dict` gives, several times as fast.
 
     Columns of texts that pandas keeps in Arrow are slow to walk through cell by cell. A missing value of pandas' own

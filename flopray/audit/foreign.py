@@ -11,16 +11,14 @@ import math
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
 from flopray.audit.cells import are_plain_numbers, identities, names_of
-from flopray.audit.findings import KEY_COLUMNS, Finding, Severity, is_missing, number
+from flopray.audit.findings import KEY_COLUMNS, Finding, Row, Severity, is_missing, number
 from flopray.audit.hardware import find_gpu
 from flopray.records import COLUMN_NAMES, FORMER_NAMES
-
-Row = Mapping[str, Any]
 
 #: Columns that the audit reads as numbers.
 NUMBER_COLUMNS = (

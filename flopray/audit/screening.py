@@ -8,14 +8,14 @@ with a cell that is not a plain number where one is expected.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flopray.audit.cells import names_of, texts
 from flopray.audit.column_rules import COUNTS, DERIVED, DERIVED_TOLERANCE, EXCESSES, EXECUTED_CLASSES, RATES
 from flopray.audit.condition_rules import DRIFT_NOTE
 from flopray.audit.counter_rules import UNCLASSIFIED_NOTE
-from flopray.audit.findings import device_name, number, precision_of, text
+from flopray.audit.findings import Row, device_name, number, precision_of, text
 from flopray.audit.hardware import find_gpu, odd_statement, peak_flops_per_s
 from flopray.audit.limit_rules import (
     ANY_BOARD_W,
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, Any]
-
-Row = Mapping[str, Any]
 
 #: Bounds are drawn in by this much, far more than rounding, so that a row at a bound goes to the rules.
 _SLACK = 1e-9

@@ -16,12 +16,13 @@ of the peak or more exactly where it stops being bound by launches, which real k
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import NamedTuple
 
 from flopray.audit.cells import identities, numbers
 from flopray.audit.findings import (
     Finding,
+    Row,
     Severity,
     Unjudged,
     keys_of,
@@ -40,8 +41,6 @@ _IDENTITY = (
 )
 #: 4 x is the usual step of a grid; a little less, since parts that do not scale keep FLOPs just below it.
 MIN_GROWTH = 3.5
-
-Row = Mapping[str, Any]
 
 
 class _Quantity(NamedTuple):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flopray.audit.cells import identities, numbers, rows_of
 from flopray.audit.column_rules import COLUMN_RULES
 from flopray.audit.condition_rules import CONDITION_RULES
 from flopray.audit.counter_rules import COUNTER_RULES
-from flopray.audit.findings import Finding, Severity, Unjudged, device_name, is_hole, keys_of, text
+from flopray.audit.findings import Finding, Row, Severity, Unjudged, device_name, is_hole, keys_of, text
 from flopray.audit.foreign import (
     covers_several,
     device_count_column,
@@ -35,8 +35,6 @@ from flopray.audit.series_rules import judge_series
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Row = Mapping[str, Any]
 
 #: Every rule by name, with what it holds against what.
 RULES: dict[str, str] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -15,6 +15,7 @@ from flopray.cli.endings import carry_out
 from flopray.cli.parser import SettingsParser
 from flopray.cli.terminal import LineConsole
 from flopray.errors import InputError, NoEnergySource, SettingError
+from flopray.mappings import Json
 from flopray.settings import MeasureSettings, check_settings, same_setting, setting
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _measured(name: str, reference_c: float, tell: Callable[[str], object]) -> C
         meter.close()
 
 
-def as_dict(calibration: Calibration, factor: BoardFactor) -> dict[str, Any]:
+def as_dict(calibration: Calibration, factor: BoardFactor) -> Json:
     """What `--json` prints: the calibration, and the factor against the type."""
     told = {
         "factor": factor.factor,

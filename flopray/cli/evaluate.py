@@ -16,6 +16,7 @@ from flopray.cli.main import sweep_command
 from flopray.cli.parser import OneLineParser
 from flopray.cli.request import Request, request_of
 from flopray.errors import InputError
+from flopray.mappings import Values
 from flopray.settings import settings_of
 from flopray.sweep.limits import Limits
 from flopray.sweep.space import COMMON
@@ -72,7 +73,7 @@ _GROUPS: dict[str, tuple[str, ...]] = {
 }
 _WHAT = "what is evaluated"
 #: What an evaluation is not asked for: it is run once, so that there is nothing to repeat or to compare with.
-_FIXED: dict[str, Any] = {"phases": (EVALUATION,), "sentinel_every_s": 0.0, "trial": "point"}
+_FIXED: Values = {"phases": (EVALUATION,), "sentinel_every_s": 0.0, "trial": "point"}
 
 
 def build_parser(workload: Workload) -> argparse.ArgumentParser:

@@ -17,6 +17,7 @@ from flopray.cli.request import GENERATE, Options, Request, check_columns, commo
 from flopray.cli.synonyms import synonyms
 from flopray.description import Field
 from flopray.errors import FloprayError, InputError
+from flopray.mappings import Arguments
 from flopray.settings import MeasureSettings, Setting, settings_of
 from flopray.sweep.definition import Sweep
 from flopray.sweep.limits import Limits
@@ -114,7 +115,7 @@ def add_setting(group: Any, workload: Workload, known: Setting) -> None:
     parsers.add_setting(group, dataclasses.replace(known, required=False), text)
 
 
-def _of_workload(workload: Workload, name: str) -> dict[str, Any]:
+def _of_workload(workload: Workload, name: str) -> Arguments:
     """Choices and default of a setting that follow from the workload, for `--help`."""
     if name == "phases":
         words = [f"{word} stands for {' and '.join(parts)}" for word, parts in GENERATE.items()]

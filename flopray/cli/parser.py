@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from flopray.cli.synonyms import meant
 from flopray.errors import FloprayError, InputError, SettingError
+from flopray.mappings import Arguments, Values
 from flopray.settings import Setting, settings_of
 
 
@@ -52,7 +53,7 @@ class SettingsParser(OneLineParser):
     def __init__(self, *classes: type, **texts: Any) -> None:
         super().__init__(**texts)
         self._classes = classes
-        groups: dict[str, Any] = {"": self}
+        groups: dict[str, argparse._ActionsContainer] = {"": self}
         for known in (known for cls in classes for known in settings_of(cls).values()):
             if known.group not in groups:
                 groups[known.group] = self.add_argument_group(known.group)
@@ -80,9 +81,9 @@ class SettingsParser(OneLineParser):
         return told(error, *self._classes)
 
 
-def _values_of(cls: type, given: argparse.Namespace) -> dict[str, Any]:
+def _values_of(cls: type, given: argparse.Namespace) -> Values:
     """Values of the fields that were given; the others have the defaults of the class."""
-    values: dict[str, Any] = {}
+    values: Values = {}
     for field, known in settings_of(cls).items():
         value = getattr(given, known.name)
         if value is None or (known.positional and value == []):
@@ -101,7 +102,7 @@ def add_setting(group: Any, known: Setting, text: str | None = None) -> None:
         known: the setting.
         text: for `--help`, instead of its own.
     """
-    words: dict[str, Any] = {"help": (known.described() if text is None else text).replace("%", "%%")}
+    words: Arguments = {"help": (known.described() if text is None else text).replace("%", "%%")}
     if known.kind is bool and known.default is None:
         group.add_argument(known.option, dest=known.name, action=argparse.BooleanOptionalAction, **words)
     elif known.kind is bool:

@@ -11,6 +11,7 @@ from flopray.cli.request import check_columns, request_of
 from flopray.cli.terminal import LineConsole
 from flopray.cli.trust import workload_of_run
 from flopray.errors import EXIT_INTERRUPTED, InputError, SettingError, several
+from flopray.mappings import Values
 from flopray.measurement.result import with_error
 from flopray.settings import MeasureSettings, settings_of
 from flopray.store.location import open_run
@@ -102,7 +103,7 @@ class Sweep:
                 f"axes must map each field to its values, such as {{'width': [64, 128]}}, got {axes!r:.60}"
             )
         self.axes = {name: several(f"axis {name}", values) for name, values in (axes or {}).items()}
-        self.settings: dict[str, Any] = {
+        self.settings: Values = {
             name: several(name, value, one_word=True) if name in _SEVERAL and value is not None else value
             for name, value in settings.items()
         }

@@ -15,6 +15,7 @@ from flopray.cli.axes import default_of, dest_of, flag_of, values_of
 from flopray.cli.request import common_default
 from flopray.description import Field
 from flopray.errors import FloprayError, InputError
+from flopray.mappings import Values
 from flopray.point import Point
 from flopray.predict.work import NoWork, Work, work_of
 from flopray.sweep.space import grid
@@ -99,13 +100,13 @@ def _default(field: Field) -> str | None:
     return parts[1] if field.is_dimension and len(parts) == 3 else words[-1]
 
 
-def axes_of(workload: Workload, options: argparse.Namespace, model: str | None) -> tuple[dict[str, Any], list[str]]:
+def axes_of(workload: Workload, options: argparse.Namespace, model: str | None) -> tuple[Values, list[str]]:
     """One value of each field, and lines on those that nobody named.
 
     Raises:
         InputError: a value that cannot be, or a field without a value and a default.
     """
-    axes: dict[str, Any] = {}
+    axes: Values = {}
     assumed: list[str] = []
     for field in _fields(workload):
         words = getattr(options, dest_of(field))

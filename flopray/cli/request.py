@@ -9,6 +9,7 @@ from typing import Any
 
 from flopray.cli.axes import default_of, flag_of, values_of
 from flopray.errors import InputError, SpecError
+from flopray.mappings import Values
 from flopray.point import FP8_SCALING
 from flopray.settings import CPU_DEFAULTS, MeasureSettings, Setting, check_settings, setting, settings_of
 from flopray.store.manifests import DEFAULT_STORAGE
@@ -123,7 +124,7 @@ def request_of(workload: Workload, axes: Mapping[str, Sequence[Any]], given: Map
     for name in set(COMMON) & set(axes):
         COMMON[name].check(axes[name])
 
-    def of(cls: type) -> dict[str, Any]:
+    def of(cls: type) -> Values:
         return {name: _value(s, given[s.name]) for name, s in settings_of(cls).items() if s.name in given}
 
     options, limits = Options(**of(Options)), Limits(**of(Limits))
@@ -174,7 +175,7 @@ def sweep_from(workload: Workload, request: Request, device_types: Sequence[str]
         axes[field_.name] = values_of(field_, list(default_of(field_, on_gpu=on_gpu)) if given is None else given)
     completed, implied = workload.complete(axes)
     settings = dict(request.settings)
-    measuring: dict[str, Any] = {} if on_gpu else dict(CPU_DEFAULTS)
+    measuring: Values = {} if on_gpu else dict(CPU_DEFAULTS)
     measuring |= {name: settings.pop(name) for name in settings_of(MeasureSettings) if name in settings}
     phases = measuring.get("phases", workload.default_phases)
     measuring["phases"] = tuple(phase for word in phases for phase in GENERATE.get(word, (word,)))

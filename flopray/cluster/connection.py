@@ -19,6 +19,7 @@ from flopray.cluster.authentication import check_token, use_token
 from flopray.cluster.devices import Cluster, inspect_cluster
 from flopray.cluster.quiet import quiet_ray
 from flopray.errors import ClusterError
+from flopray.mappings import Arguments
 
 NAMESPACE = "flopray"
 #: A sweep keeps records, not tensors, in Ray; its default of 30 % of the memory would be taken from the workloads.
@@ -133,10 +134,10 @@ def _own_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, own)
 
 
-def _init_arguments(address: str | None, job: Mapping[str, str]) -> dict[str, Any]:
+def _init_arguments(address: str | None, job: Mapping[str, str]) -> Arguments:
     from ray.job_config import JobConfig
 
-    common: dict[str, Any] = {"namespace": NAMESPACE, "logging_level": logging.ERROR, "log_to_driver": False}
+    common: Arguments = {"namespace": NAMESPACE, "logging_level": logging.ERROR, "log_to_driver": False}
     if not (address or "").startswith("ray://"):  # Ray's client can hand no metadata over
         common["job_config"] = JobConfig(metadata=dict(job))
     if address is None:

@@ -25,6 +25,7 @@ from scipy.special import stdtrit
 
 from flopray.energy.board_spread import THREE_H100, of_pairs
 from flopray.errors import InputError
+from flopray.mappings import Arguments, Json
 
 #: Half widths of 95 % intervals over standard deviations.
 _HALF_WIDTH = 1.96
@@ -101,7 +102,7 @@ class Calibration:
     loads: tuple[LoadResult, ...]
     loads_version: int = LOADS_VERSION
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """JSON-ready fields."""
         return asdict(self) | {"loads": [asdict(load) for load in self.loads]}
 
@@ -129,7 +130,7 @@ def _load(fields: Mapping[str, Any]) -> LoadResult:
     return LoadResult(**{**_known(LoadResult, fields), "windows": windows})
 
 
-def _known(cls: type, fields: Mapping[str, Any]) -> dict[str, Any]:
+def _known(cls: type, fields: Mapping[str, Any]) -> Arguments:
     return {name: value for name, value in fields.items() if name in cls.__dataclass_fields__}
 
 
@@ -189,7 +190,7 @@ class TypeReference:
         """Standard deviation of single works about their board's factor, what was known before included."""
         return _shrunk(self.scatter_rel, WORK_SPREAD, (self.boards - 1) * max(0, len(self.loads) - 1))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """JSON-ready fields."""
         return asdict(self)
 

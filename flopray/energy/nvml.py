@@ -24,6 +24,7 @@ from flopray.energy.nvml_errors import (
     wrong_bindings,
 )
 from flopray.errors import MeterError, NoEnergySource
+from flopray.records import Row
 
 #: Reasons for a clock below its maximum, by bit; names of NVML's nvmlClocksEventReasons without prefix.
 CLOCK_EVENT_REASONS = {
@@ -213,7 +214,7 @@ class Gpu:
         """UUID as NVML writes it."""
         return _call(self._nvml.nvmlDeviceGetUUID, self.handle)
 
-    def info(self) -> dict[str, Any]:
+    def info(self) -> Row:
         """What the GPU is, under the names of the record's columns; None where it does not say.
 
         `sm_count` is always None: NVML reports cores, not multiprocessors; torch knows them.

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from flopray.mappings import Json
 from flopray.records import Status
 from flopray.units import prefixed
 
@@ -160,7 +161,7 @@ class Counts:
             ("executed", self.executed.flops, self.executed.reason),
         ]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """JSON-ready."""
         found = asdict(self)
         found["executed"]["flops"] = self.executed.flops

@@ -12,10 +12,10 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from flopray.errors import InputError
 from flopray.footprint.assumptions import Assumption, Ranged
+from flopray.mappings import Json
 
 _FILE = Path("data") / "private_infra" / "global_energy_mix.json"
 _MEND = "name --grid-intensity in g/kWh instead, such as that of your utility"
@@ -49,7 +49,7 @@ def grid_of(country: str) -> Assumption:
 
 
 @cache
-def _mix() -> tuple[dict[str, Any], str]:
+def _mix() -> tuple[dict[str, Json], str]:
     """The data by country, and the version of the package that they come with."""
     found = find_spec("codecarbon")
     places = list(found.submodule_search_locations or ()) if found else []

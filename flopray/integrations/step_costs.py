@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import platform
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,23 @@ LEFT_OUT_STEPS = 3
 LEAST_WINDOW_S = 5.0
 #: Telling costs may take this share of a loop's time; asked more often, the last ones are told again.
 SHARE_OF_TIME = 0.005
+
+
+@dataclass(frozen=True)
+class RankCosts:
+    """What a rank tells the others of its steps.
+
+    Attributes:
+        energies: of a step, by node and UUID of the GPU: joules, and half width of the 95 % interval in joules.
+        lacking: node and UUID of each GPU whose energy is not known yet.
+        flops: of a step; None is not known.
+        peak_flops_per_s: of the rank's GPU; None is not known.
+    """
+
+    energies: Mapping[str, tuple[float, float]]
+    lacking: tuple[str, ...]
+    flops: float | None
+    peak_flops_per_s: float | None
 
 
 class StepCosts:
@@ -72,7 +91,7 @@ class StepCosts:
         self._found: Any = None
         self._save, self._meter, self._every = save, meter, every
         self._told_steps, self._warned = 0, set[str]()
-        self._last: tuple[float | None, dict[str, Any]] | None = None
+        self._last: tuple[float | None, RankCosts] | None = None
         self._again_s = self._started_s = 0.0
 
     def start(self) -> Watch:
@@ -134,24 +153,24 @@ class StepCosts:
         if self._last is None or start_s >= self._again_s:
             self._last = self._own(self.watch)
             now_s = time.perf_counter()
-            known = self._last[1]["energies"] or now_s - self._started_s > 10 * LEAST_WINDOW_S
+            known = self._last[1].energies or now_s - self._started_s > 10 * LEAST_WINDOW_S
             self._again_s = now_s + ((now_s - start_s) / SHARE_OF_TIME if known else 0.0)
         time_s, own = self._last
         return _told(time_s, _of_all_ranks(own))
 
-    def _own(self, watch: Watch) -> tuple[float | None, dict[str, Any]]:
+    def _own(self, watch: Watch) -> tuple[float | None, RankCosts]:
         """Time of a step, and what the other ranks want to know of this one."""
         time_s, energies, reasons = watch.window(self._told_steps, LEAST_WINDOW_S)
         self._told_steps = watch.step_count
         for reason in reasons.values():
             self._warn(f"no energy yet: {reason}")
         here = platform.node()
-        own = {
-            "energies": {f"{here} {uuid}": (e.energy_j, e.energy_j * e.rel_error) for uuid, e in energies.items()},
-            "lacking": [f"{here} {uuid}" for uuid in reasons],
-            "flops": self._flops,
-            "peak": self._peak_flops_per_s(),
-        }
+        own = RankCosts(
+            energies={f"{here} {uuid}": (e.energy_j, e.energy_j * e.rel_error) for uuid, e in energies.items()},
+            lacking=tuple(f"{here} {uuid}" for uuid in reasons),
+            flops=self._flops,
+            peak_flops_per_s=self._peak_flops_per_s(),
+        )
         return time_s, own
 
     def _peak_flops_per_s(self) -> float | None:
@@ -173,7 +192,7 @@ def _world_size() -> int:
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
-def _of_all_ranks(own: dict[str, Any]) -> list[dict[str, Any]]:
+def _of_all_ranks(own: RankCosts) -> list[RankCosts]:
     if _world_size() == 1:
         return [own]
     found: list[Any] = [None] * _world_size()
@@ -181,7 +200,7 @@ def _of_all_ranks(own: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _told(time_s: float | None, ranks: list[dict[str, Any]]) -> dict[str, float]:
+def _told(time_s: float | None, ranks: list[RankCosts]) -> dict[str, float]:
     """The metrics of all ranks together.
 
     Args:
@@ -193,15 +212,16 @@ def _told(time_s: float | None, ranks: list[dict[str, Any]]) -> dict[str, float]
         return told
     told["time_per_step_s"] = time_s
     # A GPU of several ranks is counted once: any of them has read the same counter.
-    energies = {uuid: energy for rank in ranks for uuid, energy in rank["energies"].items()}
-    lacking = {uuid for rank in ranks for uuid in rank["lacking"]} - set(energies)
+    energies = {uuid: energy for rank in ranks for uuid, energy in rank.energies.items()}
+    lacking = {uuid for rank in ranks for uuid in rank.lacking} - set(energies)
     if energies and not lacking:
         energy_j = sum(energy for energy, _ in energies.values())
         told["energy_per_step_j"] = energy_j
         told["energy_per_step_rel_error"] = sum(error for _, error in energies.values()) / energy_j
-    flops, peaks = [rank["flops"] for rank in ranks], [rank["peak"] for rank in ranks]
-    if None not in flops:
+    flops = [rank.flops for rank in ranks if rank.flops is not None]
+    peaks = [rank.peak_flops_per_s for rank in ranks if rank.peak_flops_per_s is not None]
+    if len(flops) == len(ranks):
         told["flops_per_step"] = float(sum(flops))
-        if None not in peaks:
+        if len(peaks) == len(ranks):
             told["mfu"] = sum(flops) / (time_s * sum(peaks))
     return told

@@ -16,6 +16,7 @@ from flopray.flops.by_module import count_by_module
 from flopray.flops.comparison import ClosedForm, Counts, Executed, ModuleCount
 from flopray.flops.executed.counts import NotCounted, PhaseCounts
 from flopray.flops.executed.metrics import passes_for
+from flopray.mappings import Values
 from flopray.measurement.counting.chunk import Chunks
 from flopray.measurement.counting.function import count_function
 from flopray.point import PRECISIONS, Point, unit_of
@@ -121,7 +122,7 @@ def count(
     return counted[0] if shapes is None else CountTable(counted)
 
 
-def shapes_of(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+def shapes_of(axes: Mapping[str, Sequence[Any]]) -> list[Values]:
     """Every combination of values, the last axis fastest.
 
     >>> shapes_of({"width": [8, 16], "batch": [1]})
@@ -262,9 +263,9 @@ def _point(workload: Workload, shape: Mapping[str, Any], precision: str | None) 
         raise InputError(f"{workload.name}: {error}") from None
 
 
-def _defaults(workload: Workload) -> dict[str, Any]:
+def _defaults(workload: Workload) -> Values:
     """Of the fields that have one default value: where there are more, none of them is meant."""
-    found: dict[str, Any] = {}
+    found: Values = {}
     for field in workload.fields:
         if len(field.values) == 1:
             word = str(field.values[0])
@@ -286,7 +287,7 @@ def _of_workload(workload: Workload, points: Sequence[Point], phase: str | None,
     ]
 
 
-def _shape_of(point: Point) -> dict[str, Any]:
+def _shape_of(point: Point) -> Values:
     implied = {field.name for field in point.workload.fields if field.implied}
     shape = {name: value for name, value in point.values.items() if name not in implied and value is not None}
     return shape if point.precision == "fp32" else {**shape, "precision": point.precision}

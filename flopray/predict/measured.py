@@ -18,6 +18,7 @@ from flopray.errors import FloprayError, InputError
 from flopray.predict.arrays import Floats
 from flopray.predict.kernel_choice import Counted, counted_products
 from flopray.predict.work import NoWork, Work, work_of_row
+from flopray.records import Row
 from flopray.store.kernel_table import kernel_rows
 from flopray.workloads.base import ELEMENT_BYTES
 from flopray.workloads.registry import BUILT_IN
@@ -117,7 +118,7 @@ def measured_rows(
     return Measured(rows, tuple(works), times, energies, found, reference_c, dict(left_out))
 
 
-def plain_rows(rows: Any) -> list[dict[str, Any]]:
+def plain_rows(rows: Any) -> list[Row]:
     """Rows of a data frame as mappings; a missing value is None."""
     table = rows.astype(object)
     return table.where(table.notna(), None).to_dict("records")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flopray.errors import InputError
+from flopray.mappings import Json
 
 #: What names of these runs begin with, wherever a command takes a run.
 PREFIX = "reference:"
@@ -91,7 +92,7 @@ class Entry:
 
 
 @cache
-def card() -> dict[str, Any]:
+def card() -> Json:
     """The data card: `limits`, `published` (what the audit says of flopmetrics' results) and `entries`."""
     return json.loads(CARD.read_text(encoding="utf-8"))
 

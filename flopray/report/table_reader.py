@@ -14,6 +14,8 @@ import pandas as pd
 
 from flopray.audit.foreign import KNOWN, NUMBER_COLUMNS
 from flopray.errors import InputError
+from flopray.mappings import Json
+from flopray.records import Row
 
 _SEPARATORS = {".csv": (";", "\t", "|"), ".tsv": ("\t",)}
 #: Rows of an aggregated table: those that are values, and those that say how values scatter or how many there were.
@@ -138,7 +140,7 @@ def _parsed(where: str, text: str) -> Any:
         raise InputError(f"{where}: not JSON ({said.splitlines()[0]:.100})") from error
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]]) -> Json:
     names = [name for name, _ in pairs]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"{twice!r:.60} appears twice")
@@ -151,8 +153,8 @@ def _of_objects(rows: list[Any]) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series([row.get(name) for row in flat], dtype=object) for name in names})
 
 
-def _flat(fields: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _flat(fields: Mapping[str, Any], before: str = "") -> Row:
+    found: Row = {}
     for name, value in fields.items():
         found |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
     return found

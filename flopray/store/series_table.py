@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flopray.records import Row
 from flopray.store import atomic
 from flopray.store.window_series import series_in
 
@@ -40,7 +41,7 @@ SCHEMA = pa.schema(
 )
 
 
-def series_rows(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def series_rows(records: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
     """Rows of `SCHEMA`.
 
     Args:

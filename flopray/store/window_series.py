@@ -6,9 +6,10 @@ Whoever wrote a run is not trusted: text that does not describe a series is skip
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import msgspec
+
+from flopray.records import Row
 
 _WINDOW = ("start_unix_s", "window_s", "ticks")
 _TICK = ("time_s", "energy_j", "power_w", "temperature_c", "sm_clock_hz", "memory_used_bytes", "used")
@@ -44,7 +45,7 @@ class WindowSeries(msgspec.Struct, frozen=True):
         """Compact text, as a record holds it."""
         return msgspec.json.encode(self).decode()
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self) -> Iterator[Row]:
         """A row a tick."""
         window = {name: getattr(self, name) for name in _WINDOW}
         for values in zip(*(getattr(self, name) for name in _TICK), strict=True):

@@ -22,6 +22,7 @@ from mlflow.exceptions import MlflowException
 from ray.air.integrations.mlflow import MLflowLoggerCallback
 
 from flopray.errors import SettingError
+from flopray.mappings import Arguments
 from flopray.records import Status
 from flopray.store.redaction import redacted
 from flopray.store.tune_results import FINDINGS, POINT, POINT_ID, POINTS, STATUS, WORKLOAD, Result
@@ -270,7 +271,7 @@ class MLflowRuns(NeverFatal, MLflowLoggerCallback):
         """Send a result that stands for a point; its step is the trial's iteration, as Tune's own callback has it."""
         if not result.get(POINT_ID):
             return
-        content: dict[str, Any] = {"step": int(result["training_iteration"]), "unix_s": time.time()}
+        content: Arguments = {"step": int(result["training_iteration"]), "unix_s": time.time()}
         if self._content.shape == "point":
             content |= {"params": self._content.params(result), "tags": self._content.point_tags(result)}
         metrics = self._content.metrics(result)

@@ -30,6 +30,7 @@ from flopray.cluster.connection import NAMESPACE, connected
 from flopray.cluster.devices import Cluster, check_cores, inspect_cluster
 from flopray.cluster.ray_internals import take_memory_kills_as_process_failures
 from flopray.errors import InputError, RunError, StorageError
+from flopray.mappings import Values
 from flopray.point import Point, point_of
 from flopray.records import PhaseRecord, Status
 from flopray.settings import CPU_DEFAULTS, MeasureSettings, refuse_on_a_cpu, settings_of
@@ -273,8 +274,8 @@ def _made_of(workload: Workload, given: Mapping[str, Any], *, on_gpu: bool) -> M
     Raises:
         InputError: a value that cannot be.
     """
-    defaults: dict[str, Any] = {"phases": workload.default_phases, "sentinel_every_s": 0.0}
-    chosen: dict[str, Any] = defaults | ({} if on_gpu else dict(CPU_DEFAULTS)) | dict(given)
+    defaults: Values = {"phases": workload.default_phases, "sentinel_every_s": 0.0}
+    chosen: Values = defaults | ({} if on_gpu else dict(CPU_DEFAULTS)) | dict(given)
     made = MeasureSettings(**chosen)
     if not on_gpu:
         refuse_on_a_cpu(made)

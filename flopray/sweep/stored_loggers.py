@@ -12,6 +12,7 @@ from typing import Any
 
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback, LoggerCallback
 
+from flopray.mappings import Values
 from flopray.store.tune_experiment import RESULTS
 from flopray.store.tune_results import Result
 from flopray.sweep.never_fatal import NeverFatal
@@ -50,7 +51,7 @@ class StoredTrial:
         return str(path)
 
     @property
-    def evaluated_params(self) -> dict[str, Any]:
+    def evaluated_params(self) -> Values:
         """What was varied; of a slab, without the text that its points are packed in."""
         return readable(self.trial.config)
 

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from flopray.audit.explanations import COMMAND
 from flopray.description import Description
+from flopray.mappings import Arguments, Json
 from flopray.records import Status
 from flopray.units import prefixed
 
@@ -46,7 +47,7 @@ def summary_columns(folder: RunFolder) -> tuple[str, ...]:
     return (*_COLUMNS, *(f.name for f in folder.workload.fields))
 
 
-def summarise(frame: pd.DataFrame, measured_fraction: float | None) -> dict[str, Any]:
+def summarise(frame: pd.DataFrame, measured_fraction: float | None) -> Json:
     """Totals of a run, as `summary.json` keeps them.
 
     Args:
@@ -74,7 +75,7 @@ def summarise(frame: pd.DataFrame, measured_fraction: float | None) -> dict[str,
     }
 
 
-def _held(frame: pd.DataFrame) -> dict[str, Any]:
+def _held(frame: pd.DataFrame) -> Json:
     """What holding a temperature took and where it failed; nothing where none was held."""
     asked = frame["hold_temperature_c"].dropna().tolist()
     if not asked:
@@ -113,7 +114,7 @@ def print_summary(
         failed: what could not be made; its file is not named.
     """
     # Narrow: 80 columns hold all of it.
-    style: dict[str, Any] = {"box": SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
+    style: Arguments = {"box": SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
     table = Table("phase", "best", "at", "worst", "at ", title=f"run {folder.name}", **style)
     workload = folder.workload
     vary = varying(frame, workload)

@@ -16,6 +16,7 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from flopray.cluster.ray_internals import free_by_node
+from flopray.mappings import Arguments
 from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.store.run import RunFolder
@@ -49,7 +50,7 @@ class Trials:
     longest: int = 1
     slabs: Sequence[Sequence[Point]] = ()
     order: Sequence[Point] = ()
-    search: dict[str, Any] = field(default_factory=dict)
+    search: Arguments = field(default_factory=dict)
 
     def points_of(self, config: Mapping[str, Any], shared: Mapping[str, Any]) -> list[Point]:
         """The points of a trial by what its results say of its configuration."""

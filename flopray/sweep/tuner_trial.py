@@ -11,6 +11,7 @@ import ray
 
 from flopray.description import Field
 from flopray.errors import FloprayError, InputError
+from flopray.mappings import Values
 from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.store.schema import RecordSchema
@@ -130,7 +131,7 @@ def _loaded(reference: tuple[tuple[str, Any], ...]) -> Workload:
     return load(dict(reference))
 
 
-def _completed(workload: Workload, values: Mapping[str, Any]) -> dict[str, Any]:
+def _completed(workload: Workload, values: Mapping[str, Any]) -> Values:
     """Values as a point has them, with those that follow from others, such as the sizes of a model of a file."""
     axes, implied = workload.complete({name: (value,) for name, value in values.items()})
     completed = {name: of[0] for name, of in axes.items()}

@@ -14,11 +14,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from flopray.errors import InputError, MeasurementError
+from flopray.mappings import Json
 from flopray.units import prefixed
 from flopray.watching.programs import Outcome, Program
 from flopray.watching.recording import Recorder, Recording, record_cpu, record_gpu
@@ -70,7 +70,7 @@ class ProgramRun:
     folder: str
     not_saved: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """As plain values, for JSON; what a program without steps cannot have is left out."""
         entry = asdict(self)
         for device in (*entry["gpus"], entry["cpu"]):

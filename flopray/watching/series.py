@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flopray.errors import InputError, MeasurementError, RunError
+from flopray.mappings import Json
+from flopray.records import Row
 from flopray.watching.recording import STATE_COLUMNS, Recording
 from flopray.watching.timeline import Region, Timeline
 
@@ -43,8 +45,8 @@ class Series:
     samples: pd.DataFrame
     ticks: pd.DataFrame
     steps: pd.DataFrame
-    regions: list[dict[str, Any]]
-    about: dict[str, Any]
+    regions: list[Row]
+    about: Json
 
 
 def series_of(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
 
 from flopray.errors import MeasurementError, NoEnergySource
+from flopray.mappings import Arguments, Json
 from flopray.measurement.statistics import FEWEST_LAPS
 from flopray.units import prefixed
 from flopray.watching.recording import Recording
@@ -134,7 +134,7 @@ class Summary:
     def __repr__(self) -> str:
         return "\n".join(_lines(self))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """As plain values, for JSON."""
         return asdict(self)
 
@@ -189,7 +189,7 @@ def summarise(
 def device_summary(recording: Recording, timeline: Timeline) -> DeviceSummary:
     """One device over a watch, and its energy per step over the steps of a timeline."""
     device, samples = recording.device, recording.samples()
-    common: dict[str, Any] = {
+    common: Arguments = {
         **asdict(device),
         "source": recording.meter.source if recording.meter else None,
         "reason": recording.reason,

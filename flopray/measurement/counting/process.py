@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flopray.errors import MeasurementError
 from flopray.flops.executed import ncu, report
 from flopray.flops.executed.counts import Run, by_label
 from flopray.flops.executed.metrics import SharedRun
+from flopray.mappings import Json
 from flopray.point import Point
 
 _POINT = re.compile(rb'^\{"point": (\d+)\}$', re.MULTILINE)
@@ -149,7 +149,7 @@ class CountingProcess:
         whole = how is None or (bool(run.launches) and text.endswith("\n"))
         return Ended(run, how, whole, self._seconds(events, ended))
 
-    def _seconds(self, events: list[dict[str, Any]], ended: float) -> ProcessSeconds:
+    def _seconds(self, events: list[Json], ended: float) -> ProcessSeconds:
         at = {name: event[name] for event in events for name in ("ready", "began", "walked") if name in event}
         ready = at.get("ready", ended)
         began = at.get("began", ended)
@@ -191,7 +191,7 @@ class _Follower:
         return size
 
 
-def events_of(path: Path) -> list[dict[str, Any]]:
+def events_of(path: Path) -> list[Json]:
     """What the worker told; a last line that its end cut off is left out."""
     lines = path.read_text().split("\n")[:-1] if path.exists() else []
     return [json.loads(line) for line in lines]

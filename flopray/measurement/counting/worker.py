@@ -31,6 +31,7 @@ import torch._dynamo  # which optimizers import at their first use, for seconds:
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from flopray.flops.executed.report import DOMAIN
+from flopray.mappings import Json
 from flopray.measurement.columns import failure_of
 from flopray.measurement.counting.walk import Operations, Unlaunched, Walk, Within
 from flopray.point import Point
@@ -54,7 +55,7 @@ class Worker:
         progress: open for writing.
     """
 
-    def __init__(self, chunk: dict[str, Any], progress: TextIO) -> None:
+    def __init__(self, chunk: Json, progress: TextIO) -> None:
         self._chunk, self._progress = chunk, progress
         self._operations = Operations()
         self._told = 0

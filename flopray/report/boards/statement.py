@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 
+from flopray.mappings import Json
 from flopray.report.boards.agreement import left_out, pairs
 from flopray.report.boards.data import AS_MEASURED, UNKNOWN_BOARD, BoardValues, DeviceBoards, short_names
 from flopray.report.boards.effects import BoardFit, Floats
@@ -53,7 +53,7 @@ def _about(fit: BoardFit | None, part: BoardValues, count: int) -> str:
     )
 
 
-def summary_of(device: DeviceBoards) -> dict[str, Any]:
+def summary_of(device: DeviceBoards) -> Json:
     """A type in a run's `summary.json`: its boards, and of each quantity the factors and the fit; None is not known."""
     found = {
         device.label(quantity): {"boards": _boards(part, device.fits[quantity]), "fit": _fit(device.fits[quantity])}
@@ -62,7 +62,7 @@ def summary_of(device: DeviceBoards) -> dict[str, Any]:
     return {"type": device.name, "device": device.device_name, "boards": list(device.boards), **found}
 
 
-def as_json(device: DeviceBoards) -> dict[str, Any]:
+def as_json(device: DeviceBoards) -> Json:
     """All of it as JSON: boards, fits, pairs and each board left out in turn; what is not known is None."""
     found = {}
     parts = dict(device.parts)
@@ -81,7 +81,7 @@ def as_json(device: DeviceBoards) -> dict[str, Any]:
     return {"device": device.device_name, "boards": list(device.boards), "software": device.software(), **found}
 
 
-def _boards(part: BoardValues, fit: BoardFit | None) -> dict[str, Any]:
+def _boards(part: BoardValues, fit: BoardFit | None) -> Json:
     factors = [None] * len(part.boards) if fit is None else fit.factors.tolist()
     errors = [None] * len(part.boards) if fit is None else fit.factor_errors.tolist()
     return {
@@ -90,7 +90,7 @@ def _boards(part: BoardValues, fit: BoardFit | None) -> dict[str, Any]:
     }
 
 
-def _fit(fit: BoardFit | None) -> dict[str, Any] | None:
+def _fit(fit: BoardFit | None) -> Json | None:
     if fit is None:
         return None
     return _plain(
@@ -108,7 +108,7 @@ def _fit(fit: BoardFit | None) -> dict[str, Any] | None:
     )
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
+def _plain(values: Json) -> Json:
     """Numbers that are none become None, as JSON has no word for them."""
     return {
         name: None if isinstance(value, float) and not np.isfinite(value) else value for name, value in values.items()

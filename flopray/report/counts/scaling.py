@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from flopray.errors import InputError
 from flopray.flops.comparison import Counts
+from flopray.records import Row
 from flopray.report.counts.lines import KINDS, lines_of
 from flopray.units import prefixed
 
@@ -108,8 +109,8 @@ class CountTable(list[Counts]):
         return draw(self, axis, self.exponents(), Path(path))
 
 
-def _row(counts: Counts) -> dict[str, Any]:
-    row: dict[str, Any] = {"name": counts.name, **counts.shape, "phase": counts.phase}
+def _row(counts: Counts) -> Row:
+    row: Row = {"name": counts.name, **counts.shape, "phase": counts.phase}
     for kind in KINDS:
         count = getattr(counts, kind)
         row |= {f"{kind}_flops": count.flops, f"{kind}_reason": count.reason}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flopray.errors import InputError, SpecError
+from flopray.mappings import Json
 from flopray.workloads import hub
 from flopray.workloads.causal_lm import configuration, families
 from flopray.workloads.causal_lm.sizes import Sizes
@@ -42,7 +43,7 @@ def shipped(name: str) -> Mapping[str, Any]:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def content_of(model: str, model_config: str | None) -> dict[str, Any]:
+def content_of(model: str, model_config: str | None) -> Json:
     """The configuration of a point's model, as its file has it.
 
     Args:

@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from flopray.errors import Unsupported
+from flopray.mappings import Arguments
 
 if TYPE_CHECKING:
     import torch
@@ -156,9 +157,7 @@ def _rerouted(name: str, place: int, experts: int) -> Callable[..., Any]:
     """A hook that replaces the router's choice (tokens, active); tables are made once a shape, outside of graphs."""
     tables: dict[tuple[int, int, str], torch.Tensor] = {}
 
-    def hook(
-        module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    def hook(module: Any, args: tuple[Any, ...], kwargs: Arguments) -> tuple[tuple[Any, ...], Arguments] | None:
         del module
         chosen = kwargs[name] if name in kwargs else args[place]
         if chosen.dim() != 2 or chosen.is_floating_point():
@@ -211,7 +210,7 @@ def loss_module() -> type[torch.nn.Module]:
     return CausalLoss
 
 
-def new_cache(model: Any) -> dict[str, Any]:
+def new_cache(model: Any) -> Arguments:
     """An empty cache of keys and values, as the argument of a call, by the name that this release gives it.
 
     Raises:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from flopray.description import Column, Field
 from flopray.errors import Unsupported
+from flopray.mappings import Arguments, Values
 from flopray.point import FP8_SCALING, Point
-from flopray.records import TRAINING_PHASES
+from flopray.records import TRAINING_PHASES, Row
 from flopray.workloads import float8
 from flopray.workloads.base import Built, Workload, copies_of_weights
 from flopray.workloads.capability import ATTENTIONS, why_no_attention
@@ -166,11 +167,11 @@ class CausalLM(Workload):
         counts = _components(*sizes, point, phase)
         return {name: counts[name] for name in COMPONENTS}
 
-    def beside(self, point: Point, phase: str) -> dict[str, Any]:
+    def beside(self, point: Point, phase: str) -> Row:
         """Columns beside the components: sums, the masked part, recomputation, sizes."""
         sizes = _agreed(point)
         batch, tokens = point.shape().values()
-        known: dict[str, Any] = {
+        known: Row = {
             "parameters": self.parameters(point),
             "trained_parameters": _trained(point),
             "model_type": models.content_of(point.model, point.model_config)["model_type"],
@@ -235,7 +236,7 @@ class CausalLM(Workload):
             return 0
         batch, tokens = point.shape().values()
         again = bool(point.checkpointing)
-        shape: dict[str, Any] = {"batch": batch, "tokens": tokens, "phase": phase, "checkpointing": again}
+        shape: Arguments = {"batch": batch, "tokens": tokens, "phase": phase, "checkpointing": again}
         moved = moved_elements(sizes, **shape, lora=_lora(point))
         return element_bytes * moved
 
@@ -260,7 +261,7 @@ class CausalLM(Workload):
         sizes = agreement.agreed_sizes(point.model, point.model_config)
         windows = None if isinstance(sizes, str) else sizes.windows
         attention = transformer.implementation(config, tokens=tokens + 1, windows=windows)
-        made: dict[str, Any] = {"device": device, "dtype": dtype, "attention": attention}
+        made: Arguments = {"device": device, "dtype": dtype, "attention": attention}
         if point.weights == "pretrained":
             model = transformer.pretrained_model(point.model, **made)
         else:
@@ -305,7 +306,7 @@ class CausalLM(Workload):
             axes["adapter"] = finetuning.checked_adapters(axes["adapter"])
         return axes, {"model": implied} if implied else {}
 
-    def checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def checked(self, values: Mapping[str, Any]) -> Values:
         """The values of all fields, in order; an adapter that cannot be is refused."""
         fields = super().checked(values)
         if (adapter := fields["adapter"]) == NONE:

@@ -22,6 +22,7 @@ from flopray.errors import InputError, one_line
 from flopray.workloads import hub
 
 if TYPE_CHECKING:
+    from lm_eval.api.task import Task
     from lm_eval.tasks import TaskManager
 
 #: What flopmetrics evaluated without being told: its GLUE tasks, without examples.
@@ -128,7 +129,7 @@ def _folder_of_glue() -> str:
     return str(Path(lm_eval.tasks.__file__).parent / "glue")
 
 
-def load_tasks(manager: TaskManager, name: str) -> dict[str, Any]:
+def load_tasks(manager: TaskManager, name: str) -> dict[str, Task]:
     """The tasks of a name with their data, by their own names.
 
     Raises:
