@@ -97,11 +97,56 @@ def several(name: str, given: Any, *, one_word: bool = False) -> tuple[Any, ...]
     return tuple(value.item() if hasattr(value, "item") else value for value in given)
 
 
+def named(text: str, names: Mapping[str, str] | None = None) -> str:
+    """A text about settings, as they are called where it is read: in Python by their names, else by other ones.
+
+    Args:
+        text: in which a setting stands in angle brackets, alone or with a value: `<seed>`, `<execution=compile>`.
+        names: by setting, such as flags; those that are missing have their names of Python.
+
+    Example:
+        >>> named("a larger <max_seconds>, or <execution=compile>")
+        "a larger max_seconds, or execution='compile'"
+        >>> named("a larger <max_seconds>, or <execution=compile>", {"execution": "--execution"})
+        'a larger max_seconds, or --execution compile'
+    """
+
+    flags = names or {}
+
+    def called(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        if value is None:
+            return flags.get(name, name)
+        shown = value if re.fullmatch(r"[\d.]+", value) else repr(value)
+        return f"{flags[name]} {value}" if name in flags else f"{name}={shown}"
+
+    return renamed(re.sub(r"<([a-z_]+)(?:=([^<>]+))?>", called, text), flags)
+
+
+def renamed(text: str, names: Mapping[str, str]) -> str:
+    """A text that names settings with values as Python does, with other names of settings.
+
+    Args:
+        text: such as the reason of a row, which was written before anybody knew who reads it.
+        names: by setting, such as flags; others stay as they are.
+
+    Example:
+        >>> renamed("use execution='eager' on a CPU", {"execution": "--execution"})
+        'use --execution eager on a CPU'
+    """
+
+    def called(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        return f"{names[name]} {shlex.quote(value)}" if name in names else match[0]
+
+    return re.sub(r"\b([a-z_]+)='([^']+)'", called, text)
+
+
 class SettingError(InputError):
     """A setting that cannot be. The message names settings; a command line names its flags instead.
 
     Args:
-        text: one line, in which a setting stands in angle brackets: `<seed> must be 0 or more, got -1`.
+        text: one line, as `named` takes it: `<seed> must be 0 or more, got -1`.
 
     Example:
         >>> error = SettingError("<max_seconds> must be positive")
@@ -119,7 +164,7 @@ class SettingError(InputError):
         Args:
             names: by setting; those that are missing stay as they are.
         """
-        return re.sub(r"<([a-z_]+)>", lambda match: names.get(match[1], match[1]), self._text)
+        return named(self._text, names)
 
 
 class SpecError(InputError):

@@ -223,3 +223,49 @@ def test_a_mapping_of_anything_has_a_name_that_says_what_it_is() -> None:
             if isinstance(n, ast.Subscript) and ast.unparse(n) == "dict[str, Any]" and id(n) not in said
         ]
     assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+#: Texts outside of the command line that have a flag in them, by their modules, each with a reason.
+_FLAGS_ELSEWHERE = {
+    # commands of other programs
+    "flopray.flops.executed.ncu": "arguments of ncu",
+    "flopray.measurement.counting.program": "arguments of ncu, and a command of it that lists metrics",
+    "flopray.flops.executed.permission": "a flag of Docker",
+    "flopray.flops.executed.report": "a command of dcgmi",
+    "flopray.cluster.connection": "a command of Ray",
+    "flopray.cluster.devices": "a command of Ray",
+    "flopray.cluster.doctor.checks": "a command of Ray",
+    "flopray.cluster.doctor.machine": "a command of Docker",
+    "flopray.sweep.loggers": "a command of TensorBoard",
+    # commands of flopray, to be copied
+    "flopray.monitoring.status": "a command that resumes the run",
+    "flopray.store.manifests": "a command that merges runs",
+    "flopray.store.reference_run": "a command that merges runs",
+    "flopray.sweep.journal_writer": "a command that resumes the run",
+    # where a flag is declared, beside the setting or field
+    "flopray.workloads.declaration": "says how a flag is written",
+}
+_FLAG = re.compile(r"(?<![\w-])--[a-z]")
+
+
+def _flags_in(path: Path) -> list[str]:
+    """Texts with a flag, except docstrings, the examples of a workload's --help and what declares a flag."""
+    tree = ast.parse(path.read_text())
+    left_out = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg in ("flag", "old_flags"):
+            left_out |= {id(n) for n in ast.walk(node.value)}
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "examples":
+            left_out.add(id(node.value))
+    texts = [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    return [n.value for n in texts if id(n) not in left_out and _FLAG.search(n.value)]
+
+
+def test_only_the_command_line_speaks_of_flags():
+    found = {
+        name: texts
+        for name, path in modules().items()
+        if name.startswith("flopray.") and not name.startswith("flopray.cli") and (texts := _flags_in(path))
+    }
+    assert {name: texts for name, texts in found.items() if name not in _FLAGS_ELSEWHERE} == {}
+    assert set(_FLAGS_ELSEWHERE) == set(found), "a reason is left of a text that has no flag any more"

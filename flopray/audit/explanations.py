@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from flopray.audit.cache_bounds import UNKNOWN_SHARE
@@ -13,7 +14,7 @@ from flopray.audit.limit_rules import ANY_BOARD_W, HIGHEST_MFU, SENSOR_TOLERANCE
 from flopray.audit.point_rules import CPU_TOLERANCE, TOLERANCE
 from flopray.audit.series_rules import MIN_GROWTH
 from flopray.audit.table import RULES
-from flopray.errors import InputError
+from flopray.errors import InputError, named
 
 #: The command that explains a finding.
 COMMAND = "python -m flopray explain RULE"
@@ -26,7 +27,7 @@ class Explanation(NamedTuple):
         severity: what its findings are, worst first: `impossible`, `implausible`, `note`.
         meaning: what a finding says about the numbers.
         judged: what is compared with what, and how much is allowed.
-        mend: what to do about it.
+        mend: what to do about it; settings stand in it as `flopray.errors.named` takes them.
     """
 
     severity: str
@@ -50,7 +51,7 @@ EXPLANATIONS: dict[str, Explanation] = {
         f"Every column ending in _rel_error or _drift_error must lie from 0 to below {USELESS_ERROR:.0%}; the error of "
         "a drift may also be below the drift itself. "
         "One that does not is left out, and the other rules judge the row as if no error were stated.",
-        "Measure longer (--max-seconds), on a quiet machine. In a table from elsewhere, look whether the column is "
+        "Measure longer (<max_seconds>), on a quiet machine. In a table from elsewhere, look whether the column is "
         "in per cent: 0.01 is 1 %.",
     ),
     "inconsistent_columns": Explanation(
@@ -61,7 +62,7 @@ EXPLANATIONS: dict[str, Explanation] = {
         "of the datasheet, active_energy_j against energy_j - idle_power_w * time_s; power_limit_w, sm_count and "
         "max_sm_clock_hz against the datasheet, from which they may differ by half. "
         f"{DERIVED_TOLERANCE:.0%} are allowed, of the larger value (of energy_j for active_energy_j).",
-        "Look at units first; `analysis/audit.py --rename energy=energy_mJ` says what a column is. In a run of "
+        "Look at units first; <rename=energy=energy_mJ> says what a column is. In a run of "
         "flopray this should not happen: please report it with the row.",
     ),
     "not_a_number": Explanation(
@@ -76,7 +77,7 @@ EXPLANATIONS: dict[str, Explanation] = {
         "The table has columns that the audit does not know. Either they tell rows apart, and then only rows that "
         "agree in them are compared, or they sound like a measured quantity that was not judged.",
         "By the names of the columns and by their values. No tolerance.",
-        "Say what such a column is with `analysis/audit.py --rename NAME=COLUMN`, or remove it if it means nothing.",
+        "Say what such a column is with <rename=NAME=COLUMN>, or remove it if it means nothing.",
     ),
     "rate_above_limit": Explanation(
         "impossible",
@@ -128,7 +129,7 @@ EXPLANATIONS: dict[str, Explanation] = {
         "measured on a warmer or busier board.",
         "The smaller of power_w and energy_j / time_s, with the stated errors of energy and time, against "
         f"idle_power_w, with {SENSOR_TOLERANCE:.0%} for the sensor.",
-        "Measure longer windows (--max-seconds), and the idle power again on a device that nobody else uses.",
+        "Measure longer windows (<max_seconds>), and the idle power again on a device that nobody else uses.",
     ),
     "launch_window": Explanation(
         "implausible",
@@ -154,7 +155,7 @@ EXPLANATIONS: dict[str, Explanation] = {
         "in energy, at the reference temperature where all rows have it. Allowed are the stated errors and, of the "
         f"sum, {TOLERANCE['graph']:.0%} with CUDA graphs, {TOLERANCE['eager']:.0%} in eager and compiled mode, "
         f"{CPU_TOLERANCE:.0%} on a CPU; or, where that is more, what a GPU's cache can do (phases_interact).",
-        "Measure the point again with a smaller --target-error on a quiet machine, or with --execution graph. If it "
+        "Measure the point again with a smaller <target_error> on a quiet machine, or with <execution=graph>. If it "
         "stays, trust the whole more than its parts.",
     ),
     "phases_interact": Explanation(
@@ -178,7 +179,8 @@ EXPLANATIONS: dict[str, Explanation] = {
         "The device slowed itself down while it was measured, for heat or a power brake, so the numbers are of a "
         "slower device. At the power cap alone a full board simply runs as it always does.",
         "By the reasons in throttle_end. Being idle and clocks that somebody chose do not count. No tolerance.",
-        "Better cooling, or --cooldown-to CELSIUS before each point, or --hold-temperature CELSIUS before each window.",
+        "Better cooling; <cooldown_c> waits before each point until the board is cool, <hold_temperature_c> brings it "
+        "to a temperature before each window.",
     ),
     "sentinel_drift": Explanation(
         f"implausible beyond {DRIFT_IMPLAUSIBLE:.0%}, a note beyond {DRIFT_NOTE:.0%}",
@@ -188,14 +190,14 @@ EXPLANATIONS: dict[str, Explanation] = {
         "explain, where it is known) less their own errors: beyond "
         f"{DRIFT_NOTE:.0%} is a note, beyond {DRIFT_IMPLAUSIBLE:.0%} implausible; or beyond target_error "
         "and twice of it, where these are larger.",
-        "Let the device warm up first, use --hold-temperature, keep others off it, and measure the sweep again.",
+        "Let the device warm up first, use <hold_temperature_c>, keep others off it, and measure the sweep again.",
     ),
     "target_error_missed": Explanation(
         "note",
         "The number is less exact than was asked for; its stated error still holds. Where the window reached its "
         "target and the sentinel's drift alone took the error above it, the sentence says so.",
         "time_rel_error and energy_rel_error against target_error. No tolerance.",
-        "A larger --max-seconds, a larger --target-error, or a quieter machine; against drift, let the device warm up "
+        "A larger <max_seconds>, a larger <target_error>, or a quieter machine; against drift, let the device warm up "
         "first. Longer windows do not help against drift.",
     ),
     "unclassified_kernels": Explanation(
@@ -215,17 +217,17 @@ EXPLANATIONS: dict[str, Explanation] = {
         "note",
         "A rule lacked what it compares, so it neither passed nor failed. It says nothing about the numbers.",
         "The sentence names the rule, the rows and what is missing. No tolerance.",
-        "Record the missing columns, or give them the names that the audit knows "
-        "(`analysis/audit.py --rename NAME=COLUMN`).",
+        "Record the missing columns, or give them the names that the audit knows (<rename=NAME=COLUMN>).",
     ),
 }
 
 
-def explain(rule: str) -> str:
+def explain(rule: str, names: Mapping[str, str] | None = None) -> str:
     """A rule in full, for a terminal; each paragraph is one line.
 
     Args:
         rule: its name, also as `severity:rule`, which is how records and the sweep's summary write it.
+        names: of settings where this is read, as `flopray.errors.named` takes them.
 
     Raises:
         InputError: there is no such rule.
@@ -234,5 +236,5 @@ def explain(rule: str) -> str:
     if name not in RULES:
         raise InputError(f"explain: unknown rule {rule!r:.60}, choose from {', '.join(RULES)}")
     of = EXPLANATIONS[name]
-    parts = ("what it means", of.meaning), ("how it is judged", of.judged), ("what to do", of.mend)
+    parts = ("what it means", of.meaning), ("how it is judged", of.judged), ("what to do", named(of.mend, names))
     return "\n".join([f"{name} ({of.severity}): {RULES[name]}", *(f"{title}: {text}" for title, text in parts)])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -282,9 +281,9 @@ def not_understood(rows: Sequence[Row], further: Sequence[str]) -> list[Finding]
     unknown = [str(column) for column in _columns(rows) if column not in KNOWN and str(column) not in further]
     like = [column for column in unknown if sounds_measured(column)]
     if like := [column for column in like if not all(is_missing(row.get(column)) for row in rows)]:
-        word = shlex.quote(f"{like[0]}=COLUMN")
+        word = f"{like[0]}=COLUMN"
         sentence = f"{_listed(like)}: the audit does not know what this is, so it was not judged"
-        found.append(_note(f"{sentence}; if it is one of its columns, say so with --rename {word}"))
+        found.append(_note(f"{sentence}; if it is one of its columns, say so with rename={word!r}"))
     return found
 
 

@@ -151,7 +151,7 @@ def _judge_rows(rows: Sequence[Row], several: str | None, found: list[Finding], 
     """
     covers = [covers_several(row, several) for row in rows]
     groups = alike(rows, covers) if len(rows) >= _FEW else [[place] for place in range(len(rows))]
-    one_device = f"{several} says that the row covers several devices; say --per job or --per device"
+    one_device = f"{several} says that the row covers several devices; say per='job' or per='device'"
     by_place: list[Finding] = []
     for places in groups:
         row, rules, verdicts = rows[places[0]], _EACH_ROW, []

@@ -14,8 +14,9 @@ from typing import Any
 from rich.console import Console
 
 from flopray.cli.answer import Answer, answer, cheapest, fastest
+from flopray.cli.axes import flag_of
 from flopray.cli.endings import ended, results_console
-from flopray.cli.parser import OneLineParser
+from flopray.cli.parser import OneLineParser, told
 from flopray.cli.question import (
     add_fields,
     asked_of,
@@ -381,15 +382,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         build_parser(None).parse_args(words)
         return 2
 
+    flags = {"country": "--country", "grid_intensity": "--grid-intensity"}
+
     def work(console: Console) -> None:
         workload, model = named_workload(name)
+        flags.update({field.name: flag_of(field) for field in workload.fields})
         reply = reply_of(workload, model, build_parser(workload).parse_args(words))
         if "--json" in words:
             print(to_json(reply))
         else:
             show(console, reply)
 
-    return ended(lambda: work(results_console()))
+    return ended(lambda: work(results_console()), lambda error: told(error, **flags))
 
 
 if __name__ == "__main__":

@@ -129,14 +129,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return metrics_main(words)
     parser = _CountParser(Options, prog="flopray count", description=_ABOUT, epilog=_EXAMPLES)
-    return carry_out(parser, words, lambda options, shape: _count(options, shape, results_console()))
+    return carry_out(parser, words, lambda options, shape: _count(options, shape, parser))
 
 
 def _end_of_flags(words: Sequence[str]) -> int:
     return words.index("--") if "--" in words else len(words)
 
 
-def _count(options: Options, words: Sequence[str], console: Console) -> None:
+def _count(options: Options, words: Sequence[str], parser: SettingsParser) -> None:
     from flopray.measurement.count import count, shapes_of
     from flopray.workloads.target import StepFactory, find_target
 
@@ -145,7 +145,11 @@ def _count(options: Options, words: Sequence[str], console: Console) -> None:
     _check_device(options.device)
     target = find_target(options.target)
     given = flags_of(words)
-    axes = _of_function(target, given) if isinstance(target, StepFactory) else _of_workload(target, given)
+    if isinstance(target, StepFactory):
+        axes = _of_function(target, given)
+    else:
+        parser.names |= {field.name: flag_of(field) for field in target.fields}
+        axes = _of_workload(target, given)
     shapes = shapes_of(axes)
     if options.plot is not None and len(shapes) < 2:
         raise SettingError("<plot> draws several shapes: give a parameter several values, as --width 256 512 1024")
@@ -166,7 +170,7 @@ def _count(options: Options, words: Sequence[str], console: Console) -> None:
         found = [one.to_dict() for one in table]
         print(json.dumps(found[0] if len(found) == 1 else found, indent=2, default=str))
     else:
-        _show(table, options.levels, console)
+        _show(table, options.levels, results_console())
     if path:
         print(f"{path}", file=sys.stderr if options.json else sys.stdout)
 

@@ -132,6 +132,12 @@ def _of_workload(workload: Workload, name: str) -> Arguments:
     return {"default": with_gpu if with_gpu == without else f"{with_gpu} with a GPU, {without} without"}
 
 
-def told(error: FloprayError) -> str:
-    """The message of an error for a command line: settings are called by their flags."""
-    return parsers.told(error, **{name: known.option for name, known in SETTINGS.items()})
+def flags_of(workload: Workload | None = None) -> dict[str, str]:
+    """The flag of each setting, and of each field of a workload."""
+    fields = {} if workload is None else {field.name: flag_of(field) for field in workload.fields if not field.implied}
+    return {name: known.option for name, known in SETTINGS.items()} | fields
+
+
+def told(error: FloprayError, workload: Workload | None = None) -> str:
+    """The message of an error for a command line: settings and fields are called by their flags."""
+    return parsers.told(error, **flags_of(workload))

@@ -132,7 +132,7 @@ def sweep_command(
 
         return run(workload, request, console)
     except FloprayError as error:
-        console.print(f"error: {told(error)}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"error: {told(error, workload)}", highlight=False, markup=False, soft_wrap=True)
         return error.exit_code
     except KeyboardInterrupt:
         console.print("interrupted", highlight=False)

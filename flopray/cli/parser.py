@@ -8,9 +8,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from flopray.cli.synonyms import meant
-from flopray.errors import FloprayError, InputError, SettingError
+from flopray.errors import FloprayError, InputError, SettingError, renamed
 from flopray.mappings import Arguments, Values
-from flopray.settings import Setting, settings_of
+from flopray.settings import MeasureSettings, Setting, settings_of
+
+#: Flags of a sweep that advice may name in any command, such as what to measure.
+SWEEP_FLAGS = {known.name: known.option for known in settings_of(MeasureSettings).values()} | {
+    "precision": "--precision",
+    "execution": "--execution",
+}
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -53,6 +59,8 @@ class SettingsParser(OneLineParser):
     def __init__(self, *classes: type, **texts: Any) -> None:
         super().__init__(**texts)
         self._classes = classes
+        #: Further names and their flags, for the messages of errors: of the fields of a workload, once it is known.
+        self.names: dict[str, str] = {}
         groups: dict[str, argparse._ActionsContainer] = {"": self}
         for known in (known for cls in classes for known in settings_of(cls).values()):
             if known.group not in groups:
@@ -78,7 +86,7 @@ class SettingsParser(OneLineParser):
 
     def told(self, error: FloprayError) -> str:
         """The message of an error: settings are called by their flags."""
-        return told(error, *self._classes)
+        return told(error, *self._classes, **self.names)
 
 
 def _values_of(cls: type, given: argparse.Namespace) -> Values:
@@ -137,11 +145,9 @@ def told(error: FloprayError, *classes: type, **names: str) -> str:
     """The message of an error for a command line: settings are called by their flags.
 
     Args:
-        error: of which only a `SettingError` names settings.
+        error: a `SettingError` names settings; others may name them with values, as `renamed` takes them.
         *classes: dataclasses of the settings.
         **names: further names and their flags.
     """
-    if not isinstance(error, SettingError):
-        return str(error)
-    flags = {known.name: known.option for cls in classes for known in settings_of(cls).values()}
-    return error.told(flags | names)
+    flags = SWEEP_FLAGS | {known.name: known.option for cls in classes for known in settings_of(cls).values()} | names
+    return error.told(flags) if isinstance(error, SettingError) else renamed(str(error), flags)

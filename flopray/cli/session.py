@@ -17,6 +17,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 import flopray
+from flopray.cli.flags import flags_of
 from flopray.cli.objective import refuse_mfu, refuse_objective, sought
 from flopray.cli.request import Request, default_name, sweep_from
 from flopray.cli.results import finish
@@ -289,7 +290,9 @@ def _plan(of: Run, placed: Placed) -> None:
         rates, has_energy = calibrated(sweep.axes["precision"], cores=sweep.cpus_per_trial["CPU"])
         found = found | {"CPU": dataclasses.replace(found["CPU"], rates=rates, has_energy=has_energy)}
     output = LineConsole(markup=False)  # results go to standard output, and messages to standard error
-    print_plan(output, sweep, slots, finished=of.finished, found=found, figures=of.options.plots, start=start)
+    names = flags_of(of.workload)
+    plots = of.options.plots
+    print_plan(output, sweep, slots, finished=of.finished, found=found, figures=plots, start=start, names=names)
 
 
 def _say_where(console: Console, cluster: Cluster) -> None:

@@ -174,10 +174,10 @@ def resolved(address: str) -> str:
 def _said(asked: str, address: str) -> str:
     """Where an address comes from, in the words that a user can act on."""
     if asked != "auto":
-        return f"--address {asked}"
+        return f"<address> {asked}"
     if os.environ.get("RAY_ADDRESS"):
         return f"RAY_ADDRESS={address} (from the environment)"
-    return f"--address auto: Ray's last cluster here was at {address}"
+    return f"<address> auto: Ray's last cluster here was at {address}"
 
 
 def _check_reachable(address: str, said: str) -> None:
@@ -220,9 +220,9 @@ def _explain(address: str | None, error: Exception) -> str:
     first = (str(error).splitlines() or [type(error).__name__])[0]
     if address == "auto":
         return (
-            f"--address auto: this machine belongs to no running Ray cluster; `ray start --head` starts one ({first})"
+            f"<address> auto: this machine belongs to no running Ray cluster; `ray start --head` starts one ({first})"
         )
     if address is None:
         return f"cannot start Ray on this machine: {first}"
     hint = next((text for part, text in _JOIN_HINTS.items() if part in first), "")
-    return f"--address {address}: cannot join the cluster: {first.rstrip(': ')}{hint}"
+    return f"<address> {address}: cannot join the cluster: {first.rstrip(': ')}{hint}"

@@ -206,5 +206,5 @@ def check_cores(cluster: Cluster, cpus_per_trial: Mapping[str, int]) -> None:
         if cores > most:
             raise ClusterError(
                 f"a trial on {device_type} holds {cores} CPU cores, and no node with it has more than {most}: "
-                f"use another cluster, or start a new run with --cpus-per-trial {max(1, most)} or less"
+                f"use another cluster, or start a new run with <cpus_per_trial> {max(1, most)} or less"
             )

@@ -60,7 +60,7 @@ _PRINT = PrivateName(
     "keeping what raylets say out of standard output",
 )
 _FIND_ADDRESS = PrivateName(
-    "ray._private.services", "get_ray_address_from_environment", ("addr", "temp_dir"), "`--address auto`"
+    "ray._private.services", "get_ray_address_from_environment", ("addr", "temp_dir"), "address='auto'"
 )
 _SERVICES_LOGGER = PrivateName("ray._private.services", "logger", None, "one message where several clusters run here")
 _CONFIG = PrivateName("ray._raylet", "Config.initialize", None, "sending a token though Ray was imported before")
@@ -162,7 +162,7 @@ def address_found_by_ray() -> str:
         find = _FIND_ADDRESS.found()
     except (ImportError, AttributeError) as error:
         raise ClusterError(
-            f"--address auto does not work with Ray {ray.__version__}: write host:port or ray://host:port"
+            f"<address> auto does not work with Ray {ray.__version__}: write host:port or ray://host:port"
         ) from error
     return find("auto", None)
 

@@ -91,7 +91,7 @@ class Device:
         if self.is_cuda:
             return open_gpu_meter(str(self._properties.uuid))
         if not self._whole:
-            raise NoEnergySource("a CPU's counter covers all cores and a trial holds some: leave out --cpus-per-trial")
+            raise NoEnergySource("a CPU's counter covers all cores and a trial holds some: leave cpus_per_trial out")
         return open_cpu_meter()
 
     def synchronize(self) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from flopray.description import Description
-from flopray.errors import InputError
+from flopray.errors import SettingError
 from flopray.point import point_of
 
 #: What makes a group: a fit knows one at a time.
@@ -86,7 +86,7 @@ def held_out_sets(
     for kind in kinds or ():
         if kind not in columns:
             known = ", ".join(columns)
-            raise InputError(f"--held-out {kind}: rows of {description.name} are held out by {known}")
+            raise SettingError(f"<held_out> {kind}: rows of {description.name} are held out by {known}")
     keys = np.array(keys_of(rows), dtype=object)
     for group, places in sorted(rows.groupby(list(GROUP), dropna=False).indices.items()):
         for kind in columns if kinds is None else kinds:

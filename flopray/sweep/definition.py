@@ -118,7 +118,7 @@ class Sweep:
     trial: str | None = setting(
         None,
         doc="what a trial of Ray Tune is: slab (neighbouring points, one result each) or point (one run of a logger "
-        "for each point); default slab; point with optuna and with --log-to mlflow or wandb",
+        "for each point); default slab; point with optuna, mlflow and wandb",
         choices=TRIALS,
         metavar="WHAT",
     )

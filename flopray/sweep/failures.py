@@ -59,7 +59,7 @@ def process_failure_of(text: str, elapsed_s: float, limits: Limits) -> ProcessFa
         limits: of the sweep.
     """
     if limits.point_timeout_s and elapsed_s >= limits.point_timeout_s:
-        return ProcessFailure(Cause.TIMED_OUT, f"it took longer than {limits.point_timeout_s:g} s (--trial-timeout)")
+        return ProcessFailure(Cause.TIMED_OUT, f"it took longer than {limits.point_timeout_s:g} s (point_timeout_s)")
     if "Traceback (most recent call last)" in text:  # it ended itself by an exception, such as for a lost GPU
         return ProcessFailure(Cause.PROCESS_DIED, f"its process ended by {text.strip().splitlines()[-1][:200]}")
     if _OUT_OF_MEMORY.search(text):

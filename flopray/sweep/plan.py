@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flopray.audit.hardware import memory_bytes as gpu_memory_bytes
-from flopray.errors import InputError
+from flopray.errors import InputError, SettingError, named
 from flopray.measurement.host import memory_bytes as host_memory_bytes
 from flopray.measurement.temperature_hold import CAP_S
 from flopray.point import Point
@@ -96,7 +96,7 @@ def refuse_what_none_can(sweep: Sweep, found: Mapping[str, Target]) -> None:
         InputError: with the reason of the most points.
     """
     if reason := why_no_instrument(sweep.settings.instruments, list(found)):
-        raise InputError(f"--instruments counters: {reason}")
+        raise SettingError(f"<instruments> counters: {reason}")
     if set(found) == {"CPU"}:
         refuse_on_a_cpu(sweep.settings)
     reasons: Counter[str] = Counter()
@@ -147,6 +147,7 @@ def print_plan(
     found: Mapping[str, Target] | None = None,
     figures: bool = True,
     start: bool = True,
+    names: Mapping[str, str] | None = None,
 ) -> None:
     """Print what a sweep would do: points, trials, time and disk for each device type, and what will be refused.
 
@@ -158,6 +159,7 @@ def print_plan(
         found: what is known of the types; None looks it up.
         figures: whether figures will be drawn.
         start: whether Ray will be started, too.
+        names: of settings where this is read, as `flopray.errors.named` takes them.
     """
     found = found or targets(slots, local=True)
     table = Table("device type", "devices", "points", "trials", "predicted time", "disk", title=f"{sweep.search} sweep")
@@ -176,19 +178,19 @@ def print_plan(
         notes += _notes(sweep, device_type, on_type, target)
     console.print(table)
     if "time" in sweep.settings.instruments and not whole:
-        console.print(_windows(sweep), highlight=False, soft_wrap=True)
+        console.print(named(_windows(sweep), names), highlight=False, soft_wrap=True)
     for note in (*_beside_windows(sweep), *notes):
-        console.print(note, highlight=False, soft_wrap=True)
+        console.print(named(note, names), highlight=False, soft_wrap=True)
     console.print("dry run: nothing was started and nothing was written", highlight=False, soft_wrap=True)
 
 
 def _windows(sweep: Sweep) -> str:
-    """How exactly each phase is measured, and for how long at most."""
+    """How exactly each phase is measured, and for how long at most; settings as `flopray.errors.named` takes them."""
     settings = sweep.settings
     both = "energy" in settings.instruments and sweep.axes["device_type"] != ("CPU",)
     known = "time and energy are known" if both else "time is known"
-    line = f"windows: until {known} to {settings.target_error:.2g} (--target-error)"
-    line += f", at most {settings.max_seconds:g} s (--max-seconds)"
+    line = f"windows: until {known} to {settings.target_error:.2g} (<target_error>)"
+    line += f", at most {settings.max_seconds:g} s (<max_seconds>)"
     chosen = {name: getattr(settings, name) for name in CPU_DEFAULTS}
     return line + (": the defaults without a GPU" if chosen == dict(CPU_DEFAULTS) else "")
 
@@ -198,11 +200,11 @@ def _beside_windows(sweep: Sweep) -> list[str]:
     settings, lines = sweep.settings, []
     if settings.hold_temperature_c is not None:
         lines.append(
-            f"--hold-temperature {settings.hold_temperature_c:g}: filler work and pauses before each window, at most "
+            f"<hold_temperature_c={settings.hold_temperature_c:g}>: filler work and pauses before each window, at most "
             f"{CAP_S:g} s each, are not in the predicted time"
         )
     if settings.calibrate:
-        lines.append("--calibrate: some minutes for each GPU, which are not in the predicted time")
+        lines.append("<calibrate>: some minutes for each GPU, which are not in the predicted time")
     return lines
 
 

@@ -56,7 +56,7 @@ def why_not(point: Point) -> str | None:
     """
     on_cpu = point.device_type == "CPU"
     if on_cpu and point.execution == "graph":
-        return "execution graph needs a CUDA device; use --execution eager or compile on a CPU"
+        return "execution graph needs a CUDA device; use execution='eager' or execution='compile' on a CPU"
     capability = None if on_cpu else _capability(point.device_type)
     if (on_cpu or capability) and (reason := why_no_precision(point.precision, capability)):
         return reason

@@ -129,7 +129,9 @@ def phase_work(step: TrainingStep, phase: str, execution: str) -> Work:
     """
     if execution == "graph":
         if step.x.device.type != "cuda":
-            raise Unsupported("execution graph needs a CUDA device; use --execution eager or compile on a CPU")
+            raise Unsupported(
+                "execution graph needs a CUDA device; use execution='eager' or execution='compile' on a CPU"
+            )
         return _graphed(step, phase)
     if execution == "compile":
         # A retained graph is walked again: its buffers must not be given away to the first backward pass.

@@ -48,7 +48,7 @@ def why_not(precision: str, execution: str) -> str | None:
     if execution != "compile":
         return (
             f"{precision} is measured compiled, since uncompiled each scale and cast is a launch of its own: use "
-            "--execution compile"
+            "execution='compile'"
         )
     return None if find_spec("torchao") else _NO_PACKAGE
 

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from flopray.errors import InputError
+from flopray.errors import SettingError
 
 #: As the libraries name it: https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables
 _ENDPOINT = ("HF_ENDPOINT", "https://huggingface.co")
@@ -35,7 +35,7 @@ def config(name: str) -> dict[str, object]:
         "the hub gives no configuration",
     )
     if not content:
-        raise InputError(f"--model {name}: the hub gives no configuration (it has no config.json)")
+        raise SettingError(f"<model> {name}: the hub gives no configuration (it has no config.json)")
     return content
 
 
@@ -64,12 +64,12 @@ def _asked(name: str, ask: Callable[[bool], Any], failed: str) -> Any:
         else:
             why = ""
     if reason is not None and not found:
-        raise InputError(
-            f"--model {name}: no file or folder here, {reason}, and its files are not in the cache of this machine: "
+        raise SettingError(
+            f"<model> {name}: no file or folder here, {reason}, and its files are not in the cache of this machine: "
             "connect it, or give a folder with the model's config.json"
         )
     if found is None:
-        raise InputError(f"--model {name}: {failed} ({why})")
+        raise SettingError(f"<model> {name}: {failed} ({why})")
     return found
 
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from flopray.errors import InputError, SpecError
+from flopray.errors import InputError, SettingError, SpecError
 from flopray.workloads import hub
 from flopray.workloads.llama_keys import check_keys
 
@@ -179,7 +179,7 @@ def distinct(found: Sequence[tuple[str, str | None]]) -> tuple[tuple[str, ...], 
         InputError: two would go by one name.
     """
     if len({name for name, _ in found}) != len(found):
-        raise InputError("--model: two of the models would go by the same name: rename a file or folder")
+        raise SettingError("<model>: two of the models would go by the same name: rename a file or folder")
     return tuple(name for name, _ in found), {name: config for name, config in found if config is not None}
 
 
@@ -198,7 +198,7 @@ def find_model(name: str, *, weights: str = "random") -> tuple[str, str | None]:
     """
     if name.lower() in BUILT_IN:
         if weights == "pretrained":
-            raise InputError(f"--weights pretrained needs a hub id or a folder with weights, not the built-in {name}")
+            raise SettingError(f"<weights> pretrained needs a hub id or a folder with weights, not the built-in {name}")
         return name.lower(), None
     path = Path(name)
     if path.exists():
@@ -232,7 +232,7 @@ def from_hugging_face(content: Mapping[str, Any], name: str) -> LlamaConfig:
     try:
         return _from_hugging_face(content)
     except SpecError as error:
-        raise InputError(f"--model {name}: {error}") from error
+        raise SettingError(f"<model> {name}: {error}") from error
 
 
 def _from_hugging_face(content: Mapping[str, Any]) -> LlamaConfig:
@@ -286,9 +286,9 @@ def read_json(file: Path) -> dict[str, object]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"--model {file}: cannot be read as a configuration ({hub.first_line(error)})") from error
+        raise SettingError(f"<model> {file}: cannot be read as a configuration ({hub.first_line(error)})") from error
     if not isinstance(content, dict):
-        raise InputError(f"--model {file}: not a Hugging Face configuration")
+        raise SettingError(f"<model> {file}: not a Hugging Face configuration")
     return content
 
 
@@ -310,18 +310,18 @@ def unknown_model(name: str, known: Iterable[str]) -> InputError:
     """The error of a name that means nothing; it says which built-in one is near."""
     known = sorted(known)
     if name.endswith(".json") or name.startswith((".", "/", "~")):
-        return InputError(f"--model {name}: there is no such file or folder")
+        return SettingError(f"<model> {name}: there is no such file or folder")
     near = difflib.get_close_matches(name.lower(), known, n=1)
     meant = f"did you mean {near[0]}? There is " if near else ""
-    return InputError(
-        f"--model {name}: {meant}no built-in model ({', '.join(known)}), no file or folder, and no hub id of that name"
+    return SettingError(
+        f"<model> {name}: {meant}no built-in model ({', '.join(known)}), no file or folder, and no hub id of that name"
     )
 
 
 def check_safetensors(name: str) -> None:
     """Refuse a hub id or folder without them before anything is started: other formats run their author's code."""
     if not hub.has_any(name, _SAFETENSORS):
-        raise InputError(f"--weights pretrained: {name} has no safetensors, and no other format is loaded")
+        raise SettingError(f"<weights> pretrained: {name} has no safetensors, and no other format is loaded")
 
 
 def label_of(path: Path) -> str:

@@ -77,7 +77,7 @@ _OFF: dict[str, tuple[tuple[Any, ...], str]] = {
     "chunk_size_feed_forward": ((0,), "the MLP is measured in one piece"),
     "output_attentions": ((False,), "scores that are returned need another attention"),
     "output_hidden_states": ((False,), "hidden states are not returned"),
-    "use_bfloat16": ((False,), "precision is a flag: --precision bf16"),
+    "use_bfloat16": ((False,), "precision is a choice of the sweep: precision='bf16'"),
     "torchscript": ((False,), "the model is not traced"),
     "pruned_heads": (({},), "heads that were taken out are not left out here"),
     "problem_type": ((), "a head that classifies has no logits of tokens"),

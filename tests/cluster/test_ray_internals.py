@@ -70,7 +70,7 @@ def test_a_ray_without_them_is_got_along_with(bare):
     assert ray_internals.gpus_found_by_ray() == {}
     assert ray_internals.behind_client() is False
     assert ray_internals.last_failure(SimpleNamespace()) == ""
-    with pytest.raises(ClusterError, match=r"--address auto does not work with Ray .*: write host:port or ray://"):
+    with pytest.raises(ClusterError, match=r"^address auto does not work with Ray .*: write host:port or ray://"):
         ray_internals.address_found_by_ray()
 
 

@@ -1,6 +1,7 @@
 """What a person reads before and after a sweep is what the records say."""
 
 import dataclasses
+import functools
 import io
 import json
 
@@ -166,9 +167,11 @@ def test_the_plan_says_what_is_not_in_its_time():
     made = sweep()
     settings = MeasureSettings(hold_temperature_c=55.0, calibrate=True)
     text = shown(print_plan, dataclasses.replace(made, settings=settings), {"CPU": 1})
-    assert "--hold-temperature 55: filler work and pauses before each window, at most 60 s each, are not in" in text
-    assert "--calibrate: some minutes for each GPU, which are not in the predicted time" in text
+    assert "hold_temperature_c=55: filler work and pauses before each window, at most 60 s each, are not in" in text
+    assert "calibrate: some minutes for each GPU, which are not in the predicted time" in text
     assert "not in the predicted time" not in shown(print_plan, made, {"CPU": 1})
+    held, flags = dataclasses.replace(made, settings=settings), {"hold_temperature_c": "--hold-temperature"}
+    assert "--hold-temperature 55: filler work" in shown(functools.partial(print_plan, names=flags), held, {"CPU": 1})
 
 
 def test_what_holding_took_and_the_factors_of_boards_are_told(run):

@@ -368,9 +368,9 @@ def test_names_files_and_folders_are_models(tmp_path):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("llama-tny", "--model llama-tny: did you mean llama-tiny?"),
+        ("llama-tny", "model llama-tny: did you mean llama-tiny?"),
         ("Qwen3-0.6", "did you mean qwen3-0.6b?"),
-        ("cfg/missing.json", "--model cfg/missing.json: there is no such file or folder"),
+        ("cfg/missing.json", "model cfg/missing.json: there is no such file or folder"),
         ("missing.json", "there is no such file or folder"),
         ("./missing", "there is no such file or folder"),
         ("/nowhere/missing", "there is no such file or folder"),
@@ -473,7 +473,7 @@ def test_every_family_sends_tokens_to_its_experts_in_equal_numbers(kind):
 def test_experts_that_take_no_stated_routing_are_said_so():
     """Those of Llama 4 compute all experts for all tokens, and are not asked which to take."""
     content = config("llama4_text", num_local_experts=4, num_experts_per_tok=1, intermediate_size_mlp=96, head_dim=16)
-    with pytest.raises(Unsupported, match="use --routing router"):
+    with pytest.raises(Unsupported, match="use routing='router'"):
         BuiltPoint(point(content), device="cpu", seed=0)
     BuiltPoint(point(content, routing="router"), device="cpu", seed=0).phase("train_step")()
     # Experts that no layer has need no routing.

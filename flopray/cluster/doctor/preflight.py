@@ -112,7 +112,7 @@ def tell(console: Console, found: Preflight, *, strict: bool) -> list[str]:
         console.print(f"before the first trial, {line}", highlight=False, markup=False, soft_wrap=True)
     if lines and strict:
         more = f" (and {len(lines) - 1} more, above)" if len(lines) > 1 else ""
-        raise ClusterError(f"--strict: {lines[0]}{more}; mend that, or leave --strict out")
+        raise ClusterError(f"<strict>: {lines[0]}{more}; mend that, or leave <strict> out")
     return lines or [f"pre-flight: {found.nodes} nodes, alike and complete, {found.seconds:.1f} s"]
 
 

@@ -68,8 +68,8 @@ def _without_time(comparison: Comparison, step: Frame) -> str:
     if step.empty:
         return f"{comparison.title}: no point gave a number; the reasons stand below."
     return (
-        f"{comparison.title}: FLOPs were counted, time and energy were not measured. --instruments time energy "
-        "measures them."
+        f"{comparison.title}: FLOPs were counted, time and energy were not measured. The instruments time "
+        "and energy measure them."
     )
 
 

@@ -36,7 +36,7 @@ def section(measured: Measured) -> Section | None:
         "hardware's counters",
     ]
     if not counted:
-        notes.append("executed FLOPs were not counted: --instruments counters does, on a GPU that lets them be read")
+        notes.append("executed FLOPs were not counted: the instrument counters does, on a GPU that lets them be read")
     else:
         notes.append(
             "ω: products executed beyond the closed form; ρ: FLOPs of split-K sums and reductions per number that "

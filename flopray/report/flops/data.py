@@ -25,7 +25,7 @@ from flopray.workloads.mlp import MLP
 #: What makes a group.
 GROUP = ["device_type", "precision", "execution"]
 PUBLISHED_DEVICE = "Ampere (published)"
-NO_COUNTERS = "no row has executed FLOPs: sweep with `--instruments counters` on a GPU with Nsight Compute"
+NO_COUNTERS = "no row has executed FLOPs: sweep with instruments='counters' on a GPU with Nsight Compute"
 _CLOSED = {"gemm": "gemm_flops", "elementwise": "activation_flops", "optimizer": "optimizer_flops"}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from flopray.errors import InputError, SpecError, Unsupported
+from flopray.errors import SettingError, SpecError, Unsupported
 from flopray.workloads.causal_lm.adapter import NONE, rank_of
 
 NO_PACKAGE = "needs peft: pip install 'flopray[peft]'"
@@ -34,15 +34,15 @@ def checked_adapters(words: Sequence[str | None]) -> tuple[str | None, ...]:
         if word is None:
             continue
         if adapters.count(word) > 1:
-            raise InputError(f"--adapter: {word} is named twice")
+            raise SettingError(f"<adapter>: {word} is named twice")
         try:
             rank_of(word)
         except SpecError as error:
-            raise InputError(f"--adapter: {error}") from None
+            raise SettingError(f"<adapter>: {error}") from None
         if not has_peft():
-            raise InputError(f"--adapter {word} {NO_PACKAGE}")
+            raise SettingError(f"<adapter> {word} {NO_PACKAGE}")
     if adapters.count(None) > 1:
-        raise InputError(f"--adapter: {NONE} is named twice")
+        raise SettingError(f"<adapter>: {NONE} is named twice")
     return adapters
 
 

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from flopray.errors import InputError, SpecError
+from flopray.errors import InputError, SettingError, SpecError
 from flopray.mappings import Json
 from flopray.workloads import hub
 from flopray.workloads.causal_lm import configuration, families
@@ -116,7 +116,7 @@ def find_model(name: str, *, pretrained: bool = False) -> tuple[str, str | None]
     """
     if name.lower() in built_in():
         if pretrained:
-            raise InputError(f"--weights pretrained needs a hub id or a folder with weights, not the built-in {name}")
+            raise SettingError(f"<weights> pretrained needs a hub id or a folder with weights, not the built-in {name}")
         return name.lower(), None
     path = Path(name)
     if path.exists():
@@ -148,17 +148,17 @@ def canonical(content: Mapping[str, Any], name: str) -> str:
     """
     reason = configuration.why_not(content)
     if reason:
-        raise InputError(f"--model {name}: {reason}")
+        raise SettingError(f"<model> {name}: {reason}")
     kept = {
         key: value for key, value in content.items() if key in configuration.KEPT or key not in configuration.LEFT_OUT
     }
     text = json.dumps({key: value for key, value in kept.items() if key != "architectures"}, sort_keys=True)
     if len(text) > _LARGEST_TEXT:
-        raise InputError(
-            f"--model {name}: the configuration has {len(text)} characters, at most {_LARGEST_TEXT} are read"
+        raise SettingError(
+            f"<model> {name}: the configuration has {len(text)} characters, at most {_LARGEST_TEXT} are read"
         )
     try:
         configuration.parameters_of(text)
     except SpecError as error:
-        raise InputError(f"--model {name}: {error}") from error
+        raise SettingError(f"<model> {name}: {error}") from error
     return text

@@ -267,7 +267,7 @@ class CausalLM(Workload):
         else:
             model = transformer.random_model(config, **made)
         if point.routing == "uniform" and not transformer.route_uniformly(model) and transformer.has_experts(model):
-            raise Unsupported(f"experts of {config.model_type} take no stated routing: use --routing router")
+            raise Unsupported(f"experts of {config.model_type} take no stated routing: use routing='router'")
         if point.adapter is not None:
             finetuning.add_adapters(model, point.adapter)
         if point.checkpointing:
@@ -289,7 +289,7 @@ class CausalLM(Workload):
             return reason
         config = configuration.completed(models.content_of(point.model, point.model_config))
         if point.attention != "auto" and not transformer.has_sdpa(config):
-            return f"attention of {config.model_type} has no kernel of torch's: use --attention auto"
+            return f"attention of {config.model_type} has no kernel of torch's: use attention='auto'"
         longest, tokens = getattr(config, "max_position_embeddings", None), point.sequence_length
         if longest and not getattr(config, "rope_parameters", None) and tokens + 1 > longest:
             return f"{point.model} has {longest} positions, and {tokens} tokens and one more are asked for"

@@ -39,6 +39,6 @@ def find_model(name: str) -> str:
         if not hub.has_any(found, _TOKENIZERS):
             raise InputError(f"{name}: it has no tokenizer: save one beside the model with save_pretrained")
     except InputError as error:
-        # What asks the hub names the flag of sweeps; here a model may be an argument.
-        raise InputError(str(error).removeprefix("--model ")) from error
+        # What asks the hub names the field; here a model may be an argument without a flag.
+        raise InputError(str(error).removeprefix("model ")) from error
     return found

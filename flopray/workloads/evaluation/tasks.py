@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flopray.errors import InputError, one_line
+from flopray.errors import InputError, SettingError, one_line
 from flopray.workloads import hub
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ def check_folder(name: str) -> str:
         return name
     folder = Path(name).expanduser().absolute()
     if not folder.is_dir():
-        raise InputError(f"--include-path {name}: there is no such folder")
+        raise SettingError(f"<include_path> {name}: there is no such folder")
     if not any(folder.rglob("*.y*ml")):
-        raise InputError(f"--include-path {name}: no file in it ends with .yaml, which a task is described in")
+        raise SettingError(f"<include_path> {name}: no file in it ends with .yaml, which a task is described in")
     return str(folder)
 
 
@@ -91,11 +91,11 @@ def find_tasks(names: tuple[str, ...], folder: str) -> tuple[str, ...]:
             near = get_close_matches(name, manager.all_tasks, n=3)
             hint = f": did you mean {' or '.join(near)}?" if near else ""
             where = "the harness has none of this name" + ("" if folder == HARNESS else f", nor has {folder}")
-            more = "" if folder != HARNESS else "; tasks of your own go with --include-path FOLDER"
-            raise InputError(f"--tasks: unknown {name!r:.80}, {where}{hint}{more}")
+            more = "" if folder != HARNESS else "; tasks of your own go with <include_path=FOLDER>"
+            raise SettingError(f"<task>: unknown {name!r:.80}, {where}{hint}{more}")
         for single in load_tasks(manager, name):
             if single not in manager.task_index:
-                raise InputError(f"--tasks {name}: it describes its task {single} itself; name single tasks instead")
+                raise SettingError(f"<task> {name}: it describes its task {single} itself; name single tasks instead")
             found.append(single)
     return tuple(dict.fromkeys(found))
 
@@ -108,7 +108,7 @@ def _manager(folder: str | None, with_harness: bool) -> TaskManager:
         try:
             return TaskManager(include_path=folder, include_defaults=with_harness)
         except Exception as error:  # a YAML file that cannot be read
-            raise InputError(f"--include-path {folder}: {one_line(str(error))}") from error
+            raise SettingError(f"<include_path> {folder}: {one_line(str(error))}") from error
 
 
 def manager_of(names: Sequence[str], folder: str) -> TaskManager:
@@ -144,16 +144,16 @@ def load_tasks(manager: TaskManager, name: str) -> dict[str, Task]:
     except Exception as error:
         said = one_line(str(error)) or type(error).__name__
         if _is_of_network(error) and reason is None:
-            raise InputError(f"--tasks {name}: its data cannot be loaded from the hub ({said})") from error
+            raise SettingError(f"<task> {name}: its data cannot be loaded from the hub ({said})") from error
         if reason is not None:
-            mend = f"{_CONNECT}, or describe a task of your own with data here: --include-path FOLDER"
-            raise InputError(f"--tasks {name}: its data is not on this machine, and {reason}: {mend}") from error
-        raise InputError(f"--tasks {name}: the task cannot be loaded ({said})") from error
+            mend = f"{_CONNECT}, or describe a task of your own with data here: <include_path=FOLDER>"
+            raise SettingError(f"<task> {name}: its data is not on this machine, and {reason}: {mend}") from error
+        raise SettingError(f"<task> {name}: the task cannot be loaded ({said})") from error
     for single, task in loaded.items():
         if getattr(task, "UNSAFE_CODE", False):
-            raise InputError(f"--tasks {name}: {single} runs code that the model writes, which is not done here")
+            raise SettingError(f"<task> {name}: {single} runs code that the model writes, which is not done here")
         if getattr(task, "MULTIMODAL", False):
-            raise InputError(f"--tasks {name}: {single} shows images, and models of text alone are evaluated")
+            raise SettingError(f"<task> {name}: {single} shows images, and models of text alone are evaluated")
     return loaded
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from flopray.description import Column, Field
-from flopray.errors import InputError
+from flopray.errors import InputError, SettingError
 from flopray.point import Point
 from flopray.workloads.base import Built, Workload
 from flopray.workloads.evaluation.models import find_model
@@ -111,7 +111,7 @@ class Evaluation(Workload):
             for value in axes[name]:
                 _check_count(name, value, word, least)
         if len(axes["include_path"]) > 1:
-            raise InputError("--include-path: name one folder")
+            raise SettingError("<include_path>: name one folder")
         folder = check_folder(str(next(iter(axes["include_path"]))))
         models = tuple(dict.fromkeys(find_model(name) for name in axes["model"]))
         if len(models) < len(axes["model"]):
@@ -123,7 +123,7 @@ class Evaluation(Workload):
         """An evaluation runs as the harness runs it."""
         del capability
         if point.execution != "eager":
-            return f"the harness runs models eagerly, not by {point.execution}: leave out --execution"
+            return f"the harness runs models eagerly, not by {point.execution}: leave execution out"
         if point.precision not in PRECISIONS:
             return f"models are evaluated at {', '.join(PRECISIONS)}, not at {point.precision}"
         return None
