@@ -245,7 +245,7 @@ class MeasureSettings:
     )
     reference_temperature_c: float = setting(
         50.0,
-        doc="also tell the energy of each row for this temperature of the GPU (default {default} C)",
+        doc="also tell the energy of each row for this temperature of the GPU (default {default} °C)",
         must="be a temperature from 0 to 120 Celsius",
         holds=lambda value: 0 <= value <= 120,
         flag="--reference-temperature",

@@ -269,3 +269,10 @@ def test_only_the_command_line_speaks_of_flags():
     }
     assert {name: texts for name, texts in found.items() if name not in _FLAGS_ELSEWHERE} == {}
     assert set(_FLAGS_ELSEWHERE) == set(found), "a reason is left of a text that has no flag any more"
+
+
+def test_temperatures_are_written_one_way():
+    """In °C: in messages, tables, figures and pages."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "flopray").rglob("*.py")]
+    found = {str(path): re.findall(r".*(?:\d|\}) C\b(?!\+).*|.*\(C\).*", path.read_text()) for path in pages}
+    assert {name: lines for name, lines in found.items() if lines} == {}

@@ -56,7 +56,7 @@ def test_the_phases_of_a_step(tmp_path):
 def test_what_was_not_measured(tmp_path):
     lines = run_block("shipped()", tmp_path, measures=False).splitlines()
     assert re.match(r"\d+\.\d us, 90 %: \d+\.\d to \d+\.\d$", lines[0])
-    assert "mJ at 50 C, from 184 rows of mlp on 3 boards of H100, bf16 graph" in lines[1]
+    assert "mJ at 50 °C, from 184 rows of mlp on 3 boards of H100, bf16 graph" in lines[1]
     assert lines[2] == "inside of what was measured"
 
 

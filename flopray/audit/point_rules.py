@@ -209,7 +209,7 @@ def _interaction(
 def _at_reference(rows: Sequence[Row], each: _Sum) -> str:
     if each.column != "energy_at_reference_j":
         return ""
-    return f" at {number(rows[0], 'reference_temperature_c'):g} C"
+    return f" at {number(rows[0], 'reference_temperature_c'):g} °C"
 
 
 def _temperatures(rows: Sequence[Row], each: _Sum) -> str:
@@ -221,5 +221,5 @@ def _temperatures(rows: Sequence[Row], each: _Sum) -> str:
     if len(degrees) < len(rows):
         return ""
     if len(set(degrees)) == 1:
-        return f"; the board was at {degrees[0]} C throughout"
-    return f"; the board was at {degrees[0]} C for the whole, at {' and '.join(degrees[1:])} C for its parts"
+        return f"; the board was at {degrees[0]} °C throughout"
+    return f"; the board was at {degrees[0]} °C for the whole, at {' and '.join(degrees[1:])} °C for its parts"

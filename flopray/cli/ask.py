@@ -213,7 +213,7 @@ def _lines(answers: Sequence[Answer], assumed: Sequence[str], options: argparse.
     if answered:
         lines.append(
             f"step and boards between: 90 % interval for a board of the type; energy of the boards alone, at "
-            f"{fit.reference_c:g} C; servers, building and what follows: that with every assumption at the same end"
+            f"{fit.reference_c:g} °C; servers, building and what follows: that with every assumption at the same end"
         )
         lines += [f"fitted to {basis}" for basis in dict.fromkeys(one.basis for one in answered) if basis]
     return lines

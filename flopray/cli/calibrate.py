@@ -47,7 +47,7 @@ class Options:
     reference_temperature_c: float = same_setting(
         MeasureSettings,
         "reference_temperature_c",
-        doc="bring the board to this temperature, and tell its loads for it ({default} C)",
+        doc="bring the board to this temperature, and tell its loads for it ({default} °C)",
     )
     json: bool = setting(False, doc="print one JSON object with everything that was measured")
 
@@ -107,7 +107,7 @@ def _measured(name: str, reference_c: float, tell: Callable[[str], object]) -> C
     device = device_of(name)
     state = device.state()
     if state is None or state.temperature_c is None:
-        raise InputError(f"{name} tells no temperature, without which its loads cannot be told for {reference_c:g} C")
+        raise InputError(f"{name} tells no temperature, without which its loads cannot be told for {reference_c:g} °C")
     try:
         meter = device.open_meter()
     except NoEnergySource as error:
@@ -136,7 +136,7 @@ def print_calibration(
     console: Console, calibration: Calibration, factor: BoardFactor, older: list[Calibration]
 ) -> None:
     """A table of the loads, and the factor of the board."""
-    at = f"at {calibration.reference_temperature_c:g} C"
+    at = f"at {calibration.reference_temperature_c:g} °C"
     table = Table("load", "measured", f"power {at}", "factor", box=SIMPLE_HEAD, pad_edge=False)
     for load in calibration.loads:
         table.add_row(load.load, _measured_words(load), _power_words(load), _factor_words(load.load, factor))
@@ -160,7 +160,7 @@ def print_calibration(
 def _measured_words(load: LoadResult) -> str:
     if load.power_w is None or load.temperature_c is None:
         return "-"
-    return f"{load.power_w:.1f} W, {load.temperature_c:.1f} C"
+    return f"{load.power_w:.1f} W, {load.temperature_c:.1f} °C"
 
 
 def _power_words(load: LoadResult) -> str:

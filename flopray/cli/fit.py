@@ -176,7 +176,7 @@ def draw(predictor: Predictor, folder: Path, formats: Sequence[str]) -> list[Pat
 
 def _statements(predictor: Predictor) -> list[str]:
     """What was held out, and what a group cannot say."""
-    lines = [f"energy at {predictor.reference_c:g} C"]
+    lines = [f"energy at {predictor.reference_c:g} °C"]
     lines += [f"not fitted, {count} rows: {reason}" for reason, count in predictor.left_out.items()]
     for group in predictor.groups:
         where = group.where

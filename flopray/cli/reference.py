@@ -79,7 +79,7 @@ def card_lines(entry: Entry) -> list[str]:
             f"{_span((board.first, board.last))}"
         )
     lines.append("has         " + ", ".join(f"{name} in {count:,} rows" for name, count in entry.columns.items()))
-    lines += [f"at 50 C     {count:,} rows: {how}" for how, count in entry.reference_energy.items()]
+    lines += [f"at 50 °C    {count:,} rows: {how}" for how, count in entry.reference_energy.items()]
     for source in entry.sources:
         versions = ", ".join(f"{name} {version}" for name, version in source["versions"].items())
         lines += [f"run         {source['run']}, {source['day']}, {versions}", f"  {source['command']}"]

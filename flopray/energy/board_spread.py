@@ -46,7 +46,7 @@ def of_pairs(differences: Iterable[float], boards: int) -> float:
     return math.sqrt(sum(difference**2 for difference in differences) / (boards * (boards - 1)))
 
 
-#: 64 rows of MLPs, four phases, each board on another machine, energy at 60 C. Time is a root mean square over rows,
+#: 64 rows of MLPs, four phases, each board on another machine, energy at 60 °C. Time is a root mean square over rows,
 #: their scatter inside, so that its spread is rather too wide. Runs and UUIDs were not kept.
 THREE_H100 = BoardGroup(
     device_name="NVIDIA H100 80GB HBM3",
@@ -57,7 +57,7 @@ THREE_H100 = BoardGroup(
     uuids=frozenset(),
     source="three H100 SXM boards of three machines, the same 64 rows, driver 580.159, torch 2.11, 2026-11-27",
 )
-#: The same sweep a day later, energy at 50 C, `docs/results/boards`. Time is the factor alone.
+#: The same sweep a day later, energy at 50 °C, `docs/results/boards`. Time is the factor alone.
 TWO_H100 = BoardGroup(
     device_name="NVIDIA H100 80GB HBM3",
     boards=2,

@@ -297,8 +297,8 @@ class BoardTemperature:
         distance_k = abs(condition.temperature_c - reference_c)
         if distance_k > MOST_DISTANCE_K:
             return (
-                f"measured at {condition.temperature_c:.0f} C, {distance_k:.0f} K from the reference of "
-                f"{reference_c:g} C; the line in temperature is known for {MOST_DISTANCE_K:g} K"
+                f"measured at {condition.temperature_c:.0f} °C, {distance_k:.0f} K from the reference of "
+                f"{reference_c:g} °C; the line in temperature is known for {MOST_DISTANCE_K:g} K"
             )
         if self.prior is None and self.range_k < LEAST_RANGE_K and not distance_k < near_k:
             return (

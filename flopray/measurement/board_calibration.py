@@ -118,7 +118,7 @@ def calibrate(
     # Of a type that nobody measured, a round as the board is found shows how its power follows temperature.
     for held in (*(() if board.prior else (False,)), *[True] * _ROUNDS):
         for name, work in works.items():
-            tell(f"{name}{f' at {reference_c:g} C' if held else ''}")
+            tell(f"{name}{f' at {reference_c:g} °C' if held else ''}")
             window = measuring.window(name, work, held=held)
             if held:
                 windows[name].append(window)

@@ -231,9 +231,9 @@ class Measurement:
 
 
 def at_reference_line(at: EnergyAtReference) -> str:
-    """Energy at the reference temperature, such as `energy at 50 C  12.1 mJ ± 1.3%`, or why there is none."""
+    """Energy at the reference temperature, such as `energy at 50 °C  12.1 mJ ± 1.3%`, or why there is none."""
     value = f"none: {at.reason}" if at.energy_j is None else with_error(at.energy_j, "J", at.rel_error)
-    return f"energy at {at.reference_c:g} C  {value}"
+    return f"energy at {at.reference_c:g} °C  {value}"
 
 
 def with_error(value: float, unit: str, rel_error: float | None) -> str:

@@ -116,14 +116,16 @@ class TemperatureHold:
         """Why the temperature is given up for this window; None while it is not."""
         cap_s = self.cap_s if self._reached else min(self.cap_s, RETRY_CAP_S)
         doing = "filler work" if act is Act.FILL else "pausing"
-        where = f"the device was at {temperature_c:.0f} C after"
+        where = f"the device was at {temperature_c:.0f} °C after"
         if now_s - self._begun_s >= cap_s:
-            return f"{where} {now_s - self._begun_s:.0f} s of waiting for {self.target_c:g} C"
+            return f"{where} {now_s - self._begun_s:.0f} s of waiting for {self.target_c:g} °C"
         if self._since is None or self._since[0] is not act:
             self._since = act, now_s, temperature_c
         _, since_s, since_c = self._since
         if abs(temperature_c - since_c) >= _PLATEAU_K:
             self._since = act, now_s, temperature_c
         elif now_s - since_s >= _PLATEAU_S:
-            return f"{where} {now_s - since_s:.0f} s of {doing} without a change, and {self.target_c:g} C was asked for"
+            return (
+                f"{where} {now_s - since_s:.0f} s of {doing} without a change, and {self.target_c:g} °C was asked for"
+            )
         return None

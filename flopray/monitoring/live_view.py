@@ -66,7 +66,7 @@ def values_of(record: PhaseRecord | None) -> list[str]:
         return []
     return [
         "" if record.power_w is None else f"{record.power_w:.0f} W",
-        "" if record.temperature_end_c is None else f"{record.temperature_end_c:.0f} C",
+        "" if record.temperature_end_c is None else f"{record.temperature_end_c:.0f} °C",
         "" if record.flops_per_s is None else prefixed(record.flops_per_s, "FLOP/s"),
     ]
 

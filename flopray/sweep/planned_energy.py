@@ -47,7 +47,7 @@ class PlannedEnergy:
 
     def line(self, device_type: str) -> str:
         """For people."""
-        text = f"{device_type}: {prefixed(self.energy_j, 'J')} of the boards at {self.reference_c:g} C, in "
+        text = f"{device_type}: {prefixed(self.energy_j, 'J')} of the boards at {self.reference_c:g} °C, in "
         text += f"{duration(self.seconds)} of measuring, by models fitted to {self.basis}"
         return text + (f"; {self.outside:.0%} of it lies outside of what was measured" if self.outside else "")
 

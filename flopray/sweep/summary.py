@@ -167,7 +167,7 @@ def _held_lines(frame: pd.DataFrame, summary: Mapping[str, Any]) -> list[str]:
     if "hold_temperature_c" not in summary:
         return []
     at = ", ".join(f"{celsius:g}" for celsius in summary["hold_temperature_c"])
-    lines = [f"held at {at} C: {duration(summary['hold_temperature_s'])} of filler work and pauses before windows"]
+    lines = [f"held at {at} °C: {duration(summary['hold_temperature_s'])} of filler work and pauses before windows"]
     if reasons := Counter(frame["hold_temperature_reason"].dropna()):
         reason, _ = reasons.most_common(1)[0]
         more = f" (and {len(reasons) - 1} other reasons)" if len(reasons) > 1 else ""

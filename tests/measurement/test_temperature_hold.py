@@ -64,7 +64,7 @@ def test_a_board_is_brought_to_the_temperature_and_kept_there(start_c, sink_s):
     ("target_c", "board", "words"),
     [
         (90.0, Board(ambient_c=25.0, sink_s=4.0), "filler work without a change"),
-        (90.0, Board(ambient_c=25.0, sink_s=300.0), "s of waiting for 90 C"),
+        (90.0, Board(ambient_c=25.0, sink_s=300.0), "s of waiting for 90 °C"),
         (35.0, Board(ambient_c=45.0, sink_s=4.0), "pausing without a change"),
     ],
 )
@@ -72,7 +72,7 @@ def test_a_temperature_that_cannot_be_reached_is_given_up_with_a_reason(target_c
     hold = TemperatureHold(target_c)
     seconds, reason = board.hold(hold, 300.0)
     assert words in reason
-    assert f"{target_c:g} C" in reason
+    assert f"{target_c:g} °C" in reason
     assert seconds <= CAP_S + 6.0
     again, reason = board.hold(hold, 300.0)  # the next windows do not wait for a minute each
     assert reason is not None
@@ -117,7 +117,7 @@ class Gpu:
 
 @pytest.fixture
 def quick(monkeypatch):
-    """The shortest steps, and filler work that heats up to 49 C."""
+    """The shortest steps, and filler work that heats up to 49 °C."""
     gpu = Gpu()
 
     def fill():

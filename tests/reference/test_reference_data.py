@@ -47,7 +47,7 @@ def test_rows_are_those_that_were_measured():
     for name in ("time_s", "time_rel_error", "energy_j", "energy_rel_error", "started_unix_s", "device_uuid"):
         assert (both[name] == both[f"{name}_ours"]).all(), name
     assert both["energy_at_reference_j"].isna().all()
-    # the rule of flopray.energy.thermal takes warm boards down to 50 C and cool ones up
+    # the rule of flopray.energy.thermal takes warm boards down to 50 °C and cool ones up
     warmer = both["temperature_end_c"] > 50
     assert (both["energy_at_reference_j_ours"] < both["energy_j"])[warmer].all()
     assert (both["energy_at_reference_j_ours"] >= both["energy_j"])[~warmer].all()

@@ -41,7 +41,7 @@ def test_the_answer_comes_first_with_its_interval_and_temperature(document):
     markdown = text.to_markdown(document)
     first = document.sections[0]
     assert first.anchor == "answer"
-    # two boards at 50 C: the numbers of docs/method.md's boards, as a mean of the type
+    # two boards at 50 °C: the numbers of docs/method.md's boards, as a mean of the type
     assert "On an H100, a whole training step of MLP (n=8 d=2048 m=256) in bf16" in markdown
     assert "1.02 ms ± 0.94 % and 482 mJ ± 3.3 % at 50\u00a0°C (mean of 2 boards)" in markdown
     assert "of the type (H100: 2 boards)" in markdown

@@ -63,4 +63,4 @@ def test_of_many_points_some_stand_for_all(monkeypatch):
     exact = planned_energy(settings, points, rates)
     assert whole.energy_j == pytest.approx(exact.energy_j, rel=0.03)
     assert whole.energy_j != exact.energy_j
-    assert "of the boards at 50 C" in whole.line("H100")
+    assert "of the boards at 50 °C" in whole.line("H100")

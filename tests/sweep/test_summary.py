@@ -177,15 +177,15 @@ def test_the_plan_says_what_is_not_in_its_time():
 def test_what_holding_took_and_the_factors_of_boards_are_told(run):
     board = {"device_uuid": "GPU-1", "device_name": "X", "board_factor": 1.021, "board_factor_rel_error": 0.034}
     held = {"hold_temperature_c": 55.0, "hold_temperature_s": 100.0, **board}
-    folder = run(rows(16, **held), rows(32, **held, hold_temperature_reason="it was at 40 C"))
+    folder = run(rows(16, **held), rows(32, **held, hold_temperature_reason="it was at 40 °C"))
     frame = folder.load()
     summary = summarise(frame, 0.5)
     assert summary["hold_temperature_c"] == [55.0]
     assert summary["hold_temperature_s"] == 400.0
     assert summary["rows_not_held"] == 2
     text = shown(print_summary, folder, frame, summary)
-    assert "held at 55 C: 7 min of filler work and pauses before windows" in text
-    assert "2 rows could not be held: it was at 40 C" in text
+    assert "held at 55 °C: 7 min of filler work and pauses before windows" in text
+    assert "2 rows could not be held: it was at 40 °C" in text
     assert text.count("board GPU-1: takes 1.021 ±3.4% times the energy of a typical X") == 1
 
 

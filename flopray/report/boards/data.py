@@ -114,7 +114,7 @@ class DeviceBoards:
     def label(self, quantity: str) -> str:
         """A quantity in words, with the reference temperature."""
         if quantity == AT_REFERENCE and (celsius := self.reference_temperatures()):
-            return f"energy at {', '.join(f'{degrees:g}' for degrees in celsius)} C"
+            return f"energy at {', '.join(f'{degrees:g}' for degrees in celsius)} °C"
         return quantity
 
     def reference_temperatures(self) -> list[float]:

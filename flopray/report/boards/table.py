@@ -99,4 +99,4 @@ def temperatures_of(device: DeviceBoards, board: str) -> str:
     if "temperature_end_c" not in device.rows:
         return "-"
     found = device.rows.loc[device.rows["board"] == board, "temperature_end_c"].astype(float).dropna()
-    return f"{found.min():.0f} to {found.max():.0f} C" if len(found) else "-"
+    return f"{found.min():.0f} to {found.max():.0f} °C" if len(found) else "-"

@@ -56,12 +56,12 @@ def bars_said(rows: Frame, *whats: str) -> str:
 
 
 def temperatures_said(rows: Frame) -> str:
-    """At which temperature the energy of some rows is, such as `energy at 50 C`; empty where all are as measured."""
+    """At which temperature the energy of some rows is, such as `energy at 50 °C`; empty where all are as measured."""
     ours = rows[(rows["source"] != PUBLISHED) & np.isfinite(rows["energy_j"])]
     at = sorted(ours["energy_at"].dropna().unique())
     if not at:
         return ""
-    said = f"energy at {', '.join(f'{degrees:g}' for degrees in at)} C"
+    said = f"energy at {', '.join(f'{degrees:g}' for degrees in at)} °C"
     raw = int(ours["energy_at"].isna().sum())
     return f"{said}, of {raw} rows as measured" if raw else said
 
