@@ -40,7 +40,7 @@ EXPLANATIONS: dict[str, Explanation] = {
     "not_positive": Explanation(
         "impossible",
         "A time, energy or power is zero or less, or a count or rate is below zero. Work takes time and energy, so "
-        "the number was not measured: it is a placeholder, or a counter that wrapped around.",
+        "the number was not measured: it is a placeholder, or a counter wrapped around.",
         "time_s, energy_j and power_w must be above 0; counts and rates must not be below 0. Nothing is allowed.",
         "Find out what wrote the number. A value that is missing belongs in the table as an empty cell, not as 0.",
     ),
@@ -56,9 +56,9 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "inconsistent_columns": Explanation(
         "implausible",
-        "A column that follows from others does not: one of them is not what its name says, often a unit (ms, mJ) or "
-        "a mean over something else.",
-        "flops_per_s, flops_per_j, power_w and energy_per_token_j are held against their parts, mfu against the peak "
+        "A column that should follow from others does not: one of them is not what its name says, often because of its "
+        "unit (ms, mJ) or because it is a mean over something else.",
+        "flops_per_s, flops_per_j, power_w and energy_per_token_j are compared with their parts, mfu with the peak "
         "of the datasheet, active_energy_j against energy_j - idle_power_w * time_s; power_limit_w, sm_count and "
         "max_sm_clock_hz against the datasheet, from which they may differ by half. "
         f"{DERIVED_TOLERANCE:.0%} are allowed, of the larger value (of energy_j for active_energy_j).",
@@ -67,7 +67,7 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "not_a_number": Explanation(
         "note",
-        "There is a text, or an infinity, in a column of numbers. The cell counts as empty.",
+        "A column of numbers has a text or an infinity. The cell counts as empty.",
         "Plain numbers (1.5, 2e-3) are read; thousands separators, units and words are not. Words that say that a "
         "value is missing (NA, none, -) are not a finding. Nothing is estimated.",
         "Mend the cell, or leave it empty where there is no value.",
@@ -81,7 +81,7 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "rate_above_limit": Explanation(
         "impossible",
-        "More FLOP/s than the device can do. The window was too short, mostly since it saw the launch and not the "
+        "More FLOP/s than the device can do. The window was too short, usually because it saw the launch and not the "
         "end of the work; or the precision is not the one that ran (fp32 that was tf32); or the FLOPs are counted "
         "too high.",
         "The larger of flops_per_s and model_flops / time_s, less its stated error, against SMs x FLOP per clock x "
@@ -100,9 +100,9 @@ EXPLANATIONS: dict[str, Explanation] = {
     "mfu_above_one": Explanation(
         "implausible against a datasheet, a note against a measured peak",
         "A share of the peak is above what clocks can explain. Often it is a percentage, or the peak is that of "
-        "another precision. On a CPU the peak is what products reached in a moment, which is no limit.",
-        f"mfu and hfu must not be above {HIGHEST_MFU:g}: some boards clock above the datasheet's.",
-        "Divide a percentage by 100, and check with which peak the share was made.",
+        "another precision. On a CPU the peak is what products reached in a short test, which is not a limit.",
+        f"mfu and hfu must not be above {HIGHEST_MFU:g}: some boards clock higher than the datasheet says.",
+        "Divide a percentage by 100, and check which peak the share refers to.",
     ),
     "power_above_limit": Explanation(
         "impossible where the row states its limit, implausible against a datasheet",
@@ -117,15 +117,15 @@ EXPLANATIONS: dict[str, Explanation] = {
     "efficiency_above_peak": Explanation(
         "implausible",
         "More FLOPs per joule than a device reaches at its full rate and power. Only a GPU that is clocked down beats "
-        "that, and not by much; mostly a part of the energy was missed.",
+        "that, and not by much; usually a part of the energy was missed.",
         "The larger of flops_per_j and model_flops / energy_j, less the stated error of the energy, against peak / "
         "board power of the datasheet at that precision. Nothing else is allowed.",
-        "Look whether the energy window covers the whole work, whether the GPU was clocked down on purpose, and how "
+        "Look whether the energy window covers the whole work, whether the GPU was clocked down deliberately, and how "
         "the FLOPs were counted.",
     ),
     "power_below_idle": Explanation(
         "implausible",
-        "Work seems to draw less than the idle device: a part of its energy was missed, or the idle power was "
+        "Work seems to draw less power than the idle device: a part of its energy was missed, or the idle power was "
         "measured on a warmer or busier board.",
         "The smaller of power_w and energy_j / time_s, with the stated errors of energy and time, against "
         f"idle_power_w, with {SENSOR_TOLERANCE:.0%} for the sensor.",
@@ -134,7 +134,7 @@ EXPLANATIONS: dict[str, Explanation] = {
     "launch_window": Explanation(
         "implausible",
         "Along a series the FLOPs grow, but energy or time hardly does, although the device would be near its best. "
-        "This is the mark of a window that saw only the launches of the work and not the work.",
+        "This is the mark of a window that saw only the launches of the work.",
         f"Over at least {MIN_GROWTH:g} times the FLOPs: energy that grows less than 1.5 times although the added "
         "FLOPs alone take half of the smaller point's energy at peak / board power; or time that grows less than 1.3 "
         "times although they alone take 3/4 of its time at the device's limit. Stated errors count in favour.",
@@ -144,7 +144,7 @@ EXPLANATIONS: dict[str, Explanation] = {
         "impossible",
         "The hardware counted fewer FLOPs in matrix products than these products have: some cores were not counted.",
         "executed_gemm_flops against gemm_flops. Nothing is allowed.",
-        "Do not use the counters of this row. Count again; if it comes back, the metrics for this GPU are "
+        "Do not use the counters of this row. Count again; if it recurs, the metrics for this GPU are "
         "incomplete: please report it with the row's kernels.",
     ),
     "additivity": Explanation(
@@ -161,7 +161,7 @@ EXPLANATIONS: dict[str, Explanation] = {
     "phases_interact": Explanation(
         "note",
         "A step costs more or less than its phases, each repeated by itself, and a cache can explain it: what a phase "
-        "finds there depends on the phase before it. The difference is real and comes back when measured again.",
+        "finds there depends on the phase before it. The difference is real and repeats when measured again.",
         "As additivity, beyond the errors and its tolerance, and within what the cache can do: the bytes that each "
         "phase touches (least_moved_bytes, else memory_peak_bytes), as many as the cache holds, at the memory's "
         "bandwidth and at twice its published energy per byte, with idle power over the time that differed. Where no "
@@ -184,13 +184,13 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "sentinel_drift": Explanation(
         f"implausible beyond {DRIFT_IMPLAUSIBLE:.0%}, a note beyond {DRIFT_NOTE:.0%}",
-        "One point is measured again and again during a sweep, and it no longer gives what it gave at first. The "
+        "One point is measured repeatedly during a sweep, and its value changed. The "
         "device changed (warmer, throttled, shared), so early and late points of the sweep are hard to compare.",
         "sentinel_time_drift and sentinel_energy_drift (sentinel_energy_drift_unexplained, what temperature does not "
         "explain, where it is known) less their own errors: beyond "
         f"{DRIFT_NOTE:.0%} is a note, beyond {DRIFT_IMPLAUSIBLE:.0%} implausible; or beyond target_error "
         "and twice of it, where these are larger.",
-        "Let the device warm up first, use <hold_temperature_c>, keep others off it, and measure the sweep again.",
+        "Let the device warm up first, use <hold_temperature_c>, keep other users off it, and measure the sweep again.",
     ),
     "target_error_missed": Explanation(
         "note",
@@ -209,7 +209,7 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "no_limit_known": Explanation(
         "note",
-        "No peak is known for this device at this precision, so nobody checked whether its rate is possible.",
+        "No peak is known for this device at this precision, so its rate was not checked.",
         "By the device's name and precision, in the list of flopray.audit.hardware. No tolerance.",
         "Check the rate against the datasheet yourself, or add the device to flopray.audit.hardware.",
     ),

@@ -15,7 +15,7 @@ from typing import Any
 
 from flopray.point import PRECISIONS
 
-#: Columns that say which measurement a row is, in the order people read them; those a row has become a finding's keys.
+#: Columns that identify a measurement, in reading order; those that a row has become a finding's keys.
 KEY_COLUMNS = (
     "run",
     "source",
@@ -41,9 +41,9 @@ _OPAQUE_KEYS = frozenset({"run", "source", "trial_id", "workload", "batch_size"}
 #: Column names to values, of a table of any origin: anything may be missing, and of any type. `number`, `text` and
 #: `identity` take a value out.
 Row = Mapping[str, Any]
-#: A stated relative error from which on the value is as good as unknown.
+#: From this relative error on, a value is as good as unknown.
 USELESS_ERROR = 1.0
-#: Columns of which one has to have a number before anything can be said of a row; a closed form is none.
+#: A row can be judged if one of these columns has a number. A closed form is not among them.
 JUDGEABLE = (
     *("time_s", "energy_j", "power_w", "flops_per_s", "flops_per_j", "mfu", "hfu"),
     *("executed_flops", "executed_gemm_flops"),
@@ -65,7 +65,8 @@ _PRECISIONS = {
     **{"float16": "fp16", "half": "fp16", "16-mixed": "fp16", "fp16-mixed": "fp16"},
     **dict.fromkeys(("float8", "float8_e4m3fn", "float8_e5m2"), "fp8"),
 }
-#: No underscores, thousands separators, units, infinities or hexadecimals, which Python or pandas might take for one.
+#: A plain number: no underscores, thousands separators, units, infinities or hexadecimals, which Python or pandas might
+#: accept.
 _PLAIN_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -79,12 +80,12 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that the audit has to say about one or more rows.
+    """One finding about one or more rows.
 
     Attributes:
         rule: name of the rule, a key of `flopray.audit.RULES`.
         severity: `impossible` cannot be true, `implausible` needs an explanation, `note` is good to know.
-        sentence: what is the matter, with the numbers, for a person.
+        sentence: what is wrong, with the numbers, for a person.
         numbers: what was compared, by name with unit suffixes.
         rows: which rows it is about: labels of the frame's index, or positions in the sequence that was audited.
         keys: what identifies the (first) row: the columns of `KEY_COLUMNS` that it has.
@@ -112,14 +113,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Unjudged:
-    """A rule that had nothing to judge by, which is not a pass. `rows` are positions; empty means all it was given."""
+    """A rule that lacked what it compares, which is not a pass. `rows` are positions; empty means all given."""
 
     rule: str
     reason: str
     rows: tuple[int, ...] = field(default=(), compare=False)
 
 
-#: What a rule that one row can break answers: its finding, None where the row passes, or why it could not judge.
+#: Verdict of a rule on one row: a finding, None where the row passes, or why it could not judge.
 Verdict = Finding | Unjudged | None
 
 
@@ -133,7 +134,7 @@ def finding_of(
 def number(row: Row, column: str) -> float | None:
     """A finite number, or None for a column that is absent, empty, not a number or not finite.
 
-    A text that is a plain number (`1.5`, `2e-3`) is one: tables of texts are common.
+    A text that is a plain number (`1.5`, `2e-3`) counts: tables of texts are common.
     """
     value = row.get(column)
     if type(value) is float:  # nearly all are, and a table has millions
@@ -185,12 +186,12 @@ def _identity_of_text(value: str) -> str | None:
 
 
 def is_ok(status: Any) -> bool:
-    """Whether a status says that a row has its numbers; an empty one says nothing against it."""
+    """Whether a status says that a row has its numbers; an empty one counts as yes."""
     return is_missing(status) or str(status).strip().lower() in _OK_WORDS
 
 
 def text(row: Row, column: str) -> str | None:
-    """A text that is not empty, without blanks around it, or None."""
+    """A text without blanks around it; None where it is empty."""
     value = row.get(column)
     return value.strip() or None if isinstance(value, str) else None
 
@@ -204,8 +205,8 @@ def precision_of(row: Row) -> str | None:
 def rel_error(row: Row, column: str) -> float:
     """A relative error, 0 where none is stated: the audit then allows nothing beyond its own tolerances.
 
-    An impossible error is treated alike: one that is negative, or `USELESS_ERROR` and more, where the value is not
-    known at all. The rule `error_not_usable` names those.
+    An impossible error is treated the same way: a negative one, or `USELESS_ERROR` and more, where the value is not
+        known at all. The rule `error_not_usable` names those.
     """
     stated = number(row, column) or 0.0
     return stated if is_usable(stated) else 0.0
@@ -243,7 +244,7 @@ def has_numbers(row: Mapping[Any, Any]) -> bool:
 
 
 def flops_per_s(row: Row) -> float | None:
-    """Model FLOP/s: the larger of what is stated and model_flops / time_s, so that neither hides the other."""
+    """Model FLOP/s: the larger of the stated value and model_flops / time_s, so that neither hides the other."""
     return _larger(number(row, "flops_per_s"), quotient(row, "model_flops", "time_s"))
 
 
