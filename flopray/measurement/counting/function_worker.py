@@ -22,14 +22,14 @@ from flopray.measurement.columns import failure_of
 from flopray.measurement.counting.worker import end_with
 from flopray.workloads.target import StepFactory, find_target
 
-#: Calls that make what later ones find: an optimizer's state, workspaces, compiled code.
+#: Calls that prepare later ones: an optimizer's state, workspaces, compiled code.
 _WARM_UP = 2
 
 
 def _call(told: Json) -> None:
     target = find_target(f"{told['path']}:{told['attribute']}")
     if not isinstance(target, StepFactory):
-        raise InputError(f"{told['attribute']} is no function that makes a step")
+        raise InputError(f"{told['attribute']} is not a function that makes a step")
     step = target.make(told["shape"], told["device"])
     for _ in range(_WARM_UP):
         step()
