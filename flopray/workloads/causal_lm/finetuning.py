@@ -21,13 +21,13 @@ def has_peft() -> bool:
 
 
 def checked_adapters(words: Sequence[str | None]) -> tuple[str | None, ...]:
-    """Adapters as points have them; those that cannot be are refused before anything starts.
+    """Adapters as points have them; impossible ones are refused before anything starts.
 
     Args:
         words: such as `lora:16`; `none`, or None, trains all weights.
 
     Raises:
-        InputError: one is none, is named twice, or needs a package that is not installed.
+        InputError: one is not an adapter, is named twice, or needs a package that is not installed.
     """
     adapters = tuple(None if word == NONE else word for word in words)
     for word in adapters:
@@ -49,11 +49,11 @@ def checked_adapters(words: Sequence[str | None]) -> tuple[str | None, ...]:
 def add_adapters(model: Any, word: str) -> int:
     """Add adapters to the linear layers of attention and MLPs, in place, and freeze all other weights.
 
-    `A` and `B` are random, so that no product is one of zeros, on which chips draw less power; they have the type of
-    the layer that they adapt, and no dropout.
+    `A` and `B` are random, since chips draw less power on zeros; they have the type of the layer that they adapt, and
+    no dropout.
 
     Args:
-        model: of transformers; on `meta` the adapters are there too.
+        model: of transformers; on `meta`, so are the adapters.
         word: such as `lora:16`.
 
     Returns:
@@ -71,10 +71,10 @@ def add_adapters(model: Any, word: str) -> int:
     if not names:
         raise Unsupported(f"adapter {word}: {type(model).__name__} has no linear layers of attention and MLPs")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of layers that are written transposed, which it handles
+        warnings.simplefilter("ignore")  # peft warns of transposed layers, which it handles
         from peft import LoraConfig, inject_adapter_in_model
 
-        # Within a module of no family: by the name of a family peft would choose other layers of mixtures of experts.
+        # Wrapped in a module of no family: by a family's name peft would choose other layers of mixtures of experts.
         of_no_family = torch.nn.ModuleDict({"model": model})
         targets = [f"model.{name}" for name in names]
         config = LoraConfig(

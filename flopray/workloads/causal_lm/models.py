@@ -1,4 +1,4 @@
-"""What `--model` names: a configuration that is shipped, a file, a folder, or a model of the hub.
+"""What a model's name stands for: a built-in configuration, a file, a folder, or a model of the hub.
 
 A point carries its model as a name, and where the name is not a built-in one also as the canonical JSON text of its
 configuration, so that a node needs no file of the machine that started the sweep. Remote code is never run.
@@ -35,7 +35,7 @@ def shipped(name: str) -> Mapping[str, Any]:
     """The file of a built-in name: `source`, `parameters`, `parameters_source` and `config`.
 
     Raises:
-        SpecError: there is none.
+        SpecError: there is no such model.
     """
     if name not in built_in():
         raise SpecError(f"unknown model {name!r:.60}: choose from {', '.join(built_in())}, or name a file")
@@ -86,23 +86,23 @@ def parameters_of(model: str, model_config: str | None) -> int:
 
 
 def find_models(names: Sequence[str], weights: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """What several names given as `--model` mean.
+    """What several names of models stand for.
 
     Args:
         names: as given.
-        weights: values of `--weights`.
+        weights: values of the field `weights`.
 
     Returns:
         Names for the records, and the canonical configurations of those that are not built in.
 
     Raises:
-        InputError: a name means nothing, or two mean models that would go by one name.
+        InputError: a name stands for nothing, or two models would have the same name.
     """
     return distinct([find_model(name, pretrained="pretrained" in weights) for name in names])
 
 
 def find_model(name: str, *, pretrained: bool = False) -> tuple[str, str | None]:
-    """What `--model` names: a built-in configuration, a file, a folder with a `config.json`, or a hub id.
+    """What a model's name stands for: a built-in configuration, a file, a folder with a `config.json`, or a hub id.
 
     Args:
         name: as given.
@@ -141,7 +141,7 @@ def canonical(content: Mapping[str, Any], name: str) -> str:
 
     Args:
         content: of the file.
-        name: as given by `--model`, for the message.
+        name: of the model as given, for the message.
 
     Raises:
         InputError: transformers cannot build a causal language model from it without code of its own.

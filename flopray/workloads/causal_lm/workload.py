@@ -139,7 +139,7 @@ class CausalLM(Workload):
     convention = CONVENTION
     default_phases = tuple(phase for phase in phases if phase != "forward_backward")
     gpu_precisions = ("bf16",)
-    gpu_execution = ("eager", "as most people run it; graph leaves out what launching costs")
+    gpu_execution = ("eager", "as most people run it; graph leaves out the cost of launches")
     sees_attention = True
     same_count: ClassVar = {"weights": "random", "attention": "auto", "routing": "uniform"}
     figures = "comparison"
@@ -196,9 +196,9 @@ class CausalLM(Workload):
         return models.parameters_of(point.model, point.model_config)
 
     def least_bytes(self, point: Point, phase: str, element_bytes: int) -> int:
-        """Memory without which a phase cannot run: weights, gradients, moments, activations, logits, cache.
+        """Least memory for a phase to run: weights, gradients, moments, activations, logits, cache.
 
-        What really runs takes more. Without a closed form only weights, gradients and moments are known.
+        A real run takes more. Without a closed form only weights, gradients and moments are known.
 
         Args:
             point: a point.
@@ -213,7 +213,9 @@ class CausalLM(Workload):
         batch, tokens = point.shape().values()
         if phase in _CACHES:
             elements += cached_elements(sizes, batch, tokens)
-        elif phase in _WITH_LOSS and point.execution != "compile":  # compiled code may compute again instead of keeping
+        elif (
+            phase in _WITH_LOSS and point.execution != "compile"
+        ):  # compiled code may recompute activations instead of keeping them
             again = bool(point.checkpointing)
             elements += kept_elements(sizes, batch * tokens, checkpointing=again, lora=_lora(point))
         logits = batch * tokens * sizes.vocabulary
@@ -307,7 +309,7 @@ class CausalLM(Workload):
         return axes, {"model": implied} if implied else {}
 
     def checked(self, values: Mapping[str, Any]) -> Values:
-        """The values of all fields, in order; an adapter that cannot be is refused."""
+        """The values of all fields, in order; an impossible adapter is refused."""
         fields = super().checked(values)
         if (adapter := fields["adapter"]) == NONE:
             return fields | {"adapter": None}
@@ -331,7 +333,7 @@ class CausalLM(Workload):
 
 
 def _agreed(point: Point) -> tuple[Sizes, Lora | None] | str:
-    """The sizes of a closed form that was held against the model, and its adapters; or why there is none."""
+    """The sizes of a closed form that was compared with the model, and its adapters; or why there is none."""
     sizes = agreement.agreed_sizes(point.model, point.model_config)
     if isinstance(sizes, str) or point.adapter is None:
         return sizes if isinstance(sizes, str) else (sizes, None)
