@@ -48,7 +48,7 @@ class DeviceSummary:
         uuid: of NVML, or a word.
         name: in full.
         source: of its energy, such as `nvml_counter`.
-        reason: why there is no energy, or what went wrong on the way.
+        reason: why there is no energy, or what went wrong.
         energy_j: taken while it was watched, pauses and regions included; None without a source.
         energy_error_j: half width of its 95 % interval.
         power_w: mean power.
@@ -106,7 +106,7 @@ class Summary:
     Attributes:
         time_s: length of the watch.
         steps: that ended, the ones that were left out included.
-        left_out: first steps that are in no mean.
+        left_out: first steps that are left out of means.
         time: of one step; None without steps.
         energy_j: of one step, on all GPUs together (on the CPU where no GPU was used); None with `reason`.
         rel_error: half width of its 95 % interval over it.
@@ -150,7 +150,7 @@ def summarise(
     no_gpu: str = "no GPU was used",
     warnings: Sequence[str] = (),
 ) -> Summary:
-    """Everything that is known by now.
+    """The summary of all recordings.
 
     Args:
         recordings: of all devices.
@@ -158,9 +158,9 @@ def summarise(
         regions: that have ended.
         time_s: length of the watch.
         clock: of the steps.
-        left_out: first steps that are to be in no mean.
+        left_out: first steps that are to be left out of means.
         no_gpu: why there is no energy where no GPU is among the recordings.
-        warnings: to be passed on.
+        warnings: passed on as they are.
     """
     steps = timeline.steps
     left_out = min(left_out, max(steps - 1, 0))
@@ -295,7 +295,7 @@ def _highest(values: np.ndarray) -> float | None:
 def _lines(summary: Summary) -> list[str]:
     first = f"watched {summary.time_s:.3g} s, {summary.steps} steps"
     if summary.left_out:
-        first += f" (the first {summary.left_out} are in no mean)"
+        first += f" (the first {summary.left_out} are left out of the means)"
     lines = [first]
     if summary.time is not None:
         time = summary.time
