@@ -22,7 +22,7 @@ from flopray.records import Row
 from flopray.store import atomic
 from flopray.store.entry import integer, text
 
-#: What a row says beside the operator: which measurement it belongs to.
+#: Columns beside the operator: the measurement that it belongs to.
 KEYS = ("trial_id", "phase", "device_type", "precision", "execution")
 #: Columns of the records that are read.
 COLUMNS = (*KEYS, "energy_j", "operators")

@@ -16,7 +16,7 @@ _TICK = ("time_s", "energy_j", "power_w", "temperature_c", "sm_clock_hz", "memor
 
 
 class WindowSeries(msgspec.Struct, frozen=True):
-    """Ticks of a window; lists have an element a tick that is kept, None where a value is not known.
+    """Ticks of a window; lists have an element for each kept tick, None where a value is not known.
 
     Attributes:
         start_unix_s: when the window began, seconds since 1970 UTC, clock of the node.
@@ -53,7 +53,7 @@ class WindowSeries(msgspec.Struct, frozen=True):
 
 
 def series_in(texts: Iterable[str] | None) -> list[WindowSeries]:
-    """The series that a record holds; what does not describe one is skipped."""
+    """The series that a record holds; text that does not describe one is skipped."""
     found = []
     for line in texts or ():
         try:
