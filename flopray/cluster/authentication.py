@@ -23,7 +23,7 @@ _HOW = "(`ray get-auth-token` prints it on the head node)"
 def use_token() -> None:
     """Use the token of this user, as Ray does by itself for `auto` alone: a cluster that asks for none ignores it.
 
-    A head node that was started while a token lay here asks for it.
+    A head node that was started here while there was a token asks for it.
     """
     if "RAY_AUTH_MODE" in os.environ:
         return
@@ -42,7 +42,7 @@ def check_token(host: str, port: int, said: str, *, client: bool) -> None:
         client: it is the client server's.
 
     Raises:
-        ClusterError: the cluster asks for a token, and we have another one or none; or the environment promises one.
+        ClusterError: the cluster asks for a token and we have none or another one; or the environment asks for one.
     """
     if os.environ.get("RAY_AUTH_MODE", "").lower() == "token" and not _has_token():
         where = f"neither in RAY_AUTH_TOKEN nor in {_token_file()}"
@@ -78,7 +78,7 @@ def _has_token() -> bool:
 
 
 def _remedy() -> str:
-    """What was sent, and what to do about it; in the order in which Ray looks for tokens."""
+    """What was sent, and what to do about it, in the order in which Ray looks for tokens."""
     mode = os.environ.get("RAY_AUTH_MODE")
     if mode is None:
         return f"the cluster asks for a token, and there is none here: set RAY_AUTH_TOKEN to it {_HOW}"
