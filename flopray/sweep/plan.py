@@ -38,18 +38,18 @@ from flopray.workloads.tryout import failures_at, is_tried
 _BYTES_A_PHASE, _BYTES_A_RUN = 2500, 50_000
 #: What Ray Tune keeps of a trial.
 _BYTES_A_TRIAL = 25_000
-#: Figures as PNG and SVG, and the page with its script: surfaces have some for each phase of a device type, precision
-#: and execution, a comparison two for each setting.
+#: Sizes of figures as PNG and SVG, and of the page with its script: surfaces have several for each phase of a device
+#: type, precision and execution, a comparison two for each setting.
 _PAGE_BYTES, _SURFACE_BYTES, _COMPARISON_BYTES = 4_900_000, 215_000, 130_000
 _DRAW_S = 0.3
-#: Starting Ray, actors and the device with its idle power; the cluster that runs already takes half.
+#: Starting Ray, actors and the device with its idle power; half of it where a cluster runs already.
 _START_S = {"CPU": 15.0, "GPU": 35.0}
 #: Starting Nsight Compute, once for all kinds of core.
 _COUNTER_START_S = 12.0
 #: Points at which the code of a workload is tried before anything starts, and for a plan, and the time for it.
 _TRIED, _TRIED_S = 8, 5.0
 _PLANNED, _PLANNED_S = 500, 5.0
-#: From this share of a device's memory on, what a point needs at least may be more than there is left.
+#: A point that needs at least this share of a device's memory may not fit.
 _TIGHT = 0.8
 
 
@@ -62,7 +62,7 @@ class Target:
         memory_bytes: of one; None where it is not known.
         rates: of one; None where nothing is known.
         has_energy: whether it has an energy source.
-        here: whether there is such a device; else one is assumed.
+        here: whether there is such a device; otherwise one is assumed.
     """
 
     count: int
@@ -73,7 +73,7 @@ class Target:
 
 
 def targets(slots: Mapping[str, int], *, local: bool, absent: Sequence[str] = ()) -> dict[str, Target]:
-    """What is known of types of devices without looking at other machines.
+    """What is known about types of devices without looking at other machines.
 
     Args:
         slots: devices by type.
@@ -90,7 +90,7 @@ def targets(slots: Mapping[str, int], *, local: bool, absent: Sequence[str] = ()
 def refuse_what_none_can(sweep: Sweep, found: Mapping[str, Target]) -> None:
     """Refuse a sweep of which nothing can be measured, before anything is started.
 
-    Points that some device cannot do beside others that it can are rows with their reason, and stand in the plan.
+    If a device can measure some points and not others, the latter are rows with their reason, and the plan names them.
 
     Raises:
         InputError: with the reason of the most points.
@@ -121,7 +121,7 @@ def refuse_what_none_can(sweep: Sweep, found: Mapping[str, Target]) -> None:
 
 
 def _refuse_code_that_fails(sweep: Sweep) -> None:
-    """Refuse a workload whose code fails at every point that is tried; where one works, others are rows.
+    """Refuse a workload whose code fails at every tried point; if one works, failures are rows.
 
     Raises:
         InputError: with the first reason.
@@ -196,7 +196,7 @@ def _windows(sweep: Sweep) -> str:
 
 
 def _beside_windows(sweep: Sweep) -> list[str]:
-    """What takes time beside the points and cannot be predicted: how hot a board is, and gets, is not known here."""
+    """What takes time besides the points and cannot be predicted: how hot a board is and gets is not known here."""
     settings, lines = sweep.settings, []
     if settings.hold_temperature_c is not None:
         lines.append(
@@ -243,7 +243,7 @@ def _work(sweep: Sweep, points: Sequence[Point], target: Target, *, left: int) -
         counted_s = sum(count_seconds(sweep.settings, point) for point in points) / target.count
         starts = max(1, math.ceil(counted_s / MOST_S)) * min(target.count, trials)
         seconds += (count if sweep.is_drawn else starts) * _COUNTER_START_S
-    if sweep.is_drawn:  # one point a trial; which ones, and so on which devices, it decides itself
+    if sweep.is_drawn:  # one point a trial; the search decides which ones, and so on which devices
         seconds *= left / count
         count = trials = left
     return count, trials, seconds / min(target.count, trials)
@@ -261,12 +261,12 @@ def _energy_line(sweep: Sweep, device_type: str, points: Sequence[Point], target
     """Seconds and joules by fitted models, where there are some for this type of device and this kind of workload."""
     if device_type == "CPU" or sweep.search == "optuna":
         return []
-    from flopray.sweep.planned_energy import planned_energy  # here, since fitted models need scipy
+    from flopray.sweep.planned_energy import planned_energy  # imported here, since fitted models need scipy
 
     able = [point for point in points if not why_not(point)]
     planned = planned_energy(sweep.settings, able, target.rates)
     if planned is None:
-        return [f"{device_type}: no joules are predicted: no fitted model knows this work on it (flopray fit)"]
+        return [f"{device_type}: joules are not predicted: no fitted model covers this work on it (flopray fit)"]
     return [planned.line(device_type)]
 
 
@@ -299,7 +299,7 @@ def _figures(sweep: Sweep, types: int) -> tuple[int, int]:
 
 
 def _notes(sweep: Sweep, device_type: str, points: Sequence[Point], target: Target) -> list[str]:
-    """What will be refused, by reason, and what the figures of a type rest on."""
+    """What will be refused, by reason, and the basis of the figures of a type."""
     refused, large, tight = Counter(), Counter(), 0
     largest: dict[tuple[str, ...], int] = {}
     for point in points:
@@ -324,7 +324,7 @@ def _notes(sweep: Sweep, device_type: str, points: Sequence[Point], target: Targ
     if tight:
         notes.append(f"{device_type}: {tight} {of} need more than {_TIGHT:.0%} of {there} at least, and may not fit")
     if not target.here:
-        notes.append(f"{device_type}: none is here; planned for one")
+        notes.append(f"{device_type}: there is none here; planned for one")
     if with_code(sweep.workload).as_a_whole:
         return [*notes, f"{device_type}: how long an evaluation takes follows from its samples, and is not predicted"]
     if target.memory_bytes is None:

@@ -1,7 +1,7 @@
 """Tune's loggers of files, which write into the run itself while it runs.
 
 Tune has them write below Ray's session folder in `/tmp` and copies all of it to the storage path every five minutes
-and at the end. So nobody could follow a sweep, and what a killed driver had logged was left in `/tmp`.
+and at the end. So a sweep could not be followed, and what a killed driver had logged stayed in `/tmp`.
 https://docs.ray.io/en/latest/tune/tutorials/tune-storage.html
 """
 
@@ -52,7 +52,7 @@ class StoredTrial:
 
     @property
     def evaluated_params(self) -> Values:
-        """What was varied; of a slab, without the text that its points are packed in."""
+        """What was varied; for a slab without the text of its packed points."""
         return readable(self.trial.config)
 
 

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
     from flopray.store.run import RunFolder
 
-#: What is made of a run whose points are all there, in the words of messages about what failed.
+#: What is made of a complete run, as messages about failures name it.
 TOTALS, RECORDS, FIGURES, REPORT, COPY = (
     *("totals", "table of records", "figures", "report"),
     "copy in the object store",
 )
-#: What else may differ between the points of a run, beside the choices of its workload.
+#: What else may differ between the points of a run, besides the choices of its workload.
 _VARY = ("device_type", "precision", "execution")
-#: The error that a rate has: FLOPs are exact.
+#: The error of a rate, since FLOPs are exact.
 _ERROR_OF = {"flops_per_s": "time_rel_error", "flops_per_j": "energy_rel_error"}
 _BEST_AND_WORST = (("flops_per_s", "FLOP/s"), ("flops_per_j", "FLOPs/J"))
 _COLUMNS = (
@@ -111,9 +111,9 @@ def print_summary(
         folder: of the run.
         frame: its records.
         summary: of `summarise`.
-        failed: what could not be made; its file is not named.
+        failed: what could not be made, whose file is not named.
     """
-    # Narrow: 80 columns hold all of it.
+    # Narrow, to fit into 80 columns.
     style: Arguments = {"box": SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
     table = Table("phase", "best", "at", "worst", "at ", title=f"run {folder.name}", **style)
     workload = folder.workload
@@ -152,7 +152,7 @@ def print_summary(
     for line in _without_a_gpu(frame, summary, workload, vary):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     _print_failures(console, frame)
-    there = COPY not in failed  # else neither is where its address says
+    there = COPY not in failed  # else neither is at its address
     if there and RECORDS not in failed:
         console.print(f"records  {folder.place(folder.records_path.name)}", highlight=False, soft_wrap=True)
     if there and FIGURES not in failed and folder.plots_path.is_dir() and any(folder.plots_path.iterdir()):
@@ -190,7 +190,7 @@ def _factor_lines(frame: pd.DataFrame) -> list[str]:
 def _without_a_gpu(
     frame: pd.DataFrame, summary: Mapping[str, Any], workload: Description, vary: Sequence[str]
 ) -> list[str]:
-    """What was found on a CPU and what a GPU would add, in two lines; nothing where there was a GPU."""
+    """Results on a CPU and what a GPU would add, in two lines; nothing where there was a GPU."""
     if set(frame["device_type"]) != {"CPU"} or not summary["rows_with_time"]:
         return []
     lines = []
@@ -203,7 +203,7 @@ def _without_a_gpu(
         where = f"{best['phase']} at {point_label(best, workload, vary)}"
         lines.append(f"found: {where} does {rate} that products reach on this CPU (measured)")
     adds = [] if summary["rows_with_energy"] else ["the energy of each phase (this machine has no source of it)"]
-    if _has_targets(frame):  # else the rows are evaluations, which are not counted
+    if _has_targets(frame):  # otherwise the rows are evaluations, which are not counted
         adds.append("executed FLOPs by hardware counters")
     return [*lines, f"a GPU would add: {' and '.join(adds)}; see `python -m flopray doctor`"] if adds else lines
 
@@ -211,19 +211,19 @@ def _without_a_gpu(
 def _with_error(row: Any, column: str, unit: str) -> str:
     """A value with the half width of its 95 % interval: that of this window, on this board, on this day."""
     error = row[_ERROR_OF[column]]
-    # Without a blank behind the sign: a narrow table breaks at blanks.
+    # Without a blank after the sign: a narrow table breaks at blanks.
     return f"{prefixed(row[column], unit)} ±{f'{error:.1%}' if error == error else '?'}"
 
 
 def _print_counters(console: Console, frame: pd.DataFrame) -> None:
-    """What the chip executed beyond the closed form, or why that is not known."""
+    """Executed FLOPs beyond the closed form, or why they are not known."""
     above = frame["executed_rel_difference"].dropna()
     if len(above):
         ends = f"median {above.median():+.1%}, from {above.min():+.1%} to {above.max():+.1%}"
         text = f"{len(above)} rows have hardware counters; executed FLOPs against the closed form: {ends}"
         console.print(text, highlight=False, soft_wrap=True)
     missing = frame[~frame["counters_status"].isin([str(Status.OK), str(Status.NOT_REQUESTED)])]
-    missing = missing[missing["status"] == Status.OK]  # of the others their status tells
+    missing = missing[missing["status"] == Status.OK]  # the others' status is known
     for reason, count in Counter(missing["counters_reason"]).items():
         console.print(f"{count} rows without counters: {reason}", highlight=False, markup=False, soft_wrap=True)
 
@@ -249,7 +249,7 @@ def point_label(row: Any, workload: Description, vary: Sequence[str]) -> str:
 
 
 def _word(name: str, value: Any) -> str:
-    """A choice as a person would say it."""
+    """A choice as a word."""
     import pandas as pd
 
     if pd.isna(value):
