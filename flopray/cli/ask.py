@@ -61,7 +61,7 @@ examples:
 
 `flopray ask WORKLOAD --help` lists the flags of its shape.
 exit codes: 0 answered, also where a GPU has no answer, 2 bad input."""
-#: More answers than this are a line each; of a number whose range is wider than this its ends are shown.
+#: More answers than this are a line each; a range wider than this is shown by its ends.
 _MOST_IN_FULL, _WIDE = 2, 0.2
 _PRICES = (
     ("--pue", "PUE", "power of the building over that of its servers", 1.0, ""),
@@ -134,7 +134,7 @@ def prices_of(options: argparse.Namespace) -> Prices:
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """Everything that was found out.
+    """The whole answer.
 
     Attributes:
         title: the question in words.
@@ -155,7 +155,7 @@ def reply_of(workload: Workload, model: str | None, options: argparse.Namespace)
     """Answer the question of a command line.
 
     Raises:
-        InputError: a question that makes no sense, or models that cannot be read.
+        InputError: an impossible question, or models that cannot be read.
     """
     if options.steps is not None and options.total_tokens is not None:
         raise InputError("--steps and --total-tokens name the same: leave one out")
@@ -190,7 +190,7 @@ def _types(named: Sequence[str] | None, predictor: Predictor) -> tuple[str, ...]
     """The types of GPU that are asked about, by their names in the models.
 
     Raises:
-        InputError: there are models of none of them.
+        InputError: there are no models of any of them.
     """
     known = {name.lower(): name for name in predictor.device_types}
     types = tuple(dict.fromkeys(known.get(name.lower(), name) for name in named or predictor.device_types))
@@ -201,7 +201,7 @@ def _types(named: Sequence[str] | None, predictor: Predictor) -> tuple[str, ...]
 
 
 def _lines(answers: Sequence[Answer], assumed: Sequence[str], options: argparse.Namespace, fit: Predictor) -> list[str]:
-    lines = [f"taken, since nobody named it: {', '.join(assumed)}"] if assumed else []
+    lines = [f"taken by default: {', '.join(assumed)}"] if assumed else []
     if any(one.gpus > 1 for one in answers):
         lines.append("each GPU has a batch of its own; what exchanging gradients costs is not in it: --utilisation")
     if options.utilisation < 1:
@@ -227,7 +227,7 @@ def _choices(answers: Sequence[Answer], deadline: float | None, budget: float | 
         lines.append(
             f"least energy {within}: {best.label}, {_energy(best.run_j)} of the boards in {_span(best.run_s)}"
             if best
-            else f"none surely ends {within}: the high end of its interval must lie before that"
+            else f"none is sure to end {within}: the high end of its interval must lie before that"
         )
     if budget is not None:
         best = fastest(answers, budget)
@@ -235,7 +235,7 @@ def _choices(answers: Sequence[Answer], deadline: float | None, budget: float | 
         lines.append(
             f"fastest {within}: {best.label}, {_span(best.run_s)} and {_energy(best.run_j)}"
             if best
-            else f"none surely stays {within}: the high end of its interval must lie below that"
+            else f"none is sure to stay {within}: the high end of its interval must lie below that"
         )
     return lines
 
@@ -269,7 +269,7 @@ def _energy(ranged: Ranged | None) -> str:
 
 
 def _rows(one: Answer) -> list[list[str]]:
-    """What is known of one answer: what, number, range. The names are as short as the first column of a table."""
+    """The rows of one answer: what, number, range. The names are short, to fit into a table's first column."""
 
     def row(name: str, ranged: Ranged | None, words: Any) -> list[list[str]]:
         if ranged is None:
@@ -312,7 +312,7 @@ def _overview(title: str, answers: Sequence[Answer]) -> list[TextTable]:
     return [_lines_of(title, labels, measured), _lines_of("With what is assumed", labels, assumed)]
 
 
-#: Heading, numbers, and how one is written.
+#: Heading, numbers, and how a number is written.
 _Column = tuple[str, Sequence[Ranged | None], Callable[[float], str]]
 
 
@@ -348,7 +348,7 @@ def show(console: Console, reply: Reply) -> None:
     lines = list(dict.fromkeys(lines))
     if any(one.why_none and one.outside for one in reply.answers):
         lines.append("models of your own runs answer more: flopray fit RUN --out FILE, then --models FILE")
-    lines += [f"{one.label}: outside of what was measured: {one.outside}" for one in reply.answers if _far(one)]
+    lines += [f"{one.label}: outside what was measured: {one.outside}" for one in reply.answers if _far(one)]
     lines += reply.choices
     lines += reply.lines
     lines += [assumption.line for assumption in reply.prices.assumptions] if answered else []

@@ -40,7 +40,7 @@ _PEAK_RULES = ("rate_above_limit", "efficiency_above_peak")
 
 
 def devices(frame: pd.DataFrame) -> dict[str, str]:
-    """For each device that the frame names, the GPU whose limits it is held against."""
+    """For each device that the frame names, the GPU whose limits are used."""
     column = next((name for name in ("device_name", "device_type") if name in frame.columns), None)
     names = sorted({str(name) for name in frame[column] if not is_missing(name)}) if column else []
     found = {name: find_gpu(name) for name in names}
@@ -73,11 +73,11 @@ def by_phase(frame: pd.DataFrame, findings: Sequence[Finding]) -> list[tuple[str
 def show(
     console: Console, path: str | Path, frame: pd.DataFrame, findings: Sequence[Finding], read_as: Sequence[str] = ()
 ) -> None:
-    """Print the findings grouped, with the worst example of each group, and what was held against what."""
+    """Print the findings grouped, with the worst example of each group, and the limits that were used."""
     rows = "1 row" if len(frame) == 1 else f"{len(frame)} rows"
     console.print(f"[bold]Audit of {escape(str(path))}[/bold]: {rows}", soft_wrap=True)
     for name, gpu in devices(frame).items():
-        held = gpu if gpu == "no limit known" else f"held against the {gpu}"
+        held = gpu if gpu == "no limit known" else f"judged by the limits of the {gpu}"
         console.print(f"  {escape(name)}: {held}", soft_wrap=True)
     for line in read_as:
         console.print(f"  {escape(line)}", soft_wrap=True)
@@ -102,7 +102,7 @@ def _show_findings(console: Console, findings: Sequence[Finding]) -> None:
     if not findings:
         console.print("[green]no finding[/green]")
         return
-    table = Table("Severity", "Rule", "Findings", "Rows", "Worst example", "What is the matter", show_lines=True)
+    table = Table("Severity", "Rule", "Findings", "Rows", "Worst example", "What is wrong", show_lines=True)
     table.columns[2].justify = table.columns[3].justify = "right"
     for group in groups(findings):
         worst = group[0]
@@ -118,7 +118,7 @@ def _show_findings(console: Console, findings: Sequence[Finding]) -> None:
 
 
 def totals(findings: Sequence[Finding]) -> str:
-    """How many findings there are; a rule that could not judge found nothing, and is counted apart."""
+    """How many findings there are; rules that could not judge are counted apart."""
     found = Counter(finding.severity for finding in findings if finding.rule != "not_judged")
     unjudged = {finding.numbers.get("rule") for finding in findings if finding.rule == "not_judged"}
     notes = found[Severity.NOTE]
@@ -225,7 +225,7 @@ def _audited(options: Options, told: Callable[[FloprayError], str]) -> int:
     except FloprayError as error:
         said = told(error).replace(str(folder), options.path)  # of a run in a store, the folder is a copy
         raise InputError(said) from error
-    except Exception as error:  # whatever it is, Python's own exit code would say that something is impossible
+    except Exception as error:  # for any error: Python's own exit code would mean that something is impossible
         raise InputError(f"{options.path}: {fault(error)}") from error
     if options.json:
         print(to_json(options.path, frame, findings, read_as))

@@ -47,7 +47,7 @@ class Options:
     reference_temperature_c: float = same_setting(
         MeasureSettings,
         "reference_temperature_c",
-        doc="bring the board to this temperature, and tell its loads for it ({default} °C)",
+        doc="bring the board to this temperature, and state its loads at it ({default} °C)",
     )
     json: bool = setting(False, doc="print one JSON object with everything that was measured")
 
@@ -81,7 +81,7 @@ def run(options: Options) -> None:
     else:
         print_calibration(LineConsole(markup=False, highlight=False), calibration, factor, older)
     for path in damaged:
-        messages.print(f"warning: left out {path}, which is no calibration of this board", soft_wrap=True)
+        messages.print(f"warning: left out {path}, which is not a calibration of this board", soft_wrap=True)
     path = keep(calibration)
     messages.print(f"kept in {path}", soft_wrap=True)
 
@@ -90,7 +90,7 @@ def _measured(name: str, reference_c: float, tell: Callable[[str], object]) -> C
     """The calibration of a device.
 
     Raises:
-        InputError: no GPU of this name, or one without what a calibration needs.
+        InputError: no such GPU, or one that lacks what a calibration needs.
     """
     import torch
 
@@ -107,7 +107,9 @@ def _measured(name: str, reference_c: float, tell: Callable[[str], object]) -> C
     device = device_of(name)
     state = device.state()
     if state is None or state.temperature_c is None:
-        raise InputError(f"{name} tells no temperature, without which its loads cannot be told for {reference_c:g} °C")
+        raise InputError(
+            f"{name} reports no temperature, without which its loads cannot be stated at {reference_c:g} °C"
+        )
     try:
         meter = device.open_meter()
     except NoEnergySource as error:

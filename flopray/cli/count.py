@@ -21,7 +21,7 @@ from flopray.point import PRECISIONS
 from flopray.report.plot.figures import IMAGE_FORMATS
 from flopray.settings import check_settings, setting
 
-#: Flags of the command that other tools call otherwise.
+#: Flags of the command that have other names in other tools.
 _FLAGS = {"precision": "--precision", "phases": "--phase", "device_type": "--device"}
 _ABOUT = """\
 Count the FLOPs of one call of a function, or of a phase of a workload, in three
@@ -32,8 +32,8 @@ ways side by side:
   executed    what the GPU does, by its hardware counters (Nsight Compute in a
               process of its own)
 
-What makes them differ is listed and adds up. A count that would be partial is
-none, and its reason is named.
+What makes them differ is listed and adds up. A partial count is refused, with
+its reason.
 
 TARGET is FILE.py:NAME of a function that makes a step, FILE.py:NAME of a
 Workload, or the name of one (mlp, causal_lm, llama). All other flags are the shape: the
@@ -63,7 +63,7 @@ exit codes: 0 counted, 2 bad input, 130 interrupted"""
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What is counted and what is shown of it; words that are no flag of these are the shape.
+    """What is counted and what is shown; other flags are the shape.
 
     Raises:
         SettingError: a value that cannot be.
@@ -162,7 +162,7 @@ def _count(options: Options, words: Sequence[str], parser: SettingsParser) -> No
             precision=options.precision,
             executed=options.executed,
         )
-    # Files first: whoever reads the output may stop reading, as `| head` does.
+    # Files first: the reader of the output may stop, as `| head` does.
     if options.csv:
         table.frame().to_csv(options.csv, index=False)
     path = table.plot(options.plot) if options.plot else None
@@ -220,7 +220,7 @@ def flags_of(words: Sequence[str]) -> dict[str, list[str]]:
         if re.match(r"--[A-Za-z]", word):
             flag, _, value = word.partition("=")
             if flag in given:
-                raise InputError(f"{flag} is named twice: write its values one behind the other")
+                raise InputError(f"{flag} is named twice: write its values one after the other")
             given[flag] = [value] if value else []
         elif not flag:
             raise InputError(f"{word!r:.60}: name the parameter that it is the value of, as --width {word}")
@@ -246,7 +246,7 @@ def _of_function(target: Any, given: dict[str, list[str]]) -> dict[str, list[Any
 
 def _values(flag: str, word: str) -> Sequence[Any]:
     """What a word on the command line stands for: a number, a range of whole numbers, a truth value, or itself."""
-    if re.fullmatch(r"-?\d+(:-?\d+)+", word):  # also a range that is incomplete or negative, which is refused
+    if re.fullmatch(r"-?\d+(:-?\d+)+", word):  # also an incomplete or negative range, which is refused
         return parse_values(flag, [word])
     known = {"true": True, "false": False, "none": None}
     if word.lower() in known:

@@ -1,4 +1,4 @@
-"""The flags of a sweep, made from the fields of its workload and from the settings, which state all about them."""
+"""The flags of a sweep, made from the fields of its workload and from the settings."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SETTINGS: dict[str, Setting] = {
     for known in settings.values()
 }
 _SPACE = "search space"
-#: In which order and under which headings `--help` lists them; the fields of the workload come first.
+#: Order and headings in `--help`; the fields of the workload come first.
 GROUPS: dict[str, tuple[str, ...]] = {
     _SPACE: ("precision", "execution", "device_type", "gpu_type", "wait_s"),
     "measuring": tuple(settings_of(MeasureSettings)),
@@ -88,7 +88,7 @@ def build_parser(workload: Workload) -> argparse.ArgumentParser:
 
 
 def _reference(workload: Workload) -> str:
-    """How the workload is named on a command line."""
+    """Name of the workload on a command line."""
     source = workload.source
     return f"{Path(source.path).name}:{source.class_name}" if source else workload.name
 
@@ -110,7 +110,7 @@ def add_field(group: Any, workload: Workload, field: Field, taken: set[str]) -> 
 
 
 def add_setting(group: Any, workload: Workload, known: Setting) -> None:
-    """Add the flag of a setting; what is left out follows from the workload and the devices, or from the run."""
+    """Add the flag of a setting; its default follows from the workload and the devices, or from the run."""
     text = known.described(**_of_workload(workload, known.name))
     parsers.add_setting(group, dataclasses.replace(known, required=False), text)
 

@@ -1,4 +1,4 @@
-"""The parsers of every command line of the project: flags are made of settings, and what is wrong is one line."""
+"""The parsers of all command lines: flags are made from settings, and errors are one line."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ SWEEP_FLAGS = {known.name: known.option for known in settings_of(MeasureSettings
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong with the flags in one line, like all other bad input, and ends with exit code 2.
+    """Reports wrong flags in one line, like all other bad input, and ends with exit code 2.
 
-    A flag must be written in full: an abbreviation would mean another flag once there is one more that begins alike.
+    A flag must be written in full: the meaning of an abbreviation would change with new flags.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         defaults = {"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter}
         super().__init__(*args, **{**defaults, **kwargs})
-        #: What is written here, by what other tools call it.
+        #: Flags here, by their names in other tools.
         self.synonyms: dict[str, str] = {}
 
     def error(self, message: str) -> NoReturn:

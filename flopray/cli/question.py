@@ -1,4 +1,4 @@
-"""What `flopray ask` is asked: a point on each type of GPU, what it asks of a device, and how often it is done."""
+"""The question of `flopray ask`: a point on each type of GPU, its work, and how often it is done."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Asked:
         point: whose `device_type` is that of the GPU.
         phase: of it.
         work: what one iteration asks of the device; None where that is not known, with the reason.
-        why_not: why it cannot be answered before anything is predicted; None where it may be.
+        why_not: why there can be no answer, known before anything is predicted; None where there may be one.
     """
 
     point: Point
@@ -55,7 +55,7 @@ def named_workload(name: str) -> tuple[Workload, str | None]:
         name: a workload, `FILE.py:NAME`, or a language model: a built-in one, config.json, a folder or a hub id.
 
     Raises:
-        InputError: it is none of these.
+        InputError: it is neither.
     """
     try:
         return find_workload(name), None
@@ -67,7 +67,7 @@ def named_workload(name: str) -> tuple[Workload, str | None]:
             workload.complete({"model": (name,), "weights": ("random",)})
         except FloprayError as error:
             known = "mlp, causal_lm, FILE.py:NAME"
-            raise InputError(f"{name!r:.60} is no workload ({known}) and no model: {error}") from unknown
+            raise InputError(f"{name!r:.60} is neither a workload ({known}) nor a model: {error}") from unknown
         return workload, name
 
 
@@ -101,7 +101,7 @@ def _default(field: Field) -> str | None:
 
 
 def axes_of(workload: Workload, options: argparse.Namespace, model: str | None) -> tuple[Values, list[str]]:
-    """One value of each field, and lines on those that nobody named.
+    """One value of each field, and lines on those that were not named.
 
     Raises:
         InputError: a value that cannot be, or a field without a value and a default.
@@ -142,7 +142,7 @@ def points_of(
 
 
 def asked_of(point: Point, phase: str) -> Asked:
-    """What a point asks of a device; FLOPs of a workload without a closed form are counted, on the meta device."""
+    """The work of a point; FLOPs of a workload without a closed form are counted, on the meta device."""
     reason = why_not(point) or _too_large(point, phase)
     if reason:
         return Asked(point, phase, None, reason)

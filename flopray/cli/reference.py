@@ -54,12 +54,12 @@ def _span(days: tuple[str, str]) -> str:
 
 
 def missing_lines() -> list[str]:
-    """What is not in each run, a line each."""
+    """What each run lacks, a line each."""
     return [f"  {entry.name}: {'; '.join(entry.missing) or 'nothing'}" for entry in catalog.entries()]
 
 
 def published_lines(published: Mapping[str, Any]) -> list[str]:
-    """What the audit says of the results that flopmetrics published, which stay outside."""
+    """What the audit says of the results that flopmetrics published, which are not included."""
     lines = [f"not in it: what flopmetrics published ({published['source']}). Our audit of it:"]
     for phase, n in published["verdicts"].items():
         beyond, either = n["above_peak_rate"], n["above_peak_rate_or_efficiency"]
