@@ -1,4 +1,4 @@
-"""Reads a table of somebody else's, cell by cell, so that one word in a column does not turn its numbers into words."""
+"""Reads a table from elsewhere, cell by cell, so that one word in a column does not turn its numbers into texts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flopray.mappings import Json
 from flopray.records import Row
 
 _SEPARATORS = {".csv": (";", "\t", "|"), ".tsv": ("\t",)}
-#: Rows of an aggregated table: those that are values, and those that say how values scatter or how many there were.
+#: Rows of an aggregated table: values, and spreads or numbers of values.
 _VALUES = {"mean", "average", "avg", "median", "min", "max", "50%"}
 _SPREADS = {"std", "stdev", "stddev", "sd", "sem", "stderr", "var", "variance", "cv", "iqr", "range", "count", "n"}
 
@@ -47,7 +47,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    """All cells as text: each is read by itself, whatever the rest of its column holds."""
+    """All cells as text: each is read by itself, whatever the rest of its column contains."""
     with path.open(encoding="utf-8-sig", newline="") as stream:
         before, head = _head(stream)
         marks = _SEPARATORS[path.suffix.lower()]
@@ -161,7 +161,7 @@ def _flat(fields: Mapping[str, Any], before: str = "") -> Row:
 
 
 def without_spreads(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """A table without the numbers of rows that are spreads or counts of others, and a line that says so.
+    """A table without the numbers of rows that are spreads or counts, and a line that says so.
 
     Such tables are what pandas' `describe` and aggregations write.
     """
@@ -174,7 +174,7 @@ def without_spreads(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         for column in [column for column in NUMBER_COLUMNS if column in frame.columns]:
             cells = [None if word in _SPREADS else cell for word, cell in zip(words, frame[column], strict=True)]
             emptied[column] = pd.Series(cells, index=frame.index, dtype=object)
-        said = f"rows whose {name} is {' or '.join(spreads)} are no measurements, and were not judged"
+        said = f"rows whose {name} is {' or '.join(spreads)} are not measurements, and were not judged"
         return frame.assign(**emptied), [said]
     return frame, []
 

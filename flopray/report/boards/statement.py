@@ -1,4 +1,4 @@
-"""What is known of the boards of a type, in a few lines and as JSON."""
+"""The comparison of a type's boards, in a few lines and as JSON."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def statement(device: DeviceBoards) -> Iterator[str]:
     if device.unknown_rows:
         yield f"  {device.unknown_rows} rows do not say on which board they were measured and are left out"
     if count > 1 and (differing := device.software()):
-        yield f"  not the same everywhere, and so part of the differences: {'; '.join(differing)}"
+        yield f"  not the same everywhere, and so among the causes of the differences: {'; '.join(differing)}"
 
 
 def _about(fit: BoardFit | None, part: BoardValues, count: int) -> str:
@@ -54,7 +54,7 @@ def _about(fit: BoardFit | None, part: BoardValues, count: int) -> str:
 
 
 def summary_of(device: DeviceBoards) -> Json:
-    """A type in a run's `summary.json`: its boards, and of each quantity the factors and the fit; None is not known."""
+    """A type in a run's `summary.json`: its boards, and factors and fit of each quantity; None where unknown."""
     found = {
         device.label(quantity): {"boards": _boards(part, device.fits[quantity]), "fit": _fit(device.fits[quantity])}
         for quantity, part in device.parts.items()
@@ -63,10 +63,10 @@ def summary_of(device: DeviceBoards) -> Json:
 
 
 def as_json(device: DeviceBoards) -> Json:
-    """All of it as JSON: boards, fits, pairs and each board left out in turn; what is not known is None."""
+    """Everything as JSON: boards, fits, pairs and each board left out in turn; unknown values are None."""
     found = {}
     parts = dict(device.parts)
-    if device.as_measured is not None:  # of all rows, so that it can be held against the reference
+    if device.as_measured is not None:  # of all rows, so that it can be compared with the reference
         parts[AS_MEASURED] = device.as_measured
     for quantity, part in parts.items():
         fit = device.fits[quantity] if part is device.parts.get(quantity) else device.fit(part)
@@ -109,7 +109,7 @@ def _fit(fit: BoardFit | None) -> Json | None:
 
 
 def _plain(values: Json) -> Json:
-    """Numbers that are none become None, as JSON has no word for them."""
+    """NaN and infinity become None, as JSON has no word for them."""
     return {
         name: None if isinstance(value, float) and not np.isfinite(value) else value for name, value in values.items()
     }

@@ -45,7 +45,7 @@ class CountTable(list[Counts]):
         return pd.DataFrame([_row(one) for one in self])
 
     def table(self) -> Table:
-        """A row for each shape; the values that are the same in all of them stand in the title."""
+        """A row for each shape; values that are the same in all of them are in the title."""
         values_of = {
             name: {repr(one.shape.get(name)) for one in self}
             for name in dict.fromkeys(name for one in self for name in one.shape)

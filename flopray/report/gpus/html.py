@@ -23,7 +23,7 @@ from flopray.report.gpus.types import intervals_said
 from flopray.report.page import page_of, write_text
 from flopray.report.surface.selection import METRICS, Metric
 
-#: What the page shows, the first one at the beginning.
+#: Metrics of the page; it begins with the first one.
 METRICS_SHOWN = (EFFICIENCY, TIME, ENERGY, ENERGY_PER_TOKEN, METRICS["flops_per_s"], MFU)
 #: The columns that rows of the page are made of: a grid has tens of thousands of rows.
 _NEEDED = {
@@ -99,7 +99,7 @@ def _comparison(comparison: Comparison) -> dict[str, object]:
 
 
 def _row(row: Row) -> dict[str, object]:
-    """What the page needs of a row: what it is, a value or its reason for each metric, what the audit says."""
+    """The page's data of a row: what it is, a value or its reason for each metric, the audit's findings."""
     names = ("source", "gpu", "precision", "shape", "phase", "severity")
     return {
         **{name: row[name] for name in names},
@@ -109,13 +109,13 @@ def _row(row: Row) -> dict[str, object]:
 
 
 def _value(row: Row, metric: Metric) -> dict[str, object]:
-    """A value with its error; `above` its target and the reason why it is `missing` only where they are so."""
+    """A value with its error; `above` where that is above its target, `missing` with the reason where there is none."""
     if missing := why_missing(row, metric):
         return {"value": None, "error": None, "missing": missing}
     error = float(row[metric.error_column]) if metric.error_column else math.nan
     known = math.isfinite(error)
     entry: dict[str, object] = {"value": float(row[metric.column]), "error": error if known else None}
-    # The target was of each window; the interval of a mean over boards is another.
+    # The target was for each window; the interval of a mean over boards is a different one.
     if known and error > row["target_error"] and not row["boards"] > 1:
         entry["above"] = True
     return entry

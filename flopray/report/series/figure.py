@@ -105,7 +105,7 @@ def _draw_panel(
     axes: Axes, panel: Panel, bands: Sequence[Band], colours: Mapping[str, str], marked: Mapping[str, str]
 ) -> None:
     for line in panel.lines:
-        # a step took its time up to its end
+        # a step's time is drawn up to its end
         how = "steps-pre" if line.device == STEPS else "default"
         axes.plot(line.time_s, line.values, color=colours[line.device], linewidth=0.9, drawstyle=how)
         if line.used is not None:
