@@ -15,12 +15,12 @@ from flopray.records import PhaseRecord
 from flopray.units import prefixed
 
 _NARROW = 70
-#: Devices and reasons that are listed before the rest is only counted.
+#: Most devices and reasons that are listed; the rest is only counted.
 _DEVICES, _REASONS = 8, 3
 
 
 class LiveView:
-    """Renders anew at each refresh, which Rich bounds; taking in a point draws nothing."""
+    """Rendered at each refresh, whose rate Rich limits; a finished point draws nothing by itself."""
 
     def __init__(self, state: SweepState, line: Callable[[], str]) -> None:
         self._state, self._line = state, line
