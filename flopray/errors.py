@@ -14,12 +14,12 @@ import shutil
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-#: Exit codes of a sweep that did start; what ends one before has the code of its error.
+#: Exit codes of a sweep that started. One that could not start has the code of its error.
 EXIT_SOME_FAILED = 3
 EXIT_STOPPED = 4
 EXIT_NOT_FINISHED = 5
 EXIT_INTERRUPTED = 130
-#: No message is longer: what it quotes may come from a stranger's file.
+#: Longest message. It may quote a stranger's file.
 _LONGEST_MESSAGE = 2000
 
 
@@ -33,7 +33,7 @@ def one_line(text: str) -> str:
 def brief(error: BaseException, longest: int = 300) -> str:
     """Type and message of an error of other code, in one line.
 
-    A message of several lines is joined up to its first empty line; what comes behind is for a traceback.
+    A message of several lines is joined up to its first empty line; the rest belongs in a traceback.
 
     Example:
         >>> brief(ValueError("channels must be\\na multiple of 3"))
@@ -56,7 +56,7 @@ def resume_command(address: str) -> str:
 
 
 def spaced(flag: str, text: str) -> str:
-    """How to write what somebody wrote as a list with commas; empty where it is none."""
+    """How to write a list that was written with commas; empty for any other text."""
     words = [word.strip() for word in re.split(r"[,;]", text.strip().strip("[](){}")) if word.strip()]
     return f": write {flag} {' '.join(words)}" if re.search("[,;]", text) and 0 < len(text) < 80 else ""
 
@@ -67,13 +67,13 @@ class FloprayError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __str__(self) -> str:
-        """The message, whatever the file or the path that it quotes has in it."""
+        """The message, printable whatever file or path it quotes."""
         text = super().__str__()
         return one_line(text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "...")
 
 
 class InputError(FloprayError):
-    """The user asked for something that cannot be; nothing was started and nothing was written."""
+    """The user asked for something impossible; nothing was started and nothing was written."""
 
     exit_code = 2
 
@@ -87,7 +87,7 @@ def several(name: str, given: Any, *, one_word: bool = False) -> tuple[Any, ...]
         one_word: whether a single text may stand for a list of one.
 
     Raises:
-        InputError: it is a single value, or nothing that has values.
+        InputError: it is a single value, or has no values.
     """
     if one_word and isinstance(given, str):
         return (given,)
@@ -98,7 +98,7 @@ def several(name: str, given: Any, *, one_word: bool = False) -> tuple[Any, ...]
 
 
 def named(text: str, names: Mapping[str, str] | None = None) -> str:
-    """A text about settings, as they are called where it is read: in Python by their names, else by other ones.
+    """A text about settings, with the names that its reader knows them by.
 
     Args:
         text: in which a setting stands in angle brackets, alone or with a value: `<seed>`, `<execution=compile>`.
@@ -124,10 +124,10 @@ def named(text: str, names: Mapping[str, str] | None = None) -> str:
 
 
 def renamed(text: str, names: Mapping[str, str]) -> str:
-    """A text that names settings with values as Python does, with other names of settings.
+    """A text that names settings as Python does, with other names for them.
 
     Args:
-        text: such as the reason of a row, which was written before anybody knew who reads it.
+        text: such as the reason of a row, written before its reader was known.
         names: by setting, such as flags; others stay as they are.
 
     Example:

@@ -104,5 +104,5 @@ def unit_of(precision: str) -> str:
 
 
 def point_of(trial_id: str) -> str:
-    """The point of a trial id: in a merged run, further measurements of a point have its id with -2, -3, ... behind."""
+    """The point of a trial id: in a merged run, further measurements of a point add -2, -3, ... to its id."""
     return trial_id.partition("-")[0]

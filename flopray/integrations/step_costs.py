@@ -1,7 +1,7 @@
-"""What the integrations share: a watch whose steps a library tells of, FLOPs of one step, and the costs of all ranks.
+"""What the integrations share: a watch whose steps a library reports, FLOPs of one step, and the costs of all ranks.
 
-Each rank watches the GPUs on which it holds memory. When costs are told, the ranks tell each other what a step took on
-which GPU, and a GPU that several ranks use is counted once. FLOPs of all ranks are added.
+Each rank watches the GPUs on which it holds memory. When costs are logged, the ranks exchange what a step took on which
+GPU, and a GPU that several ranks use is counted once. FLOPs of all ranks are added.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from flopray.watching.summary import Summary
 _log = logging.getLogger("flopray")
 #: The first step is counted, and later ones compile or warm up: they are in no mean.
 LEFT_OUT_STEPS = 3
-#: Costs that are told are those of the steps of at least so many seconds: fewer ticks would say little.
+#: Costs are of the steps of at least this many seconds: fewer ticks would say little.
 LEAST_WINDOW_S = 5.0
-#: Telling costs may take this share of a loop's time; asked more often, the last ones are told again.
+#: Working out costs may take this share of a loop's time; asked more often, the last ones are returned again.
 SHARE_OF_TIME = 0.005
 
 
@@ -58,7 +58,7 @@ class StepCosts:
     Args:
         flops: count those of the first step at the dispatcher, which makes this one step slower and runs a compiled
             model as it was written; or a number of FLOPs of a step of this rank that is known; False for none.
-        precision: of `flopray.point.PRECISIONS`: which peak `mfu` is a share of.
+        precision: one of `flopray.point.PRECISIONS`, whose peak `mfu` is a share of.
         save: folder that gets the series at the end; with several ranks `-rankN` is added, and `-2`, `-3`, ... where a
             folder holds an earlier one.
         meter: another source of energy than the GPUs' own.
@@ -159,7 +159,7 @@ class StepCosts:
         return _told(time_s, _of_all_ranks(own))
 
     def _own(self, watch: Watch) -> tuple[float | None, RankCosts]:
-        """Time of a step, and what the other ranks want to know of this one."""
+        """Time of a step, and what this rank tells the others."""
         time_s, energies, reasons = watch.window(self._told_steps, LEAST_WINDOW_S)
         self._told_steps = watch.step_count
         for reason in reasons.values():

@@ -390,7 +390,7 @@ def test_a_measured_peak_serves_where_no_limit_is_known():
     found = audit_rows([CPU_ROW])
     assert {f.severity for f in found} == {"note"}
     (said,) = [f for f in found if f.numbers.get("rule") == "rate_above_limit"]
-    assert "a measured peak is none" in said.sentence
+    assert "a measured peak is not a limit" in said.sentence
 
 
 @pytest.mark.parametrize("factor", [1.05, 1.2, 10.0, 1e4])
