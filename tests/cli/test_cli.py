@@ -181,7 +181,7 @@ def test_bad_input(command, tmp_path, line, about):
     [
         ("--execution graph", "CPU: execution graph needs a CUDA device"),
         ("--precision tf32", "CPU: tf32 exists only on NVIDIA GPUs"),
-        ("--instruments time counters", "--instruments counters: hardware counters are those of NVIDIA GPUs"),
+        ("--instruments time counters", "--instruments counters: only NVIDIA GPUs have hardware counters"),
         ("--n 4 --d 1000000 --m 8", "CPU: out of memory: n=4 d=1000000 m=8 fp32 eager needs 16 TB at least"),
     ],
 )
@@ -591,7 +591,7 @@ def test_a_search_for_flops_of_a_phase_that_has_none_is_refused(script, monkeypa
         ("--search optuna --samples 2 --objective flops_per_j", "has an energy source (no RAPL here)"),
         ("--execution graph", "CPU: execution graph needs a CUDA device"),
         ("--precision tf32", "CPU: tf32 exists only on NVIDIA GPUs"),
-        ("--instruments time counters", "hardware counters are those of NVIDIA GPUs"),
+        ("--instruments time counters", "only NVIDIA GPUs have hardware counters"),
         ("--n 4 --d 1000000 --m 8", "CPU: out of memory"),
         ("--search random --samples 9 --n 1 --d 16 --m 8", "--samples 9: the grid has only 1 points"),
         ("--gpu-type L4", "--gpu-type L4: the cluster has no GPU"),

@@ -107,7 +107,7 @@ def test_temperature_moves_the_number_towards_the_reference_and_back():
 @pytest.mark.parametrize(
     ("condition", "known", "said"),
     [
-        (Condition(None, 500.0, 0.01), {}, "the device tells no temperature"),
+        (Condition(None, 500.0, 0.01), {}, "the device reports no temperature"),
         (Condition(75.0, 500.0, 0.01), {}, "measured at 75 °C, 25 K from the reference of 50 °C"),
         (Condition(55.0, 500.0, 0.01), {"throttle": "sw_power_cap"}, "clocks were held down (sw_power_cap)"),
         (Condition(55.0, 500.0, 0.01), {"throttle": "gpu_idle|hw_thermal_slowdown"}, "(hw_thermal_slowdown)"),

@@ -86,11 +86,11 @@ def test_energy_is_told_for_the_reference_temperature_with_an_interval(measure, 
 @pytest.mark.parametrize(
     ("gpu", "temperature_c", "reason"),
     [
-        (Gpu(), None, "the device tells no temperature"),
+        (Gpu(), None, "the device reports no temperature"),
         (Gpu(), 80.0, "measured at 80 °C, 30 K from the reference of 50 °C"),
         (Gpu(throttle="sw_power_cap"), 60.0, "clocks were held down (sw_power_cap)"),
         (Gpu(limit_w=POWER_W), 60.0, "the board took "),
-        (Gpu("NVIDIA X"), 60.0, "nobody measured how the power of NVIDIA X follows temperature"),
+        (Gpu("NVIDIA X"), 60.0, "it was not measured how the power of NVIDIA X follows temperature"),
     ],
 )
 def test_without_it_the_reason_is_printed_and_the_measured_energy_stays(measure, gpu, temperature_c, reason):

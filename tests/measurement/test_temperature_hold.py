@@ -88,7 +88,7 @@ def test_after_it_was_given_up_it_may_be_reached():
 
 def test_without_a_sensor_the_reason_says_so():
     step = TemperatureHold(50.0).next(0.0, None)
-    assert (step.act, step.reason) == (Act.GIVE_UP, "the device tells no temperature, so that none can be held")
+    assert (step.act, step.reason) == (Act.GIVE_UP, "the device reports no temperature, so none can be held")
 
 
 class Gpu:

@@ -88,7 +88,7 @@ def test_an_unknown_name_is_one_line_with_the_known_ones(name, capsys):
 
 def test_it_is_only_read(tmp_path):
     run = open_run("reference:h100-mlp")
-    with pytest.raises(RunError, match="comes with flopray and is only read"), run.writer():
+    with pytest.raises(RunError, match="comes with flopray and can only be read"), run.writer():
         pass
     with pytest.raises(RunError, match="flopray merge reference:h100-mlp RUN"):
         flopray.resume("reference:h100-mlp")

@@ -72,7 +72,7 @@ def test_predictions_stand_beside_what_was_measured_and_say_that_they_were_fitte
     held_out, compared, _ = section(document, "predictions").blocks
     (lines,) = (rows for _, rows in compared.table.sections)
     assert [line[1] for line in lines] == ["16"] * 8 + ["8"] * 8
-    assert "this is no test of the models" in compared.table.notes[-1]
+    assert "this does not test the models" in compared.table.notes[-1]
     errors = {line[0]: line for _, rows in held_out.table.sections for line in rows}
     # as docs/results/prediction.md has them
     assert errors["H100 fp32 graph mlp"][2:] == ["4.4 %", "-0.4 %", "89 %", "3.7 %", "-0.4 %", "89 %"]

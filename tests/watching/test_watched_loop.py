@@ -140,7 +140,7 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path):
     ):
         with pytest.raises(InputError, match=said):
             flopray.watch(**arguments)
-    with pytest.raises(RunError, match="is no folder of a watch"):
+    with pytest.raises(RunError, match="is not a folder of a watch"):
         load_series(tmp_path)
 
 

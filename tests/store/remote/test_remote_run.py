@@ -204,7 +204,7 @@ def foreign_claim(s3, prefix, **changes) -> str:
 
 def test_a_writer_on_another_machine_counts_as_dead_after_a_while(run, s3, prefix, monkeypatch):
     foreign_claim(s3, prefix)
-    with pytest.raises(RunLocked, match=r"process 1 on elsewhere, whose last sign of life is [0-9]+ s old"):
+    with pytest.raises(RunLocked, match=r"process 1 on elsewhere, last renewed [0-9]+ s ago"):
         measure(run, 0)
     monkeypatch.setattr(claim, "_STALE_S", -1.0)
     measure(run, 0)
