@@ -178,7 +178,7 @@ EXPLANATIONS: dict[str, Explanation] = {
         "implausible; a note if the power cap alone slowed it",
         "The device slowed itself down while it was measured, for heat or a power brake, so the numbers are of a "
         "slower device. At the power cap alone a full board simply runs as it always does.",
-        "By the reasons in throttle_end. Being idle and clocks that somebody chose do not count. No tolerance.",
+        "By the reasons in throttle_end. Being idle and clocks that were chosen do not count. No tolerance.",
         "Better cooling; <cooldown_c> waits before each point until the board is cool, <hold_temperature_c> brings it "
         "to a temperature before each window.",
     ),

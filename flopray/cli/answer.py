@@ -24,7 +24,7 @@ class Answer:
         run_s: of the run, by the clock on the wall.
         run_j: of all boards in that time.
         bill: of the run, or of one step.
-        outside: why the question lies outside of what was measured; None where it does not.
+        outside: why the question lies outside what was measured; None where it does not.
         why_none: why there are no numbers; None where there are.
         basis: what the models were fitted to.
     """

@@ -44,7 +44,7 @@ _WHAT = """\
 Say what a step and a whole run will cost on GPUs that need not be here: time,
 energy of the boards and at the building's meter, CO2e and money, each with its
 interval or range. Numbers come from models that were fitted to measurements. A
-question outside of what was measured is said to be outside, with the reason."""
+question outside what was measured is said to be outside, with the reason."""
 _EXAMPLES = """\
 examples:
   flopray ask mlp --n 8 --d 1024 --m 128 --steps 1e6

@@ -214,7 +214,7 @@ def _quantity(flag: str, text: str, units: Mapping[str, float], such_as: str) ->
     """A positive number with a unit.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not a positive number with a unit.
     """
     match = _QUANTITY.fullmatch(text)
     unit = next((value for name, value in units.items() if match and name.lower() == match[2].lower()), None)
@@ -234,7 +234,7 @@ def count(flag: str, text: str) -> float:
     """A positive whole number, also one such as `1e9`.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not a positive whole number.
     """
     try:
         value = float(text.replace("_", ""))

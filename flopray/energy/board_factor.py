@@ -296,7 +296,7 @@ def _not_comparable(calibration: Calibration, reference: TypeReference) -> str |
         )
     if calibration.reference_temperature_c != reference.reference_temperature_c:
         return (
-            f"told for {calibration.reference_temperature_c:g} °C, and the reference for "
+            f"measured at {calibration.reference_temperature_c:g} °C, and the reference is for "
             f"{reference.reference_temperature_c:g} °C: calibrate at that temperature"
         )
     return None

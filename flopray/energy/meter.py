@@ -44,7 +44,7 @@ class Characteristics:
         quantum_j: resolution of the counter.
         settle_s: how long after the load starts the counter still shows what was before it.
         rel_error: 95 % half width, relative, of what the meter itself gets wrong beyond the scatter of its readings;
-            0 for counters, whose sensor bias nobody can know from inside.
+            0 for counters, whose sensor bias cannot be known from inside.
         power_noise_rel: least standard deviation of the mean power between two ticks, relative, that is known of this
             kind of meter (duty cycle of its sensor, fluctuating load); a few ticks alone cannot show it.
         tick_error_share: variance of a tick's time over the squared width of the interval that holds it. The sampling

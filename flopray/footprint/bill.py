@@ -23,9 +23,9 @@ class Prices:
     Attributes:
         server: power of a server over that of its boards.
         pue: power of the building over that of its servers.
-        grid: g CO2e per kWh; None where nobody named it.
-        price_per_kwh: in any currency; None where nobody named it.
-        price_per_gpu_hour: of one board; None where nobody named it.
+        grid: g CO2e per kWh; None where it was not named.
+        price_per_kwh: in any currency; None where it was not named.
+        price_per_gpu_hour: of one board; None where it was not named.
     """
 
     server: Assumption = SERVER

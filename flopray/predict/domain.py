@@ -62,7 +62,7 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
         return False
 
     def why_outside(self, work: Work) -> str | None:
-        """Why a work lies outside of what was measured, in words; None where it does not."""
+        """Why a work lies outside what was measured, in words; None where it does not."""
         shapes = self.names[:-2]
         missing = [name for name in shapes if not work.shape.get(name)]
         if missing:

@@ -77,7 +77,7 @@ class Prediction:
     Attributes:
         time_s: seconds.
         energy_j: joules at the reference temperature; None where no energy was measured.
-        outside: why the question lies outside of what was measured; None where it does not.
+        outside: why the question lies outside what was measured; None where it does not.
         model: which model answers, one of `flopray.predict.fitting.MODELS`.
         basis: what it was fitted to, for people.
         reference_c: temperature of the energy, in Celsius.

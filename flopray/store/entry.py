@@ -61,7 +61,7 @@ def text(value: Any) -> str:
     """A text, with visible escapes for what has no UTF-8 or controls a terminal (`HIDDEN`).
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a text.
     """
     if not isinstance(value, str):
         raise ValueError("must be text")
@@ -72,7 +72,7 @@ def integer(value: Any) -> int:
     """A whole number of at most 64 bits.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not such a number.
     """
     if type(value) is not int or not -(2**63) <= value < 2**63:
         raise ValueError("must be a whole number of at most 64 bits")

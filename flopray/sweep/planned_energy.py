@@ -34,7 +34,7 @@ class PlannedEnergy:
     Attributes:
         seconds: device time, over all devices.
         energy_j: of the boards in that time.
-        outside: share of the phases that lie outside of what was measured.
+        outside: share of the phases that lie outside what was measured.
         basis: what the models were fitted to.
         reference_c: temperature of the energies, in Celsius.
     """
@@ -49,7 +49,7 @@ class PlannedEnergy:
         """For people."""
         text = f"{device_type}: {prefixed(self.energy_j, 'J')} of the boards at {self.reference_c:g} °C, in "
         text += f"{duration(self.seconds)} of measuring, by models fitted to {self.basis}"
-        return text + (f"; {self.outside:.0%} of it lies outside of what was measured" if self.outside else "")
+        return text + (f"; {self.outside:.0%} of it lies outside what was measured" if self.outside else "")
 
 
 def planned_energy(

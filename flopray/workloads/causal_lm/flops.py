@@ -15,7 +15,7 @@ Convention: a product of (a, b) by (b, c) is 2abc. Forward, for B sequences of T
 
 Backward is twice forward for every component but the embedding, whose gradient is one addition a token and feature. The
 formulas for products and attention are those of PaLM's appendix B (https://arxiv.org/abs/2204.02311); the optimizer is
-AdamW on every weight, also of experts that no token went to; what adapters change stands in `causal_lm.adapter`. What
+AdamW on every weight, also of experts that no token went to; what adapters change is in `causal_lm.adapter`. What
 gradient checkpointing runs again does not count as model FLOPs; `recomputed_flops` has it. Flash attention also forms
 the
 scores again in its backward pass: neither counts it.
