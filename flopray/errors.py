@@ -120,10 +120,10 @@ def named(text: str, names: Mapping[str, str] | None = None) -> str:
         shown = value if re.fullmatch(r"[\d.]+", value) else repr(value)
         return f"{flags[name]} {value}" if name in flags else f"{name}={shown}"
 
-    return renamed(re.sub(r"<([a-z_]+)(?:=([^<>]+))?>", called, text), flags)
+    return with_names(re.sub(r"<([a-z_]+)(?:=([^<>]+))?>", called, text), flags)
 
 
-def renamed(text: str, names: Mapping[str, str]) -> str:
+def with_names(text: str, names: Mapping[str, str]) -> str:
     """A text that names settings as Python does, with other names for them.
 
     Args:
@@ -131,7 +131,7 @@ def renamed(text: str, names: Mapping[str, str]) -> str:
         names: by setting, such as flags; others stay as they are.
 
     Example:
-        >>> renamed("use execution='eager' on a CPU", {"execution": "--execution"})
+        >>> with_names("use execution='eager' on a CPU", {"execution": "--execution"})
         'use --execution eager on a CPU'
     """
 

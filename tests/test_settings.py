@@ -5,7 +5,7 @@ import json
 import pytest
 
 from flopray.cli.flags import told
-from flopray.errors import InputError, SettingError, renamed
+from flopray.errors import InputError, SettingError, with_names
 from flopray.records import TRAINING_PHASES
 from flopray.settings import DEFAULT_PHASES, MeasureSettings
 
@@ -81,4 +81,4 @@ def test_a_setting_with_a_value_is_called_as_its_reader_calls_it():
     assert str(told) == "use execution='eager', or a larger max_seconds; hold_temperature_c=55 is too warm"
     flags = {"execution": "--execution", "max_seconds": "--max-seconds", "hold_temperature_c": "--hold-temperature"}
     assert told.told(flags) == "use --execution eager, or a larger --max-seconds; --hold-temperature 55 is too warm"
-    assert renamed("use routing='router', not x='y z'", {"x": "--x"}) == "use routing='router', not --x 'y z'"
+    assert with_names("use routing='router', not x='y z'", {"x": "--x"}) == "use routing='router', not --x 'y z'"

@@ -27,7 +27,7 @@ from flopray.cli.audit_table import PER, load_records, parse_renames
 from flopray.cli.endings import carry_out, fault
 from flopray.cli.parser import SWEEP_FLAGS, SettingsParser
 from flopray.cli.terminal import LineConsole
-from flopray.errors import FloprayError, InputError, SettingError, renamed
+from flopray.errors import FloprayError, InputError, SettingError, with_names
 from flopray.settings import check_settings, setting
 from flopray.store.location import local_folder
 
@@ -87,7 +87,7 @@ def show(
         _show_findings(console, [finding for finding in findings if finding.rule != "not_judged"])
     for finding in findings:
         if finding.rule == "not_judged":
-            console.print(f"[dim]not judged: {escape(renamed(finding.sentence, _FLAGS))}[/dim]", soft_wrap=True)
+            console.print(f"[dim]not judged: {escape(with_names(finding.sentence, _FLAGS))}[/dim]", soft_wrap=True)
     phases = Table("Phase", "Rows with numbers", "Above peak rate", "Above peak rate or peak/power", "Any mark")
     for name, counts in by_phase(frame, findings):
         phases.add_row(escape(name), *map(str, counts))
@@ -108,7 +108,7 @@ def _show_findings(console: Console, findings: Sequence[Finding]) -> None:
         worst = group[0]
         rows = str(len({row for finding in group for row in finding.rows}))
         severity = f"[{_STYLES[worst.severity]}]{worst.severity}[/]"
-        where, sentence = escape(worst.where), escape(renamed(worst.sentence, _FLAGS))
+        where, sentence = escape(worst.where), escape(with_names(worst.sentence, _FLAGS))
         table.add_row(severity, worst.rule, str(len(group)), rows, where, sentence)
         if console.width < _TABLE_WIDTH:
             text = f"{severity} [bold]{worst.rule}[/bold], findings: {len(group)}, rows: {rows}; the worst"

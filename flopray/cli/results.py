@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from flopray.cli.flags import flags_of
 from flopray.cli.request import Options
 from flopray.cli.terminal import LineConsole, renamed
 from flopray.errors import EXIT_NOT_FINISHED, EXIT_SOME_FAILED, FloprayError, resume_command
@@ -82,7 +83,7 @@ def finish(
         if options.summary and not console.quiet:
             if workload.figures == "scores":
                 _print_scores(folder)
-            print_summary(LineConsole(markup=False), folder, frame, summary, failed)
+            print_summary(LineConsole(markup=False), folder, frame, summary, failed, flags_of(workload))
             for found in winners:
                 print_winners(LineConsole(markup=False), found)
             print_operators(LineConsole(markup=False), folder.operators_path)

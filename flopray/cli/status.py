@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flopray.cli.endings import carry_out
-from flopray.cli.parser import SettingsParser
+from flopray.cli.parser import SWEEP_FLAGS, SettingsParser
 from flopray.cli.terminal import LineConsole
 from flopray.settings import setting
 
@@ -42,4 +42,4 @@ def _status(options: Options) -> None:
     if options.json:
         print(as_json(status))
     else:
-        print_status(LineConsole(markup=False), status)
+        print_status(LineConsole(markup=False), status, SWEEP_FLAGS)

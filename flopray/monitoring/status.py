@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from flopray.audit.explanations import COMMAND
-from flopray.errors import one_line, resume_command
+from flopray.errors import one_line, resume_command, with_names
 from flopray.monitoring.live_view import clock
 from flopray.point import point_of
 from flopray.records import Status
@@ -121,8 +122,8 @@ def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def print_status(console: Console, status: RunStatus) -> None:
-    """Print it for people."""
+def print_status(console: Console, status: RunStatus, names: Mapping[str, str] | None = None) -> None:
+    """Print it for people; `names` are of settings, as `flopray.errors.with_names` takes them."""
     more = [status.driver] if status.driver else []
     if status.not_resumable and status.state == "merged":
         more.append(f"cannot be resumed: {status.not_resumable}; resume the sources and merge again")
@@ -134,7 +135,9 @@ def print_status(console: Console, status: RunStatus) -> None:
         lines.append(f"rate     {status.points_per_s:.2f} points/s on {status.devices} devices{eta}")
     if status.measured_fraction is not None:
         lines.append(f"windows  {status.measured_fraction:.0%} of device time measured")
-    lines += [f"failed   {f['points']} {f['status']}: {f['reason']}" for f in status.failures]
+    lines += [
+        f"failed   {f['points']} {f['status']}: {with_names(str(f['reason']), names or {})}" for f in status.failures
+    ]
     lines += [f"audit    {count} rows {code}" for code, count in status.findings.items()]
     lines += [f"         what a finding means: {COMMAND}"] if status.findings else []
     for line in lines:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from flopray.audit.explanations import COMMAND
 from flopray.description import Description
+from flopray.errors import with_names
 from flopray.mappings import Arguments, Json
 from flopray.records import Status
 from flopray.units import prefixed
@@ -103,6 +104,7 @@ def print_summary(
     frame: pd.DataFrame,
     summary: Mapping[str, Any],
     failed: Sequence[str] = (),
+    names: Mapping[str, str] | None = None,
 ) -> None:
     """Print best and worst points, totals and where the files are.
 
@@ -112,6 +114,7 @@ def print_summary(
         frame: its records.
         summary: of `summarise`.
         failed: what could not be made, whose file is not named.
+        names: of settings where this is read, as `flopray.errors.with_names` takes them.
     """
     # Narrow, to fit into 80 columns.
     style: Arguments = {"box": SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
@@ -151,7 +154,7 @@ def print_summary(
         console.print(f"what a finding means: {COMMAND}", highlight=False, soft_wrap=True)
     for line in _without_a_gpu(frame, summary, workload, vary):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    _print_failures(console, frame)
+    _print_failures(console, frame, names or {})
     there = COPY not in failed  # else neither is at its address
     if there and RECORDS not in failed:
         console.print(f"records  {folder.place(folder.records_path.name)}", highlight=False, soft_wrap=True)
@@ -228,10 +231,11 @@ def _print_counters(console: Console, frame: pd.DataFrame) -> None:
         console.print(f"{count} rows without counters: {reason}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _print_failures(console: Console, frame: pd.DataFrame) -> None:
+def _print_failures(console: Console, frame: pd.DataFrame, names: Mapping[str, str]) -> None:
     failed = frame[frame["status"] != Status.OK]
     for (status, reason), count in Counter(zip(failed["status"], failed["status_reason"], strict=True)).items():
-        console.print(f"{count} rows {status}: {reason}", highlight=False, markup=False, soft_wrap=True)
+        said = with_names(str(reason), names)
+        console.print(f"{count} rows {status}: {said}", highlight=False, markup=False, soft_wrap=True)
 
 
 def varying(frame: pd.DataFrame, workload: Description) -> list[str]:

@@ -101,6 +101,9 @@ def test_the_summary_names_best_and_worst_points_failures_and_files(run):
     assert "3 points, 6 rows: 4 ok, 2 unsupported" in text
     assert "reached the target error: 4 of 4 in time; 42% of device time" in text
     assert "2 rows unsupported: unsupported [because]" in text
+    frame["status_reason"] = "use execution='compile'"
+    text = shown(print_summary, folder, frame, summarise(frame, 0.42), (), {"execution": "--execution"})
+    assert "2 rows unsupported: use --execution compile" in text
     assert "audit: 4 x note:no_limit_known" in text
     assert str(folder.records_path) in text
     assert f"flopray.load_run({str(folder.path)!r})" in text
