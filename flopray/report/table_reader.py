@@ -174,7 +174,7 @@ def without_spreads(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         for column in [column for column in NUMBER_COLUMNS if column in frame.columns]:
             cells = [None if word in _SPREADS else cell for word, cell in zip(words, frame[column], strict=True)]
             emptied[column] = pd.Series(cells, index=frame.index, dtype=object)
-        said = f"rows whose {name} is {' or '.join(spreads)} are not measurements, and were not judged"
+        said = f"rows whose {name} is {' or '.join(spreads)} are not measurements and were not judged"
         return frame.assign(**emptied), [said]
     return frame, []
 

@@ -1,9 +1,9 @@
 """Energy per step of a loop whose steps vary, by regressing counter ticks on step numbers.
 
 Time per step scatters in a loop that is launched step by step (by 13 % in one measured on an H100). Energy per step
-scatters less, because a waiting device takes less power. So each tick is placed at the number of steps done by then, with
-the fraction, and energy is regressed on that number with the errors of `flopray.energy.regression`. Each span of steps
-has an intercept of its own: energy in the pauses between spans does not count. Pauses within a span are too
+scatters less, because a waiting device takes less power. So each tick is placed at the number of steps done by then,
+with the fraction, and energy is regressed on that number with the errors of `flopray.energy.regression`. Each span of
+steps has an intercept of its own: energy in the pauses between spans does not count. Pauses within a span are too
 short for a counter to see. Those that each step has belong to the steps (`Timeline.with_pauses`). The energy of the
 others is between nothing and that of steps of the same length: half of that is subtracted, and half of it is in the
 interval.

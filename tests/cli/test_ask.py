@@ -155,7 +155,7 @@ def test_a_workload_of_ones_own_is_counted(tmp_path, capsys):
     ("words", "said"),
     [
         ([], "the following arguments are required: WORKLOAD"),
-        (["nope"], "'nope' is no workload (mlp, causal_lm, FILE.py:NAME) and no model"),
+        (["nope"], "'nope' is neither a workload (mlp, causal_lm, FILE.py:NAME) nor a model"),
         (["mlp", "--steps", "3.5"], "--steps '3.5': write a whole number from 1"),
         (["mlp", "--steps", "0"], "--steps '0'"),
         (["mlp", "--steps", "3", "--total-tokens", "4"], "name the same"),

@@ -167,7 +167,7 @@ def test_spreads_and_counts_of_rows_are_not_judged(tmp_path, capsys):
     rows = "H100,bf16,5e12,0.01,mean\nH100,bf16,5e12,0.0001,std\nH100,bf16,5e12,3,count\n"
     code, out, _ = audit(tmp_path, capsys, f"{HEAD},stat\n{rows}")
     assert code == 0
-    assert "rows whose stat is count or std are no measurements, and were not judged" in out
+    assert "rows whose stat is count or std are not measurements and were not judged" in out
     assert "│ rate_above_limit" not in out
 
 
