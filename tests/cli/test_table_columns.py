@@ -153,7 +153,7 @@ def test_a_named_index_and_bytes_of_parquet_are_read(tmp_path, capsys):
     row = {"device_name": [b"H100"], "precision": [b"bf16"], "model_flops": [5e12], "time_s": [0.001]}
     pd.DataFrame(row).set_index("precision").to_parquet(tmp_path / "t.parquet")
     assert main([str(tmp_path / "t.parquet")]) == 1
-    assert "H100: held against the H100 SXM" in capsys.readouterr().out
+    assert "H100: judged by the limits of the H100 SXM" in capsys.readouterr().out
 
 
 def test_the_index_of_a_csv_does_not_tell_rows_apart(tmp_path, capsys):
@@ -210,7 +210,7 @@ def test_a_device_name_may_say_how_many(tmp_path, capsys, device):
     assert audit(tmp_path, capsys, table.format(5600), "--per", "job")[0] == 0
     code, out, _ = audit(tmp_path, capsys, table.format(5600), "--per", "device")
     assert code == 1
-    assert "held against the H100 SXM" in out
+    assert "judged by the limits of the H100 SXM" in out
 
 
 @pytest.mark.parametrize("column", ["accelerators", "a#", "# of GPUs", "GPU(s)", "n_chips", "hosts", "gpus per host"])
