@@ -166,7 +166,7 @@ def test_a_cpu_says_why_nothing_is_held():
     device.is_cuda = False
     held = HeldTemperature(device, 50.0)
     assert held.before_window(lambda: None) is None
-    assert held.columns()["hold_temperature_reason"] == "a CPU has no temperature that could be held"
+    assert held.columns()["hold_temperature_reason"] == "the temperature of a CPU cannot be held"
 
 
 def test_filler_work_is_as_large_as_memory_allows():

@@ -334,7 +334,7 @@ def test_a_closed_form_that_disagrees_with_the_model_is_withdrawn(change, monkey
         (config("mistral", sliding_window=-1), "sliding_window is -1, and must be at least 0"),
         (
             config("llama", num_key_value_heads=3),
-            "num_attention_heads is 4, which is no multiple of num_key_value_heads",
+            "num_attention_heads is 4, which is not a multiple of num_key_value_heads",
         ),
         (config("llama", num_hidden_layers=10**6), "num_hidden_layers is 1000000: at most 2000 are built"),
         # values that fail when the model is built
