@@ -7,7 +7,7 @@
 Prints, for each type of device and for time and energy: how far boards are apart as measured, at the reference
 temperature and with the boards' factors taken out, which share of rows agrees within the stated errors at each of these
 steps, and where the rows of each board lie in the interval that the others give. With --out also writes boards.md and
-boards.json. Rows of runs from before there was a reference temperature are told for 50 C by the prior of their type.
+boards.json. Rows of runs from before there was a reference temperature are told for 50 °C by the prior of their type.
 """
 
 from __future__ import annotations

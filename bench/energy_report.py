@@ -111,7 +111,7 @@ def _print_conditions(run: dict[str, Any]) -> None:
     shape, truths = run["workload"], run["truths"]
     energies_j = np.array([t["energy_j"] for t in truths])
     temperatures = [c for t in truths for c in t["temperature_c"] if c is not None]
-    warm = f"{min(temperatures):g} to {max(temperatures):g} C" if temperatures else "temperature unknown"
+    warm = f"{min(temperatures):g} to {max(temperatures):g} °C" if temperatures else "temperature unknown"
     print(
         f"\n== {shape['name']}: MLP n={shape['n_layers']} d={shape['width']} m={shape['tokens']} {shape['dtype']} "
         f"on {run['info'].get('device_name')}, driver {run['info'].get('driver_version')}"

@@ -127,9 +127,9 @@ def table(data: dict[str, Any], rows: list[dict[str, Any]], reference_c: float) 
     device = data["device"]
     board = f"{device['device_name']} {device['device_uuid'][:12]}, driver {device['driver_version']}"
     lines = [
-        f"**{board}, told for {reference_c:g} C**",
+        f"**{board}, told for {reference_c:g} °C**",
         "",
-        "| work | windows | C | W | as measured | at reference | own line (mean T / end T / memory T) "
+        "| work | windows | °C | W | as measured | at reference | own line (mean T / end T / memory T) "
         "| W/K rule, own | stated (window, to the reference) | inside (by the latter alone) |",
         "|---" * 10 + "|",
     ]
@@ -162,9 +162,9 @@ def plot(boards: list[dict[str, Any]], reference_c: float, path: Path) -> None:
             for axis, values in zip(pair, (cost, told), strict=True):
                 axis.plot(temperature, 100 * (values / np.nanmean(told) - 1), **style, label=name)
         device = f"{data['device']['device_name']} {data['device']['device_uuid'][4:12]}"
-        for axis, what in zip(pair, ("as measured", f"told for {reference_c:g} C"), strict=True):
+        for axis, what in zip(pair, ("as measured", f"told for {reference_c:g} °C"), strict=True):
             axis.set_title(f"{device}: {what}", fontsize=10)
-            axis.set_xlabel("GPU temperature in the window (C)")
+            axis.set_xlabel("GPU temperature in the window (°C)")
             axis.axhline(0, color="0.7", linewidth=0.8, zorder=0)
             axis.set_ylim(-6, 6)
             axis.spines[["top", "right"]].set_visible(False)

@@ -221,7 +221,7 @@ def _cycles(
             _run(burn, 4.0 * cycle / args.up)
         else:
             time.sleep(4.0)
-        print(f"cycle {cycle} {way} {time.monotonic() - begin:.0f} s {torch.cuda.temperature()} C", flush=True)
+        print(f"cycle {cycle} {way} {time.monotonic() - begin:.0f} s {torch.cuda.temperature()} °C", flush=True)
         if time.monotonic() - begin > args.max_seconds:
             return
 

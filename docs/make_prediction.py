@@ -52,7 +52,7 @@ _HEAD = """\
 <!-- written by docs/make_prediction.py -->
 
 What a phase costs that was not measured: `flopray fit RUN...` fits four models, and `flopray.predict` answers with
-them. This page says how wrong they are. Energy is at {celsius:g} C.
+them. This page says how wrong they are. Energy is at {celsius:g} °C.
 
 1. **Constant** FLOP/s and FLOPs/J of a phase: the recipe of flopmetrics.
 2. **Power law** in the workload's sizes, of each phase.

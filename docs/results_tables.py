@@ -202,11 +202,11 @@ def llama_again() -> str:
     return table(["", "rows", *(f"{gpu}{what}" for gpu in ("H100: ", "H200: ") for what in _COMPARED)], lines)
 
 
-_COMPARED = ("time", "energy as measured", "energy at 50 C")
+_COMPARED = ("time", "energy as measured", "energy at 50 °C")
 
 
 def _apart(part: Frame) -> list[tuple[float, int]]:
-    """Of rows told for 50 C in both runs: RMS of their differences, and how many agree; as measured, and at 50 C.
+    """Of rows told for 50 °C in both runs: RMS of their differences, and how many agree; as measured, and at 50 °C.
 
     A row agrees whose values are no further apart than both stated errors; one that states none does not.
     """
@@ -220,7 +220,7 @@ def _apart(part: Frame) -> list[tuple[float, int]]:
 
 
 def llama_apart() -> str:
-    """How far the two runs are apart in the rows that are told for 50 C in both."""
+    """How far the two runs are apart in the rows that are told for 50 °C in both."""
     found = [_kinds(_again(run)) for run in _LLAMA_BOARDS]
     lines = []
     for name in found[0]:
@@ -229,7 +229,7 @@ def llama_apart() -> str:
             cells.append(f"{part['at_reference'].notna().sum()} of {len(part)}")
             cells += [f"{percent(rms)} ({agree})" for rms, agree in _apart(part)]
         lines.append(cells)
-    names = ("rows told in both", "as measured, RMS (rows that agree)", "at 50 C")
+    names = ("rows told in both", "as measured, RMS (rows that agree)", "at 50 °C")
     return table(["energy", *(f"{gpu}{what}" for gpu in ("H100: ", "H200: ") for what in names)], lines)
 
 
@@ -259,8 +259,8 @@ def references() -> str:
     head = [
         "run",
         "rows with energy",
-        "C at their end",
-        "told for 50 C",
+        "°C at their end",
+        "told for 50 °C",
         "by",
         "not: clocks held down",
         "not: at the power limit",
@@ -351,7 +351,7 @@ def _of_mlp() -> list[str]:
         f"Measuring took {_span_s(frame):.0f} s, of which {frame['window_s'].sum() / _span_s(frame):.0%}".replace(
             "%", " %"
         ),
-        f"the board was at {frame['temperature_start_c'].min():.0f} to {frame['temperature_end_c'].max():.0f} C",
+        f"the board was at {frame['temperature_start_c'].min():.0f} to {frame['temperature_end_c'].max():.0f} °C",
         f"idle power was {frame['idle_power_w'].median():.0f} W ({frame['awake_idle_power_w'].median():.0f} W between",
         f"{frame['flops_per_j'].min() / 1e9:.2f} to {frame['flops_per_j'].max() / 1e9:.0f} GFLOP/J over this grid",
         f"{x['forward', 32, 128, 128] * 1e3:.1f} against {x['forward', 32, 128, 64] * 1e3:.1f} mJ forward",
@@ -411,7 +411,7 @@ def _of_llama_at_reference() -> list[str]:
     there = [each[next(iter(kinds[0]))].dropna(subset="at_reference") for each in kinds]
     medians = [[percent(abs(frame[name].median() - 1)) for name in ("energy", "at_reference")] for frame in there]
     return [
-        f"{again['energy_at_reference_j'].isna().sum()} of {len(again)} rows have no energy at 50 C",
+        f"{again['energy_at_reference_j'].isna().sum()} of {len(again)} rows have no energy at 50 °C",
         f"from {percent(busy[0][0][0])} to {percent(busy[0][1][0])} RMS on the H100s, "
         f"from {percent(busy[1][0][0])} to {percent(busy[1][1][0])} on the H200s",
         f"median difference from {medians[0][0]} to {medians[0][1]} and from {medians[1][0]} to {medians[1][1]}",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from flopray.workloads.base import Workload as Workload
 
 __version__ = "0.1.0"
-#: Where each name of the face lives. No room may have one of these names: importing it would replace the function.
+#: The module of each name of the face. No room may have one of these names: importing it would replace the function.
 _FACE = {
     "Measurement": "flopray.measurement.result",
     "Sweep": "flopray.cli.python",

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from flopray.errors import SpecError
+from flopray.mappings import Json, Values
 
 #: What a field or a further column may hold, by the name that a manifest has for it.
 TYPES: Mapping[str, type] = MappingProxyType({"int": int, "float": float, "str": str, "bool": bool})
@@ -29,7 +30,7 @@ class Field:
 
     Attributes:
         name: of the column, such as `width`.
-        letter: short name on labels and flags, such as `d`; None for a field that labels leave out.
+        letter: short name on labels, such as `d`; None for a field that labels leave out.
         label: on axes of plots, such as `width`; empty takes the name.
         unit: of a dimension, such as `px`; empty where it is a count.
         type: `int` for a dimension, `str` or `bool` for a choice.
@@ -104,7 +105,7 @@ class Field:
             raise SpecError(f"unknown {self.name} {value!r:.60}: choose from {known}")
 
     def _wrong(self, value: Any) -> str:
-        """Why a value is none of a choice, with the value that its word stands for."""
+        """Why a choice does not take a value; a word is told what it stands for."""
         kind = "True or False" if self.type is bool else "a text"
         if value is None or value == "":
             return f"is missing: it must be {kind}"
@@ -159,7 +160,7 @@ class Description:
         """Fields that are words or flags, in order."""
         return tuple(f for f in self.fields if not f.is_dimension)
 
-    def checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def checked(self, values: Mapping[str, Any]) -> Values:
         """The values of all fields, in order.
 
         Raises:
@@ -174,7 +175,7 @@ class Description:
         return {f.name: values.get(f.name) for f in self.fields}
 
     def label(self, values: Mapping[str, Any]) -> str:
-        """A short line of the fields that are told apart by it, such as `n=8 d=1024 m=128`.
+        """A short line that names the fields, such as `n=8 d=1024 m=128`.
 
         Args:
             values: by field; those that are missing are left out.
@@ -208,7 +209,7 @@ class Description:
         """The inverse of `to_dict`, of a file that a stranger may have written.
 
         Raises:
-            SpecError: it is no description; the message says why.
+            SpecError: it is not a description; the message says why.
         """
         try:
             found = Description()
@@ -249,11 +250,11 @@ def _is_missing(value: Any) -> bool:
     return value is None or type(value).__name__ == "NAType" or value != value
 
 
-def _kept(field: Field) -> dict[str, Any]:
+def _kept(field: Field) -> Json:
     return {name: getattr(field, name) for name in _KEPT} | ({"optional": True} if field.optional else {})
 
 
-def _with_type(part: Any) -> dict[str, Any]:
+def _with_type(part: Any) -> Json:
     if not isinstance(part, dict):
         raise TypeError(f"{part!r:.60} does not describe a field or column")
     values = {key: value for key, value in part.items() if key in (*_KEPT, "optional", "type")}

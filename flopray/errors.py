@@ -15,7 +15,7 @@ import signal
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-#: Exit codes of a sweep that did start; what ends one before has the code of its error.
+#: Exit codes of a sweep that started. One that could not start has the code of its error.
 EXIT_SOME_FAILED = 3
 EXIT_STOPPED = 4
 EXIT_NOT_FINISHED = 5
@@ -36,7 +36,7 @@ def one_line(text: str) -> str:
 def brief(error: BaseException, longest: int = 300) -> str:
     """Type and message of an error of other code, in one line.
 
-    A message of several lines is joined up to its first empty line; what comes behind is for a traceback.
+    A message of several lines is joined up to its first empty line; the rest belongs in a traceback.
 
     Example:
         >>> brief(ValueError("channels must be\\na multiple of 3"))
@@ -59,7 +59,7 @@ def resume_command(address: str) -> str:
 
 
 def spaced(flag: str, text: str) -> str:
-    """How to write what somebody wrote as a list with commas; empty where it is none."""
+    """How to write a list that was written with commas; empty for any other text."""
     words = [word.strip() for word in re.split(r"[,;]", text.strip().strip("[](){}")) if word.strip()]
     return f": write {flag} {' '.join(words)}" if re.search("[,;]", text) and 0 < len(text) < 80 else ""
 
@@ -70,13 +70,13 @@ class FloprayError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __str__(self) -> str:
-        """The message, whatever the file or the path that it quotes has in it."""
+        """The message, printable whatever file or path it quotes."""
         text = super().__str__()
         return one_line(text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "...")
 
 
 class InputError(FloprayError):
-    """The user asked for something that cannot be; nothing was started and nothing was written."""
+    """The user asked for something impossible; nothing was started and nothing was written."""
 
     exit_code = 2
 
@@ -90,7 +90,7 @@ def several(name: str, given: Any, *, one_word: bool = False) -> tuple[Any, ...]
         one_word: whether a single text may stand for a list of one.
 
     Raises:
-        InputError: it is a single value, or nothing that has values.
+        InputError: it is a single value, or has no values.
     """
     if one_word and isinstance(given, str):
         return (given,)
@@ -100,11 +100,56 @@ def several(name: str, given: Any, *, one_word: bool = False) -> tuple[Any, ...]
     return tuple(value.item() if hasattr(value, "item") else value for value in given)
 
 
+def named(text: str, names: Mapping[str, str] | None = None) -> str:
+    """A text about settings, with the names that its reader knows them by.
+
+    Args:
+        text: in which a setting stands in angle brackets, alone or with a value: `<seed>`, `<execution=compile>`.
+        names: by setting, such as flags; those that are missing have their names of Python.
+
+    Example:
+        >>> named("a larger <max_seconds>, or <execution=compile>")
+        "a larger max_seconds, or execution='compile'"
+        >>> named("a larger <max_seconds>, or <execution=compile>", {"execution": "--execution"})
+        'a larger max_seconds, or --execution compile'
+    """
+
+    flags = names or {}
+
+    def called(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        if value is None:
+            return flags.get(name, name)
+        shown = value if re.fullmatch(r"[\d.]+", value) else repr(value)
+        return f"{flags[name]} {value}" if name in flags else f"{name}={shown}"
+
+    return with_names(re.sub(r"<([a-z_]+)(?:=([^<>]+))?>", called, text), flags)
+
+
+def with_names(text: str, names: Mapping[str, str]) -> str:
+    """A text that names settings as Python does, with other names for them.
+
+    Args:
+        text: such as the reason of a row, written before its reader was known.
+        names: by setting, such as flags; others stay as they are.
+
+    Example:
+        >>> with_names("use execution='eager' on a CPU", {"execution": "--execution"})
+        'use --execution eager on a CPU'
+    """
+
+    def called(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        return f"{names[name]} {shlex.quote(value)}" if name in names else match[0]
+
+    return re.sub(r"\b([a-z_]+)='([^']+)'", called, text)
+
+
 class SettingError(InputError):
     """A setting that cannot be. The message names settings; a command line names its flags instead.
 
     Args:
-        text: one line, in which a setting stands in angle brackets: `<seed> must be 0 or more, got -1`.
+        text: one line, as `named` takes it: `<seed> must be 0 or more, got -1`.
 
     Example:
         >>> error = SettingError("<max_seconds> must be positive")
@@ -122,7 +167,7 @@ class SettingError(InputError):
         Args:
             names: by setting; those that are missing stay as they are.
         """
-        return re.sub(r"<([a-z_]+)>", lambda match: names.get(match[1], match[1]), self._text)
+        return named(self._text, names)
 
 
 class SpecError(InputError):

@@ -14,6 +14,7 @@ from typing import Any
 
 from flopray.description import Description
 from flopray.errors import SpecError
+from flopray.mappings import Values
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "fp8", "fp8_rowwise")
 #: How linear layers are scaled at each fp8 precision, in the words of torchao's recipes: one factor for a whole tensor,
@@ -87,7 +88,7 @@ class Point:
         """The workload's dimensions by name, in order."""
         return {f.name: self.values[f.name] for f in self.workload.dimensions}
 
-    def fields(self) -> dict[str, Any]:
+    def fields(self) -> Values:
         """All that makes the point, by the name of its column."""
         own = {"device_type": self.device_type, "precision": self.precision, "execution": self.execution}
         return {"workload": self.workload.name, **own, **self.values}
@@ -103,5 +104,5 @@ def unit_of(precision: str) -> str:
 
 
 def point_of(trial_id: str) -> str:
-    """The point of a trial id: in a merged run, further measurements of a point have its id with -2, -3, ... behind."""
+    """The point of a trial id: in a merged run, further measurements of a point add -2, -3, ... to its id."""
     return trial_id.partition("-")[0]

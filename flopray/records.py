@@ -67,7 +67,7 @@ class _Former(Description):
     )
 
 
-#: Read where nothing says whose columns a run has: in version 3 a workload might fill these without naming them.
+#: Read where the workload's columns are unknown: in version 3 a workload might fill these without naming them.
 FORMER = _Former()
 FORMER_NAMES = frozenset(part.name for part in (*FORMER.fields, *FORMER.columns))
 
@@ -147,7 +147,7 @@ class PhaseRecord:
     splitk_per_element: float | None = _column("rho: executed_reduction_flops per number that layers write")
     activation_overhead: float | None = _column("kappa: executed_elementwise_flops / activation_flops - 1")
     kernel_launches: int | None = _column("kernels of one iteration")
-    kernel_launches_counted: int | None = _column("of them, those whose counters were read; others repeat one of them")
+    kernel_launches_counted: int | None = _column("kernels whose counters were read; the others repeat one of these")
     kernels: tuple[str, ...] = _column(
         "JSON, one for each kernel: name, class, launches, tensor and CUDA FLOPs; as rows in kernels.parquet", ()
     )
@@ -173,7 +173,7 @@ class PhaseRecord:
     time_rel_error: float | None = _column("half width of its 95 % interval / time_s, drift included")
     time_iterations: int | None = _column("iterations inside the measured window")
     time_clock: str | None = _column("cuda_events or perf_counter")
-    time_converged: bool | None = _column("the window reached the target error, the sentinel's drift apart")
+    time_converged: bool | None = _column("the window reached the target error, without the sentinel's drift")
     warmup_s: float | None = _column("time spent until time per iteration was stable")
     warmup_iterations: int | None = _column("iterations of the warm-up")
     window_s: float | None = _column("length of the measured window, host clock")
@@ -187,9 +187,9 @@ class PhaseRecord:
     energy_source: str | None = _column("nvml_counter, nvml_power, rapl or simulated")
     energy_status: str = _column("ok, no_energy_source, not_requested or failed", "not_requested")
     energy_reason: str | None = _column(
-        "why there is no energy, or what stands against it: a beat, a jump of the counter"
+        "why there is no energy, or what puts it in doubt: a beat, a jump of the counter"
     )
-    energy_converged: bool | None = _column("the window reached the target error, the sentinel's drift apart")
+    energy_converged: bool | None = _column("the window reached the target error, without the sentinel's drift")
     energy_window_s: float | None = _column("from the first to the last tick that was used")
     energy_ticks: int | None = _column("counter ticks that were used")
     energy_tick_period_s: float | None = _column("median distance of the ticks that were used")
@@ -205,7 +205,7 @@ class PhaseRecord:
         "half width of its 95 % interval / energy_at_reference_j: window, coefficient, temperature and drift", since=5
     )
     energy_at_reference_reason: str | None = _column("why there is no energy_at_reference_j", since=5)
-    reference_temperature_c: float | None = _column("GPU temperature that energy_at_reference_j is told for", since=5)
+    reference_temperature_c: float | None = _column("GPU temperature of energy_at_reference_j", since=5)
     temperature_coefficient: float | None = _column(
         "rise of power per kelvin / power at the reference temperature", since=5
     )
@@ -236,7 +236,9 @@ class PhaseRecord:
     energy_per_token_j: float | None = _column("energy_j / tokens_per_iteration")
     attention_backend: str | None = _column("attention that ran: flash, efficient, cudnn, math or cpu_flash")
     # state of the device at both ends of the window
-    hold_temperature_c: float | None = _column("GPU temperature that the window was to begin at, if one was", since=5)
+    hold_temperature_c: float | None = _column(
+        "GPU temperature at which the window was to begin, if one was set", since=5
+    )
     hold_temperature_s: float | None = _column(
         "seconds of filler work and pauses before the window, those before the sentinel's included", since=5
     )
@@ -269,7 +271,9 @@ class PhaseRecord:
     status_reason: str | None = _column("one line")
     traceback: str | None = _column("of an unexpected exception")
     findings: tuple[str, ...] = _column("audit findings, severity:rule", ())
-    device_wall_s: float | None = _column("device time of the whole point since the last one ended, waiting included")
+    device_wall_s: float | None = _column(
+        "device time of the whole point since the previous one ended, waiting included"
+    )
     # versions
     flopray_version: str | None = _column("version that measured")
     torch_version: str | None = _column("torch")
@@ -282,7 +286,7 @@ class PhaseRecord:
 
     @classmethod
     def of(cls, **columns: Any) -> PhaseRecord:
-        """The record of columns by name; those that are the workload's own go into `extra`."""
+        """The record with these columns; the workload's own go into `extra`."""
         own = {name: value for name, value in columns.items() if name not in COLUMN_NAMES}
         return cls(**{name: value for name, value in columns.items() if name in COLUMN_NAMES}, extra=own)
 

@@ -1,7 +1,7 @@
 """Settings: what can be chosen, stated once, as fields of dataclasses; and how points are measured.
 
-A field made by `setting` carries its default, its help and what values it takes. Its check, its flag and what `--help`
-says of it are made from these, so that no other module states them again. Standard library only.
+A field made by `setting` carries its default, its help and what values it takes. Its check, its flag and its line in
+`--help` are made from these, and no other module states them again. Standard library only.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from flopray.errors import InputError, SettingError, spaced
+from flopray.mappings import Values
 from flopray.records import INSTRUMENTS
 
 #: The parts of a training step and the whole, so that the parts can be checked against the whole.
@@ -25,22 +26,22 @@ _KEY = "setting"
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What is known of a setting.
+    """One setting: its default, help, check and flag.
 
     Attributes:
         name: in messages and from Python; the name of its field, unless that is another one.
         doc: one line for `--help`, in which `{default}` and `{choices}` stand for these.
-        default: None where it follows from something else, or where leaving it out means something of its own.
+        default: None where it follows from something else, or where leaving the setting out has a meaning of its own.
         required: whether it must be given.
         kind: of a value: `float`, `int`, `str`, `Path`, another function that makes it of a word, or `bool` for what
             is on or off.
         many: whether it takes several words.
         repeats: whether its flag may be given several times, which adds up.
-        distinct: whether no word may be there twice.
-        noun: for one of the words.
+        distinct: whether each word may appear only once.
+        noun: what messages call one of the words.
         choices: the words that it takes; empty takes any.
-        must: what a number must be, in words that go on after "must".
-        holds: whether a number is so; that it is finite is checked anyway.
+        must: what a number must be, in words that follow "must".
+        holds: whether a number is as `must` says; that it is finite is checked anyway.
         flag: of the command line; empty makes it from the name.
         positional: whether it has no flag, and is known by its place.
         metavar: what `--help` calls a value; None takes the name.
@@ -66,7 +67,7 @@ class Setting:
 
     @property
     def option(self) -> str:
-        """Its flag, such as `--max-seconds`; what `--help` calls it where it has none."""
+        """Its flag, such as `--max-seconds`, or what `--help` calls a setting without one."""
         if self.positional:
             return self.metavar or self.name.upper()
         return self.flag or "--" + self.name.replace("_", "-")
@@ -85,7 +86,7 @@ class Setting:
         """Refuse a value that cannot be.
 
         Args:
-            value: of the setting; of one by type of device, a mapping.
+            value: of the setting; a mapping where it is set by type of device.
             choices: instead of its own, where the workload knows them.
 
         Raises:
@@ -170,7 +171,7 @@ def settings_of(cls: type) -> Mapping[str, Setting]:
 
 
 def check_settings(instance: Any) -> None:
-    """Refuse values of a dataclass's settings that cannot be, each for itself.
+    """Refuse values that a dataclass's settings cannot have; each setting is checked alone.
 
     Raises:
         SettingError: naming the first such setting.
@@ -201,7 +202,7 @@ class MeasureSettings:
         SettingError: a value that cannot be.
     """
 
-    #: Measured in this order; the workload knows which there are.
+    #: Measured in this order; the workload defines them.
     phases: tuple[str, ...] = setting(DEFAULT_PHASES, doc="{choices} (default {default})", noun="name", metavar="PHASE")
     #: Energy and operators need time. Counters and operators take passes of their own, counters Nsight Compute too:
     #: only on request.
@@ -244,7 +245,7 @@ class MeasureSettings:
     )
     reference_temperature_c: float = setting(
         50.0,
-        doc="also tell the energy of each row for this temperature of the GPU (default {default} C)",
+        doc="also give the energy of each row at this temperature of the GPU (default {default} °C)",
         must="be a temperature from 0 to 120 Celsius",
         holds=lambda value: 0 <= value <= 120,
         flag="--reference-temperature",
@@ -282,7 +283,9 @@ class MeasureSettings:
         if self.keep_series and "energy" not in self.instruments:
             raise SettingError("<keep_series> needs <instruments> energy: a series is of the energy counter's ticks")
         if "operators" in self.instruments and "time" not in self.instruments:
-            raise SettingError("<instruments> operators needs time too: shares of time are told of a measured phase")
+            raise SettingError(
+                "<instruments> operators needs time too: operators are given as shares of a measured time"
+            )
         if "energy" in self.instruments and "time" not in self.instruments:
             raise SettingError("<instruments> energy needs time too: energy per iteration is power times time")
         if self.hold_temperature_c is not None and self.cooldown_c is not None:
@@ -303,12 +306,12 @@ class MeasureSettings:
         """The inverse of `to_dict`.
 
         Raises:
-            InputError: a field is missing its meaning in this version.
+            InputError: this version does not know a field.
         """
         unknown = sorted(set(fields) - {f.name for f in dataclasses.fields(cls)})
         if unknown:
             raise InputError(f"the run's manifest has a setting {unknown[0]!r} that this flopray does not know")
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        values: Values = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         return cls(**values)
 
 
@@ -319,6 +322,6 @@ def refuse_on_a_cpu(settings: MeasureSettings) -> None:
         SettingError: naming the setting.
     """
     if settings.hold_temperature_c is not None:
-        raise SettingError("<hold_temperature_c> needs a GPU: a CPU has no temperature that could be held")
+        raise SettingError("<hold_temperature_c> needs a GPU: the temperature of a CPU cannot be held")
     if settings.calibrate:
         raise SettingError("<calibrate> needs a GPU: a board's factor is that of a GPU")

@@ -113,7 +113,7 @@ def test_every_room_says_what_it_is_for():
 
 def test_few_modules_lie_outside_of_rooms():
     flat = sorted(path.name for path in (ROOT / "flopray").glob("*.py"))
-    words = ["description.py", "errors.py", "point.py", "records.py", "settings.py", "units.py"]
+    words = ["description.py", "errors.py", "mappings.py", "point.py", "records.py", "settings.py", "units.py"]
     assert flat == ["__init__.py", "__main__.py", *words]
 
 
@@ -145,7 +145,7 @@ def test_the_contracts_need_only_the_standard_library():
         elsewhere = {name for name in loaded_with(module) if name not in sys.stdlib_module_names}
         assert elsewhere == set(), f"{module} needs {elsewhere}"
     assert within_project(imports("flopray.records").at_once) == {"flopray.description"}
-    assert within_project(imports("flopray.description").at_once) == {"flopray.errors"}
+    assert within_project(imports("flopray.description").at_once) == {"flopray.errors", "flopray.mappings"}
     assert within_project(imports("flopray.errors").at_once) == set()
 
 
@@ -207,3 +207,72 @@ print(before == after)
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert (result.stdout, result.stderr) == ("True\n", "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mapping_of_anything_has_a_name_that_says_what_it_is() -> None:
+    """`dict[str, Any]` stands in definitions of aliases alone, and a comment above each says what its values are."""
+    found = {}
+    for name, path in modules().items():
+        lines, tree = path.read_text().splitlines(), ast.parse(path.read_text())
+        aliases = [n for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.value).endswith("[str, Any]")]
+        said = {id(n.value) for n in aliases if lines[n.lineno - 2].startswith("#: ")}
+        silent = [n.lineno for n in aliases if id(n.value) not in said]
+        found[name] = silent + [
+            n.lineno
+            for n in ast.walk(tree)
+            if isinstance(n, ast.Subscript) and ast.unparse(n) == "dict[str, Any]" and id(n) not in said
+        ]
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+#: Texts outside of the command line that have a flag in them, by their modules, each with a reason.
+_FLAGS_ELSEWHERE = {
+    # commands of other programs
+    "flopray.flops.executed.ncu": "arguments of ncu",
+    "flopray.measurement.counting.program": "arguments of ncu, and a command of it that lists metrics",
+    "flopray.flops.executed.permission": "a flag of Docker",
+    "flopray.flops.executed.report": "a command of dcgmi",
+    "flopray.cluster.connection": "a command of Ray",
+    "flopray.cluster.devices": "a command of Ray",
+    "flopray.cluster.doctor.checks": "a command of Ray",
+    "flopray.cluster.doctor.machine": "a command of Docker",
+    "flopray.sweep.loggers": "a command of TensorBoard",
+    # commands of flopray, to be copied
+    "flopray.monitoring.status": "a command that resumes the run",
+    "flopray.store.manifests": "a command that merges runs",
+    "flopray.store.reference_run": "a command that merges runs",
+    "flopray.sweep.journal_writer": "a command that resumes the run",
+    # where a flag is declared, beside the setting or field
+    "flopray.workloads.declaration": "says how a flag is written",
+}
+_FLAG = re.compile(r"(?<![\w-])--[a-z]")
+
+
+def _flags_in(path: Path) -> list[str]:
+    """Texts with a flag, except docstrings, the examples of a workload's --help and what declares a flag."""
+    tree = ast.parse(path.read_text())
+    left_out = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg in ("flag", "old_flags"):
+            left_out |= {id(n) for n in ast.walk(node.value)}
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "examples":
+            left_out.add(id(node.value))
+    texts = [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    return [n.value for n in texts if id(n) not in left_out and _FLAG.search(n.value)]
+
+
+def test_only_the_command_line_speaks_of_flags():
+    found = {
+        name: texts
+        for name, path in modules().items()
+        if name.startswith("flopray.") and not name.startswith("flopray.cli") and (texts := _flags_in(path))
+    }
+    assert {name: texts for name, texts in found.items() if name not in _FLAGS_ELSEWHERE} == {}
+    assert set(_FLAGS_ELSEWHERE) == set(found), "a reason is left of a text that has no flag any more"
+
+
+def test_temperatures_are_written_one_way():
+    """In °C: in messages, tables, figures and pages."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "flopray").rglob("*.py")]
+    found = {str(path): re.findall(r".*(?:\d|\}) C\b(?!\+).*|.*\(C\).*", path.read_text()) for path in pages}
+    assert {name: lines for name, lines in found.items() if lines} == {}

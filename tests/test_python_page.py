@@ -60,8 +60,8 @@ def test_the_phases_of_a_step(run_block):
 def test_what_was_not_measured(run_block):
     lines = run_block("shipped()", measures=False).splitlines()
     assert re.match(r"\d+\.\d us, 90 %: \d+\.\d to \d+\.\d$", lines[0])
-    assert "mJ at 50 C, from 184 rows of mlp on 3 boards of H100, bf16 graph" in lines[1]
-    assert lines[2] == "inside of what was measured"
+    assert "mJ at 50 °C, from 184 rows of mlp on 3 boards of H100, bf16 graph" in lines[1]
+    assert lines[2] == "inside the measured range"
 
 
 def test_the_flops_of_a_function(run_block, tmp_path):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from flopray.cli.flags import told
-from flopray.errors import InputError
+from flopray.errors import InputError, SettingError, with_names
 from flopray.records import TRAINING_PHASES
 from flopray.settings import DEFAULT_PHASES, MeasureSettings
 
@@ -74,3 +74,11 @@ def test_a_setting_of_another_version_is_refused_by_name():
 
 def test_the_default_phases_are_the_parts_and_the_whole():
     assert set(DEFAULT_PHASES) == set(PHASES) - {"forward_backward", "inference"}
+
+
+def test_a_setting_with_a_value_is_called_as_its_reader_calls_it():
+    told = SettingError("use <execution=eager>, or a larger <max_seconds>; <hold_temperature_c=55> is too warm")
+    assert str(told) == "use execution='eager', or a larger max_seconds; hold_temperature_c=55 is too warm"
+    flags = {"execution": "--execution", "max_seconds": "--max-seconds", "hold_temperature_c": "--hold-temperature"}
+    assert told.told(flags) == "use --execution eager, or a larger --max-seconds; --hold-temperature 55 is too warm"
+    assert with_names("use routing='router', not x='y z'", {"x": "--x"}) == "use routing='router', not --x 'y z'"

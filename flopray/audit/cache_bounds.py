@@ -1,22 +1,22 @@
 """What the last-level cache of a GPU can change at most between a whole step and its phases, each repeated by itself.
 
 A phase that is repeated by itself may find in the cache what it used one iteration ago; in the whole step another phase
-has been there in between. Or the whole finds what the phase before it left, where a phase by itself evicts its own
-operands. Either way the difference is in bytes that come from memory instead of the cache. A phase can lose or gain no
-more of them in an iteration than it touches, nor than the cache holds:
+has run in between. Or the whole step finds what the phase before it left, where a phase by itself evicts its own
+operands. Either way the difference is in bytes that come from memory instead of the cache. In an iteration a phase can
+lose or gain no more bytes than it touches, nor more than the cache holds:
 
     bytes <= sum over phases of min(cache, bytes that the phase touches)
 
 A whole that touches at most a quarter of the cache evicts nothing, so it cannot cost more than its parts for this
-reason; nor can it cost less on behalf of a part that touches no more than that. A quarter, since NVIDIA's caches have
+reason; nor can it cost less because of a part that touches no more than that. A quarter, since NVIDIA's caches have
 two partitions that may hold the same line (https://developer.nvidia.com/blog/nvidia-ampere-architecture-in-depth/), and
 half of what is left for imperfect replacement and for workspaces that are in no closed form.
 
     time   <= bytes / peak bandwidth
     energy <= bytes * joules per byte + idle power * the difference in time that was measured
 
-Real memory is slower than its peak, and real kernels hide most of their loads behind arithmetic; the first makes the
-bound of time too small and the second too large by more. Joules per byte are twice a published figure
+Real memory is slower than its peak, which makes the bound of time too small; real kernels hide most of their loads
+behind arithmetic, which makes it too large by more. Joules per byte are twice a published figure
 (`flopray.audit.hardware`).
 """
 
@@ -31,8 +31,8 @@ from flopray.audit.hardware import Cache, cache_of
 #: Share of the cache that surely stays from one iteration to the next.
 SURELY_KEPT = 0.25
 #: Where no row says what its phase touches, a small phase would be allowed all of the cache, many times what it costs.
-#: So no more is allowed than this share of the sum of the parts: somewhat more than the 6.1 % that is the largest
-#: difference measured so far (MLP n3 d1500 m200 in bf16 on an H100).
+#: So no more is allowed than this share of the sum of the parts: a little above the largest difference measured so far,
+#: 6.1 % (MLP n3 d1500 m200 in bf16 on an H100).
 UNKNOWN_SHARE = 0.08
 
 

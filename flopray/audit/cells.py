@@ -1,7 +1,7 @@
-"""A column of a table at once: what its cells identify, and its numbers.
+"""Whole columns of a table: what their cells identify, and their numbers.
 
-The same as `identity` and `number` of each cell. Cells of one plain type that are equal mean the same, and most columns
-repeat few of them, so each is looked at once.
+The same as `identity` and `number` of each cell. Equal cells of one plain type mean the same, and most columns repeat a
+few values, so each value is read once.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _Value = TypeVar("_Value")
-#: Sets of types within which equal cells mean the same. True equals 1 and is none of these.
+#: Sets of types within which equal cells mean the same. A bool is in none of them: True equals 1.
 _PLAIN = ({str, type(None)}, {int, float, type(None)})
 
 
-def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def rows_of(frame: pd.DataFrame) -> list[Row]:
     """The rows of a frame as dictionaries of plain values: what `to_dict` gives, several times as fast.
 
     Columns of texts that pandas keeps in Arrow are slow to walk through cell by cell. A missing value of pandas' own

@@ -15,12 +15,12 @@ from flopray.audit.findings import (
     number,
 )
 
-#: Drift of the sentinel that deserves a note, and that which makes rows of one sweep hard to compare; where a larger
-#: error was asked for, a note begins with that error, and the other with twice as much.
+#: Drift of the sentinel that deserves a note, and drift that makes rows of one sweep hard to compare; where a larger
+#: error was asked for, that error and twice that error.
 DRIFT_NOTE, DRIFT_IMPLAUSIBLE = 0.03, 0.10
 #: Half width of a 95 % interval in standard deviations.
 _HALF_WIDTH = 1.96
-#: Throttle reasons that do not slow work down: nothing to do, or clocks that somebody chose.
+#: Throttle reasons that do not slow work down: nothing to do, or clocks that were chosen.
 _HARMLESS = frozenset({"none", "gpuidle", "idle", "applicationsclockssetting", "displayclocksetting", "syncboost"})
 
 
@@ -86,7 +86,7 @@ def _missed_by_drift(row: Row, quantity: str, error: float, target: float) -> tu
     drift, drift_error = number(row, column), number(row, f"{column}_error")
     if drift is None or not all(map(is_usable, (error, abs(drift), drift_error or 0.0))):
         return "", {}
-    # the window's error and what of the drift is more than the sentinel's scatter were added in quadrature
+    # the window's error and the part of the drift beyond the sentinel's scatter were added in quadrature
     moved = max(0.0, drift**2 - ((drift_error or 0.0) / _HALF_WIDTH) ** 2)
     window = math.sqrt(error**2 - moved) if moved <= error**2 else error
     if moved == 0 or not (window <= target or str(row.get(f"{quantity}_converged")) == "True"):
@@ -98,13 +98,13 @@ def _missed_by_drift(row: Row, quantity: str, error: float, target: float) -> tu
 
 
 def _drift_column(row: Row, quantity: str) -> str:
-    """The drift of a quantity that counts: what temperature does not explain of it, where that is known."""
+    """The drift of a quantity: the part that temperature does not explain, where that is known."""
     column = f"sentinel_{quantity}_drift"
     return f"{column}_unexplained" if number(row, f"{column}_unexplained") is not None else column
 
 
 def sentinel_drift(row: Row) -> Verdict:
-    """The sentinel point, measured again and again, no longer gave what it gave at first, by more than its error."""
+    """The sentinel point, measured repeatedly, differs from its first value by more than its error."""
     found = {}
     for quantity in ("time", "energy"):
         column = _drift_column(row, quantity)
@@ -112,7 +112,7 @@ def sentinel_drift(row: Row) -> Verdict:
             found[quantity] = column, drift, number(row, f"{column}_error")
     if not found:
         return Unjudged("sentinel_drift", "no sentinel_time_drift or sentinel_energy_drift")
-    # an error that is missing or bounds nothing excuses nothing
+    # a missing error, or one that bounds nothing, allows nothing
     beyond = max(
         abs(drift) - (error if error and (is_usable(error) or 0 <= error < abs(drift)) else 0.0)
         for _, drift, error in found.values()

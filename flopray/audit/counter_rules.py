@@ -12,7 +12,7 @@ _NO_COUNTERS = "no executed_gemm_flops and gemm_flops"
 
 
 def executed_below_closed_form(row: Row) -> Verdict:
-    """Fewer FLOPs executed in products than their closed form has: cores that worked were not counted.
+    """Fewer FLOPs executed in products than their closed form has: some cores were not counted.
 
     No library multiplies matrices of this kind by a method that needs fewer operations.
     """

@@ -15,7 +15,7 @@ from typing import Any
 
 from flopray.point import PRECISIONS
 
-#: Columns that say which measurement a row is, in the order people read them; those a row has become a finding's keys.
+#: Columns that identify a measurement, in reading order; those that a row has become a finding's keys.
 KEY_COLUMNS = (
     "run",
     "source",
@@ -38,11 +38,12 @@ KEY_COLUMNS = (
 )
 #: Keys that identify without describing; left out where a finding is named in a line.
 _OPAQUE_KEYS = frozenset({"run", "source", "trial_id", "workload", "batch_size"})
-#: Column names to values; anything may be missing.
+#: Column names to values, of a table of any origin: anything may be missing, and of any type. `number`, `text` and
+#: `identity` take a value out.
 Row = Mapping[str, Any]
-#: A stated relative error from which on the value is as good as unknown.
+#: From this relative error on, a value is as good as unknown.
 USELESS_ERROR = 1.0
-#: Columns of which one has to have a number before anything can be said of a row; a closed form is none.
+#: A row can be judged if one of these columns has a number. A closed form is not among them.
 JUDGEABLE = (
     *("time_s", "energy_j", "power_w", "flops_per_s", "flops_per_j", "mfu", "hfu"),
     *("executed_flops", "executed_gemm_flops"),
@@ -64,7 +65,8 @@ _PRECISIONS = {
     **{"float16": "fp16", "half": "fp16", "16-mixed": "fp16", "fp16-mixed": "fp16"},
     **dict.fromkeys(("float8", "float8_e4m3fn", "float8_e5m2"), "fp8"),
 }
-#: No underscores, thousands separators, units, infinities or hexadecimals, which Python or pandas might take for one.
+#: A plain number: no underscores, thousands separators, units, infinities or hexadecimals, which Python or pandas might
+#: accept.
 _PLAIN_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -78,12 +80,12 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that the audit has to say about one or more rows.
+    """One finding about one or more rows.
 
     Attributes:
         rule: name of the rule, a key of `flopray.audit.RULES`.
         severity: `impossible` cannot be true, `implausible` needs an explanation, `note` is good to know.
-        sentence: what is the matter, with the numbers, for a person.
+        sentence: what is wrong, with the numbers, for a person.
         numbers: what was compared, by name with unit suffixes.
         rows: which rows it is about: labels of the frame's index, or positions in the sequence that was audited.
         keys: what identifies the (first) row: the columns of `KEY_COLUMNS` that it has.
@@ -111,14 +113,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Unjudged:
-    """A rule that had nothing to judge by, which is not a pass. `rows` are positions; empty means all it was given."""
+    """A rule that lacked what it compares, which is not a pass. `rows` are positions; empty means all given."""
 
     rule: str
     reason: str
     rows: tuple[int, ...] = field(default=(), compare=False)
 
 
-#: What a rule that one row can break answers: its finding, None where the row passes, or why it could not judge.
+#: Verdict of a rule on one row: a finding, None where the row passes, or why it could not judge.
 Verdict = Finding | Unjudged | None
 
 
@@ -129,10 +131,10 @@ def finding_of(
     return Finding(rule, severity, sentence, numbers=dict(compared), rows=(0,), keys=keys_of(row), excess=excess)
 
 
-def number(row: Mapping[str, Any], column: str) -> float | None:
+def number(row: Row, column: str) -> float | None:
     """A finite number, or None for a column that is absent, empty, not a number or not finite.
 
-    A text that is a plain number (`1.5`, `2e-3`) is one: tables of texts are common.
+    A text that is a plain number (`1.5`, `2e-3`) counts: tables of texts are common.
     """
     value = row.get(column)
     if type(value) is float:  # nearly all are, and a table has millions
@@ -161,7 +163,7 @@ def is_missing(value: Any) -> bool:
     return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
-def identity(row: Mapping[str, Any], column: str) -> str | None:
+def identity(row: Row, column: str) -> str | None:
     """What a cell identifies, as a text whatever its type: 1, 1.0 and "1" are the same; None where it is empty."""
     value = row.get(column)
     if value is None:
@@ -184,27 +186,27 @@ def _identity_of_text(value: str) -> str | None:
 
 
 def is_ok(status: Any) -> bool:
-    """Whether a status says that a row has its numbers; an empty one says nothing against it."""
+    """Whether a status says that a row has its numbers; an empty one counts as yes."""
     return is_missing(status) or str(status).strip().lower() in _OK_WORDS
 
 
-def text(row: Mapping[str, Any], column: str) -> str | None:
-    """A text that is not empty, without blanks around it, or None."""
+def text(row: Row, column: str) -> str | None:
+    """A text without blanks around it; None where it is empty."""
     value = row.get(column)
     return value.strip() or None if isinstance(value, str) else None
 
 
-def precision_of(row: Mapping[str, Any]) -> str | None:
+def precision_of(row: Row) -> str | None:
     """The precision by its name here, such as `bf16` for `torch.bfloat16`; one without such a name as it is."""
     stated = text(row, "precision")
     return None if stated is None else _PRECISIONS.get(stated.lower().removeprefix("torch."), stated)
 
 
-def rel_error(row: Mapping[str, Any], column: str) -> float:
+def rel_error(row: Row, column: str) -> float:
     """A relative error, 0 where none is stated: the audit then allows nothing beyond its own tolerances.
 
-    An impossible error is treated alike: one that is negative, or `USELESS_ERROR` and more, where the value is not
-    known at all. The rule `error_not_usable` names those.
+    An impossible error is treated the same way: a negative one, or `USELESS_ERROR` and more, where the value is not
+        known at all. The rule `error_not_usable` names those.
     """
     stated = number(row, column) or 0.0
     return stated if is_usable(stated) else 0.0
@@ -215,14 +217,14 @@ def is_usable(error: float) -> bool:
     return 0 <= error < USELESS_ERROR
 
 
-def device_name(row: Mapping[str, Any]) -> str | None:
+def device_name(row: Row) -> str | None:
     """The full name of the device, or else its type."""
     return text(row, "device_name") or text(row, "device_type")
 
 
-def keys_of(row: Mapping[str, Any]) -> dict[str, Any]:
+def keys_of(row: Row) -> dict[str, str | float]:
     """What identifies a row, without empty values; whole numbers that pandas made floats are whole again."""
-    keys: dict[str, Any] = {}
+    keys: dict[str, str | float] = {}
     for column in KEY_COLUMNS:
         if (words := text(row, column)) is not None:
             keys[column] = words
@@ -231,7 +233,7 @@ def keys_of(row: Mapping[str, Any]) -> dict[str, Any]:
     return keys
 
 
-def is_hole(row: Mapping[str, Any]) -> bool:
+def is_hole(row: Row) -> bool:
     """A row that says by its status that it has no numbers, and has none."""
     return not is_ok(row.get("status")) and not has_numbers(row)
 
@@ -241,22 +243,22 @@ def has_numbers(row: Mapping[Any, Any]) -> bool:
     return any(number(row, column) is not None for column in JUDGEABLE)
 
 
-def flops_per_s(row: Mapping[str, Any]) -> float | None:
-    """Model FLOP/s: the larger of what is stated and model_flops / time_s, so that neither hides the other."""
+def flops_per_s(row: Row) -> float | None:
+    """Model FLOP/s: the larger of the stated value and model_flops / time_s, so that neither hides the other."""
     return _larger(number(row, "flops_per_s"), quotient(row, "model_flops", "time_s"))
 
 
-def flops_per_j(row: Mapping[str, Any]) -> float | None:
+def flops_per_j(row: Row) -> float | None:
     """Model FLOPs per joule: the larger of what is stated and model_flops / energy_j."""
     return _larger(number(row, "flops_per_j"), quotient(row, "model_flops", "energy_j"))
 
 
-def power_w(row: Mapping[str, Any]) -> float | None:
+def power_w(row: Row) -> float | None:
     """Mean power in W: the larger of what is stated and energy_j / time_s."""
     return _larger(number(row, "power_w"), quotient(row, "energy_j", "time_s"))
 
 
-def lowest_power_w(row: Mapping[str, Any]) -> float | None:
+def lowest_power_w(row: Row) -> float | None:
     """Mean power in W: the smaller of what is stated and energy_j / time_s."""
     values = (number(row, "power_w"), quotient(row, "energy_j", "time_s"))
     return min((value for value in values if value is not None), default=None)
@@ -266,7 +268,7 @@ def _larger(*values: float | None) -> float | None:
     return max((value for value in values if value is not None), default=None)
 
 
-def quotient(row: Mapping[str, Any], upper: str, lower: str) -> float | None:
+def quotient(row: Row, upper: str, lower: str) -> float | None:
     """Of two columns; None where one is missing, or the lower one is not positive."""
     above, below = number(row, upper), number(row, lower)
     if above is None or below is None or below <= 0:

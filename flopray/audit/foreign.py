@@ -1,8 +1,8 @@
-"""What a table from elsewhere has that the audit does not know, and what that keeps it from judging.
+"""What the audit does not know in a table from elsewhere, and what it therefore cannot judge.
 
-A verdict on what was not understood is worse than no verdict. So cells that are not numbers are named, unknown columns
-that tell rows apart are taken as part of what was measured, and rows that cover several devices are not held against
-the limits of one.
+A verdict on what was not understood is worse than none. So cells that are not numbers are named, unknown columns that
+tell rows apart count as part of what was measured, and rows that cover several devices are not judged by the limits of
+one.
 """
 
 from __future__ import annotations
@@ -10,17 +10,15 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
 from flopray.audit.cells import are_plain_numbers, identities, names_of
-from flopray.audit.findings import KEY_COLUMNS, Finding, Severity, is_missing, number
+from flopray.audit.findings import KEY_COLUMNS, Finding, Row, Severity, is_missing, number
 from flopray.audit.hardware import find_gpu
 from flopray.audit.likely_columns import how_to_rename
 from flopray.records import COLUMN_NAMES, FORMER_NAMES
-
-Row = Mapping[str, Any]
 
 #: Columns that the audit reads as numbers.
 NUMBER_COLUMNS = (
@@ -76,11 +74,11 @@ _SOUNDS = (
     *("time", "latency", "duration", "second", "elapsed", "energy", "joule", "power", "watt", "flop", "throughput"),
     *("kwh", "mfu", "_ms", "_us", "_ns", "(ms)", "(us)", "[ms]", "[us]"),
 )
-#: Seconds since 1970 from here on (1999), which nothing that is measured takes.
+#: From here on a number of seconds is a date (1999 or later): nothing that is measured takes so long.
 _UNIX_TIME_S = 9.0e8
 
 
-#: Moments that a trace has at least, and how much the steps between them may differ from the usual one.
+#: Fewest moments of a trace, and how much the steps between them may differ from the usual one.
 _FEWEST_MOMENTS, _STEP_TOLERANCE = 6, 0.25
 #: Sizes and counts with which the cost of an iteration grows.
 _SIZES = (
@@ -103,7 +101,7 @@ def not_numbers(rows: Sequence[Row]) -> list[Finding]:
 
 
 def _is_plain(value: Any) -> bool:
-    """A number or nothing, for which no further look is needed; most cells are, so this is quick."""
+    """Whether a cell is a number or empty, which needs no further check; most cells are, so this is quick."""
     if value is None:
         return True
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) != math.inf
@@ -138,7 +136,7 @@ def device_count_column(rows: Sequence[Row]) -> str | None:
 
 
 def _distinct(cells: Sequence[Any]) -> Iterable[Any]:
-    """Each cell once where they can be told apart quickly; a column has few devices."""
+    """Each distinct cell once, where they can be hashed: a column has few devices."""
     return set(cells) if set(map(type, cells)) <= {str, int, float, type(None)} else cells
 
 
@@ -151,7 +149,7 @@ def device_spread_column(rows: Sequence[Row]) -> str | None:
 
 
 def device_count(row: Row, column: str) -> int | None:
-    """How many devices a row covers; None where its cell does not tell a whole number of at least one."""
+    """How many devices a row covers; None where its cell has no whole number of at least one."""
     value = number(row, column)
     if value is not None:
         return int(value) if value >= 1 and value == int(value) else None
@@ -179,7 +177,7 @@ def times_device(cell: str) -> tuple[int | None, str]:
 
 
 def covers_several(row: Row, column: str | None) -> bool:
-    """Whether a row covers more than one device, or has a cell there that does not tell how many."""
+    """Whether a row covers more than one device, or a number that its cell does not give."""
     if column is None or is_missing(row.get(column)):
         return False
     count = device_count(row, column)
@@ -187,16 +185,16 @@ def covers_several(row: Row, column: str | None) -> bool:
 
 
 def is_axis(rows: Sequence[Row], column: str, further: int = 2) -> bool:
-    """Whether a column is when something was seen, or a counter that was read: `0, 0.1, 0.2` or seconds since 1970.
+    """Whether a column is a time axis, or the readings of a counter: `0, 0.1, 0.2` or seconds since 1970.
 
-    A trace starts at 0, never falls but back to 0 (the next trace of a table), and has further values; rows that share
-    a moment (one for each GPU) and cells that are not numbers do not change that. One that starts elsewhere rises in
-    equal steps, with no size that grows along: a sweep may do so, too, and has one.
+    A trace starts at 0, falls only back to 0 (the next trace of a table), and has further values; rows that share a
+    moment (one for each GPU) and cells that are not numbers do not change that. A trace that starts elsewhere rises in
+    equal steps, while no size grows along with it, as one would in a sweep.
 
     Args:
         rows: of the table.
         column: which one.
-        further: how many values above 0 it takes at least.
+        further: fewest values above 0.
     """
     values = [value for row in rows if (value := number(row, column)) is not None]
     if not values:
@@ -220,7 +218,7 @@ def _in_equal_steps(values: Sequence[float]) -> bool:
 
 
 def _grows_along(rows: Sequence[Row], column: str) -> bool:
-    """Whether something that costs time varies: a known size or count, or whole numbers that do not just count rows."""
+    """Whether a size varies that costs time: a known size or count, or whole numbers other than a count of rows."""
     seen = [row for row in rows if number(row, column) is not None]
     for name in _columns(seen):
         if name in KNOWN and name not in _SIZES:
@@ -248,8 +246,8 @@ def without_axes(rows: Sequence[Row]) -> tuple[Sequence[Row], list[Finding]]:
 
 #: What an axis is, in words.
 AXIS = {
-    "time_s": "looks like a time axis, and not like the time of an iteration",
-    "energy_j": "only rises, from 0 or in equal steps: that is a counter, and not the energy of an iteration",
+    "time_s": "looks like a time axis, not like the time of an iteration",
+    "energy_j": "only rises, from 0 or in equal steps: a counter, not the energy of an iteration",
 }
 
 

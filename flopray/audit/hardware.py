@@ -89,7 +89,7 @@ class Cache(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """A bound in FLOP/s or FLOP/J, and the words that say where it comes from."""
+    """A bound in FLOP/s or FLOP/J, and where it comes from."""
 
     bound: float
     basis: str
@@ -142,9 +142,9 @@ _HOPPER_SXM = _peaks(67, 494.7, 989.4, 989.4, 1979)
 _BLACKWELL_SXM = _peaks(75, 1100, 2250, 2250, 4500)
 
 #: One row a GPU: name, names it goes by, capability, SMs, boost clock, peaks (fp32, tf32, bf16, fp16, fp8), watts,
-#: source. Datasheets since Ampere print tensor rates with sparsity; the dense rate is half of that. That of the RTX
-#: 4090 in fp8 accumulates in FP32, as its others do. A short name without a form factor
-#: (`a100`, `v100`, `h100`) means the SXM board, whose limits are the highest of its family.
+#: source. Datasheets since Ampere print tensor rates with sparsity; the dense rate is half of that. The RTX 4090's rate
+#: in fp8 is with FP32 accumulation, as its others are. A short name without a form factor (`a100`, `v100`, `h100`)
+#: means the SXM board, whose limits are the highest of its family.
 GPUS: tuple[GpuSpec, ...] = (
     GpuSpec("V100 SXM2", r"v100( sxm2)?( (16|32)gb?)?", "7.0", 80, 1.53e9, _peaks(15.7, None, None, 125), 300, _V100),
     GpuSpec("V100 PCIe", r"v100 pcie( (16|32)gb?)?", "7.0", 80, 1.38e9, _peaks(14, None, None, 112), 250, _V100),
@@ -190,8 +190,8 @@ _GA102_PAPER = "https://www.nvidia.com/content/PDF/nvidia-ampere-ga-102-gpu-arch
 _AMPERE_BLOG = "https://developer.nvidia.com/blog/nvidia-ampere-architecture-in-depth/"
 _HOPPER_BLOG = "https://developer.nvidia.com/blog/nvidia-hopper-architecture-in-depth/"
 #: L2 cache in MiB and where that is stated, by name. A board whose own figure is not stated has that of the whole chip,
-#: which is a bound above it: A30 that of the GA100 as sold, L4 the AD104, L40 and L40S the AD102, H200 and others with
-#: all memory sites in use the GH100. B200: as its driver reports it.
+#: which is a bound above it: the A30 that of the GA100 as sold, the L4 the AD104, L40 and L40S the AD102, H200 and
+#: others with all memory sites in use the GH100. B200: as its driver reports it.
 _L2: dict[str, tuple[float, str]] = {
     **dict.fromkeys(("V100 SXM2", "V100 PCIe", "V100S PCIe"), (6, _VOLTA_PAPER)),
     "T4": (4, _TURING_PAPER),
@@ -209,9 +209,9 @@ _GDDR = frozenset({"T4", "A10", "A40", "L4", "L40", "L40S", "RTX 4090"})
 #: Energy in pJ of moving a bit, HBM2 and GDDR5 (O'Connor et al., Fine-Grained DRAM, MICRO 2017,
 #: https://doi.org/10.1145/3123939.3124545); later generations take less.
 _HBM_PJ_PER_BIT, _GDDR_PJ_PER_BIT = 3.9, 14.0
-#: The chip's own part of a transfer (controller, wires to the cache) is in no published figure, so it is allowed as
-#: much again. The bound for HBM is 62 pJ a byte. Streaming 2 GB on an H100 drew 241 to 254 W above awake idle, at most
-#: 3.35 TB/s, so 72 pJ a byte or more with all that the cores and the cache did for it.
+#: The chip's own part of a transfer (controller, wires to the cache) has no published figure, so as much again is
+#: allowed for it. The bound for HBM is 62 pJ a byte. Streaming 2 GB on an H100 drew 241 to 254 W above awake idle, at
+#: most 3.35 TB/s, so 72 pJ a byte or more with all that the cores and the cache did for it.
 _DRAM_ALLOWANCE = 2.0
 
 _MAKERS = re.compile(r"^((nvidia|tesla|geforce|graphics device)\s+)+")
@@ -237,7 +237,7 @@ def find_gpu(device_name: str | None) -> GpuSpec | None:
     return _gpu_named(normalise_device_name(device_name))
 
 
-@lru_cache(maxsize=256)  # a table names a few devices many times
+@lru_cache(maxsize=256)  # a table names few devices many times
 def _gpu_named(name: str) -> GpuSpec | None:
     return next((spec for spec in GPUS if re.fullmatch(spec.pattern, name)), None)
 
@@ -324,13 +324,13 @@ def hard_limit_flops_per_s(
     return max(from_clock, sheet) if from_clock else sheet
 
 
-#: What a board may say of itself, as shares of its datasheet: limits that somebody lowered, or a vendor raised; fewer
-#: SMs in a variant of the same name; clocks above the boost clock. Beyond that it is another unit or a sum of boards.
+#: Range of what a board may report, as shares of its datasheet: power limits may be lowered or raised, a variant of the
+#: same name may have fewer SMs, clocks may exceed the boost clock. Beyond that it is another unit or a sum of boards.
 _STATED = {"power_limit_w": (0.1, 1.5), "sm_count": (0.05, 1.15), "max_sm_clock_hz": (0.3, 1.5)}
 
 
 def odd_statement(device_name: str | None, column: str, value: float) -> tuple[str, float] | None:
-    """The name of a GPU and its datasheet's value of a column, where what a row states cannot be that GPU's.
+    """The name of a GPU and its datasheet's value of a column, where a row's value cannot be that GPU's.
 
     Args:
         device_name: as for `find_gpu`.

@@ -1,4 +1,4 @@
-"""Rules that hold the rates, powers and efficiencies of one row against what its device can do."""
+"""Rules that compare the rates, powers and efficiencies of one row with what its device can do."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from flopray.point import FP8_SCALING, PRECISIONS
 SENSOR_TOLERANCE = 0.05
 #: A share of the datasheet's peak may be above 1, since clocks are higher than the sheet assumes, but not by more.
 HIGHEST_MFU = 1.1
-#: More than any single board takes, of which none in `flopray.audit.hardware` is above 1 kW.
+#: More than any single board takes: none in `flopray.audit.hardware` is above 1 kW.
 ANY_BOARD_W = 5000.0
 
 
@@ -54,7 +54,7 @@ def rate_limit(row: Row) -> Limit | None:
 
 
 def stated(row: Row, column: str) -> float | None:
-    """What a row says of its own device; None for what cannot be that device's, which is held against its datasheet.
+    """What a row says of its own device; None where that cannot be true, so that the datasheet's value is used.
 
     Some tools write -1 where they know nothing.
     """
@@ -70,8 +70,8 @@ def efficiency_limit(row: Row) -> Limit | None:
 
 
 def executed_rate_bound(row: Row) -> float | None:
-    """The rate in FLOP/s of a row's device with its fastest units and its CUDA cores together."""
-    # Units of fewer bits than the numbers have compute no part of them.
+    """The rate in FLOP/s of a row's device when its fastest units and its CUDA cores work together."""
+    # Units for fewer bits than the numbers have are not used.
     units = [p for p in PRECISIONS if p not in FP8_SCALING or precision_of(row) in (None, *FP8_SCALING)]
     limits = [limit.bound for p in units if (limit := rate_limit({**row, "precision": p}))]
     return max(limits) + limits[0] if limits else None
@@ -91,7 +91,7 @@ def rate_above_limit(row: Row) -> Verdict:
         return Unjudged("rate_above_limit", "no flops_per_s, nor model_flops and time_s")
     limit = rate_limit(row)
     if limit is None and measured_peak(row):
-        return Unjudged("rate_above_limit", "no limit is known for the device, and a measured peak is none")
+        return Unjudged("rate_above_limit", "no limit is known for the device, and a measured peak is not a limit")
     if limit is None:
         sentence = f"no limit known for {device or 'an unnamed device'} at {precision or 'an unnamed precision'}"
         sentence += ": not judged" + _which_fp32(precision)
@@ -110,7 +110,7 @@ def rate_above_limit(row: Row) -> Verdict:
 
 
 def _which_fp32(precision: str | None) -> str:
-    """What to do about a name of the precision that says how numbers are stored, and not which units compute."""
+    """What to do about a precision whose name says how numbers are stored and not which units compute."""
     if precision is None or precision.lower().removeprefix("torch.") not in ("float32", "float", "32-true", "32"):
         return ""
     return "; write fp32 (CUDA cores) or tf32 (tensor cores), whichever the products used"
@@ -227,7 +227,7 @@ def _why_no_energy(row: Row, needed: str) -> str:
     return f"no {needed}" + (f" (energy_status {status})" if status not in (None, "ok") else "")
 
 
-#: In the order of a report: what cannot be, then what is unlikely.
+#: In the order of a report: the impossible, then the unlikely.
 LIMIT_RULES: tuple[Callable[[Row], Verdict], ...] = (
     rate_above_limit,
     executed_rate_above_limit,

@@ -1,7 +1,7 @@
 """Additivity: the phases of one point, measured apart, against the whole that contains them.
 
-Each phase is measured repeated by itself, so the sum of the parts is an independent estimate of the whole. It need not
-be equal. What differs by more than a tolerance and the stated errors is one of three things:
+Each phase is measured repeated by itself, so the sum of the parts is an independent estimate of the whole. The two need
+not be equal. A difference beyond a tolerance and the stated errors is one of three things:
 
 * `phases_interact`, a note: the difference is one that a cache can explain (`flopray.audit.cache_bounds`). It is real
   and comes back when measured again; the finding has time and energy side by side.
@@ -117,7 +117,7 @@ def _sum(rows: Sequence[Row], column: str, error_column: str, unit: str) -> _Sum
 
 
 def _compare(rows: Sequence[Row], chosen: tuple[int, ...], sums: Sequence[_Sum]) -> list[Finding]:
-    """Findings on one whole: those of a quantity each, or one on all of them where a cache can explain it."""
+    """Findings on one whole: one for each quantity, or one for all of them where a cache can explain it."""
     execution = text(rows[0], "execution") or "eager"
     on_cpu = text(rows[0], "device_type") == "CPU"
     tolerance = CPU_TOLERANCE if on_cpu else TOLERANCE.get(execution, max(TOLERANCE.values()))
@@ -180,7 +180,7 @@ def _not_additive(
 def _interaction(
     rows: Sequence[Row], chosen: tuple[int, ...], sums: Sequence[_Sum], explained: dict[str, float]
 ) -> Finding:
-    """The note that phases cost something else together than apart, with every quantity that was compared."""
+    """The note that phases cost more or less together than apart, with every quantity that was compared."""
     names = " + ".join(str(row["phase"]) for row in rows[1:])
     told, numbers = [], {}
     for each in sums:
@@ -209,7 +209,7 @@ def _interaction(
 def _at_reference(rows: Sequence[Row], each: _Sum) -> str:
     if each.column != "energy_at_reference_j":
         return ""
-    return f" at {number(rows[0], 'reference_temperature_c'):g} C"
+    return f" at {number(rows[0], 'reference_temperature_c'):g} °C"
 
 
 def _temperatures(rows: Sequence[Row], each: _Sum) -> str:
@@ -221,5 +221,5 @@ def _temperatures(rows: Sequence[Row], each: _Sum) -> str:
     if len(degrees) < len(rows):
         return ""
     if len(set(degrees)) == 1:
-        return f"; the board was at {degrees[0]} C throughout"
-    return f"; the board was at {degrees[0]} C for the whole, at {' and '.join(degrees[1:])} C for its parts"
+        return f"; the board was at {degrees[0]} °C throughout"
+    return f"; the board was at {degrees[0]} °C for the whole, at {' and '.join(degrees[1:])} °C for its parts"

@@ -1,21 +1,21 @@
-"""Which rows of a large table the rules have to look at one by one.
+"""Which rows of a large table the rules must judge one by one.
 
-Judging columns at once says which rows cannot have a finding. Such rows differ only in what the rules do not ask once
-they pass: rows that lack the same columns, on the same device, get the same verdicts. So one of them is judged for all.
-The rules stay the only place that decides: what is not surely without a finding goes to them, and so does every row
-with a cell that is not a plain number where one is expected.
+Judging whole columns shows which rows cannot have a finding. Of such rows, those that lack the same columns on the same
+device get the same verdicts, so one of them is judged for all.
+Only the rules decide: a row that may have a finding goes to them, and so does every row with a cell that is not a plain
+number where one is expected.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flopray.audit.cells import names_of, texts
 from flopray.audit.column_rules import COUNTS, DERIVED, DERIVED_TOLERANCE, EXCESSES, EXECUTED_CLASSES, RATES
 from flopray.audit.condition_rules import DRIFT_NOTE
 from flopray.audit.counter_rules import UNCLASSIFIED_NOTE
-from flopray.audit.findings import device_name, number, precision_of, text
+from flopray.audit.findings import Row, device_name, number, precision_of, text
 from flopray.audit.hardware import find_gpu, odd_statement, peak_flops_per_s
 from flopray.audit.limit_rules import (
     ANY_BOARD_W,
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, Any]
-
-Row = Mapping[str, Any]
 
 #: Bounds are drawn in by this much, far more than rounding, so that a row at a bound goes to the rules.
 _SLACK = 1e-9
@@ -58,7 +56,7 @@ _NUMBERS = dict.fromkeys(
 
 
 def alike(rows: Sequence[Row], apart: Sequence[Hashable]) -> list[list[int]]:
-    """Positions of rows that get the same verdicts from the rules of rows, but for where they are.
+    """Positions of rows that get the same verdicts from the rules of rows.
 
     Args:
         rows: records.
@@ -135,7 +133,7 @@ class _Columns:
 
 
 class _Devices(NamedTuple):
-    """What the rules know of each row's device: limits, NaN where unknown, and what they follow from."""
+    """What the rules know of each row's device: limits, NaN where unknown, and where they come from."""
 
     keys: list[tuple[Any, ...]]
     rate: Array
@@ -210,7 +208,7 @@ def _differ(stated: Array, value: Array, scale: Array | None = None) -> Array:
 
 
 def _disagreements(columns: _Columns, devices: _Devices) -> list[Array]:
-    """Where `inconsistent_columns` may find something, or compares what it else would not."""
+    """Where `inconsistent_columns` may have a finding, or a comparison that other rows do not have."""
     import numpy as np
 
     found = [_differ(columns[name], columns.quotient(upper, lower)) for name, upper, lower in DERIVED]

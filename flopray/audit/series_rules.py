@@ -2,7 +2,7 @@
 
 A window that closes when the last kernel is *launched*, not finished, sees the same host work whatever the size, so its
 energy and time stay flat along an axis. Flatness alone proves nothing: a tiny model in eager mode really is flat, since
-the host is slower than its kernels. What gives a window away is flatness that the device cannot keep up with. So over
+the host is slower than its kernels. What shows a wrong window is flatness that the device is too slow for. So over
 at least `MIN_GROWTH` times the FLOPs, the rule asks what the *added* FLOPs would have cost at the datasheet's best rate
 (time) or best efficiency (energy), and fires only when that alone is a large share of what the smaller point cost, and
 yet the larger point cost hardly more.
@@ -10,18 +10,19 @@ yet the larger point cost hardly more.
     energy: (F2 - F1) / (peak / board power) >= 1/2 E1, and E2 < 1.5 E1
     time:   (F2 - F1) / peak                 >= 3/4 t1, and t2 < 1.3 t1
 
-In both, the added FLOPs ran better than the best the datasheet allows. In time, the larger point would have to use 77 %
-of the peak or more exactly where it stops being bound by launches, which real kernels do not reach.
+In both, the added FLOPs ran better than the best the datasheet allows. In time, the larger point would have to use at
+least 77 % of the peak just where launches stop limiting it, which real kernels do not reach.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import NamedTuple
 
 from flopray.audit.cells import identities, numbers
 from flopray.audit.findings import (
     Finding,
+    Row,
     Severity,
     Unjudged,
     keys_of,
@@ -38,10 +39,8 @@ _IDENTITY = (
     *("run", "workload", "model", "weights", "attention", "adapter"),
     *("device_type", "device_name", "device_uuid", "precision", "execution", "phase"),
 )
-#: 4 x is the usual step of a grid; a little less, since parts that do not scale keep FLOPs just below it.
+#: A grid's usual step is 4 x; this is a little less, since parts that do not scale keep FLOPs just below it.
 MIN_GROWTH = 3.5
-
-Row = Mapping[str, Any]
 
 
 class _Quantity(NamedTuple):
@@ -133,7 +132,7 @@ def _points(rows: Sequence[Row], quantity: _Quantity) -> list[_Point | None]:
 
 
 def _worst(rows: Sequence[Row], points: Sequence[_Point], quantity: _Quantity, limit: Limit) -> Finding | None:
-    """The pair whose added FLOPs are the most out of proportion; each point is held against the nearest far smaller."""
+    """The pair whose added FLOPs are most out of proportion; a point is compared with the nearest much smaller one."""
     worst: tuple[float, int, int] | None = None
     base = -1
     for top, large in enumerate(points):

@@ -1,17 +1,17 @@
-"""The rules over rows and tables: what applies to what, and how much of it could be judged."""
+"""The rules applied to rows and tables, and how much could be judged."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flopray.audit.cells import identities, numbers, rows_of
 from flopray.audit.column_rules import COLUMN_RULES
 from flopray.audit.condition_rules import CONDITION_RULES
 from flopray.audit.counter_rules import COUNTER_RULES
-from flopray.audit.findings import Finding, Severity, Unjudged, device_name, is_hole, keys_of, text
+from flopray.audit.findings import Finding, Row, Severity, Unjudged, device_name, is_hole, keys_of, text
 from flopray.audit.foreign import (
     covers_several,
     device_count_column,
@@ -36,9 +36,7 @@ from flopray.audit.series_rules import judge_series
 if TYPE_CHECKING:
     import pandas as pd
 
-Row = Mapping[str, Any]
-
-#: Every rule by name, with what it holds against what.
+#: Every rule by name, with what it compares.
 RULES: dict[str, str] = {
     "not_positive": "time, energy or power of zero or less, or a count or rate below zero",
     "error_not_usable": "a stated error of 100 % or more, or below zero: it excuses nothing",
@@ -54,7 +52,7 @@ RULES: dict[str, str] = {
     "launch_window": "energy or time that does not rise with FLOPs although the device would be near its best",
     "executed_below_closed_form": "fewer FLOPs executed in matrix products than their closed form has",
     "additivity": "phases measured apart that do not add up to the whole, beyond the errors, 5 to 10 % and any cache",
-    "phases_interact": "phases that cost something else together than apart, by no more than a cache explains",
+    "phases_interact": "phases that cost more or less together than apart, by no more than a cache explains",
     "shared_device": "other processes computed on the device",
     "throttled": "the device slowed itself down; its power cap alone is a note",
     "sentinel_drift": "the sentinel point drifted by more than 3 % (note) or 10 %, or than a larger target error",
@@ -70,9 +68,9 @@ _POINT = (
     ("precision", "execution", "weights", "attention", "checkpointing", "adapter"),
     ("n_layers", "width", "tokens", "batch_size", "sequence_length", "attempt"),
 )
-#: In the order of a report: what cannot be, what is unlikely, what is good to know.
+#: In the order of a report: the impossible, the unlikely, and notes.
 _EACH_ROW = (*COLUMN_RULES, *LIMIT_RULES, *CONDITION_RULES, *COUNTER_RULES)
-#: Rules that hold a row against the limits of one device.
+#: Rules that compare a row with the limits of one device.
 _OF_ONE_DEVICE = (
     rate_above_limit,
     executed_rate_above_limit,
@@ -153,7 +151,7 @@ def _judge_rows(rows: Sequence[Row], several: str | None, found: list[Finding], 
     """
     covers = [covers_several(row, several) for row in rows]
     groups = alike(rows, covers) if len(rows) >= _FEW else [[place] for place in range(len(rows))]
-    one_device = f"{several} says that the row covers several devices; say --per job or --per device"
+    one_device = f"{several} says that the row covers several devices; say per='job' or per='device'"
     by_place: list[Finding] = []
     for places in groups:
         row, rules, verdicts = rows[places[0]], _EACH_ROW, []
@@ -179,7 +177,7 @@ def _points(rows: Sequence[Row], further: Sequence[str]) -> list[list[int]]:
 
 
 def _repeated(found: Sequence[Finding]) -> list[Finding]:
-    """Says of phases that interact in how many measurements of the same point they did, the same way."""
+    """Tells of interacting phases in how many measurements of the point they interact the same way."""
     groups: dict[Hashable, list[int]] = defaultdict(list)
     for place, finding in enumerate(found):
         if finding.rule == "phases_interact":

@@ -1,4 +1,4 @@
-"""What a run comes to, of predictions for one step: seconds, joules and the bill, for each type of GPU."""
+"""The cost of a run from predictions for one step: seconds, joules and the bill, for each type of GPU."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Answer:
         step_s, step_j: of one step on one board; None where it is not known.
         run_s: of the run, by the clock on the wall.
         run_j: of all boards in that time.
-        bill: of the run; without one of a step.
-        outside: why the question lies outside of what was measured; None where it does not.
+        bill: of the run, or of one step.
+        outside: why the question lies outside what was measured; None where it does not.
         why_none: why there are no numbers; None where there are.
         basis: what the models were fitted to.
     """
@@ -60,7 +60,7 @@ def answer(
 ) -> Answer:
     """Answer for one type of GPU.
 
-    A board waits for the share of time that it is not utilised, and takes the power at rest between kernels then.
+    A board waits for the share of time in which it is not utilised, and then takes its power at rest between kernels.
 
     Args:
         asked: the point.
@@ -80,7 +80,7 @@ def answer(
         return Answer(*head, why_none=str(error))
     if found.outside and found.time_s.low is None:
         why = found.outside.partition(": answered by")[0]
-        return Answer(*head, outside=why, why_none=f"outside of what was measured: {why}")
+        return Answer(*head, outside=why, why_none=f"outside what was measured: {why}")
     step_s, step_j = _ranged(found.time_s), _energy(found)
     times = steps or 1
     run_s = step_s * (times / utilisation)
@@ -108,13 +108,13 @@ def _sum(one: Ranged, other: Ranged) -> Ranged:
 
 
 def cheapest(answers: Sequence[Answer], deadline_s: float) -> Answer | None:
-    """The one with the least energy of those that end before a deadline, the whole interval of their time."""
+    """Of the answers whose whole interval of time lies before a deadline, the one with the least energy."""
     there = [one for one in answers if one.run_s and one.run_j and _most(one.run_s) <= deadline_s]
     return min(there, key=lambda one: one.run_j.value if one.run_j else 0.0, default=None)
 
 
 def fastest(answers: Sequence[Answer], budget_j: float) -> Answer | None:
-    """The one that ends first of those whose boards stay within a budget, the whole interval of their energy."""
+    """Of the answers whose whole interval of energy lies within a budget, the fastest one."""
     there = [one for one in answers if one.run_s and one.run_j and _most(one.run_j) <= budget_j]
     return min(there, key=lambda one: one.run_s.value if one.run_s else 0.0, default=None)
 

@@ -14,8 +14,9 @@ from typing import Any
 from rich.console import Console
 
 from flopray.cli.answer import Answer, answer, cheapest, fastest
+from flopray.cli.axes import flag_of
 from flopray.cli.endings import ended, results_console
-from flopray.cli.parser import OneLineParser
+from flopray.cli.parser import OneLineParser, told
 from flopray.cli.question import (
     add_fields,
     asked_of,
@@ -46,7 +47,7 @@ _WHAT = """\
 Say what a step and a whole run will cost on GPUs that need not be here: time,
 energy of the boards and at the building's meter, CO2e and money, each with its
 interval or range. Numbers come from models that were fitted to measurements. A
-question outside of what was measured is said to be outside, with the reason."""
+question outside what was measured is said to be outside, with the reason."""
 _EXAMPLES = """\
 examples:
   flopray ask mlp --n 8 --d 1024 --m 128 --steps 1e6
@@ -63,7 +64,7 @@ examples:
 
 `flopray ask WORKLOAD --help` lists the flags of its shape.
 exit codes: 0 answered, also where a GPU has no answer, 2 bad input."""
-#: More answers than this are a line each; of a number whose range is wider than this its ends are shown.
+#: More answers than this are a line each; a range wider than this is shown by its ends.
 _MOST_IN_FULL, _WIDE = 2, 0.2
 _TOKENS = ("tokens", "num-tokens", "n-tokens", "max-tokens")
 _ALSO_SETTINGS = ("precision", "execution", "phases")
@@ -158,7 +159,7 @@ def prices_of(options: argparse.Namespace) -> Prices:
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """Everything that was found out.
+    """The whole answer.
 
     Attributes:
         title: the question in words.
@@ -179,7 +180,7 @@ def reply_of(workload: Workload, model: str | None, options: argparse.Namespace)
     """Answer the question of a command line.
 
     Raises:
-        InputError: a question that makes no sense, or models that cannot be read.
+        InputError: an impossible question, or models that cannot be read.
     """
     if options.steps is not None and options.total_tokens is not None:
         raise InputError("--steps and --total-tokens name the same: leave one out")
@@ -215,7 +216,7 @@ def _types(named: Sequence[str] | None, predictor: Predictor) -> tuple[str, ...]
     """The types of GPU that are asked about, by their names in the models.
 
     Raises:
-        InputError: there are models of none of them.
+        InputError: there are no models of any of them.
     """
     known = {name.lower(): name for name in predictor.device_types}
     types = tuple(dict.fromkeys(known.get(name.lower(), name) for name in named or predictor.device_types))
@@ -226,7 +227,7 @@ def _types(named: Sequence[str] | None, predictor: Predictor) -> tuple[str, ...]
 
 
 def _lines(answers: Sequence[Answer], assumed: Sequence[str], options: argparse.Namespace, fit: Predictor) -> list[str]:
-    lines = [f"taken, since nobody named it: {', '.join(assumed)}"] if assumed else []
+    lines = [f"taken by default: {', '.join(assumed)}"] if assumed else []
     if any(one.gpus > 1 for one in answers):
         lines.append("each GPU has a batch of its own; what exchanging gradients costs is not in it: --utilisation")
     if options.utilisation < 1:
@@ -238,7 +239,7 @@ def _lines(answers: Sequence[Answer], assumed: Sequence[str], options: argparse.
     if answered:
         lines.append(
             f"step and boards between: 90 % interval for a board of the type; energy of the boards alone, at "
-            f"{fit.reference_c:g} C; servers, building and what follows: that with every assumption at the same end"
+            f"{fit.reference_c:g} °C; servers, building and what follows: that with every assumption at the same end"
         )
         lines += [f"fitted to {basis}" for basis in dict.fromkeys(one.basis for one in answered) if basis]
     return lines
@@ -252,7 +253,7 @@ def _choices(answers: Sequence[Answer], deadline: float | None, budget: float | 
         lines.append(
             f"least energy {within}: {best.label}, {_energy(best.run_j)} of the boards in {_span(best.run_s)}"
             if best
-            else f"none surely ends {within}: the high end of its interval must lie before that"
+            else f"none is sure to end {within}: the high end of its interval must lie before that"
         )
     if budget is not None:
         best = fastest(answers, budget)
@@ -260,7 +261,7 @@ def _choices(answers: Sequence[Answer], deadline: float | None, budget: float | 
         lines.append(
             f"fastest {within}: {best.label}, {_span(best.run_s)} and {_energy(best.run_j)}"
             if best
-            else f"none surely stays {within}: the high end of its interval must lie below that"
+            else f"none is sure to stay {within}: the high end of its interval must lie below that"
         )
     return lines
 
@@ -294,7 +295,7 @@ def _energy(ranged: Ranged | None) -> str:
 
 
 def _rows(one: Answer) -> list[list[str]]:
-    """What is known of one answer: what, number, range. The names are as short as the first column of a table."""
+    """The rows of one answer: what, number, range. The names are short, to fit into a table's first column."""
 
     def row(name: str, ranged: Ranged | None, words: Any) -> list[list[str]]:
         if ranged is None:
@@ -337,7 +338,7 @@ def _overview(title: str, answers: Sequence[Answer]) -> list[TextTable]:
     return [_lines_of(title, labels, measured), _lines_of("With what is assumed", labels, assumed)]
 
 
-#: Heading, numbers, and how one is written.
+#: Heading, numbers, and how a number is written.
 _Column = tuple[str, Sequence[Ranged | None], Callable[[float], str]]
 
 
@@ -373,7 +374,7 @@ def show(console: Console, reply: Reply) -> None:
     lines = list(dict.fromkeys(lines))
     if any(one.why_none and one.outside for one in reply.answers):
         lines.append("models of your own runs answer more: flopray fit RUN --out FILE, then --models FILE")
-    lines += [f"{one.label}: outside of what was measured: {one.outside}" for one in reply.answers if _far(one)]
+    lines += [f"{one.label}: outside what was measured: {one.outside}" for one in reply.answers if _far(one)]
     lines += reply.choices
     lines += reply.lines
     lines += [assumption.line for assumption in reply.prices.assumptions] if answered else []
@@ -407,15 +408,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         build_parser(None).parse_args(words)
         return 2
 
+    flags = {"country": "--country", "grid_intensity": "--grid-intensity"}
+
     def work(console: Console) -> None:
         workload, model = named_workload(name)
+        flags.update({field.name: flag_of(field) for field in workload.fields})
         reply = reply_of(workload, model, build_parser(workload).parse_args(words))
         if "--json" in words:
             print(to_json(reply))
         else:
             show(console, reply)
 
-    return ended(lambda: work(results_console()))
+    return ended(lambda: work(results_console()), lambda error: told(error, **flags))
 
 
 if __name__ == "__main__":

@@ -25,9 +25,9 @@ from flopray.audit.findings import has_numbers, is_missing
 from flopray.audit.hardware import find_gpu
 from flopray.cli.audit_table import PER, load_records, parse_renames
 from flopray.cli.endings import carry_out, fault
-from flopray.cli.parser import SettingsParser
+from flopray.cli.parser import SWEEP_FLAGS, SettingsParser
 from flopray.cli.terminal import LineConsole
-from flopray.errors import FloprayError, InputError, SettingError
+from flopray.errors import FloprayError, InputError, SettingError, with_names
 from flopray.settings import check_settings, setting
 from flopray.store import atomic
 from flopray.store.location import local_folder
@@ -35,11 +35,13 @@ from flopray.store.location import local_folder
 _STYLES = {Severity.IMPOSSIBLE: "bold red", Severity.IMPLAUSIBLE: "yellow", Severity.NOTE: "dim"}
 #: Columns of a terminal from which on the table of findings holds its words whole.
 _TABLE_WIDTH = 120
+#: Flags of the settings that a sentence may name.
+_FLAGS = SWEEP_FLAGS | {"rename": "--rename", "per": "--per"}
 _PEAK_RULES = ("rate_above_limit", "efficiency_above_peak")
 
 
 def devices(frame: pd.DataFrame) -> dict[str, str]:
-    """For each device that the frame names, the GPU whose limits it is held against."""
+    """For each device that the frame names, the GPU whose limits are used."""
     column = next((name for name in ("device_name", "device_type") if name in frame.columns), None)
     names = sorted({str(name) for name in frame[column] if not is_missing(name)}) if column else []
     found = {name: find_gpu(name) for name in names}
@@ -72,11 +74,11 @@ def by_phase(frame: pd.DataFrame, findings: Sequence[Finding]) -> list[tuple[str
 def show(
     console: Console, path: str | Path, frame: pd.DataFrame, findings: Sequence[Finding], read_as: Sequence[str] = ()
 ) -> None:
-    """Print the findings grouped, with the worst example of each group, and what was held against what."""
+    """Print the findings grouped, with the worst example of each group, and the limits that were used."""
     rows = "1 row" if len(frame) == 1 else f"{len(frame)} rows"
     console.print(f"[bold]Audit of {escape(str(path))}[/bold]: {rows}", soft_wrap=True)
     for name, gpu in devices(frame).items():
-        held = gpu if gpu == "no limit known" else f"held against the {gpu}"
+        held = gpu if gpu == "no limit known" else f"judged by the limits of the {gpu}"
         console.print(f"  {escape(name)}: {held}", soft_wrap=True)
     for line in read_as:
         console.print(f"  {escape(line)}", soft_wrap=True)
@@ -86,7 +88,7 @@ def show(
         _show_findings(console, [finding for finding in findings if finding.rule != "not_judged"])
     for finding in findings:
         if finding.rule == "not_judged":
-            console.print(f"[dim]not judged: {escape(finding.sentence)}[/dim]", soft_wrap=True)
+            console.print(f"[dim]not judged: {escape(with_names(finding.sentence, _FLAGS))}[/dim]", soft_wrap=True)
     phases = Table("Phase", "Rows with numbers", "Above peak rate", "Above peak rate or peak/power", "Any mark")
     for name, counts in by_phase(frame, findings):
         phases.add_row(escape(name), *map(str, counts))
@@ -101,13 +103,13 @@ def _show_findings(console: Console, findings: Sequence[Finding]) -> None:
     if not findings:
         console.print("[green]no finding[/green]")
         return
-    table = Table("Severity", "Rule", "Findings", "Rows", "Worst example", "What is the matter", show_lines=True)
+    table = Table("Severity", "Rule", "Findings", "Rows", "Worst example", "What is wrong", show_lines=True)
     table.columns[2].justify = table.columns[3].justify = "right"
     for group in groups(findings):
         worst = group[0]
         rows = str(len({row for finding in group for row in finding.rows}))
         severity = f"[{_STYLES[worst.severity]}]{worst.severity}[/]"
-        where, sentence = escape(worst.where), escape(worst.sentence)
+        where, sentence = escape(worst.where), escape(with_names(worst.sentence, _FLAGS))
         table.add_row(severity, worst.rule, str(len(group)), rows, where, sentence)
         if console.width < _TABLE_WIDTH:
             text = f"{severity} [bold]{worst.rule}[/bold], findings: {len(group)}, rows: {rows}; the worst"
@@ -117,7 +119,7 @@ def _show_findings(console: Console, findings: Sequence[Finding]) -> None:
 
 
 def totals(findings: Sequence[Finding]) -> str:
-    """How many findings there are; a rule that could not judge found nothing, and is counted apart."""
+    """How many findings there are; rules that could not judge are counted apart."""
     found = Counter(finding.severity for finding in findings if finding.rule != "not_judged")
     unjudged = {finding.numbers.get("rule") for finding in findings if finding.rule == "not_judged"}
     notes = found[Severity.NOTE]
@@ -224,7 +226,7 @@ def _audited(options: Options, told: Callable[[FloprayError], str]) -> int:
     except FloprayError as error:
         said = told(error).replace(str(folder), options.path)  # of a run in a store, the folder is a copy
         raise InputError(said) from error
-    except Exception as error:  # whatever it is, Python's own exit code would say that something is impossible
+    except Exception as error:  # for any error: Python's own exit code would mean that something is impossible
         raise InputError(f"{options.path}: {fault(error)}") from error
     if options.json:
         print(to_json(options.path, frame, findings, read_as))

@@ -1,6 +1,6 @@
-"""Reads what is to be audited: a run, somebody else's table, or flopmetrics' results.
+"""Reads what is to be audited: a run, another tool's table, or flopmetrics' results.
 
-What could mean two things in a table from elsewhere is refused by name, with the flag that settles it.
+What is ambiguous in a table from elsewhere is refused by name, with the flag that decides it.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ def load_records(
     Args:
         path: what to read.
         rename: names of columns by the name that the table uses.
-        per: of `PER`: what a row covers where a column counts devices.
+        per: one of `PER`: what a row covers where a column counts devices.
 
     Returns:
         The rows, and lines that say how columns were read.
 
     Raises:
-        InputError: it is none of these, is empty, has nothing that can be audited, or is ambiguous.
+        InputError: it is something else, is empty, has nothing that can be audited, or is ambiguous.
     """
     if not path.exists():
         hint = meant_run(path)
@@ -107,7 +107,7 @@ def _unnamed_identities(frame: pd.DataFrame) -> list[str]:
         devices = [cell for cell in cells if isinstance(cell, str) and find_gpu(cell)]
         if devices and not {"device_name", "device_type"} & set(frame.columns):
             word = shlex.quote(f"{name}=device_name")
-            found.append(f"{name} names devices ({devices[0]}): say --rename {word} to hold rows against their limits")
+            found.append(f"{name} names devices ({devices[0]}): say --rename {word} to judge rows by their limits")
         known = [precision_of({"precision": cell}) in PRECISIONS for cell in cells]
         if cells and all(known) and "precision" not in frame.columns:
             word = shlex.quote(f"{name}=precision")
@@ -152,7 +152,7 @@ def _refuse_axes(path: Path, frame: pd.DataFrame) -> None:
     """Refuse a column `time_s` of 0, 0.1, 0.2, ...: it is a time axis, and not the time of an iteration."""
     rows: Sequence[Mapping[Any, Any]] = frame.to_dict("records")
     for column, words in AXIS.items():
-        # one value above 0 is enough in a table of somebody else's, where a measured 0 is the less likely reading
+        # one value above 0 is enough in a table from elsewhere, where a measured 0 is less likely
         if column in frame.columns and is_axis(rows, column, further=1 if path.is_file() else 2):
             raise InputError(
                 f"{path}: {column} {words}; call it something else (--rename {column}=reading), or say what grows "
@@ -161,7 +161,7 @@ def _refuse_axes(path: Path, frame: pd.DataFrame) -> None:
 
 
 def _without_zero_times(path: Path, frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
-    """A table without times of 0, which nobody measured: they are rounded, missing, or the start of a time axis.
+    """A table without times of 0, which were not measured: they are rounded, missing, or the start of a time axis.
 
     Raises:
         InputError: nothing else in the table can be judged.
@@ -171,7 +171,7 @@ def _without_zero_times(path: Path, frame: pd.DataFrame, notes: list[str]) -> pd
     if not zeros:
         return frame
     which = f"row {min(zeros) + 1}" if len(zeros) == 1 else f"{len(zeros)} rows, the first is row {min(zeros) + 1}"
-    said = f"time_s is 0 in {which}, which was not understood: no work takes no time"
+    said = f"time_s is 0 in {which}, which was not understood: work takes time"
     times = [None if place in zeros else row["time_s"] for place, row in enumerate(rows)]
     frame = frame.assign(time_s=pd.Series(times, index=frame.index, dtype=object))
     if not any(has_numbers(row) for row in frame.to_dict("records")):
@@ -179,7 +179,7 @@ def _without_zero_times(path: Path, frame: pd.DataFrame, notes: list[str]) -> pd
             f"{path}: {said}; give a rounded time more digits (or --rename time_s=time_ms where that is its unit), "
             "leave a missing one empty, and call a time axis something else (--rename time_s=reading)"
         )
-    notes.append(f"{said}; what else there is was judged")
+    notes.append(f"{said}; everything else was judged")
     return frame
 
 
@@ -207,7 +207,7 @@ def _per_device(path: Path, frame: pd.DataFrame, per: str | None, notes: list[st
             )
         frame = _divided(path, frame, column, notes)
     frame = _of_single_devices(frame)
-    # still there to tell rows apart: one device of 8 does other work than one of 2
+    # kept to tell rows apart: one device of 8 does other work than one of 2
     return frame.rename(
         columns={name: f"{name} of the row" for name in frame.columns if counts_devices(name, in_all=False)}
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -15,6 +15,7 @@ from flopray.cli.endings import carry_out
 from flopray.cli.parser import SettingsParser
 from flopray.cli.terminal import LineConsole
 from flopray.errors import InputError, NoEnergySource, SettingError
+from flopray.mappings import Json
 from flopray.settings import MeasureSettings, check_settings, same_setting, setting
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Options:
     reference_temperature_c: float = same_setting(
         MeasureSettings,
         "reference_temperature_c",
-        doc="bring the board to this temperature, and tell its loads for it ({default} C)",
+        doc="bring the board to this temperature, and state its loads at it ({default} °C)",
     )
     json: bool = setting(False, doc="print one JSON object with everything that was measured")
 
@@ -80,7 +81,7 @@ def run(options: Options) -> None:
     else:
         print_calibration(LineConsole(markup=False, highlight=False), calibration, factor, older)
     for path in damaged:
-        messages.print(f"warning: left out {path}, which is no calibration of this board", soft_wrap=True)
+        messages.print(f"warning: left out {path}, which is not a calibration of this board", soft_wrap=True)
     path = keep(calibration)
     messages.print(f"kept in {path}", soft_wrap=True)
 
@@ -89,7 +90,7 @@ def _measured(name: str, reference_c: float, tell: Callable[[str], object]) -> C
     """The calibration of a device.
 
     Raises:
-        InputError: no GPU of this name, or one without what a calibration needs.
+        InputError: no such GPU, or one that lacks what a calibration needs.
     """
     import torch
 
@@ -106,7 +107,9 @@ def _measured(name: str, reference_c: float, tell: Callable[[str], object]) -> C
     device = device_of(name)
     state = device.state()
     if state is None or state.temperature_c is None:
-        raise InputError(f"{name} tells no temperature, without which its loads cannot be told for {reference_c:g} C")
+        raise InputError(
+            f"{name} reports no temperature, without which its loads cannot be stated at {reference_c:g} °C"
+        )
     try:
         meter = device.open_meter()
     except NoEnergySource as error:
@@ -118,7 +121,7 @@ def _measured(name: str, reference_c: float, tell: Callable[[str], object]) -> C
         meter.close()
 
 
-def as_dict(calibration: Calibration, factor: BoardFactor) -> dict[str, Any]:
+def as_dict(calibration: Calibration, factor: BoardFactor) -> Json:
     """What `--json` prints: the calibration, and the factor against the type."""
     told = {
         "factor": factor.factor,
@@ -135,7 +138,7 @@ def print_calibration(
     console: Console, calibration: Calibration, factor: BoardFactor, older: list[Calibration]
 ) -> None:
     """A table of the loads, and the factor of the board."""
-    at = f"at {calibration.reference_temperature_c:g} C"
+    at = f"at {calibration.reference_temperature_c:g} °C"
     table = Table("load", "measured", f"power {at}", "factor", box=SIMPLE_HEAD, pad_edge=False)
     for load in calibration.loads:
         table.add_row(load.load, _measured_words(load), _power_words(load), _factor_words(load.load, factor))
@@ -159,7 +162,7 @@ def print_calibration(
 def _measured_words(load: LoadResult) -> str:
     if load.power_w is None or load.temperature_c is None:
         return "-"
-    return f"{load.power_w:.1f} W, {load.temperature_c:.1f} C"
+    return f"{load.power_w:.1f} W, {load.temperature_c:.1f} °C"
 
 
 def _power_words(load: LoadResult) -> str:

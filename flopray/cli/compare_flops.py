@@ -41,7 +41,7 @@ what the words mean:
   closed form   FLOPs that the mathematics needs (model_flops)
   dispatched    FLOPs that torch was asked for: matrix products only
   executed      FLOPs that the chip's counters saw
-  ω             executed GEMM FLOPs / closed form - 1: padding to tiles, and what it takes to write a tile
+  ω             executed GEMM FLOPs / closed form - 1: padding to tiles, and the cost of writing a tile
   ρ             FLOPs of reductions (split-K) per element of an output
   κ             executed elementwise FLOPs / closed form - 1: one sigmoid is many instructions
   adds up       closed form and ω, ρ, κ give the executed count back, to the last FLOP
@@ -81,7 +81,7 @@ class Options:
     )
     min_width: int = setting(
         DEFAULT_MIN_WIDTH,
-        doc="draw and judge a second time without smaller widths, where overheads dwarf all others "
+        doc="draw and judge a second time without smaller widths, where overheads are largest "
         "(default {default}; 0: not)",
         metavar="D",
         group=_DRAW,
@@ -142,7 +142,7 @@ def compare(console: Console, options: Options) -> None:
         write_csv(options.csv, rows, groups)
     out_dir = options.out or (check_own(results_folder(options.runs[0]) / "plots") if runs else None)
     if out_dir is None:
-        console.print("no figures: there is no run whose folder would get them; name one with --out DIR")
+        console.print("no figures: no run's folder could get them; name one with --out DIR")
     for group in groups:
         predictions = report(console, group, options.min_width, options.seed)
         # beside a run, the published points are drawn in the run's figures

@@ -40,7 +40,7 @@ from flopray.settings import check_settings, setting
 from flopray.store.containment import check_own
 from flopray.store.location import local_folder, open_run, results_folder
 
-#: More shapes than this (the grid of an MLP) are thinned in tables that people read.
+#: Most shapes in tables that people read; more (the grid of an MLP) are thinned.
 MAX_SHAPES = 8
 _EXAMPLES = """examples:
   python sweeps/llama_gpu.py --address auto
@@ -64,7 +64,7 @@ how to read the figures:
   orange ring    implausible, such as more FLOPs per joule than peak over board power
   grey mark      a point without a number, with its reason in the legend
   over models    energy of a token over parameters and model FLOPs, where runs have several models
-  Pareto front   points that no other beats in time and energy per token
+  Pareto front   points that no other point beats in both time and energy per token
 
 exit codes: 0 compared, 2 bad input."""
 
@@ -124,7 +124,7 @@ def draw_run(run: Path, console: Console) -> None:
         console: where the paths of the results are printed.
 
     Raises:
-        InputError: the folder is no run, has no rows, or cannot be written.
+        InputError: the folder is not a run, has no rows, or cannot be written.
     """
     rows, notes = rows_of_types(load_runs([run]))
     comparisons = comparisons_of(rows)
@@ -153,7 +153,7 @@ def compare(console: Console, options: Options) -> None:
         parts.append(gpu_published.load(options.published))
     rows = pd.concat(parts, ignore_index=True)
     if options.truth:
-        # plain, so that it can be piped into a file
+        # plain text, so that it can be piped into a file
         print(truth_table(rows, *options.truth))
         return
     comparisons = comparisons_of(rows)
@@ -241,7 +241,7 @@ def _save(
         write_tables(comparisons, tables, {each.folder: _shapes_shown(each) for each in comparisons})
         _say(console, f"tables: {tables}/gpus.{{csv,md,tex}}")
     if out_dir is None:
-        _say(console, "no figures: there is no run whose folder would get them; name one with --out DIR")
+        _say(console, "no figures: no run's folder could get them; name one with --out DIR")
         return
     for comparison in comparisons:
         paths, missing = draw_comparison(comparison, out_dir, formats)

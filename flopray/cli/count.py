@@ -22,7 +22,7 @@ from flopray.report.plot.figures import IMAGE_FORMATS
 from flopray.settings import check_settings, setting
 from flopray.store import atomic
 
-#: Flags of the command that other tools call otherwise.
+#: Flags of the command that have other names in other tools.
 _FLAGS = {"precision": "--precision", "phases": "--phase", "device_type": "--device"}
 _ABOUT = """\
 Count the FLOPs of one call of a function, or of a phase of a workload, in three
@@ -33,8 +33,8 @@ ways side by side:
   executed    what the GPU does, by its hardware counters (Nsight Compute in a
               process of its own)
 
-What makes them differ is listed and adds up. A count that would be partial is
-none, and its reason is named.
+What makes them differ is listed and adds up. A partial count is refused, with
+its reason.
 
 TARGET is FILE.py:NAME of a function that makes a step, FILE.py:NAME of a
 Workload, or the name of one (mlp, causal_lm, llama). All other flags are the shape: the
@@ -64,7 +64,7 @@ exit codes: 0 counted, 2 bad input, 130 interrupted"""
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What is counted and what is shown of it; words that are no flag of these are the shape.
+    """What is counted and what is shown; other flags are the shape.
 
     Raises:
         SettingError: a value that cannot be.
@@ -130,14 +130,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return metrics_main(words)
     parser = _CountParser(Options, prog="flopray count", description=_ABOUT, epilog=_EXAMPLES)
-    return carry_out(parser, words, lambda options, shape: _count(options, shape, results_console()))
+    return carry_out(parser, words, lambda options, shape: _count(options, shape, parser))
 
 
 def _end_of_flags(words: Sequence[str]) -> int:
     return words.index("--") if "--" in words else len(words)
 
 
-def _count(options: Options, words: Sequence[str], console: Console) -> None:
+def _count(options: Options, words: Sequence[str], parser: SettingsParser) -> None:
     from flopray.measurement.count import count, shapes_of
     from flopray.workloads.target import StepFactory, find_target
 
@@ -146,7 +146,11 @@ def _count(options: Options, words: Sequence[str], console: Console) -> None:
     _check_device(options.device)
     target = find_target(options.target)
     given = flags_of(words)
-    axes = _of_function(target, given) if isinstance(target, StepFactory) else _of_workload(target, given)
+    if isinstance(target, StepFactory):
+        axes = _of_function(target, given)
+    else:
+        parser.names |= {field.name: flag_of(field) for field in target.fields}
+        axes = _of_workload(target, given)
     shapes = shapes_of(axes)
     if options.plot is not None and len(shapes) < 2:
         raise SettingError("<plot> draws several shapes: give a parameter several values, as --width 256 512 1024")
@@ -159,7 +163,7 @@ def _count(options: Options, words: Sequence[str], console: Console) -> None:
             precision=options.precision,
             executed=options.executed,
         )
-    # Files first: whoever reads the output may stop reading, as `| head` does.
+    # Files first: the reader of the output may stop, as `| head` does.
     if options.csv:
         atomic.write(options.csv, table.frame().to_csv(index=False))
     path = table.plot(options.plot) if options.plot else None
@@ -167,7 +171,7 @@ def _count(options: Options, words: Sequence[str], console: Console) -> None:
         found = [one.to_dict() for one in table]
         print(json.dumps(found[0] if len(found) == 1 else found, indent=2, default=str))
     else:
-        _show(table, options.levels, console)
+        _show(table, options.levels, results_console())
     if path:
         print(f"{path}", file=sys.stderr if options.json else sys.stdout)
 
@@ -217,7 +221,7 @@ def flags_of(words: Sequence[str]) -> dict[str, list[str]]:
         if re.match(r"--[A-Za-z]", word):
             flag, _, value = word.partition("=")
             if flag in given:
-                raise InputError(f"{flag} is named twice: write its values one behind the other")
+                raise InputError(f"{flag} is named twice: write its values one after the other")
             given[flag] = [value] if value else []
         elif not flag:
             raise InputError(f"{word!r:.60}: name the parameter that it is the value of, as --width {word}")
@@ -243,7 +247,7 @@ def _of_function(target: Any, given: dict[str, list[str]]) -> dict[str, list[Any
 
 def _values(flag: str, word: str) -> Sequence[Any]:
     """What a word on the command line stands for: a number, a range of whole numbers, a truth value, or itself."""
-    if re.fullmatch(r"-?\d+(:-?\d+)+", word):  # also a range that is incomplete or negative, which is refused
+    if re.fullmatch(r"-?\d+(:-?\d+)+", word):  # also an incomplete or negative range, which is refused
         return parse_values(flag, [word])
     known = {"true": True, "false": False, "none": None}
     if word.lower() in known:

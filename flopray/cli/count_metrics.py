@@ -18,7 +18,7 @@ _ABOUT = """\
 Run any program under Nsight Compute (ncu) and show metrics of its kernels, by
 kernel and by the named NVTX range that they were launched in
 (torch.cuda.nvtx.range("step"), nvtx.annotate, ...). The program's output and
-exit code stay what they are; the table goes to stderr.
+exit code do not change; the table goes to stderr.
 
 Each kernel is run again for each group of counters, so that the program takes
 much longer: choose few launches with --kernels, --range, --skip, --launches.
@@ -56,7 +56,7 @@ class Options:
 
     @property
     def names(self) -> list[str]:
-        """Of the metrics, each once; a word may have several with commas between them."""
+        """The metrics, each once; a word may have several, separated by commas."""
         return list(dict.fromkeys(name for word in self.metrics for name in word.split(",") if name))
 
 

@@ -1,4 +1,4 @@
-"""How a command begins and ends: its words become settings, an error one line and an exit code, a warning one line."""
+"""How a command begins and ends: words become settings, an error one line and an exit code, a warning one line."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _ended(work: Callable[[], int | None], told: Callable[[FloprayError], str]) 
     messages = LineConsole(stderr=True, markup=False, highlight=False)
     with warnings.catch_warnings(), _terminated_as_interrupted():
         warnings.simplefilter("always", UserWarning)
-        warnings.filterwarnings("ignore", module="ray")  # what Ray warns of in paragraphs, our errors say in a line
+        warnings.filterwarnings("ignore", module="ray")  # our errors say in a line what Ray warns of in paragraphs
         warnings.showwarning = once_a_line(messages)
         try:
             return work() or 0
@@ -59,13 +59,13 @@ def _ended(work: Callable[[], int | None], told: Callable[[FloprayError], str]) 
         except KeyboardInterrupt:
             messages.print("interrupted")
             return EXIT_INTERRUPTED
-        except Exception as error:  # Python's own exit code would be that of a finding
+        except Exception as error:  # Python's own exit code would mean a finding
             messages.print(f"error: {fault(error)}", soft_wrap=True)
             return InputError.exit_code
 
 
 def fault(error: Exception) -> str:
-    """What to say of an exception that nobody expected: what it is and where, in a line."""
+    """The message for an unexpected exception: what it is and where, in a line."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     words = one_line(f"{type(error).__name__}: {error}"[:300])
     return f"this failed ({words}; {Path(last.filename).name}, line {last.lineno}): this is a fault of flopray"
@@ -77,7 +77,7 @@ def results_console(**how: Any) -> Console:
 
 
 def once_a_line(console: Console) -> Callable[..., None]:
-    """Shows each warning in one line, and only once: a run's folder is read several times on the way."""
+    """Shows each warning in one line, and only once: a command may read a run's folder several times."""
     shown: set[str] = set()
 
     def show(message: Warning | str, *_: object) -> None:

@@ -1,7 +1,7 @@
-"""`flopray evaluate MODEL [MODEL ...] --tasks TASK [TASK ...]`: scores of language models, and what they cost.
+"""`flopray evaluate MODEL [MODEL ...] --tasks TASK [TASK ...]`: scores of language models, and their cost.
 
-A run like that of a sweep: models, precisions and tasks are its axes, each of their combinations is a point and a
-trial of Ray Tune, and an interrupted one goes on with `flopray resume`. EleutherAI's lm-evaluation-harness asks.
+A run like that of a sweep: models, precisions and tasks are its axes, each of their combinations is a point and a trial
+of Ray Tune, and an interrupted one goes on with `flopray resume`. EleutherAI's lm-evaluation-harness runs the tasks.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from flopray.cli.main import sweep_command
 from flopray.cli.parser import OneLineParser
 from flopray.cli.request import Request, request_of
 from flopray.errors import InputError
+from flopray.mappings import Values
 from flopray.settings import settings_of
 from flopray.sweep.limits import Limits
 from flopray.sweep.space import COMMON
@@ -71,8 +72,8 @@ _GROUPS: dict[str, tuple[str, ...]] = {
     "run and results": ("name", "storage", "log_to", "quiet", "json", "plots", "dry_run"),
 }
 _WHAT = "what is evaluated"
-#: What an evaluation is not asked for: it is run once, so that there is nothing to repeat or to compare with.
-_FIXED: dict[str, Any] = {"phases": (EVALUATION,), "sentinel_every_s": 0.0, "trial": "point"}
+#: Fixed settings of an evaluation: it is run once, so nothing is repeated or compared.
+_FIXED: Values = {"phases": (EVALUATION,), "sentinel_every_s": 0.0, "trial": "point"}
 
 
 def build_parser(workload: Workload) -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flopray.audit import RULES
 from flopray.audit.explanations import COMMAND, explain
 from flopray.cli.endings import carry_out
-from flopray.cli.parser import SettingsParser
+from flopray.cli.parser import SWEEP_FLAGS, SettingsParser
 from flopray.cli.terminal import LineConsole
 from flopray.settings import setting
 
@@ -21,6 +21,10 @@ examples:
   python -m flopray explain launch_window         one in full
   python -m flopray explain note:additivity       as a summary writes it
 """
+
+
+#: Flags of the settings that advice names.
+_FLAGS = SWEEP_FLAGS | {"rename": "flopray audit --rename"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _explain(options: Options) -> None:
     console = LineConsole(markup=False, highlight=False)
     if options.rules:
-        console.print("\n\n".join([explain(rule) for rule in options.rules]), soft_wrap=True)
+        console.print("\n\n".join([explain(rule, _FLAGS) for rule in options.rules]), soft_wrap=True)
         return
     for name, line in RULES.items():
         console.print(f"{name}: {line}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Models of time and energy fitted to runs, and how wrong they are on what they have not seen: `flopray fit RUN ...`.
+"""Models of time and energy fitted to runs, and their errors on unseen rows: `flopray fit RUN ...`.
 
 python analysis/predict.py RUN [RUN ...] [--out model.json] [--held-out n,d,m,board]
 """
@@ -34,11 +34,11 @@ _EXAMPLES = """examples:
   flopray fit results/mlp
       four models for each type of device, precision and execution, and their errors on held-out rows
   flopray fit results/mlp results/counters --out model.json
-      a run with counters tells which kernels products get; the models as JSON, for flopray.predict
+      a run with counters shows which kernels products get; the models as JSON, for flopray.predict
   flopray fit results/h100 results/h200 --held-out d,board
       only widths and boards are held out in turn
   flopray fit results/models --leave-out llama-3.2-1b
-      no row of that model is used, so that its cost can be asked for as of a new one
+      no row of that model is used, so that its cost is predicted as that of a new one
 
 what is held out: whole values of a dimension in turn, whole models, whole boards; never single rows.
 exit codes: 0 fitted, 2 bad input."""
@@ -91,7 +91,7 @@ def fit_runs(console: Console, options: Options) -> None:
     """Do what the command line asks for.
 
     Raises:
-        InputError: a path that is no run or cannot be written, or nothing that can be fitted.
+        InputError: a path that is not a run or cannot be written, or nothing that can be fitted.
     """
     for path in (options.out, options.held_out_list):
         if path and not path.parent.is_dir():  # a fit takes minutes
@@ -128,7 +128,7 @@ def load_frames(runs: Sequence[str]) -> tuple[list[pd.DataFrame], dict[str, Desc
     """Records of runs, and the descriptions of their workloads.
 
     Raises:
-        InputError: a path is no run.
+        InputError: a path is not a run.
     """
     frames, described = [], {}
     for run in dict.fromkeys(map(str, runs)):
@@ -176,8 +176,8 @@ def draw(predictor: Predictor, folder: Path, formats: Sequence[str]) -> list[Pat
 
 
 def _statements(predictor: Predictor) -> list[str]:
-    """What was held out, and what a group cannot say."""
-    lines = [f"energy at {predictor.reference_c:g} C"]
+    """What was held out, and what a group cannot answer."""
+    lines = [f"energy at {predictor.reference_c:g} °C"]
     lines += [f"not fitted, {count} rows: {reason}" for reason, count in predictor.left_out.items()]
     for group in predictor.groups:
         where = group.where
@@ -202,7 +202,7 @@ def build_parser() -> SettingsParser:
     return SettingsParser(
         Options,
         prog="predict.py",
-        description="Fit models of time and energy to runs, and say how wrong they are on rows that they did not see.",
+        description="Fit models of time and energy to runs, and state their errors on unseen rows.",
         epilog=_EXAMPLES,
     )
 

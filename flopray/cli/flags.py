@@ -1,4 +1,4 @@
-"""The flags of a sweep, made from the fields of its workload and from the settings, which state all about them."""
+"""The flags of a sweep, made from the fields of its workload and from the settings."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from flopray.cli.request import GENERATE, Options, Request, check_columns, commo
 from flopray.cli.synonyms import synonyms
 from flopray.description import Field
 from flopray.errors import FloprayError, InputError
+from flopray.mappings import Arguments
 from flopray.settings import MeasureSettings, Setting, settings_of
 from flopray.sweep.definition import Sweep
 from flopray.sweep.limits import Limits
@@ -30,7 +31,7 @@ SETTINGS: dict[str, Setting] = {
     for known in settings.values()
 }
 _SPACE = "search space"
-#: In which order and under which headings `--help` lists them; the fields of the workload come first.
+#: Order and headings in `--help`; the fields of the workload come first.
 GROUPS: dict[str, tuple[str, ...]] = {
     _SPACE: ("precision", "execution", "device_type", "gpu_type", "wait_s"),
     "measuring": tuple(settings_of(MeasureSettings)),
@@ -87,7 +88,7 @@ def build_parser(workload: Workload) -> argparse.ArgumentParser:
 
 
 def _reference(workload: Workload) -> str:
-    """How the workload is named on a command line."""
+    """Name of the workload on a command line."""
     source = workload.source
     return f"{Path(source.path).name}:{source.class_name}" if source else workload.name
 
@@ -109,12 +110,12 @@ def add_field(group: Any, workload: Workload, field: Field, taken: set[str]) -> 
 
 
 def add_setting(group: Any, workload: Workload, known: Setting) -> None:
-    """Add the flag of a setting; what is left out follows from the workload and the devices, or from the run."""
+    """Add the flag of a setting; its default follows from the workload and the devices, or from the run."""
     text = known.described(**_of_workload(workload, known.name))
     parsers.add_setting(group, dataclasses.replace(known, required=False), text)
 
 
-def _of_workload(workload: Workload, name: str) -> dict[str, Any]:
+def _of_workload(workload: Workload, name: str) -> Arguments:
     """Choices and default of a setting that follow from the workload, for `--help`."""
     if name == "phases":
         words = [f"{word} stands for {' and '.join(parts)}" for word, parts in GENERATE.items()]
@@ -131,6 +132,12 @@ def _of_workload(workload: Workload, name: str) -> dict[str, Any]:
     return {"default": with_gpu if with_gpu == without else f"{with_gpu} with a GPU, {without} without"}
 
 
-def told(error: FloprayError) -> str:
-    """The message of an error for a command line: settings are called by their flags."""
-    return parsers.told(error, **{name: known.option for name, known in SETTINGS.items()})
+def flags_of(workload: Workload | None = None) -> dict[str, str]:
+    """The flag of each setting, and of each field of a workload."""
+    fields = {} if workload is None else {field.name: flag_of(field) for field in workload.fields if not field.implied}
+    return {name: known.option for name, known in SETTINGS.items()} | fields
+
+
+def told(error: FloprayError, workload: Workload | None = None) -> str:
+    """The message of an error for a command line: settings and fields are called by their flags."""
+    return parsers.told(error, **flags_of(workload))

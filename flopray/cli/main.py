@@ -52,23 +52,23 @@ and analysis/ for their commands.
 
 
 _WORKLOADS = "mlp, causal_lm, llama, the name of an installed workload, or FILE.py:NAME"
-#: What each command does, and its module. The scripts of `analysis/` are the same.
+#: What each command does, and its module. The scripts of `analysis/` do the same.
 _COMMANDS = {
     "evaluate": ("a language model's score on tasks, and joules and seconds of it", "flopray.cli.evaluate"),
     "doctor": ("what this machine, or every node of a cluster, can measure", "flopray.cli.doctor"),
     "calibrate": ("how much more energy this GPU takes than its type", "flopray.cli.calibrate"),
-    "status": ("where a run stands: progress, ETA, failures, how to resume it", "flopray.cli.status"),
+    "status": ("how far a run is: progress, ETA, failures, how to resume it", "flopray.cli.status"),
     "merge": ("unite runs of several clusters or shards in a new one", "flopray.cli.merge"),
-    "report": ("one page of runs that answers what a step costs, and how sure that is", "flopray.cli.report"),
+    "report": ("one page of runs: what a step costs, and how sure that is", "flopray.cli.report"),
     "surfaces": ("draw a run: surfaces, heat maps, the interactive page", "flopray.cli.surfaces"),
     "scores": ("draw and tabulate evaluations: scores against energy", "flopray.cli.scores"),
     "series": ("power and temperature over time in the windows of a point", "flopray.cli.series"),
     "audit": ("which numbers of a run or a table cannot be true", "flopray.cli.audit"),
     "explain": ("what a finding of the audit means, and what to do", "flopray.cli.explain"),
     "compare-flops": ("closed form, dispatcher and executed FLOPs compared", "flopray.cli.compare_flops"),
-    "fit": ("models of time and energy fitted to runs, and how wrong they are", "flopray.cli.fit"),
+    "fit": ("models of time and energy fitted to runs, and their errors", "flopray.cli.fit"),
     "ask": ("what will it cost? Time, energy, CO2e and money of a run on GPUs that are not here", "flopray.cli.ask"),
-    "reference": ("runs on H100 and H200 that come with flopray, for who has no GPU", "flopray.cli.reference"),
+    "reference": ("runs on H100 and H200 that come with flopray, for users without a GPU", "flopray.cli.reference"),
     "compare-gpus": ("GPUs compared by what a model costs on them", "flopray.cli.compare_gpus"),
     "count": ("the FLOPs of any function: closed form, dispatched by module, executed", "flopray.cli.count"),
     "run": ("run any program and say what it cost: flopray run -- python train.py", "flopray.cli.run_program"),
@@ -134,7 +134,7 @@ def _sweep_command(
     console = LineConsole(stderr=True, markup=False)
     try:
         request = (read or parse)(workload, argv)
-        warnings.filterwarnings("ignore", module="ray")  # what Ray warns of in paragraphs, our errors say in a line
+        warnings.filterwarnings("ignore", module="ray")  # our errors say in a line what Ray warns of in paragraphs
         warnings.simplefilter("always", RunWarning)
         warnings.showwarning = once_a_line(console)
         interrupt_on_signals()
@@ -142,7 +142,7 @@ def _sweep_command(
 
         return run(workload, request, console)
     except FloprayError as error:
-        console.print(f"error: {told(error)}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"error: {told(error, workload)}", highlight=False, markup=False, soft_wrap=True)
         return error.exit_code
     except KeyboardInterrupt:
         console.print("interrupted", highlight=False)
@@ -177,7 +177,7 @@ def _workload_of(run: str, named: str | None) -> Workload:
     """The workload of a run, with its code.
 
     Raises:
-        RunError: it is no run, or its manifest describes no sweep.
+        RunError: it is not a run, or its manifest describes no sweep.
         InputError: its code is not here.
     """
     from flopray.cli.trust import workload_of_run

@@ -35,7 +35,7 @@ class Options:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Unite runs and print what was united; returns the exit code."""
+    """Unite runs and print the outcome; returns the exit code."""
     parser = SettingsParser(Options, prog="flopray merge", description=_WHAT, epilog=_EXAMPLES)
     return carry_out(parser, argv, _merge)
 

@@ -11,7 +11,7 @@ from flopray.sweep.definition import Sweep
 from flopray.sweep.objectives import Objective
 from flopray.workloads.base import Workload
 
-#: FLOPs are counted at torch's dispatcher, which takes a moment, for the first and the last point of so many choices.
+#: FLOPs are counted at torch's dispatcher, which takes a moment, for the first and last point of this many choices.
 _COUNTED_CHOICES = 16
 _ANOTHER = "put another phase first in --phases, or name one, such as train_step/{}"
 
@@ -28,7 +28,7 @@ def refuse_objective(sweep: Sweep, no_energy: str | None = None) -> None:
     """
     refuse_mfu(sweep)
     if sweep.of_surface:
-        return  # a surface of what there is
+        return  # a surface of what was measured
     for objective in sweep.objectives:
         asked, metric = f"--objective {objective.text}", objective.metric
         if metric.of_energy and no_energy:
@@ -37,7 +37,7 @@ def refuse_objective(sweep: Sweep, no_energy: str | None = None) -> None:
             raise InputError(f"{asked}: peak memory is known on GPUs alone, search for time_s")
         if objective.column == "energy_per_token_j" and not _may_have_tokens(sweep, objective.phase):
             where = f"{objective.phase} of {sweep.workload.name}"
-            raise InputError(f"{asked}: {where} processes no tokens that are counted, search for energy_j")
+            raise InputError(f"{asked}: {where} processes no counted tokens, search for energy_j")
         if metric.of_flops and not _may_have_flops(sweep, objective.phase):
             where = f"{objective.phase} in {sweep.workload.name}"
             remedy = "put another one first in --phases, or search for time_s"
@@ -79,7 +79,7 @@ def _check_peaks(sweep: Sweep, objective: Objective) -> None:
 
 
 def _may_have_tokens(sweep: Sweep, phase: str) -> bool:
-    """Whether some point counts the tokens of a phase; True where that is not known."""
+    """Whether some point counts the tokens of a phase; True where that is unknown."""
     workload = sweep.workload
     if not isinstance(workload, Workload):
         return True
@@ -97,7 +97,7 @@ def _may_have_flops(sweep: Sweep, phase: str) -> bool:
     points = sweep.points()
     try:
         return _has_flops(workload, points, phase)
-    except Exception:  # the workload's code fails at some point, whose rows will say it
+    except Exception:  # the workload's code fails at some point, whose rows will say so
         return True
 
 

@@ -1,4 +1,4 @@
-"""The parsers of every command line of the project: flags are made of settings, and what is wrong is one line."""
+"""The parsers of all command lines: flags are made from settings, and errors are one line."""
 
 from __future__ import annotations
 
@@ -8,20 +8,27 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from flopray.cli.synonyms import meant
-from flopray.errors import FloprayError, InputError, SettingError
-from flopray.settings import Setting, settings_of
+from flopray.errors import FloprayError, InputError, SettingError, with_names
+from flopray.mappings import Arguments, Values
+from flopray.settings import MeasureSettings, Setting, settings_of
+
+#: Flags of a sweep that advice may name in any command, such as what to measure.
+SWEEP_FLAGS = {known.name: known.option for known in settings_of(MeasureSettings).values()} | {
+    "precision": "--precision",
+    "execution": "--execution",
+}
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong with the flags in one line, like all other bad input, and ends with exit code 2.
+    """Reports wrong flags in one line, like all other bad input, and ends with exit code 2.
 
-    A flag must be written in full: an abbreviation would mean another flag once there is one more that begins alike.
+    A flag must be written in full: the meaning of an abbreviation would change with new flags.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         defaults = {"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter}
         super().__init__(*args, **{**defaults, **kwargs})
-        #: What is written here, by what other tools call it.
+        #: Flags here, by their names in other tools.
         self.synonyms: dict[str, str] = {}
 
     def error(self, message: str) -> NoReturn:
@@ -52,7 +59,9 @@ class SettingsParser(OneLineParser):
     def __init__(self, *classes: type, **texts: Any) -> None:
         super().__init__(**texts)
         self._classes = classes
-        groups: dict[str, Any] = {"": self}
+        #: Further names and their flags, for the messages of errors: of the fields of a workload, once it is known.
+        self.names: dict[str, str] = {}
+        groups: dict[str, argparse._ActionsContainer] = {"": self}
         for known in (known for cls in classes for known in settings_of(cls).values()):
             if known.group not in groups:
                 groups[known.group] = self.add_argument_group(known.group)
@@ -77,12 +86,12 @@ class SettingsParser(OneLineParser):
 
     def told(self, error: FloprayError) -> str:
         """The message of an error: settings are called by their flags."""
-        return told(error, *self._classes)
+        return told(error, *self._classes, **self.names)
 
 
-def _values_of(cls: type, given: argparse.Namespace) -> dict[str, Any]:
+def _values_of(cls: type, given: argparse.Namespace) -> Values:
     """Values of the fields that were given; the others have the defaults of the class."""
-    values: dict[str, Any] = {}
+    values: Values = {}
     for field, known in settings_of(cls).items():
         value = getattr(given, known.name)
         if value is None or (known.positional and value == []):
@@ -101,7 +110,7 @@ def add_setting(group: Any, known: Setting, text: str | None = None) -> None:
         known: the setting.
         text: for `--help`, instead of its own.
     """
-    words: dict[str, Any] = {"help": (known.described() if text is None else text).replace("%", "%%")}
+    words: Arguments = {"help": (known.described() if text is None else text).replace("%", "%%")}
     if known.kind is bool and known.default is None:
         group.add_argument(known.option, dest=known.name, action=argparse.BooleanOptionalAction, **words)
     elif known.kind is bool:
@@ -136,11 +145,9 @@ def told(error: FloprayError, *classes: type, **names: str) -> str:
     """The message of an error for a command line: settings are called by their flags.
 
     Args:
-        error: of which only a `SettingError` names settings.
+        error: a `SettingError` names settings; others may name them with values, as `with_names` takes them.
         *classes: dataclasses of the settings.
         **names: further names and their flags.
     """
-    if not isinstance(error, SettingError):
-        return str(error)
-    flags = {known.name: known.option for cls in classes for known in settings_of(cls).values()}
-    return error.told(flags | names)
+    flags = SWEEP_FLAGS | {known.name: known.option for cls in classes for known in settings_of(cls).values()} | names
+    return error.told(flags) if isinstance(error, SettingError) else with_names(str(error), flags)

@@ -11,6 +11,7 @@ from flopray.cli.request import check_columns, request_of
 from flopray.cli.terminal import LineConsole
 from flopray.cli.trust import workload_of_run
 from flopray.errors import EXIT_INTERRUPTED, InputError, SettingError, several
+from flopray.mappings import Values
 from flopray.measurement.result import with_error
 from flopray.settings import MeasureSettings, settings_of
 from flopray.store.location import open_run
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 #: Axes that every workload has, by the name of their setting here.
 _COMMON = {"device_types" if name == "device_type" else name: name for name in COMMON}
-#: What a sweep takes beside its axes.
+#: What a sweep takes besides its axes.
 _SETTINGS = {
     *_COMMON,
     *(s.name for cls in (MeasureSettings, SweepOfWorkload, Limits) for s in settings_of(cls).values()),
@@ -39,7 +40,7 @@ _BEST = (("flops_per_s", "time_rel_error", "FLOP/s"), ("flops_per_j", "energy_re
 
 
 class Run:
-    """A run that was measured.
+    """A measured run.
 
     Attributes:
         address: its folder or URI.
@@ -82,7 +83,7 @@ class Sweep:
             `flopray sweep` with the same defaults.
 
     Raises:
-        InputError: a field or setting that there is not.
+        InputError: an unknown field or setting.
 
     Example:
         >>> Sweep("mlp", axes={"n_layers": [2, 4], "width": range(128, 1025, 128), "tokens": [64]})
@@ -102,7 +103,7 @@ class Sweep:
                 f"axes must map each field to its values, such as {{'width': [64, 128]}}, got {axes!r:.60}"
             )
         self.axes = {name: several(f"axis {name}", values) for name, values in (axes or {}).items()}
-        self.settings: dict[str, Any] = {
+        self.settings: Values = {
             name: several(name, value, one_word=True) if name in _SEVERAL and value is not None else value
             for name, value in settings.items()
         }
@@ -161,7 +162,7 @@ def resume(
     plots: bool = False,
     quiet: bool = False,
 ) -> Run:
-    """Measure what an interrupted run lacks.
+    """Measure the points that an interrupted run lacks.
 
     Args:
         path: folder or URI of the run.
@@ -191,7 +192,7 @@ def _carried_out(
         request = request_of(workload, axes, {**given, **shown})
         request = dataclasses.replace(request, options=dataclasses.replace(request.options, summary=False))
         code = run(workload, request, LineConsole(stderr=True, markup=False))
-    except SettingError as error:  # settings are called as they are here
+    except SettingError as error:  # with the names that settings have here
         raise type(error)(error.told({axis: name for name, axis in _COMMON.items()})) from error
     if code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""What `flopray ask` is asked: a point on each type of GPU, what it asks of a device, and how often it is done."""
+"""The question of `flopray ask`: a point on each type of GPU, its work, and how often it is done."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from flopray.cli.axes import default_of, dest_of, flag_of, values_of
 from flopray.cli.request import common_default
 from flopray.description import Field
 from flopray.errors import FloprayError, InputError
+from flopray.mappings import Values
 from flopray.point import Point
 from flopray.predict.work import NoWork, Work, work_of
 from flopray.sweep.space import grid
@@ -42,7 +43,7 @@ class Asked:
         point: whose `device_type` is that of the GPU.
         phase: of it.
         work: what one iteration asks of the device; None where that is not known, with the reason.
-        why_not: why it cannot be answered before anything is predicted; None where it may be.
+        why_not: why there can be no answer, known before anything is predicted; None where there may be one.
     """
 
     point: Point
@@ -58,7 +59,7 @@ def named_workload(name: str) -> tuple[Workload, str | None]:
         name: a workload, `FILE.py:NAME`, or a language model: a built-in one, config.json, a folder or a hub id.
 
     Raises:
-        InputError: it is none of these.
+        InputError: it is neither.
     """
     try:
         return find_workload(name), None
@@ -70,7 +71,7 @@ def named_workload(name: str) -> tuple[Workload, str | None]:
             workload.complete({"model": (name,), "weights": ("random",)})
         except FloprayError as error:
             known = "mlp, causal_lm, FILE.py:NAME"
-            raise InputError(f"{name!r:.60} is no workload ({known}) and no model: {error}") from unknown
+            raise InputError(f"{name!r:.60} is neither a workload ({known}) nor a model: {error}") from unknown
         return workload, name
 
 
@@ -106,8 +107,8 @@ def _default(field: Field) -> str | None:
 
 def axes_of(
     workload: Workload, options: argparse.Namespace, model: str | None, shapes: Sequence[Mapping[str, int]] = ()
-) -> tuple[dict[str, Any], list[str]]:
-    """One value of each field, and lines on those that nobody named.
+) -> tuple[Values, list[str]]:
+    """One value of each field, and lines on those that were not named.
 
     Args:
         workload: which one.
@@ -118,7 +119,7 @@ def axes_of(
     Raises:
         InputError: a value that cannot be, or a field without a value and a default.
     """
-    axes: dict[str, Any] = {}
+    axes: Values = {}
     assumed: list[str] = []
     measured = _nearest(shapes, _named_sizes(workload, options))
     for field in _fields(workload):
@@ -198,7 +199,7 @@ def ways_of(
 
 
 def asked_of(point: Point, phase: str) -> Asked:
-    """What a point asks of a device; FLOPs of a workload without a closed form are counted, on the meta device."""
+    """The work of a point; FLOPs of a workload without a closed form are counted, on the meta device."""
     reason = why_not(point) or _too_large(point, phase)
     if reason:
         return Asked(point, phase, None, reason)
@@ -270,7 +271,7 @@ def _quantity(flag: str, text: str, units: Mapping[str, float], such_as: str) ->
     """A positive number with a unit.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not a positive number with a unit.
     """
     match = _QUANTITY.fullmatch(text)
     unit = next((value for name, value in units.items() if match and name.lower() == match[2].lower()), None)
@@ -290,7 +291,7 @@ def count(flag: str, text: str) -> float:
     """A positive whole number, also one such as `1e9`.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not a positive whole number.
     """
     try:
         value = float(text.replace("_", ""))

@@ -54,12 +54,12 @@ def _span(days: tuple[str, str]) -> str:
 
 
 def missing_lines() -> list[str]:
-    """What is not in each run, a line each."""
+    """What each run lacks, a line each."""
     return [f"  {entry.name}: {'; '.join(entry.missing) or 'nothing'}" for entry in catalog.entries()]
 
 
 def published_lines(published: Mapping[str, Any]) -> list[str]:
-    """What the audit says of the results that flopmetrics published, which stay outside."""
+    """What the audit says of the results that flopmetrics published, which are not included."""
     lines = [f"not in it: what flopmetrics published ({published['source']}). Our audit of it:"]
     for phase, n in published["verdicts"].items():
         beyond, either = n["above_peak_rate"], n["above_peak_rate_or_efficiency"]
@@ -79,7 +79,7 @@ def card_lines(entry: Entry) -> list[str]:
             f"{_span((board.first, board.last))}"
         )
     lines.append("has         " + ", ".join(f"{name} in {count:,} rows" for name, count in entry.columns.items()))
-    lines += [f"at 50 C     {count:,} rows: {how}" for how, count in entry.reference_energy.items()]
+    lines += [f"at 50 °C    {count:,} rows: {how}" for how, count in entry.reference_energy.items()]
     for source in entry.sources:
         versions = ", ".join(f"{name} {version}" for name, version in source["versions"].items())
         lines += [f"run         {source['run']}, {source['day']}, {versions}", f"  {source['command']}"]

@@ -1,6 +1,6 @@
-"""One page of some runs that answers what a step costs: `flopray report RUN [RUN ...]`.
+"""One page of some runs, with what a step costs: `flopray report RUN [RUN ...]`.
 
-The page works without a network; beside it lie a summary as Markdown, for a pull request, and the tables as LaTeX.
+The page works without a network; with it come a summary as Markdown, for a pull request, and the tables as LaTeX.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from flopray.store.run import RunFolder
 from flopray.workloads.registry import BUILT_IN
 
 FORMATS = ("html", "md", "tex")
-#: Settings that the command of a run names even where they are the default, which may change.
+#: Settings that the command of a run names even at their defaults, which may change.
 _ALWAYS = ("phases", "instruments", "target_error", "max_seconds", "seed")
 _EXAMPLES = """examples:
   flopray report results/RUN
@@ -76,7 +76,7 @@ def write(runs: Sequence[str | Path], out: Path | None, formats: Sequence[str], 
 
 
 def command_of(folder: RunFolder) -> str:
-    """The command that measures the same again; of a run that no sweep made, only its name."""
+    """The command that measures the same again; only the name of a run that no sweep made."""
     if of_reference(folder.manifest):
         return f"# {folder.address} comes with flopray: flopray reference {folder.name} has its commands"
     sweep = folder.manifest.get("sweep")
@@ -124,7 +124,7 @@ def _own_command(runs: Sequence[str | Path], out: Path | None) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Of which runs, where it goes, and as what.
+    """The runs, the folder and the formats.
 
     Raises:
         SettingError: an unknown format, or a file where a folder is meant.

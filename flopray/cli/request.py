@@ -1,4 +1,4 @@
-"""What is asked of a sweep, by flags or by a program, and the `Sweep` that it describes on devices that are known."""
+"""A request for a sweep, by flags or by a program, and the `Sweep` that it makes on known devices."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from flopray.cli.axes import default_of, flag_of, values_of
 from flopray.errors import InputError, SpecError
+from flopray.mappings import Values
 from flopray.point import FP8_SCALING
 from flopray.settings import CPU_DEFAULTS, MeasureSettings, Setting, check_settings, setting, settings_of
 from flopray.store.manifests import DEFAULT_STORAGE
@@ -20,7 +21,7 @@ from flopray.workloads.base import Workload
 
 #: A word for the two parts of generating text.
 GENERATE: Mapping[str, tuple[str, ...]] = {"generate": ("prefill", "decode")}
-#: Where a resume may not follow its run: another folder.
+#: Settings that a resume may not change: another folder.
 _OF_NEW_RUNS = ("name", "storage")
 
 
@@ -76,12 +77,12 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is asked for; what is not in it has its default, which may follow from the workload and the devices.
+    """A request; what is left out has its default, which may follow from the workload and the devices.
 
     Attributes:
         axes: by axis: a list of words, as on a command line, or a tuple of values.
         settings: of `MeasureSettings` and `Sweep`, by field.
-        limits: when a point or the sweep is given up; a resume may set it anew.
+        limits: when a point or the sweep is abandoned; a resume may set them anew.
         options: how the sweep is carried out.
     """
 
@@ -92,7 +93,7 @@ class Request:
 
     @property
     def device_types(self) -> list[str] | None:
-        """Types of devices that were named; None where every GPU is meant, or the CPU."""
+        """Types of devices that were named; None for every GPU, or the CPU."""
         types = self.axes.get("device_type")
         return None if types is None else list(types)
 
@@ -123,7 +124,7 @@ def request_of(workload: Workload, axes: Mapping[str, Sequence[Any]], given: Map
     for name in set(COMMON) & set(axes):
         COMMON[name].check(axes[name])
 
-    def of(cls: type) -> dict[str, Any]:
+    def of(cls: type) -> Values:
         return {name: _value(s, given[s.name]) for name, s in settings_of(cls).items() if s.name in given}
 
     options, limits = Options(**of(Options)), Limits(**of(Limits))
@@ -133,7 +134,7 @@ def request_of(workload: Workload, axes: Mapping[str, Sequence[Any]], given: Map
         named = {name: s.option for cls in (MeasureSettings, Sweep, Options) for name, s in settings_of(cls).items()}
         fixed = [flags[name] for name in axes] + [named[name] for name in settings]
         fixed += [named[name] for name in _OF_NEW_RUNS if name in given]
-        if fixed:  # it would make a run of two kinds
+        if fixed:  # the run would be of two kinds
             raise InputError(f"--resume takes {fixed[0]} from the run's manifest; leave it out, or start a new run")
     elif options.retry_failed:
         raise InputError("--retry-failed goes with --resume RUN")
@@ -141,14 +142,14 @@ def request_of(workload: Workload, axes: Mapping[str, Sequence[Any]], given: Map
 
 
 def _value(known: Setting, value: Any) -> Any:
-    """A program may name one word of several as it is."""
+    """A program may give a single word as a text."""
     if not known.many:
         return value
     return (value,) if isinstance(value, str) else tuple(value)
 
 
 def sweep_from(workload: Workload, request: Request, device_types: Sequence[str], cores: int) -> Sweep:
-    """The sweep that is asked for, on devices that are known.
+    """The requested sweep, on known devices.
 
     Args:
         workload: what is measured.
@@ -157,7 +158,7 @@ def sweep_from(workload: Workload, request: Request, device_types: Sequence[str]
         cores: of a node, which a CPU is measured with.
 
     Raises:
-        InputError: something that makes no sense.
+        InputError: an impossible request.
     """
     on_gpu = any(device_type != "CPU" for device_type in device_types)
     axes: dict[str, tuple[Any, ...]] = {"device_type": tuple(device_types)}
@@ -174,7 +175,7 @@ def sweep_from(workload: Workload, request: Request, device_types: Sequence[str]
         axes[field_.name] = values_of(field_, list(default_of(field_, on_gpu=on_gpu)) if given is None else given)
     completed, implied = workload.complete(axes)
     settings = dict(request.settings)
-    measuring: dict[str, Any] = {} if on_gpu else dict(CPU_DEFAULTS)
+    measuring: Values = {} if on_gpu else dict(CPU_DEFAULTS)
     measuring |= {name: settings.pop(name) for name in settings_of(MeasureSettings) if name in settings}
     phases = measuring.get("phases", workload.default_phases)
     measuring["phases"] = tuple(phase for word in phases for phase in GENERATE.get(word, (word,)))

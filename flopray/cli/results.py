@@ -1,4 +1,4 @@
-"""Tables and figures of a run whose points are all there. Whatever fails here loses no point."""
+"""Tables and figures of a complete run. A failure here loses no point."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from flopray.cli.flags import flags_of
 from flopray.cli.request import Options
 from flopray.cli.terminal import LineConsole, renamed
 from flopray.errors import EXIT_NOT_FINISHED, EXIT_SOME_FAILED, FloprayError, resume_command
@@ -37,7 +38,7 @@ def finish(
 ) -> int:
     """Make the tables and figures of a run; returns the exit code.
 
-    What fails keeps nothing else from being made, and the exit code is one of its own.
+    After a failure the rest is still made, and the exit code says so.
 
     Args:
         workload: of the run.
@@ -68,13 +69,13 @@ def finish(
     ]
     if options.plots:
         steps.append((FIGURES, lambda: _draw(workload, console, folder, winners)))
-        if workload.figures != "scores":  # whose table and figure say all
+        if workload.figures != "scores":  # its table and figure say everything
             steps.append((REPORT, lambda: _report(folder)))
     steps.append((COPY, folder.publish))
     failed: list[str] = []
     for what, step in steps:
         if what == "summary" and failed:
-            continue  # it marks the tables as made: without it a resume makes them again
+            continue  # this marks the tables as made: without it a resume makes them again
         if not _made(what, step, workload, folder):
             failed.append(what)
     for frame, summary in totals:
@@ -82,7 +83,7 @@ def finish(
         if options.summary and not console.quiet:
             if workload.figures == "scores":
                 _print_scores(folder)
-            print_summary(LineConsole(markup=False), folder, frame, summary, failed)
+            print_summary(LineConsole(markup=False), folder, frame, summary, failed, flags_of(workload))
             for found in winners:
                 print_winners(LineConsole(markup=False), found)
             print_operators(LineConsole(markup=False), folder.operators_path)
@@ -93,7 +94,7 @@ def finish(
 
 def _draw(workload: Workload, console: Console, folder: RunFolder, winners: Sequence[Winners]) -> None:
     with renamed(console, str(folder.path), folder.place()):
-        from flopray.cli.run_figures import draw, draw_winners  # matplotlib would make the start wait
+        from flopray.cli.run_figures import draw, draw_winners  # matplotlib is slow to import
 
         for found in winners:
             draw_winners(folder.name, found, folder.path, console)
@@ -101,13 +102,13 @@ def _draw(workload: Workload, console: Console, folder: RunFolder, winners: Sequ
 
 
 def _report(folder: RunFolder) -> None:
-    from flopray.cli import report  # as matplotlib
+    from flopray.cli import report  # slow to import, too
 
     report.write([folder.path], None, ("html",), LineConsole(quiet=True))
 
 
 def _print_scores(folder: RunFolder) -> None:
-    """What an evaluation found, above the totals."""
+    """Results of an evaluation, above the totals."""
     from flopray.cli.scores import print_scores
     from flopray.report.scores.data import evaluations_of
 

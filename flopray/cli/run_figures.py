@@ -23,7 +23,7 @@ def draw(workload: Workload, run: Path, console: Console) -> None:
     """Draw a finished run into its folder, as its workload wants it.
 
     Raises:
-        InputError: the folder is no run, or there is nothing to draw.
+        InputError: the folder is not a run, or there is nothing to draw.
     """
     if workload.figures == "comparison":
         from flopray.cli.compare_gpus import draw_run as draw_comparison
@@ -63,7 +63,7 @@ def draw_surfaces(run: Path, console: Console) -> None:
         console: where to say what was drawn and what was not.
 
     Raises:
-        InputError: the folder is no run, or there is nothing to draw.
+        InputError: the folder is not a run, or there is nothing to draw.
     """
     frame: Any = load_run(run)
     counted = frame["executed_flops"].notna().any()

@@ -40,8 +40,8 @@ def loggers_of_new(names: Sequence[str] | None, run: str, options: Options) -> L
 def loggers_of_run(folder: RunFolder, names: Sequence[str] | None, options: Options) -> Loggers | None:
     """The loggers that a run began with, for a resume; None for none.
 
-    A server that does not answer now is no reason not to measure: a `RunWarning` says so, and a later resume adds what
-    it lacks.
+    If a server does not answer now, the run is measured all the same: a `RunWarning` says so, and a later resume adds
+        what the server lacks.
 
     Raises:
         InputError: a package is missing, or nothing was ever sent from here to the server of the manifest.
@@ -74,7 +74,7 @@ def loggers_of_run(folder: RunFolder, names: Sequence[str] | None, options: Opti
 
 
 def mended_loggers(folder: RunFolder, sweep: Sweep, loggers: Loggers | None) -> str | None:
-    """What was mended in the loggers of a run whose points are all measured, in a line; None where nothing was.
+    """What was corrected in the loggers of a complete run, in a line; None where nothing was.
 
     Raises:
         RunLocked: another process writes the run.

@@ -1,4 +1,4 @@
-"""`flopray run -- COMMAND ...`: what any program costs, watched from outside.
+"""`flopray run -- COMMAND ...`: the cost of any program, watched from outside.
 
     flopray run -- python train.py --epochs 3
     flopray run --every 0.5 --out results/night -- torchrun --nproc-per-node 8 train.py
@@ -106,7 +106,7 @@ def _run(options: Options, command: list[str], without: str) -> int:
     journal = options.journal or folder.parent / "programs.jsonl"
     if journal.is_dir() or not os.access(_existing(journal), os.W_OK):
         raise SettingError(f"<journal>: {journal} cannot be written")
-    mask = block_signals()  # before the imports, which start threads
+    mask = block_signals()  # before imports that start threads
     try:
         run, series = _watched(command, folder, options.every_s, mask)
     finally:

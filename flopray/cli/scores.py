@@ -27,7 +27,7 @@ _EXAMPLES = """examples:
 how to read the figure:
   a colour is a model, a marker how it was run (precision, device, batch); a panel is a task
   further up a score is better, further left a sample takes less energy
-  the line is the Pareto front: what lies on it is beaten by no other in both
+  the line is the Pareto front: no other point beats its points in both
   without an energy counter seconds stand in place of joules, and the title says so
 
 exit codes: 0 shown, 2 bad input."""
@@ -37,7 +37,7 @@ def draw_run(run: Path, console: Console) -> None:
     """Draw and tabulate one run into its own folder, as an evaluation does at its end.
 
     Raises:
-        InputError: the folder is no evaluation, or cannot be written.
+        InputError: the folder is not an evaluation, or cannot be written.
     """
     found = load_evaluations([run])
     paths = write_scores(found, check_own(run / "tables"), check_own(run / "plots"), _title([run]), ("png", "svg"))
@@ -45,7 +45,7 @@ def draw_run(run: Path, console: Console) -> None:
 
 
 def print_scores(console: Console, found: Evaluations) -> None:
-    """Print the table with what it says."""
+    """Print the table and its notes."""
     table = table_of(found)
     console.print(table.to_rich())
     _say(console, *table.notes)

@@ -34,9 +34,9 @@ examples:
   flopray series results/RUN 4f1c0a9be2d1 --out power.svg
 
 exit codes: 0 drawn, 2 bad input, also a point without a series"""
-#: What says which point a row is of, beside the fields of its workload.
+#: Columns that identify a row's point, besides the fields of its workload.
 _IDENTITY = ("trial_id", "order_index", "device_type", "precision", "execution")
-#: So many other points are named.
+#: Most other points that are named.
 _NEAR = 3
 
 
@@ -64,7 +64,7 @@ class Options:
 
 
 def find_point(frame: Any, folder: RunFolder, named: str) -> Mapping[str, Any]:
-    """The point that a person names, as the identity of its rows and its `label`.
+    """The named point, as the identity of its rows and its `label`.
 
     Args:
         frame: rows with `_IDENTITY` and the workload's fields.
@@ -145,7 +145,7 @@ def _why_not(row: Mapping[str, Any]) -> str:
     if row["series_status"] == "not_requested":
         return "the run did not keep any; measure it with --keep-series"
     if row["series_status"] == "ok":
-        return "the record holds none that can be read (results of Ray Tune never do)"
+        return "the record has no readable one (results of Ray Tune never do)"
     return row["series_reason"] or str(row["series_status"])
 
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 import flopray
+from flopray.cli.flags import flags_of
 from flopray.cli.objective import refuse_mfu, refuse_objective, sought
 from flopray.cli.request import Request, default_name, sweep_from
 from flopray.cli.results import finish
@@ -52,13 +53,13 @@ from flopray.workloads.base import Workload
 
 
 class Placed(NamedTuple):
-    """A sweep on devices that are there.
+    """A sweep on existing devices.
 
     Attributes:
         sweep: what is measured.
         slots: devices by type.
         targets: what is known of them.
-        warning: a line about devices that are passed over.
+        warning: a line about devices that are left out.
     """
 
     sweep: Sweep
@@ -75,14 +76,14 @@ class NewRun:
         address: its folder or URI.
         workload: with its code.
         options: how it is carried out.
-        limits: when a point or the sweep is given up.
-        device_types: which it waits for and takes; None takes every GPU, or the CPU.
+        limits: when a point or the sweep is abandoned.
+        device_types: that it waits for and uses; None takes every GPU, or the CPU.
         finished: status by point that needs no measuring.
         began_with_gpu_type: the `--gpu-type` that the run was started with.
         loggers: get every result; None where there are none.
 
     Raises:
-        FloprayError: what is asked for cannot be.
+        FloprayError: the request is impossible.
     """
 
     def __init__(self, workload: Workload, request: Request) -> None:
@@ -107,12 +108,12 @@ class NewRun:
         module, extra = {"optuna": ("optuna", "optuna"), "active": ("sklearn", "predict")}.get(search, ("", ""))
         if module and find_spec(module) is None:
             raise InputError(f"--search {search} needs the extra: pip install 'flopray[{extra}]'")
-        if self.options.address is None and not waits:  # Ray takes seconds to start, and would find what we do
+        if self.options.address is None and not waits:  # Ray takes seconds to start
             self._known = self.on(this_machine().with_gpu_type(gpu_type)).sweep
         self.loggers = loggers_of_new(stand_in.log_to, self.name, self.options)
 
     def on(self, cluster: Cluster) -> Placed:
-        """The sweep on the devices of a cluster; a plan takes types that are not there, too.
+        """The sweep on the devices of a cluster; a plan takes missing types too.
 
         Raises:
             FloprayError: the devices are missing, or can measure nothing of it.
@@ -140,7 +141,7 @@ class NewRun:
         return Placed(sweep, slots, found, warning)
 
     def open(self, placed: Placed) -> tuple[RunFolder, str]:
-        """Make its folder, with the manifest that a resume needs; also a line that says so."""
+        """Make its folder, with the manifest that a resume needs; returns a line that says so."""
         gpu_type = self.options.gpu_type
         head = {"script": sys.argv[0], "plots": self.options.plots}
         head |= {"gpu_type": gpu_type} if gpu_type in placed.slots else {}
@@ -153,17 +154,17 @@ class NewRun:
 
 
 class InterruptedRun:
-    """A run that is there and lacks points, or only its tables. Its manifest says what it measures.
+    """An existing run that lacks points, or only its tables. Its manifest says what it measures.
 
-    It has what a `NewRun` has, and is carried out in the same way.
+    It has the attributes of a `NewRun`, and is carried out in the same way.
 
     Attributes:
         folder: of the run.
         sweep: of its manifest, with the code of the workload.
-        mended: what its loggers lacked and now have, in a line, where all of its points are measured.
+        mended: what was added to its loggers, in a line, where all of its points are measured.
 
     Raises:
-        FloprayError: it is no run, is one of another workload, or cannot be gone on with.
+        FloprayError: it is not a run, is one of another workload, or cannot be resumed.
     """
 
     def __init__(self, workload: Workload, request: Request) -> None:
@@ -216,19 +217,19 @@ class InterruptedRun:
         return self.folder, f"resuming {self.folder.address}: {self.left} points are left"
 
 
-#: What a session carries out.
+#: A new or an existing run.
 Run = NewRun | InterruptedRun
 
 
 def run(workload: Workload, request: Request, console: Console) -> int:
-    """Carry out what is asked for; returns the exit code.
+    """Carry out a request; returns the exit code.
 
     Raises:
         FloprayError: with the one line that ends the command.
     """
     linger_s()
     if request.options.quiet or request.options.json:
-        console = Console(quiet=True)  # errors have a console of their own
+        console = Console(quiet=True)  # errors go to another console
     if request.options.resume is None:
         return _carry_out(NewRun(workload, request), console)
     interrupted = InterruptedRun(workload, request)
@@ -273,10 +274,10 @@ def _reach(of: Run, console: Console) -> AbstractContextManager[Cluster]:
 
 
 def _awaited(of: Run, cluster: Cluster, say: Callable[[str], object]) -> Cluster:
-    """The cluster once it has what is wanted, or when `--wait` is over; a plan waits for nothing."""
+    """The cluster once it has the wanted devices, or when `--wait` is over; a plan does not wait."""
     seconds = 0.0 if of.options.dry_run else of.options.wait_s or 0.0
     gpu_type = of.options.gpu_type
-    if gpu_type is None and not cluster.slots:  # where Ray knows types by now, they hold
+    if gpu_type is None and not cluster.slots:  # types that Ray knows by now take precedence
         gpu_type = of.began_with_gpu_type
     return wait_for(cluster, of.device_types, seconds, say, gpu_type)
 
@@ -291,7 +292,9 @@ def _plan(of: Run, placed: Placed) -> None:
         rates, has_energy = calibrated(sweep.axes["precision"], cores=sweep.cpus_per_trial["CPU"])
         found = found | {"CPU": dataclasses.replace(found["CPU"], rates=rates, has_energy=has_energy)}
     output = LineConsole(markup=False)  # results go to standard output, and messages to standard error
-    print_plan(output, sweep, slots, finished=of.finished, found=found, figures=of.options.plots, start=start)
+    names = flags_of(of.workload)
+    plots = of.options.plots
+    print_plan(output, sweep, slots, finished=of.finished, found=found, figures=plots, start=start, names=names)
 
 
 def _say_where(console: Console, cluster: Cluster) -> None:
@@ -312,7 +315,7 @@ def _preflight(of: Run, placed: Placed, cluster: Cluster, console: Console) -> l
 
 
 def _measure(of: Run, placed: Placed, folder: RunFolder, console: Console, notes: Sequence[str] = ()) -> int:
-    """Measure what the run lacks, and make its results; returns the exit code."""
+    """Measure the points that the run lacks, and make its results; returns the exit code."""
     sweep, goes_on = placed.sweep, _goes_on(of, folder)
     try:
         from flopray.sweep.driver import run_sweep  # takes seconds, in which an interrupt may come too
@@ -368,10 +371,10 @@ def _by_type(sweep: Sweep, finished: Mapping[str, str]) -> dict[str, tuple[int, 
 
 
 def _refuse_without_sensor() -> None:
-    """Refuse to hold a temperature that no GPU of this machine tells. One that fails is left to the sweep.
+    """Refuse to hold a temperature if no GPU of this machine reports one. GPUs that fail are left to the sweep.
 
     Raises:
-        SettingError: none tells its temperature.
+        SettingError: none reports its temperature.
     """
     from flopray.energy.nvml import list_gpus
 
@@ -380,7 +383,7 @@ def _refuse_without_sensor() -> None:
     except (MeterError, NoEnergySource):
         return
     if told and not any(temperature_c is not None for temperature_c in told):
-        raise SettingError("<hold_temperature_c>: no GPU of this machine tells its temperature, so leave it out")
+        raise SettingError("<hold_temperature_c>: no GPU of this machine reports its temperature, so leave it out")
 
 
 def _no_energy(slots: Mapping[str, int], absent: Sequence[str]) -> str | None:
@@ -391,7 +394,7 @@ def _no_energy(slots: Mapping[str, int], absent: Sequence[str]) -> str | None:
 
 
 def _versions(sweep: Sweep) -> dict[str, str]:
-    """Of what measures, and how fp8 is scaled."""
+    """Versions of the measuring software, and how fp8 is scaled."""
     from importlib.metadata import version
 
     scaling = {name: FP8_SCALING[name] for name in sweep.axes["precision"] if name in FP8_SCALING}

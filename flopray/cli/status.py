@@ -1,4 +1,4 @@
-"""Where a run stands: `flopray status`."""
+"""How far a run is: `flopray status`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flopray.cli.endings import carry_out
-from flopray.cli.parser import SettingsParser
+from flopray.cli.parser import SWEEP_FLAGS, SettingsParser
 from flopray.cli.terminal import LineConsole
 from flopray.settings import setting
 
 _WHAT = """\
-Say where a run stands, from its folder alone: how many points are finished, at
+Say how far a run is, from its folder alone: how many points are finished, at
 which rate, how long the rest takes, what failed and why, what the audit found,
 whether it is being measured now, and the command that resumes it."""
 _EXAMPLES = """\
@@ -23,7 +23,7 @@ examples:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Of which run."""
+    """The run."""
 
     run: str = setting(doc="folder or URI of a run, running or not, or reference:NAME", positional=True)
     json: bool = setting(False, doc="print one JSON object")
@@ -42,4 +42,4 @@ def _status(options: Options) -> None:
     if options.json:
         print(as_json(status))
     else:
-        print_status(LineConsole(markup=False), status)
+        print_status(LineConsole(markup=False), status, SWEEP_FLAGS)

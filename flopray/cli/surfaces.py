@@ -69,13 +69,13 @@ def draw(
     console: Console | None = None,
     workload: Description | None = None,
 ) -> list[Path]:
-    """Draw the records of a run; say where the figures are, and what could not be drawn and why.
+    """Draw the records of a run, and say where the figures are and what could not be drawn.
 
     Args:
         run_frame: a row per point and phase with the columns of `PhaseRecord`, as `flopray.load_run` gives it.
         out_dir: gets `surfaces/<device>_<precision>_<execution>/<phase>/<metric>_<scale>.<format>` and `surfaces.html`.
         selection: what to draw; default everything.
-        planned: see `surface_sets`; what of it is not in the frame is drawn as holes.
+        planned: see `surface_sets`; points of it that are not in the frame are drawn as holes.
         formats: of images, among `IMAGE_FORMATS`.
         html: also the interactive page; default where plotly is installed.
         console: where progress and lines go; default standard error.
@@ -112,7 +112,7 @@ def draw_run(run: Path, console: Console | None = None) -> list[Path]:
     """Draw everything of a run's folder into its plots, as the end of a sweep does.
 
     Raises:
-        InputError: the folder is no run, or there is nothing to draw.
+        InputError: the folder is not a run, or there is nothing to draw.
     """
     console = console or LineConsole(stderr=True)
     frame, folder = _load(run, console)
@@ -176,7 +176,7 @@ def _with_progress(jobs: Sequence[_Job], console: Console) -> Iterator[_Job]:
 
 
 def _workload(folder: RunFolder) -> Description:
-    """What the run says of its workload; in a manifest without a sweep nothing, and its rows are taken for an MLP's."""
+    """The run's workload; without a sweep in its manifest, that of an MLP."""
     return folder.workload if folder.workload.name else MLP()
 
 
@@ -209,7 +209,7 @@ _HOW = "how and where"
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Which run is drawn, how and where."""
+    """The run that is drawn, how and where."""
 
     run: str = setting(doc="folder or URI of a run, such as results/NAME, or reference:NAME", positional=True)
     formats: tuple[str, ...] = formats_setting(*DEFAULT_FORMATS, group=_HOW)

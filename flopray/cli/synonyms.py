@@ -1,4 +1,4 @@
-"""What flags of other tools are called here, so that a guess is answered with the right flag."""
+"""Flags of other tools and their names here, so that a guess is answered with the right flag."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from flopray.cli.axes import flag_of
 from flopray.description import Field
 
-#: Fields of workloads and settings, and what frameworks, trainers and benchmarks call the same. Of several fields, the
+#: Fields of workloads and settings, and their names in frameworks, trainers and benchmarks. Of several fields, the
 #: first that a workload has is meant.
 _NAMES: tuple[tuple[tuple[str, ...], str], ...] = (
     (
@@ -52,14 +52,14 @@ _NAMES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("plots",), "plot no-plot no-figures"),
     (("quiet",), "silent no-progress"),
 )
-#: Values that other tools have as flags of their own.
+#: Values that are flags in other tools.
 _VALUES = {
     "precision": ("fp32", "tf32", "bf16", "fp16"),
     "execution": ("eager", "graph", "compile"),
     "phases": ("inference", "forward", "backward", "train-step", "prefill", "decode"),
     "weights": ("random", "pretrained"),
 }
-#: The same under other names, each with what is written here.
+#: Flags for the same purpose under other names, each with what is written here.
 _OTHER_VALUES = {
     **{"float32": "--precision fp32", "bfloat16": "--precision bf16", "float16": "--precision fp16"},
     **{"half": "--precision fp16", "cuda-graph": "--execution graph", "cuda-graphs": "--execution graph"},
@@ -72,7 +72,7 @@ _OF_A_MODEL = (
     "head-dim intermediate-size ffn-dim ffn-size d-ff mlp-dim vocab-size vocab num-experts n-experts "
     "num-experts-per-tok top-k sliding-window window-size"
 )
-#: How like a name a guess must be; short names are too like each other.
+#: How similar to a name a guess must be; short names are too similar to each other.
 _LIKE, _SHORT = 0.7, 2
 
 
@@ -101,11 +101,11 @@ def synonyms(fields: Iterable[Field], settings: Mapping[str, str]) -> dict[str, 
 
 
 def meant(guess: str, known: Mapping[str, str], flags: Collection[str]) -> str | None:
-    """What is written here for an unknown flag; None where nothing is like it.
+    """What is written here for an unknown flag; None where nothing is similar.
 
     Args:
         guess: the flag, such as `--seq_len`.
-        known: by what may be guessed.
+        known: by possible guesses.
         flags: all there are.
     """
     word = guess.lstrip("-").replace("_", "-")

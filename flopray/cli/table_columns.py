@@ -1,7 +1,7 @@
-"""What the column names of somebody else's table mean: units in names, other spellings, shares in per cent.
+"""The meaning of column names in tables from elsewhere: units in names, other spellings, shares in per cent.
 
-`Time (ms)`, `time [us]`, `energy_kWh`, `GFLOPS/W` and `MFU %` say all that is needed, so they are read, and that is
-said. A name that may be milli or mega is refused, since the two differ by a factor of a billion.
+`Time (ms)`, `time [us]`, `energy_kWh`, `GFLOPS/W` and `MFU %` say all that is needed, so they are read, and a line says
+how. A name that may be milli or mega is refused, since the two differ by a factor of a billion.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ENERGY = {
 _POWER = {"w": 1.0, "watt": 1.0, "watts": 1.0, "kw": 1e3, "mW": 1e-3, "MW": 1e6, "milliwatts": 1e-3}
 _SHARE = {"%": 1e-2, "pct": 1e-2, "percent": 1e-2}
 _HERTZ = {"hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
-#: Units whose case decides between milli and mega, so that one in another case is nobody's guess.
+#: Units whose case decides between milli and mega, so that another case is ambiguous.
 _MILLI_OR_MEGA = {"mj": ("mJ", "MJ"), "mw": ("mW", "MW"), "mwh": ("mWh", "MWh")}
 #: Columns that hold shares, in which `51%` can only be 0.51.
 _SHARES = ("mfu", "hfu", "time_rel_error", "energy_rel_error", "target_error")
@@ -89,7 +89,7 @@ class Meaning(NamedTuple):
 
 
 def meaning(name: str) -> Meaning | None:
-    """What a column's name says; None for one of the audit's own, and for one that is not understood.
+    """The meaning of a column's name; None for one of the audit's own, and for an unknown one.
 
     Raises:
         InputError: the unit may be milli or mega.
@@ -174,7 +174,7 @@ def _without_second(
 
 
 def scaled(cell: Any, factor: float) -> Any:
-    """A number times a factor; what is not a number stays as it is, so that it can be named."""
+    """A number times a factor; other cells are kept, so that they can be named."""
     value = number({"": cell}, "")
     return cell if value is None or factor == 1 else value * factor
 

@@ -17,7 +17,7 @@ class LineConsole(Console):
     """
 
     def __init__(self, **how: Any) -> None:
-        # A path such as runs:x: is text: Rich would make a cross of it.
+        # A path such as runs:x: is text: Rich would show an emoji.
         super().__init__(**{"emoji": False, **how})
         self.names: dict[str, str] = {}
 

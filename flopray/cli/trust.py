@@ -1,8 +1,8 @@
 """What this user trusts on this machine: files of workloads, which a resume runs, and servers that it sends results to.
 
-A run's folder may come from a stranger, and its manifest names a file of Python. It is never run on the manifest's
-word alone: the file must have the content that the run began with, and this user must have swept that content here, or
-name it again.
+A run's folder may come from a stranger, and its manifest names a file of Python. It is never run because of the
+manifest alone: the file must have the content that the run began with, and this user must have swept that content here,
+or name it again.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def trust_code(workload: Workload, axes: Mapping[str, tuple[object, ...]]) -> No
 
 
 def check_code(workload: Workload, axes: Mapping[str, tuple[object, ...]], address: str) -> None:
-    """Refuse to run code that a run names and that this user never ran here, or that changed since.
+    """Refuse to run code that a run names if this user never ran it here, or it changed since.
 
     Raises:
-        InputError: saying so.
+        InputError: the code is not trusted.
     """
     digest = workload.code_of(axes)
     if digest is not None and not _is_trusted(digest):
@@ -77,7 +77,7 @@ def workload_of_run(manifest: Mapping[str, object], address: str, named: str | N
         named: what the command line names, such as `models.py:ConvNet`; None takes what the run began with.
 
     Raises:
-        InputError: there is no such code, it is not that of the run, or it was never run here before.
+        InputError: there is no such code, it is not that of the run, or it was not run here before.
         NotARun: the manifest describes no workload.
         RunError: the run cannot be resumed.
     """
@@ -140,7 +140,7 @@ def _unchanged(reference: str, began: _Source) -> str:
 
 
 class _Source(msgspec.Struct):
-    """What a manifest says of the file that a workload was in."""
+    """The file of a workload, by a manifest."""
 
     path: str
     class_name: str

@@ -20,6 +20,7 @@ from flopray.cluster.authentication import agree_on_token, own_mode
 from flopray.cluster.devices import Cluster, inspect_cluster
 from flopray.cluster.quiet import quiet_ray
 from flopray.errors import ENDING_SIGNALS, ClusterError
+from flopray.mappings import Arguments
 
 NAMESPACE = "flopray"
 #: A sweep keeps records, not tensors, in Ray; its default of 30 % of the memory would be taken from the workloads.
@@ -29,7 +30,7 @@ _CLIENT_TRIES = 3
 #: In it a submitted job has the files and environment of its cluster; `ray.init` takes them for every cluster.
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _NO_CLIENT_PROCESS = "Initialization failure from server"
-#: What Ray says where a client cannot join, and what helps.
+#: Messages of Ray where a client cannot join, and what helps.
 _JOIN_HINTS = {
     "Failed to connect to Ray cluster": "; if the cluster asks for a token, set RAY_AUTH_MODE=token, and on another "
     "machine RAY_AUTH_TOKEN to it (`ray get-auth-token` on its head node)",
@@ -113,11 +114,11 @@ def _leave_cluster() -> None:
 
 
 def _stay_on_this_machine() -> None:
-    """Have all that Ray starts for itself listen on the loopback interface, unless the environment says otherwise.
+    """Make Ray's servers listen on the loopback interface, unless the environment says otherwise.
 
-    Ray takes a node's address for a public one on Linux and then binds most of its servers to every interface; as the
-    address is 127.0.0.1 on macOS and Windows unless this variable is set, it also says how to have that here. Ray reads
-    it when it is first imported. `ray.init(_node_ip_address="127.0.0.1")` would not do: Ray replaces that address.
+    Ray takes a node's address for a public one on Linux and then binds most of its servers to every interface; on macOS
+    and Windows the address is 127.0.0.1 unless this variable is set, and so the variable sets it here too. Ray reads it
+    when it is first imported. `ray.init(_node_ip_address="127.0.0.1")` does not work: Ray replaces that address.
     https://github.com/ray-project/ray/issues/18730, `get_node_ip_address` in ray/_private/services.py
     """
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -158,14 +159,14 @@ def _own_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, own)
 
 
-def _init_arguments(address: str | None, job: Mapping[str, str]) -> dict[str, Any]:
+def _init_arguments(address: str | None, job: Mapping[str, str]) -> Arguments:
     from ray.job_config import JobConfig
 
-    common: dict[str, Any] = {"namespace": NAMESPACE, "logging_level": logging.ERROR, "log_to_driver": False}
-    if not (address or "").startswith("ray://"):  # Ray's client can hand no metadata over
+    common: Arguments = {"namespace": NAMESPACE, "logging_level": logging.ERROR, "log_to_driver": False}
+    if not (address or "").startswith("ray://"):  # Ray's client cannot pass metadata on
         common["job_config"] = JobConfig(metadata=dict(job))
     if address is None:
-        # "local" never joins a cluster that happens to run here or has left its address behind.
+        # "local" never joins a cluster that happens to run here or left its address.
         return common | {
             "address": "local",
             "dashboard_host": "127.0.0.1",
@@ -196,7 +197,7 @@ def resolved(address: str) -> str:
 
 
 def _said(asked: str, address: str) -> str:
-    """Where an address comes from, in the words that a user can act on."""
+    """Where an address comes from, for messages."""
     if asked != "auto":
         return f"<address> {asked}"
     if os.environ.get("RAY_ADDRESS"):

@@ -11,7 +11,7 @@ from flopray.cluster.ray_internals import nvidia_types
 from flopray.energy.nvml import why_nvml_fails
 from flopray.errors import ClusterError, spaced
 
-#: How often a cluster is looked at while a type of device is waited for.
+#: Seconds between two looks at a cluster while waiting for a type of device.
 _LOOK_EVERY_S = 1.0
 _NAME_THEM = """name them where the node is started: ray start --resources='{"accelerator_type:H100": 1}'"""
 
@@ -42,7 +42,7 @@ class Cluster:
         """The cluster whose GPUs without a type are of this one.
 
         Raises:
-            ClusterError: there are none, or there are others with a type, which a trial could also get.
+            ClusterError: there are none, or there are typed ones too, which a trial could also get.
         """
         if name is None:
             return self
@@ -69,7 +69,7 @@ class Cluster:
 
 
 def inspect_cluster(*, dashboard_url: str | None, local: bool) -> Cluster:
-    """Count the whole devices of the connected cluster."""
+    """Count the devices of the connected cluster."""
     import ray
 
     slots: dict[str, int] = {}
@@ -99,7 +99,7 @@ def wait_for(
     say: Callable[[str], object],
     gpu_type: str | None = None,
 ) -> Cluster:
-    """Wait until the cluster has all types that are wanted, or the time is over.
+    """Wait until the cluster has all wanted types, or the time is over.
 
     Args:
         cluster: the connected cluster as it is.
@@ -109,10 +109,10 @@ def wait_for(
         gpu_type: of GPUs whose type Ray does not know, also of those that join.
 
     Returns:
-        The cluster as it is then, with the `gpu_type`; whether a type is still missing is for `choose_devices` to say.
+        The cluster as it is then, with the `gpu_type`; `choose_devices` says whether a type is still missing.
 
     Raises:
-        ClusterError: no GPU is there that the `gpu_type` could be of.
+        ClusterError: there is no GPU to which the `gpu_type` could apply.
     """
     until = time.monotonic() + seconds
     names = wanted or ([gpu_type] if gpu_type else [])
@@ -130,7 +130,7 @@ def wait_for(
 
 
 def absent_types(cluster: Cluster, wanted: list[str] | None) -> list[str]:
-    """Types that are wanted and not there, but could be: names that Ray gives to GPUs. For a plan."""
+    """Wanted types that are missing but possible: names that Ray gives to GPUs. For a plan."""
     absent = [name for name in dict.fromkeys(wanted or ()) if name not in (*cluster.slots, "CPU")]
     return [name for name in absent if name in nvidia_types()]
 
@@ -141,10 +141,10 @@ def choose_devices(cluster: Cluster, wanted: list[str] | None, *, resumed: bool 
     Args:
         cluster: the connected cluster.
         wanted: types by name; None takes every type of GPU, or the CPU when there is no GPU.
-        resumed: the types are those of a run that is resumed, and no flag's.
+        resumed: the types come from a run that is resumed, not from a setting.
 
     Raises:
-        ClusterError: a type that no node has (its trial would never start), or GPUs of no type that Ray knows,
+        ClusterError: a type that no node has (its trial would never start), or GPUs without a type that Ray knows,
             which would be ignored silently.
     """
     available = {**cluster.slots, "CPU": 1}
@@ -167,7 +167,7 @@ def choose_devices(cluster: Cluster, wanted: list[str] | None, *, resumed: bool 
 
 
 def _typing(cluster: Cluster, name: str) -> str:
-    """How GPUs without a type get this one: by flag only where there are no others."""
+    """How to give this type to GPUs without one: by a setting only where there are no others."""
     return _NAME_THEM if cluster.slots else f"say it with <gpu_type> {name}, or {_NAME_THEM}"
 
 
@@ -184,7 +184,7 @@ def passed_over(cluster: Cluster, wanted: list[str] | None = None) -> str | None
         return f"no GPU is measured, although this machine has an NVIDIA driver: {cluster.gpus_reason}"
     if not cluster.untyped or not cluster.slots:
         return None
-    return f"{_gpus(cluster.untyped)} of the cluster passed over, since Ray does not know the type: {_NAME_THEM}"
+    return f"{_gpus(cluster.untyped)} of the cluster left out, since Ray does not know their type: {_NAME_THEM}"
 
 
 def _gpus(count: int) -> str:
@@ -206,5 +206,5 @@ def check_cores(cluster: Cluster, cpus_per_trial: Mapping[str, int]) -> None:
         if cores > most:
             raise ClusterError(
                 f"a trial on {device_type} holds {cores} CPU cores, and no node with it has more than {most}: "
-                f"use another cluster, or start a new run with --cpus-per-trial {max(1, most)} or less"
+                f"use another cluster, or start a new run with <cpus_per_trial> {max(1, most)} or less"
             )

@@ -9,11 +9,11 @@ from flopray.cluster import ray_internals
 
 #: The environment cannot change these: without them a sweep measures something else, or does not end in order.
 _ALWAYS = {
-    # Under `uv run`, Ray would make every worker of the cluster a `uv run` of its own in an upload of this folder, with
-    # an environment that has to be built on each node first; the cluster's own Python is what is measured.
+    # Under `uv run`, Ray would start every worker of the cluster by `uv run` in an upload of this folder, and build an
+    # environment on each node first; the cluster's own Python is to be measured.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }
-#: Of a sweep's own Tuner, where the sweep shows its progress, names its loggers and handles Ctrl-C itself, so that the
+#: For a sweep's own Tuner: the sweep shows its progress, names its loggers and handles Ctrl-C itself, so that the
 #: journal closes first.
 _TUNER = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -22,7 +22,7 @@ _TUNER = {
     "TUNE_GLOBAL_CHECKPOINT_S": "600",
 }
 _TUNER_ALWAYS = {"TUNE_DISABLE_SIGINT_HANDLER": "1"}
-#: How Ray's documentation had the same hook switched on before that variable was there.
+#: How Ray's documentation switched on the same hook before there was that variable.
 _HOOK, _UV_HOOK = "RAY_RUNTIME_ENV_HOOK", "uv_runtime_env_hook"
 
 

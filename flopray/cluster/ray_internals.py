@@ -2,7 +2,7 @@
 
 It is part of `cluster` because `sweep`, the room above, needs some of them too. `PRIVATE_NAMES` lists each name with
 the version of Ray in which it was seen. `changes` says what another version has changed, and a test fails there.
-Without one of them, what it serves is left out or reported in one line; there is never a traceback.
+Where one is missing, what needs it is left out or reported in one line; there is never a traceback.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _PRINT = PrivateName(
     "keeping what raylets say out of standard output",
 )
 _FIND_ADDRESS = PrivateName(
-    "ray._private.services", "get_ray_address_from_environment", ("addr", "temp_dir"), "`--address auto`"
+    "ray._private.services", "get_ray_address_from_environment", ("addr", "temp_dir"), "address='auto'"
 )
 _SERVICES_LOGGER = PrivateName("ray._private.services", "logger", None, "one message where several clusters run here")
 _CONFIG = PrivateName("ray._raylet", "Config.initialize", None, "sending a token though Ray was imported before")
@@ -171,7 +171,7 @@ def address_found_by_ray() -> str:
     import ray
 
     try:
-        # Importing Ray has set its own level: of several clusters it would warn in its own form, and take the latest.
+        # Importing Ray sets its own level: it would warn of several clusters in its own form, and take the latest.
         _SERVICES_LOGGER.found().setLevel(logging.ERROR)
         find = _FIND_ADDRESS.found()
     except (ImportError, AttributeError) as error:
@@ -182,14 +182,14 @@ def address_found_by_ray() -> str:
 
 
 def read_environment_again() -> None:
-    """Have a Ray that is imported already, as in a notebook, take RAY_AUTH_MODE from the environment as it is now."""
+    """Make a Ray that is imported already, as in a notebook, read RAY_AUTH_MODE from the environment again."""
     if _CONFIG.module in sys.modules:
         with contextlib.suppress(AttributeError):
             _CONFIG.found()("")
 
 
 def leave_workers_alone_under_uv_run() -> None:
-    """Have a Ray that is imported already leave workers as they are, as RAY_ENABLE_UV_RUN_RUNTIME_ENV=0 does."""
+    """Make a Ray that is imported already start plain workers, as RAY_ENABLE_UV_RUN_RUNTIME_ENV=0 does."""
     if constants := sys.modules.get(_UV_RUN.module):
         constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = False  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -218,7 +218,7 @@ def gpus_found_by_ray() -> dict[str, int]:
         count = _COUNT_GPUS.found()()
         count = count if visible is None else min(count, len(visible))
         device_type = _GPU_TYPE.found()() if count else None
-    except Exception:  # NVML's errors come through as Ray's own copy of them
+    except Exception:  # NVML's errors are raised as Ray's own copy of them
         return {}
     return {device_type: count} if device_type else {}
 
@@ -250,7 +250,7 @@ def behind_client() -> bool:
 
 
 def free_by_node() -> list[tuple[Mapping[str, float], Mapping[str, float]]]:
-    """What each node has, and what of it is free; all nodes as one behind `ray://`, which does not tell them apart."""
+    """Resources of each node, and what is free; all nodes as one behind `ray://`, which does not tell them apart."""
     import ray
 
     try:
@@ -275,10 +275,10 @@ def last_failure(trial: Any) -> str:
 
 
 def take_memory_kills_as_process_failures() -> None:
-    """Let Tune try a trial again whose process Ray's memory monitor has ended.
+    """Let Tune retry a trial whose process Ray's memory monitor has ended.
 
-    Ray tells of it by `OutOfMemoryError`, which is no `RayActorError`; Tune knows only those of a dead actor and ends
-    the whole experiment on any other: `RayActorManager._actor_task_failed` raises "unexpected exception".
+    Ray raises `OutOfMemoryError`, which is not a `RayActorError`; Tune knows only these and ends the whole experiment
+    on any other error: `RayActorManager._actor_task_failed` raises "unexpected exception".
     """
     from ray.exceptions import OutOfMemoryError, RayActorError
 

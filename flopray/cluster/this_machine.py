@@ -1,6 +1,6 @@
 """The devices that a Ray started on this machine would have, found without importing Ray, so that a plan is quick.
 
-Tests hold each answer against Ray's own.
+Tests compare each answer with Ray's own.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def this_machine() -> Cluster:
 def gpus_here() -> tuple[int, str | None]:
     """How many NVIDIA GPUs this process may use, and their type; Ray calls all GPUs of a node by the type of the first.
 
-    A driver, a library or a GPU that fails is left out of the plan; the sweep itself says what is wrong with it.
+    If a driver, a library or a GPU fails, the plan leaves it out; the sweep itself says what is wrong.
     """
     names = _names()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -58,7 +58,7 @@ def _named(visible: str) -> int:
 
 
 def accelerator_type(name: str) -> str | None:
-    """The type that Ray makes of a GPU's name: `H100` of `NVIDIA H100 80GB HBM3`, `GeForce-RTX-5090` of a consumer's.
+    """The type that Ray derives from a GPU's name: `H100` from `NVIDIA H100 80GB HBM3`, `GeForce-RTX-5090`.
 
     After the maker's word come words in capitals, up to the first with a digit; what follows a hyphen there is left
     out. A name of another form is taken as it is.

@@ -5,9 +5,9 @@ about it. Standard loads, measured at the reference temperature, give the factor
 
     ln E(board, load) = ln R(load) + ln f(board) + scatter + error of the window
 
-R is the mean over the boards that the reference was made of. Its own error is the spread of boards over the root of
-their number, so that a reference of one board says little of the type. The spread and the scatter are known from
-pairs of boards that ran the same sweep (docs/method.md) and are updated by the boards of the reference.
+R is the mean over the boards of the reference. Its own error is the spread of boards over the root of their number, so
+that a reference of one board says little of the type. The spread and the scatter are known from pairs of boards that
+ran the same sweep (docs/method.md) and are updated by the boards of the reference.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from scipy.special import stdtrit
 
 from flopray.energy.board_spread import THREE_H100, of_pairs
 from flopray.errors import InputError
+from flopray.mappings import Arguments, Json
 
 #: Half widths of 95 % intervals over standard deviations.
 _HALF_WIDTH = 1.96
@@ -35,8 +36,8 @@ BOARD_SPREAD = of_pairs(THREE_H100.energy, THREE_H100.boards)
 WORK_SPREAD = of_pairs(THREE_H100.works, THREE_H100.boards)
 #: Degrees of freedom of this knowledge; for the works, too, since those of another type may scatter otherwise.
 PRIOR_DEGREES = THREE_H100.boards - 1
-#: A load whose iteration takes so much longer or shorter than that of the reference is another work: the library has
-#: chosen other kernels, or clocks were other ones.
+#: A load whose iteration is longer or shorter than the reference's by this share is different work: the library chose
+#: other kernels, or the clocks differed.
 MOST_TIME_DIFFERENCE = 0.05
 #: Version of the set of standard loads; values of another set are not comparable.
 LOADS_VERSION = 1
@@ -83,7 +84,7 @@ class Calibration:
         measured_unix_s: when it ended, seconds since 1970 UTC.
         seconds: that it took.
         loads_version: of the set of loads.
-        reference_temperature_c: that the loads are told for.
+        reference_temperature_c: of the loads' values.
         loads: their results.
     """
 
@@ -101,7 +102,7 @@ class Calibration:
     loads: tuple[LoadResult, ...]
     loads_version: int = LOADS_VERSION
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """JSON-ready fields."""
         return asdict(self) | {"loads": [asdict(load) for load in self.loads]}
 
@@ -110,7 +111,7 @@ class Calibration:
         """The inverse of `to_dict`; fields that a later version added are left out.
 
         Raises:
-            InputError: it is no calibration.
+            InputError: it is not a calibration.
         """
         try:
             loads = tuple(_load(load) for load in fields["loads"])
@@ -118,7 +119,7 @@ class Calibration:
             numbers = [made.measured_unix_s, made.reference_temperature_c]
             numbers += [v for load in loads for v in (load.time_s, load.energy_at_reference_j, load.rel_error) if v]
             if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
-                raise TypeError("a number is none")
+                raise TypeError("a field that must be a number is not")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"not a calibration: {error}") from error
         return made
@@ -129,7 +130,7 @@ def _load(fields: Mapping[str, Any]) -> LoadResult:
     return LoadResult(**{**_known(LoadResult, fields), "windows": windows})
 
 
-def _known(cls: type, fields: Mapping[str, Any]) -> dict[str, Any]:
+def _known(cls: type, fields: Mapping[str, Any]) -> Arguments:
     return {name: value for name, value in fields.items() if name in cls.__dataclass_fields__}
 
 
@@ -158,10 +159,10 @@ class TypeReference:
     Attributes:
         device_name: of the type, as NVML says it, in full.
         loads_version: of the set of loads.
-        reference_temperature_c: that the loads are told for.
+        reference_temperature_c: of the loads' values.
         boards: how many there were.
-        spread_rel: standard deviation of the boards' common factors; None of one board.
-        scatter_rel: standard deviation of single loads about the factor of their board; None of one board.
+        spread_rel: standard deviation of the boards' common factors; None for one board.
+        scatter_rel: standard deviation of single loads about the factor of their board; None for one board.
         source: when and how they were measured.
         torch_versions, cuda_versions, driver_versions: that they were measured with.
         loads: by name.
@@ -181,15 +182,15 @@ class TypeReference:
 
     @property
     def board_spread(self) -> float:
-        """Standard deviation of boards, what was known before included."""
+        """Standard deviation of boards, with what was known before."""
         return _shrunk(self.spread_rel, BOARD_SPREAD, self.boards - 1)
 
     @property
     def work_spread(self) -> float:
-        """Standard deviation of single works about their board's factor, what was known before included."""
+        """Standard deviation of single works about their board's factor, with what was known before."""
         return _shrunk(self.scatter_rel, WORK_SPREAD, (self.boards - 1) * max(0, len(self.loads) - 1))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """JSON-ready fields."""
         return asdict(self)
 
@@ -295,14 +296,14 @@ def _not_comparable(calibration: Calibration, reference: TypeReference) -> str |
         )
     if calibration.reference_temperature_c != reference.reference_temperature_c:
         return (
-            f"told for {calibration.reference_temperature_c:g} C, and the reference for "
-            f"{reference.reference_temperature_c:g} C: calibrate at that temperature"
+            f"measured at {calibration.reference_temperature_c:g} °C, and the reference is for "
+            f"{reference.reference_temperature_c:g} °C: calibrate at that temperature"
         )
     return None
 
 
 def _load_not_comparable(load: LoadResult, reference: TypeReference) -> str | None:
-    """Why a load says nothing of the factor; None where it does."""
+    """Why a load is not used for the factor; None where it is."""
     if load.time_s is None or load.energy_at_reference_j is None or load.rel_error is None:
         return f"{load.load}: {load.reason or 'its error is not known'}"
     known = reference.loads.get(load.load)
@@ -310,7 +311,7 @@ def _load_not_comparable(load: LoadResult, reference: TypeReference) -> str | No
         return f"{load.load}: the reference has no such load"
     difference = load.time_s / known.time_s - 1
     if abs(difference) > MOST_TIME_DIFFERENCE:
-        return f"{load.load}: an iteration takes {difference:+.0%} of the reference's time, so that it is another work"
+        return f"{load.load}: an iteration takes {difference:+.0%} of the reference's time, so it is different work"
     return None
 
 
@@ -322,7 +323,7 @@ def reference_from(calibrations: Sequence[Calibration], source: str) -> TypeRefe
         source: when and how they were measured, in a line.
 
     Raises:
-        InputError: there are none, or they are not of one kind, or no load was measured on all boards.
+        InputError: the list is empty, they are not of one kind, or no load was measured on all boards.
     """
     if not calibrations:
         raise InputError("a reference needs the calibration of at least one board")
@@ -386,7 +387,7 @@ def _mean_loads(several: Sequence[Calibration]) -> dict[str, LoadReference]:
 def _spreads(logs: np.ndarray) -> tuple[float | None, float | None]:
     """Standard deviation of the boards' factors, and of loads about them; shape of `logs` is (boards, loads).
 
-    The mean square of boards holds that of loads over their number, which is taken off (analysis of variance).
+    The mean square of boards contains that of loads over their number, which is subtracted (analysis of variance).
     """
     boards, loads = logs.shape
     if boards < 2:

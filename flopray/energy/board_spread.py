@@ -1,4 +1,4 @@
-"""How far boards of one type were found apart: the measurements that priors of a spread between boards are made of.
+"""How far boards of one type differ: the measurements behind the priors of the spread between boards.
 
 Boards are compared within a group that did the same work; groups are not compared with each other. A group of n boards
 has n - 1 degrees of freedom, however many pairs and rows it has.
@@ -21,7 +21,7 @@ class BoardGroup:
         energy: constant factor between the boards of each pair, less 1, at a reference temperature.
         works: scatter of single works about that factor, root mean square, of each pair.
         time: difference in time of each pair.
-        uuids: of the boards; empty where they were not kept, so that nobody can tell whether a board is among them.
+        uuids: of the boards; empty where they were not kept, so that it is unknown which boards they were.
         source: when and how they were measured.
     """
 
@@ -46,8 +46,8 @@ def of_pairs(differences: Iterable[float], boards: int) -> float:
     return math.sqrt(sum(difference**2 for difference in differences) / (boards * (boards - 1)))
 
 
-#: 64 rows of MLPs, four phases, each board on another machine, energy at 60 C. Time is a root mean square over rows,
-#: their scatter inside, so that its spread is rather too wide. Runs and UUIDs were not kept.
+#: 64 rows of MLPs, four phases, each board on another machine, energy at 60 °C. Time is a root mean square over rows,
+#: scatter included, so that its spread is too wide rather than too narrow. Runs and UUIDs were not kept.
 THREE_H100 = BoardGroup(
     device_name="NVIDIA H100 80GB HBM3",
     boards=3,
@@ -57,7 +57,7 @@ THREE_H100 = BoardGroup(
     uuids=frozenset(),
     source="three H100 SXM boards of three machines, the same 64 rows, driver 580.159, torch 2.11, 2026-11-27",
 )
-#: The same sweep a day later, energy at 50 C, `docs/results/boards`. Time is the factor alone.
+#: The same sweep a day later, energy at 50 °C, `docs/results/boards`. Time is the factor alone.
 TWO_H100 = BoardGroup(
     device_name="NVIDIA H100 80GB HBM3",
     boards=2,

@@ -1,4 +1,4 @@
-"""Energy over time from the ticks of a counter: what was taken between two moments, and how well that is known."""
+"""Energy over time from the ticks of a counter: how much was used between two moments, with its interval."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BLURRED = 2.5
 class EnergyCurve:
     """Energy at any time, linear between ticks.
 
-    Where the counter was reset, or jumped, the power of the ticks around stands in for what it did not show.
+    Where the counter was reset or jumped, the power of the ticks around is used.
 
     Ticks whose time is known far worse than usual, since the thread that reads was late, are left out.
 
@@ -47,7 +47,7 @@ class EnergyCurve:
         return inside + before + after
 
     def peak_power_w(self, over_s: float = 0.09) -> float:
-        """Highest mean power over a time, which must be longer than reads blur the ticks of a fast counter."""
+        """Highest mean power over a span that is longer than the blur of a fast counter's ticks."""
         last = np.minimum(np.searchsorted(self.time_s, self.time_s + over_s), len(self.time_s) - 1)
         first = np.arange(len(last))
         whole = self.time_s[last] - self.time_s >= over_s
@@ -70,6 +70,6 @@ class EnergyCurve:
         around = self._filled_w[max(0, place - 2) : place + 1]
         if not len(around):
             around = self._filled_w[-2:]
-        # Beyond the last tick nobody has seen the power yet; at least its usual scatter is allowed for.
+        # Beyond the last tick the power is not known yet; at least its usual scatter is allowed for.
         unseen_s = max(time_s - self.time_s[-1], self.time_s[0] - time_s, 0.0)
         return float(np.ptp(around)) * self._gap_s / 2 + float(np.mean(around)) * (0.02 * self._gap_s + unseen_s / 2)

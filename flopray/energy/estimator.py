@@ -1,9 +1,9 @@
 """Power and energy per iteration from the ticks of a cumulative counter, with a 95 % interval.
 
-The counter is exact at its ticks and silent between them: a window that starts and ends anywhere is wrong by up to a
-tick at either edge. So power is the slope of energy over the times of the ticks inside the load, which no edge enters.
-What is left is the blur of each tick's time (it lies between two reads), the counter's quantum, the scatter of the
-power itself and its drift; `flopray.energy.regression` has the model. Energy per iteration is power times time per
+The counter is exact at its ticks and shows nothing between them: a window that starts and ends anywhere is wrong by up
+to a tick at either edge. So power is the slope of energy over the times of the ticks inside the load, which no edge
+enters. What is left is the blur of each tick's time (it lies between two reads), the counter's quantum, the scatter of
+the power itself and its drift; `flopray.energy.regression` has the model. Energy per iteration is power times time per
 iteration, and the time comes from device events.
 """
 
@@ -34,7 +34,7 @@ __all__ = [
     "ticks_in_load",
 ]
 
-#: Fewest ticks that give a slope and something to judge it by.
+#: Fewest ticks that give a slope and its error.
 MIN_TICKS = 3
 #: Fewest ticks from which a drift can be told.
 MIN_DRIFT_TICKS = 5
@@ -66,7 +66,7 @@ class PowerEstimate:
         power_noise_rel: standard deviation of the mean power of one tick over `power_w`, as the fit found it.
         unseen_share: part of an iteration that no tick saw because ticks and iterations beat; 0 without a beat.
         jump_j: what jumps of the counter would have added, which were left out; 0 without one.
-        temperature_c: of the device, mean from the first to the last of the ticks; None where it tells none.
+        temperature_c: of the device, mean from the first to the last of the ticks; None where it reports none.
     """
 
     power_w: float
@@ -115,8 +115,8 @@ def estimate_power(
         tick_period_s: of the counter where it was measured before; only used to say how long a window is needed.
         iterations: when the iterations ran, where that is known: long ones are then seen at their phases.
         temperatures: of the device, in the order of time.
-        slope_w_per_k: how power follows temperature, by power, where that is known: what the temperature does within
-            the window is then no drift and no fluctuation. The mean stays what it was.
+        slope_w_per_k: how power follows temperature, by power, where that is known: a change of temperature within the
+            window then counts neither as drift nor as fluctuation. The mean does not change.
 
     Raises:
         MeterError: no tick in a second and more: the counter is frozen.
@@ -145,7 +145,7 @@ def estimate_power(
 
 
 def ticks_in_load(ticks: Ticks, *, start_s: float, end_s: float, meter: Characteristics = _DEFAULT) -> np.ndarray:
-    """Which ticks lie in a load and show nothing from before it; shape (n,).
+    """Which ticks lie in a load and contain nothing from before it; shape (n,).
 
     Args:
         ticks: of the counter.
@@ -176,7 +176,7 @@ def estimate_ticks(
         significant = abs(bend.mean) > bend.half_width(DRIFT_LEVEL)
     # A power that drifts has no single value: the interval then covers it from one end of the window to the other.
     rel_error = math.hypot(slope.half_width() / slope.mean, meter.rel_error, drift_rel / 2 if significant else 0.0)
-    # What no tick saw may take between nothing and twice the power of what they saw.
+    # What no tick saw may have any power from none to twice that of what they saw.
     rel_error += line.unseen
     return PowerEstimate(
         power_w=slope.mean * line.rough_w,

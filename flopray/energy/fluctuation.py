@@ -38,7 +38,7 @@ SLOW = {
 }
 #: Standard deviation of power over the phases of a long iteration, relative, and prior weight; 0 comes first.
 PHASE = {0.0: 0.1, 0.01: 0.1, 0.04: 0.15, 0.12: 0.15, 0.3: 0.1, 0.6: 0.1}
-#: Standard deviation of the energy that a long iteration is ahead or behind at a phase, over the energy of the
+#: Standard deviation of the energy by which a long iteration is ahead or behind at a phase, over the energy of the
 #: iteration, and prior weight; for a counter that adds up all power, so that each iteration adds the same.
 WITHIN = {0.01: 0.15, 0.03: 0.2, 0.1: 0.15}
 #: Phases closer than about this are alike. Short, so that a phase nobody saw stays unknown.
@@ -94,7 +94,7 @@ def candidates(
     Args:
         time_s: of the ticks, rising; shape (n,).
         gap_s: usual distance of two ticks.
-        known_noise: white noise that is there in any case, relative.
+        known_noise: white noise that is always there, relative.
         iterations: iterations since some start at each tick, with their fraction; shape (n,). None if unknown.
         iteration_s: length of one; decides whether phases can be told.
         slow: with slow kinds beyond the weakest; without them a drift is a drift and not a slow fluctuation.
@@ -129,7 +129,7 @@ def _slow(since_s: np.ndarray, tau_s: float) -> np.ndarray:
 def _phased(time_s: np.ndarray, gap_s: float, iterations: np.ndarray) -> np.ndarray:
     """Covariance of a sum over ticks of a power that depends on the phase of the iteration, of variance 1.
 
-    Ticks that were missed are put in again: the counter summed up at their times as well.
+    Missed ticks are put in again: the counter summed up at their times too.
     """
     count = np.maximum(np.rint(np.diff(time_s) / gap_s).astype(int), 1)
     last = np.concatenate([[0], np.cumsum(count)])
@@ -141,7 +141,7 @@ def _phased(time_s: np.ndarray, gap_s: float, iterations: np.ndarray) -> np.ndar
 
 
 def _within(iterations: np.ndarray) -> np.ndarray:
-    """Correlation of what an iteration is ahead or behind at the ticks' phases.
+    """Correlation of the energies by which an iteration is ahead or behind at the ticks' phases.
 
     One half is a Brownian bridge round the circle (power that changes all the time within an iteration), the other half
     its integral less the mean (few changes, with steady power between them): the Bernoulli polynomials B2 and B4 of the

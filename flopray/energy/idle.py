@@ -1,4 +1,4 @@
-"""Power of a device that does nothing for this process, whose context stays open."""
+"""Idle power of a device on which this process has an open context."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from flopray.errors import WindowTooShort
 def idle_power(meter: Meter, seconds: float = 1.0, *, max_seconds: float = 10.0) -> PowerEstimate:
     """Mean power over the ticks of the next `seconds`, or of longer if that holds too few of them.
 
-    The caller sees to it that the device has been idle for a while: a GPU takes seconds to lower its clocks.
+    The device must have been idle for a while: a GPU takes seconds to lower its clocks.
 
     Args:
-        meter: of the device; read by nobody else meanwhile.
+        meter: of the device; nothing else may read it meanwhile.
         seconds: how long to watch at least.
         max_seconds: when to give up on a counter that does not advance.
 

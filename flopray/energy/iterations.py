@@ -14,10 +14,10 @@ import numpy as np
 
 #: A sensor may see no more than the last part of each tick (https://arxiv.org/abs/2312.02741: 25 of 100 ms).
 SEEN_S = 0.025
-#: A larger part of the iteration that no tick saw is a beat, however many ticks there are. Ticks see an iteration that
-#: is longer than two of them a whole tick apart at best.
+#: Where no tick saw a larger part of the iteration than this, it is a beat, however many ticks there are. In an
+#: iteration longer than two ticks, ticks lie a whole tick apart at best.
 _UNSEEN_SHARE, _UNSEEN_SHARE_LONG = 0.05, 0.16
-#: Laps that may be queued or running when their times are asked for, and one more.
+#: Laps that may be queued or running when their times are read, and one more.
 _RUNNING_LAPS = 4
 
 
@@ -37,8 +37,8 @@ class Iterations:
     def of_laps(cls, lap_times_s: Sequence[float], per_lap: int, start_s: float, end_s: float) -> Iterations:
         """Laps between two host times.
 
-        Laps that are still running are not among them: then the end lies a few laps behind. More than that was spent
-        on questions of the stopping rule, between laps, and is shared out evenly.
+        Laps that are still running are not among them, so the end may be a few laps late. A longer delay was spent on
+        the stopping rule between laps, and is spread evenly.
         """
         ends_s = np.cumsum(np.asarray(lap_times_s, dtype=float))
         missing_s = end_s - start_s - ends_s[-1]
@@ -80,5 +80,5 @@ def unseen_share(iterations: np.ndarray, iteration_s: float, tick_s: float) -> f
     gaps = np.diff(np.append(phases, phases[0] + 1.0))
     unseen = float(np.max(gaps)) - SEEN_S / iteration_s
     usual = _UNSEEN_SHARE_LONG if iteration_s >= 2.2 * tick_s else _UNSEEN_SHARE
-    # A few ticks miss this much even where the two periods have no simple ratio.
+    # A few ticks miss this much even where the ratio of the periods is not simple.
     return unseen if unseen > max(usual, 1.0 / len(iterations)) else 0.0

@@ -19,8 +19,8 @@ class Reading:
         after_s: host clock just after it.
         energy_j: the counter. Counters are integers of mJ or uJ and stay far below 2**53 of those, so the division
             that makes joules is exact enough for two equal counters to compare equal and two different ones not.
-        slept: whoever reads slept over ticks before it: a change since the last reading came at any time, and is no
-            tick.
+        slept: the reader slept through ticks before it: a change since the last reading may have come at any time, and
+            is not a tick.
     """
 
     before_s: float
@@ -44,7 +44,7 @@ class Characteristics:
         quantum_j: resolution of the counter.
         settle_s: how long after the load starts the counter still shows what was before it.
         rel_error: 95 % half width, relative, of what the meter itself gets wrong beyond the scatter of its readings;
-            0 for counters, whose sensor bias nobody can know from inside.
+            0 for counters, whose sensor bias cannot be known from inside.
         power_noise_rel: least standard deviation of the mean power between two ticks, relative, that is known of this
             kind of meter (duty cycle of its sensor, fluctuating load); a few ticks alone cannot show it.
         tick_error_share: variance of a tick's time over the squared width of the interval that holds it. The sampling
@@ -71,7 +71,7 @@ class Meter(Protocol):
         read_cost_s: what one read is expected to take; a poller spaces its reads by it and measures the real value.
         changes_on_read: True for a counter that is computed by reading it (an integral of power samples): it changes
             at every read and at no other time, so there are no ticks to wait for.
-        characteristics: what an estimate of power from its readings has to know.
+        characteristics: what an estimate of power from its readings needs.
     """
 
     source: str
@@ -92,7 +92,7 @@ class Meter(Protocol):
         ...
 
     def temperature_c(self) -> float | None:
-        """Temperature of the device now; None where it tells none. Asked once a tick."""
+        """Temperature of the device now; None where it reports none. Read once a tick."""
         ...
 
     def close(self) -> None:

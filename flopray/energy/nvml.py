@@ -24,6 +24,7 @@ from flopray.energy.nvml_errors import (
     wrong_bindings,
 )
 from flopray.errors import MeterError, NoEnergySource
+from flopray.records import Row
 
 #: Reasons for a clock below its maximum, by bit; names of NVML's nvmlClocksEventReasons without prefix.
 CLOCK_EVENT_REASONS = {
@@ -80,7 +81,7 @@ def library() -> Any:
         import pynvml
     except ImportError as error:
         raise NvmlUnavailable("NVML needs the nvidia-ml-py package: pip install nvidia-ml-py") from error
-    except Exception as error:  # one of Python 2, or what else goes by that name
+    except Exception as error:  # one of Python 2, or another package of that name
         why = f"it cannot be imported: {type(error).__name__}"
         raise NvmlUnavailable(wrong_bindings(None, why)) from error
     with _lock:
@@ -113,14 +114,14 @@ def _call(function: Callable[..., Any], *args: Any) -> Any:
     except (TypeError, AttributeError) as error:  # older bindings take bytes where these give texts, or lack a name
         raise NvmlUnavailable(wrong_bindings(pynvml, f"{type(error).__name__}: {error}")) from error
     except Exception as error:
-        # Newer bindings tell by an error of another tree that the driver is older than the function.
+        # Newer bindings raise an error of another class where the driver is older than the function.
         if type(error).__name__ == "NVMLLibraryMismatchError":
             raise NvmlNotSupported(f"{function.__name__} needs a newer driver") from error
         raise
 
 
 def _optional(function: Callable[..., Any] | None, *args: Any) -> Any:
-    """Calls an NVML function; None where a GPU that still works gives no answer: then only that column is missing.
+    """Calls an NVML function; None where a working GPU gives no answer, so that only that column is missing.
 
     A function that these bindings do not have may be given as None.
     """
@@ -213,7 +214,7 @@ class Gpu:
         """UUID as NVML writes it."""
         return _call(self._nvml.nvmlDeviceGetUUID, self.handle)
 
-    def info(self) -> dict[str, Any]:
+    def info(self) -> Row:
         """What the GPU is, under the names of the record's columns; None where it does not say.
 
         `sm_count` is always None: NVML reports cores, not multiprocessors; torch knows them.
@@ -258,7 +259,7 @@ class Gpu:
         return _scaled(_optional(nvml.nvmlDeviceGetClockInfo, self.handle, nvml.NVML_CLOCK_SM), 1e6)
 
     def memory_used_bytes(self) -> int | None:
-        """Memory that is in use on the GPU at this instant, by whomever; None where NVML does not say.
+        """Memory that is in use on the GPU at this instant, by any process; None where NVML does not say.
 
         Raises:
             MeterError: the GPU stopped answering.
@@ -283,7 +284,7 @@ class Gpu:
         return {int(process.pid): getattr(process, "usedGpuMemory", None) for process in processes}
 
     def temperature_c(self) -> float | None:
-        """Temperature of the chip in whole degrees; None where the GPU tells none."""
+        """Temperature of the chip in whole degrees; None where the GPU reports none."""
         nvml = self._nvml
         return _scaled(_optional(nvml.nvmlDeviceGetTemperature, self.handle, nvml.NVML_TEMPERATURE_GPU), 1.0)
 
@@ -292,7 +293,7 @@ class Gpu:
 
         NVML reports the process ids of the host, which inside a container are not the ones this process knows. If its
         own id is not in the list, one entry is taken to be this process; if the list is empty although this process
-        has a context, NVML hides processes from the container and nobody can tell.
+        has a context, NVML hides processes from the container and the number is unknown.
 
         Args:
             own_context: this process has a CUDA context on the GPU.

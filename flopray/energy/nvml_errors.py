@@ -12,7 +12,7 @@ class NvmlUnavailable(NoEnergySource):
 
 
 class NvmlFails(NvmlUnavailable):
-    """The driver's library is there, and does not start or answers with an error: there may well be a GPU."""
+    """The driver's library is there, but does not start or answers with an error: there may be a GPU."""
 
 
 class NvmlNoSuchGpu(NvmlUnavailable):
@@ -32,7 +32,7 @@ def wrong_bindings(pynvml: Any, why: str) -> str:
 
     Args:
         pynvml: the module; None where it cannot be imported.
-        why: how that shows.
+        why: what shows it.
     """
     version, file = getattr(pynvml, "__version__", None), getattr(pynvml, "__file__", None)
     named = f"pynvml {version}" if version else f"the module {file or 'pynvml'}"

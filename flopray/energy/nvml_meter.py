@@ -70,8 +70,8 @@ class NvmlPowerMeter:
 
     The instantaneous field is used where the driver has it. Otherwise `nvmlDeviceGetPowerUsage`, which on Ampere and
     newer (except GA100) is an average over one second, so that the first second and a half after a load starts is lost.
-    Its energy is worse than a counter's: power between two samples is not seen, which a steady load forgives and a
-    pulsating one does not.
+    Its energy is worse than a counter's: power between two samples is not seen, which matters little for a steady load
+    and much for a pulsating one.
 
     Raises:
         NvmlNotSupported: the GPU reports no power, or is (split into) MIG slices.

@@ -31,8 +31,8 @@ class TickWatcher:
     """Decides which readings to keep and when to read next; knows no thread and no clock, so tests can drive it.
 
     The start of each dense phase is shifted at random by up to the distance of two reads. Without that, a regular
-    counter and a regular poller beat against each other: the error of the tick times then creeps slowly through a
-    window, tilts its regression line and leaves no residual that would show it.
+    counter and a regular poller beat against each other: the error of the tick times then drifts slowly through a
+        window, tilts its regression line and shows in no residual.
 
     Args:
         meter: gives `read_cost_s` and `changes_on_read`; it is not read here.
@@ -73,7 +73,7 @@ class TickWatcher:
             self.readings.append(reading)
             return 0.0
         if self._slept_over_ticks:
-            # What changed meanwhile changed at any time of the sleep: the next change is one whose time is known.
+            # A change during the sleep has no known time; the next one has.
             self._slept_over_ticks = False
             self._last = replace(reading, slept=True)
             self.readings.append(self._last)
@@ -122,7 +122,7 @@ class TickWatcher:
             self._period_s = statistics.median(self._gaps_s)
 
     def _guard_s(self, cost_s: float) -> float:
-        """How long before the expected tick the dense phase starts: ticks scatter, and a tick before it is blurred."""
+        """How long before the expected tick the dense phase starts: ticks scatter, and one before is blurred."""
         period_s = self._period_s or 0.0
         if len(self._gaps_s) >= _LEARNED_GAPS:
             scatter_s = max(abs(gap - period_s) for gap in self._gaps_s)
@@ -198,9 +198,9 @@ class Poller:
             return list(self._watcher.readings)
 
     def take(self) -> list[Reading]:
-        """The readings kept since the last call; the poller forgets all of them but the last, which comes again.
+        """The readings kept since the last call; the poller drops all of them but the last, which is returned again.
 
-        A poller that runs for days is emptied by this. It does not raise what the meter said: see `failure`.
+        A poller that runs for days is emptied by this. It does not raise the meter's error: see `failure`.
         """
         with self._lock:
             taken = list(self._watcher.readings)
@@ -214,7 +214,7 @@ class Poller:
         return self._error
 
     def temperatures(self) -> list[Temperature]:
-        """Temperature of the device at the start and at each tick; empty where it tells none."""
+        """Temperature of the device at the start and at each tick; empty where it reports none."""
         return list(self._temperatures)
 
     def stop(self) -> list[Reading]:

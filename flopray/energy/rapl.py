@@ -27,7 +27,7 @@ _NEAR_RANGE = 0.5
 
 @dataclass
 class _Zone:
-    """One counter in microjoules, from `last_uj` (read at `last_s`) up to `range_uj` and round again."""
+    """One counter in microjoules, last read as `last_uj` at `last_s`; it wraps around at `range_uj`."""
 
     name: str
     file: Path
@@ -92,12 +92,12 @@ class RaplMeter:
             else:
                 self._total_uj += step_uj
         if went_back:
-            # Nobody knows what was missed: a total that falls begins a new segment (`flopray.energy.ticks`).
+            # What was missed is unknown: a total that falls begins a new segment (`flopray.energy.ticks`).
             self._total_uj = 0
         return Reading(before_s, time.perf_counter(), self._total_uj / 1e6)
 
     def temperature_c(self) -> None:
-        """None: a processor's leakage is not what this counter is corrected for."""
+        """None: this counter is not corrected for a processor's temperature."""
 
     def close(self) -> None:
         """Nothing to release: the files are opened for each read."""
@@ -129,7 +129,9 @@ def _open_zone(folder: Path) -> _Zone:
     file, limit = folder / "energy_uj", folder / "max_energy_range_uj"
     range_uj = _number_in(limit)
     if range_uj <= 0:
-        raise NoEnergySource(f"{limit} says {range_uj}: a RAPL counter needs a range, or nobody knows when it wraps")
+        raise NoEnergySource(
+            f"{limit} says {range_uj}: without the range of a RAPL counter it is unknown when it wraps"
+        )
     name = (folder / "name").read_text().strip()
     return _Zone(name=name, file=file, range_uj=range_uj, last_uj=_number_in(file), last_s=time.perf_counter())
 

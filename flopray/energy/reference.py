@@ -1,4 +1,4 @@
-"""Energy at the reference temperature, of one window or of a row; for rows of older runs, too."""
+"""Energy at the reference temperature, of one window or of a row, those of older runs included."""
 
 from __future__ import annotations
 
@@ -96,10 +96,10 @@ def reference_columns(
 
 
 def told_later(rows: Iterable[Mapping[str, Any]], reference_c: float) -> list[dict[str, float | str | None]]:
-    """The same columns for rows that were measured before there were any, by the prior of their type alone.
+    """The same columns for rows that were measured before these columns existed, by the prior of their type alone.
 
-    Such rows have the temperature of the end of their window. What the sentinel taught about their board is not in
-    them, and what its drift put into `energy_rel_error` stays there, so that their intervals are wider.
+    Such rows have the temperature of the end of their window. What the sentinel showed of their board is not used, and
+    its drift stays in `energy_rel_error`, so that their intervals are wider.
 
     Args:
         rows: by the names of the record's columns; a missing value is None, NaN or pandas' NA.
@@ -108,7 +108,7 @@ def told_later(rows: Iterable[Mapping[str, Any]], reference_c: float) -> list[di
     Returns:
         New columns for each row; none for a row that has them already.
     """
-    import pandas as pd  # here, since what measures needs none
+    import pandas as pd  # imported here: measuring does not need it
 
     boards: dict[Any, BoardTemperature] = {}
     found: list[dict[str, float | str | None]] = []

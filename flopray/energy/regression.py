@@ -14,7 +14,7 @@ A handful of ticks cannot tell the candidates apart, so they are not chosen but 
 least-squares fit with a Student t distribution for p, weighed by its restricted likelihood (Patterson and Thompson
 1971, https://doi.org/10.1093/biomet/58.3.545) and its prior weight. The scale has a scaled inverse chi-squared prior of
 `PRIOR_DOF` observations at 1 (Gelman et al., Bayesian Data Analysis, section 14.8), so that three ticks that happen to
-lie on one line do not claim to be exact: this is the floor by tick quantisation.
+lie on one line do not claim to be exact: a floor set by tick quantisation.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def fit(
         x: tick times in mean ticks, rising, centred by the caller; shape (n,).
         y: counter values in mean ticks (energy over mean power and mean tick); shape (n,).
         variance: of each tick's time, in mean ticks squared; shape (n,).
-        segment: rising whole numbers, another one after each reset of the counter; shape (n,).
+        segment: rising whole numbers, a higher one after each reset of the counter; shape (n,).
         noise: what power may do between the ticks; its covariances in mean ticks squared.
         degree: 1 for the slope, 2 for the curvature d2y/dx2 (which is the change of power per tick).
     """

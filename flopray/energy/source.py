@@ -30,7 +30,7 @@ def open_gpu_meter(uuid: str) -> Meter:
         try:
             return NvmlPowerMeter(gpu)
         except NoEnergySource as other:
-            # What kept the counter away says more, unless the GPU is only too old for one.
+            # The counter's error says more, unless the GPU is merely too old to have one.
             raise (other if isinstance(reason, NvmlNotSupported) else reason) from other
 
 

@@ -1,4 +1,4 @@
-"""Energy at a stated temperature: a board takes more power for the same work the warmer it is.
+"""Energy at a stated temperature: the warmer a board is, the more power the same work takes.
 
 Its transistors leak more, while at a fixed clock the time of the work stays what it is. Within some 20 K the power of a
 work follows a line in the temperature of the chip, and one rule gives the slope of all works of a board by their power:
@@ -6,9 +6,9 @@ work follows a line in the temperature of the chip, and one rule gives the slope
     dP/dT = a + b P          P: power of the work, T: temperature of the chip
 
 The two numbers of a type of GPU are known from boards that were measured (`PRIORS`), with the spread from board to
-board. What a sweep meets on its own board, the sentinel and awake idle power at several temperatures, sharpens them:
-each work that was met at two temperatures has a slope, which says something of `a + b P` as far as single works follow
-the rule. All of it is linear with normal errors, so that each step is a formula (Gelman et al., Bayesian Data Analysis,
+board. What a sweep measures on its own board, the sentinel and awake idle power at several temperatures, narrows them:
+each work that was measured at two temperatures has a slope, which informs `a + b P` as far as single works follow the
+rule. All of it is linear with normal errors, so that each step is a formula (Gelman et al., Bayesian Data Analysis,
 section 14.2, http://www.stat.columbia.edu/~gelman/book/).
 
 At a power limit a warmer board does not take more power but lowers its clocks; there is no energy at another
@@ -26,17 +26,17 @@ import numpy as np
 
 #: Half widths of 95 % intervals over standard deviations.
 _HALF_WIDTH = 1.96
-#: Standard deviation of what the sensor says, in kelvin: it tells whole kelvin (0.29), of one place on the chip.
+#: Standard deviation of the sensor, in kelvin: it reports whole kelvin (0.29), of one place on the chip.
 TEMPERATURE_SD_K = 0.5
 #: Single works of a board leave the rule by this share of their slope (standard deviation). Two H100s showed 10 % each;
 #: an H200 showed 29 %, over too few kelvin to tell what of that is noise (docs/method.md).
 WORK_SCATTER = 0.12
-#: A power that is measured again at the same temperature differs by this (standard deviation, relative): what works of
-#: an H200 leave about a line of their own (median, docs/method.md).
+#: A power that is measured again at the same temperature differs by this (standard deviation, relative): the scatter of
+#: an H200's works about a line of their own (median, docs/method.md).
 REPEAT_SCATTER = 0.004
 #: Furthest from the reference temperature that the line was seen to hold.
 MOST_DISTANCE_K = 20.0
-#: A board of an unknown type must have met a range of so many kelvin.
+#: A board of an unknown type must have been measured over a range of this many kelvin.
 LEAST_RANGE_K = 5.0
 #: From this share of its power limit on, a board may hold its clocks down now and then.
 AT_LIMIT = 0.98
@@ -128,7 +128,7 @@ _UNKNOWN = PowerSlope(0.68, 0.00166, (0.5**2, 0.0, 0.0012**2))
 
 
 def prior_of(device_name: str | None) -> Prior | None:
-    """What is known of a type of GPU; None for one that nobody measured."""
+    """What is known of a type of GPU; None for one that was not measured."""
     return next((prior for prior in PRIORS if device_name and re.search(prior.pattern, device_name)), None)
 
 
@@ -162,7 +162,7 @@ class AtReference:
         rel_error: half width of its 95 % interval: of the coefficient and of the temperature, not of the window.
         coefficient: slope over power at the reference temperature, per kelvin.
         coefficient_error: half width of its 95 % interval.
-        reason: why there is none of these; None where there are.
+        reason: why these are missing; None where they are not.
     """
 
     factor: float | None = None
@@ -173,11 +173,11 @@ class AtReference:
 
 
 class BoardTemperature:
-    """How the power of one board follows its temperature: the prior of its type, and what the board showed so far.
+    """How the power of one board follows its temperature: the prior of its type, updated by what the board showed.
 
     Args:
         device_name: as NVML says it; chooses the prior.
-        power_limit_w: of the board; scales the guess for a type that nobody measured.
+        power_limit_w: of the board; scales the guess for a type that was not measured.
 
     Example:
         >>> board = BoardTemperature("NVIDIA H100 80GB HBM3")
@@ -208,11 +208,11 @@ class BoardTemperature:
 
     @property
     def range_k(self) -> float:
-        """Width of the range of temperatures that repeated works met."""
+        """Width of the range of temperatures of repeated works."""
         return max((max(t) - min(t) for met in self._works.values() if (t := [m[0] for m in met])), default=0.0)
 
     def slope_w_per_k(self, power_w: float) -> float:
-        """Slope of a work of this power, as far as it is known; 0 for a board of which nothing is."""
+        """Slope of a work of this power, as far as it is known; 0 for a board of which nothing is known."""
         if self.prior is None and self.range_k < LEAST_RANGE_K:
             return 0.0
         return self.slope.at(power_w)[0]
@@ -246,7 +246,7 @@ class BoardTemperature:
             reference_c: the temperature that is asked for.
             throttle: reasons for lower clocks at the end of the window, joined with `|`.
             power_limit_w: enforced at that time.
-            near_k: so near to the reference a guess will do for a type that nobody measured; its error is told.
+            near_k: this near to the reference a guess is used for a type that was not measured; its error says so.
         """
         if (reason := self._why_not(condition, reference_c, throttle, power_limit_w, near_k)) is not None:
             return AtReference(reason=reason)
@@ -263,7 +263,7 @@ class BoardTemperature:
         )
 
     def change(self, first: Condition, last: Condition) -> tuple[float, float] | None:
-        """What temperature alone makes of the power of one work, relative, between two windows; None without both.
+        """Relative change of a work's power between two windows by temperature alone; None without both.
 
         Returns:
             The relative change and the half width of its 95 % interval.
@@ -286,7 +286,7 @@ class BoardTemperature:
         near_k: float,
     ) -> str | None:
         if condition.temperature_c is None:
-            return "the device tells no temperature"
+            return "the device reports no temperature"
         if limits := is_limited(throttle):
             return f"clocks were held down ({limits}): there, temperature moves clocks and time, and not power"
         if power_limit_w and condition.power_w >= AT_LIMIT * power_limit_w:
@@ -297,18 +297,18 @@ class BoardTemperature:
         distance_k = abs(condition.temperature_c - reference_c)
         if distance_k > MOST_DISTANCE_K:
             return (
-                f"measured at {condition.temperature_c:.0f} C, {distance_k:.0f} K from the reference of "
-                f"{reference_c:g} C; the line in temperature is known for {MOST_DISTANCE_K:g} K"
+                f"measured at {condition.temperature_c:.0f} °C, {distance_k:.0f} K from the reference of "
+                f"{reference_c:g} °C; the line in temperature is known for {MOST_DISTANCE_K:g} K"
             )
         if self.prior is None and self.range_k < LEAST_RANGE_K and not distance_k < near_k:
             return (
-                f"nobody measured how the power of {self._name} follows temperature, and this board met "
+                f"it was not measured how the power of {self._name} follows temperature, and this board covered "
                 f"{self.range_k:.0f} K so far; {LEAST_RANGE_K:g} K are needed to learn it"
             )
         return None
 
 
-#: Of the difference of two readings of one sensor on one work, only what rounding adds.
+#: Only what rounding adds to the difference of two readings of one sensor on one work.
 _READING_SD_K = 0.29
 
 

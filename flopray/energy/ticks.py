@@ -14,7 +14,7 @@ from flopray.errors import MeterError, WindowTooShort
 MAX_POWER_W = 10_000.0
 #: Nor does a device take this many times as much in one tick as in any other tick of a window.
 MAX_POWER_RATIO = 10.0
-#: With fewer other ticks, nothing is known of what is usual.
+#: With fewer other ticks, what is usual is unknown.
 MIN_OTHER_TICKS = 4
 
 
@@ -83,11 +83,11 @@ def find_ticks(readings: Sequence[Reading], max_power_w: float | None = None) ->
 
 
 def _jumps(ticks: Ticks, max_power_w: float) -> np.ndarray:
-    """Which ticks stand for a power that no device can have taken since the tick before; shape (n,)."""
+    """Which ticks mean more power since the tick before than any device can take; shape (n,)."""
     jumped = np.zeros(len(ticks), dtype=bool)
     if len(ticks) < 2:
         return jumped
-    # The longest time that can lie between the two ticks makes the least power.
+    # The longest time between the two ticks gives the least power.
     power_w = np.diff(ticks.energy_j) / (ticks.before_s[1:] - ticks.after_s[:-1])
     power_w[np.diff(ticks.segment) > 0] = 0.0
     jumped[1:] = power_w > max_power_w

@@ -1,10 +1,10 @@
-"""FLOPs at the dispatcher by module and operator, forward and backward, and what of them the mathematics does not need.
+"""FLOPs at the dispatcher by module and operator, forward and backward, and those that the mathematics does not need.
 
 The module of an operation is the innermost one whose forward pass runs. In a backward pass it is the module that made
 the node of the graph: torch numbers nodes in the order they are made, and the number of the node that is walked says
 which operation of the forward pass made it. (The profiler pairs both passes in the same way:
-https://docs.pytorch.org/docs/stable/autograd.html#torch.autograd.profiler.profile.) Nothing is hooked to tensors, so
-that the step does what it does otherwise.
+https://docs.pytorch.org/docs/stable/autograd.html#torch.autograd.profiler.profile.) No hooks are on tensors, so that
+the step does the same as without counting.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from flopray.flops.dispatched import Operation, count_dispatched
 #: A level that `torch.compile` puts around a module.
 _WRAPPED = "_orig_mod"
 _CHECKPOINT = "torch/utils/checkpoint.py"
-#: Of fused attention's backward pass one of five products computes the scores again, which the mathematics has already.
+#: In fused attention's backward pass one product of five computes the scores again, which the mathematics already has.
 _SCORES_AGAIN = 5
 
 
@@ -107,7 +107,7 @@ class _Seen:
 
 
 def _operands(operation: Operation) -> tuple[Any, ...]:
-    """What is multiplied: behind the operands of a scaled product stand their scales."""
+    """The operands that are multiplied: those of a scaled product are followed by their scales."""
     scaled = operation.name.startswith("aten._scaled_") and operation.name.endswith("mm")
     return operation.args[:2] if scaled else operation.args
 
@@ -128,7 +128,7 @@ def _is_causal(operation: Operation) -> bool:
 
 
 class _Modules(AbstractContextManager["_Modules"]):
-    """Knows which module works at the moment, by hooks on all modules."""
+    """Tracks which module is running, by hooks on all modules."""
 
     def __init__(self) -> None:
         self._thread = threading.local()

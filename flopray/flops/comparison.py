@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from flopray.mappings import Json
 from flopray.records import Status
 from flopray.units import prefixed
 
@@ -112,7 +113,7 @@ class Difference:
 
     Attributes:
         between: the two counts, such as `closed -> dispatched`.
-        flops: that the second one has more; differences of a pair add up to what lies between them.
+        flops: by which the second count is larger; the differences of a pair add up to the whole difference.
         words: what it is.
     """
 
@@ -143,7 +144,7 @@ class Counts:
 
     @property
     def differences(self) -> tuple[Difference, ...]:
-        """What makes the counts differ; those of each pair add up."""
+        """What makes the counts differ; the parts of each pair add up."""
         return (*_closed_to_dispatched(self), *_dispatched_to_executed(self))
 
     @property
@@ -160,7 +161,7 @@ class Counts:
             ("executed", self.executed.flops, self.executed.reason),
         ]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """JSON-ready."""
         found = asdict(self)
         found["executed"]["flops"] = self.executed.flops
@@ -193,7 +194,7 @@ def _closed_to_dispatched(counts: Counts) -> list[Difference]:
         if flops and left >= flops:
             parts.append((flops, words))
             left -= flops
-    parts.append((left, "products that one of both counts otherwise: see the convention of the closed form"))
+    parts.append((left, "products that the two count differently: see the convention of the closed form"))
     return [Difference(pair, flops, words) for flops, words in parts if flops]
 
 

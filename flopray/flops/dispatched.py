@@ -7,10 +7,10 @@ formula makes the count null and is named: one of another package, one with a pr
 one that takes two matrices and is not known to work on elements alone. Attention counts as full squares, with the
 query's number of heads, so that grouped queries are right as well.
 
-Elementwise operations are not counted. Some launches no dispatcher sees: replays of a CUDA graph, Triton kernels that
-are called by themselves, models that AOTInductor compiled. A callable that makes one has no count, and it is named.
-Functions of `torch.compile` run their original code while they are counted. Threads that a step starts are counted with
-it, and so is what it gives to an executor; what other threads do that were there before is not seen.
+Elementwise operations are not counted. The dispatcher does not see some launches: replays of a CUDA graph, Triton
+kernels that are called directly, models that AOTInductor compiled. A callable that makes one has no count, and it is
+named. Functions of `torch.compile` run their original code while they are counted. Threads that a step starts are
+counted with it, and so is what it gives to an executor; threads that ran before are not.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ _ELEMENTWISE = {
     *("_standard_gamma_grad", "_transform_bias_rescale_qkv", "_sparse_coo_tensor_with_dims_and_tensors"),
     *("sparse_compressed_tensor", "_sparse_sum_backward"),
 }
-#: Words in the names of operators that take several matrices and multiply none of them: they move, compare, normalise
-#: or differentiate elements. An operator with a product's word is a product all the same.
+#: Words in the names of operators that take several matrices and do not multiply them: they move, compare, normalise or
+#: differentiate elements. An operator with a product's word still counts as a product.
 _NO_PRODUCTS = {
     *(
         "pool",
@@ -76,7 +76,7 @@ _NO_PRODUCTS = {
     *("logspace", "segment", "sequence", "jagged", "indices", "meshgrid", "broadcast", "expand", "view", "reshape"),
     *("histc", "unique", "min", "max", "storage", "metadata", "amp", "assert", "dual", "spdiags"),
 }
-#: Namespaces of torch's own operators; those of others can do anything.
+#: Namespaces of torch's own operators. What other operators do is unknown.
 _OWN = ("aten", "prim", "prims", "profiler", "c10d", "_c10d_functional", "inductor", "higher_order")
 
 
@@ -103,8 +103,8 @@ class Operation:
         operator: of torch.
         name: of the operator, without the overload.
         flops: by its formula, 0 of one that works on elements; None where it may multiply and has no formula.
-        args, kwargs: that it was called with.
-        out: what it gave back.
+        args, kwargs: of the call.
+        out: its result.
     """
 
     operator: Any
@@ -191,7 +191,7 @@ class _Counter(TorchDispatchMode):
     """Counts one thread."""
 
     #: Operators that run functions (`flex_attention`, `cond`) come here too, instead of failing; what they run inside
-    #: is not seen, so that one without a formula is named.
+    #: is not counted, so one without a formula is named.
     supports_higher_order_operators = True
 
     def __init__(self, totals: _Totals) -> None:
@@ -277,10 +277,10 @@ def _grouped(one: Any, other: Any, *_: Any, **__: Any) -> int:
 def _convolution_backward(
     grad: Any, x: Any, weight: Any, _bias: Any, _stride: Any, _padding: Any, _dilation: Any, *rest: Any, **__: Any
 ) -> int:
-    """Each gradient that is asked for pairs what the forward pass pairs: 2 x batch x places x weights.
+    """Each requested gradient multiplies as many pairs as the forward pass: 2 x batch x places x weights.
 
-    torch's own formula takes the channels of all groups with each other for the weights' gradient, which is as many
-    times too much as there are groups.
+    For the weights' gradient, torch's own formula multiplies the channels of all groups with each other, which is too
+    much by a factor of the number of groups.
 
     Args:
         grad: of the output, (batch, channels, places...).

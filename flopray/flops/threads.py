@@ -1,4 +1,4 @@
-"""Has threads count too: torch's dispatch modes are active in one thread alone, and a step may use several.
+"""Counts in threads too: torch's dispatch modes are active in one thread alone, and a step may use several.
 
 `torch.nn.DataParallel` runs its replicas in threads, and a pipeline may give its stages to an executor. Counted in the
 calling thread alone, their sum would be partial.
@@ -36,7 +36,9 @@ def in_threads(mode: Callable[[], AbstractContextManager[Any]]) -> Iterator[None
 
     def counted_start(thread: threading.Thread) -> None:
         run = thread.run
-        if getattr(thread, "_target", None) is not executors._worker:  # which lives on; its items are counted
+        if (
+            getattr(thread, "_target", None) is not executors._worker
+        ):  # the thread outlives the block; its items are counted
             thread.run = lambda: within(run)  # type: ignore[method-assign]
         start(thread)
 

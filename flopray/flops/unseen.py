@@ -33,7 +33,7 @@ def unseen_launches() -> Iterator[list[str]]:
 
 
 def _starts() -> Iterator[tuple[type, str, Callable[[Any], str]]]:
-    """Methods that launch unseen: their class, their name, and what to say of an object that is called."""
+    """Methods whose launches are not seen: their class, their name, and what to say of the object."""
     # The base class: a bound method that was taken before, as `step = graph.replay`, still calls its `replay`.
     yield torch.cuda.CUDAGraph.__mro__[1], "replay", lambda _: "replays a CUDA graph"
     triton = sys.modules.get("triton.runtime.jit")
@@ -51,7 +51,7 @@ def _name_of(kernel: Any) -> str:
 
 @contextmanager
 def _noted(owner: type, name: str, words: Callable[[Any], str], seen: list[str]) -> Iterator[None]:
-    """Replaces a method by one that notes its calls; where a class has none of its own, it has none afterwards."""
+    """Replaces a method by one that notes its calls. A class that inherits the method does so again afterwards."""
     own, original = name in vars(owner), getattr(owner, name, None)
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -12,11 +12,11 @@ JOULES_PER_KWH = 3.6e6
 
 @dataclass(frozen=True)
 class Ranged:
-    """A number between two ends.
+    """A number with its range.
 
     Attributes:
-        value: in the unit that its user says.
-        low, high: of its range; None where it has none that is known.
+        value: in the unit of its context.
+        low, high: of its range; None where that is unknown.
     """
 
     value: float
@@ -24,7 +24,7 @@ class Ranged:
     high: float | None = None
 
     def __mul__(self, other: Ranged | float) -> Ranged:
-        """The product, from both at their low ends to both at their high ends; all numbers are positive.
+        """The product, with the products of the low ends and of the high ends; all numbers are positive.
 
         Example:
             >>> Ranged(2.0, 1.0, 3.0) * Ranged(10.0, 9.0, 12.0) * 2
@@ -88,10 +88,10 @@ def given(name: str, flag: str, value: float, unit: str = "", *, least: float = 
         flag: that it came with, for messages.
         value: of it.
         unit: of it.
-        least: that it can be.
+        least: smallest value allowed.
 
     Raises:
-        InputError: it cannot be one.
+        InputError: the value is too small, or no number.
     """
     if not math.isfinite(value) or value < least:
         at = f"a number from {least:g}" if least else "0 or a positive number"

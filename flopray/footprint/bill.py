@@ -1,12 +1,12 @@
-"""What energy and hours of boards come to: kWh at the boards, servers and the building; CO2e; money.
+"""The cost of energy and hours of boards: kWh at the boards, servers and the building; CO2e; money.
 
     server = boards x server over boards          its processors, memory, fans and power supplies
     building = server x PUE                       cooling and what power loses on its way in
     CO2e = building x intensity of the grid
     electricity = building x price of a kWh;  rent = hours x GPUs x price of an hour
 
-Each low end is the product of all low ends, each high end that of all high ends: an interval of the energy together
-with assumptions, all at one end at once.
+Each low end is the product of all low ends, each high end that of all high ends: the range that the energy's interval
+and the assumptions give when all are at one end.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Prices:
     Attributes:
         server: power of a server over that of its boards.
         pue: power of the building over that of its servers.
-        grid: g CO2e per kWh; None where nobody named it.
-        price_per_kwh: in any currency; None where nobody named it.
-        price_per_gpu_hour: of one board; None where nobody named it.
+        grid: g CO2e per kWh; None where it was not named.
+        price_per_kwh: in any currency; None where it was not named.
+        price_per_gpu_hour: of one board; None where it was not named.
     """
 
     server: Assumption = SERVER
@@ -43,7 +43,7 @@ class Prices:
 
 @dataclass(frozen=True)
 class Bill:
-    """What it comes to; what nobody named a price of is None.
+    """The cost of a run; what has no price is None.
 
     Attributes:
         board_kwh, server_kwh, building_kwh: energy, along the way to the meter; None where no energy is known.

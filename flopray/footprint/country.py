@@ -12,13 +12,13 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-from flopray.errors import InputError
+from flopray.errors import SettingError
 from flopray.footprint.assumptions import Assumption, Ranged
+from flopray.mappings import Json
 
 _FILE = Path("data") / "private_infra" / "global_energy_mix.json"
-_MEND = "name --grid-intensity in g/kWh instead, such as that of your utility"
+_MEND = "name <grid_intensity> in g/kWh instead, such as that of your utility"
 
 
 def grid_of(country: str) -> Assumption:
@@ -37,11 +37,11 @@ def grid_of(country: str) -> Assumption:
     if code is None:
         near = get_close_matches(word, [*names, *(code.lower() for code in mix)], n=1)
         hint = f"did you mean {names.get(near[0], near[0]).upper()}? " if near else ""
-        raise InputError(f"--country {country!r:.40}: {hint}Write its code of three letters, such as FRA, or {_MEND}")
+        raise SettingError(f"<country> {country!r:.40}: {hint}Write its code of three letters, such as FRA, or {_MEND}")
     entry = mix[code]
     intensity = entry.get("carbon_intensity")
     if not isinstance(intensity, int | float) or not intensity > 0:
-        raise InputError(f"--country {code}: codecarbon {release} has no intensity for it; {_MEND}")
+        raise SettingError(f"<country> {code}: codecarbon {release} has no intensity for it; {_MEND}")
     source = f"mean of {entry.get('year', 'an unknown year')}, Our World in Data by codecarbon {release}"
     name = f"grid of {entry.get('country_name', code)}"
     value = float(intensity)
@@ -49,12 +49,12 @@ def grid_of(country: str) -> Assumption:
 
 
 @cache
-def _mix() -> tuple[dict[str, Any], str]:
+def _mix() -> tuple[dict[str, Json], str]:
     """The data by country, and the version of the package that they come with."""
     found = find_spec("codecarbon")
     places = list(found.submodule_search_locations or ()) if found else []
     if not places:
-        raise InputError(f"--country needs the data of codecarbon: pip install 'flopray[carbon]', or {_MEND}")
+        raise SettingError(f"<country> needs the data of codecarbon: pip install 'flopray[carbon]', or {_MEND}")
     try:
         release = version("codecarbon")
     except PackageNotFoundError:
@@ -63,4 +63,4 @@ def _mix() -> tuple[dict[str, Any], str]:
         mix = json.loads((Path(places[0]) / _FILE).read_text(encoding="utf-8"))
         return {code: entry for code, entry in mix.items() if isinstance(entry, dict)}, release
     except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"codecarbon {release} keeps its data elsewhere ({error}); {_MEND}") from error
+        raise SettingError(f"codecarbon {release} keeps its data elsewhere ({error}); {_MEND}") from error

@@ -1,4 +1,4 @@
-"""What a training step costs, told to the libraries that people train with; each module needs only its own library.
+"""The cost of a training step, for the libraries that people train with; each module needs only its own library.
 
 `transformers.EnergyCallback` for the Trainer, `lightning.EnergyMonitor`, and `pytorch.watch_optimizer` for plain
 PyTorch and Accelerate.

@@ -24,7 +24,7 @@ def watch_optimizer(optimizer: Any = None, **options: Any) -> Iterator[Watch]:
     What lies before the first one is in no step. `w.region("eval")` in the block interrupts a step.
 
     Args:
-        optimizer: whose steps count, also a wrapped one of Accelerate; by default whichever makes one first.
+        optimizer: whose steps count, also one that Accelerate wrapped; by default the first that makes a step.
         options: of `flopray.watch`.
 
     Yields:

@@ -1,7 +1,7 @@
-"""What the integrations share: a watch whose steps a library tells of, FLOPs of one step, and the costs of all ranks.
+"""What the integrations share: a watch whose steps a library reports, FLOPs of one step, and the costs of all ranks.
 
-Each rank watches the GPUs on which it holds memory. When costs are told, the ranks tell each other what a step took on
-which GPU, and a GPU that several ranks use is counted once. FLOPs of all ranks are added.
+Each rank watches the GPUs on which it holds memory. When costs are logged, the ranks exchange what a step took on which
+GPU, and a GPU that several ranks use is counted once. FLOPs of all ranks are added.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import platform
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -28,10 +30,27 @@ from flopray.watching.summary import Summary
 _log = logging.getLogger("flopray")
 #: The first step is counted, and later ones compile or warm up: they are in no mean.
 LEFT_OUT_STEPS = 3
-#: Costs that are told are those of the steps of at least so many seconds: fewer ticks would say little.
+#: Costs are of the steps of at least this many seconds: fewer ticks would say little.
 LEAST_WINDOW_S = 5.0
-#: Telling costs may take this share of a loop's time; asked more often, the last ones are told again.
+#: Working out costs may take this share of a loop's time; asked more often, the last ones are returned again.
 SHARE_OF_TIME = 0.005
+
+
+@dataclass(frozen=True)
+class RankCosts:
+    """What a rank tells the others of its steps.
+
+    Attributes:
+        energies: of a step, by node and UUID of the GPU: joules, and half width of the 95 % interval in joules.
+        lacking: node and UUID of each GPU whose energy is not known yet.
+        flops: of a step; None is not known.
+        peak_flops_per_s: of the rank's GPU; None is not known.
+    """
+
+    energies: Mapping[str, tuple[float, float]]
+    lacking: tuple[str, ...]
+    flops: float | None
+    peak_flops_per_s: float | None
 
 
 class StepCosts:
@@ -40,7 +59,7 @@ class StepCosts:
     Args:
         flops: count those of the first step at the dispatcher, which makes this one step slower and runs a compiled
             model as it was written; or a number of FLOPs of a step of this rank that is known; False for none.
-        precision: of `flopray.point.PRECISIONS`: which peak `mfu` is a share of.
+        precision: one of `flopray.point.PRECISIONS`, whose peak `mfu` is a share of.
         save: folder that gets the series at the end; with several ranks `-rankN` is added, and `-2`, `-3`, ... where a
             folder holds an earlier one.
         meter: another source of energy than the GPUs' own.
@@ -74,7 +93,7 @@ class StepCosts:
         self._found: Any = None
         self._save, self._meter, self._every = save, meter, every
         self._told_steps, self._warned = 0, set[str]()
-        self._last: tuple[float | None, dict[str, Any]] | None = None
+        self._last: tuple[float | None, RankCosts] | None = None
         self._again_s = self._started_s = 0.0
 
     def start(self, precision: str | None = None) -> Watch:
@@ -145,24 +164,24 @@ class StepCosts:
         if self._last is None or start_s >= self._again_s:
             self._last = self._own(self.watch)
             now_s = time.perf_counter()
-            known = self._last[1]["energies"] or now_s - self._started_s > 10 * LEAST_WINDOW_S
+            known = self._last[1].energies or now_s - self._started_s > 10 * LEAST_WINDOW_S
             self._again_s = now_s + ((now_s - start_s) / SHARE_OF_TIME if known else 0.0)
         time_s, own = self._last
         return _told(time_s, _of_all_ranks(own))
 
-    def _own(self, watch: Watch) -> tuple[float | None, dict[str, Any]]:
-        """Time of a step, and what the other ranks want to know of this one."""
+    def _own(self, watch: Watch) -> tuple[float | None, RankCosts]:
+        """Time of a step, and what this rank tells the others."""
         time_s, energies, reasons = watch.window(self._told_steps, LEAST_WINDOW_S)
         self._told_steps = watch.step_count
         for reason in reasons.values():
             self._warn(f"no energy yet: {reason}")
         here = platform.node()
-        own = {
-            "energies": {f"{here} {uuid}": (e.energy_j, e.energy_j * e.rel_error) for uuid, e in energies.items()},
-            "lacking": [f"{here} {uuid}" for uuid in reasons],
-            "flops": self._flops,
-            "peak": self._peak_flops_per_s(),
-        }
+        own = RankCosts(
+            energies={f"{here} {uuid}": (e.energy_j, e.energy_j * e.rel_error) for uuid, e in energies.items()},
+            lacking=tuple(f"{here} {uuid}" for uuid in reasons),
+            flops=self._flops,
+            peak_flops_per_s=self._peak_flops_per_s(),
+        )
         return time_s, own
 
     def _peak_flops_per_s(self) -> float | None:
@@ -184,7 +203,7 @@ def _world_size() -> int:
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
-def _of_all_ranks(own: dict[str, Any]) -> list[dict[str, Any]]:
+def _of_all_ranks(own: RankCosts) -> list[RankCosts]:
     if _world_size() == 1:
         return [own]
     found: list[Any] = [None] * _world_size()
@@ -192,7 +211,7 @@ def _of_all_ranks(own: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _told(time_s: float | None, ranks: list[dict[str, Any]]) -> dict[str, float]:
+def _told(time_s: float | None, ranks: list[RankCosts]) -> dict[str, float]:
     """The metrics of all ranks together.
 
     Args:
@@ -204,15 +223,16 @@ def _told(time_s: float | None, ranks: list[dict[str, Any]]) -> dict[str, float]
         return told
     told["time_per_step_s"] = time_s
     # A GPU of several ranks is counted once: any of them has read the same counter.
-    energies = {uuid: energy for rank in ranks for uuid, energy in rank["energies"].items()}
-    lacking = {uuid for rank in ranks for uuid in rank["lacking"]} - set(energies)
+    energies = {uuid: energy for rank in ranks for uuid, energy in rank.energies.items()}
+    lacking = {uuid for rank in ranks for uuid in rank.lacking} - set(energies)
     if energies and not lacking:
         energy_j = sum(energy for energy, _ in energies.values())
         told["energy_per_step_j"] = energy_j
         told["energy_per_step_rel_error"] = sum(error for _, error in energies.values()) / energy_j
-    flops, peaks = [rank["flops"] for rank in ranks], [rank["peak"] for rank in ranks]
-    if None not in flops:
+    flops = [rank.flops for rank in ranks if rank.flops is not None]
+    peaks = [rank.peak_flops_per_s for rank in ranks if rank.peak_flops_per_s is not None]
+    if len(flops) == len(ranks):
         told["flops_per_step"] = float(sum(flops))
-        if None not in peaks:
+        if len(peaks) == len(ranks):
             told["mfu"] = sum(flops) / (time_s * sum(peaks))
     return told

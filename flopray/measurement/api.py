@@ -81,33 +81,33 @@ def measure(
     The step is warmed up, counted once at the dispatcher, and repeated without pause until time and energy are known to
     `target_error`, or for `max_seconds`. It may change its own state, as an optimizer with a real learning rate does or
     a data loader: what is measured is the mean over the iterations of the window, and afterwards the model has been
-    trained by as many. Data must not run out: let a loader start over, as `itertools.cycle(loader)` does.
+        trained for as many iterations. Data must not run out: `itertools.cycle(loader)` starts a loader over.
 
     Instead of a step its phases can be given, any of `forward`, `backward` and `optimizer`. Each is measured by itself,
-    and all of them one behind the other as the whole, so that the result says whether they add up.
+    and all of them in order as the whole step, so that the result says whether they add up.
 
     Args:
         step: a callable without arguments; one call is one iteration. It launches its work on the current stream and
             need not synchronise.
-        forward: the forward pass, gradients cleared before it; what it returns is given to `backward`.
+        forward: the forward pass, which also clears the gradients first; `backward` gets what it returns.
         backward: a backward pass that can be repeated, such as `lambda loss: loss.backward(retain_graph=True)`. By
-            itself it walks one graph, and adds to the gradients that are there.
+            itself it walks one graph, and adds to the existing gradients.
         optimizer: a step of the optimizer. By itself it repeats the last gradients, so it must not clear them.
-        instruments: of `time` (always measured), `energy` and `flops`.
+        instruments: some of `time` (always measured), `energy` and `flops`.
         target_error: relative half width of the 95 % interval that ends the window.
         max_seconds: cap on the window; of phases, on each of their windows.
         device: a torch device such as `cuda:1` or `cpu`; by default the current GPU, or the CPU where there is none.
         execution: `eager` calls the step as it is, `graph` captures it into a CUDA graph, `compile` compiles it.
-        precision: of `flopray.point.PRECISIONS`; says which peak `mfu` is a share of. That of a CPU is measured.
-        reference_temperature: in Celsius; the energy of a GPU is also told as it would be at this temperature, as far
-            as is known how its power follows temperature (`Measurement.at_reference`).
+        precision: one of `flopray.point.PRECISIONS`, whose peak `mfu` is a share of. The peak of a CPU is measured.
+        reference_temperature: in Celsius; the energy of a GPU is also given at this temperature, where it is known how
+            its power follows temperature (`Measurement.at_reference`).
         meter: another source of energy than the device's own.
 
     Returns:
         The parts; `print` shows them as four lines, on a GPU as five. Of phases a `StepMeasurement`, a line for each.
 
     Raises:
-        InputError: an argument that cannot be, or data that ran out.
+        InputError: an impossible argument, or data that ran out.
         Unsupported: the step cannot be captured.
         Exception: whatever the step raises.
 
@@ -148,7 +148,7 @@ def measure(
 
 
 class _Windows:
-    """What all windows of a call have in common; it owns the meter that it opens."""
+    """What all windows of a call share; it owns the meter that it opens."""
 
     def __init__(
         self,
@@ -206,7 +206,7 @@ class _Windows:
 
 @contextmanager
 def _data_ends() -> Iterator[None]:
-    """An iterator without further items ends the measurement with a line, and not as the end of somebody's loop."""
+    """An iterator without further items ends the measurement with one line, not as the end of a loop."""
     try:
         yield
     except StopIteration as error:
@@ -245,7 +245,7 @@ def checked_reference(reference_c: float) -> float:
     """The reference temperature as it was given.
 
     Raises:
-        InputError: it cannot be, by the name of the argument.
+        InputError: it is out of range; the message names the argument.
     """
     try:
         settings_of(MeasureSettings)["reference_temperature_c"].check(reference_c)
@@ -285,7 +285,7 @@ def _count(step: Callable[[], object]) -> DispatchedCount:
         return count_dispatched(step)
     except StopIteration:
         raise
-    except Exception as error:  # a step that cannot be traced can still be measured; one that fails will say so there
+    except Exception as error:  # a step that cannot be traced can still be measured; one that fails will fail there
         first = (str(error).splitlines() or [type(error).__name__])[0]
         return DispatchedCount(None, {}, _COUNTING_FAILED.format(first))
 
@@ -297,7 +297,7 @@ def _prepared(step: Callable[[], object], execution: str) -> Work:
 
 
 def _at_reference(result: PhaseResult, board: BoardTemperature, reference_c: float) -> EnergyAtReference | None:
-    """Energy at the reference temperature; None where there is none at any."""
+    """Energy at the reference temperature; None where no energy was measured."""
     energy, end = result.energy, result.state.end
     if energy.energy_j is None or not energy.power_w:
         return None

@@ -39,16 +39,16 @@ _WINDOW_S = 1.5
 #: Most seconds that heating or cooling a board for one load may take.
 _HOLD_CAP_S = 45.0
 _IDLE_S = 0.6
-#: A calibration so young was made by the same sweep.
+#: A calibration younger than this was made by the same sweep.
 _JUST_MADE_S = 600.0
-#: So near to the reference temperature a guess of the coefficient will do; its error is in that of the load.
+#: This near to the reference temperature a guess of the coefficient is used; its error is in that of the load.
 _NEAR_K = 3.0
 
 
 def known_factor(device: Device, meter: Meter, settings: MeasureSettings, board: BoardTemperature) -> BoardFactor:
-    """The factor of a board from the calibration that was kept, or from a new one where the settings ask for it.
+    """The factor of a board, from the stored calibration or from a new one where the settings ask for it.
 
-    A process that follows another one on the same board within a while does not measure again what that one just did.
+    A process that soon follows another one on the same board uses that one's calibration.
 
     Args:
         device: the GPU.
@@ -58,7 +58,7 @@ def known_factor(device: Device, meter: Meter, settings: MeasureSettings, board:
     """
     columns, reference_c = device.columns(), settings.reference_temperature_c
     if columns.get("device_uuid") is None:
-        return BoardFactor(reason="NVML does not tell the UUID of the board")
+        return BoardFactor(reason="NVML does not report the UUID of the board")
     most_age_s = _JUST_MADE_S if settings.calibrate else MOST_AGE_S
     wanted = columns["device_uuid"], columns.get("driver_version"), reference_c
     found = latest(*wanted, most_age_s=most_age_s)
@@ -67,7 +67,7 @@ def known_factor(device: Device, meter: Meter, settings: MeasureSettings, board:
             found = calibrate(device, meter, reference_c=reference_c, board=board)
         except MeasurementError as error:  # the rows of the points say what is wrong with the meter
             return BoardFactor(reason=f"this board could not be calibrated: {error}")
-        with contextlib.suppress(StorageError):  # a home that cannot be written costs the next sweep a calibration
+        with contextlib.suppress(StorageError):  # if the home folder cannot be written, the next sweep calibrates again
             keep(found)
     if found is None:
         return BoardFactor(reason="this board was not calibrated: run `flopray calibrate`")
@@ -98,7 +98,7 @@ def calibrate(
     Args:
         device: a GPU that nothing else uses.
         meter: of its energy.
-        reference_c: temperature that the board is brought to, and that the loads are told for.
+        reference_c: temperature that the board is brought to, and that the loads' values refer to.
         board: how its power follows temperature; learns from the windows.
         loads: what builds each load, by name.
         tell: called with a line before each window.
@@ -110,15 +110,16 @@ def calibrate(
     begin_s = time.monotonic()
     columns = device.columns()
     if columns.get("device_uuid") is None:
-        raise InputError(f"NVML does not tell the UUID of {columns.get('device_name')}: its factor cannot be kept")
+        raise InputError(f"NVML does not report the UUID of {columns.get('device_name')}: its factor cannot be kept")
     board = board or BoardTemperature(columns.get("device_name"), columns.get("power_limit_w"))
     measuring = _Measuring(device, meter, reference_c, board)
     works, failed = _built(device, loads)
     windows: dict[str, list[_Window]] = {name: [] for name in works}
-    # Of a type that nobody measured, a round as the board is found shows how its power follows temperature.
+    # For a type that was not measured before, a round at the board's own temperature shows how its power follows
+    # temperature.
     for held in (*(() if board.prior else (False,)), *[True] * _ROUNDS):
         for name, work in works.items():
-            tell(f"{name}{f' at {reference_c:g} C' if held else ''}")
+            tell(f"{name}{f' at {reference_c:g} °C' if held else ''}")
             window = measuring.window(name, work, held=held)
             if held:
                 windows[name].append(window)
@@ -141,7 +142,7 @@ def calibrate(
 
 
 def _built(device: Device, loads: Mapping[str, Callable[[str], Work]]) -> tuple[dict[str, Work], dict[str, LoadResult]]:
-    """The works of the loads, and those that this device cannot do."""
+    """The works of the loads, and the loads that this device cannot run."""
     works: dict[str, Work] = {}
     failed: dict[str, LoadResult] = {}
     for name, build in loads.items():
@@ -165,7 +166,7 @@ class _Measuring:
         self._tick_period_s = idle_power(meter, _IDLE_S).tick_period_s
 
     def window(self, name: str, work: Work, *, held: bool) -> _Window:
-        """One window of a load, at the reference temperature or as the board is."""
+        """One window of a load, at the reference temperature or at the board's own."""
         if held:
             hold_temperature(self._hold, work, self._device)
         result = measure_phase(
@@ -190,7 +191,7 @@ class _Measuring:
 
 
 def _result(name: str, windows: list[_Window]) -> LoadResult:
-    """The mean of a load's windows; without a value where one of them has none."""
+    """The mean of a load's windows; it has no value where one of them has none."""
     timings, energies = [w.result.timing for w in windows], [w.result.energy for w in windows]
     n, time_s = len(windows), _mean([t.time_s for t in timings])
     time_errors = [t.rel_error for t in timings if t.rel_error is not None]
@@ -210,7 +211,7 @@ def _result(name: str, windows: list[_Window]) -> LoadResult:
     at = [w.at for w in windows if w.at is not None]
     power_w = _mean([e.power_w * a.factor for e, a in zip(energies, at, strict=True) if e.power_w and a.factor])
     own = [math.hypot((e.power_rel_error or 0.0) / _HALF_WIDTH, REPEAT_SCATTER) for e in energies]
-    # Coefficient and sensor are the same in all windows, so that their error does not average.
+    # Coefficient and sensor are the same in all windows, so their error does not average out.
     shared = _mean([a.rel_error for a in at if a.rel_error is not None])
     error = math.hypot(_HALF_WIDTH * math.hypot(*own) / n, shared, time_error or 0.0)
     return replace(known, power_at_reference_w=power_w, energy_at_reference_j=power_w * time_s, rel_error=error)

@@ -1,8 +1,7 @@
 """The rate that matrix products reach on this CPU: measured, since no datasheet states it.
 
-It is the denominator of a CPU's `mfu`, as a datasheet's peak is that of a GPU, and it is a measured value: other shapes
-of products, or a machine that was busy meanwhile, may come out above it. So it is no limit by which a rate is called
-impossible.
+It is the denominator of a CPU's `mfu`, as a datasheet's peak is that of a GPU's. As a measured value it can be
+exceeded, by other shapes or because the machine was busy meanwhile, so no rate is called impossible by it.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ import time
 import torch
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-#: Widths of square matrices, as long as one product of them is no longer than `_LONG_S`: a CPU without units for bf16
-#: takes a second for the largest.
+#: Widths of square matrices, tried up to the first whose product takes longer than `_LONG_S`: a CPU without units for
+#: bf16 takes a second for the largest.
 _WIDTHS = (256, 512, 1024)
 _LONG_S = 0.05
 #: How long each width is repeated. The fastest call counts: other programs can only make a product slower.

@@ -1,4 +1,4 @@
-"""The columns of a row, from its parts: FLOPs, what was measured, what follows from it, versions."""
+"""The columns of a row, from its parts: FLOPs, measured values, derived values, versions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def flop_columns(point: Point, phase: str) -> Row:
     try:
         closed = closed_columns(point, phase)
         return closed | dispatched_flops(point, phase, closed.get("model_flops"))
-    except Exception as error:  # another library fails to trace the model: the measurement goes on
+    except Exception as error:  # another library failed to trace the model: the measurement goes on
         reason = f"counting failed: {error if isinstance(error, FloprayError) else brief(error)}"
         return closed | {"dispatched_flops": None, "dispatched_reason": reason, "dispatched_rel_difference": None}
 
@@ -127,7 +127,7 @@ def derived_columns(
         drift: columns of the sentinel.
         idle: `idle_power_w` and `awake_idle_power_w`.
         board: how its power follows temperature, as far as it is known at this moment; None on a CPU.
-        reference_c: temperature that energy is told for.
+        reference_c: temperature of `energy_at_reference_j`.
     """
     time_s, energy_j, flops = row.get("time_s"), row.get("energy_j"), flops_of(row)
     columns: Row = dict(drift)
@@ -149,7 +149,7 @@ def derived_columns(
 
 
 def flops_of(row: Row) -> int | None:
-    """FLOPs that rates and efficiencies are made of: the closed form, and without one the dispatcher's count."""
+    """FLOPs behind rates and efficiencies: the closed form, and without one the dispatcher's count."""
     model = row.get("model_flops")
     return row.get("dispatched_flops") if model is None else model
 
@@ -157,12 +157,12 @@ def flops_of(row: Row) -> int | None:
 def _with_drift(row: Row, quantity: str, columns: dict[str, float | None]) -> dict[str, float]:
     """The error of a quantity with the drift of the sentinel, as far as it is more than the sentinel's own scatter.
 
-    A drift that was measured is made of what the device did and of the sentinel's scatter, whose variance is known from
-    its error. On an unsteady CPU the scatter alone would put tens of percent into errors that are none.
+    A measured drift contains the device's drift and the sentinel's scatter, whose variance is known from its error. On
+    an unsteady CPU the scatter alone would add tens of percent to the errors.
     """
     name, column = f"{quantity}_rel_error", f"sentinel_{quantity}_drift"
     if columns.get(f"{column}_unexplained") is not None:
-        column = f"{column}_unexplained"  # what temperature explains is no error: energy is told for a temperature
+        column = f"{column}_unexplained"  # what temperature explains is not an error: energy is stated at a temperature
     drift = columns.get(column)
     if row.get(name) is None or drift is None:
         return {}
@@ -198,7 +198,7 @@ def failure_of(error: Exception) -> Failure:
 
 
 def closed_form_failure(point: Point, phase: str) -> Failure | None:
-    """What is wrong with what the workload states of a phase; rates of another count would not be what they seem."""
+    """What is wrong with the FLOPs that a workload states for a phase: rates from a wrong count would mislead."""
     try:
         closed_columns(point, phase)
     except Exception as error:
@@ -207,7 +207,7 @@ def closed_form_failure(point: Point, phase: str) -> Failure | None:
 
 
 def status_columns(failure: Failure | None, counters: Row) -> Row:
-    """How a phase ended; where nothing but counters was asked for, as their counting did."""
+    """How a phase ended; where only counters were asked for, how their counting ended."""
     if failure is not None:
         return {"status": failure.status, "status_reason": failure.reason, "traceback": failure.traceback}
     if counters:

@@ -16,6 +16,7 @@ from flopray.flops.by_module import count_by_module
 from flopray.flops.comparison import ClosedForm, Counts, Executed, ModuleCount
 from flopray.flops.executed.counts import NotCounted, PhaseCounts
 from flopray.flops.executed.metrics import passes_for
+from flopray.mappings import Values
 from flopray.measurement.counting.chunk import Chunks
 from flopray.measurement.counting.function import count_function
 from flopray.point import PRECISIONS, Point, unit_of
@@ -81,17 +82,17 @@ def count(
         phase: of a workload; by default `forward_backward`.
         device: where a function makes tensors that name no device, such as `cuda` or `meta` (shapes alone, without
             memory); it is also given to a parameter `device`. A workload is counted without memory in any case.
-        precision: of a workload, one of `flopray.point.PRECISIONS`. Of a function it says which cores' counters are
-            read; by default that is told from its products.
+        precision: of a workload, one of `flopray.point.PRECISIONS`. For a function it says which cores' counters are
+            read; by default its products decide.
         executed: whether the GPU's counters are read too, by Nsight Compute around a process of its own.
         **shape: values by parameter or field.
 
     Returns:
-        The three counts, each with its value or the reason why it has none; the dispatched one by module and operator.
-        With `shapes` a table of them.
+        The three counts, each with its value or the reason why it is missing; the dispatched one by module and
+        operator. With `shapes` a table of them.
 
     Raises:
-        InputError: an argument that cannot be, or a function that fails.
+        InputError: an impossible argument, or a function that fails.
 
     Example:
         >>> def make_step(width, batch=4):
@@ -121,7 +122,7 @@ def count(
     return counted[0] if shapes is None else CountTable(counted)
 
 
-def shapes_of(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+def shapes_of(axes: Mapping[str, Sequence[Any]]) -> list[Values]:
     """Every combination of values, the last axis fastest.
 
     >>> shapes_of({"width": [8, 16], "batch": [1]})
@@ -151,7 +152,7 @@ def _dispatched_by(factory: StepFactory, shape: Mapping[str, Any], device: str |
         step = None
         gc.collect()
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()  # the process that is counted needs the memory
+            torch.cuda.empty_cache()  # the counted process needs the memory
 
 
 def _executed_by(
@@ -262,9 +263,9 @@ def _point(workload: Workload, shape: Mapping[str, Any], precision: str | None) 
         raise InputError(f"{workload.name}: {error}") from None
 
 
-def _defaults(workload: Workload) -> dict[str, Any]:
-    """Of the fields that have one default value: where there are more, none of them is meant."""
-    found: dict[str, Any] = {}
+def _defaults(workload: Workload) -> Values:
+    """Defaults of the fields that have exactly one; where there are several, the user must choose."""
+    found: Values = {}
     for field in workload.fields:
         if len(field.values) == 1:
             word = str(field.values[0])
@@ -286,7 +287,7 @@ def _of_workload(workload: Workload, points: Sequence[Point], phase: str | None,
     ]
 
 
-def _shape_of(point: Point) -> dict[str, Any]:
+def _shape_of(point: Point) -> Values:
     implied = {field.name for field in point.workload.fields if field.implied}
     shape = {name: value for name, value in point.values.items() if name not in implied and value is not None}
     return shape if point.precision == "fp32" else {**shape, "precision": point.precision}
@@ -321,9 +322,9 @@ def _dispatched(point: Point, phase: str) -> ModuleCount:
         built.module.train(phase not in ("inference", "prefill", "decode"))
         work = phase_work(step, phase, "eager")
         if phase in ("optimizer_step", "train_step", *built.others):
-            work()  # the first call makes the optimizer's state, or fills the cache that decode looks back on
+            work()  # the first call makes the optimizer's state, or fills the cache that decode reads
         return count_by_module(work)
-    except Exception as error:  # what has no shape without numbers is counted as the workload itself says
+    except Exception as error:  # where shapes depend on numbers, the workload's own count is used
         flops = workload.dispatched(point).get(phase)
         if isinstance(flops, str):
             return ModuleCount(None, flops)

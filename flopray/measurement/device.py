@@ -1,4 +1,4 @@
-"""The device a trial owns: what it is, what state it is in, and which energy meter it has."""
+"""The device of a trial: its properties, its state and its energy meter."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Device:
         try:
             self._gpu = Gpu.from_uuid(str(self._properties.uuid))
         except FloprayError:
-            self._gpu = None  # without NVML there is still time; energy says what is missing when it is asked for
+            self._gpu = None  # without NVML time can still be measured; the energy says what is missing
 
     def columns(self) -> Row:
         """The record's device columns; what cannot be read is absent."""
@@ -91,7 +91,7 @@ class Device:
         if self.is_cuda:
             return open_gpu_meter(str(self._properties.uuid))
         if not self._whole:
-            raise NoEnergySource("a CPU's counter covers all cores and a trial holds some: leave out --cpus-per-trial")
+            raise NoEnergySource("a CPU's counter covers all cores and a trial holds some: leave cpus_per_trial out")
         return open_cpu_meter()
 
     def synchronize(self) -> None:

@@ -26,7 +26,7 @@ _NOT_MEASURED = Energy(str(Status.FAILED), "the phase was not measured, see its 
 
 
 class DevicePower:
-    """Owns the meter of a device, and keeps what is measured with it besides the points.
+    """Owns the meter of a device, and keeps what it measures besides the points.
 
     Args:
         device: the device, whole.
@@ -35,9 +35,9 @@ class DevicePower:
 
     Attributes:
         meter: None before `open`, after `close`, and where there is no energy.
-        without: why there is no energy; that it was not requested where there is some.
+        without: why a phase without energy has none; "not requested" where the device has energy.
         board: how the power of a GPU follows its temperature; None on a CPU.
-        idle_power_w: of this very process, which holds its CUDA context, while it does nothing.
+        idle_power_w: of this process, which holds its CUDA context, while it does nothing.
         awake_idle_power_w: the same between points, clocks still up.
         tick_period_s: of the meter's counter.
         factor: columns of the board's factor.
@@ -101,7 +101,7 @@ class DevicePower:
             self.without = Energy(str(Status.NO_ENERGY_SOURCE), str(error))
 
     def _idle(self, seconds: float) -> PowerEstimate | None:
-        """Power of this very process, which holds its CUDA context, while it does nothing; None without a meter.
+        """Power of this process, which holds its CUDA context, while it does nothing; None without a meter.
 
         The first call also learns the counter's tick period.
         """
@@ -115,7 +115,7 @@ class DevicePower:
         return idle
 
     def _wait_for_idle_clocks(self) -> None:
-        """Before idle power: an actor that follows another one finds high clocks. Some boards keep them high."""
+        """Wait before idle power is measured: after another actor the clocks are high. Some boards keep them high."""
         until = time.monotonic() + _IDLE_CLOCKS_CAP_S
         while self.meter and self._highest_hz and time.monotonic() < until:
             state = self._device.state()
@@ -124,7 +124,7 @@ class DevicePower:
             time.sleep(0.5)
 
     def _find_factor(self) -> None:
-        """The factor of this board, from a calibration that was kept or, where that was asked for, from a new one."""
+        """The factor of this board, from a stored calibration or, where that was asked for, from a new one."""
         if self.board is None or self.meter is None:
             return
         found = known_factor(self._device, self.meter, self._settings, self.board)

@@ -1,4 +1,4 @@
-"""Filler work for a device that is too cool: a product of matrices, which takes as much power as a GPU is allowed."""
+"""Filler work for a device that is too cool: a product of matrices, which takes all the power that a GPU may."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from flopray.workloads.execution import Work, is_out_of_memory
 
 #: Sides of the matrices, the largest that fits first. From 2048 on a GPU is busy from one launch to the next.
 _SIDES = (8192, 4096, 2048, 1024)
-#: At most this share of the memory that is free, so that the work itself never lacks it.
+#: At most this share of the free memory, so that the work itself never lacks it.
 _MEMORY_SHARE = 0.25
-#: The work runs so long before the temperature under it is read.
+#: The work runs this long before the temperature under it is read.
 _PROBE_S = 0.8
-#: Launches between two looks at the clock.
+#: Launches between two reads of the clock.
 _BATCH = 8
 
 
 class HeldTemperature:
-    """Brings a device to a temperature before each window, and tells what that took.
+    """Brings a device to a temperature before each window, and records the time that took.
 
     Args:
-        device: the device; a CPU has no temperature that could be held, and says so.
+        device: the device; the temperature of a CPU cannot be held, and the columns say so.
         target_c: the temperature.
     """
 
@@ -39,13 +39,13 @@ class HeldTemperature:
         """Bring the device to the temperature under a work.
 
         Returns:
-            Peak of torch's allocations so far, which begins anew: filler work is not the work's. None on a CPU.
+            Peak of torch's allocations so far. The peak is reset: filler work does not count. None on a CPU.
 
         Raises:
             Exception: whatever the work raises.
         """
         if not self._device.is_cuda:
-            self._reason = "a CPU has no temperature that could be held"
+            self._reason = "the temperature of a CPU cannot be held"
             return None
         peak_bytes, begin_s = self._device.peak_memory_bytes(), time.monotonic()
         try:
@@ -70,7 +70,7 @@ def hold_temperature(hold: TemperatureHold, work: Work, device: Device) -> tuple
     """Bring a device to a temperature under a work, right before its window.
 
     Args:
-        hold: decides; the same one for all windows of a device.
+        hold: decides what to do; the same one for all windows of a device.
         work: that will be measured.
         device: where.
 
@@ -124,7 +124,7 @@ def _free_bytes(torch_name: str) -> int:
 
 
 def _run(work: Work, device: Device, seconds: float) -> None:
-    """Repeat a work, waiting for the device now and then so that it is not queued far ahead."""
+    """Repeat a work, waiting for the device now and then so that few launches are queued."""
     until = time.monotonic() + seconds
     while True:
         for _ in range(_BATCH):

@@ -45,7 +45,7 @@ def _quota(cgroup: Path) -> float | None:
 
 
 def _cpuset(cgroup: Path) -> int | None:
-    """Cores that a container is bound to, where version 1 tells."""
+    """Cores that a container is bound to, by version 1 of control groups."""
     try:
         ranges = (cgroup / "cpuset" / "cpuset.cpus").read_text().strip().split(",")
         bounds = [(int(first), int(last or first)) for first, _, last in (one.partition("-") for one in ranges)]

@@ -23,7 +23,7 @@ from flopray.flops.dispatched import Operation, count_dispatched
 from flopray.measurement.columns import failure_of
 from flopray.records import Row, Status
 
-#: Iterations that are profiled; the one before fills what the first one of a process fills.
+#: Iterations that are profiled; the one before them fills caches that a process fills once.
 _ITERATIONS = 3
 _ENTER, _EXIT = "profiler._record_function_enter_new", "profiler._record_function_exit"
 #: Kernels that no operator of torch launched, such as Triton's.

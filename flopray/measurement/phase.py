@@ -34,19 +34,19 @@ from flopray.workloads.execution import Work
 NOT_REQUESTED = Energy(str(Status.NOT_REQUESTED))
 #: Time alone needs a window that is long enough for changes of the clocks to show.
 _MIN_TIME_WINDOW_S = 0.25
-#: At its power limit a board's power is not constant: the limiter moves it around the limit, on an H200 by 1.6 %
-#: from tick to tick in a cycle of about a second (docs/method.md). Half a cycle says little about the load.
+#: At its power limit a board's power is not constant: it moves around the limit, on an H200 by 1.6 % from tick to tick
+#: in a cycle of about a second (docs/method.md). Half a cycle says little about the load.
 _LIMITER_CYCLE_S = 1.0
 #: A lap this long is one iteration of thousands of kernels: rare disturbances are averaged within it, as within several
 #: ordinary laps of 10 ms, so that fewer laps say enough. No window could hold 25 of them at an acceptable price.
 _LONG_LAP_S = 0.05
 #: On a GPU the same step takes another time where it is prepared again, captured or allocated anew: 60 points measured
 #: twice on one H200 0.28 and 0.32 % RMS apart, 20 captures of a convolutional step 0.16 % RMS from the mean of 30 s. No
-#: window sees that, and repeats do not average it, so that it stands in the interval and not in the stopping rule.
+#: window sees that, and repeats do not average it, so that it is in the interval and not in the stopping rule.
 PREPARED_AGAIN_REL = 0.003
-#: Part of a window that passes at most before its energy is judged again.
+#: Largest part of a window between two estimates of its energy.
 _MOST_LONGER = 0.15
-#: How often the stopping rule is worked out; between these moments a lap costs the launching thread nothing.
+#: How often the stopping rule is evaluated; in between a lap costs the launching thread nothing.
 _CHECK_EVERY_S = 0.04
 
 
@@ -164,7 +164,7 @@ class _WindowTicks:
             self._samples.append(DeviceSample(time.perf_counter(), clock_hz, memory_bytes))
 
     def series(self, window: Window) -> WindowSeries | None:
-        """All ticks so far, also those of a meter that failed since; None without any. The poller forgets them."""
+        """All ticks so far, also those of a meter that has failed; None without any. The poller drops them."""
         temperatures = self._poller.temperatures()
         return window_series(
             self._poller.take(),
@@ -215,12 +215,12 @@ class _StoppingRule:
         if ticks.broken:
             return True  # going on would measure nothing more
         if ticks.count < self._next_ticks:
-            return False  # nothing new to judge by
+            return False  # nothing new since the last look
         self._next_ticks = ticks.count + 1
         try:
             estimate = ticks.estimate(window, mean)
         except MeasurementError:
-            return False  # too few ticks after the first moments, or a meter that broke just now
+            return False  # too few ticks after the first moments, or a meter that just failed
         # The meter's own error is in the record, but a longer window would not lower it.
         excess = max(0.0, estimate.energy_rel_error**2 - ticks.meter.characteristics.rel_error**2) ** 0.5 / self._target
         if excess > 1:
@@ -265,8 +265,8 @@ def _doubt(estimate: EnergyEstimate, window: Window) -> str | None:
         iteration_s = sum(window.iteration_times_s) / len(window.lap_times_s)
         doubts.append(
             f"beat: counter ticks of {estimate.tick_period_s:.3g} s saw only {1 - estimate.unseen_share:.0%} of "
-            f"iterations of {iteration_s:.3g} s, and the rest is in the error; a longer window, or iterations of "
-            "another length, would be seen better"
+            f"iterations of {iteration_s:.3g} s, and the rest is in the error; a longer window or iterations of "
+            f"another length would show more of them"
         )
     if estimate.jump_j:
         doubts.append(f"jump: the counter gained {estimate.jump_j:.3g} J that no device can have taken; left out")
@@ -274,5 +274,5 @@ def _doubt(estimate: EnergyEstimate, window: Window) -> str | None:
 
 
 def _if_known(rel_error: float) -> float | None:
-    """An error that too few laps leave unknown is infinite in the arithmetic and missing in the record."""
+    """An error that is unknown for too few laps is infinite in the arithmetic and missing in the record."""
     return rel_error if rel_error < float("inf") else None

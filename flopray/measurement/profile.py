@@ -77,15 +77,15 @@ def profile(
         seed: of weights and inputs.
         reference_temperature: in Celsius; that of `energy_at_reference_j` of a GPU.
         device: a torch device such as `cuda:1` or `cpu`; by default the current GPU, or the CPU where there is none.
-        threads: that compute on a CPU; by default as in a sweep, one fewer than there are cores. The process gets its
-            own number back afterwards.
+        threads: that compute on a CPU; by default as in a sweep, one fewer than there are cores. The process's own
+            number is restored afterwards.
 
     Returns:
         One record a phase. A phase that cannot be measured has a `status` and a `status_reason`; what the device lacks
         (an energy source, counters) is missing with its reason.
 
     Raises:
-        InputError: an argument that cannot be.
+        InputError: an impossible argument.
 
     Example:
         >>> from flopray.workloads import MLP

@@ -1,4 +1,4 @@
-"""Measures points on one device for as long as an actor lives: build, warm up, measure, audit. Knows no Ray."""
+"""Measures points on one device while an actor lives: build, warm up, measure, audit. Knows no Ray."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Outcome:
         further: columns beside these, such as those of operators.
         drift: columns of the sentinel.
         awake_idle_power_w: last measured.
-        hold: columns of a temperature that was held.
+        hold: columns of the held temperature.
         ended_unix_s: when it ended.
     """
 
@@ -130,10 +130,10 @@ class Profiler:
         try:
             self._power.open()
             if self._sentinel.due and (self.device.is_cuda or self._power.meter):
-                # A CPU without a meter has nothing to wake for, and its first point begins seconds sooner. Otherwise
-                # this wakes the device, whose clocks and voltage take a second to come up from deep idle. The baseline
-                # waits for the first point: a board leaks more the warmer it is (10 % of a small load's energy,
-                # docs/method.md), so that a baseline of a cold board would call every later value a drift.
+                # A CPU without a meter needs no waking, so that its first point begins seconds sooner. Otherwise this
+                # wakes the device, whose clocks and voltage take a second to come up from deep idle. The baseline is
+                # taken after the first point: a warmer board leaks more (10 % of a small load's energy,
+                # docs/method.md), and against the baseline of a cold board every later value would be a drift.
                 self._wake()
                 self._power.measure_awake_idle()
         except BaseException:
@@ -144,7 +144,7 @@ class Profiler:
 
     @property
     def environment(self) -> tuple[tuple[str, Any], ...]:
-        """What the device and the software are, as far as libraries choose kernels by it."""
+        """The properties of device and software by which libraries choose kernels."""
         return tuple((name, self._constant.get(name)) for name in _ENVIRONMENT)
 
     @property
@@ -214,7 +214,7 @@ class Profiler:
         return [PhaseRecord.of(**row, findings=findings) for row, findings in zip(rows, findings_of(rows), strict=True)]
 
     def healthy(self) -> bool:
-        """Whether this process can go on: a poisoned CUDA context computes nothing until its process is replaced."""
+        """Whether this process can go on: after some CUDA errors only a new process can compute."""
         try:
             self.device.synchronize()
         except RuntimeError:
@@ -259,7 +259,7 @@ class Profiler:
             self._forget()
 
     def _check_sentinel(self) -> None:
-        """Where it is due, measure the sentinel, and after it idle power with the clocks still up."""
+        """If it is due, measure the sentinel, then idle power with the clocks still up."""
         if not self._sentinel.due:
             return
         self._sentinel.check()
@@ -286,7 +286,7 @@ class Profiler:
             self._forget()
 
     def outcomes(self, point: Point) -> list[Outcome]:
-        """Measure the phases of a point; who measures them in another way has this method of its own."""
+        """Measure the phases of a point; a subclass may measure them in another way."""
         built: BuiltPoint | None = None
         failure: Failure | None = None
         self.device.reset_peak_memory()
@@ -374,7 +374,7 @@ class Profiler:
         }
 
     def _measured_peak(self, precision: str) -> float | None:
-        """What products reach at a precision on a CPU, measured once; None on a GPU, whose datasheet says it."""
+        """The rate of products at a precision on a CPU, measured once; None on a GPU, whose datasheet states it."""
         if self.device.is_cuda or not self._timed:
             return None
         if precision not in self._measured_peaks:
@@ -394,4 +394,4 @@ class Profiler:
         try:
             self.device.release()
         except RuntimeError:
-            return  # a poisoned context frees nothing; `healthy` tells the actor
+            return  # a broken context frees nothing; `healthy` tells the actor

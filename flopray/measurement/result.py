@@ -1,7 +1,7 @@
 """What `measure` returns: time, energy and FLOPs of one iteration, each with its interval or the reason it lacks one.
 
-Every interval is a 95 % interval of the mean over the measured window, as a relative half width. It says how well this
-window knows this device in this state, and not what another day or another board would give (docs/method.md).
+Every interval is a 95 % interval of the mean over the measured window, as a relative half width. It is for this device
+in the state of this window, and not for another day or another board (docs/method.md).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Timing:
         clock: `cuda_events` or `perf_counter`.
         converged: the target error was reached before the cap; None where none was asked for.
         window_s: length of the window, host clock.
-        warmup_s: time spent until time per iteration was stable; None where nobody waited for that.
+        warmup_s: time spent until time per iteration was stable; None without a warm-up.
         warmup_iterations: iterations of the warm-up.
         target_error: relative error that was asked for.
         max_seconds: cap on the window.
@@ -56,7 +56,7 @@ class Energy:
         converged: the target error was reached before the cap.
         power_w: mean power in the window.
         power_rel_error: half width of its 95 % interval over `power_w`.
-        temperature_c: of the device, mean over the ticks that were used; None where it tells none.
+        temperature_c: of the device, mean over the ticks that were used; None where it reports none.
         window_s: from the first to the last tick that was used.
         ticks: counter ticks that were used.
         tick_period_s: median distance of these ticks.
@@ -89,8 +89,8 @@ class Flops:
             elementwise operations are not counted); None where a part of it cannot be counted.
         reason: why it is missing, naming the operators.
         by_operator: FLOPs of each operator, by name.
-        peak_flops_per_s: dense peak of the device at `precision`; on a CPU the rate that products were measured to
-            reach, which is no limit; None where neither is known.
+        peak_flops_per_s: dense peak of the device at `precision`; on a CPU the measured rate of products, which is not
+            a limit; None where neither is known.
         precision: the peak's precision, where one was given.
         peak_measured: whether the peak is a measured one.
     """
@@ -150,7 +150,7 @@ class PhaseResult:
     series: WindowSeries | None = None
 
     def with_peak(self, memory_bytes: int) -> PhaseResult:
-        """The same where torch had allocated so much before the window, if that is more than in it."""
+        """The same with the peak of torch's allocations before the window, if that is larger."""
         most = max(memory_bytes, self.state.memory_peak_bytes or 0)
         return replace(self, state=replace(self.state, memory_peak_bytes=most))
 
@@ -164,8 +164,8 @@ class Measurement:
         device_uuid: NVML's UUID of a GPU.
         execution: `eager`, `graph` or `compile`.
         time, energy, flops, state: the parts.
-        at_reference: energy at the reference temperature, or why there is none of it; None on a CPU, whose power nobody
-            knows by temperature, and without energy.
+        at_reference: energy at the reference temperature, or why it is missing; None without energy and on a CPU, where
+            it is unknown how power follows temperature.
     """
 
     device_name: str
@@ -231,9 +231,9 @@ class Measurement:
 
 
 def at_reference_line(at: EnergyAtReference) -> str:
-    """Energy at the reference temperature, such as `energy at 50 C  12.1 mJ ± 1.3%`, or why there is none."""
+    """Energy at the reference temperature, such as `energy at 50 °C  12.1 mJ ± 1.3%`, or why there is none."""
     value = f"none: {at.reason}" if at.energy_j is None else with_error(at.energy_j, "J", at.rel_error)
-    return f"energy at {at.reference_c:g} C  {value}"
+    return f"energy at {at.reference_c:g} °C  {value}"
 
 
 def with_error(value: float, unit: str, rel_error: float | None) -> str:

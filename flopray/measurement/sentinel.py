@@ -1,8 +1,8 @@
 """A point that is measured repeatedly, so that drift of the device is not mistaken for a property of the workload.
 
 The sentinel is one phase of one point of the sweep. Its first value on a device, taken once a point has warmed it, is
-the baseline; each later value divided by it says how far the device has drifted (temperature, clocks, somebody else's
-work on the same board).
+the baseline; each later value divided by it shows the drift of the device (temperature, clocks, other work on the same
+board).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from flopray.measurement.statistics import in_quadrature
 
 
 class Sentinel:
-    """Re-measures when it is due and remembers the last drift.
+    """Measures again when it is due and keeps the last drift.
 
     Args:
         measure: gives the result of the sentinel's phase, or None when it could not be measured.
@@ -50,9 +50,9 @@ class Sentinel:
         """Drift of time and energy against the baseline with its error, and its age; empty before the first check.
 
         A drift is None where the sentinel has no such number (no energy source, or the sentinel failed), until the
-        sentinel was measured a second time (a first value shows no drift), and where its error is 100 % or more
-        and holds no drift at all. Its error is the half width of a 95 % interval, None where one of the two
-        measurements states none.
+        sentinel was measured a second time (a first value shows no drift), and where its error is 100 % or more and
+        larger than the drift. Its error is the half width of a 95 % interval, None where one of the two measurements
+        states none.
         """
         if self._baseline is None or self._last is None:
             return {}
@@ -70,7 +70,7 @@ class Sentinel:
         }
 
     def _unexplained(self, drift: tuple[float | None, float | None]) -> dict[str, float | None]:
-        """What temperature does not explain of a drift of energy; empty where nobody can tell."""
+        """The part of a drift of energy that temperature does not explain; empty where that is unknown."""
         if self._board is None or self._baseline is None or self._last is None or drift[0] is None:
             return {}
         first, last = condition_of(self._baseline), condition_of(self._last)
@@ -98,7 +98,7 @@ def condition_of(result: PhaseResult, *, limited: bool = False) -> Condition | N
 def _drift(
     first: float | None, first_error: float | None, last: float | None, last_error: float | None
 ) -> tuple[float | None, float | None]:
-    """Last over first - 1, and its error; neither where the two scatter so much that they say nothing of a drift."""
+    """Last over first - 1, and its error; neither where both scatter too much to show a drift."""
     if last is None or not first:
         return None, None
     drift = last / first - 1

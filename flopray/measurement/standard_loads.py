@@ -1,8 +1,8 @@
 """The standard loads of a board's factor: the same few works on every GPU, in captured graphs, seconds each.
 
-They stay below the power limit of boards of 700 W, where temperature and board show in power and not in clocks, and
-they use what takes power in different ways: tensor cores, CUDA cores, memory, and the board at work on next to nothing.
-Their sizes are part of `flopray.energy.board_factor.LOADS_VERSION`: whoever changes one counts that up.
+They stay below the power limit of boards of 700 W, where temperature and board change power and not clocks, and they
+load different parts: tensor cores, CUDA cores, memory, and hardly anything but launches. Their sizes are part of
+`flopray.energy.board_factor.LOADS_VERSION`: whoever changes one counts that up.
 """
 
 from __future__ import annotations

@@ -16,15 +16,15 @@ https://doi.org/10.1080/07350015.2018.1506926):
   pi j / n for a few j, so that the states may last from one lap to a good part of the window;
 * laps that alternate: a first-order autoregression with a negative coefficient.
 
-Which one it is cannot be told from few laps, so it is not chosen but averaged over, as in `flopray.energy.regression`:
-each model gives a Student t distribution of the mean, weighed by its likelihood and by a prior that favours
-independent laps. That prior is the small-sample correction: with few laps, states that the laps do not rule out make
-the interval wider, and with many laps only states that the laps show count.
+Few laps cannot show which model holds, so the models are averaged, as in `flopray.energy.regression`: each model gives
+a Student t distribution of the mean, weighed by its likelihood and by a prior that favours independent laps. That prior
+is the small-sample correction: with few laps, states that cannot be ruled out make the interval wider; with many laps
+only states that the laps show count.
 
-A window that ends at the first look at which its interval is narrow enough is another matter: windows whose laps look
-quiet by chance end first. Nearly all that miss for this reason are short, and hold few states. So the interval of a
-window that ends by itself (`stopping`) takes the distributions of lasting states to be wider than their likelihood says
-and with heavier tails. Laps that are independent pay nothing: the prior of lasting states is lower in exchange.
+A window that ends as soon as its interval is narrow enough needs more care: windows whose laps look quiet by chance end
+first. Nearly all that miss for this reason are short, and hold few states. So the interval of a window that ends by
+itself (`stopping`) takes the distributions of lasting states to be wider than their likelihood says and with heavier
+tails. Independent laps get no wider interval: the prior of lasting states is lower in exchange.
 
 The interval is of the mean under continued repetition, as far as a window can know it. States that last longer than
 about a tenth of the window, and kinds of laps that did not occur in it, are outside. `bench/lap_coverage.py` measures
@@ -44,9 +44,9 @@ from scipy.special import stdtr, stdtrit
 
 #: With fewer laps, a kind of lap that makes up a tenth of all may not have occurred (chance 0.9**25 = 7 %).
 FEWEST_LAPS = 25
-#: From this number on, laps that are known to average over such kinds tell their scatter.
+#: From this number on, laps that are known to average over such kinds show their scatter.
 FEWEST_LONG_LAPS = 5
-#: Cosines that are looked at: the lowest, which are nearest to frequency zero. More would hardly narrow Student's t.
+#: Number of cosines used: the lowest, which are nearest to frequency zero. More would hardly narrow Student's t.
 _COSINES = 64
 #: Corner frequencies of the states in units of pi / n.
 _CORNERS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)

@@ -49,7 +49,7 @@ class StepMeasurement:
 
     Attributes:
         phases: by name: `forward`, `backward`, `optimizer`.
-        whole: all of them, one behind the other, in one iteration.
+        whole: all of them, in order, in one iteration.
     """
 
     phases: Mapping[str, Measurement]
@@ -61,7 +61,7 @@ class StepMeasurement:
 
     @property
     def time_additivity(self) -> Additivity:
-        """Of times: phases that overlap in the whole, or that keep each other's data in a cache, are more than it."""
+        """Of times. The sum is larger where phases overlap in the whole, or leave data in a cache for each other."""
         return additivity(
             [(one.time.time_s, one.time.rel_error) for one in self.phases.values()],
             (self.whole.time.time_s, self.whole.time.rel_error),
@@ -127,7 +127,7 @@ class Phases:
         given: by name, of `NAMES`. `backward` may take what `forward` returns.
 
     Raises:
-        InputError: one is no callable, or needs arguments that it will not get.
+        InputError: one is not a callable, or needs arguments that it will not get.
     """
 
     def __init__(self, given: Mapping[str, Callable[..., object]]) -> None:
@@ -148,7 +148,7 @@ class Phases:
         return tuple(self._given)
 
     def whole(self, execution: str = "eager") -> Work:
-        """All phases, one behind the other."""
+        """All phases, in order."""
         works = {name: self._compiled(name) if execution == "compile" else work for name, work in self._given.items()}
 
         def step() -> None:
@@ -201,10 +201,10 @@ class Phases:
         return torch.compile(self._given[name], dynamic=False)
 
     def _check_optimizer(self) -> None:
-        """Refuse an optimizer that finds no gradients at its second call, since it would be measured doing nothing.
+        """Refuse an optimizer that finds no gradients at its second call: its idleness would be measured.
 
         Raises:
-            InputError: it does much less then.
+            InputError: the second call does much less.
         """
         optimizer, others = self._given["optimizer"], {k: v for k, v in self._given.items() if k != "optimizer"}
         for _ in range(2):  # the first step makes the state

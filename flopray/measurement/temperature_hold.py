@@ -1,9 +1,8 @@
 """Decides how a device is brought to a temperature before a window: by filler work, by a pause, or not at all.
 
-What counts is the temperature under the very work that is measured, which a chip shows within a second of load, while
-the heat sink below it takes a minute. So the work runs for a moment, the temperature is read, and filler work or a
-pause follow until it fits. How fast either of them moves that temperature is learned on the way. No device and no clock
-are known here.
+What counts is the temperature under the measured work, which a chip reaches within a second of load, while its heat
+sink takes a minute. So the work runs for a moment, the temperature is read, and filler work or a pause follow until it
+fits. How fast either changes that temperature is learned on the way. This module knows no device and no clock.
 """
 
 from __future__ import annotations
@@ -15,14 +14,15 @@ from enum import StrEnum
 TOLERANCE_K = 2.0
 #: Longest that a window waits for its temperature.
 CAP_S = 60.0
-#: Longest after one that did not reach it, so that a board that cannot does not make each window wait for a minute.
+#: Longest wait after a window that did not reach it, so that a board that cannot reach it does not cost each window a
+#: minute.
 RETRY_CAP_S = 5.0
-#: Kelvin per second that filler work and pauses are taken to give before they were seen; boards of 700 W and their heat
-#: sinks begin faster than that.
+#: Kelvin per second that filler work and pauses are assumed to give at first; boards of 700 W and their heat sinks
+#: begin faster.
 _FIRST_RATE_K_PER_S = 1.0
 _LEAST_RATE_K_PER_S = 0.05
 _SHORTEST_S, _LONGEST_S = 0.2, 5.0
-#: So many seconds of the same without a kelvin of progress: the board is as hot or as cool as it gets.
+#: After this many seconds without a kelvin of progress, the board is as hot or as cool as it gets.
 _PLATEAU_S, _PLATEAU_K = 15.0, 1.0
 
 
@@ -89,7 +89,7 @@ class TemperatureHold:
             temperature_c: of the device, read under the work; None where it has no sensor.
         """
         if temperature_c is None:
-            return Step(Act.GIVE_UP, reason="the device tells no temperature, so that none can be held")
+            return Step(Act.GIVE_UP, reason="the device reports no temperature, so none can be held")
         self._learn(temperature_c)
         gap_k = self.target_c - temperature_c
         if abs(gap_k) <= self.tolerance_k:
@@ -116,14 +116,16 @@ class TemperatureHold:
         """Why the temperature is given up for this window; None while it is not."""
         cap_s = self.cap_s if self._reached else min(self.cap_s, RETRY_CAP_S)
         doing = "filler work" if act is Act.FILL else "pausing"
-        where = f"the device was at {temperature_c:.0f} C after"
+        where = f"the device was at {temperature_c:.0f} °C after"
         if now_s - self._begun_s >= cap_s:
-            return f"{where} {now_s - self._begun_s:.0f} s of waiting for {self.target_c:g} C"
+            return f"{where} {now_s - self._begun_s:.0f} s of waiting for {self.target_c:g} °C"
         if self._since is None or self._since[0] is not act:
             self._since = act, now_s, temperature_c
         _, since_s, since_c = self._since
         if abs(temperature_c - since_c) >= _PLATEAU_K:
             self._since = act, now_s, temperature_c
         elif now_s - since_s >= _PLATEAU_S:
-            return f"{where} {now_s - since_s:.0f} s of {doing} without a change, and {self.target_c:g} C was asked for"
+            return (
+                f"{where} {now_s - since_s:.0f} s of {doing} without a change, and {self.target_c:g} °C was asked for"
+            )
         return None

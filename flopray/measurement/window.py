@@ -22,11 +22,11 @@ from flopray.workloads.execution import Work, iterations_of
 
 #: A lap long enough that its own cost (about 1 us) does not show, short enough to stop in time.
 _LAP_S = 0.01
-#: At most laps, asking `enough` is free; an answer that takes this long would make a lap of 10 ms 0.2 % longer.
+#: At most laps, asking `enough` costs nothing; an answer that takes this long makes a lap of 10 ms 0.2 % longer.
 _ASKING_SHOWS_S = 2e-5
 WARM_UP_S = 0.03
-#: A warm-up goes on for this much longer at most until the pace is stable, or for this share of a window's cap if that
-#: is less: where somebody asks for short windows, an unsteady device is not to be waited for longer than measured.
+#: A warm-up goes on for at most this much longer until the pace is stable, or for this share of a window's cap if that
+#: is less: where short windows are asked for, waiting for an unsteady device must not take longer than measuring.
 WARM_UP_CAP_S, WARM_UP_CAP_SHARE = 1.0, 1 / 3
 #: A GPU that did nothing for this long may have lowered its clocks (an H100 keeps them up for six seconds).
 COLD_AFTER_S = 5.0
@@ -50,7 +50,7 @@ class Warmup:
 class Window:
     """Laps of equally many iterations, and when the device was busy with them (host clock, `time.perf_counter`).
 
-    Laps need not add up to the whole: the time in which the device waited for the answer of `enough` is left out.
+    Laps need not add up to the whole: time in which the device waited for `enough` is left out.
     """
 
     lap_times_s: list[float]
@@ -164,7 +164,7 @@ class Laps(Protocol):
         ...
 
     def resume(self) -> None:
-        """Begin the next lap here instead: what happened since the last one belongs to no lap."""
+        """Begin the next lap here instead: the time since the last one belongs to no lap."""
         ...
 
     def durations_s(self) -> list[float]:

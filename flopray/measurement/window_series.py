@@ -1,4 +1,4 @@
-"""The series of a window: its counter's ticks, the power between them, and how the device was at each of them."""
+"""The series of a window: its counter's ticks, the power between them, and the state of the device at each of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class DeviceSample:
     Attributes:
         time_s: host clock.
         sm_clock_hz: of the streaming multiprocessors; None where it is not known.
-        memory_used_bytes: of the device, by whomever; None where it is not known.
+        memory_used_bytes: of the device, by all processes; None where it is not known.
     """
 
     time_s: float

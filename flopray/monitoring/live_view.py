@@ -15,12 +15,12 @@ from flopray.records import PhaseRecord
 from flopray.units import prefixed
 
 _NARROW = 70
-#: Devices and reasons that are listed before the rest is only counted.
+#: Most devices and reasons that are listed; the rest is only counted.
 _DEVICES, _REASONS = 8, 3
 
 
 class LiveView:
-    """Renders anew at each refresh, which Rich bounds; taking in a point draws nothing."""
+    """Rendered at each refresh, whose rate Rich limits; a finished point draws nothing by itself."""
 
     def __init__(self, state: SweepState, line: Callable[[], str]) -> None:
         self._state, self._line = state, line
@@ -66,7 +66,7 @@ def values_of(record: PhaseRecord | None) -> list[str]:
         return []
     return [
         "" if record.power_w is None else f"{record.power_w:.0f} W",
-        "" if record.temperature_end_c is None else f"{record.temperature_end_c:.0f} C",
+        "" if record.temperature_end_c is None else f"{record.temperature_end_c:.0f} °C",
         "" if record.flops_per_s is None else prefixed(record.flops_per_s, "FLOP/s"),
     ]
 

@@ -19,7 +19,7 @@ from flopray.monitoring.state import SweepState, TypeState
 from flopray.records import PhaseRecord, label_of
 from flopray.sweep.outcome import reason_of, status_of
 
-#: Plain lines come this often at first, and at 5 % of the time that has passed later, at most once a minute.
+#: Seconds between plain lines at first; later each 5 % of the time that has passed, at most one a minute.
 _PLAIN_EVERY_S, _PLAIN_AT_MOST_S = 5.0, 60.0
 _JSON_COLUMNS = ("phase", "status", "time_s", "energy_j", "power_w", "flops_per_s", "flops_per_j", "findings")
 
@@ -120,12 +120,12 @@ class Progress:
         self.event("retry", text=line)
 
     def said(self, line: str) -> None:
-        """What a library said in a trial's process: for the log alone."""
+        """What a library printed in a trial's process: for the log alone."""
         if self._log:
             self._log.say(line, level=logging.WARNING)
 
     def spent(self, line: str) -> None:
-        """What a part of a trial that is no point took: for the log alone."""
+        """Time of a part of a trial that is not a point: for the log alone."""
         if self._log:
             self._log.say(line)
 
@@ -165,7 +165,7 @@ class Progress:
         passed_s = now - self._begin if self._begin is not None else 0.0
         self._next_plain = now + min(max(_PLAIN_EVERY_S, passed_s / 20), _PLAIN_AT_MOST_S)
         label = next(iter(self.state.working_on.values()), None)
-        # Until then a process starts, imports torch, opens the device and waits until it is idle.
+        # Before that a process starts, imports torch, opens the device and waits until it is idle.
         now_on = f" | now {label}" if label else " | the first trial starts" if not (self.done or self._waits) else ""
         self._print(self.line() + now_on)
 

@@ -20,7 +20,7 @@ _CHATTY = ("ray", "transformers")
 
 
 class _LossyHandler(logging.StreamHandler[io.TextIOWrapper]):
-    """Drops what cannot be written, since the journal reports a full disk in one line. Closes its file."""
+    """Drops what cannot be written: the journal reports a full disk, in one line."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Say nothing."""
@@ -61,7 +61,7 @@ class RunLog:
         """Begin; Ray's and transformers' warnings go here too."""
         ray = logging.getLogger("ray")
         self._before = [(handler, handler.level) for handler in ray.handlers]
-        for handler, _ in self._before:  # keep it out of the terminal: Tune logs the death of an actor as a long error
+        for handler, _ in self._before:  # keep it out of the terminal: Tune logs an actor's end as a long error
             handler.setLevel(logging.CRITICAL)
         for name in ("ray", "ray.tune", "ray.data"):
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -80,7 +80,7 @@ class RunLog:
         self._handler.close()
 
     def say(self, line: str, *, level: int = logging.INFO) -> None:
-        """Write a line; secrets of addresses, in a command line for one, are left out."""
+        """Write a line, without the secrets of addresses, such as those in a command line."""
         self._logger.log(level, "%s", one_line(redacted(line)))
 
     def point(self, records: Sequence[PhaseRecord]) -> None:

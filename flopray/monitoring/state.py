@@ -29,7 +29,7 @@ class TypeState:
 
 @dataclass
 class SweepState:
-    """Takes in what the driver learns; all of it is cheap, for it happens for every point.
+    """Collects what the driver learns. Every method is cheap: it runs for every point.
 
     Attributes:
         types: by device type.
@@ -47,7 +47,7 @@ class SweepState:
     wall_s: float = 0.0
 
     def begin(self, working_on: Mapping[str, str]) -> None:
-        """Note what actors began; those that died do nothing any more."""
+        """Note what actors began; those that ended are dropped."""
         self.working_on = {actor: label for actor, label in {**self.working_on, **working_on}.items() if label}
         for actor in working_on:
             self._of(actor.split("@")[0])

@@ -1,10 +1,11 @@
-"""`python -m flopray status RUN`: where a run stands, from its folder alone, also while it is being measured."""
+"""`python -m flopray status RUN`: how far a run is, from its folder alone, also while it is being measured."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from flopray.audit.explanations import COMMAND
-from flopray.errors import one_line, resume_command
+from flopray.errors import one_line, resume_command, with_names
 from flopray.monitoring.live_view import clock
 from flopray.point import point_of
 from flopray.records import Status
@@ -29,16 +30,16 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class RunStatus:
-    """Where a run stands.
+    """How far a run is.
 
     Attributes:
         run: its folder or URI.
         state: `running` (a driver holds its lock), `finished`, `killed` (the last driver never released it),
             `interrupted`, or `merged` (points are missing, and it cannot be resumed).
-        driver: who holds, or held when it was killed, the lock; None where nobody does.
+        driver: who holds the lock, or held it when it was killed; None where nobody does.
         points, finished: of the whole sweep, and in the journal.
-        points_per_s: seconds of device time a point took, turned into a rate over the devices that measured.
-        eta_s: time for the rest at that rate; for a run that stands still, as if it went on.
+        points_per_s: rate at which the devices that measured finish points, from the device time of a point.
+        eta_s: time for the rest at that rate; for a run that is not being measured, as if it were.
         failures: points by status and reason.
         findings: rows by finding of the audit.
         resume: the command that goes on with it; None where nothing is left.
@@ -117,12 +118,12 @@ def _state(*, alive: bool, driver: str | None, fixed: str | None, left: bool) ->
 
 
 def _finite(value: float) -> float | None:
-    """A plain number; None where values that nobody has measured made it overflow."""
+    """A plain number; None where values that were not measured made it overflow."""
     return float(value) if math.isfinite(value) else None
 
 
-def print_status(console: Console, status: RunStatus) -> None:
-    """Print it for people."""
+def print_status(console: Console, status: RunStatus, names: Mapping[str, str] | None = None) -> None:
+    """Print it for people; `names` are of settings, as `flopray.errors.with_names` takes them."""
     more = [status.driver] if status.driver else []
     if status.not_resumable and status.state == "merged":
         more.append(f"cannot be resumed: {status.not_resumable}; resume the sources and merge again")
@@ -134,13 +135,15 @@ def print_status(console: Console, status: RunStatus) -> None:
         lines.append(f"rate     {status.points_per_s:.2f} points/s on {status.devices} devices{eta}")
     if status.measured_fraction is not None:
         lines.append(f"windows  {status.measured_fraction:.0%} of device time measured")
-    lines += [f"failed   {f['points']} {f['status']}: {f['reason']}" for f in status.failures]
+    lines += [
+        f"failed   {f['points']} {f['status']}: {with_names(str(f['reason']), names or {})}" for f in status.failures
+    ]
     lines += [f"audit    {count} rows {code}" for code, count in status.findings.items()]
     lines += [f"         what a finding means: {COMMAND}"] if status.findings else []
     for line in lines:
         console.print(one_line(line), highlight=False, markup=False, soft_wrap=True)
     for word, command in (("resume", status.resume), ("retry", status.retry)):
-        if command:  # never broken: a command that is wrapped cannot be copied
+        if command:  # one line: a command that is wrapped cannot be copied
             line = one_line(f"{word:<9}{command}")
             console.print(line, highlight=False, markup=False, no_wrap=True, overflow="ignore", crop=False)
 
@@ -158,8 +161,8 @@ def _failures(frame: Any) -> list[dict[str, object]]:
 
 
 def _resume(folder: RunFolder) -> str:
-    """The command that goes on with a run, whatever its manifest says it was begun by.
+    """The command that goes on with a run, whatever program its manifest says began it.
 
-    People copy this line, and a stranger's manifest could name a program that came along with it.
+    People copy this line, and a stranger's manifest could name a program of its own.
     """
     return resume_command(folder.address)

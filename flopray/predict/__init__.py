@@ -1,6 +1,6 @@
-"""Fitted models of time and energy: from measured rows to what a phase will cost that was not measured.
+"""Fitted models of time and energy: from measured rows to the cost of phases that were not measured.
 
-`fit` makes a `Predictor` of runs, which answers with intervals, says when a question lies outside of what was measured,
+`fit` makes a `Predictor` of runs, which answers with intervals, says when a question lies outside what was measured,
 and is kept as JSON; `work_of` is what a point asks of a device. Imports neither torch nor Ray.
 """
 

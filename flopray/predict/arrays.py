@@ -70,7 +70,7 @@ class Works:
         products: products with shapes.
         pass_work, pass_bytes, pass_count: elementwise kernels: bytes of one.
         update_work, update_bytes, update_tensors: optimizer steps.
-        bulk_work, bulk_flops, bulk_bytes, bulk_count, bulk_attention: products of which sums are known.
+        bulk_work, bulk_flops, bulk_bytes, bulk_count, bulk_attention: products of which only sums are known.
     """
 
     size: int

@@ -20,7 +20,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
         memory_bytes_per_s: peak of its memory.
         cache_bytes: of the last cache.
         power_w: highest power of the board; a guess where no datasheet has it.
-        known: whether these are of a datasheet; else they are the most that the rows reached.
+        known: whether these come from a datasheet; else they are the highest that rows reached.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 def device_of(
     device_type: str, device_name: str | None, processors: int | None, works: Sequence[Work], times_s: Sequence[float]
 ) -> Device:
-    """A device by its datasheet, or by what measured rows show at least.
+    """A device by its datasheet, or by the highest values of measured rows.
 
     Args:
         device_type: as Ray names it.

@@ -1,4 +1,4 @@
-"""What was measured, as a region of shapes: a question outside of it is said to be outside.
+"""The region of shapes that was measured; a question outside of it is marked.
 
 The region is the box of the logarithms of the dimensions, of FLOPs and of intensity (FLOPs a byte), and the convex
 hull of the dimensions' logarithms. A little room is left beyond both.
@@ -17,7 +17,7 @@ from flopray.units import prefixed
 
 #: Room beyond the box, in logarithms: 2 %.
 _ROOM = 0.02
-#: A held-out edge lies about so far beyond the rest.
+#: A held-out edge lies about this far beyond the rest.
 _EDGE = 2.0
 _FLOPS, _INTENSITY = "FLOPs", "FLOPs a byte"
 
@@ -68,17 +68,17 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
         return False
 
     def why_outside(self, work: Work) -> str | None:
-        """Why a work lies outside of what was measured, in words; None where it does not."""
+        """Why a work lies outside what was measured, in words; None where it does not."""
         shapes = self.names[:-2]
         missing = [name for name in shapes if not work.shape.get(name)]
         if missing:
-            return f"{', '.join(missing)} of it is not known"
+            return f"its {', '.join(missing)} is not known"
         sizes = _sizes(work, shapes)
         for name, size, low, high in zip(self.names, sizes, self.low, self.high, strict=True):
             if low > 0 and size > 0 and not low * np.exp(-_ROOM) <= size <= high * np.exp(_ROOM):
-                return f"{name} {_number(size)} is outside {_number(low)} to {_number(high)}, which was measured"
+                return f"{name} {_number(size)} is outside the measured range {_number(low)} to {_number(high)}"
         if not _inside_hull(np.array(self.points), np.log(sizes[: len(shapes)])):
-            return f"this combination of {', '.join(shapes)} lies between none that were measured"
+            return f"this combination of {', '.join(shapes)} does not lie between measured ones"
         return None
 
 
@@ -88,7 +88,7 @@ def _sizes(work: Work, shapes: Sequence[str]) -> list[float]:
 
 
 def _inside_hull(points: np.ndarray, point: np.ndarray) -> bool:
-    """Whether a point is a mean of others, but for a little room in each dimension."""
+    """Whether a point is a mean of others, with a little room in each dimension."""
     if not points.size:
         return True
     if (np.abs(points - point) <= _ROOM).all(axis=1).any():

@@ -40,7 +40,7 @@ def parts_of(model: TimeModel, works: Works, times_s: Floats) -> Floats:
     """What each constant is multiplied by, shape (W, 9).
 
     Args:
-        model: of time, which knows what waits and what misses the cache.
+        model: of time, which gives waiting times and cache misses.
         works: W of them.
         times_s: of one iteration, measured or predicted, shape (W,).
     """
@@ -94,7 +94,7 @@ class EnergyModel:
 
 
 def start_of(device: Device, precision: str) -> Floats:
-    """Constants by a guess, which only decides what rows do not: a fifth of the board's power at rest, half at work."""
+    """Guessed constants, used where rows do not decide: a fifth of the board's power at rest, half at work."""
     peak = device.flops_per_s.get(precision) or max(device.flops_per_s.values(), default=1e12)
     each = 0.5 * device.power_w / peak
     rest = 0.2 * device.power_w
@@ -111,7 +111,7 @@ def fit_energy(parts: Floats, energies_j: Floats, centre: Floats, held: float) -
         held: weight of that, `HELD` or `HELD_LOOSELY`.
     """
     shares = parts / energies_j[:, None]
-    # where all rows have none of a part its constant stays 0
+    # a constant stays 0 where no row has its part
     scales = np.where(shares.any(axis=0), shares.mean(axis=0), np.inf)
     used = np.isfinite(scales) & (centre > 0)
     pull = np.diag(held / np.where(used, centre * np.where(used, scales, 1.0), 1.0))[used]

@@ -1,7 +1,7 @@
 """Fits of all four models to rows that share kernels: one family of workloads at one precision and execution.
 
 Constants of kernels hold for all phases, and start from those of all types of device together: a type with few rows
-takes from others what its own rows do not say. The two simple models know one phase of one type each.
+takes from others what its own rows do not show. The two simple models know one phase of one type each.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class DeviceFit:
     choices: KernelChoices = field(repr=False)
 
     def predict(self, works: Sequence[Work]) -> dict[str, tuple[Floats, Floats]]:
-        """Time in seconds and energy in joules by each model, NaN where a model does not know, shape (W,) each.
+        """Time in seconds and energy in joules by each model, NaN where a model has no answer, shape (W,) each.
 
         Args:
             works: of the group that was fitted.

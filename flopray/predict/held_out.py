@@ -1,8 +1,8 @@
-"""Which rows a fit does not see when it is judged: a rule that makes them of the rows' keys alone, and their hashes.
+"""Rows that a fit does not see when it is judged: chosen by a rule from the rows' keys alone, with their hashes.
 
 A set is made without looking at a time or an energy. Of each group (workload, device type, precision and execution)
 whole values of a dimension are held out in turn, the smallest and the largest, too; whole models; whole boards. Of a
-dimension with many values, neighbouring ones are held out together: single rows between others would be too easy.
+dimension with many values, neighbouring ones are held out together: single values between others would be too easy.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 
 from flopray.description import Description
-from flopray.errors import InputError
+from flopray.errors import SettingError
 from flopray.point import point_of
 
 #: What makes a group: a fit knows one at a time.
 GROUP = ("workload", "device_type", "precision", "execution")
-#: A dimension with more values is held out in so many blocks of neighbours.
+#: A dimension with more values is held out in this many blocks of neighbours.
 _MOST_VALUES, _BLOCKS = 8, 5
 BOARD, MODEL = "board", "model"
 
@@ -86,7 +86,7 @@ def held_out_sets(
     for kind in kinds or ():
         if kind not in columns:
             known = ", ".join(columns)
-            raise InputError(f"--held-out {kind}: rows of {description.name} are held out by {known}")
+            raise SettingError(f"<held_out> {kind}: rows of {description.name} are held out by {known}")
     keys = np.array(keys_of(rows), dtype=object)
     for group, places in sorted(rows.groupby(list(GROUP), dropna=False).indices.items()):
         for kind in columns if kinds is None else kinds:
@@ -96,7 +96,7 @@ def held_out_sets(
 
 
 def kinds_of(description: Description) -> dict[str, str]:
-    """What rows of a workload can be held out by, with its column."""
+    """The kinds by which rows of a workload can be held out, with their columns."""
     letters = {f.letter or f.name: f.name for f in description.dimensions}
     return {**letters, BOARD: "device_uuid", MODEL: "model"}
 

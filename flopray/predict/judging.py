@@ -1,7 +1,7 @@
 """How wrong each model is on rows that it has not seen: whole values, models and boards held out in turn.
 
 For a set the rows of its values are taken out on every type of device, also where the set is of one type alone, since
-types learn from one another. What is left is fitted anew, from its start. Errors are relative to what was measured.
+types learn from one another. The rest is fitted anew, from the beginning. Errors are relative to what was measured.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from flopray.predict.measured import Measured
 
 #: Share of answers that an interval is to hold.
 LEVEL = 0.9
-#: An interval is made of at least so many errors.
+#: An interval needs at least this many errors.
 _LEAST_ERRORS = 10
 TIME, ENERGY = "time", "energy"
 TARGETS = (TIME, ENERGY)
@@ -38,7 +38,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
         rows: with a prediction and a measurement.
         mape: mean of absolute relative errors.
         bias: mean of relative errors; above 0, too much is predicted.
-        coverage: share of rows inside the interval that the errors of the other sets make; None where they are few.
+        coverage: share of rows inside the interval from the errors of the other sets; None where these are few.
     """
 
     rows: int
@@ -52,7 +52,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         held_out: the set.
-        inside: share of its rows that lie inside what was left to the fit.
+        inside: share of its rows inside the region of the fit.
         scores: by target (`time`, `energy`), then by model.
     """
 
@@ -68,7 +68,7 @@ class SetErrors:
     Attributes:
         held_out: the set.
         phases: of its rows, shape (S,).
-        inside: whether each row lies inside what was left to the fit, shape (S,).
+        inside: whether each row lies inside the region of the fit, shape (S,).
         measured: by target, shape (S,).
         predicted: by target and model, shape (S,).
     """
@@ -96,9 +96,9 @@ def set_errors(
     Args:
         measured: the rows.
         devices: types by name.
-        choices: kernels of products; which kernel runs is known, of rows that are held out, too.
+        choices: kernels of products, which are known for held-out rows too.
         descriptions: of workloads by name.
-        kinds: see `flopray.predict.held_out.held_out_sets`; those that a workload does not have are passed over.
+        kinds: see `flopray.predict.held_out.held_out_sets`; those that a workload does not have are skipped.
     """
     together: dict[tuple[str, tuple[str, ...]], list[tuple[HeldOut, np.ndarray]]] = {}
     names = measured.column("workload")
@@ -149,7 +149,7 @@ def _is_inside(domain: Domain | None, work: Any) -> bool:
 
 
 def half_width(errors: Floats) -> float | None:
-    """Half width of an interval of `LEVEL`, in logarithms, from errors on rows that were not seen; None of few.
+    """Half width of an interval of `LEVEL`, in logarithms, from errors on unseen rows; None where these are few.
 
     The quantile of split conformal prediction (Lei and others 2018, https://doi.org/10.1080/01621459.2017.1307116).
 
@@ -164,7 +164,7 @@ def half_width(errors: Floats) -> float | None:
 
 
 def judgements(found: Sequence[SetErrors]) -> list[Judgement]:
-    """Scores of each set; coverage by the intervals that the other sets of its group make.
+    """Scores of each set; coverage by the intervals from the other sets of its group.
 
     Args:
         found: sets of one type of device.
@@ -202,6 +202,6 @@ def _score(one: SetErrors, others: Sequence[SetErrors], target: str, model: str)
 
 
 def pooled(found: Sequence[SetErrors], target: str, model: str, *, inside: bool) -> Floats:
-    """Logarithms of predicted over measured of all rows that lay inside, or outside, of what a fit had."""
+    """Logarithms of predicted over measured of all rows inside, or outside, the region of their fit."""
     parts = [one.logs(target, model)[one.inside == inside] for one in found]
     return np.concatenate(parts) if parts else np.zeros(0)

@@ -1,9 +1,9 @@
 """Which kernel a library runs for a product: tile, split of the inner dimension, and whether a reduction follows.
 
-A library does not always choose what would be fastest, and its choice decides whether a product takes 4 or 8 us. What
-it chose is counted by hardware counters (`--instruments counters`), once for a shape, and holds for any number of
-layers; no time and no energy is known from it. For a shape that was not counted, the choice for the nearest one of the
-same layout is taken; where nothing near was counted, a rule of thumb.
+A library does not always choose the fastest kernel, and its choice decides whether a product takes 4 or 8 us. Hardware
+counters (`--instruments counters`) show it, once for a shape and for any number of layers; they give no time and no
+energy. For a shape that was not counted, the choice for the nearest one of the same layout is taken; where nothing near
+was counted, a rule of thumb.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TILES = tuple(
 )
 #: A shape is near another where no dimension differs by more than this factor.
 _NEAR = 2.0
-#: Products that share kernels: what is not counted at one precision is taken from another one.
+#: Precisions that share kernels: what is not counted at one is taken from another.
 _ALIKE = {"fp16": "bf16", "bf16": "fp16"}
 
 
@@ -64,7 +64,7 @@ class KernelChoices:
     """The kernels of products.
 
     Args:
-        counted: what is known; the first of equal products counts.
+        counted: known kernels; the first of equal products counts.
     """
 
     def __init__(self, counted: Sequence[Counted] = ()) -> None:
@@ -129,10 +129,10 @@ def _distance(one: tuple[int, int, int], other: tuple[int, int, int]) -> float:
 
 
 def counted_products(kernels: Iterable[Mapping[str, Any]], rows: Iterable[Mapping[str, Any]]) -> list[Counted]:
-    """What counters tell of a library's choice.
+    """A library's choices, from counters.
 
     A kernel belongs to the product that has as many launches and as many FLOPs, or a few more: a block computes whole
-    tiles. Where two products of a phase cannot be told apart, nothing is said of them.
+        tiles. Two products of a phase that cannot be told apart are left out.
 
     Args:
         kernels: rows of `flopray.store.kernel_table`.
@@ -190,7 +190,7 @@ def _tile(name: str) -> tuple[int, int] | None:
 
 
 def distinct(counted: Sequence[Counted]) -> list[Counted]:
-    """Without those that an earlier type of device has as well: they are found there."""
+    """Without those that an earlier type of device has too: they are found there."""
     known: dict[tuple[str, str, int, int, int], Choice] = {}
     kept = []
     for one in counted:

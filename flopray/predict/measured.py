@@ -18,6 +18,7 @@ from flopray.errors import FloprayError, InputError
 from flopray.predict.arrays import Floats
 from flopray.predict.kernel_choice import Counted, counted_products
 from flopray.predict.work import NoWork, Work, work_of_row
+from flopray.records import Row
 from flopray.store.kernel_table import kernel_rows
 from flopray.workloads.base import ELEMENT_BYTES
 from flopray.workloads.registry import BUILT_IN
@@ -38,7 +39,7 @@ class Measured:
         times_s: of one iteration, shape (R,).
         energies_j: at the reference temperature of `reference_c`, shape (R,); of a board at its limit as measured; NaN
             where there is none.
-        counted: which kernels products were counted with.
+        counted: kernels of products, from counters.
         reference_c: temperature of the energies, in Celsius.
         left_out: rows that are not used, by reason.
     """
@@ -83,7 +84,7 @@ def measured_rows(
         frames: as `flopray.load_run` gives them; rows with kernels tell which kernels products get.
         workloads: descriptions or classes of those that are not built in, by name.
         leave_out: models whose rows are not used.
-        reference_c: temperature that energies are told for.
+        reference_c: temperature of energies.
         counted: further kernels of products.
 
     Raises:
@@ -117,7 +118,7 @@ def measured_rows(
     return Measured(rows, tuple(works), times, energies, found, reference_c, dict(left_out))
 
 
-def plain_rows(rows: Any) -> list[dict[str, Any]]:
+def plain_rows(rows: Any) -> list[Row]:
     """Rows of a data frame as mappings; a missing value is None."""
     table = rows.astype(object)
     return table.where(table.notna(), None).to_dict("records")
@@ -133,7 +134,7 @@ def _work_or_reason(
     if not 0 < float(row.get("time_s") or 0) < math.inf:
         return "without time", None
     if row["precision"] not in ELEMENT_BYTES:
-        return f"{row['precision']!s:.20} is no precision that is known", None
+        return f"{row['precision']!s:.20} is not a known precision", None
     if any(str(finding).startswith("impossible") for finding in row.get("findings") or ()):
         return "impossible by the audit", None
     try:
@@ -153,7 +154,7 @@ def _boards(rows: Any) -> Any:
 
 
 def _energies(rows: Any, reference_c: float) -> Floats:
-    """At the reference temperature; of rows from before there was one, or with another one, told now."""
+    """Energy at the reference temperature; worked out here for rows that have none or another one."""
     have = pd.Series(np.nan, index=rows.index)
     if "energy_at_reference_j" in rows and "reference_temperature_c" in rows:
         same = rows["reference_temperature_c"].astype("Float64") == reference_c
@@ -167,7 +168,7 @@ def _energies(rows: Any, reference_c: float) -> Floats:
 
 
 def at_limit(rows: Any) -> np.ndarray:
-    """Rows whose power was held by a limit, shape (R,): there, temperature moves time and not power.
+    """Rows whose power was at a limit, shape (R,): there temperature changes time, not power.
 
     Their energy is taken as it was measured.
     """

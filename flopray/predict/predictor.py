@@ -1,4 +1,4 @@
-"""What a phase will cost: `fit(frames)` makes a `Predictor`, which answers with intervals and is kept as JSON.
+"""The cost of a phase, predicted: `fit(frames)` makes a `Predictor`, which answers with intervals and is kept as JSON.
 
     >>> from flopray.predict.shipped import shipped
     >>> from flopray.workloads.mlp import MLP
@@ -9,7 +9,7 @@
     >>> answer.outside is None
     True
 
-A file of a stranger is safe to load: it is data, checked by its types, and nothing in it is run.
+A stranger's file is safe to load: it is data, checked by its types, and nothing in it is run.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Estimate:
 
     Attributes:
         value: in SI units.
-        low, high: ends of its 90 % interval for a board of the type; None where nobody
-            knows how wrong it is: too few held-out errors, another workload, or far beyond what was measured.
+        low, high: ends of its 90 % interval for a board of the type; None where its error is unknown: too few held-out
+            errors, another workload, or far beyond what was measured.
     """
 
     value: float
@@ -78,7 +78,7 @@ class Prediction:
     Attributes:
         time_s: seconds.
         energy_j: joules at the reference temperature; None where no energy was measured.
-        outside: why the question lies outside of what was measured; None where it does not.
+        outside: why the question lies outside what was measured; None where it does not.
         model: which model answers, one of `flopray.predict.fitting.MODELS`.
         basis: what it was fitted to, for people.
         reference_c: temperature of the energy, in Celsius.
@@ -138,7 +138,7 @@ class Predictor:
 
     @property
     def device_types(self) -> tuple[str, ...]:
-        """Types of device that something is known of."""
+        """Types of device that have fits."""
         return tuple(sorted({group.where.device_type for group in self.groups}))
 
     def ways(self, device_type: str, family: str) -> list[tuple[str, str]]:
@@ -198,7 +198,7 @@ class Predictor:
 
         def estimate(target: str, value: float) -> Estimate:
             interval = group.intervals.get(target, {}).get(model)
-            # nobody measured how wrong answers are that far out
+            # the error of answers that far out was not measured
             half = None if far or interval is None else interval.half(outside=outside is not None)
             return _estimate(value, half)
 
@@ -213,14 +213,14 @@ class Predictor:
         )
 
     def waiting_w(self, device_type: str) -> float:
-        """Power of a board of a type that waits for small kernels, or at rest between; 0 where no energy is known."""
+        """Power of a board that waits for small kernels, or at rest between; 0 where no energy is known."""
         fits = [
             one.fit.energy.constants for one in self.groups if one.where.device_type == device_type and one.fit.energy
         ]
         return max((min(values["waiting_w"], values["rest_w"]) for values in fits), default=0.0)
 
     def _group(self, asked: Work, device_type: str) -> tuple[Group, str | None]:
-        """The group that answers, and what of the question it was not measured with."""
+        """The group that answers, and in what it differs from the question."""
         there = [group for group in self.groups if group.where.device_type == device_type]
         if not there:
             known = ", ".join(self.device_types) or "nothing"
@@ -278,13 +278,13 @@ class Predictor:
 
     @classmethod
     def from_json(cls, text: bytes, source: str = "the file") -> Predictor:
-        """Read it; of a stranger, too.
+        """Read it; it may be a stranger's.
 
         Raises:
-            InputError: it is no such JSON.
+            InputError: it is not JSON of fitted models.
         """
         if len(text) > _LARGEST_FILE:
-            raise InputError(f"{source}: {len(text)} bytes are more than fitted models take")
+            raise InputError(f"{source}: {len(text)} bytes are more than fitted models have")
         try:
             made = msgspec.json.decode(text, type=StoredPredictor)
             made.check()
@@ -294,7 +294,7 @@ class Predictor:
                 for one in made.groups
             ]
         except (msgspec.MsgspecError, ValueError, KeyError, RecursionError) as error:
-            raise InputError(f"{source}: no fitted models of flopray: {error}") from None
+            raise InputError(f"{source}: not fitted models of flopray: {error}") from None
         return cls(groups, made.counted, made.reference_c, made.made_by)
 
     @classmethod
@@ -302,7 +302,7 @@ class Predictor:
         """Read a file.
 
         Raises:
-            InputError: there is none, or it holds something else.
+            InputError: it is missing, or holds something else.
         """
         try:
             return cls.from_json(Path(path).read_bytes(), str(path))
@@ -333,8 +333,8 @@ def fit(
         workloads: of rows whose workload is not built in: its description, or the class itself, by name.
         kinds: what is held out in turn: letters of dimensions, `board`, `model`; None for all.
         leave_out: models whose rows are not used at all.
-        reference_c: temperature that energies are told for, in Celsius.
-        counted: kernels of products, beside those that the frames' own counters tell.
+        reference_c: temperature of energies, in Celsius.
+        counted: kernels of products, besides those of the frames' own counters.
         judge: whether held-out sets are fitted; without, there are no intervals.
 
     Raises:
@@ -385,7 +385,7 @@ def _group(rows: Measured, one: DeviceFit, errors: Sequence[SetErrors]) -> Group
                 for inside in (True, False)
                 for source in (own, errors)
             ]
-            # of a type with few rows, the errors of all types
+            # a type with few rows gets the errors of all types
             inside = widths[0] if widths[0] is not None else widths[1]
             outside = widths[2] if widths[2] is not None else widths[3]
             intervals.setdefault(target, {})[model] = Interval(

@@ -1,7 +1,7 @@
-"""Model 4: a Gaussian process on what the roofline leaves, in the logarithm of measured over predicted.
+"""Model 4: a Gaussian process on the errors of the roofline, the logarithms of measured over predicted.
 
 It is fitted by scikit-learn (`flopray[predict]`) and kept as numbers: its inputs, its weights and its lengths, so that
-predicting needs numpy alone and a stored model is data. Far from its inputs it goes to 0, and the roofline stands.
+predicting needs numpy alone and a stored model is data. Far from its inputs it goes to 0, which leaves the roofline.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from flopray.predict.arrays import Floats, Works
 from flopray.predict.roofline import TimeModel
 from flopray.workloads.operations import GRADIENT, LAYOUTS, TRANSPOSED
 
-#: What a residual is learned over: means of logarithms over a work's products, weighted by their time, and sums.
+#: Inputs of a residual: means of logarithms over a work's products, weighted by their time, and sums.
 INPUTS = (
     *("rows", "columns", "inner", "blocks", "tile", "splits", "steps"),
     *("product_share", "working_bytes", "transposed_share", "gradient_share", "flops", "moved_bytes", "launches"),
@@ -125,7 +125,7 @@ def fit_residual(inputs: Floats, residuals: Floats) -> Residual | None:
 
 
 def _climb(loss: Any, start: Floats, bounds: Floats) -> tuple[Floats, float]:
-    """Lengths that make the rows likely: some steps of L-BFGS; the last ones change predictions by nothing."""
+    """Lengths of high likelihood: some steps of L-BFGS; further ones do not change predictions."""
     found = minimize(loss, start, method="L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": _MOST_STEPS})
     return found.x, found.fun
 

@@ -11,11 +11,11 @@ A processor takes `waves = ceil(blocks x splits / processors)` of them, one afte
     update    launch + tensors x launch of each + bytes / bandwidth of an update
     bulk      count x launch + hypot(FLOPs / (rate of all processors x efficiency), bytes / bandwidth)
 
-The bandwidth is that of the cache where what an iteration goes through fits into it, else that of the memory, with
-a smooth step between. Eager work also takes the host a time for each launch, in parallel: the longer of both counts,
-smoothly. Constants are positive, are fitted on relative errors, and are held near where a datasheet puts them, by as
-much as rows do not say better. The hypotenuse instead of the maximum is the smooth roofline of two resources that
-overlap in part.
+The bandwidth is that of the cache where what an iteration goes through fits into it, else that of the memory, with a
+smooth step between. Eager work also takes the host a time for each launch, in parallel: the longer of both counts,
+smoothly. Constants are positive, are fitted on relative errors, and stay near their datasheet values as far as rows do
+not show better ones. The hypotenuse instead of the maximum is the smooth roofline of two resources that overlap in
+part.
 
 The roofline is Williams, Waterman and Patterson's (https://doi.org/10.1145/1498765.1498785); cutting a product into
 tiles and waves is explained at https://docs.nvidia.com/deeplearning/performance/dl-performance-matrix-multiplication.
@@ -40,7 +40,7 @@ class Constant:
     Attributes:
         name: of it.
         unit: SI.
-        spread: standard deviation of its logarithm about where it starts.
+        spread: standard deviation of its logarithm about its start.
     """
 
     name: str
@@ -74,7 +74,7 @@ _SPREADS = np.array([constant.spread for constant in CONSTANTS])
 _HELD = 0.03
 #: Errors beyond this count less than their square: a few kernels that a library chose badly do not move constants.
 _ROBUST = 0.05
-#: How a device's constants are held to those of all devices: this share of the spread.
+#: Spread of a device's constants about those of all devices, as a share of their own.
 _NEAR = 0.3
 _STEEP = 4
 _TENSOR_STEP_S, _PLAIN_STEP_S = 1.5e-9, 13e-9
@@ -158,8 +158,8 @@ def fit_time(device: Device, works: Works, times_s: Floats, centre: Floats, *, n
         device: the type.
         works: W of them.
         times_s: measured, shape (W,).
-        centre: logarithms that constants are held to.
-        near: whether `centre` was itself fitted, to all devices.
+        centre: logarithms that constants are pulled towards.
+        near: whether `centre` was fitted to all devices.
     """
     spreads = _SPREADS * (_NEAR if near else 1.0)
 

@@ -13,7 +13,7 @@ import numpy as np
 from flopray.predict.arrays import Floats
 from flopray.predict.work import Work
 
-#: A power law of few sizes that differ is not determined: exponents are held to 0 by this weight.
+#: Few different sizes do not determine a power law: exponents are pulled to 0 with this weight.
 _RIDGE = 1e-3
 
 

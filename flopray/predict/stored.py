@@ -1,4 +1,4 @@
-"""The form in which fitted models are kept: data only, with names, units and where they were measured."""
+"""The stored form of fitted models: data only, with names, units and origin."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORMAT = 1
 
 
 class Where(msgspec.Struct, frozen=True, kw_only=True):
-    """What a fit was made of.
+    """The rows behind a fit.
 
     Attributes:
         family: workloads that were fitted together.
@@ -85,7 +85,7 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
     """Half widths of a 90 % interval, in logarithms, which are relative errors while they are small.
 
     Attributes:
-        inside: from errors on rows that were held out and lay inside of what was left; None of too few.
+        inside: from errors on held-out rows inside the region of the fit; None where these are few.
         outside: from those that lay outside.
         boards: of a board about its type.
     """
@@ -95,7 +95,7 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
     boards: float
 
     def half(self, *, outside: bool) -> float | None:
-        """Of one answer."""
+        """The interval of one answer."""
         own = self.outside if outside else self.inside
         return None if own is None else math.hypot(own, self.boards)
 
@@ -204,13 +204,13 @@ def _check_residual(residual: Residual) -> None:
 def _check(fit: StoredFit, residuals: int) -> None:
     time = {name: one.value for name, one in fit.time.items()}
     if set(time) != {one.name for one in CONSTANTS} or not all(0 < value < math.inf for value in time.values()):
-        raise ValueError("constants of time are other ones, or not positive")
+        raise ValueError("constants of time are missing, unknown or not positive")
     if fit.energy is not None:
         values = [one.value for one in fit.energy.values()]
         if set(fit.energy) != set(UNITS) or not all(0 <= value < math.inf for value in values):
-            raise ValueError("constants of energy are other ones, or negative")
+            raise ValueError("constants of energy are missing, unknown or negative")
     if fit.device.processors < 1:
-        raise ValueError("a device has processors")
+        raise ValueError("a device needs at least one processor")
     if any(place is not None and not 0 <= place < residuals for place in (fit.time_residual, fit.energy_residual)):
         raise ValueError("a fit names a residual that is not there")
     for domain in fit.domains.values():

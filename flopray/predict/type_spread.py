@@ -1,4 +1,4 @@
-"""How far boards of a type lie apart, as far as it was measured: what a fit to some boards cannot know of another."""
+"""How far boards of a type differ, as measured: what a fit to some boards cannot know of another."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""What one iteration of a phase asks of a device: of a point whose workload's code is here, or of a measured row.
+"""What one iteration of a phase asks of a device: for a point whose workload's code is here, or for a measured row.
 
-A row's is made of its columns, and of a built-in workload that states its operations; no other code is run. Nothing
+A row's work is made from its columns, and from a built-in workload that states its operations; no other code is run.
+Nothing
 here imports torch: a workload that has to build a model to know its closed form has done so when the row was measured.
 """
 
@@ -20,7 +21,7 @@ from flopray.workloads.registry import BUILT_IN, point_from
 
 #: Workloads that are fitted together.
 _FAMILIES = {"llama": "causal_lm"}
-#: Components of a closed form that are operations on elements, about one read or write of an element each.
+#: Components of a closed form that work on elements, about one read or write of an element each.
 _ELEMENTWISE = ("activation_flops", "norm_flops", "elementwise_flops", "loss_flops", "embedding_flops")
 #: Kernels of one layer of a decoder in a forward pass, about; a backward pass has twice as many.
 _LAYER_PRODUCTS, _LAYER_PASSES, _LAYER_TENSORS = 7, 30, 9
@@ -29,7 +30,7 @@ _LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers")
 
 
 class NoWork(FloprayError):
-    """What an iteration asks for is not known; the message is the reason, in one line."""
+    """The work of an iteration is not known; the message is the reason, in one line."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def work_of_row(row: Mapping[str, Any], workload: Description | None = None) -> 
         workload: of the row, with its code where the caller has it; a built-in one is found.
 
     Raises:
-        NoWork: the row does not say it.
+        NoWork: the row does not state it.
     """
     name = str(row["workload"])
     if workload is None and name in BUILT_IN:
@@ -191,7 +192,7 @@ def _operations(
 
 
 def _moved(row: Mapping[str, Any], workload: Description | None, phase: str) -> float | None:
-    """Of a row from before there was a column: as a Llama states it, which needs no model."""
+    """For a row from before there was a column: as a Llama states it, which needs no model."""
     if not isinstance(workload, Workload) or workload.name != "llama":
         return None
     names = ("workload", "device_type", "precision", "execution", *(f.name for f in workload.fields))

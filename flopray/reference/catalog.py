@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from flopray.errors import InputError
+from flopray.mappings import Json
 
-#: What names of these runs begin with, wherever a command takes a run.
+#: Prefix of the names of these runs, wherever a command takes a run.
 PREFIX = "reference:"
 DATA = Path(__file__).parent / "data"
 CARD = DATA / "card.json"
-#: More than this all runs together may not take in the wheel.
+#: Most bytes that all runs together may take in the wheel.
 LARGEST_BYTES = 3_000_000
 
 
@@ -53,7 +54,7 @@ class Entry:
         precisions, phases: that were measured.
         boards: each by its UUID.
         columns: rows that have a time, an energy, an energy at the reference temperature, executed FLOPs.
-        reference_energy: rows by how their energy at the reference temperature was told.
+        reference_energy: rows by how their energy at the reference temperature was found.
         sources: of each run that it was made of: name, day, versions, command.
         missing: what is not in it, a sentence each.
         bytes: size of its files.
@@ -91,7 +92,7 @@ class Entry:
 
 
 @cache
-def card() -> dict[str, Any]:
+def card() -> Json:
     """The data card: `limits`, `published` (what the audit says of flopmetrics' results) and `entries`."""
     return json.loads(CARD.read_text(encoding="utf-8"))
 
@@ -120,7 +121,7 @@ def entry_of(address: str) -> Entry:
         address: such as `reference:h100-mlp`.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: there is no run of that name.
     """
     name = address.removeprefix(PREFIX)
     known = {entry.name: entry for entry in entries()}

@@ -1,4 +1,4 @@
-"""The Pareto front of a search for several objectives: which points no other beats in all of them, and their figure."""
+"""The Pareto front of a search for several objectives: the points that no other beats in all, and their figure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flopray.report.plot.scales import Array, DisplayUnit, display_unit, middle_
 _FRONT, _OTHERS = "#0072B2", "0.62"
 _PANEL_IN, _HIGH_IN, _LEFT_IN, _GAP_IN, _TOP_IN, _FOOT_IN, _ROW_IN = 2.5, 2.2, 0.6, 0.75, 0.55, 0.5, 0.14
 _COLUMNS = 3
-#: So many points of a front are named below the figure; the printed table names all.
+#: Most points of a front that are named below the figure; the printed table names all.
 _NAMED = 16
 #: From this ratio of the largest to the smallest value on, an axis is logarithmic.
 _SPREAD = 4.0
@@ -43,7 +43,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class Candidates:
-    """What a front is chosen from.
+    """The points from which a front is chosen.
 
     Attributes:
         labels: a short text for each of the k points.
@@ -65,14 +65,14 @@ class Candidates:
 def front_of(costs: Array) -> Array:
     """Positions of the points that no other point beats, the best in the first objective first.
 
-    A point is beaten by one that is nowhere worse and somewhere better; of equal ones all stay.
+    A point is beaten by one that is nowhere worse and somewhere better; equal points all stay.
 
     Args:
         costs: less is better, shape (k, q), all finite.
     """
     order = np.lexsort(costs.T[::-1])
     chosen: list[int] = []
-    for place in order:  # none is beaten by one that stands later
+    for place in order:  # no point is beaten by a later one
         ahead = costs[chosen]
         beaten = (ahead <= costs[place]).all(axis=1) & (ahead < costs[place]).any(axis=1)
         if not beaten.any():
@@ -136,7 +136,7 @@ def _draw_pair(axes: Axes, found: Candidates, front: Array, x: int, y: int, *, l
 
 
 def draw_staircase(axes: Axes, points: Array, lower_is_better: tuple[bool, bool], *, color: str) -> None:
-    """A front as a staircase: between two of its points nothing better was found; beyond its ends it is a wall.
+    """A front as a staircase: between two of its points nothing better was found; its ends are straight.
 
     Args:
         axes: whose limits are set.
@@ -158,7 +158,7 @@ def set_axis(axis: Any, values: Array, objective: Objective, *, log: bool | None
 
     Args:
         axis: `Axes.xaxis` or `Axes.yaxis`.
-        values: all that it has to hold, in SI units.
+        values: all that it must show, in SI units.
         objective: what it shows.
         log: the scale, whatever the values are.
     """
@@ -188,7 +188,7 @@ def _better(found: Candidates, pairs: Sequence[tuple[int, int]]) -> str:
 
 
 def _key(labels: Sequence[str], front: Array, width_in: float) -> tuple[list[tuple[str, float, float]], float]:
-    """What the numbers in the panels stand for: texts with their places in inches, and the height of all."""
+    """The numbers in the panels explained: texts with their places in inches, and the total height."""
     named = [f"{number}  {labels[place]}" for number, place in enumerate(front[:_NAMED], start=1)]
     if len(front) > _NAMED:
         named.append(f"... and {len(front) - _NAMED} more")

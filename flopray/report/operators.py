@@ -1,4 +1,4 @@
-"""Which operators take the time of a run's phases, and by estimate the energy, as a table."""
+"""Which operators take the time and, by estimate, the energy of a run's phases, as a table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TITLE = "operators by share of time (torch.profiler, mean of the points); energ
 
 
 def print_operators(console: Console, path: Path, shown: int = _SHOWN) -> None:
-    """Print the operators of each phase that take most of the time; nothing without the file.
+    """Print the operators that take most of the time of each phase; nothing without the file.
 
     Args:
         console: for the table.

@@ -18,7 +18,7 @@ from flopray.report.plot.scales import Array
 from flopray.settings import setting
 from flopray.store import atomic
 
-#: What a view fills, in this order.
+#: Parts that a view fills, in this order.
 PARTS = """\
 <h1 data-part="title"></h1>
 <p data-part="subtitle"></p>
@@ -33,7 +33,7 @@ NO_PLOTLY = "the interactive page needs plotly: pip install 'flopray[html]'"
 
 
 def page_setting(**known: Any) -> Any:
-    """The setting of a report that asks for its page."""
+    """The setting of a report for its page."""
     doc = "one interactive page that works offline (default: where plotly is installed, flopray[html])"
     return setting(None, doc=doc, kind=bool, **known)
 

@@ -39,12 +39,12 @@ _PHASES = (
 _FILE = re.compile(
     r"(?P<device>[^_]+)_(?P<precision>fp32|tf32|bf16|fp16)_(?P<model>.+?)_(all_configs|energy|[a-z]+)_results?"
 )
-#: More than any count or cost, and small enough that its square is a number.
+#: More than any count or cost, and small enough that its square is finite.
 _LARGEST = 1e150
 _SMALLEST = 1e-100
 #: The largest count: beyond it, a whole number takes more than 64 bits.
 _LARGEST_COUNT = 1e18
-#: What the columns of the metrics may be: least, most, and whether they are whole numbers.
+#: Ranges of the columns of the metrics: least, most, and whether they are whole numbers.
 _METRICS = {
     **dict.fromkeys(("n_layers", "width", "tokens"), (1, 1e6, True)),
     "model_flops": (1, _LARGEST_COUNT, False),
@@ -69,7 +69,7 @@ def load_published(path: str | Path) -> pd.DataFrame:
     """Read flopmetrics' JSON lines: one row for each device, precision, configuration and phase.
 
     A folder's `*_all_configs_results.jsonl` are read where there are any, else all of its `.jsonl` files. A phase that
-    a line does not have becomes a row with a status and a reason, and no numbers.
+    a line lacks becomes a row with a status and a reason, without numbers.
 
     Args:
         path: the folder, or one file.
@@ -204,13 +204,13 @@ def _word(where: str, fields: Mapping[str, object], name: str) -> str | None:
 
 
 def _number(where: str, fields: Mapping[str, object], name: str) -> Any:
-    """A number of a line that can be one of a cost: finite and not negative; null where it has none."""
+    """A number of a line that a cost can have: finite and not negative; null where it has none."""
     value = fields.get(name)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InputError(f"{where}: {name} is {value!r:.40}, not a number")
-    if value != 0 and not _SMALLEST <= value <= _LARGEST:  # not a number is in no range either
+    if value != 0 and not _SMALLEST <= value <= _LARGEST:  # NaN is in no range either
         raise InputError(
             f"{where}: {name} is {value!s:.20}: it must be 0 or a finite number from {_SMALLEST:g} to {_LARGEST:g}"
         )

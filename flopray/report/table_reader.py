@@ -1,4 +1,4 @@
-"""Reads a table of somebody else's, cell by cell, so that one word in a column does not turn its numbers into words."""
+"""Reads a table from elsewhere, cell by cell, so that one word in a column does not turn its numbers into texts."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ import pandas as pd
 
 from flopray.audit.foreign import KNOWN, NUMBER_COLUMNS
 from flopray.errors import InputError
+from flopray.mappings import Json
+from flopray.records import Row
 
 _SEPARATORS = {".csv": (";", "\t", "|"), ".tsv": ("\t",)}
-#: Rows of an aggregated table: those that are values, and those that say how values scatter or how many there were.
+#: Rows of an aggregated table: values, and spreads or numbers of values.
 _VALUES = {"mean", "average", "avg", "median", "min", "max", "50%"}
 _SPREADS = {"std", "stdev", "stddev", "sd", "sem", "stderr", "var", "variance", "cv", "iqr", "range", "count", "n"}
 
@@ -45,7 +47,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    """All cells as text: each is read by itself, whatever the rest of its column holds."""
+    """All cells as text: each is read by itself, whatever the rest of its column contains."""
     with path.open(encoding="utf-8-sig", newline="") as stream:
         before, head = _head(stream)
         marks = _SEPARATORS[path.suffix.lower()]
@@ -138,7 +140,7 @@ def _parsed(where: str, text: str) -> Any:
         raise InputError(f"{where}: not JSON ({said.splitlines()[0]:.100})") from error
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]]) -> Json:
     names = [name for name, _ in pairs]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"{twice!r:.60} appears twice")
@@ -151,15 +153,15 @@ def _of_objects(rows: list[Any]) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series([row.get(name) for row in flat], dtype=object) for name in names})
 
 
-def _flat(fields: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _flat(fields: Mapping[str, Any], before: str = "") -> Row:
+    found: Row = {}
     for name, value in fields.items():
         found |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
     return found
 
 
 def without_spreads(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """A table without the numbers of rows that are spreads or counts of others, and a line that says so.
+    """A table without the numbers of rows that are spreads or counts, and a line that says so.
 
     Such tables are what pandas' `describe` and aggregations write.
     """
@@ -172,7 +174,7 @@ def without_spreads(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         for column in [column for column in NUMBER_COLUMNS if column in frame.columns]:
             cells = [None if word in _SPREADS else cell for word, cell in zip(words, frame[column], strict=True)]
             emptied[column] = pd.Series(cells, index=frame.index, dtype=object)
-        said = f"rows whose {name} is {' or '.join(spreads)} are no measurements, and were not judged"
+        said = f"rows whose {name} is {' or '.join(spreads)} are not measurements and were not judged"
         return frame.assign(**emptied), [said]
     return frame, []
 

@@ -26,9 +26,9 @@ class TextTable:
     Attributes:
         title: above the table.
         header: names of columns; a line feed breaks one; the column of the audit's mark may be nameless.
-        sections: what stands above some rows, and these rows, each as long as the header.
+        sections: a title above some rows, and these rows, each as long as the header.
         notes: sentences below the table.
-        section_name: what the sections are, the first column where they have no line of their own.
+        section_name: name of the sections, and of the first column where they have no separate line.
     """
 
     title: str
@@ -47,7 +47,7 @@ class TextTable:
             padding=0,
             show_edge=False,
         )
-        # a long section title wraps in the first column, so that it takes no room from the numbers
+        # a long section title wraps in the first column, which leaves room for the numbers
         table.add_column(escape(self.header[0]), max_width=_FIRST_WIDTH)
         for name in self.header[1:]:
             table.add_column(escape(name), justify="right", no_wrap=True)

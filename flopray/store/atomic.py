@@ -1,4 +1,4 @@
-"""Files that are either the old one or the new one, also after a power cut: write aside, sync, rename, sync the folder.
+"""Files that are either the old or the new one, even after a power cut: write aside, sync, rename, sync the folder.
 
 All functions raise plain `OSError`; callers say what it means for their file.
 """
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-#: Part of the name of every unfinished file, so that leftovers of a killed process can be told from results.
+#: Part of the name of every unfinished file, to tell leftovers of a killed process from results.
 _UNFINISHED = ".unfinished-"
 
 
@@ -99,7 +99,7 @@ def open_regular(path: Path) -> BinaryIO:
     Links are not followed: one could lead to an endless file on the reader's machine, or to one that belongs to no run.
 
     Raises:
-        OSError: as `open`; `ELOOP` or `EINVAL` when it is no regular file.
+        OSError: as `open`; `ELOOP` or `EINVAL` when it is not a regular file.
     """
     return os.fdopen(_open_regular(path, os.O_RDONLY), "rb", buffering=1 << 20)
 

@@ -13,7 +13,7 @@ from flopray.errors import InputError, StorageError
 from flopray.store import atomic
 from flopray.store.uri import cache_root
 
-#: A calibration of a board serves for so long, since nobody knows how boards age within a month.
+#: How long a calibration of a board is valid: how boards age within a month is unknown.
 MOST_AGE_S = 30 * 86_400.0
 _UUID = re.compile(r"(GPU|MIG)-[0-9A-Za-z-]{1,80}")
 
@@ -49,7 +49,7 @@ def keep(calibration: Calibration, folder: Path | None = None) -> Path:
 
 
 def kept(device_uuid: str, folder: Path | None = None) -> tuple[list[Calibration], list[str]]:
-    """All calibrations of a board, oldest first, and the files that are none.
+    """All calibrations of a board, oldest first, and files that are not calibrations.
 
     Args:
         device_uuid: of the board, as NVML says it.
@@ -76,12 +76,12 @@ def latest(
     most_age_s: float = MOST_AGE_S,
     folder: Path | None = None,
 ) -> Calibration | None:
-    """The newest calibration of a board that still serves; None where there is none.
+    """The newest calibration of a board that is still valid; None where there is none.
 
     Args:
         device_uuid: of the board.
         driver_version: that is in use; calibrations under another one are left out.
-        reference_c: temperature that the calibration must be told for.
+        reference_c: reference temperature that the calibration must have.
         most_age_s: older ones are left out.
         folder: by default `calibrations_folder`.
     """

@@ -1,7 +1,7 @@
-"""Checks that whatever is written into a run's folder stays in it: a folder from a stranger may contain links.
+"""Checks that files written into a run's folder stay in it: a folder from a stranger may contain links.
 
-A link in the place of a figure or a log would let whoever made the folder choose which file of its reader is
-overwritten, and a FIFO would make the writer wait for ever. So nothing is written where there is such a thing.
+With a link in the place of a figure or a log, whoever made the folder would choose which file of its reader is
+overwritten, and a FIFO would make the writer wait for ever. So nothing is written through them.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from pathlib import Path
 
 from flopray.errors import RunError
 
-_MEND = "and nothing is written into a run's folder through such a thing: remove it"
+_MEND = "and nothing is written into a run's folder through it: remove it"
 
 
 def check_own(folder: Path) -> Path:
     """A folder within a run's folder, which need not exist, if neither it nor anything in it is a link or a device.
 
     Raises:
-        RunError: something is, or a folder cannot be opened.
+        RunError: there is one, or a folder cannot be opened.
     """
     if folder.is_symlink():
         raise RunError(f"{folder} is a link, {_MEND}")
@@ -28,7 +28,7 @@ def check_own(folder: Path) -> Path:
 
 
 def check_contents(folder: Path) -> None:
-    """Check everything in a run's folder, at any depth; the folder itself was named by a person and may be a link.
+    """Check everything in a run's folder, at any depth; the folder itself was named by the user and may be a link.
 
     Raises:
         RunError: as `check_own`.

@@ -5,11 +5,11 @@ r"""One point as one line of the journal, and back; every line carries its own c
 The line is valid JSON, and at the same time fixed in its first 28 bytes, so that the entry can be cut out and checked
 without parsing: CRC-32 (`zlib.crc32`, eight lower-case hexadecimal digits) is over the bytes of the entry, UTF-8.
 `shared` has the columns that are equal in all phases of the point, `phases` the others, one object a phase; a column
-that has its default value is written in neither. Defaults are therefore part of the schema version; that of a line
-which names none is the one that the run began with.
+that has its default value is written in neither. Defaults are therefore part of the schema version; a line that names
+no version has the one that the run began with.
 
 Only JSON is read, and each value is checked against the type of its field, so a line from a stranger gives records or
-a typed error. NaN and infinity are no values: a record that has one is refused before it is written.
+a typed error. NaN and infinity are not values: a record that has one is refused before it is written.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ LINE_START = b'{"crc32":"'
 _ENTRY_AT = len(LINE_START) + 8 + len(b'","entry":')
 _HEAD = re.compile(rb'\{"trial_id":"([0-9A-Za-z_-]{1,64})","status":"([a-z_]{1,32})","shared":')
 _TRIAL_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
-#: Control characters but tab and line feed, line separators and what turns the direction of writing: escape sequences
-#: in a text would move the cursor of whoever looks at it, or hide what stands there. A class of a regular expression.
+#: Control characters except tab and line feed, line separators, and characters that change the direction of writing:
+#: escape sequences in a text could move a reader's cursor, or hide text. A class of a regular expression.
 HIDDEN = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 #: Lone surrogates (undecodable file names in a traceback) besides.
 _HIDDEN = re.compile(HIDDEN[:-1] + r"\ud800-\udfff]")
@@ -58,10 +58,10 @@ _RANK = {status: rank for rank, status in enumerate(STATUS_ORDER)}
 
 
 def text(value: Any) -> str:
-    """A text, with visible escapes for what has no UTF-8 or would do something to a terminal (`HIDDEN`).
+    """A text, with visible escapes for what has no UTF-8 or controls a terminal (`HIDDEN`).
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a text.
     """
     if not isinstance(value, str):
         raise ValueError("must be text")
@@ -72,7 +72,7 @@ def integer(value: Any) -> int:
     """A whole number of at most 64 bits.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not such a number.
     """
     if type(value) is not int or not -(2**63) <= value < 2**63:
         raise ValueError("must be a whole number of at most 64 bits")
@@ -175,7 +175,7 @@ def encode(phases: Sequence[PhaseRecord], schema: RecordSchema = COMMON) -> tupl
     if any(record.schema_version not in READABLE_VERSIONS for record in phases):
         raise ValueError(f"a record of point {trial_id} is not of schema version {VERSIONS}")
     status = worst_status([record.status for record in phases])
-    # A column that the schema does not know has None as its default too: it says nothing.
+    # A column that the schema does not know has the default None too, which is not written.
     written = [{n: v for n, v in r.columns().items() if v != schema.defaults.get(n)} for r in phases]
     rows = [checked_columns(columns, schema) for columns in written]
     for row in rows:
@@ -215,8 +215,8 @@ def head(entry: bytes) -> tuple[str, str]:
 def decode(entry: bytes, schema: RecordSchema = COMMON) -> list[Row]:
     """All rows of an intact entry, one a phase, with every column (defaults filled in) in the order of the record.
 
-    A column that the schema does not know is an error and not passed over: columns change only together with the
-    schema version, so such a line was written by something else, and leaving the column out would hide a measurement.
+    An unknown column is an error: columns change only together with the schema version, so another program wrote the
+        line, and leaving the column out would hide a measurement.
 
     Raises:
         SchemaMismatch: the entry is not one of this schema version.
@@ -288,7 +288,7 @@ def _parsed(entry: bytes, schema: RecordSchema) -> Any:
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
-        # Half a surrogate pair, which `text` makes visible, or NaN, whose column the message names, or no JSON.
+        # Half a surrogate pair, which `text` makes visible; NaN, whose column the message names; or not JSON.
         content: Any = msgspec.convert(json.loads(entry), _entry_type(schema))
         for part in (content.shared, *content.phases):
             for name, value in msgspec.to_builtins(part).items():
@@ -308,13 +308,13 @@ _PLACE = re.compile(r" - at `\$\.(?:shared|phases\[(\d+)\])\.([A-Za-z0-9_]+)(?:\
 
 
 def _explained(error: msgspec.ValidationError, entry: bytes, schema: RecordSchema) -> str:
-    """What is wrong with an entry: the column, what it must be, and what stands there."""
+    """What is wrong with an entry: the column, what it must be, and what it is."""
     message = str(error)
     place = _PLACE.search(message)
     if place is not None and place[2] in schema.types:
         phase, name = place[1], place[2]
         why = f"{name} {_MUST_BE[schema.types[name].base]}"
-        # What no float holds, or is nested too deeply, has no value to show.
+        # A number too large for a float, or deep nesting, has no value to show.
         with contextlib.suppress(msgspec.DecodeError, RecursionError):
             content = msgspec.json.decode(entry)
             part = content["shared"] if phase is None else content["phases"][int(phase)]
@@ -328,7 +328,7 @@ def _explained(error: msgspec.ValidationError, entry: bytes, schema: RecordSchem
         return _OTHER_KEYS
     if where == ".trial_id`":  # `head` has read one already
         return _GIVEN_TWICE
-    return "shared is no object, or phases is no list of objects"
+    return "shared is not an object, or phases is not a list of objects"
 
 
 _GIVEN_TWICE = "the trial id is given twice"

@@ -17,7 +17,7 @@ _HIDDEN = re.sub(r"\\u([0-9a-f]{4})", r"\\x{\1}", HIDDEN)
 
 
 def check_size(metadata: pq.FileMetaData, file_bytes: int) -> None:
-    """Refuse a file whose own metadata says that it would fill the memory.
+    """Refuse a file that would fill the memory by its own metadata.
 
     A trial id is a hash of which no part follows from another, and a point has at most eight phases: a row cannot take
     less than a byte. That bounds the rows; the length of their texts is known only when Arrow reads them.
@@ -27,7 +27,7 @@ def check_size(metadata: pq.FileMetaData, file_bytes: int) -> None:
         file_bytes: its length.
 
     Raises:
-        ValueError: it says so.
+        ValueError: it would.
     """
     if metadata.num_rows > file_bytes:
         raise ValueError(f"it claims {metadata.num_rows:.3g} rows in {file_bytes} bytes")
@@ -56,7 +56,7 @@ def check_values(table: pa.Table) -> None:
 
 
 def _all(flags: pa.ChunkedArray) -> bool:
-    """Whether no value is false; missing ones are not."""
+    """Whether no value is false; missing values count as true."""
     return pc.call_function("all", [flags]).as_py() is not False
 
 

@@ -1,10 +1,10 @@
 """The append-only journal of a run: a point counts as finished when its line is synced here, and never before.
 
-What is promised on a local file system (ext4, XFS, btrfs, tmpfs): when `JournalWriter.append` has returned, its points
-survive the death of the process, and where the disk honours `fsync` a power cut too. A line that was being written may
-be torn; it is the last one, and the next writer repairs it. A damaged line in the middle costs that one point. On NFS
-the same holds with a server that exports `sync`, but a reader on another host may see a line some seconds late, and a
-client that loses its server blocks instead of failing.
+On a local file system (ext4, XFS, btrfs, tmpfs), points are safe when `JournalWriter.append` has returned: they survive
+the end of the process, and where the disk honours `fsync` a power cut too. A line that was being written may be torn;
+it is the last one, and the next writer repairs it. A damaged line in the middle costs that one point. On NFS the same
+holds with a server that exports `sync`, but a reader on another host may see a line some seconds late, and a client
+that loses its server blocks instead of failing.
 
 `flopray.store.entry` has the format of a line, `flopray.store.journal_index` reads.
 """
@@ -27,7 +27,7 @@ from flopray.store.schema import COMMON, RecordSchema
 
 
 class Appended(NamedTuple):
-    """Trial ids of one `JournalWriter.append`: those that are durable now, and those that were there before."""
+    """Trial ids of one `JournalWriter.append`: those that are durable now, and those that already were."""
 
     appended: list[str]
     skipped: list[str]
@@ -48,9 +48,9 @@ class JournalWriter:
             SchemaMismatch: a line of it is intact, but not of this schema version.
         """
         self.path, self.schema = path, schema
-        #: What messages call the journal, where that is not its path.
+        #: Name of the journal in messages, where that is not its path.
         self._said = said
-        #: The run, as a command that resumes it names it.
+        #: Address of the run in the command that resumes it.
         self.run = str(path.parent)
         self._thread_lock = threading.Lock()
         self._unsure = False
@@ -92,8 +92,8 @@ class JournalWriter:
 
         Args:
             points: all phase records of each point.
-            supersede: a point that is in the run already is written again and replaces the earlier line (to try
-                failed points once more) instead of being skipped.
+            supersede: a point that is in the run already is written again and replaces the earlier line (to try failed
+                points again) instead of being skipped.
 
         Raises:
             ValueError: a record is wrong (see `entry.encode`); nothing was written.
@@ -116,7 +116,7 @@ class JournalWriter:
     def _write(self, data: bytes, count: int) -> None:
         try:
             self._check_place()
-            # Until the sync has returned, the end of the file is unsure, whatever exception or signal comes.
+            # Until the sync has returned, the end of the file is uncertain, whatever exception or signal comes.
             self._unsure = True
             written = 0
             while written < len(data):
@@ -144,7 +144,7 @@ class JournalWriter:
             raise OSError(None, "something else changed the journal while the run was being written")
 
     def _check_linked(self) -> None:
-        """Raise `OSError` when the path no longer leads to the open file: what is written there would be lost."""
+        """Raise `OSError` when the path no longer leads to the open file: writes would be lost."""
         mine = os.fstat(self._descriptor)
         try:
             there = self.path.lstat()
@@ -154,7 +154,7 @@ class JournalWriter:
             raise OSError(None, "the run folder or its journal was replaced while the run was being written")
 
     def _roll_back(self) -> None:
-        """Cut off what may be half written; where that fails too, the next `append` or the next writer does it."""
+        """Cut off what may be half written; if that fails too, the next `append` or the next writer does it."""
         if self._unsure:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self._size)

@@ -1,6 +1,6 @@
 """Reads a journal: which points it has, where they are, and what is damaged.
 
-Reading parses no more than it must: checksums for all lines, JSON only for the points that are loaded.
+Checksums are verified for all lines; JSON is parsed only for the points that are loaded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class RunWarning(UserWarning):
     """Something in a run's folder was damaged and repaired, or left out; the message is one line for a person."""
 
     def __str__(self) -> str:
-        """The message, whatever the path that it quotes has in it."""
+        """The message, printable whatever path it quotes."""
         return one_line(super().__str__())
 
 
@@ -52,7 +52,7 @@ class JournalIndex:
     damaged: list[int] = field(default_factory=list)
     #: Bytes up to the end of the last line that was written completely.
     size: int = 0
-    #: What follows: the beginning of a line whose writing was interrupted.
+    #: The bytes after that: the beginning of a line whose writing was interrupted.
     torn: bytes = b""
     #: The last line is kept and only its line feed is missing; `size` counts it as if it were there.
     needs_line_feed: bool = False
@@ -67,7 +67,7 @@ def scan(path: Path, said: str | None = None) -> JournalIndex:
 
     Args:
         path: the journal.
-        said: what messages call it, where that is not its path.
+        said: its name in messages, where that is not its path.
 
     Raises:
         NotARun: the journal cannot be read or is not a regular file.
@@ -79,7 +79,7 @@ def scan(path: Path, said: str | None = None) -> JournalIndex:
             for number, line in enumerate(file, start=1):
                 _index_line(index, number, line)
                 if not line.endswith(b"\n"):
-                    break  # the end; what a writer adds from here on would be taken for a line of its own
+                    break  # the end: a writer's next bytes would form a line of their own
     except FileNotFoundError:
         pass
     except OSError as error:
@@ -111,7 +111,7 @@ def _note(index: JournalIndex, content: bytes, offset: int) -> None:
 
 
 def _rescue(index: JournalIndex, text: bytes, start: int) -> None:
-    """Find the intact lines that a damaged line feed joined into this one: no whole point is given up."""
+    """Find the intact lines that a damaged line feed joined into this one, so that no whole point is lost."""
     begin = text.find(entry.LINE_START)
     while begin >= 0:
         end = text.find(entry.LINE_START, begin + 1)
@@ -125,12 +125,12 @@ def _rescue(index: JournalIndex, text: bytes, start: int) -> None:
 
 
 def subject(path: Path, said: str | None) -> str:
-    """A journal in a message about this machine's disk, where the path matters too."""
+    """Name of a journal in messages about this machine's disk, where the path matters too."""
     return f"the journal {path}" if said is None else f"{said} (its copy is {path})"
 
 
 def warn_of_damage(index: JournalIndex, said: str, stacklevel: int = 3) -> None:
-    """Tell the user, as `RunWarning`, what of the journal was left out; `said` is what messages call it."""
+    """Tell the user, as `RunWarning`, what was left out of the journal; `said` is its name in messages."""
     if index.damaged:
         count, first = len(index.damaged), index.damaged[0]
         lines = f"{count} damaged line" + ("s" if count > 1 else "")

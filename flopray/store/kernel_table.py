@@ -1,8 +1,8 @@
 """The kernels of a run as a table of their own: a row for each kernel of each phase of each counted point.
 
 The records hold them as JSON texts in the column `kernels`, so that they are as safe as the rest of a row; this table
-is made of those, for reading with pandas, DuckDB and the like. Whoever wrote the run is not trusted: text that does not
-describe a kernel is skipped.
+is made from those, for pandas, DuckDB and the like. Whoever wrote the run is not trusted: text that does not describe a
+kernel is skipped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from flopray.records import Row
 from flopray.store import atomic
 from flopray.store.entry import integer, text
 
-#: What a row says beside the kernel: which measurement it belongs to.
+#: Columns beside the kernel: the measurement that it belongs to.
 KEYS = ("trial_id", "phase", "device_type", "precision", "execution")
 SCHEMA = pa.schema(
     [

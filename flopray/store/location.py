@@ -1,4 +1,4 @@
-"""Where runs are kept, as users name it: a local or mounted folder, the URI of an object store, or `reference:NAME`."""
+"""Addresses of runs: a local or mounted folder, the URI of an object store, or `reference:NAME`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_new(storage: str, name: str, *, write: bool = True) -> None:
     Args:
         storage: folder or URI of all runs.
         name: of the new one.
-        write: also write to a store for a moment, to see whether it can be.
+        write: also test whether a store can be written.
 
     Raises:
         RunExists, InputError: as `create_run`.
@@ -47,11 +47,11 @@ def check_new(storage: str, name: str, *, write: bool = True) -> None:
 
 
 def _refuse_copy_of_job(folder: Path) -> None:
-    """Refuse the copy of its folder that a job runs in which was submitted to Ray."""
+    """Refuse a folder in Ray's copy of a submitted job's folder."""
     if "runtime_resources" in folder.parts:
         raise SettingError(
             f"results would go into Ray's copy of the job's folder ({folder}), which Ray deletes: "
-            "give <storage> with a path of your own that starts with / or a URI"
+            "give <storage> a path of your own that starts with /, or a URI"
         )
 
 
@@ -75,10 +75,10 @@ def create_run(storage: str, name: str, manifest: Manifest) -> RunFolder:
 
 
 def local_folder(path: str | PathLike[str]) -> Path:
-    """The folder of a run on this machine: of one in a store that of its copy, brought up to date.
+    """The folder of a run on this machine; for a run in a store that of its copy, brought up to date.
 
     Raises:
-        FloprayError: as `open_run`, for a URI or `reference:NAME`; a folder is not looked at.
+        FloprayError: as `open_run`, for a URI or `reference:NAME`; a folder is not checked.
     """
     if is_reference(str(path)):
         return folder_of(str(path))
@@ -86,7 +86,7 @@ def local_folder(path: str | PathLike[str]) -> Path:
 
 
 def results_folder(path: str | PathLike[str]) -> Path:
-    """The folder that gets figures and tables of a run where nobody names another: its own, if it is the user's.
+    """The default folder for figures and tables of a run: its own, if it belongs to the user.
 
     Raises:
         FloprayError: as `local_folder`.
@@ -96,7 +96,7 @@ def results_folder(path: str | PathLike[str]) -> Path:
 
 
 def open_run(path: str | PathLike[str]) -> RunFolder:
-    """Open a run by its folder, URI or `reference:NAME`, or what Ray Tune wrote of one, to read it.
+    """Open a run to read it, by its folder, URI or `reference:NAME`, or by what Ray Tune wrote of it.
 
     Raises as `RunFolder.open`, `TuneRun.open` and `ReferenceRun.at`, and `RunError` for a store that cannot be read.
     """

@@ -1,4 +1,4 @@
-"""One writer for each run: an advisory lock, which the kernel releases when its holder dies, however it dies.
+"""One writer for each run: an advisory lock, which the kernel releases when its holder ends, however it ends.
 
 `flock` on a file of its own, which is never removed (removing it would let two holders lock two files of one name).
 On NFS, Linux maps it to a byte-range lock of the server, so that it also works between hosts if the export supports
@@ -54,7 +54,7 @@ def exclusive(path: Path, run: str) -> Iterator[None]:
 
 
 def holder(path: Path) -> tuple[bool, str | None]:
-    """Whether a lock file is held, and who signed it: a writer that ends removes its signature."""
+    """Whether a lock file is held, and who signed it: a writer removes its signature at its end."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -84,7 +84,7 @@ def _signature(content: bytes) -> tuple[str | None, bool]:
 
 
 def _take(descriptor: int) -> None:
-    """Take the lock; whoever only looks at it holds it for a moment, so try for a while."""
+    """Take the lock. A process that checks the lock holds it for a moment, so try for a while."""
     for tries_left in reversed(range(_TRIES)):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -106,7 +106,7 @@ def _sign(descriptor: int) -> None:
 
 def _locked_message(descriptor: int, run: str) -> str:
     who = "another process"
-    # The holder signs just after it locks: a very young lock may be unsigned for a moment.
+    # The holder signs just after it locks, so a new lock may be unsigned for a moment.
     for _ in range(5):
         with contextlib.suppress(OSError):
             if signed := _signature(os.pread(descriptor, 4096, 0))[0]:

@@ -1,4 +1,4 @@
-"""The manifest of a run and its folder: published whole or not at all, and checked when read."""
+"""The manifest of a run, and its folder: published whole or not at all, and checked when read."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Manifest = dict[str, Any]
 
 
 class _Head(msgspec.Struct):
-    """What the manifest of every kind of run begins with, beside its name."""
+    """Fields that the manifest of every kind of run begins with, besides its name."""
 
     schema_version: int
 
@@ -54,7 +54,7 @@ def check_name(name: Any) -> None:
         raise InputError(f"the name of a run must be text and not empty: {mend}")
     shown = repr(name if len(name) <= 80 else name[:80] + "...")
     if "/" in name or "\\" in name or name in (".", ".."):
-        raise InputError(f"the name {shown} is a path and not the name of a folder: {mend}")
+        raise InputError(f"the name {shown} is a path, not the name of a folder: {mend}")
     if name[0] in "-." or name != name.strip():
         raise InputError(f"the name {shown} begins with - or ., or has spaces at an end: {mend}")
     if not name.isprintable():
@@ -74,7 +74,7 @@ def check_free(storage: str | PathLike[str], name: str) -> Path:
     """The folder that a new run would have.
 
     Raises:
-        RunExists: there is something already.
+        RunExists: the place is taken.
         InputError: the name or the storage cannot be one.
     """
     check_new_name(name)
@@ -108,7 +108,7 @@ def publish(
     manifest = {**manifest, "name": name, "schema_version": SCHEMA_VERSION}
     text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
     try:
-        _check_texts(manifest)  # else nobody could open what is written now
+        _check_texts(manifest)  # else the run could not be opened
     except ValueError as error:
         raise InputError(f"the run cannot be described: {error}; use another name for it") from error
     folder = path.parent
@@ -186,7 +186,7 @@ def checked(content: bytes, place: str) -> Manifest:
     try:
         if len(content) > _LARGEST_BYTES:
             raise ValueError(f"it is larger than {_LARGEST_BYTES // 2**20} MiB")
-        manifest = msgspec.json.decode(content)  # refuses NaN, what no float holds, and half a surrogate pair
+        manifest = msgspec.json.decode(content)  # refuses NaN, numbers too large for a float, and half a surrogate pair
         _check_texts(manifest)
     except (ValueError, RecursionError) as error:
         reason = atomic.reason(error)[:120]
@@ -233,7 +233,7 @@ def _check_texts(value: Any) -> None:
 def schema_of(manifest: Mapping[str, object]) -> RecordSchema:
     """The columns of a run: those of every record, and those of the workload that its manifest describes.
 
-    A workload from elsewhere could fill any column up to version 3, and so they stay in such a run, as in one whose
+    Up to version 3 a workload from elsewhere could fill any column, so such a run keeps them all, as does one whose
     manifest names no workload.
 
     Raises:
@@ -248,7 +248,7 @@ def schema_of(manifest: Mapping[str, object]) -> RecordSchema:
 
 
 def workload_in(manifest: Mapping[str, object]) -> Description:
-    """The workload of a manifest: a built-in one, or the description of another one, whose code is not looked for.
+    """The workload of a manifest: a built-in one, or the description of another one, whose code is not loaded.
 
     For a manifest without a sweep, the description has no fields.
 
@@ -274,16 +274,16 @@ def not_resumable(manifest: Mapping[str, object]) -> str | None:
     if of_own_tuner(manifest):
         return "a Tuner of your own decides on its points"
     if of_tune_results(manifest):
-        return "it holds results of Ray Tune, which are only read"
+        return "it holds results of Ray Tune, which can only be read"
     if of_reference(manifest):
-        return "it comes with flopray and is only read"
+        return "it comes with flopray and can only be read"
     merged = manifest.get("merged")
     reason = merged.get("not_resumable") if isinstance(merged, dict) else None
     return None if reason is None else str(reason)
 
 
 def check_resumable(manifest: Mapping[str, object], address: str) -> None:
-    """Refuse to resume what cannot be resumed.
+    """Refuse to resume a run that cannot be resumed.
 
     Raises:
         RunError: with what to do instead.
@@ -310,7 +310,7 @@ def of_reference(manifest: Mapping[str, object]) -> bool:
 
 
 def of_tune_results(manifest: Mapping[str, object]) -> bool:
-    """Whether it is what `flopray.store.tune_experiment` says of Tune's results, which know no grid either."""
+    """Whether the manifest is that of Tune's results (`flopray.store.tune_experiment`), which have no grid either."""
     return "tune_results" in manifest
 
 
@@ -318,7 +318,7 @@ def storage_folder(storage: str | PathLike[str]) -> Path:
     """The absolute path of a folder of runs, which need not exist.
 
     Raises:
-        InputError: it is no path of this file system.
+        InputError: it is not a path of this file system.
     """
     text = str(storage)
     if not text or not text.isprintable():
@@ -329,7 +329,7 @@ def storage_folder(storage: str | PathLike[str]) -> Path:
 
 
 def exists_message(place: str, name: str) -> str:
-    """Why a new run cannot be made at a place that has one."""
+    """Why a new run cannot be made where one exists."""
     return f"run {name} exists: continue it with {resume_command(place)}, or choose another name"
 
 
@@ -352,17 +352,17 @@ def _new_folders(folder: Path) -> Iterator[None]:
         yield
     except BaseException:
         for new in reversed(made):
-            # Fails, as it should, where somebody else has put something into the folder since.
+            # Fails, as it should, if another process has put something into the folder since.
             with contextlib.suppress(OSError):
                 new.rmdir()
         raise
 
 
 def publish_folder(path: Path, manifest: bytes, fill: Callable[[Path], None] | None) -> None:
-    """Make the complete folder of a run under another name and rename it: it is never seen half made.
+    """Make the complete folder of a run under another name, then rename it: it is never seen half made.
 
     Raises:
-        RunExists: there is something at `path`.
+        RunExists: `path` exists.
         OSError: it could not be written; nothing is left of it.
     """
     new = path.with_name(atomic.unfinished_name(path.name))

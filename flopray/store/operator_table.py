@@ -18,10 +18,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flopray.records import Row
 from flopray.store import atomic
 from flopray.store.entry import integer, text
 
-#: What a row says beside the operator: which measurement it belongs to.
+#: Columns beside the operator: the measurement that it belongs to.
 KEYS = ("trial_id", "phase", "device_type", "precision", "execution")
 #: Columns of the records that are read.
 COLUMNS = (*KEYS, "energy_j", "operators")
@@ -42,7 +43,7 @@ SCHEMA = pa.schema(
 )
 
 
-def operator_rows(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def operator_rows(records: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
     """Rows of `SCHEMA`.
 
     Args:
@@ -62,11 +63,11 @@ def operator_rows(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, An
             yield keys | one | {"time_share": share, "energy_estimate_j": estimate_j}
 
 
-def _operator(line: str) -> dict[str, Any] | None:
+def _operator(line: str) -> Row | None:
     try:
         one = json.loads(line)
         whole = ("calls", "device_memory_bytes", "host_memory_bytes")
-        found: dict[str, Any] = {name: integer(one[name]) for name in whole}
+        found: Row = {name: integer(one[name]) for name in whole}
         found |= {"region": text(one["region"]), "operator": text(one["name"])}
         found["flops"] = None if one["flops"] is None else integer(one["flops"])
         for name in ("device_time_s", "host_time_s"):

@@ -13,5 +13,5 @@ _NAMED = re.compile(
 
 
 def redacted(text: str) -> str:
-    """The text without users and passwords of addresses, and without values that are named as secrets."""
+    """The text without users and passwords of addresses, and without values whose names mark them as secrets."""
     return _NAMED.sub(r"\1***", _USER.sub("***@", text))

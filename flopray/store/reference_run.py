@@ -1,4 +1,4 @@
-"""A run that comes with flopray, which is read like any other and never written."""
+"""A run that comes with flopray: read like any other, and never written."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from flopray.store.run import RunFolder
 
 
 class ReferenceRun(RunFolder):
-    """Reference data under its name; figures of it go into a folder of the user's, since it is not theirs."""
+    """Reference data under its name; its figures go into a folder of the user's."""
 
     @classmethod
     def at(cls, address: str) -> ReferenceRun:
         """Open the run that an address such as `reference:h100-mlp` names.
 
         Raises:
-            InputError: there is none of that name.
+            InputError: there is no run of that name.
             NotARun, SchemaMismatch: as `RunFolder.open`; the installation is damaged.
         """
         run = cls(*manifests.read(catalog.folder_of(address)))
@@ -29,12 +29,12 @@ class ReferenceRun(RunFolder):
         return run
 
     def place(self, *parts: str) -> str:
-        """What messages call a file of the run."""
+        """Name of a file of the run in messages."""
         return "/".join([self.address, *parts])
 
     def _hold(self) -> NoReturn:
         raise RunError(
-            f"{self.address} comes with flopray and is only read: "
+            f"{self.address} comes with flopray and can only be read: "
             f"flopray merge {self.address} RUN --into NEW makes a run of your own with it"
         )
 

@@ -1,4 +1,4 @@
-"""A run's folder: who owns each path, how it is made, opened, written by one process and read by all.
+"""A run's folder: its files, and how it is made, opened, written by one process and read by all.
 
     <storage>/<name>/
       manifest.json     what a resume needs; complete before the folder exists (`flopray.store.manifests`)
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from flopray.store.table import RecordsFile
 
 
-#: More than any address of a run takes.
+#: Longest address of a run.
 _MIRROR_BYTES = 10_000
 
 
@@ -57,7 +57,7 @@ class RunFolder:
         self.name: str = manifest["name"]
         #: The columns of the run.
         self.schema = manifests.schema_of(manifest)
-        #: What its workload says of itself; without fields where the manifest describes no sweep.
+        #: The description of its workload; without fields where the manifest describes no sweep.
         self.workload = self.schema.workload
         self.manifest_path = path / manifests.FILE_NAME
         self.journal_path = path / manifests.JOURNAL_NAME
@@ -73,9 +73,9 @@ class RunFolder:
         self.tune_path = path / "tune"
         self.log_path = path / "run.log"
         self._lock_path = path / manifests.LOCK_NAME
-        #: What commands and messages call the run: its folder, or the URI of where it lives.
+        #: Address of the run in commands and messages: its folder or its URI.
         self.address = str(path)
-        #: Of which run in a store this folder is the copy, as messages name it.
+        #: Name in messages of the run in a store that this folder is a copy of.
         self._copy_of = _copied(path)
 
     @classmethod
@@ -105,7 +105,7 @@ class RunFolder:
         return cls(*manifests.read(path))
 
     def place(self, *parts: str) -> str:
-        """What messages call a file of the run, by its path in the folder; without one the folder.
+        """Name of a file of the run in messages, by its path in the folder; without a path that of the folder.
 
         For a copy this is the place in the store: users need not know the local files.
         """
@@ -114,12 +114,12 @@ class RunFolder:
         return str(self.path.joinpath(*parts))
 
     def _on_disk(self, path: Path) -> str:
-        """What messages about this machine's disk call a file, where the path matters too."""
+        """Name of a file in messages about this machine's disk, where the path matters too."""
         return str(path) if self._copy_of is None else f"{self.place(path.name)} (its copy is {path})"
 
     @property
     def _journal_said(self) -> str | None:
-        """What messages call the journal, where that is not its path: in a store it is not one file."""
+        """Name of the journal in messages, where that is not its path: in a store it is not one file."""
         return None if self._copy_of is None else f"the journal of {self.place()}"
 
     @contextlib.contextmanager
@@ -158,7 +158,7 @@ class RunFolder:
         return lock.holder(self._lock_path)
 
     def publish(self, *, results: bool = True) -> None:
-        """Copy what a session leaves beside the journal to where the run is kept; a local run has it already.
+        """Copy a session's files beside the journal to where the run is kept; a local run has them already.
 
         Args:
             results: tables and figures too, not only the log.
@@ -200,7 +200,7 @@ class RunFolder:
         """All records as a data frame, sorted by specification and phase; `flopray.store.table` says of which types.
 
         Args:
-            columns: those that are needed, besides the ones that rows are sorted by; None takes all. Half a million
+            columns: needed ones, besides those that rows are sorted by; None takes all. Half a million
                 rows take 2 GB with all columns.
 
         Raises:
@@ -258,7 +258,7 @@ class RunFolder:
         return self._write_beside(series_table.write, self.series_path, rows)
 
     def rows_of_point(self, trial_id: str, columns: Sequence[str]) -> list[Row]:
-        """Some columns of one point, a row each phase; half a million series would take much memory. Raises as `load`.
+        """Some columns of one point, a row for each phase; a whole run would take much memory. Raises as `load`.
 
         Args:
             trial_id: of the point; an unknown one has no rows.
@@ -302,10 +302,10 @@ class RunFolder:
 
     @contextlib.contextmanager
     def _hold(self) -> Iterator[None]:
-        """Be the run's writer."""
+        """Open the run for its one writer."""
         if (self.path / manifests.MIRROR_NAME).exists():
             raise RunError(
-                f"{self.path} is only the copy of a run that lives elsewhere: name that by the URI that stands in "
+                f"{self.path} is only a copy of a run that is kept elsewhere: name that run by the URI in "
                 f"{manifests.MIRROR_NAME}"
             )
         containment.check_contents(self.path)
@@ -321,7 +321,7 @@ class RunFolder:
         return index
 
     def _compacted(self) -> RecordsFile | None:
-        """The Parquet file if there is one that belongs to this run; a damaged or foreign one is told and passed by."""
+        """The Parquet file if there is one that belongs to this run; a damaged or foreign one is reported only."""
         if not self.records_path.exists():
             return None
         from flopray.store import table
@@ -382,7 +382,7 @@ class RunFolder:
 
 
 def _copied(path: Path) -> Location | None:
-    """The run in a store that a folder is the copy of, as messages name it: without what belongs to the store."""
+    """Name in messages of the run in a store that a folder is the copy of, without the store's options."""
     try:
         with atomic.open_regular(path / manifests.MIRROR_NAME) as file:
             content = json.loads(file.read(_MIRROR_BYTES))

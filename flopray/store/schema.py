@@ -31,13 +31,13 @@ def _common_types() -> dict[str, ColumnType]:
     return found
 
 
-#: The columns of every record in order, with their types: the one reading of PhaseRecord's annotations.
+#: The columns of every record in order, with their types, from PhaseRecord's annotations.
 COLUMN_TYPES = _common_types()
 _COMMON = [f for f in dataclasses.fields(PhaseRecord) if f.name in COLUMN_NAMES]
 DOCS = {f.name: f.metadata["doc"] for f in _COMMON}
-#: Where the columns of a workload stand: its fields behind what makes every point, the others behind the closed form.
+#: Places of a workload's columns: its fields after those of every point, the others after the closed form.
 _FIELDS_AFTER, _COLUMNS_AFTER = "execution", "optimizer_flops"
-#: The version from which on every workload has its columns for itself.
+#: First version in which every workload has its own columns.
 OWN_SINCE = 4
 
 
@@ -45,9 +45,9 @@ class RecordSchema:
     """The columns of a run, in order.
 
     Attributes:
-        workload: whose columns stand beside those of every record; without a name for these alone.
-        version: of the columns of a row that does not say it.
-        fields: names of the workload's fields; with `former` and no workload of those that any might fill.
+        workload: whose columns are added to those of every record; without a name none are.
+        version: of the columns of a row that does not state it.
+        fields: names of the workload's fields; with `former` and no workload, of the fields that any might fill.
         types: types by column, in order.
         defaults: values by column that are not written.
         docs: what a column is, by column.

@@ -14,10 +14,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flopray.records import Row
 from flopray.store import atomic
 from flopray.store.window_series import series_in
 
-#: What a row says beside the tick: which window it belongs to.
+#: Columns beside the tick: the window that it belongs to.
 KEYS = ("trial_id", "phase", "device_type", "precision", "execution")
 #: Columns of the records that are read.
 COLUMNS = (*KEYS, "series")
@@ -34,13 +35,13 @@ SCHEMA = pa.schema(
         pa.field("power_w", pa.float64(), metadata={"doc": "mean since the row before"}),
         pa.field("temperature_c", pa.float64(), metadata={"doc": "of the device"}),
         pa.field("sm_clock_hz", pa.float64(), metadata={"doc": "of the streaming multiprocessors"}),
-        pa.field("memory_used_bytes", pa.int64(), metadata={"doc": "of the device, by whomever"}),
+        pa.field("memory_used_bytes", pa.int64(), metadata={"doc": "of the device, by all processes"}),
         pa.field("used", pa.bool_(), metadata={"doc": "whether the measured power comes from the tick"}),
     ]
 )
 
 
-def series_rows(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def series_rows(records: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
     """Rows of `SCHEMA`.
 
     Args:

@@ -8,9 +8,9 @@
 | `str`, `str | None` | string | `string`, missing is `<NA>` |
 | `tuple[str, ...]` | list of string | `object`: Python lists, empty when there are none |
 
-Why so: floats are what is plotted and fitted, and plain float64 works with every library; the counts must stay exact
-above 2**53 where some are missing, which only nullable integers do. `df.model_flops / df.time_s` is a nullable float
-with missing where either was; `.to_numpy(float)` or matplotlib turn any of the numbers into floats with NaN.
+The reasons: floats are plotted and fitted, and plain float64 works with every library; counts must stay exact above
+2**53 where some are missing, which only nullable integers do. `df.model_flops / df.time_s` is a nullable float with
+missing where either was; `.to_numpy(float)` or matplotlib turn any of the numbers into floats with NaN.
 
 Parquet files carry the description of each column, and in their metadata the run, the schema version and how much of
 the journal they cover.
@@ -66,7 +66,7 @@ _VOCABULARIES = {"precision": PRECISIONS, "execution": EXECUTIONS, "phase": PHAS
 
 
 def order_columns(schema: RecordSchema = COMMON) -> tuple[str, ...]:
-    """What rows are sorted by: the fields of the point, its choices before its shape, then its phase."""
+    """Columns that rows are sorted by: the fields of the point, its choices before its shape, then its phase."""
     dimensions = [name for name in schema.fields if schema.types[name].base is int]
     choices = [name for name in schema.fields if name not in dimensions]
     return ("workload", "device_type", *choices, "precision", "execution", *dimensions, "trial_id", "phase")
@@ -118,7 +118,7 @@ def ordered(table: pa.Table, schema: RecordSchema = COMMON) -> pa.Table:
 
 
 def _ranks(column: pa.ChunkedArray, vocabulary: tuple[str, ...]) -> pa.ChunkedArray:
-    """Place of each value in its vocabulary; a word that is not in it has none and sorts last."""
+    """Place of each value in its vocabulary; an unknown word has none and sorts last."""
     options = pc.SetLookupOptions(pa.array(vocabulary))
     return pc.call_function("index_in", [column], options)
 
@@ -199,7 +199,7 @@ class RecordsFile:
 
 
 def _is_of(version: int, found: pa.Schema, metadata: dict[str, str], schema: RecordSchema) -> bool:
-    """Whether a file has the columns of a run as a version wrote them: of this one in order."""
+    """Whether a file has the columns of a run as its version wrote them; those of this version in order."""
     if metadata["flopray.schema_version"] != str(version):
         return False
     if version == SCHEMA_VERSION:
@@ -218,7 +218,7 @@ def write_parquet(
     """Write a Parquet file of records atomically, batch by batch.
 
     Args:
-        path: where; an older file stays in place until the new one is complete and synced.
+        path: of the file; an older one stays in place until the new one is complete and synced.
         run: name of the run.
         covered: the journal up to where the content was taken from.
         content: batches of the schema.

@@ -1,7 +1,7 @@
 """Reads what Ray Tune wrote of a sweep as a run: an experiment folder, or the `tune/` of a run with all its sessions.
 
 Only `result.json` of each trial is read, one JSON object a line, never Tune's pickles; so a stranger's folder is safe
-to open. Of a point with several results the last session's is taken, and of one session the latest.
+to open. Of several results of a point, that of the last session counts, and within a session the latest.
 https://docs.ray.io/en/latest/tune/tutorials/tune-output.html
 """
 
@@ -57,7 +57,7 @@ def next_session(tune: Path) -> str:
 
 
 def results_in(experiment: Path) -> Iterator[Result]:
-    """The results of all trials of an experiment; a line that is no result is left out, with a `RunWarning`.
+    """The results of all trials of an experiment; a line that is not a result is left out, with a `RunWarning`.
 
     Raises:
         NotARun: a file cannot be read.
@@ -113,7 +113,7 @@ class TuneRun(RunFolder):
             try:
                 rows = rows_of(result, schema)
             except ValueError as error:
-                raise NotARun(f"{path} has a result that is no record: {error}") from error
+                raise NotARun(f"{path} has a result that is not a record: {error}") from error
             points[rows[0]["trial_id"]] = rows
         thinned = {trial_id for result in of_points for trial_id in ids_of(result)} - set(points)
         if thinned:
@@ -216,7 +216,7 @@ def _workload_of(results: Sequence[Result], path: Path) -> Description:
 
 
 def _manifest(path: Path, results: Sequence[Manifest], workload: Description) -> Manifest:
-    """What a reader asks of a manifest, as far as results tell it, the oldest version of columns among it."""
+    """What a reader needs of a manifest, as far as results have it, with their oldest version of columns."""
     run = results[-1].get(f"{POINT}/run")
     manifest: Manifest = {
         "name": run if isinstance(run, str) and run else path.name,

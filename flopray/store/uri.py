@@ -1,7 +1,7 @@
 """A place in an object store, as a URI names it: `s3://bucket/prefix/run?endpoint_override=localhost:9000&scheme=http`.
 
-What follows `?` belongs to the store and not to the run, so it stays at the end when a name is added. A URI is printed,
-logged and kept in shells' histories: one that holds credentials is refused, and no error repeats it.
+What follows `?` belongs to the store and not to the run, so it stays at the end when a name is added. URIs are printed,
+logged and kept in shells' histories: one with credentials is refused, and no error repeats it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def is_uri(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Location:
-    """A folder of an object store, or what stands for one there.
+    """A folder of an object store.
 
     Attributes:
         scheme: such as `s3`.
-        bucket: or what else stands between `//` and the next `/`.
+        bucket: the part between `//` and the next `/`.
         path: below the bucket, without `/` at either end; as it is, not percent-encoded.
         options: what follows `?`, in its order.
     """
@@ -53,7 +53,7 @@ class Location:
         """Read a URI.
 
         Raises:
-            InputError: it has credentials in it, or is no URI of a store.
+            InputError: it has credentials in it, or is not a URI of a store.
         """
         if not text.isprintable() or not is_uri(text):
             raise InputError(f"{text[:80]!r} is not a URI: give one such as s3://bucket/prefix")
@@ -114,12 +114,14 @@ def _split(text: str) -> tuple[str, str, str, tuple[tuple[str, str], ...]]:
 
 def _check_s3(bucket: str, options: tuple[tuple[str, str], ...]) -> None:
     if not _BUCKET.fullmatch(bucket):
-        raise InputError("what stands after s3:// is not the name of a bucket: give s3://bucket/prefix")
+        raise InputError("the part after s3:// is not the name of a bucket: give s3://bucket/prefix")
     for name, value in options:
         if name not in _S3_OPTIONS:
             raise InputError(f"unknown option {name[:40]!r} in the s3: URI, there are {', '.join(_S3_OPTIONS)}")
         if not _S3_OPTIONS[name].fullmatch(value):
-            raise InputError(f"{name} in the s3: URI is not one: give it as in endpoint_override=localhost:9000")
+            raise InputError(
+                f"the value of {name} in the s3: URI is wrong: give it as in endpoint_override=localhost:9000"
+            )
 
 
 def cache_root() -> Path:

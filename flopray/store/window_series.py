@@ -6,16 +6,17 @@ Whoever wrote a run is not trusted: text that does not describe a series is skip
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import msgspec
+
+from flopray.records import Row
 
 _WINDOW = ("start_unix_s", "window_s", "ticks")
 _TICK = ("time_s", "energy_j", "power_w", "temperature_c", "sm_clock_hz", "memory_used_bytes", "used")
 
 
 class WindowSeries(msgspec.Struct, frozen=True):
-    """Ticks of a window; lists have an element a tick that is kept, None where a value is not known.
+    """Ticks of a window; lists have an element for each kept tick, None where a value is not known.
 
     Attributes:
         start_unix_s: when the window began, seconds since 1970 UTC, clock of the node.
@@ -44,7 +45,7 @@ class WindowSeries(msgspec.Struct, frozen=True):
         """Compact text, as a record holds it."""
         return msgspec.json.encode(self).decode()
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self) -> Iterator[Row]:
         """A row a tick."""
         window = {name: getattr(self, name) for name in _WINDOW}
         for values in zip(*(getattr(self, name) for name in _TICK), strict=True):
@@ -52,7 +53,7 @@ class WindowSeries(msgspec.Struct, frozen=True):
 
 
 def series_in(texts: Iterable[str] | None) -> list[WindowSeries]:
-    """The series that a record holds; what does not describe one is skipped."""
+    """The series that a record holds; text that does not describe one is skipped."""
     found = []
     for line in texts or ():
         try:

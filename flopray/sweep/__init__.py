@@ -16,7 +16,7 @@ __all__ = ["trainable"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import Ray only where somebody asks for it."""
+    """Import Ray only when `trainable` is used."""
     if name != "trainable":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return import_module("flopray.sweep.own_tuner").trainable

@@ -1,10 +1,10 @@
-"""Which point of a grid to measure next: the one whose measurement tells most.
+"""Which point of a grid to measure next: the most informative one.
 
 A Gaussian process stands for each quantity, in its logarithm, over the logarithms of the dimensions and the choices of
 a point: a linear trend and a smooth rest (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006,
-http://gaussianprocess.org/gpml/). For a surface the next point is the one that takes most from the variance that is
-left over the whole grid (Cohn 1996, https://doi.org/10.1613/jair.295); for a Pareto front the one that is most likely
-on it, weighted by how little is known of it. Which is which needs no Ray.
+http://gaussianprocess.org/gpml/). For a surface the next point is the one that reduces the remaining variance over the
+whole grid most (Cohn 1996, https://doi.org/10.1613/jair.295); for a Pareto front the one that is most likely on it,
+weighted by how uncertain it is. This module knows no Ray.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-#: So many points of a grid stand for all of it, where it has more: the matrices are squares of it.
+#: Of a larger grid this many points are used: the matrices grow with the square of their number.
 _MOST_POINTS = 1_200
 #: Relative error of a measurement, where it is not known: windows reach 1 to 2 %.
 _NOISE = 0.015
 _LEAST_TO_FIT = 4
-#: The hyperparameters are learned again when there are so many more points than last time.
+#: The hyperparameters are learned again when there are this many times more points than last time.
 _GROWTH = 1.25
 _DRAWS = 64
 
@@ -47,16 +47,16 @@ def features_of(axes: Mapping[str, Sequence[Any]], keys: Sequence[tuple[Any, ...
             low, high = np.log(min(values)), np.log(max(values))
             columns.append((logs - low) / (high - low))
         else:
-            # a change of one word is as far as a whole dimension
+            # a change of one word counts as much as a whole dimension
             columns += [np.array([value == word for value in own], float) / np.sqrt(2) for word in values]
     return np.stack(columns, axis=1) if columns else np.zeros((len(keys), 1))
 
 
 class Surrogate:
-    """What is believed of several quantities at all points of a grid, from those that are measured.
+    """Estimates of several quantities at all points of a grid, from those that are measured.
 
-    All quantities have one kernel: time and energy of the phases change with the shape alike, and a few points tell
-    little about several kernels.
+    All quantities share one kernel: time and energy of the phases change alike with the shape, and a few points say
+        little about several kernels.
 
     Args:
         features: of the N points, shape (N, F).
@@ -77,16 +77,16 @@ class Surrogate:
         return frozenset(self._values)
 
     def tell(self, place: int, values: Sequence[float]) -> None:
-        """Note what was measured at a point: K positive quantities, NaN where one is missing."""
+        """Note the values measured at a point: K positive quantities, NaN where one is missing."""
         array = np.array(values, float)
         with np.errstate(invalid="ignore", divide="ignore"):
             self._values[place] = np.where(array > 0, np.log(array), np.nan)
 
     def next_of_surface(self, running: Sequence[int] = (), of: Sequence[int] | None = None) -> int:
-        """The point that takes most from the variance left over the grid.
+        """The point that reduces the remaining variance over the grid most.
 
         Args:
-            running: points that are being measured; what they will say is left open.
+            running: points that are being measured, whose values are unknown.
             of: the points to choose from; default all that are neither measured nor running.
         """
         self._learn()
@@ -100,7 +100,7 @@ class Surrogate:
     def next_of_front(
         self, smaller: Sequence[bool], running: Sequence[int] = (), of: Sequence[int] | None = None
     ) -> int:
-        """The point that is most likely on the Pareto front, times how little is known of it.
+        """The point that is most likely on the Pareto front, weighted by its uncertainty.
 
         Args:
             smaller: of each quantity, whether less is better.
@@ -138,7 +138,7 @@ class Surrogate:
         return [place for place in (range(len(self.features)) if of is None else of) if place not in taken]
 
     def _sample(self, places: Sequence[int]) -> list[int]:
-        """All points, or so many of them as the matrices may have."""
+        """All points, or as many of them as the matrices may have."""
         if len(places) <= _MOST_POINTS:
             return list(places)
         return sorted(self._random.choice(places, _MOST_POINTS, replace=False).tolist())
@@ -154,7 +154,7 @@ class Surrogate:
         return places[whole].tolist(), table[whole]
 
     def _learn(self) -> None:
-        """Fit the kernel, where enough is new."""
+        """Fit the kernel, if there are enough new points."""
         whole, logs = self._whole()
         if len(whole) < _LEAST_TO_FIT or len(whole) < self._fitted * _GROWTH or not logs.shape[1]:
             return
@@ -163,7 +163,7 @@ class Surrogate:
         self._scales = np.maximum(logs.std(axis=0), 0.1)
         process = GaussianProcessRegressor(_kernel(self.features.shape[1]), alpha=self._noise)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that a hyperparameter ends at its bound is no fault
+            warnings.simplefilter("ignore")  # a hyperparameter at its bound is not a fault
             process.fit(self.features[whole], (logs - logs.mean(axis=0)) / self._scales)
         self._fitted, self._kernel = len(whole), process.kernel_
 
@@ -187,7 +187,7 @@ class Surrogate:
 
 
 def _kernel(dimensions: int) -> Any:
-    """A linear trend, and a rest that is twice differentiable, with a length of its own in each dimension."""
+    """A linear trend, and a twice differentiable rest with a separate length in each dimension."""
     from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern
 
     trend = ConstantKernel(1.0, (1e-2, 1e3)) * DotProduct(1.0, (1e-2, 1e2))

@@ -1,4 +1,4 @@
-"""A search that measures the points of a grid that tell most, by Tune's interface of searchers."""
+"""A search that measures the most informative points of a grid, by Tune's interface of searchers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flopray.sweep.definition import Sweep
 from flopray.sweep.grid_keys import Key, number_of
 from flopray.sweep.grid_searcher import GridSearcher
 
-#: Points that are looked at before each choice; of a larger grid so many are drawn at random.
+#: Candidates for each choice; from a larger grid this many are drawn at random.
 _MOST_CANDIDATES = 5_000
 
 
@@ -44,7 +44,7 @@ class ActiveGrid(GridSearcher):
             self._tell(self._places[key], values)
 
     def suggest(self, trial_id: str) -> Any:
-        """The axes' values of the point that tells most; `FINISHED` when all are drawn."""
+        """The axes' values of the most informative point; `FINISHED` when all are drawn."""
         taken = {*self._running.values(), *self._lost, *self._surrogate.measured}
         left = [place for place in range(len(self._keys)) if place not in taken]
         if not left:
@@ -67,6 +67,6 @@ class ActiveGrid(GridSearcher):
 
     def _tell(self, place: int, values: tuple[float, ...]) -> None:
         if all(value != value for value in values):
-            self._lost.add(place)  # a point without any number is not tried again, and teaches nothing
+            self._lost.add(place)  # a point without any number is not tried again, and is not learned from
         else:
             self._surrogate.tell(place, values)

@@ -1,4 +1,4 @@
-"""What this CPU reaches, measured in less than a second: products at each precision, memory, and how steady it is."""
+"""Rates of this CPU, measured in less than a second: products at each precision, memory, and how steady they are."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: Products grow until one takes this long; larger ones would not be faster.
 _LONG_S = 2e-3
 _LARGEST = 1024
-#: How long each is repeated, in laps of which there are enough to tell their error.
+#: How long each is repeated, in enough laps for their error.
 _REPEAT_S, _LAP_S = 0.5, 0.004
-#: Whole steps are less steady than one product: the mean of their windows where a product would need less.
+#: Whole steps are less steady than one product: the mean length of their windows where a product needs less.
 _STEADY_WINDOW_S = 1.0
 #: Does not fit into the caches of most CPUs, and is gone through in some 20 ms.
 _STREAM_ELEMENTS = 2**24
@@ -47,7 +47,7 @@ def calibrate_cpu(precisions: Sequence[str], *, threads: int) -> Rates:
     """Measure this machine's CPU.
 
     Args:
-        precisions: of which rates of products are wanted; those that a CPU lacks are left out.
+        precisions: of the products; those that a CPU lacks are left out.
         threads: that a trial computes with.
 
     Returns:
@@ -77,8 +77,8 @@ def _products(dtype: torch.dtype) -> tuple[float, float]:
     laps = _laps(_product(size, dtype), each_s)
     mean = batch_mean(laps)
     error = mean.rel_error if math.isfinite(mean.rel_error) else 0.0  # too few laps to tell
-    # An error falls with the square root of the window's length. How long a window may be, its cap says: at a target of
-    # 5 % a CPU that needs half a second would need 12 s for 1 %.
+    # An error falls with the square root of the window's length, so this may be longer than any window's cap: a CPU
+    # that needs half a second for 5 % would need 12 s for 1 %.
     window_s = max(_STEADY_WINDOW_S, sum(laps) * max(1, round(_LAP_S / each_s)) * (error / 0.01) ** 2)
     return 2 * size * size * (size // 4) / mean.value, window_s
 

@@ -1,4 +1,4 @@
-"""Stops a sweep that only fails: whatever is broken is the same on every device, and going on would waste time."""
+"""Stops a sweep that only fails: the same fault is on every device, and going on would waste time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NUMBERS = re.compile(r"\d+(\.\d+)?")
 class CircuitBreaker:
     """Follows how the last points of each device ended.
 
-    Only `failed` counts: too little memory, a missing permission or a precision that a device lacks are answers.
+    Only `failed` counts: too little memory, a missing permission or a precision that a device lacks are results.
 
     Args:
         stop_after: points in a row that must have failed alike on every device; 0 never stops.
@@ -22,7 +22,7 @@ class CircuitBreaker:
 
     def __init__(self, stop_after: int) -> None:
         self._stop_after = stop_after
-        #: By device: how its last points failed, but for numbers, and how many of them in a row.
+        #: By device: how its last points failed, without numbers, and how many of them in a row.
         self._rows: dict[str, tuple[str, int]] = {}
 
     def begin(self, device: str) -> None:

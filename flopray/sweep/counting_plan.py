@@ -1,12 +1,12 @@
 """Which points a trial counts beside its own, so that few ncu processes count all points of a device type.
 
-Starting Nsight Compute takes as long as counting a hundred points, and slabs are made for measuring. So the trial that
-has to count for its slab counts for slabs that begin later, too, and hands their counts over; a trial whose points were
+Starting Nsight Compute takes as long as counting a hundred points, and slabs are made for measuring. So a trial that
+has to count for its slab also counts for slabs that begin later, and hands their counts over; a trial whose points were
 all counted starts no ncu. It takes points from the end of the order, which other devices reach last, and no more than
-its device's share. What is asked for and not yet there is counted again rather than waited for.
+its device's share. Counts that are needed before they are ready are made again, not waited for.
 
 Counts are kept here until their points are finished. An interrupt loses those that wait, at most `MOST_S` a device.
-They are handed over only between devices alike: what chooses kernels stands in `environment`.
+They are handed over only between equal devices: `environment` has what decides the choice of kernels.
 
 A plain class, which knows no Ray and no torch; the recorder holds it.
 """
@@ -20,10 +20,10 @@ from typing import Any
 
 from flopray.flops.executed.counts import NotCounted, PhaseCounts
 
-#: Counting ahead in one go takes no longer than this, as a trial's measuring does.
+#: One round of counting ahead takes no longer than this, like a trial's measuring.
 MOST_S = 120.0
 
-#: What a device and its software are, as far as kernels are chosen by it.
+#: The properties of a device and its software that decide the choice of kernels.
 Environment = tuple[tuple[str, Any], ...]
 
 
@@ -62,7 +62,7 @@ class Claim:
     """What a trial is to count.
 
     Attributes:
-        counted: counts of its own points that are there already, by id.
+        counted: existing counts of its own points, by id.
         own: ids of its own points that it has to count.
         others: fields of later points that it counts with them.
     """
@@ -111,11 +111,11 @@ class CountingPlan:
         self._counted.setdefault(environment, {}).update(kept)
 
     def release(self, trial: str) -> None:
-        """Forget what a trial was to count: it has, or it never will."""
+        """Drop what a trial was to count: it has counted, or never will."""
         self._claimed.pop(trial, None)
 
     def finish(self, point: str) -> None:
-        """Let the counts of a finished point go."""
+        """Drop the counts of a finished point."""
         self._expected.pop(point, None)
         for there in self._counted.values():
             there.pop(point, None)

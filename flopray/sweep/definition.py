@@ -1,4 +1,4 @@
-"""What a sweep is: a search space and how to measure it. It is the run's manifest, and all that a resume needs."""
+"""A sweep: a search space and how to measure it. The run's manifest keeps it, and a resume needs nothing else."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from flopray.sweep.space import COMMON, COMMON_AXES, grid, spread
 from flopray.workloads.base import Workload
 from flopray.workloads.package import package_of
 
-#: What 64 bits hold, with a sign.
+#: Largest number in 64 bits with a sign.
 _MOST_FLOPS = 2**63 - 1
 _MOST_SHARDS = 10_000
 #: A sweep holds its points in memory, about a kilobyte each.
@@ -57,7 +57,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """A search space and how its points are measured; a setting says at its field what it is.
+    """A search space and how its points are measured; each setting is described at its field.
 
     Attributes:
         workload: what is measured; its description alone where a run is only read.
@@ -118,7 +118,7 @@ class Sweep:
     trial: str | None = setting(
         None,
         doc="what a trial of Ray Tune is: slab (neighbouring points, one result each) or point (one run of a logger "
-        "for each point); default slab; point with optuna and with --log-to mlflow or wandb",
+        "for each point); default slab; point with optuna, mlflow and wandb",
         choices=TRIALS,
         metavar="WHAT",
     )
@@ -133,7 +133,7 @@ class Sweep:
     )
 
     def __post_init__(self) -> None:
-        if isinstance(self.objective, str):  # a program may name the only one
+        if isinstance(self.objective, str):  # a program may give a single one as a text
             object.__setattr__(self, "objective", (self.objective,))
         for name, common in COMMON.items():
             common.check(self.axes[name])
@@ -164,7 +164,9 @@ class Sweep:
         if not self.is_drawn and self.objective:
             raise SettingError("<objective> goes with <search> optuna or active")
         if self.search == "active" and not self.of_surface and len(self.objectives) < 2:
-            raise SettingError("<search> active seeks a surface or a front of several: for one <objective> take optuna")
+            raise SettingError(
+                "<search> active learns a surface or a front of several objectives: for one <objective> use optuna"
+            )
         for objective in self.objectives:
             for instrument in ("time", "energy") if objective.metric.of_energy else ("time",):
                 if instrument not in self.settings.instruments:
@@ -181,7 +183,7 @@ class Sweep:
         for point in grid(self.workload, common | words | largest, self.implied):
             try:
                 flops = sum((self.workload.closed_form(point, phase) or {}).values())
-            except FloprayError:  # the rows of the point will say it
+            except FloprayError:  # the rows of the point will say so
                 continue
             if flops > _MOST_FLOPS:
                 what = self.workload.label(point.values)
@@ -189,7 +191,7 @@ class Sweep:
 
     @cached_property
     def objectives(self) -> tuple[Objective, ...]:
-        """What a search optimises, or of a surface what it learns.
+        """What a search optimises, or for a surface what it learns.
 
         Raises:
             SettingError: a phase or a metric that cannot be one.
@@ -215,7 +217,7 @@ class Sweep:
     def trial_shape(self) -> str:
         """What a trial of Tune is: `slab` (neighbouring points) or `point`.
 
-        Without a word it is a point for a search, and for loggers that make a run of each trial; a slab otherwise.
+        By default it is a point for a search, and for loggers that make a run of each trial; a slab otherwise.
         """
         one_run_each = not _POINT_LOGGERS.isdisjoint(self.log_to or ()) and self.points_per_trial is None
         return self.trial or ("point" if self.is_drawn or one_run_each else "slab")
@@ -300,7 +302,9 @@ class Sweep:
         """
         if manifests.of_own_tuner(manifest):
             name = f"run {manifest.get('name')!s:.80}"
-            raise NotARun(f"{name} has no grid, since a Tuner of your own decides on its points: load or draw it alone")
+            raise NotARun(
+                f"{name} has no grid, since a Tuner of your own decides on its points: it can only be loaded and drawn"
+            )
         if manifests.of_tune_results(manifest):
             raise NotARun(
                 f"{manifest['tune_results']} holds results of Ray Tune, which have no grid: name the run's own folder"
@@ -329,7 +333,7 @@ def described(workload: Description) -> dict[str, object]:
 
 
 def difference(one: Description, other: Description) -> str | None:
-    """Which part makes other points, columns or phases of two workloads; None where only words for people differ."""
+    """Which part gives two workloads different points, columns or phases; None where only texts for people differ."""
     first, second = one.to_dict(), other.to_dict()
     parts = ("name", "fields", "columns", "phases")
     return next((part for part in parts if _told_apart(first[part]) != _told_apart(second[part])), None)
@@ -360,12 +364,12 @@ class _Fields(msgspec.Struct, forbid_unknown_fields=True):
     samples: int | None = None
     points_per_trial: int | None = None
     trial: str | None = None
-    #: One text before there could be several.
+    #: Older runs have one text, not several.
     objective: str | tuple[str, ...] | None = None
     implied: dict[str, dict[str, dict[str, object]]] = {}
     shards: tuple[str, ...] = ()
     log_to: tuple[str, ...] | None = None
-    #: As runs were written before any axis could imply fields.
+    #: Runs were written so before an axis could imply fields.
     model_configs: dict[str, object] | None = None
 
     def of(self, workload: Description) -> Sweep:
@@ -373,12 +377,12 @@ class _Fields(msgspec.Struct, forbid_unknown_fields=True):
 
         Raises:
             KeyError, TypeError, InputError: they are not of the workload, or contradict one another.
-            ValueError: a name that is no text.
+            ValueError: a name that is not a text.
         """
         if set(self.axes) != set(axes_of(workload)):
             raise KeyError("axes")
         if not set(self.implied) <= set(self.axes):
-            raise TypeError("a field follows from an axis that is not there")
+            raise TypeError("a field follows from a missing axis")
         msgspec.convert([*self.axes["device_type"], *self.axes.get("model", ())], list[_Text])
         msgspec.convert(self.settings, _Measuring)
         configs = self.model_configs or {}

@@ -1,4 +1,4 @@
-"""Runs a sweep: hands Tune the search space, moves what trials measured into the journal, and survives an interrupt."""
+"""Runs a sweep: hands Tune the search space, moves measured points into the journal, and ends well on an interrupt."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ from flopray.sweep.tune_sessions import add_missing
 from flopray.workloads.base import with_code
 from flopray.workloads.registry import reference_of
 
-if TYPE_CHECKING:  # only where a run has some
+if TYPE_CHECKING:  # imported only where a run has loggers
     from flopray.sweep.loggers import Loggers
 
-#: Times Tune restarts a trial whose actor died, beside those that its points may cost: this bounds broken set-ups.
+#: How often Tune restarts a trial whose actor ended, besides the restarts for its points: this bounds broken set-ups.
 _TRIAL_RETRIES = 6
 
 
@@ -62,7 +62,7 @@ def run_sweep(
     """Measure what the run's journal lacks, on the connected cluster.
 
     Every finished point is appended to the journal and synced as it comes. An interrupt (KeyboardInterrupt in the main
-    thread) stops the sweep after a last look at the recorder and is raised again.
+    thread) stops the sweep after the recorder is drained once more, and is raised again.
 
     Args:
         sweep: the run's sweep.
@@ -71,10 +71,10 @@ def run_sweep(
         progress: where to show what happens.
         finished: trial ids that need no measuring, with their status.
         supersede: whether a point that is in the journal already may be replaced (to try failed points again).
-        limits: when a point or the sweep is given up; None takes the defaults.
+        limits: when a point or the sweep is abandoned; None takes the defaults.
         resume: the command that goes on with the run, for messages; None takes `resume_command` of it.
         trainable: what Tune runs; another one than `PointTrial` only to see what orchestration itself costs.
-        loggers: get every result, beside Tune's own files; None where there are none.
+        loggers: get every result, besides Tune's own files; None where there are none.
 
     Raises:
         RunLocked: another process writes this run.
@@ -111,7 +111,7 @@ def run_sweep(
                 _expect(recorder, sweep, slots, trials)
                 results = _tuner(trials, folder, shared, limits, trainable, tell()).fit()
                 if left := _left(sweep, recorder, finished):
-                    progress.retried(f"{len(left)} points are tried again: Ray Tune gave their trials up")
+                    progress.retried(f"{len(left)} points are tried again: Ray Tune abandoned their trials")
                     done = {point.id for point in sweep.points()} - left
                     trials = trials_of(sweep, folder, slots, done)
                     results = _tuner(trials, folder, shared, limits, trainable, tell()).fit()
@@ -240,10 +240,10 @@ def _trial_name(trial: Any) -> str:
 def _left(sweep: Sweep, recorder: Any, finished: Mapping[str, str]) -> set[str]:
     """Points of the grid that are not finished although Tune is done.
 
-    A process that dies while it is handed its next slab ends that slab's trial without the retries that Tune was told
+    A process that ends while it is handed its next slab ends that slab's trial without the retries that Tune was told
     of (`TuneController._process_trial_failure` of Ray 2.60 retries running trials only).
     """
-    if sweep.is_drawn:  # which draws as many points as it was asked for
+    if sweep.is_drawn:  # a searcher draws as many points as it was asked for
         return set()
     return ray.get(recorder.unfinished.remote([p.id for p in sweep.points() if p.id not in finished]))
 
@@ -251,7 +251,7 @@ def _left(sweep: Sweep, recorder: Any, finished: Mapping[str, str]) -> set[str]:
 def _unfinished(
     sweep: Sweep, run: str, trials: Trials, results: tune.ResultGrid, shared: Config, seen: set[str]
 ) -> list[list[PhaseRecord]]:
-    """Rows for the points of trials that Tune gave up on: a failed point stays visible."""
+    """Rows for the points of trials that Tune abandoned: a failed point stays visible."""
     rows = []
     for result in results:
         if result.error is None or not result.config:
@@ -262,5 +262,5 @@ def _unfinished(
                 rows.append(failed_records(point, sweep.settings, run, why))
                 seen.add(point.id)
     unseen = [p for p in sweep.points() if p.id not in seen] if not sweep.is_drawn else []
-    why = "Ray Tune gave its trial up, twice, before it began"
+    why = "Ray Tune abandoned its trial twice before it began"
     return rows + [failed_records(spec, sweep.settings, run, why) for spec in unseen]

@@ -1,4 +1,4 @@
-"""Why a process died while it measured a point, whether trying again may help, and the rows of a point given up."""
+"""Why a process ended while it measured a point, whether a retry may help, and the rows of an abandoned point."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True)
 class ProcessFailure:
-    """The end of a process, as the driver and the recorder saw it."""
+    """The end of a process, as driver and recorder see it."""
 
     cause: Cause
     reason: str
 
     @property
     def status(self) -> Status:
-        """Of the point that was being measured, if it is given up."""
+        """Status of the point that was being measured, if it is abandoned."""
         return Status.OUT_OF_MEMORY if self.cause is Cause.OUT_OF_MEMORY else Status.FAILED
 
     def attempts(self, limits: Limits) -> int:
-        """How often a point may end like this. Memory that was too little once is too little; a hang may pass once."""
+        """How often a point may end like this. Too little memory stays too little; a hang may occur once."""
         if self.cause is Cause.OUT_OF_MEMORY:
             return 1
         return 1 + (min(1, limits.retries) if self.cause is Cause.TIMED_OUT else limits.retries)
@@ -51,7 +51,7 @@ _UNREACHABLE = re.compile("is unavailable|ActorUnavailableError", re.I)
 
 
 def process_failure_of(text: str, elapsed_s: float, limits: Limits) -> ProcessFailure:
-    """Find out from Ray's message and the clock why a process died.
+    """Find out from Ray's message and the clock why a process ended.
 
     Args:
         text: Ray's error of the actor; may be empty.
@@ -59,8 +59,8 @@ def process_failure_of(text: str, elapsed_s: float, limits: Limits) -> ProcessFa
         limits: of the sweep.
     """
     if limits.point_timeout_s and elapsed_s >= limits.point_timeout_s:
-        return ProcessFailure(Cause.TIMED_OUT, f"it took longer than {limits.point_timeout_s:g} s (--trial-timeout)")
-    if "Traceback (most recent call last)" in text:  # it ended itself by an exception, such as for a lost GPU
+        return ProcessFailure(Cause.TIMED_OUT, f"it took longer than {limits.point_timeout_s:g} s (point_timeout_s)")
+    if "Traceback (most recent call last)" in text:  # it ended by an exception, such as for a lost GPU
         return ProcessFailure(Cause.PROCESS_DIED, f"its process ended by {text.strip().splitlines()[-1][:200]}")
     if _OUT_OF_MEMORY.search(text):
         return ProcessFailure(Cause.OUT_OF_MEMORY, "its node ran out of host memory, and Ray ended its process")
@@ -68,7 +68,7 @@ def process_failure_of(text: str, elapsed_s: float, limits: Limits) -> ProcessFa
         return ProcessFailure(Cause.NODE_LOST, "its node was lost")
     if _UNREACHABLE.search(text):
         return ProcessFailure(Cause.NODE_LOST, "its process or its node could not be reached any more")
-    why = "its process died without a word (killed, crashed, or out of host memory)"
+    why = "its process ended without a message (killed, crashed, or out of host memory)"
     return ProcessFailure(Cause.PROCESS_DIED, why)
 
 
@@ -81,7 +81,7 @@ def failed_records(
     attempt: int = 1,
     status: Status = Status.FAILED,
 ) -> list[PhaseRecord]:
-    """Rows of a point that could not be tried to its end, so that it stays visible.
+    """Rows of a point that could not be finished, so that it stays visible.
 
     Args:
         spec: the point.

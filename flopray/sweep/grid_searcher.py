@@ -12,7 +12,7 @@ from flopray.sweep.trial import Config
 
 
 class GridSearcher(Searcher):
-    """A searcher whose space and objectives are the sweep's, and that a resume teaches from the journal.
+    """A searcher whose space and objectives are the sweep's; a resume tells it of the points in the journal.
 
     Args:
         sweep: search space and objectives.

@@ -1,6 +1,6 @@
-"""Notices that the cluster's head node is gone, and ends the command in one line before Ray ends it without one.
+"""Notices that the cluster's head node is gone, and ends the command with one line before Ray ends it without one.
 
-Ray gives a head node that does not answer 60 s (`gcs_rpc_server_reconnect_timeout_s`) and then ends the driver's
+Ray waits 60 s for a head node that does not answer (`gcs_rpc_server_reconnect_timeout_s`), and then ends the driver's
 process from C++, past every handler of Python; until then calls of Tune may block. So a thread asks the head node
 itself. A head node that comes back in time, as one with an external Redis can, is waited for.
 """
@@ -13,18 +13,18 @@ import threading
 import time
 from collections.abc import Callable
 
-#: Well below Ray's 60 s, so that ours is the last word.
+#: Well below Ray's 60 s, so that our message is the last one.
 GIVE_UP_S = 30.0
 _EVERY_S = 2.0
 _TIMEOUT_S = 5.0
 
 
 class HeadNodeWatchdog:
-    """Asks again and again whether a TCP address answers.
+    """Asks repeatedly whether a TCP address answers.
 
     Args:
         address: `host:port` of the head node's control service; None asks nothing. Behind `ray://` the connection
-            itself fails in Python, where the writer tells it.
+            itself fails in Python, and the writer reports it.
         lost: called from the thread when nothing has answered for `give_up_s`.
         give_up_s: how long that is.
         every_s: pause between two looks.
@@ -51,7 +51,7 @@ class HeadNodeWatchdog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ask no more."""
+        """Stop asking."""
         self._closed.set()
 
     def _loop(self) -> None:
@@ -74,5 +74,5 @@ class HeadNodeWatchdog:
 
 
 def end_process(code: int) -> None:
-    """End this process at once: Ray's own way out would first wait for the head node, and be ended by Ray meanwhile."""
+    """End this process at once: an orderly exit would wait for the head node, and be ended by Ray meanwhile."""
     os._exit(code)

@@ -21,34 +21,36 @@ from flopray.sweep.listener import SweepListener
 from flopray.sweep.recorder import Events
 
 _DRAIN_EVERY_S = 0.25
-#: Where no trial's process lives by then, it is looked again whether there is a device for one: another sweep that was
-#: started at the same time may have taken it. A process of one's own, which holds one too, starts sooner.
+#: If no trial's process has started by then, check again whether there is a device for one: another sweep that was
+#: started at the same time may have taken it. A process of this sweep, which holds one too, starts sooner.
 _LOOK_AFTER_S = 30.0
 
 
-#: What Ray says of an actor whose node is gone, and with it the driver's way into the cluster.
+#: Message of Ray for an actor whose node is gone, and with it the driver's way into the cluster.
 _NODE_LOST = re.compile(r"node (has died|was terminated|is dead)|NODE_DIED", re.IGNORECASE)
 
 
 def explained(failure: Exception, resume: str) -> Exception:
-    """What a person is told about the end of a sweep: which part is gone, and how to go on.
+    """The message about the end of a sweep: which part is gone, and how to go on.
 
     Args:
         failure: what stopped the writer.
         resume: the command that goes on with the run.
 
     Returns:
-        An error of one line; the failure itself where that is one already, or where it is no failure of a sweep.
+        An error of one line; the failure itself where that is one already, or is not a failure of a sweep.
     """
     safe = f"every point in the journal is safe, {resume} goes on"
     match failure:
         case OutOfMemoryError():
             return FloprayError(f"the driver's node ran out of host memory, and Ray ended the sweep's recorder; {safe}")
-        case RayTaskError():  # raised by its code: the cluster is there
+        case RayTaskError():  # raised by the recorder's code: the cluster is there
             return FloprayError(f"the sweep's recorder failed ({_first(failure)}), which is a fault of flopray; {safe}")
-        case ActorDiedError() if not _NODE_LOST.search(str(failure)):  # told by the head node, which so is alive
+        case ActorDiedError() if not _NODE_LOST.search(
+            str(failure)
+        ):  # reported by the head node, which is therefore running
             return FloprayError(f"the sweep's recorder is gone: {_ended(failure)}; {safe}")
-        case RayError() | ConnectionError():  # the latter behind `ray://`
+        case RayError() | ConnectionError():  # the second behind `ray://`
             lost = f"the sweep lost its cluster ({type(failure).__name__})"
             return FloprayError(f"{lost}; {points_are_safe_without_a_cluster(resume)}")
         case StorageError():
@@ -73,13 +75,13 @@ def _ended(failure: ActorDiedError) -> str:
     if failure.actor_init_failed:
         return f"it could not start ({text.strip().splitlines()[-1][:200]})"
     if "ray.kill" in text:
-        return "somebody ended it by `ray.kill`"
+        return "it was ended by `ray.kill`"
     how = "killed, crashed, or out of host memory"
-    return f"its process, on the node that the driver has joined, died without a word ({how})"
+    return f"its process, on the driver's node, ended without a message ({how})"
 
 
 def _interrupt_main(_: Exception) -> None:
-    """Measuring on would measure for nothing. A sweep behind `nohup` or `&` ignores SIGINT."""
+    """Going on would measure for nothing. A sweep behind `nohup` or `&` ignores SIGINT."""
     import _thread
 
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -98,7 +100,7 @@ class JournalWriterThread:
         resume: the command that goes on with the run, for messages; None takes `resume_command` of the run.
         journaled: called with points once they are in the journal.
         failed: called with what stopped the writer, instead of an interrupt of the main thread, in a process that may
-            leave Ray when it likes.
+            leave Ray at any time.
         every_s: seconds between two looks at the recorder.
     """
 
@@ -140,7 +142,7 @@ class JournalWriterThread:
                 self._failure = error
 
     def tell_waiting(self) -> None:
-        """Tell where trials cannot start for want of a free device; only where none can, the sweep itself waits."""
+        """Report trials that cannot start for lack of a free device; the sweep waits only if none can."""
         found = self._waits()
         self._told |= bool(found.lines)
         for line in found.lines:
@@ -214,7 +216,7 @@ class JournalWriterThread:
             common = {name: value for name, value in records[0].columns().items() if name in kept}
             outcome: Row = {
                 "status": str(Status.FAILED),
-                "status_reason": f"what was measured is no record: {error}",
+                "status_reason": f"the measured values do not make a record: {error}",
             }
             records = [PhaseRecord.of(phase=record.phase, **common, **outcome) for record in records]
             self._journal.append([records], supersede=self._supersede)

@@ -1,4 +1,4 @@
-"""How long and how often a point is tried before it, or the whole sweep, is given up; a resume may set other limits."""
+"""How long and how often a point is tried, and when a sweep stops; a resume may set other limits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Limits:
     )
     retries: int = setting(
         2,
-        doc="measure a point again so often if its process died or its node was lost (default {default})",
+        doc="how often to measure a point again if its process ended or its node was lost (default {default})",
         must="be 0 or more",
         holds=lambda value: value >= 0,
         metavar="N",

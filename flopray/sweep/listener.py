@@ -1,4 +1,4 @@
-"""What a sweep tells whoever watches it. The watchers live in `flopray.monitoring`; a sweep knows no more of them."""
+"""The protocol of a sweep's listeners. They are in `flopray.monitoring`; a sweep knows only this protocol."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SweepListener(Protocol):
         ...
 
     def waiting(self, line: str) -> None:
-        """No trial can start yet, for the reason in the line; it is over with the first update that has something."""
+        """No trial can start yet, for the reason in the line; the first update with content ends this."""
         ...
 
     def retried(self, line: str) -> None:
@@ -28,11 +28,11 @@ class SweepListener(Protocol):
         ...
 
     def said(self, line: str) -> None:
-        """What a library said in a trial's process."""
+        """What a library printed in a trial's process."""
         ...
 
     def spent(self, line: str) -> None:
-        """What a part of a trial that is no point took."""
+        """Time of a part of a trial that is not a point."""
         ...
 
     def __exit__(self, *_: object) -> None:

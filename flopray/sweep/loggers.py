@@ -1,4 +1,4 @@
-"""The loggers of a run besides its own files, and where they are.
+"""The loggers of a run besides its own files, and their addresses.
 
 Imported only where a run has some. What each of them shows, and what a resume mends: docs/loggers.md.
 """
@@ -162,5 +162,5 @@ def varied_axes(sweep: Sweep) -> tuple[str, ...]:
 
 
 def name_of(fields: Mapping[str, Any], varied: Sequence[str]) -> str:
-    """What people call the entry of a trial: its values on the axes that vary."""
+    """Title of the entry of a trial: its values on the axes that vary."""
     return " ".join(f"{name} {fields[name]}" for name in varied if name in fields)

@@ -1,10 +1,10 @@
 """Unites runs of several clusters, or the shards of one sweep, in a new run. The sources are only read.
 
-A point that was measured more than once with other values stays there more than once, nothing is averaged or
-replaced: the first measurement keeps the point's id, the next ones get `-2`, `-3` and so on behind it. Ones that are ok
-come first, then the order is that of time; so the ids do not depend on the order in which the runs are named, and each
-measurement has its device, node and times in its rows. Measurements that are equal in every column are one. How far
-boards of one type are apart, and so how well the mean of the type is known, stands in the new run's summary.
+Of a point that was measured more than once with other values, every measurement is kept; nothing is averaged or
+replaced: the first one keeps the point's id, the next ones get `-2`, `-3` and so on appended. Ones that are ok come
+first, then the order is that of time; so the ids do not depend on the order in which the runs are named, and each
+measurement has its device, node and times in its rows. Measurements that are equal in every column are one. The new
+run's summary says how far boards of one type differ, and so how well the mean of the type is known.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Merged(NamedTuple):
         path: folder of the new run.
         points: distinct points.
         measurements: of these points; more than `points` where some were measured more than once.
-        identical: measurements that were in several runs, and are there once.
+        identical: measurements that were in several runs, and are kept once.
         not_resumable: why the new run cannot be resumed; None when it can.
         boards: lines on the boards of each type of device, and how far they are apart.
     """
@@ -54,15 +54,15 @@ class Merged(NamedTuple):
 
 
 def merge(sources: Sequence[str | Path], into: Path) -> Merged:
-    """Unite runs in a new one: complete when its folder appears, or not there at all.
+    """Unite runs in a new one, whose folder appears complete or not at all.
 
     Args:
         sources: folders or URIs of at least two runs of one workload.
         into: folder of the new run, which must not exist.
 
     Raises:
-        InputError: nothing to merge, several workloads, or a name that cannot be one.
-        RunExists: there is something at `into`.
+        InputError: nothing to merge, several workloads, or an impossible name.
+        RunExists: `into` exists.
         NotARun, SchemaMismatch: of a source.
         StorageError: it could not be written; nothing is left of it.
     """
@@ -107,7 +107,7 @@ def united(sweeps: Sequence[Sweep]) -> tuple[Sweep, str | None]:
     """The sweep whose grid is that of all sweeps together, and why a resume could not follow it, if so.
 
     A grid is a product of axes. Sweeps that differ in one axis (such as the device type) or are shards of one grid make
-    a product again; others do not, and a resume would measure points that nobody asked for.
+    a product again; others do not, and a resume would measure points that were not asked for.
     """
     first = sweeps[0]
     axes = {name: tuple(dict.fromkeys(v for s in sweeps for v in s.axes[name])) for name in first.axes}
@@ -162,14 +162,14 @@ def _measurement(records: Sequence[PhaseRecord], schema: RecordSchema) -> _Measu
     point = point_of(records[0].trial_id)
     try:
         _, status, line = entry.encode([dataclasses.replace(record, trial_id=point) for record in records], schema)
-    except ValueError as error:  # a line or a table that fits the schema and still makes no point
+    except ValueError as error:  # a line or a table that fits the schema but makes no point
         raise NotARun(f"a point of run {records[0].run[:80]!r} cannot be merged: {error}") from error
     started_s = min((r.started_unix_s for r in records if r.started_unix_s is not None), default=0.0)
     return _Measurement(point, status != Status.OK, started_s, hashlib.sha256(line).digest())
 
 
 def _choose_ids(folders: Sequence[RunFolder], schema: RecordSchema) -> tuple[dict[_Measurement, str], int]:
-    """The trial id of each measurement in the merged run, and how many were there more than once.
+    """The trial id of each measurement in the merged run, and how many were duplicates.
 
     Args:
         folders: of the sources.
@@ -199,7 +199,7 @@ def _numbered(
 ) -> Iterator[list[PhaseRecord]]:
     for folder in folders:
         for records in folder.points():
-            # What a source has measured since its ids were chosen is for the next merge.
+            # Points that a source measured after its ids were chosen are left to the next merge.
             trial_id = ids.pop(_measurement(records, schema), None)
             if trial_id is not None:
                 yield [dataclasses.replace(record, trial_id=trial_id) for record in records]

@@ -1,8 +1,8 @@
 """A sweep in numbers for Prometheus, through Ray: on the export port of the node where the recorder runs.
 
-The recorder sets them from the records that trials hand over, in its own process. A trial publishes nothing and reads
-nothing for it, so nothing is added to a measured window. Names end in base units, as Prometheus asks; Ray puts `ray_`
-in front. https://prometheus.io/docs/practices/naming/
+The recorder sets them from the records that trials hand over, in its own process. A trial publishes and reads nothing
+for them, so nothing is added to a measured window. Names end in base units, as Prometheus asks; Ray prefixes `ray_`.
+https://prometheus.io/docs/practices/naming/
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ GAUGES = (
     ("flopray_device_model_flops_per_second", "flops_per_s", "model FLOPs a second in the last window"),
     ("flopray_device_model_flops_per_joule", "flops_per_j", "model FLOPs a joule in the last window"),
 )
-#: Seconds the recorder lives on after a sweep, so that the last values are scraped: Ray exports every ten seconds.
+#: Variable with the seconds that the recorder runs on after a sweep, so that the last values are scraped: Ray exports
+#: every ten seconds.
 LINGER = "FLOPRAY_METRICS_LINGER_S"
 _SECONDS = [0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0]
 
@@ -103,7 +104,8 @@ class SweepMetrics:
     def _take_window(self, record: PhaseRecord) -> None:
         key = tuple(self._tags(record).values())
         values: Row = {column: getattr(record, column) for column in self._gauges}
-        # What was not measured is absent, never 0; a value that the last window lacks is not kept from an older one.
+        # A value that was not measured is absent, never 0; a value that the last window lacks is not kept from an older
+        # one.
         self._last[key] = {column: float(value) for column, value in values.items() if value is not None}
         if record.power_w is not None and record.window_s is not None:
             self._energy.inc(record.power_w * record.window_s, self._tags(record))

@@ -1,4 +1,4 @@
-"""MLflow: a run for each trial of Tune, told of results in one request each, by a thread that nobody waits for.
+"""MLflow: a run for each trial of Tune; each result is sent in one request, by a thread that nothing waits for.
 
 Tune's own callback sends a request for each metric, of which a point has hundreds, and Tune waits for each of them.
 https://docs.ray.io/en/latest/tune/examples/tune-mlflow.html
@@ -22,6 +22,7 @@ from mlflow.exceptions import MlflowException
 from ray.air.integrations.mlflow import MLflowLoggerCallback
 
 from flopray.errors import SettingError
+from flopray.mappings import Arguments
 from flopray.records import Status
 from flopray.store.redaction import redacted
 from flopray.store.tune_results import FINDINGS, POINT, POINT_ID, POINTS, STATUS, WORKLOAD, Result
@@ -35,16 +36,16 @@ if TYPE_CHECKING:
 
 #: Tags by which a run of flopray finds what it has logged, and the measurement that an entry is of.
 RUN, RUN_ID, TRIAL, MEASUREMENT = "flopray_run", "flopray_run_id", "flopray_trial", "flopray_measurement"
-#: The client tries for minutes by default; `setdefault`, since who set these knows why.
+#: The client tries for minutes by default; `setdefault` keeps values that a user has set.
 #: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.environment_variables.html
 _IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 #: The client prints two lines for each run that ends.
 _QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
-#: What one request takes: 1,000 values at most, of them 100 parameters and 100 tags.
+#: Limits of one request: 1,000 values, of them 100 parameters and 100 tags.
 _METRICS, _WORDS = 800, 100
-#: A server that failed is left alone for so long; what is not sent meanwhile is added when the session ends.
+#: Seconds without requests after a server failed; what is not sent meanwhile is added when the session ends.
 _PAUSE_S = 20.0
-#: At the end of a session, what is left is sent for so long; the rest is added from the journal.
+#: Most seconds of sending at the end of a session; the rest is added from the journal.
 _FLUSH_S, _LAST_S = 30.0, 5.0
 
 
@@ -53,10 +54,10 @@ class NoAnswer(SettingError):
 
 
 def client_of(loggers: Loggers) -> MlflowClient:
-    """A client that gives up soon, and prints nothing."""
+    """A client with short timeouts, which prints nothing."""
     for name, value in (_IMPATIENCE | _QUIET).items():
         os.environ.setdefault(name, value)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of the tables that it makes
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it reports the tables that it makes
     return MlflowClient(tracking_uri=loggers.reachable_uri())
 
 
@@ -64,7 +65,7 @@ def check_server(loggers: Loggers) -> None:
     """Refuse a server that does not answer, or whose experiment was deleted.
 
     Raises:
-        NoAnswer, InputError: as said; the line names the server.
+        NoAnswer, InputError: the line names the server.
     """
     where = f"<log_to> mlflow: {redacted(loggers.tracking_uri)}"
     try:
@@ -95,7 +96,7 @@ def experiment_id(client: MlflowClient, name: str) -> str:
 
 @dataclass(frozen=True)
 class Content:
-    """What MLflow is told of trials and results.
+    """The content that MLflow gets of trials and results.
 
     Attributes:
         loggers: of the run.
@@ -114,7 +115,7 @@ class Content:
         object.__setattr__(self, "_own", frozenset({"workload", *COMMON_AXES, *self.fields}))
 
     def name(self, fields: Mapping[str, Any]) -> str:
-        """What a run is called."""
+        """Name of a run."""
         return name_of(fields, self.varied)
 
     def tags(self) -> dict[str, str]:
@@ -135,7 +136,7 @@ class Content:
         return {name: str(value) for name, value in found.items() if not _is_missing(value)}
 
     def point_tags(self, result: Mapping[str, Any]) -> dict[str, str]:
-        """What else is known of the result's point, in words; its id comes last, as the mark of a whole run."""
+        """Further texts of the result's point; its id comes last, as the mark of a complete run."""
         tags = {}
         for key, value in result.items():
             where, _, name = key.rpartition("/")
@@ -148,13 +149,13 @@ class Content:
 
 
 def measurement_of(result: Mapping[str, Any]) -> str:
-    """Tells measurements of a point apart, such as one that never reached the journal from the one that did."""
+    """Distinguishes measurements of a point, such as one that never reached the journal from the one that did."""
     started = [value for key, value in result.items() if key.endswith("/started_unix_s") and not _is_missing(value)]
     return f"{result[STATUS]} {min(started, default='')!r}"
 
 
 def ended_status(status: str) -> str:
-    """What MLflow calls the end of a run whose point has a status."""
+    """MLflow's word for the end of a run whose point has a status."""
     return "FAILED" if status == Status.FAILED else "FINISHED"
 
 
@@ -178,7 +179,7 @@ def log(
     words = [RunTag(key, value) for key, value in (tags or {}).items()]
     batches = max(math.ceil(len(numbers) / _METRICS), math.ceil(len(fields) / _WORDS), math.ceil(len(words) / _WORDS))
     for number in range(batches):
-        end = max(0, len(words) - (batches - number - 1) * _WORDS)  # the last batch has the last ones
+        end = max(0, len(words) - (batches - number - 1) * _WORDS)  # the last batch has the last tags
         client.log_batch(
             run_id,
             metrics=numbers[number * _METRICS : (number + 1) * _METRICS],
@@ -206,11 +207,11 @@ class Sender:
         self._requests.put(request)
 
     def finish(self, within_s: float = _FLUSH_S) -> None:
-        """Wait until all is sent, but not for longer than some seconds; the rest is dropped."""
+        """Wait until all is sent, for some seconds at most; the rest is dropped."""
         self._requests.put(None)
         self._thread.join(within_s)
         self._over = True
-        self._thread.join(min(within_s, _LAST_S))  # of the one request that is under way
+        self._thread.join(min(within_s, _LAST_S))  # for the request that is under way
 
     def _loop(self) -> None:
         while (request := self._requests.get()) is not None:
@@ -270,7 +271,7 @@ class MLflowRuns(NeverFatal, MLflowLoggerCallback):
         """Send a result that stands for a point; its step is the trial's iteration, as Tune's own callback has it."""
         if not result.get(POINT_ID):
             return
-        content: dict[str, Any] = {"step": int(result["training_iteration"]), "unix_s": time.time()}
+        content: Arguments = {"step": int(result["training_iteration"]), "unix_s": time.time()}
         if self._content.shape == "point":
             content |= {"params": self._content.params(result), "tags": self._content.point_tags(result)}
         metrics = self._content.metrics(result)

@@ -36,12 +36,12 @@ _RUNNING = "RUNNING"
 
 @dataclass(frozen=True)
 class Reconciled:
-    """What was mended in MLflow.
+    """What was corrected in MLflow.
 
     Attributes:
         added: points that had no run.
         deleted: runs without a point of the journal, and second ones.
-        ended: runs that nobody had ended.
+        ended: runs that were still open.
     """
 
     added: int = 0
@@ -49,7 +49,7 @@ class Reconciled:
     ended: int = 0
 
     def __str__(self) -> str:
-        """In words; empty where nothing was amiss."""
+        """In words; empty where nothing was wrong."""
         parts = {"added": self.added, "deleted": self.deleted, "ended": self.ended}
         return ", ".join(f"{count} {what}" for what, count in parts.items() if count)
 
@@ -60,7 +60,7 @@ def reconcile(folder: RunFolder, sweep: Sweep, loggers: Loggers) -> Reconciled:
     Slabs are not reconciled: a run of several points has no point's id. Those that a killed driver left are ended.
 
     Args:
-        folder: the run; nobody else may write it meanwhile.
+        folder: the run; nothing else may write it meanwhile.
         sweep: its sweep.
         loggers: of the run.
 
@@ -97,13 +97,13 @@ def reconcile(folder: RunFolder, sweep: Sweep, loggers: Loggers) -> Reconciled:
             )
             ended += 1
     surplus = [run for runs in left.values() for run in runs]
-    for run in surplus:  # last: a point is rather there twice for a moment than not at all
+    for run in surplus:  # last: for a moment a point is there twice rather than not at all
         client.delete_run(run.info.run_id)
     return Reconciled(added, len(surplus), ended)
 
 
 def reconcile_or_tell(folder: RunFolder, sweep: Sweep, loggers: Loggers, tell: Callable[[str], None]) -> bool:
-    """`reconcile`; whether it mended anything. A server that fails is reported, and the next resume tries again."""
+    """`reconcile`; whether it corrected anything. A server that fails is reported, and the next resume tries again."""
     try:
         found = str(reconcile(folder, sweep, loggers))
     except Exception as error:  # of a server, a network or a store

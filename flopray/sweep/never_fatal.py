@@ -1,4 +1,4 @@
-"""A logger that fails ends no sweep: the journal has every point, whatever happens to a disk or a server beside it."""
+"""A logger that fails does not end a sweep: the journal has every point, whatever happens to other disks or servers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class NeverFatal(LoggerCallback):
     """A logger that fails is reported once, in a line; the sweep goes on, and so do the calls of the logger.
 
     Attributes:
-        title: what people call the logger.
+        title: name of the logger for people.
         recorder: name of the recorder's actor: behind `ray://` Tune runs elsewhere.
     """
 
@@ -35,7 +35,7 @@ class NeverFatal(LoggerCallback):
         self._guarded(super().setup, *args, **info)
 
     def on_trial_start(self, *args: Any, **info: Any) -> None:
-        """A trial begins, also once more."""
+        """A trial begins, or begins again."""
         self._guarded(super().on_trial_start, *args, **info)
 
     def on_trial_result(self, *args: Any, **info: Any) -> None:
@@ -43,11 +43,11 @@ class NeverFatal(LoggerCallback):
         self._guarded(super().on_trial_result, *args, **info)
 
     def on_trial_complete(self, *args: Any, **info: Any) -> None:
-        """All of a trial's points are there."""
+        """All of a trial's points have results."""
         self._guarded(super().on_trial_complete, *args, **info)
 
     def on_trial_error(self, *args: Any, **info: Any) -> None:
-        """Tune gives the trial up."""
+        """Tune abandons the trial."""
         self._guarded(super().on_trial_error, *args, **info)
 
     def on_experiment_end(self, *args: Any, **info: Any) -> None:
@@ -59,19 +59,19 @@ class NeverFatal(LoggerCallback):
         if self._told:
             return
         self._told = True
-        with contextlib.suppress(RayError, ValueError):  # the recorder is gone, which the writer tells
+        with contextlib.suppress(RayError, ValueError):  # the recorder is gone, which the writer reports
             actor: Any = ray.get_actor(self.recorder, namespace=NAMESPACE)
             actor.notice.remote(f"{self.title} lacks results ({reason(error)}): {self.remedy}")
 
     def _guarded(self, call: Callable[..., None], *args: Any, **info: Any) -> None:
         try:
             call(*args, **info)
-        except Exception as error:  # whatever a library raises, no point is worth less for it
+        except Exception as error:  # any error of a library: points must not suffer from it
             self.failed(error)
 
 
 def reason(error: Exception) -> str:
-    """What a library's error says, in a line without secrets; of MLflow's client without the chain behind it."""
+    """Message of a library's error, in a line without secrets; of MLflow's client without the chained errors."""
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
     request, failed, _ = first.partition(" failed with exception")
     return redacted(f"{request} failed" if failed else first)[:200]

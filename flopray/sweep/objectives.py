@@ -13,9 +13,9 @@ class Metric(NamedTuple):
     """A column that can be an objective.
 
     Attributes:
-        mode: `min` or `max`, whichever is better.
+        mode: `min` or `max`: which direction is better.
         unit: SI unit; empty for a ratio.
-        error: column of its relative error; None where it has none, as a count of bytes.
+        error: column of its relative error; None where it has none, such as a count of bytes.
         title: on an axis of a figure.
         of_energy: whether it needs an energy source.
         of_flops: whether it needs FLOPs that are known.
@@ -43,7 +43,7 @@ METRICS = {
     "hfu": Metric("max", "", "time_rel_error", "hardware FLOPs utilisation", of_flops=True, of_peak=True),
 }
 
-#: What the word `pareto` of an active search stands for, in the first phase.
+#: Objectives of `pareto` in an active search, of the first phase.
 FRONT = ("flops_per_j", "flops_per_s")
 
 
@@ -63,7 +63,7 @@ class Objective:
 
     @property
     def metric(self) -> Metric:
-        """What the column is."""
+        """Description of the column."""
         return METRICS[self.column]
 
     @property
@@ -73,7 +73,7 @@ class Objective:
 
 
 def objectives_of(texts: Sequence[str], phases: Sequence[str], known: Sequence[str]) -> tuple[Objective, ...]:
-    """The objectives of words such as `energy_j`, which is that of the first phase, or `train_step/energy_j`.
+    """The objectives of words such as `energy_j`, which is of the first phase, or `train_step/energy_j`.
 
     Args:
         texts: the words.
@@ -81,7 +81,7 @@ def objectives_of(texts: Sequence[str], phases: Sequence[str], known: Sequence[s
         known: phases that the workload has.
 
     Raises:
-        SettingError: a phase or a metric that cannot be one, or an objective that is named twice.
+        SettingError: a phase or a metric that does not exist, or an objective that is named twice.
     """
     found: list[Objective] = []
     for text in texts:
@@ -93,7 +93,7 @@ def objectives_of(texts: Sequence[str], phases: Sequence[str], known: Sequence[s
 
 
 def of_a_surface(phases: Sequence[str], *, energy: bool) -> list[str]:
-    """What the word `surface` of an active search stands for: time and, where it is measured, energy of each phase."""
+    """Objectives of `surface` in an active search: time and, where it is measured, energy of each phase."""
     columns = ("time_s", "energy_j") if energy else ("time_s",)
     return [f"{phase}/{name}" for phase in phases for name in columns]
 

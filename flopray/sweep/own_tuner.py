@@ -4,7 +4,7 @@
     space = {"n_layers": tune.grid_search([2, 4]), "width": 512, "tokens": 64}
     results = tune.Tuner(trainable, param_space=space).fit()
 
-The run's recorder and the thread that writes its journal live in the user's process until it ends, or until
+The run's recorder and the thread that writes its journal run until the user's process ends, or until
 `trainable.close()`.
 """
 
@@ -30,6 +30,7 @@ from flopray.cluster.connection import NAMESPACE, connected
 from flopray.cluster.devices import Cluster, check_cores, inspect_cluster
 from flopray.cluster.ray_internals import take_memory_kills_as_process_failures
 from flopray.errors import InputError, RunError, StorageError
+from flopray.mappings import Values
 from flopray.point import Point, point_of
 from flopray.records import PhaseRecord, Status
 from flopray.settings import CPU_DEFAULTS, MeasureSettings, refuse_on_a_cpu, settings_of
@@ -61,11 +62,11 @@ _GO_ON = "running your script again"
 
 
 class OwnTunerTrial(TunerTrial):
-    """What `trainable` returns a class of."""
+    """Base of the classes that `trainable` returns."""
 
     @classmethod
     def close(cls) -> None:
-        """Let the run go: its tables and summary are written, and a Ray that was started for it is left.
+        """Close the run: its tables and summary are written, and a Ray that was started for it is left.
 
         Also done when the process ends. Does nothing the second time.
 
@@ -87,12 +88,12 @@ def trainable(
     """The trainable of a `tune.Tuner` of your own: a trial measures the point of its configuration.
 
     Each finished point is a result with the metrics of a sweep, such as `train_step/energy_j`. It is in the journal
-    before Tune sees it. A point that the journal has is not measured again: its trial answers at once.
+    before Tune sees it. A point that the journal has is not measured again: its trial returns at once.
 
     Args:
         workload: `mlp`, `llama`, the name of an installed one, `path/to/file.py:ClassName`, or a `Workload`.
-        journal: folder or URI of the run: made, or gone on with.
-        phases: of the workload; by default its own choice.
+        journal: folder or URI of the run, which is made or continued.
+        phases: of the workload; by default its default phases.
         instruments: of `time`, `energy` and `counters`; by default time and energy.
         **settings: `target_error`, `max_seconds`, `seed`, `sentinel_every_s` (here by default 0),
             `reference_temperature_c`, `cooldown_c`, `hold_temperature_c`, `calibrate`, `point_timeout_s`,
@@ -101,7 +102,7 @@ def trainable(
 
     Returns:
         A class for `tune.Tuner`. Its `param_space` has the workload's fields, and may have `precision`, `execution` and
-        `device_type`. A trial holds a whole GPU, or CPU cores. `close()` lets the run go before the process ends.
+        `device_type`. A trial holds a whole GPU, or CPU cores. `close()` closes the run before the process ends.
 
     Raises:
         InputError: an unknown workload, phase or setting; a run of something else, or one that another process writes.
@@ -118,7 +119,7 @@ def trainable(
     _made_of(found, given, on_gpu=True)  # checked before Ray starts
     limits = Limits(point_timeout_s=settings.get("point_timeout_s", Limits.point_timeout_s), stop_after=0)
     there = _opened(journal, found, given, cpus)
-    if before := _OPEN.pop(_address(journal), None):  # a cell of a notebook that runs again
+    if before := _OPEN.pop(_address(journal), None):  # a notebook's cell that runs again
         before.close()
     if there is not None:
         there.check_unlocked()
@@ -175,11 +176,11 @@ class _Measuring:
         take_memory_kills_as_process_failures()
 
     def keep(self, stack: ExitStack) -> None:
-        """Take what is to be let go at the end."""
+        """Take what has to be closed at the end."""
         self._stack = stack
 
     def close(self) -> None:
-        """Let go, and make the tables.
+        """Close, and make the tables.
 
         Raises:
             FloprayError: the journal could not be written, or a table.
@@ -191,7 +192,7 @@ class _Measuring:
         except StorageError:
             raise
         except Exception:
-            if connected_yet:  # else Ray was left by the script, and no trial waits for the journal
+            if connected_yet:  # else the script has left Ray, and no trial waits for the journal
                 raise
         self._folder.compact()
         self._folder.write_kernels()
@@ -240,7 +241,7 @@ _OPEN: dict[str, _Measuring] = {}
 
 @atexit.register
 def _close_all() -> None:
-    """Let all runs go; whatever fails is a line, and every point is in its journal."""
+    """Close all runs; a failure is one line, and every point is in its journal."""
     while _OPEN:
         address, measuring = _OPEN.popitem()
         try:
@@ -257,7 +258,7 @@ def _say(line: str) -> None:
 def _given(
     phases: str | Iterable[str] | None, instruments: str | Iterable[str] | None, settings: Mapping[str, Any]
 ) -> dict[str, object]:
-    """What was named of how points are measured."""
+    """Settings of measuring that were given."""
     given: dict[str, object] = {name: settings[name] for name in _MEASURING if name in settings}
     words = {"phases": phases, "instruments": instruments}
     return given | {
@@ -266,15 +267,15 @@ def _given(
 
 
 def _made_of(workload: Workload, given: Mapping[str, Any], *, on_gpu: bool) -> MeasureSettings:
-    """How points are measured; what is not named has its default.
+    """How points are measured, with defaults for what was not given.
 
     A process that measures one point alone, as Tune's do by default, sees no drift: there is no sentinel.
 
     Raises:
         InputError: a value that cannot be.
     """
-    defaults: dict[str, Any] = {"phases": workload.default_phases, "sentinel_every_s": 0.0}
-    chosen: dict[str, Any] = defaults | ({} if on_gpu else dict(CPU_DEFAULTS)) | dict(given)
+    defaults: Values = {"phases": workload.default_phases, "sentinel_every_s": 0.0}
+    chosen: Values = defaults | ({} if on_gpu else dict(CPU_DEFAULTS)) | dict(given)
     made = MeasureSettings(**chosen)
     if not on_gpu:
         refuse_on_a_cpu(made)
@@ -283,7 +284,7 @@ def _made_of(workload: Workload, given: Mapping[str, Any], *, on_gpu: bool) -> M
 
 
 def _address(journal: str | PathLike[str]) -> str:
-    """What the run of a journal is called once it is open."""
+    """Address of the run of a journal once it is open."""
     return str(journal).rstrip("/") if is_uri(str(journal)) else str(Path(journal).absolute())
 
 
@@ -365,7 +366,7 @@ def _made(journal: str | PathLike[str], workload: Workload, settings: MeasureSet
 
 
 def _devices(cluster: Cluster, cores: int) -> dict[str, object]:
-    """What trials are told of devices: the types, the one that is taken where a configuration names none, cores."""
+    """What trials are told about devices: the types, the default type, cores."""
     types = [*cluster.slots, "CPU"]
     default = "CPU" if not cluster.slots else types[0] if len(cluster.slots) == 1 else None
     if cluster.untyped and not cluster.slots:
@@ -381,5 +382,5 @@ def _devices(cluster: Cluster, cores: int) -> dict[str, object]:
 
 
 def _sentinel(device_type: str) -> Point:
-    """As a sweep's, a CUDA graph on a GPU: it shows drift of the device and not of Python's launches."""
+    """As in a sweep, a CUDA graph on a GPU: it shows drift of the device and not of Python's launches."""
     return small_point(device_type, execution="eager" if device_type == "CPU" else "graph")

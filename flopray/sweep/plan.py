@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flopray.audit.hardware import memory_bytes as gpu_memory_bytes
-from flopray.errors import InputError
+from flopray.errors import InputError, SettingError, named
 from flopray.measurement.host import memory_bytes as host_memory_bytes
 from flopray.measurement.temperature_hold import CAP_S
 from flopray.point import Point
@@ -45,14 +45,14 @@ _PAGE_BYTES, _SURFACE_BYTES, _COMPARISON_BYTES = 4_900_000, 215_000, 130_000
 #: The report, which has the same fonts and pictures for any run.
 _REPORT_BYTES = 2_100_000
 _DRAW_S = 0.3
-#: Starting Ray, actors and the device with its idle power; the cluster that runs already takes half.
+#: Starting Ray, actors and the device with its idle power; half of it where a cluster runs already.
 _START_S = {"CPU": 15.0, "GPU": 35.0}
 #: Starting Nsight Compute, once for all kinds of core.
 _COUNTER_START_S = 12.0
 #: Points at which the code of a workload is tried before anything starts, and for a plan, and the time for it.
 _TRIED, _TRIED_S = 8, 5.0
 _PLANNED, _PLANNED_S = 500, 5.0
-#: From this share of a device's memory on, what a point needs at least may be more than there is left.
+#: A point that needs at least this share of a device's memory may not fit.
 _TIGHT = 0.8
 
 
@@ -65,7 +65,7 @@ class Target:
         memory_bytes: of one; None where it is not known.
         rates: of one; None where nothing is known.
         has_energy: whether it has an energy source.
-        here: whether there is such a device; else one is assumed.
+        here: whether there is such a device; otherwise one is assumed.
     """
 
     count: int
@@ -76,7 +76,7 @@ class Target:
 
 
 def targets(slots: Mapping[str, int], *, local: bool, absent: Sequence[str] = ()) -> dict[str, Target]:
-    """What is known of types of devices without looking at other machines.
+    """What is known about types of devices without looking at other machines.
 
     Args:
         slots: devices by type.
@@ -93,13 +93,13 @@ def targets(slots: Mapping[str, int], *, local: bool, absent: Sequence[str] = ()
 def refuse_what_none_can(sweep: Sweep, found: Mapping[str, Target]) -> None:
     """Refuse a sweep of which nothing can be measured, before anything is started.
 
-    Points that some device cannot do beside others that it can are rows with their reason, and stand in the plan.
+    If a device can measure some points and not others, the latter are rows with their reason, and the plan names them.
 
     Raises:
         InputError: with the reason of the most points.
     """
     if reason := why_no_instrument(sweep.settings.instruments, list(found)):
-        raise InputError(f"--instruments counters: {reason}")
+        raise SettingError(f"<instruments> counters: {reason}")
     if set(found) == {"CPU"}:
         refuse_on_a_cpu(sweep.settings)
     reasons: Counter[str] = Counter()
@@ -124,7 +124,7 @@ def refuse_what_none_can(sweep: Sweep, found: Mapping[str, Target]) -> None:
 
 
 def _refuse_code_that_fails(sweep: Sweep) -> None:
-    """Refuse a workload whose code fails at every point that is tried; where one works, others are rows.
+    """Refuse a workload whose code fails at every tried point; if one works, failures are rows.
 
     Raises:
         InputError: with the first reason.
@@ -150,6 +150,7 @@ def print_plan(
     found: Mapping[str, Target] | None = None,
     figures: bool = True,
     start: bool = True,
+    names: Mapping[str, str] | None = None,
 ) -> None:
     """Print what a sweep would do: points, trials, time and disk for each device type, and what will be refused.
 
@@ -161,6 +162,7 @@ def print_plan(
         found: what is known of the types; None looks it up.
         figures: whether figures will be drawn.
         start: whether Ray will be started, too.
+        names: of settings where this is read, as `flopray.errors.named` takes them.
     """
     found = found or targets(slots, local=True)
     table = Table("device type", "devices", "points", "trials", "predicted time", "disk", title=f"{sweep.search} sweep")
@@ -178,9 +180,9 @@ def print_plan(
         notes += _notes(sweep, device_type, on_type, target)
     console.print(table)
     if "time" in sweep.settings.instruments and not whole:
-        console.print(_windows(sweep), highlight=False, soft_wrap=True)
+        console.print(named(_windows(sweep), names), highlight=False, soft_wrap=True)
     for note in (*_beside_windows(sweep), *notes):
-        console.print(note, highlight=False, soft_wrap=True)
+        console.print(named(note, names), highlight=False, soft_wrap=True)
     console.print("dry run: nothing was started and nothing was written", highlight=False, soft_wrap=True)
 
 
@@ -191,26 +193,26 @@ def _table_bytes(points: int, trials: int, phases: int) -> int:
 
 
 def _windows(sweep: Sweep) -> str:
-    """How exactly each phase is measured, and for how long at most."""
+    """How exactly each phase is measured, and for how long at most; settings as `flopray.errors.named` takes them."""
     settings = sweep.settings
     both = "energy" in settings.instruments and sweep.axes["device_type"] != ("CPU",)
     known = "time and energy are known" if both else "time is known"
-    line = f"windows: until {known} to {settings.target_error:.2g} (--target-error)"
-    line += f", at most {settings.max_seconds:g} s (--max-seconds)"
+    line = f"windows: until {known} to {settings.target_error:.2g} (<target_error>)"
+    line += f", at most {settings.max_seconds:g} s (<max_seconds>)"
     chosen = {name: getattr(settings, name) for name in CPU_DEFAULTS}
     return line + (": the defaults without a GPU" if chosen == dict(CPU_DEFAULTS) else "")
 
 
 def _beside_windows(sweep: Sweep) -> list[str]:
-    """What takes time beside the points and cannot be predicted: how hot a board is, and gets, is not known here."""
+    """What takes time besides the points and cannot be predicted: how hot a board is and gets is not known here."""
     settings, lines = sweep.settings, []
     if settings.hold_temperature_c is not None:
         lines.append(
-            f"--hold-temperature {settings.hold_temperature_c:g}: filler work and pauses before each window, at most "
+            f"<hold_temperature_c={settings.hold_temperature_c:g}>: filler work and pauses before each window, at most "
             f"{CAP_S:g} s each, are not in the predicted time"
         )
     if settings.calibrate:
-        lines.append("--calibrate: some minutes for each GPU, which are not in the predicted time")
+        lines.append("<calibrate>: some minutes for each GPU, which are not in the predicted time")
     return lines
 
 
@@ -249,7 +251,7 @@ def _work(sweep: Sweep, points: Sequence[Point], target: Target, *, left: int) -
         counted_s = sum(count_seconds(sweep.settings, point) for point in points) / target.count
         starts = max(1, math.ceil(counted_s / MOST_S)) * min(target.count, trials)
         seconds += (count if sweep.is_drawn else starts) * _COUNTER_START_S
-    if sweep.is_drawn:  # one point a trial; which ones, and so on which devices, it decides itself
+    if sweep.is_drawn:  # one point a trial; the search decides which ones, and so on which devices
         seconds *= left / count
         count = trials = left
     return count, trials, seconds / min(target.count, trials)
@@ -267,12 +269,12 @@ def _energy_line(sweep: Sweep, device_type: str, points: Sequence[Point], target
     """Seconds and joules by fitted models, where there are some for this type of device and this kind of workload."""
     if device_type == "CPU" or sweep.search == "optuna":
         return []
-    from flopray.sweep.planned_energy import planned_energy  # here, since fitted models need scipy
+    from flopray.sweep.planned_energy import planned_energy  # imported here, since fitted models need scipy
 
     able = [point for point in points if not why_not(point)]
     planned = planned_energy(sweep.settings, able, target.rates)
     if planned is None:
-        return [f"{device_type}: no joules are predicted: no fitted model knows this work on it (flopray fit)"]
+        return [f"{device_type}: joules are not predicted: no fitted model covers this work on it (flopray fit)"]
     return [planned.line(device_type)]
 
 
@@ -305,7 +307,7 @@ def _figures(sweep: Sweep, types: int) -> tuple[int, int]:
 
 
 def _notes(sweep: Sweep, device_type: str, points: Sequence[Point], target: Target) -> list[str]:
-    """What will be refused, by reason, and what the figures of a type rest on."""
+    """What will be refused, by reason, and the basis of the figures of a type."""
     refused, large, tight = Counter(), Counter(), 0
     largest: dict[tuple[str, ...], int] = {}
     for point in points:
@@ -330,7 +332,7 @@ def _notes(sweep: Sweep, device_type: str, points: Sequence[Point], target: Targ
     if tight:
         notes.append(f"{device_type}: {tight} {of} need more than {_TIGHT:.0%} of {there} at least, and may not fit")
     if not target.here:
-        notes.append(f"{device_type}: none is here; planned for one")
+        notes.append(f"{device_type}: there is none here; planned for one")
     if with_code(sweep.workload).as_a_whole:
         return [*notes, f"{device_type}: how long an evaluation takes follows from its samples, and is not predicted"]
     if target.memory_bytes is None:

@@ -1,6 +1,6 @@
-"""What a sweep will take by models that were fitted to measurements: seconds, and joules of the boards.
+"""Cost of a sweep by models that were fitted to measurements: seconds, and joules of the boards.
 
-A board draws the power of a phase while it warms up and while its window is open, and that of a waiting board between.
+A board draws the power of a phase during warm-up and window, and that of a waiting board in between.
 Power is predicted energy over predicted time. What is not known is not guessed: without a fit for the type, the
 precision and the kind of workload there are no joules.
 """
@@ -21,7 +21,7 @@ from flopray.sweep.prediction import Rates, phase_seconds, predict_point_seconds
 from flopray.sweep.summary import duration
 from flopray.units import prefixed
 
-#: Points that are predicted one by one; of more, so many of them.
+#: Most points that are predicted one by one; of more, this many are taken.
 _MOST_POINTS = 150
 #: With fewer of the phases predicted, a sum would say little.
 _LEAST_SHARE = 0.8
@@ -29,12 +29,12 @@ _LEAST_SHARE = 0.8
 
 @dataclass(frozen=True)
 class PlannedEnergy:
-    """What the points of one type of device will take.
+    """Cost of the points of one type of device.
 
     Attributes:
         seconds: device time, over all devices.
         energy_j: of the boards in that time.
-        outside: share of the phases that lie outside of what was measured.
+        outside: share of the phases that lie outside what was measured.
         basis: what the models were fitted to.
         reference_c: temperature of the energies, in Celsius.
     """
@@ -47,9 +47,9 @@ class PlannedEnergy:
 
     def line(self, device_type: str) -> str:
         """For people."""
-        text = f"{device_type}: {prefixed(self.energy_j, 'J')} of the boards at {self.reference_c:g} C, in "
+        text = f"{device_type}: {prefixed(self.energy_j, 'J')} of the boards at {self.reference_c:g} °C, in "
         text += f"{duration(self.seconds)} of measuring, by models fitted to {self.basis}"
-        return text + (f"; {self.outside:.0%} of it lies outside of what was measured" if self.outside else "")
+        return text + (f"; {self.outside:.0%} of it lies outside what was measured" if self.outside else "")
 
 
 def planned_energy(
@@ -58,7 +58,7 @@ def planned_energy(
     rates: Rates | None,
     predictor: Predictor | None = None,
 ) -> PlannedEnergy | None:
-    """What points will take; None where models do not know.
+    """Cost of points; None where no model covers them.
 
     Args:
         settings: how they are measured.
@@ -71,7 +71,7 @@ def planned_energy(
     predictor = predictor or shipped()
     if points[0].device_type not in predictor.device_types:
         return None
-    # by chance: steps of the same length would meet some values of a grid's inner dimension and no others
+    # at random: steps of equal length would take only some values of a grid's inner dimension
     chosen = random.Random(settings.seed).sample(list(points), min(_MOST_POINTS, len(points)))
     asked = [(point, phase) for point in chosen for phase in settings.phases]
     found = [(point, phase, known) for point, phase in asked if (known := _predicted(predictor, point, phase))]
@@ -93,7 +93,7 @@ def planned_energy(
 
 
 def _predicted(predictor: Predictor, point: Point, phase: str) -> Prediction | None:
-    """A prediction for work of a kind that was measured, if perhaps at other shapes or phases."""
+    """A prediction for work of a kind that was measured, though perhaps at other shapes or phases."""
     try:
         found = predictor.predict(point, phase, model=LEARNED)
     except FloprayError:

@@ -1,4 +1,4 @@
-"""What a point will take before it is measured: time from FLOPs and bytes, and memory that it cannot do without.
+"""Cost of a point before it is measured: time from FLOPs and bytes, and the least memory.
 
 For sizing trials and for `--dry-run`; never used as a result. An iteration takes the longer of its FLOPs at the rate of
 products and its bytes at the rate of memory. A phase takes its preparation, the warm-up (`measurement.window`), and a
@@ -18,23 +18,23 @@ from flopray.workloads.base import ELEMENT_BYTES, Workload, workload_of
 from flopray.workloads.dispatch import dispatched_flops
 
 #: Shares of a datasheet's peaks that whole steps reach: on an H100 a Llama 1B forward in bf16 0.37, MLPs in fp32 0.7.
-#: Of fp8 it is assumed, so that a step takes as long as in bf16: scales, casts and attention are not computed in it.
+#: For fp8 it is assumed such that a step takes as long as in bf16: scales, casts and attention are not computed in it.
 _PRODUCT_SHARE = {"fp32": 0.7, "tf32": 0.4, "bf16": 0.4, "fp16": 0.4, "fp8": 0.2}
 _MEMORY_SHARE = 0.75
-#: Launched operation by operation, AdamW goes through its operands about three times as often as it must (on a CPU
-#: 2.1 to 3.8 times the least bytes' time).
+#: Launched operation by operation, AdamW moves about three times its least bytes (on a CPU it takes 2.1 to 3.8 times
+#: their time).
 _UNFUSED_OPTIMIZER = 3.0
-#: A core of a CPU that was not asked: products in fp32, and memory.
+#: Assumed rates of a core of a CPU that was not measured: products in fp32, and memory.
 _CORE_FLOPS_PER_S, _CORE_BYTES_PER_S = 40e9, 6e9
 
 #: As in `flopray.measurement.window` and `flopray.measurement.phase`, which import torch.
 _LAP_S, _WARM_UP_S, _WARM_UP_CAP_S, _LEAST_LAPS, _LEAST_WINDOW_S = 0.01, 0.03, 1.0, 5, 0.25
 _WARM_UP_CAP_SHARE = 1 / 3
-#: What a phase takes beside its iterations: a capture on an H100, a compilation, and Python.
+#: Seconds of a phase besides its iterations: a capture on an H100, a compilation, and Python.
 _PREPARE_S = {"eager": 0.02, "graph": 0.08, "compile": 15.0}
 #: Iterations before the warm-up: a capture runs three and replays once or twice.
 _PREPARE_ITERATIONS = {"eager": 0, "graph": 5, "compile": 1}
-#: Freeing memory, choosing kernels and saying that a point begins and ends.
+#: Freeing memory, choosing kernels and reporting the begin and end of a point.
 _POINT_S = 0.1
 #: Drawing random weights, for each of them.
 _BUILD_S = {"CPU": 1.5e-8, "GPU": 5e-10}
@@ -48,10 +48,10 @@ _AFTER_SENTINEL_S = 0.75
 
 @dataclass(frozen=True)
 class Rates:
-    """What a device reaches.
+    """Rates of a device.
 
     Attributes:
-        flops_per_s: products, by precision; of one that is absent nothing is known.
+        flops_per_s: products, by precision; unknown where it is absent.
         bytes_per_s: memory, streaming.
         time_window_s: window that time alone needs for 1 %; it grows with the inverse square of the target.
         source: where the figures are from, for people.
@@ -95,7 +95,7 @@ def iteration_seconds(point: Point, phase: str, rates: Rates) -> float:
     flops = _flops(model, point, phase)
     moved = model.least_moved_bytes(point, phase, ELEMENT_BYTES[point.precision])
     optimizer_s = 0.0
-    if phase in ("optimizer_step", "train_step"):  # it follows the products, and its bytes tell how long it takes
+    if phase in ("optimizer_step", "train_step"):  # it follows the products, and its bytes decide how long it takes
         optimizer = model.least_moved_bytes(point, "optimizer_step", ELEMENT_BYTES[point.precision])
         unfused = 1.0 if point.execution == "compile" else _UNFUSED_OPTIMIZER
         moved, optimizer_s = moved - optimizer, unfused * optimizer / rates.bytes_per_s
@@ -115,7 +115,7 @@ def _flops(model: Workload, point: Point, phase: str) -> int:
 def _dispatched(point: Point, phase: str) -> int:
     try:
         return dispatched_flops(point, phase, None)["dispatched_flops"] or 0
-    except Exception:  # the model's own code, or torch, fails without numbers: nothing is known
+    except Exception:  # the model's own code, or torch, fails without numbers: unknown
         return 0
 
 
@@ -172,7 +172,7 @@ def _time_window_s(settings: MeasureSettings, rates: Rates) -> float:
 def predict_point_seconds(
     settings: MeasureSettings, point: Point, *, has_energy: bool, rates: Rates | None = None
 ) -> float:
-    """What a point will take.
+    """Time of a point.
 
     Args:
         settings: how it is measured.
@@ -182,7 +182,7 @@ def predict_point_seconds(
 
     Returns:
         Seconds of device time, including building, warming up and a share of the sentinel. A point at which the
-        workload's code fails takes no more than to say so.
+        workload's code fails takes hardly any time.
     """
     try:
         return _predicted(settings, point, has_energy=has_energy, rates=rates)
@@ -206,7 +206,7 @@ def _predicted(settings: MeasureSettings, point: Point, *, has_energy: bool, rat
 
 
 def count_seconds(settings: MeasureSettings, point: Point) -> float:
-    """What reading the counters of a point's phases will take, beside the start of Nsight Compute."""
+    """Time for reading the counters of a point's phases, without the start of Nsight Compute."""
     return len(settings.phases) * _COUNT_S * kinds_of_core(point)
 
 
@@ -216,7 +216,7 @@ def kinds_of_core(point: Point) -> int:
 
 
 def refused_seconds(point: Point) -> float:
-    """What a point takes that cannot be measured: its FLOPs are counted all the same."""
+    """Time of a point that cannot be measured: its FLOPs are counted anyway."""
     try:
         return _POINT_S + workload_of(point).count_s(point)
     except FloprayError:
@@ -232,13 +232,13 @@ def _build_seconds(point: Point) -> float:
 
 
 def phases_too_large(point: Point, phases: tuple[str, ...], memory_bytes: int | None) -> dict[str, int]:
-    """Bytes that phases need at least, of those that need more than there are; as `workloads.phases` refuses them.
+    """Least bytes of the phases that do not fit; `workloads.phases` refuses them by the same rule.
 
     Args:
         point: the point.
         phases: that are measured.
-        memory_bytes: of the device; None where it is not known, and nothing is refused. Nor is anything where the
-            workload's code fails.
+        memory_bytes: of the device; None where it is not known, and nothing is refused. Nothing is refused either where
+            the workload's code fails.
     """
     if memory_bytes is None:
         return {}
@@ -251,5 +251,5 @@ def phases_too_large(point: Point, phases: tuple[str, ...], memory_bytes: int | 
 
 
 def least_bytes(point: Point, phase: str) -> int:
-    """Memory without which a phase of a point cannot run; `weights` for what all phases need."""
+    """Least memory for a phase of a point to run; `weights` for what all phases need."""
     return workload_of(point).least_bytes(point, phase, ELEMENT_BYTES[point.precision])

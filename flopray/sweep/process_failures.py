@@ -1,4 +1,4 @@
-"""Called by Tune when the process of a trial dies: tells the recorder why, so that the sweep goes on.
+"""Called by Tune when the process of a trial ends: tells the recorder why, so that the sweep goes on.
 
 Runs in the process of Tune, which is the driver or, behind `ray://`, one on the cluster.
 """
@@ -17,7 +17,7 @@ from flopray.cluster.ray_internals import last_failure, take_memory_kills_as_pro
 
 
 class ProcessFailureCallback(tune.Callback):
-    """Tells the recorder why a trial's process died, before Tune starts the trial again.
+    """Tells the recorder why a trial's process ended, before Tune starts the trial again.
 
     Args:
         recorder: name of the actor: behind `ray://` Tune runs elsewhere, and takes this along.
@@ -35,10 +35,10 @@ class ProcessFailureCallback(tune.Callback):
         self._tell(info["trial"])
 
     def on_trial_error(self, *_: Any, **info: Any) -> None:
-        """Tune gives the trial up."""
+        """Tune abandons the trial."""
         self._tell(info["trial"])
 
     def _tell(self, trial: Any) -> None:
-        with contextlib.suppress(RayError, ValueError):  # the recorder is gone, which the writer tells
+        with contextlib.suppress(RayError, ValueError):  # the recorder is gone, which the writer reports
             recorder: Any = ray.get_actor(self._recorder, namespace=NAMESPACE)
             ray.get(recorder.died.remote(trial.trial_id, last_failure(trial)))

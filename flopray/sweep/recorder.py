@@ -1,9 +1,9 @@
-"""Between trials and the driver: trials push what they measured, the driver drains it into the journal.
+"""Between trials and the driver: trials push finished points, and the driver drains them into the journal.
 
 It lets the driver be the only writer of a run wherever it runs (in the cluster, or outside through `ray://`), and tells
 trials which points are finished already. It also knows which point each trial measures and since when: a point whose
-process died is tried again or given up by its cause and the attempts so far, and never takes its neighbours along; a
-process that hangs beyond its own alarm is ended from here.
+process ended is tried again or abandoned by the cause and the attempts so far, without its neighbours; a process that
+hangs beyond its own alarm is ended from here.
 
 A plain class, which knows no Ray; `recorder_actor` makes an actor of it.
 """
@@ -29,22 +29,22 @@ from flopray.sweep.limits import Limits
 MAX_UNOPENED = 3
 #: How often gauges are set again, so that they do not age out of Ray's agent.
 _REFRESH_S = 1.0
-#: A trial ends itself when a point takes too long; where even that hangs, it is ended from here so much later.
+#: A trial ends itself when a point takes too long; if that hangs too, it is ended from here this much later.
 _OVERDUE_S = 30.0
 
 
 @dataclass
 class Events:
-    """What happened since the recorder was asked last.
+    """What happened since the recorder was last drained.
 
     Attributes:
         points: the records of each finished point.
-        working_on: label of the current point by actor; only actors that began one. Empty for one that died.
+        working_on: label of the current point by actor; only actors that began one. Empty for one that ended.
         notices: lines for the terminal.
         retries: lines about points that are tried again, for the log.
-        said: what libraries said in trials' processes, for the log.
-        spent: what parts of trials that are no points took, for the log.
-        started: whether a trial's process has come to life.
+        said: what libraries printed in trials' processes, for the log.
+        spent: times of parts of trials that are not points, for the log.
+        started: whether a trial's process has started.
         stop: why the sweep has to stop; None while it may go on.
     """
 
@@ -74,7 +74,7 @@ class _Running:
 
 
 class Metrics(Protocol):
-    """Where the recorder counts what happens: `metrics.SweepMetrics`."""
+    """Where the recorder counts events: `metrics.SweepMetrics`."""
 
     def take(self, records: Sequence[PhaseRecord]) -> None:
         """Count a finished point."""
@@ -91,11 +91,11 @@ class Recorder:
     Args:
         name: of the run.
         finished: trial ids that need no measuring.
-        settings: of the sweep, for the rows of points that are given up.
+        settings: of the sweep, for the rows of abandoned points.
         limits: of the sweep.
         metrics: where points are counted.
         end: ends the process behind the handle that a trial gave to `begin`.
-        clock: seconds that only grow.
+        clock: monotonic seconds.
         about: what is measured, for the dashboard.
     """
 
@@ -134,7 +134,7 @@ class Recorder:
         Args:
             trial: Tune's id of the trial.
             spec: the point.
-            actor: `type@node:process` of who asks.
+            actor: `type@node:process` of the caller.
             handle: the actor itself, to end it where it hangs.
         """
         if self._stopped or spec.id in self._finished:
@@ -146,11 +146,11 @@ class Recorder:
         return self._attempts[spec.id]
 
     def died(self, trial: str, text: str) -> None:
-        """Tell that the process of a trial died: its point is tried again, or recorded with the reason.
+        """Report that the process of a trial ended: its point is tried again, or recorded with the reason.
 
         Args:
             trial: Tune's id of the trial.
-            text: what Ray says about it.
+            text: Ray's message about it.
         """
         self._counting.release(trial)
         running = self._running.pop(trial, None)
@@ -172,7 +172,7 @@ class Recorder:
             return
         reason = f"{failure.reason} while it was measured, in attempt {attempt} of {allowed}"
         rows = failed_records(spec, self._settings, self._name, reason, attempt=attempt, status=failure.status)
-        self._take(rows, None if gone else running)  # a device that is gone has no say in whether the sweep stops
+        self._take(rows, None if gone else running)  # a device that is gone does not count in whether the sweep stops
 
     def started(self) -> None:
         """Report that a trial's process has started, and so has a device."""
@@ -187,7 +187,7 @@ class Recorder:
         return {trial_id for trial_id in trial_ids if trial_id not in self._finished}
 
     def expect(self, expected: Sequence[Expected], devices: Mapping[str, int]) -> None:
-        """Tell which points will be counted, in the order in which trials begin them, on how many devices of a type."""
+        """Set which points will be counted, in the order in which trials begin them, on how many devices of a type."""
         self._counting = CountingPlan([one for one in expected if one.id not in self._finished], devices)
 
     def claim_counting(self, trial: str, environment: Environment, trial_ids: Sequence[str]) -> Claim:
@@ -200,12 +200,12 @@ class Recorder:
         self._counting.store(trial, environment, unfinished)
 
     def unopened(self, device_type: str) -> int:
-        """Tell that a device could not be opened; how often in a row none of its type could."""
+        """Report that a device could not be opened; returns how often in a row none of its type could."""
         self._unopened[device_type] = self._unopened.get(device_type, 0) + 1
         return self._unopened[device_type]
 
     def opened(self, device_type: str) -> None:
-        """Tell that a device was opened."""
+        """Report that a device was opened."""
         self._unopened.pop(device_type, None)
 
     def push(self, trial: str, records: list[PhaseRecord]) -> None:
@@ -224,7 +224,7 @@ class Recorder:
         self._events.said += [f"{actor}: {line}" for line in lines]
 
     def spent(self, actor: str, lines: list[str]) -> None:
-        """Hand over what a part of a trial took that is no point."""
+        """Hand over the time of a part of a trial that is not a point."""
         self._events.spent += [f"{actor}: {line}" for line in lines]
 
     def take(self) -> Events:

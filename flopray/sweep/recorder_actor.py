@@ -21,7 +21,7 @@ from flopray.sweep.result_recorder import ResultRecorder
 class RecorderActor(Recorder):
     """A recorder that counts in Ray's metrics and ends processes through Ray.
 
-    Ray does not restart it: points that it holds and the driver has not drained would be lost without a word.
+    Ray does not restart it: points that it holds and the driver has not drained would be lost without a message.
     """
 
     def __init__(self, name: str, finished: set[str], settings: MeasureSettings, limits: Limits, about: str) -> None:
@@ -54,13 +54,13 @@ def start_recorder(
     """Start the recorder of a sweep under a name that its trials look up, beside the driver.
 
     Ray would put it on any node, and the sweep would end with that node. The driver's node is lost only
-    with the driver. Soft affinity would not do: an actor without resources goes to a random node in spite of it.
+    with the driver. Soft affinity is not enough: an actor without resources goes to a random node in spite of it.
     https://github.com/ray-project/ray/pull/25360
 
     Args:
         run: name of the run.
         finished: trial ids that need no measuring.
-        settings: of the sweep, for the rows of points that are given up.
+        settings: of the sweep, for the rows of abandoned points.
         limits: of the sweep.
         actor_name: unique in the namespace, which is flopray's also on a Ray that a user has started.
         actor: one of the classes above.

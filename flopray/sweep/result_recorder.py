@@ -1,4 +1,4 @@
-"""A recorder that also answers what the journal has of a point: trials of a user's own Tuner report that.
+"""A recorder that also returns the journal's records of a point, which trials of a user's own Tuner report.
 
 A plain class, which knows no Ray; `recorder_actor` makes an actor of it.
 """
@@ -29,7 +29,7 @@ class ResultRecorder(Recorder):
         self._journaled.update(lines)
 
     def journaled(self, trial_id: str) -> bytes | None:
-        """What the journal has of a point, for `records_in`; None while it has nothing.
+        """The journal's records of a point, for `records_in`; None while it has none.
 
         Raises:
             FloprayError: the journal takes no more points; the line says why.
@@ -40,7 +40,7 @@ class ResultRecorder(Recorder):
         return found
 
     def fail(self, reason: str) -> None:
-        """Tell why the journal takes no more points: trials that wait for it end with this line."""
+        """Set why the journal takes no more points: trials that wait for it end with this line."""
         self._failure = reason
 
 

@@ -1,8 +1,8 @@
-"""Optuna over a grid: each point is measured once, and what an interrupted search has learned is not lost.
+"""Optuna over a grid: each point is measured once, and an interrupted search keeps what it has learned.
 
-Optuna may suggest a point again, above all when a grid is small or the search has settled. Measuring it again would
-say nothing new, and counting it would end the search with fewer points than were asked for. Optuna is asked through its
-own interface: Tune's `OptunaSearch` cannot be told of a point that several objectives are known of.
+Optuna may suggest a point again, above all when a grid is small or the search has converged. Measuring it again would
+add nothing, and counting it would end the search with fewer points than were asked for. Optuna's own interface is used:
+Tune's `OptunaSearch` cannot be told of a point with several known objectives.
 https://optuna.readthedocs.io/en/stable/tutorial/20_recipes/009_ask_and_tell.html
 """
 
@@ -24,12 +24,12 @@ from flopray.sweep.grid_keys import Key, Values, key_of, values_of
 from flopray.sweep.grid_searcher import GridSearcher
 from flopray.sweep.trial import Config
 
-#: Suggestions of one point after another that was drawn already, before one of the others is drawn at random.
+#: Suggestions in a row of points that were drawn already, before another one is drawn at random.
 _TRIES = 20
 
 
 class DistinctOptuna(GridSearcher):
-    """Suggests points of a grid, none twice; of several objectives it seeks the Pareto front.
+    """Suggests points of a grid, none twice; for several objectives it seeks the Pareto front.
 
     Args:
         sweep: search space, objectives and seed.
@@ -41,7 +41,7 @@ class DistinctOptuna(GridSearcher):
         modes = [objective.metric.mode for objective in sweep.objectives]
         super().__init__(sweep)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        # Another seed for each session: the same one would suggest what is known first.
+        # Another seed for each session: the same one would suggest known points first.
         seed = sweep.settings.seed + len(known)
         self._keys, self._axes = keys, dict(sweep.axes)
         self._drawn = dict(known)

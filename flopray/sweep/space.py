@@ -1,8 +1,8 @@
 """From a grid to points, and from points to the slabs that Tune schedules.
 
 A slab is one Tune trial: neighbouring points of one device type, precision and execution, as many as make the trial
-last well above an actor's start. Scheduling a trial costs Tune 14 to 60 ms and keeps its state in the driver, so a
-point each would not scale; a slab of everything would leave other devices idle.
+last well above an actor's start. Scheduling a trial costs Tune 14 to 60 ms and keeps state in the driver, so one point
+a trial does not scale; one slab of everything would leave other devices idle.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from flopray.settings import Setting
 from flopray.workloads.base import workload_of
 from flopray.workloads.mlp import MLP
 
-#: A trial should last at least about three times an actor's start (up to 10 s with a CUDA context), and rather less
-#: than a person is willing to lose.
+#: A trial should last at least about three times an actor's start (up to 10 s with a CUDA context), but not longer than
+#: a user is willing to lose.
 TRIAL_SECONDS = (20.0, 120.0)
-#: More trials than this cost Tune's driver more than they bring: for each it copies the list of all of them.
+#: More trials than this cost Tune's driver more than they gain: for each it copies the list of all of them.
 MAX_TRIALS = 500
 #: Axes of every workload, in order. Their defaults follow from the workload and the devices.
 COMMON = {
@@ -46,7 +46,7 @@ COMMON = {
 COMMON_AXES = tuple(COMMON)
 #: Trials a device should get at least, where points are long enough, so that devices finish together.
 _TRIALS_PER_SLOT = 4
-#: Digits of Sobol's sequence, and how far it is followed: a cell of a large grid that it has not hit by then is drawn.
+#: Digits of Sobol's sequence, and how far it is followed: after that, cells of a large grid are drawn at random.
 _SOBOL_BITS = 30
 _SOBOL_BLOCK, _SOBOL_BLOCKS = 256, 64
 
@@ -67,7 +67,7 @@ def grid(
         The points; as many as the product of the axes' lengths.
 
     Raises:
-        SpecError: a combination that is no point.
+        SpecError: a combination that is not a point.
     """
     common = [name for name in axes if name in COMMON_AXES]
     own = [name for name in axes if name not in COMMON_AXES]
@@ -84,11 +84,11 @@ def grid(
 
 
 def spread(axes: Mapping[str, Sequence[Any]], samples: int, seed: int) -> set[tuple[Any, ...]]:
-    """Shapes that fill a grid evenly: as many values of each axis, and of each pair of axes, as few points can have.
+    """Shapes that fill a grid evenly: few points with many values of each axis and of each pair of axes.
 
     Points of Sobol's sequence (https://doi.org/10.1016/0041-5553(67)90144-9), shifted digit by digit as the seed says,
-    fall into the cells of the grid by the rank of its values. So the values of an axis say how dense they lie: 128 256
-    512 1024 fills a logarithmic scale. A cell that was hit before is left out and the sequence goes on.
+    fall into the cells of the grid by the rank of its values. So the values of an axis decide the density: 128 256 512
+    1024 fills a logarithmic scale. A cell that was hit before is left out and the sequence goes on.
 
     Args:
         axes: values of each dimension.
@@ -99,7 +99,7 @@ def spread(axes: Mapping[str, Sequence[Any]], samples: int, seed: int) -> set[tu
         >>> sorted(spread({"width": (128, 256, 512, 1024), "tokens": (16, 64, 256, 1024)}, 4, seed=0))
         [(128, 16), (256, 1024), (512, 256), (1024, 64)]
     """
-    from scipy.stats.qmc import Sobol  # slow to import, and only this search needs it
+    from scipy.stats.qmc import Sobol  # slow to import, and needed by this search only
 
     values = [sorted(axis) for axis in axes.values()]
     size = math.prod(len(axis) for axis in values)
@@ -151,7 +151,8 @@ def slabs(
             rows.sort(key=lambda row: tuple(reversed(tuple(row[0].shape().values())[:-1])))
         else:
             order.shuffle(rows)
-        # A trial that counts starts Nsight Compute, which takes as long as counting many points: as few as can be.
+        # A trial that counts starts Nsight Compute, which takes as long as counting many points: as few trials as
+        # possible.
         trials = (1 if seed is None else _TRIALS_PER_SLOT) * max(1, slots.get(device_type, 1))
         share = totals[device_type] / trials
         most = max(MAX_TRIALS, _TRIALS_PER_SLOT * sum(slots.values()))
@@ -195,7 +196,7 @@ def _pack(
 def sentinel_of(points: Sequence[Point]) -> dict[str, Point]:
     """The point to re-measure on each device type: the middle one of the grid's order.
 
-    A middle point is neither so small that it only measures launches nor so large that it costs a minute. On a GPU it
+    A middle point is not so small that it only measures launches, nor so large that it costs a minute. On a GPU it
     runs as a CUDA graph whatever the sweep does, so that it shows drift of the device and not of Python's launches.
     """
     by_type: dict[str, list[Point]] = {}
@@ -209,12 +210,12 @@ def sentinel_of(points: Sequence[Point]) -> dict[str, Point]:
 def _stated_sentinel(point: Point) -> Point | None:
     try:
         return workload_of(point).sentinel(point)
-    except FloprayError:  # its rows are none of the user's points, and say nothing of them
+    except FloprayError:  # the sentinel's rows are not of the user's points
         return None
 
 
 def _small(point: Point) -> Point:
-    """An MLP in the place of a large model: the device drifts alike, and the sentinel is built in a moment."""
+    """An MLP in place of a large model: the device drifts the same, and the sentinel is quickly built."""
     return small_point(point.device_type, point.precision, point.execution)
 
 

@@ -1,7 +1,7 @@
 """Tune's loggers of files, which write into the run itself while it runs.
 
 Tune has them write below Ray's session folder in `/tmp` and copies all of it to the storage path every five minutes
-and at the end. So nobody could follow a sweep, and what a killed driver had logged was left in `/tmp`.
+and at the end. So a sweep could not be followed, and what a killed driver had logged stayed in `/tmp`.
 https://docs.ray.io/en/latest/tune/tutorials/tune-storage.html
 """
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback, LoggerCallback
 
+from flopray.mappings import Values
 from flopray.store.tune_experiment import RESULTS
 from flopray.store.tune_results import Result
 from flopray.sweep.never_fatal import NeverFatal
@@ -50,8 +51,8 @@ class StoredTrial:
         return str(path)
 
     @property
-    def evaluated_params(self) -> dict[str, Any]:
-        """What was varied; of a slab, without the text that its points are packed in."""
+    def evaluated_params(self) -> Values:
+        """What was varied; for a slab without the text of its packed points."""
         return readable(self.trial.config)
 
 

@@ -14,6 +14,8 @@ from rich.table import Table
 
 from flopray.audit.explanations import COMMAND
 from flopray.description import Description
+from flopray.errors import with_names
+from flopray.mappings import Arguments, Json
 from flopray.records import Status
 from flopray.units import prefixed
 
@@ -22,14 +24,14 @@ if TYPE_CHECKING:
 
     from flopray.store.run import RunFolder
 
-#: What is made of a run whose points are all there, in the words of messages about what failed.
+#: What is made of a complete run, as messages about failures name it.
 TOTALS, RECORDS, FIGURES, REPORT, COPY = (
     *("totals", "table of records", "figures", "report"),
     "copy in the object store",
 )
-#: What else may differ between the points of a run, beside the choices of its workload.
+#: What else may differ between the points of a run, besides the choices of its workload.
 _VARY = ("device_type", "precision", "execution")
-#: The error that a rate has: FLOPs are exact.
+#: The error of a rate, since FLOPs are exact.
 _ERROR_OF = {"flops_per_s": "time_rel_error", "flops_per_j": "energy_rel_error"}
 _BEST_AND_WORST = (("flops_per_s", "FLOP/s"), ("flops_per_j", "FLOPs/J"))
 _COLUMNS = (
@@ -46,7 +48,7 @@ def summary_columns(folder: RunFolder) -> tuple[str, ...]:
     return (*_COLUMNS, *(f.name for f in folder.workload.fields))
 
 
-def summarise(frame: pd.DataFrame, measured_fraction: float | None) -> dict[str, Any]:
+def summarise(frame: pd.DataFrame, measured_fraction: float | None) -> Json:
     """Totals of a run, as `summary.json` keeps them.
 
     Args:
@@ -74,7 +76,7 @@ def summarise(frame: pd.DataFrame, measured_fraction: float | None) -> dict[str,
     }
 
 
-def _held(frame: pd.DataFrame) -> dict[str, Any]:
+def _held(frame: pd.DataFrame) -> Json:
     """What holding a temperature took and where it failed; nothing where none was held."""
     asked = frame["hold_temperature_c"].dropna().tolist()
     if not asked:
@@ -102,6 +104,7 @@ def print_summary(
     frame: pd.DataFrame,
     summary: Mapping[str, Any],
     failed: Sequence[str] = (),
+    names: Mapping[str, str] | None = None,
 ) -> None:
     """Print best and worst points, totals and where the files are.
 
@@ -110,10 +113,11 @@ def print_summary(
         folder: of the run.
         frame: its records.
         summary: of `summarise`.
-        failed: what could not be made; its file is not named.
+        failed: what could not be made, whose file is not named.
+        names: of settings where this is read, as `flopray.errors.with_names` takes them.
     """
-    # Narrow: 80 columns hold all of it.
-    style: dict[str, Any] = {"box": SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
+    # Narrow, to fit into 80 columns.
+    style: Arguments = {"box": SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
     table = Table("phase", "best", "at", "worst", "at ", title=f"run {folder.name}", **style)
     workload = folder.workload
     vary = varying(frame, workload)
@@ -150,8 +154,8 @@ def print_summary(
         console.print(f"what a finding means: {COMMAND}", highlight=False, soft_wrap=True)
     for line in _without_a_gpu(frame, summary, workload, vary):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    _print_failures(console, frame)
-    there = COPY not in failed  # else neither is where its address says
+    _print_failures(console, frame, names or {})
+    there = COPY not in failed  # else neither is at its address
     if there and RECORDS not in failed:
         console.print(f"records  {folder.place(folder.records_path.name)}", highlight=False, soft_wrap=True)
     if there and FIGURES not in failed and folder.plots_path.is_dir() and any(folder.plots_path.iterdir()):
@@ -166,7 +170,7 @@ def _held_lines(frame: pd.DataFrame, summary: Mapping[str, Any]) -> list[str]:
     if "hold_temperature_c" not in summary:
         return []
     at = ", ".join(f"{celsius:g}" for celsius in summary["hold_temperature_c"])
-    lines = [f"held at {at} C: {duration(summary['hold_temperature_s'])} of filler work and pauses before windows"]
+    lines = [f"held at {at} °C: {duration(summary['hold_temperature_s'])} of filler work and pauses before windows"]
     if reasons := Counter(frame["hold_temperature_reason"].dropna()):
         reason, _ = reasons.most_common(1)[0]
         more = f" (and {len(reasons) - 1} other reasons)" if len(reasons) > 1 else ""
@@ -194,7 +198,7 @@ def _share(ratio: float) -> str:
 def _without_a_gpu(
     frame: pd.DataFrame, summary: Mapping[str, Any], workload: Description, vary: Sequence[str]
 ) -> list[str]:
-    """What was found on a CPU and what a GPU would add, in two lines; nothing where there was a GPU."""
+    """Results on a CPU and what a GPU would add, in two lines; nothing where there was a GPU."""
     if set(frame["device_type"]) != {"CPU"} or not summary["rows_with_time"]:
         return []
     lines = []
@@ -207,7 +211,7 @@ def _without_a_gpu(
         where = f"{best['phase']} at {point_label(best, workload, vary)}"
         lines.append(f"found: {where} does {rate} that products reach on this CPU (measured)")
     adds = [] if summary["rows_with_energy"] else ["the energy of each phase (this machine has no source of it)"]
-    if _has_targets(frame):  # else the rows are evaluations, which are not counted
+    if _has_targets(frame):  # otherwise the rows are evaluations, which are not counted
         adds.append("executed FLOPs by hardware counters")
     return [*lines, f"a GPU would add: {' and '.join(adds)}; see `python -m flopray doctor`"] if adds else lines
 
@@ -215,27 +219,28 @@ def _without_a_gpu(
 def _with_error(row: Any, column: str, unit: str) -> str:
     """A value with the half width of its 95 % interval: that of this window, on this board, on this day."""
     error = row[_ERROR_OF[column]]
-    # Without a blank behind the sign: a narrow table breaks at blanks.
+    # Without a blank after the sign: a narrow table breaks at blanks.
     return f"{prefixed(row[column], unit)} ±{f'{error:.1%}' if error == error else '?'}"
 
 
 def _print_counters(console: Console, frame: pd.DataFrame) -> None:
-    """What the chip executed beyond the closed form, or why that is not known."""
+    """Executed FLOPs beyond the closed form, or why they are not known."""
     above = frame["executed_rel_difference"].dropna()
     if len(above):
         ends = f"median {above.median():+.1%}, from {above.min():+.1%} to {above.max():+.1%}"
         text = f"{len(above)} rows have hardware counters; executed FLOPs against the closed form: {ends}"
         console.print(text, highlight=False, soft_wrap=True)
     missing = frame[~frame["counters_status"].isin([str(Status.OK), str(Status.NOT_REQUESTED)])]
-    missing = missing[missing["status"] == Status.OK]  # of the others their status tells
+    missing = missing[missing["status"] == Status.OK]  # the others' status is known
     for reason, count in Counter(missing["counters_reason"]).items():
         console.print(f"{count} rows without counters: {reason}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _print_failures(console: Console, frame: pd.DataFrame) -> None:
+def _print_failures(console: Console, frame: pd.DataFrame, names: Mapping[str, str]) -> None:
     failed = frame[frame["status"] != Status.OK]
     for (status, reason), count in Counter(zip(failed["status"], failed["status_reason"], strict=True)).items():
-        console.print(f"{count} rows {status}: {reason}", highlight=False, markup=False, soft_wrap=True)
+        said = with_names(str(reason), names)
+        console.print(f"{count} rows {status}: {said}", highlight=False, markup=False, soft_wrap=True)
 
 
 def varying(frame: pd.DataFrame, workload: Description) -> list[str]:
@@ -253,7 +258,7 @@ def point_label(row: Any, workload: Description, vary: Sequence[str]) -> str:
 
 
 def _word(name: str, value: Any) -> str:
-    """A choice as a person would say it."""
+    """A choice as a word."""
     import pandas as pd
 
     if pd.isna(value):

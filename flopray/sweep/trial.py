@@ -28,14 +28,14 @@ from flopray.sweep.recorder import MAX_UNOPENED
 from flopray.sweep.worker_log import WorkerLog
 from flopray.workloads.registry import load, point_from
 
-if TYPE_CHECKING:  # these import torch, which takes seconds: only where points are measured, not in the driver
+if TYPE_CHECKING:  # these import torch, which takes seconds: imported only where points are measured, not in the driver
     from flopray.measurement.device import Device
     from flopray.measurement.profiler import Profiler
     from flopray.workloads.base import Workload
 
-#: Each point is a result of Tune, but for points that are shorter than what a result costs Tune, such as those whose
-#: FLOPs are only counted: a process reports this many results at once, and then one in so many seconds. A result says
-#: which points it stands for.
+#: Each point is a result of Tune, except points that are shorter than a result's cost, such as those whose FLOPs are
+#: only counted: a process reports this many results at once, and then one in this many seconds. A result says which
+#: points it stands for.
 _RESULTS_AT_ONCE, _RESULT_EVERY_S = 50, 0.2
 #: In the configuration of a point's trial: the place of the point in the sweep's order.
 ORDER_INDEX = "order_index"
@@ -60,7 +60,7 @@ class PointTrial(tune.Trainable):
     shared: ClassVar[Mapping[str, Any]] = {}
 
     def setup(self, config: Config) -> None:
-        """Find the recorder; the device is taken when the first point comes."""
+        """Find the recorder; the device is opened at the first point."""
         self._sweep = self.shared
         self._recorder = ray.get_actor(self._sweep["recorder"], namespace=self._sweep["namespace"])
         self._recorder.started.remote()
@@ -146,7 +146,9 @@ class PointTrial(tune.Trainable):
             ray.get(self._recorder.notice.remote(what))
 
     def _measure(self, spec: Point, index: int | None) -> list[PhaseRecord]:
-        profiler = self._profiler or self._open_profiler()  # first: a device that cannot be opened is not the point's
+        profiler = (
+            self._profiler or self._open_profiler()
+        )  # first: if a device cannot be opened, it is not the point's fault
         begun = self._recorder.begin.remote(self.trial_id, spec, self._actor_name(), self._myself)
         attempt: Any = ray.get(begun)
         if attempt is None:
@@ -165,7 +167,7 @@ class PointTrial(tune.Trainable):
         return records
 
     def _open_profiler(self) -> Profiler | None:
-        """Take the device. One that cannot be taken ends this process, so that Tune tries again, maybe elsewhere.
+        """Open the device. If that fails, this process ends, so that Tune tries again, maybe elsewhere.
 
         Returns:
             The profiler, or None where that was tried often enough; `_unopened` then says why.
@@ -224,9 +226,9 @@ def _profiler_of(workload: Workload) -> type[Profiler]:
 
 @contextlib.contextmanager
 def alarm(seconds: float) -> Iterator[None]:
-    """End this process if the block takes longer; it may hang in a driver's call that no exception would reach.
+    """End this process if the block takes longer: it may hang in a driver's call that no exception reaches.
 
-    The standard library's watchdog needs no interpreter lock, and writes where every thread stands to this actor's log
+    The standard library's watchdog needs no interpreter lock, and writes the stack of every thread to this actor's log
     before it ends the process. https://docs.python.org/3/library/faulthandler.html
 
     Args:
@@ -258,7 +260,7 @@ _Trial = TypeVar("_Trial", bound=PointTrial)
 
 
 class ResultAllowance:
-    """How many results a process may report: some at once, and then one in so many seconds (a token bucket)."""
+    """How many results a process may report: some at once, and then one in this many seconds (a token bucket)."""
 
     def __init__(self) -> None:
         self._left, self._since = float(_RESULTS_AT_ONCE), time.monotonic()
@@ -278,7 +280,7 @@ def bound(trainable: type[_Trial], shared: Mapping[str, Any], name: str = "") ->
     """The trainable of one sweep: Tune sends a class to its workers once, and a configuration with every result.
 
     Args:
-        trainable: what it is a class of.
+        trainable: base of the class.
         shared: what all trials of the sweep share.
         name: of the class, which Tune shows; empty takes that of the trainable.
     """
@@ -289,13 +291,13 @@ def bound(trainable: type[_Trial], shared: Mapping[str, Any], name: str = "") ->
 def slab_config(number: int, slab: Sequence[tuple[int, Point]], axes: Sequence[str]) -> Config:
     """The configuration of a slab's trial.
 
-    The points are one compressed text: Tune copies and walks every trial's configuration, and of a text there is
-    nothing to walk. As plain lists, 9,900 points took 15 s to begin (docs/results/orchestration.md).
+    The points are one compressed text: Tune copies and walks every trial's configuration, and a text has nothing to
+        walk. As plain lists, 9,900 points took 15 s to begin (docs/results/orchestration.md).
 
     Args:
         number: of the slab.
         slab: points with their places in the sweep's order.
-        axes: what people are told of the slab: its values on each of these.
+        axes: whose values in the slab people see.
     """
     content = [{"order_index": index, "spec": point.fields()} for index, point in slab]
     text = base64.b85encode(zlib.compress(json.dumps(content, separators=(",", ":")).encode(), 1)).decode()
@@ -309,7 +311,7 @@ def _told(value: Any) -> str:
 
 
 def _order(value: Any) -> tuple[bool, Any]:
-    """Of an optional field, no value comes first."""
+    """A missing value of an optional field comes first."""
     return value is not None, value
 
 

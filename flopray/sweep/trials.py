@@ -1,4 +1,4 @@
-"""What Ray Tune is asked to run: slabs of neighbouring points, or a trial for each point."""
+"""The trials of Ray Tune: slabs of neighbouring points, or one for each point."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from flopray.cluster.ray_internals import free_by_node
+from flopray.mappings import Arguments
 from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.store.run import RunFolder
@@ -26,14 +27,14 @@ from flopray.sweep.trial import ORDER_INDEX, Config, points_of, slab_config
 from flopray.workloads.base import with_code
 from flopray.workloads.registry import point_from
 
-#: Tune queues 200 trials of a grid at a time: a slow type would fill the queue while the devices of another one starve.
+#: Tune queues 200 trials of a grid at a time: a slow type would fill the queue while devices of another type are idle.
 _PENDING = "TUNE_MAX_PENDING_TRIALS_PG"
 _LEAST_PENDING = 200
 
 
 @dataclass(frozen=True)
 class Trials:
-    """What Tune is to run.
+    """The trials for Tune.
 
     Attributes:
         sweep: whose points they are.
@@ -41,7 +42,7 @@ class Trials:
         longest: the most points that a trial holds.
         slabs: the points of each slab, by its number.
         order: the points as trials begin them; none where a searcher draws them.
-        search: what `TuneConfig` takes of a searcher.
+        search: arguments of `TuneConfig` for a searcher.
     """
 
     sweep: Sweep
@@ -49,10 +50,10 @@ class Trials:
     longest: int = 1
     slabs: Sequence[Sequence[Point]] = ()
     order: Sequence[Point] = ()
-    search: dict[str, Any] = field(default_factory=dict)
+    search: Arguments = field(default_factory=dict)
 
     def points_of(self, config: Mapping[str, Any], shared: Mapping[str, Any]) -> list[Point]:
-        """The points of a trial by what its results say of its configuration."""
+        """The points of a trial, by the configuration in its results."""
         if "slab" in config:
             return list(self.slabs[config["slab"]["number"]])
         workload = with_code(self.sweep.workload)
@@ -60,7 +61,7 @@ class Trials:
 
 
 def trials_of(sweep: Sweep, folder: RunFolder, slots: Mapping[str, int], done: Collection[str]) -> Trials:
-    """The trials of what is left of a sweep.
+    """The trials for the points that a sweep lacks.
 
     Args:
         sweep: the sweep.
@@ -109,8 +110,7 @@ def _points(sweep: Sweep, slabs: list[list[Point]], begin: int, at_once: int) ->
 def _drawn(sweep: Sweep, folder: RunFolder, slots: Mapping[str, int], finished: Collection[str]) -> Trials:
     """Points that a searcher draws, one a trial; it is told what the run's earlier sessions have measured.
 
-    A searcher learns from what is finished, so no more points are drawn at a time than devices measure; Tune queues
-    as many.
+    A searcher learns from finished points, so only as many are drawn at a time as devices measure; Tune queues as many.
     """
     axes = {name: tune.choice(list(values)) for name, values in sweep.axes.items()}
     at_once = _at_once(sweep, slots)
@@ -154,11 +154,12 @@ def _at_once(sweep: Sweep, slots: Mapping[str, int]) -> int:
 class BesideStartingActors(FIFOScheduler):
     """Hands a finished trial's actor to a trial that has none under way.
 
-    Tune would hand it to the trial that has waited longest and end the actor that starts for that one. With points
-    that are shorter than an actor's start, such as a CUDA context's, that repeats for ever and one device measures all.
+    Tune would hand it to the trial that has waited longest, and end the actor that is starting for that one. With
+    points that are shorter than an actor's start, such as that of a CUDA context, this repeats for ever and one device
+    measures all.
 
     Args:
-        devices: how many trials run at a time, and so how many of those that wait may have an actor under way.
+        devices: how many trials run at a time, and so how many waiting ones may have an actor under way.
     """
 
     def __init__(self, devices: int) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def check(loggers: Loggers, *, behind_client: bool = False) -> None:
-    """Refuse before Ray starts what could log nothing.
+    """Refuse, before Ray starts, loggers that could not log.
 
     Args:
         loggers: of the run.
@@ -47,7 +47,7 @@ def callbacks(loggers: Loggers, sweep: Sweep, fields: Sequence[str], recorder: s
         loggers: of the run.
         sweep: the run's sweep.
         fields: of its points.
-        recorder: name of the recorder's actor, which is told what fails.
+        recorder: name of the recorder's actor, which gets failures.
     """
     loggers = loggers.without_password()
     made: list[LoggerCallback] = []

@@ -1,8 +1,8 @@
-"""Keeps Tune's results of a run complete: points that are journaled and that no result stands for are added.
+"""Keeps Tune's results of a run complete: journaled points without a result are added.
 
-The journal is the source of truth. A point whose process, or whose driver, died between the journal and Tune's files
-has no result there; it gets one in a folder of its own, beside those of the session's trials. A result whose point
-never reached the journal is measured again by the next session, and readers take the last one.
+The journal is the source of truth. A point whose process or driver ended between the journal and Tune's files has no
+result there; it gets one in a folder beside those of the session's trials. A result whose point never reached the
+journal is measured again by the next session, and readers take the last one.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def add_missing(folder: RunFolder, session: str, phases: Sequence[str], finished
 
 
 def _result(results: ResultFormat, records: Sequence[PhaseRecord], number: int) -> Result:
-    """The result with what Tune would have added."""
+    """The result with the fields that Tune would have added."""
     ended = max((r.ended_unix_s or r.started_unix_s or 0.0 for r in records), default=0.0)
     own = {"trial_id": FROM_JOURNAL, "training_iteration": number, "timestamp": int(ended), "done": True}
     return {**own, **results.flat([records])}

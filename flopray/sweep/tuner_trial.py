@@ -11,6 +11,7 @@ import ray
 
 from flopray.description import Field
 from flopray.errors import FloprayError, InputError
+from flopray.mappings import Values
 from flopray.point import Point
 from flopray.records import PhaseRecord
 from flopray.store.schema import RecordSchema
@@ -26,7 +27,7 @@ _ASK_EVERY_S = 0.05
 
 
 class TunerTrial(PointTrial):
-    """Measures the point of its configuration, or answers with what the journal has of it.
+    """Measures the point of its configuration, or returns the journal's records of it.
 
     A trial returns to Tune once its point is in the journal. Its metrics are those of a sweep (`store.tune_results`).
     """
@@ -36,7 +37,7 @@ class TunerTrial(PointTrial):
         self._broken = False
         try:
             super().setup(config)
-        except ValueError as error:  # Ray's, for an actor that is not there
+        except ValueError as error:  # Ray's error for a missing actor
             if "actor" not in str(error):
                 raise
             run = self.shared["run"]
@@ -58,7 +59,7 @@ class TunerTrial(PointTrial):
         return {"points_left": 0, "done": True, **self._format.flat([records])}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing, though Tune asks for it at the end of a trial: the journal is what a later session goes on with."""
+        """Nothing, though Tune asks for it at the end of a trial: a later session continues from the journal."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Nothing, as above."""
@@ -68,7 +69,7 @@ class TunerTrial(PointTrial):
         """The device type of a configuration, which Tune asks for in the driver before it starts a trial.
 
         Raises:
-            InputError: the configuration is no point; `Tuner.fit` ends with this line.
+            InputError: the configuration is not a point; `Tuner.fit` ends with this line.
         """
         return point_in(config, cls.shared).device_type
 
@@ -76,16 +77,16 @@ class TunerTrial(PointTrial):
         return [(None, point_in(config, self.shared))]
 
     def _measure_into_journal(self, spec: Point, index: int | None) -> None:
-        """Hand the point over to the recorder, whose driver writes it down."""
+        """Hand the point over to the recorder, whose driver journals it."""
         if not self._counted:
             self._count_ahead()
         try:
             self._measure(spec, index)
-        except BrokenDevice:  # the point is recorded as failed; the next one gets a process of its own
+        except BrokenDevice:  # the point is recorded as failed; the next one gets a new process
             self._broken = True
 
     def _journaled(self, spec: Point) -> list[PhaseRecord] | None:
-        """What the journal has of a point. Asked first: a device is opened only for a point that has to be measured."""
+        """The journal's records of a point. Asked first: a device is opened only for a point that is to be measured."""
         answer: Any = ray.get(self._recorder.journaled.remote(spec.id))
         return None if answer is None else records_in(answer, RecordSchema(self._workload))
 
@@ -94,12 +95,12 @@ def point_in(config: Mapping[str, Any], shared: Mapping[str, Any]) -> Point:
     """The point of a trial's configuration.
 
     Args:
-        config: values by field, as a searcher drew them: numbers of numpy are taken for Python's, and words for what
+        config: values by field, as a searcher drew them: numpy's numbers become Python's, and words the values that
             they stand for. `device_type`, `precision`, `execution` and choices have defaults.
         shared: of the run, see `own_tuner`.
 
     Raises:
-        InputError: it is none; the line says what in `param_space` is wrong.
+        InputError: it is not a point; the line says what in `param_space` is wrong.
     """
     workload = _loaded(tuple(sorted(shared["workload"].items())))
     own = [field for field in workload.fields if not field.implied]
@@ -130,7 +131,7 @@ def _loaded(reference: tuple[tuple[str, Any], ...]) -> Workload:
     return load(dict(reference))
 
 
-def _completed(workload: Workload, values: Mapping[str, Any]) -> dict[str, Any]:
+def _completed(workload: Workload, values: Mapping[str, Any]) -> Values:
     """Values as a point has them, with those that follow from others, such as the sizes of a model of a file."""
     axes, implied = workload.complete({name: (value,) for name, value in values.items()})
     completed = {name: of[0] for name, of in axes.items()}
@@ -160,5 +161,5 @@ def _value(field: Field, config: Mapping[str, Any], *, on_gpu: bool) -> Any:
     if field.is_dimension and isinstance(value, float):
         remedy = "take tune.randint or tune.choice, and a searcher such as OptunaSearch"
         floats = "a searcher that draws floats only, such as BayesOptSearch, cannot search for it"
-        raise InputError(f"param_space {field.name}: {value!r:.40} is no whole number; {floats}: {remedy}")
+        raise InputError(f"param_space {field.name}: {value!r:.40} is not a whole number; {floats}: {remedy}")
     return field.words.get(value, value) if isinstance(value, str) else value

@@ -23,7 +23,7 @@ from flopray.sweep.trial import readable
 if TYPE_CHECKING:
     from flopray.sweep.loggers import Loggers
 
-#: Weights & Biases sends what is left when the sweep ends; Tune's default is half an hour.
+#: Most seconds in which Weights & Biases sends what is left when the sweep ends; Tune's default is half an hour.
 _UPLOAD_S = 120
 
 
@@ -63,23 +63,23 @@ class WandbRuns(NeverFatal, WandbLoggerCallback):
         Raises:
             ValueError: there is none.
         """
-        with contextlib.redirect_stderr(io.StringIO()):  # how Ray asks is deprecated, which users cannot mend
+        with contextlib.redirect_stderr(io.StringIO()):  # Ray's call is deprecated, which users cannot change
             WandbLoggerCallback.setup(self)
 
     def setup(self, *_: Any, **__: Any) -> None:
-        """Called by Tune, in its process, before the first trial; behind `ray://` that has another environment."""
+        """Called by Tune, in its process, before the first trial; behind `ray://` its environment is another one."""
         if self.kwargs.get("mode") not in ("offline", "disabled"):
             self._guarded(self.check)
 
     def log_trial_result(self, iteration: int, trial: Any, result: Result) -> None:
-        """Send what a result has to the process of the trial's run."""
+        """Send a result to the process of the trial's run."""
         super().log_trial_result(iteration, trial, known(result))
 
     def _start_logging_actor(self, trial: Any, exclude_results: list[str], **options: Any) -> None:
         """Names the run by what is measured, and describes a slab readably; Tune has no public way to choose."""
         config = readable(options["config"])
         options |= {"config": config, "name": name_of(config.get("slab", config), self._varied) or str(trial)}
-        options["dir"] = StoredTrial(trial).local_path  # Tune's own would leave its files in /tmp
+        options["dir"] = StoredTrial(trial).local_path  # Tune's own logger would leave its files in /tmp
         super()._start_logging_actor(trial, exclude_results, **options)
 
 

@@ -1,6 +1,6 @@
-"""What a search has found: the best point, or of several objectives the points on their Pareto front.
+"""The result of a search: the best point, or for several objectives the points on their Pareto front.
 
-A point that the audit calls impossible or implausible wins nothing: a number that cannot be true would beat all others.
+Points that the audit calls impossible or implausible are left out: a number that cannot be true would beat all others.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from flopray.report.plot.scales import Array
 
 _DOUBTED = ("impossible:", "implausible:")
-#: Rows of a front that are printed; `summary.json` has all of them.
+#: Most rows of a front that are printed; `summary.json` has all of them.
 _PRINTED = 20
 
 

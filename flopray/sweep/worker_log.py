@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 
-#: Whose warnings are kept; `py.warnings` are those of the `warnings` module.
+#: Loggers whose warnings are kept; `py.warnings` is that of the `warnings` module.
 _SPEAKERS = ("py.warnings", "torch", "transformers", "ray")
-#: A process says at most so much to the log; its own log in Ray has the rest.
+#: Most messages of a process in the log; its own log in Ray has the rest.
 _MOST_LINES = 200
 _LONGEST = 300
 
 
 class WorkerLog(logging.Handler):
-    """Collects warnings and errors of libraries while this process lives."""
+    """Collects warnings and errors of libraries while this process runs."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

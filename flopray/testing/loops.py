@@ -1,4 +1,4 @@
-"""Training loops whose steps and power are made up, so that the energy of each step is known."""
+"""Simulated training loops, whose energy of each step is known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A meter whose true energy is known: for tests, for the bench, and never chosen on its own.
+"""A meter whose true energy is known: for tests and benches; nothing else opens it.
 
 The counter of a real device is modelled as power integrated up to each tick, cut to whole quanta and visible from the
 tick on. Ticks come with a period and jitter; a read takes a random time and samples the counter somewhere inside it.
@@ -86,14 +86,14 @@ class SimulatedMeter:
         clock: a `VirtualClock` or a `RealClock`.
         period_s: mean distance of two ticks.
         jitter_rel: standard deviation of that distance over the period.
-        latency_s: mean time a read takes; each takes between half and one and a half of it.
+        latency_s: mean time a read takes; each takes 0.5 to 1.5 times as long.
         sample_at: at which fraction of a read the counter is sampled; None: a random one for each read.
         quantum_j: resolution of the counter.
         start_j: value of the counter at time 0.
-        seen_s: how much of each period the sensor sees, at its end; it takes the power of the rest to be the same
+        seen_s: how much of each period the sensor sees, at its end; it assumes the same power for the rest
             (https://arxiv.org/abs/2312.02741 found 25 of 100 ms). None: all of it.
         faults: what goes wrong.
-        temperature: of the device in Celsius by seconds from time 0 on; None: the device tells none.
+        temperature: of the device in Celsius by seconds from time 0 on; None: the device reports none.
         seed: of all random draws.
     """
 
@@ -161,7 +161,7 @@ class SimulatedMeter:
         return Reading(before_s, after_s, self._counter_j(at_s))
 
     def temperature_c(self) -> float | None:
-        """See `Meter`; in whole degrees, as a GPU tells it."""
+        """See `Meter`; in whole degrees, as a GPU reports it."""
         return (
             None if self._temperature is None else float(round(self._temperature(self._clock.now() - self._origin_s)))
         )

@@ -1,4 +1,4 @@
-"""`watch`: what a loop costs that is not touched and never synchronised."""
+"""`watch`: the cost of a loop, which is not changed and never synchronised."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from flopray.watching.timeline import BEGIN, EDGE, END, GIVE_UP, INTERRUPT, RESU
 if TYPE_CHECKING:
     import pandas as pd
 
-#: First steps that are in no mean: they compile kernels, choose algorithms and fill caches.
+#: First steps, which are left out of means: they compile kernels, choose algorithms and fill caches.
 LEFT_OUT_STEPS = 2
 #: Ticks that `Watch.window` uses at most: a fit of more would hold up the loop for longer.
 WINDOW_TICKS = 100
@@ -53,15 +53,15 @@ def watch(
             memory in this process, also from later on.
         every: seconds between two samples of temperature, clocks and memory.
         cpu: also the counters of the CPU packages and their memory (RAPL), where they can be read.
-        leave_out: first steps that are in no mean.
+        leave_out: first steps that are left out of means.
         meter: another source of energy than the devices' own.
-        save: folder that gets the series when the watch ends, also by an exception; one that holds none yet.
+        save: folder that gets the series when the watch ends, also by an exception; it must not hold another watch.
 
     Returns:
         The watch, which has begun; it ends with `stop`, or with its `with` block.
 
     Raises:
-        InputError: an argument that cannot be.
+        InputError: an impossible argument.
 
     Example:
         >>> import torch
@@ -90,7 +90,7 @@ def watch(
 
 
 class Watch:
-    """A watch that runs; see `watch`. One thread makes its steps and regions."""
+    """A running watch; see `watch`. One thread makes its steps and regions."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class Watch:
     # --- what the loop says -------------------------------------------------------------------------------------
 
     def step(self) -> _Step:
-        """A block that is one step: `with w.step():`. One that raises is no step.
+        """A block that is one step: `with w.step():`. A block that raises does not count.
 
         The pause up to the next block belongs to the step if most steps have one like it, such as waiting for data: no
         counter can tell it apart. `Summary.time.pause_share` says how much of the time that is.
@@ -127,7 +127,7 @@ class Watch:
         return self._context
 
     def steps(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """The same batches; what happens from one to the next is a step, waiting for the next one included.
+        """The same batches; the time from one to the next is a step, waiting for the next one included.
 
         A region inside is not part of the step: `with w.region("eval"):`.
         """
@@ -175,7 +175,7 @@ class Watch:
         self.begin_step()
 
     def give_up_step(self) -> None:
-        """The step that has begun, if one has, is none after all."""
+        """The step that has begun, if one has, is dropped."""
         if self._in_step:
             self._in_step = False
             self._mark(GIVE_UP)
@@ -203,7 +203,7 @@ class Watch:
         self._handles += 1
         self._open[self._handles] = (str(name), self._builder.begin_region(str(name)))
         self._mark(INTERRUPT if interrupts else EDGE)
-        # A region inside of this one lies in no step.
+        # A region inside this one is in no step.
         self._in_step = self._in_step and not interrupts
         return self._handles, interrupts
 
@@ -226,7 +226,7 @@ class Watch:
         self._builder.add(code)
 
     def _choose_marks(self) -> None:
-        """Events where torch uses a GPU by now; a loop whose first step only brought it there begins anew."""
+        """CUDA events if torch uses a GPU by now; a loop whose first step moved it there begins again."""
         torch = sys.modules.get("torch")
         marks: Marks = HostMarks()
         if torch is not None and torch.cuda.is_initialized():
@@ -264,7 +264,7 @@ class Watch:
         self.stop()
 
     def summary(self) -> Summary:
-        """What is known by now; also while the loop runs."""
+        """The summary so far; also while the loop runs."""
         self._look()
         times_s = self._times_s()
         return summarise(
@@ -281,11 +281,11 @@ class Watch:
     def window(
         self, first_step: int, least_s: float = 0.0
     ) -> tuple[float | None, dict[str, StepEnergy], dict[str, str]]:
-        """The steps from one on that have ended, for whoever logs: quicker than `summary`, and without regions.
+        """Ended steps from a number on, for loggers: faster than `summary`, and without regions.
 
         Args:
             first_step: number of the first one, from 0.
-            least_s: earlier ones are taken as well until the window is so long; those that are left out are not.
+            least_s: earlier steps are included until the window is this long, except those that are left out.
 
         Returns:
             The mean time of a step in seconds (None without a step), energy of a step by the UUID of each GPU (by `CPU`

@@ -13,8 +13,7 @@ from flopray.errors import InputError
 def used_gpus() -> list[str]:
     """UUIDs of the GPUs on which torch holds memory in this process.
 
-    A process may see more GPUs than it uses: each rank of a job sees all of its node. Only those that it uses are its
-    own. Nothing is initialised by asking.
+    A process may see more GPUs than it uses: each rank of a job sees all of its node. Asking initialises nothing.
     """
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
@@ -38,7 +37,7 @@ def named_gpus(devices: Sequence[Any] | str | int) -> list[str]:
     """UUIDs of devices that were named: `cuda:1`, an index of torch, a torch device, or a UUID of NVML.
 
     Raises:
-        InputError: one that is none of these, or that is not here.
+        InputError: one that is not a device, or is not here.
     """
     several = [devices] if isinstance(devices, str | int) or hasattr(devices, "type") else list(devices)
     return [_uuid_of(device) for device in several]
@@ -50,7 +49,7 @@ def _uuid_of(device: Any) -> str:
         return text
     match = re.fullmatch(r"(?:cuda:)?(\d+)|cuda", text)
     if not match:
-        raise InputError(f"devices: {text!r} is no GPU: give cuda:0, an index, or a UUID such as GPU-1234...")
+        raise InputError(f"devices: {text!r} is not a GPU: give cuda:0, an index, or a UUID such as GPU-1234...")
     import torch
 
     count = torch.cuda.device_count()

@@ -27,17 +27,17 @@ _SAMPLE_S = 0.2
 
 
 class Evaluator(Profiler):
-    """What a `Profiler` is to phases that repeat, for evaluations: it owns the device, its meter and the model.
+    """The counterpart of `Profiler` for evaluations: it owns the device, its meter and the model.
 
-    An evaluation takes minutes and asks every sample once, so that there is no window: time and energy are those of
-    all answers together, by `flopray.watch`. Of a single run there is no scatter, and so no error of its time; that of
-    its energy is the counter's. There is no sentinel.
+    An evaluation takes minutes and runs every sample once, without a window: time and energy are those of all answers
+        together, by `flopray.watch`. A single run has no scatter, and so its time has no error; that of its energy is
+        the counter's. There is no sentinel.
     """
 
     _harness: Harness | None = None
 
     def outcomes(self, point: Point) -> list[Outcome]:
-        """Evaluate the model of a point on its task; what fails is a row with its reason."""
+        """Evaluate the model of a point on its task; a failure is a row with its reason."""
         missing = dict.fromkeys(column.name for column in point.workload.columns)
         outcome = Outcome(EVALUATION, time.time(), None, further=missing)
         self.device.reset_peak_memory()
@@ -110,7 +110,7 @@ class Evaluator(Profiler):
         )
 
     def _temperature_c(self, watched: Watch) -> float | None:
-        """Mean temperature of the samples in which the model answered; None where the device tells none."""
+        """Mean temperature of the samples in which the model answered; None where the device reports none."""
         samples = watched.frame
         inside = np.asarray(samples["temperature_c"], dtype=float)[np.asarray(samples["region"]) == _ANSWERING]
         return float(np.nanmean(inside)) if np.isfinite(inside).any() else None

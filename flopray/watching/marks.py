@@ -1,9 +1,9 @@
 """Moments of a loop, in the order of the device's work and without waiting for it: CUDA events, or the host clock.
 
-A mark costs the loop an event that is recorded, and a question whether old events have passed. Nobody waits for one
-before the watch ends. Times of events are differences; where they lie on the host clock follows from two bounds: an
-event cannot pass before it was recorded, nor before it was last seen not to have, and has passed when it is seen to
-have. Over many events the bounds come close to each other.
+A mark costs the loop a recorded event, and a query whether old events have passed. Nothing waits for an event before
+the watch ends. Times of events are differences; their place on the host clock follows from two bounds: an event passes
+after it was recorded and after the last query that found it pending, and before the first query that found it passed.
+Over many events the bounds come close to each other.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-#: Old events that one mark asks for at most: more than it adds, so that none are left behind for long.
+#: Old events that one mark queries at most: more than it adds, so that events do not pile up.
 _ASKED_A_MARK = 4
-#: The clocks of device and host may run apart by this much: bounds are kept for blocks of so many seconds.
+#: The clocks of device and host drift apart: bounds are kept for blocks of this many seconds.
 _DRIFT, _BLOCK_S = 2e-5, 30.0
 
 
 class Marks(Protocol):
-    """Marks in the order in which they were made; `clock` says by what.
+    """Marks in the order in which they were made.
 
     Attributes:
         clock: `cuda_events` or `perf_counter`.
@@ -67,8 +67,8 @@ class HostMarks:
 class EventMarks:
     """Marks by events of a stream.
 
-    The thread that makes the marks also asks for them: a question from another thread would break a CUDA graph that is
-    captured meanwhile.
+    The thread that makes the marks also queries them: a query from another thread would break a CUDA graph that is
+        captured meanwhile.
 
     Args:
         record: takes an old event or None, records it (or a new one) where the stream is now, and returns it.
@@ -168,7 +168,7 @@ def cuda_marks(index: int) -> EventMarks:
 
     def record(event: Any) -> Any:
         if torch.cuda.is_current_stream_capturing():
-            raise RuntimeError("a step or region lies inside of the capture of a CUDA graph: put it around the replay")
+            raise RuntimeError("a step or region is inside the capture of a CUDA graph: put it around the replay")
         event = event or torch.cuda.Event(enable_timing=True)
         event.record(torch.cuda.current_stream(index))
         return event

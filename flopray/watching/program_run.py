@@ -1,7 +1,7 @@
 """A program watched from outside: energy, peak power and time series of each GPU that it used, and what else ran there.
 
-All GPUs of the machine are recorded from before the program begins, since nobody knows which it will use. Those that it
-did not use are left out in the end. Nothing of the program is touched.
+All GPUs of the machine are recorded from before the program begins, since it is unknown which it will use. Those that
+it did not use are left out at the end. The program is not changed.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from flopray.errors import InputError, MeasurementError
+from flopray.mappings import Json
 from flopray.units import prefixed
 from flopray.watching.programs import Outcome, Program
 from flopray.watching.recording import Recorder, Recording, record_cpu, record_gpu
@@ -27,7 +27,8 @@ from flopray.watching.summary import DeviceSummary, device_summary
 from flopray.watching.timeline import Timeline
 from flopray.watching.usage import Usage
 
-#: A folder is written while a program runs when it is this much longer than at the last time, and this many seconds.
+#: While a program runs, its folder is written each time the recording has grown by this factor and by this many
+#: seconds.
 _SAVE_FACTOR, _SAVE_S = 1.2, 30.0
 _NO_STEPS = Timeline(np.zeros(0), np.zeros(0), np.zeros(0, dtype=int))
 
@@ -47,7 +48,7 @@ class ProgramRun:
         peak_power_w: sum of the peaks of its GPUs, each over a tenth of a second.
         reason: why there is no energy.
         gpus: that it used.
-        known_by: how that is known.
+        known_by: how it is known that it used them.
         others: what else ran on each of them, by UUID.
         cpu: packages and memory of the CPU, with all that ran on the machine.
         folder: with the series.
@@ -70,8 +71,8 @@ class ProgramRun:
     folder: str
     not_saved: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values, for JSON; what a program without steps cannot have is left out."""
+    def to_dict(self) -> Json:
+        """As plain values, for JSON, without the values that only steps have."""
         entry = asdict(self)
         for device in (*entry["gpus"], entry["cpu"]):
             for name in ("step_energy_j", "step_rel_error", "step_reason", "ticks"):
@@ -152,7 +153,7 @@ def run_program(
         now_s = time.perf_counter()
         if now_s - origin_s > _SAVE_FACTOR * (saved_s[0] - origin_s) + _SAVE_S:
             saved_s[0] = now_s
-            with suppress(InputError):  # the end of the program tells of it
+            with suppress(InputError):  # reported at the end of the program
                 save_series(result(None)[1], folder)
 
     recorder = Recorder(recordings, every_s, after=after_samples)
@@ -210,7 +211,7 @@ def _energy(
     kept: Sequence[Recording], start_s: float, end_s: float, usage: Usage
 ) -> tuple[float | None, float | None, str | None]:
     if not kept:
-        return None, None, usage.reason or "the program used no GPU that NVML tells of"
+        return None, None, usage.reason or "the program used no GPU that NVML reports"
     energy_j, errors_j = 0.0, []
     for recording in kept:
         try:

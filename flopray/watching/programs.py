@@ -1,6 +1,6 @@
-"""A program as a child process: started with the signals it would have had, told what comes for it, waited for.
+"""A program as a child process: started with its usual signals, which are passed on to it, and waited for.
 
-While it runs, this process only passes on what is meant for the program. Ctrl-C at a terminal reaches both by itself; a
+While it runs, this process only passes signals on. Ctrl-C at a terminal reaches both by itself; a
 signal that was sent to this process alone is sent on.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from flopray.errors import InputError
 
-#: What is passed on.
+#: Signals that are passed on.
 _PASSED_ON = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
 #: Set by the kernel in a signal that comes from a terminal: https://man7.org/linux/man-pages/man2/sigaction.2.html
 _FROM_KERNEL = 0x80
@@ -26,7 +26,7 @@ class Outcome:
     """How a program ended.
 
     Attributes:
-        exit_code: its own; 128 + the number of the signal that ended it, as a shell says it.
+        exit_code: its own; 128 + the number of the signal that ended it, as in a shell.
         signal: name of that signal, or None.
         time_s: from its start to its end.
         start_s: host clock (`time.perf_counter`) at its start.
@@ -39,10 +39,10 @@ class Outcome:
 
 
 def block_signals() -> set[int]:
-    """Keeps signals that are meant for a program from this process; returns the mask from before.
+    """Blocks signals that are meant for a program in this process; returns the former mask.
 
-    Called in the main thread before other threads are there, which inherit it: a signal goes to any thread that lets it
-    through, and numpy starts threads when it is imported.
+    Called in the main thread before other threads start, which inherit the mask: a signal goes to any thread that lets
+        it through, and numpy starts threads when it is imported.
     """
     return {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON | {signal.SIGCHLD})}
 
@@ -50,7 +50,7 @@ def block_signals() -> set[int]:
 class Program:
     """A command that runs, started in the main thread.
 
-    Signals stay blocked until `release`, so that a second Ctrl-C does not take away what is being saved.
+    Signals stay blocked until `release`, so that a second Ctrl-C does not interrupt saving.
 
     Args:
         command: its words.
@@ -90,7 +90,7 @@ class Program:
         return Outcome(os.WEXITSTATUS(status), None, time_s, self.start_s)
 
     def release(self) -> None:
-        """Lets signals through again, those that have come meanwhile forgotten."""
+        """Lets signals through again, and drops those that came meanwhile."""
         while signal.sigtimedwait(_PASSED_ON | {signal.SIGCHLD}, 0.0) is not None:
             pass
         signal.pthread_sigmask(signal.SIG_SETMASK, self._before)

@@ -1,4 +1,4 @@
-"""What is kept of one device while a program runs: the ticks of its energy counter, and samples of its state."""
+"""The recording of one device while a program runs: the ticks of its energy counter, and samples of its state."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from flopray.errors import MeterError, NoEnergySource
 
 #: Counters that tick faster are read this often: enough for any step, and days of it fit into memory.
 TICK_GAP_S = 0.095
-#: What a sample has besides its time.
+#: Columns of a sample besides its time.
 STATE_COLUMNS = ("temperature_c", "sm_clock_hz", "memory_clock_hz", "memory_used_bytes")
 #: Fewer ticks give no energy over time.
 _ENOUGH_FOR_A_CURVE = 2
-#: New GPUs are looked for again after this share of the time since the start, and after so many seconds at the latest.
+#: New GPUs are looked for again after this share of the time since the start, and after this many seconds at the
+#: latest.
 _SELDOM, _AT_LEAST_S = 0.02, 10.0
 
 
@@ -35,7 +36,7 @@ class DeviceName:
 
     Attributes:
         kind: `GPU` or `CPU`.
-        uuid: of NVML; of a CPU, or another meter, a word.
+        uuid: of NVML; a word for a CPU or another meter.
         name: in full.
     """
 
@@ -51,7 +52,7 @@ class Recording:
         device: which.
         meter: of its energy; None where there is none.
         reason: why there is none.
-        gpu: whose state is sampled; None on a CPU.
+        gpu: the GPU whose state is sampled; None on a CPU.
     """
 
     def __init__(self, device: DeviceName, meter: Meter | None, reason: str | None = None, gpu: Gpu | None = None):
@@ -70,7 +71,7 @@ class Recording:
         return self
 
     def sample(self) -> None:
-        """Takes what the poller has kept, and one sample of the state; a device that is lost ends quietly."""
+        """Takes what the poller has kept, and one sample of the state; a lost device raises nothing."""
         self.take()
         if self._gpu is None:
             self._samples.extend((self.end_s, *(np.nan for _ in STATE_COLUMNS)))
@@ -175,7 +176,7 @@ def record_meter(meter: Meter) -> Recording:
 
 
 class Recorder:
-    """Recordings of several devices, sampled in a thread of its own.
+    """Recordings of several devices, sampled in a thread.
 
     Args:
         recordings: to begin with; the recorder starts them.
@@ -208,7 +209,7 @@ class Recorder:
                 recording.sample()
 
     def _look_for_new(self) -> None:
-        """Asks for new GPUs; ever more seldom, since they are used from the beginning or not at all."""
+        """Looks for new GPUs, less and less often: most are used from the beginning or not at all."""
         now_s = time.perf_counter()
         if self._find is None or now_s - self._found_s < min(_SELDOM * (now_s - self._start_s), _AT_LEAST_S):
             return

@@ -13,7 +13,7 @@ from flopray.errors import InputError
 
 
 def append_entry(journal: Path, entry: Mapping[str, Any]) -> None:
-    """Add a line; a line that a crash tore before gets its end first, so that it spoils no other.
+    """Add a line. A line that a crash tore is ended first, so that it damages no other.
 
     Raises:
         InputError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""What was watched as tables, and the folder that keeps them: samples, ticks, steps and the summary.
+"""The tables of a watch, and the folder that keeps them: samples, ticks, steps and the summary.
 
 A folder has `series.parquet` (a row a sample and device), `ticks.parquet` (each read of a counter that was kept),
 `steps.parquet` (a row a piece of a step) and `summary.json` (the summary, the regions, when it began). Times are
@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flopray.errors import InputError, MeasurementError, RunError
+from flopray.mappings import Json
+from flopray.records import Row
 from flopray.watching.recording import STATE_COLUMNS, Recording
 from flopray.watching.timeline import Region, Timeline
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Of the folder's form.
+#: Version of the folder's form.
 VERSION = 1
 
 
@@ -43,8 +45,8 @@ class Series:
     samples: pd.DataFrame
     ticks: pd.DataFrame
     steps: pd.DataFrame
-    regions: list[dict[str, Any]]
-    about: dict[str, Any]
+    regions: list[Row]
+    about: Json
 
 
 def series_of(
@@ -132,7 +134,7 @@ def _ticks(recording: Recording, origin_s: float) -> pd.DataFrame:
 
 
 def save_series(series: Series, folder: Path) -> Path:
-    """Write a folder; files of the same folder from before are replaced one by one, each at once.
+    """Write a folder; existing files of the same watch are replaced one by one, atomically.
 
     Raises:
         InputError: it cannot be written, or holds another watch.
@@ -193,7 +195,7 @@ def load_series(folder: str | Path) -> Series:
     """Read a folder that `save_series` wrote.
 
     Raises:
-        RunError: it is none, or a file of it cannot be read.
+        RunError: it is not a folder of a watch, or one of its files cannot be read.
     """
     import pandas as pd
 
@@ -205,7 +207,7 @@ def load_series(folder: str | Path) -> Series:
             raise RunError(f"{folder} has version {about.get('version')!r} of a watch's folder, and {VERSION} is read")
         frames = [pd.read_parquet(folder / f"{name}.parquet") for name in ("series", "ticks", "steps")]
     except OSError as error:
-        raise RunError(f"{folder} is no folder of a watch: {error.strerror or error}") from error
+        raise RunError(f"{folder} is not a folder of a watch: {error.strerror or error}") from error
     except (ValueError, KeyError, AttributeError) as error:
-        raise RunError(f"{folder} is no folder of a watch: {str(error).splitlines()[0]}") from error
+        raise RunError(f"{folder} is not a folder of a watch: {str(error).splitlines()[0]}") from error
     return Series(*frames, regions=regions, about=about)

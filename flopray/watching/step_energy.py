@@ -1,16 +1,16 @@
-"""Energy per step of a loop that does not hold still, by regressing counter ticks on step numbers.
+"""Energy per step of a loop whose steps vary, by regressing counter ticks on step numbers.
 
 Time per step scatters in a loop that is launched step by step (by 13 % in one measured on an H100). Energy per step
-scatters less, because a device that waits takes less. So each tick is placed at the number of steps done by then, with
-the fraction, and energy is regressed on that number with the errors of `flopray.energy.regression`. Each span of steps
-has an intercept of its own: what was taken in the pauses between spans is not looked at. Pauses within a span are too
-short for a counter to see. Those that each step has belong to the steps (`Timeline.with_pauses`). What was taken in the
-others is something between nothing and what steps of that length take: half of that is taken off, and half of it is in
-the interval.
+scatters less, because a waiting device takes less power. So each tick is placed at the number of steps done by then,
+with the fraction, and energy is regressed on that number with the errors of `flopray.energy.regression`. Each span of
+steps has an intercept of its own: energy in the pauses between spans does not count. Pauses within a span are too
+short for a counter to see. Those that each step has belong to the steps (`Timeline.with_pauses`). The energy of the
+others is between nothing and that of steps of the same length: half of that is subtracted, and half of it is in the
+interval.
 
 The interval is one of the mean under continued repetition, as far as the ticks can know it. Where steps wait for
-something, how long they wait may change more slowly than ticks show. Times of steps show it better: what a longer step
-costs more, by the ticks, times the error of the mean time of a step is part of the interval.
+something, the waits may change more slowly than ticks show. Times of steps show it better: the extra energy of a longer
+step, by the ticks, times the error of the mean time of a step is part of the interval.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class StepEnergy:
         rel_error: half width of its 95 % interval over `energy_j`.
         ticks: of the counter that were used.
         steps: between the first and the last of them, span by span.
-        outside_share: share of the time that lies in short pauses between steps.
+        outside_share: share of the time in short pauses between steps.
     """
 
     energy_j: float
@@ -98,7 +98,7 @@ def mean_time_error_s(times_s: np.ndarray) -> float:
     Args:
         times_s: of all steps; shape (steps,).
     """
-    # What is slower than two thousandths of the steps decides: they are averaged in groups.
+    # Only changes over more than two thousandths of the steps matter: steps are averaged in groups.
     size = -(-len(times_s) // MOST_LAPS)
     laps = times_s[: len(times_s) // size * size].reshape(-1, size).mean(axis=1)
     return float(half_widths(laps[None])[0]) if len(laps) >= FEWEST_LAPS else 0.0
@@ -145,7 +145,7 @@ class _Chosen:
         """Puts each tick at its step; `span` has that of each tick, `ends` the first and last piece of each span."""
         edge_s = np.concatenate([timeline.start_s, timeline.end_s[ends[1]]])
         edge_s.sort()
-        # A pause within a span passes as its step does: a step that stood still would have no time for a tick.
+        # A pause within a span is part of a step: otherwise a tick in it would have no place.
         done = timeline.done(edge_s)
         at = np.interp(ticks.time_s, edge_s, done)
         same = np.diff(segment) == 0

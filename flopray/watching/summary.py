@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
 
 from flopray.errors import MeasurementError, NoEnergySource
+from flopray.mappings import Arguments, Json
 from flopray.measurement.statistics import FEWEST_LAPS
 from flopray.units import prefixed
 from flopray.watching.recording import Recording
@@ -48,7 +48,7 @@ class DeviceSummary:
         uuid: of NVML, or a word.
         name: in full.
         source: of its energy, such as `nvml_counter`.
-        reason: why there is no energy, or what went wrong on the way.
+        reason: why there is no energy, or what went wrong.
         energy_j: taken while it was watched, pauses and regions included; None without a source.
         energy_error_j: half width of its 95 % interval.
         power_w: mean power.
@@ -106,7 +106,7 @@ class Summary:
     Attributes:
         time_s: length of the watch.
         steps: that ended, the ones that were left out included.
-        left_out: first steps that are in no mean.
+        left_out: first steps that are left out of means.
         time: of one step; None without steps.
         energy_j: of one step, on all GPUs together (on the CPU where no GPU was used); None with `reason`.
         rel_error: half width of its 95 % interval over it.
@@ -134,7 +134,7 @@ class Summary:
     def __repr__(self) -> str:
         return "\n".join(_lines(self))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """As plain values, for JSON."""
         return asdict(self)
 
@@ -150,7 +150,7 @@ def summarise(
     no_gpu: str = "no GPU was used",
     warnings: Sequence[str] = (),
 ) -> Summary:
-    """Everything that is known by now.
+    """The summary of all recordings.
 
     Args:
         recordings: of all devices.
@@ -158,9 +158,9 @@ def summarise(
         regions: that have ended.
         time_s: length of the watch.
         clock: of the steps.
-        left_out: first steps that are to be in no mean.
+        left_out: first steps that are to be left out of means.
         no_gpu: why there is no energy where no GPU is among the recordings.
-        warnings: to be passed on.
+        warnings: passed on as they are.
     """
     steps = timeline.steps
     left_out = min(left_out, max(steps - 1, 0))
@@ -189,7 +189,7 @@ def summarise(
 def device_summary(recording: Recording, timeline: Timeline) -> DeviceSummary:
     """One device over a watch, and its energy per step over the steps of a timeline."""
     device, samples = recording.device, recording.samples()
-    common: dict[str, Any] = {
+    common: Arguments = {
         **asdict(device),
         "source": recording.meter.source if recording.meter else None,
         "reason": recording.reason,

@@ -1,4 +1,4 @@
-"""Steps and named regions of a loop as times: which pieces of time belong to which step, and what lies between.
+"""Steps and named regions of a loop as times: which pieces of time belong to which step, and which to none.
 
 A step may be interrupted (a region in the middle of an iteration of `Watch.steps`): it then has several pieces. Steps
 that follow each other closely make a **span**; a longer pause ends it. A pause that each step has, such as waiting for
@@ -18,7 +18,7 @@ SPAN_PAUSE_S = 0.3
 #: A pause between two steps that is longer than so many usual ones has more in it than what each step waits for.
 MOST_USUAL = 3.0
 
-#: What a mark means: a step begins, is interrupted, goes on, ends, is given up; or only a region begins or ends.
+#: What a mark means: a step begins, is interrupted, goes on, ends, is dropped; or only a region begins or ends.
 BEGIN, INTERRUPT, RESUME, END, GIVE_UP, EDGE = range(6)
 
 

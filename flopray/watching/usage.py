@@ -1,7 +1,7 @@
-"""Which GPUs a program uses, and what else runs on them, by the processes that NVML tells of.
+"""Which GPUs a program uses, and what else runs on them, by the processes that NVML reports.
 
-A container may see the process ids of the host: then none of them is the program's, and the ones that came after it
-began are taken to be its own. Where NVML tells of no process at all, memory that was taken since tells of a use.
+A container may see the process ids of the host: then none of them is the program's, and processes that came after it
+began are taken to be its own. Where NVML reports no process at all, a rise of memory in use shows it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class GpuUse:
         before: processes that computed on it before the program began.
         memory_before: bytes in use then.
         own: processes of the program that computed on it.
-        came: processes that are none of its own by their ids and came after it began.
+        came: processes that are not its own by their ids, and came after it began.
         others: names of the processes that are not the program's, by their ids.
         memory_rose: more memory was in use than before.
     """
@@ -43,11 +43,11 @@ class GpuUse:
 
 
 class Usage:
-    """The GPUs of this machine, from before a program begins; no GPU is a usage too.
+    """The GPUs of this machine, from before a program begins; there may be none.
 
     Attributes:
         reason: why no GPU can be seen, or None.
-        gpus: all that can.
+        gpus: all that can be seen.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Usage:
         """
         now = {use.uuid: self._processes(use) for use in self.gpus}
         new = {use.uuid: now[use.uuid] - use.own - set(use.others) for use in self.gpus}
-        # To look through all processes of a machine takes milliseconds: only for ones that are not known yet.
+        # Listing all processes of a machine takes milliseconds: done only for unknown ones.
         ours = family(pid) if any(new.values()) else set()
         for use in self.gpus:
             use.own |= new[use.uuid] & ours
@@ -107,7 +107,7 @@ class Usage:
                 if use.came
             }
         return {
-            use.uuid: ("memory that was taken after it began", _named(use.others))
+            use.uuid: ("memory that was allocated after it began", _named(use.others))
             for use in self.gpus
             if use.memory_rose
         }

@@ -1,4 +1,4 @@
-"""What a workload is: one class says its fields, builds its model, and states what it knows before it is measured.
+"""What a workload is: a class that states its fields, builds its model, and says what is known before it is measured.
 
 Only `name`, `fields` and `build` are needed. Everything else has a default that is found from the model itself, on
 torch's meta device, which computes shapes only.
@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Built", "Column", "Field", "Source", "Workload", "workload_of"]
 
-#: Bytes of a number as each precision keeps it in memory. In fp8 weights and activations are bf16, and cast for each
-#: product.
+#: Bytes of a number in memory at each precision. In fp8 weights and activations are bf16, and cast for each product.
 ELEMENT_BYTES = MappingProxyType({"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, **dict.fromkeys(FP8_SCALING, 2)})
 
 #: FLOPs of AdamW for one parameter, every operation (also square root and division) as one: weight decay 2 (multiply,
@@ -47,7 +46,7 @@ ELEMENT_BYTES = MappingProxyType({"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, **
 ADAMW_FLOPS = 16
 
 _NO_CLOSED_FORM = "the workload states no closed form"
-#: Phases that run with gradients and so keep what each layer gave, that give gradients, and that keep the two moments.
+#: Phases that run with gradients, and so keep each layer's output; that make gradients; and that keep the two moments.
 KEEPS_ACTIVATIONS = ("forward", "backward", "forward_backward", "optimizer_step", "train_step")
 GIVES_GRADIENTS = ("backward", "forward_backward", "optimizer_step", "train_step")
 KEEPS_MOMENTS = ("optimizer_step", "train_step")
@@ -102,7 +101,7 @@ class Workload(Declaration):
     source: Source | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Have errors of the subclass's methods name them, and their results looked at (`workloads.contract`)."""
+        """Wrap the subclass's methods: their errors name them, and their results are checked (`workloads.contract`)."""
         super().__init_subclass__(**kwargs)
         for name in HOOKS:
             hook = getattr(cls, name)
@@ -145,7 +144,7 @@ class Workload(Declaration):
         given = {**self.values, **values}
         return Point(workload=self, device_type=device_type, precision=precision, execution=execution, values=given)
 
-    # what must be stated
+    # methods that must be defined
 
     def build(self, point: Point, *, device: str, dtype: torch.dtype, seed: int) -> Built:
         """The model and its input, made on the device from a fixed seed.
@@ -158,7 +157,7 @@ class Workload(Declaration):
         """
         raise NotImplementedError(f"{type(self).__name__} must define build(self, point, *, device, dtype, seed)")
 
-    # what may be stated
+    # methods that may be defined
 
     def closed_form(self, point: Point, phase: str) -> Mapping[str, int] | None:
         """FLOPs of one iteration of a phase, by disjoint components; their sum is `model_flops`.
@@ -187,7 +186,7 @@ class Workload(Declaration):
         return _weights(type(self), point)[0]
 
     def least_bytes(self, point: Point, phase: str, element_bytes: int) -> int:
-        """Memory without which a phase cannot run, in bytes; here weights, gradients and moments.
+        """Least memory for a phase to run, in bytes; here weights, gradients and moments.
 
         Args:
             point: the point.
@@ -209,7 +208,7 @@ class Workload(Declaration):
         return (passes * weights + trained * (weights - self._frozen(point))) * element_bytes
 
     def _frozen(self, point: Point) -> int:
-        """Weights that are not trained, where it is the module that says how many there are."""
+        """Weights that are not trained, where the module says how many there are."""
         return _weights(type(self), point)[1] if type(self).parameters is Workload.parameters else 0
 
     def operations(self, point: Point, phase: str) -> Sequence[Operation] | None:
@@ -227,7 +226,7 @@ class Workload(Declaration):
         return None
 
     def sentinel(self, point: Point) -> Point | None:
-        """The point to measure again and again, to see drift; None takes a small MLP, which is built in a moment."""
+        """The point that is measured repeatedly to see drift; None takes a small MLP, which is quickly built."""
         del point
         return None
 
@@ -246,7 +245,7 @@ class Workload(Declaration):
     def complete(
         self, axes: Mapping[str, tuple[Any, ...]]
     ) -> tuple[Mapping[str, tuple[Any, ...]], Mapping[str, Mapping[Any, Mapping[str, Any]]]]:
-        """Look up what the values of a sweep stand for, before anything starts.
+        """Look up the models, tasks or files that values of a sweep name, before anything starts.
 
         Args:
             axes: values by field.
@@ -256,7 +255,7 @@ class Workload(Declaration):
             fields follow from it.
 
         Raises:
-            InputError: a value that stands for nothing.
+            InputError: a value that names nothing.
         """
         return axes, {}
 
@@ -276,9 +275,9 @@ class Workload(Declaration):
         return False
 
     def code_of(self, axes: Mapping[str, tuple[Any, ...]]) -> str | None:
-        """A digest of code that values of a sweep name, such as somebody's own tasks; None where they name none.
+        """A digest of code that values of a sweep name, such as a user's own tasks; None where they name none.
 
-        A run that goes on runs it only if this user ran it here before, since the run may be a stranger's.
+        A resume runs this code only if this user ran it here before, since the run may be a stranger's.
         """
         del axes
         return None
@@ -307,8 +306,8 @@ def with_code(description: Description) -> Workload:
 def closed_columns(point: Point, phase: str) -> Row:
     """The record's columns of the closed form: `model_flops`, its components, its convention, and further columns.
 
-    `least_moved_bytes` is there where the workload counts it: the default knows the weights alone, which is too little
-    to say what a phase touches.
+    `least_moved_bytes` is there where the workload counts it: the default counts the weights alone, and a phase touches
+        more.
 
     Args:
         point: the point.
@@ -329,7 +328,7 @@ def closed_columns(point: Point, phase: str) -> Row:
         columns.setdefault("model_flops_reason", _NO_CLOSED_FORM)
     if type(workload).least_moved_bytes is not Workload.least_moved_bytes:
         moved = workload.least_moved_bytes(point, phase, ELEMENT_BYTES[point.precision])
-        columns["least_moved_bytes"] = int(moved) or None  # nothing is known where nothing is stated
+        columns["least_moved_bytes"] = int(moved) or None  # the workload states nothing
     return columns
 
 
@@ -358,7 +357,7 @@ def held_at_once(phase: str, *, weights: int, trained: int, kept: int) -> int:
 
 @lru_cache(maxsize=4096)
 def _weights(_: type[Workload], point: Point) -> tuple[int, int]:
-    """All weights of a shape, and those that are frozen.
+    """All weights of a shape, and the frozen ones.
 
     Another class of the same name, such as that of a file that changed, has its own.
     """

@@ -1,4 +1,4 @@
-"""What `Workload.build` gives: a module, its input, and what else can be run on them."""
+"""What `Workload.build` returns: a module, its input, and further phases."""
 
 from __future__ import annotations
 

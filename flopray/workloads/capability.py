@@ -1,4 +1,4 @@
-"""What a type of device cannot do at all, said before anything is started and in the row of each point.
+"""What a type of device cannot do: checked before anything starts, and stated in the row of each point.
 
 Standard library only. Nothing is refused for a GPU whose compute capability is not known.
 """
@@ -13,7 +13,7 @@ from flopray.point import FP8_SCALING, Point
 from flopray.workloads import float8
 from flopray.workloads.base import workload_of
 
-#: Compute capability from which a GPU computes at a precision by itself; emulation would measure something else.
+#: Compute capability from which a GPU has units for a precision; emulation would measure something else.
 #: https://docs.nvidia.com/cuda/cuda-c-programming-guide/#arithmetic-instructions
 _LEAST_CAPABILITY = {
     "fp32": (0, 0),
@@ -49,14 +49,14 @@ def why_no_precision(precision: str, capability: tuple[int, int] | None) -> str 
 
 
 def why_not(point: Point) -> str | None:
-    """Why no phase of a point can run on its type of device, as its rows would say; None where nothing is against it.
+    """Why no phase of a point can run on its type of device, as its rows would say; None where they can.
 
     Args:
         point: a point, whose `device_type` is `CPU` or the name of a GPU.
     """
     on_cpu = point.device_type == "CPU"
     if on_cpu and point.execution == "graph":
-        return "execution graph needs a CUDA device; use --execution eager or compile on a CPU"
+        return "execution graph needs a CUDA device; use execution='eager' or execution='compile' on a CPU"
     capability = None if on_cpu else _capability(point.device_type)
     if (on_cpu or capability) and (reason := why_no_precision(point.precision, capability)):
         return reason
@@ -93,9 +93,9 @@ def why_no_attention(
 
 
 def why_no_instrument(instruments: Sequence[str], device_types: Sequence[str]) -> str | None:
-    """Why an instrument has nothing to read on any of the types of device; None where there is something."""
+    """Why an instrument can read nothing on any of the types of device; None where it can."""
     if "counters" in instruments and all(device_type == "CPU" for device_type in device_types):
-        return "hardware counters are those of NVIDIA GPUs, and the sweep is on a CPU: leave counters out"
+        return "only NVIDIA GPUs have hardware counters, and the sweep is on a CPU: leave counters out"
     return None
 
 

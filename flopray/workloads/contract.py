@@ -1,8 +1,8 @@
-"""What the code of a workload must take and give, and how its errors are told.
+"""What the methods of a workload must take and return, and how their errors are reported.
 
 `Workload` puts `guarded` around every method that a subclass may define (`HOOKS`). An error inside becomes a
-`WorkloadError` that names the file, the method and the point, and so does a result that nothing can be made of: it is
-told where it was made, and not where somebody stumbles over it.
+`WorkloadError` that names the file, the method and the point, and so does an unusable result: it is reported where it
+was made, not where it first causes a failure.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BESIDE: Mapping[str, type] = {
     **dict.fromkeys((*COMPONENTS, "recomputed_flops", "tokens_per_iteration"), int),
     "model_flops_reason": str,
 }
-#: How the module of a workload's file is called, with the hash of its text behind.
+#: Prefix of the name of a workload file's module; the hash of its text follows.
 OF_A_FILE = "flopray_workload_"
 _MARK = "_flopray_guarded"
 #: What can be written into 64 bits, with a sign.
@@ -73,7 +73,7 @@ def guarded(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def error_of(workload: Description, name: str, args: tuple[Any, ...], said: str) -> FloprayError:
-    """The error of a method; where it was asked for no point, nothing has begun yet and it is an `InputError`."""
+    """The error of a method. Where it was called without a point, nothing has begun yet and it is an `InputError`."""
     what = f"{place_of(workload)}.{name}"
     point = next((arg for arg in args if isinstance(arg, Point)), None)
     if point is None:
@@ -97,7 +97,7 @@ def point_words(point: Point) -> str:
 
 
 def wrong_signature(name: str, hook: Callable[..., Any], base: Callable[..., Any]) -> str | None:
-    """How a method must be defined, where it does not take what it is called with; None where it does."""
+    """How a method must be defined, where it does not take its arguments; None where it does."""
     wanted = inspect.signature(base)
     positional = [p for p in wanted.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
     keywords = [p.name for p in wanted.parameters.values() if p.kind is p.KEYWORD_ONLY]
@@ -119,7 +119,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return is_out_of_memory(error)
 
 
-# what each method must give
+# what each method must return
 
 
 def _built(workload: Any, built: Any, asked: Mapping[str, Any]) -> Any:
@@ -150,7 +150,7 @@ def _built(workload: Any, built: Any, asked: Mapping[str, Any]) -> Any:
 
 
 def _check_dtype(what: str, tensor: torch.Tensor, dtype: torch.dtype | None) -> None:
-    """Numbers of another type would be measured under the heading of a precision that was not run."""
+    """With numbers of another type the record would name a precision that was not measured."""
     if dtype is not None and tensor.dtype.is_floating_point and tensor.dtype is not dtype:
         short = [str(name).removeprefix("torch.") for name in (tensor.dtype, dtype)]
         raise _Wrong(f"{what} is {short[0]}, not {short[1]}: make it with dtype=dtype")
@@ -270,7 +270,7 @@ def _an(word: str) -> str:
     return f"{'an' if word[:1].lower() in 'aeio' else 'a'} {word}"
 
 
-#: Methods that a workload may define, with what they must give.
+#: Methods that a workload may define, with what they must return.
 HOOKS: Mapping[str, Callable[[Any, Any, Any], Any]] = {
     "build": _built,
     "closed_form": _components,

@@ -1,6 +1,6 @@
 """What the class of a workload declares, checked when it is loaded: fields, their words and defaults, and phases.
 
-A fault that is found here would otherwise be told by whatever stumbles over it: a flag, a label, a manifest.
+A fault that is not found here would show later and elsewhere: in a flag, a label or a manifest.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from flopray.settings import DEFAULT_PHASES
 FIGURES = ("surfaces", "comparison", "scores")
 _NUMBERS = re.compile(r"[1-9][0-9]{0,9}(:[1-9][0-9]{0,9}:[1-9][0-9]{0,9})?")
 _FLAG = re.compile(r"--[a-zA-Z][a-zA-Z0-9-]*")
-#: Attributes of a point or a record that a field would hide, or be hidden by.
+#: Attributes of points and records that a field must not hide.
 _RESERVED = frozenset({name for name in dir(Point) if not name.startswith("_")} | {"workload", "values", "self"})
 _OF_RECORDS = frozenset({"extra", "columns", "of"})
 
@@ -74,7 +74,7 @@ def check_declaration(workload: Declaration) -> None:
         for word in given:
             if word not in known:
                 raise SpecError(f"{name}: unknown {word!r:.60}, choose from {', '.join(known)}")
-    Description.from_dict(workload.to_dict())  # what a manifest could not hold would make its run unreadable
+    Description.from_dict(workload.to_dict())  # a declaration that a manifest cannot hold would make its run unreadable
 
 
 def _check_field(field: Field) -> None:
@@ -112,7 +112,7 @@ def _check_value(field: Field, word: str, value: Any) -> None:
 
 
 def _check_default(field: Field, name: str, value: Any) -> None:
-    """A default must be what can be written on a command line."""
+    """A default must be writable on a command line."""
     words = ", ".join(field.choice_words)
     what = f"field {field.name}: {value!r:.60} in {name}"
     if field.is_dimension:
@@ -125,7 +125,7 @@ def _check_default(field: Field, name: str, value: Any) -> None:
     elif not isinstance(value, str):
         raise SpecError(f"{what} is no word: choose from {words}" if words else f"{what} is no word")
     elif not field.free and value not in field.choice_words:
-        raise SpecError(f"{what} is none of its words: choose from {words}")
+        raise SpecError(f"{what} is not one of its words: choose from {words}")
 
 
 def _check_free_name(what: str, name: str, reserved: frozenset[str]) -> None:

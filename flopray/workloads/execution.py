@@ -17,9 +17,9 @@ from flopray.errors import Unsupported
 
 Work = Callable[[], object]
 
-#: A replay that is shorter than this holds several iterations. A thread takes 10 us and more to launch a replay, and
-#: waits now and then for the interpreter that it shares with the poller of the meter: on an H100 the time of a replay
-#: of 19 us scattered by 3 %, and its power with it.
+#: A replay that is shorter than this holds several iterations. A thread takes at least 10 us to launch a replay, and
+#: sometimes waits for the interpreter that it shares with the meter's poller: on an H100 the time of a replay of 19 us
+#: scattered by 3 %, and its power with it.
 _REPLAY_S = 2e-4
 _MOST_REPEATS = 64
 #: Variants of one function that are compiled: more than any model has layers.
@@ -30,7 +30,7 @@ class TrainingStep:
     """A module, its input and an upstream gradient, and the phases of one training step over them.
 
     Every iteration does the same work on the same numbers: the upstream gradient is fixed, and AdamW's learning rate is
-    so small that the weights stay what they are. With an ordinary one a hundred thousand repeats would drive the
+        so small that the weights do not change. With an ordinary one a hundred thousand repeats would drive the
     activations into saturation, and chips draw less power on zeros. It is not zero, since AdamW's captured and compiled
     forms divide by it: compiled, weights whose second moment is 0 would become NaN.
     """
@@ -201,7 +201,9 @@ def phase_work(step: TrainingStep, phase: str, execution: str) -> Work:
     """
     if execution == "graph":
         if step.x.device.type != "cuda":
-            raise Unsupported("execution graph needs a CUDA device; use --execution eager or compile on a CPU")
+            raise Unsupported(
+                "execution graph needs a CUDA device; use execution='eager' or execution='compile' on a CPU"
+            )
         return _graphed(step, phase)
     if execution == "compile":
         # A retained graph is walked again: its buffers must not be given away to the first backward pass.
@@ -260,7 +262,7 @@ def _graphed(step: TrainingStep, phase: str) -> Work:
     return _sized(lambda repeats: _captured(step, phase, stream, repeats), f"phase {phase}")
 
 
-#: Phases whose capture was invalidated; the allocator of this process is not what it was before.
+#: Phases whose capture was invalidated, which leaves the allocator of this process broken.
 _broken_captures: list[str] = []
 
 
@@ -296,7 +298,7 @@ def captured_second(first: Callable[[], object], second: Callable[[Any], object]
     """A CUDA graph of what follows on another callable, such as a backward pass on its forward pass.
 
     Both are captured, since autograd runs a backward pass on the stream of its forward pass, which must be capturing.
-    The second must be able to walk the same result again and again.
+    The second must be able to walk the same result repeatedly.
 
     Raises:
         Unsupported: one of them cannot be captured.
@@ -315,7 +317,7 @@ def captured_second(first: Callable[[], object], second: Callable[[Any], object]
         with torch.cuda.graph(graph, pool=first_graph.pool(), stream=stream):
             for _ in range(repeats):
                 kept = second(result)
-        first_graph.replay()  # fills what the second one reads
+        first_graph.replay()  # fills the tensors that the second one reads
         torch.cuda.synchronize()
         return _Replay(graph, (first, second), (first_graph, result, kept), repeats)
 
@@ -323,7 +325,7 @@ def captured_second(first: Callable[[], object], second: Callable[[Any], object]
 
 
 def _sized(capture: Callable[[int], _Replay], what: str) -> _Replay:
-    """A replay of as many iterations as make it long enough to be launched ahead of the device.
+    """A replay of enough iterations to be launched ahead of the device.
 
     Raises:
         Unsupported: what is captured cannot be.
@@ -346,7 +348,7 @@ def _sized(capture: Callable[[int], _Replay], what: str) -> _Replay:
 
 
 def _captured(step: TrainingStep, phase: str, stream: torch.cuda.Stream, repeats: int) -> _Replay:
-    """A graph of so many iterations, one after the other."""
+    """A graph of this many iterations, one after the other."""
     graph = torch.cuda.CUDAGraph()
     if phase == "backward":
         return _captured_backward(step, graph, stream, repeats)
@@ -368,7 +370,7 @@ def _captured_backward(
         y = step.forward()
     with torch.cuda.graph(graph, pool=forward_graph.pool(), stream=stream):
         for _ in range(repeats):
-            # Retained: freed activations would be handed to the gradients inside the capture, and every replay but the
+            # Retained: otherwise the capture would reuse freed activations for gradients, and every replay but the
             # first would compute on what the last one left there. (Power falls by a quarter on such numbers.)
             gradients = step.backward(y, retain=True)
     forward_graph.replay()  # fills the activations once; the backward graph only reads them
@@ -394,7 +396,7 @@ def _replay_seconds(replay: _Replay) -> float:
 
 
 class _Replay:
-    """A captured graph; holds what its kernels read, such as weights and input, and what they write."""
+    """A captured graph; holds what its kernels read and write, such as weights and input."""
 
     def __init__(self, graph: torch.cuda.CUDAGraph, read: object, kept: object, iterations: int) -> None:
         self._graph, self._read, self._kept, self.iterations = graph, read, kept, iterations

@@ -4,12 +4,12 @@ Every linear layer takes its products in fp8: `y = x W^T` forward, and backward 
 and activations stay in bf16 and are cast before each product, with a scale that is found anew (dynamic scaling): of the
 largest number of the whole tensor (`fp8`, tensorwise) or of each row (`fp8_rowwise`). Inputs and weights are e4m3; the
 upstream gradient is e5m2 with tensorwise scaling and e4m3 with rowwise
-(https://github.com/pytorch/ao/tree/main/torchao/float8). So it is in every phase: an engine that serves a model would
-keep its weights in fp8, and read half of the bytes.
+(https://github.com/pytorch/ao/tree/main/torchao/float8). This holds in every phase; an engine that serves a model would
+keep its weights in fp8 and read half of the bytes.
 
-What is no linear layer is computed in bf16, and so are the output projection of a language model, as is usual
+What is not a linear layer is computed in bf16, and so are the output projection of a language model, as is usual
 (https://github.com/pytorch/torchtitan/blob/main/docs/float8.md), and adapters. A module that multiplies by weights
-outside of linear layers is refused, since `fp8` would then be the name of something else.
+outside of linear layers is refused, since `fp8` would then mean something else.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 #: https://docs.nvidia.com/cuda/cublas/#tensor-core-usage
 MULTIPLE = 16
 _NO_PACKAGE = "fp8 needs torchao: pip install 'flopray[torchao]'"
-#: Weights with more than one dimension that multiply nothing.
+#: Weights with more than one dimension that are not factors of a product.
 _LOOK_UPS = ("Embedding",)
 
 
 def why_not(precision: str, execution: str) -> str | None:
-    """Why fp8 is not measured, whatever the workload and the device; None where nothing is against it.
+    """Why fp8 is not measured, whatever the workload and the device; None where it can be.
 
     Args:
         precision: one of `flopray.point.PRECISIONS`; any other than fp8 has nothing against it.
@@ -48,7 +48,7 @@ def why_not(precision: str, execution: str) -> str | None:
     if execution != "compile":
         return (
             f"{precision} is measured compiled, since uncompiled each scale and cast is a launch of its own: use "
-            "--execution compile"
+            "execution='compile'"
         )
     return None if find_spec("torchao") else _NO_PACKAGE
 
@@ -86,7 +86,7 @@ def converted(module: torch.nn.Module, scaling: str, *, emulate: bool = False) -
     Args:
         module: whose weights are bf16.
         scaling: a value of `flopray.point.FP8_SCALING`.
-        emulate: compute the casts' numbers without units for fp8, on any device; that tells nothing of speed.
+        emulate: compute the casts' numbers without units for fp8, on any device; this says nothing about speed.
 
     Raises:
         Unsupported: torchao is missing, or the module has products that would not be fp8.
@@ -103,7 +103,7 @@ def converted(module: torch.nn.Module, scaling: str, *, emulate: bool = False) -
 
 @cache
 def load_quietly() -> None:
-    """Import what of torchao transformers would import, where it is installed, without its warnings of other chips."""
+    """Import the parts of torchao that transformers would import, where installed, without warnings of other chips."""
     if find_spec("torchao"):
         _quietly("transformers.quantizers")
 
@@ -139,7 +139,7 @@ def _kept(module: torch.nn.Module) -> set[int]:
 
 
 def _other_weights(module: torch.nn.Module, known: set[int]) -> str | None:
-    """Which layer multiplies by weights and is no linear layer; a vector of weights multiplies elements alone."""
+    """Which layer multiplies by weights and is not linear; a vector of weights multiplies elements alone."""
     for name, layer in module.named_modules():
         if id(layer) in known or type(layer).__name__.endswith(_LOOK_UPS):
             continue

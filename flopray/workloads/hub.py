@@ -1,4 +1,4 @@
-"""What a model hub says of a model: its configuration and its files, or in one line why not."""
+"""A model's configuration and files from a model hub, or in one line why they are missing."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from flopray.errors import InputError
+from flopray.errors import SettingError
 
-#: As the libraries name it: https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables
+#: Variable of the libraries: https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables
 _ENDPOINT = ("HF_ENDPOINT", "https://huggingface.co")
-#: A hub that does not accept a connection within this time is taken for unreachable.
+#: A hub that does not accept a connection within this time counts as unreachable.
 _CONNECT_S = 5.0
 _TALKATIVE = ("huggingface_hub", "transformers")
 
@@ -35,7 +35,7 @@ def config(name: str) -> dict[str, object]:
         "the hub gives no configuration",
     )
     if not content:
-        raise InputError(f"--model {name}: the hub gives no configuration (it has no config.json)")
+        raise SettingError(f"<model> {name}: the hub gives no configuration (it has no config.json)")
     return content
 
 
@@ -43,7 +43,7 @@ def has_any(name: str, files: Sequence[str]) -> bool:
     """Whether a model of the hub, or a folder, has one of some files.
 
     Raises:
-        InputError: the hub does not tell.
+        InputError: the hub does not answer.
     """
     from transformers.utils.hub import has_file
 
@@ -54,7 +54,7 @@ def has_any(name: str, files: Sequence[str]) -> bool:
 
 
 def _asked(name: str, ask: Callable[[bool], Any], failed: str) -> Any:
-    """What the hub answers, or its cache where the hub cannot be reached: the libraries would try for half a minute."""
+    """The hub's answer, or its cache where the hub cannot be reached: the libraries would try for half a minute."""
     reason = unreachable()
     with _silent():
         try:
@@ -64,19 +64,19 @@ def _asked(name: str, ask: Callable[[bool], Any], failed: str) -> Any:
         else:
             why = ""
     if reason is not None and not found:
-        raise InputError(
-            f"--model {name}: no file or folder here, {reason}, and its files are not in the cache of this machine: "
+        raise SettingError(
+            f"<model> {name}: no file or folder here, {reason}, and its files are not in the cache of this machine: "
             "connect it, or give a folder with the model's config.json"
         )
     if found is None:
-        raise InputError(f"--model {name}: {failed} ({why})")
+        raise SettingError(f"<model> {name}: {failed} ({why})")
     return found
 
 
 def unreachable() -> str | None:
     """Why no hub can be reached from here; None where one takes connections, or where a proxy decides that."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return "HF_HUB_OFFLINE says to leave the hub alone"
+        return "HF_HUB_OFFLINE is set"
     url = urlsplit(os.environ.get(*_ENDPOINT) or _ENDPOINT[1])
     if url.scheme in getproxies() or "all" in getproxies():
         return None
@@ -90,7 +90,7 @@ def unreachable() -> str | None:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Silence the libraries, which print their attempts: our one line says it."""
+    """Silence the libraries, which print their attempts: one line of ours is enough."""
     loggers = [logging.getLogger(name) for name in _TALKATIVE]
     before = [logger.level for logger in loggers]
     for logger in loggers:

@@ -33,7 +33,7 @@ _CACHES = ("prefill", "decode")
 _WITH_LOSS = ("forward", "backward", "forward_backward", "train_step")
 
 
-#: What each phase takes beside its iterations.
+#: Seconds of each phase besides its iterations.
 _PHASE_S = {"CPU": 0.2, "GPU": 1.0}
 _LAYER_S = 0.03
 
@@ -62,7 +62,7 @@ class Llama(Workload):
             "hub id",
         ),
         Field(
-            name="model_config", type=str, free=True, implied=True, doc="its sizes as JSON, where it is no built-in one"
+            name="model_config", type=str, free=True, implied=True, doc="its sizes as JSON, where it is not built in"
         ),
         Field(name="weights", type=str, doc="weights", values=("random",), words={name: name for name in WEIGHTS}),
         Field(
@@ -106,7 +106,7 @@ class Llama(Workload):
     convention = CONVENTION
     default_phases = tuple(phase for phase in phases if phase != "forward_backward")
     gpu_precisions = ("fp32", "tf32", "bf16", "fp16")
-    gpu_execution = ("eager", "as most people run it; graph leaves out what launching costs")
+    gpu_execution = ("eager", "as most people run it; graph leaves out the cost of launches")
     sees_attention = True
     same_count: ClassVar = {"weights": "random", "attention": "auto"}
     figures = "comparison"
@@ -140,9 +140,9 @@ class Llama(Workload):
         }
 
     def least_bytes(self, point: Point, phase: str, element_bytes: int) -> int:
-        """Memory without which a phase cannot run: weights, gradients, moments, activations, logits, cache.
+        """Least memory for a phase to run: weights, gradients, moments, activations, logits, cache.
 
-        What really runs takes more.
+        A real run takes more.
 
         Args:
             point: a Llama's point.

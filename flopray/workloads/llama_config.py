@@ -1,4 +1,4 @@
-"""What a Llama is made of: the sizes that decide its FLOPs, for models known by name and for configurations from files.
+"""The sizes of a Llama that decide its FLOPs, for models known by name and for configurations from files.
 
 A point carries its model as a name, and where the name is not a built-in one also as a canonical JSON text of these
 sizes, so that a node needs no file of the machine that started the sweep.
@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from flopray.errors import InputError, SpecError
+from flopray.errors import InputError, SettingError, SpecError
 from flopray.workloads import hub
 from flopray.workloads.llama_keys import check_keys
 
@@ -25,7 +25,7 @@ _LARGEST = 2**24
 _LARGEST_OF = {"n_layers": 2**12}
 #: A number in single precision, which is what angles and norms are computed with.
 _MOST = 3e38
-#: What fields are called in a file, where it is another name.
+#: Names of fields in a file, where they differ.
 _FILE_NAMES = {
     **{"n_layers": "num_hidden_layers", "n_heads": "num_attention_heads", "n_kv_heads": "num_key_value_heads"},
     "tied": "tie_word_embeddings",
@@ -156,35 +156,35 @@ def config_of(model: str, model_config: str | None) -> LlamaConfig:
 
 
 def find_models(names: Sequence[str], weights: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """What several names given as `--model` mean.
+    """What several names of models stand for.
 
     Args:
         names: as given.
-        weights: values of `--weights`.
+        weights: values of the field `weights`.
 
     Returns:
         Names for the records, and the canonical configurations of those that are not built in.
 
     Raises:
-        InputError: a name means nothing, or two mean models that would go by one name.
+        InputError: a name stands for nothing, or two models would have the same name.
     """
     pretrained = "pretrained" in weights
     return distinct([find_model(name, weights="pretrained" if pretrained else "random") for name in names])
 
 
 def distinct(found: Sequence[tuple[str, str | None]]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Names, and the configurations of those that have one, of models that must go by different names.
+    """Names of models, which must differ, and the configurations of those that have one.
 
     Raises:
-        InputError: two would go by one name.
+        InputError: two would have the same name.
     """
     if len({name for name, _ in found}) != len(found):
-        raise InputError("--model: two of the models would go by the same name: rename a file or folder")
+        raise SettingError("<model>: two of the models would have the same name: rename a file or folder")
     return tuple(name for name, _ in found), {name: config for name, config in found if config is not None}
 
 
 def find_model(name: str, *, weights: str = "random") -> tuple[str, str | None]:
-    """What `--model` names: a built-in model, a Hugging Face configuration file or folder, or a hub id.
+    """What a model's name stands for: a built-in model, a Hugging Face configuration file or folder, or a hub id.
 
     Args:
         name: as given.
@@ -198,7 +198,7 @@ def find_model(name: str, *, weights: str = "random") -> tuple[str, str | None]:
     """
     if name.lower() in BUILT_IN:
         if weights == "pretrained":
-            raise InputError(f"--weights pretrained needs a hub id or a folder with weights, not the built-in {name}")
+            raise SettingError(f"<weights> pretrained needs a hub id or a folder with weights, not the built-in {name}")
         return name.lower(), None
     path = Path(name)
     if path.exists():
@@ -223,7 +223,7 @@ def from_hugging_face(content: Mapping[str, Any], name: str) -> LlamaConfig:
 
     Args:
         content: of the file.
-        name: as given by `--model`, for the message.
+        name: of the model as given, for the message.
 
     Raises:
         InputError: it is not of a Llama, a size is missing or cannot be, or a key is not understood
@@ -232,7 +232,7 @@ def from_hugging_face(content: Mapping[str, Any], name: str) -> LlamaConfig:
     try:
         return _from_hugging_face(content)
     except SpecError as error:
-        raise InputError(f"--model {name}: {error}") from error
+        raise SettingError(f"<model> {name}: {error}") from error
 
 
 def _from_hugging_face(content: Mapping[str, Any]) -> LlamaConfig:
@@ -247,7 +247,7 @@ def _from_hugging_face(content: Mapping[str, Any]) -> LlamaConfig:
             raise SpecError(f"its configuration lacks {key}")
     check_keys(content)
     hidden, heads = content["hidden_size"], content["num_attention_heads"]
-    whole = type(hidden) is int and type(heads) is int and heads > 0  # what is not is refused below, by name
+    whole = type(hidden) is int and type(heads) is int and heads > 0  # unknown keys are refused below, by name
     return LlamaConfig(
         hidden_size=hidden,
         n_layers=content["num_hidden_layers"],
@@ -263,7 +263,7 @@ def _from_hugging_face(content: Mapping[str, Any]) -> LlamaConfig:
 
 
 def _given(content: Mapping[str, Any], key: str, default: Any) -> Any:
-    """A value, or what stands for it where it is absent or null; 0, which cannot be, is not absent."""
+    """A value, or its default where it is absent or null; 0 is not absent, and is refused."""
     value = content.get(key)
     return default if value is None else value
 
@@ -281,14 +281,14 @@ def read_json(file: Path) -> dict[str, object]:
     """The content of a configuration's file.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not a configuration.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"--model {file}: cannot be read as a configuration ({hub.first_line(error)})") from error
+        raise SettingError(f"<model> {file}: cannot be read as a configuration ({hub.first_line(error)})") from error
     if not isinstance(content, dict):
-        raise InputError(f"--model {file}: not a Hugging Face configuration")
+        raise SettingError(f"<model> {file}: not a Hugging Face configuration")
     return content
 
 
@@ -302,26 +302,26 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, object]:
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name that is no file has the form of a hub id: `owner/name`, and not that of a path."""
+    """Whether a name that is not a file has the form of a hub id: `owner/name`, and not that of a path."""
     return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith((".json", "/"))
 
 
 def unknown_model(name: str, known: Iterable[str]) -> InputError:
-    """The error of a name that means nothing; it says which built-in one is near."""
+    """The error of a name that stands for nothing; it names the nearest built-in one."""
     known = sorted(known)
     if name.endswith(".json") or name.startswith((".", "/", "~")):
-        return InputError(f"--model {name}: there is no such file or folder")
+        return SettingError(f"<model> {name}: there is no such file or folder")
     near = difflib.get_close_matches(name.lower(), known, n=1)
     meant = f"did you mean {near[0]}? There is " if near else ""
-    return InputError(
-        f"--model {name}: {meant}no built-in model ({', '.join(known)}), no file or folder, and no hub id of that name"
+    return SettingError(
+        f"<model> {name}: {meant}no built-in model ({', '.join(known)}), no file or folder, and no hub id of that name"
     )
 
 
 def check_safetensors(name: str) -> None:
     """Refuse a hub id or folder without them before anything is started: other formats run their author's code."""
     if not hub.has_any(name, _SAFETENSORS):
-        raise InputError(f"--weights pretrained: {name} has no safetensors, and no other format is loaded")
+        raise SettingError(f"<weights> pretrained: {name} has no safetensors, and no other format is loaded")
 
 
 def label_of(path: Path) -> str:

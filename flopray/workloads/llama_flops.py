@@ -38,7 +38,7 @@ def components(
 
 @lru_cache(maxsize=64)
 def sizes_of(config: LlamaConfig) -> Sizes:
-    """A Llama in the words of any decoder."""
+    """A Llama as the sizes of any decoder."""
     d, f = config.hidden_size, config.intermediate_size
     heads, kv = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
     attention = Attention(

@@ -54,13 +54,13 @@ HARMLESS = words(
     "trl_version license model_name"
 )
 
-#: Keys whose other values change what is computed: values at which they do not, and what they would change.
+#: Keys that may change what is computed: the values at which they do not, and what other values change.
 _OFF: dict[str, tuple[tuple[Any, ...], str]] = {
     **dict.fromkeys(("attention_bias", "mlp_bias", "bias", "qkv_bias"), ((False,), "biases are not counted")),
     **dict.fromkeys(("use_bias", "use_qkv_bias", "lm_head_bias"), ((False,), "biases are not counted")),
     **dict.fromkeys(
         ("quantization_config", "compression_config", "quantization"),
-        (({},), "quantised weights run other kernels; a point's precision says its type"),
+        (({},), "quantised weights run other kernels; a point's precision states its type"),
     ),
     "auto_map": (({},), "the model is code of its own, which is not run"),
     "draft_vocab_size": ((), "a draft head computes fewer logits"),
@@ -77,7 +77,7 @@ _OFF: dict[str, tuple[tuple[Any, ...], str]] = {
     "chunk_size_feed_forward": ((0,), "the MLP is measured in one piece"),
     "output_attentions": ((False,), "scores that are returned need another attention"),
     "output_hidden_states": ((False,), "hidden states are not returned"),
-    "use_bfloat16": ((False,), "precision is a flag: --precision bf16"),
+    "use_bfloat16": ((False,), "precision is a choice of the sweep: precision='bf16'"),
     "torchscript": ((False,), "the model is not traced"),
     "pruned_heads": (({},), "heads that were taken out are not left out here"),
     "problem_type": ((), "a head that classifies has no logits of tokens"),
@@ -93,12 +93,12 @@ _ROPE_KEYS = words(
     "type rope_type rope_theta factor low_freq_factor high_freq_factor original_max_position_embeddings "
     "attention_factor beta_fast beta_slow mscale mscale_all_dim truncate finetuned partial_rotary_factor"
 )
-#: transformers writes this where a configuration does not say it.
+#: transformers writes this where a configuration does not state it.
 _DEFAULT_LABELS = 2
 
 
 def check_keys(content: Mapping[str, Any]) -> None:
-    """Refuse whatever would make another model than the sizes say.
+    """Refuse keys that would make another model than the sizes say.
 
     Args:
         content: of the file, with `model_type` `llama`.
@@ -147,7 +147,7 @@ def _architectures(content: Mapping[str, Any]) -> str | None:
 
 
 def labels_of_a_classifier(content: Mapping[str, Any]) -> str | None:
-    """Labels do not matter beside a causal architecture; without one, labels of one's own mean a classifier."""
+    """Labels do not matter with a causal architecture; without one, labels mean a classifier."""
     if content.get("architectures"):
         return None
     count = content.get("num_labels", _DEFAULT_LABELS)
@@ -187,7 +187,7 @@ def _dropout(content: Mapping[str, Any]) -> str | None:
 
 
 def _pretraining_tp(content: Mapping[str, Any]) -> str | None:
-    """Above 1 old releases cut products into pieces and add them up: the same FLOPs. transformers 5 does not."""
+    """Above 1, old releases cut products into pieces and add them up: the same FLOPs. transformers 5 does not."""
     value = content["pretraining_tp"]
     return None if type(value) is int and value >= 1 else f"is {short(value)}, and must be a whole number from 1"
 

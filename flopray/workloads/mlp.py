@@ -119,7 +119,7 @@ class MLP(Workload):
         return n * d**2
 
     def least_bytes(self, point: Point, phase: str, element_bytes: int) -> int:
-        """Memory without which a phase cannot run: weights, gradients, moments, and the outputs that are kept.
+        """Least memory for a phase to run: weights, gradients, moments, and the outputs that are kept.
 
         Args:
             point: an MLP's point.
@@ -127,7 +127,7 @@ class MLP(Workload):
             element_bytes: of the precision's type.
         """
         n, d, m = point.shape().values()
-        # Compiled code may compute activations again instead of keeping them.
+        # Compiled code may recompute activations instead of keeping them.
         kept = n * d * m if phase in KEEPS_ACTIVATIONS and point.execution != "compile" else d * m
         weights = self.parameters(point)
         return element_bytes * held_at_once(phase, weights=weights, trained=weights, kept=kept)
@@ -230,7 +230,7 @@ class MLP(Workload):
 
 @cache
 def _module_class() -> type[torch.nn.Module]:
-    """Made when torch is needed, and once: a class is a reference cycle, and one a model would keep its weights."""
+    """Made once, when torch is needed: a class is a reference cycle, and one for each model would keep its weights."""
     import torch
 
     class FeatureFirstMLP(torch.nn.Module):
@@ -250,7 +250,7 @@ def _module_class() -> type[torch.nn.Module]:
 
 @cache
 def _linear_class() -> type[torch.nn.Module]:
-    """The same with linear layers, which fp8 is a precision of: they multiply the transposed input by `W^T`."""
+    """The same with linear layers, to which fp8 applies: they multiply the transposed input by `W^T`."""
     import torch
 
     class LinearMLP(torch.nn.Module):

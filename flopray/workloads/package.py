@@ -1,6 +1,6 @@
 """The installed package that a workload came from: its version, and a hash of its code.
 
-A run keeps both in its manifest. What is measured after a resume, or on another node, is then the same code.
+A run keeps both in its manifest, so that a resume and other nodes measure the same code.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 
 #: Group of entry points: https://packaging.python.org/en/latest/specifications/entry-points/
 GROUP = "flopray.workloads"
-#: Of a package that is larger, the module of the workload alone is hashed.
+#: Of a larger package only the module of the workload is hashed.
 _MOST_FILES = 5000
 
 
@@ -26,7 +26,7 @@ class Package:
     """An installed package.
 
     Attributes:
-        name: of the distribution, as pip knows it; of a package without metadata that of its module.
+        name: of the distribution, as pip knows it; of a package without metadata the name of its module.
         version: of the distribution; empty where it has none.
         sha256: of the names and contents of its Python files, hexadecimal.
     """
@@ -47,7 +47,7 @@ class Package:
         """The inverse of `to_dict`, of a file that a stranger may have written.
 
         Raises:
-            TypeError: it is none.
+            TypeError: it does not describe a package.
         """
         try:
             found = msgspec.convert(content, cls)
@@ -56,7 +56,7 @@ class Package:
         return cls(*(text[:200] for text in (found.name, found.version, found.sha256)))
 
     def difference(self, now: Package | None) -> str | None:
-        """What is another one now, such as `nets 1.0 is now nets 1.1`; None where the code is the same."""
+        """What changed, such as `nets 1.0 is now nets 1.1`; None where the code is the same."""
         if now is not None and now.sha256 == self.sha256:
             return None
         if now is None:
@@ -70,7 +70,7 @@ def package_of(workload: Any) -> Package | None:
     """The package of a workload that an entry point offers; None of any other, such as a built-in one."""
     cls = type(workload)
     if cls.__module__.partition(".")[0] == "flopray":
-        return None  # spares the look at all that is installed
+        return None  # saves reading all installed packages
     found = next((p for p in entry_points(group=GROUP) if p.name == workload.name), None)
     module = sys.modules.get(cls.__module__)
     if found is None or module is None or getattr(workload, "source", None) is not None:
@@ -81,7 +81,7 @@ def package_of(workload: Any) -> Package | None:
 
 
 def _hash(module_name: str) -> str:
-    """Of the outermost package around a module that has a file: what is above it is shared with other packages."""
+    """Folder of the outermost package with a file around a module; what is above is shared with other packages."""
     parts = module_name.split(".")
     names = [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
     module = next((m for m in map(sys.modules.get, names) if getattr(m, "__file__", None)), None)

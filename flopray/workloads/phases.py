@@ -20,7 +20,7 @@ DTYPES = {
     **{"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16},
     **dict.fromkeys(FP8_SCALING, torch.bfloat16),
 }
-#: Parts of operators' names. Where scores are formed and normalised by themselves, it is the mathematical form.
+#: Parts of operators' names. Where scores are formed and normalised by separate operators, it is the mathematical form.
 _BACKENDS = (
     ("flash_attention_for_cpu", "cpu_flash"),
     ("scaled_dot_product_flash", "flash"),
@@ -41,7 +41,7 @@ class BuiltPoint:
         point: the point.
         device: torch device, such as `cuda:0` or `cpu`.
         seed: of weights, input and upstream gradient.
-        memory_bytes: of the device, where it is known: what certainly cannot fit is refused before it is tried.
+        memory_bytes: of the device, where it is known: what cannot fit is refused before it is tried.
 
     Raises:
         Unsupported: the device cannot compute at this precision.
@@ -67,7 +67,7 @@ class BuiltPoint:
         """One iteration of a phase as a callable; see `flopray.workloads.execution.phase_work`.
 
         Raises:
-            OutOfMemory: the phase certainly needs more than the device has.
+            OutOfMemory: the phase needs more than the device has.
         """
         self._prepare(phase)
         return phase_work(self._step, phase, self.point.execution)
@@ -92,7 +92,7 @@ class BuiltPoint:
         return seen.backend
 
     def forget(self) -> None:
-        """Free what a phase left: the optimizer's moments, which may be incomplete, and gradients."""
+        """Free what a phase left: gradients, and the optimizer's moments, which may be incomplete."""
         self._step.forget()
 
     def _prepare(self, phase: str) -> None:
@@ -121,7 +121,7 @@ def set_tf32(allowed: bool) -> None:
 
 
 def _upstream(built: Built, seed: int) -> torch.Tensor:
-    """The upstream gradient: the workload's own, 1 of a loss, else random numbers, which draw power as others do."""
+    """The upstream gradient: the workload's own, 1 for a loss, else random numbers, which draw power like others."""
     if built.gradient is not None:
         return built.gradient
     with torch.no_grad():
@@ -134,20 +134,20 @@ def _upstream(built: Built, seed: int) -> torch.Tensor:
 
 
 def check_output(y: object) -> None:
-    """Refuse what no gradient can be of.
+    """Refuse an output that no gradient can be taken of.
 
     Raises:
-        Unsupported: it is no tensor.
+        Unsupported: it is not a tensor.
     """
     if not isinstance(y, torch.Tensor):
         raise Unsupported(f"the module returns a {type(y).__name__}: a training step needs one tensor, or a loss")
 
 
 def check_precision(precision: str, device: str) -> None:
-    """Say whether a device computes at a precision by itself.
+    """Refuse a precision for which a device has no units.
 
     Raises:
-        Unsupported: with the reason; emulation does not count, since it would measure something else.
+        Unsupported: with the reason. Emulation does not count: it would measure something else.
     """
     capability = torch.cuda.get_device_capability(device) if device.startswith("cuda") else None
     if reason := why_no_precision(precision, capability):
@@ -164,7 +164,7 @@ class AttentionSeen(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Run an operation and look at its name."""
+        """Run an operation and check its name."""
         del types
         if self.backend is None:
             name = str(func)

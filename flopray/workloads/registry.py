@@ -6,8 +6,8 @@ A package offers its workloads in the group `flopray.workloads` of its entry poi
     [project.entry-points."flopray.workloads"]
     conv_net = "my_package.models:ConvNet"
 
-A file is code, and is run only if somebody named it: on a command line, in a program, or by the sweep that sends its
-text to the workers.
+A file is code, and is run only if a user named it: on a command line, in a program, or in the sweep that sends its text
+to the workers.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LARGEST_FILE = 2**20
 
 
 def refuse_scores(workload: Description, where: object) -> None:
-    """Refuse to compare or draw the phases of an evaluation, which has none that other runs have.
+    """Refuse to compare or draw an evaluation by phases: it has none of those that other runs have.
 
     Raises:
         InputError: naming the command that draws it.
@@ -51,7 +51,7 @@ def find_workload(name: str) -> Workload:
     """The workload of a name, or of `path/to/file.py:ClassName`.
 
     Raises:
-        InputError: there is none; the message says what there is, or what is wrong with it.
+        InputError: it is not found; the message says what there is, or what is wrong with it.
     """
     if name in BUILT_IN:
         return BUILT_IN[name]()
@@ -76,7 +76,7 @@ def loadable(workload: str | Workload | type[Workload]) -> Workload:
     """A workload by its name, its class or itself, if workers can load it too.
 
     Raises:
-        InputError: there is none of this name, it is one shape of it, or its class is known to this process alone.
+        InputError: it is not found, it is one shape of a workload, or its class is known to this process alone.
     """
     if isinstance(workload, str):
         return find_workload(workload)
@@ -105,7 +105,7 @@ def load(reference: Mapping[str, Any]) -> Workload:
     """The workload of a `reference_of`, in another process or on another machine, whose code the caller trusts.
 
     Raises:
-        InputError: it cannot be loaded here, or its package is another one here.
+        InputError: it cannot be loaded here, or its package differs here.
     """
     if "text" not in reference:
         found = find_workload(reference["name"])
@@ -206,7 +206,7 @@ def _load_class(path: Path, class_name: str, text: str) -> Workload:
 
 
 def _module(path: Path, name: str) -> ModuleType:
-    """Runs a file as a module of a name of its own; the same text is run once a process."""
+    """Runs a file as a module under a unique name; the same text is run once a process."""
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -216,7 +216,7 @@ def _module(path: Path, name: str) -> ModuleType:
     sys.modules[name] = module  # torch.compile and dataclasses look their module up
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # a script that ends itself
+    except (Exception, SystemExit) as error:  # a script that calls sys.exit
         del sys.modules[name]
         raise InputError(f"{path} cannot be imported: {brief(error)}") from error
     return module

@@ -25,7 +25,7 @@ from flopray.flops.step import check_returned, check_step
 from flopray.workloads.base import Workload
 from flopray.workloads.registry import BUILT_IN, find_workload, module_of_file
 
-#: Of a function; given on behalf of the caller where it has such a parameter.
+#: Parameter of a function that gets the device.
 _DEVICE = "device"
 
 
@@ -72,10 +72,10 @@ class StepFactory:
 
         Args:
             shape: by parameter.
-            device: where tensors are made that name none; also given to a parameter `device`. None leaves it alone.
+            device: where tensors without a device are made; also given to a parameter `device`. None changes nothing.
 
         Raises:
-            InputError: the function fails, or returns no callable without arguments.
+            InputError: the function fails, or does not return a callable without arguments.
         """
         shape = dict(shape)
         if device is not None and _DEVICE not in shape and self._has_device():
@@ -103,13 +103,13 @@ class StepFactory:
 
 
 def find_target(target: object) -> Workload | StepFactory:
-    """A workload or a function that makes a step, from its name or from itself.
+    """A workload or a function that makes a step, given by name or directly.
 
     Args:
         target: a workload's name, class or instance, a function, or `FILE.py:NAME` of a class or a function.
 
     Raises:
-        InputError: there is none; the message says what there is.
+        InputError: it is not found; the message says what there is.
     """
     if isinstance(target, str):
         return _named(target)
@@ -156,7 +156,7 @@ def _named(name: str) -> Workload | StepFactory:
 
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[None]:
-    """A file imports the modules beside it, as a script does; also later, while its functions run."""
+    """Lets a file import the modules beside it, as a script does; also later, while its functions run."""
     folder = str(path.parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)

@@ -1,6 +1,6 @@
 """Tries the code of a workload at a point on torch's meta device, which needs neither memory nor the point's device.
 
-What fails there fails everywhere, and is told before anything is started. Imports torch when it is asked.
+What fails there fails everywhere, and is reported before anything starts. Imports torch on first use.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _KNOWN = (MLP, Llama)
 
 
 def is_tried(point: Point) -> bool:
-    """Whether the code of a point's workload needs to be tried, and can be: that of flopray's own is tested."""
+    """Whether the code of a point's workload needs to be tried, and can be; flopray's own workloads are tested."""
     return type(point.workload) not in _KNOWN and not getattr(point.workload, "as_a_whole", False)
 
 
 def failure_at(point: Point, phases: Sequence[str]) -> FloprayError | None:
-    """Why a point cannot be measured in any of its phases, as its rows would say; None where nothing is found.
+    """Why a point cannot be measured in any of its phases, as its rows would say; None where no reason is found.
 
     Args:
         point: the point.
@@ -41,13 +41,13 @@ def failure_at(point: Point, phases: Sequence[str]) -> FloprayError | None:
 def failures_at(
     points: Sequence[Point], phases: Sequence[str], *, most: int, seconds: float
 ) -> Iterator[tuple[Point, FloprayError | None]]:
-    """Tries some of the points, from all over the grid, but for those that are refused anyway.
+    """Tries some of the points, from all over the grid, except those that are refused anyway.
 
     Args:
         points: the points.
         phases: that would be measured.
         most: points to try.
-        seconds: after which no further one is begun.
+        seconds: after which no further point is begun.
 
     Yields:
         Each point that was tried, with its error.
@@ -61,14 +61,14 @@ def failures_at(
 
 
 def _spread(points: Sequence[Point], most: int) -> Iterable[Point]:
-    """At most so many, at equal distances: the first one and the last one too."""
+    """At most this many, at equal distances, the first and the last one included."""
     if len(points) <= most:
         return points
     return [points[round(i * (len(points) - 1) / (most - 1))] for i in range(most)]
 
 
 def _try(point: Point, phases: Sequence[str]) -> None:
-    """Ask for all that is asked before a measurement, and call the module once.
+    """Call all methods that run before a measurement, and the module once.
 
     Raises:
         FloprayError: as the rows of the point would say.
@@ -92,7 +92,7 @@ def _try(point: Point, phases: Sequence[str]) -> None:
 
 
 def _call(point: Point, built: Built) -> None:
-    """One forward pass, of which shapes and types are looked at.
+    """One forward pass, whose shapes and types are checked.
 
     Raises:
         FloprayError: it fails, and not because there are no numbers.
@@ -106,7 +106,7 @@ def _call(point: Point, built: Built) -> None:
             y = built.module(built.x)
     except Exception as error:
         if isinstance(error, NotImplementedError) or "meta" in str(error).lower():
-            return  # it reads numbers: it may well run where there are some
+            return  # it reads numbers, and may run where there are some
         what = f"the forward pass of {place_of(point.workload)}"
         raise WorkloadError(what, point_words(point), brief(error)) from error
     check_output(y)

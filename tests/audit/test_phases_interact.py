@@ -52,7 +52,7 @@ def test_a_difference_that_a_cache_explains_is_a_note_with_both_numbers(energy, 
     assert codes(found) == ["note:phases_interact"]
     assert f"energy {energy:+.1%}" in found[0].sentence
     assert f"time {time:+.1%}" in found[0].sentence
-    assert found[0].sentence.endswith("the board was at 52 C throughout")
+    assert found[0].sentence.endswith("the board was at 52 °C throughout")
     assert found[0].numbers["whole_energy_j"] / found[0].numbers["parts_energy_j"] - 1 == pytest.approx(energy)
     assert found[0].numbers["whole_time_s"] / found[0].numbers["parts_time_s"] - 1 == pytest.approx(time)
     assert found[0].rows == (2, 0, 1)
@@ -132,7 +132,7 @@ def test_energies_are_compared_at_the_reference_temperature():
     assert audit_point(at_reference([(1, 1), (1, 1), (1.12, 1)])) == []
     found = audit_point(at_reference([(1, 1), (1, 1), (1, 1.3)]))
     assert codes(found) == ["implausible:additivity"]
-    assert "at 50 C" in found[0].sentence
+    assert "at 50 °C" in found[0].sentence
     assert "the board was" not in found[0].sentence
     assert found[0].numbers["whole_energy_at_reference_j"] == pytest.approx(1.3 * 1.8)
 
@@ -156,7 +156,7 @@ def test_as_measured_where_a_row_has_no_energy_at_the_same_reference(change):
     measured[1] |= change
     found = [finding for finding in audit_point(measured) if finding.rule == "additivity"]
     assert codes(found) == ["implausible:additivity"]
-    assert found[0].sentence.endswith("the board was at 60 C for the whole, at 40 and 50 C for its parts")
+    assert found[0].sentence.endswith("the board was at 60 °C for the whole, at 40 and 50 °C for its parts")
 
 
 def test_what_has_no_energy_at_a_reference_has_no_finding_for_it():

@@ -71,7 +71,7 @@ def test_all_gpus_known_and_the_best_of_them(capsys):
     assert found["best"][0].startswith(f"least energy within 60 min: {least['gpus']} x {least['device_type']}")
     none = asked(capsys, "mlp", *SHAPE, "--steps", "1e6", "--energy-budget", "1J")
     assert none["best"] == [
-        "none surely stays within 1 J of the boards: the high end of its interval must lie below that"
+        "none is sure to stay within 1 J of the boards: the high end of its interval must lie below that"
     ]
 
 
@@ -106,7 +106,7 @@ def test_what_decides_is_the_whole_interval():
     ("words", "said"),
     [
         (["mlp", "--n", "8", "--d", "100000", "--m", "128"], "needs 640 GB of memory at least, and the H100 SXM has"),
-        (["llama-3.2-1b"], "no answer; outside of what was measured: causal_lm was not measured"),
+        (["llama-3.2-1b"], "no answer; outside what was measured: causal_lm was not measured"),
         (["mlp", *SHAPE, "--precision", "fp16"], "no answer; no fit for fp16 on H100"),
     ],
 )
@@ -147,7 +147,7 @@ def test_what_nobody_names_is_how_it_was_measured(fitted, precisions, execution,
 
 def test_a_little_outside_is_said_to_be_outside(capsys):
     assert commands.main(["ask", "mlp", "--n", "8", "--d", "3000", "--m", "128", "--gpu", "H100"]) == 0
-    assert "outside of what was measured: width 3000 is outside 512 to 2048" in capsys.readouterr().out
+    assert "outside what was measured: width 3000 is outside the measured range 512 to 2048" in capsys.readouterr().out
 
 
 def test_every_assumption_stands_beside_the_number(capsys):
@@ -159,7 +159,7 @@ def test_every_assumption_stands_beside_the_number(capsys):
         "grid: 56 g CO2e/kWh; as given by --grid-intensity",
         "rent: 2 a GPU hour; as given by --price-per-gpu-hour",
         "server over boards: 1.5 (1.38 to 1.82)",
-        "taken, since nobody named it: --d 2048, --m 256",
+        "taken by default: --d 2048, --m 256",
         "fitted to ",
     ):
         assert line in out
@@ -175,14 +175,14 @@ def test_a_workload_of_ones_own_is_counted(tmp_path, capsys):
     assert work is not None
     assert work.flops == 2 * 4 * 64 * 64
     assert commands.main(["ask", f"{tmp_path}/net.py:Net", "--gpu", "H100"]) == 0
-    assert "no answer; outside of what was measured: net was not measured" in capsys.readouterr().out
+    assert "no answer; outside what was measured: net was not measured" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         ([], "the following arguments are required: WORKLOAD"),
-        (["nope"], "'nope' is no workload (mlp, causal_lm, FILE.py:NAME) and no model"),
+        (["nope"], "'nope' is neither a workload (mlp, causal_lm, FILE.py:NAME) nor a model"),
         (["mlp", "--steps", "3.5"], "--steps '3.5': write a whole number from 1"),
         (["mlp", "--steps", "0"], "--steps '0'"),
         (["mlp", "--steps", "3", "--total-tokens", "4"], "name the same"),

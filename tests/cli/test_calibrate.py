@@ -50,7 +50,7 @@ def board(monkeypatch, tmp_path):
 def test_a_first_board_is_told_and_kept(board, capsys):
     assert main(["calibrate"]) == 0
     told = capsys.readouterr()
-    for part in ("copy", "403.0 W, 52.0 C", "400.0 W ±1.1%", "no reference for NVIDIA X: this is the first board"):
+    for part in ("copy", "403.0 W, 52.0 °C", "400.0 W ±1.1%", "no reference for NVIDIA X: this is the first board"):
         assert part in told.out
     assert "products_bf16: clocks were held down (power)" in told.out
     (path,) = board.glob("*.json")

@@ -130,7 +130,10 @@ def is_one_line_error(outcome: Outcome, about: str) -> bool:
         ("--cooldown-to nan", "--cooldown-to must be a temperature"),
         ("--hold-temperature 500", "--hold-temperature must be a temperature from 0 to 120"),
         ("--hold-temperature 50 --cooldown-to 40", "--hold-temperature and --cooldown-to exclude each other"),
-        ("--hold-temperature 50 --accelerators CPU", "--hold-temperature needs a GPU: a CPU has no temperature"),
+        (
+            "--hold-temperature 50 --accelerators CPU",
+            "--hold-temperature needs a GPU: the temperature of a CPU cannot be held",
+        ),
         ("--calibrate --accelerators CPU", "--calibrate needs a GPU"),
         ("--seed -1", "--seed must be between"),
         ("--seed 1.5", "--seed: invalid int value"),
@@ -152,8 +155,8 @@ def is_one_line_error(outcome: Outcome, about: str) -> bool:
         ("--search optuna --samples 5 --objective time_s forward/time_s", "--objective has forward/time_s twice"),
         ("--samples 5", "--samples goes with"),
         ("--objective time_s", "--objective goes with --search optuna"),
-        ("--name ../up", "is a path and not the name of a folder"),
-        ("--name a/b", "is a path and not the name of a folder"),
+        ("--name ../up", "is a path, not the name of a folder"),
+        ("--name a/b", "is a path, not the name of a folder"),
         ("--name ''", "must be text and not empty"),
         ("--name .hidden", "begins with"),
         ("--storage s3://key:secret@bucket/runs", "has credentials in it"),
@@ -185,7 +188,7 @@ def test_bad_input(command, tmp_path, line, about):
     [
         ("--execution graph", "CPU: execution graph needs a CUDA device"),
         ("--precision tf32", "CPU: tf32 exists only on NVIDIA GPUs"),
-        ("--instruments time counters", "--instruments counters: hardware counters are those of NVIDIA GPUs"),
+        ("--instruments time counters", "--instruments counters: only NVIDIA GPUs have hardware counters"),
         ("--n 4 --d 1000000 --m 8", "CPU: out of memory: n=4 d=1000000 m=8 fp32 eager needs 16 TB at least"),
     ],
 )
@@ -202,7 +205,7 @@ def test_a_type_that_is_not_here_is_planned_for_and_not_started(command, monkeyp
     monkeypatch.setattr(session, "_reach", lambda *_: here)
     outcome = command("--dry-run --accelerators H100 --n 32 --d 64 65536 --m 16")
     assert outcome.code == 0
-    assert "H100: none is here; planned for one" in outcome.out
+    assert "H100: there is none here; planned for one" in outcome.out
     assert "H100: 1 of 2 points will be out_of_memory in all phases" in outcome.out
     assert is_one_line_error(command("--accelerators H100 --n 1 --d 16 --m 8"), "no node has it")
 
@@ -544,7 +547,7 @@ def test_a_table_that_failed_is_made_by_the_resume_that_its_message_names(comman
         ("forward/power_w", "", "no RAPL", "--objective forward/power_w: no device of this sweep has an energy source"),
         ("time_s train_step/energy_j", "", "no RAPL", "--objective train_step/energy_j: no device of this sweep"),
         ("memory_peak_bytes", "", None, "peak memory is known on GPUs alone"),
-        ("train_step/energy_per_token_j", "", None, "train_step of mlp processes no tokens that are counted"),
+        ("train_step/energy_per_token_j", "", None, "train_step of mlp processes no counted tokens"),
         ("train_step/time_s forward/energy_j", "", None, None),
         ("flops_per_s", "", "no RAPL", None),
         ("energy_j", "", None, None),
@@ -606,7 +609,7 @@ def test_a_search_for_flops_of_a_phase_that_has_none_is_refused(script, monkeypa
         ("--search optuna --samples 2 --objective flops_per_j", "has an energy source (no RAPL here)"),
         ("--execution graph", "CPU: execution graph needs a CUDA device"),
         ("--precision tf32", "CPU: tf32 exists only on NVIDIA GPUs"),
-        ("--instruments time counters", "hardware counters are those of NVIDIA GPUs"),
+        ("--instruments time counters", "only NVIDIA GPUs have hardware counters"),
         ("--n 4 --d 1000000 --m 8", "CPU: out of memory"),
         ("--search random --samples 9 --n 1 --d 16 --m 8", "--samples 9: the grid has 1 point"),
         ("--gpu-type L4", "--gpu-type L4: the cluster has no GPU"),
@@ -627,8 +630,8 @@ def test_results_of_a_submitted_job_do_not_go_into_rays_cache(command, monkeypat
     copy = tmp_path / "ray" / "session_x" / "runtime_resources" / "working_dir_files" / "_ray_pkg_1"
     copy.mkdir(parents=True)
     monkeypatch.chdir(copy)
-    assert is_one_line_error(command("--n 1"), "--storage with a path of your own")
-    assert is_one_line_error(command("--n 1 --storage here"), "--storage with a path of your own")
+    assert is_one_line_error(command("--n 1"), "give --storage a path of your own")
+    assert is_one_line_error(command("--n 1 --storage here"), "give --storage a path of your own")
     with pytest.raises(AssertionError, match="reached for Ray"):
         command(f"--n 1 --storage {tmp_path}")
 
@@ -773,11 +776,11 @@ def test_an_mfu_that_no_device_can_have_is_refused_before_a_cluster_is_asked(com
 def test_a_temperature_that_no_gpu_here_tells_cannot_be_held(monkeypatch, told, refused):
     gpus = [SimpleNamespace(temperature_c=lambda celsius=celsius: celsius) for celsius in told]
     monkeypatch.setattr("flopray.energy.nvml.list_gpus", lambda: gpus)
-    with pytest.raises(SettingError, match="tells its temperature") if refused else contextlib.nullcontext():
+    with pytest.raises(SettingError, match="reports its temperature") if refused else contextlib.nullcontext():
         session._refuse_without_sensor()
 
 
 def test_without_a_gpu_nothing_is_held(script, tmp_path):
     request = flags.parse(script, ["--hold-temperature", "50", "--storage", str(tmp_path)])
-    with pytest.raises(SettingError, match="needs a GPU: a CPU has no temperature"):
+    with pytest.raises(SettingError, match="needs a GPU: the temperature of a CPU cannot be held"):
         session.NewRun(script, request)

@@ -44,8 +44,17 @@ def test_it_states_the_tolerance_that_the_rule_uses(rule, tolerance):
 
 
 def test_the_code_of_a_finding_is_a_name_too(capsys):
-    assert main(["explain", "note:throttled"]) == 0
-    assert capsys.readouterr().out == explain("throttled") + "\n"
+    assert main(["explain", "note:not_understood"]) == 0
+    assert capsys.readouterr().out.startswith("not_understood (note)")
+
+
+def test_python_reads_settings_and_the_command_line_flags(capsys):
+    assert "hold_temperature_c brings it to a temperature" in explain("throttled")
+    assert "or with execution='graph'" in explain("additivity")
+    assert main(["explain", "throttled", "additivity"]) == 0
+    told = capsys.readouterr().out
+    assert "--hold-temperature brings it to a temperature" in told
+    assert "or with --execution graph" in told
 
 
 def test_without_a_rule_all_are_listed(capsys):

@@ -19,7 +19,7 @@ def test_a_run_is_fitted_judged_and_kept(tmp_path, capsys):
     text = capsys.readouterr().out
     assert code == 0
     assert "32 rows of mlp on 1 board of H200, bf16 graph" in text
-    for words in ("m=64", "m=256", "coverage", "1 constant", "4 learned", "energy at 50 C"):
+    for words in ("m=64", "m=256", "coverage", "1 constant", "4 learned", "energy at 50 °C"):
         assert words in text
     assert "H200 bf16 graph mlp: predicted beyond all other rows: m=64, m=256" in text
     assert {group.where.precision for group in Predictor.load(out).groups} == {"fp32", "bf16"}

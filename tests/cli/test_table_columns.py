@@ -154,7 +154,7 @@ def test_a_named_index_and_bytes_of_parquet_are_read(tmp_path, capsys):
     row = {"device_name": [b"H100"], "precision": [b"bf16"], "model_flops": [5e12], "time_s": [0.001]}
     pd.DataFrame(row).set_index("precision").to_parquet(tmp_path / "t.parquet")
     assert main([str(tmp_path / "t.parquet")]) == 1
-    assert "H100: held against the H100 SXM" in capsys.readouterr().out
+    assert "H100: judged by the limits of the H100 SXM" in capsys.readouterr().out
 
 
 def test_the_index_of_a_csv_does_not_tell_rows_apart(tmp_path, capsys):
@@ -168,7 +168,7 @@ def test_spreads_and_counts_of_rows_are_not_judged(tmp_path, capsys):
     rows = "H100,bf16,5e12,0.01,mean\nH100,bf16,5e12,0.0001,std\nH100,bf16,5e12,3,count\n"
     code, out, _ = audit(tmp_path, capsys, f"{HEAD},stat\n{rows}")
     assert code == 0
-    assert "rows whose stat is count or std are no measurements, and were not judged" in out
+    assert "rows whose stat is count or std are not measurements and were not judged" in out
     assert "│ rate_above_limit" not in out
 
 
@@ -211,7 +211,7 @@ def test_a_device_name_may_say_how_many(tmp_path, capsys, device):
     assert audit(tmp_path, capsys, table.format(5600), "--per", "job")[0] == 0
     code, out, _ = audit(tmp_path, capsys, table.format(5600), "--per", "device")
     assert code == 1
-    assert "held against the H100 SXM" in out
+    assert "judged by the limits of the H100 SXM" in out
 
 
 @pytest.mark.parametrize("column", ["accelerators", "a#", "# of GPUs", "GPU(s)", "n_chips", "hosts", "gpus per host"])

@@ -102,7 +102,7 @@ def test_a_type_that_a_flag_could_name_is_told_with_the_flag():
 
 def test_gpus_that_are_passed_over_beside_others_are_told():
     assert passed_over(MIXED) is None
-    assert "2 GPUs of the cluster passed over" in (passed_over(dataclasses.replace(MIXED, untyped=2)) or "")
+    assert "2 GPUs of the cluster left out" in (passed_over(dataclasses.replace(MIXED, untyped=2)) or "")
 
 
 def test_a_driver_that_fails_is_told_where_the_cpu_is_swept_in_place_of_a_gpu(monkeypatch):

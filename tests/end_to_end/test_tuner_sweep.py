@@ -139,7 +139,7 @@ print("BEFORE THE END", (len(flopray.load_run("results/again"))))
     output = cluster(code)
     refusals = [line for line in output.splitlines() if line.startswith("REFUSED ")]
     assert len(refusals) == 2, output
-    assert "param_space width: 16.25 is no whole number; a searcher that draws floats only" in refusals[0]
+    assert "param_space width: 16.25 is not a whole number; a searcher that draws floats only" in refusals[0]
     assert "param_space has 'wdith', unknown in mlp: choose from n_layers, width, tokens" in refusals[1]
     _, status, measured = next(line for line in output.splitlines() if line.startswith("SAID")).split("|")
     assert json.loads(status) == {"fp32": "ok", "tf32": "unsupported"}

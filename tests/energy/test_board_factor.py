@@ -128,7 +128,7 @@ def test_without_a_reference_the_reason_names_the_type():
     ("change", "reason"),
     [
         ({"loads_version": LOADS_VERSION + 1}, "version"),
-        ({"reference_temperature_c": 60.0}, "told for 60 C, and the reference for 50 C"),
+        ({"reference_temperature_c": 60.0}, "measured at 60 °C, and the reference is for 50 °C"),
     ],
 )
 def test_what_cannot_be_compared_has_a_reason(change, reason):

@@ -24,7 +24,7 @@ def test_a_missing_value_is_missing_however_it_is_written(missing):
     with_mean, without = {**OLD, "temperature_mean_c": missing, "throttle_end": missing, "findings": ["a"]}, OLD
     assert told_later([with_mean], 50.0) == told_later([without], 50.0)
     (unknown,) = told_later([{**OLD, "temperature_end_c": missing}], 50.0)
-    assert unknown == {"energy_at_reference_reason": "the device tells no temperature"}
+    assert unknown == {"energy_at_reference_reason": "the device reports no temperature"}
     assert told_later([{**OLD, "energy_j": missing}], 50.0) == [{}]
 
 
@@ -34,7 +34,7 @@ def test_a_missing_value_is_missing_however_it_is_written(missing):
         ({"throttle_end": "sw_power_cap"}, "clocks were held down"),
         ({"power_w": 690.0}, "at its limit"),
         ({"temperature_end_c": 71.0}, "21 K from the reference"),
-        ({"device_name": "NVIDIA X"}, "nobody measured"),
+        ({"device_name": "NVIDIA X"}, "it was not measured"),
     ],
 )
 def test_a_row_that_cannot_be_told_has_a_reason(change, reason):

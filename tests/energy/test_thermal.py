@@ -32,7 +32,7 @@ class Board:
         self._slopes: dict[float, float] = {}
 
     def slope(self, power_w: float) -> float:
-        """True slope of the work that takes this power at 50 C."""
+        """True slope of the work that takes this power at 50 °C."""
         if power_w not in self._slopes:
             self._slopes[power_w] = (self._a + self._b * power_w) * (1 + WORK_SCATTER * self._rng.normal())
         return self._slopes[power_w]
@@ -107,8 +107,8 @@ def test_temperature_moves_the_number_towards_the_reference_and_back():
 @pytest.mark.parametrize(
     ("condition", "known", "said"),
     [
-        (Condition(None, 500.0, 0.01), {}, "the device tells no temperature"),
-        (Condition(75.0, 500.0, 0.01), {}, "measured at 75 C, 25 K from the reference of 50 C"),
+        (Condition(None, 500.0, 0.01), {}, "the device reports no temperature"),
+        (Condition(75.0, 500.0, 0.01), {}, "measured at 75 °C, 25 K from the reference of 50 °C"),
         (Condition(55.0, 500.0, 0.01), {"throttle": "sw_power_cap"}, "clocks were held down (sw_power_cap)"),
         (Condition(55.0, 500.0, 0.01), {"throttle": "gpu_idle|hw_thermal_slowdown"}, "(hw_thermal_slowdown)"),
         (Condition(55.0, 690.0, 0.01), {"power_limit_w": 700.0}, "took 690 W and may take 700 W"),

@@ -79,7 +79,7 @@ def test_a_perplexity_has_no_points(knowing, guessing):
     best, worst = evaluated(point(knowing, task="kinds_read"), point(guessing, task="kinds_read"))
     assert (best.status, best.score_metric, best.score_higher_is_better) == ("ok", "word_perplexity", False)
     assert 1 < best.score < worst.score
-    assert "no share of 1" in best.per_point_reason
+    assert "not a share of 1" in best.per_point_reason
     assert best.time_per_point_s is None
     assert best.time_per_sample_s > 0
 

@@ -52,7 +52,7 @@ def test_without_a_meter_energy_is_missing_and_never_zero():
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"score": 12.3, "score_metric": "word_perplexity", "score_higher_is_better": False}, "no share of 1"),
+        ({"score": 12.3, "score_metric": "word_perplexity", "score_higher_is_better": False}, "not a share of 1"),
         ({"score": 0.4, "score_metric": "acc", "score_higher_is_better": False}, "a lower acc is better"),
         ({"score": -0.05, "score_metric": "mcc"}, "not above 0"),
         ({"score": 0.0, "score_metric": "acc"}, "not above 0"),

@@ -26,7 +26,7 @@ TOO_LONG = r"it took longer than 3 s \(--trial-timeout\)"
 SLOW: dict[str, object] = {"point_s": 0.1}
 LOST_CLUSTER = r"^error: the sweep lost its cluster .*flopray resume \S+"
 LOST_RECORDER = (
-    r"^error: the sweep's recorder is gone: its process, on the node that the driver has joined, died without a word .*"
+    r"^error: the sweep's recorder is gone: its process, on the driver's node, ended without a message .*"
     r"every point in the journal is safe, .*flopray resume \S+.* goes on$"
 )
 
@@ -151,7 +151,7 @@ KINDS = {
         Kind("second-driver", acts.second_driver, resumes=False, layout="plain", plan={"point_s": 0.2}, within=0.25),
         Kind("other-flags", acts.sigkill, (-9,), mend=acts.other_flags, layout="plain"),
         Kind("other-devices", acts.sigkill, (-9,), mend=acts.other_devices, layout="boastful", device_type="H100"),
-        misbehaving("point-exits", "exit", given_up("failed", 3, "its process died without a word")),
+        misbehaving("point-exits", "exit", given_up("failed", 3, "its process ended without a message")),
         misbehaving("point-hangs", "sleep", given_up("failed", 2, TOO_LONG), "--trial-timeout 3"),
         misbehaving("point-stops", "stop", given_up("failed", 1, TOO_LONG), "--trial-timeout 3 --retries 0"),
         replace(

@@ -25,4 +25,4 @@ def test_each_point_ends_as_a_row(lane, tmp_path, times, code):
     assert not frame.duplicated(["trial_id", "phase"]).any()
     bad = frame[frame["status"] != "ok"]
     assert bool(len(bad)) == (code == 3)
-    assert bad["status_reason"].str.contains("gave its trial up|could not run").all()
+    assert bad["status_reason"].str.contains("abandoned its trial|could not run").all()

@@ -86,12 +86,12 @@ def test_a_country_with_year_and_source(name):
 def test_a_country_that_is_not_known(name, said):
     with pytest.raises(InputError, match=said) as error:
         country.grid_of(name)
-    assert "--grid-intensity" in str(error.value)
+    assert "grid_intensity" in str(error.value)
 
 
 def test_without_codecarbon_the_message_says_what_to_do(monkeypatch):
     country._mix.cache_clear()
     monkeypatch.setattr(country, "find_spec", lambda _: None)
-    with pytest.raises(InputError, match=r"pip install 'flopray\[carbon\]', or name --grid-intensity"):
+    with pytest.raises(InputError, match=r"pip install 'flopray\[carbon\]', or name grid_intensity"):
         country.grid_of("FRA")
     country._mix.cache_clear()

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from flopray.errors import InputError
-from flopray.integrations.step_costs import StepCosts, _told
+from flopray.integrations.step_costs import RankCosts, StepCosts, _told
 from flopray.testing.power_traces import ConstantPower
 from flopray.testing.simulated_meter import SimulatedMeter
 
 
 def rank(energies, flops=100.0, peak=None, lacking=()):
-    return {"energies": energies, "lacking": list(lacking), "flops": flops, "peak": peak}
+    return RankCosts(energies, tuple(lacking), flops, peak)
 
 
 def test_each_rank_has_its_own_gpu():

@@ -79,18 +79,18 @@ def test_energy_is_told_for_the_reference_temperature_with_an_interval(measure, 
     assert at.coefficient == pytest.approx(slope_w_per_k(POWER_W) / true_w, rel=0.01)
     lines = repr(m).splitlines()
     assert len(lines) == 5
-    assert lines[3].startswith(f"  energy at {reference_c:g} C  ")
+    assert lines[3].startswith(f"  energy at {reference_c:g} °C  ")
     assert lines[3].endswith(f"J ± {at.rel_error:.1%}")
 
 
 @pytest.mark.parametrize(
     ("gpu", "temperature_c", "reason"),
     [
-        (Gpu(), None, "the device tells no temperature"),
-        (Gpu(), 80.0, "measured at 80 C, 30 K from the reference of 50 C"),
+        (Gpu(), None, "the device reports no temperature"),
+        (Gpu(), 80.0, "measured at 80 °C, 30 K from the reference of 50 °C"),
         (Gpu(throttle="sw_power_cap"), 60.0, "clocks were held down (sw_power_cap)"),
         (Gpu(limit_w=POWER_W), 60.0, "the board took "),
-        (Gpu("NVIDIA X"), 60.0, "nobody measured how the power of NVIDIA X follows temperature"),
+        (Gpu("NVIDIA X"), 60.0, "it was not measured how the power of NVIDIA X follows temperature"),
     ],
 )
 def test_without_it_the_reason_is_printed_and_the_measured_energy_stays(measure, gpu, temperature_c, reason):
@@ -98,7 +98,7 @@ def test_without_it_the_reason_is_printed_and_the_measured_energy_stays(measure,
     assert m.energy.energy_j is not None
     assert m.at_reference.energy_j is None
     assert m.at_reference.reason.startswith(reason)
-    assert repr(m).splitlines()[3].startswith(f"  energy at 50 C  none: {reason}")
+    assert repr(m).splitlines()[3].startswith(f"  energy at 50 °C  none: {reason}")
 
 
 def test_what_temperature_explains_within_a_window_is_no_drift(measure):
@@ -123,8 +123,8 @@ def test_phases_have_it_each_and_the_whole_is_printed(measure):
     )
     for name in ("forward", "backward", "whole"):
         assert phases[name].at_reference.energy_j < phases[name].energy.energy_j
-    (line,) = (line for line in repr(phases).splitlines() if "50 C" in line)
-    assert line.startswith("  whole, energy at 50 C  ")
+    (line,) = (line for line in repr(phases).splitlines() if "50 °C" in line)
+    assert line.startswith("  whole, energy at 50 °C  ")
 
 
 def test_on_a_cpu_nothing_is_told_of_it():

@@ -19,7 +19,7 @@ from flopray.settings import MeasureSettings
 from flopray.store.calibrations import kept
 
 H100 = "NVIDIA H100 80GB HBM3"
-#: Power of each load at 50 C, on this board.
+#: Power of each load at 50 °C, on this board.
 AT_REFERENCE_W = {"products": 600.0, "copy": 400.0}
 TIME_S, ERROR = 1e-3, 0.008
 

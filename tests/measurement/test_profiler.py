@@ -277,7 +277,7 @@ class Gpu(Device):
 
 
 @pytest.mark.parametrize(
-    ("temperature_c", "reason"), [(51.0, None), (None, "the device tells no temperature, so that none can be held")]
+    ("temperature_c", "reason"), [(51.0, None), (None, "the device reports no temperature, so none can be held")]
 )
 def test_a_held_temperature_stands_in_each_row(monkeypatch, temperature_c, reason):
     monkeypatch.setattr("flopray.measurement.filler._PROBE_S", 0.01)

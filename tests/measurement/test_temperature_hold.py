@@ -64,7 +64,7 @@ def test_a_board_is_brought_to_the_temperature_and_kept_there(start_c, sink_s):
     ("target_c", "board", "words"),
     [
         (90.0, Board(ambient_c=25.0, sink_s=4.0), "filler work without a change"),
-        (90.0, Board(ambient_c=25.0, sink_s=300.0), "s of waiting for 90 C"),
+        (90.0, Board(ambient_c=25.0, sink_s=300.0), "s of waiting for 90 °C"),
         (35.0, Board(ambient_c=45.0, sink_s=4.0), "pausing without a change"),
     ],
 )
@@ -72,7 +72,7 @@ def test_a_temperature_that_cannot_be_reached_is_given_up_with_a_reason(target_c
     hold = TemperatureHold(target_c)
     seconds, reason = board.hold(hold, 300.0)
     assert words in reason
-    assert f"{target_c:g} C" in reason
+    assert f"{target_c:g} °C" in reason
     assert seconds <= CAP_S + 6.0
     again, reason = board.hold(hold, 300.0)  # the next windows do not wait for a minute each
     assert reason is not None
@@ -88,7 +88,7 @@ def test_after_it_was_given_up_it_may_be_reached():
 
 def test_without_a_sensor_the_reason_says_so():
     step = TemperatureHold(50.0).next(0.0, None)
-    assert (step.act, step.reason) == (Act.GIVE_UP, "the device tells no temperature, so that none can be held")
+    assert (step.act, step.reason) == (Act.GIVE_UP, "the device reports no temperature, so none can be held")
 
 
 class Gpu:
@@ -117,7 +117,7 @@ class Gpu:
 
 @pytest.fixture
 def quick(monkeypatch):
-    """The shortest steps, and filler work that heats up to 49 C."""
+    """The shortest steps, and filler work that heats up to 49 °C."""
     gpu = Gpu()
 
     def fill():
@@ -166,7 +166,7 @@ def test_a_cpu_says_why_nothing_is_held():
     device.is_cuda = False
     held = HeldTemperature(device, 50.0)
     assert held.before_window(lambda: None) is None
-    assert held.columns()["hold_temperature_reason"] == "a CPU has no temperature that could be held"
+    assert held.columns()["hold_temperature_reason"] == "the temperature of a CPU cannot be held"
 
 
 def test_filler_work_is_as_large_as_memory_allows():

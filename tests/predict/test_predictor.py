@@ -129,7 +129,7 @@ def test_a_file_that_says_something_else_is_refused_in_a_line(predictor, path, v
     _set(content, path, value)
     with pytest.raises(InputError) as told:
         Predictor.from_json(json.dumps(content).encode(), "theirs.json")
-    assert str(told.value).startswith("theirs.json: no fitted models of flopray: ")
+    assert str(told.value).startswith("theirs.json: not fitted models of flopray: ")
     assert "\n" not in str(told.value)
 
 
@@ -184,7 +184,7 @@ def test_rows_of_a_cpu_and_of_a_gpu_without_a_datasheet_are_fitted(frame):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"precision": "int4"}, "int4 is no precision that is known"),
+        ({"precision": "int4"}, "int4 is not a known precision"),
         ({"time_s": -1.0}, "without time"),
         ({"time_s": float("inf")}, "without time"),
         ({"width": None}, "its point cannot be made"),

@@ -47,7 +47,7 @@ def test_rows_are_those_that_were_measured():
     for name in ("time_s", "time_rel_error", "energy_j", "energy_rel_error", "started_unix_s", "device_uuid"):
         assert (both[name] == both[f"{name}_ours"]).all(), name
     assert both["energy_at_reference_j"].isna().all()
-    # the rule of flopray.energy.thermal takes warm boards down to 50 C and cool ones up
+    # the rule of flopray.energy.thermal takes warm boards down to 50 °C and cool ones up
     warmer = both["temperature_end_c"] > 50
     assert (both["energy_at_reference_j_ours"] < both["energy_j"])[warmer].all()
     assert (both["energy_at_reference_j_ours"] >= both["energy_j"])[~warmer].all()
@@ -88,7 +88,7 @@ def test_an_unknown_name_is_one_line_with_the_known_ones(name, capsys):
 
 def test_it_is_only_read(tmp_path):
     run = open_run("reference:h100-mlp")
-    with pytest.raises(RunError, match="comes with flopray and is only read"), run.writer():
+    with pytest.raises(RunError, match="comes with flopray and can only be read"), run.writer():
         pass
     with pytest.raises(RunError, match="flopray merge reference:h100-mlp RUN"):
         flopray.resume("reference:h100-mlp")

@@ -41,7 +41,7 @@ def test_the_answer_comes_first_with_its_interval_and_temperature(document):
     markdown = text.to_markdown(document)
     first = document.sections[0]
     assert first.anchor == "answer"
-    # two boards at 50 C: the numbers of docs/method.md's boards, as a mean of the type
+    # two boards at 50 °C: the numbers of docs/method.md's boards, as a mean of the type
     assert "On an H100, a whole training step of MLP (n=8 d=2048 m=256) in bf16" in markdown
     assert "1.02 ms ± 0.94 % and 482 mJ ± 3.3 % at 50\u00a0°C (mean of 2 boards)" in markdown
     assert "of the type (H100: 2 boards)" in markdown
@@ -72,7 +72,7 @@ def test_predictions_stand_beside_what_was_measured_and_say_that_they_were_fitte
     held_out, compared, _ = section(document, "predictions").blocks
     (lines,) = (rows for _, rows in compared.table.sections)
     assert [line[1] for line in lines] == ["16"] * 8 + ["8"] * 8
-    assert "this is no test of the models" in compared.table.notes[-1]
+    assert "this does not test the models" in compared.table.notes[-1]
     errors = {line[0]: line for _, rows in held_out.table.sections for line in rows}
     # as docs/results/prediction.md has them
     assert errors["H100 fp32 graph mlp"][2:] == ["4.4 %", "-0.4 %", "89 %", "3.7 %", "-0.4 %", "89 %"]

@@ -80,7 +80,7 @@ def test_tables_say_what_their_intervals_are_of(rows):
     assert "± of energy: of the type (H100: 3 boards)" in notes["H100"]
     assert "± of energy: of the board at reference temperature (H200: one board)" in notes["H200"]
     assert "± of time: of the window (H200: one board)" in notes["H200"]
-    assert "energy at 50 C" in notes["H200"]
+    assert "energy at 50 °C" in notes["H200"]
 
 
 def test_ratios_use_the_intervals_of_types(rows, fleet, tmp_path):
@@ -163,7 +163,7 @@ def test_compare_gpus_compares_boards(fleet, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "H100: 3 boards (aaaaaaaa, bbbbbbbb, cccccccc)" in said
     (kind,) = json.loads((tmp_path / "boards.json").read_text())
-    energy = kind["energy at 50 C"]
+    energy = kind["energy at 50 °C"]
     factors = [energy["boards"][board]["factor"] for board in kind["boards"]]
     assert factors == pytest.approx([-0.005, 0.025, -0.02], abs=0.004)
     assert [each["others"] for each in energy["left_out"]] == [2, 2, 2]
@@ -185,10 +185,10 @@ def test_the_bench_tells_steps_apart(fleet, tmp_path, capsys, monkeypatch):
     steps = {name: rms for name, rms, _, _ in boards.steps_of(device)}
     assert list(steps)[2:] == [
         *("energy as measured", "energy as measured, boards' factors taken out"),
-        *("energy at 50 C", "energy at 50 C, boards' factors taken out"),
+        *("energy at 50 °C", "energy at 50 °C, boards' factors taken out"),
     ]
-    assert steps["energy at 50 C"] == pytest.approx(0.033, abs=0.004)
-    assert steps["energy at 50 C, boards' factors taken out"] < 0.01
+    assert steps["energy at 50 °C"] == pytest.approx(0.033, abs=0.004)
+    assert steps["energy at 50 °C, boards' factors taken out"] < 0.01
     assert boards.main([str(run) for run in fleet["h100"]] + ["--out", str(tmp_path)]) == 0
     assert "| 48 |" in capsys.readouterr().out
     assert np.isfinite(json.loads((tmp_path / "boards.json").read_text())["NVIDIA H100 80GB HBM3"]["time"]["rows"])

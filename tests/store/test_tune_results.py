@@ -113,7 +113,7 @@ def test_an_experiment_folder_loads_as_the_run(run, tmp_path):
     found = open_run(tmp_path / "experiment")
     assert found.workload.name == folder.workload.name
     assert set(found.finished()) == ids
-    with pytest.raises(RunError, match="only read: name the run's own folder"):
+    with pytest.raises(RunError, match="are only read: name the run's own folder"):
         found.check_unlocked()
 
 
@@ -123,7 +123,7 @@ def test_what_only_a_runs_own_folder_can_do_says_so(tmp_path):
     report(tmp_path, [results.flat([records]) for records in points])
     found = status_of_run(tmp_path)
     assert (found.state, found.points, found.finished, found.resume) == ("finished", 2, 2, None)
-    with pytest.raises(RunError, match="only read; name the run's own folder"):
+    with pytest.raises(RunError, match="can only be read; name the run's own folder"):
         check_resumable(open_run(tmp_path).manifest, str(tmp_path))
     with pytest.raises(NotARun, match="have no grid: name the run's own folder"):
         merge([tmp_path, tmp_path], tmp_path / "merged")

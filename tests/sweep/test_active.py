@@ -112,7 +112,7 @@ def test_what_an_active_search_learns():
     ("changes", "said"),
     [
         ({"samples": None}, "needs samples N"),
-        ({"objective": ("time_s",)}, "for one objective take optuna"),
+        ({"objective": ("time_s",)}, "for one objective use optuna"),
         ({"objective": ("surface", "time_s")}, "unknown metric"),
         ({"shards": ("1/2",)}, "leave it out"),
         ({"search": "random", "objective": ("surface",)}, "goes with search optuna or active"),

@@ -55,7 +55,7 @@ def test_an_exception_is_told_as_it_is_and_not_as_a_sudden_death():
 def test_the_clock_tells_a_hang_whatever_ray_says():
     failure = process_failure_of(KILLED, 60.0, LIMITS)
     assert failure.cause is Cause.TIMED_OUT
-    assert "60 s (--trial-timeout)" in failure.reason
+    assert "60 s (point_timeout_s)" in failure.reason
     assert failure.attempts(LIMITS) == 2
     assert failure.attempts(Limits(retries=0)) == 1
     assert process_failure_of(KILLED, 1e9, Limits(point_timeout_s=0.0)).cause is Cause.PROCESS_DIED

@@ -34,10 +34,9 @@ def died(how, **further):
         (
             "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: "
             "Worker unexpectedly exits with a connection error code 2. End of file.",
-            "its process, on the node that the driver has joined, died without a word "
-            "(killed, crashed, or out of host memory)",
+            "its process, on the driver's node, ended without a message (killed, crashed, or out of host memory)",
         ),
-        ("The actor is dead because it was killed by `ray.kill`.", "somebody ended it by `ray.kill`"),
+        ("The actor is dead because it was killed by `ray.kill`.", "it was ended by `ray.kill`"),
     ],
 )
 def test_a_recorder_that_is_killed_is_no_lost_cluster(how, words):

@@ -106,12 +106,12 @@ def test_a_model_of_a_file_goes_by_its_name_and_brings_its_sizes(tmp_path):
     [
         (
             {"width": 16.5},
-            "param_space width: 16.5 is no whole number; a searcher that draws floats only, such as BayesOpt",
+            "param_space width: 16.5 is not a whole number; a searcher that draws floats only, such as BayesOpt",
         ),
-        ({"width": 16.0}, "param_space width: 16.0 is no whole number"),
-        ({"width": np.float64(16)}, "param_space width: 16.0 is no whole number"),
-        ({"width": np.float32(16.25)}, "param_space width: 16.25 is no whole number"),
-        ({"width": float("nan")}, "param_space width: nan is no whole number"),
+        ({"width": 16.0}, "param_space width: 16.0 is not a whole number"),
+        ({"width": np.float64(16)}, "param_space width: 16.0 is not a whole number"),
+        ({"width": np.float32(16.25)}, "param_space width: 16.25 is not a whole number"),
+        ({"width": float("nan")}, "param_space width: nan is not a whole number"),
         ({"width": 0}, "width must be a whole number of at least 1, got 0"),
         ({"width": True}, "width must be a whole number"),
         ({"width": None}, "width must be a whole number"),

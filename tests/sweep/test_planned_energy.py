@@ -48,7 +48,7 @@ def test_phases_and_shapes_that_were_not_measured_are_planned_and_said_to_be_out
     point = MLP(n_layers=8, width=1024, tokens=128).point(device_type="H100", precision="bf16", execution="graph")
     planned = planned_energy(settings, [point], rates_of("H100"))
     assert planned.outside == 0.5
-    assert planned.line("H100").endswith("; 50% of it lies outside of what was measured")
+    assert planned.line("H100").endswith("; 50% of it lies outside what was measured")
 
 
 def test_of_many_points_some_stand_for_all(monkeypatch):
@@ -63,4 +63,4 @@ def test_of_many_points_some_stand_for_all(monkeypatch):
     exact = planned_energy(settings, points, rates)
     assert whole.energy_j == pytest.approx(exact.energy_j, rel=0.03)
     assert whole.energy_j != exact.energy_j
-    assert "of the boards at 50 C" in whole.line("H100")
+    assert "of the boards at 50 °C" in whole.line("H100")

@@ -178,7 +178,7 @@ def test_a_sweep_of_which_nothing_can_be_measured_is_refused_with_the_reason():
     for of, reason in (
         (sweep(execution=("graph",)), "CPU: execution graph needs a CUDA device"),
         (sweep(precision=("tf32",)), "CPU: tf32 exists only"),
-        (sweep(instruments=("counters",)), "--instruments counters: "),
+        (sweep(instruments=("counters",)), "instruments counters: "),
         (
             llama_sweep(),
             "CPU: out of memory: llama-405b b=1 t=128 bf16 eager needs 3.2. TB at least, and there are 25 GB",

@@ -74,10 +74,10 @@ def test_what_an_earlier_session_finished_is_not_begun(watched):
 @pytest.mark.parametrize(
     ("text", "seconds", "attempts", "status", "reason"),
     [
-        (KILLED, 1.0, 3, "failed", "its process died without a word"),
+        (KILLED, 1.0, 3, "failed", "its process ended without a message"),
         (NODE_DIED, 1.0, 3, "failed", "its node was lost"),
         (OUT_OF_MEMORY, 1.0, 1, "out_of_memory", "its node ran out of host memory"),
-        (KILLED, 60.0, 2, "failed", "it took longer than 60 s (--trial-timeout)"),
+        (KILLED, 60.0, 2, "failed", "it took longer than 60 s (point_timeout_s)"),
     ],
 )
 def test_a_point_is_tried_again_as_often_as_its_cause_allows(watched, text, seconds, attempts, status, reason):

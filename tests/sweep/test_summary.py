@@ -1,6 +1,7 @@
 """What a person reads before and after a sweep is what the records say."""
 
 import dataclasses
+import functools
 import io
 import json
 
@@ -100,6 +101,9 @@ def test_the_summary_names_best_and_worst_points_failures_and_files(run):
     assert "3 points, 6 rows: 4 ok, 2 unsupported" in text
     assert "reached the target error: 4 of 4 in time; 42% of device time" in text
     assert "2 rows unsupported: unsupported [because]" in text
+    frame["status_reason"] = "use execution='compile'"
+    text = shown(print_summary, folder, frame, summarise(frame, 0.42), (), {"execution": "--execution"})
+    assert "2 rows unsupported: use --execution compile" in text
     assert "audit: 4 x note:no_limit_known" in text
     assert str(folder.records_path) in text
     assert f"flopray.load_run({str(folder.path)!r})" in text
@@ -168,23 +172,25 @@ def test_the_plan_says_what_is_not_in_its_time():
     made = sweep()
     settings = MeasureSettings(hold_temperature_c=55.0, calibrate=True)
     text = shown(print_plan, dataclasses.replace(made, settings=settings), {"CPU": 1})
-    assert "--hold-temperature 55: filler work and pauses before each window, at most 60 s each, are not in" in text
-    assert "--calibrate: some minutes for each GPU, which are not in the predicted time" in text
+    assert "hold_temperature_c=55: filler work and pauses before each window, at most 60 s each, are not in" in text
+    assert "calibrate: some minutes for each GPU, which are not in the predicted time" in text
     assert "not in the predicted time" not in shown(print_plan, made, {"CPU": 1})
+    held, flags = dataclasses.replace(made, settings=settings), {"hold_temperature_c": "--hold-temperature"}
+    assert "--hold-temperature 55: filler work" in shown(functools.partial(print_plan, names=flags), held, {"CPU": 1})
 
 
 def test_what_holding_took_and_the_factors_of_boards_are_told(run):
     board = {"device_uuid": "GPU-1", "device_name": "X", "board_factor": 1.021, "board_factor_rel_error": 0.034}
     held = {"hold_temperature_c": 55.0, "hold_temperature_s": 100.0, **board}
-    folder = run(rows(16, **held), rows(32, **held, hold_temperature_reason="it was at 40 C"))
+    folder = run(rows(16, **held), rows(32, **held, hold_temperature_reason="it was at 40 °C"))
     frame = folder.load()
     summary = summarise(frame, 0.5)
     assert summary["hold_temperature_c"] == [55.0]
     assert summary["hold_temperature_s"] == 400.0
     assert summary["rows_not_held"] == 2
     text = shown(print_summary, folder, frame, summary)
-    assert "held at 55 C: 7 min of filler work and pauses before windows" in text
-    assert "2 rows could not be held: it was at 40 C" in text
+    assert "held at 55 °C: 7 min of filler work and pauses before windows" in text
+    assert "2 rows could not be held: it was at 40 °C" in text
     assert text.count("board GPU-1: takes 1.021 ±3.4% times the energy of a typical X") == 1
 
 

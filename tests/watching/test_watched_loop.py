@@ -136,11 +136,11 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path):
         ({"leave_out": -1}, "leave_out"),
         ({"devices": "tpu:0"}, "'tpu:0' is no GPU"),
         ({"devices": ["cuda:9"]}, "CUDA devices, no cuda:9"),
-        ({"devices": [0], "meter": meter()}, "leave it out where meter says"),
+        ({"devices": [0], "meter": meter()}, "leave it out, since meter says"),
     ):
         with pytest.raises(InputError, match=said):
             flopray.watch(**arguments)
-    with pytest.raises(RunError, match="is no folder of a watch"):
+    with pytest.raises(RunError, match="is not a folder of a watch"):
         load_series(tmp_path)
 
 

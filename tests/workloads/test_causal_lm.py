@@ -376,7 +376,7 @@ def test_a_closed_form_that_disagrees_with_the_model_is_withdrawn(change, monkey
         (config("mistral", sliding_window=-1), "sliding_window is -1, and must be at least 0"),
         (
             config("llama", num_key_value_heads=3),
-            "num_attention_heads is 4, which is no multiple of num_key_value_heads",
+            "num_attention_heads is 4, which is not a multiple of num_key_value_heads",
         ),
         (config("llama", num_hidden_layers=10**6), "num_hidden_layers is 1000000: at most 2000 are built"),
         # values that fail when the model is built
@@ -410,9 +410,9 @@ def test_names_files_and_folders_are_models(tmp_path):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("llama-tny", "--model llama-tny: did you mean llama-tiny?"),
+        ("llama-tny", "model llama-tny: did you mean llama-tiny?"),
         ("Qwen3-0.6", "did you mean qwen3-0.6b?"),
-        ("cfg/missing.json", "--model cfg/missing.json: there is no such file or folder"),
+        ("cfg/missing.json", "model cfg/missing.json: there is no such file or folder"),
         ("missing.json", "there is no such file or folder"),
         ("./missing", "there is no such file or folder"),
         ("/nowhere/missing", "there is no such file or folder"),
@@ -516,7 +516,7 @@ def test_every_family_sends_tokens_to_its_experts_in_equal_numbers(kind):
 def test_experts_that_take_no_stated_routing_are_said_so():
     """Those of Llama 4 compute all experts for all tokens, and are not asked which to take."""
     content = config("llama4_text", num_local_experts=4, num_experts_per_tok=1, intermediate_size_mlp=96, head_dim=16)
-    with pytest.raises(Unsupported, match="use --routing router"):
+    with pytest.raises(Unsupported, match="use routing='router'"):
         BuiltPoint(point(content), device="cpu", seed=0)
     BuiltPoint(point(content, routing="router"), device="cpu", seed=0).phase("train_step")()
     # Experts that no layer has need no routing.

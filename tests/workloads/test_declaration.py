@@ -24,15 +24,15 @@ def declared(*fields: Field, **attributes: Any) -> Workload:
     [
         (Field(name="on", type=bool, words=YES, values=(False,)), "False in values is no word: choose from no, yes"),
         (Field(name="on", type=bool, values=(False,)), "False in values is no word: choose from off, on"),
-        (Field(name="on", type=bool, values=("yes",)), "'yes' in values is none of its words: choose from off, on"),
+        (Field(name="on", type=bool, values=("yes",)), "'yes' in values is not one of its words: choose from off, on"),
         (Field(name="on", type=bool, words={"no": 0}), "the word 'no' must stand for True or False, got 0"),
         (Field(name="on", type=str, values=("no", "yes")), "a choice needs words={word: value, ...}, or free=True"),
         (Field(name="on", type=str, words={"a": ""}), "the word 'a' must stand for a text, got ''"),
         (Field(name="on", type=str, words={"-a": "a"}), "a word must be a text that does not begin with -"),
         (Field(name="on", type=str, words=("a", "b")), "words must map each word to its value"),  # type: ignore[arg-type]
         (Field(name="on", type=str, words={"a": "a"}, values="a"), "values must be a tuple such as"),
-        (Field(name="on", type=str, words={"a": "a"}, values=("b",)), "'b' in values is none of its words"),
-        (Field(name="on", type=str, words={"a": "a"}, gpu_values=("b",)), "'b' in gpu_values is none of its words"),
+        (Field(name="on", type=str, words={"a": "a"}, values=("b",)), "'b' in values is not one of its words"),
+        (Field(name="on", type=str, words={"a": "a"}, gpu_values=("b",)), "'b' in gpu_values is not one of its words"),
         (Field(name="on", values=(8.5,)), "8.5 in values must be a whole number or first:last:step"),
         (Field(name="on", values=("8-16",)), "'8-16' in values must be a whole number or first:last:step"),
         (Field(name="on", values=(True,)), "True in values must be a whole number"),

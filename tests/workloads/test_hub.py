@@ -28,7 +28,7 @@ def test_a_hub_id_without_network_is_refused_in_one_line(nobody_there, weights, 
     with pytest.raises(InputError) as caught:
         find_model("nobody-has/this-model", weights=weights)
     message = str(caught.value)
-    assert message.startswith("--model nobody-has/this-model: ")
+    assert message.startswith("model nobody-has/this-model: ")
     assert f"the hub {nobody_there} cannot be reached" in message
     assert "\n" not in message
     assert capsys.readouterr().err == ""

@@ -108,7 +108,7 @@ def test_pretrained_weights_come_from_a_folder_of_safetensors(tmp_path):
 def test_names_that_mean_nothing_are_refused(tmp_path):
     (tmp_path / "config.json").write_text("[1]")
     for name in ("nope", str(tmp_path / "none.json"), str(tmp_path)):
-        with pytest.raises(InputError, match="--model"):
+        with pytest.raises(InputError, match=r"^model"):
             find_models([name], ["random"])
     with pytest.raises(InputError, match="hub id or a folder"):
         find_models(["llama-tiny"], ["pretrained"])

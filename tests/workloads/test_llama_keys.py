@@ -119,7 +119,7 @@ def test_whatever_transformers_writes_of_a_llama_is_understood():
 def test_what_makes_another_model_is_refused_by_name(content, named):
     with pytest.raises(InputError, match=named) as caught:
         sizes(**content)
-    assert str(caught.value).startswith("--model x: ")
+    assert str(caught.value).startswith("model x: ")
     assert "\n" not in str(caught.value)
 
 

@@ -187,7 +187,7 @@ def test_what_is_no_adapter_is_said_in_one_line(word, monkeypatch):
     with pytest.raises(SpecError, match="adapter"):
         llama(word)
     monkeypatch.setattr(finetuning, "has_peft", lambda: True)
-    with pytest.raises(InputError, match=r"^--adapter: unknown adapter"):
+    with pytest.raises(InputError, match=r"^adapter: unknown adapter"):
         finetuning.checked_adapters([None, word])
 
 
@@ -195,7 +195,7 @@ def test_without_peft_one_line_says_what_installs_it(monkeypatch):
     monkeypatch.setattr(finetuning, "has_peft", lambda: False)
     assert finetuning.checked_adapters(["none"]) == finetuning.checked_adapters([None]) == (None,)
     said = r"adapter lora:16 needs peft: pip install 'flopray\[peft\]'"
-    with pytest.raises(InputError, match=f"^--{said}$"):
+    with pytest.raises(InputError, match=f"^{said}$"):
         finetuning.checked_adapters([None, "lora:16"])
     with pytest.raises(Unsupported, match=said):
         finetuning.add_adapters(None, "lora:16")

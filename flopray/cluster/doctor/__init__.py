@@ -1,1 +1,1 @@
-"""What a machine, or every node of a cluster, can measure, and what would give it the rest."""
+"""What a machine, or every node of a cluster, can measure, and what it lacks for the rest."""

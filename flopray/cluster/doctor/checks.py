@@ -10,17 +10,17 @@ from flopray.cluster.doctor.cluster import Node
 from flopray.cluster.doctor.machine import Energy, GpuReport, Machine
 from flopray.cluster.doctor.software import Counters
 
-#: `note`: it is there, and something about it should be known before numbers are trusted.
+#: `note`: it is there, with something to know before numbers are trusted.
 State = Literal["ok", "missing", "note"]
-#: What there are checks of, in the order people read them: what can be measured, then what with.
+#: Subjects of checks, in reading order: what can be measured, then what it takes.
 ORDER = (
     *("node", "time", "FLOPs", "GPU energy", "CPU energy"),
     *("executed FLOPs", "  ncu", "  chip", "  nvtx", "  permission"),
     *("GPU", "torch", "Ray", "Python"),
 )
-#: Stand in a text for a number that differs a little from device to device, so that texts alike can be told as one.
+#: Placeholders for numbers that differ a little between devices, so that equal texts can be shown as one.
 FREE, TICK = "{free}", "{tick}"
-#: What the driver keeps of a board's memory is below this (0.6 GiB of an H100's 80).
+#: The driver reserves less of a board's memory than this (0.6 GiB of an H100's 80).
 _OWN_MEMORY_BYTES = 2 * 2**30
 
 
@@ -165,7 +165,7 @@ def _memory(gpu: GpuReport) -> tuple[str, tuple[tuple[str, float], ...]]:
 
 
 def _others(gpu: GpuReport) -> tuple[bool, str]:
-    """Whether somebody else seems to be on a GPU, and what to say of it."""
+    """Whether others seem to use a GPU, and what to say about it."""
     if gpu.other_processes is None:
         return False, "other processes unknown"
     if gpu.other_processes:
@@ -173,7 +173,7 @@ def _others(gpu: GpuReport) -> tuple[bool, str]:
         return True, f"{processes}: energy and time are not of your work alone"
     total, free = gpu.memory_total_bytes, gpu.memory_free_bytes
     if total is not None and free is not None and total - free > _OWN_MEMORY_BYTES:
-        return True, "no other process to be seen, but memory is in use: a container may hide others"
+        return True, "no other process is visible, but memory is in use: a container may hide others"
     return False, "no other process"
 
 
@@ -184,7 +184,7 @@ def _versions(machine: Machine, ray_gpus: dict[str, int] | None) -> Iterator[Che
         yield Check("Ray", "missing", "not installed: pip install 'ray[default,tune]'")
     elif offered != len(machine.gpus):
         why = "CUDA_VISIBLE_DEVICES or `ray start --num-gpus` may say so"
-        text = f"{machine.ray}, GPUs that it gives out: {offered}, that NVML sees: {len(machine.gpus)} ({why})"
+        text = f"{machine.ray} offers {offered} GPUs, and NVML sees {len(machine.gpus)} ({why})"
         yield Check("Ray", "note", text)
     else:
         yield Check("Ray", "ok", machine.ray)

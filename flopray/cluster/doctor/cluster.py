@@ -14,19 +14,19 @@ from flopray.cluster.ray_internals import gpus_found_by_ray
 
 #: Time for a node to unpack flopray, start a worker and look; a node that is busy takes a minute.
 ANSWER_S = 180.0
-#: For a process to start on every node, and then for one to tell the time.
+#: Time for a process to start on every node, and then for one to return its clock.
 _START_S, _CLOCK_S = 10.0, 1.0
 
 
 @dataclass(frozen=True)
 class Node:
-    """A machine, and what Ray has of it.
+    """A machine, and its GPUs in Ray.
 
     Attributes:
         name: by which people know it.
-        machine: what was found there; None where nobody could look.
-        reason: why nobody could.
-        ray_gpus: GPUs that Ray gives out there, by the type it calls them; None where Ray cannot be asked.
+        machine: what was found there; None where that was not possible.
+        reason: why not.
+        ray_gpus: GPUs that Ray offers there, by Ray's type; None where Ray cannot be asked.
     """
 
     name: str
@@ -90,7 +90,7 @@ def clock_skews() -> dict[str, float]:
     ready, _ = ray.wait(first, num_returns=len(first), timeout=_START_S)
     for node, pin, awake in zip(alive, pins, first, strict=True):
         if awake not in ready:
-            continue  # the node's own line says what is wrong with it
+            continue  # the node's own line says what is wrong
         sent = time.time()
         try:
             there: Any = ray.get(task.options(scheduling_strategy=pin).remote(), timeout=_CLOCK_S)
@@ -108,7 +108,7 @@ def _answer(ref: Any, late: bool, answer_s: float) -> tuple[Machine | None, str 
         return None, f"no answer within {answer_s:.0f} s: is the node overloaded? `ray status` shows the cluster"
     try:
         return ray.get(ref), None
-    except Exception as error:  # whatever fails on one node, the report on the others goes on
+    except Exception as error:  # if one node fails, the report on the others goes on
         cause = getattr(error, "cause", None) or error
         first = (str(cause).strip().splitlines() or [""])[0]
         return None, f"looking failed: {type(cause).__name__}: {first[:200]}"

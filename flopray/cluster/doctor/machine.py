@@ -1,6 +1,6 @@
-"""Looks at this machine: what it has to measure with, or why not. Knows no Ray: a task on another node runs it too.
+"""Looks at this machine: what it can measure with, or why not. Knows no Ray: a task on another node runs it too.
 
-Nothing is changed, and nothing runs on a GPU: their facts come from NVML, which sees all of them whatever
+Nothing is changed, and nothing runs on a GPU: facts about GPUs come from NVML, which sees all of them whatever
 CUDA_VISIBLE_DEVICES hides.
 """
 
@@ -58,7 +58,7 @@ class GpuReport:
         mig: whether it is split by MIG.
         other_processes: how many processes compute on it.
         energy: its energy source.
-        reason: why nothing is known of it.
+        reason: why nothing is known about it.
     """
 
     index: int
@@ -85,7 +85,7 @@ class Machine:
         torch: see there.
         gpus: all of the machine.
         gpus_reason: why there are none.
-        gpus_fail: whether that is a failure of an NVIDIA driver that is there.
+        gpus_fail: whether that is a failure of an installed NVIDIA driver.
         cpu_energy: energy source of the CPU.
         counters: what executed FLOPs need; None without a GPU.
     """
@@ -171,7 +171,7 @@ def _energy_of(meter: Meter, poller: Poller) -> Energy:
 
 
 def _find_gpus() -> tuple[list[Gpu], str | None, bool]:
-    """All GPUs, or why there are none, and whether that is a failure of a driver that is there."""
+    """All GPUs, or why there are none, and whether an installed driver failed."""
     try:
         found = list_gpus()
     except FloprayError as error:
@@ -210,7 +210,7 @@ def _look_at_gpu(index: int, gpu: Gpu, energy: Energy) -> GpuReport:
 
 
 def _memory_free_bytes(gpu: Gpu) -> int | None:
-    """Memory of the board that nobody holds; None where the GPU does not say (it has none of its own, say)."""
+    """Free memory of the board; None where the GPU does not say (for example, without memory of its own)."""
     nvml = library()
     try:
         return int(nvml.nvmlDeviceGetMemoryInfo(gpu.handle).free)

@@ -17,7 +17,7 @@ from flopray.cluster.doctor.cluster import Node, clock_skews, look_everywhere, l
 from flopray.cluster.doctor.report import differences
 from flopray.errors import ClusterError
 
-#: A node that has not answered by then is named, and the sweep does not wait for it.
+#: A node that has not answered within this time is named, and the sweep does not wait for it.
 _ANSWER_S = 30.0
 _SKEW_S = 1.0
 _BUSY_BYTES = 2 * 2**30
@@ -60,7 +60,7 @@ def check_nodes(device_types: Sequence[str], instruments: Sequence[str], *, loca
     nodes = [_named(node, device_types) for node in nodes]
     lacks = _failing_drivers(nodes)  # all nodes: one whose GPUs cannot be seen has no type to be selected by
     nodes = [n for n in nodes if "CPU" in device_types or set(n.ray_gpus or {}) & set(device_types)]
-    lacks += [] if nodes else [("all", f"no node with {', '.join(device_types)} was found to look at")]
+    lacks += [] if nodes else [("all", f"no node with {', '.join(device_types)} was found")]
     lacks += [(node.name, line) for node in nodes for line in _lacks(node, device_types, instruments)]
     skews = {} if local or len(nodes) < 2 else clock_skews()
     names = {node.name for node in nodes}
@@ -79,7 +79,7 @@ def _failing_drivers(nodes: Sequence[Node]) -> list[tuple[str, str]]:
 
 
 def _named(node: Node, device_types: Sequence[str]) -> Node:
-    """A node whose GPUs Ray has no type for, under the one type that a flag has given to all of them."""
+    """A node with GPUs that have no type in Ray, under the one type that a setting gives to all of them."""
     gpus = [name for name in device_types if name != "CPU"]
     if len(gpus) != 1 or set(node.ray_gpus or {}) != {"GPU"}:
         return node
@@ -102,17 +102,17 @@ def _no_energy(nodes: Sequence[Node], device_types: Sequence[str]) -> str | None
 
 
 def tell(console: Console, found: Preflight, *, strict: bool) -> list[str]:
-    """Show what differs and what is missing; the same as lines for the log.
+    """Show what differs and what is missing; returns the same lines for the log.
 
     Raises:
-        ClusterError: `strict`, and there is something.
+        ClusterError: something differs or is missing, and `strict` is set.
     """
     lines = [f"{name}: {line}" for name, line in found.lacks] + [f"nodes differ in {line}" for line in found.differs]
-    for line in lines:  # no table: in a narrow one, paths and commands would be broken
+    for line in lines:  # not a table: a narrow one would break paths and commands
         console.print(f"before the first trial, {line}", highlight=False, markup=False, soft_wrap=True)
     if lines and strict:
         more = f" (and {len(lines) - 1} more, above)" if len(lines) > 1 else ""
-        raise ClusterError(f"--strict: {lines[0]}{more}; mend that, or leave --strict out")
+        raise ClusterError(f"<strict>: {lines[0]}{more}; mend that, or leave <strict> out")
     return lines or [f"pre-flight: {found.nodes} nodes, alike and complete, {found.seconds:.1f} s"]
 
 

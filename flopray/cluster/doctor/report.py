@@ -1,4 +1,4 @@
-"""The report that people read: one line for all nodes that are alike in a thing, and one more for each that differs."""
+"""The report for people: one line for all nodes that agree, and one more for each that differs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from flopray.cluster.doctor.cluster import Node
 from flopray.cluster.doctor.machine import Machine
 
 _COLOURS: dict[State, str] = {"ok": "green", "missing": "bold red", "note": "bold yellow"}
-#: Nodes that are named before the rest is only counted.
+#: Most nodes that are named; the rest is only counted.
 _NAMED = 4
 
 
 @dataclass
 class _Group:
-    """All nodes and GPUs about which the same is to be said."""
+    """All nodes and GPUs with the same line."""
 
     state: State
     text: str
@@ -39,7 +39,7 @@ class Row:
     Attributes:
         what: what it is about.
         state: whether it is there.
-        where: the nodes or GPUs it is true of; empty where that is all of them.
+        where: the nodes or GPUs it applies to; empty for all of them.
         text: what it is, or what would give it.
     """
 
@@ -50,7 +50,7 @@ class Row:
 
 
 def rows_of(nodes: Sequence[Node]) -> list[Row]:
-    """The lines of all nodes, those alike as one; of one thing, what is missing comes last."""
+    """The lines of all nodes, equal ones as one; for each subject, what is missing comes last."""
     found: dict[str, dict[tuple[State, str], _Group]] = {}
     for node in nodes:
         for check in checks_of(node):
@@ -72,7 +72,7 @@ def rows_of(nodes: Sequence[Node]) -> list[Row]:
 
 
 def differences(nodes: Sequence[Node]) -> list[str]:
-    """What nodes have in different versions, each in one sentence; numbers of such nodes differ by that as well."""
+    """Software whose versions differ between nodes, a sentence each: their numbers differ by that too."""
     machines = {node.name: node.machine for node in nodes if node.machine}
     versions = {
         "Python": {name: machine.python for name, machine in machines.items()},
@@ -104,7 +104,7 @@ def print_report(console: Console, nodes: Sequence[Node]) -> None:
     for row in rows_of(nodes):
         where = f"{row.where}: " if row.where else ""
         if row.what == "GPU" and previous != "GPU":
-            table.add_section()  # what can be measured above, what with below
+            table.add_section()  # what can be measured above, what it takes below
         label = row.what if row.what != previous else ""
         table.add_row(label, Text(row.state, _COLOURS[row.state]), Text.assemble((where, "bold"), row.text))
         previous = row.what
@@ -123,7 +123,7 @@ def as_json(nodes: Sequence[Node]) -> str:
 
 
 def _where(group: _Group, *, every: bool, one_node: bool) -> str:
-    """What a group covers, in few words; `every`: there is no other group of the same thing."""
+    """What a group covers, in few words; `every`: there is no other group of the same subject."""
     nodes, count = list(dict.fromkeys(group.nodes)), len(group.gpus)
     if not count:
         return "" if every or one_node else _listed(nodes)

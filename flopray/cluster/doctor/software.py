@@ -1,4 +1,4 @@
-"""The software that measuring takes: torch, and what the hardware counters need."""
+"""The software that measuring needs: torch, and what hardware counters need."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from flopray.flops.executed.metrics import chip_of
 from flopray.flops.executed.ncu import check_chip, find_ncu, ncu_version
 from flopray.flops.executed.permission import counter_permission
 
-#: A hang guard: importing torch from a busy network disk takes a minute.
+#: Time limit for a process that hangs: importing torch from a busy network disk takes a minute.
 _TORCH_S = 120.0
 
 
 @dataclass(frozen=True)
 class Torch:
-    """torch, as a process of its own finds it.
+    """torch, as a separate process finds it.
 
     Attributes:
         version: None where it cannot be imported.
         cuda: version of CUDA that it was built with; None for a build without.
         gpus: how many it can use; None where it could not be asked.
-        reason: why it is missing or sees none, as far as it says.
+        reason: why it is missing or sees none, as far as known.
     """
 
     version: str | None
@@ -108,7 +108,7 @@ def look_at_torch(*, whole_machine: bool) -> Torch:
 
 
 def look_at_counters(compute_capabilities: Iterable[str | None]) -> Counters:
-    """What is there of ncu, nvtx and permission.
+    """Whether ncu, nvtx and permission are there.
 
     Args:
         compute_capabilities: of this machine's GPUs.

@@ -1,4 +1,4 @@
-"""What a kernel does, told from its name and from the operation that launched it.
+"""What a kernel does, by its name and the operation that launched it.
 
 Names differ between libraries and generations: `sgemm`, `xmma_gemm`, cutlass, `gemv` and Hopper's nvjet are products;
 cuBLAS sums the pieces of a split product in `splitKreduce_kernel`; torch's own kernels are called after what they do;
@@ -30,7 +30,7 @@ _BY_OPERATION = (
     ("reduction", re.compile(r"^aten\.(sum|mean|amax|amin|max|min|prod|norm|nll_loss)")),
 )
 _OPTIMIZER_OPERATIONS = ("aten._foreach_", "aten._fused_adam")
-#: Longer names differ only in template arguments that no reader wants.
+#: Longer names differ only in template arguments.
 _LONGEST_NAME = 160
 
 
@@ -58,7 +58,7 @@ def kernel_class(name: str, *, operation: str = "", pointwise: bool = False, pha
 
 
 def short_name(name: str) -> str:
-    """A kernel's name without return type and parameters, and not longer than a person reads."""
+    """A kernel's name without return type and parameters, shortened for reading."""
     name = name.removeprefix("void ")
     depth = 0
     for place, letter in enumerate(name):

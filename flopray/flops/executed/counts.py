@@ -1,4 +1,4 @@
-"""From what ncu counted and what the worker told to the FLOPs of each phase, kernel by kernel."""
+"""The FLOPs of each phase, kernel by kernel, from ncu's counts and the worker's events."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def by_label(found: Sequence[Launch]) -> dict[str, list[Launch]]:
 
 
 def phase_counts(runs: Sequence[Run], point: int, phase: str) -> PhaseCounts | NotCounted:
-    """The counts of a phase out of all runs over its chunk.
+    """The counts of a phase from all runs over its chunk.
 
     Args:
         runs: one for each kind of core; the same work each time.

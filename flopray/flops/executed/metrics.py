@@ -76,7 +76,7 @@ class SharedRun:
 
     Attributes:
         unit: the cores that it counts.
-        passes: by precision, what of it counts there.
+        passes: by precision, what this run counts of it.
     """
 
     unit: str
@@ -91,8 +91,8 @@ class SharedRun:
 def shared_runs(precisions: Iterable[str], compute_capability: str) -> list[SharedRun]:
     """The runs that count work at several precisions, the one for CUDA cores first.
 
-    Those for CUDA cores are one: what 16-bit precisions count there holds what the others do, in as many passes of a
-    kernel. Counters of several types of tensor cores would need several passes, so each type has a run of its own.
+    One run covers the CUDA cores: the counters of 16-bit precisions include those of the others, in as many passes of a
+        kernel. Counters of several types of tensor cores would need several passes, so each type has a run of its own.
 
     Args:
         precisions: of the work.
@@ -110,7 +110,7 @@ def shared_runs(precisions: Iterable[str], compute_capability: str) -> list[Shar
 
 
 def chip_of(compute_capability: str) -> str | None:
-    """The chip's name in ncu for a compute capability such as `9.0`; None for one that is not known."""
+    """The chip's name in ncu for a compute capability such as `9.0`; None for an unknown one."""
     return CHIPS.get(compute_capability)
 
 
@@ -118,7 +118,7 @@ def passes_for(precision: str, compute_capability: str) -> tuple[CounterPass, ..
     """The runs that count all FLOPs of work at a precision.
 
     fp32 takes one: IEEE products run on CUDA cores. The others take a second one for tensor cores, and fp8 a third:
-    what is no linear layer, such as attention, is computed in bf16.
+    what is not a linear layer, such as attention, is computed in bf16.
 
     Args:
         precision: one of `flopray.point.PRECISIONS`.

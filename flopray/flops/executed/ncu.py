@@ -75,7 +75,7 @@ def known_chips(path: Path) -> frozenset[str]:
 
 @cache
 def listed_metrics(path: Path) -> frozenset[str]:
-    """Metrics that ncu lists for the GPU of this machine, without the words behind a dot; empty where it cannot."""
+    """Metrics that ncu lists for the GPU of this machine, without the part after a dot; empty where it cannot."""
     try:
         listed = _ask(path, "--query-metrics")
     except Unsupported:
@@ -122,7 +122,7 @@ def command(path: Path, counters: CounterPass, log: Path, worker: Sequence[str])
 
 
 class Process:
-    """A command that runs, with whatever it started; it ends with the context.
+    """A running command with the processes that it started; it ends with the context.
 
     Args:
         arguments: the command.
@@ -143,10 +143,10 @@ class Process:
         _end(self._process)
 
     def finish(self, *, quiet_for_s: float, progress: Callable[[], object]) -> str | None:
-        """Wait for its end, unless its progress stands still.
+        """Wait for its end, or kill it when its progress stops.
 
         Args:
-            quiet_for_s: it is killed when `progress` returns the same for so long.
+            quiet_for_s: it is killed when `progress` returns the same value for this long.
             progress: asked several times a second.
 
         Returns:
@@ -167,7 +167,7 @@ class Process:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the whole process group: where ncu itself is gone, the worker that it started may be left."""
+    """End the whole process group: the worker may still run when ncu itself has ended."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(_GONE_S)

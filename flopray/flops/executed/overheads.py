@@ -1,4 +1,4 @@
-"""How far what the chip executed lies above the closed form, as three numbers of the feature-first MLP.
+"""How far the executed FLOPs of the feature-first MLP lie above the closed form, as three numbers.
 
 The definitions are those of flopmetrics (https://github.com/jmetrikat/flopmetrics):
 
@@ -69,7 +69,7 @@ def reconstruct(row: Mapping[str, Any]) -> int:
         row: a row with its overheads.
 
     Returns:
-        FLOPs of one iteration, a whole number: what division took away is less than half a FLOP for counts below 2^51.
+        FLOPs of one iteration, a whole number: rounding loses less than half a FLOP for counts below 2^51.
     """
     count = elements(int(row["n_layers"]), int(row["width"]), int(row["tokens"]), row["phase"])
     parts = (
@@ -86,5 +86,5 @@ def _excess(executed: int, closed: int) -> float | None:
 
 
 def _part(closed: int, overhead: float | None, executed: int) -> int:
-    """A component by its overhead; as counted where the closed form has none of it."""
+    """A component with its overhead; as counted where the closed form lacks it."""
     return round(closed * (1 + overhead)) if overhead is not None else executed

@@ -1,11 +1,12 @@
 """Whether this process may read the hardware counters of a GPU, from files of the kernel and without ncu.
 
 NVIDIA's driver lets only administrators profile unless it was loaded otherwise
-(https://developer.nvidia.com/ERR_NVGPUCTRPERM). To it, an administrator is a process with CAP_SYS_ADMIN or CAP_PERFMON
-(https://man7.org/linux/man-pages/man7/capabilities.7.html) in the machine's own user namespace. Root in a container
-has them only if the container was given them, and in a rootless container not even then.
+(https://developer.nvidia.com/ERR_NVGPUCTRPERM). To the driver, an administrator is a process with CAP_SYS_ADMIN or
+CAP_PERFMON (https://man7.org/linux/man-pages/man7/capabilities.7.html) in the machine's own user namespace. Root in a
+container has them only if the container was given them, and in a rootless container not even then.
 
-The answer is a forecast: a virtual machine or a sandbox may forbid what these files allow, which only ncu finds out.
+The answer is a forecast: a virtual machine or a sandbox may forbid what these files allow, which shows only when ncu
+runs.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ REMEDY = (
 
 
 def admin_only(params_text: str) -> bool:
-    """Whether the driver keeps the counters for administrators.
+    """Whether the driver reserves the counters for administrators.
 
     Args:
         params_text: of `/proc/driver/nvidia/params`.
@@ -59,7 +60,7 @@ def may_profile(status_text: str) -> bool:
 
 
 def in_user_namespace(uid_map_text: str) -> bool:
-    """Whether a process lives in a user namespace of its own, where capabilities say nothing about the machine.
+    """Whether a process runs in a user namespace of its own, where capabilities say nothing about the machine.
 
     Args:
         uid_map_text: of `/proc/self/uid_map`.

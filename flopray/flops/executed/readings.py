@@ -2,7 +2,7 @@
 
 ncu writes the ranges of a launch into two columns: those that a thread pushed and popped, the outermost first, as
 `1  "<default domain>:step:none:..."  "<default domain>:forward:none:..."`, and those with a start and an end, as
-`"0:flopray:forward:none:..."`. Behind the name come type and value of a payload, a colour, and a message.
+`"0:flopray:forward:none:..."`. After the name come type and value of a payload, a colour, and a message.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PUSHED, _STARTED = "Push/Pop_Range", "Start/Stop_Range"
 _NEEDED = ("ID", "Kernel Name", "Metric Name", "Metric Unit", "Metric Value")
 _DEFAULT_DOMAIN = "<default domain>"
 _ENTRY = re.compile(r'"([^"]*)"')
-#: Name, and behind it type and value of a payload, kind and value of a colour, kind and text of a message.
+#: Name, then type and value of a payload, kind and value of a colour, kind and text of a message.
 _NAME = re.compile(
     r"^(?P<name>.*?):(?:none|U?INT\d+|DOUBLE|FLOAT|unknown\w*):[^:]*"
     r"(?::(?:none|A?RGB|unknown\w*):[^:]*:(?:none|ASCII|UNICODE\w*|REGISTERED|unknown\w*):.*)?$"
@@ -76,7 +76,7 @@ def readings(lines: Iterable[str]) -> list[Reading]:
         lines: of its log file; messages are passed over, and so is a last line that was cut.
 
     Raises:
-        ValueError: it is no table of ncu.
+        ValueError: it is not a table of ncu.
     """
     found, header = [], None
     for cells in csv.reader(line for line in lines if line.startswith('"')):

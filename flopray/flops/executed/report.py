@@ -62,7 +62,7 @@ class Launch:
 
 
 def problem_of(text: str) -> MeasurementError | None:
-    """The error that ncu's messages stand for and that a repetition would not cure; None where there is none."""
+    """The error in ncu's messages that repeating would not cure; None where there is none."""
     for line in text.splitlines():
         if line.startswith("==ERROR=="):
             for words, kind, remedy in _PROBLEMS:
@@ -76,7 +76,7 @@ def launches(lines: Iterable[str], *, everywhere: bool = False) -> list[Launch]:
 
     Args:
         lines: of ncu's log file; messages are passed over, and so is a last line that was cut.
-        everywhere: also kernels that were launched in no range of flopray's domain.
+        everywhere: also kernels that were launched outside the ranges of flopray's domain.
 
     Raises:
         ValueError: a line of the table is not what ncu writes.

@@ -19,7 +19,7 @@ from flopray.workloads.base import workload_of
 
 
 class CountedAhead:
-    """Counts of points that wait to be measured.
+    """Counts of points that are to be measured.
 
     Args:
         compute_capability: of the GPU; None on a CPU, where nothing can be counted.
@@ -28,7 +28,7 @@ class CountedAhead:
         device: torch device of the process that is counted.
 
     Attributes:
-        reason: why nothing could be counted so far; None while something could.
+        reason: why nothing could be counted so far; None once something was.
         seconds: what each ncu process of the last `count` took.
     """
 
@@ -112,19 +112,19 @@ class CountedAhead:
 def _elements(point: Point, phase: str) -> int | None:
     try:
         return workload_of(point).reduction_elements(point, phase)
-    except WorkloadError:  # its rows have what was counted all the same
+    except WorkloadError:  # its rows have what was counted anyway
         return None
 
 
 def _few_launches_first(point: Point) -> tuple[Any, ...]:
-    """A point whose operations were all met in smaller ones of its kind needs no launch."""
+    """A point whose operations all occurred in smaller points of its kind needs no launch."""
     choices = tuple(str(point.values[field.name]) for field in point.workload.choices)
     return point.precision, point.execution, choices, tuple(point.shape().values())
 
 
 @contextlib.contextmanager
 def counting_at_the_dispatcher(points: Sequence[Point], phases: Sequence[str]) -> Iterator[None]:
-    """Count at the dispatcher, whose counts are kept, in a thread that lives while nothing is measured."""
+    """Count at the dispatcher, whose counts are kept, in a thread that runs while nothing is measured."""
     over = threading.Event()
 
     def count() -> None:

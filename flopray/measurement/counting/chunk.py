@@ -24,7 +24,8 @@ from flopray.workloads.base import workload_of
 from flopray.workloads.registry import reference_of
 
 Outcome = dict[str, PhaseCounts | NotCounted]
-#: A process that makes no progress for this long hangs. The longest honest pause is the compilation of a large model.
+#: A process without progress for this long counts as hung. The longest normal pause is the compilation of a large
+#: model.
 _QUIET_FOR_S = 600.0
 
 
@@ -41,7 +42,7 @@ class Chunks:
 
     Attributes:
         version: of ncu.
-        seconds: what each ncu process took that has ended.
+        seconds: of each ncu process that has ended.
 
     Raises:
         MeasurementError: ncu is missing or cannot count on this chip; the message says what would help.
@@ -149,7 +150,7 @@ class Chunks:
 
     def _died(self, runs: Sequence[Run], how: str) -> Outcome:
         """The outcome of a point that crashed its process: what every run had finished before counts."""
-        reason = f"the process that counts died: {how or 'it ended early'}"
+        reason = f"the counting process ended: {how or 'early'}"
         return {
             phase: phase_counts(runs, 0, phase)
             if runs and all((0, phase) in run.outcomes for run in runs)

@@ -1,8 +1,8 @@
-"""What an operation gives back, kept so that its like can be walked without launching its kernels.
+"""The results of an operation, kept so that equal operations can be walked without launching kernels.
 
 An effect may be repeated without numbers only where numbers cannot change what is launched later: the operation is
-torch's own, gives back no number to the host, writes nothing to the host from the device, and its results' shapes
-follow from its arguments. Everything else has no effect that could be repeated.
+torch's own, returns no number to the host, writes nothing from the device to the host, and its results' shapes follow
+from its arguments. Other operations have no effect that could be repeated.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 _BY_NUMBERS = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
 #: Namespaces whose operators state by tags and schemas what they do.
 _OWN = ("aten", "prims")
-#: Of operators that mark a stretch of code for a profiler.
+#: Namespace of operators that mark code for a profiler.
 _MARKS = "profiler"
 #: A view whose schema does not say so.
 _UNSAFE_VIEW = torch.ops.aten._unsafe_view.default
@@ -44,7 +44,7 @@ class _Fresh:
 
 @dataclass(frozen=True)
 class _Argument:
-    """An argument that is given back, as operations in place do."""
+    """An argument that is returned, as by operations in place."""
 
     index: int
 
@@ -84,7 +84,7 @@ class Effect:
         return any(isinstance(result, _Fresh) for result in self.results or ())
 
     def repeat(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """What the operation gives back, with whatever numbers are in the memory."""
+        """The operation's results, with whatever numbers are in the memory."""
         if self.results is None:
             return func(*args, **kwargs)
         assert self.structure is not None
@@ -109,7 +109,7 @@ def effect_of(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: 
     given, (results, structure) = tree_flatten((args, kwargs))[0], tree_flatten(out)
     tensors = [value for value in (*given, *results) if isinstance(value, torch.Tensor)]
     if func.namespace == _MARKS or (tensors and all(tensor.device.type != device for tensor in tensors)):
-        return Effect()  # the host's numbers never come from the device, so they are what they would be
+        return Effect()  # the host's numbers never come from the device, so they are right
     if func.namespace not in _OWN or any(tag in func.tags for tag in _BY_NUMBERS):
         return None
     written = _written(func, args, kwargs)

@@ -1,7 +1,6 @@
 """What one call of a function executes: ncu around a process that makes the step and calls it once inside a range.
 
-Every kernel is counted, and not one of equal ones as for points: what a function launches need not be operations of
-torch.
+Every kernel is counted, not one of each kind as for points: a function may launch kernels that are not torch's.
 """
 
 from __future__ import annotations
@@ -87,7 +86,7 @@ def _run(program: Path, counters: CounterPass, told: Mapping[str, Any]) -> Run:
         if not found or (how and "status" not in found[0]):
             last = last_line_of(output)
             ended = f"{how or 'it told nothing'}{f' ({last})' if last else ''}"
-            raise MeasurementError(f"the process that counts died: {ended}")
+            raise MeasurementError(f"the counting process ended: {ended}")
         return Run(
             counters=counters,
             launches=by_label(report.launches(text.splitlines())),

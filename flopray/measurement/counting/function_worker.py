@@ -11,25 +11,25 @@ import json
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 import nvtx
 import torch
 
 from flopray.errors import InputError
 from flopray.flops.executed.report import DOMAIN
+from flopray.mappings import Json
 from flopray.measurement.columns import failure_of
 from flopray.measurement.counting.worker import end_with
 from flopray.workloads.target import StepFactory, find_target
 
-#: Calls that make what later ones find: an optimizer's state, workspaces, compiled code.
+#: Calls that prepare later ones: an optimizer's state, workspaces, compiled code.
 _WARM_UP = 2
 
 
-def _call(told: dict[str, Any]) -> None:
+def _call(told: Json) -> None:
     target = find_target(f"{told['path']}:{told['attribute']}")
     if not isinstance(target, StepFactory):
-        raise InputError(f"{told['attribute']} is no function that makes a step")
+        raise InputError(f"{told['attribute']} is not a function that makes a step")
     step = target.make(told["shape"], told["device"])
     for _ in range(_WARM_UP):
         step()
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
     told = json.loads(Path(arguments[0]).read_text())
     threading.Thread(target=end_with, args=(told["parent"],), daemon=True).start()
     with Path(arguments[1]).open("w") as progress:
-        event: dict[str, Any] = {"phase": "step"}
+        event: Json = {"phase": "step"}
         try:
             _call(told)
         except Exception as error:

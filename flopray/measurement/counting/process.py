@@ -1,4 +1,4 @@
-"""One ncu process over a chunk of points: started early, given its turn on the device, and read when it has ended."""
+"""One ncu process over a chunk of points: started early, given its turn on the device, and read at its end."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flopray.errors import MeasurementError
 from flopray.flops.executed import ncu, report
 from flopray.flops.executed.counts import Run, by_label
 from flopray.flops.executed.metrics import SharedRun
+from flopray.mappings import Json
 from flopray.point import Point
 
 _POINT = re.compile(rb'^\{"point": (\d+)\}$', re.MULTILINE)
@@ -25,7 +25,7 @@ _WORKER = (sys.executable, "-m", "flopray.measurement.counting.worker")
 
 
 class TableLost(Exception):
-    """ncu went down without its table, or in the middle of it; `finished` points had been walked."""
+    """ncu ended without its table, or in the middle of it; `finished` points had been walked."""
 
     def __init__(self, finished: int, how: str) -> None:
         super().__init__(how)
@@ -38,7 +38,7 @@ class Ended:
 
     Attributes:
         run: what was counted.
-        how: how it ended, where not well.
+        how: how it ended, if not normally.
         whole: whether ncu's table is whole: it writes it at its end.
         seconds: what took how long.
     """
@@ -57,7 +57,7 @@ class ProcessSeconds:
         unit: the cores that it counted, `cuda` or `tensor`.
         points: that it walked.
         launched: of them, points that were launched; the operations of the others were all known.
-        start_s: from its start until it was ready, which another one's turn may hide.
+        start_s: from its start until it was ready; may overlap another process's turn.
         wait_s: from then until its turn came.
         walk_s: its turn until the last point was walked.
         end_s: from then until ncu had written its table.
@@ -114,11 +114,11 @@ class CountingProcess:
     def walk(
         self, places: Sequence[int], *, quiet_for_s: float, tell: Callable[[Point], object] | None = None
     ) -> Ended:
-        """Give it its turn, and wait for its end.
+        """Let the process use the device, and wait for its end.
 
         Args:
             places: of the points that it walks.
-            quiet_for_s: it is ended when it tells nothing new for so long.
+            quiet_for_s: it is ended when it reports nothing new for this long.
             tell: called with each point that begins.
 
         Raises:
@@ -149,7 +149,7 @@ class CountingProcess:
         whole = how is None or (bool(run.launches) and text.endswith("\n"))
         return Ended(run, how, whole, self._seconds(events, ended))
 
-    def _seconds(self, events: list[dict[str, Any]], ended: float) -> ProcessSeconds:
+    def _seconds(self, events: list[Json], ended: float) -> ProcessSeconds:
         at = {name: event[name] for event in events for name in ("ready", "began", "walked") if name in event}
         ready = at.get("ready", ended)
         began = at.get("began", ended)
@@ -168,14 +168,14 @@ class CountingProcess:
 
 
 class _Follower:
-    """Tells which point is being counted; its value is what `ncu.Process.finish` watches."""
+    """Reports which point is being counted; `ncu.Process.finish` watches its value."""
 
     def __init__(self, path: Path, points: Sequence[Point], tell: Callable[[Point], object] | None) -> None:
         self._path, self._points, self._tell = path, points, tell
         self._last = -1
 
     def __call__(self) -> int:
-        """Bytes that the worker has told."""
+        """Bytes that the worker has written."""
         try:
             size = self._path.stat().st_size
             with self._path.open("rb") as file:
@@ -191,8 +191,8 @@ class _Follower:
         return size
 
 
-def events_of(path: Path) -> list[dict[str, Any]]:
-    """What the worker told; a last line that its end cut off is left out."""
+def events_of(path: Path) -> list[Json]:
+    """The worker's events; a last line that its end cut off is left out."""
     lines = path.read_text().split("\n")[:-1] if path.exists() else []
     return [json.loads(line) for line in lines]
 
@@ -204,12 +204,12 @@ def environment_of(folder: Path) -> dict[str, str]:
     another's.
     """
     paths = [path for path in sys.path if path]
-    # Compiled code is kept where it would be without this, so that the second run finds what the first one compiled.
+    # Compiled code is kept in its usual place, so that the second run finds what the first one compiled.
     compiled = {"TORCHINDUCTOR_CACHE_DIR": f"{tempfile.gettempdir()}/torchinductor_{getpass.getuser()}"}
     return {**compiled, **os.environ, "PYTHONPATH": os.pathsep.join(paths), "TMPDIR": str(folder)}
 
 
 def last_line_of(path: Path) -> str:
-    """The last line that a process printed, which says best why it ended."""
+    """The last line that a process printed, which usually says why it ended."""
     lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1][:300] if lines else ""

@@ -1,4 +1,4 @@
-"""Runs any program under ncu, its output untouched, and gives what was read and the program's own exit code."""
+"""Runs any program under ncu, its output untouched, and returns the readings and the program's exit code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flopray.flops.executed.permission import PARAMS, counter_permission
 from flopray.flops.executed.readings import Reading, readings
 from flopray.settings import check_settings, setting
 
-#: Tells the program's exit code, which ncu does not pass on; `$0` is the file for it.
+#: Writes down the program's exit code, which ncu does not pass on; `$0` is the file for it.
 _TELL_CODE = '"$@"; code=$?; echo $code > "$0"; exit $code'
 #: How long the program may take to end after Ctrl-C.
 _END_S = 10.0
@@ -43,7 +43,7 @@ class Selection:
     )
     launches: int | None = setting(
         None,
-        doc="read at most so many launches",
+        doc="read at most this many launches",
         kind=int,
         must="be at least 1",
         holds=lambda value: value >= 1,

@@ -1,18 +1,18 @@
 """Counts a phase operation by operation, each distinct one once.
 
-The hundred layers of a deep model launch the same kernels on the same shapes again and again, and reading the counters
-of one kernel takes Nsight Compute 7 to 10 ms. So only the first of equal operations is launched inside an NVTX range,
-where its kernels are counted; the others run outside and are added as many times as they occur. Two operations are
+The layers of a deep model launch the same kernels on the same shapes, and reading the counters of one kernel takes
+Nsight Compute 7 to 10 ms. So only the first of equal operations is launched inside an NVTX range, where its kernels are
+counted; the others run outside and are added as many times as they occur. Two operations are
 equal when a library that chooses kernels cannot tell them apart: the same operator on tensors of the same shapes,
 strides, types and alignment, with the same other arguments, at the same precision.
 
 A kernel whose work depended on the numbers themselves would be missed by that; `every_launch` counts all of them, and
 `bench/counters.py` compares both ways.
 
-Once every operation of a point was met, launching it again would tell nothing but how often each one occurs, and Nsight
-Compute slows launches that it does not count, too. Such a point is walked `Unlaunched`: operations give back memory
-without numbers. Where the numbers could matter to what is launched, because the host would see them, it ends with
-`MustLaunch`, and the point is launched after all.
+Once every operation of a point is known, launching it would only show how often each one occurs, and Nsight Compute
+slows launches that it does not count, too. Such a point is walked `Unlaunched`: operations return memory without
+numbers. Where the numbers could decide what is launched, because the host would see them, the walk ends with
+`MustLaunch`, and the point is launched.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from torch.utils._pytree import tree_leaves
 
 from flopray.measurement.counting.effects import Effect, effect_of
 
-#: Kernels are chosen by the alignment of their operands too; cuBLASLt, which asks for most, looks for so many bytes
+#: Kernels are chosen by the alignment of their operands too; cuBLASLt, the most demanding, checks for this many bytes
 #: (https://docs.nvidia.com/cuda/cublas/#cublasltmatmulpreferenceattributes-t).
 _ALIGNMENT = 256
 
@@ -41,18 +41,18 @@ class MustLaunch(Exception):
 
 
 class Operations:
-    """The distinct operations that were met so far, numbered in the order they were met."""
+    """The distinct operations so far, numbered in the order of their first occurrence."""
 
     def __init__(self) -> None:
         self._numbers: dict[object, int] = {}
         self._effects: dict[object, Effect | None] = {}
         self.names: list[str] = []
         self.pointwise: list[bool] = []
-        #: An operation was met again that can never be walked without a launch.
+        #: An operation occurred again that can never be walked without a launch.
         self.need_launches = False
 
     def number(self, key: object, operator: Any) -> tuple[int, bool]:
-        """The operation's number, and whether it is met for the first time."""
+        """The operation's number, and whether it occurs for the first time."""
         known = self._numbers.get(key)
         if known is not None:
             return known, False
@@ -66,7 +66,7 @@ class Operations:
         del self._numbers[key]
 
     def learn(self, key: object, effect: Callable[[], Effect | None]) -> None:
-        """Keep what an operation gave back, or that this cannot be told without launching it."""
+        """Keep the effect of an operation, or that it cannot be known without a launch."""
         if key not in self._effects:
             self._effects[key] = effect()
 
@@ -129,7 +129,7 @@ class Walk(TorchDispatchMode):
 
 
 class Unlaunched(TorchDispatchMode):
-    """While it is active, operations are counted and launch nothing: each gives back what its like gave back before.
+    """While it is active, operations are counted and not launched: each returns what an equal one returned before.
 
     Args:
         operations: met so far.
@@ -138,7 +138,7 @@ class Unlaunched(TorchDispatchMode):
 
     Attributes:
         counts: times of each operation, by number.
-        memory: what stands in the place of results, and holds no numbers.
+        memory: in place of results; it holds no numbers.
     """
 
     def __init__(self, operations: Operations, precision: str, *, counted: bool) -> None:
@@ -149,7 +149,7 @@ class Unlaunched(TorchDispatchMode):
         self.memory: list[StorageWeakRef] = []
 
     def check(self) -> None:
-        """See that no operation had to be launched, whatever the work made of the exception.
+        """Check that no operation had to be launched, even if the work caught the exception.
 
         Raises:
             MustLaunch: one had to be.
@@ -160,7 +160,7 @@ class Unlaunched(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Count an operation and give back memory in the place of its results.
+        """Count an operation and return memory in place of its results.
 
         Raises:
             MustLaunch: it has to be launched.
@@ -187,7 +187,7 @@ def _operation_key(precision: str, func: Any, args: tuple[Any, ...], kwargs: Map
 
 
 def _key(value: Any) -> object:
-    """What of an argument decides which kernels run."""
+    """The properties of an argument that decide which kernels run."""
     if isinstance(value, torch.Tensor):
         return (tuple(value.shape), value.stride(), value.dtype, value.device.type, _alignment(value))
     if isinstance(value, tuple | list):
@@ -195,7 +195,7 @@ def _key(value: Any) -> object:
     if isinstance(value, torch.Generator):
         return ("generator", value.device.type)  # its state decides numbers only
     if isinstance(value, torch.ScriptObject):
-        return ("object", str(value._type()))  # its text is an address; torch's own is the mark of a profiler
+        return ("object", str(value._type()))  # its text is an address; torch's own object is a profiler's mark
     return repr(value)
 
 

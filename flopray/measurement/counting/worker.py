@@ -2,7 +2,7 @@
 
     python -m flopray.measurement.counting.worker CHUNK.json PROGRESS.jsonl
 
-Progress is one JSON line for whatever happened: `{"point": 3}` a point began, with `phase` that the phase is over, with
+Progress is one JSON line for each event: `{"point": 3}` a point began, with `phase` that the phase is over, with
 `operations` (times by number) or the columns of a failure; `{"operation": 17, "name": ..., "pointwise": ...}` a new
 operation; `{"ready": ...}`, `{"began": ...}` and `{"walked": ...}` the monotonic clock at that time. A range is called
 `operation17`, or `point3-forward` where all launches are counted.
@@ -31,6 +31,7 @@ import torch._dynamo  # which optimizers import at their first use, for seconds:
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from flopray.flops.executed.report import DOMAIN
+from flopray.mappings import Json
 from flopray.measurement.columns import failure_of
 from flopray.measurement.counting.walk import Operations, Unlaunched, Walk, Within
 from flopray.point import Point
@@ -40,8 +41,8 @@ from flopray.workloads.registry import load, point_from
 _LOOK_S = 0.02
 #: Exit code of a process whose CUDA context is broken.
 POISONED = 70
-#: Phases whose first iteration in a process does what every later one does. Others first make an optimizer's state or
-#: fill a cache.
+#: Phases whose first iteration in a process does the same as later ones. Others first make an optimizer's state or fill
+#: a cache.
 _STATELESS = ("inference", "forward", "backward", "forward_backward")
 
 
@@ -54,7 +55,7 @@ class Worker:
         progress: open for writing.
     """
 
-    def __init__(self, chunk: dict[str, Any], progress: TextIO) -> None:
+    def __init__(self, chunk: Json, progress: TextIO) -> None:
         self._chunk, self._progress = chunk, progress
         self._operations = Operations()
         self._told = 0
@@ -78,7 +79,7 @@ class Worker:
             gc.collect()
             self._clear_memory()
             if count == 0:
-                gc.freeze()  # modules that torch imported late stay: later collections skip them
+                gc.freeze()  # modules that torch imported late stay alive: later collections skip them
             self._synchronize()
 
     def _know(self, index: int, point: Point) -> bool:
@@ -87,7 +88,7 @@ class Worker:
             return False
         try:
             found = self._counts_of_known(point)
-        except Exception:  # also for want of memory: launched, it says by itself what is wrong
+        except Exception:  # also for lack of memory: the launch will show what is wrong
             found = None
         if found is None:
             gc.collect()
@@ -127,9 +128,9 @@ class Worker:
         walk.check()
 
     def _clear_memory(self) -> None:
-        """See that nothing lives on that was made without numbers: a workload may keep tensors from point to point.
+        """Clear memory without numbers that is still alive: a workload may keep tensors from point to point.
 
-        What does live on becomes zeros, and every later point is launched.
+        It becomes zeros, and every later point is launched.
         """
         kept = [one for ref in self._memory if (one := torch.UntypedStorage._new_with_weak_ptr(ref.cdata)) is not None]
         self._memory.clear()
@@ -162,7 +163,7 @@ class Worker:
         with self._walk(built.point, None):
             work = built.launched(phase)
             if first or phase not in _STATELESS or built.point.execution == "compile":
-                # Allocates what later iterations find: state, cuBLAS workspaces, compiled code. Elsewhere it would only
+                # Allocates what later iterations need: state, cuBLAS workspaces, compiled code. Elsewhere it would only
                 # cost time, since Nsight Compute slows the launch of kernels that it does not count too.
                 work()
                 self._synchronize()
@@ -179,7 +180,7 @@ class Worker:
 
     @contextlib.contextmanager
     def _walk(self, point: Point, within: Within | None) -> Iterator[Counter[int]]:
-        """Count operations, or where all launches are counted together, none."""
+        """Count operations, except where all launches are counted together."""
         if self._chunk["every_launch"] or point.execution == "compile":
             yield Counter()
             return
@@ -198,7 +199,7 @@ class Worker:
             nvtx.end_range(handle)
 
     def tell_time(self, what: str) -> None:
-        """Tell that the process has come so far."""
+        """Report that the process has come this far."""
         self._tell(**{what: time.monotonic()})
 
     def _tell_operations(self) -> None:

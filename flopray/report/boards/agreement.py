@@ -1,4 +1,4 @@
-"""How far boards of one type agree: apart two by two, with their factors taken out, and each board left out in turn."""
+"""How far boards of one type agree: in pairs, with their factors taken out, and with each board left out in turn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flopray.report.boards.effects import BoardFit, Floats, Prior, fit_boards
 
 @dataclass(frozen=True)
 class Pair:
-    """Two boards against one another, by the rows that both have. All figures are relative.
+    """Two boards compared, by the rows that both have. All figures are relative.
 
     Attributes:
         boards: their names.
@@ -41,11 +41,11 @@ class LeftOut:
 
     Attributes:
         board: that was left out.
-        others: boards in the fit, of which 1 needs a prior.
+        others: boards in the fit; a single one needs a prior.
         rows: of the board that the others have too.
         median: of its rows' deviations from the mean of the type, relative.
         in_type: share of its rows inside the interval of the mean over boards.
-        in_other_board: share inside the interval for another board, the row's own error added; 95 % are meant to be.
+        in_other_board: share inside the interval for another board, the row's own error added; it should be 95 %.
         reason: why there is no interval, or empty.
     """
 

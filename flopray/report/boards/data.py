@@ -1,9 +1,9 @@
-"""Rows of runs as values by board: which rows are compared, what a board is, what was measured twice.
+"""Rows of runs as values by board: which rows are compared, what a board is, and what was measured twice.
 
 A board is a GPU by its UUID, in whatever run and machine it was measured; on a CPU it is the node. Rows that do not say
-where they were measured are one board where all of a type are such, and are left out beside others: no board counts
-twice. Energy is compared at the reference temperature where every board of a row has it, for the same temperature, and
-as it was measured elsewhere: the two are never mixed in one fit.
+where they were measured count as one board if all rows of a type are such; otherwise they are left out, so that no
+board counts twice. Energy is compared at the reference temperature where every board of a row has it at the same one,
+and as it was measured elsewhere: the two are never mixed in one fit.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COLUMNS = {
 UNKNOWN_BOARD = "unknown"
 #: What else may differ between boards that were measured at different times and places.
 _SOFTWARE = ("driver_version", "torch_version", "cuda_version")
-#: The columns of records that boards are told apart and compared by.
+#: Columns of records by which boards are identified and compared.
 NEEDED = (
     *("trial_id", "phase", "status", "device_type", "device_name", "device_uuid", "node", "reference_temperature_c"),
     *("started_unix_s", "ended_unix_s", "temperature_end_c", *_SOFTWARE),
@@ -79,7 +79,8 @@ class DeviceBoards:
         device_name: full name of the device.
         rows: of the type that are ok, with `board` and `key`.
         parts: values by board of each quantity that has any.
-        unknown_rows: rows that do not say which board they are of, left out since others do: it may be one of these.
+        unknown_rows: rows that do not say which board they are of. They are left out since others do: it may be one of
+            these.
     """
 
     name: str
@@ -103,18 +104,18 @@ class DeviceBoards:
         return fit_boards(part.values, part.errors, self.prior(part.quantity))
 
     def prior(self, quantity: str) -> Prior | None:
-        """What is known of the type's other boards; none for energy at whatever temperature a board had."""
+        """What is known of the type's other boards; None for energy at the temperatures of the boards."""
         return prior_of(self.device_name, quantity, self.boards)
 
     @cached_property
     def as_measured(self) -> BoardValues | None:
-        """Energy of all rows at whatever temperature their boards had, beside what was made of it at a reference."""
+        """Energy of all rows at the temperatures of their boards, besides that at a reference temperature."""
         return values_of(self.rows, AS_MEASURED)
 
     def label(self, quantity: str) -> str:
         """A quantity in words, with the reference temperature."""
         if quantity == AT_REFERENCE and (celsius := self.reference_temperatures()):
-            return f"energy at {', '.join(f'{degrees:g}' for degrees in celsius)} C"
+            return f"energy at {', '.join(f'{degrees:g}' for degrees in celsius)} °C"
         return quantity
 
     def reference_temperatures(self) -> list[float]:
@@ -125,7 +126,7 @@ class DeviceBoards:
         return sorted(used["reference_temperature_c"].dropna().unique())
 
     def software(self) -> list[str]:
-        """What of the software is not the same in all rows, such as `torch_version 2.10, 2.11`."""
+        """Software that is not the same in all rows, such as `torch_version 2.10, 2.11`."""
         there = [name for name in _SOFTWARE if name in self.rows]
         values = {name: sorted(map(str, self.rows[name].dropna().unique())) for name in there}
         return [f"{name} {', '.join(found)}" for name, found in values.items() if len(found) > 1]
@@ -135,8 +136,8 @@ def boards_of(frame: Frame, types: Sequence[str] = _TYPE, key: str | None = None
     """The types of device of some rows, with their boards.
 
     Args:
-        frame: with the columns of `flopray.records`; younger ones may be missing.
-        types: columns that tell types apart, the first of which names them.
+        frame: with the columns of `flopray.records`; newer ones may be missing. types: columns that tell types apart,
+            the first of which names them.
         key: column that tells rows of one type apart; by default the point and the phase.
     """
     rows = frame[frame["status"].isin(["ok", ""])].copy()
@@ -145,7 +146,7 @@ def boards_of(frame: Frame, types: Sequence[str] = _TYPE, key: str | None = None
         rows["key"] = rows["trial_id"].map(point_of) + " " + rows["phase"]
     else:
         rows["key"] = rows[key]
-    # the same measurement, of a run and of one that it was merged into, is one
+    # a measurement of a run and of a run that it was merged into is one
     same = [name for name in ("board", "key", "started_unix_s", "ended_unix_s", "time_s", "energy_j") if name in rows]
     rows = rows.drop_duplicates(same)
     for _, part in rows.groupby(list(types), dropna=False, sort=True):
@@ -166,7 +167,7 @@ def board_names(frame: Frame) -> Any:
 
 
 def short_names(boards: Sequence[str]) -> dict[str, str]:
-    """Names as short as keeps them apart, such as `e6c9bc22` of a UUID."""
+    """Shortest names that differ, such as `e6c9bc22` of a UUID."""
     bare = {board: board.removeprefix("GPU-") for board in boards}
     for length in (8, 13, 23):
         short = {board: name[:length] for board, name in bare.items()}
@@ -184,7 +185,7 @@ def _parts(rows: Frame) -> Iterator[tuple[str, BoardValues]]:
 
 
 def _referred_keys(rows: Frame) -> set[Any]:
-    """Rows whose every measurement of energy has a value at one and the same reference temperature."""
+    """Rows all of whose measurements have an energy at one and the same reference temperature."""
     if COLUMNS[AT_REFERENCE][0] not in rows:
         return set()
     measured = rows[numbers_of(rows, "energy_j") > 0]

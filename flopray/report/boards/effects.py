@@ -9,7 +9,7 @@ and what boards differ by beyond that. `scale_r` lets some rows scatter more tha
 
 - Factors and means are a weighted least-squares fit of rows and boards (the factors sum to zero). Many rows share a
   factor, so that it is well known.
-- `scatter` makes chi-squared of the residuals what it should be (Paule and Mandel 1982, doi:10.6028/jres.087.022). The
+- `scatter` gives chi-squared of the residuals its expected value (Paule and Mandel 1982, doi:10.6028/jres.087.022). The
   scales come from each row's own residuals and from those of all rows, by as much as rows differ in scatter at all:
   empirical Bayes of variances (Smyth 2004, doi:10.2202/1544-6115.1027). The fit is then repeated with them, so that
   rows that scatter do not move the factors.
@@ -39,13 +39,13 @@ Floats = NDArray[np.float64]
 
 #: Half the width of a 95 % interval over the standard deviation.
 _NORMAL = 1.959964
-#: A prior is left out where its spread and that of the boards differ so much with less than this probability.
+#: A prior is left out where its spread and that of the boards would differ this much with less than this probability.
 _CONTRADICTS = 0.02
-#: Fewer rows than this, or fewer degrees of freedom, say nothing about how rows differ in scatter.
+#: Fewer rows than this, or fewer degrees of freedom, do not show how rows differ in scatter.
 _ROWS_FOR_SCALES = 8
 #: More than this is as good as infinitely many.
 _MOST_DEGREES = 1e4
-#: The fit is repeated until factors change by less than this, or so often.
+#: The fit is repeated until factors change by less than this, or at most this often.
 _CLOSE, _ROUNDS = 1e-4, 25
 
 
@@ -67,13 +67,13 @@ class Prior:
 
     @property
     def degrees(self) -> int:
-        """Of freedom: each group has one less than it has boards."""
+        """Degrees of freedom: each group has one less than it has boards."""
         return self.boards - self.groups
 
 
 @dataclass(frozen=True, eq=False)
 class BoardFit:
-    """Boards of one type told apart. Arrays are of rows (R,) or of boards (B,); all errors are relative.
+    """The fit of boards of one type. Arrays are of rows (R,) or of boards (B,); all errors are relative.
 
     Attributes:
         means: geometric mean over the boards of the type, in the unit of the values; NaN for rows without a value on a
@@ -108,7 +108,7 @@ class BoardFit:
 
 
 def fit_boards(values: Floats, errors: Floats, prior: Prior | None = None) -> BoardFit | None:
-    """Tell boards, rows and scatter apart.
+    """Separate the effects of boards, rows and scatter.
 
     Args:
         values: shape (R, B), positive; NaN where a board has no value of a row.
@@ -133,7 +133,7 @@ def fit_boards(values: Floats, errors: Floats, prior: Prior | None = None) -> Bo
     own_variance = float(np.sum(factors**2)) / max(count - 1, 1)
     variance, prior_degrees, left_out = _with_prior(own_variance, count - 1, prior)
     total = count - 1 + prior_degrees
-    # Spread of the estimated factors holds their own error, which a row's mean has too: it counts once.
+    # The spread of the estimated factors contains their own error, which a row's mean has too: it counts once.
     blur = float(np.trace(fit.covariance)) / max(count - 1, 1) / count
     rows = np.maximum(fit.mean_variances - blur, 0.0)
     of_type = _half_width(variance / count, total, rows, degrees)
@@ -167,7 +167,7 @@ class _Scales:
 
     @classmethod
     def alike(cls, rows: int, degrees: float) -> _Scales:
-        """Of rows that scatter alike; where no residual says by how much, their own errors are taken for known."""
+        """For rows that scatter alike; where no residual says by how much, their own errors are used."""
         return cls(np.ones(rows), np.full(rows, degrees if degrees >= 1 else _MOST_DEGREES))
 
 
@@ -187,7 +187,7 @@ class _Fit:
 
     @classmethod
     def of(cls, logs: Floats, there: NDArray[np.bool_], own: Floats) -> _Fit:
-        """Fit, and fit again with what the residuals say of the scatter of each row."""
+        """Fit, and fit again with the scatter of each row from the residuals."""
         boards_of_row = there.sum(axis=1)
         degrees = float(there.sum() - (boards_of_row > 0).sum() - there.any(axis=0).sum() + 1)
         compared = boards_of_row > 1
@@ -200,7 +200,7 @@ class _Fit:
                 _scatter(residuals, there, own, scales, degrees) if step else _middle(residuals, there, own, degrees)
             )
             found = _row_scales(residuals**2 * _weights(there, own, np.ones_like(scales), scatter), there, degrees)
-            # A row that happens to agree gets no more weight than the usual one: its next value need not.
+            # A row that agrees by chance gets no more weight than the usual one: its next value may not agree.
             scales = np.maximum(found.factors, np.median(found.factors[compared])) if compared.any() else scales
             before, solved = solved[2], _solve(logs, _weights(there, own, scales, scatter))
             if step and np.abs(solved[2] - before).max() < _CLOSE:
@@ -214,7 +214,7 @@ class _Fit:
 
 
 def _factor_errors(covariance: Floats, weights: Floats, residuals: Floats, degrees: float) -> tuple[Floats, float]:
-    """Standard errors of factors, and their degrees of freedom: of as many rows as weigh as much (Kish 1965).
+    """Standard errors of factors, and their degrees of freedom, by the effective number of rows (Kish 1965).
 
     Weights follow from the residuals, which makes the covariance too small; that of the rows' own residuals (Huber's
     sandwich, by row) is taken where it is larger.
@@ -268,9 +268,9 @@ def _solve(logs: Floats, weights: Floats) -> tuple[Floats, Floats, Floats, Float
 
 
 def _robust(logs: Floats, there: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats, Floats]:
-    """The fit of least absolute residuals: where a few rows differ by far, as those that wait for the host do.
+    """The fit of least absolute residuals, for a few rows that differ widely, as rows that wait for the host do.
 
-    Least squares would give their difference to the board, and then find that all rows scatter as much.
+    Least squares would attribute their difference to the board, and then find that all rows scatter as much.
     """
     weights = there.astype(float)
     solved = _solve(logs, weights)

@@ -1,4 +1,4 @@
-"""The boards of a type in a figure: the factor of each with its error, and where its rows lie about it."""
+"""The boards of a type in a figure: the factor of each with its error, and its rows about it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flopray.report.plot.figures import add_axes, write_titles
 
 _WIDTH_IN, _PANEL_IN, _LEFT_IN = 7.2, 1.7, 0.75
 _COLOUR, _ROWS = "#0072B2", "0.45"
-#: Rows outside this share of all lie beyond the panel and are counted at its edge.
+#: Share of rows inside a panel; the others are counted at its edge.
 _SHOWN = 0.96
 
 

@@ -1,4 +1,4 @@
-"""What is known of boards as files: Markdown, LaTeX and JSON, and a figure for each type."""
+"""Comparisons of boards as files: Markdown, LaTeX and JSON, and a figure for each type."""
 
 from __future__ import annotations
 

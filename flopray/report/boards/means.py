@@ -1,4 +1,4 @@
-"""One row of what several boards measured: the mean over boards of a type, with the interval that it has.
+"""One row from what several boards measured: the mean over boards of a type, with its interval.
 
 There are three intervals, and a row says which one its relative errors are: of the **window** (this board, at the
 temperature that it had), of this **board** at the reference temperature, and of the **type**, which needs boards that
@@ -66,11 +66,12 @@ def means_of_types(
         at_reference: energy at the reference temperature where all boards of a row have it; else as it was measured.
 
     Returns:
-        Of each point the row that ended last, of those that are ok if any is. Time and energy are means over boards
-        where several share rows. `time_interval` and `energy_interval` say what `time_rel_error` and `energy_rel_error`
-        are intervals of, `*_window_rel_error` and `*_type_rel_error` hold both; `energy_at` is the reference
-        temperature of `energy_j` (NaN: as measured), `boards` how many boards means and intervals are of, `on_boards`
-        what the row cost on each board that has it, where several have; `row` is the label of the row that it is.
+        Of each point the row that ended last, among those that are ok if there are any. Time and energy are means over
+        boards where several share rows. `time_interval` and `energy_interval` say what `time_rel_error` and
+        `energy_rel_error` are intervals of, `*_window_rel_error` and `*_type_rel_error` hold both; `energy_at` is the
+        reference temperature of `energy_j` (NaN: as measured), `boards` how many boards means and intervals are of,
+        `on_boards` what the row cost on each board that has it, where several have; `row` is the label of the row that
+        it is.
     """
     rows = rows.assign(key=rows.groupby([*point, *types], dropna=False, sort=False).ngroup(), row=rows.index)
     kept = with_windows(_latest(rows)).set_index("key", drop=False)
@@ -138,12 +139,12 @@ def _add_points(strips: dict[int, dict[str, list[float]]], quantity: str, part: 
 
 
 def values_on_boards(row: Any, column: str, error_column: str | None) -> list[float]:
-    """A column of a row on each board that has it, where several have; it goes with time or energy, or against it.
+    """A column of a row on each of several boards; it is proportional to time or energy, or to the inverse.
 
     Args:
         row: of `means_of_types`.
         column: such as `energy_j`, `flops_per_j` or `mfu`.
-        error_column: its error, which says whether it follows from time or from energy; None follows from neither.
+        error_column: its error, which says whether it follows from time or from energy; None for neither.
     """
     if error_column is None:
         return []

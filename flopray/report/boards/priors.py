@@ -1,12 +1,11 @@
-"""What is known of the spread between boards of a type before any is measured, with its source and how many boards it
-is of.
+"""What is known of the spread between boards of a type before any is measured, with its source and number of boards.
 
-A prior is of so few boards that it brings few degrees of freedom; boards that contradict it leave it out
+A prior is from few boards, and so has few degrees of freedom; boards that contradict it leave it out
 (`flopray.report.boards.effects`). Types that are not listed in `flopray.energy.board_spread` have none.
 
-No board counts twice: a group that shares a board with the rows at hand says nothing beside them. Of the three boards
-of 2026-11-27 no UUID was kept. They are taken for other boards than any at hand and than the two of the day after,
-which cannot be checked; should one come again, the prior states as much as one degree of freedom too many.
+No board counts twice: a group that shares a board with the rows at hand is not used. Of the three boards of 2026-11-27
+no UUID was kept. They are assumed to be other boards than any at hand and than the two of the day after, which cannot
+be checked; if one is the same, the prior has one degree of freedom too many.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ def prior_of(device_name: str, quantity: str, measured: Collection[str] = ()) ->
     Args:
         device_name: as NVML says it, in full.
         quantity: as in `flopray.report.boards.data`.
-        measured: UUIDs of the boards that the prior is to stand beside.
+        measured: UUIDs of the boards that the prior is combined with.
     """
     if quantity not in _DIFFERENCES:
         return None

@@ -1,13 +1,13 @@
-"""What is known of the boards of a type, in a few lines and as JSON."""
+"""The comparison of a type's boards, in a few lines and as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 
+from flopray.mappings import Json
 from flopray.report.boards.agreement import left_out, pairs
 from flopray.report.boards.data import AS_MEASURED, UNKNOWN_BOARD, BoardValues, DeviceBoards, short_names
 from flopray.report.boards.effects import BoardFit, Floats
@@ -30,7 +30,7 @@ def statement(device: DeviceBoards) -> Iterator[str]:
     if device.unknown_rows:
         yield f"  {device.unknown_rows} rows do not say on which board they were measured and are left out"
     if count > 1 and (differing := device.software()):
-        yield f"  not the same everywhere, and so part of the differences: {'; '.join(differing)}"
+        yield f"  not the same everywhere, and so among the causes of the differences: {'; '.join(differing)}"
 
 
 def _about(fit: BoardFit | None, part: BoardValues, count: int) -> str:
@@ -53,8 +53,8 @@ def _about(fit: BoardFit | None, part: BoardValues, count: int) -> str:
     )
 
 
-def summary_of(device: DeviceBoards) -> dict[str, Any]:
-    """A type in a run's `summary.json`: its boards, and of each quantity the factors and the fit; None is not known."""
+def summary_of(device: DeviceBoards) -> Json:
+    """A type in a run's `summary.json`: its boards, and factors and fit of each quantity; None where unknown."""
     found = {
         device.label(quantity): {"boards": _boards(part, device.fits[quantity]), "fit": _fit(device.fits[quantity])}
         for quantity, part in device.parts.items()
@@ -62,11 +62,11 @@ def summary_of(device: DeviceBoards) -> dict[str, Any]:
     return {"type": device.name, "device": device.device_name, "boards": list(device.boards), **found}
 
 
-def as_json(device: DeviceBoards) -> dict[str, Any]:
-    """All of it as JSON: boards, fits, pairs and each board left out in turn; what is not known is None."""
+def as_json(device: DeviceBoards) -> Json:
+    """Everything as JSON: boards, fits, pairs and each board left out in turn; unknown values are None."""
     found = {}
     parts = dict(device.parts)
-    if device.as_measured is not None:  # of all rows, so that it can be held against the reference
+    if device.as_measured is not None:  # of all rows, so that it can be compared with the reference
         parts[AS_MEASURED] = device.as_measured
     for quantity, part in parts.items():
         fit = device.fits[quantity] if part is device.parts.get(quantity) else device.fit(part)
@@ -81,7 +81,7 @@ def as_json(device: DeviceBoards) -> dict[str, Any]:
     return {"device": device.device_name, "boards": list(device.boards), "software": device.software(), **found}
 
 
-def _boards(part: BoardValues, fit: BoardFit | None) -> dict[str, Any]:
+def _boards(part: BoardValues, fit: BoardFit | None) -> Json:
     factors = [None] * len(part.boards) if fit is None else fit.factors.tolist()
     errors = [None] * len(part.boards) if fit is None else fit.factor_errors.tolist()
     return {
@@ -90,7 +90,7 @@ def _boards(part: BoardValues, fit: BoardFit | None) -> dict[str, Any]:
     }
 
 
-def _fit(fit: BoardFit | None) -> dict[str, Any] | None:
+def _fit(fit: BoardFit | None) -> Json | None:
     if fit is None:
         return None
     return _plain(
@@ -108,8 +108,8 @@ def _fit(fit: BoardFit | None) -> dict[str, Any] | None:
     )
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Numbers that are none become None, as JSON has no word for them."""
+def _plain(values: Json) -> Json:
+    """NaN and infinity become None, as JSON has no word for them."""
     return {
         name: None if isinstance(value, float) and not np.isfinite(value) else value for name, value in values.items()
     }

@@ -1,4 +1,4 @@
-"""Tables of the boards of a type: each board, how far they agree two by two, each left out in turn."""
+"""Tables of the boards of a type: each board, how far pairs agree, and each board left out in turn."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from flopray.report.text_table import TextTable
 _FACTORS = "factor: against the mean of the boards in the table, ± half its 95 % interval"
 _AGREE = "agree: share of rows no further apart than both stated errors (root of the sum of squares)"
 _LEFT_OUT = (
-    "in type: share of the board's rows inside the interval of the mean over boards that the others give; in board: "
-    "inside that for another board, which is meant to hold 95 %"
+    "in type: share of the board's rows inside the interval of the mean over boards from the others; in board: inside "
+    "that for another board, which should hold 95 %"
 )
 
 
@@ -67,7 +67,7 @@ def _pairs(device: DeviceBoards) -> TextTable:
             sections.append((device.label(quantity), rows))
     header = ["Boards", "Rows", "Apart", "agree", "Factor", "Apart\nwithout", "agree "]
     notes = ["apart: root mean square of the differences of shared rows; without: with the factor taken out", _AGREE]
-    return TextTable(f"Boards of {device.name} two by two", header, sections, notes, "Quantity")
+    return TextTable(f"Boards of {device.name} in pairs", header, sections, notes, "Quantity")
 
 
 def _left_out(device: DeviceBoards) -> TextTable:
@@ -99,4 +99,4 @@ def temperatures_of(device: DeviceBoards, board: str) -> str:
     if "temperature_end_c" not in device.rows:
         return "-"
     found = device.rows.loc[device.rows["board"] == board, "temperature_end_c"].astype(float).dropna()
-    return f"{found.min():.0f} to {found.max():.0f} C" if len(found) else "-"
+    return f"{found.min():.0f} to {found.max():.0f} °C" if len(found) else "-"

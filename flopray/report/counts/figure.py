@@ -59,7 +59,7 @@ def draw(table: Sequence[Counts], axis: str, exponents: dict[str, float], path: 
         above.yaxis.set_major_formatter(FuncFormatter(lambda value, _: prefixed(value, "")))
         above.yaxis.set_minor_formatter(NullFormatter())
         low, high = above.get_ylim()
-        if high < _FEW_DECADES * low:  # powers of ten alone would be one label or none
+        if high < _FEW_DECADES * low:  # powers of ten alone would give one label or none
             above.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         if below is not None:
             above.tick_params(labelbottom=False)
@@ -111,7 +111,7 @@ def _title(table: Sequence[Counts], lines: dict[tuple[str, ...], list[Counts]]) 
 
 
 def _name_line(axes: Axes, axis: str, line: Sequence[Counts], shown: Sequence[str], words: str) -> None:
-    """Write what else the shape has beside the end of a line."""
+    """Write the other values of the shape at the end of a line."""
     last = next((one for one in reversed(line) if getattr(one, shown[0]).flops), None)
     if last is not None:
         place = (last.shape[axis], getattr(last, shown[0]).flops)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from flopray.errors import InputError
 from flopray.flops.comparison import Counts
+from flopray.records import Row
 from flopray.report.counts.lines import KINDS, lines_of
 from flopray.units import prefixed
 
@@ -44,7 +45,7 @@ class CountTable(list[Counts]):
         return pd.DataFrame([_row(one) for one in self])
 
     def table(self) -> Table:
-        """A row for each shape; the values that are the same in all of them stand in the title."""
+        """A row for each shape; values that are the same in all of them are in the title."""
         values_of = {
             name: {repr(one.shape.get(name)) for one in self}
             for name in dict.fromkeys(name for one in self for name in one.shape)
@@ -108,8 +109,8 @@ class CountTable(list[Counts]):
         return draw(self, axis, self.exponents(), Path(path))
 
 
-def _row(counts: Counts) -> dict[str, Any]:
-    row: dict[str, Any] = {"name": counts.name, **counts.shape, "phase": counts.phase}
+def _row(counts: Counts) -> Row:
+    row: Row = {"name": counts.name, **counts.shape, "phase": counts.phase}
     for kind in KINDS:
         count = getattr(counts, kind)
         row |= {f"{kind}_flops": count.flops, f"{kind}_reason": count.reason}

@@ -38,7 +38,7 @@ def comparison_table(counts: Counts) -> Table:
 
 
 def notes(counts: Counts) -> list[str]:
-    """What is to be known about the dispatched count, in sentences."""
+    """Notes on the dispatched count, in sentences."""
     count, lines = counts.dispatched, []
     if count.causal_flops:
         lines.append(

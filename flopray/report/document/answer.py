@@ -46,7 +46,7 @@ def section(measured: Measured) -> Section:
 
 
 def _sentences(comparison: Comparison, step: Frame) -> Iterator[str]:
-    """For the largest shape: the precision that is cheapest on each type of device."""
+    """For the largest shape: the cheapest precision on each type of device."""
     shape = comparison.of(step["phase"].iloc[0]).sort_values("shape_rank")["shape"].iloc[-1]
     largest = step[step["shape"] == shape]
     if largest.empty:
@@ -66,26 +66,26 @@ def _sentences(comparison: Comparison, step: Frame) -> Iterator[str]:
 
 def _without_time(comparison: Comparison, step: Frame) -> str:
     if step.empty:
-        return f"{comparison.title}: no point gave a number; the reasons stand below."
+        return f"{comparison.title}: no point gave a number; the reasons are below."
     return (
-        f"{comparison.title}: FLOPs were counted, time and energy were not measured. --instruments time energy "
-        "measures them."
+        f"{comparison.title}: FLOPs were counted, time and energy were not measured. The instruments time "
+        "and energy measure them."
     )
 
 
 def _against(best: Row, others: Sequence[Row], column: str, error: str) -> str:
-    """How the cheapest precision stands to the others that were measured."""
+    """How the cheapest precision compares with the others that were measured."""
     if not others:
         return ""
     if not all(np.isfinite(row[error]) for row in (best, *others)):
-        return ", by its value the cheapest measured,"  # without all errors nobody knows whether it is
+        return ", by its value the cheapest measured,"  # without all errors this is unknown
     reach = best[column] * (1 + best[error])
     same = [row["precision"] for row in others if row[column] * (1 - row[error]) <= reach]
     return f", with {listed(same)} the cheapest of those measured," if same else ", the cheapest precision measured,"
 
 
 def sentence(row: Row, comparison: Comparison, against: str) -> str:
-    """What one row says, as a sentence; `against` says how its precision stands to the others."""
+    """One row as a sentence; `against` says how its precision compares with the others."""
     phase = PHASE_WORDS.get(row["phase"], row["phase"].replace("_", " "))
     where = f"On {_a(row['gpu'])} {row['gpu']}, {phase} of {comparison.title.partition(',')[0]} ({_shape(row)})"
     how = f" in {row['precision']}{against}"
@@ -110,7 +110,7 @@ def sentence(row: Row, comparison: Comparison, against: str) -> str:
 
 
 def _of_boards(row: Row) -> str:
-    """Of how many boards the numbers are, which says what ± stands for."""
+    """How many boards the numbers are of, which says what ± means."""
     if row["boards"] > 1:
         return f" (mean of {row['boards']:.0f} boards)"
     return " (this one machine)" if row["gpu"] == "CPU" else " (this one board)"
@@ -123,7 +123,7 @@ def _shape(row: Row) -> str:
 
 
 def _range(step: Frame) -> str:
-    """How far the shapes differ in what a joule does."""
+    """How far the shapes differ in FLOPs per joule."""
     ok = step[step["flops_per_j"].notna()].sort_values("flops_per_j")
     least, most = ok.iloc[0], ok.iloc[-1]
     ratio = most["flops_per_j"] / least["flops_per_j"]

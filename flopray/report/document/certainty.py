@@ -1,4 +1,4 @@
-"""On what it was measured, and how sure it is: boards, temperatures, stated errors, what is missing and why."""
+"""What it was measured on, and how sure it is: boards, temperatures, stated errors, what is missing and why."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _SI = {"time": "s", "energy": "j"}
 WHAT_ERRORS_ARE = (
     "±: half the width of a 95 % interval. There are three, and each number says which it has: of the window (this "
     "board, at the temperature that it had), of this board at the reference temperature, and of the type of device, "
-    "which needs several boards. A number of one board says nothing of how far another board is from it. Few boards "
-    "that disagree make the interval of the type wide, since two boards tell little about a third."
+    "which needs several boards. A number from one board does not say how far another board is from it. A few boards "
+    "that disagree make the interval of the type wide, since two boards say little about a third."
 )
 
 
@@ -98,7 +98,7 @@ def _boards(frame: Frame) -> TextTable:
 
 
 def _errors(frame: Frame) -> TextTable:
-    """What rows state, by type of device and precision."""
+    """Stated errors of rows, by type of device and precision."""
     rows = []
     for (device, precision), part in frame.groupby(["device_type", "precision"], sort=True):
         cells = [f"{device} {precision}", str(len(part))]

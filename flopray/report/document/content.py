@@ -1,4 +1,4 @@
-"""The parts of a document, whatever it is written as: words, tables, interactive views, code."""
+"""The parts of a document in any format: words, tables, interactive views, code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Words:
 
     Attributes:
         paragraphs: plain texts.
-        kind: `answer` for what the reader came for, `note` for small print, else empty.
+        kind: `answer` for the main statement, `note` for small print, else empty.
     """
 
     paragraphs: Sequence[str]
@@ -43,7 +43,7 @@ class View:
     Attributes:
         name: of its script, such as `surface_page.js`.
         data: what the script reads, without NaN.
-        words: what it shows, for those who see no script.
+        words: what it shows, for readers without scripts.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What a document is made of: the rows of some runs, one row of each point and phase on a type, and the boards."""
+"""The data of a document: the rows of some runs, one row of each point and phase on a type, and the boards."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from flopray.store.location import open_run
 from flopray.store.run import RunFolder
 from flopray.workloads.registry import refuse_scores
 
-#: The phase that is the step, the first that was measured.
+#: Phases that count as the step; the first that was measured is taken.
 STEPS = ("train_step", "forward_backward", "inference", "forward", "prefill", "decode")
 
 
@@ -38,7 +38,7 @@ class Measured:
             `frame` of the measurement that it is of.
         devices: the types, with their boards.
         warnings: what the store said when the runs were read.
-        told_later: rows of older runs whose energy at the reference temperature is told by the prior of their type.
+        told_later: rows of older runs whose energy at the reference temperature comes from the prior of their type.
     """
 
     folders: Sequence[RunFolder]
@@ -65,7 +65,7 @@ def load(runs: Iterable[str | PathLike[str]]) -> Measured:
         runs: folders or URIs; one that is named twice is read once.
 
     Raises:
-        InputError: one is no run, or none has a row.
+        InputError: one is not a run, or none has a row.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -86,13 +86,13 @@ def load(runs: Iterable[str | PathLike[str]]) -> Measured:
 
 
 def _told_before(folder: RunFolder) -> int:
-    """Rows of reference data whose energy was told later when the data were made."""
+    """Rows of reference data whose energy at the reference temperature was worked out when the data were made."""
     made = folder.manifest.get("reference")
     return int(made.get("told_later", 0)) if isinstance(made, dict) else 0
 
 
 def _at_reference(frame: Frame) -> Frame:
-    """The rows, with energy at the reference temperature also where that column is younger than they are."""
+    """The rows, with energy at the reference temperature even where they are older than that column."""
     known = frame["reference_temperature_c"].dropna()
     reference_c = float(known.mode().iloc[0]) if len(known) else MeasureSettings.reference_temperature_c
     later = pd.DataFrame(told_later(frame.to_dict("records"), reference_c), index=frame.index)

@@ -1,4 +1,4 @@
-"""What the audit has to say: numbers that cannot be true, that need an explanation, and notes."""
+"""The audit's findings: numbers that cannot be true, that need an explanation, and notes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WORDS = {
 
 def section(measured: Measured) -> Section:
     """The section: each rule that found something, with its worst example and what it means."""
-    # a run leaves many of its columns empty, and the audit looks through all that it is given
+    # a run leaves many columns empty, and the audit reads all that it is given
     findings = [f for f in audit(measured.frame.dropna(axis=1, how="all")) if f.rule != "not_judged"]
     groups, former = _groups(findings), _former(measured, findings)
     if not groups and not former:
@@ -40,7 +40,7 @@ def section(measured: Measured) -> Section:
 
 
 def _former(measured: Measured, findings: Iterable[Finding]) -> list[str]:
-    """What rows came with that today's rules do not find: they were judged by an older audit, or beside other rows."""
+    """Findings of rows that today's rules do not make: the rows were judged by an older audit, or with other rows."""
     found = {(row, finding.code) for finding in findings for row in finding.rows}
     counts: Counter[str] = Counter()
     for row, codes in measured.frame["findings"].items():

@@ -1,7 +1,7 @@
 """A document as one page that needs no network: words and tables in plain HTML, views drawn by plotly.js.
 
 plotly.js and the data of the views are in the page compressed (gzip in base64): unpacked, plotly.js alone has 4.8 MB.
-Whatever comes from measured data is put into the page as text only, so that no name of a device becomes markup.
+Measured data are put into the page as text only, so that no name of a device becomes markup.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _table(table: TextTable, shares: Mapping[int, Sequence[float]]) -> str:
 
 
 def _of_words(table: TextTable, column: int) -> bool:
-    """Whether a column has words and not numbers, which stand to the left."""
+    """Whether a column has words, which are aligned left, and not numbers."""
     cells = [row[column] for _, rows in table.sections for row in rows]
     return column == 0 or any(cell and cell != DASH and not _NUMBER.match(cell) for cell in cells)
 
@@ -109,7 +109,7 @@ def _cell(text: str, words: bool, bars: Sequence[float] | None, place: int) -> s
     if bars is not None and math.isfinite(bars[place]):
         width = 100 * min(1.0, max(0.0, bars[place]))
         return f'<td class="bar"><span style="width:{width:.1f}%"></span><b>{html.escape(text)}</b></td>'
-    # a narrow page breaks a line before ± only
+    # a narrow page breaks lines before ± only
     shown = html.escape(text) if words else html.escape(text).replace(" ", "&nbsp;").replace("&nbsp;±", " ±")
     return f"<td{' class=text' if words else ''}>{shown}</td>"
 
@@ -136,5 +136,5 @@ def _scripts(views: list[View]) -> str:
 
 
 def pack(text: str) -> str:
-    """A text, compressed, as letters that HTML leaves alone."""
+    """A text, compressed, as letters that need no escape in HTML."""
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()

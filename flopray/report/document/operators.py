@@ -13,7 +13,7 @@ from flopray.report.text_table import TextTable
 from flopray.store.run import RunFolder
 
 _SHOWN = 8
-_NOTE = "mean of the points, by torch.profiler in a pass of its own; energy is an estimate, by share of the time"
+_NOTE = "mean of the points, by torch.profiler in a separate pass; energy is an estimate, by share of the time"
 
 
 def section(measured: Measured) -> Section | None:

@@ -18,7 +18,7 @@ def section(measured: Measured) -> Section | None:
     """The section; None where FLOPs were counted one way only."""
     frame = measured.frame
     rows, timed = [], bool(frame["time_s"].notna().any())
-    # what the dispatcher is asked for is the same on every device
+    # the dispatcher's count is the same on every device
     counted = bool(frame["executed_flops"].notna().any())
     by = ["device_type", "precision", "phase"] if counted else ["workload", "phase"]
     for key, part in frame.groupby(by, sort=True):
@@ -36,7 +36,7 @@ def section(measured: Measured) -> Section | None:
         "hardware's counters",
     ]
     if not counted:
-        notes.append("executed FLOPs were not counted: --instruments counters does, on a GPU that lets them be read")
+        notes.append("executed FLOPs were not counted: the instrument counters counts them, on a GPU that permits it")
     else:
         notes.append(
             "ω: products executed beyond the closed form; ρ: FLOPs of split-K sums and reductions per number that "

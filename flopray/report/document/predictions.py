@@ -1,6 +1,6 @@
-"""What was measured beside what the models that come with flopray predict, and how wrong these are elsewhere.
+"""Measured values beside predictions of the models that come with flopray, and the errors of these models elsewhere.
 
-The models were fitted to rows that come with flopray; a run among these is no test of them, which the section says.
+The models were fitted to rows that come with flopray; a run among these does not test them, which the section says.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from flopray.report.document.data import Measured
 from flopray.report.document.words import DASH, percent
 from flopray.report.text_table import TextTable
 
-#: More rows than that are thinned evenly: a prediction takes a moment.
+#: More rows than this are thinned evenly: a prediction takes a moment.
 _MOST_ROWS = 400
 _HELD_OUT = "Errors of these models on rows that they had not seen"
 
@@ -47,7 +47,7 @@ def _compared(measured: Measured, models: Predictor) -> Bars | None:
     try:
         rows = measured_rows([measured.frame], workloads=workloads)
     except FloprayError:
-        return None  # no row that can be compared
+        return None  # no row can be compared
     places = np.unique(np.linspace(0, len(rows.works) - 1, min(_MOST_ROWS, len(rows.works))).round().astype(int))
     found: dict[str, list[tuple[float, bool | None, float, bool | None]]] = {}
     boards = {board for group in models.groups for board in group.where.boards}
@@ -71,7 +71,7 @@ def _compared(measured: Measured, models: Predictor) -> Bars | None:
     if len(places) < len(rows.works):
         notes.append(f"{len(places)} of {len(rows.works)} rows, evenly chosen")
     if known:
-        notes.append("boards of this run are among those that the models were fitted to: this is no test of the models")
+        notes.append("boards of this run are among those that the models were fitted to: this does not test the models")
     title = "The fit, on rows that it was made of" if known else "Predicted beside measured"
     return without_empty(Bars(TextTable(title, header, [("", lines)], notes), {}))
 

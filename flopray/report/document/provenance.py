@@ -1,4 +1,4 @@
-"""How to make it again, and how to cite it: commands, settings, versions, the hash of what was measured."""
+"""How to measure it again, and how to cite it: commands, settings, versions, the hash of the rows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _settings(folders: Sequence[RunFolder]) -> TextTable:
 
 
 def _facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
-    """The axes and settings of a manifest; one that describes no sweep has neither."""
+    """The axes and settings of a manifest; both empty where it describes no sweep."""
     if folder.address.startswith("reference:"):
         yield "runs", f"flopray reference {folder.name} lists them, with what was asked of each"
         return
@@ -82,7 +82,7 @@ def citation(measured: Measured) -> str:
 
 
 def digest(measured: Measured) -> str:
-    """SHA-256 over point, phase, time and energy of all rows, in an order of their own."""
+    """SHA-256 over point, phase, time and energy of all rows, in a fixed order."""
     columns = ["trial_id", "phase", "device_uuid", "time_s", "energy_j"]
     rows = sorted(json.dumps(row, default=str) for row in measured.frame[columns].astype(object).to_numpy().tolist())
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()

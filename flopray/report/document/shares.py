@@ -22,7 +22,7 @@ _REST_WORDS = "everything but forward and backward, the optimizer among it,"
 #: Columns of every record that are parts of the closed form, with what they are.
 _COMMON = {"gemm_flops": "matrix products", "activation_flops": "activations", "optimizer_flops": "optimizer"}
 _MOST_TYPES = 6
-#: A part whose share of the time is that many times its share of the FLOPs, and not small, is worth a sentence.
+#: A part whose share of the time is this many times its share of the FLOPs, and not small, gets a sentence.
 _MUCH, _NOTABLE = 3.0, 0.1
 
 
@@ -44,7 +44,7 @@ class _Part:
         return cls(name, *costs, row["energy_j"] * row["energy_rel_error"], row["flops_per_s"] * row["time_s"])
 
     def without(self, others: list[_Part], name: str) -> _Part:
-        """What is left of a whole; errors of parts that were measured apart add as squares."""
+        """The rest of a whole; errors of parts that were measured apart add in quadrature."""
         each = [self, *others]
         return _Part(
             name,
@@ -57,7 +57,7 @@ class _Part:
 
 
 def section(measured: Measured) -> Section:
-    """The section; it says so where a run has nothing to take apart."""
+    """The section; a sentence where a run has no parts."""
     blocks: list[Block] = []
     for comparison in measured.comparisons:
         for part in (
@@ -68,7 +68,7 @@ def section(measured: Measured) -> Section:
         ):
             blocks += [part] if part else []
     if not blocks:
-        said = "There is nothing to take apart: that needs forward, backward and train_step of one shape."
+        said = "No parts were measured: that needs forward, backward and train_step of one shape."
         blocks.append(Words([said]))
     return Section("shares", "Where time, joules and FLOPs go", blocks, short=True)
 
@@ -175,7 +175,7 @@ def _by_component(measured: Measured, comparison: Comparison) -> Bars | None:
         return None
     raw = measured.raw(step.head(1)).iloc[0]
     own = _own_columns(measured, str(raw["workload"]))
-    # a workload's own columns say more finely what products and activations are
+    # a workload's own columns divide products and activations more finely
     names = {"optimizer_flops": _COMMON["optimizer_flops"], **own} if own else _COMMON
     parts = {words: float(raw[name]) for name, words in names.items() if name in raw and _positive(raw[name])}
     total = sum(parts.values())
@@ -189,7 +189,7 @@ def _by_component(measured: Measured, comparison: Comparison) -> Bars | None:
 
 
 def _own_columns(measured: Measured, workload: str) -> dict[str, str]:
-    """Columns of a workload that are FLOPs of a component; those of causality alone are a part of another."""
+    """Columns of a workload that are FLOPs of a component; causal parts belong to another column."""
     columns = next((folder.workload.columns for folder in measured.folders if folder.workload.name == workload), ())
     names = [column.name for column in columns if column.name.endswith("_flops") and "causal" not in column.name]
     return {name: name.removesuffix("_flops").replace("_", " ") for name in names}
@@ -200,7 +200,7 @@ def _positive(value: Any) -> bool:
 
 
 def _at_rest(measured: Measured, comparison: Comparison) -> Words | None:
-    """How much of the energy a board would have taken without any work."""
+    """The share of energy that a board would have taken without any work."""
     step = step_of(comparison.rows)
     step = step[step["energy_j"].notna()]
     said = list(_rest_sentences(step, measured.raw(step))) if len(step) else []
@@ -216,6 +216,6 @@ def _rest_sentences(step: Frame, raw: Frame) -> Iterator[str]:
             low, high = percent(float(shares.min())), percent(float(shares.max()))
             between = f"{low} to {high}" if low != high else low
             yield (
-                f"{gpu}: a board that is awake and does nothing takes {between} of the power of these steps. That part "
-                "is paid for time, not for FLOPs."
+                f"{gpu}: an awake board without work takes {between} of the power of these steps. That part depends on "
+                f"time, not on FLOPs."
             )

@@ -15,7 +15,7 @@ def to_markdown(document: Document, *, short: bool = True) -> str:
 
     Args:
         document: what is written; its views are left out.
-        short: only the sections that a reviewer needs, the others in the page alone.
+        short: only the sections that a reviewer needs; the others are in the page alone.
     """
     lines = [f"## {document.title}", "", document.subtitle, ""]
     for section in document.sections:

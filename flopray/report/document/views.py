@@ -28,7 +28,7 @@ def sections(measured: Measured) -> Iterator[Section]:
 
 
 def _surfaces(measured: Measured) -> Iterator[tuple[str, list[SurfaceSet]]]:
-    """For each workload whose points lie on a grid, what can be drawn of it."""
+    """The drawable views of each workload whose points lie on a grid."""
     for name, part in measured.frame.groupby("workload", sort=True):
         workload = next((folder.workload for folder in measured.folders if folder.workload.name == name), None)
         try:
@@ -36,7 +36,7 @@ def _surfaces(measured: Measured) -> Iterator[tuple[str, list[SurfaceSet]]]:
             counted = [metric for metric in OVERHEADS if metric.column in part and part[metric.column].notna().any()]
             sets = list(surface_sets(part, Selection(), None, axes, counted))
         except InputError:
-            continue  # no dimension that is an axis
+            continue  # no dimension is an axis
         drawn = [surfaces for surfaces in sets if surfaces.has_values() and surfaces.values().size > 1]
         if drawn:
             yield str(name), drawn

@@ -1,4 +1,4 @@
-"""A formula for the FLOPs that one type of GPU executes, fitted to points that were counted, for points that were not.
+"""A formula for the FLOPs that one type of GPU executes: fitted to counted points, and used for others.
 
 The closed form says what the mathematics needs. What a chip executes lies above it: products are padded to tiles, split
 products are summed, a sigmoid takes many instructions. The formula adds up the terms of `flopray.report.flops.tiles`,
@@ -6,9 +6,9 @@ products are summed, a sigmoid takes many instructions. The formula adds up the 
     executed(n, d, m) = sum over terms of  coefficient x term(n, d, m),   no coefficient below zero
 
 with one coefficient for each size of tile, each output element and each layer. Coefficients come from non-negative
-least squares on relative errors (`scipy.optimize.nnls`). No mixture of tiles is right everywhere, because a library
-changes its tile with the shape, by rules that are not published. So there are two sets of coefficients: one for all
-shapes, which `describe` prints, and, for a prediction, one of the neighbourhood of its shape, where counted points have
+least squares on relative errors (`scipy.optimize.nnls`). No mixture of tiles fits everywhere, because a library changes
+its tile with the shape, by unpublished rules. So there are two sets of coefficients: one for all shapes, which
+`describe` prints, and, for a prediction, one of the neighbourhood of its shape, where counted points have
 
     weight (r^2 + 0.001^2)^-3,   r^2 = (difference in ln d)^2 + (difference in ln m)^2
 
@@ -38,7 +38,7 @@ _PRIOR, _LEAST_WEIGHT = 1e-4, 1e-4
 
 #: With fewer counted points of a phase no formula is fitted.
 LEAST_POINTS = 10
-#: All that a fit and a prediction need of a row; the hundred other columns of a record are slow to copy.
+#: Columns that fits and predictions need; the hundred other columns of a record are slow to copy.
 _COLUMNS = ["phase", "n_layers", "width", "tokens", "model_flops", "executed_flops"]
 _COLUMNS += ["executed_gemm_flops", "executed_reduction_flops"]
 
@@ -115,7 +115,7 @@ class AdjustedFormula:
         """As `predict`, apart for matrix products, reductions and the rest (elementwise, optimizer)."""
         n, d, m = (np.asarray(values, dtype=float) for values in (n, d, m))
         if self.layers.max() == 1 and (n > 1).any():
-            raise ValueError("only points of one layer were counted; they do not tell what further layers execute")
+            raise ValueError("only points of one layer were counted; they do not show what further layers execute")
         if everywhere:
             return {part.name: part.values(n, d, m) @ part.everywhere for part in self.parts}
         found = {part.name: np.empty(n.shape) for part in self.parts}
@@ -178,7 +178,7 @@ def _fit_part(name: str, phase: str, shapes: tuple[Array, Array, Array], flops: 
 
 
 def _distinct(columns: list[Array]) -> Iterable[int]:
-    """Columns that are not zero and not multiples of one before: tiles that the counted shapes cannot tell apart."""
+    """Columns that are not zero and not multiples of an earlier one: counted shapes cannot tell such tiles apart."""
     seen: set[bytes] = set()
     for index, column in enumerate(columns):
         largest = column.max()
@@ -209,8 +209,8 @@ def held_out(
 ) -> pd.DataFrame:
     """Predictions for points that the fit did not see, each way of holding out and each way of predicting.
 
-    BLAS gets one thread meanwhile: there are thousands of tiny problems, and threads that wait for one another beside
-    other work made them a hundred times slower.
+    BLAS gets one thread meanwhile: there are thousands of tiny problems, and on a busy machine several threads made
+        them a hundred times slower.
 
     Args:
         frame: as in `fit`, and `model_flops`.

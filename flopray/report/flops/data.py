@@ -1,7 +1,7 @@
 """Counted points of runs and of flopmetrics' published table, in one form: groups that can be compared and fitted.
 
 A group is one type of device at one precision and execution. Points without counters are holes: they are counted with
-their reason, and are in no number.
+their reason, and left out of all numbers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from flopray.workloads.mlp import MLP
 #: What makes a group.
 GROUP = ["device_type", "precision", "execution"]
 PUBLISHED_DEVICE = "Ampere (published)"
-NO_COUNTERS = "no row has executed FLOPs: sweep with `--instruments counters` on a GPU with Nsight Compute"
+NO_COUNTERS = "no row has executed FLOPs: sweep with instruments='counters' on a GPU with Nsight Compute"
 _CLOSED = {"gemm": "gemm_flops", "elementwise": "activation_flops", "optimizer": "optimizer_flops"}
 
 
@@ -122,7 +122,7 @@ def load_published_group(path: Path) -> Counted:
     """flopmetrics' `metrics/*.csv` as a group, with its classes worked out from the overheads that it publishes.
 
     Raises:
-        InputError: the file is not a table of flopmetrics, or a cell of it is no number that can be.
+        InputError: the file is not a table of flopmetrics, or one of its cells is not a possible number.
     """
     frame = load_metrics(path)
     check_metrics(path, frame)
@@ -158,7 +158,7 @@ def extra_flops(rows: pd.DataFrame) -> pd.DataFrame:
 def reconstructed(rows: pd.DataFrame) -> pd.Series:
     """The executed total from closed form and overheads, as `flopray.flops.executed.overheads.reconstruct` gives it.
 
-    Missing for rows that no sweep writes, in which a part is absent or cannot be a number of FLOPs.
+    Missing for rows of other origin in which a part is absent or cannot be a number of FLOPs.
     """
     totals: list[int | None] = []
     for row in rows.to_dict("records"):

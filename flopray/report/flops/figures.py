@@ -1,4 +1,4 @@
-"""The figures of counted FLOPs: which there are, their names, and drawing them into a folder."""
+"""The figures of counted FLOPs: their names, and drawing them into a folder."""
 
 from __future__ import annotations
 
@@ -92,6 +92,6 @@ def _figures(
 
 
 def _bounds(groups: Sequence[Counted], phase: str, min_width: int) -> tuple[int, ...]:
-    """Least widths to draw: no bound, and the filter's where it leaves some widths of some group out and some in."""
+    """Least widths to draw: no bound, and that of the filter where it leaves some widths of a group out and some in."""
     widths = np.concatenate([group.of(phase)["width"].to_numpy(int) for group in groups])
     return (0, min_width) if widths.min() < min_width <= widths.max() else (0,)

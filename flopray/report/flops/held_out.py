@@ -1,4 +1,4 @@
-"""How a formula for executed FLOPs is judged: ways to hold points out, and two simpler predictions to compare with."""
+"""How a formula for executed FLOPs is judged: ways to hold points out, and two simpler predictions for comparison."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def closed_form(rows: pd.DataFrame) -> Array:
 def interpolated(seen: pd.DataFrame, rows: pd.DataFrame) -> Array:
     """Closed form times executed/model, interpolated between counted neighbours of the same n.
 
-    The logarithm of the ratio is linear in ln d and ln m between neighbours, and that of the nearest neighbour outside
-    of them. Where nothing was counted at that n, all n are used.
+    The logarithm of the ratio is linear in ln d and ln m between neighbours, and that of the nearest neighbour
+    elsewhere. Where nothing was counted at that n, all n are used.
 
     Args:
         seen: counted rows with `n_layers, width, tokens, model_flops, executed_flops`.
@@ -99,7 +99,7 @@ def _interpolated_ratios(seen: Any, rows: Any) -> Array:
 
 
 def summarised(predictions: pd.DataFrame, min_width: int = 0) -> pd.DataFrame:
-    """How far predictions are off for points that the fit did not see.
+    """Errors of predictions for points that the fit did not see.
 
     Args:
         predictions: as `flopray.report.flops.adjusted.held_out` gives them.

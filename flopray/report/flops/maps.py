@@ -28,7 +28,7 @@ OVERHEADS = (
 )
 _PANEL_IN, _LEFT_IN, _GAP_IN, _TOP_IN, _BOTTOM_IN, _ROW_GAP_IN = 1.60, 0.56, 0.62, 0.88, 0.46, 0.55
 _FONT_PT = 8.0
-#: Values that differ by less than this share are one colour: a scale never spreads less than a tenth over its colours.
+#: Values that differ by less than this share get one colour: a scale never spreads less than a tenth over its colours.
 _ONE_COLOUR = 0.01
 
 
@@ -117,13 +117,13 @@ def _draw_map(
     unit: DisplayUnit,
     values: Array,
 ) -> Axes:
-    """One map and its colour bar, which ends where the values of the column do; one value everywhere needs no bar."""
+    """One map and its colour bar, which ends at the values of the column; a single value needs no bar."""
     surfaces = _surface_set(row, metric)
     view = View(surfaces, scale, unit, Marks.of(surfaces), _PANEL_IN, _FONT_PT)
     axes = add_axes(figure, box)
     draw_flat(axes, surfaces.grids[0], view)
     if said := _single_value_text(surfaces.grids[0].values, unit):
-        # one colour tells nothing by itself
+        # one colour means nothing by itself
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 2.0}
         axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center", va="center", bbox=ground)
     if not _nearly_one(values[np.isfinite(values)]):
@@ -137,7 +137,7 @@ def _nearly_one(finite: Array) -> bool:
 
 
 def _single_value_text(values: Array, unit: DisplayUnit) -> str:
-    """What a map of one colour is of, such as `15.0 everywhere` or `14.985 to 15`; empty for any other map."""
+    """The value of a map of one colour, such as `15.0 everywhere` or `14.985 to 15`; empty for any other map."""
     finite = values[np.isfinite(values)]
     if not _nearly_one(finite):
         return ""
@@ -167,6 +167,6 @@ def _scale(values: Array, log: bool) -> ValueScale:
     if log and low > 0:
         return ValueScale.fitting(np.array([low, max(high, 1.1 * low)]), log=True, signed=False)
     if log:
-        # a handful of values next to zero would take most of the colours
+        # a few values near zero would take most of the colours
         finite = finite[(finite == 0) | (np.abs(finite) >= 1e-4 * np.abs(finite).max())]
     return ValueScale.fitting(finite, log=log, signed=True)

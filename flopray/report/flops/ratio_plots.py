@@ -1,4 +1,4 @@
-"""How far executed FLOPs lie above the closed form, over width d and tokens m, and in which kernels the excess sits."""
+"""How far executed FLOPs lie above the closed form, over width d and tokens m, and in which kernels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WIDTH_IN, _PANEL_IN = 7.2, (2.22, 1.75)
 _LEFT_IN, _GAP_IN, _TOP_IN, _BOTTOM_IN, _ROW_GAP_IN = 0.62, 0.98, 0.68, 0.44, 0.62
 _MOST_LINES = 6
 _MARKERS = ("o", "s", "D", "^", "v", "P")
-#: Colours that stay apart with any colour vision, https://jfly.uni-koeln.de/color/; grey for what has no class.
+#: Colours that differ with any colour vision, https://jfly.uni-koeln.de/color/; grey for what has no class.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999")
 _LABELS = {"gemm": "GEMM padding"}
 _AXES = (("width", "width d", "tokens", "m"), ("tokens", "tokens m", "width", "d"))
@@ -61,7 +61,7 @@ def draw_excess(groups: Sequence[Counted], phase: str, *, n_layers: int | None) 
 
 
 def _draw_lines(axes: Axes, part: Any, along: str, by: str, short: str) -> None:
-    """One line for some values of the other axis, spread evenly over those that there are."""
+    """One line for each of some values of the other axis, spread evenly."""
     present = np.sort(part[by].astype(int).unique())
     chosen = present[np.unique(np.linspace(0, len(present) - 1, min(_MOST_LINES, len(present))).round().astype(int))]
     colours = matplotlib.colormaps[SEQUENTIAL_MAP](np.linspace(0.0, 0.9, len(chosen)))
@@ -137,7 +137,7 @@ def _figure(rows: int) -> Figure:
 
 
 def _panel(figure: Figure, rows: int, index: int, column: int, title: str) -> Axes:
-    """The panel of a row and column; the title of the row stands above its left panel."""
+    """The panel of a row and column; the title of the row is above its left panel."""
     wide, high = _PANEL_IN
     bottom_in = _BOTTOM_IN + (rows - 1 - index) * (high + _ROW_GAP_IN)
     axes = add_axes(figure, (_LEFT_IN + column * (wide + _GAP_IN), bottom_in, wide, high))

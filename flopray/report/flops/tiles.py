@@ -1,13 +1,13 @@
-"""What executed FLOPs of the MLP can be made of: one column of numbers for each term of a formula.
+"""Terms of executed FLOPs of the MLP: one column of numbers for each term of a formula.
 
 A matrix product of (a, k) by (k, b) is computed in tiles. A library that works in tiles of (A, B) and depth K executes
 
     2 ceil(a/A) A  ceil(b/B) B  ceil(k/K) K
 
-FLOPs, whatever part of a tile is needed (https://docs.nvidia.com/deeplearning/performance/dl-performance-matrix-multiplication/,
-"tile quantization"). Besides, each number of the output takes some work when a tile is written, and a product whose
-depth is split over the chip takes an amount that does not depend on the shape, because the number of parts is chosen to
-fill the chip.
+FLOPs, even if only a part of a tile is needed
+(https://docs.nvidia.com/deeplearning/performance/dl-performance-matrix-multiplication/, "tile quantization"). In
+addition, each number of the output takes some work when a tile is written, and a product whose depth is split over the
+chip takes a constant amount, because the number of parts is chosen to fill the chip.
 
 All layers of the MLP have one shape, so a phase repeats a few kinds of products: n times forward, n - 1 times for the
 gradients of inputs (the first input needs none), n times for those of weights.

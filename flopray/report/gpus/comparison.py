@@ -1,4 +1,4 @@
-"""What one figure compares: one model (or MLPs), one execution, one kind of attention, on any number of GPUs."""
+"""The content of one figure: one model (or MLPs), one execution, one kind of attention, on any number of GPUs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Comparison:
         return list(self.rows.sort_values("shape_rank")["shape"].unique())
 
     def of(self, *phases: str, source: str | None = None) -> Frame:
-        """Rows of some phases, of one source or of both."""
+        """Rows of some phases, of one source or both."""
         chosen = self.rows["phase"].isin(phases)
         if source:
             chosen &= self.rows["source"] == source
@@ -77,7 +77,7 @@ def comparisons_of(rows: Frame) -> list[Comparison]:
 
 
 def _title(part: Frame, others: Sequence[Frame]) -> str:
-    """What the rows share, as far as it tells them from other comparisons; model and execution always."""
+    """What the rows share, if other comparisons differ in it; model and execution always."""
     first = part.iloc[0]
     words = [first["model"] or first["workload"].upper(), first["execution"]]
     if first["source"] == PUBLISHED:

@@ -30,7 +30,7 @@ MEASURED, PUBLISHED = "measured", "published"
 #: flopmetrics' second phase, as `flopray.report.published` calls it, and the order of all phases.
 REST = "backward_and_optimizer"
 PHASE_ORDER = (*PHASES[:3], REST, *PHASES[3:])
-#: What rows of one comparison share; `model_config` keeps models apart that go by one name.
+#: Columns that rows of one comparison share; `model_config` distinguishes models of one name.
 SETTING = ["workload", "model", "model_config", "weights", "execution", "attention", "checkpointing", "choices"]
 #: flopmetrics' names of (batch, tokens of a sequence).
 CONFIGS = {(8, 256): "small", (8, 512): "mid", (8, 1024): "large"}
@@ -53,7 +53,7 @@ _NUMBERS = [
     *("target_error", "energy_at_reference_j", "energy_at_reference_rel_error", "reference_temperature_c"),
     *("temperature_end_c", "parameters"),
 ]
-#: What has no meaning where the time or the energy has none.
+#: Columns without meaning where the time or the energy has none.
 _OF_TIME = ["time_rel_error", "flops_per_s", "mfu", "hfu", "power_w"]
 _OF_ENERGY = ["energy_rel_error", "flops_per_j", "power_w", "energy_per_token_j"]
 _SEVERITIES = (str(Severity.IMPOSSIBLE), str(Severity.IMPLAUSIBLE))
@@ -99,7 +99,7 @@ def check_words(frame: Frame, workloads: Mapping[str, Description], named: str) 
 
 
 def tidy(frame: Frame, source: str, workloads: Mapping[str, Description] | None = None) -> Frame:
-    """Audited rows in one form, wherever they come from: texts without missing values, numbers with NaN.
+    """Audited rows in one form, whatever their source: texts without missing values, numbers with NaN.
 
     Args:
         frame: rows with any of the columns of `flopray.records`.
@@ -163,7 +163,7 @@ def why_missing(row: Any, metric: Metric) -> str:
 
 
 def some_of(items: Sequence[str], at_most: int) -> list[str]:
-    """Evenly spread ones of some items, the first and the last among them."""
+    """Some of the items, evenly spread, the first and the last included."""
     if len(items) <= at_most:
         return list(items)
     return [items[int(place)] for place in np.linspace(0, len(items) - 1, at_most).round()]
@@ -175,7 +175,7 @@ def in_order(phases: Iterable[str]) -> list[str]:
 
 
 def phase_rank(phase: str) -> int:
-    """Place of a phase; those that only one workload has come last."""
+    """Place of a phase; phases of only one workload come last."""
     return PHASE_ORDER.index(phase) if phase in PHASE_ORDER else len(PHASE_ORDER)
 
 
@@ -215,7 +215,7 @@ def _shapes(rows: Frame, workloads: Mapping[str, Description]) -> list[tuple[str
     sizes |= {f.name for workload in workloads.values() for f in workload.dimensions}
     columns = ["workload", *sorted(sizes)]
     values = list(zip(*(rows[name].tolist() for name in columns), strict=True))
-    # NaN is not equal to itself, and would make a shape of each row
+    # NaN is not equal to itself, and would make each row a shape of its own
     keys = [tuple(None if value != value else value for value in row) for row in values]
     first = dict(zip(reversed(keys), reversed(values), strict=True))
     known = {key: _shape(dict(zip(columns, row, strict=True)), workloads) for key, row in first.items()}
@@ -233,17 +233,17 @@ def _shape(row: dict[Any, Any], workloads: Mapping[str, Description]) -> tuple[s
         letters = {f.name: f.letter or f.name for f in workload.dimensions}
     sizes = tuple(row[name] for name in letters)
     label = " ".join(f"{letter}={size:.0f}" for letter, size in zip(letters.values(), sizes, strict=True))
-    # Two shapes of the MLP with one product differ in work by their width, which counts twice.
+    # Shapes of the MLP with the same product of dimensions differ in work by their width, which counts twice.
     twice = row["width"] if "width" in letters else 1.0
     return label, (float(np.prod([*sizes, twice])), *sizes), ""
 
 
 def _findings(frame: Frame) -> list[tuple[str, ...]]:
-    """For each row the serious findings that it came with, and those of the audit of the whole table."""
+    """For each row the serious findings recorded with it, and those of the audit of the whole table."""
     codes: list[list[str]] = [[] for _ in range(len(frame))]
     if "findings" in frame:
         codes = [list(found) if isinstance(found, (list, tuple)) else [] for found in frame["findings"]]
-    # a run leaves many of its hundred columns empty, and the audit looks through all that it is given
+    # a run leaves many of its hundred columns empty, and the audit reads all that it is given
     for finding in audit(frame.dropna(axis=1, how="all")):
         for place in finding.rows:
             codes[place].append(finding.code)

@@ -56,7 +56,7 @@ def draw_dots(comparison: Comparison, metric: Metric, phases: Sequence[str]) -> 
     rows = comparison.of(*phases, REST).replace({"phase": {REST: "backward"}})
     shown = [phase for phase in in_order(phases) if rows.loc[rows["phase"] == phase, metric.column].notna().any()]
     rows = rows[rows["phase"].isin(shown)]
-    # shapes and GPUs that have rows of these phases: others would be empty columns
+    # only shapes and GPUs with rows of these phases: others would be empty columns
     there = set(rows["shape"])
     present = [shape for shape in comparison.shapes if shape in there]
     shapes = some_of(present, MAX_SHAPES)
@@ -70,11 +70,11 @@ def draw_dots(comparison: Comparison, metric: Metric, phases: Sequence[str]) -> 
     figure = Figure(figsize=(_WIDTH_IN, 1.0))
     wide = (_WIDTH_IN - _LEFT_IN - 0.1 - _GAP_IN * (len(shapes) - 1)) / len(shapes)
     panels: list[tuple[Axes, int, int]] = []
-    # one kind of scale for the whole figure: rows of panels are read against one another
+    # one kind of scale for the whole figure: rows of panels are compared
     log = any(_spread(metric, rows[rows["phase"] == phase]) > _LOG_SPREAD for phase in shown)
     scales = {phase: _scale(metric, rows[rows["phase"] == phase], log) for phase in shown}
     ends = np.array([[scale.low, scale.high] for scale in scales.values()])
-    # one unit for the whole figure: nobody should read joules as kilojoules
+    # one unit for the whole figure, so that joules are not read as kilojoules
     unit = middle_unit(metric.unit, ends) if log else display_unit(metric.unit, float(ends.max()))
     for level, phase in enumerate(shown):
         part = rows[rows["phase"] == phase]
@@ -151,7 +151,7 @@ def of_boards(row: Row, metric: Metric) -> list[float]:
 
 
 def _rotation(gpus: Sequence[str]) -> int:
-    """Degrees by which names of GPUs are turned: not at all while they fit beside one another in four panels."""
+    """Degrees by which names of GPUs are turned: 0 while they fit side by side in four panels."""
     return 90 if sum(len(gpu) + 1 for gpu in gpus) > 26 else 0
 
 
@@ -217,5 +217,5 @@ def _second_title(rows: Any, metric: Metric, left_out: int) -> str:
     if rows["sequence_length"].notna().any():
         said = "batch × tokens of a sequence; " + said
     if ((rows["source"] == PUBLISHED) & (rows["phase"] == "backward")).any():
-        said += "; published backward holds the optimizer step too"
+        said += "; published backward includes the optimizer step"
     return said

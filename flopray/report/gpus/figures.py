@@ -58,7 +58,7 @@ def draw_comparison(
 
 
 def _figures(comparison: Comparison) -> Iterator[tuple[str, Callable[[], Figure | None]]]:
-    """Names of the figures that the measured phases and axes ask for, and what draws them."""
+    """Names of the figures for the measured phases and axes, and the functions that draw them."""
     measured = set(comparison.rows["phase"])
     parts = [(part, phases) for part, phases in _PARTS.items() if measured & set(phases)]
     for metric in (EFFICIENCY, TIME, ENERGY, MFU):

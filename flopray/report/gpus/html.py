@@ -23,7 +23,7 @@ from flopray.report.gpus.types import intervals_said
 from flopray.report.page import page_of, write_text
 from flopray.report.surface.selection import METRICS, Metric
 
-#: What the page shows, the first one at the beginning.
+#: Metrics of the page; it begins with the first one.
 METRICS_SHOWN = (EFFICIENCY, TIME, ENERGY, ENERGY_PER_TOKEN, METRICS["flops_per_s"], MFU)
 #: The columns that rows of the page are made of: a grid has tens of thousands of rows.
 _NEEDED = {
@@ -99,7 +99,7 @@ def _comparison(comparison: Comparison) -> dict[str, object]:
 
 
 def _row(row: Row) -> dict[str, object]:
-    """What the page needs of a row: what it is, a value or its reason for each metric, what the audit says."""
+    """The page's data of a row: what it is, a value or its reason for each metric, the audit's findings."""
     names = ("source", "gpu", "precision", "shape", "phase", "severity")
     return {
         **{name: row[name] for name in names},

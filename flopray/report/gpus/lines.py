@@ -36,7 +36,7 @@ def draw_lines(comparison: Comparison) -> Figure | None:
     look = Look(comparison, size_pt=4.0)
     figure = Figure(figsize=(_WIDTH_IN, 1.0))
     panels: list[list[Axes]] = []
-    # one unit for each column of panels: nobody should read joules as kilojoules
+    # one unit for each column of panels, so that joules are not read as kilojoules
     units = {m.name: middle_unit("J", with_bars(rows[m.column], rows["energy_rel_error"])) for m in _COLUMNS}
     for phase in shown:
         part = rows[rows["phase"] == phase]

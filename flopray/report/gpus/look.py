@@ -1,7 +1,7 @@
-"""What GPUs, precisions, sources, audit findings and holes look like in a figure, and the legend that says so.
+"""The look of GPUs, precisions, sources, audit findings and holes in a figure, and the legend.
 
-A GPU is a marker, a precision a colour. Measured points are filled, published ones hollow. A red cross lies over an
-impossible point, an orange ring around an implausible one; a point without a number is a grey mark at the foot.
+A GPU is a marker, a precision a colour. Measured points are filled, published ones hollow. A red cross marks an
+impossible point, an orange ring an implausible one; a point without a number is a grey mark at the foot.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from flopray.report.plot.figures import Style
 from flopray.report.plot.scales import Array, DisplayUnit, ValueScale
 from flopray.report.surface.legend import hole_marker_style
 
-#: Colours of Okabe and Ito, told apart with any colour vision: https://jfly.uni-koeln.de/color/
+#: Colours of Okabe and Ito, which differ with any colour vision: https://jfly.uni-koeln.de/color/
 COLOURS = {
     "fp32": "#0072B2",
     "tf32": "#009E73",
@@ -44,7 +44,7 @@ FOOT = 0.1
 
 @dataclass
 class Look:
-    """The look of one figure; it notes what was drawn, so that the legend explains that and nothing else.
+    """The look of one figure; it notes what was drawn, so that the legend explains only that.
 
     Attributes:
         comparison: whose GPUs and precisions are drawn.
@@ -91,7 +91,7 @@ class Look:
             self._note("small: each board", Line2D([], [], color="0.3", **style))
 
     def draw_all(self, axes: Axes, rows: Frame, places: Array, bars: Array) -> None:
-        """Many points as `draw` does one, those that look alike in one go: a grid has tens of thousands.
+        """Draws many points as `draw` does one, equal-looking ones in one call: a grid has tens of thousands.
 
         Args:
             axes: gets the points.
@@ -208,7 +208,7 @@ def _lines(entries: Sequence[tuple[str, Artist]], width_in: float) -> int:
 
 
 def with_bars(values: Any, rel_errors: Any) -> Array:
-    """Values and both ends of their error bars, NaN where missing, shape (3, k): what a scale has to hold."""
+    """Values and both ends of their error bars, NaN where missing, shape (3, k), for the limits of a scale."""
     values, errors = np.asarray(values, dtype=float), np.nan_to_num(np.asarray(rel_errors, dtype=float))
     ends = np.stack([values, values * (1 - errors), values * (1 + errors)])
     return np.where(ends > 0, ends, np.nan)

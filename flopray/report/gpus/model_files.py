@@ -1,4 +1,4 @@
-"""Writes what a comparison of models is: tables, figures, and an interactive page."""
+"""Writes a comparison of models: tables, figures, and an interactive page."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def _draw_panel(
 
 
 def _name_models(axes: Axes, rows: Any, size: str) -> None:
-    """The names of models above a panel, at their places; those that would lie upon one another share a line."""
+    """The names of models above a panel, at their places; names that would overlap share a line."""
     sizes = rows.groupby("model")[size].max()
     low, high = np.log(axes.get_xlim())
     named: list[tuple[float, str]] = []

@@ -1,7 +1,7 @@
 """Models compared with one another: what a token costs over the size of the model, a line for each GPU and precision.
 
-Models compete only where they did the same: one phase of one shape, run in one way. A token is one of those that an
-iteration processes (of `decode`: makes).
+Models are compared only where they did the same work: one phase of one shape, run in one way. A token is one that an
+iteration processes (in `decode`: makes).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PHASES = ("inference", "forward", "train_step", "prefill", "decode")
 TIME_PER_TOKEN = Metric(
     *("time_per_token", "time_per_token_s", "Time per token", "time per token", "s", "time_rel_error"), ("status",)
 )
-#: What models are set apart by: column, name on the axis, unit.
+#: Sizes of models on axes: column, name on the axis, unit.
 SIZES = (("parameters", "parameters", ""), ("flops_per_token", "model FLOPs per token", "FLOP"))
 _SAME = [name for name in SETTING if name not in ("workload", "model", "model_config")]
 _MARKS = {"impossible": IMPOSSIBLE_MARK, "implausible": IMPLAUSIBLE_MARK, "": ""}
@@ -66,7 +66,7 @@ class Models:
 
     @cached_property
     def phases(self) -> list[str]:
-        """Those that are compared, in order."""
+        """The compared phases, in order."""
         there = in_order(set(self.rows["phase"]))
         return [phase for phase in there if phase != "forward" or "inference" not in there]
 
@@ -86,11 +86,11 @@ class Models:
         for model in dict.fromkeys(without["model"]):
             reasons = [r for r in without.loc[without["model"] == model, "model_flops_reason"] if r]
             why = _short(reasons[0]) if reasons else "no reason recorded"
-            lines.append(f"{model} has no model FLOPs and stands on the axis of parameters alone: {why}")
+            lines.append(f"{model} has no model FLOPs and is on the axis of parameters only: {why}")
         return list(dict.fromkeys(lines))
 
     def why_time(self) -> str:
-        """Why time stands in place of energy; empty where energy was measured."""
+        """Why time is shown instead of energy; empty where energy was measured."""
         if self.has_energy:
             return ""
         reasons = [reason for reason in dict.fromkeys(self.rows["energy_reason"]) if reason]

@@ -1,7 +1,7 @@
 """Time against energy of the same work, and the points that no other beats in both.
 
-Points compete only where they did the same: a token of a model at one shape. Layers of an MLP have as many sizes as
-shapes, so a token through them is not a common measure; they are compared by FLOP/s and FLOP/J.
+Points are compared only where they did the same work: a token of a model at one shape. Layers of an MLP have as many
+sizes as shapes, so a token through them is not a common measure; they are compared by FLOP/s and FLOP/J.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from flopray.report.gpus.types import bars_said
 from flopray.report.plot.figures import write_titles
 from flopray.report.plot.scales import Array, DisplayUnit, middle_unit
 
-#: Phases that process tokens as a whole job; their parts would compete with what they are parts of.
+#: Phases that process tokens as a whole job; their parts would be compared with their own whole.
 PHASES_DRAWN = ("inference", "forward", "train_step", "prefill", "decode")
 MAX_SHAPES = 4
 _WIDTH_IN, _LEFT_IN, _GAP_IN, _PANEL_IN, _COLUMNS = 7.2, 0.55, 0.58, 1.75, 3
@@ -32,7 +32,7 @@ _ROW_IN, _ROW_GAP_IN, _SHAPE_GAP_IN = 1.3, 0.32, 0.14
 
 @dataclass(frozen=True)
 class Work:
-    """What a point is judged by.
+    """The quantities that points are compared by.
 
     Attributes:
         title: of the figure.
@@ -68,8 +68,8 @@ _FLOPS = Work(
 def draw_pareto(comparison: Comparison) -> Figure | None:
     """A row of panels for each phase with a column for each shape of a model; without tokens a panel for each phase.
 
-    A front holds what no other point of its panel beats in both, among measured points (published ones where there are
-    no others) that the audit calls neither impossible nor implausible: a number that cannot be true would beat
+    A front has the points of its panel that no other beats in both, among measured points (published ones where there
+    are no others) that the audit calls neither impossible nor implausible: a number that cannot be true would beat
     everything. None where no point has both numbers.
     """
     rows = comparison.of(*PHASES_DRAWN)
@@ -116,7 +116,7 @@ def front_of(rows: Frame, work: Work = _TOKENS) -> Array:
 
     Args:
         rows: with the two columns of `work`, `severity` and `source`, all numbers finite.
-        work: what they are judged by.
+        work: the quantities that they are compared by.
     """
     sign = -1 if work.rates else 1
     times, joules = (sign * rows[axis[0]].to_numpy(float) for axis in (work.time, work.energy))

@@ -3,7 +3,7 @@
 Three things are changed, and nothing else: names (`h100` becomes `H100`, `llama3.2_1b` the built-in name), columns that
 follow from published ones (tokens per second, energy per token, MFU), and a third row for each pair of phases: the sum
 of both, which is a whole training step. Where their forward window closed too early, the rest of the forward pass fell
-into the next window, so the sum is the one number that does not depend on where the cut was made.
+into the next window, so only the sum does not depend on where the cut was made.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def load(path: Path) -> Frame:
         path: flopmetrics' folder, or one of its files.
 
     Raises:
-        InputError: nothing of flopmetrics' there, or a precision that nobody can name.
+        InputError: no results of flopmetrics there, or an unknown precision.
     """
     frame = load_published(path)
     if unknown := {str(name) for name in frame["precision"]} - set(PRECISIONS):

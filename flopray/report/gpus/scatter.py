@@ -23,7 +23,7 @@ from flopray.report.plot.scales import Array, display_unit
 #: both efficiencies.
 CLUSTER_FACTOR = 1.5
 _WIDTH_IN, _PANEL_IN = 5.4, 4.0
-#: With more shapes than this, as an MLP's grid has, lines through them are a tangle.
+#: With more shapes than this, as in an MLP's grid, lines through them overlap too much.
 _MOST_JOINED = 8
 #: Room around the points of a cluster, as a power of ten.
 _PAD = 0.055
@@ -93,8 +93,8 @@ def clusters_of(points: Frame) -> list[Array]:
 def _chained(where: Array, reach: float) -> Array:
     """Single linkage, cut at a distance: points that a chain joins in which no step is longer in any coordinate.
 
-    Points of one square with sides of that length are neighbours anyway, so only squares that touch are searched for
-    a pair: of tens of thousands of points, all distances would not fit into memory.
+    Points of one square with sides of that length are always neighbours, so only touching squares are searched for a
+        pair: all distances of tens of thousands of points would not fit into memory.
 
     Args:
         where: places, shape (k, 2).
@@ -103,7 +103,7 @@ def _chained(where: Array, reach: float) -> Array:
     Returns:
         The number of the cluster of each point, shape (k,).
     """
-    # squares a hair smaller, so that rounding joins nothing that is too far apart
+    # slightly smaller squares, so that rounding joins nothing that is too far apart
     cells, label = np.unique(np.floor(where / (reach * (1 - 1e-9))).astype(int), axis=0, return_inverse=True)
     label = label.ravel()
     trees: list[Any] = [KDTree(where[label == cell]) for cell in range(len(cells))]
@@ -147,6 +147,6 @@ def _finish(figure: Figure, axes: Axes, look: Look, comparison: Comparison, poin
     axes.set_position((0.6 / width_in, bottom / height_in, wide / width_in, _PANEL_IN / height_in))
     second = bars_said(points, "energy") + ("; lines join shapes" if len(comparison.shapes) <= _MOST_JOINED else "")
     if (points["source"] == PUBLISHED).any():
-        second += "; published backward has the optimizer"
+        second += "; published backward includes the optimizer"
     write_titles(figure, f"Forward against backward, {comparison.title}", second)
     look.draw_legend(figure)

@@ -18,7 +18,7 @@ from flopray.report.plot.scales import display_unit
 from flopray.report.text_table import IMPLAUSIBLE_MARK, IMPOSSIBLE_MARK, TextTable
 
 MARKS = {"impossible": IMPOSSIBLE_MARK, "implausible": IMPLAUSIBLE_MARK, "": ""}
-#: What the tables do not repeat.
+#: Texts that the tables do not repeat.
 EXPLANATION = (
     "±: half width of a 95 % interval; the note below each table says of what: of the type (the mean over its boards), "
     "of one board at the reference temperature, or of one window alone. FLOP/s, MFU and tokens/s have the error of "
@@ -27,7 +27,7 @@ EXPLANATION = (
 )
 _PHASE_NAMES = {"forward_backward": "fwd + bwd", REST: "bwd + optim.", "optimizer_step": "optimizer"}
 _STATUS_WORDS = {"out_of_memory": "OOM", "unsupported": "no", "failed": "failed"}
-#: HFU is told where it differs from MFU by more than rounding.
+#: HFU is shown where it differs from MFU by more than rounding.
 _HFU_DIFFERENCE = 0.005
 _REASON_LENGTH = 110
 
@@ -83,7 +83,7 @@ def beside_table(comparison: Comparison) -> TextTable | None:
 def ratio_tables(comparison: Comparison, shapes: Sequence[str] | None = None) -> Iterator[TextTable]:
     """Each measured GPU over the first one, with the intervals of both types.
 
-    A type without an interval (one board, of whose kind nothing is known) leaves its ratios without one.
+    Ratios have no interval where a type has none (one board of a type of which nothing is known).
 
     Args:
         comparison: what to show.
@@ -202,7 +202,7 @@ def _section(row: Any) -> str:
 
 
 def _failures(part: Frame) -> Iterator[str]:
-    """A sentence for each reason why rows have no numbers, or numbers without energy."""
+    """A sentence for each reason why rows have no numbers, or no energy."""
     missing: dict[str, list[str]] = defaultdict(list)
     for row in iter_rows(part):
         if row["status"] != "ok":

@@ -1,4 +1,4 @@
-"""A short table for a README: what was published about the forward pass on a GPU, and what this project measures."""
+"""A short table for a README: published numbers of the forward pass on a GPU, and what this project measures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def truth_table(rows: Frame, gpu: str, precision: str) -> str:
         precision: such as `bf16`.
 
     Raises:
-        SettingError: nothing published for this GPU and precision.
+        SettingError: nothing was published for this GPU and precision.
     """
     chosen = rows[(rows["phase"] == "forward") & (rows["status"] == "ok") & (rows["precision"] == precision)]
     theirs = chosen[(chosen["source"] == PUBLISHED) & (chosen["gpu"].str.upper() == gpu.upper())]
@@ -67,7 +67,7 @@ def _line(published: Row, measured: Row | None) -> str:
 
 
 def _verdict(published: Row) -> str:
-    """How the published rate and efficiency stand to the datasheet, and what the audit calls that."""
+    """The published rate and efficiency against the datasheet, and the audit's finding."""
     device, precision = published["device_name"], published["precision"]
     peak, limit = peak_flops_per_s(device, precision), efficiency_limit_flops_per_j(device, precision)
     parts = [f"{published['flops_per_s'] / peak:.2g} x peak FLOP/s"] if peak else []

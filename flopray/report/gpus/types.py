@@ -1,4 +1,4 @@
-"""What a type of GPU costs, of what its boards cost; and in words, what the intervals that are shown are of."""
+"""The costs of a type of GPU from those of its boards, and in words what the shown intervals are of."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from flopray.report.boards.means import means_of_types
 from flopray.report.boards.statement import statement
 from flopray.report.gpus.data import PUBLISHED, SETTING, Frame
 
-#: What tells rows of one type apart.
+#: Columns that distinguish rows of one type.
 POINT = [*SETTING, "precision", "shape", "phase"]
 
 
@@ -56,12 +56,12 @@ def bars_said(rows: Frame, *whats: str) -> str:
 
 
 def temperatures_said(rows: Frame) -> str:
-    """At which temperature the energy of some rows is, such as `energy at 50 C`; empty where all are as measured."""
+    """The temperature of the energy of some rows, such as `energy at 50 °C`; empty where all are as measured."""
     ours = rows[(rows["source"] != PUBLISHED) & np.isfinite(rows["energy_j"])]
     at = sorted(ours["energy_at"].dropna().unique())
     if not at:
         return ""
-    said = f"energy at {', '.join(f'{degrees:g}' for degrees in at)} C"
+    said = f"energy at {', '.join(f'{degrees:g}' for degrees in at)} °C"
     raw = int(ours["energy_at"].isna().sum())
     return f"{said}, of {raw} rows as measured" if raw else said
 

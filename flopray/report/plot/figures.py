@@ -25,7 +25,7 @@ from flopray.settings import setting
 
 PNG_DPI = 200
 IMAGE_FORMATS = ("png", "svg", "pdf")
-#: A second title is made smaller down to this share of its size, and broken where that does not do.
+#: A second title is made smaller down to this share of its size, and broken if that is not enough.
 _SMALLEST = 0.9
 _MARGIN_IN = 0.1
 #: Keyword arguments of an artist of matplotlib, whose methods take different ones.
@@ -90,7 +90,7 @@ def add_colour_bar(
     values: Array,
     label: str = "",
 ) -> Axes:
-    """A colour bar that ends where the values end, even where the scale goes further.
+    """A colour bar that ends at the values, even where the scale goes further.
 
     Args:
         figure: gets the bar.
@@ -166,7 +166,7 @@ def set_value_axis(axes: Axes, scale: ValueScale, unit: DisplayUnit, foot: float
 
 
 def write_titles(figure: Figure, first: str, second: str) -> None:
-    """What is shown (bold), and below it what it was measured on; smaller, or on two lines, where that is too long.
+    """The titles: what is shown (bold), and below it what it was measured on, smaller or on two lines if it is long.
 
     Args:
         figure: of its final size.
@@ -183,10 +183,10 @@ def write_titles(figure: Figure, first: str, second: str) -> None:
 
 
 def _room_for(figure: Figure, text: Text) -> float:
-    """The width of a figure without its margins over that of a text."""
+    """The width of a figure without its margins, over that of a text."""
     font = text.get_fontproperties()
     paths = [TextPath((0, 0), line, prop=font) for line in text.get_text().split("\n") if line.strip()]
-    # of the control points, which a glyph's curve does not leave; the extent of the curves takes long to find
+    # by the control points, which bound a glyph's curves; the extent of the curves takes long to find
     widest = max((float(np.ptp(path.vertices[:, 0])) for path in paths), default=1.0)  # type: ignore[index]
     return float(figure.get_size_inches()[0] - 2 * _MARGIN_IN) * 72 / widest
 

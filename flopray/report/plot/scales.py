@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 #: Perceptually uniform and readable with any colour vision; https://doi.org/10.1371/journal.pone.0199239
 SEQUENTIAL_MAP = "viridis"
-#: For values of both signs around zero; purple and orange stay apart with any colour vision.
+#: For values of both signs around zero; purple and orange differ with any colour vision.
 DIVERGING_MAP = "PuOr_r"
 
 _PREFIXES = ((1e-9, "n"), (1e-6, "µ"), (1e-3, "m"), (1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T"))
@@ -218,7 +218,7 @@ class ValueScale:
         return _linear_ticks(self.low, self.high, at_most)
 
     def _ticks_of_both_signs(self, at_most: int) -> Array:
-        """Zero, then powers of ten, then 2 and 5 times each, as far as they stay apart on the scale."""
+        """Zero, then powers of ten, then 2 and 5 times each, as far as they do not overlap on the scale."""
         exponents = range(math.floor(math.log10(self.width)), math.ceil(math.log10(max(-self.low, self.high))) + 1)
         wanted = [0.0]
         for multiples in ((1,), (2, 5)):

@@ -1,4 +1,4 @@
-"""Predicted against measured, of rows that the fit did not see: a panel for each model, time above energy."""
+"""Predicted against measured for rows that the fit did not see: a panel for each model, time above energy."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def draw_predicted(group: Group) -> Figure:
     figure.legend(*handles, loc="lower center", ncol=len(phases), bbox_to_anchor=(0.5, 0.01))
     where = group.where
     title = f"Predicted and measured on {where.device_type}, {where.precision} {where.execution}"
-    hollow = "hollow: outside of what was left to the fit; at the rims: further off"
-    write_titles(figure, title, f"{where.points} points, each seen by no fit that predicts it; {hollow}")
+    hollow = "hollow: outside the region of the fit; at the rims: further off"
+    write_titles(figure, title, f"{where.points} points, each unseen by the fit that predicts it; {hollow}")
     return figure
 
 

@@ -14,7 +14,7 @@ from flopray.predict.roofline import CONSTANTS, NAMES, start_of
 from flopray.report.text_table import TextTable
 from flopray.units import prefixed
 
-#: Models as columns; a number each, so that time and energy stand side by side.
+#: Models as columns, by number, so that time and energy are side by side.
 _NUMBERS = {model: str(number) for number, model in enumerate(MODELS, start=1)}
 LEGEND = "1 constant FLOP/s and FLOPs/J, 2 power law, 3 roofline with launch, 4 roofline and a learned residual"
 _LONGEST = 15
@@ -82,7 +82,7 @@ def overall_table(predictor: Predictor) -> TextTable:
 
 
 def constants_table(group: Group) -> TextTable:
-    """Constants of model 3 in SI units; those that no row has anything to say of are left out."""
+    """Constants of model 3 in SI units; constants that no row determines are left out."""
     return constants_tables([group])
 
 

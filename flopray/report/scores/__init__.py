@@ -1,1 +1,1 @@
-"""Evaluations side by side: the scores of models on tasks, what they cost, and the front of those that none beats."""
+"""Evaluations side by side: the scores of models on tasks, their costs, and the Pareto front."""

@@ -15,7 +15,7 @@ from flopray.store.location import open_run
 from flopray.workloads.evaluation.scores import SHARES
 from flopray.workloads.evaluation.workload import Evaluation
 
-#: What makes a series beside the model, where it differs between rows: how it is told.
+#: Columns that make a series besides the model where they differ between rows, and how they are written.
 _VARY = {
     "precision": "{}",
     "device_type": "{}",
@@ -26,7 +26,7 @@ _VARY = {
     "include_path": "{}",
     "seed": "seed {}",
 }
-#: What makes two rows the same evaluation.
+#: Columns by which two rows are the same evaluation.
 _SAME = ("model", "task", "device_name", *_VARY)
 #: Name of the panel over all tasks.
 MEAN = "mean of all tasks"
@@ -86,7 +86,7 @@ class Evaluations:
     Attributes:
         results: of each series on each task, in the order of the runs.
         means: of each series that has a score on all tasks, where there are several.
-        notes: what a reader must know of the choice of rows.
+        notes: on the choice of rows.
     """
 
     results: tuple[Result, ...]
@@ -135,7 +135,7 @@ def evaluations_of(frame: pd.DataFrame, where: str = "the run") -> Evaluations:
     """
     if frame.empty:
         raise InputError(f"{where}: no rows yet")
-    # The last one of equal evaluations is shown; none is averaged, since a repeat finds the same score.
+    # Of equal evaluations the last one is shown, not a mean, since a repeat finds the same score.
     ordered = frame.sort_values("ended_unix_s", kind="stable", na_position="first")
     kept = ordered.drop_duplicates(subset=list(_SAME), keep="last").sort_index()
     notes = []
@@ -149,7 +149,7 @@ def evaluations_of(frame: pd.DataFrame, where: str = "the run") -> Evaluations:
 
 
 def short_names(models: Sequence[str]) -> dict[str, str]:
-    """A short name for each model: the last part of a path or a hub id, with as many before as tell them apart.
+    """A short name for each model: the last parts of a path or a hub id, as many as make it unique.
 
     Example:
         >>> short_names(["/a/one/last", "/a/two/last", "org/base"])

@@ -17,7 +17,7 @@ from flopray.report.plot.figures import add_axes, write_titles
 from flopray.report.scores.data import MEAN, Evaluations, Result
 from flopray.workloads.evaluation.scores import SHARES
 
-#: Colours of Okabe and Ito, told apart with any colour vision: https://jfly.uni-koeln.de/color/
+#: Colours of Okabe and Ito, which differ with any colour vision: https://jfly.uni-koeln.de/color/
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F")
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*", "<", ">", "p", "h")
 _FRONT = "0.35"
@@ -62,7 +62,7 @@ def draw_scores(found: Evaluations, title: str) -> Figure:
 
 
 def _drawn(with_energy: bool) -> Any:
-    """Whether a result has a place in a panel."""
+    """Whether a result can be drawn in a panel."""
     return lambda result: math.isfinite(result.score) and math.isfinite(_cost(result, with_energy))
 
 

@@ -1,4 +1,4 @@
-"""Writes what a comparison of evaluations is: a table as CSV and Markdown, and the figure."""
+"""Writes a comparison of evaluations: a table as CSV and Markdown, and the figure."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def table_of(found: Evaluations) -> TextTable:
     ]
     if found.means:
         sections.append((f"{found.means[0].task} ({len(found.tasks)})", [_row(result) for result in found.means]))
-    return TextTable("Scores and what they cost", _HEADER, sections, [EXPLANATION, *reasons_of(found), *found.notes])
+    return TextTable("Scores and their costs", _HEADER, sections, [EXPLANATION, *reasons_of(found), *found.notes])
 
 
 def reasons_of(found: Evaluations) -> list[str]:
@@ -54,7 +54,7 @@ def _row(result: Result) -> tuple[str, ...]:
 
 
 def _cost(value: float, unit: str, rel_error: float | None = None) -> str:
-    """A value with its error; of a single run of an evaluation no error of its time is known, and none is written."""
+    """A value with its error; a single run of an evaluation has no error of its time, and none is written."""
     if not math.isfinite(value):
         return ""
     error = "" if rel_error is None else " ±?" if math.isnan(rel_error) else f" ±{rel_error:.1%}"

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from flopray.errors import InputError
+from flopray.mappings import Json
 from flopray.report.page import nullable, page_of, page_wanted, write_text
 from flopray.report.plot.figures import IMAGE_FORMATS, add_axes, paper_style, save_figure
 from flopray.report.series.lines import COLOURS, STEPS, Band, Panel, band_colours, bands_of, panels_of
@@ -104,7 +105,7 @@ def _draw_panel(
     axes: Axes, panel: Panel, bands: Sequence[Band], colours: Mapping[str, str], marked: Mapping[str, str]
 ) -> None:
     for line in panel.lines:
-        # a step took its time up to its end
+        # a step's time is drawn up to its end
         how = "steps-pre" if line.device == STEPS else "default"
         axes.plot(line.time_s, line.values, color=colours[line.device], linewidth=0.9, drawstyle=how)
         if line.used is not None:
@@ -123,7 +124,7 @@ def _draw_panel(
     axes.grid(axis="y")
 
 
-def page_data(panels: Sequence[Panel], bands: Sequence[Band], title: str) -> dict[str, Any]:
+def page_data(panels: Sequence[Panel], bands: Sequence[Band], title: str) -> Json:
     """What the script of the page reads."""
     return {
         "title": title or "Devices and steps over time",

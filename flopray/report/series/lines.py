@@ -1,4 +1,4 @@
-"""Lines of a time series as they are drawn: which quantities there are, in which units, thinned to what can be seen."""
+"""The drawn lines of a time series: quantities, units, thinned to what can be seen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flopray.errors import InputError
 
 #: More points than this on a line cannot be told apart.
 MOST_POINTS = 3000
-#: More bands than this hide what they lie upon; the longest are shown.
+#: Most bands: more would hide the lines, so the longest are shown.
 MOST_BANDS = 200
 #: Column, title, unit, and how much of the column's unit that is.
 QUANTITIES = (
@@ -23,7 +23,7 @@ QUANTITIES = (
     ("memory_used_bytes", "memory in use", "GiB", 2.0**30),
 )
 COLOURS = ("#1f6fb4", "#d1661b", "#2f8f4e", "#8a4fb0", "#b5342f", "#6f6f6f", "#b08a00", "#1b9aa0")
-#: Label of the line of steps, which is no device's.
+#: Label of the line of steps, which belongs to no device.
 STEPS = "steps"
 BAND_COLOURS = ("#f1c232", "#6fa8dc", "#93c47d", "#e06666", "#8e7cc3", "#f6b26b")
 
@@ -86,7 +86,7 @@ def panels_of(samples: pd.DataFrame, steps: pd.DataFrame | None = None) -> list[
             if known.any():
                 time_s, shown = _thinned(np.asarray(rows["time_s"], dtype=float)[known], values[known])
                 used = np.asarray(rows["used"], dtype=bool)[known] if "used" in rows else None
-                # Where points were thinned, marks would lie so close that they hide the line.
+                # Where points were thinned, marks would hide the line.
                 lines.append(Line(labels[str(uuid)], time_s, shown, used if len(shown) == known.sum() else None))
         if lines:
             panels.append(Panel(title, unit, tuple(lines)))
@@ -100,7 +100,7 @@ def panels_of(samples: pd.DataFrame, steps: pd.DataFrame | None = None) -> list[
 
 
 def _steps_panel(steps: pd.DataFrame) -> Panel:
-    """How long each step took, at its end; what interrupted it is left out."""
+    """Length of each step, at its end, without interruptions."""
     numbers, inverse = np.unique(steps["step"].to_numpy(), return_inverse=True)
     start_s, end_s = (steps[name].to_numpy(dtype=float) for name in ("start_s", "end_s"))
     last_s = np.full(len(numbers), -np.inf)

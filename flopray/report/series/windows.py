@@ -1,4 +1,4 @@
-"""The windows of a point over time: as samples that `draw_series` takes, and as a table with a line a window."""
+"""The windows of a point over time: as samples for `draw_series`, and as a table with a line for each window."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def samples_of(windows: Windows) -> pd.DataFrame:
 
 
 def window_table(windows: Windows) -> Table:
-    """How many ticks there were, and the least and most of power, temperature, clock and memory at those used.
+    """Number of ticks, and the least and most power, temperature, clock and memory at used ones.
 
-    Power is that between two used ticks: before the first of them it may hold what was before the load.
+    Power is between two used ticks: before the first of them it may include power from before the load.
     """
     table = Table(title="least and most in each window, at the ticks that were used", title_justify="left")
     table.add_column("phase", overflow="fold")
@@ -48,7 +48,7 @@ def window_table(windows: Windows) -> Table:
 def thinned_lines(windows: Windows) -> list[str]:
     """A line for each window that does not have all its ticks."""
     return [
-        f"{phase}: thinned to {len(series.time_s)} of {series.ticks} ticks; power is the mean between those kept"
+        f"{phase}: thinned to {len(series.time_s)} of {series.ticks} ticks; power is the mean between kept ones"
         for phase, series in windows.items()
         if series.ticks > len(series.time_s)
     ]

@@ -1,4 +1,4 @@
-"""Which dimensions of a workload are the axes of its surfaces, and what they are called."""
+"""Which dimensions of a workload are the axes of its surfaces, and their names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SurfaceAxes:
         panel: a surface for each of its values; `NO_AXIS` where there is no such dimension.
         x: to the right.
         y: to the back, or upwards; `NO_AXIS` where there is no such dimension.
-        others: what has figures of its own for each value: further dimensions and choices.
+        others: further dimensions and choices, each of whose values has separate figures.
     """
 
     panel: Field

@@ -1,6 +1,7 @@
-"""What surfaces show: one metric of one phase over the axes x and y, a grid for each value of a third dimension.
+"""The data of surfaces: one metric of one phase over the axes x and y, a grid for each value of a third dimension.
 
-A `SurfaceSet` holds the grids that share a figure, and so a scale. Every cell has either a value or the reason why not.
+A `SurfaceSet` holds the grids that share a figure, and so a scale. Every cell has either a value or the reason why it
+is missing.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from flopray.workloads.mlp import MLP
 
 MLP_AXES = SurfaceAxes.of(MLP())
 NOT_MEASURED = "not measured"
-#: The audit says it of a row; here the error of each metric is held against the target, so that time is not marked for
-#: the error of energy.
+#: The audit judges a row; here the error of each metric is compared with the target, so that time is not marked for the
+#: error of energy.
 _TARGET_MISSED = "note:target_error_missed"
-#: No quantity that is drawn comes near it, nor near its inverse.
+#: No drawn quantity comes near it or its inverse.
 _LEAST = 1e-150
-#: Columns that always have figures of their own, whatever the workload.
+#: Columns whose values always have separate figures, whatever the workload.
 _GROUP = ["device_type", "precision", "execution"]
 
 
@@ -60,7 +61,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class SurfaceSet:
-    """The grids of one metric that are drawn with one scale, and what a title says about them.
+    """The grids of one metric that share a scale, and what a title says about them.
 
     Attributes:
         axes: what the axes are.
@@ -152,10 +153,10 @@ def surface_sets(
     metrics = [*(METRICS[name] for name in selection.metrics or METRICS), *further]
     others = [axis for axis in axes.others if rows[axis.name].notna().any()]
     for key, group in rows.groupby([*_GROUP, *(axis.name for axis in others)], sort=True, dropna=False):
-        # places are those of the whole group, so that figures of all phases look alike
+        # positions are those of the whole group, so that figures of all phases look alike
         places = _places(group, selection, planned or {}, axes)
         filtered = _bounds_that_matter(frame, selection, axes, places)
-        # What all rows share is told by the run.
+        # What all rows share is named by the run.
         told = zip(others, key[len(_GROUP) :], strict=True)
         variant = joined(
             *(
@@ -174,7 +175,7 @@ def surface_sets(
 def _bounds_that_matter(
     frame: pd.DataFrame, selection: Selection, axes: SurfaceAxes, places: tuple[Array, Array, Array]
 ) -> str:
-    """The lower bounds that leave something out and that the axes do not say themselves by a single value."""
+    """The lower bounds that leave something out, except those of axes with a single value."""
     said = []
     for axis, least, kept in ((axes.x, selection.x_min, places[1]), (axes.y, selection.y_min, places[2])):
         if least is not None and len(kept) > 1 and bool((frame[axis.name] < least).any()):
@@ -194,7 +195,7 @@ def _places(
 
 
 def _cell(axes: SurfaceAxes) -> list[str]:
-    """The columns that make a cell of a figure."""
+    """The columns that identify a cell of a figure."""
     return [*_GROUP, "phase", *(axis.name for axis in (*axes.present, *axes.others))]
 
 
@@ -267,7 +268,7 @@ def _grid(metric: Metric, axes: SurfaceAxes, panel: int, rows: Any, xs: Array, y
             targets[at] = np.where(rows["boards"] > 1, np.nan, _numbers(rows["target_error"]))
     reasons[at] = _first_reason(rows, metric.reason_columns)
     failed = (rows["status"] != "ok").to_numpy(bool)
-    if failed.any():  # also where a FLOP count exists without a measurement: the point is a hole on every figure
+    if failed.any():  # even where a FLOP count exists without a measurement: the point is a hole in every figure
         places = tuple(axis[failed] for axis in at)
         values[places], reasons[places] = np.nan, _first_reason(rows[failed], ("status",))
     if not metric.signed:

@@ -1,4 +1,4 @@
-"""Where figures of surfaces lie, and what is said about them and about metrics that had no value."""
+"""Paths of figures of surfaces, and lines about them and about metrics without a value."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def why_not_lines(sets: Sequence[SurfaceSet]) -> Iterator[str]:
 
 
 def where_lines(paths: Sequence[Path]) -> Iterator[str]:
-    """What was written, a line for each folder of a device, precision and execution."""
+    """The written files, a line for each folder of a device, precision and execution."""
     if not paths:
         yield "nothing was drawn"
         return

@@ -36,7 +36,7 @@ def page_text(sets: Sequence[SurfaceSet]) -> str:
 
 
 def set_data(surfaces: SurfaceSet) -> dict[str, object]:
-    """What the page needs of a set; lists are those of `SurfaceSet`, null where a value is missing."""
+    """The page's data of a set; lists are those of `SurfaceSet`, null where a value is missing."""
     interval = interval_of(surfaces) if surfaces.metric.error_column else ""
     first, second = titles(surfaces, interval and f"±: 95 % interval {interval}")
     data: dict[str, object] = {
@@ -93,7 +93,7 @@ def _axis(axis: Field) -> dict[str, str]:
 
 
 def _grid_data(grid: Grid, marks: Marks) -> dict[str, object]:
-    """Values with what is said of them; `marks` has the finding to mark a cell with, empty for none."""
+    """Values with their remarks; `marks` has the finding to mark a cell with, empty for none."""
     return {
         "n": grid.panel,
         "values": nullable(grid.values),

@@ -44,12 +44,12 @@ _ROW_IN = 0.17
 
 @dataclass(frozen=True)
 class Marks:
-    """What each reason and each finding looks like in one figure, with the counts of what is drawn there.
+    """The look of each reason and each finding in one figure, with counts of what is drawn there.
 
     Attributes:
         hatches: reason to hatch pattern, for cells.
         points: reason to marker, for line plots.
-        markers: finding to marker, worst first; findings that are not in it look like `other findings`.
+        markers: finding to marker, worst first; others look like `other findings`.
         everywhere: findings of all measured cells, which are stated but not marked on each cell.
         imprecise: what the corner mark of errors above the target means; empty where there is none.
         labels: legend entries with counts, in the order of reasons, imprecise, markers and everywhere.
@@ -71,7 +71,7 @@ class Marks:
         points = {reason: _HOLE_MARKERS[i % len(_HOLE_MARKERS)] for i, (reason, _) in enumerate(holes)}
         counts, total = surfaces.finding_counts(), surfaces.value_count()
         everywhere = tuple(sorted((f for f in counts if counts[f] == total > 1), key=_rank))
-        # a cell gets the mark of its worst finding only, so that is what the legend counts
+        # a cell gets the mark of its worst finding only, so the legend counts these
         drawn = Counter(
             worst
             for grid in surfaces.grids
@@ -93,7 +93,7 @@ class Marks:
         return cls(hatches, points, markers, everywhere, imprecise, tuple(labels))
 
     def worst(self, findings: Sequence[str]) -> str | None:
-        """The worst finding of a cell, those of all cells left out; None where there is no other."""
+        """The worst finding of a cell, without those of all cells; None where there is no other."""
         return _worst(findings, self.everywhere)
 
     def mark_of(self, findings: Sequence[str], size_pt: float) -> Style | None:
@@ -149,7 +149,7 @@ def _finding_label(finding: str, count: str) -> str:
 
 
 def hole_style(hatch: str) -> Style:
-    """Keywords of a patch or collection that stands for a hole: light, with a hatch unless simply not measured."""
+    """Keywords of a patch or collection for a hole: light, with a hatch unless simply not measured."""
     return {"facecolor": "#f4f4f4", "edgecolor": "#8c8c8c", "linewidth": 0.0, "hatch": hatch}
 
 

@@ -56,7 +56,7 @@ def draw_lines(surfaces: SurfaceSet) -> Figure:
 
 
 def _lines(surfaces: SurfaceSet) -> tuple[str, Array, dict[str, Grid], str]:
-    """What lies on the horizontal axis, its values, a grid of one row for each line, and what is fixed."""
+    """The horizontal axis, its values, a grid of one row for each line, and what is fixed."""
     axes, xs, ys = surfaces.axes, surfaces.xs, surfaces.ys
     by_panel = {equation(axes.panel, grid.panel): grid for grid in surfaces.grids}
     only = equation(axes.panel, surfaces.grids[0].panel) if len(surfaces.grids) == 1 else ""
@@ -99,7 +99,7 @@ def _draw_panel(
 
 
 def _beside(places: Array) -> Array:
-    """Where the strips of boards stand: a little to the right of their means, shape (k,)."""
+    """Places of the strips of boards: a little to the right of their means, shape (k,)."""
     if spacing_of(places) == "log":
         return places * (places[-1] / places[0]) ** 0.012
     return places + 0.012 * (np.ptp(places) or 1.0)

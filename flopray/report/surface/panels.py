@@ -26,7 +26,7 @@ _DOTTED_CELLS = 100
 _LEAST_HEIGHT_SHARE = 0.6
 #: Width of a digit and height of a line of an annotation.
 _DIGIT_IN, _LINE_IN = 0.068, 0.13
-#: The smallest width, fewest tokens corner is in front: costs and rates rise away from it and hide little.
+#: The corner of the smallest width and fewest tokens is in front: costs and rates rise away from it and hide little.
 _ELEVATION_DEG, _AZIMUTH_DEG = 24, -128
 
 
@@ -161,9 +161,9 @@ def draw_depth(axes: Any, grid: Grid, view: View) -> None:
 
 
 def has_own_heights(view: View) -> bool:
-    """Whether each n has heights of its own, with ticks of their own; colours stay shared.
+    """Whether each n has separate heights and ticks; colours stay shared.
 
-    On a linear scale few layers would be a plane beside many; on a logarithmic one they keep their form.
+    On a linear scale few layers would look flat beside many; on a logarithmic one they keep their form.
     """
     spans = [np.ptp(finite) for grid in view.surfaces.grids if len(finite := grid.values[np.isfinite(grid.values)])]
     return view.scale.kind == "linear" and min(spans, default=0) < _LEAST_HEIGHT_SHARE * max(spans, default=0)
@@ -178,8 +178,8 @@ def heights_of(grid: Grid, scale: ValueScale) -> ValueScale:
 def _face_values(values: Array, scale: ValueScale) -> Array:
     """The value that colours each face, at the face's first corner as `plot_surface` reads it, shape (Y, X).
 
-    It is the mean of the face's measured corners on the scale that is drawn, so that a hole takes no colour from
-    its neighbours' faces.
+    It is the mean of the face's measured corners on the scale that is drawn, so that a hole does not affect the colours
+    of neighbouring faces.
     """
     corners = np.stack([values[:-1, :-1], values[1:, :-1], values[:-1, 1:], values[1:, 1:]])
     masked = np.ma.masked_invalid(scale.place(corners)).mean(axis=0)

@@ -17,7 +17,7 @@ from flopray.report.surface.data import SurfaceSet
 from flopray.report.surface.legend import Marks, draw_legend, legend_height_in
 from flopray.report.surface.panels import FLAT_SHARE, View, draw_depth, draw_flat, has_own_heights
 
-#: More layers than this go into a further figure.
+#: More layers than this are in a further figure.
 MAX_PANELS = 5
 #: Margins around the panels, in inches.
 _LEFT_IN, _RIGHT_IN, _TOP_IN, _BOTTOM_IN, _GAP_IN = 0.60, 0.95, 0.60, 0.46, 0.22

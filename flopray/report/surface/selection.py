@@ -1,4 +1,4 @@
-"""What can be drawn, the metrics, and what a user picked of a run."""
+"""The metrics, and a user's selection of a run."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ METRICS = {
     )
 }
 
-#: What hardware counters say of a phase beyond the closed form; `compare_flops` has figures of these of its own.
+#: Overheads by hardware counters beyond the closed form; `compare_flops` has separate figures of these.
 OVERHEADS = tuple(
     Metric(
         column, column, title, short, unit, None, ("counters_reason", "counters_status"), signed=True, measured=False
@@ -90,7 +90,7 @@ _WHAT = "what is drawn (default: everything that the run has)"
 
 @dataclass(frozen=True)
 class Selection:
-    """What to draw, each field says what; None means everything that the run has.
+    """What to draw, field by field; None means everything that the run has.
 
     Panel, x and y are the last three dimensions of a workload.
 
@@ -101,7 +101,7 @@ class Selection:
     metrics: Sequence[str] | None = setting(
         None, doc="{choices}", many=True, noun="name", choices=tuple(METRICS), metavar="METRIC", group=_WHAT
     )
-    #: Of the run, which may have others than these.
+    #: Those of the run, which may differ from these.
     phases: Sequence[str] | None = setting(None, doc=", ".join(PHASES), many=True, metavar="PHASE", group=_WHAT)
     panels: Sequence[int] | None = setting(
         None,
@@ -134,7 +134,7 @@ class Selection:
         check_settings(self)
 
     def suffix(self) -> str:
-        """The ending of file names that keeps a partial view from replacing the whole one."""
+        """The ending of file names, so that a partial view does not replace the whole one."""
         panels = "-".join(str(n) for n in sorted(set(self.panels))) if self.panels else ""
         parts = (("n", panels), ("dmin", self.x_min), ("mmin", self.y_min))
         return "".join(f"_{name}{value}" for name, value in parts if value)

@@ -2,15 +2,14 @@
 
     writers/<random>.json    process, host, since when; written again every 15 s while its writer lives
 
-Announce first, look second: of two that begin at once, each one's look comes after its own announcement, so at least
-one sees the other and withdraws (both may; then the user tries again). This needs a store whose listings show what was
-written before, as those of S3 do since December 2020. Whether a claim is alive is judged by the clock of the store
-alone, which dates both claims in one listing; one whose process is known to be dead, on this machine, holds nothing.
+Each writer announces itself first and looks second, so of two that begin at once at least one sees the other and
+withdraws (both may; then the user tries again). This needs a store whose listings show what was written before, as
+those of S3 do since December 2020. Whether a claim is alive is judged by the clock of the store alone, which dates both
+claims in one listing; a claim of a process of this machine that has ended does not count.
 
-What it cannot do: a writer that was asleep for more than a minute (a closed laptop) has lost its claim and learns of it
-at its next beat, unless that beat and the taking of its claim fall into the same moment. Until then two may write.
-Segments of two writers are never the same objects, so nothing is lost or overwritten by that; a point may have been
-measured twice.
+Its limit: a writer that was suspended for more than a minute (a closed laptop) has lost its claim and learns so when it
+next renews it, unless both happen at the same moment. Until then two may write. Segments of two writers are never the
+same objects, so nothing is lost or overwritten; a point may be measured twice.
 """
 
 from __future__ import annotations
@@ -46,14 +45,14 @@ class Claim:
         self._path = f"{_FOLDER}/{self._name}"
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="flopray-claim", daemon=True)
-        #: Somebody else has taken this claim for dead: this writer must not go on.
+        #: Another writer considered this claim stale: this writer must not go on.
         self.lost = False
 
     def __enter__(self) -> Claim:
         """Announce this writer.
 
         Raises:
-            RunLocked: another one lives; the message names its process and host.
+            RunLocked: another writer is active; the message names its process and host.
             RunError: the store cannot be written.
         """
         place = self._objects.location
@@ -80,25 +79,25 @@ class Claim:
         self._withdraw()
 
     def _judge(self, name: str, claim: Stored, mine: Stored) -> None:
-        """Remove the claim of a dead writer; raise `RunLocked` for that of a living one."""
+        """Remove the claim of a writer that has ended; raise `RunLocked` for that of an active one."""
         holder = _read(self._objects, name)
         age_s = (mine.modified_ns - claim.modified_ns) / 1e9
         if age_s < _STALE_S and holder is not None and not _is_dead(holder):
-            since = f", whose last sign of life is {max(0.0, age_s):.0f} s old"
+            since = f", last renewed {max(0.0, age_s):.0f} s ago"
             raise RunLocked(
                 f"run {self._objects.location} is being written by {described(holder)}{since}: wait until it ends, or "
-                f"stop it (after {_STALE_S:.0f} s without a sign it counts as dead), and try again"
+                f"stop it (it counts as ended {_STALE_S:.0f} s after it was last renewed), and try again"
             )
         self._objects.delete(f"{_FOLDER}/{name}")
 
     def _announce(self) -> None:
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "machine": _machine()}
-        # Always of one length, for it may be read while it is replaced.
+        # Always of one length, since it may be read while it is replaced.
         self._objects.put(self._path, json.dumps(holder | {"beat_unix_ns": time.time_ns()}).encode())
 
     def _beat(self) -> None:
         while not self._stop.wait(_BEAT_S):
-            # A store that cannot be reached for a while is the business of whoever writes points.
+            # Writing points handles a store that cannot be reached for a while.
             with contextlib.suppress(OSError):
                 if self._objects.find(self._path) is None:
                     self.lost = True
@@ -111,7 +110,7 @@ class Claim:
 
 
 def current(objects: Objects) -> tuple[bool, str | None]:
-    """Whether a writer is alive, and who it is or was; only for display, since this machine's clock decides.
+    """Whether a writer is active, and who it is or was; only for display, since this machine's clock decides.
 
     Raises:
         OSError: the store cannot be read.
@@ -138,7 +137,7 @@ def _claims(objects: Objects) -> dict[str, Stored]:
 
 
 def _read(objects: Objects, name: str) -> dict[str, object] | None:
-    """What a claim says; None if it is gone by now."""
+    """Content of a claim; None if it is gone by now."""
     try:
         content = objects.get(f"{_FOLDER}/{name}")
     except FileNotFoundError:
@@ -159,7 +158,7 @@ def _is_dead(holder: dict[str, object]) -> bool:
         state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
     except OSError:
         return True
-    return state == "Z"  # ended, and only not yet waited for
+    return state == "Z"  # ended, but not yet waited for
 
 
 def _machine() -> str:

@@ -7,7 +7,7 @@
       mirror.json    which place this is a copy of
       mirror.lock    held while it is brought up to date
 
-The journal is made again from segments and outbox whenever the copy is opened, so nothing else has to be kept in step.
+The journal is rebuilt from segments and outbox whenever the copy is opened, so nothing else has to be kept in sync.
 A driver that writes on this machine keeps its copy newer than the store: then it is read as it is.
 """
 
@@ -67,7 +67,7 @@ class Mirror:
             raise self._unusable(error) from error
 
     def fill(self, path: Path) -> None:
-        """Write what makes a run's folder a copy."""
+        """Write the file that marks a run's folder as a copy."""
         for folder in ("segments", "outbox"):
             (path / folder).mkdir()
         with atomic.replacing(path / manifests.MIRROR_NAME) as file:
@@ -78,7 +78,7 @@ class Mirror:
 
         Raises:
             NotARun, SchemaMismatch: the place holds no run, or one of another schema.
-            RunError: the store cannot be read, or the cache not be written.
+            RunError: the store cannot be read, or the cache cannot be written.
         """
         place = self._objects.location
         try:
@@ -145,7 +145,7 @@ class Mirror:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep other processes of this machine from changing the copy; waits for them."""
-        # Beside the copy and not in it, for it may be put aside meanwhile.
+        # Beside the copy and not in it: the copy may be renamed meanwhile.
         path = self.path.with_name(f".{hashlib.sha256(self.path.name.encode()).hexdigest()[:16]}.lock")
         with path.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -156,7 +156,7 @@ class Mirror:
         return self._outbox.is_dir() and lock.holder(self.path / manifests.LOCK_NAME)[0]
 
     def _adopt(self, manifest: bytes) -> None:
-        """Make the folder of the copy, unless there is one of this very run."""
+        """Make the folder of the copy, unless there is one of this run."""
         if self.path.exists():
             try:
                 if (self.path / manifests.FILE_NAME).read_bytes() == manifest and self._outbox.is_dir():
@@ -203,7 +203,7 @@ class Mirror:
         self._objects.get_file(f"{segments.FOLDER}/{name}", self._segments / name)
 
     def _fetch_records(self) -> None:
-        """Fetch the table, which makes reading fast; the journal says the same."""
+        """Fetch the table, which makes reading fast; the journal has the same content."""
         there, path = self._objects.find(_RECORDS), self.path / _RECORDS
         if there is None:
             return

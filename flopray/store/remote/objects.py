@@ -73,7 +73,7 @@ class Objects:
                 info = self._filesystem.get_file_info(self.location.bucket)
             except OSError as error:
                 if "ACCESS_DENIED" in str(error):
-                    return  # a key for a part of the bucket: what it may do there is seen there
+                    return  # a key for a part of the bucket: its rights show there
                 raise
         if info.type == FileType.NotFound:
             raise OSError(None, f"there is no bucket {self.location.bucket}: make it, or mend the URI")
@@ -91,10 +91,11 @@ class Objects:
                 time.sleep(_PUT_PAUSE_S)
 
     def _put(self, key: str, data: bytes) -> None:
-        if self.location.scheme not in ("s3", "gs", "gcs"):  # stores that have folders want them made
+        if self.location.scheme not in ("s3", "gs", "gcs"):  # stores with folders need them made
             self._filesystem.create_dir(key.rpartition("/")[0], recursive=True)
         with self._filesystem.open_output_stream(key) as stream:
-            # In one call, for Arrow completes what it has when a stream is closed: after an interrupt half an object.
+            # In one call: when a stream is closed, Arrow completes what it has, which after an interrupt is half an
+            # object.
             stream.write(data)
 
     def get(self, name: str) -> bytes:
@@ -120,7 +121,7 @@ class Objects:
             raise
 
     def find(self, name: str) -> Stored | None:
-        """What is known of an object; None where there is none."""
+        """Size and time of an object; None where there is none."""
         with _plain_errors():
             return _stored(self._filesystem.get_file_info(self._key(name)))
 
@@ -146,7 +147,7 @@ class Objects:
 
 
 def at_once(work: Callable[[str], object], names: Iterable[str]) -> None:
-    """Do the same for many objects, some at a time, since each takes a round trip to the store. Raises as `work`."""
+    """Do the same for many objects, several at a time, since each takes a round trip to the store. Raises as `work`."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for _ in pool.map(work, names):
             pass
@@ -194,7 +195,7 @@ def _connect(location: Location) -> tuple[Any, str]:
 
 @contextlib.contextmanager
 def _plain_errors() -> Iterator[None]:
-    """Turn what Arrow raises into `OSError` with one short line; `FileNotFoundError` stays what it is."""
+    """Turn Arrow's errors into `OSError` with one short line; `FileNotFoundError` is kept."""
     try:
         yield
     except FileNotFoundError:

@@ -20,7 +20,7 @@ from flopray.store.remote.segments import SegmentNames
 from flopray.store.run import RunFolder
 from flopray.store.uri import Location
 
-#: What a finished session leaves beside the journal, in the store under the same names.
+#: Files of a finished session beside the journal, in the store under the same names.
 _RESULTS = (
     *("records.parquet", "kernels.parquet", "operators.parquet", "series.parquet"),
     *("summary.json", "report.html", "plots", "tables"),
@@ -46,7 +46,7 @@ class RemoteRun(RunFolder):
 
         Raises:
             RunExists: the store has a run of this name.
-            RunLocked: somebody else is making it.
+            RunLocked: another process is making it.
             RunError: the store, or the cache of this machine, cannot be written.
         """
         objects = Objects(storage.child(name))
@@ -80,7 +80,7 @@ class RemoteRun(RunFolder):
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[JournalWriter]:
-        """As `RunFolder.writer`; what an earlier session of this machine could not send is sent first.
+        """As `RunFolder.writer`; segments that an earlier session of this machine could not send are sent first.
 
         Raises:
             RunLocked, RunError, NotARun, SchemaMismatch: as there; also when the store cannot be written.
@@ -89,7 +89,7 @@ class RemoteRun(RunFolder):
             try:
                 yield journal
             except StorageError:
-                raise  # and do not wait for the store again
+                raise  # and does not wait for the store again
             except BaseException:
                 self._merge()
                 raise
@@ -102,7 +102,7 @@ class RemoteRun(RunFolder):
                 self._mirror.merge(self._names.next())
 
     def driver(self) -> tuple[bool, str | None]:
-        """As `RunFolder.driver`, of whatever machine."""
+        """As `RunFolder.driver`, on any machine."""
         here = super().driver()
         try:
             return here if here[0] else claim.current(self._objects)
@@ -172,7 +172,7 @@ class _SentJournal(JournalWriter):
         super()._write(data, count)
         try:
             if self._claim.lost:
-                raise OSError(None, "another writer took this one for dead and went on with the run")
+                raise OSError(None, "another writer considered this one ended and went on with the run")
             self._mirror.send()
         except OSError as error:
             raise StorageError(

@@ -3,7 +3,7 @@
     journal/<ns>-<writer>-<number>.jsonl
 
 `ns` is when its session began (Unix time in ns), but always after that of every segment it found: so the lines of a
-later session come later, as a point that is measured again needs it, also where the clocks of two machines differ.
+later session come later, as a point that is measured again requires, even where the clocks of two machines differ.
 `writer` is random, so that two writers never write the same object, and `number` counts within the session.
 """
 
@@ -49,7 +49,7 @@ class SegmentNames:
         return f"{self._start_ns:020d}-{self._writer}"
 
     def next(self) -> str:
-        """A name that sorts behind all before it."""
+        """A name that sorts after all earlier ones."""
         self._number += 1
         return f"{self.session}-{self._number:08d}.jsonl"
 
@@ -57,7 +57,7 @@ class SegmentNames:
 def mergeable(sizes: Mapping[str, int]) -> list[str]:
     """The small segments at the end of a journal, in order; none where there is nothing to merge.
 
-    Only those at the end: one that was taken from the middle would come after lines that replace its own.
+    Only those at the end: one from the middle would come after lines that replace its own.
     """
     found: list[str] = []
     for name in sorted(sizes, reverse=True):

@@ -3,15 +3,15 @@
 LoRA (https://arxiv.org/abs/2106.09685) freezes all weights `W` of a model and adds to linear layers a product of two
 narrow matrices, `y = x W^T + s (x A^T) B^T`, of which `A` (rank x inputs) and `B` (outputs x rank) are trained. Adapted
 are all linear layers of attention and of MLPs, shared experts included; routed experts, routers and the output
-projection have no adapter and are frozen. Beside what full training does, for one token:
+projection have no adapter and are frozen. The differences from full training, for one token:
 
     forward     2 rank (inputs + outputs) more for each adapted layer; elementwise 2 an output (scale, sum)
     backward    twice that for the adapters (gradients of A and B, and of their inputs); of frozen products only the
                 gradient of their input, as much as forward; attention as before
     optimizer   AdamW on A and B alone
 
-The first layer reads embeddings that nobody trains: what stands before any adapter needs no gradient of its input.
-So there queries, keys and values have no backward pass but for their adapters' weights, and of `A` no gradient of the
+The first layer reads embeddings that are not trained: what comes before any adapter needs no gradient of its input. So
+its queries, keys and values have no backward pass except for their adapters' weights, and `A` gets no gradient of its
 input. Norms and elementwise operations count twice forward as in full training, though frozen norms have no gradients
 of weights; embeddings have none.
 """
@@ -28,7 +28,7 @@ from flopray.workloads.causal_lm.sizes import Attention, Layer, Linear, Sizes, t
 
 #: The word for no adapter: all weights are trained.
 NONE = "none"
-#: What an adapter is called, such as `lora:16`.
+#: Name of an adapter, such as `lora:16`.
 _WORD = re.compile(r"lora:([1-9]\d{0,4})")
 #: Families that write queries, keys and values as one matrix, and gate and value, where their sizes tell them apart.
 _FUSED_ATTENTION = frozenset({"phi3"})
@@ -105,7 +105,7 @@ class Lora:
         }
 
     def unread(self, sizes: Sizes) -> int:
-        """Weights that a backward pass does not read, since nobody needs the gradient of what they multiply."""
+        """Weights that a backward pass does not read: the gradient of what they multiply is not needed."""
         first = sizes.layers[0]
         ungraded = (*_readers(first.attention), *(first.mlp[:-1] if self.parallel else ()))
         frozen = sum(one.inputs * one.outputs for one in ungraded)
@@ -117,7 +117,7 @@ class Lora:
         Args:
             layer: the layer.
             tokens: that go through it.
-            cached: further tokens that keys and values are made of again, where a cache keeps what is before them.
+            cached: further tokens whose keys and values are made again, where a cache keeps latent vectors.
         """
         again = layer.attention.expanded
         return 2 * tokens * sum(map(self._weights, self._adapted(layer))) + (

@@ -1,8 +1,8 @@
-"""Counts a model at the dispatcher, without memory, and holds its closed form against what was counted.
+"""Counts a model at the dispatcher, without memory, and compares its closed form with the count.
 
-The model is built on torch's meta device from its configuration. Attention is formed as the products it is made of,
-full squares, whatever kernel runs later; experts by the grouped products that transformers runs. Angles of rotary
-embeddings, which some releases compute by a product, are no product of the model and are left out.
+The model is built on torch's meta device from its configuration. Attention is counted as its products, full squares,
+whatever kernel runs later; experts as the grouped products that transformers runs. Angles of rotary embeddings, which
+some releases compute by a product, are left out.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Count:
     Attributes:
         flops: by phase; a text is the reason why there is no count.
         attention: FLOPs of attention in a forward pass.
-        windows: that attention is told, layer by layer; None where the model has attention of its own.
+        windows: of attention, layer by layer; None where the model has attention of its own.
         parameters: of the model, a tied matrix once; of adapters, those of the adapters.
         routed: layers whose experts were sent tokens in equal numbers.
     """
@@ -113,7 +113,7 @@ def count_built(config: Any, *, batch: int, tokens: int, checkpointing: bool, ad
 
 @lru_cache(maxsize=64)
 def why_no_fp8(model: str, model_config: str | None) -> str | None:
-    """Which layer of the model that transformers builds has no fp8; None where it can have it."""
+    """Which layer of the model that transformers builds cannot have fp8; None where all can."""
     import torch
 
     config = configuration.completed(models.content_of(model, model_config))
@@ -147,7 +147,7 @@ def _generating(model: Any, ids: torch.Tensor) -> dict[str, int | str]:
 
 
 def _counted(work: Callable[[], object]) -> int | str:
-    """FLOPs, or why there is no count: an operator by its name, or what the model cannot do without numbers."""
+    """FLOPs, or why there is no count: the name of an operator, or what the model cannot do without numbers."""
     from flopray.flops.dispatched import count_dispatched
     from flopray.flops.repeated import RepeatedShapes
 
@@ -156,7 +156,7 @@ def _counted(work: Callable[[], object]) -> int | str:
             found = count_dispatched(work)
     except Unsupported as error:
         return str(error)
-    except Exception as error:  # whatever a model does that needs numbers
+    except Exception as error:  # the model needs numbers for something
         return f"the model does not run on the meta device: {brief(error, 160)}"
     return found.flops if found.flops is not None else one_line(str(found.reason))
 
@@ -170,7 +170,7 @@ def _sum(one: int | str, other: int | str) -> int | str:
 def _on_meta(config: Any) -> tuple[Any, list[tuple[int, int | None]]]:
     """The model, and a list that each call of attention adds its FLOPs and its window to.
 
-    A family that calls no attention by name has its own, whose products are counted all the same.
+    A family that calls no attention by name has its own, whose products are counted too.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -181,7 +181,7 @@ def _on_meta(config: Any) -> tuple[Any, list[tuple[int, int | None]]]:
     for module in model.modules():
         if type(module).__name__.endswith("RotaryEmbedding"):
             module.forward = _uncounted(module.forward)
-            if getattr(module, "rope_type", None) in _BY_LENGTH:  # would ask how long the sequence is
+            if getattr(module, "rope_type", None) in _BY_LENGTH:  # it would depend on the sequence's length
                 module.rope_type = "default"
     seen.clear()
     return model, seen
@@ -201,7 +201,7 @@ def _uncounted(forward: Callable[..., Any]) -> Callable[..., Any]:
 def _products() -> tuple[str, list[tuple[int, int | None]]]:
     """The name of an attention that forms all scores, and what it saw.
 
-    Under a name of its own transformers builds no mask, for which it would wait for numbers.
+    Under a name of its own transformers builds no mask, which would need numbers.
     """
     import torch
     from torch.utils._pytree import tree_leaves
@@ -236,7 +236,7 @@ def _products() -> tuple[str, list[tuple[int, int | None]]]:
 
 @lru_cache(maxsize=64)
 def agreed_sizes(model: str, model_config: str | None) -> Sizes | str:
-    """The sizes of a model whose closed form agrees with the model that is built; else the reason why there is none.
+    """The sizes of a model whose closed form agrees with the model that is built; else why there is none.
 
     Numbers of weights, products and attention, and windows must be the same.
 
@@ -273,12 +273,12 @@ def agreed_lora(model: str, model_config: str | None, adapter: str) -> Lora | st
 
 
 def shape_of(sizes: Sizes) -> tuple[int, int]:
-    """Sequences and tokens at which a closed form is held against the count: longer than any window."""
+    """Sequences and tokens at which a closed form is compared with the count: longer than any window."""
     return _BATCH, max((_TOKENS, *(window + _BEYOND for window in sizes.windows if window)))
 
 
 def disagreement(sizes: Sizes, seen: Count, *, batch: int, tokens: int) -> str | None:
-    """Why a closed form is not that of the model; None where nothing differs.
+    """Why a closed form does not fit the model; None where nothing differs.
 
     Args:
         sizes: of the closed form.
@@ -289,7 +289,7 @@ def disagreement(sizes: Sizes, seen: Count, *, batch: int, tokens: int) -> str |
     if sizes.parameters != seen.parameters:
         return f"no closed form: it has {sizes.parameters} weights, and the model {seen.parameters}"
     if isinstance(why := seen.flops["forward"], str):
-        return f"no closed form: forward cannot be held against a count: {why}"
+        return f"no closed form: forward cannot be compared with a count: {why}"
     if seen.windows != sizes.windows:
         return f"no closed form: windows are {_told(sizes.windows)}, and the model's are {_told(seen.windows)}"
     reason = _differing_products(sizes, seen, batch=batch, tokens=tokens, lora=None)
@@ -300,7 +300,7 @@ def _differing_products(sizes: Sizes, seen: Count, *, batch: int, tokens: int, l
     for phase in ("forward", "backward", "prefill", "decode"):
         counted = seen.flops[phase]
         if isinstance(counted, str):
-            return f"{phase} cannot be held against a count: {counted}"
+            return f"{phase} cannot be compared with a count: {counted}"
         closed = components(sizes, batch=batch, tokens=tokens, phase=phase, lora=lora)
         stated = closed["attention_flops"] + sum(closed[name] for name in PRODUCTS)
         if stated != counted:

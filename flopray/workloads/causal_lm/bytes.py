@@ -21,7 +21,7 @@ from flopray.workloads.causal_lm.sizes import Layer, Linear, Sizes
 
 
 def cached_elements(sizes: Sizes, batch: int, tokens: int) -> int:
-    """Keys and values of sequences of so many tokens, in all layers."""
+    """Keys and values of sequences of this many tokens, in all layers."""
     held = 0
     for layer, number in sizes.kinds:
         window = layer.attention.window
@@ -30,7 +30,7 @@ def cached_elements(sizes: Sizes, batch: int, tokens: int) -> int:
 
 
 def kept_elements(sizes: Sizes, tokens: int, *, checkpointing: bool, lora: Lora | None = None) -> int:
-    """Activations that a forward pass over so many tokens keeps for its backward pass, at least."""
+    """Activations that a forward pass over this many tokens keeps for its backward pass, at least."""
     if checkpointing:
         return len(sizes.layers) * sizes.width * tokens
     kept = sum(number * _kept(layer, sizes.width) for layer, number in sizes.kinds)
@@ -41,7 +41,7 @@ def kept_elements(sizes: Sizes, tokens: int, *, checkpointing: bool, lora: Lora 
 
 
 def _kept(layer: Layer, width: int) -> int:
-    """Inputs of attention and MLP, queries, keys, values, what attention gives, and the insides of the MLP."""
+    """Inputs of attention and MLP, queries, keys, values, the output of attention, and the inside of the MLP."""
     attention, experts = layer.attention, layer.experts
     queries = attention.heads * (attention.query_width + attention.value_width)
     routed = experts.active * _inside(experts.each) if experts else 0
@@ -49,7 +49,7 @@ def _kept(layer: Layer, width: int) -> int:
 
 
 def _inside(mlp: tuple[Linear, ...]) -> int:
-    """What an MLP keeps beside its input: what its first products give, functions of it, what its last one takes."""
+    """What an MLP keeps besides its input: results of its first products, functions of them, the last one's input."""
     if not mlp:
         return 0
     gated = mlp[-1].inputs if len(mlp) == 3 else 0
@@ -57,7 +57,7 @@ def _inside(mlp: tuple[Linear, ...]) -> int:
 
 
 def projected_parameters(sizes: Sizes, tokens: int) -> int:
-    """Weights of all products with weights; of the experts, as many as so many tokens reach when routed uniformly."""
+    """Weights of all products with weights; of the experts, as many as this many tokens reach when routed uniformly."""
     weights = sizes.head.inputs * sizes.head.outputs
     for layer, number in sizes.kinds:
         experts = layer.experts

@@ -1,8 +1,8 @@
-"""A configuration as transformers completes it, or why its own code cannot build a causal language model from it.
+"""A configuration as transformers completes it, or why transformers cannot build a causal language model from it.
 
-A class of transformers takes its own sizes, those of its first model, for what a file does not state, and ignores a
-key that it does not know. Then another model would be counted and measured than the one that the file is of. So the
-sizes that make the model must be in the file, and a key that is nearly the name of a missing one is said so.
+Where a file does not state a size, a class of transformers takes its own default, that of its first model, and it
+ignores keys that it does not know. Then another model would be counted and measured than the file's. So the file must
+state the sizes that make the model, and a key that is nearly the name of a missing one is pointed out.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from flopray.workloads import float8
 from flopray.workloads.causal_lm.families import FAMILIES
 from flopray.workloads.llama_keys import HARMLESS, labels_of_a_classifier, short, words
 
-#: Keys that no operation depends on, or that the point decides; the rest makes the model, and the point's id.
+#: Keys that no operation depends on, or that the point decides; the others make the model and the point's id.
 LEFT_OUT = HARMLESS | {"quantization_config", "compression_config"}
-#: Some families have a table of as many positions, or scale their angles by it.
+#: Some families have a table of this many positions, or scale their angles by it.
 KEPT = frozenset({"max_position_embeddings", "original_max_position_embeddings"})
-#: Sizes that every class must be told, if it has them.
+#: Sizes that the file must state for every class that has them.
 _ALWAYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
-#: Sizes that every class must be told, if it would otherwise take a number of its own.
+#: Sizes that the file must state where the class would otherwise take a number of its own.
 _OWN = ("intermediate_size", "num_key_value_heads")
 #: The same of a family that has a closed form.
 _SIZES = (
@@ -47,9 +47,9 @@ _SIZE = re.compile(
     r"expand|heads|n_head|experts|per_tok|topk|moe_k|intermediate_size|lru_width|conv_kernel|conv_kernel_size)$"
 )
 _MOST_LAYERS = 2000
-#: Their classes have `is_decoder` as well, and are decoders whatever it says.
+#: Classes that have `is_decoder` too, and are decoders whatever it says.
 _DECODERS = ("gpt_neox", "gpt_neox_japanese")
-#: How like a missing key an unknown one must be to be taken for it.
+#: How similar an unknown key must be to a missing one to be taken for it.
 _NEAR = 0.87
 
 
@@ -71,7 +71,7 @@ def completed(content: Mapping[str, Any]) -> Any:
         with _silent():
             config = AutoConfig.for_model(content["model_type"], **given)
             _without_dropout(config)
-    except Exception as error:  # whatever a class of transformers raises at a value
+    except Exception as error:  # a class of transformers may raise anything at a value
         raise SpecError(f"transformers refuses it: {brief(error)}") from error
     return config
 
@@ -137,7 +137,7 @@ def _why_no_class(content: Mapping[str, Any], kind: str) -> str | None:
         return "is_encoder_decoder is true: an encoder is not run"
     names = content.get("architectures")
     if names and names not in ([own], own, ["LLaMAForCausalLM"]):
-        return f"architectures is {short(names)}: of this model_type, {own} would be built"
+        return f"architectures is {short(names)}: for this model_type, {own} would be built"
     if labels_of_a_classifier(content):
         return "architectures is missing, and labels are of a head that classifies"
     if "is_decoder" in _class_keys(kind) and kind not in _DECODERS:
@@ -167,7 +167,7 @@ def _class_keys(kind: str) -> Mapping[str, Any]:
 
 
 def _stated(content: Mapping[str, Any], config: Any, size: str) -> Any:
-    """What a file says of a size, by one of its names; None where it says nothing."""
+    """The size that a file states under one of its names; None where it states none."""
     others = [alias for alias, name in config.attribute_map.items() if name == size]
     names = (size, config.attribute_map.get(size, size), *others)
     return next((content[name] for name in names if content.get(name) is not None), None)
@@ -186,7 +186,7 @@ def _missing(content: Mapping[str, Any], config: Any) -> str | None:
     own = _class_keys(content["model_type"])
     for size in _SIZES if stated else (*_ALWAYS, *_OWN, *_further(own)):
         name = config.attribute_map.get(size, size)
-        # A null that the file states is a value, and so is what the class makes of other keys.
+        # A null in the file is a value, and so is what the class derives from other keys.
         said = _stated(content, config, size) is not None or (name in content and size not in _ALWAYS)
         taken = own.get(name)
         unused = size == "sliding_window" and getattr(config, "use_sliding_window", None) is False
@@ -210,7 +210,7 @@ def _further(own: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _misspelt(content: Mapping[str, Any], config: Any) -> str | None:
-    """A key that the class does not have, and that is nearly one which it has and the file has not."""
+    """A key that the class does not have, but that is nearly one that it has and the file lacks."""
     own = {*_class_keys(content["model_type"]), *config.attribute_map}
     missing = [name for name in own if name not in content and not name.startswith("_")]
     for key in content:
@@ -223,7 +223,7 @@ def _misspelt(content: Mapping[str, Any], config: Any) -> str | None:
 
 
 def _impossible(content: Mapping[str, Any], config: Any) -> str | None:
-    """Sizes that no model has, some of which would count as a smaller one."""
+    """Refuse sizes that no model has, some of which would count as a smaller model."""
     for size in _SIZES:
         value = _stated(content, config, size)
         if type(value) is int and value < (0 if size in _MAY_BE_ZERO else 1):
@@ -233,7 +233,7 @@ def _impossible(content: Mapping[str, Any], config: Any) -> str | None:
         return f"num_hidden_layers is {layers}: at most {_MOST_LAYERS} are built"
     heads, kv = (_stated(content, config, size) for size in ("num_attention_heads", "num_key_value_heads"))
     if type(heads) is int and type(kv) is int and heads % kv:
-        return f"num_attention_heads is {heads}, which is no multiple of num_key_value_heads, {kv}"
+        return f"num_attention_heads is {heads}, which is not a multiple of num_key_value_heads, {kv}"
     return None
 
 
@@ -254,6 +254,6 @@ def parameters_of(text: str) -> int:
     config = completed(json.loads(text))
     try:
         built = random_model(config, device="meta", dtype=torch.bfloat16, attention="eager")
-    except Exception as error:  # whatever a model of transformers raises at a value
+    except Exception as error:  # a model of transformers may raise anything at a value
         raise SpecError(f"transformers cannot build it: {brief(error)}") from error
     return sum(weight.numel() for weight in built.parameters())

@@ -118,7 +118,7 @@ def olmo2(c: Any) -> Sizes:
 def gpt2(c: Any) -> Sizes:
     """GPT-2: learned positions, one matrix for queries, keys and values, layer norms."""
     d = c.hidden_size
-    if (stated := getattr(c, "n_ctx", None) or c.n_positions) != c.n_positions:  # transformers reads the other one
+    if (stated := getattr(c, "n_ctx", None) or c.n_positions) != c.n_positions:  # transformers reads n_positions
         raise NoClosedForm(f"no closed form: n_ctx {stated} and n_positions {c.n_positions}")
     attention = Attention(
         projections=(Linear(d, 3 * d, True), Linear(d, d, True)),
@@ -150,7 +150,7 @@ def gpt_neox(c: Any) -> Sizes:
 
 
 def phi(c: Any) -> Sizes:
-    """Phi 1, 1.5 and 2: attention and MLP side by side behind one norm; biases everywhere."""
+    """Phi 1, 1.5 and 2: attention and MLP side by side after one norm; biases everywhere."""
     norm = layer_norm(c.hidden_size)
     layer = plain_layer(c, attention_of(c, bias=True, out_bias=True, partial=True), c.intermediate_size, norm)
     return model_of(c, [replace(layer, norms=(norm,))] * c.num_hidden_layers, norm, head_bias=True)

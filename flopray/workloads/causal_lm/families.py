@@ -1,9 +1,9 @@
-"""Families of models: what reads the sizes of a configuration, and the keys that are understood.
+"""Families of models: how the sizes of a configuration are read, and which keys are understood.
 
 A family is a `model_type`. What is stated here was read in the family's `modeling_*.py` of transformers
 (https://github.com/huggingface/transformers/tree/main/src/transformers/models), and is checked against the model that
 is built: numbers of weights, products, and windows must agree (`agreement`). A model_type that is not here has no
-closed form, and never that of a family which it resembles.
+closed form, not even that of a family that it resembles.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from flopray.errors import InputError, SpecError, Unsupported
+from flopray.errors import SettingError, SpecError, Unsupported
 from flopray.workloads.causal_lm.adapter import NONE, rank_of
 
 NO_PACKAGE = "needs peft: pip install 'flopray[peft]'"
@@ -21,39 +21,39 @@ def has_peft() -> bool:
 
 
 def checked_adapters(words: Sequence[str | None]) -> tuple[str | None, ...]:
-    """Adapters as points have them; those that cannot be are refused before anything starts.
+    """Adapters as points have them; impossible ones are refused before anything starts.
 
     Args:
         words: such as `lora:16`; `none`, or None, trains all weights.
 
     Raises:
-        InputError: one is none, is named twice, or needs a package that is not installed.
+        InputError: one is not an adapter, is named twice, or needs a package that is not installed.
     """
     adapters = tuple(None if word == NONE else word for word in words)
     for word in adapters:
         if word is None:
             continue
         if adapters.count(word) > 1:
-            raise InputError(f"--adapter: {word} is named twice")
+            raise SettingError(f"<adapter>: {word} is named twice")
         try:
             rank_of(word)
         except SpecError as error:
-            raise InputError(f"--adapter: {error}") from None
+            raise SettingError(f"<adapter>: {error}") from None
         if not has_peft():
-            raise InputError(f"--adapter {word} {NO_PACKAGE}")
+            raise SettingError(f"<adapter> {word} {NO_PACKAGE}")
     if adapters.count(None) > 1:
-        raise InputError(f"--adapter: {NONE} is named twice")
+        raise SettingError(f"<adapter>: {NONE} is named twice")
     return adapters
 
 
 def add_adapters(model: Any, word: str) -> int:
     """Add adapters to the linear layers of attention and MLPs, in place, and freeze all other weights.
 
-    `A` and `B` are random, so that no product is one of zeros, on which chips draw less power; they have the type of
-    the layer that they adapt, and no dropout.
+    `A` and `B` are random, since chips draw less power on zeros; they have the type of the layer that they adapt, and
+    no dropout.
 
     Args:
-        model: of transformers; on `meta` the adapters are there too.
+        model: of transformers; on `meta`, so are the adapters.
         word: such as `lora:16`.
 
     Returns:
@@ -71,10 +71,10 @@ def add_adapters(model: Any, word: str) -> int:
     if not names:
         raise Unsupported(f"adapter {word}: {type(model).__name__} has no linear layers of attention and MLPs")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of layers that are written transposed, which it handles
+        warnings.simplefilter("ignore")  # peft warns of transposed layers, which it handles
         from peft import LoraConfig, inject_adapter_in_model
 
-        # Within a module of no family: by the name of a family peft would choose other layers of mixtures of experts.
+        # Wrapped in a module of no family: by a family's name peft would choose other layers of mixtures of experts.
         of_no_family = torch.nn.ModuleDict({"model": model})
         targets = [f"model.{name}" for name in names]
         config = LoraConfig(

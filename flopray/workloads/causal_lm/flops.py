@@ -15,8 +15,9 @@ Convention: a product of (a, b) by (b, c) is 2abc. Forward, for B sequences of T
 
 Backward is twice forward for every component but the embedding, whose gradient is one addition a token and feature. The
 formulas for products and attention are those of PaLM's appendix B (https://arxiv.org/abs/2204.02311); the optimizer is
-AdamW on every weight, also of experts that no token went to; what adapters change stands in `causal_lm.adapter`. What
-gradient checkpointing runs again is no model FLOP and stands in `recomputed_flops`. Flash attention also forms the
+AdamW on every weight, also of experts that no token went to; what adapters change is in `causal_lm.adapter`. What
+gradient checkpointing runs again does not count as model FLOPs; `recomputed_flops` has it. Flash attention also forms
+the
 scores again in its backward pass: neither counts it.
 """
 
@@ -86,9 +87,9 @@ def components(
 
 
 def _with_ends(sizes: Sizes, inside: dict[str, int], batch: int, tokens: int, phase: str) -> dict[str, int]:
-    """A forward pass: the layers, and what is before and behind them."""
+    """A forward pass: the layers, and what comes before and after them."""
     new = batch if phase == "decode" else batch * tokens
-    logits = batch if phase in ("prefill", "decode") else new  # generating needs those of the last token alone
+    logits = batch if phase in ("prefill", "decode") else new  # generating needs the logits of the last token alone
     counts = Counter(inside)
     counts["norm_flops"] += sizes.norm.each * sizes.norm.elements * new
     embedded = sizes.width * (bool(sizes.positions) + sizes.scaled_embedding)
@@ -141,7 +142,7 @@ def _expert_elements(experts: Experts, width: int) -> int:
 
 
 def pairs(attention: Attention, batch: int, tokens: int, phase: str) -> tuple[int, int]:
-    """Pairs of a query and a key: those that are formed, and those that masks let through.
+    """Pairs of a query and a key: those that are formed, and those that masks leave.
 
     Args:
         attention: of a layer.
@@ -150,7 +151,7 @@ def pairs(attention: Attention, batch: int, tokens: int, phase: str) -> tuple[in
         phase: one of `flopray.records.PHASES`.
     """
     window = attention.window or tokens + 1
-    if phase == "decode":  # a cache keeps what its window lets see, and no more
+    if phase == "decode":  # a cache keeps the tokens of its window, and no more
         kept = batch * min(tokens + 1, window)
         return kept, kept
     # The first tokens see fewer than a window of keys.

@@ -13,8 +13,8 @@ from typing import Any
 from flopray.workloads.causal_lm.sizes import NoClosedForm
 from flopray.workloads.llama_keys import HARMLESS, is_one_of, short, words
 
-#: Keys of any family that no product and no counted operation depends on, or that a point decides. Dropout is taken out
-#: of every model, and weights are of the point's precision, whatever the file says of their quantisation.
+#: Keys of any family on which no product and no counted operation depends, or that a point decides. Dropout is taken
+#: out of every model, and weights are of the point's precision, whatever the file says of their quantisation.
 _HARMLESS = HARMLESS | words(
     "model_type architectures initializer_factor quantization_config compression_config pretraining_tp "
     "rope_theta rope_scaling rope_parameters attention_dropout hidden_dropout dropout resid_pdrop embd_pdrop "
@@ -27,7 +27,7 @@ _HARMLESS = HARMLESS | words(
     "scale_attention_softmax_in_fp32 position_embedding_type order_of_interleaved_layers use_embedding_sharing "
     "use_parallel_embedding rms_norm_eps layer_norm_eps layer_norm_epsilon norm_epsilon attention_probs_dropout_prob"
 )
-#: Keys of any family whose other values change what is computed: values at which they do not, and what would change.
+#: Keys of any family that may change what is computed: the values at which they do not, and what other values change.
 _OFF: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "is_encoder_decoder": ((False,), "an encoder is not counted"),
     "add_cross_attention": ((False,), "cross attention is not counted"),
@@ -71,7 +71,7 @@ _OFF: Mapping[str, tuple[tuple[Any, ...], str]] = {
 
 
 def check_keys(content: Mapping[str, Any], understood: Collection[str]) -> None:
-    """Refuse a closed form of what is not understood.
+    """Refuse a closed form for keys that are not understood.
 
     Args:
         content: of the file.

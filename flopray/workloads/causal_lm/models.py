@@ -1,4 +1,4 @@
-"""What `--model` names: a configuration that is shipped, a file, a folder, or a model of the hub.
+"""What a model's name stands for: a built-in configuration, a file, a folder, or a model of the hub.
 
 A point carries its model as a name, and where the name is not a built-in one also as the canonical JSON text of its
 configuration, so that a node needs no file of the machine that started the sweep. Remote code is never run.
@@ -13,7 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from flopray.errors import InputError, SpecError
+from flopray.errors import InputError, SettingError, SpecError
+from flopray.mappings import Json
 from flopray.workloads import hub
 from flopray.workloads.causal_lm import configuration, families
 from flopray.workloads.causal_lm.sizes import Sizes
@@ -34,7 +35,7 @@ def shipped(name: str) -> Mapping[str, Any]:
     """The file of a built-in name: `source`, `parameters`, `parameters_source` and `config`.
 
     Raises:
-        SpecError: there is none.
+        SpecError: there is no such model.
     """
     if name not in built_in():
         raise SpecError(f"unknown model {name!r:.60}: choose from {', '.join(built_in())}, or name a file")
@@ -42,7 +43,7 @@ def shipped(name: str) -> Mapping[str, Any]:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def content_of(model: str, model_config: str | None) -> dict[str, Any]:
+def content_of(model: str, model_config: str | None) -> Json:
     """The configuration of a point's model, as its file has it.
 
     Args:
@@ -85,23 +86,23 @@ def parameters_of(model: str, model_config: str | None) -> int:
 
 
 def find_models(names: Sequence[str], weights: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """What several names given as `--model` mean.
+    """What several names of models stand for.
 
     Args:
         names: as given.
-        weights: values of `--weights`.
+        weights: values of the field `weights`.
 
     Returns:
         Names for the records, and the canonical configurations of those that are not built in.
 
     Raises:
-        InputError: a name means nothing, or two mean models that would go by one name.
+        InputError: a name stands for nothing, or two models would have the same name.
     """
     return distinct([find_model(name, pretrained="pretrained" in weights) for name in names])
 
 
 def find_model(name: str, *, pretrained: bool = False) -> tuple[str, str | None]:
-    """What `--model` names: a built-in configuration, a file, a folder with a `config.json`, or a hub id.
+    """What a model's name stands for: a built-in configuration, a file, a folder with a `config.json`, or a hub id.
 
     Args:
         name: as given.
@@ -115,7 +116,7 @@ def find_model(name: str, *, pretrained: bool = False) -> tuple[str, str | None]
     """
     if name.lower() in built_in():
         if pretrained:
-            raise InputError(f"--weights pretrained needs a hub id or a folder with weights, not the built-in {name}")
+            raise SettingError(f"<weights> pretrained needs a hub id or a folder with weights, not the built-in {name}")
         return name.lower(), None
     path = Path(name)
     if path.exists():
@@ -140,24 +141,24 @@ def canonical(content: Mapping[str, Any], name: str) -> str:
 
     Args:
         content: of the file.
-        name: as given by `--model`, for the message.
+        name: of the model as given, for the message.
 
     Raises:
         InputError: transformers cannot build a causal language model from it without code of its own.
     """
     reason = configuration.why_not(content)
     if reason:
-        raise InputError(f"--model {name}: {reason}")
+        raise SettingError(f"<model> {name}: {reason}")
     kept = {
         key: value for key, value in content.items() if key in configuration.KEPT or key not in configuration.LEFT_OUT
     }
     text = json.dumps({key: value for key, value in kept.items() if key != "architectures"}, sort_keys=True)
     if len(text) > _LARGEST_TEXT:
-        raise InputError(
-            f"--model {name}: the configuration has {len(text)} characters, at most {_LARGEST_TEXT} are read"
+        raise SettingError(
+            f"<model> {name}: the configuration has {len(text)} characters, at most {_LARGEST_TEXT} are read"
         )
     try:
         configuration.parameters_of(text)
     except SpecError as error:
-        raise InputError(f"--model {name}: {error}") from error
+        raise SettingError(f"<model> {name}: {error}") from error
     return text

@@ -56,18 +56,18 @@ def attention_of(
     Args:
         c: the configuration.
         bias: of queries, keys and values.
-        out_bias: of the projection behind.
+        out_bias: of the output projection.
         norms: of queries and keys: `head` over each head, `all` over all heads at once.
         window: of the layer.
         partial: whether the family can rotate a part of a head.
         softcapped: whether scores are capped.
-        sinks: whether each head has a weight that takes a part of its attention.
+        sinks: whether each head has a weight that takes part of its attention.
     """
     h, d = head_dim(c), c.hidden_size
     heads, kv = c.num_attention_heads, c.num_key_value_heads
     rotated = int(h * rotary_factor(c, partial=partial)) * (heads + kv)
     norm = {"head": (rms(h, heads=heads), rms(h, heads=kv)), "all": (rms(h * heads), rms(h * kv)), "": ()}[norms]
-    # Elements of a norm over heads are all heads', its weights those of one.
+    # A norm over heads has the elements of all heads, and the weights of one.
     return Attention(
         projections=(
             Linear(d, h * heads, bias),
@@ -107,7 +107,7 @@ def gated_layer(
         attention: of it.
         bias: of the MLP.
         norms: of the layer; empty takes one before attention and one before the MLP.
-        behind: whether a norm stands behind the MLP, so that a backward pass needs what its last product gives.
+        behind: whether a norm follows the MLP, so that a backward pass needs the result of its last product.
     """
     d, mlp = c.hidden_size, gated(c.hidden_size, c.intermediate_size, bias=bias)
     end = d if behind else total(mlp[-1:]) + mlp[-1].elements + d
@@ -127,7 +127,7 @@ def model_of(c: Any, layers: Iterable[Layer], norm: Norm | None = None, **furthe
 
 
 def windows_of(c: Any) -> list[int | None]:
-    """Of each layer, from the kinds that the configuration states or its class writes into it."""
+    """Window of each layer, from the kinds that the configuration states or its class adds."""
     types, window = getattr(c, "layer_types", None), getattr(c, "sliding_window", None) or None
     if types is None:
         return [window] * c.num_hidden_layers
@@ -158,14 +158,14 @@ def expert_layer(c: Any, attention: Attention, count: int, inner: int, *, shared
         count: of experts.
         inner: width of each.
         shared: width of the MLP that every token goes through beside them.
-        gate: whether what that gives is weighted by the token.
+        gate: whether the output of that MLP is weighted by the token.
     """
     d, active = c.hidden_size, c.num_experts_per_tok
     if not 1 <= active <= count:
         raise NoClosedForm(f"no closed form: {active} experts of {count} for each token")
     router = (Linear(d, count), *((Linear(d, 1),) if gate else ()))
     mlp = gated(d, shared) if shared else ()
-    # Weights of the router need what experts give; what is shared and not weighted is needed by nothing.
+    # Gradients of the router need the experts' outputs; the output of a shared, unweighted MLP is not needed.
     end = d + (total(mlp[-1:]) if shared and not gate else 0)
     return Layer(
         attention,
@@ -178,7 +178,7 @@ def expert_layer(c: Any, attention: Attention, count: int, inner: int, *, shared
 
 
 def require_query_norms(c: Any) -> None:
-    """Refuse a Qwen 3 that says it has no norms of queries and keys: transformers builds them all the same.
+    """Refuse a Qwen 3 that says it has no norms of queries and keys: transformers builds them anyway.
 
     Raises:
         NoClosedForm: it says so.

@@ -1,7 +1,7 @@
-"""What a decoder is made of, as far as its FLOPs and bytes depend on it; every family of models is told in these words.
+"""The parts of a decoder on which its FLOPs and bytes depend; every family of models is described by them.
 
-A model is an embedding, layers of attention and an MLP, a last norm and an output projection. A layer may look back on
-a window only, and its MLP may be one of several experts.
+A model is an embedding, layers of attention and an MLP, a last norm and an output projection. A layer may attend to a
+window only, and its MLP may be one of several experts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ RMS_FLOPS, LAYER_FLOPS = 4, 7
 
 
 class NoClosedForm(Exception):
-    """A configuration that no closed form is stated for; the message is the reason, in one line."""
+    """A configuration without a closed form; the message is the reason, in one line."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Linear:
     """A product of each token with a matrix.
 
     Attributes:
-        inputs: width of a token before.
-        outputs: width behind.
+        inputs: width of a token before the product.
+        outputs: width after it.
         bias: whether one is added.
     """
 
@@ -87,9 +87,9 @@ class Attention:
         cached: elements of keys and values that one token leaves in the cache.
         rotated: elements of queries and keys that are rotated, for one token.
         norms: of queries, keys or latent vectors.
-        expanded: of the projections, the product that also every cached token goes through when it is looked back on,
-            since the cache keeps what is before it.
-        window: tokens that one sees, itself included; None where it sees all before it.
+        expanded: of the projections, the product that every cached token goes through too, since the cache keeps its
+            input.
+        window: tokens that a token attends to, itself included; None where it attends to all before it.
         sinks: further weights, one a head.
         softcapped: whether scores are capped by a tanh.
     """
@@ -114,7 +114,7 @@ class Attention:
 
 @dataclass(frozen=True)
 class Experts:
-    """MLPs of which a router chooses some for each token.
+    """MLPs, some of which a router chooses for each token.
 
     Attributes:
         count: of experts.
@@ -141,10 +141,10 @@ class Layer:
         activated: operations of functions and gates of `mlp` for one token.
         experts: None where there are none.
         norms: of the layer, those of attention apart.
-        residual: operations for an element of a token: what attention and MLP give is added, and in some families
-            multiplied by a number before.
-        unrepeated: FLOPs of one token at the layer's end whose result no backward pass needs, and which checkpointing
-            does not run again.
+        residual: operations for an element of a token: outputs of attention and MLP are added, in some families after a
+            multiplication.
+        unrepeated: FLOPs of one token at the layer's end whose result no backward pass needs, so that checkpointing
+            does not run them again.
     """
 
     attention: Attention

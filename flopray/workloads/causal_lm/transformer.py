@@ -2,7 +2,7 @@
 
 Weights are drawn from the seed, or loaded from safetensors. Attention is torch's scaled dot-product attention where the
 family can have it, else the family's own. Where no window is shorter than the sequence, a causal flag stands for the
-mask. Routed experts get tokens by a stated rule, since what they cost depends on it.
+mask. Routed experts get tokens by a stated rule, since their cost depends on it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from flopray.errors import Unsupported
+from flopray.mappings import Arguments
 
 if TYPE_CHECKING:
     import torch
 
 Within = Callable[[], AbstractContextManager[object]]
-#: Without dropout there is no state of a generator to keep, which could not be read while a graph is captured.
+#: Without dropout there is no generator state to keep; while a graph is captured it could not be read.
 _CHECKPOINTING = {"use_reentrant": False, "preserve_rng_state": False}
 #: Routed tokens are drawn from this seed, so that every point of a model has the same ones.
 _ROUTING_SEED = 0
-#: What experts call the choice of their router.
+#: Argument by which experts get the choice of their router.
 _CHOICES = ("top_k_index", "router_indices")
 
 
@@ -60,9 +61,9 @@ def pretrained_model(name: str, *, device: str, dtype: torch.dtype, attention: s
 def causal_sdpa() -> str:
     """transformers' own call of torch's attention, under a name for which it builds no mask.
 
-    A batch of full sequences needs none. With one, attention would run without its flash kernels; transformers builds
-    it while a CUDA graph is captured (it takes the capture for a trace), and to find out that it need not build it, it
-    waits for the device in every eager forward pass.
+    A batch of full sequences needs no mask, and with one attention would run without its flash kernels. transformers
+    would build one while a CUDA graph is captured (it takes the capture for a trace), and in every eager forward pass
+    it would wait for the device to find out that none is needed.
     """
     from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -83,7 +84,7 @@ def implementation(config: Any, *, tokens: int, windows: tuple[int | None, ...] 
 
     Args:
         config: of transformers.
-        tokens: that a sequence has in the end.
+        tokens: of a sequence at its longest.
         windows: of the layers; None where they are not known.
     """
     if not has_sdpa(config):
@@ -148,7 +149,7 @@ def route_uniformly(model: Any) -> int:
 
 
 def has_experts(model: Any) -> bool:
-    """Whether some layer of a model has experts, which its configuration may state of layers that it does not have."""
+    """Whether some layer of a model has experts; a configuration may state experts that no layer has."""
     return any("experts" in name.split(".") for name, _ in model.named_parameters())
 
 
@@ -156,9 +157,7 @@ def _rerouted(name: str, place: int, experts: int) -> Callable[..., Any]:
     """A hook that replaces the router's choice (tokens, active); tables are made once a shape, outside of graphs."""
     tables: dict[tuple[int, int, str], torch.Tensor] = {}
 
-    def hook(
-        module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    def hook(module: Any, args: tuple[Any, ...], kwargs: Arguments) -> tuple[tuple[Any, ...], Arguments] | None:
         del module
         chosen = kwargs[name] if name in kwargs else args[place]
         if chosen.dim() != 2 or chosen.is_floating_point():
@@ -175,7 +174,7 @@ def _rerouted(name: str, place: int, experts: int) -> Callable[..., Any]:
 
 
 def uniform_routing(tokens: int, active: int, experts: int) -> torch.Tensor:
-    """Experts of each token (tokens, active): no two alike, and each expert as often as any other, or once more.
+    """Experts of each token (tokens, active): all different, and each expert equally often, or once more.
 
     Example:
         >>> uniform_routing(4, 2, 8).flatten().bincount().tolist()
@@ -194,7 +193,7 @@ def uniform_routing(tokens: int, active: int, experts: int) -> torch.Tensor:
 
 @cache
 def loss_module() -> type[torch.nn.Module]:
-    """Made when torch is needed, and once."""
+    """Made once, when torch is needed."""
     import torch
 
     class CausalLoss(torch.nn.Module):
@@ -211,7 +210,7 @@ def loss_module() -> type[torch.nn.Module]:
     return CausalLoss
 
 
-def new_cache(model: Any) -> dict[str, Any]:
+def new_cache(model: Any) -> Arguments:
     """An empty cache of keys and values, as the argument of a call, by the name that this release gives it.
 
     Raises:
@@ -299,7 +298,7 @@ class Decode:
 
 
 def _remembered(past: Any) -> list[Mapping[str, Any]]:
-    """The state of a cache, whose tensors are replaced and never written into."""
+    """The state of a cache, whose tensors are replaced and never overwritten."""
     return [dict(vars(layer)) for layer in past.layers]
 
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from flopray.description import Column, Field
 from flopray.errors import Unsupported
+from flopray.mappings import Arguments, Values
 from flopray.point import FP8_SCALING, Point
-from flopray.records import TRAINING_PHASES
+from flopray.records import TRAINING_PHASES, Row
 from flopray.workloads import float8
 from flopray.workloads.base import Built, Workload, held_at_once
 from flopray.workloads.capability import ATTENTIONS, why_no_attention
@@ -138,7 +139,7 @@ class CausalLM(Workload):
     convention = CONVENTION
     default_phases = tuple(phase for phase in phases if phase != "forward_backward")
     gpu_precisions = ("bf16",)
-    gpu_execution = ("eager", "as most people run it; graph leaves out what launching costs")
+    gpu_execution = ("eager", "as most people run it; graph leaves out the cost of launches")
     sees_attention = True
     same_count: ClassVar = {"weights": "random", "attention": "auto", "routing": "uniform"}
     figures = "comparison"
@@ -166,11 +167,11 @@ class CausalLM(Workload):
         counts = _components(*sizes, point, phase)
         return {name: counts[name] for name in COMPONENTS}
 
-    def beside(self, point: Point, phase: str) -> dict[str, Any]:
+    def beside(self, point: Point, phase: str) -> Row:
         """Columns beside the components: sums, the masked part, recomputation, sizes."""
         sizes = _agreed(point)
         batch, tokens = point.shape().values()
-        known: dict[str, Any] = {
+        known: Row = {
             "parameters": self.parameters(point),
             "trained_parameters": _trained(point),
             "model_type": models.content_of(point.model, point.model_config)["model_type"],
@@ -195,9 +196,9 @@ class CausalLM(Workload):
         return models.parameters_of(point.model, point.model_config)
 
     def least_bytes(self, point: Point, phase: str, element_bytes: int) -> int:
-        """Memory without which a phase cannot run: weights, gradients, moments, activations, logits, cache.
+        """Least memory for a phase to run: weights, gradients, moments, activations, logits, cache.
 
-        What really runs takes more. Without a closed form only weights, gradients and moments are known.
+        A real run takes more. Without a closed form only weights, gradients and moments are known.
 
         Args:
             point: a point.
@@ -216,7 +217,9 @@ class CausalLM(Workload):
         batch, tokens = point.shape().values()
         if phase in _CACHES:
             elements += cached_elements(sizes, batch, tokens)
-        elif phase in _WITH_LOSS and point.execution != "compile":  # compiled code may compute again instead of keeping
+        elif (
+            phase in _WITH_LOSS and point.execution != "compile"
+        ):  # compiled code may recompute activations instead of keeping them
             again = bool(point.checkpointing)
             elements += kept_elements(sizes, batch * tokens, checkpointing=again, lora=_lora(point))
         logits = batch * tokens * sizes.vocabulary
@@ -239,7 +242,7 @@ class CausalLM(Workload):
             return 0
         batch, tokens = point.shape().values()
         again = bool(point.checkpointing)
-        shape: dict[str, Any] = {"batch": batch, "tokens": tokens, "phase": phase, "checkpointing": again}
+        shape: Arguments = {"batch": batch, "tokens": tokens, "phase": phase, "checkpointing": again}
         moved = moved_elements(sizes, **shape, lora=_lora(point))
         return element_bytes * moved
 
@@ -264,13 +267,13 @@ class CausalLM(Workload):
         sizes = agreement.agreed_sizes(point.model, point.model_config)
         windows = None if isinstance(sizes, str) else sizes.windows
         attention = transformer.implementation(config, tokens=tokens + 1, windows=windows)
-        made: dict[str, Any] = {"device": device, "dtype": dtype, "attention": attention}
+        made: Arguments = {"device": device, "dtype": dtype, "attention": attention}
         if point.weights == "pretrained":
             model = transformer.pretrained_model(point.model, **made)
         else:
             model = transformer.random_model(config, **made)
         if point.routing == "uniform" and not transformer.route_uniformly(model) and transformer.has_experts(model):
-            raise Unsupported(f"experts of {config.model_type} take no stated routing: use --routing router")
+            raise Unsupported(f"experts of {config.model_type} take no stated routing: use routing='router'")
         if point.adapter is not None:
             finetuning.add_adapters(model, point.adapter)
         if point.checkpointing:
@@ -292,7 +295,7 @@ class CausalLM(Workload):
             return reason
         config = configuration.completed(models.content_of(point.model, point.model_config))
         if point.attention != "auto" and not transformer.has_sdpa(config):
-            return f"attention of {config.model_type} has no kernel of torch's: use --attention auto"
+            return f"attention of {config.model_type} has no kernel of torch's: use attention='auto'"
         longest, tokens = getattr(config, "max_position_embeddings", None), point.sequence_length
         if longest and not getattr(config, "rope_parameters", None) and tokens + 1 > longest:
             return f"{point.model} has {longest} positions, and {tokens} tokens and one more are asked for"
@@ -309,8 +312,8 @@ class CausalLM(Workload):
             axes["adapter"] = finetuning.checked_adapters(axes["adapter"])
         return axes, {"model": implied} if implied else {}
 
-    def checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of all fields, in order; an adapter that cannot be is refused."""
+    def checked(self, values: Mapping[str, Any]) -> Values:
+        """The values of all fields, in order; an impossible adapter is refused."""
         fields = super().checked(values)
         if (adapter := fields["adapter"]) == NONE:
             return fields | {"adapter": None}
@@ -334,7 +337,7 @@ class CausalLM(Workload):
 
 
 def _agreed(point: Point) -> tuple[Sizes, Lora | None] | str:
-    """The sizes of a closed form that was held against the model, and its adapters; or why there is none."""
+    """The sizes of a closed form that was compared with the model, and its adapters; or why there is none."""
     sizes = agreement.agreed_sizes(point.model, point.model_config)
     if isinstance(sizes, str) or point.adapter is None:
         return sizes if isinstance(sizes, str) else (sizes, None)

@@ -1,8 +1,8 @@
-"""Asks a model all requests of a task by the lm-evaluation-harness, and says which part of it is to be measured.
+"""Runs all requests of a task on a model by the lm-evaluation-harness, and marks the part that is measured.
 
-What is measured is the model answering: tokenising its requests, computing, and giving results back to the host. What
-comes before (loading weights and data, writing requests) and after (scoring) is the harness's work and costs a GPU
-nothing but time, which would be the same for every model.
+The measured part is the model answering: tokenising requests, computing, and returning results to the host. What comes
+before (loading weights and data, writing requests) and after (scoring) is the harness's work, and takes the same time
+for every model.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from flopray.workloads.evaluation.workload import count_of
 
 #: A block around what is measured.
 Region = Callable[[], AbstractContextManager[Any]]
-#: Tokens of the sequences that warm the model up: kernels are chosen and memory is taken before anything is measured.
+#: Tokens of the sequences that warm the model up: kernels are chosen and memory is allocated before anything is
+#: measured.
 _WARM_UP_TOKENS = 64
 #: Draws for the standard error of metrics that have no formula, such as f1: known to about 2 %. The harness's own
-#: 100,000 take it hours on a large task, in processes that it forks from this one, with its threads and its GPU.
+#: 100,000 take hours on a large task, in processes forked from this one with its threads and its GPU.
 _BOOTSTRAP = 1000
 _IN_THIS_PROCESS = "DISABLE_MULTIPROC"
 
@@ -89,7 +90,7 @@ class Harness:
 
 
 class Evaluated:
-    """A model and a task, ready to be asked.
+    """A model and a task, ready to run.
 
     Attributes:
         parameters: weights of the model.
@@ -133,7 +134,7 @@ class Evaluated:
         return self._columns(results or {})
 
     def _set_examples(self, wanted: int | None) -> None:
-        """As the harness's own command does: a task that has fixed them at none stays so."""
+        """As the harness's own command does: a task that fixes the number of examples at 0 keeps it."""
         own = self._task.get_config("num_fewshot")
         if wanted is not None and own != 0:
             self._task.set_config(key="num_fewshot", value=wanted)
@@ -166,7 +167,7 @@ class Evaluated:
 
 @contextmanager
 def _set(variable: str) -> Iterator[None]:
-    """A variable of the environment is 1 inside the block, and then what it was."""
+    """Sets an environment variable to 1 inside the block, and restores it afterwards."""
     before = os.environ.get(variable)
     os.environ[variable] = "1"
     try:

@@ -1,4 +1,4 @@
-"""Whether a model can be evaluated, asked before a run begins: its configuration, its weights, its tokenizer."""
+"""Whether a model can be evaluated, checked before a run begins: its configuration, its weights, its tokenizer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def find_model(name: str) -> str:
     """The name of a model for the record: a hub id as it is, a folder as an absolute path.
 
     Raises:
-        InputError: it is no causal language model of transformers with safetensors and a tokenizer, or cannot be had.
+        InputError: it is not a causal language model of transformers with safetensors and a tokenizer, or cannot be
+            loaded.
     """
     path = Path(name).expanduser()
     try:
@@ -39,6 +40,6 @@ def find_model(name: str) -> str:
         if not hub.has_any(found, _TOKENIZERS):
             raise InputError(f"{name}: it has no tokenizer: save one beside the model with save_pretrained")
     except InputError as error:
-        # What asks the hub names the flag of sweeps; here a model may be an argument.
-        raise InputError(str(error).removeprefix("--model ")) from error
+        # Errors of the hub begin with the field; here a model may be an argument without a flag.
+        raise InputError(str(error).removeprefix("model ")) from error
     return found

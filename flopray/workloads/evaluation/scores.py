@@ -1,4 +1,4 @@
-"""What an evaluation found, as columns: the score with its standard error, and what a sample and a point of it cost.
+"""Results of an evaluation as columns: the score with its standard error, and the cost of a sample and of a point.
 
 A *point* is a hundredth of a score that is a share: of an accuracy of 0.62 there are 62. Standard library only.
 """
@@ -23,7 +23,7 @@ SHARES = frozenset(
 )
 #: Half width of a 95 % interval in standard errors.
 _HALF_WIDTH = 1.96
-#: A journal keeps a line for each point: of a metric that returns a long text, this is enough.
+#: Longest text of a metric that a journal keeps.
 _LARGEST_TEXT = 4000
 
 
@@ -119,7 +119,7 @@ def score_of(results: Mapping[str, Any], higher_is_better: Mapping[str, Any]) ->
 
 
 def cost_columns(row: Mapping[str, Any]) -> Row:
-    """What a sample and a point cost, or why there is no cost of a point.
+    """The cost of a sample and of a point, or why there is no cost of a point.
 
     Args:
         row: with `score`, its interval, `samples`, and time and energy of all answers; energy may be missing.
@@ -157,7 +157,7 @@ def _why_no_points(row: Mapping[str, Any]) -> str | None:
     if score is None:
         return "there is no score"
     if metric not in SHARES:
-        return f"a hundredth of {metric} is no point: it is no share of 1"
+        return f"a hundredth of {metric} is not a point: it is not a share of 1"
     if row.get("score_higher_is_better") is False:
         return f"a lower {metric} is better"
     if not 0 < score <= 1:

@@ -1,6 +1,6 @@
-"""Which tasks the harness has, its own and those of a folder, and whether their data is here or can be had.
+"""Which tasks the harness has, its own and those of a folder, and whether their data is here or can be loaded.
 
-All of it is asked before a run begins, so that what is missing is one line and not a failed point.
+All of it is checked before a run begins, so that what is missing is one line and not a failed point.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flopray.errors import InputError, one_line
+from flopray.errors import InputError, SettingError, one_line
 from flopray.workloads import hub
 
 if TYPE_CHECKING:
+    from lm_eval.api.task import Task
     from lm_eval.tasks import TaskManager
 
-#: What flopmetrics evaluated without being told: its GLUE tasks, without examples.
+#: What flopmetrics evaluates by default: its GLUE tasks, without examples.
 #: https://github.com/jmetrikat/flopmetrics/blob/main/flopmetrics/evaluation.py
 GLUE = ("sst2", "mrpc", "qqp", "mnli", "mnli_mismatch", "qnli", "rte", "wnli")
 #: In place of a folder: the tasks that come with the harness, and no others.
 HARNESS = "harness"
-#: What the libraries read their offline mode from, when they are imported:
+#: Variables from which the libraries read their offline mode when they are imported:
 #: https://huggingface.co/docs/datasets/loading#offline
 _OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 _TALKATIVE = ("lm_eval", "datasets", "huggingface_hub", "transformers", "httpx", "evaluate")
 _INSTALL = "pip install 'flopray[evaluate]'"
-_CONNECT = "connect this machine once (what it loads stays in ~/.cache/huggingface, or $HF_HOME)"
+_CONNECT = "connect this machine once (downloads stay in ~/.cache/huggingface, or $HF_HOME)"
 
 
 def require_harness() -> None:
@@ -48,18 +49,18 @@ def require_harness() -> None:
 
 
 def check_folder(name: str) -> str:
-    """The folder of somebody's own tasks, absolute, since workers have folders of their own.
+    """The folder of a user's own tasks, absolute, since workers have folders of their own.
 
     Raises:
-        InputError: it is no folder, or has no task.
+        InputError: it is not a folder, or has no task.
     """
     if name == HARNESS:
         return name
     folder = Path(name).expanduser().absolute()
     if not folder.is_dir():
-        raise InputError(f"--include-path {name}: there is no such folder")
+        raise SettingError(f"<include_path> {name}: there is no such folder")
     if not any(folder.rglob("*.y*ml")):
-        raise InputError(f"--include-path {name}: no file in it ends with .yaml, which a task is described in")
+        raise SettingError(f"<include_path> {name}: it has no .yaml file, which describes a task")
     return str(folder)
 
 
@@ -81,7 +82,7 @@ def find_tasks(names: tuple[str, ...], folder: str) -> tuple[str, ...]:
         folder: as `check_folder` gives it.
 
     Raises:
-        InputError: a name that is unknown, or a task whose data is neither here nor can be had.
+        InputError: a name that is unknown, or a task whose data is not here and cannot be loaded.
     """
     manager = manager_of(names, folder)
     found: list[str] = []
@@ -90,11 +91,11 @@ def find_tasks(names: tuple[str, ...], folder: str) -> tuple[str, ...]:
             near = get_close_matches(name, manager.all_tasks, n=3)
             hint = f": did you mean {' or '.join(near)}?" if near else ""
             where = "the harness has none of this name" + ("" if folder == HARNESS else f", nor has {folder}")
-            more = "" if folder != HARNESS else "; tasks of your own go with --include-path FOLDER"
-            raise InputError(f"--tasks: unknown {name!r:.80}, {where}{hint}{more}")
+            more = "" if folder != HARNESS else "; tasks of your own go with <include_path=FOLDER>"
+            raise SettingError(f"<task>: unknown {name!r:.80}, {where}{hint}{more}")
         for single in load_tasks(manager, name):
             if single not in manager.task_index:
-                raise InputError(f"--tasks {name}: it describes its task {single} itself; name single tasks instead")
+                raise SettingError(f"<task> {name}: it describes its task {single} itself; name single tasks instead")
             found.append(single)
     return tuple(dict.fromkeys(found))
 
@@ -107,11 +108,11 @@ def _manager(folder: str | None, with_harness: bool) -> TaskManager:
         try:
             return TaskManager(include_path=folder, include_defaults=with_harness)
         except Exception as error:  # a YAML file that cannot be read
-            raise InputError(f"--include-path {folder}: {one_line(str(error))}") from error
+            raise SettingError(f"<include_path> {folder}: {one_line(str(error))}") from error
 
 
 def manager_of(names: Sequence[str], folder: str) -> TaskManager:
-    """The index of tasks that has some names.
+    """An index of tasks that contains some names.
 
     Reading all descriptions of the harness takes up to ten seconds, so a folder that has all names is read alone; of
     the default tasks that is a folder of the harness.
@@ -128,11 +129,11 @@ def _folder_of_glue() -> str:
     return str(Path(lm_eval.tasks.__file__).parent / "glue")
 
 
-def load_tasks(manager: TaskManager, name: str) -> dict[str, Any]:
+def load_tasks(manager: TaskManager, name: str) -> dict[str, Task]:
     """The tasks of a name with their data, by their own names.
 
     Raises:
-        InputError: the data is neither here nor can be had, or the task's description does not work.
+        InputError: the data is not here and cannot be loaded, or the task's description does not work.
     """
     entry = manager.task_index[name]
     files = _local_files(entry.cfg)
@@ -143,21 +144,21 @@ def load_tasks(manager: TaskManager, name: str) -> dict[str, Any]:
     except Exception as error:
         said = one_line(str(error)) or type(error).__name__
         if _is_of_network(error) and reason is None:
-            raise InputError(f"--tasks {name}: its data cannot be loaded from the hub ({said})") from error
+            raise SettingError(f"<task> {name}: its data cannot be loaded from the hub ({said})") from error
         if reason is not None:
-            mend = f"{_CONNECT}, or describe a task of your own with data here: --include-path FOLDER"
-            raise InputError(f"--tasks {name}: its data is not on this machine, and {reason}: {mend}") from error
-        raise InputError(f"--tasks {name}: the task cannot be loaded ({said})") from error
+            mend = f"{_CONNECT}, or describe a task of your own with data here: <include_path=FOLDER>"
+            raise SettingError(f"<task> {name}: its data is not on this machine, and {reason}: {mend}") from error
+        raise SettingError(f"<task> {name}: the task cannot be loaded ({said})") from error
     for single, task in loaded.items():
         if getattr(task, "UNSAFE_CODE", False):
-            raise InputError(f"--tasks {name}: {single} runs code that the model writes, which is not done here")
+            raise SettingError(f"<task> {name}: {single} runs code that the model writes, which flopray does not do")
         if getattr(task, "MULTIMODAL", False):
-            raise InputError(f"--tasks {name}: {single} shows images, and models of text alone are evaluated")
+            raise SettingError(f"<task> {name}: {single} shows images, and only models of text are evaluated")
     return loaded
 
 
 def _local_files(described: Any) -> list[str]:
-    """The files of this machine that a task's data are in, by its description; none where they are elsewhere."""
+    """The files of this machine with a task's data, by its description; none where they are elsewhere."""
     if not isinstance(described, dict):
         return []
     arguments = described.get("dataset_kwargs")
@@ -169,7 +170,7 @@ def _local_files(described: Any) -> list[str]:
 
 @contextmanager
 def _beside(description: Path | None, files: Sequence[str]) -> Iterator[None]:
-    """Look for a task's data beside its description, wherever the process was started: the harness looks there alone.
+    """Work in the folder of a task's description: the harness looks for data in the working folder alone.
 
     Only for as long as the data is loaded, and only where all files lie there.
     """
@@ -191,7 +192,7 @@ def _is_of_network(error: BaseException) -> bool:
 
 @contextmanager
 def _offline(yes: bool) -> Iterator[None]:
-    """Have the libraries take what is in their cache: they would try a hub that is not there for half a minute."""
+    """Have the libraries use their cache: they would try an unreachable hub for half a minute."""
     if not yes:
         yield
         return
@@ -213,7 +214,7 @@ def _offline(yes: bool) -> Iterator[None]:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Silence the libraries, which tell of each default that they take, and draw bars in the logs of workers."""
+    """Silence the libraries, which report every default and draw progress bars in the logs of workers."""
     import datasets
     import transformers.utils.logging as transformers_logging
 
@@ -226,7 +227,7 @@ def silent() -> Iterator[None]:
         datasets.disable_progress_bars()
         transformers_logging.disable_progress_bar()
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # what fails is raised
+        with contextlib.redirect_stderr(io.StringIO()):  # failures are raised
             yield
     finally:
         if bars:
@@ -240,7 +241,7 @@ def the_task(name: str, folder: str) -> Any:
     """One task with its data, in a worker.
 
     Raises:
-        InputError: it is not here, which the row of its point will say.
+        InputError: it is not here; the row of its point will say so.
     """
     require_harness()
     manager = manager_of((name,), check_folder(folder))

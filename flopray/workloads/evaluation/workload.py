@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from flopray.description import Column, Field
-from flopray.errors import InputError
+from flopray.errors import InputError, SettingError
 from flopray.point import Point
 from flopray.workloads.base import Built, Workload
 from flopray.workloads.evaluation.models import find_model
@@ -14,10 +14,10 @@ from flopray.workloads.evaluation.tasks import GLUE, HARNESS, check_folder, code
 
 #: The one phase: the model answers all requests of the task, once.
 EVALUATION = "evaluation"
-#: Words in place of numbers: all samples of a task, and as many examples as the task itself wants.
+#: Words in place of numbers: all samples of a task, and as many examples as the task states.
 ALL, OF_THE_TASK = "all", "task"
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-_NO_FLOPS = "what an evaluation computes depends on its samples: it is measured, and not counted"
+_NO_FLOPS = "what an evaluation computes depends on its samples: it is measured, not counted"
 _BATCH = "sequences that the model answers at once"
 
 
@@ -40,7 +40,7 @@ class Evaluation(Workload):
             type=str,
             free=True,
             values=(OF_THE_TASK,),
-            doc="examples before each sample, or task: as many as the task itself wants",
+            doc="examples before each sample, or task: as many as the task states",
         ),
         Field(name="limit", type=str, free=True, values=(ALL,), doc="first samples of each task, or all"),
         Field(
@@ -95,12 +95,12 @@ class Evaluation(Workload):
     gpu_execution = ("eager", "as the harness runs it")
     as_a_whole: ClassVar[bool] = True
     figures: ClassVar[str] = "scores"
-    examples = "`flopray evaluate --help` teaches the same with fewer words."
+    examples = "`flopray evaluate --help` has the same with fewer words."
 
     def complete(
         self, axes: Mapping[str, tuple[Any, ...]]
     ) -> tuple[Mapping[str, tuple[Any, ...]], Mapping[str, Mapping[Any, Mapping[str, Any]]]]:
-        """Find models and tasks, whose data is loaded: what is missing is said before anything starts.
+        """Find models and tasks, and load the tasks' data: what is missing is said before anything starts.
 
         Raises:
             InputError: naming what is missing and how to get it.
@@ -111,7 +111,7 @@ class Evaluation(Workload):
             for value in axes[name]:
                 _check_count(name, value, word, least)
         if len(axes["include_path"]) > 1:
-            raise InputError("--include-path: name one folder")
+            raise SettingError("<include_path>: name one folder")
         folder = check_folder(str(next(iter(axes["include_path"]))))
         models = tuple(dict.fromkeys(find_model(name) for name in axes["model"]))
         if len(models) < len(axes["model"]):
@@ -123,15 +123,15 @@ class Evaluation(Workload):
         """An evaluation runs as the harness runs it."""
         del capability
         if point.execution != "eager":
-            return f"the harness runs models eagerly, not by {point.execution}: leave out --execution"
+            return f"the harness runs models eagerly, not by {point.execution}: leave execution out"
         if point.precision not in PRECISIONS:
             return f"models are evaluated at {', '.join(PRECISIONS)}, not at {point.precision}"
         return None
 
     def build(self, point: Point, *, device: str, dtype: Any, seed: int) -> Built:
-        """There is no single input: `flopray.workloads.evaluation.harness` loads and asks the model."""
+        """There is no single input: `flopray.workloads.evaluation.harness` loads and runs the model."""
         del device, dtype, seed
-        raise InputError(f"{point.label()}: an evaluation is run by `flopray evaluate`, and not phase by phase")
+        raise InputError(f"{point.label()}: an evaluation is run by `flopray evaluate`, not phase by phase")
 
     def beside(self, point: Point, phase: str) -> Mapping[str, Any]:
         """Why there are no FLOPs."""

@@ -66,7 +66,7 @@ def test_a_secret_is_refused_and_not_repeated(text):
         ("s3://bucket/a%2F..%2Fb", r"has \. or \.\. in it"),
         ("s3://bucket/a%0Ab", "what cannot be printed"),
         ("s3://bucket/x?retries=3", "unknown option 'retries'"),
-        ("s3://bucket/x?scheme=ftp", "scheme in the s3: URI is not one"),
+        ("s3://bucket/x?scheme=ftp", "the value of scheme in the s3: URI is wrong"),
         ("s3://bucket/x?scheme", "cannot be read"),
         ("s3://bucket/x#there", "has a # in it"),
         ("s3://bucket/a\x00b", "is not a URI"),

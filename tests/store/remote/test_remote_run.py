@@ -204,7 +204,7 @@ def foreign_claim(s3, prefix, **changes) -> str:
 
 def test_a_writer_on_another_machine_counts_as_dead_after_a_while(run, s3, prefix, monkeypatch):
     foreign_claim(s3, prefix)
-    with pytest.raises(RunLocked, match=r"process 1 on elsewhere, whose last sign of life is [0-9]+ s old"):
+    with pytest.raises(RunLocked, match=r"process 1 on elsewhere, last renewed [0-9]+ s ago"):
         measure(run, 0)
     monkeypatch.setattr(claim, "_STALE_S", -1.0)
     measure(run, 0)
@@ -238,7 +238,7 @@ def test_a_writer_whose_claim_was_taken_stops(run, s3, prefix, monkeypatch):
         while run._claim._thread.is_alive():  # a beat that was under way writes it again
             for name in [name for name in s3.names(prefix) if name.startswith("writers/")]:
                 s3.delete(f"{prefix}/{name}")
-        with pytest.raises(StorageError, match="another writer took this one for dead"):
+        with pytest.raises(StorageError, match="another writer considered this one ended"):
             journal.append([row(POINTS[1])])
     assert finished(open_run(run.address)) == {0, 1}  # kept here, sent by the next session
 
@@ -307,7 +307,7 @@ def test_results_are_sent_and_read_fast(run, s3, prefix, on_machine):
 
 def test_the_copy_is_not_written_as_a_run_of_its_own(run):
     copy = RunFolder.open(run.path)
-    with pytest.raises(RunError, match="only the copy of a run that lives elsewhere"), copy.writer():
+    with pytest.raises(RunError, match="only a copy of a run that is kept elsewhere"), copy.writer():
         pass
     assert len(copy.load()) == 0
 
