@@ -238,6 +238,7 @@ _FLAGS_ELSEWHERE = {
     "flopray.cluster.doctor.machine": "a command of Docker",
     "flopray.sweep.loggers": "a command of TensorBoard",
     # commands of flopray, to be copied
+    "flopray.audit.likely_columns": "words for the command that audits tables: who calls the library renames",
     "flopray.monitoring.status": "a command that resumes the run",
     "flopray.store.manifests": "a command that merges runs",
     "flopray.store.reference_run": "a command that merges runs",

@@ -142,7 +142,8 @@ def number(row: Row, column: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, str):
-        value = float(value) if _PLAIN_NUMBER.fullmatch(value.strip()) else None
+        plain = value.strip()  # of more than `float` takes off
+        value = float(plain) if _PLAIN_NUMBER.fullmatch(plain) else None
     elif isinstance(value, Decimal) and value.is_finite():
         value = float(value)
     if type(value) is not int and (isinstance(value, bool) or not isinstance(value, numbers.Real)):

@@ -304,7 +304,7 @@ def test_a_column_that_sounds_like_one_of_ours_is_named():
     found = audit_rows([{"time_s": 1.0, "energy_total": 5.0}, {"time_s": 1.1, "energy_total": 6.0}])
     (note,) = [f for f in found if f.rule == "not_understood"]
     assert "energy_total" in note.sentence
-    assert "rename='" in note.sentence
+    assert "--rename energy_total=energy_j" in note.sentence
 
 
 @pytest.mark.parametrize("column", ["time_s", "energy_j", "power_w"])

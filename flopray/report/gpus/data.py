@@ -252,4 +252,4 @@ def _findings(frame: Frame) -> list[tuple[str, ...]]:
 
 def iter_rows(frame: Frame) -> Iterator[Row]:
     """Rows as dictionaries."""
-    yield from rows_of(frame)
+    yield from (dict(row) for row in rows_of(frame))

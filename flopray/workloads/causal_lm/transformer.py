@@ -265,7 +265,7 @@ class Decode:
 
     def __init__(self, model: Any, x: torch.Tensor, within: Within) -> None:
         self._model, self._x, self._within = model, x, within
-        self._past: dict[str, Any] | None = None
+        self._past: Arguments | None = None
         self._states: list[list[Mapping[str, Any]]] = []
 
     def __call__(self) -> torch.Tensor:
