@@ -39,7 +39,7 @@ RESULTS = Path(__file__).with_name("results")
 PAGE = RESULTS / "prediction.md"
 FOLDER = RESULTS / "prediction"
 LIST = FOLDER / "held_out.json"
-BOARDS = ("boards/h100_7b5b", "boards/h100_d3fe", "boards/h200_4bc7")
+BOARDS = tuple(f"boards/{name}" for name in ("h100_7b5b", "h100_d3fe", "h200_4bc7", "h200_7757", "h200_0f8e"))
 RUNS = tuple(str(RESULTS / name) for name in ("h100_mlp_fp32", "h100_mlp_bf16", *BOARDS))
 #: Runs that only counted: they tell which kernels products get.
 COUNTED = tuple(str(RESULTS / name) for name in ("h100_counters_fp32", "h100_counters_bf16", "h200_counters_bf16"))
