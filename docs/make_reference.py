@@ -75,7 +75,11 @@ ENTRIES = {
         "H100",
         ("h100_mlp_fp32", "h100_mlp_bf16", "boards/h100_7b5b", "boards/h100_d3fe"),
     ),
-    "h200-mlp": Wanted("time and energy of the MLP on a small grid of n, d and m", "H200", ("boards/h200_4bc7",)),
+    "h200-mlp": Wanted(
+        "time and energy of the MLP on a small grid of n, d and m",
+        "H200",
+        ("boards/h200_4bc7", "boards/h200_7757", "boards/h200_0f8e"),
+    ),
     "h100-mlp-spread": Wanted("time and energy of the MLP at 64 shapes that fill the space", "H100", ()),
     "h200-mlp-spread": Wanted("time and energy of the MLP at 64 shapes that fill the space", "H200", ()),
     "h100-mlp-slice": Wanted("time and energy of the MLP on a dense grid of d and m", "H100", ()),

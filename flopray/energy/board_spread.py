@@ -67,4 +67,20 @@ TWO_H100 = BoardGroup(
     uuids=frozenset({"GPU-7b5b6020-02b8-ad88-436a-13711a5e1fe1", "GPU-d3fe3101-e8f8-3825-fb6e-4bfbced4f67e"}),
     source="two H100 SXM boards of two machines, the same 64 rows, driver 580.159, torch 2.11, 2026-11-28",
 )
-GROUPS = (THREE_H100, TWO_H100)
+#: The same sweep on two H200s of one host at the same time, and on a third seven hours before. Time is the factor alone.
+THREE_H200 = BoardGroup(
+    device_name="NVIDIA H200",
+    boards=3,
+    energy=(0.0242, 0.0314, 0.0074),
+    works=(0.0238, 0.0086, 0.0238),
+    time=(0.0027, 0.0019, 0.0008),
+    uuids=frozenset(
+        {
+            "GPU-0f8e5237-921b-bd5d-a178-b426e335fc52",
+            "GPU-4bc7aed4-bfde-4c45-57ad-8cd1d9a8d31b",
+            "GPU-7757280b-fabe-4ee2-4049-9e1e49216f80",
+        }
+    ),
+    source="three H200 SXM boards, two of them of one host, the same 64 rows, driver 580.159, torch 2.11, 2026-11-28",
+)
+GROUPS = (THREE_H100, TWO_H100, THREE_H200)

@@ -12,7 +12,8 @@ from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.workloads.mlp import MLP
 
-NAMES = {"H100": "NVIDIA H100 80GB HBM3", "H200": "NVIDIA H200"}
+#: An H100 whose boards were compared before, and an H200 of which nothing is known.
+NAMES = {"H100": "NVIDIA H100 80GB HBM3", "H200": "NVIDIA H200 NVL"}
 
 
 def fleet_run(

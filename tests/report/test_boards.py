@@ -206,11 +206,16 @@ def test_priors_name_their_boards_and_source() -> None:
     # 1.6, 3.1 and 1.7 % between three boards, two by two, and 1.26 % between two
     assert prior.spread == pytest.approx(0.0139, abs=1e-4)
     assert prior_of(H100, AS_MEASURED) is None
-    assert prior_of("NVIDIA H200", AT_REFERENCE) is None
+    of_h200 = prior_of("NVIDIA H200", AT_REFERENCE)
+    assert of_h200 is not None
+    assert (of_h200.boards, of_h200.degrees) == (3, 2)
+    # 2.42, 3.14 and 0.74 % between three boards, two by two
+    assert of_h200.spread == pytest.approx(0.0165, abs=1e-4)
+    assert prior_of("NVIDIA H200 NVL", AT_REFERENCE) is None
 
 
 def test_a_board_at_hand_is_in_no_prior_beside_itself() -> None:
-    (group,) = [group for group in GROUPS if group.uuids]
+    (group,) = [group for group in GROUPS if group.uuids and group.device_name == H100]
     for uuid in group.uuids:
         prior = prior_of(H100, AT_REFERENCE, [uuid, "GPU-other"])
         assert prior is not None
