@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from flopray.report.boards.agreement import left_out, pairs
+from flopray.report.boards.data import AT_REFERENCE, TIME, DeviceBoards, boards_of, short_names
 from flopray.report.flops.adjusted import held_out
 from flopray.report.flops.data import groups_of, load_runs, reconstructed
 from flopray.report.flops.held_out import METHODS, summarised
@@ -21,7 +23,7 @@ from flopray.store.location import load_run
 RESULTS = Path(__file__).with_name("results")
 sys.path.append(str(RESULTS.parents[1] / "bench"))
 import energy_report  # noqa: E402  (modules of scripts, found through the line above)
-from boards import told_at_reference  # noqa: E402
+from boards import of_rows, told_at_reference  # noqa: E402
 
 #: A pandas DataFrame, whose stubs do not know whether a selection of it is one.
 Frame = Any
@@ -233,10 +235,12 @@ def llama_apart() -> str:
     return table(["energy", *(f"{gpu}{what}" for gpu in ("H100: ", "H200: ") for what in names)], lines)
 
 
+#: The runs of the 64 rows that were measured on several boards of a type.
+_BOARDS = {"H100": ("h100_7b5b", "h100_d3fe"), "H200": ("h200_4bc7", "h200_7757", "h200_0f8e")}
 #: Runs with energy.
 _WITH_ENERGY = (
     *("h100_mlp_fp32", "h100_mlp_bf16", "h100_llama", "h200_llama", "llama_again"),
-    *("boards/h100_7b5b", "boards/h100_d3fe", "boards/h200_4bc7"),
+    *(f"boards/{name}" for names in _BOARDS.values() for name in names),
 )
 
 
@@ -266,6 +270,78 @@ def references() -> str:
         "not: at the power limit",
     ]
     return table([*head, "its stated error over that of the window, median"], lines)
+
+
+#: Part of the stated time of a GPU since (`flopray.measurement.phase`), which the kept windows do not have.
+_PREPARED_AGAIN = 0.003
+
+
+@functools.cache
+def _boards_of(gpu: str) -> DeviceBoards:
+    frame = pd.concat([_told(f"boards/{name}") for name in _BOARDS[gpu]], ignore_index=True)
+    (device,) = boards_of(frame)
+    return device
+
+
+def boards() -> str:
+    """Boards of a type two by two, by the rows that both have."""
+    lines = []
+    for gpu in _BOARDS:
+        device = _boards_of(gpu)
+        names = short_names(device.boards)
+        energy = device.parts[AT_REFERENCE]
+        assert device.as_measured is not None
+        raw = of_rows(device.as_measured, energy.keys)
+        kinds = [
+            pairs(part, fit)
+            for part, fit in (
+                (device.parts[TIME], device.fits[TIME]),
+                (raw, device.fit(raw)),
+                (energy, device.fits[AT_REFERENCE]),
+            )
+        ]
+        for time, measured, told in zip(*kinds, strict=True):
+            cells = [gpu, " and ".join(sorted(names[board] for board in told.boards)), str(told.rows)]
+            cells += [percent(time.rms), percent(time.rms_without_factor), percent(measured.rms)]
+            cells += [f"{percent(told.rms)} ({percent(told.agree)})", percent(abs(told.factor))]
+            cells += [f"{percent(told.rms_without_factor)} ({percent(told.agree_without_factor)})"]
+            lines.append(cells)
+    head = ["", "boards", "rows", "time, RMS", "its factor out", "energy as measured, RMS"]
+    head += ["energy at 50 C, RMS (rows that agree)", "factor between them", "energy at 50 C, the factor out"]
+    return table(head, lines)
+
+
+def boards_left_out() -> str:
+    """Each board in turn against the intervals that the others of its type give."""
+    lines = []
+    for gpu in _BOARDS:
+        device = _boards_of(gpu)
+        names = short_names(device.boards)
+        for quantity, label in ((TIME, "time"), (AT_REFERENCE, "energy at 50 C")):
+            for one in left_out(device.parts[quantity], device.prior(quantity)):
+                cells = [gpu, label, names[one.board], str(one.others), f"{one.median:+.2%}".replace("%", " %")]
+                lines.append([*cells, percent(one.in_type), percent(one.in_other_board)])
+    head = ["", "quantity", "left out", "others", "its median row against their mean"]
+    return table([*head, "rows in the interval of the type", "rows in that of another board"], lines)
+
+
+def measured() -> str:
+    """Windows of `flopray.measure` against 30 s of the same step."""
+    lines = []
+    for name in ("h200_steps", "h200_mlp"):
+        for step, one in json.loads((RESULTS / "measured" / f"{name}.json").read_text())["steps"].items():
+            windows, truth = pd.DataFrame(one["windows"]), one["truth"]
+            cells = [step, str(len(windows))]
+            for what, error in (("time_s", "time"), ("energy_j", "energy"), ("reference_j", "reference")):
+                off, stated = windows[what] / truth[what] - 1, windows[f"{error}_rel_error"]
+                held = [int((off.abs() <= stated).sum())]
+                if what == "time_s":
+                    held.append(int((off.abs() <= np.hypot(stated, _PREPARED_AGAIN)).sum()))
+                shown = ", ".join(map(str, held))
+                cells.append(f"{shown}; {percent(float(np.sqrt((off**2).mean())))} ({percent(stated.median())})")
+            lines.append(cells)
+    kinds = ("time, and with 0.3 % added", "energy", "energy at 50 C")
+    return table(["step", "windows", *(f"{kind}: hold; RMS (stated, median)" for kind in kinds)], lines)
 
 
 _COUNTERS = {"fp32": "h100_counters_fp32", "bf16": "h100_counters_bf16"}
@@ -314,6 +390,7 @@ TABLES: dict[str, Callable[[], str]] = {
     made.__name__: made
     for made in (
         *(mlp_fp32, mlp_bf16, energy_windows, llama, llama_again, llama_apart, references),
+        *(boards, boards_left_out, measured),
         *(counters, predictions, overheads),
     )
 }
