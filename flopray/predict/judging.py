@@ -19,7 +19,7 @@ from flopray.predict.arrays import Floats
 from flopray.predict.device import Device
 from flopray.predict.domain import Domain
 from flopray.predict.fitting import MODELS, fit_devices
-from flopray.predict.held_out import HeldOut, held_out_sets, kinds_of
+from flopray.predict.held_out import BOARD, HeldOut, held_out_sets, kinds_of
 from flopray.predict.kernel_choice import KernelChoices
 from flopray.predict.measured import Measured
 
@@ -163,15 +163,41 @@ def half_width(errors: Floats) -> float | None:
     return float(sizes[place - 1])
 
 
-def judgements(found: Sequence[SetErrors]) -> list[Judgement]:
-    """Scores of each set; coverage by the intervals from the other sets of its group.
+def interval_width(sources: Sequence[Sequence[SetErrors]], target: str, model: str, *, inside: bool) -> float | None:
+    """Half width of an answer's interval, in logarithms, by the first source that has enough errors.
+
+    Whole boards that were held out come last: others were measured at the very same shapes, so that their errors say
+    how far boards are apart, and nothing of a shape that nobody measured.
+
+    Args:
+        sources: sets, those of the type itself before those of all types.
+        target: time or energy.
+        model: one of `flopray.predict.fitting.MODELS`.
+        inside: of rows that lay inside of what was left to a fit, or outside.
+    """
+    for boards in (False, True):
+        for found in sources:
+            kept = [one for one in found if (one.held_out.kind == BOARD) == boards]
+            width = half_width(pooled(kept, target, model, inside=inside))
+            if width is not None:
+                return width
+    return None
+
+
+def judgements(found: Sequence[SetErrors], elsewhere: Sequence[SetErrors] = ()) -> list[Judgement]:
+    """Scores of each set; coverage by the intervals that the other sets make, as those of answers are made.
 
     Args:
         found: sets of one type of device.
+        elsewhere: sets of all types, which make the intervals where those of the type have too few errors.
     """
     made = []
     for place, one in enumerate(found):
-        others = [*found[:place], *found[place + 1 :]]
+        same = (one.held_out.kind, one.held_out.values)
+        others = (
+            [*found[:place], *found[place + 1 :]],
+            [each for each in elsewhere if (each.held_out.kind, each.held_out.values) != same],
+        )
         scores: dict[str, dict[str, Score]] = {}
         for target in TARGETS:
             for model in MODELS:
@@ -182,7 +208,7 @@ def judgements(found: Sequence[SetErrors]) -> list[Judgement]:
     return made
 
 
-def _score(one: SetErrors, others: Sequence[SetErrors], target: str, model: str) -> Score | None:
+def _score(one: SetErrors, others: Sequence[Sequence[SetErrors]], target: str, model: str) -> Score | None:
     logs = one.logs(target, model)
     there = np.isfinite(logs)
     if not there.any():
@@ -191,7 +217,7 @@ def _score(one: SetErrors, others: Sequence[SetErrors], target: str, model: str)
     covered = []
     for inside in (True, False):
         rows = logs[there & (one.inside == inside)]
-        width = half_width(pooled(others, target, model, inside=inside))
+        width = interval_width(others, target, model, inside=inside)
         covered += [] if width is None else (np.abs(rows) <= width).tolist()
     return Score(
         rows=int(there.sum()),

@@ -37,9 +37,8 @@ from flopray.predict.judging import (
     TIME,
     Judgement,
     SetErrors,
-    half_width,
+    interval_width,
     judgements,
-    pooled,
     set_errors,
 )
 from flopray.predict.kernel_choice import Counted, KernelChoices
@@ -380,18 +379,11 @@ def _group(rows: Measured, one: DeviceFit, errors: Sequence[SetErrors]) -> Group
     intervals: dict[str, dict[str, Interval]] = {}
     for target in TARGETS:
         for model in MODELS:
-            widths = [
-                half_width(pooled(source, target, model, inside=inside))
-                for inside in (True, False)
-                for source in (own, errors)
-            ]
-            # a type with few rows gets the errors of all types
-            inside = widths[0] if widths[0] is not None else widths[1]
-            outside = widths[2] if widths[2] is not None else widths[3]
+            inside, outside = (interval_width((own, errors), target, model, inside=where) for where in (True, False))
             intervals.setdefault(target, {})[model] = Interval(
                 inside=inside, outside=_wider(inside, outside), boards=_NORMAL * spread[target]
             )
-    return Group(Where.of(rows), one, judgements(own), intervals, own)
+    return Group(Where.of(rows), one, judgements(own, errors), intervals, own)
 
 
 def _wider(one: float | None, other: float | None) -> float | None:

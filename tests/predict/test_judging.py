@@ -10,8 +10,8 @@ import pytest
 from imagined_gpu import made_frame
 
 from flopray.predict.fitting import LEARNED, MODELS, devices_of
-from flopray.predict.held_out import hash_of, held_out_sets, keys_of
-from flopray.predict.judging import LEVEL, TIME, half_width, judgements, set_errors
+from flopray.predict.held_out import HeldOut, hash_of, held_out_sets, keys_of
+from flopray.predict.judging import LEVEL, TARGETS, TIME, SetErrors, half_width, interval_width, judgements, set_errors
 from flopray.predict.kernel_choice import KernelChoices
 from flopray.predict.measured import measured_rows
 from flopray.workloads.mlp import MLP
@@ -84,6 +84,40 @@ def test_an_interval_holds_nine_of_ten_new_errors():
     assert np.mean(held) == pytest.approx(LEVEL, abs=0.05)
     assert half_width(np.array([0.1] * 9)) is None
     assert half_width(np.array([*np.arange(1, 11) / 100, np.nan])) == pytest.approx(0.10)
+
+
+def set_of(kind: str, errors: list[float], *, device: str = "H200", inside: bool = True, value: str = "1") -> SetErrors:
+    """A set whose predictions are off by these logarithms."""
+    rows = len(errors)
+    named = {"workload": "mlp", "device_type": device, "precision": "bf16", "execution": "graph"}
+    one = HeldOut(**named, kind=kind, values=(value,), edge=not inside, rows=rows, sha256="")
+    ones = np.ones(rows)
+    off = {target: dict.fromkeys(MODELS, np.exp(errors)) for target in TARGETS}
+    return SetErrors(one, np.full(rows, "forward"), np.full(rows, inside), dict.fromkeys(TARGETS, ones), off)
+
+
+def test_boards_that_saw_the_same_shapes_make_no_interval_of_other_shapes():
+    """Three boards at the same 8 shapes are within 1 % of one another; a shape that was held out is 10 % off."""
+    boards = [set_of("board", [0.01] * 32, value=name) for name in "abc"]
+    shapes = [set_of("d", [0.1] * 16), set_of("m", [0.1] * 16)]
+    edges = [set_of("d", [0.2] * 16, inside=False)]
+    other_type = [set_of("d", [0.07] * 16, device="H100")]
+
+    def width(*sources, inside=True):
+        return interval_width(sources, TIME, LEARNED, inside=inside)
+
+    assert width([*boards, *shapes]) == pytest.approx(0.1)
+    # all shapes of the type lie at its edge: those of another type say more than its own boards
+    assert width([*boards, *edges], [*boards, *edges, *other_type]) == pytest.approx(0.07)
+    assert width([*boards, *edges], inside=False) == pytest.approx(0.2)
+    assert width(boards) == pytest.approx(0.01)  # nothing else was held out
+    assert width([]) is None
+    # coverage is that of the same intervals: whoever states 7 % holds a board that is 1 % off
+    (judged, *_) = judgements([*boards, *edges], [*boards, *edges, *other_type])
+    assert judged.scores[TIME][LEARNED].coverage == 1.0
+    # and the set's own value makes no interval for it, on whatever type
+    (judged, *_) = judgements(shapes[:1], [*shapes[:1], *other_type])
+    assert judged.scores[TIME][LEARNED].coverage is None
 
 
 def test_scores_are_mean_errors_and_coverage_of_the_other_sets_intervals():

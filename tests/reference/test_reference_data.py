@@ -137,7 +137,7 @@ def test_the_list_names_what_is_missing_and_what_was_published(capsys):
     assert "GPU-4bc7aed4-bfde-4c45-57ad-8cd1d9a8d31b: 64 rows, driver 580.159.04, 2026-11-28" in out
     assert all(limit in out for limit in catalog.card()["limits"])
     assert commands.main(["reference", "h200-mlp", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["entries"][0]["rows"] == 64
+    assert json.loads(capsys.readouterr().out)["entries"][0]["rows"] == 192
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="flopmetrics' published results are not in ../shared/published")
