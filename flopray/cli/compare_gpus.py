@@ -25,7 +25,7 @@ from flopray.report.boards.statement import statement
 from flopray.report.boards.table import board_tables
 from flopray.report.gpus import published as gpu_published
 from flopray.report.gpus.comparison import Comparison, comparisons_of
-from flopray.report.gpus.data import EFFICIENCY, MFU, iter_rows, load_runs, some_of, why_missing
+from flopray.report.gpus.data import EFFICIENCY, MFU, compared_shapes, iter_rows, load_runs, why_missing
 from flopray.report.gpus.figures import draw_comparison
 from flopray.report.gpus.files import write_tables
 from flopray.report.gpus.html import page_path, write_page
@@ -211,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _shapes_shown(comparison: Comparison) -> list[str]:
-    return some_of(comparison.shapes, MAX_SHAPES)
+    return compared_shapes(comparison.rows, comparison.shapes, MAX_SHAPES)
 
 
 def _print_tables(console: Console, comparisons: Sequence[Comparison]) -> None:

@@ -67,7 +67,7 @@ TWO_H100 = BoardGroup(
     uuids=frozenset({"GPU-7b5b6020-02b8-ad88-436a-13711a5e1fe1", "GPU-d3fe3101-e8f8-3825-fb6e-4bfbced4f67e"}),
     source="two H100 SXM boards of two machines, the same 64 rows, driver 580.159, torch 2.11, 2026-11-28",
 )
-#: The same sweep on two H200s of one host at the same time, and on a third seven hours before. Time is the factor alone.
+#: The same sweep on two H200s of one host at the same time, and on a third before. Time is the factor alone.
 THREE_H200 = BoardGroup(
     device_name="NVIDIA H200",
     boards=3,

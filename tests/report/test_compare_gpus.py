@@ -24,6 +24,7 @@ from flopray.report.gpus.data import (
     PUBLISHED,
     REST,
     TIME,
+    compared_shapes,
     load_runs,
     some_of,
     tidy,
@@ -207,6 +208,19 @@ class TestRows:
     def test_shapes_are_thinned_evenly_with_both_ends(self):
         assert some_of(list("abcdefg"), 3) == ["a", "d", "g"]
         assert some_of(list("ab"), 3) == ["a", "b"]
+
+    def test_shapes_that_all_gpus_have_come_before_those_of_one(self):
+        """A large grid of one GPU beside two shapes that both have, one of them in both precisions."""
+        shapes = [f"d={width}" for width in range(1, 31)]
+        rows = [("H100", "fp32", shape, "ok") for shape in shapes] + [("H200", "fp32", "d=7", "ok")]
+        rows += [(gpu, precision, "d=11", "ok") for gpu in ("H100", "H200") for precision in ("fp32", "bf16")]
+        rows += [("H200", "fp32", "d=20", "out_of_memory")]
+        frame = pd.DataFrame(rows, columns=["gpu", "precision", "shape", "status"])
+        assert compared_shapes(frame, shapes, 1) == ["d=11"]
+        assert compared_shapes(frame, shapes, 2) == ["d=7", "d=11"]
+        assert compared_shapes(frame, shapes, 4) == ["d=1", "d=7", "d=11", "d=30"]
+        assert compared_shapes(frame, shapes, 40) == shapes
+        assert compared_shapes(frame[frame["gpu"] == "H100"], shapes[11:], 3) == ["d=12", "d=21", "d=30"]
 
 
 class TestPublished:

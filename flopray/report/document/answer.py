@@ -12,7 +12,7 @@ from flopray.report.document.content import Bars, Block, Section, Words, without
 from flopray.report.document.data import Measured, step_of
 from flopray.report.document.words import amount, listed, percent, quantity
 from flopray.report.gpus.comparison import Comparison
-from flopray.report.gpus.data import Frame, iter_rows, some_of
+from flopray.report.gpus.data import Frame, compared_shapes, iter_rows
 from flopray.report.gpus.types import intervals_said, temperatures_said
 from flopray.report.text_table import IMPLAUSIBLE_MARK, IMPOSSIBLE_MARK, TextTable
 from flopray.units import prefixed
@@ -142,7 +142,8 @@ def _a(name: str) -> str:
 
 
 def _table(comparison: Comparison, step: Frame) -> Bars:
-    shown = some_of([shape for shape in comparison.shapes if (step["shape"] == shape).any()], _MOST_SHAPES)
+    present = [shape for shape in comparison.shapes if (step["shape"] == shape).any()]
+    shown = compared_shapes(step, present, _MOST_SHAPES)
     header = ["", "Time", "Energy", "Power", "FLOPs", "FLOP/s", "FLOP/J", "MFU", ""]
     sections = []
     for shape in shown:

@@ -169,6 +169,30 @@ def some_of(items: Sequence[str], at_most: int) -> list[str]:
     return [items[int(place)] for place in np.linspace(0, len(items) - 1, at_most).round()]
 
 
+def compared_shapes(rows: Frame, shapes: Sequence[str], at_most: int) -> list[str]:
+    """Some of many shapes: those that most GPUs have come first, of these those that most precisions have.
+
+    Where GPUs ran different grids, shapes evenly spread over all of them may be of one GPU alone, and compare nothing.
+
+    Args:
+        rows: with `gpu`, `precision`, `shape` and `status`.
+        shapes: of the rows, in the order that they are shown in.
+        at_most: how many.
+    """
+    if len(shapes) <= at_most:
+        return list(shapes)
+    there = rows[rows["status"] == "ok"].groupby("shape")
+    pairs = there.apply(lambda part: len(part[["gpu", "precision"]].drop_duplicates()), include_groups=False)
+    ranks = [(int(there["gpu"].nunique().get(shape, 0)), int(pairs.get(shape, 0))) for shape in shapes]
+    chosen: set[str] = set()
+    for best in sorted(set(ranks), reverse=True):
+        alike = [shape for shape, rank in zip(shapes, ranks, strict=True) if rank == best]
+        chosen.update(some_of(alike, at_most - len(chosen)))
+        if len(chosen) == at_most:
+            break
+    return [shape for shape in shapes if shape in chosen]
+
+
 def in_order(phases: Iterable[str]) -> list[str]:
     """Phases in the order of a training step, then those of generating."""
     return sorted(phases, key=lambda phase: (phase_rank(phase), phase))

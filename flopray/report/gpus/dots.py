@@ -15,7 +15,7 @@ from flopray.audit.hardware import efficiency_limit_flops_per_j, peak_flops_per_
 from flopray.records import Row
 from flopray.report.boards.means import values_on_boards
 from flopray.report.gpus.comparison import Comparison
-from flopray.report.gpus.data import EFFICIENCY, MFU, PUBLISHED, REST, in_order, iter_rows, some_of, why_missing
+from flopray.report.gpus.data import EFFICIENCY, MFU, PUBLISHED, REST, compared_shapes, in_order, iter_rows, why_missing
 from flopray.report.gpus.look import COLOURS, FOOT, Look, with_bars
 from flopray.report.gpus.types import bars_said
 from flopray.report.plot.figures import set_value_axis, write_titles
@@ -59,7 +59,7 @@ def draw_dots(comparison: Comparison, metric: Metric, phases: Sequence[str]) -> 
     # only shapes and GPUs with rows of these phases: others would be empty columns
     there = set(rows["shape"])
     present = [shape for shape in comparison.shapes if shape in there]
-    shapes = some_of(present, MAX_SHAPES)
+    shapes = compared_shapes(rows, present, MAX_SHAPES)
     rows = rows[rows["shape"].isin(shapes)]
     shown = [phase for phase in shown if rows.loc[rows["phase"] == phase, metric.column].notna().any()]
     if not shown:
@@ -212,7 +212,7 @@ def _shape_title(rows: Any, shape: str) -> str:
 def _second_title(rows: Any, metric: Metric, left_out: int) -> str:
     of_energy = "energy" in (metric.error_column or "")
     said = bars_said(rows, "energy" if of_energy else "time") + (
-        f"; {left_out} shapes between these are not drawn" if left_out else ""
+        f"; {left_out} other shapes are not drawn" if left_out else ""
     )
     if rows["sequence_length"].notna().any():
         said = "batch × tokens of a sequence; " + said

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from flopray.report.gpus.comparison import Comparison
-from flopray.report.gpus.data import MEASURED, Frame, in_order, some_of
+from flopray.report.gpus.data import MEASURED, Frame, compared_shapes, in_order
 from flopray.report.gpus.look import Look, set_log_axis, with_bars
 from flopray.report.gpus.types import bars_said
 from flopray.report.plot.figures import write_titles
@@ -133,7 +133,7 @@ def _shapes(comparison: Comparison, rows: Frame, work: Work) -> list[str]:
     """The columns of panels; none where all points share one panel."""
     there = set(rows["shape"])
     present = [shape for shape in comparison.shapes if shape in there]
-    return some_of(present, MAX_SHAPES) if work is _TOKENS and len(present) > 1 else []
+    return compared_shapes(rows, present, MAX_SHAPES) if work is _TOKENS and len(present) > 1 else []
 
 
 def _draw_panel(
