@@ -2,7 +2,7 @@
 
     python bench/board_parts.py docs/results/boards/h200_4bc7 docs/results/boards/h200_7757
 
-For each pair of boards of one type, energy at 50 C of the rows that both have is fitted by least squares,
+For each pair of boards of one type, energy at 50 °C of the rows that both have is fitted by least squares,
 
     ln E_a - ln E_b = factor + rest x time / E + memory x bytes / E,
 

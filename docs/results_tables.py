@@ -307,7 +307,7 @@ def boards() -> str:
             cells += [f"{percent(told.rms_without_factor)} ({percent(told.agree_without_factor)})"]
             lines.append(cells)
     head = ["", "boards", "rows", "time, RMS", "its factor out", "energy as measured, RMS"]
-    head += ["energy at 50 C, RMS (rows that agree)", "factor between them", "energy at 50 C, the factor out"]
+    head += ["energy at 50 °C, RMS (rows that agree)", "factor between them", "energy at 50 °C, the factor out"]
     return table(head, lines)
 
 
@@ -317,7 +317,7 @@ def boards_left_out() -> str:
     for gpu in _BOARDS:
         device = _boards_of(gpu)
         names = short_names(device.boards)
-        for quantity, label in ((TIME, "time"), (AT_REFERENCE, "energy at 50 C")):
+        for quantity, label in ((TIME, "time"), (AT_REFERENCE, "energy at 50 °C")):
             for one in left_out(device.parts[quantity], device.prior(quantity)):
                 cells = [gpu, label, names[one.board], str(one.others), f"{one.median:+.2%}".replace("%", " %")]
                 lines.append([*cells, percent(one.in_type), percent(one.in_other_board)])
@@ -340,7 +340,7 @@ def measured() -> str:
                 shown = ", ".join(map(str, held))
                 cells.append(f"{shown}; {percent(float(np.sqrt((off**2).mean())))} ({percent(stated.median())})")
             lines.append(cells)
-    kinds = ("time, and with 0.3 % added", "energy", "energy at 50 C")
+    kinds = ("time, and with 0.3 % added", "energy", "energy at 50 °C")
     return table(["step", "windows", *(f"{kind}: hold; RMS (stated, median)" for kind in kinds)], lines)
 
 
