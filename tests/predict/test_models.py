@@ -150,7 +150,7 @@ def test_kernels_that_types_share_are_kept_once():
         ({"a": 2.0, "b": 2.0}, None),
         ({"a": 1.0, "b": 1.0}, None),
         ({"a": 1.01, "b": 1.0}, None),  # a little room
-        ({"a": 9.0, "b": 2.0}, "a 9 is outside 1 to 4"),
+        ({"a": 9.0, "b": 2.0}, "a 9 is outside the measured range 1 to 4"),
         ({"a": 4.0, "b": 4.0}, "does not lie between measured ones"),
         ({"a": 2.0}, "its b is not known"),
     ],

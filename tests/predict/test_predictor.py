@@ -40,8 +40,8 @@ def test_an_answer_has_intervals_that_hold_the_truth(predictor):
 
 def test_beyond_what_was_measured_an_answer_says_so_and_far_beyond_it_has_no_interval(predictor):
     inside, beyond, far = (predictor.predict(point(d=d), "forward") for d in (512, 1536, 4096))
-    assert (inside.outside, beyond.outside) == (None, "width 1536 is outside 256 to 1024, which was measured")
-    assert far.outside == "width 4096 is outside 256 to 1024, which was measured"
+    assert (inside.outside, beyond.outside) == (None, "width 1536 is outside the measured range 256 to 1024")
+    assert far.outside == "width 4096 is outside the measured range 256 to 1024"
     assert far.time_s.low is None
     assert beyond.time_s.low is not None
     assert beyond.time_s.high / beyond.time_s.value >= inside.time_s.high / inside.time_s.value
