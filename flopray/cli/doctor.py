@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _WHAT = """\
 Look at what this machine, or every node of a Ray cluster, can measure: FLOPs,
 time, energy and hardware counters. What is missing is named with its reason and
-remedy. Nothing is changed and nothing runs on a GPU; it takes about ten seconds."""
+remedy. Nothing is changed and nothing runs on a GPU; it takes ten seconds."""
 _EXAMPLES = """\
 examples:
   python -m flopray doctor                     this machine; starts no Ray

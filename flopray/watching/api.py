@@ -80,7 +80,7 @@ def watch(
     if not isinstance(leave_out, int) or leave_out < 0:
         raise InputError(f"leave_out must be a number of steps, 0 or more, got {leave_out!r}")
     if meter is not None and devices is not None:
-        raise InputError("devices: leave it out where meter says what is measured")
+        raise InputError("devices: leave it out, since meter says what is measured")
     if save is not None and (checked_folder(save, "save") / "summary.json").exists():
         raise InputError(
             f"save: {save} holds another watch: nothing that was measured is overwritten; name another folder"

@@ -444,6 +444,8 @@ def test_an_interrupt_before_there_is_a_run(command, monkeypatch, tmp_path, numb
         os.kill(os.getpid(), number)
         raise AssertionError("the signal should have ended this")
 
+    if signal.getsignal(number) is signal.SIG_IGN:  # as `nohup` has it
+        signal.signal(number, signal.SIG_DFL)
     monkeypatch.setattr(session, "connected", interrupted)
     outcome = command("--n 1")
     assert outcome.code == 130

@@ -82,7 +82,7 @@ def test_a_point_that_kills_its_process_costs_only_itself(stand_in):
     for counts in outcomes[32].values():
         assert isinstance(counts, NotCounted)
         assert counts.status == "failed"
-        assert "died" in counts.reason
+        assert "its process ended early" in counts.reason
 
 
 def test_a_point_that_dies_in_the_first_run_has_no_half_counts(stand_in):

@@ -130,7 +130,7 @@ def test_a_type_that_nobody_measured_needs_a_range_of_temperatures_first():
     at = board.at_reference(window, 50.0)
     assert at.reason is not None
     assert "NVIDIA Imaginary X1" in at.reason
-    assert "met 0 K" in at.reason
+    assert "covered 0 K" in at.reason
     assert board.change(window, Condition(54.0, 252.0, 0.01)) is None
     for temperature_c in (44.0, 47.0, 50.0, 53.0):
         board.learn("sentinel", Condition(temperature_c, 250.0 + 0.8 * (temperature_c - 50), 0.004))

@@ -20,7 +20,7 @@ from flopray.monitoring.status import status_of_run
 from flopray.store.run import RunFolder
 
 #: Why a point is tried again whose process or node is killed.
-LOST_PROCESS = "its process died|its process or its node could not be reached|its node was lost"
+LOST_PROCESS = "its process died|its process ended|its process or its node could not be reached|its node was lost"
 
 _alone = threading.Lock()
 

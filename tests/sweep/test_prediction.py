@@ -257,7 +257,7 @@ def test_a_type_that_is_not_here_is_planned_for():
     assert slots == {"H100": 1}
     known = targets(slots, local=True, absent=["H100"])
     text = plan(llama_sweep(("H100",)), known)
-    assert "H100: none is here; planned for one" in text
+    assert "H100: there is none here; planned for one" in text
     assert "2 of 2 points will be out_of_memory in all phases: up to 3.2" in text
     assert "unknown" in plan(sweep(("A10G",)), targets({"A10G": 1}, local=True, absent=["A10G"]))
 

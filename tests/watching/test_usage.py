@@ -60,7 +60,7 @@ def test_where_no_process_is_shown_memory_tells(gpus):
     seen.look(100)
     gpus[1].memory -= GIB
     seen.look(100)
-    assert seen.used() == {"GPU-b": ("memory that was taken after it began", [])}
+    assert seen.used() == {"GPU-b": ("memory that was allocated after it began", [])}
 
 
 def test_a_program_without_a_gpu_used_none(gpus):

@@ -134,7 +134,7 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path):
     for arguments, said in (
         ({"every": 0}, "every must be at least"),
         ({"leave_out": -1}, "leave_out"),
-        ({"devices": "tpu:0"}, "'tpu:0' is no GPU"),
+        ({"devices": "tpu:0"}, "'tpu:0' is not a GPU"),
         ({"devices": ["cuda:9"]}, "CUDA devices, no cuda:9"),
         ({"devices": [0], "meter": meter()}, "leave it out, since meter says"),
     ):

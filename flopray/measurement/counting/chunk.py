@@ -150,7 +150,7 @@ class Chunks:
 
     def _died(self, runs: Sequence[Run], how: str) -> Outcome:
         """The outcome of a point that crashed its process: what every run had finished before counts."""
-        reason = f"the counting process ended: {how or 'early'}"
+        reason = "counting failed: its process ended early" + (f" ({how})" if how else "")
         return {
             phase: phase_counts(runs, 0, phase)
             if runs and all((0, phase) in run.outcomes for run in runs)

@@ -86,7 +86,7 @@ def _run(program: Path, counters: CounterPass, told: Mapping[str, Any]) -> Run:
         if not found or (how and "status" not in found[0]):
             last = last_line_of(output)
             ended = f"{how or 'it told nothing'}{f' ({last})' if last else ''}"
-            raise MeasurementError(f"the counting process ended: {ended}")
+            raise MeasurementError(f"counting failed: its process ended early ({ended})")
         return Run(
             counters=counters,
             launches=by_label(report.launches(text.splitlines())),

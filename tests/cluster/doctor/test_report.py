@@ -140,9 +140,9 @@ def test_torch_must_be_able_to_use_the_gpus(gpu_node, h100, torch, state, words)
 
 
 def test_gpus_that_ray_does_not_give_out_are_told(gpu_node):
-    assert "gives out: 0, that NVML sees: 1" in row([gpu_node(ray_gpus={})], "Ray").text
+    assert "offers 0 GPUs, and NVML sees 1" in row([gpu_node(ray_gpus={})], "Ray").text
     assert row([gpu_node(ray_gpus={})], "Ray").state == "note"
-    assert "gives out: 2" in row([gpu_node(ray_gpus={"H100": 2})], "Ray").text
+    assert "offers 2 GPUs" in row([gpu_node(ray_gpus={"H100": 2})], "Ray").text
     assert row([gpu_node(ray=None, ray_gpus=None)], "Ray").state == "missing"
 
 
