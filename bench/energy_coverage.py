@@ -27,6 +27,7 @@ from flopray.testing.power_traces import (
     SinePower,
     SquarePower,
     StepPower,
+    swinging_power,
     switching_power,
     wandering_power,
 )
@@ -107,6 +108,16 @@ def wandering(noise: float, correlation_s: float) -> Callable[[int], Load]:
     return lambda seed: Load(wandering_power(POWER_W, noise, correlation_s, CAP_S + 0.5, seed), (POWER_W, POWER_W))
 
 
+def swinging(noise: float, damping_s: float, period_s: float) -> Callable[[int], Load]:
+    """Power that swings about its mean, as under a power limiter."""
+
+    def load(seed: int) -> Load:
+        trace = swinging_power(POWER_W, noise, damping_s, period_s, CAP_S + 0.5, seed)
+        return Load(trace, (POWER_W, POWER_W))
+
+    return load
+
+
 def switching(seed: int) -> Load:
     return Load(switching_power(POWER_W, 0.01, 3.0, CAP_S + 0.5, seed), (POWER_W, POWER_W))
 
@@ -143,6 +154,9 @@ CASES: dict[str, Callable[[int], Load]] = {
     "drift 1 % a second": ramp,
     "noise 2 %, 0.1 s": wandering(0.02, 0.1),
     "noise 1 %, 2 s": wandering(0.01, 2.0),
+    "swing 2 %, 1 s": swinging(0.02, 0.5, 1.0),
+    "swing 2 %, 0.6 s": swinging(0.02, 0.3, 0.6),
+    "swing 5 %, 1.5 s": swinging(0.05, 0.75, 1.5),
 }
 FAULTS = {
     "steady, missed ticks": ("steady", {"faults": Faults(missed_tick_rate=0.2)}),
