@@ -39,11 +39,11 @@ SLOW = {
     (0.15, 2.0): 0.10,
 }
 #: (standard deviation of power, relative; time in seconds after which its phase is forgotten; period in seconds) and
-#: prior weight, beside the weights above. Of six loads on H100 and H200 two swung: one at the power limit and an eager
+#: prior weight, beside the weights above. Of six loads on H100 and H200 two swung, one at the power limit and one eager
 #: convolutional net, both with a period of about a second. One period is enough, since its phase is forgotten so soon:
-#: swings of 0.6 s are told nearly as well by it. More weight than this, or less on power that wanders, would cost
-#: coverage where power does wander by 2 % within half a second.
-SWING = {(0.01, 0.5, 1.0): 0.11, (0.025, 0.5, 1.0): 0.23, (0.06, 0.5, 1.0): 0.07}
+#: swings of 0.6 s are told nearly as well by it. A swing of 6 % as well would take weight from loads that wander by as
+#: much (eager Transformers), and held fewer of their means.
+SWING = {(0.01, 0.5, 1.0): 0.11, (0.025, 0.5, 1.0): 0.24}
 #: Standard deviation of power over the phases of a long iteration, relative, and prior weight; 0 comes first.
 PHASE = {0.0: 0.1, 0.01: 0.1, 0.04: 0.15, 0.12: 0.15, 0.3: 0.1, 0.6: 0.1}
 #: Standard deviation of the energy that a long iteration is ahead or behind at a phase, over the energy of the
