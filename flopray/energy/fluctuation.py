@@ -36,7 +36,7 @@ SLOW = {
     (0.01, 0.5): 0.07,
     (0.025, 0.5): 0.35,
     (0.06, 0.5): 0.08,
-    (0.15, 2.0): 0.10,
+    (0.15, 2.0): 0.14,
 }
 #: (standard deviation of power, relative; time in seconds after which its phase is forgotten; period in seconds) and
 #: prior weight, beside the weights above. Of six loads on H100 and H200 two swung, one at the power limit and one eager
