@@ -28,9 +28,10 @@ from flopray.energy.iterations import SEEN_S
 #: Standard deviation of one tick's mean power, relative, and prior weight.
 WHITE = {0.0: 0.93, 0.02: 0.03, 0.1: 0.02, 0.3: 0.02}
 #: (standard deviation of power, relative; correlation time in seconds) and prior weight. No board holds still for
-#: longer than the first. Of five loads on an H100 two wandered by 1.5 to 2 % (one at the power limit, one launched
-#: eagerly), and five ticks cannot show it: so more than half of the weight is on power that wanders. The price: a
-#: window of steady power is half as long again as its own scatter requires.
+#: longer than the first: with less of it, boards that flip between two states 1 % apart are held less often. Of five
+#: loads on an H100 two wandered by 1.5 to 2 %, and eager Transformers on an H200 by far more; five ticks cannot show
+#: it, so more than half of the weight is on power that wanders. The price: a window of steady power is half as long
+#: again as its own scatter requires.
 SLOW = {
     (0.002, 2.0): 0.40,
     (0.01, 0.5): 0.07,
@@ -39,10 +40,10 @@ SLOW = {
     (0.15, 2.0): 0.14,
 }
 #: (standard deviation of power, relative; time in seconds after which its phase is forgotten; period in seconds) and
-#: prior weight, beside the weights above. Of six loads on H100 and H200 two swung, one at the power limit and one eager
-#: convolutional net, both with a period of about a second. One period is enough, since its phase is forgotten so soon:
-#: swings of 0.6 s are told nearly as well by it. A swing of 6 % as well would take weight from loads that wander by as
-#: much (eager Transformers), and held fewer of their means.
+#: prior weight, beside the weights above. An eager convolutional net on an H200 swung with a period of about a second,
+#: and so does a board at its power limit. One period is enough, since its phase is forgotten so soon: swings of 0.6 s
+#: are told nearly as well by it. A swing of 6 % as well would take weight from loads that wander by as much, and held
+#: fewer of their means.
 SWING = {(0.01, 0.5, 1.0): 0.11, (0.025, 0.5, 1.0): 0.24}
 #: Standard deviation of power over the phases of a long iteration, relative, and prior weight; 0 comes first.
 PHASE = {0.0: 0.1, 0.01: 0.1, 0.04: 0.15, 0.12: 0.15, 0.3: 0.1, 0.6: 0.1}
