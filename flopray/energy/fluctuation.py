@@ -1,10 +1,12 @@
 """How power may fluctuate under a load that repeats itself: candidates for the covariance of a counter's ticks.
 
-A counter adds up power, so what fluctuates in power is summed up in the energy at its ticks. Three kinds are known:
+A counter adds up power, so what fluctuates in power is summed up in the energy at its ticks. Four kinds are known:
 
 * white: each tick's mean power scatters by itself (a sensor that sees a part of the time, short iterations);
 * slow: power wanders and comes back within some time (a limiter, clocks, a board that flips between two states, phases
   of a training loop, a beat of something unknown with the ticks), an Ornstein-Uhlenbeck process;
+* swing: power swings about its mean with a period of about a second, as a limiter or a clock does that corrects too
+  much; a whole period averages out, so that a mean over seconds is far better known than its ticks' scatter tells;
 * phase: power depends on where in its iteration the device is. Ticks of a long iteration see it at phases that are
   known, and a phase that comes again shows the same power.
 
@@ -26,16 +28,23 @@ from flopray.energy.iterations import SEEN_S
 #: Standard deviation of one tick's mean power, relative, and prior weight.
 WHITE = {0.0: 0.93, 0.02: 0.03, 0.1: 0.02, 0.3: 0.02}
 #: (standard deviation of power, relative; correlation time in seconds) and prior weight. No board holds still for
-#: longer than the first. Of five loads on an H100 two wandered by 1.5 to 2 % (one at the power limit, one launched
-#: eagerly), and five ticks cannot show it: so more than half of the weight is on power that wanders. The price: a
-#: window of steady power is half as long again as its own scatter requires.
+#: longer than the first: with less of it, boards that flip between two states 1 % apart are held less often. Of five
+#: loads on an H100 two wandered by 1.5 to 2 %, and eager Transformers on an H200 by far more; five ticks cannot show
+#: it, so more than half of the weight is on power that wanders. The price: a window of steady power is half as long
+#: again as its own scatter requires.
 SLOW = {
     (0.002, 2.0): 0.40,
     (0.01, 0.5): 0.07,
     (0.025, 0.5): 0.35,
     (0.06, 0.5): 0.08,
-    (0.15, 2.0): 0.10,
+    (0.15, 2.0): 0.14,
 }
+#: (standard deviation of power, relative; time in seconds after which its phase is forgotten; period in seconds) and
+#: prior weight, beside the weights above. An eager convolutional net on an H200 swung with a period of about a second,
+#: and so does a board at its power limit. One period is enough, since its phase is forgotten so soon: swings of 0.6 s
+#: are told nearly as well by it. A swing of 6 % as well would take weight from loads that wander by as much, and held
+#: fewer of their means.
+SWING = {(0.01, 0.5, 1.0): 0.11, (0.025, 0.5, 1.0): 0.24}
 #: Standard deviation of power over the phases of a long iteration, relative, and prior weight; 0 comes first.
 PHASE = {0.0: 0.1, 0.01: 0.1, 0.04: 0.15, 0.12: 0.15, 0.3: 0.1, 0.6: 0.1}
 #: Standard deviation of the energy by which a long iteration is ahead or behind at a phase, over the energy of the
@@ -57,7 +66,7 @@ class Candidates:
 
     Attributes:
         weight: prior weights; shape (candidates,).
-        share: variances of the kinds (white, slow ones, phases) in each candidate; shape (candidates, kinds).
+        share: variances of the kinds (white, slow ones, swings, phases) in each candidate; shape (candidates, kinds).
         kind: covariance of each kind of variance 1, in seconds squared; shape (kinds, n, n).
     """
 
@@ -97,12 +106,11 @@ def candidates(
         known_noise: white noise that is always there, relative.
         iterations: iterations since some start at each tick, with their fraction; shape (n,). None if unknown.
         iteration_s: length of one; decides whether phases can be told.
-        slow: with slow kinds beyond the weakest; without them a drift is a drift and not a slow fluctuation.
+        slow: with swings, and slow kinds beyond the weakest; without them a drift is a drift and not a fluctuation.
     """
     since_s = time_s - time_s[0]
-    slows = SLOW if slow else dict([next(iter(SLOW.items()))])
-    taus_s = sorted({tau_s for _, tau_s in slows})
-    kinds = [np.minimum(since_s[:, None], since_s[None, :]) * gap_s, *(_slow(since_s, tau_s) for tau_s in taus_s)]
+    whites_and_wanderings, rates = _products(slow)
+    kinds = [np.minimum(since_s[:, None], since_s[None, :]) * gap_s, *(_summed(since_s, rate) for rate in rates)]
     phases = [(0, 0.0, 1.0)]
     if iterations is not None and iteration_s >= MIN_PHASED_ITERATION_S:
         kinds += [_phased(time_s, gap_s, iterations), iteration_s**2 * _within(iterations)]
@@ -110,20 +118,49 @@ def candidates(
         phases = [(-2, shown * sd, weight) for sd, weight in PHASE.items()]
         phases += [(-1, sd, weight) for sd, weight in WITHIN.items()]
     weight, share = [], []
-    for (v, p_v), ((sd, tau_s), p_slow), (kind, a, p_a) in itertools.product(WHITE.items(), slows.items(), phases):
+    for (white, wanders, p), (kind, a, p_a) in itertools.product(whites_and_wanderings, phases):
         variance = np.zeros(len(kinds))
-        variance[0] = known_noise**2 + v**2
-        variance[1 + taus_s.index(tau_s)] = sd**2
+        variance[0] = known_noise**2 + white**2
+        for rate, sd in wanders:
+            variance[1 + rates.index(rate)] += sd**2
         variance[kind] += a**2
-        weight.append(p_v * p_slow * p_a)
+        weight.append(p * p_a)
         share.append(variance)
     return Candidates(np.array(weight), np.array(share), np.array(kinds))
 
 
-def _slow(since_s: np.ndarray, tau_s: float) -> np.ndarray:
-    """Covariance of the integral of an Ornstein-Uhlenbeck process of variance 1, from 0 to each time."""
-    s, t = since_s[:, None] / tau_s, since_s[None, :] / tau_s
-    return tau_s**2 * (2 * np.minimum(s, t) - 1 + np.exp(-s) + np.exp(-t) - np.exp(-np.abs(s - t)))
+def _products(slow: bool) -> tuple[list[tuple[float, list[tuple[complex, float]], float]], list[complex]]:
+    """White noise, what else power does (rates and standard deviations) and prior weights; and all rates.
+
+    A swing comes without white noise beyond what is known, which keeps the number of candidates low, and on top of what
+    no board is without.
+    """
+    least, *others = SLOW.items()
+    (least_sd, least_tau_s), _ = least
+    found = [
+        (white, [(complex(1 / tau_s), sd)], p_white * p_slow)
+        for (white, p_white), ((sd, tau_s), p_slow) in itertools.product(
+            WHITE.items(), [least, *others] if slow else [least]
+        )
+    ]
+    if slow:
+        found += [
+            (0.0, [(complex(1 / least_tau_s), least_sd), (1 / tau_s - 2j * np.pi / period_s, sd)], p)
+            for (sd, tau_s, period_s), p in SWING.items()
+        ]
+    return found, list(dict.fromkeys(rate for _, wanders, _ in found for rate, _ in wanders))
+
+
+def _summed(since_s: np.ndarray, rate: complex) -> np.ndarray:
+    """Covariance of the integral, from 0 to each time, of a power with the covariance Re exp(-rate |t|).
+
+    With a real rate that is an Ornstein-Uhlenbeck process of variance 1, with an imaginary part a damped swing
+    (https://doi.org/10.3847/1538-3881/aa9332, section 3). The double integral is the same for both.
+    """
+    s, t = since_s[:, None], since_s[None, :]
+    decays = np.exp(-rate * since_s)
+    apart = np.exp(-rate * np.abs(s - t))
+    return np.real((2 * rate * np.minimum(s, t) - 1 + decays[:, None] + decays[None, :] - apart) / rate**2)
 
 
 def _phased(time_s: np.ndarray, gap_s: float, iterations: np.ndarray) -> np.ndarray:

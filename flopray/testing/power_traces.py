@@ -152,6 +152,21 @@ def wandering_power(power_w: float, noise_rel: float, correlation_s: float, leng
     return SampledPower(power_w * (1 + noise_rel * np.append(draws[0], noise)), cell_s)
 
 
+def swinging_power(
+    power_w: float, noise_rel: float, damping_s: float, period_s: float, length_s: float, seed: int
+) -> SampledPower:
+    """Mean power that swings about its mean and forgets its phase, as under a limiter that corrects too much.
+
+    Standard deviation `noise_rel`, correlation exp(-t / damping_s) cos(2 pi t / period_s): the real part of an
+    Ornstein-Uhlenbeck process with a complex rate.
+    """
+    cell_s = min(damping_s, period_s) / 50
+    draws = np.random.default_rng(seed).standard_normal((int(np.ceil(length_s / cell_s)), 2)) @ [1, 1j]
+    kept = np.exp(-cell_s / damping_s + 2j * np.pi * cell_s / period_s)
+    noise = lfilter([np.sqrt(1 - abs(kept) ** 2)], [1.0, -kept], draws[1:], zi=[kept * draws[0]])[0]
+    return SampledPower(power_w * (1 + noise_rel * np.real(np.append(draws[0], noise))), cell_s)
+
+
 def switching_power(power_w: float, step_rel: float, dwell_s: float, length_s: float, seed: int) -> SampledPower:
     """Two states `step_rel` of the mean apart; each lasts `dwell_s` in the mean (exponentially distributed)."""
     rng = np.random.default_rng(seed)

@@ -37,6 +37,7 @@ def simulated(case, counter, seed):
         "square 9.5 Hz, known",
         "square 9.5 Hz, unknown",
         "noise 2 %, 0.5 s",
+        "swing 5 %, 1.5 s",
         "step of 15 %",
         "iteration 100 ms",
         "iteration 330 ms",
@@ -67,6 +68,21 @@ def test_three_iterations_of_a_second_are_known_well(coverage):
     outcomes = [coverage.fixed("iteration 1 s", "ideal", seed, [3.0])[0] for seed in range(WINDOWS)]
     assert all(o.covered for o in outcomes)
     assert np.median([o.stated for o in outcomes]) <= 0.006
+
+
+@pytest.mark.parametrize("case", ["swing 2 %, 1 s", "swing 2 %, 0.6 s"])
+def test_a_swing_averages_out_and_the_interval_knows_it(coverage, case):
+    outcomes = [coverage.fixed(case, "ideal", seed, [5.0])[0] for seed in range(2 * WINDOWS)]
+    assert np.mean([o.covered for o in outcomes]) >= 0.9
+    assert np.median([o.stated for o in outcomes]) <= 2.5 * np.percentile([o.error for o in outcomes], 95)
+    assert np.median([o.stated for o in outcomes]) <= 0.013
+
+
+def test_power_that_wanders_keeps_its_wide_interval(coverage):
+    """As strong as the swing and as slow, it leaves the mean of 5 s uncertain by 1.7 %."""
+    outcomes = [coverage.fixed("noise 2 %, 0.5 s", "ideal", seed, [5.0])[0] for seed in range(2 * WINDOWS)]
+    assert np.mean([o.covered for o in outcomes]) >= 0.9
+    assert np.median([o.stated for o in outcomes]) >= 0.017
 
 
 def test_a_beat_does_not_converge(coverage):

@@ -11,6 +11,7 @@ from flopray.testing.power_traces import (
     SinePower,
     SquarePower,
     StepPower,
+    swinging_power,
     switching_power,
     wandering_power,
 )
@@ -28,6 +29,7 @@ from flopray.testing.simulated_meter import Faults, SimulatedMeter, VirtualClock
         ),
         *(SquarePower(100.0, 45.0, 0.095, 0.2, 0.3), SinePower(100.0, 10.0, 0.5, 0.2)),
         *(wandering_power(100.0, 0.02, 0.5, 3.0, 1), switching_power(100.0, 0.01, 0.5, 3.0, 1)),
+        swinging_power(100.0, 0.02, 0.5, 1.0, 3.0, 1),
     ],
 )
 def test_energy_is_the_integral_of_power(trace):
@@ -68,6 +70,14 @@ def test_noise_that_wanders_has_its_size_and_its_memory():
     power_w = np.diff(wandering_power(100.0, 0.02, 0.5, 2000.0, 1).energy_j(np.arange(0, 2000.0, 0.1))) / 0.1
     assert power_w.std() == pytest.approx(2.0 * 0.97, rel=0.05)
     assert np.corrcoef(power_w[5:], power_w[:-5])[0, 1] == pytest.approx(np.exp(-1), abs=0.08)
+
+
+def test_power_that_swings_has_its_size_and_comes_back_after_a_period():
+    power_w = np.diff(swinging_power(100.0, 0.02, 0.5, 1.0, 2000.0, 1).energy_j(np.arange(0, 2000.0, 0.05))) / 0.05
+    assert power_w.std() == pytest.approx(2.0, rel=0.05)
+    half_s, whole_s = 10, 20
+    assert np.corrcoef(power_w[half_s:], power_w[:-half_s])[0, 1] == pytest.approx(-np.exp(-1), abs=0.08)
+    assert np.corrcoef(power_w[whole_s:], power_w[:-whole_s])[0, 1] == pytest.approx(np.exp(-2), abs=0.08)
 
 
 def test_a_sensor_that_sees_part_of_each_tick_takes_it_for_all():
