@@ -26,8 +26,10 @@ import torch
 import flopray
 from flopray.energy.curve import EnergyCurve
 from flopray.energy.meter import Characteristics, Reading
+from flopray.energy.nvml_meter import NvmlCounterMeter
 from flopray.energy.source import open_gpu_meter
 from flopray.energy.ticks import Ticks, find_ticks
+from flopray.errors import FloprayError
 from flopray.watching.series import Series, load_series
 from flopray.watching.step_energy import StepEnergy, energy_per_step
 from flopray.watching.timeline import Timeline
@@ -189,8 +191,11 @@ def estimate(ticks: Ticks, timeline: Timeline, meter: Characteristics) -> StepEn
 
 
 def characteristics_of(uuid: str) -> Characteristics:
-    """Of the counter of a GPU here."""
-    meter = open_gpu_meter(uuid)
+    """Of the counter of a GPU; where it is not here, those of such a counter."""
+    try:
+        meter = open_gpu_meter(uuid)
+    except FloprayError:
+        return NvmlCounterMeter.characteristics
     try:
         return meter.characteristics
     finally:

@@ -1,6 +1,7 @@
 """What `measure` returns: time, energy and FLOPs of one iteration, each with its interval or the reason it lacks one.
 
-Every interval is a 95 % interval of the mean over the measured window, as a relative half width. It is for this device
+Every interval is a 95 % interval of the mean over the measured window, as a relative half width; that of a GPU's time
+includes what preparing the same step again changes. It is for this device
 in the state of this window, and not for another day or another board (docs/method.md).
 """
 
