@@ -49,7 +49,7 @@ def _rank_of_two(number, port, results):
     torch.distributed.init_process_group("gloo", rank=number, world_size=2)
     costs = StepCosts(meter=SimulatedMeter(ConstantPower(100.0), period_s=0.02, latency_s=0.0005), flops=1000.0)
     costs.start()
-    for _ in range(30):
+    for _ in range(100):
         costs.begin()
         time.sleep(0.01)
         costs.end()
