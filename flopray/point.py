@@ -20,7 +20,17 @@ PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "fp8", "fp8_rowwise")
 #: How linear layers are scaled at each fp8 precision, in the words of torchao's recipes: one factor for a whole tensor,
 #: or one for each row; either is found anew for every product (dynamic scaling).
 FP8_SCALING: Mapping[str, str] = MappingProxyType({"fp8": "tensorwise", "fp8_rowwise": "rowwise"})
-EXECUTIONS = ("eager", "graph", "compile")
+EXECUTIONS = ("eager", "graph", "compile", "compile_graph")
+
+
+def is_compiled(execution: str) -> bool:
+    """Whether an execution goes through `torch.compile`."""
+    return execution in ("compile", "compile_graph")
+
+
+def is_captured(execution: str) -> bool:
+    """Whether an execution is a CUDA graph that is replayed."""
+    return execution in ("graph", "compile_graph")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -104,7 +104,9 @@ class PhaseRecord:
     workload: str = _column("name of the workload, such as mlp or llama", "")
     device_type: str = _column("type of device as Ray names it (H100, A100, ...), or CPU", "")
     precision: str = _column("fp32, tf32, bf16, fp16, fp8 or fp8_rowwise", "")
-    execution: str = _column("eager, graph (CUDA graph) or compile (torch.compile)", "")
+    execution: str = _column(
+        "eager, graph (CUDA graph), compile (torch.compile) or compile_graph (compiled, then captured)", ""
+    )
     # device
     device_name: str | None = _column("full name of the device")
     device_uuid: str | None = _column("NVML's UUID of the GPU")

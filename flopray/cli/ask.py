@@ -111,7 +111,7 @@ def build_parser(workload: Workload | None) -> argparse.ArgumentParser:
         "--precision", nargs="+", choices=PRECISIONS, metavar="P", help="default bf16, where models were fitted to it"
     )
     where.add_argument(
-        "--execution", choices=EXECUTIONS, metavar="E", help="eager, graph or compile (default: what models know)"
+        "--execution", choices=EXECUTIONS, metavar="E", help=f"{', '.join(EXECUTIONS)} (default: what models know)"
     )
     where.add_argument(
         "--utilisation", type=float, default=1.0, metavar="U", help="share of the time that GPUs compute (default 1)"

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 
 from flopray.cli.axes import flag_of
 from flopray.description import Field
+from flopray.point import EXECUTIONS
 
 #: Fields of workloads and settings, and their names in frameworks, trainers and benchmarks. Of several fields, the
 #: first that a workload has is meant.
@@ -55,7 +56,7 @@ _NAMES: tuple[tuple[tuple[str, ...], str], ...] = (
 #: Values that are flags in other tools.
 _VALUES = {
     "precision": ("fp32", "tf32", "bf16", "fp16"),
-    "execution": ("eager", "graph", "compile"),
+    "execution": EXECUTIONS,
     "phases": ("inference", "forward", "backward", "train-step", "prefill", "decode"),
     "weights": ("random", "pretrained"),
 }

@@ -21,7 +21,7 @@ from flopray.measurement.phase import NOT_REQUESTED, measure_phase
 from flopray.measurement.result import Energy, Flops, Measurement, PhaseResult
 from flopray.measurement.step_phases import Phases, StepMeasurement
 from flopray.measurement.window import WAKE_S, WARM_UP_S
-from flopray.point import EXECUTIONS, PRECISIONS
+from flopray.point import EXECUTIONS, PRECISIONS, is_captured, is_compiled
 from flopray.records import Row, Status
 from flopray.settings import MeasureSettings, settings_of
 from flopray.workloads.execution import Work, captured
@@ -131,7 +131,7 @@ def measure(
     instruments = several("instruments", instruments, one_word=True)
     settings = _settings(whole, instruments, target_error, max_seconds, execution, precision, reference_temperature)
     own = device_of(device)
-    if execution == "graph" and not own.is_cuda:
+    if is_captured(execution) and not own.is_cuda:
         raise InputError("execution: a CUDA graph needs a CUDA device, use eager or compile on a CPU")
     with _current(own), _Windows(own, settings, meter, execution, precision, instruments) as windows, _data_ends():
         if step is not None:
@@ -291,9 +291,9 @@ def _count(step: Callable[[], object]) -> DispatchedCount:
 
 
 def _prepared(step: Callable[[], object], execution: str) -> Work:
-    if execution == "compile":
-        return torch.compile(step, dynamic=False)
-    return captured(step) if execution == "graph" else step
+    if is_compiled(execution):
+        step = torch.compile(step, dynamic=False)
+    return captured(step) if is_captured(execution) else step
 
 
 def _at_reference(result: PhaseResult, board: BoardTemperature, reference_c: float) -> EnergyAtReference | None:

@@ -13,6 +13,7 @@ from flopray.errors import InputError
 from flopray.flops.dispatched import count_dispatched
 from flopray.flops.step import check_callable, check_step, needed_arguments
 from flopray.measurement.result import Measurement, at_reference_line, with_error
+from flopray.point import is_captured, is_compiled
 from flopray.units import prefixed
 from flopray.workloads.execution import Work, captured, captured_second
 
@@ -149,7 +150,7 @@ class Phases:
 
     def whole(self, execution: str = "eager") -> Work:
         """All phases, in order."""
-        works = {name: self._compiled(name) if execution == "compile" else work for name, work in self._given.items()}
+        works = {name: self._compiled(name) if is_compiled(execution) else work for name, work in self._given.items()}
 
         def step() -> None:
             output = works["forward"]() if "forward" in works else None
@@ -158,7 +159,7 @@ class Phases:
             if "optimizer" in works:
                 works["optimizer"]()
 
-        return captured(step) if execution == "graph" else step
+        return captured(step) if is_captured(execution) else step
 
     def alone(self, name: str, execution: str = "eager") -> Work:
         """One phase, ready to be repeated.
@@ -170,14 +171,14 @@ class Phases:
             return self._backward(execution)
         if name == "optimizer":
             self._check_optimizer()
-        if execution == "compile" and name != "backward":
-            return self._compiled(name)
-        return captured(self._given[name]) if execution == "graph" else self._given[name]
+        work = self._compiled(name) if is_compiled(execution) else self._given[name]
+        return captured(work) if is_captured(execution) else work
 
     def _backward(self, execution: str) -> Work:
         """Walks one graph again and again."""
         backward = self._given["backward"]
-        output = (self._compiled("forward") if execution == "compile" else self._given["forward"])()
+        forward = self._compiled("forward") if is_compiled(execution) else self._given["forward"]
+        output = forward()
         try:
             backward(output)
             backward(output)
@@ -185,12 +186,12 @@ class Phases:
             if "second time" in str(error):
                 raise InputError(f"backward frees the graph that it walks: keep it, as in {_KEEPS}") from error
             raise
-        if execution == "graph":
+        if is_captured(execution):
             # The walked graph has the nodes that accumulate gradients, bound to this stream: a capture on another one
             # would depend on it, so the graph goes before the capture makes its own.
             del output
             gc.collect()
-            return captured_second(self._given["forward"], backward)
+            return captured_second(forward, backward)
         return lambda: backward(output)
 
     def _compiled(self, name: str) -> Callable[..., object]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from flopray.audit.hardware import find_gpu
 from flopray.errors import FloprayError
-from flopray.point import FP8_SCALING, Point, unit_of
+from flopray.point import FP8_SCALING, Point, is_compiled, unit_of
 from flopray.settings import MeasureSettings
 from flopray.workloads.base import ELEMENT_BYTES, Workload, workload_of
 from flopray.workloads.dispatch import dispatched_flops
@@ -31,9 +31,9 @@ _CORE_FLOPS_PER_S, _CORE_BYTES_PER_S = 40e9, 6e9
 _LAP_S, _WARM_UP_S, _WARM_UP_CAP_S, _LEAST_LAPS, _LEAST_WINDOW_S = 0.01, 0.03, 1.0, 5, 0.25
 _WARM_UP_CAP_SHARE = 1 / 3
 #: Seconds of a phase besides its iterations: a capture on an H100, a compilation, and Python.
-_PREPARE_S = {"eager": 0.02, "graph": 0.08, "compile": 15.0}
+_PREPARE_S = {"eager": 0.02, "graph": 0.08, "compile": 15.0, "compile_graph": 15.0}
 #: Iterations before the warm-up: a capture runs three and replays once or twice.
-_PREPARE_ITERATIONS = {"eager": 0, "graph": 5, "compile": 1}
+_PREPARE_ITERATIONS = {"eager": 0, "graph": 5, "compile": 1, "compile_graph": 5}
 #: Freeing memory, choosing kernels and reporting the begin and end of a point.
 _POINT_S = 0.1
 #: Drawing random weights, for each of them.
@@ -97,7 +97,7 @@ def iteration_seconds(point: Point, phase: str, rates: Rates) -> float:
     optimizer_s = 0.0
     if phase in ("optimizer_step", "train_step"):  # it follows the products, and its bytes decide how long it takes
         optimizer = model.least_moved_bytes(point, "optimizer_step", ELEMENT_BYTES[point.precision])
-        unfused = 1.0 if point.execution == "compile" else _UNFUSED_OPTIMIZER
+        unfused = 1.0 if is_compiled(point.execution) else _UNFUSED_OPTIMIZER
         moved, optimizer_s = moved - optimizer, unfused * optimizer / rates.bytes_per_s
         flops = flops if moved else 0
     rate = rates.flops_per_s.get(unit_of(point.precision))
@@ -151,7 +151,7 @@ def phase_seconds(
     ready_s = sum(iteration_seconds(point, name, rates) for name in before)
     prepare_s = _PREPARE_S[point.execution] + ready_s + _PREPARE_ITERATIONS[point.execution] * each_s
     model = workload_of(point)
-    if model.sees_attention and phase != "optimizer_step" and point.execution != "compile":
+    if model.sees_attention and phase != "optimizer_step" and not is_compiled(point.execution):
         prepare_s += ready_s + 2 * each_s
     prepare_s += model.overhead_s(point, phase)
     lap_s = max(each_s, _LAP_S)

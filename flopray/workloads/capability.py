@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from flopray.audit.hardware import find_gpu
 from flopray.errors import WorkloadError
-from flopray.point import FP8_SCALING, Point
+from flopray.point import FP8_SCALING, Point, is_captured
 from flopray.workloads import float8
 from flopray.workloads.base import workload_of
 
@@ -55,8 +55,8 @@ def why_not(point: Point) -> str | None:
         point: a point, whose `device_type` is `CPU` or the name of a GPU.
     """
     on_cpu = point.device_type == "CPU"
-    if on_cpu and point.execution == "graph":
-        return "execution graph needs a CUDA device; use execution='eager' or execution='compile' on a CPU"
+    if on_cpu and is_captured(point.execution):
+        return f"execution {point.execution} needs a CUDA device; use execution='eager' or execution='compile' on a CPU"
     capability = None if on_cpu else _capability(point.device_type)
     if (on_cpu or capability) and (reason := why_no_precision(point.precision, capability)):
         return reason

@@ -1,4 +1,4 @@
-"""How a phase is executed: eagerly, as a replayed CUDA graph, or through torch.compile.
+"""How a phase is executed: eagerly, as a replayed CUDA graph, through torch.compile, or both.
 
 A workload states its phases as plain callables on one `TrainingStep`; this module wraps them so that one call is one
 iteration (or, as a CUDA graph, several of them) with nothing else inside.
@@ -14,8 +14,11 @@ from typing import Any
 import torch
 
 from flopray.errors import Unsupported
+from flopray.point import is_captured, is_compiled
 
 Work = Callable[[], object]
+#: Makes the call of one layer of a stack from that layer and its compiled call.
+LayerCall = Callable[[torch.nn.Module, Callable[..., Any]], Callable[..., Any]]
 
 #: A replay that is shorter than this holds several iterations. A thread takes at least 10 us to launch a replay, and
 #: sometimes waits for the interpreter that it shares with the meter's poller: on an H100 the time of a replay of 19 us
@@ -43,12 +46,14 @@ class TrainingStep:
         *,
         execution: str,
         others: Mapping[str, Work] | None = None,
+        layer_call: LayerCall | None = None,
     ) -> None:
-        if execution == "compile":
+        compiles = is_compiled(execution)
+        if compiles:
             # Drop code that was compiled for another shape: past a limit torch would fall back to dynamic shapes.
             torch._dynamo.reset()  # type: ignore[attr-defined]
-        layers = repeated_layers(module) if execution == "compile" else []
-        self.module = _compiled(module, layers) if execution == "compile" else module
+        layers = repeated_layers(module) if compiles else []
+        self.module = _compiled(module, layers, layer_call) if compiles else module
         self.x, self.gradient = x, gradient
         self.parameters = trained_of(module)
         # In fp16 a smaller epsilon lets the quotient overflow where the second moment rounds to zero. Compiling AdamW
@@ -57,16 +62,14 @@ class TrainingStep:
             self.parameters,
             lr=1e-20,
             eps=1e-3,
-            capturable=execution == "graph" and x.device.type == "cuda",
+            capturable=is_captured(execution) and x.device.type == "cuda",
             fused=True if layers else None,
         )
-        compiles_step = execution == "compile" and not layers
+        compiles_step = compiles and not layers
         self.step = torch.compile(self.optimizer.step, dynamic=False) if compiles_step else self.optimizer.step
         self._others = dict(others or {})
-        if execution == "compile":
-            # Without a cache the layers that were compiled serve inference as well.
-            whole = [name for name in self._others if name != "inference" or not layers]
-            self._others |= {name: _compiled_work(self._others[name]) for name in whole}
+        if compiles:
+            self._others = {name: _compiled_work(work, whole=not layers) for name, work in self._others.items()}
 
     def body(self, phase: str) -> Work:
         """One iteration of a phase that needs no preparation.
@@ -117,7 +120,9 @@ class TrainingStep:
         self.step()
 
 
-def _compiled(module: torch.nn.Module, layers: Sequence[torch.nn.Module]) -> torch.nn.Module:
+def _compiled(
+    module: torch.nn.Module, layers: Sequence[torch.nn.Module], layer_call: LayerCall | None
+) -> torch.nn.Module:
     """A module by `torch.compile`: layer by layer where it repeats layers, else whole.
 
     A stack of equal layers is compiled once for all of them, and what stands around it is run as it is written. It is
@@ -126,14 +131,15 @@ def _compiled(module: torch.nn.Module, layers: Sequence[torch.nn.Module]) -> tor
     if not layers:
         return torch.compile(module, dynamic=False)  # type: ignore[return-value]
     for layer in layers:
-        layer.compile(dynamic=False)
+        compiled = torch.compile(layer.forward, dynamic=False)
+        layer.forward = layer_call(layer, compiled) if layer_call else compiled
     return module
 
 
 def repeated_layers(module: torch.nn.Module) -> list[torch.nn.Module]:
     """The layers of each stack: of a `ModuleList` of two or more modules of one class that have submodules.
 
-    The class must not be torch's own: torch does not compile such a module in place, without a word.
+    The class must not be torch's own: torch does not compile its forward pass, without a word.
 
     Example:
         >>> class Block(torch.nn.Module):
@@ -159,15 +165,17 @@ def _repeats(stack: torch.nn.ModuleList) -> bool:
     return len(stack) > 1 and len(kinds) == 1 and own and all(any(True for _ in layer.children()) for layer in stack)
 
 
-def _compiled_work(work: Work) -> Work:
-    """A phase that is no part of a training step, compiled whole; what it prepares once is run as it is written.
+def _compiled_work(work: Work, *, whole: bool) -> Work:
+    """A phase that is no part of a training step; what it prepares once is run as it is written.
 
-    A cache tells layers apart, so that layer by layer each would be compiled by itself.
+    Args:
+        work: the phase.
+        whole: compile it; otherwise the layers of its module are compiled already.
     """
     prepare, step = getattr(work, "prepare", None), getattr(work, "step", None)
     if prepare is None or step is None:
-        return torch.compile(work, dynamic=False)
-    once = torch.compile(step, dynamic=False)
+        return torch.compile(work, dynamic=False) if whole else work
+    once = torch.compile(step, dynamic=False) if whole else step
 
     def prepared() -> object:
         with torch.compiler.set_stance("force_eager"):
@@ -197,18 +205,16 @@ def phase_work(step: TrainingStep, phase: str, execution: str) -> Work:
     Raises:
         Unsupported: CUDA graphs without CUDA, or work that cannot be captured or compiled.
     """
-    if execution == "graph":
-        if step.x.device.type != "cuda":
-            raise Unsupported(
-                "execution graph needs a CUDA device; use execution='eager' or execution='compile' on a CPU"
-            )
-        return _graphed(step, phase)
-    if execution == "compile":
+    if is_captured(execution) and step.x.device.type != "cuda":
+        raise Unsupported(
+            f"execution {execution} needs a CUDA device; use execution='eager' or execution='compile' on a CPU"
+        )
+    if is_compiled(execution):
         # A retained graph is walked again: its buffers must not be given away to the first backward pass.
         torch._functorch.config.donated_buffer = False  # type: ignore[attr-defined]
         # Past its limit torch would run layers that differ as they are written, without a word.
         torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = _MOST_COMPILED
-    return _eager(step, phase)
+    return _graphed(step, phase) if is_captured(execution) else _eager(step, phase)
 
 
 def _eager(step: TrainingStep, phase: str) -> Work:

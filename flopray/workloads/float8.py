@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from flopray.errors import Unsupported
-from flopray.point import FP8_SCALING
+from flopray.point import FP8_SCALING, is_compiled
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +45,7 @@ def why_not(precision: str, execution: str) -> str | None:
     """
     if precision not in FP8_SCALING:
         return None
-    if execution != "compile":
+    if not is_compiled(execution):
         return (
             f"{precision} is measured compiled, since uncompiled each scale and cast is a launch of its own: use "
             "execution='compile'"

@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flopray.description import Column, Field
-from flopray.point import FP8_SCALING, Point
+from flopray.point import FP8_SCALING, Point, is_compiled
 from flopray.records import TRAINING_PHASES, Row
 from flopray.workloads import float8
 from flopray.workloads.base import Built, Workload, held_at_once
 from flopray.workloads.capability import ATTENTIONS, why_no_attention
 from flopray.workloads.causal_lm.agreement import count_built
 from flopray.workloads.causal_lm.bytes import cached_elements, kept_elements, moved_elements
+from flopray.workloads.causal_lm.layer_cache import with_own_cache
 from flopray.workloads.causal_lm.workload import BATCH_SIZE, CHECKPOINTING
 from flopray.workloads.llama_config import LlamaConfig, config_of, find_models
 from flopray.workloads.llama_flops import COMPONENTS, CONVENTION, components, sizes_of
@@ -154,7 +155,7 @@ class Llama(Workload):
         elements = 0
         if phase in _CACHES:
             elements = cached_elements(sizes_of(config), batch, tokens)
-        elif phase in _WITH_LOSS and point.execution != "compile":  # compiled code may compute again instead of keeping
+        elif phase in _WITH_LOSS and not is_compiled(point.execution):  # compiled code may compute again, not keep
             elements = kept_elements(sizes_of(config), batch * tokens, checkpointing=bool(point.checkpointing))
         logits = batch * tokens * config.vocab_size
         # The loss is computed in fp32, from a copy of the logits.
@@ -197,7 +198,7 @@ class Llama(Workload):
         within = transformer.forced(point.attention or "auto")
         module = transformer.loss_module()(model, within)
         gradient = torch.ones((), device=device, dtype=torch.float32)
-        return Built(module, x, gradient, transformer.other_phases(model, x, within))
+        return Built(module, x, gradient, transformer.other_phases(model, x, within), with_own_cache)
 
     def dispatched(self, point: Point) -> dict[str, int | str]:
         """FLOPs at torch's dispatcher by phase; attention as full squares, by the products of its mathematical form."""

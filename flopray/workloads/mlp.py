@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from flopray.description import Field
 from flopray.flops.executed.overheads import elements
-from flopray.point import FP8_SCALING, Point
+from flopray.point import FP8_SCALING, Point, is_compiled
 from flopray.workloads import float8
 from flopray.workloads.base import (
     ADAMW_FLOPS,
@@ -128,7 +128,7 @@ class MLP(Workload):
         """
         n, d, m = point.shape().values()
         # Compiled code may recompute activations instead of keeping them.
-        kept = n * d * m if phase in KEEPS_ACTIVATIONS and point.execution != "compile" else d * m
+        kept = n * d * m if phase in KEEPS_ACTIVATIONS and not is_compiled(point.execution) else d * m
         weights = self.parameters(point)
         return element_bytes * held_at_once(phase, weights=weights, trained=weights, kept=kept)
 

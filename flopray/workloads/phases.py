@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flopray.errors import OutOfMemory, Unsupported
-from flopray.point import FP8_SCALING, Point
+from flopray.point import FP8_SCALING, Point, is_compiled
 from flopray.workloads import float8
 from flopray.workloads.base import Built, workload_of
 from flopray.workloads.capability import why_no_precision
@@ -61,7 +61,14 @@ class BuiltPoint:
         self._module, gradient = built.module, _upstream(built, seed)
         if (scaling := FP8_SCALING.get(point.precision)) is not None:
             self._module = float8.converted(built.module, scaling)
-        self._step = TrainingStep(self._module, built.x, gradient, execution=point.execution, others=built.others)
+        self._step = TrainingStep(
+            self._module,
+            built.x,
+            gradient,
+            execution=point.execution,
+            others=built.others,
+            layer_call=built.layer_call,
+        )
 
     def phase(self, phase: str) -> Work:
         """One iteration of a phase as a callable; see `flopray.workloads.execution.phase_work`.
@@ -75,14 +82,14 @@ class BuiltPoint:
     def launched(self, phase: str) -> Work:
         """The same iteration with every kernel launched by itself, as a CUDA graph's capture launches them."""
         self._prepare(phase)
-        return phase_work(self._step, phase, "compile" if self.point.execution == "compile" else "eager")
+        return phase_work(self._step, phase, "compile" if is_compiled(self.point.execution) else "eager")
 
     def attention_backend(self, phase: str) -> str | None:
         """Which implementation of attention a phase runs, seen in an eager iteration; None where it has none.
 
         Compiled code is not looked into: it need not dispatch an operator of that name.
         """
-        if not self._workload.sees_attention or phase == "optimizer_step" or self.point.execution == "compile":
+        if not self._workload.sees_attention or phase == "optimizer_step" or is_compiled(self.point.execution):
             return None
         self._prepare(phase)
         work = phase_work(self._step, phase, "eager")

@@ -1,9 +1,11 @@
 """Causal language models: closed forms that are those of the model that is built, or the reason why there is none."""
 
+import functools
 import json
 
 import pytest
 import torch
+import torch._dynamo.utils
 
 from flopray.errors import InputError, Unsupported
 from flopray.flops.dispatched import count_dispatched
@@ -527,3 +529,18 @@ def test_what_a_family_cannot_have_is_said_before_it_is_run():
     assert "no kernel of torch's" in str(CausalLM().why_not(point(config("gpt_oss"), attention="math"), None))
     assert "has 1024 positions" in str(CausalLM().why_not(point(config("gpt2"), tokens=1024), None))
     assert CausalLM().why_not(point(config("gpt2"), tokens=1023), None) is None
+
+
+@pytest.mark.parametrize(("kind", "kinds_of_layers"), [("llama", 1), ("gpt2", 1), ("gemma2", 2)])
+def test_generating_compiles_each_kind_of_layer_once_and_computes_the_same(kind, kinds_of_layers, monkeypatch):
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    content = config(kind, num_hidden_layers=4)
+    for phase in ("prefill", "decode"):
+        eager, layered = (
+            BuiltPoint(point(content, execution=execution), device="cpu", seed=0) for execution in ("eager", "compile")
+        )
+        wanted, work = eager.phase(phase)(), layered.phase(phase)
+        torch._dynamo.utils.counters.clear()
+        for _ in range(3):  # every call starts from the same cache
+            torch.testing.assert_close(work(), wanted)
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == kinds_of_layers

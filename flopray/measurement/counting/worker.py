@@ -34,7 +34,7 @@ from flopray.flops.executed.report import DOMAIN
 from flopray.mappings import Json
 from flopray.measurement.columns import failure_of
 from flopray.measurement.counting.walk import Operations, Unlaunched, Walk, Within
-from flopray.point import Point
+from flopray.point import Point, is_compiled
 from flopray.workloads.phases import BuiltPoint
 from flopray.workloads.registry import load, point_from
 
@@ -84,7 +84,7 @@ class Worker:
 
     def _know(self, index: int, point: Point) -> bool:
         """Walk a point whose operations were all counted before, without a launch; False where it must be launched."""
-        if self._launches_all or self._operations.need_launches or point.execution == "compile":
+        if self._launches_all or self._operations.need_launches or is_compiled(point.execution):
             return False
         try:
             found = self._counts_of_known(point)
@@ -162,12 +162,12 @@ class Worker:
         """Times of each operation in one iteration; empty where all launches of the phase are counted together."""
         with self._walk(built.point, None):
             work = built.launched(phase)
-            if first or phase not in _STATELESS or built.point.execution == "compile":
+            if first or phase not in _STATELESS or is_compiled(built.point.execution):
                 # Allocates what later iterations need: state, cuBLAS workspaces, compiled code. Elsewhere it would only
                 # cost time, since Nsight Compute slows the launch of kernels that it does not count too.
                 work()
                 self._synchronize()
-        if self._chunk["every_launch"] or built.point.execution == "compile":
+        if self._chunk["every_launch"] or is_compiled(built.point.execution):
             with self._range(f"point{index}-{phase}"):
                 work()
                 self._synchronize()
@@ -181,7 +181,7 @@ class Worker:
     @contextlib.contextmanager
     def _walk(self, point: Point, within: Within | None) -> Iterator[Counter[int]]:
         """Count operations, except where all launches are counted together."""
-        if self._chunk["every_launch"] or point.execution == "compile":
+        if self._chunk["every_launch"] or is_compiled(point.execution):
             yield Counter()
             return
         walk = Walk(self._operations, point.precision, within, device=self._device_type)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from flopray.description import Column, Field
 from flopray.errors import Unsupported
 from flopray.mappings import Arguments, Values
-from flopray.point import FP8_SCALING, Point
+from flopray.point import FP8_SCALING, Point, is_compiled
 from flopray.records import TRAINING_PHASES, Row
 from flopray.workloads import float8
 from flopray.workloads.base import Built, Workload, held_at_once
@@ -23,6 +23,7 @@ from flopray.workloads.causal_lm import agreement, configuration, finetuning, mo
 from flopray.workloads.causal_lm.adapter import NONE, Lora, rank_of
 from flopray.workloads.causal_lm.bytes import cached_elements, kept_elements, moved_elements
 from flopray.workloads.causal_lm.flops import COMPONENTS, CONVENTION, PRODUCTS, components
+from flopray.workloads.causal_lm.layer_cache import with_own_cache
 from flopray.workloads.causal_lm.sizes import NoClosedForm, Sizes
 
 if TYPE_CHECKING:
@@ -217,8 +218,8 @@ class CausalLM(Workload):
         batch, tokens = point.shape().values()
         if phase in _CACHES:
             elements += cached_elements(sizes, batch, tokens)
-        elif (
-            phase in _WITH_LOSS and point.execution != "compile"
+        elif phase in _WITH_LOSS and not is_compiled(
+            point.execution
         ):  # compiled code may recompute activations instead of keeping them
             again = bool(point.checkpointing)
             elements += kept_elements(sizes, batch * tokens, checkpointing=again, lora=_lora(point))
@@ -282,7 +283,7 @@ class CausalLM(Workload):
         within = transformer.forced(point.attention or "auto")
         module = transformer.loss_module()(model, within)
         gradient = torch.ones((), device=device, dtype=torch.float32)
-        return Built(module, x, gradient, transformer.other_phases(model, x, within))
+        return Built(module, x, gradient, transformer.other_phases(model, x, within), with_own_cache)
 
     def why_not(self, point: Point, capability: tuple[int, int] | None) -> str | None:
         """Kernels of attention that the device, the precision or the family does not have, and too long sequences."""
