@@ -65,6 +65,15 @@ def test_checkpointing_with_adapters_recomputes_what_the_dispatcher_sees_twice(k
     assert seen[0] - seen[1] <= stated <= seen[0] - seen[1] + elements
 
 
+@peft
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_training_step_that_checkpoints_gives_no_gradient_that_no_adapter_needs(kind):
+    """Of the step that is run, not of a backward pass that asks for the adapters' gradients alone."""
+    built = BuiltPoint(point(config(kind), adapter="lora:4", checkpointing=True), device="cpu", seed=0)
+    asked, step = (count_dispatched(built.phase(phase)).flops for phase in ("forward_backward", "train_step"))
+    assert step == asked is not None
+
+
 def test_what_adapters_cost_by_hand():
     """Two layers of width 64 with 4 heads of 24 (2 for keys), MLPs of 96, on 2 x 16 tokens; rank 4."""
     sizes = models.sizes_of("m", models.canonical(config("llama", attention_bias=False, mlp_bias=False), "m"))

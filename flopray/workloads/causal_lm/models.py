@@ -34,6 +34,8 @@ def built_in() -> tuple[str, ...]:
 def shipped(name: str) -> Mapping[str, Any]:
     """The file of a built-in name: `source`, `parameters`, `parameters_source` and `config`.
 
+    Some have a `sizes_source` too, a second page that states the same sizes.
+
     Raises:
         SpecError: there is no such model.
     """

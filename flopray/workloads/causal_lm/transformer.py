@@ -109,7 +109,10 @@ def forced(name: str) -> Within:
 
 
 def set_checkpointing(model: Any) -> None:
-    """Have the backward pass run the layers again.
+    """Have the backward pass run the layers again, and nothing else.
+
+    transformers also has embedded tokens require a gradient, for checkpoints that are reentrant. These are not: where
+    all but adapters is frozen, the first layer would get gradients of its input that no weight needs.
 
     Raises:
         Unsupported: the family cannot.
@@ -122,6 +125,7 @@ def set_checkpointing(model: Any) -> None:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=_CHECKPOINTING)
     except ValueError as error:
         raise Unsupported(f"gradient checkpointing: {str(error).splitlines()[0]}") from error
+    model.disable_input_require_grads()
 
 
 # routing
