@@ -239,7 +239,7 @@ def published_card(folder: Path) -> dict[str, Any]:
     verdicts = {phase: dict(zip(names, counts, strict=True)) for phase, counts in by_phase(frame, findings)}
     worst = max((f for f in findings if f.rule == "rate_above_limit"), key=lambda finding: finding.excess)
     return {
-        "source": "https://github.com/jmetrikat/flopmetrics (architecture/results_optimized)",
+        "source": "https://github.com/jmetrikat/flopmetrics, architecture/results_optimized",
         "verdicts": verdicts,
         "worst": worst.sentence,
     }
