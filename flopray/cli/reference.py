@@ -64,7 +64,7 @@ def published_lines(published: Mapping[str, Any]) -> list[str]:
     for phase, n in published["verdicts"].items():
         beyond, either = n["above_peak_rate"], n["above_peak_rate_or_efficiency"]
         said = f"{beyond} of {n['rows']} rows are above the GPU's peak rate"
-        said += f", {either} are above that or above its peak over its board power" if either else ", none is above a peak"
+        said += f", {either} are above that or its peak over its board power" if either else ", none is above a peak"
         lines.append(f"  {phase}: {said}")
     return [*lines, f"  the worst: {published['worst']}"]
 

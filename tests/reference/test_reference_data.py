@@ -131,7 +131,7 @@ def test_the_list_names_what_is_missing_and_what_was_published(capsys):
     out = capsys.readouterr().out
     for entry in catalog.entries():
         assert f"{entry.name}: {'; '.join(entry.missing)}" in out
-    assert "forward: 36 of 45 rows are above the GPU's peak rate, 43 are above that or above" in out
+    assert "forward: 36 of 45 rows are above the GPU's peak rate, 43 are above that or its peak" in out
     assert commands.main(["reference", "h200-mlp"]) == 0
     out = capsys.readouterr().out
     assert "GPU-4bc7aed4-bfde-4c45-57ad-8cd1d9a8d31b: 64 rows, driver 580.159.04, 2026-11-28" in out
