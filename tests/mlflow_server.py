@@ -21,7 +21,7 @@ _ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_T
 
 
 class MLflowServer:
-    """A server that can go away and come back, with all runs it had."""
+    """A server that can stop and start again with all of its runs."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -57,7 +57,7 @@ class Outcome:
 
 @pytest.fixture
 def command(script, tmp_path, monkeypatch, capsys):
-    """Runs the script's command line in this process, in an empty folder; a Ray that would start is an error."""
+    """Runs the script's command line in this process, in an empty folder; starting Ray is an error."""
 
     def no_ray(*_):
         raise AssertionError("this would have reached for Ray")
@@ -746,7 +746,7 @@ except SystemExit as end:
 
 
 def test_a_dry_run_writes_nothing_and_starts_no_ray(tmp_path, warm_python):
-    """As a process of its own, since planning imports Ray."""
+    """In a separate process, since planning imports Ray."""
     code = f"""
 import runpy, sys
 import ray

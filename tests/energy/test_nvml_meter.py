@@ -43,7 +43,7 @@ class Load:
         self.run(0.3)
 
     def run(self, seconds):
-        """Keeps the GPU busy and returns host start and end and seconds per replay, by events."""
+        """Keeps the GPU busy; returns host start and end, and seconds per replay by events."""
         torch.cuda.synchronize()
         first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         marks = []

@@ -1,4 +1,4 @@
-"""One phase on this machine's CPU with a meter whose truth is known: what is claimed, reached and typed."""
+"""One phase on this machine's CPU, with a meter of known truth: stated values, reached targets and types."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""The points that tell most: far ones first, none twice, and on real grids fewer of them for the same error."""
+"""The most informative points: far ones first, none twice, and on real grids fewer of them for the same error."""
 
 import itertools
 from pathlib import Path

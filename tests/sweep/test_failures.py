@@ -1,4 +1,4 @@
-"""Why a process died is told from Ray's words and the clock, and decides whether its point is tried again."""
+"""The reason why a process ended follows from Ray's message and the clock, and decides whether its point is tried again."""
 
 import pytest
 

@@ -419,7 +419,7 @@ def test_names_files_and_folders_are_models(tmp_path):
     ],
 )
 def test_a_name_that_is_nearly_one_and_a_path_of_nothing_are_said_so(name, said, tmp_path, monkeypatch):
-    """A path is not looked for on the hub."""
+    """A path is not searched on the hub."""
     from flopray.workloads import hub, llama_config
 
     monkeypatch.chdir(tmp_path)
@@ -514,7 +514,7 @@ def test_every_family_sends_tokens_to_its_experts_in_equal_numbers(kind):
 
 
 def test_experts_that_take_no_stated_routing_are_said_so():
-    """Those of Llama 4 compute all experts for all tokens, and are not asked which to take."""
+    """Llama 4 computes all experts for all tokens, and takes no choice of experts."""
     content = config("llama4_text", num_local_experts=4, num_experts_per_tok=1, intermediate_size_mlp=96, head_dim=16)
     with pytest.raises(Unsupported, match="use routing='router'"):
         BuiltPoint(point(content), device="cpu", seed=0)
