@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 
 #: A hang guard: MLflow takes 10 s to be imported on a busy machine, and its server imports it twice.
 _DEADLINE_S = 150.0
-#: Without the eight processes for MLflow's own jobs, which are none of tracking.
+#: Without the eight processes for MLflow's own jobs, which tracking does not need.
 _ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 

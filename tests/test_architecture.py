@@ -28,7 +28,7 @@ def modules() -> dict[str, Path]:
 
 
 class _Imports(ast.NodeVisitor):
-    """Names that are imported, separately at module level and inside functions; imports for type checking are left out."""
+    """Imported names, separately at module level and inside functions, without imports for type checking."""
 
     def __init__(self) -> None:
         self.at_once: set[str] = set()

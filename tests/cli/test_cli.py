@@ -330,7 +330,7 @@ def test_a_resume_draws_nothing_where_the_run_was_begun_so(command, tmp_path, mo
     drawn, reported = [], []
     monkeypatch.setattr("flopray.cli.run_figures.draw", lambda workload, run, _: drawn.append(run))
     monkeypatch.setattr("flopray.cli.report.write", lambda runs, *_: reported.extend(runs))
-    head = {} if kept is None else {"plots": kept}  # runs of old have no word of it
+    head = {} if kept is None else {"plots": kept}  # older runs do not have it
     folder = RunFolder.create(tmp_path, "r", sweep().to_manifest("r", {}) | head)
     records = [[PhaseRecord.of(trial_id=point.id, phase="forward", time_s=1.0)] for point in sweep().points()]
     with folder.writer() as journal:

@@ -50,7 +50,7 @@ def test_exact_ticks_give_the_exact_power():
 
 
 def test_known_tick_errors_are_a_floor():
-    """Three ticks on one line do not prove anything: the interval is at least as wide as the reads allow, and wider still,
+    """Three ticks on one line do not prove anything: the interval is at least that of the reads, and wider,
     since so few ticks do not show whether power is steady."""
     got = estimate_power(hand_made(3, width_s=0.008), start_s=0.0, end_s=1.0, meter=SETTLED)
     floor = 2 * math.sqrt(2) * 0.008 * math.sqrt(1 / 32) / 0.2

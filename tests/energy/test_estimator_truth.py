@@ -189,7 +189,7 @@ def test_power_after_the_end_does_not_count():
 
 
 def test_stopping_at_the_target_does_not_pick_lucky_windows():
-    """Stopping as soon as the stated error is small favours windows that look good by chance; coverage is still 95 %."""
+    """Stopping as soon as the stated error is small favours windows that look good by chance; still 95 %."""
     covered, loads_s = [], []
     for seed in range(60):
         readings = poll_simulated(counter(ConstantPower(300.0), seed), 3.0, 0.1, seed)

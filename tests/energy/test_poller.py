@@ -74,7 +74,7 @@ def test_a_wrong_period_is_unlearned():
 def test_dense_reads_are_not_locked_to_the_counter():
     """A counter and reads without any scatter: the place of the tick between two reads still varies from tick to tick.
 
-    If it were locked or drifting, the errors of neighbouring ticks would be correlated and the regression would not see them.
+    If it were locked or drifting, errors of neighbouring ticks would be correlated, which the regression cannot see.
     """
 
     class Regular(SimulatedMeter):

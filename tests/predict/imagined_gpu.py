@@ -1,4 +1,4 @@
-"""Rows of an imagined GPU: their costs are known, since they come from the formulas of model 3 with chosen constants."""
+"""Rows of an imagined GPU, with known costs from the formulas of model 3 and chosen constants."""
 
 from __future__ import annotations
 

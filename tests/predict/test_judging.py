@@ -112,7 +112,7 @@ def test_boards_that_saw_the_same_shapes_make_no_interval_of_other_shapes():
     assert width([*boards, *edges], inside=False) == pytest.approx(0.2)
     assert width(boards) == pytest.approx(0.01)  # nothing else was held out
     assert width([]) is None
-    # coverage is that of the same intervals: whoever states 7 % holds a board that is 1 % off
+    # coverage is that of the same intervals: an interval of 7 % contains a board that is 1 % off
     (judged, *_) = judgements([*boards, *edges], [*boards, *edges, *other_type])
     assert judged.scores[TIME][LEARNED].coverage == 1.0
     # and the set's own value makes no interval for it, on whatever type

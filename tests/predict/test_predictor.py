@@ -1,4 +1,4 @@
-"""Answers of a predictor: with intervals or without, outside or not, stored as JSON, checked when a stranger wrote it."""
+"""Answers of a predictor: with intervals or without, outside or not, stored as JSON, checked when read."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def test_a_signal_reaches_the_program_and_what_was_measured_is_kept(number, tmp_
 
 
 def test_ctrl_c_at_a_terminal_comes_once(tmp_path):
-    """The terminal sends it to both; if it were passed on as well, the program would be interrupted while it cleans up."""
+    """The terminal sends it to both; passed on as well, it would interrupt the program while it cleans up."""
     import pty
 
     program = (

@@ -278,7 +278,7 @@ def test_a_count_without_a_formula_names_the_operator():
 @pytest.mark.parametrize(
     ("kind", "changes"),
     [
-        # Layers that are dropped at random are not dropped: a pass would cost what the dice say.
+        # Layers that are dropped at random are not dropped: otherwise the cost of a pass would be random.
         ("opt", {**_OPT, "ffn_dim": 96, "layerdrop": 0.9, "num_hidden_layers": 6}),
         # A mask that is made of values by a product has a backward pass.
         ("doge", {"head_dim": None, "num_experts": 8, "num_experts_per_tok": 2}),
