@@ -1,7 +1,7 @@
 """Do the intervals of energy per step contain the truth? Simulated counters around loops whose steps and power vary.
 
-    python bench/watch_coverage.py                        # the table of docs/method.md
-    python bench/watch_coverage.py --windows 40 --seconds 5
+    python bench/watch_coverage.py                              # 200 windows of 1, 2 and 5 s each
+    python bench/watch_coverage.py --windows 100 --seconds 5    # the table of docs/method.md
 
 A loop of a minute is watched for some seconds at a random moment. The truth is the mean energy of its steps over the
 40 s around that moment. Counters tick every 0.1 s: `ideal` adds up all power, `partial` sees the last 25 ms of a tick.

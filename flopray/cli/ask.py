@@ -46,8 +46,8 @@ from flopray.workloads.base import Workload
 _WHAT = """\
 Say what a step and a whole run will cost on GPUs that need not be here: time,
 energy of the boards and at the building's meter, CO2e and money, each with its
-interval or range. Numbers come from models that were fitted to measurements. A
-question outside what was measured is said to be outside, with the reason."""
+interval or range. Numbers come from models that were fitted to measurements. An
+answer outside the measured range says so; far outside there is only the reason."""
 _EXAMPLES = """\
 examples:
   flopray ask mlp --n 8 --d 1024 --m 128 --steps 1e6
@@ -374,7 +374,7 @@ def show(console: Console, reply: Reply) -> None:
     lines = list(dict.fromkeys(lines))
     if any(one.why_none and one.outside for one in reply.answers):
         lines.append("models fitted to your own runs can answer more: flopray fit RUN --out FILE, then --models FILE")
-    lines += [f"{one.label}: outside what was measured: {one.outside}" for one in reply.answers if _far(one)]
+    lines += [f"{one.label}: {one.outside}" for one in reply.answers if _far(one)]
     lines += reply.choices
     lines += reply.lines
     lines += [assumption.line for assumption in reply.prices.assumptions] if answered else []

@@ -275,7 +275,7 @@ def test_few_steps_are_said_in_words():
     assert "0 steps: none was named (for x in w.steps(loader), or with w.step())" in nothing
     assert ", 1 step\n" in one
     assert "± ? (too few steps to tell; perf_counter)" in one
-    assert "2 steps (the first is in no mean)" in two
+    assert "2 steps (means leave out the first step)" in two
     assert "step to step" not in two
 
 
