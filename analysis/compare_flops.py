@@ -1,4 +1,4 @@
-"""Closed form against dispatcher against executed FLOPs: `python analysis/compare_flops.py RUN [RUN ...]`."""
+"""Compare closed form, dispatcher and executed FLOPs: `python analysis/compare_flops.py RUN [RUN ...]`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""GPUs compared by what the phases of a model cost on them: `python analysis/compare_gpus.py RUN [RUN ...]`."""
+"""Compare GPUs by the costs of a model's phases: `python analysis/compare_gpus.py RUN [RUN ...]`."""
 
 import sys
 

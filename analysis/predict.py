@@ -1,4 +1,4 @@
-"""Fit models of time and energy to runs, and say how wrong they are on what they have not seen."""
+"""Fit models of time and energy to runs, and state their errors on rows that they have not seen."""
 
 import sys
 

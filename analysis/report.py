@@ -1,4 +1,4 @@
-"""One page of some runs that answers what a step costs, how sure that is, and how to measure it again."""
+"""Write one page about runs: what a step costs, how sure that is, and how to measure it again."""
 
 import sys
 

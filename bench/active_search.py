@@ -1,10 +1,10 @@
-"""How many points of a grid are needed: drawn by what tells most, at random, and in the order of the grid.
+"""How many points of a grid are needed: the most informative ones, random ones, and those first in the grid.
 
     python bench/active_search.py RUN [RUN ...] [--seeds 8]
 
 Each RUN has a whole grid with time and energy. The error is that of a Gaussian process at the points that were not
-measured, the same for each order: the median and the root mean square over points, quantities and, for random orders,
-seeds.
+measured. The process is the same for each order. The table has the median and the root mean square over points,
+quantities and, for random orders, seeds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SHARES = (0.1, 0.15, 0.2, 0.3, 0.5)
 
 
 def errors_of(places: Floats, truth: Floats, order: Sequence[int] | None) -> Iterator[Floats]:
-    """Relative errors at what is not measured, after each share of the grid; `order` None draws what tells most."""
+    """Relative errors at points not measured, after each share of the grid; `order` None takes the most informative."""
     surrogate, known = Surrogate(places), []
     steps = [max(4, round(share * len(truth))) for share in _SHARES]
     for step in range(max(steps)):
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         keys, truth = [tuple(map(int, key)) for key in wide.index], wide.to_numpy(float)
         axes = {name: sorted({key[at] for key in keys}) for at, name in enumerate(names)}
         places, count = features_of(axes, keys), len(keys)
-        orders: dict[str, list[Sequence[int] | None]] = {"what tells most": [None]}
+        orders: dict[str, list[Sequence[int] | None]] = {"most informative": [None]}
         seeds = range(options.seeds)
         orders["at random"] = [np.random.default_rng(seed).permutation(count).tolist() for seed in seeds]
         orders["order of the grid"] = [list(range(count))]
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             joined = [np.concatenate(list(parts)) for parts in zip(*each, strict=True)]
             rows.append([name, *(f"{np.median(e):.1%} / {np.sqrt(np.mean(e**2)):.1%}" for e in joined)])
         header = ["Order", *(f"{share:.0%} of {count}" for share in _SHARES)]
-        note = "median / root mean square of the error of time and energy of all phases, where it was not measured"
+        note = "median / root mean square of the errors of time and energy of all phases, at points not measured"
         print(TextTable(f"{run}: error against points", header, [("", rows)], [note]).to_markdown())
     return 0
 

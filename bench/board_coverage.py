@@ -1,9 +1,9 @@
-"""How often the intervals of a type of device hold, on simulated fleets: the table of docs/method.md, "Boards".
+"""Coverage of the intervals of a type of device, on simulated fleets: the table of docs/method.md, "Boards".
 
-    python bench/board_coverage.py                 # 400 fleets a line, some two minutes
+    python bench/board_coverage.py                 # 400 fleets per line, some two minutes
     python bench/board_coverage.py --fleets 4000
 
-Each fleet has new boards, new rows and, where a prior is used, a new prior from so many boards of the same type.
+Each fleet has new boards, new rows and, if a prior is used, a new prior from that many boards of the same type.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from flopray.report.boards.effects import Prior, fit_boards
 from flopray.testing.simulated_fleet import simulated_fleet
 
-#: What is unusual about a fleet; `spread` is 1.6 % and `scatter` 1 % elsewhere.
+#: What is special about each fleet; `spread` is 1.6 % and `scatter` 1 % otherwise.
 CASES: dict[str, dict[str, Any]] = {
     "64 rows": {},
     "scatter of rows unequal": {"unequal": 0.8},
@@ -33,7 +33,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def coverage(fleets: int, boards: int, seed: int = 0, prior: int = 0, prior_ratio: float = 1.0, **fleet: Any) -> Any:
-    """Shares of intervals that hold (type, another board, factors), and the median half width of the type's."""
+    """Coverage of the intervals (type, another board, factors), and the median half width of the type's."""
     rng, spread = np.random.default_rng(seed), fleet.get("spread", 0.016)
     found = []
     for _ in range(fleets):

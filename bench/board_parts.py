@@ -6,8 +6,8 @@ For each pair of boards of one type, energy at 50 °C of the rows that both have
 
     ln E_a - ln E_b = factor + rest x time / E + memory x bytes / E,
 
-with all three and with one or two of them. Bytes are those that a phase moves at least, as far as what it goes through
-again does not fit into the cache. Each fit is judged on the phases of every point that it has not seen.
+with all three and with one or two of them. Bytes are the least that a phase moves, if the data that it reads again do
+not fit into the cache. Each fit is tested on the phases of every point that it has not seen.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from flopray.predict.work import work_of_row
 from flopray.report.boards.data import short_names
 
 POINT = ["workload", "precision", "execution", "n_layers", "width", "tokens"]
-#: Rows with more to go through than this fetch it from memory (`flopray.predict.roofline` fits 23 to 31 MB).
+#: Rows with more data than this fetch them from memory (`flopray.predict.roofline` fits 23 to 31 MB).
 CACHE_BYTES, STEEP = 30e6, 4
 PARTS = {"factor": (0,), "factor, rest": (0, 1), "factor, memory": (0, 2), "factor, rest, memory": (0, 1, 2)}
 
 
 def memory_bytes(row: dict[str, Any]) -> float:
-    """Bytes that an iteration fetches from memory or writes there, about."""
+    """Approximate bytes that an iteration reads from memory or writes to it."""
     work = work_of_row({name: value for name, value in row.items() if name in ("workload", "phase") or _there(value)})
     return work.moved_bytes / (1 + (CACHE_BYTES / max(work.working_bytes, 1.0)) ** STEEP)
 
@@ -46,7 +46,7 @@ def _there(value: Any) -> bool:
 
 
 def parts_of(one: Any, other: Any) -> tuple[Any, Any, Any]:
-    """Differences of shared rows, what each part is multiplied by, shape (R, 3), and the point of each row."""
+    """Differences of shared rows, the factors of the three parts, shape (R, 3), and the point of each row."""
     both = one.merge(other, on=[*POINT, "phase"], suffixes=("", "_other")).dropna(
         subset=["energy_at_reference_j", "energy_at_reference_j_other"]
     )
@@ -59,7 +59,7 @@ def parts_of(one: Any, other: Any) -> tuple[Any, Any, Any]:
 
 
 def left_unseen(differences: Any, columns: Any, points: Any) -> float:
-    """Root mean square of what a fit leaves of the rows of each point that was held out."""
+    """Root mean square of the residuals of a fit in the rows of held-out points."""
     left = np.empty(len(differences))
     for point in np.unique(points):
         out = points == point
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     frame = told_at_reference(pd.concat([load_run(run) for run in options.runs], ignore_index=True))
     frame = frame[frame["status"] == "ok"]
     names = short_names(sorted(set(frame["device_uuid"])))
-    print(f"| boards | rows | {' | '.join(f'left by {name}' for name in PARTS)} | rest, W | memory, pJ/B |")
+    print(f"| boards | rows | {' | '.join(f'residual: {name}' for name in PARTS)} | rest, W | memory, pJ/B |")
     print("|---|---|" + "---|" * (len(PARTS) + 2))
     for _, rows in frame.groupby(["device_type", "device_name"]):
         boards = dict(list(rows.groupby("device_uuid")))
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             left = [f"{left_unseen(differences, columns[:, list(used)], points):.2%}" for used in PARTS.values()]
             found, errors = errors_of(differences, columns)
             cells = [f"{found[1]:+.1f} ± {errors[1]:.1f}", f"{found[2] * 1e12:+.1f} ± {errors[2] * 1e12:.1f}"]
-            print("| " + " | ".join([f"{names[one]} less {names[other]}", str(len(points)), *left, *cells]) + " |")
+            print("| " + " | ".join([f"{names[one]} minus {names[other]}", str(len(points)), *left, *cells]) + " |")
     return 0
 
 

@@ -1,13 +1,13 @@
 """Makes the reference of a type of GPU from calibrations of its boards.
 
-    python -m flopray calibrate --json > board_a.json                 # on each board, nothing else on it
+    python -m flopray calibrate --json > board_a.json                 # on each board, while nothing else runs on it
     python bench/board_reference.py board_*.json --source "2 boards of one cloud, 2026-12-01"
     python bench/board_reference.py board_*.json --source "..." --into flopray/energy/board_references.json
 
-Files are what `flopray calibrate --json` prints, or what it keeps (a folder is searched for `*.json`). Several
-calibrations of one board count as their mean. Each board is also compared with a reference of the others, which shows
-what the factor of a new board is worth. `--into` puts the reference in the place of the older one of the same type,
-whose boards must be among the files to stay in it.
+Files are the output of `flopray calibrate --json`, or the calibrations that it keeps (a folder is searched for
+`*.json`). Several calibrations of one board count as their mean. Each board is also compared with a reference made from
+the others, which shows how good the factor of a new board is. `--into` replaces the older reference of the same type;
+its boards stay in the reference only if they are among the files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def read(paths: list[Path]) -> list[Calibration]:
     """The calibrations of files and folders.
 
     Raises:
-        InputError: a file is none, or cannot be read.
+        InputError: a file has no calibration, or cannot be read.
     """
     files = [file for path in paths for file in (sorted(path.rglob("*.json")) if path.is_dir() else [path])]
     found = []
@@ -39,7 +39,7 @@ def read(paths: list[Path]) -> list[Calibration]:
 
 
 def left_out(calibrations: list[Calibration]) -> list[str]:
-    """A line a board: its factor against a reference of the others."""
+    """A line for each board: its factor relative to a reference made from the others."""
     lines = []
     for uuid in dict.fromkeys(calibration.device_uuid for calibration in calibrations):
         others = [calibration for calibration in calibrations if calibration.device_uuid != uuid]
@@ -67,8 +67,8 @@ def main() -> int:
     """Read, compare, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("calibrations", nargs="+", type=Path)
-    parser.add_argument("--source", required=True, help="when and where the boards were measured, in a line")
-    parser.add_argument("--into", type=Path, help="file of references to put it into")
+    parser.add_argument("--source", required=True, help="when and where the boards were measured, in one line")
+    parser.add_argument("--into", type=Path, help="file of references that gets the new one")
     args = parser.parse_args()
     try:
         calibrations = read(args.calibrations)

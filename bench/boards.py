@@ -4,10 +4,10 @@
         --phases forward backward forward_backward train_step --name one      # on one board, and elsewhere --name two
     python bench/boards.py results/one results/two --out boards
 
-Prints, for each type of device and for time and energy: how far boards are apart as measured, at the reference
+For each type of device, and for time and energy, prints how far boards are apart as measured, at the reference
 temperature and with the boards' factors taken out, which share of rows agrees within the stated errors at each of these
-steps, and where the rows of each board lie in the interval that the others give. With --out also writes boards.md and
-boards.json. Rows of runs from before there was a reference temperature are told for 50 °C by the prior of their type.
+steps, and which share of the rows of each board lies in the interval from the others. With --out also writes boards.md
+and boards.json. Rows that are older than the reference temperature are converted to 50 °C by the prior of their type.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from flopray.report.text_table import TextTable
 
 
 def steps_of(device: DeviceBoards) -> list[tuple[str, float, float, int]]:
-    """Name of each step, RMS of all pairs, share of their rows that agree, and how many rows that is.
+    """Name of each step, RMS of all pairs, share of their rows that agree, and number of rows.
 
-    The rows of energy are the same in every step: those at the reference temperature, where there are any.
+    The rows of energy are the same in every step: those at the reference temperature, if there are any.
     """
     found = []
     energy = AT_REFERENCE if AT_REFERENCE in device.parts else AS_MEASURED
@@ -79,19 +79,19 @@ def _step(name: str, compared: Sequence[Pair], without: bool = False) -> tuple[s
 def steps_table(device: DeviceBoards) -> TextTable:
     """RMS and agreement at each step."""
     rows = [[name, str(count), f"{rms:.2%}", f"{agree:.0%}"] for name, rms, agree, count in steps_of(device)]
-    notes = ["over all pairs of boards; agree: no further apart than both stated errors (root of the sum of squares)"]
+    notes = ["over all pairs of boards; rows agree within both stated errors (root of the sum of squares)"]
     return TextTable(f"{device.name}: apart", ["Step", "Rows", "RMS", "agree"], [("all", rows)], notes, "")
 
 
 def told_at_reference(frame: Any, reference_c: float = 50.0) -> Any:
-    """The rows, with energy at the reference temperature also where they are older than it."""
+    """The rows, with energy at the reference temperature also for rows that are older than this column."""
     later = pd.DataFrame(told_later(frame.to_dict("records"), reference_c), index=frame.index)
     old = frame[list(later)].astype(object)
     return frame.assign(**old.where(later.isna(), later).infer_objects())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the tables, and write them where --out says."""
+    """Print the tables, and write them to --out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for boards.md and boards.json")
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     devices = list(boards_of(frame))
     if not devices:
-        parser.error("the runs have no rows that are ok")
+        parser.error("no row of the runs has the status ok")
     parts = []
     for device in devices:
         tables = [steps_table(device), *board_tables(device)]

@@ -1,8 +1,8 @@
 """How long `compare_gpus.py` takes for a large grid, as a ratio to reading the run: `python bench/compare_gpus.py`.
 
-The run is made up: 16,384 MLPs, forward and backward, on two types of GPU, with costs from a formula and noise from a
-seed. Times are of the CPU, which other work on the machine changes less than those of the clock; the ratio says whether
-the comparison grows with its figures and tables (which show a handful of shapes) or with the points.
+The run is simulated: 16,384 MLPs, forward and backward, on two types of GPU, with costs from a formula and seeded
+noise. Times are CPU times, which other work on the machine changes less than wall-clock times. The ratio shows whether
+the time of the comparison grows with its figures and tables (which show a few shapes) or with the points.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PHASES = ("forward", "backward")
 
 
 def records(points: int, seed: int = 0) -> Iterator[list[PhaseRecord]]:
-    """Rows of this many made-up points, those of one point at a time."""
+    """Rows of this many simulated points, one point at a time."""
     rng = np.random.default_rng(seed)
     side = max(1, round((points / 2 / 8) ** 0.5))
     shapes = itertools.product(_DEVICES, range(1, 9), range(64, 64 + 32 * side, 32), range(16, 16 + 16 * side, 16))
@@ -68,7 +68,7 @@ def _record(spec: Point, device: str, phase: str, rng: np.random.Generator) -> P
 
 def main() -> int:
     """Make the run, read it, compare it; print CPU seconds and their ratio."""
-    parser = argparse.ArgumentParser(description="Time of compare_gpus.py against that of reading its run.")
+    parser = argparse.ArgumentParser(description="Time of compare_gpus.py relative to that of reading its run.")
     parser.add_argument("--points", type=int, default=16_384)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,11 +1,11 @@
-"""How fast are hardware FLOP counters for a whole grid, and do they say the same as slower ways? Needs a GPU and ncu.
+"""How fast are hardware FLOP counters for a whole grid, and do they agree with slower methods? Needs a GPU and ncu.
 
 1. The grid, as a user runs it: `sweeps/mlp_grid.py --instruments counters`, start of Ray included.
-2. The three-process way of flopmetrics on a sample of points: one ncu process each for building the model, for building
-   and forward, and for building, forward and backward; every kernel of the process is counted and the phases are
-   differences. flopmetrics did so in fp32, whose FLOPs one run of ncu counts; the other precisions need three more
-   processes for tensor cores, as their grid needs a second run.
-3. Every launch of the same sample counted, instead of one of equal operations: must give the same numbers.
+2. The three-process method of flopmetrics on a sample of points: one ncu process each for building the model, for
+   building and forward, and for building, forward and backward; every kernel of the process is counted and the phases
+   are differences. flopmetrics did this in fp32, whose FLOPs one run of ncu counts; the other precisions need three
+   more processes for tensor cores, just as their grid needs a second run.
+3. Every launch of the same sample counted, instead of one of equal operations. It must give the same numbers.
 
     python bench/counters.py --out results                     # 1,280 points in fp32
     python bench/counters.py --precision bf16 --out results
@@ -37,7 +37,7 @@ from flopray.workloads.registry import make_point
 
 PHASES = ("forward", "backward")
 SMALL = ["--n", "2", "4", "--d", "256", "1024", "--m", "64", "128"]
-#: What each of the three processes runs, on top of the one before.
+#: What each of the three processes runs in addition to the one before.
 STEPS = ("setup", "forward", "forward_backward")
 ROOT = Path(__file__).parents[1]
 
@@ -54,14 +54,14 @@ def count_grid(args: argparse.Namespace) -> tuple[Any, float]:
 
 
 def three_processes(point: Point, capability: str) -> tuple[dict[str, int], float]:
-    """FLOPs of both phases by differences between whole processes, and the seconds it took."""
+    """FLOPs of both phases by differences between whole processes, and the seconds that this took."""
     passes, begin = passes_for(point.precision, capability), time.perf_counter()
     setup, forward, both = (sum(flops_of_process(point, step, counters) for counters in passes) for step in STEPS)
     return {"forward": forward - setup, "backward": both - forward}, time.perf_counter() - begin
 
 
 def flops_of_process(point: Point, step: str, counters: CounterPass) -> int:
-    """FLOPs of all kernels of a process that does no more than one of the three steps."""
+    """FLOPs of all kernels of a process that does only one of the three steps."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log.csv"
         shape = (str(value) for value in point.shape().values())
@@ -74,7 +74,7 @@ def flops_of_process(point: Point, step: str, counters: CounterPass) -> int:
 
 
 def run_step(step: str, precision: str, n: int, d: int, m: int) -> None:
-    """What one of the three processes does."""
+    """Run the step of one of the three processes."""
     import torch
 
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
@@ -101,7 +101,7 @@ def every_launch(points: list[Point], capability: str) -> dict[tuple[str, str], 
 
 
 def sample_of(frame: Any, size: int) -> list[Point]:
-    """Points spread over the run, always the same ones."""
+    """Points from all parts of the run, always the same ones."""
     rows = frame[frame["phase"] == PHASES[0]].to_dict("records")
     fields = ("workload", "device_type", "precision", "execution", "n_layers", "width", "tokens")
     chosen = random.Random(0).sample(rows, min(size, len(rows)))
@@ -109,7 +109,7 @@ def sample_of(frame: Any, size: int) -> list[Point]:
 
 
 def compare(args: argparse.Namespace, frame: Any, seconds: float) -> None:
-    """Print the grid against the two other ways."""
+    """Print the grid compared with the two other methods."""
     device = Device("GPU")
     about: dict[str, Any] = device.columns()
     points = len(set(frame["trial_id"]))
@@ -117,12 +117,10 @@ def compare(args: argparse.Namespace, frame: Any, seconds: float) -> None:
     exact = sum(reconstruct(row) == row["executed_flops"] for row in counted.to_dict("records"))
     print(f"\n{about['device_name']}, driver {about.get('driver_version')}, ncu {ncu.ncu_version(ncu.find_ncu())}")
     each = seconds / points
-    print(
-        f"{args.precision} grid: {points} points x {len(PHASES)} phases in {seconds:.1f} s, {each * 1e3:.0f} ms a point"
-    )
-    print(f"{len(counted)} of {len(frame)} rows counted, {exact} give the executed total back exactly")
+    print(f"{args.precision} grid: {points} points x {len(PHASES)} phases in {seconds:.1f} s, {each * 1e3:.0f} ms each")
+    print(f"{len(counted)} of {len(frame)} rows counted; overheads reproduce the executed total exactly in {exact}")
     launches, read = int(counted["kernel_launches"].sum()), int(counted["kernel_launches_counted"].sum())
-    print(f"{launches} kernel launches, told by the counters of {read} (less where points shared them)")
+    print(f"{launches} kernel launches, from the counters of {read} (fewer if points shared them)")
     ours = {(row["trial_id"], row["phase"]): int(row["executed_flops"]) for row in counted.to_dict("records")}
     sample = sample_of(frame, args.sample)
     begin = time.perf_counter()
@@ -137,10 +135,10 @@ def compare(args: argparse.Namespace, frame: Any, seconds: float) -> None:
         totals, took = three_processes(point, about["compute_capability"])
         spent += took
         above = ", ".join(f"{p} {totals[p] / ours[point.id, p] - 1:+.2%}" for p in PHASES)
-        print(f"three processes, {point.label()}: {took:.1f} s; against ours: {above}")
+        print(f"three processes, {point.label()}: {took:.1f} s; relative to ours: {above}")
     theirs = spent / min(args.three, len(sample))
     hours = theirs * points / 3600
-    print(f"three processes: {theirs:.1f} s a point, {hours:.1f} h for this grid; ratio {theirs / each:.0f}")
+    print(f"three processes: {theirs:.1f} s per point, {hours:.1f} h for this grid; ratio {theirs / each:.0f}")
 
 
 def main() -> int:
@@ -148,8 +146,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--precision", default="fp32", choices=("fp32", "tf32", "bf16", "fp16"))
     parser.add_argument("--sample", type=int, default=6, help="points whose every launch is counted")
-    parser.add_argument("--three", type=int, default=2, help="of them, points for the three-process way")
-    parser.add_argument("--no-three", action="store_true", help="leave the three-process way out")
+    parser.add_argument("--three", type=int, default=2, help="of these, points for the three-process method")
+    parser.add_argument("--no-three", action="store_true", help="leave out the three-process method")
     parser.add_argument("--small", action="store_true", help="eight points instead of 1,280")
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder for the run")
     parser.add_argument("--worker", nargs=4, metavar=("STEP", "N", "D", "M"), help=argparse.SUPPRESS)

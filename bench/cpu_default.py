@@ -1,9 +1,9 @@
-"""What the default run takes on this machine's CPU, beside what `--dry-run` says: `python bench/cpu_default.py`.
+"""Time of the default run on this machine's CPU, and the time that `--dry-run` predicts: `python bench/cpu_default.py`.
 
 Each round plans the default sweep of `sweeps/mlp_grid.py` and then runs it, figures included. A line of the table has
 the load before and after (`os.getloadavg`, one minute; on an idle machine near 0 before), the predicted and the real
 time of the command, when the first point was finished, when measuring ended, and how many rows reached the target.
-With flags behind `--` the sweep takes these: `-- --target-error 0.01 --max-seconds 3`.
+Flags after `--` are passed to the sweep: `-- --target-error 0.01 --max-seconds 3`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HEADER = "| load before, after | predicted | took | first point | measured until
 
 
 def predicted_s(flags: list[str]) -> float:
-    """Seconds that `--dry-run` says."""
+    """Seconds that `--dry-run` predicts."""
     plan = subprocess.run([sys.executable, SCRIPT, "--dry-run", *flags], check=True, capture_output=True, text=True)
     found = re.search(r"│ ([\d.]+) (s|min|h) +│", plan.stdout)
     if found is None:
@@ -34,7 +34,7 @@ def predicted_s(flags: list[str]) -> float:
 
 
 def run(flags: list[str], storage: str) -> dict[str, Any]:
-    """Run the sweep; when its events came, in seconds since its start, and the summary."""
+    """Run the sweep; returns the times of its events, in seconds since its start, and the summary."""
     begin = time.monotonic()
     seen: dict[str, Any] = {}
     command = [sys.executable, str(SCRIPT), "--json", "--storage", storage, *flags]
@@ -53,7 +53,7 @@ def main() -> None:
     """Plan and run a few times, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("flags", nargs="*", help="of the sweep, behind --")
+    parser.add_argument("flags", nargs="*", help="of the sweep, after --")
     args = parser.parse_args()
     print(HEADER, "|---|---|---|---|---|---|---|", sep="\n", flush=True)
     for _ in range(args.rounds):

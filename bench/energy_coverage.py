@@ -1,11 +1,11 @@
-"""Do the intervals of energy windows hold the truth? Simulated counters under loads whose power does not hold still.
+"""Do the intervals of energy windows contain the truth? Simulated counters under loads whose power varies.
 
     python bench/energy_coverage.py                      # the table of docs/method.md
     python bench/energy_coverage.py --windows 40 --cases steady "iteration 95 ms"   # a quick look
     python bench/energy_coverage.py --fixed 1 2 3 5      # windows of fixed lengths, in seconds
 
-Each window is polled as a real one is and ends as a real one does: the estimate is asked for at each new tick until its
-error is at the target, 3 s at most. The truth is the load's mean power in the long run. Counters: `ideal` adds up all
+Each window is polled and ends like a real one: the estimate is computed at each new tick until its error is at the
+target, for at most 3 s. The truth is the load's mean power in the long run. Counters: `ideal` adds up all
 power; `partial` sees the last 25 ms of each tick of 100 ms.
 """
 
@@ -42,10 +42,10 @@ COUNTERS = {"ideal": None, "partial": 0.025}
 
 @dataclass(frozen=True)
 class Load:
-    """A power trace, the length of an iteration, the mean power in the long run (lowest and highest that is right).
+    """A power trace, the length of an iteration, and the long-run mean power (the lowest and highest correct value).
 
-    Before `changes_s`, and until two ticks have shown the change, only the lowest is right. `mean_w_per_s` is by how
-    much the mean of a window that is longer by a second is higher.
+    Before `changes_s`, and until two ticks have shown the change, only the lowest is correct. `mean_w_per_s` is the
+    increase of the mean for a window that is longer by a second.
     """
 
     trace: PowerTrace
@@ -57,7 +57,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One window: relative distance of its power to the truth, stated error, length, and whether it converged."""
+    """One window: relative distance of its power from the truth, stated error, length, and whether it converged."""
 
     error: float
     stated: float
@@ -66,7 +66,7 @@ class Outcome:
 
     @property
     def covered(self) -> bool:
-        """Whether the interval holds the truth."""
+        """Whether the interval contains the truth."""
         return self.error <= self.stated
 
 
@@ -81,7 +81,7 @@ def steady(seed: int) -> Load:
 
 
 def iteration(period_s: float, low_share: float = 0.2, low: float = 0.45, known: bool = True) -> Callable[[int], Load]:
-    """An iteration whose last part takes less power; its length is known, or another one's is."""
+    """An iteration whose last part takes less power; its length is known, or a wrong length is given."""
 
     def load(seed: int) -> Load:
         trace = SquarePower(POWER_W, low * POWER_W, period_s, low_share, _phase(seed))
@@ -91,7 +91,7 @@ def iteration(period_s: float, low_share: float = 0.2, low: float = 0.45, known:
 
 
 def sine(period_s: float, amplitude: float, known: bool = True) -> Callable[[int], Load]:
-    """A sine; its period is an iteration, or has nothing to do with iterations."""
+    """A sine; its period is an iteration, or is independent of iterations."""
 
     def load(seed: int) -> Load:
         trace = SinePower(POWER_W, amplitude * POWER_W, period_s, _phase(seed))
@@ -101,7 +101,7 @@ def sine(period_s: float, amplitude: float, known: bool = True) -> Callable[[int
 
 
 def step(seed: int) -> Load:
-    """A step of 15 %: once the window has seen it, either power is right, and so is what lies between."""
+    """A step of 15 %: once the window has seen it, both powers and all values between them are correct."""
     step_s = 0.4 + 0.6 * _phase(seed)
     return Load(StepPower(POWER_W, 1.15 * POWER_W, step_s), (POWER_W, 1.15 * POWER_W), changes_s=step_s)
 
@@ -169,7 +169,7 @@ FAULTS = {
 
 
 def polled(case: str, counter: str, seed: int, length_s: float = CAP_S) -> tuple[Load, list[Reading]]:
-    """A load and what the poller reads of it until the cap, or for some other time."""
+    """A load and what the poller reads from it until the cap, or for another time."""
     case, options = FAULTS.get(case, (case, {}))
     load = CASES[case](seed)
     meter = SimulatedMeter(load.trace, VirtualClock(), seen_s=COUNTERS[counter], seed=seed, **options)
@@ -222,7 +222,7 @@ def _outcome(load: Load, estimate: EnergyEstimate, end_s: float, converged: bool
     if end_s < load.changes_s + 0.2:
         high_w = low_w
     more_w = load.mean_w_per_s * end_s
-    # Where a range is right, the interval holds the truth when it reaches both ends of it.
+    # If a range is correct, the interval contains the truth when it reaches both ends of the range.
     error = max(abs(truth_w - estimate.power_w) for truth_w in (low_w + more_w, high_w + more_w)) / estimate.power_w
     return Outcome(error, estimate.energy_rel_error, end_s, converged)
 
@@ -264,7 +264,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--counters", nargs="+", choices=list(COUNTERS), default=list(COUNTERS))
     parser.add_argument("--targets", nargs="+", type=float, default=[0.02, 0.01])
     parser.add_argument(
-        "--fixed", nargs="+", type=float, metavar="SECONDS", help="0.6 to 5, instead of a stopping rule"
+        "--fixed", nargs="+", type=float, metavar="SECONDS", help="lengths of 0.6 to 5 s, instead of a stopping rule"
     )
     args = parser.parse_args(argv)
     if args.fixed:

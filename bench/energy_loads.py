@@ -7,10 +7,10 @@ import time
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-#: Work is handed to the GPU in chunks of about this length, two ahead, so that a load ends when it should.
+#: Work is launched in chunks of about this length, two ahead, so that a load ends on time.
 CHUNK_S = 0.005
-#: A replay is at least this long, as in `flopray.workloads.execution`: launching shorter ones one by one the device
-#: would wait now and then for the launching thread, and the load, not its measurement, would scatter.
+#: A replay is at least this long, as in `flopray.workloads.execution`: with shorter ones the device would sometimes
+#: wait for the launching thread, and the load, not its measurement, would scatter.
 REPLAY_S = 2e-4
 
 
@@ -26,7 +26,7 @@ class Workload:
 
 
 #: From about 4 mJ to about 1 J per iteration on an H100. The last one would take more power than the board may, so its
-#: limiter is at work all the time: how much of a load's truth a short window then holds is another question.
+#: limiter is always active: a short window then sees only a part of the load's cycle.
 WORKLOADS = {
     "small": Workload("small", 2, 512, 64, "float32"),
     "medium": Workload("medium", 8, 1024, 128, "float32"),
@@ -49,11 +49,11 @@ class Load(Protocol):
     """Something that keeps a device busy with equal iterations."""
 
     def drive(self, seconds: float, eager: bool = False) -> Span:
-        """Runs for about `seconds`, idle and synchronised at both ends."""
+        """Run for about `seconds`, idle and synchronised at both ends."""
         ...
 
     def temperature_c(self) -> float | None:
-        """Of the device, now."""
+        """Present temperature of the device."""
         ...
 
 
@@ -146,7 +146,7 @@ class GraphLoad:
 
 
 class SleepingLoad:
-    """Iterations of one millisecond that exist only in the arithmetic: checks the bench against a simulated meter."""
+    """Simulated iterations of one millisecond: to check the bench with a simulated meter."""
 
     def drive(self, seconds: float, eager: bool = False) -> Span:
         """See `Load`."""

@@ -20,13 +20,13 @@ MAX_DIFFERENCE_C = 3.0
 
 
 def truth_at(run: dict[str, Any], time_s: float) -> float:
-    """Energy per iteration at a host time: straight lines between the middles of the slices of the truth."""
+    """Energy per iteration at a host time: linear interpolation between the middles of the slices of the truth."""
     times = [(t["start_s"] + t["end_s"]) / 2 for t in run["truths"]]
     return float(np.interp(time_s, times, [t["energy_j"] for t in run["truths"]]))
 
 
 def same_temperature(run: dict[str, Any], window: dict[str, Any]) -> bool:
-    """The window was as warm as the truth, or nobody knows."""
+    """The window was as warm as the truth, or its temperature is unknown."""
     known = [c for t in run["truths"] for c in t["temperature_c"] if c is not None]
     now = window["temperature_c"]
     if now is None or not known:
@@ -52,7 +52,7 @@ def rms(values: np.ndarray) -> float:
 
 
 def gpu_seconds(run: dict[str, Any], method: str) -> dict[float, float]:
-    """Load per result of a method, by window length; windows with too few ticks count without a result."""
+    """Load time per result of a method, by window length; windows with too few ticks add load and no result."""
     cost: dict[float, float] = {}
     for window_s in {w["window_s"] for w in run["windows"]}:
         mine = [w for w in run["windows"] if w["window_s"] == window_s]
@@ -68,10 +68,10 @@ def gpu_seconds(run: dict[str, Any], method: str) -> dict[float, float]:
 
 
 def seconds_for_error(run: dict[str, Any], method: str, target: float) -> tuple[float, bool]:
-    """GPU time from which a method's RMS error stays at or below `target`, and whether it got there.
+    """GPU time from which a method's RMS error stays at or below `target`, and whether it does so at all.
 
-    Between two window lengths the error is taken as a power of the time; a method that never gets there costs more
-    than its longest window, which is returned.
+    Between two window lengths the error is taken as a power of the time. A method that never reaches the target needs
+    more than its longest window, whose length is returned.
     """
     cost = gpu_seconds(run, method)
     points = [(cost[w], rms(e)) for w, e in errors(run)[method].items()]
@@ -88,7 +88,7 @@ def seconds_for_error(run: dict[str, Any], method: str, target: float) -> tuple[
 
 
 def coverage(run: dict[str, Any]) -> tuple[int, int]:
-    """How many of the stated 95 % intervals of the tick-aligned method hold the truth, and of how many."""
+    """How many of the stated 95 % intervals of the tick-aligned method contain the truth, and of how many."""
     hits = total = 0
     for window in run["windows"]:
         if "estimate" in window and same_temperature(run, window):
@@ -132,7 +132,7 @@ def _print_conditions(run: dict[str, Any]) -> None:
     )
     hits, total = coverage(run)
     if total:
-        print(f"stated 95 % intervals that hold the truth: {hits} of {total}")
+        print(f"stated 95 % intervals that contain the truth: {hits} of {total}")
 
 
 def _print_errors(run: dict[str, Any]) -> None:

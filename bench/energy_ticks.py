@@ -27,8 +27,8 @@ def plot_ticks(run: dict[str, Any], path: Path, *, number: int = 0) -> Path:
     """Two panels over time: the counter with its line, and the ticks' distances from the line.
 
     Args:
-        run: of `energy_windows.py`.
-        path: of the picture.
+        run: the JSON of `energy_windows.py`.
+        path: path of the picture.
         number: which slice of the truth.
 
     Returns:
@@ -57,7 +57,13 @@ def plot_ticks(run: dict[str, Any], path: Path, *, number: int = 0) -> Path:
         for axis, values in ((above, energy_j), (below, offset_ms)):
             axis.plot(at_s[used], values[used], "o", ms=4, color="C0")
             axis.plot(
-                at_s[~used], values[~used], "o", ms=4, mfc="white", mec="C3", label="dropped: holds energy from before"
+                at_s[~used],
+                values[~used],
+                "o",
+                ms=4,
+                mfc="white",
+                mec="C3",
+                label="dropped: includes energy from before",
             )
         below.errorbar(at_s, offset_ms, 500 * ticks.width_s, fmt="none", ecolor="0.5", elinewidth=0.8)
         below.axhline(0, color="C0", linewidth=0.8)
@@ -74,7 +80,7 @@ def plot_ticks(run: dict[str, Any], path: Path, *, number: int = 0) -> Path:
 
 
 def main() -> None:
-    """Read, draw, say where."""
+    """Read, draw, and print the path."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="JSON", help="written by energy_windows.py")
     parser.add_argument("--slice", type=int, default=0, help="which slice of the truth (default the first)")

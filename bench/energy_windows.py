@@ -1,11 +1,11 @@
-"""How wrong is the energy of a short window, by method, against the GPU time it costs? Needs a GPU with a counter.
+"""Error of the energy of a short window, by method, against the GPU time that it takes. Needs a GPU with a counter.
 
-For each workload: the truth is the counter's slope over 60 s of load at steady temperature, cut into slices that stand
-before, between and after the short windows and are joined by straight lines in time: a board's power drifts, and now
-and then jumps, by half a percent within minutes, which two long windows around all the short ones would miss. Short
-windows start at random phases of the counter; between them
-the same load goes on, so that the temperature stays. All methods see the same stretch of load, which is `window` plus
-`settle` long: the tick-aligned method drops the ticks of the first `settle`, the others use all of it.
+For each workload: the truth is the counter's slope over 60 s of load at steady temperature, cut into slices before,
+between and after the short windows, with linear interpolation in time: a board's power drifts, and sometimes jumps, by
+half a percent within minutes, which two long windows around all the short ones would miss. Short windows start at
+random phases of the counter; between them the same load goes on, so that the temperature stays the same. All methods
+see the same stretch of load, which is `window` plus `settle` long: the tick-aligned method drops the ticks of the first
+`settle`, the others use all of it.
 
 * ticks: flopray, slope over the counter's ticks, polled by a thread.
 * begin_end: read the counter, run, synchronise, read again.
@@ -18,7 +18,7 @@ the same load goes on, so that the temperature stays. All methods see the same s
     python bench/energy_windows.py --report results/bench/*.json                # tables again, no GPU needed
     python bench/energy_windows.py --plot results/bench/*.json --out docs       # error against window length, PNG
 
-Ctrl-C and SIGTERM end it after the running round of windows, a quarter of a minute at most, and what it has is written.
+Ctrl-C and SIGTERM end it after the current round of windows, within a quarter of a minute; all results are written.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from flopray.testing.simulated_meter import SimulatedMeter
 
 
 class Bench:
-    """A device, its meters and what was asked for."""
+    """A device, its meters and the options."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
@@ -89,7 +89,7 @@ class Bench:
             print(f"zeus is not measured: {error!r}", file=sys.stderr)
 
     def end_after_this_round(self, *_: object) -> None:
-        """Ctrl-C and SIGTERM: what was measured is written; a round takes about a quarter of a minute."""
+        """On Ctrl-C and SIGTERM, write what was measured; a round takes about a quarter of a minute."""
         self.stop = True
 
     def load(self, name: str) -> Load:
@@ -125,7 +125,7 @@ class PowerSampler:
             self._stop.wait(next_s - time.perf_counter())
 
     def mean_w(self, name: str, start_s: float, end_s: float) -> float | None:
-        """Mean of the samples of a window; of the last one before its end if it holds none."""
+        """Mean of the samples of a window, or the last one before its end if it has none."""
         inside = [w for t, w in self.samples[name] if start_s <= t <= end_s]
         before = [w for t, w in self.samples[name] if t <= end_s]
         return sum(inside) / len(inside) if inside else (before[-1] if before else None)
@@ -136,7 +136,7 @@ def raw(readings: list[Reading]) -> list[list[float]]:
 
 
 def measure_truth(bench: Bench, load: Load, period_s: float) -> dict[str, Any]:
-    """Energy per iteration of a slice of the truth, by its first and last tick alone: no estimator in between."""
+    """Energy per iteration of a slice of the truth, from only its first and last tick, without an estimator."""
     with Poller(bench.meter, period_s) as poller:
         first_c = load.temperature_c()
         span = load.drive(bench.args.truth_seconds / (bench.args.repeats + 1))
@@ -161,7 +161,7 @@ def measure_window(
     poller = Poller(bench.meter, period_s)
     if "ticks" in methods:
         poller.start()
-    load.drive(bench.rng.uniform(0.1, 0.3))  # two periods of the counter: any phase is as likely
+    load.drive(bench.rng.uniform(0.1, 0.3))  # two periods of the counter: all phases are equally likely
     outer, inner = ("zeus", "begin_end") if swap else ("begin_end", "zeus")
     before: dict[str, float] = {}
 
@@ -202,7 +202,7 @@ def measure_window(
 
 
 def add_ticks(bench: Bench, result: dict[str, Any], readings: list[Reading], period_s: float) -> None:
-    """Adds flopray's estimate to a window, or that there were too few ticks for one."""
+    """Adds flopray's estimate to a window, or notes that it has too few ticks."""
     result["readings"] = raw([r for r in readings if r.after_s > result["start_s"] - 0.5])
     try:
         got = estimate_energy(
@@ -222,7 +222,7 @@ def add_ticks(bench: Bench, result: dict[str, Any], readings: list[Reading], per
 
 
 def measure_overhead(bench: Bench, load: Load, period_s: float) -> dict[str, float]:
-    """Relative change of time per iteration by the polling thread, median of pairs in turn; graph and eager."""
+    """Relative change of time per iteration by the polling thread, median of alternating pairs; graph and eager."""
     result = {}
     seconds = 0.3 if bench.args.smoke else 0.5
     for name, eager in (("graph", False), ("eager", True)):
@@ -299,15 +299,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--windows", nargs="+", type=float, default=[0.3, 0.5, 1.0, 2.0, 5.0], help="seconds")
     add("--repeats", type=int, default=12, help="windows of each length")
     add("--truth-seconds", type=float, default=60.0, help="all slices together")
-    add("--warm-seconds", type=float, default=60.0, help="at most; ends when the temperature is steady")
+    add("--warm-seconds", type=float, default=60.0, help="at most; warming up ends when the temperature is steady")
     add("--settle", type=float, default=0.15, help="seconds of load whose ticks are dropped")
-    add("--separate", action="store_true", help="tick polling and begin/end reads in windows of their own")
+    add("--separate", action="store_true", help="tick polling and begin/end reads in separate windows")
     add("--device", default="0", help="index of the CUDA device, or `simulated`")
     add("--seed", type=int, default=0)
     add("--out", type=Path, default=Path("results/bench"), help="folder for JSON or PNG")
     add("--smoke", action="store_true", help="half a minute: short truth, two windows of 0.3 and 0.5 s")
-    add("--report", nargs="+", type=Path, metavar="JSON", help="only print the tables of earlier runs")
-    add("--plot", nargs="+", type=Path, metavar="JSON", help="only draw earlier runs to OUT/energy_windows.png")
+    add("--report", nargs="+", type=Path, metavar="JSON", help="print only the tables of earlier runs")
+    add("--plot", nargs="+", type=Path, metavar="JSON", help="only draw earlier runs into OUT/energy_windows.png")
     args = parser.parse_args(argv)
     if args.smoke:
         args.windows, args.repeats, args.truth_seconds, args.warm_seconds = [0.3, 0.5], 2, 4.5, 1.0

@@ -1,10 +1,10 @@
-"""How often the intervals of a board's factor hold the truth, on simulated boards.
+"""Coverage of the intervals of a board's factor, on simulated boards.
 
     python bench/factor_coverage.py                       # ten seconds
 
-Each round draws a type of board: a spread between boards as uncertain as the three boards that it is known from leave
-it, boards of a reference, and one more board. Its factor is estimated from one calibration, whose loads scatter about
-the factor and have errors of their windows.
+Each round draws a type of board: a spread between boards, as uncertain as an estimate from three boards, the boards of
+a reference, and one more board. Its factor is estimated from one calibration, whose loads scatter about the factor and
+have errors of their windows.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def main() -> None:
     parser.add_argument("--error", type=float, default=0.008, help="half width of a load's interval (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    print("| boards of the reference | common factor held | one work held | median half width |\n|---|---|---|---|")
+    print("| boards of the reference | coverage, common factor | coverage, one work | median half width |")
+    print("|---|---|---|---|")
     for boards in (1, 2, 3, 4, 8):
         print(row(boards, args.rounds, args.error, args.seed))
 

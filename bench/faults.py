@@ -1,13 +1,13 @@
-"""Faults, one a round, at random moments of real sweeps: is a finished point ever lost, doubled, or a user left alone?
+"""Faults, one per round, at random moments of real sweeps: is a point lost or doubled, or a failure not reported?
 
-    python bench/faults.py --rounds 200 --out results/faults                  # some 24 s a round on two cores
+    python bench/faults.py --rounds 200 --out results/faults                  # some 24 s per round on two cores
     python bench/faults.py --rounds 3 --out again --only driver-sigkill --seed 71   # the round of seed 71, two more
     python bench/faults.py --list
 
-A round starts a sweep of some hundred short points by its command line, strikes once, waits for its end, goes on with
-it by the command that it printed, and holds the run's folder against what was told before. `tests/faults` has the
+A round starts a sweep of some hundred short points by its command line, causes one fault, waits for its end, continues
+it with the command that it printed, and compares the run's folder with what was reported before. `tests/faults` has the
 kinds, the rounds and the checks. Writes `faults.json` and `faults.md` after each round; exits with 1 if anything was
-lost, doubled, hung, or told wrongly. The log and the folder of a round that went wrong are kept in `--out`.
+lost, doubled, hung, or reported wrongly. The log and the folder of a failed round are kept in `--out`.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from faults_table import markdown  # noqa: E402
 from lane import Lane  # noqa: E402
 from rounds import Outcome, play  # noqa: E402
 
-#: Shares of the rounds that measure really, and whose sweep starts a Ray of its own, of the kinds that can do so.
+#: Shares of the rounds that really measure, and of those whose sweep starts its own Ray, among the kinds that can.
 REAL, OWN = 0.1, 0.15
 
 
 def schedule(rounds: int, only: list[str], seed: int) -> list[tuple[str, int]]:
-    """Kind and seed of each round: kinds in turn, then those together that need the same cluster."""
+    """Kind and seed of each round: kinds in turn, grouped by the cluster that they need."""
     names = [only[i % len(only)] for i in range(rounds)]
     return sorted(((name, seed + i) for i, name in enumerate(names)), key=lambda job: KINDS[job[0]].layout)
 
 
 class Campaign:
-    """Plays rounds in lanes and notes what they found."""
+    """Runs rounds in lanes and records their findings."""
 
     def __init__(self, out: Path, jobs: list[tuple[str, int]]) -> None:
         self._out, self._total = out, len(jobs)
@@ -59,7 +59,7 @@ class Campaign:
         self.skipped: dict[str, str] = {}
 
     def run(self, count: int) -> None:
-        """Play all rounds, some side by side; what they started is ended, also after Ctrl-C."""
+        """Run all rounds, some in parallel; their processes are ended, also after Ctrl-C."""
         with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as folder:
             lanes = [Lane(Path(folder) / str(number)) for number in range(count)]
             threads = [threading.Thread(target=self._play_all, args=[lane], daemon=True) for lane in lanes]
@@ -69,7 +69,7 @@ class Campaign:
                 while any(thread.is_alive() for thread in threads):
                     time.sleep(0.5)
             finally:
-                self._ended = True  # the rounds that are being played fail now, and say nothing
+                self._ended = True  # the rounds that are running fail now, and report nothing
                 for lane in lanes:
                     lane.closed = True
                     lane.clean_up()
@@ -116,7 +116,7 @@ class Campaign:
         print(f"{done}/{self._total} ETA {left_s / 60:.0f} min | {where}: {word}", file=sys.stderr, flush=True)
 
     def write(self) -> None:
-        """All outcomes so far, as JSON and as a table."""
+        """Write all outcomes so far, as JSON and as a table."""
         found = {"skipped": self.skipped, "rounds": [outcome.to_dict() for outcome in self.outcomes]}
         (self._out / "faults.json").write_text(json.dumps(found, indent=1) + "\n")
         (self._out / "faults.md").write_text(markdown(self.outcomes, self.skipped))
@@ -128,13 +128,13 @@ def _problems(outcome: Outcome) -> list[str]:
 
 
 def main() -> int:
-    """Play the campaign."""
+    """Run the campaign."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=200)
-    parser.add_argument("--out", type=Path, help="folder for faults.json, faults.md and what went wrong")
+    parser.add_argument("--out", type=Path, help="folder for faults.json, faults.md and failed rounds")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of the first round")
     parser.add_argument("--only", nargs="+", metavar="KIND", choices=KINDS, default=list(KINDS), help="kinds of faults")
-    parser.add_argument("--lanes", type=int, default=2, help="rounds side by side (default 2)")
+    parser.add_argument("--lanes", type=int, default=2, help="rounds in parallel (default 2)")
     parser.add_argument("--list", action="store_true", help="print the kinds and do nothing")
     args = parser.parse_args()
     if args.list:
@@ -145,7 +145,7 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs, and what they start, ignore Ctrl-C
         signal.signal(number, signal.default_int_handler)
     args.out.mkdir(parents=True, exist_ok=True)
-    warnings.simplefilter("ignore")  # damage is what the rig made
+    warnings.simplefilter("ignore")  # the rig made the damage
     print(f"seed {args.seed}: round i has seed {args.seed} + i", file=sys.stderr)
     jobs = schedule(args.rounds, args.only, args.seed)
     campaign = Campaign(args.out, jobs)

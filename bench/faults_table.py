@@ -13,11 +13,11 @@ _HEAD = (
 
 
 def markdown(outcomes: Iterable[Any], skipped: Mapping[str, str]) -> str:
-    """A row a kind and one for all; medians of points and seconds, counts of everything else.
+    """A row for each kind and one for all; medians of points and seconds, counts of everything else.
 
     Args:
-        outcomes: those of `rounds.play`.
-        skipped: kinds that this machine did not let be played, with the reason.
+        outcomes: the results of `rounds.play`.
+        skipped: kinds that could not run on this machine, with the reason.
     """
     by_kind: dict[str, list[Any]] = {}
     for outcome in outcomes:

@@ -1,9 +1,9 @@
-"""A sweep that is followed in TensorBoard and MLflow, killed in the middle and resumed: is each point there once?
+"""A sweep that logs to TensorBoard and MLflow, is killed in the middle and resumed: is each point there exactly once?
 
-On a cluster of its own that outlives the driver (`ray start --head`) and an MLflow server with a SQLite store, a sweep
+On a separate cluster that outlives the driver (`ray start --head`) and an MLflow server with a SQLite store, a sweep
 of many short points runs with `--log-to tensorboard mlflow`. Its driver is killed with SIGKILL after some points and
 resumed. Then the journal, MLflow and `load_run` of Tune's folders must each name every point exactly once. Prints one
-JSON object with counts and durations, and ends with 1 if a point is missing anywhere or there twice.
+JSON object with counts and durations, and ends with 1 if a point is missing or duplicated anywhere.
 
     python bench/followed_sweep.py                         500 points, killed after 200; some minutes
     python bench/followed_sweep.py --points 40 --kill-after 15
@@ -33,17 +33,19 @@ from flopray.store.location import open_run
 _TOKENS = 20
 _MEASURING = "--phases forward --instruments time --max-seconds 0.2 --target-error 0.5 --sentinel-every 0"
 _DEADLINE_S = 3600.0
-#: Without the eight processes for MLflow's own jobs, which are none of tracking.
+#: Without the eight processes for MLflow's own jobs, which tracking does not need.
 _TRACKING = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
 def main() -> int:
-    """Run the bench; returns 0 if every point is everywhere once."""
+    """Run the bench; returns 0 if every point is everywhere exactly once."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=int, default=500, help=f"of the sweep, in multiples of {_TOKENS}")
     parser.add_argument("--kill-after", type=int, default=200, help="points in the journal when the driver is killed")
-    parser.add_argument("--cpus", type=int, default=2, help="of the cluster; a trial takes one")
-    parser.add_argument("--keep", action="store_true", help="leave the run and the servers' files, and say where")
+    parser.add_argument("--cpus", type=int, default=2, help="CPUs of the cluster; a trial takes one")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep the run and the servers' files, and print their folder"
+    )
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="fs", dir="/tmp"))  # short: Ray's sockets are in it
     try:
@@ -99,7 +101,7 @@ def followed(folder: Path, widths: int, kill_after: int, cpus: int) -> dict[str,
 
 
 def counts(run: Path) -> dict[str, Any]:
-    """How many points are where, and how many of them more than once."""
+    """The number of points in each place, and how many of them occur more than once."""
     found = {"journal": journal(run), "mlflow": mlflow_points(run)}
     found["tune"] = list(load_run(run / "tune").trial_id)
     found["records"] = list(load_run(run).trial_id)
@@ -113,7 +115,7 @@ def counts(run: Path) -> dict[str, Any]:
 
 
 def journal(run: Path) -> list[str]:
-    """The points of the journal's whole lines."""
+    """The points of the journal's complete lines."""
     path = run / "journal.jsonl"
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line)["entry"]["trial_id"] for line in lines if line.endswith("\n")]
@@ -130,12 +132,12 @@ def mlflow_runs(run: Path) -> list[Any]:
 
 
 def mlflow_points(run: Path) -> list[str]:
-    """The points that MLflow names, as often as it does; a run that has none yet is not counted."""
+    """The points that MLflow names, with repetitions; a run without a point is not counted."""
     return [point for found in mlflow_runs(run) if (point := found.data.tags.get("point_id"))]
 
 
 def flopray(folder: Path, line: str) -> subprocess.Popen[bytes]:
-    """Start the command, in a folder, with what it prints in `driver.log`."""
+    """Start the command in a folder; its output goes into `driver.log`."""
     with (folder / "driver.log").open("ab") as log:
         command = [sys.executable, "-m", "flopray", *line.split()]
         return subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -166,7 +168,7 @@ def tracking(folder: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def ended(folder: Path, command: list[str], log: str, environment: Mapping[str, str] | None = None) -> Iterator[None]:
-    """A server for the block; what it has started ends with it, and nothing else does."""
+    """A server for the block; only its own processes end with it."""
     with (folder / log).open("wb") as file:
         process = subprocess.Popen(
             command,
@@ -194,7 +196,7 @@ def answers(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port that nothing listens at now."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -204,7 +206,7 @@ def wait_for(condition: Callable[[], object]) -> None:
     """Wait until something holds.
 
     Raises:
-        TimeoutError: it does not in an hour.
+        TimeoutError: it does not hold within an hour.
     """
     end = time.monotonic() + _DEADLINE_S
     while not condition():

@@ -1,14 +1,14 @@
-"""How often the 95 % interval of a mean of laps holds the truth, and how wide it is. Needs no GPU.
+"""Coverage and width of the 95 % interval of a mean of laps. Needs no GPU.
 
     python bench/lap_coverage.py                        # the tables of docs/method.md, about 3 minutes
-    python bench/lap_coverage.py --series 300           # a glance
+    python bench/lap_coverage.py --series 300           # a quick look
     python bench/lap_coverage.py --real 40              # 40 s of real laps on this CPU, cut into windows
 
-The first table is of fixed lengths: coverage, and in brackets the median half width over Student's (which takes laps
-for independent). The second is of windows that the stopping rule ends: at 25 laps first, then at every fourth, at the
-target or the cap. It has the coverage of the windows that converged, of all, in brackets the share that converged and
-how many laps the windows took in the mean, and then the half width that somebody who knows the laps' spectrum would
-state at the cap, over the target. Above 1, no window should converge; those that do look quiet by chance.
+The first table is of fixed lengths: coverage, and in brackets the median half width over Student's (which assumes
+independent laps). The second is of windows that the stopping rule ends: it is checked at 25 laps and then at every
+fourth, and ends a window at the target or the cap. The table has the coverage of the windows that converged and of all
+windows, in brackets the share that converged and the mean number of laps, and then the half width at the cap for a
+known spectrum of the laps, over the target. Above 1, no window should converge; those that do look quiet by chance.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def at_fixed_lengths(count: int, seed: int) -> None:
 
 
 def stopped(laps: np.ndarray, target: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Whether each window held the truth, whether it converged, and its laps, when the stopping rule ended it.
+    """Whether each window's interval contains the truth, whether it converged, and its laps at the end.
 
     Args:
         laps: shape (windows, laps at the cap).
@@ -108,7 +108,7 @@ def real_laps(seconds: float) -> np.ndarray:
 
 
 def cut_into_windows(laps: np.ndarray) -> None:
-    """How often windows of one long series hold its mean."""
+    """Coverage of windows of one long series for its mean."""
     lag_1 = np.corrcoef(laps[1:], laps[:-1])[0, 1]
     print(
         f"{len(laps)} laps, mean {laps.mean() * 1e3:.2f} ms, scatter {laps.std() / laps.mean():.1%}, lag 1 {lag_1:.2f}"

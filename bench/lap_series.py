@@ -1,4 +1,4 @@
-"""Made-up laps whose true mean is known: independent, correlated, of two states, periodic, bimodal, skewed."""
+"""Simulated laps with a known mean: independent, correlated, of two states, periodic, bimodal, skewed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Generate = Callable[[np.random.Generator, int, int], np.ndarray]  # (random numb
 
 
 def autoregressive(phi: float, noise_share: float = 0.0) -> Generate:
-    """First-order autoregression, stationary, variance 1, of which independent noise may have a share."""
+    """First-order autoregression, stationary, with variance 1; independent noise may be part of it."""
 
     def generate(rng: np.random.Generator, count: int, laps: int) -> np.ndarray:
         steps = rng.standard_normal((count, laps)) * np.sqrt(1 - phi**2)
@@ -27,7 +27,7 @@ def autoregressive(phi: float, noise_share: float = 0.0) -> Generate:
 
 
 def two_states(up: float, down: float, *, noise: float = 0.02) -> Generate:
-    """Laps of 1 more in a second state, which begins and ends with these chances a lap."""
+    """Laps that are longer by 1 in a second state, which begins and ends with these probabilities per lap."""
 
     def generate(rng: np.random.Generator, count: int, laps: int) -> np.ndarray:
         chance, share = rng.random((count, laps)), up / (up + down)
@@ -41,7 +41,7 @@ def two_states(up: float, down: float, *, noise: float = 0.02) -> Generate:
 
 
 def periodic(*pattern: float) -> Generate:
-    """A pattern that repeats, entered anywhere."""
+    """A pattern that repeats, from a random start."""
     values = np.array(pattern)
 
     def generate(rng: np.random.Generator, count: int, laps: int) -> np.ndarray:

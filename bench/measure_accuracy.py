@@ -2,12 +2,12 @@
 
     python bench/measure_accuracy.py --out measured.json              # three steps, eager and as graphs: 7 minutes
     python bench/measure_accuracy.py --works conv --executions graph  # one of them
-    python bench/measure_accuracy.py --read measured.json             # judge what was kept
+    python bench/measure_accuracy.py --read measured.json             # judge kept windows
 
-A step warms the board up. Half of the windows come before and half after a window of 30 s, with random pauses between
-them, so that they begin at any phase of the counter. Board and step are the same throughout; temperature is not, so
-energies are compared as they were measured and at the reference temperature. A point of the built-in MLP is also
-measured as a sweep measures it.
+A step warms up the board. Half of the windows come before and half after a window of 30 s, with random pauses between
+them, so that they begin at random phases of the counter. Board and step stay the same but temperature does not, so
+energies are compared as measured and at the reference temperature. A point of the built-in MLP is also measured as in a
+sweep.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def transformer(captured: bool) -> Callable[[], object]:
 
 
 def mlp(captured: bool) -> Callable[[], object]:
-    """The phase `train_step` of a built-in MLP, launched as the sweep launches it."""
+    """The phase `train_step` of a built-in MLP, launched as in a sweep."""
     from flopray.workloads.phases import BuiltPoint
 
     del captured
@@ -84,7 +84,7 @@ WORKS: dict[str, Callable[[bool], Callable[[], object]]] = {"conv": conv, "trans
 
 
 def numbers(m: Measurement) -> dict[str, Any]:
-    """What is kept of a measurement."""
+    """The numbers of a measurement that are kept."""
     at = m.at_reference
     return {
         "time_s": m.time.time_s,
@@ -114,14 +114,14 @@ def windows_of(step: Callable[[], object], execution: str, count: int, truth_s: 
 
 
 def as_a_sweep() -> dict[str, Any]:
-    """The same MLP's step as a sweep measures it."""
+    """The same MLP's step, measured as in a sweep."""
     made = flopray.workloads.MLP(**MLP_SHAPE)
     (record,) = flopray.profile(made, precision="bf16", execution="graph", phases=("train_step",))
     return {name: value for name, value in record.columns().items() if name.startswith(("time", "energy", "temp"))}
 
 
 def judge(kept: dict[str, Any]) -> None:
-    """Print for each step and quantity how many intervals hold the long window's value."""
+    """Print for each step and quantity how many intervals contain the long window's value."""
     print(f"{kept['device']}, driver {kept['driver']}, torch {kept['torch']}")
     for name, one in kept["steps"].items():
         truth = one["truth"]
@@ -141,7 +141,7 @@ def judge(kept: dict[str, Any]) -> None:
                 f"{np.sqrt(np.mean(off**2)):.2%}, mean {off.mean():+.2%}, stated {np.median(stated):.2%} in the median"
             )
     if sweep := kept.get("sweep"):
-        print("the MLP as a sweep measures it:", sweep)
+        print("the MLP, measured as in a sweep:", sweep)
 
 
 def main() -> None:
@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=20, help="of each step")
     parser.add_argument("--truth-seconds", type=float, default=30.0, help="length of the long window")
     parser.add_argument("--out", type=Path, default=Path("results/measured.json"), metavar="FILE")
-    parser.add_argument("--read", type=Path, metavar="FILE", help="judge windows that were kept")
+    parser.add_argument("--read", type=Path, metavar="FILE", help="judge windows of a kept file")
     args = parser.parse_args()
     if args.read:
         judge(json.loads(args.read.read_text()))

@@ -1,16 +1,16 @@
-"""What counting costs beside measuring: a sweep of time and energy, of counters, and of all three. Needs a GPU and ncu.
+"""Cost of counting and of measuring: a sweep of time and energy, of counters, and of all three. Needs a GPU and ncu.
 
-1. 16 MLPs (8 shapes in fp32 and bf16), 4 phases: time and energy; counters alone; all three in one sweep. The last one
-   should take at most 0.8 times the sum of the other two: each starts Ray, and one need not.
-2. The grid of 1,280 MLPs, forward and backward, bf16, counters alone (`--grid`), and for a sample of its points every
+1. 16 MLPs (8 shapes in fp32 and bf16), 4 phases: time and energy; only counters; all three in one sweep. The last one
+   should take at most 0.8 times the sum of the other two, since it starts Ray once and not twice.
+2. The grid of 1,280 MLPs, forward and backward, bf16, only counters (`--grid`), and for a sample of its points every
    launch counted, which must give the same numbers.
 
-For each sweep: its duration from the command's start to its end, and its ncu processes with their seconds, as a program
-in the place of ncu notes them, and what each one's seconds went to, from the run's log.
+For each sweep: its duration from the command's start to its end, its ncu processes with their seconds, as a program
+that replaces ncu notes them, and what each process spent its time on, from the run's log.
 
     python bench/mixed_sweep.py --out mixed.json             # both, about seven minutes on an H100
     python bench/mixed_sweep.py --out mixed.json --no-grid
-    python bench/mixed_sweep.py --out grid.json --grid       # the grid alone
+    python bench/mixed_sweep.py --out grid.json --grid       # only the grid
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MIXED = ["--n", "2", "8", "--d", "512", "1536", "--m", "64", "256", "--precision
 MIXED += ["--phases", "forward", "backward", "optimizer_step", "train_step"]
 SWEEPS = {"measured": ["time", "energy"], "counted": ["counters"], "mixed": ["time", "energy", "counters"]}
 GRID = ["--phases", "forward", "backward", "--precision", "bf16", "--instruments", "counters"]
-#: Stands in the place of ncu and notes when each process that counts began and ended.
+#: Replaces ncu and notes when each counting process began and ended.
 NOTING = """#!/bin/sh
 case "$1" in --version|--list-chips) exec "{ncu}" "$@";; esac
 begin=$(date +%s.%N)
@@ -48,7 +48,7 @@ exit $code
 
 
 def sweep(name: str, arguments: list[str], folder: Path) -> dict[str, Any]:
-    """Run a sweep as a user does; its seconds, and what ncu took of them."""
+    """Run a sweep as a user does; returns its seconds, and the part that ncu took."""
     notes, program = folder / f"{name}.notes", folder / f"{name}-ncu"
     notes.touch()
     program.write_text(NOTING.format(ncu=ncu.find_ncu(), notes=notes))
@@ -97,14 +97,14 @@ def log_of(run: Path) -> list[str]:
 
 
 def shares(frame: Any) -> dict[str, float]:
-    """Seconds from the first row's start to the last one's end, and of them those that a window was measured."""
+    """Seconds from the first row's start to the last one's end, and the seconds of these in windows."""
     span = float(frame["ended_unix_s"].max() - frame["started_unix_s"].min())
     windows = float(frame["window_s"].sum()) if "window_s" in frame else 0.0
     return {"span_s": span, "windows_s": windows}
 
 
 def compare_launches(folder: Path, size: int) -> dict[str, Any]:
-    """Every launch of a sample of the grid's points counted, against the sweep's counts."""
+    """Count every launch of a sample of the grid's points, and compare with the sweep's counts."""
     import torch
 
     frame: Any = load_run(folder / "grid")
@@ -130,8 +130,8 @@ def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="file for the JSON")
-    parser.add_argument("--grid", action="store_true", help="the grid alone")
-    parser.add_argument("--no-grid", action="store_true", help="the 16 MLPs alone")
+    parser.add_argument("--grid", action="store_true", help="only the grid")
+    parser.add_argument("--no-grid", action="store_true", help="only the 16 MLPs")
     parser.add_argument("--sample", type=int, default=6, help="points of the grid whose every launch is counted")
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,11 @@
-"""What orchestration costs a point, against plain Tune and a bare pool of actors, all in one run on this machine.
+"""Cost of orchestration per point, compared with plain Tune and a bare pool of actors, in one run on this machine.
 
     python bench/orchestration.py --out results/orchestration          # about ten minutes on two cores
     python bench/orchestration.py --out results/orchestration --plot   # draw again from the JSON
 
-Writes `orchestration.json` and `orchestration.png` and prints a table. `orchestration_cases.py` says what a point of
-flopray's cases is. The baselines do few points, since they take seconds each; what is said of them beyond is cost per
-point times points, and is called so.
+Writes `orchestration.json` and `orchestration.png` and prints a table. `orchestration_cases.py` describes
+the points of flopray's cases. The baselines have few points, since each takes seconds; larger numbers of points are
+extrapolated from the cost per point, and are labelled so.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BASELINES = (("actor_pool", 5000), ("tune_class", 500), ("tune_function", 20))
 
 
 def run(script: str, *words: str) -> dict[str, Any]:
-    """One case in a process of its own; what it printed last."""
+    """Run one case in a separate process; returns what it printed last."""
     command = [sys.executable, str(HERE / script), *words]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -36,7 +36,7 @@ def run(script: str, *words: str) -> dict[str, Any]:
 
 
 def measure(points: list[int]) -> list[dict[str, Any]]:
-    """All cases, one after the other."""
+    """Run all cases, one after the other."""
     with tempfile.TemporaryDirectory(prefix="orchestration-") as folder:
         found = [run("orchestration_baselines.py", name, str(n), "--folder", folder) for name, n in BASELINES]
         for count in points:
@@ -47,7 +47,7 @@ def measure(points: list[int]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure, or read what was measured, and draw."""
+    """Measure, or read earlier results, and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the JSON and the plot")
     parser.add_argument("--points", type=int, nargs="+", default=[1000, 10_000, 100_000], help="sizes of sweeps")

@@ -1,4 +1,4 @@
-"""What `orchestration.py` compares flopray with: plain Tune and a bare pool of actors, each in a process of its own."""
+"""Baselines of `orchestration.py`: plain Tune and a bare pool of actors, each in a separate process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _PointClass(tune.Trainable):
 
 
 def timed(points: int, work: Callable[[], None]) -> dict[str, Any]:
-    """Seconds of the work on a Ray of its own, whose start is not counted."""
+    """Seconds of the work on a separate Ray, whose start is not counted."""
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     ray.init("local", log_to_driver=False, logging_level=logging.ERROR)
     begin_s = time.monotonic()
@@ -42,7 +42,7 @@ def timed(points: int, work: Callable[[], None]) -> dict[str, Any]:
 
 
 def _tune(trainable: Any, points: int, folder: Path, *, reuse: bool) -> None:
-    """A point a trial, with Tune as it comes but for its printing."""
+    """One point per trial, with Tune's defaults except for its output."""
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": 1}),
         param_space={"point": tune.grid_search(list(range(points)))},
@@ -50,7 +50,9 @@ def _tune(trainable: Any, points: int, folder: Path, *, reuse: bool) -> None:
         run_config=tune.RunConfig(
             storage_path=str(folder),
             verbose=0,
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # a class without checkpoints fails else
+            checkpoint_config=tune.CheckpointConfig(
+                checkpoint_at_end=False
+            ),  # otherwise a class without checkpoints fails
         ),
     )
     results = tuner.fit()
@@ -59,7 +61,7 @@ def _tune(trainable: Any, points: int, folder: Path, *, reuse: bool) -> None:
 
 
 def tune_function(points: int, folder: Path) -> dict[str, Any]:
-    """A plain function trainable as a user would write it: a fresh actor for each point."""
+    """A plain function trainable as a user would write it: a new actor for each point."""
     return timed(points, lambda: _tune(_point_function, points, folder, reuse=False))
 
 
@@ -74,7 +76,7 @@ class _Bare:
         return value
 
 
-def actor_pool(points: int, folder: Path) -> dict[str, Any]:  # noqa: ARG001  (all cases are called alike)
+def actor_pool(points: int, folder: Path) -> dict[str, Any]:  # noqa: ARG001  (all cases have the same arguments)
     """A bare pool of two actors: no records, nothing kept."""
 
     def work() -> None:

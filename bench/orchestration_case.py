@@ -14,7 +14,7 @@ Case = Callable[[int, Path], dict[str, Any]]
 
 
 def peak_bytes() -> int:
-    """Peak of this process's resident memory so far."""
+    """Peak resident memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -23,7 +23,7 @@ def run_case(cases: Mapping[str, Case]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("case", choices=cases)
     parser.add_argument("points", type=int)
-    parser.add_argument("--folder", type=Path, required=True, help="for what the case writes")
+    parser.add_argument("--folder", type=Path, required=True, help="for the files of the case")
     args = parser.parse_args()
     loads = [os.getloadavg()[0]]
     found = cases[args.case](args.points, args.folder)

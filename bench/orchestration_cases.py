@@ -1,9 +1,9 @@
-"""flopray's cases of `orchestration.py`, each run in a process of its own so that its peak of memory is its own.
+"""flopray's cases of `orchestration.py`, each run in a process of its own so that its peak memory is its own.
 
-Their points cost nothing to measure: `ReplayTrial` is the real trainable with one thing replaced, its
-profiler. The double answers at once with the rows of a point that an H100 measured (`docs/results/h100_mlp_fp32`),
-under the specification that was asked for; so records are as wide, the journal as long and their checks as dear as
-those of a real sweep, while slabs, Tune, actors, recorder, drain, journal, Parquet and summary are the real ones.
+Their points cost nothing to measure: `ReplayTrial` is the real trainable with only the profiler replaced. The double
+returns at once the rows of a point that was measured on an H100 (`docs/results/h100_mlp_fp32`), with the shape that was
+asked for. So records are as wide, the journal as long and their checks as expensive as in a real sweep, while slabs,
+Tune, actors, recorder, drain, journal, Parquet and summary are real.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ STAND_INS = {"forward": "forward", "backward": "backward", "optimizer_step": "fo
 
 
 class Replay:
-    """A profiler that measures nothing: the rows of one measured point, under any specification."""
+    """A profiler that measures nothing: it returns the rows of one measured point for any shape."""
 
     counters_reason = energy_reason = None
 
@@ -55,11 +55,11 @@ class Replay:
         return [PhaseRecord.of(**row) for row in rows]
 
     def healthy(self) -> bool:
-        """Nothing can break."""
+        """Always healthy."""
         return True
 
     def close(self) -> None:
-        """Nothing to let go."""
+        """Nothing to close."""
 
 
 class ReplayTrial(PointTrial):
@@ -71,7 +71,7 @@ class ReplayTrial(PointTrial):
 
 
 class SlowTrial(PointTrial):
-    """flopray's trainable where a device takes `FLOPRAY_BENCH_STARTS` seconds to open and a point some time."""
+    """flopray's trainable with a device that takes `FLOPRAY_BENCH_STARTS` seconds to open, and with slow points."""
 
     def _open_profiler(self) -> Any:
         begin_s = time.time()
@@ -96,7 +96,7 @@ class _Sleeping(Replay):
 
 
 def mlp_sweep(points: int, cores: int = 1) -> Sweep:
-    """A grid of about so many points: 10 layers x widths x tokens."""
+    """A grid of about this many points: 10 layers x widths x tokens."""
     widths = max(1, round((points / 10) ** 0.5 / 10) * 10)
     axes: dict[str, tuple[Any, ...]] = {
         "device_type": ("CPU",),
@@ -110,7 +110,7 @@ def mlp_sweep(points: int, cores: int = 1) -> Sweep:
 
 
 class _FirstPoint(Progress):
-    """Notes when the first point came in."""
+    """Notes when the first point arrived."""
 
     first_s: float | None = None
 
@@ -121,7 +121,7 @@ class _FirstPoint(Progress):
 
 
 def flopray(points: int, folder: Path) -> dict[str, Any]:
-    """A sweep of points that cost nothing, from its definition to its summary; then what a resume has to read."""
+    """A sweep of points that cost nothing, from its definition to its summary; then the reading of a resume."""
     begin_s = time.monotonic()
     sweep = mlp_sweep(points)
     run = RunFolder.create(folder, f"points-{points}", sweep.to_manifest(f"points-{points}", {}))
@@ -153,14 +153,14 @@ def flopray(points: int, folder: Path) -> dict[str, Any]:
 
 
 def finish(run: RunFolder) -> None:
-    """What a session does after the last point, plots left out."""
+    """The work of a session after the last point, without plots."""
     run.compact()
     run.write_kernels()
     run.write_summary(summarise(run.load(summary_columns(run)), None))
 
 
 def resume(points: int, folder: Path) -> dict[str, Any]:
-    """What a resume does before Ray starts, of a run whose points are all finished."""
+    """The work of a resume before Ray starts, for a run whose points are all finished."""
     begin_s = time.monotonic()
     run = RunFolder.open(folder / f"points-{points}")
     sweep = Sweep.from_manifest(run.manifest)

@@ -22,7 +22,7 @@ _MARKERS = {"tune_function": "s", "tune_class": "D", "actor_pool": "^", "flopray
 
 
 def per_point_s(case: dict[str, Any], *, with_start: bool = False) -> float:
-    """Seconds of a sweep for each of its points; without the time until the first one, where that was noted."""
+    """Seconds of a sweep per point, without the time until the first one if that was recorded."""
     return (case["sweep_s"] - (0.0 if with_start else case.get("start_s", 0.0))) / case["points"]
 
 
@@ -30,7 +30,9 @@ def print_table(found: list[dict[str, Any]]) -> None:
     """Costs and ratios."""
     swept = [case for case in found if case["case"] in NAMES]
     largest = max((c for c in swept if c["case"] == "flopray"), key=lambda case: case["points"])
-    table = Table("case", "points", "ms a point", "ratio", "with start", "start", "end", "driver peak", "load average")
+    table = Table(
+        "case", "points", "ms per point", "ratio", "with start", "start", "end", "driver peak", "load average"
+    )
     for case in swept:
         cost_s = per_point_s(case)
         loads = " to ".join(f"{load:.1f}" for load in case["load_average"])

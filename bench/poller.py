@@ -1,8 +1,8 @@
-"""What polling the energy counter costs the work that is being measured: time per iteration with and without it.
+"""Effect of polling the energy counter on the measured work: time per iteration with and without it.
 
-Needs a GPU. Windows with and without the poller alternate, so that drift falls on both alike. Prints the ratio of the
-mean times with its 95 % interval, for eager launches (where the polling thread could take the launching thread's turn)
-and for CUDA graphs.
+Needs a GPU. Windows with and without the poller alternate, so that drift affects both equally. Prints the ratio of the
+mean times with its 95 % interval, for eager launches (where the polling thread can delay the launching thread) and for
+CUDA graphs.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def main() -> None:
                     )
                 means.append(np.mean(window.iteration_times_s))
             ratios.append(means[1] / means[0])
-        half = half_widths(np.array([ratios]))[0]  # pairs are taken one after the other: neighbours may be alike
+        half = half_widths(np.array([ratios]))[
+            0
+        ]  # pairs are measured one after the other: neighbours may be correlated
         print(f"{spec.label()}: {means[0] * 1e6:.1f} us; with poller / without = {np.mean(ratios):.4f} +- {half:.4f}")
 
 

@@ -1,7 +1,7 @@
-"""How far repeated runs of one sweep agree: the root mean square of the ratios of their rows, less 1.
+"""How far repeated runs of one sweep agree: the root mean square of the ratios of their rows, minus 1.
 
-For time also the share of rows that agree within both stated errors (root of the sum of squares): as they are stated,
-and with the share for preparing a step again (`flopray.measurement.phase`) added to errors that lack it.
+For time also the share of rows that agree within both stated errors (root of the sum of squares): as stated, and with
+the part for preparing a step again (`flopray.measurement.phase`) added to errors that lack it.
 
     python sweeps/mlp_grid.py --n 2 8 --d 256 1024 2048 --m 16 64 128 192 256 --phases forward train_step --name a1 ...
     python bench/repeatability.py results/a1 results/a2 results/b1       # every pair

@@ -1,9 +1,9 @@
-"""Do several GPUs of one machine measure as fast as so many machines, and does each row hold its own GPU alone?
+"""Do several GPUs of one machine measure as fast as separate machines, and does each row have its own GPU's energy?
 
-Runs the same sweep on the first GPU alone and on all of them. Throughput is points over the time from the first phase's
-beginning to the last one's end, so that the start of Ray and of its actors, which is the same for both, is left out.
-Prints the ratio, which GPU measured how many points, and the energy of each point on all GPUs over that on one: 1 where
-a row carries the energy of its own GPU, about 2 where it carried everyone's.
+Runs the same sweep on the first GPU alone and on all of them. Throughput is points over the time from the beginning of
+the first phase to the end of the last, so that the start of Ray and of its actors, which is the same for both, is left
+out. Prints the ratio, the number of points of each GPU, and the energy of each point on all GPUs over that on one: 1 if
+a row has the energy of its own GPU, about 2 if it has that of both.
 
     python bench/scaling.py --out results               # 60 MLPs
     python bench/scaling.py --script llama_gpu.py --flags "--precision bf16 --phases inference train_step"

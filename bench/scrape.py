@@ -1,10 +1,10 @@
-"""Do the metrics that a node exports say what the records say? Runs a small sweep and scrapes its node meanwhile.
+"""Do the metrics that a node exports agree with the records? Runs a small sweep and scrapes its node meanwhile.
 
-Starts a Ray of its own on this machine, with the agent that exports metrics (it needs the packages of `ray[default]`),
+Starts a separate Ray on this machine, with the agent that exports metrics (it needs the packages of `ray[default]`),
 sweeps a few points on it, scrapes the node's export port every second and afterwards compares the last values of each
-gauge with the records of the run. Exits 1 where they disagree by more than 5 %, 2 where nothing could be scraped.
+gauge with the records of the run. Exits with 1 if they disagree by more than 5 %, with 2 if nothing could be scraped.
 
-    python bench/scrape.py                    # on a GPU: power, temperature, clock, rates; on a CPU what there is
+    python bench/scrape.py                    # on a GPU: power, temperature, clock, rates; on a CPU what exists
     python bench/scrape.py --flags "--n 8 --d 1024 2048 --m 128 --precision bf16 --max-seconds 2"
 """
 
@@ -31,7 +31,7 @@ from flopray.sweep.metrics import GAUGES
 ROOT = Path(__file__).parents[1]
 FLAGS = "--n 4 --d 512 1024 --m 128 256 --phases forward backward --max-seconds 2 --no-plots --sentinel-every 0"
 TOLERANCE = 0.05
-#: Ray's processes export every ten seconds by default; a bench need not wait so long.
+#: Ray's processes export every ten seconds by default, which is too long for a bench.
 REPORT_MS = 1000
 _SAMPLE = re.compile(r"ray_(flopray_\w+)\{([^}]*)\} (\S+)")
 _TAG = re.compile(r'(\w+)="([^"]*)"')
@@ -53,7 +53,7 @@ def parse(text: str) -> tuple[Samples, Samples]:
 
 
 def compare(frame: Any, gauges: Samples, totals: Samples) -> list[tuple[str, str, float, float | None]]:
-    """Metric, phase, the record's value, and the value that was scraped (None where there was none)."""
+    """Metric, phase, the record's value, and the scraped value (None if there was none)."""
     rows: list[tuple[str, str, float, float | None]] = []
     frame = frame.sort_values("ended_unix_s").assign(gpu=frame["device_uuid"].fillna(""))
     for (gpu, phase, precision), group in frame.groupby(["gpu", "phase", "precision"]):
@@ -71,7 +71,7 @@ def compare(frame: Any, gauges: Samples, totals: Samples) -> list[tuple[str, str
 
 
 def watch(process: subprocess.Popen[bytes], port: int) -> tuple[Samples, Samples, int]:
-    """Scrape until the sweep has ended; the last values seen of everything, and how many scrapes had some."""
+    """Scrape until the sweep has ended; returns the last values of all metrics, and how many scrapes had any."""
     gauges: Samples = {}
     totals: Samples = {}
     count = 0
@@ -90,7 +90,7 @@ def main() -> int:
     """Sweep, scrape, print, judge."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--flags", default=FLAGS, help="of sweeps/mlp_grid.py, in quotes")
-    parser.add_argument("--linger", type=float, default=4.0, help="seconds the recorder lives on, to be scraped")
+    parser.add_argument("--linger", type=float, default=4.0, help="seconds that the recorder stays alive to be scraped")
     args = parser.parse_args()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -116,7 +116,7 @@ def main() -> int:
 
 
 def report(rows: list[tuple[str, str, float, float | None]], count: int) -> int:
-    """Print the table; 1 where a value is missing or disagrees."""
+    """Print the table; returns 1 if a value is missing or disagrees."""
     print(f"{count} scrapes\n{'metric':42} {'phase':18} {'record':>12} {'scraped':>12} {'ratio':>7}")
     bad = 0
     for name, phase, record, scraped in rows:

@@ -1,15 +1,15 @@
-"""How well energy at a reference temperature holds: windows of several works at many temperatures of a board.
+"""Accuracy of energy at a reference temperature: windows of several works at many temperatures of a board.
 
     python bench/thermal.py docs/results/thermal/*.json                 # tables
     python bench/thermal.py docs/results/thermal/*.json --plot out.png  # and power over temperature
 
-The files come from `bench/thermal_record.py`. Each work is taken to the reference with a coefficient that was learned
-from the type's prior and from the other works of the same board (leave one out). Of each work the table has the scatter
-(standard deviation of energy per iteration over the temperatures, relative): as measured, at the reference, and about a
-line of its own; and how many of its windows lie within their stated interval around the work's mean. The stated half
-width has two parts: of the window, and of what takes it to the reference (slope, scatter of works, reading of 1 K); how
-many windows the second part alone would hold stands behind. Works that a host launches one by one are judged by their
-power: their time scatters with the host.
+The files come from `bench/thermal_record.py`. Each work is converted to the reference with a coefficient that was
+learned from the type's prior and from the other works of the same board (leave one out). For each work the table has
+the scatter (relative standard deviation of energy per iteration over the temperatures): as measured, at the reference,
+and about its own line. It also has the share of windows whose stated interval contains the work's mean. The stated half
+width has two parts: that of the window, and that of the conversion to the reference (slope, scatter of works, reading
+of 1 K); the share that the second part alone would contain is in brackets. Works that a host launches one by one are
+judged by their power, since their time scatters with the host.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 
 from flopray.energy.thermal import BoardTemperature, Condition, is_limited
 
-#: Their time per iteration is the host's.
+#: Works whose time per iteration depends on the host.
 _LAUNCHED = ("small_launches", "llama_train_step", "awake_idle")
 #: Samples of the temperature that belong to a window: those of its last part.
 _WINDOW_S = 0.7
@@ -32,7 +32,7 @@ _WINDOW_S = 0.7
 
 @dataclass(frozen=True)
 class Window:
-    """One window: its condition, what it costs, and whether the board was at its limit."""
+    """One window: its condition, its cost, and whether the board was at its limit."""
 
     condition: Condition
     cost: float
@@ -68,7 +68,7 @@ def scatter_about_line(x: np.ndarray, cost: np.ndarray) -> float:
 
 
 def board_without(data: dict[str, Any], works: dict[str, list[Window]], name: str) -> BoardTemperature:
-    """What the other works of a board say of it; those at the power limit say nothing."""
+    """What the other works of a board say about it; those at the power limit are left out."""
     board = BoardTemperature(data["device"]["device_name"], data["device"].get("power_limit_w"))
     for other, met in works.items():
         if other != name and not is_mostly_limited(met):
@@ -127,7 +127,7 @@ def table(data: dict[str, Any], rows: list[dict[str, Any]], reference_c: float) 
     device = data["device"]
     board = f"{device['device_name']} {device['device_uuid'][:12]}, driver {device['driver_version']}"
     lines = [
-        f"**{board}, told for {reference_c:g} °C**",
+        f"**{board}, converted to {reference_c:g} °C**",
         "",
         "| work | windows | °C | W | as measured | at reference | own line (mean T / end T / memory T) "
         "| W/K rule, own | stated (window, to the reference) | inside (by the latter alone) |",
@@ -162,7 +162,7 @@ def plot(boards: list[dict[str, Any]], reference_c: float, path: Path) -> None:
             for axis, values in zip(pair, (cost, told), strict=True):
                 axis.plot(temperature, 100 * (values / np.nanmean(told) - 1), **style, label=name)
         device = f"{data['device']['device_name']} {data['device']['device_uuid'][4:12]}"
-        for axis, what in zip(pair, ("as measured", f"told for {reference_c:g} °C"), strict=True):
+        for axis, what in zip(pair, ("as measured", f"converted to {reference_c:g} °C"), strict=True):
             axis.set_title(f"{device}: {what}", fontsize=10)
             axis.set_xlabel("GPU temperature in the window (°C)")
             axis.axhline(0, color="0.7", linewidth=0.8, zorder=0)
@@ -175,7 +175,7 @@ def plot(boards: list[dict[str, Any]], reference_c: float, path: Path) -> None:
 
 
 def main() -> None:
-    """Print the tables; draw if asked to."""
+    """Print the tables, and draw with --plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--reference-temperature", type=float, default=50.0, metavar="CELSIUS")

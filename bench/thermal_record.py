@@ -3,9 +3,9 @@
     python bench/thermal_record.py --out h100.json                        # one GPU, about six minutes
     CUDA_VISIBLE_DEVICES=1 python bench/thermal_record.py --out other.json
 
-`bench/thermal.py` judges the files. Windows are of one length and follow each other at once; the order of the works is
-drawn anew in each cycle, so that none always finds the board as another one leaves it. On the way up a product of large
-matrices runs between the windows, on the way down the board rests.
+`bench/thermal.py` judges the files. Windows have the same length and follow each other without a pause. The order of
+the works is random in each cycle, so that no work always follows the same other one. While the board warms up, a
+product of large matrices runs between the windows; while it cools down, the board rests.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from flopray.workloads.registry import find_workload
 
 #: Seconds between two reads of the temperatures.
 _SAMPLE_EVERY_S = 0.05
-#: Seconds of idleness before awake idle power: the counter shows a load for this long after its end.
+#: Idle seconds before awake idle power is measured: the counter still shows a load for this long after its end.
 _AFTER_LOAD_S = 0.15
 #: The 1B model takes some 15 GB with its optimizer's moments.
 _LLAMA = {
@@ -45,7 +45,7 @@ _LLAMA = {
 
 
 class Recording:
-    """A meter that keeps the reads at which its counter changed."""
+    """A meter that keeps the readings at which its counter changed."""
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
@@ -88,7 +88,7 @@ class Temperatures:
         self._thread.join()
 
     def between(self, start_s: float, end_s: float) -> list[tuple[float, float | None, float | None]]:
-        """Samples (host time, GPU, memory) of a stretch of time."""
+        """Samples (host time, GPU, memory) within a period."""
         return [sample for sample in list(self.samples) if start_s <= sample[0] <= end_s]
 
     def _run(self) -> None:
@@ -105,7 +105,7 @@ class Temperatures:
 
 
 def kinds() -> dict[str, Callable[[], Work]]:
-    """The kinds of work by name, each as what builds it."""
+    """The kinds of work by name, each with the function that builds it."""
     llama = _built("llama", _LLAMA, "bf16", "eager").phase("train_step")
     return {
         "mlp_fp32": lambda: _mlp("fp32", 6, 1000, 200),
@@ -207,7 +207,7 @@ def _cycles(
     window: Callable[[str, int, str], None],
     burn: Work,
 ) -> None:
-    """Up, with a product between the windows, and down, with rests."""
+    """Warm up, with a product between the windows, and cool down, with rests."""
     begin = time.monotonic()
     for cycle in range(args.up + args.down):
         way = "up" if cycle < args.up else "down"
@@ -239,11 +239,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--window", type=float, default=0.8, help="seconds of a window (%(default)s)")
-    parser.add_argument("--up", type=int, default=10, help="cycles on the way up (%(default)s)")
-    parser.add_argument("--down", type=int, default=9, help="cycles on the way down (%(default)s)")
+    parser.add_argument("--up", type=int, default=10, help="cycles while warming up (%(default)s)")
+    parser.add_argument("--down", type=int, default=9, help="cycles while cooling down (%(default)s)")
     parser.add_argument("--burn", type=float, default=1.0, help="most seconds of product before a window (%(default)s)")
     parser.add_argument("--rest", type=float, default=0.25, help="seconds of rest before a window (%(default)s)")
-    parser.add_argument("--max-seconds", type=float, default=345.0, help="begin no further cycle after this")
+    parser.add_argument("--max-seconds", type=float, default=345.0, help="begin no further cycle after these seconds")
     parser.add_argument("--rebuild", action="store_true", help="build a work anew for each window, as a sweep does")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

@@ -1,11 +1,11 @@
-"""What `flopray.watch` costs a loop: time per step with it over time per step without it.
+"""Overhead of `flopray.watch` in a loop: time per step with it over time per step without it.
 
-    python bench/watch.py                     # steps of about 10 ms, on the GPU where there is one
+    python bench/watch.py                     # steps of about 10 ms, on the GPU if there is one
     python bench/watch.py --step-ms 3 --launches 200
 
-Windows with and without the watch alternate, so that drift falls on both alike; each pair gives a ratio. A step
-launches a number of small products, as an eager training step does, so that the launching thread matters. Prints what
-the calls of a step take by themselves, and the mean ratio with its 95 % interval, for `with w.step()`, for
+Windows with and without the watch alternate, so that drift affects both equally; each pair gives a ratio. A step
+launches a number of small products, as an eager training step does, so that the launching thread matters. Prints
+the time of a step's calls by themselves, and the mean ratio with its 95 % interval, for `with w.step()`, for
 `w.steps(...)` and for a watch that only samples.
 """
 
@@ -81,7 +81,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--step-ms", type=float, default=10.0, help="length of a step, reached by its launches")
-    parser.add_argument("--launches", type=int, help="products in a step (default: as many as the length takes)")
+    parser.add_argument("--launches", type=int, help="products in a step (default: as many as the length allows)")
     parser.add_argument("--width", type=int, default=512, help="of the matrices")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a window")
     parser.add_argument("--pairs", type=int, default=20, help="windows with and without")

@@ -6,8 +6,8 @@
     python bench/watch_accuracy.py --against-run --out DIR        # `flopray run` around `watch`, and a sweep: a minute
     python bench/watch_accuracy.py --read DIR                     # judge series that were kept before
 
-A loop is watched for `--seconds`. Then windows are cut from its series at random moments, each is estimated by what it
-holds alone, and the truth is the energy of the 40 s around it over their steps.
+A loop is watched for `--seconds`. Then windows are cut from its series at random moments, each is estimated only
+from its own data, and the truth is the energy of the 40 s around it over their steps.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from flopray.watching.timeline import Timeline
 AROUND_S = 40.0
 #: Steps of the first seconds are left out: the board warms up.
 FIRST_S = 10.0
-#: Of the loop that a sweep can measure too.
+#: Shape of the loop that a sweep can measure too.
 MLP_SHAPE = {"n_layers": 8, "width": 2048, "tokens": 256}
 
 
@@ -69,7 +69,7 @@ def conv(seconds: float, folder: Path) -> None:
 def trainer(seconds: float, folder: Path) -> None:
     """A Llama of 0.2 billion parameters in the Trainer, which logs every 20 steps and evaluates every 400.
 
-    A much smaller one is launched more slowly than it computes: its steps are then as even as the host is.
+    With a much smaller one launching takes longer than computing, and the host determines how even its steps are.
     """
     from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
@@ -90,7 +90,7 @@ def trainer(seconds: float, folder: Path) -> None:
         num_key_value_heads=8,
         vocab_size=8192,
     )
-    # a list serves as a dataset, which the stubs do not know
+    # a list works as a dataset, which the stubs do not know
     rows: Any = [{"input_ids": ids, "labels": ids} for ids in torch.randint(8192, (512, 512))]
     arguments = TrainingArguments(
         output_dir=str(folder / "trained"),
@@ -186,12 +186,12 @@ def timeline_of(series: Series) -> Timeline:
 
 
 def estimate(ticks: Ticks, timeline: Timeline, meter: Characteristics) -> StepEnergy:
-    """As `watch` estimates."""
+    """The estimate of `watch`."""
     return energy_per_step(ticks, timeline, meter)
 
 
 def characteristics_of(uuid: str) -> Characteristics:
-    """Of the counter of a GPU; where it is not here, those of such a counter."""
+    """Characteristics of a GPU's counter, or of NVML's counter in general if the GPU is not here."""
     try:
         meter = open_gpu_meter(uuid)
     except FloprayError:
@@ -224,13 +224,13 @@ def judge(series: Series, windows: int, seconds: tuple[float, ...]) -> None:
         held = np.sum(np.abs(errors) <= stated)
         rms = np.sqrt(np.mean(np.square(errors)))
         print(
-            f"{length_s:g} s: {held} of {windows} intervals hold the mean of {AROUND_S:g} s; RMS {rms:.2%}, "
+            f"{length_s:g} s: {held} of {windows} intervals contain the mean of {AROUND_S:g} s; RMS {rms:.2%}, "
             f"mean {np.mean(errors):+.2%}, stated {np.median(stated):.2%} in the median"
         )
 
 
 def _energy_of_spans(curve: EnergyCurve, timeline: Timeline, near: np.ndarray) -> float:
-    """Energy of the spans of steps over the steps, pauses above 0.3 s left out."""
+    """Energy of the spans of steps over the number of steps, without pauses above 0.3 s."""
     span = timeline.spans()[near]
     start_s, end_s, step = timeline.start_s[near], timeline.end_s[near], timeline.step[near]
     first = np.flatnonzero(np.diff(span, prepend=span[0] - 1))
@@ -240,11 +240,11 @@ def _energy_of_spans(curve: EnergyCurve, timeline: Timeline, near: np.ndarray) -
 
 
 def against_run(folder: Path, seconds: float) -> None:
-    """`flopray run` around scripts that watch themselves: the energy of a step by either's ticks, and by a sweep's."""
+    """`flopray run` around scripts with a watch: energy of a step from the ticks of either, and from a sweep."""
     for loop in ("conv", "mlp"):
         one_against_run(folder, loop, seconds)
     made = flopray.workloads.MLP(**MLP_SHAPE)
-    print("as a sweep measures it:")
+    print("measured as in a sweep:")
     print(flopray.profile(made, precision="bf16", execution="eager", phases=("train_step",)))
 
 
@@ -270,12 +270,12 @@ def one_against_run(folder: Path, loop: str, seconds: float) -> None:
 def main() -> None:
     """Watch a loop and judge it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--loop", choices=list(LOOPS), help="what is watched")
+    parser.add_argument("--loop", choices=list(LOOPS), help="the loop to watch")
     parser.add_argument("--against-run", action="store_true", help="`flopray run` around `watch`")
-    parser.add_argument("--read", type=Path, metavar="DIR", help="a folder of series that was kept before")
-    parser.add_argument("--out", type=Path, default=Path("results/watch"), metavar="DIR", help="gets the series")
+    parser.add_argument("--read", type=Path, metavar="DIR", help="a folder of kept series")
+    parser.add_argument("--out", type=Path, default=Path("results/watch"), metavar="DIR", help="folder for the series")
     parser.add_argument("--seconds", type=float, default=240.0, help="how long a loop is watched")
-    parser.add_argument("--windows", type=int, default=20, help="at random moments; 0 judges nothing")
+    parser.add_argument("--windows", type=int, default=20, help="number of windows at random moments; 0 judges none")
     parser.add_argument("--lengths", nargs="+", type=float, default=[0.5, 1.0, 2.0, 5.0], help="of windows, in seconds")
     args = parser.parse_args()
     if args.read:

@@ -1,7 +1,7 @@
-"""Do the intervals of energy per step hold the truth? Simulated counters around loops that do not hold still.
+"""Do the intervals of energy per step contain the truth? Simulated counters around loops whose steps and power vary.
 
-    python bench/watch_coverage.py                        # the table of docs/method.md
-    python bench/watch_coverage.py --windows 40 --seconds 5
+    python bench/watch_coverage.py                              # 200 windows of 1, 2 and 5 s each
+    python bench/watch_coverage.py --windows 100 --seconds 5    # the table of docs/method.md
 
 A loop of a minute is watched for some seconds at a random moment. The truth is the mean energy of its steps over the
 40 s around that moment. Counters tick every 0.1 s: `ideal` adds up all power, `partial` sees the last 25 ms of a tick.
@@ -44,7 +44,7 @@ LOOPS: dict[str, dict[str, Any]] = {
 
 
 def window(loop: str, counter: str, seconds: float, seed: int) -> tuple[float, float]:
-    """Relative distance of one estimate to the truth, and the half width that it states (infinite without one)."""
+    """Relative distance of one estimate from the truth, and its stated half width (infinite without one)."""
     simulated = simulated_loop(**LOOPS[loop], length_s=LENGTH_S, seed=seed)
     timeline = Timeline(simulated.start_s, simulated.end_s, np.arange(len(simulated.start_s)))
     start_s = float(np.random.default_rng([seed, 7]).uniform(AROUND_S / 2, LENGTH_S - AROUND_S / 2 - seconds))
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--counters", nargs="+", choices=list(COUNTERS), default=list(COUNTERS))
     parser.add_argument("--seconds", nargs="+", type=float, default=[1.0, 2.0, 5.0])
     args = parser.parse_args(argv)
-    print("| loop | counter | watched | told | coverage | RMS error | mean error | stated half width, median |")
+    print("| loop | counter | watched | estimated | coverage | RMS error | mean error | stated half width, median |")
     print("|---|---|---|---|---|---|---|---|")
     for loop in args.loops:
         for counter in args.counters:

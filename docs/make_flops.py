@@ -1,7 +1,7 @@
 """Writes docs/results/flops.md: FLOPs of published language models, by closed form and at the dispatcher.
 
 python docs/make_flops.py            write the page
-python docs/make_flops.py --check    write nothing; exit code 1 when the page says something else than what is counted
+python docs/make_flops.py --check    write nothing; exit code 1 when the page differs from the counts
 
 Every model is built in its full size on torch's meta device, which takes no memory, and no network is needed.
 """
@@ -19,7 +19,7 @@ from flopray.workloads.causal_lm.flops import PRODUCTS, components
 from flopray.workloads.causal_lm.sizes import Sizes
 
 PAGE = Path(__file__).parent / "results" / "flops.md"
-#: Of each family the sizes that are counted in a second or two; the larger ones are counted when they are measured.
+#: The sizes of each family that are counted in a second or two; larger ones are counted when they are measured.
 MODELS = (
     *("llama-2-7b", "llama-3.2-1b", "llama-3.2-3b", "llama-3.1-8b", "smollm2-135m", "smollm2-360m", "smollm2-1.7b"),
     "smollm3-3b",
@@ -28,63 +28,64 @@ MODELS = (
     *("mixtral-8x7b", "qwen1.5-moe-a2.7b", "qwen3-30b-a3b", "olmoe-1b-7b", "gpt-oss-20b", "deepseek-v2-lite"),
     "deepseek-v3",
 )
-#: Tokens at which most windows show.
+#: Number of tokens beyond most windows.
 _LONG = 8192
 _PHASES = ("forward", "backward", "prefill", "decode")
 
-_TEXT = """# FLOPs of published language models, twice
+_TEXT = """# FLOPs of published language models, counted in two ways
 
 `python docs/make_flops.py` writes this page, and `--check`, which is a test, counts everything again. Each model is
 built by transformers from its configuration (`flopray/workloads/causal_lm/configs`, each with its source) in its full
 size on torch's meta device, {batch} sequences of the tokens that the table says, and counted at torch's dispatcher. The
 closed form is made from the same configuration by [`causal_lm`](../../flopray/workloads/causal_lm/families.py).
 
-* **parameters**: weights of the model that transformers builds, which are those of the closed form; a tied matrix once.
-  They are the published ones, which each model's page states, where nothing else is said.
-* **active**: weights that one token goes through, embeddings included.
-* **products**: closed form of all matrix products and attention of a forward pass, as full squares: the dispatcher
-  counts exactly as many, in the forward pass and in `backward`, `prefill` and `decode` as well.
-* **attention**: the part of these that are scores and their products with values, as full squares.
-* **masks leave**: the part of attention that causal masks and windows let through, of sequences of 8192 tokens.
+* **parameters**: number of weights of the model that transformers builds. The closed form has the same number; a tied
+  matrix counts once. It is the number that the model's page states, unless the table says otherwise.
+* **active**: number of weights that one token passes through, embeddings included.
+* **products**: closed form of all matrix products and attention of a forward pass, with attention as full squares. The
+  dispatcher counts exactly as many, in the forward pass and in `backward`, `prefill` and `decode` as well.
+* **attention**: the share of the scores and of their products with values, as full squares.
+* **left by masks**: the share of attention that causal masks and windows leave, for sequences of 8192 tokens.
 
 {table}
 
-All {count} agree in products and attention, in all four phases: {equal} counts, no difference.
+All {count} agree in products and attention, in all four phases: {equal} counts without a difference.
 
 What is counted and what is not:
 
-* **Causality and windows.** Both counts take attention as full squares. `attention_causal_flops` has what masks leave.
-  Decode looks back on as much as its cache keeps: of a layer with a window, the window.
-* **Flash attention** forms the scores a second time in its backward pass, half of its forward products once more.
-  Neither count has that; `executed_flops` does.
-* **Experts.** Active ones alone: each token's products with the experts that it is sent to, with those that are shared,
-  and with the router. The number does not depend on the routing; energy does, so the tokens of a sweep are sent to all
-  experts in equal numbers, drawn from a fixed seed (`--routing router` leaves it to the router).
-* **Latent attention** (DeepSeek). The cache keeps latent vectors, as transformers does; decode makes the keys and
+* **Causality and windows.** Both counts take attention as full squares. `attention_causal_flops` counts what masks
+  leave. Decode attends to all that its cache keeps; in a layer with a window, that is the window.
+* **Flash attention** computes the scores again in its backward pass, which is half of its forward products.
+  Neither count includes that; `executed_flops` does.
+* **Experts.** Only active experts are counted: each token's products with the experts that it is sent to, with the
+  shared experts, and with the router. The number does not depend on the routing, but energy does. The tokens of a sweep
+  are therefore sent to all experts in equal numbers, drawn from a fixed seed (`--routing router` leaves it to the
+  router).
+* **Latent attention** (DeepSeek). The cache keeps latent vectors, as in transformers; decode computes the keys and
   values of the whole cache from them, and those products are counted.
-* **Embeddings** are look-ups and no products. A tied output projection is a product all the same.
+* **Embeddings** are look-ups, not products. A tied output projection is still a product.
 * **Angles of rotary embeddings**, which some releases of transformers compute by a product, are left out.
 * **Heads that predict several tokens ahead** (DeepSeek V3) are not built by transformers and not counted.
-* **Quantised configurations** (`quantization_config`) are counted like others: a point's precision says the type of its
-  weights.
-* **Convolutions in groups** of models without a closed form count the products inside of groups, also in the backward
-  pass, where torch's own formula takes all groups with each other.
+* **Quantised configurations** (`quantization_config`) are counted like others: a point's precision states the type of
+  its weights.
+* **Grouped convolutions** in models without a closed form are counted within their groups, also in the backward pass,
+  where torch's own formula multiplies all groups with each other.
 {notes}
 
-A configuration of another family, or with a key that is not understood, has no closed form: its rows say why, and the
-dispatcher's count stands alone. The same is true where the closed form and the model that is built disagree in any of
-these numbers.
+A configuration of another family, or with an unknown key, has no closed form: its rows say why, and only the
+dispatcher's count is given. The same is true if the closed form and the model that is built disagree in any of these
+numbers.
 """
 
 
 def page() -> str:
-    """The page as it should be."""
+    """The text of the page."""
     rows, notes = [], []
     for name in MODELS:
         rows.append(_row(name))
         if note := models.shipped(name).get("note"):
             notes.append(f"* **{name}**: {note}.")
-    head = "| model | parameters | active | tokens | products | attention | masks leave |"
+    head = "| model | parameters | active | tokens | products | attention | left by masks |"
     return _TEXT.format(
         batch="two",
         table="\n".join([head, "|---" * 7 + "|", *rows]),
@@ -117,7 +118,7 @@ def _row(name: str) -> str:
 
 
 def _parameters(name: str, sizes: Sizes) -> str:
-    """With the published number where it is another one."""
+    """The number of parameters, with the published one if it differs."""
     published = models.shipped(name)["parameters"]
     if published == sizes.parameters:
         return f"{sizes.parameters:,}"
@@ -125,14 +126,14 @@ def _parameters(name: str, sizes: Sizes) -> str:
 
 
 def main() -> None:
-    """Write the page, or hold it against what is counted."""
+    """Write the page, or compare it with the counts."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing")
     arguments = parser.parse_args()
     made = page()
     if arguments.check:
         if made != PAGE.read_text(encoding="utf-8"):
-            raise SystemExit(f"{PAGE} is not what is counted: run python docs/make_flops.py")
+            raise SystemExit(f"{PAGE} differs from the counts: run python docs/make_flops.py")
         return
     PAGE.write_text(made, encoding="utf-8")
 

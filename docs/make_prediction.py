@@ -1,12 +1,12 @@
 """Writes docs/results/prediction.md: how wrong fitted models are on rows that they have not seen.
 
 python docs/make_prediction.py --held-out   write the list of held-out sets; commit it before the first fit
-python docs/make_prediction.py --fit        fit to the runs, refuse rows that the list does not have, draw the figures
+python docs/make_prediction.py --fit        fit to the runs, refuse rows that are not on the list, draw the figures
                                             and write the models that come with flopray (some minutes)
 python docs/make_prediction.py              write the page from these models
 python docs/make_prediction.py --check      write nothing; exit code 1 where the page, the list or the runs differ
 
-The runs are those of docs/results, or those that are named behind `--runs`, such as `reference:h100-mlp`.
+The runs are those of docs/results, or those named after `--runs`, such as `reference:h100-mlp`.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ FOLDER = RESULTS / "prediction"
 LIST = FOLDER / "held_out.json"
 BOARDS = tuple(f"boards/{name}" for name in ("h100_7b5b", "h100_d3fe", "h200_4bc7", "h200_7757", "h200_0f8e"))
 RUNS = tuple(str(RESULTS / name) for name in ("h100_mlp_fp32", "h100_mlp_bf16", *BOARDS))
-#: Runs that only counted: they tell which kernels products get.
+#: Runs with hardware counters only: they say which kernels cuBLAS chose for products.
 COUNTED = tuple(str(RESULTS / name) for name in ("h100_counters_fp32", "h100_counters_bf16", "h200_counters_bf16"))
-#: Asked for as a model that nobody measured, so that its answer can be held against its measurement.
+#: Left out of the fit, so that predictions for it can be compared with its measurement.
 LEFT_OUT = ("llama-3.2-1b",)
 
 _HEAD = """\
@@ -51,33 +51,34 @@ _HEAD = """\
 
 <!-- written by docs/make_prediction.py -->
 
-What a phase costs that was not measured: `flopray fit RUN...` fits four models, and `flopray.predict` answers with
-them. This page says how wrong they are. Energy is at {celsius:g} °C.
+The cost of a phase that was not measured can be predicted: `flopray fit RUN...` fits four models, and
+`flopray.predict` answers with them. This page says how large their errors are. Energy is at {celsius:g} °C.
 
-1. **Constant** FLOP/s and FLOPs/J of a phase: the recipe of flopmetrics.
-2. **Power law** in the workload's sizes, of each phase.
-3. **Roofline with launch**, kernel by kernel: launches, the longer of computing and moving bytes, tiles and waves of
-   tiles on the processors; energy from power at rest, joules a FLOP and joules a byte, none negative
-   ([formulas](../../flopray/predict/roofline.py)).
-4. **Learned residual**: model 3, and a Gaussian process on what it leaves.
+1. **Constant** FLOP/s and FLOPs/J for each phase: the method of flopmetrics.
+2. **Power law** in the sizes of the workload, for each phase.
+3. **Roofline with launch**, kernel by kernel. Time is made of launches, the longer of computing and moving bytes, and
+   tiles and waves of tiles on the processors. Energy is made of power at rest, joules per FLOP and joules per byte,
+   none of them negative ([formulas](../../flopray/predict/roofline.py)).
+4. **Learned residual**: model 3, and a Gaussian process on its residuals.
 
-## How they are judged
+## How the models are judged
 
-Whole values of n, d and m are held out in turn, the smallest and largest, too, and whole boards; never single rows. The
-[list of the sets](prediction/held_out.json) has the SHA-256 of the keys of their rows, was written from these keys
-alone and was committed before the first fit; with two more H200s it was written anew, and committed before the fit to
-them. All {sets} sets are below. Where a value is held out, it is held out on
-all types of device, since H100 and H200 learn from each other. {outside} of {rows} predictions lie outside of
-what was left to the fit; `edge` marks sets that lie there by their making.
+Whole values of n, d and m are held out in turn, including the smallest and the largest, and so are whole boards. Single
+rows are never held out. The [list of the sets](prediction/held_out.json) holds the SHA-256 of the keys of their rows.
+It was written from these keys alone and was committed before the first fit. When two more H200s were added, it was
+written anew and committed before the fit to them. All {sets} sets are below. A value is held out on all types of device
+at once, since H100 and H200 learn from each other. {outside} of {rows} predictions lie outside the range of the rows
+that were left to the fit; `edge` marks sets that lie outside by construction.
 
-The form of models 3 and 4 was chosen looking at errors on these sets, and so were the places from which constants
-start, so errors are too good for data that nobody has looked at; the constants are fitted to what is left alone. Two
-rules of the energy (rows at the power limit count as measured, weak priors) were made after a look at Llama 3.2 1B,
-whose rows are in no fit. So was one rule of the intervals, after the fit to three H200s (no error changed): they are
-made of shapes that were held out, and of whole boards only where nothing else was. A held-out board has seen neighbours
-at its very shapes, and by their errors alone the H200 would have stated 1.8 % in time for shapes that no H200 was
-measured at. Which kernel cuBLAS runs for a product (tile, split of the inner dimension) comes from
-hardware counters, was counted for all shapes, also for those held out, and says nothing of time or energy.
+The form of models 3 and 4 was chosen by looking at errors on these sets, and so were the starting values of the
+constants. The errors are therefore optimistic for data that nobody has looked at. The constants themselves are fitted
+only to the rows that are left. Two rules of the energy fit (rows at the power limit count as measured; priors are weak)
+were made after a look at Llama 3.2 1B, whose rows are in no fit. One rule of the intervals was made after the fit to
+three H200s, and changed no error: intervals are made from the errors of shapes that were held out, and from those of
+whole boards only where no shape was held out. When a board is held out, the fit still has other boards at exactly its
+shapes. By the errors of boards alone, the H200 would have stated 1.8 % in time for shapes that no H200 was measured at.
+Which kernel cuBLAS runs for a product (tile, split of the inner dimension) comes from hardware counters. It was counted
+for all shapes, held-out ones included, and says nothing about time or energy.
 
 ## All held-out rows together
 
@@ -90,22 +91,21 @@ By what was held out, model 4, time and energy in %:
 
 ## Boards that were not in the fit
 
-Model 4, in %. Coverage is that of 90 % intervals, without the spread between boards of the type that answers have
-besides.
+Model 4, in %. Coverage is that of 90 % intervals, without the spread between boards of the type, which answers include.
 
 {boards}
 
-These boards had others of their type in the fit, measured at the same shapes. Only of `GPU-ae2d` and `GPU-ec14` were
-most shapes measured nowhere else.
+For each of these boards, the fit had other boards of the type, measured at the same shapes. Only `GPU-ae2d` and
+`GPU-ec14` had mostly shapes that were measured on no other board.
 
 {history}
 """
 _HISTORY = """\
 ## With one H200
 
-The same models before there were a second and a third H200: 46 sets, none of a whole H200, errors of model 4 and of
-model 3 in brackets, coverage by the rule of that time. The H100's rows are the same; its errors move because types
-learn from each other.
+The same models before a second and a third H200 were measured: 46 sets, none of a whole H200. Errors are those of
+model 4, with model 3 in brackets; coverage is by the rule of that time. The H100's rows are the same; its errors differ
+because types learn from each other.
 
 | GPU | time MAPE | time coverage | energy MAPE | energy coverage |
 |---|---|---|---|---|
@@ -114,13 +114,13 @@ learn from each other.
 | H100 fp32 | 4.4 (5.0) | 89 (89) | 3.7 (4.3) | 89 (90) |
 | H200 fp32 | 4.5 (4.5) | 89 (89) | 4.6 (5.2) | 81 (91) |
 
-A mean over more sets, of which those of boards are easy, is smaller for that alone. On the values of n, d and m, which
-both have, model 4 now misses the H200 in time and energy by {shapes};
-before, by 5.9 and 8.1 % in bf16, 4.5 and 4.6 % in fp32. A model of the type cannot follow what sets three boards
-apart.
+The mean over all sets would be smaller even without better models: sets of whole boards were added, and these are easy.
+On the values of n, d and m, which both fits share, the errors of model 4 on the H200 in time and energy
+are now {shapes}; before, they were 5.9 and 8.1 % in bf16, 4.5 and 4.6 %
+in fp32. A model of a type cannot describe the differences between its three boards.
 """
 _PUBLISHED = """\
-## Beside what others publish
+## Compared with published results
 
 | work | energy | what for |
 |---|---|---|
@@ -132,42 +132,43 @@ _PUBLISHED = """\
 | [arXiv 2607.02391](https://arxiv.org/abs/2607.02391) | median 3.4 % offline, 13.5 % as a server | inference |
 {ours}
 
-Figures of others are those of their abstracts, which state neither an interval nor, but for the 11 to 14 % of held-out
-work, what was held out; they are of other work and other devices, so this is no contest. Ours are of steps of MLPs.
+The figures of others are those of their abstracts. These state no interval, and say what was held out only for the 11
+to 14 %, which are of held-out work. They are for other work on other devices, so the table does not rank anything. Ours
+are for steps of MLPs.
 
 """
 _PLANS = """\
-## Plans against sweeps
+## Plans compared with sweeps
 
-`--dry-run` says seconds and joules by these models. Of sweeps that were made: power of each row times its window and
-warm-up, and power of the waiting board for the rest of the time between the first row and the last.
+`--dry-run` plans seconds and joules with these models. The energy that a sweep took is the power of each row times its
+window and warm-up, plus the power of the waiting board for the rest of the time between the first row and the last.
 
-| sweep | planned | took | planned | spent |
+| sweep | time planned | time taken | energy planned | energy taken |
 |---|---|---|---|---|
 {plans}
 
-A plan does not foresee windows that miss their target and run on to `--max-seconds`: 22, 2, 8, 0
-and 1 of the 64 rows did.
+A plan does not foresee windows that miss their target and run on to `--max-seconds`: in the order of the table, 22, 2,
+8, 0 and 1 of the 64 rows did.
 
 """
 _FOOT = """\
 ## Where the errors are
 
 - **Choices of cuBLAS.** In fp32 a product of width 128 takes longer than one of width 256: cuBLAS splits it and adds
-  the parts in a kernel of its own. Where kernels are not counted, tiles are guessed by a rule of thumb: then model 4
-  missed, in the fit with one H200, the sets of d and m on the H100 by 6.9 % in time and 7.3 % in energy in fp32 (5.9
-  and 5.7 % in bf16), and width 128 in fp32 by 17 and 18 %.
-- **Beyond the edge.** With width 2048 held out in bf16, no other row is bound by computing, and the rate is a guess
-  from the datasheet. An answer out there says that it lies outside, and has the wider interval; more than a factor of
-  2 beyond, it has none.
-- **Steps with the optimizer** were measured at 8 shapes only, on five boards: with one width held out, one is left to
-  tell the launches of AdamW from its bytes.
-- **The cache.** Between 20 and 30 MB of weights, an H100 begins to fetch them from memory in each iteration: n = 8
-  lies on the step when it is held out.
-- **Kernels that are slow of their own**: forward in fp32, width 1024 with 16 and 32 tokens takes 10 and 28 % longer
-  than model 3 says, even where it has seen these rows.
+  the parts in a separate kernel. Where kernels are not counted, tiles are guessed by a rule of thumb. With that rule,
+  in the fit with one H200, the error of model 4 on the H100's sets of d and m was 6.9 % in time and 7.3 % in energy in
+  fp32 (5.9 and 5.7 % in bf16), and 17 and 18 % for width 128 in fp32.
+- **Outside the measured range.** With width 2048 held out in bf16, no other row is bound by computing, and the rate is
+  a guess from the datasheet. An answer there says that it lies outside, and has a wider interval; more than a factor of
+  2 outside, it has none.
+- **Steps with the optimizer** were measured at only 8 shapes, on five boards. With one width held out, only one width
+  is left to separate the launches of AdamW from its bytes.
+- **The cache.** Between 20 and 30 MB of weights, an H100 begins to fetch them from memory in each iteration. The
+  weights of n = 8 lie in this range when it is held out.
+- **Unusually slow kernels.** In fp32, the forward pass at width 1024 with 16 and 32 tokens takes 10 and 28 % longer
+  than model 3 predicts, even when the fit has these rows.
 
-## Again
+## How to repeat this
 
 ```
 flopray fit docs/results/h100_mlp_fp32 docs/results/h100_counters_fp32 --held-out d,m --out model.json
@@ -177,7 +178,7 @@ python docs/make_prediction.py --fit
 
 
 def measured(runs: Sequence[str]) -> tuple[Measured, dict[str, Description]]:
-    """Rows of runs that can be fitted, and descriptions of their workloads."""
+    """The rows of runs that can be fitted, and the descriptions of their workloads."""
     frames, workloads = load_frames(runs)
     rows = measured_rows(frames, workloads=workloads, leave_out=LEFT_OUT)
     return rows, {**{name: cls() for name, cls in BUILT_IN.items()}, **workloads}
@@ -198,7 +199,7 @@ def listed() -> list[HeldOut]:
 
 
 def differing(sets: Sequence[HeldOut]) -> list[str]:
-    """In what the sets of rows differ from the list."""
+    """How the sets of the rows differ from the list, a line each."""
     known, there = set(listed()), set(sets)
     lines = [f"not in {LIST.name}: {_name(one)}" for one in sets if one not in known]
     return lines + [f"only in {LIST.name}: {_name(one)}" for one in known - there]
@@ -252,7 +253,7 @@ def _by_kind(predictor: Predictor) -> str:
 
 
 def _boards(predictor: Predictor) -> str:
-    """Each board that was held out."""
+    """A table of the boards that were held out."""
     lines = [
         "| GPU | board | rows | time MAPE | bias | coverage | energy MAPE | bias | coverage |",
         "|---|" + "---|" * 8,
@@ -301,12 +302,12 @@ def _ours(predictor: Predictor) -> str:
         kinds = dict.fromkeys("board" if one.held_out.kind == "board" else one.held_out.kind for one in group.judged)
         energy, time = (f"{100 * found[target]:.1f} %" for target in ("energy", "time"))
         label = f"{group.where.device_type} {group.where.precision}"
-        lines.append(f"| this, {label} | {energy} (time {time}) | MLPs; whole {', '.join(kinds)} held out |")
+        lines.append(f"| flopray, {label} | {energy} (time {time}) | MLPs; whole {', '.join(kinds)} held out |")
     return "\n".join(lines)
 
 
 def plan_of(run: Path) -> tuple[PlannedEnergy, float, float]:
-    """What models say that the sweep of a run takes, and what it took: seconds, and joules of the board."""
+    """What the models plan for the sweep of a run, and what it took: seconds, and joules of the board."""
     folder = open_run(run)
     frame, settings = folder.load(), folder.manifest["sweep"]["settings"]  # type: ignore[index]
     names = ("workload", "device_type", "precision", "execution", *(f.name for f in MLP.fields))

@@ -1,7 +1,7 @@
 """Writes docs/records.md, the table of every column of a record, from `PhaseRecord` and the built-in workloads.
 
 python docs/make_records.py             write the page
-python docs/make_records.py --check     write nothing; exit code 1 when the page is not what would be written
+python docs/make_records.py --check     write nothing; exit code 1 when the page is out of date
 """
 
 from __future__ import annotations
@@ -31,20 +31,21 @@ _INTRODUCTION = f"""\
 
 <!-- Written by `python docs/make_records.py` from flopray/records.py and the workloads; change the columns there. -->
 
-Measuring one phase of one point gives one row. A run's `records.parquet` and `flopray.load_run(RUN)` hold the same
-columns: those of every record, which this page lists in their order, and those of the run's workload, which follow at
-the end of the page. The fields of a workload stand behind `execution`, its other columns behind `optimizer_flops`.
+The measurement of one phase of one point is one row. A run's `records.parquet` and `flopray.load_run(RUN)` have the
+same columns: those of every record, which this page lists in their order, and those of the run's workload, which follow
+at the end of the page. In a table, the fields of a workload come after `execution`, its other columns after
+`optimizer_flops`.
 
-This is schema version {SCHEMA_VERSION}. Runs of version {_READABLE} are read too, with the columns that a run of this
-version has; what went are columns of other workloads, which were always empty. A run of any other version is refused
-with the versions named, never read in part.
+This is schema version {SCHEMA_VERSION}. Runs of version {_READABLE} are read too, with the columns of this version; the
+columns that were removed belonged to other workloads and were always empty. A run of any other version is refused with
+the versions named, and never read in part.
 
 - Names end in their unit: `_s` seconds, `_j` joules, `_w` watts, `_hz` hertz, `_c` degrees Celsius, `_bytes`;
   `_flops` are counts, `_flops_per_s` and `_per_j` are rates. `rel` is relative: 0.01 is 1 %.
-- A value that was not measured is missing (NaN in float columns, `<NA>` elsewhere), never 0. Why it is missing stands
-  in a `*_status` or `*_reason` column beside it, or in `status` where the whole phase failed.
-- Types are those of Arrow. In pandas, `int64` becomes `Int64` (counts stay exact beside missing ones), `float64` stays
-  plain `float64`, `bool` becomes `boolean`, `string` a pandas string, and a list an ordinary Python list.
+- A value that was not measured is missing (NaN in float columns, `<NA>` elsewhere), never 0. The reason is
+  in a `*_status` or `*_reason` column, or in `status` if the whole phase failed.
+- Types are those of Arrow. In pandas, `int64` becomes `Int64` (counts stay exact when others are missing), `float64`
+  stays plain `float64`, `bool` becomes `boolean`, `string` a pandas string, and a list an ordinary Python list.
 - "always" in the last column means that the column is never missing.
 - A point's status is the worst of its phases', in the order of this vocabulary, best first:
 {_STATUSES}
@@ -66,7 +67,7 @@ def _section(title: str, names: Sequence[str], schema: RecordSchema) -> str:
 
 
 def _groups() -> list[tuple[str, list[str]]]:
-    """Columns under the comments that stand above them in the source of the record."""
+    """Columns by the comments above them in the source of the record."""
     groups: list[tuple[str, list[str]]] = []
     for line in inspect.getsource(PhaseRecord).splitlines():
         comment = re.fullmatch(r"    # (.+)", line)
@@ -85,13 +86,13 @@ def _groups() -> list[tuple[str, list[str]]]:
 def _row(name: str, schema: RecordSchema) -> str:
     field, column = arrow_schema(schema).field(name), schema.types[name]
     doc = (field.metadata[b"doc"].decode() + _letter_and_words(name, schema)).replace("|", "\\|")
-    # Arrow's own names of the other types differ between its versions or from what everybody else calls them.
+    # Arrow's own names of the other types differ between its versions, or are not the usual ones.
     shown = {"double": "float64"}.get(str(field.type), "list of string" if column.base is tuple else str(field.type))
     return f"| `{name}` | {shown} | {doc} | {'' if column.nullable else 'always'} |"
 
 
 def _letter_and_words(name: str, schema: RecordSchema) -> str:
-    """What a field of a workload is called in short, and what values it has, where these are words."""
+    """The short name of a workload's field, and its values if these are words."""
     found = next((f for f in schema.workload.fields if f.name == name), None)
     if found is None:
         return ""

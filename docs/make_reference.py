@@ -1,13 +1,13 @@
 """Makes the reference data that come with flopray, `flopray/reference/data`, from runs.
 
 python docs/make_reference.py                         make all of it anew
-python docs/make_reference.py --published DIR         and audit flopmetrics' published results anew for the card
+python docs/make_reference.py --published DIR         also audit flopmetrics' published results anew for the card
 python docs/make_reference.py --check                 write nothing; exit code 1 when card and runs differ
 
-Each name of `ENTRIES` is made of the runs named there and of those in `docs/results/reference/NAME/`, where the runs
-that docs/reference.md has the commands for are put. Runs are merged as `flopray merge` does it: nothing is averaged.
-Rows from before there was an energy at the reference temperature get it by the prior of their type
-(`flopray.energy.reference.told_later`), and the card says of how many that is so.
+Each name of `ENTRIES` is made from the runs named there and from those in `docs/results/reference/NAME/`; runs of the
+commands in docs/reference.md are put there. Runs are merged as by `flopray merge`: nothing is averaged. Rows that are
+older than the energy at the reference temperature get it from the prior of their type
+(`flopray.energy.reference.told_later`), and the card says how many rows these are.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ _PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
 
 class Wanted(NamedTuple):
-    """What a name is made of.
+    """What one entry of the reference data is made from.
 
     Attributes:
-        what: was measured, in a sentence.
-        device_type: whose rows are taken.
+        what: what was measured, in a sentence.
+        device_type: the type of device whose rows are taken.
         runs: folders below docs/results.
-        missing: what it lacks and its rows do not say, a sentence each.
+        missing: what it lacks that its rows do not show, a sentence each.
     """
 
     what: str
@@ -93,29 +93,29 @@ ENTRIES = {
     "h100-lm": Wanted("language models with random weights: training, prefill and decode", "H100", ()),
     "h200-lm": Wanted("language models with random weights: training, prefill and decode", "H200", ()),
 }
-#: What holds for all of it.
+#: Limits of all reference data.
 LIMITS = [
-    "Single boards of machines rented by the hour; who used them before, and how they are cooled, is not known.",
+    "Single boards of machines rented by the hour; how they were used before, and how they are cooled, is not known.",
     "SXM boards with a power limit of 700 W. A PCIe or NVL board of the same name is another device.",
-    "Energy is that of the board by NVML's counter: no processor, no memory of the host, no fans, no power supply.",
-    "One board at a time: what links between boards and waiting for one another cost is not in it.",
-    "Intervals hold 95 % and are those of the window; boards of one type differ by 1.5 to 3 % more (docs/method.md).",
-    "Weights and inputs are random numbers. Power follows the bits that change, and zeros, for one, would take less.",
+    "Energy is that of the board by NVML's counter, without the host's processor and memory, fans and power supply.",
+    "One board at a time: what communication between boards, and waiting for other boards, costs is not included.",
+    "Intervals are 95 % intervals of the window; boards of one type differ by 1.5 to 3 % more (docs/method.md).",
+    "Weights and inputs are random numbers. Power depends on how many bits change: zeros, for example, take less.",
 ]
 
 
 def sources_of(name: str) -> list[RunFolder]:
-    """The runs that a name is made of, in the order in which they began."""
+    """The runs that an entry is made from, in the order in which they began."""
     added = sorted(path.parent for path in (RESULTS / "reference" / name).glob("*/manifest.json"))
     folders = [open_run(path) for path in (*(RESULTS / run for run in ENTRIES[name].runs), *added)]
     return sorted(folders, key=lambda folder: folder.manifest["created_unix_s"])
 
 
 def make(name: str, sources: Sequence[RunFolder], target: Path) -> tuple[RunFolder, Counter[str]]:
-    """Write a run with the rows of all sources that are of the type, with an energy at the reference temperature.
+    """Write a run with all rows of the sources that are of the entry's device type, with energy at the reference.
 
     Returns:
-        The run, and how many rows have that energy by what, or none for which reason.
+        The run, and how many rows have that energy from which source, or lack it for which reason.
     """
     device_type = ENTRIES[name].device_type
     sweep, _ = united([Sweep.from_manifest(source.manifest) for source in sources])
@@ -137,7 +137,7 @@ def make(name: str, sources: Sequence[RunFolder], target: Path) -> tuple[RunFold
 
 
 def points_of(sources: Sequence[RunFolder], device_type: str, told: Counter[str]) -> Iterator[list[PhaseRecord]]:
-    """The points of all sources; one that was measured again has -2, -3 and so on behind its id, in order of time."""
+    """The points of all sources; one that was measured again gets -2, -3 and so on after its id, in order of time."""
     seen: Counter[str] = Counter()
     points = [records for source in sources for records in source.points() if records[0].device_type == device_type]
     points.sort(key=lambda records: min(r.started_unix_s or 0 for r in records))
@@ -161,7 +161,7 @@ def _told_by(old: PhaseRecord, new: PhaseRecord) -> str:
 
 
 def described(name: str, run: RunFolder, told: Mapping[str, int], sources: Sequence[RunFolder]) -> dict[str, Any]:
-    """What the card says of a run."""
+    """What the card says about a run."""
     frame = run.load()
     phases = [phase for phase in run.workload.phases if phase in set(frame["phase"])]
     columns = {name: int(frame[name].notna().sum()) for name in _COUNTED}
@@ -204,7 +204,7 @@ def boards_of(frame: Any) -> list[dict[str, Any]]:
 def missing_of(
     run: RunFolder, columns: Mapping[str, int], precisions: Sequence[str], phases: Sequence[str], boards: int
 ) -> list[str]:
-    """What is not in a run, a phrase each."""
+    """What a run lacks, a phrase each."""
     found = []
     if absent := [p for p in _PRECISIONS if p not in precisions]:
         found.append(f"precisions {', '.join(absent)}")
@@ -220,7 +220,7 @@ def missing_of(
 
 
 def source_of(source: RunFolder) -> dict[str, Any]:
-    """Where the rows come from; of a merged run, its own sources."""
+    """Where the rows come from; for a merged run, its own sources."""
     manifest = source.manifest
     parts = manifest["merged"]["from"] if "merged" in manifest else [manifest]
     return {
@@ -232,14 +232,14 @@ def source_of(source: RunFolder) -> dict[str, Any]:
 
 
 def published_card(folder: Path) -> dict[str, Any]:
-    """What the audit says of flopmetrics' published results, which do not come with flopray."""
+    """What the audit says about flopmetrics' published results, which do not come with flopray."""
     frame = load_published(folder).reset_index(drop=True)
     findings = audit(frame)
     names = ("rows", "above_peak_rate", "above_peak_rate_or_efficiency", "marked")
     verdicts = {phase: dict(zip(names, counts, strict=True)) for phase, counts in by_phase(frame, findings)}
     worst = max((f for f in findings if f.rule == "rate_above_limit"), key=lambda finding: finding.excess)
     return {
-        "source": "https://github.com/jmetrikat/flopmetrics (architecture/results_optimized)",
+        "source": "https://github.com/jmetrikat/flopmetrics, architecture/results_optimized",
         "verdicts": verdicts,
         "worst": worst.sentence,
     }
@@ -256,7 +256,7 @@ def build(target: Path, published: Mapping[str, Any]) -> dict[str, Any]:
             print(f"{name}: {entries[-1]['rows']} rows, {entries[-1]['bytes'] / 1e3:.0f} kB", file=sys.stderr)
     total = sum(entry["bytes"] for entry in entries)
     if total > LARGEST_BYTES:
-        raise SystemExit(f"error: {total} bytes, and the wheel may have {LARGEST_BYTES}")
+        raise SystemExit(f"error: the data have {total} bytes; the limit for the wheel is {LARGEST_BYTES}")
     return {"limits": LIMITS, "published": dict(published), "entries": entries}
 
 
@@ -266,7 +266,7 @@ def _day(unix_s: float) -> str:
 
 def main() -> int:
     """Make or check the data; returns the exit code."""
-    parser = argparse.ArgumentParser(description="The reference data of flopray, from runs.")
+    parser = argparse.ArgumentParser(description="Make the reference data of flopray from runs.")
     parser.add_argument("--published", type=Path, metavar="DIR", help="flopmetrics' folder of published results")
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 when card and runs differ")
     options = parser.parse_args()
@@ -276,7 +276,7 @@ def main() -> int:
         card = build(Path(folder), published)
         if options.check:
             same = card == old
-            print("the card is what the runs give" if same else "the card is not what the runs give", file=sys.stderr)
+            print("card and runs agree" if same else "card and runs differ", file=sys.stderr)
             return int(not same)
         shutil.rmtree(DATA, ignore_errors=True)
         shutil.copytree(folder, DATA)

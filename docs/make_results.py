@@ -1,6 +1,6 @@
-"""Writes the tables of docs/results/README.md from its runs, and holds its text and that of README.md against them.
+"""Writes the tables of docs/results/README.md from its runs, and compares its text and that of README.md with them.
 
-python docs/make_results.py              write all tables into the page; says which sentence has other numbers
+python docs/make_results.py              write all tables into the page, and name sentences with other numbers
 python docs/make_results.py llama        print one table
 python docs/make_results.py --check      write nothing; exit code 1 when a table or a sentence is not what the runs say
 python docs/make_results.py --figures    draw the figures again (`--published DIR` for those of Llama)
@@ -26,7 +26,7 @@ README = made.RESULTS.parents[1] / "README.md"
 _BLOCK = re.compile(r"(<!-- table (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 _R = "docs/results"
 
-#: What draws figures, and which of its files are on the page under which name. OUT is a folder of each command's own.
+#: Commands that draw figures, and the names of their files on the page. OUT is a separate folder for each command.
 FIGURES: list[tuple[str, dict[str, str]]] = [
     (
         f"analysis/surfaces.py {_R}/h100_mlp_fp32 --formats png --no-html --out OUT",
@@ -92,7 +92,7 @@ def differences(text: str) -> list[str]:
     found += [f"{name} is drawn and not shown" for name in sorted(drawn - shown)]
     told = " ".join(text.split())
     for command, files in FIGURES:
-        start = f"python {command.partition(' --')[0]}"  # its flags differ: where files lie, and where figures go
+        start = f"python {command.partition(' --')[0]}"  # its flags differ: they name the folders of files and figures
         if start not in told:
             found.append(f"the page does not say `{start}`, which draws {', '.join(files.values())}")
     found += [f"{name} does not exist" for name in sorted(shown) if not (made.RESULTS / name).exists()]
@@ -100,7 +100,7 @@ def differences(text: str) -> list[str]:
 
 
 def unsaid(text: str, statements: list[str]) -> list[str]:
-    """Statements that a text does not have, a sentence each."""
+    """Statements that are missing from a text, a sentence each."""
     plain = " ".join(text.split())
     return [f"the runs say, and the page does not: {said}" for said in statements if said not in plain]
 
@@ -112,7 +112,7 @@ def written(text: str) -> str:
 
 def _body(name: str) -> str:
     if name not in made.TABLES:
-        raise SystemExit(f"error: the page asks for table {name!r}; there is {', '.join(made.TABLES)}")
+        raise SystemExit(f"error: the page has an unknown table {name!r}; known tables: {', '.join(made.TABLES)}")
     return f"`python docs/make_results.py {name}`\n\n{made.TABLES[name]()}\n\n"
 
 
@@ -120,7 +120,7 @@ def draw(published: Path | None) -> None:
     """Run the commands of `FIGURES` and put what they draw, in fewer colours, into docs/results."""
     for command, files in FIGURES:
         if "PUBLISHED" in command and published is None:
-            print(f"left as they are, for want of --published DIR: {', '.join(files.values())}")
+            print(f"not drawn, since --published DIR is missing: {', '.join(files.values())}")
             continue
         with tempfile.TemporaryDirectory() as folder:
             words = command.replace("PUBLISHED", str(published)).replace("OUT", folder).split()
@@ -131,7 +131,7 @@ def draw(published: Path | None) -> None:
 
 
 def reduce_colours(source: Path, target: Path) -> None:
-    """Write a PNG with a palette of at most 256 colours, which is a fraction of its size and looks the same."""
+    """Write a PNG with a palette of at most 256 colours: it is much smaller and looks the same."""
     with Image.open(source) as image:
         image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(target, optimize=True, dpi=image.info["dpi"])
 

@@ -1,7 +1,7 @@
-"""Runs what docs/tutorial.md says, in order, and writes below each command what it prints.
+"""Runs the commands of docs/tutorial.md in order, and writes below each command what it prints.
 
 python docs/make_tutorial.py            write the outputs into the page
-python docs/make_tutorial.py --check    write nothing; exit code 1 when the page has other outputs
+python docs/make_tutorial.py --check    write nothing; exit code 1 when the outputs on the page differ
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import tempfile
 from pathlib import Path
 
 PAGE = Path(__file__).with_name("tutorial.md")
-#: A block of code and, right below it, one with what it prints.
+#: A block of code, and directly below it a block with its output.
 _BLOCK = re.compile(r"```(bash|python)\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.DOTALL)
 _ROOT = PAGE.parents[1]
-#: What is not run: the environment is there.
+#: Blocks with this are not run: the environment exists already.
 _SETS_UP = "pip install"
 
 
@@ -29,7 +29,7 @@ def python(arguments: list[str], folder: str, environment: dict[str, str]) -> su
 
 
 def run(language: str, code: str, folder: str) -> str:
-    """What a block prints, run in a folder without a GPU.
+    """The output of a block, run in a folder and without a GPU.
 
     Raises:
         RuntimeError: a command fails.
@@ -51,7 +51,7 @@ def run(language: str, code: str, folder: str) -> str:
 
 
 def written(text: str) -> str:
-    """The page with what its blocks print; a block without an output below it is run all the same."""
+    """The page with the outputs of its blocks; blocks without an output on the page are run too."""
     with tempfile.TemporaryDirectory() as folder:
 
         def replaced(match: re.Match[str]) -> str:

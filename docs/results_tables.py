@@ -1,4 +1,4 @@
-"""Tables and statements of docs/results/README.md, made from the runs that lie beside it."""
+"""Tables and statements of docs/results/README.md, made from the runs in the same folder."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from flopray.store.location import load_run
 
 RESULTS = Path(__file__).with_name("results")
 sys.path.append(str(RESULTS.parents[1] / "bench"))
-import energy_report  # noqa: E402  (modules of scripts, found through the line above)
+import energy_report  # noqa: E402  (the line above makes modules of bench importable)
 from boards import of_rows, told_at_reference  # noqa: E402
 
-#: A pandas DataFrame, whose stubs do not know whether a selection of it is one.
+#: A pandas DataFrame; its stubs do not know whether a selection of one is a DataFrame too.
 Frame = Any
 _PHASES = ("forward", "backward")
 _LLAMA_KEY = ["precision", "sequence_length", "phase"]
@@ -50,7 +50,7 @@ def table(header: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
 
 
 def percent(ratio: float) -> str:
-    """Two digits: `0.45 %`, `2.0 %`, `23 %`; three from 100 % on; empty where there is none."""
+    """Two digits: `0.45 %`, `2.0 %`, `23 %`; three from 100 % on; empty for NaN and infinity."""
     if not np.isfinite(ratio):
         return ""
     digits = 3 if abs(ratio) >= 0.995 else 2
@@ -98,7 +98,7 @@ def _fp32_over_bf16() -> Frame:
 
 
 def mlp_bf16() -> str:
-    """What fp32 costs over what bf16 costs, for each width."""
+    """The cost in fp32 over the cost in bf16, for each width."""
     both = _fp32_over_bf16()
     lines = []
     for width in sorted(both["width"].unique()):
@@ -163,7 +163,7 @@ def llama() -> str:
 
 @functools.cache
 def _told(run: str) -> Frame:
-    """All rows of a run, with energy at the reference temperature wherever it can be told."""
+    """All rows of a run, with energy at the reference temperature wherever it can be computed."""
     return told_at_reference(rows(run)).copy()
 
 
@@ -189,7 +189,7 @@ def _kinds(frame: Frame) -> dict[str, Frame]:
 
 
 def llama_again() -> str:
-    """How far the second run lies from the first."""
+    """The second run over the first."""
     found = [_kinds(_again(run)) for run in _LLAMA_BOARDS]
     lines = []
     for name, part in found[0].items():
@@ -208,9 +208,9 @@ _COMPARED = ("time", "energy as measured", "energy at 50 °C")
 
 
 def _apart(part: Frame) -> list[tuple[float, int]]:
-    """Of rows told for 50 °C in both runs: RMS of their differences, and how many agree; as measured, and at 50 °C.
+    """RMS of the differences of rows with energy at 50 °C in both runs, and how many agree: as measured, and at 50 °C.
 
-    A row agrees whose values are no further apart than both stated errors; one that states none does not.
+    A row agrees if its values are no further apart than both stated errors allow; a row without stated errors does not.
     """
     both = part[part["at_reference"].notna()]
     found = []
@@ -222,7 +222,7 @@ def _apart(part: Frame) -> list[tuple[float, int]]:
 
 
 def llama_apart() -> str:
-    """How far the two runs are apart in the rows that are told for 50 °C in both."""
+    """How far the two runs are apart in the rows that have energy at 50 °C in both."""
     found = [_kinds(_again(run)) for run in _LLAMA_BOARDS]
     lines = []
     for name in found[0]:
@@ -231,7 +231,7 @@ def llama_apart() -> str:
             cells.append(f"{part['at_reference'].notna().sum()} of {len(part)}")
             cells += [f"{percent(rms)} ({agree})" for rms, agree in _apart(part)]
         lines.append(cells)
-    names = ("rows told in both", "as measured, RMS (rows that agree)", "at 50 °C")
+    names = ("rows with both", "as measured, RMS (rows that agree)", "at 50 °C")
     return table(["energy", *(f"{gpu}{what}" for gpu in ("H100: ", "H200: ") for what in names)], lines)
 
 
@@ -245,7 +245,7 @@ _WITH_ENERGY = (
 
 
 def references() -> str:
-    """How many rows of each run have an energy at the reference temperature, and what keeps the others from it."""
+    """How many rows of each run have energy at the reference temperature, and why the others have none."""
     lines = []
     for run in _WITH_ENERGY:
         frame, told = rows(run), _told(run)
@@ -254,7 +254,9 @@ def references() -> str:
         reasons = told.loc[~there, "energy_at_reference_reason"]
         held, limit = (int(reasons.str.startswith(words).sum()) for words in ("clocks were held", "the board took"))
         if held + limit != len(reasons):
-            raise ValueError(f"{run}: rows without a reference for a reason that the table has no column for")
+            raise ValueError(
+                f"{run}: rows without energy at the reference temperature for a reason that has no column in the table"
+            )
         ends = told["temperature_end_c"]
         error = told.loc[there, "energy_at_reference_rel_error"] / told.loc[there, "energy_rel_error"]
         cells = [f"{len(frame)}", f"{ends.min():.0f} to {ends.max():.0f}", f"{there.sum()}"]
@@ -264,15 +266,15 @@ def references() -> str:
         "run",
         "rows with energy",
         "°C at their end",
-        "told for 50 °C",
-        "by",
-        "not: clocks held down",
-        "not: at the power limit",
+        "rows with energy at 50 °C",
+        "from",
+        "none: clocks held down",
+        "none: at the power limit",
     ]
-    return table([*head, "its stated error over that of the window, median"], lines)
+    return table([*head, "stated error at 50 °C over that of the window, median"], lines)
 
 
-#: Part of the stated time of a GPU since (`flopray.measurement.phase`), which the kept windows do not have.
+#: Later part of the stated time error on a GPU (`flopray.measurement.phase`), which the kept windows do not have.
 _PREPARED_AGAIN = 0.003
 
 
@@ -284,7 +286,7 @@ def _boards_of(gpu: str) -> DeviceBoards:
 
 
 def boards() -> str:
-    """Boards of a type two by two, by the rows that both have."""
+    """Boards of a type in pairs, compared by the rows that both have."""
     lines = []
     for gpu in _BOARDS:
         device = _boards_of(gpu)
@@ -306,13 +308,17 @@ def boards() -> str:
             cells += [f"{percent(told.rms)} ({percent(told.agree)})", percent(abs(told.factor))]
             cells += [f"{percent(told.rms_without_factor)} ({percent(told.agree_without_factor)})"]
             lines.append(cells)
-    head = ["", "boards", "rows", "time, RMS", "its factor out", "energy as measured, RMS"]
-    head += ["energy at 50 °C, RMS (rows that agree)", "factor between them", "energy at 50 °C, the factor out"]
+    head = ["", "boards", "rows", "time, RMS", "time, factor out, RMS", "energy as measured, RMS"]
+    head += [
+        "energy at 50 °C, RMS (rows that agree)",
+        "energy at 50 °C, factor",
+        "energy at 50 °C, factor out, RMS (rows that agree)",
+    ]
     return table(head, lines)
 
 
 def boards_left_out() -> str:
-    """Each board in turn against the intervals that the others of its type give."""
+    """Each board in turn, compared with the intervals from the other boards of its type."""
     lines = []
     for gpu in _BOARDS:
         device = _boards_of(gpu)
@@ -321,8 +327,8 @@ def boards_left_out() -> str:
             for one in left_out(device.parts[quantity], device.prior(quantity)):
                 cells = [gpu, label, names[one.board], str(one.others), f"{one.median:+.2%}".replace("%", " %")]
                 lines.append([*cells, percent(one.in_type), percent(one.in_other_board)])
-    head = ["", "quantity", "left out", "others", "its median row against their mean"]
-    return table([*head, "rows in the interval of the type", "rows in that of another board"], lines)
+    head = ["", "quantity", "left out", "others", "its median row over their mean"]
+    return table([*head, "rows in the interval of the type", "rows in the interval of another board"], lines)
 
 
 def measured() -> str:
@@ -348,13 +354,13 @@ _COUNTERS = {"fp32": "h100_counters_fp32", "bf16": "h100_counters_bf16"}
 
 
 def counters() -> str:
-    """What was counted of the whole grid."""
+    """Rows and kernel launches counted on the whole grid."""
     frames = [rows(run) for run in _COUNTERS.values()]
     exact = [int((reconstructed(frame) == frame["executed_flops"].astype("int64")).sum()) for frame in frames]
     rows_said = [f"{number:,} of {len(frame):,}" for number, frame in zip(exact, frames, strict=True)]
     launches = [f"{frame['kernel_launches'].sum():,}, {frame['kernel_launches_counted'].sum():,}" for frame in frames]
-    lines = [["rows counted, and given back exactly by closed form and overheads", *rows_said]]
-    lines += [["kernel launches, and those that were read", *launches]]
+    lines = [["rows counted, and reproduced exactly by closed form and overheads", *rows_said]]
+    lines += [["kernel launches, and those whose counters were read", *launches]]
     return table(["", *_COUNTERS], lines)
 
 
@@ -368,12 +374,12 @@ def predictions() -> str:
             said = (judged.loc[method] for method in METHODS)
             cells = [f"{percent(row['median'])} ({percent(row['p95'])})" for row in said]
             lines.append([f"{precision} {phase}", *cells])
-    header = ["", "closed form", "interpolation between counted shapes", "formula of padded tiles, one for all"]
-    return table([*header, "the formula fitted anew around each shape"], lines)
+    header = ["", "closed form", "interpolation between counted shapes", "one formula of padded tiles for all shapes"]
+    return table([*header, "the formula fitted around each shape"], lines)
 
 
 def overheads() -> str:
-    """Executed FLOPs over the closed form of a few layers, and what makes them."""
+    """Executed FLOPs over the closed form of a few layers, and what causes the excess."""
     shapes = [("fp32", 128, 16), ("fp32", 1024, 16), ("fp32", 1024, 128), ("bf16", 1024, 16), ("bf16", 1024, 128)]
     lines = []
     for precision, width, tokens in shapes:
@@ -397,7 +403,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def statements() -> list[str]:
-    """What the text of the page says in numbers, word for word."""
+    """The numbers in the text of the page, with the words around them."""
     return [*_of_mlp(), *_of_llama(), *_of_counters(), *_of_windows()]
 
 

@@ -1,4 +1,4 @@
-"""Sweep Llama over GPU types, precisions and sequence lengths: FLOPs, energy and time of training and of generating."""
+"""Sweep Llama over GPU types, precisions and sequence lengths: FLOPs, energy and time of training and generation."""
 
 from flopray.cli.main import run_script
 from flopray.workloads.llama import Llama

@@ -1,4 +1,4 @@
-"""What several tests need: the published results, and skipping what this machine cannot do."""
+"""Fixtures of several tests: the published results, and skips of tests that this machine cannot run."""
 
 import os
 import shutil
@@ -23,14 +23,14 @@ PUBLISHED = Path(__file__).parents[2] / "shared" / "published"
 
 
 def pytest_configure() -> None:
-    """Ctrl-C must reach the sweeps of the tests: a shell starts what runs behind `&` with SIGINT ignored, for good."""
+    """Ctrl-C must reach the sweeps of the tests: commands that a shell starts with `&` ignore SIGINT."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def published() -> Path:
-    """Folder of flopmetrics' published results, where somebody put it beside the checkout."""
+    """Folder of flopmetrics' published results, if somebody put it next to the checkout."""
     if not PUBLISHED.is_dir():
         pytest.skip("the published results of flopmetrics are not beside the checkout (../shared/published)")
     return PUBLISHED

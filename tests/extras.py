@@ -12,7 +12,7 @@ EXTRAS: dict[str, list[str]] = tomllib.loads(_PROJECT.read_text())["project"]["o
 
 
 def lacking_of(requirements: list[str]) -> list[str]:
-    """Those of an extra's requirements that this environment does not meet."""
+    """The requirements of an extra that this environment does not meet."""
     return [text for text in requirements if not _is_met(Requirement(text))]
 
 

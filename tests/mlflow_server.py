@@ -16,12 +16,12 @@ from mlflow import MlflowClient
 
 #: A hang guard: MLflow takes 10 s to be imported on a busy machine, and its server imports it twice.
 _DEADLINE_S = 150.0
-#: Without the eight processes for MLflow's own jobs, which are none of tracking.
+#: Without the eight processes for MLflow's own jobs, which tracking does not need.
 _ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
 class MLflowServer:
-    """A server that can go away and come back, with all runs it had."""
+    """A server that can stop and start again with all of its runs."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

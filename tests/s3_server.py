@@ -12,7 +12,7 @@ BUCKET = "bucket"
 
 
 class S3Server:
-    """A server that can go away and come back, with all objects it had."""
+    """A server that can stop and start again with all of its objects."""
 
     def __init__(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)

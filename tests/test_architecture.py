@@ -28,7 +28,7 @@ def modules() -> dict[str, Path]:
 
 
 class _Imports(ast.NodeVisitor):
-    """Names that are imported, apart for module level and for inside of functions; type checking counts as neither."""
+    """Imported names, separately at module level and inside functions, without imports for type checking."""
 
     def __init__(self) -> None:
         self.at_once: set[str] = set()
@@ -180,7 +180,7 @@ def test_what_an_import_really_loads(statement, absent):
 
 
 def literals(path):
-    """Texts of a module that are no docstrings."""
+    """Texts of a module that are not docstrings."""
     tree = ast.parse(path.read_text())
     docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in docs]
@@ -189,7 +189,7 @@ def literals(path):
 
 @pytest.mark.parametrize("module", sorted(name for name in modules() if top(name) == "flopray"))
 def test_messages_name_one_command_to_go_on_with_a_run(module):
-    """That of `errors.resume_command`; only the command line speaks of its flag, and of the command in examples."""
+    """It is that of `errors.resume_command`; only the command line names its flag, and the command in examples."""
     texts = literals(modules()[module])
     spoken = ("flopray.cli.request", "flopray.cli.main")
     assert module in spoken or [text for text in texts if "--resume" in text] == []
@@ -210,7 +210,7 @@ print(before == after)
 
 
 def test_a_mapping_of_anything_has_a_name_that_says_what_it_is() -> None:
-    """`dict[str, Any]` stands in definitions of aliases alone, and a comment above each says what its values are."""
+    """`dict[str, Any]` is only in definitions of aliases, and a comment above each says what its values are."""
     found = {}
     for name, path in modules().items():
         lines, tree = path.read_text().splitlines(), ast.parse(path.read_text())
@@ -273,7 +273,7 @@ def test_only_the_command_line_speaks_of_flags():
 
 
 def test_temperatures_are_written_one_way():
-    """In °C: in messages, tables, figures and pages."""
+    """In °C, in messages, tables, figures and pages."""
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "flopray").rglob("*.py")]
     found = {str(path): re.findall(r".*(?:\d|\}) C\b(?!\+).*|.*\(C\).*", path.read_text()) for path in pages}
     assert {name: lines for name, lines in found.items() if lines} == {}

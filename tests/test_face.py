@@ -1,4 +1,4 @@
-"""The face of the package: its names are there whatever was imported before, and its examples are true."""
+"""The public names of the package: they exist whatever was imported before, and their examples are true."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ WITH_EXAMPLES = sorted(
 
 
 def printed(code: str, *words: str) -> str:
-    """What a fresh Python prints."""
+    """The output of a new Python process."""
     command = [sys.executable, "-c", code, *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
@@ -230,7 +230,7 @@ def test_axes_may_be_arrays_and_the_workload_a_class(tmp_path):
 
 
 def test_a_run_shows_its_best_rate_with_the_interval_of_the_window(tmp_path):
-    """A rate without an error would look surer than it is."""
+    """A rate without an error would look more certain than it is."""
     point = MLP(n_layers=1, width=16, tokens=8).point(device_type="CPU")
     axes = {"device_type": ("CPU",), "precision": ("fp32",), "execution": ("eager",)}
     axes |= {name: (value,) for name, value in point.values.items()}

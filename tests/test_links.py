@@ -23,7 +23,7 @@ def test_the_tour_names_modules():
     assert len(re.findall(r"\.\./flopray/\S+\.py", (ROOT / "docs" / "architecture.md").read_text())) > 15
 
 
-def test_the_way_of_one_point_is_short():
+def test_the_path_of_one_point_is_short():
     """A newcomer who follows one point from the command line to its row opens these modules, each from one before."""
     tour = (ROOT / "docs" / "architecture.md").read_text()
     rows = re.findall(r"^\| (\d+) \| \[`(\S+)`\]\(\.\./flopray/(\S+)\.py\) \|", tour, re.MULTILINE)
@@ -32,7 +32,7 @@ def test_the_way_of_one_point_is_short():
     assert modules == [shown for _, shown, _ in rows]
     assert (modules[0], modules[-1]) == ("cli/main", "store/table")
     assert len(modules) == len(set(modules)) <= 30
-    assert f"{len(modules)} modules, in the order in which the point meets them" in tour
+    assert f"{len(modules)} modules, in the order in which the point reaches them" in tour
     dotted = [f"flopray.{module.replace('/', '.')}" for module in modules]
     for place, module in enumerate(dotted[1:], 1):
         before = [imports(earlier) for earlier in dotted[:place]]

@@ -1,4 +1,4 @@
-"""The Python of docs/python.md runs as it stands there; what starts Ray is left to the tests of sweeps."""
+"""The Python of docs/python.md runs as written; blocks that start Ray are left to the tests of sweeps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_t
 
 
 def conv_file(folder: Path) -> Path:
-    """The file that the page builds up in two blocks."""
+    """The file that the page makes in two blocks."""
     first = next(block for block in BLOCKS if "class ConvNet" in block)
     second = next(block for block in BLOCKS if "class KnownConvNet" in block)
     path = folder / "conv.py"

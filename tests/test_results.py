@@ -54,7 +54,7 @@ def test_a_page_that_drifts_from_its_runs_is_told(make_results, page, monkeypatc
 
 
 def _told_once(make_results: ModuleType, page: str):
-    """Tables of the page as it is, but for the small one that this test makes anew."""
+    """The tables of the present page, except the small one that this test makes again."""
     bodies = {match[1]: match[2] for match in make_results._BLOCK.findall(page)}
     made = make_results._body
     return lambda name: made(name) if name == "overheads" else bodies[name]

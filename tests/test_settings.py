@@ -1,4 +1,4 @@
-"""Settings: what cannot be is refused in one line that names the flag, and a manifest brings back the same."""
+"""Settings: invalid values are refused in one line that names the flag, and a manifest restores the same settings."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What docs/tutorial.md says is run as it stands there, and prints what stands there."""
+"""The commands of docs/tutorial.md run as written, and print what the page shows."""
 
 from pathlib import Path
 
@@ -16,4 +16,4 @@ def test_the_tutorial_prints_what_it_says(warm_python, monkeypatch):
     text = make_tutorial.PAGE.read_text(encoding="utf-8")
     assert "```text\n```" not in text
     new = make_tutorial.written(text)
-    assert new == text, "the outputs are others now: python docs/make_tutorial.py writes them"
+    assert new == text, "the outputs have changed: python docs/make_tutorial.py writes them"

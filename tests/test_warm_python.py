@@ -1,4 +1,4 @@
-"""Programs that are forked from a warm Python end, print and are told what a fresh one would be."""
+"""Programs that are forked from a warm Python behave like those in a new one: their end, output and arguments."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The recipes of docs/your-own-step.md run as they stand there, and are short."""
+"""The recipes of docs/your-own-step.md run as written, and are short."""
 
 import os
 import re
@@ -21,7 +21,7 @@ def recipe(words):
 
 @pytest.fixture
 def run(warm_python, tmp_path):
-    """Runs what `python` is given, in the folder of the test."""
+    """Runs `python` with these arguments, in the folder of the test."""
 
     def run(*arguments):
         environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}

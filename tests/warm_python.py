@@ -36,7 +36,7 @@ WARM = ("torch._dynamo", "pandas", "matplotlib.figure", "flopray.measurement.cou
 
 
 class WarmProcess:
-    """A program that runs; it is killed when this process ends.
+    """A running program; it is killed when this process ends.
 
     Args:
         address: of the server.
@@ -127,7 +127,7 @@ class WarmPython:
 
 
 def _serve(address: str) -> list[str]:
-    """Fork for each job. Returns in the forks alone, with what `python` would have been given."""
+    """Fork for each job. Returns only in the forks, with the arguments of `python`."""
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(address)
     listening.listen()
@@ -148,7 +148,7 @@ def _serve(address: str) -> list[str]:
 
 
 def _keep(connection: socket.socket) -> list[str]:
-    """Fork once more and see to that process, which is the one that this returns in."""
+    """Fork once more and watch that process; this returns in that process."""
     _, files, *_ = socket.recv_fds(connection, 1, 3)
     job = json.loads(connection.makefile().readline())
     pid = os.fork()

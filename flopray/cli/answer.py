@@ -80,7 +80,7 @@ def answer(
         return Answer(*head, why_none=str(error))
     if found.outside and found.time_s.low is None:
         why = found.outside.partition(": answered by")[0]
-        return Answer(*head, outside=why, why_none=f"outside what was measured: {why}")
+        return Answer(*head, outside=why, why_none=why)
     step_s, step_j = _ranged(found.time_s), _energy(found)
     times = steps or 1
     run_s = step_s * (times / utilisation)

@@ -46,8 +46,8 @@ from flopray.workloads.base import Workload
 _WHAT = """\
 Say what a step and a whole run will cost on GPUs that need not be here: time,
 energy of the boards and at the building's meter, CO2e and money, each with its
-interval or range. Numbers come from models that were fitted to measurements. A
-question outside what was measured is said to be outside, with the reason."""
+interval or range. Numbers come from models that were fitted to measurements. An
+answer outside the measured range says so; far outside there is only the reason."""
 _EXAMPLES = """\
 examples:
   flopray ask mlp --n 8 --d 1024 --m 128 --steps 1e6
@@ -229,7 +229,7 @@ def _types(named: Sequence[str] | None, predictor: Predictor) -> tuple[str, ...]
 def _lines(answers: Sequence[Answer], assumed: Sequence[str], options: argparse.Namespace, fit: Predictor) -> list[str]:
     lines = [f"taken by default: {', '.join(assumed)}"] if assumed else []
     if any(one.gpus > 1 for one in answers):
-        lines.append("each GPU has a batch of its own; what exchanging gradients costs is not in it: --utilisation")
+        lines.append("each GPU has its own batch; the cost of exchanging gradients is not included: --utilisation")
     if options.utilisation < 1:
         waiting = ", ".join(f"{name} {fit.waiting_w(name):.0f} W" for name in sorted({a.device_type for a in answers}))
         lines.append(
@@ -238,8 +238,8 @@ def _lines(answers: Sequence[Answer], assumed: Sequence[str], options: argparse.
     answered = [one for one in answers if one.step_s]
     if answered:
         lines.append(
-            f"step and boards between: 90 % interval for a board of the type; energy of the boards alone, at "
-            f"{fit.reference_c:g} °C; servers, building and what follows: that with every assumption at the same end"
+            "ranges of step and boards: 90 % interval for a board of the type; energy is that of the boards alone, at "
+            f"{fit.reference_c:g} °C; ranges from servers on: this interval with all assumptions at the same end"
         )
         lines += [f"fitted to {basis}" for basis in dict.fromkeys(one.basis for one in answered) if basis]
     return lines
@@ -373,8 +373,8 @@ def show(console: Console, reply: Reply) -> None:
     lines = [f"{one.label}: no answer; {one.why_none}" for one in reply.answers if one.why_none]
     lines = list(dict.fromkeys(lines))
     if any(one.why_none and one.outside for one in reply.answers):
-        lines.append("models of your own runs answer more: flopray fit RUN --out FILE, then --models FILE")
-    lines += [f"{one.label}: outside what was measured: {one.outside}" for one in reply.answers if _far(one)]
+        lines.append("models fitted to your own runs can answer more: flopray fit RUN --out FILE, then --models FILE")
+    lines += [f"{one.label}: {one.outside}" for one in reply.answers if _far(one)]
     lines += reply.choices
     lines += reply.lines
     lines += [assumption.line for assumption in reply.prices.assumptions] if answered else []

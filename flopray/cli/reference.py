@@ -59,12 +59,12 @@ def missing_lines() -> list[str]:
 
 
 def published_lines(published: Mapping[str, Any]) -> list[str]:
-    """What the audit says of the results that flopmetrics published, which are not included."""
-    lines = [f"not in it: what flopmetrics published ({published['source']}). Our audit of it:"]
+    """What the audit says about the results that flopmetrics published, which are not included."""
+    lines = [f"not included: the results that flopmetrics published ({published['source']}). The audit of them:"]
     for phase, n in published["verdicts"].items():
         beyond, either = n["above_peak_rate"], n["above_peak_rate_or_efficiency"]
-        said = f"{beyond} of {n['rows']} rows are faster than the GPU's peak"
-        said += f", {either} are that or above its peak over its board power" if either else ", none is above a peak"
+        said = f"{beyond} of {n['rows']} rows are above the GPU's peak rate"
+        said += f", {either} are above that or its peak over its board power" if either else ", none is above a peak"
         lines.append(f"  {phase}: {said}")
     return [*lines, f"  the worst: {published['worst']}"]
 
@@ -96,7 +96,7 @@ def show(console: Console, name: str | None) -> None:
     if name is None:
         console.print(overview().to_rich())
         lines = ["", "missing", *missing_lines(), "", *published_lines(catalog.card()["published"])]
-        lines += ["", "more about one: flopray reference NAME"]
+        lines += ["", "more about one of them: flopray reference NAME"]
     else:
         lines = [*card_lines(catalog.entry_of(name)), "", "of all", *(f"  {text}" for text in catalog.card()["limits"])]
     for line in lines:

@@ -28,7 +28,7 @@ from flopray.watching.api import Watch, watch
 from flopray.watching.summary import Summary
 
 _log = logging.getLogger("flopray")
-#: The first step is counted, and later ones compile or warm up: they are in no mean.
+#: The first step is counted, and later ones compile or warm up: means leave them out.
 LEFT_OUT_STEPS = 3
 #: Costs are of the steps of at least this many seconds: fewer ticks would say little.
 LEAST_WINDOW_S = 5.0

@@ -296,9 +296,8 @@ def _lines(summary: Summary) -> list[str]:
     steps = "1 step" if summary.steps == 1 else f"{summary.steps} steps"
     first = f"watched {summary.time_s:.3g} s, {steps}"
     if summary.left_out:
-        first += (
-            " (the first is in no mean)" if summary.left_out == 1 else f" (the first {summary.left_out} are in no mean)"
-        )
+        steps_left_out = "first step" if summary.left_out == 1 else f"first {summary.left_out} steps"
+        first += f" (means leave out the {steps_left_out})"
     if not summary.steps:
         first += ": none was named (for x in w.steps(loader), or with w.step())"
     lines = [first]

@@ -1,4 +1,4 @@
-"""Each rule fires on a row that breaks it, and stays silent just below."""
+"""Each rule reports a row that breaks it, and does not report one just below the limit."""
 
 import subprocess
 import sys

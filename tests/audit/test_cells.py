@@ -1,4 +1,4 @@
-"""A column read at once gives what each of its cells gives."""
+"""A column that is read at once gives the same values as its cells one by one."""
 
 import math
 from decimal import Decimal

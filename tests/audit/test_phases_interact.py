@@ -13,7 +13,7 @@ PHASES = ("forward", "backward", "forward_backward")
 
 
 def rows(n, d, m, precision, times, energies, phases=PHASES, **changes):
-    """Phases of an MLP as a CUDA graph, with what its closed form knows of bytes; columns of None are taken out."""
+    """Phases of an MLP as a CUDA graph, with the bytes of its closed form; columns of None are removed."""
     spec = mlp(n, d, m, precision=precision)
     return [
         {
@@ -116,7 +116,7 @@ def test_no_difference_beyond_a_share_is_explained_where_bytes_are_not_known():
 
 
 def at_reference(factors, **changes):
-    """Three phases whose energies as measured and at the reference temperature differ by a factor each."""
+    """Three phases whose energies as measured and at the reference temperature differ by a factor per phase."""
     made = rows(8, 1024, 128, "fp32", (1e-3, 2e-3, 3e-3), (0.6, 1.2, 1.8))
     return [
         row

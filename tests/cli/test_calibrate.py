@@ -1,4 +1,4 @@
-"""`flopray calibrate`: what it prints and keeps, what it refuses, and references made of what it printed."""
+"""`flopray calibrate`: what it prints and keeps, what it refuses, and references made from its output."""
 
 import json
 import sys
@@ -41,7 +41,7 @@ def measured(uuid: str = "GPU-1", power_w: float = 400.0, name: str = NAME) -> C
 
 @pytest.fixture
 def board(monkeypatch, tmp_path):
-    """Stands for the measuring; the cache is a folder of the test's."""
+    """Replaces the measurement; the cache is a folder of the test."""
     monkeypatch.setenv("FLOPRAY_CACHE", str(tmp_path))
     monkeypatch.setattr(command, "_measured", lambda *_: measured())
     return tmp_path / "calibrations" / "GPU-1"

@@ -57,7 +57,7 @@ class Outcome:
 
 @pytest.fixture
 def command(script, tmp_path, monkeypatch, capsys):
-    """Runs the script's command line in this process, in an empty folder; a Ray that would start is an error."""
+    """Runs the script's command line in this process, in an empty folder; starting Ray is an error."""
 
     def no_ray(*_):
         raise AssertionError("this would have reached for Ray")
@@ -330,7 +330,7 @@ def test_a_resume_draws_nothing_where_the_run_was_begun_so(command, tmp_path, mo
     drawn, reported = [], []
     monkeypatch.setattr("flopray.cli.run_figures.draw", lambda workload, run, _: drawn.append(run))
     monkeypatch.setattr("flopray.cli.report.write", lambda runs, *_: reported.extend(runs))
-    head = {} if kept is None else {"plots": kept}  # runs of old have no word of it
+    head = {} if kept is None else {"plots": kept}  # older runs do not have it
     folder = RunFolder.create(tmp_path, "r", sweep().to_manifest("r", {}) | head)
     records = [[PhaseRecord.of(trial_id=point.id, phase="forward", time_s=1.0)] for point in sweep().points()]
     with folder.writer() as journal:
@@ -746,7 +746,7 @@ except SystemExit as end:
 
 
 def test_a_dry_run_writes_nothing_and_starts_no_ray(tmp_path, warm_python):
-    """As a process of its own, since planning imports Ray."""
+    """In a separate process, since planning imports Ray."""
     code = f"""
 import runpy, sys
 import ray

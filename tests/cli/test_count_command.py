@@ -65,7 +65,7 @@ def test_a_workload_by_its_own_flags(capsys):
 
 
 def test_values_that_do_not_change_stand_in_the_title_of_a_table(step, capsys):
-    """A workload of many fields has columns that can be read."""
+    """The table of a workload with many fields stays readable."""
     assert main(["count", step, "--width", "16", "32", "--batch", "4", "--kind", "gelu", "--no-executed"]) == 0
     title, table = capsys.readouterr().out.split("┏", 1)
     assert "batch=4kind=gelu" in "".join(title.split())

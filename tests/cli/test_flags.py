@@ -1,4 +1,4 @@
-"""Flags are made from the settings: default, help, check and name stand at the field, and nowhere else."""
+"""Flags are made from the settings: default, help, check and name are stated at the field, and nowhere else."""
 
 import dataclasses
 import re
@@ -145,7 +145,7 @@ def test_the_check_of_a_setting_names_it_and_what_it_must_be(name, value, messag
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_every_class_of_settings_checks_them(cls):
-    """A check that stands at a field and is not carried out would be worth nothing."""
+    """A check that is stated at a field must be carried out."""
     known = settings_of(cls)
     field = next(name for name, one in known.items() if one.kind in (int, float))
     sweep = {"workload": MLP(), "settings": MeasureSettings(), "cpus_per_trial": {"CPU": 1}}
@@ -197,6 +197,6 @@ def _some(known: Setting):
 
 
 def test_no_help_repeats_a_number_that_is_the_default():
-    """A default written into the help by hand would stay behind when the field changes."""
+    """A default written into the help by hand would be wrong after a change of the field."""
     for known in SETTINGS.values():
         assert not re.search(r"default [0-9]+(\.[0-9]+)?(?! beside)", known.doc), known.name

@@ -1,4 +1,4 @@
-"""Llama on a real GPU: every phase in every execution that can have it, and a model of real size."""
+"""Llama on a real GPU: every phase in every execution that supports it, and a model of real size."""
 
 import pytest
 import torch

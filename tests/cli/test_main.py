@@ -1,4 +1,4 @@
-"""The command `flopray`: each of its words does what the script of that name does."""
+"""The command `flopray`: each subcommand does the same as the script of that name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flopray.workloads.registry import find_workload
 
 @pytest.fixture
 def swept(monkeypatch):
-    """What a sweep's command line was called with."""
+    """The arguments of a sweep's command line."""
     calls = []
     monkeypatch.setattr(
         "flopray.cli.main.sweep_command", lambda workload, argv: calls.append((workload.name, argv)) or 0
@@ -107,7 +107,7 @@ def test_the_workload_of_a_run_is_read_from_its_manifest(tmp_path):
     ],
 )
 def test_a_flag_is_written_in_full(capsys, words, said):
-    """An abbreviation would mean another flag once there is one more that begins alike."""
+    """An abbreviation would change its meaning with a new flag that begins with the same letters."""
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 2

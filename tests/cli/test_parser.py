@@ -1,4 +1,4 @@
-"""Flags of a command are made of the fields of its settings; nothing states one a second time."""
+"""Flags of a command are made from the fields of its settings; no flag is stated twice."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ _MODULES = {"flopray.cli.count_metrics", *(name for _, name in _COMMANDS.values(
 
 @pytest.mark.parametrize("name", sorted(_MODULES))
 def test_the_flags_of_every_command_are_settings(monkeypatch, name):
-    """No command adds a flag of its own: each is a field that says its default, its check and its help."""
+    """No command adds a flag by itself: each is a field with its default, its check and its help."""
     made = []
     module = import_module(name)
     monkeypatch.setattr(module, "carry_out", lambda parser, *_: made.append(parser) or 0)

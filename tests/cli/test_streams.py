@@ -1,4 +1,4 @@
-"""A command's output on a full disk, in a pipe that nobody reads, and on a terminal that is gone."""
+"""A command's output on a full disk, in a pipe that nobody reads, and on a closed terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A flag of another tool is answered with the one that is meant."""
+"""For a flag of another tool, the right one is suggested."""
 
 import pytest
 

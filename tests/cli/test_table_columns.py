@@ -1,4 +1,4 @@
-"""Column names, cells and shapes of other people's tables: understood, or refused by name."""
+"""Column names, cells and shapes of tables from other tools: understood, or refused by name."""
 
 from __future__ import annotations
 

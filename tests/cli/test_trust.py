@@ -1,4 +1,4 @@
-"""A resume runs the file of a workload only if somebody named it on this machine, and only as it was."""
+"""A resume runs the file of a workload only if somebody named it on this machine, and only if it is unchanged."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def file(tmp_path) -> Path:
-    """A file that tells when it is run."""
+    """A file that leaves a trace when it is run."""
     made = tmp_path / "my models" / "conv.py"
     made.parent.mkdir()
     # What a process has run is not run again: each test has a text of its own.

@@ -39,7 +39,7 @@ def environment(monkeypatch, tmp_path):
 
 @pytest.fixture
 def head():
-    """A server that takes one token, or any call where that is None; returns its port."""
+    """A server that accepts one token, or any call if the token is None; returns its port."""
     servers = []
 
     def start(token, services=SERVICES, code=grpc.StatusCode.UNAUTHENTICATED):
@@ -102,7 +102,7 @@ def write_token(home, token=TOKEN):
 
 
 def mode_after(port, **how):
-    """RAY_AUTH_MODE, and what Ray makes of it, while a cluster is joined; both are put back."""
+    """RAY_AUTH_MODE, and how Ray reads it, while a cluster is joined; both are restored."""
     with authentication.own_mode():
         check(port, **how)
         mode = os.environ.get("RAY_AUTH_MODE")
@@ -114,7 +114,7 @@ def mode_after(port, **how):
 
 @pytest.mark.parametrize("client", [False, True])
 def test_a_token_goes_to_a_cluster_that_asks_for_one_and_to_no_other(environment, head, tmp_path, client):
-    """A driver that demands tokens refuses the calls of a head node without one, which then takes it for dead."""
+    """A driver that demands tokens refuses the calls of a head node without one, which then treats it as dead."""
     write_token(tmp_path)
     assert mode_after(head(TOKEN), client=client) == "token"
     assert mode_after(head(None), client=client) is None

@@ -1,4 +1,4 @@
-"""Reaching a cluster: which token, how often, and what is said when it does not work."""
+"""Reaching a cluster: which token, how often, and the message when it fails."""
 
 import dataclasses
 import os
@@ -61,7 +61,7 @@ def test_a_type_by_flag_is_for_gpus_without_one():
 
 @pytest.fixture
 def joining(monkeypatch):
-    """Clusters that are found one after the other, while time flies."""
+    """Clusters that are found one after the other, with a simulated clock."""
 
     def prepare(*clusters):
         later = iter(clusters)
@@ -185,7 +185,7 @@ def test_a_process_that_has_joined_a_cluster_is_told_so(monkeypatch):
 
 
 def test_a_submitted_job_starts_no_cluster_of_its_own(monkeypatch):
-    """It would take the job's files from that cluster, and find none: RuntimeEnvSetupError."""
+    """It would look for the job's files in that cluster, and find none: RuntimeEnvSetupError."""
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     with pytest.raises(ClusterError, match="address auto measures on the cluster"):
         connection.connected(None).__enter__()

@@ -1,4 +1,4 @@
-"""What flopray takes from Ray by private names is still there, and does what it is taken for."""
+"""The private names of Ray that flopray uses still exist, and still do what flopray needs."""
 
 import ast
 import logging
@@ -15,7 +15,7 @@ PACKAGE = Path(ray_internals.__file__).parents[1]
 
 
 def test_this_ray_has_all_that_is_relied_upon():
-    """Fails on a new Ray that has changed something, and says what, and what it was used for."""
+    """Fails with a new version of Ray that has changed something; says what changed and what it is used for."""
     assert ray_internals.changes() == []
 
 

@@ -1,4 +1,4 @@
-"""A program in the place of ncu, for machines that have no GPU to count on."""
+"""A program that replaces ncu, for machines without a GPU."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from flopray.flops.executed import ncu
 
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch, request):
-    """Makes `stand_in_ncu.py` the ncu of this process; call it with what shall go wrong.
+    """Makes `stand_in_ncu.py` the ncu of this process; call it with the fault that it simulates.
 
     Workers are forked from a process that has imported torch, unless a test takes `ADDRESS` from the environment.
     """

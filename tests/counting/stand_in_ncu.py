@@ -36,7 +36,7 @@ def events(path):
 
 
 def started(command):
-    """A worker that runs: its Python as it is, or one that need not import torch."""
+    """A running worker: started with its Python, or forked from one that has imported torch."""
     warm = os.environ.get(ADDRESS)
     return WarmProcess(warm, command[1:]) if warm else subprocess.Popen(command)
 

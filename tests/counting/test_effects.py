@@ -1,4 +1,4 @@
-"""A point whose operations are known is walked without a launch, and counts what a launched one counts."""
+"""A point whose operations are known runs without a launch, and has the same counts as a launched one."""
 
 import gc
 import io
@@ -17,12 +17,12 @@ PHASES = ("inference", "forward", "backward", "forward_backward")
 
 @pytest.fixture(autouse=True)
 def any_address(monkeypatch):
-    """A CPU's allocator aligns now so, now so; a GPU's always alike."""
+    """A CPU's allocator varies in alignment; a GPU's does not."""
     monkeypatch.setattr(walk, "_ALIGNMENT", 1)
 
 
 def launched_then_known(work):
-    """The counts of both, and what the second one gave back."""
+    """The counts of both, and what the second one returned."""
     operations = Operations()
     with Walk(operations, "fp32", lambda number: torch.no_grad(), device="cpu") as first:
         work()
@@ -110,7 +110,7 @@ def test_an_exception_that_the_work_swallows_is_no_success():
 
 
 def walked(points, phases=PHASES, **options):
-    """What a worker tells of points, by point and phase."""
+    """What a worker reports about points, by point and phase."""
     chunk = {
         "workload": {"name": "mlp"},
         "phases": phases,

@@ -1,4 +1,4 @@
-"""What one call of a function executes, counted by a process of its own under a program in the place of ncu."""
+"""What one call of a function executes, counted in a separate process under a program that replaces ncu."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""omega, rho and kappa are those of flopmetrics, and give the executed total back."""
+"""omega, rho and kappa are those of flopmetrics, and reproduce the executed total."""
 
 import dataclasses
 import json

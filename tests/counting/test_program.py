@@ -1,4 +1,4 @@
-"""Metrics of any program: its output and exit code untouched, values by kernel and range, errors in a line."""
+"""Metrics of any program: its output and exit code do not change; values by kernel and range; errors in one line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ METRICS = ("sm__cycles_active.sum", "sm__cycles_active.max", "sm__cycles_active.
 
 @pytest.fixture(autouse=True)
 def may_read(monkeypatch):
-    """The files of this machine's driver, if it has one, are not what is tested."""
+    """The test does not depend on the files of this machine's driver, if it has one."""
     monkeypatch.setattr(program, "counter_permission", lambda: (True, None))
 
 

@@ -1,4 +1,4 @@
-"""An operation is counted where its like is met for the first time, and only if it succeeded."""
+"""An operation is counted at the first of equal ones, and only if it succeeded."""
 
 from contextlib import contextmanager
 

@@ -1,4 +1,4 @@
-"""One machine for the tests of a file; nothing that they started is left behind."""
+"""One machine for the tests of a file; all processes that they start are ended."""
 
 from __future__ import annotations
 

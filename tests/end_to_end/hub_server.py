@@ -1,4 +1,4 @@
-"""A hub of models on this machine, which speaks as much of the Hugging Face Hub's protocol as its clients ask for."""
+"""A hub of models on this machine, with the part of the Hugging Face Hub's protocol that its clients use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real sweeps on this machine, started as processes of their own that can be told from all others, and ended."""
+"""Real sweeps on this machine, started as separate processes that can be identified, and ended."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Sweep:
 
 
 class Machine:
-    """Starts sweeps whose processes can be told from all others on this machine, and ends them."""
+    """Starts sweeps whose processes can be identified on this machine, and ends them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -84,7 +84,7 @@ class Machine:
         return self.folder / "results"
 
     def start(self, line: str, *, script: str = "mlp_grid.py", **environment: str) -> Sweep:
-        """Start a script of `sweeps/`, or the command `flopray` where none is named."""
+        """Start a script of `sweeps/`, or the command `flopray` if none is named."""
         self._check_open()
         log = self.folder / f"log-{uuid.uuid4().hex[:8]}.txt"
         with log.open("w") as file:
@@ -101,12 +101,12 @@ class Machine:
         return Sweep(process, log)
 
     def sweep(self, line: str, *, script: str = "mlp_grid.py") -> tuple[int, str]:
-        """Run a sweep to its end: exit code and all it printed."""
+        """Run a sweep to its end; returns its exit code and its output."""
         started = self.start(line, script=script)
         return started.wait(), started.output
 
     def ray(self, line: str) -> str:
-        """Run Ray's own command line, which stays behind as daemons where it starts a cluster; what it printed."""
+        """Run Ray's own command line, which leaves daemons when it starts a cluster; returns its output."""
         self._check_open()
         command = [sys.executable, "-m", "ray.scripts.scripts", *line.split()]
         done = subprocess.run(command, capture_output=True, text=True, env=self.environment, timeout=DEADLINE_S)
@@ -119,7 +119,7 @@ class Machine:
             raise RuntimeError("this machine was closed")
 
     def processes(self) -> dict[int, str]:
-        """Process id and command line of everything that descends from what this object has started."""
+        """Process id and command line of all descendants of the processes that this object has started."""
         found = {}
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -132,7 +132,7 @@ class Machine:
         return found
 
     def left_over(self, within_s: float = 20.0) -> dict[int, str]:
-        """Processes that are still there after some time to go."""
+        """Processes that are still there after some time to end."""
         until = time.monotonic() + within_s
         while self.processes() and time.monotonic() < until:
             time.sleep(0.2)
@@ -150,14 +150,14 @@ class Machine:
 
     @staticmethod
     def journal_ids(run: Path) -> list[str]:
-        """Trial ids of the journal's whole lines, in their order, repeats included."""
+        """Trial ids of the journal's complete lines, in their order, with repetitions."""
         journal = run / "journal.jsonl"
         lines = journal.read_text().splitlines(keepends=True) if journal.exists() else []
         return [json.loads(line)["entry"]["trial_id"] for line in lines if line.endswith("\n")]
 
     @staticmethod
     def kill(pid: int) -> None:
-        """End a process without a word, if it has not ended by itself."""
+        """Kill a process if it has not ended by itself."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 

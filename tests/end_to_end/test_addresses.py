@@ -17,7 +17,7 @@ POINTS = f"--n 1 --d 16 --m 8 16 --phases forward {QUICK}"
 
 @pytest.fixture(scope="module")
 def addresses(machine):
-    """Addresses of a standing cluster by their kind; a token lies here when it is started, so it asks for that."""
+    """Addresses of a standing cluster by their kind; a token exists when it is started, so it asks for that token."""
     folder = Path(machine.environment["HOME"]) / ".ray"
     folder.mkdir()
     (folder / "auth_token").write_text("ab" * 32)

@@ -1,4 +1,4 @@
-"""A cluster whose node claims a GPU that is not there: every point says why, and the sweep comes to its end."""
+"""A cluster whose node claims a GPU that does not exist: every point says why, and the sweep ends."""
 
 import pytest
 from machine import QUICK

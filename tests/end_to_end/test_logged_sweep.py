@@ -18,7 +18,7 @@ POINTS = 6
 
 
 def test_a_killed_sweep_has_each_point_once_everywhere_after_its_resume(machine, mlflow_server):
-    """MLflow's server does not answer for a session, which ends nothing."""
+    """MLflow's server does not answer during a session, and the sweep goes on."""
     machine.environment["MLFLOW_TRACKING_URI"] = mlflow_server.uri
     run = machine.run_path("logged")
     sweep = machine.start(f"{GRID} --sentinel-every 0 --no-plots --name logged --log-to tensorboard mlflow")
@@ -59,7 +59,7 @@ def _event_files(run: Path) -> list[Path]:
 
 
 def _check_event_files(run: Path, times: dict[str, float]) -> None:
-    """The numbers in TensorBoard's files are those of the journal; one point a trial."""
+    """The numbers in TensorBoard's files are those of the journal; one point per trial."""
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     read = {}
     for file in _event_files(run):

@@ -39,7 +39,7 @@ def ran(machine):
 
 
 def places(frame):
-    """Node and GPUs that Ray gave each row, by device type."""
+    """Node and GPUs that Ray assigned to each row, by device type."""
     found = {}
     for row in frame.itertuples():
         found.setdefault(row.device_type, []).append(json.loads(row.node))

@@ -1,4 +1,4 @@
-"""A sweep whose run lives in an object store, through a store that goes away, and seen from another machine."""
+"""A sweep with its run in an object store: the store stops for a while, and another machine reads the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sweep as a user runs it, on a Ray of its own: to its end, and through every way of being stopped in the middle."""
+"""A sweep as a user runs it, which starts Ray itself: to its end, and stopped in the middle in every way."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_sigterm_is_an_interrupt_of_which_also_a_quiet_sweep_tells(machine):
 
 
 def interrupted(machine, name, strike, flag=""):
-    """The words behind the program that an interrupted sweep printed to go on, and the points that it had finished."""
+    """The arguments of the command that an interrupted sweep printed to continue, and its finished points."""
     sweep = machine.start(f"{GRID} {flag} --name {name}")
     run = machine.run_path(name)
     machine.wait_for(lambda: len(machine.journal_ids(run)) >= 3)

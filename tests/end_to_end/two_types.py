@@ -1,7 +1,7 @@
-"""A simulated cluster of several nodes with GPUs that are not there: where do trials land? Run as a program.
+"""A simulated cluster of several nodes with GPUs that do not exist: where do trials run? Run as a program.
 
 Everything is real but the devices: Ray's nodes, resources and placement, Tune, the sweep's command line. The trainable
-opens the CPU in the place of its GPU, and writes into the record which node and which GPUs Ray gave it.
+opens the CPU instead of its GPU, and writes into the record which node and which GPUs Ray assigned to it.
 """
 
 import contextlib
@@ -71,7 +71,7 @@ def run(cluster, line, storage, name):
 
 
 def recorders(cluster, count):
-    """Node of the driver, and the nodes of so many recorders."""
+    """Node of the driver, and the nodes of this many recorders."""
     ray.init(cluster.address, log_to_driver=False)
     started = [
         start_recorder("r", set(), MeasureSettings(phases=("forward",)), Limits(), actor_name=f"r{index}")

@@ -1,4 +1,4 @@
-"""A board's factor on simulated boards whose factor is known, and references that are made of calibrations."""
+"""A board's factor on simulated boards with known factors, and references that are made from calibrations."""
 
 import dataclasses
 import json
@@ -50,7 +50,7 @@ def calibration(uuid: str, factors: dict[str, float], **fields) -> Calibration:
 
 
 def drawn(rng: np.random.Generator, uuid: str, common: float, spread: float = WORK_SPREAD) -> Calibration:
-    """A board of this factor, with what single loads and windows add."""
+    """A board with this factor, and with the scatter of single loads and windows."""
     deviation = math.hypot(spread, ERROR / 1.96)
     return calibration(uuid, {name: common * math.exp(deviation * rng.normal()) for name in TYPICAL})
 
@@ -70,7 +70,7 @@ def test_the_factor_is_the_common_one():
 
 @pytest.mark.parametrize("boards", [1, 2, 4, 8])
 def test_the_intervals_hold_the_truth(boards):
-    """Of the common factor, and of one work of a board, against the mean of all boards there are."""
+    """For the common factor and for one work of a board, compared with the mean of all boards."""
     rng = np.random.default_rng(boards)
     held, held_work = [], []
     for _ in range(500):
@@ -139,7 +139,7 @@ def test_what_cannot_be_compared_has_a_reason(change, reason):
 
 
 def test_a_load_that_is_another_work_is_left_out():
-    """Another library chooses another kernel: its energy says nothing of the board."""
+    """Another library chooses another kernel: its energy says nothing about the board."""
     reference = reference_from([calibration("GPU-a", same(1.0))], "a test")
     own = calibration("GPU-b", same(1.02))
     loads = [dataclasses.replace(load, time_s=load.time_s * (1.2 if load.load == "copy" else 1)) for load in own.loads]

@@ -1,4 +1,4 @@
-"""Do intervals of windows that end by the stopping rule hold the truth? The whole table: bench/energy_coverage.py."""
+"""Coverage of windows that end by the stopping rule. The whole table: bench/energy_coverage.py."""
 
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,7 @@ def coverage(monkeypatch):
 
 @cache
 def simulated(case, counter, seed):
-    """A window of a case, which two tests look at."""
+    """A window of a case, which two tests use."""
     import energy_coverage
 
     return energy_coverage.windows(case, counter, seed, [0.01])[0]
@@ -79,7 +79,7 @@ def test_a_swing_averages_out_and_the_interval_knows_it(coverage, case):
 
 
 def test_power_that_wanders_keeps_its_wide_interval(coverage):
-    """As strong as the swing and as slow, it leaves the mean of 5 s uncertain by 1.7 %."""
+    """With the strength and period of the swing, it leaves the mean of 5 s uncertain by 1.7 %."""
     outcomes = [coverage.fixed("noise 2 %, 0.5 s", "ideal", seed, [5.0])[0] for seed in range(2 * WINDOWS)]
     assert np.mean([o.covered for o in outcomes]) >= 0.9
     assert np.median([o.stated for o in outcomes]) >= 0.017

@@ -1,4 +1,4 @@
-"""The bench of window lengths: its arithmetic on made-up runs, and the whole of it on a simulated counter."""
+"""The bench of window lengths: its arithmetic on made-up runs, and all of it on a simulated counter."""
 
 import json
 from pathlib import Path

@@ -50,15 +50,15 @@ def test_exact_ticks_give_the_exact_power():
 
 
 def test_known_tick_errors_are_a_floor():
-    """Three ticks on one line do not prove anything: the interval keeps to the width of the reads, and is wider still
-    since so few ticks do not show whether power holds still either."""
+    """Three ticks on one line do not prove anything: the interval is at least that of the reads, and wider,
+    since so few ticks do not show whether power is steady."""
     got = estimate_power(hand_made(3, width_s=0.008), start_s=0.0, end_s=1.0, meter=SETTLED)
     floor = 2 * math.sqrt(2) * 0.008 * math.sqrt(1 / 32) / 0.2
     assert floor < got.power_rel_error < floor * 5
 
 
 def test_wide_intervals_count_less():
-    """A read that came 40 ms late moves an unweighted line by more than the whole stated error."""
+    """A read that comes 40 ms late moves an unweighted line by more than the whole stated error."""
     readings = hand_made(10)
     late = Reading(readings[-2].before_s - 0.08, readings[-2].before_s - 0.08, readings[-2].energy_j)
     readings[-2] = late
@@ -125,7 +125,7 @@ def test_reset_and_wrap_around_do_not_disturb(faults):
 @pytest.mark.parametrize("jump_j", [100_000.0, 1_500.0])
 @pytest.mark.parametrize("max_power_w", [None, 1400.0])
 def test_a_jump_of_the_counter_is_left_out_and_said(jump_j, max_power_w):
-    """100 kJ in one tick made 55.9 kW of a board of 300 W."""
+    """100 kJ in one tick gave 55.9 kW for a board of 300 W."""
     plain = readings_of(2.0)
     jumped = [Reading(r.before_s, r.after_s, r.energy_j + (jump_j if r.before_s > 1.0 else 0.0)) for r in plain]
     got = estimate_power(jumped, start_s=0.0, end_s=2.0, meter=Characteristics(max_power_w=max_power_w))

@@ -1,4 +1,4 @@
-"""The estimator against truth: simulated counters whose energy is known, polled as the real ones are."""
+"""The estimator against truth: simulated counters with known energy, polled like real ones."""
 
 import math
 
@@ -55,7 +55,7 @@ def test_stated_interval_covers_the_truth_in_95_percent(constant_power):
 
 
 def test_stated_interval_is_not_wide_for_nothing(constant_power):
-    """What steady power costs for the chance that power does not hold still: less with each tick."""
+    """The interval of steady power is wider because power might vary, and narrows with each tick."""
     error, stated, ticks, _ = constant_power.T
     for low, high, most in ((8, 14, 6.0), (14, 27, 4.0)):
         some = (ticks >= low) & (ticks < high)
@@ -87,7 +87,7 @@ def measured(trace, seconds, seed, settle_s=0.15, known_noise=0.0, **options):
 def test_error_falls_as_theory_says():
     """n ticks T apart with independent errors s: rel. error s/T * sqrt(12 / (n (n^2 - 1))), so n**-1.5 at best.
 
-    The weights of the ticks allow for power that wanders, which costs some of it.
+    The weights of the ticks allow for power that wanders, which makes it somewhat larger.
     s: latencies are uniform in (0.5, 1.5) L and sampled at random, which makes the tick's interval 2 L wide in the
     mean and s between 0.35 and 0.5 L.
     """
@@ -189,7 +189,7 @@ def test_power_after_the_end_does_not_count():
 
 
 def test_stopping_at_the_target_does_not_pick_lucky_windows():
-    """Who stops as soon as the stated error is small favours windows that happen to look good; still 95 %."""
+    """Stopping as soon as the stated error is small favours windows that look good by chance; still 95 %."""
     covered, loads_s = [], []
     for seed in range(60):
         readings = poll_simulated(counter(ConstantPower(300.0), seed), 3.0, 0.1, seed)

@@ -1,4 +1,4 @@
-"""Candidates for what power may do between ticks."""
+"""Candidates for how power may vary between ticks."""
 
 import numpy as np
 import pytest

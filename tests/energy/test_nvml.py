@@ -1,4 +1,4 @@
-"""NVML: errors and facts on a driver in software, and everything once more on a real GPU (marker `gpu`)."""
+"""NVML: errors and facts with a simulated driver, and everything again on a real GPU (marker `gpu`)."""
 
 import os
 import re
@@ -161,7 +161,7 @@ def test_a_gpu_that_gives_no_handle_hides_no_other(driver, code):
 
 
 def test_a_search_by_uuid_that_meets_a_lost_gpu_finds_the_healthy_one(driver):
-    """NVML gives up where it passes a lost GPU on its way."""
+    """NVML gives up when it meets a lost GPU during its search."""
 
     def by_index(index):
         return "handle" if index == 1 else refuse(pynvml.NVML_ERROR_GPU_IS_LOST)()

@@ -43,7 +43,7 @@ class Load:
         self.run(0.3)
 
     def run(self, seconds):
-        """Keeps the GPU busy and returns host start and end and seconds per replay, by events."""
+        """Keeps the GPU busy; returns host start and end, and seconds per replay by events."""
         torch.cuda.synchronize()
         first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         marks = []
@@ -113,7 +113,7 @@ def test_power_of_a_busy_gpu_is_between_idle_and_limit(gpu, meter, load):
     assert idle.power_w * 1.2 < got.power_w < limit_w * 1.08
     assert got.power_rel_error < 0.03
     assert got.energy_j == pytest.approx(got.power_w * time_s)
-    # against a plain pair of readings well inside the load: the same counter, another way
+    # against a plain pair of readings well inside the load: the same counter, read differently
     inside = [r for r in readings if start_s + 0.3 < r.before_s and r.after_s < end_s]
     plain_w = (inside[-1].energy_j - inside[0].energy_j) / (inside[-1].before_s - inside[0].before_s)
     assert got.power_w == pytest.approx(plain_w, rel=0.15)

@@ -74,7 +74,7 @@ def test_a_wrong_period_is_unlearned():
 def test_dense_reads_are_not_locked_to_the_counter():
     """A counter and reads without any scatter: the place of the tick between two reads still varies from tick to tick.
 
-    Were it locked or creeping, the errors of neighbouring ticks would be alike and the regression would not see them.
+    If it were locked or drifting, errors of neighbouring ticks would be correlated, which the regression cannot see.
     """
 
     class Regular(SimulatedMeter):
@@ -165,7 +165,7 @@ def test_idle_power_gives_up_on_a_dead_counter():
 
 
 def test_ticks_that_were_slept_over_are_none_and_the_next_one_is_sharp():
-    """A counter that ticks every millisecond is read every 20 ms: what it gained in between came at any time."""
+    """A counter that ticks every millisecond is read every 20 ms: the time of its gain in between is unknown."""
     meter = SimulatedMeter(ConstantPower(50.0), VirtualClock(), period_s=0.001, latency_s=0.0001, quantum_j=61e-6)
     ticks = find_ticks(poll_simulated(meter, 2.0, 0.001, 0))
     assert 80 <= len(ticks) <= 110

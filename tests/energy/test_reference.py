@@ -1,4 +1,4 @@
-"""Energy at the reference temperature of rows that were measured before there was any."""
+"""Energy at the reference temperature of rows that are older than this column."""
 
 import pandas as pd
 import pytest

@@ -1,4 +1,4 @@
-"""The simulated meter itself: what the other tests take as truth must be true."""
+"""The simulated meter itself: the truth of the other tests must be true."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ from flopray.testing.simulated_meter import Faults, SimulatedMeter, VirtualClock
     ],
 )
 def test_energy_is_the_integral_of_power(trace):
-    """Against a numerical derivative and its sum, which know nothing of the closed forms."""
+    """Compared with a numerical derivative and its sum, which are independent of the closed forms."""
     at_s = np.linspace(0, 2.5, 25_001)
     energy_j = trace.energy_j(at_s)
     power_w = np.gradient(energy_j, at_s)

@@ -38,7 +38,7 @@ class Board:
         return self._slopes[power_w]
 
     def window(self, power_w: float, true_c: float, error: float = 0.01) -> Condition:
-        """What a window says of that work at a temperature."""
+        """The result of a window of that work at a temperature."""
         power = power_w + self.slope(power_w) * (true_c - 50.0)
         power *= 1 + self._rng.normal() * math.hypot(error / 1.96, REPEAT_SCATTER)
         return Condition(round(true_c + self._rng.normal() * TEMPERATURE_SD_K), power, error)

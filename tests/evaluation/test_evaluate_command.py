@@ -12,7 +12,7 @@ OWN = ["--tasks", "kinds", "--include-path", str(TASKS)]
 
 @pytest.fixture(autouse=True)
 def no_ray(monkeypatch, tmp_path):
-    """Nothing is started: what reaches for the cluster fails the test."""
+    """Nothing is started: an attempt to reach the cluster fails the test."""
 
     def refuse(*_, **__):
         raise AssertionError("Ray was started")

@@ -1,4 +1,4 @@
-"""The table and the figure of evaluations, of rows that were not measured here."""
+"""The table and the figure of evaluations, made from rows that were not measured here."""
 
 from __future__ import annotations
 

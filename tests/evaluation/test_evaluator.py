@@ -97,7 +97,7 @@ def test_without_a_meter_the_reason_stands_in_place_of_joules(knowing, monkeypat
 
 
 def test_joules_are_those_of_the_answers_alone(knowing, monkeypatch):
-    """A meter of 50 W, and answers that take a second at least: loading and scoring are not in them."""
+    """A meter of 50 W, and answers that take at least a second: loading and scoring are not included."""
     from flopray.workloads.evaluation import harness
 
     watched = harness._watched_model()

@@ -68,7 +68,7 @@ def test_a_score_that_is_no_share_has_no_points(row, reason):
 
 @pytest.mark.parametrize("samples", [20, 100])
 def test_the_interval_of_a_share_holds_it_in_95_of_100(samples):
-    """By all outcomes, not by a simulation; that of 1.96 standard errors holds 0.95 of 20 in 64 of 100."""
+    """From all outcomes, not from a simulation; the interval of 1.96 standard errors covers 0.95 of 20 in 64 of 100."""
 
     def covered(share, interval):
         hits = range(samples + 1)

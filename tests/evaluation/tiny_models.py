@@ -1,4 +1,4 @@
-"""Language models of some thousand weights that are made here, and learn here what the tests ask them."""
+"""Language models of some thousand weights that are made and trained here for the questions of the tests."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def save_model(folder: Path, *, knows: int = 0, width: int = 16) -> Path:
     """A Llama with a tokenizer of whole words, in the form of `save_pretrained`.
 
     Args:
-        folder: gets it.
-        knows: it learns the first so many samples of the task `kinds` by heart; 0 leaves its weights random.
-        width: of its layers.
+        folder: for the model.
+        knows: number of samples of the task `kinds` that it learns by heart; 0 leaves its weights random.
+        width: width of its layers.
     """
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers

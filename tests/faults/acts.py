@@ -53,7 +53,7 @@ def ctrl_c_twice(scene: Scene) -> None:
 
 
 def told_as_killed(scene: Scene) -> Iterable[str]:
-    """A killed process says nothing; `flopray status` does."""
+    """A killed process prints nothing; `flopray status` says that it was killed."""
     if not scene.run.exists():
         return
     status = status_of_run(scene.run)
@@ -79,7 +79,7 @@ def kill_recorder(scene: Scene) -> None:
 
 
 def attempts(scene: Scene) -> Iterable[str]:
-    """No point is given up, and one that was tried again stands in the log, with the reason."""
+    """No point is given up, and a point that was tried again is in the log, with the reason."""
     frame: Any = RunFolder.open(scene.run).load(["attempt", "status", "status_reason"])
     again = [
         line for line in (scene.run / "run.log").read_text().splitlines() if " is tried again after attempt " in line
@@ -90,7 +90,7 @@ def attempts(scene: Scene) -> Iterable[str]:
 
 
 def given_up(status: str, after: int, reason: str) -> Callable[[Scene], Iterable[str]]:
-    """Check that the point that misbehaves is a row with its reason, after so many attempts, and all others are ok."""
+    """Check that the misbehaving point is a row with its reason, after this many attempts, and all others are ok."""
 
     def check(scene: Scene) -> Iterable[str]:
         frame: Any = RunFolder.open(scene.run).load(["attempt", "status", "status_reason"])
@@ -185,7 +185,7 @@ def compact_then_kill(scene: Scene) -> None:
 
 
 def second(scene: Scene, flags: str, code: int, says: str) -> None:
-    """Run another command beside or after the sweep, which must be refused."""
+    """Run another command during or after the sweep, which must be refused."""
     other = scene.start(flags)
     got = ended(other)
     if got != code or says not in other.output or "Traceback" in other.output:

@@ -77,7 +77,7 @@ class Kind:
 
     @property
     def can_be_real(self) -> bool:
-        """Whether its points can be measured and not replayed: on this machine, and none misbehaves."""
+        """Whether its points can be measured and not replayed: on this machine, without a misbehaving point."""
         return self.plan is None and self.device_type == "CPU"
 
 

@@ -15,7 +15,7 @@ _DISK = "64m"
 
 
 def torn(journal: Path, chance: random.Random) -> set[str]:
-    """Cut the last line at a random byte; the point it held, if there was one."""
+    """Cut the last line at a random byte; returns its point, if there was one."""
     data = journal.read_bytes()
     begin = data.rfind(b"\n", 0, -1) + 1
     if not data:
@@ -25,7 +25,7 @@ def torn(journal: Path, chance: random.Random) -> set[str]:
 
 
 def flipped(journal: Path, chance: random.Random) -> set[str]:
-    """Flip a bit of a random byte of all lines but the last, line feeds excluded; the point of that line."""
+    """Flip a bit of a random byte in all lines but the last, without line feeds; returns the point of that line."""
     data = bytearray(journal.read_bytes())
     places = data.rfind(b"\n", 0, -1) + 1
     if places < 2:
@@ -41,7 +41,7 @@ def flipped(journal: Path, chance: random.Random) -> set[str]:
 
 
 def emptied(journal: Path, _: random.Random | None = None) -> set[str]:
-    """Empty the journal; all points it held."""
+    """Empty the journal; returns all of its points."""
     hit = {trial_id for trial_id, _ in measurements(journal.read_bytes())}
     os.truncate(journal, 0)
     return hit
@@ -49,10 +49,10 @@ def emptied(journal: Path, _: random.Random | None = None) -> set[str]:
 
 @contextlib.contextmanager
 def small_disk(at: Path) -> Iterator[Path]:
-    """A file system of its own; needs root.
+    """A separate file system; needs root.
 
     Raises:
-        PermissionError: this machine lets nobody mount one.
+        PermissionError: this machine does not permit mounting one.
     """
     at.mkdir(parents=True)
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_DISK}", "tmpfs", at], capture_output=True, text=True)
@@ -65,7 +65,7 @@ def small_disk(at: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path, spare_bytes: int) -> None:
-    """Fill a disk but for some bytes, so that a line may or may not fit."""
+    """Fill a disk except for some bytes, so that a line may or may not fit."""
     with (disk / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(b"\0" * 65536):
             pass
@@ -77,7 +77,7 @@ def freeze(folder: Path, *, frozen: bool) -> None:
     """Make a folder and its files immutable, for root too, or writable again.
 
     Raises:
-        PermissionError: this machine or its file system does not know how.
+        PermissionError: this machine or its file system does not support it.
     """
     paths = [path for path in (folder, *folder.iterdir()) if path.is_file() or path == folder]
     sign = "+i" if frozen else "-i"
@@ -87,9 +87,9 @@ def freeze(folder: Path, *, frozen: bool) -> None:
 
 
 def little_memory() -> dict[str, str]:
-    """Let Ray's memory monitor strike when 9 GB more than now are in use: no test should fill the whole machine.
+    """Let Ray's memory monitor act when 9 GB more than now are in use: no test should fill the whole machine.
 
-    That is much more than the sweeps of other lanes take. If the monitor struck because of them, it would also end
+    That is much more than the sweeps of other lanes take. If the monitor acted because of them, it would also end
     small processes of this sweep, such as its recorder.
     """
     lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())

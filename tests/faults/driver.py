@@ -73,7 +73,7 @@ class Replay:
 
 
 class ReplayTrial(PointTrial):
-    """The real trainable; only its profiler is another one."""
+    """The real trainable with another profiler."""
 
     row: dict[str, Any]
     plan: dict[str, Any]
@@ -110,7 +110,7 @@ class PoisonedTrial(PointTrial):
 
 
 def poison() -> None:
-    """Read out of bounds on the GPU: after a device-side assert a CUDA context computes nothing any more."""
+    """Read out of bounds on the GPU: after a device-side assert a CUDA context cannot compute any more."""
     import torch
 
     torch.zeros(1, device="cuda")[torch.tensor([5], device="cuda")]  # raised at the next synchronisation

@@ -1,4 +1,4 @@
-"""Rounds that are played one after the other: processes of their own and, where needed, a standing cluster."""
+"""Rounds that run one after the other, with their own processes and, if needed, a standing cluster."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Lane(Machine):
         return self._address
 
     def end_cluster(self) -> None:
-        """End it, and whatever else this lane has left running."""
+        """End it, and all other processes of this lane."""
         self._layout = None
         self.end_processes()
 

@@ -1,4 +1,4 @@
-"""Which points a user was told are finished, noted while it happens and compared with the run at its end."""
+"""The points that were reported as finished, recorded during the run and compared with it at its end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Told = dict[str, float]
 class Ledger:
     """Follows a journal while it is written, from a thread.
 
-    A line counts once two readings have found it: one that is rolled back on a full disk was never reported.
+    A line counts once two readings have found it: a line that is rolled back on a full disk was never reported.
     """
 
     def __init__(self, journal: Path) -> None:
@@ -46,7 +46,7 @@ class Ledger:
         return len(self.told | self._fresh)
 
     def settle(self) -> None:
-        """Read what an ended writer has left; called before the rig damages anything."""
+        """Read the remaining lines of an ended writer; called before the rig damages anything."""
         self._stop.set()
         self._thread.join()
         self._read()
@@ -84,9 +84,9 @@ def lost(told: Mapping[str, float], damaged: set[str], final: Mapping[str, float
     """Points that were reported as finished and whose measurement is missing, also if another one replaced it.
 
     Args:
-        told: what was told.
+        told: the measurements that were reported.
         damaged: points whose lines the rig itself destroyed.
-        final: what is there in the end.
+        final: the measurements at the end.
     """
     return {trial_id for trial_id, began in told.items() if trial_id not in damaged and final.get(trial_id) != began}
 

@@ -1,4 +1,4 @@
-"""Plays a round: a sweep, one fault at a random moment, a resume; then compares the run with what was reported."""
+"""Runs a round: a sweep, one fault at a random moment, a resume; then compares the run with what was reported."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Outcome:
 
 
 def play(kind: Kind, lane: Lane, seed: int, *, real: bool = False, own: bool = False) -> Outcome:
-    """Play one round. A sweep that ended before the fault came is played again.
+    """Run one round. If the sweep ended before the fault, the round is repeated.
 
     Args:
         kind: of fault.
@@ -74,7 +74,7 @@ def play(kind: Kind, lane: Lane, seed: int, *, real: bool = False, own: bool = F
         own: let the sweep start its own Ray where the kind allows it.
 
     Raises:
-        PermissionError: this machine does not let the fault be made.
+        PermissionError: this machine does not permit the fault.
     """
     layouts = {"any": None if own else "plain", "own": None}
     layout = layouts.get(kind.layout, kind.layout)
@@ -165,7 +165,7 @@ def _untold(scene: Scene) -> set[str]:
 
 
 def _go_on(kind: Kind, scene: Scene, outcome: Outcome) -> None:
-    """Go on with the run as its user would: by the command that was printed, or from the start where nothing began."""
+    """Continue the run as its user would: with the printed command, or from the start if nothing began."""
     if kind.ends_cluster:
         scene.lane.end_cluster()
     codes, says = kind.resume_codes, kind.resume_says if scene.damaged else ()

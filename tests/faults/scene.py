@@ -38,7 +38,7 @@ class TooLate(Exception):
 
 
 class Scene:
-    """A run that a fault happens to.
+    """A run with a fault.
 
     Args:
         lane: where.
@@ -94,7 +94,7 @@ class Scene:
         return f"{self.address} {space} {slabs} --name {self.name} --storage {self.storage}"
 
     def resume(self) -> str:
-        """The flags that go on with it."""
+        """The flags that continue it."""
         return f"--resume {self.run} {self.address} --no-plots"
 
     def start(self, line: str) -> Sweep:
@@ -104,7 +104,7 @@ class Scene:
         return self.lane.start(words, script=self.script, **environment)
 
     def begin(self) -> None:
-        """Start the run that will be struck, and its ledger."""
+        """Start the run that will get the fault, and its ledger."""
         line = self.new_run()  # starts the cluster, if one is needed
         self._there = set(self.lane.processes())
         self.ledger = Ledger(self.journal)
@@ -139,7 +139,7 @@ class Scene:
             time.sleep(0.01)
 
     def end(self) -> int:
-        """Wait for the struck command; its exit code.
+        """Wait for the command with the fault; returns its exit code.
 
         Raises:
             Hang: it does not end.
@@ -149,7 +149,7 @@ class Scene:
         return code
 
     def left_behind(self, within_s: float = 30.0) -> dict[int, str]:
-        """Processes of a Ray of the sweep's own that are still there after some time to go."""
+        """Processes of the sweep's own Ray that are still there after some time to end."""
         until = time.monotonic() + within_s
         while left := {pid: line for pid, line in self.lane.processes().items() if pid not in self._there}:
             if time.monotonic() > until:
@@ -158,7 +158,7 @@ class Scene:
         return {}
 
     def printed_command(self) -> str:
-        """The flags of the command that the sweep printed to go on; those of `resume` where it printed none."""
+        """The flags of the command that the sweep printed to continue; those of `resume` if it printed none."""
         found = re.search(r"^ +(?:flopray|python -m flopray) resume (.*)$", self.sweep.output, re.MULTILINE)
         return f"--resume {found[1]} --no-plots" if found else self.resume()
 

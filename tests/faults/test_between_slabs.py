@@ -1,4 +1,4 @@
-"""A process that dies between two slabs: Tune gives up the second one without a retry, flopray does not."""
+"""A process that ends between two slabs: Tune gives up the second one without a retry, flopray does not."""
 
 import json
 from pathlib import Path

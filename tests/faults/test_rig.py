@@ -1,4 +1,4 @@
-"""The rig itself finds what it is made to find."""
+"""The rig itself detects the faults that it is made for."""
 
 import os
 import random

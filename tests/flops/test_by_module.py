@@ -71,7 +71,7 @@ def test_a_block_has_its_products_forward_and_twice_backward():
 
 
 def test_products_agree_with_torchs_own_counter():
-    """Which does not know attention on a CPU, and counts nothing there."""
+    """Torch's counter does not know attention on a CPU, and counts nothing there."""
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Flatten(), torch.nn.Linear(8 * 6 * 6, 10))
     x = torch.randn(2, 3, 8, 8)
 

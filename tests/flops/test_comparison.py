@@ -1,4 +1,4 @@
-"""Three counts side by side: differences add up, and are called by what they are."""
+"""Three counts compared: differences add up and have the right names."""
 
 from __future__ import annotations
 

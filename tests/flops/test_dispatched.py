@@ -267,7 +267,7 @@ def test_an_unnamed_product_of_two_matrices_makes_the_count_null_by_name():
     ],
 )
 def test_gradients_of_a_convolution_in_groups_cost_what_its_forward_pass_costs(layer, places, passes):
-    """torch's own formula takes all groups with each other: of a depthwise one, as many times too much as channels."""
+    """torch's own formula multiplies all groups with each other: too much by the number of groups."""
     x = torch.randn(2, 8, *places, requires_grad=True)
     assert count_dispatched(lambda: layer(x).sum().backward()).flops == 3 * passes
     x = x.detach()

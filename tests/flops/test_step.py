@@ -1,4 +1,4 @@
-"""A step is what a call runs: what only makes an object, a generator or a coroutine would be measured doing nothing."""
+"""A step is what a call runs: a call that only makes an object, a generator or a coroutine does no work."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Energy becomes kilowatt-hours at the wall, CO2e and money, with ranges carried and sources told."""
+"""Energy becomes kilowatt-hours at the wall, CO2e and money, with ranges and sources."""
 
 import json
 import sys

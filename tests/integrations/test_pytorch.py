@@ -1,4 +1,4 @@
-"""Steps by torch's own hooks of optimizers: plain PyTorch, and Accelerate with accumulated gradients."""
+"""Steps from torch's own hooks of optimizers: plain PyTorch, and Accelerate with accumulated gradients."""
 
 import time
 

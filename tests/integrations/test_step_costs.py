@@ -1,4 +1,4 @@
-"""What the ranks of a job tell each other: a GPU is counted once, FLOPs are added, what is not known is missing."""
+"""What the ranks of a job exchange: a GPU is counted once, FLOPs are added, unknown values are missing."""
 
 import logging
 import multiprocessing

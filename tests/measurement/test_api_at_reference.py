@@ -19,7 +19,7 @@ POWER_W = 500.0
 
 
 def slope_w_per_k(power_w: float) -> float:
-    """What the types of GPUs that were measured say of an H100 (docs/method.md)."""
+    """The slope of an H100, from the measured types of GPUs (docs/method.md)."""
     return 0.60 + 0.00145 * power_w
 
 
@@ -60,7 +60,7 @@ def measure(monkeypatch):
 
 
 def test_time_of_a_gpu_states_what_preparing_the_step_again_changes(measure):
-    """13 of 20 captures were 0.1 to 0.25 % faster than the mean of 30 s, though each knew its own to 0.01 %."""
+    """13 of 20 captures were 0.1 to 0.25 % faster than the mean of 30 s, though each stated its own to 0.01 %."""
     assert measure(Gpu(), lambda _: 50.0).time.rel_error >= 0.003
 
 
@@ -102,7 +102,7 @@ def test_without_it_the_reason_is_printed_and_the_measured_energy_stays(measure,
 
 
 def test_what_temperature_explains_within_a_window_is_no_drift(measure):
-    """Ten kelvin a second, which no board does, so that a short window shows it."""
+    """Ten kelvin per second, faster than any board, so that a short window shows it."""
     trace = RampPower(POWER_W, 10 * slope_w_per_k(POWER_W))
     known, unknown = (
         measure(Gpu(name), lambda at_s: 45 + 10 * at_s, trace, max_seconds=1.0) for name in (H100, "NVIDIA X")

@@ -61,7 +61,7 @@ LOADS = {name: lambda _, name=name: lambda: name for name in AT_REFERENCE_W}
 
 @pytest.fixture
 def simulated(monkeypatch):
-    """Makes boards, and has the windows of the calibration come from them."""
+    """Makes boards, and simulates the windows of the calibration on them."""
 
     def make(**how) -> SimulatedBoard:
         board = SimulatedBoard(**how)
@@ -75,7 +75,7 @@ def simulated(monkeypatch):
 
 @pytest.mark.parametrize("name", [H100, "NVIDIA H200"])
 def test_each_load_is_told_at_the_reference_temperature(simulated, name):
-    """Also of a type whose coefficient nobody measured: it is held near the reference, and met a range before."""
+    """Also for a type without a measured coefficient: it is held near the reference, after a range of temperatures."""
     board = simulated(name=name)
     found = calibrate(board, None, loads=LOADS)
     assert (found.device_uuid, found.driver_version, found.reference_temperature_c) == ("GPU-1", "580", 50.0)

@@ -1,4 +1,4 @@
-"""What products reach on this CPU is measured, by precision, as a denominator and no limit."""
+"""The rate of products on this CPU is measured for each precision, as a denominator and not a limit."""
 
 import pytest
 import torch

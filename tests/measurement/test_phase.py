@@ -1,4 +1,4 @@
-"""One phase on this machine's CPU with a meter whose truth is known: what is claimed, reached and typed."""
+"""One phase on this machine's CPU, with a meter of known truth: stated values, reached targets and types."""
 
 import dataclasses
 import math
@@ -122,7 +122,7 @@ def test_a_meter_that_breaks_ends_the_window_and_time_stays(device):
     assert columns["energy_status"] == "failed"
     assert "simulated failure" in columns["energy_reason"]
     assert columns["time_s"] >= 0.002
-    assert columns["window_s"] < 10.0  # a broken meter gets no better by waiting for it
+    assert columns["window_s"] < 10.0  # waiting does not help with a broken meter
 
 
 def test_the_cap_is_kept_and_what_was_not_reached_is_said(device):

@@ -245,7 +245,7 @@ def test_a_sentinel_that_cannot_run_does_not_stop_the_points(profiler):
 
 @pytest.mark.parametrize(("meter", "measured"), [(None, 0), (simulated(), 1)])
 def test_the_sentinel_wakes_a_device_only_where_something_comes_of_it(profiler, monkeypatch, meter, measured):
-    """Before the first point its value is not kept: it is there for idle power and for clocks that must come up."""
+    """Before the first point its value is not kept: it serves idle power and raises the clocks."""
     calls = []
     monkeypatch.setattr(Profiler, "_wake", lambda self: calls.append(self))
     made = profiler(meter, sentinel=spec(), phases=("forward",), sentinel_every_s=1e6)

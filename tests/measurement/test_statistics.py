@@ -1,4 +1,4 @@
-"""The interval of a mean covers the truth as often as it says, also where neighbours are alike."""
+"""The interval of a mean covers the truth as often as it says, also for correlated neighbours."""
 
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def test_windows_that_the_stopping_rule_ends_are_covered(lap_coverage, kind, sca
 
 @pytest.mark.parametrize(("scatter", "target"), [(0.05, 0.02), (0.1, 0.05)])
 def test_where_300_laps_hardly_tell_few_windows_are_said_to_converge(lap_coverage, scatter, target):
-    """Who knows AR(1) 0.9 would state 1.2 and 0.96 times these targets after 300 laps."""
+    """With a known AR(1) 0.9, the half width after 300 laps would be 1.2 and 0.96 times these targets."""
     laps = lap_coverage.SERIES["AR(1) 0.9"](np.random.default_rng(5), SERIES // 2, 300)
     laps = 10 * (1 + scatter * (laps - 10) / np.std(laps - 10))
     held, converged, _ = lap_coverage.stopped(laps, target)

@@ -14,7 +14,7 @@ PROBE_S = 0.8
 
 
 class Board:
-    """A die over a heat sink: 0.5 s and `sink_s` of time constant, so many kelvin for each watt."""
+    """A die over a heat sink: time constants of 0.5 s and `sink_s`, and a number of kelvin per watt."""
 
     def __init__(self, *, ambient_c: float = 30.0, sink_s: float = 60.0, fill_w: float = 680.0) -> None:
         self.sink_c = self.die_c = self.ambient_c = ambient_c
@@ -27,7 +27,7 @@ class Board:
         self.now_s += seconds
 
     def hold(self, hold: TemperatureHold, power_w: float) -> tuple[float, str | None]:
-        """Before a window of a work of this power; the seconds that it took and why it was given up."""
+        """Hold before a window of a work with this power; returns the seconds, and the reason for giving up."""
         begin_s = self.now_s
         hold.begin(begin_s)
         while True:

@@ -8,7 +8,7 @@ from flopray.measurement.window import CpuLaps, CudaLaps, run_window, warm_up
 
 
 class Clock:
-    """A clock that only work moves, in the place of `time.perf_counter`."""
+    """A clock that only work advances, instead of `time.perf_counter`."""
 
     def __init__(self, monkeypatch):
         self.now_s = 1000.0

@@ -1,4 +1,4 @@
-"""What a person sees of a running sweep: true counts, a rate, an end in sight, and whole lines in a pipe."""
+"""What a person sees of a running sweep: true counts, a rate, an ETA, and whole lines in a pipe."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Rows of an imagined GPU: what they cost is known, since the formulas of model 3 made it, with constants of ours."""
+"""Rows of an imagined GPU, with known costs from the formulas of model 3 and chosen constants."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHIFTS = {"product_launch_s": 0.2, "pass_launch_s": -0.2, "step_s": 0.3, "proces
 
 
 def truth(device_type: str, precision: str) -> tuple[TimeModel, EnergyModel]:
-    """What the imagined GPU obeys."""
+    """The model of the imagined GPU."""
     device = device_of(device_type, NAMES[device_type], None, [], [])
     model = TimeModel(device, time_start(device, precision))
     constants = {name: value * np.exp(SHIFTS.get(name, 0.0)) for name, value in model.constants.items()}

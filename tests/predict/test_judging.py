@@ -1,4 +1,4 @@
-"""Held-out rows: what is held out, that no fit sees it, and what becomes of its errors."""
+"""Held-out rows: what is held out, that no fit sees it, and how its errors are used."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def set_of(kind: str, errors: list[float], *, device: str = "H200", inside: bool
 
 
 def test_boards_that_saw_the_same_shapes_make_no_interval_of_other_shapes():
-    """Three boards at the same 8 shapes are within 1 % of one another; a shape that was held out is 10 % off."""
+    """Three boards at the same 8 shapes agree within 1 %; a shape that was held out is 10 % off."""
     boards = [set_of("board", [0.01] * 32, value=name) for name in "abc"]
     shapes = [set_of("d", [0.1] * 16), set_of("m", [0.1] * 16)]
     edges = [set_of("d", [0.2] * 16, inside=False)]
@@ -112,7 +112,7 @@ def test_boards_that_saw_the_same_shapes_make_no_interval_of_other_shapes():
     assert width([*boards, *edges], inside=False) == pytest.approx(0.2)
     assert width(boards) == pytest.approx(0.01)  # nothing else was held out
     assert width([]) is None
-    # coverage is that of the same intervals: whoever states 7 % holds a board that is 1 % off
+    # coverage is that of the same intervals: an interval of 7 % contains a board that is 1 % off
     (judged, *_) = judgements([*boards, *edges], [*boards, *edges, *other_type])
     assert judged.scores[TIME][LEARNED].coverage == 1.0
     # and the set's own value makes no interval for it, on whatever type

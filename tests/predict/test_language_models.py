@@ -1,4 +1,4 @@
-"""Language models, whose rows have sums and no shapes: held out by model, and one that is left out for good."""
+"""Language models, whose rows have sums and no shapes: held out by model, and one that is always left out."""
 
 from __future__ import annotations
 

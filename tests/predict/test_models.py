@@ -1,4 +1,4 @@
-"""The models by themselves: they find constants that made the rows, and know nothing that they did not see."""
+"""The models by themselves: they find the constants that made the rows, and use nothing that they did not see."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers of a predictor: with intervals or without, outside or not, kept as JSON, safe from strangers."""
+"""Answers of a predictor: with intervals or without, outside or not, stored as JSON, checked when read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The runs that come with flopray: what the card says is in them, and every command that takes a run takes them."""
+"""The runs that come with flopray: the card describes them, and every command that takes a run takes them."""
 
 import json
 import re
@@ -37,7 +37,7 @@ def test_the_card_says_what_is_in_the_run(entry):
 
 
 def test_rows_are_those_that_were_measured():
-    """What was measured stays as it is in the run that it comes from; only what is told later is new."""
+    """Measured values are the same as in the source run; only values that were computed later are new."""
     ours = flopray.load_run("reference:h100-mlp")
     run = flopray.load_run(ROOT / "docs" / "results" / "h100_mlp_fp32")
     rows = ours[ours["run"] == run["run"].iloc[0]]
@@ -60,7 +60,7 @@ def test_all_of_it_is_small():
 
 
 def test_it_is_in_the_wheel(tmp_path):
-    """Built without the network, by the setuptools that is here."""
+    """Built without the network, with the installed setuptools."""
     pytest.importorskip("setuptools")
     source = tmp_path / "source"
     shutil.copytree(ROOT / "flopray", source / "flopray", ignore=shutil.ignore_patterns("__pycache__"))
@@ -131,7 +131,7 @@ def test_the_list_names_what_is_missing_and_what_was_published(capsys):
     out = capsys.readouterr().out
     for entry in catalog.entries():
         assert f"{entry.name}: {'; '.join(entry.missing)}" in out
-    assert "forward: 36 of 45 rows are faster than the GPU's peak, 43 are that or above" in out
+    assert "forward: 36 of 45 rows are above the GPU's peak rate, 43 are above that or its peak" in out
     assert commands.main(["reference", "h200-mlp"]) == 0
     out = capsys.readouterr().out
     assert "GPU-4bc7aed4-bfde-4c45-57ad-8cd1d9a8d31b: 64 rows, driver 580.159.04, 2026-11-28" in out

@@ -1,4 +1,4 @@
-"""Figures that are made and not rendered, for tests of which figures there are and of what is said of them."""
+"""Figures that are made and not rendered, for tests of which figures exist and what is said about them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The formula for executed FLOPs: it finds the tiles it was made from, and is judged on what it did not see."""
+"""The formula for executed FLOPs: it finds the tiles from which the data were made, and is tested on held-out data."""
 
 from __future__ import annotations
 

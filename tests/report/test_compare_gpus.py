@@ -1,4 +1,4 @@
-"""GPUs compared: merging, tables, figures, published rows beside measured ones, and what is told of holes and marks."""
+"""GPUs compared: merging, tables, figures, published and measured rows, and the messages about holes and marks."""
 
 import dataclasses
 import importlib.util
@@ -210,7 +210,7 @@ class TestRows:
         assert some_of(list("ab"), 3) == ["a", "b"]
 
     def test_shapes_that_all_gpus_have_come_before_those_of_one(self):
-        """A large grid of one GPU beside two shapes that both have, one of them in both precisions."""
+        """A large grid of one GPU, and two shapes that both GPUs have, one of them in both precisions."""
         shapes = [f"d={width}" for width in range(1, 31)]
         rows = [("H100", "fp32", shape, "ok") for shape in shapes] + [("H200", "fp32", "d=7", "ok")]
         rows += [(gpu, precision, "d=11", "ok") for gpu in ("H100", "H200") for precision in ("fp32", "bf16")]
@@ -539,7 +539,7 @@ class TestEndOfASweep:
 
 
 def test_rows_with_few_columns_are_tidied_all_the_same():
-    """Other people's tables have no findings, no errors and no status."""
+    """Tables of other tools have no findings, no errors and no status."""
     frame = pd.DataFrame({"workload": ["llama"], "phase": ["forward"], "precision": ["bf16"], "device_type": ["H100"]})
     frame = frame.assign(batch_size=8, sequence_length=256, model_flops=1e15, time_s=0.1, flops_per_s=1e16)
     row = tidy(frame, MEASURED).iloc[0]

@@ -10,7 +10,7 @@ RATE = Objective("rate", "FLOP/s", False)
 
 
 def brute(costs):
-    """By definition: nobody is nowhere worse and somewhere better."""
+    """By definition: no other point is better in one quantity and not worse in any."""
 
     def beaten(point):
         return any((other <= point).all() and (other < point).any() for other in costs)

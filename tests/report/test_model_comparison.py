@@ -1,4 +1,4 @@
-"""Models compared with one another by what a token costs: grouping, failed rows by name, energy or else time."""
+"""Models compared by the cost of a token: grouping, failed rows by name, energy or otherwise time."""
 
 from __future__ import annotations
 

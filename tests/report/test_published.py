@@ -1,4 +1,4 @@
-"""Reading flopmetrics' files: units, names, and what the audit says of the published set."""
+"""Reading flopmetrics' files: units, names, and what the audit says about the published set."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Surfaces: what is drawn is what the records say, holes are seen, and bad input ends in one line."""
+"""Surfaces: they show the values of the records, holes are visible, and bad input ends in one line."""
 
 from __future__ import annotations
 

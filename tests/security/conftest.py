@@ -1,4 +1,4 @@
-"""What makes hundreds of runs fast: none of them has to survive a power cut."""
+"""Makes hundreds of runs fast: none of them has to survive a power cut."""
 
 import os
 from collections.abc import Iterator

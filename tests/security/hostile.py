@@ -95,7 +95,7 @@ def make_run(storage: Path, name: str = "r", *, points: int = 3) -> RunFolder:
 
 
 def line(entry: bytes) -> bytes:
-    """An entry with its checksum, as the journal has it."""
+    """An entry with its checksum, in the form of the journal."""
     return b'{"crc32":"%08x","entry":%b}\n' % (zlib.crc32(entry), entry)
 
 
@@ -177,6 +177,6 @@ def status_json(path: Path) -> int:
 
 
 def resume_and_merge(path: Path, other: Path, into: Path) -> None:
-    """What goes on with a run: up to where Ray would start, and a merge with an honest run."""
+    """All that continues a run, up to the start of Ray, and a merge with an honest run."""
     assert carry_out(lambda: sweep_command(MLP(), ["--resume", str(path), "--dry-run"])) in (0, 2)
     carry_out(lambda: merge([other, path], into))

@@ -1,4 +1,4 @@
-"""A journal from a stranger whose checksums hold gives records or a typed error, and analyses can live with them."""
+"""A journal from a stranger whose checksums hold gives records or a typed error, and analyses handle these records."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def use(content: bytes, *, further: bool = False) -> None:
 
 
 def analyse(run: Path, out: Path) -> None:
-    """What the scripts of `analysis/` do with a run, but for the drawing of each figure."""
+    """The work of the scripts of `analysis/` with a run, without drawing each figure."""
     assert hostile.carry_out(lambda: audit_command.main([str(run)])) in (0, 1, 2)
     assert hostile.carry_out(lambda: audit_command.main([str(run), "--json"])) in (0, 1, 2)
     hostile.carry_out(lambda: compare_flop_tables(run))

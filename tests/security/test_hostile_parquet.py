@@ -1,4 +1,4 @@
-"""A Parquet file from a stranger is read, or passed by with a warning: Arrow does not end the process on these."""
+"""A Parquet file from a stranger is read, or skipped with a warning: Arrow does not end the process on these."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ PROCESSES = {"run", "Popen", "call", "check_call", "check_output"}
 
 
 def breaches(source: str) -> list[str]:
-    """What a module's source has that it must not have."""
+    """The forbidden parts of a module's source."""
     found = []
     for node in ast.walk(ast.parse(source)):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -1,4 +1,4 @@
-"""Results are whole or the older ones."""
+"""Results are the complete new ones or the older ones."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Calibrations in the user's cache: none is ever replaced, and only those that serve are used."""
+"""Calibrations in the user's cache: none is ever replaced, and only suitable ones are used."""
 
 import dataclasses
 import time

@@ -48,7 +48,7 @@ def copy_of(name: str, folder: Path) -> RunFolder:
 
 
 def written(name: str) -> dict[tuple[str, str], dict[str, Any]]:
-    """What stands in the journal, by point and phase."""
+    """The values in the journal, by point and phase."""
     lines = [json.loads(line)["entry"] for line in (OLD / name / "journal.jsonl").read_text().splitlines()]
     rows = [{"trial_id": e["trial_id"]} | e["shared"] | phase for e in lines for phase in e["phases"]]
     return {(row["trial_id"], row["phase"]): row for row in rows}

@@ -1,4 +1,4 @@
-"""What Tune sees of a point, and a run that is read from Tune's files alone."""
+"""What Tune sees of a point, and a run that is read only from Tune's files."""
 
 import dataclasses
 import json

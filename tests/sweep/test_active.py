@@ -1,4 +1,4 @@
-"""The points that tell most: far ones first, none twice, and on real grids fewer of them for the same error."""
+"""The most informative points: far ones first, none twice, and on real grids fewer of them for the same error."""
 
 import itertools
 from pathlib import Path
@@ -86,7 +86,7 @@ def test_a_front_is_sought_where_two_quantities_are_at_odds():
     """Time falls and energy rises along the line; a third of the points is worse in both."""
     places = np.linspace(0, 1, 30)
     costs = np.stack([np.exp(-places), np.exp(places)], axis=1) * np.where(np.arange(30) % 3, 1.0, 1.0)[:, None]
-    costs[20:] *= 5  # the end is beaten by what comes before
+    costs[20:] *= 5  # the last points are worse than earlier ones
     surrogate = Surrogate(np.stack([places, np.arange(30) >= 20], axis=1))
     for place in (0, 10, 19, 20, 29):
         surrogate.tell(place, costs[place])

@@ -1,4 +1,4 @@
-"""Trials count for one another, so that a device starts ncu as rarely as can be, and nothing is counted twice."""
+"""Trials share counts, so that a device starts ncu as rarely as possible, and nothing is counted twice."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Why a process died is told from Ray's words and the clock, and decides whether its point is tried again."""
+"""Ray's message and the clock say why a process ended, which decides whether its point is tried again."""
 
 import pytest
 

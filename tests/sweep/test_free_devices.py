@@ -1,4 +1,4 @@
-"""A sweep that has to wait for a device is told so, and for which; one that need not is told nothing."""
+"""A sweep that has to wait for a device says so, and for which; one that need not wait says nothing."""
 
 import io
 
@@ -75,7 +75,7 @@ class Answers:
 
 @pytest.fixture
 def watched(tmp_path, monkeypatch):
-    """A writer that finds all devices taken at its second look, its recorder, and what is printed."""
+    """A writer that finds all devices in use at its second check, its recorder, and the output."""
     looks, screen = iter([Waiting(), Waiting(["waiting for a device: why"], all_types=True)]), io.StringIO()
     progress, recorder = Progress(Console(file=screen), total=4), Answers(monkeypatch)
     with RunFolder.create(tmp_path, "r", {}).writer() as journal:

@@ -1,4 +1,4 @@
-"""A head node that is gone is noticed; one that answers, or that comes back, is left alone."""
+"""A lost head node is noticed; nothing happens for one that answers or comes back."""
 
 import socket
 import threading

@@ -1,4 +1,4 @@
-"""What a person is told when the way of points into the journal breaks."""
+"""The message when points can no longer be written to the journal."""
 
 import pytest
 from ray.exceptions import (

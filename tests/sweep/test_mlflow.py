@@ -1,4 +1,4 @@
-"""What MLflow is told of a point, and how it is made to agree with the journal; on a real tracking server."""
+"""What MLflow gets for a point, and how it is made to agree with the journal; on a real tracking server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seconds and joules of a plan by fitted models, held against sweeps that were made."""
+"""Seconds and joules of a plan by fitted models, compared with sweeps."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def test_memory_is_judged_by_phase():
     assert phases_too_large(spec, PHASES, 25 * GB).keys() == {"optimizer_step", "train_step"}
     assert phases_too_large(spec, ("forward",), 8 * GB).keys() == {"forward"}
     assert phases_too_large(spec, PHASES, None) == {}
-    # Logits of a long prompt are none of a prefill's.
+    # A prefill does not keep the logits of a long prompt.
     prompt = llama("llama-tiny", 1, 10**6)
     assert phases_too_large(prompt, ("prefill", "inference"), 2 * GB).keys() == {"inference"}
 

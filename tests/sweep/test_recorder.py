@@ -1,4 +1,4 @@
-"""The recorder, without Ray: which points are measured, tried again or given up, and what the driver gets to know."""
+"""The recorder, without Ray: which points are measured, tried again or given up, and what the driver is told."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optuna draws each point once, learns from what is known, and copes with points that gave no number."""
+"""Optuna draws each point once, learns from known points, and handles points without a value."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Tune's loggers of files write into the run while it runs, and one that cannot ends nothing."""
+"""Tune's loggers of files write into the run while it runs, and a failing logger does not end it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person reads before and after a sweep is what the records say."""
+"""The text before and after a sweep agrees with the records."""
 
 import dataclasses
 import functools

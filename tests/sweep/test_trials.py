@@ -133,7 +133,7 @@ def test_results_of_short_points_are_thinned_and_long_ones_never(monkeypatch):
 
 
 def test_a_finished_trials_actor_goes_to_a_trial_whose_own_is_not_starting():
-    """Two devices: of trials that wait, the first two have an actor under way at the most."""
+    """Two devices: of the waiting trials, at most the first two have an actor that is starting."""
     pending = [SimpleNamespace(name=name, status="PENDING") for name in "abcd"]
     running = SimpleNamespace(name="r", status="RUNNING")
 

@@ -1,4 +1,4 @@
-"""What libraries say in a trial's process is kept for the log, once and short."""
+"""Messages of libraries in a trial's process are kept for the log, once and short."""
 
 import logging
 import warnings

@@ -1,4 +1,4 @@
-"""Marks by events that nobody waits for, on a device in software whose clock and queue are known."""
+"""Marks from events that nobody waits for, on a simulated device with a known clock and queue."""
 
 import numpy as np
 import pytest

@@ -95,7 +95,7 @@ def test_the_exit_code_is_that_of_the_program(code, exit_code, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_reaches_the_program_and_what_was_measured_is_kept(number, tmp_path):
-    """One that is sent to this process alone, as a scheduler does; the program ends in its own way."""
+    """A signal that is sent only to this process, as by a scheduler; the program ends by itself."""
     program = (
         "import signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))\n"
@@ -114,7 +114,7 @@ def test_a_signal_reaches_the_program_and_what_was_measured_is_kept(number, tmp_
 
 
 def test_ctrl_c_at_a_terminal_comes_once(tmp_path):
-    """The terminal sends it to both; were it passed on as well, the program would be interrupted while it cleans up."""
+    """The terminal sends it to both; passed on as well, it would interrupt the program while it cleans up."""
     import pty
 
     program = (

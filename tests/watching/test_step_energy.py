@@ -79,7 +79,7 @@ def test_what_an_evaluation_takes_is_not_in_a_step():
 
 
 def test_a_pause_that_each_step_has_belongs_to_it():
-    """20 ms at 100 W after each step of 100 ms at 500 W: one step more costs 52 J."""
+    """20 ms at 100 W after each step of 100 ms at 500 W: one more step costs 52 J."""
     loop = simulated_loop(work_s=0.1, high_w=500.0, low_w=100.0, pause_every=1, pause_s=0.02, length_s=12.0)
     found, _ = of_loop(loop, 10.0, pauses=True)
     assert found.energy_j == pytest.approx(52.0, rel=0.01)
@@ -96,7 +96,7 @@ def test_a_pause_that_few_steps_have_belongs_to_none():
 
 
 def test_pauses_that_no_counter_can_see_widen_the_interval():
-    """20 ms after each step of 100 ms: nobody can tell from ticks what was taken in them."""
+    """20 ms after each step of 100 ms: ticks do not show their energy."""
     loop = simulated_loop(work_s=0.1, high_w=500.0, low_w=100.0, pause_every=1, pause_s=0.02, length_s=12.0)
     found, truth_j = of_loop(loop, 10.0)
     assert found.outside_share == pytest.approx(1 / 6, rel=0.02)

@@ -1,4 +1,4 @@
-"""Which GPUs a program used, by what NVML tells of processes: in a machine, in a container, and where it hides them."""
+"""Which GPUs a program used, from NVML's processes: on a machine, in a container, and where NVML hides them."""
 
 import os
 import subprocess

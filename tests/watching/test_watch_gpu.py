@@ -52,7 +52,7 @@ def uuid_of(index):
 
 
 def test_a_watched_loop_agrees_with_what_measure_says():
-    """Replays of a graph in a plain loop: what is left between both is temperature (docs/method.md)."""
+    """Replays of a graph in a plain loop: the remaining difference is temperature (docs/method.md)."""
     x = torch.randn(4096, 4096, device="cuda", dtype=torch.bfloat16) / 64
 
     def step():

@@ -191,7 +191,7 @@ def test_the_page_works_offline_and_holds_no_markup_of_names(tmp_path):
 
 
 def test_steps_are_drawn_where_no_device_reports():
-    """A step that a region interrupts has the time of its pieces."""
+    """A step that a region interrupts has the time of its parts."""
     from flopray.report.series.lines import panels_of
 
     samples = pd.DataFrame(columns=["time_s", "device", "uuid", "power_w", "temperature_c", "sm_clock_hz"])
@@ -275,7 +275,7 @@ def test_few_steps_are_said_in_words():
     assert "0 steps: none was named (for x in w.steps(loader), or with w.step())" in nothing
     assert ", 1 step\n" in one
     assert "± ? (too few steps to tell; perf_counter)" in one
-    assert "2 steps (the first is in no mean)" in two
+    assert "2 steps (means leave out the first step)" in two
     assert "step to step" not in two
 
 
@@ -325,7 +325,7 @@ class TestDevices:
 
     @pytest.fixture
     def cuda(self, monkeypatch):
-        """Three visible GPUs in any order of `CUDA_VISIBLE_DEVICES`: torch alone knows which is which."""
+        """Three visible GPUs in any order of `CUDA_VISIBLE_DEVICES`: only torch knows which is which."""
         held = {0: 0, 1: 5_000_000, 2: 0}
 
         class Properties:

@@ -280,7 +280,7 @@ def test_a_count_without_a_formula_names_the_operator():
 @pytest.mark.parametrize(
     ("kind", "changes"),
     [
-        # Layers that are dropped at random are not dropped: a pass would cost what the dice say.
+        # Layers that are dropped at random are not dropped: otherwise the cost of a pass would be random.
         ("opt", {**_OPT, "ffn_dim": 96, "layerdrop": 0.9, "num_hidden_layers": 6}),
         # A mask that is made of values by a product has a backward pass.
         ("doge", {"head_dim": None, "num_experts": 8, "num_experts_per_tok": 2}),
@@ -421,7 +421,7 @@ def test_names_files_and_folders_are_models(tmp_path):
     ],
 )
 def test_a_name_that_is_nearly_one_and_a_path_of_nothing_are_said_so(name, said, tmp_path, monkeypatch):
-    """A path is not looked for on the hub."""
+    """A path is not searched on the hub."""
     from flopray.workloads import hub, llama_config
 
     monkeypatch.chdir(tmp_path)
@@ -516,7 +516,7 @@ def test_every_family_sends_tokens_to_its_experts_in_equal_numbers(kind):
 
 
 def test_experts_that_take_no_stated_routing_are_said_so():
-    """Those of Llama 4 compute all experts for all tokens, and are not asked which to take."""
+    """Llama 4 computes all experts for all tokens, and takes no choice of experts."""
     content = config("llama4_text", num_local_experts=4, num_experts_per_tok=1, intermediate_size_mlp=96, head_dim=16)
     with pytest.raises(Unsupported, match="use routing='router'"):
         BuiltPoint(point(content), device="cpu", seed=0)

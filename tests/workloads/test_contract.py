@@ -192,7 +192,7 @@ def test_a_method_that_cannot_be_called_as_it_is_called_is_refused_when_it_is_lo
     words = [word for word in ("self", "point", "*", "device", "dtype", "seed") if word != argument]
     changed = f"({', '.join(words)})"
     if argument == "*":
-        net(tmp_path, ("(self, point, *, device, dtype, seed)", changed))  # by position too: nobody is hurt
+        net(tmp_path, ("(self, point, *, device, dtype, seed)", changed))  # also by position, without an error
         return
     with pytest.raises(InputError, match="build must be defined as build"):
         net(tmp_path, ("(self, point, *, device, dtype, seed)", changed))

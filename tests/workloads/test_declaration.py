@@ -1,4 +1,4 @@
-"""Fields that cannot be are refused when the class is loaded, and not by whatever stumbles over them later."""
+"""Invalid fields are refused when the class is loaded, and not by later code that uses them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The phases of a training step: each does its own work and nothing else, at the precision it is told to."""
+"""The phases of a training step: each does its own work and nothing else, at the requested precision."""
 
 import shutil
 import weakref
@@ -372,7 +372,7 @@ class TestOnAGpu:
         assert product("fp32") < 1e-5  # the switch goes back after tf32
 
     def test_fp32_and_tf32_hold_for_convolutions_too(self):
-        """Of convolutions torch allows the shorter mantissa by default: fp32 was 17 % above the peak of fp32."""
+        """For convolutions torch allows the shorter mantissa by default: fp32 was 17 % above the peak of fp32."""
 
         def error(precision):
             self.workload(precision=precision)

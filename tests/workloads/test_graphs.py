@@ -1,4 +1,4 @@
-"""CUDA graphs do the work they are said to do, also on the hundredth replay."""
+"""CUDA graphs do the right work, also on the hundredth replay."""
 
 import gc
 

@@ -1,4 +1,4 @@
-"""Memory and bytes moved: lower bounds, held against what torch really keeps."""
+"""Memory and bytes moved: lower bounds, compared with what torch really keeps."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Llama: sizes, FLOPs against known numbers, and phases that do what they are said to do."""
+"""Llama: sizes, FLOPs compared with known numbers, and phases that do the right work."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Keys of a Llama's configuration: what published files have is taken, and what makes another model is refused by name.
+"""Keys of a Llama's configuration: those of published files are accepted; those of other models are refused by name.
 
 The shapes are those of published files (Llama 1 to 3.2, Code Llama, Vicuna, TinyLlama, SmolLM), with small sizes.
 """

@@ -1,4 +1,4 @@
-"""LoRA: what is frozen, what is trained, and a closed form that is what the dispatcher counts."""
+"""LoRA: what is frozen, what is trained, and a closed form that equals the dispatcher's count."""
 
 import json
 

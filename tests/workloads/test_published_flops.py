@@ -1,4 +1,4 @@
-"""The page of published models says what is counted, in their full sizes on the meta device."""
+"""The page of published models agrees with the counts, in full size on the meta device."""
 
 import importlib
 import sys

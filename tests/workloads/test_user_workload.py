@@ -52,7 +52,7 @@ def conv_point(workload: Workload, **changes) -> Point:
 
 @pytest.fixture
 def elsewhere(warm_python, tmp_path):
-    """What another Python prints, which has seen nothing of this one."""
+    """The output of another Python process that shares nothing with this one."""
 
     def printed(code: str, *words: object) -> str:
         environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
@@ -250,7 +250,7 @@ def test_a_point_must_have_every_field_and_no_other(conv):
 
 
 def test_a_workload_is_loaded_where_its_file_is_not(conv, elsewhere, tmp_path):
-    """Another machine has the text alone; there it counts the same."""
+    """Another machine has only the text; it counts the same there."""
     file = tmp_path / "conv.py"
     file.write_text(CONV.read_text())
     reference = reference_of(find_workload(f"{file}:ConvNet"))

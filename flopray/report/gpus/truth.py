@@ -35,7 +35,7 @@ def truth_table(rows: Frame, gpu: str, precision: str) -> str:
     lines = [_line(row, _measured(ours, row)) for row in iter_rows(known)]
     first = theirs.iloc[0]
     model = f"{first['model']}, {precision}, {first['gpu']}, forward"
-    head = f"| {model} | published FLOP/J | of what the chip can do | measured FLOP/J | published J | measured J |"
+    head = f"| {model} | published FLOP/J | verdict of the audit | measured FLOP/J | published J | measured J |"
     return "\n".join([head, "|---|---:|---|---:|---:|---:|", *lines, "", _remark(first)])
 
 

@@ -14,7 +14,7 @@ from flopray.errors import ClusterError
 
 @pytest.fixture
 def found(monkeypatch, gpu_node):
-    """What the doctor finds, in place of looking."""
+    """What the doctor finds, without looking at machines."""
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(command, "_look", lambda address: [gpu_node()])
     monkeypatch.setattr(endings.signal, "signal", lambda *_: None)

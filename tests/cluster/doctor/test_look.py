@@ -181,7 +181,7 @@ def test_a_torch_that_hangs_is_told(monkeypatch):
 
 @pytest.fixture
 def ncu(tmp_path, monkeypatch):
-    """An ncu that knows Hopper alone."""
+    """An ncu that knows only Hopper."""
     path = tmp_path / "ncu"
     path.write_text(
         '#!/bin/sh\n[ "$1" = --list-chips ] && echo "gh100, gb100" || echo "Version 2025.3.1.0 (build 1)"\n'

@@ -1,4 +1,4 @@
-"""Names, GPUs and answers of nodes, as Ray tells them."""
+"""Names, GPUs and answers of nodes, as Ray reports them."""
 
 from __future__ import annotations
 

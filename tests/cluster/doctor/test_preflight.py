@@ -1,4 +1,4 @@
-"""Which nodes the pre-flight looks at: none at all is no pass."""
+"""Which nodes the pre-flight checks: with no node it does not pass."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def check(monkeypatch, nodes, types):
 
 
 def test_gpus_whose_type_a_flag_has_given_are_looked_at(monkeypatch):
-    """Ray calls them GPU; a node that does not answer must then stand in the way of --strict."""
+    """Ray calls them GPU; with --strict, a node that does not answer must end the command."""
     found = check(monkeypatch, [Node("one", None, "no answer", {"GPU": 2})], ["H100"])
     assert found.nodes == 1
     assert found.lacks == [("one", "no answer")]
@@ -32,7 +32,7 @@ def test_no_node_is_not_alike_and_complete(monkeypatch):
 
 
 def test_a_node_whose_driver_fails_is_told_although_it_has_no_type(monkeypatch, gpu_node, cpu_node):
-    """Ray sees no GPU there, and the sweep would pass the node over without a word."""
+    """Ray sees no GPU there, and the sweep would skip the node without a message."""
     broken = cpu_node("two", gpus_reason="nvmlInit failed: Unknown Error", gpus_fail=True)
     found = check(monkeypatch, [gpu_node("one"), broken], list(gpu_node("one").ray_gpus))
     assert found.nodes == 1

@@ -1,4 +1,4 @@
-"""The report: what is missing stands out, what is alike is said once, and it fits 80 columns."""
+"""The report: missing things are marked, what nodes share is said once, and it fits into 80 columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flopray.cluster.doctor.software import Chip, Torch
 
 
 def row(nodes, what):
-    """The only row of a thing."""
+    """The only row about one thing."""
     (found,) = [row for row in rows_of(nodes) if row.what.strip() == what]
     return found
 

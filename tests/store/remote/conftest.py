@@ -1,4 +1,4 @@
-"""Runs in the S3 server of this machine, seen from machines whose local copies are apart."""
+"""Runs in the S3 server of this machine, seen from machines with separate local copies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flopray.store.run import RunFolder
 
 @pytest.fixture
 def on_machine(tmp_path, monkeypatch) -> Callable[[str], None]:
-    """Go on as another machine: one whose local copies are elsewhere."""
+    """Continue as another machine, with local copies elsewhere."""
 
     def change(name: str) -> None:
         monkeypatch.setenv("FLOPRAY_CACHE", str(tmp_path / name))

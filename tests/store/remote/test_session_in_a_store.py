@@ -1,4 +1,4 @@
-"""How a session ends when its run lives in a store: what it prints leads back to the store, and what it has is sent."""
+"""How a session ends when its run lives in a store: its output names the store, and its points are sent."""
 
 from __future__ import annotations
 
