@@ -277,3 +277,9 @@ def test_temperatures_are_written_one_way():
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "flopray").rglob("*.py")]
     found = {str(path): re.findall(r".*(?:\d|\}) C\b(?!\+).*|.*\(C\).*", path.read_text()) for path in pages}
     assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+def test_a_module_is_read_in_one_sitting():
+    """One noun each, in at most 400 lines."""
+    long = {name: lines for name, path in modules().items() if (lines := len(path.read_text().splitlines())) > 400}
+    assert long == {}

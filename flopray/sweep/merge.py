@@ -26,7 +26,8 @@ from flopray.store.journal import JournalWriter
 from flopray.store.location import open_run
 from flopray.store.run import RunFolder
 from flopray.store.schema import RecordSchema
-from flopray.sweep.definition import Sweep, difference
+from flopray.sweep.definition import Sweep
+from flopray.sweep.manifest import difference
 from flopray.sweep.summary import summarise, summary_columns
 
 #: Points that are written and synced together.

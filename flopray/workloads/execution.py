@@ -7,13 +7,14 @@ iteration (or, as a CUDA graph, several of them) with nothing else inside.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
 import torch
 
 from flopray.errors import Unsupported
+from flopray.workloads.compilation import compiled, compiled_work, repeated_layers
 
 Work = Callable[[], object]
 
@@ -48,7 +49,7 @@ class TrainingStep:
             # Drop code that was compiled for another shape: past a limit torch would fall back to dynamic shapes.
             torch._dynamo.reset()  # type: ignore[attr-defined]
         layers = repeated_layers(module) if execution == "compile" else []
-        self.module = _compiled(module, layers) if execution == "compile" else module
+        self.module = compiled(module, layers) if execution == "compile" else module
         self.x, self.gradient = x, gradient
         self.parameters = trained_of(module)
         # In fp16 a smaller epsilon lets the quotient overflow where the second moment rounds to zero. Compiling AdamW
@@ -66,7 +67,7 @@ class TrainingStep:
         if execution == "compile":
             # Without a cache the layers that were compiled serve inference as well.
             whole = [name for name in self._others if name != "inference" or not layers]
-            self._others |= {name: _compiled_work(self._others[name]) for name in whole}
+            self._others |= {name: compiled_work(self._others[name]) for name in whole}
 
     def body(self, phase: str) -> Work:
         """One iteration of a phase that needs no preparation.
@@ -115,66 +116,6 @@ class TrainingStep:
         self.optimizer.zero_grad(set_to_none=True)
         self.forward().backward(self.gradient)
         self.step()
-
-
-def _compiled(module: torch.nn.Module, layers: Sequence[torch.nn.Module]) -> torch.nn.Module:
-    """A module by `torch.compile`: layer by layer where it repeats layers, else whole.
-
-    A stack of equal layers is compiled once for all of them, and what stands around it is run as it is written. It is
-    what https://docs.pytorch.org/tutorials/recipes/regional_compilation.html recommends.
-    """
-    if not layers:
-        return torch.compile(module, dynamic=False)  # type: ignore[return-value]
-    for layer in layers:
-        layer.compile(dynamic=False)
-    return module
-
-
-def repeated_layers(module: torch.nn.Module) -> list[torch.nn.Module]:
-    """The layers of each stack: of a `ModuleList` of two or more modules of one class that have submodules.
-
-    The class must not be torch's own: torch does not compile such a module in place, without a word.
-
-    Example:
-        >>> class Block(torch.nn.Module):
-        ...     def __init__(self) -> None:
-        ...         super().__init__()
-        ...         self.inner = torch.nn.Linear(2, 2)
-        >>> blocks = torch.nn.ModuleList(Block() for _ in range(3))
-        >>> len(repeated_layers(blocks)), len(repeated_layers(torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in "ab")))
-        (3, 0)
-    """
-    found: list[torch.nn.Module] = []
-    inside: set[int] = set()
-    for stack in module.modules():
-        if isinstance(stack, torch.nn.ModuleList) and id(stack) not in inside and _repeats(stack):
-            found += stack
-            inside |= {id(part) for part in stack.modules()}
-    return found
-
-
-def _repeats(stack: torch.nn.ModuleList) -> bool:
-    kinds = {type(layer) for layer in stack}
-    own = all(not kind.__module__.startswith("torch.nn.") for kind in kinds)
-    return len(stack) > 1 and len(kinds) == 1 and own and all(any(True for _ in layer.children()) for layer in stack)
-
-
-def _compiled_work(work: Work) -> Work:
-    """A phase that is no part of a training step, compiled whole; what it prepares once is run as it is written.
-
-    A cache tells layers apart, so that layer by layer each would be compiled by itself.
-    """
-    prepare, step = getattr(work, "prepare", None), getattr(work, "step", None)
-    if prepare is None or step is None:
-        return torch.compile(work, dynamic=False)
-    once = torch.compile(step, dynamic=False)
-
-    def prepared() -> object:
-        with torch.compiler.set_stance("force_eager"):
-            prepare()
-        return once()
-
-    return prepared
 
 
 def trained_of(module: torch.nn.Module) -> list[torch.nn.Parameter]:
