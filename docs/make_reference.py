@@ -41,7 +41,10 @@ from flopray.sweep.merge import united
 
 RESULTS = Path(__file__).parent / "results"
 REFERENCE_C = 50.0
-OWN, LATER = "its own sweep", "the prior, later"
+OWN, LATER = (
+    "worked out in the sweep that measured them",
+    "worked out afterwards, from the temperature at the end of the window and what is known of the type",
+)
 _PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
 
@@ -239,7 +242,7 @@ def published_card(folder: Path) -> dict[str, Any]:
     verdicts = {phase: dict(zip(names, counts, strict=True)) for phase, counts in by_phase(frame, findings)}
     worst = max((f for f in findings if f.rule == "rate_above_limit"), key=lambda finding: finding.excess)
     return {
-        "source": "https://github.com/jmetrikat/flopmetrics (architecture/results_optimized)",
+        "source": "https://github.com/jmetrikat/flopmetrics, architecture/results_optimized",
         "verdicts": verdicts,
         "worst": worst.sentence,
     }

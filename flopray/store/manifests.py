@@ -269,14 +269,27 @@ def workload_in(manifest: Mapping[str, object]) -> Description:
     return found
 
 
-def not_resumable(manifest: Mapping[str, object]) -> str | None:
-    """Why a run cannot be resumed; None if it can, like every sweep that was not merged."""
+#: What helps where a merged run lacks points.
+MERGE_AGAIN = "resume the sources that can be resumed, or measure the missing points in a new run, and merge again"
+
+
+def not_resumable(manifest: Mapping[str, object], subject: str = "it") -> str | None:
+    """Why a run cannot be resumed; None if it can, like every sweep that was not merged.
+
+    Args:
+        manifest: of the run.
+        subject: what the reason calls it.
+    """
     if of_own_tuner(manifest):
-        return "a Tuner of your own decides on its points"
+        return (
+            f"a Tuner of your own decides on the points of {subject}"
+            if subject != "it"
+            else "a Tuner of your own decides on its points"
+        )
     if of_tune_results(manifest):
-        return "it holds results of Ray Tune, which can only be read"
+        return f"{subject} holds results of Ray Tune, which can only be read"
     if of_reference(manifest):
-        return "it comes with flopray and can only be read"
+        return f"{subject} comes with flopray and can only be read"
     merged = manifest.get("merged")
     reason = merged.get("not_resumable") if isinstance(merged, dict) else None
     return None if reason is None else str(reason)
@@ -289,7 +302,7 @@ def check_resumable(manifest: Mapping[str, object], address: str) -> None:
         RunError: with what to do instead.
     """
     if reason := not_resumable(manifest):
-        mend = "resume the sources and merge again"
+        mend = MERGE_AGAIN
         if of_own_tuner(manifest):
             mend = "run your script again, which measures what is missing"
         elif of_tune_results(manifest):

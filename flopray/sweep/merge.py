@@ -77,7 +77,7 @@ def merge(sources: Sequence[str | Path], into: Path) -> Merged:
     if any(difference(sweeps[0].workload, sweep.workload) for sweep in sweeps):
         raise InputError(f"the workloads of the runs share the name {workloads[0]} and differ in fields or columns")
     sweep, reason = united(sweeps)
-    reason = next((r for folder in folders if (r := manifests.not_resumable(folder.manifest))), reason)
+    reason = next((r for folder in folders if (r := manifests.not_resumable(folder.manifest, folder.address))), reason)
     manifest = sweep.to_manifest(into.name, {})
     manifest["merged"] = {"from": [_origin(folder.manifest) for folder in folders], "not_resumable": reason}
     manifests.check_free(into.parent, into.name)  # before reading, which may take minutes
