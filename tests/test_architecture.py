@@ -234,13 +234,14 @@ _FLAGS_ELSEWHERE = {
     "flopray.flops.executed.report": "a command of dcgmi",
     "flopray.cluster.connection": "a command of Ray",
     "flopray.cluster.devices": "a command of Ray",
+    "flopray.cluster.head_node": "a command of Ray",
     "flopray.cluster.doctor.checks": "a command of Ray",
     "flopray.cluster.doctor.machine": "a command of Docker",
     "flopray.sweep.loggers": "a command of TensorBoard",
     # commands of flopray, to be copied
     "flopray.audit.likely_columns": "words for the command that audits tables: who calls the library renames",
     "flopray.monitoring.status": "a command that resumes the run",
-    "flopray.store.manifests": "a command that merges runs",
+    "flopray.store.resumption": "a command that merges runs",
     "flopray.store.reference_run": "a command that merges runs",
     "flopray.sweep.journal_writer": "a command that resumes the run",
     # where a flag is declared, beside the setting or field

@@ -14,7 +14,7 @@ from flopray.errors import InputError, RunFinished, resume_command
 from flopray.point import point_of
 from flopray.records import Status
 from flopray.store.location import open_run
-from flopray.store.manifests import check_resumable
+from flopray.store.resumption import check_resumable
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.sweep.plan import Placed, targets

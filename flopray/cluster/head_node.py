@@ -27,7 +27,8 @@ _TRIES = 3
 _HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 #: Where a person finds out why a head node does not answer.
 WHERE_TO_LOOK = (
-    "its /tmp/ray/session_latest/logs/gcs_server.out may say why, and `ray stop` with `ray start --head` ends it"
+    "on its machine /tmp/ray/session_latest/logs/gcs_server.out may say why, and `ray stop` and `ray start --head` "
+    "start it anew"
 )
 
 

@@ -18,7 +18,8 @@ from flopray.monitoring.live_view import clock
 from flopray.point import point_of
 from flopray.records import Status
 from flopray.store.location import open_run
-from flopray.store.manifests import MERGE_AGAIN, not_resumable, of_own_tuner, of_reference, of_tune_results
+from flopray.store.manifests import of_own_tuner, of_reference, of_tune_results
+from flopray.store.resumption import MERGE_AGAIN, not_resumable
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 
