@@ -17,7 +17,9 @@ import json
 import sys
 from pathlib import Path
 
-from flopray.energy.board_factor import Calibration, TypeReference, factor_of, reference_from
+from flopray.energy.board_factor import factor_of
+from flopray.energy.calibration import Calibration
+from flopray.energy.type_reference import TypeReference, reference_from
 from flopray.errors import InputError
 from flopray.store import atomic
 

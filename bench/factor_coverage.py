@@ -14,15 +14,9 @@ import math
 
 import numpy as np
 
-from flopray.energy.board_factor import (
-    BOARD_SPREAD,
-    PRIOR_DEGREES,
-    WORK_SPREAD,
-    Calibration,
-    LoadResult,
-    factor_of,
-    reference_from,
-)
+from flopray.energy.board_factor import factor_of
+from flopray.energy.calibration import Calibration, LoadResult
+from flopray.energy.type_reference import BOARD_SPREAD, PRIOR_DEGREES, WORK_SPREAD, reference_from
 
 _LOADS = ("products_bf16", "products_fp32", "copy", "small_launches")
 

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from flopray import load_run
-from flopray.measurement.phase import PREPARED_AGAIN_REL
+from flopray.records import PREPARED_AGAIN_REL
 
 _KEYS = ["precision", "execution", "n_layers", "width", "tokens", "phase"]
 

@@ -20,7 +20,7 @@ import torch
 
 import flopray
 from flopray.measurement.statistics import half_widths
-from flopray.watching.api import Watch
+from flopray.watching.running import Watch
 
 
 def make_step(launches: int, width: int, device: str) -> Callable[[], None]:

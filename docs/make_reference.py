@@ -41,7 +41,10 @@ from flopray.sweep.merge import united
 
 RESULTS = Path(__file__).parent / "results"
 REFERENCE_C = 50.0
-OWN, LATER = "its own sweep", "the prior, later"
+OWN, LATER = (
+    "worked out in the sweep that measured them",
+    "worked out afterwards, from the temperature at the end of the window and what is known of the type",
+)
 _PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
 

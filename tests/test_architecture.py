@@ -234,13 +234,14 @@ _FLAGS_ELSEWHERE = {
     "flopray.flops.executed.report": "a command of dcgmi",
     "flopray.cluster.connection": "a command of Ray",
     "flopray.cluster.devices": "a command of Ray",
+    "flopray.cluster.head_node": "a command of Ray",
     "flopray.cluster.doctor.checks": "a command of Ray",
     "flopray.cluster.doctor.machine": "a command of Docker",
     "flopray.sweep.loggers": "a command of TensorBoard",
     # commands of flopray, to be copied
     "flopray.audit.likely_columns": "words for the command that audits tables: who calls the library renames",
     "flopray.monitoring.status": "a command that resumes the run",
-    "flopray.store.manifests": "a command that merges runs",
+    "flopray.store.resumption": "a command that merges runs",
     "flopray.store.reference_run": "a command that merges runs",
     "flopray.sweep.journal_writer": "a command that resumes the run",
     # where a flag is declared, beside the setting or field
@@ -277,3 +278,49 @@ def test_temperatures_are_written_one_way():
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "flopray").rglob("*.py")]
     found = {str(path): re.findall(r".*(?:\d|\}) C\b(?!\+).*|.*\(C\).*", path.read_text()) for path in pages}
     assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+def test_a_module_is_read_in_one_sitting():
+    """One noun each, in at most 400 lines."""
+    long = {name: lines for name, path in modules().items() if (lines := len(path.read_text().splitlines())) > 400}
+    assert long == {}
+
+
+#: What may write files in other ways than `flopray.store.atomic`, each with a reason.
+_WRITES_OTHERWISE = {
+    "flopray.store.atomic": "is that way",
+    "flopray.workloads.registry": "into a fresh folder of this process",
+    "flopray.store.journal": "appends; a torn end goes into a file of its own",
+    "flopray.store.remote.mirror": "appends to the journal",
+    "flopray.watching.run_journal": "appends to the journal",
+    "flopray.flops.executed.ncu": "the output of a process, in its temporary folder",
+    "flopray.measurement.counting.process": "what a process is asked, in its temporary folder",
+    "flopray.measurement.counting.function": "what a process is asked, in its temporary folder",
+    "flopray.measurement.counting.worker": "the progress of a process, in its temporary folder",
+    "flopray.measurement.counting.function_worker": "the progress of a process, in its temporary folder",
+}
+#: Methods that write the file that their first argument is, or their object.
+_WRITERS = {"write_text", "write_bytes", "savefig", "to_parquet", "to_csv", "write_html", "write_image", "dump"}
+
+
+def _writes_aside(tree: ast.Module) -> list[int]:
+    """Lines that write a file, outside of a block of `atomic.making` or `atomic.replacing`."""
+    blocks = [
+        n for n in ast.walk(tree) if isinstance(n, ast.With) and any("atomic." in ast.unparse(i) for i in n.items)
+    ]
+    inside = {id(part) for block in blocks for part in ast.walk(block)}
+    found = []
+    for call in ast.walk(tree):
+        if not isinstance(call, ast.Call) or id(call) in inside:
+            continue
+        name = ast.unparse(call.func).rpartition(".")[2]
+        modes = [str(a.value) for a in call.args if isinstance(a, ast.Constant)]
+        opens = name in ("open", "fdopen") and any(re.fullmatch("[wxa][bt+]*", mode) for mode in modes)
+        if opens or (name in _WRITERS and isinstance(call.func, ast.Attribute) and call.args):
+            found.append(call.lineno)
+    return found
+
+
+def test_results_are_written_whole_or_not_at_all():
+    found = {n: _writes_aside(ast.parse(p.read_text())) for n, p in modules().items() if n.startswith("flopray")}
+    assert {n: lines for n, lines in found.items() if lines and n not in _WRITES_OTHERWISE} == {}

@@ -19,7 +19,8 @@ from flopray.mappings import Json
 from flopray.settings import MeasureSettings, check_settings, same_setting, setting
 
 if TYPE_CHECKING:
-    from flopray.energy.board_factor import BoardFactor, Calibration, LoadResult
+    from flopray.energy.board_factor import BoardFactor
+    from flopray.energy.calibration import Calibration, LoadResult
 
 _WHAT = """\
 Measure a fixed set of short standard loads on one GPU at a known temperature,
@@ -69,7 +70,8 @@ def run(options: Options) -> None:
         MeterError: the meter failed.
         StorageError: the calibration, which was printed, cannot be kept.
     """
-    from flopray.energy.board_factor import factor_of, reference_for
+    from flopray.energy.board_factor import factor_of
+    from flopray.energy.type_reference import reference_for
     from flopray.store.calibrations import keep, kept
 
     messages = LineConsole(stderr=True, markup=False, highlight=False)

@@ -149,7 +149,24 @@ def compare(console: Console, options: Options) -> None:
         if out_dir is None or (group is theirs and ours):
             continue
         beside = theirs if group is not theirs and theirs and group.precision == theirs.precision else None
-        paths = draw_group(
+        paths = _drawn(console, out_dir, group, beside, predictions, options)
+        where = folder_of(out_dir, group)
+        console.print(f"{len(paths)} figures: {where}/", highlight=False, markup=False, soft_wrap=True)
+
+
+def _drawn(
+    console: Console,
+    out_dir: Path,
+    group: Counted,
+    beside: Counted | None,
+    predictions: dict[str, pd.DataFrame],
+    options: Options,
+) -> list[Path]:
+    """Draw the figures of a group; shows progress, on a terminal the figure that was drawn last."""
+    console.print("\ndrawing figures, which takes some seconds ...", highlight=False)
+    with Progress("{task.description}", console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("")
+        return draw_group(
             out_dir,
             group,
             beside,
@@ -157,9 +174,8 @@ def compare(console: Console, options: Options) -> None:
             min_width=options.min_width,
             n_layers=options.n,
             formats=options.formats,
+            tell=lambda name: bar.update(task, description=name),
         )
-        where = folder_of(out_dir, group)
-        console.print(f"\n{len(paths)} figures: {where}/", highlight=False, markup=False, soft_wrap=True)
 
 
 def build_parser() -> SettingsParser:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,13 +25,8 @@ from flopray.workloads.causal_lm.workload import CausalLM
 from flopray.workloads.dispatch import dispatched_flops
 from flopray.workloads.registry import find_workload
 
-_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_JOULES = {"J": 1.0, "kJ": 1e3, "MJ": 1e6, "GJ": 1e9, "Wh": 3600.0, "kWh": 3.6e6, "MWh": 3.6e9}
-#: Steps or tokens of a run; nobody takes more.
-_MOST = 1e18
 #: Of a question that names none.
 _PRECISION = "bf16"
-_QUANTITY = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([A-Za-z]+)\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -255,48 +249,3 @@ def steps_of(steps: float | None, total_tokens: float | None, tokens: int | None
     if not tokens:
         raise InputError("--total-tokens: this workload does not say how many tokens a step has; name --steps")
     return math.ceil(total_tokens / (tokens * gpus))
-
-
-def seconds(text: str) -> float:
-    """Seconds of a text such as `24h`. Raises as `_quantity`."""
-    return _quantity("--deadline", text, _SECONDS, "24h, 90min or 7d")
-
-
-def joules(text: str) -> float:
-    """Joules of a text such as `5kWh`. Raises as `_quantity`."""
-    return _quantity("--energy-budget", text, _JOULES, "5kWh, 300Wh or 2MJ")
-
-
-def _quantity(flag: str, text: str, units: Mapping[str, float], such_as: str) -> float:
-    """A positive number with a unit.
-
-    Raises:
-        InputError: it is not a positive number with a unit.
-    """
-    match = _QUANTITY.fullmatch(text)
-    unit = next((value for name, value in units.items() if match and name.lower() == match[2].lower()), None)
-    # mJ and MJ are not the same
-    if match and match[2] in ("mJ", "mWh"):
-        unit = None
-    try:
-        value = float(match[1]) * unit if match and unit else math.nan
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise InputError(f"{flag} {text!r:.40}: write a positive number with its unit, such as {such_as}")
-    return value
-
-
-def count(flag: str, text: str) -> float:
-    """A positive whole number, also one such as `1e9`.
-
-    Raises:
-        InputError: it is not a positive whole number.
-    """
-    try:
-        value = float(text.replace("_", ""))
-    except ValueError:
-        value = math.nan
-    if not (1 <= value <= _MOST and value == int(value)):
-        raise InputError(f"{flag} {text!r:.40}: write a whole number from 1 to {_MOST:g}, such as 1000 or 1e9")
-    return value

@@ -63,8 +63,12 @@ def published_lines(published: Mapping[str, Any]) -> list[str]:
     lines = [f"not included: the results that flopmetrics published ({published['source']}). The audit of them:"]
     for phase, n in published["verdicts"].items():
         beyond, either = n["above_peak_rate"], n["above_peak_rate_or_efficiency"]
-        said = f"{beyond} of {n['rows']} rows are above the GPU's peak rate"
-        said += f", {either} are above that or its peak over its board power" if either else ", none is above a peak"
+        said = f"none of {n['rows']} rows is above a peak"
+        if either:
+            said = (
+                f"{beyond} of {n['rows']} rows state more FLOP/s than the GPU's peak; {either} state that, or more "
+                "FLOP/J than its peak over its board power"
+            )
         lines.append(f"  {phase}: {said}")
     return [*lines, f"  the worst: {published['worst']}"]
 

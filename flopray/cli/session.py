@@ -9,21 +9,21 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from functools import cached_property, partial
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.console import Console
 
 import flopray
 from flopray.cli.flags import flags_of
+from flopray.cli.interrupted_run import InterruptedRun
 from flopray.cli.objective import refuse_mfu, refuse_objective, sought
 from flopray.cli.request import Request, default_name, sweep_from
 from flopray.cli.results import finish
-from flopray.cli.run_loggers import loggers_of_new, loggers_of_run, mended_loggers, told_places
+from flopray.cli.run_loggers import loggers_of_new, told_places
 from flopray.cli.terminal import LineConsole
-from flopray.cli.trust import check_code, trust, trust_code
+from flopray.cli.trust import trust, trust_code
 from flopray.cluster.connection import connected
 from flopray.cluster.devices import Cluster, absent_types, check_cores, choose_devices, passed_over, wait_for
 from flopray.cluster.this_machine import this_machine
@@ -33,39 +33,20 @@ from flopray.errors import (
     InputError,
     MeterError,
     NoEnergySource,
-    RunFinished,
     SettingError,
     StorageError,
     resume_command,
 )
 from flopray.monitoring.progress import Progress
 from flopray.monitoring.run_log import RunLog
-from flopray.point import FP8_SCALING, point_of
-from flopray.records import Status
-from flopray.store.location import check_new, create_run, open_run
-from flopray.store.manifests import check_resumable
+from flopray.point import FP8_SCALING
+from flopray.store.location import check_new, create_run
 from flopray.store.run import RunFolder
 from flopray.store.uri import is_uri
 from flopray.sweep.definition import Sweep
 from flopray.sweep.metrics import linger_s
-from flopray.sweep.plan import Target, print_plan, refuse_what_none_can, targets
+from flopray.sweep.plan import Placed, print_plan, refuse_what_none_can, targets
 from flopray.workloads.base import Workload
-
-
-class Placed(NamedTuple):
-    """A sweep on existing devices.
-
-    Attributes:
-        sweep: what is measured.
-        slots: devices by type.
-        targets: what is known of them.
-        warning: a line about devices that are left out.
-    """
-
-    sweep: Sweep
-    slots: dict[str, int]
-    targets: dict[str, Target]
-    warning: str | None = None
 
 
 class NewRun:
@@ -151,70 +132,6 @@ class NewRun:
         manifest = placed.sweep.to_manifest(self.name, _versions(placed.sweep)) | head
         folder = create_run(self.options.storage, self.name, manifest)
         return folder, f"run {self.name}: {folder.address}"
-
-
-class InterruptedRun:
-    """An existing run that lacks points, or only its tables. Its manifest says what it measures.
-
-    It has the attributes of a `NewRun`, and is carried out in the same way.
-
-    Attributes:
-        folder: of the run.
-        sweep: of its manifest, with the code of the workload.
-        mended: what was added to its loggers, in a line, where all of its points are measured.
-
-    Raises:
-        FloprayError: it is not a run, is one of another workload, or cannot be resumed.
-    """
-
-    def __init__(self, workload: Workload, request: Request) -> None:
-        self.workload, self.limits = workload, request.limits
-        self.folder = open_run(str(request.options.resume))
-        manifest, address = self.folder.manifest, self.folder.address
-        check_resumable(manifest, address)
-        plots = request.options.plots and manifest.get("plots") is not False
-        self.options = dataclasses.replace(request.options, plots=plots)
-        sweep = Sweep.from_manifest(manifest)
-        if sweep.workload.name != workload.name:
-            which = f"{sweep.workload.name}, not of {workload.name}"
-            raise InputError(f"run {address} is a sweep of {which}: {resume_command(address)} goes on with it")
-        self.sweep, self.name, self.address = sweep.with_code(workload), self.folder.name, address
-        check_code(workload, sweep.axes, address)
-        self.device_types = list(sweep.axes["device_type"])
-        gpu_type = manifest.get("gpu_type")
-        self.began_with_gpu_type = gpu_type if isinstance(gpu_type, str) else None
-        self.loggers = loggers_of_run(self.folder, sweep.log_to, self.options)
-        all_there = self.left <= 0 and not self.options.dry_run
-        self.mended = mended_loggers(self.folder, self.sweep, self.loggers) if all_there else None
-        if self.left <= 0 and not self.mended and (self.folder.has_results() or self.options.dry_run):
-            raise RunFinished(f"run {address} is finished: all of its {len(self.finished)} points are measured")
-        if not self.options.dry_run:
-            self.folder.check_unlocked()
-
-    @cached_property
-    def finished(self) -> Mapping[str, str]:
-        """Status by point that needs no measuring; with `--retry-failed` those that failed do."""
-        finished = {k: v for k, v in self.folder.finished().items() if k == point_of(k)}
-        return {k: v for k, v in finished.items() if v != Status.FAILED or not self.options.retry_failed}
-
-    @property
-    def left(self) -> int:
-        """Points that it lacks; 0 where only its tables are missing."""
-        return self.sweep.size - len(self.finished)
-
-    def on(self, cluster: Cluster) -> Placed:
-        """The sweep on the devices of a cluster.
-
-        Raises:
-            FloprayError: the devices are missing.
-        """
-        slots = choose_devices(cluster, self.device_types, resumed=True)
-        check_cores(cluster, self.sweep.cpus_per_trial)
-        return Placed(self.sweep, slots, targets(slots, local=cluster.local))
-
-    def open(self, _: Placed) -> tuple[RunFolder, str]:
-        """Its folder, and a line that says what is left."""
-        return self.folder, f"resuming {self.folder.address}: {self.left} points are left"
 
 
 #: A new or an existing run.

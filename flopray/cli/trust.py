@@ -16,7 +16,8 @@ from pathlib import Path
 import msgspec
 
 from flopray.errors import InputError, NotARun, SpecError, resume_command
-from flopray.store.manifests import check_resumable, workload_in
+from flopray.store.manifests import workload_in
+from flopray.store.resumption import check_resumable
 from flopray.store.uri import cache_root
 from flopray.workloads.base import Workload
 from flopray.workloads.package import Package, package_of

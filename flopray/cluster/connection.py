@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from urllib.parse import urlparse
 
@@ -27,6 +28,8 @@ NAMESPACE = "flopray"
 _OBJECT_STORE_BYTES = 256 * 2**20
 _CONNECT_TIMEOUT_S = 5.0
 _CLIENT_TRIES = 3
+#: Joining takes 2 to 20 s; a cluster that first has to install what its jobs need takes longer.
+_JOIN_S = 120.0
 #: In it a submitted job has the files and environment of its cluster; `ray.init` takes them for every cluster.
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _NO_CLIENT_PROCESS = "Initialization failure from server"
@@ -35,6 +38,7 @@ _JOIN_HINTS = {
     "Failed to connect to Ray cluster": "; if the cluster asks for a token, set RAY_AUTH_MODE=token, and on another "
     "machine RAY_AUTH_TOKEN to it (`ray get-auth-token` on its head node)",
     "timeout": "; if the cluster asks for a token, set RAY_AUTH_TOKEN to it (`ray get-auth-token` on its head node)",
+    "did not let this process in": f": its head node hangs or is overloaded; {head_node.WHERE_TO_LOOK}",
     _NO_CLIENT_PROCESS: "; its client server started no process for us: try again, see its ray_client_server.err",
 }
 
@@ -84,7 +88,7 @@ def _check_free(address: str | None) -> None:
 
 def _joined(address: str | None, job: Mapping[str, str]) -> Iterator[Cluster]:
     try:
-        with _own_sigterm():
+        with _own_sigterm(), _at_most(_JOIN_S if address else None):
             context = _init(address, job)
     except Exception as error:
         raise ClusterError(_explain(address, error)) from error
@@ -138,6 +142,50 @@ def _init(address: str | None, job: Mapping[str, str]) -> Any:
             if _NO_CLIENT_PROCESS not in str(error):
                 raise
     return ray.init(**_init_arguments(address, job))
+
+
+@contextmanager
+def _at_most(seconds: float | None) -> Iterator[None]:
+    """End a block of this process's main thread that takes longer; another thread cannot be interrupted.
+
+    Ray's client would wait for ever for a head node that hangs behind its client server. A signal wakes what waits in
+    Python; the handler that was there before gets every other alarm.
+
+    Args:
+        seconds: None for any time.
+
+    Raises:
+        TimeoutError: it took longer.
+    """
+    main = threading.current_thread()
+    if seconds is None or main is not threading.main_thread():
+        yield
+        return
+    expired, said = threading.Event(), f"it did not let this process in within {seconds:g} s"
+
+    def ring() -> None:
+        expired.set()
+        signal.pthread_kill(main.ident or 0, signal.SIGALRM)
+
+    def alarmed(number: int, frame: FrameType | None) -> None:
+        if expired.is_set():
+            raise TimeoutError(said)
+        if callable(before):
+            before(number, frame)
+
+    before = signal.signal(signal.SIGALRM, alarmed)
+    timer = threading.Timer(seconds, ring)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except Exception as error:
+        if expired.is_set():  # Ray makes errors of its own of what is raised in it
+            raise TimeoutError(said) from error
+        raise
+    finally:
+        timer.cancel()
+        signal.signal(signal.SIGALRM, before)
 
 
 @contextmanager
@@ -225,6 +273,11 @@ def _check_reachable(address: str, said: str) -> None:
     except OSError as error:
         raise ClusterError(f"{said}: nothing answers at {host}:{port} ({error.strerror or error}){remedy}") from error
     if not head_node.speaks_grpc(host, port, _CONNECT_TIMEOUT_S):
+        if head_node.is_silent(host, port, _CONNECT_TIMEOUT_S):
+            raise ClusterError(
+                f"{said}: {host}:{port} accepts connections and says nothing within {_CONNECT_TIMEOUT_S:g} s: a head "
+                f"node that hangs ({head_node.WHERE_TO_LOOK}), or no head node: is the port right?{remedy}"
+            )
         raise ClusterError(f"{said}: what answers at {host}:{port} is not a Ray head node: is the port right?{remedy}")
     client = parsed.scheme == "ray"
     agree_on_token(host, port, said, client=client)

@@ -6,6 +6,7 @@ Ray itself would try for 20 to 30 s, or for ever, and say in raw lines that it c
 from __future__ import annotations
 
 import os
+import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
 _CHECK_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 _CLIENT_CLUSTER_INFO = "/ray.rpc.RayletDriver/ClusterInfo"
 _ANSWER_S = 5.0
+#: A head node that is busy may be late once.
+_TRIES = 3
+#: The preface of a client and an empty SETTINGS frame, which any server of HTTP/2 answers with settings of its own.
+#: https://www.rfc-editor.org/rfc/rfc9113#section-3.4
+_HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+#: Where a person finds out why a head node does not answer.
+WHERE_TO_LOOK = (
+    "on its machine /tmp/ray/session_latest/logs/gcs_server.out may say why, and `ray stop` and `ray start --head` "
+    "start it anew"
+)
 
 
 def target(host: str, port: int) -> str:
@@ -38,6 +49,20 @@ def speaks_grpc(host: str, port: int, timeout_s: float = _ANSWER_S) -> bool:
         except grpc.FutureTimeoutError:
             return False
     return True
+
+
+def is_silent(host: str, port: int, timeout_s: float = _ANSWER_S) -> bool:
+    """Whether what accepts the connection then says nothing to the greeting of HTTP/2, such as a process that hangs."""
+    try:
+        with socket.create_connection((host, port), timeout=timeout_s) as connection:
+            connection.settimeout(timeout_s)
+            connection.sendall(_HTTP2_GREETING)
+            connection.recv(1)
+    except TimeoutError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def answer(host: str, port: int, *, client: bool) -> grpc.StatusCode | None:
@@ -77,8 +102,13 @@ def check_service(host: str, port: int, said: str, *, client: bool) -> None:
         client: whether the address says `ray://`.
 
     Raises:
-        ClusterError: it is another service of Ray, or none.
+        ClusterError: it is another service of Ray, or none, or it does not answer.
     """
+    if all(_is_late(host, port, client=client) for _ in range(_TRIES)):
+        raise ClusterError(
+            f"{said}: the head node at {host}:{port} accepts calls and answered none of {_TRIES} within "
+            f"{_ANSWER_S:g} s each: it hangs or is overloaded; {WHERE_TO_LOOK}"
+        )
     if not _lacks(host, port, client=client):
         return
     if _lacks(host, port, client=not client):
@@ -93,6 +123,11 @@ def check_service(host: str, port: int, said: str, *, client: bool) -> None:
         else f"{said}: {there} is the client server of a head node: write ray://{there}, or the port of the head node "
         "itself (6379 unless `ray start` was given another)"
     )
+
+
+def _is_late(host: str, port: int, *, client: bool) -> bool:
+    code = answer(host, port, client=client)
+    return code is not None and code.name == "DEADLINE_EXCEEDED"
 
 
 def _lacks(host: str, port: int, *, client: bool) -> bool:

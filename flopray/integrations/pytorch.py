@@ -14,7 +14,8 @@ from typing import Any
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from flopray.errors import InputError
-from flopray.watching.api import Watch, watch
+from flopray.watching.api import watch
+from flopray.watching.running import Watch
 
 
 @contextmanager

@@ -24,7 +24,8 @@ from flopray.energy.meter import Meter
 from flopray.errors import InputError
 from flopray.flops.dispatched import DispatchedCount, dispatches_counted
 from flopray.point import PRECISIONS
-from flopray.watching.api import Watch, watch
+from flopray.watching.api import watch
+from flopray.watching.running import Watch
 from flopray.watching.summary import Summary
 
 _log = logging.getLogger("flopray")

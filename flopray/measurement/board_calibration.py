@@ -14,10 +14,12 @@ from dataclasses import dataclass, replace
 import torch
 
 import flopray
-from flopray.energy.board_factor import BoardFactor, Calibration, LoadResult, factor_of, reference_for
+from flopray.energy.board_factor import BoardFactor, factor_of
+from flopray.energy.calibration import Calibration, LoadResult
 from flopray.energy.idle import idle_power
 from flopray.energy.meter import Meter
 from flopray.energy.thermal import REPEAT_SCATTER, AtReference, BoardTemperature
+from flopray.energy.type_reference import reference_for
 from flopray.errors import InputError, MeasurementError, StorageError, Unsupported
 from flopray.measurement.device import Device
 from flopray.measurement.filler import hold_temperature

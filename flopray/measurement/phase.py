@@ -26,7 +26,7 @@ from flopray.measurement.window import (
     warm_up,
 )
 from flopray.measurement.window_series import DeviceSample, window_series
-from flopray.records import Status
+from flopray.records import PREPARED_AGAIN_REL, Status
 from flopray.settings import MeasureSettings
 from flopray.store.window_series import WindowSeries
 from flopray.workloads.execution import Work
@@ -40,10 +40,6 @@ _LIMITER_CYCLE_S = 1.0
 #: A lap this long is one iteration of thousands of kernels: rare disturbances are averaged within it, as within several
 #: ordinary laps of 10 ms, so that fewer laps say enough. No window could hold 25 of them at an acceptable price.
 _LONG_LAP_S = 0.05
-#: On a GPU the same step takes another time where it is prepared again, captured or allocated anew: 60 points measured
-#: twice on one H200 0.28 and 0.32 % RMS apart, 20 captures of a convolutional step 0.16 % RMS from the mean of 30 s. No
-#: window sees that, and repeats do not average it, so that it is in the interval and not in the stopping rule.
-PREPARED_AGAIN_REL = 0.003
 #: Largest part of a window between two estimates of its energy.
 _MOST_LONGER = 0.15
 #: How often the stopping rule is evaluated; in between a lap costs the launching thread nothing.

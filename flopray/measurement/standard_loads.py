@@ -2,7 +2,7 @@
 
 They stay below the power limit of boards of 700 W, where temperature and board change power and not clocks, and they
 load different parts: tensor cores, CUDA cores, memory, and hardly anything but launches. Their sizes are part of
-`flopray.energy.board_factor.LOADS_VERSION`: whoever changes one counts that up.
+`flopray.energy.calibration.LOADS_VERSION`: whoever changes one counts that up.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ from flopray.monitoring.live_view import clock
 from flopray.point import point_of
 from flopray.records import Status
 from flopray.store.location import open_run
-from flopray.store.manifests import not_resumable, of_own_tuner, of_reference, of_tune_results
+from flopray.store.manifests import of_own_tuner, of_reference, of_tune_results
+from flopray.store.resumption import MERGE_AGAIN, not_resumable
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 
@@ -126,7 +127,7 @@ def print_status(console: Console, status: RunStatus, names: Mapping[str, str] |
     """Print it for people; `names` are of settings, as `flopray.errors.with_names` takes them."""
     more = [status.driver] if status.driver else []
     if status.not_resumable and status.state == "merged":
-        more.append(f"cannot be resumed: {status.not_resumable}; resume the sources and merge again")
+        more.append(f"cannot be resumed: {status.not_resumable}; {MERGE_AGAIN}")
     lines = [f"run      {status.run}", f"state    {', '.join([status.state, *more])}"]
     share = f"{status.finished / status.points:.0%}" if status.points else "-"
     lines.append(f"points   {status.finished} of {status.points} ({share})")

@@ -59,31 +59,47 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     fsync_folder(path.parent)
 
 
-def write(path: Path, content: str | bytes) -> None:
-    """Write what can be made again, whole or not at all: on a full disk an older file stays. Not synced.
+@contextlib.contextmanager
+def making(path: Path) -> Iterator[Path]:
+    """A name to write what can be made again: the file becomes `path` if the block ends without an error. Not synced.
 
-    A link is followed, and what is no regular file, such as `/dev/stdout`, is written as it is.
+    On a full disk, or after a kill, an older file stays. A link is followed, and what is no regular file, such as
+    `/dev/stdout`, is written as it is.
 
     Raises:
         OSError: it cannot be written; its `filename` is the path.
     """
-    data = content.encode() if isinstance(content, str) else content
     place = path.resolve()
-    if place.exists() and not (place.is_file() and os.access(place.parent, os.W_OK)):
-        path.write_bytes(data)
-        return
-    unfinished = place.with_name(unfinished_name(place.name))
+    in_place = place.exists() and not (place.is_file() and os.access(place.parent, os.W_OK))
+    unfinished = path if in_place else place.with_name(unfinished_name(place.name))
     try:
-        unfinished.write_bytes(data)
-        if place.exists():
-            unfinished.chmod(stat.S_IMODE(place.stat().st_mode))
-        unfinished.replace(place)
+        yield unfinished
+        if not in_place:
+            if place.exists():
+                unfinished.chmod(stat.S_IMODE(place.stat().st_mode))
+            unfinished.replace(place)
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
+        if not in_place:
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
         if isinstance(error, OSError):
             error.filename = str(path)
         raise
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Write what can be made again, whole or not at all, as `making` does.
+
+    Raises:
+        OSError: it cannot be written; its `filename` is the path.
+    """
+    with making(path) as unfinished:
+        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether it is a file that a killed process left, or that another one is writing."""
+    return path.name.startswith(".") and _UNFINISHED in path.name
 
 
 def remove_unfinished(folder: Path) -> None:

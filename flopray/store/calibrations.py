@@ -8,7 +8,7 @@ import secrets
 import time
 from pathlib import Path
 
-from flopray.energy.board_factor import Calibration
+from flopray.energy.calibration import Calibration
 from flopray.errors import InputError, StorageError
 from flopray.store import atomic
 from flopray.store.uri import cache_root

@@ -269,36 +269,6 @@ def workload_in(manifest: Mapping[str, object]) -> Description:
     return found
 
 
-def not_resumable(manifest: Mapping[str, object]) -> str | None:
-    """Why a run cannot be resumed; None if it can, like every sweep that was not merged."""
-    if of_own_tuner(manifest):
-        return "a Tuner of your own decides on its points"
-    if of_tune_results(manifest):
-        return "it holds results of Ray Tune, which can only be read"
-    if of_reference(manifest):
-        return "it comes with flopray and can only be read"
-    merged = manifest.get("merged")
-    reason = merged.get("not_resumable") if isinstance(merged, dict) else None
-    return None if reason is None else str(reason)
-
-
-def check_resumable(manifest: Mapping[str, object], address: str) -> None:
-    """Refuse to resume a run that cannot be resumed.
-
-    Raises:
-        RunError: with what to do instead.
-    """
-    if reason := not_resumable(manifest):
-        mend = "resume the sources and merge again"
-        if of_own_tuner(manifest):
-            mend = "run your script again, which measures what is missing"
-        elif of_tune_results(manifest):
-            mend = "name the run's own folder"
-        elif of_reference(manifest):
-            mend = f"measure a run of your own, and flopray merge {address} RUN --into NEW unites them"
-        raise RunError(f"run {address} cannot be resumed: {reason}; {mend}")
-
-
 def of_own_tuner(manifest: Mapping[str, object]) -> bool:
     """Whether a user's own Tuner decides on the points of a run (`flopray.sweep.trainable`), so that it has no grid."""
     return "tuner" in manifest

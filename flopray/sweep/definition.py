@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
@@ -21,10 +21,10 @@ from flopray.records import SCHEMA_VERSION
 from flopray.settings import MeasureSettings, check_settings, setting, settings_of
 from flopray.store import manifests
 from flopray.store.manifests import Manifest
+from flopray.sweep.manifest import Fields, described, difference
 from flopray.sweep.objectives import FRONT, METRICS, Objective, objectives_of, of_a_surface
 from flopray.sweep.space import COMMON, COMMON_AXES, grid, spread
 from flopray.workloads.base import Workload
-from flopray.workloads.package import package_of
 
 #: Largest number in 64 bits with a sign.
 _MOST_FLOPS = 2**63 - 1
@@ -311,93 +311,7 @@ class Sweep:
             )
         try:
             workload = manifests.workload_in(manifest)
-            return msgspec.convert(manifest["sweep"], _Fields).of(workload)
+            return cls(**msgspec.convert(manifest["sweep"], Fields).arguments(workload, axes_of(workload)))
         except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, SpecError) as error:
             why = f"{type(error).__name__} {str(error)[:200]}"
             raise NotARun(f"the run's manifest does not describe a sweep this flopray can resume ({why})") from error
-
-
-def described(workload: Description) -> dict[str, object]:
-    """What a manifest says of the workload: its description, and its file with hash and text, or its package."""
-    content: dict[str, object] = {"workload": workload.to_dict()}
-    if isinstance(workload, Workload) and (source := workload.source):
-        content["workload_source"] = {
-            "path": source.path,
-            "class_name": source.class_name,
-            "sha256": source.sha256,
-            "lines": source.text.split("\n"),
-        }
-    elif isinstance(workload, Workload) and (package := package_of(workload)):
-        content["workload_package"] = package.to_dict()
-    return content
-
-
-def difference(one: Description, other: Description) -> str | None:
-    """Which part gives two workloads different points, columns or phases; None where only texts for people differ."""
-    first, second = one.to_dict(), other.to_dict()
-    parts = ("name", "fields", "columns", "phases")
-    return next((part for part in parts if _told_apart(first[part]) != _told_apart(second[part])), None)
-
-
-def _told_apart(part: Any) -> Any:
-    """The part of a description that decides points and columns; labels and documentation may change."""
-    return [(item["name"], item["type"]) if isinstance(item, dict) else item for item in part]
-
-
-_Text = Annotated[str, msgspec.Meta(min_length=1)]
-
-
-class _Measuring(msgspec.Struct):
-    """The settings of a manifest whose types other checks rely on; `MeasureSettings` checks the rest."""
-
-    seed: int = 0
-
-
-class _Fields(msgspec.Struct, forbid_unknown_fields=True):
-    """The fields of a sweep as a manifest has them: a command line gives no other types, a stranger's file may."""
-
-    workload: str
-    axes: dict[str, tuple[str | int | float | bool | None, ...]]
-    settings: dict[str, object]
-    cpus_per_trial: dict[str, int]
-    search: str = "grid"
-    samples: int | None = None
-    points_per_trial: int | None = None
-    trial: str | None = None
-    #: Older runs have one text, not several.
-    objective: str | tuple[str, ...] | None = None
-    implied: dict[str, dict[str, dict[str, object]]] = {}
-    shards: tuple[str, ...] = ()
-    log_to: tuple[str, ...] | None = None
-    #: Runs were written so before an axis could imply fields.
-    model_configs: dict[str, object] | None = None
-
-    def of(self, workload: Description) -> Sweep:
-        """The sweep of them.
-
-        Raises:
-            KeyError, TypeError, InputError: they are not of the workload, or contradict one another.
-            ValueError: a name that is not a text.
-        """
-        if set(self.axes) != set(axes_of(workload)):
-            raise KeyError("axes")
-        if not set(self.implied) <= set(self.axes):
-            raise TypeError("a field follows from a missing axis")
-        msgspec.convert([*self.axes["device_type"], *self.axes.get("model", ())], list[_Text])
-        msgspec.convert(self.settings, _Measuring)
-        configs = self.model_configs or {}
-        former = {"model": {name: {"model_config": config} for name, config in configs.items()}}
-        return Sweep(
-            workload=workload,
-            axes=self.axes,
-            settings=MeasureSettings.from_dict(self.settings),
-            search=self.search,
-            samples=self.samples,
-            objective=(self.objective,) if isinstance(self.objective, str) else self.objective,
-            cpus_per_trial=self.cpus_per_trial,
-            points_per_trial=self.points_per_trial,
-            implied=former if configs else self.implied,
-            shards=self.shards,
-            trial=self.trial,
-            log_to=self.log_to or None,
-        )

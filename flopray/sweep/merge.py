@@ -24,9 +24,11 @@ from flopray.report.boards.statement import statement, summary_of
 from flopray.store import entry, manifests
 from flopray.store.journal import JournalWriter
 from flopray.store.location import open_run
+from flopray.store.resumption import not_resumable
 from flopray.store.run import RunFolder
 from flopray.store.schema import RecordSchema
-from flopray.sweep.definition import Sweep, difference
+from flopray.sweep.definition import Sweep
+from flopray.sweep.manifest import difference
 from flopray.sweep.summary import summarise, summary_columns
 
 #: Points that are written and synced together.
@@ -76,7 +78,7 @@ def merge(sources: Sequence[str | Path], into: Path) -> Merged:
     if any(difference(sweeps[0].workload, sweep.workload) for sweep in sweeps):
         raise InputError(f"the workloads of the runs share the name {workloads[0]} and differ in fields or columns")
     sweep, reason = united(sweeps)
-    reason = next((r for folder in folders if (r := manifests.not_resumable(folder.manifest))), reason)
+    reason = next((r for folder in folders if (r := not_resumable(folder.manifest, folder.address))), reason)
     manifest = sweep.to_manifest(into.name, {})
     manifest["merged"] = {"from": [_origin(folder.manifest) for folder in folders], "not_resumable": reason}
     manifests.check_free(into.parent, into.name)  # before reading, which may take minutes

@@ -37,11 +37,12 @@ from flopray.settings import CPU_DEFAULTS, MeasureSettings, refuse_on_a_cpu, set
 from flopray.store.location import check_new, create_run, open_run
 from flopray.store.run import RunFolder
 from flopray.store.uri import is_uri
-from flopray.sweep.definition import Sweep, described, difference
+from flopray.sweep.definition import Sweep
 from flopray.sweep.driver import placed_by_type
 from flopray.sweep.free_devices import RECORDER_PREFIX
 from flopray.sweep.journal_writer import JournalWriterThread, explained
 from flopray.sweep.limits import Limits
+from flopray.sweep.manifest import described, difference
 from flopray.sweep.recorder_actor import ResultRecorderActor, start_recorder
 from flopray.sweep.result_recorder import lines_of
 from flopray.sweep.space import small_point

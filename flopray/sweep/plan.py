@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -73,6 +74,22 @@ class Target:
     rates: Rates | None
     has_energy: bool
     here: bool = True
+
+
+class Placed(NamedTuple):
+    """A sweep on existing devices.
+
+    Attributes:
+        sweep: what is measured.
+        slots: devices by type.
+        targets: what is known of them.
+        warning: a line about devices that are left out.
+    """
+
+    sweep: Sweep
+    slots: dict[str, int]
+    targets: dict[str, Target]
+    warning: str | None = None
 
 
 def targets(slots: Mapping[str, int], *, local: bool, absent: Sequence[str] = ()) -> dict[str, Target]:

@@ -8,6 +8,7 @@ journal is measured again by the next session, and readers take the last one.
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -56,8 +57,9 @@ def _write(trial: Path, lines: Sequence[Result]) -> None:
     trial.mkdir(parents=True, exist_ok=True)
     with atomic.replacing(trial / RESULTS) as file:
         file.writelines(json.dumps(line).encode() + b"\n" for line in lines)
-    with (trial / "progress.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, lines[0])
-        table.writeheader()
-        table.writerows(lines)
-    (trial / "params.json").write_text("{}\n")
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, lines[0])
+    table.writeheader()
+    table.writerows(lines)
+    atomic.write(trial / "progress.csv", text.getvalue())
+    atomic.write(trial / "params.json", "{}\n")

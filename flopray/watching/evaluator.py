@@ -14,7 +14,8 @@ from flopray.measurement.profiler import Outcome, Profiler
 from flopray.measurement.result import Energy, PhaseResult, State, Timing
 from flopray.point import Point
 from flopray.records import Status
-from flopray.watching.api import Watch, watch
+from flopray.watching.api import watch
+from flopray.watching.running import Watch
 from flopray.watching.summary import RegionSummary
 from flopray.workloads.evaluation.harness import Harness
 from flopray.workloads.evaluation.scores import cost_columns

@@ -18,6 +18,7 @@ import numpy as np
 from flopray.errors import InputError, MeasurementError, RunError
 from flopray.mappings import Json
 from flopray.records import Row
+from flopray.store import atomic
 from flopray.watching.recording import STATE_COLUMNS, Recording
 from flopray.watching.timeline import Region, Timeline
 
@@ -144,12 +145,10 @@ def save_series(series: Series, folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, frame in (("series", series.samples), ("ticks", series.ticks), ("steps", series.steps)):
-            half = folder / f".{name}.parquet.part"
-            frame.to_parquet(half, index=False)
-            half.replace(folder / f"{name}.parquet")
-        half = folder / ".summary.json.part"
-        half.write_text(json.dumps(about, indent=1, default=str) + "\n", encoding="utf-8")
-        half.replace(folder / "summary.json")
+            with atomic.replacing(folder / f"{name}.parquet") as file:
+                frame.to_parquet(file, index=False)
+        with atomic.replacing(folder / "summary.json") as file:
+            file.write(json.dumps(about, indent=1, default=str).encode() + b"\n")
     except OSError as error:
         raise InputError(f"cannot write {error.filename or folder}: {error.strerror or error}") from error
     return folder

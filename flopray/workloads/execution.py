@@ -7,7 +7,7 @@ iteration (or, as a CUDA graph, several of them) with nothing else inside.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -15,10 +15,9 @@ import torch
 
 from flopray.errors import Unsupported
 from flopray.point import is_captured, is_compiled
+from flopray.workloads.compilation import LayerCall, compiled, compiled_work, repeated_layers
 
 Work = Callable[[], object]
-#: Makes the call of one layer of a stack from that layer and its compiled call.
-LayerCall = Callable[[torch.nn.Module, Callable[..., Any]], Callable[..., Any]]
 
 #: A replay that is shorter than this holds several iterations. A thread takes at least 10 us to launch a replay, and
 #: sometimes waits for the interpreter that it shares with the meter's poller: on an H100 the time of a replay of 19 us
@@ -53,7 +52,7 @@ class TrainingStep:
             # Drop code that was compiled for another shape: past a limit torch would fall back to dynamic shapes.
             torch._dynamo.reset()  # type: ignore[attr-defined]
         layers = repeated_layers(module) if compiles else []
-        self.module = _compiled(module, layers, layer_call) if compiles else module
+        self.module = compiled(module, layers, layer_call) if compiles else module
         self.x, self.gradient = x, gradient
         self.parameters = trained_of(module)
         # In fp16 a smaller epsilon lets the quotient overflow where the second moment rounds to zero. Compiling AdamW
@@ -69,7 +68,7 @@ class TrainingStep:
         self.step = torch.compile(self.optimizer.step, dynamic=False) if compiles_step else self.optimizer.step
         self._others = dict(others or {})
         if compiles:
-            self._others = {name: _compiled_work(work, whole=not layers) for name, work in self._others.items()}
+            self._others = {name: compiled_work(work, whole=not layers) for name, work in self._others.items()}
 
     def body(self, phase: str) -> Work:
         """One iteration of a phase that needs no preparation.
@@ -118,71 +117,6 @@ class TrainingStep:
         self.optimizer.zero_grad(set_to_none=True)
         self.forward().backward(self.gradient)
         self.step()
-
-
-def _compiled(
-    module: torch.nn.Module, layers: Sequence[torch.nn.Module], layer_call: LayerCall | None
-) -> torch.nn.Module:
-    """A module by `torch.compile`: layer by layer where it repeats layers, else whole.
-
-    A stack of equal layers is compiled once for all of them, and what stands around it is run as it is written. It is
-    what https://docs.pytorch.org/tutorials/recipes/regional_compilation.html recommends.
-    """
-    if not layers:
-        return torch.compile(module, dynamic=False)  # type: ignore[return-value]
-    for layer in layers:
-        compiled = torch.compile(layer.forward, dynamic=False)
-        layer.forward = layer_call(layer, compiled) if layer_call else compiled
-    return module
-
-
-def repeated_layers(module: torch.nn.Module) -> list[torch.nn.Module]:
-    """The layers of each stack: of a `ModuleList` of two or more modules of one class that have submodules.
-
-    The class must not be torch's own: torch does not compile its forward pass, without a word.
-
-    Example:
-        >>> class Block(torch.nn.Module):
-        ...     def __init__(self) -> None:
-        ...         super().__init__()
-        ...         self.inner = torch.nn.Linear(2, 2)
-        >>> blocks = torch.nn.ModuleList(Block() for _ in range(3))
-        >>> len(repeated_layers(blocks)), len(repeated_layers(torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in "ab")))
-        (3, 0)
-    """
-    found: list[torch.nn.Module] = []
-    inside: set[int] = set()
-    for stack in module.modules():
-        if isinstance(stack, torch.nn.ModuleList) and id(stack) not in inside and _repeats(stack):
-            found += stack
-            inside |= {id(part) for part in stack.modules()}
-    return found
-
-
-def _repeats(stack: torch.nn.ModuleList) -> bool:
-    kinds = {type(layer) for layer in stack}
-    own = all(not kind.__module__.startswith("torch.nn.") for kind in kinds)
-    return len(stack) > 1 and len(kinds) == 1 and own and all(any(True for _ in layer.children()) for layer in stack)
-
-
-def _compiled_work(work: Work, *, whole: bool) -> Work:
-    """A phase that is no part of a training step; what it prepares once is run as it is written.
-
-    Args:
-        work: the phase.
-        whole: compile it; otherwise the layers of its module are compiled already.
-    """
-    prepare, step = getattr(work, "prepare", None), getattr(work, "step", None)
-    if prepare is None or step is None:
-        return torch.compile(work, dynamic=False) if whole else work
-    once = torch.compile(step, dynamic=False) if whole else step
-
-    def prepared() -> object:
-        with torch.compiler.set_stance("force_eager"):
-            prepare()
-        return once()
-
-    return prepared
 
 
 def trained_of(module: torch.nn.Module) -> list[torch.nn.Parameter]:

@@ -7,7 +7,7 @@ from argparse import Namespace
 import pytest
 
 import flopray
-from flopray.cli import ask, question
+from flopray.cli import ask, quantities, question
 from flopray.cli import main as commands
 from flopray.cli.answer import Answer, cheapest, fastest
 from flopray.errors import InputError
@@ -235,18 +235,18 @@ def test_a_guessed_flag_leads_to_the_right_one(words, said, capsys):
 
 @pytest.mark.parametrize(("text", "value"), [("24h", 86400), ("90 min", 5400), ("7d", 604800), ("1.5e3s", 1500)])
 def test_times(text, value):
-    assert question.seconds(text) == value
+    assert quantities.seconds(text) == value
 
 
 @pytest.mark.parametrize(("text", "value"), [("5kWh", 1.8e7), ("300 wh", 1.08e6), ("2MJ", 2e6), ("1e3 J", 1000)])
 def test_energies(text, value):
-    assert question.joules(text) == value
+    assert quantities.joules(text) == value
 
 
 @pytest.mark.parametrize("text", ["", "5", "kWh", "-5kWh", "nankWh", "5 furlongs", "2mJ", "1..2J", "infJ"])
 def test_what_is_no_energy(text):
     with pytest.raises(InputError, match="--energy-budget"):
-        question.joules(text)
+        quantities.joules(text)
 
 
 def test_a_flag_of_ones_own_that_is_taken_is_refused():

@@ -9,8 +9,9 @@ import torch
 
 from flopray.cli import calibrate as command
 from flopray.cli.main import main
-from flopray.energy import board_factor
-from flopray.energy.board_factor import Calibration, LoadResult, reference_from
+from flopray.energy import type_reference
+from flopray.energy.calibration import Calibration, LoadResult
+from flopray.energy.type_reference import reference_from
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 import board_reference
@@ -62,7 +63,7 @@ def test_a_first_board_is_told_and_kept(board, capsys):
 
 def test_a_board_of_a_known_type_has_a_factor(board, capsys, monkeypatch):
     reference = reference_from([measured("GPU-2", 390.0), measured("GPU-3", 394.0)], "a test")
-    monkeypatch.setattr(board_factor, "references", lambda: (reference,))
+    monkeypatch.setattr(type_reference, "references", lambda: (reference,))
     assert main(["calibrate"]) == 0
     assert "factor 1.0204" in capsys.readouterr().out  # 400 W over the geometric mean of 390 and 394 W
     assert main(["calibrate", "--json"]) == 0

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -161,6 +162,25 @@ def test_another_server_that_speaks_grpc_is_no_head_node(environment, head, monk
         service(port, client)
     monkeypatch.setattr(head_node.ray_internals, "knows_services", lambda: False)
     service(port, client)  # another version of Ray is left to itself
+
+
+@pytest.mark.parametrize("client", [False, True])
+def test_a_head_node_that_takes_calls_and_answers_none_is_told_so(environment, monkeypatch, client):
+    monkeypatch.setattr(head_node, "_ANSWER_S", 0.2)
+    done = threading.Event()
+    handler = {
+        name: grpc.unary_unary_rpc_method_handler(lambda *_: done.wait(60)) for name in ("CheckAlive", "ClusterInfo")
+    }
+    server = grpc.server(ThreadPoolExecutor(4))
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(name, handler) for name in SERVICES])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with pytest.raises(ClusterError, match=r"answered none of 3 within 0\.2 s each: it hangs or is overloaded"):
+            service(port, client)
+    finally:
+        done.set()
+        server.stop(None)
 
 
 @pytest.mark.parametrize("before", ["", "import ray; "])

@@ -6,6 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -172,9 +174,44 @@ def test_a_hook_of_the_users_own_stays(monkeypatch):
     assert os.environ["RAY_RUNTIME_ENV_HOOK"] == "company.hook"
 
 
-def test_a_stranger_at_the_port_is_told_in_seconds():
-    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(ClusterError, match="is not a Ray head node"):
-        connection._check_reachable(f"127.0.0.1:{server.getsockname()[1]}", "--address x")
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_what_accepts_connections_and_says_nothing_is_told_in_seconds(monkeypatch, scheme):
+    monkeypatch.setattr(connection, "_CONNECT_TIMEOUT_S", 0.5)
+    said = (
+        r"127\.0\.0\.1:\d+ accepts connections and says nothing within 0\.5 s: a head node that hangs .*or no head node"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(ClusterError, match=said):
+        connection._check_reachable(f"{scheme}127.0.0.1:{server.getsockname()[1]}", "--address x")
+
+
+def test_a_stranger_at_the_port_is_told_in_seconds(monkeypatch):
+    monkeypatch.setattr(connection, "_CONNECT_TIMEOUT_S", 0.5)
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(ClusterError, match="is not a Ray head node: is the port right"):
+            connection._check_reachable(f"127.0.0.1:{server.server_port}", "--address x")
+        server.shutdown()
+
+
+def test_joining_ends_after_its_time_whatever_ray_makes_of_the_alarm():
+    before = signal.getsignal(signal.SIGALRM)
+
+    def join(error):
+        with connection._at_most(0.2):
+            try:
+                threading.Event().wait(60)
+            except TimeoutError:
+                raise error from None
+
+    with pytest.raises(TimeoutError, match=r"did not let this process in within 0\.2 s"):
+        join(RuntimeError("Failed to set up runtime environment."))
+    with connection._at_most(60), pytest.raises(ValueError, match="another"):
+        raise ValueError("another")
+    assert signal.getsignal(signal.SIGALRM) is before
+    told = connection._explain("ray://x:1", TimeoutError("it did not let this process in within 120 s"))
+    assert told.startswith(
+        "<address> ray://x:1: cannot join the cluster: it did not let this process in within 120 s: its"
+    )
 
 
 def test_a_process_that_has_joined_a_cluster_is_told_so(monkeypatch):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
-from machine import QUICK, free_port
+from machine import DEADLINE_S, QUICK, free_port
 
 from flopray import load_run
 
@@ -50,3 +55,32 @@ def test_a_wrong_token_is_refused_in_one_line(machine, addresses, kind):
     assert sweep.output.startswith("error: --address")
     assert "refuses the token in RAY_AUTH_TOKEN" in sweep.output
     assert len(sweep.output.splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["port", "client"])
+def test_a_head_node_that_hangs_is_one_line_within_the_stated_time(machine, addresses, kind):
+    """Its kernel still accepts connections; behind ray:// its client server answers, and waits for it for ever."""
+    (gcs,) = (pid for pid, command in machine.processes().items() if "gcs_server" in command.split()[0])
+    os.kill(gcs, signal.SIGSTOP)
+    code = f"""
+        from flopray.cluster import connection
+        connection._JOIN_S = 10.0
+        from flopray.cli.main import main
+        raise SystemExit(main(["doctor", "--address", {addresses[kind]!r}]))
+    """
+    try:
+        told = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            capture_output=True,
+            text=True,
+            env=machine.environment,
+            timeout=DEADLINE_S,
+        )
+    finally:
+        os.kill(gcs, signal.SIGCONT)
+    assert (told.returncode, told.stdout) == (2, "")
+    assert told.stderr.startswith(f"error: --address {addresses[kind]}: ")
+    assert len(told.stderr.splitlines()) == 1
+    said = "says nothing within 5 s" if kind == "port" else "did not let this process in within 10 s"
+    assert said in told.stderr
+    assert "gcs_server.out may say why" in told.stderr

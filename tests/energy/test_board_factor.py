@@ -7,20 +7,18 @@ import math
 import numpy as np
 import pytest
 
-from flopray.energy.board_factor import (
+from flopray.energy.board_factor import factor_of
+from flopray.energy.board_spread import of_pairs
+from flopray.energy.calibration import LOADS_VERSION, Calibration, LoadResult
+from flopray.energy.type_reference import (
     BOARD_SPREAD,
-    LOADS_VERSION,
     PRIOR_DEGREES,
     WORK_SPREAD,
-    Calibration,
-    LoadResult,
     TypeReference,
-    factor_of,
     reference_for,
     reference_from,
     references,
 )
-from flopray.energy.board_spread import of_pairs
 from flopray.errors import InputError
 
 NAME = "NVIDIA H100 80GB HBM3"

@@ -13,7 +13,7 @@ from flopray.report.scores.data import MEAN, evaluations_of, load_evaluations, s
 from flopray.report.scores.figure import draw_scores
 from flopray.report.scores.table import table_of
 from flopray.store.run import RunFolder
-from flopray.sweep.definition import described
+from flopray.sweep.manifest import described
 from flopray.workloads.evaluation.scores import cost_columns, interval_of
 from flopray.workloads.registry import find_workload, make_point
 

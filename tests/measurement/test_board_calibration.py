@@ -6,9 +6,9 @@ import types
 import pytest
 import torch
 
-from flopray.energy.board_factor import reference_from
 from flopray.energy.nvml import GpuState
 from flopray.energy.thermal import BoardTemperature, prior_of
+from flopray.energy.type_reference import reference_from
 from flopray.errors import InputError, MeterError
 from flopray.measurement import board_calibration
 from flopray.measurement.board_calibration import calibrate, known_factor

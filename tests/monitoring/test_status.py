@@ -85,7 +85,8 @@ def test_a_merged_run_of_differing_settings_waits_for_nothing(run, capsys):
     assert (status.state, status.eta_s, status.resume, status.retry) == ("merged", None, None, None)
     commands.main(["status", str(run.path)])
     out = capsys.readouterr().out
-    said = "cannot be resumed: the runs differ in target_error; resume the sources and merge again"
+    said = "cannot be resumed: the runs differ in target_error; "
+    said += "resume the sources that can be resumed, or measure the missing points in a new run, and merge again"
     assert f"state    merged, {said}\npoints   2 of 4 (50%)\n" in out
     assert "to go" not in out
 

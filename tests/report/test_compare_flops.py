@@ -259,7 +259,9 @@ class TestCommandLine:
         run = make_run(tmp_path, shapes=[(2, 128, 16), (2, 128, 32)])
         assert main([str(run), "--min-width", "0"]) == 0
         assert (run / "plots" / "flops" / "H100_fp32_eager" / "excess_forward.png").stat().st_size > 10_000
-        assert f"figures: {run}/plots/flops/H100_fp32_eager/" in capsys.readouterr().out
+        out = capsys.readouterr().out
+        assert "drawing figures, which takes some seconds ..." in out
+        assert f"figures: {run}/plots/flops/H100_fp32_eager/" in out
 
     def test_published_alone_needs_no_run(self, tmp_path, capsys, unrendered):
         theirs = published_file(tmp_path)

@@ -17,7 +17,7 @@ from flopray.report.gpus.model_lines import draw_models
 from flopray.report.gpus.models import models_csv, models_of, models_table
 from flopray.report.gpus.types import rows_of_types
 from flopray.store.run import RunFolder
-from flopray.sweep.definition import described
+from flopray.sweep.manifest import described
 from flopray.workloads.registry import find_workload, make_point
 
 #: Parameters, model FLOPs of a token, joules of a token.

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from flopray.energy.board_factor import Calibration, LoadResult
+from flopray.energy.calibration import Calibration, LoadResult
 from flopray.errors import InputError, StorageError
 from flopray.store.calibrations import keep, kept, latest
 

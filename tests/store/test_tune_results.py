@@ -16,7 +16,7 @@ from flopray.monitoring.status import status_of_run
 from flopray.records import PhaseRecord
 from flopray.store.journal_index import RunWarning
 from flopray.store.location import open_run
-from flopray.store.manifests import check_resumable
+from flopray.store.resumption import check_resumable
 from flopray.store.run import RunFolder
 from flopray.store.schema import RecordSchema
 from flopray.store.tune_experiment import next_session, reported_ids, sessions_in

@@ -14,7 +14,7 @@ from flopray.energy.nvml_errors import NvmlUnavailable
 from flopray.errors import InputError, MeterError, RunError
 from flopray.testing.power_traces import ConstantPower
 from flopray.testing.simulated_meter import Faults, SimulatedMeter
-from flopray.watching import api, devices, recording
+from flopray.watching import devices, recording, running
 from flopray.watching.series import load_series
 
 POWER_W = 80.0
@@ -73,7 +73,7 @@ def test_without_a_gpu_there_is_time_and_the_reason_why_there_is_no_energy(monke
     def none():
         raise NvmlUnavailable("no NVML library: this machine has no NVIDIA driver")
 
-    monkeypatch.setattr(api, "list_gpus", none)
+    monkeypatch.setattr(running, "list_gpus", none)
     with flopray.watch(cpu=False) as w:
         for _ in w.steps(range(30)):
             time.sleep(0.001)
@@ -297,9 +297,9 @@ def test_a_loop_that_brings_its_model_to_the_gpu_in_its_first_step_begins_anew(m
     used = []
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: bool(used))
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    monkeypatch.setattr(api, "used_gpus", lambda: used)
-    monkeypatch.setattr(api, "gpu_uuid", lambda index: "GPU-aaaa")
-    monkeypatch.setattr(api, "cuda_marks", lambda index: api.EventMarks(record))
+    monkeypatch.setattr(running, "used_gpus", lambda: used)
+    monkeypatch.setattr(running, "gpu_uuid", lambda index: "GPU-aaaa")
+    monkeypatch.setattr(running, "cuda_marks", lambda index: running.EventMarks(record))
     no_gpu = recording.Recording(recording.DeviceName("GPU", "GPU-aaaa", "H100"), None, "no counter")
     monkeypatch.setattr(recording, "record_gpu", lambda uuid: no_gpu)
     with flopray.watch(cpu=False, leave_out=0) as w:
@@ -358,9 +358,9 @@ class TestDevices:
         assert devices.named_gpus(torch.device("cuda")) == ["GPU-bbbb"]
 
     def test_the_marked_stream_is_that_of_the_current_gpu_if_it_is_watched(self, cuda):
-        assert api._index_of(["GPU-bbbb", "GPU-cccc"], 1) == 1
-        assert api._index_of(["GPU-cccc"], 1) == 2
-        assert api._index_of([], 1) is None
+        assert running._index_of(["GPU-bbbb", "GPU-cccc"], 1) == 1
+        assert running._index_of(["GPU-cccc"], 1) == 2
+        assert running._index_of([], 1) is None
 
     def test_a_gpu_that_is_used_later_is_recorded_from_then_on_and_once(self, monkeypatch):
         used = []

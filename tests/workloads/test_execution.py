@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from flopray.errors import Unsupported
 from flopray.point import Point
 from flopray.records import TRAINING_PHASES
-from flopray.workloads.execution import TrainingStep, is_out_of_memory, phase_work, repeated_layers
+from flopray.workloads.compilation import repeated_layers
+from flopray.workloads.execution import TrainingStep, is_out_of_memory, phase_work
 from flopray.workloads.mlp import MLP
 from flopray.workloads.phases import BuiltPoint, check_precision
 from flopray.workloads.registry import make_point

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from flopray.flops.executed.readings import Reading, how_together, summaries
+from flopray.store import atomic
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,10 +42,11 @@ def readings_frame(found: Sequence[Reading]) -> pd.DataFrame:
 def write_readings(found: Sequence[Reading], path: Path) -> None:
     """Write them as `.csv` or `.parquet`."""
     frame = readings_frame(found)
-    if path.suffix == ".parquet":
-        frame.to_parquet(path, index=False)
-    else:
-        frame.to_csv(path, index=False)
+    with atomic.making(path) as unfinished:
+        if path.suffix == ".parquet":
+            frame.to_parquet(unfinished, index=False)
+        else:
+            frame.to_csv(unfinished, index=False)
 
 
 def _text(value: float | None) -> str:

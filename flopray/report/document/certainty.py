@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from flopray.records import PREPARED_AGAIN_REL
 from flopray.report.boards.data import TIME, board_names, short_names
 from flopray.report.boards.statement import statement
 from flopray.report.boards.table import board_tables
@@ -41,6 +42,16 @@ def section(measured: Measured) -> Section:
         )
         said += "from the temperature at the end of the window and what is known of the type."
         blocks.append(Words([said], "note"))
+    if measured.widened:
+        blocks.append(
+            Words(
+                [
+                    f"For {counted(measured.widened, 'row')} {PREPARED_AGAIN_REL:.1%} was added to the error of time: "
+                    "they were measured before it held that a step which is prepared again takes another time."
+                ],
+                "note",
+            )
+        )
     missing = list(_missing(measured.frame))
     blocks.append(Words(missing if missing else ["Nothing is missing: every row has what was asked for."]))
     if measured.warnings:

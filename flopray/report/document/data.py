@@ -16,7 +16,7 @@ from flopray.errors import InputError
 from flopray.report.boards.data import DeviceBoards
 from flopray.report.boards.means import means_of_types
 from flopray.report.gpus.comparison import Comparison, comparisons_of
-from flopray.report.gpus.data import MEASURED, Frame, check_words, tidy
+from flopray.report.gpus.data import MEASURED, Frame, check_words, prepared_again, tidy
 from flopray.report.gpus.types import POINT
 from flopray.settings import MeasureSettings
 from flopray.store.location import open_run
@@ -39,6 +39,7 @@ class Measured:
         devices: the types, with their boards.
         warnings: what the store said when the runs were read.
         told_later: rows of older runs whose energy at the reference temperature comes from the prior of their type.
+        widened: rows of older runs whose error of time got what `prepared_again` adds.
     """
 
     folders: Sequence[RunFolder]
@@ -47,6 +48,7 @@ class Measured:
     devices: Sequence[DeviceBoards]
     warnings: Sequence[str]
     told_later: int = 0
+    widened: int = 0
 
     @cached_property
     def comparisons(self) -> list[Comparison]:
@@ -72,7 +74,8 @@ def load(runs: Iterable[str | PathLike[str]]) -> Measured:
         folders = list({folder.address: folder for folder in map(open_run, runs)}.values())
         for folder in folders:
             refuse_scores(folder.workload, folder.address)
-        frame: Any = pd.concat([folder.load() for folder in folders], ignore_index=True)
+        loaded = [prepared_again(folder.load()) for folder in folders]
+        frame: Any = pd.concat([rows for rows, _ in loaded], ignore_index=True)
     if frame.empty:
         raise InputError(f"{', '.join(folder.address for folder in folders)}: no rows yet")
     before = int(frame["energy_at_reference_j"].notna().sum())
@@ -82,7 +85,7 @@ def load(runs: Iterable[str | PathLike[str]]) -> Measured:
     rows, devices = means_of_types(tidy(frame, MEASURED, workloads), POINT, ["gpu"])
     said = list(dict.fromkeys(str(warning.message) for warning in caught))
     later = int(frame["energy_at_reference_j"].notna().sum()) - before + sum(map(_told_before, folders))
-    return Measured(folders, frame, rows, devices, said, later)
+    return Measured(folders, frame, rows, devices, said, later, sum(count for _, count in loaded))
 
 
 def _told_before(folder: RunFolder) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,7 @@ def draw_group(
     min_width: int = DEFAULT_MIN_WIDTH,
     n_layers: int | None = None,
     formats: Sequence[str] = ("png",),
+    tell: Callable[[str], object] = lambda _: None,
 ) -> list[Path]:
     """Draw all figures of a group.
 
@@ -47,6 +48,7 @@ def draw_group(
         min_width: least width of the filtered figures; 0 draws none.
         n_layers: of maps and lines, see `flopray.report.flops.maps.layers_for`.
         formats: of images, among `flopray.report.plot.figures.IMAGE_FORMATS`.
+        tell: called with the name of each figure once it is written.
 
     Returns:
         The files that were written.
@@ -60,6 +62,7 @@ def draw_group(
         try:
             for name, figure in _figures(group, beside, predictions, min_width, n_layers):
                 paths += save_figure(figure, folder / name, formats)
+                tell(name)
         except OSError as error:
             raise InputError(f"cannot write {error.filename or folder}: {error.strerror or error}") from error
     return paths

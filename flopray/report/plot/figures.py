@@ -22,6 +22,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from flopray.report.plot.scales import Array, DisplayUnit, ValueScale, axis_ticks
 from flopray.settings import setting
+from flopray.store import atomic
 
 PNG_DPI = 200
 IMAGE_FORMATS = ("png", "svg", "pdf")
@@ -201,7 +202,7 @@ def _on_two_lines(words: str) -> str:
 
 
 def save_figure(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:
-    """Write a figure as `stem.png`, `stem.svg` and so on, making the folder first.
+    """Write a figure as `stem.png`, `stem.svg` and so on, each whole or not at all, making the folder first.
 
     Raises:
         OSError: the folder or a file cannot be written.
@@ -212,6 +213,7 @@ def save_figure(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path
         path = stem.with_name(f"{stem.name}.{ending}")
         # a date in the file would make equal figures differ
         metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(ending)
-        figure.savefig(path, format=ending, dpi=PNG_DPI, metadata=metadata)
+        with atomic.making(path) as unfinished:
+            figure.savefig(unfinished, format=ending, dpi=PNG_DPI, metadata=metadata)
         paths.append(path)
     return paths

@@ -122,7 +122,8 @@ class RemoteRun(RunFolder):
             self._publish_log()
             if results:
                 paths = (path for name in _RESULTS for path in (self.path / name, *(self.path / name).rglob("*")))
-                names = [path.relative_to(self.path).as_posix() for path in paths if path.is_file()]
+                whole = [path for path in paths if path.is_file() and not atomic.is_unfinished(path)]
+                names = [path.relative_to(self.path).as_posix() for path in whole]
                 at_once(lambda name: self._objects.put(name, (self.path / name).read_bytes()), names)
         except OSError as error:
             raise StorageError(

@@ -13,9 +13,9 @@ from rich.console import Console
 import flopray.sweep.driver
 from flopray.cli import flags, session
 from flopray.cli.audit import main as audit
+from flopray.cli.interrupted_run import InterruptedRun
 from flopray.cli.request import Options
 from flopray.cli.results import finish
-from flopray.cli.session import InterruptedRun
 from flopray.cli.terminal import LineConsole
 from flopray.cluster.devices import Cluster
 from flopray.errors import EXIT_NOT_FINISHED, StorageError

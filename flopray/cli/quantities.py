@@ -1,0 +1,95 @@
+"""Quantities of `flopray ask`: read from words with a unit, and written with a prefix and their range."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from flopray.errors import InputError
+from flopray.footprint.assumptions import Ranged
+from flopray.units import prefixed
+
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_JOULES = {"J": 1.0, "kJ": 1e3, "MJ": 1e6, "GJ": 1e9, "Wh": 3600.0, "kWh": 3.6e6, "MWh": 3.6e9}
+#: Steps or tokens of a run; nobody takes more.
+_MOST = 1e18
+_QUANTITY = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([A-Za-z]+)\s*", re.IGNORECASE)
+
+
+def seconds(text: str) -> float:
+    """Seconds of a text such as `24h`. Raises as `_quantity`."""
+    return _quantity("--deadline", text, _SECONDS, "24h, 90min or 7d")
+
+
+def joules(text: str) -> float:
+    """Joules of a text such as `5kWh`. Raises as `_quantity`."""
+    return _quantity("--energy-budget", text, _JOULES, "5kWh, 300Wh or 2MJ")
+
+
+def _quantity(flag: str, text: str, units: Mapping[str, float], such_as: str) -> float:
+    """A positive number with a unit.
+
+    Raises:
+        InputError: it is not a positive number with a unit.
+    """
+    match = _QUANTITY.fullmatch(text)
+    unit = next((value for name, value in units.items() if match and name.lower() == match[2].lower()), None)
+    # mJ and MJ are not the same
+    if match and match[2] in ("mJ", "mWh"):
+        unit = None
+    try:
+        value = float(match[1]) * unit if match and unit else math.nan
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise InputError(f"{flag} {text!r:.40}: write a positive number with its unit, such as {such_as}")
+    return value
+
+
+def count(flag: str, text: str) -> float:
+    """A positive whole number, also one such as `1e9`.
+
+    Raises:
+        InputError: it is not a positive whole number.
+    """
+    try:
+        value = float(text.replace("_", ""))
+    except ValueError:
+        value = math.nan
+    if not (1 <= value <= _MOST and value == int(value)):
+        raise InputError(f"{flag} {text!r:.40}: write a whole number from 1 to {_MOST:g}, such as 1000 or 1e9")
+    return value
+
+
+def with_range(ranged: Ranged | None, words: Any) -> str:
+    """A number with its range."""
+    if ranged is None:
+        return "not known"
+    if ranged.low is None or ranged.high is None:
+        return f"{words(ranged.value)} (interval not known)"
+    return f"{words(ranged.value)} ({words(ranged.low)} to {words(ranged.high)})"
+
+
+def time_text(value_s: float) -> str:
+    """A time in days, hours, minutes, or seconds with a prefix."""
+    for unit, each_s in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if value_s >= 2 * each_s:
+            return f"{value_s / each_s:.3g} {unit}"
+    return prefixed(value_s, "s")
+
+
+def energy_text(value_j: float) -> str:
+    """An energy in watt-hours, small ones in joules."""
+    return prefixed(value_j / 3600, "Wh") if value_j >= 3600 else prefixed(value_j, "J")
+
+
+def time_range(ranged: Ranged | None) -> str:
+    """A time in seconds with its range."""
+    return with_range(ranged, time_text)
+
+
+def energy_range(ranged: Ranged | None) -> str:
+    """An energy in joules with its range."""
+    return with_range(ranged, energy_text)
