@@ -68,7 +68,11 @@ class TrainingStep:
         self.step = torch.compile(self.optimizer.step, dynamic=False) if compiles_step else self.optimizer.step
         self._others = dict(others or {})
         if compiles:
-            self._others = {name: compiled_work(work, whole=not layers) for name, work in self._others.items()}
+            # Layers that a cache does not tell apart serve every phase once they are compiled; else inference alone.
+            served = set(self._others) if layer_call else {"inference"}
+            self._others = {
+                name: compiled_work(work, whole=not layers or name not in served) for name, work in self._others.items()
+            }
 
     def body(self, phase: str) -> Work:
         """One iteration of a phase that needs no preparation.
