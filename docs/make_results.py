@@ -66,6 +66,10 @@ FIGURES: list[tuple[str, dict[str, str]]] = [
         },
     ),
     (
+        f"analysis/compare_gpus.py {_R}/h200_causal_lm --out OUT --tables OUT",
+        {"gpus/models/8x1024-compile-graph.png": "causal_lm_models.png"},
+    ),
+    (
         f"bench/energy_ticks.py {_R}/h100_energy_ticks.json --out OUT",
         {"energy_ticks.png": "energy_ticks.png"},
     ),

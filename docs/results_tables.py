@@ -162,6 +162,22 @@ def llama() -> str:
 
 
 @functools.cache
+def causal_lm() -> str:
+    """Energy per token of language models, by phase and precision, with the stated error of the window."""
+    frame = rows("h200_causal_lm").query("execution == 'compile_graph' and status == 'ok'")
+    cells = {
+        (row.model, row.phase, row.precision): _with_error(row.energy_per_token_j, row.energy_rel_error, "J")
+        for row in frame.itertuples()
+    }
+    sizes = frame.groupby("model")["parameters"].first().sort_values()
+    columns = [(phase, precision) for phase in ("train_step", "prefill", "decode") for precision in ("bf16", "fp8")]
+    lines = [
+        [model, f"{count / 1e6:,.0f} M", *(cells.get((model, *column), "") for column in columns)]
+        for model, count in sizes.items()
+    ]
+    return table(["model", "parameters", *(f"{phase}, {precision}" for phase, precision in columns)], lines)
+
+
 def _told(run: str) -> Frame:
     """All rows of a run, with energy at the reference temperature wherever it can be computed."""
     return told_at_reference(rows(run)).copy()
@@ -334,7 +350,7 @@ def boards_left_out() -> str:
 def measured() -> str:
     """Windows of `flopray.measure` against 30 s of the same step."""
     lines = []
-    for name in ("h200_steps", "h200_mlp"):
+    for name in ("h200_steps", "h200_mlp", "h200_transformer"):
         for step, one in json.loads((RESULTS / "measured" / f"{name}.json").read_text())["steps"].items():
             windows, truth = pd.DataFrame(one["windows"]), one["truth"]
             cells = [step, str(len(windows))]
@@ -395,7 +411,7 @@ def overheads() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     made.__name__: made
     for made in (
-        *(mlp_fp32, mlp_bf16, energy_windows, llama, llama_again, llama_apart, references),
+        *(mlp_fp32, mlp_bf16, energy_windows, llama, llama_again, llama_apart, causal_lm, references),
         *(boards, boards_left_out, measured),
         *(counters, predictions, overheads),
     )
