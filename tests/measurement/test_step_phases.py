@@ -138,7 +138,7 @@ def test_compiled_phases():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("execution", ["eager", "graph", "compile"])
+@pytest.mark.parametrize("execution", ["eager", "graph", "compile", "compile_graph"])
 def test_phases_add_up_on_a_gpu(execution):
     step = Step("cuda", torch.bfloat16, width=4096, rows=4096)
     m = flopray.measure(

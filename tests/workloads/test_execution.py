@@ -206,6 +206,8 @@ def test_what_a_cpu_cannot_do_is_unsupported():
     for phase in PHASES:
         with pytest.raises(Unsupported, match="needs a CUDA device"):
             phase_work(training_step(), phase, "graph")
+    with pytest.raises(Unsupported, match="execution compile_graph needs a CUDA device"):
+        phase_work(training_step("compile_graph"), "forward", "compile_graph")
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs a C++ compiler (g++)")
@@ -320,7 +322,7 @@ class TestOnAGpu:
         defaults = {"device_type": "GPU", "n_layers": 4, "width": 256, "tokens": 64}
         return BuiltPoint(spec(**{**defaults, **fields}), device="cuda:0", seed=0)
 
-    @pytest.mark.parametrize("execution", ["graph", "compile"])
+    @pytest.mark.parametrize("execution", ["graph", "compile", "compile_graph"])
     @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
     def test_gradients_and_state_equal_eager(self, execution, precision):
         other, eager = self.workload(execution=execution, precision=precision), self.workload(precision=precision)

@@ -218,9 +218,8 @@ class CausalLM(Workload):
         batch, tokens = point.shape().values()
         if phase in _CACHES:
             elements += cached_elements(sizes, batch, tokens)
-        elif phase in _WITH_LOSS and not is_compiled(
-            point.execution
-        ):  # compiled code may recompute activations instead of keeping them
+        elif phase in _WITH_LOSS and not is_compiled(point.execution):
+            # Compiled code may compute activations again instead of keeping them.
             again = bool(point.checkpointing)
             elements += kept_elements(sizes, batch * tokens, checkpointing=again, lora=_lora(point))
         logits = batch * tokens * sizes.vocabulary
