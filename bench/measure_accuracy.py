@@ -1,6 +1,6 @@
 """How far windows of `flopray.measure` are from the mean of 30 s of the same step. Needs a GPU.
 
-    python bench/measure_accuracy.py --out measured.json              # three steps, eager and as graphs: 7 minutes
+    python bench/measure_accuracy.py --out measured.json              # four steps, eager and as graphs: 10 minutes
     python bench/measure_accuracy.py --works conv --executions graph  # one of them
     python bench/measure_accuracy.py --read measured.json             # judge kept windows
 
@@ -55,8 +55,8 @@ def conv(captured: bool) -> Callable[[], object]:
     return training(net, images, labels, captured=captured)
 
 
-def transformer(captured: bool) -> Callable[[], object]:
-    """A small transformer that classifies sequences of embeddings."""
+def transformer(captured: bool, sequences: int = 64) -> Callable[[], object]:
+    """A small transformer that classifies sequences of embeddings; eagerly, its launches take longer than its work."""
 
     class Net(torch.nn.Module):
         def __init__(self) -> None:
@@ -67,8 +67,13 @@ def transformer(captured: bool) -> Callable[[], object]:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.head(self.encoder(x)[:, 0])
 
-    x, y = torch.randn(64, 128, 512, device="cuda"), torch.randint(100, (64,), device="cuda")
+    x, y = torch.randn(sequences, 128, 512, device="cuda"), torch.randint(100, (sequences,), device="cuda")
     return training(Net().cuda(), x, y, captured=captured)
+
+
+def transformer_large_batch(captured: bool) -> Callable[[], object]:
+    """The same transformer on so many sequences that its work takes longer than its launches."""
+    return transformer(captured, 512)
 
 
 def mlp(captured: bool) -> Callable[[], object]:
@@ -80,7 +85,12 @@ def mlp(captured: bool) -> Callable[[], object]:
     return BuiltPoint(point, device="cuda:0", seed=0).launched("train_step")
 
 
-WORKS: dict[str, Callable[[bool], Callable[[], object]]] = {"conv": conv, "transformer": transformer, "mlp": mlp}
+WORKS: dict[str, Callable[[bool], Callable[[], object]]] = {
+    "conv": conv,
+    "transformer": transformer,
+    "transformer_large_batch": transformer_large_batch,
+    "mlp": mlp,
+}
 
 
 def numbers(m: Measurement) -> dict[str, Any]:
