@@ -40,7 +40,11 @@ PAGE = RESULTS / "prediction.md"
 FOLDER = RESULTS / "prediction"
 LIST = FOLDER / "held_out.json"
 BOARDS = tuple(f"boards/{name}" for name in ("h100_7b5b", "h100_d3fe", "h200_4bc7", "h200_7757", "h200_0f8e"))
-RUNS = tuple(str(RESULTS / name) for name in ("h100_mlp_fp32", "h100_mlp_bf16", *BOARDS))
+SPREAD, MODELS_RUN = "reference/h200-mlp-spread/spread_97ae", "reference/h200-lm/lm_97ae"
+RUNS = tuple(
+    str(RESULTS / name)
+    for name in ("h100_mlp_fp32", "h100_mlp_bf16", *BOARDS, SPREAD, MODELS_RUN, "h200_causal_lm")
+)
 #: Runs with hardware counters only: they say which kernels cuBLAS chose for products.
 COUNTED = tuple(str(RESULTS / name) for name in ("h100_counters_fp32", "h100_counters_bf16", "h200_counters_bf16"))
 #: Left out of the fit, so that predictions for it can be compared with its measurement.
