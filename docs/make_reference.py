@@ -30,7 +30,7 @@ from flopray.audit import audit
 from flopray.cli.audit import by_phase
 from flopray.cli.report import command_of
 from flopray.energy.reference import told_later
-from flopray.point import point_of
+from flopray.point import PRECISIONS, point_of
 from flopray.records import PhaseRecord
 from flopray.reference.catalog import CARD, DATA, LARGEST_BYTES
 from flopray.report.published import load_published
@@ -94,7 +94,7 @@ ENTRIES = {
         "Llama 3.2 1B with random weights: training, prefill and decode", "H200", ("h200_llama", "llama_again")
     ),
     "h100-lm": Wanted("language models with random weights: training, prefill and decode", "H100", ()),
-    "h200-lm": Wanted("language models with random weights: training, prefill and decode", "H200", ()),
+    "h200-lm": Wanted("language models with random weights: training, prefill and decode", "H200", ("h200_causal_lm",)),
 }
 #: Limits of all reference data.
 LIMITS = [
@@ -168,7 +168,7 @@ def described(name: str, run: RunFolder, told: Mapping[str, int], sources: Seque
     frame = run.load()
     phases = [phase for phase in run.workload.phases if phase in set(frame["phase"])]
     columns = {name: int(frame[name].notna().sum()) for name in _COUNTED}
-    precisions = [p for p in _PRECISIONS if p in set(frame["precision"])]
+    precisions = sorted(set(frame["precision"]), key=PRECISIONS.index)
     return {
         "name": name,
         "what": ENTRIES[name].what,

@@ -350,7 +350,7 @@ def boards_left_out() -> str:
 def measured() -> str:
     """Windows of `flopray.measure` against 30 s of the same step."""
     lines = []
-    for name in ("h200_steps", "h200_mlp", "h200_transformer"):
+    for name in ("h200_steps", "h200_mlp", "h200_transformer", "h200_transformer_large_batch"):
         for step, one in json.loads((RESULTS / "measured" / f"{name}.json").read_text())["steps"].items():
             windows, truth = pd.DataFrame(one["windows"]), one["truth"]
             cells = [step, str(len(windows))]

@@ -9,7 +9,8 @@ from flopray.cli.question import Asked
 from flopray.errors import InputError
 from flopray.footprint.assumptions import Ranged
 from flopray.footprint.bill import Bill, Prices, bill_of
-from flopray.predict.predictor import Estimate, Prediction, Predictor
+from flopray.predict.prediction import Estimate, Prediction
+from flopray.predict.predictor import Predictor
 
 
 @dataclass(frozen=True)

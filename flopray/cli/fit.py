@@ -181,7 +181,11 @@ def _statements(predictor: Predictor) -> list[str]:
     lines += [f"not fitted, {count} rows: {reason}" for reason, count in predictor.left_out.items()]
     for group in predictor.groups:
         where = group.where
-        label = f"{where.device_type} {where.precision} {where.execution} {where.family}"
+        label = where.title
+        if where.carried_from:
+            said = f"no rows: constants of the {where.carried_from}, scaled by datasheets"
+            lines.append(f"{label}: {said}; errors are of other work carried in the same way")
+            continue
         if not group.judged:
             lines.append(f"{label}: nothing could be held out, so its errors are not known and it gives no intervals")
         if group.fit.energy is None:

@@ -4,7 +4,8 @@
 and is kept as JSON; `work_of` is what a point asks of a device. Imports neither torch nor Ray.
 """
 
-from flopray.predict.predictor import Estimate, Prediction, Predictor, fit
+from flopray.predict.prediction import Estimate, Prediction
+from flopray.predict.predictor import Predictor, fit
 from flopray.predict.work import NoWork, Work, work_of
 
 __all__ = ["Estimate", "NoWork", "Prediction", "Predictor", "Work", "fit", "work_of"]

@@ -18,7 +18,7 @@ from flopray.description import Description
 from flopray.predict.arrays import Floats
 from flopray.predict.device import Device
 from flopray.predict.domain import Domain
-from flopray.predict.fitting import MODELS, fit_devices
+from flopray.predict.fitting import MODELS, DeviceFit, fit_devices
 from flopray.predict.held_out import BOARD, HeldOut, held_out_sets, kinds_of
 from flopray.predict.kernel_choice import KernelChoices
 from flopray.predict.measured import Measured
@@ -131,17 +131,26 @@ def _errors_of(
         fit = fits.get(one.device_type)
         if fit is None:
             continue
-        asked = measured.of(mask)
-        by_model = fit.predict(asked.works)
-        domains: Mapping[str, Domain] = fit.domains
-        inside = np.array([_is_inside(domains.get(work.phase), work) for work in asked.works])
-        yield SetErrors(
-            one,
-            np.array([work.phase for work in asked.works], dtype=object),
-            inside,
-            {TIME: asked.times_s, ENERGY: asked.energies_j},
-            {target: {model: by_model[model][place] for model in MODELS} for place, target in enumerate(TARGETS)},
-        )
+        yield errors_on(one, measured.of(mask), fit)
+
+
+def errors_on(held_out: HeldOut, asked: Measured, fit: DeviceFit) -> SetErrors:
+    """Errors of a fit on rows that it has not seen.
+
+    Args:
+        held_out: the set.
+        asked: its rows.
+        fit: of the rest.
+    """
+    by_model = fit.predict(asked.works)
+    inside = np.array([_is_inside(fit.domains.get(work.phase), work) for work in asked.works])
+    return SetErrors(
+        held_out,
+        np.array([work.phase for work in asked.works], dtype=object),
+        inside,
+        {TIME: asked.times_s, ENERGY: asked.energies_j},
+        {target: {model: by_model[model][place] for model in MODELS} for place, target in enumerate(TARGETS)},
+    )
 
 
 def _is_inside(domain: Domain | None, work: Any) -> bool:

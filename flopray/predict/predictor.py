@@ -15,7 +15,7 @@ A stranger's file is safe to load: it is data, checked by its types, and nothing
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -29,6 +29,7 @@ from flopray import __version__
 from flopray.description import Description
 from flopray.errors import InputError
 from flopray.point import Point
+from flopray.predict.carried import TypeErrors, carried, carried_intervals, is_alike, type_errors
 from flopray.predict.fitting import LEARNED, MODELS, DeviceFit, devices_of, fit_devices
 from flopray.predict.held_out import kinds_of
 from flopray.predict.judging import (
@@ -43,6 +44,7 @@ from flopray.predict.judging import (
 )
 from flopray.predict.kernel_choice import Counted, KernelChoices
 from flopray.predict.measured import REFERENCE_C, Measured, measured_rows
+from flopray.predict.prediction import Estimate, Prediction
 from flopray.predict.residual import Residual
 from flopray.predict.stored import Interval, StoredGroup, StoredPredictor, Where, restored, stored
 from flopray.predict.type_spread import type_spread
@@ -53,44 +55,6 @@ from flopray.workloads.registry import BUILT_IN
 #: Two-sided quantile of the normal distribution at 90 %.
 _NORMAL = 1.6449
 _LARGEST_FILE = 50_000_000
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A predicted number.
-
-    Attributes:
-        value: in SI units.
-        low, high: ends of its 90 % interval for a board of the type; None where its error is unknown: too few held-out
-            errors, another workload, or far beyond what was measured.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What one iteration of a phase will cost on one board.
-
-    Attributes:
-        time_s: seconds.
-        energy_j: joules at the reference temperature; None where no energy was measured.
-        outside: why the question lies outside what was measured; None where it does not.
-        model: which model answers, one of `flopray.predict.fitting.MODELS`.
-        basis: what it was fitted to, for people.
-        reference_c: temperature of the energy, in Celsius.
-        same_kind: whether work of this kind, at this execution, was measured, though perhaps at other shapes or phases.
-    """
-
-    time_s: Estimate
-    energy_j: Estimate | None
-    outside: str | None
-    model: str
-    basis: str
-    reference_c: float
-    same_kind: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -344,7 +308,8 @@ def fit(
     descriptions |= dict(workloads or {})
     _check_kinds(kinds, [descriptions[name] for name in set(measured.column("workload")) if name in descriptions])
     groups: list[Group] = []
-    for pool in pools_of(measured):
+    pools = pools_of(measured)
+    for pool in pools:
         devices, choices = devices_of(pool), KernelChoices(pool.counted)
         fits = fit_devices(pool, devices, choices)
         errors: list[SetErrors] = []
@@ -353,6 +318,7 @@ def fit(
             errors = list(set_errors(pool, devices, choices, known, kinds))
         for name, one in fits.items():
             groups.append(_group(pool.of(pool.column("device_type") == name), one, errors))
+    groups += _carried_groups(groups, type_errors(pools) if judge else [])
     return Predictor(groups, measured.counted, reference_c, left_out=measured.left_out)
 
 
@@ -384,6 +350,30 @@ def _group(rows: Measured, one: DeviceFit, errors: Sequence[SetErrors]) -> Group
                 inside=inside, outside=_wider(inside, outside), boards=_NORMAL * spread[target]
             )
     return Group(Where.of(rows), one, judgements(own, errors), intervals, own)
+
+
+def _carried_groups(groups: Sequence[Group], errors: Sequence[TypeErrors]) -> Iterator[Group]:
+    """For each type and each kind of work that it lacks, the fit of a type with the same chip that has it."""
+    devices = {group.where.device_type: group.fit.device for group in groups}
+    kinds = {(one.where.device_type, *_kind(one.where)) for one in groups}
+    for group in sorted(groups, key=lambda one: -one.where.rows):
+        where = group.where
+        for name, device in devices.items():
+            key = (name, *_kind(where))
+            if key in kinds or not is_alike(group.fit.device, device, where.precision):
+                continue
+            kinds.add(key)
+            known = [one for one in errors if one.precision == where.precision and one.source == where.device_type]
+            yield Group(
+                msgspec.structs.replace(where, device_type=name, carried_from=where.device_type),
+                carried(group.fit, device, where.precision),
+                judgements([one.errors for one in known]),
+                carried_intervals(group.intervals, known),
+            )
+
+
+def _kind(where: Where) -> tuple[str, str, str]:
+    return where.family, where.precision, where.execution
 
 
 def _wider(one: float | None, other: float | None) -> float | None:

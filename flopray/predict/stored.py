@@ -30,6 +30,7 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
         device_names, boards, drivers, torch: of the devices that measured them.
         rows, points: how many.
         first_unix_s, last_unix_s: when; None where rows do not say.
+        carried_from: type whose rows they are, where `device_type` has none; see `flopray.predict.carried`.
     """
 
     family: str
@@ -46,13 +47,21 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
     points: int
     first_unix_s: float | None = None
     last_unix_s: float | None = None
+    carried_from: str | None = None
+
+    @property
+    def title(self) -> str:
+        """In a few words, such as `H100 bf16 graph mlp`."""
+        carried = f", from {self.carried_from}" if self.carried_from else ""
+        return f"{self.device_type} {self.precision} {self.execution} {self.family}{carried}"
 
     @property
     def label(self) -> str:
         """For people."""
         boards = f"{len(self.boards)} board{'s' if len(self.boards) != 1 else ''}"
         of = f"{self.rows} rows of {', '.join(self.workloads)}"
-        return f"{of} on {boards} of {self.device_type}, {self.precision} {self.execution}"
+        measured = f"{of} on {boards} of {self.carried_from or self.device_type}, {self.precision} {self.execution}"
+        return f"{measured}, carried to {self.device_type} by datasheets" if self.carried_from else measured
 
     @classmethod
     def of(cls, measured: Measured) -> Where:

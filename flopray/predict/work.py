@@ -1,14 +1,13 @@
 """What one iteration of a phase asks of a device: for a point whose workload's code is here, or for a measured row.
 
 A row's work is made from its columns, and from a built-in workload that states its operations; no other code is run.
-Nothing
-here imports torch: a workload that has to build a model to know its closed form has done so when the row was measured.
+For a language model, that reads its configuration with transformers, which imports torch.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +18,8 @@ from flopray.workloads.base import ELEMENT_BYTES, Workload, closed_columns, work
 from flopray.workloads.operations import Bulk, Operation, Pass, Update
 from flopray.workloads.registry import BUILT_IN, point_from
 
+#: Field of workloads whose sizes are those of a model.
+MODEL = "model"
 #: Workloads that are fitted together.
 _FAMILIES = {"llama": "causal_lm"}
 #: Components of a closed form that work on elements, about one read or write of an element each.
@@ -93,7 +94,8 @@ def work_of(point: Point, phase: str, *, dispatched_flops: int | None = None) ->
         known = {"least_moved_bytes": moved, "dispatched_flops": dispatched_flops}
         columns = {key: value for key, value in closed_columns(point, phase).items() if value is not None}
         return _of_columns({**point.fields(), "phase": phase, **known, **columns}, workload)
-    return _stated(workload, point, phase, stated)
+    flops = sum((workload.closed_form(point, phase) or {}).values()) or dispatched_flops or 0
+    return _stated(workload, point, phase, stated, flops)
 
 
 def work_of_row(row: Mapping[str, Any], workload: Description | None = None) -> Work:
@@ -114,19 +116,23 @@ def work_of_row(row: Mapping[str, Any], workload: Description | None = None) -> 
         point = point_from({key: row.get(key) for key in names}, workload)
         stated = workload.operations(point, str(row["phase"]))
         if stated is not None:
-            return _stated(workload, point, str(row["phase"]), stated)
+            flops = row.get("model_flops") or sum((workload.closed_form(point, str(row["phase"])) or {}).values())
+            again = row.get("recomputed_flops") or 0
+            return _stated(workload, point, str(row["phase"]), stated, float(flops) + float(again))
     return _of_columns(row, workload)
 
 
-def _stated(workload: Workload, point: Point, phase: str, operations: Any) -> Work:
+def _stated(workload: Workload, point: Point, phase: str, operations: Sequence[Operation], flops: float) -> Work:
     each = ELEMENT_BYTES[point.precision]
-    flops = sum((workload.closed_form(point, phase) or {}).values())
+    shape = {name: float(value) for name, value in point.shape().items()}
+    if MODEL in point.fields():
+        shape["parameters"] = float(workload.parameters(point) or 0)
     return Work(
         family=family_of(workload.name),
         phase=phase,
         precision=point.precision,
         execution=point.execution,
-        shape={name: float(value) for name, value in point.shape().items()},
+        shape=shape,
         operations=tuple(operations),
         flops=float(flops),
         moved_bytes=float(workload.least_moved_bytes(point, phase, each)),

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from flopray.errors import FloprayError
 from flopray.point import Point
 from flopray.predict.fitting import LEARNED
-from flopray.predict.predictor import Prediction, Predictor
+from flopray.predict.prediction import Prediction
+from flopray.predict.predictor import Predictor
 from flopray.predict.shipped import shipped
 from flopray.settings import MeasureSettings
 from flopray.sweep.prediction import Rates, phase_seconds, predict_point_seconds

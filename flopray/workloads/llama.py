@@ -20,10 +20,12 @@ from flopray.workloads.base import Built, Workload, held_at_once
 from flopray.workloads.capability import ATTENTIONS, why_no_attention
 from flopray.workloads.causal_lm.agreement import count_built
 from flopray.workloads.causal_lm.bytes import cached_elements, kept_elements, moved_elements
+from flopray.workloads.causal_lm.kernels import asked_of, operations
 from flopray.workloads.causal_lm.layer_cache import with_own_cache
 from flopray.workloads.causal_lm.workload import BATCH_SIZE, CHECKPOINTING
 from flopray.workloads.llama_config import LlamaConfig, config_of, find_models
 from flopray.workloads.llama_flops import COMPONENTS, CONVENTION, components, sizes_of
+from flopray.workloads.operations import Operation
 
 if TYPE_CHECKING:
     import torch
@@ -175,6 +177,15 @@ class Llama(Workload):
         again = bool(point.checkpointing)
         moved = moved_elements(sizes_of(_config(point)), batch=batch, tokens=tokens, phase=phase, checkpointing=again)
         return element_bytes * moved
+
+    def operations(self, point: Point, phase: str) -> tuple[Operation, ...]:
+        """Products with their shapes, attention, elementwise kernels; see `flopray.workloads.causal_lm.kernels`.
+
+        Args:
+            point: a Llama's point.
+            phase: one of `flopray.records.PHASES`.
+        """
+        return operations(sizes_of(_config(point)), asked_of(point, phase))
 
     def build(self, point: Point, *, device: str, dtype: torch.dtype, seed: int) -> Built:
         """The model and its phases on a device.

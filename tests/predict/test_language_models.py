@@ -1,11 +1,10 @@
-"""Language models, whose rows have sums and no shapes: held out by model, and one that is always left out."""
+"""Language models: held out by model, and one that is always left out."""
 
 from __future__ import annotations
 
 import itertools
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from imagined_gpu import NAMES, truth
@@ -13,6 +12,7 @@ from imagined_gpu import NAMES, truth
 from flopray.predict import fit
 from flopray.predict.arrays import works_as_arrays
 from flopray.predict.kernel_choice import KernelChoices
+from flopray.predict.measured import plain_rows
 from flopray.predict.work import work_of
 from flopray.workloads.registry import make_point
 
@@ -75,8 +75,7 @@ def test_work_of_a_row_and_of_its_point_are_the_same(frame):
     from flopray.predict.work import work_of_row
     from flopray.workloads.llama import Llama
 
-    row = frame[frame["model"] == "llama-3.2-3b"].iloc[0]
-    plain = {key: None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()}
-    one = work_of_row(plain, Llama())
+    row = plain_rows(frame[frame["model"] == "llama-3.2-3b"])[0]
+    one = work_of_row(row, Llama())
     other = work_of(llama("llama-3.2-3b", int(row["sequence_length"]), int(row["batch_size"])), row["phase"])
     assert one == other

@@ -14,12 +14,14 @@ from flopray.errors import FloprayError
 from flopray.predict.fitting import LEARNED
 from flopray.predict.judging import TARGETS
 from flopray.predict.measured import measured_rows
-from flopray.predict.predictor import Estimate, Group, Predictor
+from flopray.predict.prediction import Estimate
+from flopray.predict.predictor import Group, Predictor
 from flopray.predict.shipped import shipped
 from flopray.report.document.content import Bars, Block, Section, Words, without_empty
 from flopray.report.document.data import Measured
 from flopray.report.document.words import DASH, percent
 from flopray.report.text_table import TextTable
+from flopray.workloads.registry import BUILT_IN
 
 #: More rows than this are thinned evenly: a prediction takes a moment.
 _MOST_ROWS = 400
@@ -44,8 +46,11 @@ def section(measured: Measured) -> Section | None:
 def _compared(measured: Measured, models: Predictor) -> Bars | None:
     """Predicted over measured, by type, precision and phase."""
     workloads = {folder.workload.name: folder.workload for folder in measured.folders if folder.workload.name}
+    # To know the work of a language model, its configuration is read with transformers, which imports torch.
+    reading = [name for name, one in BUILT_IN.items() if one.reads_models]
+    frame = measured.frame[~measured.frame["workload"].isin(reading)]
     try:
-        rows = measured_rows([measured.frame], workloads=workloads)
+        rows = measured_rows([frame], workloads=workloads)
     except FloprayError:
         return None  # no row can be compared
     places = np.unique(np.linspace(0, len(rows.works) - 1, min(_MOST_ROWS, len(rows.works))).round().astype(int))
@@ -94,11 +99,8 @@ def _summary(each: list[Any], at: int) -> tuple[str, str]:
 def _held_out(groups: list[Group]) -> TextTable:
     lines = []
     for group in groups:
-        where = group.where
         cells = [cell for target in TARGETS for cell in _scores(group, target)]
-        lines.append(
-            [f"{where.device_type} {where.precision} {where.execution} {where.family}", str(where.rows), *cells]
-        )
+        lines.append([group.where.title, str(group.where.rows), *cells])
     header = ["Fit", "Rows", "Time: error", "bias", "in 90 %", "Energy: error", "bias ", "in 90 % "]
     notes = [
         "whole values of each dimension, whole boards and whole models were held out in turn; mean absolute error, "

@@ -69,13 +69,14 @@ def overall_table(predictor: Predictor) -> TextTable:
         rows = []
         for model in MODELS:
             cells = [_NUMBERS[model] + " " + model.replace("_", " ")]
-            for target in TARGETS:
-                score = overall(group.judged, target, model)
+            scores = [overall(group.judged, target, model) for target in TARGETS]
+            if group.where.carried_from and not any(scores):
+                continue  # models 1 and 2 know one type alone
+            for score in scores:
                 cells += [percent(score.mape if score else None), percent(score.bias if score else None)]
                 cells.append(percent(score.coverage) if score and score.coverage is not None else "-")
             rows.append(cells)
-        where = group.where
-        sections.append((f"{where.device_type} {where.precision} {where.execution} {where.family}", rows))
+        sections.append((group.where.title, rows))
     header = ["model", *(f"{t}\n{name}" for t in TARGETS for name in ("MAPE", "bias", "coverage"))]
     notes = ["in %; coverage of 90 % intervals, each made of the errors of the other sets"]
     return TextTable("Errors on held-out rows", header, sections, notes, section_name="GPU")
@@ -87,15 +88,21 @@ def constants_table(group: Group) -> TextTable:
 
 
 def constants_tables(groups: Sequence[Group]) -> TextTable:
-    """Constants of model 3, a group a column."""
+    """Constants of model 3, a group a column; those that were carried follow from their datasheets."""
+    groups = [group for group in groups if not group.where.carried_from]
     units = {one.name: one.unit for one in CONSTANTS} | UNITS
     rows = []
     for name, unit in units.items():
         cells = [_constant(group, name, unit) for group in groups]
         if any(cell != "-" for cell in cells):
             rows.append([name, *cells])
-    header = ["constant", *(f"{group.where.device_type}\n{group.where.precision}" for group in groups)]
+    header = ["constant", *(_heading(group) for group in groups)]
     return TextTable("Constants of model 3", header, [("", rows)])
+
+
+def _heading(group: Group) -> str:
+    where = group.where
+    return f"{where.device_type}\n{where.precision}" + ("" if where.family == "mlp" else f"\n{where.execution}\nLM")
 
 
 def _constant(group: Group, name: str, unit: str) -> str:

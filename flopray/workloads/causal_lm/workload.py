@@ -8,7 +8,7 @@ every iteration does the same work.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flopray.description import Column, Field
@@ -23,8 +23,10 @@ from flopray.workloads.causal_lm import agreement, configuration, finetuning, mo
 from flopray.workloads.causal_lm.adapter import NONE, Lora, rank_of
 from flopray.workloads.causal_lm.bytes import cached_elements, kept_elements, moved_elements
 from flopray.workloads.causal_lm.flops import COMPONENTS, CONVENTION, PRODUCTS, components
+from flopray.workloads.causal_lm.kernels import asked_of, operations
 from flopray.workloads.causal_lm.layer_cache import with_own_cache
 from flopray.workloads.causal_lm.sizes import NoClosedForm, Sizes
+from flopray.workloads.operations import Operation
 
 if TYPE_CHECKING:
     import torch
@@ -142,6 +144,7 @@ class CausalLM(Workload):
     gpu_precisions = ("bf16",)
     gpu_execution = ("eager", "as most people run it; graph leaves out the cost of launches")
     sees_attention = True
+    reads_models = True
     same_count: ClassVar = {"weights": "random", "attention": "auto", "routing": "uniform"}
     figures = "comparison"
     run_name = "causal_lm"
@@ -187,6 +190,16 @@ class CausalLM(Workload):
             "recomputed_flops": counts["recomputed_flops"],
             "active_parameters": sizes[0].active_parameters,
         }
+
+    def operations(self, point: Point, phase: str) -> Sequence[Operation] | None:
+        """Products with their shapes, attention, elementwise kernels; None without a closed form, and with adapters.
+
+        Args:
+            point: a point.
+            phase: one of `flopray.records.PHASES`.
+        """
+        sizes = None if point.adapter else _stated(point)
+        return None if sizes is None else operations(sizes, asked_of(point, phase))
 
     def dispatched(self, point: Point) -> dict[str, int | str]:
         """FLOPs at torch's dispatcher by phase: attention as full squares, experts by their grouped products."""

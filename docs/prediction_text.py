@@ -1,0 +1,148 @@
+"""Texts of docs/results/prediction.md, with places for what `make_prediction.py` fills in."""
+
+HEAD = """\
+# Prediction of time and energy
+
+<!-- written by docs/make_prediction.py -->
+
+The cost of a phase that was not measured can be predicted: `flopray fit RUN...` fits four models, and
+`flopray.predict` answers with them. This page says how large their errors are. Energy is at {celsius:g} °C.
+
+1. **Constant** FLOP/s and FLOPs/J for each phase: the method of flopmetrics.
+2. **Power law** in the sizes of the workload, for each phase.
+3. **Roofline with launch**, kernel by kernel. Time is made of launches, the longer of computing and moving bytes, and
+   tiles and waves of tiles on the processors. Energy is made of power at rest, joules per FLOP and joules per byte,
+   none of them negative ([formulas](../../flopray/predict/roofline.py)).
+4. **Learned residual**: model 3, and a Gaussian process on its residuals.
+
+## How the models are judged
+
+Whole values of n, d and m are held out in turn, including the smallest and the largest, and so are whole boards and,
+of language models, whole models, batches (b) and lengths (t). Single rows are never held out. The
+[list of the sets](prediction/held_out.json) holds the SHA-256 of the keys of their rows. It was written from these keys
+alone and was committed before the first fit; each time that rows were added it was written anew, and committed before
+the first fit to them. All {sets} sets are below. A value is held out on all types of device at once, since H100 and
+H200 learn from each other. {outside} of {rows} predictions lie outside the range of the rows that were left to the fit;
+`edge` marks sets that lie outside by construction.
+
+The form of models 3 and 4 for MLPs was chosen by looking at errors on the sets of earlier runs, and so were the
+starting values of the constants. The 64 shapes that fill the space on an H200 were measured after that, so nothing was
+chosen by their errors. The operations of language models (products with their shapes, kernels of norms, rotary
+embeddings and gates) were stated after a first fit that knew only sums for each phase. Two of them were stated after a
+look at which rows the second fit missed: blocks of 64 queries in attention, and the joining of partly rotated heads.
+The constants themselves are fitted only to the rows that are left. Two rules of the energy fit (rows at the power limit
+count as measured; priors are weak) were made after a look at Llama 3.2 1B, whose rows are in no fit. One rule of the
+intervals was made after the fit to three H200s, and changed no error: intervals are made from the errors of shapes that
+were held out, and from those of whole boards only where no shape was held out. When a board is held out, the fit still
+has other boards at exactly its shapes. By the errors of boards alone, the H200 would have stated 1.8 % in time for
+shapes that no H200 was measured at. Which kernel cuBLAS runs for a product (tile, split of the inner dimension) comes
+from hardware counters, which say nothing about time or energy. It was counted for all shapes of the grids, held-out
+ones included; for the 64 shapes and for language models, that of the nearest shape is taken, or a rule of thumb.
+
+## All held-out rows together
+
+{overall}
+{goal}
+
+By what was held out, model 4, time and energy in %:
+
+{kinds}
+
+## Boards that were not in the fit
+
+Model 4, in %. Coverage is that of 90 % intervals, without the spread between boards of the type, which answers include.
+
+{boards}
+
+For each of these boards, the fit had other boards of the type, measured at the same shapes. Only `GPU-ae2d` and
+`GPU-ec14` had mostly shapes that were measured on no other board.
+
+## A type of device without rows
+
+H100 and H200 have the same chip and other memories. What was measured on one of them alone is answered for the other,
+too: constants keep their distance from the datasheet ([carried](../../flopray/predict/carried.py)). How wrong that is
+shows where both types have rows: here all rows of one type of device are held out, and the other's fit is carried to
+them. Model 4, in %; the intervals of carried answers have these errors and those of the fit itself.
+
+{types}
+
+Language models were measured on H200s alone. So an answer for the H100 is a carried one, and its interval rests on how
+well the fit of MLPs is carried.
+
+{history}
+"""
+HISTORY = """\
+## Earlier fits
+
+Model 4 on held-out rows, time and energy in %, with what had been measured by then:
+
+| fit | H100 bf16 | H200 bf16 | H100 fp32 | H200 fp32 |
+|---|---|---|---|---|
+| four H100s, one H200 | 4.2, 4.6 | 5.9, 8.1 | 4.4, 3.7 | 4.5, 4.6 |
+| and two more H200s | 4.3, 4.7 | 4.7, 7.4 | 4.3, 3.9 | 3.4, 4.0 |
+| and 64 shapes on a fourth H200 | {mlps} |
+
+The sets differ from line to line: values of n, d and m that lie between others are easier than edges, whole boards are
+easier than values, and 64 shapes that fill the space are harder than the 32 rows of a small grid.
+
+Language models that were held out, on H200s, by a model that knew only sums of each phase, and by the operations of
+`flopray.workloads.causal_lm.kernels`:
+
+| fit | bf16, graph | bf16, compiled and captured | fp8, compiled and captured |
+|---|---|---|---|
+| sums, model 4 | 20.1, 15.5 | 17.2, 12.4 | 21.1, 11.6 |
+| operations, model 4 | {language_models} |
+"""
+PUBLISHED = """\
+## Compared with published results
+
+| work | energy | what for |
+|---|---|---|
+| SBAC-PAD 2025 | 4.1 % (time 3.1 %, power 5.8 %) | training on 1 and 4 A100 |
+| [arXiv 2506.14551](https://arxiv.org/abs/2506.14551) | 11.4 % | training on 8 H100 |
+| [Wattchmen, arXiv 2603.26435](https://arxiv.org/abs/2603.26435) | 11 to 14 % | GPU kernels |
+| [arXiv 2604.20105](https://arxiv.org/abs/2604.20105) | 7 to 8 % of power | |
+| [arXiv 2605.14249](https://arxiv.org/abs/2605.14249) | 9 to 13 % | inference on several GPUs |
+| [arXiv 2607.02391](https://arxiv.org/abs/2607.02391) | median 3.4 % offline, 13.5 % as a server | inference |
+{ours}
+
+The figures of others are those of their abstracts. These state no interval, and say what was held out only for the 11
+to 14 %, which are of held-out work. They are for other work on other devices, so the table does not rank anything.
+
+"""
+PLANS = """\
+## Plans compared with sweeps
+
+`--dry-run` plans seconds and joules with these models. The energy that a sweep took is the power of each row times its
+window and warm-up, plus the power of the waiting board for the rest of the time between the first row and the last.
+
+| sweep | time planned | time taken | energy planned | energy taken |
+|---|---|---|---|---|
+{plans}
+
+A plan does not foresee windows that miss their target and run on to `--max-seconds`: in the order of the table, 22, 2,
+8, 0 and 1 of the 64 rows did.
+
+"""
+FOOT = """\
+## Where the errors are
+
+- **Choices of cuBLAS.** In fp32 a product of width 128 takes longer than one of width 256: cuBLAS splits it and adds
+  the parts in a separate kernel. Where kernels are not counted, tiles are guessed by a rule of thumb. With that rule,
+  in the fit with one H200, the error of model 4 on the H100's sets of d and m was 6.9 % in time and 7.3 % in energy in
+  fp32 (5.9 and 5.7 % in bf16), and 17 and 18 % for width 128 in fp32.
+- **Outside the measured range.** An answer there says that it lies outside, and has a wider interval; more than a
+  factor of 2 outside, it has none.
+- **Steps with the optimizer** of the H100 were measured at only 8 shapes; those of the H200 at 64 more.
+- **The cache.** Between 20 and 30 MB of weights, an H100 begins to fetch them from memory in each iteration. The
+  weights of n = 8 lie in this range when it is held out.
+- **Unusually slow kernels.** In fp32, the forward pass at width 1024 with 16 and 32 tokens takes 10 and 28 % longer
+  than model 3 predicts, even when the fit has these rows.
+
+## How to repeat this
+
+```
+flopray fit docs/results/h100_mlp_fp32 docs/results/h100_counters_fp32 --held-out d,m --out model.json
+python docs/make_prediction.py --fit
+```
+"""

@@ -1,0 +1,138 @@
+"""Fits carried to a type of device whose rows are missing, from one with the same chip.
+
+A constant keeps its distance from the datasheet: where the memory of one type reaches 0.8 of its datasheet, that of the
+other is taken to reach 0.8 of its own. How wrong this is can be measured where both types have rows: all rows of one
+are held out, and the other's fit is carried to them. The interval of an answer has these errors and the source's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from flopray.predict.device import Device
+from flopray.predict.energy import EnergyModel
+from flopray.predict.energy import start_of as energy_start
+from flopray.predict.fitting import LEARNED, ROOFLINE, DeviceFit, devices_of, fit_devices
+from flopray.predict.held_out import GROUP, HeldOut, hash_of, keys_of
+from flopray.predict.judging import TARGETS, SetErrors, errors_on, half_width, pooled
+from flopray.predict.kernel_choice import KernelChoices
+from flopray.predict.measured import Measured
+from flopray.predict.roofline import TimeModel, start_of
+from flopray.predict.stored import Interval
+
+#: Kind of a held-out set that is a whole type of device.
+TYPE = "type"
+#: Peaks of the same chip, as logarithms apart.
+_SAME_PEAK = 0.05
+#: The models that can be carried: the others know one type alone.
+_MODELS = (ROOFLINE, LEARNED)
+
+
+@dataclass(frozen=True, eq=False)
+class TypeErrors:
+    """What carrying from one type to another missed.
+
+    Attributes:
+        precision: of the rows.
+        source, target: types of device; all rows of `target` were held out.
+        errors: on them.
+    """
+
+    precision: str
+    source: str
+    target: str
+    errors: SetErrors
+
+
+def is_alike(one: Device, other: Device, precision: str) -> bool:
+    """Whether two types have the same chip, as far as datasheets say: processors and peak."""
+    peaks = [device.flops_per_s.get(precision) for device in (one, other)]
+    if not all(peaks) or not (one.known and other.known) or one.processors != other.processors:
+        return False
+    return abs(math.log(peaks[0] / peaks[1])) < _SAME_PEAK  # type: ignore[operator]
+
+
+def carried(fit: DeviceFit, device: Device, precision: str) -> DeviceFit:
+    """A fit for another type: models 3 and 4.
+
+    Args:
+        fit: of a type that was measured.
+        device: the other type.
+        precision: of the fit.
+    """
+    shift = start_of(device, precision) - start_of(fit.device, precision)
+    energy = None
+    if fit.energy is not None:
+        energy = EnergyModel(fit.energy.values * energy_start(device, precision) / energy_start(fit.device, precision))
+    return dataclasses.replace(
+        fit, device=device, time=TimeModel(device, fit.time.logs + shift), energy=energy, simple={}
+    )
+
+
+def type_errors(pools: Sequence[Measured]) -> list[TypeErrors]:
+    """Errors of carrying between types that were both measured: of each pool, each type held out.
+
+    Args:
+        pools: rows of one family, precision and execution each.
+    """
+    found = []
+    for pool in pools:
+        devices, choices, types = devices_of(pool), KernelChoices(pool.counted), pool.column("device_type")
+        precision = pool.works[0].precision
+        for target in sorted(devices):
+            alike = [name for name in devices if name != target and is_alike(devices[name], devices[target], precision)]
+            if not alike:
+                continue
+            rest, rows = pool.of(types != target), pool.of(types == target)
+            fits = fit_devices(rest, {name: one for name, one in devices.items() if name != target}, choices)
+            for source in alike:
+                set_ = _set_of(rows, source)
+                found.append(
+                    TypeErrors(
+                        precision, source, target,
+                        errors_on(set_, rows, carried(fits[source], devices[target], precision)),
+                    )
+                )  # fmt: skip
+    return found
+
+
+def _set_of(rows: Measured, source: str) -> HeldOut:
+    first = rows.rows.iloc[0]
+    group = {name: str(first[name]) for name in GROUP}
+    return HeldOut(
+        **group, kind=TYPE, values=(source,), edge=False, rows=len(rows.works), sha256=hash_of(keys_of(rows.rows))
+    )
+
+
+def carried_intervals(
+    own: Mapping[str, Mapping[str, Interval]], errors: Sequence[TypeErrors]
+) -> dict[str, dict[str, Interval]]:
+    """Intervals of carried answers: those of the source, and what carrying missed, in quadrature.
+
+    Args:
+        own: of the source, by target and model.
+        errors: of carrying between these chips at this precision; where there are none, intervals are unknown.
+    """
+    sets = [one.errors for one in errors]
+    found: dict[str, dict[str, Interval]] = {}
+    for target in TARGETS:
+        for model in _MODELS:
+            both = [pooled(sets, target, model, inside=where) for where in (True, False)]
+            missed = half_width(np.concatenate(both)) if sets else None
+            interval = own.get(target, {}).get(model)
+            if interval is None:
+                continue
+            found.setdefault(target, {})[model] = msgspec.structs.replace(
+                interval, inside=_both(interval.inside, missed), outside=_both(interval.outside, missed)
+            )
+    return found
+
+
+def _both(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else math.hypot(one, other)
