@@ -24,18 +24,23 @@ from prediction_text import FOOT, HEAD, HISTORY, PLANS, PUBLISHED
 
 from flopray.cli.fit import draw, load_frames
 from flopray.description import Description
+from flopray.point import Point
 from flopray.predict.carried import TYPE
 from flopray.predict.held_out import BOARD, MODEL, HeldOut, held_out_sets
 from flopray.predict.kernel_choice import distinct
-from flopray.predict.measured import Measured, measured_rows
+from flopray.predict.measured import Measured, measured_rows, plain_rows
+from flopray.predict.prediction import Estimate
 from flopray.predict.predictor import Group, Predictor, fit
 from flopray.predict.shipped import PATH as SHIPPED
+from flopray.predict.work import work_of
+from flopray.records import Row
 from flopray.report.prediction.tables import LEGEND, constants_tables, overall, overall_table, sets_table
 from flopray.report.text_table import TextTable
 from flopray.settings import MeasureSettings
 from flopray.store.location import open_run
 from flopray.sweep.planned_energy import PlannedEnergy, planned_energy
 from flopray.sweep.prediction import rates_of
+from flopray.units import prefixed
 from flopray.workloads import mlp
 from flopray.workloads.registry import BUILT_IN, point_from
 
@@ -51,6 +56,7 @@ RUNS = tuple(
 #: Runs with hardware counters only: they say which kernels cuBLAS chose for products.
 COUNTED = tuple(str(RESULTS / name) for name in ("h100_counters_fp32", "h100_counters_bf16", "h200_counters_bf16"))
 MLP, LANGUAGE_MODELS = "mlp", "causal_lm"
+LEFT_OUT_RUNS = ("h200_causal_lm", "h100_llama", "llama_again", "h200_llama")
 #: Left out of the fit, so that predictions for it can be compared with its measurement.
 LEFT_OUT = ("llama-3.2-1b",)
 
@@ -99,6 +105,7 @@ def page_of(predictor: Predictor) -> str:
         kinds=_by_kind(fitted),
         boards=_boards(fitted),
         types=_types(predictor),
+        left_out=_left_out(predictor),
         history=HISTORY.format(mlps=_line(fitted, MLP), language_models=_line(fitted, LANGUAGE_MODELS)),
     )
     body = [head, "## Each set\n\n", f"Mean absolute error in %. {LEGEND}.\n\n"]
@@ -154,6 +161,43 @@ def _boards(predictor: Predictor) -> str:
                 cells += [f"{100 * score.mape:.1f}", f"{100 * score.bias:+.1f}", covered]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _left_out(predictor: Predictor) -> str:
+    """A table of the model that is in no fit: answers for graphs beside measurements."""
+    head = "| device | measured as | phase | time: answer | measured | energy: answer | measured |"
+    lines = [head, "|---|" + "---|" * 6]
+    frames, workloads = load_frames([str(RESULTS / name) for name in LEFT_OUT_RUNS])
+    rows = measured_rows(frames, workloads=workloads)
+    for row, work, time_s, energy_j in zip(
+        plain_rows(rows.rows), rows.works, rows.times_s, rows.energies_j, strict=True
+    ):
+        asked = row["model"] in LEFT_OUT and row["sequence_length"] == 1024 and work.precision in ("bf16", "fp8")
+        if not asked or work.phase not in ("train_step", "prefill"):  # eagerly, decode waits for launches
+            continue
+        execution = "graph" if work.execution == "eager" else work.execution
+        answer = predictor.predict(work_of(_point_of(row, execution), work.phase), device_type=row["device_type"])
+        cells = [f"{row['device_type']} {work.precision}", work.execution, work.phase]
+        for estimate, value, unit in ((answer.time_s, time_s, "s"), (answer.energy_j, energy_j, "J")):
+            cells += _beside(estimate, float(value), unit)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _beside(estimate: Estimate | None, value: float, unit: str) -> tuple[str, str]:
+    """An answer with its range, and what was measured."""
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return "-", prefixed(value, unit)
+    said = f"{prefixed(estimate.value, unit)} ({prefixed(estimate.low, unit)} to {prefixed(estimate.high, unit)})"
+    outside = "" if estimate.low <= value <= estimate.high else ", outside"
+    return said, prefixed(value, unit) + outside
+
+
+def _point_of(row: Row, execution: str) -> Point:
+    """The point of a row of a built-in workload, at another execution."""
+    workload = BUILT_IN[row["workload"]]()
+    names = ("workload", "device_type", "precision", *(f.name for f in workload.fields))
+    return point_from({name: row.get(name) for name in names} | {"execution": execution}, workload)
 
 
 def _types(predictor: Predictor) -> str:

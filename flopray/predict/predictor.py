@@ -358,6 +358,8 @@ def _carried_groups(groups: Sequence[Group], errors: Sequence[TypeErrors]) -> It
     kinds = {(one.where.device_type, *_kind(one.where)) for one in groups}
     for group in sorted(groups, key=lambda one: -one.where.rows):
         where = group.where
+        if not group.judged:  # nobody knows how wrong it is where it was measured
+            continue
         for name, device in devices.items():
             key = (name, *_kind(where))
             if key in kinds or not is_alike(group.fit.device, device, where.precision):
