@@ -14,8 +14,8 @@ likelihoods (Wald 1945, https://doi.org/10.1214/aoms/1177731118). With `--varian
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from unittest import mock
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from energy_coverage import (
@@ -69,9 +69,21 @@ ODDS = (2.0, 5.0, 10.0, 20.0, 50.0)
 TARGET = 0.01
 
 
+@contextlib.contextmanager
+def prior(weights: dict[str, dict]) -> Iterator[None]:
+    """Estimates inside use these tables of prior weights instead of the estimator's own."""
+    for name, table in weights.items():
+        setattr(fluctuation, name, table)
+    try:
+        yield
+    finally:
+        for name, table in _ALL.items():
+            setattr(fluctuation, name, table)
+
+
 def term(name: str, case: str, counter: str, seconds: float, count: int) -> list[Outcome]:
     """Windows of one length, estimated with the fluctuations of one of `TERMS`."""
-    with mock.patch.multiple(fluctuation, **TERMS[name]):
+    with prior(TERMS[name]):
         return [fixed(case, counter, seed, [seconds])[0] for seed in range(count)]
 
 
@@ -90,7 +102,7 @@ def print_terms(cases: Sequence[str], counters: Sequence[str], lengths_s: Sequen
 
 def variant_row(name: str, case: str, counter: str, lengths_s: Sequence[float], count: int) -> str:
     """One line of the table: windows of fixed lengths, then those that end at the target."""
-    with mock.patch.multiple(fluctuation, **VARIANTS[name]):
+    with prior(VARIANTS[name]):
         runs = [fixed(case, counter, seed, lengths_s) for seed in range(count)]
         ended = [windows(case, counter, seed, [TARGET])[0] for seed in range(count)]
     cells = [fixed_cell([run[number] for run in runs]) for number in range(len(lengths_s))]
@@ -116,7 +128,7 @@ def steady_odds(ticks: Ticks) -> tuple[float, float]:
     gap_s = float(np.median(np.diff(ticks.time_s)))
     variance = Characteristics().tick_error_share * (ticks.width_s / gap_s) ** 2
     both = {**_NONE, "SLOW": {_NOTHING: 0.5, NOISE: 0.5}}
-    with mock.patch.multiple(fluctuation, **both):
+    with prior(both):
         noise = fluctuation.candidates(ticks.time_s, gap_s).averaged(np.eye(len(ticks)) / gap_s)
     x = (ticks.time_s - np.mean(ticks.time_s)) / gap_s
     found = fit(x, (ticks.energy_j - ticks.energy_j[0]) / (POWER_W * gap_s), variance, ticks.segment, noise)
