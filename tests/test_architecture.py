@@ -229,7 +229,8 @@ def test_a_mapping_of_anything_has_a_name_that_says_what_it_is() -> None:
     found = {}
     for name, path in modules().items():
         lines = path.read_text().splitlines()
-        aliases = [n for n in source(path).body if isinstance(n, ast.Assign) and ast.unparse(n.value).endswith("[str, Any]")]
+        assigned = [n for n in source(path).body if isinstance(n, ast.Assign)]
+        aliases = [n for n in assigned if ast.unparse(n.value).endswith("[str, Any]")]
         said = {id(n.value) for n in aliases if lines[n.lineno - 2].startswith("#: ")}
         silent = [n.lineno for n in aliases if id(n.value) not in said]
         found[name] = silent + [
@@ -320,9 +321,7 @@ _WRITERS = {"write_text", "write_bytes", "savefig", "to_parquet", "to_csv", "wri
 
 def _writes_aside(path: Path) -> list[int]:
     """Lines that write a file, outside of a block of `atomic.making` or `atomic.replacing`."""
-    blocks = [
-        n for n in nodes(path) if isinstance(n, ast.With) and any("atomic." in ast.unparse(i) for i in n.items)
-    ]
+    blocks = [n for n in nodes(path) if isinstance(n, ast.With) and any("atomic." in ast.unparse(i) for i in n.items)]
     inside = {id(part) for block in blocks for part in ast.walk(block)}
     found = []
     for call in nodes(path):

@@ -230,7 +230,7 @@ class _Counter(TorchDispatchMode):
 
 
 def _known(func: Any) -> tuple[str, Callable[..., Any] | None, bool | None]:
-    """What an operator is called, its formula, and without one whether it may multiply; None: it depends on its call."""
+    """An operator's name, its formula, and without one whether it may multiply; None: that depends on its call."""
     packet = getattr(func, "_overloadpacket", None)
     name = str(packet or func)
     formula = _FORMULAS.get(packet) or _OF_OTHERS.get(name) or flop_registry.get(packet)
