@@ -65,9 +65,11 @@ class Posterior:
             low, high = (width, high) if missing > 0 else (low, width)
             density = float(self.weight @ ((_density(self.dof, upper) + _density(self.dof, lower)) / self.scale))
             step = missing / density if density > 1e-200 else math.inf
-            if abs(step) < 1e-7 * width:
+            sharp = abs(step) < 1e-7 * width
+            if sharp and abs(missing) < 1e-6:
                 return width + step
-            width = width + step if low < width + step < high else (low + high) / 2
+            # Where a narrow component begins, the density is high and a step says little.
+            width = width + step if low < width + step < high and not sharp else (low + high) / 2
             if high - low < 1e-7 * high:
                 break
         return high
