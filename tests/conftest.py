@@ -1,5 +1,6 @@
 """Fixtures of several tests: the published results, and skips of tests that this machine cannot run."""
 
+import gc
 import os
 import shutil
 import signal
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 # Tests compute with small tensors, on which threads of OpenMP and BLAS wait for each other, and run beside other tests.
 # Libraries read it when they are loaded, so also in the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What torch.compile prepares once costs more here than all that the tests compile: it proves the vector instructions of
+# this CPU, which it has read from the CPU's flags, in processes that import torch, and starts a pool of compilers.
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "published"
 
@@ -100,6 +105,12 @@ def pytest_collection_modifyitems(items):
             if lacking := lacking_of(EXTRAS[extra]):
                 why = f"{', '.join(lacking)} is not installed: pip install 'flopray[{extra}]'"
                 item.add_marker(pytest.mark.skip(reason=why))
+
+
+def pytest_collection_finish():
+    """What modules and collected tests hold lives until the end: later collections of garbage need not look at it."""
+    gc.collect()
+    gc.freeze()
 
 
 def _has_cuda() -> bool:

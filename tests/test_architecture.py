@@ -27,6 +27,18 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@cache
+def source(path: Path) -> ast.Module:
+    """What is parsed once for all tests, which only read it."""
+    return ast.parse(path.read_text())
+
+
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    """All nodes of a source."""
+    return list(ast.walk(source(path)))
+
+
 class _Imports(ast.NodeVisitor):
     """Imported names, separately at module level and inside functions, without imports for type checking."""
 
@@ -57,7 +69,7 @@ class _Imports(ast.NodeVisitor):
 @cache
 def imports(module: str) -> _Imports:
     seen = _Imports()
-    seen.visit(ast.parse(modules()[module].read_text()))
+    seen.visit(source(modules()[module]))
     return seen
 
 
@@ -181,9 +193,8 @@ def test_what_an_import_really_loads(statement, absent):
 
 def literals(path):
     """Texts of a module that are not docstrings."""
-    tree = ast.parse(path.read_text())
-    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in docs]
+    docs = {id(node.value) for node in nodes(path) if isinstance(node, ast.Expr)}
+    constants = [node for node in nodes(path) if isinstance(node, ast.Constant) and id(node) not in docs]
     return [str(node.value) for node in constants if isinstance(node.value, str)]
 
 
@@ -209,18 +220,23 @@ print(before == after)
     assert list(tmp_path.iterdir()) == []
 
 
+def _is_a_mapping_of_anything(node: ast.Subscript) -> bool:
+    return isinstance(node.value, ast.Name) and node.value.id == "dict" and ast.unparse(node) == "dict[str, Any]"
+
+
 def test_a_mapping_of_anything_has_a_name_that_says_what_it_is() -> None:
     """`dict[str, Any]` is only in definitions of aliases, and a comment above each says what its values are."""
     found = {}
     for name, path in modules().items():
-        lines, tree = path.read_text().splitlines(), ast.parse(path.read_text())
-        aliases = [n for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.value).endswith("[str, Any]")]
+        lines = path.read_text().splitlines()
+        assigned = [n for n in source(path).body if isinstance(n, ast.Assign)]
+        aliases = [n for n in assigned if ast.unparse(n.value).endswith("[str, Any]")]
         said = {id(n.value) for n in aliases if lines[n.lineno - 2].startswith("#: ")}
         silent = [n.lineno for n in aliases if id(n.value) not in said]
         found[name] = silent + [
             n.lineno
-            for n in ast.walk(tree)
-            if isinstance(n, ast.Subscript) and ast.unparse(n) == "dict[str, Any]" and id(n) not in said
+            for n in nodes(path)
+            if isinstance(n, ast.Subscript) and _is_a_mapping_of_anything(n) and id(n) not in said
         ]
     assert {name: lines for name, lines in found.items() if lines} == {}
 
@@ -252,14 +268,13 @@ _FLAG = re.compile(r"(?<![\w-])--[a-z]")
 
 def _flags_in(path: Path) -> list[str]:
     """Texts with a flag, except docstrings, the examples of a workload's --help and what declares a flag."""
-    tree = ast.parse(path.read_text())
-    left_out = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
-    for node in ast.walk(tree):
+    left_out = {id(n.value) for n in nodes(path) if isinstance(n, ast.Expr)}
+    for node in nodes(path):
         if isinstance(node, ast.keyword) and node.arg in ("flag", "old_flags"):
             left_out |= {id(n) for n in ast.walk(node.value)}
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "examples":
             left_out.add(id(node.value))
-    texts = [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    texts = [n for n in nodes(path) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
     return [n.value for n in texts if id(n) not in left_out and _FLAG.search(n.value)]
 
 
@@ -276,7 +291,8 @@ def test_only_the_command_line_speaks_of_flags():
 def test_temperatures_are_written_one_way():
     """In °C, in messages, tables, figures and pages."""
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "flopray").rglob("*.py")]
-    found = {str(path): re.findall(r".*(?:\d|\}) C\b(?!\+).*|.*\(C\).*", path.read_text()) for path in pages}
+    sign = re.compile(r"(?:\d|\}) C\b(?!\+)|\(C\)")
+    found = {str(path): [line for line in path.read_text().splitlines() if sign.search(line)] for path in pages}
     assert {name: lines for name, lines in found.items() if lines} == {}
 
 
@@ -303,17 +319,15 @@ _WRITES_OTHERWISE = {
 _WRITERS = {"write_text", "write_bytes", "savefig", "to_parquet", "to_csv", "write_html", "write_image", "dump"}
 
 
-def _writes_aside(tree: ast.Module) -> list[int]:
+def _writes_aside(path: Path) -> list[int]:
     """Lines that write a file, outside of a block of `atomic.making` or `atomic.replacing`."""
-    blocks = [
-        n for n in ast.walk(tree) if isinstance(n, ast.With) and any("atomic." in ast.unparse(i) for i in n.items)
-    ]
+    blocks = [n for n in nodes(path) if isinstance(n, ast.With) and any("atomic." in ast.unparse(i) for i in n.items)]
     inside = {id(part) for block in blocks for part in ast.walk(block)}
     found = []
-    for call in ast.walk(tree):
+    for call in nodes(path):
         if not isinstance(call, ast.Call) or id(call) in inside:
             continue
-        name = ast.unparse(call.func).rpartition(".")[2]
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
         modes = [str(a.value) for a in call.args if isinstance(a, ast.Constant)]
         opens = name in ("open", "fdopen") and any(re.fullmatch("[wxa][bt+]*", mode) for mode in modes)
         if opens or (name in _WRITERS and isinstance(call.func, ast.Attribute) and call.args):
@@ -322,5 +336,5 @@ def _writes_aside(tree: ast.Module) -> list[int]:
 
 
 def test_results_are_written_whole_or_not_at_all():
-    found = {n: _writes_aside(ast.parse(p.read_text())) for n, p in modules().items() if n.startswith("flopray")}
+    found = {n: _writes_aside(p) for n, p in modules().items() if n.startswith("flopray")}
     assert {n: lines for n, lines in found.items() if lines and n not in _WRITES_OTHERWISE} == {}

@@ -19,6 +19,7 @@ lie on one line do not claim to be exact: a floor set by tick quantisation.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,14 +58,27 @@ class Posterior:
         """Half the width of the interval around `mean` that holds `level` of the probability."""
         offset = self.mean - self.centre
         low, high = 0.0, float(np.max(np.abs(offset)) + 700 * np.max(self.scale))
-        for _ in range(60):
-            middle = (low + high) / 2
-            upper = stdtr(self.dof, (offset + middle) / self.scale)
-            lower = stdtr(self.dof, (offset - middle) / self.scale)
-            low, high = (middle, high) if self.weight @ (upper - lower) < level else (low, middle)
-            if high - low < 1e-6 * high:
+        width = 2 * float(np.sqrt(self.weight @ (self.scale**2 + offset**2)))
+        for _ in range(60):  # Newton's steps, and halves of what holds the width where one leaves it
+            upper, lower = (offset + width) / self.scale, (offset - width) / self.scale
+            missing = level - float(self.weight @ (stdtr(self.dof, upper) - stdtr(self.dof, lower)))
+            low, high = (width, high) if missing > 0 else (low, width)
+            density = float(self.weight @ ((_density(self.dof, upper) + _density(self.dof, lower)) / self.scale))
+            step = missing / density if density > 1e-200 else math.inf
+            sharp = abs(step) < 1e-7 * width
+            if sharp and abs(missing) < 1e-6:
+                return width + step
+            # Where a narrow component begins, the density is high and a step says little.
+            width = width + step if low < width + step < high and not sharp else (low + high) / 2
+            if high - low < 1e-7 * high:
                 break
         return high
+
+
+def _density(dof: float, t: np.ndarray) -> np.ndarray:
+    """Of a Student t distribution."""
+    unit = math.exp(math.lgamma((dof + 1) / 2) - math.lgamma(dof / 2)) / math.sqrt(dof * math.pi)
+    return unit * (1 + t**2 / dof) ** (-(dof + 1) / 2)
 
 
 def fit(

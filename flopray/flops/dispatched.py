@@ -174,6 +174,11 @@ class _Totals:
         self.flops: Counter[str] = Counter()
         self.unknown: set[str] = set()
         self.operators = 0
+        # A model repeats its operators many times, so what is known of each is found once a count.
+        #: By operator: what `_known` says.
+        self.known: dict[Any, tuple[str, Callable[..., Any] | None, bool | None]] = {}
+        #: Operators that are not made of parts.
+        self.whole: set[Any] = set()
 
     def add(self, operation: Operation) -> None:
         """Add an operation."""
@@ -204,32 +209,40 @@ class _Counter(TorchDispatchMode):
         """Run an operation, or the parts that it is made of, and count it."""
         del types
         kwargs = kwargs or {}
-        packet = getattr(func, "_overloadpacket", None)
-        name = str(packet or func)
-        formula = _FORMULAS.get(packet) or _OF_OTHERS.get(name) or flop_registry.get(packet)
-        if formula is None and hasattr(func, "decompose"):
+        totals = self._totals
+        if (known := totals.known.get(func)) is None:
+            known = totals.known[func] = _known(func)
+        name, formula, multiplies = known
+        if formula is None and func not in totals.whole and hasattr(func, "decompose"):
             with self:
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
+            totals.whole.add(func)
         out = func(*args, **kwargs)
         flops: int | None = 0
         if formula is not None:
             flops = int(formula(*args, **kwargs, out_val=out))
-        elif _may_multiply(name, func, args, kwargs):
+        elif multiplies or (multiplies is None and _takes_matrices(args, kwargs)):
             flops = None
-        self._totals.add(Operation(func, name, flops, args, kwargs, out))
+        totals.add(Operation(func, name, flops, args, kwargs, out))
         return out
 
 
-def _may_multiply(name: str, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+def _known(func: Any) -> tuple[str, Callable[..., Any] | None, bool | None]:
+    """An operator's name, its formula, and without one whether it may multiply; None: that depends on its call."""
+    packet = getattr(func, "_overloadpacket", None)
+    name = str(packet or func)
+    formula = _FORMULAS.get(packet) or _OF_OTHERS.get(name) or flop_registry.get(packet)
     namespace, _, operator = name.partition(".")
-    if namespace not in _OWN:
-        return True
-    if has_word_of_a_product(operator):
-        return True
+    if namespace not in _OWN or has_word_of_a_product(operator):
+        return name, formula, True
     if namespace != "aten" or takes_elements(operator) or torch.Tag.pointwise in getattr(func, "tags", ()):
-        return False
+        return name, formula, False
+    return name, formula, None
+
+
+def _takes_matrices(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     return sum(isinstance(x, torch.Tensor) and x.dim() > 1 for x in tree_leaves((args, kwargs))) > 1
 
 

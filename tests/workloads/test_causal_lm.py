@@ -78,10 +78,16 @@ def config(kind: str, **changes) -> dict:
     return {key: value for key, value in given.items() if value is not None}
 
 
+@functools.cache
+def canonical(content: str, model: str) -> str:
+    """Of a configuration as JSON; many tests take the same."""
+    return models.canonical(json.loads(content), model)
+
+
 def point(content: dict, *, batch=2, tokens=16, model="m", **fields):
     choices = {"weights": "random", "attention": "auto", "routing": "uniform", "checkpointing": False}
     shape = {"batch_size": batch, "sequence_length": tokens}
-    text = models.canonical(content, model)
+    text = canonical(json.dumps(content), model)
     return make_point(**{"workload": "causal_lm", "model": model, "model_config": text, **choices, **shape, **fields})
 
 

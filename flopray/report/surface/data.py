@@ -30,6 +30,8 @@ _TARGET_MISSED = "note:target_error_missed"
 _LEAST = 1e-150
 #: Columns whose values always have separate figures, whatever the workload.
 _GROUP = ["device_type", "precision", "execution"]
+#: Columns that what a row is on each of several boards is made from.
+_COSTS = ("time_s", "energy_j")
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ def surface_sets(
     rows: Any = of_types(selection.apply(frame, axes), axes)
     metrics = [*(METRICS[name] for name in selection.metrics or METRICS), *further]
     others = [axis for axis in axes.others if rows[axis.name].notna().any()]
+    rows = _needed(rows, axes, metrics)
     for key, group in rows.groupby([*_GROUP, *(axis.name for axis in others)], sort=True, dropna=False):
         # positions are those of the whole group, so that figures of all phases look alike
         places = _places(group, selection, planned or {}, axes)
@@ -170,6 +173,15 @@ def surface_sets(
             for metric in metrics:
                 names = (*map(str, key[: len(_GROUP)]), str(phase))
                 yield _surface_set(metric, names, part, axes, places, filtered, variant)
+
+
+def _needed(rows: Any, axes: SurfaceAxes, metrics: Sequence[Metric]) -> Any:
+    """The rows with the columns that sets are made of: each choice of rows copies all columns, and runs have 140."""
+    columns = {*_cell(axes), *("device_name", "energy_source", "model_flops", "status", "findings", "target_error")}
+    columns |= {*("boards", "on_boards"), *_COSTS}
+    for metric in metrics:
+        columns |= {metric.column, metric.error_column, *metric.reason_columns}
+    return rows[[name for name in rows.columns if name in columns]]
 
 
 def _bounds_that_matter(
@@ -283,8 +295,10 @@ def _grid(metric: Metric, axes: SurfaceAxes, panel: int, rows: Any, xs: Array, y
         said = _as_tuple(cells.get(index)) if metric.measured else ()
         findings[index] = tuple(finding for finding in said if finding != _TARGET_MISSED)
     on_boards: Any = np.frompyfunc(lambda _: (), 1, 1)(values)
-    for place, row in zip(zip(*at, strict=True), rows.to_dict("records"), strict=True):
-        if row["on_boards"] and np.isfinite(values[place]):
+    several = rows["on_boards"].map(bool).to_numpy(bool)
+    places = zip(*(axis[several] for axis in at), strict=True)
+    for place, row in zip(places, rows[several].to_dict("records"), strict=True):
+        if np.isfinite(values[place]):
             on_boards[place] = tuple(values_on_boards(row, metric.column, metric.error_column))
     return Grid(panel, values, rel_errors, reasons, findings, targets, on_boards)
 
