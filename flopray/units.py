@@ -1,4 +1,4 @@
-"""Numbers as people read them: three digits and an SI prefix. Everything else stays in plain SI units."""
+"""Numbers as people read them: three digits and an SI prefix, or a count. Everything else stays in plain SI units."""
 
 from __future__ import annotations
 
@@ -33,3 +33,12 @@ def prefixed(value: float | None, unit: str) -> str:
         if abs(value) >= 0.9995 * scale:  # from there on three digits round up to the next prefix
             return f"{value / scale:.3g} {prefix}{unit}"
     return f"{value:.3g} {unit}"
+
+
+def counted(count: int, noun: str) -> str:
+    """A count with its noun, which has a plural in s.
+
+    >>> counted(1, "row"), counted(2, "row")
+    ('1 row', '2 rows')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

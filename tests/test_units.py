@@ -3,7 +3,7 @@
 import pytest
 
 from flopray.report.plot.scales import display_unit
-from flopray.units import prefixed
+from flopray.units import counted, prefixed
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,7 @@ def test_numbers_have_three_digits_and_a_prefix(value, text):
 )
 def test_figures_have_the_same_prefixes(largest, label):
     assert display_unit("J", largest).label == label
+
+
+def test_one_has_no_plural():
+    assert [counted(count, "row") for count in (0, 1, 2)] == ["0 rows", "1 row", "2 rows"]
