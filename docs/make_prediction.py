@@ -16,6 +16,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -256,7 +257,8 @@ def _ours(predictor: Predictor) -> str:
 def plan_of(run: Path) -> tuple[PlannedEnergy, float, float]:
     """What the models plan for the sweep of a run, and what it took: seconds, and joules of the board."""
     folder = open_run(run)
-    frame, settings = folder.load(), folder.manifest["sweep"]["settings"]  # type: ignore[index]
+    frame: Any = folder.load()  # the stubs of pandas do not know whether a column is a Series or a DataFrame
+    settings = folder.manifest["sweep"]["settings"]  # type: ignore[index]
     names = ("workload", "device_type", "precision", "execution", *(f.name for f in mlp.MLP.fields))
     points = {row["trial_id"]: point_from({key: row[key] for key in names}) for row in frame.to_dict("records")}
     kept = {key: settings[key] for key in ("target_error", "max_seconds", "sentinel_every_s")}

@@ -165,7 +165,7 @@ def _told_by(old: PhaseRecord, new: PhaseRecord) -> str:
 
 def described(name: str, run: RunFolder, told: Mapping[str, int], sources: Sequence[RunFolder]) -> dict[str, Any]:
     """What the card says about a run."""
-    frame = run.load()
+    frame: Any = run.load()  # the stubs of pandas do not know whether a column is a Series or a DataFrame
     phases = [phase for phase in run.workload.phases if phase in set(frame["phase"])]
     columns = {name: int(frame[name].notna().sum()) for name in _COUNTED}
     precisions = sorted(set(frame["precision"]), key=PRECISIONS.index)

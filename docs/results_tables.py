@@ -81,7 +81,7 @@ def mlp_fp32() -> str:
                 *map(str, shape),
                 phase,
                 si(row["time_s"], "s"),
-                _with_error(*row[["energy_j", "energy_rel_error"]], "J"),
+                _with_error(row["energy_j"], row["energy_rel_error"], "J"),
             ]
             cells += [
                 f"{row['power_w']:.0f} W",
@@ -352,7 +352,8 @@ def measured() -> str:
     lines = []
     for name in ("h200_steps", "h200_mlp", "h200_transformer", "h200_transformer_large_batch"):
         for step, one in json.loads((RESULTS / "measured" / f"{name}.json").read_text())["steps"].items():
-            windows, truth = pd.DataFrame(one["windows"]), one["truth"]
+            windows: Frame = pd.DataFrame(one["windows"])
+            truth = one["truth"]
             cells = [step, str(len(windows))]
             for what, error in (("time_s", "time"), ("energy_j", "energy"), ("reference_j", "reference")):
                 off, stated = windows[what] / truth[what] - 1, windows[f"{error}_rel_error"]

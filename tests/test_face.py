@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import doctest
 import importlib
 import pkgutil
@@ -17,7 +18,8 @@ from flopray.cli.python import Run
 from flopray.cluster.this_machine import this_machine
 from flopray.errors import InputError
 from flopray.measurement.host import cpu_threads
-from flopray.records import PhaseRecord
+from flopray.measurement.profile import Profile
+from flopray.records import PhaseRecord, Status
 from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder
 from flopray.sweep import definition
@@ -127,6 +129,16 @@ def test_profile_says_in_one_line_what_cannot_be(workload, arguments, said):
     assert said in str(error.value)
     assert "\n" not in str(error.value)
     assert "--" not in str(error.value)  # no flag: there is no command line
+
+
+def test_profile_shows_a_line_for_each_phase_and_says_once_why_there_is_no_energy():
+    records = flopray.profile(MLP(**SHAPE), phases=["forward", "backward"], max_seconds=0.05, device="cpu")
+    none = {"energy_status": Status.NO_ENERGY_SOURCE, "energy_reason": "no source"}
+    shown = Profile(records.point, [dataclasses.replace(record, **none) for record in records])
+    head, forward, backward, without = repr(shown).splitlines()
+    assert head.endswith(f"on {records[0].device_name}")
+    assert (forward.split()[0], backward.split()[0]) == ("forward", "backward")
+    assert without == "  no energy: no source"
 
 
 def test_profile_computes_with_as_many_threads_as_a_sweep_and_leaves_those_of_the_process():

@@ -20,11 +20,11 @@ from flopray.audit.findings import (
     number,
     precision_of,
     quotient,
-    si,
     text,
 )
 from flopray.audit.hardware import odd_statement, peak_flops_per_s
 from flopray.audit.limit_rules import measured_peak
+from flopray.units import prefixed
 
 #: Relative difference that a derived column may have from its parts: rounding, and means of quotients.
 DERIVED_TOLERANCE = 0.05
@@ -134,7 +134,7 @@ def _derivations(row: Row) -> Iterator[tuple[str, str, float | None]]:
     peak, measured = peak_flops_per_s(device_name(row), precision_of(row)), measured_peak(row)
     rate = quotient(row, "model_flops", "time_s") or number(row, "flops_per_s")
     if measured and rate is not None and text(row, "phase") != "optimizer_step":
-        yield "mfu", f"flops_per_s / measured_peak_flops_per_s of {si(measured, 'FLOP/s')}", rate / measured
+        yield "mfu", f"flops_per_s / measured_peak_flops_per_s of {prefixed(measured, 'FLOP/s')}", rate / measured
     elif peak and rate is not None and text(row, "phase") != "optimizer_step":
         yield "mfu", f"flops_per_s / peak of {peak / 1e12:g} TFLOP/s", rate / peak
     total = [number(row, column) for column in ("energy_j", "idle_power_w", "time_s")]

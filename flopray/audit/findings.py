@@ -276,12 +276,3 @@ def quotient(row: Row, upper: str, lower: str) -> float | None:
         return None
     # a quotient beyond any float is still judged: it is above every limit
     return max(-sys.float_info.max, min(above / below, sys.float_info.max))
-
-
-def si(value: float, unit: str) -> str:
-    """Three digits with an SI prefix: `si(1.4e15, "FLOP/s")` is `1.4 PFLOP/s`."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g} {unit}"
-    prefixes = {-3: "n", -2: "u", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T", 5: "P", 6: "E"}
-    step = min(max(math.floor(math.log10(abs(value)) / 3), min(prefixes)), max(prefixes))
-    return f"{value / 1000.0**step:.3g} {prefixes[step]}{unit}"

@@ -19,7 +19,6 @@ from flopray.audit.findings import (
     precision_of,
     quotient,
     rel_error,
-    si,
     text,
 )
 from flopray.audit.hardware import (
@@ -31,6 +30,7 @@ from flopray.audit.hardware import (
     peak_flops_per_s,
 )
 from flopray.point import FP8_SCALING, PRECISIONS
+from flopray.units import prefixed
 
 #: Accuracy of a board's power sensor: NVML states 5 % for the boards where it states anything
 #: (https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html, nvmlDeviceGetPowerUsage).
@@ -99,12 +99,12 @@ def rate_above_limit(row: Row) -> Verdict:
     if rate / (1 + rel_error(row, "time_rel_error")) <= limit.bound:  # the longest time within the error
         return None
     sentence = (
-        f"{si(rate, 'FLOP/s')} at {precision} is {rate / limit.bound:.3g} times the "
-        f"{si(limit.bound, 'FLOP/s')} that the device can do ({limit.basis})"
+        f"{prefixed(rate, 'FLOP/s')} at {precision} is {rate / limit.bound:.3g} times the "
+        f"{prefixed(limit.bound, 'FLOP/s')} that the device can do ({limit.basis})"
     )
     tensor = peak_flops_per_s(device, "tf32") if precision == "fp32" else None
     if tensor and rate <= tensor:
-        sentence += f"; possible only as tf32 ({si(tensor, 'FLOP/s')}), and then the precision is mislabelled"
+        sentence += f"; possible only as tf32 ({prefixed(tensor, 'FLOP/s')}), and then the precision is mislabelled"
     compared = {"flops_per_s": rate, "limit_flops_per_s": limit.bound, "basis": limit.basis}
     return finding_of("rate_above_limit", Severity.IMPOSSIBLE, sentence, row, compared, rate / limit.bound)
 
@@ -130,7 +130,7 @@ def executed_rate_above_limit(row: Row) -> Verdict:
     if rate / (1 + rel_error(row, "time_rel_error")) <= bound:
         return None
     sentence = (
-        f"{si(rate, 'FLOP/s')} executed is {rate / bound:.3g} times the {si(bound, 'FLOP/s')} "
+        f"{prefixed(rate, 'FLOP/s')} executed is {rate / bound:.3g} times the {prefixed(bound, 'FLOP/s')} "
         "of the device's fastest units and its CUDA cores together"
     )
     compared = {"executed_flops_per_s": rate, "limit_flops_per_s": bound}
@@ -153,14 +153,15 @@ def power_above_limit(row: Row) -> Verdict:
     if not limit and least <= ANY_BOARD_W:
         return Unjudged("power_above_limit", "no power limit stated or known")
     if not limit:
-        sentence = f"mean power of {si(power, 'W')} is above the {si(ANY_BOARD_W, 'W')} that no single board takes"
+        most = prefixed(ANY_BOARD_W, "W")
+        sentence = f"mean power of {prefixed(power, 'W')} is above the {most} that no single board takes"
         compared = {"power_w": power, "limit_w": ANY_BOARD_W}
         return finding_of("power_above_limit", Severity.IMPLAUSIBLE, sentence, row, compared, power / ANY_BOARD_W)
     if least <= limit * (1 + SENSOR_TOLERANCE):
         return None
     severity = Severity.IMPOSSIBLE if own else Severity.IMPLAUSIBLE
     source = "the board enforces" if own else f"of the {spec.name if spec else 'board'}'s datasheet"
-    sentence = f"mean power of {si(power, 'W')} is above the {si(limit, 'W')} {source}"
+    sentence = f"mean power of {prefixed(power, 'W')} is above the {prefixed(limit, 'W')} {source}"
     compared = {"power_w": power, "limit_w": limit}
     return finding_of("power_above_limit", severity, sentence, row, compared, power / limit)
 
@@ -176,7 +177,7 @@ def efficiency_above_peak(row: Row) -> Verdict:
     if efficiency / (1 + rel_error(row, "energy_rel_error")) <= limit.bound:  # the highest energy within the error
         return None
     sentence = (
-        f"{si(efficiency, 'FLOP/J')} is {efficiency / limit.bound:.3g} times the {limit.basis}; "
+        f"{prefixed(efficiency, 'FLOP/J')} is {efficiency / limit.bound:.3g} times the {limit.basis}; "
         "only a GPU that is clocked down beats that, and not by much"
     )
     compared = {"flops_per_j": efficiency, "limit_flops_per_j": limit.bound, "basis": limit.basis}
@@ -197,7 +198,7 @@ def power_below_idle(row: Row) -> Verdict:
     if power * (1 + energy_error) / (1 - time_error) >= idle * (1 - SENSOR_TOLERANCE):
         return None
     sentence = (
-        f"mean power of {si(power, 'W')} is below the {si(idle, 'W')} of the idle device: "
+        f"mean power of {prefixed(power, 'W')} is below the {prefixed(idle, 'W')} of the idle device: "
         "the energy of the work was missed"
     )
     compared = {"power_w": power, "idle_power_w": idle}
@@ -215,8 +216,8 @@ def mfu_above_one(row: Row) -> Verdict:
     named = " and ".join(f"{column} is {value:.4g}" for column, value in bad.items())
     measured = measured_peak(row)
     if measured:
-        sentence = f"{named}: faster than the {si(measured, 'FLOP/s')} that products were measured to reach here, "
-        sentence += "which is no limit: other shapes may be faster, or the machine was busy meanwhile"
+        sentence = f"{named}: faster than the {prefixed(measured, 'FLOP/s')} that products were measured to reach "
+        sentence += "here, which is no limit: other shapes may be faster, or the machine was busy meanwhile"
         return finding_of("mfu_above_one", Severity.NOTE, sentence, row, bad, max(bad.values()))
     sentence = f"{named}: more than the device's peak; a percentage has to be divided by 100"
     return finding_of("mfu_above_one", Severity.IMPLAUSIBLE, sentence, row, bad, max(bad.values()))

@@ -22,8 +22,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from flopray.audit.cache_bounds import energy_bound_j, time_bound_s
-from flopray.audit.findings import Finding, Row, Severity, Unjudged, is_usable, keys_of, number, rel_error, si, text
+from flopray.audit.findings import Finding, Row, Severity, Unjudged, is_usable, keys_of, number, rel_error, text
 from flopray.point import is_captured
+from flopray.units import prefixed
 
 #: What must add up to what.
 COMPOSITIONS = (
@@ -155,7 +156,7 @@ def _not_additive(
 ) -> Finding:
     names = " + ".join(str(row["phase"]) for row in rows[1:])
     sentence = (
-        f"{rows[0]['phase']} takes {si(each.whole, each.unit)}, {names} take {si(each.total, each.unit)}"
+        f"{rows[0]['phase']} takes {prefixed(each.whole, each.unit)}, {names} take {prefixed(each.total, each.unit)}"
         f"{_at_reference(rows, each)} ({each.rel_difference:+.1%}, allowed {allowed / each.total:.1%})"
     )
     if excuse == "launches":
@@ -188,7 +189,7 @@ def _interaction(
         errors = each.error / each.total
         told.append(
             f"{each.quantity}{_at_reference(rows, each)} {each.rel_difference:+.1%} ± {errors:.1%}"
-            f" ({si(each.whole, each.unit)}, apart {si(each.total, each.unit)})"
+            f" ({prefixed(each.whole, each.unit)}, apart {prefixed(each.total, each.unit)})"
         )
         numbers |= {f"whole_{each.column}": each.whole, f"parts_{each.column}": each.total}
         if each.column in explained:

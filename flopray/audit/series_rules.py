@@ -28,10 +28,10 @@ from flopray.audit.findings import (
     keys_of,
     number,
     rel_error,
-    si,
 )
 from flopray.audit.hardware import Limit
 from flopray.audit.limit_rules import efficiency_limit, rate_limit
+from flopray.units import prefixed
 
 #: Columns along which FLOPs grow; the others that a row has must agree within a series.
 AXES = ("n_layers", "width", "tokens", "batch_size", "sequence_length")
@@ -154,8 +154,8 @@ def _report(rows: Sequence[Row], points: Sequence[_Point], quantity: _Quantity, 
     name = quantity.column.rsplit("_", 1)[0]
     sentence = (
         f"{large.flops / small.flops:.3g} times the FLOPs, but {name} changed {large.value / small.value:.3g} times "
-        f"({si(small.value, quantity.unit)} to {si(large.value, quantity.unit)}), where the added FLOPs alone take "
-        f"{si(floor, quantity.unit)} at best: the mark of a window that saw only the launches"
+        f"({prefixed(small.value, quantity.unit)} to {prefixed(large.value, quantity.unit)}), where the added FLOPs "
+        f"alone take {prefixed(floor, quantity.unit)} at best: the mark of a window that saw only the launches"
     )
     return Finding(
         "launch_window",

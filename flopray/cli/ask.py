@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from rich.console import Console
-
-from flopray.cli.axes import flag_of
+from flopray.cli.axes import dest_of, flag_of
 from flopray.cli.endings import ended, results_console
-from flopray.cli.parser import OneLineParser, told
-from flopray.cli.prices import PRICES
-from flopray.cli.question import (
-    add_fields,
-    named_workload,
-)
+from flopray.cli.parser import SettingsParser
+from flopray.cli.prices import Overheads
+from flopray.cli.question import Question, add_fields, fields_of, named_workload
 from flopray.cli.reply import reply_of
 from flopray.cli.reply_tables import show, to_json
 from flopray.cli.synonyms import synonyms
-from flopray.point import EXECUTIONS, PRECISIONS
+from flopray.errors import InputError
+from flopray.settings import settings_of
 from flopray.workloads.base import Workload
 
 _WHAT = """\
@@ -61,70 +55,47 @@ _ELSEWHERE = {
 }
 
 
-def build_parser(workload: Workload | None) -> argparse.ArgumentParser:
-    """The command line, with the fields of a workload."""
-    parser = OneLineParser(
-        prog="flopray ask",
-        description=_WHAT,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    text = "mlp, causal_lm, FILE.py:NAME, or a language model by its name, config.json, folder or hub id"
-    parser.add_argument("workload", metavar="WORKLOAD", help=text)
-    what = parser.add_argument_group("what is done, and how often")
-    what.add_argument("--phase", help="default train_step, where there is one")
-    what.add_argument("--steps", metavar="N", help="steps of the run, such as 1e6 (default: one)")
-    what.add_argument("--total-tokens", metavar="N", help="tokens of the run instead, such as 1e9")
-    where = parser.add_argument_group("on what")
-    where.add_argument("--gpu", nargs="+", metavar="TYPE", help="such as H100 (default: every type that is known)")
-    where.add_argument("--gpus", nargs="+", default=["1"], metavar="N", help="how many, each with a batch of its own")
-    where.add_argument(
-        "--precision", nargs="+", choices=PRECISIONS, metavar="P", help="default bf16, where models were fitted to it"
-    )
-    where.add_argument(
-        "--execution", choices=EXECUTIONS, metavar="E", help=f"{', '.join(EXECUTIONS)} (default: what models know)"
-    )
-    where.add_argument(
-        "--utilisation", type=float, default=1.0, metavar="U", help="share of the time that GPUs compute (default 1)"
-    )
-    where.add_argument("--models", type=Path, metavar="FILE", help="of flopray fit --out (default: those of flopray)")
-    choice = parser.add_argument_group("which is best")
-    choice.add_argument("--deadline", metavar="TIME", help="the least energy that ends in time, such as 24h")
-    choice.add_argument("--energy-budget", metavar="ENERGY", help="the fastest within it, such as 5kWh of the boards")
-    price = parser.add_argument_group("carbon and money")
-    for flag, _, words, _, _ in PRICES:
-        price.add_argument(flag, type=float, metavar="X", help=words)
-    price.add_argument("--country", metavar="CODE", help="its grid, such as FRA, by the data of codecarbon")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+def build_parser(workload: Workload | None) -> SettingsParser:
+    """The command line, with the fields of a workload.
+
+    Raises:
+        InputError: a field whose flag another one has.
+    """
+    parser = SettingsParser(Question, Overheads, prog="flopray ask", description=_WHAT, epilog=_EXAMPLES)
     if workload is not None:
-        taken = {flag for action in parser._actions for flag in action.option_strings}
-        add_fields(parser.add_argument_group(f"shape of {workload.name}"), workload, taken)
+        taken = {known.option for cls in (Question, Overheads) for known in settings_of(cls).values()}
+        add_fields(parser.heading(f"shape of {workload.name}"), workload, {*taken, "--help", "-h"})
         of_a_step = synonyms(workload.fields, {name: f"--{name.removesuffix('s')}" for name in _ALSO_SETTINGS})
         tokens = {word: f"{flag} (of a step) or --total-tokens (of the run)" for word, flag in of_a_step.items()}
         parser.synonyms = of_a_step | {word: tokens[word] for word in _TOKENS if word in tokens} | _ELSEWHERE
+        parser.names = {field.name: flag_of(field) for field in workload.fields}
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    name = words[0] if words and not words[0].startswith("-") else None
-    if name is None:
-        build_parser(None).parse_args(words)
-        return 2
+    parser = build_parser(None)
+    if not words or {"-h", "--help"} & set(words[:1]):
+        parser.parse_args(words)
 
-    flags = {"country": "--country", "grid_intensity": "--grid-intensity"}
-
-    def work(console: Console) -> None:
-        workload, model = named_workload(name)
-        flags.update({field.name: flag_of(field) for field in workload.fields})
-        reply = reply_of(workload, model, build_parser(workload).parse_args(words))
-        if "--json" in words:
+    def work() -> None:
+        nonlocal parser
+        if words[0].startswith("-"):
+            raise InputError("flopray ask: name the workload or model first, as in: flopray ask mlp --steps 1e6")
+        workload, model = named_workload(words[0])
+        parser = build_parser(workload)
+        given = parser.parse_args(words)
+        question, overheads = parser.read_known(given)
+        found = {field.name: getattr(given, dest_of(field)) for field in fields_of(workload)}
+        named = {name: values for name, values in found.items() if values is not None}
+        reply = reply_of(workload, model, question, overheads, named)
+        if question.json:
             print(to_json(reply))
         else:
-            show(console, reply)
+            show(results_console(), reply)
 
-    return ended(lambda: work(results_console()), lambda error: told(error, **flags))
+    return ended(work, lambda error: parser.told(error))
 
 
 if __name__ == "__main__":

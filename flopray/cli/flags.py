@@ -97,14 +97,26 @@ def _axes_of(workload: Workload) -> list[Field]:
     return [field for field in workload.fields if not field.implied]
 
 
-def add_field(group: Any, workload: Workload, field: Field, taken: set[str]) -> None:
-    """Add the flag of a workload's field, and the names that it had before."""
+def add_field(group: Any, workload: Workload, field: Field, taken: set[str], text: str | None = None) -> None:
+    """Add the flag of a workload's field, and the names that it had before.
+
+    Args:
+        group: of a parser.
+        workload: whose field it is.
+        field: which one.
+        taken: flags that are there; gets those of the field.
+        text: for `--help`, instead of one that tells of several values.
+
+    Raises:
+        InputError: a flag that another one has.
+    """
     for flag in (flag_of(field), *field.old_flags):
         if flag in taken:
             problem = f"the flag {flag} is taken: give the field another flag"
             raise InputError(f"workload {workload.name}, field {field.name}: {problem}")
         taken.add(flag)
-    group.add_argument(flag_of(field), dest=dest_of(field), nargs="*", metavar="VALUE", help=described(field))
+    words = described(field) if text is None else text.replace("%", "%%")
+    group.add_argument(flag_of(field), dest=dest_of(field), nargs="*", metavar="VALUE", help=words)
     for old in field.old_flags:
         group.add_argument(old, dest=dest_of(field), nargs="*", help=argparse.SUPPRESS)
 

@@ -61,11 +61,15 @@ class SettingsParser(OneLineParser):
         self._classes = classes
         #: Further names and their flags, for the messages of errors: of the fields of a workload, once it is known.
         self.names: dict[str, str] = {}
-        groups: dict[str, argparse._ActionsContainer] = {"": self}
+        self._headings: dict[str, argparse._ActionsContainer] = {"": self}
         for known in (known for cls in classes for known in settings_of(cls).values()):
-            if known.group not in groups:
-                groups[known.group] = self.add_argument_group(known.group)
-            add_setting(groups[known.group], known)
+            add_setting(self.heading(known.group), known)
+
+    def heading(self, title: str) -> argparse._ActionsContainer:
+        """The group of flags below a heading of `--help`, which is made if it is not there; without a title, all."""
+        if title not in self._headings:
+            self._headings[title] = self.add_argument_group(title)
+        return self._headings[title]
 
     def read(self, words: Sequence[str] | None = None) -> tuple[Any, ...]:
         """An instance of each class with what the words ask for; by default with those of this process.

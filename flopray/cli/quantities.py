@@ -20,15 +20,15 @@ _QUANTITY = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([A-Za-z]+)\s*", re.IGN
 
 def seconds(text: str) -> float:
     """Seconds of a text such as `24h`. Raises as `_quantity`."""
-    return _quantity("--deadline", text, _SECONDS, "24h, 90min or 7d")
+    return _quantity(text, _SECONDS, "24h, 90min or 7d")
 
 
 def joules(text: str) -> float:
     """Joules of a text such as `5kWh`. Raises as `_quantity`."""
-    return _quantity("--energy-budget", text, _JOULES, "5kWh, 300Wh or 2MJ")
+    return _quantity(text, _JOULES, "5kWh, 300Wh or 2MJ")
 
 
-def _quantity(flag: str, text: str, units: Mapping[str, float], such_as: str) -> float:
+def _quantity(text: str, units: Mapping[str, float], such_as: str) -> float:
     """A positive number with a unit.
 
     Raises:
@@ -44,11 +44,11 @@ def _quantity(flag: str, text: str, units: Mapping[str, float], such_as: str) ->
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise InputError(f"{flag} {text!r:.40}: write a positive number with its unit, such as {such_as}")
+        raise InputError(f"{text!r:.40}: write a positive number with its unit, such as {such_as}")
     return value
 
 
-def count(flag: str, text: str) -> float:
+def count(text: str) -> int:
     """A positive whole number, also one such as `1e9`.
 
     Raises:
@@ -59,8 +59,8 @@ def count(flag: str, text: str) -> float:
     except ValueError:
         value = math.nan
     if not (1 <= value <= _MOST and value == int(value)):
-        raise InputError(f"{flag} {text!r:.40}: write a whole number from 1 to {_MOST:g}, such as 1000 or 1e9")
-    return value
+        raise InputError(f"{text!r:.40}: write a whole number from 1 to {_MOST:g}, such as 1000 or 1e9")
+    return int(value)
 
 
 def with_range(ranged: Ranged | None, words: Any) -> str:

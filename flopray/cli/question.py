@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from flopray.audit.hardware import find_gpu
-from flopray.cli.axes import default_of, dest_of, flag_of, values_of
+from flopray.cli.axes import default_of, flag_of, values_of
+from flopray.cli.flags import add_field
+from flopray.cli.quantities import count, joules, seconds
 from flopray.cli.request import common_default
 from flopray.description import Field
-from flopray.errors import FloprayError, InputError
+from flopray.errors import FloprayError, InputError, SettingError
 from flopray.mappings import Values
-from flopray.point import Point
+from flopray.point import EXECUTIONS, PRECISIONS, Point
 from flopray.predict.work import NoWork, Work, work_of
+from flopray.settings import check_settings, setting
 from flopray.sweep.space import grid
 from flopray.units import prefixed
 from flopray.workloads.base import ELEMENT_BYTES, Workload
@@ -27,6 +30,90 @@ from flopray.workloads.registry import find_workload
 
 #: Of a question that names none.
 _PRECISION = "bf16"
+_WHAT, _WHERE, _BEST = "what is done, and how often", "on what", "which is best"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked, beside the fields of the workload.
+
+    Raises:
+        SettingError: a value that cannot be.
+    """
+
+    workload: str = setting(
+        doc="mlp, causal_lm, FILE.py:NAME, or a language model by its name, config.json, folder or hub id",
+        positional=True,
+        metavar="WORKLOAD",
+    )
+    phase: str | None = setting(None, doc="default train_step, where there is one", group=_WHAT)
+    steps: int | None = setting(
+        None, doc="steps of the run, such as 1e6 (default: one)", kind=count, metavar="N", group=_WHAT
+    )
+    total_tokens: int | None = setting(
+        None, doc="tokens of the run instead, such as 1e9", kind=count, metavar="N", group=_WHAT
+    )
+    gpu: tuple[str, ...] = setting(
+        (),
+        doc="such as H100 (default: every type that is known)",
+        noun="type",
+        distinct=False,
+        metavar="TYPE",
+        group=_WHERE,
+    )
+    gpus: tuple[int, ...] = setting(
+        (1,),
+        doc="how many, each with a batch of its own (default {default})",
+        kind=count,
+        noun="number",
+        distinct=False,
+        metavar="N",
+        group=_WHERE,
+    )
+    precision: tuple[str, ...] = setting(
+        (),
+        doc="{choices} (default bf16, where models were fitted to it)",
+        choices=PRECISIONS,
+        distinct=False,
+        metavar="P",
+        group=_WHERE,
+    )
+    execution: str | None = setting(
+        None, doc="{choices} (default: what models know)", choices=EXECUTIONS, metavar="E", group=_WHERE
+    )
+    utilisation: float = setting(
+        1.0,
+        doc="share of the time that GPUs compute (default {default})",
+        must="be above 0 and at most 1",
+        holds=lambda value: 0 < value <= 1,
+        metavar="U",
+        group=_WHERE,
+    )
+    models: Path | None = setting(
+        None, doc="of flopray fit --out (default: those of flopray)", kind=Path, metavar="FILE", group=_WHERE
+    )
+    deadline_s: float | None = setting(
+        None,
+        doc="the least energy that ends in time, such as 24h",
+        kind=seconds,
+        flag="--deadline",
+        metavar="TIME",
+        group=_BEST,
+    )
+    energy_budget_j: float | None = setting(
+        None,
+        doc="the fastest within it, such as 5kWh of the boards",
+        kind=joules,
+        flag="--energy-budget",
+        metavar="ENERGY",
+        group=_BEST,
+    )
+    json: bool = setting(False, doc="print one JSON object")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.steps is not None and self.total_tokens is not None:
+            raise SettingError("<steps> and <total_tokens> name the same: leave one out")
 
 
 @dataclass(frozen=True)
@@ -75,18 +162,14 @@ def add_fields(group: Any, workload: Workload, taken: set[str]) -> None:
     Raises:
         InputError: a flag that another one has.
     """
-    for field in _fields(workload):
-        if flag_of(field) in taken:
-            raise InputError(f"workload {workload.name}, field {field.name}: the flag {flag_of(field)} is taken")
+    for field in fields_of(workload):
         known = _default(field)
         shown = f" (default {'as measured, else ' if field.is_dimension else ''}{known})" if known else ""
-        text = (field.doc or field.label or field.name) + shown
-        group.add_argument(
-            flag_of(field), dest=dest_of(field), nargs="+", metavar="VALUE", help=text.replace("%", "%%")
-        )
+        add_field(group, workload, field, taken, (field.doc or field.label or field.name) + shown)
 
 
-def _fields(workload: Workload) -> list[Field]:
+def fields_of(workload: Workload) -> list[Field]:
+    """Those that a question may name."""
     return [field for field in workload.fields if not field.implied]
 
 
@@ -100,13 +183,16 @@ def _default(field: Field) -> str | None:
 
 
 def axes_of(
-    workload: Workload, options: argparse.Namespace, model: str | None, shapes: Sequence[Mapping[str, int]] = ()
+    workload: Workload,
+    named: Mapping[str, Sequence[str]],
+    model: str | None,
+    shapes: Sequence[Mapping[str, int]] = (),
 ) -> tuple[Values, list[str]]:
     """One value of each field, and lines on those that were not named.
 
     Args:
         workload: which one.
-        options: of the command line.
+        named: words of the command line, by field.
         model: of a language model.
         shapes: that were measured: what nobody named is that of the one that is nearest to what was named.
 
@@ -115,11 +201,11 @@ def axes_of(
     """
     axes: Values = {}
     assumed: list[str] = []
-    measured = _nearest(shapes, _named_sizes(workload, options))
-    for field in _fields(workload):
-        words = getattr(options, dest_of(field))
-        if words is not None and len(words) > 1:
-            raise InputError(f"{flag_of(field)} {' '.join(words)}: ask about one value")
+    measured = _nearest(shapes, _named_sizes(workload, named))
+    for field in fields_of(workload):
+        words = named.get(field.name)
+        if words is not None and len(words) != 1:
+            raise InputError(f"{' '.join([flag_of(field), *words])}: ask about one value")
         word = words[0] if words else None
         if word is None and field.name == "model" and model is not None:
             word = model
@@ -135,9 +221,9 @@ def axes_of(
     return axes, assumed
 
 
-def _named_sizes(workload: Workload, options: argparse.Namespace) -> dict[str, int]:
-    dimensions = [field for field in _fields(workload) if field.is_dimension and getattr(options, dest_of(field))]
-    return {field.name: values_of(field, getattr(options, dest_of(field)))[0] for field in dimensions}
+def _named_sizes(workload: Workload, named: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    dimensions = [field for field in fields_of(workload) if field.is_dimension and named.get(field.name)]
+    return {field.name: values_of(field, list(named[field.name]))[0] for field in dimensions}
 
 
 def _nearest(shapes: Sequence[Mapping[str, int]], named: Mapping[str, int]) -> Mapping[str, int]:
@@ -171,19 +257,19 @@ def points_of(
 
 
 def ways_of(
-    workload: Workload, fitted: Sequence[tuple[str, str]], precisions: Sequence[str] | None, execution: str | None
+    workload: Workload, fitted: Sequence[tuple[str, str]], precisions: Sequence[str], execution: str | None
 ) -> list[tuple[str, str]]:
     """Precisions with the execution of each: those that were named, else the usual ones if they were fitted.
 
     Args:
         workload: which one.
         fitted: those that were, most rows first.
-        precisions: that were named.
+        precisions: that were named; none stands for the usual one.
         execution: that was named.
     """
     usual = common_default(workload, "execution", on_gpu=True)[0]
     there = [way for way in fitted if execution in (None, way[1])] or list(fitted)
-    if precisions is None:
+    if not precisions:
         precisions = [_PRECISION if not there or _PRECISION in dict(there) else there[0][0]]
     found = []
     for precision in dict.fromkeys(precisions):
@@ -236,16 +322,16 @@ def tokens_of(point: Point, phase: str) -> int | None:
     return known or point.shape().get("tokens")
 
 
-def steps_of(steps: float | None, total_tokens: float | None, tokens: int | None, gpus: int) -> int | None:
+def steps_of(steps: int | None, total_tokens: int | None, tokens: int | None, gpus: int) -> int | None:
     """How many steps a run has, each with a batch on every GPU; None where it is not asked.
 
     Raises:
         InputError: tokens of a workload that has none.
     """
     if steps is not None:
-        return math.ceil(steps)
+        return steps
     if total_tokens is None:
         return None
     if not tokens:
-        raise InputError("--total-tokens: this workload does not say how many tokens a step has; name --steps")
+        raise SettingError("<total_tokens>: this workload does not say how many tokens a step has; name <steps>")
     return math.ceil(total_tokens / (tokens * gpus))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from flopray.cli.answer import Answer, answer, cheapest, fastest
-from flopray.cli.prices import prices_of
-from flopray.cli.quantities import count, energy_range, energy_text, joules, seconds, time_range, time_text
-from flopray.cli.question import asked_of, axes_of, points_of, steps_of, tokens_of, ways_of
-from flopray.errors import InputError
+from flopray.cli.prices import Overheads
+from flopray.cli.quantities import energy_range, energy_text, time_range, time_text
+from flopray.cli.question import Question, asked_of, axes_of, points_of, steps_of, tokens_of, ways_of
+from flopray.errors import SettingError
 from flopray.footprint.bill import Prices
 from flopray.predict.predictor import Predictor
 from flopray.predict.shipped import shipped
@@ -37,65 +36,63 @@ class Reply:
     choices: list[str]
 
 
-def reply_of(workload: Workload, model: str | None, options: argparse.Namespace) -> Reply:
+def reply_of(
+    workload: Workload, model: str | None, question: Question, overheads: Overheads, named: Mapping[str, Sequence[str]]
+) -> Reply:
     """Answer the question of a command line.
+
+    Args:
+        workload: that is asked about.
+        model: of a language model.
+        question: what is asked of it.
+        overheads: of the building, and prices.
+        named: words for the fields of the workload, by field.
 
     Raises:
         InputError: an impossible question, or models that cannot be read.
     """
-    if options.steps is not None and options.total_tokens is not None:
-        raise InputError("--steps and --total-tokens name the same: leave one out")
-    if not 0 < options.utilisation <= 1:
-        raise InputError(f"--utilisation {options.utilisation:g}: it must be above 0 and at most 1")
-    steps = None if options.steps is None else count("--steps", options.steps)
-    total = None if options.total_tokens is None else count("--total-tokens", options.total_tokens)
-    numbers = [int(count("--gpus", word)) for word in options.gpus]
-    deadline = None if options.deadline is None else seconds(options.deadline)
-    budget = None if options.energy_budget is None else joules(options.energy_budget)
-    phase = options.phase or ("train_step" if "train_step" in workload.phases else workload.phases[0])
+    phase = question.phase or ("train_step" if "train_step" in workload.phases else workload.phases[0])
     if phase not in workload.phases:
-        raise InputError(f"--phase {phase}: {workload.name} has {', '.join(workload.phases)}")
-    prices = prices_of(options)
-    predictor = Predictor.load(options.models) if options.models else shipped()
-    gpus, family = _types(options.gpu, predictor), family_of(workload.name)
-    ways = {gpu: ways_of(workload, predictor.ways(gpu, family), options.precision, options.execution) for gpu in gpus}
-    axes, assumed = axes_of(workload, options, model, predictor.shapes(ways, family, phase))
+        raise SettingError(f"<phase> {phase}: {workload.name} has {', '.join(workload.phases)}")
+    prices = overheads.prices()
+    predictor = Predictor.load(question.models) if question.models else shipped()
+    gpus, family = _types(question.gpu, predictor), family_of(workload.name)
+    ways = {gpu: ways_of(workload, predictor.ways(gpu, family), question.precision, question.execution) for gpu in gpus}
+    axes, assumed = axes_of(workload, named, model, predictor.shapes(ways, family, phase))
     points = points_of(workload, axes, ways)
     answers = []
     for point in points:
         asked = asked_of(point, phase)
-        for number in dict.fromkeys(numbers):
-            often = steps_of(steps, total, tokens_of(point, phase), number)
-            how = {"gpus": number, "steps": often, "utilisation": options.utilisation}
+        for number in dict.fromkeys(question.gpus):
+            often = steps_of(question.steps, question.total_tokens, tokens_of(point, phase), number)
+            how = {"gpus": number, "steps": often, "utilisation": question.utilisation}
             answers.append(answer(asked, predictor, prices, **how))
     label = points[0].label().replace(f" {points[0].precision} {points[0].execution}", "")
-    lines = _lines(answers, assumed, options, predictor)
-    return Reply(f"{phase} of {workload.name} {label}", answers, prices, lines, _choices(answers, deadline, budget))
+    lines = _lines(answers, assumed, question.utilisation, predictor)
+    return Reply(f"{phase} of {workload.name} {label}", answers, prices, lines, _choices(answers, question))
 
 
-def _types(named: Sequence[str] | None, predictor: Predictor) -> tuple[str, ...]:
+def _types(named: Sequence[str], predictor: Predictor) -> tuple[str, ...]:
     """The types of GPU that are asked about, by their names in the models.
 
     Raises:
-        InputError: there are no models of any of them.
+        SettingError: there are no models of any of them.
     """
     known = {name.lower(): name for name in predictor.device_types}
     types = tuple(dict.fromkeys(known.get(name.lower(), name) for name in named or predictor.device_types))
     if not set(types) & set(predictor.device_types):
         there = ", ".join(predictor.device_types)
-        raise InputError(f"--gpu {' '.join(types)}: nothing was fitted for it; there are models of {there}")
+        raise SettingError(f"<gpu> {' '.join(types)}: nothing was fitted for it; there are models of {there}")
     return types
 
 
-def _lines(answers: Sequence[Answer], assumed: Sequence[str], options: argparse.Namespace, fit: Predictor) -> list[str]:
+def _lines(answers: Sequence[Answer], assumed: Sequence[str], utilisation: float, fit: Predictor) -> list[str]:
     lines = [f"taken by default: {', '.join(assumed)}"] if assumed else []
     if any(one.gpus > 1 for one in answers):
         lines.append("each GPU has its own batch; the cost of exchanging gradients is not included: --utilisation")
-    if options.utilisation < 1:
+    if utilisation < 1:
         waiting = ", ".join(f"{name} {fit.waiting_w(name):.0f} W" for name in sorted({a.device_type for a in answers}))
-        lines.append(
-            f"GPUs compute {options.utilisation:.0%} of the time, as given; a board that waits takes {waiting}"
-        )
+        lines.append(f"GPUs compute {utilisation:.0%} of the time, as given; a board that waits takes {waiting}")
     answered = [one for one in answers if one.step_s]
     if answered:
         lines.append(
@@ -106,7 +103,8 @@ def _lines(answers: Sequence[Answer], assumed: Sequence[str], options: argparse.
     return lines
 
 
-def _choices(answers: Sequence[Answer], deadline: float | None, budget: float | None) -> list[str]:
+def _choices(answers: Sequence[Answer], question: Question) -> list[str]:
+    deadline, budget = question.deadline_s, question.energy_budget_j
     lines = []
     if deadline is not None:
         best = cheapest(answers, deadline)

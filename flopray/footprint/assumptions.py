@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-
-from flopray.errors import InputError
 
 JOULES_PER_KWH = 3.6e6
 
@@ -80,21 +77,13 @@ PUE = Assumption(
 )
 
 
-def given(name: str, flag: str, value: float, unit: str = "", *, least: float = 0.0) -> Assumption:
+def given(name: str, flag: str, value: float, unit: str = "") -> Assumption:
     """What the user says, which has no range.
 
     Args:
         name: what it is.
-        flag: that it came with, for messages.
+        flag: that it came with.
         value: of it.
         unit: of it.
-        least: smallest value allowed.
-
-    Raises:
-        InputError: the value is too small, or no number.
     """
-    if not math.isfinite(value) or value < least:
-        at = f"a number from {least:g}" if least else "0 or a positive number"
-        hint = ": a data centre takes at least what its servers take" if least == 1 else ""
-        raise InputError(f"{flag} {value:g}: it must be {at}{hint}")
     return Assumption(name, Ranged(value, value, value), unit, f"as given by {flag}")

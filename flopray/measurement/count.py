@@ -11,7 +11,7 @@ from typing import Any, overload
 
 import torch
 
-from flopray.errors import FloprayError, InputError, MeasurementError, SpecError, Unsupported, brief
+from flopray.errors import FloprayError, InputError, MeasurementError, SettingError, SpecError, Unsupported, brief
 from flopray.flops.by_module import count_by_module
 from flopray.flops.comparison import ClosedForm, Counts, Executed, ModuleCount
 from flopray.flops.executed.counts import NotCounted, PhaseCounts
@@ -255,7 +255,7 @@ def _point(workload: Workload, shape: Mapping[str, Any], precision: str | None) 
         given |= by_value.get(given.get(name), {})
     needed = [field.name for field in workload.fields if not (field.implied or field.optional)]
     if missing := [name for name in needed if name not in given]:
-        raise InputError(f"{workload.name} needs a value of {', '.join(missing)}")
+        raise SettingError(f"{workload.name} needs a value of {', '.join(f'<{name}>' for name in missing)}")
     try:
         device_type = "GPU" if torch.cuda.is_available() else "CPU"
         return workload.point(device_type=device_type, precision=precision or "fp32", **given)

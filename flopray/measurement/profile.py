@@ -43,10 +43,12 @@ class Profile(list[PhaseRecord]):
         return table.to_frame(table.from_batches(table.batches([rows], schema), schema=schema))
 
     def __repr__(self) -> str:
-        """A line for each phase, as in a lab book."""
+        """A line for each phase, as in a lab book, and one for each reason why there is no energy."""
         where = self[0].device_name if self else "no phase"
         width = max((len(record.phase) for record in self), default=0)
         lines = [f"{record.phase:<{width}}  {_values(record)}" for record in self]
+        without = [record for record in self if record.energy_status == Status.NO_ENERGY_SOURCE]
+        lines += [f"no energy: {reason}" for reason in dict.fromkeys(record.energy_reason for record in without)]
         return "\n".join([f"{self.point.label()} on {where}", *(f"  {line}" for line in lines)])
 
 
@@ -135,5 +137,4 @@ def _values(record: PhaseRecord) -> str:
         parts.append(with_error(record.energy_j, "J", record.energy_rel_error))
     parts += [prefixed(record.flops_per_s, "FLOP/s")] if record.flops_per_s is not None else []
     parts += [prefixed(record.flops_per_j, "FLOP/J")] if record.flops_per_j is not None else []
-    parts += [f"no energy: {record.energy_reason}"] if record.energy_status == Status.NO_ENERGY_SOURCE else []
     return "  ".join(parts)

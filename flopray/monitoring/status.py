@@ -22,6 +22,7 @@ from flopray.store.manifests import of_own_tuner, of_reference, of_tune_results
 from flopray.store.resumption import MERGE_AGAIN, not_resumable
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
+from flopray.units import counted
 
 _COLUMNS = (
     *("trial_id", "device_type", "node", "device_uuid", "device_wall_s", "window_s"),
@@ -133,13 +134,13 @@ def print_status(console: Console, status: RunStatus, names: Mapping[str, str] |
     lines.append(f"points   {status.finished} of {status.points} ({share})")
     if status.points_per_s:
         eta = f", {clock(status.eta_s)} to go" if status.eta_s else ""
-        lines.append(f"rate     {status.points_per_s:.2f} points/s on {status.devices} devices{eta}")
+        lines.append(f"rate     {status.points_per_s:.2f} points/s on {counted(status.devices, 'device')}{eta}")
     if status.measured_fraction is not None:
         lines.append(f"windows  {status.measured_fraction:.0%} of device time measured")
     lines += [
         f"failed   {f['points']} {f['status']}: {with_names(str(f['reason']), names or {})}" for f in status.failures
     ]
-    lines += [f"audit    {count} rows {code}" for code, count in status.findings.items()]
+    lines += [f"audit    {counted(count, 'row')} {code}" for code, count in status.findings.items()]
     lines += [f"         what a finding means: {COMMAND}"] if status.findings else []
     for line in lines:
         console.print(one_line(line), highlight=False, markup=False, soft_wrap=True)

@@ -23,13 +23,13 @@ from flopray.predict.roofline import TimeModel
 UNITS = {
     "rest_w": "W",
     "waiting_w": "W",
-    "tile_j_per_flop": "J",
+    "tile_j_per_flop": "J/FLOP",
     "cache_j_per_byte": "J/B",
     "memory_j_per_byte": "J/B",
     "pass_j_per_byte": "J/B",
     "update_j_per_byte": "J/B",
-    "bulk_j_per_flop": "J",
-    "attention_j_per_flop": "J",
+    "bulk_j_per_flop": "J/FLOP",
+    "attention_j_per_flop": "J/FLOP",
 }
 _ROUNDS, _ROBUST = 5, 0.05
 #: Weights of a constant's relative distance beside a row's relative error: from that of all devices, and from a guess.

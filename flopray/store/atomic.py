@@ -1,5 +1,8 @@
 """Files that are either the old or the new one, even after a power cut: write aside, sync, rename, sync the folder.
 
+What is being written has a hidden name and a lock, which the kernel releases when its writer ends, however it ends. So
+leftovers of killed processes are told from what others are writing.
+
 All functions raise plain `OSError`; callers say what it means for their file.
 """
 
@@ -7,10 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
+import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,25 +42,80 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def unfinished_name(name: str) -> str:
-    """A fresh hidden name for something that will be renamed to `name` once it is complete."""
-    return f".{name[:32]}{_UNFINISHED}{secrets.token_hex(6)}"
+@contextlib.contextmanager
+def _beside(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
+    """Something new beside `path`, under a hidden name: locked inside the block, and removed if the block fails.
+
+    Args:
+        path: what it will be renamed to once it is complete.
+        make: makes an empty file or folder of a name.
+    """
+    descriptor = None
+    while descriptor is None:
+        new = path.with_name(f".{path.name[:32]}{_UNFINISHED}{secrets.token_hex(6)}")
+        make(new)
+        descriptor = _locked(new)
+    try:
+        yield new
+    except BaseException:
+        _remove(new)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _locked(new: Path) -> int | None:
+    """A descriptor with the lock of something new; None if it was taken for a leftover before it was locked.
+
+    A file system without locks gives none, and then nothing is removed as a leftover.
+    """
+    try:
+        descriptor = _open_to_lock(new)
+    except FileNotFoundError:
+        return None
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(descriptor), new.stat()):
+            return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _open_to_lock(path: Path) -> int:
+    # On NFS, only what is open for writing can be locked exclusively.
+    way = os.O_RDONLY if stat.S_ISDIR(path.lstat().st_mode) else os.O_RDWR
+    return os.open(path, way | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, as far as that is possible."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Write a file that replaces `path` if the block ends without an error, and is removed otherwise."""
-    unfinished = path.with_name(unfinished_name(path.name))
-    try:
-        with unfinished.open("xb") as file:
+    with _beside(path, _touch) as unfinished:
+        with unfinished.open("r+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
-        raise
+    fsync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def filling(path: Path) -> Iterator[Path]:
+    """A new folder that the block fills and renames to `path`; it is removed if the block fails.
+
+    What killed processes left beside it is removed first.
+    """
+    remove_unfinished(path.parent)
+    with _beside(path, Path.mkdir) as unfinished:
+        yield unfinished
     fsync_folder(path.parent)
 
 
@@ -63,28 +123,30 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 def making(path: Path) -> Iterator[Path]:
     """A name to write what can be made again: the file becomes `path` if the block ends without an error. Not synced.
 
-    On a full disk, or after a kill, an older file stays. A link is followed, and what is no regular file, such as
-    `/dev/stdout`, is written as it is.
+    On a full disk, or after a kill, an older file stays, and what the kill left is removed by the next writer there. A
+    link is followed, and what is no regular file, such as `/dev/stdout`, is written as it is.
 
     Raises:
         OSError: it cannot be written; its `filename` is the path.
     """
     place = path.resolve()
-    in_place = place.exists() and not (place.is_file() and os.access(place.parent, os.W_OK))
-    unfinished = path if in_place else place.with_name(unfinished_name(place.name))
     try:
-        yield unfinished
-        if not in_place:
+        if place.exists() and not (place.is_file() and os.access(place.parent, os.W_OK)):
+            yield path
+            return
+        remove_unfinished(place.parent)
+        with _beside(place, _touch) as unfinished:
+            yield unfinished
             if place.exists():
                 unfinished.chmod(stat.S_IMODE(place.stat().st_mode))
             unfinished.replace(place)
-    except BaseException as error:
-        if not in_place:
-            with contextlib.suppress(OSError):
-                unfinished.unlink()
-        if isinstance(error, OSError):
-            error.filename = str(path)
+    except OSError as error:
+        error.filename = str(path)
         raise
+
+
+def _touch(path: Path) -> None:
+    path.touch(exist_ok=False)
 
 
 def write(path: Path, content: str | bytes) -> None:
@@ -103,10 +165,15 @@ def is_unfinished(path: Path) -> bool:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove unfinished files that killed processes left."""
+    """Remove unfinished files and folders that killed processes left, and none that a live one is writing."""
     for path in folder.glob(f".*{_UNFINISHED}*"):
         with contextlib.suppress(OSError):
-            path.unlink()
+            descriptor = _open_to_lock(path)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(path)
+            finally:
+                os.close(descriptor)
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -41,6 +41,7 @@ def keep(calibration: Calibration, folder: Path | None = None) -> Path:
     path = own / f"{stamp}-{secrets.token_hex(3)}.json"
     try:
         own.mkdir(parents=True, exist_ok=True)
+        atomic.remove_unfinished(own)
         with atomic.replacing(path) as file:
             file.write(json.dumps(calibration.to_dict(), indent=1, allow_nan=False).encode())
     except OSError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from os import PathLike
@@ -335,9 +334,7 @@ def publish_folder(path: Path, manifest: bytes, fill: Callable[[Path], None] | N
         RunExists: `path` exists.
         OSError: it could not be written; nothing is left of it.
     """
-    new = path.with_name(atomic.unfinished_name(path.name))
-    new.mkdir()
-    try:
+    with atomic.filling(path) as new:
         with atomic.replacing(new / FILE_NAME) as file:
             file.write(manifest)
         with atomic.replacing(new / JOURNAL_NAME):
@@ -345,10 +342,6 @@ def publish_folder(path: Path, manifest: bytes, fill: Callable[[Path], None] | N
         if fill:
             fill(new)
         _rename(new, path)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
-    atomic.fsync_folder(path.parent)
 
 
 def _rename(new: Path, path: Path) -> None:

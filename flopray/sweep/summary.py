@@ -17,7 +17,7 @@ from flopray.description import Description
 from flopray.errors import with_names
 from flopray.mappings import Arguments, Json
 from flopray.records import Status
-from flopray.units import prefixed
+from flopray.units import counted, prefixed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,7 +174,7 @@ def _held_lines(frame: pd.DataFrame, summary: Mapping[str, Any]) -> list[str]:
     if reasons := Counter(frame["hold_temperature_reason"].dropna()):
         reason, _ = reasons.most_common(1)[0]
         more = f" (and {len(reasons) - 1} other reasons)" if len(reasons) > 1 else ""
-        lines.append(f"{summary['rows_not_held']} rows could not be held: {reason}{more}")
+        lines.append(f"{counted(summary['rows_not_held'], 'row')} could not be held: {reason}{more}")
     return lines
 
 
@@ -233,14 +233,16 @@ def _print_counters(console: Console, frame: pd.DataFrame) -> None:
     missing = frame[~frame["counters_status"].isin([str(Status.OK), str(Status.NOT_REQUESTED)])]
     missing = missing[missing["status"] == Status.OK]  # the others' status is known
     for reason, count in Counter(missing["counters_reason"]).items():
-        console.print(f"{count} rows without counters: {reason}", highlight=False, markup=False, soft_wrap=True)
+        console.print(
+            f"{counted(count, 'row')} without counters: {reason}", highlight=False, markup=False, soft_wrap=True
+        )
 
 
 def _print_failures(console: Console, frame: pd.DataFrame, names: Mapping[str, str]) -> None:
     failed = frame[frame["status"] != Status.OK]
     for (status, reason), count in Counter(zip(failed["status"], failed["status_reason"], strict=True)).items():
         said = with_names(str(reason), names)
-        console.print(f"{count} rows {status}: {said}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{counted(count, 'row')} {status}: {said}", highlight=False, markup=False, soft_wrap=True)
 
 
 def varying(frame: pd.DataFrame, workload: Description) -> list[str]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import warnings
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
@@ -109,10 +110,13 @@ def load_quietly() -> None:
 
 
 def _quietly(module: str) -> Any:
+    """Import a module without what it logs and warns of: other chips, and its own code."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        return import_module(module)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return import_module(module)
     finally:
         logging.disable(before)
 

@@ -1,8 +1,8 @@
 """`flopray ask`: what a step and a run cost, with intervals, or why there is no answer."""
 
+import dataclasses
 import json
 import math
-from argparse import Namespace
 
 import pytest
 
@@ -10,6 +10,7 @@ import flopray
 from flopray.cli import ask, quantities, question
 from flopray.cli import main as commands
 from flopray.cli.answer import Answer, cheapest, fastest
+from flopray.cli.prices import Overheads
 from flopray.errors import InputError
 from flopray.footprint.assumptions import Ranged
 from flopray.workloads.mlp import MLP
@@ -133,12 +134,12 @@ def test_what_nobody_names_is_of_a_shape_that_was_measured(capsys):
 @pytest.mark.parametrize(
     ("fitted", "precisions", "execution", "ways"),
     [
-        ([], None, None, [("bf16", "graph")]),
-        ([("fp32", "eager")], None, None, [("fp32", "eager")]),
-        ([("fp32", "eager"), ("bf16", "compile")], None, None, [("bf16", "compile")]),
-        ([("fp32", "eager"), ("bf16", "graph")], None, "eager", [("fp32", "eager")]),
-        ([("bf16", "graph")], None, "eager", [("bf16", "eager")]),  # no answer, and the reason
-        ([("fp32", "eager")], ["tf32", "fp32"], None, [("tf32", "graph"), ("fp32", "eager")]),
+        ([], (), None, [("bf16", "graph")]),
+        ([("fp32", "eager")], (), None, [("fp32", "eager")]),
+        ([("fp32", "eager"), ("bf16", "compile")], (), None, [("bf16", "compile")]),
+        ([("fp32", "eager"), ("bf16", "graph")], (), "eager", [("fp32", "eager")]),
+        ([("bf16", "graph")], (), "eager", [("bf16", "eager")]),  # no answer, and the reason
+        ([("fp32", "eager")], ["tf32", "fp32"], (), [("tf32", "graph"), ("fp32", "eager")]),
     ],
 )
 def test_what_nobody_names_is_how_it_was_measured(fitted, precisions, execution, ways):
@@ -183,23 +184,29 @@ def test_a_workload_of_ones_own_is_counted(tmp_path, capsys):
     [
         ([], "the following arguments are required: WORKLOAD"),
         (["nope"], "'nope' is neither a workload (mlp, causal_lm, FILE.py:NAME) nor a model"),
-        (["mlp", "--steps", "3.5"], "--steps '3.5': write a whole number from 1"),
-        (["mlp", "--steps", "0"], "--steps '0'"),
+        (["--steps", "3", "mlp"], "flopray ask: name the workload or model first"),
+        (["mlp", "--steps", "3.5"], "--steps: '3.5': write a whole number from 1"),
+        (["mlp", "--steps", "0"], "--steps: '0'"),
         (["mlp", "--steps", "3", "--total-tokens", "4"], "name the same"),
         (["mlp", "--gpus", "-1"], "--gpus"),
-        (["mlp", "--deadline", "soon"], "--deadline 'soon': write a positive number with its unit, such as 24h"),
+        (["mlp", "--deadline", "soon"], "--deadline: 'soon': write a positive number with its unit, such as 24h"),
         (["mlp", "--energy-budget", "5"], "such as 5kWh"),
-        (["mlp", "--utilisation", "0"], "it must be above 0 and at most 1"),
-        (["mlp", "--utilisation", "nan"], "it must be above 0 and at most 1"),
-        (["mlp", "--pue", "0.5"], "--pue 0.5: it must be a number from 1"),
-        (["mlp", "--price-per-kwh", "-1"], "0 or a positive number"),
+        (["mlp", "--utilisation", "0"], "--utilisation must be above 0 and at most 1, got 0"),
+        (["mlp", "--utilisation", "nan"], "--utilisation must be above 0 and at most 1"),
+        (["mlp", "--pue", "0.5"], "--pue must be a number from 1"),
+        (["mlp", "--server-factor", "nan"], "--server-factor must be a number from 1"),
+        (["mlp", "--grid-intensity", "inf"], "--grid-intensity must be 0 or a positive number"),
+        (["mlp", "--price-per-kwh", "-1"], "--price-per-kwh must be 0 or a positive number"),
         (["mlp", "--country", "FRA", "--grid-intensity", "50"], "name the same"),
         (["mlp", "--phase", "decode"], "--phase decode: mlp has inference"),
         (["mlp", "--n", "2", "4"], "--n 2 4: ask about one value"),
+        (["mlp", "--n"], "--n: ask about one value"),
+        (["mlp", "--gpus"], "--gpus needs at least one number"),
+        (["mlp", "--execution", "fast"], "--execution: unknown 'fast', choose from eager, graph"),
         (["mlp", "--n", "0"], "--n: 0 is below 1"),
         (["mlp", "--gpu", "B300"], "--gpu B300: nothing was fitted for it; there are models of H100, H200"),
         (["mlp", "--models", "nothing.json"], "cannot read nothing.json"),
-        (["mlp", "--precision", "fp64"], "invalid choice"),
+        (["mlp", "--precision", "fp64"], "--precision: unknown 'fp64', choose from fp32"),
     ],
 )
 def test_a_question_that_makes_no_sense_is_refused_in_a_line(words, said, capsys):
@@ -245,7 +252,7 @@ def test_energies(text, value):
 
 @pytest.mark.parametrize("text", ["", "5", "kWh", "-5kWh", "nankWh", "5 furlongs", "2mJ", "1..2J", "infJ"])
 def test_what_is_no_energy(text):
-    with pytest.raises(InputError, match="--energy-budget"):
+    with pytest.raises(InputError, match="such as 5kWh"):
         quantities.joules(text)
 
 
@@ -255,4 +262,17 @@ def test_a_flag_of_ones_own_that_is_taken_is_refused():
 
     with pytest.raises(InputError, match="the flag --steps is taken"):
         ask.build_parser(Taken())
-    assert isinstance(ask.build_parser(MLP()).parse_args(["mlp"]), Namespace)
+
+
+def test_a_question_of_default_values_names_nothing():
+    given = ask.build_parser(MLP()).parse_args(["mlp"])
+    assert {name for name, value in vars(given).items() if value is not None} == {"workload"}
+    assert ask.build_parser(MLP()).read_known(given) == (question.Question(workload="mlp"), Overheads())
+
+
+def test_an_old_flag_of_a_field_is_understood(capsys):
+    class Renamed(MLP):
+        fields = (*MLP.fields[:2], dataclasses.replace(MLP.fields[2], old_flags=("--columns",)))
+
+    given = vars(ask.build_parser(Renamed()).parse_args(["mlp", "--columns", "64"]))
+    assert given["axis_tokens"] == ["64"]

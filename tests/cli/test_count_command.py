@@ -111,7 +111,7 @@ def test_a_figure_of_one_count_has_labels_and_no_empty_panel(monkeypatch, tmp_pa
         (["STEP", "--width", "8", "--levels", "0"], "--levels"),
         (["STEP", "--width", "8", "--phase", "forward"], "has no phases"),
         (["STEP", "--width", "8", "--", "python"], "--metrics NAME -- COMMAND"),
-        (["mlp", "--n", "2"], "mlp needs a value of width, tokens"),
+        (["mlp", "--n", "2"], "mlp needs a value of --d, --m"),
         (["mlp", "--x", "2"], "mlp has no --x: its shape is --n, --d, --m"),
         (["mlp", "--n", "2", "--d", "8", "--m", "8", "--phase", "sleep"], "choose from inference"),
         (["mlpp", "--n", "2"], "unknown workload"),

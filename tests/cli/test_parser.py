@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from flopray.cli import ask
 from flopray.cli.endings import carry_out
 from flopray.cli.main import _COMMANDS
 from flopray.cli.parser import SettingsParser
+from flopray.cli.prices import Overheads
+from flopray.cli.question import Question
 from flopray.errors import InputError, SettingError
 from flopray.settings import MeasureSettings, check_settings, same_setting, setting, settings_of
+from flopray.workloads.mlp import MLP
 
 ROOT = Path(__file__).parents[2]
 
@@ -132,9 +136,16 @@ def test_the_flags_of_every_command_are_settings(monkeypatch, name):
     assert flags - {"-h"} == known
 
 
+def test_the_flags_of_a_question_are_settings_and_the_fields_of_its_workload():
+    parser = ask.build_parser(MLP())
+    known = {known.option for cls in (Question, Overheads) for known in settings_of(cls).values()}
+    flags = {next(iter(action.option_strings), action.metavar) for action in parser._actions}
+    assert flags - {"-h"} == known | {"--n", "--d", "--m"}
+
+
 def test_only_the_parsers_add_flags():
-    # Of a question, and of a workload, whose flags are made of its fields.
-    allowed = {"parser.py", "flags.py", "main.py", "ask.py", "question.py", "evaluate.py"}
+    # Of a workload, whose flags are made of its fields, and of the commands.
+    allowed = {"parser.py", "flags.py", "main.py", "evaluate.py"}
     for path in sorted((ROOT / "flopray").rglob("*.py")):
         calls = [
             node.func.attr

@@ -39,12 +39,6 @@ def test_what_is_not_known_stays_unknown():
     assert (bill.co2e_kg, bill.electricity) == (None, None)
 
 
-@pytest.mark.parametrize(("value", "least"), [(-1.0, 0.0), (float("nan"), 0.0), (float("inf"), 0.0), (0.9, 1.0)])
-def test_numbers_that_cannot_be_are_refused(value, least):
-    with pytest.raises(InputError, match=r"^--flag .*: it must be"):
-        given("name", "--flag", value, least=least)
-
-
 @pytest.mark.parametrize("assumption", [SERVER, PUE])
 def test_every_default_has_a_range_and_a_source(assumption):
     assert assumption.ranged.low < assumption.ranged.value < assumption.ranged.high

@@ -14,7 +14,7 @@ from flopray.predict.fitting import devices_of, fit_devices
 from flopray.predict.kernel_choice import Choice, Counted, KernelChoices, distinct, rule_of_thumb
 from flopray.predict.measured import measured_rows
 from flopray.predict.residual import INPUTS, fit_residual
-from flopray.predict.roofline import NAMES
+from flopray.predict.roofline import CONSTANTS, NAMES
 from flopray.predict.simple import fit_power_law, fit_rate
 from flopray.predict.work import Work, work_of
 from flopray.workloads.mlp import MLP
@@ -66,6 +66,15 @@ def test_energy_constants_are_never_negative_where_rows_would_have_them_so():
     fitted = fit_energy(parts, falling, energy_start(time.device, "fp32"), HELD_LOOSELY)
     assert set(fitted.constants) == set(UNITS)
     assert min(fitted.constants.values()) >= 0
+
+
+def test_a_constant_has_the_unit_that_its_name_says():
+    units = {one.name: one.unit for one in CONSTANTS} | UNITS
+    endings = {
+        **{"_macs_per_s": "MAC/s", "_bytes_per_s": "B/s", "_s_per_byte": "s/B", "_j_per_byte": "J/B"},
+        **{"_j_per_flop": "J/FLOP", "_bytes": "B", "_s": "s", "_w": "W", "_factor": "1", "_efficiency": "1"},
+    }
+    assert units == {name: next(unit for end, unit in endings.items() if name.endswith(end)) for name in units}
 
 
 def test_time_of_launches_is_a_multiple_of_layers():

@@ -14,6 +14,7 @@ from imagined_gpu import made_frame
 from flopray.errors import InputError
 from flopray.predict import Predictor, fit, work_of
 from flopray.predict.work import NoWork
+from flopray.report.prediction.tables import constants_table
 from flopray.workloads.mlp import MLP
 from flopray.workloads.registry import make_point
 
@@ -96,6 +97,16 @@ def test_json_keeps_every_answer(predictor, tmp_path):
                 assert (other.outside, other.basis) == (one.outside, one.basis)
     units = json.loads((tmp_path / "model.json").read_text())["groups"][0]["fit"]["time"]["product_launch_s"]
     assert units["unit"] == "s"
+
+
+def test_a_file_with_the_units_of_an_earlier_version_says_the_same(predictor):
+    content = json.loads(predictor.to_json())
+    constant = content["groups"][0]["fit"]["energy"]["tile_j_per_flop"]
+    assert constant["unit"] == "J/FLOP"
+    constant["unit"] = "J"
+    again = Predictor.from_json(json.dumps(content).encode(), "older.json")
+    assert again.predict(point(), "forward").energy_j.value == predictor.predict(point(), "forward").energy_j.value
+    assert "fJ/FLOP" in constants_table(again.groups[0]).to_markdown()
 
 
 def _set(content, path, value):

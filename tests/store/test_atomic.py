@@ -1,13 +1,18 @@
 """Results are the complete new ones or the older ones."""
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
+from flopray.report.plot.figures import save_figure
 from flopray.store import atomic
+from flopray.store.manifests import publish_folder
 
 
 def test_a_result_that_does_not_fit_leaves_the_older_one(tmp_path, monkeypatch):
@@ -89,22 +94,120 @@ def test_a_full_disk_leaves_the_older_result_whole(tmp_path, name, setup, write)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_a_writer_that_is_killed_leaves_the_older_result_whole(tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_text("older")
-    code = f"""
-import os, signal
+#: In a process of its own: it writes half of something, says so, and waits.
+_HALF = """
+import sys, time
 from pathlib import Path
 from flopray.store import atomic
-with atomic.making(Path({str(path)!r})) as unfinished:
-    unfinished.write_text("half")
-    os.kill(os.getpid(), signal.SIGKILL)
+with atomic.{how}(Path(sys.argv[1])) as unfinished:
+    {write}
+    print("half", flush=True)
+    time.sleep(600)
 """
-    root = str(Path(__file__).parents[2])
-    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False, timeout=60).returncode == -9
+_WAYS = {
+    "making": "unfinished.write_text('half')",
+    "replacing": "unfinished.write(b'half'); unfinished.flush()",
+    "filling": "(unfinished / 'manifest.json').write_text('half')",
+}
+
+
+@pytest.fixture
+def writer():
+    """Starts writers, by how they write, which are killed at the end."""
+    started = []
+
+    def start(path: Path, how: str) -> subprocess.Popen:
+        code = _HALF.format(how=how, write=_WAYS[how])
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        one = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, env=environment)
+        started.append(one)
+        assert one.stdout is not None
+        assert one.stdout.readline() == b"half\n"
+        return one
+
+    yield start
+    for one in started:
+        one.kill()
+        one.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("how", ["making", "replacing"])
+def test_a_writer_that_is_killed_leaves_the_older_result_whole(tmp_path, writer, how):
+    path = tmp_path / "a.csv"
+    path.write_text("older")
+    one = writer(path, how)
+    one.kill()
+    one.wait(60)
     assert path.read_text() == "older"
     (left,) = (other for other in tmp_path.iterdir() if other != path)
     assert atomic.is_unfinished(left)
     assert not atomic.is_unfinished(path)
     atomic.remove_unfinished(tmp_path)
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("how", _WAYS)
+def test_the_next_writer_removes_what_a_kill_left_and_nothing_of_a_live_one(tmp_path, writer, how):
+    dead, live = writer(tmp_path / "dead", how), writer(tmp_path / "live", how)
+    dead.kill()
+    dead.wait(60)
+    assert len(list(tmp_path.iterdir())) == 2
+    for _ in range(2):
+        atomic.write(tmp_path / "next", "words")
+        (left,) = (path for path in tmp_path.iterdir() if path.name != "next")
+        assert left.name.startswith(".live")
+    live.kill()
+    live.wait(60)
+    figure = Figure()
+    save_figure(figure, tmp_path / "next", ["png"])
+    assert {path.name for path in tmp_path.iterdir()} == {"next", "next.png"}
+
+
+def test_a_new_run_removes_what_a_kill_left_of_another(tmp_path, writer):
+    one = writer(tmp_path / "run", "filling")
+    with pytest.raises(RuntimeError), atomic.filling(tmp_path / "other"):
+        raise RuntimeError
+    assert len(list(tmp_path.iterdir())) == 1
+    one.kill()
+    one.wait(60)
+    publish_folder(tmp_path / "run", b"{}", None)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_writer_whose_file_was_taken_for_a_leftover_begins_again(tmp_path, monkeypatch):
+    """Another process looks between the making of a file and its lock."""
+    whole, removed = Path.touch, []
+
+    def touch(self, **how):
+        whole(self, **how)
+        if not removed:
+            removed.append(self)
+            atomic.remove_unfinished(tmp_path)
+
+    monkeypatch.setattr(Path, "touch", touch)
+    with atomic.making(tmp_path / "a") as unfinished:
+        assert removed == [other for other in removed if other != unfinished]
+        unfinished.write_text("words")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_without_locks_nothing_is_removed_as_a_leftover(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOTSUP, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with atomic.making(tmp_path / "a") as one:
+        one.write_text("a")
+        atomic.write(tmp_path / "b", "b")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_what_only_has_the_name_of_a_leftover_is_left_alone(tmp_path):
+    """A link in a stranger's folder: neither it nor what it leads to is opened or removed."""
+    kept = tmp_path / "kept"
+    kept.write_text("words")
+    link = tmp_path / ".a.unfinished-0123456789ab"
+    link.symlink_to(kept)
+    atomic.remove_unfinished(tmp_path)
+    assert link.is_symlink()
+    assert kept.read_text() == "words"

@@ -14,7 +14,6 @@ from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.sweep.plan import print_plan
 from flopray.sweep.summary import duration, print_summary, summarise
-from flopray.units import prefixed
 from flopray.workloads.mlp import MLP
 from flopray.workloads.registry import make_point
 
@@ -208,23 +207,6 @@ def test_the_plan_of_a_search_counts_its_samples():
     assert cells(shown(print_plan, sweep(search="random", samples=5), {"CPU": 1}))[2] == "5"
     optuna = sweep(search="optuna", samples=5, objective="time_s")
     assert cells(shown(print_plan, optuna, {"CPU": 1}))[2:4] == ["5", "5"]
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1 kB"),
-        (999_400, "999 kB"),
-        (999_900, "1 MB"),
-        (1.234e9, "1.23 GB"),
-        (45.6e12, "45.6 TB"),
-        (989.4e15, "989 PB"),
-    ],
-)
-def test_numbers_have_three_digits_and_a_prefix(value, text):
-    assert prefixed(value, "B") == text
 
 
 @pytest.mark.parametrize(

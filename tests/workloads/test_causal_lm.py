@@ -2,10 +2,12 @@
 
 import functools
 import json
+import logging.handlers
 
 import pytest
 import torch
 import torch._dynamo.utils
+import transformers.utils.logging
 
 from flopray.errors import InputError, Unsupported
 from flopray.flops.dispatched import count_dispatched
@@ -486,6 +488,24 @@ def test_every_phase_runs_and_generating_agrees_with_a_whole_pass(kind):
     with torch.no_grad():
         longer = built._step.module.model(input_ids=torch.cat([x, x[:, :1]], dim=1), use_cache=False).logits
     torch.testing.assert_close(once[:, 0], longer[:, -1], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "olmo"])
+def test_a_class_that_names_no_loss_has_that_of_language_models_without_a_warning(kind):
+    said = logging.handlers.BufferingHandler(capacity=10_000)
+    logger = logging.getLogger("transformers")
+    transformers.utils.logging.warning_once.cache_clear()  # it says each only once in a process
+    logger.addHandler(said)
+    try:
+        built = BuiltPoint(point(config(kind)), device="cpu", seed=0)
+        loss = built.phase("forward")()
+    finally:
+        logger.removeHandler(said)
+    assert [record.getMessage() for record in said.buffer if "loss" in record.getMessage()] == []
+    x = built._step.x
+    logits = built._step.module.model(input_ids=x, use_cache=False).logits
+    expected = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), x[:, 1:].flatten())
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_tokens_go_to_experts_in_equal_numbers():

@@ -308,3 +308,12 @@ class TestOnAGpu:
     def test_one_sequence_is_decoded_in_fp8(self):
         built = self.built(lm("llama-tiny", batch=1))
         assert built.phase("decode")().isfinite().all()
+
+
+def test_what_a_package_logs_and_warns_of_at_its_import_is_not_shown(tmp_path, monkeypatch, caplog, recwarn):
+    lines = ["import logging, warnings", "pattern = '\\.'", "warnings.warn('old')", "logging.error('no such chip')"]
+    (tmp_path / "talkative_package.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert float8._quietly("talkative_package").pattern == "\\."
+    assert [str(one.message) for one in recwarn] == []
+    assert caplog.records == []

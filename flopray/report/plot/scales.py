@@ -14,6 +14,8 @@ import numpy as np
 from matplotlib import colors, ticker
 from numpy.typing import NDArray
 
+from flopray.units import PREFIXES
+
 #: An array of numbers; docstrings say its shape.
 Array = NDArray[Any]
 
@@ -21,9 +23,6 @@ Array = NDArray[Any]
 SEQUENTIAL_MAP = "viridis"
 #: For values of both signs around zero; purple and orange differ with any colour vision.
 DIVERGING_MAP = "PuOr_r"
-
-_PREFIXES = ((1e-9, "n"), (1e-6, "µ"), (1e-3, "m"), (1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T"))
-_PREFIXES += ((1e15, "P"), (1e18, "E"))
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,8 @@ def display_unit(unit: str, largest: float) -> DisplayUnit:
     """
     if unit == "%":
         return DisplayUnit(0.01, "%")
-    factor, prefix = _PREFIXES[0]
-    for factor_next, prefix_next in _PREFIXES:
+    factor, prefix = PREFIXES[-1]
+    for factor_next, prefix_next in reversed(PREFIXES):
         if abs(largest) >= factor_next * (1 - 1e-9):
             factor, prefix = factor_next, prefix_next
     if not largest:

@@ -44,7 +44,7 @@ def random_model(config: Any, *, device: str, dtype: torch.dtype, attention: str
         model = AutoModelForCausalLM.from_config(
             config, dtype=dtype, attn_implementation=attention, trust_remote_code=False
         )
-    return model.to(dtype)
+    return _with_its_loss(model).to(dtype)
 
 
 def pretrained_model(name: str, *, device: str, dtype: torch.dtype, attention: str) -> Any:
@@ -54,7 +54,14 @@ def pretrained_model(name: str, *, device: str, dtype: torch.dtype, attention: s
     model: Any = AutoModelForCausalLM.from_pretrained(
         name, dtype=dtype, attn_implementation=attention, use_safetensors=True, trust_remote_code=False
     )
-    return model.to(device=device, dtype=dtype)
+    return _with_its_loss(model).to(device=device, dtype=dtype)
+
+
+def _with_its_loss(model: Any) -> Any:
+    """Name the loss of a class that names none, such as GPT-2's: transformers takes this one, but warns of it."""
+    if model.loss_type is None:
+        model.loss_type = "ForCausalLM"
+    return model
 
 
 @cache
