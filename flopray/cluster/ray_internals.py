@@ -287,7 +287,8 @@ def keep_no_moving_averages(trial: Any) -> None:
     Tune keeps those of every number: with 340 numbers they are most of a trial's 700 kB in memory, and of what it
     writes of the trial's state.
     """
-    if hasattr(metadata := getattr(trial, "run_metadata", None), "_n_steps"):
+    metadata: Any = getattr(trial, "run_metadata", None)
+    if hasattr(metadata, "_n_steps"):
         metadata._n_steps = ()
 
 

@@ -120,7 +120,7 @@ class Recorder:
         self._breaker = CircuitBreaker(limits.stop_after)
         self._stopped = False
         self._running: dict[str, _Running] = {}  # by Tune's id of the trial
-        self._handles: dict[str, Any] = {}  # by actor
+        self._handles: dict[str, object] = {}  # by actor
         self._types: set[str] = set()
         self._refresh_at = -math.inf
 

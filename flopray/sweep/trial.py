@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # these import torch, which takes seconds: imported only wher
 SHORT_S = 0.2
 #: Of short points, a process reports this many at once, and then one in this many seconds, besides the last one of each
 #: trial. A result says which points it stands for.
-_RESULTS_AT_ONCE, _RESULT_EVERY_S = 50, 1.0
+_RESULTS_AT_ONCE, _RESULT_EVERY_S = 20, 1.0
 #: In the configuration of a point's trial: the place of the point in the sweep's order.
 ORDER_INDEX = "order_index"
 #: What Tune hands to a trial, by name: values that Tune or a searcher drew, which `point_from` checks.

@@ -141,14 +141,14 @@ def test_results_of_short_points_are_thinned_and_long_ones_never(monkeypatch):
         return count
 
     assert reported(1000, 0.2) == 1000
-    assert reported(50, 0.0) == 50  # such as ones that are refused
-    assert reported(10_000, 0.001) == pytest.approx(50 + 10_000 * 0.001, abs=1)
+    assert reported(20, 0.0) == 20  # such as ones that are refused
+    assert reported(10_000, 0.001) == pytest.approx(20 + 10_000 * 0.001, abs=1)
 
 
 def test_long_points_use_up_nothing_of_the_short_ones_allowance():
     allowance = ResultAllowance()
     assert all(allowance.take(1.0) for _ in range(1000))
-    assert sum(allowance.take(0.0) for _ in range(60)) == 50
+    assert sum(allowance.take(0.0) for _ in range(60)) == 20
 
 
 class Calls:
@@ -179,7 +179,7 @@ def step(monkeypatch):
     """A step of a trial, whose recorder and profiler are `Calls`."""
     monkeypatch.setattr(trial.ray, "get", lambda answer: answer)
 
-    def stepped(calls, widths, at_once=50):
+    def stepped(calls, widths, at_once=20):
         monkeypatch.setattr(trial, "_RESULTS_AT_ONCE", at_once)
         monkeypatch.setattr(trial.time, "monotonic", lambda: calls.now_s)
         settings = MeasureSettings(phases=("forward",))
