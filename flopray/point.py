@@ -96,7 +96,8 @@ class Point:
 
     def shape(self) -> dict[str, int]:
         """The workload's dimensions by name, in order."""
-        return {f.name: self.values[f.name] for f in self.workload.dimensions}
+        values = self.__dict__["values"]
+        return {f.name: values[f.name] for f in self.workload.fields if f.is_dimension}
 
     def fields(self) -> Values:
         """All that makes the point, by the name of its column."""

@@ -176,7 +176,8 @@ def encode(phases: Sequence[PhaseRecord], schema: RecordSchema = COMMON) -> tupl
         raise ValueError(f"a record of point {trial_id} is not of schema version {VERSIONS}")
     status = worst_status([record.status for record in phases])
     # A column that the schema does not know has the default None too, which is not written.
-    written = [{n: v for n, v in r.columns().items() if v != schema.defaults.get(n)} for r in phases]
+    default = schema.defaults.get
+    written = [{n: v for n, v in r.columns().items() if v != default(n)} for r in phases]
     rows = [checked_columns(columns, schema) for columns in written]
     for row in rows:
         del row["trial_id"]

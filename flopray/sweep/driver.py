@@ -34,6 +34,7 @@ from flopray.sweep.recorder_actor import start_recorder
 from flopray.sweep.space import sentinel_of
 from flopray.sweep.stored_loggers import StoredCsv, StoredJson
 from flopray.sweep.trial import Config, PointTrial, bound
+from flopray.sweep.trial_statistics import NoMovingAverages
 from flopray.sweep.trials import Trials, trials_of
 from flopray.sweep.tune_sessions import add_missing
 from flopray.workloads.base import with_code
@@ -220,6 +221,7 @@ def _tuner(
                 ProcessFailureCallback(shared["recorder"]),
                 StoredJson(recorder=shared["recorder"]),
                 StoredCsv(recorder=shared["recorder"]),
+                *([NoMovingAverages()] if trials.slabs else []),
                 *loggers,
             ],
         ),

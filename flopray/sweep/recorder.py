@@ -64,7 +64,6 @@ class _Running:
 
     spec: Point
     actor: str
-    handle: Any
     since: float
 
     @property
@@ -94,7 +93,7 @@ class Recorder:
         settings: of the sweep, for the rows of abandoned points.
         limits: of the sweep.
         metrics: where points are counted.
-        end: ends the process behind the handle that a trial gave to `begin`.
+        end: ends the process behind the handle that a trial gave to `started`.
         clock: monotonic seconds.
         about: what is measured, for the dashboard.
     """
@@ -121,6 +120,7 @@ class Recorder:
         self._breaker = CircuitBreaker(limits.stop_after)
         self._stopped = False
         self._running: dict[str, _Running] = {}  # by Tune's id of the trial
+        self._handles: dict[str, object] = {}  # by actor
         self._types: set[str] = set()
         self._refresh_at = -math.inf
 
@@ -128,20 +128,23 @@ class Recorder:
         """The dashboard's name of the actor: the run, and what it measures."""
         return f"sweep {self._name}" + (f": {self._about}" if self._about else "")
 
-    def begin(self, trial: str, spec: Point, actor: str, handle: Any) -> int | None:
+    def begin(self, trial: str, spec: Point, actor: str, measured: list[PhaseRecord] | None = None) -> int | None:
         """Ask to measure a point: the number of this attempt, or None when it is finished, or the sweep has stopped.
 
         Args:
             trial: Tune's id of the trial.
             spec: the point.
             actor: `type@node:process` of the caller.
-            handle: the actor itself, to end it where it hangs.
+            measured: a point that the trial has finished and not pushed: one call instead of two, where points are
+                short.
         """
+        if measured:
+            self.push(trial, measured)
         if self._stopped or spec.id in self._finished:
             return None
         self._attempts[spec.id] += 1
         self._events.working_on[actor] = spec.label()
-        running = self._running[trial] = _Running(spec, actor, handle, self._clock())
+        running = self._running[trial] = _Running(spec, actor, self._clock())
         self._breaker.begin(running.device)
         return self._attempts[spec.id]
 
@@ -157,6 +160,7 @@ class Recorder:
         if running is None:
             return
         self._events.working_on[running.actor] = ""
+        self._handles.pop(running.actor, None)
         if running.spec.id in self._finished:
             return
         failure = process_failure_of(text, self._clock() - running.since, self._limits)
@@ -174,8 +178,15 @@ class Recorder:
         rows = failed_records(spec, self._settings, self._name, reason, attempt=attempt, status=failure.status)
         self._take(rows, None if gone else running)  # a device that is gone does not count in whether the sweep stops
 
-    def started(self) -> None:
-        """Report that a trial's process has started, and so has a device."""
+    def started(self, actor: str, handle: Any) -> None:
+        """Report that a trial's process has started, and so has a device.
+
+        Args:
+            actor: its `type@node:process`.
+            handle: the actor itself, to end it where it hangs. It is sent once and not with each point: to pack and
+                unpack one takes as long as the rest of a call.
+        """
+        self._handles[actor] = handle
         self._events.started = True
 
     def working(self, label: str, actor: str) -> None:
@@ -253,5 +264,5 @@ class Recorder:
     def _end_overdue(self) -> None:
         limit_s = self._limits.point_timeout_s
         for running in self._running.values() if limit_s else ():
-            if self._clock() - running.since > limit_s + _OVERDUE_S:
-                self._end(running.handle)
+            if self._clock() - running.since > limit_s + _OVERDUE_S and running.actor in self._handles:
+                self._end(self._handles[running.actor])

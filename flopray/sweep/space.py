@@ -24,8 +24,9 @@ from flopray.workloads.mlp import MLP
 #: A trial should last at least about three times an actor's start (up to 10 s with a CUDA context), but not longer than
 #: a user is willing to lose.
 TRIAL_SECONDS = (20.0, 120.0)
-#: More trials than this cost Tune's driver more than they gain: for each it copies the list of all of them.
-MAX_TRIALS = 500
+#: More trials than this cost Tune's driver more than they gain: for each it copies the list of all of them, and keeps a
+#: result of some hundred values with their statistics.
+MAX_TRIALS = 250
 #: Axes of every workload, in order. Their defaults follow from the workload and the devices.
 COMMON = {
     "device_type": Setting(

@@ -18,7 +18,7 @@ import ray
 from ray import tune
 
 from flopray.point import Point
-from flopray.records import PhaseRecord
+from flopray.records import PhaseRecord, Status
 from flopray.settings import MeasureSettings
 from flopray.store.schema import RecordSchema
 from flopray.store.tune_results import Result, ResultFormat
@@ -33,10 +33,12 @@ if TYPE_CHECKING:  # these import torch, which takes seconds: imported only wher
     from flopray.measurement.profiler import Profiler
     from flopray.workloads.base import Workload
 
-#: Each point is a result of Tune, except points that are shorter than a result's cost, such as those whose FLOPs are
-#: only counted: a process reports this many results at once, and then one in this many seconds. A result says which
-#: points it stands for.
-_RESULTS_AT_ONCE, _RESULT_EVERY_S = 50, 0.2
+#: A point that takes as long as this is a result of Tune, and the recorder has it at once. Shorter ones, such as those
+#: whose FLOPs are only counted, cost less than the calls about them.
+SHORT_S = 0.2
+#: Of short points, a process reports this many at once, and then one in this many seconds, besides the last one of each
+#: trial. A result says which points it stands for.
+_RESULTS_AT_ONCE, _RESULT_EVERY_S = 20, 1.0
 #: In the configuration of a point's trial: the place of the point in the sweep's order.
 ORDER_INDEX = "order_index"
 #: What Tune hands to a trial, by name: values that Tune or a searcher drew, which `point_from` checks.
@@ -63,13 +65,15 @@ class PointTrial(tune.Trainable):
         """Find the recorder; the device is opened at the first point."""
         self._sweep = self.shared
         self._recorder = ray.get_actor(self._sweep["recorder"], namespace=self._sweep["namespace"])
-        self._recorder.started.remote()
+        self._device_type = self.device_type_in(config)
+        self._own_name = self._actor_name()
+        self._recorder.started.remote(self._own_name, ray.get_runtime_context().current_actor)
         self._worker_log = WorkerLog()
-        self._myself = ray.get_runtime_context().current_actor
         self._profiler: Profiler | None = None
         self._workload = load(self._sweep["workload"])
         self._format = ResultFormat(RecordSchema(self._workload), self._settings().phases)
         self._results = ResultAllowance()
+        self._unsent: list[PhaseRecord] | None = None
         self._take(config)
 
     def reset_config(self, new_config: Config) -> bool:
@@ -86,10 +90,12 @@ class PointTrial(tune.Trainable):
         measured: list[list[PhaseRecord]] = []
         while self._left:
             index, spec = self._left.pop(0)
+            begin_s = time.monotonic()
             if records := self._measure(spec, index):
                 measured.append(records)
-                if self._results.take():
+                if self._results.take(time.monotonic() - begin_s):
                     break
+        self._hand_over()
         return {"points_left": len(self._left), "done": not self._left, **self._format.flat(measured)}
 
     def cleanup(self) -> None:
@@ -136,35 +142,46 @@ class PointTrial(tune.Trainable):
             return
 
         def tell(spec: Point) -> None:
-            self._recorder.working.remote(f"counting {spec.label()}", self._actor_name())
+            self._recorder.working.remote(f"counting {spec.label()}", self._own_name)
 
         lines = count_ahead(profiler, self._recorder, self.trial_id, [spec for _, spec in self._left], tell)
         if lines:
-            self._recorder.spent.remote(self._actor_name(), lines)
+            self._recorder.spent.remote(self._own_name, lines)
         if profiler.counters_reason:
             what = f"no hardware counters on {self._device_type}: {profiler.counters_reason}"
             ray.get(self._recorder.notice.remote(what))
 
     def _measure(self, spec: Point, index: int | None) -> list[PhaseRecord]:
+        """Measure a point; the recorder has its records once this returns, or after `_hand_over`."""
         profiler = (
             self._profiler or self._open_profiler()
         )  # first: if a device cannot be opened, it is not the point's fault
-        begun = self._recorder.begin.remote(self.trial_id, spec, self._actor_name(), self._myself)
-        attempt: Any = ray.get(begun)
+        before, self._unsent = self._unsent, None
+        attempt: Any = ray.get(self._recorder.begin.remote(self.trial_id, spec, self._own_name, before))
         if attempt is None:
             return []
+        begin_s = time.monotonic()
         if profiler is None:
             records = failed_records(spec, self._settings(), self._sweep["run"], self._unopened, attempt=attempt)
         else:
             with alarm(self._sweep["point_timeout_s"]):
                 records = profiler.measure_point(spec, order_index=index, attempt=attempt)
-        ray.get(self._recorder.push.remote(self.trial_id, records))
+        self._unsent = records
+        if time.monotonic() - begin_s >= SHORT_S or any(record.status != Status.OK for record in records):
+            self._hand_over()
         if said := self._worker_log.take():
-            self._recorder.said.remote(self._actor_name(), said)
+            self._recorder.said.remote(self._own_name, said)
         _tell_log(spec, records)
         if profiler and not profiler.healthy():
+            self._hand_over()
             raise BrokenDevice(f"the device of {spec.label()} stopped computing; a new process takes over")
         return records
+
+    def _hand_over(self) -> None:
+        """Give the recorder a short point that would go along with the question for the next one."""
+        if self._unsent is not None:
+            ray.get(self._recorder.push.remote(self.trial_id, self._unsent))
+            self._unsent = None
 
     def _open_profiler(self) -> Profiler | None:
         """Open the device. If that fails, this process ends, so that Tune tries again, maybe elsewhere.
@@ -260,16 +277,22 @@ _Trial = TypeVar("_Trial", bound=PointTrial)
 
 
 class ResultAllowance:
-    """How many results a process may report: some at once, and then one in this many seconds (a token bucket)."""
+    """Which points a process reports: each long one, and of short ones some at once, and then one in some seconds."""
 
     def __init__(self) -> None:
         self._left, self._since = float(_RESULTS_AT_ONCE), time.monotonic()
 
-    def take(self) -> bool:
-        """Whether a point is to be reported now; else the next result stands for it too."""
+    def take(self, seconds: float) -> bool:
+        """Whether a point is to be reported now; else the next result stands for it too (a token bucket).
+
+        Args:
+            seconds: that the point took.
+        """
         now = time.monotonic()
         self._left = min(_RESULTS_AT_ONCE, self._left + (now - self._since) / _RESULT_EVERY_S)
         self._since = now
+        if seconds >= SHORT_S:
+            return True
         if self._left < 1:
             return False
         self._left -= 1

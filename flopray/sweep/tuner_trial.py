@@ -82,6 +82,7 @@ class TunerTrial(PointTrial):
             self._count_ahead()
         try:
             self._measure(spec, index)
+            self._hand_over()
         except BrokenDevice:  # the point is recorded as failed; the next one gets a new process
             self._broken = True
 

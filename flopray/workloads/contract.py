@@ -171,14 +171,18 @@ def _components(workload: Description, given: Any, _: object) -> Any:
         return None
     if not isinstance(given, Mapping):
         raise _Wrong(f"it must return FLOPs by column, such as {{'gemm_flops': 12}}, or None, got {_kind(given)}")
-    own = {column.name for column in workload.columns if column.type is int}
-    known = (*COMPONENTS, *(name for name in own if name not in COMPONENTS))
     for name, flops in given.items():
-        if name not in known:
+        if name not in COMPONENTS and name not in (known := _known_components(workload)):
             raise _Wrong(f"unknown column {name!r:.60}: choose from {', '.join(known)}, or add it to columns as an int")
-        if isinstance(flops, bool) or not isinstance(flops, numbers.Integral) or flops < 0:
+        whole = type(flops) is int or (isinstance(flops, numbers.Integral) and not isinstance(flops, bool))
+        if not whole or flops < 0:
             raise _Wrong(f"{name} must be a whole number of FLOPs from 0, got {flops!r:.60}")
     return {name: int(flops) for name, flops in given.items()}
+
+
+def _known_components(workload: Description) -> tuple[str, ...]:
+    own = {column.name for column in workload.columns if column.type is int}
+    return (*COMPONENTS, *(name for name in own if name not in COMPONENTS))
 
 
 def _columns(workload: Description, given: Any, _: object) -> Any:
@@ -209,7 +213,8 @@ def _cell(name: Any, value: Any, known: Mapping[str, type]) -> Any:
 
 def _amount(workload: object, given: Any, _: object) -> Any:
     del workload
-    if isinstance(given, bool) or not isinstance(given, numbers.Real) or not 0 <= float(given) < math.inf:
+    real = type(given) in (int, float) or (isinstance(given, numbers.Real) and not isinstance(given, bool))
+    if not real or not 0 <= float(given) < math.inf:
         raise _Wrong(f"it must return a number from 0, got {given!r:.60}")
     return given
 

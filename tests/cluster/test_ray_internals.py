@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ray.tune.experiment import Trial
 
 from flopray.cluster import ray_internals
 from flopray.cluster.ray_internals import PrivateName
@@ -122,6 +123,25 @@ def test_tune_still_begins_each_failure_with_the_same_words(tmp_path):
     last = ray_internals.last_failure(trial)
     assert last.splitlines()[1:] == ["killed, and", "no more"]
     assert ray_internals.last_failure(SimpleNamespace(error_file=None)) == ""
+
+
+def test_a_slab_s_trial_keeps_last_and_extreme_values_and_no_moving_averages():
+    trial = Trial("__stub", stub=True)
+    ray_internals.keep_no_moving_averages(trial)
+    for step, value in enumerate((3.0, 1.0, 2.0), start=1):
+        trial.update_last_result({"time_s": value, "training_iteration": step})
+    assert trial.metric_analysis["time_s"] == {"max": 3.0, "min": 1.0, "avg": 2.0, "last": 2.0}
+    restored = Trial("__stub", stub=True)
+    restored.restore_run_metadata(trial.get_json_state()[1])
+    assert restored.metric_analysis == trial.metric_analysis
+    assert restored.last_result["time_s"] == 2.0
+
+
+def test_a_trial_that_knows_no_such_averages_is_left_alone():
+    bare = SimpleNamespace(run_metadata=SimpleNamespace())
+    ray_internals.keep_no_moving_averages(bare)
+    assert vars(bare.run_metadata) == {}
+    ray_internals.keep_no_moving_averages(SimpleNamespace())
 
 
 def test_types_of_gpus_are_read_without_importing_ray():

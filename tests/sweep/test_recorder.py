@@ -54,10 +54,10 @@ def measured(spec, reason=None):
 
 
 def test_a_point_goes_through_once(recorder, watched):
-    assert recorder.begin("t1", point(16), "CPU@a:1", None) == 1
+    assert recorder.begin("t1", point(16), "CPU@a:1") == 1
     recorder.push("t1", measured(point(16)))
     recorder.push("t2", measured(point(16)))  # a second copy, of a trial that was thought to be dead
-    assert recorder.begin("t3", point(16), "CPU@a:2", None) is None
+    assert recorder.begin("t3", point(16), "CPU@a:2") is None
     events = recorder.take()
     assert [records[0].trial_id for records in events.points] == [point(16).id] == watched.counted
     assert events.working_on == {"CPU@a:1": point(16).label()}
@@ -65,10 +65,24 @@ def test_a_point_goes_through_once(recorder, watched):
     assert recorder.unfinished([point(16).id, point(32).id]) == {point(32).id}
 
 
+def test_a_point_that_comes_with_the_question_for_the_next_one_counts_before_it(watched):
+    recorder = make(watched, stop_after=2)
+    recorder.begin("t1", point(16), "CPU@a:1")
+    assert recorder.begin("t1", point(24), "CPU@a:1", measured(point(16))) == 1
+    assert recorder.unfinished([point(16).id, point(24).id]) == {point(24).id}
+    recorder.died("t1", KILLED)
+    assert [records[0].trial_id for records in recorder.take().points] == [point(16).id] == watched.counted
+    assert recorder.begin("t1", point(16), "CPU@a:2") is None  # its process ended after it, in the next one
+    assert recorder.begin("t1", point(24), "CPU@a:2") == 2
+    assert recorder.begin("t1", point(32), "CPU@a:2", measured(point(24), "no driver")) == 1
+    assert recorder.begin("t1", point(40), "CPU@a:2", measured(point(32), "no driver")) is None
+    assert recorder.take().stop == "the last 2 points on every device failed alike: no driver"
+
+
 def test_what_an_earlier_session_finished_is_not_begun(watched):
     recorder = make(watched, finished=[point(16).id])
-    assert recorder.begin("t1", point(16), "CPU@a:1", None) is None
-    assert recorder.begin("t1", point(32), "CPU@a:1", None) == 1
+    assert recorder.begin("t1", point(16), "CPU@a:1") is None
+    assert recorder.begin("t1", point(32), "CPU@a:1") == 1
 
 
 @pytest.mark.parametrize(
@@ -83,7 +97,7 @@ def test_what_an_earlier_session_finished_is_not_begun(watched):
 def test_a_point_is_tried_again_as_often_as_its_cause_allows(watched, text, seconds, attempts, status, reason):
     recorder = make(watched, point_timeout_s=60.0, retries=2)
     for attempt in range(1, attempts + 1):
-        assert recorder.begin("t", point(16), f"CPU@a:{attempt}", None) == attempt
+        assert recorder.begin("t", point(16), f"CPU@a:{attempt}") == attempt
         watched.now_s += seconds
         recorder.died("t", text)
     events = recorder.take()
@@ -95,23 +109,23 @@ def test_a_point_is_tried_again_as_often_as_its_cause_allows(watched, text, seco
     assert (forward.status, forward.attempt, forward.energy_status) == (status, attempts, "failed")
     assert (forward.status_reason or "").startswith(reason)
     assert (forward.status_reason or "").endswith(f" while it was measured, in attempt {attempts} of {attempts}")
-    assert recorder.begin("t", point(16), "CPU@a:9", None) is None
+    assert recorder.begin("t", point(16), "CPU@a:9") is None
 
 
 def test_a_death_costs_no_other_point(recorder):
-    recorder.begin("t1", point(16), "CPU@a:1", None)
-    recorder.begin("t2", point(32), "CPU@b:1", None)
+    recorder.begin("t1", point(16), "CPU@a:1")
+    recorder.begin("t2", point(32), "CPU@b:1")
     for _ in range(3):
-        recorder.begin("t1", point(16), "CPU@a:1", None)
+        recorder.begin("t1", point(16), "CPU@a:1")
         recorder.died("t1", KILLED)
-    assert recorder.begin("t1", point(24), "CPU@a:2", None) == 1
+    assert recorder.begin("t1", point(24), "CPU@a:2") == 1
     assert recorder.unfinished([point(width).id for width in (16, 24, 32)]) == {point(24).id, point(32).id}
 
 
 def test_a_death_between_points_or_after_the_last_word_is_none_of_a_point(recorder):
     recorder.died("t1", KILLED)  # it had not begun one
-    recorder.begin("t1", point(16), "CPU@a:1", None)
-    recorder.begin("t2", point(16), "CPU@b:1", None)
+    recorder.begin("t1", point(16), "CPU@a:1")
+    recorder.begin("t2", point(16), "CPU@b:1")
     recorder.push("t2", measured(point(16)))
     recorder.died("t1", KILLED)  # the other trial has finished its point
     events = recorder.take()
@@ -123,13 +137,13 @@ def test_a_death_between_points_or_after_the_last_word_is_none_of_a_point(record
 @pytest.mark.parametrize("retries", [0, 2])
 def test_a_device_of_a_lost_node_does_not_keep_a_sweep_going_that_only_fails(watched, retries):
     recorder = make(watched, stop_after=2, retries=retries)
-    recorder.begin("lost", point(8), "CPU@b:1", None)
+    recorder.begin("lost", point(8), "CPU@b:1")
     for width in (16, 24):
-        recorder.begin("t", point(width), "CPU@a:1", None)
+        recorder.begin("t", point(width), "CPU@a:1")
         recorder.push("t", measured(point(width), "no driver 7"))
     assert recorder.take().stop is None  # the other device has not failed yet
     recorder.died("lost", NODE_DIED)
-    recorder.begin("t", point(32), "CPU@a:2", None)
+    recorder.begin("t", point(32), "CPU@a:2")
     recorder.push("t", measured(point(32), "no driver 8"))
     assert recorder.take().stop == "the last 2 points on every device failed alike: no driver 8"
 
@@ -137,17 +151,19 @@ def test_a_device_of_a_lost_node_does_not_keep_a_sweep_going_that_only_fails(wat
 def test_no_point_begins_once_the_sweep_stopped(watched):
     recorder = make(watched, stop_after=2)
     for width in (16, 24):
-        recorder.begin("t", point(width), "CPU@a:1", None)
+        recorder.begin("t", point(width), "CPU@a:1")
         recorder.push("t", measured(point(width), "no driver"))
     assert recorder.take().stop == "the last 2 points on every device failed alike: no driver"
-    assert recorder.begin("t", point(32), "CPU@a:1", None) is None
+    assert recorder.begin("t", point(32), "CPU@a:1") is None
 
 
 def test_a_process_that_hangs_beyond_its_own_alarm_is_ended(watched):
     recorder = make(watched, point_timeout_s=60.0)
-    recorder.begin("slow", point(16), "CPU@a:1", "slow's handle")
+    recorder.started("CPU@a:1", "slow's handle")
+    recorder.started("CPU@b:1", "quick's handle")
+    recorder.begin("slow", point(16), "CPU@a:1")
     watched.now_s = 50.0
-    recorder.begin("quick", point(32), "CPU@b:1", "quick's handle")
+    recorder.begin("quick", point(32), "CPU@b:1")
     watched.now_s = 90.0
     recorder.take()
     assert watched.ended == []  # its own alarm has 30 s to do so
@@ -156,16 +172,29 @@ def test_a_process_that_hangs_beyond_its_own_alarm_is_ended(watched):
     assert watched.ended == ["slow's handle"]
 
 
+def test_a_process_that_ended_is_not_ended_again(watched):
+    recorder = make(watched, point_timeout_s=60.0)
+    recorder.started("CPU@a:1", "first handle")
+    recorder.begin("t", point(16), "CPU@a:1")
+    recorder.died("t", KILLED)
+    recorder.started("CPU@a:2", "second handle")
+    recorder.begin("t", point(16), "CPU@a:2")
+    watched.now_s = 91.5
+    recorder.take()
+    assert watched.ended == ["second handle"]
+
+
 def test_without_a_timeout_nothing_is_ended(watched):
     recorder = make(watched, point_timeout_s=0.0)
-    recorder.begin("slow", point(16), "CPU@a:1", "handle")
+    recorder.started("CPU@a:1", "handle")
+    recorder.begin("slow", point(16), "CPU@a:1")
     watched.now_s = 1e9
     recorder.take()
     assert watched.ended == []
 
 
 def test_gauges_are_set_again_about_once_a_second_and_go_back_to_zero(recorder, watched):
-    recorder.begin("t", point(16), "CPU@a:1", None)
+    recorder.begin("t", point(16), "CPU@a:1")
     for watched.now_s in (0.0, 0.5, 1.0):
         recorder.take()
     recorder.push("t", measured(point(16)))

@@ -9,14 +9,27 @@ import pytest
 from ray import cloudpickle
 
 from flopray.errors import SettingError
+from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
+from flopray.store.schema import RecordSchema
+from flopray.store.tune_results import ResultFormat
 from flopray.sweep import trial
 from flopray.sweep import trials as trials_module
 from flopray.sweep.definition import Sweep
-from flopray.sweep.trial import ORDER_INDEX, PointTrial, ResultAllowance, bound, device_type_of, points_of, readable
+from flopray.sweep.trial import (
+    ORDER_INDEX,
+    BrokenDevice,
+    PointTrial,
+    ResultAllowance,
+    bound,
+    device_type_of,
+    points_of,
+    readable,
+)
 from flopray.sweep.trials import BesideStartingActors, trials_of
+from flopray.sweep.worker_log import WorkerLog
 from flopray.workloads.mlp import MLP
-from flopray.workloads.registry import point_from
+from flopray.workloads.registry import make_point, point_from
 
 SHARED = {"workload": {"name": "mlp"}, "implied": {}, "cpus_per_trial": {"CPU": 1}, "placed_by_type": []}
 
@@ -124,12 +137,92 @@ def test_results_of_short_points_are_thinned_and_long_ones_never(monkeypatch):
         allowance, count = ResultAllowance(), 0
         for _ in range(points):
             now[0] += each_s
-            count += allowance.take()
+            count += allowance.take(each_s)
         return count
 
-    assert reported(1000, 0.25) == 1000
-    assert reported(50, 0.0) == 50  # such as ones that are refused
-    assert reported(10_000, 0.001) == pytest.approx(50 + 10_000 * 0.001 / 0.2, abs=1)
+    assert reported(1000, 0.2) == 1000
+    assert reported(20, 0.0) == 20  # such as ones that are refused
+    assert reported(10_000, 0.001) == pytest.approx(20 + 10_000 * 0.001, abs=1)
+
+
+def test_long_points_use_up_nothing_of_the_short_ones_allowance():
+    allowance = ResultAllowance()
+    assert all(allowance.take(1.0) for _ in range(1000))
+    assert sum(allowance.take(0.0) for _ in range(60)) == 20
+
+
+class Calls:
+    """A recorder's actor and a profiler in one: notes what a trial calls, in order."""
+
+    def __init__(self, seconds=(), failed=(), sick=()):
+        self.said, self.now_s, self.seconds, self.failed, self.sick = [], 0.0, dict(seconds), failed, sick
+        self.begin = SimpleNamespace(remote=self._begin)
+        self.push = SimpleNamespace(remote=lambda _, records: self.said.append(f"push {records[0].width}"))
+
+    def _begin(self, _, spec, actor, measured):
+        assert actor == "CPU@a:1"
+        self.said.append(f"begin {spec.width}" + (f" with {measured[0].width}" if measured else ""))
+        return 1
+
+    def measure_point(self, spec, **_):
+        self.now_s += self.seconds.get(spec.width, 0.0)
+        self.last = spec.width
+        status = "failed" if spec.width in self.failed else "ok"
+        return [PhaseRecord.of(trial_id=spec.id, phase="forward", status=status, **spec.fields())]
+
+    def healthy(self):
+        return self.last not in self.sick
+
+
+@pytest.fixture
+def step(monkeypatch):
+    """A step of a trial, whose recorder and profiler are `Calls`."""
+    monkeypatch.setattr(trial.ray, "get", lambda answer: answer)
+
+    def stepped(calls, widths, at_once=20):
+        monkeypatch.setattr(trial, "_RESULTS_AT_ONCE", at_once)
+        monkeypatch.setattr(trial.time, "monotonic", lambda: calls.now_s)
+        settings = MeasureSettings(phases=("forward",))
+        made = object.__new__(bound(PointTrial, SHARED | {"point_timeout_s": 0, "settings": settings.to_dict()}))
+        made._sweep, made._trial_info, made._recorder, made._profiler = made.shared, None, calls, calls
+        made._own_name, made._counted, made._unsent, made._worker_log = "CPU@a:1", True, None, WorkerLog()
+        made._results, made._format = ResultAllowance(), ResultFormat(RecordSchema(MLP()), ("forward",))
+        fields = {"workload": "mlp", "device_type": "CPU", "n_layers": 2, "tokens": 8}
+        made._left = list(enumerate(make_point(**fields, width=width) for width in widths))
+        return made
+
+    return stepped
+
+
+def test_short_points_go_along_with_the_question_for_the_next_one_and_none_is_left(step):
+    calls = Calls()
+    result = step(calls, (16, 24, 32), at_once=0).step()
+    assert calls.said == ["begin 16", "begin 24 with 16", "begin 32 with 24", "push 32"]
+    assert (result["points"], result["done"]) == (3, True)
+
+
+def test_a_point_is_handed_over_before_its_result(step):
+    calls = Calls()
+    trial_of_two = step(calls, (16, 24))
+    assert trial_of_two.step()["points"] == 1
+    assert calls.said == ["begin 16", "push 16"]
+    assert trial_of_two.step()["done"]
+
+
+def test_a_long_point_and_a_failed_one_are_handed_over_at_once(step):
+    calls = Calls(seconds={16: 0.2}, failed=(24,))
+    step(calls, (16, 24, 32), at_once=0).step()
+    assert calls.said[:2] == ["begin 16", "push 16"]
+    calls = Calls(failed=(24,))
+    step(calls, (16, 24, 32), at_once=0).step()
+    assert calls.said == ["begin 16", "begin 24 with 16", "push 24", "begin 32", "push 32"]
+
+
+def test_a_point_after_which_the_device_stops_computing_is_handed_over_first(step):
+    calls = Calls(sick=(24,))
+    with pytest.raises(BrokenDevice):
+        step(calls, (16, 24, 32), at_once=0).step()
+    assert calls.said == ["begin 16", "begin 24 with 16", "push 24"]
 
 
 def test_a_finished_trials_actor_goes_to_a_trial_whose_own_is_not_starting():
