@@ -128,7 +128,8 @@ def goal_line(predictor: Predictor) -> str:
         line = f"The goal for {what} is {100 * wanted:g} %. "
         line += f"Model 4 reaches it for {', '.join(reached)}." if reached else "No group reaches it."
         lines.append(line + (f" It misses it for {', '.join(missed)}." if missed else ""))
-    return "\n\n".join(textwrap.fill(line, 120) for line in lines)
+    kept = [line.replace(" %", "\u00a0%") for line in lines]  # a number stays on the line of its unit
+    return "\n\n".join(textwrap.fill(line, 120).replace("\u00a0", " ") for line in kept)
 
 
 def _by_kind(predictor: Predictor) -> str:
@@ -229,7 +230,7 @@ def _line(predictor: Predictor, family: str) -> str:
 
 def _label(group: Group) -> str:
     where = group.where
-    way = f", {where.execution}, language models" if where.family == LANGUAGE_MODELS else ""
+    way = f" {where.execution} (language models)" if where.family == LANGUAGE_MODELS else ""
     return f"{where.device_type} {where.precision}{way}"
 
 
