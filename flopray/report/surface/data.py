@@ -179,6 +179,7 @@ def _needed(rows: Any, axes: SurfaceAxes, metrics: Sequence[Metric]) -> Any:
     """The rows with the columns that sets are made of: each choice of rows copies all columns, and runs have 140."""
     columns = {*_cell(axes), *("device_name", "energy_source", "model_flops", "status", "findings", "target_error")}
     columns |= {*("boards", "on_boards"), *_COSTS}
+    columns |= {axis.name for axis in (axes.panel, axes.x, axes.y, *axes.others)}
     for metric in metrics:
         columns |= {metric.column, metric.error_column, *metric.reason_columns}
     return rows[[name for name in rows.columns if name in columns]]
