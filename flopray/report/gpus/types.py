@@ -7,6 +7,7 @@ import numpy as np
 from flopray.report.boards.means import means_of_types
 from flopray.report.boards.statement import statement
 from flopray.report.gpus.data import PUBLISHED, SETTING, Frame
+from flopray.units import counted
 
 #: Columns that distinguish rows of one type.
 POINT = [*SETTING, "precision", "shape", "phase"]
@@ -63,7 +64,7 @@ def temperatures_said(rows: Frame) -> str:
         return ""
     said = f"energy at {', '.join(f'{degrees:g}' for degrees in at)} °C"
     raw = int(ours["energy_at"].isna().sum())
-    return f"{said}, of {raw} rows as measured" if raw else said
+    return f"{said}, of {counted(raw, 'row')} as measured" if raw else said
 
 
 def _boards(count: int) -> str:
