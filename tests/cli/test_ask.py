@@ -107,7 +107,7 @@ def test_what_decides_is_the_whole_interval():
     ("words", "said"),
     [
         (["mlp", "--n", "8", "--d", "100000", "--m", "128"], "needs 640 GB of memory at least, and the H100 SXM has"),
-        (["llama-3.2-1b"], "no answer; causal_lm was not measured"),
+        (["llama-3.2-1b", "--precision", "fp32"], "no answer; causal_lm was not measured"),
         (["mlp", *SHAPE, "--precision", "fp16"], "no answer; no fit for fp16 on H100"),
     ],
 )
@@ -117,6 +117,18 @@ def test_no_answer_has_a_reason_and_no_number(words, said, capsys):
     assert said in out
     assert "Most likely" not in out
     assert "Wh" not in out
+
+
+def test_a_language_model_is_answered_where_it_was_measured_and_on_the_same_chip(capsys):
+    """Llama 3.2 1B is in no fit; on an H200, compiled and captured, its step took 126.6 ms and 87.2 J."""
+    asked = ["llama-3.2-1b", "--batch", "8", "--tokens", "1024", "--precision", "bf16", "--json"]
+    assert commands.main(["ask", *asked, "--gpu", "H200", "--execution", "compile_graph"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)["answers"]
+    assert answer["step_s"]["low"] < 0.1266 < answer["step_s"]["high"]
+    assert answer["step_j"]["low"] < 87.2 < answer["step_j"]["high"]
+    assert commands.main(["ask", *asked, "--gpu", "H100"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)["answers"]
+    assert answer["basis"].endswith("carried to H100 by datasheets")
 
 
 def test_what_nobody_names_is_of_a_shape_that_was_measured(capsys):
