@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -32,22 +31,6 @@ TYPE = "type"
 _SAME_PEAK = 0.05
 #: The models that can be carried: the others know one type alone.
 _MODELS = (ROOFLINE, LEARNED)
-
-
-@dataclass(frozen=True, eq=False)
-class TypeErrors:
-    """What carrying from one type to another missed.
-
-    Attributes:
-        precision: of the rows.
-        source, target: types of device; all rows of `target` were held out.
-        errors: on them.
-    """
-
-    precision: str
-    source: str
-    target: str
-    errors: SetErrors
 
 
 def is_alike(one: Device, other: Device, precision: str) -> bool:
@@ -75,30 +58,27 @@ def carried(fit: DeviceFit, device: Device, precision: str) -> DeviceFit:
     )
 
 
-def type_errors(pools: Sequence[Measured]) -> list[TypeErrors]:
+def type_errors(pools: Sequence[Measured]) -> list[SetErrors]:
     """Errors of carrying between types that were both measured: of each pool, each type held out.
 
     Args:
         pools: rows of one family, precision and execution each.
+
+    Returns:
+        A set for each pair: `device_type` of its rows, and in `values` the type whose fit was carried to it.
     """
     found = []
     for pool in pools:
         devices, choices, types = devices_of(pool), KernelChoices(pool.counted), pool.column("device_type")
         precision = pool.works[0].precision
-        for target in sorted(devices):
-            alike = [name for name in devices if name != target and is_alike(devices[name], devices[target], precision)]
+        for target, device in sorted(devices.items()):
+            others = {name: one for name, one in devices.items() if name != target}
+            alike = [name for name, one in others.items() if is_alike(one, device, precision)]
             if not alike:
                 continue
-            rest, rows = pool.of(types != target), pool.of(types == target)
-            fits = fit_devices(rest, {name: one for name, one in devices.items() if name != target}, choices)
-            for source in alike:
-                set_ = _set_of(rows, source)
-                found.append(
-                    TypeErrors(
-                        precision, source, target,
-                        errors_on(set_, rows, carried(fits[source], devices[target], precision)),
-                    )
-                )  # fmt: skip
+            rows = pool.of(types == target)
+            fits = fit_devices(pool.of(types != target), others, choices)
+            found += [errors_on(_set_of(rows, name), rows, carried(fits[name], device, precision)) for name in alike]
     return found
 
 
@@ -111,20 +91,21 @@ def _set_of(rows: Measured, source: str) -> HeldOut:
 
 
 def carried_intervals(
-    own: Mapping[str, Mapping[str, Interval]], errors: Sequence[TypeErrors]
+    own: Mapping[str, Mapping[str, Interval]], errors: Sequence[SetErrors]
 ) -> dict[str, dict[str, Interval]]:
-    """Intervals of carried answers: those of the source, and what carrying missed, in quadrature.
+    """Intervals of carried answers: those of the source, and what carrying missed, added up.
+
+    Not in quadrature: both are systematic, and what carrying missed was measured on other work.
 
     Args:
         own: of the source, by target and model.
         errors: of carrying between these chips at this precision; where there are none, intervals are unknown.
     """
-    sets = [one.errors for one in errors]
     found: dict[str, dict[str, Interval]] = {}
     for target in TARGETS:
         for model in _MODELS:
-            both = [pooled(sets, target, model, inside=where) for where in (True, False)]
-            missed = half_width(np.concatenate(both)) if sets else None
+            both = [pooled(errors, target, model, inside=where) for where in (True, False)]
+            missed = half_width(np.concatenate(both)) if errors else None
             interval = own.get(target, {}).get(model)
             if interval is None:
                 continue
@@ -135,4 +116,4 @@ def carried_intervals(
 
 
 def _both(one: float | None, other: float | None) -> float | None:
-    return None if one is None or other is None else math.hypot(one, other)
+    return None if one is None or other is None else one + other

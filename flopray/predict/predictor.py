@@ -29,7 +29,7 @@ from flopray import __version__
 from flopray.description import Description
 from flopray.errors import InputError
 from flopray.point import Point
-from flopray.predict.carried import TypeErrors, carried, carried_intervals, is_alike, type_errors
+from flopray.predict.carried import carried, carried_intervals, is_alike, type_errors
 from flopray.predict.fitting import LEARNED, MODELS, DeviceFit, devices_of, fit_devices
 from flopray.predict.held_out import kinds_of
 from flopray.predict.judging import (
@@ -352,7 +352,7 @@ def _group(rows: Measured, one: DeviceFit, errors: Sequence[SetErrors]) -> Group
     return Group(Where.of(rows), one, judgements(own, errors), intervals, own)
 
 
-def _carried_groups(groups: Sequence[Group], errors: Sequence[TypeErrors]) -> Iterator[Group]:
+def _carried_groups(groups: Sequence[Group], errors: Sequence[SetErrors]) -> Iterator[Group]:
     """For each type and each kind of work that it lacks, the fit of a type with the same chip that has it."""
     devices = {group.where.device_type: group.fit.device for group in groups}
     kinds = {(one.where.device_type, *_kind(one.where)) for one in groups}
@@ -365,11 +365,12 @@ def _carried_groups(groups: Sequence[Group], errors: Sequence[TypeErrors]) -> It
             if key in kinds or not is_alike(group.fit.device, device, where.precision):
                 continue
             kinds.add(key)
-            known = [one for one in errors if one.precision == where.precision and one.source == where.device_type]
+            wanted = (where.precision, (where.device_type,))
+            known = [one for one in errors if (one.held_out.precision, one.held_out.values) == wanted]
             yield Group(
                 msgspec.structs.replace(where, device_type=name, carried_from=where.device_type),
                 carried(group.fit, device, where.precision),
-                judgements([one.errors for one in known]),
+                judgements(known),
                 carried_intervals(group.intervals, known),
             )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -74,7 +72,7 @@ def test_intervals_have_what_carrying_missed_where_both_types_were_measured():
     assert next(one for one in again.groups if one.where.carried_from).where == group.where
 
 
-def test_intervals_are_added_in_quadrature():
+def test_intervals_are_added_up():
     class Errors:
         inside = np.ones(20, bool)
 
@@ -84,12 +82,9 @@ def test_intervals_are_added_in_quadrature():
         def logs(self, target, model):
             return np.full(20, self.size)
 
-    class Of:
-        errors = Errors(0.04)
-
     own = {"time": {"learned": Interval(inside=0.03, outside=None, boards=0.01)}}
-    (interval,) = carried_intervals(own, [Of()])["time"].values()
-    assert interval.inside == pytest.approx(math.hypot(0.03, half_width(np.full(20, 0.04))))
+    (interval,) = carried_intervals(own, [Errors(0.04)])["time"].values()
+    assert interval.inside == pytest.approx(0.03 + half_width(np.full(20, 0.04)))
     assert interval.outside is None
     assert carried_intervals(own, [])["time"]["learned"].inside is None
 
