@@ -50,12 +50,21 @@ PAGE = RESULTS / "prediction.md"
 FOLDER = RESULTS / "prediction"
 LIST = FOLDER / "held_out.json"
 BOARDS = tuple(f"boards/{name}" for name in ("h100_7b5b", "h100_d3fe", "h200_4bc7", "h200_7757", "h200_0f8e"))
-SPREAD, MODELS_RUN = "reference/h200-mlp-spread/spread_97ae", "reference/h200-lm/lm_97ae"
+SPREAD = tuple(f"reference/h200-mlp-spread/{name}" for name in ("spread_97ae", "spread_a8aa", "spread_a8aa_tf32_fp16"))
+MODELS_RUN = "reference/h200-lm/lm_97ae"
 RUNS = tuple(
-    str(RESULTS / name) for name in ("h100_mlp_fp32", "h100_mlp_bf16", *BOARDS, SPREAD, MODELS_RUN, "h200_causal_lm")
+    str(RESULTS / name) for name in ("h100_mlp_fp32", "h100_mlp_bf16", *BOARDS, *SPREAD, MODELS_RUN, "h200_causal_lm")
 )
 #: Runs with hardware counters only: they say which kernels cuBLAS chose for products.
-COUNTED = tuple(str(RESULTS / name) for name in ("h100_counters_fp32", "h100_counters_bf16", "h200_counters_bf16"))
+COUNTED = tuple(
+    str(RESULTS / name)
+    for name in (
+        "h100_counters_fp32",
+        "h100_counters_bf16",
+        "h200_counters_bf16",
+        "reference/h200-counters/counters_a8aa",
+    )
+)
 MLP, LANGUAGE_MODELS = "mlp", "causal_lm"
 LEFT_OUT_RUNS = ("h200_causal_lm", "h100_llama", "llama_again", "h200_llama")
 #: Left out of the fit, so that predictions for it can be compared with its measurement.

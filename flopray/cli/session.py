@@ -124,7 +124,7 @@ class NewRun:
     def open(self, placed: Placed) -> tuple[RunFolder, str]:
         """Make its folder, with the manifest that a resume needs; returns a line that says so."""
         gpu_type = self.options.gpu_type
-        head = {"script": sys.argv[0], "plots": self.options.plots}
+        head = {"script": _script(), "plots": self.options.plots}
         head |= {"gpu_type": gpu_type} if gpu_type in placed.slots else {}
         head |= self.loggers.to_manifest() if self.loggers else {}
         trust(self.workload)
@@ -132,6 +132,12 @@ class NewRun:
         manifest = placed.sweep.to_manifest(self.name, _versions(placed.sweep)) | head
         folder = create_run(self.options.storage, self.name, manifest)
         return folder, f"run {self.name}: {folder.address}"
+
+
+def _script() -> str:
+    """The script that was started; with `python -m`, not the file of the package."""
+    started = Path(sys.argv[0])
+    return started.parent.name if started.name == "__main__.py" else sys.argv[0]
 
 
 #: A new or an existing run.
