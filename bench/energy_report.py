@@ -117,7 +117,7 @@ def _print_conditions(run: dict[str, Any]) -> None:
         f"on {run['info'].get('device_name')}, driver {run['info'].get('driver_version')}"
     )
     print(
-        f"truth {energies_j.mean() * 1e3:.4g} mJ, {truths[0]['time_s'] * 1e6:.4g} us, {truths[0]['power_w']:.4g} W, "
+        f"truth {energies_j.mean() * 1e3:.4g} mJ, {truths[0]['time_s'] * 1e6:.4g} µs, {truths[0]['power_w']:.4g} W, "
         f"in {len(truths)} slices of {truths[0]['end_s'] - truths[0]['start_s']:.1f} s that span "
         f"{np.ptp(energies_j) / energies_j.mean():.2%} over {truths[-1]['end_s'] - truths[0]['start_s']:.0f} s; {warm}"
     )

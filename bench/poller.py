@@ -55,7 +55,7 @@ def main() -> None:
         half = half_widths(np.array([ratios]))[
             0
         ]  # pairs are measured one after the other: neighbours may be correlated
-        print(f"{spec.label()}: {means[0] * 1e6:.1f} us; with poller / without = {np.mean(ratios):.4f} +- {half:.4f}")
+        print(f"{spec.label()}: {means[0] * 1e6:.1f} µs; with poller / without = {np.mean(ratios):.4f} +- {half:.4f}")
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def main() -> None:
     with flopray.watch(every=args.every) as w:
         blocks(step, 3, w)
         calls_s = min(seconds_a_step(lambda: blocks(lambda: None, 2000, w), 2000) for _ in range(5))
-    print(f"  the calls of a step by themselves: {calls_s * 1e6:.1f} us, {calls_s / step_s:.2%} of it")
+    print(f"  the calls of a step by themselves: {calls_s * 1e6:.1f} µs, {calls_s / step_s:.2%} of it")
     for how in (blocks, iteration, samples):
         found = np.array([list(ratios(how, step, steps, args.pairs, args.every))])
         half = half_widths(found)[0]

@@ -295,7 +295,7 @@ def _plain(table: TextTable) -> str:
 
 
 def _title(group: Group) -> str:
-    return f"Predicted over measured, {group.where.device_type} {group.where.precision}"
+    return f"Predicted over measured, {_label(group)}"
 
 
 def _figure(group: Group) -> str:

@@ -59,7 +59,7 @@ def percent(ratio: float) -> str:
 
 def si(value: float, unit: str, digits: int = 3) -> str:
     """A number with an SI prefix, such as `56.5 mJ`."""
-    for prefix, scale in (("T", 1e12), ("G", 1e9), ("k", 1e3), ("", 1.0), ("m", 1e-3), ("u", 1e-6)):
+    for prefix, scale in (("T", 1e12), ("G", 1e9), ("k", 1e3), ("", 1.0), ("m", 1e-3), ("µ", 1e-6)):
         if abs(value) >= scale * (1000 if prefix == "k" else 1) * 0.9995:
             shown = value / scale
             return f"{shown:,.0f} {prefix}{unit}" if shown >= 100 else f"{shown:#.{digits}g} {prefix}{unit}"

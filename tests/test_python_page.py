@@ -59,7 +59,7 @@ def test_the_phases_of_a_step(run_block):
 
 def test_what_was_not_measured(run_block):
     lines = run_block("shipped()", measures=False).splitlines()
-    assert re.match(r"\d+\.\d us, 90 %: \d+\.\d to \d+\.\d$", lines[0])
+    assert re.match(r"\d+\.\d µs, 90 %: \d+\.\d to \d+\.\d$", lines[0])
     assert "mJ at 50 °C, from 184 rows of mlp on 3 boards of H100, bf16 graph" in lines[1]
     assert lines[2] == "inside the measured range"
 

@@ -46,7 +46,7 @@ def test_on_a_cpu_without_energy(tmp_path, error):
     with folder.writer() as writer:
         writer.append(points)
     out = run_the_ten_lines(folder.path)
-    assert ("1000.0 us ± ?" if error is None else "1000.0 us ± 3.10%") in out
+    assert ("1000.0 µs ± ?" if error is None else "1000.0 µs ± 3.10%") in out
     assert "no RAPL here" in out
     assert "no peak known" in out
     assert "nan" not in out.lower()

@@ -560,7 +560,7 @@ def test_launch_window_catches_flat_time_near_the_peak():
 
 
 def test_launch_bound_points_of_a_small_mlp_are_not_marked():
-    """Eager n8 d1024 on an H100, as measured at m=128 (240 us, 65 mJ): flat in time, nearly flat in energy."""
+    """Eager n8 d1024 on an H100, as measured at m=128 (240 µs, 65 mJ): flat in time, nearly flat in energy."""
     flops = [2 * 8 * 1024**2 * m for m in (8, 16, 32, 64, 128)]
     rows = series(flops, [238e-6, 241e-6, 239e-6, 240e-6, 240e-6], [0.05, 0.051, 0.053, 0.057, 0.065])
     assert marks([row | {"execution": "eager"} for row in rows]) == []

@@ -52,7 +52,7 @@ def draw_predicted(group: Group) -> Figure:
     handles = figure.axes[-1].get_legend_handles_labels()
     figure.legend(*handles, loc="lower center", ncol=len(phases), bbox_to_anchor=(0.5, 0.01))
     where = group.where
-    title = f"Predicted and measured on {where.device_type}, {where.precision} {where.execution}"
+    title = f"{where.family}: predicted and measured on {where.device_type}, {where.precision} {where.execution}"
     hollow = "hollow: outside the region of the fit; at the rims: further off"
     write_titles(figure, title, f"{where.points} points, each unseen by the fit that predicts it; {hollow}")
     return figure
