@@ -28,7 +28,7 @@ def run_the_ten_lines(run: Path) -> str:
 def test_on_an_h100():
     out = run_the_ten_lines(ROOT / "docs" / "results" / "h100_mlp_fp32")
     assert "NVIDIA H100 80GB HBM3: n=" in out
-    assert re.search(r"us ± [\d.]+%", out)
+    assert re.search(r"µs ± [\d.]+%", out)
     assert re.search(r"mJ ± [\d.]+%", out)
     assert "nan" not in out
 
