@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from prediction_text import FOOT, HEAD, HISTORY, PLANS, PUBLISHED
@@ -65,6 +66,8 @@ COUNTED = tuple(
         "reference/h200-counters/counters_a8aa",
     )
 )
+#: In no fit: what the models say of it is compared with what was measured.
+SLICE = "reference/h200-mlp-slice/slice_528a"
 MLP, LANGUAGE_MODELS = "mlp", "causal_lm"
 LEFT_OUT_RUNS = ("h200_causal_lm", "h100_llama", "llama_again", "h200_llama")
 #: Left out of the fit, so that predictions for it can be compared with its measurement.
@@ -116,7 +119,12 @@ def page_of(predictor: Predictor) -> str:
         boards=_boards(fitted),
         types=_types(predictor),
         left_out=_left_out(predictor),
-        history=HISTORY.format(mlps=_line(fitted, MLP), language_models=_line(fitted, LANGUAGE_MODELS)),
+        slice=_slice(predictor),
+        history=HISTORY.format(
+            groups=" | ".join(_label(group) for group in fitted.groups if group.where.family == MLP),
+            mlps=_line(fitted, MLP),
+            language_models=_line(fitted, LANGUAGE_MODELS),
+        ),
     )
     body = [head, "## Each set\n\n", f"Mean absolute error in %. {LEGEND}.\n\n"]
     for group in fitted.groups:
@@ -124,7 +132,7 @@ def page_of(predictor: Predictor) -> str:
         body.append(f"![{_title(group)}](prediction/{_figure(group)})\n\n")
     body += ["## Constants of model 3\n\n", _plain(constants_tables(fitted.groups))]
     body += [PUBLISHED.format(ours=_ours(fitted)), PLANS.format(plans=_plan_lines())]
-    return "".join([*body, FOOT])
+    return "".join([*body, FOOT.format(ends=_ends(fitted))])
 
 
 def goal_line(predictor: Predictor) -> str:
@@ -202,6 +210,41 @@ def _beside(estimate: Estimate | None, value: float, unit: str) -> tuple[str, st
     said = f"{prefixed(estimate.value, unit)} ({prefixed(estimate.low, unit)} to {prefixed(estimate.high, unit)})"
     outside = "" if estimate.low <= value <= estimate.high else ", outside"
     return said, prefixed(value, unit) + outside
+
+
+def _slice(predictor: Predictor) -> str:
+    """A table of the dense slice, which is in no fit."""
+    frames, workloads = load_frames([str(RESULTS / SLICE)])
+    rows = measured_rows(frames, workloads=workloads)
+    answers = [predictor.predict(work, device_type="H200") for work in rows.works]
+    cells = [f"{len(answers)} shapes", f"`{rows.column('device_uuid')[0][:8]}`"]
+    for name, values in (("time_s", rows.times_s), ("energy_j", rows.energies_j)):
+        found = [getattr(answer, name) for answer in answers]
+        errors = np.array([one.value for one in found]) / values - 1
+        inside = [one.low <= value <= one.high for one, value in zip(found, values, strict=True)]
+        cells += [f"{100 * np.abs(errors).mean():.1f}", f"{100 * errors.mean():+.1f}", f"{100 * np.mean(inside):.0f}"]
+    head = "| rows | board | time MAPE | bias | inside | energy MAPE | bias | inside |"
+    return "\n".join([head, "|---|" + "---|" * 7, "| " + " | ".join(cells) + " |"])
+
+
+def _ends(predictor: Predictor) -> str:
+    """Sets of shapes on H200s that are predicted worst, a precision a line."""
+    said = []
+    for group in predictor.groups:
+        if group.where.family != MLP or group.where.device_type != "H200":
+            continue
+        sets = []
+        for one in group.judged:
+            time, energy = (one.scores[target]["learned"].mape for target in ("time", "energy"))
+            if one.held_out.kind != BOARD and max(time, energy) > _BAD:
+                sets.append(f"{one.held_out.label} ({100 * time:.2g}, {100 * energy:.2g} %)")
+        line = f"- {group.where.precision}: {'; '.join(sets) or 'none'}"
+        said.append(textwrap.fill(line, 120, initial_indent="  ", subsequent_indent="    "))
+    return "\n".join(said)
+
+
+#: An error that the page points out; its text states it.
+_BAD = 0.08
 
 
 def _point_of(row: Row, execution: str) -> Point:

@@ -26,7 +26,7 @@ H200 learn from each other. {outside} of {rows} predictions lie outside the rang
 `edge` marks sets that lie outside by construction.
 
 The form of models 3 and 4 for MLPs was chosen by looking at errors on the sets of earlier runs, and so were the
-starting values of the constants. The 64 shapes that fill the space on an H200 were measured after that, so nothing was
+starting values of the constants. The 64 shapes that fill the space on H200s were measured after that, so nothing was
 chosen by their errors. The operations of language models (products with their shapes, kernels of norms, rotary
 embeddings and gates) were stated after a first fit that knew only sums for each phase. Two of them were stated after a
 look at which rows the second fit missed: blocks of 64 queries in attention, and the joining of partly rotated heads.
@@ -36,8 +36,9 @@ intervals was made after the fit to three H200s, and changed no error: intervals
 were held out, and from those of whole boards only where no shape was held out. When a board is held out, the fit still
 has other boards at exactly its shapes. By the errors of boards alone, the H200 would have stated 1.8 % in time for
 shapes that no H200 was measured at. Which kernel cuBLAS runs for a product (tile, split of the inner dimension) comes
-from hardware counters, which say nothing about time or energy. It was counted for all shapes of the grids, held-out
-ones included; for the 64 shapes and for language models, that of the nearest shape is taken, or a rule of thumb.
+from hardware counters, which say nothing about time or energy. It was counted for all shapes of the grids and, in
+bf16, for the 64 shapes, held-out ones included; for the 64 shapes in other precisions and for language models, that of
+the nearest shape is taken, or a rule of thumb.
 
 ## All held-out rows together
 
@@ -57,6 +58,24 @@ Model 4, in %. Coverage is that of 90 % intervals, without the spread between bo
 For each of these boards, the fit had other boards of the type, measured at the same shapes. Only `GPU-ae2d` and
 `GPU-ec14` had mostly shapes that were measured on no other board.
 
+## Answers that were there before the measurement
+
+The next two runs were measured after the models of that day had been committed and on boards that no fit had seen, and
+their answers were read before anything was fitted to the runs (2026-11-29, H200, driver 580.159.04; SHA-256 of
+`flopray/predict/shipped.json`: `6448e2f5...`). Model 4, in %; `inside` is the share of rows in the range that `flopray
+ask` states, 90 % for a board of the type:
+
+| rows | board | time MAPE | bias | inside | energy MAPE | bias | inside |
+|---|---|---|---|---|---|---|---|
+| 64 shapes, fp32, three phases; the shapes were in the fit, from another board | `GPU-a8aa` | 0.5 | -0.3 | 100 | 2.6 | +2.2 | 99 |
+| 64 shapes, bf16, three phases; the shapes were in the fit, from another board | `GPU-a8aa` | 0.8 | -0.3 | 100 | 2.6 | +2.0 | 99 |
+| 256 shapes, bf16, train_step: n 8, d 128 to 2048, m 16 to 256; 7 of them were in the fit | `GPU-528a` | 3.5 | -2.3 | 92 | 3.1 | -0.5 | 100 |
+
+The first two are in the fit by now. The 256 shapes stay outside of each fit, so that they test it; the models that come
+with flopray today give:
+
+{slice}
+
 ## A type of device without rows
 
 H100 and H200 have the same chip and other memories. What was measured on one of them alone is answered for the other,
@@ -69,8 +88,9 @@ them. Model 4, in %; the intervals of carried answers are those of the fit itsel
 Language models were measured on H200s alone. So an answer for the H100 is a carried one, and its interval rests on how
 well the fit of MLPs is carried, whose steps wait for memory less than those of language models do. Its coverage could
 be tried on one model alone, Llama 3.2 1B (the table below). Added in quadrature, the two errors left all four times of
-the H100 outside, by up to 3 %, and held all four energies. They have been added up since, which holds all eight: a rule
-made after a look at these rows, so that the H100's rows below do not test it. Taking the ratio of each constant from
+the H100 outside, by up to 3 %, and held all four energies. They have been added up since, which held all eight: a rule
+made after a look at these rows, so that the H100's rows below do not test it, and with today's fit one time in eight
+is outside again, by 1 %. Taking the ratio of each constant from
 MLPs instead of datasheets was tried and refused: it brings the time of Llama 3.2 1B on the H100 into that interval and
 its energy out of it, since single constants of two fits are not comparable.
 
@@ -91,11 +111,12 @@ HISTORY = """\
 
 Model 4 on held-out rows, time and energy in %, with what had been measured by then:
 
-| fit | H100 bf16 | H200 bf16 | H100 fp32 | H200 fp32 |
-|---|---|---|---|---|
-| four H100s, one H200 | 4.2, 4.6 | 5.9, 8.1 | 4.4, 3.7 | 4.5, 4.6 |
-| and two more H200s | 4.3, 4.7 | 4.7, 7.4 | 4.3, 3.9 | 3.4, 4.0 |
-| and 64 shapes on a fourth H200 | {mlps} |
+| fit | {groups} |
+|---|---|---|---|---|---|---|
+| four H100s, one H200 | 4.2, 4.6 | 5.9, 8.1 | - | 4.4, 3.7 | 4.5, 4.6 | - |
+| and two more H200s | 4.3, 4.7 | 4.7, 7.4 | - | 4.3, 3.9 | 3.4, 4.0 | - |
+| and 64 shapes on a fourth H200 | 3.0, 3.1 | 4.7, 6.3 | - | 4.1, 4.2 | 5.3, 6.8 | - |
+| and on a fifth one, in four precisions, with kernels counted in bf16 | {mlps} |
 
 The sets differ from line to line: values of n, d and m that lie between others are easier than edges, whole boards are
 easier than values, and 64 shapes that fill the space are harder than the 32 rows of a small grid.
@@ -148,10 +169,11 @@ FOOT = """\
   fp32 (5.9 and 5.7 % in bf16), and 17 and 18 % for width 128 in fp32.
 - **Outside the measured range.** An answer there says that it lies outside, and has a wider interval; more than a
   factor of 2 outside, it has none.
-- **The ends of the 64 shapes** on the H200. In bf16, values of n from 3 to 16 and widths from 384 to 512 are predicted
-  within 5 % in time and energy when they are held out. Widths up to 256 (10 and 11 %), widths from 3,072 (7.1 and
-  9.3 %) and 512 and 1,024 tokens (4.7 and 14 %, 12 and 9.5 %) are not; fp32 is alike. No other row is as large or as
-  narrow, and the kernels of these shapes were not counted.
+- **The ends of the 64 shapes** on the H200. No other row is as large or as narrow. In bf16 the kernels of the 64 shapes
+  were counted; before, and without the second board at these shapes, errors were 4.7 % in time and 6.3 % in energy. In
+  the other precisions they were not, and the tiles of no tf32 kernel were counted on any GPU. Sets of shapes with more
+  than 8 %, time and energy:
+{ends}
 - **Steps with the optimizer** of the H100 were measured at only 8 shapes; those of the H200 at 64 more.
 - **The cache.** Between 20 and 30 MB of weights, an H100 begins to fetch them from memory in each iteration. The
   weights of n = 8 lie in this range when it is held out.

@@ -18,21 +18,27 @@ from flopray.units import prefixed
 _NUMBERS = {model: str(number) for number, model in enumerate(MODELS, start=1)}
 LEGEND = "1 constant FLOP/s and FLOPs/J, 2 power law, 3 roofline with launch, 4 roofline and a learned residual"
 _LONGEST = 15
+#: A coverage of fewer rows is not stated.
+_LEAST_COVERED = 20
 
 
 def overall(judged: Sequence[Judgement], target: str, model: str) -> Score | None:
-    """All rows of all sets together, each as often as it was held out; None without any."""
+    """All rows of all sets together, each as often as it was held out; None without any.
+
+    Coverage is missing where intervals were there for fewer than 20 rows: one row of three says nothing.
+    """
     scores = [score for one in judged if (score := one.scores.get(target, {}).get(model)) is not None]
     rows = np.array([score.rows for score in scores], float)
     if not len(scores):
         return None
     covered = [(score.coverage, score.rows) for score in scores if score.coverage is not None]
     shares, counts = zip(*covered, strict=True) if covered else ((), ())
+    known = sum(counts) >= _LEAST_COVERED
     return Score(
         rows=int(rows.sum()),
         mape=float(np.average([score.mape for score in scores], weights=rows)),
         bias=float(np.average([score.bias for score in scores], weights=rows)),
-        coverage=float(np.average(shares, weights=counts)) if covered else None,
+        coverage=float(np.average(shares, weights=counts)) if known else None,
     )
 
 
