@@ -48,6 +48,18 @@ def test_the_answer_comes_first_with_its_interval_and_temperature(document):
     assert "of the board at reference temperature (H200: one board)" in markdown
 
 
+def test_a_precision_that_intervals_do_not_tell_apart_is_named_and_energies_are_told_apart():
+    said = text.to_markdown(
+        build.document_of(load([RESULTS / "reference" / "h200-mlp-spread" / run for run in _SPREAD]), [])
+    )
+    assert "in fp16, the cheapest precision measured (the intervals do not tell it from bf16), takes 12 ms" in said
+    assert "a factor of 1,090." in said
+    assert re.search(r"in energy at 50 °C and ± \S+ % in energy as measured \(95 %", said)
+
+
+_SPREAD = ("spread_97ae", "spread_a8aa", "spread_a8aa_tf32_fp16")
+
+
 def test_shares_are_of_the_whole_and_the_rest_is_the_difference(measured, document):
     bars = section(document, "shares").blocks[1]
     (lines,) = (rows for title, rows in bars.table.sections if title.startswith("H200 bf16"))

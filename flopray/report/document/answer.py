@@ -81,7 +81,8 @@ def _against(best: Row, others: Sequence[Row], column: str, error: str) -> str:
         return ", by its value the cheapest measured,"  # without all errors this is unknown
     reach = best[column] * (1 + best[error])
     same = [row["precision"] for row in others if row[column] * (1 - row[error]) <= reach]
-    return f", with {listed(same)} the cheapest of those measured," if same else ", the cheapest precision measured,"
+    alike = f" (the intervals do not tell it from {listed(same)})" if same else ""
+    return f", the cheapest precision measured{alike},"
 
 
 def sentence(row: Row, comparison: Comparison, against: str) -> str:
@@ -129,7 +130,7 @@ def _range(step: Frame) -> str:
     ratio = most["flops_per_j"] / least["flops_per_j"]
     return (
         f"Over all shapes and precisions a joule does {prefixed(least['flops_per_j'], 'FLOP')} ({_named(least)}) to "
-        f"{prefixed(most['flops_per_j'], 'FLOP')} ({_named(most)}): a factor of {ratio:.3g}."
+        f"{prefixed(most['flops_per_j'], 'FLOP')} ({_named(most)}): a factor of {float(f'{ratio:.3g}'):,g}."
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from flopray.records import PREPARED_AGAIN_REL
-from flopray.report.boards.data import TIME, board_names, short_names
+from flopray.report.boards.data import board_names, short_names
 from flopray.report.boards.statement import statement
 from flopray.report.boards.table import board_tables
 from flopray.report.document.content import Block, Section, Words
@@ -74,7 +74,7 @@ def in_short(measured: Measured) -> Iterator[str]:
         one = "machine" if device.name == "CPU" else "board"
         count = f"It is one {one}" if len(device.boards) == 1 else f"There are {len(device.boards)} boards"
         others = [
-            f"± {percent(error)} in {'time' if quantity == TIME else 'energy'}"
+            f"± {percent(error)} in {device.label(quantity)}"
             for quantity, fit in device.fits.items()
             if fit is not None and np.isfinite(error := _median(fit.other_board_errors))
         ]
