@@ -7,7 +7,8 @@ Convention: a product of (a, b) by (b, c) is 2abc. Forward, for B sequences of T
                   where a cache keeps latent vectors, decode makes keys and values of all of them
     attention     2 B T^2 heads (width of a query + width of a value), the full square of scores and of their products
                   with the values; a causal mask leaves (T + 1) / 2T of it and a window less: `attention_causal_flops`
-    elementwise   norms 4 an element (square, mean, scale, weight), layer norms 7; softmax 5 a score; caps 3 an element; numbers added to scores 1;
+    elementwise   norms 4 an element (square, mean, scale, weight), layer norms 7; softmax 5 a score; caps 3 an element;
+                  numbers added to scores 1;
                   rotary 3 an element that is rotated; functions and gates 1 an element each; biases and residuals 1;
                   numbers that embedded tokens, residuals or logits are multiplied by 1; what an expert gives, weighted
                   and summed, 2; softmax of the router 5 an expert; loss 4 a logit

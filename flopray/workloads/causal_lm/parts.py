@@ -71,7 +71,8 @@ def attention_of(
         kv: heads of keys and values, where the configuration does not name them as most do.
     """
     h, d = head_dim(c), c.hidden_size
-    heads, kv = c.num_attention_heads, c.num_key_value_heads if kv is None else kv
+    heads: int = c.num_attention_heads
+    kv = int(c.num_key_value_heads if kv is None else kv)
     rotated = 0 if alibi else int(h * rotary_factor(c, partial=partial)) * (heads + kv)
     # A norm over heads has the elements of all heads, and the weights of one.
     norm = {
@@ -137,7 +138,8 @@ def gated_layer(
         behind: whether a norm follows the MLP, so that a backward pass needs the result of its last product.
         inner: width of the MLP, where it is not `intermediate_size`.
     """
-    d, inner = c.hidden_size, c.intermediate_size if inner is None else inner
+    d: int = c.hidden_size
+    inner = int(c.intermediate_size if inner is None else inner)
     mlp = gated(d, inner, bias=bias)
     end = d if behind else total(mlp[-1:]) + mlp[-1].elements + d
     return Layer(attention, mlp, 2 * inner, norms or (rms(d), rms(d)), unrepeated=end)
@@ -201,7 +203,8 @@ def expert_layer(
         gate: whether the output of that MLP is weighted by the token.
         active: experts of a token, where `num_experts_per_tok` does not say it.
     """
-    d, active = c.hidden_size, c.num_experts_per_tok if active is None else active
+    d: int = c.hidden_size
+    active = int(c.num_experts_per_tok if active is None else active)
     if not 1 <= active <= count:
         raise NoClosedForm(f"no closed form: {active} experts of {count} for each token")
     router = (Linear(d, count), *((Linear(d, 1),) if gate else ()))
