@@ -32,6 +32,8 @@ _LATENT = {
     **{"n_routed_experts": 8, "n_shared_experts": 2, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
     **{"first_k_dense_replace": 1, "head_dim": None, "num_key_value_heads": 4, "n_group": 2, "topk_group": 1},
 }
+_GPT = dict.fromkeys(_SHAPE) | {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_inner": 80, "vocab_size": 128}
+_UNGROUPED = {"head_dim": None, "num_key_value_heads": None, "intermediate_size": None}
 #: A small configuration of each family, with what sets it apart: head_dim is nowhere hidden / heads.
 FAMILIES = {
     "llama": {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},
@@ -65,6 +67,44 @@ FAMILIES = {
         **{"first_k_dense_replace": 1, "n_group": 2, "topk_group": 1, "attention_bias": True, "use_qk_norm": True},
         **{"partial_rotary_factor": 0.5},
     },
+    "glm": {"attention_bias": True, "partial_rotary_factor": 0.5},
+    "seed_oss": {"attention_bias": True, "attention_out_bias": False},
+    "ernie4_5": {"use_bias": True},
+    "helium": {"head_dim": 16, "attention_bias": True, "mlp_bias": True},
+    "exaone4": {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]},
+    "hunyuan_v1_dense": {"attention_bias": True},
+    "ministral3": {"sliding_window": 8},
+    "cwm": {"sliding_window": 8, "layer_types": ["full_attention", "sliding_attention"]},
+    "bitnet": {"head_dim": None},
+    "stablelm": {"head_dim": None, "use_qkv_bias": True, "qk_layernorm": True, "use_parallel_residual": True},
+    "arcee": {"attention_bias": True, "mlp_bias": True},
+    "apertus": {"head_dim": None},
+    "nemotron": {"attention_bias": True, "mlp_bias": True},
+    "persimmon": {"head_dim": None, "num_key_value_heads": None, "qk_layernorm": True},
+    "gptj": {**_GPT, "rotary_dim": 8},
+    "codegen": {**_GPT, "rotary_dim": 8},
+    "gpt_bigcode": {**_GPT, "multi_query": True},
+    "opt": {**_UNGROUPED, "ffn_dim": 96, "word_embed_proj_dim": 64},
+    "falcon": {**_UNGROUPED, "num_kv_heads": 2, "new_decoder_architecture": True, "ffn_hidden_size": 96},
+    "bloom": _UNGROUPED,
+    "mpt": dict.fromkeys(_SHAPE)
+    | {"d_model": 64, "n_heads": 4, "n_layers": 2, "vocab_size": 128, "attn_config": {"alibi": True}},
+    "granitemoehybrid": {
+        **{"num_local_experts": 4, "num_experts_per_tok": 2, "shared_intermediate_size": 48, "head_dim": None},
+        **{"layer_types": ["attention"] * 2, "position_embedding_type": "rope", "residual_multiplier": 0.22},
+        **{"mamba_d_conv": 4, "mamba_d_head": 32, "mamba_d_state": 16, "mamba_expand": 2, "mamba_n_heads": 4},
+    },
+    "ernie4_5_moe": {
+        **{"moe_num_experts": 8, "moe_k": 2, "moe_intermediate_size": 32, "moe_num_shared_experts": 2},
+        **{"moe_layer_start_index": 1, "moe_layer_end_index": 1, "moe_layer_interval": 1, "head_dim": None},
+    },
+    "dots1": {
+        **{"n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
+        **{"first_k_dense_replace": 1, "n_group": 2, "topk_group": 1, "attention_bias": True, "sliding_window": 8},
+        "layer_types": ["full_attention", "sliding_attention"],
+    },
+    "minimax_m2": {"num_local_experts": 8, "num_experts_per_tok": 2, "rotary_dim": 12},
+    "hunyuan_v1_moe": {"num_experts": 8, "moe_topk": [2, 2], "num_shared_expert": [1, 1]},
     "deepseek_v2": {**_LATENT, "q_lora_rank": None},
     "deepseek_v3": _LATENT,
 }
@@ -158,6 +198,58 @@ def test_what_families_do_to_elements_by_hand():
     assert others_of_phi == 16 * (2 * (rotated // 2 + 96 + 2 * 64 + biases) + 128)
 
 
+def test_what_families_with_plain_mlps_do_to_elements_by_hand():
+    # BLOOM: seven operations of a norm of embedded tokens, two a layer and the last; five of softmax a score.
+    scores = 2 * 4 * 16 * 16  # layers, heads, pairs of tokens
+    norms, others = _elements("bloom")
+    assert norms == 16 * (1 + 2 * 2 + 1) * 7 * 64 + 5 * scores
+    biases = 3 * 64 + 64 + 4 * 64 + 64
+    assert others == 16 * 2 * (biases + 4 * 64 + 2 * 64) + scores  # a number is added to each score
+    # OPT: learned positions are added to embedded tokens.
+    norms, others = _elements("opt")
+    assert norms == 16 * (2 * 2 + 1) * 7 * 64 + 5 * scores
+    assert others == 16 * (2 * (4 * 64 + 96 + 64 + 96 + 2 * 64) + 64)
+    # OLMo that clamps queries, keys and values from both sides.
+    plain, clamped = (_elements("olmo", clip_qkv=limit)[1] for limit in (None, 8.0))
+    assert clamped - plain == 16 * 2 * 2 * (4 + 2 + 2) * 16
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("falcon", {"new_decoder_architecture": False, "num_kv_heads": None, "multi_query": True}),
+        ("falcon", {"new_decoder_architecture": False, "num_kv_heads": None, "multi_query": False, "bias": True}),
+        ("falcon", {"num_ln_in_parallel_attn": 1}),
+        ("gpt_bigcode", {"multi_query": False}),
+        ("gptj", {"rotary_dim": 16, "n_inner": None}),
+        ("cohere", {"use_qk_norm": True}),
+        ("phi", {"qk_layernorm": True}),
+        ("stablelm", {"use_parallel_residual": False, "qk_layernorm": False}),
+        ("granitemoehybrid", {"num_local_experts": 0, "num_experts_per_tok": 0}),
+        ("nemotron", {"attention_bias": False, "mlp_bias": False, "partial_rotary_factor": 1.0}),
+        ("apertus", {"hidden_act": "silu"}),
+    ],
+)
+def test_variants_of_a_family_are_what_the_dispatcher_counts(kind, changes):
+    where = point(config(kind, **changes))
+    for phase in ("forward", "backward", "prefill", "decode"):
+        closed = closed_columns(where, phase)
+        counted = dispatched_flops(where, phase, closed.get("model_flops"))["dispatched_flops"]
+        assert counted == closed["gemm_flops"] + closed["attention_flops"], closed.get("model_flops_reason")
+
+
+def test_a_family_that_transformers_took_over_as_it_was_may_name_its_first_code():
+    named = {"auto_map": {"AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM"}}
+    assert models.canonical(config("phi3", **named), "m") == models.canonical(config("phi3"), "m")
+    with pytest.raises(InputError, match="auto_map names code of the model's own"):
+        models.canonical(config("qwen2", **named), "m")
+
+
+def test_letters_that_releases_wrote_differently_name_the_same_class():
+    named = config("ernie4_5", architectures=["Ernie4_5_ForCausalLM"])
+    assert models.canonical(named, "m") == models.canonical(config("ernie4_5"), "m")
+
+
 def test_windows_leave_what_each_token_can_see():
     closed = closed_columns(point(config("gemma2"), batch=1, tokens=16), "forward")
     pair = 2 * 4 * (24 + 24)  # heads, widths of query and value
@@ -214,6 +306,30 @@ PUBLISHED = {
         *("granitemoe", 1024, 24, 16, 8, 512, 49155, True),
         *({"num_local_experts": 32, "num_experts_per_tok": 8}, 1_334_628_352),
     ),
+    "falcon-7b": (
+        *("falcon", 4544, 32, 71, None, None, 65024, True),
+        *({"multi_query": True, "parallel_attn": True, "new_decoder_architecture": False}, 6_921_720_704),
+    ),
+    "bloom-7b1": ("bloom", 4096, 30, 32, None, None, 250880, True, {}, 7_069_016_064),
+    "opt-6.7b": (
+        *("opt", 4096, 32, 32, None, None, 50272, True),
+        *({"ffn_dim": 16384, "word_embed_proj_dim": 4096, "max_position_embeddings": 2048}, 6_658_473_984),
+    ),
+    "stablelm-2-1_6b": (
+        *("stablelm", 2048, 24, 32, 32, 5632, 100352, False),
+        *({"use_qkv_bias": True, "partial_rotary_factor": 0.25}, 1_644_515_328),
+    ),
+    "glm-4-9b": (
+        *("glm", 4096, 40, 32, 2, 13696, 151552, False),
+        *({"head_dim": 128, "attention_bias": True}, 9_399_951_360),
+    ),
+    "Seed-OSS-36B": (
+        *("seed_oss", 5120, 64, 80, 8, 27648, 155136, False),
+        *({"head_dim": 128, "attention_bias": True, "attention_out_bias": False}, 36_151_104_512),
+    ),
+    "ERNIE-4.5-0.3B": ("ernie4_5", 1024, 18, 16, 2, 3072, 103424, True, {"head_dim": 128}, 360_748_032),
+    "Apertus-8B": ("apertus", 4096, 32, 32, 8, 21504, 131072, False, {}, 8_053_338_176),
+    "command-r-plus": ("cohere", 12288, 64, 96, 8, 33792, 256000, True, {"use_qk_norm": True}, 103_810_674_688),
     "Mixtral-8x22B": (
         *("mixtral", 6144, 56, 48, 8, 16384, 32000, False),
         *({"num_local_experts": 8, "num_experts_per_tok": 2}, 140_620_634_112),
@@ -252,9 +368,12 @@ def test_further_models_have_the_published_parameters(name):
         (config("gpt_oss", experts_per_token=3), "experts_per_token 3"),
         (config("deepseek_v3", moe_layer_freq=2), "moe_layer_freq"),
         (config("gpt2", n_ctx=2048), "n_ctx 2048 and n_positions 1024"),
-        (config("nemotron"), "the model_type nemotron has none"),
-        (config("stablelm", head_dim=None), "the model_type stablelm has none"),
-        (config("phi", qk_layernorm=True), "qk_layernorm"),
+        (config("diffllama", head_dim=None), "the model_type diffllama has none"),
+        (config("opt", do_layer_norm_before=False), "do_layer_norm_before is False"),
+        (config("opt", word_embed_proj_dim=32), "word_embed_proj_dim 32 and hidden_size 64"),
+        (config("mpt", attn_config={"alibi": False}), "alibi of attn_config is False"),
+        (config("hunyuan_v1_moe", num_shared_expert=[2, 2]), "num_shared_expert 2"),
+        (config("hunyuan_v1_dense", use_cla=True), "use_cla is True"),
         (config("qwen3", use_qk_norm=False), "use_qk_norm is False"),
         (config("qwen3_moe", shared_expert_intermediate_size=48), "shared_expert_intermediate_size (is 48"),
         (config("gemma2", sliding_window_size=16), "sliding_window 8 and sliding_window_size 16"),
@@ -360,7 +479,7 @@ def test_a_closed_form_that_disagrees_with_the_model_is_withdrawn(change, monkey
         (config("deepseek_v3", kv_lora_rank=None), "lacks kv_lora_rank"),
         (config("jamba", intermediate_size=None), "lacks intermediate_size"),
         # the same of families without a closed form, by the names of their sizes
-        (config("opt", **_OPT), "lacks ffn_dim, for which the class of transformers would take 3072"),
+        (config("opt", ffn_dim=None), "lacks ffn_dim, for which the class of transformers would take 3072"),
         (config("mamba"), "lacks state_size, for which the class of transformers would take 16"),
         (config("glm", head_dim=None), "lacks head_dim, for which the class of transformers would take 128"),
         # a whole model, or a part of one, that a class would take from its first
@@ -453,7 +572,7 @@ def test_a_folder_without_a_configuration_is_said_so(tmp_path):
 # -- counted by `flopray count`
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "stablelm"])
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "biogpt"])
 def test_counting_a_file_by_module_gives_what_a_sweep_records(kind, tmp_path):
     """Also decode, whose first call fills the cache that it looks back on."""
     content = config(kind, head_dim=None)
@@ -466,8 +585,8 @@ def test_counting_a_file_by_module_gives_what_a_sweep_records(kind, tmp_path):
         columns = closed_columns(where, phase)
         assert counted.dispatched.flops == dispatched_flops(where, phase, None)["dispatched_flops"]
         assert counted.closed.flops == columns.get("model_flops")
-        if kind == "stablelm":
-            assert counted.closed.reason == "no closed form: the model_type stablelm has none"
+        if kind == "biogpt":
+            assert counted.closed.reason == "no closed form: the model_type biogpt has none"
 
 
 # -- what is measured

@@ -32,7 +32,7 @@ NONE = "none"
 _WORD = re.compile(r"lora:([1-9]\d{0,4})")
 #: Families that write queries, keys and values as one matrix, and gate and value, where their sizes tell them apart.
 _FUSED_ATTENTION = frozenset({"phi3"})
-_FUSED_MLP = frozenset({"phi3", "glm", "glm4"})
+_FUSED_MLP = frozenset({"phi3", "glm", "glm4", "granitemoehybrid"})
 #: Families whose MLP reads what attention reads, whatever their configuration says.
 _PARALLEL = frozenset({"phi", "cohere", "cohere2", "gptj", "codegen"})
 
@@ -81,7 +81,9 @@ class Lora:
             SpecError: it names none.
         """
         kind = config.model_type
-        parallel = kind in _PARALLEL or bool(getattr(config, "use_parallel_residual", False))
+        parallel = kind in _PARALLEL or any(
+            getattr(config, key, False) for key in ("use_parallel_residual", "parallel_attn")
+        )
         return cls(rank_of(word), kind in _FUSED_ATTENTION, kind in _FUSED_MLP, parallel)
 
     # sizes

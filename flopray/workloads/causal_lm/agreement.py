@@ -20,6 +20,7 @@ from flopray.workloads.causal_lm.finetuning import add_adapters
 from flopray.workloads.causal_lm.flops import PRODUCTS, components
 from flopray.workloads.causal_lm.sizes import NoClosedForm, Sizes
 from flopray.workloads.causal_lm.transformer import (
+    calls_attention_by_name,
     new_cache,
     random_model,
     route_uniformly,
@@ -173,11 +174,10 @@ def _on_meta(config: Any) -> tuple[Any, list[tuple[int, int | None]]]:
     A family that calls no attention by name has its own, whose products are counted too.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     name, seen = _products()
-    by_name = getattr(AutoModelForCausalLM._model_mapping[type(config)], "_supports_attention_backend", False)  # type: ignore[index]
-    model = random_model(config, device="meta", dtype=torch.bfloat16, attention=name if by_name else "eager")
+    attention = name if calls_attention_by_name(config) else "eager"
+    model = random_model(config, device="meta", dtype=torch.bfloat16, attention=attention)
     for module in model.modules():
         if type(module).__name__.endswith("RotaryEmbedding"):
             module.forward = _uncounted(module.forward)
@@ -290,7 +290,9 @@ def disagreement(sizes: Sizes, seen: Count, *, batch: int, tokens: int) -> str |
         return f"no closed form: it has {sizes.parameters} weights, and the model {seen.parameters}"
     if isinstance(why := seen.flops["forward"], str):
         return f"no closed form: forward cannot be compared with a count: {why}"
-    if seen.windows != sizes.windows:
+    # Attention of a family's own tells no windows, and its products are among the others.
+    untold = seen.windows is None and not seen.attention and not any(sizes.windows)
+    if seen.windows != sizes.windows and not untold:
         return f"no closed form: windows are {_told(sizes.windows)}, and the model's are {_told(seen.windows)}"
     reason = _differing_products(sizes, seen, batch=batch, tokens=tokens, lora=None)
     return f"no closed form: {reason}" if reason else None
@@ -305,7 +307,7 @@ def _differing_products(sizes: Sizes, seen: Count, *, batch: int, tokens: int, l
         stated = closed["attention_flops"] + sum(closed[name] for name in PRODUCTS)
         if stated != counted:
             return f"of {phase} it has {stated} FLOPs in products, and the model dispatches {counted}"
-        if phase == "forward" and closed["attention_flops"] != seen.attention:
+        if phase == "forward" and seen.attention and closed["attention_flops"] != seen.attention:
             return f"attention has {closed['attention_flops']} FLOPs, and the model's {seen.attention}"
     return None
 

@@ -34,12 +34,14 @@ _SIZES = (
     *(*_ALWAYS, *_OWN, "head_dim", "sliding_window", "num_local_experts", "num_experts", "n_routed_experts"),
     *("num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size"),
     *("n_shared_experts", "first_k_dense_replace", "kv_lora_rank", "q_lora_rank", "qk_nope_head_dim"),
-    *("qk_rope_head_dim", "v_head_dim"),
+    *("qk_rope_head_dim", "v_head_dim", "ffn_dim", "word_embed_proj_dim", "shared_intermediate_size", "rotary_dim"),
+    *("moe_num_shared_experts", "moe_topk"),
 )
 #: Sizes that may be 0: a model without experts, or without shared ones.
 _MAY_BE_ZERO = words(
     "num_local_experts num_experts n_routed_experts num_experts_per_tok shared_expert_intermediate_size "
-    "n_shared_experts first_k_dense_replace sliding_window moe_intermediate_size"
+    "n_shared_experts first_k_dense_replace sliding_window moe_intermediate_size shared_intermediate_size rotary_dim "
+    "moe_num_shared_experts"
 )
 #: How names of sizes end in families without a closed form, which are measured as transformers builds them.
 _SIZE = re.compile(
@@ -49,6 +51,8 @@ _SIZE = re.compile(
 _MOST_LAYERS = 2000
 #: Classes that have `is_decoder` too, and are decoders whatever it says.
 _DECODERS = ("gpt_neox", "gpt_neox_japanese")
+#: Families whose first releases named code of their own, which transformers has since taken over as it was.
+_TAKEN_OVER = words("deepseek_v2 deepseek_v3 falcon mpt phi phi3 phimoe stablelm ernie4_5 ernie4_5_moe glm4_moe dots1")
 #: How similar an unknown key must be to a missing one to be taken for it.
 _NEAR = 0.87
 
@@ -107,7 +111,7 @@ def why_not(content: Mapping[str, Any]) -> str | None:
     kind = content.get("model_type")
     if not isinstance(kind, str) or not kind:
         return "its configuration lacks model_type"
-    if content.get("auto_map"):
+    if content.get("auto_map") and kind not in _TAKEN_OVER:
         return (
             "auto_map names code of the model's own, which is never run; without that key transformers' own "
             f"{short(kind)} is built, if it has one"
@@ -136,13 +140,20 @@ def _why_no_class(content: Mapping[str, Any], kind: str) -> str | None:
     if content.get("is_encoder_decoder") is True:
         return "is_encoder_decoder is true: an encoder is not run"
     names = content.get("architectures")
-    if names and names not in ([own], own, ["LLaMAForCausalLM"]):
+    if names and _same_letters(names) not in ([_same_letters(own)], _same_letters(own)):
         return f"architectures is {short(names)}: for this model_type, {own} would be built"
     if labels_of_a_classifier(content):
         return "architectures is missing, and labels are of a head that classifies"
     if "is_decoder" in _class_keys(kind) and kind not in _DECODERS:
         return f"of the model_type {short(kind)} transformers builds an encoder, whose attention looks at later tokens"
     return None
+
+
+def _same_letters(names: Any) -> Any:
+    """Names of classes without what releases wrote differently: capital letters and underscores."""
+    if isinstance(names, list):
+        return [_same_letters(one) for one in names]
+    return names.replace("_", "").lower() if isinstance(names, str) else names
 
 
 def _why_no_configuration(content: Mapping[str, Any]) -> str | None:

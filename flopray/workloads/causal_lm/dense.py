@@ -10,6 +10,7 @@ from flopray.workloads.causal_lm.parts import (
     gated_layer,
     model_of,
     plain_layer,
+    require,
     require_query_norms,
     rotary_factor,
     windows_of,
@@ -103,7 +104,10 @@ def gemma2(c: Any) -> Sizes:
 def olmo(c: Any) -> Sizes:
     """OLMo: norms without weights."""
     bias, norm = bool(c.attention_bias), Norm(c.hidden_size, 0, LAYER_FLOPS - 2)
-    layer = gated_layer(c, attention_of(c, bias=bias, out_bias=bias), norms=(norm, norm))
+    attention = attention_of(c, bias=bias, out_bias=bias)
+    layer = gated_layer(c, attention, norms=(norm, norm))
+    if c.clip_qkv is not None:  # queries, keys and values are clamped from both sides
+        layer = replace(layer, activated=layer.activated + 2 * sum(one.outputs for one in attention.projections[:-1]))
     return model_of(c, [layer] * c.num_hidden_layers, norm)
 
 
@@ -152,8 +156,9 @@ def gpt_neox(c: Any) -> Sizes:
 def phi(c: Any) -> Sizes:
     """Phi 1, 1.5 and 2: attention and MLP side by side after one norm; biases everywhere."""
     norm = layer_norm(c.hidden_size)
-    layer = plain_layer(c, attention_of(c, bias=True, out_bias=True, partial=True), c.intermediate_size, norm)
-    return model_of(c, [replace(layer, norms=(norm,))] * c.num_hidden_layers, norm, head_bias=True)
+    attention = attention_of(c, bias=True, out_bias=True, partial=True, norms="head_layer" if c.qk_layernorm else "")
+    layer = plain_layer(c, attention, c.intermediate_size, norm, parallel=True)
+    return model_of(c, [layer] * c.num_hidden_layers, norm, head_bias=True)
 
 
 def starcoder2(c: Any) -> Sizes:
@@ -168,9 +173,10 @@ def cohere(c: Any) -> Sizes:
     """Command R and R7B: attention and MLP side by side; the second rotates in layers with a window alone."""
     bias, norm = bool(c.attention_bias), Norm(c.hidden_size, c.hidden_size, LAYER_FLOPS - 1)
     alternate = c.model_type == "cohere2"
+    norms = "own_layer" if not alternate and c.use_qk_norm else ""
     layers = []
     for window in windows_of(c) if alternate else [None] * c.num_hidden_layers:
-        attention = attention_of(c, bias=bias, out_bias=bias, window=window)
+        attention = attention_of(c, bias=bias, out_bias=bias, window=window, norms=norms)
         if alternate and window is None:
             attention = replace(attention, rotated=0)
         layers.append(gated_layer(c, attention, norms=(norm,)))
@@ -178,7 +184,72 @@ def cohere(c: Any) -> Sizes:
 
 
 def glm4(c: Any) -> Sizes:
-    """GLM 4: norms before and behind attention and MLP; half of each head is rotated."""
-    attention = attention_of(c, bias=bool(c.attention_bias), partial=True)
-    layer = gated_layer(c, attention, norms=(rms(c.hidden_size),) * 4, behind=True)
+    """GLM 4: half of each head is rotated; that of 2025 has norms before and behind attention and MLP."""
+    attention, both = attention_of(c, bias=bool(c.attention_bias), partial=True), c.model_type == "glm4"
+    layer = gated_layer(c, attention, norms=(rms(c.hidden_size),) * (4 if both else 2), behind=both)
     return model_of(c, [layer] * c.num_hidden_layers)
+
+
+def seed_oss(c: Any) -> Sizes:
+    """Seed-OSS: biases of queries, keys and values, and of the output projection where another key says so."""
+    attention = attention_of(c, bias=bool(c.attention_bias), out_bias=bool(c.attention_out_bias))
+    return model_of(c, [gated_layer(c, attention, bias=bool(c.mlp_bias))] * c.num_hidden_layers)
+
+
+def ernie4_5(c: Any) -> Sizes:
+    """ERNIE 4.5: biases everywhere or nowhere."""
+    bias = bool(c.use_bias)
+    return model_of(c, [gated_layer(c, attention_of(c, bias=bias, out_bias=bias), bias=bias)] * c.num_hidden_layers)
+
+
+def helium(c: Any) -> Sizes:
+    """Helium: the output projection has no bias."""
+    layer = gated_layer(c, attention_of(c, bias=bool(c.attention_bias)), bias=bool(c.mlp_bias))
+    return model_of(c, [layer] * c.num_hidden_layers)
+
+
+def exaone4(c: Any) -> Sizes:
+    """EXAONE 4: norms behind attention and MLP and over heads; where some layers have windows, only they rotate."""
+    layers = []
+    for window in windows_of(c):
+        attention = attention_of(c, norms="head", window=window)
+        if c.sliding_window is not None and window is None:
+            attention = replace(attention, rotated=0)
+        layers.append(gated_layer(c, attention, behind=True))
+    return model_of(c, layers)
+
+
+def hunyuan(c: Any) -> Sizes:
+    """Hunyuan: norms over each head of queries and keys, after the rotation."""
+    require(c, use_qk_norm=True, use_cla=False, use_rotary_pos_emb=True, num_experts=1)
+    bias = bool(c.attention_bias)
+    require(c, mlp_bias=False, attention_head_dim=c.head_dim, norm_type="rms")
+    return model_of(c, [gated_layer(c, attention_of(c, bias=bias, out_bias=bias, norms="head"))] * c.num_hidden_layers)
+
+
+def ministral3(c: Any) -> Sizes:
+    """Ministral 3: queries are multiplied by a number that grows with their place."""
+    layer = gated_layer(c, attention_of(c, window=c.sliding_window or None))
+    queries = c.num_attention_heads * c.head_dim
+    return model_of(c, [replace(layer, activated=layer.activated + queries)] * c.num_hidden_layers)
+
+
+def cwm(c: Any) -> Sizes:
+    """Code World Model: a Llama most of whose layers have a window."""
+    return model_of(c, [gated_layer(c, attention_of(c, window=window)) for window in windows_of(c)])
+
+
+def bitnet(c: Any) -> Sizes:
+    """BitNet: norms before the last products of attention and of the MLP."""
+    bias = bool(c.attention_bias)
+    attention = attention_of(c, bias=bias, out_bias=bias)
+    layer = gated_layer(c, attention, norms=(*(rms(c.hidden_size),) * 3, rms(c.intermediate_size)))
+    return model_of(c, [layer] * c.num_hidden_layers)
+
+
+def stablelm(c: Any) -> Sizes:
+    """StableLM: layer norms; attention and MLP side by side in some; a part of each head is rotated."""
+    attention = attention_of(c, bias=bool(c.use_qkv_bias), partial=True, norms="own_layer" if c.qk_layernorm else "")
+    norm = layer_norm(c.hidden_size)
+    layer = gated_layer(c, attention, norms=(norm,) * (1 if c.use_parallel_residual else 2))
+    return model_of(c, [layer] * c.num_hidden_layers, norm)

@@ -12,7 +12,7 @@ from flopray.workloads.causal_lm.adapter import NONE, rank_of
 
 NO_PACKAGE = "needs peft: pip install 'flopray[peft]'"
 #: Linear layers that choose experts.
-_ROUTERS = ("gate", "router", "shared_expert_gate")
+_ROUTERS = ("gate", "router", "shared_expert_gate", "wg")
 
 
 def has_peft() -> bool:

@@ -8,6 +8,7 @@ Convention: a product of (a, b) by (b, c) is 2abc. Forward, for B sequences of T
     attention     2 B T^2 heads (width of a query + width of a value), the full square of scores and of their products
                   with the values; a causal mask leaves (T + 1) / 2T of it and a window less: `attention_causal_flops`
     elementwise   norms 4 an element (square, mean, scale, weight), layer norms 7; softmax 5 a score; caps 3 an element;
+                  numbers added to scores 1;
                   rotary 3 an element that is rotated; functions and gates 1 an element each; biases and residuals 1;
                   numbers that embedded tokens, residuals or logits are multiplied by 1; what an expert gives, weighted
                   and summed, 2; softmax of the router 5 an expert; loss 4 a logit
@@ -91,7 +92,8 @@ def _with_ends(sizes: Sizes, inside: dict[str, int], batch: int, tokens: int, ph
     new = batch if phase == "decode" else batch * tokens
     logits = batch if phase in ("prefill", "decode") else new  # generating needs the logits of the last token alone
     counts = Counter(inside)
-    counts["norm_flops"] += sizes.norm.each * sizes.norm.elements * new
+    for norm in (sizes.norm, sizes.embedded_norm):
+        counts["norm_flops"] += norm.each * norm.elements * new if norm else 0
     embedded = sizes.width * (bool(sizes.positions) + sizes.scaled_embedding)
     behind = sizes.vocabulary * (3 * sizes.softcapped + sizes.scaled_logits + sizes.head_bias)
     counts["elementwise_flops"] += embedded * new + behind * logits
@@ -131,7 +133,7 @@ def _layer(layer: Layer, width: int, batch: int, tokens: int, phase: str) -> dic
         "expert_flops": new * experts.active * total(experts.each) if experts else 0,
         "router_flops": new * total(experts.router) if experts else 0,
         "norm_flops": new * norms + 5 * scores,
-        "elementwise_flops": new * elements + (3 * scores if attention.softcapped else 0),
+        "elementwise_flops": new * elements + scores * (3 * attention.softcapped + attention.alibi),
     }
 
 

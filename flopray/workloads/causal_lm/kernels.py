@@ -207,7 +207,9 @@ def _norm_backward(norm: Norm, asked: Asked, count: int) -> Iterator[Pass]:
 
 def _attention(attention: Attention, asked: Asked, count: int) -> Iterator[Operation]:
     formed = _formed(attention, asked)
-    if attention.softcapped or attention.sinks:  # no kernel of torch's: scores are written, and several times read
+    if (
+        attention.softcapped or attention.sinks or attention.alibi
+    ):  # no kernel of torch's: scores are written, and several times read
         scores = formed * attention.heads
         yield Pass(int(3 * scores * asked.wide), 6 * count)
     queries = 1 if asked.phase == "decode" else asked.tokens
@@ -268,7 +270,14 @@ def _loss_backward(sizes: Sizes, asked: Asked) -> Iterator[Pass]:
 
 def _tensors(sizes: Sizes) -> int:
     """Weights that an optimizer goes through."""
-    ends = _of_norm(sizes.norm) + 1 + sizes.head_bias + (not sizes.tied) + bool(sizes.positions)
+    ends = (
+        _of_norm(sizes.norm)
+        + (_of_norm(sizes.embedded_norm) if sizes.embedded_norm else 0)
+        + 1
+        + sizes.head_bias
+        + (not sizes.tied)
+        + bool(sizes.positions)
+    )
     return ends + sum(_layer_tensors(layer) * count for layer, count in sizes.kinds)
 
 

@@ -10,6 +10,7 @@ from flopray.workloads.causal_lm.parts import (
     expert_layer,
     gated_layer,
     model_of,
+    require,
     require_query_norms,
     rotary_factor,
     windows_of,
@@ -72,6 +73,95 @@ def granitemoe(c: Any) -> Sizes:
     layer = expert_layer(c, attention, c.num_local_experts, c.intermediate_size)
     layer = replace(layer, residual=4, unrepeated=layer.unrepeated + c.hidden_size)
     return model_of(c, [layer] * c.num_hidden_layers, scaled_embedding=True, scaled_logits=True)
+
+
+def granitemoehybrid(c: Any) -> Sizes:
+    """Granite 4 where all layers have attention: an MLP for every token, in some beside experts."""
+    if any(kind == "linear_attention" for kind in c.layers_block_type):
+        raise NoClosedForm("no closed form: layers of state spaces (layer_types has mamba)")
+    bias, d, shared = bool(c.attention_bias), c.hidden_size, c.shared_intermediate_size
+    attention = attention_of(c, bias=bias, out_bias=bias)
+    if c.position_embedding_type != "rope":
+        attention = replace(attention, rotated=0)
+    if c.num_local_experts:
+        layer = expert_layer(c, attention, c.num_local_experts, c.intermediate_size, shared=shared)
+        layer = replace(layer, residual=5)  # the MLP's output and the experts' are added
+    else:
+        layer = replace(gated_layer(c, attention, inner=shared), residual=4)
+    layer = replace(layer, unrepeated=layer.unrepeated + d)
+    return model_of(c, [layer] * c.num_hidden_layers, scaled_embedding=True, scaled_logits=True)
+
+
+def ernie4_5_moe(c: Any) -> Sizes:
+    """ERNIE 4.5 with experts in some layers; each layer keeps a number for each expert that corrects its choice."""
+    require(c, use_bias=False)
+    attention = attention_of(c)
+    shared = c.moe_intermediate_size * c.moe_num_shared_experts
+    routed = expert_layer(c, attention, c.num_experts, c.moe_intermediate_size, shared=shared)
+    # The shared MLP comes before the experts, so that checkpointing runs all of it again.
+    routed = replace(routed, learned=c.num_experts, unrepeated=c.hidden_size)
+    dense = gated_layer(c, attention)
+    first, last, every = c.moe_layer_start_index, c.moe_layer_end_index, c.moe_layer_interval
+    layers = [
+        routed if first <= place <= last and (place + 1) % every == 0 else dense for place in range(c.num_hidden_layers)
+    ]
+    return model_of(c, layers)
+
+
+def dots1(c: Any) -> Sizes:
+    """dots.llm1: norms over heads, first layers without experts, shared experts in the others."""
+    bias, shared = bool(c.attention_bias), c.moe_intermediate_size * c.n_shared_experts
+    layers = []
+    for place, window in enumerate(windows_of(c)):
+        attention = attention_of(c, bias=bias, out_bias=bias, norms="head", window=window)
+        layers.append(
+            expert_layer(c, attention, c.n_routed_experts, c.moe_intermediate_size, shared=shared)
+            if place >= c.first_k_dense_replace
+            else gated_layer(c, attention)
+        )
+    return model_of(c, layers)
+
+
+def minimax_m2(c: Any) -> Sizes:
+    """MiniMax M2: norms over all heads at once, a part of each head is rotated, experts in every layer."""
+    require(c, use_qk_norm=True, shared_intermediate_size=0)
+    if set(getattr(c, "attn_type_list", None) or [1]) != {1}:
+        raise NoClosedForm("no closed form: attn_type_list has layers of another attention")
+    attention = attention_of(c, norms="all", partial=True)
+    layer = expert_layer(c, attention, c.num_local_experts, c.intermediate_size)
+    return model_of(c, [layer] * c.num_hidden_layers)
+
+
+def hunyuan_moe(c: Any) -> Sizes:
+    """Hunyuan A13B: norms over each head, an MLP beside the experts that is as wide as one of them."""
+    require(c, use_qk_norm=True, use_cla=False, mlp_bias=False, moe_layer_num_skipped=0, attention_head_dim=c.head_dim)
+    bias, inner = bool(c.attention_bias), c.intermediate_size
+    attention = attention_of(c, bias=bias, out_bias=bias, norms="head")
+    layers = []
+    for place in range(c.num_hidden_layers):
+        active, count, width, shared = (
+            _of_layer(getattr(c, key, default), place)
+            for key, default in (
+                ("moe_topk", 1),
+                ("num_experts", 1),
+                ("moe_intermediate_size", inner),
+                ("num_shared_expert", 1),
+            )
+        )
+        if (width, shared) != (inner, 1):
+            raise NoClosedForm(f"no closed form: moe_intermediate_size {width} and num_shared_expert {shared}")
+        layer = expert_layer(c, attention, count, inner, shared=inner, active=active)
+        layers.append(replace(layer, unrepeated=c.hidden_size))  # the shared MLP comes before the experts
+    return model_of(c, layers)
+
+
+def _of_layer(value: Any, place: int) -> Any:
+    """A number of all layers, or the one of a layer in a list."""
+    if not isinstance(value, list):
+        return value
+    if place >= len(value):
+        raise NoClosedForm(f"no closed form: a list has {len(value)} entries, and there are more layers")
+    return value[place]
 
 
 def glm4_moe(c: Any) -> Sizes:

@@ -154,7 +154,9 @@ def canonical(content: Mapping[str, Any], name: str) -> str:
     kept = {
         key: value for key, value in content.items() if key in configuration.KEPT or key not in configuration.LEFT_OUT
     }
-    text = json.dumps({key: value for key, value in kept.items() if key != "architectures"}, sort_keys=True)
+    text = json.dumps(
+        {key: value for key, value in kept.items() if key not in ("architectures", "auto_map")}, sort_keys=True
+    )
     if len(text) > _LARGEST_TEXT:
         raise SettingError(
             f"<model> {name}: the configuration has {len(text)} characters, at most {_LARGEST_TEXT} are read"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from flopray.workloads.causal_lm.sizes import (
+    LAYER_FLOPS,
     Attention,
     Experts,
     Layer,
@@ -50,6 +52,8 @@ def attention_of(
     partial: bool = False,
     softcapped: bool = False,
     sinks: bool = False,
+    alibi: bool = False,
+    kv: int | None = None,
 ) -> Attention:
     """Queries in heads, keys and values in as many or fewer.
 
@@ -57,17 +61,27 @@ def attention_of(
         c: the configuration.
         bias: of queries, keys and values.
         out_bias: of the output projection.
-        norms: of queries and keys: `head` over each head, `all` over all heads at once.
+        norms: of queries and keys: `head` over each head, `all` over all heads at once; layer norms over each head are
+            `head_layer` with weights and biases that heads share, and `own_layer` with weights of each head's own.
         window: of the layer.
         partial: whether the family can rotate a part of a head.
         softcapped: whether scores are capped.
         sinks: whether each head has a weight that takes part of its attention.
+        alibi: whether a number by distance is added to each score, in place of a rotation.
+        kv: heads of keys and values, where the configuration does not name them as most do.
     """
     h, d = head_dim(c), c.hidden_size
-    heads, kv = c.num_attention_heads, c.num_key_value_heads
-    rotated = int(h * rotary_factor(c, partial=partial)) * (heads + kv)
-    norm = {"head": (rms(h, heads=heads), rms(h, heads=kv)), "all": (rms(h * heads), rms(h * kv)), "": ()}[norms]
+    heads: int = c.num_attention_heads
+    kv = int(c.num_key_value_heads if kv is None else kv)
+    rotated = 0 if alibi else int(h * rotary_factor(c, partial=partial)) * (heads + kv)
     # A norm over heads has the elements of all heads, and the weights of one.
+    norm = {
+        "head": (rms(h, heads=heads), rms(h, heads=kv)),
+        "all": (rms(h * heads), rms(h * kv)),
+        "head_layer": tuple(Norm(h * count, 2 * h, LAYER_FLOPS) for count in (heads, kv)),
+        "own_layer": tuple(Norm(h * count, h * count, LAYER_FLOPS - 1) for count in (heads, kv)),
+        "": (),
+    }[norms]
     return Attention(
         projections=(
             Linear(d, h * heads, bias),
@@ -84,7 +98,15 @@ def attention_of(
         window=window,
         sinks=heads if sinks else 0,
         softcapped=softcapped,
+        alibi=alibi,
     )
+
+
+def fused_attention(c: Any, *, bias: bool, out_bias: bool, **further: Any) -> Attention:
+    """The same, with queries, keys and values written as one matrix."""
+    found = attention_of(c, bias=bias, out_bias=out_bias, **further)
+    whole = Linear(c.hidden_size, sum(one.outputs for one in found.projections[:-1]), bias)
+    return replace(found, projections=(whole, found.projections[-1]))
 
 
 def gated(width: int, inner: int, *, bias: bool = False) -> tuple[Linear, ...]:
@@ -98,7 +120,13 @@ def plain(width: int, inner: int, *, bias: bool = True) -> tuple[Linear, ...]:
 
 
 def gated_layer(
-    c: Any, attention: Attention, *, bias: bool = False, norms: tuple[Norm, ...] = (), behind: bool = False
+    c: Any,
+    attention: Attention,
+    *,
+    bias: bool = False,
+    norms: tuple[Norm, ...] = (),
+    behind: bool = False,
+    inner: int | None = None,
 ) -> Layer:
     """A layer with a gated MLP.
 
@@ -108,10 +136,13 @@ def gated_layer(
         bias: of the MLP.
         norms: of the layer; empty takes one before attention and one before the MLP.
         behind: whether a norm follows the MLP, so that a backward pass needs the result of its last product.
+        inner: width of the MLP, where it is not `intermediate_size`.
     """
-    d, mlp = c.hidden_size, gated(c.hidden_size, c.intermediate_size, bias=bias)
+    d: int = c.hidden_size
+    inner = int(c.intermediate_size if inner is None else inner)
+    mlp = gated(d, inner, bias=bias)
     end = d if behind else total(mlp[-1:]) + mlp[-1].elements + d
-    return Layer(attention, mlp, 2 * c.intermediate_size, norms or (rms(d), rms(d)), unrepeated=end)
+    return Layer(attention, mlp, 2 * inner, norms or (rms(d), rms(d)), unrepeated=end)
 
 
 def model_of(c: Any, layers: Iterable[Layer], norm: Norm | None = None, **further: Any) -> Sizes:
@@ -142,14 +173,25 @@ def windows_of(c: Any) -> list[int | None]:
     return [known[kind] for kind in types]
 
 
-def plain_layer(c: Any, attention: Attention, inner: int, norm: Norm, *, bias: bool = True) -> Layer:
-    """A layer with a plain MLP and two norms alike."""
+def plain_layer(
+    c: Any, attention: Attention, inner: int, norm: Norm, *, bias: bool = True, parallel: bool = False
+) -> Layer:
+    """A layer with a plain MLP and two norms alike, or one where attention and MLP stand side by side."""
     mlp = plain(c.hidden_size, inner, bias=bias)
     end = total(mlp[-1:]) + mlp[-1].elements + c.hidden_size
-    return Layer(attention, mlp, inner, (norm, norm), unrepeated=end)
+    return Layer(attention, mlp, inner, (norm,) if parallel else (norm, norm), unrepeated=end)
 
 
-def expert_layer(c: Any, attention: Attention, count: int, inner: int, *, shared: int = 0, gate: bool = False) -> Layer:
+def expert_layer(
+    c: Any,
+    attention: Attention,
+    count: int,
+    inner: int,
+    *,
+    shared: int = 0,
+    gate: bool = False,
+    active: int | None = None,
+) -> Layer:
     """A layer with routed gated experts.
 
     Args:
@@ -159,8 +201,10 @@ def expert_layer(c: Any, attention: Attention, count: int, inner: int, *, shared
         inner: width of each.
         shared: width of the MLP that every token goes through beside them.
         gate: whether the output of that MLP is weighted by the token.
+        active: experts of a token, where `num_experts_per_tok` does not say it.
     """
-    d, active = c.hidden_size, c.num_experts_per_tok
+    d: int = c.hidden_size
+    active = int(c.num_experts_per_tok if active is None else active)
     if not 1 <= active <= count:
         raise NoClosedForm(f"no closed form: {active} experts of {count} for each token")
     router = (Linear(d, count), *((Linear(d, 1),) if gate else ()))
@@ -175,6 +219,21 @@ def expert_layer(c: Any, attention: Attention, count: int, inner: int, *, shared
         Experts(count, active, gated(d, inner), router, 2 * inner),
         unrepeated=end,
     )
+
+
+def require(c: Any, **values: Any) -> None:
+    """Refuse a configuration that states something else than what the family is built with.
+
+    Args:
+        c: the configuration.
+        values: by key; a key that is missing or null states nothing.
+
+    Raises:
+        NoClosedForm: naming the key.
+    """
+    for key, value in values.items():
+        if (stated := getattr(c, key, None)) is not None and stated != value:
+            raise NoClosedForm(f"no closed form: {key} is {stated!r:.40}, and {c.model_type} is built with {value!r}")
 
 
 def require_query_norms(c: Any) -> None:

@@ -92,6 +92,7 @@ class Attention:
         window: tokens that a token attends to, itself included; None where it attends to all before it.
         sinks: further weights, one a head.
         softcapped: whether scores are capped by a tanh.
+        alibi: whether a number by distance is added to each score.
     """
 
     projections: tuple[Linear, ...]
@@ -105,6 +106,7 @@ class Attention:
     window: int | None = None
     sinks: int = 0
     softcapped: bool = False
+    alibi: bool = False
 
     @property
     def pair_flops(self) -> int:
@@ -145,6 +147,7 @@ class Layer:
             multiplication.
         unrepeated: FLOPs of one token at the layer's end whose result no backward pass needs, so that checkpointing
             does not run them again.
+        learned: further weights, such as those of a function that is learned.
     """
 
     attention: Attention
@@ -154,6 +157,7 @@ class Layer:
     experts: Experts | None = None
     residual: int = 2
     unrepeated: int = 0
+    learned: int = 0
 
     @property
     def linears(self) -> tuple[Linear, ...]:
@@ -166,7 +170,7 @@ class Layer:
     def parameters(self) -> int:
         """Weights."""
         norms = sum(norm.weights for norm in (*self.norms, *self.attention.norms))
-        return sum(one.parameters for one in self.linears) + norms + self.attention.sinks
+        return sum(one.parameters for one in self.linears) + norms + self.attention.sinks + self.learned
 
     @property
     def inactive_parameters(self) -> int:
@@ -190,6 +194,7 @@ class Sizes:
         scaled_embedding: whether embedded tokens are multiplied by a number.
         softcapped: whether logits are capped by a tanh.
         scaled_logits: whether logits are multiplied by a number.
+        embedded_norm: of embedded tokens; None where there is none.
     """
 
     width: int
@@ -202,6 +207,7 @@ class Sizes:
     scaled_embedding: bool = False
     softcapped: bool = False
     scaled_logits: bool = False
+    embedded_norm: Norm | None = None
 
     @cached_property
     def kinds(self) -> tuple[tuple[Layer, int], ...]:
@@ -222,7 +228,8 @@ class Sizes:
     def parameters(self) -> int:
         """All weights, a tied matrix once."""
         layers = sum(layer.parameters * count for layer, count in self.kinds)
-        return layers + self.norm.weights + self.head.parameters + self.embedded
+        ends = self.norm.weights + (self.embedded_norm.weights if self.embedded_norm else 0)
+        return layers + ends + self.head.parameters + self.embedded
 
     @cached_property
     def active_parameters(self) -> int:

@@ -86,6 +86,14 @@ def has_sdpa(config: Any) -> bool:
     return bool(getattr(AutoModelForCausalLM._model_mapping[type(config)], "_supports_sdpa", False))  # type: ignore[index]
 
 
+def calls_attention_by_name(config: Any) -> bool:
+    """Whether the family takes any attention that is registered; others have one of their own for each name."""
+    from transformers import AutoModelForCausalLM
+
+    own = AutoModelForCausalLM._model_mapping[type(config)]  # type: ignore[index]
+    return bool(getattr(own, "_supports_attention_backend", False))
+
+
 def implementation(config: Any, *, tokens: int, windows: tuple[int | None, ...] | None) -> str:
     """The implementation of attention for sequences of a length.
 
@@ -97,6 +105,7 @@ def implementation(config: Any, *, tokens: int, windows: tuple[int | None, ...] 
     if not has_sdpa(config):
         return "eager"
     masked = windows is None or any(window is not None and window < tokens for window in windows)
+    masked = masked or not calls_attention_by_name(config)  # it knows torch's attention by its first name alone
     return "sdpa" if masked else causal_sdpa()
 
 
