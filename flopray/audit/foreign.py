@@ -30,6 +30,12 @@ NUMBER_COLUMNS = (
 #: What devices are called where they are counted; `gpu` or `rank` alone says which one it is, `gpus` how many.
 _DEVICES = ("gpu", "device", "accelerator", "chip", "card", "board", "rank", "worker", "process", "proc", "tpu", "gcd")
 _HOSTS = ("node", "host", "machine", "server", "instance")
+#: What a job consists of, each of which has devices of its own.
+_GROUPS = ("replica", "task", "pod", "job", "shard")
+#: Settings that are rarely whole numbers, and that measured values are never called.
+_SETTINGS = re.compile(
+    r"(?:.*_)?(lr|learning_rate|dropout|momentum|weight_decay|sparsity|density|keep_ratio|capacity_factor|warmup|top_p)"
+)
 
 
 def _counts_of(nouns: Iterable[str], ends: Iterable[str] = ("",)) -> set[str]:
@@ -43,14 +49,18 @@ def _counts_of(nouns: Iterable[str], ends: Iterable[str] = ("",)) -> set[str]:
 
 #: Names under which tables say how many devices a row covers; `a#` is how MLPerf's results call accelerators.
 _DEVICE_COUNTS = _counts_of(_DEVICES) | {"worldsize", "mpisize", "commsize", "anum"}
+#: The same behind any word: `ddp_world_size`, `system_accelerators`, `cuda_devices`.
+_COUNT_ENDS = ("worldsize", "gpus", "gpucount", "accelerators", "cudadevices", "jaxdevices", "localdevices")
 #: Names of one factor of that number, or of a list of devices: several are meant, but not how many.
 _DEVICE_SPREADS = (
     _counts_of(_HOSTS)
-    | _counts_of(_DEVICES, [f"per{host}" for host in _HOSTS])
-    | {f"{kind}p{end}" for kind in "tpdec" for end in ("", "size", "degree")}
+    | _counts_of(_DEVICES, [f"per{whole}" for whole in (*_HOSTS, *_GROUPS)])
+    | _counts_of(_GROUPS)
+    | {f"{kind}p{end}" for kind in (*"tpdecs", "fsd") for end in ("", "size", "degree")}
+    | {"pipelinestages", "numpipelinestages", "meshshape", "devicemesh", "meshsize", "slurmntasks", "numshards"}
     | {
         f"{kind}{middle}parallel{end}"
-        for kind in ("tensor", "pipeline", "data", "context", "expert")
+        for kind in ("tensor", "pipeline", "data", "context", "expert", "sequence", "model", "fullysharded")
         for middle in ("", "model")
         for end in ("", "ism", "size", "degree")
     }
@@ -117,7 +127,10 @@ def _not_a_number(rows: Sequence[Row], column: str, places: Sequence[int]) -> Fi
 
 def counts_devices(column: object, *, in_all: bool = True) -> bool:
     """Whether a column's name says that it counts the devices of a row; without `in_all`, also by one factor."""
-    return _plain(column) in _DEVICE_COUNTS or (not in_all and _plain(column) in _DEVICE_SPREADS)
+    plain = _plain(column)
+    if str(column) in KNOWN:
+        return plain in _DEVICE_COUNTS
+    return plain in _DEVICE_COUNTS or plain.endswith(_COUNT_ENDS) or (not in_all and plain in _DEVICE_SPREADS)
 
 
 def _plain(column: object) -> str:
@@ -214,7 +227,7 @@ def telling_apart(rows: Sequence[Row]) -> list[str]:
         if sounds_measured(column) and all(map(_like_a_number, (row.get(column) for row in rows))):
             continue
         whole = all(value is None or value == int(value) for value in values)
-        if whole or min(seen.values()) > 1:
+        if whole or min(seen.values()) > 1 or _SETTINGS.fullmatch(str(column).lower()):
             found.append(str(column))
     return found
 

@@ -216,3 +216,33 @@ def test_parts_two_steps_away_are_compared(columns, words):
 @pytest.mark.parametrize("column", ["idle_power_w", "tokens_per_s"])
 def test_powers_and_rates_below_zero_are_impossible(column):
     assert "not_positive" in [f.rule for f in audit_row({"time_s": 1.0, column: -50.0})]
+
+
+@pytest.mark.parametrize("column", ["ddp_world_size", "replicas", "SLURM_NTASKS", "system_accelerators", "fsdp_size"])
+@pytest.mark.parametrize("other", ["sequence_parallel", "mesh_shape", "gpus_per_task", "pipeline_stages", "nothing"])
+def test_a_sum_over_replicas_and_parts_of_a_mesh_is_not_held_against_one_device(tmp_path, capsys, column, other):
+    cell = "(2, 4)" if other == "mesh_shape" else 4
+    for name, value in ((column, 8), (other, cell)):
+        if name != "nothing":
+            row = json.dumps([ROWS[0] | {name: value}])
+            code, out, err = audit(tmp_path, capsys, row, name="t.json")
+            assert code == 2
+            assert f"{name} says that rows cover several devices" in err
+            assert out == ""
+
+
+@pytest.mark.parametrize("column", ["gpu", "rank", "other_processes", "max_num_seqs", "tokens_per_gpu", "gpu_index"])
+def test_what_counts_no_devices_asks_for_nothing(tmp_path, capsys, column):
+    assert audit(tmp_path, capsys, json.dumps([ROWS[0] | {column: 8}]), name="t.json")[0] == 1
+
+
+@pytest.mark.parametrize("column", ["lr", "dropout", "weight_sparsity", "capacity_factor"])
+def test_settings_that_are_fractions_tell_rows_apart(tmp_path, capsys, column):
+    rows = [
+        {**ROWS[0], "model_flops": 1e9, column: 0.1},
+        {**ROWS[0], "model_flops": 1e12, "time_s": 0.0011, column: 0.2},
+    ]
+    assert findings(tmp_path, capsys, json.dumps(rows), name="t.json") == (0, [])
+    for row in rows:
+        row["loss"] = row.pop(column)
+    assert findings(tmp_path, capsys, json.dumps(rows), name="t.json")[1] == [("implausible", "launch_window")]
