@@ -20,6 +20,8 @@ _UNSEEN_SHARE, _UNSEEN_SHARE_LONG = 0.05, 0.16
 #: Ticks are locked to the iterations where their phases leave a gap of this many times the mean distance of two phases:
 #: phases of a ratio that is not simple leave 1 to 2.6 of it.
 _LOCKED = 3.0
+#: And as large a part of the iteration: with finer phases, how often each was seen differs by chance, and little.
+_WIDE_GAP = 0.25
 #: Phases at which it is asked how often they were seen.
 _GRID = 256
 #: Laps that may be queued or running when their times are read, and one more.
@@ -87,7 +89,7 @@ def unseen_share(iterations: np.ndarray, iteration_s: float, tick_s: float) -> f
     # A few ticks miss this much even where the ratio of the periods is not simple.
     if unseen > max(_UNSEEN_SHARE if short else _UNSEEN_SHARE_LONG, 1.0 / len(iterations)):
         return unseen
-    locked = short and tick_s > SEEN_S and gap * len(phases) > _LOCKED
+    locked = short and tick_s > SEEN_S and gap > max(_WIDE_GAP, _LOCKED / len(phases))
     return _uneven_share(phases, SEEN_S / iteration_s) if locked else 0.0
 
 

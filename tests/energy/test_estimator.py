@@ -187,6 +187,7 @@ def test_iterations_know_their_phase_at_any_time():
         (0.02, 28, 0.15),
         (0.04 / 3, 28, 0.058),
         (0.025, 28, 0.0),
+        (0.095, 47, 0.0),  # all of it is seen, by chance not equally often
         (0.0213, 28, 0.0),
     ],
 )
