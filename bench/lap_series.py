@@ -31,9 +31,10 @@ def filtered(moving: tuple[float, ...], lasting: tuple[float, ...] = ()) -> Gene
 
     def generate(rng: np.random.Generator, count: int, laps: int) -> np.ndarray:
         poles = [1.0, *(-phi for phi in lasting)]
-        response = lfilter(moving, poles, np.eye(1, 2000))
+        response = np.asarray(lfilter(moving, poles, np.eye(1, 2000)))
         steps = rng.standard_normal((count, laps + 400))
-        return MEAN_S + lfilter(moving, poles, steps, axis=1)[:, 400:] / np.sqrt(np.sum(response**2))
+        series = np.asarray(lfilter(moving, poles, steps, axis=1))[:, 400:]
+        return MEAN_S + series / np.sqrt(np.sum(response**2))
 
     return generate
 
