@@ -1,4 +1,4 @@
-"""Simulated laps with a known mean: independent, correlated, of two states, periodic, bimodal, skewed."""
+"""Simulated laps with a known mean: independent, correlated, of two or three states, periodic, bimodal, skewed."""
 
 from __future__ import annotations
 
@@ -24,6 +24,39 @@ def autoregressive(phi: float, noise_share: float = 0.0) -> Generate:
         return MEAN_S + np.sqrt(1 - noise_share) * states + np.sqrt(noise_share) * noise
 
     return generate
+
+
+def filtered(moving: tuple[float, ...], lasting: tuple[float, ...] = ()) -> Generate:
+    """A moving average of noise, an autoregression of several laps, or both; stationary, with variance 1."""
+
+    def generate(rng: np.random.Generator, count: int, laps: int) -> np.ndarray:
+        poles = [1.0, *(-phi for phi in lasting)]
+        response = np.asarray(lfilter(moving, poles, np.eye(1, 2000)))
+        steps = rng.standard_normal((count, laps + 400))
+        series = np.asarray(lfilter(moving, poles, steps, axis=1))[:, 400:]
+        return MEAN_S + series / np.sqrt(np.sum(response**2))
+
+    return generate
+
+
+def three_states(stay: float, levels: tuple[float, float, float] = (0.0, 1.0, 3.0)) -> Generate:
+    """Laps of three lengths; a lap keeps that of the one before with this probability, else it draws one."""
+
+    def generate(rng: np.random.Generator, count: int, laps: int) -> np.ndarray:
+        drawn = rng.integers(0, 3, (count, laps))
+        keeps = rng.random((count, laps)) < stay
+        for lap in range(1, laps):
+            drawn[:, lap] = np.where(keeps[:, lap], drawn[:, lap - 1], drawn[:, lap])
+        return MEAN_S + np.array(levels)[drawn] - np.mean(levels) + 0.1 * rng.standard_normal((count, laps))
+
+    return generate
+
+
+def interrupted(rng: np.random.Generator, count: int, laps: int) -> np.ndarray:
+    """One lap in twenty begins an interruption that makes it and the next one twice as long."""
+    begins = rng.random((count, laps + 1)) < 0.05
+    slow = begins[:, 1:] | begins[:, :-1]
+    return MEAN_S * (1 + slow - (1 - 0.95**2) + 0.01 * rng.standard_normal((count, laps)))
 
 
 def two_states(up: float, down: float, *, noise: float = 0.02) -> Generate:
@@ -79,6 +112,13 @@ SERIES: dict[str, Generate] = {
     "two states of 10 laps, strong noise": two_states(0.1, 0.1, noise=0.5),
     "states of 10 and 2.5 laps": two_states(0.1, 0.4),
     "states of 20 and 5 laps": two_states(0.05, 0.2),
+    "three states of 2.5 laps": three_states(0.4),
+    "three states of 5 laps": three_states(0.7),
+    "moving average of 2": filtered((1.0, 0.8)),
+    "moving average of 5": filtered((1.0,) * 5),
+    "swing of 8 laps": filtered((1.0,), (2 * 0.9 * np.cos(np.pi / 4), -0.81)),
+    "AR(2) 0.6, 0.3": filtered((1.0,), (0.6, 0.3)),
+    "interrupted for two laps": interrupted,
     "period 2": periodic(1, 2),
     "period 3": periodic(1, 1, 2),
     "period 5": periodic(1, 1, 1, 1, 2),

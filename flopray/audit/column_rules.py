@@ -35,7 +35,11 @@ DERIVED = (
     ("energy_per_token_j", "energy_j", "tokens_per_iteration"),
     ("tokens_per_s", "tokens_per_iteration", "time_s"),
     ("executed_other_rel", "executed_other_flops", "executed_flops"),
+    ("flops_per_j", "flops_per_s", "power_w"),
+    ("energy_per_token_j", "power_w", "tokens_per_s"),
 )
+#: No temperature that a board runs at changes its energy by more than this factor.
+REFERENCE_RANGE = 1.5
 #: Excesses over 1: column, what is more, than what.
 EXCESSES = (
     ("gemm_overhead", "executed_gemm_flops", "gemm_flops"),
@@ -47,7 +51,7 @@ COUNTS = (
     *("model_flops", "dispatched_flops", "executed_flops", "gemm_flops", "executed_gemm_flops", "activation_flops"),
     *("tokens_per_iteration", "memory_peak_bytes", "parameters"),
 )
-RATES = ("flops_per_s", "flops_per_j", "mfu", "hfu", "energy_per_token_j")
+RATES = ("idle_power_w", "tokens_per_s", "flops_per_s", "flops_per_j", "mfu", "hfu", "energy_per_token_j")
 #: Classes of executed FLOPs; without those that are not of one kind (`_rel`, tensor and CUDA cores).
 EXECUTED_CLASSES = tuple(
     f"executed_{kind}_flops"
@@ -69,7 +73,7 @@ def not_positive(row: Row) -> Verdict:
         reasons[-1] += ": work takes time and energy"
     if below:
         reasons.append(" and ".join(f"{column} is {value:g}" for column, value in below.items()))
-        reasons[-1] += ": a count is not negative"
+        reasons[-1] += ": no count or rate is negative"
     if not reasons:
         return None
     return finding_of("not_positive", Severity.IMPOSSIBLE, "; ".join(reasons), row, bad | below)
@@ -168,9 +172,35 @@ def _sums(row: Row) -> Iterator[tuple[str, str, float]]:
     counted = sum(number(row, name) or 0.0 for name in classes)
     if executed is not None and counted > executed:
         yield "executed_flops", "the sum of its classes", counted
-    energy, active = number(row, "energy_j"), number(row, "active_energy_j")
-    if energy is not None and active is not None and active > energy:
-        yield "energy_j", "active_energy_j, which is a part of it,", active
+    yield from _wholes_of_energy(row)
+    mfu, hfu = number(row, "mfu"), number(row, "hfu")
+    if mfu is not None and hfu is not None and hfu < mfu:
+        yield "hfu", "mfu, which counts no recomputed FLOPs,", mfu
+
+
+def _wholes_of_energy(row: Row) -> Iterator[tuple[str, str, float]]:
+    """Energies beside those that they are a part of, or that they are at another temperature."""
+    energy, name = energy_of(row)
+    active, reference = number(row, "active_energy_j"), number(row, "energy_at_reference_j")
+    if energy is None or energy <= 0:
+        return
+    if active is not None and active > energy:
+        if name == "energy_j":
+            yield "energy_j", "active_energy_j, which is a part of it,", active
+        else:
+            yield "active_energy_j", f"{name}, which it is a part of,", energy
+    if active is not None and active < -DERIVED_TOLERANCE * energy:
+        yield "active_energy_j", "the least that is left of an energy", 0.0
+    if reference is not None and not 1 / REFERENCE_RANGE <= reference / energy <= REFERENCE_RANGE:
+        yield "energy_at_reference_j", f"{name}, at another temperature,", energy
+
+
+def energy_of(row: Row) -> tuple[float | None, str]:
+    """The energy of a row in J, stated or as power times time, and what it is called."""
+    energy, power, time_s = (number(row, name) for name in ("energy_j", "power_w", "time_s"))
+    if energy is None and power is not None and time_s is not None:
+        return power * time_s, "power_w * time_s"
+    return energy, "energy_j"
 
 
 #: In the order of a report.

@@ -68,6 +68,8 @@ _PRECISIONS = {
 #: A plain number: no underscores, thousands separators, units, infinities or hexadecimals, which Python or pandas might
 #: accept.
 _PLAIN_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+#: A whole number as an id: `7`, and `7.0` where a table made floats of ids; `007`, `1e3` and `0e12` are other names.
+_WHOLE = re.compile(r"(0|-?[1-9]\d*)(?:\.0*)?")
 
 
 class Severity(StrEnum):
@@ -173,17 +175,18 @@ def identity(row: Row, column: str) -> str | None:
         return _identity_of_text(value)
     if is_missing(value):
         return None
-    if not isinstance(value, bool) and (known := number(row, column)) is not None and known == int(known):
-        return str(int(known))
-    return str(value)
+    if isinstance(value, (int, bool)):  # digits beyond those of a float count
+        return str(value)
+    known = number(row, column)
+    return str(int(known)) if known is not None and known == int(known) else str(value)
 
 
 @lru_cache(maxsize=4096)
 def _identity_of_text(value: str) -> str | None:
     if is_missing(value):
         return None
-    known = number({"": value}, "")
-    return str(int(known)) if known is not None and known == int(known) else value
+    whole = _WHOLE.fullmatch(value.strip())
+    return whole[1] if whole else value
 
 
 def is_ok(status: Any) -> bool:

@@ -11,7 +11,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from typing import Any
 
 from flopray.audit.cells import are_plain_numbers, identities, names_of
@@ -31,6 +30,12 @@ NUMBER_COLUMNS = (
 #: What devices are called where they are counted; `gpu` or `rank` alone says which one it is, `gpus` how many.
 _DEVICES = ("gpu", "device", "accelerator", "chip", "card", "board", "rank", "worker", "process", "proc", "tpu", "gcd")
 _HOSTS = ("node", "host", "machine", "server", "instance")
+#: What a job consists of, each of which has devices of its own.
+_GROUPS = ("replica", "task", "pod", "job", "shard")
+#: Settings that are rarely whole numbers, and that measured values are never called.
+_SETTINGS = re.compile(
+    r"(?:.*_)?(lr|learning_rate|dropout|momentum|weight_decay|sparsity|density|keep_ratio|capacity_factor|warmup|top_p)"
+)
 
 
 def _counts_of(nouns: Iterable[str], ends: Iterable[str] = ("",)) -> set[str]:
@@ -44,14 +49,18 @@ def _counts_of(nouns: Iterable[str], ends: Iterable[str] = ("",)) -> set[str]:
 
 #: Names under which tables say how many devices a row covers; `a#` is how MLPerf's results call accelerators.
 _DEVICE_COUNTS = _counts_of(_DEVICES) | {"worldsize", "mpisize", "commsize", "anum"}
+#: The same behind any word: `ddp_world_size`, `system_accelerators`, `cuda_devices`.
+_COUNT_ENDS = ("worldsize", "gpus", "gpucount", "accelerators", "cudadevices", "jaxdevices", "localdevices")
 #: Names of one factor of that number, or of a list of devices: several are meant, but not how many.
 _DEVICE_SPREADS = (
     _counts_of(_HOSTS)
-    | _counts_of(_DEVICES, [f"per{host}" for host in _HOSTS])
-    | {f"{kind}p{end}" for kind in "tpdec" for end in ("", "size", "degree")}
+    | _counts_of(_DEVICES, [f"per{whole}" for whole in (*_HOSTS, *_GROUPS)])
+    | _counts_of(_GROUPS)
+    | {f"{kind}p{end}" for kind in (*"tpdecs", "fsd") for end in ("", "size", "degree")}
+    | {"pipelinestages", "numpipelinestages", "meshshape", "devicemesh", "meshsize", "slurmntasks", "numshards"}
     | {
         f"{kind}{middle}parallel{end}"
-        for kind in ("tensor", "pipeline", "data", "context", "expert")
+        for kind in ("tensor", "pipeline", "data", "context", "expert", "sequence", "model", "fullysharded")
         for middle in ("", "model")
         for end in ("", "ism", "size", "degree")
     }
@@ -64,6 +73,17 @@ _TIMES = re.compile(r"(\d+)\s*([x*×]|gpus?\b|devices?\b|cards?\b|accelerators?\
 _TIMES_AFTER = re.compile(
     r"(.*)((?<![a-z])[x*×]\s*(\d{1,4})|[(\[,]\s*(\d+)\s*(x|gpus?|devices?|cards?)[)\]]?)\s*", re.IGNORECASE
 )
+#: Numbers beside a name that is a device's without them: `2 NVIDIA H100`, `8 H100s`, `HGX H100 8-GPU`, `gpu:h100:4`.
+_COUNTED = (
+    re.compile(r"(?P<count>\d{1,4})[\s-]+(?P<name>.+)"),
+    re.compile(r"(?:[DH]GX\s+)?(?P<name>.+?)[\s_-]+(?P<count>\d{1,4})[\s-]*(?:gpus?|devices?|cards?)", re.IGNORECASE),
+    re.compile(r"(?:gpu:)?(?P<name>[^:]+):(?P<count>\d{1,4})", re.IGNORECASE),
+    re.compile(r"(?P<name>.+?)\s*\((?P<count>\d{1,4})\)"),
+    re.compile(r"(?P<name>.+?\d)[x*\u00d7](?P<count>\d{1,4})"),
+    re.compile(r"(?P<name>.+?gb)[x*\u00d7](?P<count>\d{1,4})", re.IGNORECASE),
+)
+#: What stands between the names of several devices in one cell.
+_BETWEEN = re.compile(r"\s*[,;|+&\n]\s*")
 #: Columns that name a device, which may also say how many: `8 x NVIDIA H100`.
 DEVICE_NAMES = ("device_name", "device_type")
 #: Columns whose meaning the audit knows: those of records, of the MLP's and Llama's runs, and other people's keys.
@@ -73,17 +93,6 @@ _NUMBER_TEXT = re.compile(r"[+-]?\d[\d.,' ]*(e[+-]?\d+)?\s*[a-zµ%/]*", re.IGNOR
 _SOUNDS = (
     *("time", "latency", "duration", "second", "elapsed", "energy", "joule", "power", "watt", "flop", "throughput"),
     *("kwh", "mfu", "_ms", "_us", "_ns", "(ms)", "(us)", "[ms]", "[us]"),
-)
-#: From here on a number of seconds is a date (1999 or later): nothing that is measured takes so long.
-_UNIX_TIME_S = 9.0e8
-
-
-#: Fewest moments of a trace, and how much the steps between them may differ from the usual one.
-_FEWEST_MOMENTS, _STEP_TOLERANCE = 6, 0.25
-#: Sizes and counts with which the cost of an iteration grows.
-_SIZES = (
-    *("model_flops", "dispatched_flops", "executed_flops", "gemm_flops", "tokens_per_iteration"),
-    *("n_layers", "width", "tokens", "batch_size", "sequence_length"),
 )
 
 
@@ -118,7 +127,10 @@ def _not_a_number(rows: Sequence[Row], column: str, places: Sequence[int]) -> Fi
 
 def counts_devices(column: object, *, in_all: bool = True) -> bool:
     """Whether a column's name says that it counts the devices of a row; without `in_all`, also by one factor."""
-    return _plain(column) in _DEVICE_COUNTS or (not in_all and _plain(column) in _DEVICE_SPREADS)
+    plain = _plain(column)
+    if str(column) in KNOWN:
+        return plain in _DEVICE_COUNTS
+    return plain in _DEVICE_COUNTS or plain.endswith(_COUNT_ENDS) or (not in_all and plain in _DEVICE_SPREADS)
 
 
 def _plain(column: object) -> str:
@@ -167,12 +179,26 @@ def device_count(row: Row, column: str) -> int | None:
 
 
 def times_device(cell: str) -> tuple[int | None, str]:
-    """How many devices a text such as `8 x NVIDIA H100` or `H100 (8 GPUs)` says, and the text without that."""
+    """How many devices a text such as `8 x NVIDIA H100`, `H100 (8 GPUs)` or `['H100', 'H100']` says, and which one.
+
+    Returns:
+        The number, or None where the text says none; and the text without it. Devices that differ keep the whole text.
+    """
     words = cell.strip()
     if before := _TIMES.match(words):
         return int(before[1]) or None, words[before.end() :].strip()
     if after := _TIMES_AFTER.fullmatch(words):
-        return int(after[3] or after[4]) or None, after[1].strip()
+        return int(after[3] or after[4]) or None, after[1].strip(" _-")
+    if find_gpu(words):
+        return None, cell
+    parts = [part.strip(" '\"") for part in _BETWEEN.split(words.strip(" []()"))]
+    if all(map(find_gpu, parts)):  # a list of one, `['NVIDIA H100']`, is one device
+        return len(parts), parts[0] if len(set(parts)) == 1 else cell
+    for pattern in _COUNTED:
+        found = pattern.fullmatch(words)
+        for name in (found["name"], found["name"].removesuffix("s")) if found else ():
+            if find_gpu(name):
+                return int(found["count"]) or None, name  # type: ignore[index]
     return None, cell
 
 
@@ -182,73 +208,6 @@ def covers_several(row: Row, column: str | None) -> bool:
         return False
     count = device_count(row, column)
     return count is None or count > 1
-
-
-def is_axis(rows: Sequence[Row], column: str, further: int = 2) -> bool:
-    """Whether a column is a time axis, or the readings of a counter: `0, 0.1, 0.2` or seconds since 1970.
-
-    A trace starts at 0, falls only back to 0 (the next trace of a table), and has further values; rows that share a
-    moment (one for each GPU) and cells that are not numbers do not change that. A trace that starts elsewhere rises in
-    equal steps, while no size grows along with it, as one would in a sweep.
-
-    Args:
-        rows: of the table.
-        column: which one.
-        further: fewest values above 0.
-    """
-    values = [value for row in rows if (value := number(row, column)) is not None]
-    if not values:
-        return False
-    if column == "time_s" and min(values) > _UNIX_TIME_S:
-        return True
-    rises = all(after >= before or after == 0 for before, after in pairwise(values))
-    if values[0] == 0:
-        return rises and len(set(values)) > further
-    return _in_equal_steps(values) and not _grows_along(rows, column)
-
-
-def _in_equal_steps(values: Sequence[float]) -> bool:
-    """Whether values only rise, by about the same from one to the next; those that are equal count once."""
-    moments = [value for place, value in enumerate(values) if place == 0 or value != values[place - 1]]
-    steps = [after - before for before, after in pairwise(moments)]
-    if len(moments) < _FEWEST_MOMENTS or min(steps) <= 0:
-        return False
-    usual = sorted(steps)[len(steps) // 2]
-    return all(abs(step - usual) <= _STEP_TOLERANCE * usual for step in steps)
-
-
-def _grows_along(rows: Sequence[Row], column: str) -> bool:
-    """Whether a size varies that costs time: a known size or count, or whole numbers other than a count of rows."""
-    seen = [row for row in rows if number(row, column) is not None]
-    for name in _columns(seen):
-        if name in KNOWN and name not in _SIZES:
-            continue
-        values = [number(row, name) for row in seen]
-        if None in values or len(set(values)) < 2:
-            continue
-        if name in _SIZES:
-            return True
-        steps = {after - before for before, after in pairwise(values)}  # type: ignore[operator]
-        whole = all(value == int(value) for value in values)  # type: ignore[arg-type]
-        if whole and not sounds_measured(name) and not steps <= {0, 1} and (min(steps) >= 0 or max(steps) <= 0):
-            return True
-    return False
-
-
-def without_axes(rows: Sequence[Row]) -> tuple[Sequence[Row], list[Finding]]:
-    """Rows without columns that are axes of a trace, and notes that say so."""
-    axes = [column for column in ("time_s", "energy_j") if is_axis(rows, column)]
-    if not axes:
-        return rows, []
-    notes = [_note(f"{column} {AXIS[column]}: it was not judged") for column in axes]
-    return [{name: value for name, value in row.items() if name not in axes} for row in rows], notes
-
-
-#: What an axis is, in words.
-AXIS = {
-    "time_s": "looks like a time axis, not like the time of an iteration",
-    "energy_j": "only rises, from 0 or in equal steps: a counter, not the energy of an iteration",
-}
 
 
 def telling_apart(rows: Sequence[Row]) -> list[str]:
@@ -268,7 +227,7 @@ def telling_apart(rows: Sequence[Row]) -> list[str]:
         if sounds_measured(column) and all(map(_like_a_number, (row.get(column) for row in rows))):
             continue
         whole = all(value is None or value == int(value) for value in values)
-        if whole or min(seen.values()) > 1:
+        if whole or min(seen.values()) > 1 or _SETTINGS.fullmatch(str(column).lower()):
             found.append(str(column))
     return found
 

@@ -22,7 +22,7 @@ _LIKELY: tuple[tuple[str, str], ...] = (
     ),
     (r"(avg|mean|average)_power|power", "power"),
     (r"((gpu|device|board|node|total|net|measured)_?\d*_)?energy(_\d+|_usage|_used|_consumption|_total)?", "energy"),
-    (r"((gpu|cpu|device)_)?joules?|total_joules?", "energy"),
+    (r"((gpu|cpu|device)_)?joules?|total_joules?|(.*_)?energy_(gpu|total)", "energy"),
     (
         r"(step|iter(ation)?|batch|kernel|wall(_?clock)?|run|elapsed|execution|exec|total|train|gpu|forward|fwd)_?time",
         "time",
@@ -31,6 +31,7 @@ _LIKELY: tuple[tuple[str, str], ...] = (
         r"time|duration|latency|runtime|elapsed|walltime|train_runtime|(mean|avg|p50|median)_(latency|time|duration)",
         "time",
     ),
+    (r"(.*_)?(latency|duration|runtime)_(mean|avg|median|p50)", "time"),
     (r"(gpu|device|accelerator|card|board|chip|hardware)(_?(name|model|type))?|name", "device_name"),
     (r"dtype|data_?type|prec|numeric_format|math_mode|amp_dtype", "precision"),
     (r"layers|n_layer|num_layers|depth", "n_layers"),
@@ -55,7 +56,7 @@ def likely_column(name: str, beside: Iterable[str] = ()) -> str | None:
 
     Args:
         name: of a column that the audit does not know.
-        beside: the other names of the table: codecarbon's energies are in kWh.
+        beside: the other names of the table: the energies of codecarbon and optimum-benchmark are in kWh.
 
     Example:
         >>> likely_column("duration"), likely_column("latency_us"), likely_column("power.draw [W]")
@@ -76,7 +77,7 @@ def likely_column(name: str, beside: Iterable[str] = ()) -> str | None:
         if stem and unit in units and _quantity(stem) == quantity:
             return f"{quantity}_{units[unit]}"
     found = _quantity(plain)
-    if found == "energy" and "energy_consumed" in {str(other) for other in beside}:
+    if found == "energy" and any(re.search(r"(^|\W|_)energy(_consumed|[._]unit)$", str(other)) for other in beside):
         return "energy_kWh"
     return _SI.get(found, found) if found else None
 
@@ -114,12 +115,14 @@ def proposed(names: Iterable[str], there: Iterable[str] = (), most: int = 4) -> 
 
     >>> proposed(["duration", "gpu_energy", "energy_consumed", "gpu_model"])
     'duration=time_s gpu_energy=energy_kWh gpu_model=device_name'
+    >>> proposed(["report.decode.latency.mean", "report.decode.energy.total", "report.decode.energy.unit", "time_s"])
+    'report.decode.latency.mean=time_s report.decode.energy.total=energy_kWh'
     """
     known, words = [str(name) for name in names], []
     taken = {_of_quantity(name) for name in there}
     for name in known:
         column = likely_column(name, known)
-        if column is not None and _of_quantity(column) not in taken:
+        if column is not None and name not in COLUMN_NAMES and _of_quantity(column) not in taken:
             taken.add(_of_quantity(column))
             words.append(shlex.quote(f"{name}={column}"))
     return " ".join(words[:most])

@@ -13,6 +13,7 @@ from flopray.audit.findings import (
     finding_of,
     flops_per_j,
     flops_per_s,
+    is_missing,
     lowest_power_w,
     number,
     power_w,
@@ -84,6 +85,22 @@ def measured_peak(row: Row) -> float | None:
     return measured if measured and measured > 0 and not known else None
 
 
+def skipped(row: Row) -> tuple[float, str]:
+    """How many times faster than dense products those of a row may be, and the column that says so.
+
+    Tensor cores skip half of the zeros where two of four are zero; a kernel may skip all. FLOPs count as if dense.
+    """
+    for name in row:
+        if not isinstance(name, str) or "spars" not in name.lower() or is_missing(row.get(name)):
+            continue
+        share = number(row, name)
+        if share == 0 or str(row[name]).strip().lower() in ("false", "no", "none", "dense", "off"):
+            continue
+        zeros = share if share is not None and 0 < share < 1 else 0.5
+        return max(2.0, 1 / (1 - zeros)), name
+    return 1.0, ""
+
+
 def rate_above_limit(row: Row) -> Verdict:
     """FLOP/s above what the device can do at its highest clock."""
     rate, device, precision = flops_per_s(row), device_name(row), precision_of(row)
@@ -96,8 +113,12 @@ def rate_above_limit(row: Row) -> Verdict:
         sentence = f"no limit known for {device or 'an unnamed device'} at {precision or 'an unnamed precision'}"
         sentence += ": not judged" + _which_fp32(precision)
         return finding_of("no_limit_known", Severity.NOTE, sentence, row, {"flops_per_s": rate})
-    if rate / (1 + rel_error(row, "time_rel_error")) <= limit.bound:  # the longest time within the error
+    least = rate / (1 + rel_error(row, "time_rel_error"))  # by the longest time within the error
+    if least <= limit.bound:
         return None
+    times, column = skipped(row)
+    if least <= limit.bound * times:
+        return Unjudged("rate_above_limit", f"{column} says that zeros are skipped, and the limit is of dense products")
     sentence = (
         f"{prefixed(rate, 'FLOP/s')} at {precision} is {rate / limit.bound:.3g} times the "
         f"{prefixed(limit.bound, 'FLOP/s')} that the device can do ({limit.basis})"
@@ -174,8 +195,14 @@ def efficiency_above_peak(row: Row) -> Verdict:
     limit = efficiency_limit(row)
     if limit is None:
         return Unjudged("efficiency_above_peak", "no peak and board power known for the device and precision")
-    if efficiency / (1 + rel_error(row, "energy_rel_error")) <= limit.bound:  # the highest energy within the error
+    least = efficiency / (1 + rel_error(row, "energy_rel_error"))  # by the highest energy within the error
+    if least <= limit.bound:
         return None
+    times, column = skipped(row)
+    if least <= limit.bound * times:
+        return Unjudged(
+            "efficiency_above_peak", f"{column} says that zeros are skipped; the limit is of dense products"
+        )
     sentence = (
         f"{prefixed(efficiency, 'FLOP/J')} is {efficiency / limit.bound:.3g} times the {limit.basis}; "
         "only a GPU that is clocked down beats that, and not by much"

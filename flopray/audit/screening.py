@@ -12,7 +12,15 @@ from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flopray.audit.cells import names_of, texts
-from flopray.audit.column_rules import COUNTS, DERIVED, DERIVED_TOLERANCE, EXCESSES, EXECUTED_CLASSES, RATES
+from flopray.audit.column_rules import (
+    COUNTS,
+    DERIVED,
+    DERIVED_TOLERANCE,
+    EXCESSES,
+    EXECUTED_CLASSES,
+    RATES,
+    REFERENCE_RANGE,
+)
 from flopray.audit.condition_rules import DRIFT_NOTE
 from flopray.audit.counter_rules import UNCLASSIFIED_NOTE
 from flopray.audit.findings import Row, device_name, number, precision_of, text
@@ -45,7 +53,7 @@ _NUMBERS = dict.fromkeys(
         *(name for names in (*DERIVED, *EXCESSES) for name in names),
         *("executed_tensor_flops", "executed_cuda_flops", "active_energy_j", "idle_power_w", "power_limit_w"),
         *("other_processes", "target_error", "time_rel_error", "energy_rel_error", "sm_count", "max_sm_clock_hz"),
-        "measured_peak_flops_per_s",
+        *("measured_peak_flops_per_s", "energy_at_reference_j"),
         *(
             f"sentinel_{name}_drift{end}"
             for name in ("time", "energy")
@@ -217,13 +225,28 @@ def _disagreements(columns: _Columns, devices: _Devices) -> list[Array]:
     found.append(_differ(executed, columns["executed_tensor_flops"] + columns["executed_cuda_flops"]))
     classes = np.nansum([columns[name] for name in EXECUTED_CLASSES], axis=0)
     found.append(classes > executed * (1 - _SLACK))
-    found.append(active > energy * (1 - _SLACK))
+    found += _wholes_of_energy(columns)
+    found.append(columns["hfu"] < columns["mfu"] * (1 + _SLACK))
     expected = energy - columns["idle_power_w"] * columns["time_s"]
     found.append(_differ(active, expected, np.abs(energy)))
     for rate in (columns.quotient("model_flops", "time_s"), columns["flops_per_s"]):
         found.append(_differ(columns["mfu"], rate / devices.peak))
         found.append(_differ(columns["mfu"], rate / columns["measured_peak_flops_per_s"]))
     return found
+
+
+def _wholes_of_energy(columns: _Columns) -> list[Array]:
+    import numpy as np
+
+    product = columns["power_w"] * columns["time_s"]
+    energy = np.where(np.isnan(columns["energy_j"]), product, columns["energy_j"])
+    active, reference = columns["active_energy_j"], columns["energy_at_reference_j"] / energy
+    return [
+        active > energy * (1 - _SLACK),
+        active < -DERIVED_TOLERANCE * (1 - _SLACK) * energy,
+        reference > REFERENCE_RANGE * (1 - _SLACK),
+        reference < (1 + _SLACK) / REFERENCE_RANGE,
+    ]
 
 
 def _above_limits(columns: _Columns, devices: _Devices) -> list[Array]:

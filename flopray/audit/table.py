@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from flopray.audit.axes import without_axes
 from flopray.audit.cells import identities, numbers, rows_of
 from flopray.audit.column_rules import COLUMN_RULES
 from flopray.audit.condition_rules import CONDITION_RULES
@@ -19,7 +20,6 @@ from flopray.audit.foreign import (
     not_numbers,
     not_understood,
     telling_apart,
-    without_axes,
 )
 from flopray.audit.limit_rules import (
     LIMIT_RULES,

@@ -13,9 +13,9 @@ from typing import Any
 
 import pandas as pd
 
+from flopray.audit.axes import AXIS, is_axis
 from flopray.audit.findings import JUDGEABLE, has_numbers, is_missing, is_ok, number, precision_of
 from flopray.audit.foreign import (
-    AXIS,
     DEVICE_NAMES,
     KNOWN,
     NUMBER_COLUMNS,
@@ -23,7 +23,6 @@ from flopray.audit.foreign import (
     device_count,
     device_count_column,
     device_spread_column,
-    is_axis,
     sounds_measured,
     times_device,
 )
@@ -156,7 +155,7 @@ def _refuse_axes(path: Path, frame: pd.DataFrame) -> None:
         if column in frame.columns and is_axis(rows, column, further=1 if path.is_file() else 2):
             raise InputError(
                 f"{path}: {column} {words}; call it something else (--rename {column}=reading), or say what grows "
-                "along (--rename NAME=model_flops)"
+                f"along (--rename NAME={'tokens' if column == 'model_flops' else 'model_flops'})"
             )
 
 
@@ -216,9 +215,16 @@ def _per_device(path: Path, frame: pd.DataFrame, per: str | None, notes: list[st
 def _of_single_devices(frame: pd.DataFrame) -> pd.DataFrame:
     """A table whose device names do not say how many: `1 x NVIDIA H100` is an `NVIDIA H100`."""
     for name in [name for name in DEVICE_NAMES if name in frame.columns]:
-        cells = [times_device(cell)[1] if isinstance(cell, str) else cell for cell in frame[name]]
+        cells = [_one_of(cell) for cell in frame[name]]
         frame = frame.assign(**{name: pd.Series(cells, index=frame.index, dtype=object)})
     return frame
+
+
+def _one_of(cell: Any) -> Any:
+    """A device's name without how many there are; of a list, the one name that it has."""
+    if isinstance(cell, (list, tuple)) and len(set(map(str, cell))) == 1:
+        cell = str(cell[0])
+    return times_device(cell)[1] if isinstance(cell, str) else cell
 
 
 def _divided(path: Path, frame: pd.DataFrame, column: str, notes: list[str]) -> pd.DataFrame:
@@ -231,7 +237,9 @@ def _divided(path: Path, frame: pd.DataFrame, column: str, notes: list[str]) -> 
                 f"{path}: {column} is {row.get(column)!r:.40} in row {place}, which is not a count of devices"
             )
     sums = [name for name in (*_SUMS, *_COUNTED) if name in frame.columns]
-    notes.append(f"{', '.join(sums)} are sums over {column} devices, and divided by it")
+    if sums:
+        are = "are sums" if len(sums) > 1 else "is a sum"
+        notes.append(f"{', '.join(sums)} {are} over {column} devices, and divided by it")
     for name in sums:
         values = [scaled(row[name], 1 / (count or 1)) for row, count in zip(rows, counts, strict=True)]
         frame = frame.assign(**{name: pd.Series(values, index=frame.index, dtype=object)})

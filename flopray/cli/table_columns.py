@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from flopray.audit.column_rules import DERIVED_TOLERANCE
-from flopray.audit.findings import KEY_COLUMNS, number
+from flopray.audit.findings import KEY_COLUMNS, is_missing, number
 from flopray.audit.foreign import KNOWN, NUMBER_COLUMNS
 from flopray.errors import InputError
 
@@ -77,6 +77,8 @@ _CELL_UNIT = re.compile(r"([+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*([A-Za-z\u00b5
 _SPAN = re.compile(r"\d+ days? \d\d:\d\d:\d\d(\.\d+)?")
 #: Whole numbers with two marks of thousands or more, all the same: `5,000,000`, `5.000.000`, `5 000 000`.
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}([,.'_ \u00a0\u202f])\d{3}(\1\d{3})+")
+#: Both marks at once say which is which: `1,698.12`, `1.698,12`, `5 000 000,5`.
+_GROUPED_FRACTION = re.compile(r"([+-]?[1-9]\d{0,2}(?:([,.'_ \u00a0\u202f])\d{3})(?:\2\d{3})*)(?!\2)[.,](\d+)")
 #: `1,5` and `0,001`; and those of them that may be whole thousands.
 _COMMA, _THOUSANDS = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?"), re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 
@@ -125,6 +127,7 @@ def in_own_columns(path: Path, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[
         InputError: a name may be milli or mega, or two columns say different things of one quantity.
     """
     notes: list[str] = []
+    frame = _without_units_row(path, frame, notes)
     frame = _without_thousands(_with_decimal_points(frame, notes), notes)
     for name in map(str, frame.columns):
         try:
@@ -145,6 +148,36 @@ def in_own_columns(path: Path, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[
         notes.append(f"{name} is read as {column}" + ("" if factor == 1 else f" x {factor:g}"))
     frame = _without_cell_units(frame, notes)
     return _without_percent(frame, notes), notes
+
+
+def _without_units_row(path: Path, frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """A table whose first row is units, as in what `ncu --csv --page raw` writes, in these units.
+
+    Raises:
+        InputError: a unit of that row may be milli or mega.
+    """
+    cells = {str(name): frame[name].iloc[0] for name in frame.columns} if len(frame) > 1 else {}
+    if any(number({"": cell}, "") is not None for cell in cells.values()):
+        return frame
+    scales: dict[str, float] = {}
+    for column, units in (*_QUANTITIES.values(), ("model_flops", _COUNT), ("flops_per_s", _RATE)):
+        unit = cells.get(column)
+        if not isinstance(unit, str) or is_missing(unit):
+            continue
+        factor = _in_si(f"1 {unit.strip()}", units)
+        if factor is None and unit.strip().lower() in _MILLI_OR_MEGA and units in (_ENERGY, _POWER):
+            raise InputError(f"{path}: the first row has units, of which {unit} for {column} may be milli or mega")
+        if factor is not None:
+            scales[column] = factor
+    if not scales:
+        return frame
+    frame = frame.iloc[1:].reset_index(drop=True)
+    for column, factor in scales.items():
+        values = [scaled(cell, factor) for cell in frame[column]]
+        frame = frame.assign(**{column: pd.Series(values, index=frame.index, dtype=object)})
+    named = ", ".join(f"{column} in {cells[column]}" for column in scales)
+    notes.append(f"the first row has units and was not judged: {named}")
+    return frame
 
 
 def _column_of(name: str) -> str:
@@ -239,13 +272,22 @@ def _without_thousands(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     """Numbers such as 500,000,000 without marks; one mark alone may be a decimal one, and is left."""
     for name in map(str, frame.columns):
         cells = [cell.strip() if isinstance(cell, str) else cell for cell in frame[name]]
-        grouped = [isinstance(cell, str) and _GROUPED.fullmatch(cell) is not None for cell in cells]
-        if any(grouped):
-            values = [int(re.sub(r"[^\d+-]", "", c)) if so else c for c, so in zip(cells, grouped, strict=True)]
+        read = [_without_marks(cell) if isinstance(cell, str) else None for cell in cells]
+        first = next((place for place, value in enumerate(read) if value is not None), None)
+        if first is not None:
+            values = [cell if value is None else value for cell, value in zip(cells, read, strict=True)]
             frame = frame.assign(**{name: pd.Series(values, index=frame.index, dtype=object)})
-            first = grouped.index(True)
             notes.append(f"{name} is read without the marks of thousands: {cells[first]} is {values[first]}")
     return frame
+
+
+def _without_marks(cell: str) -> int | float | None:
+    """The number of a cell with marks of thousands that cannot be decimal ones; None of any other."""
+    if _GROUPED.fullmatch(cell):
+        return int(re.sub(r"[^\d+-]", "", cell))
+    if found := _GROUPED_FRACTION.fullmatch(cell):
+        return float(re.sub(r"[^\d+-]", "", found[1]) + "." + found[3])
+    return None
 
 
 def _has_fractions(name: str) -> bool:

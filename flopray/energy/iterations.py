@@ -17,6 +17,13 @@ SEEN_S = 0.025
 #: Where no tick saw a larger part of the iteration than this, it is a beat, however many ticks there are. In an
 #: iteration longer than two ticks, ticks lie a whole tick apart at best.
 _UNSEEN_SHARE, _UNSEEN_SHARE_LONG = 0.05, 0.16
+#: Ticks are locked to the iterations where their phases leave a gap of this many times the mean distance of two phases:
+#: phases of a ratio that is not simple leave 1 to 2.6 of it.
+_LOCKED = 3.0
+#: And as large a part of the iteration: with finer phases, how often each was seen differs by chance, and little.
+_WIDE_GAP = 0.25
+#: Phases at which it is asked how often they were seen.
+_GRID = 256
 #: Laps that may be queued or running when their times are read, and one more.
 _RUNNING_LAPS = 4
 
@@ -69,7 +76,7 @@ class Iterations:
 
 
 def unseen_share(iterations: np.ndarray, iteration_s: float, tick_s: float) -> float:
-    """How much of an iteration no tick saw, where ticks beat with the iterations; else 0.
+    """How much of an iteration no tick saw, or most ticks did not, where ticks beat with the iterations; else 0.
 
     Args:
         iterations: at the ticks, from `Iterations.at`; shape (n,).
@@ -77,8 +84,28 @@ def unseen_share(iterations: np.ndarray, iteration_s: float, tick_s: float) -> f
         tick_s: usual distance of two ticks.
     """
     phases = np.sort(iterations % 1.0)
-    gaps = np.diff(np.append(phases, phases[0] + 1.0))
-    unseen = float(np.max(gaps)) - SEEN_S / iteration_s
-    usual = _UNSEEN_SHARE_LONG if iteration_s >= 2.2 * tick_s else _UNSEEN_SHARE
+    gap = float(np.max(np.diff(np.append(phases, phases[0] + 1.0))))
+    unseen, short = gap - SEEN_S / iteration_s, iteration_s < 2.2 * tick_s
     # A few ticks miss this much even where the ratio of the periods is not simple.
-    return unseen if unseen > max(usual, 1.0 / len(iterations)) else 0.0
+    if unseen > max(_UNSEEN_SHARE if short else _UNSEEN_SHARE_LONG, 1.0 / len(iterations)):
+        return unseen
+    locked = short and tick_s > SEEN_S and gap > max(_WIDE_GAP, _LOCKED / len(phases))
+    return _uneven_share(phases, SEEN_S / iteration_s) if locked else 0.0
+
+
+def _uneven_share(phases: np.ndarray, seen: float) -> float:
+    """How much of an iteration was seen too seldom, in place of another part that was seen too often.
+
+    66.7 ms are seen by ticks of 100 ms at two phases, half an iteration apart; a sensor that sees 25 ms of each tick
+    then shows a quarter of the iteration hardly ever. Of 20 ms it shows a quarter twice as often as the rest.
+
+    Args:
+        phases: at the ticks, rising; shape (n,).
+        seen: iterations that a tick sees before it, with their fraction.
+    """
+    whole, part = divmod(seen, 1.0)
+    grid = np.arange(_GRID) / _GRID
+    round_twice = np.concatenate([phases, phases + 1.0])
+    often = np.searchsorted(round_twice, grid + part) - np.searchsorted(round_twice, grid)
+    share = (whole + often / len(phases)) / seen
+    return float(np.mean(np.abs(share - 1.0)) / 2)

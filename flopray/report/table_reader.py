@@ -10,9 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from flopray.audit.foreign import KNOWN, NUMBER_COLUMNS
+from flopray.audit.likely_columns import likely_column
 from flopray.errors import InputError
 from flopray.mappings import Json
 from flopray.records import Row
@@ -94,10 +96,15 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     if any(name is not None for name in frame.index.names):
         frame = frame.reset_index()
     for name in frame.columns:
-        if any(isinstance(cell, bytes) for cell in frame[name]):
-            cells = [cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell for cell in frame[name]]
-            frame[name] = pd.Series(cells, index=frame.index, dtype=object)
+        if any(isinstance(cell, (bytes, np.ndarray)) for cell in frame[name]):
+            frame[name] = pd.Series([_plain_cell(cell) for cell in frame[name]], index=frame.index, dtype=object)
     return frame
+
+
+def _plain_cell(cell: Any) -> Any:
+    if isinstance(cell, np.ndarray):
+        return cell.tolist()
+    return cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell
 
 
 def _read_lines(path: Path) -> pd.DataFrame:
@@ -111,7 +118,7 @@ def _read_lines(path: Path) -> pd.DataFrame:
 
 def _read_json(path: Path) -> pd.DataFrame:
     """A list of objects, also within an object; an object of columns; or an object that is one row."""
-    content = _parsed(str(path), path.read_text(encoding="utf-8-sig"))
+    content = _of_pandas(_parsed(str(path), path.read_text(encoding="utf-8-sig")))
     if isinstance(content, dict):
         lists = [part for part in content.values() if isinstance(part, list) and part and isinstance(part[0], dict)]
         if len(lists) == 1 or not any(isinstance(part, list) for part in content.values()):
@@ -123,6 +130,34 @@ def _read_json(path: Path) -> pd.DataFrame:
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
         raise InputError(f"{path}: neither a list of objects, one for each row, nor an object of columns of one length")
     return _of_objects(content)
+
+
+def _of_pandas(content: Any) -> Any:
+    """Rows of a frame as pandas writes it with an orient other than `records`, or W&B's tables; others as they are.
+
+    `{"time_s": {"0": 1}}` has columns, `{"0": {"time_s": 1}}` rows: whichever level has names that the audit knows.
+    """
+    if not isinstance(content, dict):
+        return content
+    columns, cells = content.get("columns"), content.get("data")
+    if isinstance(columns, list) and isinstance(cells, list) and all(_has_length(row, len(columns)) for row in cells):
+        return [dict(zip(map(str, columns), row, strict=True)) for row in cells]
+    parts = list(content.values())
+    if len(parts) < 2 or not all(isinstance(part, dict) and part for part in parts):
+        return content
+    labels = [tuple(part) for part in parts]
+    if _known(content) > max(map(_known, labels)) and len(set(labels)) == 1:
+        return [{name: part[label] for name, part in content.items()} for label in labels[0]]
+    return parts if min(map(_known, labels)) > _known(content) else content
+
+
+def _has_length(row: Any, length: int) -> bool:
+    return isinstance(row, list) and len(row) == length
+
+
+def _known(names: Iterable[Any]) -> int:
+    """How many of the names are a column of the audit, or likely to be one."""
+    return sum(name in KNOWN or name in NUMBER_COLUMNS or likely_column(str(name)) is not None for name in names)
 
 
 def _object(where: str, text: str) -> Mapping[str, Any]:

@@ -41,6 +41,8 @@ def simulated(case, counter, seed):
         "step of 15 %",
         "iteration 100 ms",
         "iteration 330 ms",
+        "iteration 20 ms, 30 % of it low",
+        "iteration 66.7 ms, 30 % of it low",
     ],
 )
 def test_interval_holds_the_mean_of_the_long_run(case, counter):

@@ -180,6 +180,15 @@ def test_iterations_know_their_phase_at_any_time():
         (0.33, 12, 0.0),
         (0.5, 12, 0.0),
         (0.0618, 8, 0.0),
+        # seen at two phases, between which an eighth is not; with a little drift all of it is, but not as often
+        (0.2 / 3, 28, 0.125),
+        (0.067, 28, 0.15),
+        # a quarter or a half of it seen once more than the rest
+        (0.02, 28, 0.15),
+        (0.04 / 3, 28, 0.058),
+        (0.025, 28, 0.0),
+        (0.095, 47, 0.0),  # all of it is seen, by chance not equally often
+        (0.0213, 28, 0.0),
     ],
 )
 def test_a_beat_leaves_part_of_the_iteration_unseen(iteration_s, ticks, unseen):

@@ -31,7 +31,8 @@ def coverage(laps, truth=10.0):
     [
         *("independent", "AR(1) 0.3", "AR(1) 0.5", "AR(1) 0.7", "AR(1) 0.9", "AR(1) -0.5", "AR(1) -0.9"),
         *("two states of 2.5 laps", "two states of 5 laps", "period 2", "period 3", "period 5", "bimodal"),
-        *("lognormal 0.5", "lognormal 1"),
+        *("lognormal 0.5", "lognormal 1", "three states of 2.5 laps", "three states of 5 laps"),
+        *("moving average of 2", "moving average of 5", "swing of 8 laps"),
     ],
 )
 def test_laps_of_every_kind_are_covered(lap_coverage, kind, length):

@@ -15,7 +15,9 @@ import pytest
 
 from flopray.cli import report as command
 from flopray.report.document import build, html, text
+from flopray.report.document.certainty import days_of
 from flopray.report.document.data import load
+from flopray.report.document.words import DASH
 from flopray.store.run import RunFolder
 from tests.report.test_pages import BROWSER
 
@@ -211,3 +213,9 @@ def test_a_row_whose_error_is_not_known_is_not_at_its_target():
     for error, above in ((0.01, False), (0.2, True), (nan, True)):
         assert _value({**row, "time_rel_error": error}, METRICS["time"]).get("above", False) is above
     assert "above" not in _value({**row, "time_rel_error": nan, "boards": 3}, METRICS["time"])
+
+
+def test_a_date_that_no_calendar_has_is_no_day():
+    frame = pd.DataFrame({"ended_unix_s": [1e300, -1e300, 1.7e9, None]})
+    assert days_of(frame) == "2023-11-14"
+    assert days_of(frame.head(2)) == DASH

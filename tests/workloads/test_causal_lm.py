@@ -508,6 +508,12 @@ def test_a_closed_form_that_disagrees_with_the_model_is_withdrawn(change, monkey
             "num_attention_heads is 4, which is not a multiple of num_key_value_heads",
         ),
         (config("llama", num_hidden_layers=10**6), "num_hidden_layers is 1000000: at most 2000 are built"),
+        # choices that fail at the first token
+        (config("mixtral", num_experts_per_tok=100), "num_experts_per_tok is 100, and num_local_experts is 8"),
+        (config("mixtral", num_local_experts=1), "num_experts_per_tok is 2, and num_local_experts is 1"),
+        (config("deepseek_v3", n_group=3), "n_routed_experts is 8, which is not a multiple of n_group, 3"),
+        (config("deepseek_v3", n_group=2, topk_group=3), "topk_group is 3, and n_group is 2"),
+        (config("llama", rope_theta=-5), "rope_theta is -5, and must be above 0"),
         # values that fail when the model is built
         (config("llama", hidden_act="swiglu"), "transformers cannot build it: KeyError: 'swiglu'"),
         (config("qwen3_moe", decoder_sparse_step=0), "transformers cannot build it: ZeroDivisionError"),

@@ -166,9 +166,14 @@ def _said(what: str, status: Any, reason: Any) -> str:
     return f"{what}, {words}" + (f" ({str(reason).rstrip('.')})" if known else "")
 
 
+#: The last second that a date of Python has.
+_YEAR_9999 = 253_402_300_799.0
+
+
 def days_of(frame: Frame) -> str:
     """The first and the last day of measuring, in UTC."""
     times = frame["ended_unix_s"].dropna()
+    times = times[times.between(0, _YEAR_9999)]  # a clock that was wrong, or another unit, names no day
     if times.empty:
         return DASH
     days = [datetime.fromtimestamp(float(at), UTC).strftime("%Y-%m-%d") for at in (times.min(), times.max())]

@@ -245,6 +245,30 @@ def _impossible(content: Mapping[str, Any], config: Any) -> str | None:
     heads, kv = (_stated(content, config, size) for size in ("num_attention_heads", "num_key_value_heads"))
     if type(heads) is int and type(kv) is int and heads % kv:
         return f"num_attention_heads is {heads}, which is not a multiple of num_key_value_heads, {kv}"
+    theta = content.get("rope_theta")
+    if isinstance(theta, (int, float)) and theta <= 0:
+        return f"rope_theta is {theta}, and must be above 0: angles and all that follows would be no numbers"
+    return _impossible_experts(content, config)
+
+
+def _impossible_experts(content: Mapping[str, Any], config: Any) -> str | None:
+    """Refuse a choice of more experts than there are: the model is built and fails at its first token."""
+    counts = sorted(("num_local_experts", "num_experts", "n_routed_experts"), key=lambda n: n not in content)
+    name, experts = next(((n, v) for n in counts if type(v := getattr(config, n, None)) is int), ("", 0))
+    chosen, groups, of_groups = (
+        value if type(value := getattr(config, n, None)) is int else None
+        for n in ("num_experts_per_tok", "n_group", "topk_group")
+    )
+    if not experts:
+        return None
+    if chosen is not None and chosen > experts:
+        return f"num_experts_per_tok is {chosen}, and {name} is {experts}"
+    if groups and experts % groups:
+        return f"{name} is {experts}, which is not a multiple of n_group, {groups}"
+    if groups and of_groups is not None and of_groups > groups:
+        return f"topk_group is {of_groups}, and n_group is {groups}"
+    if groups and of_groups and chosen is not None and chosen > of_groups * (experts // groups):
+        return f"num_experts_per_tok is {chosen}, and {of_groups} of {groups} groups have fewer experts"
     return None
 
 
