@@ -26,6 +26,8 @@ from flopray.workloads.base import closed_columns
 from flopray.workloads.mlp import MLP
 from flopray.workloads.registry import make_point
 
+pytestmark = pytest.mark.usefixtures("peak_measured_once")
+
 PHASES = TRAINING_PHASES
 
 POWER_W = 40.0
