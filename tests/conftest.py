@@ -60,6 +60,18 @@ def calibrated_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def peak_measured_once() -> Iterator[None]:
+    """The products of this CPU are measured for the first profiler that asks for them, and not for each."""
+    from functools import cache
+
+    from flopray.measurement import profiler
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(profiler, "measured_peak_flops_per_s", cache(profiler.measured_peak_flops_per_s))
+        yield
+
+
+@pytest.fixture(scope="session")
 def s3() -> "Iterator[S3Server]":
     """An S3 server on this machine, with keys for it in the environment of this process."""
     pytest.importorskip("moto.server", reason="moto is not installed: pip install 'flopray[test]'")
@@ -111,6 +123,7 @@ def pytest_collection_finish():
     """What modules and collected tests hold lives until the end: later collections of garbage need not look at it."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)  # a test makes little garbage, and libraries keep much that is looked at each time
 
 
 def _has_cuda() -> bool:

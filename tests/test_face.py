@@ -25,6 +25,8 @@ from flopray.store.run import RunFolder
 from flopray.sweep import definition
 from flopray.workloads import MLP
 
+pytestmark = pytest.mark.usefixtures("peak_measured_once")
+
 ROOT = Path(flopray.__path__[0]).parent
 #: What can take a place in the face: modules directly below it. Its own modules import what lies deeper.
 ROOMS = sorted(f"flopray.{found.name}" for found in pkgutil.iter_modules(flopray.__path__) if found.name != "__main__")

@@ -31,7 +31,7 @@ def rows_of(frame: pd.DataFrame) -> list[Row]:
         return [{} for _ in range(len(frame))]
     names = list(map(str, frame.columns))
     cells = [
-        column.astype(object).where(column.notna(), None).tolist() if _is_of_pandas(column) else column.tolist()
+        column.array.to_numpy(dtype=object, na_value=None).tolist() if _is_of_pandas(column) else column.tolist()
         for _, column in frame.items()
     ]
     return [dict(zip(names, row, strict=True)) for row in zip(*cells, strict=True)]

@@ -203,6 +203,11 @@ class _Counter(TorchDispatchMode):
         super().__init__()
         self._totals = totals
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled while a step is counted: torch's guard against it would cost as much as the count."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:

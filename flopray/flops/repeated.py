@@ -7,6 +7,7 @@ layer, and is counted in less than half of the time where their shapes are remem
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Any, ClassVar
 
@@ -15,9 +16,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 #: What is remembered of a process, before it is forgotten: some megabytes.
 _MOST = 8192
-_WORDS = (int, float, bool, complex, str, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format)
-#: Stands for what cannot be remembered.
+_TENSORS = {torch.Tensor, torch.nn.Parameter}
+_WORDS = {int, float, bool, complex, str, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format}
+#: Stands for what is not remembered yet.
 _UNKNOWN = object()
+
+
+class _NotRepeatedError(Exception):
+    """This cannot be remembered."""
 
 
 class RepeatedShapes(TorchDispatchMode):
@@ -30,20 +36,28 @@ class RepeatedShapes(TorchDispatchMode):
     #: By operator and arguments: shape, strides and type of each result.
     _known: ClassVar[dict[Hashable, Any]] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled while shapes are remembered: torch's guard against it would cost as much as they do."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Run an operation, or make what it would give."""
         del types
         kwargs = kwargs or {}
-        key = (func, _key(args), _key(tuple(kwargs.items()))) if _makes_results(func) else (_UNKNOWN,)
-        if _UNKNOWN in key:
+        if not _makes_results(func):
+            return func(*args, **kwargs)
+        try:
+            key = (func, _key(args), _key(tuple(kwargs.items())) if kwargs else None)
+        except _NotRepeatedError:
             return func(*args, **kwargs)
         if (known := self._known.get(key, _UNKNOWN)) is not _UNKNOWN:
             return _made(known)
         out = func(*args, **kwargs)
-        result = _result(out)
-        if result is not _UNKNOWN:
+        with suppress(_NotRepeatedError):
+            result = _result(out)
             if len(self._known) >= _MOST:
                 self._known.clear()
             self._known[key] = result
@@ -60,27 +74,35 @@ def _makes_results(func: Any) -> bool:
 
 
 def _key(value: Any) -> Any:
-    """What a result's shape depends on."""
-    if isinstance(value, torch.Tensor):
-        plain = type(value) in (torch.Tensor, torch.nn.Parameter) and value.device.type == "meta"
-        if not plain or value.layout is not torch.strided or value.is_conj() or value.is_neg():
-            return _UNKNOWN
-        return tuple(value.shape), value.stride(), value.dtype
+    """What a result's shape depends on.
+
+    Raises:
+        _NotRepeatedError: an argument of which too little is known.
+    """
+    kind = type(value)
+    if kind in _TENSORS:
+        return _form(value)
+    if kind in _WORDS:
+        return kind, value
     if isinstance(value, (list, tuple)):
-        keys = tuple([_key(one) for one in value])
-        return _UNKNOWN if _UNKNOWN in keys else keys
-    return (type(value), value) if isinstance(value, _WORDS) else _UNKNOWN
+        return tuple([_key(one) for one in value])
+    raise _NotRepeatedError
+
+
+def _form(tensor: torch.Tensor) -> tuple[Any, ...]:
+    if not tensor.is_meta or tensor.layout is not torch.strided or tensor.is_conj() or tensor.is_neg():
+        raise _NotRepeatedError
+    return tensor.shape, tensor.stride(), tensor.dtype
 
 
 def _result(out: Any) -> Any:
     if out is None:
         return None
-    if isinstance(out, torch.Tensor):
-        return (tuple(out.shape), out.stride(), out.dtype) if _key(out) is not _UNKNOWN else _UNKNOWN
+    if type(out) in _TENSORS:
+        return _form(out)
     if isinstance(out, (list, tuple)):
-        results = [_result(one) for one in out]
-        return _UNKNOWN if _UNKNOWN in results else results
-    return _UNKNOWN
+        return [_result(one) for one in out]
+    raise _NotRepeatedError
 
 
 def _made(result: Any) -> Any:

@@ -13,6 +13,8 @@ from flopray.records import Status
 from flopray.settings import MeasureSettings
 from flopray.workloads.registry import make_point
 
+pytestmark = pytest.mark.usefixtures("peak_measured_once")
+
 PHASES = ("forward", "backward", "optimizer_step", "train_step")
 
 

@@ -1,12 +1,20 @@
-"""EnergyCallback in the real Trainer, with a tiny model and a meter whose truth is known."""
+"""EnergyCallback in the real Trainer, with a tiny model and a meter whose truth is known.
+
+The Trainer takes seconds to import, so the tests do that: most sessions only collect them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
-from flopray.integrations.transformers import EnergyCallback
 from flopray.testing.power_traces import ConstantPower
 from flopray.testing.simulated_meter import SimulatedMeter
+
+if TYPE_CHECKING:
+    from flopray.integrations.transformers import EnergyCallback
 
 pytestmark = pytest.mark.extras("accelerate")
 POWER_W = 90.0
@@ -22,18 +30,30 @@ class Data(torch.utils.data.Dataset):
         return {"input_ids": ids, "labels": ids}
 
 
-class Logger(TrainerCallback):
-    """As a reporting integration: it writes what `on_log` gives it."""
+def energy_callback(**options: Any) -> EnergyCallback:
+    from flopray.integrations.transformers import EnergyCallback
 
-    def __init__(self):
-        self.rows = []
+    return EnergyCallback(**options)
 
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        self.rows.append((state.global_step, dict(logs)))
+
+def new_logger() -> Any:
+    """As a reporting integration: its `rows` are what `on_log` gives it, with their steps."""
+    from transformers import TrainerCallback
+
+    class Logger(TrainerCallback):
+        def __init__(self):
+            self.rows = []
+
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            self.rows.append((state.global_step, dict(logs)))
+
+    return Logger()
 
 
 @pytest.fixture(scope="module")
 def config():
+    from transformers import LlamaConfig
+
     return LlamaConfig(
         hidden_size=32,
         intermediate_size=64,
@@ -45,6 +65,8 @@ def config():
 
 
 def train(config, tmp_path, callback, logger, steps=12, **options):
+    from transformers import LlamaForCausalLM, Trainer, TrainingArguments
+
     arguments = TrainingArguments(
         output_dir=str(tmp_path),
         max_steps=steps,
@@ -64,9 +86,9 @@ def train(config, tmp_path, callback, logger, steps=12, **options):
 
 
 def test_costs_are_logged_where_the_trainer_logs(config, tmp_path):
-    logger = Logger()
+    logger = new_logger()
     meter = SimulatedMeter(ConstantPower(POWER_W), period_s=0.005, latency_s=0.0002)
-    callback = EnergyCallback(meter=meter)
+    callback = energy_callback(meter=meter)
     trainer = train(config, tmp_path, callback, logger, steps=240)
     rows = [row for _, row in logger.rows if "loss" in row]
     assert len(rows) == 60
@@ -84,8 +106,8 @@ def test_costs_are_logged_where_the_trainer_logs(config, tmp_path):
 def test_flops_of_a_step_are_those_of_all_accumulated_batches(config, tmp_path):
     found = {}
     for accumulated in (1, 3):
-        logger = Logger()
-        callback = EnergyCallback()
+        logger = new_logger()
+        callback = energy_callback()
         train(config, tmp_path, callback, logger, gradient_accumulation_steps=accumulated)
         found[accumulated] = logger.rows[-2][1]["flops_per_step"]
         assert callback.summary.steps == 12
@@ -99,6 +121,8 @@ def test_flops_of_a_step_are_those_of_all_accumulated_batches(config, tmp_path):
 def test_evaluating_and_saving_are_in_no_step(config, tmp_path):
     import time
 
+    from transformers import LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
+
     class Slow(TrainerCallback):
         def on_prediction_step(self, *args, **kwargs):
             time.sleep(0.03)
@@ -106,7 +130,7 @@ def test_evaluating_and_saving_are_in_no_step(config, tmp_path):
         def on_save(self, *args, **kwargs):
             time.sleep(0.3)
 
-    logger, callback = Logger(), EnergyCallback(flops=False)
+    logger, callback = new_logger(), energy_callback(flops=False)
     arguments = TrainingArguments(
         output_dir=str(tmp_path),
         max_steps=12,

@@ -17,6 +17,8 @@ from flopray.report.operators import print_operators
 from flopray.settings import MeasureSettings
 from flopray.store import operator_table
 
+pytestmark = pytest.mark.usefixtures("peak_measured_once")
+
 
 def step_on(device, width=64, rows=32):
     layer = torch.nn.Linear(width, width, device=device)

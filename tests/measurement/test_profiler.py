@@ -26,6 +26,8 @@ from flopray.workloads.base import closed_columns
 from flopray.workloads.mlp import MLP
 from flopray.workloads.registry import make_point
 
+pytestmark = pytest.mark.usefixtures("peak_measured_once")
+
 PHASES = TRAINING_PHASES
 
 POWER_W = 40.0
@@ -215,7 +217,7 @@ def test_memory_that_cannot_be_had_is_out_of_memory(profiler):
 
 
 def test_drift_of_the_sentinel_stands_in_the_row_and_in_its_error(profiler):
-    drifting = profiler(simulated(), sentinel=spec(), phases=("forward",), sentinel_every_s=1e6, max_seconds=2.0)
+    drifting = profiler(simulated(), sentinel=spec(), phases=("forward",), sentinel_every_s=1e6, max_seconds=0.5)
     (first,) = drifting.measure_point(spec())
     assert first.sentinel_age_s is None  # the baseline waits until a point has warmed the device
     (steady,) = drifting.measure_point(spec())

@@ -23,6 +23,8 @@ from flopray.testing.power_traces import ConstantPower
 from flopray.testing.simulated_meter import SimulatedMeter, VirtualClock, poll_simulated
 from flopray.workloads.registry import make_point
 
+pytestmark = pytest.mark.usefixtures("peak_measured_once")
+
 POWER_W = 40.0
 METER = Characteristics(settle_s=0.15)
 

@@ -18,6 +18,7 @@ from flopray.records import PREPARED_AGAIN_REL
 from flopray.reference import catalog
 from flopray.report.document.certainty import in_short
 from flopray.report.document.data import load
+from flopray.report.gpus import figures
 from flopray.report.gpus.data import prepared_again
 from flopray.report.published import load_published
 from flopray.store.location import open_run, results_folder
@@ -111,8 +112,9 @@ def test_figures_of_it_go_to_the_user(tmp_path, monkeypatch, capsys):
     assert commands.main(["surfaces", "reference:h200-mlp", *words]) == 0
     drawn = tmp_path / "results/reference-h200-mlp/plots/surfaces/H200_bf16_graph/forward/energy_log.png"
     assert drawn.stat().st_size > 10_000
-    # The images of these figures, which tests of reports look at, take ten times as long as all else here.
+    # The panels and images of these figures, which tests of reports look at, take ten times as long as all else here.
     monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: Path(path).touch())
+    monkeypatch.setattr(figures, "draw_dots", lambda *_: Figure())
     assert commands.main(["compare-gpus", "reference:h100-llama", "reference:h200-llama", "--no-html"]) == 0
     assert (tmp_path / "results/reference-h100-llama/tables").is_dir()
     assert not [path for path in catalog.DATA.rglob("*") if path.name in ("plots", "tables")]

@@ -18,6 +18,8 @@ from flopray.sweep.space import sentinel_of
 from flopray.workloads.base import Workload
 from flopray.workloads.registry import find_workload
 
+pytestmark = pytest.mark.usefixtures("peak_measured_once")
+
 #: Each test spoils one line of it.
 NET = """
 import torch

@@ -20,6 +20,8 @@ from flopray.workloads.llama_flops import COMPONENTS
 from flopray.workloads.phases import BuiltPoint
 from flopray.workloads.registry import make_point
 
+pytestmark = pytest.mark.usefixtures("peak_measured_once")
+
 TINY_FILE = {
     **{"model_type": "llama", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4},
     **{"num_key_value_heads": 2, "intermediate_size": 48, "vocab_size": 64, "tie_word_embeddings": False},

@@ -25,6 +25,8 @@ from flopray.workloads.base import Workload, workload_of
 from flopray.workloads.mlp import MLP
 from flopray.workloads.registry import find_workload, load, reference_of
 
+pytestmark = pytest.mark.usefixtures("peak_measured_once")
+
 ROOT = Path(__file__).parents[2]
 CONV = Path(__file__).parent / "models" / "conv.py"
 SHAPE = {"kernel": "3x3", "channels": 8, "image_size": 16, "images": 2}
