@@ -17,9 +17,10 @@ import importlib.util
 import sys
 import tempfile
 from collections.abc import Mapping
+from importlib.machinery import SOURCE_SUFFIXES, SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from flopray.description import Description
@@ -209,7 +210,8 @@ def _module(path: Path, name: str) -> ModuleType:
     """Runs a file as a module under a unique name; the same text is run once a process."""
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
+    loader = _FromSource(name, str(path)) if path.suffix in SOURCE_SUFFIXES else None
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     if spec is None or spec.loader is None:
         raise InputError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
@@ -220,6 +222,13 @@ def _module(path: Path, name: str) -> ModuleType:
         del sys.modules[name]
         raise InputError(f"{path} cannot be imported: {brief(error)}") from error
     return module
+
+
+class _FromSource(SourceFileLoader):
+    """Compiles a file each time: a cached one is told from it by its size and the second of its change alone."""
+
+    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002  the loader's signature
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 def _made(found: Any, where: str) -> Workload:

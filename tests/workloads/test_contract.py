@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -275,6 +277,18 @@ def test_a_changed_file_has_counts_of_its_own(tmp_path):
         point = workload.point(device_type="CPU", width=2, rows=4)
         found.append((workload.parameters(point), flop_columns(point, "forward")["dispatched_flops"]))
     assert found == [(6, 32), (9, 48)]
+
+
+def test_a_file_of_the_same_size_and_time_is_compiled_again(tmp_path, monkeypatch):
+    """A cache of bytecode knows nothing else of it."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path, answers = tmp_path / "net.py", []
+    for answer in (2, 3):
+        path.write_text(NET + f"\n\nANSWER = {answer}\n")
+        os.utime(path, (1e9, 1e9))
+        found = find_workload(f"{path}:Net")
+        answers.append(sys.modules[type(found).__module__].ANSWER)
+    assert answers == [2, 3]
 
 
 def test_messages_of_several_lines_are_told_whole():
