@@ -241,8 +241,10 @@ def test_variants_of_a_family_are_what_the_dispatcher_counts(kind, changes):
 def test_a_family_that_transformers_took_over_as_it_was_may_name_its_first_code():
     named = {"auto_map": {"AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM"}}
     assert models.canonical(config("phi3", **named), "m") == models.canonical(config("phi3"), "m")
-    with pytest.raises(InputError, match="auto_map names code of the model's own"):
-        models.canonical(config("qwen2", **named), "m")
+    another = {"auto_map": {"AutoModelForCausalLM": "modeling_mine.Phi3LongForCausalLM"}}
+    for kind, auto_map in (("qwen2", named), ("phi3", another), ("phi3", {"auto_map": {"AutoConfig": "c.C"}})):
+        with pytest.raises(InputError, match="auto_map names code of the model's own"):
+            models.canonical(config(kind, **auto_map), "m")
 
 
 def test_letters_that_releases_wrote_differently_name_the_same_class():

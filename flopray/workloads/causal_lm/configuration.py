@@ -111,7 +111,7 @@ def why_not(content: Mapping[str, Any]) -> str | None:
     kind = content.get("model_type")
     if not isinstance(kind, str) or not kind:
         return "its configuration lacks model_type"
-    if content.get("auto_map") and kind not in _TAKEN_OVER:
+    if content.get("auto_map") and not _names_own_class(content["auto_map"], kind):
         return (
             "auto_map names code of the model's own, which is never run; without that key transformers' own "
             f"{short(kind)} is built, if it has one"
@@ -147,6 +147,16 @@ def _why_no_class(content: Mapping[str, Any], kind: str) -> str | None:
     if "is_decoder" in _class_keys(kind) and kind not in _DECODERS:
         return f"of the model_type {short(kind)} transformers builds an encoder, whose attention looks at later tokens"
     return None
+
+
+def _names_own_class(auto_map: Any, kind: str) -> bool:
+    """Whether code beside a file is the first version of a class that transformers has by now."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    named = auto_map.get("AutoModelForCausalLM") if isinstance(auto_map, Mapping) else None
+    if kind not in _TAKEN_OVER or not isinstance(named, str):
+        return False
+    return _same_letters(named.rpartition(".")[2]) == _same_letters(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind))
 
 
 def _same_letters(names: Any) -> Any:
