@@ -47,6 +47,7 @@ def test_the_answer_comes_first_with_its_interval_and_temperature(document):
     assert "On an H100, a whole training step of MLP (n=8 d=2048 m=256) in bf16" in markdown
     assert "1.02 ms ± 0.94 % and 482 mJ ± 3.3 % at 50\u00a0°C (mean of 2 boards)" in markdown
     assert "of the type (H100: 2 boards)" in markdown
+    assert "Sizes of mlp: n: number of layers; d: width of each layer; m: tokens, the columns of the input." in markdown
     assert "of the board at reference temperature (H200: one board)" in markdown
 
 
@@ -57,6 +58,14 @@ def test_a_precision_that_intervals_do_not_tell_apart_is_named_and_energies_are_
     assert "in fp16, the cheapest precision measured (the intervals do not tell it from bf16), takes 12 ms" in said
     assert "a factor of 1,090." in said
     assert re.search(r"in energy at 50 °C and ± \S+ % in energy as measured \(95 %", said)
+
+
+def test_boards_that_did_not_measure_a_step_are_not_said_to_have():
+    """Of four H100s with times, two have no whole step; two more have counts alone."""
+    runs = [RESULTS / "h100_mlp_fp32", RESULTS / "h100_mlp_bf16", *BOARDS[:2], RESULTS / "h100_counters_bf16"]
+    said = text.to_markdown(build.document_of(load(runs), []))
+    assert "(mean of 4 boards, measured on 2 of them)" in said
+    assert "(median of 448 rows). They are of 4 boards;" in said
 
 
 _SPREAD = ("spread_97ae", "spread_a8aa", "spread_a8aa_tf32_fp16")

@@ -41,8 +41,19 @@ def section(measured: Measured) -> Section:
             continue
         blocks.append(Words(list(_sentences(comparison, step)), "answer"))
         blocks.append(_table(comparison, step))
+    if letters := list(_letters(measured)):
+        blocks.append(Words(letters, "note"))
     blocks.append(Words(list(certainty.in_short(measured))))
     return Section("answer", "What a step costs", blocks, short=True)
+
+
+def _letters(measured: Measured) -> Iterator[str]:
+    """What the letters of the shapes mean, a line for each workload."""
+    workloads = {folder.workload.name: folder.workload for folder in measured.folders}
+    for name, workload in workloads.items():
+        known = [f"{one.letter}: {one.doc}" for one in workload.fields if one.letter and one.type is int and one.doc]
+        if known:
+            yield f"Sizes of {name}: {'; '.join(known)}."
 
 
 def _sentences(comparison: Comparison, step: Frame) -> Iterator[str]:
@@ -113,7 +124,9 @@ def sentence(row: Row, comparison: Comparison, against: str) -> str:
 def _of_boards(row: Row) -> str:
     """How many boards the numbers are of, which says what ± means."""
     if row["boards"] > 1:
-        return f" (mean of {row['boards']:.0f} boards)"
+        here = max(1, len(row["on_boards"]))
+        some = "" if here >= row["boards"] else f", measured on {here if here > 1 else 'one'} of them"
+        return f" (mean of {row['boards']:.0f} boards{some})"
     return " (this one machine)" if row["gpu"] == "CPU" else " (this one board)"
 
 
@@ -129,7 +142,8 @@ def _range(step: Frame) -> str:
     least, most = ok.iloc[0], ok.iloc[-1]
     ratio = most["flops_per_j"] / least["flops_per_j"]
     return (
-        f"Over all shapes and precisions a joule does {prefixed(least['flops_per_j'], 'FLOP')} ({_named(least)}) to "
+        "Over all shapes and precisions of such a step a joule does "
+        f"{prefixed(least['flops_per_j'], 'FLOP')} ({_named(least)}) to "
         f"{prefixed(most['flops_per_j'], 'FLOP')} ({_named(most)}): a factor of {float(f'{ratio:.3g}'):,g}."
     )
 

@@ -33,7 +33,8 @@ def document_of(measured: Measured, commands: Sequence[str] = (), *, interactive
     boards = board_names(measured.frame).nunique()
     models = list(dict.fromkeys(each.title.partition(",")[0] for each in measured.comparisons))
     title = f"What a training step costs: {listed(models, 4)}"
-    said = [listed(devices, 4), counted(boards, "board"), counted(len(measured.frame), "row")]
+    one = "machine" if set(measured.frame["device_type"]) == {"CPU"} else "board"
+    said = [listed(devices, 4), counted(boards, one), counted(len(measured.frame), "row")]
     said.append(certainty.days_of(measured.frame))
     return Document(title, " · ".join(said), tuple(_sections(measured, commands, interactive)))
 

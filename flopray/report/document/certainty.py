@@ -40,20 +40,21 @@ def section(measured: Measured) -> Section:
         said = (
             f"For {counted(measured.told_later, 'row')} energy at the reference temperature was worked out afterwards, "
         )
-        said += "from the temperature at the end of the window and what is known of the type."
+        said += "from the temperature at the end of the window and the temperature coefficient of the type."
         blocks.append(Words([said], "note"))
     if measured.widened:
         blocks.append(
             Words(
                 [
-                    f"For {counted(measured.widened, 'row')} {PREPARED_AGAIN_REL:.1%} was added to the error of time: "
-                    "they were measured before it held that a step which is prepared again takes another time."
+                    f"{PREPARED_AGAIN_REL:.1%} was added to the error of time of {counted(measured.widened, 'row')}: "
+                    "a step that is captured or allocated again takes another time, and the version of flopray that "
+                    "measured them did not count that."
                 ],
                 "note",
             )
         )
     missing = list(_missing(measured.frame))
-    blocks.append(Words(missing if missing else ["Nothing is missing: every row has what was asked for."]))
+    blocks.append(Words(missing if missing else ["Every row has the numbers that were asked for."]))
     if measured.warnings:
         blocks.append(Words(measured.warnings, "note"))
     return Section("certainty", "On what, and how sure", blocks)
@@ -63,16 +64,15 @@ def in_short(measured: Measured) -> Iterator[str]:
     """How sure the numbers are, in a sentence for each type of device."""
     for device in measured.devices:
         part = measured.frame[measured.frame["device_type"] == device.name]
-        stated = [
-            f"{what} to {percent(float(errors.median()))}"
-            for what in ("time", "energy")
-            if len(errors := part[f"{what}_rel_error"].dropna())
-        ]
+        errors = {what: part[f"{what}_rel_error"].dropna() for what in ("time", "energy")}
+        stated = [f"{what} to {percent(float(known.median()))}" for what, known in errors.items() if len(known)]
         if not stated:
             continue
-        said = f"How sure: one window on {device.name} tells {listed(stated)} (median of {counted(len(part), 'row')})"
+        rows = max(len(known) for known in errors.values())
+        said = f"How sure: one window on {device.name} tells {listed(stated)} (median of {counted(rows, 'row')})"
         one = "machine" if device.name == "CPU" else "board"
-        count = f"It is one {one}" if len(device.boards) == 1 else f"There are {len(device.boards)} boards"
+        timed = max(1, len({board for each in device.parts.values() for board in each.boards}))
+        count = f"It is one {one}" if timed == 1 else f"They are of {timed} {one}s"
         others = [
             f"± {percent(error)} in {device.label(quantity)}"
             for quantity, fit in device.fits.items()

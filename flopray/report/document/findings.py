@@ -47,8 +47,8 @@ def _former(measured: Measured, findings: Iterable[Finding]) -> list[str]:
         if isinstance(codes, list | tuple):
             counts.update(code for code in codes if (row, code) not in found and not code.startswith("note"))
     return [
-        f"{counted(count, 'row')} came with the finding {code.replace('_', ' ').replace(':', ': ')}, which the audit "
-        "of the whole does not make; the views still mark it."
+        f"{counted(count, 'row')} had the finding {code.replace('_', ' ').replace(':', ': ')} when they were measured. "
+        "The audit of all rows together, with today's rules, does not make it; the views still mark it."
         for code, count in counts.items()
     ]
 

@@ -17,6 +17,7 @@ from flopray.predict.measured import measured_rows
 from flopray.predict.prediction import Estimate
 from flopray.predict.predictor import Group, Predictor
 from flopray.predict.shipped import shipped
+from flopray.predict.work import family_of
 from flopray.report.document.content import Bars, Block, Section, Words, without_empty
 from flopray.report.document.data import Measured
 from flopray.report.document.words import DASH, percent
@@ -32,7 +33,8 @@ def section(measured: Measured) -> Section | None:
     """The section; None where the models know none of the types of device."""
     models = shipped()
     types = {device.name for device in measured.devices}
-    groups = [group for group in models.groups if group.where.device_type in types]
+    families = {family_of(str(name)) for name in measured.frame["workload"].unique()}
+    groups = [one for one in models.groups if one.where.device_type in types and one.where.family in families]
     if not groups:
         return None
     blocks: list[Block] = [without_empty(Bars(_held_out(groups), {}))]

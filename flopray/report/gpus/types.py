@@ -40,7 +40,7 @@ def intervals_said(rows: Frame, what: str) -> str:
     said = []
     for interval, part in ours.groupby(f"{what}_interval", sort=True):
         boards = {gpu: int(group["boards"].max()) for gpu, group in part.groupby("gpu")}
-        words = ", ".join(f"{gpu}: {_boards(count)}" for gpu, count in boards.items())
+        words = ", ".join(f"{gpu}: {_boards(count, gpu)}" for gpu, count in boards.items())
         said.append(f"of the {interval} ({words})")
     return "; ".join(said)
 
@@ -67,5 +67,6 @@ def temperatures_said(rows: Frame) -> str:
     return f"{said}, of {counted(raw, 'row')} as measured" if raw else said
 
 
-def _boards(count: int) -> str:
-    return "one board" if count == 1 else f"{count} boards"
+def _boards(count: int, gpu: str) -> str:
+    one = "machine" if gpu == "CPU" else "board"
+    return f"one {one}" if count == 1 else f"{count} {one}s"
