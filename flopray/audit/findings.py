@@ -109,8 +109,13 @@ class Finding:
 
     @property
     def where(self) -> str:
-        """The measurement in a few words, such as `a100 large fp32 forward`."""
-        return " ".join(str(value) for name, value in self.keys.items() if name not in _OPAQUE_KEYS)
+        """The measurement in a few words, such as `a100 width=512 fp32 forward`: numbers with their names."""
+        named = {name: str(value) for name, value in self.keys.items() if name not in _OPAQUE_KEYS}
+        return " ".join(f"{name}={value}" if _NUMBER.fullmatch(value) else value for name, value in named.items())
+
+
+#: What would not say by itself what it is.
+_NUMBER = re.compile(r"[+-]?[0-9][0-9_,.eE+-]*")
 
 
 @dataclass(frozen=True)

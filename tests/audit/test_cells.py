@@ -9,7 +9,7 @@ import pandas as pd
 from hypothesis import given
 
 from flopray.audit.cells import are_plain_numbers, identities, names_of, numbers, rows_of, texts
-from flopray.audit.findings import identity, number, text
+from flopray.audit.findings import Finding, Severity, identity, number, text
 
 _CELLS = st.lists(
     st.one_of(
@@ -67,3 +67,8 @@ def test_rows_of_a_frame_are_plain_values():
     assert math.isnan(second["float"])
     assert type(first["int"]) is int
     assert rows_of(pd.DataFrame(index=range(2))) == [{}, {}]
+
+
+def test_a_measurement_is_named_by_words_and_by_numbers_with_their_names():
+    keys = {"gpu": "H100", "n_layers": 2, "width": "512", "precision": "bf16", "model": "qwen3-0.6b", "run": "7"}
+    assert Finding("r", Severity.NOTE, "s", keys=keys).where == "H100 n_layers=2 width=512 bf16 qwen3-0.6b"
