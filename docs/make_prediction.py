@@ -4,6 +4,8 @@ python docs/make_prediction.py --held-out   write the list of held-out sets; com
 python docs/make_prediction.py --fit        fit to the runs, refuse rows that are not on the list, draw the figures
                                             and write the models that come with flopray (some minutes)
 python docs/make_prediction.py              write the page from these models
+python docs/make_prediction.py --answers MODELS --runs RUN...
+                                            print what other models say of these runs
 python docs/make_prediction.py --check      write nothing; exit code 1 where the page, the list or the runs differ
 
 The runs are those of docs/results, or those named after `--runs`, such as `reference:h100-mlp`.
@@ -22,7 +24,7 @@ import msgspec
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from prediction_text import FOOT, HEAD, HISTORY, PLANS, PUBLISHED
+from prediction_text import EARLIER, FOOT, HEAD, HISTORY, PLANS, PUBLISHED, TODAY
 
 from flopray.cli.fit import draw, load_frames
 from flopray.description import Description
@@ -119,11 +121,9 @@ def page_of(predictor: Predictor) -> str:
         boards=_boards(fitted),
         types=_types(predictor),
         left_out=_left_out(predictor),
-        slice=_slice(predictor),
+        slice=answers_of(predictor, [str(RESULTS / SLICE)]),
         history=HISTORY.format(
-            groups=" | ".join(_label(group) for group in fitted.groups if group.where.family == MLP),
-            mlps=_line(fitted, MLP),
-            language_models=_line(fitted, LANGUAGE_MODELS),
+            mlps=_history(fitted), language_models=" | ".join(_errors_by_group(fitted, LANGUAGE_MODELS).values())
         ),
     )
     body = [head, "## Each set\n\n", f"Mean absolute error in %. {LEGEND}.\n\n"]
@@ -212,19 +212,31 @@ def _beside(estimate: Estimate | None, value: float, unit: str) -> tuple[str, st
     return said, prefixed(value, unit) + outside
 
 
-def _slice(predictor: Predictor) -> str:
-    """A table of the dense slice, which is in no fit."""
-    frames, workloads = load_frames([str(RESULTS / SLICE)])
-    rows = measured_rows(frames, workloads=workloads)
-    answers = [predictor.predict(work, device_type="H200") for work in rows.works]
-    cells = [f"{len(answers)} shapes", f"`{rows.column('device_uuid')[0][:8]}`"]
-    for name, values in (("time_s", rows.times_s), ("energy_j", rows.energies_j)):
-        found = [getattr(answer, name) for answer in answers]
-        errors = np.array([one.value for one in found]) / values - 1
-        inside = [one.low <= value <= one.high for one, value in zip(found, values, strict=True)]
-        cells += [f"{100 * np.abs(errors).mean():.1f}", f"{100 * errors.mean():+.1f}", f"{100 * np.mean(inside):.0f}"]
+def answers_of(predictor: Predictor, runs: Sequence[str]) -> str:
+    """A table of what models say of the rows of some runs of one type each, beside what was measured."""
     head = "| rows | board | time MAPE | bias | inside | energy MAPE | bias | inside |"
-    return "\n".join([head, "|---|" + "---|" * 7, "| " + " | ".join(cells) + " |"])
+    lines = [head, "|---|" + "---|" * 7]
+    for run in runs:
+        frames, workloads = load_frames([run])
+        rows = measured_rows(frames, workloads=workloads)
+        for precision in dict.fromkeys(rows.column("precision")):
+            part = rows.of(rows.column("precision") == precision)
+            answers = [predictor.predict(work, device_type=part.first("device_type")) for work in part.works]
+            cells = [f"{len(answers)} in {precision}", f"`{part.column('device_uuid')[0][:8]}`"]
+            for name, values in (("time_s", part.times_s), ("energy_j", part.energies_j)):
+                cells += _errors([getattr(answer, name) for answer in answers], values)
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _errors(found: Sequence[Estimate], values: Any) -> list[str]:
+    """Mean absolute error, mean error, and the share of values that lie in the range of their answer, in %."""
+    errors = np.array([one.value for one in found]) / values - 1
+    inside = [
+        one.low is not None and one.high is not None and one.low <= value <= one.high
+        for one, value in zip(found, values, strict=True)
+    ]
+    return [f"{100 * np.abs(errors).mean():.1f}", f"{100 * errors.mean():+.1f}", f"{100 * np.mean(inside):.0f}"]
 
 
 def _ends(predictor: Predictor) -> str:
@@ -274,10 +286,21 @@ def _types(predictor: Predictor) -> str:
     return "\n".join(lines)
 
 
-def _line(predictor: Predictor, family: str) -> str:
-    """Errors of model 4 in each group of a family, as cells."""
-    errors = [f"{100 * mape:.1f}" for _, _, mape in overall_errors(predictor, family)]
-    return " | ".join(", ".join(pair) for pair in zip(errors[::2], errors[1::2], strict=True))
+def _history(predictor: Predictor) -> str:
+    """A table of this fit's errors on MLPs below those of earlier fits."""
+    today = _errors_by_group(predictor, MLP)
+    lines = ["| fit | " + " | ".join(today) + " |", "|---|" + "---|" * len(today)]
+    for fit_, errors in {**EARLIER, TODAY: today}.items():
+        lines.append(f"| {fit_} | " + " | ".join(errors.get(label, "-") for label in today) + " |")
+    return "\n".join(lines)
+
+
+def _errors_by_group(predictor: Predictor, family: str) -> dict[str, str]:
+    """Errors of model 4 in each group of a family, time and energy."""
+    found: dict[str, list[str]] = {}
+    for label, _, mape in overall_errors(predictor, family):
+        found.setdefault(label, []).append(f"{100 * mape:.1f}")
+    return {label: ", ".join(errors) for label, errors in found.items()}
 
 
 def _label(group: Group) -> str:
@@ -380,10 +403,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--held-out", action="store_true", help="write the list of sets")
     what.add_argument("--fit", action="store_true", help="fit, draw, and write models and page")
+    what.add_argument("--answers", metavar="MODELS", help="only print what these models say of the runs")
     what.add_argument("--check", action="store_true", help="only say what differs")
     parser.add_argument("--runs", nargs="+", default=RUNS, metavar="RUN", help="default: those of docs/results")
     parser.add_argument("--counted", nargs="*", default=COUNTED, metavar="RUN", help="runs with counters")
     options = parser.parse_args(argv)
+    if options.answers:
+        print(answers_of(Predictor.load(options.answers), options.runs))
+        return 0
     if options.check:
         lines = check(options.runs)
         print("\n".join(lines or ["the page, the list and the runs agree"]))

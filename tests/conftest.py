@@ -123,7 +123,6 @@ def pytest_collection_finish():
     """What modules and collected tests hold lives until the end: later collections of garbage need not look at it."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)  # a test makes little garbage, and libraries keep much that is looked at each time
 
 
 def _has_cuda() -> bool:

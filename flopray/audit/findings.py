@@ -111,11 +111,7 @@ class Finding:
     def where(self) -> str:
         """The measurement in a few words, such as `a100 width=512 fp32 forward`: numbers with their names."""
         named = {name: str(value) for name, value in self.keys.items() if name not in _OPAQUE_KEYS}
-        return " ".join(f"{name}={value}" if _NUMBER.fullmatch(value) else value for name, value in named.items())
-
-
-#: What would not say by itself what it is.
-_NUMBER = re.compile(r"[+-]?[0-9][0-9_,.eE+-]*")
+        return " ".join(f"{name}={value}" if _PLAIN_NUMBER.fullmatch(value) else value for name, value in named.items())
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,9 @@ def test_the_answer_comes_first_with_its_interval_and_temperature(document):
     assert "On an H100, a whole training step of MLP (n=8 d=2048 m=256) in bf16" in markdown
     assert "1.02 ms ± 0.94 % and 482 mJ ± 3.3 % at 50\u00a0°C (mean of 2 boards)" in markdown
     assert "of the type (H100: 2 boards)" in markdown
-    assert "Sizes of mlp: n: number of layers; d: width of each layer; m: tokens, the columns of the input." in markdown
+    assert (
+        "Sizes of mlp: n = number of layers; d = width of each layer; m = tokens, the columns of the input." in markdown
+    )
     assert "of the board at reference temperature (H200: one board)" in markdown
 
 

@@ -424,6 +424,15 @@ def test_what_runs_is_what_the_dispatcher_counts_beforehand(kind, changes):
         assert count_dispatched(step).flops == CausalLM().dispatched(where)["train_step"]
 
 
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_each_family_trains_and_generates_on_a_cpu(kind):
+    """Its attention, too, which is another one than that of the count."""
+    where = point(config(kind), device_type="CPU", precision="fp32", execution="eager")
+    built = BuiltPoint(where, device="cpu", seed=0)
+    for phase in ("train_step", "prefill", "decode"):
+        built.phase(phase)()
+
+
 def test_a_class_that_insists_on_special_tokens_keeps_them():
     assert configuration.completed(config("cwm")).bos_token_id is not None
 

@@ -173,3 +173,20 @@ def test_compiled_code_has_fewer_kernels_that_move_less():
         found.append((sum(one.count for one in passes), sum(one.count * one.elements for one in passes)))
     assert found[1][0] < found[0][0] / 3
     assert found[1][1] < found[0][1] / 2
+
+
+def test_a_norm_of_embedded_tokens_is_run_trained_and_counted():
+    """That of BLOOM: as one more norm outside of the layers."""
+    from dataclasses import replace
+
+    from flopray.workloads.causal_lm.kernels import Asked, operations
+    from flopray.workloads.causal_lm.sizes import layer_norm
+
+    plain = replace(models.sizes_of("pythia-160m", None), embedded_norm=None)
+    more = replace(plain, embedded_norm=layer_norm(plain.width))
+    asked = Asked(batch=BATCH, tokens=TOKENS, phase="train_step", element_bytes=2, fused=False, checkpointing=False)
+    one, two = (operations(sizes, asked) for sizes in (plain, more))
+    passes = [[op for op in ops if isinstance(op, Pass)] for ops in (one, two)]
+    assert sum(op.count for op in passes[1]) == sum(op.count for op in passes[0]) + 3  # forward one, backward two
+    assert two[-1].tensors == one[-1].tensors + 2
+    assert more.parameters == plain.parameters + 2 * plain.width

@@ -166,6 +166,11 @@ def board_names(frame: Frame) -> Any:
     return uuid.where(uuid != "", node.where(of_cpu, "")).replace("", UNKNOWN_BOARD)
 
 
+def noun_of(device_type: str) -> str:
+    """What one device of a type is called where rows are told apart by it."""
+    return "machine" if device_type == "CPU" else "board"
+
+
 def short_names(boards: Sequence[str]) -> dict[str, str]:
     """Shortest names that differ, such as `e6c9bc22` of a UUID."""
     bare = {board: board.removeprefix("GPU-") for board in boards}

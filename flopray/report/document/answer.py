@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from flopray.records import Row
+from flopray.report.boards.data import noun_of
 from flopray.report.document import certainty
 from flopray.report.document.content import Bars, Block, Section, Words, without_empty
 from flopray.report.document.data import Measured, step_of
@@ -51,7 +52,7 @@ def _letters(measured: Measured) -> Iterator[str]:
     """What the letters of the shapes mean, a line for each workload."""
     workloads = {folder.workload.name: folder.workload for folder in measured.folders}
     for name, workload in workloads.items():
-        known = [f"{one.letter}: {one.doc}" for one in workload.fields if one.letter and one.type is int and one.doc]
+        known = [f"{one.letter} = {one.doc}" for one in workload.fields if one.letter and one.type is int and one.doc]
         if known:
             yield f"Sizes of {name}: {'; '.join(known)}."
 
@@ -127,7 +128,7 @@ def _of_boards(row: Row) -> str:
         here = max(1, len(row["on_boards"]))
         some = "" if here >= row["boards"] else f", measured on {here if here > 1 else 'one'} of them"
         return f" (mean of {row['boards']:.0f} boards{some})"
-    return " (this one machine)" if row["gpu"] == "CPU" else " (this one board)"
+    return f" (this one {noun_of(row['gpu'])})"
 
 
 def _shape(row: Row) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from flopray.report.boards.data import board_names
+from flopray.report.boards.data import board_names, noun_of
 from flopray.report.document import (
     answer,
     certainty,
@@ -33,8 +33,12 @@ def document_of(measured: Measured, commands: Sequence[str] = (), *, interactive
     boards = board_names(measured.frame).nunique()
     models = list(dict.fromkeys(each.title.partition(",")[0] for each in measured.comparisons))
     title = f"What a training step costs: {listed(models, 4)}"
-    one = "machine" if set(measured.frame["device_type"]) == {"CPU"} else "board"
-    said = [listed(devices, 4), counted(boards, one), counted(len(measured.frame), "row")]
+    nouns = set(map(noun_of, measured.frame["device_type"].unique()))
+    said = [
+        listed(devices, 4),
+        counted(boards, nouns.pop() if len(nouns) == 1 else "board"),
+        counted(len(measured.frame), "row"),
+    ]
     said.append(certainty.days_of(measured.frame))
     return Document(title, " · ".join(said), tuple(_sections(measured, commands, interactive)))
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from flopray.records import PREPARED_AGAIN_REL
-from flopray.report.boards.data import board_names, short_names
+from flopray.report.boards.data import board_names, noun_of, short_names
 from flopray.report.boards.statement import statement
 from flopray.report.boards.table import board_tables
 from flopray.report.document.content import Block, Section, Words
@@ -70,7 +70,7 @@ def in_short(measured: Measured) -> Iterator[str]:
             continue
         rows = max(len(known) for known in errors.values())
         said = f"How sure: one window on {device.name} tells {listed(stated)} (median of {counted(rows, 'row')})"
-        one = "machine" if device.name == "CPU" else "board"
+        one = noun_of(device.name)
         timed = max(1, len({board for each in device.parts.values() for board in each.boards}))
         count = f"It is one {one}" if timed == 1 else f"They are of {timed} {one}s"
         others = [

@@ -47,7 +47,7 @@ def _former(measured: Measured, findings: Iterable[Finding]) -> list[str]:
         if isinstance(codes, list | tuple):
             counts.update(code for code in codes if (row, code) not in found and not code.startswith("note"))
     return [
-        f"{counted(count, 'row')} had the finding {code.replace('_', ' ').replace(':', ': ')} when they were measured. "
+        f"{counted(count, 'row')} had the finding {code.replace('_', ' ').replace(':', ': ')} when measured. "
         "The audit of all rows together, with today's rules, does not make it; the views still mark it."
         for code, count in counts.items()
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from flopray.report.boards.data import noun_of
 from flopray.report.boards.means import means_of_types
 from flopray.report.boards.statement import statement
 from flopray.report.gpus.data import PUBLISHED, SETTING, Frame
@@ -68,5 +69,4 @@ def temperatures_said(rows: Frame) -> str:
 
 
 def _boards(count: int, gpu: str) -> str:
-    one = "machine" if gpu == "CPU" else "board"
-    return f"one {one}" if count == 1 else f"{count} {one}s"
+    return f"one {noun_of(gpu)}" if count == 1 else f"{count} {noun_of(gpu)}s"

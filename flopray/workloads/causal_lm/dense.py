@@ -11,7 +11,6 @@ from flopray.workloads.causal_lm.parts import (
     model_of,
     plain_layer,
     require,
-    require_query_norms,
     rotary_factor,
     windows_of,
 )
@@ -64,7 +63,7 @@ def qwen2(c: Any) -> Sizes:
 
 def qwen3(c: Any) -> Sizes:
     """Qwen 3: norms over each head of queries and keys."""
-    require_query_norms(c)
+    require(c, use_qk_norm=True)
     bias = bool(c.attention_bias)
     return model_of(
         c,
@@ -222,8 +221,8 @@ def exaone4(c: Any) -> Sizes:
 def hunyuan(c: Any) -> Sizes:
     """Hunyuan: norms over each head of queries and keys, after the rotation."""
     require(c, use_qk_norm=True, use_cla=False, use_rotary_pos_emb=True, num_experts=1)
-    bias = bool(c.attention_bias)
     require(c, mlp_bias=False, attention_head_dim=c.head_dim, norm_type="rms")
+    bias = bool(c.attention_bias)
     return model_of(c, [gated_layer(c, attention_of(c, bias=bias, out_bias=bias, norms="head"))] * c.num_hidden_layers)
 
 

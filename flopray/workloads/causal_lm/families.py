@@ -107,7 +107,7 @@ FAMILIES: Mapping[str, Family] = {
     "olmo": Family(dense.olmo, _NO_HEAD_DIM | words("attention_bias clip_qkv")),
     "olmo3": Family(dense.olmo2, _BASIC | words("attention_bias sliding_window layer_types")),
     "olmo2": Family(dense.olmo2, _BASIC | words("attention_bias")),
-    "gpt2": Family(dense.gpt2, words("n_embd n_head n_layer n_inner n_positions vocab_size tie_word_embeddings")),
+    "gpt2": Family(dense.gpt2, _GPT),
     "gpt_neox": Family(
         dense.gpt_neox,
         (_BASIC - words("num_key_value_heads head_dim"))

@@ -92,8 +92,7 @@ def _with_ends(sizes: Sizes, inside: dict[str, int], batch: int, tokens: int, ph
     new = batch if phase == "decode" else batch * tokens
     logits = batch if phase in ("prefill", "decode") else new  # generating needs the logits of the last token alone
     counts = Counter(inside)
-    for norm in (sizes.norm, sizes.embedded_norm):
-        counts["norm_flops"] += norm.each * norm.elements * new if norm else 0
+    counts["norm_flops"] += sum(norm.each * norm.elements for norm in sizes.end_norms) * new
     embedded = sizes.width * (bool(sizes.positions) + sizes.scaled_embedding)
     behind = sizes.vocabulary * (3 * sizes.softcapped + sizes.scaled_logits + sizes.head_bias)
     counts["elementwise_flops"] += embedded * new + behind * logits

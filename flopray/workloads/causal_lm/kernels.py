@@ -101,7 +101,8 @@ def _forward(sizes: Sizes, asked: Asked) -> Iterator[Operation]:
         yield from _layer(layer, sizes.width, asked, count)
     logits = asked.batch if asked.phase in _GENERATES else asked.new
     yield Pass(2 * sizes.width * asked.new, 1)
-    yield from _norm(sizes.norm, asked, 1)
+    for norm in sizes.end_norms:
+        yield from _norm(norm, asked, 1)
     yield from _products((sizes.head,), logits, 1)
     if asked.phase not in (*_GENERATES, "inference"):
         yield from _loss(sizes, asked)
@@ -110,7 +111,8 @@ def _forward(sizes: Sizes, asked: Asked) -> Iterator[Operation]:
 def _backward(sizes: Sizes, asked: Asked) -> Iterator[Operation]:
     yield from _loss_backward(sizes, asked)
     yield from _gradients((sizes.head,), asked.new, 1)
-    yield from _norm_backward(sizes.norm, asked, 1)
+    for norm in sizes.end_norms:
+        yield from _norm_backward(norm, asked, 1)
     for layer, count in sizes.kinds:
         if asked.checkpointing:
             yield from _layer(layer, sizes.width, asked, count)
@@ -207,9 +209,7 @@ def _norm_backward(norm: Norm, asked: Asked, count: int) -> Iterator[Pass]:
 
 def _attention(attention: Attention, asked: Asked, count: int) -> Iterator[Operation]:
     formed = _formed(attention, asked)
-    if (
-        attention.softcapped or attention.sinks or attention.alibi
-    ):  # no kernel of torch's: scores are written, and several times read
+    if attention.softcapped or attention.sinks or attention.alibi:  # no kernel of torch's: scores are written and read
         scores = formed * attention.heads
         yield Pass(int(3 * scores * asked.wide), 6 * count)
     queries = 1 if asked.phase == "decode" else asked.tokens
@@ -270,14 +270,8 @@ def _loss_backward(sizes: Sizes, asked: Asked) -> Iterator[Pass]:
 
 def _tensors(sizes: Sizes) -> int:
     """Weights that an optimizer goes through."""
-    ends = (
-        _of_norm(sizes.norm)
-        + (_of_norm(sizes.embedded_norm) if sizes.embedded_norm else 0)
-        + 1
-        + sizes.head_bias
-        + (not sizes.tied)
-        + bool(sizes.positions)
-    )
+    norms = sum(map(_of_norm, sizes.end_norms))
+    ends = norms + 1 + sizes.head_bias + (not sizes.tied) + bool(sizes.positions)
     return ends + sum(_layer_tensors(layer) * count for layer, count in sizes.kinds)
 
 

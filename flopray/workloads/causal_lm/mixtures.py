@@ -11,7 +11,6 @@ from flopray.workloads.causal_lm.parts import (
     gated_layer,
     model_of,
     require,
-    require_query_norms,
     rotary_factor,
     windows_of,
 )
@@ -45,7 +44,7 @@ def qwen2_moe(c: Any) -> Sizes:
 
 def qwen3_moe(c: Any) -> Sizes:
     """Qwen 3 MoE: no shared experts; some layers may have none at all."""
-    require_query_norms(c)
+    require(c, use_qk_norm=True)
     bias = bool(c.attention_bias)
     layers = []
     for place in range(c.num_hidden_layers):

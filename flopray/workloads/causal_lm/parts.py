@@ -234,13 +234,3 @@ def require(c: Any, **values: Any) -> None:
     for key, value in values.items():
         if (stated := getattr(c, key, None)) is not None and stated != value:
             raise NoClosedForm(f"no closed form: {key} is {stated!r:.40}, and {c.model_type} is built with {value!r}")
-
-
-def require_query_norms(c: Any) -> None:
-    """Refuse a Qwen 3 that says it has no norms of queries and keys: transformers builds them anyway.
-
-    Raises:
-        NoClosedForm: it says so.
-    """
-    if getattr(c, "use_qk_norm", True) is not True:
-        raise NoClosedForm(f"no closed form: use_qk_norm is {c.use_qk_norm!r:.40}, and the family always has them")

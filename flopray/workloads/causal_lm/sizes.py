@@ -209,6 +209,11 @@ class Sizes:
     scaled_logits: bool = False
     embedded_norm: Norm | None = None
 
+    @property
+    def end_norms(self) -> tuple[Norm, ...]:
+        """Norms outside of the layers."""
+        return (self.norm, self.embedded_norm) if self.embedded_norm else (self.norm,)
+
     @cached_property
     def kinds(self) -> tuple[tuple[Layer, int], ...]:
         """Layers that differ, with their numbers."""
@@ -228,8 +233,7 @@ class Sizes:
     def parameters(self) -> int:
         """All weights, a tied matrix once."""
         layers = sum(layer.parameters * count for layer, count in self.kinds)
-        ends = self.norm.weights + (self.embedded_norm.weights if self.embedded_norm else 0)
-        return layers + ends + self.head.parameters + self.embedded
+        return layers + sum(norm.weights for norm in self.end_norms) + self.head.parameters + self.embedded
 
     @cached_property
     def active_parameters(self) -> int:
