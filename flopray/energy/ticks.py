@@ -105,7 +105,8 @@ class TickPeriod:
 
     Attributes:
         period_s: mean distance of two ticks, counted over missed ones.
-        p5_s, p95_s: percentiles of the observed distances of neighbouring ticks, the blur of the reads included.
+        p5_s, p95_s: percentiles of the observed distances of neighbouring ticks, the blur of the reads included; the
+            mean can lie outside of them where many ticks were missed.
     """
 
     period_s: float

@@ -132,8 +132,9 @@ def test_meters_are_watched_together_and_keep_their_order():
     assert failing.source is None
     assert failing.reason
     assert fast.tick_period_s == pytest.approx(0.02, rel=0.3)
+    # The mean counts over missed ticks, the percentiles leave them out: on a busy machine it can lie outside of them.
     assert fast.tick_p5_s is not None
-    assert fast.tick_p5_s <= fast.tick_period_s <= (fast.tick_p95_s or 0)
+    assert 0 < fast.tick_p5_s <= (fast.tick_p95_s or 0)
 
 
 def test_a_meter_that_changes_when_read_has_no_ticks():
