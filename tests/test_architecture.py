@@ -129,6 +129,7 @@ def test_few_modules_lie_outside_of_rooms():
     assert flat == ["__init__.py", "__main__.py", *words]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", sorted(modules()))
 def test_only_what_talks_to_the_cluster_imports_ray(module):
     names = imports(module).at_once | imports(module).later
@@ -173,6 +174,7 @@ def test_what_measures_and_what_decides_of_points_know_no_ray(module):
     assert "ray" not in loaded_with(module)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
@@ -198,6 +200,7 @@ def literals(path):
     return [str(node.value) for node in constants if isinstance(node.value, str)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", sorted(name for name in modules() if top(name) == "flopray"))
 def test_messages_name_one_command_to_go_on_with_a_run(module):
     """It is that of `errors.resume_command`; only the command line names its flag, and the command in examples."""

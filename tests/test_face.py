@@ -87,6 +87,7 @@ print(*sorted(new - set(sys.stdlib_module_names) - {"flopray"}))
     assert printed(code).split() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", WITH_EXAMPLES)
 def test_the_examples_of_docstrings_are_true(module):
     outcome = doctest.testmod(importlib.import_module(module))

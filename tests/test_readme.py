@@ -33,6 +33,7 @@ def test_on_an_h100():
     assert "nan" not in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [None, 0.031])
 def test_on_a_cpu_without_energy(tmp_path, error):
     folder = RunFolder.create(tmp_path, "r", {})

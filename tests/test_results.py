@@ -23,6 +23,7 @@ def page(make_results) -> str:
     return make_results.PAGE.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_tables_figures_and_text_are_what_the_runs_say(make_results, page):
     assert make_results.differences(page) == []
 
@@ -60,6 +61,7 @@ def _told_once(make_results: ModuleType, page: str):
     return lambda name: made(name) if name == "overheads" else bodies[name]
 
 
+@pytest.mark.slow
 def test_a_figure_whose_command_is_not_on_the_page_is_named(make_results, page):
     found = make_results.differences(page.replace("bench/energy_ticks.py", "bench/else.py"))
     assert found == [

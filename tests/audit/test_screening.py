@@ -75,6 +75,7 @@ def _told(rows, monkeypatch, few):
     return [repr(finding) for finding in audit_rows(rows)]
 
 
+@pytest.mark.slow
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rows=_rows())
 def test_screened_rows_get_the_findings_of_the_rules_row_by_row(rows):

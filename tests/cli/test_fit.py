@@ -13,6 +13,7 @@ from flopray.predict import Predictor
 RUN = str(Path(__file__).parents[2] / "docs" / "results" / "boards" / "h200_4bc7")
 
 
+@pytest.mark.slow
 def test_a_run_is_fitted_judged_and_kept(tmp_path, capsys):
     out, listed = tmp_path / "model.json", tmp_path / "held_out.json"
     code = main([RUN, "--held-out", "m", "--out", str(out), "--held-out-list", str(listed), "--figures", str(tmp_path)])
@@ -29,6 +30,7 @@ def test_a_run_is_fitted_judged_and_kept(tmp_path, capsys):
     assert len(list(tmp_path.glob("predicted_mlp_H200_*.png"))) == 2
 
 
+@pytest.mark.slow
 def test_rows_that_are_not_fitted_are_counted_by_reason(capsys):
     counted = str(Path(RUN).parents[1] / "h200_counters_bf16")
     assert main([RUN, counted, "--held-out", "none"]) == 0

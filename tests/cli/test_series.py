@@ -70,6 +70,7 @@ def ids(run):
     return dict(zip(frame.order_index, frame.trial_id, strict=True))
 
 
+@pytest.mark.slow
 def test_a_point_by_id_label_and_index(run, ids, tmp_path, capsys):
     said = set()
     for number, name in enumerate((ids[0], "n=2 d=256 m=64 bf16 graph", "n=2 d=256  m=64 bf16 graph H100", "0")):

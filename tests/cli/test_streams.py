@@ -67,6 +67,7 @@ def test_lost_results_have_an_exit_code_and_lost_messages_do_not(full, capsys, c
     assert Streams(None, lost).code(code, lost=5) == code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["explain", "status {run} --json", "audit {run}"])
 def test_commands_say_that_their_results_were_not_written(words, tmp_path):
     run = "reference:h100-mlp"
@@ -79,6 +80,7 @@ def test_commands_say_that_their_results_were_not_written(words, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_messages_that_cannot_be_written_end_nothing():
     with FULL.open("w") as full:
         command = [sys.executable, "-m", "flopray", "sweep", "mlp", "--dry-run", "--accelerators", "H100", "--n", "1"]

@@ -183,6 +183,7 @@ def test_a_head_node_that_takes_calls_and_answers_none_is_told_so(environment, m
         server.stop(None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", ["", "import ray; "])
 def test_the_token_is_sent_whether_or_not_ray_was_imported(environment, head, tmp_path, before):
     """Ray reads RAY_AUTH_MODE once, when it is imported; set later, no token is sent."""

@@ -151,6 +151,7 @@ def test_the_address_file_of_a_cluster_that_is_gone_is_told_with_what_it_says(mo
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "before"),
     [

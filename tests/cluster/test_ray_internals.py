@@ -31,6 +31,7 @@ def test_what_changed_is_told_by_name(monkeypatch):
     assert third.endswith("ray.no_such_module.name (seen in 2.0, for this test) is gone")
 
 
+@pytest.mark.slow
 def test_no_other_module_names_what_is_private_in_ray():
     for path in PACKAGE.rglob("*.py"):
         if path == Path(ray_internals.__file__):

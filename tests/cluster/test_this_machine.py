@@ -123,6 +123,7 @@ def test_limits_of_a_container_are_read_as_ray_reads_them(tmp_path, files):
     assert cores_here(tmp_path) == (ray_s or multiprocessing.cpu_count())
 
 
+@pytest.mark.slow
 def test_a_plan_for_this_machine_does_not_import_ray(tmp_path):
     code = f"""
 import sys

@@ -23,6 +23,7 @@ def count(points, phases=PHASES, **options):
     return {spec.width: outcome for spec, outcome in chunks.count(points)}
 
 
+@pytest.mark.slow
 def test_every_layer_is_counted_though_equal_operations_are_read_once(stand_in, monkeypatch):
     monkeypatch.delenv(ADDRESS)  # here and in one test of functions, workers import everything themselves
     outcome = count([point(16, n=6)])[16]

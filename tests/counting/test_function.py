@@ -49,6 +49,7 @@ def test_what_forbids_counting_is_typed(step_file, stand_in):
         count_function(str(step_file), "make_step", {"width": 8}, **HOW)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_told(step_file, stand_in, monkeypatch):
     monkeypatch.delenv(ADDRESS)  # a worker that imports everything itself
     with pytest.raises(MeasurementError, match=r"its process ended early .it ended with exit code"):

@@ -28,6 +28,7 @@ def simulated(case, counter, seed):
     return energy_coverage.windows(case, counter, seed, [0.01])[0]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("coverage")
 @pytest.mark.parametrize("counter", ["ideal", "partial"])
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ def test_the_last_term_is_the_estimator(width):
     assert seen == [width.fixed("iteration 95 ms", "ideal", seed, [2.0])[0] for seed in range(2)]
 
 
+@pytest.mark.slow
 def test_no_test_of_steady_power_is_quick_and_holds_the_noise(width):
     """Ending at a target of twice the error lets more than one in ten windows of noise through."""
     passed = {case: [width.first_passages(case, seed, width.ODDS) for seed in range(60)] for case in width.BOTH}

@@ -202,6 +202,7 @@ def test_ticks_all_in_different_segments_are_too_few():
         estimate_power(readings, start_s=-1.0, end_s=2.0, meter=SETTLED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "faults",
     [Faults(missed_tick_rate=0.2), Faults(slow_read_rate=0.05), Faults(missed_tick_rate=0.1, slow_read_rate=0.1)],

@@ -43,6 +43,7 @@ def constant_power():
     return np.array([random_case(seed) for seed in range(CASES)], dtype=float)
 
 
+@pytest.mark.slow
 def test_stated_interval_covers_the_truth_in_95_percent(constant_power):
     error, stated, ticks, _ = constant_power.T
     covered = np.abs(error) <= stated

@@ -84,6 +84,7 @@ def test_a_callable_with_its_arguments_is_measured(step):
     assert flopray.measure(step, instruments="flops", **QUICK).flops.dispatched_flops == 2 * 2 * 4 * 4
 
 
+@pytest.mark.slow
 def test_a_counted_function_that_returns_no_step_is_refused():
     with pytest.raises(InputError, match="needs the argument input"):
         flopray.count(lambda: layer, executed=False)

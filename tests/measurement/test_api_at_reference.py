@@ -64,6 +64,7 @@ def test_time_of_a_gpu_states_what_preparing_the_step_again_changes(measure):
     assert measure(Gpu(), lambda _: 50.0).time.rel_error >= 0.003
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("temperature_c", "reference_c"), [(60.0, 50.0), (40.0, 50.0), (60.0, 65.0)])
 def test_energy_is_told_for_the_reference_temperature_with_an_interval(measure, temperature_c, reference_c):
     x = torch.ones(128, 128)
@@ -83,6 +84,7 @@ def test_energy_is_told_for_the_reference_temperature_with_an_interval(measure, 
     assert lines[3].endswith(f"J ± {at.rel_error:.1%}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gpu", "temperature_c", "reason"),
     [
@@ -101,6 +103,7 @@ def test_without_it_the_reason_is_printed_and_the_measured_energy_stays(measure,
     assert repr(m).splitlines()[3].startswith(f"  energy at 50 °C  none: {reason}")
 
 
+@pytest.mark.slow
 def test_what_temperature_explains_within_a_window_is_no_drift(measure):
     """Ten kelvin per second, faster than any board, so that a short window shows it."""
     trace = RampPower(POWER_W, 10 * slope_w_per_k(POWER_W))
@@ -114,6 +117,7 @@ def test_what_temperature_explains_within_a_window_is_no_drift(measure):
     assert known.energy.power_rel_error < unknown.energy.power_rel_error
 
 
+@pytest.mark.slow
 def test_phases_have_it_each_and_the_whole_is_printed(measure):
     x = torch.ones(64, 64, requires_grad=True)
     phases = measure(

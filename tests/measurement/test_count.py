@@ -62,6 +62,7 @@ def test_a_function_of_a_file(step_file):
     json.dumps(counts.to_dict())
 
 
+@pytest.mark.slow
 def test_shapes_give_a_table_whose_power_is_that_of_the_mathematics(step_file, tmp_path):
     shapes = count_module.shapes_of({"width": [16, 32, 64], "batch": [8, 16]})
     table = flopray.count(f"{step_file}:make_step", shapes=shapes, executed=False)
@@ -105,6 +106,7 @@ def test_the_count_of_a_llama_is_that_of_its_records():
     assert counts.closed.products == counts.dispatched.flops
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "shape", "words"),
     [

@@ -58,6 +58,7 @@ def test_an_operator_without_a_formula_has_no_flops():
     assert found["aten::_linalg_svd"].flops is None
 
 
+@pytest.mark.slow
 def test_records_have_operators_only_if_they_are_asked_for():
     mlp = flopray.workloads.MLP(n_layers=2, width=64, tokens=16)
     how = {"phases": ["forward", "train_step"], "max_seconds": 0.1, "device": "cpu"}

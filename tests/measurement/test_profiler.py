@@ -73,6 +73,7 @@ def durable(records) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_every_phase_gives_a_complete_row(profiler):
     point = spec()
     records = profiler(phases=PHASES).measure_point(point, order_index=7, attempt=2)
@@ -159,6 +160,7 @@ def test_what_a_cpu_cannot_do_is_unsupported_in_every_phase(profiler, fields, re
         assert record.energy_reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "status", "traced"),
     [
@@ -216,6 +218,7 @@ def test_memory_that_cannot_be_had_is_out_of_memory(profiler):
     assert durable(records)
 
 
+@pytest.mark.slow
 def test_drift_of_the_sentinel_stands_in_the_row_and_in_its_error(profiler):
     drifting = profiler(simulated(), sentinel=spec(), phases=("forward",), sentinel_every_s=1e6, max_seconds=0.5)
     (first,) = drifting.measure_point(spec())
@@ -278,6 +281,7 @@ class Gpu(Device):
     synchronize = release = reset_peak_memory = lambda self: None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("temperature_c", "reason"), [(51.0, None), (None, "the device reports no temperature, so none can be held")]
 )
@@ -305,6 +309,7 @@ def test_a_row_has_the_factor_of_its_board(monkeypatch):
         assert not [finding for finding in row.findings if "board" in finding]
 
 
+@pytest.mark.slow
 def test_findings_are_codes_of_the_audit(profiler):
     from flopray.audit import RULES
 

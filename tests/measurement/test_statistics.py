@@ -25,6 +25,7 @@ def coverage(laps, truth=10.0):
     return np.mean(np.abs(laps.mean(axis=1) - truth) <= half_widths(laps))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [25, 50, 100, 300])
 @pytest.mark.parametrize(
     "kind",
@@ -60,6 +61,7 @@ def test_students_interval_would_not_have_held(lap_coverage):
     assert np.mean(np.abs(laps.mean(axis=1) - 10) <= student_half_widths(laps)) < 0.45
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "scatter", "target"),
     [
@@ -80,6 +82,7 @@ def test_windows_that_the_stopping_rule_ends_are_covered(lap_coverage, kind, sca
     assert converged.mean() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scatter", "target"), [(0.05, 0.02), (0.1, 0.05)])
 def test_where_300_laps_hardly_tell_few_windows_are_said_to_converge(lap_coverage, scatter, target):
     """With a known AR(1) 0.9, the half width after 300 laps would be 1.2 and 0.96 times these targets."""

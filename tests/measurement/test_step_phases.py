@@ -33,6 +33,7 @@ class Step:
         loss.backward(retain_graph=True)
 
 
+@pytest.mark.slow
 def test_phases_have_their_own_flops_and_the_whole_has_all():
     step = Step()
     before = step.model.weight.clone()
@@ -130,6 +131,7 @@ def test_a_loader_may_go_on_and_one_that_ends_is_said_so():
         flopray.measure(over(iter(data)), **QUICK)
 
 
+@pytest.mark.slow
 def test_compiled_phases():
     step = Step()
     m = flopray.measure(forward=step.forward, backward=step.backward, execution="compile", **QUICK)

@@ -58,6 +58,7 @@ def test_a_first_iteration_that_compiles_does_not_use_up_the_warm_up(clock):
     assert warm.seconds >= 31.0  # the device was idle meanwhile: it has to raise its clocks again
 
 
+@pytest.mark.slow
 def test_work_that_takes_no_time_ends_the_warm_up_at_last(monkeypatch):
     # A clock too coarse to see the work, which moves by itself.
     ticks = iter(range(10**9))

@@ -53,6 +53,7 @@ def test_work_that_was_measured_on_the_same_chip_alone_is_answered(predictor):
         predictor.predict(mlp("H100", "fp32"), "forward", model="constant")
 
 
+@pytest.mark.slow
 def test_intervals_have_what_carrying_missed_where_both_types_were_measured():
     """Graphs of both types were measured; eager work of the H200 alone."""
     both = [made_frame(device_type=name, noise=0.02, seed=seed) for seed, name in enumerate(("H100", "H200"))]

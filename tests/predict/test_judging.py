@@ -139,11 +139,13 @@ def make_prediction():
         return importlib.import_module("make_prediction")
 
 
+@pytest.mark.slow
 def test_the_page_reports_every_set_of_the_list_that_was_written_first(make_prediction):
     assert make_prediction.check(make_prediction.RUNS) == []
     assert len(make_prediction.listed()) >= 46
 
 
+@pytest.mark.slow
 def test_a_page_without_a_set_is_told(make_prediction, monkeypatch):
     less = make_prediction.Predictor.load(make_prediction.SHIPPED)
     dropped = less.groups[0].judged[0]

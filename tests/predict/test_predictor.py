@@ -264,6 +264,7 @@ def test_work_is_plain_data(predictor):
     assert msgspec.to_builtins(work.operations)
 
 
+@pytest.mark.slow
 def test_predicting_loads_neither_torch_nor_ray_nor_scikit_learn():
     code = (
         "import sys, flopray.report.prediction.tables, flopray.report.prediction.figure\n"

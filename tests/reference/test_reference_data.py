@@ -106,6 +106,7 @@ def test_it_is_only_read(tmp_path):
     assert results_folder(tmp_path) == tmp_path
 
 
+@pytest.mark.slow
 def test_figures_of_it_go_to_the_user(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["--metrics", "energy", "--phases", "forward", "--formats", "png", "--no-html"]

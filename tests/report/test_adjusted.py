@@ -144,6 +144,7 @@ def test_terms_are_counts_that_grow_with_the_shape(phase):
             assert (term.values(2 * n, 2 * d, 2 * m) >= term.values(n, d, m)).all(), term.text
 
 
+@pytest.mark.slow
 def test_the_published_points_are_predicted_better_than_by_the_closed_form(published):
     group = load_published_group(published / "metrics" / "20250922-120007_n2-32_d128-2048_m16-256.csv")
     for phase, most in (("forward", 0.02), ("backward", 0.015)):

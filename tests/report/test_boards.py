@@ -22,6 +22,7 @@ H100 = "NVIDIA H100 80GB HBM3"
 NAMES = tuple(f"GPU-{letter * 8}-0000" for letter in "abcdefgh")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [{}, {"unequal": 0.8, "missing": 0.2}, {"astray": 0.1}], ids=str)
 @pytest.mark.parametrize("boards", [2, 8])
 def test_intervals_hold_as_often_as_they_say(

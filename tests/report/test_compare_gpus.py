@@ -341,6 +341,7 @@ class TestFigures:
         assert ceiling_of(row, MFU) == 1.0
         assert ceiling_of(row | {"device_name": "", "device_type": "CPU"}, EFFICIENCY) is None
 
+    @pytest.mark.slow
     def test_without_values_there_is_none(self, tmp_path):
         unmetered = {"energy_j": None, "energy_rel_error": None, "flops_per_j": None, "energy_per_token_j": None}
         unmetered |= {"power_w": None, "energy_status": "no_energy_source"}
@@ -387,6 +388,7 @@ class TestFigures:
         assert front.get_xdata()[0] == best["flops_per_s"]
         assert front.get_ydata()[-1] == best["flops_per_j"]
 
+    @pytest.mark.slow
     def test_one_figure_has_one_unit_for_a_quantity(self, both):
         for metric in (EFFICIENCY, TIME, ENERGY):
             figure = draw_dots(both, metric, ("forward", "backward", "optimizer_step", "train_step"))
@@ -447,6 +449,7 @@ class TestTruth:
 
 
 class TestCommand:
+    @pytest.mark.slow
     def test_writes_tables_and_figures(self, runs, theirs, tmp_path, capsys, unrendered):
         command = [*map(str, runs), "--published", str(theirs), "--out", str(tmp_path), "--tables", str(tmp_path / "t")]
         assert main(command) == 0
@@ -465,6 +468,7 @@ class TestCommand:
         assert r"\begin{tabular}" in (tmp_path / "t" / "gpus.tex").read_text()
         assert (tmp_path / "gpus.html").exists() == (importlib.util.find_spec("plotly") is not None)
 
+    @pytest.mark.slow
     def test_published_alone_needs_a_place_for_its_figures(self, theirs, tmp_path, capsys):
         assert main(["--published", str(theirs)]) == 0
         assert "name one with --out DIR" in capsys.readouterr().out
@@ -510,6 +514,7 @@ class TestCommand:
 
 
 class TestEndOfASweep:
+    @pytest.mark.slow
     def test_draws_and_tabulates_into_the_run(self, tmp_path, unrendered):
         run = make_run(tmp_path, "r", [point("H100", "bf16", tokens) for tokens in LENGTHS])
         said = io.StringIO()

@@ -39,6 +39,7 @@ def section(document, anchor):
     return next(each for each in document.sections if each.anchor == anchor)
 
 
+@pytest.mark.slow
 def test_the_answer_comes_first_with_its_interval_and_temperature(document):
     markdown = text.to_markdown(document)
     first = document.sections[0]
@@ -53,6 +54,7 @@ def test_the_answer_comes_first_with_its_interval_and_temperature(document):
     assert "of the board at reference temperature (H200: one board)" in markdown
 
 
+@pytest.mark.slow
 def test_a_precision_that_intervals_do_not_tell_apart_is_named_and_energies_are_told_apart():
     said = text.to_markdown(
         build.document_of(load([RESULTS / "reference" / "h200-mlp-spread" / run for run in _SPREAD]), [])
@@ -62,6 +64,7 @@ def test_a_precision_that_intervals_do_not_tell_apart_is_named_and_energies_are_
     assert re.search(r"in energy at 50 °C and ± \S+ % in energy as measured \(95 %", said)
 
 
+@pytest.mark.slow
 def test_boards_that_did_not_measure_a_step_are_not_said_to_have():
     """Of four H100s with times, two have no whole step; two more have counts alone."""
     runs = [RESULTS / "h100_mlp_fp32", RESULTS / "h100_mlp_bf16", *BOARDS[:2], RESULTS / "h100_counters_bf16"]
@@ -120,12 +123,14 @@ def test_every_missing_number_is_named_with_its_reason(tmp_path):
     assert "1 row: no numbers, out of memory (needs 99 GB)." in paragraphs
 
 
+@pytest.mark.slow
 def test_a_run_of_counts_alone_says_that_nothing_was_timed():
     markdown = text.to_markdown(build.document_of(load([RESULTS / "h100_counters_bf16"])))
     assert "time and energy were not measured" in markdown
     assert "| H100 bf16 forward | 1280 | 1 (0.996 to 1) | 1.22 (1 to 4.29) |" in markdown
 
 
+@pytest.mark.slow
 def test_names_from_data_are_text_in_the_page(measured):
     frame = measured.frame.assign(device_name="<script>alert(1)</script>", node="</script><b>")
     changed = build.document_of(measured.__class__(measured.folders, frame, measured.rows, measured.devices, ()))
@@ -182,6 +187,7 @@ def test_a_file_is_not_taken_for_a_folder(name, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_an_error_that_nobody_knows_stays_on_its_line_and_is_explained(measured):
     frame = measured.frame.assign(time_rel_error=float("nan"))
     parts = (measured.folders, frame, measured.rows, measured.devices, ())

@@ -252,6 +252,7 @@ def test_odd_types_in_parquet_are_judged_by_what_they_have(tmp_path, capsys):
     assert "'OOM'" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [-5.0, 0.0, 1e300])
 @pytest.mark.parametrize("column", ["energy_j", "time_s"])
 def test_a_run_with_a_value_that_cannot_be_is_compared_with_a_hole(tmp_path, capsys, value, column):

@@ -118,6 +118,7 @@ def test_the_page_has_every_row_and_reason(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_the_command_writes_it_beside_the_comparisons(tmp_path, capsys):
     models_in(tmp_path, *(record(m) for m in SIZES))
     out = tmp_path / "out"

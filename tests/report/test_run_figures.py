@@ -28,6 +28,7 @@ def point(n, d, m, *, timed, counted):
     return [PhaseRecord.of(**row)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("timed", "counted"), [(True, False), (False, True), (True, True)])
 @pytest.mark.usefixtures("unrendered")
 def test_what_a_run_has_is_drawn(tmp_path, timed, counted):

@@ -203,6 +203,7 @@ class TestScales:
         assert "own heights for each n" in " ".join(text.get_text() for text in linear.texts)
         assert len({axes.get_zlim() for axes in log.axes if axes.name == "3d"}) == 1
 
+    @pytest.mark.slow
     def test_a_colour_bar_ends_where_the_values_do(self):
         frame = grid(special={(2, 128, 16): {"dispatched_rel_difference": 0.001}})
         for metric, log in itertools.product(("energy", "mfu", "dispatched"), (False, True)):
@@ -487,6 +488,7 @@ class TestLines:
         assert not figure.axes[0].containers[0].has_yerr
         assert max(figure.axes[0].containers[0][0].get_ydata()) < 0
 
+    @pytest.mark.slow
     def test_which_figures_a_run_gets(self, tmp_path):
         paths = surfaces.draw(grid(tokens=(64,)), tmp_path, html=False, formats=["svg"], console=quiet())
         assert {path.name for path in paths} == {f"{metric}_lines.svg" for metric in METRICS}
@@ -566,6 +568,7 @@ class TestTitles:
         paths = surfaces.draw(frame, tmp_path, selection=selection, formats=["png"], html=False, console=quiet())
         assert all(path.stat().st_size > 10_000 for path in paths)
 
+    @pytest.mark.slow
     def test_no_text_leaves_the_figure_or_meets_another_title(self):
         longest = ["dispatched"]  # the title of this metric is the longest
         # Five panels leave most room for a title: there the other metrics differ by the unit at the colour bar alone.
@@ -598,6 +601,7 @@ def assert_readable(figure) -> None:
 
 
 class TestDraw:
+    @pytest.mark.slow
     def test_files_are_where_they_are_said_to_be(self, tmp_path):
         console = quiet()
         frame = grid(phases=("forward", "backward"))
@@ -607,6 +611,7 @@ class TestDraw:
         assert tmp_path / "surfaces/H100_fp32_eager/backward/energy_log.svg" in paths
         assert f"4 figures (png svg): {tmp_path}/surfaces/H100_fp32_eager/{{forward,backward}}/" in said(console)
 
+    @pytest.mark.slow
     def test_images_are_what_their_names_say(self, tmp_path):
         selection = Selection(metrics=["time"])
         paths = surfaces.draw(
@@ -626,6 +631,7 @@ class TestDraw:
             drawn.append([path.read_bytes() for path in paths])
         assert drawn[0] == drawn[1]
 
+    @pytest.mark.slow
     def test_many_layers_are_split_over_figures_with_one_scale(self, tmp_path):
         layers = tuple(range(1, MAX_PANELS + 3))
         frame = grid(layers=layers)
@@ -764,6 +770,7 @@ class TestCommand:
         assert len(lines) == 2
         assert lines[0].startswith("warning: ")
 
+    @pytest.mark.slow
     def test_the_end_of_a_sweep_draws_the_same(self, run_folder, unrendered):
         paths = surfaces.draw_run(run_folder.path, quiet())
         assert {path.suffix for path in paths} >= {".png", ".svg"}
@@ -797,6 +804,7 @@ class TestCommand:
         assert surfaces.main([str(tmp_path / "nothing")]) == 2
         assert capsys.readouterr().err.startswith("error: ")
 
+    @pytest.mark.slow
     def test_the_script_runs_by_its_path_from_anywhere(self, run_folder, tmp_path):
         flags = ("--metrics", "time", "--formats", "png", "--no-html")
         command = [
@@ -816,6 +824,7 @@ class TestCommand:
         assert text.count("python analysis/surfaces.py") >= 3
         assert all(flag in text for flag in ("--d-min", "--m-min", "--metrics", "--phases", "--html", "--out"))
 
+    @pytest.mark.slow
     def test_neither_torch_nor_ray_nor_pyplot_is_imported(self):
         code = (
             "import sys, flopray.cli.surfaces as s; s.build_parser(); import flopray.store.run;"

@@ -16,6 +16,7 @@ from flopray.store.location import open_run
 BOARDS = [Path(__file__).parents[2] / "docs" / "results" / "boards" / name for name in ("h100_7b5b", "h100_d3fe")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["time", "energy", "flops_per_j"])
 def test_each_board_has_its_own_value_beside_the_mean(metric):
     frame = load(BOARDS).frame.query("phase == 'train_step' and precision == 'bf16'")
@@ -40,6 +41,7 @@ def test_a_workload_of_two_dimensions_has_surfaces_without_panels():
     assert all(len(one.grids) == 1 and len(one.ys) == 3 for one in drawn)
 
 
+@pytest.mark.slow
 def test_a_report_of_language_models_imports_neither_torch_nor_ray(tmp_path):
     run = Path(__file__).parents[2] / "docs" / "results" / "h200_causal_lm"
     code = (

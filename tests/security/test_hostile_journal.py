@@ -113,6 +113,7 @@ def test_a_line_with_other_values_and_a_right_checksum(content: dict) -> None:
     use(hostile.line(json.dumps(content, separators=(",", ":")).encode()), further=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=5, **hostile.BOUNDED)
 @given(st.lists(st.fixed_dictionaries({}, optional=COLUMNS), min_size=2, max_size=2))
 def test_columns_of_the_right_type_that_nobody_measured(phases: list[dict]) -> None:
@@ -168,6 +169,7 @@ def test_a_text_that_would_reach_the_terminal_is_kept_as_visible_escapes(tmp_pat
     assert set(RunFolder.open(run.path).load()["status_reason"]) == {kept}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nasty", ["[/red]\x1b[31m", "../../out", "$\\frac$", "\u202e{0}%s"])
 def test_whole_commands_on_a_run_with_such_names(tmp_path, nasty):
     """Through the command lines, figures and pages included: nothing lies outside the plots of the run."""

@@ -37,6 +37,7 @@ def test_anything_in_its_place(content: bytes) -> None:
     use(content)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, **hostile.BOUNDED)
 @given(hostile.mutated(MANIFEST) | hostile.mutated(MERGED))
 def test_a_manifest_with_other_values(manifest: dict) -> None:

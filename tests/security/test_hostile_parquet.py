@@ -39,12 +39,14 @@ def use(content: bytes, *, without_journal: bool = False, kernels: bytes | None 
         hostile.resume_and_merge(run.path, other.path, Path(folder) / "merged")
 
 
+@pytest.mark.slow
 @settings(max_examples=10, **hostile.BOUNDED)
 @given(st.binary(max_size=300) | st.binary(max_size=100).map(lambda middle: b"PAR1" + middle + b"PAR1"))
 def test_anything_in_its_place(content: bytes) -> None:
     use(content, kernels=content)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, **hostile.BOUNDED)
 @given(st.data())
 def test_bits_that_are_flipped_and_bytes_that_are_gone(data: st.DataObject) -> None:
@@ -69,6 +71,7 @@ def rows(**columns: list) -> pa.Table:
     return good.replace_schema_metadata(METADATA)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "columns",
     [
@@ -88,6 +91,7 @@ def test_values_that_no_line_could_hold_are_passed_by(tmp_path, columns):
     use((tmp_path / "x.parquet").read_bytes(), without_journal=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "columns",
     [
@@ -108,6 +112,7 @@ def test_values_that_fit_the_columns_and_mean_nothing(tmp_path, columns):
     use((tmp_path / "x.parquet").read_bytes(), without_journal=True)
 
 
+@pytest.mark.slow
 def test_other_columns_and_types_are_passed_by(tmp_path):
     for other in (
         pa.table({"trial_id": ["a"]}).replace_schema_metadata(METADATA),

@@ -46,6 +46,7 @@ def _call(node: ast.Call):
         yield f"calls {called} without use_safetensors"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_module_runs_a_string(path):
     assert breaches(path.read_text()) == []

@@ -76,6 +76,7 @@ def test_a_new_run_is_not_made_through_a_link(tmp_path, precious):
     assert untouched(precious)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["journal.jsonl", "run.log", "writer.lock", "summary.json", "records.parquet", "kernels.parquet", "tune/x"]
 )

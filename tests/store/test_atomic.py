@@ -71,6 +71,7 @@ from flopray.report.counts.readings import write_readings
 found = [Reading(i, 1, 0, "r", f"kernel{i * i}", "inst", "inst", float(i)) for i in range(5000)]"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "setup", "write"),
     [

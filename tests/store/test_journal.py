@@ -88,6 +88,7 @@ RECORD = st.fixed_dictionaries({}, optional=FREE).map(lambda c: PhaseRecord.of(*
 POINT = st.lists(RECORD, min_size=1, max_size=4, unique_by=lambda record: record.phase)
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(POINT)
 def test_any_point_survives_its_line(phases: list[PhaseRecord]) -> None:
@@ -452,6 +453,7 @@ def test_journal_that_is_a_link_is_not_written(tmp_path: Path) -> None:
     assert target.read_bytes() == b""
 
 
+@pytest.mark.slow
 def test_a_long_journal_is_read_whole(path: Path) -> None:
     with path.open("wb") as file:
         for i in range(20_000):

@@ -199,6 +199,7 @@ for i in range(40):
 """
 
 
+@pytest.mark.slow
 def test_of_several_runs_of_one_name_exactly_one_is_made(tmp_path: Path) -> None:
     makers = [python(MAKER, tmp_path / "s", number, stdin=subprocess.PIPE) for number in range(3)]
     time.sleep(0.3)  # until all wait for their line
@@ -418,6 +419,7 @@ def test_second_writer_is_told_who_the_first_is(run: RunFolder) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_killed_writers_lose_nothing_that_was_saved(run: RunFolder) -> None:
     generator = random.Random(11)
     saved: list[str] = []
@@ -444,6 +446,7 @@ def test_killed_writers_lose_nothing_that_was_saved(run: RunFolder) -> None:
     assert len(lines) == len({json.loads(line)["entry"]["trial_id"] for line in lines})
 
 
+@pytest.mark.slow
 def test_killed_compaction_leaves_the_old_file(run: RunFolder) -> None:
     append(run, *range(30))
     run.compact()

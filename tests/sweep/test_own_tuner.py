@@ -50,6 +50,7 @@ def made(tmp_path) -> RunFolder:
     return own_tuner._made(tmp_path / "own", MLP(), SETTINGS, 2)
 
 
+@pytest.mark.slow
 def test_the_room_gives_it_and_imports_ray_only_then():
     code = "import sys, flopray; flopray.sweep; print('ray' in sys.modules, flopray.sweep.trainable.__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

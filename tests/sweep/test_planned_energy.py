@@ -51,6 +51,7 @@ def test_phases_and_shapes_that_were_not_measured_are_planned_and_said_to_be_out
     assert planned.line("H100").endswith("; 50% of it lies outside what was measured")
 
 
+@pytest.mark.slow
 def test_of_many_points_some_stand_for_all(monkeypatch):
     settings = MeasureSettings(phases=("forward",))
     points = [

@@ -93,6 +93,7 @@ def test_the_exit_code_is_that_of_the_program(code, exit_code, tmp_path):
     assert load_series(tmp_path / "run").about["run"]["exit_code"] == exit_code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_reaches_the_program_and_what_was_measured_is_kept(number, tmp_path):
     """A signal that is sent only to this process, as by a scheduler; the program ends by itself."""
@@ -113,6 +114,7 @@ def test_a_signal_reaches_the_program_and_what_was_measured_is_kept(number, tmp_
     assert len(read_entries(tmp_path / "programs.jsonl")) == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_a_terminal_comes_once(tmp_path):
     """The terminal sends it to both; passed on as well, it would interrupt the program while it cleans up."""
     import pty

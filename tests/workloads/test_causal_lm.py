@@ -136,6 +136,7 @@ def point(content: dict, *, batch=2, tokens=16, model="m", **fields):
 # -- closed form and dispatcher
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_products_and_attention_of_each_family_are_what_the_dispatcher_counts(kind):
     """Shorter than the windows; beyond them the closed form has been held against the model before it is given."""
@@ -149,6 +150,7 @@ def test_products_and_attention_of_each_family_are_what_the_dispatcher_counts(ki
     assert closed["active_parameters"] <= closed["parameters"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_checkpointing_recomputes_what_the_dispatcher_sees_twice(kind):
     plain, again = (point(config(kind), tokens=5, checkpointing=flag) for flag in (False, True))
@@ -214,6 +216,7 @@ def test_what_families_with_plain_mlps_do_to_elements_by_hand():
     assert clamped - plain == 16 * 2 * 2 * (4 + 2 + 2) * 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "changes"),
     [
@@ -354,6 +357,7 @@ def test_further_models_have_the_published_parameters(name):
 # -- what has no closed form
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -424,6 +428,7 @@ def test_what_runs_is_what_the_dispatcher_counts_beforehand(kind, changes):
         assert count_dispatched(step).flops == CausalLM().dispatched(where)["train_step"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_each_family_trains_and_generates_on_a_cpu(kind):
     """Its attention, too, which is another one than that of the count."""
@@ -693,6 +698,7 @@ def test_what_a_family_cannot_have_is_said_before_it_is_run():
     assert CausalLM().why_not(point(config("gpt2"), tokens=1023), None) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "kinds_of_layers"), [("llama", 1), ("gpt2", 1), ("gemma2", 2)])
 def test_generating_compiles_each_kind_of_layer_once_and_computes_the_same(kind, kinds_of_layers, monkeypatch):
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))

@@ -141,6 +141,7 @@ def no_attention():
     return "flopray_test_copied"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["llama-tiny", "pythia-160m", "qwen3-0.6b", "gemma-3-1b"])
 def test_other_kernels_are_about_as_many_as_transformers_launches(model, no_attention, monkeypatch):
     from flopray.workloads.causal_lm import transformer

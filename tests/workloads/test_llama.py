@@ -211,6 +211,7 @@ def test_attention_is_forced_and_told():
     assert workload(attention="math").attention_backend("optimizer_step") is None
 
 
+@pytest.mark.slow
 def test_what_cannot_fit_is_refused_before_it_is_built_and_the_next_point_is_measured():
     with pytest.raises(OutOfMemory, match=r"predicted: .* at least 282\.2 GB, the device has 80\.0 GB"):
         BuiltPoint(spec("llama-3.1-70b"), device="cpu", seed=0, memory_bytes=80 * 10**9)

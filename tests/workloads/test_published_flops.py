@@ -4,7 +4,10 @@ import importlib
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow
 def test_the_page_of_published_models_is_what_is_counted(monkeypatch):
     monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[2] / "docs"), *sys.path])
     make_flops = importlib.import_module("make_flops")

@@ -88,6 +88,7 @@ def test_what_was_found_is_plain_data(two_gpus):
     assert json.loads(json.dumps(found))["gpus"][0]["uuid"] == "GPU-a"
 
 
+@pytest.mark.slow
 def test_without_a_driver_there_is_a_reason(monkeypatch):
     def list_gpus():
         raise NvmlUnavailable("no NVML library")
@@ -113,6 +114,7 @@ def test_a_lost_gpu_hides_neither_counters_nor_chip_of_the_others(two_gpus, monk
     assert asked == [["9.0"]]
 
 
+@pytest.mark.slow
 def test_a_driver_without_gpus_is_no_working_one(monkeypatch):
     monkeypatch.setattr(machine, "list_gpus", list)
     assert "--gpus" in (look().gpus_reason or "")
@@ -145,6 +147,7 @@ def test_a_meter_that_changes_when_read_has_no_ticks():
     assert "sampled" in (energy.tick_reason or "")
 
 
+@pytest.mark.slow
 def test_torch_is_asked_in_a_process_of_its_own():
     import torch
 

@@ -41,6 +41,7 @@ def finished(run) -> set[int]:
     return {number for number, point in enumerate(POINTS) if point.id in run.finished()}
 
 
+@pytest.mark.slow
 def test_another_machine_reads_and_goes_on(run, on_machine):
     measure(run, 0, 1)
     on_machine("second")

@@ -134,6 +134,7 @@ def test_an_audit_that_cannot_be_made_names_the_run_and_not_the_copy(run, capsys
     assert str(run.path) not in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [True, False])
 def test_files_that_could_not_be_sent_are_not_named_by_an_address_of_the_store(run, monkeypatch, capsys, sent):
     def unreachable(*_, **__):
