@@ -23,15 +23,15 @@ Row = dict[str, Any]
 #: 3, errors of the sentinel's drift; 4, the columns of the MLP and of Llama (`FORMER`) are those of their runs alone,
 #: and the measured rate of a CPU's products; 5, energy at a reference temperature, drift that temperature does not
 #: explain, temperatures that were held, the factor of the board, the least bytes that are moved, operators, series
-#: of ticks, and why there is no closed form.
-SCHEMA_VERSION = 5
+#: of ticks, and why there is no closed form; 6, part number and firmware of the board.
+SCHEMA_VERSION = 6
 #: On a GPU the same step takes another time where it is prepared again, captured or allocated anew: 60 points measured
 #: twice on one H200 0.28 and 0.32 % RMS apart, 20 captures of a convolutional step 0.16 % RMS from the mean of 30 s. No
 #: window sees that, and repeats do not average it, so that it is in `time_rel_error` and not in the stopping rule. Rows
 #: of a GPU with a smaller `time_rel_error` were measured before it was added.
 PREPARED_AGAIN_REL = 0.003
 #: Versions that are read. A row keeps the version that it was written with.
-READABLE_VERSIONS = (3, 4, 5)
+READABLE_VERSIONS = (3, 4, 5, 6)
 
 #: `inference` is a forward pass without gradients; `forward` is that of a training step. `prefill` and `decode` are the
 #: two parts of generating text. A workload may have phases of its own beside them.
@@ -116,6 +116,10 @@ class PhaseRecord:
     device_name: str | None = _column("full name of the device")
     device_uuid: str | None = _column("NVML's UUID of the GPU")
     node: str | None = _column("host name of the node")
+    board_part_number: str | None = _column(
+        "NVML's part number of the board: tells variants of one type apart", since=6
+    )
+    vbios_version: str | None = _column("firmware of the GPU", since=6)
     driver_version: str | None = _column("NVIDIA driver")
     compute_capability: str | None = _column("CUDA compute capability, such as 9.0")
     sm_count: int | None = _column("streaming multiprocessors of the GPU")

@@ -226,6 +226,8 @@ class Gpu:
         return {
             "device_name": _optional(nvml.nvmlDeviceGetName, handle),
             "device_uuid": _optional(nvml.nvmlDeviceGetUUID, handle),
+            "board_part_number": _optional(nvml.nvmlDeviceGetBoardPartNumber, handle),
+            "vbios_version": _optional(nvml.nvmlDeviceGetVbiosVersion, handle),
             "driver_version": _optional(nvml.nvmlSystemGetDriverVersion),
             "compute_capability": f"{capability[0]}.{capability[1]}" if capability else None,
             "sm_count": None,

@@ -35,7 +35,8 @@ LEFT_OUT = ("kernels", "operators", "series", "traceback")
 #: Columns that phases of a point share, beside the fields of the point.
 _SHARED = (
     *("run", "schema_version", "attempt", "order_index", "seed", "workload", "device_type", "precision", "execution"),
-    *("device_name", "device_uuid", "node", "driver_version", "compute_capability", "sm_count", "max_sm_clock_hz"),
+    *("device_name", "device_uuid", "node", "board_part_number", "vbios_version", "driver_version"),
+    *("compute_capability", "sm_count", "max_sm_clock_hz"),
     *("power_limit_w", "memory_total_bytes", "cpu_threads"),
     *("flopray_version", "torch_version", "cuda_version", "ray_version", "python_version"),
 )

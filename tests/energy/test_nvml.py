@@ -44,6 +44,8 @@ def driver(monkeypatch):
         "nvmlDeviceGetHandleByUUID": by_uuid,
         "nvmlDeviceGetUUID": lambda handle: f"GPU-{UUID}",
         "nvmlDeviceGetName": lambda handle: "NVIDIA H100 80GB HBM3",
+        "nvmlDeviceGetBoardPartNumber": lambda handle: "692-2G520-0200-000",
+        "nvmlDeviceGetVbiosVersion": lambda handle: "96.00.61.00.01",
         "nvmlSystemGetDriverVersion": lambda: "580.159.04",
         "nvmlDeviceGetCudaComputeCapability": lambda handle: [9, 0],
         "nvmlDeviceGetMaxClockInfo": lambda handle, kind: {pynvml.NVML_CLOCK_SM: 1980}[kind],
@@ -232,6 +234,8 @@ def test_info_has_the_columns_of_the_record(driver):
     assert Gpu.from_uuid(UUID).info() == {
         "device_name": "NVIDIA H100 80GB HBM3",
         "device_uuid": f"GPU-{UUID}",
+        "board_part_number": "692-2G520-0200-000",
+        "vbios_version": "96.00.61.00.01",
         "driver_version": "580.159.04",
         "compute_capability": "9.0",
         "sm_count": None,
@@ -242,10 +246,14 @@ def test_info_has_the_columns_of_the_record(driver):
 
 
 def test_what_a_gpu_does_not_report_is_none(driver):
-    for name in ("nvmlDeviceGetEnforcedPowerLimit", "nvmlDeviceGetTemperature", "nvmlDeviceGetMaxClockInfo"):
+    for name in (
+        *("nvmlDeviceGetEnforcedPowerLimit", "nvmlDeviceGetTemperature", "nvmlDeviceGetMaxClockInfo"),
+        *("nvmlDeviceGetBoardPartNumber", "nvmlDeviceGetVbiosVersion"),
+    ):
         driver(name, refuse(pynvml.NVML_ERROR_NOT_SUPPORTED))
     gpu = Gpu.from_uuid(UUID)
     assert gpu.info()["power_limit_w"] is None
+    assert (gpu.info()["board_part_number"], gpu.info()["vbios_version"]) == (None, None)
     assert gpu.info()["max_sm_clock_hz"] is None
     assert gpu.state().temperature_c is None
 
@@ -417,6 +425,8 @@ class TestRealGpu:
         info = gpu_of(0).info()
         assert info["device_uuid"].startswith("GPU-")
         assert info["driver_version"][0].isdigit()
+        assert info["vbios_version"] is None or "." in info["vbios_version"]
+        assert info["board_part_number"] is None or info["board_part_number"].strip()
         assert 0.5e9 < info["max_sm_clock_hz"] < 4e9
         assert info["power_limit_w"] is None or 20 < info["power_limit_w"] < 2000
         assert info["memory_total_bytes"] > 1e9

@@ -490,7 +490,7 @@ def test_a_line_of_other_columns_or_types_is_refused_by_name(shared, phases, sai
     line = f'{{"trial_id":"a","status":"ok","shared":{shared},"phases":{phases}}}'
     with pytest.raises(SchemaMismatch) as refused:
         entry.decode(line.encode(), SCHEMA)
-    assert str(refused.value).endswith(f"not of schema version 3, 4 or 5: {said}")
+    assert str(refused.value).endswith(f"not of schema version 3, 4, 5 or 6: {said}")
 
 
 def test_a_whole_number_in_a_column_of_floats_is_read_as_a_float():
