@@ -256,7 +256,9 @@ def test_what_is_not_a_run_is_told_so(run: RunFolder, tmp_path: Path) -> None:
 def test_other_schema_version_is_told_with_both_versions(run: RunFolder) -> None:
     for version in (2, SCHEMA_VERSION + 1):
         run.manifest_path.write_text(json.dumps(run.manifest | {"schema_version": version}))
-        with pytest.raises(SchemaMismatch, match=rf"schema version {version}, this flopray reads versions 3, 4, 5 and 6"):
+        with pytest.raises(
+            SchemaMismatch, match=rf"schema version {version}, this flopray reads versions 3, 4, 5 and 6"
+        ):
             load_run(run.path)
 
 

@@ -302,17 +302,20 @@ def test_a_loop_that_brings_its_model_to_the_gpu_in_its_first_step_begins_anew(m
     monkeypatch.setattr(running, "cuda_marks", lambda index: running.EventMarks(record))
     no_gpu = recording.Recording(recording.DeviceName("GPU", "GPU-aaaa", "H100"), None, "no counter")
     monkeypatch.setattr(recording, "record_gpu", lambda uuid: no_gpu)
+    took_s: list[float] = []
     with flopray.watch(cpu=False, leave_out=0) as w:
         with w.region("set-up"):
             time.sleep(0.01)
         with w.region("training"):
             for _ in range(4):
+                begun_s = time.perf_counter()
                 with w.step():
                     time.sleep(0.01)
                     used[:] = ["GPU-aaaa"]
+                took_s.append(time.perf_counter() - begun_s)
     s = w.summary()
     assert (s.steps, s.time.clock) == (3, "cuda_events")
-    assert s.time.time_s == pytest.approx(0.01, rel=1.0)
+    assert 0.01 <= s.time.time_s <= 2 * sum(took_s[1:]) / 3  # a busy machine sleeps longer
     assert {region.name: region.passages for region in s.regions} == {"set-up": 1, "training": 1}
     assert s.regions[1].time_s >= 0.03
     assert s.reason == "H100: no counter"
