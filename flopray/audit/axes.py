@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from flopray.audit.cells import identities, names_of
-from flopray.audit.findings import KEY_COLUMNS, Finding, Row, Severity, number
-from flopray.audit.foreign import KNOWN, sounds_measured, telling_apart
+from flopray.audit.findings import KEY_COLUMNS, KNOWN, Finding, Row, Severity, number
+from flopray.audit.foreign import sounds_measured, telling_apart
 from flopray.audit.limit_rules import ANY_BOARD_W
 
 #: What an axis is, in words.

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from flopray.point import PRECISIONS
+from flopray.records import COLUMN_NAMES, FORMER_NAMES
 
 #: Columns that identify a measurement, in reading order; those that a row has become a finding's keys.
 KEY_COLUMNS = (
@@ -36,6 +37,13 @@ KEY_COLUMNS = (
     "execution",
     "phase",
 )
+#: Columns of records that say what a row was measured on and with; rows that differ in one of them are not compared.
+CONDITIONS = (
+    *("node", "driver_version", "compute_capability", "sm_count", "max_sm_clock_hz", "power_limit_w", "cpu_threads"),
+    *("memory_total_bytes", "torch_version", "cuda_version", "hold_temperature_c", "model_config"),
+)
+#: Columns whose meaning the audit knows: those of records, of the MLP's and Llama's runs, and other people's keys.
+KNOWN = COLUMN_NAMES | FORMER_NAMES | set(KEY_COLUMNS)
 #: Keys that identify without describing; left out where a finding is named in a line.
 _OPAQUE_KEYS = frozenset({"run", "source", "trial_id", "workload", "batch_size"})
 #: Column names to values, of a table of any origin: anything may be missing, and of any type. `number`, `text` and

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from flopray.audit.cells import identities, numbers
 from flopray.audit.findings import (
+    CONDITIONS,
     Finding,
     Row,
     Severity,
@@ -37,7 +38,7 @@ from flopray.units import prefixed
 AXES = ("n_layers", "width", "tokens", "batch_size", "sequence_length")
 _IDENTITY = (
     *("run", "workload", "model", "weights", "attention", "adapter"),
-    *("device_type", "device_name", "device_uuid", "precision", "execution", "phase"),
+    *("device_type", "device_name", "device_uuid", "precision", "execution", "phase", *CONDITIONS),
 )
 #: A grid's usual step is 4 x; this is a little less, since parts that do not scale keep FLOPs just below it.
 MIN_GROWTH = 3.5

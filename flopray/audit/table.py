@@ -12,15 +12,9 @@ from flopray.audit.cells import identities, numbers, rows_of
 from flopray.audit.column_rules import COLUMN_RULES
 from flopray.audit.condition_rules import CONDITION_RULES
 from flopray.audit.counter_rules import COUNTER_RULES
-from flopray.audit.findings import Finding, Row, Severity, Unjudged, device_name, is_hole, keys_of, text
-from flopray.audit.foreign import (
-    covers_several,
-    device_count_column,
-    device_spread_column,
-    not_numbers,
-    not_understood,
-    telling_apart,
-)
+from flopray.audit.device_counts import covers_several, device_count_column, device_spread_column
+from flopray.audit.findings import CONDITIONS, Finding, Row, Severity, Unjudged, device_name, is_hole, keys_of, text
+from flopray.audit.foreign import not_numbers, not_understood, telling_apart
 from flopray.audit.limit_rules import (
     LIMIT_RULES,
     efficiency_above_peak,
@@ -65,8 +59,8 @@ RULES: dict[str, str] = {
 #: Columns that make rows phases of one point where there is no trial_id.
 _POINT = (
     ("run", "source", "trial_id", "workload", "model", "config", "device_type", "device_name", "device_uuid"),
-    ("precision", "execution", "weights", "attention", "checkpointing", "adapter"),
-    ("n_layers", "width", "tokens", "batch_size", "sequence_length", "attempt"),
+    ("precision", "execution", "weights", "attention", "checkpointing", "adapter", "seed", *CONDITIONS),
+    ("n_layers", "width", "tokens", "batch_size", "sequence_length", "parameters", "tokens_per_iteration", "attempt"),
 )
 #: In the order of a report: the impossible, the unlikely, and notes.
 _EACH_ROW = (*COLUMN_RULES, *LIMIT_RULES, *CONDITION_RULES, *COUNTER_RULES)

@@ -14,18 +14,18 @@ from typing import Any
 import pandas as pd
 
 from flopray.audit.axes import AXIS, is_axis
-from flopray.audit.findings import JUDGEABLE, has_numbers, is_missing, is_ok, number, precision_of
-from flopray.audit.foreign import (
+from flopray.audit.device_counts import (
     DEVICE_NAMES,
-    KNOWN,
-    NUMBER_COLUMNS,
+    ONE_OF,
+    columns_of_several,
     counts_devices,
     device_count,
     device_count_column,
     device_spread_column,
-    sounds_measured,
-    times_device,
+    one_device,
 )
+from flopray.audit.findings import JUDGEABLE, KNOWN, has_numbers, is_missing, is_ok, number, precision_of
+from flopray.audit.foreign import NUMBER_COLUMNS, sounds_measured
 from flopray.audit.hardware import find_gpu
 from flopray.audit.likely_columns import how_to_rename
 from flopray.cli.table_columns import in_own_columns, meaning, scaled
@@ -207,9 +207,9 @@ def _per_device(path: Path, frame: pd.DataFrame, per: str | None, notes: list[st
         frame = _divided(path, frame, column, notes)
     frame = _of_single_devices(frame)
     # kept to tell rows apart: one device of 8 does other work than one of 2
-    return frame.rename(
-        columns={name: f"{name} of the row" for name in frame.columns if counts_devices(name, in_all=False)}
-    )
+    several = {*columns_of_several(rows), *(name for name in frame.columns if counts_devices(name, in_all=False))}
+    cells = {name: frame[name].map(lambda cell: f"{ONE_OF}{cell}") for name in several - set(DEVICE_NAMES)}
+    return frame.assign(**cells).rename(columns={name: f"{name} of the row" for name in cells})
 
 
 def _of_single_devices(frame: pd.DataFrame) -> pd.DataFrame:
@@ -224,7 +224,7 @@ def _one_of(cell: Any) -> Any:
     """A device's name without how many there are; of a list, the one name that it has."""
     if isinstance(cell, (list, tuple)) and len(set(map(str, cell))) == 1:
         cell = str(cell[0])
-    return times_device(cell)[1] if isinstance(cell, str) else cell
+    return one_device(cell) if isinstance(cell, str) else cell
 
 
 def _divided(path: Path, frame: pd.DataFrame, column: str, notes: list[str]) -> pd.DataFrame:

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from flopray.audit import audit_row
+from flopray.audit.device_counts import times_device
 from flopray.audit.findings import identity
-from flopray.audit.foreign import times_device
 from flopray.cli.audit import main
 
 HEAD = "device_name,precision,model_flops,time_s"
