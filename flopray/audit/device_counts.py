@@ -140,7 +140,10 @@ def columns_of_several(rows: Sequence[Row]) -> Iterator[str]:
         name = str(column)
         if name in KNOWN and not (counts_devices(column) or name in DEVICE_NAMES):
             continue
-        if any(covers_several({column: cell}, column) for cell in _distinct([row.get(column) for row in rows])):
+        cells = _distinct([row.get(column) for row in rows])
+        if not counts_devices(column, in_all=False):  # a number says nothing there
+            cells = [cell for cell in cells if isinstance(cell, (str, list, tuple))]
+        if any(covers_several({column: cell}, column) for cell in cells):
             yield name
 
 
@@ -196,7 +199,7 @@ def _product(cell: str) -> int:
 
 
 def said_devices(cell: Any) -> int:
-    """How many devices a text says by itself, whatever its column: 1 where it says none, 0 for several of any number."""
+    """How many devices a text says by itself, whatever its column: 1 where it says none, 0 for several."""
     if not isinstance(cell, str) or cell.startswith(ONE_OF):
         return 1
     words = cell.strip()

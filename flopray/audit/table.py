@@ -60,7 +60,7 @@ RULES: dict[str, str] = {
 _POINT = (
     ("run", "source", "trial_id", "workload", "model", "config", "device_type", "device_name", "device_uuid"),
     ("precision", "execution", "weights", "attention", "checkpointing", "adapter", "seed", *CONDITIONS),
-    ("n_layers", "width", "tokens", "batch_size", "sequence_length", "parameters", "tokens_per_iteration", "attempt"),
+    ("n_layers", "width", "tokens", "batch_size", "sequence_length", "parameters", "attempt"),
 )
 #: In the order of a report: the impossible, the unlikely, and notes.
 _EACH_ROW = (*COLUMN_RULES, *LIMIT_RULES, *CONDITION_RULES, *COUNTER_RULES)

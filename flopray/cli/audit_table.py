@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from flopray.audit.axes import AXIS, is_axis
+from flopray.audit.axes import AXIS, axes_of
 from flopray.audit.device_counts import (
     DEVICE_NAMES,
     ONE_OF,
@@ -150,13 +150,12 @@ def _renamed(path: Path, frame: pd.DataFrame, rename: Mapping[str, str]) -> pd.D
 def _refuse_axes(path: Path, frame: pd.DataFrame) -> None:
     """Refuse a column `time_s` of 0, 0.1, 0.2, ...: it is a time axis, and not the time of an iteration."""
     rows: Sequence[Mapping[Any, Any]] = frame.to_dict("records")
-    for column, words in AXIS.items():
-        # one value above 0 is enough in a table from elsewhere, where a measured 0 is less likely
-        if column in frame.columns and is_axis(rows, column, further=1 if path.is_file() else 2):
-            raise InputError(
-                f"{path}: {column} {words}; call it something else (--rename {column}=reading), or say what grows "
-                f"along (--rename NAME={'tokens' if column == 'model_flops' else 'model_flops'})"
-            )
+    # one value above 0 is enough in a table from elsewhere, where a measured 0 is less likely
+    for column in axes_of(rows, further=1 if path.is_file() else 2):
+        raise InputError(
+            f"{path}: {column} {AXIS[column]}; call it something else (--rename {column}=reading), or say what grows "
+            f"along (--rename NAME={'tokens' if column.endswith('_flops') else 'model_flops'})"
+        )
 
 
 def _without_zero_times(path: Path, frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
