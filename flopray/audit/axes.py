@@ -66,7 +66,7 @@ def axes_of(rows: Sequence[Row], further: int = 2) -> list[str]:
     def is_axis(column: str) -> bool:
         if not any(number(row, column) is not None for row in rows):
             return False
-        if _is_trace(rows, column, further) or _is_reversed(rows, column, further):
+        if _is_trace(rows, column, further) or _is_reversed(rows, column):
             return True
         others = chain(by_column(), () if caused() else _in_turn(rows, column))
         return any(all(_is_trace(part, column, further) for part in parts) for parts in others)
@@ -96,13 +96,13 @@ def _in_turn(rows: Sequence[Row], column: str) -> Iterator[Sequence[Sequence[Row
         yield [rows[place::count] for place in range(count)]
 
 
-def _is_reversed(rows: Sequence[Row], column: str, further: int) -> bool:
+def _is_reversed(rows: Sequence[Row], column: str) -> bool:
     """Whether the rows are one trace from the last moment to the first, in equal steps or down to 0."""
     values = [value for row in rows[::-1] if (value := number(row, column)) is not None]
     steps = [after - before for before, after in pairwise(values)]
     if column in _FLOPS or min(steps, default=0) <= 0 or any(_causes(rows)) or _grows_along(rows, column):
         return False
-    return _in_equal_steps(values) or (values[0] == 0 and len(values) > further)
+    return _in_equal_steps(values) or (values[0] == 0 and len(values) >= _FEWEST_UNEQUAL)
 
 
 def _is_trace(rows: Sequence[Row], column: str, further: int) -> bool:
@@ -189,7 +189,7 @@ def _powers(rows: Sequence[Row], column: str) -> list[tuple[float, float]]:
         if (energy_j := number(row, column)) is not None and (time_s := number(row, "time_s"))
     ]
     gained = [math.nan, *(after[0] - before[0] for before, after in pairwise(seen))]
-    return [(energy_j / time_s, more_j / time_s) for (energy_j, time_s), more_j in zip(seen, gained, strict=True)]
+    return [(energy_j / time_s, more_j / time_s) for (energy_j, time_s), more_j in zip(seen, gained, strict=False)]
 
 
 def _beyond_any_board(rows: Sequence[Row], column: str) -> bool:

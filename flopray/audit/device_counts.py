@@ -87,7 +87,7 @@ _SYSTEM = re.compile(
 )
 #: Words beside the name of a device by which it is several.
 _SEVERAL = re.compile(r"\b(?:nodes?|clusters?|servers?|pods?|dual|pair|two|four|quad|eight|multi|\d+:)", re.IGNORECASE)
-_SINGLE = re.compile(r"\b(?:single|one|1)\b", re.IGNORECASE)
+_SINGLE = re.compile(r"\b(?:single|one|1)\b(?!:)", re.IGNORECASE)
 #: `tp8`, `dp=2,tp=4`; `pp512` alone is a prompt of 512 tokens in llama-bench.
 _PARALLEL = re.compile(
     r"(?:(?:tp|pp|dp|cp|ep|fsdp|hsdp)\s*[=:_-]?\s*\d+[\s,;/x+_-]*){2,}|(?:tp|dp|fsdp)\s*[=:_-]?\s*\d+"

@@ -256,31 +256,6 @@ def has_numbers(row: Mapping[Any, Any]) -> bool:
     return any(number(row, column) is not None for column in JUDGEABLE)
 
 
-def flops_per_s(row: Row) -> float | None:
-    """Model FLOP/s: the larger of the stated value and model_flops / time_s, so that neither hides the other."""
-    return _larger(number(row, "flops_per_s"), quotient(row, "model_flops", "time_s"))
-
-
-def flops_per_j(row: Row) -> float | None:
-    """Model FLOPs per joule: the larger of what is stated and model_flops / energy_j."""
-    return _larger(number(row, "flops_per_j"), quotient(row, "model_flops", "energy_j"))
-
-
-def power_w(row: Row) -> float | None:
-    """Mean power in W: the larger of what is stated and energy_j / time_s."""
-    return _larger(number(row, "power_w"), quotient(row, "energy_j", "time_s"))
-
-
-def lowest_power_w(row: Row) -> float | None:
-    """Mean power in W: the smaller of what is stated and energy_j / time_s."""
-    values = (number(row, "power_w"), quotient(row, "energy_j", "time_s"))
-    return min((value for value in values if value is not None), default=None)
-
-
-def _larger(*values: float | None) -> float | None:
-    return max((value for value in values if value is not None), default=None)
-
-
 def quotient(row: Row, upper: str, lower: str) -> float | None:
     """Of two columns; None where one is missing, or the lower one is not positive."""
     above, below = number(row, upper), number(row, lower)
