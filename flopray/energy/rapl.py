@@ -74,6 +74,7 @@ class RaplMeter:
         quantum_j=61e-6,  # in most processors, 15 uJ in some (Intel SDM volume 3, MSR_RAPL_POWER_UNIT)
         settle_s=0.05,
         power_noise_rel=0.01,  # power of a CPU follows everything the machine does
+        seen_share=1.0,
     )
 
     def __init__(self, root: Path | str = POWERCAP_ROOT) -> None:
