@@ -108,7 +108,8 @@ def _series(rows: Sequence[Row], further: Sequence[str]) -> Iterable[list[int]]:
     checkpointing = [
         str(value) if value in (True, False) else None for value in (row.get("checkpointing") for row in rows)
     ]
-    named = [identities(rows, column) for column in (*_IDENTITY, *further)]
+    # a size that is no number in any row, such as `4K`, is a name
+    named = [identities(rows, column) for column in (*_IDENTITY, *further, *(a for a in AXES if a not in present))]
     apart = list(zip(*named, checkpointing, strict=True))
     for axis in present or [None]:
         fixed = zip(*(columns[other] for other in present if other != axis), strict=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from flopray.audit.axes import without_axes
-from flopray.audit.cells import identities, numbers, rows_of
+from flopray.audit.cells import identities, rows_of
 from flopray.audit.column_rules import COLUMN_RULES
 from flopray.audit.condition_rules import CONDITION_RULES
 from flopray.audit.counter_rules import COUNTER_RULES
@@ -161,11 +162,9 @@ def _judge_rows(rows: Sequence[Row], several: str | None, found: list[Finding], 
 
 
 def _points(rows: Sequence[Row], further: Sequence[str]) -> list[list[int]]:
-    texts, more, shape = _POINT
     groups: dict[Hashable, list[int]] = defaultdict(list)
-    named = [identities(rows, column) for column in (*texts, *more, *further)]
-    sizes = [numbers(rows, column) for column in shape]
-    for place, key in enumerate(zip(*named, *sizes, strict=True)):
+    named = [identities(rows, column) for column in (*chain.from_iterable(_POINT), *further)]
+    for place, key in enumerate(zip(*named, strict=True)):
         groups[key].append(place)
     return list(groups.values())
 

@@ -339,6 +339,19 @@ def test_settings_and_conditions_tell_rows_apart(tmp_path, capsys, column):
     assert findings(tmp_path, capsys, json.dumps(same), name="t.json")[1] == [("implausible", "launch_window")]
 
 
+@pytest.mark.parametrize("column", ["tokens", "width", "n_layers"])
+def test_sizes_that_are_words_tell_points_apart(tmp_path, capsys, column):
+    cells = ("4K", "4K", "8K")
+    rows = [
+        {"device_name": "H100", "phase": phase, "time_s": time_s, column: cell}
+        for phase, time_s, cell in zip(("forward", "backward", "forward_backward"), (1, 2, 6), cells, strict=True)
+    ]
+    assert findings(tmp_path, capsys, json.dumps(rows), name="t.json") == (0, [])
+    same = {"phase": "forward", "precision": "bf16"}
+    rows = [row | same | {"model_flops": f} for row, f in zip(rows, (1e9, 1e10, 5e15), strict=True)]
+    assert ("implausible", "launch_window") not in findings(tmp_path, capsys, json.dumps(rows), name="t.json")[1]
+
+
 @pytest.mark.parametrize("column", ["seed", "torch_version", "node", "parameters", "power_limit_w", "nothing"])
 def test_phases_of_different_points_are_not_added_up(tmp_path, capsys, column):
     """A whole of twice the FLOPs belongs to another step, whatever the column is that says so."""
