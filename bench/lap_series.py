@@ -1,4 +1,6 @@
-"""Simulated laps with a known mean: independent, correlated, of two or three states, periodic, bimodal, skewed."""
+"""Simulated laps with a known mean: independent, correlated, of two or three states, periodic, bimodal, skewed, with
+pauses, warming up.
+"""
 
 from __future__ import annotations
 
@@ -90,6 +92,27 @@ def bimodal(rng: np.random.Generator, count: int, laps: int) -> np.ndarray:
     return MEAN_S / 1.2 * times
 
 
+def paused(every: int, times: float, *, at_random: bool = False) -> Generate:
+    """One lap in so many takes several times as long: at equal distances (a checkpoint), or at any lap."""
+
+    def generate(rng: np.random.Generator, count: int, laps: int) -> np.ndarray:
+        places = (rng.integers(0, every, (count, 1)) + np.arange(laps)) % every
+        slow = rng.random((count, laps)) < 1 / every if at_random else places == 0
+        laps_s = np.where(slow, times, 1.0) + 0.01 * rng.standard_normal((count, laps))
+        return MEAN_S / (1 + (times - 1) / every) * laps_s
+
+    return generate
+
+
+def warming_up(excess: float, lasting: float) -> Generate:
+    """Laps that are longer at first, by less and less; the mean is that of laps long after."""
+
+    def generate(rng: np.random.Generator, count: int, laps: int) -> np.ndarray:
+        return MEAN_S * (1 + excess * np.exp(-np.arange(laps) / lasting) + 0.01 * rng.standard_normal((count, laps)))
+
+    return generate
+
+
 def lognormal(sigma: float) -> Generate:
     """Independent and skewed."""
     return lambda rng, count, laps: MEAN_S + np.exp(sigma * rng.standard_normal((count, laps))) - np.exp(sigma**2 / 2)
@@ -123,6 +146,10 @@ SERIES: dict[str, Generate] = {
     "period 3": periodic(1, 1, 2),
     "period 5": periodic(1, 1, 1, 1, 2),
     "bimodal": bimodal,
+    "pause every 20 laps, 3 times": paused(20, 3.0),
+    "pause every 100 laps, 10 times": paused(100, 10.0),
+    "pause in 50 laps, 5 times": paused(50, 5.0, at_random=True),
+    "warm-up of 30 laps, 10 %": warming_up(0.1, 30.0),
     "lognormal 0.5": lognormal(0.5),
     "lognormal 1": lognormal(1.0),
 }

@@ -7,6 +7,7 @@ few values, so each value is read once.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -63,8 +64,11 @@ def texts(rows: Sequence[Row], column: str) -> list[str | None]:
 
 
 def are_plain_numbers(cells: Sequence[Any]) -> bool:
-    """Whether each cell is a whole number, a float that is not infinite, or nothing."""
-    return set(map(type, cells)) <= _PLAIN[1] and math.inf not in cells and -math.inf not in cells
+    """Whether each cell is a number that a float can hold, NaN or nothing."""
+    types = set(map(type, cells))
+    if not types <= _PLAIN[1] or math.inf in cells or -math.inf in cells:
+        return False
+    return int not in types or not any(type(cell) is int and abs(cell) > sys.float_info.max for cell in cells)
 
 
 def _of_cells(cells: list[Any], meaning: Callable[[Any], _Value]) -> list[_Value]:

@@ -23,20 +23,25 @@ from flopray.audit.findings import (
     text,
 )
 from flopray.audit.hardware import odd_statement, peak_flops_per_s
+from flopray.audit.implied import Quotient
 from flopray.audit.limit_rules import measured_peak
 from flopray.units import prefixed
 
 #: Relative difference that a derived column may have from its parts: rounding, and means of quotients.
 DERIVED_TOLERANCE = 0.05
 DERIVED = (
-    ("flops_per_s", "model_flops", "time_s"),
-    ("flops_per_j", "model_flops", "energy_j"),
-    ("power_w", "energy_j", "time_s"),
-    ("energy_per_token_j", "energy_j", "tokens_per_iteration"),
-    ("tokens_per_s", "tokens_per_iteration", "time_s"),
-    ("executed_other_rel", "executed_other_flops", "executed_flops"),
-    ("flops_per_j", "flops_per_s", "power_w"),
-    ("energy_per_token_j", "power_w", "tokens_per_s"),
+    ("flops_per_s", Quotient(("model_flops",), ("time_s",))),
+    ("flops_per_j", Quotient(("model_flops",), ("energy_j",))),
+    ("power_w", Quotient(("energy_j",), ("time_s",))),
+    ("energy_per_token_j", Quotient(("energy_j",), ("tokens_per_iteration",))),
+    ("tokens_per_s", Quotient(("tokens_per_iteration",), ("time_s",))),
+    ("executed_other_rel", Quotient(("executed_other_flops",), ("executed_flops",))),
+    ("flops_per_j", Quotient(("flops_per_s",), ("power_w",))),
+    ("flops_per_j", Quotient(("flops_per_s", "time_s"), ("energy_j",))),
+    ("flops_per_j", Quotient(("model_flops",), ("power_w", "time_s"))),
+    ("energy_per_token_j", Quotient(("power_w",), ("tokens_per_s",))),
+    ("energy_per_token_j", Quotient(("power_w", "time_s"), ("tokens_per_iteration",))),
+    ("energy_per_token_j", Quotient(("energy_j",), ("tokens_per_s", "time_s"))),
 )
 #: No temperature that a board runs at changes its energy by more than this factor.
 REFERENCE_RANGE = 1.5
@@ -49,9 +54,23 @@ EXCESSES = (
 #: Columns that count, and rates: none of them is negative.
 COUNTS = (
     *("model_flops", "dispatched_flops", "executed_flops", "gemm_flops", "executed_gemm_flops", "activation_flops"),
-    *("tokens_per_iteration", "memory_peak_bytes", "parameters"),
+    *("optimizer_flops", "recomputed_flops", "least_moved_bytes", "kernel_launches", "kernel_launches_counted"),
+    *("executed_tensor_flops", "executed_cuda_flops", "tokens_per_iteration", "memory_peak_bytes", "parameters"),
+    *("time_iterations", "warmup_iterations", "warmup_s", "window_s", "energy_window_s", "energy_ticks"),
 )
-RATES = ("idle_power_w", "tokens_per_s", "flops_per_s", "flops_per_j", "mfu", "hfu", "energy_per_token_j")
+#: FLOPs that are a part of the closed form.
+PARTS_OF_FLOPS = ("gemm_flops", "activation_flops", "optimizer_flops")
+RATES = (
+    "idle_power_w",
+    "awake_idle_power_w",
+    "energy_at_reference_j",
+    "tokens_per_s",
+    "flops_per_s",
+    "flops_per_j",
+    "mfu",
+    "hfu",
+    "energy_per_token_j",
+)
 #: Classes of executed FLOPs; without those that are not of one kind (`_rel`, tensor and CUDA cores).
 EXECUTED_CLASSES = tuple(
     f"executed_{kind}_flops"
@@ -62,7 +81,7 @@ EXECUTED_CLASSES = tuple(
 def not_positive(row: Row) -> Verdict:
     """A time, energy or power of zero or less, or a count or rate below zero."""
     seen = {column: number(row, column) for column in ("time_s", "energy_j", "power_w")}
-    counts = {column: number(row, column) for column in (*COUNTS, *RATES)}
+    counts = {column: number(row, column) for column in (*COUNTS, *EXECUTED_CLASSES, *RATES)}
     if all(value is None for value in (*seen.values(), *counts.values())):
         return Unjudged("not_positive", "no time_s, energy_j or power_w")
     bad = {column: value for column, value in seen.items() if value is not None and value <= 0}
@@ -127,20 +146,15 @@ def inconsistent_columns(row: Row) -> Verdict:
 
 def _derivations(row: Row) -> Iterator[tuple[str, str, float | None]]:
     """Derived columns with what they are made of, in words and as a number."""
-    for column, upper, lower in DERIVED:
-        yield column, f"{upper} / {lower}", quotient(row, upper, lower)
+    for column, derived in DERIVED:
+        yield column, derived.words, derived.of(row)
     yield from _excesses(row)
     yield from _sums(row)
     for column in ("power_limit_w", "sm_count", "max_sm_clock_hz"):
         value = number(row, column)
         if value is not None and (odd := odd_statement(device_name(row), column, value)):
             yield column, f"that of the datasheet of the {odd[0]}", odd[1]
-    peak, measured = peak_flops_per_s(device_name(row), precision_of(row)), measured_peak(row)
-    rate = quotient(row, "model_flops", "time_s") or number(row, "flops_per_s")
-    if measured and rate is not None and text(row, "phase") != "optimizer_step":
-        yield "mfu", f"flops_per_s / measured_peak_flops_per_s of {prefixed(measured, 'FLOP/s')}", rate / measured
-    elif peak and rate is not None and text(row, "phase") != "optimizer_step":
-        yield "mfu", f"flops_per_s / peak of {peak / 1e12:g} TFLOP/s", rate / peak
+    yield from _shares_of_peak(row)
     total = [number(row, column) for column in ("energy_j", "idle_power_w", "time_s")]
     if None not in total:
         energy_j, idle_w, time_s = total
@@ -149,6 +163,20 @@ def _derivations(row: Row) -> Iterator[tuple[str, str, float | None]]:
         expected = energy_j - idle_w * time_s  # type: ignore[operator]
         if active is not None and abs(active - expected) > DERIVED_TOLERANCE * abs(energy_j):  # type: ignore[arg-type]
             yield "active_energy_j", "energy_j - idle_power_w * time_s", expected
+
+
+def _shares_of_peak(row: Row) -> Iterator[tuple[str, str, float]]:
+    """Shares of a device's peak, or of the rate that was measured there."""
+    peak, measured = peak_flops_per_s(device_name(row), precision_of(row)), measured_peak(row)
+    rate = quotient(row, "model_flops", "time_s") or number(row, "flops_per_s")
+    if measured and rate is not None and text(row, "phase") != "optimizer_step":
+        yield "mfu", f"flops_per_s / measured_peak_flops_per_s of {prefixed(measured, 'FLOP/s')}", rate / measured
+    elif peak and rate is not None and text(row, "phase") != "optimizer_step":
+        yield "mfu", f"flops_per_s / peak of {peak / 1e12:g} TFLOP/s", rate / peak
+    again, time_s = number(row, "recomputed_flops"), number(row, "time_s")
+    best = measured or peak
+    if best and rate is not None and again is not None and time_s and text(row, "phase") != "optimizer_step":
+        yield "hfu", "mfu with recomputed_flops", (rate + again / time_s) / best
 
 
 def _excesses(row: Row) -> Iterator[tuple[str, str, float]]:
@@ -170,9 +198,16 @@ def _sums(row: Row) -> Iterator[tuple[str, str, float]]:
         name for name in row if isinstance(name, str) and name.startswith("executed_") and name in EXECUTED_CLASSES
     ]
     counted = sum(number(row, name) or 0.0 for name in classes)
-    if executed is not None and counted > executed:
+    if executed is not None and counted > executed >= 0:
         yield "executed_flops", "the sum of its classes", counted
     yield from _wholes_of_energy(row)
+    flops = number(row, "model_flops")
+    for name in PARTS_OF_FLOPS:
+        if flops is not None and flops >= 0 and (part := number(row, name)) is not None and part > flops:
+            yield "model_flops", f"{name}, which is a part of it,", part
+    window, laps = number(row, "window_s"), Quotient(("time_s", "time_iterations")).of(row)
+    if window is not None and laps is not None and laps > window >= 0:
+        yield "window_s", "time_s * time_iterations, which it holds,", laps
     mfu, hfu = number(row, "mfu"), number(row, "hfu")
     if mfu is not None and hfu is not None and hfu < mfu:
         yield "hfu", "mfu, which counts no recomputed FLOPs,", mfu

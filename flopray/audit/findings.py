@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from flopray.point import PRECISIONS
+from flopray.records import COLUMN_NAMES, FORMER_NAMES
 
 #: Columns that identify a measurement, in reading order; those that a row has become a finding's keys.
 KEY_COLUMNS = (
@@ -36,6 +37,13 @@ KEY_COLUMNS = (
     "execution",
     "phase",
 )
+#: Columns of records that say what a row was measured on and with; rows that differ in one of them are not compared.
+CONDITIONS = (
+    *("node", "driver_version", "compute_capability", "sm_count", "max_sm_clock_hz", "power_limit_w", "cpu_threads"),
+    *("memory_total_bytes", "torch_version", "cuda_version", "hold_temperature_c", "model_config"),
+)
+#: Columns whose meaning the audit knows: those of records, of the MLP's and Llama's runs, and other people's keys.
+KNOWN = COLUMN_NAMES | FORMER_NAMES | set(KEY_COLUMNS)
 #: Keys that identify without describing; left out where a finding is named in a line.
 _OPAQUE_KEYS = frozenset({"run", "source", "trial_id", "workload", "batch_size"})
 #: Column names to values, of a table of any origin: anything may be missing, and of any type. `number`, `text` and
@@ -246,31 +254,6 @@ def is_hole(row: Row) -> bool:
 def has_numbers(row: Mapping[Any, Any]) -> bool:
     """Whether a row has a number that can be judged."""
     return any(number(row, column) is not None for column in JUDGEABLE)
-
-
-def flops_per_s(row: Row) -> float | None:
-    """Model FLOP/s: the larger of the stated value and model_flops / time_s, so that neither hides the other."""
-    return _larger(number(row, "flops_per_s"), quotient(row, "model_flops", "time_s"))
-
-
-def flops_per_j(row: Row) -> float | None:
-    """Model FLOPs per joule: the larger of what is stated and model_flops / energy_j."""
-    return _larger(number(row, "flops_per_j"), quotient(row, "model_flops", "energy_j"))
-
-
-def power_w(row: Row) -> float | None:
-    """Mean power in W: the larger of what is stated and energy_j / time_s."""
-    return _larger(number(row, "power_w"), quotient(row, "energy_j", "time_s"))
-
-
-def lowest_power_w(row: Row) -> float | None:
-    """Mean power in W: the smaller of what is stated and energy_j / time_s."""
-    values = (number(row, "power_w"), quotient(row, "energy_j", "time_s"))
-    return min((value for value in values if value is not None), default=None)
-
-
-def _larger(*values: float | None) -> float | None:
-    return max((value for value in values if value is not None), default=None)
 
 
 def quotient(row: Row, upper: str, lower: str) -> float | None:

@@ -11,14 +11,9 @@ from flopray.audit.findings import (
     Verdict,
     device_name,
     finding_of,
-    flops_per_j,
-    flops_per_s,
     is_missing,
-    lowest_power_w,
     number,
-    power_w,
     precision_of,
-    quotient,
     rel_error,
     text,
 )
@@ -30,6 +25,7 @@ from flopray.audit.hardware import (
     odd_statement,
     peak_flops_per_s,
 )
+from flopray.audit.implied import EFFICIENCY, EXECUTED_RATE, POWER, RATE, least, most
 from flopray.point import FP8_SCALING, PRECISIONS
 from flopray.units import prefixed
 
@@ -103,9 +99,10 @@ def skipped(row: Row) -> tuple[float, str]:
 
 def rate_above_limit(row: Row) -> Verdict:
     """FLOP/s above what the device can do at its highest clock."""
-    rate, device, precision = flops_per_s(row), device_name(row), precision_of(row)
-    if rate is None:
+    found, device, precision = most(row, RATE), device_name(row), precision_of(row)
+    if found is None:
         return Unjudged("rate_above_limit", "no flops_per_s, nor model_flops and time_s")
+    rate = found.value
     limit = rate_limit(row)
     if limit is None and measured_peak(row):
         return Unjudged("rate_above_limit", "no limit is known for the device, and a measured peak is not a limit")
@@ -113,14 +110,14 @@ def rate_above_limit(row: Row) -> Verdict:
         sentence = f"no limit known for {device or 'an unnamed device'} at {precision or 'an unnamed precision'}"
         sentence += ": not judged" + _which_fp32(precision)
         return finding_of("no_limit_known", Severity.NOTE, sentence, row, {"flops_per_s": rate})
-    least = rate / (1 + rel_error(row, "time_rel_error"))  # by the longest time within the error
-    if least <= limit.bound:
+    lowest = rate / (1 + rel_error(row, "time_rel_error"))  # by the longest time within the error
+    if lowest <= limit.bound:
         return None
     times, column = skipped(row)
-    if least <= limit.bound * times:
+    if lowest <= limit.bound * times:
         return Unjudged("rate_above_limit", f"{column} says that zeros are skipped, and the limit is of dense products")
     sentence = (
-        f"{prefixed(rate, 'FLOP/s')} at {precision} is {rate / limit.bound:.3g} times the "
+        f"{prefixed(rate, 'FLOP/s')}{found.source} at {precision} is {rate / limit.bound:.3g} times the "
         f"{prefixed(limit.bound, 'FLOP/s')} that the device can do ({limit.basis})"
     )
     tensor = peak_flops_per_s(device, "tf32") if precision == "fp32" else None
@@ -142,17 +139,18 @@ def executed_rate_above_limit(row: Row) -> Verdict:
 
     Counters see every kind of core, and a library may compute one precision by units of another.
     """
-    rate = quotient(row, "executed_flops", "time_s")
-    if rate is None:
+    found = most(row, EXECUTED_RATE)
+    if found is None:
         return Unjudged("executed_rate_above_limit", "no executed_flops and time_s")
+    rate = found.value
     bound = executed_rate_bound(row)
     if bound is None:
         return Unjudged("executed_rate_above_limit", "no limit known for the device")
     if rate / (1 + rel_error(row, "time_rel_error")) <= bound:
         return None
     sentence = (
-        f"{prefixed(rate, 'FLOP/s')} executed is {rate / bound:.3g} times the {prefixed(bound, 'FLOP/s')} "
-        "of the device's fastest units and its CUDA cores together"
+        f"{prefixed(rate, 'FLOP/s')} executed{found.source} is {rate / bound:.3g} times the "
+        f"{prefixed(bound, 'FLOP/s')} of the device's fastest units and its CUDA cores together"
     )
     compared = {"executed_flops_per_s": rate, "limit_flops_per_s": bound}
     return finding_of("executed_rate_above_limit", Severity.IMPOSSIBLE, sentence, row, compared, rate / bound)
@@ -164,47 +162,52 @@ def power_above_limit(row: Row) -> Verdict:
     A board regulates to its limit, so a mean above it by more than the errors and the sensor's tolerance was not drawn
     by this work in this time. Where the row states no limit, the datasheet of an assumed variant is used.
     """
-    power = power_w(row)
-    if power is None:
+    found = most(row, POWER)
+    if found is None:
         return Unjudged("power_above_limit", _why_no_energy(row, "power_w, nor energy_j and time_s"))
+    power = found.value
     own, spec = stated(row, "power_limit_w"), find_gpu(device_name(row))
     limit = own or (spec.board_power_w if spec else None)
     energy_error, time_error = rel_error(row, "energy_rel_error"), rel_error(row, "time_rel_error")
-    least = power * (1 - energy_error) / (1 + time_error)
-    if not limit and least <= ANY_BOARD_W:
+    lowest = power * (1 - energy_error) / (1 + time_error)
+    if not limit and lowest <= ANY_BOARD_W:
         return Unjudged("power_above_limit", "no power limit stated or known")
     if not limit:
-        most = prefixed(ANY_BOARD_W, "W")
-        sentence = f"mean power of {prefixed(power, 'W')} is above the {most} that no single board takes"
+        highest = prefixed(ANY_BOARD_W, "W")
+        sentence = (
+            f"mean power of {prefixed(power, 'W')}{found.source} is above the {highest} that no single board takes"
+        )
+        if not device_name(row) or not spec:
+            sentence += "; if rows cover several, name the column that counts them (rename='COLUMN=gpu_count')"
         compared = {"power_w": power, "limit_w": ANY_BOARD_W}
         return finding_of("power_above_limit", Severity.IMPLAUSIBLE, sentence, row, compared, power / ANY_BOARD_W)
-    if least <= limit * (1 + SENSOR_TOLERANCE):
+    if lowest <= limit * (1 + SENSOR_TOLERANCE):
         return None
     severity = Severity.IMPOSSIBLE if own else Severity.IMPLAUSIBLE
     source = "the board enforces" if own else f"of the {spec.name if spec else 'board'}'s datasheet"
-    sentence = f"mean power of {prefixed(power, 'W')} is above the {prefixed(limit, 'W')} {source}"
+    sentence = f"mean power of {prefixed(power, 'W')}{found.source} is above the {prefixed(limit, 'W')} {source}"
     compared = {"power_w": power, "limit_w": limit}
     return finding_of("power_above_limit", severity, sentence, row, compared, power / limit)
 
 
 def efficiency_above_peak(row: Row) -> Verdict:
     """FLOPs per joule above the datasheet's peak over board power."""
-    efficiency = flops_per_j(row)
-    if efficiency is None:
+    found = most(row, EFFICIENCY)
+    if found is None:
         return Unjudged("efficiency_above_peak", _why_no_energy(row, "flops_per_j, nor model_flops and energy_j"))
-    limit = efficiency_limit(row)
+    efficiency, limit = found.value, efficiency_limit(row)
     if limit is None:
         return Unjudged("efficiency_above_peak", "no peak and board power known for the device and precision")
-    least = efficiency / (1 + rel_error(row, "energy_rel_error"))  # by the highest energy within the error
-    if least <= limit.bound:
+    lowest = efficiency / (1 + rel_error(row, "energy_rel_error"))  # by the highest energy within the error
+    if lowest <= limit.bound:
         return None
     times, column = skipped(row)
-    if least <= limit.bound * times:
+    if lowest <= limit.bound * times:
         return Unjudged(
             "efficiency_above_peak", f"{column} says that zeros are skipped; the limit is of dense products"
         )
     sentence = (
-        f"{prefixed(efficiency, 'FLOP/J')} is {efficiency / limit.bound:.3g} times the {limit.basis}; "
+        f"{prefixed(efficiency, 'FLOP/J')}{found.source} is {efficiency / limit.bound:.3g} times the {limit.basis}; "
         "only a GPU that is clocked down beats that, and not by much"
     )
     compared = {"flops_per_j": efficiency, "limit_flops_per_j": limit.bound, "basis": limit.basis}
@@ -216,16 +219,17 @@ def power_below_idle(row: Row) -> Verdict:
 
     Implausible, not impossible: idle power was measured at another time, often on a warmer board.
     """
-    power, idle = lowest_power_w(row), number(row, "idle_power_w")
-    if power is None:
+    found, idle = least(row, POWER), number(row, "idle_power_w")
+    if found is None:
         return Unjudged("power_below_idle", _why_no_energy(row, "power_w, nor energy_j and time_s"))
     if idle is None:
         return Unjudged("power_below_idle", "no idle_power_w")
+    power = found.value
     energy_error, time_error = rel_error(row, "energy_rel_error"), rel_error(row, "time_rel_error")
     if power * (1 + energy_error) / (1 - time_error) >= idle * (1 - SENSOR_TOLERANCE):
         return None
     sentence = (
-        f"mean power of {prefixed(power, 'W')} is below the {prefixed(idle, 'W')} of the idle device: "
+        f"mean power of {prefixed(power, 'W')}{found.source} is below the {prefixed(idle, 'W')} of the idle device: "
         "the energy of the work was missed"
     )
     compared = {"power_w": power, "idle_power_w": idle}

@@ -37,6 +37,8 @@ COMPOSITIONS = (
 TOLERANCE = {"graph": 0.05, "eager": 0.10, "compile": 0.10, "compile_graph": 0.05}
 #: On a CPU, measured on MLPs of 0.1 to 4 M parameters: the whole costs 0 to 25 % more than its parts.
 CPU_TOLERANCE = 0.25
+#: Relative difference that the FLOPs of a whole may have from those of its parts: what some closed forms leave out.
+FLOPS_TOLERANCE = 0.1
 
 
 class _Sum(NamedTuple):
@@ -88,12 +90,28 @@ def judge_point(rows: Sequence[Row]) -> list[Finding | Unjudged]:
             continue
         chosen = tuple(places[phase] for phase in (whole, *parts))
         own = [rows[place] for place in chosen]
+        if _are_of_other_work(own):
+            verdicts.append(Unjudged("additivity", "the FLOPs of parts and whole do not add up: other work", chosen))
+            compared = True
+            continue
         sums = [each for each in (_sum(own, "time_s", "time_rel_error", "s"), _energy(own)) if each is not None]
         compared = compared or bool(sums)
         verdicts += _compare(own, chosen, sums)
     if not compared:
         return [Unjudged("additivity", "no whole phase has numbers beside all of its parts")]
     return verdicts
+
+
+def _are_of_other_work(rows: Sequence[Row]) -> bool:
+    """Whether the FLOPs of the parts are not those of the whole, the first row: something unknown tells rows apart.
+
+    Where all rows have the same FLOPs, they are those of a step and not of a phase.
+    """
+    flops = [number(row, "model_flops") for row in rows]
+    known = [value for value in flops if value is not None and value > 0]
+    if len(known) < len(rows) or len(set(known)) == 1:
+        return False
+    return abs(known[0] - sum(known[1:])) > FLOPS_TOLERANCE * max(known[0], sum(known[1:]))
 
 
 def _energy(rows: Sequence[Row]) -> _Sum | None:

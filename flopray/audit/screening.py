@@ -18,6 +18,7 @@ from flopray.audit.column_rules import (
     DERIVED_TOLERANCE,
     EXCESSES,
     EXECUTED_CLASSES,
+    PARTS_OF_FLOPS,
     RATES,
     REFERENCE_RANGE,
 )
@@ -25,6 +26,7 @@ from flopray.audit.condition_rules import DRIFT_NOTE
 from flopray.audit.counter_rules import UNCLASSIFIED_NOTE
 from flopray.audit.findings import Row, device_name, number, precision_of, text
 from flopray.audit.hardware import find_gpu, odd_statement, peak_flops_per_s
+from flopray.audit.implied import EFFICIENCY, EXECUTED_RATE, POWER, QUANTITIES, RATE, Quantity, all_of
 from flopray.audit.limit_rules import (
     ANY_BOARD_W,
     HIGHEST_MFU,
@@ -50,10 +52,12 @@ _STATED = ("sm_count", "max_sm_clock_hz", "power_limit_w")
 _NUMBERS = dict.fromkeys(
     (
         *("time_s", "energy_j", "power_w", *COUNTS, *RATES, *EXECUTED_CLASSES),
-        *(name for names in (*DERIVED, *EXCESSES) for name in names),
+        *(name for column, each in DERIVED for name in (column, *each.upper, *each.lower)),
+        *(name for names in EXCESSES for name in names),
         *("executed_tensor_flops", "executed_cuda_flops", "active_energy_j", "idle_power_w", "power_limit_w"),
         *("other_processes", "target_error", "time_rel_error", "energy_rel_error", "sm_count", "max_sm_clock_hz"),
         *("measured_peak_flops_per_s", "energy_at_reference_j"),
+        *(name for quantity in QUANTITIES for name in quantity.columns()),
         *(
             f"sentinel_{name}_drift{end}"
             for name in ("time", "energy")
@@ -132,12 +136,16 @@ class _Columns:
         self.odd |= (size > _LARGEST) | ((size > 0) & (size < _SMALLEST))
         return values
 
-    def quotient(self, upper: str, lower: str) -> Array:
-        """Of two columns, NaN where one is missing or the lower one is not positive."""
+    def quotient(self, *upper: str, lower: Sequence[str]) -> Array:
+        """Products of columns over others, NaN where one is missing or a lower one is not positive."""
         import numpy as np
 
-        below = self[lower]
-        return self[upper] / np.where(below > 0, below, np.nan)
+        above = np.prod([self[name] for name in upper], axis=0)
+        return above / np.prod([np.where(self[name] > 0, self[name], np.nan) for name in lower], axis=0)
+
+    def values(self, quantity: Quantity) -> list[Array]:
+        """Of each quotient of a quantity."""
+        return all_of(quantity, lambda each: self.quotient(*each.upper, lower=each.lower))
 
 
 class _Devices(NamedTuple):
@@ -190,7 +198,7 @@ def _may_break(columns: _Columns, devices: _Devices) -> Array:
         return np.any(
             [
                 *(columns[name] <= 0 for name in ("time_s", "energy_j", "power_w")),
-                *(columns[name] < 0 for name in (*COUNTS, *RATES)),
+                *(columns[name] < 0 for name in (*COUNTS, *EXECUTED_CLASSES, *RATES)),
                 *((columns[name] < 0) | (columns[name] >= 1) for name in columns.errors),
                 devices.odd > 0,
                 *_disagreements(columns, devices),
@@ -219,19 +227,24 @@ def _disagreements(columns: _Columns, devices: _Devices) -> list[Array]:
     """Where `inconsistent_columns` may have a finding, or a comparison that other rows do not have."""
     import numpy as np
 
-    found = [_differ(columns[name], columns.quotient(upper, lower)) for name, upper, lower in DERIVED]
-    found += [_differ(1 + columns[name], columns.quotient(upper, lower)) for name, upper, lower in EXCESSES]
+    found = [_differ(columns[name], columns.quotient(*each.upper, lower=each.lower)) for name, each in DERIVED]
+    found += [_differ(1 + columns[name], columns.quotient(upper, lower=[lower])) for name, upper, lower in EXCESSES]
     executed, energy, active = columns["executed_flops"], columns["energy_j"], columns["active_energy_j"]
     found.append(_differ(executed, columns["executed_tensor_flops"] + columns["executed_cuda_flops"]))
     classes = np.nansum([columns[name] for name in EXECUTED_CLASSES], axis=0)
     found.append(classes > executed * (1 - _SLACK))
     found += _wholes_of_energy(columns)
     found.append(columns["hfu"] < columns["mfu"] * (1 + _SLACK))
+    found += [columns[name] > columns["model_flops"] for name in PARTS_OF_FLOPS]
+    found.append(columns["time_s"] * columns["time_iterations"] > columns["window_s"] * (1 - _SLACK))
     expected = energy - columns["idle_power_w"] * columns["time_s"]
     found.append(_differ(active, expected, np.abs(energy)))
-    for rate in (columns.quotient("model_flops", "time_s"), columns["flops_per_s"]):
+    for rate in (columns.quotient("model_flops", lower=["time_s"]), columns["flops_per_s"]):
         found.append(_differ(columns["mfu"], rate / devices.peak))
         found.append(_differ(columns["mfu"], rate / columns["measured_peak_flops_per_s"]))
+        again = columns.quotient("recomputed_flops", lower=["time_s"])
+        for peak in (devices.peak, columns["measured_peak_flops_per_s"]):
+            found.append(_differ(columns["hfu"], (rate + again) / peak))
     return found
 
 
@@ -257,12 +270,14 @@ def _above_limits(columns: _Columns, devices: _Devices) -> list[Array]:
     limit_w = np.where(columns["power_limit_w"] > 0, columns["power_limit_w"], devices.board_power_w)
     highest_w = np.where(np.isnan(limit_w), ANY_BOARD_W, limit_w * (1 + SENSOR_TOLERANCE)) * (1 - _SLACK)
     lowest_w = columns["idle_power_w"] * (1 - SENSOR_TOLERANCE) * (1 + _SLACK)
-    found = [columns.quotient("executed_flops", "time_s") / (1 + time_error) > devices.executed_rate * (1 - _SLACK)]
-    rates = (columns["flops_per_s"], columns.quotient("model_flops", "time_s"))
-    found += [rate / (1 + time_error) > devices.rate * (1 - _SLACK) for rate in rates]
-    efficiencies = (columns["flops_per_j"], columns.quotient("model_flops", "energy_j"))
-    found += [value / (1 + energy_error) > devices.efficiency * (1 - _SLACK) for value in efficiencies]
-    for power in (columns["power_w"], columns.quotient("energy_j", "time_s")):
+    found = []
+    for quantity, error, bound in (
+        (EXECUTED_RATE, time_error, devices.executed_rate),
+        (RATE, time_error, devices.rate),
+        (EFFICIENCY, energy_error, devices.efficiency),
+    ):
+        found += [value / (1 + error) > bound * (1 - _SLACK) for value in columns.values(quantity)]
+    for power in columns.values(POWER):
         found.append(power * (1 - energy_error) / (1 + time_error) > highest_w)
         found.append(power * (1 + energy_error) / (1 - time_error) < lowest_w)
     return found

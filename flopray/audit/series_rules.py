@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from flopray.audit.cells import identities, numbers
 from flopray.audit.findings import (
+    CONDITIONS,
     Finding,
     Row,
     Severity,
@@ -37,7 +38,7 @@ from flopray.units import prefixed
 AXES = ("n_layers", "width", "tokens", "batch_size", "sequence_length")
 _IDENTITY = (
     *("run", "workload", "model", "weights", "attention", "adapter"),
-    *("device_type", "device_name", "device_uuid", "precision", "execution", "phase"),
+    *("device_type", "device_name", "device_uuid", "precision", "execution", "phase", *CONDITIONS),
 )
 #: A grid's usual step is 4 x; this is a little less, since parts that do not scale keep FLOPs just below it.
 MIN_GROWTH = 3.5
@@ -107,7 +108,8 @@ def _series(rows: Sequence[Row], further: Sequence[str]) -> Iterable[list[int]]:
     checkpointing = [
         str(value) if value in (True, False) else None for value in (row.get("checkpointing") for row in rows)
     ]
-    named = [identities(rows, column) for column in (*_IDENTITY, *further)]
+    # a size that is no number in any row, such as `4K`, is a name
+    named = [identities(rows, column) for column in (*_IDENTITY, *further, *(a for a in AXES if a not in present))]
     apart = list(zip(*named, checkpointing, strict=True))
     for axis in present or [None]:
         fixed = zip(*(columns[other] for other in present if other != axis), strict=True)

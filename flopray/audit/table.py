@@ -5,22 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from flopray.audit.axes import without_axes
-from flopray.audit.cells import identities, numbers, rows_of
+from flopray.audit.cells import identities, rows_of
 from flopray.audit.column_rules import COLUMN_RULES
 from flopray.audit.condition_rules import CONDITION_RULES
 from flopray.audit.counter_rules import COUNTER_RULES
-from flopray.audit.findings import Finding, Row, Severity, Unjudged, device_name, is_hole, keys_of, text
-from flopray.audit.foreign import (
-    covers_several,
-    device_count_column,
-    device_spread_column,
-    not_numbers,
-    not_understood,
-    telling_apart,
-)
+from flopray.audit.device_counts import covers_several, device_count_column, device_spread_column
+from flopray.audit.findings import CONDITIONS, Finding, Row, Severity, Unjudged, device_name, is_hole, keys_of, text
+from flopray.audit.foreign import not_numbers, not_understood, telling_apart
 from flopray.audit.limit_rules import (
     LIMIT_RULES,
     efficiency_above_peak,
@@ -65,8 +60,8 @@ RULES: dict[str, str] = {
 #: Columns that make rows phases of one point where there is no trial_id.
 _POINT = (
     ("run", "source", "trial_id", "workload", "model", "config", "device_type", "device_name", "device_uuid"),
-    ("precision", "execution", "weights", "attention", "checkpointing", "adapter"),
-    ("n_layers", "width", "tokens", "batch_size", "sequence_length", "attempt"),
+    ("precision", "execution", "weights", "attention", "checkpointing", "adapter", "seed", *CONDITIONS),
+    ("n_layers", "width", "tokens", "batch_size", "sequence_length", "parameters", "attempt"),
 )
 #: In the order of a report: the impossible, the unlikely, and notes.
 _EACH_ROW = (*COLUMN_RULES, *LIMIT_RULES, *CONDITION_RULES, *COUNTER_RULES)
@@ -167,11 +162,9 @@ def _judge_rows(rows: Sequence[Row], several: str | None, found: list[Finding], 
 
 
 def _points(rows: Sequence[Row], further: Sequence[str]) -> list[list[int]]:
-    texts, more, shape = _POINT
     groups: dict[Hashable, list[int]] = defaultdict(list)
-    named = [identities(rows, column) for column in (*texts, *more, *further)]
-    sizes = [numbers(rows, column) for column in shape]
-    for place, key in enumerate(zip(*named, *sizes, strict=True)):
+    named = [identities(rows, column) for column in (*chain.from_iterable(_POINT), *further)]
+    for place, key in enumerate(zip(*named, strict=True)):
         groups[key].append(place)
     return list(groups.values())
 

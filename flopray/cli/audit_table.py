@@ -13,21 +13,23 @@ from typing import Any
 
 import pandas as pd
 
-from flopray.audit.axes import AXIS, is_axis
-from flopray.audit.findings import JUDGEABLE, has_numbers, is_missing, is_ok, number, precision_of
-from flopray.audit.foreign import (
+from flopray.audit.axes import AXIS, axes_of
+from flopray.audit.column_rules import EXECUTED_CLASSES, PARTS_OF_FLOPS
+from flopray.audit.device_counts import (
     DEVICE_NAMES,
-    KNOWN,
-    NUMBER_COLUMNS,
+    ONE_OF,
+    columns_of_several,
     counts_devices,
     device_count,
     device_count_column,
     device_spread_column,
-    sounds_measured,
-    times_device,
+    one_device,
 )
+from flopray.audit.findings import JUDGEABLE, KNOWN, device_name, has_numbers, is_missing, is_ok, number, precision_of
+from flopray.audit.foreign import NUMBER_COLUMNS, sounds_measured
 from flopray.audit.hardware import find_gpu
 from flopray.audit.likely_columns import how_to_rename
+from flopray.audit.limit_rules import SENSOR_TOLERANCE
 from flopray.cli.table_columns import in_own_columns, meaning, scaled
 from flopray.errors import InputError
 from flopray.point import PRECISIONS
@@ -39,8 +41,22 @@ from flopray.store.manifests import meant_run
 #: What a row covers where a table counts devices: all of them together, or each of them.
 PER = ("job", "device")
 #: Sums over devices; a time is the same for all of them, and FLOPs per joule are a quotient of two sums.
-_SUMS = ("model_flops", "energy_j", "power_w", "flops_per_s", "idle_power_w", "active_energy_j", "power_limit_w")
-_COUNTED = ("executed_flops", "executed_gemm_flops", "gemm_flops", "dispatched_flops", "tokens_per_iteration")
+_SUMS = (
+    *("model_flops", "energy_j", "power_w", "flops_per_s", "idle_power_w", "active_energy_j", "power_limit_w"),
+    *(
+        "energy_at_reference_j",
+        "awake_idle_power_w",
+        "measured_peak_flops_per_s",
+        "tokens_per_iteration",
+        "tokens_per_s",
+    ),
+    *("dispatched_flops", "recomputed_flops", "least_moved_bytes", *PARTS_OF_FLOPS),
+    *("executed_flops", "executed_tensor_flops", "executed_cuda_flops", *EXECUTED_CLASSES),
+)
+
+
+#: Of a device that is not known: no board of 2026 has a higher limit.
+_HIGHEST_LIMIT_W = 1500.0
 
 
 def load_records(
@@ -150,13 +166,12 @@ def _renamed(path: Path, frame: pd.DataFrame, rename: Mapping[str, str]) -> pd.D
 def _refuse_axes(path: Path, frame: pd.DataFrame) -> None:
     """Refuse a column `time_s` of 0, 0.1, 0.2, ...: it is a time axis, and not the time of an iteration."""
     rows: Sequence[Mapping[Any, Any]] = frame.to_dict("records")
-    for column, words in AXIS.items():
-        # one value above 0 is enough in a table from elsewhere, where a measured 0 is less likely
-        if column in frame.columns and is_axis(rows, column, further=1 if path.is_file() else 2):
-            raise InputError(
-                f"{path}: {column} {words}; call it something else (--rename {column}=reading), or say what grows "
-                f"along (--rename NAME={'tokens' if column == 'model_flops' else 'model_flops'})"
-            )
+    # one value above 0 is enough in a table from elsewhere, where a measured 0 is less likely
+    for column in axes_of(rows, further=1 if path.is_file() else 2):
+        raise InputError(
+            f"{path}: {column} {AXIS[column]}; call it something else (--rename {column}=reading), or say what grows "
+            f"along (--rename NAME={'tokens' if column.endswith('_flops') else 'model_flops'})"
+        )
 
 
 def _without_zero_times(path: Path, frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
@@ -207,9 +222,9 @@ def _per_device(path: Path, frame: pd.DataFrame, per: str | None, notes: list[st
         frame = _divided(path, frame, column, notes)
     frame = _of_single_devices(frame)
     # kept to tell rows apart: one device of 8 does other work than one of 2
-    return frame.rename(
-        columns={name: f"{name} of the row" for name in frame.columns if counts_devices(name, in_all=False)}
-    )
+    several = {*columns_of_several(rows), *(name for name in frame.columns if counts_devices(name, in_all=False))}
+    cells = {name: frame[name].map(lambda cell: f"{ONE_OF}{cell}") for name in several - set(DEVICE_NAMES)}
+    return frame.assign(**cells).rename(columns={name: f"{name} of the row" for name in cells})
 
 
 def _of_single_devices(frame: pd.DataFrame) -> pd.DataFrame:
@@ -224,7 +239,7 @@ def _one_of(cell: Any) -> Any:
     """A device's name without how many there are; of a list, the one name that it has."""
     if isinstance(cell, (list, tuple)) and len(set(map(str, cell))) == 1:
         cell = str(cell[0])
-    return times_device(cell)[1] if isinstance(cell, str) else cell
+    return one_device(cell) if isinstance(cell, str) else cell
 
 
 def _divided(path: Path, frame: pd.DataFrame, column: str, notes: list[str]) -> pd.DataFrame:
@@ -236,7 +251,11 @@ def _divided(path: Path, frame: pd.DataFrame, column: str, notes: list[str]) -> 
             raise InputError(
                 f"{path}: {column} is {row.get(column)!r:.40} in row {place}, which is not a count of devices"
             )
-    sums = [name for name in (*_SUMS, *_COUNTED) if name in frame.columns]
+    sums = [name for name in _SUMS if name in frame.columns]
+    if "power_limit_w" in sums and all(_is_of_one_board(row, count) for row, count in zip(rows, counts, strict=True)):
+        sums.remove("power_limit_w")
+        if any(number(row, "power_limit_w") for row in rows):
+            notes.append("power_limit_w is taken for that of one board, since a sum over several would be more")
     if sums:
         are = "are sums" if len(sums) > 1 else "is a sum"
         notes.append(f"{', '.join(sums)} {are} over {column} devices, and divided by it")
@@ -244,6 +263,13 @@ def _divided(path: Path, frame: pd.DataFrame, column: str, notes: list[str]) -> 
         values = [scaled(row[name], 1 / (count or 1)) for row, count in zip(rows, counts, strict=True)]
         frame = frame.assign(**{name: pd.Series(values, index=frame.index, dtype=object)})
     return frame
+
+
+def _is_of_one_board(row: Mapping[Any, Any], count: int | None) -> bool:
+    """Whether a power limit is one that a board has, and a share of it is not: tools write it as nvidia-smi does."""
+    limit_w, spec = number(row, "power_limit_w"), find_gpu(one_device(device_name(row) or ""))
+    highest_w = spec.board_power_w if spec and spec.board_power_w else _HIGHEST_LIMIT_W
+    return limit_w is None or count in (None, 1) or limit_w <= highest_w * (1 + SENSOR_TOLERANCE)
 
 
 def parse_renames(words: Sequence[str]) -> dict[str, str]:

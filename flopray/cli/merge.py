@@ -53,6 +53,7 @@ def _merge(options: Options) -> None:
         lines.append(
             f"{more} further measurements of these points are kept beside the first ones: trial_id ends in -2, -3, ..."
         )
+    lines += [f"{address}: has no point" for address in merged.empty]
     lines += merged.boards
     if merged.not_resumable:
         lines.append(f"the new run cannot be resumed: {merged.not_resumable}")

@@ -36,9 +36,15 @@ class Stream:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write a text."""
-        self._attempt(lambda: self._stream.write(text))
+        """Write a text; characters that the stream's encoding lacks are escaped."""
+        self._attempt(lambda: self._written(text))
         return len(text)
+
+    def _written(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+        except UnicodeEncodeError as error:
+            self._stream.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
 
     def writelines(self, lines: Any) -> None:
         """Write texts."""

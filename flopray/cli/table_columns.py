@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from flopray.audit.column_rules import DERIVED_TOLERANCE
-from flopray.audit.findings import KEY_COLUMNS, is_missing, number
-from flopray.audit.foreign import KNOWN, NUMBER_COLUMNS
+from flopray.audit.findings import KEY_COLUMNS, KNOWN, is_missing, number
+from flopray.audit.foreign import NUMBER_COLUMNS
 from flopray.errors import InputError
 
 _TIME = {
@@ -72,9 +72,9 @@ _FRACTIONS = {
 #: What is judged is the mean of several repeats anyway.
 _MEAN = re.compile(r"^(mean|avg|average)[\s_-]+(of[\s_-]+)?|[\s_-]+(mean|avg|average)$", re.IGNORECASE)
 _PERCENT = re.compile(r"([+-]?[\d.]+(?:[eE][+-]?\d+)?)\s*%")
-#: `698.12 W`, and a time span as pandas writes it.
+#: `698.12 W`; and time spans as pandas, Python (`1 day, 0:00:01.5`) and Slurm (`1-00:00:00`) write them.
 _CELL_UNIT = re.compile(r"([+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*([A-Za-z\u00b5\u03bc/]+)")
-_SPAN = re.compile(r"\d+ days? \d\d:\d\d:\d\d(\.\d+)?")
+_SPAN = re.compile(r"(?:(\d+)(?: days?,? |-))?(\d+):([0-5]\d):([0-5]\d(?:\.\d+)?)")
 #: Whole numbers with two marks of thousands or more, all the same: `5,000,000`, `5.000.000`, `5 000 000`.
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}([,.'_ \u00a0\u202f])\d{3}(\1\d{3})+")
 #: Both marks at once say which is which: `1,698.12`, `1.698,12`, `5 000 000,5`.
@@ -189,10 +189,12 @@ def _column_of(name: str) -> str:
 def _without_second(
     path: Path, frame: pd.DataFrame, name: str, column: str, values: list[Any], notes: list[str]
 ) -> pd.DataFrame:
-    """A table without a column that repeats another one in another unit; texts beside texts are left."""
+    """A table without a column that repeats another one, or fills its gaps; texts beside texts are left."""
+    gaps: set[int] = set()
     for place, (other, stated) in enumerate(zip(values, frame[column], strict=True), 1):
         known = number({"": other}, ""), number({"": stated}, "")
         if None in known:
+            gaps |= {place - 1} if known[0] is not None else set()
             continue
         first, second = known
         if abs(first - second) > DERIVED_TOLERANCE * max(abs(first), abs(second)):  # type: ignore[operator,arg-type]
@@ -201,8 +203,12 @@ def _without_second(
                 "or call it something else"
             )
     if any(number({"": value}, "") is not None for value in values):
-        notes.append(f"{name} says the same as {column}")
-        frame = frame.drop(columns=name)
+        texts = sorted({f"{frame[column].iloc[p]!s:.40}" for p in gaps if not is_missing(frame[column].iloc[p])})
+        rows = ("1 row" if len(gaps) == 1 else f"{len(gaps)} rows") + " without a number in that"
+        rows += f" ({', '.join(texts[:3])})" if texts else ""
+        notes.append(f"{name} is read as {column} in {rows}" if gaps else f"{name} says the same as {column}")
+        filled = [values[place] if place in gaps else cell for place, cell in enumerate(frame[column])]
+        frame = frame.assign(**{column: pd.Series(filled, index=frame.index, dtype=object)}).drop(columns=name)
     return frame
 
 
@@ -231,8 +237,9 @@ def _without_cell_units(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 
 def _in_si(cell: Any, units: Mapping[str, float]) -> float | None:
     """The number of a cell that states its unit; None of any other, and of a unit that may be milli or mega."""
-    if units is _TIME and isinstance(cell, str) and _SPAN.fullmatch(cell.strip()):
-        cell = pd.Timedelta(cell)
+    if units is _TIME and isinstance(cell, str) and (span := _SPAN.fullmatch(cell.strip())):
+        days, hours, minutes, seconds = (float(part or 0) for part in span.groups())
+        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
     if isinstance(cell, timedelta):
         return cell.total_seconds() if units is _TIME and not pd.isna(cell) else None
     match = _CELL_UNIT.fullmatch(cell.strip()) if isinstance(cell, str) else None

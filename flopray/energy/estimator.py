@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flopray.energy.fluctuation import MAX_POINTS, MIN_PHASED_ITERATION_S, candidates
-from flopray.energy.iterations import Iterations, unseen_share
+from flopray.energy.iterations import SEEN_S, Iterations, unseen_share
 from flopray.energy.meter import Characteristics, Reading, Temperature
 from flopray.energy.regression import Posterior, fit
 from flopray.energy.ticks import TickPeriod, Ticks, find_ticks, measure_tick_period, refuse_frozen
@@ -46,6 +46,8 @@ MAX_LINE_TICKS = 600
 #: still slept.
 VARIANCE_OF_WIDE = 1 / 4
 _DEFAULT = Characteristics()
+#: By how many standard deviations of a tick's time the ticks at two phases seem closer than they are, both together.
+BLUR = 4.0
 #: Drift counts as significant when this share of its distribution is on one side of zero, two-sided.
 DRIFT_LEVEL = 0.97
 
@@ -221,10 +223,20 @@ class _Line:
         variance = (
             _time_variance(ticks.width_s, meter.tick_error_share) + (meter.quantum_j / self.rough_w) ** 2 / 12
         ) / self.gap_s**2
-        phased = iterations is not None and iterations.mean_s >= MIN_PHASED_ITERATION_S
+        all_seen = meter.seen_share >= 1
+        self._seen_s = self.gap_s if all_seen else min(SEEN_S, meter.seen_share * self.gap_s)
+        shortest_s = MIN_PHASED_ITERATION_S if all_seen else min(MIN_PHASED_ITERATION_S, self._seen_s)
+        phased = iterations is not None and iterations.mean_s >= shortest_s
         self._at = iterations.at(time_s) if iterations is not None and phased else None
         self._iteration_s = iterations.mean_s if iterations is not None else 0.0
-        self.unseen = 0.0 if self._at is None else unseen_share(self._at, self._iteration_s, self.gap_s)
+        self.unseen = 0.0
+        if self._at is not None:
+            sure_s = self._seen_s
+            if not all_seen and sure_s < SEEN_S:
+                # Blurred ticks seem to be at more phases than they are; of 25 ms that takes little.
+                blur_s = math.sqrt(float(np.median(_time_variance(ticks.width_s, meter.tick_error_share))))
+                sure_s = max(sure_s / 2, sure_s - BLUR * blur_s)
+            self.unseen = unseen_share(self._at, self._iteration_s, self.gap_s, sure_s)
         self._mean = _groups(ticks.segment)
         self._x, self._y, self._variance = self._mean @ x, self._mean @ y, self._mean**2 @ variance
 
@@ -243,6 +255,7 @@ class _Line:
             known_noise=self._noise,
             iterations=self._at,
             iteration_s=self._iteration_s,
+            seen_s=self._seen_s,
             slow=slow,
         )
         segment = np.rint(self._mean @ self._segment).astype(int)

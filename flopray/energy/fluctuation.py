@@ -96,6 +96,7 @@ def candidates(
     known_noise: float = 0.0,
     iterations: np.ndarray | None = None,
     iteration_s: float = 0.0,
+    seen_s: float = SEEN_S,
     slow: bool = True,
 ) -> Candidates:
     """The candidates for ticks at some times.
@@ -104,17 +105,19 @@ def candidates(
         time_s: of the ticks, rising; shape (n,).
         gap_s: usual distance of two ticks.
         known_noise: white noise that is always there, relative.
-        iterations: iterations since some start at each tick, with their fraction; shape (n,). None if unknown.
-        iteration_s: length of one; decides whether phases can be told.
+        iterations: iterations since some start at each tick, with their fraction; shape (n,). None if unknown, or so
+            short that ticks do not tell their phases.
+        iteration_s: length of one.
+        seen_s: how much of the end of each tick the sensor sees at least.
         slow: with swings, and slow kinds beyond the weakest; without them a drift is a drift and not a fluctuation.
     """
     since_s = time_s - time_s[0]
     whites_and_wanderings, rates = _products(slow)
     kinds = [np.minimum(since_s[:, None], since_s[None, :]) * gap_s, *(_summed(since_s, rate) for rate in rates)]
     phases = [(0, 0.0, 1.0)]
-    if iterations is not None and iteration_s >= MIN_PHASED_ITERATION_S:
+    if iterations is not None:
         kinds += [_phased(time_s, gap_s, iterations), iteration_s**2 * _within(iterations)]
-        shown = min(1.0, iteration_s / (np.pi * SEEN_S))
+        shown = min(1.0, iteration_s / (np.pi * seen_s))
         phases = [(-2, shown * sd, weight) for sd, weight in PHASE.items()]
         phases += [(-1, sd, weight) for sd, weight in WITHIN.items()]
     weight, share = [], []

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: A sensor may see no more than the last part of each tick (https://arxiv.org/abs/2312.02741: 25 of 100 ms).
+#: A sensor may see no more than the last part of each tick (https://arxiv.org/abs/2312.02741: 25 of 100 ms). Of a
+#: shorter tick it sees less: `flopray.energy.meter.Characteristics.seen_share`.
 SEEN_S = 0.025
 #: Where no tick saw a larger part of the iteration than this, it is a beat, however many ticks there are. In an
 #: iteration longer than two ticks, ticks lie a whole tick apart at best.
@@ -75,22 +76,23 @@ class Iterations:
         return inside + (before + after) / self.mean_s
 
 
-def unseen_share(iterations: np.ndarray, iteration_s: float, tick_s: float) -> float:
+def unseen_share(iterations: np.ndarray, iteration_s: float, tick_s: float, seen_s: float = SEEN_S) -> float:
     """How much of an iteration no tick saw, or most ticks did not, where ticks beat with the iterations; else 0.
 
     Args:
         iterations: at the ticks, from `Iterations.at`; shape (n,).
         iteration_s: length of one.
         tick_s: usual distance of two ticks.
+        seen_s: how much of the end of each tick the sensor sees.
     """
     phases = np.sort(iterations % 1.0)
     gap = float(np.max(np.diff(np.append(phases, phases[0] + 1.0))))
-    unseen, short = gap - SEEN_S / iteration_s, iteration_s < 2.2 * tick_s
+    unseen, short = gap - seen_s / iteration_s, iteration_s < 2.2 * tick_s
     # A few ticks miss this much even where the ratio of the periods is not simple.
     if unseen > max(_UNSEEN_SHARE if short else _UNSEEN_SHARE_LONG, 1.0 / len(iterations)):
         return unseen
-    locked = short and tick_s > SEEN_S and gap > max(_WIDE_GAP, _LOCKED / len(phases))
-    return _uneven_share(phases, SEEN_S / iteration_s) if locked else 0.0
+    locked = short and tick_s > seen_s and gap > max(_WIDE_GAP, _LOCKED / len(phases))
+    return _uneven_share(phases, seen_s / iteration_s) if locked else 0.0
 
 
 def _uneven_share(phases: np.ndarray, seen: float) -> float:

@@ -53,6 +53,7 @@ class Characteristics:
             two, and the residuals correct the scale.
         max_power_w: the most power that the device can take, where that is known; a tick of more is a jump of the
             counter.
+        seen_share: least part of each tick that the sensor may see; 1 for a counter that adds up all power.
     """
 
     quantum_j: float = 0.001
@@ -61,6 +62,8 @@ class Characteristics:
     power_noise_rel: float = 0.0
     tick_error_share: float = 1 / 32
     max_power_w: float | None = None
+    # a quarter (https://arxiv.org/abs/2312.02741), and a little for ticks that come somewhat early
+    seen_share: float = 0.26
 
 
 class Meter(Protocol):

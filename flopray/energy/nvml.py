@@ -117,7 +117,7 @@ def _call(function: Callable[..., Any], *args: Any) -> Any:
         # Newer bindings raise an error of another class where the driver is older than the function.
         if type(error).__name__ == "NVMLLibraryMismatchError":
             raise NvmlNotSupported(f"{function.__name__} needs a newer driver") from error
-        raise
+        raise typed(error, getattr(function, "__name__", "NVML")) from error
 
 
 def _optional(function: Callable[..., Any] | None, *args: Any) -> Any:

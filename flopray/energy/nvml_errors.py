@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.metadata import packages_distributions
 from typing import Any
 
-from flopray.errors import MeterError, NoEnergySource
+from flopray.errors import MeterError, NoEnergySource, one_line
 
 
 class NvmlUnavailable(NoEnergySource):
@@ -35,8 +36,12 @@ def wrong_bindings(pynvml: Any, why: str) -> str:
         why: what shows it.
     """
     version, file = getattr(pynvml, "__version__", None), getattr(pynvml, "__file__", None)
-    named = f"pynvml {version}" if version else f"the module {file or 'pynvml'}"
-    return f"{named} hides nvidia-ml-py ({why}): pip uninstall -y pynvml && pip install -U nvidia-ml-py"
+    owners = sorted(set(packages_distributions().get("pynvml", [])) - {"nvidia-ml-py"})
+    owner = owners[0] if owners else "pynvml"
+    named = f"{owner} {version}" if version else f"the module {file or 'pynvml'}"
+    if owners and not version:
+        named += f" of {owner}"
+    return f"{named} hides nvidia-ml-py ({why}): pip uninstall -y {owner} && pip install -U nvidia-ml-py"
 
 
 def typed(error: Exception, doing: str) -> NoEnergySource | MeterError:
@@ -64,4 +69,6 @@ def typed(error: Exception, doing: str) -> NoEnergySource | MeterError:
         return NvmlNotSupported(f"{doing} is not supported by this GPU or driver")
     if code == pynvml.NVML_ERROR_GPU_IS_LOST:
         return GpuLost("the GPU is lost (it fell off the bus or crashed): see dmesg for its Xid")
+    if code is None:  # not an error of NVML: its library, its bindings, or an answer that they cannot read
+        return NvmlFails(f"{doing} failed: {one_line(f'{type(error).__name__}: {error}')}; nvidia-smi may tell more")
     return NvmlFails(f"{doing} failed: {error or type(error).__name__} (NVML code {code}); nvidia-smi may tell more")

@@ -42,7 +42,7 @@ class NvmlCounterMeter:
         self._gpu, self._nvml, self._handle = gpu, gpu._nvml, gpu.handle
         try:
             self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
-        except self._nvml.NVMLError as error:
+        except Exception as error:
             raise typed(error, "the energy counter (Volta or newer has one)") from error
         limit_w = gpu.state().power_limit_w
         # Generous: a board exceeds its limit for milliseconds, and a tick is 100 of them.
@@ -52,8 +52,8 @@ class NvmlCounterMeter:
         """See `flopray.energy.meter.Meter`."""
         before_s = time.perf_counter()
         try:
-            energy_mj = self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
-        except self._nvml.NVMLError as error:
+            energy_mj = float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
+        except Exception as error:
             raise _broken(error, "reading the energy counter") from error
         return Reading(before_s, time.perf_counter(), energy_mj / 1000)
 
@@ -97,7 +97,7 @@ class NvmlPowerMeter:
         if not self.instant:
             try:
                 self._nvml.nvmlDeviceGetPowerUsage(self._handle)
-            except self._nvml.NVMLError as error:
+            except Exception as error:
                 raise typed(error, "the power sensor") from error
 
     def read(self) -> Reading:
@@ -132,7 +132,7 @@ class NvmlPowerMeter:
             return power_mw / 1000
         try:
             return self._nvml.nvmlDeviceGetPowerUsage(self._handle) / 1000
-        except self._nvml.NVMLError as error:
+        except Exception as error:
             raise _broken(error, "reading the power sensor") from error
 
     def _instant_mw(self) -> int | None:
@@ -142,7 +142,7 @@ class NvmlPowerMeter:
             return None
         try:
             value = self._nvml.nvmlDeviceGetFieldValues(self._handle, [field])[0]
-        except self._nvml.NVMLError as error:
+        except Exception as error:
             if isinstance(reason := typed(error, "reading instantaneous power"), GpuLost):
                 raise reason from error
             return None

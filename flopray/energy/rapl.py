@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flopray.energy.meter import Characteristics, Reading
+from flopray.energy.ticks import FROZEN_AFTER_S
 from flopray.errors import MeterError, NoEnergySource
 
 #: Where Linux keeps the zones.
@@ -27,18 +28,24 @@ _NEAR_RANGE = 0.5
 
 @dataclass
 class _Zone:
-    """One counter in microjoules, last read as `last_uj` at `last_s`; it wraps around at `range_uj`."""
+    """One counter in microjoules, last read as `last_uj` at `last_s`; it wraps around at `range_uj`.
+
+    `changed_s` is when it last advanced, as far as was read.
+    """
 
     name: str
     file: Path
     range_uj: int
     last_uj: int
     last_s: float
+    changed_s: float
 
     def step_uj(self, now_uj: int, now_s: float) -> int | None:
         """Energy since the last read; None where the counter went back and no wrap-around explains it."""
         step_uj, passed_s = now_uj - self.last_uj, now_s - self.last_s
         was_near = self.last_uj >= _NEAR_RANGE * self.range_uj
+        if step_uj != 0:
+            self.changed_s = now_s
         self.last_uj, self.last_s = now_uj, now_s
         if step_uj >= 0:
             return step_uj
@@ -67,6 +74,7 @@ class RaplMeter:
         quantum_j=61e-6,  # in most processors, 15 uJ in some (Intel SDM volume 3, MSR_RAPL_POWER_UNIT)
         settle_s=0.05,
         power_noise_rel=0.01,  # power of a CPU follows everything the machine does
+        seen_share=1.0,
     )
 
     def __init__(self, root: Path | str = POWERCAP_ROOT) -> None:
@@ -91,10 +99,25 @@ class RaplMeter:
                 went_back = True
             else:
                 self._total_uj += step_uj
+        self._refuse_frozen()
         if went_back:
             # What was missed is unknown: a total that falls begins a new segment (`flopray.energy.ticks`).
             self._total_uj = 0
         return Reading(before_s, time.perf_counter(), self._total_uj / 1e6)
+
+    def _refuse_frozen(self) -> None:
+        """A package that stands still while another zone advances would be missing in the sum without a word.
+
+        Raises:
+            MeterError: naming it.
+        """
+        latest_s = max(zone.changed_s for zone in self._zones)
+        for zone in self._zones:
+            still_s = latest_s - zone.changed_s
+            if zone.name.startswith("package") and still_s >= FROZEN_AFTER_S:
+                raise MeterError(
+                    f"RAPL zone {zone.name} is frozen: it did not change in {still_s:.2g} s, in which others did"
+                )
 
     def temperature_c(self) -> None:
         """None: this counter is not corrected for a processor's temperature."""
@@ -133,7 +156,8 @@ def _open_zone(folder: Path) -> _Zone:
             f"{limit} says {range_uj}: without the range of a RAPL counter it is unknown when it wraps"
         )
     name = (folder / "name").read_text().strip()
-    return _Zone(name=name, file=file, range_uj=range_uj, last_uj=_number_in(file), last_s=time.perf_counter())
+    last_uj, now_s = _number_in(file), time.perf_counter()
+    return _Zone(name=name, file=file, range_uj=range_uj, last_uj=last_uj, last_s=now_s, changed_s=now_s)
 
 
 def _number_in(file: Path) -> int:

@@ -17,7 +17,6 @@ Energy and FLOPs are kept as published; `flopray.audit` judges whether they can 
 from __future__ import annotations
 
 import codecs
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +27,7 @@ import pandas as pd
 from flopray.audit.findings import number, precision_of
 from flopray.errors import InputError
 from flopray.records import Row
-from flopray.report.table_reader import read_table
+from flopray.report.table_reader import parsed, read_table
 
 CONVENTION = "torch.profiler(with_flops): linear layers and elementwise mul/add of one batch; attention left out"
 #: Their phase, ours, and a remark on it.
@@ -171,11 +170,10 @@ def _files(path: Path) -> list[Path]:
 
 def _rows(where: str, file: Path, line: bytes) -> list[Row]:
     try:
-        fields = json.loads(line.decode("utf-8"))
+        text = line.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: not UTF-8 text (byte {error.start + 1})") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON ({getattr(error, 'msg', None) or type(error).__name__})") from error
+    fields = parsed(where, text)
     if not isinstance(fields, dict) or "forward_flops_sum" not in fields:
         raise InputError(f"{where}: not a result of flopmetrics, it has no forward_flops_sum")
     named = match.groupdict() if (match := _FILE.fullmatch(file.stem)) else {}

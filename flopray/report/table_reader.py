@@ -13,13 +13,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flopray.audit.foreign import KNOWN, NUMBER_COLUMNS
+from flopray.audit.findings import KNOWN
+from flopray.audit.foreign import NUMBER_COLUMNS
 from flopray.audit.likely_columns import likely_column
 from flopray.errors import InputError
 from flopray.mappings import Json
 from flopray.records import Row
 
 _SEPARATORS = {".csv": (";", "\t", "|"), ".tsv": ("\t",)}
+#: How files that are no text begin.
+_PACKED = {
+    b"\x1f\x8b": "packed by gzip",
+    b"\x28\xb5\x2f\xfd": "packed by zstd",
+    b"PK\x03\x04": "a ZIP archive or a workbook of Excel",
+    b"PAR1": "a Parquet file under another name",
+}
 #: Rows of an aggregated table: values, and spreads or numbers of values.
 _VALUES = {"mean", "average", "avg", "median", "min", "max", "50%"}
 _SPREADS = {"std", "stdev", "stddev", "sd", "sem", "stderr", "var", "variance", "cv", "iqr", "range", "count", "n"}
@@ -39,8 +47,10 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         return _READERS[suffix](path)
     except UnicodeDecodeError as error:
-        wide = path.read_bytes()[:2] in (b"\xff\xfe", b"\xfe\xff")
-        source = "UTF-16" if wide else "LATIN1"
+        start = path.read_bytes()[:4]
+        if packed := next((kind for magic, kind in _PACKED.items() if start.startswith(magic)), None):
+            raise InputError(f"{path}: {packed}, and no text: unpack it, or save it as CSV") from error
+        source = "UTF-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "LATIN1"
         raise InputError(
             f"{path}: not UTF-8 at byte {error.start}: convert it first, such as iconv -f {source} -t UTF-8"
         ) from error
@@ -118,7 +128,7 @@ def _read_lines(path: Path) -> pd.DataFrame:
 
 def _read_json(path: Path) -> pd.DataFrame:
     """A list of objects, also within an object; an object of columns; or an object that is one row."""
-    content = _of_pandas(_parsed(str(path), path.read_text(encoding="utf-8-sig")))
+    content = _of_pandas(parsed(str(path), path.read_text(encoding="utf-8-sig")))
     if isinstance(content, dict):
         lists = [part for part in content.values() if isinstance(part, list) and part and isinstance(part[0], dict)]
         if len(lists) == 1 or not any(isinstance(part, list) for part in content.values()):
@@ -161,18 +171,35 @@ def _known(names: Iterable[Any]) -> int:
 
 
 def _object(where: str, text: str) -> Mapping[str, Any]:
-    content = _parsed(where, text)
+    content = parsed(where, text)
     if not isinstance(content, dict):
         raise InputError(f"{where}: {text.strip()!r:.40} is not an object")
     return content
 
 
-def _parsed(where: str, text: str) -> Any:
+def parsed(where: str, text: str) -> Any:
+    """The content of a JSON text.
+
+    Args:
+        where: it stands, for the message.
+        text: in which no object has a name twice, and which is text: half of a surrogate pair is none.
+
+    Raises:
+        InputError: it is not.
+    """
     try:
-        return json.loads(text, object_pairs_hook=_unique)
+        content = json.loads(text, object_pairs_hook=_unique)
+        if "\\ud" in text.lower():
+            json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise InputError(
+            f"{where}: has {half.encode('ascii', 'backslashreplace').decode()}, which is no text"
+        ) from error
     except (ValueError, RecursionError) as error:
         said = getattr(error, "msg", None) or str(error) or type(error).__name__
         raise InputError(f"{where}: not JSON ({said.splitlines()[0]:.100})") from error
+    return content
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> Json:

@@ -45,6 +45,7 @@ class Merged(NamedTuple):
         identical: measurements that were in several runs, and are kept once.
         not_resumable: why the new run cannot be resumed; None when it can.
         boards: lines on the boards of each type of device, and how far they are apart.
+        empty: addresses of sources that have no point, such as one whose table is damaged and whose journal is missing.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class Merged(NamedTuple):
     identical: int
     not_resumable: str | None
     boards: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
 
 
 def merge(sources: Sequence[str | Path], into: Path) -> Merged:
@@ -83,7 +85,7 @@ def merge(sources: Sequence[str | Path], into: Path) -> Merged:
     manifest["merged"] = {"from": [_origin(folder.manifest) for folder in folders], "not_resumable": reason}
     manifests.check_free(into.parent, into.name)  # before reading, which may take minutes
     schema = manifests.schema_of(manifest)
-    ids, identical = _choose_ids(folders, schema)
+    ids, identical, empty = _choose_ids(folders, schema)
 
     boards: list[str] = []
 
@@ -100,9 +102,8 @@ def merge(sources: Sequence[str | Path], into: Path) -> Merged:
         new.write_summary({**summary, "boards": [summary_of(device) for device in devices]})
 
     path, _ = manifests.publish(into.parent, into.name, manifest, fill)
-    return Merged(
-        path, len({point_of(trial_id) for trial_id in ids.values()}), len(ids), identical, reason, tuple(boards)
-    )
+    points = len({point_of(trial_id) for trial_id in ids.values()})
+    return Merged(path, points, len(ids), identical, reason, tuple(boards), empty)
 
 
 def united(sweeps: Sequence[Sweep]) -> tuple[Sweep, str | None]:
@@ -170,19 +171,23 @@ def _measurement(records: Sequence[PhaseRecord], schema: RecordSchema) -> _Measu
     return _Measurement(point, status != Status.OK, started_s, hashlib.sha256(line).digest())
 
 
-def _choose_ids(folders: Sequence[RunFolder], schema: RecordSchema) -> tuple[dict[_Measurement, str], int]:
-    """The trial id of each measurement in the merged run, and how many were duplicates.
+def _choose_ids(
+    folders: Sequence[RunFolder], schema: RecordSchema
+) -> tuple[dict[_Measurement, str], int, tuple[str, ...]]:
+    """The trial id of each measurement in the merged run, how many were duplicates, and sources without a point.
 
     Args:
         folders: of the sources.
         schema: of the merged run, which a line of each measurement must fit.
     """
-    read = [_measurement(records, schema) for folder in folders for records in folder.points()]
+    by_folder = [[_measurement(records, schema) for records in folder.points()] for folder in folders]
+    empty = tuple(str(folder.address) for folder, found in zip(folders, by_folder, strict=True) if not found)
+    read = list(itertools.chain.from_iterable(by_folder))
     ids = {}
     for point, group in itertools.groupby(sorted(set(read)), key=lambda measurement: measurement.point):
         for number, measurement in enumerate(group, start=1):
             ids[measurement] = point if number == 1 else f"{point}-{number}"
-    return ids, len(read) - len(ids)
+    return ids, len(read) - len(ids), empty
 
 
 def _write(folders: Sequence[RunFolder], ids: dict[_Measurement, str], new: RunFolder) -> None:

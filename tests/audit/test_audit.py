@@ -50,7 +50,7 @@ def test_a_good_row_has_no_finding():
 
 def test_rate_above_limit_fires_above_the_limit_and_not_just_below():
     limit = 132 * 256 * 1.98e9
-    alone = {"model_flops": None}
+    alone = {"model_flops": None, "power_w": None, "energy_j": None}
     assert codes(**alone, flops_per_s=limit * 1.01) == ["impossible:rate_above_limit"]
     assert codes(**alone, flops_per_s=limit * 0.999) == []
     within_its_error = {"time_rel_error": 0.02, "target_error": 0.02}
@@ -86,7 +86,7 @@ def test_a_rate_that_only_tf32_reaches_says_so():
 
 
 def test_power_above_the_stated_limit_is_impossible_and_above_a_datasheet_implausible():
-    alone = {"energy_j": None}
+    alone = {"energy_j": None, "model_flops": None}
     assert codes(**alone, power_w=700 * 1.05 * 1.03) == ["impossible:power_above_limit"]
     assert codes(**alone, power_w=700 * 1.05 * 1.01) == []  # within the errors of time and energy
     assert codes(**alone, power_w=700 * 1.05 * 1.03, power_limit_w=None) == ["implausible:power_above_limit"]
@@ -94,8 +94,9 @@ def test_power_above_the_stated_limit_is_impossible_and_above_a_datasheet_implau
 
 
 def test_power_below_idle():
-    assert codes(energy_j=None, power_w=70 * 0.9) == ["implausible:power_below_idle"]
-    assert codes(energy_j=None, power_w=70 * 0.96) == []
+    alone = {"energy_j": None, "model_flops": None}
+    assert codes(**alone, power_w=70 * 0.9) == ["implausible:power_below_idle"]
+    assert codes(**alone, power_w=70 * 0.96) == []
 
 
 def test_efficiency_above_peak_over_board_power():
@@ -411,7 +412,7 @@ def test_a_utilisation_is_held_against_the_peak_that_was_measured():
 def test_where_a_datasheet_knows_the_peak_a_measured_one_changes_nothing():
     measured = {"measured_peak_flops_per_s": 1e12}
     assert codes(**measured, mfu=5e13 / 67e12) == []
-    assert codes(**measured, model_flops=None, flops_per_s=1e15) == ["impossible:rate_above_limit"]
+    assert "impossible:rate_above_limit" in codes(**measured, model_flops=None, flops_per_s=1e15)
 
 
 def test_a_drift_is_told_from_the_error_on_that_was_asked_for():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -87,3 +88,17 @@ def test_messages_that_cannot_be_written_end_nothing():
         ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, text=True, check=False)
     assert ended.returncode == 0
     assert "H100" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("encoding", "written"), [("ascii", "840 \\xb5s"), ("latin-1", "840 \u00b5s"), ("cp1252", "840 \u00b5s")]
+)
+def test_characters_that_a_terminal_lacks_are_escaped(encoding, written):
+    buffer = io.BytesIO()
+    with io.TextIOWrapper(buffer, encoding=encoding) as text:
+        stream = Stream(text)
+        assert stream.write("840 \u00b5s") == 6
+        stream.write(" \ud800")
+        stream.flush()
+        assert buffer.getvalue().decode(encoding) == f"{written} \\ud800"
+    assert stream.failure is None

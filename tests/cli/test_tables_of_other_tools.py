@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from flopray.audit import audit_row
+from flopray.audit.device_counts import times_device
 from flopray.audit.findings import identity
-from flopray.audit.foreign import times_device
 from flopray.cli.audit import main
 
 HEAD = "device_name,precision,model_flops,time_s"
@@ -246,3 +246,120 @@ def test_settings_that_are_fractions_tell_rows_apart(tmp_path, capsys, column):
     for row in rows:
         row["loss"] = row.pop(column)
     assert findings(tmp_path, capsys, json.dumps(rows), name="t.json")[1] == [("implausible", "launch_window")]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (f"{HEAD},time_ms\nH100,bf16,4e12,0.1,\nH100,bf16,5e12,,1\n", "time_ms is read as time_s in 1 row"),
+        (f"{HEAD},time_ms\nH100,bf16,5e12,,1\nH100,bf16,5e12,,1\n", "time_ms is read as time_s in 2 rows"),
+        (f"{HEAD},time_ms\nH100,bf16,4e12,0.1,100\nH100,bf16,5e12,OOM,1\n", "without a number in that (OOM)"),
+    ],
+)
+def test_a_second_column_of_a_quantity_fills_the_gaps_of_the_first(tmp_path, capsys, table, said):
+    code, out, _ = audit(tmp_path, capsys, table)
+    assert (code, said in out) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("cell", "seconds"),
+    [("01:00:00", 3600), ("1-00:00:00", 86400), ("1 day, 0:00:01", 86401), ("0:00:01.5", 1.5), ("100:00:00", 360000)],
+)
+def test_time_spans_of_slurm_and_python_are_read(tmp_path, capsys, cell, seconds):
+    _, out, _ = audit(tmp_path, capsys, f'device_name,time_s,energy_j\nH100,"{cell}",1\n')
+    assert f"{cell} is {seconds:g}" in out
+
+
+def test_minutes_and_seconds_may_be_hours_and_minutes(tmp_path, capsys):
+    assert audit(tmp_path, capsys, "device_name,time_s\nH100,1:30\n")[0] == 2
+
+
+@pytest.mark.parametrize("name", ["t.json", "t.jsonl"])
+@pytest.mark.parametrize("cell", ["\\ud800", "H100\\udfff"])
+def test_half_a_pair_of_surrogates_is_no_text(tmp_path, capsys, name, cell):
+    row = '{"device_name": "' + cell + '", "time_s": 1}'
+    code, out, err = audit(tmp_path, capsys, row, name=name)
+    assert (code, out) == (2, "")
+    assert "which is no text" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_number_beyond_any_float_is_named(tmp_path, capsys):
+    row = json.dumps([ROWS[1] | {"model_flops": 10**400}])
+    _, out, _ = audit(tmp_path, capsys, row, name="t.json")
+    assert "model_flops is not a number in row 1" in out
+
+
+@pytest.mark.parametrize(
+    ("start", "said"), [(b"\x1f\x8b\xff", "packed by gzip"), (b"PK\x03\x04\xff\xff", "a workbook of Excel")]
+)
+def test_a_file_that_is_no_text_is_not_to_be_converted(tmp_path, capsys, start, said):
+    (tmp_path / "t.csv").write_bytes(start)
+    assert main([str(tmp_path / "t.csv")]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_job_of_slurm_is_divided_by_its_gpus(tmp_path, capsys):
+    table = "JobID|Elapsed|AllocTRES|ConsumedEnergyRaw\n1|01:00:00|billing=8,gres/gpu=8,node=1|16000000\n"
+    flags = ("--rename", "Elapsed=time_s", "ConsumedEnergyRaw=energy_j")
+    code, _, err = audit(tmp_path, capsys, table, *flags)
+    assert (code, "AllocTRES says that rows cover several devices" in err) == (2, True)
+    code, out, _ = audit(tmp_path, capsys, table, *flags, "--per", "job")
+    assert (code, "energy_j is a sum over AllocTRES devices" in out) == (0, True)
+
+
+@pytest.mark.parametrize("per", ["job", "device"])
+@pytest.mark.parametrize(("column", "cell"), [("hardware", "8xH100"), ("gpu", "0,1,2,3"), ("ReqTRES", "gres/gpu=8")])
+def test_rows_of_several_devices_are_judged_once_it_is_said_of_what(tmp_path, capsys, per, column, cell):
+    row = json.dumps([ROWS[0] | {"model_flops": 3e12, column: cell}])
+    assert audit(tmp_path, capsys, row, "--per", per, name="t.json")[0] == (0 if per == "job" else 1)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        "scale",
+        "cuda",
+        "clock_ghz",
+        "power_cap",
+        "freq_mhz",
+        "power_limit_w",
+        "node",
+        "driver_version",
+        "hold_temperature_c",
+    ],
+)
+def test_settings_and_conditions_tell_rows_apart(tmp_path, capsys, column):
+    rows = [
+        {**ROWS[0], "model_flops": 1e9, column: 600.5},
+        {**ROWS[0], "model_flops": 9e11, "time_s": 0.00101, column: 700.5},
+    ]
+    assert findings(tmp_path, capsys, json.dumps(rows), name="t.json") == (0, [])
+    same = [row | {column: 700.5} for row in rows]
+    assert findings(tmp_path, capsys, json.dumps(same), name="t.json")[1] == [("implausible", "launch_window")]
+
+
+@pytest.mark.parametrize("column", ["tokens", "width", "n_layers"])
+def test_sizes_that_are_words_tell_points_apart(tmp_path, capsys, column):
+    cells = ("4K", "4K", "8K")
+    rows = [
+        {"device_name": "H100", "phase": phase, "time_s": time_s, column: cell}
+        for phase, time_s, cell in zip(("forward", "backward", "forward_backward"), (1, 2, 6), cells, strict=True)
+    ]
+    assert findings(tmp_path, capsys, json.dumps(rows), name="t.json") == (0, [])
+    same = {"phase": "forward", "precision": "bf16"}
+    rows = [row | same | {"model_flops": f} for row, f in zip(rows, (1e9, 1e10, 5e15), strict=True)]
+    assert ("implausible", "launch_window") not in findings(tmp_path, capsys, json.dumps(rows), name="t.json")[1]
+
+
+@pytest.mark.parametrize("column", ["seed", "torch_version", "node", "parameters", "power_limit_w", "nothing"])
+def test_phases_of_different_points_are_not_added_up(tmp_path, capsys, column):
+    """A whole of twice the FLOPs belongs to another step, whatever the column is that says so."""
+    parts = [("forward", 1, 700), ("backward", 2, 700), ("forward_backward", 6, 650)]
+    rows = [
+        {"phase": phase, "time_s": cost, "energy_j": 500.0 * cost, "model_flops": cost * 1e12, column: value}
+        for phase, cost, value in parts
+    ]
+    assert findings(tmp_path, capsys, json.dumps(rows), name="t.json") == (0, [])
+    alike = [row | {column: 700, "model_flops": None} for row in rows]
+    assert ("implausible", "additivity") in findings(tmp_path, capsys, json.dumps(alike), name="t.json")[1]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from flopray.energy.estimator import estimate_power
+from flopray.energy.iterations import Iterations
 from flopray.energy.meter import Characteristics
-from flopray.testing.power_traces import ConstantPower, NoisyPower, RampPower, StepPower
+from flopray.testing.power_traces import ConstantPower, NoisyPower, RampPower, SquarePower, StepPower
 from flopray.testing.simulated_meter import SimulatedMeter, VirtualClock, poll_simulated
 
 CASES = 1_200
@@ -203,3 +204,31 @@ def test_stopping_at_the_target_does_not_pick_lucky_windows():
         loads_s.append(end_s)
     assert np.mean(covered) >= 0.92
     assert np.median(loads_s) < 1.7
+
+
+@pytest.mark.parametrize(
+    ("period_s", "ratio", "seen"),
+    [(0.05, 0.5, 0.25), (0.05, 1.0, 0.25), (0.05, 0.95, 0.25), (0.02, 1.0, 0.5), (0.02, 2.0, 0.5)],
+)
+def test_counters_that_tick_faster_see_less_of_an_iteration(period_s, ratio, seen):
+    """A sensor that sees a part of each tick of 20 or 50 ms is wrong by up to 58 % where ticks beat with iterations."""
+    for seed in range(4):
+        trace = SquarePower(300.0, 135.0, ratio * period_s, 0.2, seed / 4)
+        meter = SimulatedMeter(trace, VirtualClock(), period_s=period_s, seen_s=seen * period_s, seed=seed)
+        readings = poll_simulated(meter, 2.0, period_s, seed)
+        power = estimate_power(
+            readings, start_s=0.0, end_s=2.0, iterations=Iterations.regular(ratio * period_s, 0.0, 2.0)
+        )
+        assert abs(power.power_w / trace.mean_w - 1) <= power.power_rel_error
+        assert (power.unseen_share > 0.2) == (ratio != 0.95)
+        whole = Characteristics(seen_share=1.0)  # a counter that is known to add up all power
+        every = SimulatedMeter(trace, VirtualClock(), period_s=period_s, seed=seed)
+        power = estimate_power(
+            poll_simulated(every, 2.0, period_s, seed),
+            start_s=0.0,
+            end_s=2.0,
+            meter=whole,
+            iterations=Iterations.regular(ratio * period_s, 0.0, 2.0),
+        )
+        assert power.unseen_share == 0.0
+        assert abs(power.power_w / trace.mean_w - 1) <= power.power_rel_error < 0.2

@@ -4,13 +4,14 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pynvml
 import pytest
 import torch
 
-from flopray.energy import nvml
+from flopray.energy import nvml, nvml_errors
 from flopray.energy.nvml import Gpu, list_gpus, throttle_names
 from flopray.energy.nvml_errors import GpuLost, NvmlNoSuchGpu, NvmlNotSupported, NvmlUnavailable
 from flopray.energy.source import open_gpu_meter
@@ -118,6 +119,31 @@ def test_whatever_the_code_there_is_a_meter_or_a_reason_for_no_energy(driver, fu
     else:
         assert reason
         assert "\n" not in reason
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError("cannot open shared object"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"), SystemError("x")],
+)
+@pytest.mark.parametrize(
+    "function", ["nvmlInit", "nvmlDeviceGetHandleByUUID", "nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetName"]
+)
+def test_an_error_that_is_not_of_nvml_is_a_reason_too(driver, function, error):
+    """A library that cannot be loaded, a name that is no text: time and FLOPs need neither."""
+
+    def fail(*_):
+        raise error
+
+    driver(function, fail)
+    with suppress(NoEnergySource):
+        assert open_gpu_meter(UUID).source in ("nvml_counter", "nvml_power")
+    driver("nvmlDeviceGetPowerUsage", fail)
+    driver("nvmlDeviceGetFieldValues", fail)
+    if function == "nvmlDeviceGetTotalEnergyConsumption":
+        with pytest.raises(NoEnergySource, match=type(error).__name__):
+            open_gpu_meter(UUID)
+    elif function == "nvmlDeviceGetName":
+        assert Gpu.from_uuid(UUID).info()["device_name"] is None
 
 
 @pytest.mark.parametrize("code", [code for code in CODES if code != pynvml.NVML_ERROR_NOT_SUPPORTED])
@@ -448,7 +474,7 @@ class TestRealGpu:
 def test_a_pynvml_that_is_none_is_named(tmp_path, content):
     (tmp_path / "pynvml.py").write_text(content)
     code = """
-from flopray.energy import nvml
+from flopray.energy import nvml, nvml_errors
 from flopray.errors import NoEnergySource
 try:
     nvml.library()
@@ -459,3 +485,11 @@ else:
 """
     own = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
     subprocess.run([sys.executable, "-c", code], check=True, env=own)
+
+
+def test_the_package_that_brings_the_wrong_bindings_is_the_one_to_uninstall(monkeypatch):
+    owned = {"pynvml": ["nvidia-ml-py3", "nvidia-ml-py"]}
+    monkeypatch.setattr("flopray.energy.nvml_errors.packages_distributions", lambda: owned)
+    said = nvml_errors.wrong_bindings(SimpleNamespace(__file__="/x/pynvml.py"), "it has no nvmlInit")
+    assert said.startswith("the module /x/pynvml.py of nvidia-ml-py3 hides nvidia-ml-py (it has no nvmlInit): ")
+    assert said.endswith("pip uninstall -y nvidia-ml-py3 && pip install -U nvidia-ml-py")

@@ -200,3 +200,29 @@ def test_a_counter_that_does_not_move_is_called_frozen(tmp_path):
         measure_tick_period(readings)
     with pytest.raises(WindowTooShort):
         estimate_power(readings[:20], start_s=0.0, end_s=0.2)
+
+
+def test_a_package_that_stands_still_beside_another_one_is_frozen(tree, monkeypatch):
+    """Without a word it would be missing in the sum; DRAM may stand still, since some machines do not count it."""
+    clock = [1000.0]
+    monkeypatch.setattr("flopray.energy.rapl.time.perf_counter", lambda: clock[0])
+    root, files = tree
+    meter = RaplMeter(root)
+    for moving in (["package0", "package1"], ["package0"], ["package0"]):
+        clock[0] += 0.4
+        for name in moving:
+            add(files[name], 1_000_000)
+        meter.read()
+    clock[0] += 0.4
+    add(files["package0"], 1_000_000)
+    with pytest.raises(MeterError, match=r"zone package-1 is frozen: it did not change in 1\.2 s, in which others did"):
+        meter.read()
+
+
+def test_a_machine_at_rest_is_not_frozen(tree, monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr("flopray.energy.rapl.time.perf_counter", lambda: clock[0])
+    meter = RaplMeter(tree[0])
+    for _ in range(3):
+        clock[0] += 10.0
+        assert meter.read().energy_j == 0.0

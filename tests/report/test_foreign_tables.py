@@ -271,3 +271,22 @@ def test_a_run_with_a_value_that_cannot_be_is_compared_with_a_hole(tmp_path, cap
         writer.append([records])
     assert compare_gpus.main([str(folder.path), "--out", str(tmp_path / "out")]) == 0
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "further",
+    [
+        {"tokens_per_iteration": 8000, "tokens_per_s": 8e6, "energy_j": 4.0, "energy_per_token_j": 5e-4},
+        {"executed_flops": 4.2e12, "executed_tensor_flops": 4.1e12, "executed_cuda_flops": 1e11, "gemm_flops": 3.9e12},
+        {"optimizer_flops": 1e12, "recomputed_flops": 4e12, "mfu": 0.505, "hfu": 1.01},
+        {"energy_j": 4.0, "active_energy_j": 3.4, "idle_power_w": 600.0, "energy_at_reference_j": 4.1},
+        {"power_w": 4000.0, "power_limit_w": 700.0},  # as nvidia-smi writes it: of each board
+        {"power_w": 4000.0, "power_limit_w": 5600.0},
+    ],
+)
+def test_each_sum_of_a_job_is_divided_by_its_devices(tmp_path, capsys, further):
+    """What is left out would be eight times its part, and be called impossible."""
+    row = {"device_name": "H100", "precision": "bf16", "gpu_count": 8, "model_flops": 4e12, "time_s": 1e-3, **further}
+    table = ",".join(row) + "\n" + ",".join(map(str, row.values())) + "\n"
+    code, out, _ = run(tmp_path, capsys, table, "--per", "job")
+    assert (code, "0 impossible, 0 implausible" in out) == (0, True)

@@ -76,11 +76,16 @@ def test_device_and_precision_come_from_the_name_where_the_line_has_none(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [("{", "not JSON"), ("[1]", "not a result"), ('{"a": 1}', "not a result")]
+    ("content", "says"),
+    [
+        *(("{", "not JSON"), ("[1]", "not a result"), ('{"a": 1}', "not a result")),
+        ('{"forward_flops_sum": 1, "forward_flops_sum": 2}', r"not JSON \('forward_flops_sum' appears twice"),
+        ('{"forward_flops_sum": 1, "config_name": "\\ud800"}', "which is no text"),
+    ],
 )
 def test_foreign_lines_are_an_input_error_that_names_the_line(tmp_path, content, says):
     (tmp_path / "x.jsonl").write_text(json.dumps(LINE) + "\n" + content + "\n")
-    with pytest.raises(InputError, match=f"x.jsonl, line 2: {says}"):
+    with pytest.raises(InputError, match=f"x.jsonl, line 2: .*{says}"):
         load_published(tmp_path)
 
 

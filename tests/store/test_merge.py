@@ -205,3 +205,13 @@ def test_one_board_of_each_type_is_said(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "H100: one board" in said
     assert "A100: one board" in said
+
+
+def test_a_source_without_a_point_is_named(tmp_path, capsys):
+    """Its table may be damaged and its journal gone, which the number of all points does not show."""
+    full, lost = measured(tmp_path, "full", sweep()), measured(tmp_path, "lost", sweep("A100"))
+    lost.journal_path.unlink()
+    assert flopray_main(["merge", str(full.path), str(lost.path), "--into", str(tmp_path / "both")]) == 0
+    said = capsys.readouterr().out
+    assert f"{lost.path}: has no point" in said
+    assert f"{full.path}: has no point" not in said
