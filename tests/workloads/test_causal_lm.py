@@ -293,7 +293,7 @@ def test_built_in_configurations_have_the_published_parameters():
 
 
 #: Sizes of further models (kind: hidden, layers, heads, heads of keys, MLP, vocabulary, tied) and their published
-#: numbers of weights.
+#: numbers of weights, a tied matrix once.
 PUBLISHED = {
     "Llama-3.1-405B": ("llama", 16384, 126, 128, 8, 53248, 128256, False, {}, 405_853_388_800),
     "TinyLlama-1.1B": ("llama", 2048, 22, 32, 4, 5632, 32000, False, {}, 1_100_048_384),
@@ -344,6 +344,47 @@ PUBLISHED = {
         *({"num_local_experts": 8, "num_experts_per_tok": 2}, 140_620_634_112),
     ),
 }
+
+
+_KERAS = "https://github.com/keras-team/keras-hub/blob/71453d08f59edc90d276e999319fc51e61cbf82c/keras_hub/src/models"
+_HUB = "https://huggingface.co/api/models/{}?expand[]=safetensors"
+#: Where each number is stated to the weight; the hub's API has it as `safetensors.total`. A page alone rounds it.
+PUBLISHED_AT = {
+    "Llama-3.1-405B": _HUB.format("meta-llama/Llama-3.1-405B"),
+    "TinyLlama-1.1B": _HUB.format("TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T"),
+    "Mistral-Nemo": _HUB.format("mistralai/Mistral-Nemo-Instruct-2407"),
+    "Qwen2.5-72B": f"{_KERAS}/qwen/qwen_presets.py#L57",
+    "Qwen3-32B": f"{_KERAS}/qwen3/qwen3_presets.py#L68",
+    "gemma-2b": f"{_KERAS}/gemma/gemma_presets.py#L8",
+    "gemma-2-27b": f"{_KERAS}/gemma/gemma_presets.py#L162",
+    "phi-4": _HUB.format("microsoft/phi-4"),
+    "phi-2": _HUB.format("microsoft/phi-2"),
+    "OLMo-2-0325-32B": _HUB.format("allenai/OLMo-2-0325-32B"),
+    "OLMo-1B": _HUB.format("allenai/OLMo-1B-hf"),
+    "SmolLM3-3B": _HUB.format("HuggingFaceTB/SmolLM3-3B"),
+    "starcoder2-3b": "https://huggingface.co/bigcode/starcoder2-3b",  # 3.03 billion
+    "c4ai-command-r-v01": "https://huggingface.co/CohereLabs/c4ai-command-r-v01",  # 35 billion
+    "granite-3.1-2b": _HUB.format("ibm-granite/granite-3.1-2b-base"),
+    "gpt-neox-20b": "https://huggingface.co/EleutherAI/gpt-neox-20b",  # a table of its card
+    "granite-3.1-1b-a400m": _HUB.format("ibm-granite/granite-3.1-1b-a400m-base"),
+    "falcon-7b": "https://huggingface.co/tiiuae/falcon-7b/tree/main",  # bytes of its files, the tied matrix twice
+    "bloom-7b1": "https://huggingface.co/bigscience/bloom-7b1",  # its card
+    "opt-6.7b": "https://huggingface.co/facebook/opt-6.7b/tree/main",  # bytes of its files: twice as many
+    "stablelm-2-1_6b": "https://huggingface.co/stabilityai/stablelm-2-1_6b",  # a table of its card
+    "glm-4-9b": _HUB.format("zai-org/glm-4-9b-hf"),
+    "Seed-OSS-36B": _HUB.format("ByteDance-Seed/Seed-OSS-36B-Base"),
+    "ERNIE-4.5-0.3B": _HUB.format("baidu/ERNIE-4.5-0.3B-PT"),
+    "Apertus-8B": _HUB.format("swiss-ai/Apertus-8B-2509"),
+    "command-r-plus": "https://huggingface.co/CohereLabs/c4ai-command-r-plus",  # 104 billion
+    "Mixtral-8x22B": _HUB.format("mistralai/Mixtral-8x22B-v0.1"),
+}
+
+
+def test_each_published_number_says_where_it_is_stated():
+    assert list(PUBLISHED_AT) == list(PUBLISHED)
+    for name in models.built_in():
+        published = models.shipped(name)
+        assert published["parameters"] is None or published["parameters_source"].startswith("https://"), name
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

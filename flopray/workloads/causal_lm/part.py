@@ -92,4 +92,8 @@ def _default(kind: Any) -> bool | None:
 def _sub_configs(kind: Any) -> Mapping[str, Any]:
     from transformers import CONFIG_MAPPING
 
-    return CONFIG_MAPPING[kind].sub_configs if isinstance(kind, str) and kind in CONFIG_MAPPING else {}
+    return (
+        dict(getattr(CONFIG_MAPPING[kind], "sub_configs", {}))
+        if isinstance(kind, str) and kind in CONFIG_MAPPING
+        else {}
+    )
