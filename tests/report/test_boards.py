@@ -183,13 +183,13 @@ def test_pairs_take_factors_out() -> None:
 
 
 @pytest.mark.parametrize("boards", [2, 3])
-def test_equal_boards_are_called_different_in_one_of_twenty_pairs(boards) -> None:
+def test_equal_boards_are_seldom_called_different(boards: int) -> None:
     rng, found = np.random.default_rng(31), []
     for _ in range(120):
         fleet = simulated_fleet(rng, boards, 32, spread=0.0, scatter=0.003)
         (device,) = boards_of(rows_of(fleet))
         found += pairs(device.parts[AS_MEASURED], device.fits[AS_MEASURED])
-    assert 0.01 <= np.mean([pair.differ for pair in found]) <= 0.10
+    assert np.mean([bool(pair.differ) for pair in found]) <= 0.09
 
 
 def test_boards_with_a_factor_are_called_different_and_rows_that_scatter_too() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import bdtrc
+from scipy.special import bdtrc, stdtrit
 
 from flopray.report.boards.data import BoardValues
 from flopray.report.boards.effects import BoardFit, Floats, Prior, fit_boards
@@ -130,11 +130,18 @@ def left_out(part: BoardValues, prior: Prior | None) -> Iterator[LeftOut]:
 
 
 def _factor_between(fit: BoardFit | None, one: int, other: int, apart: Floats) -> tuple[float, float]:
-    """Logarithm of the second board's factor over the first's, and the half width of its 95 % interval, if known."""
-    if fit is not None and np.isfinite(fit.factors[[one, other]]).all():
-        factors = np.log1p(fit.factors[[one, other]])
-        return float(factors[1] - factors[0]), float(fit.pair_errors[one, other])
-    return float(np.median(apart)), float("nan")
+    """Logarithm of the second board's factor over the first's, and the half width of its 95 % interval, if known.
+
+    The fit gives rows that agree by chance more weight, which makes its error too small with two boards: 7 to 14 % of
+    equal pairs would be called different. So it is at least that of a mean of the rows that both have.
+    """
+    if fit is None or not np.isfinite(fit.factors[[one, other]]).all():
+        return float(np.median(apart)), float("nan")
+    factors = np.log1p(fit.factors[[one, other]])
+    factor, error = float(factors[1] - factors[0]), float(fit.pair_errors[one, other])
+    if (rows := len(apart)) < 2:
+        return factor, error
+    return factor, max(error, float(stdtrit(rows - 1, 0.975)) * _rms(apart - factor) / (rows - 1) ** 0.5)
 
 
 def _rms(values: Floats) -> float:

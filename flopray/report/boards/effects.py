@@ -167,7 +167,7 @@ def _of_pairs(fit: _Fit) -> Floats:
     Factors sum to zero, so that those of two boards alone move against each other: the error of their difference is
     twice that of each, and not its root of two.
     """
-    own = np.sqrt(np.diag(fit.covariance))
+    own = np.sqrt(np.maximum(np.diag(fit.covariance), 0.0))
     scale = np.divide(fit.deviations, own, out=np.ones_like(own), where=own > 0)  # by the rows' own residuals
     covariance = fit.covariance * np.outer(scale, scale)
     variances = np.diag(covariance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,8 +14,8 @@ from flopray.report.text_table import TextTable
 _FACTORS = "factor: against the mean of the boards in the table, ± half its 95 % interval"
 _AGREE = "agree: share of rows no further apart than both stated errors (root of the sum of squares)"
 _VERDICTS = (
-    "different by a factor: the 95 % interval of the factor (±, by the fit of all boards) does not reach 0; of twenty "
-    "pairs of equal boards one would be called different",
+    "different by a factor: its 95 % interval (±) does not reach 0; of simulated pairs of equal boards 0 to 6 % are "
+    "called different",
     "row by row: with the factor taken out, more rows are apart than 5 % of them would be by chance (binomial test at "
     "2.5 %, as if rows were independent)",
 )
@@ -55,7 +56,7 @@ def _boards(device: DeviceBoards) -> TextTable:
 
 
 def _pairs(device: DeviceBoards) -> TextTable:
-    names, sections = short_names(device.boards), []
+    names, sections, missing = short_names(device.boards), [], 0
     parts = dict(device.parts)
     if AT_REFERENCE in parts and device.as_measured is not None:
         parts[AS_MEASURED] = device.as_measured
@@ -71,11 +72,16 @@ def _pairs(device: DeviceBoards) -> TextTable:
             ]
             for pair in pairs(part, fit)
         ]
+        missing = max(missing, math.comb(len(part.boards), 2) - len(rows))
         if rows:
             sections.append((device.label(quantity), rows))
     header = ["Boards", "Rows", "Apart", "agree", "Factor", "±", "Apart\nwithout", "agree ", "Different?"]
     notes = ["apart: root mean square of the differences of shared rows; without: with the factor taken out", _AGREE]
     notes += _VERDICTS
+    if AS_MEASURED in parts and AT_REFERENCE in parts:
+        notes.append("energy as measured is that of boards at the temperatures that they had, which differ too")
+    if missing:
+        notes.append(f"{missing} more {'pair shares' if missing == 1 else 'pairs share'} no row")
     return TextTable(f"Boards of {device.name} in pairs", header, sections, notes, "Quantity")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from flopray.report.document.content import Words
-from flopray.report.document.words import counted, listed
+from flopray.report.document.words import counted
 from flopray.report.gpus.data import Frame
 from flopray.units import prefixed
 
@@ -48,12 +48,8 @@ def _of_meter(source: str, part: Frame) -> str:
 
 def _windows(part: Frame) -> str:
     """Between which ticks energy was taken: their distance, their number and how long that was."""
-    facts = list(_facts(part))
-    return (
-        f"A window begins and ends at ticks of the meter, moments at which it advances ({listed(facts)}). "
-        if facts
-        else ""
-    )
+    facts = "; ".join(_facts(part))
+    return f"A window begins and ends at ticks of the meter, moments at which it advances: {facts}. " if facts else ""
 
 
 def _facts(part: Frame) -> Iterator[str]:
@@ -62,10 +58,10 @@ def _facts(part: Frame) -> Iterator[str]:
         yield f"one every {prefixed(float(np.median(period)), 's')}"
     ticks = _known(part, "energy_ticks")
     if len(ticks):
-        yield f"{_range(ticks, '{:.0f}')} ticks a window"
+        yield f"{_range(ticks, '{:.0f}')} of them a window"
     length = _known(part, "energy_window_s")
     if len(length):
-        yield f"{_range(length, '{:.2g}')} s long"
+        yield f"{_range(length, '{:.2g} s')} from the first to the last"
 
 
 def _known(part: Frame, name: str) -> np.ndarray:

@@ -120,11 +120,13 @@ def why_not(content: Mapping[str, Any]) -> str | None:
             f"{short(kind)} is built, if it has one"
         )
     if inside := part.names(content):
-        of_text = next((key for key in inside if key in _OF_TEXT), None)
+        of_text = next((key for key in inside if key in _OF_TEXT), "")
         mended = (
             f"NAME#{of_text} counts that part alone" if of_text else "write its language model to a file of its own"
         )
-        return f"its {inside[0]} is a model inside of a larger one, which is not counted as a whole: {mended}"
+        return (
+            f"its {of_text or inside[0]} is a model inside of a larger one, which is not counted as a whole: {mended}"
+        )
     return _why_no_class(content, kind) or _why_no_configuration(content)
 
 
