@@ -2,6 +2,7 @@
 
     python bench/board_coverage.py                 # 400 fleets per line, some two minutes
     python bench/board_coverage.py --fleets 4000
+    python bench/board_coverage.py --equal         # how often equal boards are called different
 
 Each fleet has new boards, new rows and, if a prior is used, a new prior from that many boards of the same type.
 """
@@ -13,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from flopray.report.boards.agreement import pairs
+from flopray.report.boards.data import TIME, BoardValues
 from flopray.report.boards.effects import Prior, fit_boards
 from flopray.testing.simulated_fleet import simulated_fleet
 
@@ -53,15 +56,32 @@ def coverage(fleets: int, boards: int, seed: int = 0, prior: int = 0, prior_rati
     return np.append(held[:, :3].mean(axis=0), np.median(held[:, 3]))
 
 
+def called_different(fleets: int, boards: int, seed: int = 0, **fleet: Any) -> float:
+    """Share of pairs of boards without a factor between them that a verdict calls different by a factor."""
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(fleets):
+        made = simulated_fleet(rng, boards, **(fleet | {"spread": 0.0}))
+        names = tuple(map(str, range(boards)))
+        part = BoardValues(TIME, range(len(made.values)), names, made.values, made.errors)
+        found += [bool(pair.differ) for pair in pairs(part, fit_boards(made.values, made.errors))]
+    return float(np.mean(found))
+
+
 def main() -> None:
     """Print the table as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fleets", type=int, default=400)
     parser.add_argument("--boards", type=int, nargs="+", default=[2, 3, 5, 8])
+    parser.add_argument("--equal", action="store_true", help="boards without factors: how many are called different")
     options = parser.parse_args()
     print("| fleet | " + " | ".join(f"{boards} boards" for boards in options.boards) + " |")
     print("|---|" + "---|" * len(options.boards))
     for name, case in CASES.items():
+        if options.equal:
+            if "prior" not in case and "spread" not in case:
+                shares = [called_different(options.fleets, boards, **case) for boards in options.boards]
+                print(f"| {name} | {' | '.join(f'{share:.1%}' for share in shares)} |", flush=True)
+            continue
         cells = [coverage(options.fleets, boards, **case) for boards in options.boards]
         said = [f"{t * 100:.0f} / {o * 100:.0f} / {f * 100:.0f} (± {w * 100:.1f} %)" for t, o, f, w in cells]
         print(f"| {name} | {' | '.join(said)} |", flush=True)

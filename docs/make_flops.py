@@ -40,7 +40,8 @@ size on torch's meta device, {batch} sequences of the tokens that the table says
 closed form is made from the same configuration by [`causal_lm`](../../flopray/workloads/causal_lm/families.py).
 
 * **parameters**: number of weights of the model that transformers builds. The closed form has the same number; a tied
-  matrix counts once. It is the number that the model's page states, unless the table says otherwise.
+  matrix counts once. It is the published number, to which the link leads, unless the table says otherwise. Where the
+  link is that of a hub's API, its field `safetensors.total` has the number.
 * **active**: number of weights that one token passes through, embeddings included.
 * **products**: closed form of all matrix products and attention of a forward pass, with attention as full squares. The
   dispatcher counts exactly as many, in the forward pass and in `backward`, `prefill` and `decode` as well.
@@ -119,10 +120,10 @@ def _row(name: str) -> str:
 
 def _parameters(name: str, sizes: Sizes) -> str:
     """The number of parameters, with the published one if it differs."""
-    published = models.shipped(name)["parameters"]
+    published, source = models.shipped(name)["parameters"], models.shipped(name)["parameters_source"]
     if published == sizes.parameters:
-        return f"{sizes.parameters:,}"
-    return f"{sizes.parameters:,} (published: {published:,})"
+        return f"[{sizes.parameters:,}]({source})"
+    return f"{sizes.parameters:,} (published: [{published:,}]({source}))"
 
 
 def main() -> None:

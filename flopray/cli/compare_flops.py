@@ -163,7 +163,7 @@ def _drawn(
     options: Options,
 ) -> list[Path]:
     """Draw the figures of a group; shows progress, on a terminal the figure that was drawn last."""
-    console.print("\ndrawing figures, which takes some seconds ...", highlight=False)
+    console.print("\ncompare-flops draws its figures, which takes some seconds ...", highlight=False)
     with Progress("{task.description}", console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("")
         return draw_group(

@@ -159,7 +159,7 @@ def _jobs(surfaces: SurfaceSet) -> Iterator[_Job]:
 def _with_progress(jobs: Sequence[_Job], console: Console) -> Iterator[_Job]:
     """Yield the jobs; on a terminal with a bar, elsewhere with a plain line every few seconds."""
     if console.is_terminal:
-        columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+        columns = (TextColumn("drawing surfaces"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("", total=len(jobs))
             for job in jobs:
@@ -171,7 +171,7 @@ def _with_progress(jobs: Sequence[_Job], console: Console) -> Iterator[_Job]:
     for index, job in enumerate(jobs):
         if time.monotonic() - said_s > 5:
             said_s = time.monotonic()
-            console.print(f"drawing: {index} of {len(jobs)} figures", highlight=False, soft_wrap=True)
+            console.print(f"drawing surfaces: {index} of {len(jobs)} figures", highlight=False, soft_wrap=True)
         yield job
 
 

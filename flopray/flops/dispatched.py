@@ -319,7 +319,9 @@ def _packets(*names: str) -> list[Any]:
 
 
 #: By operator, called with its arguments: products with vectors, convolutions in groups, and attention, since torch's
-#: own formulas for it refuse grouped queries, and do not know that of CPUs.
+#: own formulas for it refuse grouped queries, and do not know that of CPUs. Solving with a triangular matrix of width n
+#: takes n multiplications and additions, halves together, for each unknown (https://www.netlib.org/lapack/lawnspdf/lawn41.pdf,
+#: appendix C).
 #: A backward pass of fused attention computes the scores again: five products instead of four
 #: (https://arxiv.org/abs/2205.14135, section 3.2).
 _FORMULAS: dict[Any, Callable[..., int]] = {
@@ -328,6 +330,7 @@ _FORMULAS: dict[Any, Callable[..., int]] = {
     _aten.dot: lambda one, *_, **__: 2 * one.numel(),
     _aten.vdot: lambda one, *_, **__: 2 * one.numel(),
     _aten.addr: lambda _, one, other, **__: 2 * one.numel() * other.numel(),
+    _aten.linalg_solve_triangular: lambda one, *_, out_val, **__: out_val.numel() * one.shape[-1],
     _aten.convolution_backward: _convolution_backward,
     **dict.fromkeys(_packets("_grouped_mm", "_scaled_grouped_mm"), _grouped),
     **dict.fromkeys(

@@ -52,6 +52,8 @@ def test_attention_on_a_cpu_counts_full_squares_with_grouped_queries_too(heads_o
         (lambda: torch.addmv(torch.ones(3), torch.ones(3, 5), torch.ones(5)), 2 * 3 * 5),
         (lambda: torch.ones(7) @ torch.ones(7), 2 * 7),
         (lambda: torch.einsum("bij,bjk->bik", torch.ones(2, 3, 4), torch.ones(2, 4, 5)), 2 * 2 * 3 * 4 * 5),
+        (lambda: torch.linalg.solve_triangular(torch.eye(4), torch.ones(2, 4, 5), upper=False), 2 * 4 * 4 * 5),
+        (lambda: torch.linalg.solve_triangular(torch.eye(5), torch.ones(4, 5), upper=True, left=False), 5 * 5 * 4),
         (lambda: torch.ones(4).exp(), 0),
     ],
 )

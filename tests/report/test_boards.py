@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from flopray.report.boards.agreement import left_out, pairs
 from flopray.report.boards.data import AS_MEASURED, AT_REFERENCE, TIME, boards_of, short_names
 from flopray.report.boards.effects import Prior, fit_boards
 from flopray.report.boards.priors import prior_of
+from flopray.report.boards.table import verdict
 from flopray.testing.simulated_fleet import Fleet, simulated_fleet
 
 H100 = "NVIDIA H100 80GB HBM3"
@@ -179,6 +181,33 @@ def test_pairs_take_factors_out() -> None:
     assert pair.rms_without_factor < 0.012
     assert pair.agree < 0.1
     assert pair.agree_without_factor > 0.9
+
+
+@pytest.mark.parametrize("boards", [2, 3])
+def test_equal_boards_are_seldom_called_different(boards: int) -> None:
+    rng, found = np.random.default_rng(31), []
+    for _ in range(120):
+        fleet = simulated_fleet(rng, boards, 32, spread=0.0, scatter=0.003)
+        (device,) = boards_of(rows_of(fleet))
+        found += pairs(device.parts[AS_MEASURED], device.fits[AS_MEASURED])
+    assert np.mean([bool(pair.differ) for pair in found]) <= 0.09
+
+
+def test_boards_with_a_factor_are_called_different_and_rows_that_scatter_too() -> None:
+    fleet = simulated_fleet(np.random.default_rng(32), 2, spread=0.0, scatter=0.0)
+    (device,) = boards_of(rows_of(fleet))
+    (alike,) = pairs(device.parts[AS_MEASURED], device.fits[AS_MEASURED])
+    assert verdict(alike) == "not seen"
+    fleet.values[:, 1] *= 1.01
+    (device,) = boards_of(rows_of(fleet))
+    (apart,) = pairs(device.parts[AS_MEASURED], device.fits[AS_MEASURED])
+    assert verdict(apart) == "yes, by a factor"
+    assert apart.factor_error < 0.005
+    fleet.values[::2, 1] *= 1.1
+    (device,) = boards_of(rows_of(fleet))
+    (single,) = pairs(device.parts[AS_MEASURED], device.fits[AS_MEASURED])
+    assert "row by row" in verdict(single)
+    assert verdict(replace(single, factor_error=np.nan)).startswith("cannot be told")
 
 
 def test_a_board_that_is_left_out_lies_in_the_interval_of_another_board() -> None:

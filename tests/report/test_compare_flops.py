@@ -261,7 +261,7 @@ class TestCommandLine:
         assert main([str(run), "--min-width", "0"]) == 0
         assert (run / "plots" / "flops" / "H100_fp32_eager" / "excess_forward.png").stat().st_size > 10_000
         out = capsys.readouterr().out
-        assert "drawing figures, which takes some seconds ..." in out
+        assert "compare-flops draws its figures, which takes some seconds ..." in out
         assert f"figures: {run}/plots/flops/H100_fp32_eager/" in out
 
     @pytest.mark.slow

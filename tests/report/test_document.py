@@ -10,14 +10,17 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from flopray.cli import report as command
-from flopray.report.document import build, html, text
+from flopray.report.document import build, energy, html, text
 from flopray.report.document.certainty import days_of
+from flopray.report.document.content import Bars, Words
 from flopray.report.document.data import load
 from flopray.report.document.words import DASH
+from flopray.report.text_table import TextTable
 from flopray.store.run import RunFolder
 from tests.report.test_pages import BROWSER
 
@@ -90,10 +93,58 @@ def test_shares_are_of_the_whole_and_the_rest_is_the_difference(measured, docume
     words = section(document, "shares").blocks[0].paragraphs
     assert any(
         line.startswith(
-            "H200 bf16, n=8 d=2048 m=256: everything but forward and backward, the optimizer among it, has 1.1 %"
+            "H200 bf16, n=8 d=2048 m=256: everything but forward and backward (by difference: the step less those "
+            "two), the optimizer among it, has 1.1 %"
         )
         for line in words
     )
+
+
+def test_a_share_of_the_peak_names_the_peak_and_its_datasheet(document):
+    answer = section(document, "answer")
+    (first, *_) = [block for block in answer.blocks if isinstance(block, Words)]
+    assert "4.9 % of the dense bf16 peak (989 TFLOP/s)" in first.paragraphs[0]
+    notes = next(block for block in answer.blocks if isinstance(block, Bars)).table.notes
+    stated = "fp32 67 TFLOP/s and bf16 989 TFLOP/s (H100 SXM: https://www.nvidia.com/en-us/data-center/h100/)"
+    assert f"MFU of H100: FLOP/s of the model over the datasheet's dense peak, without sparsity: {stated}" in notes
+
+
+def test_the_page_says_how_energy_was_measured(document, measured):
+    said = [line for block in section(document, "certainty").blocks for line in getattr(block, "paragraphs", [])]
+    (line,) = [line for line in said if line.startswith("How energy was measured")]
+    rows = measured.frame[measured.frame["energy_j"].notna()]
+    assert line.startswith(f"How energy was measured ({len(rows)} rows): a thread reads NVML's counter of energy")
+    assert "one every 100 ms" in line
+    ticks = rows["energy_ticks"]
+    assert f"{ticks.min():.0f} to {ticks.max():.0f} (median {ticks.median():.0f}) of them a window" in line
+    assert "what it takes at rest is not subtracted" in line
+    assert energy.method(measured.frame.assign(energy_j=np.nan)) is None
+    (of_cpu,) = energy.method(measured.frame.assign(energy_source="rapl")).paragraphs
+    assert "the processors' packages and their memory" in of_cpu
+    assert "Not in it: the rest of the computer" in of_cpu
+
+
+def test_overheads_are_explained_where_they_stand():
+    counted = build.document_of(load([RESULTS / "h100_counters_bf16"]))
+    (bars,) = section(counted, "flops").blocks
+    assert bars.table.header[-3:] == ["extra products (ω)", "sums per number (ρ)", "extra activations (κ)"]
+    assert [note[0] for note in bars.table.notes[-3:]] == ["ω", "ρ", "κ"]
+
+
+def test_a_pair_of_boards_has_a_verdict(document):
+    blocks = section(document, "certainty").blocks
+    (table,) = [block for block in blocks if isinstance(block, TextTable) and block.title.endswith("in pairs")]
+    verdicts = {title: rows[0][-1] for title, rows in table.sections}
+    assert verdicts["energy at 50 °C"] == "yes, by a factor, and row by row"
+    assert any(note.startswith("different by a factor: its 95 % interval") for note in table.notes)
+
+
+@pytest.mark.extras("html")
+def test_the_place_of_a_view_says_which_script_draws_it(document):
+    page = html.to_html(document)
+    views = page.count('<div class="view" data-view=')
+    assert views > 1
+    assert page.count("by plotly.js, which is inside of this page. Where scripts are off") == views
 
 
 def test_predictions_stand_beside_what_was_measured_and_say_that_they_were_fitted_to_it(document):

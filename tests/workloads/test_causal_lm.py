@@ -15,6 +15,7 @@ from flopray.measurement.count import count
 from flopray.workloads.base import closed_columns
 from flopray.workloads.causal_lm import agreement, configuration, families, models
 from flopray.workloads.causal_lm.flops import COMPONENTS, components
+from flopray.workloads.causal_lm.sizes import NoClosedForm
 from flopray.workloads.causal_lm.transformer import uniform_routing
 from flopray.workloads.causal_lm.workload import CausalLM
 from flopray.workloads.dispatch import dispatched_flops
@@ -231,6 +232,12 @@ def test_what_families_with_plain_mlps_do_to_elements_by_hand():
         ("granitemoehybrid", {"num_local_experts": 0, "num_experts_per_tok": 0}),
         ("nemotron", {"attention_bias": False, "mlp_bias": False, "partial_rotary_factor": 1.0}),
         ("apertus", {"hidden_act": "silu"}),
+        ("falcon", {"new_decoder_architecture": False, "parallel_attn": False, "num_kv_heads": None, "alibi": True}),
+        # keys of published files that state what is built anyway
+        ("llama", {"activation": "swiglu"}),
+        ("nemotron", {"kv_channels": 24}),
+        ("gpt_bigcode", {"pad_key_length": True}),
+        ("gptj", {"rotary": True}),
     ],
 )
 def test_variants_of_a_family_are_what_the_dispatcher_counts(kind, changes):
@@ -289,7 +296,7 @@ def test_built_in_configurations_have_the_published_parameters():
 
 
 #: Sizes of further models (kind: hidden, layers, heads, heads of keys, MLP, vocabulary, tied) and their published
-#: numbers of weights.
+#: numbers of weights, a tied matrix once.
 PUBLISHED = {
     "Llama-3.1-405B": ("llama", 16384, 126, 128, 8, 53248, 128256, False, {}, 405_853_388_800),
     "TinyLlama-1.1B": ("llama", 2048, 22, 32, 4, 5632, 32000, False, {}, 1_100_048_384),
@@ -342,6 +349,47 @@ PUBLISHED = {
 }
 
 
+_KERAS = "https://github.com/keras-team/keras-hub/blob/71453d08f59edc90d276e999319fc51e61cbf82c/keras_hub/src/models"
+_HUB = "https://huggingface.co/api/models/{}?expand[]=safetensors"
+#: Where each number is stated to the weight; the hub's API has it as `safetensors.total`. A page alone rounds it.
+PUBLISHED_AT = {
+    "Llama-3.1-405B": _HUB.format("meta-llama/Llama-3.1-405B"),
+    "TinyLlama-1.1B": _HUB.format("TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T"),
+    "Mistral-Nemo": _HUB.format("mistralai/Mistral-Nemo-Instruct-2407"),
+    "Qwen2.5-72B": f"{_KERAS}/qwen/qwen_presets.py#L57",
+    "Qwen3-32B": f"{_KERAS}/qwen3/qwen3_presets.py#L68",
+    "gemma-2b": f"{_KERAS}/gemma/gemma_presets.py#L8",
+    "gemma-2-27b": f"{_KERAS}/gemma/gemma_presets.py#L162",
+    "phi-4": _HUB.format("microsoft/phi-4"),
+    "phi-2": _HUB.format("microsoft/phi-2"),
+    "OLMo-2-0325-32B": _HUB.format("allenai/OLMo-2-0325-32B"),
+    "OLMo-1B": _HUB.format("allenai/OLMo-1B-hf"),
+    "SmolLM3-3B": _HUB.format("HuggingFaceTB/SmolLM3-3B"),
+    "starcoder2-3b": "https://huggingface.co/bigcode/starcoder2-3b",  # 3.03 billion
+    "c4ai-command-r-v01": "https://huggingface.co/CohereLabs/c4ai-command-r-v01",  # 35 billion
+    "granite-3.1-2b": _HUB.format("ibm-granite/granite-3.1-2b-base"),
+    "gpt-neox-20b": "https://huggingface.co/EleutherAI/gpt-neox-20b",  # a table of its card
+    "granite-3.1-1b-a400m": _HUB.format("ibm-granite/granite-3.1-1b-a400m-base"),
+    "falcon-7b": "https://huggingface.co/tiiuae/falcon-7b/tree/main",  # bytes of its files, the tied matrix twice
+    "bloom-7b1": "https://huggingface.co/bigscience/bloom-7b1",  # its card
+    "opt-6.7b": "https://huggingface.co/facebook/opt-6.7b/tree/main",  # bytes of its files: twice as many
+    "stablelm-2-1_6b": "https://huggingface.co/stabilityai/stablelm-2-1_6b",  # a table of its card
+    "glm-4-9b": _HUB.format("zai-org/glm-4-9b-hf"),
+    "Seed-OSS-36B": _HUB.format("ByteDance-Seed/Seed-OSS-36B-Base"),
+    "ERNIE-4.5-0.3B": _HUB.format("baidu/ERNIE-4.5-0.3B-PT"),
+    "Apertus-8B": _HUB.format("swiss-ai/Apertus-8B-2509"),
+    "command-r-plus": "https://huggingface.co/CohereLabs/c4ai-command-r-plus",  # 104 billion
+    "Mixtral-8x22B": _HUB.format("mistralai/Mixtral-8x22B-v0.1"),
+}
+
+
+def test_each_published_number_says_where_it_is_stated():
+    assert list(PUBLISHED_AT) == list(PUBLISHED)
+    for name in models.built_in():
+        published = models.shipped(name)
+        assert published["parameters"] is None or published["parameters_source"].startswith("https://"), name
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_further_models_have_the_published_parameters(name):
     kind, hidden, layers, heads, kv, inner, vocabulary, tied, further, parameters = PUBLISHED[name]
@@ -383,6 +431,13 @@ def test_further_models_have_the_published_parameters(name):
         (config("qwen3", use_qk_norm=False), "use_qk_norm is False"),
         (config("qwen3_moe", shared_expert_intermediate_size=48), "shared_expert_intermediate_size (is 48"),
         (config("gemma2", sliding_window_size=16), "sliding_window 8 and sliding_window_size 16"),
+        # biases that a class has, whatever the file says
+        (config("qwen2", attention_bias=False), "attention_bias is False, and qwen2 is built with True"),
+        (config("phi", mlp_bias=False), "mlp_bias is False, and phi is built with True"),
+        (config("nemotron", kv_channels=12), "kv_channels is 12, and nemotron is built with 24"),
+        (config("llama", activation="gelu"), "activation (is 'gelu'"),
+        # keys that a class without a closed form does not name
+        (config("diffllama", head_dim=None, n_mixtures=2), "has none; transformers may ignore 'n_mixtures'"),
     ],
 )
 def test_what_is_not_understood_is_counted_by_the_dispatcher_alone_and_says_why(content, reason):
@@ -401,13 +456,32 @@ def test_what_is_not_understood_is_counted_by_the_dispatcher_alone_and_says_why(
         assert "stands alone" in counted["dispatched_reason"]
 
 
-def test_a_count_without_a_formula_names_the_operator():
+@pytest.mark.parametrize(
+    ("kind", "key", "value", "reason"),
+    [
+        ("granitemoe", "num_experts_per_tok", None, "None experts of 8 for each token"),
+        ("minimax_m2", "attn_type_list", 1, "attn_type_list has layers of another attention"),
+    ],
+)
+def test_a_value_of_another_type_has_no_closed_form(kind, key, value, reason):
+    content = config(kind) | {key: value}
+    with pytest.raises(NoClosedForm, match=reason):
+        families.sizes_of(content, configuration.completed(content))
+
+
+def test_linear_attention_is_counted_as_its_chunks_with_their_triangular_systems():
     linear = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 16}
     further = {**linear, **_EXPERTS, "linear_value_head_dim": 16, "shared_expert_intermediate_size": 48}
     content = config("qwen3_next", layer_types=["linear_attention"] * 2, linear_conv_kernel_dim=4, **further)
-    counted = dispatched_flops(point(content), "backward", None)
-    assert counted["dispatched_flops"] is None
-    assert "linalg_solve_triangular" in counted["dispatched_reason"] or "meta device" in counted["dispatched_reason"]
+    counted = dispatched_flops(point(content, batch=1, tokens=64), "forward", None)
+    wide, values, tokens = 2 * 2 * 16 + 4 * 16, 4 * 16, 64  # queries, keys and values; values; one chunk of tokens
+    projections = 64 * (wide + values) + 64 * 2 * 4 + values * 64  # with gates, and what decays and is written
+    experts = 2 * 3 * 64 * 32 + 3 * 64 * 48 + 64 * (8 + 1)  # two active, one shared, router and its gate
+    chunk = 4 * (2 * 3 * tokens**2 * 16 + 2 * tokens**2 * 16 + 2 * 3 * tokens * 16 * 16)  # products, systems, states
+    convolved = 2 * (tokens + 3) * wide * 4  # padded by a filter less one
+    layer = 2 * tokens * (projections + experts) + chunk + convolved
+    assert counted["dispatched_flops"] == 2 * layer + 2 * tokens * 64 * 128
+    assert dispatched_flops(point(content), "backward", None)["dispatched_flops"] > 0
 
 
 @pytest.mark.parametrize(
@@ -478,7 +552,17 @@ def test_a_closed_form_that_disagrees_with_the_model_is_withdrawn(change, monkey
         ({"model_type": "nobody_knows"}, "unknown model_type 'nobody_knows'"),
         ({"hidden_size": 64}, "lacks model_type"),
         (config("llama", architectures=["LlamaForSequenceClassification"]), "LlamaForCausalLM would be built"),
-        ({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}}, "its text_config is a model inside"),
+        (
+            {"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}},
+            "its text_config is a model inside of a larger one, which is not counted as a whole: NAME#text_config",
+        ),
+        ({"model_type": "clap", "audio_config": {"model_type": "x"}}, "write its language model to a file of its own"),
+        # numbers of which a class makes others
+        (
+            config("longcat_flash", num_layers=2, intermediate_size=None, head_dim=None),
+            "num_layers is 2, and transformers makes it 1: other keys contradict it",
+        ),
+        (config("gpt2", num_hidden_layers=3), "n_layer is 2, and transformers makes it 3"),
         ({"model_type": "t5"}, "no causal language model"),
         (config("llama", hidden_size=None), "lacks hidden_size"),
         (config("gpt2", n_layer=None), "lacks num_hidden_layers"),
@@ -547,6 +631,74 @@ def test_what_transformers_cannot_build_without_other_code_is_refused_in_one_lin
     assert "\n" not in str(caught.value)
 
 
+def larger(tmp_path, **changes) -> str:
+    """A file of a model that sees, whose language model is a small Gemma 3."""
+    content = {
+        **{"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"], "mm_tokens_per_image": 256},
+        **{"text_config": config("gemma3_text"), "vision_config": {"model_type": "siglip_vision_model"}, **changes},
+    }
+    file = tmp_path / "sees.json"
+    file.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+    return str(file)
+
+
+def test_the_language_model_inside_of_a_larger_one_is_counted_where_the_name_asks_for_it(tmp_path):
+    with pytest.raises(InputError, match=r"not counted as a whole: NAME#text_config counts that part alone"):
+        models.find_models([larger(tmp_path)], ["random"])
+    (name,), configs = models.find_models([f"{larger(tmp_path)}#text_config"], ["random"])
+    assert name == "sees#text_config"  # every record says that it is the part
+    assert configs[name] == models.canonical({**config("gemma3_text"), "tie_word_embeddings": True}, "m")
+    assert not isinstance(agreement.agreed_sizes(name, configs[name]), str)
+    # The class of the whole model says what its part is.
+    unnamed = {key: value for key, value in config("gemma3_text").items() if key != "model_type"}
+    _, again = models.find_models([f"{larger(tmp_path, text_config=unnamed)}#text_config"], ["random"])
+    assert again == configs
+
+
+@pytest.mark.parametrize(("whole", "own", "tied"), [(False, None, False), (None, False, False), (True, True, True)])
+def test_a_part_is_tied_where_its_file_says_so(whole, own, tied, tmp_path):
+    text = config("gemma3_text", tie_word_embeddings=own)
+    file = larger(tmp_path, text_config=text, tie_word_embeddings=whole)
+    _, configs = models.find_models([f"{file}#text_config"], ["random"])
+    assert json.loads(configs["sees#text_config"])["tie_word_embeddings"] is tied
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "message"),
+    [
+        ({}, "llm_config", "it has no 'llm_config'; its parts are text_config, vision_config"),
+        ({}, "vision_config", "no causal language model of the model_type 'siglip_vision_model'"),
+        (
+            {"tie_word_embeddings": False, "text_config": config("gemma3_text", tie_word_embeddings=True)},
+            *("text_config", "whether its text_config has tied embeddings is not clear: state tie_word_embeddings"),
+        ),
+        # Classes of the whole and of the part differ in what they do where nothing is said.
+        (
+            {"model_type": "mistral3", "text_config": config("mistral")},
+            *("text_config", "whether its text_config has tied embeddings is not clear"),
+        ),
+        ({"vocab_size": 256}, "text_config", "vocab_size is 256, and that of its text_config 128"),
+        (
+            {"model_type": "llava", "text_config": {"hidden_size": 64}},
+            "text_config",
+            "its text_config lacks model_type",
+        ),
+        ({"text_config": {"model_type": "gemma3_text"}}, "text_config", "lacks hidden_size"),
+        ({"text_config": config("gemma3_text", vision_config={"a": 1})}, "text_config", "its vision_config is a model"),
+    ],
+)
+def test_a_part_that_is_not_clear_is_refused_in_one_line(changes, key, message, tmp_path):
+    with pytest.raises(InputError) as caught:
+        models.find_models([f"{larger(tmp_path, **changes)}#{key}"], ["random"])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_a_part_are_not_loaded(tmp_path):
+    with pytest.raises(InputError, match="pretrained loads whole models, not"):
+        models.find_models([f"{larger(tmp_path)}#text_config"], ["pretrained"])
+
+
 def test_names_files_and_folders_are_models(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.json").write_text(json.dumps(config("qwen3", torch_dtype="float16", bos_token_id=999)))
@@ -608,7 +760,7 @@ def test_counting_a_file_by_module_gives_what_a_sweep_records(kind, tmp_path):
         assert counted.dispatched.flops == dispatched_flops(where, phase, None)["dispatched_flops"]
         assert counted.closed.flops == columns.get("model_flops")
         if kind == "biogpt":
-            assert counted.closed.reason == "no closed form: the model_type biogpt has none"
+            assert counted.closed.reason.startswith("no closed form: the model_type biogpt has none")
 
 
 # -- what is measured
@@ -702,7 +854,7 @@ def test_what_a_family_cannot_have_is_said_before_it_is_run():
 @pytest.mark.parametrize(("kind", "kinds_of_layers"), [("llama", 1), ("gpt2", 1), ("gemma2", 2)])
 def test_generating_compiles_each_kind_of_layer_once_and_computes_the_same(kind, kinds_of_layers, monkeypatch):
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
-    content = config(kind, num_hidden_layers=4)
+    content = config(kind, **{"n_layer" if kind == "gpt2" else "num_hidden_layers": 4})
     for phase in ("prefill", "decode"):
         eager, layered = (
             BuiltPoint(point(content, execution=execution), device="cpu", seed=0) for execution in ("eager", "compile")

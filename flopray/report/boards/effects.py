@@ -81,7 +81,8 @@ class BoardFit:
         type_errors: half width of the 95 % interval of the mean over boards of the type.
         other_board_errors: half width of the 95 % interval of the value on another board of the type.
         factors: of each board against the mean of the boards, less 1; NaN for a board that shares no row with the
-        others. factor_errors: half width of the 95 % interval of a factor. spread: standard deviation between boards,
+        others. factor_errors: half width of the 95 % interval of a factor. pair_errors: half width of that of the
+        difference of two logarithms of factors, (B, B). spread: standard deviation between boards,
         after the prior if that is used. own_spread: the same from these boards alone. scatter: standard deviation of a
         row on a board about the factor, beyond the row's own error. residual: root mean square of the residuals, own
         errors included. degrees: of freedom of `spread`. prior: that was used. prior_left_out: the boards contradict
@@ -93,6 +94,7 @@ class BoardFit:
     other_board_errors: Floats
     factors: Floats
     factor_errors: Floats
+    pair_errors: Floats
     spread: float
     own_spread: float
     scatter: float
@@ -141,13 +143,14 @@ def fit_boards(values: Floats, errors: Floats, prior: Prior | None = None) -> Bo
     scattered = np.maximum(fit.scales.factors * (of_row + fit.scatter**2) - of_row, 0.0)
     another = _half_width(variance * (1 + 1 / count), total, rows + scattered, degrees)
     placed = np.where(together, np.expm1(fit.factors), np.nan)
-    spread_of_factors = fit.deviations * stdtrit(fit.degrees, 0.975)
+    quantile = float(stdtrit(fit.degrees, 0.975))
     return BoardFit(
         means=np.where(there.any(axis=1), np.exp(fit.means), np.nan),
         type_errors=np.where(there.any(axis=1), of_type, np.nan),
         other_board_errors=np.where(there.any(axis=1), another, np.nan),
         factors=placed,
-        factor_errors=np.where(together, spread_of_factors, np.nan),
+        factor_errors=np.where(together, fit.deviations * quantile, np.nan),
+        pair_errors=np.where(np.outer(together, together), _of_pairs(fit) * quantile, np.nan),
         spread=float(np.sqrt(variance)),
         own_spread=float(np.sqrt(own_variance)),
         scatter=fit.scatter,
@@ -156,6 +159,19 @@ def fit_boards(values: Floats, errors: Floats, prior: Prior | None = None) -> Bo
         prior=None if left_out else prior,
         prior_left_out=left_out,
     )
+
+
+def _of_pairs(fit: _Fit) -> Floats:
+    """Standard errors of the differences of factors, (B, B).
+
+    Factors sum to zero, so that those of two boards alone move against each other: the error of their difference is
+    twice that of each, and not its root of two.
+    """
+    own = np.sqrt(np.maximum(np.diag(fit.covariance), 0.0))
+    scale = np.divide(fit.deviations, own, out=np.ones_like(own), where=own > 0)  # by the rows' own residuals
+    covariance = fit.covariance * np.outer(scale, scale)
+    variances = np.diag(covariance)
+    return np.sqrt(np.maximum(variances[:, None] + variances - 2 * covariance, 0.0))
 
 
 @dataclass(frozen=True, eq=False)

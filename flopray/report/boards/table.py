@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
-from flopray.report.boards.agreement import left_out, pairs
+from flopray.report.boards.agreement import Pair, left_out, pairs
 from flopray.report.boards.data import AS_MEASURED, AT_REFERENCE, BoardValues, DeviceBoards, short_names
 from flopray.report.text_table import TextTable
 
 _FACTORS = "factor: against the mean of the boards in the table, ± half its 95 % interval"
 _AGREE = "agree: share of rows no further apart than both stated errors (root of the sum of squares)"
+_VERDICTS = (
+    "different by a factor: its 95 % interval (±) does not reach 0; of simulated pairs of equal boards 0 to 6 % are "
+    "called different",
+    "row by row: with the factor taken out, more rows are apart than 5 % of them would be by chance (binomial test at "
+    "2.5 %, as if rows were independent)",
+)
 _LEFT_OUT = (
     "in type: share of the board's rows inside the interval of the mean over boards from the others; in board: inside "
     "that for another board, which should hold 95 %"
@@ -49,7 +56,7 @@ def _boards(device: DeviceBoards) -> TextTable:
 
 
 def _pairs(device: DeviceBoards) -> TextTable:
-    names, sections = short_names(device.boards), []
+    names, sections, missing = short_names(device.boards), [], 0
     parts = dict(device.parts)
     if AT_REFERENCE in parts and device.as_measured is not None:
         parts[AS_MEASURED] = device.as_measured
@@ -59,15 +66,31 @@ def _pairs(device: DeviceBoards) -> TextTable:
             [
                 " / ".join(names[board] for board in reversed(pair.boards)),
                 *(str(pair.rows), f"{pair.rms:.2%}", f"{pair.agree:.0%}", f"{pair.factor:+.2%}"),
+                f"{pair.factor_error:.2%}" if np.isfinite(pair.factor_error) else "-",
                 *(f"{pair.rms_without_factor:.2%}", f"{pair.agree_without_factor:.0%}"),
+                verdict(pair),
             ]
             for pair in pairs(part, fit)
         ]
+        missing = max(missing, math.comb(len(part.boards), 2) - len(rows))
         if rows:
             sections.append((device.label(quantity), rows))
-    header = ["Boards", "Rows", "Apart", "agree", "Factor", "Apart\nwithout", "agree "]
+    header = ["Boards", "Rows", "Apart", "agree", "Factor", "±", "Apart\nwithout", "agree ", "Different?"]
     notes = ["apart: root mean square of the differences of shared rows; without: with the factor taken out", _AGREE]
+    notes += _VERDICTS
+    if AS_MEASURED in parts and AT_REFERENCE in parts:
+        notes.append("energy as measured is that of boards at the temperatures that they had, which differ too")
+    if missing:
+        notes.append(f"{missing} more {'pair shares' if missing == 1 else 'pairs share'} no row")
     return TextTable(f"Boards of {device.name} in pairs", header, sections, notes, "Quantity")
+
+
+def verdict(pair: Pair) -> str:
+    """Whether two boards differ beyond their errors: as a whole, in single rows, or not that one could see."""
+    as_a_whole = "cannot be told" if pair.differ is None else "yes, by a factor" if pair.differ else ""
+    if pair.rows_differ:
+        return f"{as_a_whole}, and row by row" if as_a_whole else "yes, row by row"
+    return as_a_whole or "not seen"
 
 
 def _left_out(device: DeviceBoards) -> TextTable:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from flopray.audit.hardware import find_gpu
 from flopray.records import Row
 from flopray.report.boards.data import noun_of
 from flopray.report.document import certainty
@@ -110,7 +111,7 @@ def sentence(row: Row, comparison: Comparison, against: str) -> str:
     if np.isfinite(row["flops_per_j"]):
         more.append(f"{prefixed(row['flops_per_j'], 'FLOP/J')}")
     if np.isfinite(row["mfu"]):
-        more.append(f"{percent(row['mfu'])} of the peak rate")
+        more.append(f"{percent(row['mfu'])} of the dense {row['precision']} peak{_peak(row)}")
     if np.isfinite(row["energy_per_token_j"]):
         more.append(f"{prefixed(row['energy_per_token_j'], 'J')} a token")
     said = f"{where}{how} takes {' and '.join(costs)}{_of_boards(row)}"
@@ -120,6 +121,21 @@ def sentence(row: Row, comparison: Comparison, against: str) -> str:
         asked = row["energy_status"] != "not_requested"
         said += f" Its energy is missing: {reason.rstrip('.')}." if asked else " Its energy was not asked for."
     return said
+
+
+def _peak(row: Row) -> str:
+    """The rate that a share is of: model FLOP/s over it."""
+    return f" ({prefixed(row['flops_per_s'] / row['mfu'], 'FLOP/s')})" if row["mfu"] > 0 else ""
+
+
+def _peaks(step: Frame) -> Iterator[str]:
+    """What MFU is a share of, for each type of device: its dense peaks, and the datasheet that states them."""
+    for gpu, part in step[step["mfu"] > 0].groupby("gpu", sort=False):
+        rates = (part["flops_per_s"] / part["mfu"]).groupby(part["precision"], sort=False).median()
+        spec = find_gpu(str(gpu)) or find_gpu(str(part["device_name"].iloc[0]))
+        source = f" ({spec.name}: {spec.source})" if spec else ""
+        stated = listed([f"{precision} {prefixed(float(rate), 'FLOP/s')}" for precision, rate in rates.items()])
+        yield f"MFU of {gpu}: FLOP/s of the model over the datasheet's dense peak, without sparsity: {stated}{source}"
 
 
 def _of_boards(row: Row) -> str:
@@ -174,6 +190,7 @@ def _table(comparison: Comparison, step: Frame) -> Bars:
         notes.append("± ?: too few repeats to tell, or an error that was not measured")
     if at := temperatures_said(step):
         notes.append(at)
+    notes += _peaks(step[step["shape"].isin(shown)])
     count = step["shape"].nunique()
     if len(shown) < count:
         notes.append(f"{len(shown)} of {count} shapes; the views below have all")

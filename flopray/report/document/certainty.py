@@ -13,6 +13,7 @@ from flopray.records import PREPARED_AGAIN_REL
 from flopray.report.boards.data import board_names, noun_of, short_names
 from flopray.report.boards.statement import statement
 from flopray.report.boards.table import board_tables
+from flopray.report.document import energy
 from flopray.report.document.content import Block, Section, Words
 from flopray.report.document.data import Measured
 from flopray.report.document.words import DASH, counted, listed, percent
@@ -31,7 +32,10 @@ WHAT_ERRORS_ARE = (
 
 def section(measured: Measured) -> Section:
     """The section."""
-    blocks: list[Block] = [Words([WHAT_ERRORS_ARE]), _boards(measured.frame), _errors(measured.frame)]
+    blocks: list[Block] = [Words([WHAT_ERRORS_ARE])]
+    if how := energy.method(measured.frame):
+        blocks.append(how)
+    blocks += [_boards(measured.frame), _errors(measured.frame)]
     for device in measured.devices:
         blocks.append(Words([line.strip() for line in statement(device)]))
         if len(device.boards) > 1:

@@ -24,6 +24,11 @@ from flopray.report.text_table import TextTable
 NO_VIEWS = (
     "The interactive views need plotly where the report is made: pip install 'flopray[html]', then make it again."
 )
+#: In the place of a view until its script has drawn it, and for good where scripts are off.
+_WAITING = (
+    "This view is drawn when it comes into sight, by plotly.js, which is inside of this page. Where scripts are off, "
+    "the tables have its numbers."
+)
 _NUMBER = re.compile(r"[<±+−-]? ?\d")
 
 
@@ -65,7 +70,7 @@ def _block(block: Block, places: dict[int, int]) -> str:
     if isinstance(block, View):
         if id(block) not in places:
             return f"<p>{html.escape(NO_VIEWS)}</p>"
-        return f'<div class="view" data-view="v{places[id(block)]}"><p class="wait">drawing …</p></div>'
+        return f'<div class="view" data-view="v{places[id(block)]}"><p class="wait">{html.escape(_WAITING)}</p></div>'
     if isinstance(block, Bars):
         return _table(block.table, block.shares)
     return _table(block, {})

@@ -11,7 +11,26 @@ from flopray.report.document.words import DASH
 from flopray.report.gpus.data import Frame
 from flopray.report.text_table import TextTable
 
-_OVERHEADS = {"gemm_overhead": "ω products", "splitk_per_element": "ρ split-K", "activation_overhead": "κ activations"}
+_OVERHEADS = {
+    "gemm_overhead": "extra products (ω)",
+    "splitk_per_element": "sums per number (ρ)",
+    "activation_overhead": "extra activations (κ)",
+}
+#: What each is, in the order of the columns.
+_MEANINGS = {
+    "gemm_overhead": (
+        "ω, extra products: FLOPs that matrix products executed over those of the closed form, less 1; they come from "
+        "padding to whole tiles, so 0.05 means 5 % more than the mathematics needs"
+    ),
+    "splitk_per_element": (
+        "ρ, sums per number: FLOPs of split-K sums and other reductions for each number that a layer writes; 0 where "
+        "no product is split"
+    ),
+    "activation_overhead": (
+        "κ, extra activations: FLOPs that elementwise kernels executed over those of the closed form, which counts 1 "
+        "for each activation, less 1; a sigmoid takes many instructions"
+    ),
+}
 
 
 def section(measured: Measured) -> Section | None:
@@ -38,10 +57,7 @@ def section(measured: Measured) -> Section | None:
     if not counted:
         notes.append("executed FLOPs were not counted: the instrument counters counts them, on a GPU that permits it")
     else:
-        notes.append(
-            "ω: products executed beyond the closed form; ρ: FLOPs of split-K sums and reductions per number that "
-            "layers write; κ: FLOPs per activation beyond the one that the closed form counts"
-        )
+        notes += [meaning for name, meaning in _MEANINGS.items() if np.isfinite(numbers_of(frame, name)).any()]
     return Section(
         "flops",
         "FLOPs, counted several ways",

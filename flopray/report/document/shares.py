@@ -18,7 +18,7 @@ from flopray.report.text_table import TextTable
 
 _WHOLES = ("train_step", "forward_backward")
 _REST = "the rest, by difference"
-_REST_WORDS = "everything but forward and backward, the optimizer among it,"
+_REST_WORDS = "everything but forward and backward (by difference: the step less those two), the optimizer among it,"
 #: Columns of every record that are parts of the closed form, with what they are.
 _COMMON = {"gemm_flops": "matrix products", "activation_flops": "activations", "optimizer_flops": "optimizer"}
 _MOST_TYPES = 6
@@ -129,9 +129,7 @@ def _costly(comparison: Comparison) -> Words | None:
             if time > max(_MUCH * flops, _NOTABLE):
                 energy = part.energy_j / whole.energy_j
                 joules = f" and {percent(energy)} of its joules" if np.isfinite(energy) else ""
-                name = (
-                    "everything but forward and backward, the optimizer among it," if part.name == _REST else part.name
-                )
+                name = _REST_WORDS if part.name == _REST else part.name
                 said.append(
                     f"{gpu} {precision}, {group['shape'].iloc[0]}: {name} has {percent(flops)} of the step's FLOPs and "
                     f"takes {percent(time)} of its time{joules}."

@@ -7,7 +7,8 @@ some releases compute by a product, are left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Sequences, their tokens at least, and how many more than a window they have.
 _BATCH, _TOKENS, _BEYOND = 2, 512, 8
+#: The function of transformers that finds several sequences in one row.
+_PACKED = "find_packed_sequence_indices"
 #: Rotary embeddings whose angles depend on the sequence's length; what they are applied to does not.
 _BY_LENGTH = ("dynamic", "longrope")
 
@@ -153,13 +156,29 @@ def _counted(work: Callable[[], object]) -> int | str:
     from flopray.flops.repeated import RepeatedShapes
 
     try:
-        with RepeatedShapes():
+        with RepeatedShapes(), _nothing_packed():
             found = count_dispatched(work)
     except Unsupported as error:
         return str(error)
     except Exception as error:  # the model needs numbers for something
         return f"the model does not run on the meta device: {brief(error, 160)}"
     return found.flops if found.flops is not None else one_line(str(found.reason))
+
+
+@contextmanager
+def _nothing_packed() -> Iterator[None]:
+    """Have transformers not look for several sequences in one row, which would need numbers: each row here is one."""
+    from transformers import masking_utils
+
+    look = getattr(masking_utils, _PACKED, None)
+    if look is None:  # a release that looks elsewhere, or nowhere
+        yield
+        return
+    setattr(masking_utils, _PACKED, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        setattr(masking_utils, _PACKED, look)
 
 
 def _sum(one: int | str, other: int | str) -> int | str:

@@ -18,6 +18,7 @@ from typing import Any
 
 from flopray.errors import SpecError, brief
 from flopray.workloads import float8
+from flopray.workloads.causal_lm import part
 from flopray.workloads.causal_lm.families import FAMILIES
 from flopray.workloads.llama_keys import HARMLESS, labels_of_a_classifier, short, words
 
@@ -53,6 +54,8 @@ _MOST_LAYERS = 2000
 _DECODERS = ("gpt_neox", "gpt_neox_japanese")
 #: Families whose first releases named code of their own, which transformers has since taken over as it was.
 _TAKEN_OVER = words("deepseek_v2 deepseek_v3 falcon mpt phi phi3 phimoe stablelm ernie4_5 ernie4_5_moe glm4_moe dots1")
+#: Keys under which files have the language model of a larger one.
+_OF_TEXT = ("text_config", "language_config", "llm_config")
 #: How similar an unknown key must be to a missing one to be taken for it.
 _NEAR = 0.87
 
@@ -116,13 +119,14 @@ def why_not(content: Mapping[str, Any]) -> str | None:
             "auto_map names code of the model's own, which is never run; without that key transformers' own "
             f"{short(kind)} is built, if it has one"
         )
-    inside = [
-        key
-        for key, part in content.items()
-        if isinstance(part, Mapping) and (part.get("model_type") or key in ("text_config", "vision_config"))
-    ]
-    if inside:
-        return f"its {inside[0]} is a model inside of a larger one: write that part to a file of its own"
+    if inside := part.names(content):
+        of_text = next((key for key in inside if key in _OF_TEXT), "")
+        mended = (
+            f"NAME#{of_text} counts that part alone" if of_text else "write its language model to a file of its own"
+        )
+        return (
+            f"its {of_text or inside[0]} is a model inside of a larger one, which is not counted as a whole: {mended}"
+        )
     return _why_no_class(content, kind) or _why_no_configuration(content)
 
 
@@ -173,6 +177,7 @@ def _why_no_configuration(content: Mapping[str, Any]) -> str | None:
         return str(error)
     return (
         _missing_part(content, config)
+        or _changed(content, config)
         or _misspelt(content, config)
         or _missing(content, config)
         or _impossible(content, config)
@@ -199,6 +204,21 @@ def _missing_part(content: Mapping[str, Any], config: Any) -> str | None:
     for name in type(config).sub_configs:
         if not isinstance(content.get(name), Mapping) and getattr(config, name, None) is not None:
             return f"its configuration lacks {name}, for which the class of transformers would take sizes of its own"
+    return None
+
+
+def _changed(content: Mapping[str, Any], config: Any) -> str | None:
+    """A number or a switch of the file that the class does not keep: another one stands for the same, or it derives it.
+
+    Windows that are switched off and rates of dropout are set on purpose.
+    """
+    for key, value in content.items():
+        if type(value) not in (int, bool) or key in LEFT_OUT or key.endswith("_token_id"):
+            continue
+        kept = getattr(config, key, value)
+        windowless = key == "sliding_window" and not kept
+        if kept != value and not windowless and "drop" not in key and isinstance(kept, (int, type(None))):
+            return f"{key} is {short(value)}, and transformers makes it {short(kept)}: other keys contradict it"
     return None
 
 

@@ -57,7 +57,8 @@ def mistral(c: Any) -> Sizes:
 
 
 def qwen2(c: Any) -> Sizes:
-    """Qwen 2 and 2.5: biases of queries, keys and values."""
+    """Qwen 2 and 2.5: biases of queries, keys and values, whatever the file says."""
+    require(c, attention_bias=True, qkv_bias=True)
     return model_of(c, [gated_layer(c, attention_of(c, bias=True, window=window)) for window in windows_of(c)])
 
 
@@ -154,6 +155,7 @@ def gpt_neox(c: Any) -> Sizes:
 
 def phi(c: Any) -> Sizes:
     """Phi 1, 1.5 and 2: attention and MLP side by side after one norm; biases everywhere."""
+    require(c, attention_bias=True, mlp_bias=True)
     norm = layer_norm(c.hidden_size)
     attention = attention_of(c, bias=True, out_bias=True, partial=True, norms="head_layer" if c.qk_layernorm else "")
     layer = plain_layer(c, attention, c.intermediate_size, norm, parallel=True)

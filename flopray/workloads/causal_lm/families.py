@@ -8,14 +8,15 @@ closed form, not even that of a family that it resembles.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from flopray.workloads.causal_lm import dense, mixtures, plain
-from flopray.workloads.causal_lm.keys import check_keys
+from flopray.workloads.causal_lm.keys import check_keys, is_harmless
 from flopray.workloads.causal_lm.sizes import NoClosedForm, Sizes
-from flopray.workloads.llama_keys import words
+from flopray.workloads.llama_keys import short, words
 
 _BASIC = words(
     "hidden_size num_hidden_layers num_attention_heads num_key_value_heads head_dim intermediate_size vocab_size "
@@ -55,9 +56,18 @@ def sizes_of(content: Mapping[str, Any], config: Any) -> Sizes:
     family = FAMILIES.get(config.model_type)
     if family is None:
         why = _WHY_NONE.get(config.model_type, "has none")
-        raise NoClosedForm(f"no closed form: the model_type {config.model_type} {why}")
+        raise NoClosedForm(f"no closed form: the model_type {config.model_type} {why}{_ignored(content, config)}")
     check_keys(content, family.keys)
     return family.read(config)
+
+
+def _ignored(content: Mapping[str, Any], config: Any) -> str:
+    """Of a family without a closed form, keys that its class does not name, and may be built without."""
+    own = {*inspect.signature(type(config)).parameters, *config.attribute_map}
+    unnamed = [
+        short(key) for key, value in content.items() if value is not None and not (key in own or is_harmless(key))
+    ]
+    return f"; transformers may ignore {', '.join(unnamed[:5])}{', ...' * (len(unnamed) > 5)}" if unnamed else ""
 
 
 _NO_HEAD_DIM = _BASIC - words("head_dim")
@@ -86,7 +96,7 @@ FAMILIES: Mapping[str, Family] = {
     "llama": Family(dense.llama, _BASIC | words("attention_bias mlp_bias")),
     "mistral": Family(dense.mistral, _BASIC | words("sliding_window")),
     "phi3": Family(dense.mistral, _BASIC | words("sliding_window partial_rotary_factor")),
-    "qwen2": Family(dense.qwen2, _BASIC | _WINDOWS),
+    "qwen2": Family(dense.qwen2, _BASIC | _WINDOWS | words("attention_bias qkv_bias")),
     "qwen3": Family(dense.qwen3, _BASIC | _WINDOWS | words("attention_bias use_qk_norm")),
     "gemma": Family(dense.gemma, _BASIC | words("attention_bias")),
     "gemma2": Family(dense.gemma2, _BASIC | _GEMMA2),
@@ -95,7 +105,7 @@ FAMILIES: Mapping[str, Family] = {
         dense.smollm3, _BASIC | _WINDOWS | words("attention_bias mlp_bias no_rope_layers no_rope_layer_interval")
     ),
     "granite": Family(dense.granite, _BASIC | _MULTIPLIERS | words("attention_bias mlp_bias")),
-    "phi": Family(dense.phi, _NO_HEAD_DIM | words("partial_rotary_factor qk_layernorm")),
+    "phi": Family(dense.phi, _NO_HEAD_DIM | words("partial_rotary_factor qk_layernorm attention_bias mlp_bias")),
     "starcoder2": Family(dense.starcoder2, _NO_HEAD_DIM | words("use_bias sliding_window")),
     "cohere": Family(dense.cohere, _NO_HEAD_DIM | words("attention_bias logit_scale use_qk_norm")),
     "cohere2": Family(
@@ -130,14 +140,18 @@ FAMILIES: Mapping[str, Family] = {
     "arcee": Family(plain.arcee, _BASIC | words("attention_bias mlp_bias")),
     "apertus": Family(plain.apertus, _BASIC | words("attention_bias mlp_bias qk_norm post_norm")),
     "nemotron": Family(
-        plain.nemotron, _BASIC | words("attention_bias mlp_bias partial_rotary_factor rope_percent norm_eps")
+        plain.nemotron,
+        _BASIC | words("attention_bias mlp_bias partial_rotary_factor rope_percent norm_eps kv_channels"),
     ),
     "persimmon": Family(plain.persimmon, _PLAIN | words("intermediate_size qk_layernorm partial_rotary_factor")),
     "gptj": Family(plain.gptj, _GPT | words("rotary_dim rotary")),
     "codegen": Family(plain.gptj, _GPT | words("rotary_dim")),
     "gpt_bigcode": Family(
         plain.gpt_bigcode,
-        _GPT | words("multi_query inference_runner validate_runner_input pre_allocate_kv_cache max_batch_size"),
+        _GPT
+        | words(
+            "multi_query pad_key_length inference_runner validate_runner_input pre_allocate_kv_cache max_batch_size"
+        ),
     ),
     "opt": Family(
         plain.opt,

@@ -50,6 +50,7 @@ _OFF: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "use_qkv_bias": ((False,), "biases of this name are not counted"),
     "lm_head_bias": ((False,), "a bias of the output projection is not counted"),
     "use_sliding_window": ((False,), "windows of this family are not counted"),
+    "activation": (("swiglu", "silu"), "another function is not counted"),
     "clip_qkv": ((), "clipped queries and keys are not counted"),
     "moe_layer_freq": ((1,), "layers without experts among others are not counted"),
     "scale_attn_by_inverse_layer_idx": ((False,), "scores scaled by the layer are not counted"),
@@ -68,6 +69,11 @@ _OFF: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "layer_switch": ((4,), "layers in another order are not counted"),
     "rotary_pct": ((1, 1.0), "this family rotates whole heads"),
 }
+
+
+def is_harmless(key: str) -> bool:
+    """Whether no product of any family depends on a key."""
+    return key in _HARMLESS
 
 
 def check_keys(content: Mapping[str, Any], understood: Collection[str]) -> None:

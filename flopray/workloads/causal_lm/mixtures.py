@@ -124,7 +124,8 @@ def dots1(c: Any) -> Sizes:
 def minimax_m2(c: Any) -> Sizes:
     """MiniMax M2: norms over all heads at once, a part of each head is rotated, experts in every layer."""
     require(c, use_qk_norm=True, shared_intermediate_size=0)
-    if set(getattr(c, "attn_type_list", None) or [1]) != {1}:
+    kinds = getattr(c, "attn_type_list", None) or [1]
+    if not isinstance(kinds, list) or set(kinds) != {1}:
         raise NoClosedForm("no closed form: attn_type_list has layers of another attention")
     attention = attention_of(c, norms="all", partial=True)
     layer = expert_layer(c, attention, c.num_local_experts, c.intermediate_size)

@@ -16,7 +16,7 @@ from typing import Any
 from flopray.errors import InputError, SettingError, SpecError
 from flopray.mappings import Json
 from flopray.workloads import hub
-from flopray.workloads.causal_lm import configuration, families
+from flopray.workloads.causal_lm import configuration, families, part
 from flopray.workloads.causal_lm.sizes import Sizes
 from flopray.workloads.llama_config import check_safetensors, distinct, is_hub_id, label_of, read_json, unknown_model
 
@@ -107,7 +107,7 @@ def find_model(name: str, *, pretrained: bool = False) -> tuple[str, str | None]
     """What a model's name stands for: a built-in configuration, a file, a folder with a `config.json`, or a hub id.
 
     Args:
-        name: as given.
+        name: as given; `NAME#KEY` is the part KEY of a larger model, such as `text_config`, and nothing else of it.
         pretrained: whether weights are wanted too, of a hub id or a folder with safetensors.
 
     Returns:
@@ -120,22 +120,43 @@ def find_model(name: str, *, pretrained: bool = False) -> tuple[str, str | None]
         if pretrained:
             raise SettingError(f"<weights> pretrained needs a hub id or a folder with weights, not the built-in {name}")
         return name.lower(), None
+    whole, mark, key = (name, "", "") if Path(name).exists() else name.rpartition(part.MARK)
+    if mark and pretrained:
+        raise SettingError(f"<weights> pretrained loads whole models, not {name}")
+    return _found(name if not mark else whole, key, pretrained=pretrained)
+
+
+def _found(name: str, key: str, *, pretrained: bool) -> tuple[str, str | None]:
     path = Path(name)
     if path.exists():
         file = path / "config.json" if path.is_dir() else path
         if not file.exists():
             raise InputError(f"{name}: the folder has no config.json")
-        text = canonical(read_json(file), name)
+        text = canonical(_asked(read_json(file), key, name), name)
         if not pretrained:
-            return label_of(path), text
+            return _with_part(label_of(path), key), text
         check_safetensors(str(file.parent))
         return str(file.parent.resolve()), text
     if pretrained or is_hub_id(name):
-        text = canonical(hub.config(name), name)
+        text = canonical(_asked(hub.config(name), key, name), name)
         if pretrained:
             check_safetensors(name)
-        return name, text
+        return _with_part(name, key), text
     raise unknown_model(name, built_in())
+
+
+def _asked(content: Mapping[str, Any], key: str, name: str) -> Mapping[str, Any]:
+    """The configuration, or the part of it that was asked for."""
+    if not key:
+        return content
+    try:
+        return part.part_of(content, key)
+    except SpecError as error:
+        raise SettingError(f"<model> {name}: {error}") from error
+
+
+def _with_part(name: str, key: str) -> str:
+    return f"{name}{part.MARK}{key}" if key else name
 
 
 def canonical(content: Mapping[str, Any], name: str) -> str:

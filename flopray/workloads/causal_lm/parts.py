@@ -204,8 +204,8 @@ def expert_layer(
         active: experts of a token, where `num_experts_per_tok` does not say it.
     """
     d: int = c.hidden_size
-    active = int(c.num_experts_per_tok if active is None else active)
-    if not 1 <= active <= count:
+    active = c.num_experts_per_tok if active is None else active
+    if type(active) is not int or not 1 <= active <= count:
         raise NoClosedForm(f"no closed form: {active} experts of {count} for each token")
     router = (Linear(d, count), *((Linear(d, 1),) if gate else ()))
     mlp = gated(d, shared) if shared else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from flopray.workloads.causal_lm.parts import attention_of, fused_attention, model_of, plain_layer, require
+from flopray.workloads.causal_lm.parts import attention_of, fused_attention, head_dim, model_of, plain_layer, require
 from flopray.workloads.causal_lm.sizes import LAYER_FLOPS, NoClosedForm, Norm, Sizes, layer_norm, rms
 
 
@@ -33,6 +33,7 @@ def apertus(c: Any) -> Sizes:
 
 def nemotron(c: Any) -> Sizes:
     """Nemotron and Minitron: layer norms; half of each head is rotated."""
+    require(c, kv_channels=head_dim(c))
     bias, norm = bool(c.attention_bias), layer_norm(c.hidden_size)
     attention = attention_of(c, bias=bias, out_bias=bias, partial=True)
     layer = plain_layer(c, attention, c.intermediate_size, norm, bias=bool(c.mlp_bias))
@@ -50,6 +51,7 @@ def persimmon(c: Any) -> Sizes:
 
 def gptj(c: Any) -> Sizes:
     """GPT-J and CodeGen: attention and MLP side by side; a part of each head is rotated."""
+    require(c, rotary=True)
     norm, heads = layer_norm(c.hidden_size), c.num_attention_heads
     make = attention_of if c.model_type == "gptj" else fused_attention
     attention = make(c, bias=False, out_bias=False, kv=heads)

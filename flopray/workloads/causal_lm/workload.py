@@ -71,7 +71,8 @@ class CausalLM(Workload):
             free=True,
             values=("llama-tiny",),
             gpu_values=("llama-3.2-1b",),
-            doc="name of a built-in configuration (a wrong one lists them), config.json, folder or hub id",
+            doc="name of a built-in configuration (a wrong one lists them), config.json, folder or hub id; "
+            "NAME#text_config is the language model inside of a larger one, without what sees or hears",
         ),
         Field(
             name="model_config", type=str, free=True, implied=True, doc="its configuration as JSON, where not built in"
