@@ -20,7 +20,7 @@ from flopray.workloads import hub
 from flopray.workloads.llama_keys import check_keys
 
 #: No layer, head or vocabulary is larger.
-_LARGEST = 2**24
+LARGEST = 2**24
 #: The deepest published one has 126 layers; each layer is a module, also where its operations are only counted.
 _LARGEST_OF = {"n_layers": 2**12}
 #: A number in single precision, which is what angles and norms are computed with.
@@ -68,7 +68,7 @@ class LlamaConfig:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            name, largest = _FILE_NAMES.get(field.name, field.name), _LARGEST_OF.get(field.name, _LARGEST)
+            name, largest = _FILE_NAMES.get(field.name, field.name), _LARGEST_OF.get(field.name, LARGEST)
             if field.type == "int" and not (type(value) is int and 1 <= value <= largest):
                 raise SpecError(f"{name} must be a whole number of 1 to {largest}, got {value!r:.60}")
             if field.type == "bool" and type(value) is not bool:
