@@ -12,6 +12,7 @@ import transformers.utils.logging
 from flopray.errors import InputError, Unsupported
 from flopray.flops.dispatched import count_dispatched
 from flopray.measurement.count import count
+from flopray.workloads import llama_config
 from flopray.workloads.base import closed_columns
 from flopray.workloads.causal_lm import agreement, configuration, families, models
 from flopray.workloads.causal_lm.flops import COMPONENTS, components
@@ -733,3 +734,25 @@ def test_generating_compiles_each_kind_of_layer_once_and_computes_the_same(kind,
         for _ in range(3):  # every call starts from the same cache
             torch.testing.assert_close(work(), wanted)
         assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == kinds_of_layers
+
+
+@pytest.mark.parametrize("find", [models.find_model, llama_config.find_model])
+def test_a_file_named_as_a_built_in_model_is_that_model_or_has_another_name(find, tmp_path, monkeypatch):
+    """Tables and figures compare models by name; what lies here under that name is not passed over."""
+    folder, file = tmp_path / "Llama-3.2-1B", tmp_path / "llama-3.2-1b.json"
+    folder.mkdir()
+    shape = models.shipped("llama-3.2-1b")["config"]
+    monkeypatch.chdir(tmp_path)
+    for content in (shape, shape | {"initializer_range": 0.1, "torch_dtype": "bfloat16"}):
+        for written in (folder / "config.json", file):
+            written.write_text(json.dumps(content))
+        assert find("Llama-3.2-1B") == find(str(folder)) == find(file.name) == ("llama-3.2-1b", None)
+    for content in (shape | {"num_hidden_layers": 8}, shape | {"vocab_size": 32}):
+        for written in (folder / "config.json", file):
+            written.write_text(json.dumps(content))
+        for name in ("Llama-3.2-1B", str(folder), str(folder / "config.json")):
+            label, text = find(name)
+            assert label == "Llama-3.2-1B/config.json"
+            assert text is not None
+        assert find(file.name)[0] == "llama-3.2-1b.json"
+    assert find("llama-tiny") == ("llama-tiny", None)

@@ -17,8 +17,16 @@ from flopray.errors import InputError, SettingError, SpecError
 from flopray.mappings import Json
 from flopray.workloads import hub
 from flopray.workloads.causal_lm import configuration, families
-from flopray.workloads.causal_lm.sizes import Sizes
-from flopray.workloads.llama_config import check_safetensors, distinct, is_hub_id, label_of, read_json, unknown_model
+from flopray.workloads.causal_lm.sizes import NoClosedForm, Sizes
+from flopray.workloads.llama_config import (
+    check_safetensors,
+    distinct,
+    is_hub_id,
+    label_beside,
+    label_of,
+    read_json,
+    unknown_model,
+)
 
 _LARGEST_TEXT = 20_000
 
@@ -116,18 +124,21 @@ def find_model(name: str, *, pretrained: bool = False) -> tuple[str, str | None]
     Raises:
         InputError: nothing of that name, or no causal language model that transformers can build.
     """
-    if name.lower() in built_in():
+    path = Path(name)
+    if name.lower() in built_in() and not path.exists():
         if pretrained:
             raise SettingError(f"<weights> pretrained needs a hub id or a folder with weights, not the built-in {name}")
         return name.lower(), None
-    path = Path(name)
     if path.exists():
         file = path / "config.json" if path.is_dir() else path
         if not file.exists():
             raise InputError(f"{name}: the folder has no config.json")
         text = canonical(read_json(file), name)
         if not pretrained:
-            return label_of(path), text
+            label = label_of(path)
+            if label.lower() in built_in() and _same_model(text, label.lower()):
+                return label.lower(), None
+            return label_beside(label, path, built_in()), text
         check_safetensors(str(file.parent))
         return str(file.parent.resolve()), text
     if pretrained or is_hub_id(name):
@@ -136,6 +147,17 @@ def find_model(name: str, *, pretrained: bool = False) -> tuple[str, str | None]
             check_safetensors(name)
         return name, text
     raise unknown_model(name, built_in())
+
+
+def _same_model(text: str, name: str) -> bool:
+    """Whether a configuration has the sizes of a built-in model; other keys, such as an epsilon, cost nothing."""
+    given, own = json.loads(text), dict(shipped(name)["config"])
+    if given["model_type"] != own["model_type"]:
+        return False
+    try:
+        return sizes_of(name, text) == sizes_of(name, None)
+    except NoClosedForm:
+        return given == own
 
 
 def canonical(content: Mapping[str, Any], name: str) -> str:
