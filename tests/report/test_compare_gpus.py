@@ -1,6 +1,7 @@
 """GPUs compared: merging, tables, figures, published and measured rows, and the messages about holes and marks."""
 
 import dataclasses
+import sys
 import importlib.util
 import io
 import json
@@ -221,6 +222,28 @@ class TestRows:
         assert compared_shapes(frame, shapes, 4) == ["d=1", "d=7", "d=11", "d=30"]
         assert compared_shapes(frame, shapes, 40) == shapes
         assert compared_shapes(frame[frame["gpu"] == "H100"], shapes[11:], 3) == ["d=12", "d=21", "d=30"]
+
+    def test_choosing_among_many_shapes_takes_no_work_by_shape(self):
+        """A grid of 16,384 points once took minutes of pandas in a loop over its shapes."""
+
+        def calls(count: int) -> int:
+            shapes = [f"d={width}" for width in range(count)]
+            frame = pd.DataFrame({"gpu": "H100", "precision": "fp32", "shape": shapes, "status": "ok"})
+            seen = 0
+
+            def count_call(*_: object) -> None:
+                nonlocal seen
+                seen += 1
+
+            sys.setprofile(count_call)
+            try:
+                assert len(compared_shapes(frame, shapes, 10)) == 10
+            finally:
+                sys.setprofile(None)
+            return seen
+
+        calls(100)
+        assert (calls(1000) - calls(100)) / 900 < 50
 
 
 class TestPublished:
