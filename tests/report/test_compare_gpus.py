@@ -1,6 +1,7 @@
 """GPUs compared: merging, tables, figures, published and measured rows, and the messages about holes and marks."""
 
 import dataclasses
+import re
 import sys
 import importlib.util
 import io
@@ -205,6 +206,19 @@ class TestRows:
         graph = [dataclasses.replace(row, trial_id="f" * 16) for row in graph]
         rows, _ = rows_of_types(load_runs([make_run(tmp_path, "r", [eager, graph])]))
         assert [each.title for each in comparisons_of(rows)] == ["llama-3.2-1b, eager", "llama-3.2-1b, graph"]
+
+    def test_models_have_files_of_their_own_whatever_they_are_called(self, tmp_path):
+        names = ["modèle", "modéle", "a b", "a/b", "🚀", "..", "x" * 300, "x" * 299 + "y", "llama-3.2-1b"]
+        points = [
+            [dataclasses.replace(row, trial_id=f"{place:016x}", extra={**row.extra, "model": name}) for row in rows]
+            for place, (name, rows) in enumerate((name, point("H100", "bf16", 256)) for name in names)
+        ]
+        rows, _ = rows_of_types(load_runs([make_run(tmp_path, "r", points)]))
+        folders = [each.folder for each in comparisons_of(rows)]
+        assert len({folder.lower() for folder in folders}) == len(names)
+        assert "llama-3.2-1b_eager" in folders
+        for folder in folders:
+            assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,150}", folder)
 
     def test_shapes_are_thinned_evenly_with_both_ends(self):
         assert some_of(list("abcdefg"), 3) == ["a", "d", "g"]
