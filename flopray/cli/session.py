@@ -124,7 +124,7 @@ class NewRun:
     def open(self, placed: Placed) -> tuple[RunFolder, str]:
         """Make its folder, with the manifest that a resume needs; returns a line that says so."""
         gpu_type = self.options.gpu_type
-        head = {"script": _script(), "plots": self.options.plots}
+        head = {"script": _script(), "plots": self.options.plots, "limits": self.limits.to_manifest()}
         head |= {"gpu_type": gpu_type} if gpu_type in placed.slots else {}
         head |= self.loggers.to_manifest() if self.loggers else {}
         trust(self.workload)
