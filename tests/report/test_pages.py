@@ -85,10 +85,14 @@ def shown(page: str, fragment: str, tmp_path) -> tuple[str, list[str], list[dict
       let text; download = (name, csv) => { text = csv; };
       element("actions").lastElementChild.click();
       document.body.append(Object.assign(node("pre", text), { id: "csv" }));
+      const choose = (select, value) => { select.value = value; select.dispatchEvent(new Event("change")); };
+      const least = controls.mmin?.value;
+      if (least) choose(controls.mmin, controls.mmin.options[0].value);  // all of them: cells instead of a line
       const boxes = kind => [...ROOT.querySelectorAll(kind)].map(each => each.getBoundingClientRect());
       const apart = (a, b) => b.bottom <= a.top + 1 || a.bottom <= b.top;  // whatever their number, one may be in the middle
       const titles = boxes(".annotation text, .g-xtitle text"), ticks = boxes(".xtick text");
       document.body.append(Object.assign(node("pre", titles.every(a => ticks.every(b => apart(a, b)))), { id: "apart" }));
+      if (least) choose(controls.mmin, least);
     </script>"""
     before, _, after = page.rpartition("</body>")
     path = tmp_path / "page.html"
