@@ -81,19 +81,20 @@ def shown(page: str, fragment: str, tmp_path) -> tuple[str, list[str], list[dict
     """Title, cells of the table and lines of the CSV of everything, as a browser has them for this link."""
     if BROWSER is None:
         pytest.skip("no Chromium to show the page in")
-    probe = """<script>
+    probe = """<script>{
       let text; download = (name, csv) => { text = csv; };
       element("actions").lastElementChild.click();
       document.body.append(Object.assign(node("pre", text), { id: "csv" }));
       const choose = (select, value) => { select.value = value; select.dispatchEvent(new Event("change")); };
       const least = controls.mmin?.value;
       if (least) choose(controls.mmin, controls.mmin.options[0].value);  // all of them: cells instead of a line
-      const boxes = kind => [...ROOT.querySelectorAll(kind)].map(each => each.getBoundingClientRect());
-      const apart = (a, b) => b.bottom <= a.top + 1 || a.bottom <= b.top;  // whatever their number, one may be in the middle
-      const titles = boxes(".annotation text, .g-xtitle text"), ticks = boxes(".xtick text");
-      document.body.append(Object.assign(node("pre", titles.every(a => ticks.every(b => apart(a, b)))), { id: "apart" }));
+      const boxes = (within, kind) => [...within.querySelectorAll(kind)].map(each => each.getBoundingClientRect());
+      const apart = [...ROOT.querySelectorAll("[data-part=heat]")].every(one =>
+        boxes(one, ".annotation text").every(title =>
+          boxes(one, ".xtick text").every(tick => tick.bottom <= title.top + 1)));
+      document.body.append(Object.assign(node("pre", String(apart)), { id: "apart" }));
       if (least) choose(controls.mmin, least);
-    </script>"""
+    }</script>"""
     before, _, after = page.rpartition("</body>")
     path = tmp_path / "page.html"
     path.write_text(before + probe + "</body>" + after, encoding="utf-8")
