@@ -691,6 +691,8 @@ def test_a_part_is_tied_where_its_file_says_so(whole, own, tied, tmp_path):
             "its text_config lacks model_type",
         ),
         ({"text_config": {"model_type": "gemma3_text"}}, "text_config", "lacks hidden_size"),
+        ({"text_config": {"model_type": ["gemma3_text"]}}, "text_config", "model_type of its text_config is ['gemma3"),
+        ({"tie_word_embeddings": "no"}, "text_config", "whether its text_config has tied embeddings is not clear"),
         ({"text_config": config("gemma3_text", vision_config={"a": 1})}, "text_config", "its vision_config is a model"),
     ],
 )

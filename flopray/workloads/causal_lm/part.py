@@ -50,6 +50,8 @@ def part_of(content: Mapping[str, Any], key: str) -> Json:
         if whole is not None and own is not None and whole != own:
             raise SpecError(f"{size} is {short(whole)}, and that of its {key} {short(own)}")
     kind = part.get("model_type") or _kind(content, key)
+    if not isinstance(kind, str):
+        raise SpecError(f"model_type of its {key} is {short(kind)}, and must be a name")
     found = {**part, "model_type": kind}
     return found | {_TIED: _tied(content, part, kind, key)} if _is_decoder(kind) else found
 
@@ -63,13 +65,13 @@ def _kind(content: Mapping[str, Any], key: str) -> str:
 
 
 def _tied(content: Mapping[str, Any], part: Mapping[str, Any], kind: str, key: str) -> bool:
-    stated = {bool(one[_TIED]) for one in (content, part) if one.get(_TIED) is not None}
-    stated = stated or {_default(content.get("model_type")), _default(kind)}
-    if len(stated) > 1 or None in stated:
+    stated = [one[_TIED] for one in (content, part) if one.get(_TIED) is not None]
+    stated = stated or [_default(content.get("model_type")), _default(kind)]
+    if not all(isinstance(one, bool) for one in stated) or len(set(stated)) > 1:
         raise SpecError(
             f"whether its {key} has tied embeddings is not clear: state {_TIED} in the file and in its {key}"
         )
-    return bool(stated.pop())
+    return stated[0]
 
 
 def _is_decoder(kind: Any) -> bool:
