@@ -60,7 +60,7 @@ def called_different(fleets: int, boards: int, seed: int = 0, **fleet: Any) -> f
     """Share of pairs of boards without a factor between them that a verdict calls different by a factor."""
     rng, found = np.random.default_rng(seed), []
     for _ in range(fleets):
-        made = simulated_fleet(rng, boards, **(fleet | {"spread": 0.0}))
+        made = simulated_fleet(rng, boards, spread=0.0, **fleet)
         names = tuple(map(str, range(boards)))
         part = BoardValues(TIME, range(len(made.values)), names, made.values, made.errors)
         found += [bool(pair.differ) for pair in pairs(part, fit_boards(made.values, made.errors))]
