@@ -134,4 +134,7 @@ def _hint(flag: str, text: str) -> str:
     """How to write a list that was given with commas, or a range that was given with hyphens or dots."""
     if span := re.fullmatch(r"(\d+)(?:-|\.\.+)(\d+)", text):
         return f": write a range as first:last:step, such as {flag} {span[1]}:{span[2]}:1"
+    if span := re.fullmatch(r"range\((\d+), *(\d+)(?:, *(\d+))?\)", text):  # Python's leaves out its end
+        first, last, step = int(span[1]), int(span[2]), int(span[3] or 1)
+        return f": write a range as first:last:step, such as {flag} {first}:{max(first, last - 1)}:{step}"
     return spaced(flag, text)

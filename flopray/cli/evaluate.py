@@ -83,7 +83,6 @@ def build_parser(workload: Workload) -> argparse.ArgumentParser:
         usage="flopray evaluate MODEL [MODEL ...] [--tasks TASK [TASK ...]] [flags]",
         description=_TEXT,
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = parser.add_argument_group(_WHAT)
     taken: set[str] = set()

@@ -17,6 +17,7 @@ from flopray.store.location import open_run
 from flopray.store.resumption import check_resumable
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
+from flopray.sweep.limits import limits_of_run
 from flopray.sweep.plan import Placed, targets
 from flopray.workloads.base import Workload
 
@@ -36,10 +37,11 @@ class InterruptedRun:
     """
 
     def __init__(self, workload: Workload, request: Request) -> None:
-        self.workload, self.limits = workload, request.limits
+        self.workload = workload
         self.folder = open_run(str(request.options.resume))
         manifest, address = self.folder.manifest, self.folder.address
         check_resumable(manifest, address)
+        self.limits = limits_of_run(manifest, request.given_limits)
         plots = request.options.plots and manifest.get("plots") is not False
         self.options = dataclasses.replace(request.options, plots=plots)
         sweep = Sweep.from_manifest(manifest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -18,6 +19,40 @@ SWEEP_FLAGS = {known.name: known.option for known in settings_of(MeasureSettings
     "execution": "--execution",
 }
 
+_COMMAND = re.compile(r"\s*(?:python3?|flopray|pip|usage:)\s")
+#: A word or two, a gap, and what they mean.
+_ENTRY = re.compile(r"\s*\S+(?: \S+)*\s{2,}(?=\S)")
+
+
+class LineFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of descriptions and examples, and breaks those that are wider than the terminal between words."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        del width
+        columns = self._width + 2  # argparse leaves two free, which written lines may use
+        return "".join(f"{indent}{line}\n" for whole in text.splitlines() for line in _broken(whole, columns))
+
+
+def _broken(line: str, columns: int) -> list[str]:
+    """A line as lines of at most so many columns; of a word and its meaning, the meaning keeps its column.
+
+    A command stays whole, so that it can be copied.
+    """
+    if len(line) <= columns or _COMMAND.match(line):
+        return [line]
+    entry = _ENTRY.match(line)
+    deep = entry.end() if entry and entry.end() < columns // 2 else len(line) - len(line.lstrip())
+    # The gap behind a word is kept: its spaces are no places to break.
+    start, rest = line[:deep], line[deep:]
+    return textwrap.wrap(
+        rest,
+        columns,
+        initial_indent=start,
+        subsequent_indent=" " * deep,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
 
 class OneLineParser(argparse.ArgumentParser):
     """Reports wrong flags in one line, like all other bad input, and ends with exit code 2.
@@ -26,7 +61,7 @@ class OneLineParser(argparse.ArgumentParser):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        defaults = {"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter}
+        defaults = {"allow_abbrev": False, "formatter_class": LineFormatter}
         super().__init__(*args, **{**defaults, **kwargs})
         #: Flags here, by their names in other tools.
         self.synonyms: dict[str, str] = {}

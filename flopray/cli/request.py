@@ -82,13 +82,15 @@ class Request:
     Attributes:
         axes: by axis: a list of words, as on a command line, or a tuple of values.
         settings: of `MeasureSettings` and `Sweep`, by field.
-        limits: when a point or the sweep is abandoned; a resume may set them anew.
+        limits: when a point or the sweep is abandoned.
+        given_limits: those of them that were named; a resume has the others from its run.
         options: how the sweep is carried out.
     """
 
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    given_limits: Mapping[str, Any] = field(default_factory=dict)
     options: Options = field(default_factory=Options)
 
     @property
@@ -127,7 +129,8 @@ def request_of(workload: Workload, axes: Mapping[str, Sequence[Any]], given: Map
     def of(cls: type) -> Values:
         return {name: _value(s, given[s.name]) for name, s in settings_of(cls).items() if s.name in given}
 
-    options, limits = Options(**of(Options)), Limits(**of(Limits))
+    options, given_limits = Options(**of(Options)), of(Limits)
+    limits = Limits(**given_limits)
     settings = of(MeasureSettings) | of(Sweep)
     if options.resume is not None:
         flags = {f.name: flag_of(f) for f in workload.fields} | {name: s.option for name, s in COMMON.items()}
@@ -138,7 +141,7 @@ def request_of(workload: Workload, axes: Mapping[str, Sequence[Any]], given: Map
             raise InputError(f"--resume takes {fixed[0]} from the run's manifest; leave it out, or start a new run")
     elif options.retry_failed:
         raise InputError("--retry-failed goes with --resume RUN")
-    return Request(axes=axes, settings=settings, limits=limits, options=options)
+    return Request(axes=axes, settings=settings, limits=limits, given_limits=given_limits, options=options)
 
 
 def _value(known: Setting, value: Any) -> Any:

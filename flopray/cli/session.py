@@ -101,7 +101,7 @@ class NewRun:
         """
         absent = absent_types(cluster, self.device_types) if self.options.dry_run else []
         warning, cluster = passed_over(cluster, self.device_types), cluster.with_types(absent)
-        slots = choose_devices(cluster, self.device_types)
+        slots = choose_devices(cluster, self.device_types, planned=absent)
         sweep = sweep_from(self.workload, self._request, list(slots), cores=cluster.cores)
         if self._known is not None and self._known == sweep:
             sweep = self._known  # its points need not be made again
@@ -124,7 +124,7 @@ class NewRun:
     def open(self, placed: Placed) -> tuple[RunFolder, str]:
         """Make its folder, with the manifest that a resume needs; returns a line that says so."""
         gpu_type = self.options.gpu_type
-        head = {"script": _script(), "plots": self.options.plots}
+        head = {"script": _script(), "plots": self.options.plots, "limits": self.limits.to_manifest()}
         head |= {"gpu_type": gpu_type} if gpu_type in placed.slots else {}
         head |= self.loggers.to_manifest() if self.loggers else {}
         trust(self.workload)

@@ -33,12 +33,15 @@ _JOIN_S = 120.0
 #: In it a submitted job has the files and environment of its cluster; `ray.init` takes them for every cluster.
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _NO_CLIENT_PROCESS = "Initialization failure from server"
+_NO_ENVIRONMENT = "Failed to set up runtime environment"
 #: Messages of Ray where a client cannot join, and what helps.
 _JOIN_HINTS = {
     "Failed to connect to Ray cluster": "; if the cluster asks for a token, set RAY_AUTH_MODE=token, and on another "
     "machine RAY_AUTH_TOKEN to it (`ray get-auth-token` on its head node)",
     "timeout": "; if the cluster asks for a token, set RAY_AUTH_TOKEN to it (`ray get-auth-token` on its head node)",
     "did not let this process in": f": its head node hangs or is overloaded; {head_node.WHERE_TO_LOOK}",
+    # Of a head node that has ended, the client server may outlive it.
+    _NO_ENVIRONMENT: " (a client server answers; if no node behind it does, the head node is gone)",
     _NO_CLIENT_PROCESS: "; its client server started no process for us: try again, see its ray_client_server.err",
 }
 
@@ -285,7 +288,9 @@ def _check_reachable(address: str, said: str) -> None:
 
 
 def _explain(address: str | None, error: Exception) -> str:
-    first = (str(error).splitlines() or [type(error).__name__])[0]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    # What failed in a runtime environment stands below.
+    first = " ".join(lines[:2])[:500] if lines[0].startswith(_NO_ENVIRONMENT) else lines[0]
     if address == "auto":
         return (
             f"<address> auto: this machine belongs to no running Ray cluster; `ray start --head` starts one ({first})"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flopray.cluster.ray_internals import nvidia_types
@@ -135,13 +137,16 @@ def absent_types(cluster: Cluster, wanted: list[str] | None) -> list[str]:
     return [name for name in absent if name in nvidia_types()]
 
 
-def choose_devices(cluster: Cluster, wanted: list[str] | None, *, resumed: bool = False) -> dict[str, int]:
+def choose_devices(
+    cluster: Cluster, wanted: list[str] | None, *, resumed: bool = False, planned: Sequence[str] = ()
+) -> dict[str, int]:
     """The device types to sweep, with how many trials of each fit at once.
 
     Args:
         cluster: the connected cluster.
         wanted: types by name; None takes every type of GPU, or the CPU when there is no GPU.
         resumed: the types come from a run that is resumed, not from a setting.
+        planned: types among those of the cluster that a plan has added.
 
     Raises:
         ClusterError: a type that no node has (its trial would never start), or GPUs without a type that Ray knows,
@@ -158,12 +163,21 @@ def choose_devices(cluster: Cluster, wanted: list[str] | None, *, resumed: bool 
     for name in wanted:
         if name not in available:
             more = f" and {_gpus(cluster.untyped)} without a type ({_typing(cluster, name)})" if cluster.untyped else ""
-            hint = spaced("<device_type>", name)
-            there = f"{', '.join(available)}{more}{cluster.because}"
+            hint = spaced("<device_type>", name) or _near(name, available)
+            there = f"{', '.join(one for one in available if one not in planned)}{more}{cluster.because}"
             if resumed:
                 raise ClusterError(f"the run has points for {name}, and no node has it; the cluster has {there}")
             raise ClusterError(f"<device_type> {name}: no node has it; the cluster has {there}{hint}")
     return {name: available[name] for name in wanted}
+
+
+def _near(name: str, available: Iterable[str]) -> str:
+    """Which type may have been meant: one in other letters, or the name of a board that contains a type's."""
+    known = {one.lower(): one for one in (*nvidia_types(), *available)}
+    words = re.findall(r"[a-z0-9]+", name.lower())
+    meant = next((known[word] for word in ("".join(words), *words) if word in known), None)
+    near = meant or next((known[one] for one in difflib.get_close_matches(name.lower(), known, n=1)), None)
+    return f": did you mean {near}?" if near else ""
 
 
 def _typing(cluster: Cluster, name: str) -> str:

@@ -91,7 +91,10 @@ class Device:
         if self.is_cuda:
             return open_gpu_meter(str(self._properties.uuid))
         if not self._whole:
-            raise NoEnergySource("a CPU's counter covers all cores and a trial holds some: leave cpus_per_trial out")
+            raise NoEnergySource(
+                "a CPU's counter covers all cores of its node and a trial holds some: leave cpus_per_trial out (nodes of "
+                "several sizes: it is that of the smallest, so sweep them one by one)"
+            )
         return open_cpu_meter()
 
     def synchronize(self) -> None:

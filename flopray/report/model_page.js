@@ -47,7 +47,7 @@ function drawLines(part, rows) {
       error_y: { type: "data", array: own.map((row, i) => (row.values[each.name].error || 0) * values[i]), thickness: 1, width: 3, color: COLOURS[precision] } };
   })).filter(Boolean);
   const { legend, bottom } = bottomLegend(traces.length, isNarrow());
-  plot("lines", traces, { height: 520, margin: { l: 70, r: 20, t: 20, b: bottom }, legend, xaxis: axis(of.title, across, xs), yaxis: axis(each.short, unit, ys) });
+  plot("lines", traces, { margin: { l: 70, r: 20, t: 20, b: bottom }, legend, xaxis: axis(of.title, across, xs), yaxis: axis(each.short, unit, ys) });
   return true;
 }
 

@@ -179,7 +179,7 @@ function drawHeat(set, part, tint) {
     title: { text: equals(PANEL, part.n), font: { size: 13 }, x: narrow ? .02 : .08, y: .985, yanchor: "top" }, plot_bgcolor: shade("hole"),
     showlegend: traces.some(trace => trace.showlegend), legend,
     // over a horizontal legend or colour bar plotly lays the title of the axis upon its labels
-    annotations: [{ xref: "paper", yref: "paper", x: .5, y: 0, yshift: -34, text: X.title, showarrow: false, font: { size: 14 } }],
+    annotations: [{ xref: "paper", yref: "paper", x: .5, y: 0, yanchor: "top", yshift: -22, text: X.title, showarrow: false, font: { size: 14 } }],
     xaxis: { ...axis("", set.spacings[0], thin(part.d, narrow ? 5 : 8)), range: ranges[0], showgrid: false },
     yaxis: { ...axis(Y.title, set.spacings[1], thin(part.m, 8)), range: ranges[1], showgrid: false },
   });

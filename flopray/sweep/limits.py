@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
+from flopray.errors import SettingError
+from flopray.mappings import Values
 from flopray.settings import check_settings, setting
 
 
@@ -41,3 +46,26 @@ class Limits:
 
     def __post_init__(self) -> None:
         check_settings(self)
+
+    def to_manifest(self) -> Values:
+        """What a resume goes on with."""
+        return asdict(self)
+
+
+def limits_of_run(manifest: Mapping[str, Any], given: Mapping[str, Any]) -> Limits:
+    """The limits that a run is resumed with: those that are given now, else those that it began with.
+
+    Args:
+        manifest: of the run, which may be a stranger's: what is no limit there is passed over.
+        given: now, by field.
+    """
+    written = manifest.get("limits")
+    kept: Values = {}
+    for field in fields(Limits) if isinstance(written, Mapping) else ():
+        value, whole = written.get(field.name), field.type == "int"
+        if type(value) is int or (type(value) is float and not whole and math.isfinite(value)):
+            kept[field.name] = value
+    try:
+        return Limits(**{**kept, **given})
+    except SettingError:
+        return Limits(**given)

@@ -20,7 +20,7 @@ from flopray.workloads import hub
 from flopray.workloads.llama_keys import check_keys
 
 #: No layer, head or vocabulary is larger.
-_LARGEST = 2**24
+LARGEST = 2**24
 #: The deepest published one has 126 layers; each layer is a module, also where its operations are only counted.
 _LARGEST_OF = {"n_layers": 2**12}
 #: A number in single precision, which is what angles and norms are computed with.
@@ -68,7 +68,7 @@ class LlamaConfig:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            name, largest = _FILE_NAMES.get(field.name, field.name), _LARGEST_OF.get(field.name, _LARGEST)
+            name, largest = _FILE_NAMES.get(field.name, field.name), _LARGEST_OF.get(field.name, LARGEST)
             if field.type == "int" and not (type(value) is int and 1 <= value <= largest):
                 raise SpecError(f"{name} must be a whole number of 1 to {largest}, got {value!r:.60}")
             if field.type == "bool" and type(value) is not bool:
@@ -196,18 +196,21 @@ def find_model(name: str, *, weights: str = "random") -> tuple[str, str | None]:
     Raises:
         InputError: nothing of that name, no Llama, or sizes that cannot be.
     """
-    if name.lower() in BUILT_IN:
+    path = Path(name)
+    if name.lower() in BUILT_IN and not path.exists():
         if weights == "pretrained":
             raise SettingError(f"<weights> pretrained needs a hub id or a folder with weights, not the built-in {name}")
         return name.lower(), None
-    path = Path(name)
     if path.exists():
         file = path / "config.json" if path.is_dir() else path
         if not file.exists():
             raise InputError(f"{name}: the folder has no config.json")
         config = from_hugging_face(read_json(file), name)
         if weights == "random":
-            return label_of(path), config.to_json()
+            label = label_of(path)
+            if config == BUILT_IN.get(label.lower()):
+                return label.lower(), None
+            return label_beside(label, path, BUILT_IN), config.to_json()
         check_safetensors(str(file.parent))
         return str(file.parent.resolve()), config.to_json()
     if weights == "pretrained" or is_hub_id(name):
@@ -322,6 +325,13 @@ def check_safetensors(name: str) -> None:
     """Refuse a hub id or folder without them before anything is started: other formats run their author's code."""
     if not hub.has_any(name, _SAFETENSORS):
         raise SettingError(f"<weights> pretrained: {name} has no safetensors, and no other format is loaded")
+
+
+def label_beside(label: str, path: Path, known: Iterable[str]) -> str:
+    """A file's label, or a longer one where a built-in model has it: tables and figures compare models by name."""
+    if label.lower() not in known:
+        return label
+    return path.name if path.is_file() and path.stem != "config" else f"{label}/config.json"
 
 
 def label_of(path: Path) -> str:

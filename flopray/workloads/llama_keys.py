@@ -112,20 +112,24 @@ def check_keys(content: Mapping[str, Any]) -> None:
 
 
 def _refusals(content: Mapping[str, Any]) -> list[tuple[str, str]]:
-    found = []
-    for key, value in content.items():
-        look = _LOOKS.get(key)
-        if value is None or key in HARMLESS:
-            continue
-        if look is not None:
-            why = look(content)
-        elif key in _OFF:
-            why = None if is_one_of(value, _OFF[key][0]) else f"is {short(value)}: {_OFF[key][1]}"
-        else:
-            why = None if key in _READ else "unknown key"
-        if why:
-            found.append((str(key), why))
-    return found
+    return [(short_key(key), why) for key in content if (why := why_not(key, content))]
+
+
+def why_not(key: str, content: Mapping[str, Any]) -> str | None:
+    """Why a key of a file makes another model than a Llama of its sizes; None where it changes nothing.
+
+    Args:
+        key: of `content`.
+        content: of the file.
+    """
+    value, look = content[key], _LOOKS.get(key)
+    if value is None or key in HARMLESS:
+        return None
+    if look is not None:
+        return look(content)
+    if key in _OFF:
+        return None if is_one_of(value, _OFF[key][0]) else f"is {short(value)}: {_OFF[key][1]}"
+    return None if key in _READ else "unknown key"
 
 
 def is_one_of(value: Any, allowed: tuple[Any, ...]) -> bool:
@@ -137,6 +141,11 @@ def short(value: Any) -> str:
     """A value as a message can quote it."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def short_key(key: str) -> str:
+    """A key as a message can quote it: bare where it is a word, which all keys of transformers are."""
+    return key if key.replace(".", "_").isidentifier() and len(key) <= 60 else short(key)
 
 
 def _architectures(content: Mapping[str, Any]) -> str | None:

@@ -172,6 +172,7 @@ def is_one_line_error(outcome: Outcome, about: str) -> bool:
         ("--n=2,4", "--n: '2,4' is not a whole number: write --n 2 4"),
         ("--n [2,4]", "write --n 2 4"),
         ("--d 2-4", "write a range as first:last:step, such as --d 2:4:1"),
+        ("--d range(2,8)", "write a range as first:last:step, such as --d 2:7:1"),
         ("--precision fp32,bf16", "write --precision fp32 bf16"),
         ("--phases=forward,backward", "write --phases forward backward"),
         ("--instruments=time,energy", "write --instruments time energy"),

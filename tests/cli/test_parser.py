@@ -13,7 +13,7 @@ import pytest
 from flopray.cli import ask
 from flopray.cli.endings import carry_out
 from flopray.cli.main import _COMMANDS
-from flopray.cli.parser import SettingsParser
+from flopray.cli.parser import OneLineParser, SettingsParser
 from flopray.cli.prices import Overheads
 from flopray.cli.question import Question
 from flopray.errors import InputError, SettingError
@@ -154,3 +154,16 @@ def test_only_the_parsers_add_flags():
         ]
         assert path.name in allowed or not {"add_argument", "add_argument_group"} & set(calls), path
     assert argparse.ArgumentParser in SettingsParser.__mro__
+
+
+def test_help_breaks_between_words_and_keeps_commands_whole(monkeypatch, capsys):
+    command = "  python analysis/surfaces.py RUN --metrics time flops_per_j --formats pdf"
+    text = f"short\n  a note about something that is rather long for it\n  term     what this term means, in a few words\n{command}"
+    monkeypatch.setenv("COLUMNS", "40")
+    OneLineParser(prog="x", description="one two three four five six seven eight", epilog=text).print_help()
+    said = capsys.readouterr().out
+    assert said.splitlines()[2:4] == ["one two three four five six seven eight", ""]
+    assert said.splitlines()[-6:] == [
+        *["short", "  a note about something that is rather", "  long for it"],
+        *["  term     what this term means, in a", "           few words", command],
+    ]

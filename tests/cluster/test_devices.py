@@ -22,6 +22,26 @@ MOST = {"CPU": 64, "H100": 64, "A100": 16}
 MIXED = Cluster({"H100": 8, "A100": 4}, 16, MOST, None, False)
 
 
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ("h100", "H100"),
+        ("Tesla T4", "T4"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("H10O", "H100"),
+        ("rtx pro 6000", "RTX-PRO-6000"),
+    ],
+)
+def test_a_type_in_other_words_is_recognised(asked, meant):
+    with pytest.raises(ClusterError, match=rf"no node has it; .*: did you mean {meant}\?$"):
+        choose_devices(MIXED, [asked])
+
+
+def test_a_plan_does_not_count_what_it_adds_among_the_types_of_the_cluster():
+    with pytest.raises(ClusterError, match=r"L99: no node has it; the cluster has H100, A100, CPU(: did|$)"):
+        choose_devices(MIXED.with_types(["L4"]), ["L4", "L99"], planned=["L4"])
+
+
 def test_every_type_of_gpu_is_swept_and_the_cpu_only_without_one():
     assert choose_devices(MIXED, None) == {"H100": 8, "A100": 4}
     assert choose_devices(Cluster({}, 4, {"CPU": 4}, None, True), None) == {"CPU": 1}

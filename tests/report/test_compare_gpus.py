@@ -1,6 +1,8 @@
 """GPUs compared: merging, tables, figures, published and measured rows, and the messages about holes and marks."""
 
 import dataclasses
+import re
+import sys
 import importlib.util
 import io
 import json
@@ -205,6 +207,19 @@ class TestRows:
         rows, _ = rows_of_types(load_runs([make_run(tmp_path, "r", [eager, graph])]))
         assert [each.title for each in comparisons_of(rows)] == ["llama-3.2-1b, eager", "llama-3.2-1b, graph"]
 
+    def test_models_have_files_of_their_own_whatever_they_are_called(self, tmp_path):
+        names = ["modèle", "modéle", "a b", "a/b", "🚀", "..", "x" * 300, "x" * 299 + "y", "llama-3.2-1b"]
+        points = [
+            [dataclasses.replace(row, trial_id=f"{place:016x}", extra={**row.extra, "model": name}) for row in rows]
+            for place, (name, rows) in enumerate((name, point("H100", "bf16", 256)) for name in names)
+        ]
+        rows, _ = rows_of_types(load_runs([make_run(tmp_path, "r", points)]))
+        folders = [each.folder for each in comparisons_of(rows)]
+        assert len({folder.lower() for folder in folders}) == len(names)
+        assert "llama-3.2-1b_eager" in folders
+        for folder in folders:
+            assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,150}", folder)
+
     def test_shapes_are_thinned_evenly_with_both_ends(self):
         assert some_of(list("abcdefg"), 3) == ["a", "d", "g"]
         assert some_of(list("ab"), 3) == ["a", "b"]
@@ -221,6 +236,28 @@ class TestRows:
         assert compared_shapes(frame, shapes, 4) == ["d=1", "d=7", "d=11", "d=30"]
         assert compared_shapes(frame, shapes, 40) == shapes
         assert compared_shapes(frame[frame["gpu"] == "H100"], shapes[11:], 3) == ["d=12", "d=21", "d=30"]
+
+    def test_choosing_among_many_shapes_takes_no_work_by_shape(self):
+        """A grid of 16,384 points once took minutes of pandas in a loop over its shapes."""
+
+        def calls(count: int) -> int:
+            shapes = [f"d={width}" for width in range(count)]
+            frame = pd.DataFrame({"gpu": "H100", "precision": "fp32", "shape": shapes, "status": "ok"})
+            seen = 0
+
+            def count_call(*_: object) -> None:
+                nonlocal seen
+                seen += 1
+
+            sys.setprofile(count_call)
+            try:
+                assert len(compared_shapes(frame, shapes, 10)) == 10
+            finally:
+                sys.setprofile(None)
+            return seen
+
+        calls(100)
+        assert (calls(1000) - calls(100)) / 900 < 50
 
 
 class TestPublished:

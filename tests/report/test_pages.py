@@ -7,10 +7,12 @@ import itertools
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
+import flopray.report
 from flopray.report.gpus.comparison import comparisons_of
 from flopray.report.gpus.data import MEASURED, tidy
 from flopray.report.gpus.html import page_text as gpu_page_text
@@ -79,17 +81,27 @@ def shown(page: str, fragment: str, tmp_path) -> tuple[str, list[str], list[dict
     """Title, cells of the table and lines of the CSV of everything, as a browser has them for this link."""
     if BROWSER is None:
         pytest.skip("no Chromium to show the page in")
-    probe = """<script>
+    probe = """<script>{
       let text; download = (name, csv) => { text = csv; };
       element("actions").lastElementChild.click();
       document.body.append(Object.assign(node("pre", text), { id: "csv" }));
-    </script>"""
+      const choose = (select, value) => { select.value = value; select.dispatchEvent(new Event("change")); };
+      const least = controls.mmin?.value;
+      if (least) choose(controls.mmin, controls.mmin.options[0].value);  // all of them: cells instead of a line
+      const boxes = (within, kind) => [...within.querySelectorAll(kind)].map(each => each.getBoundingClientRect());
+      const apart = [...ROOT.querySelectorAll("[data-part=heat]")].every(one =>
+        boxes(one, ".annotation text").every(title =>
+          boxes(one, ".xtick text").every(tick => tick.bottom <= title.top + 1)));
+      document.body.append(Object.assign(node("pre", String(apart)), { id: "apart" }));
+      if (least) choose(controls.mmin, least);
+    }</script>"""
     before, _, after = page.rpartition("</body>")
     path = tmp_path / "page.html"
     path.write_text(before + probe + "</body>" + after, encoding="utf-8")
     command = [BROWSER, *_FLAGS.split(), f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom"]
     done = subprocess.run([*command, f"{path.as_uri()}#{fragment}"], capture_output=True, timeout=60, check=True)
     dom = done.stdout.decode()
+    assert re.findall(r'<pre id="apart">(.*?)</pre>', dom) == ["true"], "titles lie upon ticks"
     title = re.findall(r'<h1 data-part="title">(.*?)</h1>', dom)[-1]
     cells = re.findall(r"<td[^>]*>(.*?)</td>", dom)
     lines = html.unescape(re.findall(r'<pre id="csv">(.*?)</pre>', dom, re.S)[-1])
@@ -116,3 +128,9 @@ def test_gpus_in_a_browser(tmp_path):
     assert [float(line["value"]) for line in energies] == [7.68, 15.36, 7.68, 15.36]
     assert {line["above_target"] for line in energies} == {"yes"}
     assert {line["above_target"] for line in lines if line["metric"] == "time"} == {"no"}
+
+
+@pytest.mark.parametrize("script", sorted(Path(flopray.report.__file__).parent.glob("*_page.js")), ids=lambda p: p.name)
+def test_a_plot_is_as_high_as_its_place(script):
+    """One that states a height of its own covers what stands below it on a narrow page."""
+    assert not re.search(r"\bplot\([^;]*\bheight:", script.read_text(encoding="utf-8"))

@@ -252,6 +252,19 @@ class TestScales:
         assert scale.low < 3.0 < scale.high
         assert len(scale.ticks()) >= 1
 
+    @pytest.mark.parametrize(
+        "values",
+        [[-0.00775, -0.00518], [-0.00775], [-6.1, -6.0], [0.0301, 0.0302], [-2.2, 3.4], [-1e-9, 1e9], [0.0, 0.4]],
+    )
+    @pytest.mark.parametrize("log", [True, False])
+    def test_a_signed_scale_has_ticks_wherever_its_values_lie(self, values, log):
+        scale = ValueScale.fitting(np.array(values), log=log, signed=True)
+        ticks = scale.ticks()
+        assert len(ticks) >= 2
+        assert (np.diff(scale.place(ticks)) > 0).all()
+        assert ticks[0] >= scale.low - 1e-9
+        assert ticks[-1] <= scale.high + 1e-9
+
     @pytest.mark.parametrize("log", [False, True])
     def test_no_difference_anywhere_is_a_flat_zero(self, log):
         figure = draw_surfaces(one_set(grid(special=all_points(dispatched_rel_difference=0.0)), "dispatched"), log=log)

@@ -5,7 +5,7 @@ import pytest
 from flopray.errors import InputError
 from flopray.settings import MeasureSettings
 from flopray.sweep.failures import Cause, failed_records, process_failure_of
-from flopray.sweep.limits import Limits
+from flopray.sweep.limits import Limits, limits_of_run
 from flopray.workloads.registry import make_point
 
 #: The beginnings of what Ray 2.60 says, as it said it.
@@ -82,3 +82,20 @@ def test_a_point_given_up_says_why_in_every_phase_and_instrument():
     assert [row.phase for row in rows] == ["forward", "backward"]
     assert {(row.status, row.status_reason, row.attempt) for row in rows} == {("failed", "its node was lost", 3)}
     assert {(row.energy_reason, row.counters_reason) for row in rows} == {("its node was lost",) * 2}
+
+
+@pytest.mark.parametrize(
+    ("written", "given", "limits"),
+    [
+        ({"point_timeout_s": 20_000.0, "retries": 0, "stop_after": 3}, {}, (20_000.0, 0, 3)),
+        ({"point_timeout_s": 20_000, "retries": 0, "stop_after": 3}, {"retries": 5}, (20_000, 5, 3)),
+        (None, {"stop_after": 0}, (3600.0, 2, 0)),
+        ({"point_timeout_s": -1.0, "retries": 7}, {"stop_after": 1}, (3600.0, 2, 1)),
+        ({"point_timeout_s": float("nan"), "retries": True, "stop_after": "4", "other": 1}, {}, (3600.0, 2, 20)),
+        (["retries"], {}, (3600.0, 2, 20)),
+    ],
+)
+def test_a_resume_keeps_the_limits_of_its_run_unless_others_are_given(written, given, limits):
+    kept = limits_of_run({"limits": written}, given)
+    assert (kept.point_timeout_s, kept.retries, kept.stop_after) == limits
+    assert limits_of_run({"limits": kept.to_manifest()}, {}) == kept

@@ -184,7 +184,7 @@ def _versions(machine: Machine, ray_gpus: dict[str, int] | None) -> Iterator[Che
         yield Check("Ray", "missing", "not installed: pip install 'ray[default,tune]'")
     elif offered != len(machine.gpus):
         why = "CUDA_VISIBLE_DEVICES or `ray start --num-gpus` may say so"
-        text = f"{machine.ray} offers {offered} GPUs, and NVML sees {len(machine.gpus)} ({why})"
+        text = f"{machine.ray} offers {offered} GPU{'s' * (offered != 1)}, and NVML sees {len(machine.gpus)} ({why})"
         yield Check("Ray", "note", text)
     else:
         yield Check("Ray", "ok", machine.ray)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from flopray.report.boards.data import DeviceBoards
 from flopray.report.boards.figure import draw_boards
 from flopray.report.boards.statement import as_json, statement
 from flopray.report.plot.figures import paper_style, save_figure
+from flopray.report.plot.names import file_name
 from flopray.report.text_table import TextTable
 from flopray.store import atomic
 
@@ -45,7 +45,7 @@ def write_boards(
         with paper_style():
             for device in devices:
                 if (figure := draw_boards(device)) is not None:
-                    name = re.sub(r"[^A-Za-z0-9._-]+", "-", device.device_name).strip("-.") or "unnamed"
+                    name = file_name(device.device_name)
                     paths += save_figure(figure, plots / "boards" / name, formats)
     except OSError as error:
         raise InputError(f"cannot write {error.filename or folder}: {error.strerror or error}") from error

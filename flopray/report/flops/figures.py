@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from flopray.report.flops.fit_plots import draw_held_out
 from flopray.report.flops.maps import draw_maps
 from flopray.report.flops.ratio_plots import draw_excess, draw_extra
 from flopray.report.plot.figures import paper_style, save_figure
+from flopray.report.plot.names import file_name
 
 #: Below it, overheads of small layers are far larger than all others.
 DEFAULT_MIN_WIDTH = 512
@@ -24,7 +24,7 @@ DEFAULT_MIN_WIDTH = 512
 def folder_of(out_dir: Path, group: Counted) -> Path:
     """Folder of a group's figures."""
     words = (group.device_type, group.precision, group.execution)
-    return out_dir / "flops" / "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", word).strip("-.") for word in words)
+    return out_dir / "flops" / "_".join(map(file_name, words))
 
 
 def draw_group(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,7 @@ import pandas as pd
 
 from flopray.point import PRECISIONS
 from flopray.report.gpus.data import MEASURED, PUBLISHED, SETTING, Frame, phase_rank
+from flopray.report.plot.names import file_name
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ def comparisons_of(rows: Frame) -> list[Comparison]:
     found: list[Comparison] = []
     for part in beside:
         title = _title(part, beside)
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", title.replace(", ", "_")).strip("-.") or "unnamed"
+        name = file_name(title)
         # models of one name but different sizes
-        taken = sum(other.title == title for other in found)
+        taken = sum(file_name(other.title) == name for other in found)
         found.append(Comparison(title, f"{name}-{taken + 1}" if taken else name, _sorted(part)))
     return found
 

@@ -200,9 +200,10 @@ def compared_shapes(rows: Frame, shapes: Sequence[str], at_most: int) -> list[st
     """
     if len(shapes) <= at_most:
         return list(shapes)
-    there = rows[rows["status"] == "ok"].groupby("shape")
-    pairs = there.apply(lambda part: len(part[["gpu", "precision"]].drop_duplicates()), include_groups=False)
-    ranks = [(int(there["gpu"].nunique().get(shape, 0)), int(pairs.get(shape, 0))) for shape in shapes]
+    there = rows.loc[rows["status"] == "ok", ["shape", "gpu", "precision"]].drop_duplicates()
+    pairs = there["shape"].value_counts().to_dict()
+    gpus = there[["shape", "gpu"]].drop_duplicates()["shape"].value_counts().to_dict()
+    ranks = [(gpus.get(shape, 0), pairs.get(shape, 0)) for shape in shapes]
     chosen: set[str] = set()
     for best in sorted(set(ranks), reverse=True):
         alike = [shape for shape, rank in zip(shapes, ranks, strict=True) if rank == best]

@@ -217,7 +217,10 @@ class ValueScale:
         return _linear_ticks(self.low, self.high, at_most)
 
     def _ticks_of_both_signs(self, at_most: int) -> Array:
-        """Zero, then powers of ten, then 2 and 5 times each, as far as they do not overlap on the scale."""
+        """Zero, then powers of ten, then 2 and 5 times each, as far as they do not overlap on the scale.
+
+        Where the values are so close that fewer than two of these lie between them: as on a linear scale.
+        """
         exponents = range(math.floor(math.log10(self.width)), math.ceil(math.log10(max(-self.low, self.high))) + 1)
         wanted = [0.0]
         for multiples in ((1,), (2, 5)):
@@ -228,7 +231,7 @@ class ValueScale:
             apart = all(abs(float(self.place(tick) - self.place(other))) >= gap for other in kept)
             if self.low <= tick <= self.high and apart:
                 kept.append(tick)
-        return np.array(sorted(kept))
+        return np.array(sorted(kept)) if len(kept) > 1 else _linear_ticks(self.low, self.high, at_most)
 
     def colour_map(self) -> str:
         """The diverging map when values of both signs occur, else the sequential one."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from flopray.report.plot.names import file_name
 from flopray.report.surface.axes import letter_of
 from flopray.report.surface.data import SurfaceSet
 
@@ -22,20 +22,15 @@ def figure_stem(out_dir: Path, surfaces: SurfaceSet, kind: str, suffix: str, *, 
         whole: the figure has all layers of the set; else its name says which.
     """
     kind_of = "_".join(filter(None, (surfaces.device_type, surfaces.precision, surfaces.execution, surfaces.variant)))
-    group = _file_name(kind_of)
+    group = file_name(kind_of)
     layers = "" if whole else f"_{letter_of(surfaces.axes.panel)}{surfaces.grids[0].panel}-{surfaces.grids[-1].panel}"
     name = f"{surfaces.metric.name}_{kind}{layers}{suffix}"
-    return out_dir / "surfaces" / group / _file_name(surfaces.phase) / name
+    return out_dir / "surfaces" / group / file_name(surfaces.phase) / name
 
 
 def page_path(out_dir: Path, suffix: str) -> Path:
     """Path of the interactive page."""
     return out_dir / f"surfaces{suffix}.html"
-
-
-def _file_name(text: str) -> str:
-    """A name without separators or leading dots: types of devices and phases come from data."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".") or "unnamed"
 
 
 def why_not_lines(sets: Sequence[SurfaceSet]) -> Iterator[str]:

@@ -11,16 +11,20 @@ import contextlib
 import difflib
 import inspect
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 from flopray.errors import SpecError, brief
 from flopray.workloads import float8
 from flopray.workloads.causal_lm import part
 from flopray.workloads.causal_lm.families import FAMILIES
-from flopray.workloads.llama_keys import HARMLESS, labels_of_a_classifier, short, words
+from flopray.workloads.causal_lm.keys import changes_nothing
+from flopray.workloads.llama_config import LARGEST
+from flopray.workloads.llama_keys import HARMLESS, labels_of_a_classifier, short, short_key, words
 
 #: Keys that no operation depends on, or that the point decides; the others make the model and the point's id.
 LEFT_OUT = HARMLESS | {"quantization_config", "compression_config"}
@@ -56,6 +60,10 @@ _DECODERS = ("gpt_neox", "gpt_neox_japanese")
 _TAKEN_OVER = words("deepseek_v2 deepseek_v3 falcon mpt phi phi3 phimoe stablelm ernie4_5 ernie4_5_moe glm4_moe dots1")
 #: Keys under which files have the language model of a larger one.
 _OF_TEXT = ("text_config", "language_config", "llm_config")
+#: What angles of a rotary embedding are made of.
+_ANGLES = words("rope_theta rope_local_base_freq rotary_emb_base factor")
+#: How names of what norms add to a variance end.
+_EPSILON = re.compile(r"(?:^|_)(?:eps|epsilon)$")
 #: How similar an unknown key must be to a missing one to be taken for it.
 _NEAR = 0.87
 
@@ -181,6 +189,7 @@ def _why_no_configuration(content: Mapping[str, Any]) -> str | None:
         or _misspelt(content, config)
         or _missing(content, config)
         or _impossible(content, config)
+        or _ignored(content, config)
     )
 
 
@@ -263,22 +272,75 @@ def _misspelt(content: Mapping[str, Any], config: Any) -> str | None:
     return None
 
 
+def _ignored(content: Mapping[str, Any], config: Any) -> str | None:
+    """Keys of another model than the one that is built: transformers' code of the family does not contain them.
+
+    A draft head, several heads or experts in a file of a plain model would all be left out without a word. Families
+    without a closed form are built as they are, since nothing is known here of what their files have besides.
+    """
+    kind = content["model_type"]
+    family = FAMILIES.get(kind)
+    if family is None:
+        return None
+    own = {*_class_keys(kind), *config.attribute_map, *_base_keys()}
+    known = {*own, *_words_of(type(config).__module__), *family.keys, "auto_map"}
+    unknown = [key for key in content if key not in known and not changes_nothing(key, content)]
+    if not unknown:
+        return None
+    return (
+        f"a {kind} of transformers has no {', '.join(map(short_key, unknown))}, so it would be another model than the "
+        "file describes. Take out what the model does not need"
+    )
+
+
+@lru_cache(maxsize=1)
+def _base_keys() -> frozenset[str]:
+    """Keys that every configuration of transformers has."""
+    from transformers import PreTrainedConfig
+
+    return frozenset(PreTrainedConfig().to_dict())
+
+
+@lru_cache(maxsize=64)
+def _words_of(module: str) -> frozenset[str]:
+    """All names in the code of a family's configuration and model."""
+    names = (module, module.replace(".configuration_", ".modeling_"))
+    return frozenset(word for name in names for word in re.findall(r"\w+", inspect.getsource(import_module(name))))
+
+
 def _impossible(content: Mapping[str, Any], config: Any) -> str | None:
     """Refuse sizes that no model has, some of which would count as a smaller model."""
     for size in _SIZES:
         value = _stated(content, config, size)
         if type(value) is int and value < (0 if size in _MAY_BE_ZERO else 1):
             return f"{size} is {value}, and must be at least {0 if size in _MAY_BE_ZERO else 1}"
+        if type(value) is int and value > LARGEST:
+            return f"{size} is {value:.3g}, and at most {LARGEST}"
     layers = getattr(config, "num_hidden_layers", None)
     if type(layers) is int and layers > _MOST_LAYERS:
         return f"num_hidden_layers is {layers}: at most {_MOST_LAYERS} are built"
     heads, kv = (_stated(content, config, size) for size in ("num_attention_heads", "num_key_value_heads"))
     if type(heads) is int and type(kv) is int and heads % kv:
         return f"num_attention_heads is {heads}, which is not a multiple of num_key_value_heads, {kv}"
-    theta = content.get("rope_theta")
-    if isinstance(theta, (int, float)) and theta <= 0:
-        return f"rope_theta is {theta}, and must be above 0: angles and all that follows would be no numbers"
-    return _impossible_experts(content, config)
+    return _impossible_numbers(content) or _impossible_experts(content, config)
+
+
+def _impossible_numbers(content: Mapping[str, Any]) -> str | None:
+    """Refuse numbers with which activations would be no numbers: of norms, and of rotary embeddings of all layers."""
+    ropes = [part for key in ("rope_parameters", "rope_scaling") if isinstance(part := content.get(key), Mapping)]
+    of_layers = [part for rope in ropes for part in rope.values() if isinstance(part, Mapping)]
+    for key, value in (item for part in (content, *ropes, *of_layers) for item in part.items()):
+        if not isinstance(value, (int, float)):
+            continue
+        if not math.isfinite(value):
+            return f"{short_key(key)} is {value}, which is no finite number"
+        if key in _ANGLES and value <= 0:
+            return f"{key} is {value}, and must be above 0: angles and all that follows would be no numbers"
+        if _EPSILON.search(key) and value < 0:
+            return (
+                f"{short_key(key)} is {value}, and must be at least 0: norms and all that follows would be no numbers"
+            )
+    return None
 
 
 def _impossible_experts(content: Mapping[str, Any], config: Any) -> str | None:

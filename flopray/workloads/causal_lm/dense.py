@@ -164,6 +164,7 @@ def phi(c: Any) -> Sizes:
 
 def starcoder2(c: Any) -> Sizes:
     """StarCoder 2: a plain MLP."""
+    require(c, norm_type="layer_norm", mlp_type="default")
     bias, norm = bool(c.use_bias), layer_norm(c.hidden_size)
     attention = attention_of(c, bias=bias, out_bias=bias, window=c.sliding_window or None)
     layer = plain_layer(c, attention, c.intermediate_size, norm, bias=bias)

@@ -106,7 +106,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "granite": Family(dense.granite, _BASIC | _MULTIPLIERS | words("attention_bias mlp_bias")),
     "phi": Family(dense.phi, _NO_HEAD_DIM | words("partial_rotary_factor qk_layernorm attention_bias mlp_bias")),
-    "starcoder2": Family(dense.starcoder2, _NO_HEAD_DIM | words("use_bias sliding_window")),
+    "starcoder2": Family(dense.starcoder2, _NO_HEAD_DIM | words("use_bias sliding_window norm_type mlp_type")),
     "cohere": Family(dense.cohere, _NO_HEAD_DIM | words("attention_bias logit_scale use_qk_norm")),
     "cohere2": Family(
         dense.cohere,

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from flopray.workloads.causal_lm.sizes import NoClosedForm
-from flopray.workloads.llama_keys import HARMLESS, is_one_of, short, words
+from flopray.workloads.llama_keys import HARMLESS, is_one_of, short, short_key, why_not, words
 
 #: Keys of any family on which no product and no counted operation depends, or that a point decides. Dropout is taken
 #: out of every model, and weights are of the point's precision, whatever the file says of their quantisation.
@@ -61,8 +61,6 @@ _OFF: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "shared_expert_intermediate_size": ((0,), "shared experts of this family are not counted"),
     "full_attn_mod": ((1,), "layers without full attention are not counted"),
     "interpolate_factor": ((1,), "interpolated positions are not counted"),
-    "mlp_type": (("default",), "another MLP is not counted"),
-    "norm_type": (("layer_norm",), "another norm is not counted"),
     "use_gated_activation": ((True,), "this family has a gated MLP"),
     "use_parallel_block": ((True,), "this family has attention and MLP side by side"),
     "decoder_sparse_step": ((1,), "layers without experts among others are not counted"),
@@ -74,6 +72,18 @@ _OFF: Mapping[str, tuple[tuple[Any, ...], str]] = {
 def is_harmless(key: str) -> bool:
     """Whether no product of any family depends on a key."""
     return key in _HARMLESS
+
+
+def changes_nothing(key: str, content: Mapping[str, Any]) -> bool:
+    """Whether a key that a family does not have leaves its model as it is: harmless, or what it adds is turned off.
+
+    Args:
+        key: of `content`.
+        content: of the file.
+    """
+    value = content[key]
+    off = key in _OFF and is_one_of(value, _OFF[key][0])
+    return value is None or key in _HARMLESS or off or why_not(key, content) is None
 
 
 def check_keys(content: Mapping[str, Any], understood: Collection[str]) -> None:
@@ -91,7 +101,7 @@ def check_keys(content: Mapping[str, Any], understood: Collection[str]) -> None:
         if value is None or key in understood or key in _HARMLESS:
             continue
         if key not in _OFF:
-            unknown.append(f"{key} (unknown key)")
+            unknown.append(f"{short_key(key)} (unknown key)")
         elif not is_one_of(value, _OFF[key][0]):
             unknown.append(f"{key} (is {short(value)}: {_OFF[key][1]})")
     if unknown:

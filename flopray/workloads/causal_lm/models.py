@@ -17,8 +17,16 @@ from flopray.errors import InputError, SettingError, SpecError
 from flopray.mappings import Json
 from flopray.workloads import hub
 from flopray.workloads.causal_lm import configuration, families, part
-from flopray.workloads.causal_lm.sizes import Sizes
-from flopray.workloads.llama_config import check_safetensors, distinct, is_hub_id, label_of, read_json, unknown_model
+from flopray.workloads.causal_lm.sizes import NoClosedForm, Sizes
+from flopray.workloads.llama_config import (
+    check_safetensors,
+    distinct,
+    is_hub_id,
+    label_beside,
+    label_of,
+    read_json,
+    unknown_model,
+)
 
 _LARGEST_TEXT = 20_000
 
@@ -116,7 +124,8 @@ def find_model(name: str, *, pretrained: bool = False) -> tuple[str, str | None]
     Raises:
         InputError: nothing of that name, or no causal language model that transformers can build.
     """
-    if name.lower() in built_in():
+    path = Path(name)
+    if name.lower() in built_in() and not path.exists():
         if pretrained:
             raise SettingError(f"<weights> pretrained needs a hub id or a folder with weights, not the built-in {name}")
         return name.lower(), None
@@ -134,7 +143,10 @@ def _found(name: str, key: str, *, pretrained: bool) -> tuple[str, str | None]:
             raise InputError(f"{name}: the folder has no config.json")
         text = canonical(_asked(read_json(file), key, name), name)
         if not pretrained:
-            return _with_part(label_of(path), key), text
+            label = label_of(path)
+            if not key and label.lower() in built_in() and _same_model(text, label.lower()):
+                return label.lower(), None
+            return _with_part(label_beside(label, path, built_in()), key), text
         check_safetensors(str(file.parent))
         return str(file.parent.resolve()), text
     if pretrained or is_hub_id(name):
@@ -157,6 +169,17 @@ def _asked(content: Mapping[str, Any], key: str, name: str) -> Mapping[str, Any]
 
 def _with_part(name: str, key: str) -> str:
     return f"{name}{part.MARK}{key}" if key else name
+
+
+def _same_model(text: str, name: str) -> bool:
+    """Whether a configuration has the sizes of a built-in model; other keys, such as an epsilon, cost nothing."""
+    given, own = json.loads(text), dict(shipped(name)["config"])
+    if given["model_type"] != own["model_type"]:
+        return False
+    try:
+        return sizes_of(name, text) == sizes_of(name, None)
+    except NoClosedForm:
+        return given == own
 
 
 def canonical(content: Mapping[str, Any], name: str) -> str:
