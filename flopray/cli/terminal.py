@@ -10,7 +10,6 @@ from typing import Any
 from rich.cells import cell_len
 from rich.console import Console
 
-
 _COMMAND = re.compile(r"\s*(?:python3?|flopray|pip|usage:)\s")
 #: A word or two, a gap, and what they mean.
 _ENTRY = re.compile(r"\s*\S+(?: \S+)*\s{2,}(?=\S)")

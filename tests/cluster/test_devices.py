@@ -24,7 +24,13 @@ MIXED = Cluster({"H100": 8, "A100": 4}, 16, MOST, None, False)
 
 @pytest.mark.parametrize(
     ("asked", "meant"),
-    [("h100", "H100"), ("Tesla T4", "T4"), ("NVIDIA H100 80GB HBM3", "H100"), ("H10O", "H100"), ("rtx pro 6000", "RTX-PRO-6000")],
+    [
+        ("h100", "H100"),
+        ("Tesla T4", "T4"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("H10O", "H100"),
+        ("rtx pro 6000", "RTX-PRO-6000"),
+    ],
 )
 def test_a_type_in_other_words_is_recognised(asked, meant):
     with pytest.raises(ClusterError, match=rf"no node has it; .*: did you mean {meant}\?$"):

@@ -252,7 +252,8 @@ class TestScales:
         assert len(scale.ticks()) >= 1
 
     @pytest.mark.parametrize(
-        "values", [[-0.00775, -0.00518], [-0.00775], [-6.1, -6.0], [0.0301, 0.0302], [-2.2, 3.4], [-1e-9, 1e9], [0.0, 0.4]]
+        "values",
+        [[-0.00775, -0.00518], [-0.00775], [-6.1, -6.0], [0.0301, 0.0302], [-2.2, 3.4], [-1e-9, 1e9], [0.0, 0.4]],
     )
     @pytest.mark.parametrize("log", [True, False])
     def test_a_signed_scale_has_ticks_wherever_its_values_lie(self, values, log):

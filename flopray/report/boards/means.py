@@ -89,7 +89,7 @@ def means_of_types(
                     fit = device.fits[quantity] if part is device.parts.get(quantity) else device.fit(part)
                     _set_quantity(kept, quantity, part, fit)
                     _add_points(strips, quantity, part)
-        # A fit is of boards that are joined by shared rows. Other boards, such as those of another model, have their own.
+        # A fit is of boards that are joined by shared rows. Others, such as those of another model, have their own.
         alone = left[~left["key"].isin(kept.index[kept["time_interval"] == OF_TYPE])]
         if len(alone) == len(left):
             break
