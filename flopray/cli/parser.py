@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
-import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from flopray.cli.synonyms import meant
+from flopray.cli.terminal import in_lines
 from flopray.errors import FloprayError, InputError, SettingError, with_names
 from flopray.mappings import Arguments, Values
 from flopray.settings import MeasureSettings, Setting, settings_of
@@ -19,10 +19,6 @@ SWEEP_FLAGS = {known.name: known.option for known in settings_of(MeasureSettings
     "execution": "--execution",
 }
 
-_COMMAND = re.compile(r"\s*(?:python3?|flopray|pip|usage:)\s")
-#: A word or two, a gap, and what they mean.
-_ENTRY = re.compile(r"\s*\S+(?: \S+)*\s{2,}(?=\S)")
-
 
 class LineFormatter(argparse.RawDescriptionHelpFormatter):
     """Keeps the lines of descriptions and examples, and breaks those that are wider than the terminal between words."""
@@ -30,28 +26,7 @@ class LineFormatter(argparse.RawDescriptionHelpFormatter):
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         del width
         columns = self._width + 2  # argparse leaves two free, which written lines may use
-        return "".join(f"{indent}{line}\n" for whole in text.splitlines() for line in _broken(whole, columns))
-
-
-def _broken(line: str, columns: int) -> list[str]:
-    """A line as lines of at most so many columns; of a word and its meaning, the meaning keeps its column.
-
-    A command stays whole, so that it can be copied.
-    """
-    if len(line) <= columns or _COMMAND.match(line):
-        return [line]
-    entry = _ENTRY.match(line)
-    deep = entry.end() if entry and entry.end() < columns // 2 else len(line) - len(line.lstrip())
-    # The gap behind a word is kept: its spaces are no places to break.
-    start, rest = line[:deep], line[deep:]
-    return textwrap.wrap(
-        rest,
-        columns,
-        initial_indent=start,
-        subsequent_indent=" " * deep,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+        return "".join(f"{indent}{line}\n" for line in in_lines(text, columns).splitlines())
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -127,6 +127,6 @@ def _made(what: str, step: Callable[[], object], workload: Workload, folder: Run
         again = {FIGURES: _DRAWS[workload.figures], REPORT: "flopray report"}
         command = f"{again[what]} {shlex.quote(folder.address)}" if what in again else resume_command(folder.address)
         line = f"error: no {what} ({first}); every point is safe in the journal, {command} makes it again"
-        Console(stderr=True, markup=False).print(line, highlight=False, soft_wrap=True)
+        LineConsole(stderr=True, markup=False).print(line, highlight=False, soft_wrap=True)
         return False
     return True

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
+
+_COMMAND = re.compile(r"\s*(?:python3?|flopray|pip|usage:)\s")
+#: A word or two, a gap, and what they mean.
+_ENTRY = re.compile(r"\s*\S+(?: \S+)*\s{2,}(?=\S)")
 
 
 class LineConsole(Console):
@@ -25,14 +31,46 @@ class LineConsole(Console):
         """Print as `Console.print` does."""
         objects = tuple(self._renamed(item) if isinstance(item, str) else item for item in objects)
         if soft_wrap and self.is_terminal:
-            super().print(*objects, **{"overflow": "ignore", "crop": False} | how)
-        else:
-            super().print(*objects, soft_wrap=soft_wrap, **how)
+            objects = tuple(in_lines(item, self.width) if isinstance(item, str) else item for item in objects)
+        super().print(*objects, soft_wrap=soft_wrap, **how)
 
     def _renamed(self, text: str) -> str:
         for path, name in self.names.items():
             text = text.replace(path, name)
         return text
+
+
+def in_lines(text: str, columns: int) -> str:
+    """A text with its lines broken between words where they are wider.
+
+    Of a word and its meaning, the meaning keeps its column. A line that begins with a command stays whole, so that it
+    can be copied.
+
+    Args:
+        text: of several lines, or one.
+        columns: of the terminal.
+
+    Example:
+        >>> print(in_lines("failed   8 unsupported: no such device", 24))
+        failed   8 unsupported:
+                 no such device
+    """
+    return "\n".join(row for line in text.split("\n") for row in _rows(line, columns))
+
+
+def _rows(line: str, columns: int) -> Iterator[str]:
+    if cell_len(line) <= columns or _COMMAND.match(line):
+        yield line
+        return
+    entry = _ENTRY.match(line)
+    deep = entry.end() if entry and entry.end() < columns // 2 else len(line) - len(line.lstrip())
+    row, begun = line[:deep], False
+    for word in re.findall(r"\S+\s*", line[deep:]):
+        if begun and cell_len(row + word.rstrip()) > columns:
+            yield row.rstrip()
+            row = " " * deep
+        row, begun = row + word, True
+    yield row.rstrip()
 
 
 @contextmanager

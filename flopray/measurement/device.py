@@ -92,8 +92,8 @@ class Device:
             return open_gpu_meter(str(self._properties.uuid))
         if not self._whole:
             raise NoEnergySource(
-                "a CPU's counter covers all cores of its node and a trial holds some: leave cpus_per_trial out (nodes of "
-                "several sizes: it is that of the smallest, so sweep them one by one)"
+                "a CPU's counter covers all cores of its node and a trial holds some: leave cpus_per_trial out (on "
+                "nodes of several sizes it is that of the smallest, so sweep them one by one)"
             )
         return open_cpu_meter()
 

@@ -60,8 +60,9 @@ def limits_of_run(manifest: Mapping[str, Any], given: Mapping[str, Any]) -> Limi
         given: now, by field.
     """
     written = manifest.get("limits")
+    written = written if isinstance(written, Mapping) else {}
     kept: Values = {}
-    for field in fields(Limits) if isinstance(written, Mapping) else ():
+    for field in fields(Limits):
         value, whole = written.get(field.name), field.type == "int"
         if type(value) is int or (type(value) is float and not whole and math.isfinite(value)):
             kept[field.name] = value

@@ -144,11 +144,8 @@ def print_winners(console: Console, winners: Winners) -> None:
         place, objective = winners.best[0], winners.objectives[0]
         line = f"best {objective.key}: {_told(winners, place, 0)} at {winners.labels[place]}"
         near = winners.within_error()
-        line += (
-            f"; the interval{'s' * (near > 1)} of {near} more point{'s reach' if near > 1 else ' reaches'} it"
-            if near
-            else ""
-        )
+        reaching = "interval of 1 more point reaches" if near == 1 else f"intervals of {near} more points reach"
+        line += f"; the {reaching} it" if near else ""
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     else:
         style: Any = {"box": SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}

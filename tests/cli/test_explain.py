@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from rich.cells import cell_len
 
 import flopray
 from flopray.audit import RULES, Severity
@@ -84,10 +85,19 @@ def test_neither_imports_ray_or_torch(words):
         assert done.stdout.splitlines()[0] == f"flopray {flopray.__version__}"
 
 
-def printed(line: str, *, terminal: bool) -> str:
-    console = LineConsole(file=io.StringIO(), width=80, force_terminal=terminal, markup=False, color_system=None)
+def printed(line: str, *, terminal: bool, columns: int = 80) -> str:
+    console = LineConsole(file=io.StringIO(), width=columns, force_terminal=terminal, markup=False, color_system=None)
     console.print(line, highlight=False, soft_wrap=True)
     return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("columns", [80, 50, 20])
+def test_a_message_without_long_words_fits_a_terminal(columns):
+    line = "the journal has a torn line in the middle, 日本語 🚀 " * 4
+    shown = printed(line, terminal=True, columns=columns).splitlines()
+    assert len(shown) > 1
+    assert max(map(cell_len, shown)) <= columns
+    assert " ".join(shown).split() == line.split()
 
 
 def test_a_message_breaks_between_words_in_a_terminal_and_not_at_all_in_a_pipe():
@@ -97,5 +107,6 @@ def test_a_message_breaks_between_words_in_a_terminal_and_not_at_all_in_a_pipe()
     )
     shown = printed(line, terminal=True).splitlines()
     assert [word for row in shown for word in row.split()] == line.split()
+    assert [row.rstrip() for row in shown if path in row] == [path]
     assert [row for row in shown if len(row.rstrip()) > 80] == [row for row in shown if path in row]
     assert printed(line, terminal=False) == line + "\n"

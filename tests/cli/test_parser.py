@@ -158,7 +158,8 @@ def test_only_the_parsers_add_flags():
 
 def test_help_breaks_between_words_and_keeps_commands_whole(monkeypatch, capsys):
     command = "  python analysis/surfaces.py RUN --metrics time flops_per_j --formats pdf"
-    text = f"short\n  a note about something that is rather long for it\n  term     what this term means, in a few words\n{command}"
+    note = "  a note about something that is rather long for it"
+    text = f"short\n{note}\n  term     what this term means, in a few words\n{command}"
     monkeypatch.setenv("COLUMNS", "40")
     OneLineParser(prog="x", description="one two three four five six seven eight", epilog=text).print_help()
     said = capsys.readouterr().out

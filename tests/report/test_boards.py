@@ -16,6 +16,7 @@ from flopray.energy.board_spread import GROUPS, BoardGroup
 from flopray.report.boards.agreement import left_out, pairs
 from flopray.report.boards.data import AS_MEASURED, AT_REFERENCE, TIME, boards_of, short_names
 from flopray.report.boards.effects import Prior, fit_boards
+from flopray.report.boards.means import OF_TYPE, means_of_types
 from flopray.report.boards.priors import prior_of
 from flopray.report.boards.table import verdict
 from flopray.testing.simulated_fleet import Fleet, simulated_fleet
@@ -126,6 +127,26 @@ def test_a_board_measured_twice_is_one_board() -> None:
     assert fit is not None
     assert of_one is not None
     assert fit.degrees == of_one.degrees == 1
+
+
+def test_rows_of_other_boards_have_their_own_means() -> None:
+    """Another model on other boards of the type, in the same comparison, takes no means and no boards from this one."""
+
+    def measured(seed: int, boards: int, first: int) -> pd.DataFrame:
+        fleet = simulated_fleet(np.random.default_rng(seed), boards)
+        rows = rows_of(fleet, names=NAMES[first : first + boards], ended_unix_s=1.0)
+        rows = rows.assign(time_s=rows["energy_j"] / 300, time_rel_error=rows["energy_rel_error"])
+        return rows.assign(trial_id=f"{seed}-" + rows["trial_id"])
+
+    few, many = measured(1, 3, 0), measured(2, 4, 3)
+    alone, _ = means_of_types(few, ["trial_id", "phase"], ["device_type"])
+    both, _ = means_of_types(pd.concat([many, few], ignore_index=True), ["trial_id", "phase"], ["device_type"])
+    beside = both[both["trial_id"].str.startswith("1-")].set_index("trial_id")
+    alone = alone.set_index("trial_id")
+    assert set(both["boards"]) == {3, 4}
+    for name in ("time_s", "time_rel_error", "energy_j", "energy_rel_error"):
+        assert beside.loc[alone.index, name].to_numpy() == pytest.approx(alone[name].to_numpy())
+    assert set(beside["time_interval"]) == set(beside["energy_interval"]) == {OF_TYPE}
 
 
 def test_measurements_of_one_board_that_disagree_widen_its_error() -> None:

@@ -1,11 +1,11 @@
 """GPUs compared: merging, tables, figures, published and measured rows, and the messages about holes and marks."""
 
 import dataclasses
-import re
-import sys
 import importlib.util
 import io
 import json
+import re
+import sys
 
 import numpy as np
 import pandas as pd

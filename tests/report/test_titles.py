@@ -31,3 +31,13 @@ def test_a_title_that_fits_keeps_its_size_and_a_long_one_loses_no_word():
     assert figure.texts[-1].get_text().split() == LONG.split()
     assert figure.texts[-1].get_text().count("\n") == 1
     assert float(figure.texts[-1].get_fontsize()) >= 6.0
+
+
+def test_two_lines_end_above_the_titles_of_panels():
+    """Panels' titles are 0.5 in below the edge of the figures that have long second lines."""
+    with paper_style():
+        figure = Figure(figsize=(7.2, 4.0), dpi=PNG_DPI)
+        write_titles(figure, "Energy", f"{LONG}; of the board at 50 °C (L4: one board); lower left is better")
+        assert figure.texts[-1].get_text().count("\n") == 1
+        low = figure.texts[-1].get_window_extent(FigureCanvasAgg(figure).get_renderer()).y0
+    assert figure.bbox.height - low < 0.5 * PNG_DPI

@@ -76,19 +76,27 @@ def means_of_types(
     rows = rows.assign(key=rows.groupby([*point, *types], dropna=False, sort=False).ngroup(), row=rows.index)
     kept = with_windows(_latest(rows)).set_index("key", drop=False)
     strips: dict[int, dict[str, list[float]]] = {}
-    devices = list(boards_of(rows, types=types, key="key"))
-    for device in devices:
-        parts = dict(device.parts)
-        if not at_reference:
-            parts = {TIME: parts.get(TIME), AS_MEASURED: device.as_measured}
-        for quantity, part in parts.items():
-            if part is not None:
-                fit = device.fits[quantity] if part is device.parts.get(quantity) else device.fit(part)
-                _set_quantity(kept, quantity, part, fit)
-                _add_points(strips, quantity, part)
+    left, found = rows, []
+    while len(left):
+        devices = list(boards_of(left, types=types, key="key"))
+        found.append(devices)
+        for device in devices:
+            parts = dict(device.parts)
+            if not at_reference:
+                parts = {TIME: parts.get(TIME), AS_MEASURED: device.as_measured}
+            for quantity, part in parts.items():
+                if part is not None:
+                    fit = device.fits[quantity] if part is device.parts.get(quantity) else device.fit(part)
+                    _set_quantity(kept, quantity, part, fit)
+                    _add_points(strips, quantity, part)
+        # A fit is of boards that are joined by shared rows. Others, such as those of another model, have their own.
+        alone = left[~left["key"].isin(kept.index[kept["time_interval"] == OF_TYPE])]
+        if len(alone) == len(left):
+            break
+        left = alone
     points = {key: tuple(OnBoard(board, *costs) for board, costs in strip.items()) for key, strip in strips.items()}
     kept["on_boards"] = [points.get(key, ()) for key in kept.index]
-    return kept.drop(columns="key").reset_index(drop=True), devices
+    return kept.drop(columns="key").reset_index(drop=True), found[0] if found else []
 
 
 def _latest(rows: Frame) -> Frame:

@@ -179,6 +179,8 @@ def write_titles(figure: Figure, first: str, second: str) -> None:
     below = figure.text(0.5, 1 - 0.27 / height_in, second, ha="center", va="top", color="0.25")
     if _room_for(figure, below) < _SMALLEST:
         below.set_text(_on_two_lines(second))
+        # nearer to the line above and to one another: titles of panels begin where there is room for less than two
+        below.set(y=1 - 0.25 / height_in, linespacing=1.1, fontsize=float(below.get_fontsize()) * 0.85)
     for text in (above, below):
         text.set_fontsize(float(text.get_fontsize()) * min(1.0, _room_for(figure, text)))
 

@@ -34,7 +34,7 @@ def page_path(out_dir: Path, suffix: str) -> Path:
 
 
 def why_not_lines(sets: Sequence[SurfaceSet]) -> Iterator[str]:
-    """A line for each metric that has no figure, with the phases and the reasons."""
+    """A line for metrics that have no figure for the same reason, with the phases."""
     phases: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for surfaces in sets:
         group = f"{surfaces.device_type} {surfaces.precision} {surfaces.execution} {surfaces.variant}".strip()
@@ -44,8 +44,11 @@ def why_not_lines(sets: Sequence[SurfaceSet]) -> Iterator[str]:
         elif surfaces.values().size == 1:
             why = "a single point has no axis to draw along; its numbers are in the records"
             phases[group, surfaces.metric.name, why].append(surfaces.phase)
+    metrics: dict[tuple[str, tuple[str, ...], str], list[str]] = defaultdict(list)
     for (group, metric, why), names in phases.items():
-        yield f"no figure of {metric} for {group} ({', '.join(names)}): {why}"
+        metrics[group, tuple(names), why].append(metric)
+    for (group, names, why), same in metrics.items():
+        yield f"no figure of {', '.join(same)} for {group} ({', '.join(names)}): {why}"
 
 
 def where_lines(paths: Sequence[Path]) -> Iterator[str]:

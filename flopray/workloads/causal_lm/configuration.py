@@ -337,9 +337,7 @@ def _impossible_numbers(content: Mapping[str, Any]) -> str | None:
         if key in _ANGLES and value <= 0:
             return f"{key} is {value}, and must be above 0: angles and all that follows would be no numbers"
         if _EPSILON.search(key) and value < 0:
-            return (
-                f"{short_key(key)} is {value}, and must be at least 0: norms and all that follows would be no numbers"
-            )
+            return f"{short_key(key)} is {value}, and must be at least 0: norms would be no numbers"
     return None
 
 
