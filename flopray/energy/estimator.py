@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flopray.energy.fluctuation import MAX_POINTS, MIN_PHASED_ITERATION_S, candidates
-from flopray.energy.iterations import SEEN_S, Iterations, unseen_share
+from flopray.energy.iterations import SEEN_S, Iterations, locked_phases, unseen_share
 from flopray.energy.meter import Characteristics, Reading, Temperature
 from flopray.energy.regression import Posterior, fit
 from flopray.energy.ticks import TickPeriod, Ticks, find_ticks, measure_tick_period, refuse_frozen
@@ -67,6 +67,7 @@ class PowerEstimate:
         drift_significant: the drift is more than the scatter explains.
         power_noise_rel: standard deviation of the mean power of one tick over `power_w`, as the fit found it.
         unseen_share: part of an iteration that no tick saw because ticks and iterations beat; 0 without a beat.
+        locked_phases: at how many phases of an iteration all ticks lie, if a sensor may then miss parts of it; else 0.
         jump_j: what jumps of the counter would have added, which were left out; 0 without one.
         temperature_c: of the device, mean from the first to the last of the ticks; None where it reports none.
     """
@@ -80,6 +81,7 @@ class PowerEstimate:
     drift_significant: bool
     power_noise_rel: float
     unseen_share: float
+    locked_phases: int
     jump_j: float
     temperature_c: float | None
 
@@ -190,6 +192,7 @@ def estimate_ticks(
         drift_significant=significant,
         power_noise_rel=slope.walk,
         unseen_share=line.unseen,
+        locked_phases=line.locked_phases,
         jump_j=float(np.sum(ticks.jump_j)),
         temperature_c=None,
     )
@@ -209,7 +212,7 @@ class _Line:
     Attributes:
         gap_s: usual distance of two ticks.
         rough_w: power without any weighing.
-        unseen: see `PowerEstimate`.
+        unseen, locked_phases: see `PowerEstimate`.
     """
 
     def __init__(self, ticks: Ticks, meter: Characteristics, iterations: Iterations | None) -> None:
@@ -229,8 +232,10 @@ class _Line:
         phased = iterations is not None and iterations.mean_s >= shortest_s
         self._at = iterations.at(time_s) if iterations is not None and phased else None
         self._iteration_s = iterations.mean_s if iterations is not None else 0.0
-        self.unseen = 0.0
+        self.unseen, self.locked_phases = 0.0, 0
         if self._at is not None:
+            if not all_seen:
+                self.locked_phases = locked_phases(self._at, self._iteration_s, self._seen_s)
             sure_s = self._seen_s
             if not all_seen and sure_s < SEEN_S:
                 # Blurred ticks seem to be at more phases than they are; of 25 ms that takes little.

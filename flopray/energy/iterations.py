@@ -23,6 +23,12 @@ _UNSEEN_SHARE, _UNSEEN_SHARE_LONG = 0.05, 0.16
 _LOCKED = 3.0
 #: And as large a part of the iteration: with finer phases, how often each was seen differs by chance, and little.
 _WIDE_GAP = 0.25
+#: Or about so few phases, with so much of the iteration between two of them that no tick sees: 133 ms have four.
+_MOST_PHASES, _LEAST_GAP = 5, 0.02
+#: Most phases of an iteration longer than two ticks of which it is said that they are all that ticks see.
+_MOST_LOCKED_PHASES = 12
+#: Length of the mean of ticks' phases as directions (1: all at one phase) from which they lie about one.
+_GATHERED = 0.65
 #: Phases at which it is asked how often they were seen.
 _GRID = 256
 #: Laps that may be queued or running when their times are read, and one more.
@@ -91,8 +97,33 @@ def unseen_share(iterations: np.ndarray, iteration_s: float, tick_s: float, seen
     # A few ticks miss this much even where the ratio of the periods is not simple.
     if unseen > max(_UNSEEN_SHARE if short else _UNSEEN_SHARE_LONG, 1.0 / len(iterations)):
         return unseen
-    locked = short and tick_s > seen_s and gap > max(_WIDE_GAP, _LOCKED / len(phases))
+    wide = gap > max(_WIDE_GAP, _LOCKED / len(phases))
+    few = _few_phases(phases)
+    gathered = few > 0 and 1 / few > max(_LOCKED / len(phases), seen_s / iteration_s + _LEAST_GAP)
+    locked = short and tick_s > seen_s and (wide or gathered)
     return _uneven_share(phases, seen_s / iteration_s) if locked else 0.0
+
+
+def locked_phases(iterations: np.ndarray, iteration_s: float, seen_s: float) -> int:
+    """At how many phases only the ticks see an iteration, with more between two than a sensor sees; 0 if at many.
+
+    Iterations of 700 ms are seen at seven phases by ticks of 100 ms, however long the window is.
+
+    Args:
+        iterations, iteration_s, seen_s: see `unseen_share`.
+    """
+    phases = iterations % 1.0
+    few = _few_phases(phases, min(len(phases) // 2, _MOST_LOCKED_PHASES))
+    return few if few and 1 / few > seen_s / iteration_s + _LEAST_GAP else 0
+
+
+def _few_phases(phases: np.ndarray, most: int = _MOST_PHASES) -> int:
+    """About how many phases all ticks lie, where the ratio of the periods is simple; else 0.
+
+    The blur of many ticks fills the gaps between the phases, and does not hide that they lie about a few of them.
+    """
+    gathered = (abs(np.mean(np.exp(2j * np.pi * few * phases))) > _GATHERED for few in range(1, most + 1))
+    return next((few for few, are in enumerate(gathered, 1) if are), 0)
 
 
 def _uneven_share(phases: np.ndarray, seen: float) -> float:

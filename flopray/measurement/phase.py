@@ -255,7 +255,7 @@ def _energy(ticks: _WindowTicks, window: Window, settings: MeasureSettings) -> E
 
 
 def _doubt(estimate: EnergyEstimate, window: Window) -> str | None:
-    """What makes a measured energy doubtful: a beat, or jumps of the counter."""
+    """What makes a measured energy doubtful: a beat, also one whose error is unknown, or jumps of the counter."""
     doubts = []
     if estimate.unseen_share:
         iteration_s = sum(window.iteration_times_s) / len(window.lap_times_s)
@@ -263,6 +263,12 @@ def _doubt(estimate: EnergyEstimate, window: Window) -> str | None:
             f"beat: counter ticks of {estimate.tick_period_s:.3g} s saw only {1 - estimate.unseen_share:.0%} of "
             f"iterations of {iteration_s:.3g} s, and the rest is in the error; a longer window or iterations of "
             f"another length would show more of them"
+        )
+    elif estimate.locked_phases:
+        doubts.append(
+            f"beat: counter ticks of {estimate.tick_period_s:.3g} s see iterations at {estimate.locked_phases} phases "
+            "only, and a sensor that sees a part of each tick always the same parts, which is not in the error; "
+            "iterations of another length would show more of them"
         )
     if estimate.jump_j:
         doubts.append(f"jump: the counter gained {estimate.jump_j:.3g} J that no device can have taken; left out")

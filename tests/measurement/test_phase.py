@@ -108,6 +108,15 @@ def test_a_beat_of_iterations_and_ticks_stands_in_the_record(device):
     assert _doubt(estimate, window).startswith("beat: counter ticks of 0.1 s saw only 25% of iterations of 0.1 s")
 
 
+def test_a_lock_whose_error_is_unknown_stands_in_the_record():
+    ticks = [Reading(0.1 * k + d, 0.1 * k + d, 4.0 * k + (d > 0) * 4.0) for k in range(30) for d in (-0.001, 0.001)]
+    estimate = estimate_energy(ticks, load_start_s=0.0, load_end_s=3.0, time_per_iteration_s=0.7, time_rel_error=0.0)
+    assert estimate.unseen_share == 0.0
+    assert _doubt(estimate, Window([0.7] * 4, 1, 0.0, 2.8)).startswith(
+        "beat: counter ticks of 0.1 s see iterations at 7 phases only"
+    )
+
+
 def test_a_window_without_ticks_is_a_typed_failure_and_time_stays(device):
     slow = SimulatedMeter(ConstantPower(POWER_W), period_s=30.0, latency_s=0.0005)
     columns = measured_columns(measure_phase(sleeping(0.002), device, slow, QUICK))
