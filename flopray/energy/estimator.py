@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flopray.energy.fluctuation import MAX_POINTS, MIN_PHASED_ITERATION_S, candidates
-from flopray.energy.iterations import SEEN_S, Iterations, locked_phases, unseen_share
+from flopray.energy.iterations import SEEN_S, Iterations, locked_phases, missed_between, unseen_share
 from flopray.energy.meter import Characteristics, Reading, Temperature
 from flopray.energy.regression import Posterior, fit
 from flopray.energy.ticks import TickPeriod, Ticks, find_ticks, measure_tick_period, refuse_frozen
@@ -50,6 +50,8 @@ _DEFAULT = Characteristics()
 BLUR = 4.0
 #: Drift counts as significant when this share of its distribution is on one side of zero, two-sided.
 DRIFT_LEVEL = 0.97
+#: An error of this size that is in the interval is not worth a word.
+_LITTLE = 0.001
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class PowerEstimate:
         drift_significant: the drift is more than the scatter explains.
         power_noise_rel: standard deviation of the mean power of one tick over `power_w`, as the fit found it.
         unseen_share: part of an iteration that no tick saw because ticks and iterations beat; 0 without a beat.
-        locked_phases: at how many phases of an iteration all ticks lie, if a sensor may then miss parts of it; else 0.
+        locked_phases: at how many phases of an iteration all ticks lie, if a sensor may then miss parts of it, which is
+            in the error; else 0.
         jump_j: what jumps of the counter would have added, which were left out; 0 without one.
         temperature_c: of the device, mean from the first to the last of the ticks; None where it reports none.
     """
@@ -182,6 +185,8 @@ def estimate_ticks(
     rel_error = math.hypot(slope.half_width() / slope.mean, meter.rel_error, drift_rel / 2 if significant else 0.0)
     # What no tick saw may have any power from none to twice that of what they saw.
     rel_error += line.unseen
+    missed_rel = line.missed_rel(ticks, iterations)
+    rel_error = math.hypot(rel_error, missed_rel)
     return PowerEstimate(
         power_w=slope.mean * line.rough_w,
         power_rel_error=rel_error,
@@ -192,7 +197,7 @@ def estimate_ticks(
         drift_significant=significant,
         power_noise_rel=slope.walk,
         unseen_share=line.unseen,
-        locked_phases=line.locked_phases,
+        locked_phases=line.locked_phases if missed_rel > _LITTLE else 0,
         jump_j=float(np.sum(ticks.jump_j)),
         temperature_c=None,
     )
@@ -244,6 +249,15 @@ class _Line:
             self.unseen = unseen_share(self._at, self._iteration_s, self.gap_s, sure_s)
         self._mean = _groups(ticks.segment)
         self._x, self._y, self._variance = self._mean @ x, self._mean @ y, self._mean**2 @ variance
+
+    def missed_rel(self, ticks: Ticks, iterations: Iterations | None) -> float:
+        """What a sensor may have missed between the phases that all ticks saw, over the mean power; 0 of short ones."""
+        if self._at is None or iterations is None or self._seen_s >= self.gap_s or self._iteration_s < self._seen_s:
+            return 0.0
+        same = np.diff(ticks.segment) == 0
+        power_w = np.diff(ticks.energy_j)[same] / np.diff(ticks.time_s)[same]
+        phases = iterations.at(ticks.time_s)[1:][same]
+        return missed_between(phases, power_w, self._seen_s / self._iteration_s) / self.rough_w
 
     def slope(self) -> Posterior:
         """Mean power over `rough_w`."""

@@ -117,6 +117,44 @@ def locked_phases(iterations: np.ndarray, iteration_s: float, seen_s: float) -> 
     return few if few and 1 / few > seen_s / iteration_s + _LEAST_GAP else 0
 
 
+def missed_between(phases: np.ndarray, power: np.ndarray, seen: float) -> float:
+    """What power may have done between the parts of an iteration that a sensor saw, as an error of the mean.
+
+    Between two such parts with different powers it changed at a moment that nothing shows, at most half a gap from the
+    middle. The gaps are added up, since the beginning and the end of one piece of work are missed together. Gaps
+    between equal powers add nothing, so that what happened within one of them alone is not in it.
+
+    Args:
+        phases: in iterations, at the ticks; any order, shape (n,).
+        power: of the ticks, the last part before their phases; shape (n,).
+        seen: iterations, or what part of one, that a sensor sees before a phase.
+
+    Returns:
+        Half width of a 95 % interval, in units of `power`; 0 where there is no gap.
+    """
+    order = np.argsort(phases % 1.0)
+    phases, power = phases[order] % 1.0, power[order]
+    gaps = np.diff(np.append(phases, phases[0] + 1.0))
+    ends = np.flatnonzero(gaps > seen)
+    if not len(ends):
+        return 0.0
+    # What lies between two gaps was seen again and again, or is seen piece by piece: its edges are what counts.
+    pieces = np.split(np.roll(np.arange(len(phases)), -(ends[0] + 1)), np.diff(ends).cumsum())
+    first, last = (np.array([_edge(phases, power, piece, seen, k) for piece in pieces]) for k in (0, -1))
+    # Piece k ends at gap k + 1, behind which piece k + 1 begins.
+    steps = np.roll(first, -1, axis=0) - last
+    noise = np.roll(first, -1, axis=0)[:, 1] + last[:, 1]
+    sizes = np.sqrt(np.maximum(steps[:, 0] ** 2 - noise, 0.0))
+    return float(0.95 * np.sum(sizes * (np.roll(gaps[ends], -1) - seen)) / 2)
+
+
+def _edge(phases: np.ndarray, power: np.ndarray, piece: np.ndarray, seen: float, end: int) -> tuple[float, float]:
+    """Mean power at the first (0) or the last (-1) phases of a piece, and its variance."""
+    off = np.abs((phases[piece] - phases[piece[end]] + 0.5) % 1.0 - 0.5)
+    there = power[piece[off <= seen]]
+    return float(np.mean(there)), float(np.var(there) / max(len(there) - 1, 1))
+
+
 def _few_phases(phases: np.ndarray, most: int = _MOST_PHASES) -> int:
     """About how many phases all ticks lie, where the ratio of the periods is simple; else 0.
 

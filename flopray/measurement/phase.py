@@ -267,7 +267,7 @@ def _doubt(estimate: EnergyEstimate, window: Window) -> str | None:
     elif estimate.locked_phases:
         doubts.append(
             f"beat: counter ticks of {estimate.tick_period_s:.3g} s see iterations at {estimate.locked_phases} phases "
-            "only, and a sensor that sees a part of each tick always the same parts, which is not in the error; "
+            "only, and a sensor that sees a part of each tick always the same parts, which is in the error; "
             "iterations of another length would show more of them"
         )
     if estimate.jump_j:

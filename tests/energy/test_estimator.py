@@ -11,11 +11,11 @@ from flopray.energy.estimator import (
     estimate_power,
     measure_tick_period,
 )
-from flopray.energy.iterations import Iterations, locked_phases, unseen_share
+from flopray.energy.iterations import Iterations, locked_phases, missed_between, unseen_share
 from flopray.energy.meter import Characteristics, Reading
 from flopray.energy.ticks import find_ticks
 from flopray.errors import MeterError, WindowTooShort
-from flopray.testing.power_traces import ConstantPower, StepPower
+from flopray.testing.power_traces import ConstantPower, SquarePower, StepPower
 from flopray.testing.simulated_meter import Faults, SimulatedMeter, VirtualClock, poll_simulated
 
 #: Of a load that ran long before.
@@ -215,6 +215,33 @@ def test_blurred_ticks_do_not_hide_a_simple_ratio(iteration_s, unseen):
 def test_long_iterations_of_a_simple_ratio_are_said_to_be_locked(iteration_s, locked):
     time_s = 0.1 * np.arange(28) + 0.001 * np.random.default_rng(0).standard_normal(28)
     assert locked_phases(time_s / iteration_s, iteration_s, 0.025) == locked
+
+
+def test_what_power_did_between_the_phases_that_were_seen_is_bounded():
+    """Seven phases of 700 ms, of which a sensor sees 25 ms each; two of them in a row at half of the power."""
+    phases, power = np.arange(28) / 7, np.array([1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5] * 4)
+    gap = 75 / 700
+    assert missed_between(phases, power, 25 / 700) == pytest.approx(0.95 * 2 * 0.5 * gap / 2)
+    assert missed_between(phases[::-1], power[::-1], 25 / 700) == pytest.approx(0.95 * 2 * 0.5 * gap / 2)
+    assert missed_between(phases, np.ones(28), 25 / 700) == 0.0
+    assert missed_between(np.arange(30) * 0.1 / 0.33, power.repeat(2)[:30], 25 / 330) == 0.0  # seen piece by piece
+    assert missed_between(np.arange(9.0), np.arange(9.0), 0.25) == 0.0  # one phase: a beat, which is told elsewhere
+    scattered = power + 0.01 * np.random.default_rng(0).standard_normal(28)
+    assert missed_between(phases, scattered, 25 / 700) == pytest.approx(0.95 * 2 * 0.5 * gap / 2, rel=0.2)
+
+
+@pytest.mark.parametrize("low", [0.2, 0.3, 0.45])
+@pytest.mark.parametrize("iteration_s", [0.5, 0.7])
+def test_intervals_hold_the_mean_of_locked_iterations_whatever_the_sensor_sees(iteration_s, low):
+    held = []
+    for seed in range(12):
+        trace = SquarePower(300.0, 135.0, iteration_s, low, seed / 12)
+        seen = {} if seed % 2 else {"seen_s": 0.025}
+        meter = SimulatedMeter(trace, VirtualClock(), period_s=0.1, seed=seed, **seen)
+        iterations = Iterations.regular(iteration_s, 0.0, 3.0)
+        got = estimate_power(poll_simulated(meter, 3.0, 0.1, seed), start_s=0.0, end_s=3.0, iterations=iterations)
+        held.append(abs(got.power_w / trace.mean_w - 1) <= got.power_rel_error)
+    assert np.mean(held) >= 0.9
 
 
 def test_ticks_all_in_different_segments_are_too_few():
