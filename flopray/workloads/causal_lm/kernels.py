@@ -10,6 +10,7 @@ by operation; each is stated with the elements it reads and writes, counted in e
                     and one each where a part of a head is rotated and joined with the rest
     attention       a block of the kernel takes 64 queries, so decode computes 64 times what its one query needs
     MLP             an activation and, with a gate, a product; backward a kernel for each input
+    fp8             two kernels for each operand of a product, to find its scale and to cast it
     residuals       an addition for attention and one for the MLP
     loss            logits in fp32, a softmax, and their gradients
 
@@ -22,11 +23,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from flopray.point import Point, is_compiled
+from flopray.point import FP8_SCALING, Point, is_compiled
 from flopray.workloads.base import ELEMENT_BYTES
 from flopray.workloads.causal_lm.flops import pairs
 from flopray.workloads.causal_lm.sizes import LAYER_FLOPS, RMS_FLOPS, Attention, Layer, Linear, Norm, Sizes
-from flopray.workloads.operations import GRADIENT, PLAIN, TRANSPOSED, Bulk, Operation, Pass, Product, Update
+from flopray.workloads.operations import GRADIENT, PLAIN, TRANSPOSED, Bulk, Operation, Pass, Product, Update, with_casts
 
 _GENERATES = ("prefill", "decode")
 #: The backward pass of flash attention forms the scores again: five products instead of two.
@@ -45,6 +46,7 @@ class Asked:
         element_bytes: of the precision's type.
         fused: whether code is compiled.
         checkpointing: whether the backward pass runs the layers again.
+        cast: whether the products of layers are in fp8; that of the output projection is not.
     """
 
     batch: int
@@ -53,6 +55,7 @@ class Asked:
     element_bytes: int
     fused: bool = False
     checkpointing: bool = False
+    cast: bool = False
 
     @property
     def new(self) -> int:
@@ -75,6 +78,7 @@ def asked_of(point: Point, phase: str) -> Asked:
         element_bytes=ELEMENT_BYTES[point.precision],
         fused=is_compiled(point.execution),
         checkpointing=bool(point.checkpointing),
+        cast=point.precision in FP8_SCALING,
     )
 
 
@@ -125,7 +129,8 @@ def _backward(sizes: Sizes, asked: Asked) -> Iterator[Operation]:
 
 def _layer(layer: Layer, width: int, asked: Asked, count: int) -> Iterator[Operation]:
     attention, new = layer.attention, asked.new
-    yield from _products((*attention.projections, *layer.mlp), new, count)
+    products = _products((*attention.projections, *layer.mlp), new, count)
+    yield from with_casts(products) if asked.cast else products
     for norm in (*layer.norms, *attention.norms):
         yield from _norm(norm, asked, count)
     yield from _attention(attention, asked, count)
@@ -141,7 +146,8 @@ def _layer(layer: Layer, width: int, asked: Asked, count: int) -> Iterator[Opera
 def _layer_backward(layer: Layer, width: int, asked: Asked, count: int) -> Iterator[Operation]:
     attention, new = layer.attention, asked.new
     linears = (*attention.projections, *layer.mlp)
-    yield from _gradients(linears, new, count)
+    gradients = _gradients(linears, new, count)
+    yield from with_casts(gradients) if asked.cast else gradients
     for norm in (*layer.norms, *attention.norms):
         yield from _norm_backward(norm, asked, count)
     formed = _formed(attention, asked)
