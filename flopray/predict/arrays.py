@@ -53,7 +53,7 @@ class Products:
 
     def tried(self, places: Places, kernels: Sequence[Choice]) -> Products:
         """Some of the products, F of them, with each of C kernels: arrays of shapes (F, 1) and (1, C)."""
-        own = {name: getattr(self, name)[places][:, None] for name in _SHAPE}
+        own: dict[str, Any] = {name: getattr(self, name)[places][:, None] for name in _SHAPE}
         return Products(**own, **_kernel_columns(kernels, 1), known=np.ones((len(places), 1)))
 
     def with_kernels(self, places: Places, kernels: Sequence[Choice]) -> Products:

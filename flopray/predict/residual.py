@@ -28,7 +28,7 @@ from flopray.predict.roofline import TimeModel
 from flopray.workloads.operations import LAYOUTS
 
 #: Kinds of terms, with their sizes; the last one is the work itself.
-KINDS = (*LAYOUTS, "pass", "update", "bulk", "attention", "work")
+KINDS: tuple[str, ...] = (*LAYOUTS, "pass", "update", "bulk", "attention", "work")
 _WIDTHS = (3, 3, 3, 1, 2, 2, 2, 4)
 WIDTHS = dict(zip(KINDS, _WIDTHS, strict=True))
 _WIDTH = max(_WIDTHS)
@@ -124,7 +124,7 @@ def terms_of(model: TimeModel, works: Works, costs: Floats) -> Terms:
     whole[:, 3] = _SHARE_SCALE * in_products
     kind = np.concatenate([*kinds, np.full(works.size, KINDS.index("work"))]).astype(np.intp)
     share = np.concatenate([costs / works.summed(place, costs)[place], np.ones(works.size)])
-    table = np.column_stack([kind, np.concatenate([*sizes, _logs(*bulks), whole]).round(5)])
+    table: Any = np.column_stack([kind, np.concatenate([*sizes, _logs(*bulks), whole]).round(5)])
     return _merged(table, np.concatenate([place, np.arange(works.size)]), share, works.size)
 
 
@@ -137,7 +137,7 @@ def _merged(table: Floats, place: Places, share: Floats, size: int) -> Terms:
 
 def joined(several: Sequence[Terms]) -> Terms:
     """Terms of the works of all of them, one after the other."""
-    tables = np.concatenate([np.column_stack([one.kind, one.sizes]) for one in several])
+    tables: Any = np.concatenate([np.column_stack([one.kind, one.sizes]) for one in several])
     unique, of_unique = np.unique(tables, axis=0, return_inverse=True)
     shares, first = [], 0
     for one in several:
