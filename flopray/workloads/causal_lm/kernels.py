@@ -7,7 +7,8 @@ by operation; each is stated with the elements it reads and writes, counted in e
                     two less, as there is nothing to cast
     layer norm      one kernel, 2 backward
     rotary          5 kernels for queries and 5 for keys (two products with angles, a half negated, both joined, a sum),
-                    and one each where a part of a head is rotated and joined with the rest
+                    and one each where a part of a head is rotated and joined with the rest; OLMo rotates in fp32 and
+                    casts back, and multiplies by the weights of norms in fp32, too
     attention       a block of the kernel takes 64 queries, so decode computes 64 times what its one query needs
     MLP             an activation and, with a gate, a product; backward a kernel for each input
     fp8             two kernels for each operand of a product, to find its scale and to cast it
@@ -21,7 +22,7 @@ kernels need not be exact: how long a launch takes, and how fast bytes move, is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flopray.point import FP8_SCALING, Point, is_compiled
 from flopray.workloads.base import ELEMENT_BYTES
@@ -34,6 +35,8 @@ _GENERATES = ("prefill", "decode")
 _ATTENTION_BACKWARD = 2.5
 #: Queries of a block of a flash kernel.
 _QUERIES = 64
+#: Bytes that are rotated in fp32, with a cast back, beside those that are rotated in half precision: 36 and 20.
+_ROTATED_WIDE = 1.8
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Asked:
         fused: whether code is compiled.
         checkpointing: whether the backward pass runs the layers again.
         cast: whether the products of layers are in fp8; that of the output projection is not.
+        widened: whether the model rotates, and multiplies by the weights of norms, in fp32 and not in the precision.
     """
 
     batch: int
@@ -56,6 +60,7 @@ class Asked:
     fused: bool = False
     checkpointing: bool = False
     cast: bool = False
+    widened: bool = False
 
     @property
     def new(self) -> int:
@@ -89,6 +94,7 @@ def operations(sizes: Sizes, asked: Asked) -> tuple[Operation, ...]:
         sizes: of the model, of which all weights are trained.
         asked: what is run.
     """
+    asked = replace(asked, widened=sizes.wide and asked.wide > 1 and not asked.fused)
     update = (Update(7 * sizes.parameters, _tensors(sizes)),)
     if asked.phase == "optimizer_step":
         return update
@@ -189,7 +195,8 @@ def _rotary(attention: Attention, asked: Asked, count: int, kernels: int) -> Ite
     """Of queries and of keys, each with this many kernels that read and write what is rotated."""
     if not attention.rotated:
         return
-    yield from _chain(asked, 2 * kernels, 2 * kernels * attention.rotated * asked.new, count, joined=2)
+    moved = 2 * kernels * (_ROTATED_WIDE if asked.widened else 1) * attention.rotated * asked.new
+    yield from _chain(asked, 2 * (kernels + asked.widened), moved, count, joined=2)
     whole = attention.heads * attention.query_width + attention.cached // 2
     if attention.rotated < whole:
         yield from _chain(asked, 2, 2 * whole * asked.new, count, joined=0)
@@ -199,6 +206,7 @@ def _norm(norm: Norm, asked: Asked, count: int) -> Iterator[Pass]:
     elements, wide = norm.elements * asked.new, asked.wide
     if norm.each == RMS_FLOPS and not asked.fused:
         kernels, moved = (8, 4 + 6 * wide) if wide > 1 else (6, 7)
+        moved += 2 * (wide - 1) * asked.widened
         yield Pass(int(elements * moved / kernels), kernels * count)
     else:
         yield Pass(2 * elements, count)
@@ -208,6 +216,7 @@ def _norm_backward(norm: Norm, asked: Asked, count: int) -> Iterator[Pass]:
     elements, wide = norm.elements * asked.new, asked.wide
     if norm.each == RMS_FLOPS and not asked.fused:
         kernels, moved = (14, 8 + 14 * wide) if wide > 1 else (12, 20)
+        moved += 4 * (wide - 1) * asked.widened
         yield Pass(int(elements * moved / kernels), kernels * count)
     else:
         yield Pass(int(5 * elements / 2), 2 * count)
