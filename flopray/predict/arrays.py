@@ -21,7 +21,7 @@ Places = NDArray[np.intp]
 BLOCK_NUMBERS = 65_536
 #: AdamW reads weight, gradient and two moments of a parameter, and writes all but the gradient.
 MOVED_BY_UPDATE = 7
-_SHAPE = ("work", "rows", "columns", "inner", "count", "each", "layout")
+_SHAPE = ("rows", "columns", "inner", "count", "each", "layout")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +53,9 @@ class Products:
 
     def tried(self, places: Places, kernels: Sequence[Choice]) -> Products:
         """Some of the products, F of them, with each of C kernels: arrays of shapes (F, 1) and (1, C)."""
-        own: dict[str, Any] = {name: getattr(self, name)[places][:, None] for name in _SHAPE}
-        return Products(**own, **_kernel_columns(kernels, 1), known=np.ones((len(places), 1)))
+        work = self.work[places][:, None]
+        own = {name: getattr(self, name)[places][:, None] for name in _SHAPE}
+        return Products(work, **own, **_kernel_columns(kernels, 1), known=np.ones((len(places), 1)))
 
     def with_kernels(self, places: Places, kernels: Sequence[Choice]) -> Products:
         """The products with other kernels at some places, one for each."""
