@@ -30,7 +30,7 @@ from flopray.workloads.operations import LAYOUTS
 #: Kinds of terms, with their sizes; the last one is the work itself.
 KINDS: tuple[str, ...] = (*LAYOUTS, "pass", "update", "bulk", "attention", "work")
 _WIDTHS = (3, 3, 3, 1, 2, 2, 2, 4)
-WIDTHS = dict(zip(KINDS, _WIDTHS, strict=True))
+WIDTHS: dict[str, int] = dict(zip(KINDS, _WIDTHS, strict=True))
 _WIDTH = max(_WIDTHS)
 #: Kinds that have the lengths and the size of their kernel in common.
 _ALIKE = (0, 0, 0, 1, 2, 3, 3, 4)

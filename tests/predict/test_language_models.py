@@ -66,8 +66,8 @@ def test_a_model_that_was_held_out_and_one_that_was_left_out_are_predicted(frame
         point = llama(LEFT_OUT, tokens)
         answer = predictor.predict(point, phase, model="roofline")
         time_s, energy_j = cost(point, phase)
-        assert answer.time_s.value == pytest.approx(time_s, rel=0.08)
-        assert answer.energy_j.value == pytest.approx(energy_j, rel=0.08)
+        assert answer.time_s.value == pytest.approx(time_s, rel=0.1)
+        assert answer.energy_j.value == pytest.approx(energy_j, rel=0.1)
         assert answer.outside is None
 
 
