@@ -5,7 +5,6 @@ python analysis/predict.py RUN [RUN ...] [--out model.json] [--held-out n,d,m,bo
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,6 @@ from flopray.description import Description
 from flopray.errors import InputError
 from flopray.predict.judging import Judgement
 from flopray.predict.predictor import Predictor, fit
-from flopray.predict.residual import available
 from flopray.report.plot.figures import formats_setting, paper_style, save_figure
 from flopray.report.prediction.figure import draw_predicted
 from flopray.report.prediction.tables import LEGEND, constants_table, overall_table, sets_table
@@ -119,9 +117,6 @@ def fit_runs(console: Console, options: Options) -> None:
         _say(console, f"held-out sets: {options.held_out_list}")
     if options.figures:
         _say(console, *(f"figure: {path}" for path in draw(predictor, options.figures, options.formats)))
-    if not available():
-        text = "scikit-learn is not installed, so no residual is learned: pip install 'flopray[predict]'"
-        warnings.warn(text, stacklevel=1)
 
 
 def load_frames(runs: Sequence[str]) -> tuple[list[pd.DataFrame], dict[str, Description]]:

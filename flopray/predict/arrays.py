@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flopray.predict.device import Device
-from flopray.predict.kernel_choice import KernelChoices
+from flopray.predict.kernel_choice import CANDIDATES, Choice, KernelChoices
 from flopray.predict.work import Work
 from flopray.workloads.operations import LAYOUTS, Bulk, Pass, Product, Update
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
+#: PyTorch's optimizers go through a tensor in blocks of this many numbers
+#: (https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/native/cuda/MultiTensorApply.cuh, `kChunkSize`).
+BLOCK_NUMBERS = 65_536
+#: AdamW reads weight, gradient and two moments of a parameter, and writes all but the gradient.
+MOVED_BY_UPDATE = 7
+_SHAPE = ("rows", "columns", "inner", "count", "each", "layout")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +35,7 @@ class Products:
         each: bytes of a number.
         tile_rows, tile_columns, splits, reduced: its kernel (`flopray.predict.kernel_choice`).
         layout: place in `LAYOUTS`.
+        known: 1 where the kernel is known, 0 where the fastest candidate stands for it.
     """
 
     work: Places
@@ -42,6 +49,21 @@ class Products:
     splits: Floats
     reduced: Floats
     layout: Floats
+    known: Floats
+
+    def tried(self, places: Places, kernels: Sequence[Choice]) -> Products:
+        """Some of the products, F of them, with each of C kernels: arrays of shapes (F, 1) and (1, C)."""
+        work = self.work[places][:, None]
+        own = {name: getattr(self, name)[places][:, None] for name in _SHAPE}
+        return Products(work, **own, **_kernel_columns(kernels, 1), known=np.ones((len(places), 1)))
+
+    def with_kernels(self, places: Places, kernels: Sequence[Choice]) -> Products:
+        """The products with other kernels at some places, one for each."""
+        changed = {}
+        for name, values in _kernel_columns(kernels, 0).items():
+            changed[name] = getattr(self, name).copy()
+            changed[name][places] = values
+        return replace(self, **changed)
 
     @property
     def blocks(self) -> Floats:
@@ -69,7 +91,8 @@ class Works:
         working_bytes, flops, moved_bytes, launches, eager: of each work.
         products: products with shapes.
         pass_work, pass_bytes, pass_count: elementwise kernels: bytes of one.
-        update_work, update_bytes, update_tensors: optimizer steps.
+        update_work, update_bytes, update_tensors, update_block: optimizer steps; the last is how much of a block of
+            numbers a tensor has, at most 1.
         bulk_work, bulk_flops, bulk_bytes, bulk_count, bulk_attention: products of which only sums are known.
     """
 
@@ -86,11 +109,17 @@ class Works:
     update_work: Places
     update_bytes: Floats
     update_tensors: Floats
+    update_block: Floats
     bulk_work: Places
     bulk_flops: Floats
     bulk_bytes: Floats
     bulk_count: Floats
     bulk_attention: Floats
+
+    @property
+    def term_work(self) -> Places:
+        """Places of the works of all terms, shape (T,): products, passes, updates, bulks, in this order."""
+        return np.concatenate([self.products.work, self.pass_work, self.update_work, self.bulk_work])
 
     def summed(self, places: Places, values: Floats) -> Floats:
         """Values of operations as sums by work."""
@@ -114,24 +143,32 @@ def works_as_arrays(works: Sequence[Work], device: Device, choices: KernelChoice
         each = work.element_bytes
         for one in work.operations:
             if isinstance(one, Product):
-                kernel = choices.of(one, device.name, work.precision, device.processors)
+                kernel = choices.of(one, device.name, work.precision)
                 shape = (one.rows, one.columns, one.inner, one.count, each)
-                chosen = (kernel.tile_rows, kernel.tile_columns, kernel.splits, kernel.reduced)
-                products.append((place, *shape, *chosen, LAYOUTS.index(one.layout)))
+                chosen = kernel or CANDIDATES[0]
+                columns = (chosen.tile_rows, chosen.tile_columns, chosen.splits, chosen.reduced)
+                products.append((place, *shape, *columns, LAYOUTS.index(one.layout), kernel is not None))
             elif isinstance(one, Pass):
                 passes.append((place, one.elements * each, one.count))
             elif isinstance(one, Update):
-                updates.append((place, one.elements * each, one.tensors))
+                numbers = one.elements / MOVED_BY_UPDATE / max(one.tensors, 1)
+                updates.append((place, one.elements * each, one.tensors, min(1.0, numbers / BLOCK_NUMBERS)))
             elif isinstance(one, Bulk):
                 bulks.append((place, one.flops, one.elements * each, one.count, one.attention))
     parts: list[Any] = [
         np.array([float(getattr(work, name)) for work in works])
         for name in ("working_bytes", "flops", "moved_bytes", "launches")
     ]
-    parts += [np.array([float(work.execution == "eager") for work in works]), Products(*_columns(products, 11))]
-    return Works(len(works), *parts, *_columns(passes, 3), *_columns(updates, 3), *_columns(bulks, 5))
+    parts += [np.array([float(work.execution == "eager") for work in works]), Products(*_columns(products, 12))]
+    return Works(len(works), *parts, *_columns(passes, 3), *_columns(updates, 4), *_columns(bulks, 5))
 
 
 def _columns(rows: list[tuple[Any, ...]], width: int) -> list[Any]:
     table = np.array(rows, dtype=float).reshape(-1, width)
     return [table[:, 0].astype(np.intp), *(table[:, column] for column in range(1, width))]
+
+
+def _kernel_columns(kernels: Sequence[Choice], axis: int) -> dict[str, Floats]:
+    names = ("tile_rows", "tile_columns", "splits", "reduced")
+    found = {name: np.array([getattr(one, name) for one in kernels], dtype=float) for name in names}
+    return {name: values[None, :] if axis else values for name, values in found.items()}

@@ -14,11 +14,11 @@ import numpy as np
 from flopray.predict.arrays import Floats, Works, works_as_arrays
 from flopray.predict.device import Device, device_of
 from flopray.predict.domain import Domain
-from flopray.predict.energy import HELD, HELD_LOOSELY, EnergyModel, fit_energy, parts_of
+from flopray.predict.energy import HELD, HELD_LOOSELY, EnergyModel, fit_energy, limited, parts_of, term_parts
 from flopray.predict.energy import start_of as energy_start
 from flopray.predict.kernel_choice import KernelChoices
 from flopray.predict.measured import Measured
-from flopray.predict.residual import Residual, fit_residual, inputs_of
+from flopray.predict.residual import Residual, fit_residual, joined, terms_of
 from flopray.predict.roofline import TimeModel, fit_time, start_of
 from flopray.predict.simple import PowerLaw, fit_power_law, fit_rate
 from flopray.predict.work import Work
@@ -77,19 +77,25 @@ class DeviceFit:
         times = self.time.times(arrays)
         energies = self.energy.energies(self.time, arrays, times) if self.energy else nothing
         learned, learned_j = times, energies
-        inputs = inputs_of(self.time, arrays)
         if self.time_residual:
-            learned = times * np.exp(self.time_residual.of(inputs))
+            learned = times * np.exp(self.time_residual.of(terms_of(self.time, arrays, self.time.term_times(arrays))))
         if self.energy and (self.time_residual or self.energy_residual):
-            learned_j = self.energy.energies(self.time, arrays, learned)
+            parts = term_parts(self.time, arrays, learned)
+            learned_j = arrays.summed(arrays.term_work, parts @ self.energy.values)
             if self.energy_residual:
-                learned_j = learned_j * np.exp(self.energy_residual.of(inputs))
+                terms = terms_of(self.time, arrays, parts @ self.energy.values)
+                learned_j = learned_j * np.exp(self.energy_residual.of(terms))
         return {
             CONSTANT: self._constant(works),
             POWER_LAW: self._power_law(works),
-            ROOFLINE: (times, energies),
-            LEARNED: (learned, learned_j),
+            ROOFLINE: self._limited(times, energies),
+            LEARNED: self._limited(learned, learned_j),
         }
+
+    def _limited(self, times: Floats, energies: Floats) -> tuple[Floats, Floats]:
+        if self.energy is None or not self.device.known:  # the limit of an unknown device is a guess
+            return times, energies
+        return limited(times, energies, self.device.power_w, self.energy.constants["rest_w"])
 
     def _constant(self, works: Sequence[Work]) -> tuple[Floats, Floats]:
         found = np.full((2, len(works)), np.nan)
@@ -188,11 +194,21 @@ def _learned(
     joules: Mapping[str, EnergyModel | None],
 ) -> tuple[Residual | None, Residual | None]:
     """Residuals of time and energy, of all types together: they run the same kernels."""
-    inputs = np.concatenate([inputs_of(times[name], arrays[name]) for name in own])
+    by_time, by_energy = [], []
+    for name, model in times.items():
+        works, energy = arrays[name], joules[name]
+        by_time.append(terms_of(model, works, model.term_times(works)))
+        if energy is not None:
+            costs = term_parts(model, works, own[name].times_s) @ energy.values
+            by_energy.append(terms_of(model, works, costs))
     in_time = np.concatenate([np.log(own[name].times_s / times[name].times(arrays[name])) for name in own])
-    in_energy = np.concatenate([_energy_residuals(own[name], parts[name], joules[name]) for name in own])
+    learned = fit_residual(joined(by_time), in_time)
+    if not by_energy:
+        return learned, None
+    there_are = [name for name in own if joules[name] is not None]
+    in_energy = np.concatenate([_energy_residuals(own[name], parts[name], joules[name]) for name in there_are])
     there = np.isfinite(in_energy)
-    return fit_residual(inputs, in_time), fit_residual(inputs[there], in_energy[there])
+    return learned, fit_residual(joined(by_energy).of(there), in_energy[there])
 
 
 def _energy_residuals(own: Measured, parts: Floats, joules: EnergyModel | None) -> Floats:

@@ -2,13 +2,13 @@
 
 A library does not always choose the fastest kernel, and its choice decides whether a product takes 4 or 8 us. Hardware
 counters (`--instruments counters`) show it, once for a shape and for any number of layers; they give no time and no
-energy. For a shape that was not counted, the choice for the nearest one of the same layout is taken; where nothing near
-was counted, a rule of thumb.
+energy. For a shape that was not counted, a library is taken to choose well: the kernel of `CANDIDATES` that is the
+fastest by the model of time (`flopray.predict.roofline`), whose constants are fitted with that choice. The kernel of
+the nearest counted shape is no better guess (docs/results/prediction.md).
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -22,8 +22,6 @@ from flopray.workloads.operations import Product
 _TILES = tuple(
     re.compile(pattern) for pattern in (r"tilesize(\d+)x(\d+)x", r"gemm_(\d+)x(\d+)_", r"nvjet_sm\d+_\w*?_(\d+)x(\d+)_")
 )
-#: A shape is near another where no dimension differs by more than this factor.
-_NEAR = 2.0
 #: Precisions that share kernels: what is not counted at one is taken from another.
 _ALIKE = {"fp16": "bf16", "bf16": "fp16"}
 
@@ -41,6 +39,19 @@ class Choice(msgspec.Struct, frozen=True, array_like=True):
     tile_columns: int
     splits: int = 1
     reduced: bool = False
+
+
+#: Kernels that a product may get where none was counted: tiles that were counted in bf16 and fp32, and splits.
+CANDIDATES = tuple(
+    Choice(rows, columns, splits, splits > 1)
+    for rows, columns in (
+        *((64, 32), (64, 64), (128, 64), (64, 128), (128, 128), (128, 256)),
+        *((256, 128), (32, 64), (64, 16), (16, 64), (32, 32)),
+    )
+    for splits in (1, 2, 4, 8, 16)
+)
+#: A part of a split inner dimension has at least this length.
+LEAST_PART = 64
 
 
 class Counted(msgspec.Struct, frozen=True, array_like=True):
@@ -73,33 +84,25 @@ class KernelChoices:
         for one in counted:
             shapes = self._known.setdefault((one.device_type, one.precision, one.layout), {})
             shapes.setdefault((one.rows, one.columns, one.inner), one.choice)
-        self._found: dict[Any, Choice] = {}
+        self._found: dict[Any, Choice | None] = {}
 
-    def of(self, product: Product, device_type: str, precision: str, processors: int) -> Choice:
-        """The kernel of a product, as far as it is known.
+    def of(self, product: Product, device_type: str, precision: str) -> Choice | None:
+        """The kernel of a product; None where it is not known.
 
         Args:
             product: the product.
             device_type: it runs on.
             precision: of its operands.
-            processors: streaming multiprocessors of the device.
         """
-        key = (product.layout, product.rows, product.columns, product.inner, device_type, precision, processors)
+        key = (product.layout, product.rows, product.columns, product.inner, device_type, precision)
         if key not in self._found:
-            self._found[key] = self._look_up(product, device_type, precision) or rule_of_thumb(product, processors)
+            self._found[key] = self._look_up(product, device_type, precision)
         return self._found[key]
 
     def _look_up(self, product: Product, device_type: str, precision: str) -> Choice | None:
         shape = (product.rows, product.columns, product.inner)
-        sources = list(self._sources(product.layout, device_type, precision))
-        for shapes in sources:
-            if shape in shapes:
-                return shapes[shape]
-        for shapes in sources:
-            far, nearest = min((_distance(shape, other), other) for other in shapes)
-            if far <= math.log(_NEAR):
-                return shapes[nearest]
-        return None
+        sources = self._sources(product.layout, device_type, precision)
+        return next((shapes[shape] for shapes in sources if shape in shapes), None)
 
     def _sources(
         self, layout: str, device_type: str, precision: str
@@ -111,21 +114,6 @@ class KernelChoices:
         for (other, name, kind), found in self._known.items():
             if kind == layout and other != device_type and name in (precision, _ALIKE.get(precision)):
                 yield found
-
-
-def rule_of_thumb(product: Product, processors: int) -> Choice:
-    """The largest tile that still gives work to half of the processors; else the smallest one, split."""
-    for rows, columns in ((128, 128), (64, 128), (64, 64), (32, 64)):
-        blocks = math.ceil(product.rows / rows) * math.ceil(product.columns / columns)
-        if 2 * blocks >= processors:
-            return Choice(rows, columns)
-    blocks = math.ceil(product.rows / 32) * math.ceil(product.columns / 64)
-    splits = max(1, min(processors // max(blocks, 1), product.inner // 64))
-    return Choice(32, 64, splits, splits > 1)
-
-
-def _distance(one: tuple[int, int, int], other: tuple[int, int, int]) -> float:
-    return max(abs(math.log(a / b)) for a, b in zip(one, other, strict=True))
 
 
 def counted_products(kernels: Iterable[Mapping[str, Any]], rows: Iterable[Mapping[str, Any]]) -> list[Counted]:

@@ -8,8 +8,12 @@ A processor takes `waves = ceil(blocks x splits / processors)` of them, one afte
     product   launch + hypot(compute, memory) [+ reduction + bytes of partial sums / bandwidth of the cache]
 
     pass      launch of a pass + bytes / bandwidth
-    update    launch + tensors x launch of each + bytes / bandwidth of an update
+    update    launch + tensors x launch of each + share of a block x block + bytes / bandwidth of an update
     bulk      count x launch + hypot(FLOPs / (rate of all processors x efficiency), bytes / bandwidth)
+
+Where the kernel of a product is not known, it is the fastest of some candidates, by these formulas: a library is taken
+to choose well. A tensor of an optimizer is gone through in blocks of 65,536 numbers, side by side, so that small
+tensors take as long as what they have of a block.
 
 The bandwidth is that of the cache where what an iteration goes through fits into it, else that of the memory, with a
 smooth step between. Eager work also takes the host a time for each launch, in parallel: the longer of both counts,
@@ -24,13 +28,14 @@ tiles and waves is explained at https://docs.nvidia.com/deeplearning/performance
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import least_squares
 
-from flopray.predict.arrays import Floats, Works
+from flopray.predict.arrays import Floats, Places, Products, Works
 from flopray.predict.device import Device
+from flopray.predict.kernel_choice import CANDIDATES, LEAST_PART
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ CONSTANTS = (
     Constant("pass_launch_s", "s", 0.3),
     Constant("update_launch_s", "s", 0.4),
     Constant("update_tensor_s", "s", 0.5),
+    Constant("update_block_s", "s", 0.5),
     Constant("update_bytes_per_s", "B/s", 0.5),
     Constant("tile_start_s", "s", 0.7),
     Constant("tile_store_s_per_byte", "s/B", 0.7),
@@ -96,8 +102,9 @@ def start_of(device: Device, precision: str) -> Floats:
         "memory_bytes_per_s": 0.75 * device.memory_bytes_per_s,
         "cache_bytes": 0.5 * device.cache_bytes,
         "pass_launch_s": 2e-6,
-        "update_launch_s": 70e-6,
+        "update_launch_s": 22e-6,
         "update_tensor_s": 4e-6,
+        "update_block_s": 58e-6 if gpu else 1e-6,
         "update_bytes_per_s": 0.3 * device.memory_bytes_per_s,
         "tile_start_s": 3e-7,
         "tile_store_s_per_byte": 1e-11,
@@ -135,16 +142,24 @@ class TimeModel:
         """Time of one iteration of each work, in seconds, shape (W,)."""
         return _times(self.logs, works, self.device.processors)
 
-    def update_times(self, works: Works) -> Floats:
-        """The part of it that launching an optimizer's kernels takes, in seconds, shape (W,)."""
+    def waiting_times(self, works: Works) -> Floats:
+        """Of each entry of `works.update_work`, what many small kernels take besides bytes, in seconds, shape (U,)."""
         value = self.constants
-        waiting = value["update_launch_s"] + value["update_tensor_s"] * works.update_tensors
-        return works.summed(works.update_work, waiting)
+        return _waiting(value, works)
 
-    def product_times(self, works: Works) -> Floats:
-        """Of each entry of `works.products`, all its products, in seconds, shape (P,)."""
+    def term_times(self, works: Works) -> Floats:
+        """Of each term of works, by `Works.term_work`, in seconds on the device, shape (T,)."""
         value = dict(zip(NAMES, np.exp(self.logs), strict=True))
-        return _products(value, works, self.device.processors) * works.products.count
+        return _term_times(value, works, self.device.processors)
+
+    def with_kernels(self, works: Works) -> Works:
+        """The works with the fastest kernel for each product whose kernel is not known."""
+        places = np.flatnonzero(works.products.known == 0)
+        if not places.size:
+            return works
+        value = dict(zip(NAMES, np.exp(self.logs), strict=True))
+        best = _tried(value, works, places, self.device.processors).argmin(axis=1)
+        return replace(works, products=works.products.with_kernels(places, [CANDIDATES[one] for one in best]))
 
     def missing(self, works: Works) -> Floats:
         """Share of the bytes of each work that come from memory and not from the cache, shape (W,)."""
@@ -177,26 +192,48 @@ def _missing(cache_bytes: float, working_bytes: Floats) -> Floats:
 
 def _times(logs: Floats, works: Works, processors: int) -> Floats:
     value = dict(zip(NAMES, np.exp(logs), strict=True))
-    missing = _missing(value["cache_bytes"], works.working_bytes)
-    slow = missing / value["memory_bytes_per_s"] + (1 - missing) / value["cache_bytes_per_s"]
-    products = works.products
-    times = works.summed(products.work, _products(value, works, processors) * products.count)
-    passes = value["pass_launch_s"] + works.pass_bytes * slow[works.pass_work]
-    times += works.summed(works.pass_work, passes * works.pass_count)
-    updates = value["update_launch_s"] + value["update_tensor_s"] * works.update_tensors
-    times += works.summed(works.update_work, updates + works.update_bytes / value["update_bytes_per_s"])
-    efficiency = np.where(works.bulk_attention > 0, value["attention_efficiency"], value["bulk_efficiency"])
-    computed = works.bulk_flops / (2 * processors * value["processor_macs_per_s"] * efficiency)
-    moved = works.bulk_bytes * slow[works.bulk_work]
-    bulks = works.bulk_count * value["product_launch_s"] + np.hypot(computed, moved)
-    times += works.summed(works.bulk_work, bulks)
+    times = works.summed(works.term_work, _term_times(value, works, processors))
     host = works.eager * works.launches * value["host_launch_s"]
     return (times**_STEEP + host**_STEEP) ** (1 / _STEEP)
 
 
+def _term_times(value: Mapping[str, float], works: Works, processors: int) -> Floats:
+    missing = _missing(value["cache_bytes"], works.working_bytes)
+    slow = missing / value["memory_bytes_per_s"] + (1 - missing) / value["cache_bytes_per_s"]
+    products = _products(value, works, processors) * works.products.count
+    passes = (value["pass_launch_s"] + works.pass_bytes * slow[works.pass_work]) * works.pass_count
+    updates = _waiting(value, works) + works.update_bytes / value["update_bytes_per_s"]
+    efficiency = np.where(works.bulk_attention > 0, value["attention_efficiency"], value["bulk_efficiency"])
+    computed = works.bulk_flops / (2 * processors * value["processor_macs_per_s"] * efficiency)
+    moved = works.bulk_bytes * slow[works.bulk_work]
+    bulks = works.bulk_count * value["product_launch_s"] + np.hypot(computed, moved)
+    return np.concatenate([products, passes, updates, bulks])
+
+
+def _waiting(value: Mapping[str, float], works: Works) -> Floats:
+    """Of each update: what launching its kernels and going through a block takes, shape (U,)."""
+    each = value["update_tensor_s"] * works.update_tensors + value["update_block_s"] * works.update_block
+    return value["update_launch_s"] + each
+
+
 def _products(value: Mapping[str, float], works: Works, processors: int) -> Floats:
     """Time of one product of each entry, shape (P,)."""
-    p = works.products
+    times = _kernel_times(value, works, works.products, processors)
+    places = np.flatnonzero(works.products.known == 0)
+    if places.size:
+        times[places] = _tried(value, works, places, processors).min(axis=1)
+    return times
+
+
+def _tried(value: Mapping[str, float], works: Works, places: Places, processors: int) -> Floats:
+    """Time of one product of some entries with each candidate, shape (F, C); infinite where it cannot be split so."""
+    tried = works.products.tried(places, CANDIDATES)
+    times = _kernel_times(value, works, tried, processors)
+    return np.where((tried.splits > 1) & (tried.inner < LEAST_PART * tried.splits), np.inf, times)
+
+
+def _kernel_times(value: Mapping[str, float], works: Works, p: Products, processors: int) -> Floats:
+    """Time of one product of each entry with its kernel, in the shape of the entries."""
     missing = _missing(value["cache_bytes"], works.working_bytes)[p.work]
     waves = np.ceil(p.blocks * p.splits / processors)
     tile = p.tile_rows * p.tile_columns

@@ -14,11 +14,12 @@ from flopray.predict.fitting import DeviceFit, Simple
 from flopray.predict.judging import Judgement
 from flopray.predict.kernel_choice import Counted, KernelChoices
 from flopray.predict.measured import Measured
-from flopray.predict.residual import INPUTS, Residual
+from flopray.predict.residual import WIDTHS, Residual
 from flopray.predict.roofline import CONSTANTS, TimeModel
 from flopray.predict.simple import PowerLaw
 
-FORMAT = 1
+#: 2: constants of an optimizer, of operands and of active processors; residuals of operations.
+FORMAT = 2
 
 
 class Where(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,11 +204,12 @@ class StoredPredictor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _check_residual(residual: Residual) -> None:
-    widths = [len(residual.mean), len(residual.scale), len(residual.lengths), *map(len, residual.points)]
-    if set(widths) != {len(INPUTS)} or len(residual.points) != len(residual.weights):
-        raise ValueError("a residual's numbers do not fit together")
-    if not all(value > 0 for value in residual.lengths):
-        raise ValueError("lengths are positive")
+    for part in residual.parts:
+        width = WIDTHS.get(part.kind)
+        if width is None or {len(part.lengths), *map(len, part.points)} != {width}:
+            raise ValueError("a residual's numbers do not fit together")
+        if len(part.points) != len(part.weights) or not all(value > 0 for value in (part.size, *part.lengths)):
+            raise ValueError("a residual has a weight for each point, and positive lengths")
 
 
 def _check(fit: StoredFit, residuals: int) -> None:

@@ -29,7 +29,7 @@ from flopray.workloads.base import (
     Workload,
     held_at_once,
 )
-from flopray.workloads.operations import GRADIENT, PLAIN, TRANSPOSED, Operation, Pass, Product, Update
+from flopray.workloads.operations import GRADIENT, PLAIN, TRANSPOSED, Operation, Pass, Product, Update, with_casts
 
 if TYPE_CHECKING:
     import torch
@@ -169,10 +169,12 @@ class MLP(Workload):
             phase: one of `flopray.records.PHASES`.
         """
         n, d, m = point.shape().values()
-        forward: tuple[Operation, ...] = (Product(PLAIN, d, m, d, n), Pass(2 * d * m, n))
-        backward: tuple[Operation, ...] = (Pass(3 * d * m, n), Product(GRADIENT, d, d, m, n))
+        products, gradients = [Product(PLAIN, d, m, d, n)], [Product(GRADIENT, d, d, m, n)]
         if n > 1:  # the input needs no gradient
-            backward += (Product(TRANSPOSED, d, m, d, n - 1),)
+            gradients.append(Product(TRANSPOSED, d, m, d, n - 1))
+        cast = with_casts if point.precision in FP8_SCALING else tuple
+        forward: tuple[Operation, ...] = (*cast(products), Pass(2 * d * m, n))
+        backward: tuple[Operation, ...] = (Pass(3 * d * m, n), *cast(gradients))
         update = (Update(7 * self.parameters(point), n),)
         return {
             "inference": forward,

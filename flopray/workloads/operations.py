@@ -6,6 +6,7 @@ kernels there are. A workload that knows them states them (`Workload.operations`
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 #: How a product reads its operands: as they are stored; the first one transposed; or summed over tokens, as the
@@ -80,3 +81,16 @@ class Bulk:
 
 
 Operation = Product | Pass | Update | Bulk
+
+
+def with_casts(products: Iterable[Product]) -> Iterator[Operation]:
+    """Products in fp8 whose scales are found anew (`flopray.workloads.float8`), with the kernels that this takes.
+
+    For each operand, one reads it in bf16 for its largest number, and another one reads it again and writes it in half
+    the bytes. Elements are those of bf16.
+    """
+    for one in products:
+        yield one
+        for operand in (one.rows * one.inner, one.inner * one.columns):
+            yield Pass(operand, one.count)
+            yield Pass(operand * 3 // 2, one.count)

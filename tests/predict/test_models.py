@@ -8,12 +8,12 @@ from imagined_gpu import made_frame, truth
 
 from flopray.predict.arrays import works_as_arrays
 from flopray.predict.domain import Domain
-from flopray.predict.energy import HELD_LOOSELY, UNITS, fit_energy, parts_of
+from flopray.predict.energy import HELD_LOOSELY, UNITS, fit_energy, limited, parts_of, term_parts
 from flopray.predict.energy import start_of as energy_start
 from flopray.predict.fitting import devices_of, fit_devices
-from flopray.predict.kernel_choice import Choice, Counted, KernelChoices, distinct, rule_of_thumb
+from flopray.predict.kernel_choice import CANDIDATES, Choice, Counted, KernelChoices, distinct
 from flopray.predict.measured import measured_rows
-from flopray.predict.residual import INPUTS, fit_residual
+from flopray.predict.residual import Terms, fit_residual, joined, terms_of
 from flopray.predict.roofline import CONSTANTS, NAMES
 from flopray.predict.simple import fit_power_law, fit_rate
 from flopray.predict.work import Work, work_of
@@ -115,34 +115,123 @@ def test_a_size_that_never_differs_has_no_exponent():
     )
 
 
-@pytest.mark.extras("predict")
-def test_a_residual_is_learned_and_forgotten_far_away():
+def sines(shift=0.0):
+    """Terms of works of two products each, whose errors are known functions of their sizes."""
     random = np.random.default_rng(0)
-    inputs = random.uniform(0, 1, (60, len(INPUTS)))
-    inputs[:, 3:] = 1.0  # inputs that do not differ
-    known = 0.1 * np.sin(4 * inputs[:, 0])
-    residual = fit_residual(inputs, known)
+    sizes = np.zeros((40, 4))
+    sizes[:, :3] = random.uniform(4, 8, (40, 3))
+    sizes[:, 0] += shift
+    kind = np.repeat([0, 1], 20)
+    shares = np.zeros((120, 40))
+    for row in range(120):
+        one, other = random.integers(20), 20 + random.integers(20)
+        shares[row, one] = random.uniform(0.2, 0.8)
+        shares[row, other] = 1 - shares[row, one]
+    errors = np.where(kind == 0, 0.1 * np.sin(sizes[:, 0]), -0.05)
+    return Terms(kind, sizes, shares), errors
+
+
+def test_a_residual_is_learned_of_terms_from_works_that_mix_them_and_forgotten_far_away():
+    terms, errors = sines()
+    residual = fit_residual(terms, terms.shares @ errors)
     assert residual is not None
-    between = inputs[:20].copy()
-    between[:, 0] += 0.01
-    assert np.abs(residual.of(between) - 0.1 * np.sin(4 * between[:, 0])).max() < 0.02
-    assert np.abs(residual.of(inputs + 1e3 * (np.arange(len(INPUTS)) < 3))).max() < 1e-3
-    assert fit_residual(inputs[:10], known[:10]) is None
+    alone = Terms(terms.kind, terms.sizes, np.eye(40))  # no work had one product only
+    assert np.abs(residual.of(alone) - errors).max() < 0.02
+    assert np.abs(residual.of(sines(shift=1e4)[0])).max() < 1e-3
+    assert fit_residual(terms.of(np.arange(120) < 10), (terms.shares @ errors)[:10]) is None
 
 
-def test_a_counted_kernel_is_found_exactly_then_nearby_then_by_rule():
-    ours, near = Choice(64, 32, 4, True), Choice(128, 128)
-    choices = KernelChoices(
-        [Counted("H100", "bf16", PLAIN, 512, 64, 512, ours), Counted("H100", "bf16", PLAIN, 4096, 64, 4096, near)]
-    )
+def test_terms_of_several_types_are_joined_and_equal_ones_merged():
+    terms, errors = sines()
+    both = joined([terms, terms])
+    assert both.shares.shape == (240, 40)
+    assert np.allclose(both.shares[:120], both.shares[120:])
+    known = {(kind, *sizes): error for kind, sizes, error in zip(terms.kind, terms.sizes.tolist(), errors, strict=True)}
+    in_order = [known[(kind, *sizes)] for kind, sizes in zip(both.kind, both.sizes.tolist(), strict=True)]
+    assert np.allclose(both.shares @ in_order, np.tile(terms.shares @ errors, 2))
+
+
+def test_the_gradient_of_a_residuals_posterior_is_that_of_differences():
+    from flopray.predict.residual import _Search
+
+    terms, errors = sines()
+    search = _Search(terms, terms.shares @ errors)
+    at = search.start + 0.1
+    _, slope = search.loss(at)
+    for place in range(len(at)):
+        step = 1e-5 * (np.arange(len(at)) == place)
+        differs = (search.loss(at + step)[0] - search.loss(at - step)[0]) / 2e-5
+        assert slope[place] == pytest.approx(differs, rel=1e-4, abs=1e-4)
+
+
+def test_parts_of_terms_add_up_to_those_of_works():
+    time, energy = truth("H100", "bf16")
+    works = works_as_arrays([work_of(point(n=n), "train_step") for n in (1, 4)], time.device, KernelChoices())
+    times = 1.5 * time.times(works)
+    parts = term_parts(time, works, times)
+    joules = works.summed(works.term_work, parts @ energy.values)
+    assert joules == pytest.approx(energy.energies(time, works, times))
+    waited = [list(UNITS).index(name) for name in ("rest_w", "waiting_w")]
+    assert works.summed(works.term_work, parts[:, waited].sum(axis=1)) == pytest.approx(times)
+    shares = terms_of(time, works, time.term_times(works)).shares
+    assert shares.sum(axis=1) == pytest.approx([2.0, 2.0])  # its terms, and the work itself
+
+
+def test_an_unknown_kernel_is_the_fastest_candidate():
+    time, _ = truth("H100", "bf16")
+    product = Product(PLAIN, 1024, 64, 1024)
+    one = Work("mlp", "forward", "bf16", "graph", {}, (product,), product.flops, 1e6, 1e6)
+    free = works_as_arrays([one], time.device, KernelChoices())
+    tried = {
+        choice: time.times(
+            works_as_arrays([one], time.device, KernelChoices([Counted("H100", "bf16", PLAIN, 1024, 64, 1024, choice)]))
+        )[0]
+        for choice in CANDIDATES
+    }
+    assert time.times(free)[0] == pytest.approx(min(tried.values()))
+    p = time.with_kernels(free).products
+    chosen = Choice(int(p.tile_rows[0]), int(p.tile_columns[0]), int(p.splits[0]), bool(p.reduced[0]))
+    assert tried[chosen] == min(tried.values())
+
+
+def test_an_inner_dimension_is_not_split_into_slivers():
+    time, _ = truth("H100", "bf16")
+    product = Product(PLAIN, 64, 16, 64)
+    one = Work("mlp", "forward", "bf16", "graph", {}, (product,), product.flops, 1e6, 1e6)
+    chosen = time.with_kernels(works_as_arrays([one], time.device, KernelChoices()))
+    assert chosen.products.splits.tolist() == [1.0]
+
+
+def test_small_tensors_are_updated_in_a_part_of_a_blocks_time():
+    time, _ = truth("H100", "bf16")
+
+    def waiting(d, n=1):
+        works = works_as_arrays([work_of(point(n=n, d=d), "optimizer_step")], time.device, KernelChoices())
+        return time.waiting_times(works)[0]
+
+    block = time.constants["update_block_s"]
+    assert waiting(256) - waiting(128) == pytest.approx(0.75 * block)
+    assert waiting(2048) == pytest.approx(waiting(256))
+    assert waiting(128, 3) - waiting(128, 1) == pytest.approx(2 * time.constants["update_tensor_s"])
+
+
+def test_a_board_keeps_to_its_power_limit():
+    times, energies = limited(np.ones(3), np.array([650.0, 100 + 8 * 600.0, np.nan]), 700.0, 100.0)
+    assert times == pytest.approx([1.0, 2.0, 1.0])  # eight times the power above rest at half the clock
+    assert energies[:2] == pytest.approx([650.0, 1400.0])
+    assert np.isnan(energies[2])
+
+
+def test_a_counted_kernel_is_found_for_its_shape_alone():
+    ours = Choice(64, 32, 4, True)
+    choices = KernelChoices([Counted("H100", "bf16", PLAIN, 512, 64, 512, ours)])
 
     def of(rows, precision="bf16", device_type="H100"):
-        return choices.of(Product(PLAIN, rows, 64, rows), device_type, precision, 132)
+        return choices.of(Product(PLAIN, rows, 64, rows), device_type, precision)
 
-    assert of(512) == of(640) == of(512, "fp16") == of(512, device_type="H200") == ours
-    assert of(3000) == near
-    assert of(512, "fp32") == rule_of_thumb(Product(PLAIN, 512, 64, 512), 132)
-    assert of(64) == rule_of_thumb(Product(PLAIN, 64, 64, 64), 132)
+    assert of(512) == of(512, "fp16") == of(512, device_type="H200") == ours
+    assert of(640) is None
+    assert of(512, "fp32") is None
 
 
 def test_kernels_that_types_share_are_kept_once():
@@ -150,7 +239,7 @@ def test_kernels_that_types_share_are_kept_once():
     other = Counted("H200", "bf16", PLAIN, 256, 64, 256, Choice(32, 64))
     assert distinct([one, same, other]) == [one, other]
     kept = KernelChoices(distinct([one, same, other]))
-    assert kept.of(Product(PLAIN, 512, 64, 512), "H200", "bf16", 132) == same.choice
+    assert kept.of(Product(PLAIN, 512, 64, 512), "H200", "bf16") == same.choice
 
 
 @pytest.mark.parametrize(
@@ -188,3 +277,10 @@ def test_work_of_sums_is_products_attention_passes_and_an_update():
     assert [(one.flops, one.attention) for one in products] == [(600, False), (200, True)]
     assert made.shape == {"parameters": 10.0}
     assert NAMES  # constants exist for each of them
+
+
+def test_products_in_fp8_cast_their_operands():
+    plain, cast = (work_of(point(n=1, d=128, m=32, precision=name), "forward").operations for name in ("bf16", "fp8"))
+    added = [one for one in cast if one not in plain]
+    weights, inputs = 128 * 128, 128 * 32
+    assert [one.elements for one in added] == [weights, 1.5 * weights, inputs, 1.5 * inputs]

@@ -126,8 +126,9 @@ def _set(content, path, value):
         (("groups", 0, "fit", "time"), {}),
         (("groups", 0, "fit", "energy", "rest_w", "value"), -5.0),
         (("groups", 0, "fit", "device", "processors"), 0),
-        pytest.param(("residuals", 0, "weights"), [1.0], marks=pytest.mark.extras("predict")),
-        pytest.param(("residuals", 0, "lengths", 0), 0.0, marks=pytest.mark.extras("predict")),
+        (("residuals", 0, "parts", 0, "weights"), [1.0]),
+        (("residuals", 0, "parts", 0, "lengths", 0), 0.0),
+        (("residuals", 0, "parts", 0, "kind"), "kernel"),
         (("groups", 0, "fit", "time_residual"), 7),
         (("groups", 0, "fit", "domains", "forward", "low"), []),
         (("counted",), [["H100", "bf16", "plain", 0, 1, 1, [1, 1, 1, False]]]),
@@ -169,15 +170,6 @@ def test_rows_that_cannot_be_fitted_are_told_by_reason(frame):
     impossible = frame.assign(findings=[["impossible:rate_above_limit"]] * len(frame))
     with pytest.raises(InputError, match="impossible by the audit"):
         fit([impossible])
-
-
-def test_without_scikit_learn_the_roofline_answers(frame, monkeypatch):
-    monkeypatch.setattr("flopray.predict.residual.available", lambda: False)
-    made = fit([frame], judge=False)
-    assert made.groups[0].fit.time_residual is None
-    learned, roofline = (made.predict(point(), "forward", model=name) for name in ("learned", "roofline"))
-    assert learned.time_s == roofline.time_s
-    assert learned.energy_j == roofline.energy_j
 
 
 def test_rows_of_a_cpu_and_of_a_gpu_without_a_datasheet_are_fitted(frame):

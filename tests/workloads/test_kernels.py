@@ -142,7 +142,7 @@ def no_attention():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["llama-tiny", "pythia-160m", "qwen3-0.6b", "gemma-3-1b"])
+@pytest.mark.parametrize("model", ["llama-tiny", "pythia-160m", "qwen3-0.6b", "gemma-3-1b", "olmo-2-1b"])
 def test_other_kernels_are_about_as_many_as_transformers_launches(model, no_attention, monkeypatch):
     from flopray.workloads.causal_lm import transformer
 
@@ -191,3 +191,39 @@ def test_a_norm_of_embedded_tokens_is_run_trained_and_counted():
     assert sum(op.count for op in passes[1]) == sum(op.count for op in passes[0]) + 3  # forward one, backward two
     assert two[-1].tensors == one[-1].tensors + 2
     assert more.parameters == plain.parameters + 2 * plain.width
+
+
+def test_olmo_moves_more_in_half_precision_for_what_it_computes_in_fp32():
+    from dataclasses import replace
+
+    from flopray.workloads.causal_lm.kernels import Asked, operations
+
+    wide = models.sizes_of("olmo-2-1b", None)
+    plain = replace(wide, wide=False)
+
+    def moved(sizes, phase, **given):
+        asked = Asked(batch=BATCH, tokens=TOKENS, phase=phase, **{"element_bytes": 2, **given})
+        return sum(one.count * one.elements for one in operations(sizes, asked) if isinstance(one, Pass))
+
+    layers = len(wide.layers)
+    rotated = 8 * wide.layers[0].attention.rotated  # 18 elements instead of 10
+    norms = 2 * (4 * layers + 1) * wide.width  # two in a layer, those of queries and keys, the last one
+    added = (moved(wide, "inference") - moved(plain, "inference")) / (BATCH * TOKENS)
+    assert added == pytest.approx(rotated * layers + norms, rel=1e-3)
+    assert moved(wide, "backward") > moved(plain, "backward")
+    for same in ({"element_bytes": 4}, {"fused": True}):  # nothing to cast; nothing written in between
+        assert moved(wide, "train_step", **same) == moved(plain, "train_step", **same)
+
+
+def test_layers_in_fp8_cast_their_operands_and_the_output_projection_does_not():
+    plain, cast = (point_of("qwen3-0.6b", precision=name, execution="compile_graph") for name in ("bf16", "fp8"))
+    for phase in ("inference", "backward"):
+        stated = Counter(plain.workload.operations(plain, phase))
+        added = Counter(cast.workload.operations(cast, phase)) - stated
+        products = {one: count for one, count in stated.items() if isinstance(one, Product)}
+        head = max(max(one.rows, one.columns, one.inner) for one in products)
+        inside = sum(
+            count * one.count for one, count in products.items() if head not in (one.rows, one.columns, one.inner)
+        )
+        assert {type(one) for one in added} == {Pass}
+        assert sum(count * one.count for one, count in added.items()) == 4 * inside

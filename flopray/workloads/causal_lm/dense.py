@@ -108,7 +108,7 @@ def olmo(c: Any) -> Sizes:
     layer = gated_layer(c, attention, norms=(norm, norm))
     if c.clip_qkv is not None:  # queries, keys and values are clamped from both sides
         layer = replace(layer, activated=layer.activated + 2 * sum(one.outputs for one in attention.projections[:-1]))
-    return model_of(c, [layer] * c.num_hidden_layers, norm)
+    return model_of(c, [layer] * c.num_hidden_layers, norm, wide=True)
 
 
 def olmo2(c: Any) -> Sizes:
@@ -116,7 +116,7 @@ def olmo2(c: Any) -> Sizes:
     bias = bool(c.attention_bias)
     windows = windows_of(c) if c.model_type == "olmo3" else [None] * c.num_hidden_layers
     attentions = [attention_of(c, bias=bias, out_bias=bias, norms="all", window=window) for window in windows]
-    return model_of(c, [gated_layer(c, attention, behind=True) for attention in attentions])
+    return model_of(c, [gated_layer(c, attention, behind=True) for attention in attentions], wide=True)
 
 
 def gpt2(c: Any) -> Sizes:

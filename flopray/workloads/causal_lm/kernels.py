@@ -7,9 +7,11 @@ by operation; each is stated with the elements it reads and writes, counted in e
                     two less, as there is nothing to cast
     layer norm      one kernel, 2 backward
     rotary          5 kernels for queries and 5 for keys (two products with angles, a half negated, both joined, a sum),
-                    and one each where a part of a head is rotated and joined with the rest
+                    and one each where a part of a head is rotated and joined with the rest; OLMo rotates in fp32 and
+                    casts back, and multiplies by the weights of norms in fp32, too
     attention       a block of the kernel takes 64 queries, so decode computes 64 times what its one query needs
     MLP             an activation and, with a gate, a product; backward a kernel for each input
+    fp8             two kernels for each operand of a product, to find its scale and to cast it
     residuals       an addition for attention and one for the MLP
     loss            logits in fp32, a softmax, and their gradients
 
@@ -20,19 +22,21 @@ kernels need not be exact: how long a launch takes, and how fast bytes move, is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from flopray.point import Point, is_compiled
+from flopray.point import FP8_SCALING, Point, is_compiled
 from flopray.workloads.base import ELEMENT_BYTES
 from flopray.workloads.causal_lm.flops import pairs
 from flopray.workloads.causal_lm.sizes import LAYER_FLOPS, RMS_FLOPS, Attention, Layer, Linear, Norm, Sizes
-from flopray.workloads.operations import GRADIENT, PLAIN, TRANSPOSED, Bulk, Operation, Pass, Product, Update
+from flopray.workloads.operations import GRADIENT, PLAIN, TRANSPOSED, Bulk, Operation, Pass, Product, Update, with_casts
 
 _GENERATES = ("prefill", "decode")
 #: The backward pass of flash attention forms the scores again: five products instead of two.
 _ATTENTION_BACKWARD = 2.5
 #: Queries of a block of a flash kernel.
 _QUERIES = 64
+#: Bytes that are rotated in fp32, with a cast back, beside those that are rotated in half precision: 36 and 20.
+_ROTATED_WIDE = 1.8
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Asked:
         element_bytes: of the precision's type.
         fused: whether code is compiled.
         checkpointing: whether the backward pass runs the layers again.
+        cast: whether the products of layers are in fp8; that of the output projection is not.
+        widened: whether the model rotates, and multiplies by the weights of norms, in fp32 and not in the precision.
     """
 
     batch: int
@@ -53,6 +59,8 @@ class Asked:
     element_bytes: int
     fused: bool = False
     checkpointing: bool = False
+    cast: bool = False
+    widened: bool = False
 
     @property
     def new(self) -> int:
@@ -75,6 +83,7 @@ def asked_of(point: Point, phase: str) -> Asked:
         element_bytes=ELEMENT_BYTES[point.precision],
         fused=is_compiled(point.execution),
         checkpointing=bool(point.checkpointing),
+        cast=point.precision in FP8_SCALING,
     )
 
 
@@ -85,6 +94,7 @@ def operations(sizes: Sizes, asked: Asked) -> tuple[Operation, ...]:
         sizes: of the model, of which all weights are trained.
         asked: what is run.
     """
+    asked = replace(asked, widened=sizes.wide and asked.wide > 1 and not asked.fused)
     update = (Update(7 * sizes.parameters, _tensors(sizes)),)
     if asked.phase == "optimizer_step":
         return update
@@ -125,7 +135,8 @@ def _backward(sizes: Sizes, asked: Asked) -> Iterator[Operation]:
 
 def _layer(layer: Layer, width: int, asked: Asked, count: int) -> Iterator[Operation]:
     attention, new = layer.attention, asked.new
-    yield from _products((*attention.projections, *layer.mlp), new, count)
+    products = _products((*attention.projections, *layer.mlp), new, count)
+    yield from with_casts(products) if asked.cast else products
     for norm in (*layer.norms, *attention.norms):
         yield from _norm(norm, asked, count)
     yield from _attention(attention, asked, count)
@@ -141,7 +152,8 @@ def _layer(layer: Layer, width: int, asked: Asked, count: int) -> Iterator[Opera
 def _layer_backward(layer: Layer, width: int, asked: Asked, count: int) -> Iterator[Operation]:
     attention, new = layer.attention, asked.new
     linears = (*attention.projections, *layer.mlp)
-    yield from _gradients(linears, new, count)
+    gradients = _gradients(linears, new, count)
+    yield from with_casts(gradients) if asked.cast else gradients
     for norm in (*layer.norms, *attention.norms):
         yield from _norm_backward(norm, asked, count)
     formed = _formed(attention, asked)
@@ -183,7 +195,8 @@ def _rotary(attention: Attention, asked: Asked, count: int, kernels: int) -> Ite
     """Of queries and of keys, each with this many kernels that read and write what is rotated."""
     if not attention.rotated:
         return
-    yield from _chain(asked, 2 * kernels, 2 * kernels * attention.rotated * asked.new, count, joined=2)
+    moved = 2 * kernels * (_ROTATED_WIDE if asked.widened else 1) * attention.rotated * asked.new
+    yield from _chain(asked, 2 * (kernels + asked.widened), moved, count, joined=2)
     whole = attention.heads * attention.query_width + attention.cached // 2
     if attention.rotated < whole:
         yield from _chain(asked, 2, 2 * whole * asked.new, count, joined=0)
@@ -193,6 +206,7 @@ def _norm(norm: Norm, asked: Asked, count: int) -> Iterator[Pass]:
     elements, wide = norm.elements * asked.new, asked.wide
     if norm.each == RMS_FLOPS and not asked.fused:
         kernels, moved = (8, 4 + 6 * wide) if wide > 1 else (6, 7)
+        moved += 2 * (wide - 1) * asked.widened
         yield Pass(int(elements * moved / kernels), kernels * count)
     else:
         yield Pass(2 * elements, count)
@@ -202,6 +216,7 @@ def _norm_backward(norm: Norm, asked: Asked, count: int) -> Iterator[Pass]:
     elements, wide = norm.elements * asked.new, asked.wide
     if norm.each == RMS_FLOPS and not asked.fused:
         kernels, moved = (14, 8 + 14 * wide) if wide > 1 else (12, 20)
+        moved += 4 * (wide - 1) * asked.widened
         yield Pass(int(elements * moved / kernels), kernels * count)
     else:
         yield Pass(int(5 * elements / 2), 2 * count)

@@ -195,6 +195,7 @@ class Sizes:
         softcapped: whether logits are capped by a tanh.
         scaled_logits: whether logits are multiplied by a number.
         embedded_norm: of embedded tokens; None where there is none.
+        wide: whether queries and keys are rotated, and norms multiplied by their weights, in fp32 at any precision.
     """
 
     width: int
@@ -208,6 +209,7 @@ class Sizes:
     softcapped: bool = False
     scaled_logits: bool = False
     embedded_norm: Norm | None = None
+    wide: bool = False
 
     @property
     def end_norms(self) -> tuple[Norm, ...]:
