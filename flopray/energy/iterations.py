@@ -31,6 +31,8 @@ _MOST_LOCKED_PHASES = 12
 _GATHERED = 0.65
 #: Phases at which it is asked how often they were seen.
 _GRID = 256
+#: Part of what a sensor sees of a tick by which the times of ticks are blurred at most.
+_BLUR_SHARE = 0.25
 #: Laps that may be queued or running when their times are read, and one more.
 _RUNNING_LAPS = 4
 
@@ -141,18 +143,24 @@ def missed_between(phases: np.ndarray, power: np.ndarray, seen: float) -> float:
     # What lies between two gaps was seen again and again, or is seen piece by piece: its edges are what counts.
     pieces = np.split(np.roll(np.arange(len(phases)), -(ends[0] + 1)), np.diff(ends).cumsum())
     first, last = (np.array([_edge(phases, power, piece, seen, k) for piece in pieces]) for k in (0, -1))
-    # Piece k ends at gap k + 1, behind which piece k + 1 begins.
-    steps = np.roll(first, -1, axis=0) - last
-    noise = np.roll(first, -1, axis=0)[:, 1] + last[:, 1]
-    sizes = np.sqrt(np.maximum(steps[:, 0] ** 2 - noise, 0.0))
-    return float(0.95 * np.sum(sizes * (np.roll(gaps[ends], -1) - seen)) / 2)
+    after = np.roll(first, -1, axis=0)  # behind the gap at which a piece ends
+    sizes = np.sqrt(np.maximum((after[:, 0] - last[:, 0]) ** 2 - after[:, 1] - last[:, 1], 0.0))
+    widths = (after[:, 2] - last[:, 2]) % 1.0 - seen
+    return float(0.95 * np.sum(sizes * widths) / 2)
 
 
-def _edge(phases: np.ndarray, power: np.ndarray, piece: np.ndarray, seen: float, end: int) -> tuple[float, float]:
-    """Mean power at the first (0) or the last (-1) phases of a piece, and its variance."""
-    off = np.abs((phases[piece] - phases[piece[end]] + 0.5) % 1.0 - 0.5)
-    there = power[piece[off <= seen]]
-    return float(np.mean(there)), float(np.var(there) / max(len(there) - 1, 1))
+def _edge(
+    phases: np.ndarray, power: np.ndarray, piece: np.ndarray, seen: float, end: int
+) -> tuple[float, float, float]:
+    """Mean power at the first (0) or the last (-1) phases of a piece, its variance, and where they lie.
+
+    The times of ticks are blurred, so that the outermost phase of several lies too far out.
+    """
+    off = (phases[piece] - phases[piece[end]] + 0.5) % 1.0 - 0.5
+    there = power[piece[np.abs(off) <= seen]]
+    near = off[np.abs(off) <= _BLUR_SHARE * seen]
+    variance = np.var(there) / max(len(there) - 1, 1)
+    return float(np.mean(there)), float(variance), float(phases[piece[end]] + np.mean(near))
 
 
 def _few_phases(phases: np.ndarray, most: int = _MOST_PHASES) -> int:
