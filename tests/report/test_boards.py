@@ -204,6 +204,7 @@ def test_pairs_take_factors_out() -> None:
     assert pair.agree_without_factor > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("boards", [2, 3])
 def test_equal_boards_are_seldom_called_different(boards: int) -> None:
     rng, found = np.random.default_rng(31), []

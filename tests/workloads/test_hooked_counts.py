@@ -69,6 +69,7 @@ def _hooked(content: dict) -> dict[str, int]:
     return counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_what_modules_are_given_is_what_the_closed_form_counts(kind):
     content = config(kind)
