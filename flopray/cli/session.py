@@ -86,7 +86,7 @@ class NewRun:
         if waits is not None and not named:
             raise InputError("--wait needs --accelerators or --gpu-type to say what to wait for")
         search = str(request.settings.get("search"))
-        module, extra = {"optuna": ("optuna", "optuna"), "active": ("sklearn", "predict")}.get(search, ("", ""))
+        module, extra = {"optuna": ("optuna", "optuna"), "active": ("sklearn", "active")}.get(search, ("", ""))
         if module and find_spec(module) is None:
             raise InputError(f"--search {search} needs the extra: pip install 'flopray[{extra}]'")
         if self.options.address is None and not waits:  # Ray takes seconds to start

@@ -13,7 +13,7 @@ from flopray.sweep.active import Surrogate, features_of
 from flopray.sweep.definition import Sweep
 from flopray.workloads.mlp import MLP
 
-pytestmark = pytest.mark.extras("predict")
+pytestmark = pytest.mark.extras("active")
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 DIMENSIONS = ("n_layers", "width", "tokens")
 
