@@ -728,6 +728,18 @@ def test_keys_that_a_family_does_not_have_may_say_so(off):
     assert seen.parameters == agreement.count("m", canonical(json.dumps(config("llama")), "m"), 2, 16, False).parameters
 
 
+@pytest.mark.parametrize("key", ["quantization_config", "compression_config"])
+def test_quantised_weights_are_said_to_be_left_out_and_are_not_loaded(tmp_path, key):
+    file = tmp_path / "awq.json"
+    file.write_text(json.dumps(config("llama", **{key: {"bits": 4}})))
+    with pytest.warns(UserWarning, match=f"awq.json: {key} is left out"):
+        names, _ = models.find_models([str(file)], ["random"])
+    assert names == ("awq",)
+    (tmp_path / "config.json").write_text(file.read_text())
+    with pytest.raises(InputError, match=rf"has quantised weights \({key}\), which are not loaded"):
+        models.find_models([str(tmp_path)], ["pretrained"])
+
+
 def test_names_files_and_folders_are_models(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.json").write_text(json.dumps(config("qwen3", torch_dtype="float16", bos_token_id=999)))

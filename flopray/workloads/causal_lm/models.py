@@ -7,6 +7,7 @@ configuration, so that a node needs no file of the machine that started the swee
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
@@ -29,6 +30,8 @@ from flopray.workloads.llama_config import (
 )
 
 _LARGEST_TEXT = 20_000
+#: Keys under which files say how their weights are quantised.
+_QUANTISED = ("quantization_config", "compression_config", "quantization")
 
 
 @lru_cache(maxsize=1)
@@ -141,7 +144,7 @@ def _found(name: str, key: str, *, pretrained: bool) -> tuple[str, str | None]:
         file = path / "config.json" if path.is_dir() else path
         if not file.exists():
             raise InputError(f"{name}: the folder has no config.json")
-        text = canonical(_asked(read_json(file), key, name), name)
+        text = _text(read_json(file), key, name, pretrained)
         if not pretrained:
             label = label_of(path)
             if not key and label.lower() in built_in() and _same_model(text, label.lower()):
@@ -150,11 +153,27 @@ def _found(name: str, key: str, *, pretrained: bool) -> tuple[str, str | None]:
         check_safetensors(str(file.parent))
         return str(file.parent.resolve()), text
     if pretrained or is_hub_id(name):
-        text = canonical(_asked(hub.config(name), key, name), name)
+        text = _text(hub.config(name), key, name, pretrained)
         if pretrained:
             check_safetensors(name)
         return _with_part(name, key), text
     raise unknown_model(name, built_in())
+
+
+def _text(content: Mapping[str, Any], key: str, name: str, pretrained: bool) -> str:
+    """The canonical text of a file, or of the part that was asked for; what it says of quantised weights is told."""
+    asked = _asked(content, key, name)
+    text = canonical(asked, name)
+    quantised = sorted({key for one in (content, asked) for key in _QUANTISED if one.get(key)})
+    if quantised and pretrained:
+        raise SettingError(f"<weights> {name} has quantised weights ({quantised[0]}), which are not loaded")
+    if quantised:
+        warnings.warn(
+            f"{name}: {quantised[0]} is left out; its products are measured and counted in the precision of each "
+            "point, not with quantised weights",
+            stacklevel=2,
+        )
+    return text
 
 
 def _asked(content: Mapping[str, Any], key: str, name: str) -> Mapping[str, Any]:
