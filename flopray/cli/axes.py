@@ -131,7 +131,9 @@ def _whole(flag: str, text: str) -> int:
 
 
 def _hint(flag: str, text: str) -> str:
-    """How to write a list that was given with commas, or a range that was given with hyphens or dots."""
+    """How to write a list that was given with commas, a range with hyphens or dots, or a number with an exponent."""
+    if re.fullmatch(r"\d{1,6}(\.\d*)?[eE]\+?\d{1,2}", text) and float(text).is_integer() and float(text) <= _LARGEST:
+        return f": write it as {int(float(text))}"
     if span := re.fullmatch(r"(\d+)(?:-|\.\.+)(\d+)", text):
         return f": write a range as first:last:step, such as {flag} {span[1]}:{span[2]}:1"
     if span := re.fullmatch(r"range\((\d+), *(\d+)(?:, *(\d+))?\)", text):  # Python's leaves out its end

@@ -171,6 +171,8 @@ def is_one_line_error(outcome: Outcome, about: str) -> bool:
         ("--resume nowhere", "there is no run at"),
         ("--n=2,4", "--n: '2,4' is not a whole number: write --n 2 4"),
         ("--n [2,4]", "write --n 2 4"),
+        ("--m 1e3", "--m: '1e3' is not a whole number: write it as 1000"),
+        ("--m 1.5e3", "write it as 1500"),
         ("--d 2-4", "write a range as first:last:step, such as --d 2:4:1"),
         ("--d range(2,8)", "write a range as first:last:step, such as --d 2:7:1"),
         ("--precision fp32,bf16", "write --precision fp32 bf16"),
