@@ -6,7 +6,7 @@
 
 Each window is polled and ends like a real one: the estimate is computed at each new tick until its error is at the
 target, for at most 3 s. The truth is the load's mean power in the long run. Counters: `ideal` adds up all
-power; `partial` sees the last 25 ms of each tick of 100 ms.
+power; `partial` sees the last 25 ms of each tick of 100 ms; `known` is the ideal one, and the estimator knows it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flopray.energy.estimator import EnergyEstimate, estimate_energy
-from flopray.energy.meter import Reading
+from flopray.energy.meter import Characteristics, Reading
 from flopray.errors import WindowTooShort
 from flopray.testing.power_traces import (
     ConstantPower,
@@ -38,6 +38,8 @@ CAP_S = 3.0
 #: Windows of fixed lengths may go on for this long.
 LONGEST_S = 5.0
 COUNTERS = {"ideal": None, "partial": 0.025}
+#: The ideal one, where the estimator knows that it adds up all power.
+KNOWN = "known"
 
 
 @dataclass(frozen=True)
@@ -181,14 +183,15 @@ def polled(case: str, counter: str, seed: int, length_s: float = CAP_S) -> tuple
     """A load and what the poller reads from it until the cap, or for another time."""
     case, options = FAULTS.get(case, (case, {}))
     load = CASES[case](seed)
-    meter = SimulatedMeter(load.trace, VirtualClock(), seen_s=COUNTERS[counter], seed=seed, **options)
+    meter = SimulatedMeter(load.trace, VirtualClock(), seen_s=COUNTERS.get(counter), seed=seed, **options)
     return load, poll_simulated(meter, length_s, 0.1, seed)
 
 
-def estimated(load: Load, readings: Sequence[Reading]) -> EnergyEstimate:
+def estimated(load: Load, readings: Sequence[Reading], counter: str = "ideal") -> EnergyEstimate:
     """The estimate of a window that ends with the last reading."""
     return estimate_energy(
         readings,
+        meter=Characteristics(seen_share=1.0) if counter == KNOWN else Characteristics(),
         load_start_s=0.0,
         load_end_s=readings[-1].after_s,
         time_per_iteration_s=load.iteration_s,
@@ -202,7 +205,7 @@ def fixed(case: str, counter: str, seed: int, lengths_s: Sequence[float]) -> lis
     outcomes = []
     for length_s in lengths_s:
         seen = [reading for reading in readings if reading.after_s <= length_s]
-        outcomes.append(_outcome(load, estimated(load, seen), seen[-1].after_s, False))
+        outcomes.append(_outcome(load, estimated(load, seen, counter), seen[-1].after_s, False))
     return outcomes
 
 
@@ -214,7 +217,7 @@ def windows(case: str, counter: str, seed: int, targets: Sequence[float]) -> lis
     for count in range(6, len(readings) + 1, 2):
         end_s = readings[count - 1].after_s
         try:
-            estimate = estimated(load, readings[:count])
+            estimate = estimated(load, readings[:count], counter)
         except WindowTooShort:
             continue
         while len(outcomes) < len(targets) and estimate.energy_rel_error <= targets[len(outcomes)]:
@@ -270,7 +273,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--windows", type=int, default=200, help="of each case")
     parser.add_argument("--cases", nargs="+", choices=[*CASES, *FAULTS], default=[*CASES, *FAULTS], metavar="CASE")
-    parser.add_argument("--counters", nargs="+", choices=list(COUNTERS), default=list(COUNTERS))
+    parser.add_argument("--counters", nargs="+", choices=[*COUNTERS, KNOWN], default=list(COUNTERS))
     parser.add_argument("--targets", nargs="+", type=float, default=[0.02, 0.01])
     parser.add_argument(
         "--fixed", nargs="+", type=float, metavar="SECONDS", help="lengths of 0.6 to 5 s, instead of a stopping rule"
