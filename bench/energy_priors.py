@@ -3,11 +3,12 @@
     python bench/energy_priors.py --fitted      # the weights that give the narrowest intervals with coverage
     python bench/energy_priors.py --pooled      # weights of a device's earlier windows, of the same load or of another
 
-The loads are those of `energy_coverage.py`, at fixed lengths. Each window is fitted once, with a least fluctuation of
+The loads are those of `energy_coverage.py`, at fixed lengths. What a sensor may have missed between the phases that
+ticks see does not depend on weights and is left out. Each window is fitted once, with a least fluctuation of
 0.05 and 0.1 % among the candidates as well; other weights then only mix what the candidates found.
 
 `--fitted` looks for weights of what wanders, swings and phases, by random steps, that lower the mean ratio of half
-width and real error (median over 95th percentile, 1 where it is less than 2) while no load's coverage falls below 0.90
+width and real error (median over 95th percentile, 2 where it is less) while no load's coverage falls below 0.90
 or, where it is below that already, below what it is. The weights are judged by windows that they were not fitted to.
 `--pooled` adds the posterior weights of eight earlier windows to the prior ones, which count as four; and its second
 row of a load has the quantiles of a normal distribution in place of Student's.

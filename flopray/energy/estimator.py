@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flopray.energy.fluctuation import MAX_POINTS, MIN_PHASED_ITERATION_S, candidates
-from flopray.energy.iterations import SEEN_S, Iterations, locked_phases, missed_between, unseen_share
+from flopray.energy.iterations import SEEN_S, Iterations, missed_between, unseen_share
 from flopray.energy.meter import Characteristics, Reading, Temperature
 from flopray.energy.regression import Posterior, fit
 from flopray.energy.ticks import TickPeriod, Ticks, find_ticks, measure_tick_period, refuse_frozen
@@ -50,8 +50,6 @@ _DEFAULT = Characteristics()
 BLUR = 4.0
 #: Drift counts as significant when this share of its distribution is on one side of zero, two-sided.
 DRIFT_LEVEL = 0.97
-#: An error of this size that is in the interval is not worth a word.
-_LITTLE = 0.001
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,8 @@ class PowerEstimate:
         drift_significant: the drift is more than the scatter explains.
         power_noise_rel: standard deviation of the mean power of one tick over `power_w`, as the fit found it.
         unseen_share: part of an iteration that no tick saw because ticks and iterations beat; 0 without a beat.
-        locked_phases: at how many phases of an iteration all ticks lie, if a sensor may then miss parts of it, which is
-            in the error; else 0.
+        missed_rel: half width, over `power_w`, of what power may have done between the parts of an iteration that ticks
+            saw, if a sensor may see parts only; it is in the error.
         jump_j: what jumps of the counter would have added, which were left out; 0 without one.
         temperature_c: of the device, mean from the first to the last of the ticks; None where it reports none.
     """
@@ -84,7 +82,7 @@ class PowerEstimate:
     drift_significant: bool
     power_noise_rel: float
     unseen_share: float
-    locked_phases: int
+    missed_rel: float
     jump_j: float
     temperature_c: float | None
 
@@ -197,7 +195,7 @@ def estimate_ticks(
         drift_significant=significant,
         power_noise_rel=slope.walk,
         unseen_share=line.unseen,
-        locked_phases=line.locked_phases if missed_rel > _LITTLE else 0,
+        missed_rel=missed_rel,
         jump_j=float(np.sum(ticks.jump_j)),
         temperature_c=None,
     )
@@ -217,7 +215,7 @@ class _Line:
     Attributes:
         gap_s: usual distance of two ticks.
         rough_w: power without any weighing.
-        unseen, locked_phases: see `PowerEstimate`.
+        unseen: see `PowerEstimate`.
     """
 
     def __init__(self, ticks: Ticks, meter: Characteristics, iterations: Iterations | None) -> None:
@@ -237,10 +235,8 @@ class _Line:
         phased = iterations is not None and iterations.mean_s >= shortest_s
         self._at = iterations.at(time_s) if iterations is not None and phased else None
         self._iteration_s = iterations.mean_s if iterations is not None else 0.0
-        self.unseen, self.locked_phases = 0.0, 0
+        self.unseen = 0.0
         if self._at is not None:
-            if not all_seen:
-                self.locked_phases = locked_phases(self._at, self._iteration_s, self._seen_s)
             sure_s = self._seen_s
             if not all_seen and sure_s < SEEN_S:
                 # Blurred ticks seem to be at more phases than they are; of 25 ms that takes little.

@@ -25,8 +25,6 @@ _LOCKED = 3.0
 _WIDE_GAP = 0.25
 #: Or about so few phases, with so much of the iteration between two of them that no tick sees: 133 ms have four.
 _MOST_PHASES, _LEAST_GAP = 5, 0.02
-#: Most phases of an iteration longer than two ticks of which it is said that they are all that ticks see.
-_MOST_LOCKED_PHASES = 12
 #: Length of the mean of ticks' phases as directions (1: all at one phase) from which they lie about one.
 _GATHERED = 0.65
 #: Phases at which it is asked how often they were seen.
@@ -106,19 +104,6 @@ def unseen_share(iterations: np.ndarray, iteration_s: float, tick_s: float, seen
     return _uneven_share(phases, seen_s / iteration_s) if locked else 0.0
 
 
-def locked_phases(iterations: np.ndarray, iteration_s: float, seen_s: float) -> int:
-    """At how many phases only the ticks see an iteration, with more between two than a sensor sees; 0 if at many.
-
-    Iterations of 700 ms are seen at seven phases by ticks of 100 ms, however long the window is.
-
-    Args:
-        iterations, iteration_s, seen_s: see `unseen_share`.
-    """
-    phases = iterations % 1.0
-    few = _few_phases(phases, min(len(phases) // 2, _MOST_LOCKED_PHASES))
-    return few if few and 1 / few > seen_s / iteration_s + _LEAST_GAP else 0
-
-
 def missed_between(phases: np.ndarray, power: np.ndarray, seen: float) -> float:
     """What power may have done between the parts of an iteration that a sensor saw, as an error of the mean.
 
@@ -163,12 +148,12 @@ def _edge(
     return float(np.mean(there)), float(variance), float(phases[piece[end]] + np.mean(near))
 
 
-def _few_phases(phases: np.ndarray, most: int = _MOST_PHASES) -> int:
+def _few_phases(phases: np.ndarray) -> int:
     """About how many phases all ticks lie, where the ratio of the periods is simple; else 0.
 
     The blur of many ticks fills the gaps between the phases, and does not hide that they lie about a few of them.
     """
-    gathered = (abs(np.mean(np.exp(2j * np.pi * few * phases))) > _GATHERED for few in range(1, most + 1))
+    gathered = (abs(np.mean(np.exp(2j * np.pi * few * phases))) > _GATHERED for few in range(1, _MOST_PHASES + 1))
     return next((few for few, are in enumerate(gathered, 1) if are), 0)
 
 

@@ -42,6 +42,8 @@ _LIMITER_CYCLE_S = 1.0
 _LONG_LAP_S = 0.05
 #: Largest part of a window between two estimates of its energy.
 _MOST_LONGER = 0.15
+#: An error of this size that is in an interval is not worth a word.
+_LITTLE = 0.001
 #: How often the stopping rule is evaluated; in between a lap costs the launching thread nothing.
 _CHECK_EVERY_S = 0.04
 
@@ -255,20 +257,20 @@ def _energy(ticks: _WindowTicks, window: Window, settings: MeasureSettings) -> E
 
 
 def _doubt(estimate: EnergyEstimate, window: Window) -> str | None:
-    """What makes a measured energy doubtful: a beat, also one whose error is unknown, or jumps of the counter."""
+    """What makes a measured energy doubtful: a beat, parts of iterations that were missed, or jumps of the counter."""
     doubts = []
+    iteration_s = sum(window.iteration_times_s) / len(window.lap_times_s)
     if estimate.unseen_share:
-        iteration_s = sum(window.iteration_times_s) / len(window.lap_times_s)
         doubts.append(
             f"beat: counter ticks of {estimate.tick_period_s:.3g} s saw only {1 - estimate.unseen_share:.0%} of "
             f"iterations of {iteration_s:.3g} s, and the rest is in the error; a longer window or iterations of "
             f"another length would show more of them"
         )
-    elif estimate.locked_phases:
+    elif estimate.missed_rel > _LITTLE:
         doubts.append(
-            f"beat: counter ticks of {estimate.tick_period_s:.3g} s see iterations at {estimate.locked_phases} phases "
-            "only, and a sensor that sees a part of each tick always the same parts, which is in the error; "
-            "iterations of another length would show more of them"
+            f"beat: counter ticks of {estimate.tick_period_s:.3g} s meet iterations of {iteration_s:.3g} s at some of "
+            f"their parts only; what a sensor may have missed between them, ± {estimate.missed_rel:.1%}, is in the "
+            "error; iterations of another length would show more of them"
         )
     if estimate.jump_j:
         doubts.append(f"jump: the counter gained {estimate.jump_j:.3g} J that no device can have taken; left out")

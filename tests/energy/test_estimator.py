@@ -11,7 +11,7 @@ from flopray.energy.estimator import (
     estimate_power,
     measure_tick_period,
 )
-from flopray.energy.iterations import Iterations, locked_phases, missed_between, unseen_share
+from flopray.energy.iterations import Iterations, missed_between, unseen_share
 from flopray.energy.meter import Characteristics, Reading
 from flopray.energy.ticks import find_ticks
 from flopray.errors import MeterError, WindowTooShort
@@ -206,15 +206,6 @@ def test_blurred_ticks_do_not_hide_a_simple_ratio(iteration_s, unseen):
     got = unseen_share(time_s / iteration_s, iteration_s, 0.1)
     assert got == pytest.approx(unseen, abs=0.1)
     assert (got > 0) == (unseen > 0)
-
-
-@pytest.mark.parametrize(
-    ("iteration_s", "locked"),
-    [(0.7, 7), (0.5, 5), (0.2333, 7), (0.33, 0), (0.345, 0), (0.095, 0), (0.75, 0), (2.5, 0)],
-)
-def test_long_iterations_of_a_simple_ratio_are_said_to_be_locked(iteration_s, locked):
-    time_s = 0.1 * np.arange(28) + 0.001 * np.random.default_rng(0).standard_normal(28)
-    assert locked_phases(time_s / iteration_s, iteration_s, 0.025) == locked
 
 
 def test_what_power_did_between_the_phases_that_were_seen_is_bounded():

@@ -108,8 +108,8 @@ def test_a_beat_of_iterations_and_ticks_stands_in_the_record(device):
     assert _doubt(estimate, window).startswith("beat: counter ticks of 0.1 s saw only 25% of iterations of 0.1 s")
 
 
-@pytest.mark.parametrize(("low_j", "locked"), [(2.0, 7), (4.0, 0)])
-def test_iterations_that_are_seen_at_a_few_phases_alone_stand_in_the_record_where_power_changes(low_j, locked):
+@pytest.mark.parametrize("low_j", [2.0, 4.0])
+def test_iterations_that_are_seen_at_a_few_phases_alone_stand_in_the_record_where_power_changes(low_j):
     """40 W, and half of it in one of seven ticks: what happened in the 75 ms before and behind it was not seen."""
     ticks, joules = [], 0.0
     for k in range(30):
@@ -117,16 +117,17 @@ def test_iterations_that_are_seen_at_a_few_phases_alone_stand_in_the_record_wher
         joules += low_j if k % 7 == 3 else 4.0
         ticks.append(Reading(0.1 * k + 0.001, 0.1 * k + 0.001, joules))
     estimate = estimate_energy(ticks, load_start_s=0.0, load_end_s=3.0, time_per_iteration_s=0.7, time_rel_error=0.0)
-    assert (estimate.unseen_share, estimate.locked_phases) == (0.0, locked)
-    if not locked:
+    assert estimate.unseen_share == 0.0
+    said = _doubt(estimate, Window([0.7] * 4, 1, 0.0, 2.8))
+    if low_j == 4.0:
         assert estimate.energy_rel_error < 0.01
-        assert _doubt(estimate, Window([0.7] * 4, 1, 0.0, 2.8)) is None
+        assert said is None
         return
     missed_j, mean_j = 0.95 * 2 * 20.0 * 0.075 / 2, 0.7 * 40.0 - 2.0
     assert missed_j / mean_j <= estimate.energy_rel_error < 0.12
-    assert _doubt(estimate, Window([0.7] * 4, 1, 0.0, 2.8)).startswith(
-        "beat: counter ticks of 0.1 s see iterations at 7 phases only"
-    )
+    assert said is not None
+    assert said.startswith("beat: counter ticks of 0.1 s meet iterations of 0.7 s at some of their parts only")
+    assert "± 5." in said
 
 
 def test_a_window_without_ticks_is_a_typed_failure_and_time_stays(device):
