@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from flopray.cli import report as command
-from flopray.report.document import build, energy, html, text
+from flopray.report.document import answer, build, energy, html, text
 from flopray.report.document.certainty import days_of
 from flopray.report.document.content import Bars, Words
 from flopray.report.document.data import load
@@ -101,12 +101,22 @@ def test_shares_are_of_the_whole_and_the_rest_is_the_difference(measured, docume
 
 
 def test_a_share_of_the_peak_names_the_peak_and_its_datasheet(document):
-    answer = section(document, "answer")
-    (first, *_) = [block for block in answer.blocks if isinstance(block, Words)]
+    said = section(document, "answer")
+    (first, *_) = [block for block in said.blocks if isinstance(block, Words)]
     assert "4.9 % of the dense bf16 peak (989 TFLOP/s)" in first.paragraphs[0]
-    notes = next(block for block in answer.blocks if isinstance(block, Bars)).table.notes
+    notes = next(block for block in said.blocks if isinstance(block, Bars)).table.notes
     stated = "fp32 67 TFLOP/s and bf16 989 TFLOP/s (H100 SXM: https://www.nvidia.com/en-us/data-center/h100/)"
     assert f"MFU of H100: FLOP/s of the model over the datasheet's dense peak, without sparsity: {stated}" in notes
+
+
+def test_the_peak_of_a_cpu_is_said_to_be_measured():
+    """No datasheet of it is known here."""
+    row = {"gpu": "CPU", "device_name": "AMD EPYC", "precision": "fp32", "flops_per_s": 75e9, "mfu": 0.75}
+    assert answer._peak(row) == "what fp32 products reach on it (100 GFLOP/s, measured)"
+    (said,) = answer._peaks(pd.DataFrame([row]))
+    assert said == (
+        "MFU of CPU: FLOP/s of the model over the rate of matrix products that was measured on it: fp32 100 GFLOP/s"
+    )
 
 
 def test_the_page_says_how_energy_was_measured(document, measured):

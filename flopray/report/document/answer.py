@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from flopray.audit.hardware import find_gpu
+from flopray.audit.hardware import GpuSpec, find_gpu
 from flopray.records import Row
 from flopray.report.boards.data import noun_of
 from flopray.report.document import certainty
@@ -111,7 +111,7 @@ def sentence(row: Row, comparison: Comparison, against: str) -> str:
     if np.isfinite(row["flops_per_j"]):
         more.append(f"{prefixed(row['flops_per_j'], 'FLOP/J')}")
     if np.isfinite(row["mfu"]):
-        more.append(f"{percent(row['mfu'])} of the dense {row['precision']} peak{_peak(row)}")
+        more.append(f"{percent(row['mfu'])} of {_peak(row)}")
     if np.isfinite(row["energy_per_token_j"]):
         more.append(f"{prefixed(row['energy_per_token_j'], 'J')} a token")
     said = f"{where}{how} takes {' and '.join(costs)}{_of_boards(row)}"
@@ -124,18 +124,28 @@ def sentence(row: Row, comparison: Comparison, against: str) -> str:
 
 
 def _peak(row: Row) -> str:
-    """The rate that a share is of: model FLOP/s over it."""
-    return f" ({prefixed(row['flops_per_s'] / row['mfu'], 'FLOP/s')})" if row["mfu"] > 0 else ""
+    """What a share is of, with the rate: model FLOP/s over it. No datasheet states that of a CPU, which is measured."""
+    rate = prefixed(row["flops_per_s"] / row["mfu"], "FLOP/s") if row["mfu"] > 0 else ""
+    if _spec(row["gpu"], row["device_name"]):
+        return f"the dense {row['precision']} peak" + (f" ({rate})" if rate else "")
+    return f"what {row['precision']} products reach on it" + (f" ({rate}, measured)" if rate else "")
+
+
+def _spec(gpu: object, device_name: object) -> GpuSpec | None:
+    return find_gpu(str(gpu)) or find_gpu(str(device_name))
 
 
 def _peaks(step: Frame) -> Iterator[str]:
-    """What MFU is a share of, for each type of device: its dense peaks, and the datasheet that states them."""
+    """What MFU is a share of, for each type of device: its peaks, and the datasheet or measurement they are from."""
     for gpu, part in step[step["mfu"] > 0].groupby("gpu", sort=False):
         rates = (part["flops_per_s"] / part["mfu"]).groupby(part["precision"], sort=False).median()
-        spec = find_gpu(str(gpu)) or find_gpu(str(part["device_name"].iloc[0]))
-        source = f" ({spec.name}: {spec.source})" if spec else ""
+        spec = _spec(gpu, part["device_name"].iloc[0])
         stated = listed([f"{precision} {prefixed(float(rate), 'FLOP/s')}" for precision, rate in rates.items()])
-        yield f"MFU of {gpu}: FLOP/s of the model over the datasheet's dense peak, without sparsity: {stated}{source}"
+        if spec:
+            over, source = "over the datasheet's dense peak, without sparsity", f" ({spec.name}: {spec.source})"
+        else:
+            over, source = "over the rate of matrix products that was measured on it", ""
+        yield f"MFU of {gpu}: FLOP/s of the model {over}: {stated}{source}"
 
 
 def _of_boards(row: Row) -> str:
