@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 from rich.console import Console
+from torch._C._autograd import DeviceType
 from torch.profiler import record_function
 
 import flopray
 from flopray.errors import SettingError
+from flopray.measurement import operators
 from flopray.measurement.operators import UNLINKED, operator_times
 from flopray.report.operators import print_operators
 from flopray.settings import MeasureSettings
@@ -122,6 +125,38 @@ def test_the_table_of_a_run(tmp_path):
     print_operators(console, tmp_path / "none.parquet")
 
 
+def event(name, device_us, *, on=DeviceType.CPU, **more):
+    """An event as torch.profiler gives it; `device_us` of an operator's kernels, or of one kernel."""
+    return SimpleNamespace(
+        **{"name": name, "device_type": on, "is_user_annotation": False, "self_device_time_total": device_us},
+        **{"self_cpu_time_total": 5.0, "self_device_memory_usage": 0, "self_cpu_memory_usage": 0},
+        time_range=SimpleNamespace(start=0.0, end=device_us, elapsed_us=lambda: device_us),
+        **more,
+    )
+
+
+@pytest.mark.parametrize(
+    "overhead",
+    [
+        event("Command Buffer Full", 900.0),
+        event("Activity Buffer Request", 6.0),
+        event("New", 9.0, activity_type="overhead"),
+    ],
+)
+def test_what_the_profiler_itself_costs_is_no_operator(overhead):
+    events = [event("aten::mm", 300.0), event("gemm", 300.0, on=DeviceType.CUDA), overhead]
+    (found,) = operators._add_up(events, {})
+    assert (found.name, found.device_time_s) == ("aten::mm", pytest.approx(100e-6))
+
+
+def test_kernels_that_two_operators_claim_are_told():
+    events = [event("aten::mm", 300.0), event("aten::add", 300.0), event("gemm", 300.0, on=DeviceType.CUDA)]
+    with pytest.raises(ValueError, match=r"0\.0006 s of device time, of kernels that took 0\.0003 s"):
+        operators._add_up(events, {})
+    (_, left) = operators._add_up([event("aten::mm", 300.0), event("gemm", 400.0, on=DeviceType.CUDA)], {})
+    assert (left.name, left.device_time_s) == (UNLINKED, pytest.approx(100e-6 / 3))
+
+
 @pytest.mark.gpu
 def test_device_time_on_a_gpu_belongs_to_operators():
     found = operator_times(step_on("cuda", 2048, 2048), is_cuda=True)
@@ -141,6 +176,27 @@ def test_device_time_on_a_gpu_belongs_to_operators():
     busy_s = sum(row["device_time_s"] for row in rows)
     assert busy_s == pytest.approx(record.time_s, rel=0.5)
     assert sum(row["energy_estimate_j"] for row in rows) == pytest.approx(record.energy_j)
+
+
+@pytest.mark.gpu
+def test_thousands_of_launches_leave_the_sum_that_of_the_kernels():
+    """A queue that is full makes the driver report overheads, to which torch gives kernels of others once more."""
+    x = torch.randn(4096, 4096, device="cuda")
+
+    def step():
+        y = x
+        for _ in range(1000):
+            y = y * 1.0001
+        return y
+
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    step()
+    start.record()
+    step()
+    end.record()
+    torch.cuda.synchronize()
+    found = operator_times(step, is_cuda=True)
+    assert sum(one.device_time_s for one in found) == pytest.approx(start.elapsed_time(end) / 1e3, rel=0.1)
 
 
 def test_names_are_whole_in_80_columns_and_no_markup(tmp_path):
