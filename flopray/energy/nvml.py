@@ -214,6 +214,11 @@ class Gpu:
         """UUID as NVML writes it."""
         return _call(self._nvml.nvmlDeviceGetUUID, self.handle)
 
+    @property
+    def name(self) -> str | None:
+        """Type of board as NVML writes it; None where it does not say."""
+        return _optional(self._nvml.nvmlDeviceGetName, self.handle)
+
     def info(self) -> Row:
         """What the GPU is, under the names of the record's columns; None where it does not say.
 
@@ -224,7 +229,7 @@ class Gpu:
         clock_mhz = _optional(nvml.nvmlDeviceGetMaxClockInfo, handle, nvml.NVML_CLOCK_SM)
         memory = _optional(nvml.nvmlDeviceGetMemoryInfo, handle)
         return {
-            "device_name": _optional(nvml.nvmlDeviceGetName, handle),
+            "device_name": self.name,
             "device_uuid": _optional(nvml.nvmlDeviceGetUUID, handle),
             "board_part_number": _optional(nvml.nvmlDeviceGetBoardPartNumber, handle),
             "vbios_version": _optional(nvml.nvmlDeviceGetVbiosVersion, handle),

@@ -13,6 +13,11 @@ from flopray.energy.nvml import Gpu
 from flopray.energy.nvml_errors import GpuLost, NvmlNotSupported, typed
 from flopray.errors import MeterError
 
+#: Boards whose counter was seen to add up all power, by NVML's name: on an H200 (driver 580.159.04) a tick in which the
+#: load was off for a quarter shows three quarters of its power, wherever in the tick that quarter lies (docs/method.md,
+#: "Whether the sensor sees everything"; `bench/sensor_share.py`, `bench/gpu_energy_windows.py`). Others may see less.
+_ADDS_UP_ALL = ("NVIDIA H200",)
+
 
 class NvmlCounterMeter:
     """`nvmlDeviceGetTotalEnergyConsumption`: mJ of the whole board since the driver was loaded (Volta and newer).
@@ -45,8 +50,12 @@ class NvmlCounterMeter:
         except Exception as error:
             raise typed(error, "the energy counter (Volta or newer has one)") from error
         limit_w = gpu.state().power_limit_w
-        # Generous: a board exceeds its limit for milliseconds, and a tick is 100 of them.
-        self.characteristics = replace(self.characteristics, max_power_w=2 * limit_w if limit_w else None)
+        self.characteristics = replace(
+            self.characteristics,
+            # Generous: a board exceeds its limit for milliseconds, and a tick is 100 of them.
+            max_power_w=2 * limit_w if limit_w else None,
+            seen_share=1.0 if gpu.name in _ADDS_UP_ALL else self.characteristics.seen_share,
+        )
 
     def read(self) -> Reading:
         """See `flopray.energy.meter.Meter`."""

@@ -271,6 +271,17 @@ def test_info_has_the_columns_of_the_record(driver):
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [("NVIDIA H200", 1.0), ("NVIDIA H200 NVL", 0.26), ("NVIDIA H100 80GB HBM3", 0.26), ("NVIDIA A100-SXM4-80GB", 0.26)],
+)
+def test_only_a_counter_that_was_seen_to_add_up_all_power_is_said_to(driver, name, share):
+    driver("nvmlDeviceGetName", lambda handle: name)
+    assert open_gpu_meter(UUID).characteristics.seen_share == share
+    driver("nvmlDeviceGetName", refuse(pynvml.NVML_ERROR_NOT_SUPPORTED))
+    assert open_gpu_meter(UUID).characteristics.seen_share == 0.26
+
+
 def test_what_a_gpu_does_not_report_is_none(driver):
     for name in (
         *("nvmlDeviceGetEnforcedPowerLimit", "nvmlDeviceGetTemperature", "nvmlDeviceGetMaxClockInfo"),
