@@ -115,6 +115,18 @@ def wander(rows: np.ndarray, period_s: float) -> tuple[float, float]:
     return float(np.std(power_w) / np.mean(power_w)), float(np.corrcoef(power_w[:-2], power_w[2:])[0, 1])
 
 
+def estimated(readings: Sequence[Reading], period_s: float, known_share: float) -> EnergyEstimate:
+    """The estimate of a window of these readings within a longer load."""
+    return estimate_energy(
+        readings,
+        meter=Characteristics(seen_share=known_share, power_noise_rel=0.005, tick_error_share=1 / 100),
+        load_start_s=readings[0].before_s - 1.0,
+        load_end_s=readings[-1].after_s,
+        time_per_iteration_s=period_s,
+        time_rel_error=0.0,
+    )
+
+
 def window(rows: np.ndarray, start: int, period_s: float, target: float, known_share: float) -> EnergyEstimate | None:
     """The estimate where the stopping rule ends a window that begins with a reading; None without an estimate."""
     readings = [Reading(*row) for row in rows[start:]]
@@ -124,14 +136,7 @@ def window(rows: np.ndarray, start: int, period_s: float, target: float, known_s
         if end_s - begun_s > CAP_S:
             break
         try:
-            estimate = estimate_energy(
-                readings[:count],
-                meter=Characteristics(seen_share=known_share, power_noise_rel=0.005, tick_error_share=1 / 100),
-                load_start_s=begun_s - 1.0,
-                load_end_s=end_s,
-                time_per_iteration_s=period_s,
-                time_rel_error=0.0,
-            )
+            estimate = estimated(readings[:count], period_s, known_share)
         except WindowTooShort:
             continue
         if estimate.energy_rel_error <= target:

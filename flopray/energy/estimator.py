@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flopray.energy.fluctuation import MAX_POINTS, MIN_PHASED_ITERATION_S, candidates
-from flopray.energy.iterations import SEEN_S, Iterations, missed_between, unseen_share
+from flopray.energy.iterations import LONG_TICKS, SEEN_S, Iterations, missed_between, scatter_of_few, unseen_share
 from flopray.energy.meter import Characteristics, Reading, Temperature
 from flopray.energy.regression import Posterior, fit
 from flopray.energy.ticks import TickPeriod, Ticks, find_ticks, measure_tick_period, refuse_frozen
@@ -184,7 +184,7 @@ def estimate_ticks(
     # What no tick saw may have any power from none to twice that of what they saw.
     rel_error += line.unseen
     missed_rel = line.missed_rel(ticks, iterations)
-    rel_error = math.hypot(rel_error, missed_rel)
+    rel_error = math.hypot(rel_error, missed_rel, line.scatter_rel(window_s))
     return PowerEstimate(
         power_w=slope.mean * line.rough_w,
         power_rel_error=rel_error,
@@ -254,6 +254,15 @@ class _Line:
         power_w = np.diff(ticks.energy_j)[same] / np.diff(ticks.time_s)[same]
         phases = iterations.at(ticks.time_s)[1:][same]
         return missed_between(phases, power_w, self._seen_s / self._iteration_s) / self.rough_w
+
+    def scatter_rel(self, window_s: float) -> float:
+        """What a counter that sees all of its few long iterations cannot know of further ones; 0 of others.
+
+        Where a sensor may see less, what it may have missed is larger.
+        """
+        if self._at is None or self._seen_s < self.gap_s or self._iteration_s < LONG_TICKS * self.gap_s:
+            return 0.0
+        return scatter_of_few(window_s / self._iteration_s)
 
     def slope(self) -> Posterior:
         """Mean power over `rough_w`."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
 #: A sensor may see no more than the last part of each tick (https://arxiv.org/abs/2312.02741: 25 of 100 ms). Of a
 #: shorter tick it sees less: `flopray.energy.meter.Characteristics.seen_share`.
@@ -18,6 +19,12 @@ SEEN_S = 0.025
 #: Where no tick saw a larger part of the iteration than this, it is a beat, however many ticks there are. In an
 #: iteration longer than two ticks, ticks lie a whole tick apart at best.
 _UNSEEN_SHARE, _UNSEEN_SHARE_LONG = 0.05, 0.16
+#: An iteration is long from so many ticks on.
+LONG_TICKS = 2.2
+#: How much the mean power of one long iteration differs from the next, relative (standard deviation), before a window
+#: has shown it, and what this counts for, in iterations. On an H200, means of 0.7 s of iterations that are off for a
+#: part differ by 1.1 to 1.7 % (docs/method.md, "What the counter of an H200 sees").
+_SCATTER, _SCATTER_COUNTS = 0.012, 3.0
 #: Ticks are locked to the iterations where their phases leave a gap of this many times the mean distance of two phases:
 #: phases of a ratio that is not simple leave 1 to 2.6 of it.
 _LOCKED = 3.0
@@ -93,7 +100,7 @@ def unseen_share(iterations: np.ndarray, iteration_s: float, tick_s: float, seen
     """
     phases = np.sort(iterations % 1.0)
     gap = float(np.max(np.diff(np.append(phases, phases[0] + 1.0))))
-    unseen, short = gap - seen_s / iteration_s, iteration_s < 2.2 * tick_s
+    unseen, short = gap - seen_s / iteration_s, iteration_s < LONG_TICKS * tick_s
     # A few ticks miss this much even where the ratio of the periods is not simple.
     if unseen > max(_UNSEEN_SHARE if short else _UNSEEN_SHARE_LONG, 1.0 / len(iterations)):
         return unseen
@@ -102,6 +109,22 @@ def unseen_share(iterations: np.ndarray, iteration_s: float, tick_s: float, seen
     gathered = few > 0 and 1 / few > max(_LOCKED / len(phases), seen_s / iteration_s + _LEAST_GAP)
     locked = short and tick_s > seen_s and (wide or gathered)
     return _uneven_share(phases, seen_s / iteration_s) if locked else 0.0
+
+
+def scatter_of_few(count: float) -> float:
+    """How much the mean over a few long iterations may differ from that over many, relative.
+
+    What ticks show within an iteration is taken for its pattern, so that only its repetitions tell how much one differs
+    from the next, and few of them tell little. It is the half width of a 95 % interval of the mean, by Student's t, if
+    the window's iterations are alike and their scatter has an inverse chi-squared prior
+    (https://www.stat.columbia.edu/~gelman/book/, section 3.2).
+
+    Args:
+        count: iterations in the window, with their fraction.
+    """
+    count = max(count, 1.0)
+    degrees = _SCATTER_COUNTS + count - 1
+    return float(_SCATTER * np.sqrt(_SCATTER_COUNTS / degrees / count) * stdtrit(degrees, 0.975))
 
 
 def missed_between(phases: np.ndarray, power: np.ndarray, seen: float) -> float:

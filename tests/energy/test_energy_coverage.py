@@ -67,9 +67,12 @@ def test_width_follows_the_real_error(case, counter, most):
     assert np.median([o.stated for o in outcomes]) <= most * np.percentile([o.error for o in outcomes], 95)
 
 
-@pytest.mark.parametrize(("counter", "most"), [("known", 0.006), ("ideal", 0.05)])
+@pytest.mark.parametrize(("counter", "most"), [("known", 0.018), ("ideal", 0.05)])
 def test_three_iterations_of_a_second_are_known_well_by_a_counter_that_is_known_to_see_all(coverage, counter, most):
-    """Ten ticks always meet the same phases: a sensor that sees a part of each would not see 4 % of such a load."""
+    """Ten ticks always meet the same phases: a sensor that sees a part of each would not see 4 % of such a load.
+
+    What is left, 1.5 %, is by how much three iterations may differ from further ones.
+    """
     outcomes = [coverage.fixed("iteration 1 s", counter, seed, [3.0])[0] for seed in range(WINDOWS)]
     assert all(o.covered for o in outcomes)
     assert np.median([o.stated for o in outcomes]) <= most

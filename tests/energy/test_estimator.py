@@ -11,7 +11,7 @@ from flopray.energy.estimator import (
     estimate_power,
     measure_tick_period,
 )
-from flopray.energy.iterations import Iterations, missed_between, unseen_share
+from flopray.energy.iterations import Iterations, missed_between, scatter_of_few, unseen_share
 from flopray.energy.meter import Characteristics, Reading
 from flopray.energy.ticks import find_ticks
 from flopray.errors import MeterError, WindowTooShort
@@ -219,6 +219,23 @@ def test_what_power_did_between_the_phases_that_were_seen_is_bounded():
     assert missed_between(np.arange(9.0), np.arange(9.0), 0.25) == 0.0  # one phase: a beat, which is told elsewhere
     scattered = power + 0.01 * np.random.default_rng(0).standard_normal(28)
     assert missed_between(phases, scattered, 25 / 700) == pytest.approx(0.95 * 2 * 0.5 * gap / 2, rel=0.2)
+
+
+def test_few_long_iterations_leave_open_how_much_they_differ():
+    """Half widths by Student's t, whose 97.5 % quantile is 3.182 with three degrees of freedom, and 2.776 with four."""
+    assert scatter_of_few(1.0) == pytest.approx(0.012 * 3.182, rel=1e-3)
+    assert scatter_of_few(2.0) == pytest.approx(0.012 * (3 / 4 / 2) ** 0.5 * 2.776, rel=1e-3)
+    assert scatter_of_few(0.3) == scatter_of_few(1.0)
+    assert scatter_of_few(300.0) < 2e-4
+    errors = {}
+    for iteration_s in (0.33, 0.5):
+        trace = SquarePower(300.0, 270.0, iteration_s, 0.3, 0.2)
+        readings = poll_simulated(SimulatedMeter(trace, VirtualClock(), seed=1), 3.0, 0.1, 1)
+        seen_all = Characteristics(seen_share=1.0)
+        iterations = Iterations.regular(iteration_s, 0.0, 3.0)
+        got = estimate_power(readings, start_s=0.0, end_s=3.0, iterations=iterations, meter=seen_all)
+        errors[iteration_s] = got.power_rel_error, scatter_of_few(got.window_s / iteration_s)
+    assert all(scatter < error < 2 * scatter for error, scatter in errors.values())
 
 
 @pytest.mark.parametrize("low", [0.2, 0.3, 0.45])
