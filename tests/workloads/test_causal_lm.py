@@ -410,7 +410,7 @@ def test_further_models_have_the_published_parameters(name):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (config("mistral", layer_types=["full_attention"] * 2), "layer_types"),
+        (config("mistral", layer_types=["sliding_attention"] * 2), "layer_types"),
         (config("gpt2", reorder_and_upcast_attn=True), "reorder_and_upcast_attn"),
         (config("gemma2", use_bidirectional_attention=True), "use_bidirectional_attention"),
         (config("olmoe", clip_qkv=8.0), "clip_qkv"),
