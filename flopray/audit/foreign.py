@@ -39,6 +39,7 @@ _NUMBER_TEXT = re.compile(r"[+-]?\d[\d.,' ]*(e[+-]?\d+)?\s*[a-zµ%/]*", re.IGNOR
 _SOUNDS = (
     *("time", "latency", "duration", "second", "elapsed", "energy", "joule", "power", "watt", "flop", "throughput"),
     *("kwh", "mfu", "_ms", "_us", "_ns", "(ms)", "(us)", "[ms]", "[us]"),
+    *("(w)", "[w]", "(kw)", "[kw]", "(j)", "[j]", "(kj)", "[kj]", "(wh)", "[wh]"),
 )
 
 

@@ -88,7 +88,7 @@ _BLOOM = dict.fromkeys(("head_dim", "num_key_value_heads", "intermediate_size"))
             {"peft_type": "LORA", "base_model_name_or_path": "meta-llama/Llama-3.1-8B", "r": 16},
             "it is of an adapter (peft_type 'LORA'), and not of its model, 'meta-llama/Llama-3.1-8B': name that",
         ),
-        ({"peft_type": "LORA", "r": 16}, "and not of its model: name its model, with --adapter lora:RANK"),
+        ({"peft_type": "LORA", "r": 16}, "and not of its model: name its model, with adapter='lora:16'"),
     ],
 )
 def test_another_model_than_the_one_that_is_built_is_refused_by_its_key(content, message, tmp_path):
@@ -118,6 +118,7 @@ def test_another_model_than_the_one_that_is_built_is_refused_by_its_key(content,
         config("exaone4", sliding_window_pattern="LLLG", layer_types=["full_attention"] * 2) | {"sliding_window": None},
         config("qwen3", use_sliding_window=False, max_window_layers=1, layer_types=["full_attention"] * 2),
         config("smollm3", no_rope_layer_interval=2),
+        config("llama", sliding_window=4096, use_sliding_window=False),
         config("mistral", layer_types=["sliding_attention"] * 2),
         config("gpt2", head_dim=16, num_key_value_heads=4, intermediate_size=80),
         config("glm4_moe_lite", **_LATENT, first_k_dense_replace=1),

@@ -18,7 +18,7 @@ from typing import Any
 
 from flopray.errors import SpecError, brief
 from flopray.workloads import float8
-from flopray.workloads.causal_lm import class_keys, layer_patterns, part
+from flopray.workloads.causal_lm import class_keys, layer_patterns, part, size_names
 from flopray.workloads.causal_lm.families import FAMILIES
 from flopray.workloads.causal_lm.keys import changes_nothing, is_switch
 from flopray.workloads.llama_config import LARGEST
@@ -28,41 +28,6 @@ from flopray.workloads.llama_keys import HARMLESS, labels_of_a_classifier, short
 LEFT_OUT = HARMLESS | {"quantization_config", "compression_config", "quantization"}
 #: Some families have a table of this many positions, or scale their angles by it.
 KEPT = frozenset({"max_position_embeddings", "original_max_position_embeddings"})
-#: Sizes that the file must state for every class that has them.
-_ALWAYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
-#: Sizes that the file must state where the class would otherwise take a number of its own.
-_OWN = ("intermediate_size", "num_key_value_heads")
-#: The same of a family that has a closed form.
-_SIZES = (
-    *(*_ALWAYS, *_OWN, "head_dim", "sliding_window", "num_local_experts", "num_experts", "n_routed_experts"),
-    *("num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size"),
-    *("n_shared_experts", "first_k_dense_replace", "kv_lora_rank", "q_lora_rank", "qk_nope_head_dim"),
-    *("qk_rope_head_dim", "v_head_dim", "ffn_dim", "word_embed_proj_dim", "shared_intermediate_size", "rotary_dim"),
-    *("moe_num_shared_experts", "moe_topk"),
-)
-#: Sizes that may be 0: a model without experts, or without shared ones.
-_MAY_BE_ZERO = words(
-    "num_local_experts num_experts n_routed_experts num_experts_per_tok shared_expert_intermediate_size "
-    "n_shared_experts first_k_dense_replace sliding_window moe_intermediate_size shared_intermediate_size rotary_dim "
-    "moe_num_shared_experts"
-)
-#: How names of sizes end in families without a closed form, which are measured as transformers builds them.
-_SIZE = re.compile(
-    r"(?:^|_)(?:ffn_dim|ffn_hidden_size|dff|dim_ff|d_inner|d_head|dim_head|head_dim|rank|state_size|d_state|d_conv|"
-    r"expand|heads|n_head|experts|per_tok|topk|moe_k|intermediate_size|lru_width|conv_kernel|conv_kernel_size)$"
-)
-#: Names of sizes that some files have besides those that their class reads.
-_ALSO: Mapping[str, tuple[str, ...]] = {
-    "d_inner": ("intermediate_size",),
-    "d_model": ("hidden_size",),
-    "ffn_hidden_size": ("intermediate_size",),
-    "intermediate_size": ("n_inner", "ffn_dim"),
-    "state_size": ("mamba_d_state",),
-    "moe_num_experts": ("num_local_experts", "num_experts"),
-    "moe_top_k": ("num_experts_per_tok",),
-    "num_heads": ("num_attention_heads",),
-    **dict.fromkeys(("n_layer", "num_layers"), ("num_hidden_layers",)),
-}
 _MOST_LAYERS = 2000
 #: Classes that have `is_decoder` too, and are decoders whatever it says.
 _DECODERS = ("gpt_neox", "gpt_neox_japanese")
@@ -154,7 +119,7 @@ def _why_no_type(content: Mapping[str, Any]) -> str:
     if adapter := content.get("peft_type"):
         base = content.get("base_model_name_or_path")
         of = f", {short(base)}: name that" if base else ": name its model"
-        return f"it is of an adapter (peft_type {short(adapter)}), and not of its model{of}, with --adapter lora:RANK"
+        return f"it is of an adapter (peft_type {short(adapter)}), and not of its model{of}, with adapter='lora:16'"
     return "its configuration lacks model_type"
 
 
@@ -249,15 +214,15 @@ def _changed(content: Mapping[str, Any], config: Any) -> str | None:
 def _missing(content: Mapping[str, Any], config: Any) -> str | None:
     stated = content["model_type"] in FAMILIES
     own = class_keys.parameters(content["model_type"])
-    for size in _SIZES if stated else (*_ALWAYS, *_OWN, *_further(own)):
+    for size in size_names.SIZES if stated else (*size_names.ALWAYS, *size_names.OWN, *_further(own)):
         name = config.attribute_map.get(size, size)
         # A null in the file is a value, and so is what the class derives from other keys.
-        said = _stated(content, config, size) is not None or (name in content and size not in _ALWAYS)
+        said = _stated(content, config, size) is not None or (name in content and size not in size_names.ALWAYS)
         taken = own.get(name)
         unused = size == "sliding_window" and getattr(config, "use_sliding_window", None) is False
         if said or unused or name not in own or getattr(config, name, None) is None:
             continue
-        if size in _ALWAYS or (type(taken) is int and taken > 0):
+        if size in size_names.ALWAYS or (type(taken) is int and taken > 0):
             named = size if name == size else f"{size} ({name})"
             return f"its configuration lacks {named}, for which the class of transformers would take {short(taken)}"
     return None
@@ -267,7 +232,7 @@ def _further(own: Mapping[str, Any]) -> Iterator[str]:
     """Names of a class's sizes that are told by their endings; a head that is rotated in part has two of its own."""
     for name in own:
         if (
-            _SIZE.search(name)
+            size_names.ENDINGS.search(name)
             and not name.startswith("encoder_")
             and not (name == "head_dim" and "qk_rope_head_dim" in own)
         ):
@@ -298,11 +263,12 @@ def _ignored(content: Mapping[str, Any], config: Any) -> str | None:
     unknown = [
         key
         for key in class_keys.unread(content, config)
-        if not (_says_the_same(key, content[key], config) or layer_patterns.is_stated(key, config))
-        and (_is_size(key, content[key]) or not changes_nothing(key, content))
+        if not (key == "sliding_window" and content.get("use_sliding_window") is False)
+        and not (size_names.says_the_same(key, content[key], config) or layer_patterns.is_stated(key, config))
+        and (size_names.is_size(key, content[key]) or not changes_nothing(key, content))
     ]
     if family is None:
-        unknown = [key for key in unknown if _is_size(key, content[key]) or is_switch(key)]
+        unknown = [key for key in unknown if size_names.is_size(key, content[key]) or is_switch(key)]
     else:
         unknown = [key for key in unknown if key not in family.keys]
     if not unknown:
@@ -313,27 +279,12 @@ def _ignored(content: Mapping[str, Any], config: Any) -> str | None:
     )
 
 
-def _says_the_same(key: str, value: Any, config: Any) -> bool:
-    """Whether a size that the family does not read is what it is built with."""
-    heads, width = (getattr(config, name, None) for name in ("num_attention_heads", "hidden_size"))
-    if key == "head_dim":
-        return type(heads) is int and type(width) is int and value == width // heads
-    if key == "num_key_value_heads" and not getattr(config, "multi_query", False):
-        return value == heads
-    names = _ALSO.get(key, ())
-    return any(type(built := getattr(config, name, None)) is int and built == value for name in names)
-
-
-def _is_size(key: str, value: Any) -> bool:
-    return bool(value) and value is not True and (key in _SIZES or key in _ALSO or _SIZE.search(key) is not None)
-
-
 def _impossible(content: Mapping[str, Any], config: Any) -> str | None:
     """Refuse sizes that no model has, some of which would count as a smaller model."""
-    for size in _SIZES:
+    for size in size_names.SIZES:
         value = _stated(content, config, size)
-        if type(value) is int and value < (0 if size in _MAY_BE_ZERO else 1):
-            return f"{size} is {value}, and must be at least {0 if size in _MAY_BE_ZERO else 1}"
+        if type(value) is int and value < (0 if size in size_names.MAY_BE_ZERO else 1):
+            return f"{size} is {value}, and must be at least {0 if size in size_names.MAY_BE_ZERO else 1}"
         if type(value) is int and value > LARGEST:
             return f"{size} is {value:.3g}, and at most {LARGEST}"
     layers = getattr(config, "num_hidden_layers", None)
