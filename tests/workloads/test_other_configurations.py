@@ -119,6 +119,8 @@ def test_another_model_than_the_one_that_is_built_is_refused_by_its_key(content,
         config("qwen3", use_sliding_window=False, max_window_layers=1, layer_types=["full_attention"] * 2),
         config("smollm3", no_rope_layer_interval=2),
         config("llama", sliding_window=4096, use_sliding_window=False),
+        config("gpt2", _num_labels=1),
+        config("modernbert-decoder", head_dim=None, num_key_value_heads=None, global_attn_every_n_layers=2),
         config("mistral", layer_types=["sliding_attention"] * 2),
         config("gpt2", head_dim=16, num_key_value_heads=4, intermediate_size=80),
         config("glm4_moe_lite", **_LATENT, first_k_dense_replace=1),
@@ -137,6 +139,24 @@ def test_a_last_layer_that_is_counted_from_the_end_is_the_last():
     ends = [config("ernie4_5_moe", moe_layer_end_index=end) for end in (1, -1)]
     flops = [closed_columns(point(content), "forward")["model_flops"] for content in ends]
     assert flops[0] == flops[1] is not None
+
+
+def test_sizes_by_the_names_of_first_releases():
+    """BLOOM's first files, and those of LFM2, whose class makes the MLP of another width than they state."""
+    bloom = config("bloom", hidden_size=None, n_embed=64)
+    assert closed_columns(point(bloom), "forward") == closed_columns(point(config("bloom")), "forward")
+    contradicting = configuration.why_not(config("bloom", hidden_size=32, n_embed=64))
+    assert "hidden_size is 32, and transformers makes it 64" in str(contradicting)
+    tokens, inner = 32, 2 * 192 // 3
+    lfm2 = config(
+        "lfm2",
+        **{"head_dim": None, "intermediate_size": None, "block_ff_dim": 192, "block_auto_adjust_ff_dim": True},
+        **{"block_ffn_dim_multiplier": 1.0, "block_multiple_of": 32, "conv_L_cache": 3, "full_attn_idxs": [1]},
+    )
+    attention, convolution = 2 * 64 * 64 + 2 * 64 * 32, 4 * 64 * 64
+    products = 2 * tokens * (attention + convolution + 2 * 3 * 64 * inner + 64 * 128)
+    scores, filters = 2 * tokens**2 * 2 * 64, 2 * (tokens + 2) * 64 * 3  # padded by a filter less one
+    assert _counted(lfm2, tokens) == products + scores + filters
 
 
 def test_first_layers_without_experts_by_hand():

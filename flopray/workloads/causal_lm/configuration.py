@@ -182,7 +182,8 @@ def _why_no_configuration(content: Mapping[str, Any]) -> str | None:
 def _stated(content: Mapping[str, Any], config: Any, size: str) -> Any:
     """The size that a file states under one of its names; None where it states none."""
     others = [alias for alias, name in config.attribute_map.items() if name == size]
-    names = (size, config.attribute_map.get(size, size), *others)
+    former = set(size_names.FORMER.get(size, ())).difference(class_keys.unread(content, config))
+    names = (size, config.attribute_map.get(size, size), *others, *former)
     return next((content[name] for name in names if content.get(name) is not None), None)
 
 

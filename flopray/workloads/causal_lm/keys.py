@@ -20,6 +20,7 @@ _HARMLESS = HARMLESS | words(
     "rope_theta rope_scaling rope_parameters attention_dropout hidden_dropout dropout resid_pdrop embd_pdrop "
     "attn_pdrop residual_dropout classifier_dropout summary_activation summary_first_dropout summary_proj_to_labels "
     "summary_type summary_use_proj n_ctx n_positions id2label label2id num_labels query_pre_attn_scalar seq_length "
+    "_num_labels "
     "router_aux_loss_coef aux_loss_alpha seq_aux initial_context_length cache_implementation gradient_checkpointing "
     "use_parallel_residual rope_interleave ep_size scale_attn_weights hidden_act hidden_activation activation_function "
     "moe_router_dtype topk_method scoring_func hidden_dropout_prob embedding_dropout "

@@ -38,6 +38,13 @@ def _each_window(value: Any, count: int, content: Mapping[str, Any]) -> list[int
     return _each(value, count, content) if content.get("sliding_window") else None
 
 
+def _each_whole(value: Any, count: int, content: Mapping[str, Any]) -> Sequence[int] | None:
+    """ModernBERT begins each group with its whole layer, others end it with that."""
+    if content["model_type"] == "modernbert-decoder" and type(value) is int and value > 0:
+        return range(0, count, value)
+    return _each_window(value, count, content)
+
+
 def _first(value: Any, count: int, content: Mapping[str, Any]) -> list[int] | None:
     del content
     return list(range(min(value, count))) if type(value) is int and value >= 0 else None
@@ -63,7 +70,7 @@ def _themselves(value: Any, count: int, content: Mapping[str, Any]) -> list[int]
 _PATTERNS: Mapping[str, _Stated] = {
     "sliding_window_pattern": _Stated("layer_types", _WHOLE, _each_window),
     "_sliding_window_pattern": _Stated("layer_types", _WHOLE, _each_window),
-    "global_attn_every_n_layers": _Stated("layer_types", _WHOLE, _each_window),
+    "global_attn_every_n_layers": _Stated("layer_types", _WHOLE, _each_whole),
     "layer_switch": _Stated("layer_types", _WHOLE, _each_window),
     "full_attention_interval": _Stated("layer_types", _WHOLE, _each),
     "full_attn_idxs": _Stated("layer_types", _WHOLE, _themselves),

@@ -31,6 +31,12 @@ ENDINGS = re.compile(
     r"(?:^|_)(?:ffn_dim|ffn_hidden_size|dff|dim_ff|d_inner|d_head|dim_head|head_dim|rank|state_size|d_state|d_conv|"
     r"expand|heads|n_head|experts|per_tok|topk|moe_k|intermediate_size|lru_width|conv_kernel|conv_kernel_size)$"
 )
+#: Names of sizes in files of first releases, which some classes still read.
+FORMER: Mapping[str, tuple[str, ...]] = {
+    "hidden_size": ("n_embed",),
+    "intermediate_size": ("block_ff_dim",),
+    "head_dim": ("attention_head_dim",),
+}
 #: Names of sizes that some files have besides those that their class reads.
 _ALSO: Mapping[str, tuple[str, ...]] = {
     "d_inner": ("intermediate_size",),
