@@ -109,6 +109,12 @@ def counts_devices(column: object, *, in_all: bool = True) -> bool:
     )
 
 
+def says_which_device(column: object) -> bool:
+    """Whether a column's name says which of several devices a row is of: `gpu`, `gpu_index`, `local_rank`."""
+    words = re.sub(r"(index|idx|id)$", "", _plains(column)[1])
+    return words in _DEVICES or words in ("localrank", "globalrank")
+
+
 def _plain(column: object) -> str:
     return "".join(letter for letter in str(column).lower().replace("#", "num") if letter.isalnum())
 

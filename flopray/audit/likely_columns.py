@@ -24,6 +24,8 @@ _LIKELY: tuple[tuple[str, str], ...] = (
     ),
     (r"(avg|mean|average)_power|power", "power"),
     (r"((gpu|device|board|node|total|net|measured)_?\d*_)?energy(_\d+|_usage|_used|_consumption|_total)?", "energy"),
+    (r"watts?", "power"),
+    (r"sec(ond)?s", "time"),
     (r"((gpu|cpu|device)_)?joules?|total_joules?|(.*_)?energy_(gpu|total)", "energy"),
     (
         r"(step|iter(ation)?|batch|kernel|wall(_?clock)?|run|elapsed|execution|exec|total|train|gpu|forward|fwd)_?time",
@@ -75,7 +77,7 @@ def likely_column(name: str, beside: Iterable[str] = ()) -> str | None:
         >>> likely_column("throughput per GPU (TFLOP/s/GPU)"), likely_column("power_cap")
         ('tflops_per_s', 'power_limit_w')
     """
-    last = re.split(r"[./]", name)[-1]
+    last = re.sub(r"^user_attrs_", "", re.split(r"[./]", name)[-1])  # the latter is how Optuna writes them
     if last != name and last in COLUMN_NAMES:  # of a nested record
         return last
     plain = _plain(name)

@@ -35,7 +35,7 @@ from flopray.cli.table_columns import in_own_columns, meaning, scaled
 from flopray.errors import InputError
 from flopray.point import PRECISIONS
 from flopray.report.published import is_published, load_metrics, load_published
-from flopray.report.table_reader import read_table, without_spreads
+from flopray.report.table_reader import read_table, without_spreads, without_sums
 from flopray.store.location import load_run
 from flopray.store.manifests import meant_run
 
@@ -83,8 +83,9 @@ def load_records(
     notes: list[str] = []
     if path.is_file() or rename:
         frame, notes = in_own_columns(path, frame)
-        frame, left_out = without_spreads(frame)
-        notes += left_out
+        for without in (without_spreads, without_sums):
+            frame, left_out = without(frame)
+            notes += left_out
     notes = [f"{old} is read as {new}, which the audit does not know" for old, new in _unknown(rename or {})] + notes
     if not len(frame.columns):
         raise InputError(f"{path}: has no rows")

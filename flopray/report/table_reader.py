@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flopray.audit.device_counts import counts_devices
+from flopray.audit.device_counts import counts_devices, says_which_device
 from flopray.audit.findings import KNOWN
 from flopray.audit.foreign import NUMBER_COLUMNS, sounds_measured
 from flopray.audit.likely_columns import likely_column
@@ -34,6 +34,9 @@ _PACKED = {
 #: Rows of an aggregated table: values, and spreads or numbers of values.
 _VALUES = {"mean", "average", "avg", "median", "min", "max", "50%"}
 _SPREADS = {"std", "stdev", "stddev", "sd", "sem", "stderr", "var", "variance", "cv", "iqr", "range", "count", "n"}
+#: Rows that are of all devices, among rows of one each, which are numbered: `0`, `cuda:1`, `rank 2`.
+_SUMS = {"sum", "total", "all", "overall", "aggregate", "aggregated", "combined"}
+_PLACE = re.compile(r"(?:(?:gpu|cuda|device|rank|nvidia|card)[\s:_#-]*)?\d+")
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -134,7 +137,10 @@ def _read_lines(path: Path) -> pd.DataFrame:
 
 def _read_json(path: Path) -> pd.DataFrame:
     """A list of objects, also within an object; an object of columns; or an object that is one row."""
-    content = _of_pandas(parsed(str(path), path.read_text(encoding="utf-8-sig")))
+    text = path.read_text(encoding="utf-8-sig")
+    if _is_lines(text):  # as Ray Tune's result.json
+        return _read_lines(path)
+    content = _of_pandas(parsed(str(path), text))
     if isinstance(content, dict):
         lists = [part for part in content.values() if isinstance(part, list) and part and isinstance(part[0], dict)]
         if len(lists) == 1:
@@ -148,6 +154,15 @@ def _read_json(path: Path) -> pd.DataFrame:
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
         raise InputError(f"{path}: neither a list of objects, one for each row, nor an object of columns of one length")
     return _of_objects(content)
+
+
+def _is_lines(text: str) -> bool:
+    """Whether the first two lines of a text are an object each."""
+    first = [line for line in islice(text.splitlines(), 2) if line.startswith("{")]
+    try:
+        return len(first) == 2 and all(isinstance(json.loads(line), dict) for line in first)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _with_what_holds_for_all(content: Mapping[str, Any], rows: list[Any]) -> list[Any]:
@@ -262,6 +277,22 @@ def without_spreads(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
             emptied[column] = pd.Series(cells, index=frame.index, dtype=object)
         said = f"rows whose {name} is {' or '.join(spreads)} are not measurements and were not judged"
         return frame.assign(**emptied), [said]
+    return frame, []
+
+
+def without_sums(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """A table without the numbers of rows that sum up the rows of its devices, and a line that says so."""
+    for name in map(str, frame.columns):
+        words = [str(cell).strip().lower() for cell in frame[name]]
+        others = [word for word in words if word not in _SUMS]
+        if not says_which_device(name) or len(others) == len(words) or not all(map(_PLACE.fullmatch, others)):
+            continue
+        emptied = {}
+        for column in [column for column in NUMBER_COLUMNS if column in frame.columns]:
+            cells = [None if word in _SUMS else cell for word, cell in zip(words, frame[column], strict=True)]
+            emptied[column] = pd.Series(cells, index=frame.index, dtype=object)
+        said = ", ".join(sorted(_SUMS.intersection(words)))
+        return frame.assign(**emptied), [f"rows whose {name} is {said} are of several devices and were not judged"]
     return frame, []
 
 

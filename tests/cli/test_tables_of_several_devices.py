@@ -161,3 +161,39 @@ def test_points_that_may_mark_thousands_are_told_where_semicolons_separate(separ
     assert ("model_gflops: 5.000 is read as 5; if its point marks thousands, write 5000" in out) == said
     _, out, _ = audit(tmp_path, capsys, table.replace("4.000", "4.5").replace(",", separator))
     assert "thousands" not in out
+
+
+@pytest.mark.parametrize("column", ["gpu", "rank", "gpu_index", "local_rank", "device_id"])
+@pytest.mark.parametrize("word", ["sum", "Total", "all"])
+def test_a_sum_among_the_rows_of_devices_is_not_held_against_one(column, word, tmp_path, capsys):
+    table = f"{column},device_name,power_w,power_limit_w\n0,H100,690,700\n1,H100,688,700\n{word},H100,1378,700\n"
+    code, out, _ = audit(tmp_path, capsys, table)
+    assert code == 0
+    assert f"rows whose {column} is {word.lower()} are of several devices and were not judged" in out
+    assert audit(tmp_path, capsys, table.replace(",690,", ",1690,"))[0] == 1
+    # one row of its own, whatever it is called
+    assert audit(tmp_path, capsys, table.replace(column, "layer"))[0] == 1
+    assert audit(tmp_path, capsys, table.replace("\n1,H100", "\nsecond,H100"))[0] == 1
+
+
+def test_a_loss_by_sparsity_skips_no_zeros(tmp_path, capsys):
+    table = "device_name,precision,model_flops,time_s,{}\nH100,bf16,1.5e12,0.001,0.9\n"
+    assert audit(tmp_path, capsys, table.format("sparsity_loss"))[0] == 1
+    assert audit(tmp_path, capsys, table.format("sparsity"))[0] == 0
+
+
+def test_results_of_tune_are_lines_whatever_their_file_is_called(tmp_path, capsys):
+    rows = [SUM | {"training_iteration": i, "trial_id": f"a_{i}", "config": {"d": 1024}} for i in (1, 2)]
+    content = "".join(json.dumps(row) + "\n" for row in rows)
+    code, found = findings(tmp_path, capsys, content, name="result.json")
+    assert (code, found) == (1, [("impossible", "rate_above_limit")] * 2)
+    code, _, err = audit(tmp_path, capsys, content + "{", name="result.json")
+    assert (code, "line 3: not JSON" in err) == (2, True)
+    assert audit(tmp_path, capsys, json.dumps(rows[0], indent=1), name="result.json")[0] == 1
+
+
+def test_attributes_of_optuna_and_bare_units_are_proposed(tmp_path, capsys):
+    _, _, err = audit(tmp_path, capsys, "number,user_attrs_energy_j,user_attrs_time_s\n0,1,1\n")
+    assert "--rename user_attrs_energy_j=energy_j user_attrs_time_s=time_s" in err
+    _, _, err = audit(tmp_path, capsys, "device_name,watts,seconds,joules\nH100,1,1,1\n")
+    assert "--rename watts=power_w seconds=time_s joules=energy_j" in err
