@@ -112,7 +112,8 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     frame.columns = ["_".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in frame.columns]
     if any(name is not None for name in frame.index.names):
         frame = frame.reset_index()
-    if any(isinstance(cell, dict) for name in frame.columns for cell in frame[name]):
+    texts = [name for name in frame.columns if frame[name].dtype == object]
+    if any(isinstance(cell, dict) for name in texts for cell in frame[name]):
         frame = _of_objects(frame.to_dict("records"))
     for name in frame.columns:
         if any(isinstance(cell, (bytes, np.ndarray)) for cell in frame[name]):
@@ -282,10 +283,10 @@ def without_spreads(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 def without_sums(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """A table without the numbers of rows that sum up the rows of its devices, and a line that says so."""
-    for name in map(str, frame.columns):
+    for name in filter(says_which_device, map(str, frame.columns)):
         words = [str(cell).strip().lower() for cell in frame[name]]
         others = [word for word in words if word not in _SUMS]
-        if not says_which_device(name) or len(others) == len(words) or not all(map(_PLACE.fullmatch, others)):
+        if len(others) == len(words) or not all(map(_PLACE.fullmatch, others)):
             continue
         emptied = {}
         for column in [column for column in NUMBER_COLUMNS if column in frame.columns]:

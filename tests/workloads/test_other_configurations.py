@@ -79,6 +79,10 @@ _BLOOM = dict.fromkeys(("head_dim", "num_key_value_heads", "intermediate_size"))
             config("biogpt", **_BLOOM | {"intermediate_size": 96}, qk_layernorm=True),
             "a biogpt of transformers has no qk_",
         ),
+        # sizes that a class keeps, and its model does not have
+        (config("mpt", expansion_ratio=2), "expansion_ratio is 2, and a mpt of transformers is built with 4"),
+        (config("mpt", attn_config={"kv_n_heads": 2}), "attn_config.kv_n_heads is 2, and a mpt of transformers is"),
+        (config("mpt", attn_config={"attn_type": "multiquery_attention"}), "attn_config.attn_type is 'multiquery_att"),
         # an encoder, although the file does not say so
         ({"model_type": "whisper", "d_model": 64, "vocab_size": 128}, "is_encoder_decoder is true"),
         # code that transformers has not taken over
@@ -129,6 +133,12 @@ def test_another_model_than_the_one_that_is_built_is_refused_by_its_key(content,
 )
 def test_what_a_file_says_twice_alike_is_one_model(content):
     assert configuration.why_not(content) is None
+
+
+def test_a_folder_with_an_adapter_alone_says_so(tmp_path):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
+    with pytest.raises(InputError, match="it is of an adapter"):
+        models.find_models([str(tmp_path)], ["random"])
 
 
 def _counted(content: dict, tokens: int) -> int | None:

@@ -28,6 +28,10 @@ from flopray.workloads.llama_keys import HARMLESS, labels_of_a_classifier, short
 LEFT_OUT = HARMLESS | {"quantization_config", "compression_config", "quantization"}
 #: Some families have a table of this many positions, or scale their angles by it.
 KEPT = frozenset({"max_position_embeddings", "original_max_position_embeddings"})
+#: What a family's class keeps and its model does not have, by the value that is built.
+_ALWAYS_BUILT: Mapping[str, Mapping[str, Any]] = {
+    "mpt": {"expansion_ratio": 4, "attn_config.attn_type": "multihead_attention", "attn_config.kv_n_heads": None},
+}
 _MOST_LAYERS = 2000
 #: Classes that have `is_decoder` too, and are decoders whatever it says.
 _DECODERS = ("gpt_neox", "gpt_neox_japanese")
@@ -172,6 +176,7 @@ def _why_no_configuration(content: Mapping[str, Any]) -> str | None:
         _missing_part(content, config)
         or _changed(content, config)
         or layer_patterns.contradiction(content, config)
+        or _not_built(content)
         or _misspelt(content, config)
         or _missing(content, config)
         or _impossible(content, config)
@@ -209,6 +214,18 @@ def _changed(content: Mapping[str, Any], config: Any) -> str | None:
         windowless = key == "sliding_window" and not kept
         if kept != value and not windowless and "drop" not in key and isinstance(kept, (int, type(None))):
             return f"{key} is {short(value)}, and transformers makes it {short(kept)}: other keys contradict it"
+    return None
+
+
+def _not_built(content: Mapping[str, Any]) -> str | None:
+    """A size that the model of a family has whatever the file says."""
+    for name, built in _ALWAYS_BUILT.get(content["model_type"], {}).items():
+        *inside, key = name.split(".")
+        part: Any = content
+        for step in inside:
+            part = part.get(step) or {}
+        if (stated := part.get(key)) not in (None, built):
+            return f"{name} is {short(stated)}, and a {content['model_type']} of transformers is built with {built!r}"
     return None
 
 
