@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from flopray.audit.cells import names_of
+from flopray.audit.device_columns import column_of_a_further_device
 from flopray.audit.findings import KNOWN, Row, is_missing, number
 from flopray.audit.hardware import find_gpu
 
@@ -68,7 +69,9 @@ _TIMES_AFTER = re.compile(
 #: Numbers beside a name that is a device's without them: `2 NVIDIA H100`, `8 H100s`, `HGX H100 8-GPU`, `gpu:h100:4`.
 _COUNTED = (
     re.compile(r"(?P<count>\d{1,4})[\s-]+(?P<name>.+)"),
-    re.compile(r"(?:[DH]GX\s+)?(?P<name>.+?)[\s_-]+(?P<count>\d{1,4})[\s-]*(?:gpus?|devices?|cards?)", re.IGNORECASE),
+    re.compile(
+        r"(?:[DH]GX\s+)?(?P<name>.+?)[\s_/-]+(?P<count>\d{1,4})[\s-]*(?:gpus?|devices?|cards?)(?:\(s\))?", re.IGNORECASE
+    ),
     re.compile(r"(?:gpu:)?(?P<name>[^:]+):(?P<count>\d{1,4})", re.IGNORECASE),
     re.compile(r"(?P<name>.+?)\s*\((?P<count>\d{1,4})\)"),
     re.compile(r"(?P<name>.+?\d)[x*\u00d7](?P<count>\d{1,4})"),
@@ -106,6 +109,12 @@ def counts_devices(column: object, *, in_all: bool = True) -> bool:
     )
 
 
+def says_which_device(column: object) -> bool:
+    """Whether a column's name says which of several devices a row is of: `gpu`, `gpu_index`, `local_rank`."""
+    words = re.sub(r"(index|idx|id)$", "", _plains(column)[1])
+    return words in _DEVICES or words in ("localrank", "globalrank")
+
+
 def _plain(column: object) -> str:
     return "".join(letter for letter in str(column).lower().replace("#", "num") if letter.isalnum())
 
@@ -121,8 +130,9 @@ def device_count_column(rows: Sequence[Row]) -> str | None:
 
 
 def device_spread_column(rows: Sequence[Row]) -> str | None:
-    """A column such as `nodes` or `tensor_parallel`, which says that rows cover several devices, and not how many."""
-    return next((name for name in columns_of_several(rows) if _is_factor(rows, name)), None)
+    """A column such as `nodes` or `gpu1_energy`, which says that rows cover several devices, and not how many."""
+    found = next((name for name in columns_of_several(rows) if _is_factor(rows, name)), None)
+    return found or column_of_a_further_device(rows)
 
 
 def _is_factor(rows: Sequence[Row], column: str) -> bool:

@@ -39,6 +39,7 @@ _NUMBER_TEXT = re.compile(r"[+-]?\d[\d.,' ]*(e[+-]?\d+)?\s*[a-zµ%/]*", re.IGNOR
 _SOUNDS = (
     *("time", "latency", "duration", "second", "elapsed", "energy", "joule", "power", "watt", "flop", "throughput"),
     *("kwh", "mfu", "_ms", "_us", "_ns", "(ms)", "(us)", "[ms]", "[us]"),
+    *("(w)", "[w]", "(kw)", "[kw]", "(j)", "[j]", "(kj)", "[kj]", "(wh)", "[wh]"),
 )
 
 
@@ -91,7 +92,7 @@ def telling_apart(rows: Sequence[Row]) -> list[str]:
         if not limit and sounds_measured(column) and all(map(_like_a_number, (row.get(column) for row in rows))):
             continue
         whole = all(value is None or value == int(value) for value in values)
-        setting = limit or (not own and _OUTCOME.search(str(column).lower()) is None)
+        setting = limit or (not own and not is_outcome(column))
         if whole or min(seen.values()) > 1 or setting:
             found.append(str(column))
     return found
@@ -123,6 +124,11 @@ def not_understood(rows: Sequence[Row], further: Sequence[str]) -> list[Finding]
 def sounds_measured(column: object) -> bool:
     """Whether a column's name sounds like a quantity that the audit judges."""
     return any(word in str(column).lower() for word in _SOUNDS)
+
+
+def is_outcome(column: object) -> bool:
+    """Whether a column's name sounds like what is found out by running: `sparsity_loss`, `gpu_util`."""
+    return _OUTCOME.search(str(column).lower()) is not None
 
 
 def _note(sentence: str) -> Finding:

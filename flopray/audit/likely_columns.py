@@ -1,8 +1,8 @@
 """What columns of other people's tables most likely are: a proposal for --rename, never a reading.
 
 A name such as `duration` or `gpu_energy` may be several things, so it is not read; but whoever knows the table is told
-what to write. The names are those of codecarbon, Zeus, nvidia-smi, W&B, MLPerf's results, the Trainer of transformers
-and of tables by hand.
+what to write. The names are those of codecarbon, Zeus, nvidia-smi, W&B, MLPerf's results, Megatron, the Trainer of
+transformers and of tables by hand.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ from flopray.records import COLUMN_NAMES
 
 #: Columns of the audit by patterns of plain names; the first that matches is meant. `{unit}` is that of the name.
 _LIKELY: tuple[tuple[str, str], ...] = (
+    (r"(.*_)?power_?(cap|limit)(_(w|watts?))?", "power_limit"),
     (r"energy_(consumed|kwh)|(gpu|cpu|ram)_energy(?=.*kwh)", "energy_kWh"),
     (
-        r"(gpu|device|accelerator)_?\d*_power(_?draw|_?watts?|_usage)?|power_?(draw|usage|watts)|.*_gpu_\d+_power_watts",
+        r"(gpu|device|accelerator)_?\d*_power(_?draw|_?watts?|_usage)?|power_?(draw|usage|watts)|.*_gpu_\d+_power_watts"
+        r"|.*_power_usage",
         "power",
     ),
     (r"(avg|mean|average)_power|power", "power"),
     (r"((gpu|device|board|node|total|net|measured)_?\d*_)?energy(_\d+|_usage|_used|_consumption|_total)?", "energy"),
+    (r"watts?", "power"),
+    (r"sec(ond)?s", "time"),
     (r"((gpu|cpu|device)_)?joules?|total_joules?|(.*_)?energy_(gpu|total)", "energy"),
     (
         r"(step|iter(ation)?|batch|kernel|wall(_?clock)?|run|elapsed|execution|exec|total|train|gpu|forward|fwd)_?time",
@@ -31,14 +35,14 @@ _LIKELY: tuple[tuple[str, str], ...] = (
         r"time|duration|latency|runtime|elapsed|walltime|train_runtime|(mean|avg|p50|median)_(latency|time|duration)",
         "time",
     ),
-    (r"(.*_)?(latency|duration|runtime)_(mean|avg|median|p50)", "time"),
+    (r"(.*_)?(latency|duration|runtime)_(mean|avg|median|p50)|(.*_)?time_(per|this)_(step|iter(ation)?|batch)", "time"),
     (r"(gpu|device|accelerator|card|board|chip|hardware)(_?(name|model|type))?|name", "device_name"),
     (r"dtype|data_?type|prec|numeric_format|math_mode|amp_dtype", "precision"),
     (r"layers|n_layer|num_layers|depth", "n_layers"),
     (r"bs|batch|batchsize|per_device_batch_size|micro_batch_size", "batch_size"),
     (r"seq_?len(gth)?|context_length|max_length", "sequence_length"),
 )
-_SI = {"time": "time_s", "energy": "energy_j", "power": "power_w"}
+_SI = {"time": "time_s", "energy": "energy_j", "power": "power_w", "power_limit": "power_limit_w"}
 #: Units at the end of a name, by quantity, as the audit writes them.
 _UNITS: Mapping[str, Mapping[str, str]] = {
     "time": {"ms": "ms", "us": "us", "ns": "ns", "s": "s", "sec": "s", "secs": "s", "seconds": "s", "h": "h"},
@@ -47,7 +51,12 @@ _UNITS: Mapping[str, Mapping[str, str]] = {
 }
 #: People write FLOPS for a rate and FLOPs for a count, and either in either case.
 _FLOPS = re.compile(
-    r"(?:total_|model_|theoretical_|num_|achieved_|measured_)?([kmgtp]?)(?:flops?|flos?)(?:_([kmgtp]))?"
+    r"(?:total_|model_|theoretical_|num_|achieved_|measured_|hardware_|throughput_)?([kmgtp]?)(?:flops?|flos?)"
+    r"(?:_([kmgtp]))?(?:_per_(?:gpu|device|accelerator|chip))?"
+)
+#: Rates in longer names, also of each device: `throughput per GPU (TFLOP/s/GPU)`, `device/flops_per_sec`.
+_FLOPS_PER_S = re.compile(
+    r"(?:.*_)?([kmgtp]?)flops?_(?:per_)?s(?:ec(?:ond)?)?(?:_(?:per_)?(?:gpu|device|accelerator|chip))?"
 )
 
 
@@ -63,13 +72,19 @@ def likely_column(name: str, beside: Iterable[str] = ()) -> str | None:
         ('time_s', 'time_us', 'power_w')
         >>> likely_column("gpu_energy", ["emissions", "energy_consumed"]), likely_column("loss")
         ('energy_kWh', None)
-        >>> likely_column("Duration (min)"), likely_column("time_min")
-        ('time_minutes', None)
+        >>> likely_column("Duration (min)"), likely_column("time_min"), likely_column("Time (%)")
+        ('time_minutes', None, None)
+        >>> likely_column("throughput per GPU (TFLOP/s/GPU)"), likely_column("power_cap")
+        ('tflops_per_s', 'power_limit_w')
     """
-    last = re.split(r"[./]", name)[-1]
+    last = re.sub(r"^user_attrs_", "", re.split(r"[./]", name)[-1])  # the latter is how Optuna writes them
     if last != name and last in COLUMN_NAMES:  # of a nested record
         return last
     plain = _plain(name)
+    if "%" in name:
+        return None
+    if rate := _FLOPS_PER_S.fullmatch(plain):
+        return f"{rate[1]}flops_per_s"
     if re.search(r"[(\[]\s*min(s|utes?)?\s*[)\]]", name.lower()) and _quantity(plain.rpartition("_")[0]) == "time":
         return "time_minutes"  # without brackets it may be the least of several
     stem, _, unit = plain.rpartition("_")
@@ -130,6 +145,8 @@ def proposed(names: Iterable[str], there: Iterable[str] = (), most: int = 4) -> 
 
 def _of_quantity(column: str) -> str:
     """A column without its unit: one of the table's energies is enough."""
+    if column.startswith("power_limit"):
+        return "power_limit"
     return column.partition("_")[0] if column.partition("_")[0] in _UNITS else column
 
 

@@ -17,6 +17,7 @@ from flopray.audit.findings import (
     rel_error,
     text,
 )
+from flopray.audit.foreign import is_outcome
 from flopray.audit.hardware import (
     Limit,
     efficiency_limit_flops_per_j,
@@ -87,7 +88,7 @@ def skipped(row: Row) -> tuple[float, str]:
     Tensor cores skip half of the zeros where two of four are zero; a kernel may skip all. FLOPs count as if dense.
     """
     for name in row:
-        if not isinstance(name, str) or "spars" not in name.lower() or is_missing(row.get(name)):
+        if not isinstance(name, str) or "spars" not in name.lower() or is_missing(row.get(name)) or is_outcome(name):
             continue
         share = number(row, name)
         if share == 0 or str(row[name]).strip().lower() in ("false", "no", "none", "dense", "off"):

@@ -13,6 +13,7 @@ from flopray.audit.cells import identities, rows_of
 from flopray.audit.column_rules import COLUMN_RULES
 from flopray.audit.condition_rules import CONDITION_RULES
 from flopray.audit.counter_rules import COUNTER_RULES
+from flopray.audit.device_columns import has_a_further_device
 from flopray.audit.device_counts import covers_several, device_count_column, device_spread_column
 from flopray.audit.findings import CONDITIONS, Finding, Row, Severity, Unjudged, device_name, is_hole, keys_of, text
 from flopray.audit.foreign import not_numbers, not_understood, telling_apart
@@ -144,7 +145,7 @@ def _judge_rows(rows: Sequence[Row], several: str | None, found: list[Finding], 
         found: gets the findings.
         unjudged: gets what could not be judged, with how many rows.
     """
-    covers = [covers_several(row, several) for row in rows]
+    covers = [covers_several(row, several) or has_a_further_device(row, several) for row in rows]
     groups = alike(rows, covers) if len(rows) >= _FEW else [[place] for place in range(len(rows))]
     one_device = f"{several} says that the row covers several devices; say per='job' or per='device'"
     by_place: list[Finding] = []

@@ -15,6 +15,7 @@ import pandas as pd
 
 from flopray.audit.axes import AXIS, axes_of
 from flopray.audit.column_rules import EXECUTED_CLASSES, PARTS_OF_FLOPS
+from flopray.audit.device_columns import OF_THE_ROW, column_of_a_further_device
 from flopray.audit.device_counts import (
     DEVICE_NAMES,
     ONE_OF,
@@ -34,7 +35,7 @@ from flopray.cli.table_columns import in_own_columns, meaning, scaled
 from flopray.errors import InputError
 from flopray.point import PRECISIONS
 from flopray.report.published import is_published, load_metrics, load_published
-from flopray.report.table_reader import read_table, without_spreads
+from flopray.report.table_reader import read_table, without_spreads, without_sums
 from flopray.store.location import load_run
 from flopray.store.manifests import meant_run
 
@@ -82,8 +83,9 @@ def load_records(
     notes: list[str] = []
     if path.is_file() or rename:
         frame, notes = in_own_columns(path, frame)
-        frame, left_out = without_spreads(frame)
-        notes += left_out
+        for without in (without_spreads, without_sums):
+            frame, left_out = without(frame)
+            notes += left_out
     notes = [f"{old} is read as {new}, which the audit does not know" for old, new in _unknown(rename or {})] + notes
     if not len(frame.columns):
         raise InputError(f"{path}: has no rows")
@@ -224,7 +226,10 @@ def _per_device(path: Path, frame: pd.DataFrame, per: str | None, notes: list[st
     # kept to tell rows apart: one device of 8 does other work than one of 2
     several = {*columns_of_several(rows), *(name for name in frame.columns if counts_devices(name, in_all=False))}
     cells = {name: frame[name].map(lambda cell: f"{ONE_OF}{cell}") for name in several - set(DEVICE_NAMES)}
-    return frame.assign(**cells).rename(columns={name: f"{name} of the row" for name in cells})
+    frame = frame.assign(**cells).rename(columns={name: f"{name}{OF_THE_ROW}" for name in cells})
+    while (other := column_of_a_further_device(frame.to_dict("records"))) is not None:  # type: ignore[arg-type]
+        frame = frame.rename(columns={other: f"{other}{OF_THE_ROW}"})
+    return frame
 
 
 def _of_single_devices(frame: pd.DataFrame) -> pd.DataFrame:

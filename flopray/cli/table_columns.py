@@ -19,6 +19,7 @@ from flopray.audit.column_rules import DERIVED_TOLERANCE
 from flopray.audit.findings import KEY_COLUMNS, KNOWN, is_missing, number
 from flopray.audit.foreign import NUMBER_COLUMNS
 from flopray.errors import InputError
+from flopray.report.table_reader import SEPARATOR
 
 _TIME = {
     **{"s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3, "us": 1e-6},
@@ -59,7 +60,10 @@ _RATE = {f"{prefix}{noun}": factor for prefix, factor in _PREFIXES.items() for n
 #: Counts, rates and efficiencies of FLOPs; a FLOP/s for each watt is a FLOP for each joule.
 _PER_S, _PER_J = r"(?:/|_per_|per)_?(?:s|sec|second)", r"(?:/|_per_|per)_?(?:j|joule|w|watt)"
 _FLOPS = (
-    (re.compile(rf"(?:flops?_per_s_|rate_|throughput_)?([kmgtpe]?)flops?_?{_PER_S}"), "flops_per_s"),
+    (
+        re.compile(rf"(?:flops?_per_s_|rate_|throughput_|achieved_|measured_)?([kmgtpe]?)flops?_?{_PER_S}"),
+        "flops_per_s",
+    ),
     (re.compile(rf"(?:flops?_per_j_|efficiency_)?([kmgtpe]?)flops?_?(?:{_PER_S})?_?{_PER_J}"), "flops_per_j"),
     (re.compile(r"model_(?:flops_)?([kmgtpe]?)flops?"), "model_flops"),
 )
@@ -70,7 +74,9 @@ _FRACTIONS = {
     *(column for column, _ in _QUANTITIES.values()),
 }
 #: What is judged is the mean of several repeats anyway.
-_MEAN = re.compile(r"^(mean|avg|average)[\s_-]+(of[\s_-]+)?|[\s_-]+(mean|avg|average)$", re.IGNORECASE)
+_MEAN = re.compile(
+    r"^(mean|avg|average)[\s_-]+(of[\s_-]+)?|[\s_-]+(mean|avg|average)$|[\s_-]*\((mean|avg|average)\)$", re.IGNORECASE
+)
 _PERCENT = re.compile(r"([+-]?[\d.]+(?:[eE][+-]?\d+)?)\s*%")
 #: `698.12 W`; and time spans as pandas, Python (`1 day, 0:00:01.5`) and Slurm (`1-00:00:00`) write them.
 _CELL_UNIT = re.compile(r"([+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*([A-Za-z\u00b5\u03bc/]+)")
@@ -79,6 +85,8 @@ _SPAN = re.compile(r"(?:(\d+)(?: days?,? |-))?(\d+):([0-5]\d):([0-5]\d(?:\.\d+)?
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}([,.'_ \u00a0\u202f])\d{3}(\1\d{3})+")
 #: Both marks at once say which is which: `1,698.12`, `1.698,12`, `5 000 000,5`.
 _GROUPED_FRACTION = re.compile(r"([+-]?[1-9]\d{0,2}(?:([,.'_ \u00a0\u202f])\d{3})(?:\2\d{3})*)(?!\2)[.,](\d+)")
+#: A decimal point, or a mark of thousands.
+_POINT_OF_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")
 #: `1,5` and `0,001`; and those of them that may be whole thousands.
 _COMMA, _THOUSANDS = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?"), re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 
@@ -128,6 +136,7 @@ def in_own_columns(path: Path, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[
     """
     notes: list[str] = []
     frame = _without_units_row(path, frame, notes)
+    _note_points_of_thousands(frame, notes)
     frame = _without_thousands(_with_decimal_points(frame, notes), notes)
     for name in map(str, frame.columns):
         try:
@@ -295,6 +304,19 @@ def _without_marks(cell: str) -> int | float | None:
     if found := _GROUPED_FRACTION.fullmatch(cell):
         return float(re.sub(r"[^\d+-]", "", found[1]) + "." + found[3])
     return None
+
+
+def _note_points_of_thousands(frame: pd.DataFrame, notes: list[str]) -> None:
+    """Say how `5.000` is read in a table between whose cells stand semicolons, as where commas are decimal marks."""
+    if frame.attrs.get(SEPARATOR) != ";":
+        return
+    for name in filter(_has_fractions, map(str, frame.columns)):
+        cells = [str(cell).strip() for cell in frame[name] if not is_missing(cell)]
+        if cells and all(map(_POINT_OF_THOUSANDS.fullmatch, cells)):
+            notes.append(
+                f"{name}: {cells[0]} is read as {float(cells[0]):g}; if its point marks thousands, write "
+                f"{cells[0].replace('.', '')}"
+            )
 
 
 def _has_fractions(name: str) -> bool:

@@ -13,14 +13,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from flopray.audit.device_counts import counts_devices, says_which_device
 from flopray.audit.findings import KNOWN
-from flopray.audit.foreign import NUMBER_COLUMNS
+from flopray.audit.foreign import NUMBER_COLUMNS, sounds_measured
 from flopray.audit.likely_columns import likely_column
 from flopray.errors import InputError
 from flopray.mappings import Json
 from flopray.records import Row
 
 _SEPARATORS = {".csv": (";", "\t", "|"), ".tsv": ("\t",)}
+#: Name of a frame's attribute: what stands between the cells of its file.
+SEPARATOR = "separator"
 #: How files that are no text begin.
 _PACKED = {
     b"\x1f\x8b": "packed by gzip",
@@ -31,6 +34,9 @@ _PACKED = {
 #: Rows of an aggregated table: values, and spreads or numbers of values.
 _VALUES = {"mean", "average", "avg", "median", "min", "max", "50%"}
 _SPREADS = {"std", "stdev", "stddev", "sd", "sem", "stderr", "var", "variance", "cv", "iqr", "range", "count", "n"}
+#: Rows that are of all devices, among rows of one each, which are numbered: `0`, `cuda:1`, `rank 2`.
+_SUMS = {"sum", "total", "all", "overall", "aggregate", "aggregated", "combined"}
+_PLACE = re.compile(r"(?:(?:gpu|cuda|device|rank|nvidia|card)[\s:_#-]*)?\d+")
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -76,6 +82,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     )
     named = [name or f"column {place} without a name" for place, name in enumerate(names, 1)]
     frame = frame.set_axis(named, axis="columns")
+    frame.attrs[SEPARATOR] = separator
     counting = [str(place) for place in range(len(frame))]
     if names and not names[0] and list(frame.iloc[:, 0]) == counting:  # the index that pandas writes
         return frame.iloc[:, 1:]
@@ -105,6 +112,9 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     frame.columns = ["_".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in frame.columns]
     if any(name is not None for name in frame.index.names):
         frame = frame.reset_index()
+    texts = [name for name in frame.columns if frame[name].dtype == object]
+    if any(isinstance(cell, dict) for name in texts for cell in frame[name]):
+        frame = _of_objects(frame.to_dict("records"))
     for name in frame.columns:
         if any(isinstance(cell, (bytes, np.ndarray)) for cell in frame[name]):
             frame[name] = pd.Series([_plain_cell(cell) for cell in frame[name]], index=frame.index, dtype=object)
@@ -128,11 +138,16 @@ def _read_lines(path: Path) -> pd.DataFrame:
 
 def _read_json(path: Path) -> pd.DataFrame:
     """A list of objects, also within an object; an object of columns; or an object that is one row."""
-    content = _of_pandas(parsed(str(path), path.read_text(encoding="utf-8-sig")))
+    text = path.read_text(encoding="utf-8-sig")
+    if _is_lines(text):  # as Ray Tune's result.json
+        return _read_lines(path)
+    content = _of_pandas(parsed(str(path), text))
     if isinstance(content, dict):
         lists = [part for part in content.values() if isinstance(part, list) and part and isinstance(part[0], dict)]
-        if len(lists) == 1 or not any(isinstance(part, list) for part in content.values()):
-            content = lists[0] if lists else [content]
+        if len(lists) == 1:
+            content = _with_what_holds_for_all(content, lists[0])
+        elif not any(isinstance(part, list) for part in content.values()):
+            content = [content]
     if isinstance(content, dict):
         lengths = {len(cells) if isinstance(cells, list) else None for cells in content.values()}
         if len(lengths) == 1 and None not in lengths:
@@ -140,6 +155,31 @@ def _read_json(path: Path) -> pd.DataFrame:
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
         raise InputError(f"{path}: neither a list of objects, one for each row, nor an object of columns of one length")
     return _of_objects(content)
+
+
+def _is_lines(text: str) -> bool:
+    """Whether the first two lines of a text are an object each."""
+    first = [line for line in islice(text.splitlines(), 2) if line.startswith("{")]
+    try:
+        return len(first) == 2 and all(isinstance(json.loads(line), dict) for line in first)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _with_what_holds_for_all(content: Mapping[str, Any], rows: list[Any]) -> list[Any]:
+    """Rows with what stands once beside them: names of devices, settings, numbers of devices.
+
+    Quantities beside the rows are sums or means of them, and are left.
+    """
+    beside = {name: part for name, part in content.items() if part is not rows}
+    shared = {name: cell for name, cell in _flat(beside).items() if _holds_for_all(name, cell)}
+    return [{**shared, **row} if isinstance(row, dict) else row for row in rows]
+
+
+def _holds_for_all(name: str, cell: Any) -> bool:
+    if isinstance(cell, list) or sounds_measured(name) or name in NUMBER_COLUMNS:
+        return False
+    return isinstance(cell, str | bool) or (isinstance(cell, int) and counts_devices(name, in_all=False))
 
 
 def _of_pandas(content: Any) -> Any:
@@ -238,6 +278,22 @@ def without_spreads(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
             emptied[column] = pd.Series(cells, index=frame.index, dtype=object)
         said = f"rows whose {name} is {' or '.join(spreads)} are not measurements and were not judged"
         return frame.assign(**emptied), [said]
+    return frame, []
+
+
+def without_sums(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """A table without the numbers of rows that sum up the rows of its devices, and a line that says so."""
+    for name in filter(says_which_device, map(str, frame.columns)):
+        words = [str(cell).strip().lower() for cell in frame[name]]
+        others = [word for word in words if word not in _SUMS]
+        if len(others) == len(words) or not all(map(_PLACE.fullmatch, others)):
+            continue
+        emptied = {}
+        for column in [column for column in NUMBER_COLUMNS if column in frame.columns]:
+            cells = [None if word in _SUMS else cell for word, cell in zip(words, frame[column], strict=True)]
+            emptied[column] = pd.Series(cells, index=frame.index, dtype=object)
+        said = ", ".join(sorted(_SUMS.intersection(words)))
+        return frame.assign(**emptied), [f"rows whose {name} is {said} are of several devices and were not judged"]
     return frame, []
 
 

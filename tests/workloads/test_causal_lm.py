@@ -410,7 +410,7 @@ def test_further_models_have_the_published_parameters(name):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (config("mistral", layer_types=["full_attention"] * 2), "layer_types"),
+        (config("mistral", layer_types=["sliding_attention"] * 2), "layer_types"),
         (config("gpt2", reorder_and_upcast_attn=True), "reorder_and_upcast_attn"),
         (config("gemma2", use_bidirectional_attention=True), "use_bidirectional_attention"),
         (config("olmoe", clip_qkv=8.0), "clip_qkv"),
@@ -790,7 +790,7 @@ def test_a_folder_without_a_configuration_is_said_so(tmp_path):
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "biogpt"])
 def test_counting_a_file_by_module_gives_what_a_sweep_records(kind, tmp_path):
     """Also decode, whose first call fills the cache that it looks back on."""
-    content = config(kind, head_dim=None)
+    content = config(kind, head_dim=None, **({"num_key_value_heads": None} if kind == "biogpt" else {}))
     path = tmp_path / f"{kind}.json"
     path.write_text(json.dumps(content))
     where = point(content)

@@ -9,50 +9,29 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import inspect
 import json
 import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from importlib import import_module
 from typing import Any
 
 from flopray.errors import SpecError, brief
 from flopray.workloads import float8
-from flopray.workloads.causal_lm import part
+from flopray.workloads.causal_lm import class_keys, layer_patterns, part, size_names
 from flopray.workloads.causal_lm.families import FAMILIES
-from flopray.workloads.causal_lm.keys import changes_nothing
+from flopray.workloads.causal_lm.keys import changes_nothing, is_switch
 from flopray.workloads.llama_config import LARGEST
 from flopray.workloads.llama_keys import HARMLESS, labels_of_a_classifier, short, short_key, words
 
 #: Keys that no operation depends on, or that the point decides; the others make the model and the point's id.
-LEFT_OUT = HARMLESS | {"quantization_config", "compression_config"}
+LEFT_OUT = HARMLESS | {"quantization_config", "compression_config", "quantization"}
 #: Some families have a table of this many positions, or scale their angles by it.
 KEPT = frozenset({"max_position_embeddings", "original_max_position_embeddings"})
-#: Sizes that the file must state for every class that has them.
-_ALWAYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
-#: Sizes that the file must state where the class would otherwise take a number of its own.
-_OWN = ("intermediate_size", "num_key_value_heads")
-#: The same of a family that has a closed form.
-_SIZES = (
-    *(*_ALWAYS, *_OWN, "head_dim", "sliding_window", "num_local_experts", "num_experts", "n_routed_experts"),
-    *("num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size"),
-    *("n_shared_experts", "first_k_dense_replace", "kv_lora_rank", "q_lora_rank", "qk_nope_head_dim"),
-    *("qk_rope_head_dim", "v_head_dim", "ffn_dim", "word_embed_proj_dim", "shared_intermediate_size", "rotary_dim"),
-    *("moe_num_shared_experts", "moe_topk"),
-)
-#: Sizes that may be 0: a model without experts, or without shared ones.
-_MAY_BE_ZERO = words(
-    "num_local_experts num_experts n_routed_experts num_experts_per_tok shared_expert_intermediate_size "
-    "n_shared_experts first_k_dense_replace sliding_window moe_intermediate_size shared_intermediate_size rotary_dim "
-    "moe_num_shared_experts"
-)
-#: How names of sizes end in families without a closed form, which are measured as transformers builds them.
-_SIZE = re.compile(
-    r"(?:^|_)(?:ffn_dim|ffn_hidden_size|dff|dim_ff|d_inner|d_head|dim_head|head_dim|rank|state_size|d_state|d_conv|"
-    r"expand|heads|n_head|experts|per_tok|topk|moe_k|intermediate_size|lru_width|conv_kernel|conv_kernel_size)$"
-)
+#: What a family's class keeps and its model does not have, by the value that is built.
+_ALWAYS_BUILT: Mapping[str, Mapping[str, Any]] = {
+    "mpt": {"expansion_ratio": 4, "attn_config.attn_type": "multihead_attention", "attn_config.kv_n_heads": None},
+}
 _MOST_LAYERS = 2000
 #: Classes that have `is_decoder` too, and are decoders whatever it says.
 _DECODERS = ("gpt_neox", "gpt_neox_japanese")
@@ -119,10 +98,12 @@ def _without_dropout(config: Any) -> None:
 
 def why_not(content: Mapping[str, Any]) -> str | None:
     """Why transformers' own code cannot build a causal language model from a configuration; None where it can."""
+    from transformers import CONFIG_MAPPING
+
     kind = content.get("model_type")
     if not isinstance(kind, str) or not kind:
-        return "its configuration lacks model_type"
-    if content.get("auto_map") and not _names_own_class(content["auto_map"], kind):
+        return _why_no_type(content)
+    if content.get("auto_map") and kind in CONFIG_MAPPING and not _names_own_class(content["auto_map"], kind):
         return (
             "auto_map names code of the model's own, which is never run; without that key transformers' own "
             f"{short(kind)} is built, if it has one"
@@ -138,6 +119,14 @@ def why_not(content: Mapping[str, Any]) -> str | None:
     return _why_no_class(content, kind) or _why_no_configuration(content)
 
 
+def _why_no_type(content: Mapping[str, Any]) -> str:
+    if adapter := content.get("peft_type"):
+        base = content.get("base_model_name_or_path")
+        of = f", {short(base)}: name that" if base else ": name its model"
+        return f"it is of an adapter (peft_type {short(adapter)}), and not of its model{of}, with adapter='lora:16'"
+    return "its configuration lacks model_type"
+
+
 def _why_no_class(content: Mapping[str, Any], kind: str) -> str | None:
     from transformers import CONFIG_MAPPING
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -149,14 +138,14 @@ def _why_no_class(content: Mapping[str, Any], kind: str) -> str | None:
     own = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
     if own is None:
         return f"transformers has no causal language model of the model_type {short(kind)}"
-    if content.get("is_encoder_decoder") is True:
+    if content.get("is_encoder_decoder", class_keys.parameters(kind).get("is_encoder_decoder")) is True:
         return "is_encoder_decoder is true: an encoder is not run"
     names = content.get("architectures")
     if names and _same_letters(names) not in ([_same_letters(own)], _same_letters(own)):
         return f"architectures is {short(names)}: for this model_type, {own} would be built"
     if labels_of_a_classifier(content):
         return "architectures is missing, and labels are of a head that classifies"
-    if "is_decoder" in _class_keys(kind) and kind not in _DECODERS:
+    if "is_decoder" in class_keys.parameters(kind) and kind not in _DECODERS:
         return f"of the model_type {short(kind)} transformers builds an encoder, whose attention looks at later tokens"
     return None
 
@@ -186,6 +175,8 @@ def _why_no_configuration(content: Mapping[str, Any]) -> str | None:
     return (
         _missing_part(content, config)
         or _changed(content, config)
+        or layer_patterns.contradiction(content, config)
+        or _not_built(content)
         or _misspelt(content, config)
         or _missing(content, config)
         or _impossible(content, config)
@@ -193,18 +184,11 @@ def _why_no_configuration(content: Mapping[str, Any]) -> str | None:
     )
 
 
-def _class_keys(kind: str) -> Mapping[str, Any]:
-    """Keys of a class of transformers, each with the value that it takes where a file has none."""
-    from transformers import CONFIG_MAPPING
-
-    parameters = inspect.signature(CONFIG_MAPPING[kind]).parameters
-    return {name: one.default for name, one in parameters.items()}
-
-
 def _stated(content: Mapping[str, Any], config: Any, size: str) -> Any:
     """The size that a file states under one of its names; None where it states none."""
     others = [alias for alias, name in config.attribute_map.items() if name == size]
-    names = (size, config.attribute_map.get(size, size), *others)
+    former = set(size_names.FORMER.get(size, ())).difference(class_keys.unread(content, config))
+    names = (size, config.attribute_map.get(size, size), *others, *former)
     return next((content[name] for name in names if content.get(name) is not None), None)
 
 
@@ -225,24 +209,38 @@ def _changed(content: Mapping[str, Any], config: Any) -> str | None:
         if type(value) not in (int, bool) or key in LEFT_OUT or key.endswith("_token_id"):
             continue
         kept = getattr(config, key, value)
+        if value < 0 and kept == value + (getattr(config, "num_hidden_layers", None) or 0):
+            continue  # -1 is the last layer
         windowless = key == "sliding_window" and not kept
         if kept != value and not windowless and "drop" not in key and isinstance(kept, (int, type(None))):
             return f"{key} is {short(value)}, and transformers makes it {short(kept)}: other keys contradict it"
     return None
 
 
+def _not_built(content: Mapping[str, Any]) -> str | None:
+    """A size that the model of a family has whatever the file says."""
+    for name, built in _ALWAYS_BUILT.get(content["model_type"], {}).items():
+        *inside, key = name.split(".")
+        part: Any = content
+        for step in inside:
+            part = part.get(step) or {}
+        if (stated := part.get(key)) not in (None, built):
+            return f"{name} is {short(stated)}, and a {content['model_type']} of transformers is built with {built!r}"
+    return None
+
+
 def _missing(content: Mapping[str, Any], config: Any) -> str | None:
     stated = content["model_type"] in FAMILIES
-    own = _class_keys(content["model_type"])
-    for size in _SIZES if stated else (*_ALWAYS, *_OWN, *_further(own)):
+    own = class_keys.parameters(content["model_type"])
+    for size in size_names.SIZES if stated else (*size_names.ALWAYS, *size_names.OWN, *_further(own)):
         name = config.attribute_map.get(size, size)
         # A null in the file is a value, and so is what the class derives from other keys.
-        said = _stated(content, config, size) is not None or (name in content and size not in _ALWAYS)
+        said = _stated(content, config, size) is not None or (name in content and size not in size_names.ALWAYS)
         taken = own.get(name)
         unused = size == "sliding_window" and getattr(config, "use_sliding_window", None) is False
         if said or unused or name not in own or getattr(config, name, None) is None:
             continue
-        if size in _ALWAYS or (type(taken) is int and taken > 0):
+        if size in size_names.ALWAYS or (type(taken) is int and taken > 0):
             named = size if name == size else f"{size} ({name})"
             return f"its configuration lacks {named}, for which the class of transformers would take {short(taken)}"
     return None
@@ -252,7 +250,7 @@ def _further(own: Mapping[str, Any]) -> Iterator[str]:
     """Names of a class's sizes that are told by their endings; a head that is rotated in part has two of its own."""
     for name in own:
         if (
-            _SIZE.search(name)
+            size_names.ENDINGS.search(name)
             and not name.startswith("encoder_")
             and not (name == "head_dim" and "qk_rope_head_dim" in own)
         ):
@@ -261,7 +259,7 @@ def _further(own: Mapping[str, Any]) -> Iterator[str]:
 
 def _misspelt(content: Mapping[str, Any], config: Any) -> str | None:
     """A key that the class does not have, but that is nearly one that it has and the file lacks."""
-    own = {*_class_keys(content["model_type"]), *config.attribute_map}
+    own = {*class_keys.parameters(content["model_type"]), *config.attribute_map}
     missing = [name for name in own if name not in content and not name.startswith("_")]
     for key in content:
         if key in own or key in LEFT_OUT or key.startswith("_"):
@@ -273,18 +271,24 @@ def _misspelt(content: Mapping[str, Any], config: Any) -> str | None:
 
 
 def _ignored(content: Mapping[str, Any], config: Any) -> str | None:
-    """Keys of another model than the one that is built: transformers' code of the family does not contain them.
+    """Keys of another model than the one that is built: transformers' code of the family does not read them.
 
-    A draft head, several heads or experts in a file of a plain model would all be left out without a word. Families
-    without a closed form are built as they are, since nothing is known here of what their files have besides.
+    A draft head, several heads or experts in a file of a plain model would all be left out without a word. Of a family
+    without a closed form, whose files have much that nobody reads, sizes and switches must be read.
     """
     kind = content["model_type"]
     family = FAMILIES.get(kind)
+    unknown = [
+        key
+        for key in class_keys.unread(content, config)
+        if not (key == "sliding_window" and content.get("use_sliding_window") is False)
+        and not (size_names.says_the_same(key, content[key], config) or layer_patterns.is_stated(key, config))
+        and (size_names.is_size(key, content[key]) or not changes_nothing(key, content))
+    ]
     if family is None:
-        return None
-    own = {*_class_keys(kind), *config.attribute_map, *_base_keys()}
-    known = {*own, *_words_of(type(config).__module__), *family.keys, "auto_map"}
-    unknown = [key for key in content if key not in known and not changes_nothing(key, content)]
+        unknown = [key for key in unknown if size_names.is_size(key, content[key]) or is_switch(key)]
+    else:
+        unknown = [key for key in unknown if key not in family.keys]
     if not unknown:
         return None
     return (
@@ -293,27 +297,12 @@ def _ignored(content: Mapping[str, Any], config: Any) -> str | None:
     )
 
 
-@lru_cache(maxsize=1)
-def _base_keys() -> frozenset[str]:
-    """Keys that every configuration of transformers has."""
-    from transformers import PreTrainedConfig
-
-    return frozenset(PreTrainedConfig().to_dict())
-
-
-@lru_cache(maxsize=64)
-def _words_of(module: str) -> frozenset[str]:
-    """All names in the code of a family's configuration and model."""
-    names = (module, module.replace(".configuration_", ".modeling_"))
-    return frozenset(word for name in names for word in re.findall(r"\w+", inspect.getsource(import_module(name))))
-
-
 def _impossible(content: Mapping[str, Any], config: Any) -> str | None:
     """Refuse sizes that no model has, some of which would count as a smaller model."""
-    for size in _SIZES:
+    for size in size_names.SIZES:
         value = _stated(content, config, size)
-        if type(value) is int and value < (0 if size in _MAY_BE_ZERO else 1):
-            return f"{size} is {value}, and must be at least {0 if size in _MAY_BE_ZERO else 1}"
+        if type(value) is int and value < (0 if size in size_names.MAY_BE_ZERO else 1):
+            return f"{size} is {value}, and must be at least {0 if size in size_names.MAY_BE_ZERO else 1}"
         if type(value) is int and value > LARGEST:
             return f"{size} is {value:.3g}, and at most {LARGEST}"
     layers = getattr(config, "num_hidden_layers", None)

@@ -8,12 +8,11 @@ closed form, not even that of a family that it resembles.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flopray.workloads.causal_lm import dense, mixtures, plain
+from flopray.workloads.causal_lm import class_keys, dense, mixtures, plain
 from flopray.workloads.causal_lm.keys import check_keys, is_harmless
 from flopray.workloads.causal_lm.sizes import NoClosedForm, Sizes
 from flopray.workloads.llama_keys import short, words
@@ -62,12 +61,10 @@ def sizes_of(content: Mapping[str, Any], config: Any) -> Sizes:
 
 
 def _ignored(content: Mapping[str, Any], config: Any) -> str:
-    """Of a family without a closed form, keys that its class does not name, and may be built without."""
-    own = {*inspect.signature(type(config)).parameters, *config.attribute_map}
-    unnamed = [
-        short(key) for key, value in content.items() if value is not None and not (key in own or is_harmless(key))
-    ]
-    return f"; transformers may ignore {', '.join(unnamed[:5])}{', ...' * (len(unnamed) > 5)}" if unnamed else ""
+    """Of a family without a closed form, keys that its code does not read, and may be built without."""
+    unread = [key for key in class_keys.unread(content, config) if content[key] is not None and not is_harmless(key)]
+    named = ", ".join(map(short, unread[:5])) + ", ..." * (len(unread) > 5)
+    return f"; transformers may ignore {named}" if unread else ""
 
 
 _NO_HEAD_DIM = _BASIC - words("head_dim")

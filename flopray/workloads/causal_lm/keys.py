@@ -16,10 +16,11 @@ from flopray.workloads.llama_keys import HARMLESS, is_one_of, short, short_key, 
 #: Keys of any family on which no product and no counted operation depends, or that a point decides. Dropout is taken
 #: out of every model, and weights are of the point's precision, whatever the file says of their quantisation.
 _HARMLESS = HARMLESS | words(
-    "model_type architectures initializer_factor quantization_config compression_config pretraining_tp "
+    "model_type architectures initializer_factor quantization_config compression_config quantization pretraining_tp "
     "rope_theta rope_scaling rope_parameters attention_dropout hidden_dropout dropout resid_pdrop embd_pdrop "
     "attn_pdrop residual_dropout classifier_dropout summary_activation summary_first_dropout summary_proj_to_labels "
     "summary_type summary_use_proj n_ctx n_positions id2label label2id num_labels query_pre_attn_scalar seq_length "
+    "_num_labels "
     "router_aux_loss_coef aux_loss_alpha seq_aux initial_context_length cache_implementation gradient_checkpointing "
     "use_parallel_residual rope_interleave ep_size scale_attn_weights hidden_act hidden_activation activation_function "
     "moe_router_dtype topk_method scoring_func hidden_dropout_prob embedding_dropout "
@@ -72,6 +73,11 @@ _OFF: Mapping[str, tuple[tuple[Any, ...], str]] = {
 def is_harmless(key: str) -> bool:
     """Whether no product of any family depends on a key."""
     return key in _HARMLESS
+
+
+def is_switch(key: str) -> bool:
+    """Whether a key may change what is computed in some family, whatever it is set to in others."""
+    return key in _OFF
 
 
 def changes_nothing(key: str, content: Mapping[str, Any]) -> bool:

@@ -30,6 +30,8 @@ from flopray.workloads.llama_config import (
 )
 
 _LARGEST_TEXT = 20_000
+#: The file of an adapter, beside which there is no model.
+_OF_ADAPTER = "adapter_config.json"
 #: Keys under which files say how their weights are quantised.
 _QUANTISED = ("quantization_config", "compression_config", "quantization")
 
@@ -142,6 +144,8 @@ def _found(name: str, key: str, *, pretrained: bool) -> tuple[str, str | None]:
     path = Path(name)
     if path.exists():
         file = path / "config.json" if path.is_dir() else path
+        if not file.exists() and (path / _OF_ADAPTER).exists():  # which says what it is
+            file = path / _OF_ADAPTER
         if not file.exists():
             raise InputError(f"{name}: the folder has no config.json")
         text = _text(read_json(file), key, name, pretrained)
