@@ -45,19 +45,31 @@ def printed(code: str, *words: str) -> str:
     return done.stdout
 
 
-def test_no_room_takes_the_place_of_a_name_of_the_face(warm_python):
+def test_every_module_can_be_imported_and_none_takes_the_place_of_a_name_of_the_face(warm_python):
     """Importing `flopray.x.y` binds `flopray.x`: no function of the face may be called as a room."""
     code = """
-import importlib, inspect, sys, types
+import importlib, inspect, pkgutil, sys, types
 import flopray
+def check():
+    for name in flopray.__all__:
+        found = getattr(flopray, name)
+        assert isinstance(found, types.ModuleType) == (name == "workloads"), name
+        assert name in dir(flopray)
+        if name not in ("workloads", "__version__"):
+            assert callable(found) and inspect.getdoc(found), name
 for name in sys.argv[1:]:
     importlib.import_module(name)
-for name in flopray.__all__:
-    found = getattr(flopray, name)
-    assert isinstance(found, types.ModuleType) == (name == "workloads"), name
-    assert name in dir(flopray)
-    if name not in ("workloads", "__version__"):
-        assert callable(found) and inspect.getdoc(found), name
+check()
+extras = ("lightning", "mlflow", "nvtx", "optuna", "plotly", "tensorboardX", "transformers", "wandb")
+for module in pkgutil.walk_packages(flopray.__path__, "flopray."):
+    if not module.name.endswith(("__main__", "torch_probe")):
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            assert error.name in extras, error
+check()
+m = flopray.measure(lambda: sum(range(100)), max_seconds=0.3, target_error=0.9, device="cpu", instruments=("time",))
+assert m.time.time_s > 0
 space = {}
 exec("from flopray import *", space)
 assert set(flopray.__all__) <= set(space)

@@ -38,6 +38,17 @@ def rows_of(frame: pd.DataFrame) -> list[Row]:
     return [dict(zip(names, row, strict=True)) for row in zip(*cells, strict=True)]
 
 
+def is_absent(value: Any) -> bool:
+    """Whether pandas takes a cell for a missing one; that of a plain type is told without asking it."""
+    if value is None or type(value) is float:
+        return value is None or value != value
+    if type(value) in (str, int, bool):
+        return False
+    import pandas as pd  # imported here: the audit of single rows does not need it
+
+    return pd.isna(value) is True
+
+
 def _is_of_pandas(column: pd.Series) -> bool:
     """Whether pandas keeps a column in a type of its own, such as texts in Arrow."""
     return not hasattr(column.dtype, "char")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flopray.audit.cells import is_absent
 from flopray.energy.thermal import BoardTemperature, Condition
 
 
@@ -108,12 +109,10 @@ def told_later(rows: Iterable[Mapping[str, Any]], reference_c: float) -> list[di
     Returns:
         New columns for each row; none for a row that has them already.
     """
-    import pandas as pd  # imported here: measuring does not need it
-
     boards: dict[Any, BoardTemperature] = {}
     found: list[dict[str, float | str | None]] = []
     for row in rows:
-        known = {name: None if pd.isna(value) is True else value for name, value in row.items()}
+        known = {name: None if is_absent(value) else value for name, value in row.items()}
         if known.get("energy_at_reference_j") is not None:
             found.append({})
             continue

@@ -30,6 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from flopray.flops import repeated
 from flopray.flops.step import check_returned
 from flopray.flops.threads import in_threads
 from flopray.flops.unseen import unseen_launches
@@ -118,12 +119,15 @@ class Operation:
 Observer = Callable[[Operation], object]
 
 
-def count_dispatched(step: Callable[[], object], observe: Observer | None = None) -> DispatchedCount:
+def count_dispatched(
+    step: Callable[[], object], observe: Observer | None = None, *, repeat_shapes: bool = False
+) -> DispatchedCount:
     """Call a step once and count what it dispatches, its backward pass included.
 
     Args:
         step: any callable without arguments; whatever it changes (weights, a data loader) it changes once more.
         observe: told of each operation.
+        repeat_shapes: find what an operator gives on the meta device once for each set of shapes.
 
     Returns:
         The count, or the reason why there is none.
@@ -136,19 +140,22 @@ def count_dispatched(step: Callable[[], object], observe: Observer | None = None
         >>> count_dispatched(lambda: x @ x.T).flops  # 2 * 4 * 8 * 4
         256
     """
-    with dispatches_counted(observe) as found:
+    with dispatches_counted(observe, repeat_shapes=repeat_shapes) as found:
         check_returned(step())
     return found()
 
 
 @contextmanager
-def dispatches_counted(observe: Observer | None = None) -> Iterator[Callable[[], DispatchedCount]]:
+def dispatches_counted(
+    observe: Observer | None = None, *, repeat_shapes: bool = False
+) -> Iterator[Callable[[], DispatchedCount]]:
     """The same for a block; what it gives tells the count once the block is over.
 
     Args:
         observe: told of each operation.
+        repeat_shapes: see `count_dispatched`.
     """
-    counter = _Totals(observe)
+    counter = _Totals(observe, repeated.called if repeat_shapes else _called)
     counted = in_threads(lambda: _Counter(counter))
     with unseen_launches() as unseen, torch.compiler.set_stance("force_eager"), counted, _Counter(counter):
         yield lambda: _told(unseen, counter)
@@ -169,8 +176,10 @@ def _told(unseen: Sequence[str], counter: _Totals) -> DispatchedCount:
 class _Totals:
     """What the threads of a step dispatched, together."""
 
-    def __init__(self, observe: Observer | None) -> None:
+    def __init__(self, observe: Observer | None, call: Callable[..., Any]) -> None:
         self._observe, self._lock = observe, threading.Lock()
+        #: Runs an operator. A second dispatch mode for that would cost each operation as much as this one.
+        self.call = call
         self.flops: Counter[str] = Counter()
         self.unknown: set[str] = set()
         self.operators = 0
@@ -224,7 +233,7 @@ class _Counter(TorchDispatchMode):
             if parts is not NotImplemented:
                 return parts
             totals.whole.add(func)
-        out = func(*args, **kwargs)
+        out = totals.call(func, args, kwargs)
         flops: int | None = 0
         if formula is not None:
             flops = int(formula(*args, **kwargs, out_val=out))
@@ -247,8 +256,16 @@ def _known(func: Any) -> tuple[str, Callable[..., Any] | None, bool | None]:
     return name, formula, None
 
 
+def _called(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    return func(*args, **kwargs)
+
+
 def _takes_matrices(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    return sum(isinstance(x, torch.Tensor) and x.dim() > 1 for x in tree_leaves((args, kwargs))) > 1
+    found = 0
+    for value in (*args, *kwargs.values()):
+        inside = tree_leaves(value) if isinstance(value, (list, tuple, dict)) else (value,)
+        found += sum(isinstance(x, torch.Tensor) and x.dim() > 1 for x in inside)
+    return found > 1
 
 
 @cache

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from contextlib import suppress
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 #: What is remembered of a process, before it is forgotten: some megabytes.
 _MOST = 8192
@@ -26,42 +25,31 @@ class _NotRepeatedError(Exception):
     """This cannot be remembered."""
 
 
-class RepeatedShapes(TorchDispatchMode):
-    """Below this mode, results on the meta device are made from the shapes of those that equal arguments gave.
+#: By operator and arguments: shape, strides and type of each result.
+_KNOWN: dict[Hashable, Any] = {}
+
+
+def called(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Run an operation, or make what it would give from the shapes that equal arguments gave on the meta device.
 
     Operators that change an argument or give a view of one run each time, and so does what has an argument on another
     device.
     """
-
-    #: By operator and arguments: shape, strides and type of each result.
-    _known: ClassVar[dict[Hashable, Any]] = {}
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Nothing is compiled while shapes are remembered: torch's guard against it would cost as much as they do."""
-        return False
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Run an operation, or make what it would give."""
-        del types
-        kwargs = kwargs or {}
-        if not _makes_results(func):
-            return func(*args, **kwargs)
-        try:
-            key = (func, _key(args), _key(tuple(kwargs.items())) if kwargs else None)
-        except _NotRepeatedError:
-            return func(*args, **kwargs)
-        if (known := self._known.get(key, _UNKNOWN)) is not _UNKNOWN:
-            return _made(known)
-        out = func(*args, **kwargs)
-        with suppress(_NotRepeatedError):
-            result = _result(out)
-            if len(self._known) >= _MOST:
-                self._known.clear()
-            self._known[key] = result
-        return out
+    if not _makes_results(func):
+        return func(*args, **kwargs)
+    try:
+        key = (func, _key(args), _key(tuple(kwargs.items())) if kwargs else None)
+    except _NotRepeatedError:
+        return func(*args, **kwargs)
+    if (known := _KNOWN.get(key, _UNKNOWN)) is not _UNKNOWN:
+        return _made(known)
+    out = func(*args, **kwargs)
+    with suppress(_NotRepeatedError):
+        result = _result(out)
+        if len(_KNOWN) >= _MOST:
+            _KNOWN.clear()
+        _KNOWN[key] = result
+    return out
 
 
 @cache

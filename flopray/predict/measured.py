@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from flopray.audit.cells import rows_of
 from flopray.description import Description
 from flopray.energy.reference import told_later
 from flopray.energy.thermal import AT_LIMIT, is_limited
@@ -159,7 +160,7 @@ def _energies(rows: Any, reference_c: float) -> Floats:
     if "energy_at_reference_j" in rows and "reference_temperature_c" in rows:
         same = rows["reference_temperature_c"].astype("Float64") == reference_c
         have = rows["energy_at_reference_j"].where(same.fillna(False)).astype("Float64").astype(float)
-    without = rows.assign(energy_at_reference_j=None).to_dict("records")
+    without = rows_of(rows.assign(energy_at_reference_j=None))
     later = [told.get("energy_at_reference_j") for told in told_later(without, reference_c)]
     told = pd.Series([value if isinstance(value, float) else np.nan for value in later], index=rows.index)
     found = have.fillna(told).to_numpy(float)

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from flopray.flops.dispatched import count_dispatched
-from flopray.flops.repeated import RepeatedShapes
 from flopray.workloads.execution import trained_of
 
 
@@ -38,8 +37,7 @@ def count_phases(
 
 
 def _count(work: Callable[[], object]) -> int | str:
-    with RepeatedShapes():
-        count = count_dispatched(work)
+    count = count_dispatched(work, repeat_shapes=True)
     return str(count.reason) if count.flops is None else count.flops
 
 

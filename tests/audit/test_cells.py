@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from hypothesis import given
 
-from flopray.audit.cells import are_plain_numbers, identities, names_of, numbers, rows_of, texts
+from flopray.audit.cells import are_plain_numbers, identities, is_absent, names_of, numbers, rows_of, texts
 from flopray.audit.findings import Finding, Severity, identity, number, text
 
 _CELLS = st.lists(
@@ -73,3 +73,10 @@ def test_rows_of_a_frame_are_plain_values():
 def test_a_measurement_is_named_by_words_and_by_numbers_with_their_names():
     keys = {"gpu": "H100", "n_layers": 2, "width": "512", "precision": "bf16", "model": "qwen3-0.6b", "run": "7"}
     assert Finding("r", Severity.NOTE, "s", keys=keys).where == "H100 n_layers=2 width=512 bf16 qwen3-0.6b"
+
+
+def test_a_cell_is_absent_where_pandas_says_so():
+    values = [None, math.nan, np.nan, np.float32("nan"), np.float64("nan"), pd.NA, pd.NaT, np.datetime64("NaT")]
+    assert [is_absent(value) for value in values] == [True] * len(values)
+    values = [0, 0.0, math.inf, False, "", "nan", "n/a", [], [math.nan], (), np.array([math.nan]), np.int64(0)]
+    assert [is_absent(value) for value in values] == [False] * len(values)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from warm_python import WarmProcess
 
 from flopray.cli.streams import Stream, Streams
 
@@ -68,26 +68,27 @@ def test_lost_results_have_an_exit_code_and_lost_messages_do_not(full, capsys, c
     assert Streams(None, lost).code(code, lost=5) == code
 
 
+def exit_code(python, words, out, err) -> int:
+    """Of a command in a process of its own, with these files as its output and error."""
+    command = ["-m", "flopray", *words.split()]
+    with Path(os.devnull).open() as none:
+        return WarmProcess(python.address, command, files=[none.fileno(), out.fileno(), err.fileno()]).wait()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("words", ["explain", "status {run} --json", "audit {run}"])
-def test_commands_say_that_their_results_were_not_written(words, tmp_path):
-    run = "reference:h100-mlp"
-    command = [sys.executable, "-m", "flopray", *words.format(run=run).split()]
-    with FULL.open("w") as full:
-        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert (ended.returncode, ended.stderr) == (
-        2,
-        "error: standard output cannot be written: No space left on device\n",
-    )
+def test_commands_say_that_their_results_were_not_written(words, full, tmp_path, warm_python):
+    with (tmp_path / "err").open("w") as err:
+        code = exit_code(warm_python, words.format(run="reference:h100-mlp"), full, err)
+    said = (tmp_path / "err").read_text()
+    assert (code, said) == (2, "error: standard output cannot be written: No space left on device\n")
 
 
 @pytest.mark.slow
-def test_messages_that_cannot_be_written_end_nothing():
-    with FULL.open("w") as full:
-        command = [sys.executable, "-m", "flopray", "sweep", "mlp", "--dry-run", "--accelerators", "H100", "--n", "1"]
-        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, text=True, check=False)
-    assert ended.returncode == 0
-    assert "H100" in ended.stdout
+def test_messages_that_cannot_be_written_end_nothing(full, tmp_path, warm_python):
+    with (tmp_path / "out").open("w") as out:
+        assert exit_code(warm_python, "sweep mlp --dry-run --accelerators H100 --n 1", out, full) == 0
+    assert "H100" in (tmp_path / "out").read_text()
 
 
 @pytest.mark.parametrize(

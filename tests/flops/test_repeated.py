@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from flopray.flops.dispatched import count_dispatched
-from flopray.flops.repeated import RepeatedShapes
+from flopray.flops.dispatched import count_dispatched, dispatches_counted
 
 
 def on_meta(*shape, dtype=torch.float32, **options):
@@ -37,7 +36,7 @@ def described(out):
 @pytest.mark.parametrize("name", CALLS)
 def test_remembered_shapes_are_those_that_torch_gives(name):
     plain = described(CALLS[name]())
-    with RepeatedShapes():
+    with dispatches_counted(repeat_shapes=True):
         for call in CALLS.values():  # whatever could be mistaken for it is known before
             call()
         assert described(CALLS[name]()) == plain
@@ -45,7 +44,7 @@ def test_remembered_shapes_are_those_that_torch_gives(name):
 
 def test_results_share_no_memory_and_views_still_do():
     x = on_meta(4, 4)
-    with RepeatedShapes():
+    with dispatches_counted(repeat_shapes=True):
         one, two = torch.relu(x), torch.relu(x)
         assert one.untyped_storage()._cdata != two.untyped_storage()._cdata
         assert all(x.view(16).untyped_storage()._cdata == x.untyped_storage()._cdata for _ in range(2))
@@ -55,7 +54,7 @@ def test_results_share_no_memory_and_views_still_do():
 
 def test_numbers_are_computed_where_there_are_some():
     x = torch.arange(3.0)
-    with RepeatedShapes():
+    with dispatches_counted(repeat_shapes=True):
         assert [(x * k).tolist() for k in (1, 2)] == [[0, 1, 2], [0, 2, 4]]
 
 
@@ -68,7 +67,6 @@ def test_counts_and_gradients_are_the_same():
         model(on_meta(2, 16)).square().mean().backward()
 
     plain = count_dispatched(step)
-    with RepeatedShapes():
-        again = count_dispatched(step)
+    again = count_dispatched(step, repeat_shapes=True)
     assert plain == again
     assert all(weight.grad.shape == weight.shape for weight in model.parameters())

@@ -91,26 +91,6 @@ def test_what_the_step_raises_reaches_the_caller():
         flopray.measure(broken, device="cpu")
 
 
-def test_every_module_can_be_imported_and_then_the_face_still_works(warm_python):
-    code = """
-import importlib, pkgutil, flopray
-for module in pkgutil.walk_packages(flopray.__path__, "flopray."):
-    if not module.name.endswith(("__main__", "torch_probe")):
-        try:
-            importlib.import_module(module.name)
-        except ModuleNotFoundError as error:  # of an extra that is not installed
-            extras = ("lightning", "mlflow", "nvtx", "optuna", "plotly", "tensorboardX", "transformers", "wandb")
-            assert error.name in extras, error
-for name in flopray.__all__:
-    value = getattr(flopray, name)
-    assert name.startswith("__") or name == "workloads" or callable(value), (name, value)
-m = flopray.measure(lambda: sum(range(100)), max_seconds=0.3, target_error=0.9, device="cpu", instruments=("time",))
-assert m.time.time_s > 0
-"""
-    done = warm_python.run("-c", code)
-    assert done.returncode == 0, done.stderr
-
-
 def test_on_a_cpu_a_utilisation_is_of_the_products_that_were_measured():
     x = torch.ones(256, 256)
     m = flopray.measure(lambda: x @ x, precision="fp32", max_seconds=0.3, target_error=0.5, device="cpu")

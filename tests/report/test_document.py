@@ -38,6 +38,12 @@ def document(measured):
     return build.document_of(measured, ["flopray sweep mlp --n 2"])
 
 
+@pytest.fixture(scope="module")
+def counts_alone():
+    """Of a run that was not timed."""
+    return build.document_of(load([RESULTS / "h100_counters_bf16"]))
+
+
 def section(document, anchor):
     return next(each for each in document.sections if each.anchor == anchor)
 
@@ -134,9 +140,9 @@ def test_the_page_says_how_energy_was_measured(document, measured):
     assert "Not in it: the rest of the computer" in of_cpu
 
 
-def test_overheads_are_explained_where_they_stand():
-    counted = build.document_of(load([RESULTS / "h100_counters_bf16"]))
-    (bars,) = section(counted, "flops").blocks
+@pytest.mark.slow
+def test_overheads_are_explained_where_they_stand(counts_alone):
+    (bars,) = section(counts_alone, "flops").blocks
     assert bars.table.header[-3:] == ["extra products (ω)", "sums per number (ρ)", "extra activations (κ)"]
     assert [note[0] for note in bars.table.notes[-3:]] == ["ω", "ρ", "κ"]
 
@@ -185,17 +191,23 @@ def test_every_missing_number_is_named_with_its_reason(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_of_counts_alone_says_that_nothing_was_timed():
-    markdown = text.to_markdown(build.document_of(load([RESULTS / "h100_counters_bf16"])))
+def test_a_run_of_counts_alone_says_that_nothing_was_timed(counts_alone):
+    markdown = text.to_markdown(counts_alone)
     assert "time and energy were not measured" in markdown
     assert "| H100 bf16 forward | 1280 | 1 (0.996 to 1) | 1.22 (1 to 4.29) |" in markdown
 
 
+@pytest.fixture(scope="module")
+def altered_page(measured):
+    """Of rows whose names are markup, and the errors of whose times nobody knows."""
+    frame = measured.frame.assign(device_name="<script>alert(1)</script>", node="</script><b>", time_rel_error=np.nan)
+    parts = (measured.folders, frame, measured.rows, measured.devices, ())
+    return html.to_html(build.document_of(measured.__class__(*parts)))
+
+
 @pytest.mark.slow
-def test_names_from_data_are_text_in_the_page(measured):
-    frame = measured.frame.assign(device_name="<script>alert(1)</script>", node="</script><b>")
-    changed = build.document_of(measured.__class__(measured.folders, frame, measured.rows, measured.devices, ()))
-    page = html.to_html(changed)
+def test_names_from_data_are_text_in_the_page(altered_page):
+    page = altered_page
     assert "<script>alert" not in page
     assert "</script><b>" not in page
 
@@ -249,10 +261,8 @@ def test_a_file_is_not_taken_for_a_folder(name, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_an_error_that_nobody_knows_stays_on_its_line_and_is_explained(measured):
-    frame = measured.frame.assign(time_rel_error=float("nan"))
-    parts = (measured.folders, frame, measured.rows, measured.devices, ())
-    page = html.to_html(build.document_of(measured.__class__(*parts)))
+def test_an_error_that_nobody_knows_stays_on_its_line_and_is_explained(altered_page):
+    page = altered_page
     assert html._unbroken("takes 924 µs ± ? (here) and 3 J ± 1.2 % more") == (
         "takes 924 µs ±&nbsp;? (here) and 3 J ±&nbsp;1.2&nbsp;% more"
     )

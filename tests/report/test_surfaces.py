@@ -614,22 +614,18 @@ def assert_readable(figure) -> None:
 
 
 class TestDraw:
-    @pytest.mark.slow
     def test_files_are_where_they_are_said_to_be(self, tmp_path):
         console = quiet()
-        frame = grid(phases=("forward", "backward"))
+        frame = grid(layers=(8,), widths=(128, 256), phases=("forward", "backward"))
         paths = surfaces.draw(frame, tmp_path, selection=Selection(metrics=["energy"]), html=False, console=console)
         assert len(paths) == len(set(paths)) == 2 * 2 * 2  # phases, scales, formats
         assert all(path.is_file() and path.stat().st_size > 1000 for path in paths)
         assert tmp_path / "surfaces/H100_fp32_eager/backward/energy_log.svg" in paths
         assert f"4 figures (png svg): {tmp_path}/surfaces/H100_fp32_eager/{{forward,backward}}/" in said(console)
 
-    @pytest.mark.slow
     def test_images_are_what_their_names_say(self, tmp_path):
-        selection = Selection(metrics=["time"])
-        paths = surfaces.draw(
-            grid(), tmp_path, selection=selection, formats=["png", "svg", "pdf"], html=False, console=quiet()
-        )
+        frame, selection, formats = grid(layers=(8,)), Selection(metrics=["time"]), ["png", "svg", "pdf"]
+        paths = surfaces.draw(frame, tmp_path, selection=selection, formats=formats, html=False, console=quiet())
         magic = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
         assert {path.suffix for path in paths} == set(magic)
         assert all(path.read_bytes().startswith(magic[path.suffix]) for path in paths)
@@ -645,7 +641,7 @@ class TestDraw:
         assert drawn[0] == drawn[1]
 
     @pytest.mark.slow
-    def test_many_layers_are_split_over_figures_with_one_scale(self, tmp_path):
+    def test_many_layers_are_split_over_figures(self, tmp_path, unrendered):
         layers = tuple(range(1, MAX_PANELS + 3))
         frame = grid(layers=layers)
         paths = surfaces.draw(
@@ -654,7 +650,7 @@ class TestDraw:
         names = {path.name for path in paths}
         assert names == {f"time_{k}_n{part}.png" for k in ("linear", "log") for part in ("1-4", "5-7")}
 
-    def test_names_from_data_cannot_leave_the_folder(self, tmp_path):
+    def test_names_from_data_cannot_leave_the_folder(self, tmp_path, unrendered):
         frame, out_dir = grid().assign(device_type="../../evil", phase=".."), tmp_path / "plots"
         selection = Selection(metrics=["time"])
         paths = surfaces.draw(frame, out_dir, selection=selection, formats=["png"], html=False, console=quiet())

@@ -47,9 +47,10 @@ def _call(node: ast.Call):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_module_runs_a_string(path):
-    assert breaches(path.read_text()) == []
+def test_no_module_runs_a_string():
+    found = {str(path.relative_to(ROOT)): breaches(path.read_text()) for path in MODULES}
+    assert {name: said for name, said in found.items() if said} == {}
+    assert len(found) > 300
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from flopray.audit.cells import rows_of
 from flopray.energy.reference import told_later
 from flopray.errors import InputError
 from flopray.report.boards.data import DeviceBoards
@@ -98,7 +99,7 @@ def _at_reference(frame: Frame) -> Frame:
     """The rows, with energy at the reference temperature even where they are older than that column."""
     known = frame["reference_temperature_c"].dropna()
     reference_c = float(known.mode().iloc[0]) if len(known) else MeasureSettings.reference_temperature_c
-    later = pd.DataFrame(told_later(frame.to_dict("records"), reference_c), index=frame.index)
+    later = pd.DataFrame(told_later(rows_of(frame), reference_c), index=frame.index)
     frame = frame.copy()
     for name in later.columns.intersection(frame.columns):
         missing = frame[name].isna() & later[name].notna()

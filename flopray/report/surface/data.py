@@ -169,7 +169,7 @@ def surface_sets(
             )
         )
         for phase in sorted(group["phase"].unique(), key=_phase_rank):
-            part = group[group["phase"] == phase]
+            part = _Rows(group[group["phase"] == phase], axes)
             for metric in metrics:
                 names = (*map(str, key[: len(_GROUP)]), str(phase))
                 yield _surface_set(metric, names, part, axes, places, filtered, variant)
@@ -248,7 +248,7 @@ def _phase_rank(phase: str) -> tuple[int, str]:
 def _surface_set(
     metric: Metric,
     key: tuple[str, ...],
-    rows: Any,
+    rows: _Rows,
     axes: SurfaceAxes,
     places: tuple[Array, Array, Array],
     filtered: str,
@@ -256,34 +256,79 @@ def _surface_set(
 ) -> SurfaceSet:
     device_type, precision, execution, phase = key
     panels, xs, ys = places
-    grids = tuple(_grid(metric, axes, int(n), rows[rows[axes.panel.name] == n], xs, ys) for n in panels)
-    names = sorted(str(name) for name in rows["device_name"].dropna().unique())
+    grids = tuple(_grid(metric, int(n), rows, xs, ys) for n in panels)
+    names, sources = rows.words("device_name"), rows.words("energy_source")
     device = names[0] if len(names) == 1 else device_type
     if len(names) > 1:
         device = f"{device_type} ({len(names)} models)"
-    sources = sorted(str(source) for source in rows["energy_source"].dropna().unique())
     what = (metric, device_type, precision, execution, phase, axes, xs, ys, grids)
-    dispatched = "model_flops" in rows and bool(rows["model_flops"].isna().all())
-    return SurfaceSet(*what, device, ", ".join(sources), filtered, variant, dispatched, int(rows["boards"].max()))
+    return SurfaceSet(*what, device, ", ".join(sources), filtered, variant, rows.dispatched, int(rows.boards.max()))
 
 
-def _grid(metric: Metric, axes: SurfaceAxes, panel: int, rows: Any, xs: Array, ys: Array) -> Grid:
+class _Rows:
+    """The rows of a phase; each column is made an array once, for all metrics and panels.
+
+    Attributes:
+        panel, x, y: the values of the axes.
+        boards: of how many boards each row is a mean.
+        failed: which rows say that the point failed.
+        findings: of the audit.
+        dispatched: no row has a closed form's FLOPs.
+    """
+
+    def __init__(self, frame: Any, axes: SurfaceAxes) -> None:
+        self._frame = frame
+        self._numbers: dict[str, Array] = {}
+        self._reasons: dict[tuple[str, ...], Array] = {}
+        self._words: dict[str, list[str]] = {}
+        self.panel, self.x, self.y = (frame[axis.name].to_numpy(int) for axis in (axes.panel, axes.x, axes.y))
+        self.boards = frame["boards"].to_numpy()
+        self.failed = (frame["status"] != "ok").to_numpy(bool)
+        self.findings = frame["findings"].to_list()
+        self.dispatched = "model_flops" in frame and bool(frame["model_flops"].isna().all())
+        several = frame["on_boards"].map(bool).to_numpy(bool)
+        #: By position: what a row on several boards says.
+        self.shared = dict(zip(np.flatnonzero(several), frame[several].to_dict("records"), strict=True))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._frame
+
+    def numbers(self, name: str) -> Array:
+        """A column of numbers, NaN where a cell has none."""
+        if name not in self._numbers:
+            self._numbers[name] = _numbers(self._frame[name])
+        return self._numbers[name]
+
+    def reasons(self, columns: tuple[str, ...]) -> Array:
+        """For each row the first of the columns that is not ok, in readable words."""
+        if columns not in self._reasons:
+            self._reasons[columns] = _first_reason(self._frame, columns)
+        return self._reasons[columns]
+
+    def words(self, name: str) -> list[str]:
+        """The different texts of a column, sorted."""
+        if name not in self._words:
+            self._words[name] = sorted(str(word) for word in self._frame[name].dropna().unique())
+        return self._words[name]
+
+
+def _grid(metric: Metric, panel: int, rows: _Rows, xs: Array, ys: Array) -> Grid:
     shape = (len(ys), len(xs))
-    up, across = rows[axes.y.name].to_numpy(int), rows[axes.x.name].to_numpy(int)
-    at = (np.searchsorted(ys, up), np.searchsorted(xs, across))
+    here = np.flatnonzero(rows.panel == panel)
+    at = (np.searchsorted(ys, rows.y[here]), np.searchsorted(xs, rows.x[here]))
     values, rel_errors, targets = (np.full(shape, np.nan) for _ in range(3))
     reasons, findings = np.full(shape, NOT_MEASURED, dtype=object), np.full(shape, None, dtype=object)
-    values[at] = _numbers(rows[metric.column])
+    values[at] = rows.numbers(metric.column)[here]
     values[~np.isfinite(values)] = np.nan
     if metric.error_column:
-        rel_errors[at] = _numbers(rows[metric.error_column])
+        rel_errors[at] = rows.numbers(metric.error_column)[here]
         if "target_error" in rows:
-            targets[at] = np.where(rows["boards"] > 1, np.nan, _numbers(rows["target_error"]))
-    reasons[at] = _first_reason(rows, metric.reason_columns)
-    failed = (rows["status"] != "ok").to_numpy(bool)
+            targets[at] = np.where(rows.boards[here] > 1, np.nan, rows.numbers("target_error")[here])
+    reasons[at] = rows.reasons(metric.reason_columns)[here]
+    failed = rows.failed[here]
     if failed.any():  # even where a FLOP count exists without a measurement: the point is a hole in every figure
         places = tuple(axis[failed] for axis in at)
-        values[places], reasons[places] = np.nan, _first_reason(rows[failed], ("status",))
+        values[places], reasons[places] = np.nan, rows.reasons(("status",))[here][failed]
     if not metric.signed:
         impossible = values <= 0
         values[impossible], reasons[impossible] = np.nan, "value of zero or less"
@@ -291,17 +336,20 @@ def _grid(metric: Metric, axes: SurfaceAxes, panel: int, rows: Any, xs: Array, y
     absurd = (values != 0) & ~((np.abs(values) >= _LEAST) & (np.abs(values) <= 1 / _LEAST)) & np.isfinite(values)
     values[absurd], reasons[absurd] = np.nan, "value beyond any scale"
     reasons[np.isfinite(values)] = ""
-    cells = dict(zip(zip(*at, strict=True), rows["findings"], strict=True))
+    cells = {place: rows.findings[row] for place, row in zip(zip(*at, strict=True), here, strict=True)}
     for index in np.ndindex(shape):
         said = _as_tuple(cells.get(index)) if metric.measured else ()
         findings[index] = tuple(finding for finding in said if finding != _TARGET_MISSED)
-    on_boards: Any = np.frompyfunc(lambda _: (), 1, 1)(values)
-    several = rows["on_boards"].map(bool).to_numpy(bool)
-    places = zip(*(axis[several] for axis in at), strict=True)
-    for place, row in zip(places, rows[several].to_dict("records"), strict=True):
-        if np.isfinite(values[place]):
-            on_boards[place] = tuple(values_on_boards(row, metric.column, metric.error_column))
-    return Grid(panel, values, rel_errors, reasons, findings, targets, on_boards)
+    return Grid(panel, values, rel_errors, reasons, findings, targets, _on_boards(metric, rows, here, at, values))
+
+
+def _on_boards(metric: Metric, rows: _Rows, here: Array, at: tuple[Array, Array], values: Array) -> Array:
+    """The values of each board where a cell of `values` is a mean over several."""
+    found: Any = np.frompyfunc(lambda _: (), 1, 1)(values)
+    for row, *place in zip(here, *at, strict=True):
+        if row in rows.shared and np.isfinite(values[*place]):
+            found[*place] = tuple(values_on_boards(rows.shared[row], metric.column, metric.error_column))
+    return found
 
 
 def _numbers(column: Any) -> Array:

@@ -153,11 +153,10 @@ def _generating(model: Any, ids: torch.Tensor) -> dict[str, int | str]:
 def _counted(work: Callable[[], object]) -> int | str:
     """FLOPs, or why there is no count: the name of an operator, or what the model cannot do without numbers."""
     from flopray.flops.dispatched import count_dispatched
-    from flopray.flops.repeated import RepeatedShapes
 
     try:
-        with RepeatedShapes(), _nothing_packed():
-            found = count_dispatched(work)
+        with _nothing_packed():
+            found = count_dispatched(work, repeat_shapes=True)
     except Unsupported as error:
         return str(error)
     except Exception as error:  # the model needs numbers for something

@@ -88,7 +88,13 @@ def test_what_was_found_is_plain_data(two_gpus):
     assert json.loads(json.dumps(found))["gpus"][0]["uuid"] == "GPU-a"
 
 
-@pytest.mark.slow
+@pytest.fixture
+def a_torch(monkeypatch):
+    """What torch would say, without the seconds of its import in another process."""
+    monkeypatch.setattr(machine, "look_at_torch", lambda whole_machine: software.Torch("2.13.0", "13.0", 0, None))
+
+
+@pytest.mark.usefixtures("a_torch")
 def test_without_a_driver_there_is_a_reason(monkeypatch):
     def list_gpus():
         raise NvmlUnavailable("no NVML library")
@@ -114,7 +120,7 @@ def test_a_lost_gpu_hides_neither_counters_nor_chip_of_the_others(two_gpus, monk
     assert asked == [["9.0"]]
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("a_torch")
 def test_a_driver_without_gpus_is_no_working_one(monkeypatch):
     monkeypatch.setattr(machine, "list_gpus", list)
     assert "--gpus" in (look().gpus_reason or "")
