@@ -37,7 +37,7 @@ from flopray.errors import (
     StorageError,
     resume_command,
 )
-from flopray.measurement.start_up import StartUp
+from flopray.measurement.start_up import StartUp, importing
 from flopray.monitoring.progress import Progress
 from flopray.monitoring.run_log import RunLog
 from flopray.point import FP8_SCALING
@@ -250,7 +250,8 @@ def _measure(
     sweep, goes_on = placed.sweep, _goes_on(of, folder)
     try:
         start_up.mark("folder")
-        from flopray.sweep.driver import run_sweep  # takes seconds, in which an interrupt may come too
+        with importing():  # takes seconds, in which an interrupt may come too
+            from flopray.sweep.driver import run_sweep
 
         start_up.mark("imports")
         with (

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import gc
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 #: Shorter parts are left out of the line, where they would read as 0.0.
 _SHOWN_S = 0.05
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Import without the garbage collector, which walks all modules again and again and finds nothing to free.
+
+    It takes 7 to 12 % of the CPU time of importing torch or Tune.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 class StartUp:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import ray
 from ray import tune
 
-from flopray.measurement.start_up import StartUp
+from flopray.measurement.start_up import StartUp, importing
 from flopray.point import Point
 from flopray.records import PhaseRecord, Status
 from flopray.settings import MeasureSettings
@@ -194,7 +194,8 @@ class PointTrial(tune.Trainable):
         """
         start_up = self._start_up = self._start_up or StartUp()
         start_up.mark("Tune")
-        profiler = _profiler_of(self._workload)
+        with importing():
+            profiler = _profiler_of(self._workload)
         start_up.mark("imports")
         sentinel = self._sweep["sentinels"].get(self._device_type)
         try:
