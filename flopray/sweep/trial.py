@@ -61,10 +61,12 @@ class PointTrial(tune.Trainable):
     """
 
     shared: ClassVar[Mapping[str, Any]] = {}
+    #: Of a device that is open, until its first window was told.
+    _start_up: StartUp | None = None
 
     def setup(self, config: Config) -> None:
         """Find the recorder; the device is opened at the first point."""
-        self._start_up: StartUp | None = StartUp()
+        self._begun = StartUp()
         self._sweep = self.shared
         self._recorder = ray.get_actor(self._sweep["recorder"], namespace=self._sweep["namespace"])
         self._device_type = self.device_type_in(config)
@@ -192,7 +194,7 @@ class PointTrial(tune.Trainable):
         Returns:
             The profiler, or None where that was tried often enough; `_unopened` then says why.
         """
-        start_up = self._start_up = self._start_up or StartUp()
+        start_up = self._start_up = self._begun
         start_up.mark("Tune")
         with importing():
             profiler = _profiler_of(self._workload)

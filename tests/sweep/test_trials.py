@@ -185,7 +185,6 @@ def step(monkeypatch):
         settings = MeasureSettings(phases=("forward",))
         made = object.__new__(bound(PointTrial, SHARED | {"point_timeout_s": 0, "settings": settings.to_dict()}))
         made._sweep, made._trial_info, made._recorder, made._profiler = made.shared, None, calls, calls
-        made._start_up = None
         made._own_name, made._counted, made._unsent, made._worker_log = "CPU@a:1", True, None, WorkerLog()
         made._results, made._format = ResultAllowance(), ResultFormat(RecordSchema(MLP()), ("forward",))
         fields = {"workload": "mlp", "device_type": "CPU", "n_layers": 2, "tokens": 8}
