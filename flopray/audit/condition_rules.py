@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
+from flopray.audit.drift import added_error, drift_column, sentinel_drift
 from flopray.audit.findings import (
     Row,
     Severity,
@@ -15,11 +15,6 @@ from flopray.audit.findings import (
     number,
 )
 
-#: Drift of the sentinel that deserves a note, and drift that makes rows of one sweep hard to compare; where a larger
-#: error was asked for, that error and twice that error.
-DRIFT_NOTE, DRIFT_IMPLAUSIBLE = 0.03, 0.10
-#: Half width of a 95 % interval in standard deviations.
-_HALF_WIDTH = 1.96
 #: Throttle reasons that do not slow work down: nothing to do, or clocks that were chosen.
 _HARMLESS = frozenset({"none", "gpuidle", "idle", "applicationsclockssetting", "displayclocksetting", "syncboost"})
 
@@ -82,55 +77,19 @@ def target_error_missed(row: Row) -> Verdict:
 
 def _missed_by_drift(row: Row, quantity: str, error: float, target: float) -> tuple[str, dict[str, float]]:
     """Words and numbers on an error that is above its target for the sentinel's drift alone; none for another."""
-    column = _drift_column(row, quantity)
+    column = drift_column(row, quantity)
     drift, drift_error = number(row, column), number(row, f"{column}_error")
     if drift is None or not all(map(is_usable, (error, abs(drift), drift_error or 0.0))):
         return "", {}
-    # the window's error and the part of the drift beyond the sentinel's scatter were added in quadrature
-    moved = max(0.0, drift**2 - ((drift_error or 0.0) / _HALF_WIDTH) ** 2)
-    window = math.sqrt(error**2 - moved) if moved <= error**2 else error
-    if moved == 0 or not (window <= target or str(row.get(f"{quantity}_converged")) == "True"):
+    added = added_error(drift, drift_error)
+    converged = str(row.get(f"{quantity}_converged"))
+    reached = error - added <= target if converged not in ("True", "False") else converged == "True"
+    if not added or not reached:
         return "", {}
     words = f"; for {quantity}, the window reached it, and the rest is the sentinel's drift of {drift:+.2%}"
     words += "" if drift_error is None else f" ± {drift_error:.2%}"
     words += " that temperature does not explain" if column.endswith("_unexplained") else ""
     return words, {column: drift}
-
-
-def _drift_column(row: Row, quantity: str) -> str:
-    """The drift of a quantity: the part that temperature does not explain, where that is known."""
-    column = f"sentinel_{quantity}_drift"
-    return f"{column}_unexplained" if number(row, f"{column}_unexplained") is not None else column
-
-
-def sentinel_drift(row: Row) -> Verdict:
-    """The sentinel point, measured repeatedly, differs from its first value by more than its error."""
-    found = {}
-    for quantity in ("time", "energy"):
-        column = _drift_column(row, quantity)
-        if (drift := number(row, column)) is not None:
-            found[quantity] = column, drift, number(row, f"{column}_error")
-    if not found:
-        return Unjudged("sentinel_drift", "no sentinel_time_drift or sentinel_energy_drift")
-    # a missing error, or one that bounds nothing, allows nothing
-    beyond = max(
-        abs(drift) - (error if error and (is_usable(error) or 0 <= error < abs(drift)) else 0.0)
-        for _, drift, error in found.values()
-    )
-    asked = number(row, "target_error") or 0.0
-    asked = asked if is_usable(asked) else 0.0
-    if beyond <= max(DRIFT_NOTE, asked):
-        return None
-    severity = Severity.IMPLAUSIBLE if beyond > max(DRIFT_IMPLAUSIBLE, 2 * asked) else Severity.NOTE
-    named = " and ".join(
-        f"{what} by {drift:+.1%}"
-        + ("" if error is None else f" ± {error:.1%}")
-        + (" beyond what temperature explains" if column.endswith("_unexplained") else "")
-        for what, (column, drift, error) in found.items()
-    )
-    sentence = f"the sentinel drifted: {named} since the first point"
-    compared = {column: drift for column, drift, _ in found.values()}
-    return finding_of("sentinel_drift", severity, sentence, row, compared, beyond / DRIFT_NOTE)
 
 
 def _letters(reason: str) -> str:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from flopray.audit.cache_bounds import UNKNOWN_SHARE
 from flopray.audit.column_rules import DERIVED_TOLERANCE
-from flopray.audit.condition_rules import DRIFT_IMPLAUSIBLE, DRIFT_NOTE
 from flopray.audit.counter_rules import UNCLASSIFIED_NOTE
+from flopray.audit.drift import DRIFT_IMPLAUSIBLE, DRIFT_NOTE, SCATTER
 from flopray.audit.findings import USELESS_ERROR
 from flopray.audit.limit_rules import ANY_BOARD_W, HIGHEST_MFU, SENSOR_TOLERANCE
 from flopray.audit.point_rules import CPU_TOLERANCE, TOLERANCE
@@ -196,7 +196,8 @@ EXPLANATIONS: dict[str, Explanation] = {
         "note",
         "The number is less exact than was asked for; its stated error still holds. Where the window reached its "
         "target and the sentinel's drift alone took the error above it, the sentence says so.",
-        "time_rel_error and energy_rel_error against target_error. No tolerance.",
+        "time_rel_error and energy_rel_error against target_error. No tolerance. Both include the sentinel's drift, "
+        f"as a sum, where it is beyond {SCATTER:g} of its own standard deviations.",
         "A larger <max_seconds>, a larger <target_error>, or a quieter machine; against drift, let the device warm up "
         "first. Longer windows do not help against drift.",
     ),

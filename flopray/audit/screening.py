@@ -22,8 +22,8 @@ from flopray.audit.column_rules import (
     RATES,
     REFERENCE_RANGE,
 )
-from flopray.audit.condition_rules import DRIFT_NOTE
 from flopray.audit.counter_rules import UNCLASSIFIED_NOTE
+from flopray.audit.drift import DRIFT_NOTE
 from flopray.audit.findings import Row, device_name, number, precision_of, text
 from flopray.audit.hardware import find_gpu, odd_statement, peak_flops_per_s
 from flopray.audit.implied import EFFICIENCY, EXECUTED_RATE, POWER, QUANTITIES, RATE, Quantity, all_of

@@ -37,6 +37,7 @@ from flopray.errors import (
     StorageError,
     resume_command,
 )
+from flopray.measurement.start_up import StartUp, importing
 from flopray.monitoring.progress import Progress
 from flopray.monitoring.run_log import RunLog
 from flopray.point import FP8_SCALING
@@ -150,14 +151,15 @@ def run(workload: Workload, request: Request, console: Console) -> int:
     Raises:
         FloprayError: with the one line that ends the command.
     """
+    start_up = StartUp()
     linger_s()
     if request.options.quiet or request.options.json:
         console = Console(quiet=True)  # errors go to another console
     if request.options.resume is None:
-        return _carry_out(NewRun(workload, request), console)
+        return _carry_out(NewRun(workload, request), console, start_up)
     interrupted = InterruptedRun(workload, request)
     if interrupted.left > 0:
-        return _carry_out(interrupted, console)
+        return _carry_out(interrupted, console, start_up)
     if interrupted.mended:
         console.print(interrupted.mended, highlight=False, soft_wrap=True)
         if interrupted.folder.has_results():
@@ -167,11 +169,14 @@ def run(workload: Workload, request: Request, console: Console) -> int:
     return finish(workload, options, console, interrupted.folder, progress, sought(interrupted.sweep))
 
 
-def _carry_out(of: Run, console: Console) -> int:
+def _carry_out(of: Run, console: Console, start_up: StartUp) -> int:
     """The one path of new and interrupted runs; returns the exit code."""
+    start_up.mark("checks")
     say = partial(console.print, highlight=False, soft_wrap=True)
     with _reach(of, console) as cluster:
+        start_up.mark("Ray")
         placed = of.on(_awaited(of, cluster, say))
+        start_up.mark("devices")
         if placed.warning:
             say(f"warning: {placed.warning}")
         if of.options.dry_run:
@@ -179,10 +184,11 @@ def _carry_out(of: Run, console: Console) -> int:
             return 0
         _say_where(console, cluster)
         notes = _preflight(of, placed, cluster, console)
+        start_up.mark("pre-flight")
         folder, line = of.open(placed)
         for said in (line, *told_places(of.loggers, folder, of.options)):
             say(said)
-        return _measure(of, placed, folder, console, notes)
+        return _measure(of, placed, folder, console, notes, start_up)
 
 
 def _reach(of: Run, console: Console) -> AbstractContextManager[Cluster]:
@@ -237,12 +243,17 @@ def _preflight(of: Run, placed: Placed, cluster: Cluster, console: Console) -> l
     return tell(Console(quiet=True) if cluster.local and not strict else console, found, strict=strict)
 
 
-def _measure(of: Run, placed: Placed, folder: RunFolder, console: Console, notes: Sequence[str] = ()) -> int:
+def _measure(
+    of: Run, placed: Placed, folder: RunFolder, console: Console, notes: Sequence[str], start_up: StartUp
+) -> int:
     """Measure the points that the run lacks, and make its results; returns the exit code."""
     sweep, goes_on = placed.sweep, _goes_on(of, folder)
     try:
-        from flopray.sweep.driver import run_sweep  # takes seconds, in which an interrupt may come too
+        start_up.mark("folder")
+        with importing():  # takes seconds, in which an interrupt may come too
+            from flopray.sweep.driver import run_sweep
 
+        start_up.mark("imports")
         with (
             RunLog(folder.log_path, sweep.workload) as log,
             Progress(
@@ -260,7 +271,7 @@ def _measure(of: Run, placed: Placed, folder: RunFolder, console: Console, notes
                 log.say(line)
             progress.event("preflight", notes=list(notes))
             how = {"finished": of.finished, "supersede": of.options.retry_failed, "limits": of.limits}
-            how |= {"resume": goes_on, "loggers": of.loggers}
+            how |= {"resume": goes_on, "loggers": of.loggers, "start_up": start_up}
             try:
                 run_sweep(sweep, folder, placed.slots, progress, **how)
             except FloprayError as error:

@@ -9,22 +9,19 @@ import torch
 
 import flopray
 from flopray.audit import audit_point, audit_row
+from flopray.audit.drift import added_error, drift_column
 from flopray.audit.hardware import peak_flops_per_s
 from flopray.energy.nvml import GpuState
 from flopray.energy.reference import reference_columns
 from flopray.energy.thermal import BoardTemperature
 from flopray.errors import FloprayError, OutOfMemory, Unsupported, WorkloadError, brief
 from flopray.measurement.result import Energy, Failure, PhaseResult
-from flopray.measurement.statistics import in_quadrature
 from flopray.point import Point
 from flopray.records import Row, Status
 from flopray.store.window_series import WindowSeries
 from flopray.workloads.base import closed_columns
 from flopray.workloads.dispatch import dispatched_flops
 from flopray.workloads.execution import is_out_of_memory
-
-#: Half width of a 95 % interval in standard deviations.
-_HALF_WIDTH = 1.96
 
 
 def point_columns(point: Point) -> Row:
@@ -155,19 +152,12 @@ def flops_of(row: Row) -> int | None:
 
 
 def _with_drift(row: Row, quantity: str, columns: dict[str, float | None]) -> dict[str, float]:
-    """The error of a quantity with the drift of the sentinel, as far as it is more than the sentinel's own scatter.
-
-    A measured drift contains the device's drift and the sentinel's scatter, whose variance is known from its error. On
-    an unsteady CPU the scatter alone would add tens of percent to the errors.
-    """
-    name, column = f"{quantity}_rel_error", f"sentinel_{quantity}_drift"
-    if columns.get(f"{column}_unexplained") is not None:
-        column = f"{column}_unexplained"  # what temperature explains is not an error: energy is stated at a temperature
+    """The error of a quantity with the drift of the sentinel, as far as it is more than the sentinel's own scatter."""
+    name, column = f"{quantity}_rel_error", drift_column(columns, quantity)
     drift = columns.get(column)
     if row.get(name) is None or drift is None:
         return {}
-    scatter = (columns.get(f"{column}_error") or 0.0) / _HALF_WIDTH
-    return {name: in_quadrature(row[name], max(0.0, drift**2 - scatter**2) ** 0.5)}
+    return {name: row[name] + added_error(drift, columns.get(f"{column}_error"))}
 
 
 def _mfu_columns(row: Row, precision: str, flops_per_s: float | None) -> Row:

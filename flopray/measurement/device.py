@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from pathlib import Path
 
 import torch
@@ -13,6 +14,9 @@ from flopray.energy.source import open_cpu_meter, open_gpu_meter
 from flopray.errors import FloprayError, InputError, NoEnergySource
 from flopray.measurement.host import memory_bytes
 from flopray.records import Row
+
+#: Most seconds to wait for a device to cool down.
+_COOLDOWN_CAP_S = 600.0
 
 
 class Device:
@@ -69,6 +73,15 @@ class Device:
     def state(self) -> GpuState | None:
         """Temperature, clocks and throttle reasons now; None on a CPU or without NVML."""
         return self._gpu.state() if self._gpu else None
+
+    def cool_down(self, limit_c: float | None) -> None:
+        """Wait until the device is no warmer than a limit, for ten minutes at most; without one, not at all."""
+        until = time.monotonic() + _COOLDOWN_CAP_S
+        while limit_c is not None and time.monotonic() < until:
+            state = self.state()
+            if state is None or state.temperature_c is None or state.temperature_c <= limit_c:
+                return
+            time.sleep(0.5)
 
     def clock_and_memory(self) -> tuple[float | None, int | None]:
         """SM clock in Hz and memory in use in bytes at this moment; cheap to ask. None on a CPU or without NVML."""

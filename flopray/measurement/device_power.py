@@ -13,6 +13,7 @@ from flopray.measurement.board_calibration import known_factor
 from flopray.measurement.device import Device
 from flopray.measurement.phase import NOT_REQUESTED
 from flopray.measurement.result import Energy
+from flopray.measurement.start_up import StartUp
 from flopray.records import Row, Status
 from flopray.settings import MeasureSettings
 
@@ -58,16 +59,23 @@ class DevicePower:
         self.factor: dict[str, float | None] = {}
         self.factor_reason: str | None = None
 
-    def open(self) -> None:
+    def open(self, start_up: StartUp) -> None:
         """Take the meter, wait until the device is idle, measure its idle power, and find the factor of the board.
+
+        Args:
+            start_up: where the seconds of these parts are noted.
 
         Raises:
             MeterError: the GPU is lost.
         """
         self._open_meter()
+        start_up.mark("meter")
         self._wait_for_idle_clocks()
+        start_up.mark("idle clocks")
         self.idle_power_w = _power_of(self._idle(_IDLE_SECONDS))
+        start_up.mark("idle power")
         self._find_factor()
+        start_up.mark("board factor")
 
     def close(self) -> None:
         """Close the meter; a second call does nothing."""

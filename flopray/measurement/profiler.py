@@ -30,6 +30,7 @@ from flopray.measurement.operators import operator_columns
 from flopray.measurement.phase import measure_phase
 from flopray.measurement.result import Failure, PhaseResult
 from flopray.measurement.sentinel import Sentinel
+from flopray.measurement.start_up import StartUp
 from flopray.measurement.window import COLD_AFTER_S, WAKE_S, WARM_UP_S, laps_for, warm_up
 from flopray.point import Point
 from flopray.records import PhaseRecord, Row
@@ -37,7 +38,6 @@ from flopray.settings import MeasureSettings
 from flopray.workloads.execution import Work, captures_are_broken
 from flopray.workloads.phases import BuiltPoint
 
-_COOLDOWN_CAP_S = 600.0
 #: Columns by which libraries choose kernels.
 _ENVIRONMENT = (
     *("device_name", "compute_capability", "sm_count", "memory_total_bytes", "driver_version"),
@@ -86,6 +86,10 @@ class Profiler:
         run: name of the run, for the record.
         sentinel: the point to re-measure, already on this device type; None measures none.
         versions: further version columns, such as `ray_version`.
+        start_up: where the parts of `open` are noted.
+
+    Attributes:
+        first_window_after_s: from the end of `open` to the first measured window; None before it.
     """
 
     def __init__(
@@ -96,9 +100,12 @@ class Profiler:
         run: str = "",
         sentinel: Point | None = None,
         versions: dict[str, str] | None = None,
+        start_up: StartUp | None = None,
     ) -> None:
         self.device, self.settings = device, settings
         self._constant = {"run": run, **device.columns(), **version_columns(), **(versions or {})}
+        self._start_up = start_up or StartUp()
+        self.first_window_after_s: float | None = None
         self._timed = "time" in settings.instruments
         capability = self._constant.get("compute_capability")
         self._ahead: CountedAhead | None = None
@@ -128,14 +135,16 @@ class Profiler:
             MeterError: the GPU is lost; the meter was closed.
         """
         try:
-            self._power.open()
+            self._power.open(self._start_up)
             if self._sentinel.due and (self.device.is_cuda or self._power.meter):
                 # A CPU without a meter needs no waking, so that its first point begins seconds sooner. Otherwise this
                 # wakes the device, whose clocks and voltage take a second to come up from deep idle. The baseline is
                 # taken after the first point: a warmer board leaks more (10 % of a small load's energy,
                 # docs/method.md), and against the baseline of a cold board every later value would be a drift.
                 self._wake()
+                self._start_up.mark("waking")
                 self._power.measure_awake_idle()
+                self._start_up.mark("awake idle power")
         except BaseException:
             self.close()
             raise
@@ -200,7 +209,7 @@ class Profiler:
         if self._warm:
             self._check_sentinel()
         self.count_ahead([point])
-        self._cool_down()
+        self.device.cool_down(self.settings.cooldown_c)
         self._measured_peak(point.precision)
         rows = [self._row(point, outcome) for outcome in self.outcomes(point)]
         self._warm = True
@@ -267,15 +276,6 @@ class Profiler:
             raise RuntimeError("the device stopped computing while the sentinel was measured")
         self._power.measure_awake_idle()
 
-    def _cool_down(self) -> None:
-        limit = self.settings.cooldown_c
-        until = time.monotonic() + _COOLDOWN_CAP_S
-        while limit is not None and time.monotonic() < until:
-            state = self.device.state()
-            if state is None or state.temperature_c is None or state.temperature_c <= limit:
-                return
-            time.sleep(0.5)
-
     def _measure_sentinel(self) -> PhaseResult | None:
         assert self._sentinel_point is not None
         try:
@@ -318,6 +318,8 @@ class Profiler:
         try:
             outcome.attention_backend = built.attention_backend(outcome.phase)
             outcome.result = self._measure(built.phase(outcome.phase))
+            if self.first_window_after_s is None:
+                self.first_window_after_s = time.monotonic() - self._last_end - outcome.result.timing.window_s
             outcome.further = self._operators(built, outcome.phase)
             return
         except Exception as error:

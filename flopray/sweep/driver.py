@@ -15,6 +15,7 @@ from rich.console import Console
 from flopray.cluster.connection import NAMESPACE
 from flopray.cluster.ray_internals import behind_client
 from flopray.errors import FloprayError, resume_command
+from flopray.measurement.start_up import StartUp
 from flopray.records import PhaseRecord
 from flopray.store.atomic import reason
 from flopray.store.run import RunFolder
@@ -59,6 +60,7 @@ def run_sweep(
     resume: str | None = None,
     trainable: type[PointTrial] = PointTrial,
     loggers: Loggers | None = None,
+    start_up: StartUp | None = None,
 ) -> None:
     """Measure what the run's journal lacks, on the connected cluster.
 
@@ -76,6 +78,7 @@ def run_sweep(
         resume: the command that goes on with the run, for messages; None takes `resume_command` of it.
         trainable: what Tune runs; another one than `PointTrial` only to see what orchestration itself costs.
         loggers: get every result, besides Tune's own files; None where there are none.
+        start_up: of the command so far; None begins here.
 
     Raises:
         RunLocked: another process writes this run.
@@ -85,6 +88,7 @@ def run_sweep(
         KeyboardInterrupt: after the journal is safe.
     """
     limits, resume = limits or Limits(), resume or resume_command(folder.address)
+    start_up = start_up or StartUp()
     with folder.writer() as journal:
         _reconcile(sweep, folder, loggers, progress)
         recorder_name = f"{RECORDER_PREFIX}:{folder.name}:{uuid.uuid4().hex[:8]}"
@@ -95,8 +99,11 @@ def run_sweep(
         def waits() -> Waiting:
             return waiting_now(sweep.cpus_per_trial, list(slots), recorder_name)
 
-        writer = JournalWriterThread(recorder, journal, progress, supersede=supersede, waits=waits, resume=resume)
+        writer = JournalWriterThread(
+            recorder, journal, progress, supersede=supersede, waits=waits, resume=resume, start_up=start_up
+        )
         writer.tell_waiting()
+        start_up.mark("recorder")
         shared = sweep_config(sweep, folder.name, recorder_name, limits)
 
         def tell() -> list[LoggerCallback]:

@@ -14,6 +14,7 @@ import ray
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError, RayTaskError
 
 from flopray.errors import FloprayError, StorageError, SweepStopped, resume_command
+from flopray.measurement.start_up import StartUp
 from flopray.records import PhaseRecord, Row, Status
 from flopray.store.journal import JournalWriter
 from flopray.sweep.free_devices import Waiting
@@ -102,6 +103,7 @@ class JournalWriterThread:
         failed: called with what stopped the writer, instead of an interrupt of the main thread, in a process that may
             leave Ray at any time.
         every_s: seconds between two looks at the recorder.
+        start_up: of the command, for a line in the log once the first process of a trial has started.
     """
 
     def __init__(
@@ -116,9 +118,10 @@ class JournalWriterThread:
         journaled: Callable[[list[list[PhaseRecord]]], object] = lambda _: None,
         failed: Callable[[Exception], object] | None = None,
         every_s: float = _DRAIN_EVERY_S,
+        start_up: StartUp | None = None,
     ) -> None:
         self._journaled, self._failed, self._every_s = journaled, failed or _interrupt_main, every_s
-        self._may_leave = failed is not None
+        self._may_leave, self._start_up = failed is not None, start_up
         self._recorder, self._journal, self._progress, self._supersede = recorder, journal, progress, supersede
         self._resume = resume or resume_command(journal.run)
         self._waits, self._told, self._look_at = waits, False, time.monotonic() + _LOOK_AFTER_S
@@ -177,6 +180,10 @@ class JournalWriterThread:
         if events.points:
             self._journaled(events.points)
         self._told |= events.started
+        if events.started and self._start_up:
+            self._start_up.mark("Tune and the first process")
+            self._progress.spent(self._start_up.line("the first trial started"))
+            self._start_up = None
         if not self._told and time.monotonic() >= self._look_at:
             self._look_at = math.inf
             self.tell_waiting()

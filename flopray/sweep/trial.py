@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import ray
 from ray import tune
 
+from flopray.measurement.start_up import StartUp, importing
 from flopray.point import Point
 from flopray.records import PhaseRecord, Status
 from flopray.settings import MeasureSettings
@@ -60,9 +61,12 @@ class PointTrial(tune.Trainable):
     """
 
     shared: ClassVar[Mapping[str, Any]] = {}
+    #: Of a device that is open, until its first window was told.
+    _start_up: StartUp | None = None
 
     def setup(self, config: Config) -> None:
         """Find the recorder; the device is opened at the first point."""
+        self._begun = StartUp()
         self._sweep = self.shared
         self._recorder = ray.get_actor(self._sweep["recorder"], namespace=self._sweep["namespace"])
         self._device_type = self.device_type_in(config)
@@ -169,6 +173,7 @@ class PointTrial(tune.Trainable):
         self._unsent = records
         if time.monotonic() - begin_s >= SHORT_S or any(record.status != Status.OK for record in records):
             self._hand_over()
+        self._tell_first_window()
         if said := self._worker_log.take():
             self._recorder.said.remote(self._own_name, said)
         _tell_log(spec, records)
@@ -189,22 +194,30 @@ class PointTrial(tune.Trainable):
         Returns:
             The profiler, or None where that was tried often enough; `_unopened` then says why.
         """
-        profiler = _profiler_of(self._workload)
+        start_up = self._start_up = self._begun
+        start_up.mark("Tune")
+        with importing():
+            profiler = _profiler_of(self._workload)
+        start_up.mark("imports")
         sentinel = self._sweep["sentinels"].get(self._device_type)
         try:
-            self._profiler = profiler(
+            opening = profiler(
                 self._device(),
                 self._settings(),
                 run=self._sweep["run"],
                 sentinel=point_from(sentinel, self._workload) if sentinel else None,
                 versions={"ray_version": ray.__version__},
-            ).open()
+                start_up=start_up,
+            )
+            start_up.mark("device")
+            self._profiler = opening.open()
         except Exception as error:
             self._unopened = f"the device could not be opened: {(str(error).splitlines() or [repr(error)])[0]}"
             in_a_row: Any = ray.get(self._recorder.unopened.remote(self._device_type))
             if in_a_row < MAX_UNOPENED:
                 raise
             return None
+        self._recorder.spent.remote(self._own_name, [start_up.line("ready")])
         ray.get(self._recorder.opened.remote(self._device_type))
         if self._profiler.energy_reason:
             what = f"no energy on {self._device_type}, only time and FLOPs: {self._profiler.energy_reason}"
@@ -213,6 +226,14 @@ class PointTrial(tune.Trainable):
             what = f"no factor of a board of {self._device_type}: {self._profiler.factor_reason}"
             ray.get(self._recorder.notice.remote(what))
         return self._profiler
+
+    def _tell_first_window(self) -> None:
+        """Once in a process: how long after the device was open its first window began."""
+        after_s = self._profiler.first_window_after_s if self._profiler and self._start_up else None
+        if after_s is not None:
+            self._start_up = None
+            line = f"first window {after_s:.1f} s later (its point: built, captured or compiled, warmed up)"
+            self._recorder.spent.remote(self._own_name, [line])
 
     def _device(self) -> Device:
         from flopray.measurement.device import Device

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 
@@ -46,7 +47,19 @@ def test_a_sweep_to_its_end(machine):
     for file in ("manifest.json", "journal.jsonl", "records.parquet", "summary.json"):
         assert (run / file).stat().st_size > 0
     assert list(run.glob("plots/surfaces/CPU_fp32_eager/forward/time_*.png"))
+    assert_start_is_told((run / "run.log").read_text())
     assert not machine.left_over()
+
+
+def assert_start_is_told(log: str) -> None:
+    """Once the start of the command, and once that of each process, with parts that are within the whole."""
+    told = re.findall(r"(the first trial started|CPU@\S+: ready) after ([\d.]+) s \((.*)\)", log)
+    assert [what.partition("@")[0] for what, *_ in told] == ["the first trial started", "CPU"], log
+    for _, whole, parts in told:
+        seconds = {name: float(s) for name, s in re.findall(r"([^,]+?) ([\d.]+)(?:, |$)", parts)}
+        assert sum(seconds.values()) <= float(whole) + 0.05 * (len(seconds) + 1)  # each is rounded
+        assert {"Ray", "Tune and the first process"} <= set(seconds) or "imports" in seconds
+    assert len(re.findall(r"CPU@\S+: first window [\d.]+ s later", log)) == 1
 
 
 def test_ctrl_c_leaves_a_run_that_the_printed_command_finishes(machine):

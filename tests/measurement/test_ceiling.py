@@ -1,11 +1,9 @@
 """The rate of products on this CPU is measured for each precision, as a denominator and not a limit."""
 
-import pytest
 import torch
 
 from flopray.measurement import ceiling
 from flopray.measurement.ceiling import measured_peak_flops_per_s
-from flopray.measurement.columns import derived_columns
 
 
 def test_the_fastest_product_counts(monkeypatch):
@@ -41,14 +39,3 @@ def test_what_a_cpu_has_no_products_for_has_no_peak(monkeypatch):
 
     monkeypatch.setattr(ceiling, "_seconds", no_kernel)
     assert measured_peak_flops_per_s("fp16") is None
-
-
-@pytest.mark.parametrize(
-    ("drift", "error", "expected"), [(0.1, None, 0.1), (0.1, 0.58, 0.0), (0.5, 0.196, 0.49**0.5 / 1.4286)]
-)
-def test_only_the_drift_beyond_the_sentinels_own_scatter_is_added_to_an_error(drift, error, expected):
-    row = {"phase": "forward", "time_s": 1.0, "model_flops": 10, "time_rel_error": 0.0, "device_name": "a CPU"}
-    columns = {"sentinel_time_drift": drift, "sentinel_time_drift_error": error}
-    derived = derived_columns(row, "fp32", columns, {"idle_power_w": None})
-    assert derived["time_rel_error"] == pytest.approx((max(0.0, drift**2 - ((error or 0.0) / 1.96) ** 2)) ** 0.5)
-    assert derived["time_rel_error"] == pytest.approx(expected, rel=0.01)

@@ -6,6 +6,7 @@ import math
 import pickle
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from flopray.energy.nvml import GpuState
 from flopray.errors import MeterError, NoEnergySource, OutOfMemory
 from flopray.measurement.device import Device
 from flopray.measurement.profiler import Profiler
+from flopray.measurement.start_up import StartUp
 from flopray.point import Point
 from flopray.records import TRAINING_PHASES, Status
 from flopray.settings import MeasureSettings
@@ -47,19 +49,38 @@ def profiler(monkeypatch):
     """Makes profilers whose device has the given meter, or no energy source."""
     made = []
 
-    def make(meter=None, *, sentinel=None, **fields) -> Profiler:
+    def make(meter=None, *, sentinel=None, start_up=None, **fields) -> Profiler:
         def open_meter(self):
             if meter is None:
                 raise NoEnergySource("this machine counts no joules: buy one that does")
             return meter
 
         monkeypatch.setattr(Device, "open_meter", open_meter)
-        made.append(Profiler(Device("CPU", threads=1), settings(**fields), run="r", sentinel=sentinel).open())
+        opening = Profiler(Device("CPU", threads=1), settings(**fields), run="r", sentinel=sentinel, start_up=start_up)
+        made.append(opening.open())
         return made[-1]
 
     yield make
     for each in made:
         each.close()
+
+
+def test_opening_notes_its_parts_and_the_first_point_its_first_window(profiler, monkeypatch):
+    start_up = StartUp()
+    begin_s = time.monotonic()
+    opened = profiler(simulated(), sentinel=spec(), sentinel_every_s=60.0, phases=("forward",), start_up=start_up)
+    opened_s = time.monotonic() - begin_s
+    parts = ["meter", "idle clocks", "idle power", "board factor", "waking", "awake idle power"]
+    assert list(start_up.parts_s) == parts
+    assert start_up.parts_s["idle power"] >= 1.0  # it is measured for a second
+    assert sum(start_up.parts_s.values()) <= opened_s
+    assert opened.first_window_after_s is None
+    (record,) = opened.measure_point(spec())
+    first_s = opened.first_window_after_s
+    assert record.warmup_s < first_s < record.device_wall_s - record.window_s
+    opened.measure_point(spec(width=16))
+    assert opened.first_window_after_s == first_s
+    assert list(start_up.parts_s) == parts
 
 
 def simulated(**options) -> SimulatedMeter:

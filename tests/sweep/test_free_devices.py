@@ -5,6 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
+from flopray.measurement.start_up import StartUp
 from flopray.monitoring.progress import Progress
 from flopray.store.run import RunFolder
 from flopray.sweep.free_devices import NodeResources, Waiting, waiting
@@ -98,6 +99,21 @@ def test_a_device_that_was_taken_meanwhile_is_told_later(watched):
     progress._next_plain = 0.0
     writer._once()
     assert screen.getvalue().splitlines()[3:] == ["0/4 points | now n=2"]
+
+
+def test_the_start_of_the_command_is_told_once_a_trial_has_started(tmp_path, monkeypatch):
+    recorder, told = Answers(monkeypatch), []
+    progress = Progress(Console(file=io.StringIO()), total=4)
+    monkeypatch.setattr(progress, "spent", told.append)
+    with RunFolder.create(tmp_path, "r", {}).writer() as journal:
+        writer = JournalWriterThread(recorder, journal, progress, supersede=False, start_up=StartUp())
+        writer._once()
+        assert told == []
+        for _ in range(2):
+            recorder.events = Events(started=True, spent=["CPU@a:1: ready after 2.6 s (imports 2.5)"])
+            writer._once()
+    assert told[0].startswith("the first trial started after ")
+    assert told[1:] == ["CPU@a:1: ready after 2.6 s (imports 2.5)"] * 2
 
 
 def test_a_sweep_whose_own_process_holds_the_device_is_not_told_to_wait(watched):
