@@ -37,6 +37,11 @@ def test_a_type_in_other_words_is_recognised(asked, meant):
         choose_devices(MIXED, [asked])
 
 
+def test_a_type_that_is_written_well_is_not_asked_back():
+    with pytest.raises(ClusterError, match=r"device_type T4: no node has it; the cluster has H100, A100, CPU$"):
+        choose_devices(MIXED, ["T4"])
+
+
 def test_a_plan_does_not_count_what_it_adds_among_the_types_of_the_cluster():
     with pytest.raises(ClusterError, match=r"L99: no node has it; the cluster has H100, A100, CPU(: did|$)"):
         choose_devices(MIXED.with_types(["L4"]), ["L4", "L99"], planned=["L4"])
