@@ -30,7 +30,7 @@ class Field:
 
     Attributes:
         name: of the column, such as `width`.
-        letter: short name on labels, such as `d`; without one, labels have the name of a dimension and leave a choice out.
+        letter: short name on labels, such as `d`; without one, labels have a dimension's name, and leave a choice out.
         label: on axes of plots, such as `width`; empty takes the name.
         unit: of a dimension, such as `px`; empty where it is a count.
         type: `int` for a dimension, `str` or `bool` for a choice.
