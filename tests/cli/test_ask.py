@@ -252,7 +252,38 @@ def test_a_guessed_flag_leads_to_the_right_one(words, said, capsys):
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("text", "value"), [("24h", 86400), ("90 min", 5400), ("7d", 604800), ("1.5e3s", 1500)])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e9", 10**9),
+        ("1000", 1000),
+        ("3.5M", 3_500_000),
+        ("1B tokens", 10**9),
+        ("1b", 10**9),
+        ("1.1 billion tokens", 1_100_000_000),
+        ("15T", 15 * 10**12),
+        ("2.5e3k", 2_500_000),
+        ("1,000,000", 10**6),
+        ("1 000 000 Token", 10**6),
+        ("10_000_000", 10**7),
+        ("1e18", 10**18),
+    ],
+)
+def test_tokens(text, value):
+    assert quantities.tokens(text) == value
+
+
+def test_steps_are_no_tokens():
+    assert quantities.steps("10k steps") == 10_000
+    for text in ("1B tokens", "", "0", "-5", "1.5", "1..5", "nan", "inf", "1e19", "1e999", "10,00", "1,2", "1q", "k"):
+        with pytest.raises(InputError, match="write a whole number from 1 to 1e\\+18, such as 1000, 1e9 or 3.5M"):
+            quantities.steps(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("24h", 86400), ("90 min", 5400), ("7d", 604800), ("1.5e3s", 1500), ("2 hours", 7200), ("1 day", 86400)],
+)
 def test_times(text, value):
     assert quantities.seconds(text) == value
 
