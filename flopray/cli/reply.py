@@ -91,7 +91,9 @@ def _lines(answers: Sequence[Answer], assumed: Sequence[str], utilisation: float
     if any(one.gpus > 1 for one in answers):
         lines.append("each GPU has its own batch; the cost of exchanging gradients is not included: --utilisation")
     if utilisation < 1:
-        waiting = ", ".join(f"{name} {fit.waiting_w(name):.0f} W" for name in sorted({a.device_type for a in answers}))
+        waiting = ", ".join(
+            f"{fit.waiting_w(name):.0f} W ({name})" for name in sorted({a.device_type for a in answers})
+        )
         lines.append(f"GPUs compute {utilisation:.0%} of the time, as given; a board that waits takes {waiting}")
     answered = [one for one in answers if one.step_s]
     if answered:

@@ -276,7 +276,7 @@ def test_tokens(text, value):
 def test_steps_are_no_tokens():
     assert quantities.steps("10k steps") == 10_000
     for text in ("1B tokens", "", "0", "-5", "1.5", "1..5", "nan", "inf", "1e19", "1e999", "10,00", "1,2", "1q", "k"):
-        with pytest.raises(InputError, match="write a whole number from 1 to 1e\\+18, such as 1000, 1e9 or 3.5M"):
+        with pytest.raises(InputError, match=r"write a whole number from 1 to 1e\+18, such as 1000, 1e9 or 3.5M"):
             quantities.steps(text)
 
 

@@ -795,7 +795,7 @@ class TestCommand:
             (["--metrics", "speed"], "--metrics: unknown 'speed', choose from time,"),
             (["--phases", "sideways"], "--phases sideways"),
             (["--n", "7"], "--n 7: the run has only 2, 8"),
-            (["--n", "two"], "invalid int value: 'two'"),
+            (["--n", "two"], "'two' is not a whole number"),
             (["--d-min", "9999"], "--d-min 9999"),
             (["--formats", "bmp"], "--formats: unknown 'bmp', choose from png, svg, pdf"),
             (["--out", "/proc/no/such/place"], "cannot write"),
