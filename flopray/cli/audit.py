@@ -203,7 +203,7 @@ def build_parser() -> SettingsParser:
     """The command line of this script."""
     return SettingsParser(
         Options,
-        prog="analysis/audit.py",
+        prog="flopray audit",
         description="Which numbers cannot be true, which need an explanation, and why.",
         epilog="exit code: 0 nothing impossible, 1 something is impossible, 2 PATH cannot be audited",
     )
