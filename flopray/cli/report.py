@@ -87,14 +87,13 @@ def command_of(folder: RunFolder) -> str:
     built_in = BUILT_IN.get(named)
     fields = {each.name: each for each in (built_in or folder.workload).fields}
     axes = {name: values for name, values in sweep["axes"].items() if isinstance(values, list)}
-    whole = built_in is not None and built_in.as_a_whole  # an evaluation, which names its models first
-    words = ["evaluate", *map(str, axes.pop("model", ()))] if whole else ["sweep", _file_of(folder) or named]
+    words = ["sweep", _file_of(folder) or named]
     for name, values in axes.items():
         field = fields.get(name, Field(name=name))
         if name != "device_type" and not field.implied:
             words += [flag_of(field), *(_word(field, value) for value in values)]
     settings = sweep.get("settings") if isinstance(sweep.get("settings"), Mapping) else {}
-    words += ["--seed", str(settings.get("seed", 0))] if whole else [*_searching(sweep), *_measuring(settings)]
+    words += [*_searching(sweep), *_measuring(settings)]
     shards = sweep.get("shards")
     parts = [["--shard", str(shard)] for shard in shards] if isinstance(shards, list) and shards else [[]]
     return "\n".join(" ".join(map(shlex.quote, ["flopray", *words, *part])) for part in parts)
