@@ -92,8 +92,8 @@ def command_of(folder: RunFolder) -> str:
         field = fields.get(name, Field(name=name))
         if name != "device_type" and not field.implied:
             words += [flag_of(field), *(_word(field, value) for value in values)]
-    settings = sweep.get("settings") if isinstance(sweep.get("settings"), Mapping) else {}
-    words += [*_searching(sweep), *_measuring(settings)]
+    settings = sweep.get("settings")
+    words += [*_searching(sweep), *_measuring(settings if isinstance(settings, Mapping) else {})]
     shards = sweep.get("shards")
     parts = [["--shard", str(shard)] for shard in shards] if isinstance(shards, list) and shards else [[]]
     return "\n".join(" ".join(map(shlex.quote, ["flopray", *words, *part])) for part in parts)
