@@ -30,7 +30,7 @@ class Field:
 
     Attributes:
         name: of the column, such as `width`.
-        letter: short name on labels, such as `d`; None for a field that labels leave out.
+        letter: short name on labels, such as `d`; without one, labels have a dimension's name, and leave a choice out.
         label: on axes of plots, such as `width`; empty takes the name.
         unit: of a dimension, such as `px`; empty where it is a count.
         type: `int` for a dimension, `str` or `bool` for a choice.
@@ -183,9 +183,11 @@ class Description:
         shown = []
         for f in self.fields:
             value = values.get(f.name)
-            if f.letter is None or _is_missing(value):
+            is_dimension = f.type is int and not f.implied
+            letter = f.letter or (f.name if is_dimension else None)
+            if letter is None or _is_missing(value):
                 continue
-            shown.append(str(value) if f.letter == f.name else f"{f.letter}={value}")
+            shown.append(str(value) if letter == f.name and not is_dimension else f"{letter}={value}")
         return " ".join(shown)
 
     def __eq__(self, other: object) -> bool:

@@ -8,6 +8,7 @@ Two families matter to callers:
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -98,6 +99,20 @@ def several(name: str, given: Any, *, one_word: bool = False) -> tuple[Any, ...]
         listed = f"[{given!r:.40}]" if isinstance(given, str | int | float) else "[8, 16]"
         raise InputError(f"{name} must be a list of values, such as {listed}, got {given!r:.60}")
     return tuple(value.item() if hasattr(value, "item") else value for value in given)
+
+
+def check_path(name: str, given: Any) -> None:
+    """Refuse what is no path: None would become a folder of that name.
+
+    Args:
+        name: of the argument, for the message.
+        given: its value.
+
+    Raises:
+        InputError: it is neither a text nor a path.
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise InputError(f"{name} must be a path, got {given!r:.60}")
 
 
 def named(text: str, names: Mapping[str, str] | None = None) -> str:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from functools import cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -22,6 +23,10 @@ from flopray.records import INSTRUMENTS
 DEFAULT_PHASES = ("forward", "backward", "optimizer_step", "train_step")
 #: The key of a setting in the metadata of its field.
 _KEY = "setting"
+#: What a value that is no number may be, by the kind of its setting, and how a message says so.
+_TYPES: Mapping[Any, tuple[tuple[type, ...], str]] = MappingProxyType(
+    {str: ((str,), "a text"), bool: ((bool,), "True or False"), Path: ((str, Path), "a path")}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,12 +107,19 @@ class Setting:
         elif self.kind in (int, float):
             for number in value.values() if isinstance(value, Mapping) else (value,):
                 self._check_number(number)
+        elif self.kind in _TYPES:
+            types, what = _TYPES[self.kind]
+            for one in value if isinstance(value, tuple) else (value,):
+                if not isinstance(one, types):
+                    raise SettingError(f"<{self.name}> must be {what}, got {one!r:.60}")
 
     def _check_words(self, given: Any, known: Sequence[str]) -> None:
         if not given:
             of_these = f" of: {', '.join(known)}" if known else ""
             raise SettingError(f"<{self.name}> needs at least one {self.noun}{of_these}")
         for word in given:
+            if self.kind is str and not isinstance(word, str):
+                raise SettingError(f"<{self.name}>: a {self.noun} must be a text, got {word!r:.60}")
             if known and word not in known:
                 hint = spaced(f"<{self.name}>", word)
                 raise SettingError(f"<{self.name}>: unknown {word!r}, choose from {', '.join(known)}{hint}")

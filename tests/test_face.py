@@ -206,6 +206,14 @@ def test_a_sweep_says_in_one_line_what_cannot_be(workload, arguments, said):
         ({}, {"search": "random"}, "samples"),
         ({}, {"target_error": 2.0}, "target_error"),
         ({}, {"seed": -1}, "seed"),
+        ({}, {"shard": (1, 2)}, "shard must be a text, got (1, 2)"),
+        ({}, {"shard": 3}, "shard must be a text, got 3"),
+        ({}, {"trial": 3}, "trial: a value must be a text, got 3"),
+        ({}, {"search": ["grid"]}, "search: a value must be a text, got ['grid']"),
+        ({}, {"keep_series": "yes"}, "keep_series must be True or False, got 'yes'"),
+        ({}, {"calibrate": 1}, "calibrate must be True or False, got 1"),
+        ({}, {"phases": [3]}, "phases: a name must be a text, got 3"),
+        ({}, {"precision": [["fp32"]]}, "precision: a value must be a text, got ['fp32']"),
     ],
 )
 def test_values_that_cannot_be_are_refused_before_ray_starts(tmp_path, monkeypatch, axes, settings, said):
@@ -223,8 +231,22 @@ def test_a_message_calls_settings_as_python_does(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"^device_types H100-of-a-dream: no node has it"):
         sweep.run(tmp_path / "run", quiet=True)
     (tmp_path / "run").mkdir()
-    with pytest.raises(InputError, match=r"or choose another name$"):
-        sweep.run(tmp_path / "run", quiet=True)
+    (tmp_path / "file").write_text("mine")
+    for taken in ("run", "file"):  # no run: `flopray resume` would refuse it
+        with pytest.raises(InputError, match=rf"{taken} exists and is not a run of flopray: choose another name$"):
+            sweep.run(tmp_path / taken, quiet=True)
+
+
+def test_what_is_no_path_is_no_run(tmp_path, monkeypatch):
+    """`None` would become a folder of that name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("flopray.cluster.connection.connected", no_ray)
+    with pytest.raises(InputError, match=r"^path must be a path, got None$"):
+        flopray.Sweep("mlp", axes={"n_layers": [1], "width": [16], "tokens": [8]}).run(None)  # pyright: ignore
+    for read in (flopray.load_run, flopray.resume):
+        with pytest.raises(InputError, match=r"^the run must be a path, got None$"):
+            read(None)  # pyright: ignore
+    assert not list(tmp_path.iterdir())
 
 
 def no_ray(*_: object, **__: object) -> None:

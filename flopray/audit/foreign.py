@@ -105,14 +105,21 @@ def _like_a_number(cell: Any) -> bool:
     return isinstance(cell, str) and _NUMBER_TEXT.fullmatch(cell.strip()) is not None
 
 
-def not_understood(rows: Sequence[Row], further: Sequence[str]) -> list[Finding]:
-    """Notes on unknown columns: those that tell rows apart, and those that sound like what is judged."""
-    found = []
+def not_understood(rows: Sequence[Row], further: Sequence[str], fields: Sequence[str] = ()) -> list[Finding]:
+    """Notes on unknown columns: those that tell rows apart, and those that sound like what is judged.
+
+    Args:
+        rows: of the table.
+        further: columns that tell rows apart.
+        fields: columns that are known to name points.
+    """
+    found, further = [], [column for column in further if column not in fields]
     if further:
         them = "it" if len(further) == 1 else "them"
         sentence = f"rows are also told apart by {_listed(further)}, which the audit does not know"
         found.append(_note(f"{sentence}: only rows that agree in {them} are compared with one another"))
-    unknown = [str(column) for column in _columns(rows) if column not in KNOWN and str(column) not in further]
+    strange = [str(column) for column in _columns(rows) if column not in KNOWN and str(column) not in fields]
+    unknown = [column for column in strange if column not in further]
     like = [column for column in unknown if sounds_measured(column)]
     if like := [column for column in like if not all(is_missing(row.get(column)) for row in rows)]:
         sentence = f"{_listed(like)}: the audit does not know what this is, so it was not judged"

@@ -15,7 +15,18 @@ from flopray.audit.condition_rules import CONDITION_RULES
 from flopray.audit.counter_rules import COUNTER_RULES
 from flopray.audit.device_columns import has_a_further_device
 from flopray.audit.device_counts import covers_several, device_count_column, device_spread_column
-from flopray.audit.findings import CONDITIONS, Finding, Row, Severity, Unjudged, device_name, is_hole, keys_of, text
+from flopray.audit.findings import (
+    CONDITIONS,
+    Finding,
+    Row,
+    Severity,
+    Unjudged,
+    device_name,
+    is_hole,
+    is_missing,
+    keys_of,
+    text,
+)
 from flopray.audit.foreign import not_numbers, not_understood, telling_apart
 from flopray.audit.limit_rules import (
     LIMIT_RULES,
@@ -93,12 +104,15 @@ def audit_row(row: Row) -> list[Finding]:
     return [verdict for rule in _EACH_ROW if isinstance(verdict := rule(row), Finding)]
 
 
-def audit_rows(rows: Sequence[Row], labels: Sequence[Hashable] | None = None) -> list[Finding]:
+def audit_rows(
+    rows: Sequence[Row], labels: Sequence[Hashable] | None = None, fields: Sequence[str] = ()
+) -> list[Finding]:
     """Findings on a table: rows by themselves, points against their parts, and points along each axis.
 
     Args:
         rows: records; rows whose status says that they have no numbers are holes, and are not judged.
         labels: what to call the rows in `Finding.rows`; their positions by default.
+        fields: columns that name points, such as those of a run's workload; others are told apart by what they hold.
 
     Returns:
         Findings from worst to mildest. The last ones are notes that say which rule could not judge how many rows.
@@ -108,7 +122,7 @@ def audit_rows(rows: Sequence[Row], labels: Sequence[Hashable] | None = None) ->
     further = telling_apart(solid)
     several = device_count_column(solid)
     spread = device_spread_column(solid) if several is None else None
-    found: list[Finding] = axes + not_numbers(solid) + not_understood(solid, further)
+    found: list[Finding] = axes + not_numbers(solid) + not_understood(solid, further, fields)
     unjudged: dict[Unjudged, int] = defaultdict(int)
     _judge_rows(solid, several or spread, found, unjudged)
     for members in _points(solid, further):
@@ -117,14 +131,25 @@ def audit_rows(rows: Sequence[Row], labels: Sequence[Hashable] | None = None) ->
     _sort(found, unjudged, judge_series(solid, further), range(len(solid)))
     found = [finding for finding in found if finding.rule != "no_limit_known"] + _unlimited(solid, found)
     found.sort(key=lambda finding: _RANK[finding.severity])
-    found += [_not_judged(verdict, count, len(solid)) for verdict, count in unjudged.items()]
+    found = [_with_fields(finding, solid, fields) for finding in found]
+    if solid:  # of no rows, none could not be judged
+        found += [_not_judged(verdict, count, len(solid)) for verdict, count in unjudged.items()]
     names = list(labels) if labels is not None else list(range(len(rows)))
     return [dataclasses.replace(f, rows=tuple(names[places[place]] for place in f.rows)) for f in found]
 
 
-def audit(frame: pd.DataFrame) -> list[Finding]:
+def audit(frame: pd.DataFrame, fields: Sequence[str] = ()) -> list[Finding]:
     """`audit_rows` of a frame; `Finding.rows` are labels of its index."""
-    return audit_rows(rows_of(frame), labels=list(frame.index))
+    return audit_rows(rows_of(frame), labels=list(frame.index), fields=fields)
+
+
+def _with_fields(finding: Finding, rows: Sequence[Row], fields: Sequence[str]) -> Finding:
+    """With the fields of its (first) row among its keys, so that it names the point."""
+    if not (finding.rows and finding.keys):
+        return finding
+    row = rows[finding.rows[0]]
+    own = {name: row[name] for name in fields if name not in finding.keys and not is_missing(row.get(name))}
+    return dataclasses.replace(finding, keys={**finding.keys, **own}) if own else finding
 
 
 def _sort(found: list[Finding], unjudged: dict[Unjudged, int], verdicts: Sequence[Any], places: Sequence[int]) -> None:

@@ -10,6 +10,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from flopray.cli.terminal import LineConsole
 from flopray.errors import FloprayError, InputError, SettingError, with_names
 from flopray.settings import check_settings, setting
 from flopray.store import atomic
-from flopray.store.location import local_folder
+from flopray.store.location import local_folder, open_run
 
 _STYLES = {Severity.IMPOSSIBLE: "bold red", Severity.IMPLAUSIBLE: "yellow", Severity.NOTE: "dim"}
 #: Columns of a terminal from which on the table of findings holds its words whole.
@@ -202,7 +203,7 @@ def build_parser() -> SettingsParser:
     """The command line of this script."""
     return SettingsParser(
         Options,
-        prog="analysis/audit.py",
+        prog="flopray audit",
         description="Which numbers cannot be true, which need an explanation, and why.",
         epilog="exit code: 0 nothing impossible, 1 something is impossible, 2 PATH cannot be audited",
     )
@@ -220,7 +221,7 @@ def _audited(options: Options, told: Callable[[FloprayError], str]) -> int:
         folder = local_folder(options.path)
         frame, read_as = load_records(folder, rename=parse_renames(options.rename), per=options.per)
         frame = frame.reset_index(drop=True)
-        findings = audit(frame)
+        findings = audit(frame, _fields_of(folder))
         if options.csv:
             to_csv(options.csv, findings)
     except FloprayError as error:
@@ -233,3 +234,10 @@ def _audited(options: Options, told: Callable[[FloprayError], str]) -> int:
     else:
         show(LineConsole(width=None if sys.stdout.isatty() else 160), options.path, frame, findings, read_as)
     return int(any(finding.severity is Severity.IMPOSSIBLE for finding in findings))
+
+
+def _fields_of(folder: Path) -> list[str]:
+    """Names of the fields of a run's workload, which tell its points apart; none of other tables."""
+    with suppress(FloprayError):
+        return [field.name for field in open_run(folder).workload.fields if not field.implied]
+    return []

@@ -30,11 +30,11 @@ from flopray.store.location import local_folder, results_folder
 _EXAMPLES = """examples:
   python sweeps/mlp_grid.py --instruments counters --phases forward backward
       counts what the GPU executes (Nsight Compute, and permission to read counters)
-  python analysis/compare_flops.py results/RUN
+  flopray compare-flops results/RUN
       tables, the fitted formula, and figures in RUN/plots/flops/
-  python analysis/compare_flops.py results/RUN --published metrics/20250922-120007_n2-32_d128-2048_m16-256.csv
+  flopray compare-flops results/RUN --published metrics/20250922-120007_n2-32_d128-2048_m16-256.csv
       flopmetrics' 1,280 points of an Ampere GPU below ours, on the same scales
-  python analysis/compare_flops.py --published FILE --out /tmp/theirs
+  flopray compare-flops --published FILE --out /tmp/theirs
       theirs alone
 
 what the words mean:
@@ -182,7 +182,7 @@ def build_parser() -> SettingsParser:
     """The command line of this script."""
     return SettingsParser(
         Options,
-        prog="compare_flops.py",
+        prog="flopray compare-flops",
         description="Compare closed-form, dispatched and executed FLOPs, and fit what this type of GPU executes.",
         epilog=_EXAMPLES,
     )

@@ -45,17 +45,17 @@ MAX_SHAPES = 8
 _EXAMPLES = """examples:
   python sweeps/llama_gpu.py --address auto
       measures Llama on every type of GPU of the running cluster
-  python analysis/compare_gpus.py results/RUN
+  flopray compare-gpus results/RUN
       tables, RUN/tables/ and figures in RUN/plots/gpus/
-  python analysis/compare_gpus.py results/H100_RUN results/A100_RUN --out figures --tables tables
+  flopray compare-gpus results/H100_RUN results/A100_RUN --out figures --tables tables
       runs of two clusters as one comparison
-  python analysis/compare_gpus.py results/RUN --published architecture/results_optimized
+  flopray compare-gpus results/RUN --published architecture/results_optimized
       flopmetrics' published results beside ours; what cannot be true is crossed out
-  python analysis/compare_gpus.py --published architecture/results_optimized --out /tmp/theirs
+  flopray compare-gpus --published architecture/results_optimized --out /tmp/theirs
       theirs alone
-  python analysis/compare_gpus.py results/RUN --published architecture/results_optimized --truth H100
+  flopray compare-gpus results/RUN --published architecture/results_optimized --truth H100
       only three lines of Markdown: published and measured efficiency of the forward pass
-  python analysis/compare_gpus.py results/ONE results/TWO --boards
+  flopray compare-gpus results/ONE results/TWO --boards
       boards of one type against one another, from runs of the same sweep or a merged run
 
 how to read the figures:
@@ -199,7 +199,7 @@ def build_parser() -> SettingsParser:
     """The command line of this script."""
     return SettingsParser(
         Options,
-        prog="compare_gpus.py",
+        prog="flopray compare-gpus",
         description="Compare GPUs by time, energy and efficiency of each phase of a model, and models by their tokens.",
         epilog=_EXAMPLES,
     )

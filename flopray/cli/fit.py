@@ -200,7 +200,7 @@ def build_parser() -> SettingsParser:
     """The command line of this script."""
     return SettingsParser(
         Options,
-        prog="predict.py",
+        prog="flopray fit",
         description="Fit models of time and energy to runs, and state their errors on unseen rows.",
         epilog=_EXAMPLES,
     )

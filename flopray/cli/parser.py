@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -143,7 +144,7 @@ def add_setting(group: Any, known: Setting, text: str | None = None) -> None:
 
 def _reader(kind: Callable[..., Any]) -> Callable[[str], Any]:
     """Makes a value of a word; what it refuses is an error of the parser, which names the flag."""
-    if isinstance(kind, type):
+    if isinstance(kind, type) and kind not in (int, float):
         return kind
 
     def read(word: str) -> Any:
@@ -151,8 +152,22 @@ def _reader(kind: Callable[..., Any]) -> Callable[[str], Any]:
             return kind(word)
         except InputError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
+        except ValueError as error:  # of int and float
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{word!r:.60} is not {what}{_as_number(word, kind)}") from error
 
     return read
+
+
+def _as_number(word: str, kind: Callable[..., Any]) -> str:
+    """How to write what can only mean one number: a per cent, a decimal comma, or a whole number as a float."""
+    try:
+        value = float(word[:-1]) / 100 if word.endswith("%") else float(re.sub(r"(?<=\d),(?=\d{1,2}$)", ".", word))
+    except ValueError:
+        return ""
+    if not math.isfinite(value) or (kind is int and not value.is_integer()):
+        return ""
+    return f": write {value:.0f}" if kind is int else f": write {value:g}"
 
 
 def told(error: FloprayError, *classes: type, **names: str) -> str:

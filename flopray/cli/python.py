@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flopray.cli.request import check_columns, request_of
 from flopray.cli.terminal import LineConsole
 from flopray.cli.trust import workload_of_run
-from flopray.errors import EXIT_INTERRUPTED, InputError, SettingError, several
+from flopray.errors import EXIT_INTERRUPTED, InputError, SettingError, check_path, several
 from flopray.mappings import Values
 from flopray.measurement.result import with_error
 from flopray.settings import MeasureSettings, settings_of
@@ -144,6 +144,7 @@ class Sweep:
             FloprayError: the sweep stopped; every finished point is in the run, and `resume` goes on.
             KeyboardInterrupt: as before.
         """
+        check_path("path", path)
         storage, slash, name = str(path).rstrip("/").rpartition("/")
         storage = storage or slash or "."
         given = {name: value for name, value in self.settings.items() if value is not None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from flopray.errors import InputError
@@ -12,9 +13,16 @@ from flopray.footprint.assumptions import Ranged
 from flopray.units import prefixed
 
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_SECONDS |= {"seconds": 1.0, "minutes": 60.0, "hour": 3600.0, "hours": 3600.0, "day": 86400.0, "days": 86400.0}
 _JOULES = {"J": 1.0, "kJ": 1e3, "MJ": 1e6, "GJ": 1e9, "Wh": 3600.0, "kWh": 3.6e6, "MWh": 3.6e9}
 #: Steps or tokens of a run; nobody takes more.
 _MOST = 1e18
+#: What stands behind a count, in letters of either case.
+_TIMES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
+_TIMES |= {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_COUNT = re.compile(r"([0-9.]+(?:e[+-]?[0-9]{1,3})?)\s*([a-z]*?)", re.IGNORECASE)
+#: Digits in groups of three, as `1,000,000`.
+_GROUPED = re.compile(r"[0-9]{1,3}(?:[, ][0-9]{3})+(?![0-9])")
 _QUANTITY = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([A-Za-z]+)\s*", re.IGNORECASE)
 
 
@@ -48,18 +56,42 @@ def _quantity(text: str, units: Mapping[str, float], such_as: str) -> float:
     return value
 
 
-def count(text: str) -> int:
-    """A positive whole number, also one such as `1e9`.
+def steps(text: str) -> int:
+    """A number of steps, such as `1e6`, `3.5M` or `10k steps`. Raises as `_count`."""
+    return _count(text, "step")
+
+
+def tokens(text: str) -> int:
+    """A number of tokens. Raises as `_count`.
+
+    Example:
+        >>> tokens("3.5M"), tokens("1B tokens"), tokens("1,000,000")
+        (3500000, 1000000000, 1000000)
+    """
+    return _count(text, "token")
+
+
+def gpus(text: str) -> int:
+    """A number of GPUs. Raises as `_count`."""
+    return _count(text, "GPU")
+
+
+def _count(text: str, noun: str) -> int:
+    """A positive whole number, with what it counts or without.
 
     Raises:
-        InputError: it is not a positive whole number.
+        InputError: it is not a positive whole number, or counts something else.
     """
+    plain = re.sub(rf"{noun}s?$", "", text.replace("_", "").strip(), flags=re.IGNORECASE).strip()
+    plain = _GROUPED.sub(lambda found: re.sub("[, ]", "", found[0]), plain, count=1)
+    match = _COUNT.fullmatch(plain)
+    times = _TIMES.get(match[2].lower()) if match else None
     try:
-        value = float(text.replace("_", ""))
-    except ValueError:
-        value = math.nan
+        value = Decimal(match[1]) * times if match and times else Decimal(0)
+    except ArithmeticError:  # more than one point
+        value = Decimal(0)
     if not (1 <= value <= _MOST and value == int(value)):
-        raise InputError(f"{text!r:.40}: write a whole number from 1 to {_MOST:g}, such as 1000 or 1e9")
+        raise InputError(f"{text!r:.40}: write a whole number from 1 to {_MOST:g}, such as 1000, 1e9 or 3.5M")
     return int(value)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from flopray.audit.hardware import find_gpu
 from flopray.cli.axes import default_of, flag_of, values_of
 from flopray.cli.flags import add_field
-from flopray.cli.quantities import count, joules, seconds
+from flopray.cli.quantities import gpus, joules, seconds, steps, tokens
 from flopray.cli.request import common_default
 from flopray.description import Field
 from flopray.errors import FloprayError, InputError, SettingError
@@ -48,10 +48,10 @@ class Question:
     )
     phase: str | None = setting(None, doc="default train_step, where there is one", group=_WHAT)
     steps: int | None = setting(
-        None, doc="steps of the run, such as 1e6 (default: one)", kind=count, metavar="N", group=_WHAT
+        None, doc="steps of the run, such as 1e6 or 10k (default: one)", kind=steps, metavar="N", group=_WHAT
     )
     total_tokens: int | None = setting(
-        None, doc="tokens of the run instead, such as 1e9", kind=count, metavar="N", group=_WHAT
+        None, doc="tokens of the run instead, such as 1e9 or 1.5B", kind=tokens, metavar="N", group=_WHAT
     )
     gpu: tuple[str, ...] = setting(
         (),
@@ -64,7 +64,7 @@ class Question:
     gpus: tuple[int, ...] = setting(
         (1,),
         doc="how many, each with a batch of its own (default {default})",
-        kind=count,
+        kind=gpus,
         noun="number",
         distinct=False,
         metavar="N",

@@ -91,15 +91,30 @@ def _lines(answers: Sequence[Answer], assumed: Sequence[str], utilisation: float
     if any(one.gpus > 1 for one in answers):
         lines.append("each GPU has its own batch; the cost of exchanging gradients is not included: --utilisation")
     if utilisation < 1:
-        waiting = ", ".join(f"{name} {fit.waiting_w(name):.0f} W" for name in sorted({a.device_type for a in answers}))
+        waiting = ", ".join(
+            f"{fit.waiting_w(name):.0f} W ({name})" for name in sorted({a.device_type for a in answers})
+        )
         lines.append(f"GPUs compute {utilisation:.0%} of the time, as given; a board that waits takes {waiting}")
     answered = [one for one in answers if one.step_s]
+    lines += _missing(answered)
     if answered:
-        lines.append(
-            "ranges of step and boards: 90 % interval for a board of the type; energy is that of the boards alone, at "
-            f"{fit.reference_c:g} °C; ranges from servers on: this interval with all assumptions at the same end"
-        )
+        said = "ranges of step and boards: 90 % interval for a board of the type"
+        if any(one.step_j for one in answered):
+            said += f"; energy is that of the boards alone, at {fit.reference_c:g} °C"
+            said += "; ranges from servers on: this interval with all assumptions at the same end"
+        lines.append(said)
         lines += [f"fitted to {basis}" for basis in dict.fromkeys(one.basis for one in answered) if basis]
+    return lines
+
+
+def _missing(answered: Sequence[Answer]) -> list[str]:
+    """Why an answer has no energy, or no range."""
+    lines = []
+    for one in answered:
+        if one.step_j is None:
+            lines.append(f"{one.label}: no energy; none was measured in the runs that its models were fitted to")
+        if one.step_s and one.step_s.low is None:
+            lines.append(f"{one.label}: no range; too few rows were held out of the fit to say how wrong it is")
     return lines
 
 

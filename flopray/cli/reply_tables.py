@@ -107,8 +107,11 @@ def show(console: Console, reply: Reply) -> None:
     lines += [f"{one.label}: {one.outside}" for one in reply.answers if _far(one)]
     lines += reply.choices
     lines += reply.lines
-    lines += [assumption.line for assumption in reply.prices.assumptions] if answered else []
-    if answered and reply.prices.grid is None:
+    with_energy = any(one.step_j for one in answered)
+    rent = reply.prices.price_per_gpu_hour
+    used = reply.prices.assumptions if with_energy else [rent] if answered and rent else []
+    lines += [assumption.line for assumption in used]
+    if with_energy and reply.prices.grid is None:
         lines.append("no CO2e: name --country or --grid-intensity")
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -25,6 +25,7 @@ from flopray.store import atomic
 from flopray.store.containment import check_own
 from flopray.store.manifests import of_reference
 from flopray.store.run import RunFolder
+from flopray.sweep.definition import Sweep
 from flopray.workloads.registry import BUILT_IN
 
 FORMATS = ("html", "md", "tex")
@@ -82,18 +83,38 @@ def command_of(folder: RunFolder) -> str:
     sweep = folder.manifest.get("sweep")
     if not isinstance(sweep, Mapping) or not isinstance(sweep.get("axes"), Mapping):
         return f"# {folder.name}: made from other runs"
-    words = ["flopray", "sweep", str(sweep.get("workload", ""))]
-    built_in = BUILT_IN.get(words[2])
+    named = str(sweep.get("workload", ""))
+    built_in = BUILT_IN.get(named)
     fields = {each.name: each for each in (built_in or folder.workload).fields}
-    for name, values in sweep["axes"].items():
-        if name == "device_type" or not isinstance(values, list):
-            continue
+    axes = {name: values for name, values in sweep["axes"].items() if isinstance(values, list)}
+    words = ["sweep", _file_of(folder) or named]
+    for name, values in axes.items():
         field = fields.get(name, Field(name=name))
-        if not field.implied:
+        if name != "device_type" and not field.implied:
             words += [flag_of(field), *(_word(field, value) for value in values)]
     settings = sweep.get("settings")
-    words += _measuring(settings if isinstance(settings, Mapping) else {})
-    return " ".join(map(shlex.quote, words))
+    words += [*_searching(sweep), *_measuring(settings if isinstance(settings, Mapping) else {})]
+    shards = sweep.get("shards")
+    parts = [["--shard", str(shard)] for shard in shards] if isinstance(shards, list) and shards else [[]]
+    return "\n".join(" ".join(map(shlex.quote, ["flopray", *words, *part])) for part in parts)
+
+
+def _file_of(folder: RunFolder) -> str | None:
+    """`FILE.py:NAME` of a workload that was swept from a file, without the folder of who measured."""
+    source = folder.manifest.get("workload_source")
+    if not isinstance(source, Mapping) or not source.get("path"):
+        return None
+    return f"{Path(str(source['path'])).name}:{source.get('class_name')}"
+
+
+def _searching(sweep: Mapping[str, Any]) -> list[str]:
+    """The flags of a search: without them the whole grid would be measured."""
+    words = []
+    for name in ("search", "samples", "objective"):
+        known, value = settings_of(Sweep)[name], sweep.get(name)
+        if value not in (None, known.default):
+            words += [known.option, *map(str, value if isinstance(value, list) else [value])]
+    return words
 
 
 def _measuring(settings: Mapping[str, Any]) -> list[str]:

@@ -46,11 +46,11 @@ if TYPE_CHECKING:
 
 DEFAULT_FORMATS = ("png", "svg")
 _EXAMPLES = """examples:
-  python analysis/surfaces.py results/mlp-20250101-120000
+  flopray surfaces results/mlp-20250101-120000
       everything the run has, as PNG and SVG, into its folder plots/
-  python analysis/surfaces.py RUN --metrics time flops_per_j --phases forward --n 2 8 32 --formats pdf
+  flopray surfaces RUN --metrics time flops_per_j --phases forward --n 2 8 32 --formats pdf
       three layer counts of two metrics, for a paper
-  python analysis/surfaces.py RUN --d-min 512 --m-min 64 --out /tmp/large
+  flopray surfaces RUN --d-min 512 --m-min 64 --out /tmp/large
       only the large shapes, with scales of their own, beside the full view (file names say the bounds)
 
 One figure shows one metric of one phase on one scale; its columns are the layers n. A grid with one value of d or m
@@ -225,7 +225,7 @@ def build_parser() -> SettingsParser:
     return SettingsParser(
         Options,
         Selection,
-        prog="surfaces.py",
+        prog="flopray surfaces",
         description="Draw the metrics of a sweep over the last two dimensions of its workload.",
         epilog=_EXAMPLES,
     )

@@ -107,8 +107,9 @@ def _joined(address: str | None, job: Mapping[str, str]) -> Iterator[Cluster]:
 
 def _leave_cluster() -> None:
     """`ray.shutdown`, during which a second Ctrl-C or another signal would end the process with Ray's exit code."""
-    import ray
-
+    ray = sys.modules.get("ray")
+    if ray is None:  # an interrupt came while it was imported, which cannot be done again
+        return
     if threading.current_thread() is not threading.main_thread():
         ray.shutdown()
         return

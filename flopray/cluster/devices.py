@@ -177,7 +177,7 @@ def _near(name: str, available: Iterable[str]) -> str:
     words = re.findall(r"[a-z0-9]+", name.lower())
     meant = next((known[word] for word in ("".join(words), *words) if word in known), None)
     near = meant or next((known[one] for one in difflib.get_close_matches(name.lower(), known, n=1)), None)
-    return f": did you mean {near}?" if near else ""
+    return f": did you mean {near}?" if near and near != name else ""
 
 
 def _typing(cluster: Cluster, name: str) -> str:

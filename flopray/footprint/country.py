@@ -18,6 +18,7 @@ from flopray.footprint.assumptions import Assumption, Ranged
 from flopray.mappings import Json
 
 _FILE = Path("data") / "private_infra" / "global_energy_mix.json"
+_CODES = Path("databases") / "iso3166-1.json"
 _MEND = "name <grid_intensity> in g/kWh instead, such as that of your utility"
 
 
@@ -25,7 +26,8 @@ def grid_of(country: str) -> Assumption:
     """The intensity of a country, in g CO2e per kWh, with its year.
 
     Args:
-        country: its ISO code of three letters, or its English name.
+        country: its ISO code of three letters, or its English name; also its code of two, where pycountry is installed,
+            which codecarbon needs.
 
     Raises:
         InputError: codecarbon is not installed, or does not know the country.
@@ -33,11 +35,12 @@ def grid_of(country: str) -> Assumption:
     mix, release = _mix()
     names = {str(entry.get("country_name", "")).lower(): code for code, entry in mix.items()}
     word = country.strip().lower()
-    code = word.upper() if word.upper() in mix else names.get(word)
-    if code is None:
-        near = get_close_matches(word, [*names, *(code.lower() for code in mix)], n=1)
-        hint = f"did you mean {names.get(near[0], near[0]).upper()}? " if near else ""
-        raise SettingError(f"<country> {country!r:.40}: {hint}Write its code of three letters, such as FRA, or {_MEND}")
+    three = _three_letters(word) if len(word) == 2 else word
+    code = three.upper() if three.upper() in mix else names.get(word)
+    if code is None:  # codes are too short to tell which one was meant
+        near = get_close_matches(word, names, n=1) if len(word) > 3 else []
+        hint = f"did you mean {names[near[0]]} ({mix[names[near[0]]]['country_name']})? If not, " if near else ""
+        raise SettingError(f"<country> {country!r:.40}: {hint}write its code of three letters, such as FRA, or {_MEND}")
     entry = mix[code]
     intensity = entry.get("carbon_intensity")
     if not isinstance(intensity, int | float) or not intensity > 0:
@@ -46,6 +49,17 @@ def grid_of(country: str) -> Assumption:
     name = f"grid of {entry.get('country_name', code)}"
     value = float(intensity)
     return Assumption(name, Ranged(value, value, value), "g CO2e/kWh", source)
+
+
+def _three_letters(code: str) -> str:
+    """The code of three letters of a country by that of two, from the data of pycountry; the same without them."""
+    found = find_spec("pycountry")
+    try:
+        places = list(found.submodule_search_locations or ()) if found else []
+        entries = json.loads((Path(places[0]) / _CODES).read_text(encoding="utf-8"))["3166-1"]
+        return next(entry["alpha_3"] for entry in entries if entry["alpha_2"].lower() == code)
+    except (OSError, ValueError, LookupError, TypeError, StopIteration):
+        return code
 
 
 @cache

@@ -24,8 +24,11 @@ from flopray.measurement.window import WAKE_S, WARM_UP_S
 from flopray.point import EXECUTIONS, PRECISIONS, is_captured, is_compiled
 from flopray.records import Row, Status
 from flopray.settings import MeasureSettings, settings_of
+from flopray.units import prefixed
 from flopray.workloads.execution import Work, captured
 
+#: Calls that are counted until two in a row agree.
+_MOST_COUNTS = 3
 _COUNTING_FAILED = "counting failed: {}"
 
 
@@ -186,7 +189,7 @@ class _Windows:
             original: gives the work as it is counted at the dispatcher.
             prepared: gives the same as it is executed.
         """
-        count = _count(original()) if self._flops else DispatchedCount(None, {}, "not requested")
+        count = _steady_count(original()) if self._flops else DispatchedCount(None, {}, "not requested")
         work = prepared()
         self._device.reset_peak_memory()
         result = measure_phase(
@@ -288,6 +291,20 @@ def _count(step: Callable[[], object]) -> DispatchedCount:
     except Exception as error:  # a step that cannot be traced can still be measured; one that fails will fail there
         first = (str(error).splitlines() or [type(error).__name__])[0]
         return DispatchedCount(None, {}, _COUNTING_FAILED.format(first))
+
+
+def _steady_count(step: Callable[[], object]) -> DispatchedCount:
+    """The count of a call that the next one repeats: a first call may fill caches, and data may change their shape."""
+    counts = [_count(step)]
+    while counts[-1].flops is not None and len(counts) < _MOST_COUNTS:
+        counts.append(_count(step))
+        if counts[-1].flops == counts[-2].flops:
+            break
+    last = counts[-1].flops
+    if last is None or (len(counts) > 1 and last == counts[-2].flops):
+        return counts[-1]
+    said = ", ".join(prefixed(count.flops or 0, "FLOP") for count in counts)
+    return DispatchedCount(None, {}, f"calls of the step differ ({said}), and its time is the mean of all")
 
 
 def _prepared(step: Callable[[], object], execution: str) -> Work:

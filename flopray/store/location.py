@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flopray.errors import RunExists, SettingError
+from flopray.errors import RunExists, SettingError, check_path
 from flopray.reference.catalog import folder_of, is_reference
 from flopray.store import manifests
 from flopray.store.manifests import Manifest
@@ -42,7 +42,7 @@ def check_new(storage: str, name: str, *, write: bool = True) -> None:
     folder = manifests.storage_folder(storage)
     _refuse_copy_of_job(folder.absolute())
     if (folder / name).exists():
-        raise RunExists(manifests.exists_message(str(folder / name), name))
+        raise RunExists(manifests.taken(folder / name))
     _check_writable("<storage>", folder)
 
 
@@ -98,8 +98,10 @@ def results_folder(path: str | PathLike[str]) -> Path:
 def open_run(path: str | PathLike[str]) -> RunFolder:
     """Open a run to read it, by its folder, URI or `reference:NAME`, or by what Ray Tune wrote of it.
 
-    Raises as `RunFolder.open`, `TuneRun.open` and `ReferenceRun.at`, and `RunError` for a store that cannot be read.
+    Raises as `RunFolder.open`, `TuneRun.open` and `ReferenceRun.at`, `RunError` for a store that cannot be read, and
+    `InputError` for what is no path.
     """
+    check_path("the run", path)
     if is_reference(str(path)):
         return ReferenceRun.at(str(path))
     if is_uri(str(path)):

@@ -80,7 +80,7 @@ def check_free(storage: str | PathLike[str], name: str) -> Path:
     path = storage_folder(storage) / name
     try:
         if path.is_symlink() or path.exists():
-            raise RunExists(_taken(path))
+            raise RunExists(taken(path))
     except OSError as error:
         raise RunError(f"storage {path.parent} cannot be written: {atomic.reason(error)}") from error
     return path
@@ -302,7 +302,8 @@ def exists_message(place: str, name: str) -> str:
     return f"run {name} exists: continue it with {resume_command(place)}, or choose another name"
 
 
-def _taken(path: Path) -> str:
+def taken(path: Path) -> str:
+    """Why a new run cannot be made at a path that exists."""
     if (path / FILE_NAME).exists():
         return exists_message(str(path), path.name)
     return f"{path} exists and is not a run of flopray: choose another name"
@@ -350,5 +351,5 @@ def _rename(new: Path, path: Path) -> None:
     except OSError as error:
         # Two runs of one name at the same moment: a folder that is not empty is never replaced.
         if path.exists():
-            raise RunExists(_taken(path)) from error
+            raise RunExists(taken(path)) from error
         raise

@@ -59,7 +59,7 @@ def watch(
         >>> s.steps, s.time.time_s > 0, s.energy_j is None, bool(s.reason)
         (30, True, True, True)
     """
-    if not every >= _LEAST_EVERY_S:
+    if not isinstance(every, int | float) or not every >= _LEAST_EVERY_S:
         raise InputError(f"every must be at least {_LEAST_EVERY_S} s, got {every!r}")
     if not isinstance(leave_out, int) or leave_out < 0:
         raise InputError(f"leave_out must be a number of steps, 0 or more, got {leave_out!r}")

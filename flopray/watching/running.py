@@ -14,7 +14,7 @@ import numpy as np
 
 from flopray.energy.meter import Meter
 from flopray.energy.nvml import list_gpus
-from flopray.errors import FloprayError, MeasurementError
+from flopray.errors import FloprayError, MeasurementError, check_path, one_line
 from flopray.watching.devices import gpu_uuid, used_gpus
 from flopray.watching.marks import EventMarks, HostMarks, Marks, cuda_marks
 from flopray.watching.recording import Recorder, record_cpu, record_gpu, record_meter
@@ -142,7 +142,8 @@ class Watch:
         if self._marks is None:
             self._choose_marks()
         self._handles += 1
-        self._open[self._handles] = (str(name), self._builder.begin_region(str(name)))
+        said = one_line(str(name))  # else the files could not be written when the loop has ended
+        self._open[self._handles] = (said, self._builder.begin_region(said))
         self._mark(INTERRUPT if interrupts else EDGE)
         # A region inside this one is in no step.
         self._in_step = self._in_step and not interrupts
@@ -203,6 +204,10 @@ class Watch:
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
+
+    def __repr__(self) -> str:
+        """The summary so far, as a notebook shows it."""
+        return repr(self.summary())
 
     def summary(self) -> Summary:
         """The summary so far; also while the loop runs."""
@@ -298,6 +303,7 @@ class Watch:
         from flopray.report.plot.figures import IMAGE_FORMATS
         from flopray.report.series.figure import draw_series
 
+        check_path("stem", stem)
         stem, series = Path(stem), self.series()
         ending = stem.suffix.lower().lstrip(".")
         if ending in IMAGE_FORMATS:

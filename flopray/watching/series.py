@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flopray.errors import InputError, MeasurementError, RunError
+from flopray.errors import InputError, MeasurementError, RunError, check_path
 from flopray.mappings import Json
 from flopray.records import Row
 from flopray.store import atomic
@@ -162,8 +162,9 @@ def checked_folder(given: str | Path, name: str = "") -> Path:
         name: of the argument, for the message.
 
     Raises:
-        InputError: it is empty, or a file.
+        InputError: it is empty, no path, or a file.
     """
+    check_path(name or "the folder", given)
     said, folder = f"{name}: " if name else "", Path(given)
     if not str(given):
         raise InputError(f"{said}name a folder, such as results/watched")

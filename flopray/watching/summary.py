@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
@@ -84,7 +84,7 @@ class RegionSummary:
 
     Attributes:
         name: as it was given.
-        passages: how many.
+        passages: how many; one inside another of the same name is part of it.
         time_s: of all together.
         energy_j: of all together, on all GPUs that were watched; None without a source.
         energy_error_j: half width of its 95 % interval.
@@ -270,6 +270,7 @@ def step_time(timeline: Timeline, clock: str, inside: Timeline | None = None) ->
 
 
 def _region(name: str, passages: Sequence[Region], recordings: Sequence[Recording], no_gpu: str) -> RegionSummary:
+    passages = _without_inner(passages)
     time_s = sum(region.time_s for region in passages)
     counted = [recording for recording in recordings if recording.device.kind == "GPU"]
     if not counted:
@@ -285,6 +286,17 @@ def _region(name: str, passages: Sequence[Region], recordings: Sequence[Recordin
     except MeasurementError as error:
         return RegionSummary(name, len(passages), time_s, reason=str(error))
     return RegionSummary(name, len(passages), time_s, energy_j, error_j)
+
+
+def _without_inner(passages: Sequence[Region]) -> list[Region]:
+    """Passages without those that lie in another one, whose time and energy would count twice."""
+    outer: list[Region] = []
+    for region in sorted(passages, key=lambda one: (one.start_s, -one.end_s)):
+        if not outer or region.start_s >= outer[-1].end_s:
+            outer.append(region)
+        elif region.end_s > outer[-1].end_s:  # the two overlap
+            outer[-1] = replace(outer[-1], end_s=region.end_s)
+    return outer
 
 
 def _highest(values: np.ndarray) -> float | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import shlex
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -45,7 +46,8 @@ def refuse_scores(workload: Description, where: object) -> None:
         InputError: naming the command that draws it.
     """
     if workload.name in BUILT_IN and BUILT_IN[workload.name].figures == "scores":
-        raise InputError(f"{where} is an evaluation, whose scores flopray scores draws: flopray scores {where}")
+        command = f"flopray scores {shlex.quote(str(where))}"
+        raise InputError(f"{where} is an evaluation, whose scores flopray scores draws: {command}")
 
 
 def find_workload(name: str) -> Workload:

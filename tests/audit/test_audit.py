@@ -671,3 +671,14 @@ def test_a_power_that_no_board_takes_needs_no_name_of_the_board():
     assert [finding.code for finding in found] == ["implausible:power_above_limit"]
     assert "18 MW is above the 5 kW that no single board takes" in found[0].sentence
     assert audit_row({"energy_j": 2400.0, "time_s": 0.5}) == []
+
+
+def test_the_fields_of_a_runs_workload_name_its_points_and_are_understood():
+    rows = [GOOD | {"channels": channels, "norm": "batch", "power_w": 900.0} for channels in (8, 16)]
+    foreign, own = audit_rows(rows), audit_rows(rows, fields=["channels", "norm"])
+    assert any(f.rule == "not_understood" and "told apart by channels" in f.sentence for f in foreign)
+    assert not [f for f in own if f.rule == "not_understood"]
+    (finding,) = {f.where for f in own if f.rule == "power_above_limit" and f.rows[0] == 1}
+    assert finding.endswith(" forward channels=16 batch")
+    # what is no field is still told
+    assert any("told apart by channels" in f.sentence for f in audit_rows(rows, fields=["norm"]))

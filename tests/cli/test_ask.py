@@ -3,14 +3,16 @@
 import dataclasses
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 
 import flopray
-from flopray.cli import ask, quantities, question
+from flopray.cli import ask, quantities, question, reply, reply_tables
 from flopray.cli import main as commands
 from flopray.cli.answer import Answer, cheapest, fastest
 from flopray.cli.prices import Overheads
+from flopray.cli.terminal import LineConsole
 from flopray.errors import InputError
 from flopray.footprint.assumptions import Ranged
 from flopray.workloads.mlp import MLP
@@ -101,6 +103,25 @@ def test_what_decides_is_the_whole_interval():
     assert fastest(every, 110) is quick
     assert fastest(every, 109) is frugal
     assert fastest(every, 59) is None
+
+
+def test_an_answer_without_energy_or_range_says_why_and_assumes_nothing_about_joules(capsys):
+    """As of models that were fitted to a run on a CPU."""
+    timed = Ranged(0.5, None, None)
+    cpu = Answer("CPU", "fp32", "eager", 1, None, step_s=timed, run_s=timed, basis="4 rows")
+    gpu = Answer("H100", "bf16", "graph", 1, None, step_s=Ranged(0.5, 0.4, 0.6), step_j=Ranged(9.0, 8.0, 10.0))
+    no_energy = "1 x CPU fp32 eager: no energy; none was measured in the runs that its models were fitted to"
+    no_range = "1 x CPU fp32 eager: no range; too few rows were held out of the fit to say how wrong it is"
+    assert reply._missing([cpu, gpu]) == [no_energy, no_range]
+    for answers, assumed in (([cpu], False), ([cpu, gpu], True)):
+        lines = reply._lines(answers, [], 1.0, SimpleNamespace(reference_c=50.0))  # pyright: ignore
+        reply_tables.show(
+            LineConsole(), reply.Reply("a step", answers, Overheads(price_per_gpu_hour=2.0).prices(), lines, [])
+        )
+        out = " ".join(capsys.readouterr().out.split())
+        assert no_energy in out
+        assert "rent: 2 a GPU hour; as given by --price-per-gpu-hour" in out
+        assert [part in out for part in ("PUE", "no CO2e", "energy is that of the boards")] == 3 * [assumed]
 
 
 @pytest.mark.parametrize(
@@ -252,7 +273,38 @@ def test_a_guessed_flag_leads_to_the_right_one(words, said, capsys):
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("text", "value"), [("24h", 86400), ("90 min", 5400), ("7d", 604800), ("1.5e3s", 1500)])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e9", 10**9),
+        ("1000", 1000),
+        ("3.5M", 3_500_000),
+        ("1B tokens", 10**9),
+        ("1b", 10**9),
+        ("1.1 billion tokens", 1_100_000_000),
+        ("15T", 15 * 10**12),
+        ("2.5e3k", 2_500_000),
+        ("1,000,000", 10**6),
+        ("1 000 000 Token", 10**6),
+        ("10_000_000", 10**7),
+        ("1e18", 10**18),
+    ],
+)
+def test_tokens(text, value):
+    assert quantities.tokens(text) == value
+
+
+def test_steps_are_no_tokens():
+    assert quantities.steps("10k steps") == 10_000
+    for text in ("1B tokens", "", "0", "-5", "1.5", "1..5", "nan", "inf", "1e19", "1e999", "10,00", "1,2", "1q", "k"):
+        with pytest.raises(InputError, match=r"write a whole number from 1 to 1e\+18, such as 1000, 1e9 or 3.5M"):
+            quantities.steps(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("24h", 86400), ("90 min", 5400), ("7d", 604800), ("1.5e3s", 1500), ("2 hours", 7200), ("1 day", 86400)],
+)
 def test_times(text, value):
     assert quantities.seconds(text) == value
 

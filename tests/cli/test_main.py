@@ -6,9 +6,11 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from flopray import __main__
 from flopray.cli import main as command
 from flopray.cli.main import main
 from flopray.sweep.definition import Sweep
@@ -119,3 +121,12 @@ def test_help_of_a_file_names_the_command_as_it_is_typed(capsys):
     with pytest.raises(SystemExit):
         main(["sweep", f"{conv}:ConvNet", "--help"])
     assert "flopray sweep conv.py:ConvNet" in capsys.readouterr().out
+
+
+def test_an_interrupt_during_imports_is_no_traceback(monkeypatch, capsys):
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "flopray.cli.main", SimpleNamespace(main=interrupted))
+    assert __main__.main() == 130
+    assert capsys.readouterr() == ("", "interrupted\n")

@@ -93,7 +93,7 @@ def test_a_class_refuses_by_name_and_the_command_by_flag(capsys, words, said):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--height tall --into x", "argument --height: invalid float value: 'tall'"),
+        ("--height tall --into x", "argument --height: 'tall' is not a number"),
         ("--edge ab --into x", "argument --edge: 'ab' is not A:B"),
         ("me", "the following arguments are required: --into"),
         ("--hieght --into x", "unrecognized arguments: --hieght: did you mean --height?"),
@@ -168,3 +168,30 @@ def test_help_breaks_between_words_and_keeps_commands_whole(monkeypatch, capsys)
         *["short", "  a note about something that is rather", "  long for it"],
         *["  term     what this term means, in a", "           few words", command],
     ]
+
+
+@pytest.mark.parametrize(
+    ("flag", "word", "said"),
+    [
+        ("--height", "50%", "argument --height: '50%' is not a number: write 0.5 "),
+        ("--height", "2,5", "argument --height: '2,5' is not a number: write 2.5 "),
+        ("--height", "1,000", "argument --height: '1,000' is not a number ("),  # a thousand, or one
+        ("--height", "1s", "argument --height: '1s' is not a number ("),
+        ("--height", "", "argument --height: '' is not a number ("),
+        ("--seed", "1e3", "argument --seed: '1e3' is not a whole number: write 1000 "),
+        ("--seed", "2.5", "argument --seed: '2.5' is not a whole number ("),
+        ("--seed", "nan", "argument --seed: 'nan' is not a whole number ("),
+    ],
+)
+def test_what_is_no_number_is_told_how_to_be_written(flag, word, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        SettingsParser(Cup, Sown).read(["--into", "shelf", flag, word])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sown:
+    """A whole number."""
+
+    seed: int = setting(0, doc="of it")

@@ -37,6 +37,11 @@ def test_a_type_in_other_words_is_recognised(asked, meant):
         choose_devices(MIXED, [asked])
 
 
+def test_a_type_that_is_written_well_is_not_asked_back():
+    with pytest.raises(ClusterError, match=r"device_type T4: no node has it; the cluster has H100, A100, CPU$"):
+        choose_devices(MIXED, ["T4"])
+
+
 def test_a_plan_does_not_count_what_it_adds_among_the_types_of_the_cluster():
     with pytest.raises(ClusterError, match=r"L99: no node has it; the cluster has H100, A100, CPU(: did|$)"):
         choose_devices(MIXED.with_types(["L4"]), ["L4", "L99"], planned=["L4"])
@@ -304,3 +309,21 @@ def test_a_resume_names_the_run_and_no_flag_that_it_does_not_take():
     cluster = Cluster({}, 4, {"CPU": 8, "": 8}, None, False, untyped=2)
     with pytest.raises(ClusterError, match=r"^the run has points for H100, and no node has it; .* gpu_type H100"):
         choose_devices(cluster, ["H100"], resumed=True)
+
+
+def test_an_interrupt_while_ray_is_imported_stays_one(monkeypatch):
+    """What is left of an interrupted import cannot be imported again, and there is no cluster to leave."""
+
+    class Interrupted:
+        def find_spec(self, name, *_):
+            if name == "ray":
+                raise AttributeError("partially initialized module")
+
+    def init(*_: object) -> None:
+        monkeypatch.delitem(sys.modules, "ray", raising=False)
+        monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(connection, "_init", init)
+    with pytest.raises(KeyboardInterrupt):
+        next(connection._joined(None, {}))

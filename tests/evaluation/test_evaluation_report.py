@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -15,7 +17,7 @@ from flopray.report.scores.table import table_of
 from flopray.store.run import RunFolder
 from flopray.sweep.manifest import described
 from flopray.workloads.evaluation.scores import cost_columns, interval_of
-from flopray.workloads.registry import find_workload, make_point
+from flopray.workloads.registry import find_workload, make_point, refuse_scores
 
 MODELS = {"/m/small": (0.6, 20.0), "/m/large": (0.8, 400.0), "/m/poor": (0.5, 100.0)}
 
@@ -132,3 +134,8 @@ def test_a_run_of_another_kind_is_named(tmp_path):
     made = RunFolder.create(tmp_path, "m", manifest_of("mlp"))
     with pytest.raises(InputError, match="is a run of mlp, which has no scores"):
         load_evaluations([made.path])
+
+
+def test_the_command_that_draws_scores_can_be_typed_whatever_the_folder_is_called():
+    with pytest.raises(InputError, match=r": flopray scores '/my runs/ev é'$"):
+        refuse_scores(find_workload("evaluation"), Path("/my runs/ev é"))

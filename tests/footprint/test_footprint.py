@@ -55,6 +55,7 @@ def codecarbon(tmp_path, monkeypatch):
     (tmp_path / "codecarbon-9.8.dist-info" / "METADATA").write_text("Name: codecarbon\nVersion: 9.8\n")
     mix = {
         "FRA": {"carbon_intensity": 50.0, "country_name": "France", "year": 2023},
+        "FRO": {"carbon_intensity": 404.0, "country_name": "Faroe Islands", "year": 2023},
         "CAF": {"carbon_intensity": None, "country_name": "Central African Republic", "year": 2022},
     }
     (data / "global_energy_mix.json").write_text(json.dumps(mix))
@@ -74,8 +75,26 @@ def test_a_country_with_year_and_source(name):
 
 
 @pytest.mark.usefixtures("codecarbon")
+def test_a_code_of_two_letters(tmp_path):
+    (tmp_path / "pycountry" / "databases").mkdir(parents=True)
+    (tmp_path / "pycountry" / "__init__.py").write_text("raise ImportError('it must not be imported')")
+    codes = {"3166-1": [{"alpha_2": "FO", "alpha_3": "FRO"}, {"alpha_2": "FR", "alpha_3": "FRA"}]}
+    (tmp_path / "pycountry" / "databases" / "iso3166-1.json").write_text(json.dumps(codes))
+    assert country.grid_of("fr").ranged.value == 50.0
+    with pytest.raises(InputError, match=r"^country 'DE': write its code of three letters"):
+        country.grid_of("DE")
+
+
+@pytest.mark.usefixtures("codecarbon")
 @pytest.mark.parametrize(
-    ("name", "said"), [("Frnce", "did you mean FRA?"), ("CAF", "no intensity"), ("", "code of three letters")]
+    ("name", "said"),
+    [
+        ("Frnce", r"did you mean FRA \(France\)\? If not, write its code"),
+        ("CAF", "no intensity"),
+        ("", "^country '': write its code of three letters"),
+        ("XF", "^country 'XF': write its code of three letters"),  # the Faroe Islands are not meant
+        ("GER", "^country 'GER': write its code of three letters"),
+    ],
 )
 def test_a_country_that_is_not_known(name, said):
     with pytest.raises(InputError, match=said) as error:

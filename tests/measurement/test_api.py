@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -114,3 +116,23 @@ def test_eager_and_graph_on_a_gpu():
         assert m.energy.rel_error is not None
     assert graph.time.time_s == pytest.approx(eager.time.time_s, rel=0.3)
     assert graph.energy.energy_j == pytest.approx(eager.energy.energy_j, rel=0.3)
+
+
+def test_calls_that_differ_have_no_count_and_a_first_one_that_fills_a_cache_does_not_matter():
+    """A count of one call beside the mean time of calls of all shapes would be a wrong rate."""
+    layer, rows, cache = torch.nn.Linear(8, 8, bias=False), itertools.cycle([1, 2, 3]), []
+
+    def varying() -> None:
+        layer(torch.ones(next(rows), 8))
+
+    m = flopray.measure(varying, instruments=("time", "flops"), max_seconds=0.05)
+    assert m.flops.dispatched_flops is None
+    assert m.flops.reason == "calls of the step differ (128 FLOP, 256 FLOP, 384 FLOP), and its time is the mean of all"
+    assert "FLOP/s" not in repr(m)
+
+    def caching() -> None:
+        cache or cache.append(layer.weight @ layer.weight)
+        layer(torch.ones(1, 8))
+
+    m = flopray.measure(caching, instruments=("time", "flops"), max_seconds=0.05)
+    assert m.flops.dispatched_flops == 2 * 8 * 8

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,9 @@ from matplotlib.figure import Figure
 
 import flopray
 from flopray.cli import main as commands
+from flopray.cli.flags import parse
+from flopray.cli.report import command_of
+from flopray.cli.request import sweep_from
 from flopray.errors import InputError, RunError
 from flopray.records import PREPARED_AGAIN_REL
 from flopray.reference import catalog
@@ -22,6 +26,7 @@ from flopray.report.gpus import figures
 from flopray.report.gpus.data import prepared_again
 from flopray.report.published import load_published
 from flopray.store.location import open_run, results_folder
+from flopray.workloads.registry import loadable
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT.parent / "shared" / "published" / "architecture" / "results_optimized"
@@ -44,6 +49,18 @@ def test_the_card_says_what_is_in_the_run(entry):
     assert frame[~ok]["time_s"].isna().all()
     assert ok.mean() > 0.95
     assert all(source["command"].startswith(f"flopray sweep {entry.workload} --precision ") for source in entry.sources)
+
+
+@pytest.mark.parametrize("run", ["h200-mlp-spread/spread_97ae", "h200-mlp-slice/slice_528a", "h200-lm/lm_97ae"])
+def test_the_command_of_a_run_measures_its_points(run):
+    """That of a search draws the same shapes again, and not the whole grid."""
+    folder = open_run(ROOT / "docs" / "results" / "reference" / run)
+    program, sweep, workload, *words = shlex.split(command_of(folder))
+    assert (program, sweep) == ("flopray", "sweep")
+    workload = loadable(workload)
+    request = parse(workload, words)
+    points = sweep_from(workload, request, folder.manifest["sweep"]["axes"]["device_type"], cores=1).points()
+    assert {point.id for point in points} == set(folder.load()["trial_id"])
 
 
 def test_rows_are_those_that_were_measured():

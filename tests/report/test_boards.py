@@ -18,7 +18,7 @@ from flopray.report.boards.data import AS_MEASURED, AT_REFERENCE, TIME, boards_o
 from flopray.report.boards.effects import Prior, fit_boards
 from flopray.report.boards.means import OF_TYPE, means_of_types
 from flopray.report.boards.priors import prior_of
-from flopray.report.boards.table import verdict
+from flopray.report.boards.table import board_tables, verdict
 from flopray.testing.simulated_fleet import Fleet, simulated_fleet
 
 H100 = "NVIDIA H100 80GB HBM3"
@@ -294,3 +294,12 @@ def test_a_group_is_what_its_kept_runs_say(group: BoardGroup, monkeypatch: pytes
         assert [abs(pair.factor) for pair in found] == pytest.approx(list(stated), abs=6e-5)
         if quantity == AT_REFERENCE:
             assert [pair.rms_without_factor for pair in found] == pytest.approx(list(group.works), abs=6e-5)
+
+
+def test_boards_of_which_nothing_was_timed_have_no_table():
+    """As in a run of hardware counters alone on two boards: it would have a header and no row."""
+    rows = load_run("reference:h100-counters").groupby("device_uuid").head(2)
+    devices = list(boards_of(rows))
+    assert [len(device.boards) for device in devices] == [2]
+    assert all(not device.parts for device in devices)
+    assert not [table for device in devices for table in board_tables(device)]

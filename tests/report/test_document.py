@@ -9,12 +9,16 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from flopray.audit.findings import JUDGEABLE
 from flopray.cli import report as command
+from flopray.records import PhaseRecord
 from flopray.report.document import answer, build, energy, html, text
 from flopray.report.document.certainty import days_of
 from flopray.report.document.content import Bars, Words
@@ -123,6 +127,54 @@ def test_the_peak_of_a_cpu_is_said_to_be_measured():
     assert said == (
         "MFU of CPU: FLOP/s of the model over the rate of matrix products that was measured on it: fp32 100 GFLOP/s"
     )
+
+
+def test_what_tells_two_answers_of_one_model_apart_stands_in_them():
+    titles = ["gemma, compile", "gemma, graph", "qwen, graph", "NET, eager, norm=batch", "NET, eager, norm=none"]
+    comparisons: Any = [SimpleNamespace(title=title) for title in titles]
+    told = [answer._telling(one, comparisons) for one in comparisons]
+    assert told == [["compile"], ["graph"], [], ["norm=batch"], ["norm=none"]]
+
+
+def made_run(folder, **manifest):
+    """A run of no points with this manifest."""
+    kept = dict(RunFolder.open(BOARDS[1]).manifest)
+    sweep = kept["sweep"] | manifest.pop("sweep", {})
+    return RunFolder.create(folder, "made", kept | {"sweep": sweep} | manifest)
+
+
+def test_the_command_of_a_search_draws_as_many_points_again(tmp_path):
+    """Without its flags, the whole grid would be measured."""
+    said = command.command_of(made_run(tmp_path, sweep={"search": "sobol", "samples": 64, "shards": []}))
+    assert " --m 64 256 --search sobol --samples 64 --phases forward " in said
+    objective = {"search": "optuna", "samples": 9, "objective": ["train_step/time_s"]}
+    said = command.command_of(made_run(tmp_path / "o", sweep=objective))
+    assert " --search optuna --samples 9 --objective train_step/time_s " in said
+
+
+def test_the_commands_of_shards_measure_each(tmp_path):
+    first, second = command.command_of(made_run(tmp_path, sweep={"shards": ["1/8", "3/8"]})).splitlines()
+    assert first.startswith("flopray sweep mlp ")
+    assert (first[-12:], second[-12:]) == (" --shard 1/8", " --shard 3/8")
+    assert first[:-12] == second[:-12]
+
+
+def test_the_command_of_a_workload_from_a_file_names_the_file(tmp_path):
+    source = {"path": "/home/me/my nets/conv.py", "class_name": "ConvNet", "sha256": "0", "lines": []}
+    said = command.command_of(made_run(tmp_path, workload_source=source))
+    assert said.startswith("flopray sweep conv.py:ConvNet --precision ")
+
+
+def test_where_no_row_has_numbers_the_audit_is_not_said_to_have_judged_any(tmp_path):
+    kept = RunFolder.open(BOARDS[1])
+    folder = RunFolder.create(tmp_path, "holes", dict(kept.manifest))
+    failed = {"run": "holes", "status": "failed", "status_reason": "no", "findings": ()}
+    failed |= {name: None for name in JUDGEABLE if name in {f.name for f in dataclasses.fields(PhaseRecord)}}
+    rows = [dataclasses.replace(row, **failed) for row in kept.records()]
+    with folder.writer() as writer:
+        writer.append([[*group] for _, group in itertools.groupby(rows, key=lambda record: record.trial_id)])
+    said = section(build.document_of(load([folder.path])), "audit").blocks
+    assert "The audit had no row with numbers to judge." in [p for b in said for p in getattr(b, "paragraphs", [])]
 
 
 def test_the_page_says_how_energy_was_measured(document, measured):

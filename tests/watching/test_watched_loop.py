@@ -16,6 +16,8 @@ from flopray.testing.power_traces import ConstantPower
 from flopray.testing.simulated_meter import Faults, SimulatedMeter
 from flopray.watching import devices, recording, running
 from flopray.watching.series import load_series
+from flopray.watching.summary import _without_inner
+from flopray.watching.timeline import Region
 
 POWER_W = 80.0
 
@@ -67,6 +69,38 @@ def test_a_region_in_a_block_of_a_step_is_part_of_it():
     s = w.summary()
     assert s.time.time_s >= 0.02
     assert s.regions[0].passages == 5
+
+
+def test_a_region_inside_one_of_its_name_counts_once():
+    """A function that calls itself took as long as its outermost call."""
+    with flopray.watch(meter=meter(), cpu=False) as w:
+        for _ in range(3):
+            with w.region("f"):
+                time.sleep(0.02)
+                with w.region("f"), w.region("g"):
+                    time.sleep(0.05)
+    s = w.summary()
+    regions = {region.name: region for region in s.regions}
+    assert (regions["f"].passages, regions["g"].passages) == (3, 3)
+    assert 0.21 <= regions["f"].time_s <= s.time_s
+    assert regions["f"].energy_j <= POWER_W * s.time_s * 1.1
+
+
+def test_overlapping_passages_are_one_and_others_stay():
+    passages = [Region("f", 0.0, 2.0), Region("f", 5.0, 6.0), Region("f", 1.0, 3.0), Region("f", 1.2, 1.4)]
+    assert _without_inner(passages) == [Region("f", 0.0, 3.0), Region("f", 5.0, 6.0)]
+    touching = [Region("f", 0.0, 1.0), Region("f", 1.0, 2.0)]
+    assert _without_inner(touching) == touching
+
+
+def test_whatever_a_region_is_called_its_watch_is_kept(tmp_path):
+    with flopray.watch(cpu=False, save=tmp_path / "w") as w:
+        for name in ("a\nb", "\ud800", 3, None):
+            with w.step(), w.region(name):
+                pass
+    assert [region["name"] for region in load_series(tmp_path / "w").regions] == ["a\\nb", "\\ud800", "3", "None"]
+    assert len(repr(w).splitlines()) == 3 + 4  # a line for each
+    assert repr(w) == repr(w.summary())
 
 
 def test_without_a_gpu_there_is_time_and_the_reason_why_there_is_no_energy(monkeypatch):
@@ -133,6 +167,8 @@ def test_a_meter_that_fails_keeps_what_it_showed():
 def test_what_cannot_be_is_refused_in_one_line(tmp_path):
     for arguments, said in (
         ({"every": 0}, "every must be at least"),
+        ({"every": "x"}, "every must be at least 0.02 s, got 'x'"),
+        ({"save": 3}, "save must be a path, got 3"),
         ({"leave_out": -1}, "leave_out"),
         ({"devices": "tpu:0"}, "'tpu:0' is not a GPU"),
         ({"devices": ["cuda:9"]}, "CUDA devices, no cuda:9"),

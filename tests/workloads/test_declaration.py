@@ -88,6 +88,11 @@ def test_fields_that_can_be(field):
     assert declared(field).fields[1] is field
 
 
+def test_a_label_tells_dimensions_apart_that_have_no_letter_or_one_like_their_name():
+    named = declared(Field(name="k", letter="k"), Field(name="rows"), Field(name="on", type=bool, words=YES))
+    assert named.label({"size": 1, "k": 2, "rows": 3, "on": True}) == "s=1 k=2 rows=3"
+
+
 def test_values_of_a_choice_are_told_from_its_words():
     field = Field(name="residual", type=bool, words=YES)
     for value, said in (

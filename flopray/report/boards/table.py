@@ -26,7 +26,9 @@ _LEFT_OUT = (
 
 
 def board_tables(device: DeviceBoards) -> Iterator[TextTable]:
-    """The tables of a type of device; those of pairs only where boards share rows."""
+    """The tables of a type of device, where something was measured; those of pairs only where boards share rows."""
+    if not device.parts:
+        return
     yield _boards(device)
     table = _pairs(device)
     if table.sections:

@@ -41,12 +41,19 @@ def section(measured: Measured) -> Section:
         if step["time_s"].isna().all():
             blocks.append(Words([_without_time(comparison, step)], "answer"))
             continue
-        blocks.append(Words(list(_sentences(comparison, step)), "answer"))
+        blocks.append(Words(list(_sentences(comparison, step, _telling(comparison, measured.comparisons))), "answer"))
         blocks.append(_table(comparison, step))
     if letters := list(_letters(measured)):
         blocks.append(Words(letters, "note"))
     blocks.append(Words(list(certainty.in_short(measured))))
     return Section("answer", "What a step costs", blocks, short=True)
+
+
+def _telling(comparison: Comparison, comparisons: Sequence[Comparison]) -> Sequence[str]:
+    """The words of a title, such as `compile`, that tell it from others of the same model, whose steps cost more."""
+    model, *words = comparison.title.split(", ")
+    others = [each.title.split(", ") for each in comparisons if each.title.split(", ")[0] == model]
+    return [word for word in words if not all(word in other for other in others)]
 
 
 def _letters(measured: Measured) -> Iterator[str]:
@@ -58,8 +65,8 @@ def _letters(measured: Measured) -> Iterator[str]:
             yield f"Sizes of {name}: {'; '.join(known)}."
 
 
-def _sentences(comparison: Comparison, step: Frame) -> Iterator[str]:
-    """For the largest shape: the cheapest precision on each type of device."""
+def _sentences(comparison: Comparison, step: Frame, telling: Sequence[str]) -> Iterator[str]:
+    """For the largest shape: the cheapest precision on each type of device; `telling` as in `sentence`."""
     shape = comparison.of(step["phase"].iloc[0]).sort_values("shape_rank")["shape"].iloc[-1]
     largest = step[step["shape"] == shape]
     if largest.empty:
@@ -70,7 +77,7 @@ def _sentences(comparison: Comparison, step: Frame) -> Iterator[str]:
         what = "energy" if part["energy_j"].notna().any() else "time"
         column = "energy_j" if what == "energy" else "time_s"
         best, *others = sorted(iter_rows(part), key=lambda row: (np.isnan(row[column]), row[column]))
-        yield sentence(best, comparison, _against(best, others, column, f"{what}_rel_error"))
+        yield sentence(best, comparison, _against(best, others, column, f"{what}_rel_error"), telling)
     if len(gpus) > _MOST_SENTENCES:
         yield f"{len(gpus) - _MOST_SENTENCES} more types of device are in the table."
     if "flops_per_j" in step and step["flops_per_j"].notna().sum() > 1:
@@ -98,10 +105,18 @@ def _against(best: Row, others: Sequence[Row], column: str, error: str) -> str:
     return f", the cheapest precision measured{alike},"
 
 
-def sentence(row: Row, comparison: Comparison, against: str) -> str:
-    """One row as a sentence; `against` says how its precision compares with the others."""
+def sentence(row: Row, comparison: Comparison, against: str, telling: Sequence[str]) -> str:
+    """One row as a sentence.
+
+    Args:
+        row: of the table.
+        comparison: which it is part of.
+        against: how its precision compares with the others.
+        telling: what tells this comparison from others of the same model.
+    """
     phase = PHASE_WORDS.get(row["phase"], row["phase"].replace("_", " "))
-    where = f"On {_a(row['gpu'])} {row['gpu']}, {phase} of {comparison.title.partition(',')[0]} ({_shape(row)})"
+    where = f"On {_a(row['gpu'])} {row['gpu']}, {phase} of {comparison.title.partition(',')[0]} "
+    where += f"({', '.join([_shape(row), *telling])})"
     how = f" in {row['precision']}{against}"
     costs = [quantity(row["time_s"], row["time_rel_error"], "s")]
     if np.isfinite(row["energy_j"]):

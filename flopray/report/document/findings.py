@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 
 from flopray.audit import Finding, Severity, audit
+from flopray.audit.cells import rows_of
 from flopray.audit.explanations import EXPLANATIONS
+from flopray.audit.findings import is_hole
 from flopray.report.document.content import Block, Section, Words
 from flopray.report.document.data import Measured
 from flopray.report.document.words import counted
@@ -23,10 +25,14 @@ _WORDS = {
 def section(measured: Measured) -> Section:
     """The section: each rule that found something, with its worst example and what it means."""
     # a run leaves many columns empty, and the audit reads all that it is given
-    findings = [f for f in audit(measured.frame.dropna(axis=1, how="all")) if f.rule != "not_judged"]
+    fields = {field.name for folder in measured.folders for field in folder.workload.fields if not field.implied}
+    findings = audit(measured.frame.dropna(axis=1, how="all"), sorted(fields))
+    findings = [finding for finding in findings if finding.rule != "not_judged"]
     groups, former = _groups(findings), _former(measured, findings)
     if not groups and not former:
-        blocks: list[Block] = [Words([f"The audit judged {counted(len(measured.frame), 'row')} and found nothing."])]
+        judged = sum(not is_hole(row) for row in rows_of(measured.frame))
+        said = f"judged {counted(judged, 'row')} and found nothing" if judged else "had no row with numbers to judge"
+        blocks: list[Block] = [Words([f"The audit {said}."])]
         return Section("audit", "What the audit found", blocks, short=True)
     rows, meanings = [], []
     for (severity, rule), found in groups.items():
