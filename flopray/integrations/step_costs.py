@@ -29,8 +29,10 @@ from flopray.watching.running import Watch
 from flopray.watching.summary import Summary
 
 _log = logging.getLogger("flopray")
-#: The first step is counted, and later ones compile or warm up: means leave them out.
+#: The first steps are counted, and a later one compiles or warms up: means leave them out.
 LEFT_OUT_STEPS = 3
+#: FLOPs of so many steps must agree: batches of other sizes, such as texts padded to the longest, take other FLOPs.
+COUNTED_STEPS = 2
 #: Costs are of the steps of at least this many seconds: fewer ticks would say little.
 LEAST_WINDOW_S = 5.0
 #: Working out costs may take this share of a loop's time; asked more often, the last ones are returned again.
@@ -58,8 +60,9 @@ class StepCosts:
     """Costs of the steps of one rank, and of all ranks together.
 
     Args:
-        flops: count those of the first step at the dispatcher, which makes this one step slower and runs a compiled
-            model as it was written; or a number of FLOPs of a step of this rank that is known; False for none.
+        flops: count those of the first two steps at the dispatcher, which makes these slower and runs a compiled model
+            as it was written, and give none if they differ; or a number of FLOPs of a step of this rank that is known;
+            False for none.
         precision: one of `flopray.point.PRECISIONS`, whose peak `mfu` is a share of.
         save: folder that gets the series at the end; with several ranks `-rankN` is added, and `-2`, `-3`, ... where a
             folder holds an earlier one.
@@ -89,7 +92,7 @@ class StepCosts:
         self.summary: Summary | None = None
         self._given_flops = flops
         self._flops: float | None = None
-        self._to_count = False
+        self._to_count = 0
         self._counting: ExitStack | None = None
         self._found: Any = None
         self._save, self._meter, self._every = save, meter, every
@@ -107,7 +110,7 @@ class StepCosts:
         """
         self.precision = self._given_precision or precision
         self._flops = None if isinstance(self._given_flops, bool) else float(self._given_flops)
-        self._to_count = self._given_flops is True
+        self._to_count = COUNTED_STEPS if self._given_flops is True else 0
         save = self._save
         if save is not None and _world_size() > 1:
             save = f"{save}-rank{torch.distributed.get_rank()}"
@@ -124,7 +127,7 @@ class StepCosts:
             return
         self.watch.begin_step()
         if self._to_count:
-            self._to_count = False
+            self._to_count -= 1
             self._counting = ExitStack()
             self._found = self._counting.enter_context(dispatches_counted())
 
@@ -148,9 +151,14 @@ class StepCosts:
         self._counting.close()
         self._counting = None
         count: DispatchedCount = self._found()
-        self._flops = count.flops
+        before, self._flops = self._flops, count.flops
         if count.flops is None:
+            self._to_count = 0
             self._warn(f"no FLOPs: {count.reason}")
+        elif before is not None and before != count.flops:
+            self._flops = None
+            differ = f"{before:.6g} and {count.flops:.6g} in the first two steps"
+            self._warn(f"no FLOPs: they are {differ}, whose batches have different sizes; pass flops= if you know them")
 
     def metrics(self) -> dict[str, float]:
         """Costs of a step, on all ranks: every rank must ask. What is not known is missing.

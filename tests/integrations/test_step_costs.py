@@ -78,7 +78,7 @@ def test_two_ranks_that_share_a_gpu_do_not_count_it_twice():
     assert told[0]["flops_per_step"] == 2000.0
 
 
-def test_flops_of_the_first_step_are_counted_and_a_reason_is_told_once(caplog):
+def test_flops_of_the_first_steps_are_counted_and_a_reason_is_told_once(caplog):
     weight = torch.ones(8, 8, requires_grad=True)
     costs = StepCosts()
     costs.start()
@@ -94,6 +94,22 @@ def test_flops_of_the_first_step_are_counted_and_a_reason_is_told_once(caplog):
     assert len([line for line in caplog.messages if "no energy yet" in line]) == 1
     assert summary.steps == 6
     assert costs.stop() is summary
+
+
+@pytest.mark.parametrize(("rows", "flops"), [((8, 8, 32), 2 * 8 * 16 * 16), ((8, 32, 8), None)])
+def test_flops_of_steps_whose_batches_differ_are_not_known(caplog, rows, flops):
+    """Only the first two steps are counted; texts that are padded to the longest of a batch differ at once."""
+    costs = StepCosts()
+    costs.start()
+    with caplog.at_level(logging.WARNING, "flopray"):
+        for count in rows:
+            costs.begin()
+            torch.ones(count, 16) @ torch.ones(16, 16)
+            costs.end()
+    costs.stop()
+    assert costs._flops == flops
+    told = [line for line in caplog.messages if "no FLOPs: they are 4096 and 16384 in the first two steps" in line]
+    assert len(told) == (flops is None)
 
 
 @pytest.mark.parametrize("arguments", [{"precision": "fp31"}, {"flops": -1}, {"flops": "many"}])
