@@ -18,6 +18,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -182,11 +183,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if (args.into is None) == (args.source is None):
         parser.error("one of --into and --from is needed")
     if args.into is not None:
-        kept: dict[str, np.ndarray] = {}
+        kept: dict[str, Any] = {}  # arrays
         for load in args.loads:
             kept[load] = record(load)
             np.savez_compressed(args.into, **kept)  # what is there stays, if a later load fails
-    records = np.load(args.source or args.into)
+    records = np.load(str(args.source or args.into))
     cells = ("iteration", "mean power", "wanders", "sees", "target", "coverage", "converged", "of these", "half width")
     print("| " + " | ".join([*cells, "real error, p95"]) + " |")
     print("|" + "---|" * (len(cells) + 1))
