@@ -137,7 +137,7 @@ def test_per_device_settles_each_column_that_counts_and_keeps_rows_apart(tmp_pat
 
 
 def test_a_fault_of_the_audit_itself_is_not_told_as_impossible(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("flopray.cli.audit.audit", lambda _: {}["gone"])
+    monkeypatch.setattr("flopray.cli.audit.audit", lambda *_: {}["gone"])
     code, out, err = run(tmp_path, capsys, GOOD)
     assert code == 2
     assert out == ""

@@ -19,6 +19,7 @@ from flopray.cli.results import finish
 from flopray.cli.terminal import LineConsole
 from flopray.cluster.devices import Cluster
 from flopray.errors import EXIT_NOT_FINISHED, StorageError
+from flopray.measurement.start_up import StartUp
 from flopray.monitoring.progress import Progress
 from flopray.store.journal_index import RunWarning
 from flopray.store.location import open_run
@@ -46,7 +47,8 @@ def end_of_session(run, monkeypatch):
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--storage", "s3://..."])
         script = MLP()
         of = InterruptedRun(script, flags.parse(script, ["--no-plots", "--resume", run.address]))
-        return session._measure(of, of.on(Cluster({}, 2, {"CPU": 2}, None, True)), of.folder, Console(quiet=True))
+        placed = of.on(Cluster({}, 2, {"CPU": 2}, None, True))
+        return session._measure(of, placed, of.folder, Console(quiet=True), [], StartUp())
 
     return end
 
