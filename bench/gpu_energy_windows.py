@@ -17,13 +17,15 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from flopray.energy.estimator import EnergyEstimate, estimate_energy
-from flopray.energy.meter import Characteristics, Reading
+from flopray.energy.meter import Reading
+from flopray.energy.nvml_meter import NvmlCounterMeter
 from flopray.energy.ticks import find_ticks
 from flopray.errors import WindowTooShort
 
@@ -120,7 +122,7 @@ def estimated(readings: Sequence[Reading], period_s: float, known_share: float) 
     """The estimate of a window of these readings within a longer load."""
     return estimate_energy(
         readings,
-        meter=Characteristics(seen_share=known_share, power_noise_rel=0.005, tick_error_share=1 / 100),
+        meter=replace(NvmlCounterMeter.characteristics, seen_share=known_share),
         load_start_s=readings[0].before_s - 1.0,
         load_end_s=readings[-1].after_s,
         time_per_iteration_s=period_s,

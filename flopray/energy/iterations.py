@@ -115,9 +115,9 @@ def scatter_of_few(count: float) -> float:
     """How much the mean over a few long iterations may differ from that over many, relative.
 
     What ticks show within an iteration is taken for its pattern, so that only its repetitions tell how much one differs
-    from the next, and few of them tell little. It is the half width of a 95 % interval of the mean, by Student's t, if
-    the window's iterations are alike and their scatter has an inverse chi-squared prior
-    (https://www.stat.columbia.edu/~gelman/book/, section 3.2).
+    from the next, and few of them tell little. It is the half width of a 95 % interval of the mean, by Student's t,
+    where scatter has a scaled inverse chi-squared prior and the window adds iterations that show none
+    (https://www.stat.columbia.edu/~gelman/book/, section 3.3).
 
     Args:
         count: iterations in the window, with their fraction.

@@ -13,9 +13,9 @@ from flopray.energy.nvml import Gpu
 from flopray.energy.nvml_errors import GpuLost, NvmlNotSupported, typed
 from flopray.errors import MeterError
 
-#: Boards whose counter was seen to add up all power, by NVML's name: on an H200 (driver 580.159.04) a tick in which the
-#: load was off for a quarter shows three quarters of its power, wherever in the tick that quarter lies (docs/method.md,
-#: "Whether the sensor sees everything"; `bench/sensor_share.py`, `bench/gpu_energy_windows.py`). Others may see less.
+#: Boards whose counter was seen to add up all power, by NVML's name: on H200s (driver 580.159.04) the time under load
+#: in the whole of a tick explains its power, and that in a part does not (docs/method.md, "What the counter of an H200
+#: sees"). Others may see less.
 _ADDS_UP_ALL = ("NVIDIA H200",)
 
 
