@@ -66,6 +66,8 @@ COUNTED = tuple(
         "h100_counters_bf16",
         "h200_counters_bf16",
         "reference/h200-counters/counters_a8aa",
+        "reference/h200-counters/counters_34f4_fp32",
+        "reference/h200-counters/counters_db7a_tf32",
     )
 )
 #: In no fit: what the models say of it is compared with what was measured.
