@@ -12,12 +12,13 @@ reason; nor can it cost less because of a part that touches no more than that. A
 two partitions that may hold the same line (https://developer.nvidia.com/blog/nvidia-ampere-architecture-in-depth/), and
 half of what is left for imperfect replacement and for workspaces that are in no closed form.
 
-    time   <= bytes / peak bandwidth
+    time   <= bytes / peak bandwidth, or up to three times that where it is at most a tenth of the parts
     energy <= bytes * joules per byte + idle power * the difference in time that was measured
 
-Real memory is slower than its peak, which makes the bound of time too small; real kernels hide most of their loads
-behind arithmetic, which makes it too large by more. Joules per byte are twice a published figure
-(`flopray.audit.hardware`).
+Kernels of a few microseconds do not reach the peak of the memory: they have few bytes on the way at any moment, so each
+load waits for its latency (Little's law, https://en.wikipedia.org/wiki/Little%27s_law). Hence the second bound of
+time. Larger kernels hide most of their loads behind arithmetic, which makes the first one too large. Joules per byte
+are twice a published figure (`flopray.audit.hardware`).
 """
 
 from __future__ import annotations
@@ -31,9 +32,15 @@ from flopray.audit.hardware import Cache, cache_of
 #: Share of the cache that surely stays from one iteration to the next.
 SURELY_KEPT = 0.25
 #: Where no row says what its phase touches, a small phase would be allowed all of the cache, many times what it costs.
-#: So no more is allowed than this share of the sum of the parts: a little above the largest difference measured so far,
-#: 6.1 % (MLP n3 d1500 m200 in bf16 on an H100).
+#: So no more is allowed than this share of the sum of the parts in energy: a little above the largest difference
+#: measured so far, 6.8 % (MLP n4 d512 m256 in fp32 on an H200).
 UNKNOWN_SHARE = 0.08
+#: Times the seconds that bytes take at the peak of the memory: what small kernels may need for them. The largest
+#: difference measured so far needed 2.5 times (MLP n32 d256 m128 in fp32 on an H200).
+SMALL_KERNELS = 3.0
+#: Share of the sum of the parts in time that slow loads explain at most: a little above the largest difference measured
+#: so far, 9.0 % (MLP n4 d512 m256 in fp32 on an H200).
+TIME_SHARE = 0.10
 
 
 def lost_bytes(whole: Row, parts: Sequence[Row], *, costs_more: bool) -> float:
@@ -61,8 +68,9 @@ def time_bound_s(whole: Row, parts: Sequence[Row], total_s: float, *, costs_more
         total_s: sum of the parts.
         costs_more: whether the whole costs more than its parts.
     """
-    bound = lost_bytes(whole, parts, costs_more=costs_more) / _cache(whole).bytes_per_s
-    return _capped(bound, total_s, parts)
+    at_peak = lost_bytes(whole, parts, costs_more=costs_more) / _cache(whole).bytes_per_s
+    slowly = min(SMALL_KERNELS * at_peak, TIME_SHARE * total_s)
+    return max(at_peak, slowly) if _bytes_are_known(parts) else slowly
 
 
 def energy_bound_j(
@@ -79,8 +87,10 @@ def energy_bound_j(
     """
     idle_w = max((number(whole, name) or 0.0 for name in ("idle_power_w", "awake_idle_power_w")), default=0.0)
     bound = lost_bytes(whole, parts, costs_more=costs_more) * _cache(whole).j_per_byte
-    # Idle power alone follows the time: without bytes there is nothing that a cache explains.
-    return _capped(bound + idle_w * abs(time_difference_s), total_j, parts) if bound > 0 else 0.0
+    if bound <= 0:  # idle power alone follows the time: without bytes there is nothing that a cache explains
+        return 0.0
+    bound += idle_w * abs(time_difference_s)
+    return bound if _bytes_are_known(parts) else min(bound, UNKNOWN_SHARE * total_j)
 
 
 def touched_bytes(row: Row) -> float:
@@ -96,6 +106,5 @@ def _cache(row: Row) -> Cache:
     return cache_of(device_name(row))
 
 
-def _capped(bound: float, total: float, parts: Sequence[Row]) -> float:
-    known = all((number(row, "least_moved_bytes") or 0) > 0 for row in parts)
-    return bound if known else min(bound, UNKNOWN_SHARE * total)
+def _bytes_are_known(parts: Sequence[Row]) -> bool:
+    return all((number(row, "least_moved_bytes") or 0) > 0 for row in parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from flopray.audit.cache_bounds import UNKNOWN_SHARE
+from flopray.audit.cache_bounds import SMALL_KERNELS, TIME_SHARE, UNKNOWN_SHARE
 from flopray.audit.column_rules import DERIVED_TOLERANCE
 from flopray.audit.counter_rules import UNCLASSIFIED_NOTE
 from flopray.audit.drift import DRIFT_IMPLAUSIBLE, DRIFT_NOTE, SCATTER
@@ -164,8 +164,9 @@ EXPLANATIONS: dict[str, Explanation] = {
         "finds there depends on the phase before it. The difference is real and repeats when measured again.",
         "As additivity, beyond the errors and its tolerance, and within what the cache can do: the bytes that each "
         "phase touches (least_moved_bytes, else memory_peak_bytes), as many as the cache holds, at the memory's "
-        "bandwidth and at twice its published energy per byte, with idle power over the time that differed. Where no "
-        f"row has least_moved_bytes, no more than {UNKNOWN_SHARE:.0%} of the sum.",
+        f"bandwidth (small kernels reach less: up to {SMALL_KERNELS:g} times as long, for at most {TIME_SHARE:.0%} of "
+        "the sum) and at twice its published energy per byte, with idle power over the time that differed. Where no "
+        f"row has least_moved_bytes, no more than {UNKNOWN_SHARE:.0%} of the sum in energy.",
         "Nothing is wrong. For the cost of a training step use the whole, not the sum of its phases.",
     ),
     "shared_device": Explanation(
