@@ -9,6 +9,7 @@ the nearest counted shape is no better guess (docs/results/prediction.md).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -18,9 +19,16 @@ import msgspec
 from flopray.predict.work import NoWork, work_of_row
 from flopray.workloads.operations import Product
 
-#: Tile of the output in the names of cuBLAS' kernels, the library's rows first, which are our columns.
+#: Tile of the output in the names of cuBLAS' kernels. The library's matrices are column-major, so it computes our
+#: product transposed, and most names have its rows first, which are our columns. Those of xmma have our rows first:
+#: where a tile does not divide an edge, what counted kernels executed is the FLOPs of whole tiles in that order alone.
 _TILES = tuple(
-    re.compile(pattern) for pattern in (r"tilesize(\d+)x(\d+)x", r"gemm_(\d+)x(\d+)_", r"nvjet_sm\d+_\w*?_(\d+)x(\d+)_")
+    re.compile(pattern)
+    for pattern in (
+        r"xmma_gemm_\w*tilesize(?P<rows>\d+)x(?P<columns>\d+)x",
+        r"gemm_(?P<columns>\d+)x(?P<rows>\d+)_",
+        r"nvjet_sm\d+_\w*?_(?P<columns>\d+)x(?P<rows>\d+)_",
+    )
 )
 #: Precisions that share kernels: what is not counted at one is taken from another.
 _ALIKE = {"fp16": "bf16", "bf16": "fp16"}
@@ -31,13 +39,13 @@ class Choice(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         tile_rows, tile_columns: of the output that a block computes.
-        splits: parts of the inner dimension that blocks compute apart.
+        splits: parts of the inner dimension that blocks compute apart; a mean, where blocks take parts of two outputs.
         reduced: whether a kernel of its own adds the parts.
     """
 
     tile_rows: int
     tile_columns: int
-    splits: int = 1
+    splits: float = 1
     reduced: bool = False
 
 
@@ -155,15 +163,27 @@ def _choice(product: Product, products: Sequence[Product], kernels: Sequence[Map
     tile = _tile(str(main[0]["kernel"])) if len(main) == 1 else None
     if tile is None:
         return None
-    outputs = product.rows * product.columns * product.count
     for kernel in own:
-        share = _flops(kernel) / outputs
         name = str(kernel["kernel"])
         if kernel["kernel_class"] == "gemm" and "split_k" in name and kernel is not main[0]:
-            return Choice(tile[1], tile[0], max(2, round(share / 2)), True)  # two FLOPs a part
+            return Choice(*tile, _splits_of_xmma(_flops(kernel) / product.count, product, tile), True)
         if kernel["kernel_class"] == "reduction" and "splitK" in name and "xmma" not in str(main[0]["kernel"]):
-            return Choice(tile[1], tile[0], max(2, round(share - 1)), True)  # one a part, and one to scale
-    return Choice(tile[1], tile[0])
+            share = _flops(kernel) / (product.rows * product.columns * product.count)
+            return Choice(*tile, max(2, round(share - 1)), True)  # one a part, and one to scale
+    return Choice(*tile)
+
+
+def _splits_of_xmma(flops: float, product: Product, tile: tuple[int, int]) -> float:
+    """Parts of the inner dimension from what the kernel that adds them computes.
+
+    For each output of whole tiles that is two FLOPs a part, and two to scale: with this, tiles times parts are 128 of
+    the 132 processors of an H200, or twice as many, for most counted products. Halves are real: such kernels share the
+    steps of all outputs out among as many blocks as there are processors.
+    """
+    rows, columns = (
+        math.ceil(size / side) * side for size, side in zip((product.rows, product.columns), tile, strict=True)
+    )
+    return max(2.0, round(flops / (rows * columns)) / 2 - 1)
 
 
 def _flops(kernel: Mapping[str, Any]) -> float:
@@ -171,9 +191,10 @@ def _flops(kernel: Mapping[str, Any]) -> float:
 
 
 def _tile(name: str) -> tuple[int, int] | None:
+    """Rows and columns of our output that a block computes; None where the name does not say it."""
     for pattern in _TILES:
         if found := pattern.search(name):
-            return int(found[1]), int(found[2])
+            return int(found["rows"]), int(found["columns"])
     return None
 
 

@@ -24,6 +24,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from flopray import __version__
 from flopray.description import Description
@@ -307,6 +308,14 @@ def fit(
     descriptions: dict[str, Description] = {name: cls() for name, cls in BUILT_IN.items()}
     descriptions |= dict(workloads or {})
     _check_kinds(kinds, [descriptions[name] for name in set(measured.column("workload")) if name in descriptions])
+    with threadpool_limits(1, user_api="blas"):  # matrices are small: two threads take 1.7 times as long as one
+        groups = _fitted_groups(measured, descriptions, kinds, judge=judge)
+    return Predictor(groups, measured.counted, reference_c, left_out=measured.left_out)
+
+
+def _fitted_groups(
+    measured: Measured, descriptions: Mapping[str, Description], kinds: Sequence[str] | None, *, judge: bool
+) -> list[Group]:
     groups: list[Group] = []
     pools = pools_of(measured)
     for pool in pools:
@@ -319,7 +328,7 @@ def fit(
         for name, one in fits.items():
             groups.append(_group(pool.of(pool.column("device_type") == name), one, errors))
     groups += _carried_groups(groups, type_errors(pools) if judge else [])
-    return Predictor(groups, measured.counted, reference_c, left_out=measured.left_out)
+    return groups
 
 
 def _check_kinds(kinds: Sequence[str] | None, there: Sequence[Description]) -> None:
