@@ -95,7 +95,7 @@ def test_a_point_that_dies_in_the_first_run_has_no_half_counts(stand_in):
 
 def test_points_are_told_as_they_begin(stand_in):
     told = []
-    count([point(16), point(32)], tell=lambda spec: told.append(spec.width))
+    count([point(16), point(32)], tell=lambda now: told.append(now.point.width))
     assert told[-1:] == [32]
 
 
