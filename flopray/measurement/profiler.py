@@ -181,14 +181,8 @@ class Profiler:
         """Read the hardware counters of points that will be measured, chunk by chunk, if they were asked for.
 
         Counting is never in the same pass as time or energy: Nsight Compute runs in a process of its own, while this
-        one leaves the device idle.
-
-        Args:
-            points: the next points.
-            tell: called with each point that begins, and how far counting is.
-
-        Yields:
-            Points that are counted now; those that were counted before are left out.
+        one leaves the device idle. Yields points that are counted now, not those that were counted before; `tell` is
+        called with each point that begins, and how far counting is.
         """
         if self._ahead and (waiting := self._ahead.waiting(points)):
             self._forget()
@@ -196,8 +190,7 @@ class Profiler:
 
     def count_ahead(self, points: Sequence[Point]) -> None:
         """All rounds of `counted_rounds`."""
-        for _ in self.counted_rounds(points):
-            pass
+        list(self.counted_rounds(points))
 
     def measure_point(self, point: Point, *, order_index: int | None = None, attempt: int = 1) -> list[PhaseRecord]:
         """Measure every phase of a point; failures of the point become records, never exceptions.
