@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,8 @@ from flopray.measurement.columns import (
     status_columns,
     version_columns,
 )
-from flopray.measurement.counting.ahead import CountedAhead, counting_at_the_dispatcher
+from flopray.measurement.counting.ahead import CountedAhead, rounds_beside_dispatcher
+from flopray.measurement.counting.progress import Tell
 from flopray.measurement.device import Device
 from flopray.measurement.device_power import DevicePower
 from flopray.measurement.filler import HeldTemperature
@@ -176,20 +177,20 @@ class Profiler:
         """What was counted and waits to be measured; None where counters were not asked for."""
         return self._ahead
 
-    def count_ahead(self, points: Sequence[Point], tell: Callable[[Point], object] | None = None) -> None:
-        """Read the hardware counters of points that will be measured next; without effect if they were not asked for.
+    def counted_rounds(self, points: Sequence[Point], tell: Tell | None = None) -> Iterator[list[Point]]:
+        """Read the hardware counters of points that will be measured, chunk by chunk, if they were asked for.
 
         Counting is never in the same pass as time or energy: Nsight Compute runs in a process of its own, while this
-        one leaves the device idle. Meanwhile it counts at the dispatcher what it has to count there later.
-
-        Args:
-            points: the next points.
-            tell: called with each point that begins.
+        one leaves the device idle. Yields points that are counted now, not those that were counted before; `tell` is
+        called with each point that begins, and how far counting is.
         """
         if self._ahead and (waiting := self._ahead.waiting(points)):
             self._forget()
-            with counting_at_the_dispatcher(waiting, self.settings.phases):
-                self._ahead.count(waiting, tell)
+            yield from rounds_beside_dispatcher(self._ahead, waiting, self.settings.phases, tell)
+
+    def count_ahead(self, points: Sequence[Point]) -> None:
+        """All rounds of `counted_rounds`."""
+        list(self.counted_rounds(points))
 
     def measure_point(self, point: Point, *, order_index: int | None = None, attempt: int = 1) -> list[PhaseRecord]:
         """Measure every phase of a point; failures of the point become records, never exceptions.

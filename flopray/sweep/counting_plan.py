@@ -5,7 +5,8 @@ has to count for its slab also counts for slabs that begin later, and hands thei
 all counted starts no ncu. It takes points from the end of the order, which other devices reach last, and no more than
 its device's share. Counts that are needed before they are ready are made again, not waited for.
 
-Counts are kept here until their points are finished. An interrupt loses those that wait, at most `MOST_S` a device.
+Counts arrive chunk by chunk and are kept here until their points are finished. An interrupt of a sweep that measures
+time too loses those that wait, at most `MOST_S` a device.
 They are handed over only between equal devices: `environment` has what decides the choice of kernels.
 
 A plain class, which knows no Ray and no torch; the recorder holds it.
@@ -104,9 +105,10 @@ class CountingPlan:
         self._claimed[trial] = {one.id for one in others} | missing
         return Claim({i: there[i] for i in own if i in there}, missing, tuple(one.fields for one in others))
 
-    def store(self, trial: str, environment: Environment, counts: Mapping[str, Counts]) -> None:
-        """Keep what a trial has counted for others."""
-        self.release(trial)
+    def store(self, trial: str, environment: Environment, counts: Mapping[str, Counts], *, over: bool = True) -> None:
+        """Keep what a trial has counted, for others and in case its process ends; `over` when it has counted all."""
+        if over:
+            self.release(trial)
         kept = {point: found for point, found in counts.items() if point in self._expected}
         self._counted.setdefault(environment, {}).update(kept)
 

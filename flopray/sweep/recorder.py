@@ -205,10 +205,10 @@ class Recorder:
         """Ask what to count before the points of a trial are measured; see `CountingPlan.claim`."""
         return self._counting.claim(trial, environment, self.unfinished(list(trial_ids)))
 
-    def counted(self, trial: str, environment: Environment, counts: Mapping[str, Counts]) -> None:
-        """Hand over counts of points that other trials will measure."""
+    def counted(self, trial: str, environment: Environment, counts: Mapping[str, Counts], over: bool = True) -> None:
+        """Hand over counts of points, and whether the trial has counted all that it was to count."""
         unfinished = {point: found for point, found in counts.items() if point not in self._finished}
-        self._counting.store(trial, environment, unfinished)
+        self._counting.store(trial, environment, unfinished, over=over)
 
     def unopened(self, device_type: str) -> int:
         """Report that a device could not be opened; returns how often in a row none of its type could."""

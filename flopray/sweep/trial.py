@@ -23,7 +23,7 @@ from flopray.records import PhaseRecord, Status
 from flopray.settings import MeasureSettings
 from flopray.store.schema import RecordSchema
 from flopray.store.tune_results import Result, ResultFormat
-from flopray.sweep.count_ahead import count_ahead
+from flopray.sweep.count_ahead import CountAhead
 from flopray.sweep.failures import failed_records
 from flopray.sweep.recorder import MAX_UNOPENED
 from flopray.sweep.worker_log import WorkerLog
@@ -63,6 +63,8 @@ class PointTrial(tune.Trainable):
     shared: ClassVar[Mapping[str, Any]] = {}
     #: Of a device that is open, until its first window was told.
     _start_up: StartUp | None = None
+    #: What hands out the points of a trial that are counted first.
+    _counting: CountAhead | None = None
 
     def setup(self, config: Config) -> None:
         """Find the recorder; the device is opened at the first point."""
@@ -91,6 +93,8 @@ class PointTrial(tune.Trainable):
         """Measure a point, or several where results are thinned; the metrics are `store.tune_results`'s."""
         if not self._counted:
             self._count_ahead()
+        elif not self._left and self._counting:
+            self._left = self._counting.take()
         measured: list[list[PhaseRecord]] = []
         while self._left:
             index, spec = self._left.pop(0)
@@ -100,10 +104,13 @@ class PointTrial(tune.Trainable):
                 if self._results.take(time.monotonic() - begin_s):
                     break
         self._hand_over()
-        return {"points_left": len(self._left), "done": not self._left, **self._format.flat(measured)}
+        left = len(self._left) + (self._counting.left if self._counting else 0)
+        return {"points_left": left, "done": not left, **self._format.flat(measured)}
 
     def cleanup(self) -> None:
-        """Close the meter."""
+        """Close the meter, and end what counts."""
+        if self._counting:
+            self._counting.close()
         if self._profiler:
             self._profiler.close()
 
@@ -134,23 +141,18 @@ class PointTrial(tune.Trainable):
 
     def _take(self, config: Config) -> None:
         self._device_type = self.device_type_in(config)
-        self._left = self._points_in(config)
+        self._left, self._counting = self._points_in(config), None
         self.config = readable(config)  # which Tune sends along with every result
         self._counted = "counters" not in self._sweep["settings"]["instruments"]
 
     def _count_ahead(self) -> None:
-        """Read the hardware counters of the whole slab, and of later ones; see `counting_plan`."""
+        """Read the hardware counters of the slab, all or a first chunk; see `sweep.count_ahead`."""
         self._counted = True
         profiler = self._profiler or self._open_profiler()
-        if profiler is None:
+        if profiler is None or profiler.counting is None:
             return
-
-        def tell(spec: Point) -> None:
-            self._recorder.working.remote(f"counting {spec.label()}", self._own_name)
-
-        lines = count_ahead(profiler, self._recorder, self.trial_id, [spec for _, spec in self._left], tell)
-        if lines:
-            self._recorder.spent.remote(self._own_name, lines)
+        self._counting = CountAhead(profiler, self._recorder, self.trial_id, self._own_name, self._left)
+        self._left = self._counting.take()
         if profiler.counters_reason:
             what = f"no hardware counters on {self._device_type}: {profiler.counters_reason}"
             ray.get(self._recorder.notice.remote(what))

@@ -7,7 +7,7 @@ from flopray.errors import MeasurementError, NoCounterPermission, Unsupported
 from flopray.flops.executed import ncu
 from flopray.flops.executed.counts import NotCounted, PhaseCounts
 from flopray.flops.executed.metrics import passes_for, shared_runs
-from flopray.measurement.counting import chunk
+from flopray.measurement.counting import chunk, processes
 from flopray.measurement.counting.chunk import Chunks
 from flopray.workloads.registry import make_point
 
@@ -64,7 +64,7 @@ def test_a_precision_that_the_chip_cannot_count_takes_no_other_along(stand_in):
 def test_a_run_for_all_precisions_reads_what_each_of_them_counts(capability):
     precisions = ("fp32", "tf32", "bf16", "fp16")
     shared = shared_runs(precisions, capability)
-    assert [one.unit for one in shared] == ["cuda", "tensor", "tensor", "tensor"]
+    assert [one.unit for one in shared] == ["cuda", *["tensor"] * 4]  # fp16 has two
     for precision in precisions:
         assert [one.passes[precision] for one in shared if precision in one.passes] == list(
             passes_for(precision, capability)
@@ -95,7 +95,7 @@ def test_a_point_that_dies_in_the_first_run_has_no_half_counts(stand_in):
 
 def test_points_are_told_as_they_begin(stand_in):
     told = []
-    count([point(16), point(32)], tell=lambda spec: told.append(spec.width))
+    count([point(16), point(32)], tell=lambda now: told.append(now.point.width))
     assert told[-1:] == [32]
 
 
@@ -151,3 +151,29 @@ def test_a_phase_that_cannot_run_is_typed_and_the_others_are_counted(stand_in):
     # The CPU has no tf32, and the worker says so of each phase without ending.
     outcome = count([point(16, precision="tf32")])[16]
     assert {counts.status for counts in outcome.values()} == {"unsupported"}
+
+
+def test_points_come_chunk_by_chunk_and_later_processes_count_new_operations_only(stand_in, monkeypatch):
+    points = [point(16, precision="bf16"), point(16, n=5, precision="bf16"), point(32, n=2, precision="bf16")]
+    whole = dict(Chunks(PHASES, compute_capability="9.0", device="cpu").count(points))
+    monkeypatch.setattr(processes, "_FIRST_S", 0.0)
+    monkeypatch.setattr(processes.Processes, "_learn", lambda *_: None)
+    told = []
+    chunks = Chunks(PHASES, compute_capability="9.0", device="cpu", tell=told.append)
+    rounds = list(chunks.rounds(points))
+    assert [[spec for spec, _ in found] for found in rounds] == [[spec] for spec in points]
+    for found in rounds:
+        for spec, outcome in found:
+            for phase in PHASES:
+                assert outcome[phase].kernels == whole[spec][phase].kernels
+    assert [one.unit for one in chunks.seconds] == ["cuda", "tensor"] * 3
+    assert {now.points for now in told} == {3}
+    assert told[-1].counted >= 2
+
+
+def test_a_round_that_is_not_waited_for_leaves_no_process(stand_in, monkeypatch):
+    monkeypatch.setattr(processes, "_FIRST_S", 0.0)
+    rounds = Chunks(PHASES, compute_capability="9.0", device="cpu").rounds([point(16), point(32)])
+    assert len(next(rounds)) == 1
+    rounds.close()
+    assert next(rounds, None) is None

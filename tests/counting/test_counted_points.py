@@ -2,15 +2,21 @@
 
 import json
 import threading
+import types
 
 import pytest
 
 from flopray.flops.executed.overheads import reconstruct
+from flopray.measurement.counting import processes
 from flopray.measurement.counting.ahead import counting_at_the_dispatcher
 from flopray.measurement.device import Device
 from flopray.measurement.profiler import Profiler
 from flopray.records import Status
 from flopray.settings import MeasureSettings
+from flopray.sweep import count_ahead
+from flopray.sweep.counting_plan import Expected
+from flopray.sweep.limits import Limits
+from flopray.sweep.recorder import Recorder
 from flopray.workloads.registry import make_point
 
 pytestmark = pytest.mark.usefixtures("peak_measured_once")
@@ -89,3 +95,41 @@ def test_what_keeps_counters_away_costs_no_time(profiler, stand_in):
     (row,) = alone.measure_point(point(16))
     assert row.status == Status.NO_COUNTER_PERMISSION
     assert row.status_reason == row.counters_reason
+
+
+class LocalRecorder:
+    """A recorder whose methods are called here: `recorder.method.remote(...)`."""
+
+    def __init__(self, recorder):
+        self._recorder = recorder
+
+    def __getattr__(self, name):
+        return types.SimpleNamespace(remote=getattr(self._recorder, name))
+
+
+@pytest.mark.parametrize(("instruments", "batches"), [(("counters",), [1, 1, 1]), (("time", "counters"), [3])])
+def test_points_that_are_only_counted_are_handed_out_chunk_by_chunk(profiler, monkeypatch, instruments, batches):
+    monkeypatch.setattr(processes, "_FIRST_S", 0.0)
+    monkeypatch.setattr(processes.Processes, "_learn", lambda *_: None)
+    monkeypatch.setattr(count_ahead.ray, "get", lambda answer: answer)
+    settings = MeasureSettings(phases=("forward",), instruments=instruments)
+    recorder = Recorder(
+        "run", set(), settings, Limits(), metrics=types.SimpleNamespace(refresh=lambda _: None), end=lambda _: None
+    )
+    points = [(number, point(width)) for number, width in enumerate((16, 32, 48))]
+    recorder.expect([Expected(spec.id, "CPU", spec.fields(), 1.0) for _, spec in points], {"CPU": 1})
+    counting = profiler(*instruments, phases=("forward",))
+    ahead = count_ahead.CountAhead(counting, LocalRecorder(recorder), "trial", "CPU@a:1", points)
+    taken = []
+    while ahead.left:
+        taken.append(ahead.take())
+        assert all(counting.counting.give(spec.id) for _, spec in taken[-1])
+    assert [len(batch) for batch in taken] == batches
+    assert sorted(number for batch in taken for number, _ in batch) == [0, 1, 2]
+    events = recorder.take()
+    assert "counting: " in events.working_on["CPU@a:1"]
+    assert len([line for line in events.spent if "ncu counted" in line]) == 3
+    # what a process that ends here has counted is not counted again
+    assert set(recorder.claim_counting("again", counting.environment, [spec.id for _, spec in points]).counted) == {
+        spec.id for _, spec in points
+    }

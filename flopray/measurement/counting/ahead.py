@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 from flopray.errors import MeasurementError, Unsupported, WorkloadError
@@ -13,6 +13,7 @@ from flopray.measurement.columns import flop_columns
 from flopray.measurement.counting.chunk import Chunks, Outcome
 from flopray.measurement.counting.columns import counter_columns
 from flopray.measurement.counting.process import ProcessSeconds
+from flopray.measurement.counting.progress import Tell
 from flopray.point import Point
 from flopray.records import Row, Status
 from flopray.workloads.base import workload_of
@@ -29,7 +30,7 @@ class CountedAhead:
 
     Attributes:
         reason: why nothing could be counted so far; None once something was.
-        seconds: what each ncu process of the last `count` took.
+        seconds: what each ncu process of the last `rounds` took.
     """
 
     def __init__(
@@ -42,19 +43,24 @@ class CountedAhead:
         self.reason: str | None = None
         self.seconds: list[ProcessSeconds] = []
 
-    def count(self, points: Sequence[Point], tell: Callable[[Point], object] | None = None) -> None:
-        """Count points; failures become outcomes, never exceptions.
+    def rounds(self, points: Sequence[Point], tell: Tell | None = None) -> Generator[list[Point], None, None]:
+        """Count points chunk by chunk; failures become outcomes, never exceptions.
 
         Args:
             points: in any order.
-            tell: called with each point that begins.
+            tell: called with each point that begins, and how far counting is.
+
+        Yields:
+            Points that are counted now. Between two rounds nothing uses the device.
         """
         left = {point.id: point for point in self.waiting(points)}
         failure = NotCounted(str(Status.FAILED), "the counting ended early")
         try:
-            for point, outcome in self._counted(list(left.values()), tell):
-                self._outcomes[point.id] = outcome, self._version
-                left.pop(point.id)
+            for counted in self._counted(list(left.values()), tell):
+                for point, outcome in counted:
+                    self._outcomes[point.id] = outcome, self._version
+                    left.pop(point.id)
+                yield [point for point, _ in counted]
         except MeasurementError as error:
             self.reason = str(error)
             failure = NotCounted(error.status, str(error))
@@ -63,6 +69,8 @@ class CountedAhead:
         for point_id in left:
             self._outcomes[point_id] = dict.fromkeys(self._phases, failure), self._version
             self._guessed.add(point_id)
+        if left:
+            yield list(left.values())
 
     def take(self, point_id: str, outcome: Outcome, version: str | None) -> None:
         """Take counts that another process on such a device has read.
@@ -75,13 +83,12 @@ class CountedAhead:
         self._outcomes[point_id] = outcome, version
 
     def give(self, point_id: str) -> tuple[Outcome, str | None] | None:
-        """The counts of a point that this process will not measure, and ncu's version; they are forgotten here.
+        """The counts of a point for another process, and ncu's version.
 
         Returns:
             None where it was not counted, also for a reason that is not the point's own and may not hold elsewhere.
         """
-        given = self._outcomes.pop(point_id, None)
-        return None if point_id in self._guessed else given
+        return None if point_id in self._guessed else self._outcomes.get(point_id)
 
     def waiting(self, points: Sequence[Point]) -> list[Point]:
         """The points that were not counted yet."""
@@ -99,14 +106,14 @@ class CountedAhead:
         self._outcomes.pop(point.id, None)
         self._guessed.discard(point.id)
 
-    def _counted(self, points: list[Point], tell: Callable[[Point], object] | None) -> Any:
+    def _counted(self, points: list[Point], tell: Tell | None) -> Iterator[list[tuple[Point, Outcome]]]:
         if self._capability is None:
             raise Unsupported("hardware counters need an NVIDIA GPU; a CPU's cores have no FLOP counters ncu can read")
         chunks = Chunks(
             self._phases, compute_capability=self._capability, seed=self._seed, device=self._device, tell=tell
         )
         self._version, self.seconds = chunks.version, chunks.seconds
-        yield from chunks.count(sorted(points, key=_few_launches_first))
+        yield from chunks.rounds(sorted(points, key=_few_launches_first))
 
 
 def _elements(point: Point, phase: str) -> int | None:
@@ -120,6 +127,26 @@ def _few_launches_first(point: Point) -> tuple[Any, ...]:
     """A point whose operations all occurred in smaller points of its kind needs no launch."""
     choices = tuple(str(point.values[field.name]) for field in point.workload.choices)
     return point.precision, point.execution, choices, tuple(point.shape().values())
+
+
+def rounds_beside_dispatcher(
+    ahead: CountedAhead, points: Sequence[Point], phases: Sequence[str], tell: Tell | None = None
+) -> Iterator[list[Point]]:
+    """The rounds of `CountedAhead.rounds`; while ncu counts, this process counts at the dispatcher.
+
+    Args:
+        ahead: what counts.
+        points: to be counted.
+        phases: of each point.
+        tell: as there.
+    """
+    with contextlib.closing(ahead.rounds(points, tell)) as rounds:
+        while True:
+            with counting_at_the_dispatcher(points, phases):
+                counted = next(rounds, None)
+            if counted is None:
+                return
+            yield counted
 
 
 @contextlib.contextmanager

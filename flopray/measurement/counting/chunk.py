@@ -1,7 +1,12 @@
-"""Counts a chunk of points: one ncu process for each kind of core walks all of them that use it.
+"""Counts points chunk by chunk: one ncu process for each kind of core walks a chunk, and its report is read at its end.
 
-Starting ncu and torch takes as long as counting a hundred points, so the processes of a chunk start together, and each
-waits until the one before has ended before it touches the device: counters are read by one process at a time.
+ncu writes its report when it ends, so whoever ends it before loses what it has counted. A chunk takes half a minute:
+the first process walks until its share of that time is over, and the others walk the same points. The first chunk is
+smaller, so that results come early, and shows what share of a chunk the first process has.
+
+Starting ncu and torch takes as long as counting a hundred points, so processes start early, and each waits until the
+one before has ended before it touches the device: counters are read by one process at a time. What the processes of
+earlier chunks have counted is told to later ones, which count new operations only.
 
 A point that crashes its process costs only itself: points that were finished before it are kept, the point is tried
 once more alone, and the points after it continue in a process of their own.
@@ -11,14 +16,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 
 from flopray.errors import Unsupported
 from flopray.flops.executed import ncu
 from flopray.flops.executed.counts import NotCounted, PhaseCounts, Run, phase_counts
 from flopray.flops.executed.metrics import SharedRun, chip_of, passes_for, shared_runs
 from flopray.measurement.counting.process import CountingProcess, ProcessSeconds, TableLost
+from flopray.measurement.counting.processes import Processes, Walked
+from flopray.measurement.counting.progress import Tell
 from flopray.point import Point
 from flopray.workloads.base import workload_of
 from flopray.workloads.registry import reference_of
@@ -38,7 +44,7 @@ class Chunks:
         seed: of weights and inputs.
         device: torch device of the worker.
         every_launch: count every kernel instead of one of equal ones; slow, to check the other way.
-        tell: called with each point that begins.
+        tell: called with each point that begins, and how far counting is.
 
     Attributes:
         version: of ncu.
@@ -56,7 +62,7 @@ class Chunks:
         seed: int = 0,
         device: str = "cuda:0",
         every_launch: bool = False,
-        tell: Callable[[Point], object] | None = None,
+        tell: Tell | None = None,
     ) -> None:
         self._ncu = ncu.find_ncu()
         self.version = ncu.ncu_version(self._ncu)
@@ -68,45 +74,74 @@ class Chunks:
         self.seconds: list[ProcessSeconds] = []
 
     def count(self, points: Sequence[Point]) -> Iterator[tuple[Point, Outcome]]:
-        """Count points of one workload.
+        """The points of `rounds`, one by one."""
+        for counted in self.rounds(points):
+            yield from counted
+
+    def rounds(self, points: Sequence[Point]) -> Iterator[list[tuple[Point, Outcome]]]:
+        """Count points of one workload, chunk by chunk.
 
         Args:
             points: in the order they are walked.
 
         Yields:
-            Each point with the counts of every phase, or why there are none. Points come when their process has ended.
+            Points with the counts of every phase, or why there are none. Between two rounds no process uses the device.
 
         Raises:
             MeasurementError: nothing can be counted here, for a reason that a repetition would not cure.
         """
         refused = self._refused(points)
-        for point in points:
-            if point.precision in refused:
-                error = refused[point.precision]
-                yield point, dict.fromkeys(self._phases, NotCounted(error.status, str(error)))
-        waiting = deque([[point for point in points if point.precision not in refused]])
-        while waiting:
-            chunk = waiting.popleft()
-            if not chunk:
-                continue
-            try:
-                runs, finished, how = self._walk(chunk)
-            except TableLost as lost:
-                if len(chunk) == 1:
-                    yield chunk[0], self._died([], str(lost))
-                else:  # finished points were lost with the table: count them again, apart from the one that ended ncu
-                    waiting.extendleft((chunk[lost.finished + 1 :], chunk[: lost.finished], [chunk[lost.finished]]))
-                continue
-            for index in range(finished):
-                of_point = _of_precision(runs, chunk[index].precision)
-                yield chunk[index], {phase: phase_counts(of_point, index, phase) for phase in self._phases}
-            if finished == len(chunk):
-                continue
-            if len(chunk) == 1:
-                whole = len(runs) == len(shared_runs([chunk[0].precision], self._capability))
-                yield chunk[0], self._died(_of_precision(runs, chunk[0].precision) if whole else [], how)
-            else:
-                waiting.extendleft((chunk[finished + 1 :], [chunk[finished]]))
+        if refused:
+            reasons = {precision: NotCounted(error.status, str(error)) for precision, error in refused.items()}
+            unable = [point for point in points if point.precision in refused]
+            yield [(point, dict.fromkeys(self._phases, reasons[point.precision])) for point in unable]
+        left = [point for point in points if point.precision not in refused]
+        if left:
+            yield from self._chunks(left)
+
+    def _chunks(self, points: Sequence[Point]) -> Iterator[list[tuple[Point, Outcome]]]:
+        """Chunk by chunk; a queue has the places of points that are left, in groups."""
+        waiting = deque([list(range(len(points)))])
+        with self._processes(points) as processes:
+            while waiting:
+                places = waiting.popleft()
+                if not places:
+                    continue
+                try:
+                    walked = processes.walk(places, quiet_for_s=_QUIET_FOR_S, more=any(waiting))
+                except TableLost as lost:
+                    if len(places) == 1:
+                        yield [(points[places[0]], self._died([], str(lost)))]
+                    else:  # finished points were lost with the table: count them again, apart from the cause
+                        at = lost.finished
+                        waiting.extendleft((places[at + 1 :], places[:at], [places[at]]))
+                    continue
+                finished, left = places[: walked.finished], places[walked.finished :]
+                if walked.culprit and len(places) == 1:
+                    finished, left = places, []
+                processes.steps.chunk_ended(finished)
+                if finished:
+                    yield [(points[place], self._outcome(walked, points[place], place)) for place in finished]
+                waiting.extendleft((left[1:], left[:1]) if walked.culprit else (left,))
+
+    def _processes(self, points: Sequence[Point]) -> Processes:
+        shared = shared_runs(dict.fromkeys(point.precision for point in points), self._capability)
+        content = {**self._chunk, "workload": reference_of(workload_of(points[0]))}
+        return Processes(
+            shared,
+            lambda one: CountingProcess(self._ncu, one, points, content),
+            points=points,
+            phases=self._phases,
+            seconds=self.seconds,
+            tell=self._tell,
+        )
+
+    def _outcome(self, walked: Walked, point: Point, place: int) -> Outcome:
+        runs = _of_precision(walked.runs, point.precision)
+        if not walked.finished:  # it crashed its process, though it was alone
+            whole = len(runs) == len(shared_runs([point.precision], self._capability))
+            return self._died(runs if whole else [], walked.how, place)
+        return {phase: phase_counts(runs, place, phase) for phase in self._phases}
 
     def _refused(self, points: Sequence[Point]) -> dict[str, Unsupported]:
         """Precisions that cannot be counted on this chip, beside others that can.
@@ -125,35 +160,12 @@ class Chunks:
                     raise
         return refused
 
-    def _walk(self, chunk: list[Point]) -> tuple[list[tuple[SharedRun, Run]], int, str]:
-        """All runs over a chunk, the number of points that every one of them finished, and how the last one ended."""
-        shared = shared_runs(dict.fromkeys(point.precision for point in chunk), self._capability)
-        content = {**self._chunk, "workload": reference_of(workload_of(chunk[0]))}
-        runs: list[tuple[SharedRun, Run]] = []
-        finished, how = len(chunk), ""
-        with ExitStack() as started:
-            processes = [started.enter_context(CountingProcess(self._ncu, one, chunk, content)) for one in shared]
-            for one, process in zip(shared, processes, strict=True):
-                places = [i for i in range(finished) if chunk[i].precision in one.passes]
-                if not places:
-                    continue
-                ended = process.walk(places, quiet_for_s=_QUIET_FOR_S, tell=self._tell)
-                self.seconds.append(ended.seconds)
-                runs.append((one, ended.run))
-                missing = [i for i in places if any((i, phase) not in ended.run.outcomes for phase in self._phases)]
-                if not ended.whole:
-                    # All points are done: ncu failed at its end, so the last point is taken for the cause.
-                    raise TableLost(missing[0] if missing else places[-1], ended.how or "")
-                finished = missing[0] if missing else finished
-                how = ended.how or how
-        return runs, finished, how
-
-    def _died(self, runs: Sequence[Run], how: str) -> Outcome:
+    def _died(self, runs: Sequence[Run], how: str, place: int = 0) -> Outcome:
         """The outcome of a point that crashed its process: what every run had finished before counts."""
         reason = "counting failed: its process ended early" + (f" ({how})" if how else "")
         return {
-            phase: phase_counts(runs, 0, phase)
-            if runs and all((0, phase) in run.outcomes for run in runs)
+            phase: phase_counts(runs, place, phase)
+            if runs and all((place, phase) in run.outcomes for run in runs)
             else NotCounted("failed", reason)
             for phase in self._phases
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import getpass
 import json
 import os
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +27,7 @@ _WORKER = (sys.executable, "-m", "flopray.measurement.counting.worker")
 
 
 class TableLost(Exception):
-    """ncu ended without its table, or in the middle of it; `finished` points had been walked."""
+    """ncu ended without its table, or in the middle of it; `finished` points were walked before the cause."""
 
     def __init__(self, finished: int, how: str) -> None:
         super().__init__(how)
@@ -41,12 +43,18 @@ class Ended:
         how: how it ended, if not normally.
         whole: whether ncu's table is whole: it writes it at its end.
         seconds: what took how long.
+        begun: the points that it began, in order.
+        left: the others of those that it was to walk.
+        operations: that it knew at its end, for the next process; empty where they could not be saved.
     """
 
     run: Run
     how: str | None
     whole: bool
     seconds: ProcessSeconds
+    begun: tuple[int, ...]
+    left: tuple[int, ...]
+    operations: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,34 @@ class ProcessSeconds:
         points = f"{self.points} points ({self.launched} launched)"
         return f"ncu counted {points} on {self.unit} cores: {spent}, end {self.end_s:.1f} s"
 
+    @property
+    def turn_s(self) -> float:
+        """How long it kept others from the device."""
+        return self.walk_s + self.end_s
+
+
+@dataclass(frozen=True)
+class Known:
+    """What processes have counted so far, for the next one.
+
+    Attributes:
+        operations: as a process saved them; empty where it knew none.
+        run: their events and kernels; None where there are none.
+    """
+
+    operations: bytes = b""
+    run: Run | None = None
+
+    def with_(self, run: Run) -> Run:
+        """A later run together with what was known when it began."""
+        if self.run is None:
+            return run
+        return dataclasses.replace(
+            run,
+            launches={**self.run.launches, **run.launches},
+            operations={**self.run.operations, **run.operations},
+        )
+
 
 class CountingProcess:
     """ncu around a worker that walks points when its turn comes; it ends with the context.
@@ -93,9 +129,9 @@ class CountingProcess:
         self._temporary = tempfile.TemporaryDirectory(prefix="flopray-")
         folder = Path(self._temporary.name)
         self._progress, self._log, self._output = (folder / n for n in ("progress.jsonl", "ncu.csv", "output"))
-        self._turn = folder / "turn"
+        self._turn, self._known, self._operations = (folder / n for n in ("turn", "known", "operations"))
         told = folder / "chunk.json"
-        content = {**chunk, "parent": os.getpid(), "turn": str(self._turn)}
+        content = {**chunk, "parent": os.getpid(), "turn": str(self._turn), "operations": str(self._operations)}
         told.write_text(json.dumps(content | {"points": [point.fields() for point in points]}))
         self._started = time.monotonic()
         self._process = ncu.Process(
@@ -112,22 +148,34 @@ class CountingProcess:
         self._temporary.cleanup()
 
     def walk(
-        self, places: Sequence[int], *, quiet_for_s: float, tell: Callable[[Point], object] | None = None
+        self,
+        places: Sequence[int],
+        *,
+        quiet_for_s: float,
+        for_s: float | None = None,
+        known: Known | None = None,
+        watch: Callable[[int], object] | None = None,
     ) -> Ended:
         """Let the process use the device, and wait for its end.
 
         Args:
             places: of the points that it walks.
             quiet_for_s: it is ended when it reports nothing new for this long.
-            tell: called with each point that begins.
+            for_s: it begins no point but the first later than this; None walks all of them.
+            known: what processes before it have counted.
+            watch: called several times a second with the number of points begun.
 
         Raises:
             MeasurementError: nothing can be counted here, for a reason that no repetition would mend.
         """
+        known = known or Known()
+        if known.operations:
+            self._known.write_bytes(known.operations)
+        turn = {"places": list(places), "for_s": for_s, "known": str(self._known) if known.operations else None}
         draft = self._turn.with_suffix(".draft")
-        draft.write_text(json.dumps(list(places)))
+        draft.write_text(json.dumps(turn))
         draft.rename(self._turn)  # in one piece: the worker looks for it all the time
-        follower = _Follower(self._progress, self._points, tell)
+        follower = _Follower(self._progress, places, watch)
         how = self._process.finish(quiet_for_s=quiet_for_s, progress=follower)
         ended = time.monotonic()
         text = self._log.read_text(errors="replace") if self._log.exists() else ""
@@ -146,8 +194,13 @@ class CountingProcess:
             outcomes={(event["point"], event["phase"]): event for event in events if "phase" in event},
             operations={event["operation"]: event for event in events if "operation" in event},
         )
+        if how and _needs_no_table(events):
+            how = None  # ncu read no kernel, because none was new
         whole = how is None or (bool(run.launches) and text.endswith("\n"))
-        return Ended(run, how, whole, self._seconds(events, ended))
+        operations = self._operations.read_bytes() if how is None and self._operations.exists() else b""
+        found = {event["point"] for event in events if "point" in event}
+        begun, left = (tuple(i for i in places if (i in found) is there) for there in (True, False))
+        return Ended(known.with_(run), how, whole, self._seconds(events, ended), begun, left, operations)
 
     def _seconds(self, events: list[Json], ended: float) -> ProcessSeconds:
         at = {name: event[name] for event in events for name in ("ready", "began", "walked") if name in event}
@@ -168,27 +221,32 @@ class CountingProcess:
 
 
 class _Follower:
-    """Reports which point is being counted; `ncu.Process.finish` watches its value."""
+    """Reports how many points were begun; `ncu.Process.finish` watches its value."""
 
-    def __init__(self, path: Path, points: Sequence[Point], tell: Callable[[Point], object] | None) -> None:
-        self._path, self._points, self._tell = path, points, tell
-        self._last = -1
+    def __init__(self, path: Path, places: Sequence[int], watch: Callable[[int], object] | None) -> None:
+        self._path, self._watch = path, watch
+        self._number = {place: number for number, place in enumerate(places, start=1)}
+        self._begun = 0
 
     def __call__(self) -> int:
         """Bytes that the worker has written."""
-        try:
+        size = 0
+        with suppress(OSError):
             size = self._path.stat().st_size
             with self._path.open("rb") as file:
                 file.seek(max(0, size - 65536))
                 begun = _POINT.findall(file.read())
-        except OSError:
-            return 0
-        point = int(begun[-1]) if begun else -1
-        if point not in (-1, self._last):
-            self._last = point
-            if self._tell:
-                self._tell(self._points[point])
+            self._begun = self._number[int(begun[-1])] if begun else self._begun
+        if self._watch:
+            self._watch(self._begun)
         return size
+
+
+def _needs_no_table(events: Sequence[Json]) -> bool:
+    """Whether a worker came to its end and launched only what was counted before."""
+    phases = [event for event in events if "phase" in event]
+    new = any("operation" in event for event in events) or any(event.get("operations") == {} for event in phases)
+    return any("walked" in event for event in events) and not new
 
 
 def events_of(path: Path) -> list[Json]:

@@ -9,6 +9,8 @@ strides, types and alignment, with the same other arguments, at the same precisi
 A kernel whose work depended on the numbers themselves would be missed by that; `every_launch` counts all of them, and
 `bench/counters.py` compares both ways.
 
+Processes that count one after the other hand on what they know, so the later ones read new operations only.
+
 Once every operation of a point is known, launching it would only show how often each one occurs, and Nsight Compute
 slows launches that it does not count, too. Such a point is walked `Unlaunched`: operations return memory without
 numbers. Where the numbers could decide what is launched, because the host would see them, the walk ends with
@@ -17,6 +19,7 @@ numbers. Where the numbers could decide what is launched, because the host would
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -60,6 +63,20 @@ class Operations:
         self.names.append(str(operator))
         self.pointwise.append(torch.Tag.pointwise in getattr(operator, "tags", ()))
         return number, True
+
+    def saved(self) -> bytes:
+        """For a later process of this machine; empty where an effect cannot be saved."""
+        try:
+            content = pickle.dumps(self)
+            pickle.loads(content)
+        except Exception:  # the types of results may be a workload's own
+            return b""
+        return content
+
+    @staticmethod
+    def loaded(content: bytes) -> Operations:
+        """What `saved` gave to this process's parent."""
+        return pickle.loads(content)
 
     def forget(self, key: object) -> None:
         """An operation failed: the next of its kind is the first whose kernels can be counted."""

@@ -7,8 +7,9 @@ Progress is one JSON line for each event: `{"point": 3}` a point began, with `ph
 operation; `{"ready": ...}`, `{"began": ...}` and `{"walked": ...}` the monotonic clock at that time. A range is called
 `operation17`, or `point3-forward` where all launches are counted.
 
-The process gets ready, which takes seconds, and touches no device until the chunk's file `turn` is there, which lists
-the points to walk.
+The process gets ready, which takes seconds, and touches no device until the chunk's file `turn` is there. It lists the
+points to walk, says after how many seconds no further one is begun, and where the operations are that earlier processes
+counted; those that are known at the end are written to the chunk's file `operations`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import math
 import os
 import sys
 import threading
@@ -53,11 +55,14 @@ class Worker:
         chunk: `workload` (its `reference_of`), `points` (their fields), `phases`, `seed`, `device`, `every_launch`,
             and the paths and numbers that `main` reads.
         progress: open for writing.
+
+    Attributes:
+        operations: that are known.
     """
 
     def __init__(self, chunk: Json, progress: TextIO) -> None:
         self._chunk, self._progress = chunk, progress
-        self._operations = Operations()
+        self.operations = Operations()
         self._told = 0
         self._memory: list[StorageWeakRef] = []
         self._launches_all = chunk["every_launch"]
@@ -65,13 +70,20 @@ class Worker:
         self._cuda = self._device_type == "cuda"
         self._workload = load(chunk["workload"])
 
-    def run(self, walked: Sequence[int]) -> None:
+    def run(self, walked: Sequence[int], *, known: Operations | None = None, for_s: float = math.inf) -> None:
         """Walk points of the chunk.
 
         Args:
             walked: their places in the chunk, in the order they are walked.
+            known: operations that were counted before.
+            for_s: no point but the first is begun later than this.
         """
+        until = time.monotonic() + for_s
+        if known is not None:
+            self.operations, self._told = known, len(known.names)
         for count, index in enumerate(walked):
+            if count and time.monotonic() >= until:
+                break
             self._tell(point=index)
             point = point_from(self._chunk["points"][index], self._workload)
             if count == 0 or not self._know(index, point):
@@ -81,10 +93,11 @@ class Worker:
             if count == 0:
                 gc.freeze()  # modules that torch imported late stay alive: later collections skip them
             self._synchronize()
+        self._tell_operations()  # also those of phases that failed: later processes know them too
 
     def _know(self, index: int, point: Point) -> bool:
         """Walk a point whose operations were all counted before, without a launch; False where it must be launched."""
-        if self._launches_all or self._operations.need_launches or is_compiled(point.execution):
+        if self._launches_all or self.operations.need_launches or is_compiled(point.execution):
             return False
         try:
             found = self._counts_of_known(point)
@@ -119,7 +132,7 @@ class Worker:
 
     @contextlib.contextmanager
     def _unlaunched(self, point: Point, *, counted: bool) -> Iterator[Unlaunched]:
-        walk = Unlaunched(self._operations, point.precision, counted=counted)
+        walk = Unlaunched(self.operations, point.precision, counted=counted)
         try:
             with torch.autograd.set_multithreading_enabled(False), walk:
                 yield walk
@@ -184,7 +197,7 @@ class Worker:
         if self._chunk["every_launch"] or is_compiled(point.execution):
             yield Counter()
             return
-        walk = Walk(self._operations, point.precision, within, device=self._device_type)
+        walk = Walk(self.operations, point.precision, within, device=self._device_type)
         # In autograd's own thread, where a backward pass runs on a GPU, operations would be launched outside of ranges.
         with torch.autograd.set_multithreading_enabled(False), walk:
             yield walk.counts
@@ -203,10 +216,10 @@ class Worker:
         self._tell(**{what: time.monotonic()})
 
     def _tell_operations(self) -> None:
-        for number in range(self._told, len(self._operations.names)):
-            names, pointwise = self._operations.names, self._operations.pointwise
+        for number in range(self._told, len(self.operations.names)):
+            names, pointwise = self.operations.names, self.operations.pointwise
             self._tell(operation=number, name=names[number], pointwise=pointwise[number])
-        self._told = len(self._operations.names)
+        self._told = len(self.operations.names)
 
     def _tell(self, **event: Any) -> None:
         self._progress.write(json.dumps(event) + "\n")
@@ -236,8 +249,8 @@ def end_with(parent: int) -> None:
             os._exit(1)
 
 
-def _wait_for_turn(turn: Path) -> list[int]:
-    """The points to walk, once it is this process's turn: nothing else uses the device then."""
+def _wait_for_turn(turn: Path) -> Json:
+    """What to walk, once it is this process's turn: nothing else uses the device then."""
     while not turn.exists():
         time.sleep(_LOOK_S)
     return json.loads(turn.read_text())
@@ -250,10 +263,12 @@ def main(arguments: list[str]) -> int:
     with Path(arguments[1]).open("w") as progress:
         worker = Worker(chunk, progress)
         worker.tell_time("ready")
-        walked = _wait_for_turn(Path(chunk["turn"]))
+        turn = _wait_for_turn(Path(chunk["turn"]))
         worker.tell_time("began")
-        worker.run(walked)
+        known = Operations.loaded(Path(turn["known"]).read_bytes()) if turn["known"] else None
+        worker.run(turn["places"], known=known, for_s=math.inf if turn["for_s"] is None else turn["for_s"])
         worker.tell_time("walked")
+        Path(chunk["operations"]).write_bytes(worker.operations.saved())
     return 0
 
 
