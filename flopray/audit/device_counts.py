@@ -152,9 +152,20 @@ def columns_of_several(rows: Sequence[Row]) -> Iterator[str]:
             continue
         cells = _distinct([row.get(column) for row in rows])
         if not counts_devices(column, in_all=False):  # a number says nothing there
-            cells = [cell for cell in cells if isinstance(cell, (str, list, tuple))]
+            cells = [cell for cell in cells if isinstance(cell, (list, tuple)) or _has_words(cell)]
         if any(covers_several({column: cell}, column) for cell in cells):
             yield name
+
+
+def _has_words(cell: Any) -> bool:
+    """Whether a cell is a text other than a number, of which a large table has as many as rows."""
+    if not isinstance(cell, str):
+        return False
+    try:
+        float(cell)
+    except ValueError:
+        return True
+    return False
 
 
 def _distinct(cells: Sequence[Any]) -> Iterable[Any]:

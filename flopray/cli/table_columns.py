@@ -20,6 +20,7 @@ from flopray.audit.findings import KEY_COLUMNS, KNOWN, is_missing, number
 from flopray.audit.foreign import NUMBER_COLUMNS
 from flopray.errors import InputError
 from flopray.report.table_reader import SEPARATOR
+from flopray.units import counted
 
 _TIME = {
     **{"s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3, "us": 1e-6},
@@ -213,7 +214,7 @@ def _without_second(
             )
     if any(number({"": value}, "") is not None for value in values):
         texts = sorted({f"{frame[column].iloc[p]!s:.40}" for p in gaps if not is_missing(frame[column].iloc[p])})
-        rows = ("1 row" if len(gaps) == 1 else f"{len(gaps)} rows") + " without a number in that"
+        rows = counted(len(gaps), "row") + " without a number in that"
         rows += f" ({', '.join(texts[:3])})" if texts else ""
         notes.append(f"{name} is read as {column} in {rows}" if gaps else f"{name} says the same as {column}")
         filled = [values[place] if place in gaps else cell for place, cell in enumerate(frame[column])]

@@ -20,6 +20,7 @@ from flopray.audit.likely_columns import likely_column
 from flopray.errors import InputError
 from flopray.mappings import Json
 from flopray.records import Row
+from flopray.units import counted
 
 _SEPARATORS = {".csv": (";", "\t", "|"), ".tsv": ("\t",)}
 #: Name of a frame's attribute: what stands between the cells of its file.
@@ -102,8 +103,8 @@ def _refuse_ragged(path: Path, lines: Any, columns: int, before: int) -> None:
     for cells in lines:
         if cells and len(cells) != columns and any(cells):
             raise InputError(
-                f"{path}, line {before + lines.line_num}: {len(cells)} cells under {columns} column names: quote cells "
-                "that have a separator in them, and leave a missing cell empty"
+                f"{path}, line {before + lines.line_num}: {counted(len(cells), 'cell')} under {columns} column names: "
+                "quote cells that have a separator in them, and leave a missing cell empty"
             )
 
 
