@@ -70,7 +70,7 @@ _FLOPS = (
 )
 _PLAIN_NAMES = {*NUMBER_COLUMNS, *KEY_COLUMNS, "device_name", "status", "energy_status"}
 #: Columns of which fractions are usual; in others, `1,2` may be a list.
-_FRACTIONS = {
+MEASURED_COLUMNS = {
     *("model_flops", "flops_per_s", "flops_per_j", "executed_flops", "executed_gemm_flops", "gemm_flops"),
     *(column for column, _ in _QUANTITIES.values()),
 }
@@ -325,7 +325,7 @@ def _has_fractions(name: str) -> bool:
         meant = meaning(name)
     except InputError:
         return True
-    return name in _FRACTIONS or (meant is not None and meant.column in _FRACTIONS)
+    return name in MEASURED_COLUMNS or (meant is not None and meant.column in MEASURED_COLUMNS)
 
 
 def _with_point(cell: Any) -> Any:
