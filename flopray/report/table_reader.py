@@ -82,7 +82,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
             "forward_time_ms"
         )
     if not names:
-        raise InputError(f"{path}: is empty")
+        raise InputError(f"{path}: cannot be read (it is empty)")
     if len(names) == 1 and len(names[0].split()) > 1 and any(map(_is_known, names[0].split())):
         raise InputError(f"{path}: {names[0]!r:.60} is one column: separate cells by commas, semicolons, tabs or |")
     encoding = "utf-8-sig"

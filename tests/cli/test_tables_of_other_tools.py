@@ -368,7 +368,7 @@ def test_phases_of_different_points_are_not_added_up(tmp_path, capsys, column):
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ("", "is empty"),
+        ("", "cannot be read (it is empty)"),
         ("device_name model_flops time_s\nH100 5e12 0.001\n", "is one column: separate cells by commas"),
         ("forward,forward\ntime_ms,power_w\n1,2\n", "if the names stand in several rows, join them in one"),
         ("time_s,power_w\n1\n", "1 cell under 2 column names"),
