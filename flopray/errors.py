@@ -98,7 +98,16 @@ def several(name: str, given: Any, *, one_word: bool = False) -> tuple[Any, ...]
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         listed = f"[{given!r:.40}]" if isinstance(given, str | int | float) else "[8, 16]"
         raise InputError(f"{name} must be a list of values, such as {listed}, got {given!r:.60}")
-    return tuple(value.item() if hasattr(value, "item") else value for value in given)
+    return tuple(map(plain, given))
+
+
+def plain(value: Any) -> Any:
+    """A number of Python where a value is one of NumPy or of torch, alone in its array; other values as they are.
+
+    >>> plain(0.5), plain("eager")
+    (0.5, 'eager')
+    """
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
 
 
 def check_path(name: str, given: Any) -> None:

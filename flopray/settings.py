@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from flopray.errors import InputError, SettingError, spaced
+from flopray.errors import InputError, SettingError, plain, spaced
 from flopray.mappings import Values
 from flopray.records import INSTRUMENTS
 
@@ -185,11 +185,17 @@ def settings_of(cls: type) -> Mapping[str, Setting]:
 def check_settings(instance: Any) -> None:
     """Refuse values that a dataclass's settings cannot have; each setting is checked alone.
 
+    A number of NumPy or torch becomes one of Python, as manifests and tables have them.
+
     Raises:
         SettingError: naming the first such setting.
     """
     for field, known in settings_of(type(instance)).items():
-        known.check(getattr(instance, field))
+        given = getattr(instance, field)
+        value = plain(given)
+        if value is not given:
+            object.__setattr__(instance, field, value)  # of a frozen dataclass, which its own checks may do
+        known.check(value)
 
 
 def _shown(value: Any) -> str:
@@ -267,7 +273,8 @@ class MeasureSettings:
         None,
         doc="before each point wait until the GPU is this cool (default off)",
         kind=float,
-        must="be a temperature in Celsius",
+        must="be a temperature from 0 to 120 Celsius",
+        holds=lambda value: 0 <= value <= 120,
         flag="--cooldown-to",
         metavar="CELSIUS",
     )
@@ -335,5 +342,7 @@ def refuse_on_a_cpu(settings: MeasureSettings) -> None:
     """
     if settings.hold_temperature_c is not None:
         raise SettingError("<hold_temperature_c> needs a GPU: the temperature of a CPU cannot be held")
+    if settings.cooldown_c is not None:
+        raise SettingError("<cooldown_c> needs a GPU: a CPU is not waited for")
     if settings.calibrate:
         raise SettingError("<calibrate> needs a GPU: a board's factor is that of a GPU")

@@ -35,10 +35,15 @@ def prefixed(value: float | None, unit: str) -> str:
     return f"{value:.3g} {unit}"
 
 
-def counted(count: int, noun: str) -> str:
-    """A count with its noun, which has a plural in s.
+def counted(count: float, noun: str, several: str = "") -> str:
+    """A count with its noun, in the singular where there is one.
 
-    >>> counted(1, "row"), counted(2, "row")
-    ('1 row', '2 rows')
+    Args:
+        count: a whole number.
+        noun: in the singular.
+        several: its plural, where that is not the noun with an s.
+
+    >>> counted(1, "row"), counted(2, "row"), counted(0, "entry", "entries")
+    ('1 row', '2 rows', '0 entries')
     """
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return f"{count:.0f} {noun if count == 1 else several or f'{noun}s'}"

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from flopray.cli.flags import told
@@ -82,3 +83,13 @@ def test_a_setting_with_a_value_is_called_as_its_reader_calls_it():
     flags = {"execution": "--execution", "max_seconds": "--max-seconds", "hold_temperature_c": "--hold-temperature"}
     assert told.told(flags) == "use --execution eager, or a larger --max-seconds; --hold-temperature 55 is too warm"
     assert with_names("use routing='router', not x='y z'", {"x": "--x"}) == "use routing='router', not --x 'y z'"
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.array])
+def test_numbers_of_numpy_become_those_of_python(kind):
+    made = MeasureSettings(target_error=kind(0.25), max_seconds=kind(2), seed=np.int64(3))
+    assert made == MeasureSettings(target_error=0.25, max_seconds=2, seed=3)
+    assert type(made.target_error) is float
+    assert MeasureSettings.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+    with pytest.raises(SettingError, match="must be a number, got array"):
+        MeasureSettings(target_error=np.array([0.25]))

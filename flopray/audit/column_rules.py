@@ -138,10 +138,21 @@ def inconsistent_columns(row: Row) -> Verdict:
         return None if compared_any else Unjudged("inconsistent_columns", "no derived column beside its parts")
     sentence = "; ".join(f"{c} is {stated:.4g}, but {parts} is {value:.4g}" for c, parts, stated, value in found)
     sentence += ": one of them is not what its name says"
+    if powers := {_power_of_ten(stated, value) for _, _, stated, value in found} - {0}:
+        sentence += f"; a factor of {10.0 ** min(powers):g} is that of another unit, such as kilo or per cent"
     compared = {column: stated for column, _, stated, _ in found}
     compared |= {parts.replace(" ", ""): value for _, parts, _, value in found}
     ratios = [max(abs(a), abs(b)) / max(min(abs(a), abs(b)), 1e-300) for *_, a, b in found]
     return finding_of("inconsistent_columns", Severity.IMPLAUSIBLE, sentence, row, compared, max(ratios))
+
+
+def _power_of_ten(one: float, other: float) -> int:
+    """How many powers of ten, of 2 at least, two values are apart; 0 where it is another factor."""
+    if one * other <= 0:
+        return 0
+    apart = abs(math.log10(abs(one / other)))
+    whole = round(apart)
+    return whole if whole >= 2 and abs(apart - whole) < math.log10(1 + DERIVED_TOLERANCE) else 0
 
 
 def _derivations(row: Row) -> Iterator[tuple[str, str, float | None]]:

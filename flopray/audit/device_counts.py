@@ -58,6 +58,11 @@ _DEVICE_SPREADS = (
     | {"gpuids", "deviceids", "cudavisibledevices", "visibledevices", "gpulist", "devicelist", "gpuindices"}
     | {f"{start}{host}list" for start in ("", "slurm", "slurmjob") for host in _HOSTS}
 )
+#: Names of what is of each device: the noun stands behind `per` or a stroke, or is a part of a path.
+_PER_DEVICE = re.compile(
+    rf"(?:(?<![a-z])(?:per|each)[\s_./-]*|/\s*)(?:{'|'.join(_DEVICES)})(?![a-z])|(?:^|/)(?:{'|'.join(_DEVICES)})/",
+    re.IGNORECASE,
+)
 #: A list of devices in a cell: `0,1,2`, `[0, 1]`, `0 1`; and a number with a noun: `8x H100`, `8 GPUs`.
 _LIST = re.compile(r"[\[(]?\s*\d+(\s*[,; |]\s*\d+)+\s*[\])]?")
 _TIMES = re.compile(r"(\d+)\s*([x*×]|gpus?\b|devices?\b|cards?\b|accelerators?\b)", re.IGNORECASE)
@@ -74,8 +79,7 @@ _COUNTED = (
     ),
     re.compile(r"(?:gpu:)?(?P<name>[^:]+):(?P<count>\d{1,4})", re.IGNORECASE),
     re.compile(r"(?P<name>.+?)\s*\((?P<count>\d{1,4})\)"),
-    re.compile(r"(?P<name>.+?\d)[x*\u00d7](?P<count>\d{1,4})"),
-    re.compile(r"(?P<name>.+?gb)[x*\u00d7](?P<count>\d{1,4})", re.IGNORECASE),
+    re.compile(r"(?P<name>.+?(?:\d|gb))[x*\u00d7](?P<count>\d{1,4})", re.IGNORECASE),
     re.compile(r"(?P<name>.+?)[_/-](?P<count>[2-9])"),
 )
 #: What stands between the names of several devices in one cell.
@@ -107,6 +111,11 @@ def counts_devices(column: object, *, in_all: bool = True) -> bool:
         plain in _DEVICE_COUNTS or plain.endswith(_COUNT_ENDS) or (not in_all and plain in _DEVICE_SPREADS)
         for plain in _plains(column)
     )
+
+
+def is_per_device(column: object) -> bool:
+    """Whether a column's name says that it is of each device: `tflops_per_gpu`, `TFLOP/s/GPU`, `device/flops`."""
+    return _PER_DEVICE.search(re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", str(column))) is not None
 
 
 def says_which_device(column: object) -> bool:
@@ -152,9 +161,20 @@ def columns_of_several(rows: Sequence[Row]) -> Iterator[str]:
             continue
         cells = _distinct([row.get(column) for row in rows])
         if not counts_devices(column, in_all=False):  # a number says nothing there
-            cells = [cell for cell in cells if isinstance(cell, (str, list, tuple))]
+            cells = [cell for cell in cells if isinstance(cell, (list, tuple)) or has_words(cell)]
         if any(covers_several({column: cell}, column) for cell in cells):
             yield name
+
+
+def has_words(cell: Any) -> bool:
+    """Whether a cell is a text other than a number, of which a large table has as many as rows."""
+    if not isinstance(cell, str):
+        return False
+    try:
+        float(cell)
+    except ValueError:
+        return True
+    return False
 
 
 def _distinct(cells: Sequence[Any]) -> Iterable[Any]:

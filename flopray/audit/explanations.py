@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import NamedTuple
 
 from flopray.audit.cache_bounds import SMALL_KERNELS, TIME_SHARE, UNKNOWN_SHARE
@@ -236,7 +237,9 @@ def explain(rule: str, names: Mapping[str, str] | None = None) -> str:
     """
     name = rule.strip().rpartition(":")[2].lower().replace("-", "_")
     if name not in RULES:
-        raise InputError(f"explain: unknown rule {rule!r:.60}, choose from {', '.join(RULES)}")
+        near = get_close_matches(name, RULES, n=1)
+        meant = f"did you mean {near[0]}? There is " if near else "choose from "
+        raise InputError(f"explain: unknown rule {rule!r:.60}: {meant}{', '.join(RULES)}")
     of = EXPLANATIONS[name]
     parts = ("what it means", of.meaning), ("how it is judged", of.judged), ("what to do", named(of.mend, names))
     return "\n".join([f"{name} ({of.severity}): {RULES[name]}", *(f"{title}: {text}" for title, text in parts)])

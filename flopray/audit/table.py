@@ -39,6 +39,7 @@ from flopray.audit.limit_rules import (
 from flopray.audit.point_rules import judge_point
 from flopray.audit.screening import alike
 from flopray.audit.series_rules import judge_series
+from flopray.units import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -235,6 +236,6 @@ def _unlimited(rows: Sequence[Row], found: Sequence[Finding]) -> list[Finding]:
 
 
 def _not_judged(verdict: Unjudged, count: int, total: int) -> Finding:
-    sentence = f"{verdict.rule} could not be judged in {count} of {total} rows: {verdict.reason}"
+    sentence = f"{verdict.rule} could not be judged in {count} of {counted(total, 'row')}: {verdict.reason}"
     compared = {"rule": verdict.rule, "reason": verdict.reason, "rows": count, "of": total}
     return Finding("not_judged", Severity.NOTE, sentence, numbers=compared)

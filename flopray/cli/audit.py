@@ -32,6 +32,7 @@ from flopray.errors import FloprayError, InputError, SettingError, with_names
 from flopray.settings import check_settings, setting
 from flopray.store import atomic
 from flopray.store.location import local_folder, open_run
+from flopray.units import counted
 
 _STYLES = {Severity.IMPOSSIBLE: "bold red", Severity.IMPLAUSIBLE: "yellow", Severity.NOTE: "dim"}
 #: Columns of a terminal from which on the table of findings holds its words whole.
@@ -76,7 +77,7 @@ def show(
     console: Console, path: str | Path, frame: pd.DataFrame, findings: Sequence[Finding], read_as: Sequence[str] = ()
 ) -> None:
     """Print the findings grouped, with the worst example of each group, and the limits that were used."""
-    rows = "1 row" if len(frame) == 1 else f"{len(frame)} rows"
+    rows = counted(len(frame), "row")
     console.print(f"[bold]Audit of {escape(str(path))}[/bold]: {rows}", soft_wrap=True)
     for name, gpu in devices(frame).items():
         held = gpu if gpu == "no limit known" else f"judged by the limits of the {gpu}"
@@ -125,9 +126,9 @@ def totals(findings: Sequence[Finding]) -> str:
     unjudged = {finding.numbers.get("rule") for finding in findings if finding.rule == "not_judged"}
     notes = found[Severity.NOTE]
     line = f"{found[Severity.IMPOSSIBLE]} impossible, {found[Severity.IMPLAUSIBLE]} implausible, "
-    line += "1 note" if notes == 1 else f"{notes} notes"
+    line += counted(notes, "note")
     if unjudged:
-        rules = "1 rule" if len(unjudged) == 1 else f"{len(unjudged)} rules"
+        rules = counted(len(unjudged), "rule")
         line += f"; {rules} could not judge all rows"
     return line
 

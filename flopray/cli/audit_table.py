@@ -24,6 +24,8 @@ from flopray.audit.device_counts import (
     device_count,
     device_count_column,
     device_spread_column,
+    has_words,
+    is_per_device,
     one_device,
 )
 from flopray.audit.findings import JUDGEABLE, KNOWN, device_name, has_numbers, is_missing, is_ok, number, precision_of
@@ -31,7 +33,7 @@ from flopray.audit.foreign import NUMBER_COLUMNS, sounds_measured
 from flopray.audit.hardware import find_gpu
 from flopray.audit.likely_columns import how_to_rename
 from flopray.audit.limit_rules import SENSOR_TOLERANCE
-from flopray.cli.table_columns import in_own_columns, meaning, scaled
+from flopray.cli.table_columns import MEASURED_COLUMNS, in_own_columns, meaning, scaled
 from flopray.errors import InputError
 from flopray.point import PRECISIONS
 from flopray.report.published import is_published, load_metrics, load_published
@@ -101,7 +103,27 @@ def load_records(
         frame = _without_zero_times(path, frame, notes)
         _refuse_unreadable(path, frame)
         notes += _unnamed_identities(frame)
-    return _per_device(path, frame, per, notes), notes
+        frame = _with_numbers(frame)
+    return _per_device(path, frame, per, notes, _of_each_device(rename or {})), notes
+
+
+def _with_numbers(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table whose measured quantities are numbers where a cell is one as a text; rules read each cell often."""
+    for name in [name for name in MEASURED_COLUMNS if name in frame.columns]:
+        known = [number({"": cell}, "") if isinstance(cell, str) else None for cell in frame[name]]
+        cells = [cell if value is None else value for cell, value in zip(frame[name], known, strict=True)]
+        frame = frame.assign(**{name: pd.Series(cells, index=frame.index, dtype=object)})
+    return frame
+
+
+def _of_each_device(rename: Mapping[str, str]) -> dict[str, str]:
+    """The audit's columns that were renamed from a name which says that they are of each device, with that name."""
+    found = {}
+    for old, new in rename.items():
+        meant = meaning(new)
+        if is_per_device(old):
+            found[meant.column if meant else new] = old
+    return found
 
 
 def _unknown(rename: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -120,8 +142,8 @@ def _unnamed_identities(frame: pd.DataFrame) -> list[str]:
     found = []
     strangers = [str(name) for name in frame.columns if name not in KNOWN]
     for name in strangers:
-        cells = [cell for cell in frame[name] if not is_missing(cell)]
-        devices = [cell for cell in cells if isinstance(cell, str) and find_gpu(cell)]
+        cells = list(dict.fromkeys(cell for cell in map(str, frame[name]) if not is_missing(cell)))
+        devices = [cell for cell in cells if has_words(cell) and find_gpu(cell)]
         if devices and not {"device_name", "device_type"} & set(frame.columns):
             word = shlex.quote(f"{name}=device_name")
             found.append(f"{name} names devices ({devices[0]}): say --rename {word} to judge rows by their limits")
@@ -199,8 +221,10 @@ def _without_zero_times(path: Path, frame: pd.DataFrame, notes: list[str]) -> pd
     return frame
 
 
-def _per_device(path: Path, frame: pd.DataFrame, per: str | None, notes: list[str]) -> pd.DataFrame:
-    """Rows of one device each, where a column says that they cover several."""
+def _per_device(
+    path: Path, frame: pd.DataFrame, per: str | None, notes: list[str], of_each: Mapping[str, str]
+) -> pd.DataFrame:
+    """Rows of one device each, where a column says that they cover several; `of_each` has columns that are no sums."""
     rows: Sequence[Mapping[Any, Any]] = frame.to_dict("records")
     column, spread = device_count_column(rows), device_spread_column(rows)
     if column is None and spread is None:
@@ -221,7 +245,7 @@ def _per_device(path: Path, frame: pd.DataFrame, per: str | None, notes: list[st
                 f"--per job: {path} has {spread}, which does not say how many devices a row covers in all: add a "
                 "column gpu_count, or name the one that is it (--rename COLUMN=gpu_count)"
             )
-        frame = _divided(path, frame, column, notes)
+        frame = _divided(path, frame, column, notes, of_each)
     frame = _of_single_devices(frame)
     # kept to tell rows apart: one device of 8 does other work than one of 2
     several = {*columns_of_several(rows), *(name for name in frame.columns if counts_devices(name, in_all=False))}
@@ -247,7 +271,9 @@ def _one_of(cell: Any) -> Any:
     return one_device(cell) if isinstance(cell, str) else cell
 
 
-def _divided(path: Path, frame: pd.DataFrame, column: str, notes: list[str]) -> pd.DataFrame:
+def _divided(
+    path: Path, frame: pd.DataFrame, column: str, notes: list[str], of_each: Mapping[str, str]
+) -> pd.DataFrame:
     """Turn sums over devices into the mean of one device."""
     rows: Sequence[Mapping[Any, Any]] = frame.to_dict("records")
     counts = [device_count(row, column) for row in rows]
@@ -256,7 +282,8 @@ def _divided(path: Path, frame: pd.DataFrame, column: str, notes: list[str]) -> 
             raise InputError(
                 f"{path}: {column} is {row.get(column)!r:.40} in row {place}, which is not a count of devices"
             )
-    sums = [name for name in _SUMS if name in frame.columns]
+    sums = [name for name in _SUMS if name in frame.columns and name not in of_each]
+    notes += [f"{name} is of each device, as {of_each[name]} says" for name in _SUMS if name in of_each]
     if "power_limit_w" in sums and all(_is_of_one_board(row, count) for row, count in zip(rows, counts, strict=True)):
         sums.remove("power_limit_w")
         if any(number(row, "power_limit_w") for row in rows):

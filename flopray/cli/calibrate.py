@@ -17,6 +17,7 @@ from flopray.cli.terminal import LineConsole
 from flopray.errors import InputError, NoEnergySource, SettingError
 from flopray.mappings import Json
 from flopray.settings import MeasureSettings, check_settings, same_setting, setting
+from flopray.units import counted
 
 if TYPE_CHECKING:
     from flopray.energy.board_factor import BoardFactor
@@ -152,7 +153,7 @@ def print_calibration(
     if factor.factor is None or factor.rel_error is None or factor.work_rel_error is None:
         console.print(factor.reason or "", soft_wrap=True)
     else:
-        of = "1 board" if factor.boards == 1 else f"{factor.boards} boards"
+        of = counted(factor.boards, "board")
         console.print(
             f"factor {factor.factor:.4f} ± {factor.rel_error:.1%} against the mean of {of}; of one work "
             f"± {factor.work_rel_error:.1%} (95 % intervals)",

@@ -26,6 +26,7 @@ from flopray.report.plot.figures import formats_setting
 from flopray.settings import check_settings, setting
 from flopray.store.containment import check_own
 from flopray.store.location import local_folder, results_folder
+from flopray.units import counted
 
 _EXAMPLES = """examples:
   python sweeps/mlp_grid.py --instruments counters --phases forward backward
@@ -105,7 +106,7 @@ def report(console: Console, group: Counted, min_width: int, seed: int) -> dict[
         rows = group.of(phase)
         console.print(f"\n[bold]What {phase} executes[/bold], FLOPs of one iteration, the sum of", highlight=False)
         if len(rows) < LEAST_POINTS:
-            console.print(f"no formula: {len(rows)} points, {LEAST_POINTS} are needed", highlight=False)
+            console.print(f"no formula: {counted(len(rows), 'point')}, {LEAST_POINTS} are needed", highlight=False)
             continue
         console.print(fit(rows).describe(), highlight=False, markup=False)
         predictions[phase] = _held_out(console, rows, phase, seed)
@@ -137,7 +138,7 @@ def compare(console: Console, options: Options) -> None:
     theirs = load_published_group(options.published) if options.published else None
     groups = [*ours, *([theirs] if theirs else [])]
     for reason, count in (holes(rows) if rows is not None else {}).items():
-        console.print(f"without counters: {count} rows, {reason}", highlight=False, markup=False)
+        console.print(f"without counters: {counted(count, 'row')}, {reason}", highlight=False, markup=False)
     if options.csv:
         write_csv(options.csv, rows, groups)
     out_dir = options.out or (check_own(results_folder(options.runs[0]) / "plots") if runs else None)
@@ -151,7 +152,7 @@ def compare(console: Console, options: Options) -> None:
         beside = theirs if group is not theirs and theirs and group.precision == theirs.precision else None
         paths = _drawn(console, out_dir, group, beside, predictions, options)
         where = folder_of(out_dir, group)
-        console.print(f"{len(paths)} figures: {where}/", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{counted(len(paths), 'figure')}: {where}/", highlight=False, markup=False, soft_wrap=True)
 
 
 def _drawn(

@@ -39,6 +39,7 @@ from flopray.report.plot.figures import formats_setting
 from flopray.settings import check_settings, setting
 from flopray.store.containment import check_own
 from flopray.store.location import local_folder, open_run, results_folder
+from flopray.units import counted
 
 #: Most shapes in tables that people read; more (the grid of an MLP) are thinned.
 MAX_SHAPES = 8
@@ -219,7 +220,7 @@ def _print_tables(console: Console, comparisons: Sequence[Comparison]) -> None:
     for comparison in comparisons:
         shown = _shapes_shown(comparison)
         if len(shown) < len(comparison.shapes):
-            _say(console, f"{len(shown)} of {len(comparison.shapes)} shapes are shown; the CSV has all")
+            _say(console, f"{len(shown)} of {counted(len(comparison.shapes), 'shape')} are shown; the CSV has all")
         further = *ratio_tables(comparison, shown), beside_table(comparison)
         for table in (*tables_of(comparison, shown), *(table for table in further if table)):
             console.print()
@@ -246,7 +247,7 @@ def _save(
     for comparison in comparisons:
         paths, missing = draw_comparison(comparison, out_dir, formats)
         if paths:
-            _say(console, f"{len(paths)} figures: {out_dir / 'gpus' / comparison.folder}/")
+            _say(console, f"{counted(len(paths), 'figure')}: {out_dir / 'gpus' / comparison.folder}/")
         if missing:
             _say(console, f"no values for {', '.join(missing)} of {comparison.title} ({_reasons(comparison)})")
     if html:
@@ -269,7 +270,7 @@ def _save_models(
     paths = write_models(models_of(rows), tables, out_dir, formats, html=html)
     figures = [path for path in paths if path.suffix.removeprefix(".") in formats]
     if figures:
-        _say(console, f"{len(figures)} figures over models: {figures[0].parent}/")
+        _say(console, f"{counted(len(figures), 'figure')} over models: {figures[0].parent}/")
     _say(console, *(f"models: {path}" for path in paths if path not in figures))
 
 

@@ -21,6 +21,7 @@ from flopray.point import PRECISIONS
 from flopray.report.plot.figures import IMAGE_FORMATS
 from flopray.settings import check_settings, setting
 from flopray.store import atomic
+from flopray.units import counted
 
 #: Flags of the command that have other names in other tools.
 _FLAGS = {"precision": "--precision", "phases": "--phase", "device_type": "--device"}
@@ -154,7 +155,8 @@ def _count(options: Options, words: Sequence[str], parser: SettingsParser) -> No
     shapes = shapes_of(axes)
     if options.plot is not None and len(shapes) < 2:
         raise SettingError("<plot> draws several shapes: give a parameter several values, as --width 256 512 1024")
-    with Console(stderr=True).status(f"counting {options.target}: {len(shapes)} shapes"):  # shown in a terminal only
+    said = f"counting {options.target}: {counted(len(shapes), 'shape')}"
+    with Console(stderr=True).status(said):  # shown in a terminal only
         table: Any = count(
             options.target,
             shapes=shapes,

@@ -26,6 +26,7 @@ from flopray.settings import MeasureSettings, check_settings, same_setting, sett
 from flopray.store import atomic
 from flopray.store.location import open_run
 from flopray.store.manifests import workload_in
+from flopray.units import counted
 from flopray.workloads.registry import BUILT_IN
 
 _EXAMPLES = """examples:
@@ -173,7 +174,7 @@ def draw(predictor: Predictor, folder: Path, formats: Sequence[str]) -> list[Pat
 def _statements(predictor: Predictor) -> list[str]:
     """What was held out, and what a group cannot answer."""
     lines = [f"energy at {predictor.reference_c:g} °C"]
-    lines += [f"not fitted, {count} rows: {reason}" for reason, count in predictor.left_out.items()]
+    lines += [f"not fitted, {counted(count, 'row')}: {reason}" for reason, count in predictor.left_out.items()]
     for group in predictor.groups:
         where = group.where
         label = where.title

@@ -19,6 +19,7 @@ from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.sweep.limits import limits_of_run
 from flopray.sweep.plan import Placed, targets
+from flopray.units import counted
 from flopray.workloads.base import Workload
 
 
@@ -57,7 +58,8 @@ class InterruptedRun:
         all_there = self.left <= 0 and not self.options.dry_run
         self.mended = mended_loggers(self.folder, self.sweep, self.loggers) if all_there else None
         if self.left <= 0 and not self.mended and (self.folder.has_results() or self.options.dry_run):
-            raise RunFinished(f"run {address} is finished: all of its {len(self.finished)} points are measured")
+            points = counted(len(self.finished), "point is", "points are")
+            raise RunFinished(f"run {address} is finished: all of its {points} measured")
         if not self.options.dry_run:
             self.folder.check_unlocked()
 
@@ -84,4 +86,4 @@ class InterruptedRun:
 
     def open(self, _: Placed) -> tuple[RunFolder, str]:
         """Its folder, and a line that says what is left."""
-        return self.folder, f"resuming {self.folder.address}: {self.left} points are left"
+        return self.folder, f"resuming {self.folder.address}: {counted(self.left, 'point is', 'points are')} left"

@@ -14,6 +14,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -82,8 +83,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return import_module(_COMMANDS[words[0]][1]).main(words[1:])
     if words and words[0] in ("sweep", "resume") and words[1:] not in (["-h"], ["--help"]):
         return _sweep(words[0], words[1:])
-    _parser().parse_args(words)  # answers --help and --version, and refuses what is no command
+    if words and not words[0].startswith("-") and words[0] not in ("sweep", "resume"):
+        LineConsole(stderr=True, markup=False, highlight=False).print(f"error: {_no_command(words[0])}", soft_wrap=True)
+        return InputError.exit_code
+    _parser().parse_args(words)  # answers --help and --version, and refuses other flags
     return 0
+
+
+def _no_command(word: str) -> str:
+    """What to write instead of a word that is no command: a workload's name stands behind `sweep`."""
+    from flopray.workloads.registry import BUILT_IN
+
+    commands = ("sweep", "resume", *_COMMANDS)
+    if word in BUILT_IN or word.partition(":")[0].endswith(".py"):
+        return f"{word!r:.60} is a workload and no command: did you mean flopray sweep {word:.60}?"
+    near = get_close_matches(word.lower().replace("_", "-"), commands, n=1)
+    meant = f"did you mean {near[0]}? The commands are " if near else "the commands are "
+    return f"there is no command {word!r:.60}: {meant}{', '.join(commands)}"
 
 
 def _sweep(command: str, words: list[str]) -> int:

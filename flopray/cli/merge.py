@@ -10,6 +10,7 @@ from flopray.cli.endings import carry_out
 from flopray.cli.parser import SettingsParser
 from flopray.cli.terminal import LineConsole
 from flopray.settings import setting
+from flopray.units import counted
 
 _WHAT = """\
 Unite runs of several clusters, or the shards of one sweep, in a new run. A
@@ -44,9 +45,11 @@ def _merge(options: Options) -> None:
     from flopray.sweep.merge import merge
 
     merged = merge(options.runs, options.into)
-    line = f"{merged.path}: {merged.points} points of {len(options.runs)} runs"
+    line = f"{merged.path}: {counted(merged.points, 'point')} of {counted(len(options.runs), 'run')}"
     if merged.identical:
-        line += f"; {merged.identical} measurements were in several of them and are kept once"
+        line += (
+            f"; {counted(merged.identical, 'measurement was', 'measurements were')} in several of them and kept once"
+        )
     lines = [line]
     more = merged.measurements - merged.points
     if more:

@@ -15,6 +15,7 @@ from flopray.reference import catalog
 from flopray.reference.catalog import Entry
 from flopray.report.text_table import TextTable
 from flopray.settings import setting
+from flopray.units import counted
 
 _WHAT = """\
 List the measurements that come with flopray: runs on H100 and H200 boards, for
@@ -63,11 +64,11 @@ def published_lines(published: Mapping[str, Any]) -> list[str]:
     lines = [f"not included: the results that flopmetrics published ({published['source']}). The audit of them:"]
     for phase, n in published["verdicts"].items():
         beyond, either = n["above_peak_rate"], n["above_peak_rate_or_efficiency"]
-        said = f"none of {n['rows']} rows is above a peak"
+        said = f"none of {counted(n['rows'], 'row')} is above a peak"
         if either:
             said = (
-                f"{beyond} of {n['rows']} rows state more FLOP/s than the GPU's peak; {either} state that, or more "
-                "FLOP/J than its peak over its board power"
+                f"{beyond} of {counted(n['rows'], 'row')} state more FLOP/s than the GPU's peak; {either} state that, "
+                "or more FLOP/J than its peak over its board power"
             )
         lines.append(f"  {phase}: {said}")
     return [*lines, f"  the worst: {published['worst']}"]

@@ -16,6 +16,7 @@ from flopray.report.front import draw_front
 from flopray.report.plot.figures import paper_style, save_figure
 from flopray.store.containment import check_own
 from flopray.sweep.winners import Winners
+from flopray.units import counted
 from flopray.workloads.base import Workload
 
 
@@ -66,10 +67,10 @@ def draw_surfaces(run: Path, console: Console) -> None:
         InputError: the folder is not a run, or there is nothing to draw.
     """
     frame: Any = load_run(run)
-    counted = frame["executed_flops"].notna().any()
-    if frame["time_s"].notna().any() or not counted:
+    has_counts = frame["executed_flops"].notna().any()
+    if frame["time_s"].notna().any() or not has_counts:
         draw_run(run, console)
-    if counted and frame["gemm_overhead"].notna().any():
+    if has_counts and frame["gemm_overhead"].notna().any():
         draw_executed(run, console)
 
 
@@ -82,5 +83,8 @@ def draw_executed(run: Path, console: Console) -> None:
         paths = draw_group(plots, group, None, predictions)
         where = folder_of(plots, group)
         console.print(
-            f"{len(paths)} figures of executed FLOPs: {where}/", highlight=False, markup=False, soft_wrap=True
+            f"{counted(len(paths), 'figure')} of executed FLOPs: {where}/",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
         )

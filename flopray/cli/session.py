@@ -47,6 +47,7 @@ from flopray.store.uri import is_uri
 from flopray.sweep.definition import Sweep
 from flopray.sweep.metrics import linger_s
 from flopray.sweep.plan import Placed, print_plan, refuse_what_none_can, targets
+from flopray.units import counted
 from flopray.workloads.base import Workload
 
 
@@ -112,7 +113,7 @@ class NewRun:
             )
         check_cores(cluster, sweep.cpus_per_trial)
         if sweep.size == 0:
-            empty = f"none of the {sweep.grid_size} points of the grid falls into it"
+            empty = f"none of the {counted(sweep.grid_size, 'point')} of the grid falls into it"
             raise SettingError(f"<shard> {sweep.shards[0]}: {empty}")
         found = targets(slots, local=cluster.local, absent=absent)
         refuse_what_none_can(sweep, found)
@@ -266,7 +267,7 @@ def _measure(
                 events=of.options.json,
             ) as progress,
         ):
-            left = f"{sweep.size - len(of.finished)} of {sweep.size} points on {placed.slots}"
+            left = f"{sweep.size - len(of.finished)} of {counted(sweep.size, 'point')} on {placed.slots}"
             for line in (f"{shlex.join(sys.argv)}: {left}", *notes):
                 log.say(line)
             progress.event("preflight", notes=list(notes))

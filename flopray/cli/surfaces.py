@@ -38,6 +38,7 @@ from flopray.settings import check_settings, setting
 from flopray.store.containment import check_own
 from flopray.store.location import open_run
 from flopray.store.manifests import of_reference
+from flopray.units import counted
 from flopray.workloads.mlp import MLP
 from flopray.workloads.registry import refuse_scores
 
@@ -171,7 +172,9 @@ def _with_progress(jobs: Sequence[_Job], console: Console) -> Iterator[_Job]:
     for index, job in enumerate(jobs):
         if time.monotonic() - said_s > 5:
             said_s = time.monotonic()
-            console.print(f"drawing surfaces: {index} of {len(jobs)} figures", highlight=False, soft_wrap=True)
+            console.print(
+                f"drawing surfaces: {index} of {counted(len(jobs), 'figure')}", highlight=False, soft_wrap=True
+            )
         yield job
 
 

@@ -20,6 +20,7 @@ from flopray.audit.findings import KEY_COLUMNS, KNOWN, is_missing, number
 from flopray.audit.foreign import NUMBER_COLUMNS
 from flopray.errors import InputError
 from flopray.report.table_reader import SEPARATOR
+from flopray.units import counted
 
 _TIME = {
     **{"s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3, "us": 1e-6},
@@ -69,7 +70,7 @@ _FLOPS = (
 )
 _PLAIN_NAMES = {*NUMBER_COLUMNS, *KEY_COLUMNS, "device_name", "status", "energy_status"}
 #: Columns of which fractions are usual; in others, `1,2` may be a list.
-_FRACTIONS = {
+MEASURED_COLUMNS = {
     *("model_flops", "flops_per_s", "flops_per_j", "executed_flops", "executed_gemm_flops", "gemm_flops"),
     *(column for column, _ in _QUANTITIES.values()),
 }
@@ -213,7 +214,7 @@ def _without_second(
             )
     if any(number({"": value}, "") is not None for value in values):
         texts = sorted({f"{frame[column].iloc[p]!s:.40}" for p in gaps if not is_missing(frame[column].iloc[p])})
-        rows = ("1 row" if len(gaps) == 1 else f"{len(gaps)} rows") + " without a number in that"
+        rows = counted(len(gaps), "row") + " without a number in that"
         rows += f" ({', '.join(texts[:3])})" if texts else ""
         notes.append(f"{name} is read as {column} in {rows}" if gaps else f"{name} says the same as {column}")
         filled = [values[place] if place in gaps else cell for place, cell in enumerate(frame[column])]
@@ -324,7 +325,7 @@ def _has_fractions(name: str) -> bool:
         meant = meaning(name)
     except InputError:
         return True
-    return name in _FRACTIONS or (meant is not None and meant.column in _FRACTIONS)
+    return name in MEASURED_COLUMNS or (meant is not None and meant.column in MEASURED_COLUMNS)
 
 
 def _with_point(cell: Any) -> Any:

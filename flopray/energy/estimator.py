@@ -21,6 +21,7 @@ from flopray.energy.meter import Characteristics, Reading, Temperature
 from flopray.energy.regression import Posterior, fit
 from flopray.energy.ticks import TickPeriod, Ticks, find_ticks, measure_tick_period, refuse_frozen
 from flopray.errors import MeterError, WindowTooShort
+from flopray.units import counted
 
 __all__ = [
     "MIN_TICKS",
@@ -133,7 +134,7 @@ def estimate_power(
     _, counts = np.unique(ticks.segment, return_counts=True)
     if len(all_ticks.jump_j) > max(1, MAX_JUMP_SHARE * len(all_ticks)):
         raise MeterError(
-            f"the energy counter jumped {len(all_ticks.jump_j)} times in {len(all_ticks)} ticks, by up to "
+            f"the energy counter jumped {len(all_ticks.jump_j)} times in {counted(len(all_ticks), 'tick')}, by up to "
             f"{np.max(all_ticks.jump_j):.3g} J, more than the device can take: do not trust it"
         )
     if len(ticks) < MIN_TICKS or len(ticks) - len(counts) < MIN_TICKS - 1:

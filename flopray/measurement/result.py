@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from flopray.energy.nvml import GpuState
 from flopray.energy.reference import EnergyAtReference
 from flopray.store.window_series import WindowSeries
-from flopray.units import prefixed
+from flopray.units import counted, prefixed
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,8 @@ class Measurement:
             (
                 f"Measurement on {self.device_name}, {self.execution}",
                 f"  time    {with_error(self.time.time_s, 's', self.time.rel_error)}"
-                f"  ({self.time.iterations} iterations in {self.time.window_s:.2f} s{_missed(self.time.converged)})",
+                f"  ({counted(self.time.iterations, 'iteration')} in {self.time.window_s:.2f} s"
+                f"{_missed(self.time.converged)})",
                 f"  energy  {self._energy_line()}",
                 *((f"  {at_reference_line(at)}",) if at else ()),
                 f"  FLOPs   {self._flops_line()}",

@@ -42,6 +42,8 @@ import numpy as np
 from scipy.fft import dct
 from scipy.special import stdtr, stdtrit
 
+from flopray.units import counted
+
 #: With fewer laps, a kind of lap that makes up a tenth of all may not have occurred (chance 0.9**25 = 7 %).
 FEWEST_LAPS = 25
 #: From this number on, laps that are known to average over such kinds show their scatter.
@@ -96,7 +98,11 @@ def batch_mean(times_s: Sequence[float], *, fewest: int = FEWEST_LAPS, stopping:
     values = np.asarray(times_s, dtype=float)
     mean = float(values.mean())
     if len(values) < fewest:
-        return Mean(mean, float("inf"), f"{len(values)} laps tell too little about their scatter: {fewest} are needed")
+        return Mean(
+            mean,
+            float("inf"),
+            f"{counted(len(values), 'lap tells', 'laps tell')} too little about their scatter: {fewest} are needed",
+        )
     if mean <= 0:
         return Mean(mean, float("inf"), "the mean is not positive")
     return Mean(mean, float(half_widths(values[None], stopping=stopping)[0]) / mean)

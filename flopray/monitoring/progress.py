@@ -18,6 +18,7 @@ from flopray.monitoring.run_log import RunLog
 from flopray.monitoring.state import SweepState, TypeState
 from flopray.records import PhaseRecord, label_of
 from flopray.sweep.outcome import reason_of, status_of
+from flopray.units import counted
 
 #: Seconds between plain lines at first; later each 5 % of the time that has passed, at most one a minute.
 _PLAIN_EVERY_S, _PLAIN_AT_MOST_S = 5.0, 60.0
@@ -145,7 +146,7 @@ class Progress:
     def line(self) -> str:
         """The state in one line."""
         done = self._before + self.done
-        parts = [f"{done}/{self._total} points"]
+        parts = [f"{done}/{counted(self._total, 'point')}"]
         if self._waits and self._begin is None:
             parts.append("waiting for a device")
         if self._begin is not None and self.done:

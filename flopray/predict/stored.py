@@ -17,6 +17,7 @@ from flopray.predict.measured import Measured
 from flopray.predict.residual import WIDTHS, Residual
 from flopray.predict.roofline import CONSTANTS, TimeModel
 from flopray.predict.simple import PowerLaw
+from flopray.units import counted
 
 #: 2: constants of an optimizer, of operands and of active processors; residuals of operations.
 FORMAT = 2
@@ -60,7 +61,7 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
     def label(self) -> str:
         """For people."""
         boards = f"{len(self.boards)} board{'s' if len(self.boards) != 1 else ''}"
-        of = f"{self.rows} rows of {', '.join(self.workloads)}"
+        of = f"{counted(self.rows, 'row')} of {', '.join(self.workloads)}"
         measured = f"{of} on {boards} of {self.carried_from or self.device_type}, {self.precision} {self.execution}"
         return f"{measured}, carried to {self.device_type} by datasheets" if self.carried_from else measured
 

@@ -16,6 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from flopray.report.gpus.look import set_log_axis, with_bars
 from flopray.report.plot.figures import add_axes, write_titles
 from flopray.report.plot.scales import Array, DisplayUnit, display_unit, middle_unit
+from flopray.units import counted
 
 _FRONT, _OTHERS = "#0072B2", "0.62"
 _PANEL_IN, _HIGH_IN, _LEFT_IN, _GAP_IN, _TOP_IN, _FOOT_IN, _ROW_IN = 2.5, 2.2, 0.6, 0.75, 0.55, 0.5, 0.14
@@ -104,7 +105,7 @@ def draw_front(found: Candidates, title: str) -> Figure:
         _draw_pair(axes, found, front, x, y, line=len(pairs) == 1)
     for text, left_in, low_in in words:
         figure.text(left_in / width_in, low_in / height_in, text, va="bottom", fontsize="small", color="0.25")
-    of = f"{len(front)} of {len(found.labels)} points on the front"
+    of = f"{len(front)} of {counted(len(found.labels), 'point')} on the front"
     write_titles(figure, title, f"{of}; bars: 95 % intervals; {_better(found, pairs)}")
     return figure
 

@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flopray.audit.device_counts import counts_devices, says_which_device
+from flopray.audit.device_counts import DEVICE_NAMES, counts_devices, says_which_device
 from flopray.audit.findings import KNOWN
 from flopray.audit.foreign import NUMBER_COLUMNS, sounds_measured
+from flopray.audit.hardware import find_gpu
 from flopray.audit.likely_columns import likely_column
 from flopray.errors import InputError
 from flopray.mappings import Json
 from flopray.records import Row
+from flopray.units import counted
 
 _SEPARATORS = {".csv": (";", "\t", "|"), ".tsv": ("\t",)}
 #: Name of a frame's attribute: what stands between the cells of its file.
@@ -75,7 +77,14 @@ def _read_csv(path: Path) -> pd.DataFrame:
         lines = csv.reader(islice(stream, before, None), delimiter=separator)
         _refuse_ragged(path, lines, len(names), before)
     if twice := next((name for name in names if name and names.count(name) > 1), None):
-        raise InputError(f"{path}: column {twice!r} appears twice")
+        raise InputError(
+            f"{path}: column {twice!r} appears twice: if the names stand in several rows, join them in one, such as "
+            "forward_time_ms"
+        )
+    if not names:
+        raise InputError(f"{path}: cannot be read (it is empty)")
+    if len(names) == 1 and len(names[0].split()) > 1 and any(map(_is_known, names[0].split())):
+        raise InputError(f"{path}: {names[0]!r:.60} is one column: separate cells by commas, semicolons, tabs or |")
     encoding = "utf-8-sig"
     frame = pd.read_csv(
         path, dtype=str, keep_default_na=False, sep=separator, encoding=encoding, index_col=False, skiprows=before
@@ -102,8 +111,8 @@ def _refuse_ragged(path: Path, lines: Any, columns: int, before: int) -> None:
     for cells in lines:
         if cells and len(cells) != columns and any(cells):
             raise InputError(
-                f"{path}, line {before + lines.line_num}: {len(cells)} cells under {columns} column names: quote cells "
-                "that have a separator in them, and leave a missing cell empty"
+                f"{path}, line {before + lines.line_num}: {counted(len(cells), 'cell')} under {columns} column names: "
+                "quote cells that have a separator in them, and leave a missing cell empty"
             )
 
 
@@ -207,7 +216,11 @@ def _has_length(row: Any, length: int) -> bool:
 
 def _known(names: Iterable[Any]) -> int:
     """How many of the names are a column of the audit, or likely to be one."""
-    return sum(name in KNOWN or name in NUMBER_COLUMNS or likely_column(str(name)) is not None for name in names)
+    return sum(_is_known(name) or likely_column(str(name)) is not None for name in names)
+
+
+def _is_known(name: Any) -> bool:
+    return name in KNOWN or name in NUMBER_COLUMNS
 
 
 def _object(where: str, text: str) -> Mapping[str, Any]:
@@ -267,7 +280,7 @@ def without_spreads(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
     Such tables are what pandas' `describe` and aggregations write.
     """
-    for name in [str(column) for column in frame.columns if column not in KNOWN]:
+    for name in [str(column) for column in frame.columns if column not in NUMBER_COLUMNS]:
         words = [cell.strip().lower() if isinstance(cell, str) else "" for cell in frame[name]]
         spreads = sorted(set(words) & _SPREADS)
         if not spreads or not set(words) & _VALUES:
@@ -283,10 +296,12 @@ def without_spreads(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 def without_sums(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """A table without the numbers of rows that sum up the rows of its devices, and a line that says so."""
-    for name in filter(says_which_device, map(str, frame.columns)):
+    for name in map(str, frame.columns):
+        if not (says_which_device(name) or name in DEVICE_NAMES):
+            continue
         words = [str(cell).strip().lower() for cell in frame[name]]
         others = [word for word in words if word not in _SUMS]
-        if len(others) == len(words) or not all(map(_PLACE.fullmatch, others)):
+        if len(others) == len(words) or not all(_PLACE.fullmatch(word) or find_gpu(word) for word in others):
             continue
         emptied = {}
         for column in [column for column in NUMBER_COLUMNS if column in frame.columns]:

@@ -24,6 +24,7 @@ from flopray.records import PhaseRecord
 from flopray.store import atomic, entry
 from flopray.store.journal_index import JournalIndex, RunWarning, scan, subject, warn_of_damage
 from flopray.store.schema import COMMON, RecordSchema
+from flopray.units import counted
 
 
 class Appended(NamedTuple):
@@ -82,7 +83,7 @@ class JournalWriter:
             side = _save_torn(self.path, index.torn)
             os.ftruncate(self._descriptor, index.size)
             os.fsync(self._descriptor)
-            torn = f"{self._said or self.path} ended in a torn line of {len(index.torn)} bytes"
+            torn = f"{self._said or self.path} ended in a torn line of {counted(len(index.torn), 'byte')}"
             message = f"{torn}: cut off and kept as {side.name}"
             warnings.warn(message, RunWarning, stacklevel=5)
             index.torn = b""

@@ -25,6 +25,7 @@ from flopray.store.journal_index import RunWarning
 from flopray.store.manifests import Manifest
 from flopray.store.run import RunFolder
 from flopray.store.tune_results import POINT, POINT_ID, WORKLOAD, Result, ids_of, rows_of
+from flopray.units import counted
 from flopray.workloads.registry import BUILT_IN
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ class TuneRun(RunFolder):
             points[rows[0]["trial_id"]] = rows
         thinned = {trial_id for result in of_points for trial_id in ids_of(result)} - set(points)
         if thinned:
-            standing = f"{len(thinned)} of {len(thinned) + len(points)} points have no result of their own in {path}"
+            of = counted(len(thinned) + len(points), "point")
+            standing = f"{len(thinned)} of {of} have no result of their own in {path}"
             warnings.warn(f"{standing} (Tune's results were thinned): load the run itself", RunWarning, stacklevel=3)
         return cls(path, manifest, points)
 

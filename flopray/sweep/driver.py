@@ -38,6 +38,7 @@ from flopray.sweep.trial import Config, PointTrial, bound
 from flopray.sweep.trial_statistics import NoMovingAverages
 from flopray.sweep.trials import Trials, trials_of
 from flopray.sweep.tune_sessions import add_missing
+from flopray.units import counted
 from flopray.workloads.base import with_code
 from flopray.workloads.registry import reference_of
 
@@ -119,7 +120,9 @@ def run_sweep(
                 _expect(recorder, sweep, slots, trials)
                 results = _tuner(trials, folder, shared, limits, trainable, tell()).fit()
                 if left := _left(sweep, recorder, finished):
-                    progress.retried(f"{len(left)} points are tried again: Ray Tune abandoned their trials")
+                    progress.retried(
+                        f"{counted(len(left), 'point is', 'points are')} tried again: Ray Tune abandoned their trials"
+                    )
                     done = {point.id for point in sweep.points()} - left
                     trials = trials_of(sweep, folder, slots, done)
                     results = _tuner(trials, folder, shared, limits, trainable, tell()).fit()
@@ -154,7 +157,7 @@ def _complete(sweep: Sweep, folder: RunFolder, journaled: set[str], progress: Sw
 
 def _about(sweep: Sweep) -> str:
     """What a sweep is, in a line for the dashboard."""
-    what = f"{sweep.size} points of {sweep.workload.name} on {', '.join(sweep.axes['device_type'])}"
+    what = f"{counted(sweep.size, 'point')} of {sweep.workload.name} on {', '.join(sweep.axes['device_type'])}"
     return f"{what}; {' '.join(sweep.settings.phases)}; {' '.join(sweep.settings.instruments)}"
 
 

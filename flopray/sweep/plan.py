@@ -30,7 +30,7 @@ from flopray.sweep.prediction import (
 )
 from flopray.sweep.space import slabs
 from flopray.sweep.summary import duration
-from flopray.units import prefixed
+from flopray.units import counted, prefixed
 from flopray.workloads.base import with_code
 from flopray.workloads.capability import why_no_instrument, why_not
 from flopray.workloads.tryout import failures_at, is_tried
@@ -305,7 +305,11 @@ def _code_that_fails(sweep: Sweep, points: Sequence[Point]) -> list[str]:
         tried += 1
         if error is not None:
             failed.setdefault(getattr(error, "said", str(error)), []).append(str(error))
-    of = f"of {len(points)} points" if tried == len(points) else f"of {tried} points that were tried"
+    of = (
+        f"of {counted(len(points), 'point')}"
+        if tried == len(points)
+        else f"of {counted(tried, 'point')} that were tried"
+    )
     return [f"{len(lines)} {of} will fail: {lines[0]}" for lines in failed.values()]
 
 
@@ -338,7 +342,7 @@ def _notes(sweep: Sweep, device_type: str, points: Sequence[Point], target: Targ
             largest[phases] = max(largest.get(phases, 0), *too_large.values())
         elif target.memory_bytes:
             tight += bool(phases_too_large(point, sweep.settings.phases, int(_TIGHT * target.memory_bytes)))
-    of = f"of {len(points)} points"
+    of = f"of {counted(len(points), 'point')}"
     notes = [f"{device_type}: {count} {of} will be unsupported: {reason}" for reason, count in refused.items()]
     notes += [f"{device_type}: {line}" for line in _code_that_fails(sweep, points)]
     there = prefixed(target.memory_bytes or 0, "B")

@@ -228,7 +228,8 @@ def _print_counters(console: Console, frame: pd.DataFrame) -> None:
     above = frame["executed_rel_difference"].dropna()
     if len(above):
         ends = f"median {above.median():+.1%}, from {above.min():+.1%} to {above.max():+.1%}"
-        text = f"{len(above)} rows have hardware counters; executed FLOPs against the closed form: {ends}"
+        rows = counted(len(above), "row has", "rows have")
+        text = f"{rows} hardware counters; executed FLOPs against the closed form: {ends}"
         console.print(text, highlight=False, soft_wrap=True)
     missing = frame[~frame["counters_status"].isin([str(Status.OK), str(Status.NOT_REQUESTED)])]
     missing = missing[missing["status"] == Status.OK]  # the others' status is known

@@ -18,7 +18,7 @@ from flopray.description import Description
 from flopray.records import Row
 from flopray.sweep.objectives import Objective
 from flopray.sweep.summary import point_label, varying
-from flopray.units import prefixed
+from flopray.units import counted, prefixed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,7 +150,7 @@ def print_winners(console: Console, winners: Winners) -> None:
     else:
         style: Any = {"box": SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
         headings = [objective.key for objective in winners.objectives]
-        table = Table("", "point", *headings, title=f"Pareto front, {len(winners.best)} points", **style)
+        table = Table("", "point", *headings, title=f"Pareto front, {counted(len(winners.best), 'point')}", **style)
         for number, place in enumerate(winners.best[:_PRINTED], start=1):
             cells = [_told(winners, place, column) for column in range(len(headings))]
             table.add_row(str(number), winners.labels[place], *cells)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flopray.energy.meter import Meter
-from flopray.errors import InputError
+from flopray.errors import InputError, plain
 from flopray.watching.devices import named_gpus
 from flopray.watching.running import Watch
 from flopray.watching.series import checked_folder
@@ -59,9 +59,10 @@ def watch(
         >>> s.steps, s.time.time_s > 0, s.energy_j is None, bool(s.reason)
         (30, True, True, True)
     """
-    if not isinstance(every, int | float) or not every >= _LEAST_EVERY_S:
-        raise InputError(f"every must be at least {_LEAST_EVERY_S} s, got {every!r}")
-    if not isinstance(leave_out, int) or leave_out < 0:
+    every, leave_out, devices = plain(every), plain(leave_out), plain(devices)
+    if isinstance(every, bool) or not isinstance(every, int | float) or not _LEAST_EVERY_S <= every < float("inf"):
+        raise InputError(f"every must be at least {_LEAST_EVERY_S} s, got {every!r:.60}")
+    if isinstance(leave_out, bool) or not isinstance(leave_out, int) or leave_out < 0:
         raise InputError(f"leave_out must be a number of steps, 0 or more, got {leave_out!r}")
     if meter is not None and devices is not None:
         raise InputError("devices: leave it out, since meter says what is measured")

@@ -11,7 +11,7 @@ import numpy as np
 from flopray.errors import MeasurementError, NoEnergySource
 from flopray.mappings import Arguments, Json
 from flopray.measurement.statistics import FEWEST_LAPS
-from flopray.units import prefixed
+from flopray.units import counted, prefixed
 from flopray.watching.recording import Recording
 from flopray.watching.step_energy import StepEnergy, energy_per_step, mean_time_error_s
 from flopray.watching.timeline import Region, Timeline, total_by_name
@@ -305,7 +305,7 @@ def _highest(values: np.ndarray) -> float | None:
 
 
 def _lines(summary: Summary) -> list[str]:
-    steps = "1 step" if summary.steps == 1 else f"{summary.steps} steps"
+    steps = counted(summary.steps, "step")
     first = f"watched {summary.time_s:.3g} s, {steps}"
     if summary.left_out:
         steps_left_out = "first step" if summary.left_out == 1 else f"first {summary.left_out} steps"

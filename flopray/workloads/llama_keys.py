@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flopray.errors import SpecError
+from flopray.units import counted
 
 
 def words(text: str) -> frozenset[str]:
@@ -176,7 +177,7 @@ def _layer_types(content: Mapping[str, Any]) -> str | None:
     types, layers = content["layer_types"], content.get("num_hidden_layers")
     if not isinstance(types, list) or any(kind != "full_attention" for kind in types):
         return f"is {short(types)}: only full_attention is built"
-    return None if len(types) == layers else f"has {len(types)} entries for {short(layers)} layers"
+    return None if len(types) == layers else f"has {counted(len(types), 'entry', 'entries')} for {short(layers)} layers"
 
 
 def _sliding_window(content: Mapping[str, Any]) -> str | None:

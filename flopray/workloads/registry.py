@@ -18,6 +18,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Mapping
+from difflib import get_close_matches
 from importlib.machinery import SOURCE_SUFFIXES, SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -63,8 +64,11 @@ def find_workload(name: str) -> Workload:
     points = {point.name: point for point in entry_points(group=GROUP)}
     if name in points:
         return _from_entry_point(points[name])
-    known = ", ".join([*BUILT_IN, *sorted(points)])
-    raise InputError(f"unknown workload {name!r:.60}: choose from {known}, or name a class as FILE.py:NAME")
+    known = [*BUILT_IN, *sorted(points)]
+    near = get_close_matches(name.lower(), known, n=1)
+    meant = f": did you mean {near[0]}?" if near else ""
+    listed = f"choose from {', '.join(known)}, or name a class as FILE.py:NAME"
+    raise InputError(f"unknown workload {name!r:.60}: {listed}{meant}")
 
 
 def is_known(workload: Workload) -> bool:

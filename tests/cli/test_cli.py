@@ -135,6 +135,8 @@ def is_one_line_error(outcome: Outcome, about: str) -> bool:
             "--hold-temperature needs a GPU: the temperature of a CPU cannot be held",
         ),
         ("--calibrate --accelerators CPU", "--calibrate needs a GPU"),
+        ("--cooldown-to 40 --accelerators CPU", "--cooldown-to needs a GPU"),
+        ("--cooldown-to -300", "--cooldown-to must be a temperature from 0 to 120"),
         ("--seed -1", "--seed must be between"),
         ("--seed 1.5", "--seed: '1.5' is not a whole number"),
         ("--cpus-per-trial 0", "--cpus-per-trial must be at least 1"),

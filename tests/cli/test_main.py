@@ -130,3 +130,25 @@ def test_an_interrupt_during_imports_is_no_traceback(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "flopray.cli.main", SimpleNamespace(main=interrupted))
     assert __main__.main() == 130
     assert capsys.readouterr() == ("", "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "about"),
+    [
+        (["swep", "mlp"], "there is no command 'swep': did you mean sweep?"),
+        (["reprot", "results/r"], "there is no command 'reprot': did you mean report?"),
+        (["compare_flops", "results/r"], "did you mean compare-flops?"),
+        (["xyzzy"], "there is no command 'xyzzy': the commands are sweep, resume, "),
+        (["mlp", "--n", "2"], "'mlp' is a workload and no command: did you mean flopray sweep mlp?"),
+        (["net.py:Net"], "did you mean flopray sweep net.py:Net?"),
+        (["sweep", "lama"], "unknown workload 'lama': choose from mlp, llama, causal_lm, evaluation"),
+        (["sweep", "lama"], "or name a class as FILE.py:NAME: did you mean llama?"),
+        (["explain", "launch_windw"], "unknown rule 'launch_windw': did you mean launch_window?"),
+        (["explain", "xyzzy"], "unknown rule 'xyzzy': choose from not_positive, "),
+    ],
+)
+def test_a_mistyped_word_gets_a_hint(capsys, words, about):
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert about in err
+    assert err.count("\n") == 1

@@ -363,3 +363,40 @@ def test_phases_of_different_points_are_not_added_up(tmp_path, capsys, column):
     assert findings(tmp_path, capsys, json.dumps(rows), name="t.json") == (0, [])
     alike = [row | {column: 700, "model_flops": None} for row in rows]
     assert ("implausible", "additivity") in findings(tmp_path, capsys, json.dumps(alike), name="t.json")[1]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("", "cannot be read (it is empty)"),
+        ("device_name model_flops time_s\nH100 5e12 0.001\n", "is one column: separate cells by commas"),
+        ("forward,forward\ntime_ms,power_w\n1,2\n", "if the names stand in several rows, join them in one"),
+        ("time_s,power_w\n1\n", "1 cell under 2 column names"),
+    ],
+)
+def test_a_table_of_another_form_says_what_to_do(tmp_path, capsys, table, said):
+    code, _, err = audit(tmp_path, capsys, table)
+    assert (code, said in err) == (2, True)
+
+
+def test_spreads_under_a_known_column_are_no_measurements(tmp_path, capsys):
+    table = "run,device_name,energy_j,time_s\n1,H100,600,1\nmean,H100,605,1\nstd,H100,50,0.001\n"
+    code, out, _ = audit(tmp_path, capsys, table)
+    assert "rows whose run is std are not measurements" in out
+    assert (code, "power_above_limit" in out.partition("not judged")[0]) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("stated", "factor"), [(400, "1e+12"), (4e5, "1e+09"), (4e12, "100"), (3.9e11, "1000"), (4e13, None), (8e11, None)]
+)
+def test_a_derived_column_in_another_unit_says_by_which_factor(stated, factor):
+    row = {"model_flops": 4e11, "time_s": 1e-3, "flops_per_s": stated}
+    (found,) = [f for f in audit_row(row) if f.rule == "inconsistent_columns"]
+    assert (f"a factor of {factor} is that of another unit" in found.sentence) == (factor is not None)
+    assert ("another unit" in found.sentence) == (factor is not None)
+
+
+def test_numbers_of_one_are_in_the_singular(tmp_path, capsys):
+    _, out, _ = audit(tmp_path, capsys, "device_name,time_s\nH100,1\n")
+    assert "in 1 of 1 row: " in out
+    assert "1 rows" not in out

@@ -11,6 +11,7 @@ from test_tables_of_other_tools import audit, findings
 from flopray.audit import audit_rows
 from flopray.audit.device_columns import column_of_a_further_device
 from flopray.audit.device_counts import times_device
+from flopray.cli.audit import main
 
 #: More than one H100 can do, and less than two.
 SUM = {"device_name": "H100", "precision": "bf16", "model_flops": 1.5e12, "time_s": 0.001}
@@ -197,3 +198,34 @@ def test_attributes_of_optuna_and_bare_units_are_proposed(tmp_path, capsys):
     assert "--rename user_attrs_energy_j=energy_j user_attrs_time_s=time_s" in err
     _, _, err = audit(tmp_path, capsys, "device_name,watts,seconds,joules\nH100,1,1,1\n")
     assert "--rename watts=power_w seconds=time_s joules=energy_j" in err
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tflops_per_gpu", "throughput per GPU (TFLOP/s/GPU)", "TFLOPS/GPU", "throughput/device/tflops", "TflopsPerGPU"],
+)
+@pytest.mark.parametrize(("rate", "code"), [(1500, 1), (500, 0)])
+def test_a_rate_of_each_device_is_not_divided_again(tmp_path, capsys, name, rate, code):
+    table = tmp_path / "t.csv"
+    table.write_text(f"device_name,precision,gpus,power_w,{name}\nH100,bf16,8,5000,{rate}\n")
+    assert main([str(table), "--per", "job", "--rename", f"{name}=tflops_per_s"]) == code
+    out = capsys.readouterr().out
+    assert f"flops_per_s is of each device, as {name} says" in out
+    assert "power_w is a sum over gpus devices, and divided by it" in out
+    assert "power_above_limit" not in out.partition("not judged")[0]
+
+
+def test_a_rate_of_a_job_is_divided(tmp_path, capsys):
+    table = tmp_path / "t.csv"
+    table.write_text("device_name,precision,gpus,tflops of all\nH100,bf16,8,1500\n")
+    assert main([str(table), "--per", "job", "--rename", "tflops of all=tflops_per_s"]) == 0
+    assert "flops_per_s is a sum over gpus devices" in capsys.readouterr().out
+
+
+def test_a_total_among_rows_of_devices_is_no_device(tmp_path, capsys):
+    table = tmp_path / "t.csv"
+    table.write_text("device_name,energy_j,time_s\nH100,600,1\nH100,600,1\nTotal,24000,4\n")
+    assert main([str(table)]) == 0
+    out = capsys.readouterr().out
+    assert "rows whose device_name is total are of several devices and were not judged" in out
+    assert "0 impossible, 0 implausible" in out

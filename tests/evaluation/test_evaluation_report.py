@@ -106,7 +106,7 @@ def test_of_equal_evaluations_the_latest_is_shown(tmp_path):
     frame.loc[1, "time_per_sample_s"] = 7.0
     found = evaluations_of(frame)
     assert [result.time_per_sample_s for result in found.results] == [7.0]
-    assert "1 earlier ones are left out" in found.notes[0]
+    assert "1 earlier one is left out" in found.notes[0]
 
 
 def test_models_of_one_name_are_told_apart():

@@ -167,6 +167,9 @@ def test_a_meter_that_fails_keeps_what_it_showed():
 def test_what_cannot_be_is_refused_in_one_line(tmp_path):
     for arguments, said in (
         ({"every": 0}, "every must be at least"),
+        ({"every": True}, "every must be at least 0.02 s, got True"),
+        ({"every": float("inf")}, "every must be at least 0.02 s, got inf"),
+        ({"leave_out": True}, "leave_out"),
         ({"every": "x"}, "every must be at least 0.02 s, got 'x'"),
         ({"save": 3}, "save must be a path, got 3"),
         ({"leave_out": -1}, "leave_out"),
@@ -427,3 +430,11 @@ class TestDevices:
         monkeypatch.setattr(recording.Gpu, "from_uuid", no_gpu)
         found = recording.record_gpu("GPU-aaaa")
         assert (found.meter, found.reason) == (None, "GPU-aaaa is lost")
+
+
+def test_numbers_of_numpy_are_numbers():
+    np = pytest.importorskip("numpy")
+    with flopray.watch(meter=meter(), cpu=False, every=np.float32(0.25), leave_out=np.int64(0)) as w:
+        for _ in w.steps(range(3)):
+            time.sleep(0.001)
+    assert w.summary().steps == 3

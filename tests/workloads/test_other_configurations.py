@@ -193,3 +193,24 @@ def test_keys_of_quantised_weights_as_mlx_writes_them_are_left_out_with_a_word(t
     with pytest.warns(UserWarning, match="mlx.json: quantization is left out"):
         _, configs = models.find_models([str(file)], ["random"])
     assert configs["mlx"] == models.canonical(config("llama"), "mlx")
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys", "other"),
+    [
+        ("opt", {"learned_embeddings": True, "scale_embeddings": False}, {"scale_embeddings": True}),
+        ("stablelm", {"parallel_residual": False, "rotary_scaling_factor": 1.0}, {"parallel_residual": True}),
+        ("stablelm", {"norm_eps": 1e-5, "num_heads": 4}, {"num_heads": 8}),
+        (
+            "hunyuan_v1_dense",
+            {"group_limited_greedy": False, "position_embedding_xdrope": False, "skip_cls_token": False},
+            {"position_embedding_xdrope": True},
+        ),
+    ],
+)
+def test_keys_that_say_what_a_family_is_built_with_change_nothing(kind, keys, other):
+    content = config(kind) | ({"use_parallel_residual": False} if kind == "stablelm" else {})
+    plain = closed_columns(point(content), "forward")
+    assert configuration.why_not(content | keys) is None
+    assert closed_columns(point(content | keys), "forward")["model_flops"] == plain["model_flops"] is not None
+    assert f"has no {next(iter(other))}" in str(configuration.why_not(content | keys | other))

@@ -16,6 +16,7 @@ import flopray
 from flopray.cluster.doctor.cluster import Node, clock_skews, look_everywhere, look_here
 from flopray.cluster.doctor.report import differences
 from flopray.errors import ClusterError
+from flopray.units import counted
 
 #: A node that has not answered within this time is named, and the sweep does not wait for it.
 _ANSWER_S = 30.0
@@ -113,7 +114,7 @@ def tell(console: Console, found: Preflight, *, strict: bool) -> list[str]:
     if lines and strict:
         more = f" (and {len(lines) - 1} more, above)" if len(lines) > 1 else ""
         raise ClusterError(f"<strict>: {lines[0]}{more}; mend that, or leave <strict> out")
-    return lines or [f"pre-flight: {found.nodes} nodes, alike and complete, {found.seconds:.1f} s"]
+    return lines or [f"pre-flight: {counted(found.nodes, 'node')}, alike and complete, {found.seconds:.1f} s"]
 
 
 def _lacks(node: Node, device_types: Sequence[str], instruments: Sequence[str]) -> list[str]:

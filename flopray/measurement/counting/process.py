@@ -21,6 +21,7 @@ from flopray.flops.executed.counts import Run, by_label
 from flopray.flops.executed.metrics import SharedRun
 from flopray.mappings import Json
 from flopray.point import Point
+from flopray.units import counted
 
 _POINT = re.compile(rb'^\{"point": (\d+)\}$', re.MULTILINE)
 _WORKER = (sys.executable, "-m", "flopray.measurement.counting.worker")
@@ -82,7 +83,7 @@ class ProcessSeconds:
     def __str__(self) -> str:
         """One line for the log."""
         spent = f"start {self.start_s:.1f} s, waiting {self.wait_s:.1f} s, walk {self.walk_s:.1f} s"
-        points = f"{self.points} points ({self.launched} launched)"
+        points = f"{counted(self.points, 'point')} ({self.launched} launched)"
         return f"ncu counted {points} on {self.unit} cores: {spent}, end {self.end_s:.1f} s"
 
     @property

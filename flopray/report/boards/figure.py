@@ -14,6 +14,7 @@ from flopray.report.boards.data import BoardValues, DeviceBoards, short_names
 from flopray.report.boards.effects import BoardFit
 from flopray.report.boards.table import temperatures_of
 from flopray.report.plot.figures import add_axes, write_titles
+from flopray.units import counted
 
 _WIDTH_IN, _PANEL_IN, _LEFT_IN = 7.2, 1.7, 0.75
 _COLOUR, _ROWS = "#0072B2", "0.45"
@@ -33,7 +34,7 @@ def draw_boards(device: DeviceBoards) -> Figure | None:
         axes = add_axes(figure, (_LEFT_IN, low, _WIDTH_IN - _LEFT_IN - 0.15, _PANEL_IN))
         _draw_panel(axes, device, part, fit)
         axes.set_ylabel(f"{device.label(quantity)}\nagainst the mean (%)")
-    names = f"{device.device_name}: {len(device.boards)} boards"
+    names = f"{device.device_name}: {counted(len(device.boards), 'board')}"
     write_titles(figure, f"Boards of {device.name}", f"{names}; bars: 95 % intervals of the boards' factors")
     handles = [
         Line2D([], [], marker="o", color=_COLOUR, ls="none", markersize=4),
@@ -64,7 +65,7 @@ def _draw_panel(axes: Axes, device: DeviceBoards, part: BoardValues, fit: BoardF
             axes.errorbar(
                 place, 100 * fit.factors[place], yerr=error, fmt="o", color=_COLOUR, markersize=4, capsize=2.5, lw=0.9
             )
-        labels.append(f"{names[board]}\n{temperatures_of(device, board)}, {len(rows)} rows")
+        labels.append(f"{names[board]}\n{temperatures_of(device, board)}, {counted(len(rows), 'row')}")
     axes.set_xlim(-0.4, len(part.boards) - 0.4)
     axes.set_ylim(-reach * 1.12, reach * 1.12)
     axes.set_xticks(range(len(part.boards)), labels)

@@ -11,6 +11,7 @@ from flopray.mappings import Json
 from flopray.report.boards.agreement import left_out, pairs
 from flopray.report.boards.data import AS_MEASURED, UNKNOWN_BOARD, BoardValues, DeviceBoards, short_names
 from flopray.report.boards.effects import BoardFit, Floats
+from flopray.units import counted
 
 ONE_BOARD = "one board"
 
@@ -23,12 +24,13 @@ def statement(device: DeviceBoards) -> Iterator[str]:
     elif count == 1:
         yield f"{device.name}: {ONE_BOARD}: how far boards of the type differ was not measured"
     else:
-        yield f"{device.name}: {count} boards ({', '.join(short_names(device.boards).values())})"
+        yield f"{device.name}: {counted(count, 'board')} ({', '.join(short_names(device.boards).values())})"
     for quantity, part in device.parts.items():
         if said := _about(device.fits[quantity], part, count):
             yield f"  {device.label(quantity)}: {said}"
     if device.unknown_rows:
-        yield f"  {device.unknown_rows} rows do not say on which board they were measured and are left out"
+        rows = counted(device.unknown_rows, "row does", "rows do")
+        yield f"  {rows} not say on which board they were measured and are left out"
     if count > 1 and (differing := device.software()):
         yield f"  not the same everywhere, and so among the causes of the differences: {'; '.join(differing)}"
 
@@ -42,7 +44,7 @@ def _about(fit: BoardFit | None, part: BoardValues, count: int) -> str:
         return f"by the spread of {fit.prior.boards} other boards of the type ({fit.prior.spread:.1%}) {type_interval}"
     before = ""
     if fit.prior is not None:
-        before = f" (with {fit.prior.boards} boards known before; these alone {fit.own_spread:.1%})"
+        before = f" (with {counted(fit.prior.boards, 'board')} known before; these alone {fit.own_spread:.1%})"
     elif fit.prior_left_out:
         before = " (these differ from the boards known before, which are left out)"
     alone = len(part.boards) - fit.boards

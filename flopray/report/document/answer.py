@@ -17,7 +17,7 @@ from flopray.report.gpus.comparison import Comparison
 from flopray.report.gpus.data import Frame, compared_shapes, iter_rows
 from flopray.report.gpus.types import intervals_said, temperatures_said
 from flopray.report.text_table import IMPLAUSIBLE_MARK, IMPOSSIBLE_MARK, TextTable
-from flopray.units import prefixed
+from flopray.units import counted, prefixed
 
 _MOST_SHAPES, _MOST_SENTENCES = 3, 6
 _MARKS = {"impossible": f"{IMPOSSIBLE_MARK} impossible", "implausible": f"{IMPLAUSIBLE_MARK} implausible", "": ""}
@@ -168,14 +168,14 @@ def _of_boards(row: Row) -> str:
     if row["boards"] > 1:
         here = max(1, len(row["on_boards"]))
         some = "" if here >= row["boards"] else f", measured on {here if here > 1 else 'one'} of them"
-        return f" (mean of {row['boards']:.0f} boards{some})"
+        return f" (mean of {counted(row['boards'], 'board')}{some})"
     return f" (this one {noun_of(row['gpu'])})"
 
 
 def _shape(row: Row) -> str:
     """The shape in words where it is a batch of sequences."""
     batch, by, tokens = row["shape"].partition(" × ")
-    return f"batch {batch}, {tokens} tokens each" if by else row["shape"]
+    return f"batch {batch}, {counted(tokens, 'token')} each" if by else row["shape"]
 
 
 def _range(step: Frame) -> str:
@@ -218,7 +218,7 @@ def _table(comparison: Comparison, step: Frame) -> Bars:
     notes += _peaks(step[step["shape"].isin(shown)])
     count = step["shape"].nunique()
     if len(shown) < count:
-        notes.append(f"{len(shown)} of {count} shapes; the views below have all")
+        notes.append(f"{len(shown)} of {counted(count, 'shape')}; the views below have all")
     phase = step["phase"].iloc[0]
     title = f"{comparison.title}: {PHASE_WORDS.get(phase, phase.replace('_', ' '))}"
     return without_empty(Bars(TextTable(title, header, sections, notes, "Shape"), {}))

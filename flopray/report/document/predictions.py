@@ -22,6 +22,7 @@ from flopray.report.document.content import Bars, Block, Section, Words, without
 from flopray.report.document.data import Measured
 from flopray.report.document.words import DASH, percent
 from flopray.report.text_table import TextTable
+from flopray.units import counted
 from flopray.workloads.registry import BUILT_IN
 
 #: More rows than this are thinned evenly: a prediction takes a moment.
@@ -76,7 +77,7 @@ def _compared(measured: Measured, models: Predictor) -> Bars | None:
     header = ["", "Rows", "Time: median error", "inside", "Energy: median error", "inside "]
     notes = ["error: of the prediction, relative to what was measured; inside: rows in the 90 % interval for a board"]
     if len(places) < len(rows.works):
-        notes.append(f"{len(places)} of {len(rows.works)} rows, evenly chosen")
+        notes.append(f"{len(places)} of {counted(len(rows.works), 'row')}, evenly chosen")
     if known:
         notes.append("boards of this run are among those that the models were fitted to: this does not test the models")
     title = "The fit, on rows that it was made of" if known else "Predicted beside measured"

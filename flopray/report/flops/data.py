@@ -20,6 +20,7 @@ from flopray.records import KERNEL_CLASSES, PHASES, Row
 from flopray.report.published import check_metrics, load_metrics
 from flopray.report.surface.data import latest
 from flopray.store.location import load_run
+from flopray.units import counted
 from flopray.workloads.mlp import MLP
 
 #: What makes a group.
@@ -93,12 +94,12 @@ def groups_of(rows: pd.DataFrame) -> list[Counted]:
     Raises:
         InputError: no row was counted; the sentence has the reasons that the rows give.
     """
-    counted: Any = rows[is_counted(rows)]
-    if counted.empty:
-        said = "; ".join(f"{reason} ({count} rows)" for reason, count in holes(rows).most_common(2))
+    with_counts: Any = rows[is_counted(rows)]
+    if with_counts.empty:
+        said = "; ".join(f"{reason} ({counted(count, 'row')})" for reason, count in holes(rows).most_common(2))
         raise InputError(f"{NO_COUNTERS}. The rows say: {said}")
     found = []
-    for key, part in counted.groupby(GROUP, sort=True):
+    for key, part in with_counts.groupby(GROUP, sort=True):
         names = part["device_name"].dropna().unique()
         device = str(names[0]) if len(names) == 1 else str(key[0])
         numbers = {name: part[name].astype(float) for name in part if pd.api.types.is_float_dtype(part[name])}

@@ -21,6 +21,7 @@ from flopray.report.gpus.types import bars_said
 from flopray.report.plot.figures import set_value_axis, write_titles
 from flopray.report.plot.scales import DisplayUnit, ValueScale, display_unit, middle_unit
 from flopray.report.surface.selection import Metric
+from flopray.units import counted
 
 MAX_SHAPES = 4
 _WIDTH_IN, _LEFT_IN, _GAP_IN, _PANEL_IN = 7.2, 0.7, 0.1, 1.2
@@ -212,7 +213,7 @@ def _shape_title(rows: Any, shape: str) -> str:
 def _second_title(rows: Any, metric: Metric, left_out: int) -> str:
     of_energy = "energy" in (metric.error_column or "")
     said = bars_said(rows, "energy" if of_energy else "time") + (
-        f"; {left_out} other shapes are not drawn" if left_out else ""
+        f"; {counted(left_out, 'other shape is', 'other shapes are')} not drawn" if left_out else ""
     )
     if rows["sequence_length"].notna().any():
         said = "batch × tokens of a sequence; " + said

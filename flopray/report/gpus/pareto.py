@@ -21,6 +21,7 @@ from flopray.report.gpus.look import Look, set_log_axis, with_bars
 from flopray.report.gpus.types import bars_said
 from flopray.report.plot.figures import write_titles
 from flopray.report.plot.scales import Array, DisplayUnit, middle_unit
+from flopray.units import counted
 
 #: Phases that process tokens as a whole job; their parts would be compared with their own whole.
 PHASES_DRAWN = ("inference", "forward", "train_step", "prefill", "decode")
@@ -104,7 +105,7 @@ def draw_pareto(comparison: Comparison) -> Figure | None:
     (_arrange_grid if shapes else _arrange)(figure, look, panels, len(shapes))
     left_out = len(comparison.shapes) - len(shapes) if shapes else 0
     second = f"{bars_said(rows, 'time', 'energy')}; {work.better}" + (
-        f"; {left_out} shapes are not drawn" if left_out else ""
+        f"; {counted(left_out, 'shape is', 'shapes are')} not drawn" if left_out else ""
     )
     write_titles(figure, f"{work.title}, {comparison.title}", second)
     look.draw_legend(figure)

@@ -14,7 +14,7 @@ from flopray.predict.fitting import MODELS
 from flopray.predict.judging import ENERGY, TIME, SetErrors
 from flopray.predict.predictor import Group
 from flopray.report.plot.figures import add_axes, write_titles
-from flopray.units import prefixed
+from flopray.units import counted, prefixed
 
 _TITLES = {
     "constant": "1 constant",
@@ -54,7 +54,7 @@ def draw_predicted(group: Group) -> Figure:
     where = group.where
     title = f"{where.family}: predicted and measured on {where.device_type}, {where.precision} {where.execution}"
     hollow = "hollow: outside the region of the fit; at the rims: further off"
-    write_titles(figure, title, f"{where.points} points, each unseen by the fit that predicts it; {hollow}")
+    write_titles(figure, title, f"{counted(where.points, 'point')}, each unseen by the fit that predicts it; {hollow}")
     return figure
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from flopray.errors import InputError
 from flopray.store.location import open_run
+from flopray.units import counted
 from flopray.workloads.evaluation.scores import SHARES
 from flopray.workloads.evaluation.workload import Evaluation
 
@@ -140,7 +141,8 @@ def evaluations_of(frame: pd.DataFrame, where: str = "the run") -> Evaluations:
     kept = ordered.drop_duplicates(subset=list(_SAME), keep="last").sort_index()
     notes = []
     if left_out := len(frame) - len(kept):
-        notes.append(f"evaluated more than once: the latest rows are shown, {left_out} earlier ones are left out")
+        earlier = counted(left_out, "earlier one is", "earlier ones are")
+        notes.append(f"evaluated more than once: the latest rows are shown, {earlier} left out")
     names, labels = short_names(list(kept["model"])), _labels(kept)
     results = tuple(_result(row, names, labels) for row in kept.astype(object).to_dict("records"))
     tasks = dict.fromkeys(result.task for result in results)

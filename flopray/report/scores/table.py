@@ -6,7 +6,7 @@ import math
 
 from flopray.report.scores.data import Evaluations, Result
 from flopray.report.text_table import TextTable
-from flopray.units import prefixed
+from flopray.units import counted, prefixed
 
 _HEADER = ("model", "score", "samples", "per sample", "per point")
 EXPLANATION = (
@@ -33,7 +33,7 @@ def reasons_of(found: Evaluations) -> list[str]:
     without = [result for result in found.results if result.status == "ok" and math.isnan(result.energy_per_sample_j)]
     for reason in dict.fromkeys(result.energy_reason or "no reason recorded" for result in without):
         count = sum((result.energy_reason or "no reason recorded") == reason for result in without)
-        which = "" if count == len(found.results) else f" in {count} of {len(found.results)} rows"
+        which = "" if count == len(found.results) else f" in {count} of {counted(len(found.results), 'row')}"
         lines.append(f"no energy{which}, seconds instead: {reason}")
     return lines
 

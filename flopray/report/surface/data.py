@@ -19,6 +19,7 @@ from flopray.report.boards.means import means_of_types, values_on_boards
 from flopray.report.plot.scales import Array
 from flopray.report.surface.axes import SurfaceAxes, joined, letter_of
 from flopray.report.surface.selection import METRICS, Metric, Selection
+from flopray.units import counted
 from flopray.workloads.mlp import MLP
 
 MLP_AXES = SurfaceAxes.of(MLP())
@@ -238,7 +239,7 @@ def repeated_lines(rows: pd.DataFrame, axes: SurfaceAxes = MLP_AXES) -> list[str
         what = "of boards of one type the mean is shown, on one board the measurement that ended last"
     else:
         what = "the measurement that ended last is shown"
-    return [f"{len(repeated)} cells were measured more than once: {what}"]
+    return [f"{counted(len(repeated), 'cell was', 'cells were')} measured more than once: {what}"]
 
 
 def _phase_rank(phase: str) -> tuple[int, str]:
@@ -260,7 +261,7 @@ def _surface_set(
     names, sources = rows.words("device_name"), rows.words("energy_source")
     device = names[0] if len(names) == 1 else device_type
     if len(names) > 1:
-        device = f"{device_type} ({len(names)} models)"
+        device = f"{device_type} ({counted(len(names), 'model')})"
     what = (metric, device_type, precision, execution, phase, axes, xs, ys, grids)
     return SurfaceSet(*what, device, ", ".join(sources), filtered, variant, rows.dispatched, int(rows.boards.max()))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from flopray.report.plot.names import file_name
 from flopray.report.surface.axes import letter_of
 from flopray.report.surface.data import SurfaceSet
+from flopray.units import counted
 
 
 def figure_stem(out_dir: Path, surfaces: SurfaceSet, kind: str, suffix: str, *, whole: bool) -> Path:
@@ -66,7 +67,7 @@ def where_lines(paths: Sequence[Path]) -> Iterator[str]:
         endings = " ".join(sorted(Counter(path.suffix[1:] for path in files)))
         phases = ",".join(dict.fromkeys(path.parent.name for path in files))
         phases = f"{{{phases}}}" if "," in phases else phases
-        yield f"{figures} figures ({endings}): {folder}/{phases}/"
+        yield f"{counted(figures, 'figure')} ({endings}): {folder}/{phases}/"
     for page in pages:
         yield f"interactive page: {page}"
 

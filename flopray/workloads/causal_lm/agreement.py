@@ -14,6 +14,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from flopray.errors import Unsupported, brief, one_line
+from flopray.units import counted
 from flopray.workloads import float8
 from flopray.workloads.causal_lm import configuration, models
 from flopray.workloads.causal_lm.adapter import Lora
@@ -285,7 +286,7 @@ def agreed_lora(model: str, model_config: str | None, adapter: str) -> Lora | st
     batch, tokens = shape_of(sizes)
     seen = count(model, model_config, batch, tokens, False, adapter)
     if (stated := lora.parameters(sizes)) != seen.parameters:
-        return f"no closed form with {adapter}: it trains {stated} weights, and the model {seen.parameters}"
+        return f"no closed form with {adapter}: it trains {counted(stated, 'weight')}, and the model {seen.parameters}"
     reason = _differing_products(sizes, seen, batch=batch, tokens=tokens, lora=lora)
     return f"no closed form with {adapter}: {reason}" if reason else lora
 
@@ -305,7 +306,7 @@ def disagreement(sizes: Sizes, seen: Count, *, batch: int, tokens: int) -> str |
         tokens: of each.
     """
     if sizes.parameters != seen.parameters:
-        return f"no closed form: it has {sizes.parameters} weights, and the model {seen.parameters}"
+        return f"no closed form: it has {counted(sizes.parameters, 'weight')}, and the model {seen.parameters}"
     if isinstance(why := seen.flops["forward"], str):
         return f"no closed form: forward cannot be compared with a count: {why}"
     # Attention of a family's own tells no windows, and its products are among the others.

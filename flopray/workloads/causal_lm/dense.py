@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from flopray.units import counted
 from flopray.workloads.causal_lm.parts import (
     attention_of,
     gated_layer,
@@ -29,7 +30,8 @@ def smollm3(c: Any) -> Sizes:
     bias, rotated = bool(c.attention_bias), c.no_rope_layers
     if len(rotated) < c.num_hidden_layers:
         raise NoClosedForm(
-            f"no closed form: no_rope_layers has {len(rotated)} entries for {c.num_hidden_layers} layers"
+            f"no closed form: no_rope_layers has {counted(len(rotated), 'entry', 'entries')} for "
+            + counted(c.num_hidden_layers, "layer")
         )
     attentions = [attention_of(c, bias=bias, out_bias=bias, window=window) for window in windows_of(c)]
     return model_of(

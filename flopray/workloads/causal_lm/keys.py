@@ -26,7 +26,8 @@ _HARMLESS = HARMLESS | words(
     "moe_router_dtype topk_method scoring_func hidden_dropout_prob embedding_dropout "
     "n_special predict_special_tokens attention_softmax_in_fp32 "
     "scale_attention_softmax_in_fp32 position_embedding_type order_of_interleaved_layers use_embedding_sharing "
-    "use_parallel_embedding rms_norm_eps layer_norm_eps layer_norm_epsilon norm_epsilon attention_probs_dropout_prob"
+    "use_parallel_embedding rms_norm_eps layer_norm_eps layer_norm_epsilon norm_epsilon norm_eps "
+    "attention_probs_dropout_prob"
 )
 #: Keys of any family that may change what is computed: the values at which they do not, and what other values change.
 _OFF: Mapping[str, tuple[tuple[Any, ...], str]] = {
@@ -70,6 +71,34 @@ _OFF: Mapping[str, tuple[tuple[Any, ...], str]] = {
 }
 
 
+#: Keys in files of one family that its code does not read, by the values that it is built with anyway; a key stands for
+#: the value of that key.
+_AS_BUILT: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+    # modeling_opt.py: self.embed_positions = OPTLearnedPositionalEmbedding(config.max_position_embeddings, ...), and
+    # inputs_embeds = self.embed_tokens(input_ids), which nothing multiplies (Galactica)
+    "opt": {"learned_embeddings": (True,), "scale_embeddings": (False,)},
+    # modeling_stablelm.py: self.use_parallel_residual = config.use_parallel_residual, self.num_heads =
+    # config.num_attention_heads, and no factor of its rotary embedding (stable-code-instruct-3b)
+    "stablelm": {
+        "parallel_residual": ("use_parallel_residual",),
+        "num_heads": ("num_attention_heads",),
+        "rotary_scaling_factor": (1, 1.0),
+    },
+    # modeling_hunyuan_v1_dense.py has no experts to group, no other rotary embedding, and no token that it skips
+    "hunyuan_v1_dense": {
+        "group_limited_greedy": (False,),
+        "position_embedding_xdrope": (False,),
+        "skip_cls_token": (False,),
+    },
+}
+
+
+def _is_as_built(key: str, content: Mapping[str, Any]) -> bool:
+    """Whether a key that a family's code does not read says what the family is built with."""
+    values = _AS_BUILT.get(str(content.get("model_type")), {}).get(key, ())
+    return is_one_of(content[key], tuple(content.get(v, False) if isinstance(v, str) else v for v in values))
+
+
 def is_harmless(key: str) -> bool:
     """Whether no product of any family depends on a key."""
     return key in _HARMLESS
@@ -89,7 +118,8 @@ def changes_nothing(key: str, content: Mapping[str, Any]) -> bool:
     """
     value = content[key]
     off = key in _OFF and is_one_of(value, _OFF[key][0])
-    return value is None or key in _HARMLESS or off or why_not(key, content) is None
+    harmless = value is None or key in _HARMLESS or _is_as_built(key, content)
+    return harmless or off or why_not(key, content) is None
 
 
 def check_keys(content: Mapping[str, Any], understood: Collection[str]) -> None:
@@ -104,7 +134,7 @@ def check_keys(content: Mapping[str, Any], understood: Collection[str]) -> None:
     """
     unknown = []
     for key, value in content.items():
-        if value is None or key in understood or key in _HARMLESS:
+        if value is None or key in understood or key in _HARMLESS or _is_as_built(key, content):
             continue
         if key not in _OFF:
             unknown.append(f"{short_key(key)} (unknown key)")

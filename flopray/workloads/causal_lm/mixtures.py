@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from flopray.units import counted
 from flopray.workloads.causal_lm.parts import (
     attention_of,
     expert_layer,
@@ -160,7 +161,9 @@ def _of_layer(value: Any, place: int) -> Any:
     if not isinstance(value, list):
         return value
     if place >= len(value):
-        raise NoClosedForm(f"no closed form: a list has {len(value)} entries, and there are more layers")
+        raise NoClosedForm(
+            f"no closed form: a list has {counted(len(value), 'entry', 'entries')}, and there are more layers"
+        )
     return value[place]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from flopray.units import counted
 from flopray.workloads.causal_lm.sizes import (
     LAYER_FLOPS,
     Attention,
@@ -163,7 +164,10 @@ def windows_of(c: Any) -> list[int | None]:
     if types is None:
         return [window] * c.num_hidden_layers
     if len(types) != c.num_hidden_layers:
-        raise NoClosedForm(f"no closed form: layer_types has {len(types)} entries for {c.num_hidden_layers} layers")
+        raise NoClosedForm(
+            f"no closed form: layer_types has {counted(len(types), 'entry', 'entries')} for "
+            + counted(c.num_hidden_layers, "layer")
+        )
     known = {"full_attention": None, "sliding_attention": window}
     for kind in types:
         if kind not in known:
