@@ -90,6 +90,10 @@ def _set_of(rows: Measured, source: str) -> HeldOut:
     )
 
 
+#: Widths that carrying adds to.
+_WIDTHS = ("inside", "outside", "uncounted_inside", "uncounted_outside")
+
+
 def carried_intervals(
     own: Mapping[str, Mapping[str, Interval]], errors: Sequence[SetErrors]
 ) -> dict[str, dict[str, Interval]]:
@@ -110,7 +114,8 @@ def carried_intervals(
             if interval is None:
                 continue
             found.setdefault(target, {})[model] = msgspec.structs.replace(
-                interval, inside=_both(interval.inside, missed), outside=_both(interval.outside, missed)
+                interval,
+                **{name: _both(getattr(interval, name), missed) for name in _WIDTHS},
             )
     return found
 

@@ -22,6 +22,7 @@ from flopray.predict.residual import Residual, fit_residual, joined, terms_of
 from flopray.predict.roofline import TimeModel, fit_time, start_of
 from flopray.predict.simple import PowerLaw, fit_power_law, fit_rate
 from flopray.predict.work import Work
+from flopray.workloads.operations import Product
 
 #: The models, from simple to good.
 MODELS = ("constant", "power_law", "roofline", "learned")
@@ -91,6 +92,11 @@ class DeviceFit:
             ROOFLINE: self._limited(times, energies),
             LEARNED: self._limited(learned, learned_j),
         }
+
+    def knows_kernels(self, work: Work) -> bool:
+        """Whether the kernel of each product with a shape is known, and no candidate stands for it."""
+        products = (one for one in work.operations if isinstance(one, Product))
+        return all(self.choices.of(one, self.device.name, work.precision) is not None for one in products)
 
     def _limited(self, times: Floats, energies: Floats) -> tuple[Floats, Floats]:
         if self.energy is None or not self.device.known:  # the limit of an unknown device is a guess

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from flopray.description import Description
 from flopray.predict.arrays import Floats
 from flopray.predict.device import Device
 from flopray.predict.domain import Domain
-from flopray.predict.fitting import MODELS, DeviceFit, fit_devices
+from flopray.predict.fitting import LEARNED, MODELS, DeviceFit, fit_devices
 from flopray.predict.held_out import BOARD, HeldOut, held_out_sets, kinds_of
 from flopray.predict.kernel_choice import KernelChoices
 from flopray.predict.measured import Measured
@@ -54,11 +54,13 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
         held_out: the set.
         inside: share of its rows inside the region of the fit.
         scores: by target (`time`, `energy`), then by model.
+        uncounted: by target, of the learned model where no kernel of the set's products is known.
     """
 
     held_out: HeldOut
     inside: float
     scores: dict[str, dict[str, Score]]
+    uncounted: dict[str, Score] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +73,7 @@ class SetErrors:
         inside: whether each row lies inside the region of the fit, shape (S,).
         measured: by target, shape (S,).
         predicted: by target and model, shape (S,).
+        uncounted: the same where no kernel of the rows' products is known, as of a shape that nobody ever ran.
     """
 
     held_out: HeldOut
@@ -78,10 +81,12 @@ class SetErrors:
     inside: np.ndarray
     measured: Mapping[str, Floats]
     predicted: Mapping[str, Mapping[str, Floats]]
+    uncounted: Mapping[str, Mapping[str, Floats]] = field(default_factory=dict)
 
-    def logs(self, target: str, model: str) -> Floats:
+    def logs(self, target: str, model: str, *, counted: bool = True) -> Floats:
         """Logarithm of predicted over measured; NaN where either is not known."""
-        return np.log(self.predicted[target][model] / self.measured[target])
+        predicted = self.predicted if counted or not self.uncounted else self.uncounted
+        return np.log(predicted[target][model] / self.measured[target])
 
 
 def set_errors(
@@ -142,14 +147,18 @@ def errors_on(held_out: HeldOut, asked: Measured, fit: DeviceFit) -> SetErrors:
         asked: its rows.
         fit: of the rest.
     """
-    by_model = fit.predict(asked.works)
+    counted = fit.predict(asked.works)
+    uncounted = replace(fit, choices=KernelChoices()).predict(asked.works)
     inside = np.array([_is_inside(fit.domains.get(work.phase), work) for work in asked.works])
     return SetErrors(
         held_out,
         np.array([work.phase for work in asked.works], dtype=object),
         inside,
         {TIME: asked.times_s, ENERGY: asked.energies_j},
-        {target: {model: by_model[model][place] for model in MODELS} for place, target in enumerate(TARGETS)},
+        *(
+            {target: {model: by_model[model][place] for model in MODELS} for place, target in enumerate(TARGETS)}
+            for by_model in (counted, uncounted)
+        ),
     )
 
 
@@ -172,7 +181,9 @@ def half_width(errors: Floats) -> float | None:
     return float(sizes[place - 1])
 
 
-def interval_width(sources: Sequence[Sequence[SetErrors]], target: str, model: str, *, inside: bool) -> float | None:
+def interval_width(
+    sources: Sequence[Sequence[SetErrors]], target: str, model: str, *, inside: bool, counted: bool = True
+) -> float | None:
     """Half width of an answer's interval, in logarithms, by the first source that has enough errors.
 
     Whole boards that were held out come last: others were measured at the very same shapes, so that their errors say
@@ -183,11 +194,12 @@ def interval_width(sources: Sequence[Sequence[SetErrors]], target: str, model: s
         target: time or energy.
         model: one of `flopray.predict.fitting.MODELS`.
         inside: of rows that lay inside of what was left to a fit, or outside.
+        counted: whether the kernels of the rows' products may be known.
     """
     for boards in (False, True):
         for found in sources:
             kept = [one for one in found if (one.held_out.kind == BOARD) == boards]
-            width = half_width(pooled(kept, target, model, inside=inside))
+            width = half_width(pooled(kept, target, model, inside=inside, counted=counted))
             if width is not None:
                 return width
     return None
@@ -213,12 +225,16 @@ def judgements(found: Sequence[SetErrors], elsewhere: Sequence[SetErrors] = ()) 
                 if (score := _score(one, others, target, model)) is not None:
                     scores.setdefault(target, {})[model] = score
         inside = float(one.inside.mean()) if len(one.inside) else 0.0
-        made.append(Judgement(held_out=one.held_out, inside=inside, scores=scores))
+        blind = {target: _score(one, others, target, LEARNED, counted=False) for target in TARGETS}
+        uncounted = {target: score for target, score in blind.items() if score is not None}
+        made.append(Judgement(held_out=one.held_out, inside=inside, scores=scores, uncounted=uncounted))
     return made
 
 
-def _score(one: SetErrors, others: Sequence[Sequence[SetErrors]], target: str, model: str) -> Score | None:
-    logs = one.logs(target, model)
+def _score(
+    one: SetErrors, others: Sequence[Sequence[SetErrors]], target: str, model: str, *, counted: bool = True
+) -> Score | None:
+    logs = one.logs(target, model, counted=counted)
     there = np.isfinite(logs)
     if not there.any():
         return None
@@ -226,7 +242,7 @@ def _score(one: SetErrors, others: Sequence[Sequence[SetErrors]], target: str, m
     covered = []
     for inside in (True, False):
         rows = logs[there & (one.inside == inside)]
-        width = interval_width(others, target, model, inside=inside)
+        width = interval_width(others, target, model, inside=inside, counted=counted)
         covered += [] if width is None else (np.abs(rows) <= width).tolist()
     return Score(
         rows=int(there.sum()),
@@ -236,7 +252,7 @@ def _score(one: SetErrors, others: Sequence[Sequence[SetErrors]], target: str, m
     )
 
 
-def pooled(found: Sequence[SetErrors], target: str, model: str, *, inside: bool) -> Floats:
+def pooled(found: Sequence[SetErrors], target: str, model: str, *, inside: bool, counted: bool = True) -> Floats:
     """Logarithms of predicted over measured of all rows inside, or outside, the region of their fit."""
-    parts = [one.logs(target, model)[one.inside == inside] for one in found]
+    parts = [one.logs(target, model, counted=counted)[one.inside == inside] for one in found]
     return np.concatenate(parts) if parts else np.zeros(0)

@@ -160,10 +160,12 @@ class Predictor:
             raise InputError(f"{model}: {asked.phase} was not measured on {group.where.device_type}")
         far = other is not None or asked.phase not in group.fit.domains or group.fit.domains[asked.phase].is_far(asked)
 
+        counted = group.fit.knows_kernels(asked)
+
         def estimate(target: str, value: float) -> Estimate:
             interval = group.intervals.get(target, {}).get(model)
             # the error of answers that far out was not measured
-            half = None if far or interval is None else interval.half(outside=outside is not None)
+            half = None if far or interval is None else interval.half(outside=outside is not None, counted=counted)
             return _estimate(value, half)
 
         return Prediction(
@@ -354,9 +356,17 @@ def _group(rows: Measured, one: DeviceFit, errors: Sequence[SetErrors]) -> Group
     intervals: dict[str, dict[str, Interval]] = {}
     for target in TARGETS:
         for model in MODELS:
-            inside, outside = (interval_width((own, errors), target, model, inside=where) for where in (True, False))
+            inside, outside, blind_inside, blind_outside = (
+                interval_width((own, errors), target, model, inside=where, counted=counted)
+                for counted in (True, False)
+                for where in (True, False)
+            )
             intervals.setdefault(target, {})[model] = Interval(
-                inside=inside, outside=_wider(inside, outside), boards=_NORMAL * spread[target]
+                inside=inside,
+                outside=_wider(inside, outside),
+                boards=_NORMAL * spread[target],
+                uncounted_inside=blind_inside,
+                uncounted_outside=_wider(blind_inside, blind_outside),
             )
     return Group(Where.of(rows), one, judgements(own, errors), intervals, own)
 

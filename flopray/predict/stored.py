@@ -99,16 +99,27 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
         inside: from errors on held-out rows inside the region of the fit; None where these are few.
         outside: from those that lay outside.
         boards: of a board about its type.
+        uncounted_inside, uncounted_outside: as the first two, where no kernel of the rows' products is known.
     """
 
     inside: float | None
     outside: float | None
     boards: float
+    uncounted_inside: float | None = None
+    uncounted_outside: float | None = None
 
-    def half(self, *, outside: bool) -> float | None:
-        """The interval of one answer."""
+    def half(self, *, outside: bool, counted: bool = True) -> float | None:
+        """The interval of one answer.
+
+        Args:
+            outside: whether the question lies outside the region of the fit.
+            counted: whether the kernels of all its products are known. Without them an interval is never narrower.
+        """
         own = self.outside if outside else self.inside
-        return None if own is None else math.hypot(own, self.boards)
+        blind = self.uncounted_outside if outside else self.uncounted_inside
+        if own is None:
+            return None
+        return math.hypot(own if counted or blind is None else max(own, blind), self.boards)
 
 
 class StoredConstant(msgspec.Struct, frozen=True):

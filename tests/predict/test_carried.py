@@ -80,7 +80,7 @@ def test_intervals_are_added_up():
         def __init__(self, size):
             self.size = size
 
-        def logs(self, target, model):
+        def logs(self, target, model, *, counted=True):
             return np.full(20, self.size)
 
     own = {"time": {"learned": Interval(inside=0.03, outside=None, boards=0.01)}}

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from imagined_gpu import made_frame
 
-from flopray.predict.fitting import LEARNED, MODELS, devices_of
+from flopray.predict.fitting import LEARNED, MODELS, devices_of, fit_devices
 from flopray.predict.held_out import HeldOut, hash_of, held_out_sets, keys_of
 from flopray.predict.judging import LEVEL, TARGETS, TIME, SetErrors, half_width, interval_width, judgements, set_errors
-from flopray.predict.kernel_choice import KernelChoices
+from flopray.predict.kernel_choice import Choice, Counted, KernelChoices
 from flopray.predict.measured import measured_rows
+from flopray.predict.stored import Interval
+from flopray.predict.work import work_of
 from flopray.workloads.mlp import MLP
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -118,6 +121,33 @@ def test_boards_that_saw_the_same_shapes_make_no_interval_of_other_shapes():
     # and the set's own value makes no interval for it, on whatever type
     (judged, *_) = judgements(shapes[:1], [*shapes[:1], *other_type])
     assert judged.scores[TIME][LEARNED].coverage is None
+
+
+def test_answers_whose_kernels_nobody_counted_have_the_interval_of_such_rows():
+    """Known kernels are 5 % off, unknown ones 12 %; an interval without them is never the narrower one."""
+    known = set_of("d", [0.05] * 20)
+    blind = {target: dict.fromkeys(MODELS, np.exp([0.12] * 20)) for target in TARGETS}
+    sets = [replace(known, uncounted=blind)]
+    assert interval_width([sets], TIME, LEARNED, inside=True) == pytest.approx(0.05)
+    assert interval_width([sets], TIME, LEARNED, inside=True, counted=False) == pytest.approx(0.12)
+    assert interval_width([[known]], TIME, LEARNED, inside=True, counted=False) == pytest.approx(0.05)
+    interval = Interval(inside=0.05, outside=0.06, boards=0.0, uncounted_inside=0.12, uncounted_outside=0.04)
+    assert interval.half(outside=False) == interval.half(outside=False, counted=True) == 0.05
+    assert interval.half(outside=False, counted=False) == 0.12
+    assert interval.half(outside=True, counted=False) == 0.06
+
+
+def test_a_kernel_that_was_counted_is_known_and_any_other_is_not():
+    points = (
+        MLP(n_layers=4, width=width, tokens=64).point(device_type="H100", precision="bf16", execution="graph")
+        for width in (512, 640)
+    )
+    asked, unknown = (work_of(point, "forward") for point in points)
+    rows = measured_rows([made_frame()])
+    counted = KernelChoices([Counted("H100", "bf16", "plain", 512, 64, 512, Choice(64, 64))])
+    fit = replace(fit_devices(rows, devices_of(rows), KernelChoices(), learn=False)["H100"], choices=counted)
+    assert fit.knows_kernels(asked)
+    assert not fit.knows_kernels(unknown)
 
 
 def test_scores_are_mean_errors_and_coverage_of_the_other_sets_intervals():
