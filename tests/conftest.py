@@ -2,7 +2,6 @@
 
 import gc
 import os
-import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from extras import EXTRAS, lacking_of
+from quick_loop import QUICK, is_quick
 
 if TYPE_CHECKING:
     from mlflow_server import MLflowServer
@@ -26,10 +26,6 @@ os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "published"
-
-
-#: What a run of the quick loop says of itself.
-QUICK = "quick loop: tests marked slow are left out; --slow runs them, and so does the suite without -m"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -131,17 +127,6 @@ def pytest_collection_modifyitems(config, items):
             if lacking := lacking_of(EXTRAS[extra]):
                 why = f"{', '.join(lacking)} is not installed: pip install 'flopray[{extra}]'"
                 item.add_marker(pytest.mark.skip(reason=why))
-
-
-def is_quick(expression: str, *, slow: bool) -> bool:
-    """Whether slow tests are left out: who leaves out Ray by `-m` and says nothing of slow tests wants a quick loop.
-
-    Args:
-        expression: of `-m`; the whole suite, `-m "not extras"`, `-m gpu` and so on have their slow tests.
-        slow: `--slow` was given.
-    """
-    words = " ".join(re.findall(r"\w+", expression))
-    return bool(re.search(r"\bnot ray\b", words)) and "slow" not in words.split() and not slow
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

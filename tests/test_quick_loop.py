@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import QUICK, is_quick
+from quick_loop import QUICK, is_quick
 
 
 @pytest.mark.parametrize("expression", ["not ray", "not ray and not extras", "not (ray or gpu)", "not  ray"])
@@ -22,6 +22,7 @@ def test_all_else_runs_slow_tests(expression):
     assert not is_quick(expression, slow=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "left_out"), [(("-m", "not ray"), True), (("-m", "not ray", "--slow"), False)])
 def test_what_is_left_out_is_told(words, left_out):
     file = Path(__file__).parent / "energy" / "test_energy_coverage.py"

@@ -56,7 +56,6 @@ def test_stated_interval_covers_the_truth_in_95_percent(constant_power):
         assert some.mean() >= 0.95, (low, high, some.mean())
 
 
-@pytest.mark.slow
 def test_stated_interval_is_not_wide_for_nothing(constant_power):
     """The interval of steady power is wider because power might vary, and narrows with each tick."""
     error, stated, ticks, _ = constant_power.T

@@ -35,7 +35,6 @@ def predictor() -> Predictor:
     return fit([pd.concat([*frames, only], ignore_index=True)], kinds=KINDS)
 
 
-@pytest.mark.slow
 def test_work_that_was_measured_on_the_same_chip_alone_is_answered(predictor):
     titles = {group.where.title for group in predictor.groups}
     assert "H100 fp32 graph mlp, from H200" in titles
