@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from extras import EXTRAS, lacking_of
+from quick_loop import QUICK, is_quick
 
 if TYPE_CHECKING:
     from mlflow_server import MLflowServer
@@ -25,6 +26,11 @@ os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "published"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Both loops in words: `-m "not ray"` is quick, and `-m "not ray" --slow` has the slow tests too."""
+    parser.addoption("--slow", action="store_true", help='run slow tests also where -m says "not ray" and not "slow"')
 
 
 def pytest_configure() -> None:
@@ -106,8 +112,12 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[MLflowS
     server.stop()
 
 
-def pytest_collection_modifyitems(items):
-    """Skip tests of GPUs, counters and extras, with the reason, on a machine that lacks what they need."""
+def pytest_collection_modifyitems(config, items):
+    """Leave slow tests out of the quick loop; skip tests of what this machine lacks, with the reason."""
+    if is_quick(config.option.markexpr, slow=config.option.slow):
+        left_out = [item for item in items if item.get_closest_marker("slow")]
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=left_out)
     for item in items:
         if "gpu" in item.keywords and not _has_cuda():
             item.add_marker(pytest.mark.skip(reason="no CUDA device on this machine"))
@@ -119,10 +129,27 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason=why))
 
 
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say at the top what is not run; how many they are is among the deselected."""
+    if is_quick(config.option.markexpr, slow=config.option.slow):
+        return QUICK
+    return None
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    """Say it again below the results, where `-q` shows no header."""
+    if is_quick(config.option.markexpr, slow=config.option.slow):
+        terminalreporter.write_line(QUICK)
+
+
 def pytest_collection_finish():
-    """What modules and collected tests hold lives until the end: later collections of garbage need not look at it."""
+    """What modules and collected tests hold lives until the end: later collections of garbage need not look at it.
+
+    They need not come often either: tests make many objects and few circles.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
 
 
 def _has_cuda() -> bool:

@@ -45,6 +45,7 @@ def printed(code: str, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported_and_none_takes_the_place_of_a_name_of_the_face(warm_python):
     """Importing `flopray.x.y` binds `flopray.x`: no function of the face may be called as a room."""
     code = """

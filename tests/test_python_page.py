@@ -73,6 +73,7 @@ def test_the_flops_of_a_function(run_block, tmp_path):
     assert (tmp_path / "flops.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_the_profile_of_an_mlp(run_block):
     out = run_block("flopray.workloads.MLP(")
     assert "n=8 d=1024 m=128 bf16 eager" in out

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 DOCS = Path(__file__).parents[1] / "docs"
 
 
+@pytest.mark.slow
 def test_the_tutorial_prints_what_it_says(warm_python, monkeypatch):
     monkeypatch.syspath_prepend(DOCS)
     import make_tutorial

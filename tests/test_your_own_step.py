@@ -63,6 +63,7 @@ def test_any_program(run, tmp_path):
 
 
 @pytest.mark.extras("accelerate")
+@pytest.mark.slow
 def test_the_trainer_of_transformers(run):
     out = run("-c", recipe("EnergyCallback()"))
     assert "flops_per_step" in out
@@ -70,6 +71,7 @@ def test_the_trainer_of_transformers(run):
 
 
 @pytest.mark.extras("lightning")
+@pytest.mark.slow
 def test_lightning(run):
     out = run("-c", recipe("EnergyMonitor()"))
     assert "time_per_step_s" in out

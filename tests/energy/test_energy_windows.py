@@ -83,6 +83,7 @@ def test_windows_with_too_few_ticks_cost_time_without_a_result(report):
     assert long_s == pytest.approx(1.15)
 
 
+@pytest.mark.slow
 def test_the_whole_bench_on_a_simulated_counter(tmp_path, warm_python):
     command = ["bench/energy_windows.py", "--out", str(tmp_path)]
     done = warm_python.run(*command, "--smoke", "--device", "simulated", "--workloads", "small", cwd=ROOT)

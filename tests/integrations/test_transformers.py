@@ -85,6 +85,7 @@ def train(config, tmp_path, callback, logger, steps=12, **options):
     return trainer
 
 
+@pytest.mark.slow
 def test_costs_are_logged_where_the_trainer_logs(config, tmp_path):
     logger = new_logger()
     meter = SimulatedMeter(ConstantPower(POWER_W), period_s=0.005, latency_s=0.0002)

@@ -65,6 +65,7 @@ def profiler(monkeypatch):
         each.close()
 
 
+@pytest.mark.slow
 def test_opening_notes_its_parts_and_the_first_point_its_first_window(profiler, monkeypatch):
     start_up = StartUp()
     begin_s = time.monotonic()

@@ -51,7 +51,14 @@ def test_the_card_says_what_is_in_the_run(entry):
     assert all(source["command"].startswith(f"flopray sweep {entry.workload} --precision ") for source in entry.sources)
 
 
-@pytest.mark.parametrize("run", ["h200-mlp-spread/spread_97ae", "h200-mlp-slice/slice_528a", "h200-lm/lm_97ae"])
+@pytest.mark.parametrize(
+    "run",
+    [
+        "h200-mlp-spread/spread_97ae",
+        "h200-mlp-slice/slice_528a",
+        pytest.param("h200-lm/lm_97ae", marks=pytest.mark.slow),
+    ],
+)
 def test_the_command_of_a_run_measures_its_points(run):
     """That of a search draws the same shapes again, and not the whole grid."""
     folder = open_run(ROOT / "docs" / "results" / "reference" / run)
