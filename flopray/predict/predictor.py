@@ -33,13 +33,12 @@ from flopray.point import Point
 from flopray.predict.carried import carried, carried_intervals, is_alike, type_errors
 from flopray.predict.fitting import LEARNED, MODELS, DeviceFit, devices_of, fit_devices
 from flopray.predict.held_out import kinds_of
+from flopray.predict.intervals import intervals_of
 from flopray.predict.judging import (
     ENERGY,
-    TARGETS,
     TIME,
     Judgement,
     SetErrors,
-    interval_width,
     judgements,
     set_errors,
 )
@@ -53,8 +52,6 @@ from flopray.predict.work import Work, work_of
 from flopray.store import atomic
 from flopray.workloads.registry import BUILT_IN
 
-#: Two-sided quantile of the normal distribution at 90 %.
-_NORMAL = 1.6449
 _LARGEST_FILE = 50_000_000
 
 
@@ -352,22 +349,7 @@ def _equal(keys: Sequence[object], key: object) -> NDArray[np.bool_]:
 
 def _group(rows: Measured, one: DeviceFit, errors: Sequence[SetErrors]) -> Group:
     own = [each for each in errors if each.held_out.device_type == one.device.name]
-    spread = type_spread(rows)
-    intervals: dict[str, dict[str, Interval]] = {}
-    for target in TARGETS:
-        for model in MODELS:
-            inside, outside, blind_inside, blind_outside = (
-                interval_width((own, errors), target, model, inside=where, counted=counted)
-                for counted in (True, False)
-                for where in (True, False)
-            )
-            intervals.setdefault(target, {})[model] = Interval(
-                inside=inside,
-                outside=_wider(inside, outside),
-                boards=_NORMAL * spread[target],
-                uncounted_inside=blind_inside,
-                uncounted_outside=_wider(blind_inside, blind_outside),
-            )
+    intervals = intervals_of(own, errors, type_spread(rows))
     return Group(Where.of(rows), one, judgements(own, errors), intervals, own)
 
 
@@ -396,7 +378,3 @@ def _carried_groups(groups: Sequence[Group], errors: Sequence[SetErrors]) -> Ite
 
 def _kind(where: Where) -> tuple[str, str, str]:
     return where.family, where.precision, where.execution
-
-
-def _wider(one: float | None, other: float | None) -> float | None:
-    return max((value for value in (one, other) if value is not None), default=None)
