@@ -67,7 +67,7 @@ def test_a_finished_sweep_has_no_eta(now):
     progress = Progress(console(), total=1)
     now["s"] += 1
     progress.update([point(*OK)], {})
-    assert "1/1 points" in progress.line()
+    assert "1/1 point" in progress.line()
     assert "ETA" not in progress.line()
 
 

@@ -15,6 +15,8 @@ FORBIDDEN_CALLS = {
     *("eval", "exec", "compile", "__import__", "os.system", "os.popen", "subprocess.getoutput"),
     *("subprocess.getstatusoutput", "torch.load", "pd.read_pickle", "pandas.read_pickle", "torch.hub.load"),
 }
+#: What one process of flopray hands to the next one, in a temporary folder that only they can read.
+ALLOWED = {"flopray/measurement/counting/walk.py": ["imports pickle"]}
 PROCESSES = {"run", "Popen", "call", "check_call", "check_output"}
 
 
@@ -49,7 +51,7 @@ def _call(node: ast.Call):
 @pytest.mark.slow
 def test_no_module_runs_a_string():
     found = {str(path.relative_to(ROOT)): breaches(path.read_text()) for path in MODULES}
-    assert {name: said for name, said in found.items() if said} == {}
+    assert {name: said for name, said in found.items() if said} == ALLOWED
     assert len(found) > 300
 
 

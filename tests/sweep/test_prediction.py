@@ -198,7 +198,7 @@ def test_the_plan_counts_what_will_be_refused_and_why():
     text = plan(sweep(precision=("fp32", "tf32"), execution=("eager", "graph")), found())
     assert "CPU: 2 of 4 points will be unsupported: execution graph" in text
     assert "CPU: 1 of 4 points will be unsupported: tf32" in text
-    assert "1 of 1 points need more than 80% of 2.5 GB" in plan(
+    assert "1 of 1 point needs more than 80% of 2.5 GB" in plan(
         sweep(n=(32,), d=(4096,), phases=("forward",)), found(25 * GB // 10)
     )
 

@@ -89,7 +89,7 @@ def test_whatever_transformers_writes_of_a_llama_is_understood():
         ({"sliding_window": 4096}, "sliding_window"),
         ({"use_sliding_window": True}, "use_sliding_window"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types"),
-        ({"layer_types": ["full_attention"]}, r"layer_types \(has 1 entries for 2"),
+        ({"layer_types": ["full_attention"]}, r"layer_types \(has 1 entry for 2"),
         ({"auto_map": {"AutoModelForCausalLM": "modeling_mine.Mine"}}, "auto_map"),
         ({"attention_bias": True}, "attention_bias"),
         ({"attention_bias": "false"}, "attention_bias"),

@@ -175,7 +175,7 @@ def _of_boards(row: Row) -> str:
 def _shape(row: Row) -> str:
     """The shape in words where it is a batch of sequences."""
     batch, by, tokens = row["shape"].partition(" × ")
-    return f"batch {batch}, {counted(tokens, 'token')} each" if by else row["shape"]
+    return f"batch {batch}, {counted(int(tokens), 'token')} each" if by else row["shape"]
 
 
 def _range(step: Frame) -> str:

@@ -51,7 +51,14 @@ def test_errors_are_one_line_and_an_exit_code(found, monkeypatch, capsys, raised
     assert words in err
 
 
-@pytest.mark.parametrize("arguments", [[], ["docter"], ["doctor", "--adress", "auto"]])
+def test_a_mistyped_command_is_one_line(capsys):
+    assert main(["docter"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "did you mean doctor?" in err
+
+
+@pytest.mark.parametrize("arguments", [[], ["doctor", "--adress", "auto"]])
 def test_bad_flags_are_one_line(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
