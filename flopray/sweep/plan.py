@@ -351,7 +351,8 @@ def _notes(sweep: Sweep, device_type: str, points: Sequence[Point], target: Targ
         need = f"up to {prefixed(largest[phases], 'B')} are needed at least, and there are {there}"
         notes.append(f"{device_type}: {count} {of} will be out_of_memory in {which}: {need}")
     if tight:
-        notes.append(f"{device_type}: {tight} {of} {'needs' if tight == 1 else 'need'} more than {_TIGHT:.0%} of {there} at least, and may not fit")
+        need = "needs" if tight == 1 else "need"
+        notes.append(f"{device_type}: {tight} {of} {need} more than {_TIGHT:.0%} of {there} at least, and may not fit")
     if not target.here:
         notes.append(f"{device_type}: there is none here; planned for one")
     if with_code(sweep.workload).as_a_whole:
