@@ -146,13 +146,17 @@ def inconsistent_columns(row: Row) -> Verdict:
     return finding_of("inconsistent_columns", Severity.IMPLAUSIBLE, sentence, row, compared, max(ratios))
 
 
+#: No two units of one quantity that anybody uses are further apart, in powers of ten: atto and one.
+_LARGEST_PREFIX = 18
+
+
 def _power_of_ten(one: float, other: float) -> int:
-    """How many powers of ten, of 2 at least, two values are apart; 0 where it is another factor."""
-    if one * other <= 0:
+    """How many powers of ten, 2 to 18, two values are apart; 0 where it is another factor."""
+    if not one or not other or (one < 0) != (other < 0) or not math.isfinite(one) or not math.isfinite(other):
         return 0
-    apart = abs(math.log10(abs(one / other)))
+    apart = abs(math.log10(abs(one)) - math.log10(abs(other)))  # the ratio of a very small number may be 0
     whole = round(apart)
-    return whole if whole >= 2 and abs(apart - whole) < math.log10(1 + DERIVED_TOLERANCE) else 0
+    return whole if 2 <= whole <= _LARGEST_PREFIX and abs(apart - whole) < math.log10(1 + DERIVED_TOLERANCE) else 0
 
 
 def _derivations(row: Row) -> Iterator[tuple[str, str, float | None]]:

@@ -104,3 +104,9 @@ def test_a_row_that_breaks_a_rule_among_many_is_alone():
     assert [123] in alike(rows, [False] * 500)
     found = {finding.code for finding in audit_rows(rows) if 123 in finding.rows}
     assert "impossible:rate_above_limit" in found
+
+
+def test_the_smallest_number_is_a_number():
+    """The ratio of it and any size is 0, whose logarithm does not exist."""
+    found = audit_rows([FULL | {"sm_count": 5e-324}])
+    assert all("factor of 1e" not in finding.sentence for finding in found)
