@@ -245,9 +245,10 @@ fit with them was far off for held-out widths of 3,072 and 4,096 in fp32: tiles 
 their sides exchanged, and their parts of a split product about twice as many as there are. A kernel's executed FLOPs
 tell the sides apart, and with the right number of parts, 24 tiles in 5.5 parts each fill the 132 processors of an H200.
 Read right, the fit with these counters gives held-out rows with known kernels 4.0, 3.8 % in fp32 and 5.4, 4.9 % in tf32
-on the H200, and 4.3, 3.9 % in fp32 on the H100. But for the held-out d and m with unknown kernels it gives 7.4, 7.5 %
-(fp32) and 7.5, 8.6 % (tf32), where a fit without any counters gives 6.7, 7.7 and 4.9, 6.4 %: what counters teach of
-known shapes costs unknown ones. So the fit that comes with flopray does not use them; `--counted` names other runs.
+on the H200, and 4.3, 3.9 % in fp32 on the H100. But for held-out d and m with unknown kernels (a trial by the same
+code, which is not kept) it gives 7.4, 7.5 % (fp32) and 7.5, 8.6 % (tf32), where a fit without any counters gives 6.7,
+7.7 and 4.9, 6.4 %: what counters teach of known shapes costs unknown ones. So the fit that comes with flopray does not
+use them; `--counted` names other runs.
 
 What got worse: whole boards of H100s in bf16 (2.1, 2.4 to 2.7, 3.0 %), lengths of captured language models in time (6.3
 to 7.5 %), and one answer for the model that is in no fit: the range of a training step in fp8 became narrower, and no

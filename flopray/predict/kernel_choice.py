@@ -177,7 +177,7 @@ def _splits_of_xmma(flops: float, product: Product, tile: tuple[int, int]) -> fl
     """Parts of the inner dimension from what the kernel that adds them computes.
 
     For each output of whole tiles that is two FLOPs a part, and two to scale: with this, tiles times parts are 128 of
-    the 132 processors of an H200, or twice as many, for most counted products. Halves are real: such kernels share the
+    the 132 processors of an H200, or twice as many, for many counted products. Halves are real: such kernels share the
     steps of all outputs out among as many blocks as there are processors.
     """
     rows, columns = (
