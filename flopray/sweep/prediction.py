@@ -211,8 +211,11 @@ def count_seconds(settings: MeasureSettings, point: Point) -> float:
 
 
 def kinds_of_core(point: Point) -> int:
-    """Kinds of core whose counters are read one after the other: CUDA cores, and tensor cores where they are used."""
-    return {"fp32": 1, **dict.fromkeys(FP8_SCALING, 3)}.get(point.precision, 2)
+    """Runs of Nsight Compute, one after the other: CUDA cores, and tensor cores where they are used.
+
+    In fp8 and, on most chips, in fp16 tensor cores take two (`flopray.flops.executed.metrics`).
+    """
+    return {"fp32": 1, "fp16": 3, **dict.fromkeys(FP8_SCALING, 3)}.get(point.precision, 2)
 
 
 def refused_seconds(point: Point) -> float:

@@ -10,7 +10,9 @@ bf16 returns 2 * 1024 * 1024 * 128). Names from `ncu --query-metrics --chip` of 
 https://docs.nvidia.com/nsight-compute/ProfilingGuide/ explains the prefixes.
 
 Both kinds together need several passes of every kernel, with its memory saved and restored between them: 94 ms a kernel
-on an H100, where one kind alone takes 7 to 10 ms. So each kind has a run of its own.
+on an H100, where one kind alone takes 7 to 10 ms. So each kind has a run of its own, and so has each part of a kind that
+one pass cannot hold: on Hopper `sm__ops_path_tensor_src_fp16` alone takes two. How many passes counters of a chip take
+is asked of CUPTI 12.9 and 13.0 (`cuptiProfilerHostGetNumOfPasses`), which need no GPU for it.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from flopray.errors import Unsupported
 from flopray.point import FP8_SCALING, unit_of
 
 _SASS = "smsp__sass_thread_inst_executed_op_{}_pred_on.sum"
-_TENSOR = "sm__ops_path_tensor_src_{}.sum"
+_TENSOR = "sm__ops_path_tensor_{}.sum"
 #: FLOPs of one instruction of one thread.
 _WEIGHTS = {"fadd": 1, "fmul": 1, "ffma": 2, "dadd": 1, "dmul": 1, "dfma": 2}
 _HALF_WEIGHTS = {"hadd": 2, "hmul": 2, "hfma": 4}
@@ -34,18 +36,24 @@ CHIPS = {
     **{"7.0": "gv100", "7.5": "tu102", "8.0": "ga100", "8.6": "ga102", "8.7": "ga10b", "8.9": "ad102"},
     **{"9.0": "gh100", "10.0": "gb100", "10.3": "gb110", "12.0": "gb202"},
 }
-_HALVES = ("fp16_dst_fp16", "fp16_dst_fp32")
-_AMPERE = {"tf32": ("tf32_dst_fp32",), "bf16": ("bf16_dst_fp32",), "fp16": _HALVES}
+#: A run's counters of tensor cores, by the names of their sources.
+_Sources = tuple[str, ...]
+#: Types of results of fp16 products; on these chips they take a pass each.
+_HALVES: tuple[_Sources, ...] = (("src_fp16_dst_fp32",), ("src_fp16_dst_fp16",))
+_BOTH_HALVES: tuple[_Sources, ...] = (("src_fp16_dst_fp16", "src_fp16_dst_fp32"),)
+_AMPERE = {"tf32": (("src_tf32_dst_fp32",),), "bf16": (("src_bf16_dst_fp32",),), "fp16": _HALVES}
 #: fp8 exists since Ada (8.9). Its tensor cores count all types of results together, those of Blackwell each apart and
 #: with the narrower types that they share.
-_FP8_SOURCES = {
-    **{"ad102": ("fp8",), "gh100": ("fp8",), "gb202": ("fp8_dst_fp16", "fp8_dst_fp32")},
-    **dict.fromkeys(("gb100", "gb110"), ("fp4_fp6_fp8_dst_fp16", "fp4_fp6_fp8_dst_fp32")),
+_FP8_SOURCES: dict[str, tuple[_Sources, ...]] = {
+    **{"ad102": (("src_fp8",),), "gh100": (("src_fp8",),), "gb202": (("src_fp8_dst_fp16", "src_fp8_dst_fp32"),)},
+    **dict.fromkeys(("gb100", "gb110"), (("src_fp4_fp6_fp8_dst_fp16", "src_fp4_fp6_fp8_dst_fp32"),)),
 }
-_TENSOR_SOURCES = {
-    "gv100": {"fp16": _HALVES},
-    "tu102": {"fp16": ("fp16_dst_fp16", "fp16_bf16_tf32_dst_fp32")},
-    "gh100": {"tf32": ("tf32_dst_fp32",), "bf16": ("bf16_dst_fp32",), "fp16": ("fp16",)},
+_TENSOR_SOURCES: dict[str, dict[str, tuple[_Sources, ...]]] = {
+    "gv100": {"fp16": _BOTH_HALVES},
+    "tu102": {"fp16": (("src_fp16_dst_fp16", "src_fp16_bf16_tf32_dst_fp32"),)},
+    # `src_fp16` is the sum of these three: products of warps (hmma) and of groups of warps (hgmma).
+    "gh100": _AMPERE | {"fp16": (("op_hgmma_src_fp16", "op_hmma_src_fp16_dst_fp32"), ("op_hmma_src_fp16_dst_fp16",))},
+    **dict.fromkeys(("gb100", "gb110"), _AMPERE | {"fp16": _BOTH_HALVES}),
 }
 
 
@@ -118,7 +126,8 @@ def passes_for(precision: str, compute_capability: str) -> tuple[CounterPass, ..
     """The runs that count all FLOPs of work at a precision.
 
     fp32 takes one: IEEE products run on CUDA cores. The others take a second one for tensor cores, and fp8 a third:
-    what is not a linear layer, such as attention, is computed in bf16.
+    what is not a linear layer, such as attention, is computed in bf16. fp16 takes a third one where the counters of both
+    types of its results need two passes.
 
     Args:
         precision: one of `flopray.point.PRECISIONS`.
@@ -138,7 +147,7 @@ def passes_for(precision: str, compute_capability: str) -> tuple[CounterPass, ..
         return (cuda,)
     units = ("bf16", "fp8") if unit_of(precision) == "fp8" else (precision,)
     known = {"fp8": _FP8_SOURCES.get(chip)} | _TENSOR_SOURCES.get(chip, _AMPERE)
-    sources = [names for unit in units if (names := known.get(unit))]
-    if len(sources) < len(units):
+    if not all(known.get(unit) for unit in units):
         raise Unsupported(f"{precision} has no tensor cores to count on compute capability {compute_capability}")
+    sources = [names for unit in units for names in known[unit] or ()]
     return cuda, *(CounterPass("tensor", {_TENSOR.format(name): 1 for name in names}) for names in sources)
