@@ -37,7 +37,7 @@ from flopray.errors import (
     StorageError,
     resume_command,
 )
-from flopray.measurement.start_up import StartUp, importing
+from flopray.measurement.start_up import StartUp, imported_meanwhile, importing
 from flopray.monitoring.progress import Progress
 from flopray.monitoring.run_log import RunLog
 from flopray.point import FP8_SCALING
@@ -200,7 +200,10 @@ def _reach(of: Run, console: Console) -> AbstractContextManager[Cluster]:
     if address is None:
         console.print("starting Ray on this machine ...", highlight=False)
     job = {"job_name": of.name, "flopray_run": of.name, "flopray_version": flopray.__version__}
-    return connected(address, job | {"workload": of.workload.name, "results": of.address})
+    job |= {"workload": of.workload.name, "results": of.address}
+    # What runs the sweep takes seconds to import; a plan does not need it.
+    driver = imported_meanwhile(None if of.options.dry_run else "flopray.sweep.driver")
+    return connected(address, job, meanwhile=driver)
 
 
 def _awaited(of: Run, cluster: Cluster, say: Callable[[str], object]) -> Cluster:

@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -48,7 +48,11 @@ _JOIN_HINTS = {
 
 @contextmanager
 def connected(
-    address: str | None, job: Mapping[str, str] | None = None, *, own_tuner: bool = False
+    address: str | None,
+    job: Mapping[str, str] | None = None,
+    *,
+    own_tuner: bool = False,
+    meanwhile: AbstractContextManager[object] | None = None,
 ) -> Iterator[Cluster]:
     """Join the cluster at an address, or start one here, and leave it again.
 
@@ -57,6 +61,7 @@ def connected(
             `ray://host:port` join that one.
         job: metadata of the Ray job, shown by `ray list jobs` and the dashboard.
         own_tuner: as `quiet_ray`.
+        meanwhile: entered while Ray starts or is joined, which is mostly waiting for other processes.
 
     Raises:
         ClusterError: there is no cluster at the address, or it cannot be started.
@@ -69,7 +74,7 @@ def connected(
         else:
             asked, address = address, resolved(address)
             _check_reachable(address, _said(asked, address))
-        yield from _joined(address, job or {})
+        yield from _joined(address, job or {}, meanwhile or nullcontext())
 
 
 def _check_free(address: str | None) -> None:
@@ -89,9 +94,11 @@ def _check_free(address: str | None) -> None:
         )
 
 
-def _joined(address: str | None, job: Mapping[str, str]) -> Iterator[Cluster]:
+def _joined(
+    address: str | None, job: Mapping[str, str], meanwhile: AbstractContextManager[object]
+) -> Iterator[Cluster]:
     try:
-        with _own_sigterm(), _at_most(_JOIN_S if address else None):
+        with meanwhile, _own_sigterm(), _at_most(_JOIN_S if address else None):
             context = _init(address, job)
     except Exception as error:
         raise ClusterError(_explain(address, error)) from error

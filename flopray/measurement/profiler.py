@@ -31,12 +31,12 @@ from flopray.measurement.operators import operator_columns
 from flopray.measurement.phase import measure_phase
 from flopray.measurement.result import Failure, PhaseResult
 from flopray.measurement.sentinel import Sentinel
-from flopray.measurement.start_up import StartUp
+from flopray.measurement.start_up import StartUp, imported_meanwhile
 from flopray.measurement.window import COLD_AFTER_S, WAKE_S, WARM_UP_S, laps_for, warm_up
 from flopray.point import Point
 from flopray.records import PhaseRecord, Row
 from flopray.settings import MeasureSettings
-from flopray.workloads.execution import Work, captures_are_broken
+from flopray.workloads.execution import Work, captures_are_broken, imported_by_optimizers
 from flopray.workloads.phases import BuiltPoint
 
 #: Columns by which libraries choose kernels.
@@ -136,16 +136,17 @@ class Profiler:
             MeterError: the GPU is lost; the meter was closed.
         """
         try:
-            self._power.open(self._start_up)
-            if self._sentinel.due and (self.device.is_cuda or self._power.meter):
-                # A CPU without a meter needs no waking, so that its first point begins seconds sooner. Otherwise this
-                # wakes the device, whose clocks and voltage take a second to come up from deep idle. The baseline is
-                # taken after the first point: a warmer board leaks more (10 % of a small load's energy,
-                # docs/method.md), and against the baseline of a cold board every later value would be a drift.
-                self._wake()
-                self._start_up.mark("waking")
-                self._power.measure_awake_idle()
-                self._start_up.mark("awake idle power")
+            gpu = self._timed and self.device.is_cuda  # while it is woken, the host has nothing else to do
+            with imported_meanwhile(imported_by_optimizers(self.settings.phases) if gpu else None):
+                self._power.open(self._start_up)
+                if self._sentinel.due and (self.device.is_cuda or self._power.meter):
+                    # Clocks and voltage take a second to come up. The baseline is taken after the first point: against
+                    # that of a cold board, which leaks less (docs/method.md), every later value would be a drift.
+                    self._wake()
+                    self._start_up.mark("waking")
+                    self._power.measure_awake_idle()
+                    self._start_up.mark("awake idle power")
+            self._start_up.mark("imports")
         except BaseException:
             self.close()
             raise
@@ -180,9 +181,8 @@ class Profiler:
     def counted_rounds(self, points: Sequence[Point], tell: Tell | None = None) -> Iterator[list[Point]]:
         """Read the hardware counters of points that will be measured, chunk by chunk, if they were asked for.
 
-        Counting is never in the same pass as time or energy: Nsight Compute runs in a process of its own, while this
-        one leaves the device idle. Yields points that are counted now, not those that were counted before; `tell` is
-        called with each point that begins, and how far counting is.
+        Counting is never in the same pass as time or energy: Nsight Compute runs in a process of its own. Yields points
+        that are counted now; `tell` is called with each point that begins, and how far counting is.
         """
         if self._ahead and (waiting := self._ahead.waiting(points)):
             self._forget()

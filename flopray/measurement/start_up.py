@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import importlib
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 #: Shorter parts are left out of the line, where they would read as 0.0.
 _SHOWN_S = 0.05
@@ -24,6 +26,30 @@ def importing() -> Iterator[None]:
     finally:
         if collects:
             gc.enable()
+
+
+@contextmanager
+def imported_meanwhile(module: str | None) -> Iterator[None]:
+    """Import a module in a thread while the block waits for something else, such as other processes or a device.
+
+    The block ends when the import is over. Where the module cannot be imported, whoever needs it meets the error.
+
+    Args:
+        module: its full name; None imports nothing.
+    """
+
+    def load() -> None:
+        with suppress(Exception):
+            importlib.import_module(module or "")
+
+    thread = threading.Thread(target=load, name=f"import {module}")
+    if module:
+        thread.start()
+    try:
+        yield
+    finally:
+        if module:
+            thread.join()
 
 
 class StartUp:

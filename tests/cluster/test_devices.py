@@ -1,5 +1,6 @@
 """Reaching a cluster: which token, how often, and the message when it fails."""
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -326,4 +327,4 @@ def test_an_interrupt_while_ray_is_imported_stays_one(monkeypatch):
 
     monkeypatch.setattr(connection, "_init", init)
     with pytest.raises(KeyboardInterrupt):
-        next(connection._joined(None, {}))
+        next(connection._joined(None, {}, contextlib.nullcontext()))

@@ -2,11 +2,13 @@
 
 import gc
 import itertools
+import sys
+import threading
 from contextlib import nullcontext
 
 import pytest
 
-from flopray.measurement.start_up import StartUp, importing
+from flopray.measurement.start_up import StartUp, imported_meanwhile, importing
 
 
 @pytest.fixture
@@ -43,3 +45,18 @@ def test_imports_run_without_the_collector_and_leave_it_as_it_was(enabled, fails
         assert gc.isenabled() is enabled
     finally:
         (gc.enable if before else gc.disable)()
+
+
+def test_a_module_is_imported_while_the_block_runs():
+    sys.modules.pop("wave", None)
+    with imported_meanwhile("wave"):
+        pass
+    assert "wave" in sys.modules
+    with imported_meanwhile("this_is_not_there"), imported_meanwhile(None):  # who needs it meets the error
+        pass
+
+
+def test_an_interrupt_in_the_block_leaves_no_import_behind():
+    with pytest.raises(KeyboardInterrupt), imported_meanwhile("colorsys"):
+        raise KeyboardInterrupt
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("import ")]

@@ -1,6 +1,8 @@
 """The phases of a training step: each does its own work and nothing else, at the requested precision."""
 
 import shutil
+import subprocess
+import sys
 import weakref
 from copy import deepcopy
 
@@ -13,7 +15,7 @@ from flopray.errors import Unsupported
 from flopray.point import Point
 from flopray.records import TRAINING_PHASES
 from flopray.workloads.compilation import repeated_layers
-from flopray.workloads.execution import TrainingStep, is_out_of_memory, phase_work
+from flopray.workloads.execution import TrainingStep, imported_by_optimizers, is_out_of_memory, phase_work
 from flopray.workloads.mlp import MLP
 from flopray.workloads.phases import BuiltPoint, check_precision
 from flopray.workloads.registry import make_point
@@ -416,3 +418,26 @@ class TestOnAGpu:
         assert row.status == Status.OK
         assert row.memory_peak_bytes < 2**30
         profiler.close()
+
+
+_WITHOUT_COMPILER = """
+import sys
+from flopray.workloads.execution import imported_by_optimizers
+from flopray.workloads.phases import BuiltPoint
+from flopray.workloads.registry import make_point
+
+point = make_point(workload="mlp", device_type="CPU", execution="eager", n_layers=1, width=8, tokens=4)
+built = BuiltPoint(point, device="cpu", seed=0)
+for phase in ("inference", "forward", "backward"):
+    built.phase(phase)()
+before = "torch._dynamo" in sys.modules
+built.phase("train_step")()
+print(before, imported_by_optimizers(["forward", "train_step"]) in sys.modules)
+"""
+
+
+def test_torchs_compiler_is_imported_by_the_first_optimizer_and_not_before():
+    # It takes seconds, which a process that measures spends while it wakes the device.
+    told = subprocess.run([sys.executable, "-c", _WITHOUT_COMPILER], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["False", "True"]
+    assert imported_by_optimizers(["inference", "forward", "backward"]) is None
