@@ -92,7 +92,7 @@ def test_counters_stand_beside_time_and_every_row_reconstructs():
 def test_too_little_memory_is_a_typed_outcome_and_the_next_point_is_counted():
     ahead = CountedAhead(capability(), ("forward",), seed=0)
     points = [point(n=32, d=65536, m=16), point()]
-    ahead.count(points)
+    assert {counted.id for round_ in ahead.rounds(points) for counted in round_} == {spec.id for spec in points}
     rows = [
         ahead.columns(spec, {"workload": "mlp", "phase": "forward", **spec.shape(), **flops(spec)}) for spec in points
     ]
