@@ -71,7 +71,7 @@ def test_opening_notes_its_parts_and_the_first_point_its_first_window(profiler, 
     begin_s = time.monotonic()
     opened = profiler(simulated(), sentinel=spec(), sentinel_every_s=60.0, phases=("forward",), start_up=start_up)
     opened_s = time.monotonic() - begin_s
-    parts = ["meter", "idle clocks", "idle power", "board factor", "waking", "awake idle power"]
+    parts = ["meter", "idle clocks", "idle power", "board factor", "waking", "awake idle power", "imports"]
     assert list(start_up.parts_s) == parts
     assert start_up.parts_s["idle power"] >= 1.0  # it is measured for a second
     assert sum(start_up.parts_s.values()) <= opened_s
