@@ -22,7 +22,7 @@ from flopray.cli.objective import refuse_mfu, refuse_objective, sought
 from flopray.cli.request import Request, default_name, sweep_from
 from flopray.cli.results import finish
 from flopray.cli.run_loggers import loggers_of_new, told_places
-from flopray.cli.terminal import LineConsole
+from flopray.cli.terminal import LineConsole, said_if_slow
 from flopray.cli.trust import trust, trust_code
 from flopray.cluster.connection import connected
 from flopray.cluster.devices import Cluster, absent_types, check_cores, choose_devices, passed_over, wait_for
@@ -156,18 +156,16 @@ def run(workload: Workload, request: Request, console: Console) -> int:
     linger_s()
     if request.options.quiet or request.options.json:
         console = Console(quiet=True)  # errors go to another console
-    if request.options.resume is None:
-        return _carry_out(NewRun(workload, request), console, start_up)
-    interrupted = InterruptedRun(workload, request)
-    if interrupted.left > 0:
-        return _carry_out(interrupted, console, start_up)
-    if interrupted.mended:
-        console.print(interrupted.mended, highlight=False, soft_wrap=True)
-        if interrupted.folder.has_results():
+    with said_if_slow(console, "checking the sweep, models included, before anything starts ..."):
+        of: Run = (NewRun if request.options.resume is None else InterruptedRun)(workload, request)
+    if isinstance(of, NewRun) or of.left > 0:
+        return _carry_out(of, console, start_up)
+    if of.mended:
+        console.print(of.mended, highlight=False, soft_wrap=True)
+        if of.folder.has_results():
             return 0
-    options, size = interrupted.options, interrupted.sweep.size
-    progress = Progress(console, total=size, workload=workload, events=options.json)
-    return finish(workload, options, console, interrupted.folder, progress, sought(interrupted.sweep))
+    progress = Progress(console, total=of.sweep.size, workload=workload, events=of.options.json)
+    return finish(workload, of.options, console, of.folder, progress, sought(of.sweep))
 
 
 def _carry_out(of: Run, console: Console, start_up: StartUp) -> int:

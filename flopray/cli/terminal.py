@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -84,3 +85,15 @@ def renamed(console: Console, path: str, name: str) -> Iterator[None]:
         yield
     finally:
         del console.names[path]
+
+
+@contextmanager
+def said_if_slow(console: Console, text: str, after_s: float = 1.0) -> Iterator[None]:
+    """Print a line if the block takes longer than some seconds: a quick block says nothing."""
+    timer = threading.Timer(after_s, console.print, [text], {"highlight": False, "soft_wrap": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

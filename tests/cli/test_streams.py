@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import os
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from warm_python import WarmProcess
 
 from flopray.cli.streams import Stream, Streams
+from flopray.cli.terminal import LineConsole, said_if_slow
 
 FULL = Path("/dev/full")
 
@@ -103,3 +106,15 @@ def test_characters_that_a_terminal_lacks_are_escaped(encoding, written):
         stream.flush()
         assert buffer.getvalue().decode(encoding) == f"{written} \\ud800"
     assert stream.failure is None
+
+
+def test_a_block_is_named_only_if_it_is_slow():
+    told = io.StringIO()
+    console = LineConsole(file=told)
+    with said_if_slow(console, "quick ...", after_s=30.0):
+        pass
+    said = threading.Event()
+    slow = SimpleNamespace(print=lambda *_, **__: said.set())
+    with said_if_slow(slow, "slow ...", after_s=0.001):
+        assert said.wait(10.0)
+    assert told.getvalue() == ""
