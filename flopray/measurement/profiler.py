@@ -36,8 +36,8 @@ from flopray.measurement.window import COLD_AFTER_S, WAKE_S, WARM_UP_S, laps_for
 from flopray.point import Point
 from flopray.records import PhaseRecord, Row
 from flopray.settings import MeasureSettings
-from flopray.workloads.execution import Work, captures_are_broken, imported_by_optimizers
-from flopray.workloads.phases import BuiltPoint
+from flopray.workloads.execution import Work, captures_are_broken
+from flopray.workloads.phases import BuiltPoint, imported_by_optimizers
 
 #: Columns by which libraries choose kernels.
 _ENVIRONMENT = (

@@ -7,7 +7,7 @@ iteration (or, as a CUDA graph, several of them) with nothing else inside.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from typing import Any
 
@@ -15,7 +15,6 @@ import torch
 
 from flopray.errors import Unsupported
 from flopray.point import is_captured, is_compiled
-from flopray.workloads.base import KEEPS_MOMENTS
 from flopray.workloads.compilation import LayerCall, compiled, compiled_work, repeated_layers
 
 Work = Callable[[], object]
@@ -67,7 +66,7 @@ class TrainingStep:
 
     @cached_property
     def optimizer(self) -> torch.optim.Optimizer:
-        """AdamW over the weights that are trained, made when a phase first needs it (`imported_by_optimizers`)."""
+        """AdamW over the weights that are trained, made when a phase first needs it (see `flopray.workloads.phases.imported_by_optimizers`)."""
         # In fp16 a smaller epsilon lets the quotient overflow where the second moment rounds to zero. Compiling AdamW
         # over the weights of many layers takes longer than all else, and there is a fused kernel of it.
         return torch.optim.AdamW(
@@ -134,14 +133,6 @@ class TrainingStep:
         self.optimizer.zero_grad(set_to_none=True)
         self.forward().backward(self.gradient)
         self.step()
-
-
-def imported_by_optimizers(phases: Sequence[str]) -> str | None:
-    """The module that torch imports with the first optimizer of a process; None if no phase has an optimizer.
-
-    It is torch's compiler, which took 4.6 s on a machine with an H200 (2026-11-29, torch 2.11).
-    """
-    return None if set(KEEPS_MOMENTS).isdisjoint(phases) else "torch._dynamo"
 
 
 def trained_of(module: torch.nn.Module) -> list[torch.nn.Parameter]:

@@ -15,9 +15,9 @@ from flopray.errors import Unsupported
 from flopray.point import Point
 from flopray.records import TRAINING_PHASES
 from flopray.workloads.compilation import repeated_layers
-from flopray.workloads.execution import TrainingStep, imported_by_optimizers, is_out_of_memory, phase_work
+from flopray.workloads.execution import TrainingStep, is_out_of_memory, phase_work
 from flopray.workloads.mlp import MLP
-from flopray.workloads.phases import BuiltPoint, check_precision
+from flopray.workloads.phases import BuiltPoint, check_precision, imported_by_optimizers
 from flopray.workloads.registry import make_point
 
 PHASES = TRAINING_PHASES
@@ -422,8 +422,7 @@ class TestOnAGpu:
 
 _WITHOUT_COMPILER = """
 import sys
-from flopray.workloads.execution import imported_by_optimizers
-from flopray.workloads.phases import BuiltPoint
+from flopray.workloads.phases import BuiltPoint, imported_by_optimizers
 from flopray.workloads.registry import make_point
 
 point = make_point(workload="mlp", device_type="CPU", execution="eager", n_layers=1, width=8, tokens=4)
