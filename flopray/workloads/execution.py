@@ -66,7 +66,7 @@ class TrainingStep:
 
     @cached_property
     def optimizer(self) -> torch.optim.Optimizer:
-        """AdamW over the weights that are trained, made when a phase first needs it (see `flopray.workloads.phases.imported_by_optimizers`)."""
+        """AdamW over the weights that are trained, made when a phase needs it (`phases.imported_by_optimizers`)."""
         # In fp16 a smaller epsilon lets the quotient overflow where the second moment rounds to zero. Compiling AdamW
         # over the weights of many layers takes longer than all else, and there is a fused kernel of it.
         return torch.optim.AdamW(
