@@ -10,7 +10,7 @@ from flopray.audit.cache_bounds import SMALL_KERNELS, TIME_SHARE, UNKNOWN_SHARE
 from flopray.audit.column_rules import DERIVED_TOLERANCE
 from flopray.audit.counter_rules import UNCLASSIFIED_NOTE
 from flopray.audit.drift import DRIFT_IMPLAUSIBLE, DRIFT_NOTE, SCATTER
-from flopray.audit.findings import USELESS_ERROR
+from flopray.audit.findings import LEAST_SHARE, USELESS_ERROR
 from flopray.audit.limit_rules import ANY_BOARD_W, HIGHEST_MFU, SENSOR_TOLERANCE
 from flopray.audit.point_rules import CPU_TOLERANCE, TOLERANCE
 from flopray.audit.series_rules import MIN_GROWTH
@@ -109,7 +109,8 @@ EXPLANATIONS: dict[str, Explanation] = {
         "impossible where the row states its limit, implausible against a datasheet",
         "A board keeps its mean power at or below its limit, so this energy was not drawn in this time: the energy "
         "covers more than the work, or the time less.",
-        "The larger of power_w and energy_j / time_s, less the stated errors of energy and time, against "
+        "The larger of power_w and energy_j / time_s, less the stated errors of energy and time (that of "
+        f"energy excuses a factor of {1 / LEAST_SHARE:g} at most), against "
         f"power_limit_w or else the board power of the datasheet, with {SENSOR_TOLERANCE:.0%} for the sensor; where "
         f"neither is known, against {ANY_BOARD_W:g} W, which no single board takes.",
         "Check that energy and time are of the same window and of one device. If the board has another limit than "

@@ -51,6 +51,9 @@ _OPAQUE_KEYS = frozenset({"run", "source", "trial_id", "workload", "batch_size"}
 Row = Mapping[str, Any]
 #: From this relative error on, a value is as good as unknown.
 USELESS_ERROR = 1.0
+#: Whatever its error, a value is at most twice too large. An error near 100 % says how unsteady a window was; it does
+#: not make a hundred kilowatts those of a board of 700 W: the counter's joules and the clock's seconds were there.
+LEAST_SHARE = 0.5
 #: A row can be judged if one of these columns has a number. A closed form is not among them.
 JUDGEABLE = (
     *("time_s", "energy_j", "power_w", "flops_per_s", "flops_per_j", "mfu", "hfu"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flopray.audit.findings import (
+    LEAST_SHARE,
     Row,
     Severity,
     Unjudged,
@@ -170,7 +171,7 @@ def power_above_limit(row: Row) -> Verdict:
     own, spec = stated(row, "power_limit_w"), find_gpu(device_name(row))
     limit = own or (spec.board_power_w if spec else None)
     energy_error, time_error = rel_error(row, "energy_rel_error"), rel_error(row, "time_rel_error")
-    lowest = power * (1 - energy_error) / (1 + time_error)
+    lowest = power * max(1 - energy_error, LEAST_SHARE) / (1 + time_error)
     if not limit and lowest <= ANY_BOARD_W:
         return Unjudged("power_above_limit", "no power limit stated or known")
     if not limit:
@@ -227,7 +228,7 @@ def power_below_idle(row: Row) -> Verdict:
         return Unjudged("power_below_idle", "no idle_power_w")
     power = found.value
     energy_error, time_error = rel_error(row, "energy_rel_error"), rel_error(row, "time_rel_error")
-    if power * (1 + energy_error) / (1 - time_error) >= idle * (1 - SENSOR_TOLERANCE):
+    if power * (1 + energy_error) / max(1 - time_error, LEAST_SHARE) >= idle * (1 - SENSOR_TOLERANCE):
         return None
     sentence = (
         f"mean power of {prefixed(power, 'W')}{found.source} is below the {prefixed(idle, 'W')} of the idle device: "

@@ -24,7 +24,7 @@ from flopray.audit.column_rules import (
 )
 from flopray.audit.counter_rules import UNCLASSIFIED_NOTE
 from flopray.audit.drift import DRIFT_NOTE
-from flopray.audit.findings import Row, device_name, number, precision_of, text
+from flopray.audit.findings import LEAST_SHARE, Row, device_name, number, precision_of, text
 from flopray.audit.hardware import find_gpu, odd_statement, peak_flops_per_s
 from flopray.audit.implied import EFFICIENCY, EXECUTED_RATE, POWER, QUANTITIES, RATE, Quantity, all_of
 from flopray.audit.limit_rules import (
@@ -281,6 +281,6 @@ def _above_limits(columns: _Columns, devices: _Devices) -> list[Array]:
     ):
         found += [value / (1 + error) > bound * (1 - _SLACK) for value in columns.values(quantity)]
     for power in columns.values(POWER):
-        found.append(power * (1 - energy_error) / (1 + time_error) > highest_w)
-        found.append(power * (1 + energy_error) / (1 - time_error) < lowest_w)
+        found.append(power * np.maximum(1 - energy_error, LEAST_SHARE) / (1 + time_error) > highest_w)
+        found.append(power * (1 + energy_error) / np.maximum(1 - time_error, LEAST_SHARE) < lowest_w)
     return found

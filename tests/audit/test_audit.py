@@ -124,6 +124,18 @@ def test_an_error_below_100_percent_excuses_what_it_bounds_and_no_more():
     assert not audit_row(power | {"energy_j": 2.0})  # 2 kW, perhaps 500 W
 
 
+@pytest.mark.parametrize("error", [0.5, 0.9, 0.999, 1 - 1e-12])
+def test_no_error_excuses_more_than_a_factor_of_two(error):
+    row = {"time_s": 1e-3, "power_limit_w": 700.0, "idle_power_w": 70.0}
+    assert [f.code for f in audit_row(row | {"energy_j": 100.0, "energy_rel_error": error})] == [
+        "impossible:power_above_limit"
+    ]
+    assert not audit_row(row | {"energy_j": 1.0, "energy_rel_error": error})  # 1 kW, perhaps 500 W
+    assert [f.code for f in audit_row(row | {"energy_j": 0.01, "time_rel_error": error})] == [
+        "implausible:power_below_idle"
+    ]
+
+
 @pytest.mark.parametrize("error", [2.0, -2.0, 1.0])
 def test_a_drift_error_that_bounds_nothing_excuses_nothing(error):
     found = codes(sentinel_time_drift=0.5, sentinel_time_drift_error=error)
