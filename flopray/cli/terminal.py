@@ -88,7 +88,7 @@ def renamed(console: Console, path: str, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def said_if_slow(console: Console, text: str, after_s: float = 1.0) -> Iterator[None]:
+def said_if_slow(console: Console, text: str, after_s: float = 3.0) -> Iterator[None]:
     """Print a line if the block takes longer than some seconds: a quick block says nothing."""
     timer = threading.Timer(after_s, console.print, [text], {"highlight": False, "soft_wrap": True})
     timer.daemon = True

@@ -59,7 +59,7 @@ class Outcome:
 def command(script, tmp_path, monkeypatch, capsys):
     """Runs the script's command line in this process, in an empty folder; starting Ray is an error."""
 
-    def no_ray(*_):
+    def no_ray(*_, **__):
         raise AssertionError("this would have reached for Ray")
 
     monkeypatch.setattr(session, "connected", no_ray)
@@ -445,7 +445,7 @@ def test_an_address_without_a_cluster(command, monkeypatch, tmp_path, free_port,
 
 @pytest.mark.parametrize("number", ENDING_SIGNALS)
 def test_an_interrupt_before_there_is_a_run(command, monkeypatch, tmp_path, number):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         os.kill(os.getpid(), number)
         raise AssertionError("the signal should have ended this")
 
@@ -459,7 +459,7 @@ def test_an_interrupt_before_there_is_a_run(command, monkeypatch, tmp_path, numb
 
 
 def test_other_errors_of_flopray_are_one_line_too_with_their_own_code(command, monkeypatch):
-    def full(*_):
+    def full(*_, **__):
         raise StorageError("the disk is full")
 
     monkeypatch.setattr(session, "connected", full)
@@ -504,7 +504,7 @@ def test_what_fails_after_the_measuring_loses_no_point_and_has_its_own_exit_code
 ):
     """2 would say that nothing was started."""
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device") if broken != "draw" else InputError("No space left on device")
 
     folder = finished_run(tmp_path)
@@ -526,7 +526,7 @@ def test_what_fails_after_the_measuring_loses_no_point_and_has_its_own_exit_code
 
 @pytest.mark.parametrize("broken", ["load", "compact", "write_kernels", "write_summary"])
 def test_a_table_that_failed_is_made_by_the_resume_that_its_message_names(command, tmp_path, monkeypatch, broken):
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     folder = a_run(tmp_path, finished=2)

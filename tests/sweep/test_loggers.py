@@ -35,7 +35,7 @@ def sweep(**fields) -> Sweep:
 def command(tmp_path, monkeypatch, capsys):
     """Runs a command line in this process, in an empty folder and for a user who has sent nothing anywhere."""
 
-    def no_ray(*_):
+    def no_ray(*_, **__):
         raise AssertionError("this would have reached for Ray")
 
     monkeypatch.setattr(session, "connected", no_ray)
