@@ -63,6 +63,7 @@ POWER = Quantity(
         Quotient(("model_flops",), ("flops_per_j", "time_s")),
         Quotient(("energy_per_token_j", "tokens_per_s")),
         Quotient(("energy_per_token_j", "tokens_per_iteration"), _TIME),
+        Quotient(("energy_at_reference_j",), _TIME),
     ),
 )
 RATE = Quantity(

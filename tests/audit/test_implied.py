@@ -21,6 +21,7 @@ def codes(row):
         ({"model_flops": 5e14, "time_s": 1.0, "flops_per_j": 1e9}, 5e5),
         ({"tokens_per_s": 1000.0, "energy_per_token_j": 50.0, "mfu": 0.3}, 5e4),
         ({"time_s": 2.0, "tokens_per_iteration": 1000, "energy_per_token_j": 50.0}, 2.5e4),
+        ({"time_s": 1e-3, "energy_at_reference_j": 50.0}, 5e4),
     ],
 )
 def test_powers_that_no_column_states_are_held_against_the_limit(row, watts):
