@@ -19,7 +19,6 @@ from flopray.energy.nvml_errors import (
     NvmlFails,
     NvmlNoSuchGpu,
     NvmlNotSupported,
-    NvmlUnavailable,
     WrongBindings,
     driver_is_here,
     typed,

@@ -157,7 +157,9 @@ def _open_zone(folder: Path) -> _Zone:
         )
     last_uj, now_s = _number_in(file), time.perf_counter()
     if not 0 <= last_uj <= range_uj:
-        raise NoEnergySource(f"{file} says {last_uj}, which is not in the range that {limit.name} says (0 to {range_uj})")
+        raise NoEnergySource(
+            f"{file} says {last_uj}, which is not in the range that {limit.name} says (0 to {range_uj})"
+        )
     name = _name_in(folder)
     return _Zone(name=name, file=file, range_uj=range_uj, last_uj=last_uj, last_s=now_s, changed_s=now_s)
 
