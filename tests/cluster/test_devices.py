@@ -151,7 +151,16 @@ def test_a_driver_that_fails_is_told_where_the_cpu_is_swept_in_place_of_a_gpu(mo
         ("127.0.0.1:9", r"RAY_ADDRESS=127.0.0.1:9 .*nothing answers at 127.0.0.1:9"),
         ("ray://127.0.0.1:9", r"RAY_ADDRESS=ray://127.0.0.1:9 .*nothing answers"),
         ("garbage", "RAY_ADDRESS=garbage .*write auto, host:port"),
-        ("[::1]:9", "nothing answers at ::1:9"),
+        ("[::1]:9", r"nothing answers at \[::1\]:9"),
+        ("ray://[::1]:9", r"nothing answers at \[::1\]:9"),
+        ("[::1", "write auto, host:port"),
+        ("\x1b[31m:6379", "write auto, host:port"),
+        ("127.0.0.1:0", "write auto, host:port"),
+        ("127.0.0.1:6379/path", "write auto, host:port"),
+        ("someone@127.0.0.1:6379", "write auto, host:port"),
+        ("http://127.0.0.1:8265", "write auto, host:port"),
+        ("a..b:6379", r"a\.\.b cannot be the name of a machine"),
+        ("x" * 64 + ":6379", "cannot be the name of a machine"),
         ("no.such.host.invalid:6379", "nothing answers at no.such.host.invalid"),
         ("local", "RAY_ADDRESS=local names no cluster"),
     ],
@@ -174,6 +183,34 @@ def test_the_address_file_of_a_cluster_that_is_gone_is_told_with_what_it_says(mo
         connection.connected("auto"),
     ):
         pass
+
+
+@pytest.mark.parametrize("content", ["", "garbage", "[::1"])
+def test_an_address_file_without_an_address_is_told_with_what_helps(monkeypatch, content):
+    from ray._private import services
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(services, "find_gcs_addresses", set)
+    monkeypatch.setattr(services, "find_bootstrap_address", lambda folder: content)
+    with (
+        pytest.raises(ClusterError, match=r"no running Ray cluster|was at .*, which is none; .*ray start --head"),
+        connection.connected("auto"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(("listening", "loopback"), [("127.0.0.1", True), ("0.0.0.0", False)])
+def test_a_ray_that_listens_on_loopback_alone_is_reached_there(listening, loopback):
+    """Ray would try this machine's other address for minutes, beside a local sweep."""
+    from ray._private import ray_constants
+    from ray.util import get_node_ip_address
+
+    if get_node_ip_address() == "127.0.0.1":
+        pytest.skip("this machine has no other address")
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    with socket.create_server((listening, 0)) as server, connection._as_reached(f"127.0.0.1:{server.getsockname()[1]}"):
+        assert (get_node_ip_address() == "127.0.0.1") is loopback
+    assert ray_constants.ENABLE_RAY_CLUSTER == before
 
 
 @pytest.mark.slow
