@@ -53,11 +53,10 @@ def wrong_bindings(pynvml: Any, why: str) -> WrongBindings:
     if not strangers:
         return WrongBindings(f"nvidia-ml-py {version('nvidia-ml-py')} is too old ({why}): pip install -U nvidia-ml-py")
     owner = strangers[0]
-    # What is uninstalled takes a file that both packages have written with it.
-    again = "-U --force-reinstall" if len(owners) > 1 else "-U"
+    # A file that two packages have written goes with the first that is uninstalled.
+    away = " ".join(sorted({owner, *owners}, reverse=True))
     return WrongBindings(
-        f"{owner} {version(owner)} hides nvidia-ml-py ({why}): pip uninstall -y {owner} && pip install {again} "
-        "nvidia-ml-py"
+        f"{owner} {version(owner)} hides nvidia-ml-py ({why}): pip uninstall -y {away} && pip install -U nvidia-ml-py"
     )
 
 

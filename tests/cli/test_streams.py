@@ -103,3 +103,11 @@ def test_characters_that_a_terminal_lacks_are_escaped(encoding, written):
         stream.flush()
         assert buffer.getvalue().decode(encoding) == f"{written} \\ud800"
     assert stream.failure is None
+
+
+def test_the_command_that_goes_on_keeps_brackets_and_colons_of_a_name(capsys):
+    """Rich takes `[b]` for markup and `:x:` for an emoji; the command named another run."""
+    from flopray.cli.session import _say_interrupted
+
+    _say_interrupted("flopray resume 'results/sweep [b] :x: \u00fc'")
+    assert "flopray resume 'results/sweep [b] :x: \u00fc'" in capsys.readouterr().err

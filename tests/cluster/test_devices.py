@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
 from flopray.cluster import connection, devices
 from flopray.cluster import this_machine as this_machine_module
-from flopray.cluster.devices import Cluster, check_cores, choose_devices, passed_over, wait_for
+from flopray.cluster.devices import Cluster, check_cores, choose_devices, inspect_cluster, passed_over, wait_for
 from flopray.cluster.quiet import quiet_ray
 from flopray.cluster.this_machine import this_machine
 from flopray.errors import ClusterError
@@ -76,6 +77,27 @@ def test_gpus_of_no_known_type_are_not_passed_over_for_the_cpu():
     assert choose_devices(named, None) == {"H100": 2}
     assert choose_devices(named, ["H100"]) == {"H100": 2}
     check_cores(named, {"H100": 8})
+
+
+def inspected(monkeypatch, **resources):
+    node = {"Alive": True, "Resources": {"CPU": 8.0, **resources}}
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(nodes=lambda: [node], is_initialized=lambda: True))
+    return inspect_cluster(dashboard_url=None, local=False)
+
+
+def test_gpus_of_two_types_are_not_measured_twice_without_a_word(monkeypatch):
+    """A type that a user gives to a node stands beside the one that Ray finds."""
+    names = {"accelerator_type:H100": 1.0, "accelerator_type:H100-80G": 1.0}
+    cluster = inspected(monkeypatch, GPU=2.0, **names)
+    with pytest.raises(ClusterError, match="the types H100, H100-80G, and would be measured under each: choose one"):
+        choose_devices(cluster, None)
+    assert choose_devices(cluster, ["H100-80G"]) == {"H100-80G": 2}
+    assert choose_devices(inspected(monkeypatch, **names), None) == {"CPU": 1}
+
+
+def test_a_type_without_a_name_is_none(monkeypatch):
+    cluster = inspected(monkeypatch, GPU=2.0, **{"accelerator_type:": 1.0})
+    assert (cluster.slots, cluster.untyped) == ({}, 2)
 
 
 def test_a_type_by_flag_is_for_gpus_without_one():
@@ -210,7 +232,7 @@ def test_a_ray_that_listens_on_loopback_alone_is_reached_there(listening, loopba
     before = ray_constants.ENABLE_RAY_CLUSTER
     with socket.create_server((listening, 0)) as server, connection._as_reached(f"127.0.0.1:{server.getsockname()[1]}"):
         assert (get_node_ip_address() == "127.0.0.1") is loopback
-    assert ray_constants.ENABLE_RAY_CLUSTER == before
+    assert before == ray_constants.ENABLE_RAY_CLUSTER
 
 
 @pytest.mark.slow

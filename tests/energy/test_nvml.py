@@ -493,8 +493,8 @@ WRONG_BINDINGS = {
     ),
     "two packages in one file": (
         {"nvidia-ml-py": "13.0.0", "nvidia-ml-py3": "7.352.0"},
-        r"nvidia-ml-py3 7\.352\.0 hides nvidia-ml-py \({why}\): pip uninstall -y nvidia-ml-py3 && "
-        "pip install -U --force-reinstall nvidia-ml-py$",
+        r"nvidia-ml-py3 7\.352\.0 hides nvidia-ml-py \({why}\): "
+        "pip uninstall -y nvidia-ml-py3 nvidia-ml-py && pip install -U nvidia-ml-py$",
     ),
     "a file of anyone's": (
         {},
