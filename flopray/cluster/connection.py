@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import signal
@@ -19,8 +20,8 @@ import flopray
 from flopray.cluster import head_node, ray_internals
 from flopray.cluster.authentication import agree_on_token, own_mode
 from flopray.cluster.devices import Cluster, inspect_cluster
-from flopray.cluster.quiet import quiet_ray
-from flopray.errors import ENDING_SIGNALS, ClusterError
+from flopray.cluster.quiet import HOOK, quiet_ray
+from flopray.errors import ENDING_SIGNALS, ClusterError, brief
 from flopray.mappings import Arguments
 
 NAMESPACE = "flopray"
@@ -63,6 +64,7 @@ def connected(
     """
     _check_free(address)
     quiet_ray(own_tuner=own_tuner)
+    _check_hook()
     with own_mode():
         if address is None:
             _stay_on_this_machine()
@@ -89,6 +91,22 @@ def _check_free(address: str | None) -> None:
             "this is a job that was submitted to a Ray cluster, in which none of its own can be started: "
             "<address> auto measures on the cluster"
         )
+
+
+def _check_hook() -> None:
+    """Refuse a hook for runtime environments that cannot be loaded; Ray would name the module, and not the variable.
+
+    Raises:
+        ClusterError: naming the variable.
+    """
+    hook = os.environ.get(HOOK)
+    if not hook:
+        return
+    module, _, name = hook.rpartition(".")
+    try:
+        getattr(importlib.import_module(module), name)
+    except Exception as error:  # of any kind: it is other people's code
+        raise ClusterError(f"{HOOK}={hook} cannot be loaded ({brief(error)}): unset it, or mend it") from error
 
 
 def _joined(address: str | None, job: Mapping[str, str]) -> Iterator[Cluster]:

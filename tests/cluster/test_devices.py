@@ -259,6 +259,23 @@ def test_a_hook_of_the_users_own_stays(monkeypatch):
     assert os.environ["RAY_RUNTIME_ENV_HOOK"] == "company.hook"
 
 
+@pytest.mark.parametrize("hook", ["company.hook", "json.nothing", "hook", ".", "json"])
+def test_a_hook_that_cannot_be_loaded_is_named_by_its_variable(monkeypatch, hook):
+    monkeypatch.setenv("RAY_RUNTIME_ENV_HOOK", hook)
+    with (
+        pytest.raises(ClusterError, match=rf"^RAY_RUNTIME_ENV_HOOK={hook} cannot be loaded \(.*\): unset it"),
+        connection.connected(None),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("hook", ["", " ", "ray._private.runtime_env.uv_runtime_env_hook.hook"])
+def test_a_hook_that_is_none_is_left_out(monkeypatch, hook):
+    monkeypatch.setenv("RAY_RUNTIME_ENV_HOOK", hook)
+    quiet_ray()
+    assert "RAY_RUNTIME_ENV_HOOK" not in os.environ
+
+
 @pytest.mark.parametrize("scheme", ["", "ray://"])
 def test_what_accepts_connections_and_says_nothing_is_told_in_seconds(monkeypatch, scheme):
     monkeypatch.setattr(connection, "_CONNECT_TIMEOUT_S", 0.5)
