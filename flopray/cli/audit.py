@@ -35,6 +35,8 @@ from flopray.store.location import local_folder, open_run
 from flopray.units import counted
 
 _STYLES = {Severity.IMPOSSIBLE: "bold red", Severity.IMPLAUSIBLE: "yellow", Severity.NOTE: "dim"}
+#: Characters of a name from a table that are shown.
+_LONGEST_NAME = 100
 #: Columns of a terminal from which on the table of findings holds its words whole.
 _TABLE_WIDTH = 120
 #: Flags of the settings that a sentence may name.
@@ -68,7 +70,9 @@ def by_phase(frame: pd.DataFrame, findings: Sequence[Finding]) -> list[tuple[str
     solid = frame[pd.Series([has_numbers(row) for row in frame.to_dict("records")], index=frame.index)]
     labels = {"all rows": solid.index}
     if "phase" in frame.columns:
-        labels = {str(phase): part.index for phase, part in solid.groupby("phase", sort=False)}
+        # as texts: a cell of a table from elsewhere may be a list
+        phases = [None if is_missing(phase) else f"{phase!s:.{_LONGEST_NAME}}" for phase in solid["phase"]]
+        labels = {str(phase): part.index for phase, part in solid.groupby(phases, sort=False)}
     kinds = (rows_of("rate_above_limit"), rows_of(*_PEAK_RULES), marked)
     return [(name, [len(index), *(len(kind & set(index)) for kind in kinds)]) for name, index in labels.items()]
 
@@ -81,7 +85,7 @@ def show(
     console.print(f"[bold]Audit of {escape(str(path))}[/bold]: {rows}", soft_wrap=True)
     for name, gpu in devices(frame).items():
         held = gpu if gpu == "no limit known" else f"judged by the limits of the {gpu}"
-        console.print(f"  {escape(name)}: {held}", soft_wrap=True)
+        console.print(f"  {escape(name[:_LONGEST_NAME])}: {held}", soft_wrap=True)
     for line in read_as:
         console.print(f"  {escape(line)}", soft_wrap=True)
     if not any(has_numbers(row) for row in frame.to_dict("records")):
@@ -229,7 +233,7 @@ def _audited(options: Options, told: Callable[[FloprayError], str]) -> int:
         said = told(error).replace(str(folder), options.path)  # of a run in a store, the folder is a copy
         raise InputError(said) from error
     except Exception as error:  # for any error: Python's own exit code would mean that something is impossible
-        raise InputError(f"{options.path}: {fault(error)}") from error
+        raise InputError(fault(error) if isinstance(error, OSError) else f"{options.path}: {fault(error)}") from error
     if options.json:
         print(to_json(options.path, frame, findings, read_as))
     else:

@@ -65,7 +65,9 @@ def _ended(work: Callable[[], int | None], told: Callable[[FloprayError], str]) 
 
 
 def fault(error: Exception) -> str:
-    """The message for an unexpected exception: what it is and where, in a line."""
+    """The message for an unexpected exception: what it is and where, in a line; of a file, what is wrong with it."""
+    if isinstance(error, OSError) and error.filename and error.strerror:  # such as a name that is too long
+        return one_line(f"{str(error.filename)[:200]}: {error.strerror}")
     last = traceback.extract_tb(error.__traceback__)[-1]
     words = one_line(f"{type(error).__name__}: {error}"[:300])
     return f"this failed ({words}; {Path(last.filename).name}, line {last.lineno}): this is a fault of flopray"

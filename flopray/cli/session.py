@@ -281,14 +281,16 @@ def _measure(
                 raise
         return finish(of.workload, of.options, console, folder, progress, sought(sweep))
     except KeyboardInterrupt:
-        Console(stderr=True).print(
-            f"interrupted; every finished point is in the journal. Go on with:\n  {goes_on}",
-            highlight=False,
-            soft_wrap=True,  # a command that is wrapped cannot be copied
-        )
+        _say_interrupted(goes_on)
         with suppress(StorageError):
             folder.publish(results=False)
         return EXIT_INTERRUPTED
+
+
+def _say_interrupted(goes_on: str) -> None:
+    """Says how to go on. A command that is wrapped, or whose [brackets] are taken for markup, cannot be copied."""
+    said = f"interrupted; every finished point is in the journal. Go on with:\n  {goes_on}"
+    LineConsole(stderr=True, markup=False).print(said, highlight=False, soft_wrap=True)
 
 
 def _goes_on(of: Run, folder: RunFolder) -> str:

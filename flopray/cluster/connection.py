@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import signal
@@ -9,7 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,8 +20,8 @@ import flopray
 from flopray.cluster import head_node, ray_internals
 from flopray.cluster.authentication import agree_on_token, own_mode
 from flopray.cluster.devices import Cluster, inspect_cluster
-from flopray.cluster.quiet import quiet_ray
-from flopray.errors import ENDING_SIGNALS, ClusterError
+from flopray.cluster.quiet import HOOK, quiet_ray
+from flopray.errors import ENDING_SIGNALS, ClusterError, brief
 from flopray.mappings import Arguments
 
 NAMESPACE = "flopray"
@@ -68,13 +69,16 @@ def connected(
     """
     _check_free(address)
     quiet_ray(own_tuner=own_tuner)
+    _check_hook()
     with own_mode():
         if address is None:
             _stay_on_this_machine()
-        else:
-            asked, address = address, resolved(address)
-            _check_reachable(address, _said(asked, address))
-        yield from _joined(address, job or {}, meanwhile or nullcontext())
+            yield from _joined(address, job or {}, meanwhile or nullcontext())
+            return
+        asked, address = address, resolved(address)
+        _check_reachable(address, _said(asked, address))
+        with _as_reached(address):
+            yield from _joined(address, job or {}, meanwhile or nullcontext())
 
 
 def _check_free(address: str | None) -> None:
@@ -92,6 +96,22 @@ def _check_free(address: str | None) -> None:
             "this is a job that was submitted to a Ray cluster, in which none of its own can be started: "
             "<address> auto measures on the cluster"
         )
+
+
+def _check_hook() -> None:
+    """Refuse a hook for runtime environments that cannot be loaded; Ray would name the module, and not the variable.
+
+    Raises:
+        ClusterError: naming the variable.
+    """
+    hook = os.environ.get(HOOK)
+    if not hook:
+        return
+    module, _, name = hook.rpartition(".")
+    try:
+        getattr(importlib.import_module(module), name)
+    except Exception as error:  # of any kind: it is other people's code
+        raise ClusterError(f"{HOOK}={hook} cannot be loaded ({brief(error)}): unset it, or mend it") from error
 
 
 def _joined(
@@ -261,7 +281,7 @@ def _said(asked: str, address: str) -> str:
         return f"<address> {asked}"
     if os.environ.get("RAY_ADDRESS"):
         return f"RAY_ADDRESS={address} (from the environment)"
-    return f"<address> auto: Ray's last cluster here was at {address}"
+    return f"<address> auto: Ray's last cluster here was at {address or 'no address'}"
 
 
 def _check_reachable(address: str, said: str) -> None:
@@ -272,27 +292,61 @@ def _check_reachable(address: str, said: str) -> None:
         said: where it comes from, which begins each message.
     """
     remedy = "; `ray start --head` starts a new one" if "last cluster" in said else ""
-    parsed = urlparse(address if "://" in address else f"//{address}")
-    try:
-        host, port = parsed.hostname, parsed.port
-    except ValueError:
-        host, port = None, None
-    if parsed.scheme not in ("", "ray") or not host or port is None:
-        raise ClusterError(f"{said}: write auto, host:port or ray://host:port")
+    found = _host_and_port(address)
+    if found is None:
+        raise ClusterError(
+            f"{said}{f', which is none{remedy}' if remedy else ': write auto, host:port or ray://host:port'}"
+        )
+    scheme, host, port = found
+    at = head_node.target(host, port)
     try:
         socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S).close()
+    except UnicodeError as error:
+        raise ClusterError(f"{said}: {host:.80} cannot be the name of a machine") from error
     except OSError as error:
-        raise ClusterError(f"{said}: nothing answers at {host}:{port} ({error.strerror or error}){remedy}") from error
+        raise ClusterError(f"{said}: nothing answers at {at} ({error.strerror or error}){remedy}") from error
     if not head_node.speaks_grpc(host, port, _CONNECT_TIMEOUT_S):
         if head_node.is_silent(host, port, _CONNECT_TIMEOUT_S):
             raise ClusterError(
-                f"{said}: {host}:{port} accepts connections and says nothing within {_CONNECT_TIMEOUT_S:g} s: a head "
+                f"{said}: {at} accepts connections and says nothing within {_CONNECT_TIMEOUT_S:g} s: a head "
                 f"node that hangs ({head_node.WHERE_TO_LOOK}), or no head node: is the port right?{remedy}"
             )
-        raise ClusterError(f"{said}: what answers at {host}:{port} is not a Ray head node: is the port right?{remedy}")
-    client = parsed.scheme == "ray"
+        raise ClusterError(f"{said}: what answers at {at} is not a Ray head node: is the port right?{remedy}")
+    client = scheme == "ray"
     agree_on_token(host, port, said, client=client)
     head_node.check_service(host, port, said, client=client)
+
+
+@contextmanager
+def _as_reached(address: str) -> Iterator[None]:
+    """For the block, have Ray reach a loopback address as it is, if nothing listens at this machine's other address.
+
+    Ray takes the other one for it, and then waits for minutes for a Ray that listens on the loopback interface alone,
+    as that of a local sweep does.
+    """
+    scheme, host, port = _host_and_port(address) or ("", "", 0)
+    with ExitStack() as stack:
+        if scheme != "ray" and host in ("localhost", "127.0.0.1", "::1"):
+            from ray.util import get_node_ip_address
+
+            try:
+                socket.create_connection((get_node_ip_address(), port), timeout=_CONNECT_TIMEOUT_S).close()
+            except OSError:
+                stack.enter_context(ray_internals.own_address_is_loopback())
+        yield
+
+
+def _host_and_port(address: str) -> tuple[str, str, int] | None:
+    """Scheme (`ray`, or none), host and port of an address; None of another form."""
+    try:
+        parsed = urlparse(address if "://" in address else f"//{address}")
+        host, port = parsed.hostname, parsed.port
+    except ValueError:
+        return None
+    more = parsed.path.rstrip("/") or parsed.query or parsed.fragment or parsed.username is not None
+    if parsed.scheme not in ("", "ray") or not host or not port or more:
+        return None
+    return parsed.scheme, host, port
 
 
 def _explain(address: str | None, error: Exception) -> str:

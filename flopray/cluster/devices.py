@@ -30,6 +30,7 @@ class Cluster:
         local: whether this process started it.
         untyped: GPUs of nodes whose type Ray does not know.
         gpus_reason: why this machine shows no GPU although it has an NVIDIA driver.
+        alike: types that nodes have together, so that their GPUs count for each of them.
     """
 
     slots: dict[str, int]
@@ -39,6 +40,7 @@ class Cluster:
     local: bool
     untyped: int = 0
     gpus_reason: str | None = None
+    alike: tuple[str, ...] = ()
 
     def with_gpu_type(self, name: str | None) -> Cluster:
         """The cluster whose GPUs without a type are of this one.
@@ -77,13 +79,15 @@ def inspect_cluster(*, dashboard_url: str | None, local: bool) -> Cluster:
     slots: dict[str, int] = {}
     most_cores: dict[str, int] = {"CPU": 1}
     fewest: int | None = None
-    untyped = 0
+    untyped, alike = 0, set[str]()
     for node in ray.nodes():
         if not node["Alive"]:
             continue
         resources = node["Resources"]
         cores, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
-        types = [name.removeprefix("accelerator_type:") for name in resources if name.startswith("accelerator_type:")]
+        named = [name.removeprefix("accelerator_type:") for name in resources if name.startswith("accelerator_type:")]
+        types = [name for name in named if name]
+        alike |= set(types) if gpus and len(types) > 1 else set()
         for device_type in types if gpus else []:
             slots[device_type] = slots.get(device_type, 0) + gpus
         untyped += 0 if types else gpus
@@ -91,7 +95,8 @@ def inspect_cluster(*, dashboard_url: str | None, local: bool) -> Cluster:
             most_cores[device_type] = max(most_cores.get(device_type, 0), cores)
         fewest = min(fewest or cores, cores) if cores else fewest
     reason = why_nvml_fails() if local and not slots and not untyped else None
-    return Cluster(dict(sorted(slots.items())), fewest or 1, most_cores, dashboard_url, local, untyped, reason)
+    slots = dict(sorted(slots.items()))
+    return Cluster(slots, fewest or 1, most_cores, dashboard_url, local, untyped, reason, tuple(sorted(alike)))
 
 
 def wait_for(
@@ -150,7 +155,7 @@ def choose_devices(
 
     Raises:
         ClusterError: a type that no node has (its trial would never start), or GPUs without a type that Ray knows,
-            which would be ignored silently.
+            which would be ignored silently, or with several, which would be measured several times.
     """
     available = {**cluster.slots, "CPU": 1}
     if wanted is None:
@@ -158,6 +163,11 @@ def choose_devices(
             raise ClusterError(
                 f"the cluster has {_gpus(cluster.untyped)} of a type that Ray does not know: say it with <gpu_type> "
                 f"H100, or {_NAME_THEM}; <device_type> CPU measures the processor"
+            )
+        if cluster.alike:
+            raise ClusterError(
+                f"GPUs of a node have the types {', '.join(cluster.alike)}, and would be measured under each: choose "
+                f"one with <device_type> {cluster.alike[0]}"
             )
         return dict(cluster.slots) or {"CPU": 1}
     for name in wanted:

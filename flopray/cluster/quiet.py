@@ -23,7 +23,7 @@ _TUNER = {
 }
 _TUNER_ALWAYS = {"TUNE_DISABLE_SIGINT_HANDLER": "1"}
 #: How Ray's documentation switched on the same hook before there was that variable.
-_HOOK, _UV_HOOK = "RAY_RUNTIME_ENV_HOOK", "uv_runtime_env_hook"
+HOOK, _UV_HOOK = "RAY_RUNTIME_ENV_HOOK", "uv_runtime_env_hook"
 
 
 def quiet_ray(*, own_tuner: bool = False) -> None:
@@ -42,8 +42,8 @@ def quiet_ray(*, own_tuner: bool = False) -> None:
     }.items():
         os.environ.setdefault(name, value)
     os.environ.update(_ALWAYS | ({} if own_tuner else _TUNER_ALWAYS))
-    if _UV_HOOK in os.environ.get(_HOOK, ""):
-        del os.environ[_HOOK]
+    if _UV_HOOK in (hook := os.environ.get(HOOK, _UV_HOOK)) or not hook.strip():  # Ray would load an empty one, too
+        os.environ.pop(HOOK, None)
     ray_internals.leave_workers_alone_under_uv_run()
     for name in ("ray",) if own_tuner else ("ray", "ray.tune", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -14,7 +14,7 @@ import importlib.util
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -66,6 +66,12 @@ _SERVICES_LOGGER = PrivateName("ray._private.services", "logger", None, "one mes
 _CONFIG = PrivateName("ray._raylet", "Config.initialize", None, "sending a token though Ray was imported before")
 _UV_RUN = PrivateName(
     "ray._private.ray_constants", "RAY_ENABLE_UV_RUN_RUNTIME_ENV", None, "workers as they are under `uv run`"
+)
+_CLUSTERS = PrivateName(
+    "ray._private.ray_constants",
+    "ENABLE_RAY_CLUSTER",
+    None,
+    "joining a Ray that listens on the loopback interface alone",
 )
 _NVIDIA = "ray._private.accelerators"
 _VISIBLE_GPUS = PrivateName(
@@ -119,6 +125,7 @@ PRIVATE_NAMES = (
     _SERVICES_LOGGER,
     _CONFIG,
     _UV_RUN,
+    _CLUSTERS,
     _VISIBLE_GPUS,
     _COUNT_GPUS,
     _GPU_TYPE,
@@ -199,6 +206,18 @@ def leave_workers_alone_under_uv_run() -> None:
     """Make a Ray that is imported already start plain workers, as RAY_ENABLE_UV_RUN_RUNTIME_ENV=0 does."""
     if constants := sys.modules.get(_UV_RUN.module):
         constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = False  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@contextlib.contextmanager
+def own_address_is_loopback() -> Iterator[None]:
+    """In the block this process's own address is 127.0.0.1 to Ray, as RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 makes it."""
+    constants: Any = importlib.import_module(_CLUSTERS.module)
+    before = getattr(constants, _CLUSTERS.name, None)
+    constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
 
 
 def grpc_channel(address: str) -> Any:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -41,6 +42,8 @@ MIN_TICKS = 3
 MIN_DRIFT_TICKS = 5
 #: More jumps of a counter than this share of its ticks (and more than one) are a failure of the meter.
 MAX_JUMP_SHARE = 0.1
+#: So many times a counter may go back in a window, which is then too short, and not the meter wrong.
+MOST_RESETS = 3
 #: With more ticks than this, only every second, third, ... is used: their blur is then far below what power fluctuates.
 MAX_LINE_TICKS = 600
 #: `Characteristics.tick_error_share` of an interval far wider than usual: the tick came near its end, while the poller
@@ -127,7 +130,7 @@ def estimate_power(
     Raises:
         MeterError: no tick in a second and more: the counter is frozen.
         WindowTooShort: fewer than `MIN_TICKS` ticks; `needed_s` counts from `start_s`.
-        MeterError: the counter jumps again and again.
+        MeterError: the counter jumps or goes back again and again.
     """
     all_ticks = find_ticks(readings, meter.max_power_w)
     ticks = all_ticks.where(ticks_in_load(all_ticks, start_s=start_s, end_s=end_s, meter=meter))
@@ -138,8 +141,9 @@ def estimate_power(
             f"{np.max(all_ticks.jump_j):.3g} J, more than the device can take: do not trust it"
         )
     if len(ticks) < MIN_TICKS or len(ticks) - len(counts) < MIN_TICKS - 1:
-        refuse_frozen(all_ticks, end_s - start_s if readings else 0.0)
+        _refuse_broken(all_ticks, readings, start_s, end_s)
         raise _too_short(all_ticks, len(ticks), end_s - start_s, meter.settle_s, tick_period_s)
+    refuse_frozen(all_ticks, end_s - start_s, min(end_s, readings[-1].before_s))
     temperature_c = None
     if temperatures:
         at_tick_c = np.interp(ticks.time_s, *np.array(temperatures).T)
@@ -148,6 +152,22 @@ def estimate_power(
             rough_w = float((ticks.energy_j[-1] - ticks.energy_j[0]) / (ticks.time_s[-1] - ticks.time_s[0]))
             ticks = replace(ticks, energy_j=ticks.energy_j - slope_w_per_k(max(rough_w, 0.0)) * kelvin_s)
     return replace(estimate_ticks(ticks, meter=meter, iterations=iterations), temperature_c=temperature_c)
+
+
+def _refuse_broken(ticks: Ticks, readings: Sequence[Reading], start_s: float, end_s: float) -> None:
+    """Refuse a counter that gives too few ticks because it stands still or keeps going back, in any window.
+
+    Raises:
+        MeterError: saying which.
+    """
+    if readings:
+        refuse_frozen(ticks, end_s - start_s, min(end_s, readings[-1].before_s))
+    went_back = sum(later.energy_j < earlier.energy_j for earlier, later in pairwise(readings))
+    if went_back > max(MOST_RESETS, MAX_JUMP_SHARE * len(ticks)):
+        raise MeterError(
+            f"the energy counter went back {went_back} times in {counted(len(ticks), 'tick')}: something resets it, or "
+            "it is not a counter; do not trust it"
+        )
 
 
 def ticks_in_load(ticks: Ticks, *, start_s: float, end_s: float, meter: Characteristics = _DEFAULT) -> np.ndarray:

@@ -19,7 +19,8 @@ from flopray.energy.nvml_errors import (
     NvmlFails,
     NvmlNoSuchGpu,
     NvmlNotSupported,
-    NvmlUnavailable,
+    WrongBindings,
+    driver_is_here,
     typed,
     wrong_bindings,
 )
@@ -47,6 +48,8 @@ _NEEDED = (
     *("nvmlDeviceGetCudaComputeCapability", "nvmlDeviceGetFieldValues", "NVML_ERROR_GPU_IS_LOST", "NVML_CLOCK_SM"),
     *("NVML_ERROR_LIB_RM_VERSION_MISMATCH", "NVML_ERROR_FUNCTION_NOT_FOUND", "NVML_TEMPERATURE_GPU"),
 )
+#: No board has these limits: 0, and the largest number of 32 bits, by which drivers say that they do not know it.
+_NO_LIMIT_MW = (0, 2**32 - 1)
 _lock = threading.Lock()
 _started_in: int | None = None
 
@@ -80,10 +83,10 @@ def library() -> Any:
     try:
         import pynvml
     except ImportError as error:
-        raise NvmlUnavailable("NVML needs the nvidia-ml-py package: pip install nvidia-ml-py") from error
+        raise WrongBindings("NVML needs the nvidia-ml-py package: pip install nvidia-ml-py") from error
     except Exception as error:  # one of Python 2, or another package of that name
         why = f"it cannot be imported: {type(error).__name__}"
-        raise NvmlUnavailable(wrong_bindings(None, why)) from error
+        raise wrong_bindings(None, why) from error
     with _lock:
         if _started_in != os.getpid():
             _check_bindings(pynvml)
@@ -100,24 +103,25 @@ def _check_bindings(pynvml: Any) -> None:
     """
     absent = [name for name in _NEEDED if not hasattr(pynvml, name)]
     if absent:
-        raise NvmlUnavailable(wrong_bindings(pynvml, f"it has no {absent[0]}"))
+        raise wrong_bindings(pynvml, f"it has no {absent[0]}")
 
 
 def _call(function: Callable[..., Any], *args: Any) -> Any:
-    """Calls an NVML function with its errors typed."""
+    """Calls an NVML function with its errors typed; texts of older bindings, which are bytes, become texts."""
     import pynvml
 
     try:
-        return function(*args)
+        answer = function(*args)
     except pynvml.NVMLError as error:
         raise typed(error, getattr(function, "__name__", "NVML")) from error
     except (TypeError, AttributeError) as error:  # older bindings take bytes where these give texts, or lack a name
-        raise NvmlUnavailable(wrong_bindings(pynvml, f"{type(error).__name__}: {error}")) from error
+        raise wrong_bindings(pynvml, f"{type(error).__name__}: {error}") from error
     except Exception as error:
         # Newer bindings raise an error of another class where the driver is older than the function.
         if type(error).__name__ == "NVMLLibraryMismatchError":
             raise NvmlNotSupported(f"{function.__name__} needs a newer driver") from error
         raise typed(error, getattr(function, "__name__", "NVML")) from error
+    return answer.decode(errors="replace") if isinstance(answer, bytes) else answer
 
 
 def _optional(function: Callable[..., Any] | None, *args: Any) -> Any:
@@ -160,6 +164,8 @@ def why_nvml_fails() -> str | None:
         _call(library().nvmlDeviceGetCount)
     except (NvmlFails, GpuLost) as error:
         return str(error)
+    except WrongBindings as error:
+        return str(error) if driver_is_here() else None
     except NoEnergySource:
         return None
     return None
@@ -341,7 +347,8 @@ class Gpu:
         return None if mask is None else throttle_names(mask)
 
     def _power_limit_w(self) -> float | None:
-        return _scaled(_optional(self._nvml.nvmlDeviceGetEnforcedPowerLimit, self.handle), 1e-3)
+        limit_mw = _optional(self._nvml.nvmlDeviceGetEnforcedPowerLimit, self.handle)
+        return None if limit_mw in _NO_LIMIT_MW else _scaled(limit_mw, 1e-3)
 
 
 def _found_by_hand(uuids: Sequence[str]) -> Gpu | None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import packages_distributions
+import ctypes
+from contextlib import suppress
+from importlib.metadata import files, packages_distributions, version
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from flopray.errors import MeterError, NoEnergySource, one_line
@@ -14,6 +18,10 @@ class NvmlUnavailable(NoEnergySource):
 
 class NvmlFails(NvmlUnavailable):
     """The driver's library is there, but does not start or answers with an error: there may be a GPU."""
+
+
+class WrongBindings(NvmlUnavailable):
+    """There is no nvidia-ml-py, an old one, or another package of its import name."""
 
 
 class NvmlNoSuchGpu(NvmlUnavailable):
@@ -28,20 +36,56 @@ class GpuLost(MeterError):
     """The GPU does not answer any more; nothing on it can be measured."""
 
 
-def wrong_bindings(pynvml: Any, why: str) -> str:
-    """What to do where the module of this name is not that of nvidia-ml-py.
+def wrong_bindings(pynvml: Any, why: str) -> WrongBindings:
+    """The error where the module of this name is not that of nvidia-ml-py, or an old one, with what to do about it.
 
     Args:
         pynvml: the module; None where it cannot be imported.
         why: what shows it.
     """
-    version, file = getattr(pynvml, "__version__", None), getattr(pynvml, "__file__", None)
-    owners = sorted(set(packages_distributions().get("pynvml", [])) - {"nvidia-ml-py"})
-    owner = owners[0] if owners else "pynvml"
-    named = f"{owner} {version}" if version else f"the module {file or 'pynvml'}"
-    if owners and not version:
-        named += f" of {owner}"
-    return f"{named} hides nvidia-ml-py ({why}): pip uninstall -y {owner} && pip install -U nvidia-ml-py"
+    file = getattr(pynvml, "__file__", None) or _found("pynvml")
+    owners = _owners(file)
+    strangers = [owner for owner in owners if owner != "nvidia-ml-py"]
+    if not owners:
+        return WrongBindings(
+            f"the module {file or 'pynvml'} hides nvidia-ml-py ({why}): rename it, or take its folder out of PYTHONPATH"
+        )
+    if not strangers:
+        return WrongBindings(f"nvidia-ml-py {version('nvidia-ml-py')} is too old ({why}): pip install -U nvidia-ml-py")
+    owner = strangers[0]
+    # A file that two packages have written goes with the first that is uninstalled.
+    away = " ".join(sorted({owner, *owners}, reverse=True))
+    return WrongBindings(
+        f"{owner} {version(owner)} hides nvidia-ml-py ({why}): pip uninstall -y {away} && pip install -U nvidia-ml-py"
+    )
+
+
+def _found(module: str) -> str | None:
+    """The file that an import would run."""
+    with suppress(ImportError, ValueError):
+        spec = find_spec(module)
+        return spec.origin if spec else None
+    return None
+
+
+def _owners(file: str | None) -> list[str]:
+    """Installed packages that the file of the module `pynvml` belongs to, sorted; some do not list their files."""
+    owners = []
+    for name in sorted(set(packages_distributions().get("pynvml", []))):
+        listed = files(name)
+        places = {Path(str(one.locate())).resolve() for one in listed or ()}
+        if (file and Path(file).resolve() in places) or (listed is None and name != "nvidia-ml-py"):
+            owners.append(name)
+    return owners
+
+
+def driver_is_here() -> bool:
+    """Whether this machine has the library of NVIDIA's driver, whatever its bindings in Python are."""
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def typed(error: Exception, doing: str) -> NoEnergySource | MeterError:

@@ -65,6 +65,11 @@ class TickWatcher:
         """The period that is being used, None while it is unknown."""
         return self._period_s
 
+    @property
+    def latest(self) -> Reading | None:
+        """The newest reading, kept or not."""
+        return self._last
+
     def feed(self, reading: Reading) -> float:
         """Takes the newest reading and returns how long to sleep before the next one, in seconds."""
         last, self._last = self._last, reading
@@ -187,7 +192,7 @@ class Poller:
         return self
 
     def readings(self) -> list[Reading]:
-        """The readings kept so far: for each tick the last one before it and the first one after it.
+        """The readings kept so far: for each tick the last one before it and the first one after it; and the newest.
 
         Raises:
             MeterError: the meter failed in the thread.
@@ -195,7 +200,8 @@ class Poller:
         with self._lock:
             if self._error is not None:
                 raise self._error
-            return list(self._watcher.readings)
+            kept, latest = list(self._watcher.readings), self._watcher.latest
+        return kept if latest is None or kept[-1] is latest else [*kept, latest]
 
     def take(self) -> list[Reading]:
         """The readings kept since the last call; the poller drops all of them but the last, which is returned again.

@@ -102,7 +102,7 @@ class RaplMeter:
         self._refuse_frozen()
         if went_back:
             # What was missed is unknown: a total that falls begins a new segment (`flopray.energy.ticks`).
-            self._total_uj = 0
+            self._total_uj = 0 if self._total_uj > 0 else self._total_uj - 1
         return Reading(before_s, time.perf_counter(), self._total_uj / 1e6)
 
     def _refuse_frozen(self) -> None:
@@ -127,17 +127,17 @@ class RaplMeter:
 
 
 def _zone_paths(root: Path) -> list[Path]:
-    """Folders of the package and DRAM zones, each once, whether the tree is flat (sysfs class) or nested (devices)."""
+    """Folders of the package and DRAM zones, each once, whether the tree is flat (sysfs class) or nested (devices).
+
+    Raises:
+        NoEnergySource: the name of a zone cannot be read; it may be a package, without which the sum would be too low.
+    """
     folders = {
         path.name: path for pattern in ("intel-rapl:*", "intel-rapl:*/intel-rapl:*") for path in root.glob(pattern)
     }
     wanted = []
     for name, folder in sorted(folders.items()):
-        try:
-            zone = (folder / "name").read_text().strip()
-        except OSError:
-            continue
-        top = name.count(":") == 1
+        zone, top = _name_in(folder), name.count(":") == 1
         if (top and zone.startswith("package")) or (not top and zone == "dram"):
             wanted.append(folder)
     return wanted
@@ -155,9 +155,26 @@ def _open_zone(folder: Path) -> _Zone:
         raise NoEnergySource(
             f"{limit} says {range_uj}: without the range of a RAPL counter it is unknown when it wraps"
         )
-    name = (folder / "name").read_text().strip()
     last_uj, now_s = _number_in(file), time.perf_counter()
+    if not 0 <= last_uj <= range_uj:
+        raise NoEnergySource(
+            f"{file} says {last_uj}, which is not in the range that {limit.name} says (0 to {range_uj})"
+        )
+    name = _name_in(folder)
     return _Zone(name=name, file=file, range_uj=range_uj, last_uj=last_uj, last_s=now_s, changed_s=now_s)
+
+
+def _name_in(folder: Path) -> str:
+    """The name of a zone.
+
+    Raises:
+        NoEnergySource: naming the file.
+    """
+    file = folder / "name"
+    try:
+        return file.read_text().strip()
+    except (OSError, ValueError) as error:
+        raise NoEnergySource(f"{file} does not give a name: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _number_in(file: Path) -> int:

@@ -20,6 +20,8 @@ MIN_OTHER_TICKS = 4
 
 #: The slowest counters that are known tick every 0.1 s.
 FROZEN_AFTER_S = 1.0
+#: A counter that ticks more slowly is given this many of its ticks.
+STANDS_STILL = 5.0
 
 
 @dataclass(frozen=True)
@@ -114,17 +116,27 @@ class TickPeriod:
     p95_s: float
 
 
-def refuse_frozen(ticks: Ticks, seconds: float) -> None:
+def refuse_frozen(ticks: Ticks, seconds: float, until_s: float | None = None) -> None:
     """A counter that stands still for a second and more will not move in a longer window.
 
+    Args:
+        ticks: all that were seen.
+        seconds: how long the counter was watched.
+        until_s: host clock of the last read of it, where that is known.
+
     Raises:
-        MeterError: no tick at all.
+        MeterError: no tick at all, or none any more.
     """
-    if not len(ticks) and seconds >= FROZEN_AFTER_S:
-        raise MeterError(
-            f"the energy counter is frozen: it did not change in {seconds:.2g} s, where counters tick every 0.1 s or "
-            "faster; another user may have reset it, or the driver or virtual machine does not update it"
-        )
+    why = "where counters tick every 0.1 s or faster; another user may have reset it, or the driver or virtual machine "
+    why += "does not update it"
+    if not len(ticks):
+        if seconds >= FROZEN_AFTER_S:
+            raise MeterError(f"the energy counter is frozen: it did not change in {seconds:.2g} s, {why}")
+        return
+    still_s = 0.0 if until_s is None else until_s - float(ticks.before_s[-1])
+    usual_s = float(np.median(np.diff(ticks.time_s))) if len(ticks) > 1 else 0.0
+    if still_s >= FROZEN_AFTER_S and still_s >= STANDS_STILL * usual_s:
+        raise MeterError(f"the energy counter froze: it did not change in the last {still_s:.2g} s, {why}")
 
 
 def measure_tick_period(readings: Sequence[Reading]) -> TickPeriod:

@@ -268,6 +268,8 @@ class Predictor:
             InputError: it is missing, or holds something else.
         """
         try:
+            if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
+                raise InputError(f"cannot read {path}: it is not a file")  # a device may have no end
             return cls.from_json(Path(path).read_bytes(), str(path))
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror or error}") from error

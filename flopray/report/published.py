@@ -165,7 +165,8 @@ def _first(table: pd.DataFrame, *names: str) -> str:
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path] if path.suffix == ".jsonl" else []
-    return sorted(path.glob("*_all_configs_results.jsonl")) or sorted(path.glob("*.jsonl"))
+    found = [sorted(filter(Path.is_file, path.glob(name))) for name in ("*_all_configs_results.jsonl", "*.jsonl")]
+    return found[0] or found[1]
 
 
 def _rows(where: str, file: Path, line: bytes) -> list[Row]:
@@ -212,7 +213,7 @@ def _number(where: str, fields: Mapping[str, object], name: str) -> Any:
         raise InputError(
             f"{where}: {name} is {value!s:.20}: it must be 0 or a finite number from {_SMALLEST:g} to {_LARGEST:g}"
         )
-    return value
+    return float(value) if value > _LARGEST_COUNT else value  # a column of larger whole numbers is none of numbers
 
 
 def _size(where: str, fields: Mapping[str, object], name: str) -> int | None:

@@ -52,18 +52,52 @@ def read_table(path: Path) -> pd.DataFrame:
         kinds = ", ".join(_READERS)
         hint = "; save it as CSV" if suffix in (".xlsx", ".xls", ".ods") else ""
         raise InputError(f"{path}: not a run's folder, and not a table ({kinds}){hint}")
+    if path.is_dir():
+        raise InputError(f"{path}: a folder, and no table: name a file")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: neither a file nor a folder: save what it gives as a file first")
     try:
+        if suffix != ".parquet":
+            _refuse_other_encodings(path)
         return _READERS[suffix](path)
-    except UnicodeDecodeError as error:
-        start = path.read_bytes()[:4]
-        if packed := next((kind for magic, kind in _PACKED.items() if start.startswith(magic)), None):
-            raise InputError(f"{path}: {packed}, and no text: unpack it, or save it as CSV") from error
-        source = "UTF-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "LATIN1"
-        raise InputError(
-            f"{path}: not UTF-8 at byte {error.start}: convert it first, such as iconv -f {source} -t UTF-8"
-        ) from error
     except (OSError, ValueError, csv.Error, RecursionError) as error:
         raise InputError(f"{path}: cannot be read ({(str(error).splitlines() or ['?'])[0]})") from error
+
+
+def _refuse_other_encodings(path: Path) -> None:
+    """Refuse what is no text in UTF-8, with what makes it so.
+
+    Raises:
+        InputError: it is none.
+        OSError: the file cannot be read.
+    """
+    content = path.read_bytes()
+    start = content[:4]
+    if packed := next((kind for magic, kind in _PACKED.items() if start.startswith(magic)), None):
+        raise InputError(f"{path}: {packed}, and no text: unpack it, or save it as CSV")
+    wide = _wide_encoding(start)
+    try:
+        content.decode("utf-8")
+        place = start.find(b"\0") if wide else None
+    except UnicodeDecodeError as error:
+        place = error.start
+    if place is not None:
+        raise InputError(
+            f"{path}: not UTF-8 at byte {place}: convert it first, such as iconv -f {wide or 'LATIN1'} -t UTF-8"
+        )
+
+
+def _wide_encoding(start: bytes) -> str | None:
+    """The encoding of two or four bytes a character that a text begins in; None of one that begins otherwise.
+
+    Without a mark at its beginning it has zeros, since the first characters of a table are ASCII.
+    """
+    if start in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
+        return "UTF-32"
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "UTF-16"
+    zeros = [byte == 0 for byte in start]
+    return {(False, True, False, True): "UTF-16LE", (True, False, True, False): "UTF-16BE"}.get(tuple(zeros))  # type: ignore[arg-type]
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -73,6 +107,9 @@ def _read_csv(path: Path) -> pd.DataFrame:
         marks = _SEPARATORS[path.suffix.lower()]
         separator = next((mark for mark in marks if mark in head and "," not in head), ",")
         names = [name.strip() for name in next(csv.reader([head], delimiter=separator), [])]
+        if not names:
+            said = "it is empty" if not path.stat().st_size else "it has no names of columns"
+            raise InputError(f"{path}: cannot be read ({said})")
         stream.seek(0)
         lines = csv.reader(islice(stream, before, None), delimiter=separator)
         _refuse_ragged(path, lines, len(names), before)
@@ -81,8 +118,6 @@ def _read_csv(path: Path) -> pd.DataFrame:
             f"{path}: column {twice!r} appears twice: if the names stand in several rows, join them in one, such as "
             "forward_time_ms"
         )
-    if not names:
-        raise InputError(f"{path}: cannot be read (it is empty)")
     if len(names) == 1 and len(names[0].split()) > 1 and any(map(_is_known, names[0].split())):
         raise InputError(f"{path}: {names[0]!r:.60} is one column: separate cells by commas, semicolons, tabs or |")
     encoding = "utf-8-sig"

@@ -156,7 +156,8 @@ def write(path: Path, content: str | bytes) -> None:
         OSError: it cannot be written; its `filename` is the path.
     """
     with making(path) as unfinished:
-        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+        # a path that is not UTF-8 may be named in a text
+        unfinished.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
 
 
 def is_unfinished(path: Path) -> bool:

@@ -41,9 +41,13 @@ def check_new(storage: str, name: str, *, write: bool = True) -> None:
         return
     folder = manifests.storage_folder(storage)
     _refuse_copy_of_job(folder.absolute())
-    if (folder / name).exists():
-        raise RunExists(manifests.taken(folder / name))
     _check_writable("<storage>", folder)
+    try:
+        taken = (folder / name).exists()
+    except OSError as error:
+        raise SettingError(f"<storage> {folder!s:.80}: {error.strerror}; choose another folder") from error
+    if taken:
+        raise RunExists(manifests.taken(folder / name))
 
 
 def _refuse_copy_of_job(folder: Path) -> None:

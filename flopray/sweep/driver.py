@@ -171,7 +171,7 @@ def _leave(progress: SweepListener, resume: str) -> None:
     progress.__exit__()
     lost = "the sweep lost its cluster (its head node does not answer)"
     message = f"{lost}; {points_are_safe_without_a_cluster(resume)}"
-    Console(stderr=True, markup=False).print(f"error: {message}", highlight=False, soft_wrap=True)
+    Console(stderr=True, markup=False, emoji=False).print(f"error: {message}", highlight=False, soft_wrap=True)
     end_process(FloprayError.exit_code)
 
 

@@ -253,7 +253,7 @@ def _close_all() -> None:
 
 
 def _say(line: str) -> None:
-    Console(stderr=True, markup=False).print(f"flopray: {line}", highlight=False, soft_wrap=True)
+    Console(stderr=True, markup=False, emoji=False).print(f"flopray: {line}", highlight=False, soft_wrap=True)
 
 
 def _given(

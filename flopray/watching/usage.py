@@ -61,11 +61,14 @@ class Usage:
         for gpu in found:
             try:
                 use = GpuUse(gpu, gpu.uuid, set(gpu.processes() or ()), gpu.memory_used_bytes() or 0)
-            except (NoEnergySource, MeterError):
+            except (NoEnergySource, MeterError) as error:
+                self.reason = f"no GPU of this machine answers NVML: {error}"
                 continue
             self.gpus.append(use)
-        if not self.gpus:
-            self.reason = "there is no GPU" if not found else "no GPU of this machine answers NVML"
+        if self.gpus:
+            self.reason = None
+        elif not found:
+            self.reason = "there is no GPU"
 
     def look(self, pid: int) -> None:
         """Notes which processes compute where now.

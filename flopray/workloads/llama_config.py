@@ -286,6 +286,8 @@ def read_json(file: Path) -> dict[str, object]:
     Raises:
         InputError: it is not a configuration.
     """
+    if file.exists() and not file.is_file():  # a device may have no end, and a pipe no writer
+        raise SettingError(f"<model> {file}: is not a file")
     try:
         content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
     except (OSError, ValueError, RecursionError) as error:

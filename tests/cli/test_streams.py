@@ -118,3 +118,11 @@ def test_a_block_is_named_only_if_it_is_slow():
     with said_if_slow(slow, "slow ...", after_s=0.001):
         assert said.wait(10.0)
     assert told.getvalue() == ""
+
+
+def test_the_command_that_goes_on_keeps_brackets_and_colons_of_a_name(capsys):
+    """Rich takes `[b]` for markup and `:x:` for an emoji; the command named another run."""
+    from flopray.cli.session import _say_interrupted
+
+    _say_interrupted("flopray resume 'results/sweep [b] :x: \u00fc'")
+    assert "flopray resume 'results/sweep [b] :x: \u00fc'" in capsys.readouterr().err

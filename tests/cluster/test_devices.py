@@ -9,12 +9,13 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
 from flopray.cluster import connection, devices
 from flopray.cluster import this_machine as this_machine_module
-from flopray.cluster.devices import Cluster, check_cores, choose_devices, passed_over, wait_for
+from flopray.cluster.devices import Cluster, check_cores, choose_devices, inspect_cluster, passed_over, wait_for
 from flopray.cluster.quiet import quiet_ray
 from flopray.cluster.this_machine import this_machine
 from flopray.errors import ClusterError
@@ -77,6 +78,27 @@ def test_gpus_of_no_known_type_are_not_passed_over_for_the_cpu():
     assert choose_devices(named, None) == {"H100": 2}
     assert choose_devices(named, ["H100"]) == {"H100": 2}
     check_cores(named, {"H100": 8})
+
+
+def inspected(monkeypatch, **resources):
+    node = {"Alive": True, "Resources": {"CPU": 8.0, **resources}}
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(nodes=lambda: [node], is_initialized=lambda: True))
+    return inspect_cluster(dashboard_url=None, local=False)
+
+
+def test_gpus_of_two_types_are_not_measured_twice_without_a_word(monkeypatch):
+    """A type that a user gives to a node stands beside the one that Ray finds."""
+    names = {"accelerator_type:H100": 1.0, "accelerator_type:H100-80G": 1.0}
+    cluster = inspected(monkeypatch, GPU=2.0, **names)
+    with pytest.raises(ClusterError, match="the types H100, H100-80G, and would be measured under each: choose one"):
+        choose_devices(cluster, None)
+    assert choose_devices(cluster, ["H100-80G"]) == {"H100-80G": 2}
+    assert choose_devices(inspected(monkeypatch, **names), None) == {"CPU": 1}
+
+
+def test_a_type_without_a_name_is_none(monkeypatch):
+    cluster = inspected(monkeypatch, GPU=2.0, **{"accelerator_type:": 1.0})
+    assert (cluster.slots, cluster.untyped) == ({}, 2)
 
 
 def test_a_type_by_flag_is_for_gpus_without_one():
@@ -152,7 +174,16 @@ def test_a_driver_that_fails_is_told_where_the_cpu_is_swept_in_place_of_a_gpu(mo
         ("127.0.0.1:9", r"RAY_ADDRESS=127.0.0.1:9 .*nothing answers at 127.0.0.1:9"),
         ("ray://127.0.0.1:9", r"RAY_ADDRESS=ray://127.0.0.1:9 .*nothing answers"),
         ("garbage", "RAY_ADDRESS=garbage .*write auto, host:port"),
-        ("[::1]:9", "nothing answers at ::1:9"),
+        ("[::1]:9", r"nothing answers at \[::1\]:9"),
+        ("ray://[::1]:9", r"nothing answers at \[::1\]:9"),
+        ("[::1", "write auto, host:port"),
+        ("\x1b[31m:6379", "write auto, host:port"),
+        ("127.0.0.1:0", "write auto, host:port"),
+        ("127.0.0.1:6379/path", "write auto, host:port"),
+        ("someone@127.0.0.1:6379", "write auto, host:port"),
+        ("http://127.0.0.1:8265", "write auto, host:port"),
+        ("a..b:6379", r"a\.\.b cannot be the name of a machine"),
+        ("x" * 64 + ":6379", "cannot be the name of a machine"),
         ("no.such.host.invalid:6379", "nothing answers at no.such.host.invalid"),
         ("local", "RAY_ADDRESS=local names no cluster"),
     ],
@@ -177,6 +208,34 @@ def test_the_address_file_of_a_cluster_that_is_gone_is_told_with_what_it_says(mo
         pass
 
 
+@pytest.mark.parametrize("content", ["", "garbage", "[::1"])
+def test_an_address_file_without_an_address_is_told_with_what_helps(monkeypatch, content):
+    from ray._private import services
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(services, "find_gcs_addresses", set)
+    monkeypatch.setattr(services, "find_bootstrap_address", lambda folder: content)
+    with (
+        pytest.raises(ClusterError, match=r"no running Ray cluster|was at .*, which is none; .*ray start --head"),
+        connection.connected("auto"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(("listening", "loopback"), [("127.0.0.1", True), ("0.0.0.0", False)])
+def test_a_ray_that_listens_on_loopback_alone_is_reached_there(listening, loopback):
+    """Ray would try this machine's other address for minutes, beside a local sweep."""
+    from ray._private import ray_constants
+    from ray.util import get_node_ip_address
+
+    if get_node_ip_address() == "127.0.0.1":
+        pytest.skip("this machine has no other address")
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    with socket.create_server((listening, 0)) as server, connection._as_reached(f"127.0.0.1:{server.getsockname()[1]}"):
+        assert (get_node_ip_address() == "127.0.0.1") is loopback
+    assert before == ray_constants.ENABLE_RAY_CLUSTER
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "before"),
@@ -199,6 +258,23 @@ def test_a_hook_of_the_users_own_stays(monkeypatch):
     monkeypatch.setenv("RAY_RUNTIME_ENV_HOOK", "company.hook")
     quiet_ray()
     assert os.environ["RAY_RUNTIME_ENV_HOOK"] == "company.hook"
+
+
+@pytest.mark.parametrize("hook", ["company.hook", "json.nothing", "hook", ".", "json"])
+def test_a_hook_that_cannot_be_loaded_is_named_by_its_variable(monkeypatch, hook):
+    monkeypatch.setenv("RAY_RUNTIME_ENV_HOOK", hook)
+    with (
+        pytest.raises(ClusterError, match=rf"^RAY_RUNTIME_ENV_HOOK={hook} cannot be loaded \(.*\): unset it"),
+        connection.connected(None),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("hook", ["", " ", "ray._private.runtime_env.uv_runtime_env_hook.hook"])
+def test_a_hook_that_is_none_is_left_out(monkeypatch, hook):
+    monkeypatch.setenv("RAY_RUNTIME_ENV_HOOK", hook)
+    quiet_ray()
+    assert "RAY_RUNTIME_ENV_HOOK" not in os.environ
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])

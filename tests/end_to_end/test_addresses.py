@@ -84,3 +84,31 @@ def test_a_head_node_that_hangs_is_one_line_within_the_stated_time(machine, addr
     said = "says nothing within 5 s" if kind == "port" else "did not let this process in within 10 s"
     assert said in told.stderr
     assert "gcs_server.out may say why" in told.stderr
+
+
+def test_the_ray_of_a_local_sweep_is_joined_where_it_listens(tmp_path):
+    """It listens on the loopback interface alone; Ray would try this machine's other address for minutes."""
+    local = """
+        from flopray.cluster.connection import connected
+        with connected(None):
+            import ray
+            print(ray.get_runtime_context().gcs_address, flush=True)
+            input()
+    """
+    code = [sys.executable, "-c", textwrap.dedent(local)]
+    with subprocess.Popen(code, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as holder:
+        assert holder.stdout
+        assert holder.stdin
+        address = holder.stdout.readline().strip()
+        try:
+            told = subprocess.run(
+                [sys.executable, "-m", "flopray", "doctor", "--address", address],
+                capture_output=True,
+                text=True,
+                timeout=DEADLINE_S,
+                cwd=tmp_path,
+            )
+        finally:
+            holder.stdin.close()
+    assert told.returncode == 0, told.stderr
+    assert "closed form, and torch's dispatcher" in told.stdout

@@ -11,7 +11,7 @@ import pynvml
 import pytest
 import torch
 
-from flopray.energy import nvml, nvml_errors
+from flopray.energy import nvml
 from flopray.energy.nvml import Gpu, list_gpus, throttle_names
 from flopray.energy.nvml_errors import GpuLost, NvmlNoSuchGpu, NvmlNotSupported, NvmlUnavailable
 from flopray.energy.source import open_gpu_meter
@@ -222,7 +222,7 @@ def test_older_bindings_are_named_with_the_remedy(driver, monkeypatch):
         raise TypeError("bytes or integer address expected instead of str instance")
 
     driver("nvmlDeviceGetHandleByUUID", wants_bytes)
-    with pytest.raises(NoEnergySource, match=r"pynvml.*pip uninstall -y pynvml && pip install -U nvidia-ml-py"):
+    with pytest.raises(NoEnergySource, match=r"nvidia-ml-py [\d.]+ is too old \(TypeError: .*install -U nvidia-ml-py"):
         Gpu.from_uuid(UUID)
     monkeypatch.setattr(nvml, "_started_in", None)
     monkeypatch.delattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption")
@@ -481,26 +481,81 @@ class TestRealGpu:
         assert others is None or others >= 0
 
 
-@pytest.mark.parametrize("content", ["except X, e:", "raise OSError('x')", ""])
-def test_a_pynvml_that_is_none_is_named(tmp_path, content):
+#: What imports as `pynvml`: a package of that name, an old nvidia-ml-py, both in one file, or a file of anyone's.
+WRONG_BINDINGS = {
+    "a package of its own": (
+        {"pynvml": "8.0.4"},
+        r"pynvml 8\.0\.4 hides nvidia-ml-py \({why}\): pip uninstall -y pynvml && pip install -U nvidia-ml-py$",
+    ),
+    "an old one": (
+        {"nvidia-ml-py": "7.352.0"},
+        r"nvidia-ml-py 7\.352\.0 is too old \({why}\): pip install -U nvidia-ml-py$",
+    ),
+    "two packages in one file": (
+        {"nvidia-ml-py": "13.0.0", "nvidia-ml-py3": "7.352.0"},
+        r"nvidia-ml-py3 7\.352\.0 hides nvidia-ml-py \({why}\): "
+        "pip uninstall -y nvidia-ml-py3 nvidia-ml-py && pip install -U nvidia-ml-py$",
+    ),
+    "a file of anyone's": (
+        {},
+        r"the module /.*/pynvml.py hides nvidia-ml-py \({why}\): rename it, or take its folder out of PYTHONPATH$",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_BINDINGS)
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("except X, e:", "it cannot be imported: SyntaxError"),
+        ("raise OSError('x')", "it cannot be imported: OSError"),
+        ("", "it has no nvmlInit"),
+    ],
+)
+def test_a_pynvml_that_is_none_is_named_with_what_helps(tmp_path, kind, content, why):
+    packages, words = WRONG_BINDINGS[kind]
     (tmp_path / "pynvml.py").write_text(content)
+    for name, version in packages.items():
+        folder = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (folder / "top_level.txt").write_text("pynvml\n")
+        (folder / "RECORD").write_text("pynvml.py,,\n")
     code = """
-from flopray.energy import nvml, nvml_errors
-from flopray.errors import NoEnergySource
+from flopray.energy import nvml
+from flopray.energy.nvml_errors import WrongBindings
 try:
     nvml.library()
-except NoEnergySource as error:
-    assert "pip uninstall -y pynvml" in str(error), error
-else:
-    raise AssertionError
+except WrongBindings as error:
+    print(error)
 """
     own = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
-    subprocess.run([sys.executable, "-c", code], check=True, env=own)
+    done = subprocess.run([sys.executable, "-c", code], check=True, env=own, capture_output=True, text=True)
+    assert re.match(words.format(why=why), done.stdout.strip()), done.stdout
 
 
-def test_the_package_that_brings_the_wrong_bindings_is_the_one_to_uninstall(monkeypatch):
-    owned = {"pynvml": ["nvidia-ml-py3", "nvidia-ml-py"]}
-    monkeypatch.setattr("flopray.energy.nvml_errors.packages_distributions", lambda: owned)
-    said = nvml_errors.wrong_bindings(SimpleNamespace(__file__="/x/pynvml.py"), "it has no nvmlInit")
-    assert said.startswith("the module /x/pynvml.py of nvidia-ml-py3 hides nvidia-ml-py (it has no nvmlInit): ")
-    assert said.endswith("pip uninstall -y nvidia-ml-py3 && pip install -U nvidia-ml-py")
+@pytest.mark.parametrize("here", [True, False])
+def test_wrong_bindings_beside_a_driver_are_a_reason_why_no_gpu_is_seen(driver, monkeypatch, here):
+    """A plan for the CPU would be made without a word, although Ray, which has bindings of its own, finds the GPU."""
+    monkeypatch.setattr(nvml, "driver_is_here", lambda: here)
+    monkeypatch.delattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption")
+    assert ("it has no nvmlDeviceGetTotalEnergyConsumption" in (nvml.why_nvml_fails() or "")) is here
+
+
+def test_texts_of_older_bindings_are_bytes_and_become_texts(driver):
+    driver("nvmlDeviceGetName", lambda handle: b"NVIDIA H100 80GB HBM3")
+    driver("nvmlDeviceGetVbiosVersion", lambda handle: b"96.00\xff")
+    driver("nvmlDeviceGetUUID", lambda handle: f"GPU-{UUID}".encode())
+    (gpu,) = list_gpus()
+    assert gpu.info()["device_name"] == "NVIDIA H100 80GB HBM3"
+    assert gpu.info()["vbios_version"] == "96.00\ufffd"
+    assert gpu.uuid == f"GPU-{UUID}"
+
+
+@pytest.mark.parametrize("limit_mw", [0, 2**32 - 1])
+def test_a_limit_that_no_board_has_is_not_reported(driver, limit_mw):
+    """Any power would be above a limit of 0, and the audit would call it impossible."""
+    driver("nvmlDeviceGetEnforcedPowerLimit", lambda handle: limit_mw)
+    gpu = Gpu.from_uuid(UUID)
+    assert (gpu.info()["power_limit_w"], gpu.state().power_limit_w) == (None, None)
+    assert open_gpu_meter(UUID).characteristics.max_power_w is None

@@ -121,6 +121,28 @@ def test_the_file_that_cannot_be_read_is_the_one_that_is_named(tmp_path):
         RaplMeter(tmp_path)
 
 
+@pytest.mark.parametrize("energy_uj", [-1, RANGE_UJ + 1, 2**64])
+def test_a_counter_outside_of_its_range_is_refused(tmp_path, energy_uj):
+    """Its wrap-around would be counted by a wrong range."""
+    zone(tmp_path, "intel-rapl:0", "package-0", energy_uj)
+    with pytest.raises(NoEnergySource, match=rf"energy_uj says {energy_uj}, which is not in the range"):
+        RaplMeter(tmp_path)
+
+
+@pytest.mark.parametrize("name", [None, b"package-1\xff", "a folder"])
+def test_a_zone_whose_name_cannot_be_read_is_not_left_out(tmp_path, name):
+    """It may be a package: the sum of the others would be too low without a word."""
+    zone(tmp_path, "intel-rapl:0", "package-0", 5)
+    file = zone(tmp_path, "intel-rapl:1", "package-1", 5).parent / "name"
+    file.unlink()
+    if name == "a folder":
+        file.mkdir()
+    elif name is not None:
+        file.write_bytes(name)
+    with pytest.raises(NoEnergySource, match=r"intel-rapl:1/name does not give a name"):
+        RaplMeter(tmp_path)
+
+
 def test_missing_dram_is_no_error(tmp_path):
     file = zone(tmp_path, "intel-rapl:0", "package-0", 0)
     zone(tmp_path, "intel-rapl:0:0", "core", 0)
@@ -200,6 +222,34 @@ def test_a_counter_that_does_not_move_is_called_frozen(tmp_path):
         measure_tick_period(readings)
     with pytest.raises(WindowTooShort):
         estimate_power(readings[:20], start_s=0.0, end_s=0.2)
+
+
+def test_a_counter_that_freezes_within_a_window_is_called_frozen(tmp_path):
+    """The power before would be told as that of the whole window."""
+    file = zone(tmp_path, "intel-rapl:0", "package-0", 5_000_000)
+    meter = RaplMeter(tmp_path)
+    readings = []
+    for place, t in enumerate(np.arange(0.0, 3.0, 0.01)):
+        if place < 100:
+            add(file, 500_000)
+        readings.append(Reading(t, t + 1e-4, meter.read().energy_j))
+    with pytest.raises(MeterError, match=r"the energy counter froze: it did not change in the last 2 s"):
+        estimate_power(readings, start_s=0.0, end_s=3.0)
+    assert estimate_power(readings, start_s=0.0, end_s=1.5).power_w == pytest.approx(50.0, rel=0.01)
+    # a read that returns nothing new is told from no read at all
+    assert estimate_power(readings[:100], start_s=0.0, end_s=3.0).power_w == pytest.approx(50.0, rel=0.01)
+
+
+@pytest.mark.parametrize("step_uj", [-500_000, -3])
+def test_a_counter_that_keeps_going_back_is_not_too_short_a_window(tmp_path, step_uj):
+    file = zone(tmp_path, "intel-rapl:0", "package-0", 10_000_000_000)
+    meter = RaplMeter(tmp_path)
+    readings = []
+    for place, t in enumerate(np.arange(0.0, 0.6, 0.01)):
+        add(file, step_uj if place % 2 or step_uj < -3 else 500_000)
+        readings.append(Reading(t, t + 1e-4, meter.read().energy_j))
+    with pytest.raises(MeterError, match="the energy counter went back"):
+        estimate_power(readings, start_s=0.0, end_s=0.6)
 
 
 def test_a_package_that_stands_still_beside_another_one_is_frozen(tree, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from flopray.errors import InputError
 from flopray.predict import Predictor, fit, work_of
 from flopray.predict.work import NoWork
 from flopray.report.prediction.tables import constants_table
+from flopray.workloads.llama_config import read_json
 from flopray.workloads.mlp import MLP
 from flopray.workloads.registry import make_point
 
@@ -269,3 +271,14 @@ def test_predicting_loads_neither_torch_nor_ray_nor_scikit_learn():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.timeout(60)
+def test_what_is_no_file_is_refused_and_not_read(tmp_path):
+    """A pipe may have no writer, and a device no end."""
+    pipe = tmp_path / "models.json"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match="it is not a file"):
+        Predictor.load(pipe)
+    with pytest.raises(InputError, match="is not a file"):
+        read_json(pipe)

@@ -64,6 +64,12 @@ def test_boards_that_contradict_a_prior_leave_it_out() -> None:
     assert fit.degrees == 3
 
 
+@pytest.mark.parametrize("shape", [(4, 0), (0, 3), (4, 2)])
+def test_no_value_has_no_fit(shape):
+    values = np.full(shape, np.nan)
+    assert fit_boards(values, values) is None
+
+
 def test_factors_and_scatter_are_told_apart() -> None:
     fleet = simulated_fleet(np.random.default_rng(3), 3, 400, spread=0.03, scatter=0.01)
     fit = fit_boards(fleet.values, fleet.errors)

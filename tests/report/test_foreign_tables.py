@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pandas as pd
 import pytest
@@ -55,7 +56,13 @@ def test_dialects_of_csv(tmp_path, capsys, end, mark, separator):
     [
         ("device_name,time_s\nH\xf6,1\n".encode("latin-1"), "UTF-8"),
         (GOOD.encode("utf-16"), "UTF-8"),
-        ("", "cannot be read"),
+        (GOOD.encode("utf-16-le"), "not UTF-8 at byte 1: convert it first, such as iconv -f UTF-16LE"),
+        (GOOD.encode("utf-16-be"), "not UTF-8 at byte 0: convert it first, such as iconv -f UTF-16BE"),
+        (GOOD.encode("utf-32"), "iconv -f UTF-32"),
+        (GOOD.encode() + b"H\xe9,bf16,1,1\n", f"not UTF-8 at byte {len(GOOD) + 1}: "),
+        ("  \n\n", "it has no names of columns"),
+        ("# made by a tool\n# and another\n", "it has no names of columns"),
+        ("", "cannot be read (it is empty)"),
         ("device_name,time_s\n", "no rows"),
         ("device_name,latency\nH100,1\n", "--rename"),
         ("time_s,time_s\n1,2\n", "twice"),
@@ -97,6 +104,44 @@ def test_a_time_of_0_among_others_is_not_understood_and_the_rest_is_judged(tmp_p
     code, out, _ = run(tmp_path, capsys, table.replace("5e11,0,300", "5e11,0,-300"))
     assert code == 1
     assert "power_w is -300" in out
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, capsys):
+    os.mkfifo(tmp_path / "t.csv")
+    assert main([str(tmp_path / "t.csv")]) == 2
+    assert "neither a file nor a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + ".csv"])
+def test_a_path_that_no_file_system_takes_is_a_line_about_the_path(tmp_path, capsys, name):
+    assert main([str(tmp_path / name)]) == 2
+    assert compare_gpus.main(["--published", str(tmp_path / name)]) == 2
+    assert compare_gpus.main([str(tmp_path / name)]) == 2
+    told = capsys.readouterr().err
+    assert told.count("File name too long") == 3
+    assert "fault of flopray" not in told
+
+
+def test_a_link_to_itself_is_no_run(tmp_path, capsys):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert compare_gpus.main([str(tmp_path / "loop")]) == 2
+    assert "fault of flopray" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("phase", [["a", "b"], [], {"a": 1}, [[1]]])
+def test_a_phase_that_is_a_list_is_a_name_like_any_other(tmp_path, capsys, phase):
+    row = {"device_name": "H100", "precision": "bf16", "model_flops": 5e12, "time_s": 0.001}
+    lines = [json.dumps({**row, "phase": "forward"}), json.dumps({**row, "phase": phase})]
+    code, out, _ = run(tmp_path, capsys, "\n".join(lines), name="t.jsonl")
+    assert code == 1
+    assert "rate_above_limit" in out
+
+
+def test_a_name_of_any_length_is_shown_short(tmp_path, capsys):
+    """Highlighting a name of 100,000 characters took more than a minute."""
+    code, out, _ = run(tmp_path, capsys, GOOD.replace("H100", "a" * 100_000))
+    assert code == 0
+    assert max(map(len, out.splitlines())) < 1000
 
 
 def test_a_time_below_0_stays_impossible(tmp_path, capsys):

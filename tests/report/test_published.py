@@ -53,6 +53,13 @@ def test_units_are_si_and_names_are_floprays(tmp_path):
     assert "attention left out" in forward["model_flops_convention"]
 
 
+def test_a_whole_number_beyond_64_bits_is_a_number(tmp_path):
+    """A column of them would be one of Python's objects, with which NumPy cannot compute."""
+    frame = load_published(write(tmp_path, LINE, LINE | {"forward_energy_mean": 10**30}))
+    assert frame["energy_j"].dtype == float
+    assert frame[frame["phase"] == "forward"]["energy_j"].tolist() == [5.0, 1e30]
+
+
 def test_a_phase_that_was_not_published_is_a_hole_with_a_reason(tmp_path):
     frame = load_published(write(tmp_path, LINE))
     hole = frame[frame["phase"] == "backward_and_optimizer"].iloc[0]

@@ -212,3 +212,8 @@ def test_what_only_has_the_name_of_a_leftover_is_left_alone(tmp_path):
     atomic.remove_unfinished(tmp_path)
     assert link.is_symlink()
     assert kept.read_text() == "words"
+
+
+def test_a_text_that_names_a_path_which_is_not_utf8_is_written(tmp_path):
+    atomic.write(tmp_path / "page", os.fsdecode(b"caf\xe9"))
+    assert (tmp_path / "page").read_text() == r"caf\udce9"

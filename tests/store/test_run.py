@@ -31,7 +31,7 @@ from flopray.errors import (
 from flopray.records import PHASES, SCHEMA_VERSION, PhaseRecord
 from flopray.store import atomic, manifests
 from flopray.store.journal_index import RunWarning
-from flopray.store.location import load_run
+from flopray.store.location import check_new, load_run
 from flopray.store.run import RunFolder
 from flopray.workloads.registry import make_point
 
@@ -468,7 +468,7 @@ def test_killed_compaction_leaves_the_old_file(run: RunFolder) -> None:
 
 AS_NOBODY = """
 import os, sys
-from flopray.store.location import load_run
+from flopray.store.location import check_new, load_run
 from flopray.store.run import RunFolder
 from flopray.workloads.registry import make_point
 storage, run = sys.argv[1], RunFolder.open(sys.argv[2])
@@ -541,3 +541,9 @@ def test_some_columns_come_with_those_that_rows_are_sorted_by(tmp_path: Path) ->
         assert frame.equals(run.load()[frame.columns])
         assert [[record.width for record in records] for records in run.points()] == [[32], [16]]
         run.compact()
+
+
+@pytest.mark.parametrize("storage", ["x" * 300, "y/" * 3000])
+def test_a_storage_that_no_file_system_takes_is_refused_in_a_line(tmp_path, storage):
+    with pytest.raises(InputError, match="File name too long; choose another folder"):
+        check_new(str(tmp_path / storage), "n")

@@ -123,6 +123,8 @@ def fit_boards(values: Floats, errors: Floats, prior: Prior | None = None) -> Bo
     """
     logs = np.log(np.where(values > 0, values, np.nan))
     there = np.isfinite(logs)
+    if not there.any():
+        return None
     together = _connected(there)
     if together.sum() < (1 if prior and there.any(axis=0).sum() == 1 else 2):
         return None

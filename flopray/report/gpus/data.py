@@ -6,6 +6,7 @@ Points without numbers keep their row and say why.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def load_runs(paths: Sequence[Path]) -> Frame:
     Raises:
         InputError: a path is not a run, or the runs have no rows, or a workload, phase or precision is unknown.
     """
-    unique = list({path.resolve(): path for path in paths}.values())
+    unique = list({os.path.realpath(path): path for path in paths}.values())
     folders = [open_run(path) for path in unique]
     for folder in folders:
         refuse_scores(folder.workload, folder.path)
