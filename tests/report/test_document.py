@@ -93,7 +93,7 @@ def test_shares_are_of_the_whole_and_the_rest_is_the_difference(measured, docume
     bars = section(document, "shares").blocks[1]
     (lines,) = (rows for title, rows in bars.table.sections if title.startswith("H200 bf16"))
     names = [line[0] for line in lines]
-    assert names == ["forward", "backward", "the rest, by difference", "train step"]
+    assert names == ["forward", "backward", "the rest, by difference", "training step"]
     rows = measured.rows
     chosen = rows[(rows.gpu == "H200") & (rows.precision == "bf16") & (rows["shape"] == "n=8 d=2048 m=256")]
     time = chosen.set_index("phase").time_s
@@ -316,7 +316,7 @@ def test_a_file_is_not_taken_for_a_folder(name, tmp_path, capsys):
 def test_an_error_that_nobody_knows_stays_on_its_line_and_is_explained(altered_page):
     page = altered_page
     assert html._unbroken("takes 924 µs ± ? (here) and 3 J ± 1.2 % more") == (
-        "takes 924 µs ±&nbsp;? (here) and 3 J ±&nbsp;1.2&nbsp;% more"
+        "takes 924&nbsp;µs ±&nbsp;? (here) and 3&nbsp;J ±&nbsp;1.2&nbsp;% more"
     )
     answered = page[page.index('id="answer"') : page.index('id="', page.index('id="answer"') + 20)]
     assert ("± ?: too few repeats to tell" in answered) == ("± ?" in answered.replace("± ?: ", ""))
