@@ -35,7 +35,7 @@ from flopray.store.location import local_folder, open_run
 from flopray.units import counted
 
 _STYLES = {Severity.IMPOSSIBLE: "bold red", Severity.IMPLAUSIBLE: "yellow", Severity.NOTE: "dim"}
-#: Columns of a terminal from which on the table of findings holds its words whole.
+#: A terminal with fewer columns would break words in the table of findings.
 _TABLE_WIDTH = 120
 #: Flags of the settings that a sentence may name.
 _FLAGS = SWEEP_FLAGS | {"rename": "--rename", "per": "--per"}
