@@ -322,6 +322,23 @@ def test_an_error_that_nobody_knows_stays_on_its_line_and_is_explained(altered_p
     assert ("± ?: too few repeats to tell" in answered) == ("± ?" in answered.replace("± ?: ", ""))
 
 
+def test_a_range_is_told_only_where_the_intervals_tell_its_ends_apart():
+    from flopray.report.document.answer import _range
+
+    step = pd.DataFrame({"gpu": "H200", "precision": ["bf16", "fp8"], "shape": "8 × 1024"})
+    alike = step.assign(flops_per_j=[607e9, 608e9], energy_rel_error=[0.042, 0.016])
+    assert _range(alike) == ""
+    assert _range(alike.assign(flops_per_j=[433e9, 909e9])).endswith(": a factor of 2.1.")
+    assert _range(alike.assign(flops_per_j=[433e9, 909e9], energy_rel_error=np.nan)).endswith(": a factor of 2.1.")
+
+
+def test_a_table_without_its_columns_of_dashes():
+    table = TextTable("t", ["a", "b", "c", "d"], [("", [["x", "-", "1", "–"], ["y", "", "2", "-"]])])
+    assert table.filled_columns() == [0, 2]
+    kept = table.of_columns(table.filled_columns())
+    assert (kept.header, kept.sections) == (["a", "c"], [("", [["x", "1"], ["y", "2"]])])
+
+
 def test_a_folder_that_is_no_run_is_one_line(tmp_path, capsys):
     assert command.main([str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 from pathlib import Path
@@ -14,12 +15,13 @@ from fleet_runs import fleet_run
 
 from flopray import load_run
 from flopray.cli.compare_gpus import main as compare_gpus
-from flopray.report.boards.means import OF_BOARD, OF_TYPE, OF_WINDOW
+from flopray.report.boards.means import OF_BOARD, OF_TYPE, OF_WINDOW, means_of_types
+from flopray.report.boards.statement import statement
 from flopray.report.gpus.comparison import comparisons_of
 from flopray.report.gpus.data import ENERGY, load_runs
 from flopray.report.gpus.dots import draw_dots
 from flopray.report.gpus.table import ratio_tables, tables_of
-from flopray.report.gpus.types import bars_said, intervals_said, rows_of_types
+from flopray.report.gpus.types import POINT, bars_said, intervals_said, rows_of_types
 from flopray.report.surface.data import surface_sets
 from flopray.report.surface.lines import draw_lines
 from flopray.report.surface.selection import Selection
@@ -118,6 +120,13 @@ def test_a_column_of_dashes_is_left_out(tmp_path):
     (table,) = ratio_tables(comparisons_of(found)[0])
     assert "Energy" not in table.header
     assert any("energies are not compared" in note for note in table.notes)
+
+
+def test_a_processor_is_no_board(fleet):
+    _, (device,) = means_of_types(load_runs(fleet["h200"]), POINT, ["gpu"])
+    assert next(statement(device)) == "H200: one board: how far boards of the type differ was not measured"
+    processor = dataclasses.replace(device, name="CPU")
+    assert next(statement(processor)) == "CPU: one machine: how far machines of the type differ was not measured"
 
 
 def test_energy_without_a_reference_is_compared_as_measured(tmp_path):

@@ -73,7 +73,7 @@ def temperatures_said(rows: Frame) -> str:
         return ""
     said = f"energy at {', '.join(f'{degrees:g}' for degrees in at)} °C"
     raw = int(ours["energy_at"].isna().sum())
-    return f"{said}, of {counted(raw, 'row')} as measured" if raw else said
+    return f"{said}, in {counted(raw, 'row')} as measured" if raw else said
 
 
 def _boards(count: int, gpu: str) -> str:
