@@ -22,14 +22,14 @@ from rich.console import Console
 from flopray.cluster.connection import NAMESPACE, connected
 from flopray.cluster.quiet import quiet_ray
 from flopray.monitoring.progress import Progress
-from flopray.point import Point
-from flopray.records import PhaseRecord
+from flopray.records import Row
 from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.sweep.driver import run_sweep
 from flopray.sweep.summary import summarise, summary_columns
 from flopray.sweep.trial import PointTrial
+from flopray.testing.replay import Replay
 from flopray.workloads.mlp import MLP
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "docs" / "results" / "h100_mlp_fp32"
@@ -37,36 +37,18 @@ TEMPLATE = Path(__file__).resolve().parents[1] / "docs" / "results" / "h100_mlp_
 STAND_INS = {"forward": "forward", "backward": "backward", "optimizer_step": "forward", "train_step": "backward"}
 
 
-class Replay:
-    """A profiler that measures nothing: it returns the rows of one measured point for any shape."""
-
-    counters_reason = energy_reason = None
-
-    def __init__(self, run: str, phases: tuple[str, ...]) -> None:
-        rows = [record for record in RunFolder.open(TEMPLATE).records() if record.width == 1024]
-        by_phase: dict[str, dict[str, Any]] = {record.phase: record.columns() for record in rows[:2]}
-        self._rows = [by_phase[STAND_INS[phase]] | {"phase": phase, "run": run} for phase in phases]
-
-    def measure_point(self, spec: Point, *, order_index: int | None, attempt: int) -> list[PhaseRecord]:
-        """As `Profiler.measure_point`."""
-        now: dict[str, Any] = {"started_unix_s": time.time(), "ended_unix_s": time.time(), "order_index": order_index}
-        own: dict[str, Any] = {"trial_id": spec.id, "attempt": attempt, **spec.fields(), **now}
-        rows: list[dict[str, Any]] = [row | own for row in self._rows]
-        return [PhaseRecord.of(**row) for row in rows]
-
-    def healthy(self) -> bool:
-        """Always healthy."""
-        return True
-
-    def close(self) -> None:
-        """Nothing to close."""
+def replayed(run: str, phases: tuple[str, ...]) -> list[Row]:
+    """Rows of one measured point, one for each phase."""
+    rows = [record for record in RunFolder.open(TEMPLATE).records() if record.width == 1024]
+    by_phase = {record.phase: record.columns() for record in rows[:2]}
+    return [by_phase[STAND_INS[phase]] | {"phase": phase, "run": run} for phase in phases]
 
 
 class ReplayTrial(PointTrial):
     """flopray's trainable whose points cost nothing."""
 
     def _open_profiler(self) -> Any:
-        self._profiler: Any = Replay(self._sweep["run"], self._settings().phases)
+        self._profiler: Any = Replay(replayed(self._sweep["run"], self._settings().phases))
         return self._profiler
 
 
@@ -77,22 +59,10 @@ class SlowTrial(PointTrial):
         begin_s = time.time()
         low, high, point_s = (float(word) for word in os.environ["FLOPRAY_BENCH_STARTS"].split())
         time.sleep(random.Random(os.getpid()).uniform(low, high))
-        self._profiler: Any = _Sleeping(self._sweep["run"], self._settings().phases, point_s, time.time() - begin_s)
+        rows = replayed(self._sweep["run"], self._settings().phases)
+        own = {"node": str(os.getpid()), "warmup_s": time.time() - begin_s}
+        self._profiler: Any = Replay([row | own for row in rows], point_s)
         return self._profiler
-
-
-class _Sleeping(Replay):
-    def __init__(self, run: str, phases: tuple[str, ...], point_s: float, start_s: float) -> None:
-        super().__init__(run, phases)
-        self._point_s, self._start_s = point_s, start_s
-
-    def measure_point(self, spec: Point, *, order_index: int | None, attempt: int) -> list[PhaseRecord]:
-        begin_s = time.time()
-        time.sleep(self._point_s)
-        own: dict[str, Any] = {"node": str(os.getpid()), "warmup_s": self._start_s, "started_unix_s": begin_s}
-        records = super().measure_point(spec, order_index=order_index, attempt=attempt)
-        rows: list[dict[str, Any]] = [record.columns() | own for record in records]
-        return [PhaseRecord.of(**row) for row in rows]
 
 
 def mlp_sweep(points: int, cores: int = 1) -> Sweep:

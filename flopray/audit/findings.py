@@ -46,6 +46,8 @@ CONDITIONS = (
 KNOWN = COLUMN_NAMES | FORMER_NAMES | set(KEY_COLUMNS)
 #: Keys that identify without describing; left out where a finding is named in a line.
 _OPAQUE_KEYS = frozenset({"run", "source", "trial_id", "workload", "batch_size"})
+#: Keys whose values say by themselves what they are; others are named, such as `attention=auto`.
+_PLAIN_KEYS = frozenset({"device_type", "gpu", "model", "config", "precision", "execution", "phase"})
 #: Column names to values, of a table of any origin: anything may be missing, and of any type. `number`, `text` and
 #: `identity` take a value out.
 Row = Mapping[str, Any]
@@ -120,9 +122,12 @@ class Finding:
 
     @property
     def where(self) -> str:
-        """The measurement in a few words, such as `a100 width=512 fp32 forward`: numbers with their names."""
+        """The measurement in a few words, such as `a100 width=512 fp32 forward`."""
         named = {name: str(value) for name, value in self.keys.items() if name not in _OPAQUE_KEYS}
-        return " ".join(f"{name}={value}" if _PLAIN_NUMBER.fullmatch(value) else value for name, value in named.items())
+        return " ".join(
+            value if name in _PLAIN_KEYS and not _PLAIN_NUMBER.fullmatch(value) else f"{name}={value}"
+            for name, value in named.items()
+        )
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class Answer:
         gpus: boards, each with a batch of its own.
         steps: of the run; None where only a step was asked for.
         step_s, step_j: of one step on one board; None where it is not known.
-        run_s: of the run, by the clock on the wall.
+        run_s: wall-clock time of the run.
         run_j: of all boards in that time.
         bill: of the run, or of one step.
         outside: why the question lies outside what was measured; None where it does not.
@@ -69,7 +69,7 @@ def answer(
         prices: for the bill.
         gpus: boards, each doing all steps with a batch of its own.
         steps: None asks for one.
-        utilisation: share of the time on the wall in which boards compute, above 0 and at most 1.
+        utilisation: share of the wall-clock time in which boards compute, above 0 and at most 1.
     """
     point = asked.point
     head = (point.device_type, point.precision, point.execution, gpus, steps)

@@ -37,7 +37,7 @@ from flopray.units import counted
 _STYLES = {Severity.IMPOSSIBLE: "bold red", Severity.IMPLAUSIBLE: "yellow", Severity.NOTE: "dim"}
 #: Characters of a name from a table that are shown.
 _LONGEST_NAME = 100
-#: Columns of a terminal from which on the table of findings holds its words whole.
+#: A terminal with fewer columns would break words in the table of findings.
 _TABLE_WIDTH = 120
 #: Flags of the settings that a sentence may name.
 _FLAGS = SWEEP_FLAGS | {"rename": "--rename", "per": "--per"}

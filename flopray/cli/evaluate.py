@@ -36,9 +36,9 @@ took, of a sample and of a point of the score. Needs the extra
           group or tag, such as mmlu or glue, stands for its tasks.
           Without --tasks: {" ".join(GLUE)}
 
-Several models, precisions and tasks are evaluated each with each. Every one is
-a row of the run, which flopray.load_run reads; the figure sets scores against
-energy, with the front of those that no other beats."""
+Every combination of the models, precisions and tasks is evaluated, and is a row
+of the run, which flopray.load_run reads; the figure sets scores against energy,
+with the front of those that no other beats."""
 _EXAMPLES = """\
 examples:
   flopray evaluate Qwen/Qwen2.5-0.5B --tasks rte sst2
@@ -50,7 +50,7 @@ examples:
   flopray evaluate MODEL --tasks mine --include-path my/tasks
       a task of your own: my/tasks/mine.yaml, its data beside it (docs/evaluate.md)
   flopray resume results/RUN
-      after Ctrl-C, a kill or a lost node: what is evaluated stays
+      after Ctrl-C, a kill or a lost node: finished evaluations are kept
   flopray scores results/RUN results/OTHER
       the figure and the table again, also of several runs
 

@@ -19,7 +19,7 @@ from flopray.units import counted
 
 _WHAT = """\
 List the measurements that come with flopray: runs on H100 and H200 boards, for
-who has no such GPU. Every command that takes a RUN takes reference:NAME too.
+users without such a GPU. Every command that takes a RUN takes reference:NAME too.
 With a NAME, say what its data card says: boards by UUID, drivers, days, the
 commands, what is missing, and what holds for all of it."""
 _EXAMPLES = """\

@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _end_of_flags(words: Sequence[str]) -> int:
-    """Where the program begins that somebody wrote without `--`: at the first word that belongs to no flag."""
+    """Where a program that was named without `--` begins: at the first word that belongs to no flag."""
     place = 0
     while place < len(words) and words[place].startswith("-"):
         takes_value = words[place] in ("--every", "--out", "--journal")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from flopray.audit.hardware import find_gpu
 from flopray.cluster.ray_internals import nvidia_types
 from flopray.energy.nvml import why_nvml_fails
 from flopray.errors import ClusterError, spaced
@@ -137,9 +138,13 @@ def wait_for(
 
 
 def absent_types(cluster: Cluster, wanted: list[str] | None) -> list[str]:
-    """Wanted types that are missing but possible: names that Ray gives to GPUs. For a plan."""
+    """Wanted types that are missing but possible: names that Ray gives to GPUs. For a plan.
+
+    Where Ray does not say its names, those are possible that the table of GPUs has.
+    """
     absent = [name for name in dict.fromkeys(wanted or ()) if name not in (*cluster.slots, "CPU")]
-    return [name for name in absent if name in nvidia_types()]
+    known = nvidia_types()
+    return [name for name in absent if (name in known if known else find_gpu(name) is not None)]
 
 
 def choose_devices(

@@ -27,7 +27,7 @@ def needed_arguments(work: Callable[..., object]) -> list[str]:
 
 
 def check_callable(work: object, name: str) -> None:
-    """Refuse what a call of would not run: no callable, a class, a function that only makes a generator or coroutine.
+    """Refuse what does no work when it is called: a class, a function that only makes a generator or a coroutine.
 
     Args:
         work: what was given.

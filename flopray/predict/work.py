@@ -20,8 +20,6 @@ from flopray.workloads.registry import BUILT_IN, point_from
 
 #: Field of workloads whose sizes are those of a model.
 MODEL = "model"
-#: Workloads that are fitted together.
-_FAMILIES = {"llama": "causal_lm"}
 #: Components of a closed form that work on elements, about one read or write of an element each.
 _ELEMENTWISE = ("activation_flops", "norm_flops", "elementwise_flops", "loss_flops", "embedding_flops")
 #: Kernels of one layer of a decoder in a forward pass, about; a backward pass has twice as many.
@@ -72,8 +70,8 @@ class Work:
 
 
 def family_of(workload: str) -> str:
-    """Workloads that are fitted together: those of language models."""
-    return _FAMILIES.get(workload, workload)
+    """Workloads that are fitted together, such as those of language models: what the workload says, else its name."""
+    return (BUILT_IN[workload].family if workload in BUILT_IN else "") or workload
 
 
 def work_of(point: Point, phase: str, *, dispatched_flops: int | None = None) -> Work:
@@ -198,8 +196,10 @@ def _operations(
 
 
 def _moved(row: Mapping[str, Any], workload: Description | None, phase: str) -> float | None:
-    """For a row from before there was a column: as a Llama states it, which needs no model."""
-    if not isinstance(workload, Workload) or workload.name != "llama":
+    """For a row from before there was a column: as the workload states it, if that takes no model."""
+    if not isinstance(workload, Workload) or workload.reads_models:
+        return None
+    if type(workload).least_moved_bytes is Workload.least_moved_bytes:
         return None
     names = ("workload", "device_type", "precision", "execution", *(f.name for f in workload.fields))
     point = point_from({key: row.get(key) for key in names}, workload)
@@ -211,7 +211,7 @@ def _layers(row: Mapping[str, Any]) -> int:
     if not row.get("model"):
         return 0
     try:
-        content = _content(str(row["workload"]), str(row["model"]), row.get("model_config"))
+        content = _content(str(row["model"]), row.get("model_config"))
     except (FloprayError, InputError, ValueError):
         return 0
     for key in _LAYER_KEYS:
@@ -220,11 +220,8 @@ def _layers(row: Mapping[str, Any]) -> int:
     return 0
 
 
-def _content(workload: str, model: str, config: str | None) -> Mapping[str, Any]:
+def _content(model: str, config: str | None) -> Mapping[str, Any]:
     from flopray.workloads.causal_lm import models
-    from flopray.workloads.llama_config import config_of
 
-    if workload == "llama":
-        return {"n_layers": config_of(model, config).n_layers}
     content = json.loads(config) if config else models.content_of(model, None)
     return content if isinstance(content, dict) else {}

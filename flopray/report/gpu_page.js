@@ -32,7 +32,7 @@ function hover(row, each, unit) {
   const entry = row.values[each.name];
   if (entry.value === null) return `${safe(told(row))}<br>${safe(entry.missing)}`;
   const late = !entry.above ? "" : entry.error === null ? "<br>error not known: too few repeats" : "<br>error above the target";
-  const audit = row.findings.length ? "<br>audit: " + safe(row.findings.join(", ")) : "";
+  const audit = row.findings.length ? "<br>audit: " + safe(row.findings.map(readable).join(", ")) : "";
   return `${safe(told(row))}<br>${number(entry.value / unit.factor, 4)} ${unit.label} ${percent(entry.error)}${late}${audit}`;
 }
 
@@ -185,7 +185,7 @@ const csvRows = (part, rows, metrics) => rows.flatMap(row => metrics.map(each =>
 
 function draw() {
   const part = comparison(), rows = rowsOf(part), each = metric(), log = controls.scale.value === "log";
-  say("title", each ? `${each.title}, ${controls.phase.value}` : "No values of this phase");
+  say("title", each ? `${each.title}, ${phaseName(controls.phase.value)}` : "No values of this phase");
   const interval = intervalOf(part);
   say("subtitle", `${part.title} · ${part.gpus.join(", ")}${interval ? ` · bars: 95 % intervals ${interval}` : ""}`);
   const missing = {};

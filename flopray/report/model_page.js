@@ -61,7 +61,7 @@ const shown = (value, unit) => { if (value === null) return "-"; const of = unit
 
 function draw() {
   const part = group(), rows = rowsOf(part), each = metric();
-  say("title", each ? `${each.title} by model, ${controls.phase.value}` : "No values of this phase");
+  say("title", each ? `${each.title} by model, ${phaseName(controls.phase.value)}` : "No values of this phase");
   say("subtitle", [part.title, part.gpus.join(", "), part.bars].filter(Boolean).join(" · "));
   say("remarks", [part.no_energy, ...part.missing].filter(Boolean).join(" · "));
   element("numbers").hidden = !each;

@@ -27,6 +27,11 @@ const isNarrow = () => element("plots").clientWidth < 600;
 /** Plotly reads a little markup in its texts. */
 const safe = text => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;");
 
+/** A finding of the audit as legends name it: `note:phases_interact` is `phases interact (note)`. */
+const readable = code => code.replace(/^(\w+):(.+)$/, (_, severity, rule) => `${rule.replace(/_/g, " ")} (${severity})`);
+/** A phase as titles name it. */
+const phaseName = phase => phase === "train_step" ? "training step" : phase.replace(/_/g, " ");
+
 function node(name, text, kind) {
   const made = document.createElement(name);
   if (text !== undefined) made.textContent = text;

@@ -46,7 +46,7 @@ function visible(set, scale, grid) {
     const where = together(equals(PANEL, grid.n), equals(X, set.d[columns[j]]), equals(Y, set.m[rows[i]])) + "<br>";
     if (value === null) return where + safe(reasons[i][j]);
     const late = !above[i][j] ? "" : errors[i][j] === null ? "<br>error not known: too few repeats" : "<br>error above the target";
-    const audit = found[i][j] ? "<br>audit: " + safe(found[i][j]) : "";
+    const audit = found[i][j] ? "<br>audit: " + safe(found[i][j].split(", ").map(readable).join(", ")) : "";
     return `${where}${number(value / set.unit.factor, 4)} ${set.unit.label} ${percent(errors[i][j])}${late}${audit}`;
   }));
   const edge = (all, kept) => all.slice(kept[0], kept[kept.length - 1] + 2);
@@ -167,7 +167,7 @@ function drawHeat(set, part, tint) {
     traces.push(points2d(points, safe(reason), HOLES[r % HOLES.length], shade("mark"))));
   Object.entries(marked(set, part, withValue(part, part.marks), [.9, .88])).forEach(([finding, points]) => {
     const [symbol, color] = SEVERITIES[finding.split(":")[0]] || SEVERITIES.note;
-    traces.push(points2d(points, "audit: " + safe(finding), symbol, color));
+    traces.push(points2d(points, "audit: " + safe(readable(finding)), symbol, color));
   });
   Object.values(marked(set, part, part.above, [.92, .1])).forEach(points =>
     traces.push(points2d(points, late(set), "triangle-se", shade("ink"))));
@@ -208,7 +208,7 @@ function drawLines(set, scale, shown) {
   const traces = shown.map(part => {
     const values = scaled(part), errors = part.errors.flat();
     return {
-      type: "scatter", mode: "lines+markers", name: equals(PANEL, part.n), x: alongD ? part.d : part.m, y: values,
+      type: "scatter", mode: "lines+markers", name: equals(PANEL, part.n), showlegend: Boolean(equals(PANEL, part.n)), x: alongD ? part.d : part.m, y: values,
       text: part.text.flat(), hoverinfo: "text",
       error_y: { array: values.map((value, i) => value === null ? 0 : Math.abs(value) * (errors[i] || 0)) },
     };
@@ -263,7 +263,7 @@ function draw() {
   say("title", set ? set.title : "No such combination was measured");
   say("subtitle", set ? set.subtitle : "");
   const holes = set ? Object.entries(set.holes).map(([reason, count]) => `${reason} (${count})`).join(", ") : "";
-  const everywhere = set && set.everywhere ? set.everywhere.join(", ") : "";
+  const everywhere = set && set.everywhere ? set.everywhere.map(readable).join(", ") : "";
   say("remarks", [holes && `Without a value: ${holes}`, everywhere && `Audit, all points: ${everywhere}`].filter(Boolean).join(". "));
   element("numbers").hidden = !set || !set.grids;
   if (!set || !set.grids) return show([]);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
@@ -36,6 +36,16 @@ class TextTable:
     sections: Sequence[tuple[str, Sequence[Sequence[str]]]]
     notes: Sequence[str] = field(default=())
     section_name: str = "Configuration"
+
+    def filled_columns(self) -> list[int]:
+        """The first column, and those in which some row has more than a dash."""
+        rows = [row for _, part in self.sections for row in part]
+        return [at for at in range(len(self.header)) if at == 0 or any(row[at] not in ("", "-", "–") for row in rows)]
+
+    def of_columns(self, kept: Sequence[int]) -> TextTable:
+        """The table with these columns alone."""
+        sections = [(title, [[row[at] for at in kept] for row in part]) for title, part in self.sections]
+        return replace(self, header=[self.header[at] for at in kept], sections=sections)
 
     def to_rich(self) -> Table:
         """For a terminal of at least 80 columns; rows that end with a mark of the audit have its colour."""

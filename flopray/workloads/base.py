@@ -86,6 +86,7 @@ class Workload(Declaration):
             count stands alone.
         sees_attention: whether the implementation of attention that runs is looked up and recorded.
         same_count: fields that do not change the dispatcher's count, with a value for all of them.
+        family: workloads with the same one are fitted together (`flopray.predict`); empty takes the name.
         reads_models: whether stating its operations reads a model's configuration, which imports torch.
         as_a_whole: whether its phase is run once and watched, instead of being repeated in a window; only
             `flopray.workloads.evaluation` is.
@@ -97,6 +98,7 @@ class Workload(Declaration):
     convention: ClassVar[str | None] = None
     sees_attention: ClassVar[bool] = False
     same_count: ClassVar[Mapping[str, Any]] = {}
+    family: ClassVar[str] = ""
     reads_models: ClassVar[bool] = False
     as_a_whole: ClassVar[bool] = False
     #: Set where the class was loaded from a file.

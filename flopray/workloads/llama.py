@@ -111,6 +111,7 @@ class Llama(Workload):
     gpu_precisions = ("fp32", "tf32", "bf16", "fp16")
     gpu_execution = ("eager", "as most people run it; graph leaves out the cost of launches")
     sees_attention = True
+    family = "causal_lm"
     same_count: ClassVar = {"weights": "random", "attention": "auto"}
     figures = "comparison"
     run_name = "llama_gpu"

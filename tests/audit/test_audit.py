@@ -691,6 +691,6 @@ def test_the_fields_of_a_runs_workload_name_its_points_and_are_understood():
     assert any(f.rule == "not_understood" and "told apart by channels" in f.sentence for f in foreign)
     assert not [f for f in own if f.rule == "not_understood"]
     (finding,) = {f.where for f in own if f.rule == "power_above_limit" and f.rows[0] == 1}
-    assert finding.endswith(" forward channels=16 batch")
+    assert finding.endswith(" forward channels=16 norm=batch")
     # what is no field is still told
     assert any("told apart by channels" in f.sentence for f in audit_rows(rows, fields=["norm"]))

@@ -70,9 +70,11 @@ def test_rows_of_a_frame_are_plain_values():
     assert rows_of(pd.DataFrame(index=range(2))) == [{}, {}]
 
 
-def test_a_measurement_is_named_by_words_and_by_numbers_with_their_names():
+def test_a_measurement_is_named_by_plain_words_and_by_others_with_their_names():
     keys = {"gpu": "H100", "n_layers": 2, "width": "512", "precision": "bf16", "model": "qwen3-0.6b", "run": "7"}
     assert Finding("r", Severity.NOTE, "s", keys=keys).where == "H100 n_layers=2 width=512 bf16 qwen3-0.6b"
+    choices = {"device_type": "H100", "attention": "auto", "checkpointing": "False", "phase": "decode"}
+    assert Finding("r", Severity.NOTE, "s", keys=choices).where == "H100 attention=auto checkpointing=False decode"
 
 
 def test_a_cell_is_absent_where_pandas_says_so():

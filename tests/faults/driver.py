@@ -31,6 +31,7 @@ from flopray.point import Point  # noqa: E402
 from flopray.records import PhaseRecord  # noqa: E402
 from flopray.store.run import RunFolder  # noqa: E402
 from flopray.sweep.trial import PointTrial  # noqa: E402
+from flopray.testing.replay import Replay  # noqa: E402
 from flopray.workloads.mlp import MLP  # noqa: E402
 
 PLAN_VARIABLE = "FLOPRAY_FAULT_PLAN"
@@ -44,32 +45,20 @@ ACTS: dict[str, Callable[[], object]] = {
 }
 
 
-class Replay:
-    """A profiler that measures nothing: one measured row, under any specification, after some time."""
-
-    counters_reason = energy_reason = None
+class Misbehaving(Replay):
+    """Measured rows, and what the plan says of a point."""
 
     def __init__(self, row: dict[str, Any], plan: dict[str, Any]) -> None:
-        self._row, self._plan = row, plan
+        super().__init__([row | {"phase": "forward"}], plan["point_s"])
+        self._plan = plan
 
-    def measure_point(self, spec: Point, *, order_index: int | None, attempt: int) -> list[PhaseRecord]:
-        """As `Profiler.measure_point`."""
-        begin_s = time.time()
-        outcome: dict[str, Any] = {}
+    def act(self, spec: Point) -> dict[str, Any]:
+        """As the plan says."""
         if self._plan.get("act") == "fail":
-            outcome = {"status": "failed", "status_reason": f"no number for {spec.label()}"}
-        elif spec.shape() == self._plan.get("shape"):
+            return {"status": "failed", "status_reason": f"no number for {spec.label()}"}
+        if spec.shape() == self._plan.get("shape"):
             ACTS[self._plan["act"]]()
-        time.sleep(self._plan["point_s"])
-        own = {"trial_id": spec.id, "attempt": attempt, "order_index": order_index, "phase": "forward"}
-        return [PhaseRecord.of(**(self._row | own | spec.fields() | {"started_unix_s": begin_s} | outcome))]
-
-    def healthy(self) -> bool:
-        """Always: nothing can break."""
-        return True
-
-    def close(self) -> None:
-        """Nothing to release."""
+        return {}
 
 
 class ReplayTrial(PointTrial):
@@ -87,7 +76,7 @@ class ReplayTrial(PointTrial):
         return super().reset_config(new_config)
 
     def _open_profiler(self) -> Any:
-        self._profiler: Any = Replay(self.row | {"run": self._sweep["run"]}, self.plan)
+        self._profiler: Any = Misbehaving(self.row | {"run": self._sweep["run"]}, self.plan)
         return self._profiler
 
 

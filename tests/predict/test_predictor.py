@@ -14,8 +14,9 @@ from imagined_gpu import made_frame
 
 from flopray.errors import InputError
 from flopray.predict import Predictor, fit, work_of
-from flopray.predict.work import NoWork
-from flopray.report.prediction.tables import constants_table
+from flopray.predict.work import NoWork, family_of
+from flopray.report.prediction.tables import constants_table, constants_tables
+from flopray.workloads.llama import Llama
 from flopray.workloads.llama_config import read_json
 from flopray.workloads.mlp import MLP
 from flopray.workloads.registry import make_point
@@ -109,6 +110,29 @@ def test_a_file_with_the_units_of_an_earlier_version_says_the_same(predictor):
     again = Predictor.from_json(json.dumps(content).encode(), "older.json")
     assert again.predict(point(), "forward").energy_j.value == predictor.predict(point(), "forward").energy_j.value
     assert "fJ/FLOP" in constants_table(again.groups[0]).to_markdown()
+
+
+def test_constants_are_headed_by_what_tells_groups_apart(predictor):
+    content = json.loads(predictor.to_json())
+    first = content["groups"][0]
+    others = [{"execution": "eager"}, {"family": "conv_net"}]
+    content["groups"] = [first, *({**first, "where": {**first["where"], **changed}} for changed in others)]
+    groups = Predictor.from_json(json.dumps(content).encode(), "several.json").groups
+    (alone,) = constants_tables(groups[:1]).header[1:]
+    assert alone == "\n".join((first["where"]["device_type"], first["where"]["precision"]))
+    headings = constants_tables(groups).header[1:]
+    assert [heading.splitlines()[2:] for heading in headings] == [
+        [first["where"]["execution"], "mlp"],
+        ["eager", "mlp"],
+        [first["where"]["execution"], "conv_net"],
+    ]
+
+
+def test_workloads_of_one_family_are_fitted_together():
+    assert [family_of(name) for name in ("llama", "causal_lm", "mlp", "conv_net")] == [
+        *("causal_lm", "causal_lm", "mlp", "conv_net")
+    ]
+    assert Llama.family == "causal_lm"
 
 
 def _set(content, path, value):

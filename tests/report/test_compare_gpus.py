@@ -372,6 +372,31 @@ class TestFigures:
         assert {"fp32", "bf16", "audit: impossible", "no value: out of memory (1)"} <= set(legend)
         assert "no value: no backward published for this configuration (1)" in legend
 
+    def test_what_lies_far_below_its_ceiling_is_on_a_logarithmic_scale(self, tmp_path):
+        near, far = (
+            comparisons_of(
+                rows_of_types(load_runs([make_run(tmp_path, name, [point("H100", "bf16", 256, mfu=mfu)])]))[0]
+            )[0]
+            for name, mfu in (("near", 0.4), ("far", 0.01))
+        )
+        scales = [{axes.get_yscale() for axes in draw_dots(each, MFU, ("decode",)).axes} for each in (near, far)]
+        assert scales == [{"linear"}, {"log"}]
+
+    def test_a_panel_is_no_wider_than_its_points_need(self, both, tmp_path):
+        alone = comparisons_of(rows_of_types(load_runs([make_run(tmp_path, "r", [point("H100", "bf16", 256)])]))[0])[0]
+        (panel,) = draw_dots(alone, TIME, ("decode",)).axes
+        left, right = panel.get_position().x0, panel.get_position().x1
+        assert right - left < 0.25
+        assert left > 1 - right  # in the middle, with room for its labels
+        assert all(axes.get_position().x1 <= 1 for axes in draw_dots(both, TIME, ("forward", "backward")).axes)
+
+    def test_phases_have_the_same_names_in_all_figures(self, both):
+        for figure in (draw_dots(both, TIME, ("train_step",)), draw_pareto(both)):
+            words = {axes.get_ylabel().splitlines()[0] for axes in figure.axes if axes.get_ylabel()}
+            assert "training step" in words
+            assert "train_step" not in words
+        assert "batch × tokens of a sequence" in " ".join(text.get_text() for text in draw_pareto(both).texts)
+
     def test_efficiency_is_held_against_the_same_chip_at_the_same_precision(self, both):
         row = one(both.of("forward", source=MEASURED), gpu="A100", precision="bf16", config="mid").to_dict()
         assert ceiling_of(row, EFFICIENCY) == pytest.approx(312e12 / 400)
@@ -405,7 +430,7 @@ class TestFigures:
         figure = draw_pareto(both)
         assert [axes.get_title() for axes in figure.axes if axes.get_title()] == both.shapes
         phases = [axes.get_ylabel().splitlines()[0] for axes in figure.axes if axes.get_ylabel()]
-        assert phases == ["inference", "forward", "train_step", "prefill", "decode"]
+        assert phases == ["inference", "forward", "training step", "prefill", "decode"]
         assert len(marks(figure, "front")) == 5 * 3
 
     def test_layers_of_different_sizes_compete_by_flops(self, tmp_path):

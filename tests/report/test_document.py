@@ -93,7 +93,7 @@ def test_shares_are_of_the_whole_and_the_rest_is_the_difference(measured, docume
     bars = section(document, "shares").blocks[1]
     (lines,) = (rows for title, rows in bars.table.sections if title.startswith("H200 bf16"))
     names = [line[0] for line in lines]
-    assert names == ["forward", "backward", "the rest, by difference", "train step"]
+    assert names == ["forward", "backward", "the rest, by difference", "training step"]
     rows = measured.rows
     chosen = rows[(rows.gpu == "H200") & (rows.precision == "bf16") & (rows["shape"] == "n=8 d=2048 m=256")]
     time = chosen.set_index("phase").time_s
@@ -316,10 +316,27 @@ def test_a_file_is_not_taken_for_a_folder(name, tmp_path, capsys):
 def test_an_error_that_nobody_knows_stays_on_its_line_and_is_explained(altered_page):
     page = altered_page
     assert html._unbroken("takes 924 µs ± ? (here) and 3 J ± 1.2 % more") == (
-        "takes 924 µs ±&nbsp;? (here) and 3 J ±&nbsp;1.2&nbsp;% more"
+        "takes 924&nbsp;µs ±&nbsp;? (here) and 3&nbsp;J ±&nbsp;1.2&nbsp;% more"
     )
     answered = page[page.index('id="answer"') : page.index('id="', page.index('id="answer"') + 20)]
     assert ("± ?: too few repeats to tell" in answered) == ("± ?" in answered.replace("± ?: ", ""))
+
+
+def test_a_range_is_told_only_where_the_intervals_tell_its_ends_apart():
+    from flopray.report.document.answer import _range
+
+    step = pd.DataFrame({"gpu": "H200", "precision": ["bf16", "fp8"], "shape": "8 × 1024"})
+    alike = step.assign(flops_per_j=[607e9, 608e9], energy_rel_error=[0.042, 0.016])
+    assert _range(alike) == ""
+    assert _range(alike.assign(flops_per_j=[433e9, 909e9])).endswith(": a factor of 2.1.")
+    assert _range(alike.assign(flops_per_j=[433e9, 909e9], energy_rel_error=np.nan)).endswith(": a factor of 2.1.")
+
+
+def test_a_table_without_its_columns_of_dashes():
+    table = TextTable("t", ["a", "b", "c", "d"], [("", [["x", "-", "1", "–"], ["y", "", "2", "-"]])])
+    assert table.filled_columns() == [0, 2]
+    kept = table.of_columns(table.filled_columns())
+    assert (kept.header, kept.sections) == (["a", "c"], [("", [["x", "1"], ["y", "2"]])])
 
 
 def test_a_folder_that_is_no_run_is_one_line(tmp_path, capsys):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 from pathlib import Path
@@ -14,12 +15,13 @@ from fleet_runs import fleet_run
 
 from flopray import load_run
 from flopray.cli.compare_gpus import main as compare_gpus
-from flopray.report.boards.means import OF_BOARD, OF_TYPE, OF_WINDOW
+from flopray.report.boards.means import OF_BOARD, OF_TYPE, OF_WINDOW, means_of_types
+from flopray.report.boards.statement import statement
 from flopray.report.gpus.comparison import comparisons_of
 from flopray.report.gpus.data import ENERGY, load_runs
 from flopray.report.gpus.dots import draw_dots
 from flopray.report.gpus.table import ratio_tables, tables_of
-from flopray.report.gpus.types import rows_of_types
+from flopray.report.gpus.types import POINT, bars_said, intervals_said, rows_of_types
 from flopray.report.surface.data import surface_sets
 from flopray.report.surface.lines import draw_lines
 from flopray.report.surface.selection import Selection
@@ -87,13 +89,44 @@ def test_ratios_use_the_intervals_of_types(rows, fleet, tmp_path):
     (comparison,) = comparisons_of(rows[0])
     (table,) = ratio_tables(comparison)
     assert any("H200: one board" in note for note in table.notes)
-    assert {row[4] for _, section in table.sections for row in section} == {"-"}
+    # energy at the reference temperature is not compared with energy as measured, and no ratio has an interval
+    assert "±" not in table.header
     second = fleet_run(tmp_path, "second", "GPU-eeeeeeee-0000", device="H200", factor=0.81, seed=6)
     both, _ = rows_of_types(load_runs([*fleet["h100"], *fleet["h200"], second]))
     (table,) = ratio_tables(comparisons_of(both)[0])
     errors = [float(row[4].rstrip("%")) for _, section in table.sections for row in section]
     assert min(errors) > 5  # two boards: Student's t with one degree of freedom
     assert {row[3] for _, section in table.sections for row in section} <= {"0.79", "0.80", "0.81"}
+
+
+def test_intervals_of_several_kinds_name_their_phases_and_quantities(rows):
+    found = rows[0][rows[0]["gpu"] == "H200"]
+    forward = found[found["phase"] == "forward"].assign(energy_interval="window")
+    decode = found[found["phase"] == "forward"].assign(phase="train_step")
+    both = pd.concat([forward, decode], ignore_index=True)
+    said = "of the board at reference temperature (training step; H200: one board); of the window (forward; H200: one"
+    assert intervals_said(both, "energy") == f"{said} board)"
+    assert bars_said(both, "energy") == f"bars: 95 % intervals {said} board)"
+    assert bars_said(both, "time", "energy") == (
+        f"bars: 95 % intervals; time: of the window (H200: one board); energy: {said} board)"
+    )
+    assert bars_said(forward, "time", "energy") == "bars: 95 % intervals of the window (H200: one board)"
+
+
+def test_a_column_of_dashes_is_left_out(tmp_path):
+    one = fleet_run(tmp_path, "as_measured", "GPU-aaaaaaaa-1111", reference=False)
+    other = fleet_run(tmp_path, "at_reference", "GPU-bbbbbbbb-1111", device="H200")
+    found, _ = rows_of_types(load_runs([one, other]))
+    (table,) = ratio_tables(comparisons_of(found)[0])
+    assert "Energy" not in table.header
+    assert any("energies are not compared" in note for note in table.notes)
+
+
+def test_a_processor_is_no_board(fleet):
+    _, (device,) = means_of_types(load_runs(fleet["h200"]), POINT, ["gpu"])
+    assert next(statement(device)) == "H200: one board: how far boards of the type differ was not measured"
+    processor = dataclasses.replace(device, name="CPU")
+    assert next(statement(processor)) == "CPU: one machine: how far machines of the type differ was not measured"
 
 
 def test_energy_without_a_reference_is_compared_as_measured(tmp_path):

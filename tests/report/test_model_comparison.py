@@ -13,7 +13,7 @@ from flopray.cli.compare_gpus import main
 from flopray.records import PhaseRecord
 from flopray.report.gpus.data import load_runs
 from flopray.report.gpus.model_files import page_text, write_models
-from flopray.report.gpus.model_lines import draw_models
+from flopray.report.gpus.model_lines import apart, draw_models
 from flopray.report.gpus.models import models_csv, models_of, models_table
 from flopray.report.gpus.types import rows_of_types
 from flopray.store.run import RunFolder
@@ -44,7 +44,7 @@ def record(model, *, phase="inference", device="H100", precision="bf16", joules=
 def models_in(folder, *records):
     made = RunFolder.create(folder, "r", {"sweep": {"workload": "causal_lm"}, **described(find_workload("causal_lm"))})
     with made.writer() as writer:
-        writer.append([[one] for one in records])
+        writer.append([one if isinstance(one, list) else [one] for one in records])
     return models_of(rows_of_types(load_runs([made.path]))[0])
 
 
@@ -64,6 +64,34 @@ def test_a_line_a_gpu_and_precision_over_both_sizes(tmp_path):
         for line in lines_of(axes):
             assert sorted(line.get_xdata()) == pytest.approx(sorted(size[place] for size in SIZES.values()))
             assert sorted(line.get_ydata()) == pytest.approx(sorted(size[2] for size in SIZES.values()))
+
+
+def test_every_model_is_named_at_its_own_place(tmp_path):
+    found = [[record(m, phase=p) for p in ("inference", "decode")] for m in ("gpt2", "llama-3.2-1b")]
+    # in the first phase this one was not measured
+    (models,) = models_in(tmp_path, *found, record("mixtral-tiny", phase="decode"))
+    figure = draw_models(models)
+    left = figure.axes[0]
+    assert {text.get_text() for text in left.texts} == {"gpt2", "llama-3.2-1b", "mixtral-tiny"}
+    low, high = np.log(left.get_xlim())
+    places = [line.get_xdata()[0] for line in left.lines if line.get_gid() == "name"]
+    sizes = sorted(SIZES[model][0] for model in ("gpt2", "llama-3.2-1b", "mixtral-tiny"))
+    assert places == pytest.approx((np.log(sizes) - low) / (high - low))
+
+
+def test_names_that_are_too_close_move_apart_and_keep_their_order():
+    moved = apart([0.1, 0.5, 0.51, 0.52, 0.9], 0.06)
+    assert np.diff(moved).min() >= 0.06 - 1e-12
+    assert (moved[0], moved[2], moved[4]) == pytest.approx((0.1, 0.51, 0.9))
+
+
+def test_the_figure_has_one_unit_for_all_phases(tmp_path):
+    joules = {m: {"energy_j": 1e3 * SIZES[m][2] * TOKENS, "energy_per_token_j": 1e3 * SIZES[m][2]} for m in SIZES}
+    both = [[record(m), record(m, phase="decode", **joules[m])] for m in SIZES]
+    (models,) = models_in(tmp_path, *both)
+    labels = [axes.get_ylabel() for axes in draw_models(models).axes if axes.get_ylabel()]
+    assert len(labels) == 2
+    assert len({label.splitlines()[-1] for label in labels}) == 1
 
 
 def test_models_compete_only_where_they_did_the_same(tmp_path):

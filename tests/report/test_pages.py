@@ -119,6 +119,20 @@ def test_surfaces_in_a_browser(tmp_path):
     assert (hole["value"], hole["missing"], late["unit"]) == ("", "out of memory", "J")
 
 
+@pytest.mark.slow
+def test_findings_have_the_words_of_the_images(tmp_path):
+    if BROWSER is None:
+        pytest.skip("no Chromium to show the page in")
+    frame = surface_frame()
+    frame.at[0, "findings"] = ("note:phases_interact",)
+    path = tmp_path / "page.html"
+    path.write_text(page_text(list(surface_sets(frame, Selection(metrics=["energy"])))), encoding="utf-8")
+    command = [BROWSER, *_FLAGS.split(), f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom", path.as_uri()]
+    dom = subprocess.run(command, capture_output=True, timeout=60, check=True).stdout.decode()
+    entries = re.findall(r'class="legendtext"[^>]*>(.*?)</text>', dom, re.S)
+    assert "audit: phases interact (note)" in map(html.unescape, entries)
+
+
 def test_gpus_in_a_browser(tmp_path):
     title, cells, lines = shown(pages()["gpus"], "phase=forward&shape=8+%C3%97+512&metric=energy", tmp_path)
     assert title == "Energy per iteration, forward"

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import colors
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PatchCollection, QuadMesh
 from mpl_toolkits.mplot3d.art3d import Path3DCollection
 from rich.console import Console
@@ -23,7 +24,7 @@ from flopray.errors import InputError
 from flopray.records import PhaseRecord
 from flopray.report import page
 from flopray.report.plot.figures import paper_style
-from flopray.report.plot.scales import ValueScale, axis_ticks, cell_edges, display_unit, spacing_of
+from flopray.report.plot.scales import ValueScale, axis_ticks, cell_edges, cell_unit, display_unit, spacing_of
 from flopray.report.surface.data import NOT_MEASURED, SurfaceSet, surface_sets
 from flopray.report.surface.html import page_text
 from flopray.report.surface.lines import draw_lines
@@ -178,6 +179,23 @@ class TestHeatMap:
         assert f"{microseconds:.1f}" in texts
         assert len(texts) >= len(WIDTHS)
 
+    def test_numbers_of_all_panels_have_as_many_digits_and_do_not_touch(self):
+        # at 7.5 ms beside 19 µs microseconds are short, and each panel's numbers have the digits of the widest panel's
+        slow = {(8, d, m): {"time_s": 7.537e-3} for d in WIDTHS for m in TOKENS}
+        fast = {(2, d, m): {"time_s": 19.42e-6} for d in WIDTHS for m in TOKENS}
+        figure = draw_surfaces(one_set(grid(layers=(2, 8), special=slow | fast), "time"), log=False)
+        texts = {text.get_text() for axes in figure.axes if axes.get_xlabel() == "width d" for text in axes.texts}
+        assert texts == {"19.4", "7537"}
+        signed = {(n, d, m): {"dispatched_rel_difference": -0.000976} for n in LAYERS for d in WIDTHS for m in TOKENS}
+        figure = draw_surfaces(one_set(grid(special=signed), "dispatched"), log=False)
+        FigureCanvasAgg(figure).draw()
+        for axes in (axes for axes in figure.axes if axes.get_xlabel() == "width d"):
+            ends = [text.get_window_extent() for text in axes.texts]
+            rows = {round(box.y0) for box in ends}
+            for row in rows:
+                line = sorted((box for box in ends if round(box.y0) == row), key=lambda box: box.x0)
+                assert all(right.x0 - left.x1 > 4 for left, right in itertools.pairwise(line))
+
     def test_large_grids_are_not_annotated(self):
         frame = grid(layers=(2,), widths=range(128, 2049, 128), tokens=range(16, 257, 16))
         figure = draw_surfaces(one_set(frame, "time"), log=False)
@@ -312,12 +330,33 @@ class TestScales:
     def test_prefixes(self, unit, largest, label, factor):
         assert (display_unit(unit, largest).label, display_unit(unit, largest).factor) == (label, factor)
 
+    @pytest.mark.parametrize(
+        ("unit", "values", "label"),
+        [
+            ("s", [19.4e-6, 7.54e-3], "µs"),
+            ("s", [0.1e-3, 7.54e-3], "ms"),
+            ("J", [0.0109, 1.56], "mJ"),
+            ("s", [1e-6, 0.1], "ms"),
+            ("FLOP/s", [1e9, 20e9], "GFLOP/s"),
+            ("%", [1e-4, 0.9], "%"),
+            ("s", [np.nan, 0.0], "s"),
+        ],
+    )
+    def test_cells_have_the_unit_in_which_all_numbers_are_short(self, unit, values, label):
+        assert cell_unit(unit, np.array(values)).label == label
+
 
 class TestMissing:
     def test_energy_says_no_energy_source_and_time_is_drawn(self):
         blind = {"energy_j": None, "flops_per_j": None, "energy_status": "no_energy_source", "energy_source": None}
         frame = grid(special={(n, d, m): blind for n in LAYERS for d in WIDTHS for m in TOKENS})
         assert one_set(frame, "energy").hole_counts() == {"no energy source": 24}
+        assert one_set(frame, "time").hole_counts() == {}
+
+    def test_a_rate_without_flops_says_that_no_closed_form_is_stated(self):
+        blind = {"model_flops": None, "flops_per_s": None, "model_flops_reason": "the workload states no closed form"}
+        frame = grid(special={(n, d, m): blind for n in LAYERS for d in WIDTHS for m in TOKENS})
+        assert one_set(frame, "flops_per_s").hole_counts() == {"the workload states no closed form": 24}
         assert one_set(frame, "time").hole_counts() == {}
 
     def test_a_failed_point_is_failed_for_energy_too(self):

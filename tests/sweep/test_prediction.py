@@ -249,6 +249,12 @@ def test_the_disk_is_that_of_sweeps_without_figures(points, trials, phases, meas
     assert measured / 1.3 < predicted < measured * 1.5
 
 
+def test_types_of_the_table_of_gpus_are_known_without_rays_names(monkeypatch):
+    here = Cluster({}, 2, {"CPU": 2}, None, True)
+    monkeypatch.setattr("flopray.cluster.devices.nvidia_types", frozenset)
+    assert absent_types(here, ["H100", "CPU", "Z80"]) == ["H100"]
+
+
 def test_a_type_that_is_not_here_is_planned_for():
     here = Cluster({}, 2, {"CPU": 2}, None, True)
     assert absent_types(here, ["H100", "CPU", "Z80"]) == ["H100"]

@@ -9,35 +9,33 @@ import numpy as np
 
 from flopray.mappings import Json
 from flopray.report.boards.agreement import left_out, pairs
-from flopray.report.boards.data import AS_MEASURED, UNKNOWN_BOARD, BoardValues, DeviceBoards, short_names
+from flopray.report.boards.data import AS_MEASURED, UNKNOWN_BOARD, BoardValues, DeviceBoards, noun_of, short_names
 from flopray.report.boards.effects import BoardFit, Floats
 from flopray.units import counted
-
-ONE_BOARD = "one board"
 
 
 def statement(device: DeviceBoards) -> Iterator[str]:
     """Lines on a type of device: its boards, and for each quantity how far they are apart, and the type's interval."""
-    count = len(device.boards)
+    count, one = len(device.boards), noun_of(device.name)
     if device.boards == (UNKNOWN_BOARD,):
-        yield f"{device.name}: the rows do not say on which board they were measured: taken as {ONE_BOARD}"
+        yield f"{device.name}: the rows do not say on which {one} they were measured: taken as one {one}"
     elif count == 1:
-        yield f"{device.name}: {ONE_BOARD}: how far boards of the type differ was not measured"
+        yield f"{device.name}: one {one}: how far {one}s of the type differ was not measured"
     else:
-        yield f"{device.name}: {counted(count, 'board')} ({', '.join(short_names(device.boards).values())})"
+        yield f"{device.name}: {counted(count, one)} ({', '.join(short_names(device.boards).values())})"
     for quantity, part in device.parts.items():
-        if said := _about(device.fits[quantity], part, count):
+        if said := _about(device.fits[quantity], part, count, one):
             yield f"  {device.label(quantity)}: {said}"
     if device.unknown_rows:
         rows = counted(device.unknown_rows, "row does", "rows do")
-        yield f"  {rows} not say on which board they were measured and are left out"
+        yield f"  {rows} not say on which {one} they were measured and are left out"
     if count > 1 and (differing := device.software()):
         yield f"  not the same everywhere, and so among the causes of the differences: {'; '.join(differing)}"
 
 
-def _about(fit: BoardFit | None, part: BoardValues, count: int) -> str:
+def _about(fit: BoardFit | None, part: BoardValues, count: int, one: str) -> str:
     if fit is None:
-        return "" if count == 1 else "no row was measured on two boards: how far they differ is not known"
+        return "" if count == 1 else f"no row was measured on two {one}s: how far they differ is not known"
     type_interval = f"the type's mean is known to {_percent(_median(fit.type_errors))} (median of rows)"
     if fit.boards == 1:
         assert fit.prior is not None

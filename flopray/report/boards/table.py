@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -54,7 +55,10 @@ def _boards(device: DeviceBoards) -> TextTable:
         sections.append((device.label(quantity), rows))
     header = ["Board", "Rows", "Temperature", "Factor", "±", "Scatter"]
     notes = [_FACTORS, "scatter: root mean square of the rows about the factor, their own errors included"]
-    return TextTable(f"Boards of {device.name} ({device.device_name})", header, sections, notes, "Quantity")
+    table = TextTable(f"Boards of {device.name} ({device.device_name})", header, sections, notes, "Quantity")
+    kept = table.filled_columns()
+    # without shared rows there are no factors
+    return table if 3 in kept else replace(table.of_columns(kept), notes=())
 
 
 def _pairs(device: DeviceBoards) -> TextTable:

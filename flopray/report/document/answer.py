@@ -14,7 +14,7 @@ from flopray.report.document.content import Bars, Block, Section, Words, without
 from flopray.report.document.data import Measured, step_of
 from flopray.report.document.words import amount, listed, percent, quantity
 from flopray.report.gpus.comparison import Comparison
-from flopray.report.gpus.data import Frame, compared_shapes, iter_rows
+from flopray.report.gpus.data import Frame, compared_shapes, iter_rows, phase_name
 from flopray.report.gpus.types import intervals_said, temperatures_said
 from flopray.report.text_table import IMPLAUSIBLE_MARK, IMPOSSIBLE_MARK, TextTable
 from flopray.units import counted, prefixed
@@ -80,8 +80,8 @@ def _sentences(comparison: Comparison, step: Frame, telling: Sequence[str]) -> I
         yield sentence(best, comparison, _against(best, others, column, f"{what}_rel_error"), telling)
     if len(gpus) > _MOST_SENTENCES:
         yield f"{len(gpus) - _MOST_SENTENCES} more types of device are in the table."
-    if "flops_per_j" in step and step["flops_per_j"].notna().sum() > 1:
-        yield _range(step)
+    if "flops_per_j" in step and step["flops_per_j"].notna().sum() > 1 and (said := _range(step)):
+        yield said
 
 
 def _without_time(comparison: Comparison, step: Frame) -> str:
@@ -114,7 +114,7 @@ def sentence(row: Row, comparison: Comparison, against: str, telling: Sequence[s
         against: how its precision compares with the others.
         telling: what tells this comparison from others of the same model.
     """
-    phase = PHASE_WORDS.get(row["phase"], row["phase"].replace("_", " "))
+    phase = PHASE_WORDS.get(row["phase"], phase_name(row["phase"]))
     where = f"On {_a(row['gpu'])} {row['gpu']}, {phase} of {comparison.title.partition(',')[0]} "
     where += f"({', '.join([_shape(row), *telling])})"
     how = f" in {row['precision']}{against}"
@@ -179,10 +179,12 @@ def _shape(row: Row) -> str:
 
 
 def _range(step: Frame) -> str:
-    """How far the shapes differ in FLOPs per joule."""
+    """How far the shapes differ in FLOPs per joule; empty where their intervals do not tell them apart."""
     ok = step[step["flops_per_j"].notna()].sort_values("flops_per_j")
     least, most = ok.iloc[0], ok.iloc[-1]
     ratio = most["flops_per_j"] / least["flops_per_j"]
+    if not ratio - 1 > np.nansum([least["energy_rel_error"], most["energy_rel_error"]]):
+        return ""
     return (
         "Over all shapes and precisions of such a step a joule does "
         f"{prefixed(least['flops_per_j'], 'FLOP')} ({_named(least)}) to "
@@ -220,7 +222,7 @@ def _table(comparison: Comparison, step: Frame) -> Bars:
     if len(shown) < count:
         notes.append(f"{len(shown)} of {counted(count, 'shape')}; the views below have all")
     phase = step["phase"].iloc[0]
-    title = f"{comparison.title}: {PHASE_WORDS.get(phase, phase.replace('_', ' '))}"
+    title = f"{comparison.title}: {PHASE_WORDS.get(phase, phase_name(phase))}"
     return without_empty(Bars(TextTable(title, header, sections, notes, "Shape"), {}))
 
 

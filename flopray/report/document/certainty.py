@@ -14,7 +14,7 @@ from flopray.report.boards.data import board_names, noun_of, short_names
 from flopray.report.boards.statement import statement
 from flopray.report.boards.table import board_tables
 from flopray.report.document import energy
-from flopray.report.document.content import Block, Section, Words
+from flopray.report.document.content import Bars, Block, Section, Words, without_empty
 from flopray.report.document.data import Measured
 from flopray.report.document.words import DASH, counted, listed, percent
 from flopray.report.gpus.data import Frame
@@ -35,7 +35,7 @@ def section(measured: Measured) -> Section:
     blocks: list[Block] = [Words([WHAT_ERRORS_ARE])]
     if how := energy.method(measured.frame):
         blocks.append(how)
-    blocks += [_boards(measured.frame), _errors(measured.frame)]
+    blocks += [without_empty(Bars(table(measured.frame), {})) for table in (_boards, _errors)]
     for device in measured.devices:
         blocks.append(Words([line.strip() for line in statement(device)]))
         if len(device.boards) > 1:
@@ -50,9 +50,9 @@ def section(measured: Measured) -> Section:
         blocks.append(
             Words(
                 [
-                    f"{PREPARED_AGAIN_REL:.1%} was added to the error of time of {counted(measured.widened, 'row')}: "
-                    "a step that is captured or allocated again takes another time, and the version of flopray that "
-                    "measured them did not count that."
+                    f"{percent(PREPARED_AGAIN_REL)} was added to the error of time of "
+                    f"{counted(measured.widened, 'row')}: a step that is captured or allocated again takes another "
+                    "time, and the version of flopray that measured them did not count that."
                 ],
                 "note",
             )
@@ -82,8 +82,10 @@ def in_short(measured: Measured) -> Iterator[str]:
             for quantity, fit in device.fits.items()
             if fit is not None and np.isfinite(error := _median(fit.other_board_errors))
         ]
+        from_what = "it" if timed == 1 else "these"
         expected = f"another {device.name} is expected within {listed(others)} (95 %, median of rows)"
-        yield f"{said}. {count}; {expected if others else f'how far another {one} is from it was not measured'}."
+        unknown = f"how far another {one} is from {from_what} was not measured"
+        yield f"{said}. {count}; {expected if others else unknown}."
 
 
 def _median(errors: Any) -> float:
@@ -108,8 +110,9 @@ def _boards(frame: Frame) -> TextTable:
                 days_of(part),
             ]
         )
-    header = ["Board", "Rows", "Driver", "torch", "Temperature", "Power limit", "Measured"]
-    return TextTable("Boards", header, [("", rows)], ["a GPU is named by the beginning of its UUID"])
+    header = ["", "Rows", "Driver", "torch", "Temperature", "Power limit", "Measured"]
+    named = ["a GPU is named by the beginning of its UUID"] if frame["device_uuid"].notna().any() else []
+    return TextTable("Boards" if named else "Machines", header, [("", rows)], named)
 
 
 def _errors(frame: Frame) -> TextTable:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from flopray.report.document.words import DASH
 from flopray.report.text_table import TextTable
 
 
@@ -60,12 +59,9 @@ class Code:
 
 def without_empty(block: Bars) -> Bars:
     """The table without columns in which no row has anything."""
-    table = block.table
-    rows = [row for _, part in table.sections for row in part]
-    kept = [at for at in range(len(table.header)) if at == 0 or any(row[at] not in ("", DASH) for row in rows)]
-    sections = [(title, [[row[at] for at in kept] for row in part]) for title, part in table.sections]
+    kept = block.table.filled_columns()
     shares = {place: block.shares[at] for place, at in enumerate(kept) if at in block.shares}
-    return Bars(replace(table, header=[table.header[at] for at in kept], sections=sections), shares)
+    return Bars(block.table.of_columns(kept), shares)
 
 
 Block = Words | Bars | TextTable | View | Code

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from flopray.report.document.content import Bars, Block, Section, without_empty
 from flopray.report.document.data import Measured
 from flopray.report.document.words import amount, percent
+from flopray.report.gpus.data import phase_name
 from flopray.report.operators import mean_operators
 from flopray.report.text_table import TextTable
 from flopray.store.run import RunFolder
@@ -40,7 +41,7 @@ def _tables(folders: Sequence[RunFolder]) -> Iterator[Bars]:
                 cells = [name, f"{mean['calls']:.3g}", percent(share), _told(mean["energy_estimate_j"], "J")]
                 rows.append([*cells, _told(mean["flops"], "FLOP")])
                 shares.append(share)
-            sections.append((phase.replace("_", " "), rows))
+            sections.append((phase_name(phase), rows))
         if sections:
             header = ["Operator", "Calls", "of the time", "Energy (estimate)", "FLOPs"]
             table = TextTable(f"{folder.name}: operators", header, sections, [_NOTE], "Phase")

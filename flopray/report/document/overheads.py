@@ -8,7 +8,7 @@ from flopray.report.boards.data import numbers_of
 from flopray.report.document.content import Bars, Section, without_empty
 from flopray.report.document.data import Measured
 from flopray.report.document.words import DASH
-from flopray.report.gpus.data import Frame
+from flopray.report.gpus.data import Frame, phase_name
 from flopray.report.text_table import TextTable
 
 _OVERHEADS = {
@@ -44,7 +44,7 @@ def section(measured: Measured) -> Section | None:
         cells = [_ratio(part, "dispatched_flops"), _ratio(part, "executed_flops")]
         overheads = [_spread(part, name) for name in _OVERHEADS]
         if {*cells, *overheads} != {DASH}:
-            name = " ".join(str(word).replace("_", " ") for word in key)
+            name = " ".join(phase_name(str(word)) for word in key)
             rows.append([name, str(len(part)), *cells, *overheads])
     if not rows:
         return None

@@ -75,7 +75,9 @@ def _compared(measured: Measured, models: Predictor) -> Bars | None:
         return None
     lines = [[name, str(len(each)), *_summary(each, 0), *_summary(each, 2)] for name, each in sorted(found.items())]
     header = ["", "Rows", "Time: median error", "inside", "Energy: median error", "inside "]
-    notes = ["error: of the prediction, relative to what was measured; inside: rows in the 90 % interval for a board"]
+    notes = ["error: of the prediction, relative to what was measured"]
+    if any(line[at] != DASH for line in lines for at in (3, 5)):
+        notes.append("inside: rows in the 90 % interval for a board")
     if len(places) < len(rows.works):
         notes.append(f"{len(places)} of {counted(len(rows.works), 'row')}, evenly chosen")
     if known:

@@ -13,7 +13,7 @@ from flopray.report.document.content import Bars, Block, Section, Words, without
 from flopray.report.document.data import Measured, step_of
 from flopray.report.document.words import amount, percent, quantity
 from flopray.report.gpus.comparison import Comparison
-from flopray.report.gpus.data import Frame, iter_rows
+from flopray.report.gpus.data import Frame, iter_rows, phase_name
 from flopray.report.text_table import TextTable
 
 _WHOLES = ("train_step", "forward_backward")
@@ -40,7 +40,7 @@ class _Part:
     @classmethod
     def of(cls, row: Row) -> _Part:
         costs = (row["time_s"], row["time_s"] * row["time_rel_error"], row["energy_j"])
-        name = row["phase"].replace("_", " ")
+        name = phase_name(row["phase"])
         return cls(name, *costs, row["energy_j"] * row["energy_rel_error"], row["flops_per_s"] * row["time_s"])
 
     def without(self, others: list[_Part], name: str) -> _Part:
@@ -181,7 +181,7 @@ def _by_component(measured: Measured, comparison: Comparison) -> Bars | None:
         return None
     ordered = sorted(parts.items(), key=lambda item: -item[1])
     rows = [[words, amount(flops, "FLOP"), percent(flops / total)] for words, flops in ordered]
-    title = f"{comparison.title}: FLOPs of {step['phase'].iloc[0].replace('_', ' ')} by component, closed form"
+    title = f"{comparison.title}: FLOPs of {phase_name(step['phase'].iloc[0])} by component, closed form"
     table = TextTable(title, ["Component", "FLOPs", "of the sum"], [(str(step["shape"].iloc[0]), rows)], [], "Shape")
     return Bars(table, {2: [flops / total for _, flops in ordered]})
 

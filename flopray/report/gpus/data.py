@@ -219,6 +219,15 @@ def in_order(phases: Iterable[str]) -> list[str]:
     return sorted(phases, key=lambda phase: (phase_rank(phase), phase))
 
 
+def phase_name(phase: str) -> str:
+    """A phase as figures name it.
+
+    >>> phase_name("train_step"), phase_name("optimizer_step")
+    ('training step', 'optimizer step')
+    """
+    return "training step" if phase == "train_step" else phase.replace("_", " ")
+
+
 def phase_rank(phase: str) -> int:
     """Place of a phase; phases of only one workload come last."""
     return PHASE_ORDER.index(phase) if phase in PHASE_ORDER else len(PHASE_ORDER)

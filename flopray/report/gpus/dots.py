@@ -15,7 +15,17 @@ from flopray.audit.hardware import efficiency_limit_flops_per_j, peak_flops_per_
 from flopray.records import Row
 from flopray.report.boards.means import values_on_boards
 from flopray.report.gpus.comparison import Comparison
-from flopray.report.gpus.data import EFFICIENCY, MFU, PUBLISHED, REST, compared_shapes, in_order, iter_rows, why_missing
+from flopray.report.gpus.data import (
+    EFFICIENCY,
+    MFU,
+    PUBLISHED,
+    REST,
+    compared_shapes,
+    in_order,
+    iter_rows,
+    phase_name,
+    why_missing,
+)
 from flopray.report.gpus.look import COLOURS, FOOT, Look, with_bars
 from flopray.report.gpus.types import bars_said
 from flopray.report.plot.figures import set_value_axis, write_titles
@@ -25,6 +35,8 @@ from flopray.units import counted
 
 MAX_SHAPES = 4
 _WIDTH_IN, _LEFT_IN, _GAP_IN, _PANEL_IN = 7.2, 0.7, 0.1, 1.2
+#: Most width of one GPU, and of one of its points: few points would be lost in panels as wide as the page.
+_GPU_IN, _POINT_IN = 1.2, 0.45
 #: Room of one GPU on the horizontal axis that its points share.
 _GPU_SHARE = 0.8
 #: Values that spread further than this get a log scale.
@@ -70,6 +82,7 @@ def draw_dots(comparison: Comparison, metric: Metric, phases: Sequence[str]) -> 
     look = Look(comparison, size_pt=3.6, names_gpus=False)
     figure = Figure(figsize=(_WIDTH_IN, 1.0))
     wide = (_WIDTH_IN - _LEFT_IN - 0.1 - _GAP_IN * (len(shapes) - 1)) / len(shapes)
+    wide = min(wide, len(columns.gpus) * max(_GPU_IN, _POINT_IN * len(columns.slots)))
     panels: list[tuple[Axes, int, int]] = []
     # one kind of scale for the whole figure: rows of panels are compared
     log = any(_spread(metric, rows[rows["phase"] == phase]) > _LOG_SPREAD for phase in shown)
@@ -84,7 +97,7 @@ def draw_dots(comparison: Comparison, metric: Metric, phases: Sequence[str]) -> 
         for place, shape in enumerate(shapes):
             axes = figure.add_axes((0, 0, 1, 1))
             _draw_panel(axes, look, part[part["shape"] == shape], metric, columns, (scale, unit), foot)
-            axes.set_ylabel(f"{phase}\n{metric.short} ({unit.label})" if place == 0 else "")
+            axes.set_ylabel(f"{phase_name(phase)}\n{metric.short} ({unit.label})" if place == 0 else "")
             axes.tick_params(labelleft=place == 0, labelbottom=level == len(shown) - 1)
             axes.set_title(_shape_title(part, shape) if level == 0 else "")
             panels.append((axes, level, place))
@@ -106,9 +119,11 @@ def _arrange(
     """Give the figure its height, now that the legend is known, and each panel its place."""
     bottom = look.legend_height_in(_WIDTH_IN) + (0.1 + 0.06 * max(map(len, gpus)) if _rotation(gpus) else 0.28)
     figure.set_figheight(bottom + levels * (_PANEL_IN + _GAP_IN) + 0.62)
+    across = 1 + max(place for _, _, place in panels)
+    left = _LEFT_IN + (_WIDTH_IN - _LEFT_IN - 0.1 - across * wide - (across - 1) * _GAP_IN) / 2
     for axes, level, place in panels:
         low = bottom + (levels - 1 - level) * (_PANEL_IN + _GAP_IN)
-        box = (_LEFT_IN + place * (wide + _GAP_IN), low, wide, _PANEL_IN)
+        box = (left + place * (wide + _GAP_IN), low, wide, _PANEL_IN)
         width_in, height_in = figure.get_size_inches()
         axes.set_position((box[0] / width_in, box[1] / height_in, box[2] / width_in, box[3] / height_in))
 
@@ -185,11 +200,12 @@ def _slots(comparison: Comparison, rows: Any) -> list[tuple[str, str]]:
 
 
 def _spread(metric: Metric, rows: Any) -> float:
-    """The largest value over the smallest one, error bars included."""
+    """The largest of what is drawn over the smallest value, error bars and ceilings included."""
     good = rows[rows["status"] == "ok"]
     ends = with_bars(good[metric.column], good[metric.error_column])
     ends = np.concatenate([ends.ravel(), *(of_boards(row, metric) for row in iter_rows(good))])
-    return float(np.nanmax(ends) / np.nanmin(ends))
+    ceilings = [ceiling_of(row, metric) or 0.0 for row in iter_rows(good)]
+    return max(float(np.nanmax(ends)), *ceilings) / float(np.nanmin(ends))
 
 
 def _scale(metric: Metric, rows: Any, log: bool) -> ValueScale:

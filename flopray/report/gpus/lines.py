@@ -9,7 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from flopray.report.gpus.comparison import Comparison
-from flopray.report.gpus.data import ENERGY, ENERGY_PER_TOKEN, PUBLISHED, Frame, in_order, iter_rows, why_missing
+from flopray.report.gpus.data import (
+    ENERGY,
+    ENERGY_PER_TOKEN,
+    PUBLISHED,
+    Frame,
+    in_order,
+    iter_rows,
+    phase_name,
+    why_missing,
+)
 from flopray.report.gpus.dots import of_boards
 from flopray.report.gpus.look import COLOURS, Look, set_log_axis, with_bars
 from flopray.report.gpus.types import bars_said
@@ -23,7 +32,6 @@ _WIDTH_IN, _LEFT_IN, _GAP_IN, _PANEL_IN = 7.2, 0.72, 0.65, 1.35
 _LINE = ["source", "gpu", "precision", "batch_size"]
 #: The strip of boards stands this much further along the log axis than the mean.
 _STRIP_BESIDE = 1.03
-_NAMES = {"train_step": "training step"}
 
 
 def draw_lines(comparison: Comparison) -> Figure | None:
@@ -40,7 +48,7 @@ def draw_lines(comparison: Comparison) -> Figure | None:
     units = {m.name: middle_unit("J", with_bars(rows[m.column], rows["energy_rel_error"])) for m in _COLUMNS}
     for phase in shown:
         part = rows[rows["phase"] == phase]
-        name = _NAMES.get(phase, phase)
+        name = phase_name(phase)
         pair = [figure.add_axes((0, 0, 1, 1), label=f"{phase} {side}") for side in ("token", "iteration")]
         for axes, metric in zip(pair, _COLUMNS, strict=True):
             unit = units[metric.name]

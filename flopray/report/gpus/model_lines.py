@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
 
-from flopray.report.gpus.data import iter_rows, why_missing
+from flopray.report.gpus.data import iter_rows, phase_name, why_missing
 from flopray.report.gpus.look import COLOURS, Look, set_log_axis, with_bars
 from flopray.report.gpus.models import SIZES, Models
 from flopray.report.gpus.types import bars_said
@@ -17,9 +17,10 @@ from flopray.report.plot.figures import write_titles
 from flopray.report.plot.scales import DisplayUnit, middle_unit
 
 _WIDTH_IN, _LEFT_IN, _GAP_IN, _HIGH_IN, _NAMES_IN = 7.2, 0.72, 0.55, 1.6, 0.8
-_NAMES = {"train_step": "training step"}
 #: Names of models above a panel stand this far apart at least, as a share of its width.
-_LEAST_GAP = 0.045
+_LEAST_GAP = 0.062
+#: Height of the names over that of a panel.
+_NAMES_AT = 1.05
 
 
 def draw_models(models: Models) -> Figure | None:
@@ -33,9 +34,10 @@ def draw_models(models: Models) -> Figure | None:
     look = Look(models.look_of, size_pt=4.0)
     figure = Figure(figsize=(_WIDTH_IN, 1.0))
     panels: list[list[Axes]] = []
+    # one unit for the whole figure, so that joules are not read as kilojoules
+    unit = middle_unit(metric.unit, good.loc[good["phase"].isin(phases), metric.column])
     for phase in phases:
         part, line = rows[rows["phase"] == phase], []
-        unit = middle_unit(metric.unit, good.loc[good["phase"] == phase, metric.column])
         for size, title, of in columns:
             axes = figure.add_axes((0, 0, 1, 1), label=f"{phase} {size}")
             known = rows[size].dropna()
@@ -43,14 +45,15 @@ def draw_models(models: Models) -> Figure | None:
             set_log_axis(axes.xaxis, known, across)
             _draw_panel(axes, look, models, part, size, unit, counted=size == columns[0][0])
             if size == columns[0][0]:
-                axes.set_ylabel(f"{_NAMES.get(phase, phase)}\n{metric.short} ({unit.label})")
+                axes.set_ylabel(f"{phase_name(phase)}\n{metric.short} ({unit.label})")
             axes.set_xlabel(f"{title} ({across.label})" if phase == phases[-1] and across.label else "")
             if phase == phases[-1] and not across.label:
                 axes.set_xlabel(title)
             axes.tick_params(labelbottom=phase == phases[-1], labelleft=size == columns[0][0])
             line.append(axes)
             if phase == phases[0]:
-                _name_models(axes, part, size)
+                # parameters are the same in all phases, so that every model has its place there
+                _name_models(axes, rows if size == "parameters" else part, size)
         panels.append(line)
     _arrange(figure, look, panels)
     what = "energy" if models.has_energy else "time"
@@ -82,22 +85,35 @@ def _draw_panel(
 
 
 def _name_models(axes: Axes, rows: Any, size: str) -> None:
-    """The names of models above a panel, at their places; names that would overlap share a line."""
-    sizes = rows.groupby("model")[size].max()
+    """The names of models above a panel; those that would overlap are moved aside, with a line to their place."""
+    sizes = rows.groupby("model")[size].max().dropna().sort_values()
     low, high = np.log(axes.get_xlim())
-    named: list[tuple[float, str]] = []
-    for model, x in sizes.dropna().sort_values().items():
-        name = str(model).split("/")[-1]
-        if named and np.log(x / named[-1][0]) / (high - low) < _LEAST_GAP:
-            named[-1] = (named[-1][0], f"{named[-1][1]}, {name}")
-        else:
-            named.append((float(x), name))
-    above = axes.secondary_xaxis("top")
-    above.xaxis.set_major_locator(FixedLocator(np.array([x for x, _ in named]).tolist()))
-    above.xaxis.set_minor_locator(NullLocator())
-    above.set_xticklabels([name for _, name in named], rotation=35, ha="left", rotation_mode="anchor", fontsize=6)
-    above.tick_params(length=2, pad=1)
-    above.spines["top"].set_visible(False)
+    places = ((np.log(sizes.to_numpy(float)) - low) / (high - low)).tolist()
+    for model, place, beside in zip(sizes.index, places, apart(places, _LEAST_GAP), strict=True):
+        axes.plot(
+            [place, beside], [1.0, _NAMES_AT], transform=axes.transAxes, clip_on=False, color="0.4", lw=0.5, gid="name"
+        )
+        style: Any = {"rotation": 35, "rotation_mode": "anchor", "ha": "left", "va": "bottom", "fontsize": 6}
+        axes.text(beside, _NAMES_AT + 0.02, str(model).split("/")[-1], transform=axes.transAxes, **style)
+
+
+def apart(places: Sequence[float], gap: float) -> list[float]:
+    """Rising places, moved as little as needed to be a gap apart: groups that are too close spread around their middle.
+
+    >>> [round(place, 3) for place in apart([0.1, 0.5, 0.52], 0.1)]
+    [0.1, 0.46, 0.56]
+    """
+    groups: list[list[float]] = []
+    for place in places:
+        groups.append([place])
+        while len(groups) > 1 and _ends(groups[-1], gap)[0] < _ends(groups[-2], gap)[1] + gap:
+            groups[-2:] = [groups[-2] + groups[-1]]
+    return [_ends(group, gap)[0] + gap * at for group in groups for at in range(len(group))]
+
+
+def _ends(group: Sequence[float], gap: float) -> tuple[float, float]:
+    half = gap * (len(group) - 1) / 2
+    return float(np.mean(group)) - half, float(np.mean(group)) + half
 
 
 def _arrange(figure: Figure, look: Look, panels: list[list[Axes]]) -> None:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from flopray.report.gpus.comparison import Comparison
-from flopray.report.gpus.data import MEASURED, Frame, compared_shapes, in_order
+from flopray.report.gpus.data import MEASURED, Frame, compared_shapes, in_order, phase_name
 from flopray.report.gpus.look import Look, set_log_axis, with_bars
 from flopray.report.gpus.types import bars_said
 from flopray.report.plot.figures import write_titles
@@ -95,8 +95,8 @@ def draw_pareto(comparison: Comparison) -> Figure | None:
             axes = figure.add_axes((0, 0, 1, 1), label=f"{phase} {shape}")
             panels.append(axes)
             _draw_panel(axes, look, part[part["shape"] == shape] if shape else part, part, work, units)
-            axes.set_title(phase if not shape else shape if phase == phases[0] else "")
-            axes.set_ylabel(f"{phase}\n{work.energy[2]} ({units[1].label})" if shape in shapes[:1] else "")
+            axes.set_title(phase_name(phase) if not shape else shape if phase == phases[0] else "")
+            axes.set_ylabel(f"{phase_name(phase)}\n{work.energy[2]} ({units[1].label})" if shape in shapes[:1] else "")
             if not shape:
                 axes.set_ylabel(f"{work.energy[2]} ({units[1].label})")
             last = not shape or phase == phases[-1]
@@ -104,7 +104,8 @@ def draw_pareto(comparison: Comparison) -> Figure | None:
             axes.tick_params(labelleft=shape in ("", *shapes[:1]))
     (_arrange_grid if shapes else _arrange)(figure, look, panels, len(shapes))
     left_out = len(comparison.shapes) - len(shapes) if shapes else 0
-    second = f"{bars_said(rows, 'time', 'energy')}; {work.better}" + (
+    columns = "batch × tokens of a sequence; " if shapes else ""
+    second = f"{columns}{bars_said(rows, 'time', 'energy')}; {work.better}" + (
         f"; {counted(left_out, 'shape is', 'shapes are')} not drawn" if left_out else ""
     )
     write_titles(figure, f"{work.title}, {comparison.title}", second)

@@ -26,6 +26,8 @@ _WIDTH_IN, _PANEL_IN = 5.4, 4.0
 #: With more shapes than this, as in an MLP's grid, lines through them overlap too much.
 _MOST_JOINED = 8
 #: Room around the points of a cluster, as a power of ten.
+#: Nearer to the left edge than this share of the width, a label of a cluster goes to the right.
+_LABEL_SHARE = 0.2
 _PAD = 0.055
 _POINT = ["source", "gpu", "precision", "shape"]
 
@@ -134,7 +136,9 @@ def _draw_clusters(axes: Axes, look: Look, points: Frame) -> None:
         top = edge[np.argmax(edge[:, 1])]
         names = [name for name in look.comparison.precisions if name in set(points["precision"].iloc[group])]
         label = f"{', '.join(names)} ({len(group)})"
-        axes.annotate(label, top, (0, 2), textcoords="offset points", ha="right", va="bottom", color="0.35", size=6)
+        low, high = np.log10(axes.get_xlim())
+        side = "left" if np.log10(top[0]) - low < _LABEL_SHARE * (high - low) else "right"
+        axes.annotate(label, top, (0, 2), textcoords="offset points", ha=side, va="bottom", color="0.35", size=6)
         look.note(f"cluster: neighbours within {CLUSTER_FACTOR:g} x", Line2D([], [], color="0.5", lw=0.7, ls="--"))
 
 

@@ -103,10 +103,14 @@ def ratio_tables(comparison: Comparison, shapes: Sequence[str] | None = None) ->
             sections[f"{row['precision']} {row['shape']}"].append(cells)
         if sections:
             title = f"{other} over {first}, {comparison.title}"
-            yield TextTable(title, _RATIO_HEADER, list(sections.items()), [_OF_RATIOS, *_without_interval(part)])
+            apart = not all(map(_alike, both["energy_at"], both["energy_at_first"]))
+            notes = [_OF_RATIOS, *([_NOT_ALIKE] if apart else []), *_without_interval(part)]
+            table = TextTable(title, _RATIO_HEADER, list(sections.items()), notes)
+            yield table.of_columns(table.filled_columns())
 
 
 _SAME = ["precision", "shape", "phase"]
+_NOT_ALIKE = "energies are not compared where one is at the reference temperature and the other as measured"
 _OF_RATIOS = "±: of the ratio of both types' means, the root of the sum of squares of their intervals"
 
 

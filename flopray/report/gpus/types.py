@@ -7,7 +7,7 @@ import numpy as np
 from flopray.report.boards.data import noun_of
 from flopray.report.boards.means import means_of_types
 from flopray.report.boards.statement import statement
-from flopray.report.gpus.data import PUBLISHED, SETTING, Frame
+from flopray.report.gpus.data import PUBLISHED, SETTING, Frame, in_order, phase_name
 from flopray.units import counted
 
 #: Columns that distinguish rows of one type.
@@ -31,18 +31,24 @@ def rows_of_types(rows: Frame) -> tuple[Frame, list[str]]:
 
 
 def intervals_said(rows: Frame, what: str) -> str:
-    """What the bars of some rows are intervals of, such as `the type (3 boards); of the window (H200: one board)`.
+    """What the bars of some rows are intervals of, such as `of the type (3 boards); of the window (H200: one board)`.
+
+    Where intervals of several kinds are of phases of their own, these are named too.
 
     Args:
         rows: that are shown; published ones have intervals of their own and are not told.
         what: `time` or `energy`.
     """
     ours = rows[(rows["source"] != PUBLISHED) & (rows["status"] == "ok")]
+    kinds = list(ours.groupby(f"{what}_interval", sort=True))
+    phases = [in_order(part["phase"].unique()) for _, part in kinds]
+    apart = len(kinds) > 1 and sum(map(len, phases)) == len(set().union(*phases))
     said = []
-    for interval, part in ours.groupby(f"{what}_interval", sort=True):
+    for (interval, part), named in zip(kinds, phases, strict=True):
         boards = {gpu: int(group["boards"].max()) for gpu, group in part.groupby("gpu")}
         words = ", ".join(f"{gpu}: {_boards(count, gpu)}" for gpu, count in boards.items())
-        said.append(f"of the {interval} ({words})")
+        where = ", ".join(map(phase_name, named)) + "; " if apart else ""
+        said.append(f"of the {interval} ({where}{words})")
     return "; ".join(said)
 
 
@@ -53,8 +59,10 @@ def bars_said(rows: Frame, *whats: str) -> str:
         rows: that are drawn.
         whats: `time`, `energy` or both.
     """
-    said = list(dict.fromkeys(words for what in whats if (words := intervals_said(rows, what))))
-    return f"bars: 95 % intervals {'; '.join(said)}".rstrip()
+    said = {what: words for what in whats if (words := intervals_said(rows, what))}
+    if len(set(said.values())) > 1:
+        return f"bars: 95 % intervals; {'; '.join(f'{what}: {words}' for what, words in said.items())}"
+    return f"bars: 95 % intervals {next(iter(said.values()), '')}".rstrip()
 
 
 def temperatures_said(rows: Frame) -> str:
@@ -65,7 +73,7 @@ def temperatures_said(rows: Frame) -> str:
         return ""
     said = f"energy at {', '.join(f'{degrees:g}' for degrees in at)} °C"
     raw = int(ours["energy_at"].isna().sum())
-    return f"{said}, of {counted(raw, 'row')} as measured" if raw else said
+    return f"{said}, in {counted(raw, 'row')} as measured" if raw else said
 
 
 def _boards(count: int, gpu: str) -> str:

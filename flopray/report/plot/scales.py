@@ -78,6 +78,34 @@ def middle_unit(unit: str, values: Array) -> DisplayUnit:
     return display_unit(unit, float(np.sqrt(positive.min() * positive.max())) if len(positive) else 0.0)
 
 
+def cell_unit(unit: str, values: Array) -> DisplayUnit:
+    """The unit in which numbers of several magnitudes are short, as in the cells of a map.
+
+    That of the largest number, or a smaller one where this makes the longest number at least two characters shorter:
+    `19.4` and `7540` µs are easier to read than `0.0194` and `7.54` ms. No number has more than four digits before the
+    point.
+
+    Args:
+        unit: as in `display_unit`.
+        values: any shape; those that are finite and not zero count.
+    """
+    sizes = np.abs(np.asarray(values, dtype=float))
+    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
+    if not len(sizes):
+        return display_unit(unit, 0.0)
+    ends = float(sizes.min()), float(sizes.max())
+    usual = display_unit(unit, ends[1])
+
+    def longest(shown: DisplayUnit) -> int:
+        return max(len(shown.text(end)) for end in ends)
+
+    if unit == "%":
+        return usual
+    smaller = [DisplayUnit(factor, f"{prefix}{unit}") for factor, prefix in PREFIXES if factor < usual.factor]
+    short = [shown for shown in smaller if ends[1] / shown.factor < 9_999.5 and longest(shown) <= longest(usual) - 2]
+    return min(short, key=longest, default=usual)
+
+
 def spacing_of(values: Array) -> str:
     """`log` when the measured values of an axis are spread by factors, `linear` when by steps.
 

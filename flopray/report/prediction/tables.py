@@ -102,13 +102,16 @@ def constants_tables(groups: Sequence[Group]) -> TextTable:
         cells = [_constant(group, name, unit) for group in groups]
         if any(cell != "-" for cell in cells):
             rows.append([name, *cells])
-    header = ["constant", *(_heading(group) for group in groups)]
+    several = [len({getattr(group.where, name) for group in groups}) > 1 for name in ("execution", "family")]
+    header = ["constant", *(_heading(group, *several) for group in groups)]
     return TextTable("Constants of model 3", header, [("", rows)])
 
 
-def _heading(group: Group) -> str:
+def _heading(group: Group, executions: bool, families: bool) -> str:
+    """The type and the precision; the execution and the family where other groups have another one."""
     where = group.where
-    return f"{where.device_type}\n{where.precision}" + ("" if where.family == "mlp" else f"\n{where.execution}\nLM")
+    words = [where.device_type, where.precision, *([where.execution] if executions else [])]
+    return "\n".join([*words, *([where.family] if families else [])])
 
 
 def _constant(group: Group, name: str, unit: str) -> str:

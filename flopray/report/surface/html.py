@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from flopray.description import Field
 from flopray.report.page import nullable, page_of, write_text
-from flopray.report.plot.scales import ValueScale, cell_edges, display_unit, spacing_of
+from flopray.report.plot.scales import ValueScale, cell_edges, cell_unit, spacing_of
 from flopray.report.surface.axes import NO_AXIS, joined, letter_of
 from flopray.report.surface.data import Grid, SurfaceSet
 from flopray.report.surface.legend import Marks
@@ -55,7 +53,7 @@ def set_data(surfaces: SurfaceSet) -> dict[str, object]:
     if not surfaces.has_values():
         return data
     values, marks = surfaces.values(), Marks.of(surfaces)
-    unit = display_unit(surfaces.metric.unit, float(np.nanmax(np.abs(values))))
+    unit = cell_unit(surfaces.metric.unit, values)
     spacings = spacing_of(surfaces.xs), spacing_of(surfaces.ys)
     scales = [ValueScale.fitting(values, log=log, signed=surfaces.metric.signed) for log in (False, True)]
     return data | {

@@ -49,7 +49,7 @@ def draw_lines(surfaces: SurfaceSet) -> Figure:
         figure.legend(handles, labels, loc="upper left", bbox_to_anchor=corner, borderaxespad=0.0, handlelength=1.4)
     interval = ""
     if any(np.isfinite(grid.rel_errors).any() for grid in lines.values()):
-        interval = f"bars: 95 % {interval_of(surfaces)}"
+        interval = f"bars: 95 % intervals {interval_of(surfaces)}"
     write_titles(figure, *titles(surfaces, fixed, interval))
     draw_legend(figure, marks, as_points=True)
     return figure

@@ -85,26 +85,33 @@ def draw_flat(axes: Axes, grid: Grid, view: View) -> None:
 
 
 def _annotate(axes: Axes, grid: Grid, view: View) -> None:
-    """Write each value into its cell when all of them fit."""
-    rows, columns = grid.values.shape
-    if FLAT_SHARE * view.panel_in / rows < _LINE_IN * 1.5:
+    """Write each value into its cell when those of all panels fit, with as many digits in all of them."""
+    digits = _digits(view)
+    if digits is None:
         return
     values: Any = grid.values
-    seen = np.argwhere(np.isfinite(values)).tolist()
-    for digits in (3, 2):
-        texts = {(i, j): view.unit.text(values[i, j], digits) for i, j in seen}
-        longest = max((len(text) for text in texts.values()), default=0)
-        if view.panel_in / columns >= _DIGIT_IN * (longest + 0.5):
-            break
-    else:
-        return
     colours = ScalarMappable(view.scale.norm(), view.scale.colour_map())
     font_pt = view.font_pt - 1.5
-    for (i, j), text in texts.items():
+    for i, j in np.argwhere(np.isfinite(values)).tolist():
+        text = view.unit.text(values[i, j], digits)
         red, green, blue, _ = colours.to_rgba(values[i, j])
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
         x, y = float(view.surfaces.xs[j]), float(view.surfaces.ys[i])
         axes.text(x, y, text, ha="center", va="center", fontsize=font_pt, color="white" if dark else "black")
+
+
+def _digits(view: View) -> int | None:
+    """Significant digits with which the values of all panels fit into their cells, a digit's width between them."""
+    rows, columns = view.surfaces.grids[0].values.shape
+    if FLAT_SHARE * view.panel_in / rows < _LINE_IN * 1.5:
+        return None
+    values = view.surfaces.values()
+    seen = values[np.isfinite(values)].tolist()
+    for digits in (3, 2):
+        longest = max((len(view.unit.text(value, digits)) for value in seen), default=0)
+        if view.panel_in / columns >= _DIGIT_IN * (longest + 1):
+            return digits
+    return None
 
 
 def _mark_findings(axes: Axes, grid: Grid, view: View) -> None:

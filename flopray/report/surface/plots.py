@@ -6,12 +6,11 @@ needs a single pass.
 
 from __future__ import annotations
 
-import numpy as np
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 
 from flopray.report.plot.figures import add_axes, add_colour_bar, write_titles
-from flopray.report.plot.scales import Array, ValueScale, display_unit
+from flopray.report.plot.scales import Array, ValueScale, cell_unit
 from flopray.report.surface.axes import letter_of
 from flopray.report.surface.data import SurfaceSet
 from flopray.report.surface.legend import Marks, draw_legend, legend_height_in
@@ -63,7 +62,7 @@ def draw_surfaces(surfaces: SurfaceSet, *, log: bool, scale_values: Array | None
     count = len(surfaces.grids)
     scale_values = surfaces.values() if scale_values is None else scale_values
     scale = ValueScale.fitting(scale_values, log=log, signed=surfaces.metric.signed)
-    unit = display_unit(surfaces.metric.unit, float(np.nanmax(np.abs(scale_values))))
+    unit = cell_unit(surfaces.metric.unit, scale_values)
     view = View(
         surfaces, scale, unit, Marks.of(surfaces), {1: 2.5, 2: 2.68, 3: 1.76}.get(count, 2.15), font_pt_for(count)
     )

@@ -42,11 +42,21 @@ class Metric:
 
 
 _OF_TIME, _OF_ENERGY = ("status",), ("status", "energy_status")
+#: A rate or an efficiency may also lack FLOPs: of a phase without products, where no closed form is stated.
+_FLOPS = "model_flops_reason"
 METRICS = {
     metric.name: metric
     for metric in (
         Metric("time", "time_s", "Time per iteration", "time", "s", "time_rel_error", _OF_TIME),
-        Metric("flops_per_s", "flops_per_s", "Model FLOPs per second", "rate", "FLOP/s", "time_rel_error", _OF_TIME),
+        Metric(
+            "flops_per_s",
+            "flops_per_s",
+            "Model FLOPs per second",
+            "rate",
+            "FLOP/s",
+            "time_rel_error",
+            (*_OF_TIME, _FLOPS),
+        ),
         Metric("energy", "energy_j", "Energy per iteration", "energy", "J", "energy_rel_error", _OF_ENERGY),
         Metric(
             "flops_per_j",
@@ -55,7 +65,7 @@ METRICS = {
             "efficiency",
             "FLOP/J",
             "energy_rel_error",
-            _OF_ENERGY,
+            (*_OF_ENERGY, _FLOPS),
         ),
         Metric("mfu", "mfu", "Model FLOPs utilization", "MFU", "%", "time_rel_error", ("status", "mfu_reason")),
         Metric(
