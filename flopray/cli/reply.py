@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from flopray.cli.answer import Answer, answer, cheapest, fastest
 from flopray.cli.prices import Overheads

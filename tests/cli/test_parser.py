@@ -245,7 +245,8 @@ def test_every_flag_in_the_other_number_gets_a_hint(monkeypatch, name, capsys):
     module.main([])
     (parser,) = made
     flags = parser._flags()
-    for flag, slip in ((flag, slip) for flag in flags for slip in _other_numbers(flag) if slip not in flags):
+    slips = {slip: flag for flag in flags for slip in _other_numbers(flag) if slip not in flags}
+    for slip, flag in slips.items():
         with pytest.raises(SystemExit):
             parser.parse_args(["a", "b", slip])
         assert f"did you mean {flag}?" in capsys.readouterr().err, slip
