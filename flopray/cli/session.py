@@ -103,7 +103,7 @@ class NewRun:
         """
         absent = absent_types(cluster, self.device_types) if self.options.dry_run else []
         warning, cluster = passed_over(cluster, self.device_types), cluster.with_types(absent)
-        slots = choose_devices(cluster, self.device_types, planned=absent)
+        slots = choose_devices(cluster, self.device_types, planned=absent if self.options.dry_run else None)
         sweep = sweep_from(self.workload, self._request, list(slots), cores=cluster.cores)
         if self._known is not None and self._known == sweep:
             sweep = self._known  # its points need not be made again
