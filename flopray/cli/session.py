@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 import flopray
+from flopray.cli.endings import raise_swallowed
 from flopray.cli.flags import flags_of
 from flopray.cli.interrupted_run import InterruptedRun
 from flopray.cli.objective import refuse_mfu, refuse_objective, sought
@@ -175,6 +176,7 @@ def _carry_out(of: Run, console: Console, start_up: StartUp) -> int:
     start_up.mark("checks")
     say = partial(console.print, highlight=False, soft_wrap=True)
     with _reach(of, console) as cluster:
+        raise_swallowed()  # Ray's start runs code of many libraries
         start_up.mark("Ray")
         placed = of.on(_awaited(of, cluster, say))
         start_up.mark("devices")
@@ -185,6 +187,7 @@ def _carry_out(of: Run, console: Console, start_up: StartUp) -> int:
             return 0
         _say_where(console, cluster)
         notes = _preflight(of, placed, cluster, console)
+        raise_swallowed()
         start_up.mark("pre-flight")
         folder, line = of.open(placed)
         for said in (line, *told_places(of.loggers, folder, of.options)):
@@ -254,6 +257,7 @@ def _measure(
         with importing():  # takes seconds, in which an interrupt may come too
             from flopray.sweep.driver import run_sweep
 
+        raise_swallowed()
         start_up.mark("imports")
         with (
             RunLog(folder.log_path, sweep.workload) as log,

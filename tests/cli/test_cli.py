@@ -458,6 +458,42 @@ def test_an_interrupt_before_there_is_a_run(command, monkeypatch, tmp_path, numb
     assert tree(tmp_path) == {}
 
 
+def test_an_interrupt_that_a_library_swallows_ends_the_sweep_all_the_same(command, monkeypatch, tmp_path):
+    @contextlib.contextmanager
+    def swallowed(*_):
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise AssertionError("the signal should have ended this")
+        yield Cluster({}, 1, {"CPU": 1}, None, True)
+
+    monkeypatch.setattr(session, "connected", swallowed)
+    outcome = command("--n 1")
+    assert outcome.code == 130
+    assert outcome.err == "starting Ray on this machine ...\ninterrupted\n"
+    assert tree(tmp_path) == {}
+
+
+SCRIPTS = sorted([*(ROOT / "sweeps").glob("*.py"), *(ROOT / "analysis").glob("*.py")])
+#: Runs the script after it, and interrupts it where it imports the command line.
+INTERRUPTED_IMPORT = """
+import runpy, sys
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "flopray.cli":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_an_interrupt_while_a_script_imports_is_one_line(script):
+    words = [sys.executable, "-c", INTERRUPTED_IMPORT, str(script)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
 def test_other_errors_of_flopray_are_one_line_too_with_their_own_code(command, monkeypatch):
     def full(*_):
         raise StorageError("the disk is full")
