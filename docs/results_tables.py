@@ -25,6 +25,7 @@ RESULTS = Path(__file__).with_name("results")
 sys.path.append(str(RESULTS.parents[1] / "bench"))
 import energy_report  # noqa: E402  (the line above makes modules of bench importable)
 from boards import of_rows, told_at_reference  # noqa: E402
+from watch_accuracy import judged  # noqa: E402
 
 #: A pandas DataFrame; its stubs do not know whether a selection of one is a DataFrame too.
 Frame = Any
@@ -380,8 +381,6 @@ _WATCHED_WINDOWS, _WATCHED_S = 20, (2.0, 5.0)
 
 def watched() -> str:
     """Windows of watched loops against the 40 s around them."""
-    from watch_accuracy import judged  # imports torch
-
     lines = []
     for name, label in _WATCHED.items():
         found = judged(load_series(RESULTS / "watched" / name), _WATCHED_WINDOWS, _WATCHED_S)
