@@ -13,9 +13,10 @@ def main(*command: str) -> int:
         *command: words that a script has before those of its command line.
     """
     try:
+        from flopray.cli.main import as_process
         from flopray.cli.main import main as run
 
-        return run([*command, *sys.argv[1:]])
+        return as_process(lambda: run([*command, *sys.argv[1:]]))
     except KeyboardInterrupt:
         return _interrupted()
 

@@ -129,9 +129,29 @@ def test_an_interrupt_during_imports_is_no_traceback(monkeypatch, capsys):
     def interrupted(_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(sys.modules, "flopray.cli.main", SimpleNamespace(main=interrupted))
+    monkeypatch.setitem(
+        sys.modules, "flopray.cli.main", SimpleNamespace(main=interrupted, as_process=command.as_process)
+    )
     assert __main__.main() == 130
     assert capsys.readouterr() == ("", "interrupted\n")
+
+
+@pytest.mark.parametrize("entry", ["main('sweep', 'mlp')", "sweep_script('mlp')"])
+def test_a_second_interrupt_while_the_process_ends_does_not_change_its_code(entry):
+    """As while Ray clears up: here what clears up sends it."""
+    code = f"""
+import atexit, os, signal, sys, types
+import flopray.cli.main
+def work(*_):
+    sys.modules["ray"] = types.ModuleType("ray")
+    atexit.register(os.kill, os.getpid(), signal.SIGINT)
+    return 130
+flopray.cli.main.sweep_command = work
+from flopray.__main__ import main, sweep_script
+sys.exit({entry})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 @pytest.mark.parametrize(
