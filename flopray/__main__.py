@@ -1,7 +1,6 @@
 """`python -m flopray`, the command `flopray`, and the scripts of `sweeps/` and `analysis/`."""
 
 import sys
-from typing import NoReturn
 
 from flopray.errors import EXIT_INTERRUPTED
 
@@ -21,7 +20,7 @@ def main(*command: str) -> int:
         return _interrupted()
 
 
-def sweep_script(workload: str) -> NoReturn:
+def sweep_script(workload: str) -> None:
     """Run a script that sweeps a workload, and end the process.
 
     Args:

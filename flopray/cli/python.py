@@ -199,7 +199,7 @@ def _did_you_mean(workload: Workload, guess: str, known: Iterable[str], of_field
         names = {flag: name for name, flag in flags.items()}
         answers = synonyms(workload.fields, {name: flag for name, flag in flags.items() if name not in fields})
         found = names.get((meant(guess, answers, list(names)) or "").partition(" ")[0])
-    if found not in known:
+    if found is None or found not in known:
         return ""
     return f": did you mean {of_field.format(found) if found in fields else found}?"
 

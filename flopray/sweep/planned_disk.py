@@ -66,4 +66,4 @@ def _surfaces(sweep: Sweep, workload: Workload, types: int) -> tuple[int, int]:
 
 def _values(sweep: Sweep, *axes: str | None) -> int:
     """Combinations of values of axes; an axis that is not there has one."""
-    return math.prod(len(sweep.axes[name]) for name in axes if name in sweep.axes)
+    return math.prod(len(sweep.axes[name]) for name in axes if name is not None and name in sweep.axes)

@@ -1,8 +1,9 @@
 """Cost of a point before it is measured: time from FLOPs and bytes, and the least memory.
 
 For sizing trials and for `--dry-run`; never used as a result. An iteration takes the longer of its FLOPs at the rate of
-products and its bytes at the rate of memory. A phase takes its preparation, the warm-up (`measurement.window`), and a
-window, both in laps of at least one iteration. Standard library only.
+products and its bytes at the rate of memory, and no less than its operations take to be launched. A phase takes its
+preparation, the warm-up (`measurement.window`), and a window, both in laps of at least one iteration. Standard library
+only.
 """
 
 from __future__ import annotations
@@ -103,7 +104,8 @@ def iteration_seconds(point: Point, phase: str, rates: Rates) -> float:
         moved, optimizer_s = moved - optimizer, unfused * optimizer / rates.bytes_per_s
         flops = flops if moved else 0
     rate = rates.flops_per_s.get(unit_of(point.precision))
-    return max(flops / rate if rate else 0.0, moved / rates.bytes_per_s) + optimizer_s
+    launch_s = model.launch_s(point, phase) if point.execution == "eager" else 0.0
+    return max(max(flops / rate if rate else 0.0, moved / rates.bytes_per_s) + optimizer_s, launch_s)
 
 
 def _flops(model: Workload, point: Point, phase: str) -> int:
