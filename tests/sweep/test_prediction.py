@@ -26,6 +26,7 @@ from flopray.sweep.prediction import (
     predict_point_seconds,
     rates_of,
 )
+from flopray.workloads.base import workload_of
 from flopray.workloads.capability import why_no_instrument, why_not
 from flopray.workloads.llama import Llama
 from flopray.workloads.mlp import MLP
@@ -70,7 +71,7 @@ def test_many_small_layers_take_the_time_of_their_launches():
     for phase, measured_s in (("inference", 0.020), ("forward", 0.048), ("backward", 0.074), ("train_step", 0.251)):
         assert 0.5 < iteration_seconds(deep, phase, CORE) / measured_s < 2
         assert iteration_seconds(mlp(4000, 16, 16, execution="compile"), phase, CORE) < measured_s / 5
-    assert deep.workload.count_s(deep) == pytest.approx(1.75, rel=0.1)
+    assert workload_of(deep).count_s(deep) == pytest.approx(1.75, rel=0.1)
 
 
 def test_a_long_iteration_is_warmed_up_and_repeated():
