@@ -6,9 +6,10 @@ import dataclasses
 import logging
 import shlex
 import sys
+import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -143,6 +144,8 @@ def _script() -> str:
     return started.parent.name if started.name == "__main__.py" else sys.argv[0]
 
 
+#: Ray starts in 6 to 8 s, and within these without a word.
+_SILENT_S = 12.0
 #: A new or an existing run.
 Run = NewRun | InterruptedRun
 
@@ -195,15 +198,27 @@ def _carry_out(of: Run, console: Console, start_up: StartUp) -> int:
         return _measure(of, placed, folder, console, notes, start_up)
 
 
-def _reach(of: Run, console: Console) -> AbstractContextManager[Cluster]:
-    """The cluster to run on; a plan for this machine starts no Ray."""
+@contextmanager
+def _reach(of: Run, console: Console) -> Iterator[Cluster]:
+    """The cluster to run on, with a line where it is slow to come; a plan for this machine starts no Ray."""
     address = of.options.address
     if of.options.dry_run and address is None:
-        return nullcontext(this_machine())
+        yield this_machine()
+        return
     if address is None:
         console.print("starting Ray on this machine ...", highlight=False)
     job = {"job_name": of.name, "flopray_run": of.name, "flopray_version": flopray.__version__}
-    return connected(address, job | {"workload": of.workload.name, "results": of.address})
+    what = "starting, as it does on a busy machine" if address is None else "letting this process in"
+    said = f"Ray is still {what}; run {of.name} will be in {of.address}"
+    still = threading.Timer(_SILENT_S, lambda: console.print(said, highlight=False, soft_wrap=True))
+    still.daemon = True
+    still.start()
+    try:
+        with connected(address, job | {"workload": of.workload.name, "results": of.address}) as cluster:
+            still.cancel()
+            yield cluster
+    finally:
+        still.cancel()
 
 
 def _awaited(of: Run, cluster: Cluster, say: Callable[[str], object]) -> Cluster:

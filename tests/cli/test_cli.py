@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -471,6 +472,21 @@ def test_an_interrupt_that_a_library_swallows_ends_the_sweep_all_the_same(comman
     assert outcome.code == 130
     assert outcome.err == "starting Ray on this machine ...\ninterrupted\n"
     assert tree(tmp_path) == {}
+
+
+def test_a_slow_start_of_ray_is_told_with_the_run_and_its_folder(command, monkeypatch, tmp_path):
+    @contextlib.contextmanager
+    def slow(*_):
+        time.sleep(0.5)
+        raise StorageError("enough")
+        yield
+
+    monkeypatch.setattr(session, "connected", slow)
+    assert command("--n 1 --name r").err == "starting Ray on this machine ...\nerror: enough\n"
+    monkeypatch.setattr(session, "_SILENT_S", 0.01)
+    lines = command("--n 1 --name r").err.splitlines()
+    assert lines[1] == f"Ray is still starting, as it does on a busy machine; run r will be in {tmp_path}/results/r"
+    assert command("--n 1 --name r --quiet").err == "error: enough\n"
 
 
 SCRIPTS = sorted([*(ROOT / "sweeps").glob("*.py"), *(ROOT / "analysis").glob("*.py")])
