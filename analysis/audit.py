@@ -2,7 +2,7 @@
 
 import sys
 
-from flopray.cli.audit import main
+from flopray.__main__ import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("audit"))

@@ -16,7 +16,8 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -202,13 +203,36 @@ def characteristics_of(uuid: str) -> Characteristics:
         meter.close()
 
 
-def judge(series: Series, windows: int, seconds: tuple[float, ...]) -> None:
-    """Print RMS, coverage and stated width for windows of some lengths."""
+@dataclass(frozen=True)
+class Judged:
+    """Windows of one length against the seconds around them.
+
+    Attributes:
+        errors: estimate / truth - 1, shape (windows,).
+        stated: half widths of the stated intervals, relative, shape (windows,).
+    """
+
+    errors: np.ndarray
+    stated: np.ndarray
+
+    @property
+    def held(self) -> int:
+        """Windows whose interval contains the truth."""
+        return int(np.sum(np.abs(self.errors) <= self.stated))
+
+    @property
+    def rms(self) -> float:
+        """Root mean square of the errors."""
+        return float(np.sqrt(np.mean(np.square(self.errors))))
+
+
+def judged(series: Series, windows: int, seconds: Sequence[float]) -> dict[float, Judged]:
+    """Windows at random moments, by their length; the moments are the same for each call."""
     (uuid,) = {device["uuid"] for device in series.about["summary"]["devices"]}
     ticks, timeline, meter = ticks_of(series, uuid), timeline_of(series), characteristics_of(uuid)
-    curve = EnergyCurve(ticks)
+    curve, rng = EnergyCurve(ticks), np.random.default_rng(0)
     low_s, high_s = float(timeline.start_s[0]) + FIRST_S, float(timeline.end_s[-1])
-    rng = np.random.default_rng(0)
+    by_length = {}
     for length_s in seconds:
         errors, stated = [], []
         for start_s in rng.uniform(low_s + (AROUND_S - length_s) / 2, high_s - (AROUND_S + length_s) / 2, windows):
@@ -218,14 +242,19 @@ def judge(series: Series, windows: int, seconds: tuple[float, ...]) -> None:
             found = estimate(ticks.where(inside), Timeline(timeline.start_s[seen], timeline.end_s[seen], whole), meter)
             edges_s = start_s + length_s / 2 + np.array([-AROUND_S / 2, AROUND_S / 2])
             near = (timeline.start_s >= edges_s[0]) & (timeline.end_s <= edges_s[1])
-            truth_j = _energy_of_spans(curve, timeline, near)
-            errors.append(found.energy_j / truth_j - 1)
+            errors.append(found.energy_j / _energy_of_spans(curve, timeline, near) - 1)
             stated.append(found.rel_error)
-        held = np.sum(np.abs(errors) <= stated)
-        rms = np.sqrt(np.mean(np.square(errors)))
+        by_length[length_s] = Judged(np.array(errors), np.array(stated, dtype=float))
+    return by_length
+
+
+def judge(series: Series, windows: int, seconds: Sequence[float]) -> None:
+    """Print RMS, coverage and stated width for windows of some lengths."""
+    for length_s, found in judged(series, windows, seconds).items():
         print(
-            f"{length_s:g} s: {held} of {windows} intervals contain the mean of {AROUND_S:g} s; RMS {rms:.2%}, "
-            f"mean {np.mean(errors):+.2%}, stated {np.median(stated):.2%} in the median"
+            f"{length_s:g} s: {found.held} of {windows} intervals contain the mean of {AROUND_S:g} s; "
+            f"RMS {found.rms:.2%}, mean {np.mean(found.errors):+.2%}, "
+            f"stated {np.median(found.stated):.2%} in the median"
         )
 
 

@@ -90,6 +90,7 @@ def differences(text: str) -> list[str]:
     ]
     absent = set(made.TABLES) - {match[1] for match in _BLOCK.findall(text)}
     found += [f"table {name} is missing" for name in sorted(absent)]
+    found += [f"no command makes the table that begins {line!r:.80}" for line in _tables_of_hand(text)]
     drawn = {name for _, files in FIGURES for name in files.values()}
     shown = set(re.findall(r"!\[[^]]*\]\(([^)]+)\)", text))
     found += [f"no command of make_results.py draws {name}" for name in sorted(shown - drawn)]
@@ -101,6 +102,11 @@ def differences(text: str) -> list[str]:
             found.append(f"the page does not say `{start}`, which draws {', '.join(files.values())}")
     found += [f"{name} does not exist" for name in sorted(shown) if not (made.RESULTS / name).exists()]
     return found + unsaid(text, made.statements())
+
+
+def _tables_of_hand(text: str) -> list[str]:
+    """The first lines of tables that stand outside of the blocks that this script writes."""
+    return re.findall(r"^(\|.*)\n\|[-:| ]+\|$", _BLOCK.sub("", text), re.MULTILINE)
 
 
 def unsaid(text: str, statements: list[str]) -> list[str]:

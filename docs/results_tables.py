@@ -19,11 +19,13 @@ from flopray.report.flops.adjusted import held_out
 from flopray.report.flops.data import groups_of, load_runs, reconstructed
 from flopray.report.flops.held_out import METHODS, summarised
 from flopray.store.location import load_run
+from flopray.watching.series import load_series
 
 RESULTS = Path(__file__).with_name("results")
 sys.path.append(str(RESULTS.parents[1] / "bench"))
 import energy_report  # noqa: E402  (the line above makes modules of bench importable)
 from boards import of_rows, told_at_reference  # noqa: E402
+from watch_accuracy import judged  # noqa: E402
 
 #: A pandas DataFrame; its stubs do not know whether a selection of one is a DataFrame too.
 Frame = Any
@@ -367,6 +369,46 @@ def measured() -> str:
     return table(["step", "windows", *(f"{kind}: hold; RMS (stated, median)" for kind in kinds)], lines)
 
 
+_WATCHED = {
+    "h200_conv": "convolutional net, eager",
+    "h200_lightning": "Lightning, 12 linear layers",
+    "h200_trainer": "Trainer, a small Llama",
+    "h200_trainer_large": "Trainer, a Llama of 0.2 billion parameters",
+    "h200_lightning_again": "Lightning again, on another board",
+}
+_WATCHED_WINDOWS, _WATCHED_S = 20, (2.0, 5.0)
+
+
+def watched() -> str:
+    """Windows of watched loops against the 40 s around them."""
+    lines = []
+    for name, label in _WATCHED.items():
+        found = judged(load_series(RESULTS / "watched" / name), _WATCHED_WINDOWS, _WATCHED_S)
+        cells = [f"{one.held}; {percent(one.rms)} ({percent(float(np.median(one.stated)))})" for one in found.values()]
+        lines.append([f"{label} (`{name}`)", *cells])
+    return table(["loop", *(f"{length_s:g} s: hold; RMS (stated, median)" for length_s in _WATCHED_S)], lines)
+
+
+def _mixed() -> dict[str, Any]:
+    return json.loads((RESULTS / "mixed_sweep_h200.json").read_text())
+
+
+def mixed() -> str:
+    """What counting costs beside measuring, by sweep."""
+    labels = {
+        "measured": "16 MLPs in fp32 and bf16, four phases: time and energy",
+        "counted": "the same: counters",
+        "mixed": "the same: all three",
+        "grid": "grid of 1,280 MLPs in bf16, forward and backward: counters",
+    }
+    lines = []
+    for name, label in labels.items():
+        run = _mixed()[name]
+        span = f"{run['ncu_span_s']:.0f} s" if run["ncu_processes"] else ""
+        lines.append([label, f"{run['seconds']:.0f} s", str(run["ncu_processes"]), span])
+    return table(["sweep", "time", "ncu processes", "from the start of the first to the end of the last"], lines)
+
+
 _COUNTERS = {"fp32": "h100_counters_fp32", "bf16": "h100_counters_bf16"}
 
 
@@ -413,15 +455,15 @@ TABLES: dict[str, Callable[[], str]] = {
     made.__name__: made
     for made in (
         *(mlp_fp32, mlp_bf16, energy_windows, llama, llama_again, llama_apart, causal_lm, references),
-        *(boards, boards_left_out, measured),
-        *(counters, predictions, overheads),
+        *(boards, boards_left_out, measured, watched),
+        *(counters, predictions, overheads, mixed),
     )
 }
 
 
 def statements() -> list[str]:
     """The numbers in the text of the page, with the words around them."""
-    return [*_of_mlp(), *_of_llama(), *_of_counters(), *_of_windows()]
+    return [*_of_mlp(), *_of_llama(), *_of_counters(), *_of_windows(), *_of_boards(), *_of_models(), *_of_mixed()]
 
 
 def readme_statements() -> list[str]:
@@ -555,3 +597,65 @@ def _of_windows() -> list[str]:
         energy_j = np.array([truth["energy_j"] for truth in _windows(name)["truths"]])
         spans.append(f"{np.ptp(energy_j) / energy_j.mean():.1%}".replace("%", " %"))
     return [f"its slices span {spans[0]} (small, H100", *(f"{span} (" for span in spans[1:])]
+
+
+def _of_boards() -> list[str]:
+    first, second = (rows(f"boards/{name}") for name in ("h200_7757", "h200_0f8e"))
+    counts = [int((frame["energy_rel_error"] <= frame["target_error"]).sum()) for frame in (first, second)]
+    shares = {
+        f"{json.loads((RESULTS / 'boards' / name / 'summary.json').read_text())['measured_fraction']:.0%}"
+        for name in ("h200_7757", "h200_0f8e")
+    }
+    (share,) = shares
+    return [
+        f"{counts[0]} and {counts[1]} of the rows reached 1 % in energy, and all rows reached it in time; "
+        f"{share.replace('%', ' %')} of their device time was measured in windows"
+    ]
+
+
+def _of_models() -> list[str]:
+    frame = rows("h200_causal_lm").query("execution == 'compile_graph' and status == 'ok'")
+    energy, time_s = (
+        frame.pivot_table(name, index=["phase", "model"], columns="precision")
+        for name in ("energy_per_token_j", "time_s")
+    )
+    ratio = energy["fp8"] / energy["bf16"]
+    large = ("llama-3.2-1b", "olmo-2-1b", "qwen3-1.7b", "smollm3-3b")
+    saved = 1 - ratio["train_step"].loc[list(large)]
+    prefill = 1 - ratio["prefill"]
+    two = prefill.loc[["qwen3-1.7b", "smollm3-3b"]]
+    more = time_s.loc[("prefill", "smollm2-135m"), "fp8"] / time_s.loc[("prefill", "smollm2-135m"), "bf16"] - 1
+    reached = frame["energy_rel_error"] <= 0.02
+    capped = int(frame.loc[~reached, "throttle_end"].str.contains("sw_power_cap").sum())
+    step = frame.query("model == 'llama-3.2-1b' and phase == 'train_step'").set_index("precision")
+    said = [
+        f"{row['energy_j']:.1f} J ± {percent(row['energy_rel_error'])} and {row['time_s'] * 1e3:.0f} ms"
+        for row in (step.loc[precision] for precision in ("bf16", "fp8"))
+    ]
+    decode = energy.xs("decode")["bf16"] * 1e3
+    lm = rows("reference/h200-lm/lm_97ae")
+    known = lm["time_s"].notna() & lm["energy_j"].notna()
+    window = f"{lm['window_s'].sum() / _span_s(lm):.0%}".replace("%", " %")
+    return [
+        f"{saved.min() * 100:.0f} to {saved.max() * 100:.0f} % per token",
+        f"takes {prefill['llama-3.1-8b'] * 100:.0f} % less energy with Llama 3.1 8B, and {two.min() * 100:.0f} to "
+        f"{two.max() * 100:.0f} % less with Qwen3 1.7B and SmolLM3 3B",
+        f"135M takes {more * 100:.0f} % more time",
+        f"takes {ratio['decode'].min():.1f} to {ratio['decode'].max():.1f} times as much energy",
+        f"Llama 3.2 1B makes a token for {decode['llama-3.2-1b']:.0f} mJ, Qwen3 0.6B for {decode['qwen3-0.6b']:.0f} mJ",
+        f"{reached.sum()} of the {len(frame)} rows as a graph reach 2 % in energy; prefill in bf16 states up to "
+        f"{percent(frame['energy_rel_error'].max())}. Of the other {(~reached).sum()} rows, {capped} ended",
+        f"Measured: {said[0]}, {said[1]}",
+        f"{known.sum()} of {len(lm)} rows have time and energy",
+        f"{window} of {_span_s(lm):.0f} s were in measured windows",
+        f"{(known & lm['energy_at_reference_j'].isna()).sum()} rows have no energy at the reference temperature",
+    ]
+
+
+def _of_mixed() -> list[str]:
+    run = _mixed()
+    every = run["every_launch"]
+    return [
+        f"together take {run['ratio']:.2f} times the sum of the other two",
+        f"all {every['rows'] - len(every['differ'])} rows were the same",
+    ]

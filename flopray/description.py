@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
@@ -97,7 +98,9 @@ class Field:
             return
         if self.is_dimension:
             if type(value) is not int or value < 1 or value > _LARGEST:
-                raise SpecError(f"{self.name} must be a whole number of at least 1, got {value!r:.60}")
+                wrong = "is missing: it must be" if value is None else "must be"
+                got = "" if value is None else f", got {value!r:.60}"
+                raise SpecError(f"{self.name} {wrong} a whole number of at least 1{got}")
         elif type(value) is not self.type or value == "":
             raise SpecError(f"{self.name} {self._wrong(value)}")
         elif self.words and not self.free and value not in self.words.values():
@@ -169,10 +172,23 @@ class Description:
         known = {f.name for f in self.fields}
         for name in values:
             if name not in known:
-                raise SpecError(f"a point of {self.name} has no field {name!r:.60}: it has {', '.join(sorted(known))}")
+                near = f": did you mean {meant}?" if (meant := self.field_meant(name)) else ""
+                there = ", ".join(sorted(known))
+                raise SpecError(f"a point of {self.name} has no field {name!r:.60}: it has {there}{near}")
         for f in self.fields:
             f.check(values.get(f.name))
         return {f.name: values.get(f.name) for f in self.fields}
+
+    def field_meant(self, guess: str) -> str | None:
+        """The name of the field that a wrong name means: that of its letter or flag, or a similar one."""
+        named = {
+            other: f.name
+            for f in self.fields
+            for other in (f.letter, f.flag.lstrip("-"), *(flag.lstrip("-") for flag in f.old_flags))
+            if other
+        }
+        near = get_close_matches(guess, [f.name for f in self.fields], n=1, cutoff=0.7)
+        return named.get(guess) or (near[0] if near else None)
 
     def label(self, values: Mapping[str, Any]) -> str:
         """A short line that names the fields, such as `n=8 d=1024 m=128`.

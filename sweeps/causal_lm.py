@@ -1,7 +1,6 @@
 """Sweep causal language models over GPU types, precisions and lengths: FLOPs, energy and time per token."""
 
-from flopray.cli.main import run_script
-from flopray.workloads.causal_lm.workload import CausalLM
+from flopray.__main__ import sweep_script
 
 if __name__ == "__main__":
-    run_script(CausalLM())
+    sweep_script("causal_lm")

@@ -1,7 +1,6 @@
 """Sweep the feature-first MLP over layers n, width d and tokens m: FLOPs, energy and time of each training phase."""
 
-from flopray.cli.main import run_script
-from flopray.workloads.mlp import MLP
+from flopray.__main__ import sweep_script
 
 if __name__ == "__main__":
-    run_script(MLP())
+    sweep_script("mlp")

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 def run_the_ten_lines(run: Path) -> str:
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(code.splitlines()) <= 12
+    assert len([line for line in code.splitlines() if line]) <= 12
     code = code.replace("results/RUN", str(run))
     outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert outcome.returncode == 0, outcome.stderr
@@ -27,10 +27,26 @@ def run_the_ten_lines(run: Path) -> str:
 
 def test_on_an_h100():
     out = run_the_ten_lines(ROOT / "docs" / "results" / "h100_mlp_fp32")
-    assert "NVIDIA H100 80GB HBM3: n=" in out
+    assert "NVIDIA H100 80GB HBM3 fp32 backward n_layers=2 width=1024 tokens=256" in out
     assert re.search(r"µs ± [\d.]+%", out)
     assert re.search(r"mJ ± [\d.]+%", out)
     assert "nan" not in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        ("h200_llama", "NVIDIA H200 fp16 backward model=llama-3.2-1b batch_size=8 sequence_length=1024"),
+        ("reference/h200-lm/lm_97ae", "mJ ± ?"),  # too few ticks for an error of energy
+        ("h200_causal_lm", "NVIDIA H200 "),
+        ("h100_counters_fp32", "Series([], Name: count"),  # nothing was timed
+    ],
+)
+def test_on_a_run_of_any_workload_and_instrument(run, said):
+    out = run_the_ten_lines(ROOT / "docs" / "results" / run)
+    assert said in out
+    assert "nan" not in out.lower()
 
 
 @pytest.mark.slow

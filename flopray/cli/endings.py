@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -107,6 +108,27 @@ def interrupt_on_signals() -> None:
 
     What is ignored stays so: SIGHUP behind `nohup`, and SIGINT behind a shell's `&`.
     """
+    _interrupts.clear()
     for number in ENDING_SIGNALS:
-        if number == signal.SIGTERM or signal.getsignal(number) == signal.SIG_DFL:
-            signal.signal(number, signal.default_int_handler)
+        if number == signal.SIGTERM or signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, _interrupt)
+
+
+#: Signals that ended the work, also if a library swallowed the exception.
+_interrupts: list[int] = []
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _interrupts.append(number)
+    signal.default_int_handler(number, frame)
+
+
+def raise_swallowed() -> None:
+    """Interrupt the work, if a library swallowed an interrupt since `interrupt_on_signals`, as a callback of C may.
+
+    Raises:
+        KeyboardInterrupt: there was one.
+    """
+    if _interrupts:
+        _interrupts.clear()
+        raise KeyboardInterrupt

@@ -1,8 +1,8 @@
 """The commands of `flopray`.
 
 Exit codes: 0 it did what was asked, 2 bad input (nothing was started), 130 interrupted (a run can be resumed). Of a
-sweep also: 3 it finished and some points failed, 4 it stopped because every device only failed, 5 every point is safe
-and a table or figure could not be made.
+sweep also: 1 it began and its disk, folder or cluster is gone, 3 it finished and some points failed, 4 it stopped
+because every device only failed, 5 every point is safe and a table or figure could not be made.
 """
 
 from __future__ import annotations
@@ -166,15 +166,25 @@ def _sweep_command(
 
 
 def run_script(workload: Workload) -> None:
-    """Entry point of a script in `sweeps/`: run and exit."""
+    """Sweep as a script in `sweeps/` does, and end the process."""
+    sys.exit(as_process(lambda: sweep_command(workload)))
+
+
+def as_process(work: Callable[[], int]) -> int:
+    """Do all the work of this process; returns its exit code, which signals at the process's end do not change.
+
+    Args:
+        work: returns the exit code.
+    """
     # Runs after all others, Ray's clearing up included; then Python itself would let a signal end it without a word.
     for number in ENDING_SIGNALS:
         atexit.register(signal.signal, number, signal.SIG_IGN)
-    code = sweep_command(workload)
-    # What is left is Ray's own clearing up: another Ctrl-C ends it at once, and not in a traceback.
-    for number in ENDING_SIGNALS:
-        signal.signal(number, lambda *_: os._exit(code))
-    sys.exit(code)
+    code = work()
+    if "ray" in sys.modules:
+        # What is left is Ray's own clearing up: another Ctrl-C ends it at once, and not in a traceback.
+        for number in ENDING_SIGNALS:
+            signal.signal(number, lambda *_: os._exit(code))
+    return code
 
 
 def _named_workload(words: list[str]) -> tuple[str | None, list[str]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from flopray.cli.synonyms import meant
+from flopray.cli.synonyms import in_other_number, meant
 from flopray.cli.terminal import in_lines
 from flopray.errors import FloprayError, InputError, SettingError, with_names
 from flopray.mappings import Arguments, Values
@@ -41,22 +42,76 @@ class OneLineParser(argparse.ArgumentParser):
         super().__init__(*args, **{**defaults, **kwargs})
         #: Flags here, by their names in other tools.
         self.synonyms: dict[str, str] = {}
+        self._words: list[str] = []
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As argparse does; the words are kept, so that an error can say which of them was meant otherwise."""
+        self._words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(self._words, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Exit with the code of bad input."""
-        near = self._near(message) if message.startswith("unrecognized arguments") else ""
-        self.exit(InputError.exit_code, f"error: {message}{near} (--help lists the flags)\n")
+        self.exit(InputError.exit_code, f"error: {message}{self._hint(message)} (--help lists the flags)\n")
 
-    def _near(self, message: str) -> str:
-        """Which flag may have been meant by the first one that is unknown."""
-        unknown = re.search(r"(?<!\S)(--[\w-]+|-[A-Za-z]\b)", message)
-        found = meant(unknown[0], self.synonyms, self._flags()) if unknown else None
-        return f": did you mean {found}?" if found else ""
+    def _hint(self, message: str) -> str:
+        """What may have been meant, to put behind an error of argparse; empty where nothing is similar."""
+        if message.startswith("unrecognized arguments"):
+            unknown = re.search(r"(?<!\S)(--[\w-]+|-[A-Za-z]\b)", message)
+            found = meant(unknown[0], self.synonyms, self._flags()) if unknown else None
+            return f": did you mean {found}?" if found else ""
+        if message.startswith("the following arguments are required"):
+            return self._instead_of_required(message.partition(": ")[2].split(", "))
+        refused = re.match(r"argument (--[\w-]+)", message)
+        return self._sibling_that_takes(refused[1]) if refused else ""
+
+    def _instead_of_required(self, missing: Sequence[str]) -> str:
+        """Why a required word seems to be missing: its flag is misspelt, or a flag of several values took it."""
+        known = self._option_string_actions
+        flags = [word.partition("=")[0] for word in self._until_command() if re.match(r"--?[A-Za-z]", word)]
+        for flag in flags:
+            found = None if flag in known else meant(flag, self.synonyms, self._flags())
+            if found:
+                return f"; {flag} is unknown: did you mean {found}?"
+        greedy = [flag for flag in flags if flag in known and known[flag].nargs in ("*", "+") and self._behind(flag)]
+        if greedy and not missing[0].startswith("-"):
+            return f": write {missing[0]} first, since {greedy[-1]} takes all words behind it"
+        return ""
+
+    def _sibling_that_takes(self, flag: str) -> str:
+        """The flag in the other number, singular or plural, where it takes what this one refuses."""
+        for other in self._flags():
+            words = self._behind(flag)
+            if words and in_other_number(flag, other) and _takes(self._option_string_actions[other].type, words):
+                return f": did you mean {' '.join([other, *words])}?"
+        return ""
+
+    def _behind(self, flag: str) -> list[str]:
+        """The words behind a flag, up to the next one."""
+        words = self._until_command()
+        place = next((place for place, word in enumerate(words) if word.partition("=")[0] == flag), len(words))
+        if "=" in "".join(words[place : place + 1]):
+            return [words[place].partition("=")[2]]
+        after = words[place + 1 :]
+        end = next((at for at, word in enumerate(after) if re.match(r"--?[A-Za-z]", word)), len(after))
+        return after[:end]
+
+    def _until_command(self) -> list[str]:
+        """The words of this command line, without those of a command behind `--`."""
+        return self._words[: self._words.index("--")] if "--" in self._words else self._words
 
     def _flags(self) -> list[str]:
         """All flags that `--help` lists."""
         found = [flag for action in self._actions if action.help != argparse.SUPPRESS for flag in action.option_strings]
         return [flag for flag in found if flag.startswith("--")]
+
+
+def _takes(kind: Any, words: Sequence[str]) -> bool:
+    """Whether a flag of this kind was meant by words; a number is meant by none that takes any text."""
+    try:
+        read = list(map(kind or str, words))
+    except (argparse.ArgumentTypeError, TypeError, ValueError):
+        return False
+    return not any(isinstance(value, str) and re.match(r"[-+.\d]", value) for value in read)
 
 
 class SettingsParser(OneLineParser):

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from flopray.cli.axes import flag_of
 from flopray.cli.request import check_columns, request_of
+from flopray.cli.synonyms import meant, synonyms
 from flopray.cli.terminal import LineConsole
 from flopray.cli.trust import workload_of_run
 from flopray.errors import EXIT_INTERRUPTED, InputError, SettingError, check_path, several
@@ -33,6 +35,13 @@ _SETTINGS = {
     *_COMMON,
     *(s.name for cls in (MeasureSettings, SweepOfWorkload, Limits) for s in settings_of(cls).values()),
 }
+#: The flags of the settings: names from a command line, and from other tools, lead to those of Python.
+_FLAGS = {
+    **{name: COMMON[axis].option for name, axis in _COMMON.items()},
+    **{s.name: s.option for cls in (MeasureSettings, SweepOfWorkload, Limits) for s in settings_of(cls).values()},
+}
+#: Arguments of `Sweep.run`, and flags that its path stands for.
+_OF_RUN, _OF_PATH = ("address", "plots", "strict", "quiet"), ("name", "storage")
 #: Settings that take several words, or one.
 _SEVERAL = ("precision", "execution", "phases", "instruments", "device_types")
 #: What is shown of a run: a rate, its error (FLOPs are exact) and its unit.
@@ -107,11 +116,7 @@ class Sweep:
             name: several(name, value, one_word=True) if name in _SEVERAL and value is not None else value
             for name, value in settings.items()
         }
-        fields = {field.name for field in self.workload.fields if not field.implied}
-        for kind, given, known in (("axis", self.axes, fields), ("setting", settings, _SETTINGS)):
-            for name in given:
-                if name not in known:
-                    raise InputError(f"unknown {kind} {name!r:.60}: choose from {', '.join(sorted(known))}")
+        _refuse_unknown(self.workload, self.axes, settings)
 
     def __repr__(self) -> str:
         """The axes that were named."""
@@ -152,6 +157,51 @@ class Sweep:
         axes = {axis: [words] if isinstance(words, str) else list(words) for axis, words in axes.items()} | self.axes
         where = {"name": name, "storage": storage, "address": address}
         return _carried_out(self.workload, axes, given | where, str(path), plots=plots, strict=strict, quiet=quiet)
+
+
+def _refuse_unknown(workload: Workload, axes: Iterable[str], settings: Iterable[str]) -> None:
+    """Refuse names that are no axes and no settings.
+
+    Raises:
+        InputError: with those that there are, and the one that was likely meant.
+    """
+    fields = sorted(field.name for field in workload.fields if not field.implied)
+    for name in axes:
+        if name not in fields:
+            meant = f": {name} is a setting: Sweep(..., {name}=...)" if name in _SETTINGS else ""
+            meant = meant or _did_you_mean(workload, name, fields, "{0!r}")
+            raise InputError(f"unknown axis {name!r:.60}: choose from {', '.join(fields)}{meant}")
+    for name in settings:
+        if name not in _SETTINGS:
+            known = f"{', '.join(sorted(_SETTINGS))}; the axes of {workload.name} are {', '.join(fields)}"
+            if name in _OF_RUN:
+                meant = f": {name} is an argument of run: Sweep(...).run(path, {name}=...)"
+            elif name in _OF_PATH:
+                meant = ": the folder of a run is the argument of run: Sweep(...).run('results/x')"
+            else:
+                meant = _did_you_mean(workload, name, (*fields, *_SETTINGS), "axes={{{0!r}: [...]}}")
+            raise InputError(f"unknown setting {name!r:.60}: choose from {known}{meant}")
+
+
+def _did_you_mean(workload: Workload, guess: str, known: Iterable[str], of_field: str) -> str:
+    """The known name that a guess means here: a flag, a name in another tool, or a similar one; empty without any.
+
+    Args:
+        workload: whose fields may be meant.
+        guess: the wrong name.
+        known: the right ones.
+        of_field: how a field is written here.
+    """
+    fields = {field.name: flag_of(field) for field in workload.fields if not field.implied}
+    flags = fields | {name: flag for name, flag in _FLAGS.items() if name in known}
+    found = guess if guess in fields else workload.field_meant(guess)
+    if found is None:
+        names = {flag: name for name, flag in flags.items()}
+        answers = synonyms(workload.fields, {name: flag for name, flag in flags.items() if name not in fields})
+        found = names.get((meant(guess, answers, list(names)) or "").partition(" ")[0])
+    if found is None or found not in known:
+        return ""
+    return f": did you mean {of_field.format(found) if found in fields else found}?"
 
 
 def resume(

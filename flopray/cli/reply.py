@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from flopray.cli.answer import Answer, answer, cheapest, fastest
 from flopray.cli.prices import Overheads
@@ -55,7 +56,7 @@ def reply_of(
     if phase not in workload.phases:
         raise SettingError(f"<phase> {phase}: {workload.name} has {', '.join(workload.phases)}")
     prices = overheads.prices()
-    predictor = Predictor.load(question.models) if question.models else shipped()
+    predictor = shipped() if question.models is None else _fitted(question.models, workload)
     gpus, family = _types(question.gpu, predictor), family_of(workload.name)
     ways = {gpu: ways_of(workload, predictor.ways(gpu, family), question.precision, question.execution) for gpu in gpus}
     axes, assumed = axes_of(workload, named, model, predictor.shapes(ways, family, phase))
@@ -82,8 +83,22 @@ def _types(named: Sequence[str], predictor: Predictor) -> tuple[str, ...]:
     types = tuple(dict.fromkeys(known.get(name.lower(), name) for name in named or predictor.device_types))
     if not set(types) & set(predictor.device_types):
         there = ", ".join(predictor.device_types)
-        raise SettingError(f"<gpu> {' '.join(types)}: nothing was fitted for it; there are models of {there}")
+        meant = f": did you mean <gpus={' '.join(types)}>?" if "".join(types).isdecimal() else ""
+        raise SettingError(f"<gpu> {' '.join(types)}: nothing was fitted for it; there are models of {there}{meant}")
     return types
+
+
+def _fitted(path: Path, workload: Workload) -> Predictor:
+    """The models of a file.
+
+    Raises:
+        InputError: it is missing, or holds something else.
+    """
+    if not path.exists():
+        of_a_model = path.suffix != ".json" and any(field.name == "model" for field in workload.fields)
+        meant = f": did you mean <model={path}>?" if of_a_model else ""
+        raise SettingError(f"<models> {path}: there is no such file, as flopray fit --out writes it{meant}")
+    return Predictor.load(path)
 
 
 def _lines(answers: Sequence[Answer], assumed: Sequence[str], utilisation: float, fit: Predictor) -> list[str]:

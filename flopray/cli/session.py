@@ -7,8 +7,8 @@ import logging
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 import flopray
+from flopray.cli.endings import raise_swallowed
 from flopray.cli.flags import flags_of
 from flopray.cli.interrupted_run import InterruptedRun
 from flopray.cli.objective import refuse_mfu, refuse_objective, sought
@@ -103,7 +104,7 @@ class NewRun:
         """
         absent = absent_types(cluster, self.device_types) if self.options.dry_run else []
         warning, cluster = passed_over(cluster, self.device_types), cluster.with_types(absent)
-        slots = choose_devices(cluster, self.device_types, planned=absent)
+        slots = choose_devices(cluster, self.device_types, planned=absent if self.options.dry_run else None)
         sweep = sweep_from(self.workload, self._request, list(slots), cores=cluster.cores)
         if self._known is not None and self._known == sweep:
             sweep = self._known  # its points need not be made again
@@ -142,6 +143,8 @@ def _script() -> str:
     return started.parent.name if started.name == "__main__.py" else sys.argv[0]
 
 
+#: Ray starts in 6 to 8 s, and within these without a word.
+_SILENT_S = 12.0
 #: A new or an existing run.
 Run = NewRun | InterruptedRun
 
@@ -173,6 +176,7 @@ def _carry_out(of: Run, console: Console, start_up: StartUp) -> int:
     start_up.mark("checks")
     say = partial(console.print, highlight=False, soft_wrap=True)
     with _reach(of, console) as cluster:
+        raise_swallowed()  # Ray's start runs code of many libraries
         start_up.mark("Ray")
         placed = of.on(_awaited(of, cluster, say))
         start_up.mark("devices")
@@ -183,6 +187,7 @@ def _carry_out(of: Run, console: Console, start_up: StartUp) -> int:
             return 0
         _say_where(console, cluster)
         notes = _preflight(of, placed, cluster, console)
+        raise_swallowed()
         start_up.mark("pre-flight")
         folder, line = of.open(placed)
         for said in (line, *told_places(of.loggers, folder, of.options)):
@@ -190,18 +195,26 @@ def _carry_out(of: Run, console: Console, start_up: StartUp) -> int:
         return _measure(of, placed, folder, console, notes, start_up)
 
 
-def _reach(of: Run, console: Console) -> AbstractContextManager[Cluster]:
-    """The cluster to run on; a plan for this machine starts no Ray."""
+@contextmanager
+def _reach(of: Run, console: Console) -> Iterator[Cluster]:
+    """The cluster to run on, with a line where it is slow to come; a plan for this machine starts no Ray."""
     address = of.options.address
     if of.options.dry_run and address is None:
-        return nullcontext(this_machine())
+        yield this_machine()
+        return
     if address is None:
         console.print("starting Ray on this machine ...", highlight=False)
     job = {"job_name": of.name, "flopray_run": of.name, "flopray_version": flopray.__version__}
     job |= {"workload": of.workload.name, "results": of.address}
+    what = "starting, as it does on a busy machine" if address is None else "letting this process in"
+    said = f"Ray is still {what}; run {of.name} will be in {of.address}"
     # What runs the sweep takes seconds to import; a plan does not need it.
     driver = imported_meanwhile(None if of.options.dry_run else "flopray.sweep.driver")
-    return connected(address, job, meanwhile=driver)
+    with ExitStack() as waiting:
+        waiting.enter_context(said_if_slow(console, said, _SILENT_S))
+        with connected(address, job, meanwhile=driver) as cluster:
+            waiting.close()
+            yield cluster
 
 
 def _awaited(of: Run, cluster: Cluster, say: Callable[[str], object]) -> Cluster:
@@ -255,6 +268,7 @@ def _measure(
         with importing():  # takes seconds, in which an interrupt may come too
             from flopray.sweep.driver import run_sweep
 
+        raise_swallowed()
         start_up.mark("imports")
         with (
             RunLog(folder.log_path, sweep.workload) as log,

@@ -39,8 +39,10 @@ _NAMES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("execution",), "executions exec mode backend runtime"),
     (("phases",), "phase stages stage steps step task"),
     (("instruments",), "instrument measure metrics metric counters"),
-    (("device_type",), "accelerator device devices device-type device-types backend-device"),
-    (("gpu_type",), "gpu gpus gpu-types gpu-name gpu-model"),
+    (
+        ("device_type",),
+        "accelerator device devices device-type device-types backend-device gpu gpus gpu-name gpu-model",
+    ),
     (("max_seconds",), "duration timeout time seconds max-time window"),
     (("point_timeout_s",), "point-timeout"),
     (("samples",), "num-samples n-samples trials n-trials num-trials"),
@@ -110,10 +112,28 @@ def meant(guess: str, known: Mapping[str, str], flags: Collection[str]) -> str |
         flags: all there are.
     """
     word = guess.lstrip("-").replace("_", "-")
+    if f"--{word}" in flags:  # with one hyphen, or with underscores
+        return f"--{word}"
+    if numbers := [flag for flag in flags if in_other_number(flag, f"--{word}")]:
+        return numbers[0]
     if found := known.get(word) or known.get(word.lower()):
         return found
-    if f"--{word}" in flags:  # with one hyphen
-        return f"--{word}"
+    begun = [flag for flag in flags if flag.startswith(f"--{word}")]
+    if len(begun) == 1 and len(word) >= _SHORT:
+        return begun[0]
     names = [*(flag[2:] for flag in flags), *known]
     near = get_close_matches(word.lower(), [name for name in names if len(name) > _SHORT], n=1, cutoff=_LIKE)
     return (known.get(near[0]) or f"--{near[0]}") if near and len(word) > _SHORT else None
+
+
+def in_other_number(one: str, other: str) -> bool:
+    """Whether two flags are singular and plural of one word, in either order.
+
+    >>> in_other_number("--gpu", "--gpus"), in_other_number("--retries", "--retry"), in_other_number("--gpu", "--n")
+    (True, True, False)
+    """
+    return other in _plurals(one) or one in _plurals(other)
+
+
+def _plurals(word: str) -> tuple[str, ...]:
+    return (f"{word}s", f"{word}es", *((f"{word[:-1]}ies",) if word.endswith("y") else ()))

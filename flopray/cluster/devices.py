@@ -148,7 +148,7 @@ def absent_types(cluster: Cluster, wanted: list[str] | None) -> list[str]:
 
 
 def choose_devices(
-    cluster: Cluster, wanted: list[str] | None, *, resumed: bool = False, planned: Sequence[str] = ()
+    cluster: Cluster, wanted: list[str] | None, *, resumed: bool = False, planned: Sequence[str] | None = None
 ) -> dict[str, int]:
     """The device types to sweep, with how many trials of each fit at once.
 
@@ -156,7 +156,7 @@ def choose_devices(
         cluster: the connected cluster.
         wanted: types by name; None takes every type of GPU, or the CPU when there is no GPU.
         resumed: the types come from a run that is resumed, not from a setting.
-        planned: types among those of the cluster that a plan has added.
+        planned: types among those of the cluster that a plan has added; None where it is no plan.
 
     Raises:
         ClusterError: a type that no node has (its trial would never start), or GPUs without a type that Ray knows,
@@ -179,19 +179,25 @@ def choose_devices(
         if name not in available:
             more = f" and {_gpus(cluster.untyped)} without a type ({_typing(cluster, name)})" if cluster.untyped else ""
             hint = spaced("<device_type>", name) or _near(name, available)
-            there = f"{', '.join(one for one in available if one not in planned)}{more}{cluster.because}"
+            there = f"{', '.join(one for one in available if one not in (planned or ()))}{more}{cluster.because}"
+            there += "" if planned is None else f"; a plan can be for {', '.join(_with_datasheet())} too"
             if resumed:
                 raise ClusterError(f"the run has points for {name}, and no node has it; the cluster has {there}")
             raise ClusterError(f"<device_type> {name}: no node has it; the cluster has {there}{hint}")
     return {name: available[name] for name in wanted}
 
 
+def _with_datasheet() -> list[str]:
+    """Types of which something is known without a device."""
+    return sorted(name for name in nvidia_types() if find_gpu(name) is not None)
+
+
 def _near(name: str, available: Iterable[str]) -> str:
     """Which type may have been meant: one in other letters, or the name of a board that contains a type's."""
     known = {one.lower(): one for one in (*nvidia_types(), *available)}
     words = re.findall(r"[a-z0-9]+", name.lower())
-    meant = next((known[word] for word in ("".join(words), *words) if word in known), None)
-    near = meant or next((known[one] for one in difflib.get_close_matches(name.lower(), known, n=1)), None)
+    alike, similar = (difflib.get_close_matches(name.lower(), known, n=1, cutoff=cutoff) for cutoff in (0.9, 0.7))
+    near = next((known[word] for word in ("".join(words), *alike, *words, *similar) if word in known), None)
     return f": did you mean {near}?" if near and near != name else ""
 
 

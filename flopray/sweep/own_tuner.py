@@ -110,10 +110,11 @@ def trainable(
         ClusterError: Ray cannot be reached or started.
     """
     known = (*_MEASURING, *_OTHERS)
+    found = loadable(workload)
     for name in settings:
         if name not in known:
-            raise InputError(f"unknown setting {name!r:.60}: choose from {', '.join(sorted(known))}")
-    found = loadable(workload)
+            where = f": {field} goes into param_space" if (field := found.field_meant(name)) else ""
+            raise InputError(f"unknown setting {name!r:.60}: choose from {', '.join(sorted(known))}{where}")
     if (cpus := settings.get("cpus_per_trial")) is not None:
         settings_of(Sweep)["cpus_per_trial"].check(cpus)
     given = _given(phases, instruments, settings)

@@ -16,8 +16,9 @@ from flopray.audit.hardware import memory_bytes as gpu_memory_bytes
 from flopray.errors import InputError, SettingError, named
 from flopray.measurement.host import memory_bytes as host_memory_bytes
 from flopray.measurement.temperature_hold import CAP_S
-from flopray.point import Point
+from flopray.point import Point, is_compiled
 from flopray.settings import CPU_DEFAULTS, refuse_on_a_cpu
+from flopray.sweep import planned_disk
 from flopray.sweep.counting_plan import MOST_S
 from flopray.sweep.definition import Sweep
 from flopray.sweep.prediction import (
@@ -35,19 +36,12 @@ from flopray.workloads.base import with_code
 from flopray.workloads.capability import why_no_instrument, why_not
 from flopray.workloads.tryout import failures_at, is_tried
 
-#: Bytes of journal and Parquet for one phase, measured on runs with every column filled; and of a table's schema.
-_BYTES_A_PHASE, _BYTES_A_RUN = 2500, 60_000
-#: What Tune's loggers and its state of the experiment hold: of a phase of a point, of a trial, and of each phase of a
-#: trial, whose columns all have statistics there. Measured with Ray 2.60 on runs of 1, 2 and 4 phases.
-_TUNE_BYTES_A_PHASE, _TUNE_BYTES_A_TRIAL, _TUNE_BYTES_OF_COLUMNS = 8_500, 24_000, 70_000
-#: Figures as PNG and SVG, and the page with its script: surfaces have some for each phase of a device type, precision
-#: and execution, a comparison two for each setting.
-_PAGE_BYTES, _SURFACE_BYTES, _COMPARISON_BYTES = 4_900_000, 215_000, 130_000
-#: The report, which has the same fonts and pictures for any run.
-_REPORT_BYTES = 2_100_000
+#: Drawing one figure.
 _DRAW_S = 0.3
 #: Starting Ray, actors and the device with its idle power; half of it where a cluster runs already.
 _START_S = {"CPU": 15.0, "GPU": 35.0}
+#: The first compilation of a process on a CPU readies a C++ compiler.
+_FIRST_COMPILE_S = 8.0
 #: Starting Nsight Compute, once for all kinds of core.
 _COUNTER_START_S = 12.0
 #: Points at which the code of a workload is tried before anything starts, and for a plan, and the time for it.
@@ -189,9 +183,12 @@ def print_plan(
     for device_type, target in found.items():
         on_type = [point for point in todo if point.device_type == device_type]
         points, trials, seconds = _work(sweep, on_type, target, left=sweep.size - len(finished or {}))
-        count, figures_size = _figures(sweep, len(found)) if figures else (0, 0)
+        count, figures_size = planned_disk.figures(sweep, len(found)) if figures else (0, 0)
         seconds += _START_S["CPU" if device_type == "CPU" else "GPU"] / (1 if start else 2) + count * _DRAW_S
-        size = _table_bytes(points, trials, len(sweep.settings.phases)) + (_BYTES_A_RUN + figures_size) // len(found)
+        if device_type == "CPU" and any(map(is_compiled, sweep.axes["execution"])):
+            seconds += _FIRST_COMPILE_S
+        size = planned_disk.table_bytes(points, trials, len(sweep.settings.phases))
+        size += (planned_disk.A_RUN + figures_size) // len(found)
         time = duration(seconds) if target.rates and not whole else "unknown"
         table.add_row(device_type, str(target.count), str(points), str(trials), time, prefixed(size, "B"))
         notes += _notes(sweep, device_type, on_type, target)
@@ -201,12 +198,6 @@ def print_plan(
     for note in (*_beside_windows(sweep), *notes):
         console.print(named(note, names), highlight=False, soft_wrap=True)
     console.print("dry run: nothing was started and nothing was written", highlight=False, soft_wrap=True)
-
-
-def _table_bytes(points: int, trials: int, phases: int) -> int:
-    """Bytes of the journal, the table, and Tune's results beside them."""
-    of_points = points * phases * (_BYTES_A_PHASE + _TUNE_BYTES_A_PHASE)
-    return of_points + trials * (_TUNE_BYTES_A_TRIAL + phases * _TUNE_BYTES_OF_COLUMNS)
 
 
 def _windows(sweep: Sweep) -> str:
@@ -311,20 +302,6 @@ def _code_that_fails(sweep: Sweep, points: Sequence[Point]) -> list[str]:
         else f"of {counted(tried, 'point')} that were tried"
     )
     return [f"{len(lines)} {of} will fail: {lines[0]}" for lines in failed.values()]
-
-
-def _figures(sweep: Sweep, types: int) -> tuple[int, int]:
-    """Figures of the run and their bytes: each metric of a phase has a linear and a logarithmic one."""
-    kinds = len(sweep.axes["precision"]) * len(sweep.axes["execution"]) * types
-    if with_code(sweep.workload).figures == "scores":
-        return 1, _COMPARISON_BYTES
-    if with_code(sweep.workload).figures == "comparison":
-        settings = math.prod(len(sweep.axes[f.name]) for f in sweep.workload.choices if f.name in sweep.axes)
-        settings *= len(sweep.axes["execution"])
-        return 2 * settings, _COMPARISON_BYTES * settings + _REPORT_BYTES
-    metrics = 4 if sweep.axes["device_type"] == ("CPU",) else 6
-    count = 2 * metrics * len(sweep.settings.phases) * kinds
-    return count, _PAGE_BYTES + _REPORT_BYTES + count * _SURFACE_BYTES
 
 
 def _notes(sweep: Sweep, device_type: str, points: Sequence[Point], target: Target) -> list[str]:

@@ -1,8 +1,9 @@
 """Cost of a point before it is measured: time from FLOPs and bytes, and the least memory.
 
 For sizing trials and for `--dry-run`; never used as a result. An iteration takes the longer of its FLOPs at the rate of
-products and its bytes at the rate of memory. A phase takes its preparation, the warm-up (`measurement.window`), and a
-window, both in laps of at least one iteration. Standard library only.
+products and its bytes at the rate of memory, and no less than its operations take to be launched. A phase takes its
+preparation, the warm-up (`measurement.window`), and a window, both in laps of at least one iteration. Standard library
+only.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ _CORE_FLOPS_PER_S, _CORE_BYTES_PER_S = 40e9, 6e9
 #: As in `flopray.measurement.window` and `flopray.measurement.phase`, which import torch.
 _LAP_S, _WARM_UP_S, _WARM_UP_CAP_S, _LEAST_LAPS, _LEAST_WINDOW_S = 0.01, 0.03, 1.0, 5, 0.25
 _WARM_UP_CAP_SHARE = 1 / 3
-#: Seconds of a phase besides its iterations: a capture on an H100, a compilation, and Python.
-_PREPARE_S = {"eager": 0.02, "graph": 0.08, "compile": 15.0, "compile_graph": 15.0}
+#: Seconds of a phase besides its iterations: a capture on an H100, and Python.
+_PREPARE_S = {"eager": 0.02, "graph": 0.08, "compile": 0.02, "compile_graph": 0.08}
+#: Compiling a phase: of language models on an H200, where fp8 takes twice as long, and of MLPs on a CPU.
+_COMPILE_S, _COMPILE_OTHER_S, _COMPILE_FP8, _COMPILE_ON_CPU = {"train_step": 7.0, "decode": 2.7}, 3.5, 2.0, 0.3
 #: Iterations before the warm-up: a capture runs three and replays once or twice.
 _PREPARE_ITERATIONS = {"eager": 0, "graph": 5, "compile": 1, "compile_graph": 5}
 #: Freeing memory, choosing kernels and reporting the begin and end of a point.
@@ -101,7 +104,8 @@ def iteration_seconds(point: Point, phase: str, rates: Rates) -> float:
         moved, optimizer_s = moved - optimizer, unfused * optimizer / rates.bytes_per_s
         flops = flops if moved else 0
     rate = rates.flops_per_s.get(unit_of(point.precision))
-    return max(flops / rate if rate else 0.0, moved / rates.bytes_per_s) + optimizer_s
+    launch_s = model.launch_s(point, phase) if point.execution == "eager" else 0.0
+    return max(max(flops / rate if rate else 0.0, moved / rates.bytes_per_s) + optimizer_s, launch_s)
 
 
 def _flops(model: Workload, point: Point, phase: str) -> int:
@@ -150,6 +154,7 @@ def phase_seconds(
     before = {"backward": ("forward",), "optimizer_step": ("forward_backward",), "decode": ("prefill",)}.get(phase, ())
     ready_s = sum(iteration_seconds(point, name, rates) for name in before)
     prepare_s = _PREPARE_S[point.execution] + ready_s + _PREPARE_ITERATIONS[point.execution] * each_s
+    prepare_s += _compile_seconds(point, phase) if is_compiled(point.execution) else 0.0
     model = workload_of(point)
     if model.sees_attention and phase != "optimizer_step" and not is_compiled(point.execution):
         prepare_s += ready_s + 2 * each_s
@@ -162,6 +167,11 @@ def phase_seconds(
         window_s = max(energy_window_s(settings.target_error), _LEAST_WINDOW_S)
     window_s = min(settings.max_seconds, max(window_s, _LEAST_LAPS * lap_s))
     return prepare_s + each_s + laps * lap_s, math.ceil(window_s / lap_s - 1e-9) * lap_s
+
+
+def _compile_seconds(point: Point, phase: str) -> float:
+    seconds = _COMPILE_S.get(phase, _COMPILE_OTHER_S) * (_COMPILE_ON_CPU if point.device_type == "CPU" else 1.0)
+    return seconds * (_COMPILE_FP8 if point.precision in FP8_SCALING else 1.0)
 
 
 def _time_window_s(settings: MeasureSettings, rates: Rates) -> float:

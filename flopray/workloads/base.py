@@ -268,6 +268,11 @@ class Workload(Declaration):
         del point, phase
         return 0.0
 
+    def launch_s(self, point: Point, phase: str) -> float:
+        """Predicted seconds in which the host launches the operations of an iteration one by one; 0 is not known."""
+        del point, phase
+        return 0.0
+
     def count_s(self, point: Point) -> float:
         """Predicted seconds of counting a point at the dispatcher."""
         del point

@@ -33,6 +33,10 @@ from flopray.workloads.operations import GRADIENT, PLAIN, TRANSPOSED, Operation,
 
 if TYPE_CHECKING:
     import torch
+#: CPU seconds of a layer, whatever its size: of launching its operations in each phase, and of counting it.
+_LAUNCH_S = {"inference": 5e-6, "forward": 11e-6, "backward": 18e-6, "forward_backward": 30e-6}
+_LAUNCH_S |= {"optimizer_step": 29e-6, "train_step": 59e-6}
+_COUNT_S = 4.5e-4
 
 
 class MLP(Workload):
@@ -219,6 +223,14 @@ class MLP(Workload):
         if point.precision not in FP8_SCALING:
             return None
         return float8.why_not_sizes("d and m", point.width, point.tokens)
+
+    def launch_s(self, point: Point, phase: str) -> float:
+        """The operations of each layer."""
+        return _LAUNCH_S.get(phase, 0.0) * point.n_layers
+
+    def count_s(self, point: Point) -> float:
+        """Counting each layer on the meta device."""
+        return _COUNT_S * point.n_layers
 
     def reduction_elements(self, point: Point, phase: str) -> int | None:
         """Elements that rho refers to: n d m forward, (2n - 1) d m backward; None for the optimizer alone."""

@@ -238,7 +238,7 @@ def test_a_workload_of_ones_own_is_counted(tmp_path, capsys):
         (["mlp", "--execution", "fast"], "--execution: unknown 'fast', choose from eager, graph"),
         (["mlp", "--n", "0"], "--n: 0 is below 1"),
         (["mlp", "--gpu", "B300"], "--gpu B300: nothing was fitted for it; there are models of H100, H200"),
-        (["mlp", "--models", "nothing.json"], "cannot read nothing.json"),
+        (["mlp", "--models", "nothing.json"], "--models nothing.json: there is no such file, as flopray fit --out"),
         (["mlp", "--precision", "fp64"], "--precision: unknown 'fp64', choose from fp32"),
     ],
 )
@@ -263,6 +263,12 @@ def test_a_question_that_makes_no_sense_is_refused_in_a_line(words, said, capsys
         (["mlp", "--hidden-size", "512"], "did you mean --d?"),
         (["mlp", "--carbon-intensity", "300"], "did you mean --grid-intensity?"),
         (["mlp", "--time-limit", "3h"], "did you mean --deadline?"),
+        (["mlp", "--gpus", "H100"], "such as 1000, 1e9 or 3.5M: did you mean --gpu H100?"),
+        (["mlp", "--gpus=H100"], "did you mean --gpu H100?"),
+        (["mlp", "--gpus", "H100", "H200", "--n", "8"], "did you mean --gpu H100 H200?"),
+        (["mlp", "--gpus", "0"], "such as 1000, 1e9 or 3.5M (--help lists the flags)"),
+        (["mlp", "--step", "10"], "did you mean --steps?"),
+        (["mlp", "--phases", "forward"], "did you mean --phase?"),
         (["mlp", "--zzzzz", "3"], "unrecognized arguments: --zzzzz 3 (--help lists the flags)"),
     ],
 )
@@ -340,3 +346,18 @@ def test_an_old_flag_of_a_field_is_understood(capsys):
 
     given = vars(ask.build_parser(Renamed()).parse_args(["mlp", "--columns", "64"]))
     assert given["axis_tokens"] == ["64"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["mlp", "--gpu", "8"], "there are models of H100, H200: did you mean --gpus 8?"),
+        (["mlp", "--gpu", "1", "8"], "did you mean --gpus 1 8?"),
+        (["qwen3-0.6b", "--models", "qwen3-1.7b"], "did you mean --model qwen3-1.7b?"),
+    ],
+)
+def test_a_value_of_the_flag_in_the_other_number_leads_to_that_flag(words, said, capsys):
+    assert commands.main(["ask", *words]) == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert message.count("\n") == 1

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -456,6 +457,57 @@ def test_an_interrupt_before_there_is_a_run(command, monkeypatch, tmp_path, numb
     assert outcome.code == 130
     assert outcome.err == "starting Ray on this machine ...\ninterrupted\n"
     assert tree(tmp_path) == {}
+
+
+def test_an_interrupt_that_a_library_swallows_ends_the_sweep_all_the_same(command, monkeypatch, tmp_path):
+    @contextlib.contextmanager
+    def swallowed(*_):
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise AssertionError("the signal should have ended this")
+        yield Cluster({}, 1, {"CPU": 1}, None, True)
+
+    monkeypatch.setattr(session, "connected", swallowed)
+    outcome = command("--n 1")
+    assert outcome.code == 130
+    assert outcome.err == "starting Ray on this machine ...\ninterrupted\n"
+    assert tree(tmp_path) == {}
+
+
+def test_a_slow_start_of_ray_is_told_with_the_run_and_its_folder(command, monkeypatch, tmp_path):
+    @contextlib.contextmanager
+    def slow(*_, **__):
+        time.sleep(0.5)
+        raise StorageError("enough")
+        yield
+
+    monkeypatch.setattr(session, "connected", slow)
+    assert command("--n 1 --name r").err == "starting Ray on this machine ...\nerror: enough\n"
+    monkeypatch.setattr(session, "_SILENT_S", 0.01)
+    lines = command("--n 1 --name r").err.splitlines()
+    assert lines[1] == f"Ray is still starting, as it does on a busy machine; run r will be in {tmp_path}/results/r"
+    assert command("--n 1 --name r --quiet").err == "error: enough\n"
+
+
+SCRIPTS = sorted([*(ROOT / "sweeps").glob("*.py"), *(ROOT / "analysis").glob("*.py")])
+#: Runs the script after it, and interrupts it where it imports the command line.
+INTERRUPTED_IMPORT = """
+import runpy, sys
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "flopray.cli":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_an_interrupt_while_a_script_imports_is_one_line(script):
+    words = [sys.executable, "-c", INTERRUPTED_IMPORT, str(script)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
 def test_other_errors_of_flopray_are_one_line_too_with_their_own_code(command, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import subprocess
 import sys
@@ -74,8 +75,9 @@ def test_the_tools_take_their_own_flags(capsys):
 
 @pytest.mark.parametrize("script", sorted((Path(__file__).parents[2] / "analysis").glob("*.py")), ids=lambda p: p.stem)
 def test_a_script_of_analysis_is_a_command(script):
-    main = runpy.run_path(str(script))["main"]
-    assert main.__module__ in [module for _, module in command._COMMANDS.values()]
+    assert runpy.run_path(str(script))["main"] is __main__.main
+    (name,) = re.findall(r'sys\.exit\(main\("([\w-]+)"\)\)', script.read_text())
+    assert name in command._COMMANDS
 
 
 def test_help_lists_every_command():
@@ -124,12 +126,32 @@ def test_help_of_a_file_names_the_command_as_it_is_typed(capsys):
 
 
 def test_an_interrupt_during_imports_is_no_traceback(monkeypatch, capsys):
-    def interrupted() -> int:
+    def interrupted(_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(sys.modules, "flopray.cli.main", SimpleNamespace(main=interrupted))
+    monkeypatch.setitem(
+        sys.modules, "flopray.cli.main", SimpleNamespace(main=interrupted, as_process=command.as_process)
+    )
     assert __main__.main() == 130
     assert capsys.readouterr() == ("", "interrupted\n")
+
+
+@pytest.mark.parametrize("entry", ["main('sweep', 'mlp')", "sweep_script('mlp')"])
+def test_a_second_interrupt_while_the_process_ends_does_not_change_its_code(entry):
+    """As while Ray clears up: here what clears up sends it."""
+    code = f"""
+import atexit, os, signal, sys, types
+import flopray.cli.main
+def work(*_):
+    sys.modules["ray"] = types.ModuleType("ray")
+    atexit.register(os.kill, os.getpid(), signal.SIGINT)
+    return 130
+flopray.cli.main.sweep_command = work
+from flopray.__main__ import main, sweep_script
+sys.exit({entry})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 @pytest.mark.parametrize(

@@ -96,12 +96,47 @@ def test_a_class_refuses_by_name_and_the_command_by_flag(capsys, words, said):
         ("--height tall --into x", "argument --height: 'tall' is not a number"),
         ("--edge ab --into x", "argument --edge: 'ab' is not A:B"),
         ("me", "the following arguments are required: --into"),
+        ("me --in x", "the following arguments are required: --into; --in is unknown: did you mean --into?"),
+        ("me --intos x", "the following arguments are required: --into; --intos is unknown: did you mean --into?"),
+        ("--into x --heights", "unrecognized arguments: --heights: did you mean --height?"),
+        ("--into x --colour", "unrecognized arguments: --colour: did you mean --colours?"),
         ("--hieght --into x", "unrecognized arguments: --hieght: did you mean --height?"),
     ],
 )
 def test_words_that_are_no_flags_are_one_line(capsys, words, said):
     with pytest.raises(SystemExit) as ended:
         SettingsParser(Cup).read(words.split())
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"error: {said} (--help lists the flags)\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guests:
+    """Who comes."""
+
+    place: str = setting(doc="where", positional=True, metavar="PLACE")
+    names: tuple[str, ...] = setting((), doc="who", flag="--guest")
+    count: int = setting(0, doc="how many", kind=int, flag="--guests")
+    parties: tuple[str, ...] = setting((), doc="with whom")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("home --guests Ann", "argument --guests: 'Ann' is not a whole number: did you mean --guest Ann?"),
+        ("home --guests=Ann", "argument --guests: 'Ann' is not a whole number: did you mean --guest Ann?"),
+        ("home --guests 2.5", "argument --guests: '2.5' is not a whole number"),
+        ("home --party Bob", "unrecognized arguments: --party Bob: did you mean --parties?"),
+        (
+            "--guest Ann home",
+            "the following arguments are required: PLACE: write PLACE first, since --guest takes all words behind it",
+        ),
+        ("--guests 3", "the following arguments are required: PLACE"),
+    ],
+)
+def test_singular_and_plural_of_a_flag_are_told_apart(capsys, words, said):
+    with pytest.raises(SystemExit) as ended:
+        SettingsParser(Guests).read(words.split())
     assert ended.value.code == 2
     assert capsys.readouterr().err == f"error: {said} (--help lists the flags)\n"
 
@@ -195,3 +230,23 @@ class Sown:
     """A whole number."""
 
     seed: int = setting(0, doc="of it")
+
+
+def _other_numbers(flag: str) -> list[str]:
+    singular = flag[:-1] if flag.endswith("s") else flag
+    return [f"{singular}s"] if singular == flag else [singular]
+
+
+@pytest.mark.parametrize("name", sorted(_MODULES - {"flopray.cli.count"}))  # whose other flags are the shape
+def test_every_flag_in_the_other_number_gets_a_hint(monkeypatch, name, capsys):
+    made = []
+    module = import_module(name)
+    monkeypatch.setattr(module, "carry_out", lambda parser, *_: made.append(parser) or 0)
+    module.main([])
+    (parser,) = made
+    flags = parser._flags()
+    slips = {slip: flag for flag in flags for slip in _other_numbers(flag) if slip not in flags}
+    for slip, flag in slips.items():
+        with pytest.raises(SystemExit):
+            parser.parse_args(["a", "b", slip])
+        assert f"did you mean {flag}?" in capsys.readouterr().err, slip

@@ -38,6 +38,10 @@ from flopray.workloads.registry import find_workload
         ("mlp", "-n", "--n"),
         ("mlp", "--torch-compile", "--execution compile"),
         ("mlp", "--wandb", "--log-to"),
+        ("mlp", "--gpus", "--accelerators"),
+        ("mlp", "--gpu-types", "--gpu-type"),
+        ("mlp", "--retry", "--retries"),
+        ("mlp", "--prec", "--precision"),
     ],
 )
 def test_a_guess_is_answered_with_the_flag(workload, guess, said, capsys):
@@ -54,6 +58,18 @@ def test_what_is_like_nothing_is_not_guessed(workload, guess, capsys):
     with pytest.raises(SystemExit):
         build_parser(find_workload(workload)).parse_args([guess, "8"])
     assert "did you mean" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workload", ["causal_lm", "llama", "mlp"])
+def test_every_flag_of_a_sweep_in_the_other_number_gets_a_hint(workload, capsys):
+    parser = build_parser(find_workload(workload))
+    flags = [flag for flag in parser._flags() if len(flag) > 3]
+    slips = {flag: flag[:-1] if flag.endswith("s") else f"{flag}s" for flag in flags}
+    for flag, slip in slips.items():
+        if slip not in flags:
+            with pytest.raises(SystemExit):
+                parser.parse_args([slip, "8"])
+            assert f"did you mean {flag}?" in capsys.readouterr().err, slip
 
 
 @pytest.mark.parametrize("workload", ["causal_lm", "llama", "mlp"])

@@ -32,6 +32,7 @@ MIXED = Cluster({"H100": 8, "A100": 4}, 16, MOST, None, False)
         ("NVIDIA H100 80GB HBM3", "H100"),
         ("H10O", "H100"),
         ("rtx pro 6000", "RTX-PRO-6000"),
+        ("A100-80GB", "A100-80G"),
     ],
 )
 def test_a_type_in_other_words_is_recognised(asked, meant):
@@ -45,8 +46,17 @@ def test_a_type_that_is_written_well_is_not_asked_back():
 
 
 def test_a_plan_does_not_count_what_it_adds_among_the_types_of_the_cluster():
-    with pytest.raises(ClusterError, match=r"L99: no node has it; the cluster has H100, A100, CPU(: did|$)"):
+    with pytest.raises(
+        ClusterError, match=r"L99: no node has it; the cluster has H100, A100, CPU; a plan can be for A10"
+    ):
         choose_devices(MIXED.with_types(["L4"]), ["L4", "L99"], planned=["L4"])
+
+
+def test_a_type_without_a_datasheet_is_told_what_can_be_planned():
+    with pytest.raises(ClusterError, match=r"the cluster has H100, A100, CPU; a plan can be for A100, .*, V100 too$"):
+        choose_devices(MIXED, ["MI300X"], planned=[])  # not like B300
+    with pytest.raises(ClusterError, match=r"the cluster has H100, A100, CPU$"):
+        choose_devices(MIXED, ["MI300X"])
 
 
 def test_every_type_of_gpu_is_swept_and_the_cpu_only_without_one():

@@ -1,6 +1,8 @@
 """Predictions follow a point's size, and what a device cannot do is known before anything starts."""
 
 import io
+import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -11,20 +13,29 @@ from flopray.cluster.devices import Cluster, absent_types, choose_devices
 from flopray.errors import InputError
 from flopray.point import EXECUTIONS
 from flopray.records import TRAINING_PHASES
-from flopray.settings import MeasureSettings
+from flopray.settings import CPU_DEFAULTS, MeasureSettings
+from flopray.store.location import load_run
 from flopray.sweep import calibration
-from flopray.sweep import plan as plan_module
 from flopray.sweep.definition import Sweep
 from flopray.sweep.plan import Target, print_plan, refuse_what_none_can, targets
-from flopray.sweep.prediction import Rates, iteration_seconds, phases_too_large, predict_point_seconds, rates_of
+from flopray.sweep.prediction import (
+    Rates,
+    iteration_seconds,
+    phase_seconds,
+    phases_too_large,
+    predict_point_seconds,
+    rates_of,
+)
+from flopray.workloads.base import workload_of
 from flopray.workloads.capability import why_no_instrument, why_not
 from flopray.workloads.llama import Llama
 from flopray.workloads.mlp import MLP
-from flopray.workloads.registry import make_point
+from flopray.workloads.registry import find_workload, make_point
 
 PHASES = TRAINING_PHASES
 #: A core that computes 100 GFLOP/s and moves 10 GB/s.
 CORE = Rates({"fp32": 1e11, "bf16": 2e11}, 1e10, 0.5, "made up")
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
 GB = 10**9
 ONE_LLAMA = '{"head_dim":128,"hidden_size":16384,"intermediate_size":53248,"n_heads":128,"n_kv_heads":8,"n_layers":126,'
 ONE_LLAMA += '"rms_norm_eps":1e-05,"rope_theta":500000.0,"tied":false,"vocab_size":128256}'
@@ -52,6 +63,15 @@ def test_an_iteration_takes_the_longer_of_its_products_and_its_bytes():
     assert iteration_seconds(mlp(2, 1024, 4096, precision="bf16"), "inference", CORE) < 0.1
     parts = sum(iteration_seconds(products, phase, CORE) for phase in ("forward", "backward", "optimizer_step"))
     assert iteration_seconds(products, "train_step", CORE) == pytest.approx(parts, rel=0.05)
+
+
+def test_many_small_layers_take_the_time_of_their_launches():
+    """4,000 layers of d 16 on a core of an AMD EPYC: CPU seconds of an iteration, and of counting the point."""
+    deep = mlp(4000, 16, 16)
+    for phase, measured_s in (("inference", 0.020), ("forward", 0.048), ("backward", 0.074), ("train_step", 0.251)):
+        assert 0.5 < iteration_seconds(deep, phase, CORE) / measured_s < 2
+        assert iteration_seconds(mlp(4000, 16, 16, execution="compile"), phase, CORE) < measured_s / 5
+    assert workload_of(deep).count_s(deep) == pytest.approx(1.75, rel=0.1)
 
 
 def test_a_long_iteration_is_warmed_up_and_repeated():
@@ -86,6 +106,37 @@ def test_the_h100s_measured_steps_are_within_a_factor_of_two():
     assert rates is not None
     for phase, measured_s in (("inference", 0.0587), ("train_step", 0.190)):
         assert 0.5 < iteration_seconds(spec, phase, rates) / measured_s < 2
+
+
+@pytest.mark.parametrize(
+    ("run", "settings"),
+    [
+        ("h200_causal_lm", {"target_error": 0.02, "max_seconds": 2.0}),  # most of it compilations
+        ("reference/h200-lm/lm_97ae", {"target_error": 0.02, "max_seconds": 1.0}),
+        ("h200_llama", {}),
+    ],
+)
+def test_kept_runs_of_language_models_took_what_is_predicted(run, settings):
+    """Seconds of all rows, preparation and compilation included."""
+    rows = load_run(RESULTS / run).query("status == 'ok'").to_dict("records")
+    names = [field.name for field in find_workload(rows[0]["workload"]).fields]
+    predicted = 0.0
+    for row in rows:
+        words = ("workload", "device_type", "precision", "execution", *names)
+        point = make_point(**{name: row[name] for name in words if isinstance(row.get(name), str | int)})
+        how = MeasureSettings(phases=(row["phase"],), **settings)
+        rates = rates_of(point.device_type)
+        assert rates is not None
+        predicted += sum(phase_seconds(how, point, row["phase"], rates, has_energy=True))
+    taken = sum(row["ended_unix_s"] - row["started_unix_s"] for row in rows)
+    assert 0.7 < predicted / taken < 1.4
+
+
+def test_a_compiled_mlp_on_a_cpu_takes_what_two_runs_took():
+    """One point in four phases took 22 s with compiled code in the cache, and 35 s without, beside other work."""
+    text = plan(sweep(n=(2,), d=(128,), m=(16,), execution=("compile",), **CPU_DEFAULTS), found(), figures=False)
+    (said,) = re.findall(r" (\d+) s ", text.partition("windows")[0])
+    assert 35 / 2 < int(said) < 22 * 2
 
 
 def test_every_gpu_of_the_table_has_memory_and_bandwidth():
@@ -228,25 +279,9 @@ def test_the_window_follows_the_steadiness_of_the_cpu_up_to_the_cap(monkeypatch)
 
 
 def test_disk_has_the_figures():
-    with_figures, without = (plan(sweep(), found(), figures=flag) for flag in (True, False))
-    assert "14.3 MB" in with_figures
-    assert "408 kB" in without
-
-
-@pytest.mark.parametrize(
-    ("points", "trials", "phases", "measured"),
-    [
-        (8, 1, 4, 699_753),
-        (8, 2, 4, 1_020_462),
-        (2, 1, 1, 201_369),
-        (20, 2, 4, 1_401_785),
-        (3, 3, 4, 1_113_151),  # of a searcher, whose trials are points
-    ],
-)
-def test_the_disk_is_that_of_sweeps_without_figures(points, trials, phases, measured):
-    """Bytes of whole runs on a CPU, whose rows have fewer numbers than those of a GPU; most of them are Tune's."""
-    predicted = plan_module._table_bytes(points, trials, phases) + plan_module._BYTES_A_RUN
-    assert measured / 1.3 < predicted < measured * 1.5
+    with_figures, without = (plan(sweep(d=(64, 128)), found(), figures=flag) for flag in (True, False))
+    assert "kB" in without
+    assert "MB" in with_figures
 
 
 def test_types_of_the_table_of_gpus_are_known_without_rays_names(monkeypatch):
