@@ -461,7 +461,7 @@ def test_an_interrupt_before_there_is_a_run(command, monkeypatch, tmp_path, numb
 
 def test_an_interrupt_that_a_library_swallows_ends_the_sweep_all_the_same(command, monkeypatch, tmp_path):
     @contextlib.contextmanager
-    def swallowed(*_):
+    def swallowed(*_, **__):
         with contextlib.suppress(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
             raise AssertionError("the signal should have ended this")

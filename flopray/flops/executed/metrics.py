@@ -42,7 +42,11 @@ _Sources = tuple[str, ...]
 #: Types of results of fp16 products; on these chips they take a pass each.
 _HALVES: tuple[_Sources, ...] = (("src_fp16_dst_fp32",), ("src_fp16_dst_fp16",))
 _BOTH_HALVES: tuple[_Sources, ...] = (("src_fp16_dst_fp16", "src_fp16_dst_fp32"),)
-_AMPERE = {"tf32": (("src_tf32_dst_fp32",),), "bf16": (("src_bf16_dst_fp32",),), "fp16": _HALVES}
+_AMPERE: dict[str, tuple[_Sources, ...]] = {
+    "tf32": (("src_tf32_dst_fp32",),),
+    "bf16": (("src_bf16_dst_fp32",),),
+    "fp16": _HALVES,
+}
 #: fp8 exists since Ada (8.9). Its tensor cores count all types of results together, those of Blackwell each apart and
 #: with the narrower types that they share.
 _FP8_SOURCES: dict[str, tuple[_Sources, ...]] = {
