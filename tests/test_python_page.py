@@ -44,6 +44,7 @@ def _with_short_windows(block: str) -> str:
     return code.replace("precision=", "max_seconds=0.2, precision=").replace("phases=", "max_seconds=0.1, phases=")
 
 
+@pytest.mark.slow
 def test_the_phases_of_a_step(run_block):
     lines = run_block("forward=forward,").splitlines()
     assert [line.split()[0] for line in lines[:6]] == [
@@ -94,6 +95,7 @@ def test_the_file_is_a_workload(tmp_path):
     assert find_workload(f"{path}:KnownConvNet").phases[-1] == "saliency"
 
 
+@pytest.mark.slow
 def test_the_closed_form_of_the_page_is_the_dispatchers_count(run_block, tmp_path):
     conv_file(tmp_path)
     rows = {line.split()[0]: line.split()[1:] for line in run_block("from conv import").splitlines()}

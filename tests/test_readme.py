@@ -25,6 +25,7 @@ def run_the_ten_lines(run: Path) -> str:
     return outcome.stdout
 
 
+@pytest.mark.slow
 def test_on_an_h100():
     out = run_the_ten_lines(ROOT / "docs" / "results" / "h100_mlp_fp32")
     assert "NVIDIA H100 80GB HBM3 fp32 backward n_layers=2 width=1024 tokens=256" in out

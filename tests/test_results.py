@@ -37,6 +37,7 @@ def test_the_predictions_are_those_of_this_gpu_and_not_of_the_published_one(page
     assert "| fp32 forward | 13 % (51 %) | 3.4 % (38 %) | 6.4 % (35 %) | 0.75 % (26 %) |" in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("right", "wrong", "told"),
     [

@@ -7,6 +7,7 @@ import pytest
 from warm_python import WarmProcess
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "exit_code", "said"),
     [

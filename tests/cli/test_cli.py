@@ -474,6 +474,7 @@ def test_an_interrupt_that_a_library_swallows_ends_the_sweep_all_the_same(comman
     assert tree(tmp_path) == {}
 
 
+@pytest.mark.slow
 def test_a_slow_start_of_ray_is_told_with_the_run_and_its_folder(command, monkeypatch, tmp_path):
     @contextlib.contextmanager
     def slow(*_, **__):
@@ -803,6 +804,7 @@ except SystemExit as end:
     assert tree(tmp_path) == {}
 
 
+@pytest.mark.slow
 def test_a_dry_run_writes_nothing_and_starts_no_ray(tmp_path, warm_python):
     """In a separate process, since planning imports Ray."""
     code = f"""

@@ -287,6 +287,7 @@ def test_a_hook_that_is_none_is_left_out(monkeypatch, hook):
     assert "RAY_RUNTIME_ENV_HOOK" not in os.environ
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["", "ray://"])
 def test_what_accepts_connections_and_says_nothing_is_told_in_seconds(monkeypatch, scheme):
     monkeypatch.setattr(connection, "_CONNECT_TIMEOUT_S", 0.5)
@@ -297,6 +298,7 @@ def test_what_accepts_connections_and_says_nothing_is_told_in_seconds(monkeypatc
         connection._check_reachable(f"{scheme}127.0.0.1:{server.getsockname()[1]}", "--address x")
 
 
+@pytest.mark.slow
 def test_a_stranger_at_the_port_is_told_in_seconds(monkeypatch):
     monkeypatch.setattr(connection, "_CONNECT_TIMEOUT_S", 0.5)
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:

@@ -99,6 +99,7 @@ def test_points_are_told_as_they_begin(stand_in):
     assert told[-1:] == [32]
 
 
+@pytest.mark.slow
 def test_what_went_down_with_the_table_is_counted_again(stand_in):
     stand_in("lose:32")
     outcomes = count([point(16), point(32, n=400), point(48)])
@@ -129,6 +130,7 @@ def test_a_chip_that_ncu_does_not_know_is_refused_before_anything_runs(stand_in)
         count([point(16)])
 
 
+@pytest.mark.slow
 def test_a_hanging_process_is_ended(stand_in, monkeypatch):
     stand_in("hang")
     monkeypatch.setattr(chunk, "_QUIET_FOR_S", 1.0)
@@ -153,6 +155,7 @@ def test_a_phase_that_cannot_run_is_typed_and_the_others_are_counted(stand_in):
     assert {counts.status for counts in outcome.values()} == {"unsupported"}
 
 
+@pytest.mark.slow
 def test_points_come_chunk_by_chunk_and_later_processes_count_new_operations_only(stand_in, monkeypatch):
     points = [point(16, precision="bf16"), point(16, n=5, precision="bf16"), point(32, n=2, precision="bf16")]
     whole = dict(Chunks(PHASES, compute_capability="9.0", device="cpu").count(points))

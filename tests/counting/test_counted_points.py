@@ -107,6 +107,7 @@ class LocalRecorder:
         return types.SimpleNamespace(remote=getattr(self._recorder, name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("instruments", "batches"), [(("counters",), [1, 1, 1]), (("time", "counters"), [3])])
 def test_points_that_are_only_counted_are_handed_out_chunk_by_chunk(profiler, monkeypatch, instruments, batches):
     monkeypatch.setattr(processes, "_FIRST_S", 0.0)

@@ -132,6 +132,7 @@ def mlp(n, precision="fp32"):
     return make_point(workload="mlp", device_type="CPU", n_layers=n, width=16, tokens=8, precision=precision)
 
 
+@pytest.mark.slow
 def test_a_deeper_model_of_known_layers_is_not_launched_and_counts_the_same():
     together, alone = walked([mlp(3), mlp(7)]), walked([mlp(7), mlp(3)])
     for phase in PHASES:
@@ -140,6 +141,7 @@ def test_a_deeper_model_of_known_layers_is_not_launched_and_counts_the_same():
         assert times(together[1, phase]) == times(alone[0, phase])
 
 
+@pytest.mark.slow
 def test_an_optimizer_that_counts_its_steps_on_the_host_is_known_too():
     phases = ("forward", "optimizer_step", "train_step")
     shallow, same = mlp(3), mlp(3, precision="fp32")
@@ -153,6 +155,7 @@ def times(event):
     return sorted(event["operations"].values())
 
 
+@pytest.mark.slow
 def test_what_lives_on_without_numbers_becomes_zeros_and_ends_it(monkeypatch):
     kept = []
     build = Worker._build

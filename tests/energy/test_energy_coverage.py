@@ -93,6 +93,7 @@ def test_power_that_wanders_keeps_its_wide_interval(coverage):
     assert np.median([o.stated for o in outcomes]) >= 0.017
 
 
+@pytest.mark.slow
 def test_a_beat_does_not_converge(coverage):
     for counter in ("ideal", "partial"):
         assert not any(coverage.windows("iteration 100 ms", counter, seed, [0.02])[0].converged for seed in range(5))

@@ -56,6 +56,7 @@ def test_stated_interval_covers_the_truth_in_95_percent(constant_power):
         assert some.mean() >= 0.95, (low, high, some.mean())
 
 
+@pytest.mark.slow
 def test_stated_interval_is_not_wide_for_nothing(constant_power):
     """The interval of steady power is wider because power might vary, and narrows with each tick."""
     error, stated, ticks, _ = constant_power.T
@@ -64,6 +65,7 @@ def test_stated_interval_is_not_wide_for_nothing(constant_power):
         assert np.median(stated[some]) < most * np.percentile(np.abs(error[some]), 95)
 
 
+@pytest.mark.slow
 def test_estimate_is_not_biased(constant_power):
     error, stated, _, _ = constant_power.T
     pull = error / stated
@@ -190,6 +192,7 @@ def test_power_after_the_end_does_not_count():
         assert abs(got.power_w / 600 - 1) < 0.006
 
 
+@pytest.mark.slow
 def test_stopping_at_the_target_does_not_pick_lucky_windows():
     """Stopping as soon as the stated error is small favours windows that look good by chance; still 95 %."""
     covered, loads_s = [], []

@@ -21,6 +21,7 @@ def real_meter(seed=0, **options):
     return SimulatedMeter(ConstantPower(300.0), RealClock(), seed=seed, **settings)
 
 
+@pytest.mark.slow
 def test_threaded_poller_measures_power():
     meter = real_meter()
     start_s = time.perf_counter()
@@ -153,6 +154,7 @@ def test_idle_power():
     assert got.power_rel_error > 0.05
 
 
+@pytest.mark.slow
 def test_idle_power_goes_on_until_there_are_enough_ticks():
     got = idle_power(real_meter(period_s=0.2), 0.1)
     assert got.ticks >= 3

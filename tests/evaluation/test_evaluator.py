@@ -96,6 +96,7 @@ def test_without_a_meter_the_reason_stands_in_place_of_joules(knowing, monkeypat
     assert (record.energy_j, record.energy_per_sample_j, record.energy_per_point_j) == (None, None, None)
 
 
+@pytest.mark.slow
 def test_joules_are_those_of_the_answers_alone(knowing, monkeypatch):
     """A meter of 50 W, and answers that take at least a second: loading and scoring are not included."""
     from flopray.workloads.evaluation import harness
@@ -120,6 +121,7 @@ def test_joules_are_those_of_the_answers_alone(knowing, monkeypatch):
     assert record.device_wall_s > record.time_s
 
 
+@pytest.mark.slow
 def test_what_is_not_here_is_a_row_with_its_reason_and_the_next_point_goes_on(knowing, own_tasks_alone):
     missing, there = evaluated(point(knowing, task="nothing"), point(knowing, limit="4"))
     assert (missing.status, there.status) == ("failed", "ok")

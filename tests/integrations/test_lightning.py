@@ -52,6 +52,7 @@ def fit(tmp_path, monitor, *others, batches=24, pause_s=0.0, accumulated=1, **op
     return trainer, pandas.read_csv(f"{logger.log_dir}/metrics.csv")
 
 
+@pytest.mark.slow
 def test_costs_are_in_the_loggers_of_the_trainer(tmp_path):
     from flopray.integrations.lightning import EnergyMonitor
 
@@ -67,6 +68,7 @@ def test_costs_are_in_the_loggers_of_the_trainer(tmp_path):
     assert float(trainer.callback_metrics["flops_per_step"]) == row["flops_per_step"]
 
 
+@pytest.mark.slow
 def test_a_step_has_all_batches_that_are_accumulated_and_no_validation(tmp_path):
     from flopray.integrations.lightning import EnergyMonitor
 

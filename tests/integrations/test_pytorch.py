@@ -17,6 +17,7 @@ def problem():
     return net, torch.optim.SGD(net.parameters(), lr=0.1)
 
 
+@pytest.mark.slow
 def test_steps_of_an_untouched_loop_under_accumulation():
     net, sgd = problem()
     meter = SimulatedMeter(ConstantPower(50.0), period_s=0.01, latency_s=0.0002)

@@ -59,6 +59,7 @@ def _rank_of_two(number, port, results):
     results.put((number, told))
 
 
+@pytest.mark.slow
 def test_two_ranks_that_share_a_gpu_do_not_count_it_twice():
     import socket
 

@@ -119,6 +119,7 @@ def test_flops_of_a_step_are_those_of_all_accumulated_batches(config, tmp_path):
     assert found[3] == 3 * found[1]
 
 
+@pytest.mark.slow
 def test_evaluating_and_saving_are_in_no_step(config, tmp_path):
     import time
 

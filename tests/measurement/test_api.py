@@ -32,6 +32,7 @@ def test_time_flops_and_the_reason_for_no_energy():
     assert "4.19 MFLOP" in lines[3]
 
 
+@pytest.mark.slow
 def test_energy_of_a_meter_is_power_times_time():
     meter = SimulatedMeter(ConstantPower(50.0), seed=1)
     m = flopray.measure(step, max_seconds=1.5, target_error=0.2, device="cpu", meter=meter)
@@ -93,6 +94,7 @@ def test_what_the_step_raises_reaches_the_caller():
         flopray.measure(broken, device="cpu")
 
 
+@pytest.mark.slow
 def test_on_a_cpu_a_utilisation_is_of_the_products_that_were_measured():
     x = torch.ones(256, 256)
     m = flopray.measure(lambda: x @ x, precision="fp32", max_seconds=0.3, target_error=0.5, device="cpu")

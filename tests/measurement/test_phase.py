@@ -66,6 +66,7 @@ def test_energy_is_the_meters_power_times_the_time(device):
     assert columns["energy_window_s"] <= columns["window_s"]
 
 
+@pytest.mark.slow
 def test_a_board_at_its_power_limit_is_watched_for_a_whole_cycle_of_its_limiter(device, monkeypatch):
     settings = dataclasses.replace(QUICK, target_error=0.9, max_seconds=5.0)
     free = measured_columns(measure_phase(sleeping(0.002), device, meter(), settings, tick_period_s=0.02))
@@ -76,6 +77,7 @@ def test_a_board_at_its_power_limit_is_watched_for_a_whole_cycle_of_its_limiter(
     assert capped["energy_converged"]
 
 
+@pytest.mark.slow
 def test_a_jump_of_the_counter_stands_in_the_record_and_not_in_the_power(device):
     class Jumping(SimulatedMeter):
         """100 kJ too many from 0.4 s after the first read on, however long the warm-up took."""
@@ -157,6 +159,7 @@ def test_the_cap_is_kept_and_what_was_not_reached_is_said(device):
     assert 0.5 <= columns["window_s"] < 5.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_meter", [False, True])
 def test_a_window_of_few_laps_has_no_error_and_nothing_infinite(device, with_meter):
     columns = measured_columns(measure_phase(sleeping(0.2), device, meter() if with_meter else None, QUICK))

@@ -126,6 +126,7 @@ def test_every_phase_gives_a_complete_row(profiler):
     assert len({record.measured_peak_flops_per_s for record in records}) == 1
 
 
+@pytest.mark.slow
 def test_without_a_source_energy_is_missing_with_its_reason_and_never_zero(profiler):
     without = profiler(phases=("forward", "backward"))
     assert without.energy_reason.startswith("this machine counts no joules")
@@ -138,6 +139,7 @@ def test_without_a_source_energy_is_missing_with_its_reason_and_never_zero(profi
         assert record.flops_per_j is None
 
 
+@pytest.mark.slow
 def test_energy_that_was_not_asked_for_is_not_looked_for(profiler):
     alone = profiler(simulated(), phases=("forward",), instruments=("time",))
     assert alone.energy_reason is None
@@ -145,6 +147,7 @@ def test_energy_that_was_not_asked_for_is_not_looked_for(profiler):
     assert (record.energy_status, record.energy_j) == (Status.NOT_REQUESTED, None)
 
 
+@pytest.mark.slow
 def test_energy_and_what_follows_from_it(profiler):
     (record,) = profiler(simulated(), phases=("forward",), target_error=0.05, max_seconds=2.0).measure_point(spec())
     assert durable([record])
@@ -155,6 +158,7 @@ def test_energy_and_what_follows_from_it(profiler):
     assert record.active_energy_j == pytest.approx(record.energy_j - record.idle_power_w * record.time_s)
 
 
+@pytest.mark.slow
 def test_a_meter_that_broke_fails_the_energy_and_not_the_time(profiler):
     broken = profiler(simulated(faults=Faults(fail_s=0.0)), phases=("forward", "backward"))
     records = broken.measure_point(spec())
@@ -165,6 +169,7 @@ def test_a_meter_that_broke_fails_the_energy_and_not_the_time(profiler):
         assert record.energy_j is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "reason"), [({"precision": "tf32"}, "tf32 exists only"), ({"execution": "graph"}, "CUDA")]
 )
@@ -271,6 +276,7 @@ def test_a_sentinel_that_cannot_run_does_not_stop_the_points(profiler):
     assert records[0].sentinel_time_drift is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("meter", "measured"), [(None, 0), (simulated(), 1)])
 def test_the_sentinel_wakes_a_device_only_where_something_comes_of_it(profiler, monkeypatch, meter, measured):
     """Before the first point its value is not kept: it serves idle power and raises the clocks."""
@@ -321,6 +327,7 @@ def test_a_held_temperature_stands_in_each_row(monkeypatch, temperature_c, reaso
     assert durable(rows)
 
 
+@pytest.mark.slow
 def test_a_row_has_the_factor_of_its_board(monkeypatch):
     monkeypatch.setattr("flopray.measurement.profiler.WAKE_S", 0.02)
     known = BoardFactor(factor=1.02, rel_error=0.03, work_rel_error=0.035)
@@ -344,11 +351,13 @@ def test_findings_are_codes_of_the_audit(profiler):
         assert not math.isnan(record.time_rel_error or 0.0)
 
 
+@pytest.mark.slow
 def test_a_row_with_energy_gives_no_reason_for_having_none(profiler):
     (record,) = profiler(simulated(), phases=("forward",)).measure_point(spec())
     assert (record.energy_status, record.energy_reason) == ("ok", None)
 
 
+@pytest.mark.slow
 def test_records_are_plain_data_that_any_process_reads_without_torch(profiler):
     (record,) = profiler(simulated(), phases=("forward",)).measure_point(spec())
     for name, value in record.columns().items():

@@ -86,6 +86,7 @@ def test_a_backward_pass_that_frees_its_graph_is_told_how_to_keep_it():
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_an_optimizer_that_clears_the_gradients_is_refused_since_it_would_then_do_nothing():
     step = Step()
 

@@ -126,6 +126,7 @@ def simulated(**options):
     return SimulatedMeter(ConstantPower(POWER_W), period_s=0.02, latency_s=0.0005, **options)
 
 
+@pytest.mark.slow
 def test_records_keep_series_only_if_they_are_asked_for(measured, tmp_path):
     (plain,) = measured(instruments=("time",), phases=("forward",))
     assert (plain.series, plain.series_status) == ((), "not_requested")
@@ -146,6 +147,7 @@ def test_records_keep_series_only_if_they_are_asked_for(measured, tmp_path):
     assert not series_table.write(tmp_path / "none.parquet", [{**records[0].columns(), "series": ()}])
 
 
+@pytest.mark.slow
 def test_why_there_is_no_series(measured):
     reasons = {(one.series, one.series_status, one.series_reason) for one in measured(keep_series=True)}
     assert reasons == {((), "no_energy_source", "this machine counts no joules: buy one that does")}

@@ -35,6 +35,7 @@ def predictor() -> Predictor:
     return fit([pd.concat([*frames, only], ignore_index=True)], kinds=KINDS)
 
 
+@pytest.mark.slow
 def test_work_that_was_measured_on_the_same_chip_alone_is_answered(predictor):
     titles = {group.where.title for group in predictor.groups}
     assert "H100 fp32 graph mlp, from H200" in titles
@@ -97,6 +98,7 @@ def test_only_the_same_chip_is_alike():
     assert not is_alike(h100, h200, "fp7")
 
 
+@pytest.mark.slow
 def test_memory_keeps_its_share_of_the_datasheet(predictor):
     source = next(one for one in predictor.groups if one.where.title == "H200 fp32 graph mlp").fit
     device = device_of("H100", "NVIDIA H100 80GB HBM3", None, [], [])

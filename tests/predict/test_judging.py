@@ -150,6 +150,7 @@ def test_a_kernel_that_was_counted_is_known_and_any_other_is_not():
     assert not fit.knows_kernels(unknown)
 
 
+@pytest.mark.slow
 def test_scores_are_mean_errors_and_coverage_of_the_other_sets_intervals():
     found = errors_of(made_frame(noise=0.02, widths=(256, 512, 1024, 2048)), ["d"])
     judged = judgements(found)

@@ -50,6 +50,7 @@ def frame() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@pytest.mark.slow
 def test_a_model_that_was_held_out_and_one_that_was_left_out_are_predicted(frame):
     predictor = fit([frame], kinds=["model"], leave_out=[LEFT_OUT])
     (group,) = predictor.groups

@@ -32,6 +32,7 @@ def point(n=4, d=512, m=64, **options):
     return MLP().point(n_layers=n, width=d, tokens=m, **made)
 
 
+@pytest.mark.slow
 def test_an_answer_has_intervals_that_hold_the_truth(predictor):
     answer = predictor.predict(point(d=768), "forward")
     truth = made_frame(layers=(4,), widths=(768,), tokens=(64,), phases=("forward",)).iloc[0]
@@ -42,6 +43,7 @@ def test_an_answer_has_intervals_that_hold_the_truth(predictor):
     assert answer.basis == "54 rows of mlp on 1 board of H100, bf16 graph"
 
 
+@pytest.mark.slow
 def test_beyond_what_was_measured_an_answer_says_so_and_far_beyond_it_has_no_interval(predictor):
     inside, beyond, far = (predictor.predict(point(d=d), "forward") for d in (512, 1536, 4096))
     assert (inside.outside, beyond.outside) == (None, "width 1536 is outside the measured range 256 to 1024")

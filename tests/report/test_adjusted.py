@@ -76,6 +76,7 @@ def test_a_shape_that_was_counted_at_two_n_is_known_at_every_n():
     assert formula.predict(np.array([32]), np.array([512]), np.array([48]))[0] == pytest.approx(expected, rel=2e-3)
 
 
+@pytest.mark.slow
 def test_where_the_library_changes_its_tile_the_neighbourhood_is_better_than_one_mixture_for_all():
     frame = frame_of("forward")
     narrow = frame["width"] < 512

@@ -120,8 +120,8 @@ def compared(run, tmp_path_factory) -> dict[str, str]:
     return {"out": out.getvalue(), "csv": str(csv), "folder": str(folder / "flops")}
 
 
+@pytest.mark.slow
 class TestTable:
-    @pytest.mark.slow
     def test_fits_80_columns(self, compared):
         wide = [line for line in compared["out"].splitlines() if len(line) > 80 and "/" not in line]
         assert wide == []
@@ -264,7 +264,6 @@ class TestCommandLine:
         assert "compare-flops draws its figures, which takes some seconds ..." in out
         assert f"figures: {run}/plots/flops/H100_fp32_eager/" in out
 
-    @pytest.mark.slow
     def test_published_alone_needs_no_run(self, tmp_path, capsys, unrendered):
         theirs = published_file(tmp_path)
         assert main(["--published", str(theirs)]) == 0

@@ -89,6 +89,7 @@ def test_boards_that_did_not_measure_a_step_are_not_said_to_have():
 _SPREAD = ("spread_97ae", "spread_a8aa", "spread_a8aa_tf32_fp16")
 
 
+@pytest.mark.slow
 def test_shares_are_of_the_whole_and_the_rest_is_the_difference(measured, document):
     bars = section(document, "shares").blocks[1]
     (lines,) = (rows for title, rows in bars.table.sections if title.startswith("H200 bf16"))
@@ -110,6 +111,7 @@ def test_shares_are_of_the_whole_and_the_rest_is_the_difference(measured, docume
     )
 
 
+@pytest.mark.slow
 def test_a_share_of_the_peak_names_the_peak_and_its_datasheet(document):
     said = section(document, "answer")
     (first, *_) = [block for block in said.blocks if isinstance(block, Words)]
@@ -276,6 +278,7 @@ def test_the_page_is_small_and_needs_no_network(document):
     assert {each["metric"] for each in sets} >= {"time", "energy", "flops_per_j"}
 
 
+@pytest.mark.slow
 @pytest.mark.extras("html")
 def test_a_browser_draws_the_views(document, tmp_path):
     if BROWSER is None:

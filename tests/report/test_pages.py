@@ -108,6 +108,7 @@ def shown(page: str, fragment: str, tmp_path) -> tuple[str, list[str], list[dict
     return html.unescape(title), list(map(html.unescape, cells)), list(csv.DictReader(io.StringIO(lines)))
 
 
+@pytest.mark.slow
 def test_surfaces_in_a_browser(tmp_path):
     title, cells, lines = shown(pages()["surfaces"], "metric=energy&n=8&mmin=64&scale=linear", tmp_path)
     assert title == "Energy per iteration, forward pass"
@@ -133,6 +134,7 @@ def test_findings_have_the_words_of_the_images(tmp_path):
     assert "audit: phases interact (note)" in map(html.unescape, entries)
 
 
+@pytest.mark.slow
 def test_gpus_in_a_browser(tmp_path):
     title, cells, lines = shown(pages()["gpus"], "phase=forward&shape=8+%C3%97+512&metric=energy", tmp_path)
     assert title == "Energy per iteration, forward"

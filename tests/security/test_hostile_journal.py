@@ -107,6 +107,7 @@ def test_any_lines(content: bytes) -> None:
     use(content)
 
 
+@pytest.mark.slow
 @settings(max_examples=5, **hostile.BOUNDED)
 @given(hostile.mutated(ENTRY))
 def test_a_line_with_other_values_and_a_right_checksum(content: dict) -> None:

@@ -44,6 +44,7 @@ def test_a_manifest_with_other_values(manifest: dict) -> None:
     use(json.dumps(manifest).encode(), further=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, **hostile.BOUNDED)
 @given(hostile.mutated(MANIFEST["sweep"]))
 def test_a_sweep_with_other_values(sweep: dict) -> None:

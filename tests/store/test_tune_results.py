@@ -99,6 +99,7 @@ def test_a_result_of_no_point_has_all_keys_and_is_no_point():
     assert (empty["points"], empty["point_id"], empty["point_ids"]) == (0, "", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", RUNS)
 def test_an_experiment_folder_loads_as_the_run(run, tmp_path):
     folder, points = points_of(run)

@@ -22,7 +22,7 @@ from flopray.sweep.mlflow_reconciliation import Reconciled, reconcile
 from flopray.sweep.tune_loggers import callbacks
 from flopray.workloads.mlp import MLP
 
-pytestmark = pytest.mark.extras("mlflow")
+pytestmark = [pytest.mark.extras("mlflow"), pytest.mark.slow]
 
 
 def sweep(**fields) -> Sweep:

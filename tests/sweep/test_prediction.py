@@ -108,6 +108,7 @@ def test_the_h100s_measured_steps_are_within_a_factor_of_two():
         assert 0.5 < iteration_seconds(spec, phase, rates) / measured_s < 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("run", "settings"),
     [

@@ -55,6 +55,7 @@ def machine(monkeypatch):
     monkeypatch.setattr(program_run, "record_gpu", record)
 
 
+@pytest.mark.slow
 def test_energy_is_that_of_the_gpus_that_it_used(machine, tmp_path):
     run, series = run_program([PYTHON, "-c", "import time; time.sleep(0.8)"], tmp_path / "run")
     assert (run.exit_code, run.signal, run.reason) == (0, None, None)

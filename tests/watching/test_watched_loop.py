@@ -26,6 +26,7 @@ def meter(**options):
     return SimulatedMeter(ConstantPower(POWER_W), **{"period_s": 0.02, "latency_s": 0.0005} | options)
 
 
+@pytest.mark.slow
 def test_joules_per_step_are_the_meters_power_times_the_time():
     with flopray.watch(meter=meter(), cpu=False, every=0.1) as w:
         for _ in range(120):
@@ -117,6 +118,7 @@ def test_without_a_gpu_there_is_time_and_the_reason_why_there_is_no_energy(monke
     assert "energy  none: no NVML library" in repr(s)
 
 
+@pytest.mark.slow
 def test_the_cpus_counters_stand_beside_and_are_the_energy_where_no_gpu_is(monkeypatch):
     monkeypatch.setattr(recording, "open_cpu_meter", lambda: meter(period_s=0.001, quantum_j=61e-6))
     for gpu, cpu_is_the_energy in ((None, True), (meter(), False)):

@@ -212,6 +212,7 @@ def test_what_a_cpu_cannot_do_is_unsupported():
         phase_work(training_step("compile_graph"), "forward", "compile_graph")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs a C++ compiler (g++)")
 def test_compiled_phases_equal_eager_ones_also_when_repeated():
     compiled, eager = training_step("compile"), training_step()
@@ -247,6 +248,7 @@ class Stack(torch.nn.Module):
         return self.last(x)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs a C++ compiler (g++)")
 def test_a_stack_of_equal_layers_is_compiled_once_and_computes_the_same():
     torch.manual_seed(0)
@@ -435,6 +437,7 @@ print(before, imported_by_optimizers(["forward", "train_step"]) in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_torchs_compiler_is_imported_by_the_first_optimizer_and_not_before():
     # It takes seconds, which a process that measures spends while it wakes the device.
     told = subprocess.run([sys.executable, "-c", _WITHOUT_COMPILER], capture_output=True, text=True, check=True)

@@ -99,6 +99,7 @@ def test_what_adapters_cost_by_hand():
     assert lora["backward"]["embedding_flops"] == 0
 
 
+@pytest.mark.slow
 @peft
 def test_full_size_models_agree_too():
     """Llama 3.2 1B: rank 16 trains 11,272,192 weights of 1,235,814,400, as the adapter on all linear layers has."""

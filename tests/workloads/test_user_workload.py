@@ -251,6 +251,7 @@ def test_a_point_must_have_every_field_and_no_other(conv):
 # sent
 
 
+@pytest.mark.slow
 def test_a_workload_is_loaded_where_its_file_is_not(conv, elsewhere, tmp_path):
     """Another machine has only the text; it counts the same there."""
     file = tmp_path / "conv.py"
@@ -271,6 +272,7 @@ print(json.dumps([point.id, workload.dispatched(point), workload.source.sha256, 
     assert found == [point.id, dict(conv.dispatched(point)), conv.source.sha256, "ConvNet"]
 
 
+@pytest.mark.slow
 def test_where_the_file_was_changed_the_text_that_was_sent_is_run(elsewhere, tmp_path):
     file = tmp_path / "right.py"
     file.write_text(RIGHT)
@@ -342,6 +344,7 @@ _KEYS = st.sampled_from([*(f for f in Field.__dataclass_fields__), "", "no_such"
 _PARTS = st.dictionaries(_KEYS, _JSON | st.sampled_from(["int", "str", "a"]), max_size=4) | _JSON
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     content=st.fixed_dictionaries(
@@ -430,6 +433,7 @@ def test_memory_is_that_of_weights_gradients_and_moments(conv):
     }
 
 
+@pytest.mark.slow
 def test_it_is_measured_without_a_closed_form(conv):
     workload = type(conv)(**SHAPE)
     records = flopray.profile(workload, phases=["forward", "backward"], max_seconds=0.1, target_error=0.5, device="cpu")
@@ -465,6 +469,7 @@ def conv_run(storage: Path, name: str, workload: Workload, images: tuple[int, ..
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_is_loaded_merged_drawn_and_told_without_the_code(elsewhere, tmp_path):
     file = tmp_path / "conv.py"
     file.write_text(CONV.read_text())

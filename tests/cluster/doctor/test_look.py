@@ -70,6 +70,7 @@ def no_ncu():
     raise Unsupported("ncu is not installed: install Nsight Compute")
 
 
+@pytest.mark.slow
 def test_each_gpu_is_looked_at_and_a_lost_one_says_so(two_gpus):
     found = look()
     first, lost = found.gpus
@@ -83,6 +84,7 @@ def test_each_gpu_is_looked_at_and_a_lost_one_says_so(two_gpus):
     assert "install" in (found.counters.ncu_reason or "")
 
 
+@pytest.mark.slow
 def test_what_was_found_is_plain_data(two_gpus):
     found = asdict(look())
     assert json.loads(json.dumps(found))["gpus"][0]["uuid"] == "GPU-a"

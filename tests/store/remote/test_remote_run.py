@@ -103,6 +103,7 @@ def test_only_the_end_of_a_journal_is_merged():
     assert segments.mergeable({"a": small}) == []
 
 
+@pytest.mark.slow
 def test_a_store_that_is_gone_loses_nothing(run, s3, on_machine):
     measure(run, 0)
     with run.writer() as journal:
@@ -368,6 +369,7 @@ def test_what_is_not_a_run_is_told_so(s3, storage, prefix, on_machine, tmp_path)
     assert not list(tmp_path.glob("first/*/r"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("uri", "about"),
     [
