@@ -477,7 +477,16 @@ TABLES: dict[str, Callable[[], str]] = {
 
 def statements() -> list[str]:
     """The numbers in the text of the page, with the words around them."""
-    return [*_of_mlp(), *_of_llama(), *_of_counters(), *_of_windows(), *_of_boards(), *_of_models(), *_of_longer(), *_of_mixed()]
+    return [
+        *_of_mlp(),
+        *_of_llama(),
+        *_of_counters(),
+        *_of_windows(),
+        *_of_boards(),
+        *_of_models(),
+        *_of_longer(),
+        *_of_mixed(),
+    ]
 
 
 def readme_statements() -> list[str]:

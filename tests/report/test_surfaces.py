@@ -438,6 +438,17 @@ class TestFindings:
         frame = grid(special={(8, 256, 64): {"findings": ("implausible:throttled",)}})
         assert legend_texts(draw_surfaces(one_set(frame, "dispatched"), log=False)) == []
 
+    def test_a_finding_of_holes_alone_is_neither_drawn_nor_named(self):
+        special = {
+            (2, 128, 16): {**OOM, "findings": ("note:no_limit_known",)},
+            (8, 256, 16): {"findings": ("note:sentinel_drift",)},
+        }
+        whole, line = (one_set(grid(special=special, **axes), "time") for axes in ({}, {"tokens": (16,)}))
+        for figure in (draw_surfaces(whole, log=False), draw_lines(line)):
+            assert [text for text in legend_texts(figure) if text.startswith("audit")] == [
+                "audit: sentinel drift (note, 1)"
+            ]
+
     def test_the_legend_counts_what_is_drawn(self):
         special = {
             (2, 128, 16): {**OOM, "findings": ("note:sentinel_drift",)},

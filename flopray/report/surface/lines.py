@@ -127,8 +127,7 @@ def _mark(axes: Axes, grid: Grid, places: Array, marks: Marks, share: float) -> 
                 gid="hole",
                 **hole_marker_style(marks.points[reason]),
             )
-        mark = marks.mark_of(findings, 4.0)
-        if mark and np.isfinite(value):
+        if np.isfinite(value) and (mark := marks.mark_of(findings, 4.0)):
             axes.scatter(place, value, gid="finding", zorder=4, **mark)
     for spot, value in zip(places[grid.above_target().ravel()], grid.values[grid.above_target()], strict=True):
         axes.scatter(spot, value, gid="imprecise", zorder=5, **imprecise_style(3.5))

@@ -121,8 +121,7 @@ def _mark_findings(axes: Axes, grid: Grid, view: View) -> None:
     size_pt = float(np.clip(72 * view.panel_in / max(rows, columns) * 0.3, 2.0, 4.5))
     x_edges, y_edges = across.tolist(), up.tolist()
     for (i, j), findings in np.ndenumerate(grid.findings):
-        mark = view.marks.mark_of(findings, size_pt)
-        if mark and np.isfinite(grid.values[i, j]):
+        if np.isfinite(grid.values[i, j]) and (mark := view.marks.mark_of(findings, size_pt)):
             x = _between(x_edges[j], x_edges[j + 1], 0.86 if columns <= 8 else 0.7, view.spacings[0])
             y = _between(y_edges[i], y_edges[i + 1], 0.86 if rows <= 8 else 0.7, view.spacings[1])
             axes.scatter(x, y, gid="finding", zorder=3, **mark)
@@ -159,8 +158,7 @@ def draw_depth(axes: Any, grid: Grid, view: View) -> None:
     axes.set_zlim(floor, ceiling)
     _draw_floor_holes(axes, grid, view, float(floor))
     for (i, j), findings in np.ndenumerate(grid.findings):
-        mark = view.marks.mark_of(findings, 3.5)
-        if mark and seen[i, j]:
+        if seen[i, j] and (mark := view.marks.mark_of(findings, 3.5)):
             axes.scatter(d[i, j], m[i, j], heights[i, j], depthshade=False, zorder=4, **mark)
     for i, j in imprecise_points(grid):
         axes.scatter(d[i, j], m[i, j], heights[i, j], depthshade=False, zorder=5, **imprecise_style(3.0))
