@@ -97,7 +97,7 @@ class Marks:
         return _worst(findings, self.everywhere)
 
     def mark_of(self, findings: Sequence[str], size_pt: float) -> Style | None:
-        """Keywords of `Axes.scatter` for the mark of a cell that has a value, with these findings: that of the worst."""
+        """Keywords of `Axes.scatter` for the mark of a cell that has a value and these findings: that of the worst."""
         worst = self.worst(findings)
         if worst is None:
             return None
