@@ -30,4 +30,4 @@ def test_what_is_left_out_is_told(words, left_out):
     told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=file.parents[2]).stdout
     assert ("test_interval_holds_the_mean_of_the_long_run" in told) is not left_out
     assert (QUICK in told) is left_out
-    assert "test_a_beat_does_not_converge" in told
+    assert "test_width_follows_the_real_error" in told
