@@ -27,6 +27,20 @@ if TYPE_CHECKING:
 _UPLOAD_S = 120
 
 
+class _WholeRun(WandbLoggerCallback._logger_actor_cls):
+    """The process of a trial's run, which ends when everything is written.
+
+    Ray ends the service of Weights & Biases with this process, and `finish` need not have waited until the service has
+    closed the run's file: two of some twenty offline runs were left with their header alone.
+    https://docs.wandb.ai/ref/python/functions/teardown/
+    """
+
+    def run(self) -> None:
+        """Log what the queue has, and wait for the service."""
+        super().run()
+        self._wandb.teardown()
+
+
 class WandbRuns(NeverFatal, WandbLoggerCallback):
     """A run of Weights & Biases for each trial, in the group of the sweep's run.
 
@@ -37,6 +51,7 @@ class WandbRuns(NeverFatal, WandbLoggerCallback):
     """
 
     title = "Weights & Biases"
+    _logger_actor_cls = _WholeRun
     #: These are words or the same for all phases; the rest of a result is logged as numbers.
     AUTO_CONFIG_KEYS: Sequence[str] = (
         *WandbLoggerCallback.AUTO_CONFIG_KEYS,
