@@ -30,10 +30,11 @@ def planned(line: str) -> tuple[int, int]:
         ("mlp --search optuna --objective hfu --samples 4 --phases forward train_step", 16, 10_777_161),
         ("llama", 4, 7_577_901),
         ("causal_lm --model smollm2-135m --batch 1 --tokens 128 --phases train_step prefill decode", 4, 7_253_998),
-        (
+        pytest.param(
             "causal_lm --model llama-tiny --batch 1 2 --tokens 16 --adapter none lora:4 --phases train_step",
             4,
             7_248_115,
+            marks=pytest.mark.extras("peft"),
         ),
     ],
 )
