@@ -70,15 +70,14 @@ def connected(
     _check_free(address)
     quiet_ray(own_tuner=own_tuner)
     _check_hook()
-    with own_mode():
+    with own_mode(), ExitStack() as stack:
         if address is None:
             _stay_on_this_machine()
-            yield from _joined(address, job or {}, meanwhile or nullcontext())
-            return
-        asked, address = address, resolved(address)
-        _check_reachable(address, _said(asked, address))
-        with _as_reached(address):
-            yield from _joined(address, job or {}, meanwhile or nullcontext())
+        else:
+            asked, address = address, resolved(address)
+            _check_reachable(address, _said(asked, address))
+            stack.enter_context(_as_reached(address))
+        yield from _joined(address, job or {}, meanwhile or nullcontext())
 
 
 def _check_free(address: str | None) -> None:

@@ -120,7 +120,7 @@ class BuiltPoint:
 def imported_by_optimizers(phases: Sequence[str]) -> str | None:
     """The module that torch imports with the first optimizer of a process; None if no phase has an optimizer.
 
-    It is torch's compiler, which took 4.6 s on a machine with an H200 (2026-11-29, torch 2.11).
+    It is torch's compiler, which takes seconds.
     """
     return None if set(KEEPS_MOMENTS).isdisjoint(phases) else "torch._dynamo"
 

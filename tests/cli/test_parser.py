@@ -70,6 +70,14 @@ def test_what_is_given_is_a_value_of_its_kind():
     assert read("--lid").lid is True
 
 
+def refusal(capsys, settings, words):
+    """What the parser of these settings says of words that it refuses."""
+    with pytest.raises(SystemExit) as ended:
+        SettingsParser(settings).read(words.split())
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -104,10 +112,7 @@ def test_a_class_refuses_by_name_and_the_command_by_flag(capsys, words, said):
     ],
 )
 def test_words_that_are_no_flags_are_one_line(capsys, words, said):
-    with pytest.raises(SystemExit) as ended:
-        SettingsParser(Cup).read(words.split())
-    assert ended.value.code == 2
-    assert capsys.readouterr().err == f"error: {said} (--help lists the flags)\n"
+    assert refusal(capsys, Cup, words) == f"error: {said} (--help lists the flags)\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,10 +140,7 @@ class Guests:
     ],
 )
 def test_singular_and_plural_of_a_flag_are_told_apart(capsys, words, said):
-    with pytest.raises(SystemExit) as ended:
-        SettingsParser(Guests).read(words.split())
-    assert ended.value.code == 2
-    assert capsys.readouterr().err == f"error: {said} (--help lists the flags)\n"
+    assert refusal(capsys, Guests, words) == f"error: {said} (--help lists the flags)\n"
 
 
 def test_an_interrupt_and_a_warning_are_lines_too(capsys):

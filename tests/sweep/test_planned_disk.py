@@ -72,3 +72,9 @@ def test_the_disk_is_that_of_sweeps_without_figures(points, trials, phases, meas
     """Bytes of whole runs on a CPU, whose rows have fewer numbers than those of a GPU; most of them are Tune's."""
     predicted = planned_disk.table_bytes(points, trials, phases) + planned_disk.A_RUN
     assert measured / 1.3 < predicted < measured * 1.5
+
+
+def test_a_plan_has_as_many_panels_a_figure_as_are_drawn():
+    from flopray.report.surface.plots import MAX_PANELS  # matplotlib, which a plan does without
+
+    assert planned_disk._PANELS == MAX_PANELS
