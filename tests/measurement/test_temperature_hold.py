@@ -176,21 +176,32 @@ def test_filler_work_is_as_large_as_memory_allows():
 
 @pytest.mark.gpu
 def test_a_gpu_is_held():
-    """The temperature under load is what is held: that of the board at rest is lower by ten kelvin and more."""
+    """A board is brought back to a temperature that it had under the same work, after it cooled down.
+
+    How warm a board gets differs by its cooler, so the temperature is one that this board was seen to reach.
+    """
     import torch
 
     from flopray.measurement.device import Device
 
     device, x = Device("GPU"), torch.randn(4096, 4096, device="cuda")
+    fill = filler(device.torch_name)
+    assert fill is not None
 
-    def under_load() -> float:
-        end_s = time.perf_counter() + 1.0
+    def under_load(work=lambda: x @ x, seconds: float = 1.0) -> float:
+        end_s = time.perf_counter() + seconds
         while time.perf_counter() < end_s:
-            x @ x
+            work()
             device.synchronize()
         return device.state().temperature_c
 
-    target_c = under_load() + 6
+    under_load(fill, 15.0)
+    target_c = under_load() - 1
+    time.sleep(5)
     _, reason = hold_temperature(TemperatureHold(target_c), lambda: x @ x, device)
     assert reason is None
     assert abs(under_load() - target_c) <= TOLERANCE_K + 3
+    seconds, reason = hold_temperature(TemperatureHold(target_c + 40, cap_s=8), lambda: x @ x, device)
+    assert reason is not None
+    assert f"{target_c + 40:.0f} °C" in reason
+    assert seconds < 20
