@@ -53,7 +53,16 @@ PAGE = RESULTS / "prediction.md"
 FOLDER = RESULTS / "prediction"
 LIST = FOLDER / "held_out.json"
 BOARDS = tuple(f"boards/{name}" for name in ("h100_7b5b", "h100_d3fe", "h200_4bc7", "h200_7757", "h200_0f8e"))
-SPREAD = tuple(f"reference/h200-mlp-spread/{name}" for name in ("spread_97ae", "spread_a8aa", "spread_a8aa_tf32_fp16"))
+SPREAD = tuple(
+    f"reference/h200-mlp-spread/{name}"
+    for name in (
+        "spread_97ae",
+        "spread_a8aa",
+        "spread_a8aa_tf32_fp16",
+        "spread_9f6b_tf32",
+        "spread_343b_tf32_fp16",
+    )
+)
 MODELS_RUN = "reference/h200-lm/lm_97ae"
 RUNS = tuple(
     str(RESULTS / name) for name in ("h100_mlp_fp32", "h100_mlp_bf16", *BOARDS, *SPREAD, MODELS_RUN, "h200_causal_lm")
@@ -69,7 +78,7 @@ COUNTED = tuple(
     )
 )
 #: In no fit: what the models say of it is compared with what was measured.
-SLICE = "reference/h200-mlp-slice/slice_528a"
+SLICES = ("reference/h200-mlp-slice/slice_528a", "reference/h200-mlp-slice/slice_0fc4")
 MLP, LANGUAGE_MODELS = "mlp", "causal_lm"
 LEFT_OUT_RUNS = ("h200_causal_lm", "h100_llama", "llama_again", "h200_llama")
 #: Left out of the fit, so that predictions for it can be compared with its measurement.
@@ -122,7 +131,7 @@ def page_of(predictor: Predictor) -> str:
         boards=_boards(fitted),
         types=_types(predictor),
         left_out=_left_out(predictor),
-        slice=answers_of(predictor, [str(RESULTS / SLICE)]),
+        slice=answers_of(predictor, [str(RESULTS / one) for one in SLICES]),
         history=HISTORY.format(
             mlps=_history(fitted), language_models=" | ".join(_errors_by_group(fitted, LANGUAGE_MODELS).values())
         ),
