@@ -1,7 +1,8 @@
 """The region of shapes that was measured; a question outside of it is marked.
 
 The region is the box of the logarithms of the dimensions, of FLOPs and of intensity (FLOPs a byte), and the convex
-hull of the dimensions' logarithms. A little room is left beyond both.
+hull of the dimensions' logarithms. A little room is left beyond both. A size that can be divided by less than what was
+measured lies outside, too (`flopray.predict.alignment`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import msgspec
 import numpy as np
 from scipy.optimize import linprog
 
+from flopray.predict.alignment import alignment_of, between_tiles, edge_dimensions, unaligned
 from flopray.predict.work import Work
 from flopray.units import prefixed
 
@@ -29,12 +31,16 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
         names: of the sizes, F of them.
         low, high: of each.
         points: logarithms of the dimensions of each shape that was measured, shape (R, D); D is the first of F.
+        alignment: by how many elements each edge of the products can be divided at least.
+        edges: dimensions that are edges of products.
     """
 
     names: list[str]
     low: list[float]
     high: list[float]
     points: list[list[float]]
+    alignment: dict[str, int] = {}
+    edges: list[str] = []
 
     @classmethod
     def of(cls, works: Sequence[Work]) -> Domain:
@@ -51,6 +57,8 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
             low=table.min(axis=0).tolist(),
             high=table.max(axis=0).tolist(),
             points=logs.tolist(),
+            alignment=alignment_of(works),
+            edges=edge_dimensions(works, shapes),
         )
 
     @property
@@ -60,12 +68,16 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
         return [tuple(zip(names, np.exp(point).round().astype(int).tolist(), strict=True)) for point in self.points]
 
     def is_far(self, work: Work) -> bool:
-        """Whether a size of a work lies beyond what was measured by more than a held-out edge does: a factor of 2."""
+        """Whether a work is unlike all that was held out: no error is known there.
+
+        A size lies beyond what was measured by more than a held-out edge does, a factor of 2, or products run other
+            kernels.
+        """
         for name, low, high in zip(self.names[:-2], self.low, self.high, strict=False):
             size = work.shape.get(name, 0.0)
             if not low / _EDGE <= size <= high * _EDGE:
                 return True
-        return False
+        return unaligned(work, self.alignment) is not None
 
     def why_outside(self, work: Work) -> str | None:
         """Why a work lies outside what was measured, in words; None where it does not."""
@@ -79,6 +91,16 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
                 return f"{name} {_number(size)} is outside the measured range {_number(low)} to {_number(high)}"
         if not _inside_hull(np.array(self.points), np.log(sizes[: len(shapes)])):
             return f"this combination of {', '.join(shapes)} does not lie between measured ones"
+        return unaligned(work, self.alignment) or self._between_tiles(work)
+
+    def _between_tiles(self, work: Work) -> str | None:
+        for name in self.edges:
+            place = self.names.index(name)
+            measured = {round(float(np.exp(point[place]))) for point in self.points}
+            if found := between_tiles(work.shape[name], measured):
+                both, *near = found
+                size, below, above = map(_number, (work.shape[name], *near))
+                return f"{name} {size} is no multiple of {both}, as the nearest measured ones are ({below}, {above})"
         return None
 
 

@@ -242,6 +242,7 @@ def _check(fit: StoredFit, residuals: int) -> None:
             count < 2
             or {len(domain.low), len(domain.high)} != {count}
             or any(len(p) != count - 2 for p in domain.points)
+            or not set(domain.edges) <= set(domain.names[:-2])
         ):
             raise ValueError("a region's numbers do not fit together")
 

@@ -1,0 +1,92 @@
+"""By what the sizes of a work can be divided; which kernels a library runs for its products depends on that.
+
+Kernels for tensor cores read 16 bytes at a time, and where a row of a matrix does not begin at a multiple of them, a
+library runs others, which may take a multiple of the time
+(https://docs.nvidia.com/deeplearning/performance/dl-performance-matrix-multiplication/index.html). A size that tiles do
+not divide fills its last tile in part. Neither can be told from sizes that are multiples of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from flopray.predict.work import Work
+from flopray.workloads.operations import Product
+
+#: Bytes that kernels for tensor cores read at a time.
+_READ_BYTES = 16
+#: Edge of a tile; larger tiles are multiples of it.
+_TILE = 64
+
+
+def divisor(size: float, largest: int) -> int:
+    """The largest power of two, up to a limit, that divides a size.
+
+    Args:
+        size: a whole number from 1.
+        largest: the limit, a power of two.
+
+    Example:
+        >>> [divisor(size, 64) for size in (1001, 80, 96, 4096)]
+        [1, 16, 32, 64]
+    """
+    whole = round(size)
+    return min(whole & -whole, largest) or 1
+
+
+def alignment_of(works: Sequence[Work]) -> dict[str, int]:
+    """By how many elements each edge of each product can be divided at least: by the edge's name, up to 16 bytes."""
+    found: dict[str, int] = {}
+    for work in works:
+        for edge, size in _edges(work):
+            found[edge] = min(found.get(edge, _READ_BYTES), divisor(size, _read_elements(work)))
+    return found
+
+
+def unaligned(work: Work, alignment: dict[str, int]) -> str | None:
+    """Which edge of its products can be divided by less than all measured ones; None where none is."""
+    for edge, size in _edges(work):
+        least = alignment.get(edge)
+        if least is not None and divisor(size, _read_elements(work)) < least:
+            return f"{size:,} in its products is no multiple of {least}, as all measured {edge} are"
+    return None
+
+
+def edge_dimensions(works: Sequence[Work], names: Iterable[str]) -> list[str]:
+    """The dimensions that are edges of products in each work that has products; in the order of their names."""
+    sizes = [(work.shape, {size for _, size in _edges(work)}) for work in works]
+    there = [(shape, edges) for shape, edges in sizes if edges]
+    return [name for name in names if there and all(shape.get(name) in edges for shape, edges in there)]
+
+
+def between_tiles(size: float, measured: Iterable[float]) -> tuple[int, float, float] | None:
+    """Whether tiles divide a size less well than the measured sizes on both sides of it.
+
+    Args:
+        size: of a dimension.
+        measured: sizes of it.
+
+    Returns:
+        By what both neighbours can be divided, and these; None where the size was measured, has no neighbour on one
+            side, or can be divided by that, too.
+
+    Example:
+        >>> between_tiles(80, [16, 64, 128]), between_tiles(192, [16, 64, 128, 256]), between_tiles(16, [16, 64])
+        ((64, 64, 128), None, None)
+    """
+    below = max((one for one in measured if one <= size), default=None)
+    above = min((one for one in measured if one >= size), default=None)
+    if below is None or above is None or size in (below, above):
+        return None
+    both = min(divisor(below, _TILE), divisor(above, _TILE))
+    return (both, below, above) if divisor(size, _TILE) < both else None
+
+
+def _edges(work: Work) -> Iterator[tuple[str, int]]:
+    for one in work.operations:
+        if isinstance(one, Product):
+            yield from (("rows", one.rows), ("columns", one.columns), ("inner sizes", one.inner))
+
+
+def _read_elements(work: Work) -> int:
+    return max(1, _READ_BYTES // work.element_bytes)
